@@ -1,0 +1,407 @@
+//! What every machine of this crate has in common: a table of connections with their ids, one deadline each, lingering
+//! closes, pairs, and the queue of outputs.
+
+use alloc::boxed::Box;
+use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::net::SocketAddr;
+
+use slab::Slab;
+
+use crate::machine::{Close, ConnId, End, Output};
+use crate::note::Note;
+use crate::pair::{Act, Limits, Over, Pair, Side};
+use crate::time::{Now, Span, Time};
+
+/// A lingering connection on which nothing comes for this long is closed.
+const LINGER_IDLE: Span = Span::from_secs(5);
+/// A lingering connection is closed after this long, whatever comes.
+const LINGER_MAX: Span = Span::from_secs(30);
+
+/// The table of a machine whose connections have states `S`.
+#[derive(Debug)]
+pub(crate) struct Conns<S> {
+    table: Slab<Conn<S>>,
+    pairs: Slab<Tie>,
+    generation: u32,
+    deadlines: BinaryHeap<Reverse<(Time, ConnId)>>,
+    outputs: VecDeque<Pending>,
+    limits: Limits,
+}
+
+#[derive(Debug)]
+struct Conn<S> {
+    generation: u32,
+    from: Option<SocketAddr>,
+    state: S,
+    phase: Phase,
+    pair: Option<u32>,
+    ended: bool,
+    due: Option<Time>,
+    /// The time of the entry in the heap that will wake us; later deadlines wait for it (lazy re-arm).
+    armed: Option<Time>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// `Close` was said; linger until the peer ends or patience does.
+    Closing {
+        until: Time,
+    },
+    /// `Close::Abort` was said: only `handle_closed` is left.
+    Gone,
+}
+
+/// Two connections that are one pair.
+#[derive(Debug)]
+struct Tie {
+    pair: Pair,
+    hidden: ConnId,
+    client: ConnId,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Send(ConnId, Box<[u8]>),
+    Other(Output),
+}
+
+/// A pair that just ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub(crate) hidden: ConnId,
+    pub(crate) client: ConnId,
+    pub(crate) pair: Pair,
+    pub(crate) over: Over,
+}
+
+impl<S> Conns<S> {
+    pub(crate) const fn new(limits: Limits) -> Self {
+        Self {
+            table: Slab::new(),
+            pairs: Slab::new(),
+            generation: 0,
+            deadlines: BinaryHeap::new(),
+            outputs: VecDeque::new(),
+            limits,
+        }
+    }
+
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many connections there are, closing ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub(crate) fn insert(&mut self, state: S, from: Option<SocketAddr>) -> ConnId {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let generation = self.generation;
+        let conn = Conn {
+            generation,
+            from,
+            state,
+            phase: Phase::Open,
+            pair: None,
+            ended: false,
+            due: None,
+            armed: None,
+        };
+        let index =
+            u32::try_from(self.table.insert(conn)).unwrap_or_else(|_| unreachable!("2³² connections"));
+        ConnId { index, generation }
+    }
+
+    /// The ids of all connections that are not closing, in the order of their places.
+    pub(crate) fn open_ids(&self) -> Vec<ConnId> {
+        let open = self.table.iter().filter(|(_, conn)| conn.phase == Phase::Open);
+        open.map(|(index, conn)| ConnId {
+            index: u32::try_from(index).unwrap_or(u32::MAX),
+            generation: conn.generation,
+        })
+        .collect()
+    }
+
+    /// The state of a connection that is open; `None` once it is closing or gone.
+    pub(crate) fn state(&mut self, on: ConnId) -> Option<&mut S> {
+        self.conn(on).filter(|conn| conn.phase == Phase::Open).map(|conn| &mut conn.state)
+    }
+
+    /// The state of a connection in whatever phase.
+    pub(crate) fn any_state(&mut self, on: ConnId) -> Option<&mut S> {
+        self.conn(on).map(|conn| &mut conn.state)
+    }
+
+    pub(crate) fn from(&self, on: ConnId) -> Option<SocketAddr> {
+        let conn = self.table.get(on.index as usize)?;
+        if conn.generation == on.generation { conn.from } else { None }
+    }
+
+    /// Whether the reading side has ended.
+    pub(crate) fn has_ended(&mut self, on: ConnId) -> bool {
+        self.conn(on).is_none_or(|conn| conn.ended)
+    }
+
+    /// The reading side of a connection that is no pair's yet has ended in order.
+    pub(crate) fn mark_ended(&mut self, on: ConnId) {
+        if let Some(conn) = self.conn(on) {
+            conn.ended = true;
+        }
+    }
+
+    pub(crate) fn set_due(&mut self, on: ConnId, due: Option<Time>) {
+        let Some(conn) = self.conn(on) else { return };
+        conn.due = due;
+        if let Some(due) = due
+            && conn.armed.is_none_or(|armed| due < armed)
+        {
+            conn.armed = Some(due);
+            self.deadlines.push(Reverse((due, on)));
+        }
+    }
+
+    pub(crate) fn send(&mut self, on: ConnId, octets: Vec<u8>) {
+        if !octets.is_empty() && self.state(on).is_some() {
+            self.outputs.push_back(Pending::Send(on, octets.into_boxed_slice()));
+        }
+    }
+
+    pub(crate) fn say(&mut self, output: Output) {
+        self.outputs.push_back(Pending::Other(output));
+    }
+
+    pub(crate) fn note(&mut self, note: Note) {
+        self.say(Output::Note(note));
+    }
+
+    /// Begins the end of a connection. Again with `Abort`: ends the patience of an earlier one.
+    pub(crate) fn close(&mut self, on: ConnId, how: Close, now: Now) {
+        let Some(conn) = self.conn(on) else { return };
+        let due = match (conn.phase, how) {
+            (Phase::Gone, _) | (Phase::Closing { .. }, Close::Linger | Close::Truncate) => return,
+            (Phase::Open | Phase::Closing { .. }, Close::Abort) => {
+                conn.phase = Phase::Gone;
+                None
+            }
+            (Phase::Open, Close::Linger | Close::Truncate) => {
+                conn.phase = Phase::Closing { until: now.mono + LINGER_MAX };
+                Some(now.mono + LINGER_IDLE)
+            }
+        };
+        if let Some(pair) = conn.pair {
+            self.untie(pair);
+        }
+        self.set_due(on, due);
+        self.say(Output::Close { on, how });
+    }
+
+    /// Forgets a connection; its state comes back if it was there.
+    pub(crate) fn forget(&mut self, on: ConnId) -> Option<S> {
+        let conn = self.conn(on)?;
+        debug_assert!(conn.phase != Phase::Open, "closed, but not by the machine");
+        if let Some(pair) = conn.pair {
+            self.untie(pair);
+        }
+        Some(self.table.remove(on.index as usize).state)
+    }
+
+    /// Makes a pair. A client that has ended already counts as ended.
+    pub(crate) fn pair(&mut self, hidden: ConnId, client: ConnId, head_queued: bool, now: Now) {
+        let pair = Pair::new(self.limits, head_queued, now.mono);
+        let tie = self.pairs.insert(Tie { pair, hidden, client });
+        let index = u32::try_from(tie).unwrap_or_else(|_| unreachable!("fewer pairs than connections"));
+        for on in [hidden, client] {
+            if let Some(conn) = self.conn(on) {
+                debug_assert!(conn.pair.is_none(), "paired twice");
+                conn.pair = Some(index);
+            }
+            self.set_due(on, None);
+        }
+        self.say(Output::Pair { hidden, client });
+        if self.has_ended(client) {
+            let act = self.pairs[tie].pair.on_end(Side::Client, End::Clean);
+            let over = self.act(index, act, now);
+            debug_assert!(over.is_none(), "a new pair is not over by one end");
+        }
+    }
+
+    /// The other end of a pair, and which side `on` itself is.
+    pub(crate) fn mate(&mut self, on: ConnId) -> Option<(ConnId, Side)> {
+        let pair = self.conn(on)?.pair?;
+        let tie = self.pairs.get(pair as usize)?;
+        Some(if tie.hidden == on { (tie.client, Side::Hidden) } else { (tie.hidden, Side::Client) })
+    }
+
+    /// The pair that a connection belongs to.
+    pub(crate) fn pair_of(&mut self, on: ConnId) -> Option<&Pair> {
+        let pair = self.conn(on)?.pair?;
+        self.pairs.get(pair as usize).map(|tie| &tie.pair)
+    }
+
+    /// Octets of a pair moved, or octets of a closing connection were dropped.
+    pub(crate) fn moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) -> Option<Ended> {
+        if let Some(conn) = self.conn(from)
+            && let Phase::Closing { until } = conn.phase
+        {
+            conn.due = Some((now.mono + LINGER_IDLE).min(until));
+            return None;
+        }
+        self.with_pair(from, now, |pair, side| pair.on_moved(side, read, queued, now.mono))
+    }
+
+    pub(crate) fn flushed(&mut self, on: ConnId, now: Now) -> Option<Ended> {
+        self.with_pair(on, now, |pair, side| pair.on_flushed(side, now.mono))
+    }
+
+    pub(crate) fn acked(&mut self, on: ConnId, age: Option<Span>, now: Now) -> Option<Ended> {
+        self.with_pair(on, now, |pair, side| pair.on_acked(side, age, now.mono))
+    }
+
+    pub(crate) fn write_failed(&mut self, on: ConnId, now: Now) -> Option<Ended> {
+        self.with_pair(on, now, |pair, side| pair.on_write_failed(side))
+    }
+
+    /// The reading side of a paired connection ended.
+    pub(crate) fn end(&mut self, on: ConnId, how: End, now: Now) -> Option<Ended> {
+        if let Some(conn) = self.conn(on) {
+            debug_assert!(!conn.ended || conn.phase != Phase::Open, "ended twice");
+            conn.ended = true;
+        }
+        self.with_pair(on, now, |pair, side| pair.on_end(side, how))
+    }
+
+    /// The next connection whose deadline has passed. Closing ones are dealt with here.
+    pub(crate) fn expired(&mut self, now: Now) -> Option<ConnId> {
+        while let Some(&Reverse((time, on))) = self.deadlines.peek() {
+            if time > now.mono {
+                return None;
+            }
+            self.deadlines.pop();
+            let Some(conn) = self.conn(on) else { continue };
+            if conn.armed != Some(time) {
+                continue;
+            }
+            conn.armed = None;
+            match (conn.due, conn.phase) {
+                (None, _) => {}
+                (Some(due), _) if due > now.mono => self.set_due(on, Some(due)),
+                (Some(_), Phase::Open) => {
+                    conn.due = None;
+                    return Some(on);
+                }
+                (Some(_), Phase::Closing { .. } | Phase::Gone) => self.close(on, Close::Abort, now),
+            }
+        }
+        None
+    }
+
+    /// The deadline of a paired connection has passed.
+    pub(crate) fn pair_timeout(&mut self, on: ConnId, now: Now) -> Option<Ended> {
+        self.with_pair(on, now, |pair, _| pair.on_timeout(now.mono))
+    }
+
+    /// The next output; without one, when and for what to wake: `why` names the state of the connection.
+    pub(crate) fn poll(&mut self, text: &mut Vec<u8>, why: impl Fn(&S) -> &'static str) -> Output {
+        match self.outputs.pop_front() {
+            Some(Pending::Other(output)) => output,
+            Some(Pending::Send(to, octets)) => {
+                text.extend_from_slice(&octets);
+                Output::Send {
+                    to,
+                    len: u32::try_from(octets.len()).unwrap_or_else(|_| unreachable!("4 GiB")),
+                }
+            }
+            None => {
+                let Some(&Reverse((until, on))) = self.deadlines.peek() else {
+                    return Output::Idle { until: None, why: "nothing" };
+                };
+                let why = match self.conn(on) {
+                    Some(Conn { phase: Phase::Open, state, .. }) => why(state),
+                    Some(_) => "linger",
+                    None => "a deadline that was put off",
+                };
+                Output::Idle { until: Some(until), why }
+            }
+        }
+    }
+
+    /// What must hold between two calls.
+    pub(crate) fn check_invariants(&self) {
+        for (index, tie) in &self.pairs {
+            debug_assert!(tie.hidden != tie.client, "paired with itself");
+            for on in [tie.hidden, tie.client] {
+                let conn = self.table.get(on.index as usize);
+                debug_assert!(
+                    conn.is_some_and(|conn| conn.generation == on.generation
+                        && conn.pair.map(|pair| pair as usize) == Some(index)),
+                    "a pair is known to both of its ends"
+                );
+            }
+        }
+        for (_, conn) in &self.table {
+            debug_assert!(
+                conn.due.is_none_or(|due| conn.armed.is_some_and(|armed| armed <= due)),
+                "a deadline that nothing wakes for"
+            );
+            debug_assert!(
+                !matches!(conn.phase, Phase::Closing { .. }) || conn.due.is_some(),
+                "a closing connection has a deadline"
+            );
+        }
+    }
+
+    fn conn(&mut self, on: ConnId) -> Option<&mut Conn<S>> {
+        self.table.get_mut(on.index as usize).filter(|conn| conn.generation == on.generation)
+    }
+
+    fn untie(&mut self, pair: u32) {
+        let Some(tie) = self.pairs.try_remove(pair as usize) else { return };
+        for on in [tie.hidden, tie.client] {
+            if let Some(conn) = self.conn(on) {
+                conn.pair = None;
+                if conn.phase == Phase::Open {
+                    conn.due = None;
+                }
+            }
+        }
+    }
+
+    fn with_pair(
+        &mut self,
+        on: ConnId,
+        now: Now,
+        event: impl FnOnce(&mut Pair, Side) -> Option<Act>,
+    ) -> Option<Ended> {
+        let index = self.conn(on)?.pair?;
+        let tie = self.pairs.get_mut(index as usize)?;
+        let side = if tie.hidden == on { Side::Hidden } else { Side::Client };
+        let act = event(&mut tie.pair, side);
+        self.act(index, act, now)
+    }
+
+    fn act(&mut self, index: u32, act: Option<Act>, now: Now) -> Option<Ended> {
+        let &Tie { pair, hidden, client } = self.pairs.get(index as usize)?;
+        let end = |side| if side == Side::Hidden { hidden } else { client };
+        match act {
+            Some(Act::Over(over)) => {
+                self.close(hidden, over.hidden, now);
+                self.close(client, over.client, now);
+                return Some(Ended { hidden, client, pair, over });
+            }
+            Some(Act::CloseWrite(side)) => self.say(Output::CloseWrite { on: end(side) }),
+            Some(Act::StopReading(side)) => self.say(Output::Read { on: end(side), wanted: false }),
+            Some(Act::CheckAck(side)) => self.say(Output::CheckAck { on: end(side) }),
+            None => {}
+        }
+        self.set_due(hidden, pair.deadline());
+        None
+    }
+}

@@ -1,0 +1,225 @@
+//! The relay: every connection from its first octet to its last.
+//!
+//! What a connection is, is one enum ([`State`]), and each event is one match over it. A connection that becomes half of
+//! a pair is handed to the half-close table ([`crate::pair`]); the engine keeps what the hand-over may still need.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use self::config::{Config, Transport};
+use crate::conns::Conns;
+use crate::entropy::Entropy;
+use crate::http::head::Finder;
+use crate::http::reply::Status;
+use crate::id::Id;
+use crate::limiter::{Source, Sources};
+use crate::machine::{Close, ConnId};
+use crate::note::{Note, WaitingEnd};
+use crate::registry::{Enrolment, Registry};
+use crate::time::{Now, Span, Time};
+
+mod config;
+mod events;
+mod rendezvous;
+mod request;
+
+/// A plain-token connection becomes eligible this long after its 200 is in the socket: a hidden server of 2013 loses a
+/// request that arrives in one segment with it.
+const PLAIN_DELAY: Span = Span::from_millis(100);
+/// How often a request that nobody answered is given to one more waiting connection.
+const RETRIES_MAX: u8 = 2;
+/// A challenged request with a longer body is not waited for: its connection closes.
+const DISCARD_OCTETS_MAX: u64 = 64 * 1024;
+/// How long a connection may keep silent between a challenge and its next request.
+const KEPT: Span = Span::from_secs(60);
+/// How many connections above the limit are still told why they are refused.
+const COURTESY: u32 = 64;
+/// What `Retry-After` says where nothing better is known, in seconds.
+const RETRY_AFTER: u32 = 5;
+
+const NOBODY: &str = "no hidden server waits under this ID";
+const BUSY: &str = "all connections of the hidden server are taken";
+const FULL: &str = "the relay is full";
+const STOPPING: &str = "the relay is shutting down";
+
+/// The relay's state machine.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    conns: Conns<State>,
+    registry: Registry,
+    failures: Sources,
+    per_address: BTreeMap<Source, u32>,
+    entropy: Entropy,
+    draining: bool,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+enum State {
+    /// TLS handshake.
+    Securing,
+    /// A request head is to come. `begun`: its first octet is there.
+    Head { finder: Finder, begun: bool },
+    /// An answer is on its way to the socket; then so much of the request's body is to be thrown away.
+    Answering { discard: u64 },
+    /// The rest of a challenged request's body.
+    Discarding { left: u64 },
+    /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket.
+    Waiting { id: Id, plain: bool, flushed: bool, since: Time },
+    /// A client for whom no connection waits at the moment.
+    Held { id: Id, request: Request },
+    /// The hidden server's half of a pair.
+    Hidden { id: Id },
+    /// The client's half of a pair; the request for as long as no octet of an answer came.
+    Client { id: Id, request: Option<Request> },
+}
+
+/// A client's request as it is handed over.
+#[derive(Debug)]
+struct Request {
+    /// The head as the hidden server gets it; emptied when it was sent and can't be repeated.
+    head: Box<[u8]>,
+    /// A GET, HEAD or OPTIONS without body: another waiting connection may get it.
+    repeatable: bool,
+    is_head: bool,
+    tries: u8,
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Securing => "handshake",
+            Self::Head { begun: false, .. } => "first octet",
+            Self::Head { begun: true, .. } => "head",
+            Self::Answering { .. } => "answer",
+            Self::Discarding { .. } => "body of a challenged request",
+            Self::Waiting { .. } => "plain token's delay",
+            Self::Held { .. } => "held",
+            Self::Hidden { .. } | Self::Client { .. } => "pair",
+        }
+    }
+}
+
+impl Engine {
+    /// A relay that knows nobody yet. `seed` is from the operating system and makes the nonces unguessable; `now` is
+    /// when it started.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+        Self {
+            conns: Conns::new(config.pair),
+            config,
+            registry: Registry::new(now.mono),
+            failures: Sources::default(),
+            per_address: BTreeMap::new(),
+            entropy: Entropy::new(seed),
+            draining: false,
+        }
+    }
+
+    /// The operator's list of IDs, whole. Connections of IDs that are gone, or that have another secret now, close.
+    pub fn handle_ids(&mut self, ids: Vec<Enrolment>, now: Now) {
+        for on in self.registry.enrol(ids) {
+            match self.conns.state(on) {
+                Some(State::Waiting { id, since, .. }) => {
+                    let note = Note::WaitingEnded {
+                        on,
+                        id: *id,
+                        why: WaitingEnd::Revoked,
+                        after: now.mono.since(*since),
+                    };
+                    self.conns.note(note);
+                    self.conns.close(on, Close::Linger, now);
+                }
+                Some(State::Held { id, request }) => {
+                    let (id, is_head) = (*id, request.is_head);
+                    self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, is_head, now);
+                }
+                _ => debug_assert!(false, "the registry named a connection that neither waits nor is held"),
+            }
+        }
+    }
+
+    /// New limits. They hold for what begins from now on; the listeners stay what they were.
+    pub fn handle_config(&mut self, config: Config) {
+        self.conns.set_limits(config.pair);
+        self.config = Config { listeners: core::mem::take(&mut self.config.listeners), ..config };
+    }
+
+    /// The relay shuts down: waiting connections close, whoever asks from now on gets 503, pairs go on.
+    pub fn handle_drain(&mut self, now: Now) {
+        self.draining = true;
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Drained, now),
+                Some(State::Held { id, request }) => {
+                    let (id, is_head) = (*id, request.is_head);
+                    self.registry.unhold(id, on);
+                    self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, is_head, now);
+                }
+                Some(State::Head { begun: false, .. }) => self.conns.close(on, Close::Linger, now),
+                _ => {}
+            }
+        }
+    }
+
+    /// How many connections there are, closing ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.conns.pairs()
+    }
+
+    fn become_state(&mut self, on: ConnId, state: State, due: Option<Time>) {
+        if let Some(old) = self.conns.state(on) {
+            *old = state;
+            self.conns.set_due(on, due);
+        }
+    }
+
+    fn drop_conn(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.close(on, how, now);
+    }
+
+    fn is_full(&self) -> bool {
+        self.conns.len() > self.config.connections_max as usize
+    }
+
+    fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
+        let state = State::Head { finder: Finder::default(), begun: false };
+        self.become_state(on, state, Some(now.mono + patience));
+    }
+
+    /// The ID of a connection that was paired, whatever phase it is in now.
+    fn paired_id(&mut self, on: ConnId) -> Option<Id> {
+        match self.conns.any_state(on)? {
+            State::Hidden { id } | State::Client { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
+    fn count_address(&mut self, from: SocketAddr) -> u32 {
+        let count = self.per_address.entry(Source::from(from.ip())).or_insert(0);
+        *count += 1;
+        *count
+    }
+
+    fn uncount_address(&mut self, from: SocketAddr) {
+        let source = Source::from(from.ip());
+        if let Some(count) = self.per_address.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&source);
+            }
+        }
+    }
+}

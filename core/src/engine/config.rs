@@ -1,0 +1,77 @@
+//! What an operator can set.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::http::head;
+use crate::pair;
+use crate::time::Span;
+
+/// How a listener's connections begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// With a TLS handshake.
+    Tls,
+    /// In clear.
+    Plain,
+}
+
+/// Everything that an operator can set. All limits are inclusive.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the shell's listeners speak, in the order of their [`Listener`] numbers.
+    pub listeners: Vec<Transport>,
+    /// `LABEL.DOMAIN` names a hidden server without a challenge; in lower case, without a dot at either end.
+    pub domain: Option<String>,
+    /// Plain tokens are taken once only.
+    pub one_time_strict: bool,
+    /// Limits of a request head, in octets.
+    pub head: head::Limits,
+    /// Connections in all.
+    pub connections_max: u32,
+    /// Connections of one address (IPv6: of one /64); 0: no limit.
+    pub connections_per_address_max: u32,
+    /// Connections that wait for one ID.
+    pub waiting_per_id_max: u32,
+    /// Pairs of one ID.
+    pub pairs_per_id_max: u32,
+    /// Clients held for one ID.
+    pub held_per_id_max: u32,
+    /// Accepted tokens remembered for one ID.
+    pub tokens_per_id_max: u32,
+    /// A TLS handshake may take this long.
+    pub handshake: Span,
+    /// A head may take this long from its first octet, and the first octet from the connection's beginning.
+    pub head_timeout: Span,
+    /// An answer must be in the socket, and the body of a challenged request must be there, after this long.
+    pub answer: Span,
+    /// How long a client is held for the next waiting connection.
+    pub hold: Span,
+    /// How long octets to a waiting connection may stay unacknowledged.
+    pub user_timeout: Span,
+    /// Deadlines of a pair.
+    pub pair: pair::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            domain: None,
+            one_time_strict: false,
+            head: head::Limits::default(),
+            connections_max: 10_000,
+            connections_per_address_max: 1_000,
+            waiting_per_id_max: 32,
+            pairs_per_id_max: 1_000,
+            held_per_id_max: 256,
+            tokens_per_id_max: 65_536,
+            handshake: Span::from_secs(10),
+            head_timeout: Span::from_secs(10),
+            answer: Span::from_secs(10),
+            hold: Span::from_secs(5),
+            user_timeout: Span::from_secs(30),
+            pair: pair::Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What happens to a connection: one match over its state for each kind of event.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{BUSY, COURTESY, Engine, FULL, KEPT, PLAIN_DELAY, State, Transport};
+use crate::http::head::Found;
+use crate::http::reply::Status;
+use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
+use crate::note::{Note, WaitingEnd};
+use crate::pair::Side;
+use crate::time::{Now, Span};
+
+impl Machine for Engine {
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let transport = self.config.listeners.get(usize::from(on.0)).copied();
+        debug_assert!(transport.is_some(), "a listener that the configuration does not know");
+        let id = self.conns.insert(State::Securing, Some(from));
+        let of_address = self.count_address(from);
+        let address_max = self.config.connections_per_address_max;
+        if address_max > 0 && of_address > address_max {
+            self.drop_conn(id, Close::Abort, "too many connections from this address", now);
+        } else if self.conns.len() > (self.config.connections_max + COURTESY) as usize {
+            self.drop_conn(id, Close::Abort, FULL, now);
+        } else if transport == Some(Transport::Tls) {
+            self.conns.set_due(id, Some(now.mono + self.config.handshake));
+            self.conns.say(Output::StartTls { on: id, role: TlsRole::Server });
+        } else {
+            self.await_head(id, self.config.head_timeout, now);
+        }
+        id
+    }
+
+    fn handle_resolved(&mut self, _: ConnId, _: &[SocketAddr], _: Now) {
+        debug_assert!(false, "a relay looks up no names");
+    }
+
+    fn handle_connected(&mut self, _: ConnId, _: Now) {
+        debug_assert!(false, "a relay dials nobody");
+    }
+
+    fn handle_dial_failed(&mut self, _: ConnId, _: DialFailure, _: Now) {
+        debug_assert!(false, "a relay dials nobody");
+    }
+
+    fn handle_secured(&mut self, on: ConnId, now: Now) {
+        if let Some(State::Securing) = self.conns.state(on) {
+            self.await_head(on, self.config.head_timeout, now);
+        }
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::TlsFailed { on, from, why });
+        self.conns.close(on, Close::Linger, now);
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            let (step, more) = self.step(on, &bytes[used..], now);
+            used += step;
+            if !more {
+                break;
+            }
+        }
+        self.conns.check_invariants();
+        used
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        if read > 0
+            && let Some((client, Side::Hidden)) = self.conns.mate(from)
+            && let Some(State::Client { request, .. }) = self.conns.state(client)
+        {
+            *request = None;
+        }
+        let ended = self.conns.moved(from, read, queued, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            Some(State::Answering { discard }) => {
+                let discard = *discard;
+                if self.conns.has_ended(on) {
+                    return self.conns.close(on, Close::Linger, now);
+                }
+                if discard > 0 {
+                    let due = now.mono + self.config.answer;
+                    self.become_state(on, State::Discarding { left: discard }, Some(due));
+                } else {
+                    self.await_head(on, KEPT, now);
+                }
+                self.conns.say(Output::Read { on, wanted: true });
+            }
+            Some(State::Waiting { plain: true, flushed: flushed @ false, .. }) => {
+                *flushed = true;
+                self.conns.set_due(on, Some(now.mono + PLAIN_DELAY));
+            }
+            _ => {
+                let ended = self.conns.flushed(on, now);
+                self.pair_over(ended, now);
+            }
+        }
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        let silent = age.is_some_and(|age| age >= self.config.pair.silent);
+        if silent && self.hand_over_failed(on, now) {
+            return;
+        }
+        let ended = self.conns.acked(on, age, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        if self.hand_over_failed(on, now) {
+            return;
+        }
+        match self.conns.state(on) {
+            Some(State::Securing) => self.drop_conn(on, Close::Abort, "ended in the TLS handshake", now),
+            Some(State::Head { begun, .. }) => {
+                let how = if how == End::Reset { Close::Abort } else { Close::Linger };
+                if *begun {
+                    self.drop_conn(on, how, "ended within a request's head", now);
+                } else {
+                    self.conns.close(on, how, now);
+                }
+            }
+            // A client may end its side and still wait for the answer.
+            Some(State::Answering { .. } | State::Held { .. }) if how == End::Clean => {
+                self.conns.mark_ended(on);
+            }
+            Some(State::Answering { .. } | State::Discarding { .. }) => {
+                self.drop_conn(on, Close::Linger, "ended within a challenged request", now);
+            }
+            Some(State::Held { id, .. }) => {
+                let id = *id;
+                self.registry.unhold(id, on);
+                self.drop_conn(on, Close::Abort, "a held client went away", now);
+            }
+            Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(how), now),
+            Some(State::Hidden { .. } | State::Client { .. }) => {
+                let ended = self.conns.end(on, how, now);
+                self.pair_over(ended, now);
+            }
+            None => {}
+        }
+        self.conns.check_invariants();
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        if self.hand_over_failed(on, now) {
+            return;
+        }
+        match self.conns.state(on) {
+            Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(End::Reset), now),
+            Some(State::Held { id, .. }) => {
+                let id = *id;
+                self.registry.unhold(id, on);
+                self.drop_conn(on, Close::Abort, "a held client went away", now);
+            }
+            Some(State::Hidden { .. } | State::Client { .. }) => {
+                let ended = self.conns.write_failed(on, now);
+                self.pair_over(ended, now);
+            }
+            Some(
+                State::Securing | State::Head { .. } | State::Answering { .. } | State::Discarding { .. },
+            ) => self.drop_conn(on, Close::Abort, "the answer could not be sent", now),
+            None => {}
+        }
+    }
+
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        if let Some(from) = self.conns.from(on) {
+            self.uncount_address(from);
+        }
+        self.conns.forget(on);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        while let Some(on) = self.conns.expired(now) {
+            self.expire(on, now);
+        }
+        self.conns.check_invariants();
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        self.conns.poll(text, State::why)
+    }
+}
+
+impl Engine {
+    /// One step over the octets that are there; how many it used, and whether another step may follow.
+    fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
+        let limits = self.config.head;
+        match self.conns.state(on) {
+            Some(State::Head { finder, begun }) => match finder.find(bytes, &limits) {
+                Found::Partial => {
+                    if !core::mem::replace(begun, true) {
+                        self.conns.set_due(on, Some(now.mono + self.config.head_timeout));
+                    }
+                    (0, false)
+                }
+                Found::Complete(len) => {
+                    self.request(on, bytes, len, now);
+                    (len, true)
+                }
+                Found::Refused(refusal) => {
+                    self.refuse(on, None, refusal.status(), refusal.why(), false, None, now);
+                    (0, false)
+                }
+            },
+            Some(State::Discarding { left }) => {
+                let used = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= used as u64;
+                if *left == 0 {
+                    self.await_head(on, KEPT, now);
+                }
+                (used, true)
+            }
+            Some(State::Waiting { .. }) => {
+                self.end_waiting(on, WaitingEnd::Talked, now);
+                (0, false)
+            }
+            Some(
+                State::Securing
+                | State::Answering { .. }
+                | State::Held { .. }
+                | State::Hidden { .. }
+                | State::Client { .. },
+            )
+            | None => (0, false),
+        }
+    }
+
+    fn expire(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            Some(State::Securing) => {
+                self.drop_conn(on, Close::Abort, "the TLS handshake took too long", now);
+            }
+            Some(State::Head { begun: false, .. }) => {
+                self.drop_conn(on, Close::Linger, "no request came", now);
+            }
+            Some(State::Head { begun: true, .. }) => {
+                const WHY: &str = "the request's head did not arrive in time";
+                self.refuse(on, None, Status::Timeout408, WHY, false, None, now);
+            }
+            Some(State::Answering { .. }) => {
+                self.drop_conn(on, Close::Abort, "the answer was not taken in time", now);
+            }
+            Some(State::Discarding { .. }) => {
+                self.drop_conn(on, Close::Linger, "the request's body did not arrive in time", now);
+            }
+            Some(State::Waiting { id, .. }) => {
+                let id = *id;
+                self.registry.eligible(id, on);
+                self.serve_held(id, now);
+            }
+            Some(State::Held { id, request }) => {
+                let (id, is_head) = (*id, request.is_head);
+                self.registry.unhold(id, on);
+                self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+            }
+            Some(State::Hidden { .. } | State::Client { .. }) => {
+                let ended = self.conns.pair_timeout(on, now);
+                self.pair_over(ended, now);
+            }
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Waiting, being held, meeting, and what is left to do when a pair is over.
+
+use alloc::boxed::Box;
+
+use super::{BUSY, Engine, NOBODY, RETRIES_MAX, Request, State};
+use crate::conns::Ended;
+use crate::http::reply::{ACCEPTED, Status};
+use crate::http::target::{Registration, Token};
+use crate::id::Id;
+use crate::machine::{Close, ConnId, Output};
+use crate::note::{Note, WaitingEnd};
+use crate::pair::Side;
+use crate::time::{Now, Span};
+
+impl Engine {
+    pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, now: Now) {
+        let id = registration.id;
+        let plain = matches!(registration.token, Token::Plain(_));
+        let replaced = self.registry.wait(id, on, plain, self.config.waiting_per_id_max, now);
+        for older in replaced {
+            self.end_waiting(older, WaitingEnd::Replaced, now);
+        }
+        self.become_state(on, State::Waiting { id, plain, flushed: false, since: now.mono }, None);
+        self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
+        self.conns.send(on, ACCEPTED.to_vec());
+        let from = self.conns.from(on);
+        self.conns.note(Note::Waiting { on, from, id, waiting: self.registry.waiting(id) });
+        self.serve_held(id, now);
+    }
+
+    /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
+    pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Request, now: Now) {
+        let is_head = request.is_head;
+        if self.registry.pairs(id) >= self.config.pairs_per_id_max {
+            return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", is_head, now);
+        }
+        // Whoever is held already goes first.
+        if self.registry.held(id) == 0
+            && let Some(hidden) = self.registry.take(id, now)
+        {
+            return self.hand_over(hidden, on, id, request, now);
+        }
+        if !self.registry.is_served(id, now) {
+            return self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, is_head, now);
+        }
+        if self.registry.held(id) >= self.config.held_per_id_max as usize || self.config.hold == Span::ZERO {
+            return self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+        }
+        self.registry.hold(id, on);
+        self.become_state(on, State::Held { id, request }, Some(now.mono + self.config.hold));
+        self.conns.say(Output::Read { on, wanted: false });
+        self.conns.note(Note::Held { on, id });
+        self.serve_held(id, now);
+    }
+
+    /// As long as somebody waits and somebody is held, they meet.
+    pub(super) fn serve_held(&mut self, id: Id, now: Now) {
+        while self.registry.has_eligible(id) {
+            let Some(client) = self.registry.release(id) else { return };
+            let Some(state) = self.conns.state(client) else { continue };
+            let state = core::mem::replace(state, State::Hidden { id });
+            let State::Held { request, .. } = state else {
+                debug_assert!(false, "held, but not in that state");
+                continue;
+            };
+            let Some(hidden) = self.registry.take(id, now) else { return };
+            self.conns.say(Output::Read { on: client, wanted: true });
+            self.hand_over(hidden, client, id, request, now);
+        }
+    }
+
+    pub(super) fn hand_over(
+        &mut self,
+        hidden: ConnId,
+        client: ConnId,
+        id: Id,
+        mut request: Request,
+        now: Now,
+    ) {
+        self.conns.say(Output::UserTimeout { on: hidden, after: None });
+        self.conns.send(hidden, request.head.to_vec());
+        if !request.repeatable {
+            request.head = Box::default();
+        }
+        self.become_state(hidden, State::Hidden { id }, None);
+        self.become_state(client, State::Client { id, request: Some(request) }, None);
+        self.registry.pair_began(id);
+        self.conns.pair(hidden, client, true, now);
+        let from = self.conns.from(client);
+        self.conns.note(Note::Paired { hidden, client, from, id });
+    }
+
+    /// The waiting connection is of no use, and no octet of an answer came: the next one gets the request, or the
+    /// client gets 502. False if this is not that case.
+    pub(super) fn hand_over_failed(&mut self, hidden: ConnId, now: Now) -> bool {
+        let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return false };
+        let moved = self.conns.pair_of(hidden).map_or(0, |pair| pair.octets_from(Side::Client));
+        let Some(State::Client { id, request }) = self.conns.state(client) else { return false };
+        let id = *id;
+        let Some(mut request) = request.take() else { return false };
+        self.registry.pair_ended(id);
+        self.conns.close(hidden, Close::Abort, now);
+        let again = request.repeatable && moved == 0 && request.tries < RETRIES_MAX;
+        let next = if again { self.registry.take(id, now) } else { None };
+        self.conns.note(Note::HandOverFailed { hidden, client, id, retried: next.is_some() });
+        match next {
+            Some(next) => {
+                request.tries += 1;
+                self.hand_over(next, client, id, request, now);
+            }
+            None => {
+                const WHY: &str = "the hidden server's connection failed";
+                self.refuse_client(client, Some(id), Status::BadGateway502, WHY, request.is_head, now);
+            }
+        }
+        true
+    }
+
+    pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
+        let Some(Ended { hidden, client, pair, over }) = ended else { return };
+        let Some(id) = self.paired_id(hidden) else { return };
+        self.registry.pair_ended(id);
+        self.conns.note(Note::PairEnded {
+            hidden,
+            client,
+            id,
+            from_client: pair.octets_from(Side::Client),
+            from_hidden: pair.octets_from(Side::Hidden),
+            after: now.mono.since(pair.began()),
+            why: over.why,
+        });
+    }
+
+    pub(super) fn end_waiting(&mut self, on: ConnId, why: WaitingEnd, now: Now) {
+        let Some(State::Waiting { id, since, .. }) = self.conns.state(on) else { return };
+        let (id, after) = (*id, now.mono.since(*since));
+        self.registry.leave(id, on, now);
+        self.conns.note(Note::WaitingEnded { on, id, why, after });
+        self.conns.close(on, Close::Linger, now);
+    }
+}

@@ -1,0 +1,270 @@
+//! Request heads: where they end ([`Finder`]), what is in them ([`parse`]), and which are refused ([`Refusal`]).
+//!
+//! A head is passed on as it came, so nothing in it may mean one thing to the relay and another to the hidden server:
+//! every doubt is a refusal (RFC 9112 §11.2). CONNECT comes from hidden servers, everything else from clients; each
+//! has its own rules (`Head::connect` and `Head::client` in the source).
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::fields::{self, Fields};
+pub use super::finder::{FIELDS_MAX, Finder, Found, Limits};
+pub use super::refusal::Refusal;
+use super::syntax::{Authority, decimal, is_target_octet, is_tchar};
+
+/// Reads a complete head: the octets of which a [`Finder`] said [`Found::Complete`], no more and no fewer.
+///
+/// # Errors
+///
+/// Every [`Refusal`] but the two about lengths.
+pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
+    const UNLIMITED: Limits = Limits { head_octets_max: u32::MAX, line_octets_max: u32::MAX };
+    match Finder::default().find(bytes, &UNLIMITED) {
+        Found::Complete(len) if len == bytes.len() => {}
+        Found::Refused(refusal) => return Err(refusal),
+        _ => return Err(Refusal::Incomplete),
+    }
+    let raw = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    let (line, lines) = split_line(raw).ok_or(Refusal::Incomplete)?;
+    let line = RequestLine::parse(line)?;
+    let mut room = fields::room();
+    let fields = Fields::parse(lines, &mut room)?;
+    if line.is_connect() { Head::connect(line, &fields, raw) } else { Head::client(line, &fields, raw) }
+}
+
+/// HTTP/1.x.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// The body that a head announces (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// None.
+    None,
+    /// That many octets.
+    Length(u64),
+    /// As many as its chunks say.
+    Chunked,
+}
+
+/// A request head that keeps all rules. `Debug` shows nothing that could be a token or a password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method, a token, as it came: methods have a case.
+    pub method: &'a str,
+    /// The target as it came; only characters of RFC 3986. For a CONNECT anything else about it is open (see
+    /// [`registration`](super::target::registration)); for a client it is a path, an absolute URI, or the `*` of OPTIONS.
+    pub target: &'a str,
+    /// The version.
+    pub version: Version,
+    /// `Host`, or the authority of an absolute target, with the port if it has one. There in every client's HTTP/1.1;
+    /// always `None` for a CONNECT.
+    pub host: Option<&'a str>,
+    /// The value of `Authorization`; always `None` for a CONNECT.
+    pub authorization: Option<&'a [u8]>,
+    /// The announced body; none for a CONNECT.
+    pub body: Body,
+    /// Whether there is an `Expect`, whatever it expects.
+    pub expect: bool,
+    /// Whether this is the last request on its connection: `Connection: close`, or HTTP/1.0.
+    pub close: bool,
+    /// The value of the first `Upgrade`, where `Connection` lists it and the version is 1.1 (RFC 9110 §7.8).
+    pub upgrade: Option<&'a str>,
+    /// The head as it came, without an empty line in front.
+    raw: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    /// A hidden server's request. Field lines mean nothing in it, but a body has no place before a tunnel (RFC 9110
+    /// §9.3.6), and a second `Host` is refused in any request (RFC 9112 §3.2).
+    fn connect(line: RequestLine<'a>, fields: &Fields<'_, 'a>, raw: &'a [u8]) -> Result<Self, Refusal> {
+        fields.only("Host", Refusal::HostRepeated)?;
+        if fields.has("Content-Length") || fields.has("Transfer-Encoding") {
+            return Err(Refusal::ConnectBody);
+        }
+        Ok(Self {
+            method: line.method,
+            target: line.target,
+            version: line.version,
+            host: None,
+            authorization: None,
+            body: Body::None,
+            expect: fields.has("Expect"),
+            close: fields.lists("Connection", "close"),
+            upgrade: None,
+            raw,
+        })
+    }
+
+    /// A client's request.
+    fn client(line: RequestLine<'a>, fields: &Fields<'_, 'a>, raw: &'a [u8]) -> Result<Self, Refusal> {
+        let is_http11 = line.version == Version::Http11;
+        let upgrades = is_http11 && fields.lists("Connection", "upgrade");
+        Ok(Self {
+            method: line.method,
+            target: line.target,
+            version: line.version,
+            host: host(&line, fields)?,
+            authorization: fields.only("Authorization", Refusal::AuthorizationRepeated)?,
+            body: body(line.version, fields)?,
+            expect: fields.has("Expect"),
+            close: !is_http11 || fields.lists("Connection", "close"),
+            upgrade: if upgrades { upgrade(fields) } else { None },
+            raw,
+        })
+    }
+
+    /// Whether a hidden server wants to register; otherwise this is a client.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        self.method == CONNECT
+    }
+
+    /// Appends the head octet for octet, less an empty line in front of it.
+    pub fn as_it_came(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.raw);
+    }
+
+    /// Appends the head octet for octet, less an empty line in front of it and less the `Authorization` line.
+    pub fn without_authorization(&self, out: &mut Vec<u8>) {
+        const NAME: &[u8] = b"Authorization:";
+        for line in self.raw.split_inclusive(|&octet| octet == b'\n') {
+            // There is no space between a name and its colon, and no line goes on in the next: parse() refused both.
+            if !line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
+                out.extend_from_slice(line);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Head<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("version", &self.version)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
+    }
+}
+
+const CONNECT: &str = "CONNECT";
+
+/// `method SP target SP version` (RFC 9112 §3).
+pub(super) struct RequestLine<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: Version,
+}
+
+impl<'a> RequestLine<'a> {
+    /// `line` is without its CRLF. The form of the target is checked here as well, so that nobody waits for the rest.
+    pub(super) fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
+        let line = core::str::from_utf8(line).map_err(|_| Refusal::RequestLine)?;
+        let mut parts = line.split(' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Refusal::RequestLine);
+        };
+        let is_made_of = |text: &str, fits: fn(u8) -> bool| !text.is_empty() && text.bytes().all(fits);
+        if !is_made_of(method, is_tchar) || !is_made_of(target, is_target_octet) {
+            return Err(Refusal::RequestLine);
+        }
+        let line = Self { method, target, version: parse_version(version)? };
+        if line.is_connect() {
+            return if line.version == Version::Http10 { Err(Refusal::Version) } else { Ok(line) };
+        }
+        line.authority()?;
+        Ok(line)
+    }
+
+    fn is_connect(&self) -> bool {
+        self.method == CONNECT
+    }
+
+    /// The authority of a client's target and the default port of its scheme, where it is an absolute URI with them.
+    /// A refusal for every form that is not a client's (RFC 9112 §3.2).
+    fn authority(&self) -> Result<Option<(&'a str, Option<u16>)>, Refusal> {
+        if self.target.starts_with('/') || self.target == "*" && self.method == "OPTIONS" {
+            return Ok(None);
+        }
+        let (scheme, rest) = self.target.split_once("://").ok_or(Refusal::TargetForm)?;
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let is_place = Authority::parse(authority).is_some_and(|it| !it.host.is_empty());
+        if !is_scheme(scheme) || !is_place {
+            return Err(Refusal::TargetForm);
+        }
+        let port = match () {
+            () if ["http", "ws"].iter().any(|it| it.eq_ignore_ascii_case(scheme)) => Some(80),
+            () if ["https", "wss"].iter().any(|it| it.eq_ignore_ascii_case(scheme)) => Some(443),
+            () => None,
+        };
+        Ok(Some((authority, port)))
+    }
+}
+
+fn parse_version(text: &str) -> Result<Version, Refusal> {
+    match text.as_bytes() {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Refusal::Version)
+        }
+        _ => Err(Refusal::RequestLine),
+    }
+}
+
+/// RFC 3986 §3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.'))
+}
+
+/// Which host a client means: `Host`, which must be there in HTTP/1.1, and the target's, which must be the same.
+fn host<'a>(line: &RequestLine<'a>, fields: &Fields<'_, 'a>) -> Result<Option<&'a str>, Refusal> {
+    let of_target = line.authority()?;
+    let Some(value) = fields.only("Host", Refusal::HostRepeated)? else {
+        return match line.version {
+            Version::Http11 => Err(Refusal::HostMissing),
+            Version::Http10 => Ok(of_target.map(|(authority, _)| authority)),
+        };
+    };
+    let host = core::str::from_utf8(value).map_err(|_| Refusal::HostMalformed)?;
+    let named = Authority::parse(host).ok_or(Refusal::HostMalformed)?;
+    match of_target.and_then(|(text, port)| Some((Authority::parse(text)?, port))) {
+        Some((meant, port)) if !meant.is_same(&named, port) => Err(Refusal::HostContradicts),
+        _ => Ok(Some(host)),
+    }
+}
+
+fn body(version: Version, fields: &Fields<'_, '_>) -> Result<Body, Refusal> {
+    let length = fields.only("Content-Length", Refusal::ContentLength)?;
+    let coding = fields.only("Transfer-Encoding", Refusal::TransferEncoding)?;
+    match (length, coding) {
+        (None, None) => Ok(Body::None),
+        (Some(_), Some(_)) => Err(Refusal::ContentLength),
+        (Some(length), None) => decimal(length).map(Body::Length).ok_or(Refusal::ContentLength),
+        (None, Some(coding)) if version == Version::Http11 && coding.eq_ignore_ascii_case(b"chunked") => {
+            Ok(Body::Chunked)
+        }
+        (None, Some(_)) => Err(Refusal::TransferEncoding),
+    }
+}
+
+fn upgrade<'a>(fields: &Fields<'_, 'a>) -> Option<&'a str> {
+    core::str::from_utf8(fields.all("Upgrade").next()?).ok().filter(|value| !value.is_empty())
+}
+
+/// The first line without its CRLF, and everything behind it.
+pub(super) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&octet| octet == b'\n')?;
+    let (line, rest) = bytes.split_at_checked(end + 1)?;
+    Some((line.strip_suffix(b"\r\n")?, rest))
+}

@@ -1,0 +1,24 @@
+//! HTTP as far as a rendezvous needs it: heads, never bodies.
+//!
+//! | module | what it knows |
+//! |---|---|
+//! | [`head`] | where a request head ends, and what is in it; every rule for refusing one |
+//! | [`target`] | what a target or a `Host` says about who is meant |
+//! | [`challenge`] | `WWW-Authenticate`, and the ID in an `Authorization` |
+//! | [`reply`] | the answers that relay and agent give themselves |
+//! | [`response`] | the other direction: what agent and connector send, and the answers to it |
+//! | [`date`] | the one form of date that HTTP writes |
+//!
+//! Everything else on a connection is octets, passed on as they came.
+
+pub mod challenge;
+pub mod date;
+pub mod head;
+pub mod reply;
+pub mod response;
+pub mod target;
+
+mod fields;
+mod finder;
+mod refusal;
+mod syntax;

@@ -1,0 +1,141 @@
+//! The other end of the wire: what agent and connector send to a relay, and the answers they read.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use data_encoding::{BASE64, HEXLOWER};
+
+use super::date::parse_date;
+use super::fields::{self, Fields};
+use super::head::{Finder, Found, Limits, Refusal, split_line};
+use super::syntax::{Authority, decimal};
+use super::target::Token;
+use crate::id::Id;
+
+/// The head of an answer, as much of it as agent and connector need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status, 100 to 999.
+    pub status: u16,
+    /// `Date`, in seconds since 1970; `None` if it is missing or in an obsolete form.
+    pub date: Option<u64>,
+    /// How many octets the head has. What is behind them is the body, or the rendezvous already.
+    pub len: usize,
+    /// Whether the connection goes on as `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
+    pub upgrade_octet_stream: bool,
+    /// `Retry-After` in seconds; `None` if it is missing or a date.
+    pub retry_after: Option<u32>,
+    /// `Content-Length`; `None` if it is missing, repeated or no number: then the body goes to the connection's end.
+    pub content_length: Option<u64>,
+}
+
+/// Why an answer cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseError {
+    /// It is no HTTP/1.x answer.
+    Malformed,
+    /// Its head is over the limit.
+    TooLarge,
+}
+
+impl ResponseError {
+    /// A fixed text for the log.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Malformed => "the answer is not HTTP",
+            Self::TooLarge => "the head of the answer is too large",
+        }
+    }
+}
+
+impl From<Refusal> for ResponseError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::LineTooLong | Refusal::HeadTooLarge | Refusal::TooManyFields => Self::TooLarge,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// Reads the head of an answer. `bytes` is everything that was received and not consumed, from the first octet on;
+/// `Ok(None)` asks for more. `finder` keeps the place, so that octets that come one by one are looked at once.
+///
+/// A reason phrase and every field may be missing: node-rendezvous sends none of them.
+///
+/// # Errors
+///
+/// The answer is no HTTP/1.x, or its head is over the limits.
+pub fn parse_response(
+    bytes: &[u8],
+    finder: &mut Finder,
+    limits: &Limits,
+) -> Result<Option<Response>, ResponseError> {
+    let len =
+        match finder.find_after(bytes, limits, |line| status(line).map(|_| ()).ok_or(Refusal::RequestLine)) {
+            Found::Partial => return Ok(None),
+            Found::Refused(refusal) => return Err(refusal.into()),
+            Found::Complete(len) => len,
+        };
+    let raw = bytes.get(..len).unwrap_or_default();
+    let raw = raw.strip_prefix(b"\r\n").unwrap_or(raw);
+    let (line, lines) = split_line(raw).ok_or(ResponseError::Malformed)?;
+    let status = status(line).ok_or(ResponseError::Malformed)?;
+    let mut room = fields::room();
+    let fields = Fields::parse(lines, &mut room)?;
+    let only = |name| fields.only(name, Refusal::FieldValue).ok().flatten();
+    Ok(Some(Response {
+        status,
+        date: only("Date").and_then(parse_date),
+        len,
+        upgrade_octet_stream: fields.lists("Connection", "upgrade")
+            && fields.lists("Upgrade", "octet-stream"),
+        retry_after: only("Retry-After").and_then(decimal).and_then(|secs| u32::try_from(secs).ok()),
+        content_length: only("Content-Length").and_then(decimal),
+    }))
+}
+
+/// The status of an answer whose head was cut off by the connection's end, if its first line is complete: some relays
+/// send a status line, and then nothing but the end.
+#[must_use]
+pub fn parse_status(bytes: &[u8]) -> Option<u16> {
+    let (line, _) = split_line(bytes.strip_prefix(b"\r\n").unwrap_or(bytes))?;
+    status(line)
+}
+
+/// Appends what an agent registers with: `CONNECT uuid:ID?response=TKN&nonce=N`, a `Host`, no other field. `host` is
+/// the relay's, with the port if it is not the scheme's.
+pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str) {
+    debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
+    out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
+    match token {
+        Token::Plain(digits) => out.extend_from_slice(digits),
+        Token::Bound { response, nonce } => {
+            out.extend_from_slice(HEXLOWER.encode(response).as_bytes());
+            out.extend_from_slice(b"&nonce=");
+            out.extend_from_slice(nonce);
+        }
+    }
+    out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+}
+
+/// Appends what a connector asks for, without waiting for a challenge. `host` is the relay's, with the port if it is
+/// not the scheme's.
+pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id) {
+    debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
+    let credentials = BASE64.encode(format!("{id}:").as_bytes());
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {credentials}\r\n\
+         Connection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
+}
+
+/// The status in a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.1").or_else(|| line.strip_prefix(b"HTTP/1.0"))?;
+    let (digits, reason) = rest.strip_prefix(b" ")?.split_at_checked(3)?;
+    let is_over = reason.is_empty() || reason.starts_with(b" ");
+    let status = decimal(digits).filter(|status| *status >= 100 && is_over)?;
+    u16::try_from(status).ok()
+}

@@ -1,0 +1,129 @@
+//! The lexical rules that heads, credentials and targets share (RFC 9110 §5.6, RFC 3986 §2 and §3.2).
+
+/// What tokens are made of (RFC 9110 §5.6.2).
+pub(super) const fn is_tchar(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric()
+        || matches!(
+            octet,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// What a request target may contain: the characters of RFC 3986 §2 but `#`, which begins a fragment, and a fragment
+/// is never sent. Brackets are allowed anywhere: browsers leave them as they are in a query.
+pub(super) const fn is_target_octet(octet: u8) -> bool {
+    is_unreserved_or_sub_delim(octet) || matches!(octet, b':' | b'/' | b'?' | b'[' | b']' | b'@' | b'%')
+}
+
+const fn is_unreserved_or_sub_delim(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric()
+        || matches!(
+            octet,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        )
+}
+
+/// Space and horizontal tab.
+pub(super) const fn is_blank(octet: u8) -> bool {
+    matches!(octet, b' ' | b'\t')
+}
+
+/// `text` without the optional whitespace around it (RFC 9110 §5.6.3).
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    trim_end(trim_start(text))
+}
+
+/// `text` without the optional whitespace in front of it.
+pub(super) fn trim_start(text: &[u8]) -> &[u8] {
+    let blank = text.iter().take_while(|&&octet| is_blank(octet)).count();
+    text.get(blank..).unwrap_or_default()
+}
+
+fn trim_end(text: &[u8]) -> &[u8] {
+    let blank = text.iter().rev().take_while(|&&octet| is_blank(octet)).count();
+    text.get(..text.len() - blank).unwrap_or_default()
+}
+
+/// A decimal number of digits alone: no sign, no space, not empty, not above `u64::MAX`.
+pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |value, &octet| {
+        let digit = octet.is_ascii_digit().then(|| u64::from(octet - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// `text` behind `prefix`, whatever the case of either.
+pub(super) fn strip_prefix_caseless<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let (front, rest) = text.split_at_checked(prefix.len())?;
+    front.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// `uri-host [ ":" port ]`: a `Host` field, or the authority of a target without user information.
+#[derive(Clone, Copy)]
+pub(super) struct Authority<'a> {
+    /// A registered name, an IPv4 address or an IPv6 address in brackets; can be empty (RFC 9110 §7.2).
+    pub(super) host: &'a str,
+    /// `None` without a port, or with an empty one.
+    pub(super) port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// `None` for what RFC 3986 §3.2 does not allow, for user information and for a port above 65535.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let host_octets = match text.strip_prefix('[') {
+            Some(inner) => inner.find(']')? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, rest) = text.split_at_checked(host_octets)?;
+        let port = match rest.strip_prefix(':') {
+            Some("") => None,
+            Some(digits) => Some(u16::try_from(decimal(digits.as_bytes())?).ok()?),
+            None if rest.is_empty() => None,
+            None => return None,
+        };
+        is_host(host).then_some(Self { host, port })
+    }
+
+    /// Whether both name the same place, where `default` is the port of the scheme.
+    pub(super) fn is_same(&self, other: &Self, default: Option<u16>) -> bool {
+        self.host.eq_ignore_ascii_case(other.host) && self.port.or(default) == other.port.or(default)
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(inner) => {
+            !inner.is_empty() && inner.bytes().all(|it| is_unreserved_or_sub_delim(it) || it == b':')
+        }
+        None => text.bytes().all(|it| is_unreserved_or_sub_delim(it) || it == b'%'),
+    }
+}

@@ -1,0 +1,159 @@
+//! Who is meant: the target of a CONNECT, a parameter in a client's target, a label in its `Host`.
+//!
+//! Nothing is percent-decoded: an ID, a token and a nonce are written in characters that need no escape, and what has
+//! two spellings can be routed by one and allowed by the other.
+
+use core::fmt;
+
+use data_encoding::HEXLOWER;
+
+use super::reply::Status;
+use super::syntax::{Authority, strip_prefix_caseless};
+use crate::id::Id;
+use crate::token::BOUND_OCTETS;
+
+/// What a hidden server's CONNECT says: `uuid:ID?response=TKN` or `uuid:ID?response=TKN&nonce=N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration<'a> {
+    /// The ID.
+    pub id: Id,
+    /// The proof.
+    pub token: Token<'a>,
+}
+
+/// A token as it is sent. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Token<'a> {
+    /// Plain: 6 to 10 decimal digits.
+    Plain(&'a [u8]),
+    /// Bound to a nonce.
+    Bound {
+        /// The token.
+        response: [u8; BOUND_OCTETS],
+        /// The nonce: 16 to 64 of `A-Z a-z 0-9 - _`.
+        nonce: &'a [u8],
+    },
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain(..)",
+            Self::Bound { .. } => "Bound(..)",
+        })
+    }
+}
+
+/// Why the target of a CONNECT is no registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetError {
+    /// The scheme is not `uuid:`; the relay is no open proxy.
+    NotUuid,
+    /// The ID is no UUID.
+    BadId,
+    /// There is no `response`.
+    NoResponse,
+    /// `response` or `nonce` is there twice or has another form than it must.
+    Malformed,
+}
+
+impl TargetError {
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(self) -> Status {
+        match self {
+            Self::NotUuid => Status::Forbidden403,
+            Self::BadId | Self::Malformed => Status::BadRequest400,
+            Self::NoResponse => Status::ProxyAuthRequired407,
+        }
+    }
+
+    /// A fixed text for the answer and the log.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::NotUuid => "target is not a uuid URI",
+            Self::BadId => "malformed UUID",
+            Self::NoResponse => "no response parameter",
+            Self::Malformed => "malformed response or nonce",
+        }
+    }
+}
+
+/// Reads the target of a CONNECT. Parameters with other names are ignored.
+///
+/// # Errors
+///
+/// The first thing that is wrong: the scheme, the ID, then the parameters.
+pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
+    let rest = strip_prefix_caseless(target, "uuid:").ok_or(TargetError::NotUuid)?;
+    let (id, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let id = Id::parse(id.as_bytes()).ok_or(TargetError::BadId)?;
+    let response = only(query, "response").map_err(|Repeated| TargetError::Malformed)?;
+    let nonce = only(query, "nonce").map_err(|Repeated| TargetError::Malformed)?;
+    let response = response.ok_or(TargetError::NoResponse)?;
+    let token = match nonce {
+        Some(nonce) => bound(response, nonce),
+        None => plain(response),
+    };
+    Ok(Registration { id, token: token.ok_or(TargetError::Malformed)? })
+}
+
+/// The ID in `?rendezvous=ID`, in a path or an absolute URI. `None` if there is none, if there are several, or if it
+/// is no UUID.
+#[must_use]
+pub fn rendezvous_parameter(target: &str) -> Option<Id> {
+    let (_, query) = target.split_once('?')?;
+    let id = only(query, "rendezvous").ok()??;
+    Id::parse(id.as_bytes())
+}
+
+/// The label in a `Host` of the form LABEL.DOMAIN, with or without a port or a dot at the end, in any case. `None` if
+/// the host is another one, the domain itself, or has a dot in the label. The label comes as it is written.
+#[must_use]
+pub fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
+    let host = without_dot(Authority::parse(host)?.host);
+    let domain = without_dot(domain);
+    let (front, end) = host.split_at_checked(host.len().checked_sub(domain.len())?)?;
+    let label = front.strip_suffix('.')?;
+    let is_label = !label.is_empty() && !label.contains('.');
+    (is_label && end.eq_ignore_ascii_case(domain)).then_some(label)
+}
+
+fn without_dot(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// A parameter is there more than once.
+struct Repeated;
+
+/// The value of the parameter of that name; empty if it has no `=`.
+fn only<'a>(query: &'a str, name: &str) -> Result<Option<&'a str>, Repeated> {
+    let mut values = query
+        .split('&')
+        .map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
+        .filter(|(found, _)| *found == name)
+        .map(|(_, value)| value);
+    let value = values.next();
+    if values.next().is_some() { Err(Repeated) } else { Ok(value) }
+}
+
+fn plain(response: &str) -> Option<Token<'_>> {
+    let digits = response.as_bytes();
+    let fits = (6..=10).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    fits.then_some(Token::Plain(digits))
+}
+
+fn bound<'a>(response: &str, nonce: &'a str) -> Option<Token<'a>> {
+    let nonce = nonce.as_bytes();
+    let is_nonce_octet = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    if !(16..=64).contains(&nonce.len()) || !nonce.iter().all(is_nonce_octet) {
+        return None;
+    }
+    let mut octets = [0; BOUND_OCTETS];
+    if response.len() != 2 * BOUND_OCTETS {
+        return None;
+    }
+    HEXLOWER.decode_mut(response.as_bytes(), &mut octets).ok()?;
+    Some(Token::Bound { response: octets, nonce })
+}

@@ -1,0 +1,39 @@
+//! The rendezvous protocol without a world: state machines that take what happened and say what to do about it.
+//!
+//! No socket, clock, entropy source, thread, environment, TLS or log is in here. Time comes with every call, entropy
+//! as a seed at construction, octets as slices; what comes out is a list of things to do. The same inputs give the same
+//! outputs, bit for bit. The contract between a machine and whoever drives it is in [`machine`].
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`machine`] | the door: [`Machine`](machine::Machine), what goes in, what comes out |
+//! | [`engine`] | the relay |
+//! | [`agent`] | the program beside a hidden server |
+//! | [`connector`] | the program beside a client that speaks no HTTP |
+//! | [`registry`] | who is enrolled, who waits |
+//! | [`pair`] | the half-close table |
+//! | [`token`], [`id`] | what a hidden server proves itself with |
+//! | [`http`] | heads, targets, credentials, answers |
+//! | [`note`] | what is worth a log line |
+//! | [`time`], [`entropy`] | clocks and chance, as values |
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod agent;
+mod backoff;
+pub mod connector;
+mod conns;
+pub mod engine;
+pub mod entropy;
+pub mod http;
+pub mod id;
+mod limiter;
+pub mod machine;
+pub mod note;
+pub mod pair;
+pub mod registry;
+pub mod time;
+pub mod token;

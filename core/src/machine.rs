@@ -1,0 +1,242 @@
+//! The door between a state machine and the world: [`Machine`], what it is told and what it asks for.
+//!
+//! Relay, agent and connector ([`Engine`](crate::engine::Engine), [`Agent`](crate::agent::Agent),
+//! [`Connector`](crate::connector::Connector)) are machines of this one kind, so that one event loop drives any of
+//! them, and so that they can be run against each other in memory, without a socket.
+//!
+//! # The contract
+//!
+//! * **In**: one `handle_*` call for each thing that happened. None of them returns an error: what a peer does wrong
+//!   is answered and closed through the outputs; what the caller does wrong is a `debug_assert!`.
+//! * **Out**: after every `handle_*` call, [`Machine::poll_output`] until it says [`Output::Idle`]; then the next
+//!   `handle_*`. Outputs for one connection are to be carried out in the order in which they come.
+//! * **Life of a connection**: a [`ConnId`] is made by the machine ([`Machine::handle_open`] for what was accepted,
+//!   [`Output::Resolve`] or [`Output::Dial`] for what it wants to reach) and ends with [`Machine::handle_closed`],
+//!   which the shell owes for every id, once, after [`Output::Close`] and nothing else: a connection whose socket has
+//!   died is reported (`handle_end`, `handle_write_failed`, `handle_dial_failed`) and stays until the machine closes it.
+//! * **Octets**: before [`Output::Pair`] the shell offers what it has received through [`Machine::handle_bytes`] and
+//!   keeps what was not consumed; from `Pair` on it moves the octets itself and reports lengths
+//!   ([`Machine::handle_moved`]). What was received and not consumed by then goes to the other side first.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use crate::note::Note;
+use crate::time::{Now, Span, Time};
+
+/// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
+/// one that has its index now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// The place in the machine's table; small numbers, used again.
+    pub index: u32,
+    /// Which tenant of that place; not used again before 2³² connections.
+    pub generation: u32,
+}
+
+/// Which listening socket a connection was accepted on: the position in the shell's list of listeners, which the
+/// machine's configuration describes in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener(pub u16);
+
+/// How the reading side of a connection ended. Nothing can be received after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// close_notify on TLS, FIN in clear: everything that was sent has arrived.
+    Clean,
+    /// FIN on TLS without close_notify (RFC 8446 §6.1): something may be missing.
+    Truncated,
+    /// A reset, a TLS error after the handshake, or any other error of the socket.
+    Reset,
+}
+
+/// How a connection is to be closed. Its reading side is over in all cases: octets that still come are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// In order: send what is queued, close_notify on TLS, FIN, then read and drop until the peer's end, so that no
+    /// reset eats what was sent (RFC 9112 §9.6). May be followed by `Abort` when the machine's patience ends.
+    Linger,
+    /// So that the peer can tell that something is missing: send what is queued, then FIN without close_notify on
+    /// TLS, a reset in clear. May be followed by `Abort`.
+    Truncate,
+    /// At once. A reset; a plain close where the FIN was sent before (the kernel goes on delivering).
+    Abort,
+}
+
+/// Which side of TLS a connection takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRole {
+    /// With the shell's certificate.
+    Server,
+    /// With the name and the trust of entry `upstream` of the shell's list of upstreams.
+    Client {
+        /// The position in the list of upstreams that the machine was configured with.
+        upstream: u16,
+    },
+}
+
+/// Why a name or an address could not be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// The name does not resolve.
+    Name,
+    /// Connection refused.
+    Refused,
+    /// No route, or no answer in time.
+    Unreachable,
+    /// Anything else: no descriptors, no permission.
+    Local,
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// The peer's certificate has another key than the pin says, or is signed by nobody we trust, or names another.
+    Certificate,
+    /// The peer ended or reset the connection in the middle.
+    Ended,
+    /// The peer speaks no TLS, none that we speak, or breaks it.
+    Protocol,
+}
+
+/// What a machine asks of its shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send octets: the last `len` that `poll_output` appended to the caller's `text`.
+    Send {
+        /// The connection.
+        to: ConnId,
+        /// How many octets, at least one.
+        len: u32,
+    },
+    /// Whether received octets are to be offered. While unwanted, nothing is received and nothing offered; when wanted
+    /// again, what was kept is offered again. A new connection is wanted.
+    Read {
+        /// The connection.
+        on: ConnId,
+        /// Wanted or not.
+        wanted: bool,
+    },
+    /// From now on every octet of the one goes to the other, and only lengths come back ([`Machine::handle_moved`]).
+    /// It lasts until one of the two is closed; then the other's octets are offered again.
+    Pair {
+        /// The hidden server's side.
+        hidden: ConnId,
+        /// The client's side.
+        client: ConnId,
+    },
+    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. Nothing was received before it.
+    StartTls {
+        /// The connection.
+        on: ConnId,
+        /// Our side of the handshake.
+        role: TlsRole,
+    },
+    /// Look up a host name; what comes of it is `handle_resolved` or `handle_dial_failed`.
+    Resolve {
+        /// The connection that it is for; from now on the shell knows it.
+        on: ConnId,
+        /// The host name, not an address.
+        host: String,
+        /// The port, to be carried into the addresses.
+        port: u16,
+    },
+    /// Connect; what comes of it is `handle_connected` or `handle_dial_failed`.
+    Dial {
+        /// The connection that it is for; from now on the shell knows it.
+        on: ConnId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// How long octets may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT);
+    /// `None`: the system's own patience.
+    UserTimeout {
+        /// The connection.
+        on: ConnId,
+        /// The limit.
+        after: Option<Span>,
+    },
+    /// Ask how long the peer has owed an acknowledgement; the answer is `handle_acked`, at once.
+    CheckAck {
+        /// The connection.
+        on: ConnId,
+    },
+    /// End the writing side after the last octet queued: close_notify on TLS, then FIN.
+    CloseWrite {
+        /// The connection.
+        on: ConnId,
+    },
+    /// Close; `handle_closed` follows when it is done. Whatever it was paired with is unpaired.
+    Close {
+        /// The connection.
+        on: ConnId,
+        /// In which way.
+        how: Close,
+    },
+    /// Something to log or to count.
+    Note(Note),
+    /// Nothing more to do until something happens, or until the deadline.
+    Idle {
+        /// When [`Machine::handle_timeout`] is to be called at the latest; `None`: no deadline runs.
+        until: Option<Time>,
+        /// Which deadline that is, for whoever debugs.
+        why: &'static str,
+    },
+}
+
+/// A protocol state machine without a world. See the [module](self) for the contract.
+pub trait Machine {
+    /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
+
+    /// What [`Output::Resolve`] asked for: the addresses in the order of preference, at least one.
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now);
+
+    /// The connection of an [`Output::Dial`] is up.
+    fn handle_connected(&mut self, on: ConnId, now: Now);
+
+    /// What [`Output::Resolve`] or [`Output::Dial`] asked for did not work out.
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now);
+
+    /// The handshake that [`Output::StartTls`] began is complete.
+    fn handle_secured(&mut self, on: ConnId, now: Now);
+
+    /// The handshake that [`Output::StartTls`] began failed.
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now);
+
+    /// Octets were received and are offered, from the first that was not consumed yet. Returns how many were consumed
+    /// from the front; the rest is offered again when more has come or reading is wanted anew. Legal until `Pair` and
+    /// after its end.
+    #[must_use]
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize;
+
+    /// Octets of a pair moved: `read` octets were received from `from`, and `queued` octets wait to be sent to the
+    /// other side now. Also legal on a connection that is closing: what was received and dropped. Lengths only.
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now);
+
+    /// Everything that was to be sent on this connection is in the socket. Comes after every `Send`, and in a pair
+    /// whenever a queue becomes empty.
+    fn handle_flushed(&mut self, on: ConnId, now: Now);
+
+    /// The answer to [`Output::CheckAck`]: how long ago the peer's last acknowledgement came, if it owes one for octets
+    /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
+
+    /// The reading side ended, after everything received was offered (in a pair: was moved). Once for a connection.
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now);
+
+    /// Sending failed: what is queued for this connection is lost. What was received before can still be read. Once
+    /// for a connection.
+    fn handle_write_failed(&mut self, on: ConnId, now: Now);
+
+    /// The connection is gone, its id is free. Once for every id, after [`Output::Close`].
+    fn handle_closed(&mut self, on: ConnId, now: Now);
+
+    /// A deadline may have passed. Early, late and spurious calls do no harm.
+    fn handle_timeout(&mut self, now: Now);
+
+    /// The next thing to do. `text` is the caller's: octets of a [`Output::Send`] are appended to it.
+    #[must_use]
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output;
+}

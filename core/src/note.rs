@@ -1,0 +1,239 @@
+//! What is worth a log line or a counter, as values: the shell writes them down, tests compare them.
+//!
+//! A note holds no secret, no token and no octet that a peer sent.
+
+use core::net::SocketAddr;
+
+use crate::http::reply::Status;
+use crate::id::Id;
+use crate::machine::{ConnId, DialFailure, End, TlsFailure};
+use crate::pair::Why;
+use crate::time::Span;
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Relay: a hidden server authenticated and waits.
+    Waiting {
+        /// Its connection.
+        on: ConnId,
+        /// Where it comes from.
+        from: Option<SocketAddr>,
+        /// Whose it is.
+        id: Id,
+        /// How many wait for this ID now, this one included.
+        waiting: u32,
+    },
+    /// Relay: a connection no longer waits, though it met no client.
+    WaitingEnded {
+        /// The connection.
+        on: ConnId,
+        /// Whose it was.
+        id: Id,
+        /// Why.
+        why: WaitingEnd,
+        /// How long it had waited.
+        after: Span,
+    },
+    /// Relay: a request was refused with an answer.
+    Refused {
+        /// The connection.
+        on: ConnId,
+        /// Where it comes from.
+        from: Option<SocketAddr>,
+        /// The ID, where one that is enrolled was named.
+        id: Option<Id>,
+        /// The answer.
+        status: Status,
+        /// The answer's diagnostic: fixed text.
+        why: &'static str,
+    },
+    /// Relay: a client was asked whom it wants.
+    Challenged {
+        /// The connection.
+        on: ConnId,
+        /// Where it comes from.
+        from: Option<SocketAddr>,
+    },
+    /// Relay: a client waits for the hidden server's next connection.
+    Held {
+        /// The connection.
+        on: ConnId,
+        /// Whom it wants.
+        id: Id,
+    },
+    /// Relay: a rendezvous.
+    Paired {
+        /// The hidden server's connection.
+        hidden: ConnId,
+        /// The client's connection.
+        client: ConnId,
+        /// Where the client comes from.
+        from: Option<SocketAddr>,
+        /// Whose hidden server it is.
+        id: Id,
+    },
+    /// Relay: the waiting connection failed before its first octet; `retried`: another one has the request now.
+    HandOverFailed {
+        /// The hidden server's connection.
+        hidden: ConnId,
+        /// The client's connection.
+        client: ConnId,
+        /// Whose hidden server it is.
+        id: Id,
+        /// Whether another waiting connection got the request; else the client got 502.
+        retried: bool,
+    },
+    /// A pair ended.
+    PairEnded {
+        /// The hidden server's side.
+        hidden: ConnId,
+        /// The client's side.
+        client: ConnId,
+        /// Whose hidden server it is.
+        id: Id,
+        /// Octets that the client's side sent, behind the request's head.
+        from_client: u64,
+        /// Octets that the hidden server's side sent.
+        from_hidden: u64,
+        /// How long it lasted.
+        after: Span,
+        /// Why it ended.
+        why: Why,
+    },
+    /// A connection ended, or was ended at its deadline, before anything came of it.
+    Dropped {
+        /// The connection.
+        on: ConnId,
+        /// Where it comes from.
+        from: Option<SocketAddr>,
+        /// Fixed text.
+        why: &'static str,
+    },
+    /// The TLS handshake failed.
+    TlsFailed {
+        /// The connection.
+        on: ConnId,
+        /// The peer.
+        from: Option<SocketAddr>,
+        /// Why.
+        why: TlsFailure,
+    },
+    /// Agent, connector: the relay, or the local service, can't be reached.
+    DialFailed {
+        /// The connection that was to be.
+        on: ConnId,
+        /// What was dialled.
+        what: Target,
+        /// Why not.
+        why: DialFailure,
+        /// When it is tried again; `None`: it is not.
+        again: Option<Span>,
+    },
+    /// Agent: one more connection waits at the relay.
+    Registered {
+        /// The connection.
+        on: ConnId,
+        /// The position in the list of upstreams.
+        upstream: u16,
+        /// How many wait there now.
+        waiting: u32,
+    },
+    /// Agent: the relay refused or ended a connection before a client came.
+    RelayLost {
+        /// The connection.
+        on: ConnId,
+        /// The position in the list of upstreams.
+        upstream: u16,
+        /// What it did.
+        why: RelayLoss,
+        /// When the next one is tried.
+        again: Span,
+    },
+    /// Agent: the relay's clock is used for tokens from now on, because ours differs by this many seconds (ours is
+    /// fast where it is negative).
+    ClockAdopted {
+        /// The position in the list of upstreams.
+        upstream: u16,
+        /// What is added to our own clock.
+        seconds: i64,
+    },
+    /// Agent, connector: a client met the local service. `stream`: it asked for the stream service.
+    Served {
+        /// The connection from the relay.
+        relay: ConnId,
+        /// The connection to the local service, or of the local program.
+        local: ConnId,
+        /// Through which upstream.
+        upstream: u16,
+        /// HTTP or stream service.
+        stream: bool,
+    },
+    /// Connector: it could not be; `status` is the relay's or the agent's answer, where there was one.
+    ConnectFailed {
+        /// The local connection.
+        local: ConnId,
+        /// What went wrong.
+        why: ConnectFailure,
+    },
+}
+
+/// Why a waiting connection met no client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitingEnd {
+    /// The peer ended it.
+    Ended(End),
+    /// It sent something: a protocol error.
+    Talked,
+    /// A newer one replaced it, or pushed it out of the pool.
+    Replaced,
+    /// The ID was removed, or its secret changed.
+    Revoked,
+    /// The relay shuts down.
+    Drained,
+}
+
+/// What was to be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The relay: the position in the list of upstreams.
+    Relay(u16),
+    /// The local HTTP service of that upstream.
+    Service(u16),
+    /// The local stream service of that upstream.
+    Stream(u16),
+}
+
+/// What a relay did to an agent's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayLoss {
+    /// It refused with this status code.
+    Refused(u16),
+    /// It answered with something that is not HTTP.
+    Garbled,
+    /// It ended the connection before its answer, or while it waited.
+    Ended(End),
+    /// It did not answer in time.
+    Silent,
+    /// Its certificate is not the one we trust, or TLS failed.
+    Tls(TlsFailure),
+    /// It could not be reached.
+    Unreachable(DialFailure),
+}
+
+/// Why a connector's connection could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// The relay or the hidden server answered with this status code.
+    Refused(u16),
+    /// The answer is not HTTP.
+    Garbled,
+    /// The relay ended the connection before an answer.
+    Ended(End),
+    /// No answer in time.
+    Silent,
+    /// Its certificate is not the one we trust, or TLS failed.
+    Tls(TlsFailure),
+    /// The relay could not be reached.
+    Unreachable(DialFailure),
+}

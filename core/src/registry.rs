@@ -1,0 +1,283 @@
+//! Who is enrolled, who waits, who is held: everything that the relay knows of an ID.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::http::target::{Registration, Token};
+use crate::id::Id;
+use crate::limiter::Bucket;
+use crate::machine::ConnId;
+use crate::time::{Now, Span, Time};
+use crate::token::Key;
+
+/// An ID counts as served for this long after a connection last waited for it, and every enrolled one for as long
+/// after the relay's start.
+const SERVED: Span = Span::from_secs(30);
+
+/// A hidden server as the operator enrolled it: one line of the file `ids`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Its ID.
+    pub id: Id,
+    /// The secret it shares with this relay, and how tokens are made of it.
+    pub key: Key,
+    /// The labels under `--domain` that mean it, in lower case.
+    pub labels: Vec<String>,
+    /// Whether plain tokens are taken, beside bound ones.
+    pub plain_tokens: bool,
+}
+
+/// Why a registration is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Unknown ID, wrong token, used token: one and the same.
+    Unauthorized,
+    /// Too many failures with plain tokens for this ID.
+    Guessed(Span),
+    /// More accepted tokens of this ID than are remembered.
+    Full,
+}
+
+/// Everyone who is enrolled.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    entries: BTreeMap<Id, Entry>,
+    labels: BTreeMap<String, Id>,
+    nobody: Key,
+    started: Time,
+}
+
+#[derive(Debug)]
+struct Entry {
+    enrolment: Enrolment,
+    /// Oldest first.
+    waiting: VecDeque<Waiting>,
+    /// First come, first served.
+    held: VecDeque<ConnId>,
+    pairs: u32,
+    last_waiting: Option<Time>,
+    /// Accepted tokens by their step T, as long as T is acceptable; a bound token's 16 octets stand for T and N.
+    spent: BTreeMap<u64, BTreeSet<[u8; 16]>>,
+    guesses: Bucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    on: ConnId,
+    plain: bool,
+    eligible: bool,
+}
+
+/// How tokens are judged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) one_time_strict: bool,
+    pub(crate) tokens_max: u32,
+}
+
+impl Registry {
+    pub(crate) fn new(started: Time) -> Self {
+        Self { entries: BTreeMap::new(), labels: BTreeMap::new(), nobody: Key::dummy(), started }
+    }
+
+    /// Takes a new list. Returns the connections of IDs that are gone or have another secret: those that waited, and
+    /// the clients held for them.
+    pub(crate) fn enrol(&mut self, list: Vec<Enrolment>) -> Vec<ConnId> {
+        let mut old = core::mem::take(&mut self.entries);
+        self.labels.clear();
+        for enrolment in list {
+            for label in &enrolment.labels {
+                self.labels.insert(label.clone(), enrolment.id);
+            }
+            let entry = match old.remove(&enrolment.id) {
+                Some(kept) if kept.enrolment.key == enrolment.key => Entry { enrolment, ..kept },
+                // Another secret: what waits was let in with the old one. What is paired goes on, and counts.
+                Some(rotated) => {
+                    let fresh = Entry { pairs: rotated.pairs, ..Entry::new(enrolment) };
+                    old.insert(fresh.enrolment.id, rotated);
+                    fresh
+                }
+                None => Entry::new(enrolment),
+            };
+            self.entries.insert(entry.enrolment.id, entry);
+        }
+        let gone = old.into_values();
+        gone.flat_map(|entry| entry.waiting.into_iter().map(|waiting| waiting.on).chain(entry.held)).collect()
+    }
+
+    pub(crate) fn is_enrolled(&self, id: Id) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// The ID that a label under the relay's domain means.
+    pub(crate) fn labelled(&self, label: &str) -> Option<Id> {
+        Id::parse(label.as_bytes()).or_else(|| self.labels.get(&label.to_ascii_lowercase()).copied())
+    }
+
+    /// Judges a token. An unknown ID costs the same work as a wrong token.
+    pub(crate) fn authenticate(
+        &mut self,
+        registration: &Registration<'_>,
+        policy: Policy,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let mut entry = self.entries.get_mut(&registration.id);
+        let key = entry.as_ref().map_or(&self.nobody, |entry| &entry.enrolment.key);
+        match registration.token {
+            Token::Plain(digits) => {
+                let step = key.check_plain(now.wall, digits);
+                let Some(entry) = entry.as_mut().filter(|entry| entry.enrolment.plain_tokens) else {
+                    return Err(Refused::Unauthorized);
+                };
+                if let Some(wait) = entry.guesses.exhausted(now.mono) {
+                    return Err(Refused::Guessed(wait));
+                }
+                let Some(step) = step else {
+                    entry.guesses.fail(now.mono);
+                    return Err(Refused::Unauthorized);
+                };
+                if policy.one_time_strict { entry.spend(step, [0; 16], policy, now) } else { Ok(()) }
+            }
+            Token::Bound { response, nonce } => {
+                let step = key.check_bound(now.wall, nonce, &response);
+                match (entry, step) {
+                    (Some(entry), Some(step)) => entry.spend(step, response, policy, now),
+                    _ => Err(Refused::Unauthorized),
+                }
+            }
+        }
+    }
+
+    /// A connection waits from now on. Returns the ones that it replaces: every older plain one if it is plain, and
+    /// the oldest past `max`.
+    pub(crate) fn wait(&mut self, id: Id, on: ConnId, plain: bool, max: u32, now: Now) -> Vec<ConnId> {
+        let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
+        let mut replaced = Vec::new();
+        entry.waiting.retain(|older| {
+            let stays = !(plain && older.plain);
+            if !stays {
+                replaced.push(older.on);
+            }
+            stays
+        });
+        while entry.waiting.len() >= max.max(1) as usize {
+            replaced.extend(entry.waiting.pop_front().map(|oldest| oldest.on));
+        }
+        entry.waiting.push_back(Waiting { on, plain, eligible: !plain });
+        entry.last_waiting = Some(now.mono);
+        replaced
+    }
+
+    /// A plain connection may meet a client from now on.
+    pub(crate) fn eligible(&mut self, id: Id, on: ConnId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if let Some(waiting) = entry.waiting.iter_mut().find(|waiting| waiting.on == on) {
+            waiting.eligible = true;
+        }
+    }
+
+    /// The newest connection that may meet a client; it waits no more.
+    pub(crate) fn take(&mut self, id: Id, now: Now) -> Option<ConnId> {
+        let entry = self.entries.get_mut(&id)?;
+        let newest = entry.waiting.iter().rposition(|waiting| waiting.eligible)?;
+        entry.last_waiting = Some(now.mono);
+        entry.waiting.remove(newest).map(|waiting| waiting.on)
+    }
+
+    /// A waiting connection is over.
+    pub(crate) fn leave(&mut self, id: Id, on: ConnId, now: Now) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = entry.waiting.len();
+        entry.waiting.retain(|waiting| waiting.on != on);
+        if entry.waiting.len() < before {
+            entry.last_waiting = Some(now.mono);
+        }
+    }
+
+    pub(crate) fn waiting(&self, id: Id) -> u32 {
+        self.entries.get(&id).map_or(0, |entry| u32::try_from(entry.waiting.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Whether a client that finds nobody waiting is worth holding.
+    pub(crate) fn is_served(&self, id: Id, now: Now) -> bool {
+        self.entries.get(&id).is_some_and(|entry| {
+            entry.pairs > 0
+                || !entry.waiting.is_empty()
+                || entry.last_waiting.is_some_and(|last| now.mono.since(last) < SERVED)
+                || now.mono.since(self.started) < SERVED
+        })
+    }
+
+    pub(crate) fn pairs(&self, id: Id) -> u32 {
+        self.entries.get(&id).map_or(0, |entry| entry.pairs)
+    }
+
+    pub(crate) fn pair_began(&mut self, id: Id) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.pairs += 1;
+        }
+    }
+
+    pub(crate) fn pair_ended(&mut self, id: Id) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.pairs = entry.pairs.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn held(&self, id: Id) -> usize {
+        self.entries.get(&id).map_or(0, |entry| entry.held.len())
+    }
+
+    pub(crate) fn hold(&mut self, id: Id, on: ConnId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.held.push_back(on);
+        }
+    }
+
+    /// The client that has been held the longest; it is held no more.
+    pub(crate) fn release(&mut self, id: Id) -> Option<ConnId> {
+        self.entries.get_mut(&id)?.held.pop_front()
+    }
+
+    pub(crate) fn unhold(&mut self, id: Id, on: ConnId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.held.retain(|held| *held != on);
+        }
+    }
+
+    /// Whether a connection is eligible to meet a client right now.
+    pub(crate) fn has_eligible(&self, id: Id) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.waiting.iter().any(|waiting| waiting.eligible))
+    }
+}
+
+impl Entry {
+    const fn new(enrolment: Enrolment) -> Self {
+        Self {
+            enrolment,
+            waiting: VecDeque::new(),
+            held: VecDeque::new(),
+            pairs: 0,
+            last_waiting: None,
+            spent: BTreeMap::new(),
+            guesses: Bucket::NEW,
+        }
+    }
+
+    /// Uses a token up. Steps that are acceptable no more are forgotten first.
+    fn spend(&mut self, step: u64, token: [u8; 16], policy: Policy, now: Now) -> Result<(), Refused> {
+        let oldest = self.enrolment.key.step(now.wall).saturating_sub(1);
+        while self.spent.first_key_value().is_some_and(|(&step, _)| step < oldest) {
+            self.spent.pop_first();
+        }
+        if self.spent.get(&step).is_some_and(|tokens| tokens.contains(&token)) {
+            return Err(Refused::Unauthorized);
+        }
+        if self.spent.values().map(BTreeSet::len).sum::<usize>() >= policy.tokens_max as usize {
+            return Err(Refused::Full);
+        }
+        self.spent.entry(step).or_default().insert(token);
+        Ok(())
+    }
+}

@@ -1,0 +1,308 @@
+//! What a hidden server proves itself with: time-based tokens (RFC 6238), plain or bound to a nonce.
+//!
+//! A *plain* token is the number that every authenticator shows: HOTP (RFC 4226) of the time step. A *bound* token is
+//! the front of the same keyed hash over the time step and a nonce of the hidden server's, good for one connection.
+//! Whether a token was used before is not known here: the registry remembers that.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::{Sha256, Sha512};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+/// The most digits that a plain token has: dynamic truncation leaves 31 bits (RFC 4226 §5.3), ten decimal digits.
+pub const DIGITS_MAX: u8 = 10;
+
+/// How many octets a bound token has; 32 hexadecimal digits on the wire.
+pub const BOUND_OCTETS: usize = 16;
+
+/// The hash under the HMAC (RFC 6238 §1.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// HMAC-SHA-1: what hidden servers written for node-rendezvous use.
+    Sha1,
+    /// HMAC-SHA-256.
+    #[default]
+    Sha256,
+    /// HMAC-SHA-512.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name as a Key URI writes it: `SHA1`, `SHA256`, `SHA512`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sha1 => "SHA1",
+            Self::Sha256 => "SHA256",
+            Self::Sha512 => "SHA512",
+        }
+    }
+
+    /// The algorithm of that name, in any case; `None` if it is not one of the three.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Sha1, Self::Sha256, Self::Sha512].into_iter().find(|it| it.name().eq_ignore_ascii_case(name))
+    }
+}
+
+/// Why a [`Key`] cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyError {
+    /// The secret is empty or longer than [`Key::SECRET_OCTETS_MAX`].
+    Secret,
+    /// The digits are not 6 to 10.
+    Digits,
+    /// The period is zero or longer than [`Key::PERIOD_SECS_MAX`].
+    Period,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "the secret must have 1 to 256 octets",
+            Self::Digits => "the digits must be 6 to 10",
+            Self::Period => "the period must be 1 to 3600 seconds",
+        })
+    }
+}
+
+impl core::error::Error for KeyError {}
+
+/// The secret that a hidden server and one relay share for an ID, and how tokens are made of it.
+///
+/// The secret is wiped when the key is dropped, is not shown by `Debug`, and is compared in constant time.
+#[derive(Clone)]
+pub struct Key {
+    secret: Zeroizing<Vec<u8>>,
+    algorithm: Algorithm,
+    digits: u8,
+    period: u32,
+    /// `false` for the dummy: it does all the work and then says no.
+    usable: bool,
+}
+
+impl Key {
+    /// The digits of a plain token where nothing else was said.
+    pub const DIGITS: u8 = 8;
+    /// The time step where nothing else was said (RFC 6238 §5.2), in seconds.
+    pub const PERIOD_SECS: u32 = 30;
+    /// The longest time step.
+    pub const PERIOD_SECS_MAX: u32 = 3_600;
+    /// The longest secret.
+    pub const SECRET_OCTETS_MAX: usize = 256;
+
+    /// A key. `secret` has 1 to 256 octets, `digits` is 6 to 10, `period` 1 to 3600 seconds.
+    ///
+    /// How long a secret should be (RFC 4226 §4 R6: 16 octets at least) is for whoever enrols an ID to say: here a
+    /// short one is accepted, since secrets that old hidden servers already have must stay usable.
+    ///
+    /// # Errors
+    ///
+    /// The first of the limits that is not kept. The secret is wiped then as well.
+    pub fn new(secret: Vec<u8>, algorithm: Algorithm, digits: u8, period: u32) -> Result<Self, KeyError> {
+        let secret = Zeroizing::new(secret);
+        if secret.is_empty() || secret.len() > Self::SECRET_OCTETS_MAX {
+            return Err(KeyError::Secret);
+        }
+        if !(6..=DIGITS_MAX).contains(&digits) {
+            return Err(KeyError::Digits);
+        }
+        if !(1..=Self::PERIOD_SECS_MAX).contains(&period) {
+            return Err(KeyError::Period);
+        }
+        Ok(Self { secret, algorithm, digits, period, usable: true })
+    }
+
+    /// A key that no token fits, to be asked where an ID is unknown: it works as long as a real one, with the default
+    /// hash, digits and period, so that the time of the answer does not tell who is enrolled.
+    #[must_use]
+    pub fn dummy() -> Self {
+        Self {
+            secret: Zeroizing::new(alloc::vec![0; 32]),
+            algorithm: Algorithm::default(),
+            digits: Self::DIGITS,
+            period: Self::PERIOD_SECS,
+            usable: false,
+        }
+    }
+
+    /// The secret, for the file that it is kept in and for nothing else.
+    #[must_use]
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// The digits of a plain token.
+    #[must_use]
+    pub const fn digits(&self) -> u8 {
+        self.digits
+    }
+
+    /// The time step in seconds.
+    #[must_use]
+    pub const fn period(&self) -> u32 {
+        self.period
+    }
+
+    /// The time step that the wall clock's second `wall` lies in: T of RFC 6238 §4.2, with T0 = 0.
+    #[must_use]
+    pub fn step(&self, wall: u64) -> u64 {
+        wall / u64::from(self.period)
+    }
+
+    /// The plain token of a time step: HOTP (RFC 4226 §5.3) with T for the counter, zeroes in front.
+    #[must_use]
+    pub fn plain(&self, step: u64) -> Plain {
+        let hash = self.hash(step, b"");
+        let front = usize::from(hash.last() & 0x0f);
+        let mut value = 0;
+        for octet in &hash.octets[front..front + 4] {
+            value = value << 8 | u64::from(*octet);
+        }
+        Plain::new(value & 0x7fff_ffff, self.digits)
+    }
+
+    /// The bound token of a time step and a nonce: the first 16 octets of HMAC(secret, T as 8 octets ‖ nonce).
+    #[must_use]
+    pub fn bound(&self, step: u64, nonce: &[u8]) -> [u8; BOUND_OCTETS] {
+        let mut token = [0; BOUND_OCTETS];
+        token.copy_from_slice(&self.hash(step, nonce).octets[..BOUND_OCTETS]);
+        token
+    }
+
+    /// The time step that a plain token was made for, out of the current one and its two neighbours (RFC 6238 §5.2);
+    /// `None` if it is of none of them. The time this takes depends on the key alone.
+    #[must_use]
+    pub fn check_plain(&self, wall: u64, token: &[u8]) -> Option<u64> {
+        let mut given = [0; DIGITS_MAX as usize];
+        for (to, from) in given.iter_mut().zip(token) {
+            *to = *from;
+        }
+        let long_enough = choice(token.len() == usize::from(self.digits));
+        self.check(wall, |step| self.plain(step).octets.ct_eq(&given) & long_enough)
+    }
+
+    /// The time step that a bound token was made for, out of the current one and its two neighbours; `None` if it is
+    /// of none of them. The time this takes depends on the key and the nonce's length alone.
+    #[must_use]
+    pub fn check_bound(&self, wall: u64, nonce: &[u8], response: &[u8; BOUND_OCTETS]) -> Option<u64> {
+        self.check(wall, |step| self.bound(step, nonce).ct_eq(response))
+    }
+
+    /// Tries all three steps, whichever fits: no answer comes earlier than another.
+    fn check(&self, wall: u64, fits: impl Fn(u64) -> Choice) -> Option<u64> {
+        let now = self.step(wall);
+        let steps =
+            [(now, true), (now.wrapping_sub(1), now > u64::MIN), (now.wrapping_add(1), now < u64::MAX)];
+        let mut found = choice(false);
+        let mut which = 0;
+        for (step, exists) in steps {
+            let hit = fits(step) & choice(exists) & choice(self.usable);
+            which.conditional_assign(&step, hit & !found);
+            found |= hit;
+        }
+        bool::from(found).then_some(which)
+    }
+
+    fn hash(&self, step: u64, nonce: &[u8]) -> Hash {
+        match self.algorithm {
+            Algorithm::Sha1 => hash::<Hmac<Sha1>>(&self.secret, step, nonce),
+            Algorithm::Sha256 => hash::<Hmac<Sha256>>(&self.secret, step, nonce),
+            Algorithm::Sha512 => hash::<Hmac<Sha512>>(&self.secret, step, nonce),
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        let same_shape = (self.algorithm, self.digits, self.period, self.usable)
+            == (other.algorithm, other.digits, other.period, other.usable);
+        same_shape & bool::from(self.secret.ct_eq(&other.secret))
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key")
+            .field("algorithm", &self.algorithm)
+            .field("digits", &self.digits)
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A plain token: 6 to 10 decimal digits. `Debug` does not show them.
+#[derive(Clone)]
+pub struct Plain {
+    /// Zero octets behind the digits.
+    octets: [u8; DIGITS_MAX as usize],
+    digits: u8,
+}
+
+impl Plain {
+    fn new(mut value: u64, digits: u8) -> Self {
+        let mut octets = [0; DIGITS_MAX as usize];
+        for octet in octets.iter_mut().take(usize::from(digits)).rev() {
+            // A remainder of ten fits in any integer.
+            *octet = b'0' + (value % 10) as u8;
+            value /= 10;
+        }
+        Self { octets, digits }
+    }
+
+    /// The digits, as they are sent.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.octets[..usize::from(self.digits)]
+    }
+}
+
+impl AsRef<[u8]> for Plain {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl fmt::Debug for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plain").field("digits", &self.digits).finish_non_exhaustive()
+    }
+}
+
+/// An HMAC of any of the three hashes: `len` octets, then zeroes.
+struct Hash {
+    octets: [u8; 64],
+    len: usize,
+}
+
+impl Hash {
+    fn last(&self) -> u8 {
+        self.octets[self.len - 1]
+    }
+}
+
+fn hash<M: Mac + KeyInit>(secret: &[u8], step: u64, nonce: &[u8]) -> Hash {
+    let mut mac = <M as KeyInit>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(&step.to_be_bytes());
+    mac.update(nonce);
+    let result = mac.finalize().into_bytes();
+    let mut octets = [0; 64];
+    octets[..result.len()].copy_from_slice(&result);
+    Hash { octets, len: result.len() }
+}
+
+fn choice(is: bool) -> Choice {
+    Choice::from(u8::from(is))
+}

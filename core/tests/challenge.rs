@@ -1,0 +1,275 @@
+//! Whom an `Authorization` names, and the challenge that asks for one.
+
+use data_encoding::BASE64;
+use rendezvous_core::http::challenge::Identified::{self, Malformed, Unidentified};
+use rendezvous_core::http::challenge::{identify, write_challenge};
+use rendezvous_core::id::Id;
+
+const UUID: &str = "2f402f80-da50-41e1-9b23-0123456789ab";
+const FOUND: Identified = Identified::Id(Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab));
+
+/// Each line is a value with `ID` for the UUID.
+fn all_are(expected: Identified, values: &[&str]) {
+    for value in values {
+        assert_eq!(identify(value.replace("ID", UUID).as_bytes()), expected, "{value}");
+    }
+}
+
+fn basic(pair: &str) -> Identified {
+    identify(format!("Basic {}", BASE64.encode(pair.as_bytes())).as_bytes())
+}
+
+#[test]
+fn digest_names_the_id_as_user() {
+    all_are(
+        FOUND,
+        &[
+            r#"Digest username="ID""#,
+            r#"Digest username="ID", realm="rendezvous", nonce="00", uri="/", response="6629fae49393a05397450978507c4ef1", opaque="00", qop=auth, nc=00000001, cnonce="0a4f113b""#,
+            r#"Digest realm="rendezvous",nonce="00",username="ID""#,
+            r#"Digest username="ID" , realm="rendezvous" , qop=auth"#,
+            "Digest\tusername\t=\t\"ID\"\t",
+        ],
+    );
+}
+
+#[test]
+fn scheme_and_parameter_names_have_no_case() {
+    all_are(FOUND, &[r#"dIGEST UserName="ID""#, r#"DIGEST USERNAME="ID""#, r#"digest USERNAME*=utf-8''ID"#]);
+    let credentials = BASE64.encode(format!("{UUID}:").as_bytes());
+    assert_eq!(identify(format!("bASIC {credentials}").as_bytes()), FOUND);
+}
+
+#[test]
+fn the_user_may_be_a_token() {
+    all_are(FOUND, &["Digest username=ID", "Digest username=ID,realm=x", "Digest realm=x, username = ID"]);
+}
+
+#[test]
+fn quoted_pairs_in_the_user_are_resolved() {
+    let escaped: String = UUID.chars().flat_map(|it| ['\\', it]).collect();
+    assert_eq!(identify(format!(r#"Digest username="{escaped}""#).as_bytes()), FOUND);
+    all_are(Unidentified, &[r#"Digest username="\"ID\"""#, r#"Digest username="ID\\""#]);
+}
+
+#[test]
+fn the_extended_user_is_decoded() {
+    let escaped: String = UUID.bytes().map(|it| format!("%{it:02x}")).collect();
+    assert_eq!(identify(format!("Digest username*=UTF-8''{escaped}").as_bytes()), FOUND);
+    all_are(
+        FOUND,
+        &[
+            "Digest username*=UTF-8''ID",
+            "Digest username*=utf-8''ID",
+            "Digest username*=UTF-8'en'ID, realm=x",
+            "Digest username*=UTF-8''2f402f80%2Dda50-41e1%2d9b23-0123456789ab",
+        ],
+    );
+}
+
+#[test]
+fn an_extended_user_that_is_no_uuid_names_nobody() {
+    all_are(
+        Unidentified,
+        &[
+            "Digest username*=ID",
+            "Digest username*=UTF-8'ID",
+            "Digest username*=UTF-8",
+            "Digest username*=UTF-8''",
+            "Digest username*=UTF-8''ID%",
+            "Digest username*=UTF-8''ID%2",
+            "Digest username*=UTF-8''ID%00",
+            "Digest username*=UTF-8''%zz402f80-da50-41e1-9b23-0123456789ab",
+            "Digest username*=UTF-8''2f402f80-da50-41e1-9b23-0123456789a%",
+            "Digest username*=UTF-8''2f402f80-da50-41e1-9b23-0123456789a%6",
+            "Digest username*=UTF-8''2f402f80-da50-41e1-9b23-0123456789a%+6",
+            "Digest username*=ISO-8859-1''ID",
+            "Digest username*=UTF-80''ID",
+        ],
+    );
+}
+
+#[test]
+fn what_stands_in_other_parameters_is_skipped() {
+    all_are(
+        FOUND,
+        &[
+            r#"Digest realm="a, username=\"evil\", b", username="ID""#,
+            r#"Digest uri="/?username=x,username=y", username="ID", x="\\""#,
+            r#"Digest realm="", username="ID""#,
+            "Digest uri=/path?a=b;c=, username=ID",
+            r#"Digest ,, , username="ID",,"#,
+            r#"Digest xusername="evil", username="ID", usernamex="evil""#,
+            r#"Digest algorithm=SHA-512-256-sess, qop=odd, response=bad, nonce=, username="ID""#,
+        ],
+    );
+}
+
+#[test]
+fn a_missing_user_names_nobody() {
+    all_are(
+        Unidentified,
+        &[
+            "",
+            " ",
+            "Digest",
+            "Digest ",
+            "Digest ,",
+            r#"Digest realm="rendezvous""#,
+            r#"Digest realm="username=ID""#,
+            r#"Digest realm=", username=ID""#,
+        ],
+    );
+}
+
+#[test]
+fn a_user_that_is_no_uuid_names_nobody() {
+    all_are(
+        Unidentified,
+        &[
+            r#"Digest username="""#,
+            "Digest username=",
+            r#"Digest username="alice""#,
+            r#"Digest username="ID ""#,
+            r#"Digest username=" ID""#,
+            r#"Digest username="{ID}""#,
+            r#"Digest username="urn:uuid:ID""#,
+            r#"Digest username="ID:""#,
+            r#"Digest username="%32f402f80-da50-41e1-9b23-0123456789ab""#,
+        ],
+    );
+}
+
+#[test]
+fn a_hashed_user_names_nobody() {
+    all_are(
+        Unidentified,
+        &[
+            r#"Digest username="ID", userhash=true"#,
+            r#"Digest userhash="true", username="ID""#,
+            r#"Digest username*=UTF-8''ID, userhash=true"#,
+        ],
+    );
+    all_are(FOUND, &[r#"Digest username="ID", userhash=false"#]);
+}
+
+#[test]
+fn another_scheme_names_nobody() {
+    all_are(
+        Unidentified,
+        &[
+            "Bearer ID",
+            "Negotiate YII=",
+            r#"Digestusername="ID""#,
+            r#"Digest,username="ID""#,
+            r#"Digest-MD5 username="ID""#,
+            r#"username="ID""#,
+            "Basic: x",
+        ],
+    );
+}
+
+#[test]
+fn a_string_without_end_is_malformed() {
+    all_are(
+        Malformed,
+        &[
+            r#"Digest username="ID"#,
+            r#"Digest username="ID\""#,
+            r#"Digest username="ID", realm="x"#,
+            r#"Digest username="ID", realm=""#,
+            r#"Digest realm="x\"#,
+        ],
+    );
+}
+
+#[test]
+fn two_users_are_malformed() {
+    all_are(
+        Malformed,
+        &[
+            r#"Digest username="ID", username="ID""#,
+            r#"Digest username="ID", USERNAME=ID"#,
+            r#"Digest username*=UTF-8''ID, username*=UTF-8''ID"#,
+            r#"Digest username="ID", username*=UTF-8''ID"#,
+            r#"Digest username*=UTF-8''ID, username="", userhash=true"#,
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_list_of_parameters_is_malformed() {
+    all_are(
+        Malformed,
+        &[
+            "Digest ID",
+            "Digest username",
+            r#"Digest "ID""#,
+            r#"Digest ="ID""#,
+            r#"Digest username="ID" realm="x""#,
+            r#"Digest username="ID"realm="x""#,
+            r#"Digest username="ID"; realm="x""#,
+            r#"Digest username=ID realm=x"#,
+            r#"Digest username=ID"x""#,
+            r#"Digest username="ID", junk"#,
+            r#"Digest username: "ID""#,
+        ],
+    );
+}
+
+#[test]
+fn basic_names_the_id_before_the_first_colon() {
+    for password in ["", "secret", ":", "a:b", "pässword"] {
+        assert_eq!(basic(&format!("{UUID}:{password}")), FOUND, "{password:?}");
+    }
+    assert_eq!(basic(&format!("{}:", UUID.to_uppercase())), FOUND);
+}
+
+#[test]
+fn basic_with_another_user_names_nobody() {
+    for pair in [":", ":secret", "alice:secret", &format!(":{UUID}"), &format!("{UUID} :"), "é:é"] {
+        assert_eq!(basic(pair), Unidentified, "{pair}");
+    }
+}
+
+#[test]
+fn basic_without_a_colon_is_malformed() {
+    assert_eq!(basic(UUID), Malformed);
+    all_are(Malformed, &["Basic", "Basic "]);
+}
+
+#[test]
+fn basic_in_bad_base64_is_malformed() {
+    let good = BASE64.encode(format!("{UUID}:p").as_bytes());
+    assert_eq!(identify(format!("Basic  {good} ").as_bytes()), FOUND);
+    for bad in [
+        format!("{good}="),
+        format!("{good}!"),
+        good[1..].to_owned(),
+        format!("{good} {good}"),
+        format!("{good}, realm=x"),
+        format!("\"{good}\""),
+        format!("{UUID}:"),
+    ] {
+        assert_eq!(identify(format!("Basic {bad}").as_bytes()), Malformed, "{bad}");
+    }
+}
+
+#[test]
+fn octets_that_are_no_text_do_no_harm() {
+    assert_eq!(identify(b"Digest username=\"\xff\xfe\""), Unidentified);
+    assert_eq!(identify(b"\xff\xfe \xff"), Unidentified);
+    let named = [b"Digest realm=\"\xe9\xff\", username=".as_slice(), UUID.as_bytes()].concat();
+    assert_eq!(identify(&named), FOUND);
+}
+
+#[test]
+fn the_challenge_is_one_line() {
+    let mut out = b"before".to_vec();
+    write_challenge(&[0x0f; 16], &[0xa0; 16], &mut out);
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "beforeWWW-Authenticate: Digest realm=\"rendezvous\", qop=\"auth, auth-int\", \
+         nonce=\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\", opaque=\"a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0\"\r\n"
+    );
+}

@@ -1,0 +1,84 @@
+//! Request heads: which are read and how, which are refused and why, and where they end.
+//!
+//! Every head goes through [`read`]: whole, cut at every octet, octet by octet, and with octets behind it.
+
+mod ends;
+mod fields;
+mod octets;
+mod passed_on;
+mod read;
+mod request_line;
+
+use rendezvous_core::http::head::{Finder, Found, Head, Limits, Refusal, parse};
+
+const LIMITS: Limits = Limits { head_octets_max: 16 << 10, line_octets_max: 8 << 10 };
+const SMALL: Limits = Limits { head_octets_max: 100, line_octets_max: 40 };
+
+/// The one verdict on these octets, however they are cut.
+fn find(bytes: &[u8], limits: &Limits) -> Found {
+    let whole = Finder::default().find(bytes, limits);
+    for cut in 0..bytes.len() {
+        let mut finder = Finder::default();
+        let early = finder.find(&bytes[..cut], limits);
+        let late = if early == Found::Partial { finder.find(bytes, limits) } else { early };
+        assert_eq!(late, whole, "{:?} cut at {cut}", bytes.escape_ascii().to_string());
+    }
+    let mut finder = Finder::default();
+    let octetwise =
+        (1..=bytes.len()).map(|len| finder.find(&bytes[..len], limits)).find(|it| *it != Found::Partial);
+    assert_eq!(octetwise.unwrap_or(Found::Partial), whole, "{:?}", bytes.escape_ascii().to_string());
+    if whole != Found::Partial {
+        let behind = [bytes, b"\r\n\x16\0GET / HTTP/1.1\r\n"].concat();
+        assert_eq!(Finder::default().find(&behind, limits), whole, "{:?}", bytes.escape_ascii().to_string());
+    }
+    whole
+}
+
+/// Reads a head as the engine does.
+fn read(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
+    match find(bytes, &LIMITS) {
+        Found::Refused(refusal) => {
+            // Who does not ask the finder first gets the same answer, or is told that there is less than a head.
+            assert!([Err(refusal), Err(Refusal::Incomplete)].contains(&parse(bytes)));
+            Err(refusal)
+        }
+        Found::Complete(len) => {
+            assert_eq!(len, bytes.len());
+            parse(bytes)
+        }
+        Found::Partial => Err(Refusal::Incomplete),
+    }
+}
+
+fn good(text: &str) -> Head<'_> {
+    read(text.as_bytes()).unwrap_or_else(|refusal| panic!("{text:?}: {refusal:?}"))
+}
+
+fn all_are(refusal: Refusal, texts: &[&str]) {
+    for text in texts {
+        assert_eq!(read(text.as_bytes()), Err(refusal), "{text:?}");
+    }
+}
+
+/// A request with these field lines besides `Host`.
+fn with(fields: &str) -> String {
+    format!("POST /x HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+fn all_fields_are(refusal: Refusal, fields: &[&str]) {
+    for fields in fields {
+        assert_eq!(read(with(fields).as_bytes()), Err(refusal), "{fields:?}");
+    }
+}
+
+fn as_it_came(head: &Head<'_>) -> String {
+    let mut out = Vec::new();
+    head.as_it_came(&mut out);
+    String::from_utf8(out).unwrap()
+}
+
+fn without_authorization(head: &Head<'_>) -> String {
+    let mut out = Vec::new();
+    head.without_authorization(&mut out);
+    String::from_utf8(out).unwrap()
+}

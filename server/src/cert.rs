@@ -1,0 +1,243 @@
+//! The relay's certificate: from files, or `relay.crt` and `relay.key` of the state folder, self-signed and made when
+//! missing.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, SerialNumber};
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, reason};
+use crate::pin::Pin;
+use crate::state::{self, PUBLIC, SECRET, State};
+use crate::{trust, x509};
+
+/// The certificate's file in the state folder.
+pub const CERT_FILE: &str = "relay.crt";
+
+/// The key's file in the state folder.
+pub const KEY_FILE: &str = "relay.key";
+
+/// The organisation in certificates that are made here, by which they are known later.
+const MADE_HERE: &str = "self-signed by rendezvous";
+
+/// A certificate chain with its key, and its pin.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// For [`tls_config::server_config`](crate::tls_config::server_config).
+    pub certified: Arc<CertifiedKey>,
+    /// The pin of its key.
+    pub pin: Pin,
+}
+
+/// Loads a chain (the server's own certificate first) and its key from PEM files.
+///
+/// # Errors
+///
+/// [`Failure::Failed`]: which file, and what is wrong with it; or that the two do not belong together.
+pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
+    let file = File::open(key).map_err(|error| Failure::of_file("read", key, &error))?;
+    let pem = state::read_all(&file, key)?;
+    assemble(trust::read_certificates(cert)?, cert, &pem, key, provider)
+}
+
+/// The state folder's own certificate, which is to be good for `names` (see [`default_names`]); made when missing. One
+/// that was made here and lacks some of the names is made anew for the old and the new ones, with the same key, hence
+/// with the same pin.
+///
+/// The second part of the result is a warning to show: a certificate of the user's own lacks a name, and stays.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where a file cannot be read or written, others can read the key, or the two do not belong
+/// together.
+pub fn ensure(
+    state: &State,
+    names: &[String],
+    provider: &CryptoProvider,
+) -> Result<(Identity, Option<String>), Failure> {
+    let lock = state.lock()?;
+    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    let wanted: BTreeSet<String> = names.iter().filter_map(|name| normal_name(name)).collect();
+    if is_missing(&key)? {
+        if !is_missing(&cert)? {
+            return Err(Failure::Failed(format!(
+                "{} has no key: {} is missing; bring it back, or remove the certificate and a new pair is made",
+                cert.display(),
+                key.display()
+            )));
+        }
+        let pair = KeyPair::generate().map_err(|error| cannot_make(&error))?;
+        state.write(KEY_FILE, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
+    }
+    let pem = state::read_secret(&key)?;
+    let warning = match missing_names(&cert, &wanted)? {
+        Lacks::Nothing => None,
+        Lacks::Names { made_here: true, all } => {
+            let certificate = self_signed(&pem, &key, names, &all)?;
+            state.write(CERT_FILE, certificate.as_bytes(), PUBLIC)?;
+            None
+        }
+        Lacks::Names { made_here: false, all } => Some(format!(
+            "{} was not made by rendezvous and is left as it is; it is not for all of: {}",
+            cert.display(),
+            Vec::from_iter(all).join(", ")
+        )),
+    };
+    drop(lock);
+    Ok((assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)?, warning))
+}
+
+/// The names that a self-signed certificate is made for where nothing else is said: the host's name, `localhost`,
+/// `127.0.0.1`, `::1`, and with a domain that and all names under it.
+pub fn default_names(domain: Option<&str>) -> Vec<String> {
+    let mut names: Vec<String> = host_name().into_iter().collect();
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    if let Some(domain) = domain {
+        names.extend([domain.to_owned(), format!("*.{domain}")]);
+    }
+    names
+}
+
+/// The form of a name in which a certificate has it: lower case, addresses as [`IpAddr`] prints them; `None` for what
+/// is neither a host name (with `*.` in front, perhaps) nor an address.
+pub fn normal_name(name: &str) -> Option<String> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Some(address.to_string());
+    }
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let host = name.strip_prefix("*.").unwrap_or(&name);
+    matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_))).then_some(name)
+}
+
+/// The names that the certificate (DER) is for.
+pub fn names_of(certificate: &[u8]) -> Vec<String> {
+    x509::parts(certificate).map(|parts| parts.names()).unwrap_or_default()
+}
+
+/// The pin of the first certificate of a PEM file.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where there is no such file, or no certificate in it.
+pub fn pin_of_file(cert: &Path) -> Result<Pin, Failure> {
+    let chain = trust::read_certificates(cert)?;
+    chain.first().and_then(|own| Pin::of_certificate(own)).ok_or_else(|| malformed(cert))
+}
+
+fn assemble(
+    chain: Vec<CertificateDer<'static>>,
+    cert: &Path,
+    pem: &[u8],
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<Identity, Failure> {
+    let parts = chain.first().and_then(|own| x509::parts(own));
+    let parts = parts.ok_or_else(|| malformed(cert))?;
+    let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        // The PEM error's own words are not used: they may quote the file.
+        let what = if matches!(error, pem::Error::NoItemsFound) { "has no private key (PEM) in it" } else { "is not in PEM format" };
+        Failure::Failed(format!("{} {what}", key.display()))
+    })?;
+    let signing = provider.key_provider.load_private_key(secret).map_err(|_| {
+        Failure::Failed(format!("{}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048", key.display()))
+    })?;
+    if signing.public_key().is_some_and(|public| public.as_ref() != parts.spki) {
+        return Err(Failure::Failed(format!(
+            "{} is not the key of the certificate in {} (the server's own certificate comes first)",
+            key.display(),
+            cert.display()
+        )));
+    }
+    let pin = parts.pin();
+    Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
+}
+
+enum Lacks {
+    Nothing,
+    /// `all`: the names that it should be for, the old ones included.
+    Names { made_here: bool, all: BTreeSet<String> },
+}
+
+fn missing_names(cert: &Path, wanted: &BTreeSet<String>) -> Result<Lacks, Failure> {
+    if is_missing(cert)? {
+        return Ok(Lacks::Names { made_here: true, all: wanted.clone() });
+    }
+    let chain = trust::read_certificates(cert)?;
+    let Some(parts) = chain.first().and_then(|own| x509::parts(own)) else {
+        return Ok(Lacks::Nothing); // malformed, which is said when it is loaded
+    };
+    let has: BTreeSet<String> = parts.names().into_iter().collect();
+    if wanted.is_subset(&has) {
+        return Ok(Lacks::Nothing);
+    }
+    let mark = MADE_HERE.as_bytes();
+    let made_here = parts.issuer == parts.subject && parts.issuer.windows(mark.len()).any(|part| part == mark);
+    Ok(Lacks::Names { made_here, all: if made_here { &has | wanted } else { wanted - &has } })
+}
+
+/// Makes the certificate. Its dates are fixed, so that it is good whatever a router's clock says; it is neither a CA
+/// nor restricted in its key's usage, because hidden servers of 2013 that check it as its own CA refuse a keyUsage
+/// without keyCertSign, and others refuse a CA as a server.
+fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &BTreeSet<String>) -> Result<String, Failure> {
+    let text = std::str::from_utf8(pem).unwrap_or_default();
+    let pair = KeyPair::from_pem(text).map_err(|_| {
+        Failure::Failed(format!("{}: not a key to make a certificate with: PKCS#8 (PEM), ECDSA P-256 or RSA", key.display()))
+    })?;
+    let mut params = CertificateParams::default();
+    params.not_before = rcgen::date_time_ymd(2010, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2049, 12, 31);
+    params.is_ca = IsCa::NoCa;
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.serial_number = Some(serial_number()?);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::OrganizationName, MADE_HERE);
+    let common = first.iter().filter_map(|name| normal_name(name)).find(|name| name.len() <= 64);
+    params.distinguished_name.push(DnType::CommonName, common.unwrap_or_else(|| "relay".to_owned()));
+    for name in all {
+        params.subject_alt_names.push(match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|error| cannot_make(&error))?),
+        });
+    }
+    Ok(params.self_signed(&pair).map_err(|error| cannot_make(&error))?.pem())
+}
+
+/// Random: browsers refuse two certificates with one issuer and one serial number, and a name added later makes a
+/// second one. Positive, and not with a zero in front.
+fn serial_number() -> Result<SerialNumber, Failure> {
+    let mut octets = [0; 16];
+    getrandom::fill(&mut octets).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    octets[0] = octets[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&octets))
+}
+
+fn malformed(cert: &Path) -> Failure {
+    Failure::Failed(format!("{}: the first certificate is malformed", cert.display()))
+}
+
+fn cannot_make(error: &rcgen::Error) -> Failure {
+    Failure::Failed(format!("cannot make a certificate: {error}"))
+}
+
+fn is_missing(path: &Path) -> Result<bool, Failure> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Failure::Failed(format!("cannot look for {}: {}", path.display(), reason(&error)))),
+    }
+}
+
+fn host_name() -> Option<String> {
+    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
+    let name = files.iter().find_map(|file| fs::read_to_string(file).ok())?;
+    normal_name(name.trim())
+}

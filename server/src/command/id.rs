@@ -1,0 +1,177 @@
+//! `rendezvous id`: enrols hidden servers at a relay.
+
+mod enrol;
+mod paste;
+
+use std::fmt::Write;
+
+use crate::cert;
+use crate::failure::{Failure, complain, print};
+use crate::ids::{Edit, Entry, IDS_FILE, Ids};
+use crate::options::{Opt, STATE, Spec, did_you_mean, parse};
+use crate::relay_url::RelayUrl;
+use crate::state::{self, State};
+use crate::ticket::parse_ca;
+use crate::trust::Trust;
+
+const HELP: &str = "\
+Usage: rendezvous id COMMAND [OPTIONS] [NAME]
+
+Enrols hidden servers at the relay whose state folder this is. A running relay sees changes within two seconds.
+
+Commands:
+    id add NAME        enrol a hidden server and write its ticket
+    id list            all that are enrolled, without secrets
+    id show NAME       one of them, and what its clients type
+    id ticket NAME     write the ticket again
+    id rotate NAME     a new secret and a new ticket; the old ticket is worth nothing any more
+    id remove NAME     forget it; a running relay closes its waiting connections
+
+'rendezvous id COMMAND --help' has the options.
+";
+
+type Run = fn(&[String]) -> Result<(), Failure>;
+
+const COMMANDS: &[(&str, Run)] = &[
+    ("add", enrol::add),
+    ("list", list),
+    ("show", show),
+    ("rotate", enrol::rotate),
+    ("remove", remove),
+    ("ticket", enrol::ticket),
+];
+
+/// Runs the command with the arguments behind `id`.
+///
+/// # Errors
+///
+/// [`Failure`] for wrong options, and for what could not be done.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
+    if let Some((_, run)) = COMMANDS.iter().find(|(known, _)| known == name) {
+        return run(rest);
+    }
+    if matches!(name.as_str(), "-h" | "--help") {
+        return Err(Failure::Help(HELP.to_owned()));
+    }
+    let known = || COMMANDS.iter().map(|(known, _)| *known);
+    let meant = did_you_mean(name, known()).map(|meant| format!(", did you mean 'id {meant}'?"));
+    let meant = meant.unwrap_or_else(|| format!(": one of {}", Vec::from_iter(known()).join(", ")));
+    Err(Failure::Usage(format!("unknown command 'id {name}'{meant}")))
+}
+
+const LIST: Spec = Spec {
+    command: "id list",
+    operands: &[],
+    summary: "Lists the hidden servers that are enrolled, without their secrets.",
+    options: &[STATE, Opt::flag("json", "as a JSON array, for programs")],
+    notes: "",
+};
+
+fn list(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&LIST, args)?;
+    let path = state::find(matches.one("state"))?.join(IDS_FILE);
+    let ids = Ids::load(&path)?;
+    ids.complaints.iter().for_each(|complaint| complain(Some("id"), complaint));
+    if matches.flag("json") {
+        return print(&json(&ids.entries));
+    }
+    if ids.entries.is_empty() {
+        complain(Some("id"), &format!("nobody is enrolled in {} (rendezvous id add NAME)", path.display()));
+        return Ok(());
+    }
+    print(&table(&ids.entries))
+}
+
+const SHOW: Spec = Spec {
+    command: "id show",
+    operands: &["NAME"],
+    summary: "Shows a hidden server that is enrolled, without its secret.",
+    options: &[enrol::RELAY.explained("print what its clients type, too"), enrol::CA, STATE],
+    notes: "",
+};
+
+fn show(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SHOW, args)?;
+    let relay = matches.get_if("relay", RelayUrl::parse)?;
+    let folder = state::find(matches.one("state"))?;
+    let path = folder.join(IDS_FILE);
+    let ids = Ids::load(&path)?;
+    let name = matches.operands().concat();
+    let entry = ids.get(&name).ok_or_else(|| ids.nobody(&name, &path))?;
+    let mut text = details(entry);
+    if let Some(relay) = relay {
+        // As it is: what only shows does not make or change a certificate.
+        let trust = match matches.get_if("ca", parse_ca)? {
+            Some(given) => given,
+            None if relay.tls => Trust::Pins(vec![cert::pin_of_file(&folder.join(cert::CERT_FILE))?]),
+            None => Trust::System,
+        };
+        text.push_str(&paste::for_clients(&name, entry.id, &relay, &trust));
+    }
+    print(&text)
+}
+
+const REMOVE: Spec = Spec {
+    command: "id remove",
+    operands: &["NAME"],
+    summary: "Forgets a hidden server. A running relay closes its waiting connections within two seconds.",
+    options: &[STATE],
+    notes: "",
+};
+
+fn remove(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&REMOVE, args)?;
+    let state = State::open(matches.one("state"))?;
+    let mut edit = Edit::begin(&state)?;
+    let entry = edit.remove(&matches.operands().concat())?;
+    edit.commit()?;
+    print(&format!("{entry} is removed\n"))
+}
+
+fn details(entry: &Entry) -> String {
+    let key = &entry.key;
+    let labels = if entry.labels.is_empty() { "-".to_owned() } else { entry.labels.join(", ") };
+    let rows = [
+        ("name", entry.name.clone()),
+        ("id", entry.id.to_string()),
+        ("tokens", entry.tokens.name().to_owned()),
+        ("labels", labels),
+        ("algorithm", key.algorithm().name().to_owned()),
+        ("digits", key.digits().to_string()),
+        ("period", format!("{} s", key.period())),
+    ];
+    rows.iter().map(|(what, value)| format!("{what:<10} {value}\n")).collect()
+}
+
+fn table(entries: &[Entry]) -> String {
+    let width = entries.iter().map(|entry| entry.name.len()).max().unwrap_or(0).max("NAME".len());
+    let mut text = format!("{:<width$}  {:<36}  {:<6}  LABELS\n", "NAME", "ID", "TOKENS");
+    for entry in entries {
+        let id = entry.id.to_string();
+        let labels = if entry.labels.is_empty() { "-".to_owned() } else { entry.labels.join(",") };
+        let _ = writeln!(text, "{:<width$}  {id}  {:<6}  {labels}", entry.name, entry.tokens.name());
+    }
+    text
+}
+
+/// Names, labels and the rest are of characters that JSON needs no escapes for.
+fn json(entries: &[Entry]) -> String {
+    let rows: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let labels: Vec<String> = entry.labels.iter().map(|label| format!("\"{label}\"")).collect();
+            format!(
+                "  {{\"name\":\"{}\",\"id\":\"{}\",\"tokens\":\"{}\",\"labels\":[{}],\"algorithm\":\"{}\",\"digits\":{},\"period\":{}}}",
+                entry.name,
+                entry.id,
+                entry.tokens.name(),
+                labels.join(","),
+                entry.key.algorithm().name(),
+                entry.key.digits(),
+                entry.key.period()
+            )
+        })
+        .collect();
+    if rows.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", rows.join(",\n")) }
+}

@@ -1,0 +1,312 @@
+//! `id add`, `id rotate` and `id ticket`: what makes secrets and tickets.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rendezvous_core::id::Id;
+use rendezvous_core::token::{Algorithm, Key};
+use zeroize::Zeroizing;
+
+use super::paste;
+use crate::failure::{Failure, complain, print, reason};
+use crate::ids::{Edit, Entry, Tokens, is_label, is_name};
+use crate::options::{Matches, Opt, STATE, Spec, parse, value};
+use crate::relay_url::RelayUrl;
+use crate::state::{self, State};
+use crate::ticket::{Ticket, parse_ca};
+use crate::trust::Trust;
+use crate::{cert, key_uri, tls_config};
+
+pub(super) const RELAY: Opt =
+    Opt::one("relay", "URL", "", "the relay as its users reach it: https://relay.example.com:8443; without it, no ticket is written");
+
+pub(super) const CA: Opt =
+    Opt::one("ca", "FILE|system", "the pin of relay.crt", "by what the relay is known; for a relay with a certificate from elsewhere");
+
+const OUT: Opt = Opt::one("out", "FILE", "NAME.ticket", "where the ticket goes, never over an existing file; - is stdout");
+
+const ADD: Spec = Spec {
+    command: "id add",
+    operands: &["NAME"],
+    summary: "Enrols a hidden server, writes its ticket, and prints what to type beside it and at its clients.",
+    options: &[
+        RELAY,
+        OUT,
+        CA,
+        STATE,
+        Opt::one("uuid", "UUID", "random", "the ID"),
+        Opt::one("tokens", "bound|any", "bound", "which tokens it may send; any: plain ones too, as old hidden servers and scripts send"),
+        Opt::many("label", "LABEL", "", "a name under the relay's --domain"),
+        Opt::one("algorithm", "SHA1|SHA256|SHA512", "SHA256", "the hash of its tokens"),
+        Opt::one("digits", "N", "8", "the digits of plain tokens, 6 to 10"),
+        Opt::one("period", "SECONDS", "30", "the time step, 1 to 3600"),
+        Opt::one("secret-file", "FILE", "a random secret", "its secret (BASE32), if it has one already; - is stdin"),
+    ],
+    notes: "\
+A hidden server written for node-rendezvous: --algorithm SHA1 --digits 6 --tokens any",
+};
+
+/// `id add NAME`.
+pub(super) fn add(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&ADD, args)?;
+    let name = matches.operands().concat();
+    if !is_name(&name) {
+        return Err(Failure::Usage(format!("'{name}' cannot be a name: 1 to 64 letters, digits, - _ .")));
+    }
+    let relay = matches.get_if("relay", RelayUrl::parse)?;
+    let entry = Entry {
+        id: read_id(&matches)?,
+        labels: matches.get_all("label", read_label)?,
+        tokens: matches.get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is neither bound nor any")))?,
+        key: read_key(&matches)?,
+        name,
+    };
+    if let Some(twice) = entry.labels.iter().enumerate().find(|(at, label)| entry.labels[..*at].contains(label)) {
+        return Err(Failure::Usage(format!("--label: '{}' is there twice", twice.1)));
+    }
+    let state = State::open(matches.one("state"))?;
+    let out = Out::of(&matches, &entry.name, relay.as_ref(), &state)?;
+    let mut edit = Edit::begin(&state)?;
+    edit.add(&entry)?;
+    finish(edit, out, &entry, "is enrolled")
+}
+
+const ROTATE: Spec = Spec {
+    command: "id rotate",
+    operands: &["NAME"],
+    summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket is worth nothing any more.",
+    options: &[RELAY, OUT, CA, STATE],
+    notes: "",
+};
+
+/// `id rotate NAME`.
+pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&ROTATE, args)?;
+    let name = matches.operands().concat();
+    let relay = matches.get_if("relay", RelayUrl::parse)?;
+    let state = State::open(matches.one("state"))?;
+    let out = Out::of(&matches, &name, relay.as_ref(), &state)?;
+    let mut edit = Edit::begin(&state)?;
+    let old = &edit.get(&name)?.key;
+    let secret = random_secret(old.algorithm())?;
+    let key = new_key(secret, old.algorithm(), old.digits(), old.period())?;
+    edit.rotate(&name, &key)?;
+    let entry = edit.get(&name)?.clone();
+    finish(edit, out, &entry, "has a new secret")
+}
+
+const TICKET: Spec = Spec {
+    command: "id ticket",
+    operands: &["NAME"],
+    summary: "Writes the ticket of a hidden server that is enrolled.",
+    options: &[RELAY.explained("the relay as its users reach it: https://relay.example.com:8443"), OUT, CA, STATE],
+    notes: "",
+};
+
+/// `id ticket NAME`.
+pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&TICKET, args)?;
+    let name = matches.operands().concat();
+    let relay = matches.get_if("relay", RelayUrl::parse)?;
+    let relay = relay.ok_or_else(|| Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned()))?;
+    let state = State::open(matches.one("state"))?;
+    let out = Out::of(&matches, &name, Some(&relay), &state)?;
+    let edit = Edit::begin(&state)?;
+    let entry = edit.get(&name)?.clone();
+    drop(edit);
+    if let Some(out) = out {
+        let ticket = out.ticket(&entry);
+        out.write(&ticket, &name)?;
+        out.tell(&ticket, &name, "")?;
+    }
+    Ok(())
+}
+
+/// By what the relay is known: `--ca`, else the pin of the state folder's certificate, which is made if need be, and
+/// made to have the relay's name in it.
+fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Failure> {
+    if let Some(given) = matches.get_if("ca", parse_ca)? {
+        return Ok(given);
+    }
+    if !relay.tls {
+        return Ok(Trust::System); // there is nothing to check
+    }
+    let mut names = cert::default_names(None);
+    names.push(relay.host.clone());
+    let (identity, warning) = cert::ensure(state, &names, &tls_config::provider())?;
+    if let Some(warning) = warning {
+        warn(&warning);
+    }
+    Ok(Trust::Pins(vec![identity.pin]))
+}
+
+/// Writes the ticket and then the file: a ticket that nobody knows is harmless and is taken back, an ID without a
+/// ticket would be left half made.
+fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result<(), Failure> {
+    let name = &entry.name;
+    let Some(out) = out else {
+        edit.commit()?;
+        return print(&format!("{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"));
+    };
+    let ticket = out.ticket(entry);
+    if out.path.is_none() {
+        edit.commit()?;
+        out.write(&ticket, name)?;
+    } else {
+        out.write(&ticket, name)?;
+        edit.commit().inspect_err(|_| out.take_back())?;
+    }
+    out.tell(&ticket, name, done)
+}
+
+/// Where a ticket goes, and what it says of the relay.
+struct Out {
+    /// `None`: stdout.
+    path: Option<PathBuf>,
+    relay: RelayUrl,
+    trust: Trust,
+}
+
+impl Out {
+    /// `None` where no relay was given, hence no ticket is wanted.
+    fn of(matches: &Matches, name: &str, relay: Option<&RelayUrl>, state: &State) -> Result<Option<Out>, Failure> {
+        let Some(relay) = relay else {
+            if matches.one("out").is_some() || matches.one("ca").is_some() {
+                return Err(Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned()));
+            }
+            return Ok(None);
+        };
+        let path = match matches.get_if("out", value::path)? {
+            Some(given) if given == Path::new("-") => None,
+            Some(given) => Some(given),
+            None => Some(PathBuf::from(format!("{name}.ticket"))),
+        };
+        // Said before anything is changed; that it is not overwritten is seen to when it is written.
+        if let Some(path) = path.as_ref().filter(|path| fs::symlink_metadata(path).is_ok()) {
+            return Err(Failure::Failed(format!(
+                "{} exists and is not overwritten: move it away, or use --out FILE",
+                path.display()
+            )));
+        }
+        Ok(Some(Out { path, relay: relay.clone(), trust: trust(matches, relay, state)? }))
+    }
+
+    fn ticket(&self, entry: &Entry) -> Ticket {
+        let key = entry.key.clone();
+        Ticket { relay: self.relay.clone(), trust: self.trust.clone(), id: entry.id, key, plain: false }
+    }
+
+    fn write(&self, ticket: &Ticket, name: &str) -> Result<(), Failure> {
+        match &self.path {
+            Some(path) => ticket.write_new(path, name),
+            None => print(&ticket.to_text(name)),
+        }
+    }
+
+    fn take_back(&self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Says what was done and what comes next; where the ticket itself went to stdout, nothing: it may be a pipe.
+    fn tell(&self, ticket: &Ticket, name: &str, done: &str) -> Result<(), Failure> {
+        if !self.relay.tls {
+            warn(&format!("{} is in clear: everyone on the way can read and change what is sent", self.relay));
+        }
+        let Some(path) = &self.path else { return Ok(()) };
+        let mut text = String::new();
+        if !done.is_empty() {
+            text.push_str(&format!("{name} {} {done}\n", ticket.id));
+        }
+        text.push_str(&format!("{} is its ticket: whoever has it can be that hidden server\n", path.display()));
+        text.push_str(&paste::for_agent(path));
+        text.push_str(&paste::for_clients(name, ticket.id, &self.relay, &self.trust));
+        print(&text)
+    }
+}
+
+fn read_id(matches: &Matches) -> Result<Id, Failure> {
+    let read = |text: &str| Id::parse(text.as_bytes()).ok_or(format!("'{text}' is not a UUID, as uuidgen prints one"));
+    match matches.get_if("uuid", read)? {
+        Some(id) => Ok(id),
+        None => {
+            // RFC 9562 §5.4: random, but for version and variant.
+            let random = u128::from_be_bytes(*entropy::<16>()?);
+            Ok(Id(random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62))
+        }
+    }
+}
+
+fn read_label(text: &str) -> Result<String, String> {
+    let label = text.to_ascii_lowercase();
+    let why = || format!("'{text}' cannot be a label: 1 to 63 letters, digits and dashes, and no UUID");
+    if is_label(&label) { Ok(label) } else { Err(why()) }
+}
+
+fn read_key(matches: &Matches) -> Result<Key, Failure> {
+    let algorithm = |text: &str| Algorithm::parse(text).ok_or(format!("'{text}' is none of SHA1, SHA256, SHA512"));
+    let algorithm = matches.get("algorithm", algorithm)?;
+    let digits = matches.get("digits", value::count(6, 10))? as u8;
+    let period = matches.get("period", value::count(1, u64::from(Key::PERIOD_SECS_MAX)))? as u32;
+    let secret = match matches.get_if("secret-file", value::path)? {
+        None => random_secret(algorithm)?,
+        Some(file) => {
+            let secret = read_secret(&file)?;
+            if algorithm == Algorithm::Sha1 && secret.iter().any(|octet| *octet >= 0x80) {
+                warn("the secret has octets above 127: hidden servers written for node-rendezvous cannot use it");
+            }
+            if secret.len() < 16 {
+                warn("the secret has less than 16 octets, and can be guessed");
+            }
+            if matches.one("tokens").is_none() {
+                warn("only bound tokens are taken; for a hidden server that sends plain ones: --tokens any");
+            }
+            secret
+        }
+    };
+    new_key(secret, algorithm, digits, period)
+}
+
+fn new_key(mut secret: Zeroizing<Vec<u8>>, algorithm: Algorithm, digits: u8, period: u32) -> Result<Key, Failure> {
+    // Taken out, not copied: the key wipes it from here on.
+    let octets = std::mem::take(&mut *secret);
+    Key::new(octets, algorithm, digits, period).map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// 32 octets; with SHA-1, of 7 bits each, for hidden servers that take them as text.
+fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut secret = Zeroizing::new(entropy::<32>()?.to_vec());
+    if algorithm == Algorithm::Sha1 {
+        secret.iter_mut().for_each(|octet| *octet &= 0x7f);
+    }
+    Ok(secret)
+}
+
+fn entropy<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
+    let mut random = Zeroizing::new([0; N]);
+    getrandom::fill(&mut *random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    Ok(random)
+}
+
+/// Reads a secret in BASE32 from a file, or from stdin (`-`); white space in it is nothing.
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let (octets, shown) = if path == Path::new("-") {
+        let mut octets = Zeroizing::new(Vec::with_capacity(4096));
+        let read = io::stdin().take(4096).read_to_end(&mut octets);
+        read.map_err(|error| Failure::Failed(format!("cannot read the secret from stdin: {}", reason(&error))))?;
+        (octets, "stdin".to_owned())
+    } else {
+        let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
+        (state::read_secret_file(&file, path)?, path.display().to_string())
+    };
+    let text = std::str::from_utf8(&octets).unwrap_or("-"); // which is no BASE32 either
+    let mut compact = Zeroizing::new(String::with_capacity(text.len()));
+    compact.extend(text.chars().filter(|c| !c.is_whitespace()));
+    key_uri::decode_secret(&compact).map_err(|_| Failure::Failed(format!("{shown}: not a secret in BASE32 (A-Z, 2-7)")))
+}
+
+fn warn(text: &str) {
+    complain(Some("id"), &format!("warning: {text}"));
+}

@@ -1,0 +1,231 @@
+//! `rendezvous serve`: the relay.
+
+mod settings;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use rendezvous_core::engine::{Engine, Transport};
+use rendezvous_core::note::Note;
+use rendezvous_core::registry::Enrolment;
+use rendezvous_core::time::{Now, Span};
+
+use self::settings::{SPEC, Settings};
+use crate::cert::{self, Identity};
+use crate::daemon::{self, Loop, Program};
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::{Failure, reason};
+use crate::ids::{IDS_FILE, Ids, Stamp, Tokens};
+use crate::linux;
+use crate::logging::{self, Escaped, Names};
+use crate::net::Net;
+use crate::net::mio::MioNet;
+use crate::options::parse;
+use crate::state::State;
+use crate::tls_config;
+
+/// Where the relay listens if nothing else is said.
+const PORT: u16 = 8443;
+/// Descriptors that are not connections: files, logs, the poller.
+const DESCRIPTORS_KEPT: u64 = 64;
+
+/// Runs the relay until it is told to stop.
+///
+/// # Errors
+/// [`Failure`] for wrong options, unusable files, addresses that can't be listened on.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    logging::start(matches.one("log"))?;
+    let mut settings = Settings::read(&matches)?;
+    let state = State::open(matches.one("state"))?;
+    let tls = tls_setup(&settings, &state)?;
+    let ids = Ids::load(&state.file(IDS_FILE))?;
+
+    let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
+    listen(&mut net, &mut settings)?;
+    limit_connections(&mut settings);
+    let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    let engine = Engine::new(settings.engine.clone(), seed, net.now());
+    let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
+
+    let drain = settings.drain;
+    let mut relay = Relay { args: args.to_vec(), seen: ids.stamp(), state, ids: Ids::default(), names: Names::default() };
+    relay.enrol(ids, &mut event_loop);
+    if relay.ids.entries.is_empty() {
+        log::info!("event=ids count=0 hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
+    }
+    log::info!("event=ready");
+    daemon::run(&mut relay, &mut event_loop, drain)
+}
+
+/// The relay around its event loop.
+struct Relay {
+    /// As they were typed: SIGHUP reads `--config`, `--cert` and `--key` again.
+    args: Vec<String>,
+    state: State,
+    ids: Ids,
+    /// The state of the ids file that was looked at last.
+    seen: Stamp,
+    names: Names,
+}
+
+impl Program for Relay {
+    type Machine = Engine;
+
+    const TICK: Option<Span> = Some(Span::from_secs(1));
+
+    fn note(&mut self, note: &Note) {
+        logging::note(note, &self.names, &[]);
+    }
+
+    fn reload(&mut self, event_loop: &mut Loop<Engine>) {
+        match self.read_again() {
+            Ok((settings, tls, ids)) => {
+                event_loop.set_tls(tls);
+                event_loop.tell(|engine, _| engine.handle_config(settings.engine));
+                self.enrol(ids, event_loop);
+                log::info!("event=reloaded");
+            }
+            Err(failure) => {
+                log::error!("event=reload-refused why={}", Escaped(&failure.to_string()));
+            }
+        }
+    }
+
+    fn tick(&mut self, event_loop: &mut Loop<Engine>) {
+        // Taken before the file is read: a change in between shows at the next look.
+        let stamp = Stamp::of(&self.ids_path());
+        if std::mem::replace(&mut self.seen, stamp) == stamp {
+            return;
+        }
+        match Ids::load(&self.ids_path()) {
+            Ok(ids) => self.enrol(ids, event_loop),
+            Err(failure) => log::error!("event=ids-refused why={}", Escaped(&failure.to_string())),
+        }
+    }
+
+    fn drain(engine: &mut Engine, now: Now) {
+        engine.handle_drain(now);
+    }
+
+    fn is_done(&self, engine: &Engine, draining: bool) -> bool {
+        draining && engine.connections() == 0
+    }
+}
+
+impl Relay {
+    fn ids_path(&self) -> PathBuf {
+        self.state.file(IDS_FILE)
+    }
+
+    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Engine>) {
+        for complaint in &ids.complaints {
+            log::error!("event=ids-line why={}", Escaped(complaint));
+        }
+        let names = ids.entries.iter().map(|entry| (entry.id, entry.name.clone()));
+        // Names of IDs that are gone stay until their last line is written.
+        let mut all: BTreeMap<_, _> = std::mem::take(&mut self.names.0);
+        all.retain(|id, _| self.ids.entries.iter().any(|entry| entry.id == *id));
+        all.extend(names);
+        self.names = Names(all);
+        let enrolments = ids.entries.iter().map(|entry| Enrolment {
+            id: entry.id,
+            key: entry.key.clone(),
+            labels: entry.labels.clone(),
+            plain_tokens: entry.tokens == Tokens::Any,
+        });
+        let enrolments = enrolments.collect();
+        event_loop.tell(|engine, now| engine.handle_ids(enrolments, now));
+        log::info!("event=ids count={}", ids.entries.len());
+        self.ids = ids;
+    }
+
+    /// All or nothing: whatever is wrong with one of them, the old ones stay.
+    fn read_again(&self) -> Result<(Settings, TlsSetup, Ids), Failure> {
+        let matches = parse(&SPEC, &self.args)?;
+        let mut settings = Settings::read(&matches)?;
+        limit_connections(&mut settings);
+        let tls = tls_setup(&settings, &self.state)?;
+        let ids = Ids::load(&self.ids_path())?;
+        Ok((settings, tls, ids))
+    }
+}
+
+fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
+    let provider = tls_config::provider();
+    let Identity { certified, pin } = match &settings.certificate {
+        Some((cert, key)) => cert::load(cert, key, &provider)?,
+        None => {
+            let mut names = cert::default_names(settings.engine.domain.as_deref());
+            names.extend(settings.names.iter().cloned());
+            let (identity, warning) = cert::ensure(state, &names, &provider)?;
+            if let Some(warning) = warning {
+                log::warn!("event=certificate why={}", Escaped(&warning));
+            }
+            identity
+        }
+    };
+    log::info!("event=certificate pin={pin}");
+    Ok(TlsSetup { server: Some(tls_config::server_config(certified, &provider)?), upstreams: Vec::new() })
+}
+
+/// Opens the listeners, and tells the engine what each of them speaks.
+fn listen(net: &mut MioNet, settings: &mut Settings) -> Result<(), Failure> {
+    if settings.listen.is_empty() && settings.listen_plain.is_empty() {
+        let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
+        let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
+            // A host without IPv6.
+            Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
+                net.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))
+            }
+            _ => Err(error),
+        });
+        listening(settings, address.map_err(|error| cannot_listen(everywhere, &error))?, Transport::Tls);
+    }
+    let tls = settings.listen.iter().map(|on| (*on, Transport::Tls));
+    let all: Vec<_> = tls.chain(settings.listen_plain.iter().map(|on| (*on, Transport::Plain))).collect();
+    for (on, transport) in all {
+        let address = net.listen(on).map_err(|error| cannot_listen(on, &error))?;
+        listening(settings, address, transport);
+    }
+    Ok(())
+}
+
+fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
+    match transport {
+        Transport::Tls => log::info!("event=listening on={on} tls=yes"),
+        Transport::Plain => log::info!("event=listening on={on} tls=no"),
+    }
+    settings.engine.listeners.push(transport);
+}
+
+/// Never more connections than descriptors.
+fn limit_connections(settings: &mut Settings) {
+    let Some(descriptors) = linux::raise_descriptors() else { return };
+    let possible = u32::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(u32::MAX).max(8);
+    if possible < settings.engine.connections_max {
+        log::warn!("event=limits connections={possible} why=\"no more descriptors (ulimit -n)\"");
+        settings.engine.connections_max = possible;
+    }
+}
+
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::Failed(format!("cannot {what}: {}", reason(error)))
+}
+
+fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied if on.port() < 1024 => {
+            let other = SocketAddr::new(on.ip(), PORT);
+            format!(" (ports under 1024 need CAP_NET_BIND_SERVICE; try --listen '{other}')")
+        }
+        io::ErrorKind::AddrInUse => " (another program, or another relay, listens there)".to_owned(),
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)".to_owned(),
+        _ => String::new(),
+    };
+    Failure::Failed(format!("cannot listen on {on}: {}{hint}", reason(error)))
+}

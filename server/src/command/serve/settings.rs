@@ -1,0 +1,154 @@
+//! What `serve` takes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rendezvous_core::engine::Config;
+use rendezvous_core::http::head;
+use rendezvous_core::pair;
+use rendezvous_core::time::Span;
+
+use crate::buffer::Sizes;
+use crate::failure::Failure;
+use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
+use crate::tls::RECORD_MAX;
+
+/// The table of its options.
+pub(super) const SPEC: Spec = Spec {
+    command: "serve",
+    operands: &[],
+    summary: "The relay: hidden servers wait here, clients meet them here.",
+    options: &[
+        Opt::many("listen", "ADDR:PORT", "[::]:8443, or 0.0.0.0:8443 without IPv6", "listen for HTTPS"),
+        Opt::many(
+            "listen-plain",
+            "ADDR:PORT",
+            "none",
+            "listen in clear: behind something that ends TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
+        ),
+        STATE,
+        Opt::one("cert", "FILE", "relay.crt in the state folder, self-signed, made when missing", "the certificate chain, PEM"),
+        Opt::one("key", "FILE", "relay.key in the state folder", "its key, PEM"),
+        Opt::many("name", "NAME", "", "one more name or address for the self-signed certificate"),
+        Opt::one("domain", "DOMAIN", "none", "LABEL.DOMAIN is the hidden server with that label or ID, without a challenge"),
+        Opt::one("one-time", "strict", "reuse within its step", "refuse a plain token a second time"),
+        Opt::one("wait", "SECONDS", "5", "how long a client is held for the hidden server's next connection"),
+        Opt::one("max-connections", "N", "10000", "connections in all; fewer where there are fewer descriptors"),
+        Opt::one("max-connections-per-address", "N", "1000", "connections of one address (IPv6: one /64); 0 for no limit"),
+        Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),
+        Opt::one("max-pairs", "N", "1000", "pairs of one ID"),
+        Opt::one("max-held", "N", "256", "clients held for one ID"),
+        Opt::one("head-timeout", "SECONDS", "10", "for a request's head, from its first octet"),
+        Opt::one("head-size", "OCTETS", "16k", "of a request's head"),
+        Opt::one("handshake-timeout", "SECONDS", "10", "for a TLS handshake"),
+        Opt::one("idle-timeout", "SECONDS", "0", "for a pair in which nothing moves; 0 for ever"),
+        Opt::one("half-closed-timeout", "SECONDS", "60", "for a pair with one side ended in which nothing moves"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        Opt::one("buffer", "OCTETS", "128k", "of one direction of a pair, while octets are under way"),
+        Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
+        LOG,
+        CONFIG,
+    ],
+    notes: "\
+SIGHUP reads certificate, key, ids and the --config file's limits again, all or nothing (listeners,
+buffers and the log level stay). A change to the ids file is live within two seconds without it.
+SIGTERM and SIGINT end the relay in order; a second one at once.",
+};
+
+/// What was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) engine: Config,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) listen_plain: Vec<SocketAddr>,
+    pub(super) certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) names: Vec<String>,
+    pub(super) drain: Span,
+    pub(super) buffer: usize,
+    pub(super) buffer_memory: usize,
+}
+
+impl Settings {
+    pub(super) fn read(matches: &Matches) -> Result<Self, Failure> {
+        let count = |long, least| matches.get(long, value::count(least, 1_000_000)).map(to_u32);
+        let seconds = |long| matches.get(long, value::seconds).map(span);
+        let octets = |long, least, most| matches.get(long, value::size(least, most));
+        let idle = seconds("idle-timeout")?;
+        let pair = pair::Limits {
+            half_closed: seconds("half-closed-timeout")?,
+            idle: (idle > Span::ZERO).then_some(idle),
+            ..pair::Limits::default()
+        };
+        let head = head::Limits {
+            head_octets_max: to_u32(octets("head-size", 1 << 10, 1 << 20)?),
+            ..head::Limits::default()
+        };
+        let engine = Config {
+            domain: matches.get_if("domain", domain)?,
+            one_time_strict: matches.get_if("one-time", value::one_of(&["strict"]))?.is_some(),
+            head,
+            connections_max: count("max-connections", 8)?,
+            connections_per_address_max: count("max-connections-per-address", 0)?,
+            waiting_per_id_max: count("max-waiting", 1)?,
+            pairs_per_id_max: count("max-pairs", 1)?,
+            held_per_id_max: count("max-held", 0)?,
+            handshake: seconds("handshake-timeout")?,
+            head_timeout: seconds("head-timeout")?,
+            hold: seconds("wait")?,
+            pair,
+            ..Config::default()
+        };
+        Ok(Self {
+            engine,
+            listen: matches.get_all("listen", value::listen_address)?,
+            listen_plain: matches.get_all("listen-plain", value::listen_address)?,
+            certificate: certificate(matches)?,
+            names: matches.get_all("name", name)?,
+            drain: seconds("drain")?,
+            buffer: usize_of(octets("buffer", 64 << 10, 16 << 20)?),
+            buffer_memory: usize_of(octets("buffer-memory", 1 << 20, 1 << 40)?),
+        })
+    }
+
+    /// The sizes of buffers.
+    pub(super) fn sizes(&self) -> Sizes {
+        // A head, and a record behind it.
+        let head = self.engine.head.head_octets_max as usize + RECORD_MAX + 1024;
+        Sizes { head, bulk: self.buffer.max(head), ceiling: self.buffer_memory.max(4 * self.buffer.max(head)) }
+    }
+}
+
+fn certificate(matches: &Matches) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    match (matches.get_if("cert", value::path)?, matches.get_if("key", value::path)?) {
+        (Some(cert), Some(key)) => Ok(Some((cert, key))),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(Failure::Usage("--cert needs --key FILE".to_owned())),
+        (None, Some(_)) => Err(Failure::Usage("--key needs --cert FILE".to_owned())),
+    }
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    let domain = text.trim_matches('.').to_ascii_lowercase();
+    match crate::cert::normal_name(&domain) {
+        Some(name) if !name.starts_with('*') && name.parse::<std::net::IpAddr>().is_err() => Ok(name),
+        _ => Err(format!("'{text}' is not a domain name")),
+    }
+}
+
+fn name(text: &str) -> Result<String, String> {
+    crate::cert::normal_name(text).ok_or_else(|| format!("'{text}' is neither a host name nor an address"))
+}
+
+/// A time as the core counts it.
+pub(crate) fn span(duration: Duration) -> Span {
+    Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn to_u32(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

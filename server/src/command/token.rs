@@ -1,0 +1,58 @@
+//! `rendezvous token`: a token, for scripts and for agents of other people.
+
+use std::path::Path;
+
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use rendezvous_core::token::Key;
+
+use crate::clock;
+use crate::failure::{Failure, print};
+use crate::options::{Opt, Spec, parse, value};
+use crate::ticket::Ticket;
+
+const SPEC: Spec = Spec {
+    command: "token",
+    operands: &[],
+    summary: "Prints a token for the hidden server of a ticket, good now and for about half a minute.",
+    options: &[
+        Opt::one("ticket", "FILE", "", "the ticket"),
+        Opt::flag("plain", "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket"),
+    ],
+    notes: "\
+The result is the query of a CONNECT, with a fresh nonce, good for one connection:
+
+    CONNECT uuid:ID?response=TOKEN&nonce=NONCE HTTP/1.1
+
+With --plain it is the value of 'response' alone; a relay takes that where the ID was enrolled
+with 'id add --tokens any'.",
+};
+
+/// Runs the command with the arguments behind its name.
+///
+/// # Errors
+///
+/// [`Failure`] for wrong options, and for a ticket that cannot be read.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    let path = matches.get_if("ticket", value::path)?;
+    let path = path.ok_or_else(|| Failure::Usage("--ticket FILE is missing".to_owned()))?;
+    print(&token(&path, matches.flag("plain"))?)
+}
+
+fn token(path: &Path, plain: bool) -> Result<String, Failure> {
+    let ticket = Ticket::load(path)?;
+    let step = ticket.key.step(clock::wall());
+    if plain || ticket.plain {
+        let digits = ticket.key.plain(step);
+        return Ok(format!("{}\n", String::from_utf8_lossy(digits.as_bytes())));
+    }
+    bound(&ticket.key, step)
+}
+
+fn bound(key: &Key, step: u64) -> Result<String, Failure> {
+    let mut random = [0; 18];
+    getrandom::fill(&mut random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    let nonce = BASE64URL_NOPAD.encode(&random);
+    let token = HEXLOWER.encode(&key.bound(step, nonce.as_bytes()));
+    Ok(format!("response={token}&nonce={nonce}\n"))
+}

@@ -1,0 +1,536 @@
+//! The event loop: edges → ready queue → bounded turns → deadlines → outputs.
+//!
+//! It is generic over the world ([`Net`]) and over the protocol ([`Machine`]): it moves octets and carries out what the
+//! machine asks for, and decides nothing that the protocol could care about.
+//!
+//! What happens on the machine's request may have consequences of its own (a send fails, a socket is closed). Those
+//! are not told within the request, but queued ([`Event`]) and told when the machine is idle again: mutate, drain,
+//! mutate.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Span, Time};
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::ServerName;
+
+use crate::buffer::{BufferId, Pool, Sizes};
+use crate::net::{Edge, GENERATION_MASK, Net};
+use crate::slot::{Link, Reading, Slot, Writing};
+use crate::tls::TlsSession;
+
+mod accept;
+mod pump;
+mod read;
+mod write;
+
+/// One connection moves at most so many octets in a turn…
+const TURN_OCTETS_MAX: usize = 256 * 1024;
+/// …in at most so many receiving calls.
+const TURN_CALLS_MAX: usize = 16;
+/// How often a socket that is to be reset once its peer has everything is looked at.
+const TRUNCATE_TICK: Span = Span::from_millis(10);
+
+/// With what certificate, and with whom, TLS is spoken.
+#[derive(Clone, Debug, Default)]
+pub struct TlsSetup {
+    /// For [`TlsRole::Server`].
+    pub server: Option<Arc<ServerConfig>>,
+    /// For [`TlsRole::Client`], in the order of the upstreams.
+    pub upstreams: Vec<(Arc<ClientConfig>, ServerName<'static>)>,
+}
+
+/// What the loop has done, in numbers that only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Octets of pairs that were received, as plaintext.
+    pub relayed: u64,
+    /// Octets of pairs that were copied in user space by us, beside what rustls copies itself.
+    pub copied: u64,
+    /// Turns.
+    pub turns: u64,
+}
+
+/// What is to be told to the machine when it is idle.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Flushed(ConnId),
+    Moved { from: ConnId, read: u32, queued: u32 },
+    Acked { on: ConnId, age: Option<Span> },
+    WriteFailed(ConnId),
+    DialFailed(ConnId, DialFailure),
+    TlsFailed(ConnId, TlsFailure),
+    Ended(ConnId, End),
+    Closed(ConnId),
+}
+
+/// The loop over one world and one machine.
+pub struct EventLoop<N: Net, M: Machine> {
+    net: N,
+    machine: M,
+    tls: TlsSetup,
+    slots: Vec<Option<Box<Slot<N::Sock>>>>,
+    pool: Pool,
+    ready: VecDeque<ConnId>,
+    events: VecDeque<Event>,
+    notes: Vec<Note>,
+    accepting: Vec<accept::Backlog>,
+    /// Connections that wait for a buffer.
+    starved: VecDeque<ConnId>,
+    /// Connections that are reset as soon as their peer has everything.
+    truncating: Vec<ConnId>,
+    edges: Vec<Edge>,
+    text: Vec<u8>,
+    scratch: Vec<u8>,
+    deadline: Option<Time>,
+    now: Now,
+    stats: Stats,
+}
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// A loop over `net` with so many listeners, which the machine knows as 0, 1, 2…
+    pub fn new(mut net: N, machine: M, tls: TlsSetup, sizes: Sizes, listeners: u16) -> Self {
+        let now = net.now();
+        Self {
+            net,
+            machine,
+            tls,
+            slots: Vec::new(),
+            pool: Pool::new(sizes),
+            ready: VecDeque::new(),
+            events: VecDeque::new(),
+            notes: Vec::new(),
+            accepting: accept::Backlog::all(listeners),
+            starved: VecDeque::new(),
+            truncating: Vec::new(),
+            edges: Vec::new(),
+            text: Vec::new(),
+            scratch: vec![0; sizes.bulk],
+            deadline: None,
+            now,
+            stats: Stats::default(),
+        }
+    }
+
+    /// One turn: waits until something is ready or due, for `at_most` this long, and deals with it.
+    ///
+    /// # Errors
+    /// The system's polling call failed: nothing can be done any more.
+    pub fn turn(&mut self, at_most: Option<Span>) -> io::Result<()> {
+        self.settle();
+        let patience = self.patience(at_most);
+        let mut edges = std::mem::take(&mut self.edges);
+        let waited = self.net.wait(&mut edges, patience);
+        self.now = self.net.now();
+        self.stats.turns += 1;
+        for edge in edges.drain(..) {
+            self.note_edge(edge);
+        }
+        self.edges = edges;
+        waited?;
+        self.accept_all();
+        self.hear_names();
+        for _ in 0..self.ready.len() {
+            let Some(on) = self.ready.pop_front() else { break };
+            self.serve(on);
+        }
+        self.finish_truncating();
+        if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
+            self.machine.handle_timeout(self.now);
+        }
+        self.settle();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Tells the machine something that is not of a connection (the operator's wishes), and does what it asks.
+    pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
+        self.now = self.net.now();
+        let result = what(&mut self.machine, self.now);
+        self.settle();
+        result
+    }
+
+    /// Takes a connection that was not accepted by a listener of ours, as if it was by listener `on`.
+    ///
+    /// # Errors
+    /// It can't be watched.
+    pub fn adopt(&mut self, on: Listener, sock: N::Sock, from: SocketAddr) -> io::Result<ConnId> {
+        self.now = self.net.now();
+        self.admit(on, sock, from)
+    }
+
+    /// Accepts nothing any more.
+    pub fn stop_accepting(&mut self) {
+        self.accepting.clear();
+        self.net.stop_listening();
+    }
+
+    /// Resets every connection: whoever is left sees that it did not end in order.
+    pub fn abort_all(&mut self) {
+        for slot in std::mem::take(&mut self.slots).into_iter().flatten() {
+            if let Link::Up(sock) | Link::Dialling(sock) = slot.link {
+                self.net.abort(sock);
+            }
+        }
+    }
+
+    /// New certificates, for handshakes from now on.
+    pub fn set_tls(&mut self, tls: TlsSetup) {
+        self.tls = tls;
+    }
+
+    /// What the machine noted since the last call.
+    pub fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// The machine.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The world.
+    pub const fn net(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What was done so far.
+    pub const fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Octets in buffers at the moment.
+    pub const fn buffer_octets(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// The time of the last turn.
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    // ---- the machine ----
+
+    /// Drains the machine to idleness, tells it what that led to, and again until nothing is left to tell.
+    fn settle(&mut self) {
+        loop {
+            loop {
+                self.text.clear();
+                match self.machine.poll_output(&mut self.text) {
+                    Output::Idle { until, .. } => {
+                        self.deadline = until;
+                        break;
+                    }
+                    output => self.perform(output),
+                }
+            }
+            match self.events.pop_front() {
+                Some(event) => self.hand_in(event),
+                None => return,
+            }
+        }
+    }
+
+    fn hand_in(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Flushed(on) => self.machine.handle_flushed(on, now),
+            Event::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
+            Event::Acked { on, age } => self.machine.handle_acked(on, age, now),
+            Event::WriteFailed(on) => self.machine.handle_write_failed(on, now),
+            Event::DialFailed(on, why) => self.machine.handle_dial_failed(on, why, now),
+            Event::TlsFailed(on, why) => self.machine.handle_tls_failed(on, why, now),
+            Event::Ended(on, how) => self.machine.handle_end(on, how, now),
+            Event::Closed(on) => self.machine.handle_closed(on, now),
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send { to, len } => {
+                debug_assert_eq!(len as usize, self.text.len(), "the octets of one Send");
+                let text = std::mem::take(&mut self.text);
+                self.send(to, &text);
+                self.text = text;
+            }
+            Output::Read { on, wanted } => {
+                if let Some(slot) = self.slot(on) {
+                    slot.wanted = wanted;
+                    slot.fresh = wanted;
+                    self.enqueue(on);
+                }
+            }
+            Output::Pair { hidden, client } => {
+                for (on, mate) in [(hidden, client), (client, hidden)] {
+                    if let Some(slot) = self.slot(on) {
+                        slot.mate = Some(mate);
+                        slot.wanted = true;
+                        self.enqueue(on);
+                    }
+                }
+            }
+            Output::StartTls { on, role } => self.start_tls(on, role),
+            Output::Resolve { on, host, port } => {
+                self.slot_for(on);
+                self.net.resolve(on, &host, port);
+            }
+            Output::Dial { on, to } => self.dial(on, to),
+            Output::UserTimeout { on, after } => {
+                if let Some((slot, net)) = self.slot_and_net(on)
+                    && let Some(sock) = slot.sock()
+                {
+                    net.user_timeout(sock, after);
+                }
+            }
+            Output::CheckAck { on } => {
+                let age = self
+                    .slot_and_net(on)
+                    .and_then(|(slot, net)| slot.sock().map(|sock| net.last_ack(sock)))
+                    .flatten();
+                self.events.push_back(Event::Acked { on, age });
+            }
+            Output::CloseWrite { on } => {
+                if let Some(slot) = self.slot(on)
+                    && slot.writing == Writing::Open
+                {
+                    slot.writing = Writing::Ending;
+                    self.flush(on);
+                }
+            }
+            Output::Close { on, how } => self.close(on, how),
+            Output::Note(note) => self.notes.push(note),
+            Output::Idle { .. } => {}
+        }
+    }
+
+    fn start_tls(&mut self, on: ConnId, role: TlsRole) {
+        let session = match role {
+            TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
+            TlsRole::Client { upstream } => {
+                let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
+                upstream.map(|(config, name)| TlsSession::client(config, name))
+            }
+        };
+        match session {
+            Some(Ok(session)) => {
+                if let Some(slot) = self.slot(on) {
+                    debug_assert!(slot.parked.is_none(), "octets in clear before TLS");
+                    slot.tls = Some(Box::new(session));
+                    // Even without an octet from the peer: a client speaks first.
+                    slot.unopened = true;
+                    self.enqueue(on);
+                }
+            }
+            Some(Err(error)) => {
+                log::error!("event=tls-setup error={:?}", error.to_string());
+                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+            }
+            None => {
+                debug_assert!(false, "TLS without a configuration for it");
+                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+            }
+        }
+    }
+
+    fn dial(&mut self, on: ConnId, to: SocketAddr) {
+        self.slot_for(on);
+        let sock = match self.net.connect(to) {
+            Ok(sock) => sock,
+            Err(error) => return self.events.push_back(Event::DialFailed(on, dial_failure(&error))),
+        };
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        let mut sock = sock;
+        let watched = net.watch(&mut sock, on);
+        slot.readable = true;
+        slot.writable = true;
+        slot.link = Link::Dialling(sock);
+        if let Err(error) = watched {
+            slot.link = Link::None;
+            self.events.push_back(Event::DialFailed(on, dial_failure(&error)));
+        }
+    }
+
+    fn hear_names(&mut self) {
+        while let Some((on, addresses)) = self.net.resolved() {
+            if self.slot(on).is_none() {
+                continue;
+            }
+            if addresses.is_empty() {
+                self.machine.handle_dial_failed(on, DialFailure::Name, self.now);
+            } else {
+                self.machine.handle_resolved(on, &addresses, self.now);
+            }
+            self.settle();
+        }
+    }
+
+    // ---- turns ----
+
+    /// One bounded turn of one connection.
+    fn serve(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        slot.queued = false;
+        match slot.link {
+            Link::None => return,
+            Link::Dialling(_) => return self.finish_dial(on),
+            Link::Up(_) => {}
+        }
+        self.flush(on);
+        let Some(slot) = self.slot(on) else { return };
+        if slot.reading == Reading::Ended && slot.readable {
+            self.look_for_error(on);
+        } else if slot.closing.is_some() {
+            self.discard(on);
+        } else if slot.mate.is_some() {
+            self.pump(on);
+        } else {
+            self.offer(on);
+        }
+        self.settle();
+    }
+
+    fn finish_dial(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        if !slot.writable {
+            return;
+        }
+        let Link::Dialling(mut sock) = std::mem::replace(&mut slot.link, Link::None) else { return };
+        match net.connected(&mut sock) {
+            Ok(true) => {
+                slot.link = Link::Up(sock);
+                self.machine.handle_connected(on, self.now);
+                self.enqueue(on);
+            }
+            Ok(false) => {
+                // The first edge may come too early.
+                slot.writable = false;
+                slot.link = Link::Dialling(sock);
+            }
+            Err(error) => {
+                net.close(sock);
+                self.machine.handle_dial_failed(on, dial_failure(&error), self.now);
+            }
+        }
+        self.settle();
+    }
+
+    /// An edge after the end of the reading side can only be about the writing side: a reset that no receiving call
+    /// would show.
+    fn look_for_error(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        slot.readable = false;
+        let broken = slot.sock().and_then(|sock| net.take_error(sock)).is_some();
+        if broken {
+            self.write_failed(on);
+        }
+        self.try_bury(on);
+    }
+
+    fn note_edge(&mut self, edge: Edge) {
+        match edge {
+            Edge::Listener(on) => self.accept_edge(on),
+            Edge::Conn { token, read, write } => {
+                let Some(Some(slot)) = self.slots.get_mut(token.index as usize) else { return };
+                if slot.id.generation & GENERATION_MASK != token.generation {
+                    return;
+                }
+                slot.readable |= read;
+                slot.writable |= write;
+                let on = slot.id;
+                self.enqueue(on);
+            }
+        }
+    }
+
+    /// How long the turn may wait.
+    fn patience(&self, at_most: Option<Span>) -> Option<Span> {
+        if !self.ready.is_empty() {
+            return Some(Span::ZERO);
+        }
+        let until = self.deadline.map(|deadline| deadline.since(self.now.mono));
+        let tick = (!self.truncating.is_empty()).then_some(TRUNCATE_TICK);
+        let accept = self.accept_retry();
+        [at_most, until, tick, accept].into_iter().flatten().min()
+    }
+
+    // ---- the table ----
+
+    fn slot(&mut self, on: ConnId) -> Option<&mut Slot<N::Sock>> {
+        find(&mut self.slots, on)
+    }
+
+    fn slot_and_net(&mut self, on: ConnId) -> Option<(&mut Slot<N::Sock>, &mut N)> {
+        Some((find(&mut self.slots, on)?, &mut self.net))
+    }
+
+    /// A slot for a connection that the machine made.
+    fn slot_for(&mut self, on: ConnId) {
+        if self.slot(on).is_none() {
+            self.put(Slot::new(on, Link::None));
+        }
+    }
+
+    fn put(&mut self, slot: Slot<N::Sock>) {
+        let index = slot.id.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.slots[index].is_none(), "two connections in one place");
+        self.slots[index] = Some(Box::new(slot));
+    }
+
+    fn enqueue(&mut self, on: ConnId) {
+        if let Some(slot) = self.slot(on)
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.ready.push_back(on);
+        }
+    }
+
+    fn give(&mut self, buffer: Option<BufferId>) {
+        let Some(buffer) = buffer else { return };
+        self.pool.give(buffer);
+        if let Some(on) = self.starved.pop_front() {
+            self.enqueue(on);
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        let mut held = 0;
+        for slot in self.slots.iter().flatten() {
+            held += usize::from(slot.parked.is_some()) + usize::from(slot.out.is_some());
+            for buffer in slot.parked.iter().chain(&slot.out) {
+                assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");
+            }
+            if let Some(mate) = slot.mate {
+                let mate = self.slots.get(mate.index as usize).and_then(Option::as_deref);
+                assert!(mate.is_some_and(|mate| mate.mate == Some(slot.id)), "a pair that one side does not know");
+            }
+            assert!(slot.closing != Some(Close::Abort), "aborted, but still there");
+        }
+        assert_eq!(held, self.pool.count(), "a buffer that nobody owns");
+    }
+}
+
+/// The slot of a connection, if it is still that connection's.
+fn find<S>(slots: &mut [Option<Box<Slot<S>>>], on: ConnId) -> Option<&mut Slot<S>> {
+    slots.get_mut(on.index as usize)?.as_deref_mut().filter(|slot| slot.id == on)
+}
+
+fn dial_failure(error: &io::Error) -> DialFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+        io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::ConnectionReset => DialFailure::Unreachable,
+        _ => DialFailure::Local,
+    }
+}

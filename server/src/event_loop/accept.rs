@@ -1,0 +1,131 @@
+//! Accepting: bounded batches, and a listener that never goes silent.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{ConnId, Listener, Machine};
+use rendezvous_core::time::{Span, Time};
+
+use super::EventLoop;
+use crate::net::Net;
+use crate::slot::{Link, Slot};
+
+/// Accepts of one listener in one turn.
+const ACCEPTS_MAX: usize = 32;
+/// How long a listener rests when there are no descriptors, or no memory, for what it has.
+const REST: Span = Span::from_millis(100);
+
+/// What a listener may have for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backlog {
+    /// Nothing, until its next edge.
+    Empty,
+    /// Something.
+    Some,
+    /// Something that could not be accepted: edge-triggered, it would tell nobody again.
+    Resting { until: Time },
+}
+
+impl Backlog {
+    /// Whoever came before the loop began made no edge that it saw.
+    pub(super) fn all(listeners: u16) -> Vec<Self> {
+        vec![Self::Some; usize::from(listeners)]
+    }
+}
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    pub(super) fn accept_edge(&mut self, on: u16) {
+        if let Some(backlog) = self.accepting.get_mut(usize::from(on))
+            && *backlog == Backlog::Empty
+        {
+            *backlog = Backlog::Some;
+        }
+    }
+
+    pub(super) fn accept_all(&mut self) {
+        for listener in 0..self.accepting.len() {
+            let on = u16::try_from(listener).unwrap_or(u16::MAX);
+            match self.accepting.get(listener) {
+                Some(Backlog::Some) => self.accept_some(on),
+                Some(Backlog::Resting { until }) if *until <= self.now.mono => self.accept_again(on),
+                _ => {}
+            }
+        }
+    }
+
+    /// How long until a listener is to be tried again.
+    pub(super) fn accept_retry(&self) -> Option<Span> {
+        let wait = |backlog: &Backlog| match backlog {
+            Backlog::Empty => None,
+            Backlog::Some => Some(Span::ZERO),
+            Backlog::Resting { until } => Some(until.since(self.now.mono)),
+        };
+        self.accepting.iter().filter_map(wait).min()
+    }
+
+    /// A descriptor is free again: resting listeners need rest no more.
+    pub(super) fn end_rest(&mut self) {
+        for backlog in &mut self.accepting {
+            if let Backlog::Resting { until } = backlog {
+                *until = self.now.mono;
+            }
+        }
+    }
+
+    pub(super) fn admit(&mut self, on: Listener, mut sock: N::Sock, from: SocketAddr) -> io::Result<ConnId> {
+        let id = self.machine.handle_open(on, from, self.now);
+        let watched = self.net.watch(&mut sock, id);
+        self.put(Slot::new(id, Link::Up(sock)));
+        if watched.is_err() {
+            self.machine.handle_end(id, rendezvous_core::machine::End::Reset, self.now);
+        } else {
+            self.enqueue(id);
+        }
+        self.settle();
+        watched.map(|()| id)
+    }
+
+    fn accept_again(&mut self, on: u16) {
+        if self.net.rearm(on).is_ok() {
+            self.accept_some(on);
+        } else {
+            self.rest(on);
+        }
+    }
+
+    fn accept_some(&mut self, on: u16) {
+        for _ in 0..ACCEPTS_MAX {
+            match self.net.accept(on) {
+                Ok((sock, from)) => {
+                    if let Err(error) = self.admit(Listener(on), sock, from) {
+                        log::warn!("event=accept error={:?}", error.to_string());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.set_backlog(on, Backlog::Empty);
+                }
+                // Gone before we came, or a signal: the next one may be there.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                    ) => {}
+                Err(error) => {
+                    log::warn!("event=accept error={:?} hint=\"more descriptors: ulimit -n\"", error.to_string());
+                    return self.rest(on);
+                }
+            }
+        }
+        self.set_backlog(on, Backlog::Some);
+    }
+
+    fn rest(&mut self, on: u16) {
+        self.set_backlog(on, Backlog::Resting { until: self.now.mono + REST });
+    }
+
+    fn set_backlog(&mut self, on: u16, to: Backlog) {
+        if let Some(backlog) = self.accepting.get_mut(usize::from(on)) {
+            *backlog = to;
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The relay path: octets of one half of a pair to the other.
+//!
+//! The destination owns the octets: what is received in clear is received into the destination's outgoing buffer, or
+//! sealed into it. What was parked before the rendezvous moves by swapping the two buffers' indices. A source is never
+//! read for more than its destination has room for, so that a slow reader closes its own sender's window.
+
+use rendezvous_core::machine::{ConnId, Machine};
+
+use super::read::Received;
+use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use crate::buffer::{Buffer, BufferId, Use};
+use crate::net::Net;
+use crate::slot::{Reading, Writing};
+use crate::tls::{OVERHEAD_MAX, RECORD_MAX, Take, TlsSession, sealable};
+
+/// A destination in TLS with less room than this, one record's, is not read for.
+const ROOM_MIN: usize = RECORD_MAX + OVERHEAD_MAX;
+
+/// Plaintext goes into the outgoing buffer of a destination in clear.
+struct ToClear {
+    out: Buffer,
+    octets: usize,
+}
+
+/// Plaintext is sealed into the outgoing buffer of a destination in TLS.
+struct ToTls {
+    out: Buffer,
+    tls: Box<TlsSession>,
+    octets: usize,
+    failed: bool,
+}
+
+impl Take for ToClear {
+    fn has_room(&self) -> bool {
+        self.out.room() >= RECORD_MAX
+    }
+
+    fn take(&mut self, plain: &[u8]) {
+        self.octets += plain.len();
+        self.out.append(plain);
+    }
+}
+
+impl Take for ToTls {
+    fn has_room(&self) -> bool {
+        self.out.room() >= ROOM_MIN && !self.failed
+    }
+
+    fn take(&mut self, plain: &[u8]) {
+        self.octets += plain.len();
+        match self.tls.seal(plain, &mut self.out) {
+            Ok(sealed) => debug_assert_eq!(sealed, plain.len(), "there was room for one record"),
+            Err(_) => self.failed = true,
+        }
+    }
+}
+
+/// Whether the turn goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Go {
+    On(usize),
+    /// Nothing can be done until something happens.
+    Wait,
+}
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Moves octets from `on` to its mate, as many as a turn allows.
+    pub(super) fn pump(&mut self, on: ConnId) {
+        let mut octets = 0;
+        for _ in 0..TURN_CALLS_MAX {
+            match self.pump_once(on) {
+                Go::On(n) => octets += n,
+                Go::Wait => return,
+            }
+            if octets >= TURN_OCTETS_MAX {
+                break;
+            }
+        }
+        self.enqueue(on);
+    }
+
+    fn pump_once(&mut self, on: ConnId) -> Go {
+        let Some(slot) = self.slot(on) else { return Go::Wait };
+        let Some(mate) = slot.mate else { return Go::Wait };
+        if !slot.wanted {
+            return Go::Wait;
+        }
+        let (parked, unopened, reading, readable) = (slot.parked, slot.unopened, slot.reading, slot.readable);
+        let Some(dst) = self.slot(mate) else { return Go::Wait };
+        if dst.writing != Writing::Open {
+            return Go::Wait;
+        }
+        let dst_tls = dst.tls.is_some();
+        match (parked, reading) {
+            (Some(parked), _) => self.move_parked(on, mate, parked, dst_tls),
+            (None, Reading::Ending(how)) if !unopened => {
+                self.report_end(on, how);
+                Go::Wait
+            }
+            (None, Reading::Ended) => Go::Wait,
+            (None, _) if !unopened && !readable => Go::Wait,
+            (None, _) => self.receive_for(on, mate, dst_tls),
+        }
+    }
+
+    /// What was received before the rendezvous goes first.
+    fn move_parked(&mut self, on: ConnId, mate: ConnId, parked: BufferId, dst_tls: bool) -> Go {
+        let octets = self.pool[parked].filled().len();
+        if !dst_tls {
+            let Some(dst) = self.slot(mate) else { return Go::Wait };
+            if dst.out.is_some() {
+                return Go::Wait;
+            }
+            dst.out = Some(parked);
+            if let Some(slot) = self.slot(on) {
+                slot.parked = None;
+            }
+            return self.account(on, mate, octets);
+        }
+        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
+        let mut buffer = self.pool.lend(out);
+        let sealed = match find(&mut self.slots, mate).and_then(|dst| dst.tls.as_deref_mut()) {
+            Some(_) if buffer.room() < ROOM_MIN => Some(0),
+            Some(tls) => tls.seal(self.pool[parked].filled(), &mut buffer).ok(),
+            None => None,
+        };
+        self.pool.put_back(out, buffer);
+        self.settle_out(mate);
+        match sealed {
+            Some(0) => Go::Wait,
+            Some(n) => {
+                self.pool[parked].consume(n);
+                self.release_if_empty(on);
+                self.account(on, mate, n)
+            }
+            None => {
+                self.write_failed(mate);
+                Go::Wait
+            }
+        }
+    }
+
+    fn receive_for(&mut self, on: ConnId, mate: ConnId, dst_tls: bool) -> Go {
+        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
+        let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
+        let room = self.pool[out].room();
+        let enough = match (src_tls, dst_tls) {
+            (false, false) => 1,
+            (true, false) => RECORD_MAX,
+            (_, true) => ROOM_MIN,
+        };
+        if room < enough {
+            self.settle_out(mate);
+            return Go::Wait;
+        }
+        let received = match (src_tls, dst_tls) {
+            (false, false) => self.clear_to_clear(on, out),
+            (false, true) => self.clear_to_tls(on, mate, out, room),
+            (true, _) => self.tls_to(on, mate, out, room, dst_tls),
+        };
+        self.settle_out(mate);
+        match received {
+            Received::Octets(n) => self.account(on, mate, n),
+            Received::Nothing => Go::Wait,
+            Received::End(how) => {
+                self.set_reading(on, Reading::Ending(how));
+                Go::On(0)
+            }
+        }
+    }
+
+    fn clear_to_clear(&mut self, on: ConnId, out: BufferId) -> Received {
+        let mut buffer = self.pool.lend(out);
+        let received = self.receive(on, buffer.spare());
+        if let Received::Octets(n) = received {
+            buffer.commit(n);
+        }
+        self.pool.put_back(out, buffer);
+        received
+    }
+
+    fn clear_to_tls(&mut self, on: ConnId, mate: ConnId, out: BufferId, room: usize) -> Received {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let limit = sealable(room).min(scratch.len());
+        let received = self.receive(on, &mut scratch[..limit]);
+        if let Received::Octets(n) = received {
+            let mut buffer = self.pool.lend(out);
+            let sealed = self
+                .slot(mate)
+                .and_then(|dst| dst.tls.as_deref_mut())
+                .is_some_and(|tls| tls.seal(&scratch[..n], &mut buffer).is_ok_and(|sealed| sealed == n));
+            self.pool.put_back(out, buffer);
+            if !sealed {
+                self.write_failed(mate);
+            }
+        }
+        self.scratch = scratch;
+        received
+    }
+
+    /// Records are received into the scratch buffer, behind what was kept of the wire, and opened from there.
+    fn tls_to(&mut self, on: ConnId, mate: ConnId, out: BufferId, room: usize, dst_tls: bool) -> Received {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let kept = self.recall_wire(on, &mut scratch);
+        let readable =
+            self.slot(on).is_some_and(|slot| slot.readable && slot.reading == Reading::Open && !slot.unopened);
+        let mut end = None;
+        let mut wire = kept;
+        if readable {
+            let limit = scratch.len().min(kept + room);
+            match self.receive(on, &mut scratch[kept..limit]) {
+                Received::Octets(n) => wire += n,
+                Received::Nothing => {
+                    self.scratch = scratch;
+                    return Received::Nothing;
+                }
+                Received::End(how) => end = Some(how),
+            }
+        }
+        let octets = if end.is_none() { self.open_for(on, mate, out, &mut scratch[..wire], dst_tls) } else { 0 };
+        self.scratch = scratch;
+        end.map_or(Received::Octets(octets), Received::End)
+    }
+
+    /// Opens records of `on` into the outgoing buffer of its mate; how much plaintext that was.
+    fn open_for(
+        &mut self,
+        on: ConnId,
+        mate: ConnId,
+        out: BufferId,
+        wire: &mut [u8],
+        dst_tls: bool,
+    ) -> usize {
+        let buffer = self.pool.lend(out);
+        let tls = if dst_tls { self.slot(mate).and_then(|dst| dst.tls.take()) } else { None };
+        let Some(tls) = tls else {
+            let mut taker = ToClear { out: buffer, octets: 0 };
+            // What went wrong is an event already.
+            let _ = self.open(on, wire, &mut taker);
+            self.pool.put_back(out, taker.out);
+            self.stats.copied += taker.octets as u64;
+            return taker.octets;
+        };
+        let mut taker = ToTls { out: buffer, tls, octets: 0, failed: false };
+        let _ = self.open(on, wire, &mut taker);
+        self.pool.put_back(out, taker.out);
+        if let Some(dst) = self.slot(mate) {
+            dst.tls = Some(taker.tls);
+        }
+        if taker.failed {
+            self.write_failed(mate);
+        }
+        taker.octets
+    }
+
+    /// So many octets of `on` are in the outgoing buffer of its mate: they go out at once, as far as they can.
+    fn account(&mut self, on: ConnId, mate: ConnId, octets: usize) -> Go {
+        self.stats.relayed += octets as u64;
+        self.flush(mate);
+        if octets > 0 {
+            let queued = self.queued(mate);
+            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            self.events.push_back(Event::Moved { from: on, read, queued });
+        }
+        Go::On(octets)
+    }
+
+    /// The outgoing buffer of a destination, made if there is none; without one, the source waits for the next that
+    /// becomes free.
+    fn out_for(&mut self, on: ConnId, mate: ConnId) -> Option<BufferId> {
+        if let Some(out) = self.slot(mate)?.out {
+            return Some(out);
+        }
+        let Some(out) = self.pool.take(Use::Bulk) else {
+            self.starved.push_back(on);
+            return None;
+        };
+        self.slot(mate)?.out = Some(out);
+        Some(out)
+    }
+
+    /// Gives the outgoing buffer back if nothing came into it.
+    fn settle_out(&mut self, on: ConnId) {
+        let Some(out) = self.slot(on).and_then(|slot| slot.out) else { return };
+        if self.pool[out].is_empty() {
+            if let Some(slot) = self.slot(on) {
+                slot.out = None;
+            }
+            self.give(Some(out));
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The reading side of a connection that is no half of a pair: octets for the machine, or for nobody.
+
+use std::io;
+
+use rendezvous_core::machine::{ConnId, End, Machine, TlsFailure};
+
+use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX};
+use crate::buffer::{Buffer, BufferId, Use};
+use crate::net::Net;
+use crate::slot::{Reading, Slot};
+use crate::tls::{Opened, RECORD_MAX, Take, TlsError};
+
+/// Plaintext goes into a buffer.
+pub(super) struct Park(pub(super) Buffer);
+
+/// What one receiving call brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Octets(usize),
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more.
+    End(End),
+}
+
+impl Take for Park {
+    fn has_room(&self) -> bool {
+        self.0.room() >= RECORD_MAX
+    }
+
+    fn take(&mut self, plain: &[u8]) {
+        self.0.append(plain);
+    }
+}
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Receives and offers to the machine, until there is nothing more, or it wants no more, or the turn is over.
+    pub(super) fn offer(&mut self, on: ConnId) {
+        let mut octets = 0;
+        for _ in 0..TURN_CALLS_MAX {
+            let Some(slot) = self.slot(on) else { return };
+            if slot.closing.is_some() || slot.mate.is_some() {
+                // It became something else by what it was offered.
+                return self.enqueue(on);
+            }
+            if !slot.wanted && !slot.is_securing() {
+                return;
+            }
+            if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
+                self.offer_parked(on);
+            } else if slot.unopened {
+                if !self.open_parked(on, 0) {
+                    return;
+                }
+            } else if let Reading::Ending(how) = slot.reading {
+                return self.report_end(on, how);
+            } else if slot.readable && slot.reading == Reading::Open {
+                match self.receive_parked(on) {
+                    Some(received) => octets += received,
+                    None => return,
+                }
+            } else {
+                return;
+            }
+            if octets >= TURN_OCTETS_MAX {
+                break;
+            }
+        }
+        self.enqueue(on);
+    }
+
+    /// Receives and drops: nobody wants the octets of a connection that is closing, but unread ones would make its
+    /// close a reset.
+    pub(super) fn discard(&mut self, on: ConnId) {
+        let mut octets = 0;
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for _ in 0..TURN_CALLS_MAX {
+            let Some(slot) = self.slot(on) else { break };
+            if slot.reading != Reading::Open {
+                slot.reading = Reading::Ended;
+                break;
+            }
+            if !slot.readable || octets >= TURN_OCTETS_MAX {
+                break;
+            }
+            match self.receive(on, &mut scratch) {
+                Received::Octets(n) => octets += n,
+                Received::Nothing => {}
+                Received::End(how) => self.set_reading(on, Reading::Ending(how)),
+            }
+        }
+        self.scratch = scratch;
+        if octets > 0 {
+            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+        }
+        if let Some(Slot { readable: true, reading: Reading::Open, .. }) = self.slot(on) {
+            self.enqueue(on);
+        }
+        self.try_bury(on);
+    }
+
+    /// One receiving call. `WouldBlock`, and nothing else, clears readiness.
+    pub(super) fn receive(&mut self, on: ConnId, into: &mut [u8]) -> Received {
+        let Some((slot, net)) = self.slot_and_net(on) else { return Received::Nothing };
+        let Some(sock) = slot.sock() else { return Received::Nothing };
+        match net.recv(sock, into) {
+            Ok(0) => Received::End(if slot.tls.is_some() { End::Truncated } else { End::Clean }),
+            Ok(n) => Received::Octets(n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                slot.readable = false;
+                Received::Nothing
+            }
+            Err(_) => Received::End(End::Reset),
+        }
+    }
+
+    pub(super) fn set_reading(&mut self, on: ConnId, reading: Reading) {
+        if let Some(slot) = self.slot(on) {
+            slot.reading = reading;
+        }
+    }
+
+    /// Everything that came before the end is where it belongs.
+    pub(super) fn report_end(&mut self, on: ConnId, how: End) {
+        let Some(slot) = self.slot(on) else { return };
+        slot.reading = Reading::Ended;
+        let event = if slot.is_securing() {
+            Event::TlsFailed(on, TlsFailure::Ended)
+        } else {
+            Event::Ended(on, how)
+        };
+        self.events.push_back(event);
+    }
+
+    /// Runs TLS over octets of the wire: what was kept, and `scratch` behind it, whose first `kept` octets are the
+    /// caller's copy of it. What is not consumed is kept.
+    pub(super) fn open(
+        &mut self,
+        on: ConnId,
+        wire: &mut [u8],
+        taker: &mut impl Take,
+    ) -> Result<Opened, TlsError> {
+        let result = self.with_tls(on, |tls, out| tls.open(wire, out, taker));
+        let Some(slot) = self.slot(on) else {
+            return Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false });
+        };
+        match &result {
+            Some(Ok(opened)) => {
+                slot.unopened = opened.full;
+                slot.wire.clear();
+                slot.wire.extend_from_slice(&wire[opened.consumed..]);
+                if slot.wire.is_empty() {
+                    slot.wire = Vec::new();
+                }
+                if opened.ended {
+                    slot.reading = Reading::Ending(End::Clean);
+                }
+            }
+            Some(Err(error)) => {
+                log::debug!("event=tls-error conn={}.{} error={:?}", on.index, on.generation, error.to_string());
+                slot.unopened = false;
+                slot.wire = Vec::new();
+                slot.reading = Reading::Ended;
+                let event = if slot.is_securing() {
+                    Event::TlsFailed(on, error.failure())
+                } else {
+                    Event::Ended(on, End::Reset)
+                };
+                self.events.push_back(event);
+            }
+            None => {}
+        }
+        self.flush(on);
+        result.unwrap_or(Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false }))
+    }
+
+    fn offer_parked(&mut self, on: ConnId) {
+        let Some(parked) = self.slot(on).and_then(|slot| slot.parked) else { return };
+        let used = self.machine.handle_bytes(on, self.pool[parked].filled(), self.now);
+        self.pool[parked].consume(used);
+        if self.pool[parked].is_empty() {
+            if let Some(slot) = self.slot(on) {
+                slot.parked = None;
+            }
+            self.give(Some(parked));
+        }
+        self.settle();
+    }
+
+    /// Receives into the parked buffer and offers it. How much came; `None` when the turn is over.
+    fn receive_parked(&mut self, on: ConnId) -> Option<usize> {
+        if self.slot(on)?.tls.is_some() {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let kept = self.recall_wire(on, &mut scratch);
+            let received = self.receive(on, &mut scratch[kept..]);
+            self.scratch = scratch;
+            return match received {
+                Received::Octets(n) => self.open_parked(on, n).then_some(n),
+                Received::Nothing => None,
+                Received::End(how) => {
+                    self.set_reading(on, Reading::Ending(how));
+                    Some(0)
+                }
+            };
+        }
+        let parked = self.parked_for(on)?;
+        let mut buffer = self.pool.lend(parked);
+        let received = if buffer.room() > 0 { self.receive(on, buffer.spare()) } else { Received::Nothing };
+        if let Received::Octets(n) = received {
+            buffer.commit(n);
+        }
+        self.pool.put_back(parked, buffer);
+        self.release_if_empty(on);
+        match received {
+            Received::Octets(n) => {
+                self.offer_parked(on);
+                Some(n)
+            }
+            Received::Nothing => None,
+            Received::End(how) => {
+                self.set_reading(on, Reading::Ending(how));
+                Some(0)
+            }
+        }
+    }
+
+    /// Opens what was kept of the wire, and `received` octets that are in the scratch buffer behind it, into the
+    /// parked buffer, and offers that. False when the turn is over.
+    fn open_parked(&mut self, on: ConnId, received: usize) -> bool {
+        let Some(parked) = self.parked_for(on) else {
+            self.keep_wire(on, received);
+            return false;
+        };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let kept = self.recall_wire(on, &mut scratch);
+        let mut park = Park(self.pool.lend(parked));
+        let before = park.0.filled().len();
+        let opened = self.open(on, &mut scratch[..kept + received], &mut park);
+        let got = park.0.filled().len() > before;
+        self.pool.put_back(parked, park.0);
+        self.scratch = scratch;
+        self.release_if_empty(on);
+        if let Ok(Opened { secured: true, .. }) = opened {
+            self.machine.handle_secured(on, self.now);
+            self.settle();
+        }
+        if got {
+            self.offer_parked(on);
+        }
+        // Without room for a record, and with nobody who makes some, there is nothing to do now.
+        got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
+    }
+
+    /// Copies the kept octets of the wire to the front of the scratch buffer; how many they are.
+    pub(super) fn recall_wire(&mut self, on: ConnId, scratch: &mut [u8]) -> usize {
+        let Some(slot) = self.slot(on) else { return 0 };
+        let kept = slot.wire.len();
+        scratch[..kept].copy_from_slice(&slot.wire);
+        kept
+    }
+
+    /// Keeps octets that are in the scratch buffer behind what is kept of the wire.
+    pub(super) fn keep_wire(&mut self, on: ConnId, received: usize) {
+        let scratch = std::mem::take(&mut self.scratch);
+        if let Some(slot) = self.slot(on) {
+            let kept = slot.wire.len();
+            slot.wire.extend_from_slice(&scratch[kept..kept + received]);
+            slot.unopened = true;
+        }
+        self.scratch = scratch;
+    }
+
+    /// The parked buffer, made if there is none; `None` if there can be none for now: the connection is queued for
+    /// the next that becomes free.
+    fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
+        if let Some(parked) = self.slot(on)?.parked {
+            return Some(parked);
+        }
+        let Some(parked) = self.pool.take(Use::Head) else {
+            self.starved.push_back(on);
+            return None;
+        };
+        self.slot(on)?.parked = Some(parked);
+        Some(parked)
+    }
+
+    pub(super) fn release_if_empty(&mut self, on: ConnId) {
+        let Some(parked) = self.slot(on).and_then(|slot| slot.parked) else { return };
+        if self.pool[parked].is_empty() {
+            if let Some(slot) = self.slot(on) {
+                slot.parked = None;
+            }
+            self.give(Some(parked));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The writing side of a connection: sending, ending, closing.
+
+use std::io;
+
+use rendezvous_core::machine::{Close, ConnId, Machine};
+
+use super::{Event, EventLoop, find};
+use crate::buffer::BufferId;
+use crate::net::Net;
+use crate::slot::{Link, Reading, Slot, Writing};
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Sends octets of the machine's: at once as far as the socket takes them, the rest when it does.
+    pub(super) fn send(&mut self, on: ConnId, octets: &[u8]) {
+        let Some(slot) = self.slot(on) else { return };
+        if slot.writing != Writing::Open || matches!(slot.link, Link::None | Link::Dialling(_)) {
+            return;
+        }
+        slot.owes_flushed = true;
+        let sealed = if slot.tls.is_some() { self.seal(on, octets) } else { self.append_out(on, octets) };
+        if sealed { self.flush(on) } else { self.write_failed(on) }
+    }
+
+    /// Moves what is queued into the socket; when all is there, goes on to what is to follow it. Tells the machine.
+    pub(super) fn flush(&mut self, on: ConnId) {
+        let mut progress = false;
+        loop {
+            let Some(slot) = find(&mut self.slots, on) else { return };
+            if slot.writing == Writing::Failed {
+                return;
+            }
+            let (Some(out), Link::Up(sock)) = (slot.out, &mut slot.link) else { break };
+            if !slot.writable {
+                break;
+            }
+            match self.net.send(sock, self.pool[out].filled()) {
+                Ok(0) => return self.write_failed(on),
+                Ok(n) => {
+                    progress = true;
+                    self.pool[out].consume(n);
+                    if self.pool[out].is_empty() {
+                        slot.out = None;
+                        self.give(Some(out));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
+                Err(_) => return self.write_failed(on),
+            }
+        }
+        self.flushed(on, progress);
+    }
+
+    /// The queue of `on` got shorter, or is empty anyway: whom does it concern?
+    fn flushed(&mut self, on: ConnId, progress: bool) {
+        let Some(slot) = self.slot(on) else { return };
+        let queued = slot.out;
+        let mate = slot.mate;
+        if queued.is_none() {
+            if std::mem::take(&mut slot.owes_flushed) {
+                self.events.push_back(Event::Flushed(on));
+            } else if progress && mate.is_some() {
+                self.events.push_back(Event::Flushed(on));
+            }
+            self.finish_writing(on);
+        } else if let (true, Some(mate)) = (progress, mate) {
+            let queued = self.queued(on);
+            self.events.push_back(Event::Moved { from: mate, read: 0, queued });
+        }
+        if progress && let Some(mate) = mate {
+            // Room is readiness of whoever has something for us.
+            self.enqueue(mate);
+        }
+    }
+
+    /// The queue is empty: close_notify, FIN, reset, whatever is due.
+    fn finish_writing(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        match slot.writing {
+            Writing::Open | Writing::Ended | Writing::Failed => {}
+            Writing::Ending => {
+                slot.writing = Writing::Cutting;
+                if slot.tls.is_some() && self.seal_end(on) {
+                    return self.flush(on);
+                }
+                self.end_write(on);
+            }
+            Writing::Cutting => {
+                let in_clear = slot.tls.is_none() && slot.closing == Some(Close::Truncate);
+                if in_clear {
+                    // A reset would destroy what the peer has not taken yet: it waits for that.
+                    if !self.truncating.contains(&on) {
+                        self.truncating.push(on);
+                    }
+                } else {
+                    self.end_write(on);
+                }
+            }
+        }
+        self.try_bury(on);
+    }
+
+    fn end_write(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        slot.writing = Writing::Ended;
+        if let Some(sock) = slot.sock()
+            && net.end_write(sock).is_err()
+        {
+            self.write_failed(on);
+        }
+    }
+
+    /// Connections in clear whose end is to be a reset: those whose peer has everything get it now.
+    pub(super) fn finish_truncating(&mut self) {
+        for on in std::mem::take(&mut self.truncating) {
+            let Some((slot, net)) = self.slot_and_net(on) else { continue };
+            let left = slot.sock().map_or(0, |sock| net.unacknowledged(sock));
+            if left == 0 || slot.writing == Writing::Failed {
+                self.bury(on, true);
+            } else {
+                self.truncating.push(on);
+            }
+        }
+    }
+
+    /// The socket takes nothing any more.
+    pub(super) fn write_failed(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        if slot.writing == Writing::Failed {
+            return;
+        }
+        let told = slot.closing.is_none();
+        slot.writing = Writing::Failed;
+        slot.owes_flushed = false;
+        let out = slot.out.take();
+        self.give(out);
+        if told {
+            self.events.push_back(Event::WriteFailed(on));
+        }
+        self.try_bury(on);
+    }
+
+    /// Begins or hastens the end of a connection.
+    pub(super) fn close(&mut self, on: ConnId, how: Close) {
+        let Some(slot) = self.slot(on) else {
+            // It never came to a socket.
+            return self.events.push_back(Event::Closed(on));
+        };
+        let mate = slot.mate.take();
+        let first = slot.closing.is_none();
+        slot.closing = Some(how);
+        let parked = slot.parked.take();
+        slot.wire = Vec::new();
+        slot.unopened = false;
+        let up = matches!(slot.link, Link::Up(_));
+        let fin_sent = slot.writing == Writing::Ended;
+        if let Some(mate) = mate {
+            self.unmate(mate);
+        }
+        self.give(parked);
+        if how == Close::Abort || !up {
+            return self.bury(on, up && !fin_sent);
+        }
+        debug_assert!(first, "closed twice in the same way");
+        if let Some(slot) = self.slot(on) {
+            slot.writing = match (slot.writing, how) {
+                (Writing::Open | Writing::Ending, Close::Linger) => Writing::Ending,
+                (Writing::Open | Writing::Ending, _) => Writing::Cutting,
+                (other, _) => other,
+            };
+        }
+        self.flush(on);
+        self.enqueue(on);
+        self.try_bury(on);
+    }
+
+    /// Closes the socket of a connection that has said and heard everything.
+    pub(super) fn try_bury(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
+        if slot.closing.is_some() && written && slot.reading == Reading::Ended {
+            self.bury(on, false);
+        }
+    }
+
+    /// Closes the socket now.
+    fn bury(&mut self, on: ConnId, abort: bool) {
+        let Some(place) = self.slots.get_mut(on.index as usize) else { return };
+        let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
+        let Slot { link, parked, out, mate, .. } = *slot;
+        debug_assert!(mate.is_none(), "buried while paired");
+        self.give(parked);
+        self.give(out);
+        match link {
+            Link::Up(sock) if abort => self.net.abort(sock),
+            Link::Up(sock) | Link::Dialling(sock) => self.net.close(sock),
+            Link::None => {}
+        }
+        self.end_rest();
+        self.events.push_back(Event::Closed(on));
+    }
+
+    /// The other side of a pair is gone: the octets of this one are the machine's again.
+    fn unmate(&mut self, on: ConnId) {
+        if let Some(slot) = self.slot(on) {
+            slot.mate = None;
+            slot.fresh = true;
+            self.enqueue(on);
+        }
+    }
+
+    /// How many octets wait for the socket.
+    pub(super) fn queued(&mut self, on: ConnId) -> u32 {
+        let out = self.slot(on).and_then(|slot| slot.out);
+        out.map_or(0, |out| u32::try_from(self.pool[out].filled().len()).unwrap_or(u32::MAX))
+    }
+
+    fn append_out(&mut self, on: ConnId, octets: &[u8]) -> bool {
+        let Some(slot) = self.slot(on) else { return false };
+        match slot.out {
+            Some(out) => self.pool[out].append(octets),
+            None => {
+                let out = self.pool.hold(octets);
+                if let Some(slot) = self.slot(on) {
+                    slot.out = Some(out);
+                }
+            }
+        }
+        true
+    }
+
+    /// Seals all of `octets`, however long the queue gets: they are the machine's, few and short.
+    fn seal(&mut self, on: ConnId, octets: &[u8]) -> bool {
+        let mut rest = octets;
+        self.with_tls(on, |tls, out| {
+            while !rest.is_empty() {
+                out.reserve(rest.len() + crate::tls::OVERHEAD_MAX);
+                match tls.seal(rest, out) {
+                    Ok(0) | Err(_) => return false,
+                    Ok(n) => rest = &rest[n..],
+                }
+            }
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    /// Appends close_notify; false if there is nothing to append.
+    fn seal_end(&mut self, on: ConnId) -> bool {
+        self.with_tls(on, |tls, out| {
+            let before = out.filled().len();
+            tls.seal_end(out);
+            out.filled().len() > before
+        })
+        .unwrap_or(false)
+    }
+
+    /// Works with the TLS session of a connection and its outgoing buffer, which is made for it if there is none.
+    pub(super) fn with_tls<R>(
+        &mut self,
+        on: ConnId,
+        work: impl FnOnce(&mut crate::tls::TlsSession, &mut crate::buffer::Buffer) -> R,
+    ) -> Option<R> {
+        let slot = find(&mut self.slots, on)?;
+        let out: BufferId = *slot.out.get_or_insert_with(|| self.pool.hold(&[]));
+        let result = work(slot.tls.as_deref_mut()?, &mut self.pool[out]);
+        if self.pool[out].is_empty() {
+            slot.out = None;
+            self.give(Some(out));
+        }
+        Some(result)
+    }
+}

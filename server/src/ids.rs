@@ -1,0 +1,251 @@
+//! The file `ids`: which hidden servers a relay knows, a line each, made to be read and edited by hand.
+//!
+//! ```text
+//! home  otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30  label=home  tokens=bound
+//! ```
+//!
+//! A name, a Key URI, labels for `LABEL.DOMAIN` (any number) and which tokens are taken (`bound` where it is not
+//! said). Blank lines and lines that begin with `#` are comments.
+
+mod edit;
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rendezvous_core::id::Id;
+use rendezvous_core::token::Key;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::{key_uri, state};
+pub use edit::Edit;
+
+/// The file's name in the state folder.
+pub const IDS_FILE: &str = "ids";
+
+/// Which tokens a relay takes for an ID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tokens {
+    /// Only those bound to a nonce.
+    #[default]
+    Bound,
+    /// Plain ones too.
+    Any,
+}
+
+impl Tokens {
+    /// Reads `bound` or `any`.
+    pub fn parse(text: &str) -> Option<Tokens> {
+        [Tokens::Bound, Tokens::Any].into_iter().find(|tokens| tokens.name() == text)
+    }
+
+    /// `bound` or `any`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tokens::Bound => "bound",
+            Tokens::Any => "any",
+        }
+    }
+}
+
+/// One hidden server. `Debug` does not show the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// What the operator calls it; see [`is_name`].
+    pub name: String,
+    /// Its ID.
+    pub id: Id,
+    /// What it proves itself with.
+    pub key: Key,
+    /// Its names under the relay's domain; see [`is_label`].
+    pub labels: Vec<String>,
+    /// Which tokens it may send.
+    pub tokens: Tokens,
+}
+
+/// Whether a name can be one of the file: 1 to 64 letters, digits, `-`, `_`, `.`, the first of them no dot or dash.
+pub fn is_name(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with(['.', '-'])
+}
+
+/// Whether a label can be one: 1 to 63 lower-case letters, digits and dashes, none at the ends (RFC 1123); and no
+/// UUID, which would be another hidden server's ID.
+pub fn is_label(text: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(fits)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && Id::parse(text.as_bytes()).is_none()
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default)]
+pub struct Ids {
+    /// The hidden servers, in the order of their lines.
+    pub entries: Vec<Entry>,
+    /// What is wrong with other lines: `ids:7: …`. They are left out, the rest stands.
+    pub complaints: Vec<String>,
+    /// The line (from 0) of each entry.
+    lines: Vec<usize>,
+    stamp: Stamp,
+}
+
+impl Ids {
+    /// Reads the file; one that is missing knows nobody.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where it cannot be read, or others than its owner can read it.
+    pub fn load(path: &Path) -> Result<Ids, Failure> {
+        let Some(content) = read(path)? else { return Ok(Ids::default()) };
+        let mut ids = Ids::parse(&content.text, &path.display().to_string());
+        ids.stamp = content.stamp;
+        Ok(ids)
+    }
+
+    /// Reads the text of such a file; `shown` is its name in complaints.
+    pub fn parse(bytes: &[u8], shown: &str) -> Ids {
+        let mut ids = Ids::default();
+        for (number, line) in bytes.split(|octet| *octet == b'\n').enumerate() {
+            match parse_line(line).and_then(|entry| ids.check_unique(entry)) {
+                Ok(None) => {}
+                Ok(Some(entry)) => {
+                    ids.entries.push(entry);
+                    ids.lines.push(number);
+                }
+                Err(why) => ids.complaints.push(format!("{shown}:{}: {why}", number + 1)),
+            }
+        }
+        ids
+    }
+
+    /// Whether the file is another than the one that was read: one call of `stat`, for a look every second or two.
+    pub fn has_changed(&self, path: &Path) -> bool {
+        Stamp::of(path) != self.stamp
+    }
+
+    /// The state that the file was in when it was read.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// The entry of that name.
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    fn check_unique(&self, entry: Option<Entry>) -> Result<Option<Entry>, String> {
+        entry.map(|entry| self.clash(&entry).map_or(Ok(entry), Err)).transpose()
+    }
+
+    /// What keeps `new` from standing beside the others.
+    fn clash(&self, new: &Entry) -> Option<String> {
+        for old in &self.entries {
+            if old.name == new.name {
+                return Some(format!("there is a '{}' already", new.name));
+            }
+            if old.id == new.id {
+                return Some(format!("the ID of '{}' is that of '{}' too", new.name, old.name));
+            }
+            if let Some(label) = new.labels.iter().find(|label| old.labels.contains(label)) {
+                return Some(format!("the label '{label}' is that of '{}' already", old.name));
+            }
+        }
+        None
+    }
+}
+
+/// By what a changed file is known: its device, inode, size and times. Files that are written whole get a new inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(Option<[i64; 7]>);
+
+impl Stamp {
+    /// The file's stamp as it is now; one stamp for all files that are missing.
+    pub fn of(path: &Path) -> Stamp {
+        std::fs::metadata(path).map_or(Stamp(None), |metadata| Stamp::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(of: &Metadata) -> Stamp {
+        let numbers = [of.dev(), of.ino(), of.size()].map(|number| number as i64);
+        let [dev, ino, size] = numbers;
+        Stamp(Some([dev, ino, size, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()]))
+    }
+}
+
+impl fmt::Display for Entry {
+    /// The entry without its secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.id)
+    }
+}
+
+/// The octets of the file, and the state that it was in before they were read, so that a change while reading is a
+/// change.
+struct Content {
+    text: Zeroizing<Vec<u8>>,
+    stamp: Stamp,
+}
+
+/// `None` where there is no file.
+fn read(path: &Path) -> Result<Option<Content>, Failure> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::of_file("read", path, &error)),
+    };
+    let metadata = file.metadata().map_err(|error| Failure::of_file("read", path, &error))?;
+    Ok(Some(Content { text: state::read_secret_file(&file, path)?, stamp: Stamp::from(&metadata) }))
+}
+
+/// Reads one line; `None` for a comment. The complaint repeats nothing that may be a secret.
+fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
+    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let mut words = line.split_whitespace();
+    let Some(name) = words.next().filter(|word| !word.starts_with('#')) else { return Ok(None) };
+    if !is_name(name) {
+        return Err("a line begins with a name: 1 to 64 letters, digits, - _ .".to_owned());
+    }
+    let uri = words.next().ok_or_else(|| format!("'{name}' has no Key URI (otpauth://…)"))?;
+    let (id, key) = key_uri::parse(uri).map_err(|error| error.to_string())?;
+    let mut entry = Entry { name: name.to_owned(), id, key, labels: Vec::new(), tokens: Tokens::default() };
+    let mut tokens = None;
+    for word in words {
+        match word.split_once('=') {
+            Some(("label", label)) => add_label(&mut entry.labels, label)?,
+            Some(("tokens", _)) if tokens.is_some() => return Err("'tokens=' is there twice".to_owned()),
+            Some(("tokens", value)) => {
+                let value = Tokens::parse(value).ok_or("'tokens=' is to be followed by bound or any")?;
+                tokens = Some(value);
+            }
+            _ => return Err(unknown(word)),
+        }
+    }
+    entry.tokens = tokens.unwrap_or_default();
+    Ok(Some(entry))
+}
+
+fn add_label(labels: &mut Vec<String>, label: &str) -> Result<(), String> {
+    if !is_label(label) {
+        return Err("a label has 1 to 63 lower-case letters, digits and dashes, and is no UUID".to_owned());
+    }
+    if labels.iter().any(|there| there == label) {
+        return Err(format!("the label '{label}' is there twice"));
+    }
+    labels.push(label.to_owned());
+    Ok(())
+}
+
+/// Shows the word up to the `=`, and only if it looks like one: a Key URI that was cut in two may stand there.
+fn unknown(word: &str) -> String {
+    let word = word.split('=').next().unwrap_or_default();
+    let harmless = word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase());
+    let shown = if harmless && !word.is_empty() { format!(" '{word}'") } else { String::new() };
+    format!("unknown word{shown} behind the Key URI: only label= and tokens= can be there")
+}

@@ -1,0 +1,160 @@
+//! Changes of the file `ids`: under the lock, whole, and with every other octet of it kept.
+
+use std::ops::Range;
+use std::path::Path;
+
+use rendezvous_core::token::Key;
+use zeroize::Zeroizing;
+
+use super::{Entry, IDS_FILE, Ids, read};
+use crate::failure::Failure;
+use crate::key_uri;
+use crate::options::did_you_mean;
+use crate::state::{Lock, SECRET, State};
+
+const HEADER: &str = "# The hidden servers that this relay knows. These are secrets: keep the file to yourself (mode 600).\n\
+                      # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]\n";
+
+/// A change that is being made. It holds the lock of the state folder; nothing is written before
+/// [`commit`](Edit::commit).
+pub struct Edit<'a> {
+    state: &'a State,
+    text: Zeroizing<Vec<u8>>,
+    ids: Ids,
+    _lock: Lock,
+}
+
+impl std::fmt::Debug for Edit<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Edit").field("ids", &self.ids).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Edit<'a> {
+    /// Takes the lock and reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where that cannot be done; a broken line is no error, and is kept.
+    pub fn begin(state: &'a State) -> Result<Edit<'a>, Failure> {
+        let lock = state.lock()?;
+        let path = state.file(IDS_FILE);
+        let text = match read(&path)? {
+            Some(content) => content.text,
+            None => Zeroizing::new(HEADER.as_bytes().to_vec()),
+        };
+        let ids = Ids::parse(&text, &path.display().to_string());
+        Ok(Edit { state, text, ids, _lock: lock })
+    }
+
+    /// What the file says, with the changes made so far.
+    pub fn ids(&self) -> &Ids {
+        &self.ids
+    }
+
+    /// The entry of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where there is none; it says which name was probably meant.
+    pub fn get(&self, name: &str) -> Result<&Entry, Failure> {
+        self.ids.get(name).ok_or_else(|| self.ids.nobody(name, &self.state.file(IDS_FILE)))
+    }
+
+    /// Adds a line at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where the name, the ID or a label is taken.
+    pub fn add(&mut self, entry: &Entry) -> Result<(), Failure> {
+        if let Some(clash) = self.ids.clash(entry) {
+            return Err(Failure::Failed(format!("{}: {clash}", self.state.file(IDS_FILE).display())));
+        }
+        let uri = key_uri::print(entry.id, &entry.key);
+        let mut tail = String::new();
+        for label in &entry.labels {
+            tail.push_str(&format!("  label={label}"));
+        }
+        tail.push_str(&format!("  tokens={}\n", entry.tokens.name()));
+        let newline = if self.text.last().is_some_and(|last| *last != b'\n') { "\n" } else { "" };
+        let end = self.text.len();
+        self.splice(end..end, &[newline, &entry.name, "  ", &uri, &tail]);
+        Ok(())
+    }
+
+    /// Gives an ID another key; the rest of its line stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where there is none of that name.
+    pub fn rotate(&mut self, name: &str, key: &Key) -> Result<(), Failure> {
+        let uri = key_uri::print(self.get(name)?.id, key);
+        let line = self.line_of(name)?;
+        let word = second_word(&self.text[line.clone()]);
+        self.splice(line.start + word.start..line.start + word.end, &[&uri]);
+        Ok(())
+    }
+
+    /// Takes an ID's line out.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where there is none of that name.
+    pub fn remove(&mut self, name: &str) -> Result<Entry, Failure> {
+        let entry = self.get(name)?.clone();
+        let line = self.line_of(name)?;
+        self.splice(line, &[]);
+        Ok(entry)
+    }
+
+    /// Writes the file and lets the lock go.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`], the file is as it was.
+    pub fn commit(self) -> Result<(), Failure> {
+        self.state.write(IDS_FILE, &self.text, SECRET)
+    }
+
+    /// Where the line of that name is, with its newline.
+    fn line_of(&self, name: &str) -> Result<Range<usize>, Failure> {
+        let place = self.ids.entries.iter().position(|entry| entry.name == name);
+        let number = place.and_then(|place| self.ids.lines.get(place)).copied();
+        let number = number.ok_or_else(|| self.ids.nobody(name, &self.state.file(IDS_FILE)))?;
+        let mut lines = self.text.split_inclusive(|octet| *octet == b'\n').map(<[u8]>::len);
+        let start = lines.by_ref().take(number).sum();
+        Ok(start..start + lines.next().unwrap_or_default())
+    }
+
+    /// Puts `parts` in the place of a range, in a new piece of memory; the old one is wiped.
+    fn splice(&mut self, range: Range<usize>, parts: &[&str]) {
+        let added: usize = parts.iter().map(|part| part.len()).sum();
+        let mut text = Zeroizing::new(Vec::with_capacity(self.text.len() - range.len() + added));
+        text.extend_from_slice(&self.text[..range.start]);
+        parts.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
+        text.extend_from_slice(&self.text[range.end..]);
+        self.text = text;
+        self.ids = Ids::parse(&self.text, &self.state.file(IDS_FILE).display().to_string());
+    }
+}
+
+impl Ids {
+    /// What to say where there is no entry of that name in the file `path`.
+    pub fn nobody(&self, name: &str, path: &Path) -> Failure {
+        let meant = did_you_mean(name, self.entries.iter().map(|entry| entry.name.as_str()));
+        let hint = match meant {
+            Some(meant) => format!(", did you mean '{meant}'?"),
+            None => " (rendezvous id list shows all)".to_owned(),
+        };
+        Failure::Failed(format!("no ID named '{name}' in {}{hint}", path.display()))
+    }
+}
+
+/// Where the second word of a line is, by the same notion of a space as where lines are read; at its end if it has none.
+fn second_word(line: &[u8]) -> Range<usize> {
+    let text = std::str::from_utf8(line).unwrap_or_default();
+    let end = text.len();
+    let word = text.split_whitespace().nth(1).unwrap_or(&text[end..]);
+    let start = word.as_ptr() as usize - text.as_ptr() as usize;
+    start..start + word.len()
+}

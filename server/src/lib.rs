@@ -1,0 +1,25 @@
+//! The program `rendezvous`: an event loop that moves octets, and the commands around it. What the octets mean is
+//! decided in [`rendezvous_core`].
+
+pub mod buffer;
+pub mod cert;
+pub mod clock;
+pub mod command;
+pub mod daemon;
+pub mod event_loop;
+pub mod failure;
+pub mod ids;
+pub mod key_uri;
+mod linux;
+pub mod logging;
+pub mod net;
+pub mod options;
+pub mod pin;
+pub mod relay_url;
+mod slot;
+pub mod state;
+pub mod ticket;
+pub mod tls;
+pub mod tls_config;
+pub mod trust;
+mod x509;

@@ -1,0 +1,122 @@
+//! What only Linux tells of a TCP socket. Elsewhere the answers are 'unknown', and dead peers are found by keepalive
+//! alone.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// How a connection stands with its peer's acknowledgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Acks {
+    /// The peer owes one: for octets in flight, or for probes of its closed window.
+    pub(crate) owed: bool,
+    /// How long ago the last one came.
+    pub(crate) last: Duration,
+}
+
+/// TCP_INFO; `None` where there is none (not TCP, not Linux).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "getsockopt(2) into a plain structure of numbers")]
+pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
+    use std::mem::{size_of, zeroed};
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: tcp_info is a C structure of integers, for which all zeroes are valid.
+    let mut info: libc::tcp_info = unsafe { zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
+    // SAFETY: the descriptor is open for the length of the borrow; `info` and `len` are valid for writing, and `len`
+    // says how much room there is.
+    let rc = unsafe {
+        libc::getsockopt(
+            sock.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    (rc == 0).then(|| Acks {
+        // A closed window leaves nothing in flight, and its probes are answered by whoever lives.
+        owed: info.tcpi_unacked > 0 || info.tcpi_probes >= 2,
+        last: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
+    })
+}
+
+/// SIOCOUTQ: octets sent that were not acknowledged; 0 where it can't be known.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "ioctl(2) into one integer")]
+pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
+    use std::os::fd::AsRawFd;
+
+    let mut octets: libc::c_int = 0;
+    // SAFETY: the descriptor is open for the length of the borrow; TIOCOUTQ, which SIOCOUTQ is, writes one int.
+    let rc = unsafe { libc::ioctl(sock.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
+    if rc == 0 { usize::try_from(octets).unwrap_or(0) } else { 0 }
+}
+
+/// Makes a descriptor that is not a socket non-blocking, or blocking again; its open file description is shared with
+/// whoever else has it, so what was found is to be put back.
+///
+/// # Errors
+/// Those of fcntl(2).
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "fcntl(2) on an open descriptor")]
+pub(crate) fn set_nonblocking(file: &impl AsFd, on: bool) -> std::io::Result<bool> {
+    use std::os::fd::AsRawFd;
+
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_GETFL and F_SETFL take and give integers alone; the descriptor is open for the length of the borrow.
+    let was = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if was < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    let flags = if on { was | libc::O_NONBLOCK } else { was & !libc::O_NONBLOCK };
+    // SAFETY: as above.
+    if flags != was && unsafe { libc::fcntl(fd, libc::F_SETFL, flags) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(was & libc::O_NONBLOCK != 0)
+}
+
+/// TCP_INFO; `None` where there is none (not TCP, not Linux).
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn acks(_: &impl AsFd) -> Option<Acks> {
+    None
+}
+
+/// SIOCOUTQ: octets sent that were not acknowledged; 0 where it can't be known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unacknowledged(_: &impl AsFd) -> usize {
+    0
+}
+
+/// Makes `place`'s descriptor number mean `file` from now on (dup2).
+///
+/// # Errors
+/// Those of dup2(2).
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "dup2(2) between open descriptors")]
+pub(crate) fn replace(file: &impl AsFd, place: &impl AsFd) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: both descriptors are open for the length of the borrows; whoever holds `place` holds `file` after it.
+    let rc = unsafe { libc::dup2(file.as_fd().as_raw_fd(), place.as_fd().as_raw_fd()) };
+    if rc < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Raises the limit of open descriptors to what the system allows this process, and says what it is then; `None`
+/// where it can't be known.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "getrlimit(2) and setrlimit(2) on a plain structure of numbers")]
+pub(crate) fn raise_descriptors() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for writing.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return None;
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `raised` is valid for reading.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } == 0 {
+        limit = raised;
+    }
+    Some(limit.rlim_cur)
+}

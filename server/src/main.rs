@@ -1,0 +1,78 @@
+//! The one binary: finds the command and runs it.
+
+use std::process::ExitCode;
+
+use rendezvous::command;
+use rendezvous::failure::{Failure, complain, print};
+use rendezvous::options::did_you_mean;
+
+/// A command: what is typed, what it is for, and what runs it with the arguments behind its name.
+struct Command {
+    name: &'static str,
+    summary: &'static str,
+    run: fn(&[String]) -> Result<(), Failure>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "serve", summary: "the relay", run: command::serve::run },
+    Command { name: "id", summary: "enrol hidden servers: add, list, show, rotate, remove, ticket", run: command::id::run },
+    Command { name: "token", summary: "print a token, for scripts", run: command::token::run },
+];
+
+fn main() -> ExitCode {
+    let mut of = None;
+    match run(&mut of) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Help(text)) => match print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(failure) => {
+            complain(of, &failure.to_string());
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Sets `of` to the command's name as soon as it is known.
+fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
+    let mut args = Vec::new();
+    for (place, arg) in std::env::args_os().enumerate().skip(1) {
+        args.push(arg.into_string().map_err(|arg| {
+            Failure::Usage(format!("argument {place} is not UTF-8: '{}'", arg.to_string_lossy()))
+        })?);
+    }
+    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(help())) };
+    match name.as_str() {
+        "-h" | "--help" | "help" => return Err(Failure::Help(help())),
+        "-V" | "--version" => return print(concat!("rendezvous ", env!("CARGO_PKG_VERSION"), "\n")),
+        _ => {}
+    }
+    match COMMANDS.iter().find(|command| command.name == name) {
+        Some(command) => {
+            *of = Some(command.name);
+            (command.run)(rest)
+        }
+        None => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> Failure {
+    let what = if name.starts_with('-') { "option" } else { "command" };
+    let known = COMMANDS.iter().map(|command| command.name).chain(["--help", "--version"]);
+    let meant = did_you_mean(name, known).map(|meant| format!("did you mean '{meant}'?"));
+    let meant = meant.unwrap_or_else(|| "rendezvous --help lists the commands".to_owned());
+    Failure::Usage(format!("unknown {what} '{name}': {meant}"))
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Usage: rendezvous COMMAND [OPTIONS]\n\n\
+         A relay that lets anyone reach a server hidden behind NAT, with nothing but HTTPS.\n\nCommands:\n",
+    );
+    for command in COMMANDS {
+        text.push_str(&format!("    {:<10} {}\n", command.name, command.summary));
+    }
+    text.push_str("\n'rendezvous COMMAND --help' has the options; 'rendezvous --version' the version.\n");
+    text
+}

@@ -1,0 +1,124 @@
+//! Everything that the event loop asks of the world: sockets, readiness, clocks, names. [`mio::MioNet`] is the real
+//! one; a simulator is another.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::time::{Now, Span};
+
+pub mod mio;
+mod resolver;
+pub mod stdio;
+
+/// What became ready. An edge only says that it is worth trying: what a socket really does, its calls say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// A connection may be read from, or written to, or both.
+    Conn {
+        /// The token that it is watched with. Its generation is cut to [`GENERATION_MASK`].
+        token: ConnId,
+        /// Readable, or ended, or in error.
+        read: bool,
+        /// Writable, or unwritable for ever, or in error.
+        write: bool,
+    },
+    /// A listener has connections to accept; its position in the order of [`Net::listen`] calls.
+    Listener(u16),
+}
+
+/// The bits of a generation that fit into an event's token: 32, or 12 beside 20 bits of index on 32-bit machines.
+pub const GENERATION_MASK: u32 = if cfg!(target_pointer_width = "64") { u32::MAX } else { 0xfff };
+
+/// A world to run in. All calls are non-blocking, but for [`Net::wait`]: what cannot be done now is
+/// [`io::ErrorKind::WouldBlock`].
+pub trait Net {
+    /// One connection.
+    type Sock;
+
+    /// Both clocks, read once a turn.
+    fn now(&mut self) -> Now;
+
+    /// Waits until something is ready, for `at_most` this long (`None`: for ever), and appends what is. May return
+    /// early, with nothing.
+    ///
+    /// # Errors
+    /// Those of the polling call; an interruption by a signal is no error.
+    fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()>;
+
+    /// Accepts one connection from the listener at this position.
+    ///
+    /// # Errors
+    /// `WouldBlock` when none is there; `ConnectionAborted` for one that is gone already; anything else leaves the
+    /// listener silent until it is [rearmed](Net::rearm).
+    fn accept(&mut self, on: u16) -> io::Result<(Self::Sock, SocketAddr)>;
+
+    /// Makes a listener tell again about connections that it has told of before.
+    ///
+    /// # Errors
+    /// Those of the registration call.
+    fn rearm(&mut self, on: u16) -> io::Result<()>;
+
+    /// Accepts nothing any more: closes all listeners.
+    fn stop_listening(&mut self);
+
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// Those that show at once; the others show in [`Net::connected`].
+    fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Sock>;
+
+    /// Whether a connection that was begun is up.
+    ///
+    /// # Errors
+    /// Why it can't be.
+    fn connected(&mut self, sock: &mut Self::Sock) -> io::Result<bool>;
+
+    /// Watches a connection for both directions, edge-triggered, once and for good.
+    ///
+    /// # Errors
+    /// Those of the registration call.
+    fn watch(&mut self, sock: &mut Self::Sock, token: ConnId) -> io::Result<()>;
+
+    /// Receives what is there, at most `into.len()` octets; 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why nothing will come any more.
+    fn recv(&mut self, sock: &mut Self::Sock, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Sends as much as there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why nothing can be sent any more.
+    fn send(&mut self, sock: &mut Self::Sock, from: &[u8]) -> io::Result<usize>;
+
+    /// Ends the writing side: FIN. There is no way to end both sides at once.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    fn end_write(&mut self, sock: &mut Self::Sock) -> io::Result<()>;
+
+    /// Closes. What was sent is still delivered, unless octets are unread.
+    fn close(&mut self, sock: Self::Sock);
+
+    /// Closes with a reset: what was not delivered is lost.
+    fn abort(&mut self, sock: Self::Sock);
+
+    /// Takes a pending error of the socket, one that no receiving call would show.
+    fn take_error(&mut self, sock: &mut Self::Sock) -> Option<io::Error>;
+
+    /// How long octets may stay unacknowledged before the system gives up; `None`: its own default.
+    fn user_timeout(&mut self, sock: &mut Self::Sock, after: Option<Span>);
+
+    /// How long ago the last acknowledgement came, if the peer owes one; `None` if it owes none, or can't be known.
+    fn last_ack(&mut self, sock: &mut Self::Sock) -> Option<Span>;
+
+    /// How many octets sent the peer has not acknowledged; 0 where that can't be known.
+    fn unacknowledged(&mut self, sock: &mut Self::Sock) -> usize;
+
+    /// Begins to look up a host name; the answer comes from [`Net::resolved`] after some later [`Net::wait`].
+    fn resolve(&mut self, on: ConnId, host: &str, port: u16);
+
+    /// A look-up that has come to its end: the addresses, none if the name has none.
+    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)>;
+}

@@ -1,0 +1,309 @@
+//! The real world: mio over the system's sockets, edge-triggered.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::time::{Now, Span};
+use signal_hook_mio::v1_0::Signals;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use super::resolver::Resolver;
+use super::stdio::Stdio;
+use super::{Edge, GENERATION_MASK, Net};
+use crate::clock::Clock;
+use crate::linux;
+
+/// Connections that the system holds for us until we accept them; more than mio's fixed 128, since a restart of the
+/// relay brings all agents at once.
+const BACKLOG: i32 = 1024;
+/// A dead idle path is noticed after 25 s + 3 × 5 s (PROTOCOL: keepalive).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Tokens from here upwards are not connections; no table of connections grows that far.
+const SPECIAL: usize = usize::MAX - 0xffff;
+const SIGNALS: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// Bits of a token that hold the connection's index.
+const INDEX_BITS: u32 = if cfg!(target_pointer_width = "64") { 32 } else { 20 };
+
+/// The system's sockets, clocks, signals and names.
+pub struct MioNet {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    listeners: Vec<TcpListener>,
+    signals: Option<Signals>,
+    waker: Arc<Waker>,
+    resolver: Option<Resolver>,
+    unresolved: VecDeque<ConnId>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub enum Sock {
+    /// A TCP socket.
+    Tcp(TcpStream),
+    /// Standard input and output.
+    Stdio(Box<Stdio>),
+}
+
+impl MioNet {
+    /// A world without listeners.
+    ///
+    /// # Errors
+    /// The system has no descriptors left.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(1024),
+            clock: Clock::start(),
+            listeners: Vec::new(),
+            signals: None,
+            waker,
+            resolver: None,
+            unresolved: VecDeque::new(),
+        })
+    }
+
+    /// Listens; returns the address with the port that was given, where 0 was asked for. Its position among all
+    /// listeners is how many there were before.
+    ///
+    /// # Errors
+    /// Those of socket, bind and listen.
+    pub fn listen(&mut self, on: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = Socket::new(Domain::for_address(on), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        if on.is_ipv6() {
+            socket.set_only_v6(on.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&on.into())?;
+        socket.listen(BACKLOG)?;
+        let mut listener = TcpListener::from_std(socket.into());
+        let token = Token(SPECIAL + self.listeners.len());
+        self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
+        let address = listener.local_addr()?;
+        self.listeners.push(listener);
+        Ok(address)
+    }
+
+    /// Takes these signals: they wake [`Net::wait`] and are then had from [`MioNet::signal`].
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn take_signals(&mut self, which: &[i32]) -> io::Result<()> {
+        let mut signals = Signals::new(which)?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// A signal that came, one at a time.
+    pub fn signal(&mut self) -> Option<i32> {
+        self.signals.as_mut()?.pending().next()
+    }
+}
+
+impl Net for MioNet {
+    type Sock = Sock;
+
+    fn now(&mut self) -> Now {
+        self.clock.now()
+    }
+
+    fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()> {
+        let at_most = if self.unresolved.is_empty() { at_most } else { Some(Span::ZERO) };
+        // mio rounds up to milliseconds itself.
+        match self.poll.poll(&mut self.events, at_most.map(|span| Duration::from_micros(span.0))) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            other => other?,
+        }
+        for event in &self.events {
+            match event.token() {
+                SIGNALS | WAKER => {}
+                Token(special) if special >= SPECIAL => {
+                    edges.push(Edge::Listener(u16::try_from(special - SPECIAL).unwrap_or(u16::MAX)));
+                }
+                Token(token) => edges.push(Edge::Conn {
+                    token: from_token(token),
+                    // An error or a hang-up is for the calls to find out, in both directions.
+                    read: event.is_readable() || event.is_read_closed() || event.is_error(),
+                    write: event.is_writable() || event.is_write_closed() || event.is_error(),
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, on: u16) -> io::Result<(Sock, SocketAddr)> {
+        let listener = self.listeners.get(usize::from(on)).ok_or(io::ErrorKind::WouldBlock)?;
+        let (stream, from) = listener.accept()?;
+        tune(&stream);
+        Ok((Sock::Tcp(stream), from))
+    }
+
+    fn rearm(&mut self, on: u16) -> io::Result<()> {
+        let Some(listener) = self.listeners.get_mut(usize::from(on)) else { return Ok(()) };
+        self.poll.registry().reregister(listener, Token(SPECIAL + usize::from(on)), Interest::READABLE)
+    }
+
+    fn stop_listening(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> io::Result<Sock> {
+        let stream = TcpStream::connect(to)?;
+        tune(&stream);
+        Ok(Sock::Tcp(stream))
+    }
+
+    fn connected(&mut self, sock: &mut Sock) -> io::Result<bool> {
+        let Sock::Tcp(stream) = sock else { return Ok(true) };
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        match stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn watch(&mut self, sock: &mut Sock, token: ConnId) -> io::Result<()> {
+        let registry = self.poll.registry();
+        match sock {
+            Sock::Tcp(stream) => {
+                registry.register(stream, to_token(token), Interest::READABLE | Interest::WRITABLE)
+            }
+            Sock::Stdio(stdio) => stdio.watch(registry, to_token(token)).map(drop),
+        }
+    }
+
+    fn recv(&mut self, sock: &mut Sock, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let received = match sock {
+                Sock::Tcp(stream) => stream.read(into),
+                Sock::Stdio(stdio) => stdio.recv(into),
+            };
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn send(&mut self, sock: &mut Sock, from: &[u8]) -> io::Result<usize> {
+        loop {
+            let sent = match sock {
+                Sock::Tcp(stream) => stream.write(from),
+                Sock::Stdio(stdio) => stdio.send(from),
+            };
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn end_write(&mut self, sock: &mut Sock) -> io::Result<()> {
+        match sock {
+            Sock::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Sock::Stdio(stdio) => {
+                stdio.end_write(self.poll.registry());
+                Ok(())
+            }
+        }
+    }
+
+    fn close(&mut self, sock: Sock) {
+        if let Sock::Stdio(mut stdio) = sock {
+            stdio.unwatch(self.poll.registry());
+        }
+    }
+
+    fn abort(&mut self, sock: Sock) {
+        if let Sock::Tcp(stream) = &sock {
+            // Where it fails, the close is merely a polite one.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+        self.close(sock);
+    }
+
+    fn take_error(&mut self, sock: &mut Sock) -> Option<io::Error> {
+        match sock {
+            Sock::Tcp(stream) => stream.take_error().unwrap_or_else(Some),
+            Sock::Stdio(_) => None,
+        }
+    }
+
+    fn user_timeout(&mut self, sock: &mut Sock, after: Option<Span>) {
+        #[cfg(target_os = "linux")]
+        if let Sock::Tcp(stream) = sock {
+            // A system that refuses leaves us its own patience.
+            let after = after.map(|span| Duration::from_micros(span.0));
+            let _ = SockRef::from(&*stream).set_tcp_user_timeout(after);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (sock, after);
+    }
+
+    fn last_ack(&mut self, sock: &mut Sock) -> Option<Span> {
+        let Sock::Tcp(stream) = sock else { return None };
+        let acks = linux::acks(stream)?;
+        acks.owed.then(|| Span(u64::try_from(acks.last.as_micros()).unwrap_or(u64::MAX)))
+    }
+
+    fn unacknowledged(&mut self, sock: &mut Sock) -> usize {
+        match sock {
+            Sock::Tcp(stream) => linux::unacknowledged(stream),
+            Sock::Stdio(_) => 0,
+        }
+    }
+
+    fn resolve(&mut self, on: ConnId, host: &str, port: u16) {
+        if self.resolver.is_none() {
+            self.resolver = Resolver::start(Arc::clone(&self.waker)).ok();
+        }
+        if !self.resolver.as_ref().is_some_and(|resolver| resolver.ask(on, host, port)) {
+            self.unresolved.push_back(on);
+        }
+    }
+
+    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)> {
+        if let Some(on) = self.unresolved.pop_front() {
+            return Some((on, Vec::new()));
+        }
+        self.resolver.as_ref()?.answer()
+    }
+}
+
+/// No delay for small messages, and keepalive so that a dead idle path shows. Where the system refuses either, the
+/// connection still works.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+const fn to_token(id: ConnId) -> Token {
+    Token(((id.generation & GENERATION_MASK) as usize) << INDEX_BITS | id.index as usize)
+}
+
+fn from_token(token: usize) -> ConnId {
+    let part = |bits: usize| u32::try_from(bits).unwrap_or(u32::MAX);
+    ConnId { index: part(token & ((1 << INDEX_BITS) - 1)), generation: part(token >> INDEX_BITS) }
+}

@@ -1,0 +1,320 @@
+//! The frame of every command: what it takes, said once in a table ([`Spec`], [`Opt`]), from which `--help`, the
+//! command line and the `--config` file are read alike.
+
+mod config;
+mod suggest;
+pub mod value;
+
+use std::path::Path;
+
+use getopts::{Fail, HasArg, Occur, Options};
+
+use crate::failure::Failure;
+pub use suggest::did_you_mean;
+
+/// How often an option may be given, and whether it has a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No value.
+    Flag,
+    /// A value, once.
+    One,
+    /// A value, as often as wanted.
+    Many,
+}
+
+/// One option of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Opt {
+    /// Its name, without the dashes; also its word in a `--config` file.
+    pub long: &'static str,
+    /// Its letter, where it has one.
+    pub short: Option<char>,
+    /// What the value is: `ADDR:PORT`, `SECONDS`. Empty for a flag.
+    pub hint: &'static str,
+    /// A sentence for `--help`, without the default.
+    pub help: &'static str,
+    /// What holds when it is not given, as it would be typed ([`Matches::get`] reads it) or in words. May be empty.
+    pub default: &'static str,
+    /// How often, and with a value or without.
+    pub kind: Kind,
+}
+
+impl Opt {
+    /// An option without a value.
+    pub const fn flag(long: &'static str, help: &'static str) -> Opt {
+        Opt { long, short: None, hint: "", help, default: "", kind: Kind::Flag }
+    }
+
+    /// An option that may be given once, with a value.
+    pub const fn one(long: &'static str, hint: &'static str, default: &'static str, help: &'static str) -> Opt {
+        Opt { long, short: None, hint, help, default, kind: Kind::One }
+    }
+
+    /// An option that may be repeated, with a value each time.
+    pub const fn many(long: &'static str, hint: &'static str, default: &'static str, help: &'static str) -> Opt {
+        Opt { long, short: None, hint, help, default, kind: Kind::Many }
+    }
+
+    /// The same option with a letter.
+    pub const fn letter(self, letter: char) -> Opt {
+        Opt { short: Some(letter), ..self }
+    }
+
+    /// The same option with another sentence for `--help`.
+    pub const fn explained(self, help: &'static str) -> Opt {
+        Opt { help, ..self }
+    }
+}
+
+/// `--state DIR`, the same for all commands that have it.
+pub const STATE: Opt = Opt::one(
+    "state",
+    "DIR",
+    "$STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous",
+    "the folder of the relay's files: ids, relay.crt, relay.key",
+);
+
+/// `--config FILE`; a command that has it in its table reads its options from such a file too.
+pub const CONFIG: Opt = Opt::one(
+    "config",
+    "FILE",
+    "none",
+    "the same long options, a line each (listen [::]:443), # comments; the command line wins",
+);
+
+/// `--log LEVEL`, for the commands that hold a connection.
+pub const LOG: Opt =
+    Opt::one("log", "LEVEL", "$RUST_LOG, else info", "what to log on stderr: error, warn, info, debug or trace");
+
+/// All that a command takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// What is typed behind `rendezvous`: `serve`, `id add`.
+    pub command: &'static str,
+    /// What it needs beside options, each exactly once and in this order: `RELAY`, `ID`.
+    pub operands: &'static [&'static str],
+    /// What it does, in a sentence or a paragraph.
+    pub summary: &'static str,
+    /// Its options, without `--help`.
+    pub options: &'static [Opt],
+    /// What `--help` says at the end; may be empty.
+    pub notes: &'static str,
+}
+
+/// Reads `args` (those behind the command's name) and, where the table has `config`, the file that it names.
+///
+/// # Errors
+///
+/// [`Failure::Help`] with the text for `--help`; [`Failure::Usage`], naming the option and what was meant, or the
+/// file and the line.
+pub fn parse(spec: &Spec, args: &[String]) -> Result<Matches, Failure> {
+    let parsed = getopts(spec).parse(args).map_err(|fail| refuse(spec, &fail))?;
+    if parsed.opt_present("help") {
+        return Err(Failure::Help(help(spec)));
+    }
+    let mut matches = Matches { spec: *spec, values: Vec::new(), free: parsed.free.clone() };
+    for opt in spec.options {
+        for (place, text) in parsed.opt_strs_pos(opt.long) {
+            matches.values.push(Value { long: opt.long, place, text, origin: Origin::CommandLine });
+        }
+        if opt.kind == Kind::Flag && parsed.opt_present(opt.long) {
+            let place = parsed.opt_positions(opt.long).first().copied().unwrap_or_default();
+            matches.values.push(Value { long: opt.long, place, text: String::new(), origin: Origin::CommandLine });
+        }
+    }
+    check_operands(spec, &matches.free)?;
+    if spec.options.iter().any(|opt| opt.long == CONFIG.long)
+        && let Some(file) = matches.one(CONFIG.long).map(str::to_owned)
+    {
+        let of_file = config::read(spec, Path::new(&file))?;
+        matches.add_file(of_file);
+    }
+    Ok(matches)
+}
+
+/// What was given, on the command line or in a `--config` file. Values of a file come before those of the command
+/// line; for an option that may be given once the command line replaces the file.
+#[derive(Clone, Debug)]
+pub struct Matches {
+    spec: Spec,
+    values: Vec<Value>,
+    free: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Value {
+    long: &'static str,
+    /// The position among the arguments, or the line of the file.
+    place: usize,
+    text: String,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    CommandLine,
+    File(String),
+}
+
+impl Matches {
+    /// Whether a flag was given.
+    pub fn flag(&self, long: &str) -> bool {
+        self.of(long).next().is_some()
+    }
+
+    /// The value of an option as text; of a repeated one the last.
+    pub fn one(&self, long: &str) -> Option<&str> {
+        self.of(long).last().map(|value| value.text.as_str())
+    }
+
+    /// All values of an option as text, in order.
+    pub fn many(&self, long: &str) -> Vec<&str> {
+        self.of(long).map(|value| value.text.as_str()).collect()
+    }
+
+    /// All values of several options in the order in which they were given, each with the option's name: for options
+    /// that belong to the one before (`--ticket A --to B --ticket C`).
+    pub fn in_order(&self, longs: &[&str]) -> Vec<(&'static str, &str)> {
+        let mut all: Vec<_> = self.values.iter().filter(|value| longs.contains(&value.long)).collect();
+        all.sort_by_key(|value| (value.origin == Origin::CommandLine, value.place));
+        all.into_iter().map(|value| (value.long, value.text.as_str())).collect()
+    }
+
+    /// The operands, exactly as many as [`Spec::operands`] has.
+    pub fn operands(&self) -> &[String] {
+        &self.free
+    }
+
+    /// The value of an option, read by `read` (see [`value`]); its default where it is not given.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] naming the option, or the file and the line, and what `read` said.
+    pub fn get<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
+        match self.get_if(long, &read)? {
+            Some(value) => Ok(value),
+            None => {
+                let opt = self.spec.options.iter().find(|opt| opt.long == long);
+                let text = opt.map_or("", |opt| opt.default);
+                read(text).map_err(|why| Failure::Usage(format!("--{long} has no default: {why}")))
+            }
+        }
+    }
+
+    /// The value of an option, read by `read`, if it was given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Matches::get`].
+    pub fn get_if<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+        self.of(long).last().map(|value| value.read(&read)).transpose()
+    }
+
+    /// All values of an option, read by `read`, in order; none if it was not given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Matches::get`].
+    pub fn get_all<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+        self.of(long).map(|value| value.read(&read)).collect()
+    }
+
+    fn of(&self, long: &str) -> impl Iterator<Item = &Value> {
+        debug_assert!(self.spec.options.iter().any(|opt| opt.long == long), "--{long} is not in the table");
+        self.values.iter().filter(move |value| value.long == long)
+    }
+
+    /// Puts what a file says before what the command line says.
+    fn add_file(&mut self, mut of_file: Vec<Value>) {
+        of_file.retain(|value| {
+            let opt = self.spec.options.iter().find(|opt| opt.long == value.long);
+            let repeatable = opt.is_some_and(|opt| opt.kind == Kind::Many);
+            repeatable || !self.values.iter().any(|given| given.long == value.long)
+        });
+        of_file.append(&mut self.values);
+        self.values = of_file;
+    }
+}
+
+impl Value {
+    fn read<T>(&self, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
+        read(&self.text).map_err(|why| {
+            Failure::Usage(match &self.origin {
+                Origin::CommandLine => format!("--{}: {why}", self.long),
+                Origin::File(file) => format!("{file}:{}: {}: {why}", self.place, self.long),
+            })
+        })
+    }
+}
+
+/// The text of `--help`.
+fn help(spec: &Spec) -> String {
+    let mut brief = format!("Usage: rendezvous {}", spec.command);
+    brief.push_str(if spec.options.is_empty() { "" } else { " [OPTIONS]" });
+    for operand in spec.operands {
+        brief.push(' ');
+        brief.push_str(operand);
+    }
+    let mut text = getopts(spec).usage(&format!("{brief}\n\n{}", spec.summary));
+    if !spec.notes.is_empty() {
+        text.push_str(&format!("\n{}\n", spec.notes));
+    }
+    text
+}
+
+fn getopts(spec: &Spec) -> Options {
+    let mut options = Options::new();
+    for opt in spec.options {
+        let short = opt.short.map(String::from).unwrap_or_default();
+        let mut desc = opt.help.to_owned();
+        if opt.kind == Kind::Many {
+            desc.push_str("; may be repeated");
+        }
+        if !opt.default.is_empty() {
+            desc.push_str(&format!(" [{}]", opt.default));
+        }
+        let (has, occur) = match opt.kind {
+            Kind::Flag => (HasArg::No, Occur::Multi),
+            Kind::One => (HasArg::Yes, Occur::Optional),
+            Kind::Many => (HasArg::Yes, Occur::Multi),
+        };
+        options.opt(&short, opt.long, &desc, opt.hint, has, occur);
+    }
+    options.optflagmulti("h", "help", "print this help");
+    options
+}
+
+fn refuse(spec: &Spec, fail: &Fail) -> Failure {
+    let dashed = |name: &str| if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") };
+    let hint = |name: &str| {
+        let opt = spec.options.iter().find(|opt| opt.long == name || opt.short.map(String::from).as_deref() == Some(name));
+        opt.map_or("", |opt| opt.hint)
+    };
+    let what = match fail {
+        Fail::ArgumentMissing(name) => format!("{} needs a value: {}", dashed(name), hint(name)),
+        Fail::UnrecognizedOption(name) => {
+            let known = spec.options.iter().map(|opt| opt.long).chain(["help"]);
+            let meant = did_you_mean(name, known).map(|meant| format!(", did you mean --{meant}?"));
+            format!("unknown option {}{}", dashed(name), meant.unwrap_or_default())
+        }
+        Fail::OptionMissing(name) => format!("{} is missing", dashed(name)),
+        Fail::OptionDuplicated(name) => format!("{} may be given only once", dashed(name)),
+        Fail::UnexpectedArgument(name) => format!("{} takes no value", dashed(name)),
+    };
+    see_help(spec, &what)
+}
+
+fn check_operands(spec: &Spec, free: &[String]) -> Result<(), Failure> {
+    if let Some(missing) = spec.operands.get(free.len()) {
+        return Err(see_help(spec, &format!("{missing} is missing")));
+    }
+    match free.get(spec.operands.len()) {
+        Some(extra) => Err(see_help(spec, &format!("what is '{extra}' for?"))),
+        None => Ok(()),
+    }
+}
+
+fn see_help(spec: &Spec, what: &str) -> Failure {
+    Failure::Usage(format!("{what} (see: rendezvous {} --help)", spec.command))
+}

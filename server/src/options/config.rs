@@ -1,0 +1,52 @@
+//! The `--config` file: the long options of a command, a line each.
+
+use std::path::Path;
+
+use super::{CONFIG, Kind, Origin, Spec, Value, did_you_mean};
+use crate::failure::Failure;
+
+/// Reads the file. [`Failure::Usage`] with file and line for what is not an option, or not as often.
+pub(super) fn read(spec: &Spec, path: &Path) -> Result<Vec<Value>, Failure> {
+    let file = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|error| Failure::of_file("read", path, &error))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        Failure::Usage(format!("{file}:{line}: not UTF-8"))
+    })?;
+    let mut values: Vec<Value> = Vec::new();
+    for (place, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let value = read_line(spec, line).and_then(|(long, text)| {
+            let before = values.iter().find(|value| value.long == long && !is_repeatable(spec, long));
+            match before {
+                Some(before) => Err(format!("'{long}' was given in line {} already", before.place)),
+                None => Ok(Value { long, place, text, origin: Origin::File(file.clone()) }),
+            }
+        });
+        values.push(value.map_err(|why| Failure::Usage(format!("{file}:{place}: {why}")))?);
+    }
+    Ok(values)
+}
+
+fn read_line(spec: &Spec, line: &str) -> Result<(&'static str, String), String> {
+    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let rest = rest.trim();
+    let known = || spec.options.iter().filter(|opt| opt.long != CONFIG.long);
+    let Some(opt) = known().find(|opt| opt.long == word) else {
+        let meant = did_you_mean(word, known().map(|opt| opt.long));
+        let meant = meant.map(|meant| format!(", did you mean '{meant}'?")).unwrap_or_default();
+        return Err(format!("unknown word '{word}'{meant}"));
+    };
+    match (opt.kind, rest.is_empty()) {
+        (Kind::Flag, false) => Err(format!("'{word}' takes no value")),
+        (Kind::One | Kind::Many, true) => Err(format!("'{word}' needs a value: {}", opt.hint)),
+        _ => Ok((opt.long, rest.to_owned())),
+    }
+}
+
+fn is_repeatable(spec: &Spec, long: &str) -> bool {
+    spec.options.iter().any(|opt| opt.long == long && opt.kind == Kind::Many)
+}

@@ -1,0 +1,150 @@
+//! Readers of option values, for [`Matches::get`](super::Matches::get). Their errors are the end of a sentence that
+//! begins with the option's name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+/// A host, by name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A host name in lower case, or an address without brackets.
+    pub host: String,
+    /// The port, not 0.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", bracketed(&self.host), self.port)
+    }
+}
+
+/// `ADDR:PORT` to listen on: `[::]:443`, `0.0.0.0:8443`; port 0 lets the system choose.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.parse::<u16>() {
+        Ok(port) => format!("'{text}' is only a port; all addresses are [::]:{port}, this machine alone 127.0.0.1:{port}"),
+        Err(_) => format!("'{text}' is not ADDR:PORT, such as [::]:8443, 0.0.0.0:8443 or 127.0.0.1:8080"),
+    })
+}
+
+/// `HOST:PORT` to connect to: `127.0.0.1:8080`, `[::1]:22`, `printer.lan:80`. The port is not 0.
+pub fn host_port(text: &str) -> Result<HostPort, String> {
+    let bad = || format!("'{text}' is not HOST:PORT, such as 127.0.0.1:8080, [::1]:22 or printer.lan:80");
+    let (host, port) = split_host_port(text).ok_or_else(bad)?;
+    let port = port.ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
+    match port {
+        0 => Err(format!("'{text}': there is no port 0 to connect to")),
+        port => Ok(HostPort { host, port }),
+    }
+}
+
+/// A file name.
+pub fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("the file name is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// A time: `5`, `0.5` (seconds), `250ms`, `30s`, `10m`, `2h`. At most a year.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let bad = || format!("'{text}' is not a time, such as 5 or 0.5 (seconds), 250ms, 10m or 2h");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(bad()),
+    };
+    // Not all that f64 reads: no sign, no 'inf', no exponent.
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(bad());
+    }
+    let number: f64 = digits.parse().map_err(|_| bad())?;
+    let year = 366.0 * 86400.0;
+    if number * unit > year { Err(format!("'{text}' is more than a year")) } else { Ok(Duration::from_secs_f64(number * unit)) }
+}
+
+/// A size in octets within bounds (inclusive), with an optional unit: `65536`, `64k`, `16KiB`, `8M`, `1G`; the units
+/// are powers of 1024.
+pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| {
+        let bad = || format!("'{text}' is not a size in octets, such as 65536, 64k or 8M");
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" | "kib" => 1 << 10,
+            "m" | "mb" | "mib" => 1 << 20,
+            "g" | "gb" | "gib" => 1u64 << 30,
+            _ => return Err(bad()),
+        };
+        let number = number(digits).ok_or_else(bad)?;
+        let octets = number.checked_mul(unit).ok_or_else(bad)?;
+        within(text, octets, least, most)
+    }
+}
+
+/// A count within bounds (inclusive).
+pub fn count(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
+    move |text| {
+        let number = number(text).ok_or_else(|| format!("'{text}' is not a number from {least} to {most}"))?;
+        within(text, number, least, most)
+    }
+}
+
+/// One of some words; what comes back is the word's position.
+pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<usize, String> {
+    move |text| {
+        let place = words.iter().position(|word| word.eq_ignore_ascii_case(text));
+        place.ok_or_else(|| format!("'{text}' is none of {}", words.join(", ")))
+    }
+}
+
+/// Splits `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`; `None` where it is none of these, or the host is neither a name
+/// nor an address. The host comes back in lower case, without brackets.
+pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            host.parse::<Ipv6Addr>().ok()?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = port.map(|port| number(port).and_then(|port| u16::try_from(port).ok()));
+    let port = match port {
+        Some(None) => return None,
+        Some(port) => port,
+        None => None,
+    };
+    ServerName::try_from(host).ok()?;
+    Some((host.to_ascii_lowercase(), port))
+}
+
+/// The host as it stands before a colon: an IPv6 address in brackets.
+pub(crate) fn bracketed(host: &str) -> String {
+    match host.parse() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host.to_owned(),
+    }
+}
+
+/// Digits alone: no sign, no space.
+fn number(text: &str) -> Option<u64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+fn within(text: &str, number: u64, least: u64, most: u64) -> Result<u64, String> {
+    if number < least {
+        Err(format!("'{text}' is less than {least}"))
+    } else if number > most {
+        Err(format!("'{text}' is more than {most}"))
+    } else {
+        Ok(number)
+    }
+}

@@ -1,0 +1,42 @@
+//! The pin of a public key, as curl's `--pinnedpubkey` has it.
+
+use std::fmt;
+
+use data_encoding::BASE64;
+use sha2::{Digest, Sha256};
+
+use crate::x509;
+
+/// SHA-256 of a public key (its SubjectPublicKeyInfo, as DER): it stays the same when a certificate is renewed with
+/// the same key. Printed as `sha256//BASE64`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pin(pub [u8; 32]);
+
+impl Pin {
+    /// The pin of a SubjectPublicKeyInfo (DER).
+    pub fn of_spki(spki: &[u8]) -> Pin {
+        Pin(Sha256::digest(spki).into())
+    }
+
+    /// The pin of a certificate (DER); `None` for what is no certificate.
+    pub fn of_certificate(certificate: &[u8]) -> Option<Pin> {
+        x509::parts(certificate).map(|parts| parts.pin())
+    }
+
+    /// Reads `sha256//BASE64`.
+    ///
+    /// # Errors
+    ///
+    /// Says what a pin looks like.
+    pub fn parse(text: &str) -> Result<Pin, String> {
+        let octets = text.strip_prefix("sha256//").and_then(|base64| BASE64.decode(base64.as_bytes()).ok());
+        let octets = octets.and_then(|octets| octets.try_into().ok());
+        octets.map(Pin).ok_or_else(|| format!("'{text}' is not a pin: sha256// and 44 characters of BASE64"))
+    }
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256//{}", BASE64.encode(&self.0))
+    }
+}

@@ -1,0 +1,66 @@
+//! Where a relay is: `https://relay.example.com:8443`.
+
+use std::fmt;
+
+use crate::options::value::{bracketed, split_host_port};
+
+/// The address of a relay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayUrl {
+    /// Whether over TLS (`https`) or in clear (`http`).
+    pub tls: bool,
+    /// The host name, in lower case, or the address without brackets.
+    pub host: String,
+    /// The port; 443 or 80 where the URL has none.
+    pub port: u16,
+}
+
+impl RelayUrl {
+    /// Reads `https://HOST`, `https://HOST:PORT` or the same with `http`; HOST is a name, an IPv4 address or an IPv6
+    /// address in brackets. A `/` may follow and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// The end of a sentence that begins with the place of the URL. It does not repeat the URL, which may have a
+    /// password in it.
+    pub fn parse(text: &str) -> Result<RelayUrl, String> {
+        let (scheme, rest) = text.split_once("://").ok_or("not the URL of a relay: it begins with https://")?;
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "https" => true,
+            "http" => false,
+            _ => return Err("not the URL of a relay: it begins with https:// (or http://, in clear)".to_owned()),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('@') {
+            return Err("the URL of a relay has no user name in it".to_owned());
+        }
+        if authority.contains(['/', '?', '#']) {
+            return Err("the URL of a relay ends with the host or the port: it has no path".to_owned());
+        }
+        if !authority.is_ascii() {
+            return Err("the host of a relay's URL is to be in ASCII (xn--…)".to_owned());
+        }
+        let bad = "not the URL of a relay: write https://HOST:PORT, IPv6 addresses in brackets";
+        let (host, port) = split_host_port(authority).ok_or(bad)?;
+        match port {
+            Some(0) => Err("there is no port 0".to_owned()),
+            port => Ok(RelayUrl { tls, host, port: port.unwrap_or(default_port(tls)) }),
+        }
+    }
+
+    /// Host and port as the `Host` field has them: the port only where it is not the scheme's own.
+    pub fn authority(&self) -> String {
+        let host = bracketed(&self.host);
+        if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
+    }
+}
+
+impl fmt::Display for RelayUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+    }
+}
+
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}

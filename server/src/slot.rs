@@ -1,0 +1,106 @@
+//! What the event loop keeps for one connection.
+
+use rendezvous_core::machine::{Close, ConnId, End};
+
+use crate::buffer::BufferId;
+use crate::tls::TlsSession;
+
+/// One connection of the event loop. An idle one owns no buffer.
+#[derive(Debug)]
+pub(crate) struct Slot<S> {
+    pub(crate) id: ConnId,
+    pub(crate) link: Link<S>,
+    pub(crate) tls: Option<Box<TlsSession>>,
+    /// Readiness is state: an edge sets it, `WouldBlock` clears it, nothing else does.
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// It is in the ready queue.
+    pub(crate) queued: bool,
+    /// The machine takes octets.
+    pub(crate) wanted: bool,
+    /// Octets are in `parked` that the machine has not been offered in its present state.
+    pub(crate) fresh: bool,
+    /// `handle_flushed` is owed.
+    pub(crate) owes_flushed: bool,
+    /// Octets as the machine or the mate will get them.
+    pub(crate) parked: Option<BufferId>,
+    /// Octets for the socket.
+    pub(crate) out: Option<BufferId>,
+    /// Octets of the wire that were not opened yet: part of a record, or records that the mate has no room for.
+    pub(crate) wire: Vec<u8>,
+    /// Records in `wire` may be whole.
+    pub(crate) unopened: bool,
+    pub(crate) mate: Option<ConnId>,
+    pub(crate) reading: Reading,
+    pub(crate) writing: Writing,
+    pub(crate) closing: Option<Close>,
+}
+
+/// The socket, as far as there is one.
+#[derive(Debug)]
+pub(crate) enum Link<S> {
+    /// A name is looked up, or nothing was dialled yet, or the dial failed.
+    None,
+    /// A dial is under way.
+    Dialling(S),
+    Up(S),
+}
+
+/// The reading side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Open,
+    /// The end was seen; what came before it is still on its way.
+    Ending(End),
+    /// The end was reported.
+    Ended,
+}
+
+/// The writing side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    Open,
+    /// What is queued goes out, then close_notify on TLS, then FIN.
+    Ending,
+    /// What is queued goes out, then FIN without close_notify.
+    Cutting,
+    /// FIN is in the socket.
+    Ended,
+    Failed,
+}
+
+impl<S> Slot<S> {
+    pub(crate) const fn new(id: ConnId, link: Link<S>) -> Self {
+        Self {
+            id,
+            link,
+            tls: None,
+            readable: true,
+            writable: true,
+            queued: false,
+            wanted: true,
+            fresh: false,
+            owes_flushed: false,
+            parked: None,
+            out: None,
+            wire: Vec::new(),
+            unopened: false,
+            mate: None,
+            reading: Reading::Open,
+            writing: Writing::Open,
+            closing: None,
+        }
+    }
+
+    /// The socket of a connection that is up.
+    pub(crate) const fn sock(&mut self) -> Option<&mut S> {
+        match &mut self.link {
+            Link::Up(sock) => Some(sock),
+            Link::None | Link::Dialling(_) => None,
+        }
+    }
+
+    pub(crate) fn is_securing(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| !tls.is_secured())
+    }
+}

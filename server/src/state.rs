@@ -1,0 +1,279 @@
+//! The state folder, and how files with secrets are read and written in it and elsewhere: whole or not at all, and
+//! for their owner alone.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, reason};
+
+/// The mode of a file that holds a secret.
+pub const SECRET: u32 = 0o600;
+
+/// The mode of a file that anyone may read.
+pub const PUBLIC: u32 = 0o644;
+
+/// No file of ours is larger, in octets; a file that is was given by mistake.
+const MAX_FILE_OCTETS: u64 = 16 << 20;
+
+/// Which folder: the value of `--state`, else `$STATE_DIRECTORY` (as systemd sets it; the first, where it has
+/// several), else `$XDG_STATE_HOME/rendezvous`, else `~/.local/state/rendezvous`. It need not exist.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] where none of these is known.
+pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
+    if let Some(given) = option {
+        return match given {
+            "" => Err(Failure::Usage("--state: the folder's name is empty".to_owned())),
+            given => Ok(PathBuf::from(given)),
+        };
+    }
+    if let Some(given) = env::var_os("STATE_DIRECTORY").and_then(|all| env::split_paths(&all).next())
+        && !given.as_os_str().is_empty()
+    {
+        return Ok(given);
+    }
+    // What is not absolute is to be ignored, as the XDG specification says.
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    base.map(|base| base.join("rendezvous")).ok_or_else(|| {
+        Failure::Usage("no folder for the relay's files: give --state DIR (neither HOME nor STATE_DIRECTORY is set)".to_owned())
+    })
+}
+
+/// A state folder that exists.
+#[derive(Clone, Debug)]
+pub struct State {
+    folder: PathBuf,
+}
+
+/// Holds the lock of a state folder until it is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl State {
+    /// Finds the folder (see [`find`]) and makes it, mode 0700, where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where it is not known, is no folder or cannot be made.
+    pub fn open(option: Option<&str>) -> Result<State, Failure> {
+        let folder = find(option)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| Failure::of_file("make the folder", &folder, &error))?;
+        Ok(State { folder })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Takes the lock that whoever changes a file of the folder holds meanwhile; waits for it. Not twice in one
+    /// thread: it would wait for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where the file `lock` cannot be made or opened.
+    pub fn lock(&self) -> Result<Lock, Failure> {
+        let path = self.file("lock");
+        let open = || -> io::Result<File> {
+            match create_new(&path, SECRET) {
+                Ok(file) => {
+                    give_to_owner_of(&self.folder, &file);
+                    Ok(file)
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path)
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let file = open().map_err(|error| Failure::of_file("open", &path, &error))?;
+        file.lock().map_err(|error| Failure::of_file("lock", &path, &error))?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Writes a file of the folder whole: whoever reads it sees the old or the new content, and after a power cut it
+    /// is one of them. It keeps its owner (root may have run this for the relay's user), or gets the folder's.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`], the file is as it was.
+    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+        let path = self.file(name);
+        let temporary = Temporary::write(&path, bytes, mode)?;
+        let owner = if fs::symlink_metadata(&path).is_ok() { &path } else { &self.folder };
+        give_to_owner_of(owner, &temporary.file);
+        temporary.replace(&path)
+    }
+}
+
+/// Writes a file whole, as [`State::write`] does, anywhere; it belongs to whoever runs this.
+///
+/// # Errors
+///
+/// [`Failure::Failed`], the file is as it was.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    Temporary::write(path, bytes, mode)?.replace(path)
+}
+
+/// Writes a new file whole, and never over another, not even one that appears meanwhile.
+///
+/// # Errors
+///
+/// [`Failure::Failed`]; where the file exists it says so.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(exists(path));
+    }
+    Temporary::write(path, bytes, mode)?.link(path)
+}
+
+/// Reads a file that holds a secret; refuses one that others than its owner can read or write, and one of more than
+/// 16 MiB. Pipes are read whatever their mode.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] with the `chmod` to type.
+pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
+    read_secret_file(&file, path)
+}
+
+/// As [`read_secret`], of a file that is open; `path` is for the messages.
+///
+/// # Errors
+///
+/// As [`read_secret`].
+pub fn read_secret_file(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let metadata = file.metadata().map_err(|error| Failure::of_file("read", path, &error))?;
+    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+        let path = path.display();
+        return Err(Failure::Failed(format!(
+            "{path} holds secrets and others may open it (mode {:o}): chmod 600 {path}",
+            metadata.mode() & 0o777
+        )));
+    }
+    read_all(file, path)
+}
+
+/// Reads a file of at most 16 MiB to the end; what is read is wiped when it is dropped.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where it cannot be read or is larger.
+pub fn read_all(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    // Room for all of it at once: a vector that grows leaves copies of secrets behind.
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE_OCTETS)) as usize;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(size.max(4096) + 1));
+    let read = file.take(MAX_FILE_OCTETS + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::of_file("read", path, &error))?;
+    if bytes.len() as u64 > MAX_FILE_OCTETS {
+        return Err(Failure::Failed(format!("{} is larger than 16 MiB: the wrong file?", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// A file beside the one to be written, gone when it is dropped and was not renamed.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+}
+
+impl Temporary {
+    /// Makes it with all its content, on the disk.
+    fn write(target: &Path, bytes: &[u8], mode: u32) -> Result<Temporary, Failure> {
+        let failed = |error: io::Error| Failure::of_file("write", target, &error);
+        let name = target.file_name().ok_or_else(|| Failure::Failed(format!("{} is no file name", target.display())))?;
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
+        let path = target.with_file_name(hidden);
+        // Closed to others until it is complete, whatever its mode is to be.
+        let mut temporary = Temporary { file: create_new(&path, SECRET).map_err(failed)?, path };
+        temporary.file.write_all(bytes).map_err(failed)?;
+        temporary.file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
+        temporary.file.sync_all().map_err(failed)?;
+        Ok(temporary)
+    }
+
+    /// Puts it in the place of `target`.
+    fn replace(self, target: &Path) -> Result<(), Failure> {
+        fs::rename(&self.path, target).map_err(|error| Failure::of_file("write", target, &error))?;
+        sync_folder_of(target);
+        Ok(())
+    }
+
+    /// Gives it the name `target` if nothing has that name.
+    fn link(self, target: &Path) -> Result<(), Failure> {
+        match fs::hard_link(&self.path, target) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(target)),
+            // A file system without hard links (FAT): not whole at once, but still never over another.
+            Err(_) => self.copy_to_new(target)?,
+        }
+        sync_folder_of(target);
+        Ok(())
+    }
+
+    fn copy_to_new(&self, target: &Path) -> Result<(), Failure> {
+        let copy = || -> io::Result<()> {
+            let mode = self.file.metadata()?.mode() & 0o777;
+            let mut to = create_new(target, mode)?;
+            io::copy(&mut File::open(&self.path)?, &mut to)?;
+            to.sync_all()
+        };
+        copy().map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(target),
+            _ => Failure::of_file("write", target, &error),
+        })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After a rename there is nothing of that name, which is fine.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::Failed(format!("{} exists and is not overwritten: move it away, or give another name", path.display()))
+}
+
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
+}
+
+/// Only root can, and only then it matters; where it fails the file belongs to whoever runs this.
+fn give_to_owner_of(path: &Path, file: &File) {
+    if let (Ok(owner), Ok(ours)) = (fs::symlink_metadata(path), file.metadata())
+        && (owner.uid(), owner.gid()) != (ours.uid(), ours.gid())
+    {
+        let _ = std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()));
+    }
+}
+
+/// So that the new name outlives a power cut. The content is safe already, so it is no failure where a file system
+/// cannot do it.
+fn sync_folder_of(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
+        log::debug!("event=sync_failed folder={} why={:?}", folder.display(), reason(&error));
+    }
+}

@@ -1,0 +1,166 @@
+//! A ticket: all that an agent needs to be one hidden server at one relay, as a text file.
+//!
+//! ```text
+//! relay https://relay.example.com:8443
+//! pin sha256//CkjRtbnzTHoYyqR2gDoeQ5pUkeh3cHJ7ApdhcGvEeXc=
+//! id otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30
+//! ```
+//!
+//! `pin` may be repeated; `ca FILE` or `ca system` stand instead of pins, and `ca system` is meant where there is
+//! neither. `token plain` is for relays that know no bound tokens. `#` begins a comment line.
+
+use std::path::{Path, PathBuf};
+
+use rendezvous_core::id::Id;
+use rendezvous_core::token::Key;
+use zeroize::Zeroizing;
+
+use crate::failure::Failure;
+use crate::key_uri;
+use crate::pin::Pin;
+use crate::relay_url::RelayUrl;
+use crate::state::{self, SECRET};
+use crate::trust::Trust;
+
+/// What a ticket says. `Debug` does not show the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// The relay. In clear ([`RelayUrl::tls`]) is legal, and for whoever uses it to warn of.
+    pub relay: RelayUrl,
+    /// What the relay's certificate must be. Means nothing in clear.
+    pub trust: Trust,
+    /// Which hidden server.
+    pub id: Id,
+    /// What it proves itself with.
+    pub key: Key,
+    /// Whether to send plain tokens (`token plain`): then one connection may wait, not more.
+    pub plain: bool,
+}
+
+impl Ticket {
+    /// Reads a ticket file. A `ca` file with a relative name is looked for beside the ticket.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`], with file and line where it is about one; also where others than the owner can read it.
+    pub fn load(path: &Path) -> Result<Ticket, Failure> {
+        let bytes = state::read_secret(path)?;
+        let mut ticket = Ticket::parse(&bytes, &path.display().to_string())?;
+        if let (Trust::CaFile(ca), Some(folder)) = (&mut ticket.trust, path.parent()) {
+            *ca = folder.join(&*ca);
+        }
+        Ok(ticket)
+    }
+
+    /// Reads the text of a ticket; `shown` is its name in messages.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ticket::load`].
+    pub fn parse(bytes: &[u8], shown: &str) -> Result<Ticket, Failure> {
+        let mut given = Lines::default();
+        for (number, line) in (1..).zip(bytes.split(|octet| *octet == b'\n')) {
+            let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned());
+            let read = line.and_then(|line| given.read(line));
+            read.map_err(|why| Failure::Failed(format!("{shown}:{number}: {why}")))?;
+        }
+        given.into_ticket().map_err(|why| Failure::Failed(format!("{shown}: {why}")))
+    }
+
+    /// The text of the ticket, secret and all, with a comment that says whose it is.
+    pub fn to_text(&self, name: &str) -> Zeroizing<String> {
+        let uri = key_uri::print(self.id, &self.key);
+        let mut head = format!("# rendezvous ticket for {name}: whoever has it can be that hidden server\n");
+        head.push_str(&format!("relay {}\n", self.relay));
+        match &self.trust {
+            Trust::Pins(pins) => pins.iter().for_each(|pin| head.push_str(&format!("pin {pin}\n"))),
+            Trust::CaFile(path) => head.push_str(&format!("ca {}\n", path.display())),
+            Trust::System if self.relay.tls => head.push_str("ca system\n"),
+            Trust::System | Trust::Insecure => {}
+        }
+        let tail = if self.plain { "\ntoken plain\n" } else { "\n" };
+        // In one go into one piece of memory: a string that grows leaves copies of the secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(head.len() + uri.len() + 32));
+        for part in [head.as_str(), "id ", &uri, tail] {
+            text.push_str(part);
+        }
+        text
+    }
+
+    /// Writes the ticket as a new file, for its owner alone; never over another.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where the file exists or cannot be written.
+    pub fn write_new(&self, path: &Path, name: &str) -> Result<(), Failure> {
+        state::write_new(path, self.to_text(name).as_bytes(), SECRET)
+    }
+}
+
+/// Reads what stands behind `ca`: `system`, or a file's name.
+///
+/// # Errors
+///
+/// Says that it is empty.
+pub fn parse_ca(text: &str) -> Result<Trust, String> {
+    match text {
+        "" => Err("'ca' needs a value: FILE or system".to_owned()),
+        "system" => Ok(Trust::System),
+        file => Ok(Trust::CaFile(PathBuf::from(file))),
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    relay: Option<RelayUrl>,
+    pins: Vec<Pin>,
+    ca: Option<Trust>,
+    id: Option<(Id, Key)>,
+    plain: Option<bool>,
+}
+
+impl Lines {
+    /// Reads one line. An error never repeats a value that may be a secret.
+    fn read(&mut self, line: &str) -> Result<(), String> {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            return Ok(());
+        }
+        let (word, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let value = value.trim();
+        match word {
+            "relay" => once(word, &mut self.relay, RelayUrl::parse(value)?),
+            "pin" => {
+                self.pins.push(Pin::parse(value)?);
+                Ok(())
+            }
+            "ca" => once(word, &mut self.ca, parse_ca(value)?),
+            "id" => once(word, &mut self.id, key_uri::parse(value).map_err(|error| error.to_string())?),
+            "token" if value == "plain" => once(word, &mut self.plain, true),
+            "token" => Err("'token' is to be followed by: plain".to_owned()),
+            // A line that lost its first word may begin with the secret: only what looks like a word is shown.
+            word if word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase()) => {
+                Err(format!("unknown word '{word}': none of relay, pin, ca, id, token"))
+            }
+            _ => Err("a line begins with one of relay, pin, ca, id, token".to_owned()),
+        }
+    }
+
+    fn into_ticket(self) -> Result<Ticket, String> {
+        let relay = self.relay.ok_or("no line 'relay https://…' in it: not a ticket?")?;
+        let (id, key) = self.id.ok_or("no line 'id otpauth://…' in it: not a ticket?")?;
+        let trust = match (self.pins.is_empty(), self.ca) {
+            (false, Some(_)) => return Err("'pin' and 'ca' exclude each other: keep one".to_owned()),
+            (false, None) => Trust::Pins(self.pins),
+            (true, ca) => ca.unwrap_or(Trust::System),
+        };
+        Ok(Ticket { relay, trust, id, key, plain: self.plain.unwrap_or(false) })
+    }
+}
+
+fn once<T>(word: &str, place: &mut Option<T>, value: T) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("a second '{word}': a ticket has one")),
+    }
+}

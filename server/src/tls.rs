@@ -1,0 +1,325 @@
+//! One TLS connection without its socket: records in, records out. The only file that names rustls's connection types.
+
+use std::sync::Arc;
+
+use rendezvous_core::machine::TlsFailure;
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{ClientConfig, Error, ServerConfig};
+use rustls_pki_types::ServerName;
+
+use crate::buffer::Buffer;
+
+/// The plaintext of one record at most (RFC 8446 §5.1).
+pub const RECORD_MAX: usize = 16_384;
+/// What one record adds to its plaintext at most: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
+pub const OVERHEAD_MAX: usize = 5 + 8 + 1 + 16 + 10;
+
+/// How much plaintext certainly fits into so much room when it is sealed.
+#[must_use]
+pub const fn sealable(room: usize) -> usize {
+    let record = RECORD_MAX + OVERHEAD_MAX;
+    (room / record) * RECORD_MAX + (room % record).saturating_sub(OVERHEAD_MAX)
+}
+
+/// One TLS connection.
+pub struct TlsSession {
+    side: Side,
+    secured: bool,
+    end_sent: bool,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// How far [`TlsSession::open`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Octets of the wire that are done with: the caller drops so many from the front and offers the rest again.
+    pub consumed: usize,
+    /// The peer sent close_notify: nothing comes after it.
+    pub ended: bool,
+    /// The handshake became complete in this call.
+    pub secured: bool,
+    /// Whole records may be left, because the taker had no more room.
+    pub full: bool,
+}
+
+/// TLS went wrong. What is to be told to the peer is in the outgoing buffer already.
+#[derive(Debug)]
+pub struct TlsError(Error);
+
+/// Where opened plaintext goes.
+pub trait Take {
+    /// Whether one more record of any size can be taken.
+    fn has_room(&self) -> bool;
+    /// Takes the plaintext of one record.
+    fn take(&mut self, plain: &[u8]);
+}
+
+/// One step of whichever side we are.
+macro_rules! process {
+    ($session:expr, $wire:expr, $status:ident => $serve:expr) => {
+        match &mut $session.side {
+            Side::Server(conn) => {
+                let $status = conn.process_tls_records($wire);
+                $serve
+            }
+            Side::Client(conn) => {
+                let $status = conn.process_tls_records($wire);
+                $serve
+            }
+        }
+    };
+}
+
+enum Step {
+    /// Go on: there may be more to process.
+    Again,
+    /// No whole record is left.
+    Drained,
+    Ended,
+    Failed(Error),
+}
+
+impl TlsSession {
+    /// Our side is the server's.
+    ///
+    /// # Errors
+    /// The configuration does not fit.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let side = Side::Server(UnbufferedServerConnection::new(config).map_err(TlsError)?);
+        Ok(Self { side, secured: false, end_sent: false })
+    }
+
+    /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
+    ///
+    /// # Errors
+    /// The configuration does not fit.
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
+        let side = Side::Client(UnbufferedClientConnection::new(config, name).map_err(TlsError)?);
+        Ok(Self { side, secured: false, end_sent: false })
+    }
+
+    /// Whether the handshake is complete.
+    #[must_use]
+    pub const fn is_secured(&self) -> bool {
+        self.secured
+    }
+
+    /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
+    /// to say is appended to `out`.
+    ///
+    /// # Errors
+    /// The peer broke TLS; the alert is in `out`.
+    pub fn open(
+        &mut self,
+        wire: &mut [u8],
+        out: &mut Buffer,
+        taker: &mut impl Take,
+    ) -> Result<Opened, TlsError> {
+        let mut opened = Opened { consumed: 0, ended: false, secured: false, full: false };
+        let mut failed: Option<Error> = None;
+        loop {
+            if !taker.has_room() {
+                opened.full = true;
+                break;
+            }
+            let rest = &mut wire[opened.consumed..];
+            let (discard, step) = process!(self, rest, status => work(status, out, taker));
+            opened.consumed += discard;
+            match step {
+                Step::Again => {}
+                Step::Drained => break,
+                Step::Ended => {
+                    // Nothing that follows close_notify is data (RFC 8446 §6.1).
+                    opened.ended = true;
+                    opened.consumed = wire.len();
+                    break;
+                }
+                // The alert is encoded by one more round, which ends with the same error.
+                Step::Failed(error) if failed.is_none() => failed = Some(error),
+                Step::Failed(_) => break,
+            }
+        }
+        if let Some(error) = failed {
+            return Err(TlsError(error));
+        }
+        if !self.secured && !self.is_handshaking() {
+            self.secured = true;
+            opened.secured = true;
+        }
+        if self.secured && !opened.full && !opened.ended && holds_record(&wire[opened.consumed..]) {
+            // rustls keeps part of a handshake message that was cut over records, and would look for it in the slice
+            // that `seal` passes. Nobody cuts the short messages that come after the handshake.
+            return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
+        }
+        Ok(opened)
+    }
+
+    /// Seals as much of `plain` as there is room for in `out`, and says how much that was.
+    ///
+    /// # Errors
+    /// The session can't send any more.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<usize, TlsError> {
+        debug_assert!(self.secured && !self.end_sent, "sealed before the handshake or after the end");
+        let fits = plain.len().min(sealable(out.room()));
+        if fits == 0 {
+            return Ok(0);
+        }
+        let plain = &plain[..fits];
+        while !process!(self, &mut [], status => seal_step(status, plain, out)).map_err(TlsError)? {}
+        Ok(fits)
+    }
+
+    /// Appends close_notify to `out`, once, if the handshake came far enough.
+    pub fn seal_end(&mut self, out: &mut Buffer) {
+        if !self.secured || std::mem::replace(&mut self.end_sent, true) {
+            return;
+        }
+        // A session that can't even say goodbye is ended by the FIN alone.
+        while matches!(process!(self, &mut [], status => end_step(status, out)), Ok(false)) {}
+    }
+
+    fn is_handshaking(&self) -> bool {
+        match &self.side {
+            Side::Server(conn) => conn.is_handshaking(),
+            Side::Client(conn) => conn.is_handshaking(),
+        }
+    }
+}
+
+impl TlsError {
+    /// Which kind of failure it is.
+    #[must_use]
+    pub fn failure(&self) -> TlsFailure {
+        match &self.0 {
+            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
+                TlsFailure::Certificate
+            }
+            _ => TlsFailure::Protocol,
+        }
+    }
+}
+
+impl std::fmt::Display for TlsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for TlsSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsSession").field("secured", &self.secured).finish_non_exhaustive()
+    }
+}
+
+/// Serves one state of rustls: what it has to say goes to `out`, plaintext to `taker`.
+fn work<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer, taker: &mut impl Take) -> (usize, Step) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = match state {
+        Err(error) => Step::Failed(error),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            let mut step = Step::Again;
+            while let Some(record) = traffic.next_record() {
+                match record {
+                    Ok(record) => {
+                        discard += record.discard;
+                        taker.take(record.payload);
+                    }
+                    Err(error) => step = Step::Failed(error),
+                }
+            }
+            step
+        }
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Ended,
+        Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Drained,
+        Ok(ConnectionState::ReadEarlyData(_)) => {
+            Step::Failed(Error::General("early data, which we never offer".into()))
+        }
+        Ok(state) => match say(state, out) {
+            Ok(()) => Step::Again,
+            Err(error) => Step::Failed(error),
+        },
+    };
+    (discard, step)
+}
+
+/// Serves one state of rustls on the way to sealing all of `plain`; true when that is done.
+fn seal_step<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    plain: &[u8],
+    out: &mut Buffer,
+) -> Result<bool, Error> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => {
+            grow(out, |room| match traffic.encrypt(plain, room) {
+                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+                Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
+                Ok(written) => Ok(written),
+            })
+            .map(|()| true)
+        }
+        state => say(state, out).map(|()| false),
+    }
+}
+
+/// Serves one state of rustls on the way to close_notify; true when that is done.
+fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer) -> Result<bool, Error> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => {
+            grow(out, |room| match traffic.queue_close_notify(room) {
+                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+                Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
+                Ok(written) => Ok(written),
+            })
+            .map(|()| true)
+        }
+        state => say(state, out).map(|()| false),
+    }
+}
+
+/// Lets rustls say what it must before it can send: tickets, key updates.
+fn say<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
+    match state {
+        ConnectionState::EncodeTlsData(mut data) => grow(out, |room| match data.encode(room) {
+            Err(EncodeError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+            Err(error @ EncodeError::AlreadyEncoded) => Err(Err(error.to_string())),
+            Ok(written) => Ok(written),
+        }),
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(())
+        }
+        // Said once, and heard by `open`; writing goes on after it.
+        ConnectionState::PeerClosed => Ok(()),
+        state => Err(Error::General(format!("nothing can be sent in state {state:?}"))),
+    }
+}
+
+/// Lets `write` write behind what is in `out`, with more room if it asks for that: `Err(Ok(size))`.
+fn grow(
+    out: &mut Buffer,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<usize, String>>,
+) -> Result<(), Error> {
+    let mut size = 0;
+    loop {
+        match write(out.reserve(size)) {
+            Ok(written) => {
+                out.commit(written);
+                return Ok(());
+            }
+            Err(Ok(required)) if required > size => size = required,
+            Err(Ok(required)) => return Err(Error::General(format!("{required} octets are not enough"))),
+            Err(Err(why)) => return Err(Error::General(why)),
+        }
+    }
+}
+
+/// Whether a whole record is at the front.
+fn holds_record(wire: &[u8]) -> bool {
+    wire.get(3..5).is_some_and(|length| wire.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]])))
+}

@@ -1,0 +1,219 @@
+//! Whom a client side trusts to be the relay, and the verifiers that rustls asks.
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+
+use crate::failure::Failure;
+use crate::pin::Pin;
+use crate::{state, x509};
+
+/// What a server's certificate must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Its public key is one of these; nothing else in it matters: no name, no date, no signer.
+    Pins(Vec<Pin>),
+    /// Signed for the server's name by a CA in this PEM file; or in that file itself, and for the server's name, even
+    /// if it calls itself a CA, as `openssl req -x509` makes them.
+    CaFile(PathBuf),
+    /// Signed for the server's name by a CA that the system trusts.
+    System,
+    /// Anything: only for finding out what is there.
+    Insecure,
+}
+
+impl Trust {
+    /// The verifier, for [`tls_config::client_config`](crate::tls_config::client_config).
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where the CA file cannot be read or has no certificate in it, or the system has none.
+    pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Failure> {
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(match self {
+            Trust::Pins(pins) => Arc::new(ByKey { pins: Some(pins.clone()), algorithms }),
+            Trust::Insecure => Arc::new(ByKey { pins: None, algorithms }),
+            Trust::CaFile(path) => {
+                let listed = read_certificates(path)?;
+                let mut roots = RootCertStore::empty();
+                for certificate in &listed {
+                    roots.add(certificate.clone()).map_err(|error| {
+                        Failure::Failed(format!("{} has a certificate that cannot be used: {error}", path.display()))
+                    })?;
+                }
+                Arc::new(ByFile { webpki: webpki(roots, provider)?, listed })
+            }
+            Trust::System => webpki(system_roots()?, provider)?,
+        })
+    }
+}
+
+/// Reads the certificates of a PEM file.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where it cannot be read, is no PEM or has no certificate in it.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
+    let text = state::read_all(&file, path)?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err(Failure::Failed(format!("{} has no certificate (PEM) in it", path.display()))),
+        Ok(all) => Ok(all),
+        Err(error) => Err(Failure::Failed(format!("{} is not in PEM format: {error}", path.display()))),
+    }
+}
+
+fn webpki(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, Failure> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot check certificates: {error}")))
+}
+
+fn system_roots() -> Result<RootCertStore, Failure> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // A system's store may well have some that are malformed; the others count.
+    roots.add_parsable_certificates(found.certs);
+    if !roots.is_empty() {
+        return Ok(roots);
+    }
+    let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+    Err(Failure::Failed(format!("this system has no CA certificates{why}: install ca-certificates, or use a pin or a CA file")))
+}
+
+/// By the public key, or not at all. That the server has the key is proved by its signature of the handshake, which is
+/// always checked; but not through webpki's parser, for old relays have certificates that it refuses.
+struct ByKey {
+    /// `None`: any key.
+    pins: Option<Vec<Pin>>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for ByKey {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let pin = Pin::of_certificate(end_entity).ok_or(CertificateError::BadEncoding)?;
+        match &self.pins {
+            Some(pins) if !pins.contains(&pin) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12(&self.algorithms, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let parts = x509::parts(cert).ok_or(CertificateError::BadEncoding)?;
+        let spki = SubjectPublicKeyInfoDer::from(parts.spki);
+        verify_tls13_signature_with_raw_key(message, &spki, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for ByKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByKey").field("pins", &self.pins).finish_non_exhaustive()
+    }
+}
+
+/// In TLS 1.2 a scheme names a family of algorithms; the key says which of them it is.
+fn verify_tls12(
+    algorithms: &WebPkiSupportedAlgorithms,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let key = x509::parts(cert).and_then(|parts| x509::public_key(parts.spki));
+    let (kind, key) = key.ok_or(CertificateError::BadEncoding)?;
+    let family = algorithms.mapping.iter().find(|(scheme, _)| *scheme == dss.scheme);
+    let (_, family) = family.ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
+    let fits = family.iter().find(|algorithm| algorithm.public_key_alg_id().as_ref() == kind);
+    match fits.map(|algorithm| algorithm.verify_signature(key, message, dss.signature())) {
+        Some(Ok(())) => Ok(HandshakeSignatureValid::assertion()),
+        _ => Err(CertificateError::BadSignature.into()),
+    }
+}
+
+/// By the CAs of a file, and by the very certificates in it.
+#[derive(Debug)]
+struct ByFile {
+    webpki: Arc<WebPkiServerVerifier>,
+    listed: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for ByFile {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verdict = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verdict {
+            // 'A CA is no server' has no error of its own. webpki looks at the dates before it comes to that, and
+            // has errors of their own for them; the name it would look at last.
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.listed.iter().any(|listed| listed == end_entity) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.webpki.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
