@@ -1,1 +1,67 @@
-//! backoff
+//! How long to wait before the next attempt: exponential back-off with jitter, and nothing about what is attempted.
+
+use crate::entropy::Entropy;
+use crate::time::Span;
+
+/// A peer's `Retry-After` is believed up to here: a wrong one must not keep an agent away for days.
+const RETRY_AFTER_MAX: Span = Span::from_secs(600);
+
+/// The bounds of a back-off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// The shortest delay after a failure to connect; default 0.5 s.
+    pub first: Span,
+    /// The shortest delay after a refusal, which seldom passes by itself; default 4 s.
+    pub first_refused: Span,
+    /// The longest delay of all, but for what a `Retry-After` asks; default 60 s.
+    pub max: Span,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { first: Span::from_millis(500), first_refused: Span::from_secs(4), max: Span::from_secs(60) }
+    }
+}
+
+/// What went wrong, as far as the pace of further attempts goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Grade {
+    /// It may be over in a moment: a restart, a lost route, a lack of room. With the peer's `Retry-After`.
+    Failure(Option<Span>),
+    /// Somebody has to change something first. With the peer's `Retry-After`.
+    Refusal(Option<Span>),
+}
+
+/// The back-off towards one peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    bounds: Retry,
+    /// The upper bound of the last delay; zero after a success.
+    ceiling: Span,
+}
+
+impl Backoff {
+    pub(crate) const fn new(bounds: Retry) -> Self {
+        Self { bounds, ceiling: Span::ZERO }
+    }
+
+    /// What was attempted succeeded, and lasted.
+    pub(crate) fn reset(&mut self) {
+        self.ceiling = Span::ZERO;
+    }
+
+    /// The delay after one more failure: evenly spread over the upper third of a range that doubles each time, so
+    /// that many who failed at once do not come back at once.
+    pub(crate) fn next(&mut self, grade: Grade, entropy: &mut Entropy) -> Span {
+        let (first, retry_after) = match grade {
+            Grade::Failure(retry_after) => (self.bounds.first, retry_after),
+            Grade::Refusal(retry_after) => (self.bounds.first_refused, retry_after),
+        };
+        let floor = Span(first.0.saturating_add(first.0 / 2));
+        self.ceiling = Span(self.ceiling.0.saturating_mul(2)).max(floor).min(self.bounds.max);
+        let third = self.ceiling.0 / 3;
+        let delay = Span(self.ceiling.0 - entropy.below(third + 1));
+        let asked = retry_after.unwrap_or(Span::ZERO).min(RETRY_AFTER_MAX);
+        delay.max(Span(asked.0 + entropy.below(asked.0 / 4 + 1)))
+    }
+}

@@ -10,6 +10,7 @@
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
+//! | [`reach`], [`backoff`] | what those two have in common: the way to a relay, and when to try it again |
 //! | [`registry`] | who is enrolled, who waits |
 //! | [`pair`] | the half-close table |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
@@ -23,7 +24,7 @@
 extern crate alloc;
 
 pub mod agent;
-mod backoff;
+pub mod backoff;
 pub mod connector;
 mod conns;
 pub mod engine;
@@ -34,6 +35,7 @@ mod limiter;
 pub mod machine;
 pub mod note;
 pub mod pair;
+pub mod reach;
 pub mod registry;
 pub mod time;
 pub mod token;

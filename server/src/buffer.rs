@@ -54,6 +54,12 @@ pub struct Pool {
 }
 
 impl Buffer {
+    /// A buffer of nobody's pool.
+    #[must_use]
+    pub fn with_room(octets: usize) -> Self {
+        Self { octets: vec![0; octets], head: 0, tail: 0, charged: 0 }
+    }
+
     /// What is in it.
     #[must_use]
     pub fn filled(&self) -> &[u8] {
@@ -178,8 +184,7 @@ impl Pool {
 
     /// Takes the buffer itself out of its place, which is kept for [`Pool::put_back`].
     pub fn lend(&mut self, id: BufferId) -> Buffer {
-        let place = Buffer { octets: Vec::new(), head: 0, tail: 0, charged: 0 };
-        std::mem::replace(&mut self[id], place)
+        std::mem::replace(&mut self[id], Buffer::with_room(0))
     }
 
     /// Puts a buffer back that was lent.

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, SerialNumber};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    SerialNumber,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
@@ -144,11 +147,18 @@ fn assemble(
     let parts = parts.ok_or_else(|| malformed(cert))?;
     let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         // The PEM error's own words are not used: they may quote the file.
-        let what = if matches!(error, pem::Error::NoItemsFound) { "has no private key (PEM) in it" } else { "is not in PEM format" };
+        let what = if matches!(error, pem::Error::NoItemsFound) {
+            "has no private key (PEM) in it"
+        } else {
+            "is not in PEM format"
+        };
         Failure::Failed(format!("{} {what}", key.display()))
     })?;
     let signing = provider.key_provider.load_private_key(secret).map_err(|_| {
-        Failure::Failed(format!("{}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048", key.display()))
+        Failure::Failed(format!(
+            "{}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048",
+            key.display()
+        ))
     })?;
     if signing.public_key().is_some_and(|public| public.as_ref() != parts.spki) {
         return Err(Failure::Failed(format!(
@@ -164,7 +174,10 @@ fn assemble(
 enum Lacks {
     Nothing,
     /// `all`: the names that it should be for, the old ones included.
-    Names { made_here: bool, all: BTreeSet<String> },
+    Names {
+        made_here: bool,
+        all: BTreeSet<String>,
+    },
 }
 
 fn missing_names(cert: &Path, wanted: &BTreeSet<String>) -> Result<Lacks, Failure> {
@@ -180,7 +193,8 @@ fn missing_names(cert: &Path, wanted: &BTreeSet<String>) -> Result<Lacks, Failur
         return Ok(Lacks::Nothing);
     }
     let mark = MADE_HERE.as_bytes();
-    let made_here = parts.issuer == parts.subject && parts.issuer.windows(mark.len()).any(|part| part == mark);
+    let made_here =
+        parts.issuer == parts.subject && parts.issuer.windows(mark.len()).any(|part| part == mark);
     Ok(Lacks::Names { made_here, all: if made_here { &has | wanted } else { wanted - &has } })
 }
 
@@ -190,7 +204,10 @@ fn missing_names(cert: &Path, wanted: &BTreeSet<String>) -> Result<Lacks, Failur
 fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &BTreeSet<String>) -> Result<String, Failure> {
     let text = std::str::from_utf8(pem).unwrap_or_default();
     let pair = KeyPair::from_pem(text).map_err(|_| {
-        Failure::Failed(format!("{}: not a key to make a certificate with: PKCS#8 (PEM), ECDSA P-256 or RSA", key.display()))
+        Failure::Failed(format!(
+            "{}: not a key to make a certificate with: PKCS#8 (PEM), ECDSA P-256 or RSA",
+            key.display()
+        ))
     })?;
     let mut params = CertificateParams::default();
     params.not_before = rcgen::date_time_ymd(2010, 1, 1);
@@ -215,7 +232,8 @@ fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &BTreeSet<String>)
 /// second one. Positive, and not with a zero in front.
 fn serial_number() -> Result<SerialNumber, Failure> {
     let mut octets = [0; 16];
-    getrandom::fill(&mut octets).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    getrandom::fill(&mut octets)
+        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
     octets[0] = octets[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&octets))
 }

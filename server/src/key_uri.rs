@@ -133,7 +133,8 @@ impl Parameters {
             "secret" => once("secret", &mut self.secret, decode_secret(&value.replace("%3D", "="))?),
             "algorithm" => {
                 let algorithm = Algorithm::parse(value);
-                let algorithm = algorithm.ok_or(KeyUriError::Invalid("algorithm", "SHA1, SHA256 or SHA512"))?;
+                let algorithm =
+                    algorithm.ok_or(KeyUriError::Invalid("algorithm", "SHA1, SHA256 or SHA512"))?;
                 once("algorithm", &mut self.algorithm, algorithm)
             }
             "digits" => once("digits", &mut self.digits, number(value).ok_or(BAD_DIGITS)?),
@@ -149,10 +150,12 @@ impl Parameters {
         let period = self.period.unwrap_or(30);
         // Taken out, not copied: the key wipes it from here on.
         let octets = std::mem::take(&mut *secret);
-        Key::new(octets, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(|error| match error {
-            KeyError::Secret => KeyUriError::Invalid("secret", "1 to 256 octets"),
-            KeyError::Digits => BAD_DIGITS,
-            KeyError::Period => BAD_PERIOD,
+        Key::new(octets, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(|error| {
+            match error {
+                KeyError::Secret => KeyUriError::Invalid("secret", "1 to 256 octets"),
+                KeyError::Digits => BAD_DIGITS,
+                KeyError::Period => BAD_PERIOD,
+            }
         })
     }
 }

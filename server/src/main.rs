@@ -15,7 +15,8 @@ struct Command {
 
 const COMMANDS: &[Command] = &[
     Command { name: "serve", summary: "the relay", run: command::serve::run },
-    Command { name: "id", summary: "enrol hidden servers: add, list, show, rotate, remove, ticket", run: command::id::run },
+    Command { name: "id", summary: "enrol hidden servers, write their tickets", run: command::id::run },
+    Command { name: "check", summary: "find out why it does not work", run: command::check::run },
     Command { name: "token", summary: "print a token, for scripts", run: command::token::run },
 ];
 

@@ -47,12 +47,22 @@ impl Opt {
     }
 
     /// An option that may be given once, with a value.
-    pub const fn one(long: &'static str, hint: &'static str, default: &'static str, help: &'static str) -> Opt {
+    pub const fn one(
+        long: &'static str,
+        hint: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Opt {
         Opt { long, short: None, hint, help, default, kind: Kind::One }
     }
 
     /// An option that may be repeated, with a value each time.
-    pub const fn many(long: &'static str, hint: &'static str, default: &'static str, help: &'static str) -> Opt {
+    pub const fn many(
+        long: &'static str,
+        hint: &'static str,
+        default: &'static str,
+        help: &'static str,
+    ) -> Opt {
         Opt { long, short: None, hint, help, default, kind: Kind::Many }
     }
 
@@ -84,8 +94,12 @@ pub const CONFIG: Opt = Opt::one(
 );
 
 /// `--log LEVEL`, for the commands that hold a connection.
-pub const LOG: Opt =
-    Opt::one("log", "LEVEL", "$RUST_LOG, else info", "what to log on stderr: error, warn, info, debug or trace");
+pub const LOG: Opt = Opt::one(
+    "log",
+    "LEVEL",
+    "$RUST_LOG, else info",
+    "what to log on stderr: error, warn, info, debug or trace",
+);
 
 /// All that a command takes.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +134,12 @@ pub fn parse(spec: &Spec, args: &[String]) -> Result<Matches, Failure> {
         }
         if opt.kind == Kind::Flag && parsed.opt_present(opt.long) {
             let place = parsed.opt_positions(opt.long).first().copied().unwrap_or_default();
-            matches.values.push(Value { long: opt.long, place, text: String::new(), origin: Origin::CommandLine });
+            matches.values.push(Value {
+                long: opt.long,
+                place,
+                text: String::new(),
+                origin: Origin::CommandLine,
+            });
         }
     }
     check_operands(spec, &matches.free)?;
@@ -207,7 +226,11 @@ impl Matches {
     /// # Errors
     ///
     /// As [`Matches::get`].
-    pub fn get_if<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>, Failure> {
+    pub fn get_if<T>(
+        &self,
+        long: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Failure> {
         self.of(long).last().map(|value| value.read(&read)).transpose()
     }
 
@@ -216,7 +239,11 @@ impl Matches {
     /// # Errors
     ///
     /// As [`Matches::get`].
-    pub fn get_all<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, Failure> {
+    pub fn get_all<T>(
+        &self,
+        long: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Failure> {
         self.of(long).map(|value| value.read(&read)).collect()
     }
 
@@ -286,9 +313,13 @@ fn getopts(spec: &Spec) -> Options {
 }
 
 fn refuse(spec: &Spec, fail: &Fail) -> Failure {
-    let dashed = |name: &str| if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") };
+    let dashed =
+        |name: &str| if name.chars().count() == 1 { format!("-{name}") } else { format!("--{name}") };
     let hint = |name: &str| {
-        let opt = spec.options.iter().find(|opt| opt.long == name || opt.short.map(String::from).as_deref() == Some(name));
+        let opt = spec
+            .options
+            .iter()
+            .find(|opt| opt.long == name || opt.short.map(String::from).as_deref() == Some(name));
         opt.map_or("", |opt| opt.hint)
     };
     let what = match fail {

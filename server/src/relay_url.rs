@@ -24,11 +24,16 @@ impl RelayUrl {
     /// The end of a sentence that begins with the place of the URL. It does not repeat the URL, which may have a
     /// password in it.
     pub fn parse(text: &str) -> Result<RelayUrl, String> {
-        let (scheme, rest) = text.split_once("://").ok_or("not the URL of a relay: it begins with https://")?;
+        let (scheme, rest) =
+            text.split_once("://").ok_or("not the URL of a relay: it begins with https://")?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
-            _ => return Err("not the URL of a relay: it begins with https:// (or http://, in clear)".to_owned()),
+            _ => {
+                return Err(
+                    "not the URL of a relay: it begins with https:// (or http://, in clear)".to_owned()
+                );
+            }
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {

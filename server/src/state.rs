@@ -42,7 +42,10 @@ pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     base.map(|base| base.join("rendezvous")).ok_or_else(|| {
-        Failure::Usage("no folder for the relay's files: give --state DIR (neither HOME nor STATE_DIRECTORY is set)".to_owned())
+        Failure::Usage(
+            "no folder for the relay's files: give --state DIR (neither HOME nor STATE_DIRECTORY is set)"
+                .to_owned(),
+        )
     })
 }
 
@@ -197,9 +200,12 @@ impl Temporary {
     /// Makes it with all its content, on the disk.
     fn write(target: &Path, bytes: &[u8], mode: u32) -> Result<Temporary, Failure> {
         let failed = |error: io::Error| Failure::of_file("write", target, &error);
-        let name = target.file_name().ok_or_else(|| Failure::Failed(format!("{} is no file name", target.display())))?;
+        let name = target
+            .file_name()
+            .ok_or_else(|| Failure::Failed(format!("{} is no file name", target.display())))?;
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+        getrandom::fill(&mut random)
+            .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
@@ -253,7 +259,10 @@ impl Drop for Temporary {
 }
 
 fn exists(path: &Path) -> Failure {
-    Failure::Failed(format!("{} exists and is not overwritten: move it away, or give another name", path.display()))
+    Failure::Failed(format!(
+        "{} exists and is not overwritten: move it away, or give another name",
+        path.display()
+    ))
 }
 
 fn create_new(path: &Path, mode: u32) -> io::Result<File> {

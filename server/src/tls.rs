@@ -110,6 +110,16 @@ impl TlsSession {
         self.secured
     }
 
+    /// The peer's own certificate (DER), once it was sent.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        let chain = match &self.side {
+            Side::Server(conn) => conn.peer_certificates(),
+            Side::Client(conn) => conn.peer_certificates(),
+        };
+        chain.and_then(|chain| chain.first()).map(AsRef::as_ref)
+    }
+
     /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
     /// to say is appended to `out`.
     ///

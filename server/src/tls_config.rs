@@ -45,7 +45,10 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
 /// # Errors
 ///
 /// [`Failure::Failed`] where the system gives no entropy for the ticket key.
-pub fn server_config(certified: Arc<CertifiedKey>, provider: &Arc<CryptoProvider>) -> Result<Arc<ServerConfig>, Failure> {
+pub fn server_config(
+    certified: Arc<CertifiedKey>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;

@@ -10,7 +10,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
@@ -48,7 +50,10 @@ impl Trust {
                 let mut roots = RootCertStore::empty();
                 for certificate in &listed {
                     roots.add(certificate.clone()).map_err(|error| {
-                        Failure::Failed(format!("{} has a certificate that cannot be used: {error}", path.display()))
+                        Failure::Failed(format!(
+                            "{} has a certificate that cannot be used: {error}",
+                            path.display()
+                        ))
                     })?;
                 }
                 Arc::new(ByFile { webpki: webpki(roots, provider)?, listed })
@@ -68,13 +73,18 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fa
     let text = state::read_all(&file, path)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match all {
-        Ok(all) if all.is_empty() => Err(Failure::Failed(format!("{} has no certificate (PEM) in it", path.display()))),
+        Ok(all) if all.is_empty() => {
+            Err(Failure::Failed(format!("{} has no certificate (PEM) in it", path.display())))
+        }
         Ok(all) => Ok(all),
         Err(error) => Err(Failure::Failed(format!("{} is not in PEM format: {error}", path.display()))),
     }
 }
 
-fn webpki(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, Failure> {
+fn webpki(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, Failure> {
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|error| Failure::Failed(format!("cannot check certificates: {error}")))
@@ -89,7 +99,9 @@ fn system_roots() -> Result<RootCertStore, Failure> {
         return Ok(roots);
     }
     let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-    Err(Failure::Failed(format!("this system has no CA certificates{why}: install ca-certificates, or use a pin or a CA file")))
+    Err(Failure::Failed(format!(
+        "this system has no CA certificates{why}: install ca-certificates, or use a pin or a CA file"
+    )))
 }
 
 /// By the public key, or not at all. That the server has the key is proved by its signature of the handshake, which is
@@ -111,7 +123,9 @@ impl ServerCertVerifier for ByKey {
     ) -> Result<ServerCertVerified, Error> {
         let pin = Pin::of_certificate(end_entity).ok_or(CertificateError::BadEncoding)?;
         match &self.pins {
-            Some(pins) if !pins.contains(&pin) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            Some(pins) if !pins.contains(&pin) => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
             _ => Ok(ServerCertVerified::assertion()),
         }
     }
@@ -181,7 +195,8 @@ impl ServerCertVerifier for ByFile {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let verdict =
+            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verdict {
             // 'A CA is no server' has no error of its own. webpki looks at the dates before it comes to that, and
             // has errors of their own for them; the name it would look at last.

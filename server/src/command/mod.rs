@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod check;
 pub mod id;
 pub mod serve;
 pub mod token;

@@ -16,7 +16,10 @@ const SPEC: Spec = Spec {
     summary: "Prints a token for the hidden server of a ticket, good now and for about half a minute.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
-        Opt::flag("plain", "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket"),
+        Opt::flag(
+            "plain",
+            "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket",
+        ),
     ],
     notes: "\
 The result is the query of a CONNECT, with a fresh nonce, good for one connection:
@@ -51,7 +54,8 @@ fn token(path: &Path, plain: bool) -> Result<String, Failure> {
 
 fn bound(key: &Key, step: u64) -> Result<String, Failure> {
     let mut random = [0; 18];
-    getrandom::fill(&mut random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
     let nonce = BASE64URL_NOPAD.encode(&random);
     let token = HEXLOWER.encode(&key.bound(step, nonce.as_bytes()));
     Ok(format!("response={token}&nonce={nonce}\n"))

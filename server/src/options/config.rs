@@ -10,7 +10,8 @@ pub(super) fn read(spec: &Spec, path: &Path) -> Result<Vec<Value>, Failure> {
     let file = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| Failure::of_file("read", path, &error))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
         Failure::Usage(format!("{file}:{line}: not UTF-8"))
     })?;
     let mut values: Vec<Value> = Vec::new();

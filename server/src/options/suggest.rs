@@ -6,9 +6,15 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
     let typed = typed.trim_start_matches('-');
     let allowed = if typed.len() < 5 { 1 } else { 2 };
     let score = |word: &str| {
+        let word = word.trim_start_matches('-');
         if typed.len() >= 2 && word.starts_with(typed) { 0 } else { distance(typed, word) }
     };
-    known.into_iter().map(|word| (score(word), word)).filter(|(d, _)| *d <= allowed).min().map(|(_, word)| word)
+    known
+        .into_iter()
+        .map(|word| (score(word), word))
+        .filter(|(d, _)| *d <= allowed)
+        .min()
+        .map(|(_, word)| word)
 }
 
 /// The edit distance (Levenshtein); more than 64 letters are no typing error of anything.

@@ -26,7 +26,9 @@ impl fmt::Display for HostPort {
 /// `ADDR:PORT` to listen on: `[::]:443`, `0.0.0.0:8443`; port 0 lets the system choose.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| match text.parse::<u16>() {
-        Ok(port) => format!("'{text}' is only a port; all addresses are [::]:{port}, this machine alone 127.0.0.1:{port}"),
+        Ok(port) => format!(
+            "'{text}' is only a port; all addresses are [::]:{port}, this machine alone 127.0.0.1:{port}"
+        ),
         Err(_) => format!("'{text}' is not ADDR:PORT, such as [::]:8443, 0.0.0.0:8443 or 127.0.0.1:8080"),
     })
 }
@@ -64,7 +66,11 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
     let number: f64 = digits.parse().map_err(|_| bad())?;
     let year = 366.0 * 86400.0;
-    if number * unit > year { Err(format!("'{text}' is more than a year")) } else { Ok(Duration::from_secs_f64(number * unit)) }
+    if number * unit > year {
+        Err(format!("'{text}' is more than a year"))
+    } else {
+        Ok(Duration::from_secs_f64(number * unit))
+    }
 }
 
 /// A size in octets within bounds (inclusive), with an optional unit: `65536`, `64k`, `16KiB`, `8M`, `1G`; the units
@@ -89,7 +95,8 @@ pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
 /// A count within bounds (inclusive).
 pub fn count(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
-        let number = number(text).ok_or_else(|| format!("'{text}' is not a number from {least} to {most}"))?;
+        let number =
+            number(text).ok_or_else(|| format!("'{text}' is not a number from {least} to {most}"))?;
         within(text, number, least, most)
     }
 }

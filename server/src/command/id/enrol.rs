@@ -18,13 +18,22 @@ use crate::ticket::{Ticket, parse_ca};
 use crate::trust::Trust;
 use crate::{cert, key_uri, tls_config};
 
-pub(super) const RELAY: Opt =
-    Opt::one("relay", "URL", "", "the relay as its users reach it: https://relay.example.com:8443; without it, no ticket is written");
+pub(super) const RELAY: Opt = Opt::one(
+    "relay",
+    "URL",
+    "",
+    "the relay as its users reach it: https://relay.example.com:8443; without it, no ticket is written",
+);
 
-pub(super) const CA: Opt =
-    Opt::one("ca", "FILE|system", "the pin of relay.crt", "by what the relay is known; for a relay with a certificate from elsewhere");
+pub(super) const CA: Opt = Opt::one(
+    "ca",
+    "FILE|system",
+    "the pin of relay.crt",
+    "by what the relay is known; for a relay with a certificate from elsewhere",
+);
 
-const OUT: Opt = Opt::one("out", "FILE", "NAME.ticket", "where the ticket goes, never over an existing file; - is stdout");
+const OUT: Opt =
+    Opt::one("out", "FILE", "NAME.ticket", "where the ticket goes, never over an existing file; - is stdout");
 
 const ADD: Spec = Spec {
     command: "id add",
@@ -36,12 +45,22 @@ const ADD: Spec = Spec {
         CA,
         STATE,
         Opt::one("uuid", "UUID", "random", "the ID"),
-        Opt::one("tokens", "bound|any", "bound", "which tokens it may send; any: plain ones too, as old hidden servers and scripts send"),
+        Opt::one(
+            "tokens",
+            "bound|any",
+            "bound",
+            "which tokens it may send; any: plain ones too, as old hidden servers and scripts send",
+        ),
         Opt::many("label", "LABEL", "", "a name under the relay's --domain"),
         Opt::one("algorithm", "SHA1|SHA256|SHA512", "SHA256", "the hash of its tokens"),
         Opt::one("digits", "N", "8", "the digits of plain tokens, 6 to 10"),
         Opt::one("period", "SECONDS", "30", "the time step, 1 to 3600"),
-        Opt::one("secret-file", "FILE", "a random secret", "its secret (BASE32), if it has one already; - is stdin"),
+        Opt::one(
+            "secret-file",
+            "FILE",
+            "a random secret",
+            "its secret (BASE32), if it has one already; - is stdin",
+        ),
     ],
     notes: "\
 A hidden server written for node-rendezvous: --algorithm SHA1 --digits 6 --tokens any",
@@ -58,11 +77,14 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     let entry = Entry {
         id: read_id(&matches)?,
         labels: matches.get_all("label", read_label)?,
-        tokens: matches.get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is neither bound nor any")))?,
+        tokens: matches
+            .get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is neither bound nor any")))?,
         key: read_key(&matches)?,
         name,
     };
-    if let Some(twice) = entry.labels.iter().enumerate().find(|(at, label)| entry.labels[..*at].contains(label)) {
+    if let Some(twice) =
+        entry.labels.iter().enumerate().find(|(at, label)| entry.labels[..*at].contains(label))
+    {
         return Err(Failure::Usage(format!("--label: '{}' is there twice", twice.1)));
     }
     let state = State::open(matches.one("state"))?;
@@ -100,7 +122,12 @@ const TICKET: Spec = Spec {
     command: "id ticket",
     operands: &["NAME"],
     summary: "Writes the ticket of a hidden server that is enrolled.",
-    options: &[RELAY.explained("the relay as its users reach it: https://relay.example.com:8443"), OUT, CA, STATE],
+    options: &[
+        RELAY.explained("the relay as its users reach it: https://relay.example.com:8443"),
+        OUT,
+        CA,
+        STATE,
+    ],
     notes: "",
 };
 
@@ -109,7 +136,9 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&TICKET, args)?;
     let name = matches.operands().concat();
     let relay = matches.get_if("relay", RelayUrl::parse)?;
-    let relay = relay.ok_or_else(|| Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned()))?;
+    let relay = relay.ok_or_else(|| {
+        Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned())
+    })?;
     let state = State::open(matches.one("state"))?;
     let out = Out::of(&matches, &name, Some(&relay), &state)?;
     let edit = Edit::begin(&state)?;
@@ -147,7 +176,9 @@ fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result
     let name = &entry.name;
     let Some(out) = out else {
         edit.commit()?;
-        return print(&format!("{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"));
+        return print(&format!(
+            "{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"
+        ));
     };
     let ticket = out.ticket(entry);
     if out.path.is_none() {
@@ -170,10 +201,17 @@ struct Out {
 
 impl Out {
     /// `None` where no relay was given, hence no ticket is wanted.
-    fn of(matches: &Matches, name: &str, relay: Option<&RelayUrl>, state: &State) -> Result<Option<Out>, Failure> {
+    fn of(
+        matches: &Matches,
+        name: &str,
+        relay: Option<&RelayUrl>,
+        state: &State,
+    ) -> Result<Option<Out>, Failure> {
         let Some(relay) = relay else {
             if matches.one("out").is_some() || matches.one("ca").is_some() {
-                return Err(Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned()));
+                return Err(Failure::Usage(
+                    "--relay URL is missing: a ticket says where the relay is".to_owned(),
+                ));
             }
             return Ok(None);
         };
@@ -213,14 +251,20 @@ impl Out {
     /// Says what was done and what comes next; where the ticket itself went to stdout, nothing: it may be a pipe.
     fn tell(&self, ticket: &Ticket, name: &str, done: &str) -> Result<(), Failure> {
         if !self.relay.tls {
-            warn(&format!("{} is in clear: everyone on the way can read and change what is sent", self.relay));
+            warn(&format!(
+                "{} is in clear: everyone on the way can read and change what is sent",
+                self.relay
+            ));
         }
         let Some(path) = &self.path else { return Ok(()) };
         let mut text = String::new();
         if !done.is_empty() {
             text.push_str(&format!("{name} {} {done}\n", ticket.id));
         }
-        text.push_str(&format!("{} is its ticket: whoever has it can be that hidden server\n", path.display()));
+        text.push_str(&format!(
+            "{} is its ticket: whoever has it can be that hidden server\n",
+            path.display()
+        ));
         text.push_str(&paste::for_agent(path));
         text.push_str(&paste::for_clients(name, ticket.id, &self.relay, &self.trust));
         print(&text)
@@ -228,7 +272,9 @@ impl Out {
 }
 
 fn read_id(matches: &Matches) -> Result<Id, Failure> {
-    let read = |text: &str| Id::parse(text.as_bytes()).ok_or(format!("'{text}' is not a UUID, as uuidgen prints one"));
+    let read = |text: &str| {
+        Id::parse(text.as_bytes()).ok_or(format!("'{text}' is not a UUID, as uuidgen prints one"))
+    };
     match matches.get_if("uuid", read)? {
         Some(id) => Ok(id),
         None => {
@@ -246,7 +292,8 @@ fn read_label(text: &str) -> Result<String, String> {
 }
 
 fn read_key(matches: &Matches) -> Result<Key, Failure> {
-    let algorithm = |text: &str| Algorithm::parse(text).ok_or(format!("'{text}' is none of SHA1, SHA256, SHA512"));
+    let algorithm =
+        |text: &str| Algorithm::parse(text).ok_or(format!("'{text}' is none of SHA1, SHA256, SHA512"));
     let algorithm = matches.get("algorithm", algorithm)?;
     let digits = matches.get("digits", value::count(6, 10))? as u8;
     let period = matches.get("period", value::count(1, u64::from(Key::PERIOD_SECS_MAX)))? as u32;
@@ -255,7 +302,9 @@ fn read_key(matches: &Matches) -> Result<Key, Failure> {
         Some(file) => {
             let secret = read_secret(&file)?;
             if algorithm == Algorithm::Sha1 && secret.iter().any(|octet| *octet >= 0x80) {
-                warn("the secret has octets above 127: hidden servers written for node-rendezvous cannot use it");
+                warn(
+                    "the secret has octets above 127: hidden servers written for node-rendezvous cannot use it",
+                );
             }
             if secret.len() < 16 {
                 warn("the secret has less than 16 octets, and can be guessed");
@@ -269,7 +318,12 @@ fn read_key(matches: &Matches) -> Result<Key, Failure> {
     new_key(secret, algorithm, digits, period)
 }
 
-fn new_key(mut secret: Zeroizing<Vec<u8>>, algorithm: Algorithm, digits: u8, period: u32) -> Result<Key, Failure> {
+fn new_key(
+    mut secret: Zeroizing<Vec<u8>>,
+    algorithm: Algorithm,
+    digits: u8,
+    period: u32,
+) -> Result<Key, Failure> {
     // Taken out, not copied: the key wipes it from here on.
     let octets = std::mem::take(&mut *secret);
     Key::new(octets, algorithm, digits, period).map_err(|error| Failure::Failed(error.to_string()))
@@ -286,7 +340,8 @@ fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
 
 fn entropy<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut random = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *random).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    getrandom::fill(&mut *random)
+        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
     Ok(random)
 }
 
@@ -295,7 +350,9 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (octets, shown) = if path == Path::new("-") {
         let mut octets = Zeroizing::new(Vec::with_capacity(4096));
         let read = io::stdin().take(4096).read_to_end(&mut octets);
-        read.map_err(|error| Failure::Failed(format!("cannot read the secret from stdin: {}", reason(&error))))?;
+        read.map_err(|error| {
+            Failure::Failed(format!("cannot read the secret from stdin: {}", reason(&error)))
+        })?;
         (octets, "stdin".to_owned())
     } else {
         let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
@@ -304,7 +361,8 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let text = std::str::from_utf8(&octets).unwrap_or("-"); // which is no BASE32 either
     let mut compact = Zeroizing::new(String::with_capacity(text.len()));
     compact.extend(text.chars().filter(|c| !c.is_whitespace()));
-    key_uri::decode_secret(&compact).map_err(|_| Failure::Failed(format!("{shown}: not a secret in BASE32 (A-Z, 2-7)")))
+    key_uri::decode_secret(&compact)
+        .map_err(|_| Failure::Failed(format!("{shown}: not a secret in BASE32 (A-Z, 2-7)")))
 }
 
 fn warn(text: &str) {

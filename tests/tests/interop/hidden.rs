@@ -1,0 +1,157 @@
+//! Local services that are hidden behind an agent.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use crate::program::PATIENCE;
+
+/// The sum of something, in hex.
+pub(crate) fn sha256(octets: &[u8]) -> String {
+    hex(&Sha256::digest(octets))
+}
+
+pub(crate) fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
+}
+
+/// Octets that no compression or repetition hides a fault in: the same ones for the same seed.
+pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut out = Vec::with_capacity(octets + 8);
+    while out.len() < octets {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(octets);
+    out
+}
+
+/// A service whose connections are in the test's hand.
+pub(crate) struct Raw {
+    pub(crate) address: SocketAddr,
+    accepted: Receiver<TcpStream>,
+}
+
+impl Raw {
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (to, accepted) = channel();
+        thread::spawn(move || while listener.accept().is_ok_and(|(stream, _)| to.send(stream).is_ok()) {});
+        Self { address, accepted }
+    }
+
+    /// The next connection.
+    pub(crate) fn accept(&self) -> TcpStream {
+        let stream = self.accepted.recv_timeout(PATIENCE).expect("the agent connects to the service");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("it is TCP");
+        stream
+    }
+}
+
+/// Reads up to the blank line and not one octet further.
+pub(crate) fn read_head(from: &mut impl Read) -> Vec<u8> {
+    let mut head = Vec::new();
+    let mut octet = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        match from.read(&mut octet) {
+            Ok(1) => head.push(octet[0]),
+            other => panic!("{other:?} in the head after {:?}", String::from_utf8_lossy(&head)),
+        }
+    }
+    head
+}
+
+/// Starts a small HTTP server: it answers `METHOD TARGET OCTETS SHA256-OF-BODY`, over and over on one connection.
+pub(crate) fn page() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    page_on(listener)
+}
+
+/// As [`page`], on a listener that the test chose.
+pub(crate) fn page_on(listener: TcpListener) -> SocketAddr {
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            thread::spawn(move || while serve_one(&stream).is_some_and(|again| again) {});
+        }
+    });
+    address
+}
+
+/// What [`page`] answers to a request.
+pub(crate) fn page_text(method: &str, target: &str, body: &[u8]) -> String {
+    format!("{method} {target} {} {}\n", body.len(), sha256(body))
+}
+
+/// One request and its answer; whether another may come. `BufReader` may hold what follows, so a client that
+/// pipelines is not for this server.
+fn serve_one(stream: &TcpStream) -> Option<bool> {
+    let mut from = BufReader::new(stream);
+    let mut line = String::new();
+    from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (mut length, mut chunked, mut expects, mut close) = (0, false, false, false);
+    loop {
+        let mut field = String::new();
+        from.read_line(&mut field).ok()?;
+        if field.trim_end().is_empty() {
+            break;
+        }
+        let (name, value) = field.split_once(':')?;
+        let value = value.trim();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().ok()?,
+            "transfer-encoding" => chunked = value.eq_ignore_ascii_case("chunked"),
+            "expect" => expects = true,
+            "connection" => close = value.eq_ignore_ascii_case("close"),
+            _ => {}
+        }
+    }
+    let mut to = stream;
+    if expects {
+        to.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
+    }
+    let mut body = Vec::new();
+    if chunked {
+        read_chunks(&mut from, &mut body)?;
+    } else {
+        body.resize(length, 0);
+        from.read_exact(&mut body).ok()?;
+    }
+    let text = page_text(&method, &target, &body);
+    let connection = if close { "Connection: close\r\n" } else { "" };
+    let shown = if method == "HEAD" { "" } else { &text };
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{connection}\r\n{shown}", text.len());
+    to.write_all(answer.as_bytes()).ok()?;
+    Some(!close)
+}
+
+fn read_chunks(from: &mut impl BufRead, body: &mut Vec<u8>) -> Option<()> {
+    loop {
+        let mut size = String::new();
+        from.read_line(&mut size).ok()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let start = body.len();
+        body.resize(start + size, 0);
+        from.read_exact(&mut body[start..]).ok()?;
+        let mut end = String::new();
+        from.read_line(&mut end).ok()?;
+        if size == 0 {
+            return Some(());
+        }
+    }
+}

