@@ -1,1 +1,309 @@
-//! agent
+//! The program beside a hidden server: keeps connections waiting at its relays, and takes whoever comes to the local
+//! service.
+//!
+//! Each connection to a relay goes through the states of [`State`]; what a relay is like is kept in a `Link`
+//! (`agent/link.rs`): how many connections wait there, how long to wait after failures, what time it is there. The
+//! next attempt at a relay that failed is a connection too, one that rests: it has an id and a deadline, and no socket
+//! yet.
+
+use alloc::vec::Vec;
+
+use self::link::{Link, Stage};
+use crate::backoff::Retry;
+use crate::conns::Conns;
+use crate::entropy::Entropy;
+use crate::http::head::{self, Finder};
+use crate::id::Id;
+use crate::machine::{Close, ConnId};
+use crate::pair;
+use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
+use crate::time::{Now, Span, Time};
+use crate::token::Key;
+
+mod events;
+mod link;
+mod service;
+
+/// The pool where nothing else was said: connections that wait at each relay.
+pub const POOL: u16 = 4;
+
+/// One hidden server at one relay: what a ticket says, and where its clients are taken.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The relay.
+    pub relay: Relay,
+    /// The hidden server's ID.
+    pub id: Id,
+    /// The secret that it shares with this relay.
+    pub key: Key,
+    /// Whether to send plain tokens, which node-rendezvous takes alone. Then the pool is one: a second connection
+    /// would replace the first.
+    pub plain: bool,
+    /// How many connections wait; 0 is taken for 1.
+    pub pool: u16,
+    /// The local HTTP service.
+    pub service: Place,
+    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
+    pub stream: Option<Place>,
+}
+
+/// Everything about an agent that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The relays; a place in this list is the `upstream` of notes and of [`TlsRole`](crate::machine::TlsRole). At
+    /// most 65535.
+    pub upstreams: Vec<Upstream>,
+    /// Serve one rendezvous, of whichever upstream, and be done. The pool is one then.
+    pub once: bool,
+    /// Limits of the heads that are read: a relay's answer, and a client's request where there is a stream service.
+    pub head: head::Limits,
+    /// How long a client's head is waited for where there is a stream service; default 10 s.
+    pub head_timeout: Span,
+    /// Deadlines on the way to a relay.
+    pub deadlines: Deadlines,
+    /// How long each address of the local service is tried; default 10 s.
+    pub local_dial: Span,
+    /// How long octets to a waiting connection may stay unacknowledged; default 30 s.
+    pub user_timeout: Span,
+    /// How failures are paced.
+    pub retry: Retry,
+    /// Deadlines of a pair.
+    pub pair: pair::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            once: false,
+            head: head::Limits::default(),
+            head_timeout: Span::from_secs(10),
+            deadlines: Deadlines::default(),
+            local_dial: Span::from_secs(10),
+            user_timeout: Span::from_secs(30),
+            retry: Retry::default(),
+            pair: pair::Limits::default(),
+        }
+    }
+}
+
+/// The agent's state machine.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    conns: Conns<Conn>,
+    /// One for each upstream.
+    links: Vec<Link>,
+    entropy: Entropy,
+    stopping: bool,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Conn {
+    upstream: u16,
+    state: State,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+enum State {
+    /// The next attempt at a relay, when its time comes.
+    Resting,
+    /// On the way to the relay.
+    Reaching(Reach),
+    /// The CONNECT was sent; its answer is to come.
+    Registering(Answer),
+    /// It waits at the relay for a client.
+    Waiting { since: Time },
+    /// A client came; whether it comes with a connector, its head will say.
+    Head(Finder),
+    /// A client came; the connection to the local service is under way, and the deadline is that one's.
+    Meeting { local: ConnId },
+    /// On the way to the local service.
+    Local { relay: ConnId, asked: Asked, reach: Reach },
+    /// Either half of a pair.
+    Paired,
+    /// It is being closed.
+    Over,
+}
+
+/// What a client came for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The HTTP service; its request is parked. `is_head`: it is a HEAD.
+    Http { is_head: bool },
+    /// The stream service. `parked`: octets of the stream are there already.
+    Stream { parked: bool },
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Resting => "back-off",
+            Self::Reaching(reach) => reach.why(),
+            Self::Registering(_) => "the relay's answer",
+            Self::Waiting { .. } => "young waiting connection",
+            Self::Head(_) => "head",
+            Self::Meeting { .. } => "meeting",
+            Self::Local { .. } => "local service",
+            Self::Paired => "pair",
+            Self::Over => "closing",
+        }
+    }
+
+    const fn stage(&self) -> Stage {
+        match self {
+            Self::Resting | Self::Reaching(_) | Self::Registering(_) => Stage::Connecting,
+            Self::Waiting { .. } => Stage::Waiting,
+            Self::Head(_) | Self::Meeting { .. } | Self::Local { .. } | Self::Paired | Self::Over => {
+                Stage::Other
+            }
+        }
+    }
+}
+
+impl Agent {
+    /// An agent that begins to connect at once. `seed` is from the operating system: it makes the nonces unguessable
+    /// and spreads the attempts.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+        debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
+        let links = config.upstreams.iter().map(|_| Link::new(config.retry)).collect();
+        let conns = Conns::new(config.pair);
+        let mut agent = Self { config, conns, links, entropy: Entropy::new(seed), stopping: false };
+        for upstream in agent.upstreams() {
+            agent.fill(upstream, now);
+        }
+        agent
+    }
+
+    /// The agent shuts down: what waits or connects is closed, nothing new is opened. Clients that have come already
+    /// are served to their end.
+    pub fn handle_drain(&mut self, now: Now) {
+        self.stopping = true;
+        for on in self.conns.open_ids() {
+            let how = match self.conns.state(on).map(|conn| &conn.state) {
+                Some(State::Resting | State::Reaching(_)) => Close::Abort,
+                Some(State::Registering(_) | State::Waiting { .. }) => Close::Linger,
+                _ => continue,
+            };
+            self.close(on, how, now);
+        }
+    }
+
+    /// How many connections there are, closing ones included; attempts that are not begun do not count.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let resting = self.links.iter().filter(|link| link.resting.is_some()).count();
+        self.conns.len() - resting
+    }
+
+    /// How many clients are being served.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.conns.pairs()
+    }
+
+    /// How many connections wait for a client at this upstream.
+    #[must_use]
+    pub fn waiting(&self, upstream: u16) -> u32 {
+        self.links.get(usize::from(upstream)).map_or(0, |link| link.waiting)
+    }
+
+    /// Whether there is nothing left to do: after [`Agent::handle_drain`], or after the one rendezvous of
+    /// [`Config::once`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.stopping && self.conns.len() == 0
+    }
+
+    fn upstreams(&self) -> core::ops::Range<u16> {
+        0..u16::try_from(self.config.upstreams.len()).unwrap_or(u16::MAX)
+    }
+
+    fn upstream(&self, upstream: u16) -> &Upstream {
+        &self.config.upstreams[usize::from(upstream)]
+    }
+
+    fn link(&mut self, upstream: u16) -> &mut Link {
+        &mut self.links[usize::from(upstream)]
+    }
+
+    /// The way every connection changes its state: the link counts along.
+    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
+        let Some(conn) = self.conns.state(on) else { return };
+        let link = &mut self.links[usize::from(conn.upstream)];
+        if matches!(conn.state, State::Resting) {
+            link.resting = None;
+        }
+        if matches!(state, State::Resting) {
+            link.resting = due;
+        }
+        link.count(conn.state.stage(), state.stage());
+        conn.state = state;
+        self.conns.set_due(on, due);
+    }
+
+    fn close(&mut self, on: ConnId, how: Close, now: Now) {
+        self.enter(on, State::Over, None);
+        self.conns.close(on, how, now);
+    }
+
+    /// The next address of an attempt that failed at one; it goes on under another id, since a dial that took too long
+    /// is still under way under the old one. `None` where there is no other address.
+    fn try_next_address(&mut self, on: ConnId, now: Now) -> Option<ConnId> {
+        let conn = self.conns.state(on)?;
+        let upstream = conn.upstream;
+        let (State::Reaching(reach) | State::Local { reach, .. }) = &conn.state else { return None };
+        if !reach.has_more() {
+            return None;
+        }
+        let patience = match conn.state {
+            State::Local { .. } => self.config.local_dial,
+            _ => self.config.deadlines.dial,
+        };
+        let mut reach = reach.clone();
+        let next = self.conns.insert(Conn { upstream, state: State::Over }, None);
+        let output = reach.next_address(next)?;
+        let state = match conn_state(&mut self.conns, on) {
+            Some(&mut State::Local { relay, asked, .. }) => {
+                if let Some(State::Meeting { local }) = conn_state(&mut self.conns, relay) {
+                    *local = next;
+                }
+                State::Local { relay, asked, reach }
+            }
+            _ => State::Reaching(reach),
+        };
+        self.close(on, Close::Abort, now);
+        self.enter(next, state, Some(now.mono + patience));
+        self.conns.say(output);
+        Some(next)
+    }
+
+    /// What must hold between two calls.
+    fn check_invariants(&mut self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        self.conns.check_invariants();
+        let mut counted: Vec<(u32, u32)> = self.links.iter().map(|_| (0, 0)).collect();
+        for on in self.conns.open_ids() {
+            let Some(conn) = self.conns.state(on) else { continue };
+            let (connecting, waiting) = &mut counted[usize::from(conn.upstream)];
+            match conn.state.stage() {
+                Stage::Connecting => *connecting += 1,
+                Stage::Waiting => *waiting += 1,
+                Stage::Other => {}
+            }
+        }
+        for (link, counted) in self.links.iter().zip(counted) {
+            assert_eq!((link.connecting, link.waiting), counted, "a link has lost count");
+            assert!(self.stopping || link.connecting + link.waiting > 0, "nobody tries any more");
+        }
+    }
+}
+
+fn conn_state(conns: &mut Conns<Conn>, on: ConnId) -> Option<&mut State> {
+    conns.state(on).map(|conn| &mut conn.state)
+}

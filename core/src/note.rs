@@ -147,7 +147,7 @@ pub enum Note {
         upstream: u16,
         /// What it did.
         why: RelayLoss,
-        /// When the next one is tried.
+        /// When the next one is tried; zero: at once, or one is under way.
         again: Span,
     },
     /// Agent: the relay's clock is used for tokens from now on, because ours differs by this many seconds (ours is

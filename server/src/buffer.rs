@@ -33,6 +33,14 @@ pub struct Sizes {
     pub ceiling: usize,
 }
 
+impl Sizes {
+    /// For an agent or a connector, which serves few.
+    #[must_use]
+    pub const fn for_peer() -> Self {
+        Self { head: 34 * 1024, bulk: 128 * 1024, ceiling: 48 * 1024 * 1024 }
+    }
+}
+
 /// One buffer: octets `head..tail` are in it.
 #[derive(Debug)]
 pub struct Buffer {

@@ -20,11 +20,17 @@ pub trait Program {
     /// How often [`Program::tick`] is wanted; `None`: never, and nothing wakes the process for it.
     const TICK: Option<Span>;
 
+    /// Whether SIGHUP ends it like SIGTERM; otherwise it is [`Program::reload`].
+    const HANGUP_ENDS: bool = false;
+
     /// Something happened.
     fn note(&mut self, note: &Note);
 
     /// SIGHUP.
     fn reload(&mut self, _: &mut Loop<Self::Machine>) {}
+
+    /// A turn of the event loop is over.
+    fn turned(&mut self, _: &mut Loop<Self::Machine>) {}
 
     /// The time between two ticks has passed.
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
@@ -58,7 +64,7 @@ pub fn run<P: Program>(
         let now = event_loop.now().mono;
         while let Some(signal) = event_loop.net().signal() {
             match signal {
-                SIGHUP => program.reload(event_loop),
+                SIGHUP if !P::HANGUP_ENDS => program.reload(event_loop),
                 _ if drained.is_some() => drained = Some(now),
                 _ => {
                     log::info!("event=stopping connections-may-end-within={}s", patience.as_secs_up());
@@ -74,6 +80,7 @@ pub fn run<P: Program>(
             ticked = now;
             program.tick(event_loop);
         }
+        program.turned(event_loop);
         for note in event_loop.take_notes() {
             program.note(&note);
         }

@@ -1,6 +1,10 @@
 //! The commands, one file each.
 
+pub mod agent;
 pub mod check;
+pub mod connect;
+pub mod demo;
 pub mod id;
 pub mod serve;
 pub mod token;
+mod upstream;

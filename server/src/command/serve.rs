@@ -13,6 +13,7 @@ use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
 
 use self::settings::{SPEC, Settings};
+use super::upstream::{cannot, seed};
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::event_loop::{EventLoop, TlsSetup};
@@ -47,9 +48,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     listen(&mut net, &mut settings)?;
     limit_connections(&mut settings);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
-    let engine = Engine::new(settings.engine.clone(), seed, net.now());
+    let engine = Engine::new(settings.engine.clone(), seed()?, net.now());
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
@@ -211,10 +210,6 @@ fn limit_connections(settings: &mut Settings) {
         log::warn!("event=limits connections={possible} why=\"no more descriptors (ulimit -n)\"");
         settings.engine.connections_max = possible;
     }
-}
-
-fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
 fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {

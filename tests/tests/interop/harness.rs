@@ -96,9 +96,15 @@ fn required() -> bool {
     env::var_os("RENDEZVOUS_PEERS").is_some_and(|value| value == "required")
 }
 
-fn run_all(wanted: VecDeque<(String, &Case)>, threads: Option<usize>, left_out: usize, required: bool) -> ExitCode {
+fn run_all(
+    wanted: VecDeque<(String, &Case)>,
+    threads: Option<usize>,
+    left_out: usize,
+    required: bool,
+) -> ExitCode {
     let started = Instant::now();
-    let threads = threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(2).max(1);
+    let threads =
+        threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(2).max(1);
     say(&format!("\nrunning {} tests\n", wanted.len()));
     // A panic is told with its case, not in the middle of another's lines.
     panic::set_hook(Box::new(|info| program::note(format!("{info}"))));
@@ -108,7 +114,9 @@ fn run_all(wanted: VecDeque<(String, &Case)>, threads: Option<usize>, left_out: 
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let Some((name, case)) = queue.lock().expect("no case panics outside").pop_front() else { break };
+                    let Some((name, case)) = queue.lock().expect("no case panics outside").pop_front() else {
+                        break;
+                    };
                     let verdict = run(case, required);
                     say(&line(&name, &verdict));
                     done.lock().expect("no case panics outside").push((name, verdict));
@@ -145,7 +153,9 @@ fn line(name: &str, verdict: &Verdict) -> String {
 fn finish(done: &[(String, Verdict)], left_out: usize, seconds: f64) -> ExitCode {
     let failed: Vec<_> = done
         .iter()
-        .filter_map(|(name, verdict)| if let Verdict::Failed(why) = verdict { Some((name, why)) } else { None })
+        .filter_map(
+            |(name, verdict)| if let Verdict::Failed(why) = verdict { Some((name, why)) } else { None },
+        )
         .collect();
     let ignored = done.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Ignored(_))).count();
     let passed = done.len() - failed.len() - ignored;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -39,7 +40,7 @@ pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
 /// A service whose connections are in the test's hand.
 pub(crate) struct Raw {
     pub(crate) address: SocketAddr,
-    accepted: Receiver<TcpStream>,
+    accepted: Mutex<Receiver<TcpStream>>,
 }
 
 impl Raw {
@@ -48,12 +49,13 @@ impl Raw {
         let address = listener.local_addr().expect("it is bound");
         let (to, accepted) = channel();
         thread::spawn(move || while listener.accept().is_ok_and(|(stream, _)| to.send(stream).is_ok()) {});
-        Self { address, accepted }
+        Self { address, accepted: Mutex::new(accepted) }
     }
 
     /// The next connection.
     pub(crate) fn accept(&self) -> TcpStream {
-        let stream = self.accepted.recv_timeout(PATIENCE).expect("the agent connects to the service");
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = accepted.recv_timeout(PATIENCE).expect("the agent connects to the service");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         stream.set_nodelay(true).expect("it is TCP");
         stream
@@ -134,8 +136,10 @@ fn serve_one(stream: &TcpStream) -> Option<bool> {
     let text = page_text(&method, &target, &body);
     let connection = if close { "Connection: close\r\n" } else { "" };
     let shown = if method == "HEAD" { "" } else { &text };
-    let answer =
-        format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{connection}\r\n{shown}", text.len());
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n{connection}\r\n{shown}",
+        text.len()
+    );
     to.write_all(answer.as_bytes()).ok()?;
     Some(!close)
 }

@@ -4,7 +4,10 @@
 //! name and is counted as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` has it, it fails. The binary is
 //! looked for beside the tests' own folder (`target/debug/rendezvous`), where `cargo test` puts it.
 
-#![allow(clippy::disallowed_methods, reason = "tests run against the wall: real sockets, real programs, real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests run against the wall: real sockets, real programs, real time"
+)]
 
 mod agent;
 mod answers;

@@ -95,8 +95,16 @@ fn python_with(package: &str) -> Result<PathBuf, String> {
     let candidates = [own.is_file().then_some(own), on_path("python3").ok()];
     let has = |python: &PathBuf| {
         let mut probe = Command::new(python);
-        probe.args(["-c", &format!("import {package}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        probe
+            .args(["-c", &format!("import {package}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         probe.status().is_ok_and(|status| status.success())
     };
-    candidates.into_iter().flatten().find(has).ok_or_else(|| format!("python package {package} is not installed"))
+    candidates
+        .into_iter()
+        .flatten()
+        .find(has)
+        .ok_or_else(|| format!("python package {package} is not installed"))
 }

@@ -86,7 +86,10 @@ impl Program {
     }
 
     /// Starts it with both ends of its stdio in the test's hand; only stderr is gathered.
-    pub(crate) fn start_piped(name: &str, command: &mut Command) -> (Self, ChildStdin, std::process::ChildStdout) {
+    pub(crate) fn start_piped(
+        name: &str,
+        command: &mut Command,
+    ) -> (Self, ChildStdin, std::process::ChildStdout) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         let stdin = child.stdin.take().expect("it is piped");
@@ -131,6 +134,11 @@ impl Program {
         self.await_lines(&what, PATIENCE, |lines| (count(lines, text) >= times).then_some(()));
     }
 
+    /// Awaits that its lines are as they should be.
+    pub(crate) fn until(&self, what: &str, are: impl Fn(&[String]) -> bool) {
+        self.await_lines(what, PATIENCE, |lines| are(lines).then_some(()));
+    }
+
     /// How many lines so far have this in them.
     pub(crate) fn said(&self, text: &str) -> usize {
         count(&self.log.lock().lines, text)
@@ -157,7 +165,12 @@ impl Program {
         self.log.lock().lines.join("\n")
     }
 
-    fn await_lines<T>(&self, what: &str, within: Duration, mut pick: impl FnMut(&[String]) -> Option<T>) -> T {
+    fn await_lines<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut pick: impl FnMut(&[String]) -> Option<T>,
+    ) -> T {
         let until = Instant::now() + within;
         let mut state = self.log.lock();
         loop {
@@ -217,7 +230,7 @@ impl Drop for Program {
     }
 }
 
-fn count(lines: &[String], text: &str) -> usize {
+pub(crate) fn count(lines: &[String], text: &str) -> usize {
     lines.iter().filter(|line| line.contains(text)).count()
 }
 

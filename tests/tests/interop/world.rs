@@ -150,7 +150,8 @@ impl World {
     pub(crate) fn enrol_old(&self, name: &str) -> (Enrolled, PathBuf) {
         let secret = self.folder.write(&format!("{name}.text"), "12345678901234567890");
         let base32 = self.folder.write(&format!("{name}.base32"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
-        let options = ["--tokens", "any", "--algorithm", "SHA1", "--digits", "6", "--period", "30", "--secret-file"];
+        let options =
+            ["--tokens", "any", "--algorithm", "SHA1", "--digits", "6", "--period", "30", "--secret-file"];
         let base32 = base32.to_str().expect("a path of ours");
         let options: Vec<&str> = options.into_iter().chain([base32]).collect();
         (self.enrol(name, &options), secret)
@@ -168,16 +169,18 @@ impl World {
 
     fn relay_at(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Relay {
         let mut serve = rendezvous();
-        serve.args(["serve", "--listen", tls, "--listen-plain", clear, "--state"]).arg(self.state()).args(options);
+        serve
+            .args(["serve", "--listen", tls, "--listen-plain", clear, "--state"])
+            .arg(self.state())
+            .args(options);
         let program = Program::start("relay", &mut serve);
         program.says(said::READY);
         let tls = program.pick("where it listens", |line| address_of(line, true));
         let clear = program.pick("where it listens in clear", |line| address_of(line, false));
         let pin = program.pick("its pin", |line| {
-            line.split(['=', ' ', '"']).find(|word| word.starts_with("sha256//")).map(str::to_owned)
+            let pin = line.split_once("pin=sha256//")?.1.split([' ', '"']).next()?;
+            Some(format!("sha256//{pin}"))
         });
-        // `sha256//…=` ends with what a pair is split at.
-        let pin = if pin.ends_with('=') { pin } else { format!("{pin}=") };
         Relay { program, tls, clear, pin }
     }
 
@@ -277,14 +280,9 @@ fn base64(octets: &[u8]) -> String {
     octets.chunks(3).flat_map(group).collect()
 }
 
-/// The address of a line that says where the relay listens.
+/// The address in a line about a listener of the relay.
 fn address_of(line: &str, tls: bool) -> Option<SocketAddr> {
-    let fields = line.contains(said::LISTENING).then_some(line)?;
-    let clear = fields.contains("clear") || fields.contains("plain") || fields.contains("tls=false");
-    if clear == tls {
-        return None;
-    }
-    listening_at(line)
+    line.contains(if tls { "tls=yes" } else { "tls=no" }).then(|| listening_at(line)).flatten()
 }
 
 /// The address in a line about a listener.

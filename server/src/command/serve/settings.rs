@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use rendezvous_core::engine::Config;
 use rendezvous_core::http::head;
@@ -10,6 +9,7 @@ use rendezvous_core::pair;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
+use crate::command::upstream::span;
 use crate::failure::Failure;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::RECORD_MAX;
@@ -138,11 +138,6 @@ fn domain(text: &str) -> Result<String, String> {
 
 fn name(text: &str) -> Result<String, String> {
     crate::cert::normal_name(text).ok_or_else(|| format!("'{text}' is neither a host name nor an address"))
-}
-
-/// A time as the core counts it.
-pub(crate) fn span(duration: Duration) -> Span {
-    Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn to_u32(number: u64) -> u32 {

@@ -1,0 +1,222 @@
+//! What happens to a connection: one match over its state for each kind of event.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Agent, Asked, Conn, State, conn_state};
+use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use crate::note::RelayLoss;
+use crate::reach::{Heard, Step};
+use crate::time::{Now, Span};
+
+impl Machine for Agent {
+    fn handle_open(&mut self, _: Listener, from: SocketAddr, now: Now) -> ConnId {
+        debug_assert!(false, "an agent listens nowhere");
+        let on = self.conns.insert(Conn { upstream: 0, state: State::Over }, Some(from));
+        self.conns.close(on, Close::Abort, now);
+        on
+    }
+
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        let Some(conn) = self.conns.state(on) else { return };
+        let (output, patience) = match &mut conn.state {
+            State::Reaching(reach) => {
+                let reached = self.links[usize::from(conn.upstream)].reached;
+                (reach.resolved(on, addresses, reached), self.config.deadlines.dial)
+            }
+            State::Local { reach, .. } => (reach.resolved(on, addresses, None), self.config.local_dial),
+            _ => return debug_assert!(false, "no name was asked for"),
+        };
+        match output {
+            Some(output) => {
+                self.conns.set_due(on, Some(now.mono + patience));
+                self.conns.say(output);
+            }
+            None => self.unreachable(on, DialFailure::Name, now),
+        }
+        self.check_invariants();
+    }
+
+    fn handle_connected(&mut self, on: ConnId, now: Now) {
+        match conn_state(&mut self.conns, on) {
+            Some(State::Reaching(reach)) => match reach.connected(on) {
+                Some(output) => {
+                    self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
+                    self.conns.say(output);
+                }
+                None => self.register(on, now),
+            },
+            Some(State::Local { .. }) => self.pair(on, now),
+            _ => {}
+        }
+        self.check_invariants();
+    }
+
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        self.unreachable(on, why, now);
+        self.check_invariants();
+    }
+
+    fn handle_secured(&mut self, on: ConnId, now: Now) {
+        if let Some(State::Reaching(_)) = conn_state(&mut self.conns, on) {
+            self.register(on, now);
+        }
+        self.check_invariants();
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        self.lose(on, RelayLoss::Tls(why), now);
+        self.check_invariants();
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            let (step, more) = self.step(on, &bytes[used..], now);
+            used += step;
+            if !more {
+                break;
+            }
+        }
+        self.check_invariants();
+        used
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        let ended = self.conns.moved(from, read, queued, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.flushed(on, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        let ended = self.conns.acked(on, age, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        match conn_state(&mut self.conns, on) {
+            Some(State::Registering(answer)) => {
+                let loss = answer.refusal().map_or(RelayLoss::Ended(how), RelayLoss::Refused);
+                self.lose(on, loss, now);
+            }
+            Some(State::Waiting { .. } | State::Reaching(_)) => self.lose(on, RelayLoss::Ended(how), now),
+            // Half a head and no more: nothing that a service could answer.
+            Some(State::Head(_)) if how == End::Clean => self.client_gone(on, Close::Linger, now),
+            // A client may end its side and still wait for the answer.
+            Some(State::Meeting { .. }) if how == End::Clean => self.conns.mark_ended(on),
+            Some(State::Head(_) | State::Meeting { .. }) => self.client_gone(on, Close::Abort, now),
+            Some(State::Paired) => {
+                let ended = self.conns.end(on, how, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Resting | State::Local { .. }) => debug_assert!(false, "the end of no connection"),
+            Some(State::Over) | None => {}
+        }
+        self.check_invariants();
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        match conn_state(&mut self.conns, on) {
+            Some(State::Reaching(_) | State::Waiting { .. }) => {
+                self.lose(on, RelayLoss::Ended(End::Reset), now);
+            }
+            // A relay may refuse and close before it has read all: its answer can still be there to be read.
+            Some(State::Registering(_)) => {}
+            Some(State::Head(_) | State::Meeting { .. }) => self.client_gone(on, Close::Abort, now),
+            Some(State::Paired) => {
+                let ended = self.conns.write_failed(on, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Resting | State::Local { .. } | State::Over) | None => {}
+        }
+        self.check_invariants();
+    }
+
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        self.conns.forget(on);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        while let Some(on) = self.conns.expired(now) {
+            self.expire(on, now);
+        }
+        self.check_invariants();
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        self.conns.poll(text, |conn| conn.state.why())
+    }
+}
+
+impl Agent {
+    /// One step over the octets that are there; how many it used, and whether another step may follow.
+    fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
+        let limits = self.config.head;
+        match conn_state(&mut self.conns, on) {
+            Some(State::Registering(answer)) => match answer.hear(bytes, &limits) {
+                Heard::Partial => (0, false),
+                Heard::Interim(len) => (len, true),
+                // What is behind a 200 is the rendezvous already.
+                Heard::Final(response) => {
+                    self.answered(on, &response, now);
+                    (response.len, true)
+                }
+                Heard::Garbled => {
+                    self.lose(on, RelayLoss::Garbled, now);
+                    (0, false)
+                }
+            },
+            Some(State::Waiting { .. }) => {
+                self.taken(on, bytes, now);
+                (0, true)
+            }
+            Some(State::Head(_)) => (self.read_head(on, bytes, now), false),
+            Some(
+                State::Resting
+                | State::Reaching(_)
+                | State::Meeting { .. }
+                | State::Local { .. }
+                | State::Paired
+                | State::Over,
+            )
+            | None => (0, false),
+        }
+    }
+
+    /// An address, or a name, was of no use.
+    fn unreachable(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        if self.try_next_address(on, now).is_some() {
+            return;
+        }
+        match conn_state(&mut self.conns, on) {
+            Some(State::Reaching(_)) => self.lose(on, RelayLoss::Unreachable(why), now),
+            Some(State::Local { .. }) => self.no_service(on, why, now),
+            _ => {}
+        }
+    }
+
+    fn expire(&mut self, on: ConnId, now: Now) {
+        let Some(conn) = self.conns.state(on) else { return };
+        match &conn.state {
+            State::Resting => self.begin(on, now),
+            State::Reaching(reach) | State::Local { reach, .. } => match reach.step() {
+                Step::Resolving => self.unreachable(on, DialFailure::Name, now),
+                Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
+                Step::Securing => self.lose(on, RelayLoss::Silent, now),
+            },
+            State::Registering(_) => self.lose(on, RelayLoss::Silent, now),
+            State::Waiting { .. } => self.links[usize::from(conn.upstream)].settle(),
+            // Whatever is there by now is for the HTTP service.
+            State::Head(_) => self.meet(on, Asked::Http { is_head: false }, now),
+            State::Paired => {
+                let ended = self.conns.pair_timeout(on, now);
+                self.pair_over(ended, now);
+            }
+            State::Meeting { .. } | State::Over => {}
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One machine, a clock that is set by hand, and everything that the machine ever asked for.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use rendezvous_core::machine::{ConnId, Machine, Output};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Span, Time};
+
+/// When every story begins: 2024-05-17T09:20:00Z.
+pub const WALL: u64 = 1_715_937_600;
+
+pub struct Rig<M> {
+    pub machine: M,
+    pub now: Now,
+    pub idle: Option<Time>,
+    log: Vec<Did>,
+    told: usize,
+}
+
+/// What a machine did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Did {
+    Sent(ConnId, String),
+    Asked(Output),
+}
+
+pub fn beginning() -> Now {
+    Now { mono: Time(1_000_000), wall: WALL }
+}
+
+pub fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), port)
+}
+
+impl<M: Machine> Rig<M> {
+    pub fn new(machine: M) -> Self {
+        let mut rig = Self { machine, now: beginning(), idle: None, log: Vec::new(), told: 0 };
+        rig.drain();
+        rig
+    }
+
+    /// Tells the machine something, and has all that it asks for logged. Whatever it closes is closed at once.
+    pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
+        let result = what(&mut self.machine, self.now);
+        self.drain();
+        result
+    }
+
+    fn drain(&mut self) {
+        let mut closed = Vec::new();
+        loop {
+            let mut text = Vec::new();
+            match self.machine.poll_output(&mut text) {
+                Output::Idle { until, .. } => {
+                    self.idle = until;
+                    let Some(on) = closed.pop() else { return };
+                    self.machine.handle_closed(on, self.now);
+                }
+                Output::Send { to, len } => {
+                    assert_eq!(text.len(), len as usize);
+                    self.log.push(Did::Sent(to, String::from_utf8(text).unwrap()));
+                }
+                output => {
+                    if let Output::Close { on, .. } = output
+                        && !closed.contains(&on)
+                    {
+                        closed.push(on);
+                    }
+                    self.log.push(Did::Asked(output));
+                }
+            }
+        }
+    }
+
+    pub fn hears(&mut self, on: ConnId, octets: &[u8]) -> usize {
+        self.tell(|machine, now| machine.handle_bytes(on, octets, now))
+    }
+
+    /// Lets time pass, from deadline to deadline.
+    pub fn wait(&mut self, span: Span) {
+        let until = self.now.mono + span;
+        while self.idle.is_some_and(|idle| idle <= until) {
+            self.go_to(self.idle.unwrap());
+            self.tell(Machine::handle_timeout);
+        }
+        self.go_to(until);
+    }
+
+    /// Goes to the next deadline; how long that took.
+    pub fn wait_for_deadline(&mut self) -> Span {
+        let before = self.now.mono;
+        self.go_to(self.idle.expect("a deadline runs"));
+        self.tell(Machine::handle_timeout);
+        self.now.mono.since(before)
+    }
+
+    fn go_to(&mut self, time: Time) {
+        let time = time.max(self.now.mono);
+        // The wall clock's second began with the story.
+        self.now = Now { mono: time, wall: WALL + time.since(beginning().mono).0 / 1_000_000 };
+    }
+
+    /// What was done since the last call.
+    pub fn news(&mut self) -> Vec<Did> {
+        let news = self.log[self.told..].to_vec();
+        self.told = self.log.len();
+        news
+    }
+}
+
+/// The dials among the news.
+pub fn dials(news: &[Did]) -> Vec<(ConnId, SocketAddr)> {
+    let dial = |did: &Did| match did {
+        Did::Asked(Output::Dial { on, to }) => Some((*on, *to)),
+        _ => None,
+    };
+    news.iter().filter_map(dial).collect()
+}
+
+/// The notes among the news.
+pub fn notes(news: &[Did]) -> Vec<Note> {
+    let note = |did: &Did| match did {
+        Did::Asked(Output::Note(note)) => Some(note.clone()),
+        _ => None,
+    };
+    news.iter().filter_map(note).collect()
+}
+
+/// The texts that were sent on a connection, one behind the other.
+pub fn sent(news: &[Did], on: ConnId) -> String {
+    let text = |did: &Did| match did {
+        Did::Sent(to, text) if *to == on => Some(text.clone()),
+        _ => None,
+    };
+    news.iter().filter_map(text).collect()
+}
+
+/// Whether this was asked for.
+pub fn asked(news: &[Did], output: Output) -> bool {
+    news.contains(&Did::Asked(output))
+}

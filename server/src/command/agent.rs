@@ -1,0 +1,186 @@
+//! `rendezvous agent`: the program beside a hidden server.
+
+use std::path::PathBuf;
+
+use rendezvous_core::agent::{Agent, Config, POOL, Upstream};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Span};
+
+use super::upstream;
+use crate::buffer::Sizes;
+use crate::daemon::{self, Loop, Program};
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::Failure;
+use crate::logging::{self, Escaped, Names};
+use crate::net::Net;
+use crate::net::mio::MioNet;
+use crate::options::value::{HostPort, count, host_port, seconds};
+use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
+use crate::ticket::Ticket;
+
+const SPEC: Spec = Spec {
+    command: "agent",
+    operands: &[],
+    summary: "Beside the hidden server: keeps connections waiting at the relay, and takes whoever comes to the local service.",
+    options: &[
+        Opt::many("ticket", "FILE", "", "which hidden server to be, at which relay ('rendezvous id add' writes it)"),
+        Opt::many("to", "HOST:PORT", "", "the local HTTP service"),
+        Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
+        Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
+        Opt::flag("once", "serve one rendezvous and exit"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        LOG,
+        CONFIG,
+    ],
+    notes: "\
+With several tickets each is followed by its own --to and --stream, or shares those before it:
+    rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
+It connects to the local service only when a client is there. If the relay is away, it comes back by itself.",
+};
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// [`Failure`] for wrong options, unreadable tickets, and where the system can't do it.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    logging::start(matches.one("log"))?;
+    let drain = upstream::span(matches.get("drain", seconds)?);
+    let pool = matches.get("pool", count(1, 100))?;
+    let services = services(&matches)?;
+    let mut shown = Vec::new();
+    let mut names = Names::default();
+    let mut tls = TlsSetup::default();
+    let mut upstreams = Vec::new();
+    for Service { ticket: file, to, stream } in services {
+        let ticket = Ticket::load(&file)?;
+        if !ticket.relay.tls {
+            log::warn!("event=in-clear relay={} why=\"the ticket says http://: token and traffic can be read\"", ticket.relay);
+        }
+        tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
+        shown.push(ticket.relay.to_string());
+        names.0.insert(ticket.id, file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        upstreams.push(Upstream {
+            relay: upstream::relay(&ticket.relay),
+            id: ticket.id,
+            key: ticket.key.clone(),
+            plain: ticket.plain,
+            pool: u16::try_from(pool).unwrap_or(POOL),
+            service: upstream::place(&to),
+            stream: stream.as_ref().map(upstream::place),
+        });
+    }
+    let config = Config { upstreams, once: matches.flag("once"), ..Config::default() };
+    let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
+    let agent = Agent::new(config, upstream::seed()?, net.now());
+    let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
+    daemon::run(&mut Beside { shown, names }, &mut event_loop, drain)
+}
+
+/// The agent around its event loop.
+struct Beside {
+    /// The relays, as logs name them.
+    shown: Vec<String>,
+    /// The hidden servers, by the names of their tickets' files.
+    names: Names,
+}
+
+impl Program for Beside {
+    type Machine = Agent;
+
+    const TICK: Option<Span> = None;
+
+    fn note(&mut self, note: &Note) {
+        logging::note(note, &self.names, &self.shown);
+    }
+
+    fn reload(&mut self, _: &mut Loop<Agent>) {
+        log::info!("event=reload why={}", Escaped("an agent reads its tickets at its start alone"));
+    }
+
+    fn drain(agent: &mut Agent, now: Now) {
+        agent.handle_drain(now);
+    }
+
+    fn is_done(&self, agent: &Agent, _: bool) -> bool {
+        agent.is_done()
+    }
+}
+
+/// One ticket and where its clients are taken.
+#[derive(Debug, PartialEq, Eq)]
+struct Service {
+    ticket: PathBuf,
+    to: HostPort,
+    stream: Option<HostPort>,
+}
+
+/// Each ticket with the services behind it, or else those before it.
+fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
+    // Each is read for its error's sake: with the option's name, or the line of the file.
+    matches.get_all("to", host_port)?;
+    matches.get_all("stream", host_port)?;
+    let mut groups: Vec<(Option<PathBuf>, Option<HostPort>, Option<HostPort>)> = vec![(None, None, None)];
+    for (option, text) in matches.in_order(&["ticket", "to", "stream"]) {
+        if option == "ticket" {
+            groups.push((Some(PathBuf::from(text)), None, None));
+            continue;
+        }
+        let place = host_port(text).map_err(|why| Failure::Usage(format!("--{option}: {why}")))?;
+        let Some((_, to, stream)) = groups.last_mut() else { continue };
+        let slot = if option == "to" { to } else { stream };
+        if slot.replace(place).is_some() {
+            return Err(Failure::Usage(format!("--{option} {text}: this ticket has a --{option} already")));
+        }
+    }
+    let (mut last_to, mut last_stream) = (None, None);
+    let mut services = Vec::new();
+    for (ticket, to, stream) in groups {
+        // A ticket with a service of its own shares nothing.
+        if to.is_some() || stream.is_some() {
+            last_stream = stream;
+            last_to = to.or(last_to);
+        }
+        let Some(ticket) = ticket else { continue };
+        let to = last_to.clone();
+        let to = to.ok_or_else(|| Failure::Usage(format!("--to HOST:PORT is missing for {}", ticket.display())))?;
+        services.push(Service { ticket, to, stream: last_stream.clone() });
+    }
+    if services.is_empty() {
+        return Err(Failure::Usage("--ticket FILE is missing (see: rendezvous agent --help)".to_owned()));
+    }
+    Ok(services)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(line: &str) -> Result<Vec<String>, Failure> {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let services = services(&parse(&SPEC, &args)?)?;
+        let show = |service: &Service| {
+            let stream = service.stream.as_ref().map_or("-".to_owned(), ToString::to_string);
+            format!("{} {} {stream}", service.ticket.display(), service.to)
+        };
+        Ok(services.iter().map(show).collect())
+    }
+
+    #[test]
+    fn each_ticket_has_the_services_behind_it_or_those_before() {
+        let line = "--ticket a --to h:1 --stream h:2 --ticket b --ticket c --to h:3";
+        assert_eq!(shown(line), Ok(vec!["a h:1 h:2".into(), "b h:1 h:2".into(), "c h:3 -".into()]));
+    }
+
+    #[test]
+    fn a_service_before_all_tickets_is_for_all() {
+        assert_eq!(shown("--to h:1 --ticket a --ticket b"), Ok(vec!["a h:1 -".into(), "b h:1 -".into()]));
+    }
+
+    #[test]
+    fn a_ticket_without_a_service_is_refused() {
+        assert!(matches!(shown("--ticket a"), Err(Failure::Usage(why)) if why.contains("--to")));
+        assert!(matches!(shown("--to h:1"), Err(Failure::Usage(why)) if why.contains("--ticket")));
+        assert!(matches!(shown("--ticket a --to h:1 --to h:2"), Err(Failure::Usage(_))));
+    }
+}

@@ -1,0 +1,201 @@
+//! `rendezvous demo`: the first five minutes. Relay, hidden page and agent in one process, on loopback.
+
+mod page;
+mod trio;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use rendezvous_core::agent::{self, Agent, POOL, Upstream};
+use rendezvous_core::engine::{self, Engine, Transport};
+use rendezvous_core::id::Id;
+use rendezvous_core::note::Note;
+use rendezvous_core::reach::{Place, Relay};
+use rendezvous_core::registry::Enrolment;
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::token::{Algorithm, Key};
+
+use self::page::Ends;
+use self::trio::Trio;
+use super::upstream;
+use crate::buffer::Sizes;
+use crate::cert::{self, Identity};
+use crate::daemon::{self, Loop, Program};
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::{Failure, print};
+use crate::logging::{self, Names};
+use crate::net::Net;
+use crate::net::mio::MioNet;
+use crate::options::{LOG, Opt, Spec, parse};
+use crate::relay_url::RelayUrl;
+use crate::state::State;
+use crate::tls_config;
+use crate::trust::Trust;
+
+const SPEC: Spec = Spec {
+    command: "demo",
+    operands: &[],
+    summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",
+    options: &[Opt::flag("once", "exit after that fetch: 0 if it came, 1 if not"), LOG],
+    notes: "Its certificate and its ID are made anew each time, in a folder that is gone afterwards.",
+};
+
+/// Where the relay of the demonstration listens, if nobody else does.
+const PORT: u16 = 8443;
+/// The fetch may take this long.
+const PATIENCE: Span = Span::from_secs(10);
+const NAME: &str = "demo";
+
+/// Runs the demonstration until it is told to stop.
+///
+/// # Errors
+/// [`Failure`] for wrong options, and where the page did not come through.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    logging::start(matches.one("log"))?;
+    let folder = Folder::name()?;
+    let state = State::open(Some(&folder.0.to_string_lossy()))?;
+    let (Identity { certified, pin }, _) =
+        cert::ensure(&state, &cert::default_names(None), &tls_config::provider())?;
+
+    let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let relay = net
+        .listen(loopback(PORT))
+        .or_else(|_| net.listen(loopback(0)))
+        .map_err(|error| upstream::cannot("listen on loopback", &error))?;
+    let page = net.listen(loopback(0)).map_err(|error| upstream::cannot("listen on loopback", &error))?;
+
+    let id = Id(u128::from_be_bytes(random_uuid()?));
+    let url = RelayUrl { tls: true, host: relay.ip().to_string(), port: relay.port() };
+    let tls = TlsSetup {
+        server: Some(tls_config::server_config(certified, &tls_config::provider())?),
+        upstreams: vec![upstream::tls(&url, &Trust::Pins(vec![pin]))?],
+    };
+    let trio = trio(id, &url, page, net.now())?;
+    let mut event_loop = EventLoop::new(net, trio, tls, Sizes::for_peer(), 2);
+    print(&format!(
+        "relay        {url}, pin {pin}\n\
+         hidden page  http://{page}/, on loopback alone\n\
+         hidden ID    {id}\n\n\
+         Fetch it through the relay yourself (any password will do):\n\n\
+         \x20   curl --digest -u {id}: -k --pinnedpubkey '{pin}' {url}/\n\n"
+    ))?;
+    let deadline = event_loop.now().mono + PATIENCE;
+    let mut demo = Demo { relay, id, once: matches.flag("once"), asked: false, result: None, deadline };
+    daemon::run(&mut demo, &mut event_loop, Span::from_secs(1))?;
+    match demo.result {
+        Some(Err(why)) => Err(Failure::Failed(why)),
+        _ => Ok(()),
+    }
+}
+
+/// The demonstration around its event loop.
+struct Demo {
+    relay: SocketAddr,
+    id: Id,
+    once: bool,
+    asked: bool,
+    result: Option<Result<(), String>>,
+    deadline: rendezvous_core::time::Time,
+}
+
+impl Program for Demo {
+    type Machine = Trio;
+
+    const TICK: Option<Span> = Some(Span::from_millis(100));
+
+    fn note(&mut self, note: &Note) {
+        let names = Names([(self.id, NAME.to_owned())].into());
+        logging::note(note, &names, &[self.relay.to_string()]);
+    }
+
+    fn turned(&mut self, event_loop: &mut Loop<Trio>) {
+        if !self.asked && event_loop.machine().agent.waiting(0) > 0 {
+            self.asked = true;
+            let (relay, id) = (self.relay, self.id);
+            event_loop.tell(|trio, _| trio.ends.fetch(relay, id));
+        }
+        if let Some(fetched) = event_loop.tell(|trio, _| trio.ends.fetched()) {
+            self.result = Some(self.show(fetched));
+        } else if self.result.is_none() && event_loop.now().mono >= self.deadline {
+            self.result = Some(Err("the page did not come in time".to_owned()));
+        }
+    }
+
+    fn drain(trio: &mut Trio, now: Now) {
+        trio.relay.handle_drain(now);
+        trio.agent.handle_drain(now);
+    }
+
+    fn is_done(&self, trio: &Trio, draining: bool) -> bool {
+        let failed = matches!(self.result, Some(Err(_)));
+        let fetched = self.once && self.result.is_some();
+        failed || fetched || draining && trio.relay.connections() == 0 && trio.agent.is_done()
+    }
+}
+
+impl Demo {
+    fn show(&self, fetched: Result<String, String>) -> Result<(), String> {
+        let body = fetched.map_err(|why| format!("the page did not come through the relay: {why}"))?;
+        if body != page::PAGE {
+            return Err("another page came through the relay than the hidden one".to_owned());
+        }
+        let shown: String = body.lines().map(|line| format!("    {line}\n")).collect();
+        let end = if self.once { "" } else { "\nIt goes on until Ctrl-C.\n" };
+        print(&format!("Fetched through the relay just now, {} octets:\n\n{shown}{end}", body.len()))
+            .map_err(|failure| failure.to_string())
+    }
+}
+
+fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Failure> {
+    let key = Key::new(upstream::seed()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
+        .map_err(|error| Failure::Failed(format!("cannot make a secret: {error}")))?;
+    let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
+    let mut relay = Engine::new(config, upstream::seed()?, now);
+    relay.handle_ids(vec![Enrolment { id, key: key.clone(), labels: Vec::new(), plain_tokens: false }], now);
+    let upstream = Upstream {
+        relay: Relay { tls: true, ..upstream::relay(url) },
+        id,
+        key,
+        plain: false,
+        pool: POOL,
+        service: Place::from(page),
+        stream: None,
+    };
+    let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
+    Ok(Trio { relay, agent: Agent::new(config, upstream::seed()?, now), ends: Ends::new() })
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn random_uuid() -> Result<[u8; 16], Failure> {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&upstream::seed()?[..16]);
+    octets[6] = octets[6] & 0x0f | 0x40;
+    octets[8] = octets[8] & 0x3f | 0x80;
+    Ok(octets)
+}
+
+/// A folder that is gone when this is.
+struct Folder(PathBuf);
+
+impl Folder {
+    /// A random name, which is nobody else's; [`State::open`] makes the folder.
+    fn name() -> Result<Self, Failure> {
+        let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(first_eight(upstream::seed()?)));
+        Ok(Self(std::env::temp_dir().join(name)))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing in it is of use to anybody; what can't be removed is left to the system.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn first_eight(octets: [u8; 32]) -> [u8; 8] {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&octets[..8]);
+    eight
+}

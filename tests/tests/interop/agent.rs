@@ -1,0 +1,207 @@
+//! What the agent says, and when it gives up.
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use crate::harness::{Case, case};
+use crate::hidden::{page, page_on, page_text};
+use crate::peers::Peer;
+use crate::program::{Program, run};
+use crate::wire::{Answer, Below};
+use crate::world::{World, basic, rendezvous, said, start_agent};
+
+pub(crate) const CASES: &[Case] = &[
+    case("a_local_service_that_is_down_is_502_and_logged", &[], a_local_service_that_is_down),
+    case("a_wrong_pin_is_said_and_tried_seldom", &[], a_wrong_pin_is_said_and_tried_seldom),
+    case("a_wrong_secret_is_said_and_tried_seldom", &[], a_wrong_secret_is_said_and_tried_seldom),
+    case("a_broken_ticket_is_said_with_file_and_line", &[], a_broken_ticket),
+    case("a_ticket_that_others_can_read_is_refused", &[], a_ticket_that_others_can_read_is_refused),
+    case("a_ca_file_serves_as_well_as_a_pin", &[Peer::Openssl], a_ca_file_serves_as_well_as_a_pin),
+    case("once_is_one_rendezvous", &[], once_is_one_rendezvous),
+    case("two_tickets_are_two_relays", &[], two_tickets_are_two_relays),
+    case("a_clock_three_hours_ahead_is_put_right", &[Peer::Faketime], || clock("+3h")),
+    case("a_clock_two_days_behind_is_put_right", &[Peer::Faketime], || clock("-2d")),
+    case("a_ticket_in_clear_is_warned_of", &[], a_ticket_in_clear_is_warned_of),
+];
+
+fn get(id: &str) -> String {
+    format!("GET /x HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(id))
+}
+
+fn a_local_service_that_is_down() {
+    // Bound, so that nobody else gets the port, and not listening.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
+    let (_world, relay, home, agent) = World::with_service(address);
+    let answer = relay.ask(get(&home.id));
+    assert_eq!(answer.status(), 502);
+    assert!(answer.text().starts_with("{\"error\":{\"permanent\":"), "{answer:?}");
+    agent.says(said::UNREACHABLE);
+    // The service comes, and is found.
+    socket.listen(16).expect("it is bound");
+    page_on(TcpListener::from(socket));
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+}
+
+/// How long a storm is watched for, and what is no storm in it: four connections, each tried thrice.
+const WATCHED: Duration = Duration::from_secs(4);
+const NO_STORM: usize = 16;
+
+fn a_wrong_pin_is_said_and_tried_seldom() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&["--log", "debug"]);
+    let wrong = "pin sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let change = |line: &str| Some(if line.starts_with("pin ") { wrong } else { line }.to_owned());
+    let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
+    let agent = start_agent(&ticket, &["--to", "127.0.0.1:1"]);
+    agent.says(said::RELAY_LOST);
+    agent.says("pin");
+    assert!(agent.is_silent_on(said::WAITING, WATCHED));
+    let tries = relay.program.said("event=tls-failed");
+    assert!((1..=NO_STORM).contains(&tries), "{tries} tries");
+    assert_eq!(relay.program.said(said::WAITING), 0, "no token was shown to a stranger");
+}
+
+fn a_wrong_secret_is_said_and_tried_seldom() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let other = world.enrol("other", &[]);
+    let relay = world.relay(&[]);
+    let change = |line: &str| Some(line.replace(&home.secret, &other.secret));
+    let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
+    let agent = start_agent(&ticket, &["--to", "127.0.0.1:1"]);
+    agent.says("status=401");
+    assert!(agent.is_silent_on(said::WAITING, WATCHED));
+    let tries = relay.program.said(said::REFUSED);
+    assert!((1..=NO_STORM).contains(&tries), "{tries} tries");
+}
+
+fn a_broken_ticket() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    for (line, broken) in [
+        ("relay ", "relay ftp://nowhere"),
+        ("pin ", "pin sha256//too-short"),
+        ("id ", "id otpauth://totp/rendezvous:2f402f80-da50-41e1-9b23-0123456789ab?digits=8"),
+        ("id ", "idea none"),
+    ] {
+        let change = |old: &str| Some(if old.starts_with(line) { broken.to_owned() } else { old.to_owned() });
+        let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
+        let text = std::fs::read_to_string(&ticket).expect("it was written");
+        let number = 1 + text.lines().position(|line| line == broken).expect("the broken line");
+        let output = run(rendezvous().args(["agent", "--to", "127.0.0.1:1", "--ticket"]).arg(&ticket));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        let start = format!("rendezvous: agent: {}:{number}: ", ticket.display());
+        assert!(complaint.starts_with(&start) && complaint.lines().count() == 1, "{complaint}");
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        assert!(!complaint.contains(&home.secret), "{complaint}");
+    }
+}
+
+fn a_ticket_that_others_can_read_is_refused() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    std::fs::set_permissions(&ticket, std::fs::Permissions::from_mode(0o644)).expect("its mode can be set");
+    let output = run(rendezvous().args(["agent", "--to", "127.0.0.1:1", "--ticket"]).arg(&ticket));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "it says what to do");
+}
+
+/// A certificate as `openssl req -x509` makes it: its own CA.
+fn a_ca_file_serves_as_well_as_a_pin() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let (cert, key) = (world.folder.0.join("own.crt"), world.folder.write("own.key", ""));
+    let mut openssl = Peer::Openssl.command();
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ]);
+    openssl.args([
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-keyout",
+    ]);
+    assert!(run(openssl.arg(&key).arg("-out").arg(&cert)).status.success());
+    let (shown_cert, shown_key) = (cert.display().to_string(), key.display().to_string());
+    let relay = world.relay(&["--cert", &shown_cert, "--key", &shown_key]);
+    let change = |line: &str| {
+        Some(if line.starts_with("pin ") { format!("ca {shown_cert}") } else { line.to_owned() })
+    };
+    let ticket = world.ticket_with(&relay, &home, Below::Tls13, change);
+    let agent = start_agent(&ticket, &["--to", &page().to_string()]);
+    agent.says(said::WAITING);
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+}
+
+fn once_is_one_rendezvous() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let mut agent = world.agent(&relay, &home, Below::Tls13, &["--once", "--to", &page().to_string()]);
+    let close = get(&home.id).replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    let mut client = relay.open(Below::Tls13);
+    client.send(close.as_bytes());
+    assert_eq!(Answer::read(&mut client).text(), page_text("GET", "/x", b""));
+    client.end();
+    assert!(agent.exit().success());
+}
+
+fn two_tickets_are_two_relays() {
+    let (one, two) = (World::new(), World::new());
+    let (at_one, at_two) = (one.enrol("one", &[]), two.enrol("two", &[]));
+    let (first, second) = (one.relay(&[]), two.relay(&[]));
+    let service = page().to_string();
+    let ticket = two.ticket(&second, &at_two, Below::Tls13).display().to_string();
+    let agent = one.agent(&first, &at_one, Below::Tls13, &["--to", &service, "--ticket", &ticket]);
+    first.program.says(said::WAITING);
+    second.program.says(said::WAITING);
+    for (relay, id) in [(&first, &at_one.id), (&second, &at_two.id)] {
+        assert_eq!(relay.ask(get(id)).text(), page_text("GET", "/x", b""));
+    }
+    drop(agent);
+}
+
+fn clock(offset: &str) {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let mut faketime = Peer::Faketime.command();
+    // What measures spans of time goes on as it does.
+    faketime.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1").args(["-f", offset]);
+    let binary = rendezvous();
+    faketime
+        .arg(binary.get_program())
+        .args(["agent", "--ticket"])
+        .arg(&ticket)
+        .args(["--to", &page().to_string()]);
+    let agent = Program::start("agent with a wrong clock", &mut faketime);
+    agent.says(said::CLOCK);
+    agent.says(said::WAITING);
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+}
+
+fn a_ticket_in_clear_is_warned_of() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let agent = world.agent(&relay, &home, Below::Clear, &["--to", &page().to_string()]);
+    agent.says("WARN");
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+}

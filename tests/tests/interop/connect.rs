@@ -1,0 +1,260 @@
+//! `rendezvous connect`: what is not HTTP, by stdio and by a local port.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{ChildStdin, ChildStdout, Command};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Case, case};
+use crate::hidden::{Raw, noise, sha256};
+use crate::peers::Peer;
+use crate::program::{Program, run};
+use crate::wire::{Below, reset};
+use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said};
+
+pub(crate) const CASES: &[Case] = &[
+    case("the_service_may_speak_first", &[], the_service_may_speak_first),
+    case("small_writes_are_not_held_back", &[], small_writes_are_not_held_back),
+    case("bulk_goes_both_ways_at_once", &[], bulk_goes_both_ways_at_once),
+    case("half_close_crosses_both_ways", &[], half_close_crosses_both_ways),
+    case("a_local_port_serves_many", &[], a_local_port_serves_many),
+    case("a_reset_of_the_service_is_no_success", &[], a_reset_of_the_service_is_no_success),
+    case("in_clear_and_by_ca_too", &[], in_clear_and_by_ca_too),
+    case("http_goes_to_its_own_service", &[], http_goes_to_its_own_service),
+    case("who_is_not_there_is_said_in_one_line", &[], who_is_not_there_is_said_in_one_line),
+    case("as_the_proxy_command_of_socat", &[Peer::Socat], as_a_proxy_command),
+];
+
+/// A service behind an agent's `--stream`.
+struct Stream {
+    _world: World,
+    relay: Relay,
+    home: Enrolled,
+    service: Raw,
+    _agent: Program,
+}
+
+impl Stream {
+    fn start() -> Self {
+        let service = Raw::start();
+        let world = World::new();
+        let home = world.enrol("home", &[]);
+        let relay = world.relay(&[]);
+        let agent = world.agent(&relay, &home, Below::Tls13, &["--stream", &service.address.to_string()]);
+        Self { _world: world, relay, home, service, _agent: agent }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = rendezvous();
+        command.args(["connect", &self.relay.url(Below::Tls13), &self.home.id, "--pin", &self.relay.pin]);
+        command
+    }
+
+    /// A connector's stdio, and the service's end of it.
+    fn open(&self) -> (Program, ChildStdin, ChildStdout, TcpStream) {
+        let (program, to, from) = Program::start_piped("connect", &mut self.command());
+        (program, to, from, self.service.accept())
+    }
+}
+
+/// Sends a word each way through a connector at a service, the service first; then both end.
+pub(crate) fn greets(service: &Raw, connect: &mut Command) {
+    let (mut program, mut to, mut from) = Program::start_piped("connect", connect);
+    let mut hidden = service.accept();
+    hidden.write_all(b"SSH-2.0-x\r\n").expect("it takes octets");
+    expect(&mut from, b"SSH-2.0-x\r\n");
+    to.write_all(b"SSH-2.0-y\r\n").expect("it takes octets");
+    expect(&mut hidden, b"SSH-2.0-y\r\n");
+    drop(to);
+    drop(hidden);
+    assert!(program.exit().success());
+}
+
+fn expect(from: &mut impl Read, wanted: &[u8]) {
+    let mut got = vec![0; wanted.len()];
+    from.read_exact(&mut got).expect("what was sent arrives");
+    assert!(got == wanted, "what was sent arrives as it was");
+}
+
+fn the_service_may_speak_first() {
+    let stream = Stream::start();
+    greets(&stream.service, &mut stream.command());
+}
+
+fn small_writes_are_not_held_back() {
+    let stream = Stream::start();
+    let (_connect, mut to, mut from, mut hidden) = stream.open();
+    let echo = thread::spawn(move || {
+        let mut octet = [0];
+        while hidden.read(&mut octet).is_ok_and(|octets| octets == 1) && hidden.write_all(&octet).is_ok() {}
+    });
+    let mut times = Vec::new();
+    for n in 0..101_u8 {
+        let started = Instant::now();
+        to.write_all(&[n]).expect("it takes octets");
+        expect(&mut from, &[n]);
+        times.push(started.elapsed());
+    }
+    times.sort();
+    // A delayed acknowledgement is 40 ms, on any of the six hops.
+    assert!(times[50] < Duration::from_millis(20), "half of the keystrokes took longer than {:?}", times[50]);
+    drop((to, from));
+    echo.join().expect("the echo ends");
+}
+
+const BULK: usize = 30 << 20;
+
+fn bulk_goes_both_ways_at_once() {
+    let stream = Stream::start();
+    let (mut connect, mut to, mut from, mut hidden) = stream.open();
+    let (up, down) = (noise(8, BULK), noise(9, BULK));
+    let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
+    let mut hidden_reads = hidden.try_clone().expect("a descriptor more");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            to.write_all(&up).expect("it takes octets");
+            drop(to);
+        });
+        scope.spawn(|| {
+            hidden.write_all(&down).expect("it takes octets");
+            hidden.shutdown(Shutdown::Write).expect("it is open");
+        });
+        scope.spawn(|| hidden_reads.read_to_end(&mut up_there).expect("a clean end"));
+        from.read_to_end(&mut down_there).expect("a clean end");
+    });
+    assert_eq!(sha256(&up_there), sha256(&up), "up");
+    assert_eq!(sha256(&down_there), sha256(&down), "down");
+    assert!(connect.exit().success());
+}
+
+fn half_close_crosses_both_ways() {
+    let stream = Stream::start();
+    // The client ends first, as `ssh host cat < file` does.
+    let (mut connect, mut to, mut from, mut hidden) = stream.open();
+    to.write_all(b"a question").expect("it takes octets");
+    drop(to);
+    let mut question = Vec::new();
+    hidden.read_to_end(&mut question).expect("a clean end");
+    assert_eq!(question, b"a question");
+    let answer = noise(10, 1 << 20);
+    hidden.write_all(&answer).expect("it takes octets");
+    drop(hidden);
+    let mut got = Vec::new();
+    from.read_to_end(&mut got).expect("a clean end");
+    assert!(got == answer);
+    assert!(connect.exit().success());
+
+    // The service ends first.
+    let (mut connect, mut to, mut from, mut hidden) = stream.open();
+    hidden.write_all(b"that is all").expect("it takes octets");
+    hidden.shutdown(Shutdown::Write).expect("it is open");
+    let mut got = Vec::new();
+    from.read_to_end(&mut got).expect("a clean end");
+    assert_eq!(got, b"that is all");
+    to.write_all(b"but I am not done").expect("the other direction goes on");
+    drop(to);
+    let mut got = Vec::new();
+    hidden.read_to_end(&mut got).expect("a clean end");
+    assert_eq!(got, b"but I am not done");
+    drop(hidden);
+    assert!(connect.exit().success());
+}
+
+fn a_local_port_serves_many() {
+    let stream = Stream::start();
+    let connect = Program::start("connect", stream.command().args(["--listen", "127.0.0.1:0"]));
+    let port = connect.pick("where it listens", listening_at);
+    let mut pairs: Vec<_> = (0..10_u8)
+        .map(|n| {
+            let mut client = TcpStream::connect(port).expect("it listens");
+            client.write_all(&[n]).expect("it takes octets");
+            let mut hidden = stream.service.accept();
+            expect(&mut hidden, &[n]);
+            (n, client, hidden)
+        })
+        .collect();
+    for (n, client, hidden) in &mut pairs {
+        hidden.write_all(&[*n; 1000]).expect("it takes octets");
+        hidden.shutdown(Shutdown::Write).expect("it is open");
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect("a clean end");
+        assert_eq!(got, [*n; 1000]);
+    }
+}
+
+fn a_reset_of_the_service_is_no_success() {
+    let stream = Stream::start();
+    let (mut connect, to, mut from, mut hidden) = stream.open();
+    hidden.write_all(b"begun").expect("it takes octets");
+    expect(&mut from, b"begun");
+    reset(hidden);
+    from.read_to_end(&mut Vec::new()).expect("stdout ends");
+    assert_eq!(connect.exit().code(), Some(1));
+    drop(to);
+}
+
+fn in_clear_and_by_ca_too() {
+    let service = Raw::start();
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let _agent = world.agent(&relay, &home, Below::Clear, &["--stream", &service.address.to_string()]);
+    greets(&service, rendezvous().args(["connect", &relay.url(Below::Clear), &home.id]));
+    let localhost = format!("https://localhost:{}", relay.tls.port());
+    greets(&service, rendezvous().args(["connect", &localhost, &home.id, "--ca"]).arg(world.certificate()));
+}
+
+fn http_goes_to_its_own_service() {
+    let (stream, http) = (Raw::start(), crate::hidden::page());
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let to = ["--to", &http.to_string(), "--stream", &stream.address.to_string()];
+    let _agent = world.agent(&relay, &home, Below::Tls13, &to);
+    greets(&stream, rendezvous().args(["connect", &relay.url(Below::Tls13), &home.id, "--pin", &relay.pin]));
+    let answer = relay.ask(format!("GET /page HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)));
+    assert_eq!(answer.text(), crate::hidden::page_text("GET", "/page", b""));
+}
+
+fn who_is_not_there_is_said_in_one_line() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&["--wait", "0"]);
+    let nobody = "00000000-0000-4000-8000-000000000000";
+    let url = relay.url(Below::Tls13);
+    let wrong = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    for (url, id, pin) in [
+        (url.as_str(), nobody, relay.pin.as_str()),
+        (url.as_str(), home.id.as_str(), wrong),
+        ("https://127.0.0.1:1", nobody, relay.pin.as_str()),
+    ] {
+        let output = run(rendezvous().args(["connect", url, id, "--pin", pin]));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        let lines = complaint.lines().filter(|line| line.starts_with("rendezvous: connect: ")).count();
+        assert_eq!((lines, output.stdout.len()), (1, 0), "{complaint}");
+    }
+    assert_eq!(relay.program.said(said::PAIRED), 0);
+}
+
+fn as_a_proxy_command() {
+    let stream = Stream::start();
+    let mut connect = stream.command();
+    let binary = connect.get_program().to_string_lossy().into_owned();
+    let line: Vec<_> = connect.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    connect = Peer::Socat.command();
+    connect.args(["-t", "30", "STDIO", &format!("SYSTEM:{binary} {}", line.join(" ").replace(':', "\\:"))]);
+    let (mut socat, mut to, mut from) = Program::start_piped("socat", &mut connect);
+    let mut hidden = stream.service.accept();
+    to.write_all(b"through a program of programs").expect("it takes octets");
+    drop(to);
+    let mut got = Vec::new();
+    hidden.read_to_end(&mut got).expect("a clean end");
+    hidden.write_all(&got).expect("it takes octets");
+    drop(hidden);
+    let mut back = Vec::new();
+    from.read_to_end(&mut back).expect("stdout ends");
+    assert_eq!(back, b"through a program of programs");
+    assert!(socat.exit().success());
+}

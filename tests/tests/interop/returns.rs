@@ -1,0 +1,97 @@
+//! The agent comes back, and who comes meanwhile is held.
+
+use std::thread;
+
+use crate::harness::{Case, case};
+use crate::hidden::{page, page_text};
+use crate::program::count;
+use crate::wire::{Answer, Below};
+use crate::world::{World, basic, said};
+
+pub(crate) const CASES: &[Case] = &[
+    case("after_a_restart_of_the_relay_clients_are_held_not_refused", &[], || restart(false)),
+    case("after_a_crash_of_the_relay_clients_are_held_not_refused", &[], || restart(true)),
+    case("after_its_connections_were_dropped", &[], after_its_connections_were_dropped),
+    case("a_stopped_agent_is_found_again", &[], a_stopped_agent_is_found_again),
+    case("a_new_certificate_is_taken_on_hangup", &[], a_new_certificate_is_taken_on_hangup),
+];
+
+fn get(id: &str) -> String {
+    format!("GET /x HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(id))
+}
+
+fn restart(crash: bool) {
+    let (world, mut relay, home, agent) = World::with_service(page());
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    if crash {
+        relay.program.kill();
+    } else {
+        relay.program.signal("TERM");
+        assert!(relay.program.exit().success());
+    }
+    agent.says(said::RELAY_LOST);
+    let relay = world.relay_again(&relay, &["--wait", "30"]);
+    // At once, whether the agent is back or not: all are answered.
+    thread::scope(|scope| {
+        for below in [Below::Clear, Below::Tls12, Below::Tls13, Below::Tls13, Below::Clear, Below::Tls13] {
+            let (relay, home) = (&relay, &home);
+            scope.spawn(move || {
+                let mut client = relay.open(below);
+                client.send(get(&home.id).as_bytes());
+                assert_eq!(Answer::read(&mut client).text(), page_text("GET", "/x", b""));
+            });
+        }
+    });
+}
+
+fn after_its_connections_were_dropped() {
+    let (world, relay, home, agent) = World::with_service(page());
+    agent.says_times(said::WAITING, 4);
+    // A new secret ends what waits with the old one, and the old one again brings the agent back.
+    let ids = world.state().join("ids");
+    let kept = std::fs::read_to_string(&ids).expect("the file of IDs");
+    let out = world.folder.0.join("rotated");
+    let rotated = crate::program::run(
+        crate::world::rendezvous()
+            .args(["id", "remove", &home.name, "--state"])
+            .arg(world.state())
+            .env("UNUSED", &out),
+    );
+    assert!(rotated.status.success());
+    relay.program.says_times(said::WAITING_ENDED, 4);
+    let put_back = world.folder.write("ids", &kept);
+    std::fs::rename(put_back, ids).expect("it is put back");
+    relay.program.until("that the agent is back", |lines| count(lines, said::WAITING) >= 5);
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    drop(agent);
+}
+
+fn a_stopped_agent_is_found_again() {
+    let (world, relay, home, mut agent) = World::with_service(page());
+    agent.kill();
+    relay.program.says_times(said::WAITING_ENDED, 1);
+    // Served a moment ago: who comes now is held, and the next agent has it.
+    thread::scope(|scope| {
+        let answer = scope.spawn(|| relay.ask(get(&home.id)));
+        relay.program.says(said::HELD);
+        let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
+        assert_eq!(answer.join().expect("an answer").text(), page_text("GET", "/x", b""));
+    });
+}
+
+fn a_new_certificate_is_taken_on_hangup() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let (cert, key) = (world.state().join("relay.crt"), world.state().join("relay.key"));
+    // A bad file is refused, the old one stays.
+    let good = std::fs::read_to_string(&cert).expect("the relay made one");
+    std::fs::write(&cert, "no certificate").expect("it can be written");
+    relay.program.signal("HUP");
+    relay.program.says("event=reload-refused");
+    let mut client = relay.open(Below::Tls13);
+    client.send(get(&home.id).as_bytes());
+    assert_eq!(Answer::read(&mut client).text(), page_text("GET", "/x", b""));
+    std::fs::write(&cert, good).expect("it can be written");
+    assert!(key.is_file());
+    relay.program.signal("HUP");
+    relay.program.says("event=reloaded");
+}

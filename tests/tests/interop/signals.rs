@@ -1,0 +1,139 @@
+//! Ctrl-C and SIGTERM end every command in order; nothing that is typed makes one panic.
+
+use std::io::Write as _;
+
+use crate::harness::{Case, case};
+use crate::hidden::{Raw, page, read_head};
+use crate::program::{Program, run};
+use crate::wire::Below;
+use crate::world::{World, basic, listening_at, rendezvous, said};
+
+pub(crate) const CASES: &[Case] = &[
+    case("the_relay_ends_on_sigterm", &[], || relay_ends("TERM")),
+    case("the_relay_ends_on_sigint", &[], || relay_ends("INT")),
+    case("the_relay_lets_a_pair_end_first", &[], the_relay_lets_a_pair_end_first),
+    case("the_agent_ends_on_sigterm", &[], || agent_ends("TERM")),
+    case("the_agent_ends_on_sigint", &[], || agent_ends("INT")),
+    case("the_agent_ends_where_there_is_no_relay", &[], the_agent_ends_where_there_is_no_relay),
+    case("the_connector_ends_on_sigterm", &[], || connector_ends("TERM")),
+    case("the_connector_ends_on_sigint", &[], || connector_ends("INT")),
+    case("the_demo_ends_on_sigterm", &[], || demo_ends("TERM")),
+    case("the_demo_ends_on_sigint", &[], || demo_ends("INT")),
+    case("the_demo_once_fetches_its_page", &[], the_demo_once_fetches_its_page),
+    case("a_wrong_option_is_named_and_exit_2", &[], a_wrong_option_is_named_and_exit_2),
+    case("help_and_version_are_results", &[], help_and_version_are_results),
+];
+
+fn relay_ends(signal: &str) {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let mut relay = world.relay(&[]);
+    let mut hidden = world.waiting(&relay, &home, Below::Tls13);
+    relay.program.signal(signal);
+    assert_eq!(hidden.rest(), b"", "what waits is closed cleanly");
+    assert!(relay.program.exit().success());
+}
+
+fn the_relay_lets_a_pair_end_first() {
+    let service = Raw::start();
+    let (_world, mut relay, home, _agent) = World::with_service(service.address);
+    let mut client = relay.open(Below::Tls13);
+    client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
+    let mut hidden = service.accept();
+    read_head(&mut hidden);
+    relay.program.signal("TERM");
+    relay.program.says(said::WAITING_ENDED);
+    hidden.write_all(b"the last answer").expect("the pair lives");
+    drop(hidden);
+    assert_eq!(client.rest(), b"the last answer");
+    client.end();
+    assert!(relay.program.exit().success());
+}
+
+fn agent_ends(signal: &str) {
+    let (_world, relay, _home, mut agent) = World::with_service(page());
+    agent.signal(signal);
+    assert!(agent.exit().success());
+    relay.program.says(said::WAITING_ENDED);
+}
+
+fn the_agent_ends_where_there_is_no_relay() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let mut relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    relay.program.kill();
+    let mut agent = crate::world::start_agent(&ticket, &["--to", "127.0.0.1:1"]);
+    agent.says(said::RELAY_LOST);
+    agent.signal("TERM");
+    assert!(agent.exit().success());
+}
+
+fn connector_ends(signal: &str) {
+    let world = World::new();
+    let relay = world.relay(&[]);
+    let mut connect = rendezvous();
+    connect.args([
+        "connect",
+        &relay.url(Below::Tls13),
+        "00000000-0000-4000-8000-000000000000",
+        "--pin",
+        &relay.pin,
+    ]);
+    let mut connect = Program::start("connect", connect.args(["--listen", "127.0.0.1:0"]));
+    connect.pick("where it listens", listening_at);
+    connect.signal(signal);
+    assert!(connect.exit().success());
+}
+
+fn demo_ends(signal: &str) {
+    let world = World::new();
+    let mut demo = Program::start("demo", rendezvous().arg("demo").current_dir(&world.folder.0));
+    demo.says("curl ");
+    demo.signal(signal);
+    assert!(demo.exit().success());
+}
+
+fn the_demo_once_fetches_its_page() {
+    let world = World::new();
+    let demo = run(rendezvous().args(["demo", "--once"]).current_dir(&world.folder.0));
+    assert!(demo.status.success());
+    assert!(String::from_utf8_lossy(&demo.stdout).contains("curl "));
+}
+
+fn a_wrong_option_is_named_and_exit_2() {
+    for args in [
+        &["srve"][..],
+        &["serve", "--lisen", "x"],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--wait", "-1"],
+        &["agent"],
+        &["agent", "--ticket"],
+        &["connect", "https://x"],
+        &["connect", "https://x", "not-an-id"],
+        &["id"],
+        &["id", "add"],
+        &["token"],
+        &["check"],
+        &["demo", "extra"],
+        &["--no-such"],
+    ] {
+        let output = run(rendezvous().args(args));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
+        assert!(
+            complaint.starts_with("rendezvous: ") && !complaint.contains("panicked"),
+            "{args:?}: {complaint}"
+        );
+        assert_eq!((complaint.lines().count(), output.stdout.len()), (1, 0), "{args:?}: {complaint}");
+    }
+}
+
+fn help_and_version_are_results() {
+    let commands = ["serve", "agent", "connect", "demo", "id", "check", "token"];
+    let of_commands = commands.map(|command| vec![command, "--help"]);
+    for args in of_commands.into_iter().chain([vec![], vec!["--help"], vec!["--version"]]) {
+        let output = run(rendezvous().args(&args));
+        assert!(output.status.success() && !output.stdout.is_empty() && output.stderr.is_empty(), "{args:?}");
+    }
+}
