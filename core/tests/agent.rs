@@ -342,13 +342,14 @@ mod backoff {
         let (mut pauses, mut last) = (Vec::new(), None);
         let end = rig.now.mono + Span::from_secs(3_600);
         while rig.now.mono < end {
-            for (on, _) in dials(&rig.news()) {
+            let dialled = dials(&rig.news());
+            if dialled.is_empty() {
+                rig.wait_for_deadline();
+            }
+            for (on, _) in dialled {
                 pauses.extend(last.map(|last| rig.now.mono.since(last)));
                 last = Some(rig.now.mono);
                 deal(&mut rig, on);
-            }
-            if !rig.idle.is_some_and(|idle| idle <= rig.now.mono) {
-                rig.wait_for_deadline();
             }
         }
         pauses

@@ -18,6 +18,7 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use zeroize::Zeroizing;
 
+use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::pin::Pin;
 use crate::state::{self, PUBLIC, SECRET, State};
@@ -231,9 +232,7 @@ fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &BTreeSet<String>)
 /// Random: browsers refuse two certificates with one issuer and one serial number, and a name added later makes a
 /// second one. Positive, and not with a zero in front.
 fn serial_number() -> Result<SerialNumber, Failure> {
-    let mut octets = [0; 16];
-    getrandom::fill(&mut octets)
-        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+    let mut octets = *entropy::octets::<16>()?;
     octets[0] = octets[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&octets))
 }

@@ -6,6 +6,7 @@ pub mod cert;
 pub mod clock;
 pub mod command;
 pub mod daemon;
+pub mod entropy;
 pub mod event_loop;
 pub mod failure;
 pub mod ids;

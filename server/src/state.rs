@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::entropy;
 use crate::failure::{Failure, reason};
 
 /// The mode of a file that holds a secret.
@@ -203,12 +204,9 @@ impl Temporary {
         let name = target
             .file_name()
             .ok_or_else(|| Failure::Failed(format!("{} is no file name", target.display())))?;
-        let mut random = [0; 8];
-        getrandom::fill(&mut random)
-            .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(random)));
+        hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(*entropy::octets()?)));
         let path = target.with_file_name(hidden);
         // Closed to others until it is complete, whatever its mode is to be.
         let mut temporary = Temporary { file: create_new(&path, SECRET).map_err(failed)?, path };

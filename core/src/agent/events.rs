@@ -202,7 +202,7 @@ impl Agent {
     fn expire(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         match &conn.state {
-            State::Resting => self.begin(on, now),
+            State::Resting => self.wake(on, now),
             State::Reaching(reach) | State::Local { reach, .. } => match reach.step() {
                 Step::Resolving => self.unreachable(on, DialFailure::Name, now),
                 Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),

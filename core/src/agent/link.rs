@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) waiting: u32,
     /// When the one that rests is due; there is one at most.
     pub(super) resting: Option<Time>,
+    /// After a failure, nothing is begun before this time; what is under way goes on.
+    not_before: Time,
     /// The relay took a connection since the last failure. While it has not, one connection tries, not the pool.
     proven: bool,
     backoff: Backoff,
@@ -55,6 +57,7 @@ impl Link {
             connecting: 0,
             waiting: 0,
             resting: None,
+            not_before: Time(0),
             proven: false,
             backoff: Backoff::new(retry),
             clock: 0,
@@ -77,8 +80,9 @@ impl Link {
     }
 
     /// The relay brought a client.
-    pub(super) fn prove(&mut self) {
+    pub(super) fn prove(&mut self, now: Now) {
         self.proven = true;
+        self.not_before = now.mono;
         self.settle();
     }
 
@@ -101,31 +105,43 @@ enum Pace {
 }
 
 impl Agent {
-    /// Opens what the pool lacks: all of it where the relay is known to take connections, one to find out otherwise.
+    /// Opens what the pool lacks: all of it where the relay is known to take connections, otherwise one to find out.
+    /// In times of back-off, that one rests.
     pub(super) fn fill(&mut self, upstream: u16, now: Now) {
         let of_upstream = self.upstream(upstream);
         let pool = if self.config.once || of_upstream.plain { 1 } else { of_upstream.pool.max(1) };
         let link = self.link(upstream);
-        let wanted = if link.proven { u32::from(pool) } else { 1 };
-        let lacking = wanted.saturating_sub(link.connecting + link.waiting);
-        if !self.stopping {
-            for _ in 0..lacking {
-                self.open(upstream, Span::ZERO, now);
-            }
-        }
-    }
-
-    fn open(&mut self, upstream: u16, rest: Span, now: Now) {
-        let on = self.conns.insert(Conn { upstream, state: State::Over }, None);
-        if rest == Span::ZERO {
-            self.begin(on, now);
+        let lacking = if link.proven {
+            u32::from(pool).saturating_sub(link.connecting + link.waiting)
         } else {
-            self.enter(on, State::Resting, Some(now.mono + rest));
+            1_u32.saturating_sub(link.connecting)
+        };
+        let (not_before, rests) = (link.not_before, link.resting.is_some());
+        if self.stopping || lacking == 0 {
+            return;
+        }
+        if now.mono < not_before {
+            if !rests {
+                let on = self.conns.insert(Conn { upstream, state: State::Over }, None);
+                self.enter(on, State::Resting, Some(not_before));
+            }
+            return;
+        }
+        for _ in 0..lacking {
+            let on = self.conns.insert(Conn { upstream, state: State::Over }, None);
+            self.begin(on, now);
         }
     }
 
-    /// The time of an attempt has come.
-    pub(super) fn begin(&mut self, on: ConnId, now: Now) {
+    /// The one that rested has rested enough.
+    pub(super) fn wake(&mut self, on: ConnId, now: Now) {
+        let Some(conn) = self.conns.state(on) else { return };
+        let upstream = conn.upstream;
+        self.begin(on, now);
+        self.fill(upstream, now);
+    }
+
+    fn begin(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         let relay = &self.config.upstreams[usize::from(upstream)].relay;
@@ -237,15 +253,13 @@ impl Agent {
     fn try_again(&mut self, upstream: u16, pace: Pace, now: Now) -> Span {
         let link = &mut self.links[usize::from(upstream)];
         link.proven = false;
-        if link.connecting > 0 {
-            return link.resting.map_or(Span::ZERO, |due| due.since(now.mono));
+        if let Pace::After(grade) = pace
+            && link.not_before <= now.mono
+        {
+            link.not_before = now.mono + link.backoff.next(grade, &mut self.entropy);
         }
-        let rest = match pace {
-            Pace::AtOnce => Span::ZERO,
-            Pace::After(grade) => link.backoff.next(grade, &mut self.entropy),
-        };
-        self.open(upstream, rest, now);
-        rest
+        self.fill(upstream, now);
+        self.link(upstream).resting.map_or(Span::ZERO, |due| due.since(now.mono))
     }
 }
 

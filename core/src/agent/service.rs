@@ -17,7 +17,7 @@ impl Agent {
     pub(super) fn taken(&mut self, on: ConnId, bytes: &[u8], now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
-        self.link(upstream).prove();
+        self.link(upstream).prove(now);
         if self.upstream(upstream).stream.is_some() {
             self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
         } else {

@@ -9,6 +9,7 @@ use rendezvous_core::time::{Now, Span};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program};
+use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, Names};
@@ -72,7 +73,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let config = Config { upstreams, once: matches.flag("once"), ..Config::default() };
     let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
-    let agent = Agent::new(config, upstream::seed()?, net.now());
+    let agent = Agent::new(config, *entropy::octets()?, net.now());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
     daemon::run(&mut Beside { shown, names }, &mut event_loop, drain)
 }

@@ -6,12 +6,12 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use data_encoding::BASE64URL_NOPAD;
 use rendezvous_core::http::response::{Response, write_connect};
 use rendezvous_core::http::target::Token;
 
 use self::wire::{Wire, WireError};
 use crate::clock;
+use crate::entropy;
 use crate::failure::{Failure, print, reason};
 use crate::options::value::{HostPort, host_port, path};
 use crate::options::{Opt, Spec, parse};
@@ -128,9 +128,7 @@ fn challenge_me(host: &str) -> Vec<u8> {
 }
 
 fn token_request(ticket: &Ticket) -> Result<Vec<u8>, String> {
-    let mut random = [0; 18];
-    getrandom::fill(&mut random).map_err(|error| format!("the system gives no entropy: {error}"))?;
-    let nonce = BASE64URL_NOPAD.encode(&random);
+    let nonce = entropy::nonce().map_err(|failure| failure.to_string())?;
     let step = ticket.key.step(clock::wall());
     let plain = ticket.key.plain(step);
     let token = if ticket.plain {

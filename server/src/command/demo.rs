@@ -21,6 +21,7 @@ use super::upstream;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
+use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::{Failure, print};
 use crate::logging::{self, Names};
@@ -66,7 +67,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         .map_err(|error| upstream::cannot("listen on loopback", &error))?;
     let page = net.listen(loopback(0)).map_err(|error| upstream::cannot("listen on loopback", &error))?;
 
-    let id = Id(u128::from_be_bytes(random_uuid()?));
+    let id = entropy::id()?;
     let url = RelayUrl { tls: true, host: relay.ip().to_string(), port: relay.port() };
     let tls = TlsSetup {
         server: Some(tls_config::server_config(certified, &tls_config::provider())?),
@@ -149,10 +150,10 @@ impl Demo {
 }
 
 fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Failure> {
-    let key = Key::new(upstream::seed()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
+    let key = Key::new(entropy::octets::<32>()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
         .map_err(|error| Failure::Failed(format!("cannot make a secret: {error}")))?;
     let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
-    let mut relay = Engine::new(config, upstream::seed()?, now);
+    let mut relay = Engine::new(config, *entropy::octets()?, now);
     relay.handle_ids(vec![Enrolment { id, key: key.clone(), labels: Vec::new(), plain_tokens: false }], now);
     let upstream = Upstream {
         relay: Relay { tls: true, ..upstream::relay(url) },
@@ -164,16 +165,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         stream: None,
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
-    Ok(Trio { relay, agent: Agent::new(config, upstream::seed()?, now), ends: Ends::new() })
-}
-
-/// A random UUID (RFC 9562, version 4).
-fn random_uuid() -> Result<[u8; 16], Failure> {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&upstream::seed()?[..16]);
-    octets[6] = octets[6] & 0x0f | 0x40;
-    octets[8] = octets[8] & 0x3f | 0x80;
-    Ok(octets)
+    Ok(Trio { relay, agent: Agent::new(config, *entropy::octets()?, now), ends: Ends::new() })
 }
 
 /// A folder that is gone when this is.
@@ -182,7 +174,7 @@ struct Folder(PathBuf);
 impl Folder {
     /// A random name, which is nobody else's; [`State::open`] makes the folder.
     fn name() -> Result<Self, Failure> {
-        let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(first_eight(upstream::seed()?)));
+        let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(*entropy::octets()?));
         Ok(Self(std::env::temp_dir().join(name)))
     }
 }
@@ -192,10 +184,4 @@ impl Drop for Folder {
         // Nothing in it is of use to anybody; what can't be removed is left to the system.
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn first_eight(octets: [u8; 32]) -> [u8; 8] {
-    let mut eight = [0; 8];
-    eight.copy_from_slice(&octets[..8]);
-    eight
 }

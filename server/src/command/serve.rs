@@ -13,10 +13,11 @@ use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
 
 use self::settings::{SPEC, Settings};
-use super::upstream::{cannot, seed};
+use super::upstream::cannot;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::event_loop::{EventLoop, TlsSetup};
+use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::ids::{IDS_FILE, Ids, Stamp, Tokens};
 use crate::linux;
@@ -48,7 +49,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     listen(&mut net, &mut settings)?;
     limit_connections(&mut settings);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
-    let engine = Engine::new(settings.engine.clone(), seed()?, net.now());
+    let engine = Engine::new(settings.engine.clone(), *entropy::octets()?, net.now());
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;

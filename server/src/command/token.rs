@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::HEXLOWER;
 use rendezvous_core::token::Key;
 
 use crate::clock;
+use crate::entropy;
 use crate::failure::{Failure, print};
 use crate::options::{Opt, Spec, parse, value};
 use crate::ticket::Ticket;
@@ -53,10 +54,7 @@ fn token(path: &Path, plain: bool) -> Result<String, Failure> {
 }
 
 fn bound(key: &Key, step: u64) -> Result<String, Failure> {
-    let mut random = [0; 18];
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
-    let nonce = BASE64URL_NOPAD.encode(&random);
+    let nonce = entropy::nonce()?;
     let token = HEXLOWER.encode(&key.bound(step, nonce.as_bytes()));
     Ok(format!("response={token}&nonce={nonce}\n"))
 }

@@ -33,14 +33,6 @@ pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<(Arc<ClientConfig>, S
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
 }
 
-/// A seed for the core, from the operating system.
-pub(super) fn seed() -> Result<[u8; 32], Failure> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
-    Ok(seed)
-}
-
 /// A time as the core counts it.
 pub(super) fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))

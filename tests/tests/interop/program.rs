@@ -160,11 +160,6 @@ impl Program {
         }
     }
 
-    /// Everything it said so far.
-    pub(crate) fn text(&self) -> String {
-        self.log.lock().lines.join("\n")
-    }
-
     fn await_lines<T>(
         &self,
         what: &str,

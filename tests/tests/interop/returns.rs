@@ -4,9 +4,9 @@ use std::thread;
 
 use crate::harness::{Case, case};
 use crate::hidden::{page, page_text};
-use crate::program::count;
+use crate::program::{count, run};
 use crate::wire::{Answer, Below};
-use crate::world::{World, basic, said};
+use crate::world::{World, basic, rendezvous, said};
 
 pub(crate) const CASES: &[Case] = &[
     case("after_a_restart_of_the_relay_clients_are_held_not_refused", &[], || restart(false)),
@@ -47,17 +47,11 @@ fn restart(crash: bool) {
 fn after_its_connections_were_dropped() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.says_times(said::WAITING, 4);
-    // A new secret ends what waits with the old one, and the old one again brings the agent back.
+    // Without its line the ID's connections are ended, and with it the agent may come again.
     let ids = world.state().join("ids");
     let kept = std::fs::read_to_string(&ids).expect("the file of IDs");
-    let out = world.folder.0.join("rotated");
-    let rotated = crate::program::run(
-        crate::world::rendezvous()
-            .args(["id", "remove", &home.name, "--state"])
-            .arg(world.state())
-            .env("UNUSED", &out),
-    );
-    assert!(rotated.status.success());
+    let removed = run(rendezvous().args(["id", "remove", &home.name, "--state"]).arg(world.state()));
+    assert!(removed.status.success());
     relay.program.says_times(said::WAITING_ENDED, 4);
     let put_back = world.folder.write("ids", &kept);
     std::fs::rename(put_back, ids).expect("it is put back");

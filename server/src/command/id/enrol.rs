@@ -9,6 +9,7 @@ use rendezvous_core::token::{Algorithm, Key};
 use zeroize::Zeroizing;
 
 use super::paste;
+use crate::entropy;
 use crate::failure::{Failure, complain, print, reason};
 use crate::ids::{Edit, Entry, Tokens, is_label, is_name};
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
@@ -277,11 +278,7 @@ fn read_id(matches: &Matches) -> Result<Id, Failure> {
     };
     match matches.get_if("uuid", read)? {
         Some(id) => Ok(id),
-        None => {
-            // RFC 9562 §5.4: random, but for version and variant.
-            let random = u128::from_be_bytes(*entropy::<16>()?);
-            Ok(Id(random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62))
-        }
+        None => entropy::id(),
     }
 }
 
@@ -331,18 +328,11 @@ fn new_key(
 
 /// 32 octets; with SHA-1, of 7 bits each, for hidden servers that take them as text.
 fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut secret = Zeroizing::new(entropy::<32>()?.to_vec());
+    let mut secret = Zeroizing::new(entropy::octets::<32>()?.to_vec());
     if algorithm == Algorithm::Sha1 {
         secret.iter_mut().for_each(|octet| *octet &= 0x7f);
     }
     Ok(secret)
-}
-
-fn entropy<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
-    let mut random = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *random)
-        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
-    Ok(random)
 }
 
 /// Reads a secret in BASE32 from a file, or from stdin (`-`); white space in it is nothing.
