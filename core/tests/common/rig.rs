@@ -7,40 +7,40 @@ use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 
 /// When every story begins: 2024-05-17T09:20:00Z.
-pub const WALL: u64 = 1_715_937_600;
+pub(crate) const WALL: u64 = 1_715_937_600;
 
-pub struct Rig<M> {
-    pub machine: M,
-    pub now: Now,
-    pub idle: Option<Time>,
+pub(crate) struct Rig<M> {
+    pub(crate) machine: M,
+    pub(crate) now: Now,
+    pub(crate) idle: Option<Time>,
     log: Vec<Did>,
     told: usize,
 }
 
 /// What a machine did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Did {
+pub(crate) enum Did {
     Sent(ConnId, String),
     Asked(Output),
 }
 
-pub fn beginning() -> Now {
+pub(crate) fn beginning() -> Now {
     Now { mono: Time(1_000_000), wall: WALL }
 }
 
-pub fn address(host: u8, port: u16) -> SocketAddr {
+pub(crate) fn address(host: u8, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), port)
 }
 
 impl<M: Machine> Rig<M> {
-    pub fn new(machine: M) -> Self {
+    pub(crate) fn new(machine: M) -> Self {
         let mut rig = Self { machine, now: beginning(), idle: None, log: Vec::new(), told: 0 };
         rig.drain();
         rig
     }
 
     /// Tells the machine something, and has all that it asks for logged. Whatever it closes is closed at once.
-    pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
+    pub(crate) fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         let result = what(&mut self.machine, self.now);
         self.drain();
         result
@@ -72,12 +72,12 @@ impl<M: Machine> Rig<M> {
         }
     }
 
-    pub fn hears(&mut self, on: ConnId, octets: &[u8]) -> usize {
+    pub(crate) fn hears(&mut self, on: ConnId, octets: &[u8]) -> usize {
         self.tell(|machine, now| machine.handle_bytes(on, octets, now))
     }
 
     /// Lets time pass, from deadline to deadline.
-    pub fn wait(&mut self, span: Span) {
+    pub(crate) fn wait(&mut self, span: Span) {
         let until = self.now.mono + span;
         while self.idle.is_some_and(|idle| idle <= until) {
             self.go_to(self.idle.unwrap());
@@ -87,7 +87,7 @@ impl<M: Machine> Rig<M> {
     }
 
     /// Goes to the next deadline at which anything is done; how long that took.
-    pub fn wait_for_deadline(&mut self) -> Span {
+    pub(crate) fn wait_for_deadline(&mut self) -> Span {
         let (before, done) = (self.now.mono, self.log.len());
         while self.log.len() == done {
             self.go_to(self.idle.expect("a deadline runs"));
@@ -103,7 +103,7 @@ impl<M: Machine> Rig<M> {
     }
 
     /// What was done since the last call.
-    pub fn news(&mut self) -> Vec<Did> {
+    pub(crate) fn news(&mut self) -> Vec<Did> {
         let news = self.log[self.told..].to_vec();
         self.told = self.log.len();
         news
@@ -111,7 +111,7 @@ impl<M: Machine> Rig<M> {
 }
 
 /// The dials among the news.
-pub fn dials(news: &[Did]) -> Vec<(ConnId, SocketAddr)> {
+pub(crate) fn dials(news: &[Did]) -> Vec<(ConnId, SocketAddr)> {
     let dial = |did: &Did| match did {
         Did::Asked(Output::Dial { on, to }) => Some((*on, *to)),
         _ => None,
@@ -120,7 +120,7 @@ pub fn dials(news: &[Did]) -> Vec<(ConnId, SocketAddr)> {
 }
 
 /// The notes among the news.
-pub fn notes(news: &[Did]) -> Vec<Note> {
+pub(crate) fn notes(news: &[Did]) -> Vec<Note> {
     let note = |did: &Did| match did {
         Did::Asked(Output::Note(note)) => Some(note.clone()),
         _ => None,
@@ -129,7 +129,7 @@ pub fn notes(news: &[Did]) -> Vec<Note> {
 }
 
 /// The texts that were sent on a connection, one behind the other.
-pub fn sent(news: &[Did], on: ConnId) -> String {
+pub(crate) fn sent(news: &[Did], on: ConnId) -> String {
     let text = |did: &Did| match did {
         Did::Sent(to, text) if *to == on => Some(text.clone()),
         _ => None,
@@ -138,6 +138,6 @@ pub fn sent(news: &[Did], on: ConnId) -> String {
 }
 
 /// Whether this was asked for.
-pub fn asked(news: &[Did], output: Output) -> bool {
+pub(crate) fn asked(news: &[Did], output: Output) -> bool {
     news.contains(&Did::Asked(output))
 }

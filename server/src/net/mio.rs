@@ -149,6 +149,8 @@ impl Net for MioNet {
         let listener = self.listeners.get(usize::from(on)).ok_or(io::ErrorKind::WouldBlock)?;
         let (stream, from) = listener.accept()?;
         tune(&stream);
+        // What came over IPv4 to a socket of both families is an IPv4 address.
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         Ok((Sock::Tcp(stream), from))
     }
 

@@ -1,0 +1,258 @@
+//! The connector's side: silent until the 101, and never a clean end for what could not be.
+
+use std::net::SocketAddr;
+
+use rendezvous_core::connector::{Config, Connector, Outcome};
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole,
+};
+use rendezvous_core::note::{ConnectFailure, Note};
+use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::time::Span;
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use rig::{Did, Rig, address, asked, beginning, dials, notes, sent};
+
+const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
+const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+
+fn relay() -> SocketAddr {
+    address(1, 8443)
+}
+
+fn connector_with(change: impl FnOnce(&mut Config)) -> Rig<Connector> {
+    let relay = Relay { place: relay().into(), tls: true, host_header: "relay:8443".into() };
+    let mut config = Config::new(relay, ID);
+    change(&mut config);
+    Rig::new(Connector::new(config))
+}
+
+fn open(rig: &mut Rig<Connector>) -> ConnId {
+    rig.tell(|connector, now| connector.handle_open(Listener(0), address(9, 9), now))
+}
+
+/// A local connection, and the one to the relay, on which the request was sent.
+fn asking(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
+    let local = open(rig);
+    let (on, _) = dials(&rig.news())[0];
+    rig.tell(|connector, now| connector.handle_connected(on, now));
+    rig.tell(|connector, now| connector.handle_secured(on, now));
+    (local, on)
+}
+
+fn assert_failed(rig: &mut Rig<Connector>, local: ConnId, why: ConnectFailure) {
+    let news = rig.news();
+    assert!(notes(&news).contains(&Note::ConnectFailed { local, why }), "{news:?}");
+    assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
+    assert_eq!(rig.machine.last(), Some(Outcome::Failed(why)));
+    assert_eq!(rig.machine.failed(), 1);
+    assert_eq!(rig.machine.connections(), 0);
+}
+
+#[test]
+fn the_request_is_sent_at_once_and_the_local_side_is_not_read_before_the_answer() {
+    let mut rig = connector_with(|_| ());
+    let local = open(&mut rig);
+    let news = rig.news();
+    assert!(asked(&news, Output::Read { on: local, wanted: false }));
+    let (on, to) = dials(&news)[0];
+    assert_eq!(to, relay());
+    rig.tell(|connector, now| connector.handle_connected(on, now));
+    assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } })]);
+    rig.tell(|connector, now| connector.handle_secured(on, now));
+    assert_eq!(
+        sent(&rig.news(), on),
+        "GET / HTTP/1.1\r\nHost: relay:8443\r\n\
+         Authorization: Basic MmY0MDJmODAtZGE1MC00MWUxLTliMjMtMDEyMzQ1Njc4OWFiOg==\r\n\
+         Connection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n"
+    );
+}
+
+#[test]
+fn with_the_101_the_two_are_a_pair() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    assert_eq!(rig.hears(on, &SWITCHING[..40]), 0);
+    assert_eq!(rig.hears(on, SWITCHING), SWITCHING.len());
+    let news = rig.news();
+    assert!(asked(&news, Output::Read { on: local, wanted: true }));
+    assert!(asked(&news, Output::Pair { hidden: on, client: local }));
+    assert!(notes(&news).contains(&Note::Served { relay: on, local, upstream: 0, stream: true }));
+}
+
+#[test]
+fn octets_behind_the_101_are_left_for_the_local_side() {
+    let mut rig = connector_with(|_| ());
+    let (_, on) = asking(&mut rig);
+    assert_eq!(rig.hears(on, &[SWITCHING, b"SSH-2.0-x\r\n"].concat()), SWITCHING.len());
+    assert_eq!(rig.machine.pairs(), 1);
+}
+
+#[test]
+fn any_other_answer_is_the_error_that_it_is() {
+    for status in [200, 401, 404, 502, 503] {
+        let mut rig = connector_with(|_| ());
+        let (local, on) = asking(&mut rig);
+        let answer = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 2\r\n\r\n");
+        assert_eq!(rig.hears(on, format!("{answer}{{}}").as_bytes()), answer.len());
+        assert_failed(&mut rig, local, ConnectFailure::Refused(status));
+    }
+}
+
+#[test]
+fn a_101_to_another_protocol_is_a_refusal() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    let _ = rig.hears(on, b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_failed(&mut rig, local, ConnectFailure::Refused(101));
+}
+
+#[test]
+fn an_interim_answer_is_no_answer() {
+    let mut rig = connector_with(|_| ());
+    let (_, on) = asking(&mut rig);
+    let _ = rig.hears(on, &[b"HTTP/1.1 102 Processing\r\n\r\n", SWITCHING].concat());
+    assert_eq!(rig.machine.pairs(), 1);
+}
+
+#[test]
+fn a_refusal_without_its_last_line_is_one() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    assert_eq!(rig.hears(on, b"HTTP/1.1 404\r\nConte"), 0);
+    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_failed(&mut rig, local, ConnectFailure::Refused(404));
+}
+
+#[test]
+fn an_end_garbage_and_silence_are_told_apart() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    rig.tell(|connector, now| connector.handle_end(on, End::Truncated, now));
+    assert_failed(&mut rig, local, ConnectFailure::Ended(End::Truncated));
+
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    let _ = rig.hears(on, b"220 mail.example ESMTP\r\n");
+    assert_failed(&mut rig, local, ConnectFailure::Garbled);
+
+    let mut rig = connector_with(|_| ());
+    let (local, _) = asking(&mut rig);
+    assert_eq!(rig.wait_for_deadline(), Span::from_secs(30));
+    assert_failed(&mut rig, local, ConnectFailure::Silent);
+}
+
+#[test]
+fn a_relay_that_can_not_be_reached_is_tried_at_each_address() {
+    let mut rig = connector_with(|config| {
+        config.relay.place = Place { host: Host::Name("relay".into()), port: 8443 };
+    });
+    let local = open(&mut rig);
+    let on = rig.news().iter().find_map(|did| match did {
+        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+        _ => None,
+    });
+    let on = on.unwrap();
+    rig.tell(|connector, now| connector.handle_resolved(on, &[address(1, 8443), address(2, 8443)], now));
+    let (on, to) = dials(&rig.news())[0];
+    assert_eq!(to, address(1, 8443));
+    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
+    let (on, to) = dials(&news)[0];
+    assert_eq!(to, address(2, 8443));
+    rig.tell(|connector, now| connector.handle_dial_failed(on, DialFailure::Refused, now));
+    assert_failed(&mut rig, local, ConnectFailure::Unreachable(DialFailure::Refused));
+}
+
+#[test]
+fn a_wrong_certificate_ends_it() {
+    let mut rig = connector_with(|_| ());
+    let local = open(&mut rig);
+    let (on, _) = dials(&rig.news())[0];
+    rig.tell(|connector, now| connector.handle_connected(on, now));
+    rig.tell(|connector, now| connector.handle_tls_failed(on, TlsFailure::Certificate, now));
+    assert!(sent(&rig.news(), on).is_empty());
+    assert_eq!(
+        rig.machine.last(),
+        Some(Outcome::Failed(ConnectFailure::Tls(TlsFailure::Certificate))),
+        "for {local:?}"
+    );
+}
+
+#[test]
+fn a_local_end_before_the_101_is_passed_on_after_it() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    rig.tell(|connector, now| connector.handle_end(local, End::Clean, now));
+    rig.news();
+    let _ = rig.hears(on, SWITCHING);
+    let news = rig.news();
+    let pair = news.iter().position(|did| *did == Did::Asked(Output::Pair { hidden: on, client: local }));
+    let end = news.iter().position(|did| *did == Did::Asked(Output::CloseWrite { on }));
+    assert!(pair.is_some() && pair < end, "{news:?}");
+}
+
+#[test]
+fn a_local_reset_before_the_101_drops_the_connection_to_the_relay() {
+    let mut rig = connector_with(|config| config.once = true);
+    let (local, on) = asking(&mut rig);
+    rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
+    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
+    assert_eq!((rig.machine.last(), rig.machine.is_done()), (Some(Outcome::Abandoned), true));
+}
+
+#[test]
+fn a_stream_that_both_sides_ended_is_a_success() {
+    let mut rig = connector_with(|config| config.once = true);
+    let (local, on) = asking(&mut rig);
+    let _ = rig.hears(on, SWITCHING);
+    rig.tell(|connector, now| connector.handle_end(local, End::Clean, now));
+    assert!(asked(&rig.news(), Output::CloseWrite { on }));
+    assert!(!rig.machine.is_done());
+    rig.tell(|connector, now| connector.handle_moved(on, 7, 0, now));
+    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_eq!(rig.machine.last(), Some(Outcome::Ended(Why::Done)));
+    assert_eq!((rig.machine.failed(), rig.machine.is_done()), (0, true));
+}
+
+#[test]
+fn a_stream_that_was_cut_does_not_end_cleanly() {
+    let mut rig = connector_with(|_| ());
+    let (local, on) = asking(&mut rig);
+    let _ = rig.hears(on, SWITCHING);
+    rig.tell(|connector, now| connector.handle_end(on, End::Truncated, now));
+    assert!(asked(&rig.news(), Output::Close { on: local, how: Close::Truncate }));
+    assert_eq!(rig.machine.last(), Some(Outcome::Ended(Why::Truncated(Side::Hidden))));
+}
+
+#[test]
+fn each_local_connection_has_its_own_and_once_takes_no_second() {
+    let mut rig = connector_with(|_| ());
+    open(&mut rig);
+    open(&mut rig);
+    assert_eq!(dials(&rig.news()).len(), 2);
+    let mut rig = connector_with(|config| config.once = true);
+    open(&mut rig);
+    let second = open(&mut rig);
+    let news = rig.news();
+    assert_eq!(dials(&news).len(), 1);
+    assert!(asked(&news, Output::Close { on: second, how: Close::Abort }));
+}
+
+#[test]
+fn a_drain_ends_what_waits_for_its_answer_and_lets_pairs_go_on() {
+    let mut rig = connector_with(|_| ());
+    let (_, paired) = asking(&mut rig);
+    let _ = rig.hears(paired, SWITCHING);
+    let (local, _) = asking(&mut rig);
+    rig.tell(Connector::handle_drain);
+    assert!(asked(&rig.news(), Output::Close { on: local, how: Close::Truncate }));
+    assert_eq!((rig.machine.pairs(), rig.machine.connections()), (1, 2));
+    assert_eq!(rig.now.wall, beginning().wall);
+}
