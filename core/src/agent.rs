@@ -1,7 +1,7 @@
 //! The program beside a hidden server: keeps connections waiting at its relays, and takes whoever comes to the local
 //! service.
 //!
-//! Each connection to a relay goes through the states of [`State`]; what a relay is like is kept in a `Link`
+//! Each connection to a relay goes through the states of `State`; what a relay is like is kept in a `Link`
 //! (`agent/link.rs`): how many connections wait there, how long to wait after failures, what time it is there. The
 //! next attempt at a relay that failed is a connection too, one that rests: it has an id and a deadline, and no socket
 //! yet.

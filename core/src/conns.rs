@@ -18,6 +18,8 @@ use crate::time::{Now, Span, Time};
 const LINGER_IDLE: Span = Span::from_secs(5);
 /// A lingering connection is closed after this long, whatever comes.
 const LINGER_MAX: Span = Span::from_secs(30);
+/// What is queued for a connection that is cut may take this long to be sent, whatever comes.
+const TRUNCATE_MAX: Span = Span::from_secs(5);
 
 /// The table of a machine whose connections have states `S`.
 #[derive(Debug)]
@@ -164,8 +166,21 @@ impl<S> Conns<S> {
             && conn.armed.is_none_or(|armed| due < armed)
         {
             conn.armed = Some(due);
+            self.forget_stale_deadlines();
             self.deadlines.push(Reverse((due, on)));
         }
+    }
+
+    /// Entries that will wake nobody stay in the heap until their time comes; where most of them are such, they go.
+    fn forget_stale_deadlines(&mut self) {
+        if self.deadlines.len() < 64 + 4 * self.table.len() {
+            return;
+        }
+        let table = &self.table;
+        self.deadlines.retain(|&Reverse((time, on))| {
+            let conn = table.get(on.index as usize);
+            conn.is_some_and(|conn| conn.generation == on.generation && conn.armed == Some(time))
+        });
     }
 
     pub(crate) fn send(&mut self, on: ConnId, octets: Vec<u8>) {
@@ -192,8 +207,9 @@ impl<S> Conns<S> {
                 None
             }
             (Phase::Open, Close::Linger | Close::Truncate) => {
-                conn.phase = Phase::Closing { until: now.mono + LINGER_MAX };
-                Some(now.mono + LINGER_IDLE)
+                let patience = if how == Close::Linger { LINGER_MAX } else { TRUNCATE_MAX };
+                conn.phase = Phase::Closing { until: now.mono + patience };
+                Some(now.mono + LINGER_IDLE.min(patience))
             }
         };
         if let Some(pair) = conn.pair {
@@ -226,11 +242,13 @@ impl<S> Conns<S> {
             self.set_due(on, None);
         }
         self.say(Output::Pair { hidden, client });
-        if self.has_ended(client) {
-            let act = self.pairs[tie].pair.on_end(Side::Client, End::Clean);
-            let over = self.act(index, act, now);
-            debug_assert!(over.is_none(), "a new pair is not over by one end");
-        }
+        let act = if self.has_ended(client) {
+            self.pairs[tie].pair.on_end(Side::Client, End::Clean, now.mono)
+        } else {
+            None
+        };
+        let over = self.act(index, act, now);
+        debug_assert!(over.is_none(), "a new pair is not over by one end");
     }
 
     /// The other end of a pair, and which side `on` itself is.
@@ -266,7 +284,7 @@ impl<S> Conns<S> {
     }
 
     pub(crate) fn write_failed(&mut self, on: ConnId, now: Now) -> Option<Ended> {
-        self.with_pair(on, now, |pair, side| pair.on_write_failed(side))
+        self.with_pair(on, now, |pair, side| pair.on_write_failed(side, now.mono))
     }
 
     /// The reading side of a paired connection ended.
@@ -275,7 +293,7 @@ impl<S> Conns<S> {
             debug_assert!(!conn.ended || conn.phase != Phase::Open, "ended twice");
             conn.ended = true;
         }
-        self.with_pair(on, now, |pair, side| pair.on_end(side, how))
+        self.with_pair(on, now, |pair, side| pair.on_end(side, how, now.mono))
     }
 
     /// The next connection whose deadline has passed. Closing ones are dealt with here.

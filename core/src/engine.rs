@@ -96,7 +96,8 @@ impl State {
             Self::Head { begun: true, .. } => "head",
             Self::Answering { .. } => "answer",
             Self::Discarding { .. } => "body of a challenged request",
-            Self::Waiting { .. } => "plain token's delay",
+            Self::Waiting { flushed: false, .. } => "answer",
+            Self::Waiting { flushed: true, .. } => "plain token's delay",
             Self::Held { .. } => "held",
             Self::Hidden { .. } | Self::Client { .. } => "pair",
         }
@@ -197,6 +198,15 @@ impl Engine {
     fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
         self.become_state(on, state, Some(now.mono + patience));
+    }
+
+    /// A challenged request is over; the next one may come.
+    fn keep(&mut self, on: ConnId, now: Now) {
+        if self.draining {
+            self.conns.close(on, Close::Linger, now);
+        } else {
+            self.await_head(on, KEPT, now);
+        }
     }
 
     /// The ID of a connection that was paired, whatever phase it is in now.

@@ -9,10 +9,10 @@
 //! | `Open` | queue | → `Draining`; queue empty: → `Shut`, end dst's writing | over: dst is cut | – | → `Dead`, stop reading src |
 //! | `Draining` | – | – | over: dst is cut | → `Shut`, end dst's writing | → `Dead` |
 //! | `Shut` | – | – | over, for the other direction | – | → `Dead` |
-//! | `Dead` | dropped | – | – | – | – |
+//! | `Dead` | dropped | – | over, for the other direction | – | – |
 //!
-//! Both `Shut` or `Dead`: over. One `Open` and the other not: the half-closed deadline
-//! runs, put off by whatever moves. A truncation is never made a clean end (RFC 8446 §6.1).
+//! Both `Shut` or `Dead`: over. One of them not `Open`: the half-closed deadline runs from then on, put off by whatever
+//! moves. A truncation is never made a clean end (RFC 8446 §6.1).
 
 use crate::machine::{Close, End};
 use crate::time::{Span, Time};
@@ -175,8 +175,9 @@ impl Pair {
 
     /// The stream from `src` ended.
     #[must_use]
-    pub fn on_end(&mut self, src: Side, how: End) -> Option<Act> {
+    pub fn on_end(&mut self, src: Side, how: End, now: Time) -> Option<Act> {
         let direction = self.from(src);
+        direction.moved = now;
         match (how, direction.flow) {
             (End::Clean, Flow::Open) => {
                 direction.flow = Flow::Draining;
@@ -190,10 +191,12 @@ impl Pair {
 
     /// What was queued for `dst` can't be sent.
     #[must_use]
-    pub fn on_write_failed(&mut self, dst: Side) -> Option<Act> {
+    pub fn on_write_failed(&mut self, dst: Side, now: Time) -> Option<Act> {
         let direction = self.from(dst.other());
         let was = core::mem::replace(&mut direction.flow, Flow::Dead);
+        direction.moved = now;
         direction.queued = false;
+        direction.owed = None;
         let over = self.over_if_finished();
         if over.is_none() && was == Flow::Open { Some(Act::StopReading(dst.other())) } else { over }
     }
@@ -201,10 +204,15 @@ impl Pair {
     /// How long `side` has owed an acknowledgement; `None` if it owes none, or the system can't tell.
     #[must_use]
     pub fn on_acked(&mut self, side: Side, age: Option<Span>, now: Time) -> Option<Act> {
-        let silent = self.limits.silent;
         let direction = self.from(side.other());
         direction.owed = if age.is_some() || direction.queued { Some(now) } else { None };
-        age.is_some_and(|age| age >= silent).then(|| self.cut(side, Close::Abort, Why::Silent(side)))
+        self.is_silent(age).then(|| self.cut(side, Close::Abort, Why::Silent(side)))
+    }
+
+    /// Whether a peer that has owed an acknowledgement for so long is dead.
+    #[must_use]
+    pub fn is_silent(&self, age: Option<Span>) -> bool {
+        age.is_some_and(|age| age >= self.limits.silent)
     }
 
     /// A deadline may have passed.
@@ -213,6 +221,8 @@ impl Pair {
         if let Some((due, side)) = self.next_check()
             && due <= now
         {
+            // Whatever comes of it, it is not asked again before its time.
+            self.from(side.other()).owed = Some(now);
             return Some(Act::CheckAck(side));
         }
         let (due, why) = self.patience()?;

@@ -44,6 +44,8 @@ pub(crate) enum Refused {
 pub(crate) struct Registry {
     entries: BTreeMap<Id, Entry>,
     labels: BTreeMap<String, Id>,
+    /// How many pairs an ID has; not in its entry, since they outlive it where the operator removes the ID.
+    pairs: BTreeMap<Id, u32>,
     nobody: Key,
     started: Time,
 }
@@ -55,7 +57,6 @@ struct Entry {
     waiting: VecDeque<Waiting>,
     /// First come, first served.
     held: VecDeque<ConnId>,
-    pairs: u32,
     last_waiting: Option<Time>,
     /// Accepted tokens by their step T, as long as T is acceptable; a bound token's 16 octets stand for T and N.
     spent: BTreeMap<u64, BTreeSet<[u8; 16]>>,
@@ -78,25 +79,33 @@ pub(crate) struct Policy {
 
 impl Registry {
     pub(crate) fn new(started: Time) -> Self {
-        Self { entries: BTreeMap::new(), labels: BTreeMap::new(), nobody: Key::dummy(), started }
+        Self {
+            entries: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            pairs: BTreeMap::new(),
+            nobody: Key::dummy(),
+            started,
+        }
     }
 
     /// Takes a new list. Returns the connections of IDs that are gone or have another secret: those that waited, and
-    /// the clients held for them.
+    /// the clients held for them. Of two lines with one ID the first counts.
     pub(crate) fn enrol(&mut self, list: Vec<Enrolment>) -> Vec<ConnId> {
         let mut old = core::mem::take(&mut self.entries);
         self.labels.clear();
         for enrolment in list {
+            if self.entries.contains_key(&enrolment.id) {
+                continue;
+            }
             for label in &enrolment.labels {
                 self.labels.insert(label.clone(), enrolment.id);
             }
             let entry = match old.remove(&enrolment.id) {
                 Some(kept) if kept.enrolment.key == enrolment.key => Entry { enrolment, ..kept },
-                // Another secret: what waits was let in with the old one. What is paired goes on, and counts.
+                // Another secret: what waits was let in with the old one.
                 Some(rotated) => {
-                    let fresh = Entry { pairs: rotated.pairs, ..Entry::new(enrolment) };
-                    old.insert(fresh.enrolment.id, rotated);
-                    fresh
+                    old.insert(enrolment.id, rotated);
+                    Entry::new(enrolment)
                 }
                 None => Entry::new(enrolment),
             };
@@ -202,7 +211,7 @@ impl Registry {
     /// Whether a client that finds nobody waiting is worth holding.
     pub(crate) fn is_served(&self, id: Id, now: Now) -> bool {
         self.entries.get(&id).is_some_and(|entry| {
-            entry.pairs > 0
+            self.pairs(id) > 0
                 || !entry.waiting.is_empty()
                 || entry.last_waiting.is_some_and(|last| now.mono.since(last) < SERVED)
                 || now.mono.since(self.started) < SERVED
@@ -210,18 +219,19 @@ impl Registry {
     }
 
     pub(crate) fn pairs(&self, id: Id) -> u32 {
-        self.entries.get(&id).map_or(0, |entry| entry.pairs)
+        self.pairs.get(&id).copied().unwrap_or(0)
     }
 
     pub(crate) fn pair_began(&mut self, id: Id) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.pairs += 1;
-        }
+        *self.pairs.entry(id).or_insert(0) += 1;
     }
 
     pub(crate) fn pair_ended(&mut self, id: Id) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.pairs = entry.pairs.saturating_sub(1);
+        if let Some(pairs) = self.pairs.get_mut(&id) {
+            *pairs -= 1;
+            if *pairs == 0 {
+                self.pairs.remove(&id);
+            }
         }
     }
 
@@ -258,7 +268,6 @@ impl Entry {
             enrolment,
             waiting: VecDeque::new(),
             held: VecDeque::new(),
-            pairs: 0,
             last_waiting: None,
             spent: BTreeMap::new(),
             guesses: Bucket::NEW,

@@ -1,5 +1,6 @@
 //! What every command that holds connections does beside its event loop: signals, notes, the orderly end.
 
+use log::Level;
 use rendezvous_core::machine::Machine;
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
@@ -25,6 +26,11 @@ pub trait Program {
 
     /// Something happened.
     fn note(&mut self, note: &Note);
+
+    /// The level of what it does in the ordinary way.
+    fn ordinary(&self) -> Level {
+        Level::Info
+    }
 
     /// SIGHUP.
     fn reload(&mut self, _: &mut Loop<Self::Machine>) {}
@@ -67,7 +73,7 @@ pub fn run<P: Program>(
                 SIGHUP if !P::HANGUP_ENDS => program.reload(event_loop),
                 _ if drained.is_some() => drained = Some(now),
                 _ => {
-                    log::info!("event=stopping connections-may-end-within={}s", patience.as_secs_up());
+                    log::log!(program.ordinary(), "event=stopping connections-may-end-within={}s", patience.as_secs_up());
                     event_loop.stop_accepting();
                     event_loop.tell(P::drain);
                     drained = Some(now + patience);
@@ -95,7 +101,8 @@ pub fn run<P: Program>(
     }
     if drained.is_some() {
         let stats = event_loop.stats();
-        log::info!("event=stopped relayed={} copied={} turns={}", stats.relayed, stats.copied, stats.turns);
+        let (relayed, copied, turns) = (stats.relayed, stats.copied, stats.turns);
+        log::log!(program.ordinary(), "event=stopped relayed={relayed} copied={copied} turns={turns}");
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{BUSY, COURTESY, Engine, FULL, KEPT, PLAIN_DELAY, State, Transport};
+use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, Transport};
 use crate::http::head::Found;
 use crate::http::reply::Status;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
@@ -20,7 +20,7 @@ impl Machine for Engine {
         let address_max = self.config.connections_per_address_max;
         if address_max > 0 && of_address > address_max {
             self.drop_conn(id, Close::Abort, "too many connections from this address", now);
-        } else if self.conns.len() > (self.config.connections_max + COURTESY) as usize {
+        } else if self.conns.len() > self.config.connections_max.saturating_add(COURTESY) as usize {
             self.drop_conn(id, Close::Abort, FULL, now);
         } else if transport == Some(Transport::Tls) {
             self.conns.set_due(id, Some(now.mono + self.config.handshake));
@@ -50,9 +50,11 @@ impl Machine for Engine {
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        let from = self.conns.from(on);
-        self.conns.note(Note::TlsFailed { on, from, why });
-        self.conns.close(on, Close::Linger, now);
+        if let Some(State::Securing) = self.conns.state(on) {
+            let from = self.conns.from(on);
+            self.conns.note(Note::TlsFailed { on, from, why });
+            self.conns.close(on, Close::Linger, now);
+        }
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
@@ -90,13 +92,16 @@ impl Machine for Engine {
                     let due = now.mono + self.config.answer;
                     self.become_state(on, State::Discarding { left: discard }, Some(due));
                 } else {
-                    self.await_head(on, KEPT, now);
+                    self.keep(on, now);
                 }
-                self.conns.say(Output::Read { on, wanted: true });
+                if self.conns.state(on).is_some() {
+                    self.conns.say(Output::Read { on, wanted: true });
+                }
             }
-            Some(State::Waiting { plain: true, flushed: flushed @ false, .. }) => {
+            Some(State::Waiting { plain, flushed: flushed @ false, .. }) => {
                 *flushed = true;
-                self.conns.set_due(on, Some(now.mono + PLAIN_DELAY));
+                let due = plain.then(|| now.mono + PLAIN_DELAY);
+                self.conns.set_due(on, due);
             }
             _ => {
                 let ended = self.conns.flushed(on, now);
@@ -106,7 +111,7 @@ impl Machine for Engine {
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        let silent = age.is_some_and(|age| age >= self.config.pair.silent);
+        let silent = self.conns.pair_of(on).is_some_and(|pair| pair.is_silent(age));
         if silent && self.hand_over_failed(on, now) {
             return;
         }
@@ -151,9 +156,6 @@ impl Machine for Engine {
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
-        if self.hand_over_failed(on, now) {
-            return;
-        }
         match self.conns.state(on) {
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(End::Reset), now),
             Some(State::Held { id, .. }) => {
@@ -161,6 +163,7 @@ impl Machine for Engine {
                 self.registry.unhold(id, on);
                 self.drop_conn(on, Close::Abort, "a held client went away", now);
             }
+            // Who refuses a body may have answered before: that is for the reading side to tell.
             Some(State::Hidden { .. } | State::Client { .. }) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
@@ -216,7 +219,7 @@ impl Engine {
                 let used = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= used as u64;
                 if *left == 0 {
-                    self.await_head(on, KEPT, now);
+                    self.keep(on, now);
                 }
                 (used, true)
             }
@@ -252,6 +255,9 @@ impl Engine {
             }
             Some(State::Discarding { .. }) => {
                 self.drop_conn(on, Close::Linger, "the request's body did not arrive in time", now);
+            }
+            Some(State::Waiting { flushed: false, .. }) => {
+                self.end_waiting(on, WaitingEnd::Ended(End::Reset), now);
             }
             Some(State::Waiting { id, .. }) => {
                 let id = *id;

@@ -20,7 +20,8 @@ impl Engine {
         for older in replaced {
             self.end_waiting(older, WaitingEnd::Replaced, now);
         }
-        self.become_state(on, State::Waiting { id, plain, flushed: false, since: now.mono }, None);
+        let due = now.mono + self.config.answer;
+        self.become_state(on, State::Waiting { id, plain, flushed: false, since: now.mono }, Some(due));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         self.conns.send(on, ACCEPTED.to_vec());
         let from = self.conns.from(on);
@@ -55,7 +56,7 @@ impl Engine {
 
     /// As long as somebody waits and somebody is held, they meet.
     pub(super) fn serve_held(&mut self, id: Id, now: Now) {
-        while self.registry.has_eligible(id) {
+        while self.registry.pairs(id) < self.config.pairs_per_id_max && self.registry.has_eligible(id) {
             let Some(client) = self.registry.release(id) else { return };
             let Some(state) = self.conns.state(client) else { continue };
             let state = core::mem::replace(state, State::Hidden { id });
@@ -106,11 +107,14 @@ impl Engine {
         match next {
             Some(next) => {
                 request.tries += 1;
+                // Nobody read it any more where the failed connection could not be written to.
+                self.conns.say(Output::Read { on: client, wanted: true });
                 self.hand_over(next, client, id, request, now);
             }
             None => {
                 const WHY: &str = "the hidden server's connection failed";
                 self.refuse_client(client, Some(id), Status::BadGateway502, WHY, request.is_head, now);
+                self.serve_held(id, now);
             }
         }
         true
@@ -129,6 +133,7 @@ impl Engine {
             after: now.mono.since(pair.began()),
             why: over.why,
         });
+        self.serve_held(id, now);
     }
 
     pub(super) fn end_waiting(&mut self, on: ConnId, why: WaitingEnd, now: Now) {

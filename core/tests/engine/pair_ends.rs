@@ -1,1 +1,190 @@
-//! pair_ends
+//! What the end of one side of a pair means for the other: PROTOCOL §3, as the whole engine carries it out.
+
+use rendezvous_core::machine::{Close, ConnId, End};
+use rendezvous_core::note::Note;
+use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::time::Span;
+
+use crate::world::World;
+use crate::{ANSWER, ID, get, world};
+
+fn ends(world: &World, on: ConnId) -> (bool, Option<Close>) {
+    (world.wire(on).write_ended, world.closing(on))
+}
+
+/// Why the last pair ended.
+fn why(world: &mut World) -> Option<Why> {
+    world.take_notes().into_iter().rev().find_map(|note| match note {
+        Note::PairEnded { why, .. } => Some(why),
+        _ => None,
+    })
+}
+
+#[test]
+fn octets_move_both_ways_and_later_requests_are_part_of_the_stream() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    let again = get(ID);
+    world.write(client, &again);
+    assert_eq!(world.take(hidden), again, "the credential of a later request stays");
+    world.write(hidden, "\0\r\n\x7f");
+    assert_eq!(world.take(client), "\0\r\n\x7f");
+}
+
+#[test]
+fn a_client_s_clean_end_is_passed_on_and_the_answer_still_arrives() {
+    let mut world = world();
+    let (hidden, client) = world.pair(ID);
+    world.write(client, "body");
+    world.end(client, End::Clean);
+    assert_eq!(world.take(hidden), "body");
+    assert_eq!(ends(&world, hidden), (true, None));
+    assert_eq!(ends(&world, client), (false, None));
+    world.write(hidden, ANSWER);
+    world.wait_secs(59);
+    world.write(hidden, "more");
+    world.end(hidden, End::Clean);
+    assert_eq!(world.got(client), format!("{ANSWER}more"));
+    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Linger)));
+    assert_eq!(why(&mut world), Some(Why::Done));
+}
+
+#[test]
+fn a_hidden_server_s_clean_end_is_passed_on_and_the_client_may_go_on() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(hidden, End::Clean);
+    assert_eq!(ends(&world, client), (true, None));
+    world.write(client, "more");
+    assert_eq!(world.take(hidden), "more");
+    world.end(client, End::Clean);
+    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Linger)));
+    assert_eq!(why(&mut world), Some(Why::Done));
+}
+
+#[test]
+fn an_end_is_passed_on_behind_the_last_octet() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.stall(client, true);
+    world.write(hidden, "last words");
+    world.end(hidden, End::Clean);
+    assert_eq!(ends(&world, client), (false, None));
+    world.stall(client, false);
+    assert_eq!(ends(&world, client), (true, None));
+}
+
+#[test]
+fn a_reset_crosses_from_either_side_and_is_never_a_clean_end() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(hidden, End::Reset);
+    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Abort), Some(Close::Truncate)));
+    assert_eq!(why(&mut world), Some(Why::Reset(Side::Hidden)));
+
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(client, End::Reset);
+    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Truncate), Some(Close::Abort)));
+    assert_eq!(why(&mut world), Some(Why::Reset(Side::Client)));
+}
+
+#[test]
+fn a_truncation_is_never_made_a_clean_end() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(hidden, End::Truncated);
+    assert_eq!(ends(&world, client), (false, Some(Close::Truncate)));
+    assert_eq!(why(&mut world), Some(Why::Truncated(Side::Hidden)));
+
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(client, End::Truncated);
+    assert_eq!(ends(&world, hidden), (false, Some(Close::Truncate)));
+    assert_eq!(why(&mut world), Some(Why::Truncated(Side::Client)));
+}
+
+#[test]
+fn a_client_that_can_t_be_written_to_is_still_read_from_and_its_hidden_server_no_more() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.write_fails(client);
+    assert!(world.is_open(hidden) && world.is_open(client));
+    assert!(!world.wire(hidden).wanted, "nobody takes what it sends");
+    world.write(client, "what was on its way");
+    assert_eq!(world.take(hidden), "what was on its way");
+    world.end(client, End::Reset);
+    assert!(!world.is_open(hidden) && !world.is_open(client));
+    assert_eq!(why(&mut world), Some(Why::Reset(Side::Client)));
+}
+
+#[test]
+fn octets_and_time_are_counted() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.write(client, "12345");
+    world.wait_secs(2);
+    world.end(client, End::Clean);
+    world.end(hidden, End::Clean);
+    let ended = world.take_notes().pop();
+    let expected = Note::PairEnded {
+        hidden,
+        client,
+        id: ID,
+        from_client: 5,
+        from_hidden: ANSWER.len() as u64,
+        after: Span::from_secs(2),
+        why: Why::Done,
+    };
+    assert_eq!(ended, Some(expected));
+}
+
+#[test]
+fn a_pair_that_idled_for_long_still_has_all_its_time_when_one_side_ends() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.wait_secs(3_600);
+    world.end(client, End::Clean);
+    world.wait_secs(59);
+    assert!(world.is_open(hidden) && world.is_open(client));
+    world.write(hidden, "at last");
+    assert_eq!(world.take(client), "at last");
+    world.wait_secs(59);
+    assert!(world.is_open(client));
+    world.wait_secs(2);
+    assert_eq!(why(&mut world), Some(Why::HalfClosed));
+}
+
+#[test]
+fn a_pair_that_idled_for_long_still_has_all_its_time_when_one_side_takes_no_more() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.wait_secs(3_600);
+    world.write_fails(client);
+    world.wait_secs(59);
+    assert!(world.is_open(hidden) && world.is_open(client));
+    world.wait_secs(1);
+    assert!(!world.is_open(hidden) && !world.is_open(client));
+}
+
+#[test]
+fn a_half_closed_pair_in_which_nothing_moves_is_closed_and_no_end_is_made_up() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.end(client, End::Clean);
+    world.wait_secs(60);
+    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Truncate)));
+    assert_eq!(why(&mut world), Some(Why::HalfClosed));
+}
+
+#[test]
+fn a_pair_of_many_turns_is_still_one_pair() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    for _ in 0..500 {
+        world.write(client, "ping");
+        world.write(hidden, "pong");
+        world.wait_ms(700);
+    }
+    assert_eq!(world.got(hidden).len(), 2_000);
+    assert_eq!(world.got(client).len(), 2_000);
+    assert_eq!((world.engine.pairs(), world.engine.connections()), (1, 2));
+}

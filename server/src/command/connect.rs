@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use log::Level;
 use rendezvous_core::connector::{Config, Connector, Outcome};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
@@ -99,9 +100,13 @@ impl Program for Beside {
     // ssh ends its ProxyCommand so.
     const HANGUP_ENDS: bool = true;
 
+    // Standard error is the user's terminal, and what matters there is said once, at the end.
+    fn ordinary(&self) -> Level {
+        if self.stdio { Level::Debug } else { Level::Info }
+    }
+
     fn note(&mut self, note: &Note) {
-        // Standard error is the user's terminal, and what matters there is said once, at the end.
-        if !self.stdio || log::log_enabled!(log::Level::Debug) {
+        if log::log_enabled!(self.ordinary()) {
             logging::note(note, &Names::default(), &self.shown);
         }
     }

@@ -1,6 +1,6 @@
 //! Every answer of the relay's own: status, fields, body.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use crate::harness::{Case, case};
 use crate::hidden::{Raw, read_head};
@@ -337,6 +337,9 @@ fn a_label_needs_no_challenge() {
         let mut got = vec![0; head.len()];
         hidden.read_exact(&mut got).expect("the head arrives");
         assert_eq!(String::from_utf8_lossy(&got), head, "nothing is left out");
+        // Unanswered, it would go to the next waiting connection.
+        hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it takes octets");
+        assert_eq!(Answer::read_head(&mut client).status(), 204);
     }
 }
 

@@ -129,7 +129,7 @@ fn each_way(client_side: Below, hidden_side: Below) {
     let service = Raw::start();
     let world = World::new();
     let home = world.enrol("home", &[]);
-    let relay = world.relay(&[]);
+    let mut relay = world.relay(&[]);
     let agent = world.agent(&relay, &home, hidden_side, &["--to", &service.address.to_string()]);
     let (up, down) = (noise(1, MANY), noise(2, MANY));
     let head = |authorization: &str| {
@@ -145,6 +145,12 @@ fn each_way(client_side: Below, hidden_side: Below) {
         assert_eq!(hidden.join().expect("the service is whole"), sha256(&up), "up");
     });
     drop(agent);
+    relay.program.signal("TERM");
+    assert!(relay.program.exit().success());
+    // What the relay counted itself.
+    if client_side == Below::Clear && hidden_side == Below::Clear {
+        relay.program.says(" copied=0 ");
+    }
 }
 
 /// Takes everything up to the client's end, then answers; gives the sum of what came behind the head.

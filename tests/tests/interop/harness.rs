@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 use std::{env, io, thread};
 
-use crate::peers::Peer;
+use crate::peers::{self, Peer};
 use crate::program;
 
 /// One test.
@@ -85,6 +85,7 @@ pub(crate) fn main(groups: &[(&str, &[Case])]) -> ExitCode {
         say(&format!("\n{} tests, 0 benchmarks\n", wanted.len()));
         return ExitCode::SUCCESS;
     }
+    peers::build();
     // None is marked as 'not by default', so that asking for those alone is asking for none.
     let wanted = if options.only_ignored { VecDeque::new() } else { wanted };
     let left_out = count - wanted.len();

@@ -1,8 +1,8 @@
 //! The whole, from outside: our binary between real clients and real hidden servers, on loopback.
 //!
 //! A test needs peers that are not written in Rust (curl, python, node …). Where one is missing the test says so by
-//! name and is counted as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` has it, it fails. The binary is
-//! looked for beside the tests' own folder (`target/debug/rendezvous`), where `cargo test` puts it.
+//! name and is counted as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` has it, it fails. Before the
+//! first test cargo builds the binary (`target/debug/rendezvous`); without cargo the one that is there is taken.
 
 #![allow(
     clippy::disallowed_methods,

@@ -78,6 +78,21 @@ pub(crate) fn profile() -> PathBuf {
     own.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default()
 }
 
+/// Has cargo build our binary, of this moment: `cargo test -p tests` alone would leave an old one, or none.
+pub(crate) fn build() {
+    let Some(cargo) = env::var_os("CARGO") else { return };
+    let profile = profile();
+    let profile = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile, "--manifest-path"]);
+    build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml")).arg("--target-dir").arg(target());
+    let built = build.status().is_ok_and(|status| status.success());
+    assert!(built, "cargo cannot build the binary");
+}
+
 /// A file of `tests/peers`.
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)

@@ -1,9 +1,11 @@
 //! A program under test: its lines are gathered and awaited, it is ended by its own process ID.
 
 use std::cell::{Cell, RefCell};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -247,25 +249,34 @@ fn follow(log: &Arc<Log>, from: impl Read + Send + 'static) {
 
 /// Runs a program to its end and gives what it wrote; it is noted in case of failure.
 pub(crate) fn run(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    noted(command, output)
+    run_with(command, b"")
 }
 
-/// As [`run`], with something to read.
+/// As [`run`], with something to read. What does not end in time is killed.
 pub(crate) fn run_with(command: &mut Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let mut stdin = child.stdin.take().expect("it is piped");
+    let pid = child.id().to_string();
     let output = thread::scope(|scope| {
+        let (over, is_over) = channel::<()>();
         scope.spawn(move || std::io::Write::write_all(&mut stdin, input));
-        child.wait_with_output()
+        scope.spawn(move || {
+            if is_over.recv_timeout(4 * PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-KILL", &pid]).status();
+            }
+        });
+        let output = child.wait_with_output();
+        drop(over);
+        output
     });
     noted(command, output.expect("a child can be waited for"))
 }
 
 fn noted(command: &Command, output: Output) -> Output {
     let text = |octets: &[u8]| String::from_utf8_lossy(&octets[..octets.len().min(4000)]).into_owned();
-    note(format!("{command:?}: {}\n{}{}", output.status, text(&output.stdout), text(&output.stderr)));
+    let line = [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy);
+    let line: Vec<_> = line.collect();
+    note(format!("{}: {}\n{}{}", line.join(" "), output.status, text(&output.stdout), text(&output.stderr)));
     output
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::harness::{Case, case};
 use crate::peers::{Peer, profile};
-use crate::program::run_with;
-use crate::world::Folder;
+use crate::program::run;
+use crate::world::{Folder, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_quick_start_works_as_it_stands", &[Peer::Bash, Peer::Curl], the_quick_start_works_as_it_stands),
@@ -35,6 +35,7 @@ fn the_quick_start_works_as_it_stands() {
     let readme = fs::read_to_string(readme).expect("there is a README.md");
     let blocks = blocks(&readme, "sh quickstart");
     assert!(!blocks.is_empty(), "no block of README.md is marked ```sh quickstart");
+    let _port = usual_port();
     let folder = Folder::new();
     // What runs on behind a block ends with its shell; each line is shown before it is run.
     let script =
@@ -43,12 +44,12 @@ fn the_quick_start_works_as_it_stands() {
     let path =
         env::join_paths([profile()].into_iter().chain(env::split_paths(&path))).expect("no colon in a path");
     let mut bash = Peer::Bash.command();
-    bash.arg("-s")
+    bash.arg(folder.write("quickstart", &script))
         .current_dir(&folder.0)
         .env("PATH", path)
         .env("HOME", &folder.0)
         .env_remove("XDG_STATE_HOME");
-    let output = run_with(&mut bash, script.as_bytes());
+    let output = run(&mut bash);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -6,7 +6,7 @@ use crate::harness::{Case, case};
 use crate::hidden::{Raw, page, read_head};
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{World, basic, listening_at, rendezvous, said};
+use crate::world::{World, basic, listening_at, rendezvous, said, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_relay_ends_on_sigterm", &[], || relay_ends("TERM")),
@@ -17,8 +17,9 @@ pub(crate) const CASES: &[Case] = &[
     case("the_agent_ends_where_there_is_no_relay", &[], the_agent_ends_where_there_is_no_relay),
     case("the_connector_ends_on_sigterm", &[], || connector_ends("TERM")),
     case("the_connector_ends_on_sigint", &[], || connector_ends("INT")),
-    case("the_demo_ends_on_sigterm", &[], || demo_ends("TERM")),
-    case("the_demo_ends_on_sigint", &[], || demo_ends("INT")),
+    case("the_demo_ends_on_sigterm", &[], || demo_ends("It goes on until", "TERM")),
+    case("the_demo_ends_on_sigint", &[], || demo_ends("It goes on until", "INT")),
+    case("the_demo_ends_before_its_own_fetch_too", &[], || demo_ends("curl ", "INT")),
     case("the_demo_once_fetches_its_page", &[], the_demo_once_fetches_its_page),
     case("a_wrong_option_is_named_and_exit_2", &[], a_wrong_option_is_named_and_exit_2),
     case("help_and_version_are_results", &[], help_and_version_are_results),
@@ -64,7 +65,7 @@ fn the_agent_ends_where_there_is_no_relay() {
     let ticket = world.ticket(&relay, &home, Below::Tls13);
     relay.program.kill();
     let mut agent = crate::world::start_agent(&ticket, &["--to", "127.0.0.1:1"]);
-    agent.says(said::RELAY_LOST);
+    agent.says(said::UNREACHABLE);
     agent.signal("TERM");
     assert!(agent.exit().success());
 }
@@ -86,15 +87,17 @@ fn connector_ends(signal: &str) {
     assert!(connect.exit().success());
 }
 
-fn demo_ends(signal: &str) {
+fn demo_ends(after: &str, signal: &str) {
+    let _port = usual_port();
     let world = World::new();
     let mut demo = Program::start("demo", rendezvous().arg("demo").current_dir(&world.folder.0));
-    demo.says("curl ");
+    demo.says(after);
     demo.signal(signal);
     assert!(demo.exit().success());
 }
 
 fn the_demo_once_fetches_its_page() {
+    let _port = usual_port();
     let world = World::new();
     let demo = run(rendezvous().args(["demo", "--once"]).current_dir(&world.folder.0));
     assert!(demo.status.success());
@@ -111,7 +114,6 @@ fn a_wrong_option_is_named_and_exit_2() {
         &["agent", "--ticket"],
         &["connect", "https://x"],
         &["connect", "https://x", "not-an-id"],
-        &["id"],
         &["id", "add"],
         &["token"],
         &["check"],

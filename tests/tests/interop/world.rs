@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::peers::profile;
 use crate::program::{Program, run};
@@ -44,6 +45,12 @@ pub(crate) fn rendezvous() -> Command {
     let mut command = Command::new(binary);
     command.env_remove("RUST_LOG").env_remove("STATE_DIRECTORY").env_remove("JOURNAL_STREAM");
     command
+}
+
+/// Held by who needs the port that people use, 8443, for itself.
+pub(crate) fn usual_port() -> MutexGuard<'static, ()> {
+    static PORT: Mutex<()> = Mutex::new(());
+    PORT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A folder that is removed when it is dropped.

@@ -1,0 +1,111 @@
+//! The agent's side: the pool, the back-off, the clock, and whoever comes.
+
+use std::net::SocketAddr;
+
+use rendezvous_core::agent::{Agent, Config, Upstream};
+use rendezvous_core::http::date::write_date;
+use rendezvous_core::http::target::{Token, registration};
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::note::{Note, RelayLoss, Target};
+use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::time::Span;
+use rendezvous_core::token::{Algorithm, Key};
+
+mod backoff;
+mod clock;
+mod ending;
+mod pool;
+mod reaching;
+#[path = "../common/rig.rs"]
+mod rig;
+mod serving;
+
+use rig::{Did, Rig, WALL, address, asked, beginning, dials, notes, sent};
+
+const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: hidden\r\n\r\n";
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+const REFUSED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+
+fn relay() -> SocketAddr {
+    address(1, 80)
+}
+
+fn service() -> SocketAddr {
+    address(2, 8080)
+}
+
+fn ssh() -> SocketAddr {
+    address(2, 22)
+}
+
+fn key() -> Key {
+    Key::new(b"12345678901234567890".to_vec(), Algorithm::Sha256, 8, 30).unwrap()
+}
+
+fn upstream() -> Upstream {
+    let relay = Relay { place: relay().into(), tls: false, host_header: "relay".into() };
+    Upstream { relay, id: ID, key: key(), plain: false, pool: 4, service: service().into(), stream: None }
+}
+
+fn agent_with(change: impl FnOnce(&mut Config)) -> Rig<Agent> {
+    let mut config = Config { upstreams: vec![upstream()], ..Config::default() };
+    change(&mut config);
+    Rig::new(Agent::new(config, [7; 32], beginning()))
+}
+
+fn agent() -> Rig<Agent> {
+    agent_with(|_| ())
+}
+
+/// An agent whose pool is full, and the pool.
+fn pool_of(mut rig: Rig<Agent>) -> (Rig<Agent>, Vec<ConnId>) {
+    let mut pool = Vec::new();
+    for _ in 0..2 {
+        for (on, _) in dials(&rig.news()) {
+            accept(&mut rig, on);
+            pool.push(on);
+        }
+    }
+    assert!(dials(&rig.news()).is_empty());
+    (rig, pool)
+}
+
+/// The relay is reached, and answers with 200.
+fn accept(rig: &mut Rig<Agent>, on: ConnId) {
+    rig.tell(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(rig.hears(on, OK), OK.len());
+}
+
+/// The relay is reached, and answers otherwise.
+fn refuse(rig: &mut Rig<Agent>, on: ConnId, answer: &[u8]) {
+    rig.tell(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(rig.hears(on, answer), answer.len());
+}
+
+fn one(news: &[Did]) -> (ConnId, SocketAddr) {
+    let dials = dials(news);
+    assert_eq!(dials.len(), 1, "{news:?}");
+    dials[0]
+}
+
+/// The token that was sent is one that a relay takes whose clock shows `wall`.
+fn is_valid(text: &str, wall: u64) -> bool {
+    let target = text.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap();
+    let registration = registration(target).unwrap();
+    assert_eq!(registration.id, ID);
+    match registration.token {
+        Token::Plain(digits) => key().check_plain(wall, digits).is_some(),
+        Token::Bound { response, nonce } => key().check_bound(wall, nonce, &response).is_some(),
+    }
+}
+
+fn dated(status: &str, wall: u64) -> Vec<u8> {
+    let mut answer = format!("HTTP/1.1 {status}\r\nDate: ").into_bytes();
+    write_date(wall, &mut answer);
+    answer.extend_from_slice(b"\r\nContent-Length: 0\r\n\r\n");
+    answer
+}

@@ -1,0 +1,180 @@
+//! A client came.
+
+use super::*;
+
+/// A client's octets come on the first waiting connection; that one, and the connection to the local service.
+fn take(rig: &mut Rig<Agent>, on: ConnId, octets: &[u8], used: usize) -> ConnId {
+    rig.news();
+    assert_eq!(rig.hears(on, octets), used);
+    let news = rig.news();
+    assert!(asked(&news, Output::Read { on, wanted: false }));
+    let local = dials(&news).into_iter().find(|(_, to)| *to != relay());
+    local.unwrap_or_else(|| panic!("no service dialled: {news:?}")).0
+}
+
+#[test]
+fn the_local_service_is_dialled_when_a_client_comes_and_not_before() {
+    let (mut rig, pool) = pool_of(agent());
+    let local = take(&mut rig, pool[0], b"G", 0);
+    assert_eq!(rig.hears(pool[0], GET), 0);
+    rig.tell(|agent, now| agent.handle_connected(local, now));
+    let news = rig.news();
+    assert!(asked(&news, Output::UserTimeout { on: pool[0], after: None }));
+    assert!(asked(&news, Output::Pair { hidden: local, client: pool[0] }));
+    let served = Note::Served { relay: pool[0], local, upstream: 0, stream: false };
+    assert!(notes(&news).contains(&served));
+    assert_eq!(rig.machine.pairs(), 1);
+}
+
+#[test]
+fn octets_behind_the_200_are_the_rendezvous_already() {
+    let mut rig = agent();
+    let (on, _) = one(&rig.news());
+    rig.tell(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(rig.hears(on, &[OK, GET].concat()), OK.len());
+    let dials = dials(&rig.news());
+    assert!(dials.iter().any(|(_, to)| *to == service()));
+    assert_eq!(dials.iter().filter(|(_, to)| *to == relay()).count(), 4);
+}
+
+#[test]
+fn a_service_that_is_down_is_a_502() {
+    let (mut rig, pool) = pool_of(agent());
+    let local = take(&mut rig, pool[0], GET, 0);
+    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let news = rig.news();
+    let text = sent(&news, pool[0]);
+    assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
+    assert!(text.contains("\r\nConnection: close\r\n"));
+    assert!(text.contains(r#"{"error":{"permanent":false,"diagnostic":"#));
+    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }));
+    let (what, why) = (Target::Service(0), DialFailure::Refused);
+    assert!(notes(&news).contains(&Note::DialFailed { on: local, what, why, again: None }));
+    assert!(dials(&news).is_empty(), "the failure is not the relay's");
+}
+
+#[test]
+fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_gets_no_body() {
+    let (mut rig, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
+    take(&mut rig, pool[0], b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n", 0);
+    rig.wait(Span::from_secs(10));
+    let text = sent(&rig.news(), pool[0]);
+    assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+}
+
+#[test]
+fn a_service_with_two_addresses_is_reached_at_the_second() {
+    let (mut rig, pool) = pool_of(agent_with(|config| {
+        config.upstreams[0].service = Place { host: Host::Name("localhost".into()), port: 8080 };
+    }));
+    rig.hears(pool[0], GET);
+    let on = rig.news().iter().find_map(|did| match did {
+        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+        _ => None,
+    });
+    let local = on.unwrap();
+    rig.tell(|agent, now| agent.handle_resolved(local, &[address(8, 8080), address(9, 8080)], now));
+    let (local, to) = one(&rig.news());
+    assert_eq!(to, address(8, 8080));
+    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let (local, to) = one(&rig.news());
+    assert_eq!(to, address(9, 8080));
+    rig.tell(|agent, now| agent.handle_connected(local, now));
+    assert!(asked(&rig.news(), Output::Pair { hidden: local, client: pool[0] }));
+}
+
+#[test]
+fn a_client_that_goes_away_takes_the_dial_with_it() {
+    let (mut rig, pool) = pool_of(agent());
+    let local = take(&mut rig, pool[0], GET, 0);
+    rig.tell(|agent, now| agent.handle_end(pool[0], End::Reset, now));
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on: local, how: Close::Abort }));
+    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
+}
+
+#[test]
+fn a_half_close_of_either_side_is_passed_on() {
+    let (mut rig, pool) = pool_of(agent());
+    let (client, local) = (pool[0], take(&mut rig, pool[0], GET, 0));
+    rig.tell(|agent, now| agent.handle_connected(local, now));
+    rig.tell(|agent, now| agent.handle_moved(client, 30, 0, now));
+    rig.news();
+    rig.tell(|agent, now| agent.handle_end(client, End::Clean, now));
+    assert!(asked(&rig.news(), Output::CloseWrite { on: local }));
+    rig.tell(|agent, now| agent.handle_moved(local, 100, 0, now));
+    rig.tell(|agent, now| agent.handle_end(local, End::Clean, now));
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on: client, how: Close::Linger }));
+    let ended =
+        |note: &Note| matches!(note, Note::PairEnded { id: ID, from_client: 30, from_hidden: 100, .. });
+    assert!(notes(&news).iter().any(ended), "{news:?}");
+    assert_eq!(rig.machine.pairs(), 0);
+}
+
+mod stream {
+    use super::*;
+
+    fn with_stream(config: &mut Config) {
+        config.upstreams[0].stream = Some(ssh().into());
+    }
+
+    #[test]
+    fn a_connector_is_answered_101_and_taken_to_the_stream_service() {
+        let (mut rig, pool) = pool_of(agent_with(with_stream));
+        let on = pool[0];
+        let octets = [UPGRADE, b"SSH-2.0-x\r\n"].concat();
+        rig.hears(on, &octets[..20]);
+        assert!(dials(&rig.news()).iter().all(|(_, to)| *to == relay()));
+        assert_eq!(rig.hears(on, &octets), UPGRADE.len());
+        let (local, to) = one(&rig.news());
+        assert_eq!(to, ssh());
+        assert_eq!(sent(&rig.news(), on), "");
+        rig.tell(|agent, now| agent.handle_connected(local, now));
+        let news = rig.news();
+        assert!(sent(&news, on).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        assert!(asked(&news, Output::Pair { hidden: local, client: on }));
+        assert!(notes(&news).contains(&Note::Served { relay: on, local, upstream: 0, stream: true }));
+    }
+
+    #[test]
+    fn a_stream_service_that_is_down_is_a_502() {
+        let (mut rig, pool) = pool_of(agent_with(with_stream));
+        let local = take(&mut rig, pool[0], UPGRADE, UPGRADE.len());
+        rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+        let news = rig.news();
+        assert!(sent(&news, pool[0]).starts_with("HTTP/1.1 502 "));
+        let (what, why) = (Target::Stream(0), DialFailure::Refused);
+        assert!(notes(&news).contains(&Note::DialFailed { on: local, what, why, again: None }));
+    }
+
+    #[test]
+    fn anything_else_goes_to_the_http_service_untouched() {
+        let websocket = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000]].concat();
+        let nonsense = b"\x16\x03\x01\0\xee".as_slice();
+        for octets in [GET, websocket.as_slice(), &endless, nonsense] {
+            let (mut rig, pool) = pool_of(agent_with(with_stream));
+            take(&mut rig, pool[0], octets, 0);
+        }
+    }
+
+    #[test]
+    fn a_head_that_never_ends_goes_to_the_http_service_after_ten_seconds() {
+        let (mut rig, pool) = pool_of(agent_with(|config| {
+            with_stream(config);
+            config.upstreams[0].pool = 1;
+        }));
+        assert_eq!(rig.hears(pool[0], b"GET / HT"), 0);
+        let (next, _) = one(&rig.news());
+        accept(&mut rig, next);
+        rig.wait(Span::from_secs(10));
+        assert_eq!(one(&rig.news()).1, service());
+    }
+
+    #[test]
+    fn without_a_stream_service_a_connector_is_the_http_services() {
+        let (mut rig, pool) = pool_of(agent());
+        take(&mut rig, pool[0], UPGRADE, 0);
+    }
+}

@@ -1,0 +1,283 @@
+//! A shell in memory: carries out what one machine asks for, on wires instead of sockets.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsRole};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Time};
+
+/// All wires. Each has two ends, 2n and 2n + 1.
+#[derive(Default)]
+pub(crate) struct Wires(Vec<Inbox>);
+
+/// What is on its way to one end.
+#[derive(Default)]
+struct Inbox {
+    octets: VecDeque<u8>,
+    end: Option<End>,
+}
+
+impl Wires {
+    pub(crate) fn lay(&mut self) -> (usize, usize) {
+        let at = self.0.len();
+        self.0.resize_with(at + 2, Inbox::default);
+        (at, at + 1)
+    }
+
+    /// Sends from this end.
+    pub(crate) fn send(&mut self, from: usize, octets: &[u8]) {
+        let inbox = &mut self.0[from ^ 1];
+        assert_eq!(inbox.end, None, "sent after the end");
+        inbox.octets.extend(octets);
+    }
+
+    /// Ends the sending from this end.
+    pub(crate) fn end(&mut self, from: usize, how: End) {
+        let inbox = &mut self.0[from ^ 1];
+        inbox.end = inbox.end.or(Some(how));
+    }
+
+    /// At most so many octets that came to this end.
+    pub(crate) fn receive(&mut self, at: usize, most: usize) -> Vec<u8> {
+        let octets = &mut self.0[at].octets;
+        octets.drain(..most.min(octets.len())).collect()
+    }
+
+    /// How the sending to this end has ended, once everything sent is received.
+    pub(crate) fn ended(&self, at: usize) -> Option<End> {
+        self.0[at].end.filter(|_| self.0[at].octets.is_empty())
+    }
+}
+
+pub(crate) struct Shell<M> {
+    pub(crate) machine: M,
+    pub(crate) notes: Vec<Note>,
+    pub(crate) idle: Option<Time>,
+    /// What it wants to reach; the world connects it.
+    pub(crate) dials: Vec<(ConnId, SocketAddr)>,
+    socks: BTreeMap<ConnId, Sock>,
+    events: VecDeque<Event>,
+}
+
+struct Sock {
+    wire: usize,
+    tls: bool,
+    wanted: bool,
+    /// Received and not consumed.
+    parked: Vec<u8>,
+    /// `parked` is to be offered.
+    fresh: bool,
+    mate: Option<ConnId>,
+    ended: bool,
+    closing: bool,
+}
+
+enum Event {
+    Flushed(ConnId),
+    Secured(ConnId),
+    Closed(ConnId),
+}
+
+impl<M: Machine> Shell<M> {
+    pub(crate) fn new(machine: M, now: Now) -> Self {
+        let mut shell = Self {
+            machine,
+            notes: Vec::new(),
+            idle: None,
+            dials: Vec::new(),
+            socks: BTreeMap::new(),
+            events: VecDeque::new(),
+        };
+        shell.settle(&mut Wires::default(), now);
+        shell
+    }
+
+    pub(crate) fn tell<R>(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now) -> R) -> R {
+        let result = what(&mut self.machine, now);
+        self.settle(wires, now);
+        result
+    }
+
+    pub(crate) fn accept(&mut self, wires: &mut Wires, wire: usize, from: SocketAddr, now: Now) -> ConnId {
+        let on = self.machine.handle_open(Listener(0), from, now);
+        self.socks.insert(on, Sock::new(wire));
+        self.settle(wires, now);
+        on
+    }
+
+    pub(crate) fn connected(&mut self, wires: &mut Wires, on: ConnId, wire: Option<usize>, now: Now) {
+        match wire {
+            Some(wire) => {
+                self.socks.insert(on, Sock::new(wire));
+                self.machine.handle_connected(on, now);
+            }
+            None => self.machine.handle_dial_failed(on, DialFailure::Refused, now),
+        }
+        self.settle(wires, now);
+    }
+
+    /// The wires that end here.
+    pub(crate) fn wires(&self) -> Vec<usize> {
+        self.socks.values().map(|sock| sock.wire).collect()
+    }
+
+    /// One turn for each connection, of at most `most` octets. Whether anything happened.
+    pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
+        let all: Vec<ConnId> = self.socks.keys().copied().collect();
+        let mut happened = false;
+        for on in all {
+            happened |= self.serve(wires, on, most, now);
+            self.settle(wires, now);
+        }
+        happened
+    }
+
+    fn serve(&mut self, wires: &mut Wires, on: ConnId, most: usize, now: Now) -> bool {
+        let Some(sock) = self.socks.get_mut(&on) else { return false };
+        if sock.closing {
+            let dropped = !wires.receive(sock.wire, usize::MAX).is_empty();
+            let over = wires.ended(sock.wire).is_some();
+            if over {
+                self.socks.remove(&on);
+                self.events.push_back(Event::Closed(on));
+            }
+            return dropped || over;
+        }
+        if !sock.wanted {
+            return false;
+        }
+        if let Some(mate) = sock.mate {
+            return self.pump(wires, on, mate, most, now);
+        }
+        let received = wires.receive(sock.wire, most);
+        let offered = !received.is_empty() || std::mem::take(&mut sock.fresh) && !sock.parked.is_empty();
+        sock.parked.extend_from_slice(&received);
+        if offered {
+            sock.fresh = false;
+            let used = self.machine.handle_bytes(on, &sock.parked, now);
+            sock.parked.drain(..used);
+            return true;
+        }
+        self.report_end(wires, on, now)
+    }
+
+    fn pump(&mut self, wires: &mut Wires, on: ConnId, mate: ConnId, most: usize, now: Now) -> bool {
+        let Some(sock) = self.socks.get_mut(&on) else { return false };
+        let octets = match std::mem::take(&mut sock.parked) {
+            parked if parked.is_empty() => wires.receive(sock.wire, most),
+            parked => parked,
+        };
+        if octets.is_empty() {
+            return self.report_end(wires, on, now);
+        }
+        wires.send(self.socks[&mate].wire, &octets);
+        self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
+        self.events.push_back(Event::Flushed(mate));
+        true
+    }
+
+    fn report_end(&mut self, wires: &Wires, on: ConnId, now: Now) -> bool {
+        let Some(sock) = self.socks.get_mut(&on) else { return false };
+        let Some(how) = wires.ended(sock.wire) else { return false };
+        if std::mem::replace(&mut sock.ended, true) {
+            return false;
+        }
+        self.machine.handle_end(on, how, now);
+        true
+    }
+
+    pub(crate) fn settle(&mut self, wires: &mut Wires, now: Now) {
+        loop {
+            let mut text = Vec::new();
+            match self.machine.poll_output(&mut text) {
+                Output::Idle { until, .. } => {
+                    self.idle = until;
+                    match self.events.pop_front() {
+                        Some(Event::Flushed(on)) => self.machine.handle_flushed(on, now),
+                        Some(Event::Secured(on)) => self.machine.handle_secured(on, now),
+                        Some(Event::Closed(on)) => self.machine.handle_closed(on, now),
+                        None => return,
+                    }
+                }
+                output => self.perform(wires, output, &text, now),
+            }
+        }
+    }
+
+    fn perform(&mut self, wires: &mut Wires, output: Output, text: &[u8], now: Now) {
+        match output {
+            Output::Send { to, len } => {
+                assert_eq!(len as usize, text.len());
+                wires.send(self.socks[&to].wire, text);
+                self.events.push_back(Event::Flushed(to));
+            }
+            Output::Read { on, wanted } => {
+                if let Some(sock) = self.socks.get_mut(&on) {
+                    sock.wanted = wanted;
+                    sock.fresh = wanted;
+                }
+            }
+            Output::Pair { hidden, client } => {
+                for (on, mate) in [(hidden, client), (client, hidden)] {
+                    let sock = self.socks.get_mut(&on).expect("only what is there can be paired");
+                    sock.mate = Some(mate);
+                    assert!(sock.wanted, "paired, but not read");
+                }
+            }
+            Output::StartTls { on, role } => {
+                assert!(matches!(role, TlsRole::Server | TlsRole::Client { upstream: 0 }));
+                self.socks.get_mut(&on).expect("TLS on a connection").tls = true;
+                self.events.push_back(Event::Secured(on));
+            }
+            Output::Resolve { .. } => panic!("there are no names here"),
+            Output::Dial { on, to } => self.dials.push((on, to)),
+            Output::UserTimeout { .. } => {}
+            Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
+            Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
+            Output::Close { on, how } => self.close(wires, on, how),
+            Output::Note(note) => self.notes.push(note),
+            Output::Idle { .. } => {}
+        }
+    }
+
+    fn close(&mut self, wires: &mut Wires, on: ConnId, how: Close) {
+        self.dials.retain(|(dialled, _)| *dialled != on);
+        let Some(sock) = self.socks.get_mut(&on) else {
+            return self.events.push_back(Event::Closed(on));
+        };
+        sock.closing = true;
+        let (wire, tls) = (sock.wire, sock.tls);
+        wires.end(
+            wire,
+            match how {
+                Close::Linger => End::Clean,
+                Close::Truncate if tls => End::Truncated,
+                Close::Truncate | Close::Abort => End::Reset,
+            },
+        );
+        if let Some(mate) = sock.mate.take().and_then(|mate| self.socks.get_mut(&mate)) {
+            mate.mate = None;
+            mate.fresh = true;
+        }
+        if how == Close::Abort {
+            self.socks.remove(&on);
+            self.events.push_back(Event::Closed(on));
+        }
+    }
+}
+
+impl Sock {
+    fn new(wire: usize) -> Self {
+        Self {
+            wire,
+            tls: false,
+            wanted: true,
+            parked: Vec::new(),
+            fresh: false,
+            mate: None,
+            ended: false,
+            closing: false,
+        }
+    }
+}

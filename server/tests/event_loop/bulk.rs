@@ -1,0 +1,161 @@
+//! Many octets: none lost, none moved twice, none out of order, and none copied where that can be helped.
+
+use std::thread;
+
+use sha2::{Digest, Sha256};
+
+use crate::faulty::Faults;
+use crate::peer::{Ending, Kind, Peer};
+use crate::relay::{Relay, passed_on, request};
+
+const MANY: usize = 20_000_000;
+
+/// Octets that repeat only after a long time, another row for each seed.
+pub(crate) fn octets(seed: u32, len: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()
+    };
+    let mut all: Vec<u8> = (0..len.div_ceil(4)).flat_map(|_| next()).collect();
+    all.truncate(len);
+    all
+}
+
+/// Sends, ends, and says what came meanwhile.
+fn exchange(peer: &Peer, out: &[u8]) -> (Vec<u8>, Ending) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            peer.send(out);
+            peer.end();
+        });
+        peer.recv_all()
+    })
+}
+
+fn both_ways(hidden: Kind, client: Kind) {
+    let relay = Relay::start();
+    let (hidden, client) = relay.pair(hidden, client);
+    let (up, down) = (octets(1, MANY), octets(2, MANY));
+    let (got_up, got_down) = thread::scope(|scope| {
+        let serving = scope.spawn(|| exchange(&hidden, &down));
+        let got_down = exchange(&client, &up);
+        (serving.join().unwrap(), got_down)
+    });
+    assert_eq!((got_up.1, got_down.1), (Ending::Clean, Ending::Clean));
+    assert_eq!(Sha256::digest(got_up.0), Sha256::digest(up), "client to hidden server");
+    assert_eq!(Sha256::digest(got_down.0), Sha256::digest(down), "hidden server to client");
+    drop((hidden, client));
+    relay.until_empty();
+    let stats = relay.ask(|event_loop| event_loop.stats());
+    assert_eq!(stats.relayed, 2 * MANY as u64);
+}
+
+#[test]
+fn twenty_megabytes_cross_both_ways_at_once_in_clear() {
+    both_ways(Kind::Clear, Kind::Clear);
+}
+
+#[test]
+fn twenty_megabytes_cross_both_ways_at_once_from_tls_to_clear() {
+    both_ways(Kind::Clear, Kind::Tls13);
+}
+
+#[test]
+fn twenty_megabytes_cross_both_ways_at_once_from_clear_to_tls() {
+    both_ways(Kind::Tls12, Kind::Clear);
+}
+
+#[test]
+fn twenty_megabytes_cross_both_ways_at_once_in_tls() {
+    both_ways(Kind::Tls13, Kind::Tls12);
+}
+
+#[test]
+fn no_octet_in_clear_is_copied_however_it_is_cut() {
+    let relay = Relay::start();
+    let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
+    let up = octets(3, 4_000_000);
+    let got = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rest = &up[..];
+            for size in [1, 2, 3, 1_000, 16_384, 65_537, 131_072, 131_073].into_iter().cycle() {
+                let (piece, behind) = rest.split_at(size.min(rest.len()));
+                client.send(piece);
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            client.end();
+        });
+        hidden.recv_all()
+    });
+    assert!(got == (up, Ending::Clean));
+    let stats = relay.ask(|event_loop| event_loop.stats());
+    assert_eq!((stats.relayed, stats.copied), (4_000_000, 0));
+}
+
+#[test]
+fn octets_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
+    for (kind, copied) in [(Kind::Clear, Some(0)), (Kind::Tls12, None), (Kind::Tls13, None)] {
+        let relay = Relay::start();
+        let client = relay.connect(kind);
+        let body = octets(4, 300_000);
+        let got = thread::scope(|scope| {
+            let client = &client;
+            let sending = [request("POST"), body.clone()].concat();
+            scope.spawn(move || {
+                client.send(&sending);
+                client.end();
+            });
+            // Nobody waits yet: the relay holds the client, and reads one buffer of it at most.
+            relay.until("the client is held, with octets", |event_loop| event_loop.buffers() > 0);
+            relay.hidden(Kind::Clear).recv_all()
+        });
+        assert!(got == ([passed_on("POST"), body].concat(), Ending::Clean), "{kind:?}");
+        let stats = relay.ask(|event_loop| event_loop.stats());
+        assert_eq!(stats.relayed, 300_000);
+        if let Some(copied) = copied {
+            assert_eq!(stats.copied, copied);
+        }
+    }
+}
+
+#[test]
+fn octets_cross_unharmed_one_by_one() {
+    let faults = Faults { cut: 1, would_block: 3, spurious: true, ..Faults::default() };
+    for (hidden, client) in [(Kind::Clear, Kind::Clear), (Kind::Tls13, Kind::Tls12)] {
+        let relay = Relay::faulty(faults.clone());
+        let (hidden, client) = relay.pair(hidden, client);
+        let (up, down) = (octets(5, 40_000), octets(6, 40_000));
+        let (got_up, got_down) = thread::scope(|scope| {
+            let serving = scope.spawn(|| exchange(&hidden, &down));
+            let got_down = exchange(&client, &up);
+            (serving.join().unwrap(), got_down)
+        });
+        assert!(got_up == (up, Ending::Clean));
+        assert!(got_down == (down, Ending::Clean));
+        drop((hidden, client));
+        relay.until_empty();
+    }
+}
+
+#[test]
+fn octets_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
+    let faults = Faults { cut: 1_021, would_block: 2, spurious: true, ..Faults::default() };
+    for (hidden, client) in [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Clear), (Kind::Clear, Kind::Clear)] {
+        let relay = Relay::faulty(faults.clone());
+        let (hidden, client) = relay.pair(hidden, client);
+        let (up, down) = (octets(7, 1_000_000), octets(8, 1_000_000));
+        let (got_up, got_down) = thread::scope(|scope| {
+            let serving = scope.spawn(|| exchange(&hidden, &down));
+            let got_down = exchange(&client, &up);
+            (serving.join().unwrap(), got_down)
+        });
+        assert!(got_up == (up, Ending::Clean));
+        assert!(got_down == (down, Ending::Clean));
+        drop((hidden, client));
+        relay.until_empty();
+    }
+}

@@ -1,0 +1,177 @@
+//! How one side's end looks on the other: in order, or such that it can tell.
+
+use std::thread;
+
+use crate::bulk::octets;
+use crate::peer::{Ending, Kind};
+use crate::relay::Relay;
+
+const KINDS: [Kind; 3] = [Kind::Clear, Kind::Tls12, Kind::Tls13];
+
+/// Every pair of kinds.
+fn all() -> impl Iterator<Item = (Kind, Kind)> {
+    KINDS.into_iter().flat_map(|first| KINDS.map(|second| (first, second)))
+}
+
+#[test]
+fn an_answer_that_begins_after_the_client_ended_its_side_arrives_whole() {
+    let relay = Relay::start();
+    for (hidden, client) in all() {
+        let (hidden, client) = relay.pair(hidden, client);
+        client.send(b"the last of it");
+        client.end();
+        assert_eq!(hidden.recv_all(), (b"the last of it".to_vec(), Ending::Clean));
+        let answer = octets(1, 1_000_000);
+        let got = thread::scope(|scope| {
+            scope.spawn(|| {
+                hidden.send(&answer);
+                hidden.end();
+            });
+            client.recv_all()
+        });
+        assert!(got == (answer, Ending::Clean));
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn a_request_that_goes_on_after_the_hidden_server_ended_its_side_arrives_whole() {
+    let relay = Relay::start();
+    for (hidden, client) in all() {
+        let (hidden, client) = relay.pair(hidden, client);
+        hidden.send(b"enough, but go on");
+        hidden.end();
+        assert_eq!(client.recv_all(), (b"enough, but go on".to_vec(), Ending::Clean));
+        let rest = octets(2, 1_000_000);
+        let got = thread::scope(|scope| {
+            scope.spawn(|| {
+                client.send(&rest);
+                client.end();
+            });
+            hidden.recv_all()
+        });
+        assert!(got == (rest, Ending::Clean));
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn close_notify_without_fin_is_passed_on_as_a_half_close() {
+    let relay = Relay::start();
+    for (hidden, client) in [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Tls12), (Kind::Tls13, Kind::Tls13)] {
+        let (hidden, client) = relay.pair(hidden, client);
+        client.close_notify();
+        assert_eq!(hidden.recv_all(), (Vec::new(), Ending::Clean));
+        hidden.send(b"answer");
+        hidden.end();
+        assert_eq!(client.recv_all(), (b"answer".to_vec(), Ending::Clean));
+    }
+    relay.until_empty();
+}
+
+/// How a disorderly end looks to a peer of this kind.
+const fn disorder(kind: Kind) -> Ending {
+    match kind {
+        Kind::Clear => Ending::Reset,
+        Kind::Tls12 | Kind::Tls13 => Ending::Cut,
+    }
+}
+
+#[test]
+fn a_reset_crosses_as_disorder_behind_what_came_before_it() {
+    let relay = Relay::start();
+    for (first, second) in all() {
+        let (hidden, client) = relay.pair(first, second);
+        client.send(b"before");
+        assert_eq!(hidden.recv_exactly(6), b"before");
+        client.reset();
+        assert_eq!(hidden.recv_all(), (Vec::new(), disorder(first)), "{first:?} {second:?}");
+
+        let (hidden, client) = relay.pair(first, second);
+        hidden.send(b"before");
+        assert_eq!(client.recv_exactly(6), b"before");
+        hidden.reset();
+        assert_eq!(client.recv_all(), (Vec::new(), disorder(second)), "{first:?} {second:?}");
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn a_truncated_stream_is_delivered_and_is_never_a_clean_end() {
+    let relay = Relay::start();
+    let sent = octets(3, 500_000);
+    for (first, second) in all().filter(|&(_, client)| client != Kind::Clear) {
+        let (hidden, client) = relay.pair(first, second);
+        let got = thread::scope(|scope| {
+            scope.spawn(|| {
+                client.send(&sent);
+                client.cut();
+            });
+            hidden.recv_all()
+        });
+        assert!(got.0 == sent, "{first:?} {second:?}: {} octets", got.0.len());
+        assert_eq!(got.1, disorder(first), "{first:?} {second:?}");
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_was_cut() {
+    let relay = Relay::start();
+    for kind in KINDS {
+        let (hidden, client) = relay.pair(kind, Kind::Tls13);
+        let sent = octets(4, 3_000_000);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                client.send(&sent);
+                client.cut();
+            });
+            relay.until("octets are queued", |event_loop| event_loop.buffer_octets() > 0);
+            let (got, ending) = hidden.recv_all();
+            assert!(got == sent, "{kind:?}: {} octets", got.len());
+            assert_eq!(ending, disorder(kind));
+        });
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
+    let relay = Relay::start();
+    for kind in KINDS {
+        let (hidden, client) = relay.pair(kind, Kind::Clear);
+        let sent = octets(5, 8_000_000);
+        thread::scope(|scope| {
+            let writing = client.clone();
+            let down = scope.spawn(|| hidden.try_send(&sent));
+            let up = scope.spawn({
+                let sent = &sent;
+                move || writing.try_send(sent)
+            });
+            relay.until("octets are queued both ways", |event_loop| event_loop.buffers() >= 2);
+            // With octets unread in its socket, this close is a reset.
+            client.sock().shutdown(std::net::Shutdown::Both).unwrap();
+            assert!(up.join().unwrap().is_err());
+            drop(client);
+            let (got, ending) = hidden.recv_all();
+            assert!(sent.starts_with(&got));
+            assert_ne!(ending, Ending::Clean);
+            assert!(down.join().unwrap().is_err());
+        });
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn a_reset_after_a_half_close_is_no_secret() {
+    let relay = Relay::start();
+    let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
+    client.end();
+    assert_eq!(hidden.recv(), Err(Ending::Clean));
+    hidden.send(b"the first half of the answer");
+    assert_eq!(client.recv_exactly(28), b"the first half of the answer");
+    client.reset();
+    // What it goes on sending would reach nobody: it must come to know.
+    while hidden.try_send(&[0; 1024]).is_ok() {}
+    relay.until_empty();
+}

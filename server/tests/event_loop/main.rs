@@ -1,0 +1,14 @@
+//! The event loop over real sockets on loopback, with the relay's engine in it: what it moves, how it ends, what it
+//! keeps, and what its peers can do to it.
+
+mod bulk;
+mod crafted;
+mod ends;
+mod faults;
+mod faulty;
+mod hand_over;
+mod hostile;
+mod peer;
+mod pressure;
+mod relay;
+mod requests;

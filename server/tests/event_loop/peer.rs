@@ -1,0 +1,207 @@
+//! The other end of a connection to the relay: a blocking socket, in clear or with TLS on it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rendezvous::tls_config::provider;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use socket2::SockRef;
+
+use crate::relay::PATIENCE;
+
+/// How a peer speaks to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Clear,
+    Tls12,
+    Tls13,
+}
+
+/// How the relay ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// close_notify, or FIN in clear.
+    Clean,
+    /// FIN without close_notify.
+    Cut,
+    Reset,
+}
+
+/// One connection; a clone is the same connection, for another thread.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    sock: Arc<TcpStream>,
+    tls: Option<Arc<Mutex<ClientConnection>>>,
+}
+
+impl Peer {
+    pub(crate) fn connect(to: SocketAddr, kind: Kind, roots: &Arc<RootCertStore>) -> Self {
+        let sock = socket(to);
+        if kind == Kind::Clear {
+            return Self { sock: Arc::new(sock), tls: None };
+        }
+        let config = Arc::new(client_config(kind, roots));
+        let mut conn = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        while conn.is_handshaking() {
+            conn.complete_io(&mut &sock).expect("a handshake");
+        }
+        Self { sock: Arc::new(sock), tls: Some(Arc::new(Mutex::new(conn))) }
+    }
+
+    /// The socket itself, beneath TLS.
+    pub(crate) fn sock(&self) -> &TcpStream {
+        &self.sock
+    }
+
+    /// Sends all of it.
+    pub(crate) fn send(&self, octets: &[u8]) {
+        self.try_send(octets).expect("the relay reads");
+    }
+
+    pub(crate) fn try_send(&self, octets: &[u8]) -> std::io::Result<()> {
+        if self.tls.is_none() {
+            return (&*self.sock).write_all(octets);
+        }
+        for chunk in octets.chunks(32 * 1024) {
+            let mut wire = Vec::new();
+            {
+                let mut tls = self.tls().unwrap();
+                tls.writer().write_all(chunk)?;
+                while tls.wants_write() {
+                    tls.write_tls(&mut wire)?;
+                }
+            }
+            (&*self.sock).write_all(&wire)?;
+        }
+        Ok(())
+    }
+
+    /// Receives what there is next.
+    pub(crate) fn recv(&self) -> Result<Vec<u8>, Ending> {
+        let mut wire = vec![0; 64 * 1024];
+        loop {
+            if let Some(mut tls) = self.tls()
+                && let Some(got) = plaintext(&mut tls)
+            {
+                return got;
+            }
+            let n = match (&*self.sock).read(&mut wire) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(Ending::Reset),
+                Err(error) => panic!("nothing comes: {error}"),
+            };
+            let Some(mut tls) = self.tls() else {
+                return if n == 0 { Err(Ending::Clean) } else { Ok(wire[..n].to_vec()) };
+            };
+            if n == 0 {
+                return plaintext(&mut tls).unwrap_or(Err(Ending::Cut));
+            }
+            let mut rest = &wire[..n];
+            let mut plain = Vec::new();
+            while !rest.is_empty() {
+                tls.read_tls(&mut rest).unwrap();
+                tls.process_new_packets().expect("the relay speaks TLS");
+                match plaintext(&mut tls) {
+                    Some(Ok(octets)) => plain.extend(octets),
+                    Some(Err(ending)) if plain.is_empty() => return Err(ending),
+                    Some(Err(_)) => break,
+                    None => {}
+                }
+            }
+            if !plain.is_empty() {
+                return Ok(plain);
+            }
+        }
+    }
+
+    pub(crate) fn recv_exactly(&self, octets: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < octets {
+            match self.recv() {
+                Ok(more) => all.extend(more),
+                Err(ending) => panic!("{ending:?} after {:?}", String::from_utf8_lossy(&all)),
+            }
+        }
+        assert_eq!(all.len(), octets, "and no more: {:?}", String::from_utf8_lossy(&all[octets..]));
+        all
+    }
+
+    /// Everything until the end, and the end.
+    pub(crate) fn recv_all(&self) -> (Vec<u8>, Ending) {
+        let mut all = Vec::new();
+        loop {
+            match self.recv() {
+                Ok(more) => all.extend(more),
+                Err(ending) => return (all, ending),
+            }
+        }
+    }
+
+    /// Ends our side in order: close_notify, FIN.
+    pub(crate) fn end(&self) {
+        self.close_notify();
+        self.cut();
+    }
+
+    /// close_notify without FIN.
+    pub(crate) fn close_notify(&self) {
+        let mut wire = Vec::new();
+        if let Some(mut tls) = self.tls() {
+            tls.send_close_notify();
+            while tls.wants_write() {
+                tls.write_tls(&mut wire).unwrap();
+            }
+        }
+        (&*self.sock).write_all(&wire).expect("the relay reads");
+    }
+
+    /// FIN without close_notify.
+    pub(crate) fn cut(&self) {
+        // Whoever was reset meanwhile has nothing to end.
+        let _ = self.sock.shutdown(Shutdown::Write);
+    }
+
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        SockRef::from(&*self.sock).set_linger(Some(Duration::ZERO)).unwrap();
+        assert_eq!(Arc::strong_count(&self.sock), 1, "nobody else holds the socket");
+    }
+
+    fn tls(&self) -> Option<MutexGuard<'_, ClientConnection>> {
+        self.tls.as_ref().map(|tls| tls.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A blocking socket that loses patience.
+pub(crate) fn socket(to: SocketAddr) -> TcpStream {
+    let sock = TcpStream::connect(to).unwrap();
+    sock.set_nodelay(true).unwrap();
+    sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    sock.set_write_timeout(Some(PATIENCE)).unwrap();
+    sock
+}
+
+pub(crate) fn client_config(kind: Kind, roots: &Arc<RootCertStore>) -> ClientConfig {
+    let version = if kind == Kind::Tls12 { &TLS12 } else { &TLS13 };
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(Arc::clone(roots))
+        .with_no_client_auth()
+}
+
+/// What TLS has opened: octets, the clean end, or nothing yet.
+fn plaintext(tls: &mut ClientConnection) -> Option<Result<Vec<u8>, Ending>> {
+    let mut octets = vec![0; 32 * 1024];
+    match tls.reader().read(&mut octets) {
+        Ok(0) => Some(Err(Ending::Clean)),
+        Ok(n) => {
+            octets.truncate(n);
+            Some(Ok(octets))
+        }
+        Err(_) => None,
+    }
+}

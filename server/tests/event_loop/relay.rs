@@ -1,0 +1,237 @@
+//! A relay in a thread of this process, with one ID enrolled.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rendezvous::buffer::Sizes;
+use rendezvous::clock;
+use rendezvous::event_loop::{EventLoop, TlsSetup};
+use rendezvous::net::Net;
+use rendezvous::net::mio::MioNet;
+use rendezvous::tls_config::{provider, server_config};
+use rendezvous_core::engine::{Config, Engine, Transport};
+use rendezvous_core::id::Id;
+use rendezvous_core::note::Note;
+use rendezvous_core::registry::Enrolment;
+use rendezvous_core::time::Span;
+use rendezvous_core::token::{Algorithm, Key};
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::faulty::{Faults, Faulty};
+use crate::peer::{Kind, Peer};
+
+/// The enrolled ID.
+pub(crate) const ID: Id = Id(0x1e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
+/// Nothing here takes so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// What tests have who do not care.
+pub(crate) const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 64 * 1024 * 1024 };
+
+pub(crate) type Loop<N> = EventLoop<N, Engine>;
+type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Note]) -> bool + Send>;
+
+/// The relay: dropped, it ends, and whatever made its loop panic fails the test.
+pub(crate) struct Relay<N: Net = MioNet> {
+    tls: SocketAddr,
+    clear: SocketAddr,
+    roots: Arc<RootCertStore>,
+    questions: Option<Sender<Question<N>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    pub(crate) fn start() -> Self {
+        Self::with(SIZES, |_| {})
+    }
+
+    pub(crate) fn with(sizes: Sizes, change: impl FnOnce(&mut Config)) -> Self {
+        Self::over(|net| net, sizes, change)
+    }
+}
+
+impl Relay<Faulty<MioNet>> {
+    pub(crate) fn faulty(faults: Faults) -> Self {
+        Self::over(move |net| Faulty::new(net, faults), SIZES, |_| {})
+    }
+}
+
+impl<N: Net + 'static> Relay<N> {
+    fn over(
+        wrap: impl FnOnce(MioNet) -> N + Send + 'static,
+        sizes: Sizes,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let mut config =
+            Config { listeners: vec![Transport::Tls, Transport::Plain], ..Config::default() };
+        config.connections_per_address_max = 0;
+        change(&mut config);
+        let (certified, certificate) = certificate();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let server = server_config(certified, &provider()).unwrap();
+        let (questions, asked) = channel();
+        let (listening, addresses) = channel();
+        let thread = thread::spawn(move || {
+            let mut net = MioNet::new().unwrap();
+            let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let listeners = (net.listen(loopback).unwrap(), net.listen(loopback).unwrap());
+            let engine = Engine::new(config, [7; 32], net.now());
+            let tls = TlsSetup { server: Some(server), upstreams: Vec::new() };
+            let mut event_loop = EventLoop::new(wrap(net), engine, tls, sizes, 2);
+            event_loop.tell(|engine, now| engine.handle_ids(vec![enrolment()], now));
+            listening.send(listeners).unwrap();
+            run(&mut event_loop, &asked);
+        });
+        let (tls, clear) = addresses.recv().unwrap();
+        Self { tls, clear, roots: Arc::new(roots), questions: Some(questions), thread: Some(thread) }
+    }
+
+    /// A connection on which nothing was sent yet but a TLS handshake.
+    pub(crate) fn connect(&self, kind: Kind) -> Peer {
+        Peer::connect(self.address(kind), kind, &self.roots)
+    }
+
+    pub(crate) fn address(&self, kind: Kind) -> SocketAddr {
+        if kind == Kind::Clear { self.clear } else { self.tls }
+    }
+
+    pub(crate) const fn roots(&self) -> &Arc<RootCertStore> {
+        &self.roots
+    }
+
+    /// A hidden server's connection that waits.
+    pub(crate) fn hidden(&self, kind: Kind) -> Peer {
+        let hidden = self.connect(kind);
+        hidden.send(&registration());
+        assert_eq!(hidden.recv_exactly(ACCEPTED.len()), ACCEPTED);
+        hidden
+    }
+
+    /// A client and a hidden server that have met: the hidden server has read the client's head.
+    pub(crate) fn pair(&self, hidden: Kind, client: Kind) -> (Peer, Peer) {
+        let hidden = self.hidden(hidden);
+        let client = self.connect(client);
+        client.send(&request("GET"));
+        let head = hidden.recv_exactly(passed_on("GET").len());
+        assert_eq!(head, passed_on("GET"));
+        (hidden, client)
+    }
+
+    /// What the loop's owner sees between two turns.
+    pub(crate) fn ask<R: Send + 'static>(&self, mut question: impl FnMut(&mut Loop<N>) -> R + Send + 'static) -> R {
+        let (answered, answer) = channel();
+        self.question(Box::new(move |event_loop, _| {
+            answered.send(question(event_loop)).unwrap();
+            true
+        }));
+        answer.recv_timeout(PATIENCE).expect("the loop answers")
+    }
+
+    /// Waits until this is so.
+    pub(crate) fn until(&self, what: &str, mut condition: impl FnMut(&mut Loop<N>) -> bool + Send + 'static) {
+        self.until_noted(what, move |event_loop, _| condition(event_loop));
+    }
+
+    /// Waits until the loop, or one of its notes so far, says so.
+    pub(crate) fn until_noted(
+        &self,
+        what: &str,
+        mut condition: impl FnMut(&mut Loop<N>, &[Note]) -> bool + Send + 'static,
+    ) {
+        let (answered, answer) = channel();
+        self.question(Box::new(move |event_loop, notes| {
+            let yes = condition(event_loop, notes);
+            if yes {
+                answered.send(()).unwrap();
+            }
+            yes
+        }));
+        answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Waits until nothing is left: no connection, no buffer.
+    pub(crate) fn until_empty(&self) {
+        self.until("everything is given back", |event_loop| {
+            event_loop.connections() == 0
+                && event_loop.buffers() == 0
+                && event_loop.buffer_octets() == 0
+                && event_loop.machine().connections() == 0
+                && event_loop.machine().pairs() == 0
+        });
+    }
+
+    fn question(&self, question: Question<N>) {
+        self.questions.as_ref().unwrap().send(question).expect("the loop runs");
+    }
+}
+
+impl<N: Net> Drop for Relay<N> {
+    fn drop(&mut self) {
+        drop(self.questions.take());
+        let ended = self.thread.take().unwrap().join();
+        assert!(thread::panicking() || ended.is_ok(), "the loop panicked");
+    }
+}
+
+fn run<N: Net>(event_loop: &mut Loop<N>, asked: &Receiver<Question<N>>) {
+    let mut open: Vec<Question<N>> = Vec::new();
+    let mut notes = Vec::new();
+    loop {
+        event_loop.turn(Some(Span::from_millis(2))).unwrap();
+        notes.append(&mut event_loop.take_notes());
+        loop {
+            match asked.try_recv() {
+                Ok(question) => open.push(question),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+        open.retain_mut(|question| !question(event_loop, &notes));
+    }
+}
+
+/// What a hidden server gets for its token.
+pub(crate) const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+fn key() -> Key {
+    Key::new(vec![0x5a; 32], Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS).unwrap()
+}
+
+fn enrolment() -> Enrolment {
+    Enrolment { id: ID, key: key(), labels: Vec::new(), plain_tokens: false }
+}
+
+/// A CONNECT with a token that was not used before.
+pub(crate) fn registration() -> Vec<u8> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let key = key();
+    let nonce = format!("nonce-of-the-tests-{:08}", COUNT.fetch_add(1, Ordering::Relaxed));
+    let token = key.bound(key.step(clock::wall()), nonce.as_bytes());
+    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("CONNECT uuid:{ID}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n").into_bytes()
+}
+
+/// A client's head, with the credential that names the ID.
+pub(crate) fn request(method: &str) -> Vec<u8> {
+    let credential = data_encoding::BASE64.encode(format!("{ID}:").as_bytes());
+    format!("{method} / HTTP/1.1\r\nHost: relay\r\nAuthorization: Basic {credential}\r\n\r\n").into_bytes()
+}
+
+/// What the hidden server gets of it.
+pub(crate) fn passed_on(method: &str) -> Vec<u8> {
+    format!("{method} / HTTP/1.1\r\nHost: relay\r\n\r\n").into_bytes()
+}
+
+fn certificate() -> (Arc<CertifiedKey>, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let secret = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let signing = provider().key_provider.load_private_key(secret).unwrap();
+    (Arc::new(CertifiedKey::new(vec![certificate.clone()], signing)), certificate)
+}
