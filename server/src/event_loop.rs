@@ -210,6 +210,16 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.pool.used()
     }
 
+    /// How many buffers are in use at the moment.
+    pub fn buffers(&self) -> usize {
+        self.pool.count()
+    }
+
+    /// How many connections there are at the moment, closing ones included.
+    pub fn connections(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
     /// The time of the last turn.
     pub const fn now(&self) -> Now {
         self.now

@@ -4,7 +4,6 @@
 mod bulk;
 mod crafted;
 mod ends;
-mod faults;
 mod faulty;
 mod hand_over;
 mod hostile;

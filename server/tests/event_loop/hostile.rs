@@ -1,0 +1,149 @@
+//! Peers that break TLS: each is told so, and none of them harms the loop.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+
+use rendezvous_core::machine::TlsFailure;
+use rendezvous_core::note::Note;
+use rustls::ClientConnection;
+
+use crate::bulk::octets;
+use crate::peer::{Kind, client_config, socket};
+use crate::relay::Relay;
+
+/// Content type 21.
+const ALERT: u8 = 21;
+
+/// A client's first flight.
+fn client_hello(relay: &Relay) -> Vec<u8> {
+    let config = Arc::new(client_config(Kind::Tls13, relay.roots()));
+    let mut conn = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut wire = Vec::new();
+    conn.write_tls(&mut wire).unwrap();
+    wire
+}
+
+/// Everything until a clean end.
+fn rest_of(mut sock: &TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    sock.read_to_end(&mut all).expect("no reset eats what was sent");
+    all
+}
+
+fn until_failed(relay: &Relay, how: TlsFailure) {
+    relay.until_noted("the failure is noted", move |_, notes| {
+        notes.iter().any(|note| matches!(note, Note::TlsFailed { why, .. } if *why == how))
+    });
+}
+
+#[test]
+fn whoever_speaks_no_tls_gets_an_alert_and_the_loop_goes_on() {
+    let relay = Relay::start();
+    for garbage in [b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]] {
+        let mut sock = socket(relay.address(Kind::Tls13));
+        sock.write_all(&garbage).unwrap();
+        sock.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(rest_of(&sock).first(), Some(&ALERT));
+    }
+    until_failed(&relay, TlsFailure::Protocol);
+    relay.until_empty();
+    relay.pair(Kind::Tls13, Kind::Tls12);
+}
+
+#[test]
+fn no_reset_eats_the_alert_of_a_peer_that_goes_on_sending() {
+    let relay = Relay::start();
+    let mut sock = socket(relay.address(Kind::Tls13));
+    sock.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    until_failed(&relay, TlsFailure::Protocol);
+    for _ in 0..50 {
+        sock.write_all(&[b'g'; 100_000]).expect("what nobody wants is read nonetheless");
+    }
+    sock.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(rest_of(&sock).first(), Some(&ALERT));
+    relay.until_empty();
+}
+
+#[test]
+fn a_peer_that_offers_another_protocol_alone_gets_the_alert_for_it() {
+    let relay = Relay::start();
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        let mut config = client_config(kind, relay.roots());
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let mut conn = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut sock = socket(relay.address(kind));
+        let error = loop {
+            if let Err(error) = conn.complete_io(&mut sock) {
+                break error.to_string();
+            }
+        };
+        assert!(error.contains("NoApplicationProtocol"), "{error}");
+    }
+    until_failed(&relay, TlsFailure::Protocol);
+    relay.until_empty();
+}
+
+#[test]
+fn an_end_within_the_handshake_is_a_failure_wherever_it_comes() {
+    let relay = Relay::start();
+    let hello = client_hello(&relay);
+    for len in [0, 1, 5, hello.len() / 2, hello.len()] {
+        let mut sock = socket(relay.address(Kind::Tls13));
+        sock.write_all(&hello[..len]).unwrap();
+        sock.shutdown(Shutdown::Write).unwrap();
+        let _ = rest_of(&sock);
+    }
+    until_failed(&relay, TlsFailure::Ended);
+    relay.until_empty();
+}
+
+#[test]
+fn close_notify_within_the_handshake_is_no_end_in_order() {
+    let relay = Relay::start();
+    // A warning in clear: close_notify.
+    let close_notify = [ALERT, 3, 3, 0, 2, 1, 0];
+    for first in [Vec::new(), client_hello(&relay)] {
+        let mut sock = socket(relay.address(Kind::Tls13));
+        sock.write_all(&[&first[..], &close_notify].concat()).unwrap();
+        sock.shutdown(Shutdown::Write).unwrap();
+        let _ = rest_of(&sock);
+    }
+    relay.until_noted("both failed", |_, notes| {
+        notes.iter().filter(|note| matches!(note, Note::TlsFailed { .. })).count() == 2
+    });
+    relay.until_empty();
+}
+
+#[test]
+fn a_handshake_message_without_end_is_refused_early() {
+    let relay = Relay::start();
+    let mut sock = socket(relay.address(Kind::Tls13));
+    // Most of a ClientHello of 60,000 octets, as its header says, in records of 100.
+    let mut octets = vec![1, 0, 0xea, 0x60];
+    octets.resize(50_000, 0);
+    let records = octets.chunks(100).flat_map(|piece| {
+        let len = u8::try_from(piece.len()).unwrap();
+        [&[22, 3, 1, 0, len], piece].concat()
+    });
+    sock.write_all(&records.collect::<Vec<u8>>()).expect("what nobody wants is read nonetheless");
+    until_failed(&relay, TlsFailure::Protocol);
+    sock.shutdown(Shutdown::Write).unwrap();
+    let _ = rest_of(&sock);
+    relay.until_empty();
+}
+
+#[test]
+fn garbage_within_a_stream_ends_its_pair_in_disorder() {
+    let relay = Relay::start();
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        let (hidden, client) = relay.pair(Kind::Clear, kind);
+        client.send(b"before");
+        assert_eq!(hidden.recv_exactly(6), b"before");
+        let _ = client.sock().write_all(&[23, 3, 3, 0, 40]);
+        let _ = client.sock().write_all(&octets(2, 100_000));
+        assert_eq!(hidden.recv_all(), (Vec::new(), crate::peer::Ending::Reset));
+        drop(client);
+    }
+    relay.until_empty();
+}

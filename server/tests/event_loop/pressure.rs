@@ -1,0 +1,172 @@
+//! Slow readers, fast writers, many who wait, and no memory left.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use rendezvous::buffer::Sizes;
+
+use crate::bulk::octets;
+use crate::faulty::Faults;
+use crate::peer::{Ending, Kind, Peer, socket};
+use crate::relay::{ACCEPTED, Relay, SIZES, registration, request};
+
+const CHALLENGED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\n";
+
+#[test]
+fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
+    let relay = Relay::start();
+    for kind in [Kind::Clear, Kind::Tls13] {
+        let (slow_hidden, slow_client) = relay.pair(kind, kind);
+        let (hidden, client) = relay.pair(kind, Kind::Clear);
+        let sent = octets(1, 16_000_000);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                slow_hidden.send(&sent);
+                slow_hidden.end();
+            });
+            relay.until("octets are queued", |event_loop| event_loop.buffer_octets() > 0);
+            for round in 0..50_u8 {
+                client.send(&[round; 1_000]);
+                assert_eq!(hidden.recv_exactly(1_000), [round; 1_000]);
+                let (octets, relayed) = relay.ask(|event_loop| (event_loop.buffer_octets(), event_loop.stats()));
+                assert!(octets <= 4 * SIZES.bulk, "{octets} octets in buffers");
+                assert!(relayed.relayed < 2 * 16_000_000, "{relayed:?}");
+            }
+            slow_client.end();
+            assert!(slow_client.recv_all() == (sent.clone(), Ending::Clean));
+        });
+        drop((hidden, client, slow_hidden, slow_client));
+        relay.until_empty();
+    }
+}
+
+#[test]
+fn a_fast_pair_starves_no_interactive_one() {
+    let relay = Relay::start();
+    let (fast_hidden, fast_client) = relay.pair(Kind::Clear, Kind::Clear);
+    let (hidden, client) = relay.pair(Kind::Tls13, Kind::Tls13);
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                fast_client.send(&[0; 256 * 1024]);
+            }
+            fast_client.end();
+        });
+        let fast = scope.spawn(|| {
+            let mut octets = 0;
+            while let Ok(more) = fast_hidden.recv() {
+                octets += more.len();
+            }
+            octets
+        });
+        for round in 0..200_u8 {
+            client.send(&[round]);
+            assert_eq!(hidden.recv_exactly(1), [round]);
+            hidden.send(&[round]);
+            assert_eq!(client.recv_exactly(1), [round]);
+        }
+        enough.store(true, Ordering::Relaxed);
+        assert!(fast.join().unwrap() > 1_000_000);
+    });
+}
+
+#[test]
+fn two_thousand_idle_waiting_connections_hold_no_buffer() {
+    let relay = Relay::with(SIZES, |config| config.waiting_per_id_max = 2_000);
+    let idle: Vec<Peer> =
+        (0..2_000).map(|n| relay.hidden(if n % 20 == 0 { Kind::Tls13 } else { Kind::Clear })).collect();
+    relay.until("no buffer is in use", |event_loop| {
+        event_loop.connections() == 2_000 && event_loop.buffers() == 0 && event_loop.buffer_octets() == 0
+    });
+    drop(idle);
+    relay.until_empty();
+}
+
+#[test]
+fn whoever_waits_for_a_buffer_gets_one_whatever_became_of_those_before_it() {
+    let sizes = Sizes { head: 34 * 1024, bulk: 34 * 1024, ceiling: 34 * 1024 };
+    let relay = Relay::with(sizes, |_| {});
+    // It holds the only buffer there is.
+    let holder = relay.connect(Kind::Clear);
+    holder.send(b"GET /");
+    relay.until("a head has begun", |event_loop| event_loop.buffers() == 1);
+    // It is ready again and again, and gets nothing.
+    let eager = relay.connect(Kind::Clear);
+    for piece in b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n".chunks(4) {
+        eager.send(piece);
+        let turns = relay.ask(|event_loop| event_loop.stats().turns);
+        relay.until("a turn has passed", move |event_loop| event_loop.stats().turns > turns + 1);
+    }
+    let patient = relay.connect(Kind::Clear);
+    patient.send(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+    let turns = relay.ask(|event_loop| event_loop.stats().turns);
+    relay.until("a turn has passed", move |event_loop| event_loop.stats().turns > turns + 1);
+    holder.send(b" HTTP/1.1\r\nHost: relay\r\n\r\n");
+    for peer in [&holder, &eager, &patient] {
+        assert!(peer.recv().unwrap().starts_with(CHALLENGED));
+    }
+}
+
+#[test]
+fn pairs_take_turns_with_the_last_of_the_memory() {
+    let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: 256 * 1024 };
+    let relay = Relay::with(sizes, |_| {});
+    let kinds = [Kind::Clear, Kind::Tls13, Kind::Tls12];
+    let pairs: Vec<_> = (0..12).map(|n| relay.pair(kinds[n % 3], kinds[n / 3 % 3])).collect();
+    let sent = octets(2, 400_000);
+    thread::scope(|scope| {
+        for (hidden, client) in &pairs {
+            for (from, to) in [(hidden, client), (client, hidden)] {
+                let sent = &sent;
+                scope.spawn(move || {
+                    from.send(sent);
+                    from.end();
+                });
+                scope.spawn(move || assert!(to.recv_all() == (sent.clone(), Ending::Clean)));
+            }
+        }
+    });
+    drop(pairs);
+    relay.until_empty();
+}
+
+#[test]
+fn a_listener_that_ran_out_of_descriptors_accepts_again_when_nobody_knocks() {
+    const EMFILE: i32 = 24;
+    const ECONNABORTED: i32 = 103;
+    let faults = Faults { accept: vec![EMFILE, ECONNABORTED, EMFILE, EMFILE, ECONNABORTED], ..Faults::default() };
+    let relay = Relay::faulty(faults);
+    let client = relay.connect(Kind::Clear);
+    client.send(&request("GET"));
+    let hidden = relay.hidden(Kind::Tls13);
+    assert!(hidden.recv().is_ok());
+}
+
+#[test]
+fn many_who_come_at_once_are_all_accepted() {
+    let relay = Relay::start();
+    let address: SocketAddr = relay.address(Kind::Clear);
+    assert_eq!(address.ip(), Ipv4Addr::LOCALHOST);
+    let all: Vec<TcpStream> = (0..300).map(|_| socket(address)).collect();
+    relay.until("all are accepted", |event_loop| event_loop.connections() == 300);
+    drop(all);
+    relay.until_empty();
+}
+
+#[test]
+fn a_waiting_connection_that_reads_nothing_costs_its_own_answer_alone() {
+    let relay = Relay::start();
+    let silent: Vec<Peer> = (0..20)
+        .map(|_| {
+            let peer = relay.connect(Kind::Clear);
+            peer.send(&registration());
+            peer
+        })
+        .collect();
+    relay.until("all wait", |event_loop| event_loop.connections() == 20 && event_loop.buffers() == 0);
+    for peer in &silent {
+        assert_eq!(peer.recv_exactly(ACCEPTED.len()), ACCEPTED);
+    }
+}
