@@ -41,8 +41,8 @@ pub struct Upstream {
     pub plain: bool,
     /// How many connections wait; 0 is taken for 1.
     pub pool: u16,
-    /// The local HTTP service.
-    pub service: Place,
+    /// The local HTTP service; without one, its clients get 502.
+    pub service: Option<Place>,
     /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
     pub stream: Option<Place>,
 }

@@ -57,7 +57,7 @@ pub(crate) struct Source(u128);
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
         match address {
-            IpAddr::V4(v4) => Self(u128::from(v4.to_ipv6_mapped().to_bits())),
+            IpAddr::V4(v4) => Self(v4.to_ipv6_mapped().to_bits()),
             IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Self(v6.to_bits()),
             IpAddr::V6(v6) => Self(v6.to_bits() >> 64 << 64),
         }

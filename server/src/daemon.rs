@@ -48,6 +48,21 @@ pub trait Program {
     fn is_done(&self, machine: &Self::Machine, draining: bool) -> bool;
 }
 
+/// A world whose signals are taken: from now on SIGINT, SIGTERM and SIGHUP end nothing at once.
+///
+/// # Errors
+/// The system has no descriptors left.
+pub fn world() -> Result<MioNet, Failure> {
+    let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
+    net.take_signals(&[SIGINT, SIGTERM, SIGHUP]).map_err(|error| cannot("take signals", &error))?;
+    Ok(net)
+}
+
+/// A call of the system's that failed.
+pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot {what}: {}", reason(error)))
+}
+
 /// Runs until the program is done, or until a signal ended it: in order within `patience`, then at once.
 ///
 /// # Errors
@@ -57,8 +72,6 @@ pub fn run<P: Program>(
     event_loop: &mut Loop<P::Machine>,
     patience: Span,
 ) -> Result<(), Failure> {
-    let failed = |what: &str, error: &std::io::Error| Failure::Failed(format!("cannot {what}: {}", reason(error)));
-    event_loop.net().take_signals(&[SIGINT, SIGTERM, SIGHUP]).map_err(|error| failed("take signals", &error))?;
     let mut ticked = event_loop.now().mono;
     let mut drained: Option<Time> = None;
     loop {
@@ -66,14 +79,18 @@ pub fn run<P: Program>(
         let tick = P::TICK.map(|every| (ticked + every).since(now));
         let drain = drained.map(|until| until.since(now));
         let at_most = [tick, drain].into_iter().flatten().min();
-        event_loop.turn(at_most).map_err(|error| failed("wait for events", &error))?;
+        event_loop.turn(at_most).map_err(|error| cannot("wait for events", &error))?;
         let now = event_loop.now().mono;
         while let Some(signal) = event_loop.net().signal() {
             match signal {
                 SIGHUP if !P::HANGUP_ENDS => program.reload(event_loop),
                 _ if drained.is_some() => drained = Some(now),
                 _ => {
-                    log::log!(program.ordinary(), "event=stopping connections-may-end-within={}s", patience.as_secs_up());
+                    log::log!(
+                        program.ordinary(),
+                        "event=stopping connections-may-end-within={}s",
+                        patience.as_secs_up()
+                    );
                     event_loop.stop_accepting();
                     event_loop.tell(P::drain);
                     drained = Some(now + patience);

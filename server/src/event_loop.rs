@@ -12,7 +12,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole,
+};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 use rustls::{ClientConfig, ServerConfig};
@@ -521,7 +523,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             }
             if let Some(mate) = slot.mate {
                 let mate = self.slots.get(mate.index as usize).and_then(Option::as_deref);
-                assert!(mate.is_some_and(|mate| mate.mate == Some(slot.id)), "a pair that one side does not know");
+                assert!(
+                    mate.is_some_and(|mate| mate.mate == Some(slot.id)),
+                    "a pair that one side does not know"
+                );
             }
             assert!(slot.closing != Some(Close::Abort), "aborted, but still there");
         }

@@ -144,11 +144,22 @@ impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self.note {
             Note::Waiting { on, from, id, waiting } => {
-                write!(f, "event=waiting conn={} name={}{} waiting={waiting}", Conn(on), self.name(id), From(from))
+                write!(
+                    f,
+                    "event=waiting conn={} name={}{} waiting={waiting}",
+                    Conn(on),
+                    self.name(id),
+                    From(from)
+                )
             }
             Note::WaitingEnded { on, id, why, after } => {
                 let (name, why) = (self.name(id), waiting_end(why));
-                write!(f, "event=waiting-ended conn={} name={name} why={why} after={}", Conn(on), Millis(after))
+                write!(
+                    f,
+                    "event=waiting-ended conn={} name={name} why={why} after={}",
+                    Conn(on),
+                    Millis(after)
+                )
             }
             Note::Refused { on, from, id, status, why } => {
                 write!(f, "event=refused conn={} status={} why={}", Conn(on), status.code(), Escaped(why))?;
@@ -165,11 +176,17 @@ impl fmt::Display for Line<'_> {
             }
             Note::HandOverFailed { hidden, client, id, retried } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
-                write!(f, "event=hand-over-failed hidden={hidden} client={client} name={name} retried={retried}")
+                write!(
+                    f,
+                    "event=hand-over-failed hidden={hidden} client={client} name={name} retried={retried}"
+                )
             }
             Note::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
-                write!(f, "event=pair-ended hidden={hidden} client={client} name={name} from-client={from_client}")?;
+                write!(
+                    f,
+                    "event=pair-ended hidden={hidden} client={client} name={name} from-client={from_client}"
+                )?;
                 write!(f, " from-hidden={from_hidden} after={} why={}", Millis(after), pair_end(why))
             }
             Note::Dropped { on, from, why } => {
@@ -185,26 +202,47 @@ impl fmt::Display for Line<'_> {
                     Target::Stream(upstream) => ("stream", upstream),
                 };
                 let (conn, relay) = (Conn(on), self.upstream(upstream));
-                write!(f, "event=unreachable what={what} conn={conn} relay={relay} why={}", Escaped(dial(why)))?;
+                write!(
+                    f,
+                    "event=unreachable what={what} conn={conn} relay={relay} why={}",
+                    Escaped(dial(why))
+                )?;
                 if what != "relay" {
                     f.write_str(" answered=502")?;
                 }
                 again.map_or(Ok(()), |again| write!(f, " again-in={}", Millis(again)))
             }
             Note::Registered { on, upstream, waiting } => {
-                write!(f, "event=waiting conn={} relay={} waiting={waiting}", Conn(on), self.upstream(upstream))
+                write!(
+                    f,
+                    "event=waiting conn={} relay={} waiting={waiting}",
+                    Conn(on),
+                    self.upstream(upstream)
+                )
             }
             Note::RelayLost { on, upstream, why, again } => {
                 let (conn, relay, again) = (Conn(on), self.upstream(upstream), Millis(again));
-                write!(f, "event=relay-lost conn={conn} relay={relay} {} again-in={again}", RelayLossText(why))
+                write!(
+                    f,
+                    "event=relay-lost conn={conn} relay={relay} {} again-in={again}",
+                    RelayLossText(why)
+                )
             }
             Note::ClockAdopted { upstream, seconds } => {
                 let relay = self.upstream(upstream);
-                write!(f, "event=clock-adopted relay={relay} offset={seconds}s hint=\"set this machine's clock\"")
+                write!(
+                    f,
+                    "event=clock-adopted relay={relay} offset={seconds}s hint=\"set this machine's clock\""
+                )
             }
             Note::Served { relay, local, upstream, stream } => {
-                let (conn, local, service) = (Conn(relay), Conn(local), if stream { "stream" } else { "http" });
-                write!(f, "event=served conn={conn} local={local} service={service} relay={}", self.upstream(upstream))
+                let (conn, local, service) =
+                    (Conn(relay), Conn(local), if stream { "stream" } else { "http" });
+                write!(
+                    f,
+                    "event=served conn={conn} local={local} service={service} relay={}",
+                    self.upstream(upstream)
+                )
             }
             Note::ConnectFailed { local, why } => {
                 write!(f, "event=connect-failed conn={} why={}", Conn(local), Escaped(&connect_failure(why)))
@@ -234,7 +272,9 @@ impl fmt::Display for RelayLossText {
 /// What an agent's operator can do about a refusal.
 fn refusal_hint(status: u16) -> Option<&'static str> {
     match status {
-        401 => Some("unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay, and both clocks"),
+        401 => Some(
+            "unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay, and both clocks",
+        ),
         407 | 400 | 403 => Some("is this a rendezvous relay of another kind? see 'token plain'"),
         429 => Some("too many failures from this address"),
         503 => Some("the relay is full or shutting down"),
@@ -301,7 +341,9 @@ const fn end_text(end: End) -> &'static str {
 #[must_use]
 pub fn connect_failure(why: ConnectFailure) -> String {
     match why {
-        ConnectFailure::Refused(404) => "the hidden server is offline, or there is none with this ID".to_owned(),
+        ConnectFailure::Refused(404) => {
+            "the hidden server is offline, or there is none with this ID".to_owned()
+        }
         ConnectFailure::Refused(502) => "the hidden server's agent could not reach its service".to_owned(),
         ConnectFailure::Refused(503) => "the relay or the hidden server is busy; try again".to_owned(),
         ConnectFailure::Refused(status) => {

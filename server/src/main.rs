@@ -14,11 +14,19 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
-    Command { name: "demo", summary: "the first five minutes: relay, hidden page and agent in one process", run: command::demo::run },
+    Command {
+        name: "demo",
+        summary: "the first five minutes: relay, hidden page and agent in one process",
+        run: command::demo::run,
+    },
     Command { name: "serve", summary: "the relay", run: command::serve::run },
     Command { name: "id", summary: "enrol hidden servers, write their tickets", run: command::id::run },
     Command { name: "agent", summary: "beside the hidden server", run: command::agent::run },
-    Command { name: "connect", summary: "beside a client that speaks something other than HTTP", run: command::connect::run },
+    Command {
+        name: "connect",
+        summary: "beside a client that speaks something other than HTTP",
+        run: command::connect::run,
+    },
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
     Command { name: "token", summary: "print a token, for scripts", run: command::token::run },
 ];

@@ -259,20 +259,14 @@ fn work<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer, taker: &mut im
 }
 
 /// Serves one state of rustls on the way to sealing all of `plain`; true when that is done.
-fn seal_step<D>(
-    status: UnbufferedStatus<'_, '_, D>,
-    plain: &[u8],
-    out: &mut Buffer,
-) -> Result<bool, Error> {
+fn seal_step<D>(status: UnbufferedStatus<'_, '_, D>, plain: &[u8], out: &mut Buffer) -> Result<bool, Error> {
     match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => {
-            grow(out, |room| match traffic.encrypt(plain, room) {
-                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
-                Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
-                Ok(written) => Ok(written),
-            })
-            .map(|()| true)
-        }
+        ConnectionState::WriteTraffic(mut traffic) => grow(out, |room| match traffic.encrypt(plain, room) {
+            Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+            Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
+            Ok(written) => Ok(written),
+        })
+        .map(|()| true),
         state => say(state, out).map(|()| false),
     }
 }
@@ -331,5 +325,6 @@ fn grow(
 
 /// Whether a whole record is at the front.
 fn holds_record(wire: &[u8]) -> bool {
-    wire.get(3..5).is_some_and(|length| wire.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]])))
+    wire.get(3..5)
+        .is_some_and(|length| wire.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]])))
 }

@@ -52,11 +52,16 @@ impl Agent {
     pub(super) fn meet(&mut self, on: ConnId, asked: Asked, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
+        let services = self.upstream(upstream);
+        let stream = services.stream.as_ref().filter(|_| asked.is_stream());
+        let Some(place) = stream.or(services.service.as_ref()).cloned() else {
+            const WHY: &str = "the hidden server has no HTTP service";
+            self.conns.note(Note::Dropped { on, from: None, why: WHY });
+            return self.refuse(on, WHY, asked, now);
+        };
         self.conns.say(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
-        let services = self.upstream(upstream);
-        let place = services.stream.as_ref().filter(|_| asked.is_stream()).unwrap_or(&services.service);
-        let (reach, output) = Reach::begin(local, place, None);
+        let (reach, output) = Reach::begin(local, &place, None);
         let due = Some(now.mono + self.config.local_dial);
         self.enter(local, State::Local { relay: on, asked, reach }, due);
         self.enter(on, State::Meeting { local }, None);
@@ -84,9 +89,15 @@ impl Agent {
         self.close(local, Close::Abort, now);
         let what = if asked.is_stream() { Target::Stream(upstream) } else { Target::Service(upstream) };
         self.conns.note(Note::DialFailed { on: local, what, why, again: None });
+        self.refuse(relay, "the hidden server's local service cannot be reached", asked, now);
+    }
+
+    /// Answers a client that there is nobody to answer it.
+    fn refuse(&mut self, relay: ConnId, diagnostic: &'static str, asked: Asked, now: Now) {
+        let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let reply = Reply {
             status: Status::BadGateway502,
-            diagnostic: "the hidden server's local service cannot be reached",
+            diagnostic,
             permanent: false,
             retry_after: None,
             close: true,

@@ -48,7 +48,15 @@ fn key() -> Key {
 
 fn upstream() -> Upstream {
     let relay = Relay { place: relay().into(), tls: false, host_header: "relay".into() };
-    Upstream { relay, id: ID, key: key(), plain: false, pool: 4, service: service().into(), stream: None }
+    Upstream {
+        relay,
+        id: ID,
+        key: key(),
+        plain: false,
+        pool: 4,
+        service: Some(service().into()),
+        stream: None,
+    }
 }
 
 fn agent_with(change: impl FnOnce(&mut Config)) -> Rig<Agent> {

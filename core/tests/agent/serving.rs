@@ -54,6 +54,21 @@ fn a_service_that_is_down_is_a_502() {
 }
 
 #[test]
+fn a_client_of_an_agent_without_an_http_service_gets_502_and_nothing_is_dialled() {
+    let (mut rig, pool) = pool_of(agent_with(|config| {
+        config.upstreams[0].service = None;
+        config.upstreams[0].stream = Some(service().into());
+    }));
+    rig.hears(pool[0], GET);
+    let news = rig.news();
+    let text = sent(&news, pool[0]);
+    assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
+    assert!(text.contains("no HTTP service"), "{text}");
+    assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }));
+    assert!(!dials(&news).iter().any(|(_, to)| *to == service()));
+}
+
+#[test]
 fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_gets_no_body() {
     let (mut rig, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
     take(&mut rig, pool[0], b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n", 0);
@@ -65,7 +80,7 @@ fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_
 #[test]
 fn a_service_with_two_addresses_is_reached_at_the_second() {
     let (mut rig, pool) = pool_of(agent_with(|config| {
-        config.upstreams[0].service = Place { host: Host::Name("localhost".into()), port: 8080 };
+        config.upstreams[0].service = Some(Place { host: Host::Name("localhost".into()), port: 8080 });
     }));
     rig.hears(pool[0], GET);
     let on = rig.news().iter().find_map(|did| match did {

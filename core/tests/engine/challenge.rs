@@ -55,7 +55,8 @@ fn a_challenge_to_head_has_the_same_fields_and_no_body() {
     let mut world = world();
     let on = world.says("HEAD / HTTP/1.1\r\nHost: relay\r\n\r\n");
     let got = world.got(on);
-    let (head, _) = challenge(&world, &got, "").split_once("{").map(|it| (it.0.to_owned(), it.1.len())).unwrap();
+    let (head, _) =
+        challenge(&world, &got, "").split_once("{").map(|it| (it.0.to_owned(), it.1.len())).unwrap();
     assert_eq!(got, head);
 }
 
@@ -68,7 +69,8 @@ fn the_nonce_is_fresh_for_everyone_and_each_time() {
         world.write(first, ASK);
         world.take(first)
     }];
-    let mut values: Vec<&str> = texts.iter().flat_map(|text| <[&str; 2]>::from(nonce_and_opaque(text))).collect();
+    let mut values: Vec<&str> =
+        texts.iter().flat_map(|text| <[&str; 2]>::from(nonce_and_opaque(text))).collect();
     values.sort_unstable();
     values.dedup();
     assert_eq!(values.len(), 6);
@@ -165,7 +167,11 @@ fn pipelined_requests_are_answered_one_by_one_and_reading_rests_between() {
     assert_eq!((world.wire(on).wanted, world.wire(on).unread.len()), (false, 2 * ASK.len()));
     world.stall(on, false);
     world.stall(on, true);
-    assert_eq!(world.got(on).matches("HTTP/1.1 401").count(), 3, "the shell was told that all is in the socket");
+    assert_eq!(
+        world.got(on).matches("HTTP/1.1 401").count(),
+        3,
+        "the shell was told that all is in the socket"
+    );
     world.stall(on, false);
     assert!(world.is_open(on) && world.wire(on).unread.is_empty());
 }
@@ -215,7 +221,10 @@ fn an_end_between_two_requests_is_no_fault() {
 #[test]
 fn a_malformed_request_is_400() {
     let cases = [
-        (format!("GET / HTTP/1.1\r\nHost: relay\r\n{0}{0}\r\n", crate::credential(ID)), "more than one Authorization"),
+        (
+            format!("GET / HTTP/1.1\r\nHost: relay\r\n{0}{0}\r\n", crate::credential(ID)),
+            "more than one Authorization",
+        ),
         (posting("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), "malformed Content-Length"),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), "no Host"),
         (posting("Host: relay\r\n"), "more than one Host"),

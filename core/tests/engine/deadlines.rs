@@ -173,7 +173,10 @@ fn a_pair_in_which_nothing_moves_is_closed_after_the_operator_s_limit() {
     world.wait_secs(599);
     assert!(world.is_open(hidden) && world.is_open(client));
     world.wait_secs(1);
-    assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Truncate), Some(Close::Truncate)));
+    assert_eq!(
+        (world.closing(hidden), world.closing(client)),
+        (Some(Close::Truncate), Some(Close::Truncate))
+    );
     let why = world.take_notes().into_iter().find_map(|note| match note {
         Note::PairEnded { why, .. } => Some(why),
         _ => None,

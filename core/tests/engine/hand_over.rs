@@ -1,1 +1,227 @@
-//! hand_over
+//! The moment between the rendezvous and the hidden server's first octet: PROTOCOL §3, 'Failed hand-over'.
+
+use rendezvous_core::machine::{Close, End};
+use rendezvous_core::note::Note;
+use rendezvous_core::pair::Why;
+use rendezvous_core::time::Span;
+
+use crate::world::World;
+use crate::{ANSWER, FAILED, GET, ID, credential, get, post, world};
+
+/// Whether a request is given to a second hidden server when the first ends.
+fn is_retried(request: &str) -> bool {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(request);
+    assert_eq!(world.mate(client), Some(first), "{request}");
+    world.end(first, End::Clean);
+    if !world.is_open(client) {
+        let whole = world.answer("502 Bad Gateway", "Connection: close\r\n", false, FAILED);
+        assert_eq!(world.got(client), whole);
+    }
+    world.mate(client) == Some(second)
+}
+
+fn retries(world: &mut World) -> Vec<bool> {
+    let notes = world.take_notes().into_iter();
+    notes
+        .filter_map(|note| match note {
+            Note::HandOverFailed { retried, .. } => Some(retried),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn at_the_rendezvous_the_kernel_s_patience_is_for_slow_readers_again() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    assert!(world.wire(hidden).user_timeout.is_some());
+    let client = world.says(get(ID));
+    assert_eq!((world.mate(client), world.wire(hidden).user_timeout), (Some(hidden), None));
+}
+
+#[test]
+fn a_waiting_connection_that_ends_before_its_first_octet_is_502() {
+    for how in [End::Clean, End::Truncated, End::Reset] {
+        let mut world = world();
+        let (hidden, client) = world.pair(ID);
+        world.end(hidden, how);
+        world.assert_refused(client, "502 Bad Gateway", FAILED);
+        assert!(!world.is_open(hidden));
+        assert_eq!(retries(&mut world), [false]);
+        assert_eq!(world.engine.pairs(), 0);
+    }
+}
+
+#[test]
+fn a_502_to_head_has_no_body() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    let client = world.says(get(ID).replace("GET", "HEAD"));
+    world.end(hidden, End::Reset);
+    let whole = world.answer("502 Bad Gateway", "Connection: close\r\n", false, FAILED);
+    assert_eq!(Some(world.got(client).as_str()), whole.split('{').next());
+}
+
+#[test]
+fn a_get_goes_to_the_next_two_and_to_no_more() {
+    let mut world = world();
+    let mut waiting = [(); 4].map(|()| world.register(ID)).to_vec();
+    let client = world.says(get(ID));
+    for _ in 0..3 {
+        let hidden = waiting.pop().expect("one more");
+        assert_eq!((world.mate(client), world.take(hidden).as_str()), (Some(hidden), GET));
+        world.end(hidden, End::Reset);
+    }
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+    assert_eq!(retries(&mut world), [true, true, false]);
+    assert!(world.is_open(waiting[0]) && world.got(waiting[0]).is_empty());
+}
+
+#[test]
+fn what_is_retried_is_answered_as_if_nothing_had_been() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.end(first, End::Reset);
+    world.write(second, ANSWER);
+    world.write(client, "more");
+    assert_eq!((world.got(client).as_str(), world.got(second)), (ANSWER, format!("{GET}more")));
+    world.end(second, End::Clean);
+    world.end(client, End::Clean);
+    let Some(Note::PairEnded { hidden, why, from_hidden, .. }) = world.take_notes().pop() else {
+        panic!("the pair ended")
+    };
+    assert_eq!((hidden, why, from_hidden), (second, Why::Done, ANSWER.len() as u64));
+}
+
+#[test]
+fn get_head_and_options_without_a_body_are_retried_and_nothing_else_is() {
+    let request = |method: &str, target: &str, fields: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: relay\r\n{}{fields}\r\n", credential(ID))
+    };
+    assert!(is_retried(&request("GET", "/", "")));
+    assert!(is_retried(&request("HEAD", "/", "")));
+    assert!(is_retried(&request("OPTIONS", "*", "")));
+    for method in ["POST", "PUT", "DELETE", "PATCH", "get", "PROPFIND"] {
+        assert!(!is_retried(&request(method, "/", "")), "{method}");
+    }
+    for fields in ["Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n"] {
+        assert!(!is_retried(&request("GET", "/", fields)), "{fields}");
+    }
+    assert!(!is_retried(&post(ID, "body")));
+}
+
+#[test]
+fn what_octets_followed_is_not_retried() {
+    assert!(!is_retried(&(get(ID) + "x")));
+    let mut world = world();
+    let (_, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.write(client, "x");
+    world.end(first, End::Reset);
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+}
+
+#[test]
+fn the_first_octet_ends_the_hand_over() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.write(first, "H");
+    world.end(first, End::Reset);
+    assert_eq!((world.got(client).as_str(), world.closing(client)), ("H", Some(Close::Truncate)));
+    assert!(world.is_open(second) && world.got(second).is_empty());
+    assert_eq!(retries(&mut world), []);
+}
+
+#[test]
+fn an_answer_that_was_on_its_way_when_writing_failed_still_arrives() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    let client = world.says(post(ID, "a body that is"));
+    world.write_fails(hidden);
+    assert!(!world.wire(client).wanted);
+    let answer = "HTTP/1.1 413 Content Too Large\r\n\r\n";
+    world.write(hidden, answer);
+    world.end(hidden, End::Reset);
+    assert_eq!((world.got(client).as_str(), world.closing(client)), (answer, Some(Close::Truncate)));
+}
+
+#[test]
+fn a_connection_that_can_t_be_written_to_and_ends_without_a_word_is_a_failed_hand_over() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    let client = world.says(post(ID, "body"));
+    world.write_fails(hidden);
+    world.end(hidden, End::Reset);
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+}
+
+#[test]
+fn after_a_failed_write_the_next_hidden_server_hears_the_client_again() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.write_fails(first);
+    assert!(!world.wire(client).wanted);
+    world.end(first, End::Reset);
+    assert_eq!((world.mate(client), world.wire(client).wanted), (Some(second), true));
+    world.write(client, "more");
+    assert_eq!(world.got(second), format!("{GET}more"));
+}
+
+#[test]
+fn a_connection_that_acknowledges_nothing_is_a_failed_hand_over_too() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.ages.insert(first, Span::from_secs(30));
+    world.wait_secs(10);
+    assert_eq!((world.closing(first), world.mate(client)), (Some(Close::Abort), Some(second)));
+}
+
+#[test]
+fn a_client_that_ended_its_side_is_retried_with_its_end() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.end(client, End::Clean);
+    assert!(world.wire(first).write_ended);
+    world.end(first, End::Clean);
+    assert_eq!((world.mate(client), world.got(second).as_str()), (Some(second), GET));
+    assert!(world.wire(second).write_ended);
+    world.write(second, ANSWER);
+    world.end(second, End::Clean);
+    assert_eq!((world.got(client).as_str(), world.closing(client)), (ANSWER, Some(Close::Linger)));
+}
+
+#[test]
+fn a_client_that_ended_its_side_gets_its_502() {
+    let mut world = world();
+    let (hidden, client) = world.pair(ID);
+    world.end(client, End::Clean);
+    world.end(hidden, End::Clean);
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+}
+
+#[test]
+fn a_client_that_goes_before_the_first_octet_ends_the_pair_and_no_retry() {
+    let mut world = world();
+    world.register(ID);
+    let (hidden, client) = world.pair(ID);
+    world.end(client, End::Reset);
+    assert_eq!(world.closing(hidden), Some(Close::Truncate));
+    assert_eq!((retries(&mut world), world.engine.pairs()), (vec![], 0));
+}
+
+#[test]
+fn a_plain_connection_that_is_not_ready_is_not_retried_with() {
+    let mut world = world();
+    let (hidden, client) = world.pair(ID);
+    let plain = world.register_plain(ID);
+    world.end(hidden, End::Reset);
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+    assert!(world.is_open(plain));
+}

@@ -1,1 +1,216 @@
-//! held
+//! Clients who are held until somebody waits again: PROTOCOL §2.
+
+use rendezvous_core::machine::{Close, End};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::Span;
+
+use crate::world::World;
+use crate::{BUSY, GET, ID, NOBODY, OTHER, STRANGER, both, config, get, post, world, world_with};
+
+#[test]
+fn while_all_connections_are_taken_a_client_is_held_for_the_next_one() {
+    let mut world = world();
+    world.pair(ID);
+    world.take_notes();
+    let client = world.says(get(ID));
+    assert_eq!(world.take_notes(), [Note::Held { on: client, id: ID }]);
+    world.wait_ms(4_999);
+    assert_eq!(world.got(client), "");
+    let hidden = world.register(ID);
+    assert_eq!((world.mate(client), world.got(hidden).as_str()), (Some(hidden), GET));
+}
+
+#[test]
+fn first_come_first_served() {
+    let mut world = world();
+    world.pair(ID);
+    let clients = [(); 4].map(|()| world.says(get(ID)));
+    for client in clients {
+        let hidden = world.register(ID);
+        assert_eq!(world.mate(hidden), Some(client));
+    }
+}
+
+#[test]
+fn whoever_is_held_for_another_id_is_not_served() {
+    let mut world = world();
+    world.pair(ID);
+    let client = world.says(get(ID));
+    world.register(OTHER);
+    assert_eq!(world.mate(client), None);
+}
+
+#[test]
+fn nobody_came_in_time_is_503_for_each_at_its_own_time() {
+    let mut world = world();
+    world.pair(ID);
+    let first = world.says(get(ID));
+    world.wait_secs(2);
+    let second = world.says(get(ID));
+    world.wait_secs(3);
+    world.assert_refused(first, "503 Service Unavailable", BUSY);
+    assert!(world.is_open(second));
+    let hidden = world.register(ID);
+    assert_eq!(world.mate(hidden), Some(second));
+}
+
+#[test]
+fn an_id_is_served_for_thirty_seconds_after_somebody_waited() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    world.wait_secs(100);
+    world.end(hidden, End::Clean);
+    world.wait_ms(29_999);
+    let client = world.says(get(ID));
+    assert!(world.is_open(client));
+    world.wait_ms(1);
+    let late = world.says(get(ID));
+    world.assert_refused(late, "404 Not Found", NOBODY);
+    world.wait_secs(5);
+    world.assert_refused(client, "503 Service Unavailable", BUSY);
+}
+
+#[test]
+fn an_id_is_served_for_as_long_as_it_has_a_pair_and_thirty_seconds_after_it_met() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    world.wait_secs(3_600);
+    let held = world.says(get(ID));
+    assert!(world.is_open(held));
+    world.end(held, End::Reset);
+    world.end(hidden, End::Clean);
+    world.end(client, End::Clean);
+    world.wait_secs(5);
+    let late = world.says(get(ID));
+    world.assert_refused(late, "404 Not Found", NOBODY);
+}
+
+#[test]
+fn a_relay_that_just_started_holds_for_every_enrolled_id_and_for_no_other() {
+    let mut world = World::just_started(config(), both());
+    world.wait_ms(29_999);
+    let client = world.says(get(ID));
+    assert!(world.is_open(client));
+    let stranger = world.says(get(STRANGER));
+    world.assert_refused(stranger, "404 Not Found", NOBODY);
+    world.wait_ms(1);
+    let late = world.says(get(OTHER));
+    world.assert_refused(late, "404 Not Found", NOBODY);
+    let hidden = world.register(ID);
+    assert_eq!(world.mate(client), Some(hidden));
+}
+
+#[test]
+fn of_a_held_client_nothing_more_is_read_and_what_came_goes_behind_the_head() {
+    let mut world = world();
+    world.pair(ID);
+    let request = post(ID, "0123456789");
+    let (head, body) = request.split_at(request.len() - 10);
+    let client = world.says(format!("{head}01234"));
+    assert!(!world.wire(client).wanted);
+    world.write(client, "56789");
+    assert_eq!(world.wire(client).unread, body.as_bytes());
+    let hidden = world.register(ID);
+    assert!(world.wire(client).wanted);
+    assert_eq!(world.got(hidden), request.replace(&crate::credential(ID), ""));
+}
+
+#[test]
+fn a_held_client_that_ended_its_side_gets_its_answer_and_the_hidden_server_the_end() {
+    for at_once in [false, true] {
+        let mut world = world();
+        world.pair(ID);
+        let client = world.says(get(ID));
+        if at_once { world.end_at_once(client, End::Clean) } else { world.end(client, End::Clean) }
+        assert!(world.is_open(client));
+        let hidden = world.register(ID);
+        assert_eq!(world.got(hidden), GET);
+        assert!(world.wire(hidden).write_ended);
+        world.write(hidden, crate::ANSWER);
+        world.end(hidden, End::Clean);
+        assert_eq!((world.got(client).as_str(), world.closing(client)), (crate::ANSWER, Some(Close::Linger)));
+    }
+}
+
+#[test]
+fn a_held_client_s_end_goes_out_behind_the_head_and_not_before() {
+    let mut world = world();
+    world.pair(ID);
+    let client = world.says(get(ID));
+    world.end_at_once(client, End::Clean);
+    let hidden = world.open();
+    world.stall(hidden, true);
+    let head = crate::bound_connect(ID, world.now.wall, "0123456789abcdef");
+    world.write(hidden, head);
+    assert_eq!(world.mate(client), Some(hidden));
+    assert!(!world.wire(hidden).write_ended);
+    world.stall(hidden, false);
+    assert!(world.wire(hidden).write_ended);
+}
+
+#[test]
+fn a_held_client_that_went_away_is_not_served() {
+    for how in [End::Reset, End::Truncated] {
+        let mut world = world();
+        world.pair(ID);
+        let (gone, next) = (world.says(get(ID)), world.says(get(ID)));
+        world.end_at_once(gone, how);
+        assert_eq!(world.closing(gone), Some(Close::Abort));
+        let hidden = world.register(ID);
+        assert_eq!(world.mate(hidden), Some(next));
+    }
+}
+
+#[test]
+fn a_held_client_that_can_t_be_written_to_is_not_served() {
+    let mut world = world();
+    world.pair(ID);
+    let client = world.says(get(ID));
+    world.write_fails(client);
+    let hidden = world.register(ID);
+    assert!(!world.is_open(client) && world.mate(hidden).is_none());
+}
+
+#[test]
+fn as_many_are_held_as_the_limit_says() {
+    let mut world = world_with(|config| config.held_per_id_max = 2);
+    world.pair(ID);
+    let held = [(); 2].map(|()| world.says(get(ID)));
+    let third = world.says(get(ID));
+    world.assert_refused(third, "503 Service Unavailable", BUSY);
+    assert!(held.iter().all(|on| world.is_open(*on)));
+    // The limit is an ID's, not the relay's.
+    world.pair(OTHER);
+    let other = world.says(get(OTHER));
+    assert!(world.is_open(other));
+}
+
+#[test]
+fn where_holding_is_off_the_answer_comes_at_once() {
+    let mut world = world_with(|config| config.hold = Span::ZERO);
+    world.pair(ID);
+    let client = world.says(get(ID));
+    world.assert_refused(client, "503 Service Unavailable", BUSY);
+}
+
+#[test]
+fn a_503_to_head_has_no_body() {
+    let mut world = world();
+    world.pair(ID);
+    let client = world.says(get(ID).replace("GET", "HEAD"));
+    world.wait_secs(5);
+    let extra = "Retry-After: 5\r\nConnection: close\r\n";
+    let whole = world.answer("503 Service Unavailable", extra, false, BUSY);
+    assert_eq!(Some(world.got(client).as_str()), whole.split('{').next());
+}
+
+#[test]
+fn a_client_that_comes_later_does_not_pass_one_that_is_held() {
+    let mut world = world();
+    let plain = world.register_plain(ID);
+    let (first, second) = (world.says(get(ID)), world.says(get(ID)));
+    world.wait_ms(100);
+    assert_eq!(world.mate(plain), Some(first));
+    let hidden = world.register(ID);
+    assert_eq!(world.mate(hidden), Some(second));
+}

@@ -1,1 +1,283 @@
-//! limits
+//! Everything is limited: guesses, connections, pairs, what is remembered.
+
+use rendezvous_core::machine::{Close, ConnId, End};
+use rendezvous_core::note::Note;
+
+use crate::world::{WALL, World};
+use crate::{
+    ID, OK, OTHER, STRANGER, bound_connect, both, get, plain_connect, world, world_with,
+};
+
+const GUESSING: &str = "too many failures";
+const FULL: &str = "the relay is full";
+
+fn guess(id: rendezvous_core::id::Id) -> String {
+    format!("CONNECT uuid:{id}?response=00000000 HTTP/1.1\r\n\r\n")
+}
+
+fn wrong_bound() -> String {
+    bound_connect(STRANGER, WALL, "0123456789abcdef")
+}
+
+impl World {
+    fn says_from(&mut self, from: &str, octets: &str) -> ConnId {
+        let on = self.open_from(from);
+        self.write(on, octets);
+        on
+    }
+
+    #[track_caller]
+    fn assert_too_many(&self, on: ConnId, secs: u32) {
+        let extra = format!("Retry-After: {secs}\r\nConnection: close\r\n");
+        assert_eq!(self.got(on), self.answer("429 Too Many Requests", &extra, false, GUESSING));
+        assert_eq!(self.closing(on), Some(Close::Linger));
+    }
+}
+
+#[test]
+fn twenty_failures_are_forgiven_and_then_one_in_six_seconds() {
+    let mut world = world();
+    for _ in 0..20 {
+        let on = world.says(guess(STRANGER));
+        world.assert_refused(on, "401 Unauthorized", "not authorized");
+    }
+    let on = world.says(guess(STRANGER));
+    world.assert_too_many(on, 6);
+    world.wait_ms(2_500);
+    let on = world.says(guess(STRANGER));
+    world.assert_too_many(on, 4);
+    world.wait_ms(3_500);
+    let on = world.says(guess(STRANGER));
+    world.assert_refused(on, "401 Unauthorized", "not authorized");
+    let on = world.says(guess(STRANGER));
+    world.assert_too_many(on, 6);
+}
+
+#[test]
+fn a_right_plain_token_is_refused_as_well_while_its_address_or_its_id_is_locked() {
+    let mut world = world();
+    for _ in 0..20 {
+        world.says(guess(ID));
+    }
+    let on = world.says(plain_connect(OTHER, WALL));
+    world.assert_too_many(on, 6);
+    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, WALL));
+    world.assert_too_many(on, 6);
+    let on = world.says_from("198.51.100.7:1", &plain_connect(OTHER, WALL));
+    assert_eq!(world.got(on), OK);
+    world.wait_secs(6);
+    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, world.now.wall));
+    assert_eq!(world.got(on), OK);
+}
+
+#[test]
+fn a_right_bound_token_is_never_locked_out() {
+    let mut world = world();
+    for _ in 0..100 {
+        world.says(guess(ID));
+        world.says(wrong_bound());
+    }
+    let on = world.says(bound_connect(ID, WALL, "0123456789abcdef"));
+    assert_eq!(world.got(on), OK);
+    let on = world.says(wrong_bound());
+    world.assert_too_many(on, 6);
+}
+
+#[test]
+fn wrong_bound_tokens_lock_no_id() {
+    let mut world = world();
+    let wrong = bound_connect(OTHER, WALL, "0123456789abcdef").replace(&OTHER.to_string(), &ID.to_string());
+    for _ in 0..100 {
+        world.says(&wrong);
+    }
+    let on = world.says_from("198.51.100.7:1", &plain_connect(ID, WALL));
+    assert_eq!(world.got(on), OK);
+}
+
+#[test]
+fn guesses_at_an_id_that_takes_no_plain_tokens_don_t_tell_it_from_an_unknown_one() {
+    let mut ids = both();
+    ids[0].plain_tokens = false;
+    let mut world = World::new(crate::config(), ids);
+    for host in 0..30 {
+        let answers = [ID, STRANGER].map(|id| {
+            let on = world.says_from(&format!("198.51.100.{host}:1"), &guess(id));
+            world.got(on)
+        });
+        assert_eq!(answers[0], answers[1]);
+    }
+}
+
+#[test]
+fn what_a_challenged_client_does_is_no_failure() {
+    let mut world = world();
+    for _ in 0..50 {
+        world.says("GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
+        world.says(get(STRANGER));
+    }
+    let on = world.says(plain_connect(ID, WALL));
+    assert_eq!(world.got(on), OK);
+}
+
+#[test]
+fn ipv6_addresses_count_by_their_64() {
+    let mut world = world();
+    for host in 1..=20 {
+        world.says_from(&format!("[2001:db8:0:1::{host:x}]:1"), &guess(STRANGER));
+    }
+    let on = world.says_from("[2001:db8:0:1:ffff::]:1", &guess(STRANGER));
+    world.assert_too_many(on, 6);
+    let on = world.says_from("[2001:db8:0:2::1]:1", &guess(STRANGER));
+    world.assert_refused(on, "401 Unauthorized", "not authorized");
+}
+
+#[test]
+fn a_mapped_ipv4_address_is_that_ipv4_address() {
+    let mut world = world();
+    for port in 1..=10 {
+        world.says_from(&format!("192.0.2.9:{port}"), &guess(STRANGER));
+        world.says_from(&format!("[::ffff:192.0.2.9]:{port}"), &guess(STRANGER));
+    }
+    let on = world.says_from("[::ffff:192.0.2.9]:99", &guess(STRANGER));
+    world.assert_too_many(on, 6);
+    let on = world.says_from("[::ffff:192.0.2.10]:99", &guess(STRANGER));
+    world.assert_refused(on, "401 Unauthorized", "not authorized");
+}
+
+#[test]
+fn an_address_has_its_connections_and_no_more() {
+    let mut world = world_with(|config| config.connections_per_address_max = 2);
+    let first = world.open_from("192.0.2.1:1");
+    world.open_from("192.0.2.1:2");
+    world.take_notes();
+    let third = world.open_from("192.0.2.1:3");
+    assert_eq!((world.got(third).as_str(), world.closing(third)), ("", Some(Close::Abort)));
+    let from = "192.0.2.1:3".parse().ok();
+    let why = "too many connections from this address";
+    assert_eq!(world.take_notes(), [Note::Dropped { on: third, from, why }]);
+    let neighbour = world.open_from("192.0.2.2:1");
+    assert!(world.is_open(neighbour));
+    world.end(first, End::Reset);
+    let again = world.open_from("192.0.2.1:4");
+    assert!(world.is_open(again));
+}
+
+#[test]
+fn zero_connections_of_an_address_are_no_limit() {
+    let mut world = world_with(|config| config.connections_per_address_max = 0);
+    for _ in 0..2_000 {
+        let on = world.open();
+        assert!(world.is_open(on));
+    }
+}
+
+#[test]
+fn a_full_relay_says_503_to_a_few_and_nothing_to_the_rest() {
+    let mut world = world_with(|config| config.connections_max = 3);
+    let (waiting, served) = (world.register(ID), world.says(get(ID)));
+    assert_eq!(world.mate(served), Some(waiting));
+    let last = world.register(ID);
+    let nonce = "0123456789abcdef";
+    for request in [get(ID), bound_connect(ID, WALL, nonce), "GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned()] {
+        let on = world.says(request);
+        world.assert_refused(on, "503 Service Unavailable", FULL);
+    }
+    let silent: Vec<ConnId> = (0..61).map(|_| world.open()).collect();
+    assert!(silent.iter().all(|on| world.is_open(*on)));
+    let beyond = world.open();
+    assert_eq!(world.closing(beyond), Some(Close::Abort));
+    assert!([waiting, served, last].iter().all(|on| world.is_open(*on)));
+    for on in silent {
+        world.end(on, End::Reset);
+    }
+    world.wait_secs(10);
+    world.end(served, End::Reset);
+    world.wait_secs(10);
+    let on = world.says(get(ID));
+    assert_eq!(world.mate(on), Some(last));
+}
+
+#[test]
+fn the_largest_limit_of_connections_is_one() {
+    let mut world = world_with(|config| config.connections_max = u32::MAX);
+    let on = world.open();
+    assert!(world.is_open(on));
+}
+
+#[test]
+fn an_id_has_its_pairs_and_no_more() {
+    let mut world = world_with(|config| config.pairs_per_id_max = 2);
+    let (_, client) = world.answered_pair(ID);
+    world.answered_pair(ID);
+    let waiting = world.register(ID);
+    let third = world.says(get(ID));
+    world.assert_refused(third, "503 Service Unavailable", "too many pairs");
+    world.pair(OTHER);
+    world.end(client, End::Reset);
+    let third = world.says(get(ID));
+    assert_eq!(world.mate(third), Some(waiting));
+}
+
+#[test]
+fn held_clients_meet_nobody_either_while_the_id_has_all_its_pairs() {
+    let mut world = world_with(|config| config.pairs_per_id_max = 1);
+    let plain = world.register_plain(ID);
+    let (first, second) = (world.says(get(ID)), world.says(get(ID)));
+    world.wait_ms(100);
+    assert_eq!(world.mate(plain), Some(first));
+    let waiting = world.register(ID);
+    assert_eq!(world.mate(second), None);
+    world.end(first, End::Reset);
+    assert_eq!(world.mate(second), Some(waiting));
+}
+
+#[test]
+fn a_failed_hand_over_makes_room_for_a_held_client() {
+    let mut world = world_with(|config| config.pairs_per_id_max = 1);
+    let plain = world.register_plain(ID);
+    let (first, second) = (world.says(crate::post(ID, "")), world.says(get(ID)));
+    world.wait_ms(100);
+    let waiting = world.register(ID);
+    world.end(plain, End::Reset);
+    world.assert_refused(first, "502 Bad Gateway", crate::FAILED);
+    assert_eq!(world.mate(second), Some(waiting));
+}
+
+#[test]
+fn more_tokens_than_are_remembered_are_503_until_their_steps_are_over() {
+    let mut world = world_with(|config| config.tokens_per_id_max = 3);
+    let first = bound_connect(ID, WALL, "nonce-of-the-first");
+    let on = world.says(&first);
+    assert_eq!(world.got(on), OK);
+    for _ in 0..2 {
+        world.register(ID);
+    }
+    let on = world.says(bound_connect(ID, WALL, "nonce-of-the-last-"));
+    let extra = "Retry-After: 30\r\nConnection: close\r\n";
+    let full = world.answer("503 Service Unavailable", extra, false, "too many tokens remembered");
+    assert_eq!(world.got(on), full);
+    let on = world.says(&first);
+    world.assert_refused(on, "401 Unauthorized", "not authorized");
+    world.register(OTHER);
+    // 7 s into a step: it is acceptable for another 23 + 30 s.
+    world.wait_secs(52);
+    let on = world.says(bound_connect(ID, world.now.wall, "nonce-of-the-last-"));
+    assert!(world.got(on).starts_with("HTTP/1.1 503 "));
+    world.wait_secs(1);
+    world.register(ID);
+}
+
+#[test]
+fn deadlines_that_wake_nobody_are_not_kept_for_ever() {
+    use rendezvous_core::time::Span;
+    let mut world = world_with(|config| config.pair.idle = Some(Span::from_secs(24 * 3_600)));
+    let (hidden, client) = world.answered_pair(ID);
+    // Each time round an entry for the end of the day is left behind, unless somebody clears up.
+    for _ in 0..2_000 {
+        world.write(client, "x");
+        world.wait_secs(20);
+    }
+    assert!(world.is_open(hidden));
+    let entries = format!("{:?}", world.engine).matches("Reverse(").count();
+    assert!(entries < 200, "{entries} deadlines for one pair");
+}

@@ -88,7 +88,10 @@ fn plain_and_bound_connections_don_t_replace_one_another() {
     let newest = world.register(ID);
     world.wait_ms(100);
     assert_eq!(replaced(&mut world), []);
-    assert_eq!([next(&mut world), next(&mut world), next(&mut world)], [Some(newest), Some(plain), Some(bound)]);
+    assert_eq!(
+        [next(&mut world), next(&mut world), next(&mut world)],
+        [Some(newest), Some(plain), Some(bound)]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use rendezvous_core::note::{Note, WaitingEnd};
 
 use crate::world::{WALL, World};
 use crate::{
-    Config, ID, OK, OTHER, STRANGER, bound_connect, both, config, enrolled, plain_connect, world, world_with,
+    Config, ID, OK, OTHER, STRANGER, both, bound_connect, config, enrolled, plain_connect, world, world_with,
 };
 
 const NONCE: &str = "0123456789abcdef";
@@ -60,12 +60,14 @@ fn a_malformed_id_response_or_nonce_is_400() {
         ("uuid:ID?response=12345678&nonce=0123456789abcdef", "malformed response or nonce"),
         ("uuid:ID?response=00112233445566778899aabbccddeeff", "malformed response or nonce"),
         ("uuid:ID?response=00112233445566778899aabbccddeeff&nonce=short", "malformed response or nonce"),
-        ("uuid:ID?response=00112233445566778899AABBCCDDEEFF&nonce=0123456789abcdef", "malformed response or nonce"),
+        (
+            "uuid:ID?response=00112233445566778899AABBCCDDEEFF&nonce=0123456789abcdef",
+            "malformed response or nonce",
+        ),
     ];
     for (target, why) in cases {
         let mut world = world();
-        let on =
-            world.says(format!("CONNECT {} HTTP/1.1\r\n\r\n", target.replace("ID", &ID.to_string())));
+        let on = world.says(format!("CONNECT {} HTTP/1.1\r\n\r\n", target.replace("ID", &ID.to_string())));
         world.assert_refused(on, "400 Bad Request", why);
     }
 }

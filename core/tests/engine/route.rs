@@ -12,7 +12,9 @@ fn reaches(request: &str) -> Option<String> {
 }
 
 fn upgrade(target: &str, fields: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n")
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{fields}\r\n"
+    )
 }
 
 #[test]
@@ -50,9 +52,12 @@ fn http_1_0_is_as_good() {
 
 #[test]
 fn a_label_under_the_domain_names_an_id_without_a_challenge() {
-    for host in
-        ["home.hidden.example", "HOME.Hidden.Example:8443", "home.hidden.example.", &format!("{ID}.hidden.example")]
-    {
+    for host in [
+        "home.hidden.example",
+        "HOME.Hidden.Example:8443",
+        "home.hidden.example.",
+        &format!("{ID}.hidden.example"),
+    ] {
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
         assert_eq!(reaches(&request), Some(request));
     }
@@ -60,7 +65,8 @@ fn a_label_under_the_domain_names_an_id_without_a_challenge() {
 
 #[test]
 fn under_the_domain_authorization_is_the_hidden_server_s_own() {
-    for field in [credential(OTHER), "Authorization: Bearer x\r\n".to_owned(), "Authorization: Basic ?\r\n".to_owned()]
+    for field in
+        [credential(OTHER), "Authorization: Bearer x\r\n".to_owned(), "Authorization: Basic ?\r\n".to_owned()]
     {
         let request = format!("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n{field}\r\n");
         assert_eq!(reaches(&request), Some(request));
@@ -81,7 +87,8 @@ fn an_unknown_label_is_404_and_never_a_challenge() {
 #[test]
 fn the_domain_itself_and_what_is_no_label_of_it_are_asked_like_anyone() {
     let mut world = world();
-    for host in ["hidden.example", "a.b.hidden.example", "homehidden.example", "home.hidden.example.org", ""] {
+    for host in ["hidden.example", "a.b.hidden.example", "homehidden.example", "home.hidden.example.org", ""]
+    {
         let on = world.says(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         assert!(world.was_challenged(on), "{host}");
     }
@@ -96,7 +103,11 @@ fn without_a_domain_no_host_means_anybody() {
 
 #[test]
 fn a_parameter_in_the_target_of_an_upgrade_names_an_id() {
-    for target in [format!("/?rendezvous={ID}"), format!("/chat?a=b&rendezvous={ID}&c"), format!("http://relay/?rendezvous={ID}")] {
+    for target in [
+        format!("/?rendezvous={ID}"),
+        format!("/chat?a=b&rendezvous={ID}&c"),
+        format!("http://relay/?rendezvous={ID}"),
+    ] {
         let request = upgrade(&target, "");
         assert_eq!(reaches(&request), Some(request));
     }

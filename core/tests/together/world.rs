@@ -66,7 +66,7 @@ impl World {
             key: key(),
             plain: false,
             pool: 4,
-            service: address(2, 80).into(),
+            service: Some(address(2, 80).into()),
             stream: Some(address(2, 22).into()),
         };
         let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };

@@ -14,7 +14,6 @@ use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
-use crate::net::mio::MioNet;
 use crate::options::value::{HostPort, count, host_port, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::ticket::Ticket;
@@ -25,7 +24,7 @@ const SPEC: Spec = Spec {
     summary: "Beside the hidden server: keeps connections waiting at the relay, and takes whoever comes to the local service.",
     options: &[
         Opt::many("ticket", "FILE", "", "which hidden server to be, at which relay ('rendezvous id add' writes it)"),
-        Opt::many("to", "HOST:PORT", "", "the local HTTP service"),
+        Opt::many("to", "HOST:PORT", "none, with --stream", "the local HTTP service"),
         Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::flag("once", "serve one rendezvous and exit"),
@@ -56,7 +55,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     for Service { ticket: file, to, stream } in services {
         let ticket = Ticket::load(&file)?;
         if !ticket.relay.tls {
-            log::warn!("event=in-clear relay={} why=\"the ticket says http://: token and traffic can be read\"", ticket.relay);
+            log::warn!(
+                "event=in-clear relay={} why=\"the ticket says http://: token and traffic can be read\"",
+                ticket.relay
+            );
         }
         tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
         shown.push(ticket.relay.to_string());
@@ -67,12 +69,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             key: ticket.key.clone(),
             plain: ticket.plain,
             pool: u16::try_from(pool).unwrap_or(POOL),
-            service: upstream::place(&to),
+            service: to.as_ref().map(upstream::place),
             stream: stream.as_ref().map(upstream::place),
         });
     }
     let config = Config { upstreams, once: matches.flag("once"), ..Config::default() };
-    let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
+    let mut net = daemon::world()?;
     let agent = Agent::new(config, *entropy::octets()?, net.now());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
     daemon::run(&mut Beside { shown, names }, &mut event_loop, drain)
@@ -112,7 +114,7 @@ impl Program for Beside {
 #[derive(Debug, PartialEq, Eq)]
 struct Service {
     ticket: PathBuf,
-    to: HostPort,
+    to: Option<HostPort>,
     stream: Option<HostPort>,
 }
 
@@ -137,15 +139,19 @@ fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
     let (mut last_to, mut last_stream) = (None, None);
     let mut services = Vec::new();
     for (ticket, to, stream) in groups {
-        // A ticket with a service of its own shares nothing.
+        // A ticket with a service of its own shares no stream service.
         if to.is_some() || stream.is_some() {
             last_stream = stream;
             last_to = to.or(last_to);
         }
         let Some(ticket) = ticket else { continue };
-        let to = last_to.clone();
-        let to = to.ok_or_else(|| Failure::Usage(format!("--to HOST:PORT is missing for {}", ticket.display())))?;
-        services.push(Service { ticket, to, stream: last_stream.clone() });
+        if last_to.is_none() && last_stream.is_none() {
+            let ticket = ticket.display();
+            return Err(Failure::Usage(format!(
+                "--to HOST:PORT (or --stream HOST:PORT) is missing for {ticket}"
+            )));
+        }
+        services.push(Service { ticket, to: last_to.clone(), stream: last_stream.clone() });
     }
     if services.is_empty() {
         return Err(Failure::Usage("--ticket FILE is missing (see: rendezvous agent --help)".to_owned()));
@@ -161,8 +167,8 @@ mod tests {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let services = services(&parse(&SPEC, &args)?)?;
         let show = |service: &Service| {
-            let stream = service.stream.as_ref().map_or("-".to_owned(), ToString::to_string);
-            format!("{} {} {stream}", service.ticket.display(), service.to)
+            let shown = |place: &Option<HostPort>| place.as_ref().map_or("-".to_owned(), ToString::to_string);
+            format!("{} {} {}", service.ticket.display(), shown(&service.to), shown(&service.stream))
         };
         Ok(services.iter().map(show).collect())
     }
@@ -176,6 +182,11 @@ mod tests {
     #[test]
     fn a_service_before_all_tickets_is_for_all() {
         assert_eq!(shown("--to h:1 --ticket a --ticket b"), Ok(vec!["a h:1 -".into(), "b h:1 -".into()]));
+    }
+
+    #[test]
+    fn a_stream_service_alone_will_do() {
+        assert_eq!(shown("--ticket a --stream h:22"), Ok(vec!["a - h:22".into()]));
     }
 
     #[test]

@@ -81,7 +81,9 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
 fn look_up(host: &str, port: u16) -> Result<(Vec<SocketAddr>, String), String> {
     let found: Vec<_> = (host, port)
         .to_socket_addrs()
-        .map_err(|error| format!("{host} does not resolve ({}): is the name right, is there a network?", reason(&error)))?
+        .map_err(|error| {
+            format!("{host} does not resolve ({}): is the name right, is there a network?", reason(&error))
+        })?
         .collect();
     let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
     let text = format!("{host} is {}", shown.join(", "));
@@ -160,7 +162,9 @@ fn compare_clocks(ticket: &Ticket, answer: &Response) -> Step {
     if apart <= u64::from(ticket.key.period()) {
         return Ok(format!("{apart} s {which} the relay's"));
     }
-    Err(format!("{apart} s {which} the relay's: set this machine's clock (an agent goes by the relay's meanwhile)"))
+    Err(format!(
+        "{apart} s {which} the relay's: set this machine's clock (an agent goes by the relay's meanwhile)"
+    ))
 }
 
 fn judge_token(answer: &Response) -> Step {
@@ -171,7 +175,9 @@ fn judge_token(answer: &Response) -> Step {
             .to_owned()),
         429 => Err("too many failures from this address: wait a minute".to_owned()),
         503 => Err("the relay is full or shutting down".to_owned()),
-        other => Err(format!("answer {other}: is this a rendezvous relay? one of 2013 needs 'token plain' in the ticket")),
+        other => Err(format!(
+            "answer {other}: is this a rendezvous relay? one of 2013 needs 'token plain' in the ticket"
+        )),
     }
 }
 
@@ -181,7 +187,9 @@ fn check_service(to: &HostPort) -> Result<(), NotOk> {
         for address in addresses {
             match TcpStream::connect_timeout(&address, PATIENCE) {
                 Ok(_) => return Ok(format!("{to} accepts connections")),
-                Err(error) => last = format!("{to}: {}: does the service run, and listen there?", reason(&error)),
+                Err(error) => {
+                    last = format!("{to}: {}: does the service run, and listen there?", reason(&error))
+                }
             }
         }
         Err(last)

@@ -12,11 +12,11 @@ use rendezvous_core::time::{Now, Span};
 
 use super::upstream;
 use crate::buffer::Sizes;
-use crate::daemon::{self, Program};
+use crate::daemon::{self, Program, cannot};
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Names};
-use crate::net::mio::{MioNet, Sock};
+use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
 use crate::options::value::{listen_address, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
@@ -30,10 +30,20 @@ const SPEC: Spec = Spec {
     operands: &["RELAY", "ID"],
     summary: "Takes a stream through the relay to the --stream service of a hidden server's agent.",
     options: &[
-        Opt::many("pin", "sha256//…", "", "the pin of the relay's key, as 'rendezvous serve' logs it at its start"),
+        Opt::many(
+            "pin",
+            "sha256//…",
+            "",
+            "the pin of the relay's key, as 'rendezvous serve' logs it at its start",
+        ),
         Opt::one("ca", "FILE|system", "system, without --pin", "the CA that signed the relay's certificate"),
         Opt::flag("insecure", "check no certificate: whoever is in between can read and change everything"),
-        Opt::many("listen", "ADDR:PORT", "none: standard input and output", "a local port; each connection to it is taken there"),
+        Opt::many(
+            "listen",
+            "ADDR:PORT",
+            "none: standard input and output",
+            "a local port; each connection to it is taken there",
+        ),
         Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT"),
         LOG,
         CONFIG,
@@ -52,35 +62,40 @@ Exit code 0 when both sides have ended, 1 with one line when it could not be.",
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
-    let [relay, id] = matches.operands() else { return Err(Failure::Usage("RELAY and ID are missing".to_owned())) };
+    let [relay, id] = matches.operands() else {
+        return Err(Failure::Usage("RELAY and ID are missing".to_owned()));
+    };
     let relay = RelayUrl::parse(relay).map_err(|why| Failure::Usage(format!("RELAY: {why}")))?;
-    let id = Id::parse(id.as_bytes())
-        .ok_or_else(|| Failure::Usage("ID: not a UUID such as 2f402f80-da50-41e1-9b23-0123456789ab".to_owned()))?;
+    let id = Id::parse(id.as_bytes()).ok_or_else(|| {
+        Failure::Usage("ID: not a UUID such as 2f402f80-da50-41e1-9b23-0123456789ab".to_owned())
+    })?;
     let trust = trust(&matches)?;
     let listen = matches.get_all("listen", listen_address)?;
     let drain = upstream::span(matches.get("drain", seconds)?);
     if !relay.tls {
         log::warn!("event=in-clear relay={relay} why=\"the URL says http://: everything can be read\"");
     } else if trust == Trust::Insecure {
-        log::warn!("event=insecure relay={relay} why=\"no certificate is checked: anybody could be the relay\"");
+        log::warn!(
+            "event=insecure relay={relay} why=\"no certificate is checked: anybody could be the relay\""
+        );
     }
     let tls = TlsSetup { server: None, upstreams: vec![upstream::tls(&relay, &trust)?] };
 
     let stdio = listen.is_empty();
-    let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
+    let mut net = daemon::world()?;
     for on in &listen {
-        let on = net.listen(*on).map_err(|error| upstream::cannot(&format!("listen on {on}"), &error))?;
+        let on = net.listen(*on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
         log::info!("event=listening on={on} relay={relay}");
     }
     let config = Config { once: stdio, ..Config::new(upstream::relay(&relay), id) };
     let listeners = u16::try_from(listen.len()).unwrap_or(u16::MAX);
     let mut event_loop = EventLoop::new(net, Connector::new(config), tls, Sizes::for_peer(), listeners);
     if stdio {
-        let sock = Stdio::take().map_err(|error| upstream::cannot("use standard input and output", &error))?;
+        let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         event_loop
             .adopt(Listener(0), Sock::Stdio(Box::new(sock)), nowhere)
-            .map_err(|error| upstream::cannot("watch standard input and output", &error))?;
+            .map_err(|error| cannot("watch standard input and output", &error))?;
     }
     let mut beside = Beside { shown: vec![relay.to_string()], stdio };
     daemon::run(&mut beside, &mut event_loop, drain)?;
@@ -139,7 +154,9 @@ fn verdict(outcome: Option<Outcome>) -> Result<(), Failure> {
         Some(Outcome::Ended(why)) => Err(Failure::Failed(
             match why {
                 Why::Truncated(Side::Hidden) | Why::Reset(Side::Hidden) => "the other side broke off",
-                Why::Truncated(Side::Client) | Why::Reset(Side::Client) => "standard input or output broke off",
+                Why::Truncated(Side::Client) | Why::Reset(Side::Client) => {
+                    "standard input or output broke off"
+                }
                 Why::Silent(_) => "the relay does not answer any more",
                 Why::HalfClosed | Why::Idle => "nothing moved for too long",
                 Why::Done => "done",

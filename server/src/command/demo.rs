@@ -20,13 +20,12 @@ use self::trio::Trio;
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity};
-use crate::daemon::{self, Loop, Program};
+use crate::daemon::{self, Loop, Program, cannot};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::{Failure, print};
 use crate::logging::{self, Names};
 use crate::net::Net;
-use crate::net::mio::MioNet;
 use crate::options::{LOG, Opt, Spec, parse};
 use crate::relay_url::RelayUrl;
 use crate::state::State;
@@ -59,13 +58,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let (Identity { certified, pin }, _) =
         cert::ensure(&state, &cert::default_names(None), &tls_config::provider())?;
 
-    let mut net = MioNet::new().map_err(|error| upstream::cannot("set up polling", &error))?;
+    let mut net = daemon::world()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let relay = net
         .listen(loopback(PORT))
         .or_else(|_| net.listen(loopback(0)))
-        .map_err(|error| upstream::cannot("listen on loopback", &error))?;
-    let page = net.listen(loopback(0)).map_err(|error| upstream::cannot("listen on loopback", &error))?;
+        .map_err(|error| cannot("listen on loopback", &error))?;
+    let page = net.listen(loopback(0)).map_err(|error| cannot("listen on loopback", &error))?;
 
     let id = entropy::id()?;
     let url = RelayUrl { tls: true, host: relay.ip().to_string(), port: relay.port() };
@@ -117,6 +116,10 @@ impl Program for Demo {
             let (relay, id) = (self.relay, self.id);
             event_loop.tell(|trio, _| trio.ends.fetch(relay, id));
         }
+        if event_loop.machine().stopping {
+            // Whatever its fetch comes to now, it is not the page's fault.
+            return;
+        }
         if let Some(fetched) = event_loop.tell(|trio, _| trio.ends.fetched()) {
             self.result = Some(self.show(fetched));
         } else if self.result.is_none() && event_loop.now().mono >= self.deadline {
@@ -125,6 +128,7 @@ impl Program for Demo {
     }
 
     fn drain(trio: &mut Trio, now: Now) {
+        trio.stopping = true;
         trio.relay.handle_drain(now);
         trio.agent.handle_drain(now);
     }
@@ -161,11 +165,16 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         key,
         plain: false,
         pool: POOL,
-        service: Place::from(page),
+        service: Some(Place::from(page)),
         stream: None,
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
-    Ok(Trio { relay, agent: Agent::new(config, *entropy::octets()?, now), ends: Ends::new() })
+    Ok(Trio {
+        relay,
+        agent: Agent::new(config, *entropy::octets()?, now),
+        ends: Ends::new(),
+        stopping: false,
+    })
 }
 
 /// A folder that is gone when this is.

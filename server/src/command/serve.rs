@@ -13,11 +13,10 @@ use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
 
 use self::settings::{SPEC, Settings};
-use super::upstream::cannot;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
-use crate::event_loop::{EventLoop, TlsSetup};
 use crate::entropy;
+use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::{Failure, reason};
 use crate::ids::{IDS_FILE, Ids, Stamp, Tokens};
 use crate::linux;
@@ -45,7 +44,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let tls = tls_setup(&settings, &state)?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
 
-    let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
+    let mut net = daemon::world()?;
     listen(&mut net, &mut settings)?;
     limit_connections(&mut settings);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
@@ -53,10 +52,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
-    let mut relay = Relay { args: args.to_vec(), seen: ids.stamp(), state, ids: Ids::default(), names: Names::default() };
+    let mut relay =
+        Relay { args: args.to_vec(), seen: ids.stamp(), state, ids: Ids::default(), names: Names::default() };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
-        log::info!("event=ids count=0 hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
+        log::info!("event=nobody-enrolled hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
     }
     log::info!("event=ready");
     daemon::run(&mut relay, &mut event_loop, drain)

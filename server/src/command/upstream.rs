@@ -1,6 +1,5 @@
 //! What agent, connector and demonstration have in common: a relay that is dialled.
 
-use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use rendezvous_core::time::Span;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
-use crate::failure::{Failure, reason};
+use crate::failure::Failure;
 use crate::options::value::HostPort;
 use crate::relay_url::RelayUrl;
 use crate::tls_config;
@@ -27,7 +26,10 @@ pub(super) fn place(to: &HostPort) -> Place {
 }
 
 /// How the relay's certificate is checked, and under which name.
-pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<(Arc<ClientConfig>, ServerName<'static>), Failure> {
+pub(super) fn tls(
+    url: &RelayUrl,
+    trust: &Trust,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), Failure> {
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| Failure::Failed(format!("'{}' is no name that a certificate could have", url.host)))?;
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
@@ -36,11 +38,6 @@ pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<(Arc<ClientConfig>, S
 /// A time as the core counts it.
 pub(super) fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// A call of the system's that failed.
-pub(super) fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
 fn reach(host: &str, port: u16) -> Place {

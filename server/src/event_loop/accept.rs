@@ -111,7 +111,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
                 Err(error) => {
-                    log::warn!("event=accept error={:?} hint=\"more descriptors: ulimit -n\"", error.to_string());
+                    log::warn!(
+                        "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",
+                        error.to_string()
+                    );
                     return self.rest(on);
                 }
             }

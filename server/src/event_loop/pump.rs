@@ -202,8 +202,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     fn tls_to(&mut self, on: ConnId, mate: ConnId, out: BufferId, room: usize, dst_tls: bool) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
         let kept = self.recall_wire(on, &mut scratch);
-        let readable =
-            self.slot(on).is_some_and(|slot| slot.readable && slot.reading == Reading::Open && !slot.unopened);
+        let readable = self
+            .slot(on)
+            .is_some_and(|slot| slot.readable && slot.reading == Reading::Open && !slot.unopened);
         let mut end = None;
         let mut wire = kept;
         if readable {
@@ -217,20 +218,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                 Received::End(how) => end = Some(how),
             }
         }
-        let octets = if end.is_none() { self.open_for(on, mate, out, &mut scratch[..wire], dst_tls) } else { 0 };
+        let octets =
+            if end.is_none() { self.open_for(on, mate, out, &mut scratch[..wire], dst_tls) } else { 0 };
         self.scratch = scratch;
         end.map_or(Received::Octets(octets), Received::End)
     }
 
     /// Opens records of `on` into the outgoing buffer of its mate; how much plaintext that was.
-    fn open_for(
-        &mut self,
-        on: ConnId,
-        mate: ConnId,
-        out: BufferId,
-        wire: &mut [u8],
-        dst_tls: bool,
-    ) -> usize {
+    fn open_for(&mut self, on: ConnId, mate: ConnId, out: BufferId, wire: &mut [u8], dst_tls: bool) -> usize {
         let buffer = self.pool.lend(out);
         let tls = if dst_tls { self.slot(mate).and_then(|dst| dst.tls.take()) } else { None };
         let Some(tls) = tls else {

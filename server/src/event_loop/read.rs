@@ -125,11 +125,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     pub(super) fn report_end(&mut self, on: ConnId, how: End) {
         let Some(slot) = self.slot(on) else { return };
         slot.reading = Reading::Ended;
-        let event = if slot.is_securing() {
-            Event::TlsFailed(on, TlsFailure::Ended)
-        } else {
-            Event::Ended(on, how)
-        };
+        let event =
+            if slot.is_securing() { Event::TlsFailed(on, TlsFailure::Ended) } else { Event::Ended(on, how) };
         self.events.push_back(event);
     }
 
@@ -158,7 +155,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                 }
             }
             Some(Err(error)) => {
-                log::debug!("event=tls-error conn={}.{} error={:?}", on.index, on.generation, error.to_string());
+                log::debug!(
+                    "event=tls-error conn={}.{} error={:?}",
+                    on.index,
+                    on.generation,
+                    error.to_string()
+                );
                 slot.unopened = false;
                 slot.wire = Vec::new();
                 slot.reading = Reading::Ended;

@@ -82,7 +82,8 @@ impl MioNet {
     /// # Errors
     /// Those of socket, bind and listen.
     pub fn listen(&mut self, on: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = Socket::new(Domain::for_address(on), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(on), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         if on.is_ipv6() {
             socket.set_only_v6(on.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
         }

@@ -24,7 +24,8 @@ impl Resolver {
         thread::Builder::new().name("resolver".into()).spawn(move || {
             for (on, host, port) in asked {
                 // A name that does not resolve has no addresses: whoever asked needs to know no more.
-                let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+                let found =
+                    (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
                 if answered.send((on, found)).is_err() || waker.wake().is_err() {
                     return;
                 }

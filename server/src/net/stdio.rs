@@ -42,7 +42,8 @@ impl Stdio {
     /// Whether both directions can be waited for; one that can't is always ready.
     pub fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<bool> {
         let polled = self.input.watch(registry, token, Interest::READABLE)?;
-        let output = self.output.as_mut().map_or(Ok(true), |end| end.watch(registry, token, Interest::WRITABLE))?;
+        let output =
+            self.output.as_mut().map_or(Ok(true), |end| end.watch(registry, token, Interest::WRITABLE))?;
         Ok(polled && output)
     }
 

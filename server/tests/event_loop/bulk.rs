@@ -144,7 +144,9 @@ fn octets_cross_unharmed_one_by_one() {
 #[test]
 fn octets_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
     let faults = Faults { cut: 1_021, would_block: 2, spurious: true, ..Faults::default() };
-    for (hidden, client) in [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Clear), (Kind::Clear, Kind::Clear)] {
+    for (hidden, client) in
+        [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Clear), (Kind::Clear, Kind::Clear)]
+    {
         let relay = Relay::faulty(faults.clone());
         let (hidden, client) = relay.pair(hidden, client);
         let (up, down) = (octets(7, 1_000_000), octets(8, 1_000_000));

@@ -5,7 +5,9 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::crypto::cipher::{AeadKey, MessageEncrypter, OutboundPlainMessage};
-use rustls::{ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite};
+use rustls::{
+    ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite,
+};
 
 use crate::peer::{Kind, client_config, socket};
 use crate::relay::{Relay, registration};
@@ -26,7 +28,9 @@ impl Crafted {
         while conn.is_handshaking() || conn.wants_write() {
             conn.complete_io(&mut sock).unwrap();
         }
-        let Some(SupportedCipherSuite::Tls13(suite)) = conn.negotiated_cipher_suite() else { panic!("TLS 1.3") };
+        let Some(SupportedCipherSuite::Tls13(suite)) = conn.negotiated_cipher_suite() else {
+            panic!("TLS 1.3")
+        };
         let (sequence, secrets) = conn.dangerous_extract_secrets().unwrap().tx;
         let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
         | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
@@ -40,7 +44,8 @@ impl Crafted {
     }
 
     fn send(&mut self, typ: ContentType, payload: &[u8]) {
-        let message = OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload: payload.into() };
+        let message =
+            OutboundPlainMessage { typ, version: ProtocolVersion::TLSv1_2, payload: payload.into() };
         let record = self.encrypter.encrypt(message, self.sequence).unwrap();
         self.sequence += 1;
         self.sock.write_all(&record.encode()).expect("the relay reads");

@@ -58,7 +58,9 @@ fn a_request_that_goes_on_after_the_hidden_server_ended_its_side_arrives_whole()
 #[test]
 fn close_notify_without_fin_is_passed_on_as_a_half_close() {
     let relay = Relay::start();
-    for (hidden, client) in [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Tls12), (Kind::Tls13, Kind::Tls13)] {
+    for (hidden, client) in
+        [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Tls12), (Kind::Tls13, Kind::Tls13)]
+    {
         let (hidden, client) = relay.pair(hidden, client);
         client.close_notify();
         assert_eq!(hidden.recv_all(), (Vec::new(), Ending::Clean));

@@ -30,7 +30,7 @@ pub(crate) struct Faulty<N: Net> {
     owed: Vec<Edge>,
     seen: Vec<ConnId>,
     accepted: u32,
-    refused: Option<(N::Sock, SocketAddr)>,
+    refused: Option<(u16, N::Sock, SocketAddr)>,
     dice: u32,
 }
 
@@ -84,13 +84,13 @@ impl<N: Net> Net for Faulty<N> {
     }
 
     fn accept(&mut self, on: u16) -> io::Result<(Self::Sock, SocketAddr)> {
-        let (sock, from) = match self.refused.take() {
+        let (_, sock, from) = match self.refused.take_if(|refused| refused.0 == on) {
             Some(refused) => refused,
-            None => self.net.accept(on)?,
+            None => self.net.accept(on).map(|(sock, from)| (on, sock, from))?,
         };
         if let Some(errno) = self.faults.accept.pop() {
             // It is still there, but no edge tells of it again.
-            self.refused = Some((sock, from));
+            self.refused = Some((on, sock, from));
             return Err(io::Error::from_raw_os_error(errno));
         }
         self.accepted += 1;

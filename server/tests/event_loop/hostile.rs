@@ -40,7 +40,9 @@ fn until_failed(relay: &Relay, how: TlsFailure) {
 #[test]
 fn whoever_speaks_no_tls_gets_an_alert_and_the_loop_goes_on() {
     let relay = Relay::start();
-    for garbage in [b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]] {
+    for garbage in
+        [b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]]
+    {
         let mut sock = socket(relay.address(Kind::Tls13));
         sock.write_all(&garbage).unwrap();
         sock.shutdown(Shutdown::Write).unwrap();

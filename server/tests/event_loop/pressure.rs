@@ -29,7 +29,8 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
             for round in 0..50_u8 {
                 client.send(&[round; 1_000]);
                 assert_eq!(hidden.recv_exactly(1_000), [round; 1_000]);
-                let (octets, relayed) = relay.ask(|event_loop| (event_loop.buffer_octets(), event_loop.stats()));
+                let (octets, relayed) =
+                    relay.ask(|event_loop| (event_loop.buffer_octets(), event_loop.stats()));
                 assert!(octets <= 4 * SIZES.bulk, "{octets} octets in buffers");
                 assert!(relayed.relayed < 2 * 16_000_000, "{relayed:?}");
             }
@@ -136,7 +137,8 @@ fn pairs_take_turns_with_the_last_of_the_memory() {
 fn a_listener_that_ran_out_of_descriptors_accepts_again_when_nobody_knocks() {
     const EMFILE: i32 = 24;
     const ECONNABORTED: i32 = 103;
-    let faults = Faults { accept: vec![EMFILE, ECONNABORTED, EMFILE, EMFILE, ECONNABORTED], ..Faults::default() };
+    let faults =
+        Faults { accept: vec![EMFILE, ECONNABORTED, EMFILE, EMFILE, ECONNABORTED], ..Faults::default() };
     let relay = Relay::faulty(faults);
     let client = relay.connect(Kind::Clear);
     client.send(&request("GET"));

@@ -67,8 +67,7 @@ impl<N: Net + 'static> Relay<N> {
         sizes: Sizes,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut config =
-            Config { listeners: vec![Transport::Tls, Transport::Plain], ..Config::default() };
+        let mut config = Config { listeners: vec![Transport::Tls, Transport::Plain], ..Config::default() };
         config.connections_per_address_max = 0;
         change(&mut config);
         let (certified, certificate) = certificate();
@@ -124,7 +123,10 @@ impl<N: Net + 'static> Relay<N> {
     }
 
     /// What the loop's owner sees between two turns.
-    pub(crate) fn ask<R: Send + 'static>(&self, mut question: impl FnMut(&mut Loop<N>) -> R + Send + 'static) -> R {
+    pub(crate) fn ask<R: Send + 'static>(
+        &self,
+        mut question: impl FnMut(&mut Loop<N>) -> R + Send + 'static,
+    ) -> R {
         let (answered, answer) = channel();
         self.question(Box::new(move |event_loop, _| {
             answered.send(question(event_loop)).unwrap();

@@ -63,7 +63,8 @@ impl Wire {
         stream.set_write_timeout(Some(patience))?;
         let mut wire = Self { stream, tls: None, wire: Vec::new(), plain: Plain(Vec::new()) };
         if relay.tls {
-            let config = tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
+            let config =
+                tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
             let name = ServerName::try_from(relay.host.clone())
                 .map_err(|_| WireError::Tls(format!("'{}' is no name for a certificate", relay.host)))?;
             let mut tls = TlsSession::client(config, name)?;
@@ -163,7 +164,9 @@ impl From<TlsError> for WireError {
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Self::Io(error)
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
                 f.write_str("no answer in time")
             }
             Self::Io(error) => f.write_str(&reason(error)),

@@ -18,6 +18,8 @@ pub(super) struct Trio {
     pub(super) relay: Engine,
     pub(super) agent: Agent,
     pub(super) ends: Ends,
+    /// Told to stop.
+    pub(super) stopping: bool,
 }
 
 /// The relay's listener; the other one is the page's.

@@ -28,14 +28,34 @@ pub(super) const SPEC: Spec = Spec {
             "listen in clear: behind something that ends TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
         ),
         STATE,
-        Opt::one("cert", "FILE", "relay.crt in the state folder, self-signed, made when missing", "the certificate chain, PEM"),
+        Opt::one(
+            "cert",
+            "FILE",
+            "relay.crt in the state folder, self-signed, made when missing",
+            "the certificate chain, PEM",
+        ),
         Opt::one("key", "FILE", "relay.key in the state folder", "its key, PEM"),
         Opt::many("name", "NAME", "", "one more name or address for the self-signed certificate"),
-        Opt::one("domain", "DOMAIN", "none", "LABEL.DOMAIN is the hidden server with that label or ID, without a challenge"),
+        Opt::one(
+            "domain",
+            "DOMAIN",
+            "none",
+            "LABEL.DOMAIN is the hidden server with that label or ID, without a challenge",
+        ),
         Opt::one("one-time", "strict", "reuse within its step", "refuse a plain token a second time"),
         Opt::one("wait", "SECONDS", "5", "how long a client is held for the hidden server's next connection"),
-        Opt::one("max-connections", "N", "10000", "connections in all; fewer where there are fewer descriptors"),
-        Opt::one("max-connections-per-address", "N", "1000", "connections of one address (IPv6: one /64); 0 for no limit"),
+        Opt::one(
+            "max-connections",
+            "N",
+            "10000",
+            "connections in all; fewer where there are fewer descriptors",
+        ),
+        Opt::one(
+            "max-connections-per-address",
+            "N",
+            "1000",
+            "connections of one address (IPv6: one /64); 0 for no limit",
+        ),
         Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),
         Opt::one("max-pairs", "N", "1000", "pairs of one ID"),
         Opt::one("max-held", "N", "256", "clients held for one ID"),
@@ -43,7 +63,12 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one("head-size", "OCTETS", "16k", "of a request's head"),
         Opt::one("handshake-timeout", "SECONDS", "10", "for a TLS handshake"),
         Opt::one("idle-timeout", "SECONDS", "0", "for a pair in which nothing moves; 0 for ever"),
-        Opt::one("half-closed-timeout", "SECONDS", "60", "for a pair with one side ended in which nothing moves"),
+        Opt::one(
+            "half-closed-timeout",
+            "SECONDS",
+            "60",
+            "for a pair with one side ended in which nothing moves",
+        ),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         Opt::one("buffer", "OCTETS", "128k", "of one direction of a pair, while octets are under way"),
         Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
@@ -115,7 +140,11 @@ impl Settings {
     pub(super) fn sizes(&self) -> Sizes {
         // A head, and a record behind it.
         let head = self.engine.head.head_octets_max as usize + RECORD_MAX + 1024;
-        Sizes { head, bulk: self.buffer.max(head), ceiling: self.buffer_memory.max(4 * self.buffer.max(head)) }
+        Sizes {
+            head,
+            bulk: self.buffer.max(head),
+            ceiling: self.buffer_memory.max(4 * self.buffer.max(head)),
+        }
     }
 }
 
