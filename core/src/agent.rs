@@ -28,7 +28,7 @@ mod service;
 pub const POOL: u16 = 4;
 
 /// One hidden server at one relay: what a ticket says, and where its clients are taken.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The relay.
     pub relay: Relay,
@@ -48,7 +48,7 @@ pub struct Upstream {
 }
 
 /// Everything about an agent that can be set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The relays; a place in this list is the `upstream` of notes and of [`TlsRole`](crate::machine::TlsRole). At
     /// most 65535.

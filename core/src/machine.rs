@@ -223,7 +223,8 @@ pub trait Machine {
     /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
 
-    /// The reading side ended, after everything received was offered (in a pair: was moved). Once for a connection.
+    /// The reading side ended, after everything received was offered (in a pair: was moved); an end that comes behind
+    /// octets kept while reading is unwanted waits with them. Once for a connection.
     fn handle_end(&mut self, on: ConnId, how: End, now: Now);
 
     /// Sending failed: what is queued for this connection is lost. What was received before can still be read. Once

@@ -153,12 +153,16 @@ impl Pair {
     #[must_use]
     pub fn on_moved(&mut self, from: Side, read: u32, queued: u32, now: Time) -> Option<Act> {
         let direction = self.from(from);
-        direction.moved = now;
         debug_assert!(
             read == 0 || !matches!(direction.flow, Flow::Draining | Flow::Shut),
             "octets after the end"
         );
         direction.octets = direction.octets.saturating_add(u64::from(read));
+        if direction.flow == Flow::Dead {
+            // They are dropped: nothing moved, and nothing waits.
+            return None;
+        }
+        direction.moved = now;
         direction.queued = queued > 0;
         direction.owed = direction.owed.or(Some(now));
         self.drained(from)
@@ -168,6 +172,9 @@ impl Pair {
     #[must_use]
     pub fn on_flushed(&mut self, dst: Side, now: Time) -> Option<Act> {
         let direction = self.from(dst.other());
+        if direction.flow == Flow::Dead {
+            return None;
+        }
         direction.moved = now;
         direction.queued = false;
         self.drained(dst.other())

@@ -101,6 +101,15 @@ impl Buffer {
         }
     }
 
+    /// Moves what is in it to the front, so that all the room is behind it.
+    pub fn compact(&mut self) {
+        if self.head > 0 {
+            self.octets.copy_within(self.head..self.tail, 0);
+            self.tail -= self.head;
+            self.head = 0;
+        }
+    }
+
     /// Makes room for `n` octets behind what is in it, growing where it must: for TLS messages, whose length rustls
     /// decides. Returns the room.
     pub fn reserve(&mut self, n: usize) -> &mut [u8] {
@@ -153,23 +162,25 @@ impl Pool {
         id
     }
 
-    /// Gives a buffer back.
-    pub fn give(&mut self, id: BufferId) {
+    /// Gives a buffer back. How many octets fewer are in use.
+    pub fn give(&mut self, id: BufferId) -> usize {
         let Some(buffer) = self.buffers.try_remove(id.0 as usize) else {
             debug_assert!(false, "a buffer given back twice");
-            return;
+            return 0;
         };
-        self.used -= buffer.charged;
+        let freed = buffer.charged;
+        self.used -= freed;
         let spare = if buffer.octets.len() == self.sizes.bulk {
             &mut self.spare_bulk
         } else if buffer.octets.len() == self.sizes.head {
             &mut self.spare_head
         } else {
-            return;
+            return freed;
         };
         if spare.len() < SPARE_MAX {
             spare.push(buffer.octets);
         }
+        freed
     }
 
     /// How many octets the buffers in use take.

@@ -141,6 +141,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             self.serve(on);
         }
         self.finish_truncating();
+        // Whoever is gone by now has no deadline any more.
+        self.settle();
         if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
             self.machine.handle_timeout(self.now);
         }
@@ -395,10 +397,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
         self.flush(on);
         let Some(slot) = self.slot(on) else { return };
-        if slot.reading == Reading::Ended && slot.readable {
-            self.look_for_error(on);
-        } else if slot.closing.is_some() {
+        if slot.closing.is_some() {
             self.discard(on);
+        } else if slot.reading == Reading::Ended && slot.readable {
+            self.drain(on);
         } else if slot.mate.is_some() {
             self.pump(on);
         } else {
@@ -430,18 +432,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             }
         }
         self.settle();
-    }
-
-    /// An edge after the end of the reading side can only be about the writing side: a reset that no receiving call
-    /// would show.
-    fn look_for_error(&mut self, on: ConnId) {
-        let Some((slot, net)) = self.slot_and_net(on) else { return };
-        slot.readable = false;
-        let broken = slot.sock().and_then(|sock| net.take_error(sock)).is_some();
-        if broken {
-            self.write_failed(on);
-        }
-        self.try_bury(on);
     }
 
     fn note_edge(&mut self, edge: Edge) {
@@ -507,9 +497,24 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     fn give(&mut self, buffer: Option<BufferId>) {
         let Some(buffer) = buffer else { return };
-        self.pool.give(buffer);
-        if let Some(on) = self.starved.pop_front() {
-            self.enqueue(on);
+        if self.pool.give(buffer) == 0 || self.starved.is_empty() {
+            return;
+        }
+        // All of them: the first may need it no more, or need a larger one.
+        for on in std::mem::take(&mut self.starved) {
+            if let Some(slot) = self.slot(on) {
+                slot.starving = false;
+                self.enqueue(on);
+            }
+        }
+    }
+
+    /// There is no buffer for this connection: it is queued again when there may be one.
+    fn starve(&mut self, on: ConnId) {
+        if let Some(slot) = self.slot(on)
+            && !std::mem::replace(&mut slot.starving, true)
+        {
+            self.starved.push_back(on);
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Slot<S> {
     pub(crate) queued: bool,
     /// The machine takes octets.
     pub(crate) wanted: bool,
+    /// It is among those that wait for a buffer.
+    pub(crate) starving: bool,
     /// Octets are in `parked` that the machine has not been offered in its present state.
     pub(crate) fresh: bool,
     /// `handle_flushed` is owed.
@@ -32,6 +34,11 @@ pub(crate) struct Slot<S> {
     pub(crate) unopened: bool,
     pub(crate) mate: Option<ConnId>,
     pub(crate) reading: Reading,
+    /// The end of the socket itself was received, which comes after that of a TLS stream: nothing unread is in it.
+    pub(crate) heard_out: bool,
+    /// A sending call has shown that the connection was reset, or lost: the system says so once, and what looks like an
+    /// end in order afterwards is none.
+    pub(crate) torn: bool,
     pub(crate) writing: Writing,
     pub(crate) closing: Option<Close>,
 }
@@ -52,7 +59,7 @@ pub(crate) enum Reading {
     Open,
     /// The end was seen; what came before it is still on its way.
     Ending(End),
-    /// The end was reported.
+    /// The end was reported, or nobody is interested in it.
     Ended,
 }
 
@@ -78,6 +85,7 @@ impl<S> Slot<S> {
             readable: true,
             writable: true,
             queued: false,
+            starving: false,
             wanted: true,
             fresh: false,
             owes_flushed: false,
@@ -87,6 +95,8 @@ impl<S> Slot<S> {
             unopened: false,
             mate: None,
             reading: Reading::Open,
+            heard_out: false,
+            torn: false,
             writing: Writing::Open,
             closing: None,
         }

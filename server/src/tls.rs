@@ -28,6 +28,8 @@ pub struct TlsSession {
     side: Side,
     secured: bool,
     end_sent: bool,
+    /// The peer broke TLS: rustls may have kept a place in octets that are gone, and must not be asked again.
+    broken: bool,
 }
 
 enum Side {
@@ -92,7 +94,7 @@ impl TlsSession {
     /// The configuration does not fit.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let side = Side::Server(UnbufferedServerConnection::new(config).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false })
+        Ok(Self { side, secured: false, end_sent: false, broken: false })
     }
 
     /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
@@ -101,7 +103,7 @@ impl TlsSession {
     /// The configuration does not fit.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         let side = Side::Client(UnbufferedClientConnection::new(config, name).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false })
+        Ok(Self { side, secured: false, end_sent: false, broken: false })
     }
 
     /// Whether the handshake is complete.
@@ -132,7 +134,6 @@ impl TlsSession {
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
         let mut opened = Opened { consumed: 0, ended: false, secured: false, full: false };
-        let mut failed: Option<Error> = None;
         loop {
             if !taker.has_room() {
                 opened.full = true;
@@ -150,13 +151,12 @@ impl TlsSession {
                     opened.consumed = wire.len();
                     break;
                 }
-                // The alert is encoded by one more round, which ends with the same error.
-                Step::Failed(error) if failed.is_none() => failed = Some(error),
-                Step::Failed(_) => break,
+                Step::Failed(error) => {
+                    self.broken = true;
+                    self.say_why(out);
+                    return Err(TlsError(error));
+                }
             }
-        }
-        if let Some(error) = failed {
-            return Err(TlsError(error));
         }
         if !self.secured && !self.is_handshaking() {
             self.secured = true;
@@ -165,6 +165,7 @@ impl TlsSession {
         if self.secured && !opened.full && !opened.ended && holds_record(&wire[opened.consumed..]) {
             // rustls keeps part of a handshake message that was cut over records, and would look for it in the slice
             // that `seal` passes. Nobody cuts the short messages that come after the handshake.
+            self.broken = true;
             return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
         }
         Ok(opened)
@@ -176,6 +177,9 @@ impl TlsSession {
     /// The session can't send any more.
     pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<usize, TlsError> {
         debug_assert!(self.secured && !self.end_sent, "sealed before the handshake or after the end");
+        if self.broken {
+            return Err(TlsError(Error::General("the peer broke TLS".into())));
+        }
         let fits = plain.len().min(sealable(out.room()));
         if fits == 0 {
             return Ok(0);
@@ -185,13 +189,31 @@ impl TlsSession {
         Ok(fits)
     }
 
-    /// Appends close_notify to `out`, once, if the handshake came far enough.
+    /// Appends close_notify to `out`, once, if the handshake came far enough and nothing went wrong: an alert was the
+    /// last word then.
     pub fn seal_end(&mut self, out: &mut Buffer) {
-        if !self.secured || std::mem::replace(&mut self.end_sent, true) {
+        if !self.secured || self.broken || std::mem::replace(&mut self.end_sent, true) {
             return;
         }
         // A session that can't even say goodbye is ended by the FIN alone.
         while matches!(process!(self, &mut [], status => end_step(status, out)), Ok(false)) {}
+    }
+
+    /// Appends the alert for what went wrong. Without the octets that were wrong: they would be so a second time.
+    fn say_why(&mut self, out: &mut Buffer) {
+        while self.has_more_to_say() {
+            let said = process!(self, &mut [], status => status.state.and_then(|state| say(state, out)));
+            if said.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn has_more_to_say(&self) -> bool {
+        match &self.side {
+            Side::Server(conn) => conn.wants_write(),
+            Side::Client(conn) => conn.wants_write(),
+        }
     }
 
     fn is_handshaking(&self) -> bool {

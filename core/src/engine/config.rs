@@ -17,7 +17,7 @@ pub enum Transport {
 }
 
 /// Everything that an operator can set. All limits are inclusive.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What the shell's listeners speak, in the order of their [`Listener`] numbers.
     pub listeners: Vec<Transport>,

@@ -9,7 +9,7 @@ use crate::http::target::{Registration, Token};
 use crate::id::Id;
 use crate::machine::{Close, ConnId, Output};
 use crate::note::{Note, WaitingEnd};
-use crate::pair::Side;
+use crate::pair::{Flow, Side};
 use crate::time::{Now, Span};
 
 impl Engine {
@@ -95,13 +95,16 @@ impl Engine {
     /// client gets 502. False if this is not that case.
     pub(super) fn hand_over_failed(&mut self, hidden: ConnId, now: Now) -> bool {
         let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return false };
-        let moved = self.conns.pair_of(hidden).map_or(0, |pair| pair.octets_from(Side::Client));
+        // Neither octets behind the head nor a client that takes nothing any more can be handed over again.
+        let again = self.conns.pair_of(hidden).is_some_and(|pair| {
+            pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
+        });
         let Some(State::Client { id, request }) = self.conns.state(client) else { return false };
         let id = *id;
         let Some(mut request) = request.take() else { return false };
         self.registry.pair_ended(id);
         self.conns.close(hidden, Close::Abort, now);
-        let again = request.repeatable && moved == 0 && request.tries < RETRIES_MAX;
+        let again = again && request.repeatable && request.tries < RETRIES_MAX;
         let next = if again { self.registry.take(id, now) } else { None };
         self.conns.note(Note::HandOverFailed { hidden, client, id, retried: next.is_some() });
         match next {

@@ -1,6 +1,6 @@
 //! Every state that is not idle has a deadline, and what happens at it.
 
-use rendezvous_core::machine::{Close, End};
+use rendezvous_core::machine::{Close, End, TlsFailure};
 use rendezvous_core::note::Note;
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::Span;
@@ -18,6 +18,23 @@ fn a_tls_handshake_has_ten_seconds() {
     assert!(world.is_open(on));
     world.wait_ms(1);
     assert_eq!(world.closing(on), Some(Close::Abort));
+}
+
+#[test]
+fn a_tls_handshake_that_fails_closes_and_is_noted_once() {
+    let mut world = world();
+    let from = "192.0.2.1:1000".parse().ok();
+    let on = world.open_on(1, "192.0.2.1:1000");
+    let why = TlsFailure::Protocol;
+    world.not_secured(on, why);
+    assert!(!world.is_open(on));
+    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, why }]);
+
+    let late = world.open_on(1, "192.0.2.1:1000");
+    world.wait_secs(10);
+    world.take_notes();
+    world.not_secured(late, why);
+    assert_eq!(world.take_notes(), [], "it was given up before");
 }
 
 #[test]

@@ -217,6 +217,17 @@ fn a_client_that_goes_before_the_first_octet_ends_the_pair_and_no_retry() {
 }
 
 #[test]
+fn for_a_client_that_takes_nothing_any_more_there_is_no_retry() {
+    let mut world = world();
+    let second = world.register(ID);
+    let (first, client) = world.pair(ID);
+    world.write_fails(client);
+    world.end_at_once(first, End::Reset);
+    assert!(!world.is_open(client) && world.is_open(second));
+    assert_eq!((retries(&mut world), world.got(second).as_str()), (vec![false], ""));
+}
+
+#[test]
 fn a_plain_connection_that_is_not_ready_is_not_retried_with() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);

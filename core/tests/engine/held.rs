@@ -66,7 +66,7 @@ fn an_id_is_served_for_thirty_seconds_after_somebody_waited() {
     world.wait_ms(1);
     let late = world.says(get(ID));
     world.assert_refused(late, "404 Not Found", NOBODY);
-    world.wait_secs(5);
+    world.wait_ms(4_999);
     world.assert_refused(client, "503 Service Unavailable", BUSY);
 }
 
@@ -121,7 +121,11 @@ fn a_held_client_that_ended_its_side_gets_its_answer_and_the_hidden_server_the_e
         let mut world = world();
         world.pair(ID);
         let client = world.says(get(ID));
-        if at_once { world.end_at_once(client, End::Clean) } else { world.end(client, End::Clean) }
+        if at_once {
+            world.end_at_once(client, End::Clean)
+        } else {
+            world.end(client, End::Clean)
+        }
         assert!(world.is_open(client));
         let hidden = world.register(ID);
         assert_eq!(world.got(hidden), GET);

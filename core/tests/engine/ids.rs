@@ -5,8 +5,8 @@ use rendezvous_core::note::{Note, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use crate::{
-    ANSWER, BUSY, ID, NOBODY, OK, OTHER, STRANGER, both, bound_connect, enrolled, get, key, plain_connect, world,
-    world_with,
+    ANSWER, BUSY, ID, NOBODY, OK, OTHER, STRANGER, both, bound_connect, enrolled, get, key, plain_connect,
+    world, world_with,
 };
 
 const NONCE: &str = "0123456789abcdef";

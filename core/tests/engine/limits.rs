@@ -4,9 +4,7 @@ use rendezvous_core::machine::{Close, ConnId, End};
 use rendezvous_core::note::Note;
 
 use crate::world::{WALL, World};
-use crate::{
-    ID, OK, OTHER, STRANGER, bound_connect, both, get, plain_connect, world, world_with,
-};
+use crate::{ID, OK, OTHER, STRANGER, both, bound_connect, get, plain_connect, world, world_with};
 
 const GUESSING: &str = "too many failures";
 const FULL: &str = "the relay is full";
@@ -178,7 +176,9 @@ fn a_full_relay_says_503_to_a_few_and_nothing_to_the_rest() {
     assert_eq!(world.mate(served), Some(waiting));
     let last = world.register(ID);
     let nonce = "0123456789abcdef";
-    for request in [get(ID), bound_connect(ID, WALL, nonce), "GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned()] {
+    for request in
+        [get(ID), bound_connect(ID, WALL, nonce), "GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned()]
+    {
         let on = world.says(request);
         world.assert_refused(on, "503 Service Unavailable", FULL);
     }

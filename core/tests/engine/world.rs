@@ -3,11 +3,13 @@
 //! It keeps the contract of `rendezvous_core::machine` as the event loop does, and asserts that the engine keeps its
 //! half. Every test ends, when its world is dropped, with everyone leaving, and nothing may be left then.
 
+mod shell;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rendezvous_core::engine::{Config, Engine};
-use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output, TlsRole};
+use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, TlsFailure};
 use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
@@ -50,9 +52,10 @@ pub(crate) struct Wire {
     pub(crate) user_timeout: Option<Span>,
     /// The peer takes nothing: what is sent stays queued.
     stalled: bool,
+    pub(crate) failed: bool,
     queued: usize,
     fresh: bool,
-    end: Option<End>,
+    pub(crate) end: Option<End>,
     end_told: bool,
 }
 
@@ -123,6 +126,7 @@ impl World {
             securing: false,
             user_timeout: None,
             stalled: false,
+            failed: false,
             queued: 0,
             fresh: false,
             end: None,
@@ -136,6 +140,12 @@ impl World {
     pub(crate) fn secured(&mut self, on: ConnId) {
         self.wire_mut(on).securing = false;
         self.engine.handle_secured(on, self.now);
+        self.run();
+    }
+
+    /// The handshake fails.
+    pub(crate) fn not_secured(&mut self, on: ConnId, why: TlsFailure) {
+        self.engine.handle_tls_failed(on, why, self.now);
         self.run();
     }
 
@@ -156,6 +166,14 @@ impl World {
         self.run();
     }
 
+    /// The same, seen while nothing is read: a reset is, and an end may have come with the last octets.
+    pub(crate) fn end_at_once(&mut self, on: ConnId, how: End) {
+        let wire = self.wire_mut(on);
+        (wire.end, wire.end_told) = (Some(how), true);
+        self.engine.handle_end(on, how, self.now);
+        self.run();
+    }
+
     /// Octets to the peer stay in the queue from now on, or go on.
     pub(crate) fn stall(&mut self, on: ConnId, stalled: bool) {
         let wire = self.wire_mut(on);
@@ -168,7 +186,9 @@ impl World {
     }
 
     pub(crate) fn write_fails(&mut self, on: ConnId) {
-        self.wire_mut(on).queued = 0;
+        let wire = self.wire_mut(on);
+        assert!(!std::mem::replace(&mut wire.failed, true), "told twice");
+        wire.queued = 0;
         self.engine.handle_write_failed(on, self.now);
         self.run();
     }
@@ -232,6 +252,14 @@ impl World {
         String::from_utf8(std::mem::take(&mut self.wire_mut(on).got)).expect("text")
     }
 
+    /// The next that the peer got, which is not there any more then.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, on: ConnId, text: &str) {
+        let got = self.take(on);
+        let rest = got.strip_prefix(text).unwrap_or_else(|| panic!("{text:?} expected, {got:?} came"));
+        self.wire_mut(on).got = rest.into();
+    }
+
     pub(crate) fn is_open(&self, on: ConnId) -> bool {
         self.wire(on).closing.is_none()
     }
@@ -258,162 +286,6 @@ impl World {
         // A test may have set the wall clock: only what passes is added.
         self.now.wall += seconds(to) - seconds(self.now.mono);
         self.now.mono = to;
-    }
-
-    // ---- the shell ----
-
-    /// Until nothing is left to do at this moment.
-    pub(crate) fn run(&mut self) {
-        for _ in 0..STEPS_MAX {
-            self.drain_outputs();
-            if let Some(event) = self.events.pop_front() {
-                self.tell(&event);
-            } else if let Some(on) = self.ready.pop_front() {
-                self.serve(on);
-            } else {
-                return;
-            }
-        }
-        panic!("no end of it: {}", self.why);
-    }
-
-    fn drain_outputs(&mut self) {
-        for _ in 0..STEPS_MAX {
-            let mut text = Vec::new();
-            match self.engine.poll_output(&mut text) {
-                Output::Idle { until, why } => {
-                    assert!(text.is_empty());
-                    (self.deadline, self.why) = (until, why);
-                    return;
-                }
-                output => self.perform(output, &text),
-            }
-        }
-        panic!("outputs without end");
-    }
-
-    fn perform(&mut self, output: Output, text: &[u8]) {
-        match output {
-            Output::Send { to, len } => {
-                assert!(len > 0 && len as usize == text.len(), "a Send of {len} octets with {}", text.len());
-                let wire = self.wire_mut(to);
-                assert!(wire.closing.is_none() && !wire.write_ended, "octets behind the end");
-                wire.got.extend_from_slice(text);
-                if wire.stalled {
-                    wire.queued += text.len();
-                } else {
-                    self.events.push_back(Event::Flushed(to));
-                }
-            }
-            Output::Read { on, wanted } => {
-                let wire = self.wire_mut(on);
-                wire.wanted = wanted;
-                wire.fresh |= wanted;
-                self.ready.push_back(on);
-            }
-            Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
-                    let wire = self.wire_mut(on);
-                    assert!(wire.mate.is_none() && wire.closing.is_none(), "paired twice, or too late");
-                    wire.mate = Some(mate);
-                    wire.wanted = true;
-                    self.ready.push_back(on);
-                }
-            }
-            Output::StartTls { on, role } => {
-                assert_eq!(role, TlsRole::Server);
-                self.wire_mut(on).securing = true;
-            }
-            Output::UserTimeout { on, after } => self.wire_mut(on).user_timeout = after,
-            Output::CheckAck { on } => {
-                self.checks.push(on);
-                self.events.push_back(Event::Acked(on));
-            }
-            Output::CloseWrite { on } => {
-                let wire = self.wire_mut(on);
-                assert!(!wire.write_ended && wire.closing.is_none() && wire.queued == 0, "an end too early");
-                wire.write_ended = true;
-            }
-            Output::Close { on, how } => self.close(on, how),
-            Output::Note(note) => self.notes.push(note),
-            Output::Resolve { .. } | Output::Dial { .. } | Output::Idle { .. } => {
-                panic!("not from a relay: {output:?}")
-            }
-        }
-    }
-
-    fn close(&mut self, on: ConnId, how: Close) {
-        let wire = self.wire_mut(on);
-        assert!(!wire.closed && (wire.closing.is_none() || how == Close::Abort), "closed twice");
-        // What a test wants to know is how it began.
-        wire.closing.get_or_insert(how);
-        let mate = wire.mate.take();
-        if how == Close::Abort {
-            wire.closed = true;
-            self.events.push_back(Event::Closed(on));
-        } else {
-            self.ready.push_back(on);
-        }
-        if let Some(mate) = mate {
-            let wire = self.wire_mut(mate);
-            wire.mate = None;
-            wire.fresh = true;
-            self.ready.push_back(mate);
-        }
-    }
-
-    fn tell(&mut self, event: &Event) {
-        match *event {
-            Event::Flushed(on) if self.wire(on).closed => {}
-            Event::Flushed(on) => self.engine.handle_flushed(on, self.now),
-            Event::Acked(on) => self.engine.handle_acked(on, self.ages.get(&on).copied(), self.now),
-            Event::Closed(on) => self.engine.handle_closed(on, self.now),
-        }
-    }
-
-    /// Octets and ends go where they belong.
-    fn serve(&mut self, on: ConnId) {
-        let wire = self.wire_mut(on);
-        if wire.closed {
-            return;
-        }
-        if wire.closing.is_some() {
-            let dropped = u32::try_from(std::mem::take(&mut wire.unread).len()).expect("short");
-            if wire.end.is_some() {
-                wire.closed = true;
-                self.events.push_back(Event::Closed(on));
-            } else if dropped > 0 {
-                self.engine.handle_moved(on, dropped, 0, self.now);
-            }
-            return;
-        }
-        if !wire.wanted || wire.securing && wire.end.is_none() {
-            return;
-        }
-        if let Some(mate) = wire.mate {
-            let octets = std::mem::take(&mut wire.unread);
-            if !octets.is_empty() {
-                let to = self.wire_mut(mate);
-                to.got.extend_from_slice(&octets);
-                if to.stalled {
-                    to.queued += octets.len();
-                }
-                let lengths = [octets.len(), to.queued].map(|it| u32::try_from(it).expect("short"));
-                self.engine.handle_moved(on, lengths[0], lengths[1], self.now);
-                return self.ready.push_back(on);
-            }
-        } else if wire.fresh && !wire.unread.is_empty() {
-            wire.fresh = false;
-            let octets = wire.unread.clone();
-            let used = self.engine.handle_bytes(on, &octets, self.now);
-            self.wire_mut(on).unread.drain(..used);
-            return self.ready.push_back(on);
-        }
-        let wire = self.wire_mut(on);
-        if let (Some(how), false) = (wire.end, wire.end_told) {
-            wire.end_told = true;
-            self.engine.handle_end(on, how, self.now);
-        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rendezvous_core::machine::{ConnId, Listener, Machine};
+use rendezvous_core::machine::{ConnId, End, Listener, Machine};
 use rendezvous_core::time::{Span, Time};
 
-use super::EventLoop;
+use super::{Event, EventLoop};
 use crate::net::Net;
-use crate::slot::{Link, Slot};
+use crate::slot::{Link, Reading, Slot};
 
 /// Accepts of one listener in one turn.
 const ACCEPTS_MAX: usize = 32;
@@ -76,12 +76,16 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let id = self.machine.handle_open(on, from, self.now);
         let watched = self.net.watch(&mut sock, id);
         self.put(Slot::new(id, Link::Up(sock)));
-        if watched.is_err() {
-            self.machine.handle_end(id, rendezvous_core::machine::End::Reset, self.now);
-        } else {
-            self.enqueue(id);
-        }
+        self.enqueue(id);
         self.settle();
+        if watched.is_err()
+            && let Some(slot) = self.slot(id)
+            && slot.reading == Reading::Open
+        {
+            slot.reading = Reading::Ended;
+            self.events.push_back(Event::Ended(id, End::Reset));
+            self.settle();
+        }
         watched.map(|()| id)
     }
 

@@ -251,12 +251,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// So many octets of `on` are in the outgoing buffer of its mate: they go out at once, as far as they can.
     fn account(&mut self, on: ConnId, mate: ConnId, octets: usize) -> Go {
         self.stats.relayed += octets as u64;
-        self.flush(mate);
         if octets > 0 {
+            // Told before what becomes of them: who hears that they can't be sent must know that they were taken.
             let queued = self.queued(mate);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.events.push_back(Event::Moved { from: on, read, queued });
         }
+        self.flush(mate);
         Go::On(octets)
     }
 
@@ -267,7 +268,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             return Some(out);
         }
         let Some(out) = self.pool.take(Use::Bulk) else {
-            self.starved.push_back(on);
+            self.starve(on);
             return None;
         };
         self.slot(mate)?.out = Some(out);

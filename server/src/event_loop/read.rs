@@ -72,32 +72,45 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// Receives and drops: nobody wants the octets of a connection that is closing, but unread ones would make its
     /// close a reset.
     pub(super) fn discard(&mut self, on: ConnId) {
+        let octets = self.drain(on);
+        if octets > 0 {
+            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+        }
+        self.try_bury(on);
+    }
+
+    /// Receives and drops what comes after the end of the stream, as much as a turn allows. A reset there is about the
+    /// writing side.
+    pub(super) fn drain(&mut self, on: ConnId) -> usize {
         let mut octets = 0;
+        let mut broken = false;
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..TURN_CALLS_MAX {
-            let Some(slot) = self.slot(on) else { break };
-            if slot.reading != Reading::Open {
-                slot.reading = Reading::Ended;
+            let Some((slot, net)) = self.slot_and_net(on) else { break };
+            if !slot.readable || octets >= TURN_OCTETS_MAX {
                 break;
             }
-            if !slot.readable || octets >= TURN_OCTETS_MAX {
+            if slot.heard_out {
+                // No receiving call would show more than the end, again and again.
+                slot.readable = false;
+                broken |= slot.sock().and_then(|sock| net.take_error(sock)).is_some();
                 break;
             }
             match self.receive(on, &mut scratch) {
                 Received::Octets(n) => octets += n,
                 Received::Nothing => {}
-                Received::End(how) => self.set_reading(on, Reading::Ending(how)),
+                Received::End(how) => broken = how == End::Reset,
             }
         }
         self.scratch = scratch;
-        if octets > 0 {
-            let read = u32::try_from(octets).unwrap_or(u32::MAX);
-            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+        if broken {
+            self.write_failed(on);
         }
-        if let Some(Slot { readable: true, reading: Reading::Open, .. }) = self.slot(on) {
+        if let Some(Slot { readable: true, .. }) = self.slot(on) {
             self.enqueue(on);
         }
-        self.try_bury(on);
+        octets
     }
 
     /// One receiving call. `WouldBlock`, and nothing else, clears readiness.
@@ -105,13 +118,23 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let Some((slot, net)) = self.slot_and_net(on) else { return Received::Nothing };
         let Some(sock) = slot.sock() else { return Received::Nothing };
         match net.recv(sock, into) {
-            Ok(0) => Received::End(if slot.tls.is_some() { End::Truncated } else { End::Clean }),
+            Ok(0) => {
+                slot.heard_out = true;
+                Received::End(match (slot.torn, &slot.tls) {
+                    (true, _) => End::Reset,
+                    (false, Some(_)) => End::Truncated,
+                    (false, None) => End::Clean,
+                })
+            }
             Ok(n) => Received::Octets(n),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 slot.readable = false;
                 Received::Nothing
             }
-            Err(_) => Received::End(End::Reset),
+            Err(_) => {
+                slot.heard_out = true;
+                Received::End(End::Reset)
+            }
         }
     }
 
@@ -193,10 +216,15 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// Receives into the parked buffer and offers it. How much came; `None` when the turn is over.
     fn receive_parked(&mut self, on: ConnId) -> Option<usize> {
         if self.slot(on)?.tls.is_some() {
+            let limit = self.wire_limit(on);
             let mut scratch = std::mem::take(&mut self.scratch);
             let kept = self.recall_wire(on, &mut scratch);
-            let received = self.receive(on, &mut scratch[kept..]);
+            let received = if kept < limit { Some(self.receive(on, &mut scratch[kept..limit])) } else { None };
             self.scratch = scratch;
+            let Some(received) = received else {
+                self.refuse_wire(on);
+                return None;
+            };
             return match received {
                 Received::Octets(n) => self.open_parked(on, n).then_some(n),
                 Received::Nothing => None,
@@ -254,6 +282,25 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
     }
 
+    /// How many octets of the wire are looked at at once: in a handshake fewer, since nobody is known yet.
+    fn wire_limit(&mut self, on: ConnId) -> usize {
+        let sizes = self.pool.sizes();
+        if self.slot(on).is_some_and(|slot| slot.is_securing()) { sizes.head } else { sizes.bulk }
+    }
+
+    /// What was kept of the wire is as long as it may be, and still no whole message.
+    fn refuse_wire(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        slot.wire = Vec::new();
+        slot.reading = Reading::Ended;
+        let event = if slot.is_securing() {
+            Event::TlsFailed(on, TlsFailure::Protocol)
+        } else {
+            Event::Ended(on, End::Reset)
+        };
+        self.events.push_back(event);
+    }
+
     /// Copies the kept octets of the wire to the front of the scratch buffer; how many they are.
     pub(super) fn recall_wire(&mut self, on: ConnId, scratch: &mut [u8]) -> usize {
         let Some(slot) = self.slot(on) else { return 0 };
@@ -277,10 +324,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// the next that becomes free.
     fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
         if let Some(parked) = self.slot(on)?.parked {
+            // What was consumed leaves room in front, which is needed behind.
+            if self.pool[parked].room() < RECORD_MAX {
+                self.pool[parked].compact();
+            }
             return Some(parked);
         }
         let Some(parked) = self.pool.take(Use::Head) else {
-            self.starved.push_back(on);
+            self.starve(on);
             return None;
         };
         self.slot(on)?.parked = Some(parked);

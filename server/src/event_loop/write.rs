@@ -44,7 +44,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
-                Err(_) => return self.write_failed(on),
+                Err(error) => {
+                    // Of a peer that had ended before, it is 'broken pipe': its end was in order.
+                    slot.torn = error.kind() != io::ErrorKind::BrokenPipe;
+                    return self.write_failed(on);
+                }
             }
         }
         self.flushed(on, progress);
@@ -75,25 +79,23 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// The queue is empty: close_notify, FIN, reset, whatever is due.
     fn finish_writing(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
+        let to_be_reset = slot.tls.is_none() && slot.closing == Some(Close::Truncate);
         match slot.writing {
-            Writing::Open | Writing::Ended | Writing::Failed => {}
+            Writing::Open | Writing::Failed => {}
+            Writing::Cutting | Writing::Ended if to_be_reset => {
+                // A reset would destroy what the peer has not taken yet: it waits for that.
+                if !self.truncating.contains(&on) {
+                    self.truncating.push(on);
+                }
+            }
+            Writing::Cutting => self.end_write(on),
+            Writing::Ended => {}
             Writing::Ending => {
                 slot.writing = Writing::Cutting;
                 if slot.tls.is_some() && self.seal_end(on) {
                     return self.flush(on);
                 }
                 self.end_write(on);
-            }
-            Writing::Cutting => {
-                let in_clear = slot.tls.is_none() && slot.closing == Some(Close::Truncate);
-                if in_clear {
-                    // A reset would destroy what the peer has not taken yet: it waits for that.
-                    if !self.truncating.contains(&on) {
-                        self.truncating.push(on);
-                    }
-                } else {
-                    self.end_write(on);
-                }
             }
         }
         self.try_bury(on);
@@ -148,6 +150,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let mate = slot.mate.take();
         let first = slot.closing.is_none();
         slot.closing = Some(how);
+        slot.reading = Reading::Ended;
         let parked = slot.parked.take();
         slot.wire = Vec::new();
         slot.unopened = false;
@@ -173,11 +176,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.try_bury(on);
     }
 
-    /// Closes the socket of a connection that has said and heard everything.
+    /// Closes the socket of a connection that has said everything, and whose peer has: with octets unread, the close
+    /// would be a reset, and that can eat what was said.
     pub(super) fn try_bury(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
-        if slot.closing.is_some() && written && slot.reading == Reading::Ended {
+        if slot.closing.is_some() && written && slot.heard_out {
             self.bury(on, false);
         }
     }

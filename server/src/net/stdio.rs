@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::event::Source;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
 use crate::linux::set_nonblocking;
 
@@ -68,10 +70,13 @@ impl Stdio {
         }
     }
 
-    /// Ends standard output: whoever reads it sees the end, for we hold no other descriptor of it.
+    /// Ends standard output: whoever reads it sees the end, for we hold no other descriptor of it, unless it is a socket
+    /// that is standard input as well (socat's EXEC).
     pub fn end_write(&mut self, registry: &Registry) {
         if let Some(mut output) = self.output.take() {
             output.unwatch(registry);
+            // No socket, no harm.
+            let _ = SockRef::from(&output.file).shutdown(Shutdown::Write);
         }
     }
 }

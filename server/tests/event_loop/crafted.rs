@@ -68,7 +68,6 @@ fn part_of_a_handshake_message_after_the_handshake_ends_the_connection_and_nothi
             relay.until("it was heard", move |event_loop| event_loop.stats().turns > turns + 1);
         }
         peer.send(ContentType::Handshake, PART_OF_A_MESSAGE);
-        peer.send(ContentType::Handshake, &[1]);
         drop(peer);
         relay.until_empty();
     }

@@ -1,5 +1,6 @@
 //! A world with faults: everything that a system may do, and seldom does.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
@@ -30,7 +31,7 @@ pub(crate) struct Faulty<N: Net> {
     owed: Vec<Edge>,
     seen: Vec<ConnId>,
     accepted: u32,
-    refused: Option<(u16, N::Sock, SocketAddr)>,
+    refused: BTreeMap<u16, (N::Sock, SocketAddr)>,
     dice: u32,
 }
 
@@ -44,7 +45,7 @@ pub(crate) struct Sock<S> {
 
 impl<N: Net> Faulty<N> {
     pub(crate) const fn new(net: N, faults: Faults) -> Self {
-        Self { net, faults, owed: Vec::new(), seen: Vec::new(), accepted: 0, refused: None, dice: 1 }
+        Self { net, faults, owed: Vec::new(), seen: Vec::new(), accepted: 0, refused: BTreeMap::new(), dice: 1 }
     }
 
     fn is_unlucky(&mut self, one_in: u32) -> bool {
@@ -84,13 +85,13 @@ impl<N: Net> Net for Faulty<N> {
     }
 
     fn accept(&mut self, on: u16) -> io::Result<(Self::Sock, SocketAddr)> {
-        let (_, sock, from) = match self.refused.take_if(|refused| refused.0 == on) {
+        let (sock, from) = match self.refused.remove(&on) {
             Some(refused) => refused,
-            None => self.net.accept(on).map(|(sock, from)| (on, sock, from))?,
+            None => self.net.accept(on)?,
         };
         if let Some(errno) = self.faults.accept.pop() {
             // It is still there, but no edge tells of it again.
-            self.refused = Some((on, sock, from));
+            self.refused.insert(on, (sock, from));
             return Err(io::Error::from_raw_os_error(errno));
         }
         self.accepted += 1;

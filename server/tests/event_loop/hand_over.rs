@@ -44,11 +44,14 @@ fn octets_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream
     let hidden = relay.hidden(Kind::Clear);
     let client = relay.connect(Kind::Clear);
     client.send(&[request("GET"), b"behind the head".to_vec()].concat());
+    assert_eq!(hidden.recv_exactly(passed_on("GET").len()), passed_on("GET"));
+    relay.until("the octets were taken", |event_loop| event_loop.stats().relayed == 15);
+    drop(hidden);
     let (answer, ending) = client.recv_all();
     let text = String::from_utf8(answer).unwrap();
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
     assert_eq!(ending, Ending::Clean);
-    drop((hidden, spare));
+    drop(spare);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rendezvous::buffer::Sizes;
 
@@ -171,4 +172,37 @@ fn a_waiting_connection_that_reads_nothing_costs_its_own_answer_alone() {
     for peer in &silent {
         assert_eq!(peer.recv_exactly(ACCEPTED.len()), ACCEPTED);
     }
+}
+
+#[test]
+fn a_loop_with_nothing_to_do_does_nothing() {
+    let sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 400 * 1024 };
+    let relay = Relay::with(sizes, |_| {});
+    let waiting = [relay.hidden(Kind::Tls13), relay.hidden(Kind::Clear)];
+    // A reader that does not read, in clear and in TLS, with as much behind it as there is room for.
+    let stuck = [relay.pair(Kind::Clear, Kind::Clear), relay.pair(Kind::Tls12, Kind::Clear)];
+    for (_, client) in &stuck {
+        client.fill();
+    }
+    // One side ended, in every way.
+    let half = [relay.pair(Kind::Clear, Kind::Tls13), relay.pair(Kind::Tls13, Kind::Clear)];
+    half[0].1.close_notify();
+    half[1].1.end();
+    assert_eq!((half[0].0.recv(), half[1].0.recv()), (Err(Ending::Clean), Err(Ending::Clean)));
+    // An answer that is there, and a client that stays.
+    let answered = relay.connect(Kind::Tls12);
+    answered.send(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+    assert!(answered.recv().unwrap().starts_with(CHALLENGED));
+    // Heads without end, with a buffer and without one.
+    let begun: Vec<Peer> = (0..12).map(|_| relay.connect(Kind::Clear)).collect();
+    for peer in &begun {
+        peer.send(b"GET /");
+    }
+    let turns = relay.ask(|event_loop| event_loop.stats().turns);
+    thread::sleep(Duration::from_millis(300));
+    // It is woken every 2 ms by its owner.
+    let more = relay.ask(|event_loop| event_loop.stats().turns) - turns;
+    assert!(more < 600, "{more} turns in 0.3 s");
+    drop((waiting, stuck, half, answered, begun));
+    relay.until_empty();
 }

@@ -1,0 +1,164 @@
+//! What the event loop does for a machine: outputs are carried out, octets and ends go where they belong.
+
+use rendezvous_core::machine::{Close, ConnId, Machine, Output, TlsRole};
+
+use super::{Event, STEPS_MAX, World};
+
+impl World {
+    /// Until nothing is left to do at this moment.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..STEPS_MAX {
+            self.drain_outputs();
+            if let Some(event) = self.events.pop_front() {
+                self.tell(&event);
+            } else if let Some(on) = self.ready.pop_front() {
+                self.serve(on);
+            } else {
+                return;
+            }
+        }
+        panic!("no end of it: {}", self.why);
+    }
+
+    fn drain_outputs(&mut self) {
+        for _ in 0..STEPS_MAX {
+            let mut text = Vec::new();
+            match self.engine.poll_output(&mut text) {
+                Output::Idle { until, why } => {
+                    assert!(text.is_empty());
+                    (self.deadline, self.why) = (until, why);
+                    return;
+                }
+                output => self.perform(output, &text),
+            }
+        }
+        panic!("outputs without end");
+    }
+
+    fn perform(&mut self, output: Output, text: &[u8]) {
+        match output {
+            Output::Send { to, len } => {
+                assert!(len > 0 && len as usize == text.len(), "a Send of {len} octets with {}", text.len());
+                let wire = self.wire_mut(to);
+                assert!(wire.closing.is_none() && !wire.write_ended, "octets behind the end");
+                if wire.failed {
+                    return;
+                }
+                wire.got.extend_from_slice(text);
+                if wire.stalled {
+                    wire.queued += text.len();
+                } else {
+                    self.events.push_back(Event::Flushed(to));
+                }
+            }
+            Output::Read { on, wanted } => {
+                let wire = self.wire_mut(on);
+                wire.wanted = wanted;
+                wire.fresh |= wanted;
+                self.ready.push_back(on);
+            }
+            Output::Pair { hidden, client } => {
+                for (on, mate) in [(hidden, client), (client, hidden)] {
+                    let wire = self.wire_mut(on);
+                    assert!(wire.mate.is_none() && wire.closing.is_none(), "paired twice, or too late");
+                    wire.mate = Some(mate);
+                    wire.wanted = true;
+                    self.ready.push_back(on);
+                }
+            }
+            Output::StartTls { on, role } => {
+                assert_eq!(role, TlsRole::Server);
+                self.wire_mut(on).securing = true;
+            }
+            Output::UserTimeout { on, after } => self.wire_mut(on).user_timeout = after,
+            Output::CheckAck { on } => {
+                self.checks.push(on);
+                self.events.push_back(Event::Acked(on));
+            }
+            Output::CloseWrite { on } => {
+                let wire = self.wire_mut(on);
+                assert!(!wire.write_ended && wire.closing.is_none() && wire.queued == 0, "an end too early");
+                wire.write_ended = true;
+            }
+            Output::Close { on, how } => self.close(on, how),
+            Output::Note(note) => self.notes.push(note),
+            Output::Resolve { .. } | Output::Dial { .. } | Output::Idle { .. } => {
+                panic!("not from a relay: {output:?}")
+            }
+        }
+    }
+
+    fn close(&mut self, on: ConnId, how: Close) {
+        let wire = self.wire_mut(on);
+        assert!(!wire.closed && (wire.closing.is_none() || how == Close::Abort), "closed twice");
+        // What a test wants to know is how it began.
+        wire.closing.get_or_insert(how);
+        let mate = wire.mate.take();
+        if how == Close::Abort {
+            wire.closed = true;
+            self.events.push_back(Event::Closed(on));
+        } else {
+            self.ready.push_back(on);
+        }
+        if let Some(mate) = mate {
+            let wire = self.wire_mut(mate);
+            wire.mate = None;
+            wire.fresh = true;
+            self.ready.push_back(mate);
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match *event {
+            Event::Flushed(on) if self.wire(on).closed => {}
+            Event::Flushed(on) => self.engine.handle_flushed(on, self.now),
+            Event::Acked(on) => self.engine.handle_acked(on, self.ages.get(&on).copied(), self.now),
+            Event::Closed(on) => self.engine.handle_closed(on, self.now),
+        }
+    }
+
+    /// Octets and ends go where they belong.
+    fn serve(&mut self, on: ConnId) {
+        let wire = self.wire_mut(on);
+        if wire.closed {
+            return;
+        }
+        if wire.closing.is_some() {
+            let dropped = u32::try_from(std::mem::take(&mut wire.unread).len()).expect("short");
+            if wire.end.is_some() {
+                wire.closed = true;
+                self.events.push_back(Event::Closed(on));
+            } else if dropped > 0 {
+                self.engine.handle_moved(on, dropped, 0, self.now);
+            }
+            return;
+        }
+        if !wire.wanted || wire.securing && wire.end.is_none() {
+            return;
+        }
+        if let Some(mate) = wire.mate {
+            let octets = std::mem::take(&mut wire.unread);
+            if !octets.is_empty() {
+                let to = self.wire_mut(mate);
+                if !to.failed {
+                    to.got.extend_from_slice(&octets);
+                    to.queued += if to.stalled { octets.len() } else { 0 };
+                }
+                let lengths = [octets.len(), to.queued].map(|it| u32::try_from(it).expect("short"));
+                self.engine.handle_moved(on, lengths[0], lengths[1], self.now);
+                return self.ready.push_back(on);
+            }
+        } else if wire.fresh && !wire.unread.is_empty() {
+            wire.fresh = false;
+            let octets = wire.unread.clone();
+            let used = self.engine.handle_bytes(on, &octets, self.now);
+            self.wire_mut(on).unread.drain(..used);
+            return self.ready.push_back(on);
+        }
+        let wire = self.wire_mut(on);
+        if let (Some(how), false) = (wire.end, wire.end_told) {
+            wire.end_told = true;
+            self.engine.handle_end(on, how, self.now);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! A machine that is watched: everything that goes in and comes out is checked against the contract of
+//! [`rendezvous_core::machine`], and written down.
+
+use std::fmt::{Debug, Write as _};
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure,
+};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Span, Time};
+
+use crate::sim_net::{Shared, Who};
+
+/// So many outputs without an input are a machine that talks to itself.
+const OUTPUTS_MAX: u32 = 100_000;
+
+/// What was seen of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) id: ConnId,
+    pub(super) wanted: bool,
+    pub(super) mate: Option<ConnId>,
+    /// It was the hidden side of a pair: it never is again.
+    pub(super) met: bool,
+    pub(super) waits: bool,
+    pub(super) ended: bool,
+    pub(super) end_crossed: bool,
+    pub(super) write_failed: bool,
+    pub(super) closing: Option<Close>,
+    /// Octets in front of it that its socket has not taken.
+    pub(super) queued: u32,
+    /// When something last happened.
+    pub(super) since: Time,
+}
+
+/// A machine that is watched.
+pub struct Watched<M> {
+    machine: M,
+    world: Shared,
+    who: Who,
+    pub(super) seen: Vec<Option<Seen>>,
+    /// Calls into the machine, both doors.
+    pub steps: u64,
+    in_a_row: u32,
+    /// Rendezvous so far.
+    pub pairs: u64,
+}
+
+impl<M> Watched<M> {
+    /// Watches a machine that has not been told anything.
+    pub const fn new(machine: M, world: Shared, who: Who) -> Self {
+        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, pairs: 0 }
+    }
+
+    /// The machine itself.
+    pub const fn inner(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine itself, for what its operator tells it.
+    pub const fn inner_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// How many connections began and were not closed.
+    pub fn open(&self) -> usize {
+        self.seen.iter().flatten().count()
+    }
+
+    fn log(&self, what: impl Debug) {
+        self.world.borrow_mut().note(|log| {
+            let _ = write!(log, "{:?} {what:?}", self.who);
+        });
+    }
+
+    fn see(&mut self, on: ConnId, now: Time) -> &mut Seen {
+        let index = on.index as usize;
+        if self.seen.len() <= index {
+            self.seen.resize(index + 1, None);
+        }
+        let seen = self.seen[index].get_or_insert_with(|| Seen {
+            id: on,
+            wanted: true,
+            mate: None,
+            met: false,
+            waits: false,
+            ended: false,
+            end_crossed: false,
+            write_failed: false,
+            closing: None,
+            queued: 0,
+            since: now,
+        });
+        assert_eq!(seen.id, on, "two connections in one place");
+        seen
+    }
+
+    /// Something is told of a connection, which must be there.
+    fn told(&mut self, on: ConnId, now: Now, what: impl Debug) -> &mut Seen {
+        self.steps += 1;
+        self.in_a_row = 0;
+        self.log(format_args!("{}.{} <- {what:?}", on.index, on.generation));
+        let seen = self.seen.get_mut(on.index as usize).and_then(Option::as_mut);
+        let Some(seen) = seen.filter(|seen| seen.id == on) else {
+            panic!("{what:?} is told of {on:?}, which is not there");
+        };
+        seen.since = now.mono;
+        seen
+    }
+
+    fn asked(&mut self, output: &Output, now: Time) {
+        match output {
+            Output::Idle { .. } => return,
+            Output::Send { to, len } => {
+                let seen = self.see(*to, now);
+                assert!(*len > 0, "an empty Send");
+                assert_eq!(seen.closing, None, "a Send after Close");
+                seen.queued = *len;
+            }
+            Output::Read { on, wanted } => self.see(*on, now).wanted = *wanted,
+            Output::Pair { hidden, client } => self.pair(*hidden, *client, now),
+            Output::Resolve { on, .. } | Output::Dial { on, .. } => self.see(*on, now).since = now,
+            Output::CloseWrite { on } => {
+                let seen = self.see(*on, now);
+                assert_eq!(seen.queued, 0, "an end that passes octets");
+                assert!(!seen.end_crossed, "ended twice");
+                seen.end_crossed = true;
+                let mate = seen.mate.expect("only a pair's side is ended");
+                assert!(self.see(mate, now).ended, "an end that nobody sent");
+            }
+            Output::Close { on, how } => self.close(*on, *how, now),
+            Output::Note(Note::Waiting { on, .. }) => self.see(*on, now).waits = true,
+            Output::Note(Note::WaitingEnded { on, .. }) => {
+                if let Some(Some(seen)) = self.seen.get_mut(on.index as usize) {
+                    seen.waits = false;
+                }
+            }
+            Output::StartTls { .. }
+            | Output::UserTimeout { .. }
+            | Output::CheckAck { .. }
+            | Output::Note(_) => {}
+        }
+        self.log(format_args!("-> {output:?}"));
+    }
+
+    fn pair(&mut self, hidden: ConnId, client: ConnId, now: Time) {
+        assert_ne!(hidden, client, "paired with itself");
+        self.pairs += 1;
+        for (on, mate) in [(hidden, client), (client, hidden)] {
+            let seen = self.see(on, now);
+            assert_eq!(seen.mate, None, "paired while paired");
+            assert_eq!(seen.closing, None, "paired while closing");
+            assert!(seen.wanted, "paired, but not read");
+            seen.mate = Some(mate);
+            seen.waits = false;
+        }
+        let seen = self.see(hidden, now);
+        assert!(!std::mem::replace(&mut seen.met, true), "one waiting connection meets one client");
+    }
+
+    fn close(&mut self, on: ConnId, how: Close, now: Time) {
+        let seen = self.see(on, now);
+        match seen.closing {
+            None => {}
+            Some(Close::Linger | Close::Truncate) => assert_eq!(how, Close::Abort, "closed twice"),
+            Some(Close::Abort) => panic!("closed after it was aborted"),
+        }
+        seen.closing = Some(how);
+        seen.since = now;
+        seen.waits = false;
+        if let Some(mate) = seen.mate.take() {
+            let mate = self.see(mate, now);
+            mate.mate = None;
+            mate.since = now;
+        }
+    }
+}
+
+impl<M: Machine> Machine for Watched<M> {
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let id = self.machine.handle_open(on, from, now);
+        let known = self.seen.get(id.index as usize).is_some_and(Option::is_some);
+        assert!(!known, "opened in the place of another");
+        self.see(id, now.mono);
+        self.told(id, now, format_args!("open {on:?} {from}"));
+        id
+    }
+
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.told(on, now, format_args!("resolved {addresses:?}"));
+        self.machine.handle_resolved(on, addresses, now);
+    }
+
+    fn handle_connected(&mut self, on: ConnId, now: Now) {
+        self.told(on, now, "connected");
+        self.machine.handle_connected(on, now);
+    }
+
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        self.told(on, now, why);
+        self.machine.handle_dial_failed(on, why, now);
+    }
+
+    fn handle_secured(&mut self, on: ConnId, now: Now) {
+        self.told(on, now, "secured");
+        self.machine.handle_secured(on, now);
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        self.told(on, now, why);
+        self.machine.handle_tls_failed(on, why, now);
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let seen = self.told(on, now, format_args!("bytes {}", bytes.len()));
+        assert!(seen.wanted, "octets are offered that nobody wanted");
+        assert_eq!(seen.mate, None, "octets of a pair are offered");
+        assert!(!seen.ended, "octets after the end");
+        assert!(!bytes.is_empty(), "nothing is offered");
+        let used = self.machine.handle_bytes(on, bytes, now);
+        assert!(used <= bytes.len(), "more consumed than there was");
+        used
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        let seen = self.told(from, now, format_args!("moved {read} queued {queued}"));
+        assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
+        if let Some(mate) = seen.mate {
+            self.see(mate, now.mono).queued = queued;
+        }
+        self.machine.handle_moved(from, read, queued, now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        self.told(on, now, "flushed").queued = 0;
+        self.machine.handle_flushed(on, now);
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        // To be asked is no activity.
+        let since = self.told(on, now, format_args!("acked {age:?}")).since;
+        debug_assert_eq!(since, now.mono, "told now");
+        self.machine.handle_acked(on, age, now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        let seen = self.told(on, now, how);
+        assert!(!std::mem::replace(&mut seen.ended, true), "ended twice");
+        self.machine.handle_end(on, how, now);
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "write failed");
+        assert!(!std::mem::replace(&mut seen.write_failed, true), "writing failed twice");
+        seen.queued = 0;
+        self.machine.handle_write_failed(on, now);
+    }
+
+    fn handle_closed(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "closed");
+        assert!(seen.closing.is_some(), "closed, but not by the machine");
+        self.seen[on.index as usize] = None;
+        self.machine.handle_closed(on, now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.steps += 1;
+        self.in_a_row = 0;
+        self.log("timeout");
+        self.machine.handle_timeout(now);
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        self.steps += 1;
+        self.in_a_row += 1;
+        assert!(self.in_a_row < OUTPUTS_MAX, "outputs without end");
+        let output = self.machine.poll_output(text);
+        let now = self.world.borrow().now();
+        self.asked(&output, now);
+        output
+    }
+}
