@@ -1,6 +1,6 @@
 //! The relay: every connection from its first octet to its last.
 //!
-//! What a connection is, is one enum ([`State`]), and each event is one match over it. A connection that becomes half of
+//! What a connection is, is one enum (`State`), and each event is one match over it. A connection that becomes half of
 //! a pair is handed to the half-close table ([`crate::pair`]); the engine keeps what the hand-over may still need.
 
 use alloc::boxed::Box;

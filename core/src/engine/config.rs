@@ -19,7 +19,8 @@ pub enum Transport {
 /// Everything that an operator can set. All limits are inclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What the shell's listeners speak, in the order of their [`Listener`] numbers.
+    /// What the shell's listeners speak, in the order of their [`Listener`](crate::machine::Listener)
+    /// numbers.
     pub listeners: Vec<Transport>,
     /// `LABEL.DOMAIN` names a hidden server without a challenge; in lower case, without a dot at either end.
     pub domain: Option<String>,

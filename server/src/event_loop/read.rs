@@ -72,17 +72,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// Receives and drops: nobody wants the octets of a connection that is closing, but unread ones would make its
     /// close a reset.
     pub(super) fn discard(&mut self, on: ConnId) {
-        let octets = self.drain(on);
-        if octets > 0 {
-            let read = u32::try_from(octets).unwrap_or(u32::MAX);
-            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
-        }
+        self.drain(on);
         self.try_bury(on);
     }
 
     /// Receives and drops what comes after the end of the stream, as much as a turn allows. A reset there is about the
     /// writing side.
-    pub(super) fn drain(&mut self, on: ConnId) -> usize {
+    pub(super) fn drain(&mut self, on: ConnId) {
         let mut octets = 0;
         let mut broken = false;
         let mut scratch = std::mem::take(&mut self.scratch);
@@ -104,13 +100,17 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             }
         }
         self.scratch = scratch;
+        if octets > 0 && self.slot(on).is_some_and(|slot| slot.closing.is_some()) {
+            // Told before a reset that came behind them: that may be the end of the connection.
+            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+        }
         if broken {
             self.write_failed(on);
         }
         if let Some(Slot { readable: true, .. }) = self.slot(on) {
             self.enqueue(on);
         }
-        octets
     }
 
     /// One receiving call. `WouldBlock`, and nothing else, clears readiness.
@@ -219,7 +219,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             let limit = self.wire_limit(on);
             let mut scratch = std::mem::take(&mut self.scratch);
             let kept = self.recall_wire(on, &mut scratch);
-            let received = if kept < limit { Some(self.receive(on, &mut scratch[kept..limit])) } else { None };
+            let received =
+                if kept < limit { Some(self.receive(on, &mut scratch[kept..limit])) } else { None };
             self.scratch = scratch;
             let Some(received) = received else {
                 self.refuse_wire(on);

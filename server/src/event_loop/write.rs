@@ -60,9 +60,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let queued = slot.out;
         let mate = slot.mate;
         if queued.is_none() {
-            if std::mem::take(&mut slot.owes_flushed) {
-                self.events.push_back(Event::Flushed(on));
-            } else if progress && mate.is_some() {
+            let owed = std::mem::take(&mut slot.owes_flushed);
+            if owed || (progress && mate.is_some()) {
                 self.events.push_back(Event::Flushed(on));
             }
             self.finish_writing(on);

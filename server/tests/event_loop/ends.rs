@@ -143,18 +143,20 @@ fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
     let relay = Relay::start();
     for kind in KINDS {
         let (hidden, client) = relay.pair(kind, Kind::Clear);
-        let sent = octets(5, 8_000_000);
+        let sent = octets(5, 30_000_000);
         thread::scope(|scope| {
             let down = scope.spawn(|| hidden.try_send(&sent));
-            let up = client.fill();
-            assert!(up > 0);
-            relay.until("octets are queued both ways", |event_loop| event_loop.buffers() >= 2);
+            relay.until("octets are queued for the client", |event_loop| event_loop.buffers() == 1);
+            let mut up = 0;
+            while relay.ask(|event_loop| event_loop.buffers()) < 2 {
+                up += client.fill();
+            }
             client.reset();
-            // What it goes on sending is dropped, or refused.
-            let _ = down.join().unwrap();
             let (got, ending) = hidden.recv_all();
+            let refused = down.join().unwrap().is_err();
             assert!(got.len() <= up && got.iter().all(|&octet| octet == 0));
-            assert_eq!(ending, disorder(kind));
+            // The system shows a reset once: to whichever of the two calls came first.
+            assert!(ending == disorder(kind) || (kind == Kind::Clear && refused), "{kind:?}: {ending:?}");
         });
     }
     relay.until_empty();

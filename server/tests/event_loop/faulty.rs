@@ -45,7 +45,15 @@ pub(crate) struct Sock<S> {
 
 impl<N: Net> Faulty<N> {
     pub(crate) const fn new(net: N, faults: Faults) -> Self {
-        Self { net, faults, owed: Vec::new(), seen: Vec::new(), accepted: 0, refused: BTreeMap::new(), dice: 1 }
+        Self {
+            net,
+            faults,
+            owed: Vec::new(),
+            seen: Vec::new(),
+            accepted: 0,
+            refused: BTreeMap::new(),
+            dice: 1,
+        }
     }
 
     fn is_unlucky(&mut self, one_in: u32) -> bool {

@@ -1,0 +1,171 @@
+//! What the machine asks for, carried out.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{ConnId, DialFailure, Machine, Output, TlsFailure, TlsRole};
+
+use super::{Event, EventLoop};
+use crate::net::Net;
+use crate::slot::{Link, Writing};
+use crate::tls::TlsSession;
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Begins it; what comes of it is told later.
+    pub(super) fn perform(&mut self, output: Output) {
+        match output {
+            Output::Send { to, len } => {
+                debug_assert_eq!(len as usize, self.text.len(), "the octets of one Send");
+                let text = std::mem::take(&mut self.text);
+                self.send(to, &text);
+                self.text = text;
+            }
+            Output::Read { on, wanted } => {
+                if let Some(slot) = self.slot(on) {
+                    slot.wanted = wanted;
+                    slot.fresh = wanted;
+                    self.enqueue(on);
+                }
+            }
+            Output::Pair { hidden, client } => {
+                for (on, mate) in [(hidden, client), (client, hidden)] {
+                    if let Some(slot) = self.slot(on) {
+                        slot.mate = Some(mate);
+                        slot.wanted = true;
+                        self.enqueue(on);
+                    }
+                }
+            }
+            Output::StartTls { on, role } => self.start_tls(on, role),
+            Output::Resolve { on, host, port } => {
+                self.slot_for(on);
+                self.net.resolve(on, &host, port);
+            }
+            Output::Dial { on, to } => self.dial(on, to),
+            Output::UserTimeout { on, after } => {
+                if let Some((slot, net)) = self.slot_and_net(on)
+                    && let Some(sock) = slot.sock()
+                {
+                    net.user_timeout(sock, after);
+                }
+            }
+            Output::CheckAck { on } => {
+                let age = self
+                    .slot_and_net(on)
+                    .and_then(|(slot, net)| slot.sock().map(|sock| net.last_ack(sock)))
+                    .flatten();
+                self.events.push_back(Event::Acked { on, age });
+            }
+            Output::CloseWrite { on } => {
+                if let Some(slot) = self.slot(on)
+                    && slot.writing == Writing::Open
+                {
+                    slot.writing = Writing::Ending;
+                    self.flush(on);
+                }
+            }
+            Output::Close { on, how } => self.close(on, how),
+            Output::Note(note) => self.notes.push(note),
+            Output::Idle { .. } => {}
+        }
+    }
+
+    fn start_tls(&mut self, on: ConnId, role: TlsRole) {
+        let session = match role {
+            TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
+            TlsRole::Client { upstream } => {
+                let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
+                upstream.map(|(config, name)| TlsSession::client(config, name))
+            }
+        };
+        match session {
+            Some(Ok(session)) => {
+                if let Some(slot) = self.slot(on) {
+                    debug_assert!(slot.parked.is_none(), "octets in clear before TLS");
+                    slot.tls = Some(Box::new(session));
+                    // Even without an octet from the peer: a client speaks first.
+                    slot.unopened = true;
+                    self.enqueue(on);
+                }
+            }
+            Some(Err(error)) => {
+                log::error!("event=tls-setup error={:?}", error.to_string());
+                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+            }
+            None => {
+                debug_assert!(false, "TLS without a configuration for it");
+                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+            }
+        }
+    }
+
+    fn dial(&mut self, on: ConnId, to: SocketAddr) {
+        self.slot_for(on);
+        let sock = match self.net.connect(to) {
+            Ok(sock) => sock,
+            Err(error) => return self.events.push_back(Event::DialFailed(on, dial_failure(&error))),
+        };
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        let mut sock = sock;
+        let watched = net.watch(&mut sock, on);
+        slot.readable = true;
+        slot.writable = true;
+        slot.link = Link::Dialling(sock);
+        if let Err(error) = watched {
+            slot.link = Link::None;
+            self.events.push_back(Event::DialFailed(on, dial_failure(&error)));
+        }
+    }
+
+    /// The socket of a dial is writable: it may be up.
+    pub(super) fn finish_dial(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        if !slot.writable {
+            return;
+        }
+        let Link::Dialling(mut sock) = std::mem::replace(&mut slot.link, Link::None) else { return };
+        match net.connected(&mut sock) {
+            Ok(true) => {
+                slot.link = Link::Up(sock);
+                self.machine.handle_connected(on, self.now);
+                self.enqueue(on);
+            }
+            Ok(false) => {
+                // The first edge may come too early.
+                slot.writable = false;
+                slot.link = Link::Dialling(sock);
+            }
+            Err(error) => {
+                net.close(sock);
+                self.machine.handle_dial_failed(on, dial_failure(&error), self.now);
+            }
+        }
+        self.settle();
+    }
+
+    /// Tells the machine of look-ups that are over.
+    pub(super) fn hear_names(&mut self) {
+        while let Some((on, addresses)) = self.net.resolved() {
+            if self.slot(on).is_none() {
+                continue;
+            }
+            if addresses.is_empty() {
+                self.machine.handle_dial_failed(on, DialFailure::Name, self.now);
+            } else {
+                self.machine.handle_resolved(on, &addresses, self.now);
+            }
+            self.settle();
+        }
+    }
+}
+
+fn dial_failure(error: &io::Error) -> DialFailure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => DialFailure::Refused,
+        io::ErrorKind::TimedOut
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::ConnectionReset => DialFailure::Unreachable,
+        _ => DialFailure::Local,
+    }
+}
