@@ -4,7 +4,7 @@
 //! machine asks for, and decides nothing that the protocol could care about.
 //!
 //! What happens on the machine's request may have consequences of its own (a send fails, a socket is closed). Those
-//! are not told within the request, but queued ([`Event`]) and told when the machine is idle again: mutate, drain,
+//! are not told within the request, but queued (`Event`) and told when the machine is idle again: mutate, drain,
 //! mutate.
 
 use std::collections::VecDeque;
@@ -38,9 +38,9 @@ const TRUNCATE_TICK: Span = Span::from_millis(10);
 /// With what certificate, and with whom, TLS is spoken.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSetup {
-    /// For [`TlsRole::Server`].
+    /// For [`TlsRole::Server`](rendezvous_core::machine::TlsRole::Server).
     pub server: Option<Arc<ServerConfig>>,
-    /// For [`TlsRole::Client`], in the order of the upstreams.
+    /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of the upstreams.
     pub upstreams: Vec<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 

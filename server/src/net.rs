@@ -23,7 +23,7 @@ pub enum Edge {
         /// Writable, or unwritable for ever, or in error.
         write: bool,
     },
-    /// A listener has connections to accept; its position in the order of [`Net::listen`] calls.
+    /// A listener has connections to accept; its position in the order in which they were opened.
     Listener(u16),
 }
 
