@@ -16,6 +16,7 @@
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
+//! | [`trace`] | what happened to a machine, as text; and the same again |
 //! | [`time`], [`entropy`] | clocks and chance, as values |
 
 #![no_std]
@@ -39,3 +40,4 @@ pub mod reach;
 pub mod registry;
 pub mod time;
 pub mod token;
+pub mod trace;

@@ -12,7 +12,7 @@
 //! | `Dead` | dropped | – | over, for the other direction | – | – |
 //!
 //! Both `Shut` or `Dead`: over. One of them not `Open`: the half-closed deadline runs from then on, put off by whatever
-//! moves. A truncation is never made a clean end (RFC 8446 §6.1).
+//! moves, and stayed by a queue unless one of them is `Dead`. A truncation is never made a clean end (RFC 8446 §6.1).
 
 use crate::machine::{Close, End};
 use crate::time::{Span, Time};
@@ -191,7 +191,12 @@ impl Pair {
                 self.drained(src)
             }
             (End::Clean, Flow::Draining | Flow::Shut | Flow::Dead) => self.over_if_finished(),
-            (End::Truncated, _) => Some(self.cut(src, Close::Linger, Why::Truncated(src))),
+            (End::Truncated, _) => {
+                // It may still read: what goes to it is cut as well, unless that has ended in order.
+                let whole = self.from(src.other()).flow != Flow::Open;
+                let own = if whole { Close::Linger } else { Close::Truncate };
+                Some(self.cut(src, own, Why::Truncated(src)))
+            }
             (End::Reset, _) => Some(self.cut(src, Close::Abort, Why::Reset(src))),
         }
     }
@@ -330,9 +335,12 @@ impl Pair {
         !matches!((self.to_hidden.flow, self.to_client.flow), (Flow::Open, Flow::Open))
     }
 
-    /// When nothing has moved for too long. A queue is no idleness: whether its reader lives is checked instead.
+    /// When nothing has moved for too long. A queue is no idleness: whether its reader lives is checked instead. But
+    /// where one direction is dead its source is not read any more, and a peer in the same state would not read us:
+    /// each would wait for the other, alive and for ever.
     fn patience(&self) -> Option<(Time, Why)> {
-        if self.to_hidden.queued || self.to_client.queued {
+        let dead = self.to_hidden.flow == Flow::Dead || self.to_client.flow == Flow::Dead;
+        if !dead && (self.to_hidden.queued || self.to_client.queued) {
             return None;
         }
         let last_moved = self.to_hidden.moved.max(self.to_client.moved);

@@ -212,7 +212,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     if !is_name(name) {
         return Err("a line begins with a name: 1 to 64 letters, digits, - _ .".to_owned());
     }
-    let uri = words.next().ok_or_else(|| format!("'{name}' has no Key URI (otpauth://…)"))?;
+    let uri = words.next().ok_or_else(|| no_uri(name))?;
     let (id, key) = key_uri::parse(uri).map_err(|error| error.to_string())?;
     let mut entry = Entry { name: name.to_owned(), id, key, labels: Vec::new(), tokens: Tokens::default() };
     let mut tokens = None;
@@ -240,6 +240,12 @@ fn add_label(labels: &mut Vec<String>, label: &str) -> Result<(), String> {
     }
     labels.push(label.to_owned());
     Ok(())
+}
+
+/// Shows the name, unless it is as long as a secret: a Key URI may have been wrapped right before it.
+fn no_uri(name: &str) -> String {
+    let shown = if name.len() < 16 { format!("'{name}'") } else { "a name".to_owned() };
+    format!("{shown} has no Key URI (otpauth://…)")
 }
 
 /// Shows the word up to the `=`, and only if it looks like one: a Key URI that was cut in two may stand there.

@@ -28,6 +28,11 @@ const COMMANDS: &[Command] = &[
         run: command::connect::run,
     },
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
+    Command {
+        name: "replay",
+        summary: "run again what 'serve --trace' has recorded",
+        run: command::replay::run,
+    },
     Command { name: "token", summary: "print a token, for scripts", run: command::token::run },
 ];
 

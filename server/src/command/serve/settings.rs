@@ -9,6 +9,7 @@ use rendezvous_core::pair;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
+use crate::command::tape::TRACE;
 use crate::command::upstream::span;
 use crate::failure::Failure;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
@@ -72,6 +73,7 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         Opt::one("buffer", "OCTETS", "128k", "of one direction of a pair, while octets are under way"),
         Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
+        TRACE,
         LOG,
         CONFIG,
     ],
@@ -92,6 +94,7 @@ pub(super) struct Settings {
     pub(super) drain: Span,
     pub(super) buffer: usize,
     pub(super) buffer_memory: usize,
+    pub(super) trace: Option<PathBuf>,
 }
 
 impl Settings {
@@ -133,6 +136,7 @@ impl Settings {
             drain: seconds("drain")?,
             buffer: usize_of(octets("buffer", 64 << 10, 16 << 20)?),
             buffer_memory: usize_of(octets("buffer-memory", 1 << 20, 1 << 40)?),
+            trace: matches.get_if(TRACE.long, value::path)?,
         })
     }
 

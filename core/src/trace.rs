@@ -1,0 +1,195 @@
+//! What happened to a machine, as text that a person can read and write; and the same again.
+//!
+//! A machine is deterministic: what entered it, in order, is all there is to know. A [`Trace`] holds that, and the
+//! actions that came of it. [`Trace::parse`] reads one, its `Display` writes one, [`Replay`] runs one and says where
+//! the machine acts otherwise. [`Recorder`] stands around a machine that is at work and writes what happens to it.
+//!
+//! # The format
+//!
+//! One thing a line; what is behind ` #` is a comment. First the machine:
+//!
+//! ```text
+//! rendezvous-trace 1
+//! machine relay                                  # or: agent
+//! listen plain tls                               # relay: what listeners 0, 1, … speak
+//! config hold=2s waiting-per-id-max=2            # what differs from the default
+//! seed 0                                         # hexadecimal, zeroes in front left out
+//! id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP tokens=any labels=home,house
+//! ```
+//!
+//! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
+//! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
+//! anywhere before it is used. An agent's trace has, instead of `listen`, a line for each upstream:
+//! `upstream home relay=192.0.2.7:8443 host=relay.example tls pool=4 service=127.0.0.1:80 stream=127.0.0.1:22` (`plain`
+//! for plain tokens).
+//!
+//! Then what happened: `@`, the time, `wall=` with the wall clock's second where it did not just go on, and the event.
+//! The time is `@5s`, `@100ms`, `@17us` since the origin, or `@+5s` since the event before. The first event is `start`.
+//! Behind an event stand the actions that came of it, all of them, in their order, an arrow in front of each.
+//!
+//! ```text
+//! @0 wall=1795219200 start
+//! @+0 ids home
+//! @+1ms open 0 192.0.2.1:40000
+//!     -> conn 0.1
+//! @+1ms in 0.1 "CONNECT uuid:$id(home)?response=$bound(home,nonce-of-sixteen)&nonce=nonce-of-sixteen HTTP/1.1\r\n\r\n"
+//!     -> took 127
+//!     -> user-timeout 0.1 30s
+//!     -> send 0.1 "HTTP/1.1 200 OK\r\n\r\n"
+//!     -> note waiting 0.1 from=192.0.2.1:40000 id=6ba7b810-9dad-41d1-80b4-00c04fd430c8 waiting=1
+//! @+0 flushed 0.1
+//! ```
+//!
+//! | event | [`Machine`](crate::machine::Machine) |
+//! |---|---|
+//! | `start` | the machine is made |
+//! | `open LISTENER ADDRESS` | `handle_open`; the action `conn` is the id that it gives |
+//! | `resolved CONN ADDRESS…`, `connected CONN`, `secured CONN` | `handle_resolved`, `handle_connected`, `handle_secured` |
+//! | `dial-failed CONN name\|refused\|unreachable\|local` | `handle_dial_failed` |
+//! | `tls-failed CONN certificate\|ended\|protocol` | `handle_tls_failed` |
+//! | `in CONN "OCTETS"` | `handle_bytes`: all that is offered; the action `took` is how many it consumed, if any |
+//! | `moved CONN read=N queued=N`, `flushed CONN` | `handle_moved`, `handle_flushed` |
+//! | `acked CONN none\|TIME` | `handle_acked` |
+//! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
+//! | `timeout` | `handle_timeout` |
+//! | `ids NAME…`, `config KEY=VALUE…`, `drain` | the operator's wishes |
+//!
+//! Actions are outputs, but for `conn` and `took`; an `Idle` is none. Octets are quoted, with `\r \n \t \" \\ \$ \xHH`;
+//! several strings, on the line or on lines of their own, are one. In them may stand
+//!
+//! | | |
+//! |---|---|
+//! | `$times(x,70000)` | an octet so many times |
+//! | `$id(home)` | the UUID |
+//! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of so many steps from now (up to 2) |
+//! | `$bound(home,NONCE)`, `$bound(home,NONCE,+1)` | the bound token |
+//! | `$basic(home,PASSWORD)` | BASE64 of UUID, colon, password |
+//! | `$date` | the wall clock's second as HTTP writes it |
+//! | `$nonce` | any 32 lower-case hexadecimal digits; in actions alone |
+//!
+//! # What a recorded trace holds, and what not
+//!
+//! See [`Recorder`].
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use self::octets::Octets;
+pub use self::parse::ParseError;
+pub use self::record::Recorder;
+pub use self::replay::{Action, Difference, Played, Player, Replay};
+use crate::machine::{ConnId, DialFailure, End, Listener, TlsFailure};
+use crate::registry::Enrolment;
+use crate::time::{Now, Span};
+use crate::{agent, engine};
+
+mod config;
+mod mask;
+mod octets;
+mod parse;
+mod people;
+mod print;
+mod record;
+mod replay;
+mod show;
+mod words;
+
+/// What happened to one machine from its beginning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// Which machine, and how it was configured.
+    pub setup: Setup,
+    /// Its seed.
+    pub seed: [u8; 32],
+    /// Who is known by which name in this file.
+    pub identities: Vec<Identity>,
+    /// What happened; the first is [`Event::Start`], and no other is.
+    pub steps: Vec<Step>,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// The relay.
+    Relay(Box<engine::Config>),
+    /// The program beside a hidden server.
+    Agent(Box<agent::Config>),
+}
+
+/// An ID with its secret, under a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Everything else.
+    pub enrolment: Enrolment,
+}
+
+/// One event and what came of it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The line it stands on; 0 if it was not read from text. Two steps that differ in it alone are equal.
+    pub line: u32,
+    /// When.
+    pub now: Now,
+    /// What.
+    pub event: Event,
+    /// The actions, in order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What entered the machine: see the [module](self).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    missing_docs,
+    reason = "each is a method of Machine, with that method's arguments; see the table above"
+)]
+pub enum Event {
+    Start,
+    Open { on: Listener, from: SocketAddr },
+    Resolved { on: ConnId, addresses: Vec<SocketAddr> },
+    Connected { on: ConnId },
+    DialFailed { on: ConnId, why: DialFailure },
+    Secured { on: ConnId },
+    TlsFailed { on: ConnId, why: TlsFailure },
+    In { on: ConnId, octets: Octets },
+    Moved { on: ConnId, read: u32, queued: u32 },
+    Flushed { on: ConnId },
+    Acked { on: ConnId, age: Option<Span> },
+    End { on: ConnId, how: End },
+    WriteFailed { on: ConnId },
+    Closed { on: ConnId },
+    Timeout,
+    Ids { names: Vec<String> },
+    Config { config: Box<engine::Config> },
+    Drain,
+}
+
+/// An action as it is expected.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The line it stands on; 0 if it was not read from text. Two that differ in it alone are equal.
+    pub line: u32,
+    /// The text of the action, without octets: `send 0.1`, `pair 0.1 1.2`.
+    pub text: String,
+    /// The octets of a `send`.
+    pub octets: Option<Octets>,
+}
+
+impl PartialEq for Step {
+    fn eq(&self, other: &Self) -> bool {
+        (self.now, &self.event, &self.outcomes) == (other.now, &other.event, &other.outcomes)
+    }
+}
+
+impl Eq for Step {}
+
+impl PartialEq for Outcome {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.text, &self.octets) == (&other.text, &other.octets)
+    }
+}
+
+impl Eq for Outcome {}

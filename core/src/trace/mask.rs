@@ -1,0 +1,253 @@
+//! Octets without what is in them: of the same length, and taking the same path through a machine.
+//!
+//! Whatever is not known to be harmless becomes `x`; what decides the path stays. Each function says why the verdict
+//! cannot change.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use data_encoding::BASE64;
+
+use crate::http::challenge::{Identified, identify};
+use crate::http::target::{Registration, registration};
+use crate::id::Id;
+
+/// The fields whose values are read; all of them say how the connection is to be used, none holds a secret.
+const READ: [&[u8]; 6] =
+    [b"Host", b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding", b"Expect"];
+
+/// What stands in for the token of a CONNECT: its text, as long as the one that came.
+pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> Vec<u8>;
+
+/// How much of a head counts.
+#[derive(Clone, Copy)]
+pub(super) enum Reader<'a> {
+    /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID.
+    Whole(Token<'a>),
+    /// It is not complete, or refused: nothing but its form counts.
+    Form,
+}
+
+/// Appends a request's head, or as much of it as is there.
+pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
+    let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
+    out.extend_from_slice(blank);
+    let (line, fields) = first_line(head);
+    request_line(line, reader, out);
+    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+        field(line, reader, out);
+    }
+}
+
+/// Appends so many octets that nobody reads.
+pub(super) fn opaque(octets: &[u8], out: &mut Vec<u8>) {
+    out.extend(core::iter::repeat_n(b'x', octets.len()));
+}
+
+/// Appends octets whose form counts: letters and digits become `x`, which may stand wherever they may, and an octet
+/// of no ASCII another one.
+fn blur(octets: &[u8], out: &mut Vec<u8>) {
+    out.extend(octets.iter().map(|&octet| match octet {
+        _ if octet.is_ascii_alphanumeric() => b'x',
+        0x80.. => 0xff,
+        _ => octet,
+    }));
+}
+
+fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
+    let end = head.iter().position(|&octet| octet == b'\n').map_or(head.len(), |at| at + 1);
+    head.split_at(end)
+}
+
+/// The line, with its CRLF if it has one. Its parts stay parts, and none becomes one that it was not: no method is
+/// `xxx`, no target begins or ends with it where it did not with a letter.
+fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
+    let text_octets = line.iter().take_while(|&&octet| !matches!(octet, b'\r' | b'\n')).count();
+    let (text, end) = line.split_at(text_octets);
+    let parts: Vec<&[u8]> = text.split(|&octet| octet == b' ').collect();
+    let is_method = |word: &[u8]| (1..=16).contains(&word.len()) && word.iter().all(u8::is_ascii_uppercase);
+    match *parts {
+        [method, target, version] if !end.is_empty() => {
+            if is_method(method) {
+                out.extend_from_slice(method);
+            } else {
+                blur(method, out);
+            }
+            out.push(b' ');
+            match core::str::from_utf8(target) {
+                Ok(target) if method == b"CONNECT" => connect_target(target, reader, out),
+                Ok(target) => client_target(target, out),
+                Err(_) => blur(target, out),
+            }
+            out.push(b' ');
+            match version {
+                [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                    out.extend_from_slice(version)
+                }
+                _ => blur(version, out),
+            }
+        }
+        [method, _, ..] if is_method(method) => {
+            out.extend_from_slice(method);
+            blur(&text[method.len()..], out);
+        }
+        _ => blur(text, out),
+    }
+    out.extend_from_slice(end);
+}
+
+/// The ID stays where it is one; a token that is to be judged is replaced; where there is a fault it is a fault still:
+/// `x` is no hexadecimal digit, and names stay.
+fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
+    let Some((scheme, rest)) = target.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case("uuid:"))
+    else {
+        return blur(target.as_bytes(), out);
+    };
+    let token = match (reader, registration(target)) {
+        (Reader::Whole(token), Ok(registration)) => Some(token(&registration)),
+        _ => None,
+    };
+    out.extend_from_slice(scheme.as_bytes());
+    let (id, query) = rest.split_once('?').map_or((rest, None), |(id, query)| (id, Some(query)));
+    match Id::parse(id.as_bytes()) {
+        Some(_) => out.extend_from_slice(id.as_bytes()),
+        None => blur(id.as_bytes(), out),
+    }
+    let Some(query) = query else { return };
+    for (place, parameter) in query.split('&').enumerate() {
+        out.push(if place == 0 { b'?' } else { b'&' });
+        match (parameter.split_once('='), &token) {
+            (Some(("response", _)), Some(token)) => {
+                out.extend_from_slice(b"response=");
+                out.extend_from_slice(token);
+            }
+            (Some(("nonce", _)), Some(_)) => out.extend_from_slice(parameter.as_bytes()),
+            (Some((name @ ("response" | "nonce"), value)), None) => {
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                blur(value.as_bytes(), out);
+            }
+            _ if matches!(parameter, "response" | "nonce") => out.extend_from_slice(parameter.as_bytes()),
+            _ => blur(parameter.as_bytes(), out),
+        }
+    }
+}
+
+/// Scheme and authority stay, for they are compared with `Host`; an ID stays in `rendezvous=ID`; nothing else of path
+/// and query is read, beyond their characters.
+fn client_target(target: &str, out: &mut Vec<u8>) {
+    let authority_end = target.split_once("://").map(|(scheme, rest)| {
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        (scheme.len() + 3, scheme.len() + 3 + authority)
+    });
+    let path = match authority_end {
+        _ if target.starts_with('/') => target,
+        // A user name and a password have no place there, and are refused with or without their letters.
+        Some((authority, end)) => {
+            let (scheme, authority) = target[..end].split_at(authority);
+            out.extend_from_slice(scheme.as_bytes());
+            if authority.contains('@') {
+                blur(authority.as_bytes(), out);
+            } else {
+                out.extend_from_slice(authority.as_bytes());
+            }
+            &target[end..]
+        }
+        None => return blur(target.as_bytes(), out),
+    };
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    blur(path.as_bytes(), out);
+    let Some(query) = query else { return };
+    for (place, parameter) in query.split('&').enumerate() {
+        out.push(if place == 0 { b'?' } else { b'&' });
+        match parameter.split_once('=') {
+            Some(("rendezvous", id)) => {
+                out.extend_from_slice(b"rendezvous=");
+                match Id::parse(id.as_bytes()) {
+                    Some(_) => out.extend_from_slice(id.as_bytes()),
+                    None => blur(id.as_bytes(), out),
+                }
+            }
+            None if parameter == "rendezvous" => out.extend_from_slice(parameter.as_bytes()),
+            _ => blur(parameter.as_bytes(), out),
+        }
+    }
+}
+
+/// A field line, with its CRLF if it has one. The name stays if it is one, the value if it is read.
+fn field(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
+    let is_whole = line.ends_with(b"\r\n");
+    let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let name_octets = text.iter().position(|&octet| octet == b':');
+    let is_name =
+        |name: &&[u8]| name.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'));
+    let Some(name) = name_octets.and_then(|octets| text.get(..octets)).filter(is_name) else {
+        return blur(line, out);
+    };
+    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+    let value = &text[name.len() + 1..];
+    out.extend_from_slice(name);
+    out.push(b':');
+    match reader {
+        Reader::Whole(_) if is_whole && is(b"Authorization") => credentials(value, out),
+        _ if is_whole && READ.iter().any(|known| is(known)) => out.extend_from_slice(value),
+        _ => unread(value, out),
+    }
+    out.extend_from_slice(&line[text.len()..]);
+}
+
+/// A value that nobody reads; blanks and control octets stay, for the latter are refused.
+fn unread(value: &[u8], out: &mut Vec<u8>) {
+    let is_text = |octet: u8| octet.is_ascii_graphic() || octet >= 0x80;
+    out.extend(value.iter().map(|&octet| if is_text(octet) { b'x' } else { octet }));
+}
+
+/// An `Authorization`'s value: another one of its length that names the same ID, or nobody, or cannot be read. The
+/// scheme stays where an ID is named.
+fn credentials(value: &[u8], out: &mut Vec<u8>) {
+    let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
+    let front = value.iter().take_while(blank).count();
+    let back = value[front..].iter().rev().take_while(blank).count();
+    let text = &value[front..value.len() - back];
+    out.extend_from_slice(&value[..front]);
+    let stand_in = match identify(text) {
+        Identified::Unidentified => vec![b'x'; text.len()],
+        Identified::Malformed => malformed(text.len()),
+        Identified::Id(id) => basic(text, id).unwrap_or_else(|| digest(text.len(), id)),
+    };
+    debug_assert!(stand_in.len() == text.len() && identify(&stand_in) == identify(text));
+    out.extend_from_slice(&stand_in);
+    out.extend_from_slice(&value[value.len() - back..]);
+}
+
+/// Basic in bad BASE64. Without any it has no colon: that is malformed as well.
+fn malformed(octets: usize) -> Vec<u8> {
+    let mut text = b"Basic ".to_vec();
+    text.resize(octets.max(text.len()), b'!');
+    text.truncate(octets);
+    text
+}
+
+/// Basic with another password, where it is Basic.
+fn basic(text: &[u8], id: Id) -> Option<Vec<u8>> {
+    let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;
+    let blank = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
+    let mut pair = BASE64.decode(&rest[blank..]).ok()?;
+    let name = format!("{id}:");
+    pair.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+    pair[name.len()..].fill(b'x');
+    Some([scheme, &rest[..blank], BASE64.encode(&pair).as_bytes()].concat())
+}
+
+/// Digest with this ID and, to fill it up, a parameter that nobody knows, or commas where there is no room for one.
+fn digest(octets: usize, id: Id) -> Vec<u8> {
+    let quoted = format!("Digest username=\"{id}\"");
+    let mut text = if quoted.len() <= octets { quoted } else { format!("Digest username={id}") };
+    match octets.saturating_sub(text.len()) {
+        room @ 0..4 => text.push_str(&",".repeat(room)),
+        room => text.push_str(&format!(",x={}", "x".repeat(room - 3))),
+    }
+    text.to_string().into_bytes()
+}

@@ -1,0 +1,357 @@
+//! Octets as a person writes them: quoted text with escapes, repetitions, and values that depend on the moment.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::{self, Write as _};
+
+use data_encoding::{BASE64, HEXLOWER};
+
+use super::Identity;
+use super::words::is_name;
+use crate::http::date::write_date;
+
+/// A repetition is written out in full below this length.
+const RUN_MIN: usize = 48;
+/// The longest repetition, so that a line of text cannot ask for all memory there is.
+const RUN_MAX: u32 = 1 << 20;
+/// `$nonce` stands for so many lower-case hexadecimal digits.
+const NONCE_DIGITS: usize = 32;
+
+/// A sequence of octets, parts of which may depend on the wall clock or on an identity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Octets(Vec<Piece>);
+
+/// One part of [`Octets`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Literal(Vec<u8>),
+    /// `$times(x,70000)`.
+    Run {
+        octet: u8,
+        count: u32,
+    },
+    /// `$id(home)`.
+    Id(String),
+    /// `$totp(home)`, `$totp(home,-1)`: that many steps from now.
+    Plain {
+        name: String,
+        offset: i8,
+    },
+    /// `$bound(home,NONCE)`, `$bound(home,NONCE,+1)`.
+    Bound {
+        name: String,
+        nonce: String,
+        offset: i8,
+    },
+    /// `$basic(home,password)`: BASE64 of ID, colon, password.
+    Basic {
+        name: String,
+        password: String,
+    },
+    /// `$date`.
+    Date,
+    /// `$nonce`: any 32 lower-case hexadecimal digits; in what is expected, never in what happened.
+    Nonce,
+}
+
+/// What the parts depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) identities: &'a [Identity],
+    pub(super) wall: u64,
+}
+
+impl Octets {
+    /// These octets and no others.
+    #[must_use]
+    pub fn literal(octets: &[u8]) -> Self {
+        let mut pieces = Self::default();
+        for run in octets.chunk_by(|a, b| a == b) {
+            match (run, u32::try_from(run.len())) {
+                (&[octet, ..], Ok(count @ ..=RUN_MAX)) if run.len() >= RUN_MIN => {
+                    pieces.0.push(Piece::Run { octet, count });
+                }
+                _ => pieces.push_literal(run),
+            }
+        }
+        pieces
+    }
+
+    /// These octets, with `$date` where the date of this second stands.
+    #[must_use]
+    pub fn dated(octets: &[u8], wall: u64) -> Self {
+        let mut date = Vec::new();
+        write_date(wall, &mut date);
+        let Some(at) = octets.windows(date.len()).position(|window| *window == *date) else {
+            return Self::literal(octets);
+        };
+        let mut all = Self::literal(&octets[..at]);
+        all.0.push(Piece::Date);
+        all.0.extend(Self::literal(&octets[at + date.len()..]).0);
+        all
+    }
+
+    pub(super) fn has_nonce(&self) -> bool {
+        self.0.contains(&Piece::Nonce)
+    }
+
+    /// The names of identities that it depends on.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Id(name)
+            | Piece::Plain { name, .. }
+            | Piece::Bound { name, .. }
+            | Piece::Basic { name, .. } => Some(name.as_str()),
+            Piece::Literal(_) | Piece::Run { .. } | Piece::Date | Piece::Nonce => None,
+        })
+    }
+
+    /// The octets at this moment. A `$nonce` is all zeroes.
+    pub(super) fn resolve(&self, context: Context<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        for piece in &self.0 {
+            piece.resolve(context, &mut out);
+        }
+        out
+    }
+
+    /// Whether these are the octets at this moment.
+    pub(super) fn fits(&self, octets: &[u8], context: Context<'_>) -> bool {
+        let mut rest = octets;
+        let mut part = Vec::new();
+        for piece in &self.0 {
+            let front = if *piece == Piece::Nonce {
+                let is_nonce =
+                    |digits: &&[u8]| digits.iter().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+                rest.get(..NONCE_DIGITS).filter(is_nonce).map(<[u8]>::len)
+            } else {
+                part.clear();
+                piece.resolve(context, &mut part);
+                rest.starts_with(&part).then_some(part.len())
+            };
+            let Some(len) = front else { return false };
+            rest = &rest[len..];
+        }
+        rest.is_empty()
+    }
+
+    /// Reads one or more quoted strings and appends them.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, in words.
+    pub(super) fn read(&mut self, text: &str) -> Result<(), String> {
+        let mut rest = text.trim();
+        while !rest.is_empty() {
+            let inner = rest.strip_prefix('"').ok_or("octets are written in quotes: \"…\"")?;
+            rest = self.read_quoted(inner)?.trim_start();
+        }
+        Ok(())
+    }
+
+    /// Reads up to the closing quote; what is behind it comes back.
+    fn read_quoted<'a>(&mut self, text: &'a str) -> Result<&'a str, String> {
+        let mut letters = text.char_indices();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '"' => return Ok(&text[at + 1..]),
+                '\\' => self.push_literal(&[escape(&mut letters)?]),
+                '$' => {
+                    let rest = &text[at + 1..];
+                    let word_len = rest.find(|it: char| !it.is_ascii_lowercase()).unwrap_or(rest.len());
+                    let (word, behind) = rest.split_at(word_len);
+                    let (arguments, behind) = match behind.strip_prefix('(') {
+                        Some(inner) => {
+                            inner.split_once(')').ok_or_else(|| format!("${word}( is never closed"))?
+                        }
+                        None => ("", behind),
+                    };
+                    self.0.push(Piece::read(word, arguments)?);
+                    letters = text.char_indices();
+                    let skip = text.len() - behind.len();
+                    while letters.offset() < skip {
+                        letters.next();
+                    }
+                }
+                ' '..='~' => self.push_literal(&[u8::try_from(letter).unwrap_or(b'?')]),
+                _ => return Err(format!("{:?} is to be written as \\xHH", letter)),
+            }
+        }
+        Err("the closing quote is missing".to_string())
+    }
+
+    fn push_literal(&mut self, octets: &[u8]) {
+        if let Some(Piece::Literal(last)) = self.0.last_mut() {
+            last.extend_from_slice(octets);
+        } else if !octets.is_empty() {
+            self.0.push(Piece::Literal(octets.to_vec()));
+        }
+    }
+
+    /// Writes it, a string for each line of the octets; `indent` begins every line but the first.
+    pub(super) fn write(&self, out: &mut impl fmt::Write, indent: &str) -> fmt::Result {
+        out.write_char('"')?;
+        // A line feed that ended the last literal; whether the line is broken there depends on what is next.
+        let mut line_ended = false;
+        for piece in &self.0 {
+            if let Piece::Literal(octets) = piece {
+                for &octet in octets {
+                    if line_ended && octet != b'\r' {
+                        write!(out, "\"\n{indent}\"")?;
+                    }
+                    line_ended = octet == b'\n';
+                    write_escaped(out, octet)?;
+                }
+            } else {
+                if core::mem::take(&mut line_ended) {
+                    write!(out, "\"\n{indent}\"")?;
+                }
+                write!(out, "{piece}")?;
+            }
+        }
+        out.write_char('"')
+    }
+}
+
+impl Piece {
+    fn read(word: &str, arguments: &str) -> Result<Self, String> {
+        let arguments: Vec<&str> = arguments.split(',').collect();
+        let offset = |text: &str| match text {
+            "+1" => Ok(1),
+            "-1" => Ok(-1),
+            "+2" => Ok(2),
+            "-2" => Ok(-2),
+            _ => Err(format!("'{text}' is not a number of steps: +1, -1, +2 or -2")),
+        };
+        let name = |name: &str| {
+            let fits = is_name(name).then(|| name.to_string());
+            fits.ok_or_else(|| format!("'{name}' in ${word}() is no name: letters, digits, - and _"))
+        };
+        match (word, &*arguments) {
+            ("times", [octet, count]) => {
+                let count = count.parse().ok().filter(|count| (1..=RUN_MAX).contains(count));
+                let count = count.ok_or_else(|| format!("$times: not a count from 1 to {RUN_MAX}"))?;
+                let octet = match octet.as_bytes() {
+                    &[octet @ b'!'..=b'~'] => Some(octet),
+                    [b'\\', b'x', digits @ ..] => hex_octet(digits),
+                    _ => None,
+                };
+                Ok(Self::Run { octet: octet.ok_or("$times: not one octet, such as x or \\x00")?, count })
+            }
+            ("id", [of]) => Ok(Self::Id(name(of)?)),
+            ("totp", [of]) => Ok(Self::Plain { name: name(of)?, offset: 0 }),
+            ("totp", [of, steps]) => Ok(Self::Plain { name: name(of)?, offset: offset(steps)? }),
+            ("bound", [of, nonce, steps @ ..]) if steps.len() < 2 => {
+                let offset = steps.first().map_or(Ok(0), |steps| offset(steps))?;
+                Ok(Self::Bound { name: name(of)?, nonce: name(nonce)?, offset })
+            }
+            ("basic", [of, password]) => {
+                if password.contains(['"', '\\']) || !password.bytes().all(|it| matches!(it, b' '..=b'~')) {
+                    return Err("$basic: the password may have no quotes and no escapes".to_string());
+                }
+                Ok(Self::Basic { name: name(of)?, password: (*password).to_string() })
+            }
+            ("date", [""]) => Ok(Self::Date),
+            ("nonce", [""]) => Ok(Self::Nonce),
+            _ => Err(format!(
+                "'${word}' is none of $times(x,N) $id(NAME) $totp(NAME,±1) $bound(NAME,NONCE,±1) \
+                 $basic(NAME,PASSWORD) $date $nonce, with these arguments (a dollar is \\$)"
+            )),
+        }
+    }
+
+    fn resolve(&self, context: Context<'_>, out: &mut Vec<u8>) {
+        let identity = |name: &str| context.identities.iter().find(|identity| identity.name == name);
+        match self {
+            Self::Literal(octets) => out.extend_from_slice(octets),
+            Self::Run { octet, count } => out.extend(core::iter::repeat_n(*octet, *count as usize)),
+            Self::Id(name) => {
+                out.extend(
+                    identity(name).into_iter().flat_map(|it| it.enrolment.id.to_string().into_bytes()),
+                );
+            }
+            Self::Plain { name, offset } => {
+                let Some(identity) = identity(name) else { return };
+                let key = &identity.enrolment.key;
+                let step = key.step(context.wall).saturating_add_signed(i64::from(*offset));
+                out.extend_from_slice(key.plain(step).as_bytes());
+            }
+            Self::Bound { name, nonce, offset } => {
+                let Some(identity) = identity(name) else { return };
+                let key = &identity.enrolment.key;
+                let step = key.step(context.wall).saturating_add_signed(i64::from(*offset));
+                out.extend_from_slice(HEXLOWER.encode(&key.bound(step, nonce.as_bytes())).as_bytes());
+            }
+            Self::Basic { name, password } => {
+                let Some(identity) = identity(name) else { return };
+                let pair = format!("{}:{password}", identity.enrolment.id);
+                out.extend_from_slice(BASE64.encode(pair.as_bytes()).as_bytes());
+            }
+            Self::Date => write_date(context.wall, out),
+            Self::Nonce => out.extend_from_slice(&[b'0'; NONCE_DIGITS]),
+        }
+    }
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = |offset: i8| if offset == 0 { String::new() } else { format!(",{offset:+}") };
+        match self {
+            Self::Literal(octets) => octets.iter().try_for_each(|octet| write_escaped(f, *octet)),
+            Self::Run {
+                octet: octet @ (b'!' | b'#' | b'%'..=b'\'' | b'*' | b'+' | b'-'..=b'[' | b']'..=b'~'),
+                count,
+            } => {
+                write!(f, "$times({},{count})", char::from(*octet))
+            }
+            Self::Run { octet, count } => write!(f, "$times(\\x{octet:02x},{count})"),
+            Self::Id(name) => write!(f, "$id({name})"),
+            Self::Plain { name, offset } => write!(f, "$totp({name}{})", steps(*offset)),
+            Self::Bound { name, nonce, offset } => write!(f, "$bound({name},{nonce}{})", steps(*offset)),
+            Self::Basic { name, password } => write!(f, "$basic({name},{password})"),
+            Self::Date => f.write_str("$date"),
+            Self::Nonce => f.write_str("$nonce"),
+        }
+    }
+}
+
+impl fmt::Display for Octets {
+    /// On one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        self.0.iter().try_for_each(|piece| write!(f, "{piece}"))?;
+        f.write_char('"')
+    }
+}
+
+fn escape(letters: &mut core::str::CharIndices<'_>) -> Result<u8, String> {
+    match letters.next().map(|(_, letter)| letter) {
+        Some('r') => Ok(b'\r'),
+        Some('n') => Ok(b'\n'),
+        Some('t') => Ok(b'\t'),
+        Some(letter @ ('"' | '\\' | '$')) => Ok(u8::try_from(letter).unwrap_or(b'?')),
+        Some('x') => {
+            let mut digit = || letters.next().and_then(|(_, digit)| u8::try_from(digit).ok()).unwrap_or(b' ');
+            hex_octet(&[digit(), digit()]).ok_or_else(|| "\\x needs two hexadecimal digits".to_string())
+        }
+        _ => Err("an escape is one of \\r \\n \\t \\\" \\\\ \\$ \\xHH".to_string()),
+    }
+}
+
+fn hex_octet(digits: &[u8]) -> Option<u8> {
+    let &[high, low] = digits else { return None };
+    let digit = |it: u8| char::from(it).to_digit(16);
+    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
+}
+
+fn write_escaped(out: &mut impl fmt::Write, octet: u8) -> fmt::Result {
+    match octet {
+        b'\r' => out.write_str("\\r"),
+        b'\n' => out.write_str("\\n"),
+        b'\t' => out.write_str("\\t"),
+        b'"' | b'\\' | b'$' => write!(out, "\\{}", char::from(octet)),
+        b' '..=b'~' => out.write_char(char::from(octet)),
+        _ => write!(out, "\\x{octet:02x}"),
+    }
+}

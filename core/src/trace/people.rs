@@ -1,0 +1,108 @@
+//! Who is enrolled, and who stands in for them in a recording.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use data_encoding::HEXLOWER;
+
+use super::Identity;
+use crate::entropy::Entropy;
+use crate::http::target::{Registration, Token};
+use crate::id::Id;
+use crate::registry::Enrolment;
+use crate::token::Key;
+
+/// The real keys, and the ones that are written down.
+#[derive(Debug)]
+pub(super) struct People {
+    /// Those that are enrolled at the moment.
+    keys: BTreeMap<Id, Keys>,
+    /// Everyone who was written down so far.
+    identities: Vec<Identity>,
+    /// Where stand-in secrets come from. They are no secrets: anyone can compute them.
+    secrets: Entropy,
+}
+
+#[derive(Clone, Debug)]
+struct Keys {
+    real: Key,
+    stand_in: Key,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self { keys: BTreeMap::new(), identities: Vec::new(), secrets: Entropy::new([0; 32]) }
+    }
+}
+
+impl People {
+    /// Takes a new list. Returns the names of its lines, the lines with stand-in secrets, and those of them that were
+    /// not written down yet. A secret that stays keeps its stand-in, one that changes gets another.
+    pub(super) fn enrol(&mut self, list: &[Enrolment]) -> (Vec<String>, Vec<Enrolment>, Vec<Identity>) {
+        let mut old = core::mem::take(&mut self.keys);
+        let (mut names, mut stand_ins, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for enrolment in list {
+            // Of two lines with one ID the first counts; it is the one that stays.
+            if self.keys.contains_key(&enrolment.id) {
+                continue;
+            }
+            let kept = old.remove(&enrolment.id).filter(|keys| keys.real == enrolment.key);
+            let keys = kept.unwrap_or_else(|| Keys {
+                real: enrolment.key.clone(),
+                stand_in: self.stand_in(&enrolment.key),
+            });
+            let enrolment = Enrolment { key: keys.stand_in.clone(), ..enrolment.clone() };
+            self.keys.insert(enrolment.id, keys);
+            let known = self.identities.iter().find(|identity| identity.enrolment == enrolment);
+            let name = match known {
+                Some(identity) => identity.name.clone(),
+                None => {
+                    let name = format!("id{}", self.identities.len() + 1);
+                    let identity = Identity { name: name.clone(), enrolment: enrolment.clone() };
+                    self.identities.push(identity.clone());
+                    new.push(identity);
+                    name
+                }
+            };
+            names.push(name);
+            stand_ins.push(enrolment);
+        }
+        (names, stand_ins, new)
+    }
+
+    fn stand_in(&mut self, key: &Key) -> Key {
+        let mut secret = Vec::new();
+        while secret.len() < key.secret().len() {
+            secret.extend_from_slice(&self.secrets.block());
+        }
+        secret.truncate(key.secret().len());
+        let made = Key::new(secret, key.algorithm(), key.digits(), key.period());
+        made.unwrap_or_else(|_| unreachable!("it is like a key that there is"))
+    }
+
+    /// What stands in for a token: where it is right, the right one of the same step; where it is wrong, a wrong one.
+    pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> Vec<u8> {
+        let keys = self.keys.get(&registration.id);
+        match registration.token {
+            Token::Plain(digits) => {
+                let step = keys.and_then(|keys| Some((keys, keys.real.check_plain(wall, digits)?)));
+                if let Some((keys, step)) = step {
+                    return keys.stand_in.plain(step).as_bytes().to_vec();
+                }
+                let is_wrong = |token: &Vec<u8>| {
+                    keys.is_none_or(|keys| keys.stand_in.check_plain(wall, token).is_none())
+                };
+                // Three are right at most.
+                let wrong = (b'0'..=b'9').map(|digit| alloc::vec![digit; digits.len()]).find(is_wrong);
+                wrong.unwrap_or_default()
+            }
+            Token::Bound { response, nonce } => {
+                let step = keys.and_then(|keys| Some((keys, keys.real.check_bound(wall, nonce, &response)?)));
+                let token = step.map_or([0; 16], |(keys, step)| keys.stand_in.bound(step, nonce));
+                HEXLOWER.encode(&token).into_bytes()
+            }
+        }
+    }
+}

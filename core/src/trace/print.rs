@@ -1,0 +1,191 @@
+//! [`Trace`] to text.
+
+use core::fmt;
+
+use data_encoding::BASE32_NOPAD;
+
+use super::parse::wall_after;
+use super::words::{ConnText as Conn, PlaceText, SpanText};
+use super::{Event, Identity, Outcome, Setup, Trace, config, show};
+use crate::agent::Upstream;
+use crate::engine::Transport;
+use crate::time::Now;
+use crate::token::{Algorithm, Key};
+
+/// What a line of octets, or an action, begins with.
+const INDENT: &str = "    ";
+const OCTETS_INDENT: &str = "        ";
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_setup(f, &self.setup, &self.seed, &self.identities)?;
+        let mut clock = Clock::default();
+        for step in &self.steps {
+            clock.write(f, step.now)?;
+            write_event(f, &step.event)?;
+            for outcome in &step.outcomes {
+                write!(f, "{outcome}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything before the first event.
+pub(super) fn write_setup(
+    out: &mut impl fmt::Write,
+    setup: &Setup,
+    seed: &[u8; 32],
+    identities: &[Identity],
+) -> fmt::Result {
+    writeln!(out, "rendezvous-trace 1")?;
+    match setup {
+        Setup::Relay(config) => {
+            writeln!(out, "machine relay")?;
+            if !config.listeners.is_empty() {
+                write!(out, "listen")?;
+                for transport in &config.listeners {
+                    out.write_str(match transport {
+                        Transport::Plain => " plain",
+                        Transport::Tls => " tls",
+                    })?;
+                }
+                writeln!(out)?;
+            }
+            write!(out, "config")?;
+            config::write(&**config, out)?;
+        }
+        Setup::Agent(config) => {
+            write!(out, "machine agent\nconfig")?;
+            config::write(&**config, out)?;
+        }
+    }
+    write!(out, "\nseed ")?;
+    let significant = seed.iter().position(|octet| *octet != 0).unwrap_or(31);
+    for octet in &seed[significant..] {
+        write!(out, "{octet:02x}")?;
+    }
+    writeln!(out)?;
+    for identity in identities {
+        write_identity(out, identity)?;
+    }
+    if let Setup::Agent(config) = setup {
+        for upstream in &config.upstreams {
+            write_upstream(out, upstream, identities)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_identity(out: &mut impl fmt::Write, identity: &Identity) -> fmt::Result {
+    let Identity { name, enrolment } = identity;
+    let key = &enrolment.key;
+    write!(out, "id {name} {} secret={}", enrolment.id, BASE32_NOPAD.encode(key.secret()))?;
+    if key.algorithm() != Algorithm::default() {
+        write!(out, " algorithm={}", key.algorithm().name())?;
+    }
+    if key.digits() != Key::DIGITS {
+        write!(out, " digits={}", key.digits())?;
+    }
+    if key.period() != Key::PERIOD_SECS {
+        write!(out, " period={}", key.period())?;
+    }
+    if enrolment.plain_tokens {
+        write!(out, " tokens=any")?;
+    }
+    for (place, label) in enrolment.labels.iter().enumerate() {
+        write!(out, "{}{label}", if place == 0 { " labels=" } else { "," })?;
+    }
+    writeln!(out)
+}
+
+fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[Identity]) -> fmt::Result {
+    let is_it = |it: &&Identity| it.enrolment.id == upstream.id && it.enrolment.key == upstream.key;
+    let name = identities.iter().find(is_it).map_or("?", |identity| &identity.name);
+    let relay = &upstream.relay;
+    write!(out, "upstream {name} relay={} host={}", PlaceText(&relay.place), relay.host_header)?;
+    if relay.tls {
+        write!(out, " tls")?;
+    }
+    if upstream.plain {
+        write!(out, " plain")?;
+    }
+    write!(out, " pool={}", upstream.pool)?;
+    for (key, place) in [("service", &upstream.service), ("stream", &upstream.stream)] {
+        if let Some(place) = place {
+            write!(out, " {key}={}", PlaceText(place))?;
+        }
+    }
+    writeln!(out)
+}
+
+/// What the lines so far say about the time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Clock {
+    before: Option<Now>,
+    anchor: Option<Now>,
+}
+
+impl Clock {
+    /// `@TIME` and, where the wall clock did not just go on, `wall=`.
+    pub(super) fn write(&mut self, out: &mut impl fmt::Write, now: Now) -> fmt::Result {
+        match self.before.replace(now) {
+            None => write!(out, "@{} ", SpanText(crate::time::Span(now.mono.0)))?,
+            Some(before) => write!(out, "@+{} ", SpanText(now.mono.since(before.mono)))?,
+        }
+        if self.anchor.is_none_or(|anchor| wall_after(anchor, now.mono) != now.wall) {
+            self.anchor = Some(now);
+            write!(out, "wall={} ", now.wall)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Result {
+    match event {
+        Event::Start => write!(out, "start"),
+        Event::Open { on, from } => write!(out, "open {} {from}", on.0),
+        Event::Resolved { on, addresses } => {
+            write!(out, "resolved {}", Conn(*on))?;
+            addresses.iter().try_for_each(|address| write!(out, " {address}"))
+        }
+        Event::Connected { on } => write!(out, "connected {}", Conn(*on)),
+        Event::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), show::dial(*why)),
+        Event::Secured { on } => write!(out, "secured {}", Conn(*on)),
+        Event::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), show::tls(*why)),
+        Event::In { on, octets } => {
+            write!(out, "in {} ", Conn(*on))?;
+            octets.write(out, OCTETS_INDENT)
+        }
+        Event::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
+        Event::Flushed { on } => write!(out, "flushed {}", Conn(*on)),
+        Event::Acked { on, age: Some(age) } => write!(out, "acked {} {}", Conn(*on), SpanText(*age)),
+        Event::Acked { on, age: None } => write!(out, "acked {} none", Conn(*on)),
+        Event::End { on, how } => write!(out, "end {} {}", Conn(*on), show::end(*how)),
+        Event::WriteFailed { on } => write!(out, "write-failed {}", Conn(*on)),
+        Event::Closed { on } => write!(out, "closed {}", Conn(*on)),
+        Event::Timeout => write!(out, "timeout"),
+        Event::Ids { names } => {
+            write!(out, "ids")?;
+            names.iter().try_for_each(|name| write!(out, " {name}"))
+        }
+        Event::Config { config } => {
+            write!(out, "config")?;
+            config::write(&**config, out)
+        }
+        Event::Drain => write!(out, "drain"),
+    }?;
+    writeln!(out)
+}
+
+impl fmt::Display for Outcome {
+    /// Its line, or lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{INDENT}-> {}", self.text)?;
+        if let Some(octets) = &self.octets {
+            write!(f, " ")?;
+            octets.write(f, OCTETS_INDENT)?;
+        }
+        writeln!(f)
+    }
+}

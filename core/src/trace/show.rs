@@ -1,0 +1,201 @@
+//! Actions of a machine as text.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::fmt::Display;
+use core::net::SocketAddr;
+
+use super::words::{ConnText as Conn, SpanText};
+use crate::machine::{Close, DialFailure, End, Output, TlsFailure, TlsRole};
+use crate::note::{ConnectFailure, Note, RelayLoss, Target, WaitingEnd};
+use crate::pair::{Side, Why};
+
+/// The words that an action begins with; what is behind an arrow begins with one of them.
+pub(super) const VERBS: &[&str] = &[
+    "conn",
+    "took",
+    "send",
+    "read",
+    "pair",
+    "start-tls",
+    "resolve",
+    "dial",
+    "user-timeout",
+    "check-ack",
+    "close-write",
+    "close",
+    "note",
+];
+
+/// An output, without the octets of a `Send`.
+pub(super) fn output(output: &Output) -> String {
+    match output {
+        Output::Send { to, .. } => format!("send {}", Conn(*to)),
+        Output::Read { on, wanted } => format!("read {} {}", Conn(*on), if *wanted { "on" } else { "off" }),
+        Output::Pair { hidden, client } => format!("pair {} {}", Conn(*hidden), Conn(*client)),
+        Output::StartTls { on, role: TlsRole::Server } => format!("start-tls {} server", Conn(*on)),
+        Output::StartTls { on, role: TlsRole::Client { upstream } } => {
+            format!("start-tls {} client upstream={upstream}", Conn(*on))
+        }
+        Output::Resolve { on, host, port } => format!("resolve {} {host}:{port}", Conn(*on)),
+        Output::Dial { on, to } => format!("dial {} {to}", Conn(*on)),
+        Output::UserTimeout { on, after } => match after {
+            Some(after) => format!("user-timeout {} {}", Conn(*on), SpanText(*after)),
+            None => format!("user-timeout {} none", Conn(*on)),
+        },
+        Output::CheckAck { on } => format!("check-ack {}", Conn(*on)),
+        Output::CloseWrite { on } => format!("close-write {}", Conn(*on)),
+        Output::Close { on, how } => format!("close {} {}", Conn(*on), close(*how)),
+        Output::Note(it) => format!("note {}", note(it)),
+        Output::Idle { .. } => String::new(),
+    }
+}
+
+fn note(note: &Note) -> String {
+    match note {
+        Note::Waiting { on, from, id, waiting } => {
+            format!("waiting {}{} id={id} waiting={waiting}", Conn(*on), source(*from))
+        }
+        Note::WaitingEnded { on, id, why, after } => {
+            format!(
+                "waiting-ended {} id={id} why={} after={}",
+                Conn(*on),
+                waiting_end(*why),
+                SpanText(*after)
+            )
+        }
+        Note::Refused { on, from, id, status, why } => {
+            let (from, id) = (source(*from), maybe("id", *id));
+            format!("refused {}{from}{id} status={} why=\"{why}\"", Conn(*on), status.code())
+        }
+        Note::Challenged { on, from } => format!("challenged {}{}", Conn(*on), source(*from)),
+        Note::Held { on, id } => format!("held {} id={id}", Conn(*on)),
+        Note::Paired { hidden, client, from, id } => {
+            format!("paired {} {}{} id={id}", Conn(*hidden), Conn(*client), source(*from))
+        }
+        Note::HandOverFailed { hidden, client, id, retried } => {
+            format!("hand-over-failed {} {} id={id} retried={}", Conn(*hidden), Conn(*client), yes(*retried))
+        }
+        Note::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => format!(
+            "pair-ended {} {} id={id} from-client={from_client} from-hidden={from_hidden} after={} why={}",
+            Conn(*hidden),
+            Conn(*client),
+            SpanText(*after),
+            pair_end(*why)
+        ),
+        Note::Dropped { on, from, why } => format!("dropped {}{} why=\"{why}\"", Conn(*on), source(*from)),
+        Note::TlsFailed { on, from, why } => {
+            format!("tls-failed {}{} why={}", Conn(*on), source(*from), tls(*why))
+        }
+        Note::DialFailed { on, what, why, again } => {
+            let what = match what {
+                Target::Relay(upstream) => format!("relay={upstream}"),
+                Target::Service(upstream) => format!("service={upstream}"),
+                Target::Stream(upstream) => format!("stream={upstream}"),
+            };
+            let again = maybe("again", again.map(SpanText));
+            format!("dial-failed {} {what} why={}{again}", Conn(*on), dial(*why))
+        }
+        Note::Registered { on, upstream, waiting } => {
+            format!("registered {} upstream={upstream} waiting={waiting}", Conn(*on))
+        }
+        Note::RelayLost { on, upstream, why, again } => {
+            let why = match why {
+                RelayLoss::Refused(status) => format!("refused status={status}"),
+                RelayLoss::Garbled => "garbled".to_string(),
+                RelayLoss::Ended(how) => end(*how).to_string(),
+                RelayLoss::Silent => "silent".to_string(),
+                RelayLoss::Tls(why) => format!("tls-{}", tls(*why)),
+                RelayLoss::Unreachable(why) => format!("unreachable-{}", dial(*why)),
+            };
+            format!("relay-lost {} upstream={upstream} why={why} again={}", Conn(*on), SpanText(*again))
+        }
+        Note::ClockAdopted { upstream, seconds } => {
+            format!("clock-adopted upstream={upstream} seconds={seconds}")
+        }
+        Note::Served { relay, local, upstream, stream } => {
+            let stream = yes(*stream);
+            format!("served {} {} upstream={upstream} stream={stream}", Conn(*relay), Conn(*local))
+        }
+        Note::ConnectFailed { local, why } => {
+            let why = match why {
+                ConnectFailure::Refused(status) => format!("refused status={status}"),
+                ConnectFailure::Garbled => "garbled".to_string(),
+                ConnectFailure::Ended(how) => end(*how).to_string(),
+                ConnectFailure::Silent => "silent".to_string(),
+                ConnectFailure::Tls(why) => format!("tls-{}", tls(*why)),
+                ConnectFailure::Unreachable(why) => format!("unreachable-{}", dial(*why)),
+            };
+            format!("connect-failed {} why={why}", Conn(*local))
+        }
+    }
+}
+
+fn source(from: Option<SocketAddr>) -> String {
+    maybe("from", from)
+}
+
+fn maybe(key: &str, value: Option<impl Display>) -> String {
+    value.map_or_else(String::new, |value| format!(" {key}={value}"))
+}
+
+const fn yes(is: bool) -> &'static str {
+    if is { "yes" } else { "no" }
+}
+
+const fn close(how: Close) -> &'static str {
+    match how {
+        Close::Linger => "linger",
+        Close::Truncate => "truncate",
+        Close::Abort => "abort",
+    }
+}
+
+pub(super) const fn end(how: End) -> &'static str {
+    match how {
+        End::Clean => "clean",
+        End::Truncated => "truncated",
+        End::Reset => "reset",
+    }
+}
+
+pub(super) const fn tls(why: TlsFailure) -> &'static str {
+    match why {
+        TlsFailure::Certificate => "certificate",
+        TlsFailure::Ended => "ended",
+        TlsFailure::Protocol => "protocol",
+    }
+}
+
+pub(super) const fn dial(why: DialFailure) -> &'static str {
+    match why {
+        DialFailure::Name => "name",
+        DialFailure::Refused => "refused",
+        DialFailure::Unreachable => "unreachable",
+        DialFailure::Local => "local",
+    }
+}
+
+const fn waiting_end(why: WaitingEnd) -> &'static str {
+    match why {
+        WaitingEnd::Ended(how) => end(how),
+        WaitingEnd::Talked => "talked",
+        WaitingEnd::Replaced => "replaced",
+        WaitingEnd::Revoked => "revoked",
+        WaitingEnd::Drained => "drained",
+    }
+}
+
+const fn pair_end(why: Why) -> &'static str {
+    match why {
+        Why::Done => "done",
+        Why::Truncated(Side::Hidden) => "hidden-truncated",
+        Why::Truncated(Side::Client) => "client-truncated",
+        Why::Reset(Side::Hidden) => "hidden-reset",
+        Why::Reset(Side::Client) => "client-reset",
+        Why::HalfClosed => "half-closed",
+        Why::Idle => "idle",
+        Why::Silent(Side::Hidden) => "hidden-silent",
+        Why::Silent(Side::Client) => "client-silent",
+    }
+}

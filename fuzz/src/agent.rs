@@ -1,0 +1,210 @@
+//! The program beside a hidden server.
+
+use arbitrary::{Arbitrary, Unstructured};
+use rendezvous_core::agent::{Agent, Config, Upstream};
+use rendezvous_core::http::reply::{ACCEPTED, SWITCHING};
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::note::Note;
+use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::time::{Now, Time};
+use rendezvous_core::token::{Algorithm, Key};
+
+use crate::shell::{Did, Doing, Passing, Shell, address};
+
+const OPERATIONS_MAX: usize = 64;
+/// 2024-05-17T09:20:00Z.
+const WALL: u64 = 1_715_937_600;
+
+#[derive(Arbitrary, Debug)]
+struct Setup {
+    upstreams: [Setting; 2],
+    two: bool,
+    once: bool,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Setting {
+    tls: bool,
+    named: bool,
+    plain: bool,
+    pool: u8,
+    service: Option<bool>,
+    stream: Option<bool>,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Operation<'a> {
+    On {
+        on: u8,
+        what: Doing,
+    },
+    /// One after the other, as far as the connection takes them: it is connected, secured and accepted.
+    Accept {
+        on: u8,
+    },
+    Refuse {
+        on: u8,
+        status: u8,
+        date: i16,
+        retry_after: Option<u16>,
+    },
+    Client {
+        on: u8,
+        kind: Kind,
+    },
+    Raw {
+        on: u8,
+        octets: &'a [u8],
+    },
+    Pass(Passing),
+    Drain,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+enum Kind {
+    Http,
+    Head,
+    Half,
+    Stream,
+    StreamAndMore,
+}
+
+pub(crate) fn run(octets: &[u8]) {
+    let mut unstructured = Unstructured::new(octets);
+    let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
+    let (config, most) = setup.config();
+    let streams: Vec<bool> = config.upstreams.iter().map(|it| it.stream.is_some()).collect();
+    let now = Now { mono: Time(1_000_000), wall: WALL };
+    let mut shell = Shell::new(Agent::new(config, [5; 32], now), now);
+    for _ in 0..OPERATIONS_MAX {
+        if unstructured.is_empty() {
+            break;
+        }
+        let Ok(operation) = Operation::arbitrary(&mut unstructured) else { break };
+        perform(&mut shell, operation);
+        judge(&mut shell, &most, &streams);
+    }
+    shell.tell(Agent::handle_drain);
+    shell.clear();
+    judge(&mut shell, &most, &streams);
+    assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
+    assert!(shell.machine.is_done());
+}
+
+fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>) {
+    let mut picked = |on: u8, octets: &[u8]| {
+        if let Some(on) = shell.pick(on) {
+            shell.give(on, octets);
+        }
+    };
+    match operation {
+        Operation::On { on, what } => {
+            if let Some(on) = shell.pick(on) {
+                shell.doing(on, what);
+            }
+        }
+        Operation::Accept { on } => {
+            if let Some(on) = shell.pick(on) {
+                accept(shell, on);
+            }
+        }
+        Operation::Refuse { on, status, date, retry_after } => {
+            let mut answer =
+                format!("HTTP/1.1 {} No\r\n", [401, 429, 503, 407][usize::from(status % 4)]).into_bytes();
+            answer.extend_from_slice(b"Date: ");
+            let wall = shell_wall(shell).saturating_add_signed(i64::from(date));
+            rendezvous_core::http::date::write_date(wall, &mut answer);
+            if let Some(secs) = retry_after {
+                answer.extend_from_slice(format!("\r\nRetry-After: {secs}").as_bytes());
+            }
+            answer.extend_from_slice(b"\r\n\r\n");
+            if let Some(on) = shell.pick(on) {
+                shell.give(on, &answer);
+            }
+        }
+        Operation::Client { on, kind } => picked(on, kind.octets()),
+        Operation::Raw { on, octets } => picked(on, octets),
+        Operation::Pass(what) => shell.pass(what),
+        Operation::Drain => shell.tell(Agent::handle_drain),
+    }
+}
+
+fn shell_wall(shell: &Shell<Agent>) -> u64 {
+    shell.now.wall
+}
+
+fn accept(shell: &mut Shell<Agent>, on: ConnId) {
+    for what in [Doing::Resolve { addresses: 1 }, Doing::Connect, Doing::Secure] {
+        shell.doing(on, what);
+    }
+    shell.give(on, ACCEPTED);
+}
+
+impl Kind {
+    const fn octets(self) -> &'static [u8] {
+        match self {
+            Self::Http => b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbehind",
+            Self::Head => b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            Self::Half => b"GET / HTTP/1.1\r\nHos",
+            Self::Stream => b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n",
+            Self::StreamAndMore => {
+                b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\nSSH-2.0-x\r\n"
+            }
+        }
+    }
+}
+
+impl Setup {
+    /// And how many connections may wait at each upstream.
+    fn config(&self) -> (Config, Vec<u32>) {
+        let count = if self.two { 2 } else { 1 };
+        let settings = || self.upstreams.iter().take(count);
+        let most = |it: &Setting| if it.plain || self.once { 1 } else { u32::from(it.pool % 4).max(1) };
+        let upstreams = settings().zip(1..).map(|(setting, number)| setting.upstream(number)).collect();
+        let config = Config { upstreams, once: self.once, ..Config::default() };
+        (config, settings().map(most).collect())
+    }
+}
+
+impl Setting {
+    fn upstream(&self, number: u8) -> Upstream {
+        let place = |named: bool, host: u8| match named {
+            true => Place { host: Host::Name(format!("host{host}")), port: 443 },
+            false => address(host).into(),
+        };
+        let relay = place(self.named, number);
+        Upstream {
+            relay: Relay { place: relay, tls: self.tls, host_header: "relay".to_owned() },
+            id: Id(number.into()),
+            key: Key::new(b"0123456789abcdef".to_vec(), Algorithm::Sha256, 8, 30).expect("a key"),
+            plain: self.plain,
+            pool: u16::from(self.pool % 4),
+            service: self.service.map(|named| place(named, 80)),
+            stream: self.stream.map(|named| place(named, 22)),
+        }
+    }
+}
+
+fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool]) {
+    for (upstream, most) in (0..).zip(most) {
+        // Whoever waited before the relay failed may wait still, beside the one that tries.
+        assert!(shell.machine.waiting(upstream) <= most + 1, "more wait than the pool asks for");
+    }
+    for did in std::mem::take(&mut shell.did) {
+        match did {
+            Did::Sent(_, text) if text == SWITCHING => {
+                assert!(streams.contains(&true), "a stream without a service for it");
+            }
+            Did::Sent(_, text) => {
+                let known = text.starts_with(b"CONNECT uuid:") || text.starts_with(b"HTTP/1.1 502 ");
+                assert!(known, "{:?}", String::from_utf8_lossy(&text));
+            }
+            Did::Noted(Note::Registered { upstream, waiting, .. }) => {
+                assert!(waiting <= most[usize::from(upstream)] + 1, "more wait than the pool asks for");
+            }
+            Did::Noted(_) => {}
+            Did::Paired { hidden, client } => assert!(hidden != client),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What must hold of a relay, whoever talks to it: seen from outside, in what it sends, notes and pairs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use data_encoding::{BASE64, HEXLOWER};
+use rendezvous_core::engine::{Config, Engine, Transport};
+use rendezvous_core::http::reply::ACCEPTED;
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::note::Note;
+use rendezvous_core::registry::Enrolment;
+use rendezvous_core::time::{Now, Span, Time};
+use rendezvous_core::token::{Algorithm, Key};
+
+use crate::shell::{Did, Shell};
+
+/// Sun, 06 Nov 1994 08:49:37 GMT.
+const WALL: u64 = 784_111_777;
+const WAITING_MAX: u32 = 3;
+const PAIRS_MAX: u32 = 3;
+const HELD_MAX: u32 = 2;
+
+/// A relay, and what is known of whoever talks to it.
+pub(crate) struct World {
+    pub(crate) shell: Shell<Engine>,
+    /// The enrolled IDs, and which of its two secrets each has.
+    enrolled: BTreeMap<Id, u8>,
+    peers: BTreeMap<ConnId, Peer>,
+    /// Tokens that let somebody wait, by ID, secret, step and nonce; of this list of IDs.
+    spent: BTreeSet<(Id, u8, u64, u8)>,
+}
+
+/// What a peer has sent, as far as it was ours to send.
+#[derive(Debug, Default)]
+struct Peer {
+    /// It also sent octets that the fuzzer made up, so that its own may mean anything.
+    raw: bool,
+    /// Its last request has octets behind it, which may become the front of the next.
+    ragged: bool,
+    /// The tokens in its CONNECTs: ID, secret, step, nonce; no nonce in a plain one.
+    claims: Vec<(Id, u8, u64, Option<u8>)>,
+    /// Its requests: the ID, and the head as a hidden server must get it.
+    requests: Vec<(Id, String)>,
+    /// The last that it was sent.
+    last: Vec<u8>,
+    waits_for: Option<Id>,
+}
+
+pub(crate) fn ids() -> [Id; 3] {
+    [1, 2, 3].map(|number: u128| Id(number << 64 | 0xabcd_ef00))
+}
+
+pub(crate) fn key(id: Id, version: u8) -> Key {
+    let secret = [&id.0.to_be_bytes()[..], &[version]].concat();
+    Key::new(secret, Algorithm::Sha256, 6, 30).expect("a key")
+}
+
+/// Ways of saying whom a client wants.
+const WAYS: u8 = 5;
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let config = Config {
+            listeners: vec![Transport::Plain, Transport::Tls],
+            domain: Some("relay.example".to_owned()),
+            connections_max: 20,
+            connections_per_address_max: 12,
+            waiting_per_id_max: WAITING_MAX,
+            pairs_per_id_max: PAIRS_MAX,
+            held_per_id_max: HELD_MAX,
+            tokens_per_id_max: 6,
+            ..Config::default()
+        };
+        let now = Now { mono: Time(7_000_000), wall: WALL };
+        let engine = Engine::new(config, [7; 32], now);
+        let (enrolled, peers, spent) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let mut world = Self { shell: Shell::new(engine, now), enrolled, peers, spent };
+        world.enrol(0b111, 0, 0b010);
+        world
+    }
+
+    /// A bit each: is it enrolled, has it its second secret, are its plain tokens taken.
+    pub(crate) fn enrol(&mut self, which: u8, second: u8, plain: u8) {
+        let bit = |of: u8, at: usize| of >> at & 1;
+        let enrolment = |(at, id): (usize, Id)| Enrolment {
+            id,
+            key: key(id, bit(second, at)),
+            labels: vec![format!("label{at}")],
+            plain_tokens: bit(plain, at) == 1,
+        };
+        let all = || ids().into_iter().enumerate().filter(|(at, _)| bit(which, *at) == 1);
+        let list: Vec<Enrolment> = all().map(enrolment).collect();
+        self.enrolled = all().map(|(at, id)| (id, bit(second, at))).collect();
+        self.shell.tell(|engine, now| engine.handle_ids(list, now));
+        // An entry that was gone in between has forgotten.
+        self.spent.clear();
+        self.judge();
+    }
+
+    pub(crate) fn drain(&mut self) {
+        self.shell.tell(Engine::handle_drain);
+        self.judge();
+    }
+
+    pub(crate) fn strict(&mut self, strict: bool, hold: u8) {
+        let config = Config {
+            one_time_strict: strict,
+            hold: Span::from_secs(u64::from(hold % 8)),
+            waiting_per_id_max: WAITING_MAX,
+            pairs_per_id_max: PAIRS_MAX,
+            held_per_id_max: HELD_MAX,
+            ..Config::default()
+        };
+        self.shell.tell(|engine, _| engine.handle_config(config));
+    }
+
+    pub(crate) fn open(&mut self, listener: u8, host: u8) {
+        self.shell.open(u16::from(listener % 2), host % 3);
+        self.judge();
+    }
+
+    pub(crate) fn raw(&mut self, on: ConnId, octets: &[u8]) {
+        self.peers.entry(on).or_default().raw = true;
+        self.shell.give(on, octets);
+        self.judge();
+    }
+
+    /// Before a request that is ours.
+    fn asks(&mut self, on: ConnId, ragged: bool) -> &mut Peer {
+        let peer = self.peers.entry(on).or_default();
+        peer.raw |= std::mem::replace(&mut peer.ragged, ragged);
+        peer
+    }
+
+    /// A hidden server registers as `id` with the secret of `of`, for a step that is `off` the current one.
+    pub(crate) fn connect(&mut self, on: ConnId, id: Id, of: Id, version: u8, off: i8, nonce: Option<u8>) {
+        let key = key(of, version);
+        let step = key.step(self.shell.now.wall).saturating_add_signed(off.into());
+        let token = match nonce {
+            Some(nonce) => {
+                let nonce = format!("nonce-no-{nonce:07}");
+                format!("{}&nonce={nonce}", HEXLOWER.encode(&key.bound(step, nonce.as_bytes())))
+            }
+            None => String::from_utf8(key.plain(step).as_bytes().to_vec()).expect("digits"),
+        };
+        // A secret of another ID proves nothing.
+        let peer = self.asks(on, false);
+        if id == of {
+            peer.claims.push((id, version, step, nonce));
+        }
+        self.shell.give(on, format!("CONNECT uuid:{id}?response={token} HTTP/1.1\r\n\r\n").as_bytes());
+        self.judge();
+    }
+
+    /// A client asks for `at`.
+    pub(crate) fn request(&mut self, on: ConnId, at: u8, way: u8, method: u8, behind: u8) {
+        let at = usize::from(at % 3);
+        let id = ids()[at];
+        let method = ["GET", "HEAD", "OPTIONS", "POST"][usize::from(method % 4)];
+        let body = if method == "POST" { "Content-Length: 7\r\n" } else { "" };
+        let credentials = BASE64.encode(format!("{id}:x").as_bytes());
+        let host = "Host: relay.example\r\n";
+        let (target, front, field, back) = match way % (WAYS + 1) {
+            0 => {
+                ("/".to_owned(), host.to_owned(), format!("Authorization: Digest username=\"{id}\"\r\n"), "")
+            }
+            1 => (
+                "/".to_owned(),
+                host.to_owned(),
+                format!("AUTHORIZATION:Basic {credentials}\r\n"),
+                "X: 1\r\n",
+            ),
+            2 => (
+                "/".to_owned(),
+                format!("Host: label{at}.relay.example\r\n"),
+                String::new(),
+                "Authorization: Bearer x\r\n",
+            ),
+            3 => ("/".to_owned(), format!("Host: {id}.relay.example:8443\r\n"), String::new(), ""),
+            4 => {
+                let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+                (format!("/chat?rendezvous={id}"), host.to_owned(), String::new(), upgrade)
+            }
+            // Nobody is named: the challenge.
+            _ => ("/".to_owned(), host.to_owned(), String::new(), ""),
+        };
+        let line = format!("{method} {target} HTTP/1.1\r\n");
+        let peer = self.asks(on, behind > 0);
+        if way % (WAYS + 1) != WAYS {
+            peer.requests.push((id, format!("{line}{front}{back}{body}\r\n")));
+        }
+        let octets = "octets".repeat(usize::from(behind));
+        self.shell.give(on, format!("{line}{front}{field}{back}{body}\r\n{octets}").as_bytes());
+        self.judge();
+    }
+
+    /// What the relay did since the last call, held against what it may do.
+    pub(crate) fn judge(&mut self) {
+        for did in std::mem::take(&mut self.shell.did) {
+            match did {
+                Did::Sent(on, text) => {
+                    assert!(text.len() <= 32 << 10, "more than a head");
+                    self.peers.entry(on).or_default().last = text;
+                }
+                Did::Noted(Note::Waiting { on, id, waiting, .. }) => self.waits(on, id, waiting),
+                Did::Noted(_) => {}
+                Did::Paired { hidden, client } => self.meets(hidden, client),
+            }
+        }
+        // Who is gone is forgotten: an id comes back in another life.
+        let socks = &self.shell.socks;
+        self.peers.retain(|on, _| socks.contains_key(on));
+    }
+
+    fn waits(&mut self, on: ConnId, id: Id, waiting: u32) {
+        assert!(waiting <= WAITING_MAX, "{waiting} wait");
+        let version = self.enrolled.get(&id).copied().expect("an ID that is enrolled");
+        let peer = self.peers.entry(on).or_default();
+        assert_eq!(peer.last, ACCEPTED, "who waits was told so");
+        assert_eq!(peer.waits_for.replace(id), None, "one connection waits once");
+        // The first request on a connection that was made up may have been a CONNECT too.
+        if peer.raw {
+            return;
+        }
+        let now = key(id, version).step(self.shell.now.wall);
+        let right = |claim: &&(Id, u8, u64, Option<u8>)| {
+            claim.0 == id && claim.1 == version && claim.2.abs_diff(now) <= 1
+        };
+        let &(_, _, step, nonce) =
+            peer.claims.iter().find(right).expect("nobody waits without a right token");
+        if let Some(nonce) = nonce {
+            assert!(self.spent.insert((id, version, step, nonce)), "a bound token is good once");
+        }
+    }
+
+    fn meets(&mut self, hidden: ConnId, client: ConnId) {
+        let id = self.peers.get_mut(&hidden).and_then(|peer| peer.waits_for.take());
+        let id = id.expect("a hidden server waits before it meets a client, and meets one");
+        let got = self.peers.entry(hidden).or_default().last.clone();
+        let client = self.peers.entry(client).or_default();
+        assert!(client.waits_for.is_none(), "a hidden server is no client");
+        let wanted = client.requests.iter().any(|(of, head)| *of == id && head.as_bytes() == got);
+        assert!(
+            wanted || client.raw,
+            "{:?} is not what a client of {id} sent",
+            String::from_utf8_lossy(&got)
+        );
+        assert!(self.shell.machine.pairs() <= PAIRS_MAX as usize * ids().len(), "too many pairs");
+    }
+
+    pub(crate) fn clear(mut self) {
+        self.shell.clear();
+        self.judge();
+        assert_eq!(
+            (self.shell.machine.pairs(), self.shell.machine.connections()),
+            (0, 0),
+            "somebody is left"
+        );
+    }
+}

@@ -1,0 +1,57 @@
+//! The bodies of the fuzz targets: each takes octets from anywhere and panics where its invariant, the first line of
+//! its file in `fuzz_targets`, does not hold.
+//!
+//! ```text
+//! cargo install cargo-fuzz
+//! cargo +nightly fuzz run head -- -dict=fuzz/dictionaries/head.dict -max_total_time=60
+//! ```
+//!
+//! A finding becomes a file of `corpus/TARGET`, and the corpora are run by `cargo test` as well
+//! (`tests/tests/corpora.rs`), with the compiler that everything else is built with.
+
+mod agent;
+mod connector;
+mod credentials;
+mod date;
+mod engine;
+mod engine_world;
+mod files;
+mod head;
+mod pair;
+mod pair_model;
+mod response;
+mod shell;
+mod sock;
+mod target;
+mod token;
+
+/// A target: its name, which is that of its corpus as well, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    ("agent", agent::run),
+    ("authorization", credentials::authorization),
+    ("challenge", credentials::challenge),
+    ("connector", connector::run),
+    ("date", date::run),
+    ("engine", engine::run),
+    ("head", head::run),
+    ("ids", files::ids),
+    ("pair", pair::run),
+    ("response", response::run),
+    ("target", target::run),
+    ("ticket", files::ticket),
+    ("token", token::run),
+];
+
+/// Runs the target of that name.
+///
+/// # Panics
+///
+/// Its invariant does not hold, or there is no such target.
+pub fn run(name: &str, octets: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    let (_, body) = target.unwrap_or_else(|| panic!("no target {name}"));
+    body(octets);
+}

@@ -1,0 +1,32 @@
+//! Answers, as agent and connector read them.
+
+use rendezvous_core::http::head::{Finder, Limits};
+use rendezvous_core::http::response::{Response, ResponseError, parse_response, parse_status};
+
+pub(crate) fn run(octets: &[u8]) {
+    for limits in [Limits::default(), Limits { head_octets_max: 200, line_octets_max: 60 }] {
+        let mut finder = Finder::default();
+        let whole = parse_response(octets, &mut finder, &limits);
+        assert_eq!(octetwise(octets, &limits), whole, "octet by octet");
+        match whole {
+            Ok(Some(response)) => {
+                assert!(response.len <= octets.len() && response.len <= limits.head_octets_max as usize);
+                assert!((100..=999).contains(&response.status));
+                let head = &octets[..response.len];
+                assert_eq!(parse_status(head), Some(response.status));
+                let text: String = head.iter().map(|&octet| char::from(octet).to_ascii_lowercase()).collect();
+                assert!(!response.upgrade_octet_stream || text.contains("octet-stream"));
+                assert!(response.content_length.is_none_or(|it| text.contains(&it.to_string())));
+                assert!(response.retry_after.is_none_or(|it| text.contains(&it.to_string())));
+            }
+            Ok(None) => {}
+            Err(error) => assert!(!error.why().is_empty()),
+        }
+    }
+}
+
+fn octetwise(octets: &[u8], limits: &Limits) -> Result<Option<Response>, ResponseError> {
+    let mut finder = Finder::default();
+    let all = (0..=octets.len()).map(|len| parse_response(&octets[..len], &mut finder, limits));
+    all.into_iter().find(|found| *found != Ok(None)).unwrap_or(Ok(None))
+}

@@ -1,0 +1,89 @@
+//! `rendezvous replay`: what was recorded, run again.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use rendezvous_core::trace::{Difference, Played, Replay, Trace};
+
+use crate::failure::{Failure, print};
+use crate::options::{Opt, Spec, parse};
+
+/// A longer trace is none that a person reads, or that fits into memory twice.
+const FILE_OCTETS_MAX: u64 = 1 << 30;
+
+const SPEC: Spec = Spec {
+    command: "replay",
+    operands: &["FILE"],
+    summary: "Runs a trace of 'serve --trace', or one written by hand, and prints it with every action of the machine; \
+nothing is sent anywhere.",
+    options: &[Opt::flag("check", "print nothing; compare with the actions in the trace")],
+    notes: "\
+With --check the exit code is 0 where every action is as recorded, and 1 where one is not; the first that is
+not is shown. What is printed without it is a trace again: the same events, with the actions of this program.
+The format is described in the documentation of rendezvous_core::trace.",
+};
+
+/// Runs the command with the arguments behind its name.
+///
+/// # Errors
+/// [`Failure`] for wrong options, for a file that is no trace, and for one whose events can't happen; with `--check`
+/// also where an action is not as recorded.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    let shown = &matches.operands()[0];
+    let text = read(Path::new(shown))?;
+    let trace = Trace::parse(&text)
+        .map_err(|error| Failure::Failed(format!("{shown}:{}: {}", error.line, error.why)))?;
+    if matches.flag("check") {
+        return match Replay::new(&trace).find_map(|played| played.difference()) {
+            Some(difference) => Err(Failure::Failed(complaint(shown, &difference))),
+            None => Ok(()),
+        };
+    }
+    print(&played(shown, &text, &trace)?)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let cannot = |error: &std::io::Error| Failure::of_file("read", path, error);
+    let file = File::open(path).map_err(|error| cannot(&error))?;
+    let mut text = String::new();
+    file.take(FILE_OCTETS_MAX).read_to_string(&mut text).map_err(|error| cannot(&error))?;
+    Ok(text)
+}
+
+/// `FILE:LINE: expected …, got …`.
+fn complaint(file: &str, difference: &Difference) -> String {
+    let Difference { line, expected, got } = difference;
+    let expected = expected.as_deref().unwrap_or("nothing more");
+    let got = got.as_deref().unwrap_or("nothing more");
+    format!("{file}:{line}: expected: {expected}; got: {got}")
+}
+
+/// The trace as it was written, with the actions of this machine in the place of its own.
+fn played(file: &str, text: &str, trace: &Trace) -> Result<String, Failure> {
+    let mut actions = BTreeMap::new();
+    for Played { step, actions: done, .. } in Replay::new(trace) {
+        let done = done.map_err(|why| Failure::Failed(format!("{file}:{}: {why}", step.line)))?;
+        let shown: String = done.iter().map(|action| action.outcome(step.now).to_string()).collect();
+        actions.insert(step.line as usize, shown);
+    }
+    let mut out = String::new();
+    let mut pending: Option<String> = None;
+    let mut is_action = false;
+    for (before, line) in text.lines().enumerate() {
+        let octets = line.trim_start().starts_with('"');
+        is_action = if octets { is_action } else { line.trim_start().starts_with("->") };
+        if !octets {
+            out.push_str(&pending.take().unwrap_or_default());
+        }
+        if !is_action {
+            let _ = writeln!(out, "{line}");
+        }
+        pending = actions.remove(&(before + 1)).or(pending);
+    }
+    out.push_str(&pending.unwrap_or_default());
+    Ok(out)
+}

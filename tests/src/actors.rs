@@ -1,0 +1,73 @@
+//! The people on the other ends of simulated sockets, well-behaved and not.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rendezvous_core::id::Id;
+use rendezvous_core::time::Span;
+use rendezvous_core::token::{Algorithm, Key};
+
+pub use self::channel::{Channel, Heard};
+pub use self::client::{Client, Program};
+pub use self::hidden::{Hidden, Style};
+pub use self::scanner::Scanner;
+pub use self::talker::{Ending, Habits, Talker};
+use crate::dice::Dice;
+use crate::model::Ledger;
+use crate::sim_net::{Who, World};
+
+mod channel;
+mod client;
+mod hidden;
+mod scanner;
+mod talker;
+
+/// Someone with a script.
+pub trait Actor {
+    /// Something happened, or the time has come: does what is to be done now.
+    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger);
+
+    /// Begins nothing any more; what is begun goes on.
+    fn retire(&mut self);
+
+    /// Leaves: resets what is open.
+    fn leave(&mut self, world: &mut World);
+
+    /// Whether it has nothing more to do, if nobody comes.
+    fn is_done(&self) -> bool;
+}
+
+/// One that a test looks at afterwards.
+impl<A: Actor> Actor for Rc<RefCell<A>> {
+    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+        self.borrow_mut().act(who, world, ledger);
+    }
+
+    fn retire(&mut self) {
+        self.borrow_mut().retire();
+    }
+
+    fn leave(&mut self, world: &mut World) {
+        self.borrow_mut().leave(world);
+    }
+
+    fn is_done(&self) -> bool {
+        self.borrow().is_done()
+    }
+}
+
+/// The secret of an ID.
+///
+/// # Panics
+/// Never: a secret of 20 octets is a good one.
+#[must_use]
+pub fn key_of(id: Id) -> Key {
+    let mut secret = id.0.to_be_bytes().to_vec();
+    secret.extend_from_slice(b"salt");
+    Key::new(secret, Algorithm::Sha256, 8, 30).expect("a good secret")
+}
+
+/// Some time, up to so many microseconds.
+fn moment(dice: &mut Dice, most: u64) -> Span {
+    Span(dice.below(most + 1))
+}

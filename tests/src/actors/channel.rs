@@ -1,0 +1,189 @@
+//! One connection of an actor, in clear or in TLS.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+
+use rendezvous_core::machine::End;
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+
+use crate::sim_net::{Ep, World};
+
+/// A TLS client's configuration.
+pub(super) type Tls = Arc<rustls::ClientConfig>;
+
+/// What a receiving call brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// So many octets.
+    Octets(usize),
+    /// Nothing for now.
+    Nothing,
+    /// Nothing any more.
+    End(End),
+}
+
+/// A connection.
+pub struct Channel {
+    ep: Ep,
+    tls: Option<Box<ClientConnection>>,
+    /// The end of the wire, seen under TLS.
+    wire_end: Option<End>,
+    /// Sending told of a reset.
+    torn: bool,
+    closed: bool,
+}
+
+/// The wire, as rustls wants it.
+struct Wire<'a>(&'a mut World, Ep);
+
+impl Read for Wire<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.recv(self.1, into)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.0.send(self.1, from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Channel {
+    /// A connection in clear, or in TLS where there is a configuration for it.
+    ///
+    /// # Panics
+    /// The configuration does not fit.
+    #[must_use]
+    pub fn new(ep: Ep, tls: Option<&Tls>) -> Self {
+        let tls = tls.map(|config| {
+            let name = ServerName::try_from("relay").expect("a good name");
+            let mut tls = ClientConnection::new(Arc::clone(config), name).expect("a good configuration");
+            tls.set_buffer_limit(Some(20_000));
+            Box::new(tls)
+        });
+        Self { ep, tls, wire_end: None, torn: false, closed: false }
+    }
+
+    /// Its end of the wire.
+    #[must_use]
+    pub const fn ep(&self) -> Ep {
+        self.ep
+    }
+
+    /// Whether it is closed by now.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Receives.
+    pub fn recv(&mut self, world: &mut World, into: &mut [u8]) -> Heard {
+        let Some(tls) = &mut self.tls else {
+            return match world.recv(self.ep, into) {
+                Ok(0) if self.torn => Heard::End(End::Reset),
+                Ok(0) => Heard::End(End::Clean),
+                Ok(n) => Heard::Octets(n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
+                Err(_) => Heard::End(End::Reset),
+            };
+        };
+        loop {
+            match tls.reader().read(into) {
+                Ok(0) => return Heard::End(End::Clean),
+                Ok(n) => return Heard::Octets(n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Heard::End(self.wire_end.unwrap_or(End::Truncated)),
+            }
+            if let Some(end) = self.wire_end {
+                return Heard::End(end);
+            }
+            match tls.read_tls(&mut Wire(world, self.ep)) {
+                Ok(0) => self.wire_end = Some(End::Truncated),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    flush(tls, world, self.ep);
+                    return Heard::Nothing;
+                }
+                Err(_) => self.wire_end = Some(End::Reset),
+            }
+            if tls.process_new_packets().is_err() {
+                flush(tls, world, self.ep);
+                self.wire_end = Some(End::Reset);
+            }
+        }
+    }
+
+    /// Sends what there is room for.
+    pub fn send(&mut self, world: &mut World, from: &[u8]) -> usize {
+        let Some(tls) = &mut self.tls else {
+            return match world.send(self.ep, from) {
+                Ok(n) => n,
+                Err(error) => {
+                    // It is told once: who hears of a reset in sending does not hear of it in receiving.
+                    self.torn |= !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe);
+                    0
+                }
+            };
+        };
+        flush(tls, world, self.ep);
+        // What waits here was not sent: the books are of what is on the wire.
+        if tls.is_handshaking() || tls.wants_write() || !world.can_send(self.ep) {
+            return 0;
+        }
+        let n = tls.writer().write(from).unwrap_or(0);
+        flush(tls, world, self.ep);
+        n
+    }
+
+    /// Sends what TLS holds back; whether everything is on the wire.
+    pub fn flush(&mut self, world: &mut World) -> bool {
+        let Some(tls) = &mut self.tls else { return true };
+        flush(tls, world, self.ep);
+        !tls.wants_write()
+    }
+
+    /// Ends the writing side in order; false if it is to be tried again.
+    pub fn end_write(&mut self, world: &mut World, notify: bool) -> bool {
+        if !self.flush(world) {
+            return false;
+        }
+        if let Some(tls) = self.tls.as_mut().filter(|_| notify) {
+            tls.send_close_notify();
+            flush(tls, world, self.ep);
+            if tls.wants_write() && world.can_send(self.ep) {
+                return false;
+            }
+        }
+        let _ = world.end_write(self.ep);
+        true
+    }
+
+    /// Closes.
+    pub fn close(&mut self, world: &mut World) {
+        if !std::mem::replace(&mut self.closed, true) {
+            world.close(self.ep);
+        }
+    }
+
+    /// Resets.
+    pub fn abort(&mut self, world: &mut World) {
+        if !std::mem::replace(&mut self.closed, true) {
+            world.abort(self.ep);
+        }
+    }
+
+    /// Whether it is TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+}
+
+fn flush(tls: &mut ClientConnection, world: &mut World, ep: Ep) {
+    while tls.wants_write() && tls.write_tls(&mut Wire(world, ep)).is_ok_and(|n| n > 0) {}
+}

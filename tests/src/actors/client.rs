@@ -1,0 +1,234 @@
+//! Clients: of HTTP at the relay, and local programs at a connector.
+
+use std::net::SocketAddr;
+
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::End;
+use rendezvous_core::time::{Span, Time};
+
+use super::Actor;
+use super::channel::{Channel, Tls};
+use super::talker::{Habits, Talk, Talker, field};
+use crate::model::Ledger;
+use crate::sim_net::{Who, World};
+
+/// A client that asks a relay for a hidden server, once.
+pub struct Client {
+    to: SocketAddr,
+    id: Id,
+    begins: Time,
+    habits: Habits,
+    method: &'static str,
+    /// It waits to be asked before it says whom it wants.
+    coy: bool,
+    tls: Option<Tls>,
+    flow: Option<usize>,
+    talker: Option<Talker>,
+    /// The statuses of the relay's own answers.
+    pub refusals: Vec<u16>,
+    /// It met its hidden server.
+    pub met: bool,
+    over: bool,
+}
+
+impl Client {
+    /// A client of this ID that begins at this time.
+    #[must_use]
+    pub const fn new(to: SocketAddr, id: Id, begins: Time, habits: Habits) -> Self {
+        Self {
+            to,
+            id,
+            begins,
+            habits,
+            method: "GET",
+            coy: false,
+            tls: None,
+            flow: None,
+            talker: None,
+            refusals: Vec::new(),
+            met: false,
+            over: false,
+        }
+    }
+
+    /// It says whom it wants only when it is asked.
+    #[must_use]
+    pub const fn coy(mut self, coy: bool) -> Self {
+        self.coy = coy;
+        self
+    }
+
+    /// It asks in this way.
+    #[must_use]
+    pub const fn method(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// It speaks TLS.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// How the answer ended.
+    #[must_use]
+    pub fn heard_end(&self) -> Option<End> {
+        self.talker.as_ref()?.heard_end
+    }
+
+    fn request(&self, flow: usize, known: bool) -> String {
+        let mut head = format!("{} /{flow} HTTP/1.1\r\nHost: relay\r\nX-Flow: {flow:08}\r\n", self.method);
+        if known {
+            let credential = format!("Authorization: Digest username=\"{}\", realm=\"r\"\r\n", self.id);
+            head.push_str(&credential);
+        }
+        head.push_str("X-Last: 1\r\n\r\n");
+        head
+    }
+
+    fn hear(&mut self, head: &str, ledger: &mut Ledger) {
+        let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) else { return };
+        if let Some(answer) = field(head, "X-Answer").and_then(|value| value.parse().ok()) {
+            ledger.answered(answer, flow);
+            talker.read_flow(answer, ledger);
+            self.met = true;
+            return;
+        }
+        assert!(!self.met, "the relay answers in the middle of an answer");
+        let status = head.get(9..12).and_then(|status| status.parse().ok());
+        self.refusals.push(status.expect("an answer has a status"));
+        let length = field(head, "Content-Length").and_then(|value| value.parse().ok()).unwrap_or(0);
+        talker.skip(if self.method == "HEAD" { 0 } else { length });
+        if self.coy && status == Some(401) {
+            self.coy = false;
+            let request = self.request(flow, true);
+            if let Some(talker) = &mut self.talker {
+                talker.say(request.as_bytes());
+                talker.send_flow(flow);
+            }
+        }
+    }
+}
+
+impl Actor for Client {
+    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+        if self.over {
+            return;
+        }
+        if world.now() < self.begins {
+            return world.nap(who, self.begins);
+        }
+        if self.talker.is_none() {
+            let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
+            let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
+            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), self.habits, world.now());
+            talker.say(self.request(flow, !self.coy).as_bytes());
+            if !self.coy {
+                talker.send_flow(flow);
+            }
+            self.talker = Some(talker);
+        }
+        while let Some(talker) = &mut self.talker {
+            match talker.go_on(who, world, ledger) {
+                Talk::Quiet => return,
+                Talk::Head(head) => self.hear(&head, ledger),
+                Talk::Over => return self.over = true,
+            }
+        }
+    }
+
+    fn retire(&mut self) {
+        self.over |= self.talker.is_none();
+    }
+
+    fn leave(&mut self, world: &mut World) {
+        self.over = true;
+        if let Some(talker) = &mut self.talker {
+            talker.abort(world);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.over
+    }
+}
+
+/// A local program that talks to a connector.
+pub struct Program {
+    to: SocketAddr,
+    id: Id,
+    begins: Time,
+    habits: Habits,
+    flow: Option<usize>,
+    talker: Option<Talker>,
+    over: bool,
+}
+
+impl Program {
+    /// A program that wants the stream service of this ID.
+    #[must_use]
+    pub const fn new(to: SocketAddr, id: Id, begins: Time, habits: Habits) -> Self {
+        Self { to, id, begins, habits, flow: None, talker: None, over: false }
+    }
+
+    /// How what it got ended.
+    #[must_use]
+    pub fn heard_end(&self) -> Option<End> {
+        self.talker.as_ref()?.heard_end
+    }
+}
+
+impl Actor for Program {
+    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+        if self.over {
+            return;
+        }
+        if world.now() < self.begins {
+            return world.nap(who, self.begins);
+        }
+        if self.talker.is_none() {
+            let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
+            let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
+            let mut talker = Talker::new(Channel::new(ep, None), self.habits, world.now());
+            talker.say(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
+            talker.send_flow(flow);
+            self.talker = Some(talker);
+        }
+        while let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) {
+            match talker.go_on(who, world, ledger) {
+                Talk::Quiet => return,
+                Talk::Head(head) => {
+                    let answer = field(&head, "X-Answer").and_then(|value| value.parse().ok());
+                    let answer = answer.expect("nobody but the service talks to a local program");
+                    ledger.answered(answer, flow);
+                    talker.read_flow(answer, ledger);
+                }
+                Talk::Over => {
+                    let end = talker.heard_end;
+                    assert!(end != Some(End::Truncated), "no TLS here");
+                    return self.over = true;
+                }
+            }
+        }
+    }
+
+    fn retire(&mut self) {
+        self.over |= self.talker.is_none();
+    }
+
+    fn leave(&mut self, world: &mut World) {
+        self.over = true;
+        if let Some(talker) = &mut self.talker {
+            talker.abort(world);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.over
+    }
+}
+
+/// How long a peer rests that was refused.
+pub(super) const REST: Span = Span::from_secs(1);

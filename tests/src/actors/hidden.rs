@@ -1,0 +1,268 @@
+//! Hidden servers: such that speak to the relay themselves, the old ones too, and local services behind an agent.
+
+use std::net::SocketAddr;
+
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::End;
+use rendezvous_core::time::{Span, Time};
+use rendezvous_core::token::Key;
+
+use super::channel::{Channel, Tls};
+use super::client::REST;
+use super::talker::{Habits, Talk, Talker, field};
+use super::{Actor, Ending, key_of, moment};
+use crate::dice::Dice;
+use crate::model::Ledger;
+use crate::sim_net::{Ep, Who, World};
+
+/// What a hidden server is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// It keeps connections waiting, each with a token bound to a nonce.
+    Modern {
+        /// How many.
+        pool: usize,
+    },
+    /// Of 2013: one connection with a plain token; when a client comes, or the connection ends, the next at once. It
+    /// leaves connections that it does not need any more as they are.
+    Old,
+    /// It talks while it waits.
+    Talker,
+    /// Its waiting connections are reset, end, or are forgotten by a NAT, after a while.
+    Fickle,
+    /// It is reached by an agent: it listens.
+    Service,
+}
+
+/// A hidden server.
+pub struct Hidden {
+    at: SocketAddr,
+    id: Id,
+    style: Style,
+    key: Key,
+    dice: Dice,
+    endings: Vec<Ending>,
+    octets_max: u64,
+    tls: Option<Tls>,
+    lines: Vec<Line>,
+    next_try: Time,
+    nonce: u64,
+    /// Clients that it met.
+    pub met: u64,
+    retired: bool,
+}
+
+enum State {
+    Registering,
+    Waiting { until: Option<Time> },
+    Serving,
+}
+
+struct Line {
+    talker: Talker,
+    state: State,
+}
+
+impl Hidden {
+    /// A hidden server of this ID; `at` is its relay, or for a service its own address.
+    #[must_use]
+    pub fn new(at: SocketAddr, id: Id, style: Style, dice: Dice) -> Self {
+        Self {
+            at,
+            id,
+            style,
+            key: key_of(id),
+            dice,
+            endings: vec![Ending::HalfClose],
+            octets_max: 1_000,
+            tls: None,
+            lines: Vec::new(),
+            next_try: Time(0),
+            nonce: 0,
+            met: 0,
+            retired: false,
+        }
+    }
+
+    /// How it answers: so many octets at most, ended in one of these ways.
+    #[must_use]
+    pub fn answering(mut self, octets_max: u64, endings: &[Ending]) -> Self {
+        self.octets_max = octets_max;
+        self.endings = endings.to_vec();
+        self
+    }
+
+    /// It speaks TLS.
+    #[must_use]
+    pub fn secured(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    fn pool(&self) -> usize {
+        match self.style {
+            Style::Modern { pool } => pool,
+            Style::Service => 0,
+            Style::Old | Style::Talker | Style::Fickle => 1,
+        }
+    }
+
+    fn registration(&mut self, world: &World, who: Who) -> String {
+        let step = self.key.step(world.clocks(who).wall);
+        let id = self.id;
+        if self.style == Style::Old {
+            let token = self.key.plain(step);
+            let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
+            return format!("CONNECT uuid:{id}?response={token} HTTP/1.1\r\n\r\n");
+        }
+        self.nonce += 1;
+        let nonce = format!("nonce-of-{}-{:012}", who.0, self.nonce);
+        let token: String =
+            self.key.bound(step, nonce.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
+    }
+
+    fn begin_lines(&mut self, who: Who, world: &mut World) {
+        let waiting = |line: &Line| !matches!(line.state, State::Serving);
+        while self.lines.iter().filter(|line| waiting(line)).count() < self.pool() {
+            if world.now() < self.next_try {
+                return world.nap(who, self.next_try);
+            }
+            let Ok(ep) = world.connect(who, self.at) else {
+                self.next_try = world.now() + REST;
+                continue;
+            };
+            let habits = Habits { octets: u64::MAX, ending: Ending::AfterPeer, ..Habits::plain(0) };
+            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), habits, world.now());
+            talker.say(self.registration(world, who).as_bytes());
+            self.lines.push(Line { talker, state: State::Registering });
+        }
+    }
+
+    fn accept(&mut self, who: Who, world: &mut World) {
+        while let Some(ep) = world.accept(self.at) {
+            self.take(ep, world.now());
+            world.rouse(who);
+        }
+    }
+
+    fn take(&mut self, ep: Ep, now: Time) {
+        let talker = Talker::new(Channel::new(ep, None), Habits::plain(u64::MAX), now);
+        self.lines.push(Line { talker, state: State::Waiting { until: None } });
+    }
+
+    /// A head came on this line; false if it is of no use any more.
+    fn hear(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut Ledger) -> bool {
+        let now = world.now();
+        match line.state {
+            State::Registering if head.starts_with("HTTP/1.1 200") => {
+                let until = match self.style {
+                    Style::Talker | Style::Fickle => Some(now + moment(&mut self.dice, 20_000_000)),
+                    _ => None,
+                };
+                line.state = State::Waiting { until };
+                let forever = Habits { patience: Span::from_secs(1_000_000), ..line.talker.habits };
+                line.talker.change(forever, now);
+                true
+            }
+            State::Registering => {
+                self.next_try = now + REST;
+                false
+            }
+            State::Waiting { .. } if head.contains("\r\nUpgrade: octet-stream\r\n") => {
+                // A connector: it speaks when it is told that this is a stream.
+                line.talker.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+                line.talker.say(b"Upgrade: octet-stream\r\n\r\n");
+                true
+            }
+            State::Waiting { .. } => {
+                let flow = field(head, "X-Flow").and_then(|value| value.parse().ok());
+                let flow = flow.unwrap_or_else(|| panic!("a head that no client sent: {head:?}"));
+                assert!(!head.contains("Authorization"), "the credential was passed on");
+                if !ledger.met(flow, self.id) {
+                    return false;
+                }
+                self.met += 1;
+                let answer = ledger.begin(self.id, Some(flow));
+                line.talker.change(Habits::draw(&mut self.dice, self.octets_max, &self.endings), now);
+                line.talker.say(format!("HTTP/1.1 200 OK\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
+                line.talker.send_flow(answer);
+                line.talker.read_flow(flow, ledger);
+                line.state = State::Serving;
+                true
+            }
+            State::Serving => panic!("a second head"),
+        }
+    }
+
+    /// A waiting connection that was long enough what it is.
+    fn misbehave(&mut self, line: &mut Line, who: Who, world: &mut World) {
+        let State::Waiting { until: Some(until) } = line.state else { return };
+        if world.now() < until {
+            return world.nap(who, until);
+        }
+        line.state = State::Waiting { until: None };
+        let ep = line.talker.channel().ep();
+        match (self.style, self.dice.below(3)) {
+            (Style::Talker, _) => line.talker.say(b"hello?"),
+            (_, 0) => line.talker.abort(world),
+            (_, 1) => world.lose(ep),
+            _ => {
+                let _ = world.end_write(ep);
+            }
+        }
+    }
+}
+
+impl Actor for Hidden {
+    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+        if self.style == Style::Service {
+            self.accept(who, world);
+        } else if !self.retired {
+            self.begin_lines(who, world);
+        }
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.retain_mut(|line| {
+            self.misbehave(line, who, world);
+            loop {
+                match line.talker.go_on(who, world, ledger) {
+                    Talk::Quiet => return true,
+                    Talk::Head(head) => {
+                        if !self.hear(line, &head, world, ledger) {
+                            line.talker.abort(world);
+                        }
+                    }
+                    Talk::Over => {
+                        let lost = !matches!(line.state, State::Serving);
+                        if lost && line.talker.heard_end != Some(End::Clean) {
+                            self.next_try = self.next_try.max(world.now() + REST);
+                        }
+                        world.rouse(who);
+                        return false;
+                    }
+                }
+            }
+        });
+        self.lines = lines;
+        if self.style == Style::Old {
+            // It knows of none but the newest that waits; the others stay as they are, and nobody looks at them.
+            let deaf = self.lines.iter().filter(|line| !matches!(line.state, State::Serving)).count();
+            debug_assert!(deaf <= 1 || self.retired, "an old one has one");
+        }
+    }
+
+    fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    fn leave(&mut self, world: &mut World) {
+        self.retired = true;
+        for mut line in std::mem::take(&mut self.lines) {
+            line.talker.abort(world);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.lines.iter().all(|line| !matches!(line.state, State::Serving))
+    }
+}

@@ -1,0 +1,353 @@
+//! One conversation: heads, then octets of a flow in each direction, with the habits of whoever holds it.
+
+use rendezvous_core::machine::End;
+use rendezvous_core::time::{Span, Time};
+
+use super::channel::{Channel, Heard};
+use crate::dice::Dice;
+use crate::model::{Ledger, octet};
+use crate::sim_net::{Who, World};
+
+/// How a conversation is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// After the last octet the writing side ends; closed when the peer has ended too.
+    HalfClose,
+    /// After the last octet nothing; closed when the peer has ended.
+    AfterPeer,
+    /// After the last octet closed at once, whatever comes.
+    Close,
+    /// Reset after the last octet.
+    Reset,
+    /// A NAT forgets it after the last octet.
+    Lost,
+    /// On TLS, a FIN without close_notify after the last octet; closed when the peer has ended too.
+    Cut,
+}
+
+/// How somebody talks.
+#[derive(Clone, Copy, Debug)]
+pub struct Habits {
+    /// Octets behind the head.
+    pub octets: u64,
+    /// Octets sent at once, at most.
+    pub send_most: usize,
+    /// After which it rests.
+    pub send_rest: Span,
+    /// Octets received at once, at most; 0: nothing is ever received.
+    pub read_most: usize,
+    /// After which it rests.
+    pub read_rest: Span,
+    /// How it ends.
+    pub ending: Ending,
+    /// It gives up after so long.
+    pub patience: Span,
+}
+
+impl Habits {
+    /// Everything at once, in order.
+    #[must_use]
+    pub const fn plain(octets: u64) -> Self {
+        Self {
+            octets,
+            send_most: 65_536,
+            send_rest: Span::ZERO,
+            read_most: 65_536,
+            read_rest: Span::ZERO,
+            ending: Ending::HalfClose,
+            patience: Span::from_secs(120),
+        }
+    }
+
+    /// By chance. `room`: how many octets at most.
+    pub fn draw(dice: &mut Dice, room: u64, endings: &[Ending]) -> Self {
+        let slow = |dice: &mut Dice| match dice.below(6) {
+            0 => (1 + dice.below(4), Span(dice.below(3_000))),
+            1 => (1 + dice.length(1_000), Span(dice.below(100_000))),
+            _ => (65_536, Span::ZERO),
+        };
+        let octets = dice.length(room);
+        let (mut send_most, send_rest) = slow(dice);
+        let (mut read_most, read_rest) = slow(dice);
+        // One octet at a time, but not for ever.
+        send_most = send_most.max(octets / 500);
+        read_most = read_most.max(room / 500);
+        let ending = usize::try_from(dice.below(endings.len() as u64)).unwrap_or(0);
+        Self {
+            octets,
+            send_most: usize::try_from(send_most).unwrap_or(1),
+            send_rest,
+            read_most: if dice.below(40) == 0 { 0 } else { usize::try_from(read_most).unwrap_or(1) },
+            read_rest,
+            ending: endings[ending],
+            patience: Span::from_secs(dice.between(20, 150)),
+        }
+    }
+}
+
+/// What a conversation has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Nothing new.
+    Quiet,
+    /// A head came, whole.
+    Head(String),
+    /// It is closed.
+    Over,
+}
+
+/// One conversation.
+pub struct Talker {
+    channel: Channel,
+    /// How it is held.
+    pub habits: Habits,
+    /// Octets to be sent before those of the flow.
+    preamble: Vec<u8>,
+    head: Vec<u8>,
+    /// What was received and belongs to no flow yet.
+    unread: Vec<u8>,
+    /// Octets of an answer's body to be passed over.
+    skip: usize,
+    out: Option<(usize, u64)>,
+    inward: Option<usize>,
+    send_at: Time,
+    read_at: Time,
+    give_up: Time,
+    /// How the peer's side ended.
+    pub heard_end: Option<End>,
+    ended: bool,
+}
+
+impl Talker {
+    /// Begins to talk on a channel.
+    #[must_use]
+    pub fn new(channel: Channel, habits: Habits, now: Time) -> Self {
+        Self {
+            channel,
+            habits,
+            preamble: Vec::new(),
+            head: Vec::new(),
+            unread: Vec::new(),
+            skip: 0,
+            out: None,
+            inward: None,
+            send_at: now,
+            read_at: now,
+            give_up: now + habits.patience,
+            heard_end: None,
+            ended: false,
+        }
+    }
+
+    /// Says this before everything else that is still to be said.
+    pub fn say(&mut self, text: &[u8]) {
+        self.preamble.extend_from_slice(text);
+    }
+
+    /// From now on it sends the octets of this flow, when the preamble is out.
+    pub fn send_flow(&mut self, flow: usize) {
+        self.out = Some((flow, 0));
+    }
+
+    /// What comes behind the head that was just read are octets of this flow.
+    pub fn read_flow(&mut self, flow: usize, ledger: &mut Ledger) {
+        self.inward = Some(flow);
+        ledger.received(flow, &std::mem::take(&mut self.unread));
+    }
+
+    /// So many octets behind the head that was just read are passed over, and then another head comes.
+    pub fn skip(&mut self, octets: usize) {
+        self.skip = octets;
+    }
+
+    /// The patience begins anew, with other habits.
+    pub fn change(&mut self, habits: Habits, now: Time) {
+        self.habits = habits;
+        self.give_up = now + habits.patience;
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Whether it is closed.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    /// Resets it.
+    pub fn abort(&mut self, world: &mut World) {
+        self.channel.abort(world);
+    }
+
+    /// Goes on as far as it can.
+    pub fn go_on(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) -> Talk {
+        if self.is_over() {
+            return Talk::Over;
+        }
+        match world.connected(self.channel.ep()) {
+            Ok(true) => {}
+            Ok(false) if world.now() < self.give_up => {
+                world.nap(who, self.give_up);
+                return Talk::Quiet;
+            }
+            Ok(false) | Err(_) => {
+                self.channel.abort(world);
+                return Talk::Over;
+            }
+        }
+        if world.now() >= self.give_up {
+            self.channel.abort(world);
+            return Talk::Over;
+        }
+        let read = self.read(world, ledger);
+        if let Talk::Head(_) = read {
+            return read;
+        }
+        self.write(world, ledger);
+        self.finish(world, ledger);
+        if self.is_over() { Talk::Over } else { self.sleep(who, world) }
+    }
+
+    fn sleep(&self, who: Who, world: &mut World) -> Talk {
+        let now = world.now();
+        let next = [self.send_at, self.read_at, self.give_up].into_iter().filter(|at| *at > now).min();
+        world.nap(who, next.unwrap_or(self.give_up));
+        Talk::Quiet
+    }
+
+    fn write(&mut self, world: &mut World, ledger: &mut Ledger) {
+        while world.now() >= self.send_at && !self.ended {
+            let most = self.habits.send_most.max(1);
+            let sent = if self.preamble.is_empty() {
+                let Some((flow, sent)) = &mut self.out else { break };
+                let n = (self.habits.octets - *sent).min(most as u64).min(16_384);
+                if n == 0 {
+                    break;
+                }
+                let octets: Vec<u8> = (*sent..*sent + n).map(|at| octet(*flow, at)).collect();
+                let n = self.channel.send(world, &octets);
+                *sent += n as u64;
+                ledger.sent(*flow, n as u64);
+                n
+            } else {
+                let n = self.preamble.len().min(most);
+                let n = self.channel.send(world, &self.preamble[..n]);
+                self.preamble.drain(..n);
+                n
+            };
+            if sent == 0 {
+                break;
+            }
+            if self.habits.send_rest > Span::ZERO {
+                self.send_at = world.now() + self.habits.send_rest;
+            }
+        }
+    }
+
+    /// Everything is said: what now?
+    fn finish(&mut self, world: &mut World, ledger: &mut Ledger) {
+        let all_said = self.preamble.is_empty()
+            && self.out.is_some_and(|(_, sent)| sent == self.habits.octets)
+            && self.channel.flush(world);
+        if all_said && !self.ended {
+            match self.habits.ending {
+                Ending::HalfClose => {
+                    self.end_flow(ledger);
+                    self.ended = self.channel.end_write(world, true);
+                }
+                Ending::Cut => self.ended = self.channel.end_write(world, !self.channel.is_tls()),
+                Ending::Close => {
+                    if world.readable(self.channel.ep()) == 0 {
+                        self.end_flow(ledger);
+                        if self.channel.end_write(world, true) {
+                            self.channel.close(world);
+                        }
+                    } else {
+                        self.channel.close(world);
+                    }
+                }
+                Ending::Reset => self.channel.abort(world),
+                Ending::Lost => {
+                    world.lose(self.channel.ep());
+                    self.ended = true;
+                }
+                Ending::AfterPeer => {}
+            }
+            if self.habits.ending == Ending::Cut && !self.channel.is_tls() {
+                self.end_flow(ledger);
+            }
+        }
+        if let Some(end) = self.heard_end
+            && !self.is_over()
+            && (self.ended || all_said || end != End::Clean || !world.can_send(self.channel.ep()))
+        {
+            if !self.ended && all_said {
+                self.end_flow(ledger);
+                if !self.channel.end_write(world, true) {
+                    return;
+                }
+            }
+            if all_said || self.ended { self.channel.close(world) } else { self.channel.abort(world) }
+        }
+    }
+
+    fn end_flow(&mut self, ledger: &mut Ledger) {
+        if let Some((flow, _)) = self.out {
+            ledger.end(flow);
+        }
+    }
+
+    fn read(&mut self, world: &mut World, ledger: &mut Ledger) -> Talk {
+        let mut buffer = [0; 8_192];
+        while world.now() >= self.read_at && self.habits.read_most > 0 {
+            if self.take_head() {
+                let head = std::mem::take(&mut self.head);
+                return Talk::Head(String::from_utf8_lossy(&head).into_owned());
+            }
+            if self.heard_end.is_some() {
+                break;
+            }
+            let most = self.habits.read_most.min(buffer.len());
+            match self.channel.recv(world, &mut buffer[..most]) {
+                Heard::Nothing => break,
+                Heard::Octets(n) => {
+                    match self.inward {
+                        Some(flow) => ledger.received(flow, &buffer[..n]),
+                        None => self.unread.extend_from_slice(&buffer[..n]),
+                    }
+                    if self.habits.read_rest > Span::ZERO {
+                        self.read_at = world.now() + self.habits.read_rest;
+                    }
+                }
+                Heard::End(end) => {
+                    self.heard_end = Some(end);
+                    if let (End::Clean, Some(flow)) = (end, self.inward) {
+                        ledger.ended(flow);
+                    }
+                }
+            }
+        }
+        Talk::Quiet
+    }
+
+    /// Takes a head from what was received; whether it is whole.
+    fn take_head(&mut self) -> bool {
+        let skipped = self.skip.min(self.unread.len());
+        self.unread.drain(..skipped);
+        self.skip -= skipped;
+        let Some(at) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+        let behind = self.unread.split_off(at + 4);
+        self.head = std::mem::replace(&mut self.unread, behind);
+        true
+    }
+}
+
+/// The value of a field of a head.
+#[must_use]
+pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}

@@ -1,0 +1,304 @@
+//! What happens in one simulated run, drawn from its seed: swarm testing. Each run has some kinds of people and faults
+//! and not others, in its own proportions, so that every combination comes to its turn.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rendezvous::buffer::Sizes;
+use rendezvous_core::agent::{self, Upstream};
+use rendezvous_core::connector;
+use rendezvous_core::engine::{self, Transport};
+use rendezvous_core::id::Id;
+use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::time::{Span, Time};
+
+use crate::actors::{Client, Ending, Habits, Hidden, Program, Scanner, Style, key_of};
+use crate::dice::Dice;
+use crate::run::{Run, relay_address};
+use crate::secured::Secured;
+use crate::sim_net::Faults;
+
+mod draw;
+
+/// The hidden servers' IDs.
+const IDS: u64 = 3;
+/// Somebody.
+#[derive(Clone, Debug)]
+pub enum Person {
+    /// A client of HTTP.
+    Client {
+        /// Whom it wants.
+        id: Id,
+        /// When it comes.
+        begins: Time,
+        /// How it talks.
+        habits: Habits,
+        /// It waits to be asked whom it wants.
+        coy: bool,
+        /// How it asks.
+        method: &'static str,
+    },
+    /// A local program at the connector for this ID.
+    Program {
+        /// Whom it wants.
+        id: Id,
+        /// When it comes.
+        begins: Time,
+        /// How it talks.
+        habits: Habits,
+    },
+    /// A hidden server that speaks to the relay itself.
+    Hidden {
+        /// Which.
+        id: Id,
+        /// What it is like.
+        style: Style,
+        /// Its own chance.
+        seed: u64,
+    },
+    /// An agent with its service.
+    Agent {
+        /// Which.
+        id: Id,
+        /// Its own chance.
+        seed: u8,
+        /// How many connections wait.
+        pool: u16,
+        /// Its clock is so far off.
+        skew: i64,
+        /// It looks its relay up by name.
+        named: bool,
+    },
+    /// A scanner.
+    Scanner {
+        /// When it comes.
+        begins: Time,
+        /// Its own chance.
+        seed: u64,
+    },
+}
+
+/// Something that happens to the relay.
+#[derive(Clone, Copy, Debug)]
+pub enum Blow {
+    /// Its wall clock is set.
+    Clock(i64),
+    /// It has so many descriptors.
+    Descriptors(u32),
+    /// An ID is taken off the list, and comes back after so long.
+    Revoked(Id),
+    /// It is killed, and another begins.
+    Killed,
+}
+
+/// A run before it is run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed of everything that is left to chance while it runs.
+    pub seed: u64,
+    /// TLS wherever it can be.
+    pub tls: bool,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// Limits of the relay.
+    pub waiting_max: u32,
+    /// See [`engine::Config`].
+    pub pairs_max: u32,
+    /// See [`engine::Config`].
+    pub held_max: u32,
+    /// See [`engine::Config`].
+    pub hold: Span,
+    /// All buffers of the relay.
+    pub ceiling: usize,
+    /// How long answers are, at most.
+    pub octets_max: u64,
+    /// How people end.
+    pub endings: Vec<Ending>,
+    /// Who is there.
+    pub people: Vec<Person>,
+    /// What happens to the relay, and when.
+    pub blows: Vec<(Time, Blow)>,
+}
+
+/// What a run has come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Calls into machines.
+    pub steps: u64,
+    /// Octets that came out where they should.
+    pub octets: u64,
+    /// Clean ends that came out.
+    pub clean: u64,
+    /// Clients that were sent on their way.
+    pub flows: u64,
+    /// Rendezvous at the relay.
+    pub pairs: u64,
+    /// What was written down.
+    pub log: String,
+}
+
+/// What a run has failed in.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What does not hold.
+    pub why: String,
+    /// What was written down until then.
+    pub log: String,
+}
+
+/// The ID with this number.
+#[must_use]
+pub const fn id(number: u64) -> Id {
+    Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_0000 + number as u128)
+}
+
+impl Plan {
+    /// Runs it to its end. `log`: everything is written down.
+    ///
+    /// # Errors
+    /// Something that must hold does not.
+    pub fn run(&self, log: bool, secured: &Secured) -> Result<Outcome, Failure> {
+        let mut run = Run::new(self.seed, self.faults.clone());
+        if log {
+            run.world.borrow_mut().keep_log();
+        }
+        let world = run.world.clone();
+        catch_unwind(AssertUnwindSafe(|| self.run_in(&mut run, secured))).map_err(|panic| {
+            let why = panic.downcast_ref::<String>().cloned();
+            let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            // Whoever failed may hold the world still.
+            let log = world.try_borrow().map_or_else(|_| String::new(), |world| world.log().to_owned());
+            Failure { why: why.unwrap_or_default(), log }
+        })
+    }
+
+    fn run_in(&self, run: &mut Run, secured: &Secured) -> Outcome {
+        let name = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 0));
+        run.world.borrow_mut().names.insert("relay".to_owned(), vec![name]);
+        self.start_relay(run, secured);
+        for person in &self.people {
+            self.welcome(run, person, secured);
+        }
+        let mut pairs = 0;
+        for (at, blow) in &self.blows {
+            run.until(*at);
+            pairs += self.suffer(run, *blow, secured);
+        }
+        run.until_done(Time(300_000_000));
+        run.retire();
+        run.world.borrow_mut().faults =
+            Faults { latency_max: self.faults.latency_max, room_max: 65_536, ..Faults::default() };
+        if let Some(relay) = &run.relay {
+            run.world.borrow_mut().limit_descriptors(relay.who, u32::MAX);
+        }
+        run.wait(Span::from_secs(5));
+        run.leave();
+        let world = run.world.clone();
+        for agent in &mut run.agents {
+            agent.tell(&world, agent::Agent::handle_drain);
+        }
+        run.wait(Span::from_secs(200));
+        run.check_empty();
+        pairs += run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().pairs);
+        Outcome {
+            steps: run.steps(),
+            octets: run.ledger.octets,
+            clean: run.ledger.clean,
+            flows: run.ledger.flows().len() as u64,
+            pairs,
+            log: run.world.borrow().log().to_owned(),
+        }
+    }
+
+    fn start_relay(&self, run: &mut Run, secured: &Secured) {
+        let config = engine::Config {
+            listeners: vec![if self.tls { Transport::Tls } else { Transport::Plain }],
+            waiting_per_id_max: self.waiting_max,
+            pairs_per_id_max: self.pairs_max,
+            held_per_id_max: self.held_max,
+            hold: self.hold,
+            ..engine::Config::default()
+        };
+        let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: self.ceiling };
+        let ids: Vec<Id> = (0..IDS).map(id).collect();
+        run.start_relay(config, sizes, secured.server(self.tls), &ids);
+    }
+
+    fn suffer(&self, run: &mut Run, blow: Blow, secured: &Secured) -> u64 {
+        let world = run.world.clone();
+        let Some(relay) = &mut run.relay else { return 0 };
+        match blow {
+            Blow::Clock(seconds) => world.borrow_mut().jump(relay.who, seconds),
+            Blow::Descriptors(most) => world.borrow_mut().limit_descriptors(relay.who, most),
+            Blow::Revoked(gone) => {
+                let ids: Vec<Id> = (0..IDS).map(id).collect();
+                run.enrol(&ids.iter().copied().filter(|id| *id != gone).collect::<Vec<_>>());
+                run.wait(Span::from_millis(700));
+                run.enrol(&ids);
+            }
+            Blow::Killed => {
+                let pairs = relay.event_loop.machine().pairs;
+                run.kill_relay();
+                run.wait(Span::from_millis(300));
+                self.start_relay(run, secured);
+                return pairs;
+            }
+        }
+        0
+    }
+
+    fn welcome(&self, run: &mut Run, person: &Person, secured: &Secured) {
+        let relay = relay_address();
+        let tls = secured.client(self.tls);
+        match *person {
+            Person::Client { id, begins, habits, coy, method } => {
+                let client = Client::new(relay, id, begins, habits).coy(coy).method(method).secured(tls);
+                run.add(client, None);
+            }
+            Person::Program { id, begins, habits } => {
+                let at = address(3, id);
+                if !run.connects_to(at) {
+                    let config = connector::Config::new(self.relay(false), id);
+                    run.start_connector(config, Sizes::for_peer(), secured.peer(self.tls), at);
+                }
+                run.add(Program::new(at, id, begins, habits), None);
+            }
+            Person::Hidden { id, style, seed } => {
+                let hidden = Hidden::new(relay, id, style, Dice::new(seed));
+                run.add(hidden.answering(self.octets_max, &self.endings).secured(tls), None);
+            }
+            Person::Agent { id, seed, pool, skew, named } => {
+                let at = address(2, id);
+                let service = Hidden::new(at, id, Style::Service, Dice::new(u64::from(seed)));
+                run.add(service.answering(self.octets_max, &self.endings), Some(at));
+                let upstream = Upstream {
+                    relay: self.relay(named),
+                    id,
+                    key: key_of(id),
+                    plain: false,
+                    pool,
+                    service: Some(at.into()),
+                    stream: Some(at.into()),
+                };
+                let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
+                run.start_agent(config, Sizes::for_peer(), secured.peer(self.tls), seed);
+                if let Some(agent) = run.agents.last() {
+                    run.world.borrow_mut().jump(agent.who, skew);
+                }
+            }
+            Person::Scanner { begins, seed } => {
+                run.add(Scanner::new(relay, begins, Dice::new(seed)), None);
+            }
+        }
+    }
+
+    fn relay(&self, named: bool) -> Relay {
+        let at = relay_address();
+        let host = if named { Host::Name("relay".to_owned()) } else { Host::Address(at.ip()) };
+        Relay { place: Place { host, port: at.port() }, tls: self.tls, host_header: "relay".to_owned() }
+    }
+}
+
+fn address(net: u8, id: Id) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 0, net, id.0.to_le_bytes()[0] + 1), 80))
+}

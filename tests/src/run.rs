@@ -1,0 +1,368 @@
+//! One run of the simulated world: processes with real event loops, actors, and everybody's turns in an order of
+//! chance.
+
+use std::cell::RefCell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+
+use rendezvous::buffer::Sizes;
+use rendezvous::event_loop::{EventLoop, TlsSetup};
+use rendezvous_core::agent::{self, Agent};
+use rendezvous_core::connector::{self, Connector};
+use rendezvous_core::engine::{self, Engine};
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::Machine;
+use rendezvous_core::note::Note;
+use rendezvous_core::registry::Enrolment;
+use rendezvous_core::time::{Now, Span, Time};
+
+use crate::actors::{Actor, key_of};
+use crate::model::{Ledger, Watched, check_rest};
+use crate::sim_net::{Faults, Shared, SimNet, Who, World};
+
+/// So many turns of a process at one moment in which it asks the world for nothing are a loop that spins.
+const IDLE_TURNS_MAX: u32 = 64;
+/// So many turns of everybody at one moment: time stands still.
+const TURNS_MAX: u32 = 200_000;
+
+/// A process: an event loop in the world.
+pub struct Process<M: Machine> {
+    /// Its loop.
+    pub event_loop: EventLoop<SimNet, Watched<M>>,
+    /// Its place in the world.
+    pub who: Who,
+    /// What it noted.
+    pub notes: Vec<Note>,
+    ceiling: usize,
+    sizes: Sizes,
+    is_relay: bool,
+    idle_turns: u32,
+    turned_at: Time,
+}
+
+/// A process, whatever its machine is.
+pub trait Runs {
+    /// One turn.
+    fn turn(&mut self, world: &Shared);
+    /// Whether everything that could go on has gone on.
+    fn check_rest(&self, world: &World);
+    /// Calls into the machine so far.
+    fn steps(&self) -> u64;
+}
+
+impl<M: Machine> Process<M> {
+    fn new(
+        world: &Shared,
+        sizes: Sizes,
+        tls: TlsSetup,
+        listen: &[SocketAddr],
+        is_relay: bool,
+        machine: impl FnOnce(Now) -> M,
+    ) -> Self {
+        let who = world.borrow_mut().settle(true);
+        for at in listen {
+            world.borrow_mut().listen(who, *at);
+        }
+        let in_clear = tls.server.is_none() && tls.upstreams.is_empty();
+        let now = world.borrow().clocks(who);
+        let watched = Watched::new(machine(now), Rc::clone(world), who, in_clear);
+        let net = SimNet::new(Rc::clone(world), who);
+        let listeners = u16::try_from(listen.len()).unwrap_or(0);
+        let event_loop = EventLoop::new(net, watched, tls, sizes, listeners);
+        let ceiling = sizes.ceiling;
+        Self {
+            event_loop,
+            who,
+            notes: Vec::new(),
+            ceiling,
+            sizes,
+            is_relay,
+            idle_turns: 0,
+            turned_at: Time(0),
+        }
+    }
+
+    /// Tells the machine something.
+    pub fn tell(&mut self, world: &Shared, what: impl FnOnce(&mut M, Now)) {
+        self.event_loop.tell(|watched, now| what(watched.inner_mut(), now));
+        world.borrow_mut().rouse(self.who);
+    }
+}
+
+impl<M: Machine> Runs for Process<M> {
+    fn turn(&mut self, world: &Shared) {
+        let before = world.borrow().moves();
+        let steps = self.event_loop.machine().steps;
+        self.event_loop.turn(None).expect("the simulated poll does not fail");
+        self.notes.append(&mut self.event_loop.take_notes());
+        let moved = world.borrow().moves() > before;
+        // A turn in which nothing is done but to look whether there is something to do.
+        let told = self.event_loop.machine().steps > steps + 8;
+        let now = self.event_loop.now().mono;
+        let passed = std::mem::replace(&mut self.turned_at, now) < now;
+        self.idle_turns = if moved || told || passed { 0 } else { self.idle_turns + 1 };
+        assert!(self.idle_turns < IDLE_TURNS_MAX, "{:?} spins", self.who);
+        // Answers are few and short, and come on top.
+        let bound = self.ceiling + 4_096 * self.event_loop.connections();
+        assert!(self.event_loop.buffer_octets() <= bound, "{:?}: more memory than its bound", self.who);
+    }
+
+    fn check_rest(&self, world: &World) {
+        let short = self.event_loop.buffer_octets() + self.sizes.bulk * 2 > self.ceiling / 2;
+        check_rest(world, self.who, self.event_loop.machine(), self.is_relay, short);
+    }
+
+    fn steps(&self) -> u64 {
+        self.event_loop.machine().steps
+    }
+}
+
+/// The world, and everybody in it.
+pub struct Run {
+    /// The world.
+    pub world: Shared,
+    /// The books.
+    pub ledger: Ledger,
+    /// The relay.
+    pub relay: Option<Process<Engine>>,
+    /// Agents.
+    pub agents: Vec<Process<Agent>>,
+    /// Connectors.
+    pub connectors: Vec<Process<Connector>>,
+    actors: Vec<(Who, Box<dyn Actor>)>,
+    turns_now: u32,
+    steps_before: u64,
+}
+
+/// Where the relay listens.
+#[must_use]
+pub fn relay_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 443))
+}
+
+/// Buffers as large as a test needs them.
+pub const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: 16 * 1024 * 1024 };
+
+impl Run {
+    /// An empty world.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            world: Rc::new(RefCell::new(World::new(seed, faults))),
+            ledger: Ledger::default(),
+            relay: None,
+            agents: Vec::new(),
+            connectors: Vec::new(),
+            actors: Vec::new(),
+            turns_now: 0,
+            steps_before: 0,
+        }
+    }
+
+    /// A relay that knows these IDs.
+    pub fn start_relay(&mut self, config: engine::Config, sizes: Sizes, tls: TlsSetup, ids: &[Id]) {
+        let relay = Process::new(&self.world, sizes, tls, &[relay_address()], true, |now| {
+            Engine::new(config, [7; 32], now)
+        });
+        self.relay = Some(relay);
+        self.enrol(ids);
+    }
+
+    /// The relay's operator has this list of IDs now.
+    pub fn enrol(&mut self, ids: &[Id]) {
+        let enrolments = ids.iter().copied().map(enrolment).collect();
+        if let Some(relay) = &mut self.relay {
+            relay.tell(&self.world, |engine, now| engine.handle_ids(enrolments, now));
+        }
+    }
+
+    /// Whether a connector listens there.
+    #[must_use]
+    pub fn connects_to(&self, at: SocketAddr) -> bool {
+        self.world.borrow().is_listened(at)
+    }
+
+    /// The relay is killed: its sockets are reset, its memory is gone.
+    pub fn kill_relay(&mut self) {
+        if let Some(relay) = self.relay.take() {
+            self.steps_before += relay.steps();
+            self.world.borrow_mut().kill(relay.who);
+        }
+    }
+
+    /// An agent.
+    pub fn start_agent(&mut self, config: agent::Config, sizes: Sizes, tls: TlsSetup, seed: u8) {
+        let agent =
+            Process::new(&self.world, sizes, tls, &[], false, |now| Agent::new(config, [seed; 32], now));
+        self.agents.push(agent);
+    }
+
+    /// A connector that listens here.
+    pub fn start_connector(
+        &mut self,
+        config: connector::Config,
+        sizes: Sizes,
+        tls: TlsSetup,
+        at: SocketAddr,
+    ) {
+        let connector = Process::new(&self.world, sizes, tls, &[at], false, |_| Connector::new(config));
+        self.connectors.push(connector);
+    }
+
+    /// Someone moves in; if `listens`, at that address.
+    pub fn add(&mut self, actor: impl Actor + 'static, listens: Option<SocketAddr>) -> usize {
+        let mut world = self.world.borrow_mut();
+        let who = world.settle(false);
+        if let Some(at) = listens {
+            world.listen(who, at);
+        }
+        self.actors.push((who, Box::new(actor)));
+        self.actors.len() - 1
+    }
+
+    /// The place of an actor in the world.
+    #[must_use]
+    pub fn who(&self, actor: usize) -> Who {
+        self.actors[actor].0
+    }
+
+    /// Calls into all machines so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        let agents: u64 = self.agents.iter().map(Runs::steps).sum();
+        let connectors: u64 = self.connectors.iter().map(Runs::steps).sum();
+        self.steps_before + agents + connectors + self.relay.as_ref().map_or(0, Runs::steps)
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.world.borrow().now()
+    }
+
+    /// Lets everything happen until that time.
+    ///
+    /// # Panics
+    /// Something that must hold does not.
+    pub fn until(&mut self, time: Time) {
+        self.until_or(time, |_| false);
+    }
+
+    /// Lets everything happen for so long.
+    pub fn wait(&mut self, span: Span) {
+        self.until(self.now() + span);
+    }
+
+    /// Lets everything happen until that time, or until this is so when everybody sleeps.
+    ///
+    /// # Panics
+    /// Something that must hold does not.
+    pub fn until_or(&mut self, time: Time, mut enough: impl FnMut(&mut Self) -> bool) -> bool {
+        loop {
+            while let Some(who) = self.next_ready() {
+                self.turns_now += 1;
+                assert!(self.turns_now < TURNS_MAX, "time stands still");
+                self.turn(who);
+            }
+            self.check_rest();
+            if enough(self) {
+                return true;
+            }
+            let before = self.now();
+            if !self.world.borrow_mut().advance(time) {
+                return false;
+            }
+            if self.now() > before {
+                self.turns_now = 0;
+            }
+        }
+    }
+
+    /// Until every actor is done, or that time.
+    pub fn until_done(&mut self, time: Time) -> bool {
+        self.until_or(time, |run| run.actors.iter().all(|(_, actor)| actor.is_done()))
+    }
+
+    /// Actors begin nothing any more.
+    pub fn retire(&mut self) {
+        for (_, actor) in &mut self.actors {
+            actor.retire();
+        }
+    }
+
+    /// Actors reset what they have, and go.
+    pub fn leave(&mut self) {
+        let mut world = self.world.borrow_mut();
+        for (who, actor) in &mut self.actors {
+            actor.leave(&mut world);
+            world.stop_listening(*who);
+        }
+    }
+
+    /// Everybody has left, and time enough has passed: nothing is left.
+    ///
+    /// # Panics
+    /// Something is left.
+    pub fn check_empty(&self) {
+        let world = self.world.borrow();
+        if let Some(relay) = &self.relay {
+            check_process(relay, &world);
+            let engine = relay.event_loop.machine().inner();
+            assert_eq!((engine.connections(), engine.pairs()), (0, 0), "the relay remembers somebody");
+        }
+        for connector in &self.connectors {
+            check_process(connector, &world);
+            let machine = connector.event_loop.machine().inner();
+            assert_eq!((machine.connections(), machine.pairs()), (0, 0), "the connector remembers somebody");
+        }
+        for agent in &self.agents {
+            check_process(agent, &world);
+            let machine = agent.event_loop.machine().inner();
+            assert!(machine.is_done(), "the agent is not done: {} left", machine.connections());
+        }
+    }
+
+    fn next_ready(&mut self) -> Option<Who> {
+        self.world.borrow_mut().next_ready()
+    }
+
+    fn turn(&mut self, who: Who) {
+        if let Some((_, actor)) = self.actors.iter_mut().find(|(actor, _)| *actor == who) {
+            let mut world = self.world.borrow_mut();
+            world.hear(who);
+            actor.act(who, &mut world, &mut self.ledger);
+            return;
+        }
+        let world = &self.world;
+        if let Some(relay) = self.relay.as_mut().filter(|relay| relay.who == who) {
+            relay.turn(world);
+        } else if let Some(agent) = self.agents.iter_mut().find(|agent| agent.who == who) {
+            agent.turn(world);
+        } else if let Some(connector) = self.connectors.iter_mut().find(|it| it.who == who) {
+            connector.turn(world);
+        }
+    }
+
+    fn check_rest(&self) {
+        let world = self.world.borrow();
+        if let Some(relay) = &self.relay {
+            relay.check_rest(&world);
+        }
+        self.agents.iter().for_each(|agent| agent.check_rest(&world));
+        self.connectors.iter().for_each(|connector| connector.check_rest(&world));
+    }
+}
+
+fn enrolment(id: Id) -> Enrolment {
+    Enrolment { id, key: key_of(id), labels: Vec::new(), plain_tokens: true }
+}
+
+fn check_process<M: Machine>(process: &Process<M>, world: &World) {
+    let event_loop = &process.event_loop;
+    let who = process.who;
+    assert_eq!(event_loop.connections(), 0, "{who:?}: slots are left");
+    assert_eq!((event_loop.buffers(), event_loop.buffer_octets()), (0, 0), "{who:?}: buffers are left");
+    assert_eq!(event_loop.machine().open(), 0, "{who:?}: connections are left");
+    assert_eq!(world.descriptors(who), 0, "{who:?}: descriptors are left");
+    assert_eq!(world.wake_at(who), None, "{who:?}: a timer is left");
+}

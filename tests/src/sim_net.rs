@@ -1,0 +1,271 @@
+//! [`SimNet`]: the event loop's world, simulated: sockets as Linux makes them, with every fault that it may have, and a
+//! time that jumps.
+//!
+//! Several loops live in one [`World`], one thread runs them all: [`Net::wait`] never waits, it says when its loop is
+//! to be run again ([`World::next_ready`]). What is in here is what was seen of edge-triggered epoll on Linux: a socket
+//! whose state changes is looked at when its loop polls, and told with everything that it is ready for; after that, it
+//! is silent until it changes again.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rendezvous::net::{Edge, GENERATION_MASK, Net};
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::time::{Now, Span};
+
+pub use self::tcp::Ep;
+use self::world::What;
+pub use self::world::{Fate, Faults, WALL, Who, World};
+
+mod opening;
+mod tcp;
+mod transfer;
+mod world;
+
+/// The world, as everybody in it has it.
+pub type Shared = Rc<RefCell<World>>;
+
+/// One process's view of the world.
+pub struct SimNet {
+    world: Shared,
+    who: Who,
+}
+
+impl SimNet {
+    /// The view of one process, which has moved in as `who`.
+    #[must_use]
+    pub const fn new(world: Shared, who: Who) -> Self {
+        Self { world, who }
+    }
+}
+
+impl Net for SimNet {
+    type Sock = Ep;
+
+    fn now(&mut self) -> Now {
+        self.world.borrow().clocks(self.who)
+    }
+
+    fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        let before = edges.len();
+        world.edges(self.who, edges);
+        world.rest(self.who, edges.len() > before, at_most);
+        Ok(())
+    }
+
+    fn accept(&mut self, on: u16) -> io::Result<(Ep, SocketAddr)> {
+        self.world.borrow_mut().accept_for(self.who, on)
+    }
+
+    fn rearm(&mut self, on: u16) -> io::Result<()> {
+        self.world.borrow_mut().rearm(self.who, on);
+        Ok(())
+    }
+
+    fn stop_listening(&mut self) {
+        self.world.borrow_mut().stop_listening(self.who);
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> io::Result<Ep> {
+        self.world.borrow_mut().connect(self.who, to).map_err(Into::into)
+    }
+
+    fn connected(&mut self, sock: &mut Ep) -> io::Result<bool> {
+        self.world.borrow_mut().connected(*sock)
+    }
+
+    fn watch(&mut self, sock: &mut Ep, token: ConnId) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.watch(self.who, *sock, token);
+        Ok(())
+    }
+
+    fn recv(&mut self, sock: &mut Ep, into: &mut [u8]) -> io::Result<usize> {
+        self.world.borrow_mut().recv(*sock, into)
+    }
+
+    fn send(&mut self, sock: &mut Ep, from: &[u8]) -> io::Result<usize> {
+        self.world.borrow_mut().send(*sock, from)
+    }
+
+    fn end_write(&mut self, sock: &mut Ep) -> io::Result<()> {
+        self.world.borrow_mut().end_write(*sock)
+    }
+
+    fn close(&mut self, sock: Ep) {
+        self.world.borrow_mut().close(sock);
+    }
+
+    fn abort(&mut self, sock: Ep) {
+        self.world.borrow_mut().abort(sock);
+    }
+
+    fn take_error(&mut self, sock: &mut Ep) -> Option<io::Error> {
+        self.world.borrow_mut().ends[sock.0].error.take().map(Into::into)
+    }
+
+    fn user_timeout(&mut self, sock: &mut Ep, after: Option<Span>) {
+        self.world.borrow_mut().ends[sock.0].user_timeout = after;
+    }
+
+    fn last_ack(&mut self, sock: &mut Ep) -> Option<Span> {
+        self.world.borrow().last_ack(*sock)
+    }
+
+    fn unacknowledged(&mut self, sock: &mut Ep) -> usize {
+        self.world.borrow().unacknowledged(*sock)
+    }
+
+    fn resolve(&mut self, on: ConnId, host: &str, port: u16) {
+        self.world.borrow_mut().look_up(self.who, on, host, port);
+    }
+
+    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)> {
+        self.world.borrow_mut().looked_up(self.who)
+    }
+}
+
+impl World {
+    fn watch(&mut self, who: Who, ep: Ep, token: ConnId) {
+        self.ends[ep.0].token = Some(token);
+        let watched = &mut self.residents[who.0].watched;
+        let index = token.index as usize;
+        if watched.len() <= index {
+            watched.resize(index + 1, None);
+        }
+        watched[index] = Some(ep);
+        self.wake(ep);
+    }
+
+    /// What became ready for a process since it asked last.
+    fn edges(&mut self, who: Who, edges: &mut Vec<Edge>) {
+        let before = edges.len();
+        for ep in std::mem::take(&mut self.residents[who.0].woken) {
+            let room = self.room(ep) >= self.links[ep.0 / 2].send_room.div_ceil(3);
+            let tcp = &mut self.ends[ep.0];
+            tcp.queued = false;
+            let (Some(token), false) = (tcp.token, tcp.closed) else { continue };
+            let broken = tcp.dead || tcp.error.is_some();
+            let (read, write) = match tcp.opening {
+                tcp::Opening::Begun => (false, false),
+                tcp::Opening::Failed(_) => (true, true),
+                tcp::Opening::Up => (tcp.is_readable(), room || broken || tcp.fin_sent),
+            };
+            if read || write {
+                edges.push(Edge::Conn { token: masked(token), read, write });
+            }
+        }
+        for token in std::mem::take(&mut self.residents[who.0].stale) {
+            edges.push(Edge::Conn { token: masked(token), read: true, write: true });
+        }
+        for at in &self.residents[who.0].listeners {
+            let Some(listening) = self.listening.get_mut(at) else { continue };
+            if !listening.muted && !listening.backlog.is_empty() && !listening.told {
+                listening.told = true;
+                edges.push(Edge::Listener(listening.number));
+            }
+        }
+        if self.dice.one_of_thousand(self.faults.spurious) {
+            self.invent(who, edges);
+        }
+        for edge in &edges[before..] {
+            self.note(|log| {
+                let _ = write!(log, "{who:?} {edge:?}");
+            });
+        }
+    }
+
+    /// An edge for nothing.
+    fn invent(&mut self, who: Who, edges: &mut Vec<Edge>) {
+        let at = usize::try_from(self.dice.below(self.ends.len() as u64)).unwrap_or(0);
+        if let Some(tcp) = self.ends.get(at)
+            && let (Some(token), true) = (tcp.token, tcp.owner == Some(who))
+        {
+            edges.push(Edge::Conn { token: masked(token), read: true, write: true });
+        }
+        edges.push(Edge::Listener(0));
+    }
+
+    /// A process waits: it is run again at once if there is something to do, else when its time has come.
+    fn rest(&mut self, who: Who, news: bool, at_most: Option<Span>) {
+        let now = self.now;
+        let resident = &mut self.residents[who.0];
+        // What it says of its patience counts from its last turn.
+        let awake = resident.turned_at.replace(now) != Some(now);
+        if news || awake || at_most == Some(Span::ZERO) {
+            resident.wake_at = None;
+            return self.rouse(who);
+        }
+        let Some(at_most) = at_most else { return };
+        let mut until = now + Span::from_millis(at_most.as_millis_up());
+        if self.dice.one_of_thousand(self.faults.late) {
+            until = if self.dice.below(2) == 0 {
+                until + Span(self.dice.below(5_000))
+            } else {
+                now + Span(1 + self.dice.below(at_most.0))
+            };
+        }
+        self.residents[who.0].wake_at = Some(until);
+        self.nap(who, until);
+    }
+
+    fn accept_for(&mut self, who: Who, on: u16) -> io::Result<(Ep, SocketAddr)> {
+        let at = self.residents[who.0].listeners.get(usize::from(on)).copied();
+        let at = at.ok_or(ErrorKind::WouldBlock)?;
+        let listening = self.listening.get_mut(&at).ok_or(ErrorKind::WouldBlock)?;
+        let Some(&ep) = listening.backlog.front() else { return Err(ErrorKind::WouldBlock.into()) };
+        let resident = &self.residents[who.0];
+        if resident.descriptors >= resident.descriptors_max
+            || self.dice.one_of_thousand(self.faults.no_descriptor)
+        {
+            listening.muted = true;
+            self.note(|log| {
+                let _ = write!(log, "{who:?} has no descriptor for {ep:?}");
+            });
+            return Err(io::Error::from_raw_os_error(24));
+        }
+        let aborted = self.ends[ep.0].dead && self.dice.one_of_thousand(self.faults.aborted);
+        let from = self.ends[ep.peer().0].owner.map_or(at, |peer| self.address_of(peer, ep));
+        self.accept(at);
+        if aborted {
+            self.close(ep);
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
+        Ok((ep, from))
+    }
+
+    fn rearm(&mut self, who: Who, on: u16) {
+        let at = self.residents[who.0].listeners.get(usize::from(on)).copied();
+        if let Some(listening) = at.and_then(|at| self.listening.get_mut(&at)) {
+            listening.muted = false;
+            listening.told = false;
+            if !listening.backlog.is_empty() {
+                self.rouse(who);
+            }
+        }
+    }
+
+    fn look_up(&mut self, who: Who, on: ConnId, host: &str, port: u16) {
+        let Some(addresses) = self.names.get(host) else { return };
+        let with_port = |address: &SocketAddr| SocketAddr::new(address.ip(), port);
+        let addresses: Vec<_> = addresses.iter().map(with_port).collect();
+        let at = self.now + Span(self.dice.below(3_000_000));
+        self.residents[who.0].names.push_back((at, on, addresses));
+        self.at(at, What::Named(who));
+    }
+
+    fn looked_up(&mut self, who: Who) -> Option<(ConnId, Vec<SocketAddr>)> {
+        let now = self.now;
+        let names = &mut self.residents[who.0].names;
+        let at = names.iter().position(|(at, _, _)| *at <= now)?;
+        names.remove(at).map(|(_, on, addresses)| (on, addresses))
+    }
+}
+
+const fn masked(token: ConnId) -> ConnId {
+    ConnId { index: token.index, generation: token.generation & GENERATION_MASK }
+}

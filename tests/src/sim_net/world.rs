@@ -1,0 +1,361 @@
+//! The world that all simulated processes and peers share: time, wires, listeners.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::fmt::Write as _;
+
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::time::{Now, Span, Time};
+
+use super::tcp::{Ep, Link, Tcp};
+use crate::dice::Dice;
+
+/// Someone who lives in the world: a process with an event loop, or an actor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Who(pub(crate) usize);
+
+/// What goes wrong how often, in so many of a thousand calls; and how long things take.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// A receiving call takes less than there is.
+    pub short_recv: u32,
+    /// A sending call takes less than there is room for.
+    pub short_send: u32,
+    /// A call would block for no reason; an edge follows.
+    pub would_block: u32,
+    /// Edges for nothing.
+    pub spurious: u32,
+    /// Events of connections that are closed.
+    pub stale: u32,
+    /// Polls that return late, and such that return early.
+    pub late: u32,
+    /// Accepting calls without a descriptor for it.
+    pub no_descriptor: u32,
+    /// Connections that were reset in the backlog are told as aborted, and not as connections.
+    pub aborted: u32,
+    /// A link's latency at most.
+    pub latency_max: Span,
+    /// The largest window.
+    pub room_max: usize,
+}
+
+/// What becomes of a connection to an address where nobody listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// No answer, ever.
+    Silent,
+    /// No route.
+    Unreachable,
+}
+
+/// Something that is going to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    Arrive(Ep),
+    Syn(Ep),
+    Opened(Ep),
+    Wake(Ep),
+    Alarm(Ep),
+    Nap(Who),
+    Named(Who),
+}
+
+/// A listener.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) who: Who,
+    /// Its number for its process.
+    pub(crate) number: u16,
+    pub(crate) backlog: VecDeque<Ep>,
+    pub(crate) backlog_max: usize,
+    pub(crate) told: bool,
+    /// It tells nobody anything until it is rearmed.
+    pub(crate) muted: bool,
+    pub(crate) open: bool,
+}
+
+/// What the world knows of one who lives in it.
+#[derive(Debug, Default)]
+pub(crate) struct Resident {
+    pub(crate) is_process: bool,
+    pub(crate) woken: Vec<Ep>,
+    pub(crate) stale: Vec<ConnId>,
+    pub(crate) listeners: Vec<SocketAddr>,
+    pub(crate) wake_at: Option<Time>,
+    pub(crate) turned_at: Option<Time>,
+    pub(crate) ready: bool,
+    pub(crate) descriptors: u32,
+    pub(crate) descriptors_max: u32,
+    pub(crate) skew: i64,
+    pub(crate) names: VecDeque<(Time, ConnId, Vec<SocketAddr>)>,
+    /// The sockets of a process by the indices of their tokens.
+    pub(crate) watched: Vec<Option<Ep>>,
+}
+
+/// The world.
+pub struct World {
+    pub(crate) now: Time,
+    /// Where its chance comes from.
+    pub dice: Dice,
+    /// What goes wrong.
+    pub faults: Faults,
+    pub(crate) events: BinaryHeap<Reverse<(Time, u64, What)>>,
+    order: u64,
+    pub(crate) ends: Vec<Tcp>,
+    pub(crate) links: Vec<Link>,
+    pub(crate) listening: BTreeMap<SocketAddr, Listening>,
+    pub(crate) residents: Vec<Resident>,
+    pub(crate) ready: Vec<Who>,
+    /// Addresses where connections have a fate of their own.
+    pub fates: BTreeMap<SocketAddr, Fate>,
+    /// Names and their addresses; a name that is not here is never answered.
+    pub names: BTreeMap<String, Vec<SocketAddr>>,
+    log: Option<String>,
+    /// Calls and events so far.
+    pub(crate) moves: u64,
+}
+
+/// The wall clock at the beginning.
+pub const WALL: u64 = 1_795_219_200;
+
+impl World {
+    /// An empty world.
+    #[must_use]
+    pub fn new(seed: u64, faults: Faults) -> Self {
+        Self {
+            now: Time(1_000_000),
+            dice: Dice::new(seed),
+            faults,
+            events: BinaryHeap::new(),
+            order: 0,
+            ends: Vec::new(),
+            links: Vec::new(),
+            listening: BTreeMap::new(),
+            residents: Vec::new(),
+            ready: Vec::new(),
+            fates: BTreeMap::new(),
+            names: BTreeMap::new(),
+            log: None,
+            moves: 0,
+        }
+    }
+
+    /// From now on everything that happens is written down.
+    pub fn keep_log(&mut self) {
+        self.log = Some(String::new());
+    }
+
+    /// What was written down.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        self.log.as_deref().unwrap_or_default()
+    }
+
+    /// Writes a line down, if that is done at all.
+    pub fn note(&mut self, line: impl FnOnce(&mut String)) {
+        if let Some(log) = &mut self.log {
+            let _ = write!(log, "{:>12} ", self.now.0);
+            line(log);
+            log.push('\n');
+        }
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Both clocks, as this one has them.
+    #[must_use]
+    pub fn clocks(&self, who: Who) -> Now {
+        let wall = (WALL + self.now.0 / 1_000_000).saturating_add_signed(self.residents[who.0].skew);
+        Now { mono: self.now, wall }
+    }
+
+    /// Sets the wall clock of one of them, by so many seconds.
+    pub fn jump(&mut self, who: Who, seconds: i64) {
+        self.note(|log| {
+            let _ = write!(log, "{who:?} clock {seconds:+}");
+        });
+        self.residents[who.0].skew += seconds;
+    }
+
+    /// Someone moves in.
+    pub fn settle(&mut self, is_process: bool) -> Who {
+        let who = Who(self.residents.len());
+        self.residents.push(Resident { is_process, descriptors_max: u32::MAX, ..Resident::default() });
+        self.rouse(who);
+        who
+    }
+
+    /// How many descriptors a process may have.
+    pub fn limit_descriptors(&mut self, who: Who, most: u32) {
+        self.residents[who.0].descriptors_max = most;
+    }
+
+    /// How many descriptors it has.
+    #[must_use]
+    pub fn descriptors(&self, who: Who) -> u32 {
+        self.residents[who.0].descriptors
+    }
+
+    /// Whether someone listens there.
+    #[must_use]
+    pub fn is_listened(&self, at: SocketAddr) -> bool {
+        self.listening.contains_key(&at)
+    }
+
+    /// Someone listens.
+    pub fn listen(&mut self, who: Who, at: SocketAddr) {
+        let resident = &mut self.residents[who.0];
+        let number = u16::try_from(resident.listeners.len()).unwrap_or(u16::MAX);
+        resident.listeners.push(at);
+        let backlog = VecDeque::new();
+        let listening =
+            Listening { who, number, backlog, backlog_max: 128, told: false, muted: false, open: true };
+        self.listening.insert(at, listening);
+    }
+
+    /// Nobody listens there any more; who is in the backlog is reset.
+    pub fn stop_listening(&mut self, who: Who) {
+        for at in std::mem::take(&mut self.residents[who.0].listeners) {
+            for ep in self.listening.remove(&at).map(|gone| gone.backlog).into_iter().flatten() {
+                self.abort(ep);
+            }
+        }
+    }
+
+    /// Everything that a process has is reset, as the system does it when it is killed.
+    pub fn kill(&mut self, who: Who) {
+        self.stop_listening(who);
+        for at in 0..self.ends.len() {
+            if self.ends[at].owner == Some(who) && !self.ends[at].closed {
+                self.abort(Ep(at));
+            }
+        }
+        let resident = &mut self.residents[who.0];
+        resident.woken.clear();
+        resident.stale.clear();
+        resident.wake_at = None;
+        resident.names.clear();
+    }
+
+    /// An actor hears of what happened: it looks at everything it has.
+    pub fn hear(&mut self, who: Who) {
+        for ep in std::mem::take(&mut self.residents[who.0].woken) {
+            self.ends[ep.0].queued = false;
+        }
+    }
+
+    /// Someone has something to do now.
+    pub fn rouse(&mut self, who: Who) {
+        if !std::mem::replace(&mut self.residents[who.0].ready, true) {
+            self.ready.push(who);
+        }
+    }
+
+    /// Someone wants to be roused at this time, whatever happens before.
+    pub fn nap(&mut self, who: Who, until: Time) {
+        self.at(until, What::Nap(who));
+    }
+
+    /// Someone who is ready, by chance; `None` if all sleep.
+    pub fn next_ready(&mut self) -> Option<Who> {
+        let at = usize::try_from(self.dice.below(self.ready.len() as u64)).unwrap_or(0);
+        if self.ready.is_empty() {
+            return None;
+        }
+        let who = self.ready.swap_remove(at);
+        self.residents[who.0].ready = false;
+        Some(who)
+    }
+
+    /// The socket that a process watches with this token.
+    #[must_use]
+    pub fn watched(&self, who: Who, token: ConnId) -> Option<Ep> {
+        let ep = self.residents[who.0].watched.get(token.index as usize).copied().flatten()?;
+        let tcp = &self.ends[ep.0];
+        (tcp.token == Some(token) && !tcp.closed).then_some(ep)
+    }
+
+    /// When a process wants to be run next, if nothing happens before.
+    #[must_use]
+    pub fn wake_at(&self, who: Who) -> Option<Time> {
+        self.residents[who.0].wake_at
+    }
+
+    /// Calls and events so far.
+    #[must_use]
+    pub const fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    /// Whether a listener has somebody that its process was not told of.
+    #[must_use]
+    pub fn has_untold(&self, who: Who) -> bool {
+        self.listening.values().any(|it| it.who == who && !it.muted && !it.backlog.is_empty())
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Time> {
+        self.events.peek().map(|Reverse((at, _, _))| *at)
+    }
+
+    /// Goes to the next thing that happens, if that is before `until`, and lets it happen.
+    pub fn advance(&mut self, until: Time) -> bool {
+        let Some(next) = self.next_event().filter(|next| *next <= until) else {
+            self.now = self.now.max(until);
+            return false;
+        };
+        self.now = self.now.max(next);
+        while let Some(&Reverse((at, _, what))) = self.events.peek()
+            && at <= self.now
+        {
+            self.events.pop();
+            self.happen(what);
+        }
+        true
+    }
+
+    pub(crate) fn at(&mut self, at: Time, what: What) {
+        self.order += 1;
+        self.events.push(Reverse((at, self.order, what)));
+    }
+
+    fn happen(&mut self, what: What) {
+        self.moves += 1;
+        match what {
+            What::Arrive(ep) => self.arrive(ep),
+            What::Syn(ep) => self.syn(ep),
+            What::Opened(ep) => {
+                self.ends[ep.0].opening = self.links[ep.0 / 2].verdict;
+                self.wake(ep);
+            }
+            What::Wake(ep) => self.wake(ep),
+            What::Alarm(ep) => self.alarm(ep),
+            What::Nap(who) => {
+                let resident = &self.residents[who.0];
+                if !resident.is_process || resident.wake_at.is_some_and(|at| at <= self.now) {
+                    self.rouse(who);
+                }
+            }
+            What::Named(who) => self.rouse(who),
+        }
+    }
+
+    /// Something changed at this end: whoever owns it will hear of it.
+    pub(crate) fn wake(&mut self, ep: Ep) {
+        let tcp = &mut self.ends[ep.0];
+        if let Some(who) = tcp.owner
+            && !tcp.closed
+            && !std::mem::replace(&mut tcp.queued, true)
+        {
+            self.residents[who.0].woken.push(ep);
+            self.rouse(who);
+        }
+    }
+}

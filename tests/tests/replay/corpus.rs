@@ -1,0 +1,112 @@
+//! The corpus as it is written.
+
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::trace::{Event, Player, Replay, Setup, Trace};
+
+use crate::each_case;
+
+#[test]
+fn every_case_acts_as_it_says() {
+    each_case(|_, _, trace| match Replay::new(trace).find_map(|played| played.difference()) {
+        Some(it) => Err(format!("{}: expected {:?}, got {:?}", it.line, it.expected, it.got)),
+        None => Ok(()),
+    });
+}
+
+#[test]
+fn every_case_says_what_it_shows_and_where_that_is_written() {
+    each_case(|_, text, _| {
+        let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
+        if comment.is_empty() { Err("1: no comment on top".to_owned()) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_case_written_out_is_the_same_case() {
+    each_case(|_, _, trace| {
+        let written = trace.to_string();
+        match Trace::parse(&written) {
+            Ok(again) if again == *trace && again.to_string() == written => Ok(()),
+            Ok(_) => Err(format!(" another one:\n{written}")),
+            Err(error) => Err(format!(" as written out: {error}")),
+        }
+    });
+}
+
+/// Where a deadline makes the machine act, it does not act a microsecond earlier.
+#[test]
+fn deadlines_are_exact() {
+    each_case(|_, _, trace| {
+        for (place, step) in trace.steps.iter().enumerate() {
+            if step.event != Event::Timeout || step.outcomes.is_empty() {
+                continue;
+            }
+            let mut player = before(trace, place)?;
+            let early = Now { mono: step.now.mono - Span(1), ..step.now };
+            if early.mono < trace.steps[place - 1].now.mono {
+                continue;
+            }
+            let actions = player.tell(&Event::Timeout, early)?;
+            if !actions.is_empty() {
+                return Err(format!("{}: a microsecond earlier: {actions:?}", step.line));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// Whatever line is missing, there is a trace or an error, and a run or an error: never a panic.
+#[test]
+fn a_case_with_a_line_missing_is_harmless() {
+    each_case(|_, text, _| {
+        let lines: Vec<&str> = text.lines().collect();
+        for missing in 0..lines.len() {
+            let rest: Vec<&str> =
+                lines.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, line)| *line).collect();
+            if let Ok(trace) = Trace::parse(&rest.join("\n")) {
+                // An agent is told of addresses that it did not ask for, and the like: refused one by one.
+                Replay::new(&trace).for_each(|played| drop(played.difference()));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// With more octets behind what was offered, the verdict is the same; but for a CONNECT, which gets 409.
+#[test]
+fn trailing_octets_change_no_verdict_but_409() {
+    const TRAILING: &[u8] = b"GET";
+    each_case(|_, _, trace| {
+        // What is behind an agent's 200 is the rendezvous already.
+        if matches!(trace.setup, Setup::Agent(_)) {
+            return Ok(());
+        }
+        for (place, step) in trace.steps.iter().enumerate() {
+            let Event::In { on, .. } = step.event else { continue };
+            let octets = trace.octets(step);
+            let expected = before(trace, place)?.tell(&step.event, step.now)?;
+            let is_unfinished = expected.iter().all(|action| action.text.starts_with("took "));
+            if is_unfinished {
+                continue;
+            }
+            let more = [&octets, TRAILING].concat();
+            let event = Event::In { on, octets: rendezvous_core::trace::Octets::literal(&more) };
+            let got = before(trace, place)?.tell(&event, step.now)?;
+            let is_conflict = octets.starts_with(b"CONNECT ")
+                && got.iter().any(|action| action.octets.starts_with(b"HTTP/1.1 409 "));
+            if got != expected && !is_conflict {
+                return Err(format!("{}: with trailing octets: {got:?}", step.line));
+            }
+        }
+        Ok(())
+    });
+}
+
+/// The machine before the step at this place.
+fn before(trace: &Trace, place: usize) -> Result<Player<'_>, String> {
+    let (mut player, _) = Player::start(trace, trace.steps[0].now);
+    for step in &trace.steps[1..place] {
+        player.tell(&step.event, step.now)?;
+    }
+    Ok(player)
+}

@@ -1,0 +1,109 @@
+//! The corpus with its octets cut: they are offered one more at a time, as a shell would offer them.
+
+use std::collections::BTreeMap;
+
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::trace::{Action, Event, Octets, Player, Trace};
+
+use crate::each_case;
+
+/// The one verdict that depends on how octets are cut.
+const CUT_DIFFERS: &str = "octets-behind-a-connect-get-409";
+
+#[test]
+fn octets_cut_at_every_octet_make_no_difference() {
+    each_case(|name, _, trace| if name == CUT_DIFFERS { Ok(()) } else { cut(trace) });
+}
+
+fn cut(trace: &Trace) -> Result<(), String> {
+    let start = trace.steps[0].now;
+    let (mut whole, expected) = Player::start(trace, start);
+    let (mut player, got) = Player::start(trace, start);
+    assert_eq!(expected, got);
+    let mut shell = Shell::default();
+    for step in &trace.steps[1..] {
+        let expected = whole.tell(&step.event, step.now)?;
+        let got = match step.event {
+            Event::In { on, .. } => {
+                let octets = trace.octets(step);
+                let mut all = Vec::new();
+                let mut used = 0;
+                for end in shell.ends(on, &octets).map_err(|why| format!("{}: {why}", step.line))? {
+                    if shell.is_deaf(on) {
+                        break;
+                    }
+                    let event = Event::In { on, octets: Octets::literal(&octets[used..end]) };
+                    let actions = player.tell(&event, step.now)?;
+                    shell.look(&actions);
+                    used += took(&actions);
+                    all.extend(actions);
+                }
+                shell.kept.insert(on, octets[used..].to_vec());
+                joined(all)
+            }
+            _ => {
+                let actions = player.tell(&step.event, step.now)?;
+                shell.look(&actions);
+                actions
+            }
+        };
+        if got != expected {
+            return Err(format!("{}: whole {expected:?}, cut {got:?}", step.line));
+        }
+    }
+    Ok(())
+}
+
+/// What the shell of an event loop knows.
+#[derive(Default)]
+struct Shell {
+    /// What was offered and not consumed.
+    kept: BTreeMap<ConnId, Vec<u8>>,
+    /// To whom nothing is to be offered, or was said not to be, by the texts of their ids.
+    deaf: BTreeMap<String, bool>,
+}
+
+impl Shell {
+    /// Up to where the octets are offered each time: from those that were there before to all of them.
+    fn ends(&self, on: ConnId, octets: &[u8]) -> Result<Vec<usize>, String> {
+        let kept = self.kept.get(&on).map_or(&[][..], Vec::as_slice);
+        if !octets.starts_with(kept) {
+            return Err(format!("{} octets were left over, and are not offered again", kept.len()));
+        }
+        let first = kept.len().max(1);
+        let again = (kept.len() == octets.len()).then_some(octets.len());
+        Ok(if again.is_some() { again.into_iter().collect() } else { (first..=octets.len()).collect() })
+    }
+
+    fn is_deaf(&self, on: ConnId) -> bool {
+        self.deaf.get(&format!("{}.{}", on.index, on.generation)).copied().unwrap_or(false)
+    }
+
+    fn look(&mut self, actions: &[Action]) {
+        for action in actions {
+            let words: Vec<&str> = action.text.split(' ').collect();
+            match words[..] {
+                ["read", on, "on"] => drop(self.deaf.insert(on.to_owned(), false)),
+                ["read", on, "off"] | ["close", on, _] => drop(self.deaf.insert(on.to_owned(), true)),
+                ["pair", a, b] => {
+                    self.deaf.insert(a.to_owned(), true);
+                    self.deaf.insert(b.to_owned(), true);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn took(actions: &[Action]) -> usize {
+    let counts = actions.iter().filter_map(|action| action.text.strip_prefix("took "));
+    counts.map(|count| count.parse::<usize>().expect("a number")).sum()
+}
+
+/// The actions of all the pieces, as they would be of the whole.
+fn joined(actions: Vec<Action>) -> Vec<Action> {
+    let used = took(&actions);
+    let took = (used > 0).then(|| Action { text: format!("took {used}"), octets: Vec::new() });
+    let others = actions.into_iter().filter(|action| !action.text.starts_with("took "));
+    took.into_iter().chain(others).collect()
+}
