@@ -11,10 +11,12 @@ pub(crate) fn ticket(octets: &[u8]) {
         Ok(ticket) => {
             let text = ticket.to_text("someone");
             let again = Ticket::parse(text.as_bytes(), "t").expect("what we write, we read");
-            assert_eq!(again, ticket);
+            // An address may come out in another spelling, but in one.
+            assert_eq!(again.to_text("someone"), text);
+            assert_eq!((&again.trust, again.id, &again.key), (&ticket.trust, ticket.id, &ticket.key));
             assert_hides(&format!("{ticket:?}"), &ticket.key);
         }
-        Err(failure) => assert_tells_no_secret(&format!("{failure:?}"), octets),
+        Err(failure) => assert_tells_no_secret(&format!("{failure:?}")),
     }
 }
 
@@ -38,7 +40,11 @@ pub(crate) fn ids(octets: &[u8]) {
     assert_eq!((again.entries, again.complaints), (ids.entries, Vec::new()));
     for complaint in &ids.complaints {
         assert!(complaint.starts_with("ids:"), "{complaint:?}");
-        assert_tells_no_secret(complaint, octets);
+        assert_tells_no_secret(complaint);
+        // A word that begins a line may be a secret, which lost what stood before it.
+        let lone = complaint.strip_suffix("has no Key URI (otpauth://…)").unwrap_or_default();
+        let shown = lone.split('\'').nth(1).unwrap_or_default();
+        assert!(shown.len() < 16, "{complaint:?} may tell a secret");
     }
 }
 
@@ -47,11 +53,7 @@ fn assert_hides(shown: &str, key: &Key) {
     assert!(secret.len() < 16 || !shown.contains(&secret), "a secret is shown");
 }
 
-/// What stands behind `secret=` anywhere in the file, where it is long enough to be one, is not repeated.
-fn assert_tells_no_secret(message: &str, octets: &[u8]) {
-    let text = String::from_utf8_lossy(octets);
-    for behind in text.split("secret=").skip(1) {
-        let secret: String = behind.chars().take_while(char::is_ascii_alphanumeric).collect();
-        assert!(secret.len() < 20 || !message.contains(&secret), "{message:?} tells a secret");
-    }
+/// Nothing of a Key URI is repeated.
+fn assert_tells_no_secret(message: &str) {
+    assert!(!message.contains("secret="), "{message:?} tells a secret");
 }

@@ -188,7 +188,7 @@ impl Story {
         let half_closed = self.model.is_half_closed();
         let patience = if half_closed { Some(self.limits.half_closed) } else { self.limits.idle };
         let due = self.last + patience.expect("patience that can end");
-        assert!(due <= self.now && !self.model.is_queued(), "given up too early");
+        assert!(due <= self.now && !self.model.is_owed(), "given up too early");
         let why = if half_closed { Why::HalfClosed } else { Why::Idle };
         assert_eq!(act, self.model.given_up(why));
     }
@@ -201,7 +201,7 @@ impl Story {
             }
         }
         // Whoever is half-closed and has nothing to send is on the clock.
-        if !self.model.over && self.model.is_half_closed() && !self.model.is_queued() {
+        if !self.model.over && self.model.is_half_closed() && !self.model.is_owed() {
             let latest = self.last + self.limits.half_closed;
             assert!(self.pair.deadline().is_some_and(|deadline| deadline <= latest), "for ever half-closed");
         }

@@ -42,8 +42,10 @@ impl Model {
         self.way(side).ended
     }
 
-    pub(crate) fn is_queued(&self) -> bool {
-        self.from_hidden.queued || self.from_client.queued
+    /// Somebody is owed octets, and may take them; where one way is lost, that is no reason to wait.
+    pub(crate) fn is_owed(&self) -> bool {
+        let ways = [self.from_hidden, self.from_client];
+        ways.iter().any(|way| way.queued) && !ways.iter().any(|way| way.lost)
     }
 
     pub(crate) fn is_half_closed(&self) -> bool {
@@ -67,17 +69,21 @@ impl Model {
     }
 
     pub(crate) fn ended(&mut self, from: Side, how: End) -> Option<Act> {
-        let own = match how {
+        match how {
             End::Clean => {
                 // Where nobody takes anything any more, an end is no news.
                 let way = self.way(from);
                 way.ended |= !way.lost;
-                return self.tell(from);
+                self.tell(from)
             }
-            End::Truncated => (Close::Linger, Why::Truncated(from)),
-            End::Reset => (Close::Abort, Why::Reset(from)),
-        };
-        Some(self.cut(from, own.0, own.1))
+            End::Truncated => {
+                // It may read still, and is cut as well, unless what goes to it has ended, or is lost.
+                let back = *self.way(from.other());
+                let own = if back.ended || back.lost { Close::Linger } else { Close::Truncate };
+                Some(self.cut(from, own, Why::Truncated(from)))
+            }
+            End::Reset => Some(self.cut(from, Close::Abort, Why::Reset(from))),
+        }
     }
 
     /// `side` broke off: the other one gets what is queued, and can tell.

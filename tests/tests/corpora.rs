@@ -1,0 +1,48 @@
+//! The checked-in corpora of the fuzz targets, as plain tests: with this compiler, its assertions, and no fuzzer.
+
+use std::fs;
+use std::path::Path;
+
+use rendezvous_fuzz::TARGETS;
+
+/// Runs everything in the corpus of a target.
+fn run(target: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = files.map(|file| file.expect("a folder can be read").path()).collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", folder.display());
+    for file in files {
+        // The last line before a panic says whose it is.
+        println!("{}", file.display());
+        rendezvous_fuzz::run(target, &fs::read(&file).expect("a file can be read"));
+    }
+}
+
+macro_rules! corpora {
+    ($($target:ident)*) => {
+        $(
+            #[test]
+            fn $target() {
+                run(stringify!($target));
+            }
+        )*
+
+        const TESTED: &[&str] = &[$(stringify!($target)),*];
+    };
+}
+
+corpora! {
+    agent authorization challenge connector date engine head ids pair response target ticket token
+}
+
+#[test]
+fn every_target_has_its_corpus_and_its_binary() {
+    let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, TESTED);
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    for name in names {
+        let binary = fs::read_to_string(fuzz.join(format!("fuzz_targets/{name}.rs"))).expect("a binary");
+        assert!(binary.starts_with("//! Invariant: "), "{name} states its invariant in its first line");
+    }
+}
