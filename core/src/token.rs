@@ -167,6 +167,7 @@ impl Key {
         let front = usize::from(hash.last() & 0x0f);
         let mut value = 0;
         for octet in &hash.octets[front..front + 4] {
+            // `^` would do the same: the bits are apart.
             value = value << 8 | u64::from(*octet);
         }
         Plain::new(value & 0x7fff_ffff, self.digits)

@@ -50,6 +50,8 @@ fn quoted_pairs_in_the_user_are_resolved() {
     let escaped: String = UUID.chars().flat_map(|it| ['\\', it]).collect();
     assert_eq!(identify(format!(r#"Digest username="{escaped}""#).as_bytes()), FOUND);
     all_are(Unidentified, &[r#"Digest username="\"ID\"""#, r#"Digest username="ID\\""#]);
+    // A token has no quoted-pairs.
+    all_are(Unidentified, &[r"Digest username=\ID"]);
 }
 
 #[test]

@@ -231,3 +231,12 @@ fn anything_but_an_imf_fixdate_is_no_date() {
     }
     assert_eq!(parse_date(&[0xff; 29]), None);
 }
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_diagnostic_that_would_need_an_escape_is_a_mistake_of_ours() {
+    for diagnostic in ["say \"no\"", "a\\b", "line\nline"] {
+        let reply = Reply { diagnostic, ..NOT_FOUND };
+        assert!(std::panic::catch_unwind(|| text(&reply)).is_err(), "{diagnostic:?}");
+    }
+}

@@ -232,3 +232,11 @@ fn a_connector_asks_for_an_octet_stream_at_once() {
          \r\n"
     );
 }
+
+#[test]
+fn every_error_says_what_is_wrong() {
+    assert_eq!(
+        [ResponseError::Malformed, ResponseError::TooLarge].map(ResponseError::why),
+        ["the answer is not HTTP", "the head of the answer is too large"]
+    );
+}

@@ -249,3 +249,17 @@ fn any_other_host_has_no_label() {
         assert_eq!(label(host, "relay.example.com"), None, "{host}");
     }
 }
+
+#[test]
+fn every_error_says_what_is_wrong() {
+    let errors = [TargetError::NotUuid, TargetError::BadId, TargetError::NoResponse, TargetError::Malformed];
+    assert_eq!(
+        errors.map(TargetError::why),
+        [
+            "target is not a uuid URI",
+            "malformed UUID",
+            "no response parameter",
+            "malformed response or nonce"
+        ]
+    );
+}

@@ -20,7 +20,9 @@ fn key(algorithm: Algorithm, digits: u8) -> Key {
 }
 
 fn text(key: &Key, step: u64) -> String {
-    String::from_utf8(key.plain(step).as_bytes().to_vec()).unwrap()
+    let plain = key.plain(step);
+    assert_eq!(plain.as_ref(), plain.as_bytes());
+    String::from_utf8(plain.as_bytes().to_vec()).unwrap()
 }
 
 #[test]
@@ -207,13 +209,22 @@ fn a_key_keeps_its_limits() {
     ] {
         assert_eq!(new(octets, digits, period), Err(expected), "{octets} {digits} {period}");
     }
+    let texts = [KeyError::Secret, KeyError::Digits, KeyError::Period].map(|error| error.to_string());
+    assert_eq!(
+        texts,
+        [
+            "the secret must have 1 to 256 octets",
+            "the digits must be 6 to 10",
+            "the period must be 1 to 3600 seconds"
+        ]
+    );
 }
 
 #[test]
 fn debug_shows_neither_secret_nor_token() {
     let key = Key::new(b"hunter2hunter2".to_vec(), Algorithm::Sha1, 6, 30).unwrap();
     let shown = format!("{key:?} {:?}", key.plain(STEP));
-    assert!(shown.contains("Sha1"), "{shown}");
+    assert!(shown.contains("Sha1") && shown.contains("Plain { digits: 6"), "{shown}");
     for hidden in ["hunter2", "104, 117, 110", &text(&key, STEP)] {
         assert!(!shown.contains(hidden), "{shown}");
     }

@@ -160,6 +160,7 @@ fn extended_id(value: Value<'_>) -> Option<Id> {
     octets.by_ref().find(|&it| it == b'\'');
     let decoded = core::iter::from_fn(|| match octets.next()? {
         b'%' => {
+            // Here `^` would do the same as `|`: the bits are apart.
             let mut digit = || char::from(octets.next()?).to_digit(16);
             let value = digit().zip(digit()).map(|(high, low)| high << 4 | low);
             Some(value.and_then(|value| u8::try_from(value).ok()))

@@ -21,6 +21,7 @@ impl<'r, 'a> Fields<'r, 'a> {
     /// Reads the field lines and the empty line behind them. That they end in CRLF and are not folded is known.
     pub(super) fn parse(lines: &'a [u8], room: &'r mut Room<'a>) -> Result<Self, Refusal> {
         match httparse::parse_headers(lines, room) {
+            // The finder has ended them here: another length would be a fault of one of the two.
             Ok(httparse::Status::Complete((len, fields))) if len == lines.len() => Ok(Self(fields)),
             Ok(_) => Err(Refusal::Incomplete),
             Err(httparse::Error::TooManyHeaders) => Err(Refusal::TooManyFields),

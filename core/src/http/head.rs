@@ -20,6 +20,7 @@ use super::syntax::{Authority, decimal, is_target_octet, is_tchar};
 pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     const UNLIMITED: Limits = Limits { head_octets_max: u32::MAX, line_octets_max: u32::MAX };
     match Finder::default().find(bytes, &UNLIMITED) {
+        // The reader of the fields looks at the length once more: either alone would do.
         Found::Complete(len) if len == bytes.len() => {}
         Found::Refused(refusal) => return Err(refusal),
         _ => return Err(Refusal::Incomplete),

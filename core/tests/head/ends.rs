@@ -1,5 +1,7 @@
 //! Where a head ends, and how long it may be.
 
+use std::collections::BTreeSet;
+
 use rendezvous_core::http::head::{FIELDS_MAX, Finder, Found, Limits, Refusal, parse};
 use rendezvous_core::http::reply::Status;
 
@@ -111,6 +113,45 @@ fn every_refusal_has_its_status() {
         (Refusal::ConnectBody, Status::BadRequest400),
     ] {
         assert_eq!(refusal.status(), status, "{refusal:?}");
-        assert!(!refusal.why().is_empty());
     }
+}
+
+#[test]
+fn every_refusal_says_what_is_wrong_in_words_of_its_own() {
+    let all = [
+        Refusal::NotHttp,
+        Refusal::BlankLines,
+        Refusal::BareLineFeed,
+        Refusal::BareCarriageReturn,
+        Refusal::Control,
+        Refusal::RequestLine,
+        Refusal::TargetForm,
+        Refusal::Folded,
+        Refusal::FieldName,
+        Refusal::FieldValue,
+        Refusal::HostMissing,
+        Refusal::HostRepeated,
+        Refusal::HostMalformed,
+        Refusal::HostContradicts,
+        Refusal::AuthorizationRepeated,
+        Refusal::ContentLength,
+        Refusal::TransferEncoding,
+        Refusal::ConnectBody,
+        Refusal::Incomplete,
+        Refusal::LineTooLong,
+        Refusal::HeadTooLarge,
+        Refusal::TooManyFields,
+        Refusal::Version,
+    ];
+    let texts: BTreeSet<_> = all.map(Refusal::why).into_iter().collect();
+    assert_eq!(texts.len(), all.len());
+    assert_eq!(Refusal::BareLineFeed.why(), "LF without CR");
+}
+
+/// Who does not ask the finder first gets the finder's answer, and never a head with something behind it.
+#[test]
+fn a_head_is_read_whole_or_not_at_all() {
+    assert_eq!(parse(b"GET / HTTP/1.1\nHost: a\n\n"), Err(Refusal::BareLineFeed));
+    assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nx"), Err(Refusal::Incomplete));
+    assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: a\r\n"), Err(Refusal::Incomplete));
 }

@@ -43,6 +43,7 @@ fn a_host_that_contradicts_the_target_is_refused() {
         ("https://a/", "a:80"),
         ("http://a:8080/", "a"),
         ("ftp://a:21/", "a"),
+        ("ftp://a/", "a:443"),
         ("http://a/", "a."),
         ("http://a.evil/", "a"),
     ] {
