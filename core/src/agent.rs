@@ -94,8 +94,26 @@ pub struct Agent {
     conns: Conns<Conn>,
     /// One for each upstream.
     links: Vec<Link>,
-    entropy: Entropy,
+    nonces: Entropy,
+    jitter: Entropy,
     stopping: bool,
+}
+
+/// Where an agent's chance comes from. The two are drawn apart, so that a trace can hold the one and not the other.
+#[derive(Clone, Copy)]
+pub struct Seeds {
+    /// Of the nonces: from the operating system, and known to nobody else, for it makes them unguessable.
+    pub nonces: [u8; 32],
+    /// Of the jitter in the back-off: another one in each agent, so that many do not come back in the same moment. It
+    /// is no secret: whoever knows it knows how long this agent waits after its failures, and a
+    /// [`Recorder`](crate::trace::Recorder) writes it down.
+    pub jitter: [u8; 32],
+}
+
+impl core::fmt::Debug for Seeds {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Seeds").field("jitter", &self.jitter).finish_non_exhaustive()
+    }
 }
 
 /// A connection.
@@ -164,14 +182,14 @@ impl State {
 }
 
 impl Agent {
-    /// An agent that begins to connect at once. `seed` is from the operating system: it makes the nonces unguessable
-    /// and spreads the attempts.
+    /// An agent that begins to connect at once.
     #[must_use]
-    pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+    pub fn new(config: Config, seeds: Seeds, now: Now) -> Self {
         debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
         let links = config.upstreams.iter().map(|_| Link::new(config.retry)).collect();
         let conns = Conns::new(config.pair);
-        let mut agent = Self { config, conns, links, entropy: Entropy::new(seed), stopping: false };
+        let (nonces, jitter) = (Entropy::new(seeds.nonces), Entropy::new(seeds.jitter));
+        let mut agent = Self { config, conns, links, nonces, jitter, stopping: false };
         for upstream in agent.upstreams() {
             agent.fill(upstream, now);
         }

@@ -6,22 +6,33 @@
 //!
 //! # The format
 //!
-//! One thing a line; what is behind ` #` is a comment. First the machine:
+//! One thing a line; what is behind ` #` is a comment. First the machine; a relay:
 //!
 //! ```text
 //! rendezvous-trace 1
-//! machine relay                                  # or: agent
-//! listen plain tls                               # relay: what listeners 0, 1, … speak
+//! machine relay
+//! listen plain tls                               # what listeners 0, 1, … speak
 //! config hold=2s waiting-per-id-max=2            # what differs from the default
-//! seed 0                                         # hexadecimal, zeroes in front left out
+//! seed 0                                         # of the nonces; hexadecimal, zeroes in front left out
 //! id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP tokens=any labels=home,house
+//! ```
+//!
+//! Or an agent, with a line for each upstream:
+//!
+//! ```text
+//! rendezvous-trace 1
+//! machine agent
+//! config once=yes
+//! seed 0
+//! jitter 0                                       # the seed of the jitter in its back-off
+//! id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP
+//! upstream home relay=192.0.2.7:8443 host=relay.example tls pool=4 service=127.0.0.1:80 stream=127.0.0.1:22
 //! ```
 //!
 //! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
 //! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
-//! anywhere before it is used. An agent's trace has, instead of `listen`, a line for each upstream:
-//! `upstream home relay=192.0.2.7:8443 host=relay.example tls pool=4 service=127.0.0.1:80 stream=127.0.0.1:22` (`plain`
-//! for plain tokens).
+//! anywhere before it is used. An `upstream` has one of them as its first word; `tls`, `plain` (for plain tokens),
+//! `pool`, `service` and `stream` are there or not.
 //!
 //! Then what happened: `@`, the time, `wall=` with the wall clock's second where it did not just go on, and the event.
 //! The time is `@5s`, `@100ms`, `@17us` since the origin, or `@+5s` since the event before. The first event is `start`.
@@ -40,6 +51,24 @@
 //! @+0 flushed 0.1
 //! ```
 //!
+//! An agent's first action comes of its `start`; what it sends is there to be compared with, and so is how long it waits:
+//!
+//! ```text
+//! @0 wall=1795219200 start
+//!     -> dial 0.1 192.0.2.7:8443
+//! @+10ms connected 0.1
+//!     -> start-tls 0.1 client upstream=0
+//! @+10ms secured 0.1
+//!     -> send 0.1 "CONNECT uuid:$id(home)?response=$bound(home,83UYCrqSiIQB8ZGb5KhxWg)&nonce=83UYCrqSiIQB8ZGb5KhxWg HTTP/1.1\r\n"
+//!         "Host: relay.example\r\n\r\n"
+//! @+10ms in 0.1 "HTTP/1.1 404 Not Found\r\n\r\n"
+//!     -> took 26
+//!     -> close 0.1 linger
+//!     -> note relay-lost 0.1 upstream=0 why=refused status=404 again=4877452us
+//! @+4877452us timeout
+//!     -> dial 1.2 192.0.2.7:8443
+//! ```
+//!
 //! | event | [`Machine`](crate::machine::Machine) |
 //! |---|---|
 //! | `start` | the machine is made |
@@ -52,7 +81,8 @@
 //! | `acked CONN none\|TIME` | `handle_acked` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
 //! | `timeout` | `handle_timeout` |
-//! | `ids NAME…`, `config KEY=VALUE…`, `drain` | the operator's wishes |
+//! | `drain` | the operator's wish: nothing new |
+//! | `ids NAME…`, `config KEY=VALUE…` | a relay's operator's wishes |
 //!
 //! Actions are outputs, but for `conn` and `took`; an `Idle` is none. Octets are quoted, with `\r \n \t \" \\ \$ \xHH`;
 //! several strings, on the line or on lines of their own, are one. In them may stand
@@ -69,7 +99,7 @@
 //!
 //! # What a recorded trace holds, and what not
 //!
-//! See [`Recorder`].
+//! Nothing that opens anything, of a relay's or of an agent's: see [`Recorder`].
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -78,8 +108,9 @@ use core::net::SocketAddr;
 
 pub use self::octets::Octets;
 pub use self::parse::ParseError;
+pub use self::player::{Action, Player};
 pub use self::record::Recorder;
-pub use self::replay::{Action, Difference, Played, Player, Replay};
+pub use self::replay::{Difference, Played, Replay};
 use crate::machine::{ConnId, DialFailure, End, Listener, TlsFailure};
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
@@ -90,10 +121,12 @@ mod mask;
 mod octets;
 mod parse;
 mod people;
+mod player;
 mod print;
 mod record;
 mod replay;
 mod show;
+mod tape;
 mod words;
 
 /// What happened to one machine from its beginning.
@@ -101,7 +134,7 @@ mod words;
 pub struct Trace {
     /// Which machine, and how it was configured.
     pub setup: Setup,
-    /// Its seed.
+    /// Its seed; an agent's is that of its nonces.
     pub seed: [u8; 32],
     /// Who is known by which name in this file.
     pub identities: Vec<Identity>,
@@ -115,7 +148,12 @@ pub enum Setup {
     /// The relay.
     Relay(Box<engine::Config>),
     /// The program beside a hidden server.
-    Agent(Box<agent::Config>),
+    Agent {
+        /// How it was configured.
+        config: Box<agent::Config>,
+        /// The seed of its jitter ([`agent::Seeds::jitter`]).
+        jitter: [u8; 32],
+    },
 }
 
 /// An ID with its secret, under a name.

@@ -30,7 +30,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
     Command {
         name: "replay",
-        summary: "run again what 'serve --trace' has recorded",
+        summary: "run again what '--trace' of serve or agent has recorded",
         run: command::replay::run,
     },
     Command { name: "token", summary: "print a token, for scripts", run: command::token::run },

@@ -166,7 +166,7 @@ impl Agent {
             let token = upstream.key.plain(step);
             write_connect(&mut text, upstream.id, &Token::Plain(token.as_bytes()), host);
         } else {
-            let nonce = BASE64URL_NOPAD.encode(&self.entropy.half_block());
+            let nonce = BASE64URL_NOPAD.encode(&self.nonces.half_block());
             let nonce = nonce.as_bytes();
             let token = Token::Bound { response: upstream.key.bound(step, nonce), nonce };
             write_connect(&mut text, upstream.id, &token, host);
@@ -256,7 +256,7 @@ impl Agent {
         if let Pace::After(grade) = pace
             && link.not_before <= now.mono
         {
-            link.not_before = now.mono + link.backoff.next(grade, &mut self.entropy);
+            link.not_before = now.mono + link.backoff.next(grade, &mut self.jitter);
         }
         self.fill(upstream, now);
         self.link(upstream).resting.map_or(Span::ZERO, |due| due.since(now.mono))

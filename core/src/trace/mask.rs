@@ -11,10 +11,13 @@ use alloc::vec::Vec;
 use data_encoding::BASE64;
 
 use crate::http::challenge::{Identified, identify};
+use crate::http::date::parse_date;
+use crate::http::response::parse_status;
 use crate::http::target::{Registration, registration};
 use crate::id::Id;
 
-/// The fields whose values are read; all of them say how the connection is to be used, none holds a secret.
+/// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
+/// secret.
 const READ: [&[u8]; 6] =
     [b"Host", b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding", b"Expect"];
 
@@ -37,7 +40,38 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let (line, fields) = first_line(head);
     request_line(line, reader, out);
     for line in fields.split_inclusive(|&octet| octet == b'\n') {
-        field(line, reader, out);
+        field(line, out, |name, value, out| match reader {
+            Reader::Whole(_) if name.eq_ignore_ascii_case(b"Authorization") => credentials(value, out),
+            _ if READ.iter().any(|known| name.eq_ignore_ascii_case(known)) => out.extend_from_slice(value),
+            _ => unread(value, out),
+        });
+    }
+}
+
+/// Appends the head of an answer, or as much of it as is there.
+///
+/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Date` and
+/// `Retry-After`; where they are none, the stand-in is none.
+pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
+    /// `HTTP/1.1 200`.
+    const STATUS_OCTETS: usize = 12;
+    let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
+    out.extend_from_slice(blank);
+    let (line, fields) = first_line(head);
+    if parse_status(line).is_some() {
+        let (status, phrase) = line.split_at(STATUS_OCTETS);
+        out.extend_from_slice(status);
+        unread(phrase, out);
+    } else {
+        blur(line, out);
+    }
+    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+        field(line, out, |name, value, out| {
+            let text = value.trim_ascii();
+            let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
+            let is_delay = name.eq_ignore_ascii_case(b"Retry-After") && text.iter().all(u8::is_ascii_digit);
+            if is_date || is_delay { out.extend_from_slice(value) } else { unread(value, out) }
+        });
     }
 }
 
@@ -176,9 +210,8 @@ fn client_target(target: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A field line, with its CRLF if it has one. The name stays if it is one, the value if it is read.
-fn field(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
-    let is_whole = line.ends_with(b"\r\n");
+/// A field line, with its CRLF if it has one. The name stays if it is one; the value is for `read`, if it is whole.
+fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8>)) {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
     let name_octets = text.iter().position(|&octet| octet == b':');
     let is_name =
@@ -186,14 +219,13 @@ fn field(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let Some(name) = name_octets.and_then(|octets| text.get(..octets)).filter(is_name) else {
         return blur(line, out);
     };
-    let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
     let value = &text[name.len() + 1..];
     out.extend_from_slice(name);
     out.push(b':');
-    match reader {
-        Reader::Whole(_) if is_whole && is(b"Authorization") => credentials(value, out),
-        _ if is_whole && READ.iter().any(|known| is(known)) => out.extend_from_slice(value),
-        _ => unread(value, out),
+    if text.len() < line.len() {
+        read(name, value, out);
+    } else {
+        unread(value, out);
     }
     out.extend_from_slice(&line[text.len()..]);
 }

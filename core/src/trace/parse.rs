@@ -1,24 +1,17 @@
 //! Text to [`Trace`].
 
 use alloc::borrow::ToOwned;
-use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use data_encoding::BASE32_NOPAD;
-
-use super::words::{self, Words, address, is_name, number, place, span};
-use super::{Event, Identity, Octets, Outcome, Setup, Step, Trace, config, show};
-use crate::agent::{self, Upstream};
-use crate::engine::{self, Transport};
-use crate::id::Id;
-use crate::machine::{DialFailure, End, Listener, TlsFailure};
-use crate::reach::Relay;
-use crate::registry::Enrolment;
+use super::words::{self, Words, number, span};
+use super::{Event, Identity, Octets, Outcome, Setup, Step, Trace, show};
 use crate::time::{Now, Time};
-use crate::token::{Algorithm, Key};
+
+mod event;
+mod header;
 
 /// The last second of the year 9999: HTTP can write no later date.
 const WALL_MAX: u64 = 253_402_300_799;
@@ -122,92 +115,6 @@ impl Parser {
         })
     }
 
-    // ---- the machine ----
-
-    fn header(&mut self, line: &str) -> Result<(), String> {
-        let mut words = Words::new(line);
-        let word = words.next().unwrap_or_default();
-        if word == "id" {
-            return self.identity(&mut words);
-        }
-        if !self.steps.is_empty() {
-            return Err(format!("'{word}' is neither an event (@TIME …) nor an action (-> …)"));
-        }
-        if word == "machine" {
-            let machine = words.next().unwrap_or_default();
-            let setup = match machine {
-                "relay" => Setup::Relay(Box::default()),
-                "agent" => Setup::Agent(Box::default()),
-                _ => return Err(format!("'{machine}' is no machine: relay or agent")),
-            };
-            if self.setup.replace(setup).is_some() {
-                return Err("there is a machine already".to_owned());
-            }
-            return words.end();
-        }
-        if word == "seed" {
-            self.seed = Some(words.read("a seed, up to 64 hexadecimal digits", seed)?);
-            return words.end();
-        }
-        match (word, &mut self.setup) {
-            (_, None) => Err(format!("'{word}': the line 'machine relay', or 'machine agent', comes first")),
-            ("listen", Some(Setup::Relay(config))) => {
-                while let Some(word) = words.next() {
-                    config.listeners.push(match word {
-                        "plain" => Transport::Plain,
-                        "tls" => Transport::Tls,
-                        _ => return Err(format!("'{word}' is neither plain nor tls")),
-                    });
-                }
-                Ok(())
-            }
-            ("config", Some(Setup::Relay(config))) => config::read(&mut words, &mut **config),
-            ("config", Some(Setup::Agent(config))) => config::read(&mut words, &mut **config),
-            ("upstream", Some(Setup::Agent(config))) => {
-                let upstream = upstream(&mut words, &self.identities)?;
-                config.upstreams.push(upstream);
-                if config.upstreams.len() > usize::from(u16::MAX) {
-                    return Err("too many upstreams".to_owned());
-                }
-                Ok(())
-            }
-            _ => Err(format!("'{word}' is no line of this machine's")),
-        }
-    }
-
-    fn identity(&mut self, words: &mut Words<'_>) -> Result<(), String> {
-        let name =
-            words.read("a name: letters, digits, - and _", |word| is_name(word).then(|| word.to_owned()))?;
-        if self.identities.iter().any(|identity| identity.name == name) {
-            return Err(format!("there is an id '{name}' already"));
-        }
-        let id = words.read("a UUID", |word| Id::parse(word.as_bytes()))?;
-        let secret = words.keyed("secret", |word| BASE32_NOPAD.decode(word.as_bytes()).ok())?;
-        let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Key::DIGITS, Key::PERIOD_SECS);
-        let (mut labels, mut plain_tokens) = (Vec::new(), false);
-        while let Some(word) = words.next() {
-            let bad = || {
-                format!("'{word}' is none of algorithm= digits= period= tokens= labels=, or can't be that")
-            };
-            let (key, value) = word.split_once('=').ok_or_else(bad)?;
-            match key {
-                "algorithm" => algorithm = Algorithm::parse(value).ok_or_else(bad)?,
-                "digits" => digits = number(value).ok_or_else(bad)?,
-                "period" => period = number(value).ok_or_else(bad)?,
-                "tokens" if value == "any" => plain_tokens = true,
-                "labels" if value.split(',').all(is_name) => {
-                    labels = value.split(',').map(ToOwned::to_owned).collect()
-                }
-                _ => return Err(bad()),
-            }
-        }
-        let key = Key::new(secret, algorithm, digits, period).map_err(|error| error.to_string())?;
-        self.identities.push(Identity { name, enrolment: Enrolment { id, key, labels, plain_tokens } });
-        Ok(())
-    }
-
-    // ---- what happened ----
-
     fn step(&mut self, line: &str, at: u32) -> Result<(), String> {
         let mut words = Words::new(line);
         let before = self.steps.last().map(|step| step.now);
@@ -244,69 +151,6 @@ impl Parser {
         }
         self.steps.push(Step { line: at, now, event, outcomes: Vec::new() });
         self.check_octets()
-    }
-
-    fn event(&self, words: &mut Words<'_>) -> Result<Event, String> {
-        let word = words.next().ok_or("an event is missing")?;
-        let event = match word {
-            "start" => Event::Start,
-            "open" => Event::Open {
-                on: Listener(words.read("a listener's number", number)?),
-                from: words.read("an address with a port", address)?,
-            },
-            "resolved" => {
-                let on = words.conn()?;
-                let mut addresses = Vec::new();
-                while !words.rest.is_empty() || addresses.is_empty() {
-                    addresses.push(words.read("an address with a port", address)?);
-                }
-                Event::Resolved { on, addresses }
-            }
-            "connected" => Event::Connected { on: words.conn()? },
-            "dial-failed" => {
-                Event::DialFailed { on: words.conn()?, why: words.read("a reason", dial_failure)? }
-            }
-            "secured" => Event::Secured { on: words.conn()? },
-            "tls-failed" => Event::TlsFailed { on: words.conn()?, why: words.read("a reason", tls_failure)? },
-            "in" => {
-                let (on, mut octets) = (words.conn()?, Octets::default());
-                octets.read(words.rest)?;
-                return Ok(Event::In { on, octets });
-            }
-            "moved" => Event::Moved {
-                on: words.conn()?,
-                read: words.keyed("read", number)?,
-                queued: words.keyed("queued", number)?,
-            },
-            "flushed" => Event::Flushed { on: words.conn()? },
-            "acked" => Event::Acked {
-                on: words.conn()?,
-                age: words.read("'none' or a time", |word| {
-                    if word == "none" { Some(None) } else { span(word).map(Some) }
-                })?,
-            },
-            "end" => Event::End { on: words.conn()?, how: words.read("clean, truncated or reset", end)? },
-            "write-failed" => Event::WriteFailed { on: words.conn()? },
-            "closed" => Event::Closed { on: words.conn()? },
-            "timeout" => Event::Timeout,
-            "ids" => {
-                let mut names = Vec::new();
-                while let Some(name) = words.next() {
-                    self.check_name(name)?;
-                    names.push(name.to_owned());
-                }
-                Event::Ids { names }
-            }
-            "config" => {
-                let mut config = Box::<engine::Config>::default();
-                config::read(words, &mut *config)?;
-                Event::Config { config }
-            }
-            "drain" => Event::Drain,
-            _ => return Err(format!("there is no event '{word}'")),
-        };
-        words.end()?;
-        Ok(event)
     }
 
     fn outcome(&mut self, text: &str, at: u32) -> Result<(), String> {
@@ -365,59 +209,4 @@ impl Parser {
 /// The wall clock at `mono`, if it just went on since `anchor`.
 pub(super) fn wall_after(anchor: Now, mono: Time) -> u64 {
     (anchor.wall + mono.since(anchor.mono).0 / 1_000_000).min(WALL_MAX)
-}
-
-fn seed(digits: &str) -> Option<[u8; 32]> {
-    let mut seed = [0; 32];
-    if digits.len() > 2 * seed.len() {
-        return None;
-    }
-    for (place, digit) in digits.bytes().rev().enumerate() {
-        let value = u8::try_from(char::from(digit).to_digit(16)?).ok()?;
-        seed[31 - place / 2] |= value << (4 * (place % 2));
-    }
-    Some(seed)
-}
-
-fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, String> {
-    let name = words.next().unwrap_or_default();
-    let identity = identities.iter().find(|identity| identity.name == name);
-    let identity = identity.ok_or_else(|| format!("there is no line 'id {name} …' above"))?;
-    let at = words.keyed("relay", place)?;
-    let host_header = words.keyed("host", |host| Some(host.to_owned()))?;
-    let mut upstream = Upstream {
-        relay: Relay { place: at, tls: false, host_header },
-        id: identity.enrolment.id,
-        key: identity.enrolment.key.clone(),
-        plain: false,
-        pool: agent::POOL,
-        service: None,
-        stream: None,
-    };
-    while let Some(word) = words.next() {
-        let bad = || format!("'{word}' is none of tls plain pool= service= stream=, or can't be that");
-        match word.split_once('=').unwrap_or((word, "")) {
-            ("tls", "") => upstream.relay.tls = true,
-            ("plain", "") => upstream.plain = true,
-            ("pool", pool) => upstream.pool = number(pool).ok_or_else(bad)?,
-            ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
-            ("stream", at) => upstream.stream = Some(place(at).ok_or_else(bad)?),
-            _ => return Err(bad()),
-        }
-    }
-    Ok(upstream)
-}
-
-fn end(word: &str) -> Option<End> {
-    [End::Clean, End::Truncated, End::Reset].into_iter().find(|it| show::end(*it) == word)
-}
-
-fn dial_failure(word: &str) -> Option<DialFailure> {
-    use DialFailure::{Local, Name, Refused, Unreachable};
-    [Name, Refused, Unreachable, Local].into_iter().find(|it| show::dial(*it) == word)
-}
-
-fn tls_failure(word: &str) -> Option<TlsFailure> {
-    use TlsFailure::{Certificate, Ended, Protocol};
-    [Certificate, Ended, Protocol].into_iter().find(|it| show::tls(*it) == word)
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use data_encoding::HEXLOWER;
 
 use super::Identity;
+use crate::agent::Upstream;
 use crate::entropy::Entropy;
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
@@ -59,9 +60,8 @@ impl People {
             let name = match known {
                 Some(identity) => identity.name.clone(),
                 None => {
-                    let name = format!("id{}", self.identities.len() + 1);
-                    let identity = Identity { name: name.clone(), enrolment: enrolment.clone() };
-                    self.identities.push(identity.clone());
+                    let identity = self.name(enrolment.clone());
+                    let name = identity.name.clone();
                     new.push(identity);
                     name
                 }
@@ -70,6 +70,43 @@ impl People {
             stand_ins.push(enrolment);
         }
         (names, stand_ins, new)
+    }
+
+    /// The upstreams of an agent with stand-in secrets. One secret has one stand-in; of one ID there may be several, at
+    /// several relays.
+    pub(super) fn upstreams(&mut self, list: &[Upstream]) -> Vec<Upstream> {
+        let mut masked: Vec<Upstream> = Vec::new();
+        for upstream in list {
+            let before =
+                list.iter().zip(&masked).find(|(it, _)| it.id == upstream.id && it.key == upstream.key);
+            let key = match before {
+                Some((_, known)) => known.key.clone(),
+                None => {
+                    let key = self.stand_in(&upstream.key);
+                    self.name(Enrolment {
+                        id: upstream.id,
+                        key: key.clone(),
+                        labels: Vec::new(),
+                        plain_tokens: false,
+                    });
+                    key
+                }
+            };
+            masked.push(Upstream { key, ..upstream.clone() });
+        }
+        masked
+    }
+
+    /// Everyone who was named so far.
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// A name for somebody new.
+    fn name(&mut self, enrolment: Enrolment) -> Identity {
+        let identity = Identity { name: format!("id{}", self.identities.len() + 1), enrolment };
+        self.identities.push(identity.clone());
+        identity
     }
 
     fn stand_in(&mut self, key: &Key) -> Key {

@@ -55,26 +55,33 @@ pub(super) fn write_setup(
             write!(out, "config")?;
             config::write(&**config, out)?;
         }
-        Setup::Agent(config) => {
+        Setup::Agent { config, .. } => {
             write!(out, "machine agent\nconfig")?;
             config::write(&**config, out)?;
         }
     }
-    write!(out, "\nseed ")?;
-    let significant = seed.iter().position(|octet| *octet != 0).unwrap_or(31);
-    for octet in &seed[significant..] {
-        write!(out, "{octet:02x}")?;
-    }
     writeln!(out)?;
+    write_seed(out, "seed", seed)?;
+    if let Setup::Agent { jitter, .. } = setup {
+        write_seed(out, "jitter", jitter)?;
+    }
     for identity in identities {
         write_identity(out, identity)?;
     }
-    if let Setup::Agent(config) = setup {
+    if let Setup::Agent { config, .. } = setup {
         for upstream in &config.upstreams {
             write_upstream(out, upstream, identities)?;
         }
     }
     Ok(())
+}
+
+/// Without the zeroes in front.
+fn write_seed(out: &mut impl fmt::Write, word: &str, seed: &[u8; 32]) -> fmt::Result {
+    write!(out, "{word} ")?;
+    let significant = seed.iter().position(|octet| *octet != 0).unwrap_or(31);
+    seed[significant..].iter().try_for_each(|octet| write!(out, "{octet:02x}"))?;
+    writeln!(out)
 }
 
 pub(super) fn write_identity(out: &mut impl fmt::Write, identity: &Identity) -> fmt::Result {

@@ -1,22 +1,22 @@
 //! A machine that writes down what happens to it.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 use core::net::SocketAddr;
 
 use super::people::People;
-use super::print::{Clock, write_event, write_identity, write_setup};
-use super::{Event, Octets, Outcome, Setup, mask, show, words};
+use super::print::write_identity;
+use super::tape::{Mode, Tape};
+use super::{Event, Setup};
+use crate::agent::{self, Agent, Seeds};
 use crate::engine::{Config, Engine};
-use crate::http::head::{self, Body, Finder, Found, Limits};
-use crate::http::target::Registration;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
-use crate::note::Note;
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
+
+/// What the shadow's seed is.
+const STAND_IN: [u8; 32] = [0; 32];
 
 /// A machine at work, and a trace of it if one is wanted; without one it costs next to nothing.
 ///
@@ -27,14 +27,16 @@ use crate::time::{Now, Span};
 /// and what it did; so a trace replays to what it holds, and the shadow is checked at every output to do what the
 /// machine itself does. Where it does not, that is written down, and the recording ends.
 ///
-/// * As they were: times, addresses, IDs and labels, limits; methods, versions, names of fields, and the values of
-///   `Host`, `Connection`, `Upgrade`, `Content-Length`, `Transfer-Encoding`, `Expect`; nonces of
-///   CONNECTs.
-/// * By a stand-in of its length that takes the same path: the seed; secrets; tokens, a right one by the right one of the
-///   stand-in secret, a wrong one by a wrong one; an `Authorization` by one that names the same ID.
-/// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; the values of all other fields;
-///   bodies; all that is behind a head; and of a head that is not complete, everything but its form.
-/// * As lengths alone: all that moves after the rendezvous.
+/// * As they were: times, addresses, IDs and labels, limits; methods, versions, statuses, names of fields, and the
+///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
+///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
+///   they are a date and a number; nonces of the CONNECTs that a relay gets; the seed of an agent's jitter.
+/// * By a stand-in of its length that takes the same path: the seed that makes nonces, and with it those of the CONNECTs
+///   that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
+///   one; an `Authorization` that a relay gets by one that names the same ID.
+/// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
+///   other fields; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
+/// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent.
 ///
 /// Whoever has a trace knows who met whom when, from which address, and the IDs. It is no public document.
 #[derive(Debug)]
@@ -43,52 +45,15 @@ pub struct Recorder<M> {
     tape: Option<Box<Tape<M>>>,
 }
 
-/// The recording.
-#[derive(Debug)]
-struct Tape<M> {
-    shadow: M,
-    text: String,
-    clock: Clock,
-    people: People,
-    limits: Limits,
-    modes: BTreeMap<ConnId, Mode>,
-    /// What the shadow did and the machine has not done yet.
-    ahead: VecDeque<Output>,
-    is_over: bool,
-}
-
-/// What the octets of a connection are to the relay.
-#[derive(Clone, Copy, Debug, Default)]
-struct Mode {
-    /// Of the body of a challenged request, that many are still to come.
-    body: u64,
-    /// The body of the head that was read last.
-    announced: u64,
-    /// It waits or is paired: nothing of it is read.
-    opaque: bool,
-}
-
 impl Recorder<Engine> {
     /// A relay (see [`Engine::new`]), with a trace of it where `traced`.
     #[must_use]
     pub fn relay(config: Config, seed: [u8; 32], now: Now, traced: bool) -> Self {
         let tape = traced.then(|| {
-            let stand_in = [0; 32];
-            let mut text = String::new();
+            let shadow = Engine::new(config.clone(), STAND_IN, now);
+            let (people, limits) = (People::default(), config.head);
             let setup = Setup::Relay(Box::new(config.clone()));
-            let _ = write_setup(&mut text, &setup, &stand_in, &[]);
-            let mut tape = Tape {
-                shadow: Engine::new(config.clone(), stand_in, now),
-                text,
-                clock: Clock::default(),
-                people: People::default(),
-                limits: config.head,
-                modes: BTreeMap::new(),
-                ahead: VecDeque::new(),
-                is_over: false,
-            };
-            tape.record(&Event::Start, now, |_| ());
-            Box::new(tape)
+            Box::new(Tape::begin(&setup, &STAND_IN, people, shadow, limits, Mode::REQUESTS, now))
         });
         Self { machine: Engine::new(config, seed, now), tape }
     }
@@ -126,6 +91,29 @@ impl Recorder<Engine> {
     }
 }
 
+impl Recorder<Agent> {
+    /// An agent (see [`Agent::new`]), with a trace of it where `traced`.
+    #[must_use]
+    pub fn agent(config: agent::Config, seeds: Seeds, now: Now, traced: bool) -> Self {
+        let tape = traced.then(|| {
+            let mut people = People::default();
+            let masked = agent::Config { upstreams: people.upstreams(&config.upstreams), ..config.clone() };
+            let shadow = Agent::new(masked.clone(), Seeds { nonces: STAND_IN, jitter: seeds.jitter }, now);
+            let setup = Setup::Agent { config: Box::new(masked), jitter: seeds.jitter };
+            Box::new(Tape::begin(&setup, &STAND_IN, people, shadow, config.head, Mode::Answer, now))
+        });
+        Self { machine: Agent::new(config, seeds, now), tape }
+    }
+
+    /// [`Agent::handle_drain`].
+    pub fn handle_drain(&mut self, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            tape.record(&Event::Drain, now, |shadow| shadow.handle_drain(now));
+        }
+        self.machine.handle_drain(now);
+    }
+}
+
 impl<M> Recorder<M> {
     /// The machine itself.
     pub const fn machine(&self) -> &M {
@@ -135,118 +123,6 @@ impl<M> Recorder<M> {
     /// What was recorded since the last call; nothing where nothing is recorded.
     pub fn take_text(&mut self) -> String {
         self.tape.as_mut().map_or_else(String::new, |tape| core::mem::take(&mut tape.text))
-    }
-}
-
-impl<M: Machine> Tape<M> {
-    /// Writes the event down, tells the shadow, and writes down what it does.
-    fn record<R>(&mut self, event: &Event, now: Now, tell: impl FnOnce(&mut M) -> R) -> Option<R> {
-        if self.is_over {
-            return None;
-        }
-        let _ = self.clock.write(&mut self.text, now);
-        let _ = write_event(&mut self.text, event);
-        let result = tell(&mut self.shadow);
-        match event {
-            // What these return comes first.
-            Event::Open { .. } | Event::In { .. } => {}
-            _ => self.drain(now),
-        }
-        Some(result)
-    }
-
-    fn drain(&mut self, now: Now) {
-        loop {
-            let mut octets = Vec::new();
-            let output = self.shadow.poll_output(&mut octets);
-            match &output {
-                Output::Idle { .. } => return,
-                Output::Pair { hidden, client } => {
-                    self.mode(*hidden).opaque = true;
-                    self.mode(*client).opaque = true;
-                }
-                Output::Note(Note::Waiting { on, .. }) => self.mode(*on).opaque = true,
-                Output::Note(Note::Challenged { on, .. }) => {
-                    let mode = self.mode(*on);
-                    mode.body = mode.announced;
-                }
-                _ => {}
-            }
-            let octets = (!octets.is_empty()).then(|| Octets::dated(&octets, now.wall));
-            self.action(show::output(&output), octets);
-            self.ahead.push_back(output);
-        }
-    }
-
-    fn action(&mut self, text: String, octets: Option<Octets>) {
-        let _ = write!(self.text, "{}", Outcome { line: 0, text, octets });
-    }
-
-    fn mode(&mut self, on: ConnId) -> &mut Mode {
-        self.modes.entry(on).or_default()
-    }
-
-    fn open(&mut self, on: Listener, from: SocketAddr, now: Now) {
-        let id = self.record(&Event::Open { on, from }, now, |shadow| shadow.handle_open(on, from, now));
-        if let Some(id) = id {
-            self.action(alloc::format!("conn {}", words::ConnText(id)), None);
-            self.drain(now);
-        }
-    }
-
-    /// How many octets the shadow consumed.
-    fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Option<usize> {
-        let masked = self.masked(on, bytes, now);
-        debug_assert_eq!(masked.len(), bytes.len());
-        let event = Event::In { on, octets: Octets::literal(&masked) };
-        let used = self.record(&event, now, |shadow| shadow.handle_bytes(on, &masked, now))?;
-        let mode = self.mode(on);
-        mode.body -= mode.body.min(used as u64);
-        if used > 0 {
-            self.action(alloc::format!("took {used}"), None);
-        }
-        self.drain(now);
-        Some(used)
-    }
-
-    fn masked(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Vec<u8> {
-        let mode = *self.mode(on);
-        let body = if mode.opaque { u64::MAX } else { mode.body };
-        let (body, head) = bytes.split_at(usize::try_from(body).unwrap_or(usize::MAX).min(bytes.len()));
-        let mut out = Vec::with_capacity(bytes.len());
-        mask::opaque(body, &mut out);
-        match Finder::default().find(head, &self.limits) {
-            Found::Complete(len) => {
-                let (head, behind) = head.split_at(len);
-                let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
-                mask::request(head, mask::Reader::Whole(&token), &mut out);
-                mask::opaque(behind, &mut out);
-                let announced = match head::parse(head).map(|head| head.body) {
-                    Ok(Body::Length(octets)) => octets,
-                    _ => 0,
-                };
-                self.mode(on).announced = announced;
-            }
-            Found::Partial | Found::Refused(_) => mask::request(head, mask::Reader::Form, &mut out),
-        }
-        out
-    }
-
-    /// Whether the machine does what its shadow did.
-    fn compare(&mut self, output: &Output) {
-        if self.is_over || matches!(output, Output::Idle { .. }) {
-            return;
-        }
-        let shadow = self.ahead.pop_front();
-        debug_assert_eq!(shadow.as_ref(), Some(output), "the shadow acts otherwise");
-        if shadow.as_ref() != Some(output) {
-            self.is_over = true;
-            let _ = writeln!(
-                self.text,
-                "# The recording ends: the machine went on with '{}', its shadow did not.",
-                show::output(output)
-            );
-        }
     }
 }
 
@@ -346,7 +222,7 @@ impl<M: Machine> Machine for Recorder<M> {
     fn handle_closed(&mut self, on: ConnId, now: Now) {
         if let Some(tape) = &mut self.tape {
             tape.record(&Event::Closed { on }, now, |shadow| shadow.handle_closed(on, now));
-            tape.modes.remove(&on);
+            tape.forget(on);
         }
         self.machine.handle_closed(on, now);
     }

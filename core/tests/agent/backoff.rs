@@ -79,7 +79,8 @@ fn agents_that_lost_the_same_relay_do_not_come_back_in_the_same_moment() {
     let mut pauses: Vec<Span> = (0..50)
         .map(|seed| {
             let config = Config { upstreams: vec![upstream()], ..Config::default() };
-            let mut rig = Rig::new(Agent::new(config, [seed; 32], beginning()));
+            let seeds = Seeds { nonces: [7; 32], jitter: [seed; 32] };
+            let mut rig = Rig::new(Agent::new(config, seeds, beginning()));
             let (on, _) = one(&rig.news());
             rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
             rig.wait_for_deadline()

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use rendezvous_core::agent::{Agent, Config, Upstream};
+use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
 use rendezvous_core::http::date::write_date;
 use rendezvous_core::http::target::{Token, registration};
 use rendezvous_core::id::Id;
@@ -62,7 +62,7 @@ fn upstream() -> Upstream {
 fn agent_with(change: impl FnOnce(&mut Config)) -> Rig<Agent> {
     let mut config = Config { upstreams: vec![upstream()], ..Config::default() };
     change(&mut config);
-    Rig::new(Agent::new(config, [7; 32], beginning()))
+    Rig::new(Agent::new(config, Seeds { nonces: [7; 32], jitter: [7; 32] }, beginning()))
 }
 
 fn agent() -> Rig<Agent> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use rendezvous_core::agent::{self, Agent, Upstream};
+use rendezvous_core::agent::{self, Agent, Seeds, Upstream};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::id::Id;
@@ -70,9 +70,10 @@ impl World {
             stream: Some(address(2, 22).into()),
         };
         let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
+        let seeds = Seeds { nonces: [1; 32], jitter: [1; 32] };
         let mut world = Self {
             relay: Shell::new(new_relay(now), now),
-            agent: Shell::new(Agent::new(config, [1; 32], theirs), theirs),
+            agent: Shell::new(Agent::new(config, seeds, theirs), theirs),
             connector: Shell::new(Connector::new(connector::Config::new(at_relay(), ID)), now),
             http: Vec::new(),
             stream: Vec::new(),

@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
-use rendezvous_core::agent::{Agent, Config, POOL, Upstream};
+use rendezvous_core::agent::{Agent, Config, POOL, Seeds, Upstream};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span};
+use rendezvous_core::trace::Recorder;
 
+use super::tape::{TRACE, Tape};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program};
@@ -14,7 +16,7 @@ use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
-use crate::options::value::{HostPort, count, host_port, seconds};
+use crate::options::value::{HostPort, count, host_port, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::ticket::Ticket;
 
@@ -29,6 +31,7 @@ const SPEC: Spec = Spec {
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::flag("once", "serve one rendezvous and exit"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        TRACE,
         LOG,
         CONFIG,
     ],
@@ -75,9 +78,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let config = Config { upstreams, once: matches.flag("once"), ..Config::default() };
     let mut net = daemon::world()?;
-    let agent = Agent::new(config, *entropy::octets()?, net.now());
+    let tape = matches.get_if(TRACE.long, path)?.as_deref().map(Tape::create).transpose()?;
+    let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
+    let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
-    daemon::run(&mut Beside { shown, names }, &mut event_loop, drain)
+    daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)
 }
 
 /// The agent around its event loop.
@@ -86,10 +91,11 @@ struct Beside {
     shown: Vec<String>,
     /// The hidden servers, by the names of their tickets' files.
     names: Names,
+    tape: Option<Tape>,
 }
 
 impl Program for Beside {
-    type Machine = Agent;
+    type Machine = Recorder<Agent>;
 
     const TICK: Option<Span> = None;
 
@@ -97,16 +103,22 @@ impl Program for Beside {
         logging::note(note, &self.names, &self.shown);
     }
 
-    fn reload(&mut self, _: &mut Loop<Agent>) {
+    fn reload(&mut self, _: &mut Loop<Recorder<Agent>>) {
         log::info!("event=reload why={}", Escaped("an agent reads its tickets at its start alone"));
     }
 
-    fn drain(agent: &mut Agent, now: Now) {
+    fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
+        if let Some(tape) = &mut self.tape {
+            tape.write(&event_loop.tell(|agent, _| agent.take_text()));
+        }
+    }
+
+    fn drain(agent: &mut Recorder<Agent>, now: Now) {
         agent.handle_drain(now);
     }
 
-    fn is_done(&self, agent: &Agent, _: bool) -> bool {
-        agent.is_done()
+    fn is_done(&self, agent: &Recorder<Agent>, _: bool) -> bool {
+        agent.machine().is_done()
     }
 }
 

@@ -6,7 +6,7 @@ mod trio;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use rendezvous_core::agent::{self, Agent, POOL, Upstream};
+use rendezvous_core::agent::{self, Agent, POOL, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::note::Note;
@@ -169,12 +169,8 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         stream: None,
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
-    Ok(Trio {
-        relay,
-        agent: Agent::new(config, *entropy::octets()?, now),
-        ends: Ends::new(),
-        stopping: false,
-    })
+    let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
+    Ok(Trio { relay, agent: Agent::new(config, seeds, now), ends: Ends::new(), stopping: false })
 }
 
 /// A folder that is gone when this is.

@@ -17,7 +17,7 @@ const FILE_OCTETS_MAX: u64 = 1 << 30;
 const SPEC: Spec = Spec {
     command: "replay",
     operands: &["FILE"],
-    summary: "Runs a trace of 'serve --trace', or one written by hand, and prints it with every action of the machine; \
+    summary: "Runs a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \
 nothing is sent anywhere.",
     options: &[Opt::flag("check", "print nothing; compare with the actions in the trace")],
     notes: "\

@@ -27,6 +27,7 @@ mod program;
 mod readme;
 mod returns;
 mod signals;
+mod traces;
 mod wire;
 mod world;
 
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         ("agent", agent::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
+        ("traces", traces::CASES),
         ("readme", readme::CASES),
         ("harness", harness::CASES),
     ])

@@ -1,9 +1,10 @@
 //! The corpus as it is written.
 
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::trace::{Event, Player, Replay, Setup, Trace};
+use rendezvous_core::trace::{Event, Octets, Player, Replay, Setup, Trace};
 
-use crate::each_case;
+use crate::cut::{Shell, joined, took};
+use crate::{cases, each_case};
 
 #[test]
 fn every_case_acts_as_it_says() {
@@ -72,13 +73,12 @@ fn a_case_with_a_line_missing_is_harmless() {
     });
 }
 
-/// With more octets behind what was offered, the verdict is the same; but for a CONNECT, which gets 409.
+/// With more octets behind what was offered, a relay's verdict is the same; but for a CONNECT, which gets 409.
 #[test]
 fn trailing_octets_change_no_verdict_but_409() {
     const TRAILING: &[u8] = b"GET";
     each_case(|_, _, trace| {
-        // What is behind an agent's 200 is the rendezvous already.
-        if matches!(trace.setup, Setup::Agent(_)) {
+        if let Setup::Agent { .. } = trace.setup {
             return Ok(());
         }
         for (place, step) in trace.steps.iter().enumerate() {
@@ -90,7 +90,7 @@ fn trailing_octets_change_no_verdict_but_409() {
                 continue;
             }
             let more = [&octets, TRAILING].concat();
-            let event = Event::In { on, octets: rendezvous_core::trace::Octets::literal(&more) };
+            let event = Event::In { on, octets: Octets::literal(&more) };
             let got = before(trace, place)?.tell(&event, step.now)?;
             let is_conflict = octets.starts_with(b"CONNECT ")
                 && got.iter().any(|action| action.octets.starts_with(b"HTTP/1.1 409 "));
@@ -100,6 +100,40 @@ fn trailing_octets_change_no_verdict_but_409() {
         }
         Ok(())
     });
+}
+
+/// An agent reads on behind an answer: more octets act as if they came a moment later, and not at all where they are
+/// not to be offered then.
+#[test]
+fn trailing_octets_act_at_an_agent_as_if_they_came_later() {
+    const TRAILING: &[u8] = b"HEAD / HTTP/1.1\r\nHost: relay.example\r\n\r\n";
+    let mut steps = 0;
+    for (name, _, trace) in &cases() {
+        let Setup::Agent { .. } = trace.setup else { continue };
+        for (place, step) in trace.steps.iter().enumerate() {
+            let Event::In { on, .. } = step.event else { continue };
+            let octets = [&*trace.octets(step), TRAILING].concat();
+            let offer = |player: &mut Player<'_>, octets: &[u8]| {
+                let event = Event::In { on, octets: Octets::literal(octets) };
+                player
+                    .tell(&event, step.now)
+                    .unwrap_or_else(|why| panic!("{name}.trace:{}: {why}", step.line))
+            };
+            let together = offer(&mut before(trace, place).expect("it can happen"), &octets);
+
+            let mut player = before(trace, place).expect("it can happen");
+            let mut apart = player.tell(&step.event, step.now).expect("it can happen");
+            let mut shell = Shell::default();
+            shell.look(&apart);
+            if !shell.is_deaf(on) {
+                let more = offer(&mut player, &octets[took(&apart)..]);
+                apart.extend(more);
+            }
+            assert_eq!(joined(together), joined(apart), "{name}.trace:{}: with trailing octets", step.line);
+            steps += 1;
+        }
+    }
+    assert!(steps > 30, "{steps} steps of agents");
 }
 
 /// The machine before the step at this place.

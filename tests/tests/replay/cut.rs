@@ -56,7 +56,7 @@ fn cut(trace: &Trace) -> Result<(), String> {
 
 /// What the shell of an event loop knows.
 #[derive(Default)]
-struct Shell {
+pub(crate) struct Shell {
     /// What was offered and not consumed.
     kept: BTreeMap<ConnId, Vec<u8>>,
     /// To whom nothing is to be offered, or was said not to be, by the texts of their ids.
@@ -75,11 +75,11 @@ impl Shell {
         Ok(if again.is_some() { again.into_iter().collect() } else { (first..=octets.len()).collect() })
     }
 
-    fn is_deaf(&self, on: ConnId) -> bool {
+    pub(crate) fn is_deaf(&self, on: ConnId) -> bool {
         self.deaf.get(&format!("{}.{}", on.index, on.generation)).copied().unwrap_or(false)
     }
 
-    fn look(&mut self, actions: &[Action]) {
+    pub(crate) fn look(&mut self, actions: &[Action]) {
         for action in actions {
             let words: Vec<&str> = action.text.split(' ').collect();
             match words[..] {
@@ -95,13 +95,13 @@ impl Shell {
     }
 }
 
-fn took(actions: &[Action]) -> usize {
+pub(crate) fn took(actions: &[Action]) -> usize {
     let counts = actions.iter().filter_map(|action| action.text.strip_prefix("took "));
     counts.map(|count| count.parse::<usize>().expect("a number")).sum()
 }
 
 /// The actions of all the pieces, as they would be of the whole.
-fn joined(actions: Vec<Action>) -> Vec<Action> {
+pub(crate) fn joined(actions: Vec<Action>) -> Vec<Action> {
     let used = took(&actions);
     let took = (used > 0).then(|| Action { text: format!("took {used}"), octets: Vec::new() });
     let others = actions.into_iter().filter(|action| !action.text.starts_with("took "));

@@ -1,72 +1,112 @@
-//! The corpus, recorded: a relay with a seed and secrets of its own goes through every case with a recorder around it.
+//! The corpus, recorded: a machine with seeds and secrets of its own goes through every case with a recorder around it.
 //! That its shadow does what it does, the recorder itself checks at every output.
 
 use std::panic::catch_unwind;
 
+use rendezvous_core::agent::{Agent, Seeds};
 use rendezvous_core::engine::Engine;
 use rendezvous_core::machine::{ConnId, Listener, Machine, Output};
 use rendezvous_core::time::{Now, Time};
-use rendezvous_core::trace::{Event, Identity, Recorder, Replay, Setup, Trace};
+use rendezvous_core::trace::{Event, Identity, Recorder, Replay, Setup, Step, Trace};
 
 use crate::{cases, each_case};
 
-/// Says to a recorder what a trace says; the text that comes of it.
-fn record(trace: &Trace) -> String {
-    let Setup::Relay(config) = &trace.setup else { return String::new() };
-    let mut relay = Recorder::relay((**config).clone(), [0x5e; 32], trace.steps[0].now, true);
-    drain(&mut relay);
+/// The seed that no trace may hold.
+const SEED: [u8; 32] = [0x5e; 32];
+
+/// A machine with a recorder around it.
+enum Recorded {
+    Relay(Recorder<Engine>),
+    Agent(Recorder<Agent>),
+}
+
+impl Recorded {
+    /// The machine of a trace, at its start.
+    fn start(trace: &Trace) -> Self {
+        let now = trace.steps[0].now;
+        match &trace.setup {
+            Setup::Relay(config) => Self::Relay(Recorder::relay((**config).clone(), SEED, now, true)),
+            Setup::Agent { config, jitter } => {
+                let seeds = Seeds { nonces: SEED, jitter: *jitter };
+                Self::Agent(Recorder::agent((**config).clone(), seeds, now, true))
+            }
+        }
+    }
+
+    fn machine(&mut self) -> &mut dyn Machine {
+        match self {
+            Self::Relay(relay) => relay,
+            Self::Agent(agent) => agent,
+        }
+    }
+
+    fn take_text(&mut self) -> String {
+        match self {
+            Self::Relay(relay) => relay.take_text(),
+            Self::Agent(agent) => agent.take_text(),
+        }
+    }
+
+    /// Everything that the machine wants done; what it wants sent comes back.
+    fn drain(&mut self) -> Vec<u8> {
+        let mut sent = Vec::new();
+        while !matches!(self.machine().poll_output(&mut sent), Output::Idle { .. }) {}
+        sent
+    }
+
+    fn tell(&mut self, trace: &Trace, event: &Event, octets: &[u8], now: Now) {
+        let machine = self.machine();
+        match *event {
+            Event::Open { on, from } => drop(machine.handle_open(on, from, now)),
+            Event::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
+            Event::Connected { on } => machine.handle_connected(on, now),
+            Event::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
+            Event::Secured { on } => machine.handle_secured(on, now),
+            Event::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
+            Event::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
+            Event::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
+            Event::Flushed { on } => machine.handle_flushed(on, now),
+            Event::Acked { on, age } => machine.handle_acked(on, age, now),
+            Event::End { on, how } => machine.handle_end(on, how, now),
+            Event::WriteFailed { on } => machine.handle_write_failed(on, now),
+            Event::Closed { on } => machine.handle_closed(on, now),
+            Event::Timeout => machine.handle_timeout(now),
+            Event::Start => unreachable!("it has started"),
+            Event::Drain => match self {
+                Self::Relay(relay) => relay.handle_drain(now),
+                Self::Agent(agent) => agent.handle_drain(now),
+            },
+            Event::Ids { ref names } => {
+                let known = |name: &String| {
+                    let is_it = |identity: &&Identity| identity.name == *name;
+                    trace.identities.iter().find(is_it).expect("a name").enrolment.clone()
+                };
+                let Self::Relay(relay) = self else { unreachable!("not of an agent") };
+                relay.handle_ids(names.iter().map(known).collect(), now);
+            }
+            Event::Config { ref config } => {
+                let Self::Relay(relay) = self else { unreachable!("not of an agent") };
+                relay.handle_config((**config).clone(), now);
+            }
+        }
+    }
+}
+
+/// Says to a recorder what a trace says; the text that comes of it, and what the machine itself sent.
+fn record(trace: &Trace) -> (String, String) {
+    let mut machine = Recorded::start(trace);
+    let mut sent = machine.drain();
     for step in &trace.steps[1..] {
-        tell(&mut relay, trace, &step.event, &trace.octets(step), step.now);
-        drain(&mut relay);
+        machine.tell(trace, &step.event, &trace.octets(step), step.now);
+        sent.extend(machine.drain());
     }
-    relay.take_text()
-}
-
-fn tell(relay: &mut Recorder<Engine>, trace: &Trace, event: &Event, octets: &[u8], now: Now) {
-    match *event {
-        Event::Open { on, from } => drop(relay.handle_open(on, from, now)),
-        Event::Secured { on } => relay.handle_secured(on, now),
-        Event::TlsFailed { on, why } => relay.handle_tls_failed(on, why, now),
-        Event::In { on, .. } => drop(relay.handle_bytes(on, octets, now)),
-        Event::Moved { on, read, queued } => relay.handle_moved(on, read, queued, now),
-        Event::Flushed { on } => relay.handle_flushed(on, now),
-        Event::Acked { on, age } => relay.handle_acked(on, age, now),
-        Event::End { on, how } => relay.handle_end(on, how, now),
-        Event::WriteFailed { on } => relay.handle_write_failed(on, now),
-        Event::Closed { on } => relay.handle_closed(on, now),
-        Event::Timeout => relay.handle_timeout(now),
-        Event::Drain => relay.handle_drain(now),
-        Event::Ids { ref names } => {
-            let known = |name: &String| {
-                let mut identities = trace.identities.iter();
-                identities
-                    .find(|identity: &&Identity| identity.name == *name)
-                    .expect("a name")
-                    .enrolment
-                    .clone()
-            };
-            let list = names.iter().map(known);
-            relay.handle_ids(list.collect(), now);
-        }
-        Event::Config { ref config } => relay.handle_config((**config).clone(), now),
-        Event::Start | Event::Resolved { .. } | Event::Connected { .. } | Event::DialFailed { .. } => {
-            unreachable!("not of a relay")
-        }
-    }
-}
-
-fn drain(relay: &mut Recorder<Engine>) {
-    let mut text = Vec::new();
-    while !matches!(relay.poll_output(&mut text), Output::Idle { .. }) {}
+    (machine.take_text(), String::from_utf8(sent).expect("what is sent is ASCII"))
 }
 
 #[test]
 fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
     each_case(|_, _, trace| {
-        let text = record(trace);
-        if text.is_empty() {
-            return Ok(());
-        }
+        let (text, sent) = record(trace);
         let again = Trace::parse(&text).map_err(|error| format!(" recorded: {error}\n{text}"))?;
         if again.to_string().lines().count() < text.lines().count() {
             return Err(format!(" written out again it is shorter:\n{text}"));
@@ -74,23 +114,63 @@ fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
         if let Some(it) = Replay::new(&again).find_map(|played| played.difference()) {
             return Err(format!(" recorded, it differs: {it:?}\n{text}"));
         }
-        for identity in &trace.identities {
-            let key = &identity.enrolment.key;
-            let mut forbidden = vec![base32(key.secret())];
-            for step in trace.steps.iter().map(|step| key.step(step.now.wall)) {
-                for step in step - 2..=step + 2 {
-                    let digits = key.plain(step);
-                    forbidden.push(format!("={}", String::from_utf8_lossy(digits.as_bytes())));
-                    let bound = key.bound(step, b"nonce-of-sixteen");
-                    forbidden.push(bound.iter().map(|octet| format!("{octet:02x}")).collect());
-                }
-            }
-            if let Some(found) = forbidden.iter().find(|it| text.contains(it.as_str())) {
-                return Err(format!(" recorded, it holds {found}:\n{text}"));
+        let mut forbidden = vec!["5e".repeat(8)];
+        forbidden.extend(tokens_of_relay(trace));
+        if matches!(trace.setup, Setup::Agent { .. }) {
+            forbidden.extend(tokens_of_agent(&sent));
+            forbidden.extend(trace.steps.iter().flat_map(|step| unread(&trace.octets(step))));
+        }
+        match forbidden.iter().find(|it| text.contains(it.as_str())) {
+            Some(found) => Err(format!(" recorded, it holds {found}:\n{text}")),
+            None => Ok(()),
+        }
+    });
+}
+
+/// The secrets of a trace, and the tokens that a relay took.
+fn tokens_of_relay(trace: &Trace) -> Vec<String> {
+    let mut tokens = Vec::new();
+    for identity in &trace.identities {
+        let key = &identity.enrolment.key;
+        tokens.push(base32(key.secret()));
+        for step in trace.steps.iter().map(|step| key.step(step.now.wall)) {
+            for step in step - 2..=step + 2 {
+                let digits = key.plain(step);
+                tokens.push(format!("={}", String::from_utf8_lossy(digits.as_bytes())));
+                let bound = key.bound(step, b"nonce-of-sixteen");
+                tokens.push(bound.iter().map(|octet| format!("{octet:02x}")).collect());
             }
         }
-        Ok(())
-    });
+    }
+    tokens
+}
+
+/// The tokens that an agent sent, with their nonces: it makes both.
+fn tokens_of_agent(sent: &str) -> Vec<String> {
+    let targets = sent.lines().filter_map(|line| line.strip_prefix("CONNECT ")?.split([' ', '?']).nth(1));
+    targets.flat_map(|query| query.split('&').map(|parameter| parameter.to_owned())).collect()
+}
+
+/// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
+fn unread(octets: &[u8]) -> Vec<String> {
+    const READ: [&str; 7] =
+        ["Host", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Date", "Retry-After"];
+    let text = String::from_utf8_lossy(octets);
+    let mut parts = Vec::new();
+    for line in text.lines() {
+        if let Some(status) = line.strip_prefix("HTTP/1.1 ") {
+            parts.extend(status.split_once(' ').map(|(_, phrase)| phrase.to_owned()).filter(|it| it != "OK"));
+            continue;
+        }
+        match line.split_once(": ") {
+            Some((name, value)) if !READ.contains(&name) => parts.push(value.to_owned()),
+            Some(_) => {}
+            None => {
+                parts.extend(line.split_once('?').and_then(|(_, it)| it.split(' ').next()).map(str::to_owned))
+            }
+        }
+    }
+    parts
 }
 
 /// RFC 4648 §6, without padding.
@@ -113,12 +193,23 @@ fn damaged_heads_take_the_same_path() {
     let mut dice = Dice(1);
     let mut complaints = Vec::new();
     for (_, _, trace) in &cases() {
-        let Setup::Relay(_) = &trace.setup else { continue };
-        for step in trace.steps.iter().filter(|step| matches!(step.event, Event::In { .. })) {
+        for (place, step) in trace.steps.iter().enumerate() {
             let octets = trace.octets(step);
+            let Event::In { on, .. } = step.event else { continue };
+            let is_agent = matches!(trace.setup, Setup::Agent { .. });
+            if is_agent && trace.steps[..place].iter().any(|before| leaves_octets(trace, before, on)) {
+                continue;
+            }
             for _ in 0..DAMAGES {
                 let damaged = dice.damage(&octets);
-                if complaints.len() < SHOWN_MAX && catch_unwind(|| offer_to_relay(trace, &damaged)).is_err() {
+                let offer = || {
+                    if is_agent {
+                        offer_to_agent(trace, place, &damaged)
+                    } else {
+                        offer_to_relay(trace, &damaged)
+                    }
+                };
+                if complaints.len() < SHOWN_MAX && catch_unwind(offer).is_err() {
                     complaints.push(damaged.escape_ascii().to_string());
                 }
             }
@@ -127,32 +218,50 @@ fn damaged_heads_take_the_same_path() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
+/// Whether octets of this connection are kept after a step: what is offered next would have to begin with them.
+fn leaves_octets(trace: &Trace, step: &Step, of: ConnId) -> bool {
+    let took = step.outcomes.iter().find_map(|outcome| outcome.text.strip_prefix("took "));
+    matches!(step.event, Event::In { on, .. } if on == of)
+        && took.and_then(|took| took.parse().ok()).unwrap_or(0) < trace.octets(step).len()
+}
+
 /// A relay of its own gets these octets as the first of a connection; its recorder checks the rest.
 fn offer_to_relay(trace: &Trace, octets: &[u8]) {
-    let Setup::Relay(config) = &trace.setup else { return };
     let [start, ids, ..] = &*trace.steps else { return };
-    let mut relay = Recorder::relay((**config).clone(), [1; 32], start.now, true);
-    drain(&mut relay);
-    tell(&mut relay, trace, &ids.event, &[], ids.now);
-    drain(&mut relay);
+    let mut relay = Recorded::start(trace);
+    relay.drain();
+    relay.tell(trace, &ids.event, &[], ids.now);
+    relay.drain();
     let from = "192.0.2.1:40000".parse().expect("an address");
     let now = Now { mono: Time(1_000), ..start.now };
-    let on = relay.handle_open(Listener(0), from, now);
-    drain(&mut relay);
+    let on = relay.machine().handle_open(Listener(0), from, now);
+    relay.drain();
     offer(&mut relay, on, octets, now);
 }
 
+/// An agent of its own goes through a trace up to this step, and gets these octets instead.
+fn offer_to_agent(trace: &Trace, place: usize, octets: &[u8]) {
+    let Event::In { on, .. } = trace.steps[place].event else { return };
+    let mut agent = Recorded::start(trace);
+    agent.drain();
+    for step in &trace.steps[1..place] {
+        agent.tell(trace, &step.event, &trace.octets(step), step.now);
+        agent.drain();
+    }
+    offer(&mut agent, on, octets, trace.steps[place].now);
+}
+
 /// Offers it in two pieces, and goes on with what is kept.
-fn offer(relay: &mut Recorder<Engine>, on: ConnId, octets: &[u8], now: Now) {
+fn offer(to: &mut Recorded, on: ConnId, octets: &[u8], now: Now) {
     let mut used = 0;
     for end in [octets.len() / 2, octets.len()] {
-        used += relay.handle_bytes(on, &octets[used..end], now);
-        drain(relay);
-        relay.handle_flushed(on, now);
-        drain(relay);
+        used += to.machine().handle_bytes(on, &octets[used..end], now);
+        to.drain();
+        to.machine().handle_flushed(on, now);
+        to.drain();
     }
-    let _ = relay.handle_bytes(on, &octets[used..], now);
-    drain(relay);
+    let _ = to.machine().handle_bytes(on, &octets[used..], now);
+    to.drain();
 }
 
 /// Chance that is the same every time.
@@ -207,6 +316,14 @@ impl Dice {
             b"http",
             b"6ba7b810-9dad-41d1-80b4-00c04fd430c8",
             b"OPTIONS *",
+            b"HTTP/1.1 ",
+            b"100",
+            b"401",
+            b"Date: Sat, 21 Nov 2026 12:00:00 GMT\r\n",
+            b"Date:",
+            b"Retry-After: 77\r\n",
+            b"Connection: upgrade\r\n",
+            b"Upgrade: octet-stream\r\n",
         ];
         let mut octets = octets.to_vec();
         for _ in 0..=self.below(3) {

@@ -1,0 +1,93 @@
+//! What happened, as words.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::super::words::{Words, address, number, span};
+use super::super::{Event, Octets, config, show};
+use super::Parser;
+use crate::engine;
+use crate::machine::{DialFailure, End, Listener, TlsFailure};
+
+impl Parser {
+    /// What stands behind the time.
+    pub(super) fn event(&self, words: &mut Words<'_>) -> Result<Event, String> {
+        let word = words.next().ok_or("an event is missing")?;
+        let event = match word {
+            "start" => Event::Start,
+            "open" => Event::Open {
+                on: Listener(words.read("a listener's number", number)?),
+                from: words.read("an address with a port", address)?,
+            },
+            "resolved" => {
+                let on = words.conn()?;
+                let mut addresses = Vec::new();
+                while !words.rest.is_empty() || addresses.is_empty() {
+                    addresses.push(words.read("an address with a port", address)?);
+                }
+                Event::Resolved { on, addresses }
+            }
+            "connected" => Event::Connected { on: words.conn()? },
+            "dial-failed" => {
+                Event::DialFailed { on: words.conn()?, why: words.read("a reason", dial_failure)? }
+            }
+            "secured" => Event::Secured { on: words.conn()? },
+            "tls-failed" => Event::TlsFailed { on: words.conn()?, why: words.read("a reason", tls_failure)? },
+            "in" => {
+                let (on, mut octets) = (words.conn()?, Octets::default());
+                octets.read(words.rest)?;
+                return Ok(Event::In { on, octets });
+            }
+            "moved" => Event::Moved {
+                on: words.conn()?,
+                read: words.keyed("read", number)?,
+                queued: words.keyed("queued", number)?,
+            },
+            "flushed" => Event::Flushed { on: words.conn()? },
+            "acked" => Event::Acked {
+                on: words.conn()?,
+                age: words.read("'none' or a time", |word| {
+                    if word == "none" { Some(None) } else { span(word).map(Some) }
+                })?,
+            },
+            "end" => Event::End { on: words.conn()?, how: words.read("clean, truncated or reset", end)? },
+            "write-failed" => Event::WriteFailed { on: words.conn()? },
+            "closed" => Event::Closed { on: words.conn()? },
+            "timeout" => Event::Timeout,
+            "ids" => {
+                let mut names = Vec::new();
+                while let Some(name) = words.next() {
+                    self.check_name(name)?;
+                    names.push(name.to_owned());
+                }
+                Event::Ids { names }
+            }
+            "config" => {
+                let mut config = Box::<engine::Config>::default();
+                config::read(words, &mut *config)?;
+                Event::Config { config }
+            }
+            "drain" => Event::Drain,
+            _ => return Err(format!("there is no event '{word}'")),
+        };
+        words.end()?;
+        Ok(event)
+    }
+}
+
+fn end(word: &str) -> Option<End> {
+    [End::Clean, End::Truncated, End::Reset].into_iter().find(|it| show::end(*it) == word)
+}
+
+fn dial_failure(word: &str) -> Option<DialFailure> {
+    use DialFailure::{Local, Name, Refused, Unreachable};
+    [Name, Refused, Unreachable, Local].into_iter().find(|it| show::dial(*it) == word)
+}
+
+fn tls_failure(word: &str) -> Option<TlsFailure> {
+    use TlsFailure::{Certificate, Ended, Protocol};
+    [Certificate, Ended, Protocol].into_iter().find(|it| show::tls(*it) == word)
+}

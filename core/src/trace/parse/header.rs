@@ -1,0 +1,153 @@
+//! Lines that describe the machine and who is known by which name.
+
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use data_encoding::BASE32_NOPAD;
+
+use super::super::words::{Words, is_name, number, place};
+use super::super::{Identity, Setup, config};
+use super::Parser;
+use crate::agent::{self, Upstream};
+use crate::engine::Transport;
+use crate::http::is_authority;
+use crate::id::Id;
+use crate::reach::Relay;
+use crate::registry::Enrolment;
+use crate::token::{Algorithm, Key};
+
+/// What is missing where no seed is.
+const SEED: &str = "a seed, up to 64 hexadecimal digits";
+
+impl Parser {
+    /// A line that describes the machine, or an identity.
+    pub(super) fn header(&mut self, line: &str) -> Result<(), String> {
+        let mut words = Words::new(line);
+        let word = words.next().unwrap_or_default();
+        if word == "id" {
+            return self.identity(&mut words);
+        }
+        if !self.steps.is_empty() {
+            return Err(format!("'{word}' is neither an event (@TIME …) nor an action (-> …)"));
+        }
+        if word == "machine" {
+            let machine = words.next().unwrap_or_default();
+            let setup = match machine {
+                "relay" => Setup::Relay(Box::default()),
+                "agent" => Setup::Agent { config: Box::default(), jitter: [0; 32] },
+                _ => return Err(format!("'{machine}' is no machine: relay or agent")),
+            };
+            if self.setup.replace(setup).is_some() {
+                return Err("there is a machine already".to_owned());
+            }
+            return words.end();
+        }
+        if word == "seed" {
+            self.seed = Some(words.read(SEED, seed)?);
+            return words.end();
+        }
+        match (word, &mut self.setup) {
+            (_, None) => Err(format!("'{word}': the line 'machine relay', or 'machine agent', comes first")),
+            ("listen", Some(Setup::Relay(config))) => {
+                while let Some(word) = words.next() {
+                    config.listeners.push(match word {
+                        "plain" => Transport::Plain,
+                        "tls" => Transport::Tls,
+                        _ => return Err(format!("'{word}' is neither plain nor tls")),
+                    });
+                }
+                Ok(())
+            }
+            ("jitter", Some(Setup::Agent { jitter, .. })) => {
+                *jitter = words.read(SEED, seed)?;
+                words.end()
+            }
+            ("config", Some(Setup::Relay(config))) => config::read(&mut words, &mut **config),
+            ("config", Some(Setup::Agent { config, .. })) => config::read(&mut words, &mut **config),
+            ("upstream", Some(Setup::Agent { config, .. })) => {
+                let upstream = upstream(&mut words, &self.identities)?;
+                config.upstreams.push(upstream);
+                if config.upstreams.len() > usize::from(u16::MAX) {
+                    return Err("too many upstreams".to_owned());
+                }
+                Ok(())
+            }
+            _ => Err(format!("'{word}' is no line of this machine's")),
+        }
+    }
+
+    fn identity(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        let name =
+            words.read("a name: letters, digits, - and _", |word| is_name(word).then(|| word.to_owned()))?;
+        if self.identities.iter().any(|identity| identity.name == name) {
+            return Err(format!("there is an id '{name}' already"));
+        }
+        let id = words.read("a UUID", |word| Id::parse(word.as_bytes()))?;
+        let secret = words.keyed("secret", |word| BASE32_NOPAD.decode(word.as_bytes()).ok())?;
+        let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Key::DIGITS, Key::PERIOD_SECS);
+        let (mut labels, mut plain_tokens) = (Vec::new(), false);
+        while let Some(word) = words.next() {
+            let bad = || {
+                format!("'{word}' is none of algorithm= digits= period= tokens= labels=, or can't be that")
+            };
+            let (key, value) = word.split_once('=').ok_or_else(bad)?;
+            match key {
+                "algorithm" => algorithm = Algorithm::parse(value).ok_or_else(bad)?,
+                "digits" => digits = number(value).ok_or_else(bad)?,
+                "period" => period = number(value).ok_or_else(bad)?,
+                "tokens" if value == "any" => plain_tokens = true,
+                "labels" if value.split(',').all(is_name) => {
+                    labels = value.split(',').map(ToOwned::to_owned).collect()
+                }
+                _ => return Err(bad()),
+            }
+        }
+        let key = Key::new(secret, algorithm, digits, period).map_err(|error| error.to_string())?;
+        self.identities.push(Identity { name, enrolment: Enrolment { id, key, labels, plain_tokens } });
+        Ok(())
+    }
+}
+
+fn seed(digits: &str) -> Option<[u8; 32]> {
+    let mut seed = [0; 32];
+    if digits.len() > 2 * seed.len() {
+        return None;
+    }
+    for (place, digit) in digits.bytes().rev().enumerate() {
+        let value = u8::try_from(char::from(digit).to_digit(16)?).ok()?;
+        seed[31 - place / 2] |= value << (4 * (place % 2));
+    }
+    Some(seed)
+}
+
+fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, String> {
+    let name = words.next().unwrap_or_default();
+    let identity = identities.iter().find(|identity| identity.name == name);
+    let identity = identity.ok_or_else(|| format!("there is no line 'id {name} …' above"))?;
+    let at = words.keyed("relay", place)?;
+    let host_header = words.keyed("host", |host| is_authority(host).then(|| host.to_owned()))?;
+    let mut upstream = Upstream {
+        relay: Relay { place: at, tls: false, host_header },
+        id: identity.enrolment.id,
+        key: identity.enrolment.key.clone(),
+        plain: false,
+        pool: agent::POOL,
+        service: None,
+        stream: None,
+    };
+    while let Some(word) = words.next() {
+        let bad = || format!("'{word}' is none of tls plain pool= service= stream=, or can't be that");
+        match word.split_once('=').unwrap_or((word, "")) {
+            ("tls", "") => upstream.relay.tls = true,
+            ("plain", "") => upstream.plain = true,
+            ("pool", pool) => upstream.pool = number(pool).ok_or_else(bad)?,
+            ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
+            ("stream", at) => upstream.stream = Some(place(at).ok_or_else(bad)?),
+            _ => return Err(bad()),
+        }
+    }
+    Ok(upstream)
+}

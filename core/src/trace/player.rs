@@ -1,0 +1,296 @@
+//! A machine that a trace's events are told to.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::octets::Context;
+use super::words::ConnText;
+use super::{Event, Identity, Octets, Outcome, Setup, Trace, show};
+use crate::agent::{Agent, Seeds};
+use crate::engine::Engine;
+use crate::machine::{Close, ConnId, Machine, Output};
+use crate::time::Now;
+
+/// What a machine did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    /// Its text, without octets.
+    pub text: String,
+    /// The octets of a `send`; otherwise none.
+    pub octets: Vec<u8>,
+}
+
+impl Action {
+    /// The same as it is written in a trace; `now` is when it happened.
+    #[must_use]
+    pub fn outcome(&self, now: Now) -> Outcome {
+        let octets = (!self.octets.is_empty()).then(|| Octets::dated(&self.octets, now.wall));
+        Outcome { line: 0, text: self.text.clone(), octets }
+    }
+}
+
+/// A machine that a trace's events are told to.
+///
+/// It keeps the contract of [`machine`](crate::machine) where a trace, which somebody may have written by hand, does
+/// not: such an event is refused.
+#[derive(Debug)]
+pub struct Player<'t> {
+    identities: &'t [Identity],
+    machine: Running,
+    lives: BTreeMap<ConnId, Life>,
+    listeners: usize,
+    /// The largest generation that there was.
+    newest: u32,
+}
+
+#[derive(Debug)]
+enum Running {
+    Relay(Box<Engine>),
+    Agent(Box<Agent>),
+}
+
+/// What the contract allows for a connection.
+#[derive(Clone, Copy, Debug, Default)]
+struct Life {
+    stage: Stage,
+    closing: bool,
+    ended: bool,
+    mate: Option<ConnId>,
+    /// How many octets were offered and not consumed.
+    kept: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    Resolving,
+    Dialling,
+    Securing,
+    #[default]
+    Up,
+}
+
+impl<'t> Player<'t> {
+    /// The machine of a trace at its start, and what it does then.
+    #[must_use]
+    pub fn start(trace: &'t Trace, now: Now) -> (Self, Vec<Action>) {
+        let (machine, listeners) = match &trace.setup {
+            Setup::Relay(config) => {
+                let engine = Engine::new((**config).clone(), trace.seed, now);
+                (Running::Relay(Box::new(engine)), config.listeners.len())
+            }
+            Setup::Agent { config, jitter } => {
+                let seeds = Seeds { nonces: trace.seed, jitter: *jitter };
+                (Running::Agent(Box::new(Agent::new((**config).clone(), seeds, now))), 0)
+            }
+        };
+        let lives = BTreeMap::new();
+        let mut player = Self { identities: &trace.identities, machine, lives, listeners, newest: 0 };
+        let actions = player.drain();
+        (player, actions)
+    }
+
+    /// Tells the machine of an event, and drains it.
+    ///
+    /// # Errors
+    ///
+    /// The event may not happen here, as the contract has it. Nothing was told.
+    pub fn tell(&mut self, event: &Event, now: Now) -> Result<Vec<Action>, String> {
+        self.check(event)?;
+        let context = Context { identities: self.identities, wall: now.wall };
+        let mut actions = Vec::new();
+        match event {
+            Event::Start => return Err("it has started".to_string()),
+            Event::Ids { names } => {
+                let known = |name: &String| self.identities.iter().find(|identity| identity.name == *name);
+                let ids = names.iter().filter_map(known).map(|identity| identity.enrolment.clone()).collect();
+                if let Running::Relay(engine) = &mut self.machine {
+                    engine.handle_ids(ids, now);
+                }
+            }
+            Event::Config { config } => {
+                if let Running::Relay(engine) = &mut self.machine {
+                    engine.handle_config((**config).clone());
+                }
+            }
+            Event::Drain => match &mut self.machine {
+                Running::Relay(engine) => engine.handle_drain(now),
+                Running::Agent(agent) => agent.handle_drain(now),
+            },
+            Event::In { on, octets } => {
+                let used = self.offer(*on, &octets.resolve(context), now)?;
+                if used > 0 {
+                    actions.push(Action { text: format!("took {used}"), octets: Vec::new() });
+                }
+            }
+            Event::Open { on, from } => {
+                let id = self.machine.get().handle_open(*on, *from, now);
+                self.live(id, Stage::Up);
+                actions.push(Action { text: format!("conn {}", ConnText(id)), octets: Vec::new() });
+            }
+            _ => self.tell_of_connection(event, now),
+        }
+        actions.extend(self.drain());
+        Ok(actions)
+    }
+
+    /// Offers octets to the machine, without draining it. How many it consumed.
+    ///
+    /// # Errors
+    ///
+    /// Fewer are offered than were left over the last time.
+    fn offer(&mut self, on: ConnId, octets: &[u8], now: Now) -> Result<usize, String> {
+        if let Some(life) = self.lives.get(&on)
+            && octets.len() < life.kept
+        {
+            let (kept, offered) = (life.kept, octets.len());
+            return Err(format!(
+                "{kept} octets were not consumed and are to be offered again, not {offered}"
+            ));
+        }
+        let used = self.machine.get().handle_bytes(on, octets, now);
+        if let Some(life) = self.lives.get_mut(&on) {
+            life.kept = octets.len() - used;
+        }
+        Ok(used)
+    }
+
+    fn tell_of_connection(&mut self, event: &Event, now: Now) {
+        let machine = self.machine.get();
+        match event {
+            Event::Resolved { on, addresses } => machine.handle_resolved(*on, addresses, now),
+            Event::Connected { on } => machine.handle_connected(*on, now),
+            Event::DialFailed { on, why } => machine.handle_dial_failed(*on, *why, now),
+            Event::Secured { on } => machine.handle_secured(*on, now),
+            Event::TlsFailed { on, why } => machine.handle_tls_failed(*on, *why, now),
+            Event::Moved { on, read, queued } => machine.handle_moved(*on, *read, *queued, now),
+            Event::Flushed { on } => machine.handle_flushed(*on, now),
+            Event::Acked { on, age } => machine.handle_acked(*on, *age, now),
+            Event::End { on, how } => machine.handle_end(*on, *how, now),
+            Event::WriteFailed { on } => machine.handle_write_failed(*on, now),
+            Event::Closed { on } => machine.handle_closed(*on, now),
+            Event::Timeout => machine.handle_timeout(now),
+            Event::Start
+            | Event::Open { .. }
+            | Event::In { .. }
+            | Event::Ids { .. }
+            | Event::Config { .. }
+            | Event::Drain => {}
+        }
+        match event {
+            Event::Connected { on } | Event::Secured { on } => self.live(*on, Stage::Up),
+            Event::End { on, .. } => {
+                if let Some(life) = self.lives.get_mut(on) {
+                    life.ended = true;
+                }
+            }
+            Event::Closed { on } => {
+                self.lives.remove(on);
+            }
+            _ => {}
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        loop {
+            let mut octets = Vec::new();
+            let output = self.machine.get().poll_output(&mut octets);
+            match output {
+                Output::Idle { .. } => return actions,
+                Output::Resolve { on, .. } => self.live(on, Stage::Resolving),
+                Output::Dial { on, .. } => self.live(on, Stage::Dialling),
+                Output::StartTls { on, .. } => self.live(on, Stage::Securing),
+                Output::Pair { hidden, client } => {
+                    for (on, mate) in [(hidden, client), (client, hidden)] {
+                        if let Some(life) = self.lives.get_mut(&on) {
+                            life.mate = Some(mate);
+                        }
+                    }
+                }
+                Output::Close { on, how } => self.close(on, how),
+                _ => {}
+            }
+            actions.push(Action { text: show::output(&output), octets });
+        }
+    }
+
+    fn live(&mut self, on: ConnId, stage: Stage) {
+        self.newest = self.newest.max(on.generation);
+        self.lives.entry(on).or_default().stage = stage;
+    }
+
+    fn close(&mut self, on: ConnId, _: Close) {
+        // An agent's next attempt, which rests, is closed without having been dialled: nothing was said of it before.
+        self.newest = self.newest.max(on.generation);
+        let life = self.lives.entry(on).or_default();
+        life.closing = true;
+        if let Some(mate) = life.mate.take()
+            && let Some(mate) = self.lives.get_mut(&mate)
+        {
+            mate.mate = None;
+        }
+    }
+
+    fn check(&self, event: &Event) -> Result<(), String> {
+        let is_relay = matches!(self.machine, Running::Relay(_));
+        let on = match event {
+            Event::Ids { .. } | Event::Config { .. } if !is_relay => {
+                return Err("this is an event of a relay's".to_string());
+            }
+            Event::Resolved { .. } | Event::Connected { .. } | Event::DialFailed { .. } if is_relay => {
+                return Err("this is an event of an agent's".to_string());
+            }
+            Event::Open { on, .. } if usize::from(on.0) >= self.listeners => {
+                return Err(format!("there is no listener {}", on.0));
+            }
+            Event::Start
+            | Event::Open { .. }
+            | Event::Timeout
+            | Event::Ids { .. }
+            | Event::Config { .. }
+            | Event::Drain => return Ok(()),
+            Event::Resolved { on, .. }
+            | Event::Connected { on }
+            | Event::DialFailed { on, .. }
+            | Event::Secured { on }
+            | Event::TlsFailed { on, .. }
+            | Event::In { on, .. }
+            | Event::Moved { on, .. }
+            | Event::Flushed { on }
+            | Event::Acked { on, .. }
+            | Event::End { on, .. }
+            | Event::WriteFailed { on }
+            | Event::Closed { on } => *on,
+        };
+        let Some(life) = self.lives.get(&on) else {
+            // Of a connection that is gone, anything may be said: it reaches nobody.
+            let was = on.generation <= self.newest && on.generation > 0;
+            return if was { Ok(()) } else { Err(format!("there is no connection {}", ConnText(on))) };
+        };
+        let fits = match event {
+            Event::Closed { .. } => life.closing,
+            _ if life.closing => true,
+            Event::Resolved { .. } => life.stage == Stage::Resolving,
+            Event::Connected { .. } => life.stage == Stage::Dialling,
+            Event::DialFailed { .. } => matches!(life.stage, Stage::Resolving | Stage::Dialling),
+            Event::Secured { .. } | Event::TlsFailed { .. } => life.stage == Stage::Securing,
+            Event::In { .. } => life.stage == Stage::Up && life.mate.is_none() && !life.ended,
+            Event::Moved { read, .. } => life.mate.is_some() && !(life.ended && *read > 0),
+            Event::End { .. } => !life.ended && matches!(life.stage, Stage::Up | Stage::Securing),
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(format!("this can't happen to {} now", ConnText(on))) }
+    }
+}
+
+impl Running {
+    fn get(&mut self) -> &mut dyn Machine {
+        match self {
+            Self::Relay(engine) => &mut **engine,
+            Self::Agent(agent) => &mut **agent,
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The recording: what the shadow of a machine was told, and what it did.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+use core::net::SocketAddr;
+
+use super::people::People;
+use super::print::{Clock, write_event, write_setup};
+use super::{Event, Octets, Outcome, Setup, mask, show, words};
+use crate::http::head::{self, Body, Finder, Found, Limits};
+use crate::http::response::parse_response;
+use crate::http::target::Registration;
+use crate::machine::{ConnId, Listener, Machine, Output};
+use crate::note::Note;
+use crate::time::Now;
+
+/// The recording.
+#[derive(Debug)]
+pub(super) struct Tape<M> {
+    shadow: M,
+    pub(super) text: String,
+    clock: Clock,
+    pub(super) people: People,
+    /// Of the heads that the machine reads.
+    pub(super) limits: Limits,
+    /// What a new connection is.
+    first: Mode,
+    modes: BTreeMap<ConnId, Mode>,
+    /// What the shadow did and the machine has not done yet.
+    ahead: VecDeque<Output>,
+    is_over: bool,
+}
+
+/// What the octets of a connection are to the machine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mode {
+    /// To a relay: requests, of hidden servers and of clients.
+    Requests {
+        /// Of the body of a challenged request, that many are still to come.
+        body: u64,
+        /// The body of the head that was read last.
+        announced: u64,
+    },
+    /// To an agent: its relay's answer.
+    Answer,
+    /// To an agent: the request of a client that its relay has brought.
+    Client,
+    /// It waits at a relay, or is paired: nothing of it is read.
+    Opaque,
+}
+
+impl Mode {
+    /// A relay's connection at its beginning.
+    pub(super) const REQUESTS: Self = Self::Requests { body: 0, announced: 0 };
+}
+
+impl<M: Machine> Tape<M> {
+    /// Writes down what the machine is, and what its shadow does at once.
+    pub(super) fn begin(
+        setup: &Setup,
+        seed: &[u8; 32],
+        people: People,
+        shadow: M,
+        limits: Limits,
+        first: Mode,
+        now: Now,
+    ) -> Self {
+        let mut text = String::new();
+        let _ = write_setup(&mut text, setup, seed, people.identities());
+        let mut tape = Self {
+            shadow,
+            text,
+            clock: Clock::default(),
+            people,
+            limits,
+            first,
+            modes: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            is_over: false,
+        };
+        tape.record(&Event::Start, now, |_| ());
+        tape
+    }
+
+    /// Writes the event down, tells the shadow, and writes down what it does.
+    pub(super) fn record<R>(&mut self, event: &Event, now: Now, tell: impl FnOnce(&mut M) -> R) -> Option<R> {
+        if self.is_over {
+            return None;
+        }
+        let _ = self.clock.write(&mut self.text, now);
+        let _ = write_event(&mut self.text, event);
+        let result = tell(&mut self.shadow);
+        match event {
+            // What these return comes first.
+            Event::Open { .. } | Event::In { .. } => {}
+            _ => self.drain(now),
+        }
+        Some(result)
+    }
+
+    fn drain(&mut self, now: Now) {
+        loop {
+            let mut octets = Vec::new();
+            let output = self.shadow.poll_output(&mut octets);
+            match &output {
+                Output::Idle { .. } => return,
+                Output::Pair { hidden, client } => {
+                    *self.mode(*hidden) = Mode::Opaque;
+                    *self.mode(*client) = Mode::Opaque;
+                }
+                Output::Note(Note::Waiting { on, .. }) => *self.mode(*on) = Mode::Opaque,
+                Output::Note(Note::Registered { on, .. }) => *self.mode(*on) = Mode::Client,
+                Output::Note(Note::Challenged { on, .. }) => {
+                    if let Mode::Requests { body, announced } = self.mode(*on) {
+                        *body = *announced;
+                    }
+                }
+                _ => {}
+            }
+            let octets = (!octets.is_empty()).then(|| Octets::dated(&octets, now.wall));
+            self.action(show::output(&output), octets);
+            self.ahead.push_back(output);
+        }
+    }
+
+    fn action(&mut self, text: String, octets: Option<Octets>) {
+        let _ = write!(self.text, "{}", Outcome { line: 0, text, octets });
+    }
+
+    fn mode(&mut self, on: ConnId) -> &mut Mode {
+        self.modes.entry(on).or_insert(self.first)
+    }
+
+    /// The connection is gone.
+    pub(super) fn forget(&mut self, on: ConnId) {
+        self.modes.remove(&on);
+    }
+
+    pub(super) fn open(&mut self, on: Listener, from: SocketAddr, now: Now) {
+        let id = self.record(&Event::Open { on, from }, now, |shadow| shadow.handle_open(on, from, now));
+        if let Some(id) = id {
+            self.action(alloc::format!("conn {}", words::ConnText(id)), None);
+            self.drain(now);
+        }
+    }
+
+    /// How many octets the shadow consumed.
+    pub(super) fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Option<usize> {
+        let masked = self.masked(on, bytes, now);
+        debug_assert_eq!(masked.len(), bytes.len());
+        let event = Event::In { on, octets: Octets::literal(&masked) };
+        let used = self.record(&event, now, |shadow| shadow.handle_bytes(on, &masked, now))?;
+        if let Mode::Requests { body, .. } = self.mode(on) {
+            *body -= (*body).min(used as u64);
+        }
+        if used > 0 {
+            self.action(alloc::format!("took {used}"), None);
+        }
+        self.drain(now);
+        Some(used)
+    }
+
+    fn masked(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        match *self.mode(on) {
+            Mode::Requests { body, .. } => {
+                let body = usize::try_from(body).unwrap_or(usize::MAX).min(bytes.len());
+                let (body, request) = bytes.split_at(body);
+                mask::opaque(body, &mut out);
+                self.request(on, request, now, &mut out);
+            }
+            Mode::Answer => self.answer(bytes, &mut out),
+            Mode::Client => self.client(bytes, &mut out),
+            Mode::Opaque => mask::opaque(bytes, &mut out),
+        }
+        out
+    }
+
+    /// What a relay gets.
+    fn request(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
+        let Found::Complete(len) = Finder::default().find(bytes, &self.limits) else {
+            return mask::request(bytes, mask::Reader::Form, out);
+        };
+        let (head, behind) = bytes.split_at(len);
+        let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
+        mask::request(head, mask::Reader::Whole(&token), out);
+        mask::opaque(behind, out);
+        if let Mode::Requests { announced, .. } = self.mode(on) {
+            *announced = match head::parse(head).map(|head| head.body) {
+                Ok(Body::Length(octets)) => octets,
+                _ => 0,
+            };
+        }
+    }
+
+    /// What a relay answers to an agent: interim answers, the answer, and behind a good one the client's request.
+    fn answer(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        while let Ok(Some(response)) = parse_response(rest, &mut Finder::default(), &self.limits) {
+            let (head, behind) = rest.split_at(response.len);
+            mask::answer(head, out);
+            match response.status {
+                101 | 300.. => return mask::opaque(behind, out),
+                200..300 => return self.client(behind, out),
+                _ => rest = behind,
+            }
+        }
+        mask::answer(rest, out);
+    }
+
+    /// What a client asks, as an agent gets it: of the head no more counts than its form.
+    fn client(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        let head = match Finder::default().find(bytes, &self.limits) {
+            Found::Complete(len) => len,
+            Found::Partial | Found::Refused(_) => bytes.len(),
+        };
+        let (head, behind) = bytes.split_at(head);
+        mask::request(head, mask::Reader::Form, out);
+        mask::opaque(behind, out);
+    }
+
+    /// Whether the machine does what its shadow did.
+    pub(super) fn compare(&mut self, output: &Output) {
+        if self.is_over || matches!(output, Output::Idle { .. }) {
+            return;
+        }
+        let shadow = self.ahead.pop_front();
+        debug_assert_eq!(shadow.as_ref(), Some(output), "the shadow acts otherwise");
+        if shadow.as_ref() != Some(output) {
+            self.is_over = true;
+            let _ = writeln!(
+                self.text,
+                "# The recording ends: the machine went on with '{}', its shadow did not.",
+                show::output(output)
+            );
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! An agent's trace, of a run on real sockets: it replays to the same actions, and opens nothing.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rendezvous_core::http::date::write_date;
+
+use crate::harness::{Case, case};
+use crate::hidden::{Raw, page, page_text, read_head};
+use crate::program::{Program, run};
+use crate::wire::{Answer, Below};
+use crate::world::{World, basic, rendezvous, said, start_agent};
+
+pub(crate) const CASES: &[Case] = &[
+    case("an_agent_at_work_replays_to_what_it_did", &[], an_agent_at_work_replays_to_what_it_did),
+    case("the_trace_of_an_agent_opens_nothing", &[], the_trace_of_an_agent_opens_nothing),
+    case("a_trace_is_never_written_over", &[], a_trace_is_never_written_over),
+];
+
+const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Ends the agent, and gives its trace: of mode 0600, and a trace that acts as it says.
+fn recorded(mut agent: Program, trace: &Path) -> String {
+    agent.signal("TERM");
+    assert!(agent.exit().success());
+    let mode = fs::metadata(trace).expect("it was written").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let checked = run(rendezvous().arg("replay").arg(trace).arg("--check"));
+    assert!(checked.status.success());
+    let text = fs::read_to_string(trace).expect("it is text");
+    let played = run(rendezvous().arg("replay").arg(trace));
+    assert_eq!(String::from_utf8_lossy(&played.stdout), text);
+    assert!(!text.contains("The recording ends"), "{text}");
+    text
+}
+
+/// Two relays, one of which is never there; clients for both services; a service that is down; a restart.
+fn an_agent_at_work_replays_to_what_it_did() {
+    let (world, stream) = (World::new(), Raw::start());
+    let (home, away) = (world.enrol("home", &[]), world.enrol("away", &[]));
+    let mut relay = world.relay(&[]);
+    let trace = world.folder.0.join("agent.trace");
+    let line = |line: &str| {
+        Some(if line.starts_with("relay ") { "relay https://127.0.0.1:1" } else { line }.to_owned())
+    };
+    let nowhere = world.ticket_with(&relay, &away, Below::Tls13, line);
+    let (page_at, stream_at) = (page().to_string(), stream.address.to_string());
+    let (nowhere, file) = (shown(&nowhere), shown(&trace));
+    let options = [
+        ["--to", &page_at].as_slice(),
+        &["--stream", &stream_at],
+        &["--ticket", &nowhere, "--to", "127.0.0.1:1"],
+        &["--pool", "2", "--trace", &file],
+    ]
+    .concat();
+    let agent = world.agent(&relay, &home, Below::Tls13, &options);
+    agent.says(said::UNREACHABLE);
+
+    let get = format!("GET /x HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id));
+    assert_eq!(relay.ask(&get).text(), page_text("GET", "/x", b""));
+    let mut client = relay.open(Below::Tls13);
+    let upgrade = get.replacen("\r\n", "\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n", 1);
+    client.send(upgrade.as_bytes());
+    let mut served = stream.accept();
+    assert_eq!(Answer::read_head(&mut client).status(), 101);
+    client.send(b"to the service");
+    client.end();
+    let mut got = Vec::new();
+    served.read_to_end(&mut got).expect("a clean end");
+    assert_eq!(got, b"to the service");
+    served.write_all(b"from the service").expect("the pair lives");
+    drop(served);
+    assert_eq!(client.rest(), b"from the service");
+
+    relay.program.kill();
+    agent.says(said::RELAY_LOST);
+    let relay = world.relay_again(&relay, &["--wait", "30"]);
+    assert_eq!(relay.ask(&get).text(), page_text("GET", "/x", b""));
+
+    let text = recorded(agent, &trace);
+    for expected in
+        ["machine agent\n", " upstream=0 stream=no\n", " stream=yes\n", " pair-ended ", " drain\n"]
+    {
+        assert!(text.contains(expected), "{expected} is not in the trace:\n{text}");
+    }
+    for forbidden in [&home.secret, &away.secret] {
+        assert!(!text.contains(forbidden.as_str()), "a secret is in the trace:\n{text}");
+    }
+}
+
+/// What a request of an agent's has in its query: the token, and the nonce that it is bound to.
+fn shown_by(agent: &mut TcpStream) -> Vec<String> {
+    let head = String::from_utf8(read_head(agent)).expect("a head of ASCII");
+    let query = head.split([' ', '?']).nth(2).expect("a query");
+    let values: Vec<_> =
+        query.split('&').filter_map(|it| it.split_once('=')).map(|(_, it)| it.to_owned()).collect();
+    assert_eq!(values.len(), 2, "{head}");
+    values
+}
+
+/// The relay is in the test's hand: what the agent shows, hears and passes on is known.
+fn the_trace_of_an_agent_opens_nothing() {
+    const COOKIES: [&str; 2] = ["c00kie-of-the-relay", "c00kie-of-the-client"];
+    const KEYS: [&str; 4] =
+        ["challenge-of-the-relay", "key-in-the-query", "bearer-of-the-client", "body-of-the-client"];
+    let (world, relay, service) = (World::new(), Raw::start(), Raw::start());
+    let home = world.enrol("home", &[]);
+    let trace = world.folder.0.join("agent.trace");
+    let ticket = format!(
+        "relay http://{}\nid otpauth://totp/rendezvous:{}?secret={}&algorithm=SHA256&digits=8&period=30\n",
+        relay.address, home.id, home.secret
+    );
+    let ticket = world.folder.write("by-hand.ticket", &ticket);
+    let at = service.address.to_string();
+    let agent =
+        start_agent(&ticket, &["--to", &at, "--stream", &at, "--pool", "1", "--trace", &shown(&trace)]);
+
+    // Refused, by a clock that is two hours ahead.
+    let mut refused = relay.accept();
+    let mut forbidden = shown_by(&mut refused);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_secs();
+    let mut date = Vec::new();
+    write_date(wall + 7_200, &mut date);
+    let (date, [cookie, _], [challenge, ..]) = (String::from_utf8_lossy(&date), COOKIES, KEYS);
+    let answer = format!(
+        "HTTP/1.1 401 Unauthorized\r\nDate: {date}\r\nWWW-Authenticate: Digest nonce=\"{challenge}\"\r\n\
+         Set-Cookie: {cookie}\r\nContent-Length: 19\r\n\r\n{cookie}"
+    );
+    refused.write_all(answer.as_bytes()).expect("the agent reads");
+    agent.says(said::CLOCK);
+
+    // Taken at the second attempt; then a client comes, in two pieces.
+    let mut taken = relay.accept();
+    forbidden.extend(shown_by(&mut taken));
+    taken.write_all(OK.as_bytes()).expect("the agent reads");
+    agent.says(said::WAITING);
+    let ([_, cookie], [_, key, bearer, body]) = (COOKIES, KEYS);
+    let request = format!(
+        "POST /inbox?key={key} HTTP/1.1\r\nHost: h\r\nCookie: session={cookie}\r\n\
+         Authorization: Bearer {bearer}\r\nContent-Length: 18\r\n\r\n{body}"
+    );
+    let (front, back) = request.split_at(60);
+    taken.write_all(front.as_bytes()).expect("the agent reads");
+    // The next connection is opened at the client's first octet: the first piece was read alone.
+    let mut next = relay.accept();
+    forbidden.extend(shown_by(&mut next));
+    taken.write_all(back.as_bytes()).expect("the agent reads");
+    let mut served = service.accept();
+    let mut got = vec![0; request.len()];
+    served.read_exact(&mut got).expect("the request is whole");
+    assert_eq!(String::from_utf8_lossy(&got), request);
+    served.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").expect("the pair lives");
+    drop(served);
+    taken.read_to_end(&mut Vec::new()).expect("a clean end");
+    // A relay that closes is waited for no longer.
+    drop((refused, taken, next));
+
+    let text = recorded(agent, &trace);
+    assert!(
+        text.contains("\nseed 00\n") && text.contains(" clock-adopted ") && text.contains(" served "),
+        "{text}"
+    );
+    forbidden.push(home.secret.clone());
+    forbidden.extend([COOKIES.as_slice(), &KEYS].concat().iter().map(|it| (*it).to_owned()));
+    for forbidden in forbidden {
+        assert!(!text.contains(&forbidden), "{forbidden} is in the trace:\n{text}");
+    }
+
+    // A trace that was changed differs, at the line that was.
+    let changed = world.folder.write("changed.trace", &text.replacen("-> pair ", "-> pair 7", 1));
+    let differs = run(rendezvous().arg("replay").arg(&changed).arg("--check"));
+    assert_eq!(differs.status.code(), Some(1));
+    let line = text.lines().position(|line| line.contains("-> pair ")).expect("it is there") + 1;
+    let complaint = String::from_utf8_lossy(&differs.stderr).into_owned();
+    assert!(complaint.contains(&format!("changed.trace:{line}: expected: pair 7")), "{complaint}");
+}
+
+fn a_trace_is_never_written_over() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let kept: PathBuf = world.folder.write("kept.trace", "somebody's\n");
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let mut agent = rendezvous();
+    agent.args(["agent", "--to", "127.0.0.1:1", "--ticket"]).arg(ticket).arg("--trace").arg(&kept);
+    let refused = run(&mut agent);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("kept.trace"));
+    assert_eq!(fs::read_to_string(&kept).expect("it is there"), "somebody's\n");
+}
