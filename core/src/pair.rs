@@ -354,6 +354,7 @@ impl Pair {
     fn next_check(&self) -> Option<(Time, Side)> {
         let due = |direction: &Direction| direction.owed.map(|since| since + self.limits.check);
         match (due(&self.to_hidden), due(&self.to_client)) {
+            // `<=` would do the same: of two at one moment either may be first, the other is next.
             (Some(hidden), Some(client)) if client < hidden => Some((client, Side::Client)),
             (Some(hidden), _) => Some((hidden, Side::Hidden)),
             (None, client) => client.map(|due| (due, Side::Client)),

@@ -194,14 +194,11 @@ impl Registry {
         entry.waiting.remove(newest).map(|waiting| waiting.on)
     }
 
-    /// A waiting connection is over.
+    /// A waiting connection is over, or was replaced just now.
     pub(crate) fn leave(&mut self, id: Id, on: ConnId, now: Now) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let before = entry.waiting.len();
         entry.waiting.retain(|waiting| waiting.on != on);
-        if entry.waiting.len() < before {
-            entry.last_waiting = Some(now.mono);
-        }
+        entry.last_waiting = Some(now.mono);
     }
 
     pub(crate) fn waiting(&self, id: Id) -> u32 {

@@ -1,7 +1,7 @@
 //! The program beside a hidden server.
 
 use arbitrary::{Arbitrary, Unstructured};
-use rendezvous_core::agent::{Agent, Config, Upstream};
+use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
 use rendezvous_core::http::reply::{ACCEPTED, SWITCHING};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
@@ -76,7 +76,7 @@ pub(crate) fn run(octets: &[u8]) {
     let (config, most) = setup.config();
     let streams: Vec<bool> = config.upstreams.iter().map(|it| it.stream.is_some()).collect();
     let now = Now { mono: Time(1_000_000), wall: WALL };
-    let mut shell = Shell::new(Agent::new(config, [5; 32], now), now);
+    let mut shell = Shell::new(Agent::new(config, Seeds { nonces: [5; 32], jitter: [5; 32] }, now), now);
     for _ in 0..OPERATIONS_MAX {
         if unstructured.is_empty() {
             break;

@@ -2,8 +2,7 @@
 //! its file in `fuzz_targets`, does not hold.
 //!
 //! ```text
-//! cargo install cargo-fuzz
-//! cargo +nightly fuzz run head -- -dict=fuzz/dictionaries/head.dict -max_total_time=60
+//! fuzz/run 600 head      # installs a nightly compiler and cargo-fuzz, where they are missing
 //! ```
 //!
 //! A finding becomes a file of `corpus/TARGET`, and the corpora are run by `cargo test` as well
@@ -21,9 +20,11 @@ mod pair;
 mod pair_model;
 mod response;
 mod shell;
+mod sim;
 mod sock;
 mod target;
 mod token;
+mod trace;
 
 /// A target: its name, which is that of its corpus as well, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -40,9 +41,11 @@ pub const TARGETS: &[Target] = &[
     ("ids", files::ids),
     ("pair", pair::run),
     ("response", response::run),
+    ("sim", sim::run),
     ("target", target::run),
     ("ticket", files::ticket),
     ("token", token::run),
+    ("trace", trace::run),
 ];
 
 /// Runs the target of that name.

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use arbitrary::Arbitrary;
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, TlsFailure};
 use rendezvous_core::note::Note;
-use rendezvous_core::time::{Now, Span, Time};
+use rendezvous_core::time::{Now, Time};
 
+pub(crate) use self::peers::{Doing, Passing};
 use crate::sock::{Sock, Stage};
+
+mod outputs;
+mod peers;
 
 /// What may be received and not consumed: as much as the event loop's small buffers hold.
 const PARKED_MAX: usize = 32 << 10;
@@ -17,43 +20,6 @@ const PARKED_MAX: usize = 32 << 10;
 const QUEUED_MAX: usize = 64 << 10;
 /// More turns than any run of a few operations needs: a machine that goes round in circles is caught here.
 const TURNS_MAX: u32 = 100_000;
-
-/// What the world does to a connection.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-pub(crate) enum Doing {
-    Resolve {
-        addresses: u8,
-    },
-    Connect,
-    DialFails(u8),
-    Secure,
-    TlsFails(u8),
-    /// Receiving brings at most so many octets from now on; 0: as many as there are.
-    Pieces(u8),
-    End(u8),
-    Stall,
-    Flow,
-    /// The peer takes some of what is queued.
-    Take(u8),
-    WriteFails,
-    /// The last acknowledgement was so many seconds ago; 0: none is owed.
-    Age(u8),
-}
-
-/// What passes for everybody.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-pub(crate) enum Passing {
-    /// To the next deadline, and so many milliseconds beyond it.
-    Deadline(u8),
-    Millis(u16),
-    Seconds(u16),
-    /// A call that nothing called for.
-    Spurious,
-    /// The wall clock is set.
-    Wall(i16),
-    /// From now on sockets take their time to close, or no more.
-    Slow(bool),
-}
 
 /// What a machine did, for whoever knows what it means.
 #[derive(Debug)]
@@ -128,158 +94,6 @@ impl<M: Machine> Shell<M> {
         }
     }
 
-    pub(crate) fn doing(&mut self, on: ConnId, what: Doing) {
-        let Some(sock) = self.socks.get_mut(&on) else { return };
-        if sock.buried {
-            return;
-        }
-        let now = self.now;
-        match (what, sock.stage) {
-            (Doing::Resolve { addresses }, Stage::Resolving) => {
-                let addresses: Vec<SocketAddr> = (0..1 + addresses % 4).map(address).collect();
-                self.machine.handle_resolved(on, &addresses, now);
-            }
-            (Doing::Connect, Stage::Dialling) => {
-                sock.stage = Stage::Up;
-                self.machine.handle_connected(on, now);
-                self.ready.push_back(on);
-            }
-            (Doing::DialFails(why), Stage::Resolving | Stage::Dialling) => {
-                let why =
-                    [DialFailure::Refused, DialFailure::Unreachable, DialFailure::Name, DialFailure::Local]
-                        [usize::from(why % 4)];
-                self.machine.handle_dial_failed(on, why, now);
-            }
-            (Doing::Secure, Stage::Securing) if sock.closing.is_none() => {
-                sock.stage = Stage::Up;
-                self.machine.handle_secured(on, now);
-                self.ready.push_back(on);
-            }
-            (Doing::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {
-                sock.end_told = true;
-                sock.end = sock.end.or(Some(End::Reset));
-                let why =
-                    [TlsFailure::Certificate, TlsFailure::Ended, TlsFailure::Protocol][usize::from(why % 3)];
-                self.machine.handle_tls_failed(on, why, now);
-            }
-            (_, Stage::Resolving | Stage::Dialling) => {}
-            (Doing::Pieces(most), _) => sock.most = if most == 0 { usize::MAX } else { most.into() },
-            (Doing::End(how), _) => {
-                let how = [End::Clean, End::Truncated, End::Reset][usize::from(how % 3)];
-                sock.end = sock.end.or(Some(how));
-                self.ready.push_back(on);
-            }
-            (Doing::Stall, _) => sock.stalled = true,
-            (Doing::Flow, _) => self.flow(on),
-            (Doing::Take(some), _) => self.take(on, some.into()),
-            (Doing::WriteFails, _) => self.write_fails(on),
-            (Doing::Age(seconds), _) => {
-                sock.age = (seconds > 0).then(|| Span::from_secs(seconds.into()));
-            }
-            _ => {}
-        }
-        self.run();
-    }
-
-    pub(crate) fn pass(&mut self, what: Passing) {
-        match what {
-            Passing::Deadline(beyond) => {
-                if let Some(deadline) = self.deadline {
-                    self.wake(deadline + Span::from_millis(beyond.into()));
-                }
-            }
-            Passing::Millis(ms) => self.wait(Span::from_millis(ms.into())),
-            Passing::Seconds(secs) => self.wait(Span::from_secs(secs.into())),
-            Passing::Spurious => self.wake(self.now.mono),
-            Passing::Wall(seconds) => self.now.wall = self.now.wall.saturating_add_signed(seconds.into()),
-            Passing::Slow(slow) => {
-                self.slow = slow;
-                if !slow {
-                    self.events.extend(std::mem::take(&mut self.late).into_iter().map(Event::Closed));
-                    self.run();
-                }
-            }
-        }
-    }
-
-    /// Time passes, and whoever sleeps is late now and then: half of the spans pass in one go.
-    fn wait(&mut self, span: Span) {
-        let until = self.now.mono + span;
-        if span.0 % 2_000 == 0 {
-            while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until) {
-                self.wake(deadline);
-            }
-        }
-        self.wake(until);
-    }
-
-    fn wake(&mut self, at: Time) {
-        let seconds = |time: Time| time.0 / 1_000_000;
-        let at = at.max(self.now.mono);
-        self.now.wall = self.now.wall.saturating_add(seconds(at) - seconds(self.now.mono));
-        self.now.mono = at;
-        self.machine.handle_timeout(self.now);
-        self.run();
-        assert!(self.deadline.is_none_or(|deadline| deadline > at), "a deadline in the past, again");
-    }
-
-    /// Everybody leaves, and all deadlines pass.
-    pub(crate) fn clear(&mut self) {
-        self.pass(Passing::Slow(false));
-        for _ in 0..TURNS_MAX {
-            for on in self.socks.keys().copied().collect::<Vec<_>>() {
-                for what in
-                    [Doing::Flow, Doing::DialFails(0), Doing::TlsFails(1), Doing::Pieces(0), Doing::End(2)]
-                {
-                    self.doing(on, what);
-                }
-            }
-            let Some(deadline) = self.deadline else { break };
-            self.wake(deadline);
-        }
-        assert_eq!(self.deadline, None, "a deadline of nobody's");
-        assert!(self.socks.is_empty(), "an id that was never closed");
-    }
-
-    // ---- the peer's doings ----
-
-    fn flow(&mut self, on: ConnId) {
-        let Some(sock) = self.socks.get_mut(&on) else { return };
-        sock.stalled = false;
-        let had = std::mem::take(&mut sock.queued) > 0;
-        if std::mem::take(&mut sock.owes_flushed) || had && sock.mate.is_some() {
-            self.events.push_back(Event::Flushed(on));
-        }
-        self.ready.extend(sock.mate);
-        self.ready.push_back(on);
-    }
-
-    fn take(&mut self, on: ConnId, some: usize) {
-        let Some(sock) = self.socks.get_mut(&on) else { return };
-        if some == 0 || some >= sock.queued {
-            return;
-        }
-        sock.queued -= some;
-        if let Some(from) = sock.mate {
-            self.events.push_back(Event::Moved { from, read: 0, queued: sock.queued });
-            self.ready.push_back(from);
-        }
-    }
-
-    fn write_fails(&mut self, on: ConnId) {
-        let Some(sock) = self.socks.get_mut(&on) else { return };
-        if std::mem::replace(&mut sock.write_failed, true) {
-            return;
-        }
-        (sock.queued, sock.owes_flushed) = (0, false);
-        if sock.closing.is_none() {
-            self.events.push_back(Event::WriteFailed(on));
-        }
-        self.ready.push_back(on);
-    }
-
-    // ---- the loop ----
-
     fn run(&mut self) {
         for _ in 0..TURNS_MAX {
             self.drain();
@@ -292,132 +106,6 @@ impl<M: Machine> Shell<M> {
             }
         }
         panic!("no end of it");
-    }
-
-    fn drain(&mut self) {
-        // Each connection may be closed, noted and answered; a new list of IDs concerns all at once.
-        let most = 64 + 16 * self.socks.len();
-        let mut text = Vec::new();
-        for _ in 0..most {
-            text.clear();
-            match self.machine.poll_output(&mut text) {
-                Output::Idle { until, .. } => {
-                    assert!(text.is_empty());
-                    self.deadline = until;
-                    return;
-                }
-                Output::Send { to, len } => {
-                    assert!(
-                        len > 0 && len as usize == text.len(),
-                        "a Send of {len} octets with {}",
-                        text.len()
-                    );
-                    self.send(to, &text);
-                }
-                output => {
-                    assert!(text.is_empty());
-                    self.perform(output);
-                }
-            }
-        }
-        panic!("more than {most} outputs for one input");
-    }
-
-    /// A connection that the machine may still speak of.
-    fn open_sock(&mut self, on: ConnId) -> &mut Sock {
-        let sock = self.socks.get_mut(&on).expect("of a connection that there is");
-        assert!(sock.closing.is_none(), "of a connection that is over");
-        sock
-    }
-
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::Read { on, wanted } => {
-                let sock = self.open_sock(on);
-                (sock.wanted, sock.fresh) = (wanted, wanted);
-                self.ready.push_back(on);
-            }
-            Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
-                    let sock = self.open_sock(on);
-                    assert!(sock.mate.is_none() && sock.stage == Stage::Up, "paired twice, or too early");
-                    (sock.mate, sock.wanted) = (Some(mate), true);
-                    self.ready.push_back(on);
-                }
-                self.did.push(Did::Paired { hidden, client });
-            }
-            Output::StartTls { on, .. } => {
-                let sock = self.open_sock(on);
-                assert!(sock.parked.is_empty() && sock.stage == Stage::Up, "TLS in the middle");
-                sock.stage = Stage::Securing;
-            }
-            Output::Resolve { on, .. } => {
-                let new = self.socks.insert(on, Sock::new(Stage::Resolving)).is_none();
-                assert!(new, "a name for a connection that there is");
-            }
-            Output::Dial { on, .. } => {
-                let sock = self.socks.entry(on).or_insert_with(|| Sock::new(Stage::Resolving));
-                assert!(sock.stage == Stage::Resolving && sock.closing.is_none(), "dialled twice");
-                sock.stage = Stage::Dialling;
-            }
-            Output::UserTimeout { on, .. } => drop(self.open_sock(on).age),
-            Output::CheckAck { on } => {
-                self.open_sock(on);
-                self.events.push_back(Event::Acked(on));
-            }
-            Output::CloseWrite { on } => {
-                let sock = self.open_sock(on);
-                assert!(!std::mem::replace(&mut sock.write_ended, true), "ended twice");
-            }
-            Output::Close { on, how } => self.close(on, how),
-            Output::Note(note) => self.did.push(Did::Noted(note)),
-            Output::Send { .. } | Output::Idle { .. } => unreachable!("seen to already"),
-        }
-    }
-
-    fn send(&mut self, to: ConnId, text: &[u8]) {
-        let sock = self.open_sock(to);
-        assert!(!sock.write_ended, "octets behind the end");
-        assert!(sock.stage == Stage::Up, "octets before there is a connection");
-        if !sock.write_failed {
-            if sock.stalled {
-                sock.queued += text.len();
-                sock.owes_flushed = true;
-            } else {
-                self.events.push_back(Event::Flushed(to));
-            }
-        }
-        self.did.push(Did::Sent(to, text.to_vec()));
-    }
-
-    fn close(&mut self, on: ConnId, how: Close) {
-        let Some(sock) = self.socks.get_mut(&on) else {
-            // It rested, and never came to a socket.
-            return self.bury(on);
-        };
-        let hastened = sock.closing.is_some_and(|before| before != Close::Abort) && how == Close::Abort;
-        assert!(sock.closing.is_none() || hastened, "closed twice");
-        sock.closing = Some(how);
-        sock.parked.clear();
-        let mate = sock.mate.take();
-        let up = sock.stage == Stage::Up || sock.stage == Stage::Securing;
-        if how == Close::Abort || !up {
-            self.bury(on);
-        }
-        self.ready.push_back(on);
-        if let Some(mate) = mate.and_then(|mate| self.socks.get_mut(&mate).map(|sock| (mate, sock))) {
-            let (mate, sock) = mate;
-            (sock.mate, sock.fresh) = (None, true);
-            self.ready.push_back(mate);
-        }
-    }
-
-    fn bury(&mut self, on: ConnId) {
-        let known = self.socks.get_mut(&on).map(|sock| std::mem::replace(&mut sock.buried, true));
-        if known == Some(true) {
-            return;
-        }
-        if self.slow { self.late.push(on) } else { self.events.push_back(Event::Closed(on)) }
     }
 
     fn hand_in(&mut self, event: &Event) {

@@ -9,7 +9,7 @@ use rendezvous_core::token::{Algorithm, Key};
 
 pub use self::channel::{Channel, Heard};
 pub use self::client::{Client, Program};
-pub use self::hidden::{Hidden, Style};
+pub use self::hidden::{Hidden, Style, bound_registration};
 pub use self::scanner::Scanner;
 pub use self::talker::{Ending, Habits, Talker};
 use crate::dice::Dice;

@@ -1,5 +1,6 @@
 //! What the tests of the whole have in common: a [simulated world](sim_net), [people](actors) in it, what
-//! [must hold](model) there, [runs](run) of all of them together, and [plans](plan) of runs, drawn from a seed.
+//! [must hold](model) there, [runs](run) of all of them together, [plans](plan) of runs, drawn from a
+//! seed, and [what is told](story) of a run that failed.
 
 pub mod actors;
 pub mod dice;
@@ -8,3 +9,4 @@ pub mod plan;
 pub mod run;
 pub mod secured;
 pub mod sim_net;
+pub mod story;

@@ -1,15 +1,18 @@
-//! What must hold, whatever happens: the books of all octets ([`Ledger`]), and what is checked of a process whenever
-//! everybody sleeps ([`check_rest`]).
+//! What must hold, whatever happens: the books of all octets ([`Ledger`]), what every machine and its loop do to each
+//! other ([`Watched`]), and what a process owes its connections ([`check_rest`], [`check_turn`]).
 
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::{Close, ConnId};
-use rendezvous_core::time::Span;
+use rendezvous_core::time::{Span, Time};
 
-use self::witness::Seen;
+pub use self::duty::{check_rest, check_turn};
 pub use self::witness::Watched;
-use crate::sim_net::{Ep, Who, World};
 
+mod duty;
 mod witness;
+
+/// What was sent, and its end, come out within so long, where both sides are there and nothing else moves between them:
+/// longer than any rest of an actor, and than what the relay gives a side that is cut.
+const STUCK_MAX: Span = Span::from_secs(20);
 
 /// One direction between a client and a hidden server, behind the heads.
 #[derive(Clone, Debug)]
@@ -28,6 +31,12 @@ pub struct Flow {
     pub met: u32,
     /// A clean end came out.
     pub done: bool,
+    /// Its sender has gone away without an end in order: what is on its way need not come out.
+    pub sender_left: bool,
+    /// Its receiver has gone away, or reads nothing.
+    pub receiver_left: bool,
+    /// When its octets, or its end, last went in or came out.
+    pub moved: Time,
 }
 
 /// The books: what every sender sent, and what of it came out where.
@@ -38,6 +47,10 @@ pub struct Ledger {
     pub clean: u64,
     /// Octets that came out.
     pub octets: u64,
+    /// No more than so many octets may come out: a check that a test makes fail.
+    pub octets_max: Option<u64>,
+    /// The time.
+    pub now: Time,
 }
 
 /// The octet at this position of a flow: another one for neighbours and for other flows.
@@ -50,7 +63,12 @@ pub const fn octet(flow: usize, at: u64) -> u8 {
 impl Ledger {
     /// A client's flow, or one that answers it.
     pub fn begin(&mut self, id: Id, answers: Option<usize>) -> usize {
-        self.flows.push(Flow { id, answers, sent: 0, ended: false, received: 0, met: 0, done: false });
+        let moved = self.now;
+        let (sent, received, met) = (0, 0, 0);
+        let (ended, done) = (false, false);
+        let (sender_left, receiver_left) = (false, false);
+        let flow = Flow { id, answers, sent, ended, received, met, done, sender_left, receiver_left, moved };
+        self.flows.push(flow);
         self.flows.len() - 1
     }
 
@@ -65,11 +83,50 @@ impl Ledger {
         let flow = &mut self.flows[flow];
         assert!(!flow.ended, "the actor sends after its end");
         flow.sent += octets;
+        if octets > 0 {
+            flow.moved = self.now;
+        }
     }
 
     /// The sender ends in order.
     pub fn end(&mut self, flow: usize) {
-        self.flows[flow].ended = true;
+        let flow = &mut self.flows[flow];
+        if !std::mem::replace(&mut flow.ended, true) {
+            flow.moved = self.now;
+        }
+    }
+
+    /// The sender is gone. One that ended in order may go.
+    pub fn sender_left(&mut self, flow: usize) {
+        let flow = &mut self.flows[flow];
+        flow.sender_left |= !flow.ended;
+    }
+
+    /// The receiver is gone, or does not read.
+    pub fn receiver_left(&mut self, flow: usize) {
+        self.flows[flow].receiver_left = true;
+    }
+
+    /// Everybody is gone.
+    pub fn all_left(&mut self) {
+        self.flows.iter_mut().for_each(|flow| flow.receiver_left = true);
+    }
+
+    /// Where there is a buffer for everybody, what was sent comes out, as long as both sides are there. `wire`: when
+    /// something last moved that does not show, part of a record.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn check_rest(&mut self, now: Time, wire: Time) {
+        self.now = now;
+        for (number, flow) in self.flows.iter_mut().enumerate() {
+            let is_through = flow.received == flow.sent && (flow.done || !flow.ended);
+            if flow.sender_left || flow.receiver_left || flow.met == 0 || is_through {
+                continue;
+            }
+            flow.moved = flow.moved.max(wire);
+            assert!(now.since(flow.moved) <= STUCK_MAX, "flow {number}: it is stuck: {flow:?}");
+        }
     }
 
     /// A hidden server of this ID got a client's head. False if another one has the client by now: a head that was on
@@ -80,6 +137,8 @@ impl Ledger {
         assert_eq!(flow.id, by, "a client met the hidden server of another ID");
         // A request without a body may be repeated, with the client's end behind it.
         flow.done = false;
+        flow.receiver_left = false;
+        flow.moved = self.now;
         flow.met += 1;
         assert!(flow.met <= 3, "handed over too often");
         flow.received == 0
@@ -89,6 +148,7 @@ impl Ledger {
     pub fn answered(&mut self, by: usize, client: usize) {
         let flow = self.flows.get_mut(by).expect("an answer that nobody gave");
         assert_eq!(flow.answers, Some(client), "a client got the answer of another");
+        flow.moved = self.now;
         flow.met += 1;
         assert_eq!(flow.met, 1, "an answer came twice");
     }
@@ -96,6 +156,7 @@ impl Ledger {
     /// These octets came out.
     pub fn received(&mut self, flow: usize, octets: &[u8]) {
         self.octets += octets.len() as u64;
+        assert!(self.octets_max.is_none_or(|most| self.octets <= most), "more octets than the test allows");
         let state = &mut self.flows[flow];
         for &got in octets {
             assert_eq!(
@@ -106,6 +167,7 @@ impl Ledger {
             );
             state.received += 1;
         }
+        state.moved = self.now;
         assert!(!state.done, "flow {flow}: octets after the end");
         assert!(state.received <= state.sent, "flow {flow}: more than was sent");
     }
@@ -118,72 +180,4 @@ impl Ledger {
         assert!(!std::mem::replace(&mut state.done, true), "two ends");
         self.clean += 1;
     }
-}
-
-/// How long a connection that neither waits nor moves octets may do nothing: the longest deadline, and the time to
-/// close.
-const IDLE_MAX: Span = Span::from_secs(62);
-/// How long a closing one may take.
-const CLOSING_MAX: Span = Span::from_secs(32);
-
-/// Whether everything that could go on has gone on: checked when everybody sleeps. `is_relay`: deadlines are checked
-/// too. `short`: there may be no buffer for who needs one.
-///
-/// # Panics
-/// It has not.
-pub fn check_rest<M>(world: &World, who: Who, watched: &Watched<M>, is_relay: bool, short: bool) {
-    assert!(!world.has_untold(who), "{who:?}: somebody is in the backlog, and nobody accepts");
-    for seen in watched.seen.iter().flatten() {
-        check_deadline(world, seen, is_relay);
-        if let Some(ep) = world.watched(who, seen.id)
-            && !world.is_deaf(ep)
-        {
-            check_stuck(world, who, watched, seen, ep, short);
-        }
-    }
-}
-
-fn check_deadline(world: &World, seen: &Seen, is_relay: bool) {
-    let idle = world.now().since(seen.since);
-    if seen.closing.is_some() {
-        assert!(idle <= CLOSING_MAX, "closes for ever: {seen:?}");
-    } else if is_relay && !seen.waits && seen.mate.is_none() {
-        assert!(idle <= IDLE_MAX, "no deadline ends it: {seen:?}");
-    }
-}
-
-fn check_stuck<M>(world: &World, who: Who, watched: &Watched<M>, seen: &Seen, ep: Ep, short: bool) {
-    if seen.queued > 0 && seen.closing.is_none() && !seen.write_failed && world.could_send(ep) {
-        panic!("octets are queued, there is room, and nobody sends: {seen:?}");
-    }
-    let readable = world.readable(ep) > 0;
-    match (seen.closing, seen.mate) {
-        (Some(Close::Linger | Close::Truncate), _) => {
-            assert!(!readable, "octets of a closing connection are unread, and nobody reads: {seen:?}");
-        }
-        (Some(Close::Abort), _) => panic!("aborted, and still there: {seen:?}"),
-        (None, _) if !seen.wanted || short => {}
-        (None, None) => {
-            assert!(!readable || seen.ended, "octets are unread, and nobody reads: {seen:?}");
-            assert!(!world.has_end(ep) || seen.ended, "an end that nobody saw: {seen:?}");
-        }
-        (None, Some(mate)) => {
-            let Some(mate) = state(watched, mate) else { return };
-            let open = mate.queued == 0 && !mate.write_failed && !mate.end_crossed;
-            // In TLS there may be octets in front of it that the machine never hears of.
-            let taken = |ep| !watched.in_clear && !world.could_send(ep);
-            let deaf = world.watched(who, mate.id).is_none_or(|ep| world.is_deaf(ep) || taken(ep));
-            if open && !deaf && !seen.ended {
-                assert!(
-                    !readable,
-                    "octets are unread, the other side is free, nobody reads: {seen:?} {mate:?}"
-                );
-                assert!(!world.has_end(ep), "an end that nobody passes on: {seen:?} {mate:?}");
-            }
-        }
-    }
-}
-
-fn state<M>(watched: &Watched<M>, on: ConnId) -> Option<&Seen> {
-    watched.seen.get(on.index as usize)?.as_ref().filter(|seen| seen.id == on)
 }

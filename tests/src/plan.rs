@@ -16,9 +16,10 @@ use crate::actors::{Client, Ending, Habits, Hidden, Program, Scanner, Style, key
 use crate::dice::Dice;
 use crate::run::{Run, relay_address};
 use crate::secured::Secured;
-use crate::sim_net::Faults;
+use crate::sim_net::{Fate, Faults};
 
 mod draw;
+mod text;
 
 /// The hidden servers' IDs.
 const IDS: u64 = 3;
@@ -112,8 +113,12 @@ pub struct Plan {
     pub ceiling: usize,
     /// How long answers are, at most.
     pub octets_max: u64,
+    /// The relay's name has another address in front of its own, where nobody answers.
+    pub silent: bool,
     /// How people end.
     pub endings: Vec<Ending>,
+    /// No more octets may come out: a check that a test makes fail, to see what becomes of a failure.
+    pub received_max: Option<u64>,
     /// Who is there.
     pub people: Vec<Person>,
     /// What happens to the relay, and when.
@@ -135,6 +140,8 @@ pub struct Outcome {
     pub pairs: u64,
     /// What was written down.
     pub log: String,
+    /// What entered and left the relay's machine, for `rendezvous replay`, if it was written down.
+    pub trace: String,
 }
 
 /// What a run has failed in.
@@ -144,6 +151,8 @@ pub struct Failure {
     pub why: String,
     /// What was written down until then.
     pub log: String,
+    /// See [`Outcome::trace`].
+    pub trace: String,
 }
 
 /// The ID with this number.
@@ -153,7 +162,7 @@ pub const fn id(number: u64) -> Id {
 }
 
 impl Plan {
-    /// Runs it to its end. `log`: everything is written down.
+    /// Runs it to its end. `log`: everything is written down, the relay's trace too.
     ///
     /// # Errors
     /// Something that must hold does not.
@@ -161,20 +170,35 @@ impl Plan {
         let mut run = Run::new(self.seed, self.faults.clone());
         if log {
             run.world.borrow_mut().keep_log();
+            run.traces = true;
         }
-        let world = run.world.clone();
-        catch_unwind(AssertUnwindSafe(|| self.run_in(&mut run, secured))).map_err(|panic| {
-            let why = panic.downcast_ref::<String>().cloned();
-            let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            // Whoever failed may hold the world still.
-            let log = world.try_borrow().map_or_else(|_| String::new(), |world| world.log().to_owned());
-            Failure { why: why.unwrap_or_default(), log }
-        })
+        run.ledger.octets_max = self.received_max;
+        let result = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut run, secured)));
+        let trace = run.take_trace();
+        // Whoever failed may hold the world still.
+        let log = run.world.try_borrow().map_or_else(|_| String::new(), |world| world.log().to_owned());
+        match result {
+            Ok(outcome) => Ok(Outcome { log, trace, ..outcome }),
+            Err(panic) => {
+                let why = panic.downcast_ref::<String>().cloned();
+                let why = why.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                Err(Failure { why: why.unwrap_or_default(), log, trace })
+            }
+        }
     }
 
     fn run_in(&self, run: &mut Run, secured: &Secured) -> Outcome {
         let name = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 0));
-        run.world.borrow_mut().names.insert("relay".to_owned(), vec![name]);
+        let mut names = vec![name];
+        if self.silent {
+            let nobody = SocketAddr::from((Ipv4Addr::new(10, 0, 0, 9), 0));
+            run.world
+                .borrow_mut()
+                .fates
+                .insert(SocketAddr::new(nobody.ip(), relay_address().port()), Fate::Silent);
+            names.insert(0, nobody);
+        }
+        run.world.borrow_mut().names.insert("relay".to_owned(), names);
         self.start_relay(run, secured);
         for person in &self.people {
             self.welcome(run, person, secured);
@@ -199,6 +223,7 @@ impl Plan {
         }
         run.wait(Span::from_secs(200));
         run.check_empty();
+        self.return_once(run, secured);
         pairs += run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().pairs);
         Outcome {
             steps: run.steps(),
@@ -206,22 +231,49 @@ impl Plan {
             clean: run.ledger.clean,
             flows: run.ledger.flows().len() as u64,
             pairs,
-            log: run.world.borrow().log().to_owned(),
+            ..Outcome::default()
         }
     }
 
-    fn start_relay(&self, run: &mut Run, secured: &Secured) {
-        let config = engine::Config {
+    /// When everybody has left, no token is remembered that is acceptable no more: who comes again is taken by a relay
+    /// that may remember one.
+    fn return_once(&self, run: &mut Run, secured: &Secured) {
+        // Tokens of a time that is still to come are remembered until it is over.
+        if self.blows.iter().any(|(_, blow)| matches!(blow, Blow::Clock(_))) {
+            return;
+        }
+        let world = run.world.clone();
+        let config = engine::Config { tokens_per_id_max: 1, ..self.config() };
+        let Some(relay) = &mut run.relay else { return };
+        relay.tell(&world, |relay, now| relay.handle_config(config, now));
+        for number in 0..IDS {
+            let style = Style::Modern { pool: 1 };
+            let hidden = Hidden::new(relay_address(), id(number), style, Dice::new(number));
+            run.add(hidden.secured(secured.client(self.tls)), None);
+        }
+        run.wait(Span::from_secs(20));
+        let waiting = run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().waiting());
+        assert_eq!(waiting as u64, IDS, "tokens of those who left are remembered");
+        run.leave();
+        run.wait(Span::from_secs(40));
+        run.check_empty();
+    }
+
+    fn config(&self) -> engine::Config {
+        engine::Config {
             listeners: vec![if self.tls { Transport::Tls } else { Transport::Plain }],
             waiting_per_id_max: self.waiting_max,
             pairs_per_id_max: self.pairs_max,
             held_per_id_max: self.held_max,
             hold: self.hold,
             ..engine::Config::default()
-        };
+        }
+    }
+
+    fn start_relay(&self, run: &mut Run, secured: &Secured) {
         let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: self.ceiling };
         let ids: Vec<Id> = (0..IDS).map(id).collect();
-        run.start_relay(config, sizes, secured.server(self.tls), &ids);
+        run.start_relay(self.config(), sizes, secured.server(self.tls), &ids);
     }
 
     fn suffer(&self, run: &mut Run, blow: Blow, secured: &Secured) -> u64 {

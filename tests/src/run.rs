@@ -3,11 +3,12 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use rendezvous::buffer::Sizes;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
-use rendezvous_core::agent::{self, Agent};
+use rendezvous_core::agent::{self, Agent, Seeds};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{self, Engine};
 use rendezvous_core::id::Id;
@@ -15,9 +16,10 @@ use rendezvous_core::machine::Machine;
 use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
+use rendezvous_core::trace::Recorder;
 
 use crate::actors::{Actor, key_of};
-use crate::model::{Ledger, Watched, check_rest};
+use crate::model::{Ledger, Watched, check_rest, check_turn};
 use crate::sim_net::{Faults, Shared, SimNet, Who, World};
 
 /// So many turns of a process at one moment in which it asks the world for nothing are a loop that spins.
@@ -33,7 +35,6 @@ pub struct Process<M: Machine> {
     pub who: Who,
     /// What it noted.
     pub notes: Vec<Note>,
-    ceiling: usize,
     sizes: Sizes,
     is_relay: bool,
     idle_turns: u32,
@@ -46,6 +47,8 @@ pub trait Runs {
     fn turn(&mut self, world: &Shared);
     /// Whether everything that could go on has gone on.
     fn check_rest(&self, world: &World);
+    /// Whether somebody may get no buffer for now.
+    fn is_short(&self) -> bool;
     /// Calls into the machine so far.
     fn steps(&self) -> u64;
 }
@@ -69,17 +72,7 @@ impl<M: Machine> Process<M> {
         let net = SimNet::new(Rc::clone(world), who);
         let listeners = u16::try_from(listen.len()).unwrap_or(0);
         let event_loop = EventLoop::new(net, watched, tls, sizes, listeners);
-        let ceiling = sizes.ceiling;
-        Self {
-            event_loop,
-            who,
-            notes: Vec::new(),
-            ceiling,
-            sizes,
-            is_relay,
-            idle_turns: 0,
-            turned_at: Time(0),
-        }
+        Self { event_loop, who, notes: Vec::new(), sizes, is_relay, idle_turns: 0, turned_at: Time(0) }
     }
 
     /// Tells the machine something.
@@ -103,13 +96,18 @@ impl<M: Machine> Runs for Process<M> {
         self.idle_turns = if moved || told || passed { 0 } else { self.idle_turns + 1 };
         assert!(self.idle_turns < IDLE_TURNS_MAX, "{:?} spins", self.who);
         // Answers are few and short, and come on top.
-        let bound = self.ceiling + 4_096 * self.event_loop.connections();
+        let bound = self.sizes.ceiling + 4_096 * self.event_loop.connections();
         assert!(self.event_loop.buffer_octets() <= bound, "{:?}: more memory than its bound", self.who);
+        let short = self.is_short();
+        check_turn(&mut world.borrow_mut(), self.who, self.event_loop.machine(), short);
     }
 
     fn check_rest(&self, world: &World) {
-        let short = self.event_loop.buffer_octets() + self.sizes.bulk * 2 > self.ceiling / 2;
-        check_rest(world, self.who, self.event_loop.machine(), self.is_relay, short);
+        check_rest(world, self.who, self.event_loop.machine(), self.is_relay, self.is_short());
+    }
+
+    fn is_short(&self) -> bool {
+        self.event_loop.buffer_octets() + self.sizes.bulk * 2 > self.sizes.ceiling / 2
     }
 
     fn steps(&self) -> u64 {
@@ -124,11 +122,13 @@ pub struct Run {
     /// The books.
     pub ledger: Ledger,
     /// The relay.
-    pub relay: Option<Process<Engine>>,
+    pub relay: Option<Process<Recorder<Engine>>>,
     /// Agents.
     pub agents: Vec<Process<Agent>>,
     /// Connectors.
     pub connectors: Vec<Process<Connector>>,
+    /// What enters and leaves the machine of a relay that starts from now on is written down.
+    pub traces: bool,
     actors: Vec<(Who, Box<dyn Actor>)>,
     turns_now: u32,
     steps_before: u64,
@@ -153,6 +153,7 @@ impl Run {
             relay: None,
             agents: Vec::new(),
             connectors: Vec::new(),
+            traces: false,
             actors: Vec::new(),
             turns_now: 0,
             steps_before: 0,
@@ -161,8 +162,9 @@ impl Run {
 
     /// A relay that knows these IDs.
     pub fn start_relay(&mut self, config: engine::Config, sizes: Sizes, tls: TlsSetup, ids: &[Id]) {
+        let traces = self.traces;
         let relay = Process::new(&self.world, sizes, tls, &[relay_address()], true, |now| {
-            Engine::new(config, [7; 32], now)
+            Recorder::relay(config, [7; 32], now, traces)
         });
         self.relay = Some(relay);
         self.enrol(ids);
@@ -172,8 +174,20 @@ impl Run {
     pub fn enrol(&mut self, ids: &[Id]) {
         let enrolments = ids.iter().copied().map(enrolment).collect();
         if let Some(relay) = &mut self.relay {
-            relay.tell(&self.world, |engine, now| engine.handle_ids(enrolments, now));
+            relay.tell(&self.world, |relay, now| relay.handle_ids(enrolments, now));
         }
+    }
+
+    /// What was written down of the relay that is there; also after a failure, wherever that was.
+    pub fn take_trace(&mut self) -> String {
+        let mut trace = String::new();
+        if let Some(relay) = &mut self.relay {
+            // What it does about it does not matter any more.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                relay.event_loop.tell(|watched, _| trace = watched.inner_mut().take_text());
+            }));
+        }
+        trace
     }
 
     /// Whether a connector listens there.
@@ -192,8 +206,8 @@ impl Run {
 
     /// An agent.
     pub fn start_agent(&mut self, config: agent::Config, sizes: Sizes, tls: TlsSetup, seed: u8) {
-        let agent =
-            Process::new(&self.world, sizes, tls, &[], false, |now| Agent::new(config, [seed; 32], now));
+        let seeds = Seeds { nonces: [seed; 32], jitter: [seed; 32] };
+        let agent = Process::new(&self.world, sizes, tls, &[], false, |now| Agent::new(config, seeds, now));
         self.agents.push(agent);
     }
 
@@ -269,7 +283,9 @@ impl Run {
                 return true;
             }
             let before = self.now();
-            if !self.world.borrow_mut().advance(time) {
+            let has_more = self.world.borrow_mut().advance(time);
+            self.ledger.now = self.now();
+            if !has_more {
                 return false;
             }
             if self.now() > before {
@@ -292,6 +308,7 @@ impl Run {
 
     /// Actors reset what they have, and go.
     pub fn leave(&mut self) {
+        self.ledger.all_left();
         let mut world = self.world.borrow_mut();
         for (who, actor) in &mut self.actors {
             actor.leave(&mut world);
@@ -307,7 +324,7 @@ impl Run {
         let world = self.world.borrow();
         if let Some(relay) = &self.relay {
             check_process(relay, &world);
-            let engine = relay.event_loop.machine().inner();
+            let engine = relay.event_loop.machine().inner().machine();
             assert_eq!((engine.connections(), engine.pairs()), (0, 0), "the relay remembers somebody");
         }
         for connector in &self.connectors {
@@ -343,13 +360,25 @@ impl Run {
         }
     }
 
-    fn check_rest(&self) {
+    fn check_rest(&mut self) {
         let world = self.world.borrow();
+        let mut short = false;
+        let mut check = |process: &dyn Runs| {
+            process.check_rest(&world);
+            short |= process.is_short();
+        };
         if let Some(relay) = &self.relay {
-            relay.check_rest(&world);
+            check(relay);
         }
-        self.agents.iter().for_each(|agent| agent.check_rest(&world));
-        self.connectors.iter().for_each(|connector| connector.check_rest(&world));
+        self.agents.iter().for_each(|agent| check(agent));
+        self.connectors.iter().for_each(|connector| check(connector));
+        let is_tls = self.relay.as_ref().is_some_and(|relay| !relay.event_loop.machine().in_clear);
+        let wire = match (short, is_tls) {
+            (true, _) => world.now(),
+            (false, true) => world.octets_at,
+            (false, false) => Time(0),
+        };
+        self.ledger.check_rest(world.now(), wire);
     }
 }
 

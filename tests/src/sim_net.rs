@@ -16,10 +16,12 @@ use rendezvous::net::{Edge, GENERATION_MASK, Net};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
+pub use self::attention::Attention;
 pub use self::tcp::Ep;
 use self::world::What;
 pub use self::world::{Fate, Faults, WALL, Who, World};
 
+mod attention;
 mod opening;
 mod tcp;
 mod transfer;
@@ -52,6 +54,7 @@ impl Net for SimNet {
     fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         let before = edges.len();
+        world.residents[self.who.0].turns += 1;
         world.edges(self.who, edges);
         world.rest(self.who, edges.len() > before, at_most);
         Ok(())
@@ -85,11 +88,15 @@ impl Net for SimNet {
     }
 
     fn recv(&mut self, sock: &mut Ep, into: &mut [u8]) -> io::Result<usize> {
-        self.world.borrow_mut().recv(*sock, into)
+        let mut world = self.world.borrow_mut();
+        world.attend(self.who, *sock);
+        world.recv(*sock, into)
     }
 
     fn send(&mut self, sock: &mut Ep, from: &[u8]) -> io::Result<usize> {
-        self.world.borrow_mut().send(*sock, from)
+        let mut world = self.world.borrow_mut();
+        world.attend(self.who, *sock);
+        world.send(*sock, from)
     }
 
     fn end_write(&mut self, sock: &mut Ep) -> io::Result<()> {
@@ -156,6 +163,7 @@ impl World {
                 tcp::Opening::Up => (tcp.is_readable(), room || broken || tcp.fin_sent),
             };
             if read || write {
+                self.attend(who, ep);
                 edges.push(Edge::Conn { token: masked(token), read, write });
             }
         }

@@ -1,98 +1,40 @@
 //! The relay, agents, connectors and everybody else in a simulated world, run after run.
 //!
 //! `cargo test` runs 256 seeds; `SEEDS=1000000 cargo test --release -p tests --test sim -- --nocapture` as many as one
-//! likes, and shows how fast. A run that fails is made smaller as long as it fails, and told; `SEED=…` runs it again.
+//! likes, and shows how fast. A run that fails is made smaller as long as it fails, told, and written down: as a plan,
+//! which `PLAN=file` runs again, and as a trace of the relay's machine, for `rendezvous replay`. `SEED=…` and
+//! `SEED_TLS=…` run one seed. Plans that once failed are in `corpus/*.plan`.
 
-use std::cell::Cell;
-use std::sync::Once;
+use std::path::Path;
 
 use rendezvous::clock::Clock;
-use tests::plan::{Failure, Outcome, Plan};
+use rendezvous_core::trace::{Replay, Trace};
+use tests::plan::{Outcome, Plan};
 use tests::secured::Secured;
+use tests::story;
 
 /// Runs of `cargo test`.
 const SEEDS: u64 = 256;
-/// Of a failed run's log, so much is shown.
-const LINES: usize = 60;
+/// Of many runs, it is told when so many more are done.
+const TELL: usize = 10_000;
 
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
+/// The folder for what is to be kept of a failure.
+fn folder() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// A run that fails is told by its story, not by each of the panics on the way to it.
-fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                loud(info);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = work();
-    QUIET.set(false);
-    result
-}
-
-/// Runs it; in TLS with its story, since another run of the same seed is another run.
-fn run(plan: &Plan, log: bool, secured: &Secured) -> Result<Outcome, Failure> {
-    quietly(|| plan.run(log || plan.tls, secured))
-}
-
-/// What kind of failure it is: without numbers, which are others in a smaller run.
-fn kind(why: &str) -> String {
-    why.chars().filter(|c| !c.is_ascii_digit()).take(40).collect()
-}
-
-/// Leaves out whatever can be left out of a run that fails, while it fails.
-fn shrink(plan: &Plan, why: &str, secured: &Secured) -> Plan {
-    let mut plan = plan.clone();
-    let mut again = true;
-    while std::mem::take(&mut again) {
-        for smaller in plan.smaller() {
-            if run(&smaller, false, secured).is_err_and(|other| kind(&other.why) == kind(why)) {
-                plan = smaller;
-                again = true;
-                break;
-            }
-        }
-    }
-    plan
-}
-
-fn story(plan: &Plan, failure: Failure, secured: &Secured) -> String {
-    let (mut shrunk, mut last) = (plan.clone(), failure.clone());
-    if !plan.tls {
-        shrunk = shrink(plan, &failure.why, secured);
-        last = run(&shrunk, true, secured).err().unwrap_or(failure.clone());
-    }
-    let lines: Vec<&str> = last.log.lines().collect();
-    let end = lines[lines.len().saturating_sub(LINES)..].join("\n");
-    let file = format!("{}/sim-{}.log", env!("CARGO_TARGET_TMPDIR"), plan.seed);
-    let written = std::fs::write(&file, &last.log).map_or_else(|error| error.to_string(), |()| file);
-    format!(
-        "seed {seed}: {why}\n\nmade smaller: {shrunk:?}\n{smaller}\n\n{end}\n\nall of it: {written}\n\
-         again: {var}={seed} cargo test -p tests --test sim -- --nocapture",
-        seed = plan.seed,
-        why = failure.why,
-        smaller = last.why,
-        var = if plan.tls { "SEED_TLS" } else { "SEED" },
-    )
-}
-
-fn run_all(seeds: std::ops::Range<u64>, tls: bool) -> Outcome {
+fn run_all(plans: impl Iterator<Item = Plan>) -> Outcome {
     let secured = Secured::new();
     let mut sum = Outcome::default();
-    let mut failed = None;
-    for seed in seeds {
-        let plan = Plan::draw(seed, tls);
-        match run(&plan, false, &secured) {
+    for (number, plan) in plans.enumerate() {
+        if number > 0 && number.is_multiple_of(TELL) {
+            println!("{number} runs so far");
+        }
+        match story::run(&plan, false, &secured) {
             Ok(outcome) => {
                 sum.steps += outcome.steps;
                 sum.octets += outcome.octets;
@@ -101,25 +43,32 @@ fn run_all(seeds: std::ops::Range<u64>, tls: bool) -> Outcome {
                 sum.pairs += outcome.pairs;
             }
             Err(failure) => {
-                failed = Some((plan, failure));
-                break;
+                let story = story::tell(&plan, failure, &secured);
+                panic!("{}", story.text(&story.write(folder())));
             }
         }
     }
-    let story = failed.map(|(plan, failure)| story(&plan, failure, &secured));
-    assert!(story.is_none(), "{}", story.unwrap_or_default());
     sum
+}
+
+fn read(file: &Path) -> Plan {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    text.parse().unwrap_or_else(|why| panic!("{}:{why}", file.display()))
 }
 
 #[test]
 fn whatever_happens_what_must_hold_holds() {
+    if let Some(file) = std::env::var_os("PLAN") {
+        run_all(std::iter::once(read(Path::new(&file))));
+        return;
+    }
     let seeds = match asked("SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..asked("SEEDS").unwrap_or(SEEDS),
     };
     let count = seeds.end - seeds.start;
     let clock = Clock::start();
-    let sum = run_all(seeds, false);
+    let sum = run_all(seeds.map(|seed| Plan::draw(seed, false)));
     let seconds = clock.now().mono.0 as f64 / 1e6;
     println!(
         "{count} runs, {:.1} s: {} steps ({:.0} a second), {} rendezvous, {} flows, {} clean ends, {} octets",
@@ -155,6 +104,76 @@ fn in_tls_it_holds_too() {
         Some(seed) => seed..seed + 1,
         None => 0..asked("SEEDS_TLS").unwrap_or(48),
     };
-    let sum = run_all(seeds, true);
+    let sum = run_all(seeds.map(|seed| Plan::draw(seed, true)));
     println!("{} rendezvous in TLS, {} clean ends, {} octets", sum.pairs, sum.clean, sum.octets);
+}
+
+#[test]
+fn plans_that_failed_once_fail_no_more() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let entries = std::fs::read_dir(corpus).expect("the corpus is there");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("a folder can be listed").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "plan"));
+    files.sort();
+    assert!(!files.is_empty(), "there are some");
+    run_all(files.iter().map(|file| read(file)));
+}
+
+#[test]
+fn a_plan_written_down_is_the_same_plan() {
+    for seed in 0..200 {
+        let plan = Plan::draw(seed, seed % 2 == 0);
+        let again: Plan = plan.to_string().parse().expect("it is a plan");
+        assert_eq!(format!("{again:?}"), format!("{plan:?}"));
+    }
+    for bad in ["", "rendezvous-plan 2", "rendezvous-plan 1\nrun seed=x", "rendezvous-plan 1\nking id=0"] {
+        assert!(bad.parse::<Plan>().is_err(), "{bad:?}");
+    }
+}
+
+/// A check that is made to fail, in clear and in TLS: what is told of it is small, and shows it again.
+#[test]
+fn a_failure_is_made_small_and_written_down_and_fails_again() {
+    let secured = Secured::new();
+    for tls in [false, true] {
+        let drawn = (0..).map(|seed| Plan { received_max: Some(5), ..Plan::draw(seed, tls) });
+        let mut failing =
+            drawn.filter_map(|plan| story::run(&plan, false, &secured).err().map(|it| (plan, it)));
+        let (plan, failure) =
+            failing.find(|(plan, _)| plan.people.len() > 6).expect("there are enough seeds");
+        assert_eq!(failure.why, "more octets than the test allows");
+
+        let story = story::tell(&plan, failure.clone(), &secured);
+        assert!(story.plan.people.len() <= 3, "one who sends and one who receives: {}", story.plan);
+
+        let folder = folder().join(if tls { "shown-tls" } else { "shown" });
+        std::fs::create_dir_all(&folder).expect("a folder can be made");
+        let files = story.write(&folder).expect("files can be written");
+        let text = story.text(&Ok(files.clone()));
+        assert!(text.contains(&failure.why) && text.contains("PLAN="), "{text}");
+
+        let again = story::run(&read(&files.plan), false, &secured).expect_err("it fails again");
+        assert_eq!(again.why, failure.why);
+
+        let recorded = std::fs::read_to_string(&files.trace).expect("it was written");
+        let trace = Trace::parse(&recorded).unwrap_or_else(|error| panic!("{error}\n{recorded}"));
+        assert!(recorded.contains("    -> pair "), "{recorded}");
+        assert_eq!(Replay::new(&trace).find_map(|played| played.difference()), None, "{recorded}");
+    }
+}
+
+/// Recorded, a run is the same run, and its trace replays to what it holds.
+#[test]
+fn what_was_recorded_of_a_run_replays() {
+    let secured = Secured::new();
+    for seed in 0..24 {
+        let plan = Plan::draw(seed, false);
+        let plain = plan.run(false, &secured).expect("what must hold holds");
+        let told = plan.run(true, &secured).expect("what must hold holds");
+        let bare = Outcome { log: String::new(), trace: String::new(), ..told.clone() };
+        assert_eq!(bare, plain, "seed {seed}: to be recorded changes nothing");
+        let trace = Trace::parse(&told.trace).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let difference = Replay::new(&trace).find_map(|played| played.difference());
+        assert_eq!(difference, None, "seed {seed}");
+    }
 }

@@ -22,3 +22,5 @@ mod fields;
 mod finder;
 mod refusal;
 mod syntax;
+
+pub(crate) use self::syntax::is_authority;

@@ -119,6 +119,11 @@ impl<'a> Authority<'a> {
     }
 }
 
+/// Whether it may be the value of a `Host` field.
+pub(crate) fn is_authority(text: &str) -> bool {
+    Authority::parse(text).is_some()
+}
+
 fn is_host(text: &str) -> bool {
     match text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         Some(inner) => {

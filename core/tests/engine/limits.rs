@@ -69,6 +69,27 @@ fn a_right_plain_token_is_refused_as_well_while_its_address_or_its_id_is_locked(
 }
 
 #[test]
+fn of_8192_addresses_that_failed_the_first_is_forgotten_for_one_more() {
+    let mut world = world();
+    let fails_from = |world: &mut World, from: &str| {
+        let on = world.says_from(from, &guess(STRANGER));
+        world.end(on, End::Clean);
+        on
+    };
+    for _ in 0..20 {
+        fails_from(&mut world, "198.51.100.7:1");
+    }
+    for other in 0..8_191 {
+        fails_from(&mut world, &format!("10.0.{}.{}:1", other / 256, other % 256));
+    }
+    let on = fails_from(&mut world, "198.51.100.7:1");
+    world.assert_too_many(on, 6);
+    fails_from(&mut world, "10.1.0.0:1");
+    let on = fails_from(&mut world, "198.51.100.7:1");
+    world.assert_refused(on, "401 Unauthorized", "not authorized");
+}
+
+#[test]
 fn a_right_bound_token_is_never_locked_out() {
     let mut world = world();
     for _ in 0..100 {

@@ -1,7 +1,9 @@
 //! Whose hidden server a client wants: PROTOCOL §2, cases 1 to 3, and 404.
 
+use rendezvous_core::note::Note;
+
 use crate::world::World;
-use crate::{GET, ID, NOBODY, OTHER, STRANGER, credential, get, world, world_with};
+use crate::{GET, ID, NOBODY, OTHER, STRANGER, bound_connect, credential, get, world, world_with};
 
 /// What the hidden server of ID gets of this request; `None` if it gets nothing.
 fn reaches(request: &str) -> Option<String> {
@@ -188,4 +190,25 @@ fn a_client_in_tls_is_served_like_one_in_clear() {
     world.secured(client);
     world.write(client, get(ID));
     assert_eq!((world.mate(client), world.got(hidden).as_str()), (Some(hidden), GET));
+}
+
+#[test]
+fn a_refusal_tells_the_operator_of_an_id_that_is_enrolled_and_of_no_other() {
+    const NONCE: &str = "0123456789abcdef";
+    let mut world = world();
+    let stale = world.now.wall - 3_600;
+    for (request, named) in [
+        (get(ID), Some(ID)),
+        (get(STRANGER), None),
+        (bound_connect(ID, stale, NONCE), Some(ID)),
+        (bound_connect(STRANGER, stale, NONCE), None),
+    ] {
+        world.take_notes();
+        world.says(&request);
+        let told = world.take_notes().into_iter().find_map(|note| match note {
+            Note::Refused { id, .. } => Some(id),
+            _ => None,
+        });
+        assert_eq!(told, Some(named), "{request}");
+    }
 }

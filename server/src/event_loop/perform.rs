@@ -35,6 +35,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                         self.enqueue(on);
                     }
                 }
+                // What TLS has to say itself, tickets: a client that is dead by now would else owe nobody anything.
+                let queued = self.queued(client);
+                if queued > 0 {
+                    self.events.push_back(Event::Moved { from: hidden, read: 0, queued });
+                }
             }
             Output::StartTls { on, role } => self.start_tls(on, role),
             Output::Resolve { on, host, port } => {

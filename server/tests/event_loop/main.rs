@@ -11,3 +11,4 @@ mod peer;
 mod pressure;
 mod relay;
 mod requests;
+mod traps;

@@ -43,6 +43,7 @@ pub struct Hidden {
     dice: Dice,
     endings: Vec<Ending>,
     octets_max: u64,
+    at_once: bool,
     tls: Option<Tls>,
     lines: Vec<Line>,
     next_try: Time,
@@ -75,6 +76,7 @@ impl Hidden {
             dice,
             endings: vec![Ending::HalfClose],
             octets_max: 1_000,
+            at_once: false,
             tls: None,
             lines: Vec::new(),
             next_try: Time(0),
@@ -89,6 +91,13 @@ impl Hidden {
     pub fn answering(mut self, octets_max: u64, endings: &[Ending]) -> Self {
         self.octets_max = octets_max;
         self.endings = endings.to_vec();
+        self
+    }
+
+    /// It sends all that it may, and reads, as fast as it can.
+    #[must_use]
+    pub const fn at_once(mut self) -> Self {
+        self.at_once = true;
         self
     }
 
@@ -116,10 +125,7 @@ impl Hidden {
             return format!("CONNECT uuid:{id}?response={token} HTTP/1.1\r\n\r\n");
         }
         self.nonce += 1;
-        let nonce = format!("nonce-of-{}-{:012}", who.0, self.nonce);
-        let token: String =
-            self.key.bound(step, nonce.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect();
-        format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
+        bound_registration(id, step, &format!("nonce-of-{}-{:012}", who.0, self.nonce))
     }
 
     fn begin_lines(&mut self, who: Who, world: &mut World) {
@@ -184,7 +190,12 @@ impl Hidden {
                 }
                 self.met += 1;
                 let answer = ledger.begin(self.id, Some(flow));
-                line.talker.change(Habits::draw(&mut self.dice, self.octets_max, &self.endings), now);
+                let habits = if self.at_once {
+                    Habits { ending: self.endings[0], ..Habits::plain(self.octets_max) }
+                } else {
+                    Habits::draw(&mut self.dice, self.octets_max, &self.endings)
+                };
+                line.talker.change(habits, now);
                 line.talker.say(format!("HTTP/1.1 200 OK\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
                 line.talker.send_flow(answer);
                 line.talker.read_flow(flow, ledger);
@@ -212,6 +223,14 @@ impl Hidden {
             }
         }
     }
+}
+
+/// A CONNECT with the token of this ID for this step, bound to this nonce.
+#[must_use]
+pub fn bound_registration(id: Id, step: u64, nonce: &str) -> String {
+    let token = key_of(id).bound(step, nonce.as_bytes());
+    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
 }
 
 impl Actor for Hidden {

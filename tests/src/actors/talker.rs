@@ -1,5 +1,7 @@
 //! One conversation: heads, then octets of a flow in each direction, with the habits of whoever holds it.
 
+use std::fmt::Write as _;
+
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
@@ -185,6 +187,19 @@ impl Talker {
 
     /// Goes on as far as it can.
     pub fn go_on(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) -> Talk {
+        let talk = self.talk(who, world, ledger);
+        let is_deaf = self.habits.read_most == 0 || self.heard_end.is_some();
+        let is_gone = self.is_over() || world.is_lost(self.channel.ep());
+        if let Some((flow, _)) = self.out.filter(|_| is_gone) {
+            ledger.sender_left(flow);
+        }
+        if let Some(flow) = self.inward.filter(|_| is_gone || is_deaf) {
+            ledger.receiver_left(flow);
+        }
+        talk
+    }
+
+    fn talk(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) -> Talk {
         if self.is_over() {
             return Talk::Over;
         }
@@ -228,10 +243,21 @@ impl Talker {
                 if n == 0 {
                     break;
                 }
+                // Without room it is tried with one octet, so that room is told of.
+                let n = if self.channel.is_tls() {
+                    n
+                } else {
+                    n.min(world.room(self.channel.ep()).max(1) as u64)
+                };
                 let octets: Vec<u8> = (*sent..*sent + n).map(|at| octet(*flow, at)).collect();
                 let n = self.channel.send(world, &octets);
                 *sent += n as u64;
                 ledger.sent(*flow, n as u64);
+                if n > 0 {
+                    world.note(|log| {
+                        let _ = write!(log, "{:?} flow {flow} sent {sent}", self.channel.ep());
+                    });
+                }
                 n
             } else {
                 let n = self.preamble.len().min(most);
@@ -316,7 +342,14 @@ impl Talker {
                 Heard::Nothing => break,
                 Heard::Octets(n) => {
                     match self.inward {
-                        Some(flow) => ledger.received(flow, &buffer[..n]),
+                        Some(flow) => {
+                            ledger.received(flow, &buffer[..n]);
+                            let received = ledger.flows()[flow].received;
+                            world.note(|log| {
+                                let _ =
+                                    write!(log, "{:?} flow {flow} received {received}", self.channel.ep());
+                            });
+                        }
                         None => self.unread.extend_from_slice(&buffer[..n]),
                     }
                     if self.habits.read_rest > Span::ZERO {

@@ -3,6 +3,7 @@
 
 use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
 use rendezvous_core::note::Note;
@@ -12,6 +13,12 @@ use crate::sim_net::{Shared, Who};
 
 /// So many outputs without an input are a machine that talks to itself.
 const OUTPUTS_MAX: u32 = 100_000;
+
+/// A closing connection is given so long before it is reset, if nothing moves.
+const PATIENCE_MIN: Span = Span::from_secs(5);
+
+/// A peer that owes an acknowledgement for so long is dead.
+const SILENT: Span = Span::from_secs(30);
 
 /// What was seen of one connection.
 #[derive(Clone, Debug)]
@@ -25,13 +32,23 @@ pub(super) struct Seen {
     pub(super) ended: bool,
     /// It ended in order.
     pub(super) clean: bool,
+    /// It is, or was, half of a pair.
+    paired: bool,
+    /// It is gone: reset, or silent for too long.
+    gone: bool,
     pub(super) end_crossed: bool,
     pub(super) write_failed: bool,
     pub(super) closing: Option<Close>,
+    /// When it began to close.
+    closing_since: Time,
     /// Octets in front of it that its socket has not taken.
     pub(super) queued: u32,
     /// Octets that it sent as half of a pair.
     moved: u64,
+    /// Octets that the machine took of it.
+    taken: u64,
+    /// Octets that were to be sent to it, as plaintext.
+    pub(super) owed: u64,
     /// When something last happened.
     pub(super) since: Time,
 }
@@ -46,7 +63,7 @@ pub struct Watched<M> {
     pub steps: u64,
     in_a_row: u32,
     /// No TLS: a clean end is a FIN.
-    pub(super) in_clear: bool,
+    pub in_clear: bool,
     /// Rendezvous so far.
     pub pairs: u64,
 }
@@ -72,6 +89,11 @@ impl<M> Watched<M> {
         self.seen.iter().flatten().count()
     }
 
+    /// How many wait to meet somebody.
+    pub fn waiting(&self) -> usize {
+        self.seen.iter().flatten().filter(|seen| seen.waits).count()
+    }
+
     fn log(&self, what: impl Debug) {
         self.world.borrow_mut().note(|log| {
             let _ = write!(log, "{:?} {what:?}", self.who);
@@ -91,11 +113,16 @@ impl<M> Watched<M> {
             waits: false,
             ended: false,
             clean: false,
+            paired: false,
+            gone: false,
             end_crossed: false,
             write_failed: false,
             closing: None,
+            closing_since: now,
             queued: 0,
             moved: 0,
+            taken: 0,
+            owed: 0,
             since: now,
         });
         assert_eq!(seen.id, on, "two connections in one place");
@@ -126,6 +153,7 @@ impl<M> Watched<M> {
                 assert!(*len > 0, "an empty Send");
                 assert_eq!(seen.closing, None, "a Send after Close");
                 seen.queued = *len;
+                seen.owed += u64::from(*len);
             }
             Output::Read { on, wanted } => self.see(*on, now).wanted = *wanted,
             Output::Pair { hidden, client } => self.pair(*hidden, *client, now),
@@ -163,6 +191,7 @@ impl<M> Watched<M> {
             assert!(seen.wanted, "paired, but not read");
             assert_eq!(seen.moved, 0, "who was half of a pair and was heard is half of another");
             seen.mate = Some(mate);
+            seen.paired = true;
             seen.waits = false;
         }
         let seen = self.see(hidden, now);
@@ -170,10 +199,22 @@ impl<M> Watched<M> {
     }
 
     fn close(&mut self, on: ConnId, how: Close, now: Time) {
+        let world = Rc::clone(&self.world);
+        let who = self.who;
         let seen = self.see(on, now);
+        if seen.paired && seen.closing.is_none() && how == Close::Abort {
+            let world = world.borrow();
+            let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
+            let is_well = !seen.gone && !seen.write_failed && !is_dead;
+            assert!(!is_well, "reset at once, whatever is queued for it, though it is well: {seen:?}");
+        }
         match seen.closing {
-            None => {}
-            Some(Close::Linger | Close::Truncate) => assert_eq!(how, Close::Abort, "closed twice"),
+            None => seen.closing_since = now,
+            Some(closing @ (Close::Linger | Close::Truncate)) => {
+                assert_eq!(how, Close::Abort, "closed twice");
+                let patience = now.since(seen.closing_since);
+                assert!(patience >= PATIENCE_MIN, "{closing:?} had {patience:?} only: {seen:?}");
+            }
             Some(Close::Abort) => panic!("closed after it was aborted"),
         }
         seen.closing = Some(how);
@@ -230,6 +271,7 @@ impl<M: Machine> Machine for Watched<M> {
         assert!(!bytes.is_empty(), "nothing is offered");
         let used = self.machine.handle_bytes(on, bytes, now);
         assert!(used <= bytes.len(), "more consumed than there was");
+        self.see(on, now.mono).taken += used as u64;
         used
     }
 
@@ -238,7 +280,9 @@ impl<M: Machine> Machine for Watched<M> {
         assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
         if let Some(mate) = seen.mate {
             seen.moved += u64::from(read);
-            self.see(mate, now.mono).queued = queued;
+            let mate = self.see(mate, now.mono);
+            mate.queued = queued;
+            mate.owed += u64::from(read);
         }
         self.machine.handle_moved(from, read, queued, now);
     }
@@ -249,20 +293,24 @@ impl<M: Machine> Machine for Watched<M> {
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        // To be asked is no activity.
-        let since = self.told(on, now, format_args!("acked {age:?}")).since;
-        debug_assert_eq!(since, now.mono, "told now");
+        let seen = self.told(on, now, format_args!("acked {age:?}"));
+        seen.gone |= age.is_some_and(|age| age >= SILENT);
         self.machine.handle_acked(on, age, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        let in_clear = self.in_clear;
         let seen = self.told(on, now, how);
         assert!(!std::mem::replace(&mut seen.ended, true), "ended twice");
         seen.clean = how == End::Clean;
-        if seen.clean && self.in_clear {
+        seen.gone |= how == End::Reset;
+        if in_clear {
+            let seen = seen.clone();
             let world = self.world.borrow();
-            let ep = world.watched(self.who, on).expect("who ends has a socket");
-            assert!(world.has_fin(ep), "a clean end without a FIN: {on:?}");
+            let ep = world.socket(self.who, on).expect("who ends had a socket");
+            assert!(!seen.clean || world.has_fin(ep), "a clean end without a FIN: {on:?}");
+            let is_whole = world.moved(ep).0 == seen.taken + seen.moved;
+            assert!(seen.mate.is_none() || is_whole, "an end that passes octets: {seen:?}");
         }
         self.machine.handle_end(on, how, now);
     }
@@ -275,8 +323,19 @@ impl<M: Machine> Machine for Watched<M> {
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {
-        let seen = self.told(on, now, "closed");
+        let in_clear = self.in_clear;
+        let seen = self.told(on, now, "closed").clone();
         assert!(seen.closing.is_some(), "closed, but not by the machine");
+        let world = self.world.borrow();
+        if let Some(ep) = world.socket(self.who, on).filter(|ep| !world.is_dead(*ep))
+            && seen.closing != Some(Close::Abort)
+        {
+            let sent = world.moved(ep).1;
+            assert!(sent >= seen.owed, "closed before {} octets were sent: {seen:?}", seen.owed - sent);
+            assert!(sent == seen.owed || !in_clear, "more was sent than there was: {seen:?}");
+            assert_eq!(world.lost(ep), 0, "reset while octets were on their way: {seen:?}");
+        }
+        drop(world);
         self.seen[on.index as usize] = None;
         self.machine.handle_closed(on, now);
     }

@@ -52,12 +52,15 @@ impl Plan {
             hold: Span(dice.length(8_000_000)),
             ceiling: usize::try_from(dice.length(8 << 20).max(400_000)).unwrap_or(8 << 20),
             octets_max,
+            silent: false,
             endings,
+            received_max: None,
             people: Vec::new(),
             blows: Vec::new(),
         };
         plan.invite(&mut dice);
         plan.strike(&mut dice);
+        plan.silent = dice.below(3) == 0;
         plan
     }
 
@@ -146,19 +149,10 @@ impl Plan {
             smaller.blows.remove(at);
             all.push(smaller);
         }
-        let kinds: [fn(&mut Faults) -> &mut u32; 8] = [
-            |faults| &mut faults.short_recv,
-            |faults| &mut faults.short_send,
-            |faults| &mut faults.would_block,
-            |faults| &mut faults.spurious,
-            |faults| &mut faults.stale,
-            |faults| &mut faults.late,
-            |faults| &mut faults.no_descriptor,
-            |faults| &mut faults.aborted,
-        ];
-        for kind in kinds {
+        for at in 0..self.faults.clone().rates().count() {
             let mut smaller = self.clone();
-            if std::mem::take(kind(&mut smaller.faults)) > 0 {
+            let rate = smaller.faults.rates().nth(at).map(|(_, rate)| std::mem::take(rate));
+            if rate.is_some_and(|rate| rate > 0) {
                 all.push(smaller);
             }
         }

@@ -70,6 +70,12 @@ pub(crate) struct Tcp {
     pub(crate) owed_since: Option<Time>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
+    /// Octets that were on their way when the owner reset the connection, which may never arrive.
+    pub(crate) lost: usize,
+    /// The turn of the owner in which it last called, or was told, or had nothing to do here.
+    pub(crate) attended: u64,
+    /// It is among those that its owner has to attend to.
+    pub(crate) pending: bool,
 }
 
 impl Tcp {
@@ -94,6 +100,9 @@ impl Tcp {
             owed_since: None,
             received: 0,
             sent: 0,
+            lost: 0,
+            attended: 0,
+            pending: false,
         }
     }
 

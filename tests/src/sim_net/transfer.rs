@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read};
 
-use rendezvous_core::time::Span;
+use rendezvous_core::time::{Span, Time};
 
 use super::tcp::{Ep, Opening, Segment};
 use super::world::{What, World};
@@ -41,6 +41,7 @@ impl World {
         tcp.inbox.read_exact(&mut into[..n])?;
         tcp.arrived -= n;
         tcp.received += n as u64;
+        self.octets_at = self.now;
         if tcp.wire.front().is_some_and(|(at, _)| *at <= self.now) {
             // It waited for room here.
             let latency = self.links[ep.0 / 2].latency;
@@ -104,6 +105,30 @@ impl World {
     #[must_use]
     pub fn readable(&self, ep: Ep) -> usize {
         self.ends[ep.0].arrived
+    }
+
+    /// How many octets were received, and sent, so far.
+    #[must_use]
+    pub fn moved(&self, ep: Ep) -> (u64, u64) {
+        (self.ends[ep.0].received, self.ends[ep.0].sent)
+    }
+
+    /// Octets that may never arrive, because this end was reset while they were on their way.
+    #[must_use]
+    pub fn lost(&self, ep: Ep) -> usize {
+        self.ends[ep.0].lost
+    }
+
+    /// Whether the connection is reset, or given up.
+    #[must_use]
+    pub fn is_dead(&self, ep: Ep) -> bool {
+        self.ends[ep.0].dead
+    }
+
+    /// When the other end was last heard.
+    #[must_use]
+    pub fn heard_at(&self, ep: Ep) -> Time {
+        self.ends[ep.0].heard
     }
 
     /// Whether the peer's FIN is here, or the connection is dead.
@@ -176,6 +201,7 @@ impl World {
     pub fn abort(&mut self, ep: Ep) {
         let peer = ep.peer();
         if !self.ends[ep.0].dead && self.ends[ep.0].opening == Opening::Up {
+            self.ends[ep.0].lost = self.ends[peer.0].on_the_way();
             // What has not left yet is lost, and what is on its way may be.
             let window_is_shut = self.ends[peer.0].wire.front().is_some_and(|(at, _)| *at <= self.now);
             if window_is_shut || self.dice.below(2) == 0 {
@@ -200,6 +226,12 @@ impl World {
             self.at(self.now + ALARM, What::Alarm(ep));
             self.at(self.now + ALARM, What::Alarm(ep.peer()));
         }
+    }
+
+    /// Whether a NAT has forgotten it.
+    #[must_use]
+    pub fn is_lost(&self, ep: Ep) -> bool {
+        self.links[ep.0 / 2].lost
     }
 
     /// Octets sent that have not arrived at the other end's system.

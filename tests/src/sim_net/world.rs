@@ -92,6 +92,10 @@ pub(crate) struct Resident {
     pub(crate) names: VecDeque<(Time, ConnId, Vec<SocketAddr>)>,
     /// The sockets of a process by the indices of their tokens.
     pub(crate) watched: Vec<Option<Ep>>,
+    /// How often it has waited.
+    pub(crate) turns: u64,
+    /// Sockets that it was told of, or called with success, and may have to go on with.
+    pub(crate) pending: Vec<Ep>,
 }
 
 /// The world.
@@ -115,6 +119,8 @@ pub struct World {
     log: Option<String>,
     /// Calls and events so far.
     pub(crate) moves: u64,
+    /// When an octet was last received, by anybody.
+    pub octets_at: Time,
 }
 
 /// The wall clock at the beginning.
@@ -139,6 +145,7 @@ impl World {
             names: BTreeMap::new(),
             log: None,
             moves: 0,
+            octets_at: Time(0),
         }
     }
 
@@ -276,9 +283,14 @@ impl World {
     /// The socket that a process watches with this token.
     #[must_use]
     pub fn watched(&self, who: Who, token: ConnId) -> Option<Ep> {
+        self.socket(who, token).filter(|ep| !self.ends[ep.0].closed)
+    }
+
+    /// The same, also where it was closed.
+    #[must_use]
+    pub fn socket(&self, who: Who, token: ConnId) -> Option<Ep> {
         let ep = self.residents[who.0].watched.get(token.index as usize).copied().flatten()?;
-        let tcp = &self.ends[ep.0];
-        (tcp.token == Some(token) && !tcp.closed).then_some(ep)
+        (self.ends[ep.0].token == Some(token)).then_some(ep)
     }
 
     /// When a process wants to be run next, if nothing happens before.

@@ -1,0 +1,144 @@
+//! The event loops of relay, agents and connectors in the simulated world of the tests, whose models judge.
+
+use std::sync::LazyLock;
+
+use arbitrary::{Arbitrary, Unstructured};
+use rendezvous_core::time::{Span, Time};
+use tests::actors::{Ending, Habits, Style};
+use tests::dice::Dice;
+use tests::plan::{Blow, Person, Plan, id};
+use tests::secured::Secured;
+
+/// Who comes, and what happens to the relay: few enough that a run is short.
+const HAPPENINGS_MAX: usize = 16;
+/// The longest answer of a run.
+const OCTETS_MAX: u64 = 64 << 10;
+/// Everybody has come by then.
+const HOUR_MS: u16 = 60_000;
+
+static SECURED: LazyLock<Secured> = LazyLock::new(Secured::new);
+
+#[derive(Arbitrary, Debug)]
+struct Setting {
+    /// Of what is left to chance while it runs.
+    seed: u64,
+    /// In 256ths: receiving and sending less than asked for, no readiness, edges for nothing, old, late, no descriptor,
+    /// gone before it is accepted.
+    faults: [u8; 8],
+    latency_ms: u8,
+    /// Octets on the way in one direction: 256 times two to the power of this.
+    room: u8,
+    waiting_max: u8,
+    pairs_max: u8,
+    held_max: u8,
+    hold_ms: u16,
+    buffers_kib: u16,
+    octets_max: u16,
+    /// A bit each.
+    endings: u8,
+}
+
+#[derive(Arbitrary, Debug)]
+enum Happening {
+    Client { id: u8, at: u16, habits: u64, coy: bool, method: u8 },
+    Program { id: u8, at: u16, habits: u64 },
+    Hidden { id: u8, style: u8, seed: u64 },
+    Agent { id: u8, seed: u8, pool: u8, skew: i16, named: bool },
+    Scanner { at: u16, seed: u64 },
+    Clock { at: u16, seconds: i16 },
+    Descriptors { at: u16, most: u8 },
+    Revoked { at: u16, id: u8 },
+    Killed { at: u16 },
+}
+
+pub(crate) fn run(octets: &[u8]) {
+    let mut unstructured = Unstructured::new(octets);
+    let Ok(setting) = Setting::arbitrary(&mut unstructured) else { return };
+    let mut plan = setting.plan();
+    for _ in 0..HAPPENINGS_MAX {
+        if unstructured.is_empty() {
+            break;
+        }
+        let Ok(happening) = Happening::arbitrary(&mut unstructured) else { break };
+        happening.add_to(&mut plan);
+    }
+    plan.blows.sort_by_key(|(at, _)| *at);
+    // In clear: key exchange has entropy of its own, and the same choices would not be the same run.
+    if let Err(failure) = plan.run(false, &SECURED) {
+        panic!("{}\n{plan:#?}", failure.why);
+    }
+}
+
+impl Setting {
+    /// What is not chosen here is drawn from the seed.
+    fn plan(&self) -> Plan {
+        let mut plan = Plan::draw(self.seed, false);
+        (plan.people, plan.blows) = (Vec::new(), Vec::new());
+        let faults = &mut plan.faults;
+        let [short_recv, short_send, would_block, spurious, stale, late, no_descriptor, aborted] =
+            self.faults;
+        for (rate, chosen, most) in [
+            (&mut faults.short_recv, short_recv, 500),
+            (&mut faults.short_send, short_send, 500),
+            (&mut faults.would_block, would_block, 100),
+            (&mut faults.spurious, spurious, 200),
+            (&mut faults.stale, stale, 500),
+            (&mut faults.late, late, 500),
+            (&mut faults.no_descriptor, no_descriptor, 300),
+            (&mut faults.aborted, aborted, 1_000),
+        ] {
+            *rate = u32::from(chosen) * most / 255;
+        }
+        faults.latency_max = Span::from_millis(u64::from(self.latency_ms));
+        faults.room_max = 256 << (self.room % 11);
+        plan.octets_max = u64::from(self.octets_max).min(faults.room_max as u64 * 64).min(OCTETS_MAX).max(1);
+        plan.waiting_max = 1 + u32::from(self.waiting_max % 8);
+        plan.pairs_max = 1 + u32::from(self.pairs_max % 30);
+        plan.held_max = u32::from(self.held_max % 11);
+        plan.hold = Span::from_millis(u64::from(self.hold_ms % 8_000));
+        plan.ceiling = 400_000 + (usize::from(self.buffers_kib) << 10) % (8 << 20);
+        let endings = [Ending::AfterPeer, Ending::Close, Ending::Reset, Ending::Lost, Ending::Cut];
+        plan.endings = vec![Ending::HalfClose];
+        plan.endings
+            .extend((0..).zip(endings).filter(|(bit, _)| self.endings >> bit & 1 == 1).map(|it| it.1));
+        plan
+    }
+}
+
+impl Happening {
+    fn add_to(&self, plan: &mut Plan) {
+        let id = |number: u8| id(u64::from(number % 3));
+        let moment = |ms: u16| Time(1_000_000 + u64::from(ms % HOUR_MS) * 1_000);
+        let habits = |seed: u64| Habits::draw(&mut Dice::new(seed), plan.octets_max, &plan.endings);
+        let person = match *self {
+            Self::Client { id: of, at, habits: seed, coy, method } => Person::Client {
+                id: id(of),
+                begins: moment(at),
+                habits: habits(seed),
+                coy,
+                method: ["GET", "HEAD", "OPTIONS", "PATCH"][usize::from(method % 4)],
+            },
+            Self::Program { id: of, at, habits: seed } => {
+                Person::Program { id: id(of), begins: moment(at), habits: habits(seed) }
+            }
+            Self::Hidden { id: of, style, seed } => {
+                let pool = usize::from(1 + style / 4 % 4);
+                let styles = [Style::Modern { pool }, Style::Old, Style::Talker, Style::Fickle];
+                Person::Hidden { id: id(of), style: styles[usize::from(style % 4)], seed }
+            }
+            Self::Agent { id: of, seed, pool, skew, named } => {
+                Person::Agent { id: id(of), seed, pool: u16::from(1 + pool % 4), skew: skew.into(), named }
+            }
+            Self::Scanner { at, seed } => Person::Scanner { begins: moment(at), seed },
+            Self::Clock { at, seconds } => {
+                return plan.blows.push((moment(at), Blow::Clock(seconds.into())));
+            }
+            Self::Descriptors { at, most } => {
+                return plan.blows.push((moment(at), Blow::Descriptors(u32::from(1 + most % 16))));
+            }
+            Self::Revoked { at, id: of } => return plan.blows.push((moment(at), Blow::Revoked(id(of)))),
+            Self::Killed { at } => return plan.blows.push((moment(at), Blow::Killed)),
+        };
+        plan.people.push(person);
+    }
+}

@@ -1,0 +1,63 @@
+//! Traces: text that is read and written, and machines that are played by it.
+
+use rendezvous_core::trace::{Event, Replay, Setup, Trace};
+
+/// Connections that an agent of a trace may be asked to keep: what a trace asks for is done, so it is not asked for
+/// thousands.
+const POOLS_MAX: u32 = 16;
+/// Octets that the events of a trace may stand for.
+const OCTETS_MAX: usize = 4 << 20;
+
+pub(crate) fn run(octets: &[u8]) {
+    let Ok(text) = str::from_utf8(octets) else { return };
+    let trace = match Trace::parse(text) {
+        Ok(trace) => trace,
+        Err(error) => {
+            let lines = text.lines().count().max(1);
+            assert!((1..=lines).contains(&(error.line as usize)) && !error.why.is_empty(), "{error}");
+            return;
+        }
+    };
+    let printed = trace.to_string();
+    assert_eq!(Trace::parse(&printed).as_ref(), Ok(&trace), "{printed}");
+    if is_small(&trace) {
+        play(trace);
+    }
+}
+
+fn is_small(trace: &Trace) -> bool {
+    let pools = match &trace.setup {
+        Setup::Relay(_) => 0,
+        Setup::Agent { config, .. } => config.upstreams.iter().map(|upstream| u32::from(upstream.pool)).sum(),
+    };
+    let mut octets = 0;
+    // Each is counted before the next is made.
+    let fits = |step| {
+        octets += trace.octets(step).len();
+        octets <= OCTETS_MAX
+    };
+    pools <= POOLS_MAX && trace.steps.iter().all(fits)
+}
+
+/// What the machine does, written down as what is expected of it, is what it does again.
+fn play(mut trace: Trace) {
+    let mut most = 64;
+    let mut recorded = Vec::new();
+    for played in Replay::new(&trace) {
+        let Ok(actions) = played.actions else { continue };
+        if let Event::Open { .. } = played.step.event {
+            most += 16;
+        }
+        assert!(actions.len() <= most, "{} actions for one event", actions.len());
+        let mut step = played.step.clone();
+        step.outcomes = actions.iter().map(|action| action.outcome(step.now)).collect();
+        recorded.push(step);
+    }
+    trace.steps = recorded;
+    let printed = trace.to_string();
+    let again = Trace::parse(&printed).expect("what was done can be written down");
+    assert_eq!(again, trace, "{printed}");
+    for played in Replay::new(&again) {
+        assert_eq!(played.difference(), None, "{printed}");
+    }
+}

@@ -1,0 +1,200 @@
+//! Traps of edge-triggered loops, as the system of this machine sets them: the loop's thread is made to wait until
+//! everything has happened that is to meet it at once.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use rendezvous_core::note::Note;
+use rendezvous_core::time::Span;
+use socket2::SockRef;
+
+use crate::bulk::octets;
+use crate::peer::{Ending, Kind, Peer, socket};
+use crate::relay::{ACCEPTED, Relay, SIZES, registration, request};
+
+/// Lets `work` happen while the relay's loop stands still: afterwards it finds all of it at once.
+fn behind_its_back<R>(relay: &Relay, work: impl FnOnce() -> R) -> R {
+    let (stands, standing) = channel();
+    let (go, going) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            relay.ask(move |_| {
+                stands.send(()).unwrap();
+                let _ = going.recv();
+            });
+        });
+        standing.recv().unwrap();
+        let result = work();
+        drop(go);
+        result
+    })
+}
+
+#[test]
+fn octets_that_a_reset_is_behind_arrive_and_are_no_clean_end() {
+    let relay = Relay::start();
+    let answer = octets(1, 50_000);
+    for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
+        let (hidden, client) = relay.pair(Kind::Clear, kind);
+        behind_its_back(&relay, || {
+            hidden.send(&answer);
+            hidden.reset();
+        });
+        let (got, ending) = client.recv_all();
+        assert!(got == answer, "{kind:?}: {} octets", got.len());
+        assert_eq!(ending, if kind == Kind::Clear { Ending::Reset } else { Ending::Cut }, "{kind:?}");
+    }
+    relay.until_empty();
+}
+
+/// Both have ended by the time that it is looked at: the system tells of a hang-up, with the answer unread.
+#[test]
+fn octets_that_a_hang_up_is_told_with_arrive() {
+    let relay = Relay::start();
+    let answer = octets(2, 50_000);
+    for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
+        let (hidden, client) = relay.pair(Kind::Clear, kind);
+        client.end();
+        assert_eq!(hidden.recv_all(), (Vec::new(), Ending::Clean));
+        behind_its_back(&relay, || {
+            hidden.send(&answer);
+            drop(hidden);
+        });
+        assert!(client.recv_all() == (answer.clone(), Ending::Clean), "{kind:?}");
+    }
+    relay.until_empty();
+}
+
+/// The first write to it succeeds and is answered by a reset, the second is a broken pipe.
+#[test]
+fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
+    let relay = Relay::start();
+    let answer = octets(3, 50_000);
+    for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
+        let (hidden, client) = relay.pair(Kind::Clear, kind);
+        behind_its_back(&relay, || {
+            hidden.send(&answer);
+            drop(hidden);
+            client.send(b"the first");
+        });
+        let got = thread::scope(|scope| {
+            let writing = client.clone();
+            scope.spawn(move || while writing.try_send(b"and the next").is_ok() {});
+            let mut got = Vec::new();
+            while got.len() < answer.len() {
+                got.extend(client.recv().unwrap_or_else(|ending| panic!("{ending:?} after {}", got.len())));
+            }
+            client.sock().shutdown(std::net::Shutdown::Both).unwrap();
+            got
+        });
+        assert!(got == answer, "{kind:?}");
+        drop(client);
+    }
+    relay.until_empty();
+}
+
+#[test]
+fn who_is_gone_from_the_backlog_stops_nobody_behind_him() {
+    let relay = Relay::start();
+    let last = behind_its_back(&relay, || {
+        for _ in 0..40 {
+            let hasty = socket(relay.address(Kind::Clear));
+            SockRef::from(&hasty).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+        socket(relay.address(Kind::Clear))
+    });
+    (&last).write_all(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    (&last).read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    drop(last);
+    relay.until_empty();
+}
+
+/// Where this is set, few descriptors are left to this process.
+const FEW: &str = "RENDEZVOUS_TEST_FEW_DESCRIPTORS";
+
+/// In a process of its own, since descriptors are what a process has.
+#[test]
+fn a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks() {
+    const NAME: &str = "traps::a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks";
+    if std::env::var_os(FEW).is_none() {
+        let own = std::env::current_exe().unwrap();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n 64; exec \"$0\" --exact \"$1\" --test-threads 1"]).arg(own).arg(NAME);
+        let output = shell.env(FEW, "1").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        return;
+    }
+    let relay = Relay::start();
+    let mut held: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert!(held.len() < 64, "there is a limit");
+    // One for who knocks, and none for who is to open.
+    held.pop();
+    let knocks = TcpStream::connect(relay.address(Kind::Clear)).expect("there is a backlog");
+    let turns = relay.ask(|event_loop| event_loop.stats().turns);
+    relay.until("the loop has gone on", move |event_loop| event_loop.stats().turns > turns + 100);
+    assert_eq!(relay.ask(|event_loop| event_loop.connections()), 0, "there is no descriptor for anybody");
+    drop(held);
+    relay.until("it is accepted", |event_loop| event_loop.connections() == 1);
+    drop(knocks);
+    relay.until_empty();
+}
+
+/// What is between two milliseconds is slept, not spun through.
+#[test]
+fn a_deadline_between_two_milliseconds_is_no_reason_to_spin() {
+    let relay = Relay::with(SIZES, |config| config.hold = Span(50_500));
+    let client = relay.connect(Kind::Clear);
+    client.send(&request("GET"));
+    let (told, turns) = channel();
+    let (mut held, mut heard) = (None, 0);
+    relay.until_noted("nobody came for the client", move |event_loop, notes| {
+        let turns = event_loop.stats().turns;
+        if held.is_none() && notes.iter().skip(heard).any(|note| matches!(note, Note::Held { .. })) {
+            held = Some(turns);
+            heard = notes.len();
+        }
+        let is_over = notes.iter().skip(heard).any(|note| matches!(note, Note::Refused { .. }));
+        if let (Some(held), true) = (held, is_over) {
+            told.send(turns - held).unwrap();
+            return true;
+        }
+        false
+    });
+    // Its owner wakes it every 2 ms, and the deadline once.
+    let turns = turns.recv().unwrap();
+    assert!(turns < 60, "{turns} turns in 50 ms");
+    assert!(client.recv_all().0.starts_with(b"HTTP/1.1 503 "));
+    drop(client);
+    relay.until_empty();
+}
+
+/// Behind a CONNECT, octets that came with it are a conflict; such that come after its 200 end it.
+#[test]
+fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
+    let relay = Relay::start();
+    for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
+        let whole = [registration(), b"!".to_vec()].concat();
+        for cut in [whole.len(), whole.len() - 2, 1] {
+            let whole = [registration(), b"!".to_vec()].concat();
+            let hidden = relay.connect(kind);
+            behind_its_back(&relay, || whole.chunks(cut).for_each(|piece| hidden.send(piece)));
+            let (answer, ending) = hidden.recv_all();
+            let is_conflict = answer.starts_with(b"HTTP/1.1 409 ");
+            // In TLS each piece is a record, and it may be offered by itself.
+            let is_closed = kind != Kind::Clear && cut == 1 && answer == ACCEPTED;
+            assert!(is_conflict || is_closed, "{kind:?} {cut}: {}", String::from_utf8_lossy(&answer));
+            assert_eq!(ending, Ending::Clean);
+        }
+        let hidden: Peer = relay.hidden(kind);
+        hidden.send(b"!");
+        assert_eq!(hidden.recv_all(), (Vec::new(), Ending::Clean));
+    }
+    relay.until_empty();
+}

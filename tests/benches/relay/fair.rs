@@ -1,0 +1,61 @@
+//! Whether those who move much let somebody through who says little.
+
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::bulk::{self, Aside, Flow};
+use crate::field::Field;
+use crate::pair::Pair;
+use crate::peers::Transport;
+use crate::report::Report;
+use crate::talk::{PERIOD, Talk};
+use crate::{Failure, Scenario};
+
+const BULK_PAIRS: usize = 16;
+/// Of all bulk pairs together, in one measurement.
+const OCTETS: usize = 512 << 20;
+
+pub(crate) fn scenarios() -> Vec<Scenario> {
+    vec![Scenario { name: "fairness".to_owned(), run: Box::new(run) }]
+}
+
+fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
+    let (relays, ground) = field.cast(|kind| kind.carries(Transport::TLS_TLS))?;
+    let down = (args.load(OCTETS) / BULK_PAIRS) as u64;
+    for _ in 0..args.rounds {
+        for relay in &relays {
+            let mut flows = Vec::new();
+            for _ in 0..BULK_PAIRS {
+                flows.extend(Flow::pair(Pair::open(relay, ground, Transport::TLS_TLS)?, down, 0)?);
+            }
+            let talk = Talk::new(Pair::open(relay, ground, Transport::TLS_TLS)?)?;
+            relay.process.settle()?;
+            let mut among = Among { talk, last: Instant::now() };
+            bulk::run(&mut flows, &mut among)?;
+            among.talk.note(report, relay.name());
+        }
+    }
+    Ok(())
+}
+
+/// A conversation among bulk pairs. It is looked after between any two turns of theirs, so that what is measured is
+/// the relay's delay and not the load's.
+struct Among {
+    talk: Talk,
+    last: Instant,
+}
+
+impl Aside for Among {
+    fn descriptors(&self) -> Vec<std::os::fd::RawFd> {
+        self.talk.descriptors().to_vec()
+    }
+
+    fn pause(&self) -> Duration {
+        PERIOD
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        self.talk.ask_at_ease(&mut self.last)?;
+        self.talk.turn().map(drop)
+    }
+}

@@ -1,0 +1,256 @@
+//! A plan as text, so that a run that failed can be kept, read, changed by hand, and run again.
+//!
+//! One thing a line, times in microseconds:
+//!
+//! ```text
+//! rendezvous-plan 1
+//! run seed=60 transport=plain waiting=2 pairs=3 held=4 hold=13 buffers=400000 octets=512 silent=false endings=close,half-close
+//! faults short-recv=0 short-send=0 would-block=0 spurious=0 stale=0 late=0 no-descriptor=0 aborted=0 latency=1 room=256
+//! hidden id=2 style=modern:2 seed=7
+//! client id=2 at=2000000 method=GET coy=false octets=5 send=65536/0 read=65536/0 ending=close patience=120000000
+//! blow at=3000000 clock=-3600
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use rendezvous_core::id::Id;
+use rendezvous_core::time::{Span, Time};
+
+use super::{Blow, Person, Plan, id};
+use crate::actors::{Ending, Habits, Style};
+use crate::sim_net::Faults;
+
+const FIRST_LINE: &str = "rendezvous-plan 1";
+const METHODS: [&str; 5] = ["GET", "HEAD", "OPTIONS", "PATCH", "POST"];
+const ENDINGS: [(&str, Ending); 6] = [
+    ("half-close", Ending::HalfClose),
+    ("after-peer", Ending::AfterPeer),
+    ("close", Ending::Close),
+    ("reset", Ending::Reset),
+    ("lost", Ending::Lost),
+    ("cut", Ending::Cut),
+];
+/// The names of the faults, in the order of [`Faults::rates`].
+const FAULTS: [&str; 8] =
+    ["short-recv", "short-send", "would-block", "spurious", "stale", "late", "no-descriptor", "aborted"];
+
+impl Faults {
+    /// All kinds that have a rate, of a thousand.
+    pub(super) fn rates(&mut self) -> impl Iterator<Item = (&'static str, &mut u32)> {
+        let Self {
+            short_recv, short_send, would_block, spurious, stale, late, no_descriptor, aborted, ..
+        } = self;
+        let rates = [short_recv, short_send, would_block, spurious, stale, late, no_descriptor, aborted];
+        FAULTS.into_iter().zip(rates)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{FIRST_LINE}")?;
+        let transport = if self.tls { "tls" } else { "plain" };
+        let Self { seed, waiting_max, pairs_max, held_max, hold, ceiling, octets_max, .. } = self;
+        write!(f, "run seed={seed} transport={transport} waiting={waiting_max} pairs={pairs_max} ")?;
+        write!(f, "held={held_max} hold={} buffers={ceiling} octets={octets_max} ", hold.0)?;
+        let endings: Vec<&str> = self.endings.iter().map(|ending| name_of(*ending)).collect();
+        writeln!(f, "silent={} endings={}", self.silent, endings.join(","))?;
+        if let Some(most) = self.received_max {
+            writeln!(f, "allow received={most}")?;
+        }
+        write!(f, "faults")?;
+        for (name, rate) in self.faults.clone().rates() {
+            write!(f, " {name}={rate}")?;
+        }
+        writeln!(f, " latency={} room={}", self.faults.latency_max.0, self.faults.room_max)?;
+        self.people.iter().try_for_each(|person| writeln!(f, "{person}"))?;
+        self.blows.iter().try_for_each(|(at, blow)| match blow {
+            Blow::Clock(seconds) => writeln!(f, "blow at={} clock={seconds}", at.0),
+            Blow::Descriptors(most) => writeln!(f, "blow at={} descriptors={most}", at.0),
+            Blow::Revoked(id) => writeln!(f, "blow at={} revoked={}", at.0, number(*id)),
+            Blow::Killed => writeln!(f, "blow at={} killed=1", at.0),
+        })
+    }
+}
+
+impl fmt::Display for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client { id, begins, habits, coy, method } => {
+                write!(f, "client id={} at={} method={method} coy={coy} ", number(*id), begins.0)?;
+                write_habits(f, habits)
+            }
+            Self::Program { id, begins, habits } => {
+                write!(f, "program id={} at={} ", number(*id), begins.0)?;
+                write_habits(f, habits)
+            }
+            Self::Hidden { id, style, seed } => {
+                let style = match style {
+                    Style::Modern { pool } => format!("modern:{pool}"),
+                    Style::Old => "old".to_owned(),
+                    Style::Talker => "talker".to_owned(),
+                    Style::Fickle => "fickle".to_owned(),
+                    Style::Service => "service".to_owned(),
+                };
+                write!(f, "hidden id={} style={style} seed={seed}", number(*id))
+            }
+            Self::Agent { id, seed, pool, skew, named } => {
+                write!(f, "agent id={} seed={seed} pool={pool} skew={skew} named={named}", number(*id))
+            }
+            Self::Scanner { begins, seed } => write!(f, "scanner at={} seed={seed}", begins.0),
+        }
+    }
+}
+
+fn write_habits(f: &mut fmt::Formatter<'_>, habits: &Habits) -> fmt::Result {
+    let Habits { octets, send_most, send_rest, read_most, read_rest, ending, patience } = habits;
+    write!(f, "octets={octets} send={send_most}/{} read={read_most}/{} ", send_rest.0, read_rest.0)?;
+    write!(f, "ending={} patience={}", name_of(*ending), patience.0)
+}
+
+impl FromStr for Plan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut plan = Self::draw(0, false);
+        (plan.people, plan.blows) = (Vec::new(), Vec::new());
+        let mut lines = text.lines().zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
+        if lines.next().is_none_or(|(line, _)| line != FIRST_LINE) {
+            return Err(format!("it does not begin with '{FIRST_LINE}'"));
+        }
+        for (line, number) in lines {
+            plan.take_line(line).map_err(|why| format!("{number}: {why}"))?;
+        }
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    fn take_line(&mut self, line: &str) -> Result<(), String> {
+        let (what, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let words = Words::parse(rest)?;
+        match what {
+            "run" => self.take_run(&words)?,
+            "allow" => self.received_max = Some(words.get("received")?),
+            "faults" => {
+                for (name, rate) in self.faults.rates() {
+                    *rate = words.get(name)?;
+                }
+                self.faults.latency_max = Span(words.get("latency")?);
+                self.faults.room_max = words.get("room")?;
+            }
+            "blow" => {
+                let blow = if let Ok(seconds) = words.get("clock") {
+                    Blow::Clock(seconds)
+                } else if let Ok(most) = words.get("descriptors") {
+                    Blow::Descriptors(most)
+                } else if let Ok(gone) = words.get("revoked") {
+                    Blow::Revoked(id(gone))
+                } else {
+                    words.get::<u8>("killed").map(|_| Blow::Killed)?
+                };
+                self.blows.push((Time(words.get("at")?), blow));
+            }
+            _ => self.people.push(person(what, &words)?),
+        }
+        Ok(())
+    }
+
+    fn take_run(&mut self, words: &Words<'_>) -> Result<(), String> {
+        self.seed = words.get("seed")?;
+        self.tls = words.text("transport")? == "tls";
+        self.waiting_max = words.get("waiting")?;
+        self.pairs_max = words.get("pairs")?;
+        self.held_max = words.get("held")?;
+        self.hold = Span(words.get("hold")?);
+        self.ceiling = words.get("buffers")?;
+        self.octets_max = words.get("octets")?;
+        self.silent = words.get("silent")?;
+        self.endings = words.text("endings")?.split(',').map(ending).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+fn person(what: &str, words: &Words<'_>) -> Result<Person, String> {
+    Ok(match what {
+        "client" => {
+            let method = words.text("method")?;
+            let method = METHODS.into_iter().find(|known| *known == method).ok_or("an unknown method")?;
+            let (habits, coy) = (words.habits()?, words.get("coy")?);
+            Person::Client { id: words.id()?, begins: Time(words.get("at")?), habits, coy, method }
+        }
+        "program" => {
+            Person::Program { id: words.id()?, begins: Time(words.get("at")?), habits: words.habits()? }
+        }
+        "hidden" => {
+            let style = match words.text("style")?.split_once(':').unwrap_or((words.text("style")?, "1")) {
+                ("modern", pool) => Style::Modern { pool: pool.parse().map_err(|_| "a bad pool")? },
+                ("old", _) => Style::Old,
+                ("talker", _) => Style::Talker,
+                ("fickle", _) => Style::Fickle,
+                ("service", _) => Style::Service,
+                _ => return Err("an unknown style".to_owned()),
+            };
+            Person::Hidden { id: words.id()?, style, seed: words.get("seed")? }
+        }
+        "agent" => Person::Agent {
+            id: words.id()?,
+            seed: words.get("seed")?,
+            pool: words.get("pool")?,
+            skew: words.get("skew")?,
+            named: words.get("named")?,
+        },
+        "scanner" => Person::Scanner { begins: Time(words.get("at")?), seed: words.get("seed")? },
+        _ => return Err(format!("nobody is a {what:?}")),
+    })
+}
+
+/// `key=value` in a row.
+struct Words<'a>(BTreeMap<&'a str, &'a str>);
+
+impl<'a> Words<'a> {
+    fn parse(line: &'a str) -> Result<Self, String> {
+        let word = |word: &'a str| word.split_once('=').ok_or_else(|| format!("{word:?} has no value"));
+        line.split_whitespace().map(word).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn text(&self, key: &str) -> Result<&'a str, String> {
+        self.0.get(key).copied().ok_or_else(|| format!("there is no {key}"))
+    }
+
+    fn get<T: FromStr>(&self, key: &str) -> Result<T, String> {
+        let value = self.text(key)?;
+        value.parse().map_err(|_| format!("{key} can't be {value:?}"))
+    }
+
+    fn id(&self) -> Result<Id, String> {
+        self.get("id").map(id)
+    }
+
+    fn pace(&self, key: &str) -> Result<(usize, Span), String> {
+        let bad = || format!("{key} is octets/rest");
+        let (most, rest) = self.text(key)?.split_once('/').ok_or_else(bad)?;
+        Ok((most.parse().map_err(|_| bad())?, Span(rest.parse().map_err(|_| bad())?)))
+    }
+
+    fn habits(&self) -> Result<Habits, String> {
+        let ((send_most, send_rest), (read_most, read_rest)) = (self.pace("send")?, self.pace("read")?);
+        let (octets, patience) = (self.get("octets")?, Span(self.get("patience")?));
+        let ending = ending(self.text("ending")?)?;
+        Ok(Habits { octets, send_most, send_rest, read_most, read_rest, ending, patience })
+    }
+}
+
+fn ending(name: &str) -> Result<Ending, String> {
+    let known = ENDINGS.iter().find(|(known, _)| *known == name);
+    known.map(|(_, ending)| *ending).ok_or_else(|| format!("nobody ends by {name:?}"))
+}
+
+fn name_of(ending: Ending) -> &'static str {
+    ENDINGS.iter().find(|(_, known)| *known == ending).map_or("", |(name, _)| name)
+}
+
+fn number(of: Id) -> u128 {
+    of.0 - id(0).0
+}

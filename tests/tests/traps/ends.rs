@@ -1,0 +1,98 @@
+//! Hang-ups, resets, and what is in front of them.
+
+use rendezvous_core::machine::End;
+use rendezvous_core::note::Note;
+use rendezvous_core::time::Span;
+use tests::actors::{Actor as _, Ending, Habits};
+use tests::sim_net::Faults;
+
+use crate::{CALM, client, finish, scene};
+
+/// The client has ended its side: the answer's last octets and its end come as one hang-up.
+#[test]
+fn octets_in_front_of_a_hang_up_are_read() {
+    for seed in 0..20 {
+        let mut run = scene(seed, CALM, 50_000, Ending::Close, None);
+        let client = client(&mut run, Habits::plain(20), None);
+        run.wait(Span::from_secs(60));
+        assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
+        let answer = &run.ledger.flows()[1];
+        assert!(answer.done && answer.received == answer.sent, "seed {seed}");
+        finish(run);
+    }
+}
+
+#[test]
+fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
+    let mut octets = 0;
+    for seed in 0..40 {
+        let faults = Faults { spurious: 100, ..CALM };
+        let mut run = scene(seed, faults, 5_000, Ending::Reset, None);
+        let client = client(&mut run, Habits::plain(100_000), None);
+        run.wait(Span::from_secs(60));
+        // Before the first octet of an answer it is a 502 of the relay's own, which ends in order.
+        if client.borrow().met {
+            assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
+        }
+        octets += run.ledger.flows().get(1).map_or(0, |answer| answer.received);
+        finish(run);
+    }
+    assert!(octets > 10_000, "{octets}");
+}
+
+/// The first write after it succeeds, the second is a broken pipe: neither is the end of what the peer sent.
+#[test]
+fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
+    for seed in 0..40 {
+        let mut run = scene(seed, CALM, 2_000, Ending::Close, None);
+        let drops = Habits { send_most: 100, send_rest: Span::from_millis(3), ..Habits::plain(20_000) };
+        let client = client(&mut run, Habits { ending: Ending::AfterPeer, ..drops }, None);
+        run.wait(Span::from_secs(60));
+        assert!(client.borrow().is_done(), "seed {seed}");
+        finish(run);
+    }
+}
+
+/// What is accepted by the kernel is not delivered: a reset would overtake it.
+#[test]
+fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
+    const HEAD: u64 = "HTTP/1.1 200 OK\r\nX-Answer: 00000000\r\n\r\n".len() as u64;
+    let mut octets = 0;
+    for seed in 0..40 {
+        let faults = Faults { room_max: 20_000, ..CALM };
+        let mut run = scene(seed, faults, 60_000, Ending::Reset, None);
+        let slow = Habits { read_most: 1_000, read_rest: Span::from_millis(20), ..Habits::plain(20) };
+        let client = client(&mut run, slow, None);
+        run.wait(Span::from_secs(60));
+        let Some(relay) = &run.relay else { panic!("there is a relay") };
+        let taken = relay.notes.iter().find_map(|note| match note {
+            Note::PairEnded { from_hidden, .. } => Some(*from_hidden),
+            _ => None,
+        });
+        // Before the first octet of an answer it is a 502 of the relay's own.
+        if client.borrow().met {
+            let received = run.ledger.flows()[1].received;
+            assert_eq!(Some(received + HEAD), taken, "seed {seed}");
+            assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
+            octets += received;
+        }
+        finish(run);
+    }
+    assert!(octets > 100_000, "{octets}");
+}
+
+/// A NAT forgets: nobody is told, and who waits there is dead within the bound of the keepalive.
+#[test]
+fn who_was_forgotten_by_a_nat_is_noticed() {
+    for ending in [Ending::Lost, Ending::AfterPeer] {
+        let mut run = scene(8, CALM, 100, Ending::AfterPeer, None);
+        let patient = Habits { ending, patience: Span::from_secs(90), ..Habits::plain(50) };
+        let client = client(&mut run, patient, None);
+        run.wait(Span::from_secs(80));
+        let Some(relay) = &run.relay else { panic!("there is a relay") };
+        let pairs = relay.event_loop.machine().inner().machine().pairs();
+        assert_eq!(pairs == 0, ending == Ending::Lost, "{ending:?}");
+        drop(client);
+        finish(run);
+    }
+}

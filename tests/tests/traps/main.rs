@@ -1,0 +1,107 @@
+//! The traps of edge-triggered loops (DESIGN §6), each as a case in the simulated world, where the kernel's part can be
+//! made to happen. What must hold is checked all the time by the model; here it is made sure that the case happens.
+//!
+//! Each has a test on real sockets too (`server/tests/event_loop/`):
+//!
+//! | trap | here | real sockets |
+//! |---|---|---|
+//! | a read that stops early gives no further edge | `a_turn_that_stops_early_goes_on_without_another_edge` | `bulk::twenty_megabytes_cross_both_ways_at_once_*` |
+//! | room in a destination makes no edge of its source | `room_in_a_destination_wakes_its_source` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
+//! | a listener is silent after EMFILE | `a_listener_without_descriptors_is_tried_again_when_there_are_some` | `traps::a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks`, `pressure::a_listener_that_ran_out_of_descriptors_accepts_again_when_nobody_knocks` |
+//! | ECONNABORTED, and who is reset in the backlog | `who_is_gone_from_the_backlog_stops_nobody_behind_him` | `traps::who_is_gone_from_the_backlog_stops_nobody_behind_him` |
+//! | a hang-up comes with octets unread | `octets_in_front_of_a_hang_up_are_read` | `traps::octets_that_a_hang_up_is_told_with_arrive` |
+//! | octets before a reset are still readable | `octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end` | `traps::octets_that_a_reset_is_behind_arrive_and_are_no_clean_end` |
+//! | the first write after a peer's close succeeds | `writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent` | `traps::writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent` |
+//! | accepted by the kernel is not delivered | `a_reset_of_ours_comes_behind_what_the_kernel_has_taken` | `ends::what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_was_cut` |
+//! | octets in user space have no event | `records_that_wait_in_user_space_are_readiness` | `pressure::pairs_take_turns_with_the_last_of_the_memory` |
+//! | one fast peer owns the thread | `a_fast_pair_keeps_no_other_waiting` | `pressure::a_fast_pair_starves_no_interactive_one` |
+//! | one slow reader stops the thread | `slow_readers_slow_nobody_else`, `with_few_buffers_all_come_through` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
+//! | octets behind a request belong to the stream | `octets_behind_a_request_follow_it_however_it_is_cut` | `hand_over::octets_behind_the_head_follow_it` |
+//! | octets behind a CONNECT: the verdict depends on the cut | `octets_behind_a_connect_are_judged_by_how_they_are_cut` | `traps::octets_behind_a_connect_are_judged_by_how_they_are_cut`, `requests::octets_behind_a_registration_are_a_conflict` |
+//! | polls return early, late, for nothing, and round up | `polls_that_return_early_late_or_for_nothing_move_no_deadline_by_much` | `traps::a_deadline_between_two_milliseconds_is_no_reason_to_spin` |
+//! | an event of a closed socket (§1, rule 6) | `events_of_closed_sockets_reach_nobody` | `bulk::octets_cross_unharmed_one_by_one`, whose edges are of connections long gone |
+//!
+//! Octets behind a `starttls` line: there is no such line before the DTCP listener is built; the trap is its test's.
+
+mod cuts;
+mod ends;
+mod listeners;
+mod turns;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rendezvous_core::engine::{Config, Transport};
+use rendezvous_core::time::{Span, Time};
+use tests::actors::{Client, Ending, Habits, Hidden, Style};
+use tests::dice::Dice;
+use tests::model::Ledger;
+use tests::plan::id;
+use tests::run::{Run, SIZES, relay_address};
+use tests::secured::Secured;
+use tests::sim_net::Faults;
+
+const CALM: Faults = Faults {
+    short_recv: 0,
+    short_send: 0,
+    would_block: 0,
+    spurious: 0,
+    stale: 0,
+    late: 0,
+    no_descriptor: 0,
+    aborted: 0,
+    latency_max: Span(1_000),
+    room_max: 1 << 20,
+};
+
+/// A relay, and a hidden server that answers `octets` at most and ends so.
+fn scene(seed: u64, faults: Faults, octets: u64, ending: Ending, secured: Option<&Secured>) -> Run {
+    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Dice::new(seed));
+    scene_with(hidden.answering(octets, &[ending]), seed, faults, secured)
+}
+
+/// A relay and this hidden server.
+fn scene_with(hidden: Hidden, seed: u64, faults: Faults, secured: Option<&Secured>) -> Run {
+    let mut run = Run::new(seed, faults);
+    let tls = secured.is_some();
+    let transport = if tls { Transport::Tls } else { Transport::Plain };
+    let config = Config { listeners: vec![transport], ..Config::default() };
+    let made;
+    let setup = match secured {
+        Some(secured) => secured,
+        None => {
+            made = Secured::new();
+            &made
+        }
+    };
+    run.start_relay(config, SIZES, setup.server(tls), &[id(0)]);
+    run.add(hidden.secured(setup.client(tls)), None);
+    run.wait(Span::from_secs(1));
+    run
+}
+
+fn client(run: &mut Run, habits: Habits, secured: Option<&Secured>) -> Rc<RefCell<Client>> {
+    let tls = secured.and_then(|secured| secured.client(true));
+    let client = Client::new(relay_address(), id(0), run.now(), habits).secured(tls);
+    let client = Rc::new(RefCell::new(client));
+    run.add(Rc::clone(&client), None);
+    client
+}
+
+/// A relay, and a hidden server that sends so many octets and reads as fast as it can.
+fn fast_scene(seed: u64, faults: Faults, octets: u64) -> Run {
+    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 4 }, Dice::new(seed));
+    let hidden = hidden.answering(octets, &[Ending::HalfClose]).at_once();
+    scene_with(hidden, seed, faults, None)
+}
+
+fn finish(mut run: Run) -> Ledger {
+    run.leave();
+    run.wait(Span::from_secs(120));
+    run.check_empty();
+    run.ledger
+}
+
+fn in_seconds(run: &Run, seconds: u64) -> Time {
+    run.now() + Span::from_secs(seconds)
+}
