@@ -46,7 +46,9 @@ fn counted(wall: u64) -> String {
     let (mut days, second) = (wall / 86_400, wall % 86_400);
     // 1970 began on a Thursday.
     let weekday = DAYS[usize::try_from((days + 4) % 7).expect("below 7")];
-    let leap = |year: u64| u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    let leap = |year: u64| {
+        u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)))
+    };
     let mut year = 1970;
     while days >= 365 + leap(year) {
         days -= 365 + leap(year);

@@ -91,7 +91,7 @@ impl Setting {
         }
         faults.latency_max = Span::from_millis(u64::from(self.latency_ms));
         faults.room_max = 256 << (self.room % 11);
-        plan.octets_max = u64::from(self.octets_max).min(faults.room_max as u64 * 64).min(OCTETS_MAX).max(1);
+        plan.octets_max = u64::from(self.octets_max).min(faults.room_max as u64 * 64).clamp(1, OCTETS_MAX);
         plan.waiting_max = 1 + u32::from(self.waiting_max % 8);
         plan.pairs_max = 1 + u32::from(self.pairs_max % 30);
         plan.held_max = u32::from(self.held_max % 11);

@@ -124,7 +124,7 @@ impl<M: Machine> Shell<M> {
     /// Time passes, and whoever sleeps is late now and then: half of the spans pass in one go.
     fn wait(&mut self, span: Span) {
         let until = self.now.mono + span;
-        if span.0 % 2_000 == 0 {
+        if span.0.is_multiple_of(2_000) {
             while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until) {
                 self.wake(deadline);
             }

@@ -43,7 +43,8 @@ pub struct Hidden {
     dice: Dice,
     endings: Vec<Ending>,
     octets_max: u64,
-    at_once: bool,
+    /// How it answers, where that is not drawn.
+    habits: Option<Habits>,
     tls: Option<Tls>,
     lines: Vec<Line>,
     next_try: Time,
@@ -76,7 +77,7 @@ impl Hidden {
             dice,
             endings: vec![Ending::HalfClose],
             octets_max: 1_000,
-            at_once: false,
+            habits: None,
             tls: None,
             lines: Vec::new(),
             next_try: Time(0),
@@ -94,10 +95,10 @@ impl Hidden {
         self
     }
 
-    /// It sends all that it may, and reads, as fast as it can.
+    /// It answers everybody in the same way.
     #[must_use]
-    pub const fn at_once(mut self) -> Self {
-        self.at_once = true;
+    pub const fn holding(mut self, habits: Habits) -> Self {
+        self.habits = Some(habits);
         self
     }
 
@@ -190,10 +191,9 @@ impl Hidden {
                 }
                 self.met += 1;
                 let answer = ledger.begin(self.id, Some(flow));
-                let habits = if self.at_once {
-                    Habits { ending: self.endings[0], ..Habits::plain(self.octets_max) }
-                } else {
-                    Habits::draw(&mut self.dice, self.octets_max, &self.endings)
+                let habits = match self.habits {
+                    Some(habits) => habits,
+                    None => Habits::draw(&mut self.dice, self.octets_max, &self.endings),
                 };
                 line.talker.change(habits, now);
                 line.talker.say(format!("HTTP/1.1 200 OK\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! rendezvous-plan 1
-//! run seed=60 transport=plain waiting=2 pairs=3 held=4 hold=13 buffers=400000 octets=512 silent=false endings=close,half-close
+//! run seed=60 transport=plain waiting=2 pairs=3 held=4 hold=13 buffers=400000 octets=512 silent=false endings=close
 //! faults short-recv=0 short-send=0 would-block=0 spurious=0 stale=0 late=0 no-descriptor=0 aborted=0 latency=1 room=256
 //! hidden id=2 style=modern:2 seed=7
 //! client id=2 at=2000000 method=GET coy=false octets=5 send=65536/0 read=65536/0 ending=close patience=120000000

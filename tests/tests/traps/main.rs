@@ -91,8 +91,7 @@ fn client(run: &mut Run, habits: Habits, secured: Option<&Secured>) -> Rc<RefCel
 /// A relay, and a hidden server that sends so many octets and reads as fast as it can.
 fn fast_scene(seed: u64, faults: Faults, octets: u64) -> Run {
     let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 4 }, Dice::new(seed));
-    let hidden = hidden.answering(octets, &[Ending::HalfClose]).at_once();
-    scene_with(hidden, seed, faults, None)
+    scene_with(hidden.holding(Habits::plain(octets)), seed, faults, None)
 }
 
 fn finish(mut run: Run) -> Ledger {
