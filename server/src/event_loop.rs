@@ -19,6 +19,8 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::{BufferId, Pool, Sizes};
+#[cfg(debug_assertions)]
+use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
 use crate::slot::{Link, Reading, Slot};
 
@@ -26,6 +28,7 @@ mod accept;
 mod perform;
 mod pump;
 mod read;
+mod splice;
 mod write;
 
 /// One connection moves at most so many octets in a turn…
@@ -51,9 +54,14 @@ pub struct Stats {
     pub relayed: u64,
     /// Octets of pairs that were copied in user space by us, beside what rustls copies itself.
     pub copied: u64,
+    /// Octets of pairs that went from socket to socket within the system.
+    pub spliced: u64,
     /// Turns.
     pub turns: u64,
 }
+
+/// A slot of the loop over `N`.
+type SlotOf<N> = Slot<<N as Net>::Sock, <N as Net>::Pipe>;
 
 /// What is to be told to the machine when it is idle.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +81,7 @@ pub struct EventLoop<N: Net, M: Machine> {
     net: N,
     machine: M,
     tls: TlsSetup,
-    slots: Vec<Option<Box<Slot<N::Sock>>>>,
+    slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
     ready: VecDeque<ConnId>,
     events: VecDeque<Event>,
@@ -217,6 +225,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.pool.count()
     }
 
+    /// How many pipes of the system are in use at the moment.
+    pub fn pipes(&self) -> usize {
+        self.slots.iter().flatten().filter(|slot| slot.pipe.is_some()).count()
+    }
+
     /// How many connections there are at the moment, closing ones included.
     pub fn connections(&self) -> usize {
         self.slots.iter().flatten().count()
@@ -319,11 +332,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     // ---- the table ----
 
-    fn slot(&mut self, on: ConnId) -> Option<&mut Slot<N::Sock>> {
+    fn slot(&mut self, on: ConnId) -> Option<&mut SlotOf<N>> {
         find(&mut self.slots, on)
     }
 
-    fn slot_and_net(&mut self, on: ConnId) -> Option<(&mut Slot<N::Sock>, &mut N)> {
+    fn slot_and_net(&mut self, on: ConnId) -> Option<(&mut SlotOf<N>, &mut N)> {
         Some((find(&mut self.slots, on)?, &mut self.net))
     }
 
@@ -334,7 +347,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
     }
 
-    fn put(&mut self, slot: Slot<N::Sock>) {
+    fn put(&mut self, slot: SlotOf<N>) {
         let index = slot.id.index as usize;
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
@@ -382,6 +395,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             for buffer in slot.parked.iter().chain(&slot.out) {
                 assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");
             }
+            assert!(!slot.pipe.as_ref().is_some_and(Pipe::is_empty), "an idle pipe is held");
             if let Some(mate) = slot.mate {
                 let mate = self.slots.get(mate.index as usize).and_then(Option::as_deref);
                 assert!(
@@ -396,6 +410,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 }
 
 /// The slot of a connection, if it is still that connection's.
-fn find<S>(slots: &mut [Option<Box<Slot<S>>>], on: ConnId) -> Option<&mut Slot<S>> {
+fn find<S, P>(slots: &mut [Option<Box<Slot<S, P>>>], on: ConnId) -> Option<&mut Slot<S, P>> {
     slots.get_mut(on.index as usize)?.as_deref_mut().filter(|slot| slot.id == on)
 }

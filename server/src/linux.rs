@@ -77,6 +77,45 @@ pub(crate) fn set_nonblocking(file: &impl AsFd, on: bool) -> std::io::Result<boo
     Ok(was & libc::O_NONBLOCK != 0)
 }
 
+/// A pipe that holds `octets` if the system allows it, and its own default otherwise: the end that is read, and the one
+/// that is written.
+///
+/// # Errors
+/// Those of pipe2(2).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "pipe2(2) into two integers, and fcntl(2) on one of them")]
+pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    let mut ends = [0; 2];
+    // SAFETY: `ends` has room for the two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: both were opened just now, and nobody else has them.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    // SAFETY: F_SETPIPE_SZ takes an integer; the descriptor is open.
+    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, octets) };
+    Ok((read, write))
+}
+
+/// Moves at most so many octets between a pipe and a socket, inside the system; 0 is the end of `from`.
+///
+/// # Errors
+/// Those of splice(2); `WouldBlock` when `from` has nothing, or `to` no room.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "splice(2) between open descriptors")]
+pub(crate) fn splice(from: &impl AsFd, to: &impl AsFd, at_most: usize) -> std::io::Result<usize> {
+    use std::os::fd::AsRawFd;
+    use std::ptr::null_mut;
+
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    // SAFETY: both descriptors are open for the length of the borrows; without offsets nothing is written by address.
+    let rc = unsafe { libc::splice(from, null_mut(), to, null_mut(), at_most, flags) };
+    usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
+}
+
 /// TCP_INFO; `None` where there is none (not TCP, not Linux).
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn acks(_: &impl AsFd) -> Option<Acks> {

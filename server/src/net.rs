@@ -8,6 +8,7 @@ use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
 pub mod mio;
+mod pipe;
 mod resolver;
 pub mod stdio;
 
@@ -30,11 +31,24 @@ pub enum Edge {
 /// The bits of a generation that fit into an event's token: 32, or 12 beside 20 bits of index on 32-bit machines.
 pub const GENERATION_MASK: u32 = if cfg!(target_pointer_width = "64") { u32::MAX } else { 0xfff };
 
+/// What is in a pipe.
+pub trait Pipe {
+    /// How many octets.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A world to run in. All calls are non-blocking, but for [`Net::wait`]: what cannot be done now is
 /// [`io::ErrorKind::WouldBlock`].
 pub trait Net {
     /// One connection.
     type Sock;
+    /// A place in the system for octets on their way between two connections, which the program itself never sees.
+    type Pipe: Pipe;
 
     /// Both clocks, read once a turn.
     fn now(&mut self) -> Now;
@@ -91,6 +105,24 @@ pub trait Net {
     /// # Errors
     /// `WouldBlock`, or why nothing can be sent any more.
     fn send(&mut self, sock: &mut Self::Sock, from: &[u8]) -> io::Result<usize>;
+
+    /// An empty pipe for octets of `from` on their way to `to`; `None` where these can't be spliced, or none is left.
+    fn take_pipe(&mut self, from: &Self::Sock, to: &Self::Sock) -> Option<Self::Pipe>;
+
+    /// Gives a pipe back, with what may still be in it.
+    fn give_pipe(&mut self, pipe: Self::Pipe);
+
+    /// Receives what is there into an empty pipe, as much as fits; 0 is the end.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why nothing will come any more.
+    fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut Self::Pipe) -> io::Result<usize>;
+
+    /// Sends what is in a pipe, as much as there is room for.
+    ///
+    /// # Errors
+    /// `WouldBlock`, or why nothing can be sent any more.
+    fn splice_out(&mut self, pipe: &mut Self::Pipe, sock: &mut Self::Sock) -> io::Result<usize>;
 
     /// Ends the writing side: FIN. There is no way to end both sides at once.
     ///

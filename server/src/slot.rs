@@ -7,7 +7,7 @@ use crate::tls::TlsSession;
 
 /// One connection of the event loop. An idle one owns no buffer.
 #[derive(Debug)]
-pub(crate) struct Slot<S> {
+pub(crate) struct Slot<S, P> {
     pub(crate) id: ConnId,
     pub(crate) link: Link<S>,
     pub(crate) tls: Option<Box<TlsSession>>,
@@ -28,6 +28,10 @@ pub(crate) struct Slot<S> {
     pub(crate) parked: Option<BufferId>,
     /// Octets for the socket.
     pub(crate) out: Option<BufferId>,
+    /// Octets for the socket that came before those: they are in the system.
+    pub(crate) pipe: Option<P>,
+    /// The last call brought much: it pays to splice.
+    pub(crate) bulk: bool,
     /// Octets of the wire that were not opened yet: part of a record, or records that the mate has no room for.
     pub(crate) wire: Vec<u8>,
     /// Records in `wire` may be whole.
@@ -76,7 +80,7 @@ pub(crate) enum Writing {
     Failed,
 }
 
-impl<S> Slot<S> {
+impl<S, P> Slot<S, P> {
     pub(crate) const fn new(id: ConnId, link: Link<S>) -> Self {
         Self {
             id,
@@ -91,6 +95,8 @@ impl<S> Slot<S> {
             owes_flushed: false,
             parked: None,
             out: None,
+            pipe: None,
+            bulk: false,
             wire: Vec::new(),
             unopened: false,
             mate: None,
@@ -108,6 +114,11 @@ impl<S> Slot<S> {
             Link::Up(sock) => Some(sock),
             Link::None | Link::Dialling(_) => None,
         }
+    }
+
+    /// Nothing waits for the socket.
+    pub(crate) const fn is_drained(&self) -> bool {
+        self.out.is_none() && self.pipe.is_none()
     }
 
     pub(crate) fn is_securing(&self) -> bool {

@@ -16,11 +16,26 @@ pub const RECORD_MAX: usize = 16_384;
 /// What one record adds to its plaintext at most: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
 pub const OVERHEAD_MAX: usize = 5 + 8 + 1 + 16 + 10;
 
+/// The plaintext of a record at the beginning of a stream: with its overhead it fits one segment, so that the first
+/// octets can be opened when the first segment is there.
+const RECORD_FIRST: usize = 1_360;
+/// Room for the plaintext of one record, sealed, in whatever pieces.
+pub const ROOM_MIN: usize = RECORD_MAX + (RECORD_MAX / RECORD_FIRST + 1) * OVERHEAD_MAX;
+
 /// How much plaintext certainly fits into so much room when it is sealed.
 #[must_use]
 pub const fn sealable(room: usize) -> usize {
-    let record = RECORD_MAX + OVERHEAD_MAX;
-    (room / record) * RECORD_MAX + (room % record).saturating_sub(OVERHEAD_MAX)
+    let record = RECORD_FIRST + OVERHEAD_MAX;
+    (room / record) * RECORD_FIRST + (room % record).saturating_sub(OVERHEAD_MAX)
+}
+
+/// The plaintext of the next record, after so much: small at first, large when the stream turns out to be long.
+const fn record_size(sealed: usize) -> usize {
+    match sealed {
+        0..0x4000 => RECORD_FIRST,
+        0x4000..0x1_0000 => 4_096,
+        _ => RECORD_MAX,
+    }
 }
 
 /// One TLS connection.
@@ -28,6 +43,8 @@ pub struct TlsSession {
     side: Side,
     secured: bool,
     end_sent: bool,
+    /// How much plaintext was sealed so far.
+    sealed: usize,
     /// The peer broke TLS: rustls may have kept a place in octets that are gone, and must not be asked again.
     broken: bool,
 }
@@ -94,7 +111,7 @@ impl TlsSession {
     /// The configuration does not fit.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let side = Side::Server(UnbufferedServerConnection::new(config).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false, broken: false })
+        Ok(Self { side, secured: false, end_sent: false, sealed: 0, broken: false })
     }
 
     /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
@@ -103,7 +120,7 @@ impl TlsSession {
     /// The configuration does not fit.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         let side = Side::Client(UnbufferedClientConnection::new(config, name).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false, broken: false })
+        Ok(Self { side, secured: false, end_sent: false, sealed: 0, broken: false })
     }
 
     /// Whether the handshake is complete.
@@ -184,8 +201,13 @@ impl TlsSession {
         if fits == 0 {
             return Ok(0);
         }
-        let plain = &plain[..fits];
-        while !process!(self, &mut [], status => seal_step(status, plain, out)).map_err(TlsError)? {}
+        let mut rest = &plain[..fits];
+        while !rest.is_empty() {
+            let record;
+            (record, rest) = rest.split_at(rest.len().min(record_size(self.sealed)));
+            while !process!(self, &mut [], status => seal_step(status, record, out)).map_err(TlsError)? {}
+            self.sealed = self.sealed.saturating_add(record.len());
+        }
         Ok(fits)
     }
 

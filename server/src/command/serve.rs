@@ -33,6 +33,8 @@ use crate::tls_config;
 const PORT: u16 = 8443;
 /// Descriptors that are not connections: files, logs, the poller.
 const DESCRIPTORS_KEPT: u64 = 64;
+/// Pipes at most, between connections in clear.
+const PIPES_MAX: u64 = 64;
 
 /// Runs the relay until it is told to stop.
 ///
@@ -48,7 +50,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 
     let mut net = daemon::world()?;
     listen(&mut net, &mut settings)?;
-    limit_connections(&mut settings);
+    net.allow_pipes(limit_connections(&mut settings));
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
     let tape = settings.trace.as_deref().map(Tape::create).transpose()?;
     let engine = Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), tape.is_some());
@@ -219,14 +221,18 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
     settings.engine.listeners.push(transport);
 }
 
-/// Never more connections than descriptors.
-fn limit_connections(settings: &mut Settings) {
-    let Some(descriptors) = linux::raise_descriptors() else { return };
-    let possible = u32::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(u32::MAX).max(8);
+/// Never more connections than descriptors. How many pipes there may be beside them.
+fn limit_connections(settings: &mut Settings) -> usize {
+    let Some(descriptors) = linux::raise_descriptors() else { return 0 };
+    // Not more than every sixteenth descriptor.
+    let pipes = PIPES_MAX.min(descriptors / 32);
+    let possible = descriptors.saturating_sub(DESCRIPTORS_KEPT + 2 * pipes);
+    let possible = u32::try_from(possible).unwrap_or(u32::MAX).max(8);
     if possible < settings.engine.connections_max {
         log::warn!("event=limits connections={possible} why=\"no more descriptors (ulimit -n)\"");
         settings.engine.connections_max = possible;
     }
+    usize::try_from(pipes).unwrap_or(0)
 }
 
 fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {

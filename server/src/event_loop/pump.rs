@@ -7,14 +7,12 @@
 use rendezvous_core::machine::{ConnId, Machine};
 
 use super::read::Received;
+use super::splice::BULK_MIN;
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId, Use};
 use crate::net::Net;
 use crate::slot::{Reading, Writing};
-use crate::tls::{OVERHEAD_MAX, RECORD_MAX, Take, TlsSession, sealable};
-
-/// A destination in TLS with less room than this, one record's, is not read for.
-const ROOM_MIN: usize = RECORD_MAX + OVERHEAD_MAX;
+use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession, sealable};
 
 /// Plaintext goes into the outgoing buffer of a destination in clear.
 struct ToClear {
@@ -90,6 +88,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         if dst.writing != Writing::Open {
             return Go::Wait;
         }
+        if dst.pipe.is_some() {
+            return Go::Wait;
+        }
         let dst_tls = dst.tls.is_some();
         match (parked, reading) {
             (Some(parked), _) => self.move_parked(on, mate, parked, dst_tls),
@@ -141,8 +142,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     fn receive_for(&mut self, on: ConnId, mate: ConnId, dst_tls: bool) -> Go {
-        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
         let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
+        if !src_tls
+            && !dst_tls
+            && let Some(received) = self.splice(on, mate)
+        {
+            return self.received(on, mate, received);
+        }
+        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
         let room = self.pool[out].room();
         let enough = match (src_tls, dst_tls) {
             (false, false) => 1,
@@ -159,6 +166,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             (true, _) => self.tls_to(on, mate, out, room, dst_tls),
         };
         self.settle_out(mate);
+        self.received(on, mate, received)
+    }
+
+    fn received(&mut self, on: ConnId, mate: ConnId, received: Received) -> Go {
         match received {
             Received::Octets(n) => self.account(on, mate, n),
             Received::Nothing => Go::Wait,
@@ -174,6 +185,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let received = self.receive(on, buffer.spare());
         if let Received::Octets(n) = received {
             buffer.commit(n);
+            if let Some(slot) = self.slot(on) {
+                slot.bulk = n >= BULK_MIN;
+            }
         }
         self.pool.put_back(out, buffer);
         received

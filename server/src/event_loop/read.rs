@@ -117,7 +117,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     pub(super) fn receive(&mut self, on: ConnId, into: &mut [u8]) -> Received {
         let Some((slot, net)) = self.slot_and_net(on) else { return Received::Nothing };
         let Some(sock) = slot.sock() else { return Received::Nothing };
-        match net.recv(sock, into) {
+        let received = net.recv(sock, into);
+        self.judge(on, received)
+    }
+
+    /// What a receiving call says.
+    pub(super) fn judge(&mut self, on: ConnId, received: io::Result<usize>) -> Received {
+        let Some(slot) = self.slot(on) else { return Received::Nothing };
+        match received {
             Ok(0) => {
                 slot.heard_out = true;
                 Received::End(match (slot.torn, &slot.tls) {

@@ -6,7 +6,7 @@ use rendezvous_core::machine::{Close, ConnId, Machine};
 
 use super::{Event, EventLoop, find};
 use crate::buffer::BufferId;
-use crate::net::Net;
+use crate::net::{Net, Pipe};
 use crate::slot::{Link, Reading, Slot, Writing};
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
@@ -29,19 +29,21 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             if slot.writing == Writing::Failed {
                 return;
             }
-            let (Some(out), Link::Up(sock)) = (slot.out, &mut slot.link) else { break };
+            let Link::Up(sock) = &mut slot.link else { break };
             if !slot.writable {
                 break;
             }
-            match self.net.send(sock, self.pool[out].filled()) {
+            // What is in the pipe came before what is in the buffer.
+            let sent = match (&mut slot.pipe, slot.out) {
+                (Some(pipe), _) => self.net.splice_out(pipe, sock),
+                (None, Some(out)) => self.net.send(sock, self.pool[out].filled()),
+                (None, None) => break,
+            };
+            match sent {
                 Ok(0) => return self.write_failed(on),
                 Ok(n) => {
                     progress = true;
-                    self.pool[out].consume(n);
-                    if self.pool[out].is_empty() {
-                        slot.out = None;
-                        self.give(Some(out));
-                    }
+                    self.sent(on, n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
                 Err(error) => {
@@ -54,12 +56,25 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.flushed(on, progress);
     }
 
+    /// The socket took so many octets of what is queued first.
+    fn sent(&mut self, on: ConnId, n: usize) {
+        let Some(slot) = find(&mut self.slots, on) else { return };
+        if let Some(pipe) = slot.pipe.take_if(|pipe| pipe.is_empty()) {
+            return self.net.give_pipe(pipe);
+        }
+        let Some(out) = slot.out.filter(|_| slot.pipe.is_none()) else { return };
+        self.pool[out].consume(n);
+        if self.pool[out].is_empty() {
+            slot.out = None;
+            self.give(Some(out));
+        }
+    }
+
     /// The queue of `on` got shorter, or is empty anyway: whom does it concern?
     fn flushed(&mut self, on: ConnId, progress: bool) {
         let Some(slot) = self.slot(on) else { return };
-        let queued = slot.out;
         let mate = slot.mate;
-        if queued.is_none() {
+        if slot.is_drained() {
             let owed = std::mem::take(&mut slot.owes_flushed);
             if owed || (progress && mate.is_some()) {
                 self.events.push_back(Event::Flushed(on));
@@ -133,6 +148,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         slot.writing = Writing::Failed;
         slot.owes_flushed = false;
         let out = slot.out.take();
+        self.drop_pipe(on);
         self.give(out);
         if told {
             self.events.push_back(Event::WriteFailed(on));
@@ -189,10 +205,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     fn bury(&mut self, on: ConnId, abort: bool) {
         let Some(place) = self.slots.get_mut(on.index as usize) else { return };
         let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
-        let Slot { link, parked, out, mate, .. } = *slot;
+        let Slot { link, parked, out, pipe, mate, .. } = *slot;
         debug_assert!(mate.is_none(), "buried while paired");
         self.give(parked);
         self.give(out);
+        if let Some(pipe) = pipe {
+            self.net.give_pipe(pipe);
+        }
         match link {
             Link::Up(sock) if abort => self.net.abort(sock),
             Link::Up(sock) | Link::Dialling(sock) => self.net.close(sock),
@@ -213,8 +232,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// How many octets wait for the socket.
     pub(super) fn queued(&mut self, on: ConnId) -> u32 {
-        let out = self.slot(on).and_then(|slot| slot.out);
-        out.map_or(0, |out| u32::try_from(self.pool[out].filled().len()).unwrap_or(u32::MAX))
+        let Some(slot) = find(&mut self.slots, on) else { return 0 };
+        let buffered = slot.out.map_or(0, |out| self.pool[out].filled().len());
+        let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
+        u32::try_from(buffered + piped).unwrap_or(u32::MAX)
     }
 
     fn append_out(&mut self, on: ConnId, octets: &[u8]) -> bool {

@@ -13,6 +13,7 @@ use rendezvous_core::time::{Now, Span};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::pipe::{Pipe, Pipes};
 use super::resolver::Resolver;
 use super::stdio::Stdio;
 use super::{Edge, GENERATION_MASK, Net};
@@ -45,6 +46,7 @@ pub struct MioNet {
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
     unresolved: VecDeque<ConnId>,
+    pipes: Pipes,
 }
 
 /// One connection.
@@ -73,6 +75,7 @@ impl MioNet {
             waker,
             resolver: None,
             unresolved: VecDeque::new(),
+            pipes: Pipes::default(),
         })
     }
 
@@ -98,6 +101,12 @@ impl MioNet {
         Ok(address)
     }
 
+    /// Lets octets between sockets in clear go through pipes of the system, at most so many; each takes two descriptors
+    /// while it is in use. Without this call there are none.
+    pub const fn allow_pipes(&mut self, max: usize) {
+        self.pipes.set_max(max);
+    }
+
     /// Takes these signals: they wake [`Net::wait`] and are then had from [`MioNet::signal`].
     ///
     /// # Errors
@@ -117,6 +126,7 @@ impl MioNet {
 
 impl Net for MioNet {
     type Sock = Sock;
+    type Pipe = Pipe;
 
     fn now(&mut self) -> Now {
         self.clock.now()
@@ -194,29 +204,38 @@ impl Net for MioNet {
     }
 
     fn recv(&mut self, sock: &mut Sock, into: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let received = match sock {
-                Sock::Tcp(stream) => stream.read(into),
-                Sock::Stdio(stdio) => stdio.recv(into),
-            };
-            match received {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
+        uninterrupted(|| match sock {
+            Sock::Tcp(stream) => stream.read(into),
+            Sock::Stdio(stdio) => stdio.recv(into),
+        })
     }
 
     fn send(&mut self, sock: &mut Sock, from: &[u8]) -> io::Result<usize> {
-        loop {
-            let sent = match sock {
-                Sock::Tcp(stream) => stream.write(from),
-                Sock::Stdio(stdio) => stdio.send(from),
-            };
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
+        uninterrupted(|| match sock {
+            Sock::Tcp(stream) => stream.write(from),
+            Sock::Stdio(stdio) => stdio.send(from),
+        })
+    }
+
+    fn take_pipe(&mut self, from: &Sock, to: &Sock) -> Option<Pipe> {
+        match (from, to) {
+            (Sock::Tcp(_), Sock::Tcp(_)) => self.pipes.take(),
+            (Sock::Stdio(_), _) | (_, Sock::Stdio(_)) => None,
         }
+    }
+
+    fn give_pipe(&mut self, pipe: Pipe) {
+        self.pipes.give(pipe);
+    }
+
+    fn splice_in(&mut self, sock: &mut Sock, pipe: &mut Pipe) -> io::Result<usize> {
+        let Sock::Tcp(stream) = sock else { return Err(io::ErrorKind::Unsupported.into()) };
+        uninterrupted(|| pipe.fill(stream))
+    }
+
+    fn splice_out(&mut self, pipe: &mut Pipe, sock: &mut Sock) -> io::Result<usize> {
+        let Sock::Tcp(stream) = sock else { return Err(io::ErrorKind::Unsupported.into()) };
+        uninterrupted(|| pipe.empty(stream))
     }
 
     fn end_write(&mut self, sock: &mut Sock) -> io::Result<()> {
@@ -288,6 +307,16 @@ impl Net for MioNet {
             return Some((on, Vec::new()));
         }
         self.resolver.as_ref()?.answer()
+    }
+}
+
+/// A signal is no answer: asks again.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
     }
 }
 

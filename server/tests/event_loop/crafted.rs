@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use rustls::crypto::cipher::{AeadKey, MessageEncrypter, OutboundPlainMessage};
+use rustls::crypto::cipher::{MessageEncrypter, OutboundPlainMessage};
 use rustls::{
     ClientConnection, ConnectionTrafficSecrets, ContentType, ProtocolVersion, SupportedCipherSuite,
 };
@@ -38,8 +38,6 @@ impl Crafted {
         else {
             panic!("a cipher of TLS 1.3")
         };
-        assert_eq!(key.as_ref().len(), 32, "AES-256 is what both prefer");
-        let key = AeadKey::from(<[u8; 32]>::try_from(key.as_ref()).unwrap());
         Self { sock, encrypter: suite.aead_alg.encrypter(key, iv), sequence }
     }
 

@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::bulk::octets;
 use crate::peer::{Ending, Kind};
-use crate::relay::Relay;
+use crate::relay::{Relay, queues};
 
 const KINDS: [Kind; 3] = [Kind::Clear, Kind::Tls12, Kind::Tls13];
 
@@ -146,9 +146,9 @@ fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
         let sent = octets(5, 30_000_000);
         thread::scope(|scope| {
             let down = scope.spawn(|| hidden.try_send(&sent));
-            relay.until("octets are queued for the client", |event_loop| event_loop.buffers() == 1);
+            relay.until("octets are queued for the client", |event_loop| queues(event_loop) == 1);
             let mut up = 0;
-            while relay.ask(|event_loop| event_loop.buffers()) < 2 {
+            while relay.ask(|event_loop| queues(event_loop)) < 2 {
                 up += client.fill();
             }
             client.reset();

@@ -75,6 +75,7 @@ impl<N: Net> Faulty<N> {
 
 impl<N: Net> Net for Faulty<N> {
     type Sock = Sock<N::Sock>;
+    type Pipe = N::Pipe;
 
     fn now(&mut self) -> Now {
         self.net.now()
@@ -145,6 +146,36 @@ impl<N: Net> Net for Faulty<N> {
             return Err(ErrorKind::ConnectionReset.into());
         }
         self.net.send(&mut sock.sock, &from[..self.at_most(from.len())])
+    }
+
+    fn take_pipe(&mut self, from: &Self::Sock, to: &Self::Sock) -> Option<N::Pipe> {
+        // Pipes may run out at any time.
+        if self.is_unlucky(self.faults.would_block) {
+            return None;
+        }
+        self.net.take_pipe(&from.sock, &to.sock)
+    }
+
+    fn give_pipe(&mut self, pipe: N::Pipe) {
+        self.net.give_pipe(pipe);
+    }
+
+    fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut N::Pipe) -> io::Result<usize> {
+        if self.is_unlucky(self.faults.would_block) {
+            return self.block(sock);
+        }
+        self.net.splice_in(&mut sock.sock, pipe)
+    }
+
+    fn splice_out(&mut self, pipe: &mut N::Pipe, sock: &mut Self::Sock) -> io::Result<usize> {
+        if self.is_unlucky(self.faults.would_block) {
+            return self.block(sock);
+        }
+        sock.sends += 1;
+        if self.faults.broken_send == Some((sock.number, sock.sends)) {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        self.net.splice_out(pipe, &mut sock.sock)
     }
 
     fn end_write(&mut self, sock: &mut Self::Sock) -> io::Result<()> {

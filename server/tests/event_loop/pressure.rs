@@ -10,7 +10,7 @@ use rendezvous::buffer::Sizes;
 use crate::bulk::octets;
 use crate::faulty::Faults;
 use crate::peer::{Ending, Kind, Peer, socket};
-use crate::relay::{ACCEPTED, Relay, SIZES, registration, request};
+use crate::relay::{ACCEPTED, Relay, SIZES, queues, registration, request};
 
 const CHALLENGED: &[u8] = b"HTTP/1.1 401 Unauthorized\r\n";
 
@@ -26,7 +26,7 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
                 slow_hidden.send(&sent);
                 slow_hidden.end();
             });
-            relay.until("octets are queued", |event_loop| event_loop.buffer_octets() > 0);
+            relay.until("octets are queued", |event_loop| queues(event_loop) > 0);
             for round in 0..50_u8 {
                 client.send(&[round; 1_000]);
                 assert_eq!(hidden.recv_exactly(1_000), [round; 1_000]);

@@ -33,6 +33,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What tests have who do not care.
 pub(crate) const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 64 * 1024 * 1024 };
 
+/// In how many places octets wait.
+pub(crate) fn queues<N: Net>(event_loop: &Loop<N>) -> usize {
+    event_loop.buffers() + event_loop.pipes()
+}
+
 pub(crate) type Loop<N> = EventLoop<N, Engine>;
 type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Note]) -> bool + Send>;
 
@@ -78,6 +83,7 @@ impl<N: Net + 'static> Relay<N> {
         let (listening, addresses) = channel();
         let thread = thread::spawn(move || {
             let mut net = MioNet::new().unwrap();
+            net.allow_pipes(4);
             let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let listeners = (net.listen(loopback).unwrap(), net.listen(loopback).unwrap());
             let engine = Engine::new(config, [7; 32], net.now());
@@ -161,7 +167,7 @@ impl<N: Net + 'static> Relay<N> {
     pub(crate) fn until_empty(&self) {
         self.until("everything is given back", |event_loop| {
             event_loop.connections() == 0
-                && event_loop.buffers() == 0
+                && queues(event_loop) == 0
                 && event_loop.buffer_octets() == 0
                 && event_loop.machine().connections() == 0
                 && event_loop.machine().pairs() == 0

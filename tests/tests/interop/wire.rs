@@ -49,7 +49,7 @@ impl Wire {
     }
 
     fn secure(tcp: TcpStream, version: &'static SupportedProtocolVersion) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = rendezvous::tls_config::provider();
         let schemes = provider.signature_verification_algorithms.supported_schemes();
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])

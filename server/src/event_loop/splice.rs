@@ -1,0 +1,50 @@
+//! Octets of a pair in clear, through a pipe of the system: received into it and sent from it, never seen here.
+//!
+//! A pipe is the destination's as long as octets are in it, and nobody's otherwise. It is received into when it is
+//! empty, and only then: so what waits for a slow reader is bounded, and 'nothing there' is never 'no room'.
+
+use rendezvous_core::machine::{ConnId, Machine};
+
+use super::EventLoop;
+use super::read::Received;
+use crate::net::Net;
+use crate::slot::Link;
+
+/// A call that brings so many octets is followed by splicing; one that brings fewer, by copying, which costs less then.
+pub(super) const BULK_MIN: usize = 16 * 1024;
+
+impl<N: Net, M: Machine> EventLoop<N, M> {
+    /// Receives into a pipe for the mate; `None` where that can't be, or does not pay.
+    pub(super) fn splice(&mut self, on: ConnId, mate: ConnId) -> Option<Received> {
+        if !self.slot(on)?.bulk || !self.slot(mate)?.is_drained() {
+            return None;
+        }
+        let mut pipe = {
+            let link = |on: ConnId| self.slots.get(on.index as usize)?.as_ref().map(|slot| &slot.link);
+            let (Some(Link::Up(from)), Some(Link::Up(to))) = (link(on), link(mate)) else { return None };
+            self.net.take_pipe(from, to)?
+        };
+        let (slot, net) = self.slot_and_net(on)?;
+        let received = match slot.sock() {
+            Some(sock) => net.splice_in(sock, &mut pipe),
+            None => return None,
+        };
+        let received = self.judge(on, received);
+        if let (Received::Octets(octets), Some(slot)) = (received, self.slot(on)) {
+            slot.bulk = octets >= BULK_MIN;
+            self.stats.spliced += octets as u64;
+        }
+        match (received, self.slot(mate)) {
+            (Received::Octets(_), Some(dst)) => dst.pipe = Some(pipe),
+            _ => self.net.give_pipe(pipe),
+        }
+        Some(received)
+    }
+
+    /// Gives the pipe back that a connection has, with what is in it: nobody takes that any more.
+    pub(super) fn drop_pipe(&mut self, on: ConnId) {
+        if let Some(pipe) = self.slot(on).and_then(|slot| slot.pipe.take()) {
+            self.net.give_pipe(pipe);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Pipes between two sockets of the system (splice(2)): the octets of a pair in clear go through them without passing
+//! through this program. Only Linux has it; elsewhere there are no pipes, and octets are copied.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::linux;
+use crate::net;
+
+/// How much a pipe is to hold, in octets.
+const SIZE: i32 = 512 * 1024;
+/// Empty pipes that are kept for the next pair.
+const SPARE_MAX: usize = 16;
+
+/// One pipe: two descriptors.
+#[derive(Debug)]
+pub struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    held: usize,
+}
+
+/// All pipes.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    spare: Vec<Pipe>,
+    made: usize,
+    max: usize,
+}
+
+impl net::Pipe for Pipe {
+    fn len(&self) -> usize {
+        self.held
+    }
+}
+
+impl Pipes {
+    /// So many, and not one more: each takes two descriptors.
+    pub(super) const fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    pub(super) fn take(&mut self) -> Option<Pipe> {
+        if let Some(pipe) = self.spare.pop() {
+            return Some(pipe);
+        }
+        if self.made >= self.max {
+            return None;
+        }
+        let pipe = Pipe::new().ok()?;
+        self.made += 1;
+        Some(pipe)
+    }
+
+    pub(super) fn give(&mut self, pipe: Pipe) {
+        if pipe.held == 0 && self.spare.len() < SPARE_MAX {
+            self.spare.push(pipe);
+        } else {
+            self.made -= 1;
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        let (read, write) = linux::pipe(SIZE)?;
+        Ok(Self { read, write, held: 0 })
+    }
+
+    /// From a socket, as much as is there and fits; the pipe is empty.
+    pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+        debug_assert!(self.held == 0, "no room and nothing to receive would look the same");
+        let n = linux::splice(from, &self.write, SIZE as usize)?;
+        self.held = n;
+        Ok(n)
+    }
+
+    /// To a socket, as much as it takes.
+    pub(super) fn empty(&mut self, to: &impl AsFd) -> io::Result<usize> {
+        let n = linux::splice(&self.read, to, self.held)?;
+        self.held -= n;
+        Ok(n)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Pipe {
+    fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn fill(&mut self, _: &impl AsFd) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn empty(&mut self, _: &impl AsFd) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
