@@ -21,6 +21,9 @@ const LINGER_MAX: Span = Span::from_secs(30);
 /// What is queued for a connection that is cut may take this long to be sent, whatever comes.
 const TRUNCATE_MAX: Span = Span::from_secs(5);
 
+/// Tables are not made shorter than this.
+const SPARE_MIN: usize = 64;
+
 /// The table of a machine whose connections have states `S`.
 #[derive(Debug)]
 pub(crate) struct Conns<S> {
@@ -147,6 +150,13 @@ impl<S> Conns<S> {
         if conn.generation == on.generation { conn.from } else { None }
     }
 
+    /// Somebody trusted says where the connection really comes from.
+    pub(crate) fn set_from(&mut self, on: ConnId, from: SocketAddr) {
+        if let Some(conn) = self.conn(on) {
+            conn.from = Some(from);
+        }
+    }
+
     /// Whether the reading side has ended.
     pub(crate) fn has_ended(&mut self, on: ConnId) -> bool {
         self.conn(on).is_none_or(|conn| conn.ended)
@@ -226,7 +236,22 @@ impl<S> Conns<S> {
         if let Some(pair) = conn.pair {
             self.untie(pair);
         }
-        Some(self.table.remove(on.index as usize).state)
+        let state = self.table.remove(on.index as usize).state;
+        self.shrink();
+        Some(state)
+    }
+
+    /// After a wave of connections the tables are as long as the wave was. Looked at when their number has halved, so
+    /// that it costs the wave little.
+    fn shrink(&mut self) {
+        let len = self.table.len();
+        if (len == 0 || len.is_power_of_two()) && self.table.capacity() > 4 * len.max(SPARE_MIN) {
+            self.table.shrink_to_fit();
+            self.pairs.shrink_to_fit();
+            self.outputs.shrink_to(SPARE_MIN);
+            self.forget_stale_deadlines();
+            self.deadlines.shrink_to(SPARE_MIN);
+        }
     }
 
     /// Makes a pair. A client that has ended already counts as ended.

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use self::config::{Config, Transport};
+use self::crowd::Crowd;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::head::Finder;
@@ -21,6 +22,7 @@ use crate::registry::{Enrolment, Registry};
 use crate::time::{Now, Span, Time};
 
 mod config;
+mod crowd;
 mod events;
 mod rendezvous;
 mod request;
@@ -41,6 +43,7 @@ const RETRY_AFTER: u32 = 5;
 
 const NOBODY: &str = "no hidden server waits under this ID";
 const BUSY: &str = "all connections of the hidden server are taken";
+const TOO_MANY: &str = "too many connections from this address";
 const FULL: &str = "the relay is full";
 const STOPPING: &str = "the relay is shutting down";
 
@@ -51,6 +54,8 @@ pub struct Engine {
     conns: Conns<State>,
     registry: Registry,
     failures: Sources,
+    handshakes: Crowd,
+    heads: Crowd,
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
     draining: bool,
@@ -59,6 +64,8 @@ pub struct Engine {
 /// What a connection is.
 #[derive(Debug)]
 enum State {
+    /// The header of a proxy is to come.
+    Proxied,
     /// TLS handshake.
     Securing,
     /// A request head is to come. `begun`: its first octet is there.
@@ -67,8 +74,8 @@ enum State {
     Answering { discard: u64 },
     /// The rest of a challenged request's body.
     Discarding { left: u64 },
-    /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket.
-    Waiting { id: Id, plain: bool, flushed: bool, since: Time },
+    /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket; `proxy_header`: its agent asks for one in front of the request.
+    Waiting { id: Id, plain: bool, flushed: bool, since: Time, proxy_header: bool },
     /// A client for whom no connection waits at the moment.
     Held { id: Id, request: Request },
     /// The hidden server's half of a pair.
@@ -91,6 +98,7 @@ struct Request {
 impl State {
     const fn why(&self) -> &'static str {
         match self {
+            Self::Proxied => "proxy's header",
             Self::Securing => "handshake",
             Self::Head { begun: false, .. } => "first octet",
             Self::Head { begun: true, .. } => "head",
@@ -114,6 +122,8 @@ impl Engine {
             config,
             registry: Registry::new(now.mono),
             failures: Sources::default(),
+            handshakes: Crowd::default(),
+            heads: Crowd::default(),
             per_address: BTreeMap::new(),
             entropy: Entropy::new(seed),
             draining: false,
@@ -198,6 +208,14 @@ impl Engine {
     fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
         self.become_state(on, state, Some(now.mono + patience));
+        let Self { heads, conns, .. } = self;
+        let slow =
+            heads.enter(on, self.config.heads_max, |on| matches!(conns.state(on), Some(State::Head { .. })));
+        for on in slow {
+            if let Some(State::Head { .. }) = self.conns.state(on) {
+                self.drop_conn(on, Close::Abort, "too many requests in progress, and this one was slow", now);
+            }
+        }
     }
 
     /// A challenged request is over; the next one may come.

@@ -36,6 +36,8 @@ mod limiter;
 pub mod machine;
 pub mod note;
 pub mod pair;
+pub mod prefix;
+pub mod proxy_header;
 pub mod reach;
 pub mod registry;
 pub mod time;

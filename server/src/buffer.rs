@@ -183,6 +183,13 @@ impl Pool {
         freed
     }
 
+    /// Keeps no spare buffers, until more are given back.
+    pub fn shrink(&mut self) {
+        self.spare_head = Vec::new();
+        self.spare_bulk = Vec::new();
+        self.buffers.shrink_to_fit();
+    }
+
     /// How many octets the buffers in use take.
     #[must_use]
     pub const fn used(&self) -> usize {

@@ -235,6 +235,17 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.slots.iter().flatten().count()
     }
 
+    /// Gives back what a wave of connections has left behind, as far as nobody uses it.
+    pub fn shrink(&mut self) {
+        let used = self.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        self.slots.truncate(used);
+        self.slots.shrink_to_fit();
+        self.ready.shrink_to_fit();
+        self.events.shrink_to_fit();
+        self.starved.shrink_to_fit();
+        self.pool.shrink();
+    }
+
     /// The time of the last turn.
     pub const fn now(&self) -> Now {
         self.now

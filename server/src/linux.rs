@@ -128,6 +128,18 @@ pub(crate) fn unacknowledged(_: &impl AsFd) -> usize {
     0
 }
 
+/// Gives memory that was freed back to the system; the C library keeps it otherwise.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[allow(unsafe_code, reason = "malloc_trim(3) takes one integer")]
+pub(crate) fn trim_heap() {
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Nothing: other C libraries keep less, and have no call for it.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) const fn trim_heap() {}
+
 /// Makes `place`'s descriptor number mean `file` from now on (dup2).
 ///
 /// # Errors

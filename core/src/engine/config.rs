@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::http::head;
 use crate::pair;
+use crate::prefix::Prefix;
 use crate::time::Span;
 
 /// How a listener's connections begin.
@@ -14,6 +15,9 @@ pub enum Transport {
     Tls,
     /// In clear.
     Plain,
+    /// With the header of the PROXY protocol in clear, of [trusted](Config::proxies) peers alone, and then as
+    /// [`Transport::Tls`].
+    Proxied,
 }
 
 /// Everything that an operator can set. All limits are inclusive.
@@ -24,6 +28,8 @@ pub struct Config {
     pub listeners: Vec<Transport>,
     /// `LABEL.DOMAIN` names a hidden server without a challenge; in lower case, without a dot at either end.
     pub domain: Option<String>,
+    /// Who may say for whom it opens a connection.
+    pub proxies: Vec<Prefix>,
     /// Plain tokens are taken once only.
     pub one_time_strict: bool,
     /// Limits of a request head, in octets.
@@ -32,6 +38,10 @@ pub struct Config {
     pub connections_max: u32,
     /// Connections of one address (IPv6: of one /64); 0: no limit.
     pub connections_per_address_max: u32,
+    /// TLS handshakes in progress; from three quarters on the oldest make room.
+    pub handshakes_max: u32,
+    /// Connections whose next request head is to come, or in progress; from three quarters on the oldest make room.
+    pub heads_max: u32,
     /// Connections that wait for one ID.
     pub waiting_per_id_max: u32,
     /// Pairs of one ID.
@@ -59,10 +69,13 @@ impl Default for Config {
         Self {
             listeners: Vec::new(),
             domain: None,
+            proxies: Vec::new(),
             one_time_strict: false,
             head: head::Limits::default(),
             connections_max: 10_000,
             connections_per_address_max: 1_000,
+            handshakes_max: 2_000,
+            heads_max: 2_000,
             waiting_per_id_max: 32,
             pairs_per_id_max: 1_000,
             held_per_id_max: 256,

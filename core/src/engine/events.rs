@@ -3,12 +3,13 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, Transport};
+use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, TOO_MANY, Transport};
 use crate::http::head::Found;
 use crate::http::reply::Status;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::Side;
+use crate::proxy_header::{self, Parsed};
 use crate::time::{Now, Span};
 
 impl Machine for Engine {
@@ -17,14 +18,14 @@ impl Machine for Engine {
         debug_assert!(transport.is_some(), "a listener that the configuration does not know");
         let id = self.conns.insert(State::Securing, Some(from));
         let of_address = self.count_address(from);
-        let address_max = self.config.connections_per_address_max;
-        if address_max > 0 && of_address > address_max {
-            self.drop_conn(id, Close::Abort, "too many connections from this address", now);
-        } else if self.conns.len() > self.config.connections_max.saturating_add(COURTESY) as usize {
+        if self.conns.len() > self.config.connections_max.saturating_add(COURTESY) as usize {
             self.drop_conn(id, Close::Abort, FULL, now);
+        } else if transport == Some(Transport::Proxied) {
+            self.await_proxy(id, from, now);
+        } else if self.is_too_many(of_address) {
+            self.drop_conn(id, Close::Abort, TOO_MANY, now);
         } else if transport == Some(Transport::Tls) {
-            self.conns.set_due(id, Some(now.mono + self.config.handshake));
-            self.conns.say(Output::StartTls { on: id, role: TlsRole::Server });
+            self.secure(id, now);
         } else {
             self.await_head(id, self.config.head_timeout, now);
         }
@@ -124,6 +125,8 @@ impl Machine for Engine {
             return;
         }
         match self.conns.state(on) {
+            // A health check, most of the time.
+            Some(State::Proxied) => self.conns.close(on, Close::Abort, now),
             Some(State::Securing) => self.drop_conn(on, Close::Abort, "ended in the TLS handshake", now),
             Some(State::Head { begun, .. }) => {
                 let how = if how == End::Reset { Close::Abort } else { Close::Linger };
@@ -169,7 +172,11 @@ impl Machine for Engine {
                 self.pair_over(ended, now);
             }
             Some(
-                State::Securing | State::Head { .. } | State::Answering { .. } | State::Discarding { .. },
+                State::Proxied
+                | State::Securing
+                | State::Head { .. }
+                | State::Answering { .. }
+                | State::Discarding { .. },
             ) => self.drop_conn(on, Close::Abort, "the answer could not be sent", now),
             None => {}
         }
@@ -195,10 +202,68 @@ impl Machine for Engine {
 }
 
 impl Engine {
+    /// The peer is to say for whom it opened the connection, if we believe it.
+    fn await_proxy(&mut self, on: ConnId, from: SocketAddr, now: Now) {
+        if self.config.proxies.iter().any(|proxies| proxies.contains(from.ip())) {
+            self.become_state(on, State::Proxied, Some(now.mono + self.config.head_timeout));
+        } else {
+            self.drop_conn(on, Close::Abort, "not a trusted proxy", now);
+        }
+    }
+
+    /// A trusted peer said so: the connection counts for `source` from now on.
+    fn proxied(&mut self, on: ConnId, source: Option<SocketAddr>, now: Now) {
+        if let (Some(proxy), Some(source)) = (self.conns.from(on), source) {
+            self.uncount_address(proxy);
+            self.conns.set_from(on, source);
+            let of_address = self.count_address(source);
+            if self.is_too_many(of_address) {
+                return self.drop_conn(on, Close::Abort, TOO_MANY, now);
+            }
+        }
+        self.become_state(on, State::Securing, None);
+        self.secure(on, now);
+    }
+
+    fn secure(&mut self, on: ConnId, now: Now) {
+        self.conns.set_due(on, Some(now.mono + self.config.handshake));
+        self.conns.say(Output::StartTls { on, role: TlsRole::Server });
+        let Self { handshakes, conns, .. } = self;
+        let slow = handshakes
+            .enter(on, self.config.handshakes_max, |on| matches!(conns.state(on), Some(State::Securing)));
+        for on in slow {
+            if let Some(State::Securing) = self.conns.state(on) {
+                self.drop_conn(
+                    on,
+                    Close::Abort,
+                    "too many handshakes in progress, and this one was slow",
+                    now,
+                );
+            }
+        }
+    }
+
+    fn is_too_many(&self, of_address: u32) -> bool {
+        let max = self.config.connections_per_address_max;
+        max > 0 && of_address > max
+    }
+
     /// One step over the octets that are there; how many it used, and whether another step may follow.
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match self.conns.state(on) {
+            Some(State::Proxied) => match proxy_header::parse(bytes) {
+                Parsed::Partial => (0, false),
+                Parsed::Complete { len, source } => {
+                    self.proxied(on, source, now);
+                    // What is behind it belongs to TLS.
+                    (len, false)
+                }
+                Parsed::Refused(why) => {
+                    self.drop_conn(on, Close::Abort, why, now);
+                    (0, false)
+                }
+            },
             Some(State::Head { finder, begun }) => match finder.find(bytes, &limits) {
                 Found::Partial => {
                     if !core::mem::replace(begun, true) {
@@ -240,6 +305,9 @@ impl Engine {
 
     fn expire(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
+            Some(State::Proxied) => {
+                self.drop_conn(on, Close::Abort, "the proxy's header did not arrive in time", now);
+            }
             Some(State::Securing) => {
                 self.drop_conn(on, Close::Abort, "the TLS handshake took too long", now);
             }

@@ -1,6 +1,7 @@
 //! Waiting, being held, meeting, and what is left to do when a pair is over.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use super::{BUSY, Engine, NOBODY, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
@@ -10,10 +11,11 @@ use crate::id::Id;
 use crate::machine::{Close, ConnId, Output};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
+use crate::proxy_header;
 use crate::time::{Now, Span};
 
 impl Engine {
-    pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, now: Now) {
+    pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, proxy_header: bool, now: Now) {
         let id = registration.id;
         let plain = matches!(registration.token, Token::Plain(_));
         let replaced = self.registry.wait(id, on, plain, self.config.waiting_per_id_max, now);
@@ -21,7 +23,8 @@ impl Engine {
             self.end_waiting(older, WaitingEnd::Replaced, now);
         }
         let due = now.mono + self.config.answer;
-        self.become_state(on, State::Waiting { id, plain, flushed: false, since: now.mono }, Some(due));
+        let state = State::Waiting { id, plain, flushed: false, since: now.mono, proxy_header };
+        self.become_state(on, state, Some(due));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         self.conns.send(on, ACCEPTED.to_vec());
         let from = self.conns.from(on);
@@ -79,7 +82,12 @@ impl Engine {
         now: Now,
     ) {
         self.conns.say(Output::UserTimeout { on: hidden, after: None });
-        self.conns.send(hidden, request.head.to_vec());
+        let mut head = Vec::new();
+        if let Some(State::Waiting { proxy_header: true, .. }) = self.conns.state(hidden) {
+            proxy_header::write(proxy_header::Version::V2, self.conns.from(client), &mut head);
+        }
+        head.extend_from_slice(&request.head);
+        self.conns.send(hidden, head);
         if !request.repeatable {
             request.head = Box::default();
         }

@@ -49,7 +49,7 @@ impl Engine {
             (Status::Unavailable503, FULL, Some(RETRY_AFTER))
         } else {
             match self.authenticate(on, &registration, now) {
-                Ok(()) => return self.wait(on, &registration, now),
+                Ok(()) => return self.wait(on, &registration, head.proxy_header, now),
                 Err(refused) => refused,
             }
         };

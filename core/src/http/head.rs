@@ -76,6 +76,9 @@ pub struct Head<'a> {
     pub close: bool,
     /// The value of the first `Upgrade`, where `Connection` lists it and the version is 1.1 (RFC 9110 §7.8).
     pub upgrade: Option<&'a str>,
+    /// A CONNECT whose `PROXY-Protocol: v2` asks for a header in front of the stream (see
+    /// [`proxy_header`](crate::proxy_header)); always false for a client's request, where the field means nothing.
+    pub proxy_header: bool,
     /// The head as it came, without an empty line in front.
     raw: &'a [u8],
 }
@@ -98,6 +101,7 @@ impl<'a> Head<'a> {
             expect: fields.has("Expect"),
             close: fields.lists("Connection", "close"),
             upgrade: None,
+            proxy_header: fields.lists("PROXY-Protocol", "v2"),
             raw,
         })
     }
@@ -116,6 +120,7 @@ impl<'a> Head<'a> {
             expect: fields.has("Expect"),
             close: !is_http11 || fields.lists("Connection", "close"),
             upgrade: if upgrades { upgrade(fields) } else { None },
+            proxy_header: false,
             raw,
         })
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::words::{SpanText, Words, number, span};
+use crate::prefix::Prefix;
 use crate::time::Span;
 use crate::{agent, engine};
 
@@ -24,6 +25,8 @@ pub(super) enum Slot<'a> {
     MaybeTime(&'a mut Option<Span>),
     /// `yes` or `no`.
     Flag(&'a mut bool),
+    /// `none`, or some with commas between.
+    Prefixes(&'a mut Vec<Prefix>),
     /// `none`, or a word.
     MaybeWord(&'a mut Option<String>),
 }
@@ -32,11 +35,14 @@ impl Settings for engine::Config {
     fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {
         vec![
             ("domain", Slot::MaybeWord(&mut self.domain)),
+            ("proxies", Slot::Prefixes(&mut self.proxies)),
             ("one-time-strict", Slot::Flag(&mut self.one_time_strict)),
             ("head-octets-max", Slot::Count(&mut self.head.head_octets_max)),
             ("line-octets-max", Slot::Count(&mut self.head.line_octets_max)),
             ("connections-max", Slot::Count(&mut self.connections_max)),
             ("connections-per-address-max", Slot::Count(&mut self.connections_per_address_max)),
+            ("handshakes-max", Slot::Count(&mut self.handshakes_max)),
+            ("heads-max", Slot::Count(&mut self.heads_max)),
             ("waiting-per-id-max", Slot::Count(&mut self.waiting_per_id_max)),
             ("pairs-per-id-max", Slot::Count(&mut self.pairs_per_id_max)),
             ("held-per-id-max", Slot::Count(&mut self.held_per_id_max)),
@@ -90,6 +96,10 @@ impl Slot<'_> {
                     _ => return None,
                 }
             }
+            Self::Prefixes(prefixes) => {
+                let each = value.split(',').filter(|_| value != "none").map(|it| it.parse().ok());
+                **prefixes = each.collect::<Option<_>>()?;
+            }
             Self::MaybeWord(word) => {
                 let fits =
                     value.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
@@ -108,7 +118,11 @@ impl fmt::Display for Slot<'_> {
             Self::MaybeTime(Some(time)) => write!(f, "{}", SpanText(*time)),
             Self::Flag(flag) => f.write_str(if **flag { "yes" } else { "no" }),
             Self::MaybeWord(Some(word)) => f.write_str(word),
-            Self::MaybeTime(None) | Self::MaybeWord(None) => f.write_str("none"),
+            Self::Prefixes(prefixes) if !prefixes.is_empty() => {
+                let each: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
+                f.write_str(&each.join(","))
+            }
+            Self::MaybeTime(None) | Self::MaybeWord(None) | Self::Prefixes(_) => f.write_str("none"),
         }
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn write_setup(
                     out.write_str(match transport {
                         Transport::Plain => " plain",
                         Transport::Tls => " tls",
+                        Transport::Proxied => " proxied",
                     })?;
                 }
                 writeln!(out)?;

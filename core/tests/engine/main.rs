@@ -1,6 +1,7 @@
 //! The relay's engine, one behaviour a test: what goes in, what comes out, and that nothing is left in the end.
 
 mod challenge;
+mod crowd;
 mod deadlines;
 mod drain;
 mod hand_over;
@@ -9,6 +10,7 @@ mod ids;
 mod limits;
 mod pair_ends;
 mod pool;
+mod proxied;
 mod random;
 mod register;
 mod route;

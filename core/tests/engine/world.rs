@@ -277,7 +277,7 @@ impl World {
         std::mem::take(&mut self.notes)
     }
 
-    fn wire_mut(&mut self, on: ConnId) -> &mut Wire {
+    pub(crate) fn wire_mut(&mut self, on: ConnId) -> &mut Wire {
         self.wires.get_mut(&on).expect("a connection")
     }
 

@@ -33,6 +33,8 @@ use crate::tls_config;
 const PORT: u16 = 8443;
 /// Descriptors that are not connections: files, logs, the poller.
 const DESCRIPTORS_KEPT: u64 = 64;
+/// When so many connections are gone, their memory is given back to the system.
+const WAVE_MIN: usize = 256;
 /// Pipes at most, between connections in clear.
 const PIPES_MAX: u64 = 64;
 
@@ -64,6 +66,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         ids: Ids::default(),
         names: Names::default(),
         tape,
+        peak: 0,
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -83,6 +86,8 @@ struct Relay {
     seen: Stamp,
     names: Names,
     tape: Option<Tape>,
+    /// The most connections since memory was given back last.
+    peak: usize,
 }
 
 impl Program for Relay {
@@ -115,6 +120,7 @@ impl Program for Relay {
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+        self.give_memory_back(event_loop);
         // Taken before the file is read: a change in between shows at the next look.
         let stamp = Stamp::of(&self.ids_path());
         if std::mem::replace(&mut self.seen, stamp) == stamp {
@@ -162,6 +168,18 @@ impl Relay {
         self.ids = ids;
     }
 
+    /// After a wave of connections the memory is not as large as the wave was.
+    fn give_memory_back(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+        let connections = event_loop.connections();
+        if connections + WAVE_MIN > self.peak {
+            self.peak = self.peak.max(connections);
+            return;
+        }
+        self.peak = connections;
+        event_loop.shrink();
+        linux::trim_heap();
+    }
+
     /// All or nothing: whatever is wrong with one of them, the old ones stay.
     fn read_again(&self) -> Result<(Settings, TlsSetup, Ids), Failure> {
         let matches = parse(&SPEC, &self.args)?;
@@ -193,7 +211,7 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
 
 /// Opens the listeners, and tells the engine what each of them speaks.
 fn listen(net: &mut MioNet, settings: &mut Settings) -> Result<(), Failure> {
-    if settings.listen.is_empty() && settings.listen_plain.is_empty() {
+    if settings.listen.is_empty() {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
         let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
             // A host without IPv6.
@@ -204,9 +222,7 @@ fn listen(net: &mut MioNet, settings: &mut Settings) -> Result<(), Failure> {
         });
         listening(settings, address.map_err(|error| cannot_listen(everywhere, &error))?, Transport::Tls);
     }
-    let tls = settings.listen.iter().map(|on| (*on, Transport::Tls));
-    let all: Vec<_> = tls.chain(settings.listen_plain.iter().map(|on| (*on, Transport::Plain))).collect();
-    for (on, transport) in all {
+    for (on, transport) in settings.listen.clone() {
         let address = net.listen(on).map_err(|error| cannot_listen(on, &error))?;
         listening(settings, address, transport);
     }
@@ -217,6 +233,7 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
     match transport {
         Transport::Tls => log::info!("event=listening on={on} tls=yes"),
         Transport::Plain => log::info!("event=listening on={on} tls=no"),
+        Transport::Proxied => log::info!("event=listening on={on} tls=yes proxied=yes"),
     }
     settings.engine.listeners.push(transport);
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rendezvous_core::machine::{ConnId, DialFailure, Machine, Output, TlsFailure, TlsRole};
 
-use super::{Event, EventLoop};
+use super::{Event, EventLoop, find};
 use crate::net::Net;
 use crate::slot::{Link, Writing};
 use crate::tls::TlsSession;
@@ -85,13 +85,17 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         };
         match session {
             Some(Ok(session)) => {
-                if let Some(slot) = self.slot(on) {
-                    debug_assert!(slot.parked.is_none(), "octets in clear before TLS");
-                    slot.tls = Some(Box::new(session));
-                    // Even without an octet from the peer: a client speaks first.
-                    slot.unopened = true;
-                    self.enqueue(on);
+                let Some(slot) = find(&mut self.slots, on) else { return };
+                slot.tls = Some(Box::new(session));
+                // Even without an octet from the peer: a client speaks first.
+                slot.unopened = true;
+                // What came in clear behind the machine's last word is TLS already.
+                let parked = slot.parked.take();
+                if let Some(parked) = parked {
+                    slot.wire = self.pool[parked].filled().to_vec();
                 }
+                self.give(parked);
+                self.enqueue(on);
             }
             Some(Err(error)) => {
                 log::error!("event=tls-setup error={:?}", error.to_string());

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rendezvous_core::prefix::Prefix;
 use rustls_pki_types::ServerName;
 
 /// A host, by name or address, and a port.
@@ -42,6 +43,12 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
         0 => Err(format!("'{text}': there is no port 0 to connect to")),
         port => Ok(HostPort { host, port }),
     }
+}
+
+/// `ADDR[/BITS]`: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1`.
+pub fn prefix(text: &str) -> Result<Prefix, String> {
+    text.parse()
+        .map_err(|error| format!("'{text}' is not a range of addresses, such as 10.0.0.0/8 or ::1: {error}"))
 }
 
 /// A file name.

@@ -56,6 +56,7 @@ impl Parser {
                     config.listeners.push(match word {
                         "plain" => Transport::Plain,
                         "tls" => Transport::Tls,
+                        "proxied" => Transport::Proxied,
                         _ => return Err(format!("'{word}' is neither plain nor tls")),
                     });
                 }

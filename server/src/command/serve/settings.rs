@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rendezvous_core::engine::Config;
+use rendezvous_core::engine::{Config, Transport};
 use rendezvous_core::http::head;
 use rendezvous_core::pair;
+use rendezvous_core::prefix::Prefix;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
@@ -27,6 +28,18 @@ pub(super) const SPEC: Spec = Spec {
             "ADDR:PORT",
             "none",
             "listen in clear: behind something that ends TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
+        ),
+        Opt::many(
+            "listen-proxy",
+            "ADDR:PORT",
+            "none",
+            "listen for HTTPS behind a balancer that says, with the PROXY protocol (v1 or v2), whose each connection is; may be repeated",
+        ),
+        Opt::many(
+            "proxy-from",
+            "ADDR[/BITS]",
+            "127.0.0.0/8 and ::1",
+            "addresses of such balancers: nobody else may connect there; may be repeated",
         ),
         STATE,
         Opt::one(
@@ -56,6 +69,18 @@ pub(super) const SPEC: Spec = Spec {
             "N",
             "1000",
             "connections of one address (IPv6: one /64); 0 for no limit",
+        ),
+        Opt::one(
+            "max-handshakes",
+            "N",
+            "2000",
+            "TLS handshakes in progress; near it the oldest make room for new ones",
+        ),
+        Opt::one(
+            "max-heads",
+            "N",
+            "2000",
+            "connections whose request is to come, or in progress; near it the oldest make room",
         ),
         Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),
         Opt::one("max-pairs", "N", "1000", "pairs of one ID"),
@@ -87,8 +112,7 @@ SIGTERM and SIGINT end the relay in order; a second one at once.",
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) engine: Config,
-    pub(super) listen: Vec<SocketAddr>,
-    pub(super) listen_plain: Vec<SocketAddr>,
+    pub(super) listen: Vec<(SocketAddr, Transport)>,
     pub(super) certificate: Option<(PathBuf, PathBuf)>,
     pub(super) names: Vec<String>,
     pub(super) drain: Span,
@@ -118,6 +142,9 @@ impl Settings {
             head,
             connections_max: count("max-connections", 8)?,
             connections_per_address_max: count("max-connections-per-address", 0)?,
+            handshakes_max: count("max-handshakes", 4)?,
+            heads_max: count("max-heads", 4)?,
+            proxies: proxies(matches)?,
             waiting_per_id_max: count("max-waiting", 1)?,
             pairs_per_id_max: count("max-pairs", 1)?,
             held_per_id_max: count("max-held", 0)?,
@@ -129,8 +156,12 @@ impl Settings {
         };
         Ok(Self {
             engine,
-            listen: matches.get_all("listen", value::listen_address)?,
-            listen_plain: matches.get_all("listen-plain", value::listen_address)?,
+            listen: [
+                listeners(matches, "listen", Transport::Tls)?,
+                listeners(matches, "listen-plain", Transport::Plain)?,
+                listeners(matches, "listen-proxy", Transport::Proxied)?,
+            ]
+            .concat(),
             certificate: certificate(matches)?,
             names: matches.get_all("name", name)?,
             drain: seconds("drain")?,
@@ -150,6 +181,24 @@ impl Settings {
             ceiling: self.buffer_memory.max(4 * self.buffer.max(head)),
         }
     }
+}
+
+fn listeners(
+    matches: &Matches,
+    long: &str,
+    transport: Transport,
+) -> Result<Vec<(SocketAddr, Transport)>, Failure> {
+    let addresses = matches.get_all(long, value::listen_address)?;
+    Ok(addresses.into_iter().map(|address| (address, transport)).collect())
+}
+
+/// Whom a `--listen-proxy` believes.
+fn proxies(matches: &Matches) -> Result<Vec<Prefix>, Failure> {
+    let mut proxies = matches.get_all("proxy-from", value::prefix)?;
+    if proxies.is_empty() {
+        proxies.extend(["127.0.0.0/8", "::1"].iter().flat_map(|it| value::prefix(it)));
+    }
+    Ok(proxies)
 }
 
 fn certificate(matches: &Matches) -> Result<Option<(PathBuf, PathBuf)>, Failure> {

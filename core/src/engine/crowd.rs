@@ -1,0 +1,37 @@
+//! How many connections may be in a state of which strangers can bring about any number.
+
+use alloc::vec::Vec;
+
+use crate::machine::ConnId;
+
+/// The connections that came into one state, in their order. Those that have left it are forgotten when it is full.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    came: Vec<ConnId>,
+}
+
+impl Crowd {
+    /// One more comes in, of `max` at most. When so many have come, those that have left are forgotten, and if more
+    /// than three quarters are still there, the oldest of them are returned: they have to go, so that who is slow, or
+    /// never meant to go on, makes room for who is not. `is_there`: whether one has not left yet.
+    ///
+    /// Its cost is constant: between two looks at all of them a quarter of `max` comes.
+    pub(super) fn enter(
+        &mut self,
+        on: ConnId,
+        max: u32,
+        mut is_there: impl FnMut(ConnId) -> bool,
+    ) -> Vec<ConnId> {
+        let max = max.max(1) as usize;
+        let mut gone = Vec::new();
+        if self.came.len() >= max {
+            self.came.retain(|&on| is_there(on));
+            let stay = max - max.div_ceil(4);
+            let excess = self.came.len().saturating_sub(stay);
+            gone = self.came.drain(..excess).collect();
+            self.came.shrink_to(max);
+        }
+        self.came.push(on);
+        gone
+    }
+}

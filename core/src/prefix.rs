@@ -1,0 +1,95 @@
+//! A range of addresses, as operators write it.
+
+use core::fmt;
+use core::net::IpAddr;
+use core::str::FromStr;
+
+/// Addresses that share their first bits (RFC 4632 §3.1, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or one
+/// address.
+///
+/// An IPv4 address and the IPv6 address that it is mapped to (`::ffff:192.0.2.1`) are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    address: IpAddr,
+    bits: u8,
+}
+
+/// What is wrong with a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrefixError {
+    /// Before the slash, or where there is none, stands no address.
+    Address,
+    /// Behind the slash stands no number, or one that is larger than the address has bits.
+    Bits,
+    /// The address has bits beyond the prefix.
+    Host,
+}
+
+impl Prefix {
+    /// Whether an address is one of these.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(this), IpAddr::V4(other)) => {
+                shared(this.to_bits().into(), other.to_bits().into(), 32 - u32::from(self.bits))
+            }
+            (IpAddr::V6(this), IpAddr::V6(other)) => {
+                shared(this.to_bits(), other.to_bits(), 128 - u32::from(self.bits))
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether two addresses differ in their last bits at most.
+fn shared(this: u128, other: u128, free: u32) -> bool {
+    (this ^ other).checked_shr(free).unwrap_or(0) == 0
+}
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().map_err(|_| PrefixError::Address)?;
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => all,
+            Some(bits) if bits.bytes().all(|octet| octet.is_ascii_digit()) => {
+                bits.parse().ok().filter(|bits| *bits <= all).ok_or(PrefixError::Bits)?
+            }
+            Some(_) => return Err(PrefixError::Bits),
+        };
+        // A mapped address is that address; a prefix that is shorter than the mapping is none of IPv4.
+        let prefix = match address.to_canonical() {
+            IpAddr::V4(v4) if address.is_ipv6() && bits >= 96 => Self { address: v4.into(), bits: bits - 96 },
+            _ => Self { address, bits },
+        };
+        let (value, width) = match prefix.address {
+            IpAddr::V4(v4) => (v4.to_bits().into(), 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let free = width - u32::from(prefix.bits);
+        let host = if free == 128 { value } else { value & ((1 << free) - 1) };
+        if host == 0 { Ok(prefix) } else { Err(PrefixError::Host) }
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
+    }
+}
+
+impl fmt::Display for PrefixError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "not an IP address",
+            Self::Bits => "the number of bits is missing or too large",
+            Self::Host => "the address has bits beyond the prefix",
+        })
+    }
+}
+
+impl core::error::Error for PrefixError {}

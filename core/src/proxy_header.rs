@@ -1,0 +1,170 @@
+//! The header of the PROXY protocol (HAProxy, doc/proxy-protocol.txt, versions 1 and 2): what a balancer, and the
+//! relay for an agent that asks for it, puts before a stream to say whose stream it is.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::str::FromStr;
+
+/// A header of version 1 at most, with its CRLF (§2.1).
+const V1_MAX: usize = 107;
+/// What a header of version 1 begins with.
+const V1_START: &[u8] = b"PROXY ";
+/// What a header of version 2 begins with (§2.2).
+const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The fixed part of a header of version 2.
+const V2_FIXED: usize = 16;
+/// Addresses and extensions of a header of version 2 at most, in octets; the protocol itself allows 65,535.
+const V2_REST_MAX: usize = 2_048;
+
+/// The longest header that is read, in octets.
+pub const LEN_MAX: usize = V2_FIXED + V2_REST_MAX;
+
+/// Which form of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// What is at the front of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// The beginning of a header.
+    Partial,
+    /// A whole one.
+    Complete {
+        /// Its length in octets: the stream itself begins there.
+        len: usize,
+        /// Whose stream it is; `None` if the sender does not say, or speaks for itself (`UNKNOWN`, `LOCAL`).
+        source: Option<SocketAddr>,
+    },
+    /// No header, or a malformed one: why.
+    Refused(&'static str),
+}
+
+/// Looks for a header, of whichever version, at the front of `bytes`.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> Parsed {
+    if begins(bytes, V2_START) {
+        v2(bytes)
+    } else if begins(bytes, V1_START) {
+        v1(bytes)
+    } else {
+        Parsed::Refused("no PROXY header")
+    }
+}
+
+/// Appends a header for a stream of `source`; without one, the header that says so. The destination, which nobody
+/// here needs, is left unspecified.
+pub fn write(version: Version, source: Option<SocketAddr>, out: &mut Vec<u8>) {
+    let source = source.map(|source| SocketAddr::new(source.ip().to_canonical(), source.port()));
+    match version {
+        Version::V1 => {
+            let line = match source {
+                Some(SocketAddr::V4(from)) => {
+                    format!("PROXY TCP4 {} 0.0.0.0 {} 0\r\n", from.ip(), from.port())
+                }
+                Some(SocketAddr::V6(from)) => format!("PROXY TCP6 {} :: {} 0\r\n", from.ip(), from.port()),
+                None => String::from("PROXY UNKNOWN\r\n"),
+            };
+            out.extend_from_slice(line.as_bytes());
+        }
+        Version::V2 => {
+            out.extend_from_slice(V2_START);
+            let Some(source) = source else { return out.extend_from_slice(&[0x20, 0, 0, 0]) };
+            let (family, addresses) = match source.ip() {
+                IpAddr::V4(from) => (0x11, [from.octets(), [0; 4]].concat()),
+                IpAddr::V6(from) => (0x21, [from.octets(), [0; 16]].concat()),
+            };
+            let ports = [source.port().to_be_bytes(), [0; 2]].concat();
+            let len =
+                u8::try_from(addresses.len() + ports.len()).unwrap_or_else(|_| unreachable!("36 at most"));
+            out.extend_from_slice(&[0x21, family, 0, len]);
+            out.extend_from_slice(&addresses);
+            out.extend_from_slice(&ports);
+        }
+    }
+}
+
+/// Whether the two agree as far as both go.
+fn begins(bytes: &[u8], start: &[u8]) -> bool {
+    bytes.iter().zip(start).all(|(left, right)| left == right)
+}
+
+fn v1(bytes: &[u8]) -> Parsed {
+    let Some(end) = bytes.iter().take(V1_MAX).position(|&octet| octet == b'\n') else {
+        return if bytes.len() < V1_MAX { Parsed::Partial } else { Parsed::Refused("PROXY line too long") };
+    };
+    const MALFORMED: Parsed = Parsed::Refused("malformed PROXY line");
+    let line =
+        bytes[V1_START.len()..end].strip_suffix(b"\r").and_then(|line| core::str::from_utf8(line).ok());
+    let Some(line) = line else { return MALFORMED };
+    let len = end + 1;
+    if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
+        return Parsed::Complete { len, source: None };
+    }
+    match addresses(line) {
+        Some(source) => Parsed::Complete { len, source: Some(source) },
+        None => MALFORMED,
+    }
+}
+
+/// `TCP4 source destination port port`, each separated by one space.
+fn addresses(line: &str) -> Option<SocketAddr> {
+    let mut parts = line.split(' ');
+    let ip = match parts.next()? {
+        "TCP4" => both::<Ipv4Addr>(parts.next()?, parts.next()?)?.into(),
+        "TCP6" => both::<Ipv6Addr>(parts.next()?, parts.next()?)?.into(),
+        _ => return None,
+    };
+    let (source, _) = (port(parts.next()?)?, port(parts.next()?)?);
+    parts.next().is_none().then(|| SocketAddr::new(ip, source))
+}
+
+/// The first of two addresses, both of which are to be well-formed.
+fn both<A: FromStr>(source: &str, destination: &str) -> Option<A> {
+    let source = source.parse().ok()?;
+    destination.parse::<A>().ok()?;
+    Some(source)
+}
+
+fn port(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|octet| octet.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if plain { text.parse().ok() } else { None }
+}
+
+fn v2(bytes: &[u8]) -> Parsed {
+    let Some((fixed, rest)) = bytes.split_first_chunk::<V2_FIXED>() else { return Parsed::Partial };
+    let [.., command, family, high, low] = *fixed;
+    let rest_len = usize::from(u16::from_be_bytes([high, low]));
+    if rest_len > V2_REST_MAX {
+        return Parsed::Refused("PROXY header too long");
+    }
+    let Some(rest) = rest.get(..rest_len) else { return Parsed::Partial };
+    let len = V2_FIXED + rest_len;
+    let source = match (command, family) {
+        // The sender's own connection: a health check.
+        (0x20, _) => None,
+        (0x21, 0x11) => match rest.first_chunk::<12>() {
+            Some(&[a, b, c, d, _, _, _, _, high, low, _, _]) => {
+                Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
+            }
+            None => return Parsed::Refused("PROXY header too short for its addresses"),
+        },
+        (0x21, 0x21) => match (rest.first_chunk::<16>(), rest.get(32..36)) {
+            (Some(from), Some(ports)) => Some(SocketAddr::new(
+                Ipv6Addr::from(*from).to_canonical(),
+                u16::from_be_bytes([ports[0], ports[1]]),
+            )),
+            _ => return Parsed::Refused("PROXY header too short for its addresses"),
+        },
+        // UDP, Unix sockets, families to come: no address that a TCP listener could use (§2.2).
+        (0x21, _) => None,
+        _ => return Parsed::Refused("PROXY header of an unknown version or command"),
+    };
+    Parsed::Complete { len, source }
+}
