@@ -391,6 +391,7 @@ fn check_process<M: Machine>(process: &Process<M>, world: &World) {
     let who = process.who;
     assert_eq!(event_loop.connections(), 0, "{who:?}: slots are left");
     assert_eq!((event_loop.buffers(), event_loop.buffer_octets()), (0, 0), "{who:?}: buffers are left");
+    assert_eq!(event_loop.pipes(), 0, "{who:?}: pipes are left");
     assert_eq!(event_loop.machine().open(), 0, "{who:?}: connections are left");
     assert_eq!(world.descriptors(who), 0, "{who:?}: descriptors are left");
     assert_eq!(world.wake_at(who), None, "{who:?}: a timer is left");

@@ -17,12 +17,14 @@ use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
 pub use self::attention::Attention;
+use self::pipe::{Pipe, Pipes};
 pub use self::tcp::Ep;
 use self::world::What;
 pub use self::world::{Fate, Faults, WALL, Who, World};
 
 mod attention;
 mod opening;
+mod pipe;
 mod tcp;
 mod transfer;
 mod world;
@@ -34,18 +36,20 @@ pub type Shared = Rc<RefCell<World>>;
 pub struct SimNet {
     world: Shared,
     who: Who,
+    pipes: Pipes,
 }
 
 impl SimNet {
     /// The view of one process, which has moved in as `who`.
     #[must_use]
-    pub const fn new(world: Shared, who: Who) -> Self {
-        Self { world, who }
+    pub fn new(world: Shared, who: Who) -> Self {
+        Self { world, who, pipes: Pipes::default() }
     }
 }
 
 impl Net for SimNet {
     type Sock = Ep;
+    type Pipe = Pipe;
 
     fn now(&mut self) -> Now {
         self.world.borrow().clocks(self.who)
@@ -97,6 +101,22 @@ impl Net for SimNet {
         let mut world = self.world.borrow_mut();
         world.attend(self.who, *sock);
         world.send(*sock, from)
+    }
+
+    fn take_pipe(&mut self, _: &Ep, _: &Ep) -> Option<Pipe> {
+        self.pipes.take()
+    }
+
+    fn give_pipe(&mut self, _: Pipe) {
+        self.pipes.give();
+    }
+
+    fn splice_in(&mut self, sock: &mut Ep, pipe: &mut Pipe) -> io::Result<usize> {
+        pipe.fill(|into| self.recv(sock, into))
+    }
+
+    fn splice_out(&mut self, pipe: &mut Pipe, sock: &mut Ep) -> io::Result<usize> {
+        pipe.empty(|from| self.send(sock, from))
     }
 
     fn end_write(&mut self, sock: &mut Ep) -> io::Result<()> {

@@ -7,7 +7,6 @@
 use rendezvous_core::machine::{ConnId, Machine};
 
 use super::read::Received;
-use super::splice::BULK_MIN;
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId, Use};
 use crate::net::Net;
@@ -185,8 +184,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let received = self.receive(on, buffer.spare());
         if let Received::Octets(n) = received {
             buffer.commit(n);
+            let bulk_min = self.bulk_min();
             if let Some(slot) = self.slot(on) {
-                slot.bulk = n >= BULK_MIN;
+                slot.bulk = n >= bulk_min;
             }
         }
         self.pool.put_back(out, buffer);

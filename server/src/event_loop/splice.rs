@@ -10,9 +10,6 @@ use super::read::Received;
 use crate::net::Net;
 use crate::slot::Link;
 
-/// A call that brings so many octets is followed by splicing; one that brings fewer, by copying, which costs less then.
-pub(super) const BULK_MIN: usize = 16 * 1024;
-
 impl<N: Net, M: Machine> EventLoop<N, M> {
     /// Receives into a pipe for the mate; `None` where that can't be, or does not pay.
     pub(super) fn splice(&mut self, on: ConnId, mate: ConnId) -> Option<Received> {
@@ -30,8 +27,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             None => return None,
         };
         let received = self.judge(on, received);
+        let bulk_min = self.bulk_min();
         if let (Received::Octets(octets), Some(slot)) = (received, self.slot(on)) {
-            slot.bulk = octets >= BULK_MIN;
+            slot.bulk = octets >= bulk_min;
             self.stats.spliced += octets as u64;
         }
         match (received, self.slot(mate)) {
@@ -39,6 +37,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             _ => self.net.give_pipe(pipe),
         }
         Some(received)
+    }
+
+    /// A call that brings so many octets is followed by splicing; one that brings fewer, by copying, which costs less
+    /// then.
+    pub(super) const fn bulk_min(&self) -> usize {
+        self.pool.sizes().bulk / 8
     }
 
     /// Gives the pipe back that a connection has, with what is in it: nobody takes that any more.

@@ -1,0 +1,59 @@
+//! Pipes of the simulated system.
+
+use std::io;
+
+use rendezvous::net;
+
+/// How much a pipe holds, in octets: less than a socket, so that it is filled to the brim now and then.
+const ROOM: usize = 24 * 1024;
+/// As many as a process may have: few, so that they run out.
+const MAX: usize = 3;
+
+/// One pipe.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    octets: Vec<u8>,
+}
+
+/// The pipes of one process.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    taken: usize,
+}
+
+impl net::Pipe for Pipe {
+    fn len(&self) -> usize {
+        self.octets.len()
+    }
+}
+
+impl Pipe {
+    pub(super) fn fill(&mut self, recv: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+        assert!(self.octets.is_empty(), "filled twice");
+        let mut octets = vec![0; ROOM];
+        let n = recv(&mut octets)?;
+        octets.truncate(n);
+        self.octets = octets;
+        Ok(n)
+    }
+
+    pub(super) fn empty(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
+        assert!(!self.octets.is_empty(), "nothing to send");
+        let n = send(&self.octets)?;
+        self.octets.drain(..n);
+        Ok(n)
+    }
+}
+
+impl Pipes {
+    pub(super) fn take(&mut self) -> Option<Pipe> {
+        (self.taken < MAX).then(|| {
+            self.taken += 1;
+            Pipe::default()
+        })
+    }
+
+    pub(super) fn give(&mut self) {
+        self.taken = self.taken.checked_sub(1).expect("one was taken");
+    }
+}
