@@ -184,9 +184,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let received = self.receive(on, buffer.spare());
         if let Received::Octets(n) = received {
             buffer.commit(n);
-            let bulk_min = self.bulk_min();
             if let Some(slot) = self.slot(on) {
-                slot.bulk = n >= bulk_min;
+                slot.bulk = n >= N::SPLICE_MIN;
             }
         }
         self.pool.put_back(out, buffer);

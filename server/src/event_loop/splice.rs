@@ -27,9 +27,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             None => return None,
         };
         let received = self.judge(on, received);
-        let bulk_min = self.bulk_min();
         if let (Received::Octets(octets), Some(slot)) = (received, self.slot(on)) {
-            slot.bulk = octets >= bulk_min;
+            slot.bulk = octets >= N::SPLICE_MIN;
             self.stats.spliced += octets as u64;
         }
         match (received, self.slot(mate)) {
@@ -37,12 +36,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             _ => self.net.give_pipe(pipe),
         }
         Some(received)
-    }
-
-    /// A call that brings so many octets is followed by splicing; one that brings fewer, by copying, which costs less
-    /// then.
-    pub(super) const fn bulk_min(&self) -> usize {
-        self.pool.sizes().bulk / 8
     }
 
     /// Gives the pipe back that a connection has, with what is in it: nobody takes that any more.
