@@ -1,4 +1,9 @@
-//! One TLS connection without its socket: records in, records out. The only file that names rustls's connection types.
+//! One TLS connection without its socket: records in, records out. This file and its submodule are the only ones that
+//! name rustls's connection types.
+//!
+//! rustls does the handshakes, and TLS 1.2. The records of TLS 1.3 after the handshake are opened and sealed in place
+//! (`records`): that saves two copies and two allocations of the three for each record, and half of the memory of a
+//! connection that waits.
 
 use std::sync::Arc;
 
@@ -6,10 +11,15 @@ use rendezvous_core::machine::TlsFailure;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::{ClientConfig, Error, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls::{ClientConfig, Error, ProtocolVersion, ServerConfig};
+use rustls_pki_types::{CertificateDer, ServerName};
 
+use self::records::{Record, Records, Secrets};
 use crate::buffer::Buffer;
+
+mod records;
+#[cfg(test)]
+mod tests;
 
 /// The plaintext of one record at most (RFC 8446 §5.1).
 pub const RECORD_MAX: usize = 16_384;
@@ -41,6 +51,10 @@ const fn record_size(sealed: usize) -> usize {
 /// One TLS connection.
 pub struct TlsSession {
     side: Side,
+    /// The configuration lets the records be taken over.
+    may_take_over: bool,
+    /// The peer's own certificate, where it sent one.
+    certificate: Option<CertificateDer<'static>>,
     secured: bool,
     end_sent: bool,
     /// How much plaintext was sealed so far.
@@ -50,8 +64,12 @@ pub struct TlsSession {
 }
 
 enum Side {
-    Server(UnbufferedServerConnection),
-    Client(UnbufferedClientConnection),
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+    /// TLS 1.3, after the handshake.
+    Records(Box<Records>),
+    /// Nothing can be opened or sealed any more.
+    Gone,
 }
 
 /// How far [`TlsSession::open`] came.
@@ -91,6 +109,7 @@ macro_rules! process {
                 let $status = conn.process_tls_records($wire);
                 $serve
             }
+            Side::Records(_) | Side::Gone => unreachable!("asked before"),
         }
     };
 }
@@ -110,8 +129,9 @@ impl TlsSession {
     /// # Errors
     /// The configuration does not fit.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        let side = Side::Server(UnbufferedServerConnection::new(config).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false, sealed: 0, broken: false })
+        let may_take_over = config.enable_secret_extraction;
+        let conn = UnbufferedServerConnection::new(config).map_err(TlsError)?;
+        Ok(Self::new(Side::Server(Box::new(conn)), may_take_over))
     }
 
     /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
@@ -119,8 +139,21 @@ impl TlsSession {
     /// # Errors
     /// The configuration does not fit.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
-        let side = Side::Client(UnbufferedClientConnection::new(config, name).map_err(TlsError)?);
-        Ok(Self { side, secured: false, end_sent: false, sealed: 0, broken: false })
+        let may_take_over = config.enable_secret_extraction;
+        let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
+        Ok(Self::new(Side::Client(Box::new(conn)), may_take_over))
+    }
+
+    const fn new(side: Side, may_take_over: bool) -> Self {
+        Self {
+            side,
+            may_take_over,
+            certificate: None,
+            secured: false,
+            end_sent: false,
+            sealed: 0,
+            broken: false,
+        }
     }
 
     /// Whether the handshake is complete.
@@ -132,11 +165,7 @@ impl TlsSession {
     /// The peer's own certificate (DER), once it was sent.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        let chain = match &self.side {
-            Side::Server(conn) => conn.peer_certificates(),
-            Side::Client(conn) => conn.peer_certificates(),
-        };
-        chain.and_then(|chain| chain.first()).map(AsRef::as_ref)
+        self.certificate.as_deref()
     }
 
     /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
@@ -151,6 +180,18 @@ impl TlsSession {
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
         let mut opened = Opened { consumed: 0, ended: false, secured: false, full: false };
+        match &mut self.side {
+            Side::Records(records) => {
+                let result = open_records(records, wire, taker, &mut opened);
+                return result.map(|()| opened).map_err(|error| {
+                    records.say_why(&error, out);
+                    self.broken = true;
+                    TlsError(error)
+                });
+            }
+            Side::Gone => return Err(gone()),
+            Side::Server(_) | Side::Client(_) => {}
+        }
         loop {
             if !taker.has_room() {
                 opened.full = true;
@@ -178,6 +219,7 @@ impl TlsSession {
         if !self.secured && !self.is_handshaking() {
             self.secured = true;
             opened.secured = true;
+            self.certificate = self.certificate_of_handshake();
         }
         if self.secured && !opened.full && !opened.ended && holds_record(&wire[opened.consumed..]) {
             // rustls keeps part of a handshake message that was cut over records, and would look for it in the slice
@@ -185,7 +227,35 @@ impl TlsSession {
             self.broken = true;
             return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
         }
+        if self.secured && self.may_take_over && !opened.full && !opened.ended {
+            self.take_over()?;
+        }
         Ok(opened)
+    }
+
+    /// Takes the records over from rustls, once it has nothing left to say.
+    fn take_over(&mut self) -> Result<(), TlsError> {
+        let is_tls13 = match &self.side {
+            Side::Server(conn) => conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            Side::Client(conn) => conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            Side::Records(_) | Side::Gone => false,
+        };
+        if !is_tls13 {
+            return Ok(());
+        }
+        let (extracted, secrets) = match std::mem::replace(&mut self.side, Side::Gone) {
+            Side::Server(conn) => {
+                let (extracted, kernel) = conn.dangerous_into_kernel_connection().map_err(TlsError)?;
+                (extracted, Secrets::Server(kernel))
+            }
+            Side::Client(conn) => {
+                let (extracted, kernel) = conn.dangerous_into_kernel_connection().map_err(TlsError)?;
+                (extracted, Secrets::Client(kernel))
+            }
+            Side::Records(_) | Side::Gone => return Ok(()),
+        };
+        self.side = Side::Records(Box::new(Records::new(secrets, extracted).map_err(TlsError)?));
+        Ok(())
     }
 
     /// Seals as much of `plain` as there is room for in `out`, and says how much that was.
@@ -205,7 +275,15 @@ impl TlsSession {
         while !rest.is_empty() {
             let record;
             (record, rest) = rest.split_at(rest.len().min(record_size(self.sealed)));
-            while !process!(self, &mut [], status => seal_step(status, record, out)).map_err(TlsError)? {}
+            match &mut self.side {
+                Side::Records(records) => records.seal(record, out).map_err(TlsError)?,
+                Side::Gone => return Err(gone()),
+                Side::Server(_) | Side::Client(_) => {
+                    while !process!(self, &mut [], status => seal_step(status, record, out))
+                        .map_err(TlsError)?
+                    {}
+                }
+            }
             self.sealed = self.sealed.saturating_add(record.len());
         }
         Ok(fits)
@@ -218,6 +296,11 @@ impl TlsSession {
             return;
         }
         // A session that can't even say goodbye is ended by the FIN alone.
+        match &mut self.side {
+            Side::Records(records) => return drop(records.seal_end(out)),
+            Side::Gone => return,
+            Side::Server(_) | Side::Client(_) => {}
+        }
         while matches!(process!(self, &mut [], status => end_step(status, out)), Ok(false)) {}
     }
 
@@ -235,6 +318,7 @@ impl TlsSession {
         match &self.side {
             Side::Server(conn) => conn.wants_write(),
             Side::Client(conn) => conn.wants_write(),
+            Side::Records(_) | Side::Gone => false,
         }
     }
 
@@ -242,7 +326,17 @@ impl TlsSession {
         match &self.side {
             Side::Server(conn) => conn.is_handshaking(),
             Side::Client(conn) => conn.is_handshaking(),
+            Side::Records(_) | Side::Gone => false,
         }
+    }
+
+    fn certificate_of_handshake(&self) -> Option<CertificateDer<'static>> {
+        let chain = match &self.side {
+            Side::Server(conn) => conn.peer_certificates(),
+            Side::Client(conn) => conn.peer_certificates(),
+            Side::Records(_) | Side::Gone => None,
+        };
+        chain?.first().cloned()
     }
 }
 
@@ -269,6 +363,39 @@ impl std::fmt::Debug for TlsSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsSession").field("secured", &self.secured).finish_non_exhaustive()
     }
+}
+
+/// Opens the records at the front of `wire`, as far as `taker` has room.
+fn open_records(
+    records: &mut Records,
+    wire: &mut [u8],
+    taker: &mut impl Take,
+    opened: &mut Opened,
+) -> Result<(), Error> {
+    loop {
+        if !taker.has_room() {
+            opened.full = true;
+            return Ok(());
+        }
+        match records.open(&mut wire[opened.consumed..])? {
+            Record::Partial => return Ok(()),
+            Record::Data { len, plain } => {
+                opened.consumed += len;
+                taker.take(plain);
+            }
+            Record::Done { len } => opened.consumed += len,
+            Record::End => {
+                // Nothing that follows close_notify is data (RFC 8446 §6.1).
+                opened.ended = true;
+                opened.consumed = wire.len();
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn gone() -> TlsError {
+    TlsError(Error::General("the keys of this connection are gone".into()))
 }
 
 /// Serves one state of rustls: what it has to say goes to `out`, plaintext to `taker`.

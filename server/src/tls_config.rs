@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "aws-lc-rs")]
+pub(crate) use aws_lc_rs::aead;
+#[cfg(not(feature = "aws-lc-rs"))]
+pub(crate) use ring::aead;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
@@ -42,6 +46,8 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
+    // The records of TLS 1.3 are ours after the handshake.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -66,6 +72,7 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = cryptography::Ticketer::new().map_err(|error| tls_is_unusable(&error))?;
     config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
     // The client's order says what its own processor is good at; without AES in ours, that counts more.
     config.ignore_client_order = !processor_has_aes();
     Ok(Arc::new(config))

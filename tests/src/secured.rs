@@ -29,11 +29,13 @@ impl Secured {
         let server = server_config(certified, &provider()).expect("a server's configuration");
         let mut roots = RootCertStore::empty();
         roots.add(certificate).expect("a root");
-        let client = ClientConfig::builder_with_provider(provider())
+        let mut client = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("versions that the provider has")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        // As ours have it: the records are taken over after the handshake.
+        client.enable_secret_extraction = true;
         Self { server, client: Arc::new(client) }
     }
 

@@ -1,0 +1,299 @@
+//! The records of a TLS 1.3 connection after its handshake (RFC 8446 §5): opened where they were received, sealed where
+//! they are sent from. Between the two there is one copy and no allocation.
+//!
+//! rustls made the connection, and keeps its secrets: it derives the next keys when they are updated, and opens. What is
+//! done here is what its 'kernel connection' leaves to whoever takes the records over: their framing, sealing, key
+//! updates, alerts.
+
+use rustls::client::ClientConnectionData;
+use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter, NONCE_LEN, Nonce as Sequenced};
+use rustls::kernel::KernelConnection;
+use rustls::server::ServerConnectionData;
+use rustls::{
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, PeerMisbehaved,
+    ProtocolVersion, SupportedCipherSuite, Tls13CipherSuite,
+};
+
+use super::RECORD_MAX;
+use crate::buffer::Buffer;
+use crate::tls_config::aead::{
+    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey,
+};
+
+const HEADER: usize = 5;
+const TAG: usize = 16;
+/// What a record may add to its plaintext (§5.2).
+const EXPANSION_MAX: usize = 256;
+/// Updates of the keys without any data between them.
+const UPDATES_MAX: u8 = 32;
+/// Handshake messages that come after the handshake (§4.6).
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// Both directions of one connection.
+pub(super) struct Records {
+    secrets: Secrets,
+    opener: Box<dyn MessageDecrypter>,
+    opened: u64,
+    sealer: Sealer,
+    /// The peer asked for new keys: they come before the next data.
+    owes_update: bool,
+    updates_left: u8,
+}
+
+/// Where new keys come from.
+pub(super) enum Secrets {
+    Server(KernelConnection<ServerConnectionData>),
+    Client(KernelConnection<ClientConnectionData>),
+}
+
+/// What was at the front.
+pub(super) enum Record<'w> {
+    /// Not a whole record.
+    Partial,
+    /// Data, in a record of so many octets.
+    Data { len: usize, plain: &'w [u8] },
+    /// Something for TLS itself, in a record of so many octets.
+    Done { len: usize },
+    /// close_notify.
+    End,
+}
+
+/// One direction: what is sent.
+struct Sealer {
+    key: LessSafeKey,
+    iv: rustls::crypto::cipher::Iv,
+    sequence: u64,
+    /// The keys are good for so many records (§5.5).
+    sequence_max: u64,
+}
+
+impl Records {
+    /// Goes on where rustls stopped.
+    pub(super) fn new(
+        secrets: Secrets,
+        ExtractedSecrets { tx, rx }: ExtractedSecrets,
+    ) -> Result<Self, Error> {
+        let suite = secrets.suite()?;
+        Ok(Self {
+            opener: opener(suite, rx.1)?,
+            opened: rx.0,
+            sealer: Sealer::new(suite, tx)?,
+            secrets,
+            owes_update: false,
+            updates_left: UPDATES_MAX,
+        })
+    }
+
+    /// Opens the record at the front of `wire`, in its place.
+    pub(super) fn open<'w>(&mut self, wire: &'w mut [u8]) -> Result<Record<'w>, Error> {
+        let Some(&[typ, _, _, high, low]) = wire.first_chunk::<HEADER>() else { return Ok(Record::Partial) };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if typ != u8::from(ContentType::ApplicationData) {
+            return Err(Error::InappropriateMessage {
+                expect_types: vec![ContentType::ApplicationData],
+                got_type: typ.into(),
+            });
+        }
+        if length > RECORD_MAX + EXPANSION_MAX {
+            return Err(Error::PeerSentOversizedRecord);
+        }
+        let len = HEADER + length;
+        let Some(sealed) = wire.get_mut(HEADER..len) else { return Ok(Record::Partial) };
+        let sealed =
+            InboundOpaqueMessage::new(ContentType::ApplicationData, ProtocolVersion::TLSv1_2, sealed);
+        let record = self.opener.decrypt(sealed, self.opened)?;
+        self.opened += 1;
+        match record.typ {
+            ContentType::ApplicationData => {
+                self.updates_left = UPDATES_MAX;
+                Ok(Record::Data { len, plain: record.payload })
+            }
+            ContentType::Alert => alert(record.payload, len),
+            ContentType::Handshake => {
+                self.messages(record.payload)?;
+                Ok(Record::Done { len })
+            }
+            got_type => Err(Error::InappropriateMessage {
+                expect_types: vec![ContentType::ApplicationData, ContentType::Alert, ContentType::Handshake],
+                got_type,
+            }),
+        }
+    }
+
+    /// Appends one record with all of `plain`, which is no longer than one may be.
+    pub(super) fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
+        self.update_keys(out)?;
+        self.sealer.seal(ContentType::ApplicationData, plain, out)
+    }
+
+    /// Appends close_notify.
+    pub(super) fn seal_end(&mut self, out: &mut Buffer) -> Result<(), Error> {
+        self.update_keys(out)?;
+        self.sealer.seal(ContentType::Alert, &[1, AlertDescription::CloseNotify.into()], out)
+    }
+
+    /// Appends the alert for what the peer did wrong.
+    pub(super) fn say_why(&mut self, error: &Error, out: &mut Buffer) {
+        let alert = match error {
+            // It is the peer's own.
+            Error::AlertReceived(_) => return,
+            Error::DecryptError => AlertDescription::BadRecordMac,
+            Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
+            Error::InvalidMessage(_) => AlertDescription::DecodeError,
+            _ => AlertDescription::UnexpectedMessage,
+        };
+        // Without an alert the end alone has to say it.
+        let _ = self.sealer.seal(ContentType::Alert, &[2, alert.into()], out);
+    }
+
+    /// The handshake messages in one record. They are short, and nobody cuts them.
+    fn messages(&mut self, mut rest: &[u8]) -> Result<(), Error> {
+        let in_pieces = || Error::General("a handshake message in pieces after the handshake".into());
+        if rest.is_empty() {
+            return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
+        }
+        while let Some((&[typ, a, b, c], body)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            let (body, behind) = body.split_at_checked(length).ok_or_else(in_pieces)?;
+            rest = behind;
+            match (typ, body) {
+                // Nothing may be sealed with the old keys behind it (§5.1).
+                (KEY_UPDATE, &[request @ (0 | 1)]) if rest.is_empty() => self.keys_updated(request == 1)?,
+                (KEY_UPDATE, _) => return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into()),
+                // No session is taken up again by us.
+                (NEW_SESSION_TICKET, _) if matches!(self.secrets, Secrets::Client(_)) => {}
+                (typ, _) => {
+                    return Err(Error::InappropriateHandshakeMessage {
+                        expect_types: vec![KEY_UPDATE.into()],
+                        got_type: typ.into(),
+                    });
+                }
+            }
+        }
+        if rest.is_empty() { Ok(()) } else { Err(in_pieces()) }
+    }
+
+    /// The peer seals with new keys from now on.
+    fn keys_updated(&mut self, wants_ours: bool) -> Result<(), Error> {
+        if wants_ours {
+            self.owes_update = true;
+        }
+        self.updates_left =
+            self.updates_left.checked_sub(1).ok_or(PeerMisbehaved::TooManyKeyUpdateRequests)?;
+        let (sequence, keys) = self.secrets.next_to_open()?;
+        self.opener = opener(self.secrets.suite()?, keys)?;
+        self.opened = sequence;
+        Ok(())
+    }
+
+    /// New keys for what we send, where the peer asked for them or the old ones are worn out.
+    fn update_keys(&mut self, out: &mut Buffer) -> Result<(), Error> {
+        if self.owes_update || self.sealer.sequence >= self.sealer.sequence_max {
+            self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out)?;
+            self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
+            self.owes_update = false;
+        }
+        Ok(())
+    }
+
+    /// As if the keys were worn out after so many records.
+    #[cfg(test)]
+    pub(super) const fn wear_out_after(&mut self, records: u64) {
+        self.sealer.sequence_max = records;
+    }
+}
+
+impl Secrets {
+    fn suite(&self) -> Result<&'static Tls13CipherSuite, Error> {
+        let suite = match self {
+            Self::Server(kernel) => kernel.negotiated_cipher_suite(),
+            Self::Client(kernel) => kernel.negotiated_cipher_suite(),
+        };
+        match suite {
+            SupportedCipherSuite::Tls13(suite) => Ok(suite),
+            SupportedCipherSuite::Tls12(_) => Err(Error::General("not TLS 1.3".into())),
+        }
+    }
+
+    fn next_to_open(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Self::Server(kernel) => kernel.update_rx_secret(),
+            Self::Client(kernel) => kernel.update_rx_secret(),
+        }
+    }
+
+    fn next_to_seal(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Self::Server(kernel) => kernel.update_tx_secret(),
+            Self::Client(kernel) => kernel.update_tx_secret(),
+        }
+    }
+}
+
+impl Sealer {
+    fn new(
+        suite: &Tls13CipherSuite,
+        (sequence, keys): (u64, ConnectionTrafficSecrets),
+    ) -> Result<Self, Error> {
+        let (algorithm, key, iv) = match keys {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => return Err(Error::General("a cipher that is not known here".into())),
+        };
+        let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| Error::EncryptError)?;
+        let sequence_max = suite.common.confidentiality_limit;
+        Ok(Self { key: LessSafeKey::new(key), iv, sequence, sequence_max })
+    }
+
+    /// Appends one record (§5.2): header, then plaintext and type, sealed, then the tag.
+    fn seal(&mut self, typ: ContentType, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
+        debug_assert!(plain.len() <= RECORD_MAX, "more than one record");
+        let inner = plain.len() + 1;
+        let length = u16::try_from(inner + TAG).map_err(|_| Error::EncryptError)?;
+        let [high, low] = length.to_be_bytes();
+        let header = [ContentType::ApplicationData.into(), 3, 3, high, low];
+        let record = &mut out.reserve(HEADER + inner + TAG)[..HEADER + inner + TAG];
+        let (front, tag) = record.split_at_mut(HEADER + inner);
+        let (front, body) = front.split_at_mut(HEADER);
+        front.copy_from_slice(&header);
+        body[..plain.len()].copy_from_slice(plain);
+        body[plain.len()] = typ.into();
+        let nonce: [u8; NONCE_LEN] = Sequenced::new(&self.iv, self.sequence).0;
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let sealed: Tag = self
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::from(header), body)
+            .map_err(|_| Error::EncryptError)?;
+        tag.copy_from_slice(sealed.as_ref());
+        out.commit(HEADER + inner + TAG);
+        // A number is used once: at the end of all numbers there is nothing left to say it with.
+        self.sequence = self.sequence.checked_add(1).ok_or(Error::EncryptError)?;
+        Ok(())
+    }
+}
+
+fn opener(
+    suite: &Tls13CipherSuite,
+    keys: ConnectionTrafficSecrets,
+) -> Result<Box<dyn MessageDecrypter>, Error> {
+    match keys {
+        ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Ok(suite.aead_alg.decrypter(key, iv)),
+        _ => Err(Error::General("a cipher that is not known here".into())),
+    }
+}
+
+/// In TLS 1.3 every alert ends the connection, but for one that only says why close_notify follows (§6).
+fn alert<'w>(payload: &[u8], len: usize) -> Result<Record<'w>, Error> {
+    let &[_, description] = payload else {
+        return Err(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
+    };
+    match AlertDescription::from(description) {
+        AlertDescription::CloseNotify => Ok(Record::End),
+        AlertDescription::UserCanceled => Ok(Record::Done { len }),
+        other => Err(Error::AlertReceived(other)),
+    }
+}
