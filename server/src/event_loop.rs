@@ -35,6 +35,9 @@ mod write;
 const TURN_OCTETS_MAX: usize = 256 * 1024;
 /// …in at most so many receiving calls.
 const TURN_CALLS_MAX: usize = 16;
+/// Connections that move much move so many octets in a turn, all together and with the last one's share on top: then
+/// it is looked whether anybody else is ready.
+const BUSY_OCTETS_MAX: u64 = 256 * 1024;
 /// How often a socket that is to be reset once its peer has everything is looked at.
 const TRUNCATE_TICK: Span = Span::from_millis(10);
 
@@ -83,7 +86,10 @@ pub struct EventLoop<N: Net, M: Machine> {
     tls: TlsSetup,
     slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
+    /// Connections that something can be done for.
     ready: VecDeque<ConnId>,
+    /// Those among them that move much: they come after the others, and not all in one turn.
+    busy: VecDeque<ConnId>,
     events: VecDeque<Event>,
     notes: Vec<Note>,
     accepting: Vec<accept::Backlog>,
@@ -110,6 +116,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             slots: Vec::new(),
             pool: Pool::new(sizes),
             ready: VecDeque::new(),
+            busy: VecDeque::new(),
             events: VecDeque::new(),
             notes: Vec::new(),
             accepting: accept::Backlog::all(listeners),
@@ -146,6 +153,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             let Some(on) = self.ready.pop_front() else { break };
             self.serve(on);
         }
+        self.serve_busy();
         self.finish_truncating();
         // Whoever is gone by now has no deadline any more.
         self.settle();
@@ -241,6 +249,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.slots.truncate(used);
         self.slots.shrink_to_fit();
         self.ready.shrink_to_fit();
+        self.busy.shrink_to_fit();
         self.events.shrink_to_fit();
         self.starved.shrink_to_fit();
         self.pool.shrink();
@@ -291,6 +300,18 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     // ---- turns ----
 
+    /// Bulk, for as long as nobody else need wait for it.
+    fn serve_busy(&mut self) {
+        let enough = self.stats.relayed + BUSY_OCTETS_MAX;
+        for _ in 0..self.busy.len() {
+            let Some(on) = self.busy.pop_front() else { break };
+            self.serve(on);
+            if self.stats.relayed >= enough {
+                break;
+            }
+        }
+    }
+
     /// One bounded turn of one connection.
     fn serve(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
@@ -332,7 +353,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// How long the turn may wait.
     fn patience(&self, at_most: Option<Span>) -> Option<Span> {
-        if !self.ready.is_empty() {
+        if !self.ready.is_empty() || !self.busy.is_empty() {
             return Some(Span::ZERO);
         }
         let until = self.deadline.map(|deadline| deadline.since(self.now.mono));
@@ -371,7 +392,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         if let Some(slot) = self.slot(on)
             && !std::mem::replace(&mut slot.queued, true)
         {
-            self.ready.push_back(on);
+            if slot.bulk { self.busy.push_back(on) } else { self.ready.push_back(on) }
         }
     }
 

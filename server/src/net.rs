@@ -50,9 +50,9 @@ pub trait Net {
     /// A place in the system for octets on their way between two connections, which the program itself never sees.
     type Pipe: Pipe;
 
-    /// A receiving call that brings so many octets is followed by splicing, which pays then; one that brings fewer, by
-    /// copying.
-    const SPLICE_MIN: usize;
+    /// A connection on which so many octets come at once moves much: splicing pays then, and whoever moves less goes
+    /// first.
+    const BULK_MIN: usize;
 
     /// Both clocks, read once a turn.
     fn now(&mut self) -> Now;

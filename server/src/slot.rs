@@ -30,7 +30,7 @@ pub(crate) struct Slot<S, P> {
     pub(crate) out: Option<BufferId>,
     /// Octets for the socket that came before those: they are in the system.
     pub(crate) pipe: Option<P>,
-    /// The last call brought much: it pays to splice.
+    /// The last call brought much: it pays to splice, and whoever moves less goes first.
     pub(crate) bulk: bool,
     /// Octets of the wire that were not opened yet: part of a record, or records that the mate has no room for.
     pub(crate) wire: Vec<u8>,

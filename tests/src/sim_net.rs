@@ -51,7 +51,7 @@ impl Net for SimNet {
     type Sock = Ep;
     type Pipe = Pipe;
 
-    const SPLICE_MIN: usize = 64;
+    const BULK_MIN: usize = 64;
 
     fn now(&mut self) -> Now {
         self.world.borrow().clocks(self.who)

@@ -184,9 +184,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let received = self.receive(on, buffer.spare());
         if let Received::Octets(n) = received {
             buffer.commit(n);
-            if let Some(slot) = self.slot(on) {
-                slot.bulk = n >= N::SPLICE_MIN;
-            }
         }
         self.pool.put_back(out, buffer);
         received
@@ -269,6 +266,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             let queued = self.queued(mate);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.events.push_back(Event::Moved { from: on, read, queued });
+            if let Some(slot) = self.slot(on) {
+                slot.bulk = octets >= N::BULK_MIN;
+            }
         }
         self.flush(mate);
         Go::On(octets)

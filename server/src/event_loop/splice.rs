@@ -27,8 +27,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             None => return None,
         };
         let received = self.judge(on, received);
-        if let (Received::Octets(octets), Some(slot)) = (received, self.slot(on)) {
-            slot.bulk = octets >= N::SPLICE_MIN;
+        if let Received::Octets(octets) = received {
             self.stats.spliced += octets as u64;
         }
         match (received, self.slot(mate)) {

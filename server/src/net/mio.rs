@@ -128,7 +128,7 @@ impl Net for MioNet {
     type Sock = Sock;
     type Pipe = Pipe;
 
-    const SPLICE_MIN: usize = 16 * 1024;
+    const BULK_MIN: usize = 16 * 1024;
 
     fn now(&mut self) -> Now {
         self.clock.now()

@@ -77,7 +77,7 @@ impl<N: Net> Net for Faulty<N> {
     type Sock = Sock<N::Sock>;
     type Pipe = N::Pipe;
 
-    const SPLICE_MIN: usize = N::SPLICE_MIN;
+    const BULK_MIN: usize = N::BULK_MIN;
 
     fn now(&mut self) -> Now {
         self.net.now()
