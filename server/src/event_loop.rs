@@ -35,9 +35,9 @@ mod write;
 const TURN_OCTETS_MAX: usize = 256 * 1024;
 /// …in at most so many receiving calls.
 const TURN_CALLS_MAX: usize = 16;
-/// Connections that move much move so many octets in a turn, all together and with the last one's share on top: then
-/// it is looked whether anybody else is ready.
-const BUSY_OCTETS_MAX: u64 = 256 * 1024;
+/// Connections that move much receive and send so many octets in a turn, all together and with the last one's share on
+/// top: then it is looked whether anybody else is ready.
+const BUSY_OCTETS_MAX: u64 = 512 * 1024;
 /// How often a socket that is to be reset once its peer has everything is looked at.
 const TRUNCATE_TICK: Span = Span::from_millis(10);
 
@@ -103,6 +103,8 @@ pub struct EventLoop<N: Net, M: Machine> {
     deadline: Option<Time>,
     now: Now,
     stats: Stats,
+    /// Octets that sockets took.
+    sent: u64,
 }
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
@@ -128,6 +130,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             deadline: None,
             now,
             stats: Stats::default(),
+            sent: 0,
         }
     }
 
@@ -302,11 +305,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// Bulk, for as long as nobody else need wait for it.
     fn serve_busy(&mut self) {
-        let enough = self.stats.relayed + BUSY_OCTETS_MAX;
+        let enough = self.stats.relayed + self.sent + BUSY_OCTETS_MAX;
         for _ in 0..self.busy.len() {
             let Some(on) = self.busy.pop_front() else { break };
             self.serve(on);
-            if self.stats.relayed >= enough {
+            if self.stats.relayed + self.sent >= enough {
                 break;
             }
         }
@@ -389,11 +392,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     fn enqueue(&mut self, on: ConnId) {
-        if let Some(slot) = self.slot(on)
-            && !std::mem::replace(&mut slot.queued, true)
-        {
-            if slot.bulk { self.busy.push_back(on) } else { self.ready.push_back(on) }
+        let Some(slot) = find(&mut self.slots, on) else { return };
+        if std::mem::replace(&mut slot.queued, true) {
+            return;
         }
+        let much_to_send = || slot.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
+        let queue =
+            if slot.bulk || slot.pipe.is_some() || much_to_send() { &mut self.busy } else { &mut self.ready };
+        queue.push_back(on);
     }
 
     fn give(&mut self, buffer: Option<BufferId>) {

@@ -58,6 +58,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// The socket took so many octets of what is queued first.
     fn sent(&mut self, on: ConnId, n: usize) {
+        self.sent += n as u64;
         let Some(slot) = find(&mut self.slots, on) else { return };
         if let Some(pipe) = slot.pipe.take_if(|pipe| pipe.is_empty()) {
             return self.net.give_pipe(pipe);

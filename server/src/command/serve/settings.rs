@@ -96,7 +96,7 @@ pub(super) const SPEC: Spec = Spec {
             "for a pair with one side ended in which nothing moves",
         ),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
-        Opt::one("buffer", "OCTETS", "128k", "of one direction of a pair, while octets are under way"),
+        Opt::one("buffer", "OCTETS", "256k", "of one direction of a pair, while octets are under way"),
         Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
         TRACE,
         LOG,
