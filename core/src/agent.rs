@@ -16,6 +16,7 @@ use crate::http::head::{self, Finder};
 use crate::id::Id;
 use crate::machine::{Close, ConnId};
 use crate::pair;
+use crate::proxy_header::Version;
 use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
@@ -55,9 +56,13 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Serve one rendezvous, of whichever upstream, and be done. The pool is one then.
     pub once: bool,
+    /// Tell the local services whose each connection is, by a PROXY header of this version before its first octet; the
+    /// relay is asked for it. `None`, the default: neither.
+    pub send_proxy: Option<Version>,
     /// Limits of the heads that are read: a relay's answer, and a client's request where there is a stream service.
     pub head: head::Limits,
-    /// How long a client's head is waited for where there is a stream service; default 10 s.
+    /// How long it is waited for what says which service a client is for: the relay's PROXY header, a request's head
+    /// where there is a stream service, its method; default 10 s each.
     pub head_timeout: Span,
     /// Deadlines on the way to a relay.
     pub deadlines: Deadlines,
@@ -76,6 +81,7 @@ impl Default for Config {
         Self {
             upstreams: Vec::new(),
             once: false,
+            send_proxy: None,
             head: head::Limits::default(),
             head_timeout: Span::from_secs(10),
             deadlines: Deadlines::default(),
@@ -134,7 +140,9 @@ enum State {
     Registering(Answer),
     /// It waits at the relay for a client.
     Waiting { since: Time },
-    /// A client came; whether it comes with a connector, its head will say.
+    /// A client came; the relay says whose it is before its first octet.
+    Header,
+    /// A client came; what it comes for, its request will say.
     Head(Finder),
     /// A client came; the connection to the local service is under way, and the deadline is that one's.
     Meeting { local: ConnId },
@@ -162,6 +170,7 @@ impl State {
             Self::Reaching(reach) => reach.why(),
             Self::Registering(_) => "the relay's answer",
             Self::Waiting { .. } => "young waiting connection",
+            Self::Header => "the relay's PROXY header",
             Self::Head(_) => "head",
             Self::Meeting { .. } => "meeting",
             Self::Local { .. } => "local service",
@@ -174,9 +183,12 @@ impl State {
         match self {
             Self::Resting | Self::Reaching(_) | Self::Registering(_) => Stage::Connecting,
             Self::Waiting { .. } => Stage::Waiting,
-            Self::Head(_) | Self::Meeting { .. } | Self::Local { .. } | Self::Paired | Self::Over => {
-                Stage::Other
-            }
+            Self::Header
+            | Self::Head(_)
+            | Self::Meeting { .. }
+            | Self::Local { .. }
+            | Self::Paired
+            | Self::Over => Stage::Other,
         }
     }
 }

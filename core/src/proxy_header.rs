@@ -58,6 +58,12 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
+/// Whether these octets begin, as far as they go, as a header of version 2 does: nothing that begins so is HTTP.
+#[must_use]
+pub fn begins_v2(bytes: &[u8]) -> bool {
+    begins(bytes, V2_START)
+}
+
 /// Appends a header for a stream of `source`; without one, the header that says so. The destination, which nobody
 /// here needs, is left unspecified.
 pub fn write(version: Version, source: Option<SocketAddr>, out: &mut Vec<u8>) {

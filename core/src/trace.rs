@@ -89,7 +89,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `$times(x,70000)` | an octet so many times |
+//! | `$times(x,70000)` | an octet so many times; of one event 1048576 octets at most together |
 //! | `$id(home)` | the UUID |
 //! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of so many steps from now (up to 2) |
 //! | `$bound(home,NONCE)`, `$bound(home,NONCE,+1)` | the bound token |

@@ -1,7 +1,7 @@
 //! The PROXY protocol's header, both versions: whole, in pieces, and wrong.
 
 use rendezvous_core::prefix::{Prefix, PrefixError};
-use rendezvous_core::proxy_header::{LEN_MAX, Parsed, Version, parse, write};
+use rendezvous_core::proxy_header::{LEN_MAX, Parsed, Version, begins_v2, parse, write};
 
 const START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -44,6 +44,17 @@ fn the_forms_are_those_of_the_document() {
     assert_eq!(header(Version::V2, Some("[::ffff:192.0.2.1]:80")), tcp4, "an IPv4 address in other clothes");
     assert_eq!(header(Version::V2, Some("[2001:db8::1]:80")).len(), 16 + 36);
     assert_eq!(header(Version::V2, None), v2(&[0x20, 0, 0, 0]));
+}
+
+#[test]
+fn the_beginning_of_version_2_is_that_of_nothing_else() {
+    for len in 0..START.len() {
+        assert!(begins_v2(&START[..len]), "{len}");
+        let other = [&START[..len], &[START[len] ^ 1]].concat();
+        assert!(!begins_v2(&other), "{len}");
+    }
+    assert!(begins_v2(&header(Version::V2, None)));
+    assert!(!begins_v2(&header(Version::V1, None)) && !begins_v2(b"GET / HTTP/1.1\r\n"));
 }
 
 #[test]

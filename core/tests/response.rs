@@ -188,7 +188,7 @@ fn the_status_of_a_head_that_was_cut_off_can_still_be_read() {
 fn an_agent_registers_with_a_bound_token() {
     let token = Token::Bound { response: [0xa5; 16], nonce: b"abcdefghijkl-_09" };
     let mut out = Vec::new();
-    write_connect(&mut out, ID, &token, "relay.example.com:8443");
+    write_connect(&mut out, ID, &token, "relay.example.com:8443", false);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "CONNECT uuid:2f402f80-da50-41e1-9b23-0123456789ab?response=a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\
@@ -199,7 +199,7 @@ fn an_agent_registers_with_a_bound_token() {
 #[test]
 fn an_agent_registers_with_a_plain_token() {
     let mut out = Vec::new();
-    write_connect(&mut out, ID, &Token::Plain(b"012345"), "[::1]");
+    write_connect(&mut out, ID, &Token::Plain(b"012345"), "[::1]", false);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "CONNECT uuid:2f402f80-da50-41e1-9b23-0123456789ab?response=012345 HTTP/1.1\r\nHost: [::1]\r\n\r\n"
@@ -210,7 +210,7 @@ fn an_agent_registers_with_a_plain_token() {
 fn a_relay_reads_what_an_agent_writes() {
     for token in [Token::Plain(b"01234567"), Token::Bound { response: [7; 16], nonce: b"abcdefghijkl-_09" }] {
         let mut out = Vec::new();
-        write_connect(&mut out, ID, &token, "relay.example.com");
+        write_connect(&mut out, ID, &token, "relay.example.com", false);
         assert_eq!(Finder::default().find(&out, &Limits::default()), Found::Complete(out.len()));
         let head = head::parse(&out).unwrap();
         assert!(head.is_connect());

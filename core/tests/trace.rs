@@ -1,6 +1,6 @@
 //! Traces as text: what is read, and what is said of a text that is none.
 
-use rendezvous_core::trace::{ParseError, Trace};
+use rendezvous_core::trace::{Octets, ParseError, Trace};
 
 const HEADER: &str = "rendezvous-trace 1\nmachine relay\nlisten plain\n\
     id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP\n";
@@ -24,6 +24,25 @@ fn octets_are_written_as_a_person_would() {
     );
     let tokens = octets(r#""$totp(home)$totp(home,-1)$bound(home,nonce-of-sixteen)""#).expect("tokens");
     assert_eq!(tokens.len(), 8 + 8 + 32);
+}
+
+/// However the repetitions of one event are spread, they stand for a mebioctet at most; what is larger is written out.
+#[test]
+fn repetitions_are_bounded_together() {
+    let half = "$times(x,524288)";
+    assert_eq!(octets(&format!("\"{half}-{half}\"")).map(|it| it.len()), Ok((1 << 20) + 1));
+    for written in
+        [format!("\"{half}{half}$times(y,1)\""), format!("\"{half}\" \"{half}\"\n    \"$times(y,48)\"")]
+    {
+        let error = octets(&written).map(|it| it.len()).expect_err("more than there may be");
+        assert!(error.why.contains("$times"), "{error}");
+    }
+    for blank in ["", "Sat, 21 Nov 2026 00:00:00 GMT"] {
+        let large = [vec![b'x'; 1 << 20], blank.into(), vec![b'y'; 100], vec![b'z'; 1 << 20]].concat();
+        let dated = Octets::dated(&large, 1_795_219_200);
+        let again = octets(&dated.to_string()).map(|again| again == large);
+        assert_eq!(again, Ok(true));
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rendezvous_core::http::reply::{ACCEPTED, SWITCHING};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::Note;
+use rendezvous_core::proxy_header::{Parsed, Version, parse};
 use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::{Now, Time};
 use rendezvous_core::token::{Algorithm, Key};
@@ -20,7 +21,8 @@ const WALL: u64 = 1_715_937_600;
 struct Setup {
     upstreams: [Setting; 2],
     two: bool,
-    once: bool,
+    /// The lowest bit: once; the next two: which PROXY headers it sends.
+    how: u8,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -160,9 +162,15 @@ impl Setup {
     fn config(&self) -> (Config, Vec<u32>) {
         let count = if self.two { 2 } else { 1 };
         let settings = || self.upstreams.iter().take(count);
-        let most = |it: &Setting| if it.plain || self.once { 1 } else { u32::from(it.pool % 4).max(1) };
+        let once = self.how & 1 == 1;
+        let most = |it: &Setting| if it.plain || once { 1 } else { u32::from(it.pool % 4).max(1) };
         let upstreams = settings().zip(1..).map(|(setting, number)| setting.upstream(number)).collect();
-        let config = Config { upstreams, once: self.once, ..Config::default() };
+        let send_proxy = match self.how >> 1 & 3 {
+            1 => Some(Version::V1),
+            2 => Some(Version::V2),
+            _ => None,
+        };
+        let config = Config { upstreams, once, send_proxy, ..Config::default() };
         (config, settings().map(most).collect())
     }
 }
@@ -198,7 +206,8 @@ fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool]) {
             }
             Did::Sent(_, text) => {
                 let known = text.starts_with(b"CONNECT uuid:") || text.starts_with(b"HTTP/1.1 502 ");
-                assert!(known, "{:?}", String::from_utf8_lossy(&text));
+                let is_header = matches!(parse(&text), Parsed::Complete { len, .. } if len == text.len());
+                assert!(known || is_header, "{:?}", String::from_utf8_lossy(&text));
             }
             Did::Noted(Note::Registered { upstream, waiting, .. }) => {
                 assert!(waiting <= most[usize::from(upstream)] + 1, "more wait than the pool asks for");

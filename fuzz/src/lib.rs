@@ -18,6 +18,7 @@ mod files;
 mod head;
 mod pair;
 mod pair_model;
+mod proxy_header;
 mod response;
 mod shell;
 mod sim;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("head", head::run),
     ("ids", files::ids),
     ("pair", pair::run),
+    ("proxy_header", proxy_header::run),
     ("response", response::run),
     ("sim", sim::run),
     ("target", target::run),

@@ -29,7 +29,7 @@ fn check_registration(target: &str) {
     let of_token = String::from_utf8(of_token).expect("digits, or letters");
     assert!(target.contains(&format!("{front}{of_token}")), "{target:?} holds another token");
     let mut connect = Vec::new();
-    write_connect(&mut connect, registration.id, &registration.token, "relay");
+    write_connect(&mut connect, registration.id, &registration.token, "relay", false);
     let head = head::parse(&connect).expect("what an agent writes is a head");
     assert_eq!(rendezvous_core::http::target::registration(head.target), Ok(registration));
 }

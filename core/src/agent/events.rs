@@ -105,10 +105,14 @@ impl Machine for Agent {
             }
             Some(State::Waiting { .. } | State::Reaching(_)) => self.lose(on, RelayLoss::Ended(how), now),
             // Half a head and no more: nothing that a service could answer.
-            Some(State::Head(_)) if how == End::Clean => self.client_gone(on, Close::Linger, now),
+            Some(State::Header | State::Head(_)) if how == End::Clean => {
+                self.client_gone(on, Close::Linger, now);
+            }
             // A client may end its side and still wait for the answer.
             Some(State::Meeting { .. }) if how == End::Clean => self.conns.mark_ended(on),
-            Some(State::Head(_) | State::Meeting { .. }) => self.client_gone(on, Close::Abort, now),
+            Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
+                self.client_gone(on, Close::Abort, now);
+            }
             Some(State::Paired) => {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
@@ -126,7 +130,9 @@ impl Machine for Agent {
             }
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
             Some(State::Registering(_)) => {}
-            Some(State::Head(_) | State::Meeting { .. }) => self.client_gone(on, Close::Abort, now),
+            Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
+                self.client_gone(on, Close::Abort, now);
+            }
             Some(State::Paired) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
@@ -171,9 +177,10 @@ impl Agent {
                 }
             },
             Some(State::Waiting { .. }) => {
-                self.taken(on, bytes, now);
+                self.taken(on, now);
                 (0, true)
             }
+            Some(State::Header) => self.read_header(on, bytes, now),
             Some(State::Head(_)) => (self.read_head(on, bytes, now), false),
             Some(
                 State::Resting
@@ -210,8 +217,11 @@ impl Agent {
             },
             State::Registering(_) => self.lose(on, RelayLoss::Silent, now),
             State::Waiting { .. } => self.links[usize::from(conn.upstream)].settle(),
+            State::Header => {
+                self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
+            }
             // Whatever is there by now is for the HTTP service.
-            State::Head(_) => self.meet(on, Asked::Http { is_head: false }, now),
+            State::Head(_) => self.meet(on, Asked::OTHER, now),
             State::Paired => {
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);

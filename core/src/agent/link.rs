@@ -162,14 +162,15 @@ impl Agent {
         let step = upstream.key.step(link.wall(now));
         let mut text = Vec::new();
         let host = &upstream.relay.host_header;
+        let proxy_header = self.config.send_proxy.is_some();
         if upstream.plain {
             let token = upstream.key.plain(step);
-            write_connect(&mut text, upstream.id, &Token::Plain(token.as_bytes()), host);
+            write_connect(&mut text, upstream.id, &Token::Plain(token.as_bytes()), host, proxy_header);
         } else {
             let nonce = BASE64URL_NOPAD.encode(&self.nonces.half_block());
             let nonce = nonce.as_bytes();
             let token = Token::Bound { response: upstream.key.bound(step, nonce), nonce };
-            write_connect(&mut text, upstream.id, &token, host);
+            write_connect(&mut text, upstream.id, &token, host, proxy_header);
         }
         self.conns.send(on, text);
         self.enter(on, State::Registering(Answer::default()), Some(now.mono + self.config.deadlines.answer));

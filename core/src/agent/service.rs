@@ -9,20 +9,19 @@ use crate::http::reply::{Reply, SWITCHING, Status};
 use crate::machine::{Close, ConnId, DialFailure, Output};
 use crate::note::{Note, Target};
 use crate::pair::Side;
+use crate::proxy_header::{self, Parsed};
 use crate::reach::Reach;
 use crate::time::Now;
 
 impl Agent {
     /// The first octets of a client. The next connection is opened at once.
-    pub(super) fn taken(&mut self, on: ConnId, bytes: &[u8], now: Now) {
+    pub(super) fn taken(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         self.link(upstream).prove(now);
-        if self.upstream(upstream).stream.is_some() {
-            self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
-        } else {
-            self.meet(on, Asked::http(bytes), now);
-        }
+        let state =
+            if self.config.send_proxy.is_some() { State::Header } else { State::Head(Finder::default()) };
+        self.enter(on, state, Some(now.mono + self.config.head_timeout));
         if self.config.once {
             self.handle_drain(now);
         } else {
@@ -30,10 +29,42 @@ impl Agent {
         }
     }
 
+    /// The front of what the relay hands over, where it was asked for a PROXY header; how many octets that consumed, and
+    /// whether the request comes next. An older relay, which does not know what it was asked for, sends that at once.
+    pub(super) fn read_header(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
+        let len = if proxy_header::begins_v2(bytes) {
+            match proxy_header::parse(bytes) {
+                Parsed::Partial => return (0, false),
+                Parsed::Complete { len, source } => {
+                    if let Some(source) = source {
+                        self.conns.set_from(on, source);
+                    }
+                    len
+                }
+                Parsed::Refused(why) => {
+                    self.lose_client(on, why, Close::Abort, now);
+                    return (0, false);
+                }
+            }
+        } else {
+            0
+        };
+        self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
+        (len, true)
+    }
+
     /// Looks at the head of a client's request; how many octets it consumed. Only a connector's request is answered
     /// here. Whatever else is in it, even nonsense, is for the HTTP service to judge, untouched.
     pub(super) fn read_head(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let limits = self.config.head;
+        let Some(conn) = self.conns.state(on) else { return 0 };
+        let upstream = conn.upstream;
+        if self.upstream(upstream).stream.is_none() {
+            if let Some(asked) = Asked::http(bytes) {
+                self.meet(on, asked, now);
+            }
+            return 0;
+        }
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
@@ -42,7 +73,7 @@ impl Agent {
                 len
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.meet(on, Asked::http(bytes), now);
+                self.meet(on, Asked::http(bytes).unwrap_or(Asked::OTHER), now);
                 0
             }
         }
@@ -56,7 +87,8 @@ impl Agent {
         let stream = services.stream.as_ref().filter(|_| asked.is_stream());
         let Some(place) = stream.or(services.service.as_ref()).cloned() else {
             const WHY: &str = "the hidden server has no HTTP service";
-            self.conns.note(Note::Dropped { on, from: None, why: WHY });
+            let from = self.conns.from(on);
+            self.conns.note(Note::Dropped { on, from, why: WHY });
             return self.refuse(on, WHY, asked, now);
         };
         self.conns.say(Output::Read { on, wanted: false });
@@ -71,6 +103,12 @@ impl Agent {
     /// The local service is there: the two meet. Octets of the client that are parked go first.
     pub(super) fn pair(&mut self, local: ConnId, now: Now) {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
+        let mut header = Vec::new();
+        if let Some(version) = self.config.send_proxy {
+            proxy_header::write(version, self.conns.from(relay), &mut header);
+        }
+        let is_header_queued = !header.is_empty();
+        self.conns.send(local, header);
         if asked.is_stream() {
             self.conns.send(relay, SWITCHING.to_vec());
         }
@@ -78,8 +116,8 @@ impl Agent {
         self.conns.say(Output::Read { on: relay, wanted: true });
         self.enter(local, State::Paired, None);
         self.enter(relay, State::Paired, None);
-        let head_queued = asked != Asked::Stream { parked: false } && self.conns.has_ended(relay);
-        self.conns.pair(local, relay, head_queued, now);
+        let is_head_queued = asked != Asked::Stream { parked: false } && self.conns.has_ended(relay);
+        self.conns.pair(local, relay, is_header_queued || is_head_queued, now);
         self.conns.note(Note::Served { relay, local, upstream, stream: asked.is_stream() });
     }
 
@@ -116,11 +154,17 @@ impl Agent {
             Some(&mut State::Meeting { local }) => Some(local),
             _ => None,
         };
-        self.conns.note(Note::Dropped { on, from: None, why: "the client went away before it was served" });
-        self.close(on, how, now);
+        self.lose_client(on, "the client went away before it was served", how, now);
         if let Some(local) = local {
             self.close(local, Close::Abort, now);
         }
+    }
+
+    /// A client is not served, and told nothing.
+    pub(super) fn lose_client(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why });
+        self.close(on, how, now);
     }
 
     fn local(&mut self, local: ConnId) -> Option<(u16, ConnId, Asked)> {
@@ -148,8 +192,15 @@ impl Agent {
 }
 
 impl Asked {
-    fn http(bytes: &[u8]) -> Self {
-        Self::Http { is_head: bytes.starts_with(b"HEAD ") }
+    /// Anything for the HTTP service but a HEAD.
+    pub(super) const OTHER: Self = Self::Http { is_head: false };
+
+    /// What these first octets ask of the HTTP service; `None` as long as they may become a HEAD, which is refused
+    /// without a body.
+    fn http(bytes: &[u8]) -> Option<Self> {
+        const HEAD: &[u8] = b"HEAD ";
+        let is_head = bytes.starts_with(HEAD);
+        (is_head || !HEAD.starts_with(bytes)).then_some(Self::Http { is_head })
     }
 
     const fn is_stream(self) -> bool {

@@ -103,9 +103,10 @@ pub fn parse_status(bytes: &[u8]) -> Option<u16> {
     status(line)
 }
 
-/// Appends what an agent registers with: `CONNECT uuid:ID?response=TKN&nonce=N`, a `Host`, no other field. `host` is
-/// the relay's, with the port if it is not the scheme's.
-pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str) {
+/// Appends what an agent registers with: `CONNECT uuid:ID?response=TKN&nonce=N`, a `Host`, and `PROXY-Protocol: v2`
+/// where it wants to know whose each client is ([`proxy_header`](crate::proxy_header)); no other field. `host` is the
+/// relay's, with the port if it is not the scheme's.
+pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, proxy_header: bool) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
     match token {
@@ -116,7 +117,11 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str) {
             out.extend_from_slice(nonce);
         }
     }
-    out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+    out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
+    if proxy_header {
+        out.extend_from_slice(b"PROXY-Protocol: v2\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends what a connector asks for, without waiting for a challenge. `host` is the relay's, with the port if it is

@@ -8,6 +8,7 @@ use core::fmt;
 
 use super::words::{SpanText, Words, number, span};
 use crate::prefix::Prefix;
+use crate::proxy_header::Version;
 use crate::time::Span;
 use crate::{agent, engine};
 
@@ -27,6 +28,8 @@ pub(super) enum Slot<'a> {
     Flag(&'a mut bool),
     /// `none`, or some with commas between.
     Prefixes(&'a mut Vec<Prefix>),
+    /// `none`, `v1` or `v2`.
+    MaybeVersion(&'a mut Option<Version>),
     /// `none`, or a word.
     MaybeWord(&'a mut Option<String>),
 }
@@ -64,6 +67,7 @@ impl Settings for agent::Config {
     fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)> {
         vec![
             ("once", Slot::Flag(&mut self.once)),
+            ("send-proxy", Slot::MaybeVersion(&mut self.send_proxy)),
             ("head-octets-max", Slot::Count(&mut self.head.head_octets_max)),
             ("line-octets-max", Slot::Count(&mut self.head.line_octets_max)),
             ("head-timeout", Slot::Time(&mut self.head_timeout)),
@@ -100,6 +104,14 @@ impl Slot<'_> {
                 let each = value.split(',').filter(|_| value != "none").map(|it| it.parse().ok());
                 **prefixes = each.collect::<Option<_>>()?;
             }
+            Self::MaybeVersion(version) => {
+                **version = match value {
+                    "none" => None,
+                    "v1" => Some(Version::V1),
+                    "v2" => Some(Version::V2),
+                    _ => return None,
+                }
+            }
             Self::MaybeWord(word) => {
                 let fits =
                     value.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
@@ -117,12 +129,16 @@ impl fmt::Display for Slot<'_> {
             Self::Time(time) => write!(f, "{}", SpanText(**time)),
             Self::MaybeTime(Some(time)) => write!(f, "{}", SpanText(*time)),
             Self::Flag(flag) => f.write_str(if **flag { "yes" } else { "no" }),
+            Self::MaybeVersion(Some(Version::V1)) => f.write_str("v1"),
+            Self::MaybeVersion(Some(Version::V2)) => f.write_str("v2"),
             Self::MaybeWord(Some(word)) => f.write_str(word),
             Self::Prefixes(prefixes) if !prefixes.is_empty() => {
                 let each: Vec<_> = prefixes.iter().map(ToString::to_string).collect();
                 f.write_str(&each.join(","))
             }
-            Self::MaybeTime(None) | Self::MaybeWord(None) | Self::Prefixes(_) => f.write_str("none"),
+            Self::MaybeTime(None) | Self::MaybeVersion(None) | Self::MaybeWord(None) | Self::Prefixes(_) => {
+                f.write_str("none")
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::http::date::parse_date;
 use crate::http::response::parse_status;
 use crate::http::target::{Registration, registration};
 use crate::id::Id;
+use crate::proxy_header::{self, Parsed};
 
 /// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
 /// secret.
@@ -39,9 +40,13 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(blank);
     let (line, fields) = first_line(head);
     request_line(line, reader, out);
+    let is_connect = line.starts_with(b"CONNECT ");
     for line in fields.split_inclusive(|&octet| octet == b'\n') {
         field(line, out, |name, value, out| match reader {
             Reader::Whole(_) if name.eq_ignore_ascii_case(b"Authorization") => credentials(value, out),
+            Reader::Whole(_) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
+                out.extend_from_slice(value);
+            }
             _ if READ.iter().any(|known| name.eq_ignore_ascii_case(known)) => out.extend_from_slice(value),
             _ => unread(value, out),
         });
@@ -73,6 +78,31 @@ pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
             if is_date || is_delay { out.extend_from_slice(value) } else { unread(value, out) }
         });
     }
+}
+
+/// Appends a PROXY header, or as much of it as is there, if there is one; how many octets that were. Addresses stay,
+/// what a balancer adds to them does not.
+///
+/// What makes it malformed is in what stays: a line, or the fixed part of a header of version 2.
+pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
+    let is_v2 = proxy_header::begins_v2(octets);
+    let read = match octets.get(13) {
+        // The fixed part and, by the family, the addresses.
+        Some(0x11) if is_v2 => 16 + 12,
+        Some(0x21) if is_v2 => 16 + 36,
+        _ if is_v2 => 16,
+        _ => octets.iter().position(|&octet| octet == b'\n').map_or(octets.len(), |at| at + 1),
+    };
+    let len = match proxy_header::parse(octets) {
+        Parsed::Complete { len, .. } => len,
+        Parsed::Partial => octets.len(),
+        Parsed::Refused(_) if is_v2 || octets.starts_with(b"PROXY ") => read.min(octets.len()),
+        Parsed::Refused(_) => 0,
+    };
+    let (read, unread) = octets[..len].split_at(read.min(len));
+    out.extend_from_slice(read);
+    opaque(unread, out);
+    len
 }
 
 /// Appends so many octets that nobody reads.
@@ -127,6 +157,8 @@ fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(method);
             blur(&text[method.len()..], out);
         }
+        // An agent waits for the rest of what may become a HEAD.
+        [method] if b"HEAD".starts_with(method) => out.extend_from_slice(method),
         _ => blur(text, out),
     }
     out.extend_from_slice(end);

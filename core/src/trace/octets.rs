@@ -13,7 +13,7 @@ use crate::http::date::write_date;
 
 /// A repetition is written out in full below this length.
 const RUN_MIN: usize = 48;
-/// The longest repetition, so that a line of text cannot ask for all memory there is.
+/// What all repetitions of one event stand for at most, so that a line of text cannot ask for all memory there is.
 const RUN_MAX: u32 = 1 << 20;
 /// `$nonce` stands for so many lower-case hexadecimal digits.
 const NONCE_DIGITS: usize = 32;
@@ -67,14 +67,7 @@ impl Octets {
     #[must_use]
     pub fn literal(octets: &[u8]) -> Self {
         let mut pieces = Self::default();
-        for run in octets.chunk_by(|a, b| a == b) {
-            match (run, u32::try_from(run.len())) {
-                (&[octet, ..], Ok(count @ ..=RUN_MAX)) if run.len() >= RUN_MIN => {
-                    pieces.0.push(Piece::Run { octet, count });
-                }
-                _ => pieces.push_literal(run),
-            }
-        }
+        pieces.push(octets);
         pieces
     }
 
@@ -88,7 +81,7 @@ impl Octets {
         };
         let mut all = Self::literal(&octets[..at]);
         all.0.push(Piece::Date);
-        all.0.extend(Self::literal(&octets[at + date.len()..]).0);
+        all.push(&octets[at + date.len()..]);
         all
     }
 
@@ -167,7 +160,13 @@ impl Octets {
                         }
                         None => ("", behind),
                     };
-                    self.0.push(Piece::read(word, arguments)?);
+                    let piece = Piece::read(word, arguments)?;
+                    if let Piece::Run { count, .. } = piece
+                        && !self.has_room(count)
+                    {
+                        return Err(format!("$times: more than {RUN_MAX} octets together"));
+                    }
+                    self.0.push(piece);
                     letters = text.char_indices();
                     let skip = text.len() - behind.len();
                     while letters.offset() < skip {
@@ -179,6 +178,24 @@ impl Octets {
             }
         }
         Err("the closing quote is missing".to_string())
+    }
+
+    /// Octets as they are; long repetitions as such, as long as there is room for them.
+    fn push(&mut self, octets: &[u8]) {
+        for run in octets.chunk_by(|a, b| a == b) {
+            match (run, u32::try_from(run.len())) {
+                (&[octet, ..], Ok(count)) if run.len() >= RUN_MIN && self.has_room(count) => {
+                    self.0.push(Piece::Run { octet, count });
+                }
+                _ => self.push_literal(run),
+            }
+        }
+    }
+
+    /// Whether a repetition of so many octets may be added.
+    fn has_room(&self, count: u32) -> bool {
+        let counts = self.0.iter().map(|piece| if let Piece::Run { count, .. } = piece { *count } else { 0 });
+        counts.fold(count, u32::saturating_add) <= RUN_MAX
     }
 
     fn push_literal(&mut self, octets: &[u8]) {
@@ -194,7 +211,7 @@ impl Octets {
         out.write_char('"')?;
         // A line feed that ended the last literal; whether the line is broken there depends on what is next.
         let mut line_ended = false;
-        for piece in &self.0 {
+        for (place, piece) in self.0.iter().enumerate() {
             if let Piece::Literal(octets) = piece {
                 for &octet in octets {
                     if line_ended && octet != b'\r' {
@@ -207,10 +224,23 @@ impl Octets {
                 if core::mem::take(&mut line_ended) {
                     write!(out, "\"\n{indent}\"")?;
                 }
-                write!(out, "{piece}")?;
+                self.write_piece(out, place)?;
             }
         }
         out.write_char('"')
+    }
+
+    /// Writes a piece. A `$date` that a letter follows is `$date()`, or it would be another word.
+    fn write_piece(&self, out: &mut impl fmt::Write, place: usize) -> fmt::Result {
+        write!(out, "{}", self.0[place])?;
+        match (&self.0[place], self.0.get(place + 1)) {
+            (Piece::Date | Piece::Nonce, Some(Piece::Literal(octets)))
+                if octets.first().is_some_and(|octet| matches!(octet, b'a'..=b'z' | b'(')) =>
+            {
+                out.write_str("()")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -320,7 +350,7 @@ impl fmt::Display for Octets {
     /// On one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        self.0.iter().try_for_each(|piece| write!(f, "{piece}"))?;
+        (0..self.0.len()).try_for_each(|place| self.write_piece(f, place))?;
         f.write_char('"')
     }
 }

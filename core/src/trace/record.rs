@@ -30,12 +30,13 @@ const STAND_IN: [u8; 32] = [0; 32];
 /// * As they were: times, addresses, IDs and labels, limits; methods, versions, statuses, names of fields, and the
 ///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
 ///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
-///   they are a date and a number; nonces of the CONNECTs that a relay gets; the seed of an agent's jitter.
+///   they are a date and a number; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
+///   CONNECTs that a relay gets; the seed of an agent's jitter.
 /// * By a stand-in of its length that takes the same path: the seed that makes nonces, and with it those of the CONNECTs
 ///   that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
 /// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
-///   other fields; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
+///   other fields; what else a balancer says in a PROXY header; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
 /// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent.
 ///
 /// Whoever has a trace knows who met whom when, from which address, and the IDs. It is no public document.

@@ -9,11 +9,13 @@ use core::net::SocketAddr;
 use super::people::People;
 use super::print::{Clock, write_event, write_setup};
 use super::{Event, Octets, Outcome, Setup, mask, show, words};
+use crate::engine::Transport;
 use crate::http::head::{self, Body, Finder, Found, Limits};
 use crate::http::response::parse_response;
 use crate::http::target::Registration;
 use crate::machine::{ConnId, Listener, Machine, Output};
 use crate::note::Note;
+use crate::proxy_header;
 use crate::time::Now;
 
 /// The recording.
@@ -25,8 +27,12 @@ pub(super) struct Tape<M> {
     pub(super) people: People,
     /// Of the heads that the machine reads.
     pub(super) limits: Limits,
-    /// What a new connection is.
+    /// What a new connection is, where its listener does not say otherwise.
     first: Mode,
+    /// Of a relay.
+    listeners: Vec<Transport>,
+    /// An agent that asks its relay whose its clients are.
+    asks: bool,
     modes: BTreeMap<ConnId, Mode>,
     /// What the shadow did and the machine has not done yet.
     ahead: VecDeque<Output>,
@@ -36,6 +42,8 @@ pub(super) struct Tape<M> {
 /// What the octets of a connection are to the machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mode {
+    /// To a relay: a balancer's PROXY header, and then TLS.
+    Proxied,
     /// To a relay: requests, of hidden servers and of clients.
     Requests {
         /// Of the body of a challenged request, that many are still to come.
@@ -69,6 +77,10 @@ impl<M: Machine> Tape<M> {
     ) -> Self {
         let mut text = String::new();
         let _ = write_setup(&mut text, setup, seed, people.identities());
+        let (listeners, asks) = match setup {
+            Setup::Relay(config) => (config.listeners.clone(), false),
+            Setup::Agent { config, .. } => (Vec::new(), config.send_proxy.is_some()),
+        };
         let mut tape = Self {
             shadow,
             text,
@@ -76,6 +88,8 @@ impl<M: Machine> Tape<M> {
             people,
             limits,
             first,
+            listeners,
+            asks,
             modes: BTreeMap::new(),
             ahead: VecDeque::new(),
             is_over: false,
@@ -141,6 +155,9 @@ impl<M: Machine> Tape<M> {
     pub(super) fn open(&mut self, on: Listener, from: SocketAddr, now: Now) {
         let id = self.record(&Event::Open { on, from }, now, |shadow| shadow.handle_open(on, from, now));
         if let Some(id) = id {
+            if self.listeners.get(usize::from(on.0)) == Some(&Transport::Proxied) {
+                *self.mode(id) = Mode::Proxied;
+            }
             self.action(alloc::format!("conn {}", words::ConnText(id)), None);
             self.drain(now);
         }
@@ -152,8 +169,10 @@ impl<M: Machine> Tape<M> {
         debug_assert_eq!(masked.len(), bytes.len());
         let event = Event::In { on, octets: Octets::literal(&masked) };
         let used = self.record(&event, now, |shadow| shadow.handle_bytes(on, &masked, now))?;
-        if let Mode::Requests { body, .. } = self.mode(on) {
-            *body -= (*body).min(used as u64);
+        match self.mode(on) {
+            Mode::Requests { body, .. } => *body -= (*body).min(used as u64),
+            mode @ Mode::Proxied if used > 0 => *mode = Mode::REQUESTS,
+            Mode::Proxied | Mode::Answer | Mode::Client | Mode::Opaque => {}
         }
         if used > 0 {
             self.action(alloc::format!("took {used}"), None);
@@ -165,6 +184,10 @@ impl<M: Machine> Tape<M> {
     fn masked(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         match *self.mode(on) {
+            Mode::Proxied => {
+                let len = mask::proxy_header(bytes, &mut out);
+                mask::opaque(&bytes[len..], &mut out);
+            }
             Mode::Requests { body, .. } => {
                 let body = usize::try_from(body).unwrap_or(usize::MAX).min(bytes.len());
                 let (body, request) = bytes.split_at(body);
@@ -210,8 +233,11 @@ impl<M: Machine> Tape<M> {
         mask::answer(rest, out);
     }
 
-    /// What a client asks, as an agent gets it: of the head no more counts than its form.
+    /// Whose a client is, where an agent asked for that; and what it asks: of the head no more counts than its form.
     fn client(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        let is_header = self.asks && proxy_header::begins_v2(bytes);
+        let header = if is_header { mask::proxy_header(bytes, out) } else { 0 };
+        let bytes = &bytes[header..];
         let head = match Finder::default().find(bytes, &self.limits) {
             Found::Complete(len) => len,
             Found::Partial | Found::Refused(_) => bytes.len(),

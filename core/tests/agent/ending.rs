@@ -32,7 +32,7 @@ fn once_is_over_for_all_upstreams_when_one_was_taken() {
 fn a_drain_closes_what_waits_and_lets_pairs_end() {
     let (mut rig, pool) = pool_of(agent());
     rig.hears(pool[0], GET);
-    let local = dials(&rig.news())[0].0;
+    let local = dials(&rig.news())[1].0;
     rig.tell(|agent, now| agent.handle_connected(local, now));
     rig.tell(Agent::handle_drain);
     let news = rig.news();

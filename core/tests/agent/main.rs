@@ -16,6 +16,7 @@ mod backoff;
 mod clock;
 mod ending;
 mod pool;
+mod proxy;
 mod reaching;
 #[path = "../common/rig.rs"]
 mod rig;

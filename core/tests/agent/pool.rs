@@ -44,7 +44,7 @@ fn the_next_connection_is_opened_at_once_when_one_was_taken() {
     rig.wait(Span::from_secs(3_600));
     assert_eq!(rig.hears(pool[2], GET), 0);
     let dials = dials(&rig.news());
-    assert_eq!(dials.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [service(), relay()]);
+    assert_eq!(dials.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [relay(), service()]);
     assert_eq!(rig.machine.waiting(0), 3);
 }
 

@@ -78,6 +78,37 @@ fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_
 }
 
 #[test]
+fn a_head_request_is_known_however_it_is_cut() {
+    const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n";
+    for first in 1..=HEAD.len() {
+        let (mut rig, pool) = pool_of(agent());
+        rig.news();
+        assert_eq!(rig.hears(pool[0], &HEAD[..first]), 0);
+        let mut news = rig.news();
+        assert!(dials(&news).iter().any(|(_, to)| *to == relay()), "the next one is opened at once");
+        if !dials(&news).iter().any(|(_, to)| *to == service()) {
+            assert!(first < 5, "{first}");
+            rig.hears(pool[0], HEAD);
+            news = rig.news();
+        }
+        let local = dials(&news).into_iter().find(|(_, to)| *to == service()).unwrap().0;
+        rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+        let text = sent(&rig.news(), pool[0]);
+        assert!(text.starts_with("HTTP/1.1 502 ") && text.ends_with("\r\n\r\n"), "{first}: {text}");
+    }
+}
+
+#[test]
+fn what_may_become_a_head_request_is_waited_for_ten_seconds() {
+    let (mut rig, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
+    rig.hears(pool[0], b"HEAD");
+    let (next, _) = one(&rig.news());
+    accept(&mut rig, next);
+    rig.wait(Span::from_secs(10));
+    assert_eq!(one(&rig.news()).1, service());
+}
+
+#[test]
 fn a_service_with_two_addresses_is_reached_at_the_second() {
     let (mut rig, pool) = pool_of(agent_with(|config| {
         config.upstreams[0].service = Some(Place { host: Host::Name("localhost".into()), port: 8080 });

@@ -20,7 +20,7 @@ pub(crate) struct Rig<M> {
 /// What a machine did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Did {
-    Sent(ConnId, String),
+    Sent(ConnId, Vec<u8>),
     Asked(Output),
 }
 
@@ -58,7 +58,7 @@ impl<M: Machine> Rig<M> {
                 }
                 Output::Send { to, len } => {
                     assert_eq!(text.len(), len as usize);
-                    self.log.push(Did::Sent(to, String::from_utf8(text).unwrap()));
+                    self.log.push(Did::Sent(to, text));
                 }
                 output => {
                     if let Output::Close { on, .. } = output
@@ -131,7 +131,7 @@ pub(crate) fn notes(news: &[Did]) -> Vec<Note> {
 /// The texts that were sent on a connection, one behind the other.
 pub(crate) fn sent(news: &[Did], on: ConnId) -> String {
     let text = |did: &Did| match did {
-        Did::Sent(to, text) if *to == on => Some(text.clone()),
+        Did::Sent(to, text) if *to == on => Some(String::from_utf8(text.clone()).unwrap()),
         _ => None,
     };
     news.iter().filter_map(text).collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rendezvous_core::agent::{Agent, Config, POOL, Seeds, Upstream};
 use rendezvous_core::note::Note;
+use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
 
@@ -14,7 +15,7 @@ use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, Escaped, Names};
+use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
@@ -29,10 +30,17 @@ const SPEC: Spec = Spec {
         Opt::many("to", "HOST:PORT", "none, with --stream", "the local HTTP service"),
         Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
+        Opt::one(
+            "send-proxy",
+            "v1|v2",
+            "none",
+            "tell the local services whose each connection is, by a PROXY header before its first octet",
+        ),
         Opt::flag("once", "serve one rendezvous and exit"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         TRACE,
         LOG,
+        LOG_RATE,
         CONFIG,
     ],
     notes: "\
@@ -48,8 +56,11 @@ It connects to the local service only when a client is there. If the relay is aw
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
+    logging::limit(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX));
+    daemon::give_up_privileges();
     let drain = upstream::span(matches.get("drain", seconds)?);
     let pool = matches.get("pool", count(1, 100))?;
+    let send_proxy = matches.get_if("send-proxy", version)?;
     let services = services(&matches)?;
     let mut shown = Vec::new();
     let mut names = Names::default();
@@ -76,7 +87,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             stream: stream.as_ref().map(upstream::place),
         });
     }
-    let config = Config { upstreams, once: matches.flag("once"), ..Config::default() };
+    let config = Config { upstreams, once: matches.flag("once"), send_proxy, ..Config::default() };
     let mut net = daemon::world()?;
     let tape = matches.get_if(TRACE.long, path)?.as_deref().map(Tape::create).transpose()?;
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
@@ -98,9 +109,17 @@ impl Program for Beside {
     type Machine = Recorder<Agent>;
 
     const TICK: Option<Span> = None;
+    const MANAGED: bool = true;
 
     fn note(&mut self, note: &Note) {
         logging::note(note, &self.names, &self.shown);
+    }
+
+    fn status(&self, event_loop: &Loop<Recorder<Agent>>) -> Option<String> {
+        let agent = event_loop.machine().machine();
+        let waiting =
+            (0..).zip(&self.shown).map(|(upstream, at)| format!("{} at {at}", agent.waiting(upstream)));
+        Some(format!("connections that wait: {}", Vec::from_iter(waiting).join(", ")))
     }
 
     fn reload(&mut self, _: &mut Loop<Recorder<Agent>>) {
@@ -119,6 +138,15 @@ impl Program for Beside {
 
     fn is_done(&self, agent: &Recorder<Agent>, _: bool) -> bool {
         agent.machine().is_done()
+    }
+}
+
+/// Of the PROXY protocol.
+fn version(text: &str) -> Result<Version, String> {
+    match text {
+        "v1" => Ok(Version::V1),
+        "v2" => Ok(Version::V2),
+        _ => Err(format!("'{text}' is neither v1 nor v2")),
     }
 }
 
