@@ -135,6 +135,17 @@ impl<S> Conns<S> {
         .collect()
     }
 
+    /// The state of every connection, in the order of their places; `None` for one that is closing.
+    pub(crate) fn states(&self) -> impl Iterator<Item = Option<&S>> {
+        self.table.iter().map(|(_, conn)| (conn.phase == Phase::Open).then_some(&conn.state))
+    }
+
+    /// Every pair, in the order of their places, with the state of its hidden server's side.
+    pub(crate) fn ties(&self) -> impl Iterator<Item = (&Pair, &S)> {
+        let state = |on: ConnId| self.table.get(on.index as usize).map(|conn| &conn.state);
+        self.pairs.iter().filter_map(move |(_, tie)| Some((&tie.pair, state(tie.hidden)?)))
+    }
+
     /// The state of a connection that is open; `None` once it is closing or gone.
     pub(crate) fn state(&mut self, on: ConnId) -> Option<&mut S> {
         self.conn(on).filter(|conn| conn.phase == Phase::Open).map(|conn| &mut conn.state)

@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 
 pub use self::config::{Config, Transport};
 use self::crowd::Crowd;
+pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::head::Finder;
@@ -26,6 +27,7 @@ mod crowd;
 mod events;
 mod rendezvous;
 mod request;
+mod snapshot;
 
 /// A plain-token connection becomes eligible this long after its 200 is in the socket: a hidden server of 2013 loses a
 /// request that arrives in one segment with it.
@@ -132,7 +134,7 @@ impl Engine {
 
     /// The operator's list of IDs, whole. Connections of IDs that are gone, or that have another secret now, close.
     pub fn handle_ids(&mut self, ids: Vec<Enrolment>, now: Now) {
-        for on in self.registry.enrol(ids) {
+        for on in self.registry.enrol(ids, now.mono) {
             match self.conns.state(on) {
                 Some(State::Waiting { id, since, .. }) => {
                     let note = Note::WaitingEnded {

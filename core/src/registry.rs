@@ -61,6 +61,32 @@ struct Entry {
     /// Accepted tokens by their step T, as long as T is acceptable; a bound token's 16 octets stand for T and N.
     spent: BTreeMap<u64, BTreeSet<[u8; 16]>>,
     guesses: Bucket,
+    tally: Tally,
+}
+
+/// What became of an ID's pairs since the relay started; another secret does not change it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Pairs that ended.
+    pub(crate) pairs: u64,
+    /// Octets that their clients sent.
+    pub(crate) from_client: u64,
+    /// Octets that the hidden server sent.
+    pub(crate) from_hidden: u64,
+    /// When the last of them ended.
+    ended: Option<Time>,
+}
+
+/// An ID as a snapshot shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registered {
+    pub(crate) id: Id,
+    pub(crate) waiting: u32,
+    pub(crate) held: u32,
+    pub(crate) pairs: u32,
+    pub(crate) tally: Tally,
+    /// When a connection of it was last seen to be there, unless one is there now.
+    pub(crate) seen: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +116,7 @@ impl Registry {
 
     /// Takes a new list. Returns the connections of IDs that are gone or have another secret: those that waited, and
     /// the clients held for them. Of two lines with one ID the first counts.
-    pub(crate) fn enrol(&mut self, list: Vec<Enrolment>) -> Vec<ConnId> {
+    pub(crate) fn enrol(&mut self, list: Vec<Enrolment>, now: Time) -> Vec<ConnId> {
         let mut old = core::mem::take(&mut self.entries);
         self.labels.clear();
         for enrolment in list {
@@ -102,10 +128,13 @@ impl Registry {
             }
             let entry = match old.remove(&enrolment.id) {
                 Some(kept) if kept.enrolment.key == enrolment.key => Entry { enrolment, ..kept },
-                // Another secret: what waits was let in with the old one.
+                // Another secret: what waits was let in with the old one. The hidden server is the same, and soon back.
                 Some(rotated) => {
+                    let tally = rotated.tally;
+                    let last_waiting =
+                        if rotated.waiting.is_empty() { rotated.last_waiting } else { Some(now) };
                     old.insert(enrolment.id, rotated);
-                    Entry::new(enrolment)
+                    Entry { tally, last_waiting, ..Entry::new(enrolment) }
                 }
                 None => Entry::new(enrolment),
             };
@@ -232,6 +261,29 @@ impl Registry {
         }
     }
 
+    /// What a pair that ended in its own time has moved.
+    pub(crate) fn tally(&mut self, id: Id, from_client: u64, from_hidden: u64, now: Now) {
+        if let Some(Entry { tally, .. }) = self.entries.get_mut(&id) {
+            tally.pairs += 1;
+            tally.from_client = tally.from_client.saturating_add(from_client);
+            tally.from_hidden = tally.from_hidden.saturating_add(from_hidden);
+            tally.ended = Some(now.mono);
+        }
+    }
+
+    /// Everyone who is enrolled, in the order of their IDs.
+    pub(crate) fn registered(&self) -> impl Iterator<Item = Registered> {
+        let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
+        self.entries.iter().map(move |(&id, entry)| Registered {
+            id,
+            waiting: count(entry.waiting.len()),
+            held: count(entry.held.len()),
+            pairs: self.pairs(id),
+            tally: entry.tally,
+            seen: entry.last_waiting.max(entry.tally.ended),
+        })
+    }
+
     pub(crate) fn held(&self, id: Id) -> usize {
         self.entries.get(&id).map_or(0, |entry| entry.held.len())
     }
@@ -268,6 +320,7 @@ impl Entry {
             last_waiting: None,
             spent: BTreeMap::new(),
             guesses: Bucket::NEW,
+            tally: Tally { pairs: 0, from_client: 0, from_hidden: 0, ended: None },
         }
     }
 

@@ -1,4 +1,5 @@
-//! What every command that holds connections does beside its event loop: signals, notes, the orderly end.
+//! What every command that holds connections does beside its event loop: signals, notes, the service manager, the
+//! orderly end.
 
 use log::Level;
 use rendezvous_core::machine::Machine;
@@ -8,7 +9,10 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::event_loop::EventLoop;
 use crate::failure::{Failure, reason};
+use crate::linux;
+use crate::logging::{self, Escaped};
 use crate::net::mio::MioNet;
+use crate::notify::Manager;
 
 /// The event loop of a daemon.
 pub type Loop<M> = EventLoop<MioNet, M>;
@@ -23,6 +27,9 @@ pub trait Program {
 
     /// Whether SIGHUP ends it like SIGTERM; otherwise it is [`Program::reload`].
     const HANGUP_ENDS: bool = false;
+
+    /// Whether it is what a service manager starts, and tells it how it stands.
+    const MANAGED: bool = false;
 
     /// Something happened.
     fn note(&mut self, note: &Note);
@@ -41,7 +48,15 @@ pub trait Program {
     /// The time between two ticks has passed.
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
 
-    /// The first SIGINT or SIGTERM: begin nothing new, end what only waits.
+    /// A line about its state, for the service manager.
+    fn status(&self, _: &Loop<Self::Machine>) -> Option<String> {
+        None
+    }
+
+    /// The first SIGINT or SIGTERM: whoever comes from now on comes to another.
+    fn stopping(&mut self) {}
+
+    /// The first SIGINT or SIGTERM, too: begin nothing new, end what only waits.
     fn drain(machine: &mut Self::Machine, now: Now);
 
     /// Whether there is nothing left to do; `draining` after [`Program::drain`].
@@ -63,6 +78,20 @@ pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
+/// What a program that strangers talk to does first: it gives up what it will never need, and warns where it runs as
+/// root.
+pub fn give_up_privileges() {
+    if let Err(error) = linux::give_up_privileges() {
+        log::warn!("event=privileges why={}", Escaped(&reason(&error)));
+    }
+    if linux::is_root() {
+        log::warn!(
+            "event=root why=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \
+             ports under 1024: a socket unit, or CAP_NET_BIND_SERVICE alone\""
+        );
+    }
+}
+
 /// Runs until the program is done, or until a signal ended it: in order within `patience`, then at once.
 ///
 /// # Errors
@@ -72,54 +101,99 @@ pub fn run<P: Program>(
     event_loop: &mut Loop<P::Machine>,
     patience: Span,
 ) -> Result<(), Failure> {
-    let mut ticked = event_loop.now().mono;
-    let mut drained: Option<Time> = None;
-    loop {
-        let now = event_loop.now().mono;
-        let tick = P::TICK.map(|every| (ticked + every).since(now));
-        let drain = drained.map(|until| until.since(now));
-        let at_most = [tick, drain].into_iter().flatten().min();
-        event_loop.turn(at_most).map_err(|error| cannot("wait for events", &error))?;
-        let now = event_loop.now().mono;
-        while let Some(signal) = event_loop.net().signal() {
-            match signal {
-                SIGHUP if !P::HANGUP_ENDS => program.reload(event_loop),
-                _ if drained.is_some() => drained = Some(now),
-                _ => {
-                    log::log!(
-                        program.ordinary(),
-                        "event=stopping connections-may-end-within={}s",
-                        patience.as_secs_up()
-                    );
-                    event_loop.stop_accepting();
-                    event_loop.tell(P::drain);
-                    drained = Some(now + patience);
-                }
-            }
-        }
-        if let Some(every) = P::TICK
-            && ticked + every <= now
-        {
-            ticked = now;
-            program.tick(event_loop);
-        }
-        program.turned(event_loop);
-        for note in event_loop.take_notes() {
-            program.note(&note);
-        }
-        if program.is_done(event_loop.machine(), drained.is_some()) {
-            break;
-        }
-        if drained.is_some_and(|until| until <= now) {
-            log::warn!("event=stopping why=\"connections did not end in time, and are reset\"");
-            event_loop.abort_all();
-            break;
-        }
-    }
-    if drained.is_some() {
+    let start = event_loop.now().mono;
+    let mut course = Course { ticked: start, drained: None, patience, manager: manager::<P>(start) };
+    course.manager.ready(start);
+    while course.turn(program, event_loop)? {}
+    logging::catch_up();
+    if course.drained.is_some() {
         let stats = event_loop.stats();
         let (relayed, copied, turns) = (stats.relayed, stats.copied, stats.turns);
         log::log!(program.ordinary(), "event=stopped relayed={relayed} copied={copied} turns={turns}");
     }
     Ok(())
+}
+
+/// How far a program has come.
+struct Course {
+    ticked: Time,
+    /// Until when connections may end; `None` until it is told to stop.
+    drained: Option<Time>,
+    patience: Span,
+    manager: Manager,
+}
+
+impl Course {
+    /// One turn of the event loop, and what follows from it; whether there is another.
+    fn turn<P: Program>(
+        &mut self,
+        program: &mut P,
+        event_loop: &mut Loop<P::Machine>,
+    ) -> Result<bool, Failure> {
+        let until = self.wake::<P>();
+        let at_most = until.map(|until| until.since(event_loop.now().mono));
+        event_loop.turn(at_most).map_err(|error| cannot("wait for events", &error))?;
+        let now = event_loop.now().mono;
+        while let Some(signal) = event_loop.net().signal() {
+            self.heed(signal, program, event_loop);
+        }
+        if let Some(every) = P::TICK
+            && self.ticked + every <= now
+        {
+            self.ticked = now;
+            program.tick(event_loop);
+            logging::catch_up();
+        }
+        for note in event_loop.take_notes() {
+            program.note(&note);
+            self.manager.touch();
+        }
+        program.turned(event_loop);
+        self.manager.tell(now, || program.status(event_loop));
+        if program.is_done(event_loop.machine(), self.drained.is_some()) {
+            return Ok(false);
+        }
+        if self.drained.is_some_and(|until| until <= now) {
+            log::warn!("event=stopping why=\"connections did not end in time, and are reset\"");
+            event_loop.abort_all();
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// When the next turn is wanted at the latest.
+    fn wake<P: Program>(&self) -> Option<Time> {
+        let tick = P::TICK.map(|every| self.ticked + every);
+        [tick, self.drained, self.manager.due()].into_iter().flatten().min()
+    }
+
+    fn heed<P: Program>(&mut self, signal: i32, program: &mut P, event_loop: &mut Loop<P::Machine>) {
+        let now = event_loop.now().mono;
+        if signal == SIGHUP && !P::HANGUP_ENDS {
+            self.manager.reloading(now);
+            program.reload(event_loop);
+            self.manager.ready(now);
+        } else if self.drained.is_some() {
+            self.drained = Some(now);
+        } else {
+            let within = self.patience.as_secs_up();
+            log::log!(program.ordinary(), "event=stopping connections-may-end-within={within}s");
+            self.manager.stopping(now);
+            event_loop.stop_accepting();
+            program.stopping();
+            event_loop.tell(P::drain);
+            self.drained = Some(now + self.patience);
+        }
+    }
+}
+
+/// The service manager that started us; one that cannot be reached is done without.
+fn manager<P: Program>(now: Time) -> Manager {
+    if !P::MANAGED {
+        return Manager::default();
+    }
+    Manager::from_environment(now).unwrap_or_else(|error| {
+        log::warn!("event=no-service-manager why={}", Escaped(&reason(&error)));
+        Manager::default()
+    })
 }

@@ -1,6 +1,7 @@
 //! The program `rendezvous`: an event loop that moves octets, and the commands around it. What the octets mean is
 //! decided in [`rendezvous_core`].
 
+pub mod activation;
 pub mod buffer;
 pub mod cert;
 pub mod clock;
@@ -10,15 +11,18 @@ pub mod entropy;
 pub mod event_loop;
 pub mod failure;
 pub mod ids;
+pub mod json;
 pub mod key_uri;
 mod linux;
 pub mod logging;
 pub mod net;
+pub mod notify;
 pub mod options;
 pub mod pin;
 pub mod relay_url;
 mod slot;
 pub mod state;
+pub mod status;
 pub mod ticket;
 pub mod tls;
 pub mod tls_config;

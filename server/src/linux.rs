@@ -171,3 +171,86 @@ pub(crate) fn raise_descriptors() -> Option<u64> {
     }
     Some(limit.rlim_cur)
 }
+
+/// From now on no program that this process starts, were there any, has more rights than it, and the secrets in its
+/// memory are in no core dump and for no debugger of the same user.
+///
+/// # Errors
+/// The first of the system's refusals; the others were tried.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "prctl(2) with integers, and setrlimit(2) on a plain structure of numbers")]
+pub(crate) fn give_up_privileges() -> std::io::Result<()> {
+    let check =
+        |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `none` is valid for reading.
+    let core = check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) });
+    #[cfg(target_os = "linux")]
+    let (dumps, privileges) = {
+        let no: libc::c_ulong = 0;
+        let yes: libc::c_ulong = 1;
+        // SAFETY: both options take integers alone, and change this process alone.
+        let dumps = check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, no, no, no, no) });
+        // SAFETY: as above.
+        (dumps, check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, no, no, no) }))
+    };
+    #[cfg(not(target_os = "linux"))]
+    let (dumps, privileges) = (Ok(()), Ok(()));
+    core.and(dumps).and(privileges)
+}
+
+/// Whether this process may do everything.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "geteuid(2), which cannot fail")]
+pub(crate) fn is_root() -> bool {
+    // SAFETY: it reads one number.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Takes a variable out of the environment, so that no other program gets it.
+///
+/// Only while this process has one thread: at the start of a command.
+#[allow(unsafe_code, reason = "the environment is the C library's, which other threads may be reading")]
+pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
+    let value = std::env::var_os(name)?;
+    // SAFETY: there is no other thread that could read the environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    Some(value)
+}
+
+/// A descriptor that this process was started with, by its number; programs started from here do not get it.
+///
+/// # Errors
+/// There is none of that number.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "a descriptor's number from outside, and fcntl(2) on it")]
+pub(crate) fn inherited(number: i32) -> std::io::Result<std::os::fd::OwnedFd> {
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    // SAFETY: F_SETFD takes an integer, and fails on a number that is no open descriptor.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: it is open, as was just seen; whoever started us says that it is for us, and the caller asks once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The system's monotonic clock in microseconds, as the service manager has it; `None` where there is none.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "clock_gettime(2) into a plain structure of numbers")]
+pub(crate) fn monotonic_micros() -> Option<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is valid for writing.
+    if unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) } != 0 {
+        return None;
+    }
+    let (seconds, nanos) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
+    Some(seconds * 1_000_000 + nanos / 1_000)
+}
+
+/// How many descriptors this process has; `None` where it can't be known.
+pub(crate) fn descriptors() -> Option<usize> {
+    let listed = std::fs::read_dir("/proc/self/fd").ok()?;
+    // One of them is the listing's own.
+    Some(listed.count().saturating_sub(1))
+}

@@ -4,16 +4,32 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use log::{Level, LevelFilter};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{ConnId, DialFailure, End, TlsFailure};
 use rendezvous_core::note::{ConnectFailure, Note, RelayLoss, Target, WaitingEnd};
 use rendezvous_core::pair::{Side, Why};
-use rendezvous_core::time::Span;
+use rendezvous_core::time::{Span, Time};
 
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::failure::Failure;
+use crate::options::Opt;
+
+/// `--log-rate N`, for the commands that strangers talk to.
+pub const LOG_RATE: Opt = Opt::one(
+    "log-rate",
+    "N",
+    "200",
+    "log lines a second that peers may cause, five times as many at once; the rest is counted; 0 for no limit",
+);
+/// What [`LOG_RATE`] is where nothing is said.
+const RATE: u32 = 200;
+/// So many seconds' lines may come at once.
+const BURST_SECS: u64 = 5;
+/// How often it is said how many lines were left out.
+const SAID_EVERY: Span = Span::from_secs(1);
 
 /// Starts logging at a level (`--log`), else at what `RUST_LOG` says, else at `info`. Under systemd the time is the
 /// journal's business.
@@ -40,9 +56,166 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
         }
         writeln!(out, "{:<5} {}", record.level(), record.args())
     });
+    let logger = builder.build();
+    let filter = logger.filter();
+    let limiter = Mutex::new(Limiter::new(RATE));
     // A second start in one process (tests) keeps the first.
-    let _ = builder.try_init();
+    let limited = LIMITED.get_or_init(|| Limited { logger, limiter, clock: Clock::start() });
+    if log::set_logger(limited).is_ok() {
+        log::set_max_level(filter);
+    }
     Ok(())
+}
+
+/// How many lines peers may cause in a second; 0: as many as they like.
+pub fn limit(rate: u32) {
+    if let Some(limited) = LIMITED.get() {
+        limited.limiter().set_rate(rate);
+    }
+}
+
+/// Says how many lines were left out since that was last said; once a second at most.
+pub fn catch_up() {
+    if let Some(limited) = LIMITED.get() {
+        let left_out = limited.limiter().catch_up(limited.clock.now().mono);
+        limited.say_left_out(left_out);
+    }
+}
+
+/// How many lines were left out since the start.
+#[must_use]
+pub fn left_out() -> u64 {
+    LIMITED.get().map_or(0, |limited| limited.limiter().total())
+}
+
+static LIMITED: OnceLock<Limited> = OnceLock::new();
+
+/// The logger, which what peers do cannot make write more than the limit.
+struct Limited {
+    logger: env_logger::Logger,
+    limiter: Mutex<Limiter>,
+    clock: Clock,
+}
+
+impl Limited {
+    fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say_left_out(&self, count: u64) {
+        if count > 0 {
+            let text = format_args!("event=log-lines-left-out count={count} hint=\"--log-rate\"");
+            let mut record = Record::builder();
+            let record = record.level(Level::Warn).target(module_path!());
+            self.logger.log(&record.args(text).build());
+        }
+    }
+}
+
+impl Log for Limited {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.logger.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.logger.matches(record) {
+            return;
+        }
+        if is_peers_doing(record.metadata()) {
+            let now = self.clock.now().mono;
+            let mut limiter = self.limiter();
+            if !limiter.take(now) {
+                return;
+            }
+            let left_out = limiter.catch_up(now);
+            // Nothing is written with the lock held.
+            drop(limiter);
+            self.say_left_out(left_out);
+        }
+        self.logger.log(record);
+    }
+
+    fn flush(&self) {
+        self.logger.flush();
+    }
+}
+
+/// What a command says of itself, and errors, are the operator's doing.
+fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
+    const OWN: [&str; 3] = ["rendezvous::command", "rendezvous::daemon", "rendezvous::status"];
+    metadata.level() != Level::Error && !OWN.iter().any(|own| metadata.target().starts_with(own))
+}
+
+/// A token bucket for lines: so many a second, and [`LOG_RATE`]'s five times as many at once.
+#[derive(Clone, Debug)]
+pub struct Limiter {
+    /// Lines a second; 0: no limit.
+    rate: u32,
+    /// Millionths of lines that there is room for.
+    room: u64,
+    /// When `room` was right.
+    at: Time,
+    /// Lines left out since that was last said, and when it was.
+    left_out: u64,
+    said: Time,
+    /// Lines left out in all.
+    total: u64,
+}
+
+impl Limiter {
+    /// A bucket that is full at the time 0.
+    #[must_use]
+    pub const fn new(rate: u32) -> Self {
+        Self { rate, room: Self::room_max(rate), at: Time(0), left_out: 0, said: Time(0), total: 0 }
+    }
+
+    /// Another rate, with a full bucket.
+    pub const fn set_rate(&mut self, rate: u32) {
+        self.rate = rate;
+        self.room = Self::room_max(rate);
+    }
+
+    /// Whether a line may be written at this time; otherwise it is counted.
+    pub fn take(&mut self, now: Time) -> bool {
+        self.fill(now);
+        if self.rate == 0 {
+            return true;
+        }
+        match self.room.checked_sub(1_000_000) {
+            Some(room) => self.room = room,
+            None => {
+                self.left_out += 1;
+                self.total += 1;
+                return false;
+            }
+        }
+        true
+    }
+
+    /// How many lines were left out since it was asked last; 0 for none, and within a second after the last answer.
+    pub fn catch_up(&mut self, now: Time) -> u64 {
+        if self.left_out == 0 || now < self.said + SAID_EVERY {
+            return 0;
+        }
+        self.said = now;
+        std::mem::take(&mut self.left_out)
+    }
+
+    /// How many lines were left out in all.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+
+    const fn room_max(rate: u32) -> u64 {
+        rate as u64 * BURST_SECS * 1_000_000
+    }
+
+    fn fill(&mut self, now: Time) {
+        let gained = now.since(self.at).0.saturating_mul(u64::from(self.rate));
+        self.room = self.room.saturating_add(gained).min(Self::room_max(self.rate));
+        self.at = now;
+    }
 }
 
 /// The operator's names of IDs. An ID is a capability (whoever knows it reaches the hidden server), so that logs have
@@ -282,7 +455,9 @@ fn refusal_hint(status: u16) -> Option<&'static str> {
     }
 }
 
-const fn waiting_end(why: WaitingEnd) -> &'static str {
+/// Why a waiting connection met no client, in a word.
+#[must_use]
+pub const fn waiting_end(why: WaitingEnd) -> &'static str {
     match why {
         WaitingEnd::Ended(End::Clean) => "ended",
         WaitingEnd::Ended(End::Truncated) => "cut",

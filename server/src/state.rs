@@ -147,7 +147,8 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
 }
 
 /// Reads a file that holds a secret; refuses one that others than its owner can read or write, and one of more than
-/// 16 MiB. Pipes are read whatever their mode.
+/// 16 MiB. Pipes are read whatever their mode. In `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) the bits of the
+/// group may be the mask of an access list that names the service's user alone, and are allowed for reading.
 ///
 /// # Errors
 ///
@@ -164,7 +165,8 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// As [`read_secret`].
 pub fn read_secret_file(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let metadata = file.metadata().map_err(|error| Failure::of_file("read", path, &error))?;
-    if metadata.is_file() && metadata.mode() & 0o077 != 0 {
+    let closed_to = if is_credential(path) { 0o037 } else { 0o077 };
+    if metadata.is_file() && metadata.mode() & closed_to != 0 {
         let path = path.display();
         return Err(Failure::Failed(format!(
             "{path} holds secrets and others may open it (mode {:o}): chmod 600 {path}",
@@ -172,6 +174,10 @@ pub fn read_secret_file(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, 
         )));
     }
     read_all(file, path)
+}
+
+fn is_credential(path: &Path) -> bool {
+    env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.parent() == Some(Path::new(&folder)))
 }
 
 /// Reads a file of at most 16 MiB to the end; what is read is wiped when it is dropped.

@@ -134,13 +134,15 @@ impl Engine {
     pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(id) = self.paired_id(hidden) else { return };
+        let (from_client, from_hidden) = (pair.octets_from(Side::Client), pair.octets_from(Side::Hidden));
         self.registry.pair_ended(id);
+        self.registry.tally(id, from_client, from_hidden, now);
         self.conns.note(Note::PairEnded {
             hidden,
             client,
             id,
-            from_client: pair.octets_from(Side::Client),
-            from_hidden: pair.octets_from(Side::Hidden),
+            from_client,
+            from_hidden,
             after: now.mono.since(pair.began()),
             why: over.why,
         });

@@ -87,6 +87,43 @@ fn after_a_rotation_the_old_secret_is_worth_nothing_and_what_waited_by_it_closes
 }
 
 #[test]
+fn after_a_rotation_a_client_is_held_for_whoever_waited_until_then() {
+    let mut rotated = both();
+    rotated[0].key = key(9);
+    // One that waits at that moment, one that ended ten seconds before it, one that ended longer ago than counts.
+    for (ended_before, is_served) in [(0, true), (10, true), (30, false)] {
+        let mut world = world();
+        world.wait_secs(60);
+        let hidden = world.register(ID);
+        world.wait_secs(60);
+        if ended_before > 0 {
+            world.end(hidden, End::Clean);
+            world.wait_secs(ended_before);
+        }
+        world.enrol(rotated.clone());
+        let client = world.says(get(ID));
+        if is_served {
+            assert!(world.is_open(client), "{ended_before} s");
+            assert_eq!(world.got(client), "");
+        } else {
+            world.assert_refused(client, "404 Not Found", NOBODY);
+        }
+    }
+}
+
+#[test]
+fn an_id_that_was_removed_and_comes_back_is_a_new_one() {
+    let mut world = world();
+    world.wait_secs(60);
+    let hidden = world.register(ID);
+    world.end(hidden, End::Clean);
+    world.enrol(vec![enrolled(OTHER, &[])]);
+    world.enrol(both());
+    let client = world.says(get(ID));
+    world.assert_refused(client, "404 Not Found", NOBODY);
+}
+
+#[test]
 fn the_same_list_again_changes_nothing() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);

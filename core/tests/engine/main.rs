@@ -14,6 +14,7 @@ mod proxied;
 mod random;
 mod register;
 mod route;
+mod snapshot;
 mod world;
 
 use rendezvous_core::engine::{Config, Transport};

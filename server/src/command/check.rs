@@ -139,7 +139,7 @@ fn token_request(ticket: &Ticket) -> Result<Vec<u8>, String> {
         Token::Bound { response: ticket.key.bound(step, nonce.as_bytes()), nonce: nonce.as_bytes() }
     };
     let mut request = Vec::new();
-    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority());
+    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), false);
     Ok(request)
 }
 

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod id;
 pub mod replay;
 pub mod serve;
+pub mod status;
 mod tape;
 pub mod token;
 mod upstream;

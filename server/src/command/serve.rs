@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
-use rendezvous_core::time::{Now, Span};
+use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use self::settings::{SPEC, Settings};
 use super::tape::Tape;
+use crate::activation::{self, Inherited};
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
@@ -27,12 +28,18 @@ use crate::net::Net;
 use crate::net::mio::MioNet;
 use crate::options::parse;
 use crate::state::State;
+use crate::status::{Counters, Report, Resources, socket};
 use crate::tls_config;
 
 /// Where the relay listens if nothing else is said.
 const PORT: u16 = 8443;
-/// Descriptors that are not connections: files, logs, the poller.
+/// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
+/// Where there are few in all, three of eight.
 const DESCRIPTORS_KEPT: u64 = 64;
+/// Connections above the limit that are still told why they are refused; where there are few in all, a quarter.
+const COURTESY: u64 = 64;
+/// Of those who ask for the status so many are answered in one turn.
+const CALLERS_MAX: usize = 16;
 /// When so many connections are gone, their memory is given back to the system.
 const WAVE_MIN: usize = 256;
 /// Pipes at most, between connections in clear.
@@ -46,19 +53,25 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
     let mut settings = Settings::read(&matches)?;
+    logging::limit(settings.log_rate);
+    daemon::give_up_privileges();
+    let inherited = activation::take()?;
     let state = State::open(matches.one("state"))?;
     let tls = tls_setup(&settings, &state)?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
 
     let mut net = daemon::world()?;
-    listen(&mut net, &mut settings)?;
-    net.allow_pipes(limit_connections(&mut settings));
+    listen(&mut net, &mut settings, inherited)?;
+    let limits = limit_connections(&mut settings);
+    net.allow_pipes(limits.pipes);
+    net.limit_sockets(limits.sockets);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
     let tape = settings.trace.as_deref().map(Tape::create).transpose()?;
     let engine = Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
+    let status_path = open_status(&mut event_loop, &state)?;
     let mut relay = Relay {
         args: args.to_vec(),
         seen: ids.stamp(),
@@ -67,6 +80,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         names: Names::default(),
         tape,
         peak: 0,
+        started: event_loop.now().mono,
+        counters: Counters::default(),
+        buffer_octets_max: settings.sizes().ceiling,
+        descriptors_max: limits.descriptors,
+        status_path,
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -88,20 +106,29 @@ struct Relay {
     tape: Option<Tape>,
     /// The most connections since memory was given back last.
     peak: usize,
+    started: Time,
+    counters: Counters,
+    buffer_octets_max: usize,
+    descriptors_max: Option<u64>,
+    /// The status socket, where there is one.
+    status_path: Option<PathBuf>,
 }
 
 impl Program for Relay {
     type Machine = Recorder<Engine>;
 
     const TICK: Option<Span> = Some(Span::from_secs(1));
+    const MANAGED: bool = true;
 
     fn note(&mut self, note: &Note) {
+        self.counters.count(note);
         logging::note(note, &self.names, &[]);
     }
 
     fn reload(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
         match self.read_again() {
             Ok((settings, tls, ids)) => {
+                logging::limit(settings.log_rate);
                 event_loop.set_tls(tls);
                 event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
                 self.enrol(ids, event_loop);
@@ -116,6 +143,24 @@ impl Program for Relay {
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
         if let Some(tape) = &mut self.tape {
             tape.write(&event_loop.tell(|engine, _| engine.take_text()));
+        }
+        for _ in 0..CALLERS_MAX {
+            let Some(caller) = event_loop.net().caller() else { break };
+            socket::answer(caller, &self.report(event_loop));
+        }
+    }
+
+    fn status(&self, event_loop: &Loop<Recorder<Engine>>) -> Option<String> {
+        let snapshot = event_loop.machine().machine().snapshot(event_loop.now());
+        let (ids, of) = (snapshot.ids.len(), snapshot.connections);
+        let (waiting, pairs) = (of.waiting, of.paired / 2);
+        Some(format!("{ids} IDs, {waiting} connections wait, {pairs} pairs, {} connections in all", of.all()))
+    }
+
+    /// Another relay may take the state folder, and the addresses, while our pairs end.
+    fn stopping(&mut self) {
+        if let Some(path) = self.status_path.take() {
+            let _ = std::fs::remove_file(path);
         }
     }
 
@@ -144,6 +189,27 @@ impl Program for Relay {
 impl Relay {
     fn ids_path(&self) -> PathBuf {
         self.state.file(IDS_FILE)
+    }
+
+    fn report(&self, event_loop: &mut Loop<Recorder<Engine>>) -> String {
+        let now = event_loop.now();
+        let resources = Resources {
+            buffer_octets: event_loop.buffer_octets(),
+            buffer_octets_max: self.buffer_octets_max,
+            pipes: event_loop.pipes(),
+            descriptors: linux::descriptors(),
+            descriptors_max: self.descriptors_max,
+            log_lines_left_out: logging::left_out(),
+        };
+        let report = Report {
+            uptime: now.mono.since(self.started),
+            snapshot: event_loop.machine().machine().snapshot(now),
+            stats: event_loop.stats(),
+            resources,
+            counters: &self.counters,
+            names: &self.names,
+        };
+        report.json()
     }
 
     fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Recorder<Engine>>) {
@@ -209,9 +275,9 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
     Ok(TlsSetup { server: Some(tls_config::server_config(certified, &provider)?), upstreams: Vec::new() })
 }
 
-/// Opens the listeners, and tells the engine what each of them speaks.
-fn listen(net: &mut MioNet, settings: &mut Settings) -> Result<(), Failure> {
-    if settings.listen.is_empty() {
+/// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.
+fn listen(net: &mut MioNet, settings: &mut Settings, inherited: Vec<Inherited>) -> Result<(), Failure> {
+    if settings.listen.is_empty() && inherited.is_empty() {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
         let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
             // A host without IPv6.
@@ -221,6 +287,10 @@ fn listen(net: &mut MioNet, settings: &mut Settings) -> Result<(), Failure> {
             _ => Err(error),
         });
         listening(settings, address.map_err(|error| cannot_listen(everywhere, &error))?, Transport::Tls);
+    }
+    for Inherited { listener, on, transport } in inherited {
+        let address = net.take_listener(listener).map_err(|error| cannot_listen(on, &error))?;
+        listening(settings, address, transport);
     }
     for (on, transport) in settings.listen.clone() {
         let address = net.listen(on).map_err(|error| cannot_listen(on, &error))?;
@@ -238,18 +308,46 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
     settings.engine.listeners.push(transport);
 }
 
-/// Never more connections than descriptors. How many pipes there may be beside them.
-fn limit_connections(settings: &mut Settings) -> usize {
-    let Some(descriptors) = linux::raise_descriptors() else { return 0 };
+/// What the limit of descriptors leaves.
+struct Limits {
+    /// All of them; `None` where that can't be known.
+    descriptors: Option<u64>,
+    /// Sockets of connections.
+    sockets: usize,
+    /// Pipes beside them.
+    pipes: usize,
+}
+
+/// Never more connections than descriptors, and enough left for everything else.
+fn limit_connections(settings: &mut Settings) -> Limits {
+    let Some(descriptors) = linux::raise_descriptors() else {
+        return Limits { descriptors: None, sockets: usize::MAX, pipes: 0 };
+    };
     // Not more than every sixteenth descriptor.
     let pipes = PIPES_MAX.min(descriptors / 32);
-    let possible = descriptors.saturating_sub(DESCRIPTORS_KEPT + 2 * pipes);
-    let possible = u32::try_from(possible).unwrap_or(u32::MAX).max(8);
+    let kept = DESCRIPTORS_KEPT.min(descriptors / 8 * 3);
+    let sockets = descriptors.saturating_sub(kept + 2 * pipes).max(8);
+    let possible = sockets - COURTESY.min(sockets / 4);
+    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
     if possible < settings.engine.connections_max {
         log::warn!("event=limits connections={possible} why=\"no more descriptors (ulimit -n)\"");
         settings.engine.connections_max = possible;
     }
-    usize::try_from(pipes).unwrap_or(0)
+    Limits {
+        descriptors: Some(descriptors),
+        sockets: usize::try_from(sockets).unwrap_or(usize::MAX),
+        pipes: usize::try_from(pipes).unwrap_or(0),
+    }
+}
+
+/// Opens the status socket, as far as the folder can have one; where it is.
+fn open_status(
+    event_loop: &mut Loop<Recorder<Engine>>,
+    state: &State,
+) -> Result<Option<PathBuf>, Failure> {
+    let Some(listener) = socket::open(state)? else { return Ok(None) };
+    event_loop.net().take_status(listener).map_err(|error| daemon::cannot("watch the status socket", &error))?;
+    Ok(Some(state.file(socket::NAME)))
 }
 
 fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {

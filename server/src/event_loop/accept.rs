@@ -115,10 +115,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
                 Err(error) => {
-                    log::warn!(
-                        "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",
-                        error.to_string()
-                    );
+                    // Once, until the listener has nothing left.
+                    if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::Resting { .. })) {
+                        log::warn!(
+                            "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",
+                            error.to_string()
+                        );
+                    }
                     return self.rest(on);
                 }
             }

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
@@ -27,11 +27,17 @@ const BACKLOG: i32 = 1024;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+/// The least TCP_USER_TIMEOUT. Once it has passed, Linux gives an idle connection up at the first probe without an
+/// answer, however many probes keepalive has: shorter, one lost packet would end a waiting connection. Half an interval
+/// less than keepalive takes, so that it ends behind the last probe and not one later.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT_MIN: Duration = Duration::from_millis(25_000 + 3 * 5_000 - 2_500);
 
 /// Tokens from here upwards are not connections; no table of connections grows that far.
 const SPECIAL: usize = usize::MAX - 0xffff;
 const SIGNALS: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
+const STATUS: Token = Token(usize::MAX - 2);
 
 /// Bits of a token that hold the connection's index.
 const INDEX_BITS: u32 = if cfg!(target_pointer_width = "64") { 32 } else { 20 };
@@ -42,7 +48,13 @@ pub struct MioNet {
     events: Events,
     clock: Clock,
     listeners: Vec<TcpListener>,
+    /// Sockets that connections have now, and may have.
+    sockets: usize,
+    sockets_max: usize,
     signals: Option<Signals>,
+    status: Option<UnixListener>,
+    /// Somebody may wait in the status socket.
+    asked: bool,
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
     unresolved: VecDeque<ConnId>,
@@ -71,7 +83,11 @@ impl MioNet {
             events: Events::with_capacity(1024),
             clock: Clock::start(),
             listeners: Vec::new(),
+            sockets: 0,
+            sockets_max: usize::MAX,
             signals: None,
+            status: None,
+            asked: false,
             waker,
             resolver: None,
             unresolved: VecDeque::new(),
@@ -93,7 +109,16 @@ impl MioNet {
         socket.set_reuse_address(true)?;
         socket.bind(&on.into())?;
         socket.listen(BACKLOG)?;
-        let mut listener = TcpListener::from_std(socket.into());
+        self.take_listener(socket.into())
+    }
+
+    /// Takes a listener that somebody else opened, non-blocking; returns its address. Its position is as that of
+    /// [`MioNet::listen`].
+    ///
+    /// # Errors
+    /// Those of the registration call.
+    pub fn take_listener(&mut self, listener: std::net::TcpListener) -> io::Result<SocketAddr> {
+        let mut listener = TcpListener::from_std(listener);
         let token = Token(SPECIAL + self.listeners.len());
         self.poll.registry().register(&mut listener, token, Interest::READABLE)?;
         let address = listener.local_addr()?;
@@ -105,6 +130,37 @@ impl MioNet {
     /// while it is in use. Without this call there are none.
     pub const fn allow_pipes(&mut self, max: usize) {
         self.pipes.set_max(max);
+    }
+
+    /// Leaves room for other descriptors: past so many sockets of connections nothing is accepted, as if the system had
+    /// no descriptors left. Without this call there is no such limit.
+    pub const fn limit_sockets(&mut self, max: usize) {
+        self.sockets_max = max;
+    }
+
+    /// Takes the status socket: who connects to it wakes [`Net::wait`] and is then had from [`MioNet::caller`].
+    ///
+    /// # Errors
+    /// Those of the registration call.
+    pub fn take_status(&mut self, mut listener: UnixListener) -> io::Result<()> {
+        self.poll.registry().register(&mut listener, STATUS, Interest::READABLE)?;
+        self.status = Some(listener);
+        // Whoever came before made no edge.
+        self.asked = true;
+        Ok(())
+    }
+
+    /// Who connected to the status socket, one at a time.
+    pub fn caller(&mut self) -> Option<UnixStream> {
+        let listener = self.status.as_ref().filter(|_| self.asked)?;
+        match listener.accept() {
+            Ok((caller, _)) => Some(caller),
+            Err(error) => {
+                // Anything else is for the next turn: no edge tells of it again.
+                self.asked = error.kind() != io::ErrorKind::WouldBlock;
+                None
+            }
+        }
     }
 
     /// Takes these signals: they wake [`Net::wait`] and are then had from [`MioNet::signal`].
@@ -144,6 +200,7 @@ impl Net for MioNet {
         for event in &self.events {
             match event.token() {
                 SIGNALS | WAKER => {}
+                STATUS => self.asked = true,
                 Token(special) if special >= SPECIAL => {
                     edges.push(Edge::Listener(u16::try_from(special - SPECIAL).unwrap_or(u16::MAX)));
                 }
@@ -160,7 +217,11 @@ impl Net for MioNet {
 
     fn accept(&mut self, on: u16) -> io::Result<(Sock, SocketAddr)> {
         let listener = self.listeners.get(usize::from(on)).ok_or(io::ErrorKind::WouldBlock)?;
+        if self.sockets >= self.sockets_max {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
         let (stream, from) = listener.accept()?;
+        self.sockets += 1;
         tune(&stream);
         // What came over IPv4 to a socket of both families is an IPv4 address.
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -173,11 +234,16 @@ impl Net for MioNet {
     }
 
     fn stop_listening(&mut self) {
-        self.listeners.clear();
+        for mut listener in self.listeners.drain(..) {
+            // Closing does not do it where a service manager has the same socket.
+            let _ = self.poll.registry().deregister(&mut listener);
+        }
+        self.status = None;
     }
 
     fn connect(&mut self, to: SocketAddr) -> io::Result<Sock> {
         let stream = TcpStream::connect(to)?;
+        self.sockets += 1;
         tune(&stream);
         Ok(Sock::Tcp(stream))
     }
@@ -251,8 +317,9 @@ impl Net for MioNet {
     }
 
     fn close(&mut self, sock: Sock) {
-        if let Sock::Stdio(mut stdio) = sock {
-            stdio.unwatch(self.poll.registry());
+        match sock {
+            Sock::Tcp(_) => self.sockets = self.sockets.saturating_sub(1),
+            Sock::Stdio(mut stdio) => stdio.unwatch(self.poll.registry()),
         }
     }
 
@@ -275,7 +342,7 @@ impl Net for MioNet {
         #[cfg(target_os = "linux")]
         if let Sock::Tcp(stream) = sock {
             // A system that refuses leaves us its own patience.
-            let after = after.map(|span| Duration::from_micros(span.0));
+            let after = after.map(|span| Duration::from_micros(span.0).max(USER_TIMEOUT_MIN));
             let _ = SockRef::from(&*stream).set_tcp_user_timeout(after);
         }
         #[cfg(not(target_os = "linux"))]

@@ -24,6 +24,7 @@ mod hidden;
 mod old_peers;
 mod peers;
 mod program;
+mod proxy;
 mod readme;
 mod returns;
 mod signals;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("agent", agent::CASES),
+        ("proxy", proxy::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("traces", traces::CASES),

@@ -140,7 +140,11 @@ fn refused(node: Peer, said: &str) {
 }
 
 /// An old relay with one ID, and the ticket for it.
-fn start_old_relay(node: Peer, tls: bool, world: &World) -> (Program, u16, Enrolled, std::path::PathBuf) {
+pub(crate) fn start_old_relay(
+    node: Peer,
+    tls: bool,
+    world: &World,
+) -> (Program, u16, Enrolled, std::path::PathBuf) {
     let (home, secret) = world.enrol_old("old");
     let (cert, key) = (world.folder.0.join("old.crt"), world.folder.0.join("old.key"));
     let mut openssl = Peer::Openssl.command();

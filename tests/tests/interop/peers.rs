@@ -14,6 +14,7 @@ pub(crate) enum Peer {
     Oathtool,
     Faketime,
     Socat,
+    Haproxy,
     Bash,
     /// Python as it comes.
     Python,
@@ -41,6 +42,7 @@ impl Peer {
             Self::Oathtool => on_path("oathtool"),
             Self::Faketime => on_path("faketime"),
             Self::Socat => on_path("socat"),
+            Self::Haproxy => on_path("haproxy"),
             Self::Bash => on_path("bash"),
             Self::Node => on_path("node"),
             Self::Python => on_path("python3"),
@@ -103,7 +105,9 @@ pub(crate) fn script(name: &str) -> PathBuf {
 
 fn on_path(name: &str) -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    // HAProxy is where not everybody's PATH leads.
+    let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     found.ok_or_else(|| format!("{name} is not installed"))
 }
 

@@ -87,6 +87,12 @@ impl Program {
         Self::spawn(name, command)
     }
 
+    /// Starts it with something of the test's as its standard input, and both outputs gathered.
+    pub(crate) fn start_with(name: &str, command: &mut Command, stdin: impl Into<Stdio>) -> Self {
+        command.stdin(stdin).stdout(Stdio::piped());
+        Self::spawn(name, command)
+    }
+
     /// Starts it with both ends of its stdio in the test's hand; only stderr is gathered.
     pub(crate) fn start_piped(
         name: &str,

@@ -38,7 +38,11 @@ pub(crate) enum Wire {
 
 impl Wire {
     pub(crate) fn open(below: Below, address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).expect("the relay listens");
+        Self::over(TcpStream::connect(address).expect("the relay listens"), below)
+    }
+
+    /// Over a connection that is there already.
+    pub(crate) fn over(tcp: TcpStream, below: Below) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         tcp.set_nodelay(true).expect("it is TCP");
         match below {

@@ -42,6 +42,9 @@ fn cut(trace: &Trace) -> Result<(), String> {
                 joined(all)
             }
             _ => {
+                if let Event::Secured { on } = step.event {
+                    shell.secured(on);
+                }
                 let actions = player.tell(&step.event, step.now)?;
                 shell.look(&actions);
                 actions
@@ -79,12 +82,20 @@ impl Shell {
         self.deaf.get(&format!("{}.{}", on.index, on.generation)).copied().unwrap_or(false)
     }
 
+    /// What was left over before the handshake was for TLS.
+    fn secured(&mut self, on: ConnId) {
+        self.kept.remove(&on);
+        self.deaf.remove(&format!("{}.{}", on.index, on.generation));
+    }
+
     pub(crate) fn look(&mut self, actions: &[Action]) {
         for action in actions {
             let words: Vec<&str> = action.text.split(' ').collect();
             match words[..] {
                 ["read", on, "on"] => drop(self.deaf.insert(on.to_owned(), false)),
-                ["read", on, "off"] | ["close", on, _] => drop(self.deaf.insert(on.to_owned(), true)),
+                ["read", on, "off"] | ["close", on, _] | ["start-tls", on, ..] => {
+                    drop(self.deaf.insert(on.to_owned(), true))
+                }
                 ["pair", a, b] => {
                     self.deaf.insert(a.to_owned(), true);
                     self.deaf.insert(b.to_owned(), true);

@@ -13,6 +13,7 @@ use crate::buffer::Sizes;
 use crate::command::tape::TRACE;
 use crate::command::upstream::span;
 use crate::failure::Failure;
+use crate::logging::LOG_RATE;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::RECORD_MAX;
 
@@ -100,12 +101,19 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
         TRACE,
         LOG,
+        LOG_RATE,
         CONFIG,
     ],
     notes: "\
 SIGHUP reads certificate, key, ids and the --config file's limits again, all or nothing (listeners,
 buffers and the log level stay). A change to the ids file is live within two seconds without it.
-SIGTERM and SIGINT end the relay in order; a second one at once.",
+SIGTERM and SIGINT end the relay in order; a second one at once.
+
+'rendezvous status' says what the relay is doing: it asks status.sock in the state folder.
+
+Under a service manager (systemd: Type=notify-reload) it tells when it is ready, reloads, stops and
+lives. Listening sockets that are passed on (LISTEN_FDS) are taken, and then none is opened beside
+those that are asked for; their names (FileDescriptorName=) say what they speak: tls, plain, proxy.",
 };
 
 /// What was asked for.
@@ -119,6 +127,7 @@ pub(super) struct Settings {
     pub(super) buffer: usize,
     pub(super) buffer_memory: usize,
     pub(super) trace: Option<PathBuf>,
+    pub(super) log_rate: u32,
 }
 
 impl Settings {
@@ -168,6 +177,7 @@ impl Settings {
             buffer: usize_of(octets("buffer", 64 << 10, 16 << 20)?),
             buffer_memory: usize_of(octets("buffer-memory", 1 << 20, 1 << 40)?),
             trace: matches.get_if(TRACE.long, value::path)?,
+            log_rate: count(LOG_RATE.long, 0)?,
         })
     }
 

@@ -1,0 +1,195 @@
+//! What a relay tells of itself to whoever may open its status socket: counters, and one document about this moment.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use rendezvous_core::engine::{IdSnapshot, Snapshot};
+use rendezvous_core::note::{Note, WaitingEnd};
+use rendezvous_core::time::Span;
+
+use crate::event_loop::Stats;
+use crate::json::quote;
+use crate::logging::{self, Names};
+
+pub mod socket;
+
+/// A document is no longer than this, in octets, so that one call puts it into a socket; IDs that do not fit are left
+/// out, those with nothing going on first.
+pub const DOCUMENT_MAX: usize = 96 * 1024;
+
+/// What happened since the start, by reason, whatever the log shows of it. Reasons are fixed texts, so that it grows
+/// no further than their number.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    refused: BTreeMap<(u16, &'static str), u64>,
+    dropped: BTreeMap<&'static str, u64>,
+    waiting_ended: BTreeMap<&'static str, u64>,
+    challenged: u64,
+    hand_overs_failed: u64,
+}
+
+impl Counters {
+    /// Counts what a note tells of.
+    pub fn count(&mut self, note: &Note) {
+        match note {
+            Note::Refused { status, why, .. } => *self.refused.entry((status.code(), why)).or_default() += 1,
+            Note::Dropped { why, .. } => *self.dropped.entry(why).or_default() += 1,
+            Note::TlsFailed { why, .. } => *self.dropped.entry(logging::tls(*why)).or_default() += 1,
+            Note::WaitingEnded { why, .. } => self.count_waiting_ended(*why),
+            Note::Challenged { .. } => self.challenged += 1,
+            Note::HandOverFailed { .. } => self.hand_overs_failed += 1,
+            Note::Waiting { .. }
+            | Note::Held { .. }
+            | Note::Paired { .. }
+            | Note::PairEnded { .. }
+            | Note::DialFailed { .. }
+            | Note::Registered { .. }
+            | Note::RelayLost { .. }
+            | Note::ClockAdopted { .. }
+            | Note::Served { .. }
+            | Note::ConnectFailed { .. } => {}
+        }
+    }
+
+    fn count_waiting_ended(&mut self, why: WaitingEnd) {
+        *self.waiting_ended.entry(logging::waiting_end(why)).or_default() += 1;
+    }
+}
+
+/// What of the process is limited, and how much of it is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resources {
+    /// Octets in buffers.
+    pub buffer_octets: usize,
+    /// Octets that there may be in buffers.
+    pub buffer_octets_max: usize,
+    /// Pipes of the system in use.
+    pub pipes: usize,
+    /// Descriptors in use, where that can be known.
+    pub descriptors: Option<usize>,
+    /// Descriptors that there may be, where that can be known.
+    pub descriptors_max: Option<u64>,
+    /// Log lines that were left out because there were too many.
+    pub log_lines_left_out: u64,
+}
+
+/// Everything that the document is made of.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// Since the start.
+    pub uptime: Span,
+    /// The engine.
+    pub snapshot: Snapshot,
+    /// The event loop.
+    pub stats: Stats,
+    /// The process.
+    pub resources: Resources,
+    /// What happened.
+    pub counters: &'a Counters,
+    /// How the operator calls the IDs.
+    pub names: &'a Names,
+}
+
+impl Report<'_> {
+    /// The document: one JSON object and a line's end, at most [`DOCUMENT_MAX`] octets.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut text = String::from("{");
+        self.write_process(&mut text);
+        self.write_connections(&mut text);
+        self.write_counters(&mut text);
+        self.write_ids(&mut text);
+        text.push_str("}\n");
+        text
+    }
+
+    fn write_process(&self, text: &mut String) {
+        let Resources { buffer_octets, buffer_octets_max, pipes, descriptors, descriptors_max, .. } =
+            self.resources;
+        let or_null = |it: Option<u64>| it.map_or_else(|| "null".to_owned(), |it| it.to_string());
+        let (descriptors, descriptors_max) =
+            (or_null(descriptors.map(|it| it as u64)), or_null(descriptors_max));
+        let _ = write!(
+            text,
+            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},",
+            quote(env!("CARGO_PKG_VERSION")),
+            std::process::id(),
+            self.uptime.0 / 1_000_000,
+            self.snapshot.draining
+        );
+        let _ = write!(
+            text,
+            "\"buffers\":{{\"octets\":{buffer_octets},\"max\":{buffer_octets_max}}},\"pipes\":{pipes},\
+             \"descriptors\":{{\"now\":{descriptors},\"max\":{descriptors_max}}},\
+             \"log_lines_left_out\":{},",
+            self.resources.log_lines_left_out
+        );
+    }
+
+    fn write_connections(&self, text: &mut String) {
+        let of = &self.snapshot.connections;
+        let Stats { relayed, copied, spliced, turns } = self.stats;
+        let _ = write!(
+            text,
+            "\"connections\":{{\"now\":{},\"max\":{},\"handshakes\":{},\"heads\":{},\"answers\":{},\
+             \"waiting\":{},\"held\":{},\"paired\":{},\"closing\":{}}},",
+            of.all(),
+            self.snapshot.connections_max,
+            of.handshakes,
+            of.heads,
+            of.answers,
+            of.waiting,
+            of.held,
+            of.paired,
+            of.closing
+        );
+        let _ = write!(
+            text,
+            "\"octets\":{{\"relayed\":{relayed},\"copied\":{copied},\"spliced\":{spliced}}},\"turns\":{turns},"
+        );
+    }
+
+    fn write_counters(&self, text: &mut String) {
+        let Counters { refused, dropped, waiting_ended, challenged, hand_overs_failed } = self.counters;
+        let _ = write!(text, "\"challenged\":{challenged},\"hand_overs_failed\":{hand_overs_failed},");
+        let refused = refused.iter().map(|((status, why), count)| {
+            format!("{{\"status\":{status},\"why\":{},\"count\":{count}}}", quote(why))
+        });
+        let _ = write!(text, "\"refused\":[{}],", Vec::from_iter(refused).join(","));
+        for (name, counts) in [("dropped", dropped), ("waiting_ended", waiting_ended)] {
+            let counts =
+                counts.iter().map(|(why, count)| format!("{{\"why\":{},\"count\":{count}}}", quote(why)));
+            let _ = write!(text, "\"{name}\":[{}],", Vec::from_iter(counts).join(","));
+        }
+    }
+
+    fn write_ids(&self, text: &mut String) {
+        const TAIL: usize = "],\"ids_left_out\":18446744073709551615}\n".len();
+        let name = |of: &IdSnapshot| self.names.0.get(&of.id).map_or("?", String::as_str);
+        let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
+        let is_idle = |of: &IdSnapshot| of.waiting + of.held + of.pairs == 0;
+        ids.sort_by_key(|of| (is_idle(of), name(of)));
+        text.push_str("\"ids\":[");
+        let mut shown = 0;
+        for of in &ids {
+            let entry = id(of, name(of));
+            if text.len() + entry.len() + 1 + TAIL > DOCUMENT_MAX {
+                break;
+            }
+            text.push_str(if shown > 0 { "," } else { "" });
+            text.push_str(&entry);
+            shown += 1;
+        }
+        let _ = write!(text, "],\"ids_left_out\":{}", ids.len() - shown);
+    }
+}
+
+fn id(of: &IdSnapshot, name: &str) -> String {
+    let IdSnapshot { id, waiting, held, pairs, pairs_ended, from_client, from_hidden, seen } = *of;
+    let seen = seen.map_or_else(|| "null".to_owned(), |seen| (seen.0 / 1_000_000).to_string());
+    format!(
+        "{{\"name\":{},\"id\":\"{id}\",\"waiting\":{waiting},\"held\":{held},\"pairs\":{pairs},\
+         \"pairs_ended\":{pairs_ended},\"from_client\":{from_client},\"from_hidden\":{from_hidden},\"seen\":{seen}}}",
+        quote(name)
+    )
+}

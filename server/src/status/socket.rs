@@ -1,0 +1,127 @@
+//! The status socket: whoever connects gets one document, and the end. It is in the relay's state folder, for its
+//! owner alone, and there is nothing to ask.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mio::net::UnixListener;
+use socket2::SockRef;
+
+use super::DOCUMENT_MAX;
+use crate::failure::{Failure, reason};
+use crate::logging::Escaped;
+use crate::state::{SECRET, State};
+
+/// Its name in the state folder.
+pub const NAME: &str = "status.sock";
+/// What it is called before it is ready.
+const NEW_NAME: &str = ".status.sock.new";
+/// A longer path does not fit into a socket's address everywhere (104 octets on BSD, 108 on Linux).
+const PATH_MAX: usize = 100;
+/// How long a relay may take to answer: it is one turn of its loop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Opens it. What a dead relay left there is replaced. Where the folder can have none, it says so in the log, and the
+/// relay does without: `None`.
+///
+/// # Errors
+/// [`Failure::Failed`] where another relay is alive in this state folder.
+pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
+    // Of two that start at once the second finds the first alive.
+    let _lock = state.lock()?;
+    let path = state.file(NAME);
+    if is_alive(state.folder()) {
+        return Err(Failure::Failed(format!(
+            "another relay runs with this state folder: it answers at {} (give each its own --state)",
+            path.display()
+        )));
+    }
+    match bind(state, &path) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) => {
+            log::warn!(
+                "event=no-status-socket path={} why={}",
+                Escaped(&path.to_string_lossy()),
+                Escaped(&reason(&error))
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Puts the document into the socket and closes it. A peer that has no room for it gets what there is room for.
+pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
+    // Where the system refuses, its own default has room for it.
+    let _ = SockRef::from(&caller).set_send_buffer_size(2 * DOCUMENT_MAX);
+    match caller.write(document.as_bytes()) {
+        Ok(octets) if octets == document.len() => {}
+        Ok(octets) => log::debug!("event=status-cut octets={octets} of={}", document.len()),
+        Err(error) => log::debug!("event=status-unsent why={}", Escaped(&reason(&error))),
+    }
+}
+
+/// What the relay of a state folder says.
+///
+/// # Errors
+/// [`Failure::Failed`] where none runs, it may not be asked, or it does not answer.
+pub fn ask(folder: &Path) -> Result<String, Failure> {
+    let path = folder.join(NAME);
+    let failed = |error: &io::Error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Failed(format!(
+            "no relay runs with the state folder {} (another one: --state DIR)",
+            folder.display()
+        )),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            Failure::Failed(format!("the relay at {} does not answer", path.display()))
+        }
+        _ => Failure::of_file("ask the relay at", &path, error),
+    };
+    let read = || -> io::Result<String> {
+        let (_open, short) = short_path(folder, NAME)?;
+        let stream = UnixStream::connect(short)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut text = String::new();
+        stream.take(2 * DOCUMENT_MAX as u64).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(|error| failed(&error))
+}
+
+/// Whether somebody listens there. One whose queue is full is somebody.
+fn is_alive(folder: &Path) -> bool {
+    let Ok((_open, short)) = short_path(folder, NAME) else { return false };
+    match mio::net::UnixStream::connect(short) {
+        Ok(_) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+/// It has its name only when it has its mode.
+fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
+    }
+    let new = state.file(NEW_NAME);
+    let _ = fs::remove_file(&new);
+    let (_open, short) = short_path(state.folder(), NEW_NAME)?;
+    let listener = UnixListener::bind(short)?;
+    fs::set_permissions(&new, Permissions::from_mode(SECRET))?;
+    fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+/// A path to a file of the folder that fits into a socket's address, for as long as the file that comes with it is open.
+fn short_path(folder: &Path, name: &str) -> io::Result<(Option<File>, PathBuf)> {
+    let path = folder.join(name);
+    if path.as_os_str().len() <= PATH_MAX {
+        return Ok((None, path));
+    }
+    let open = File::open(folder)?;
+    let short = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())).join(name);
+    Ok((Some(open), short))
+}

@@ -1,0 +1,195 @@
+//! The status document and its socket.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use common::Folder;
+use common::cli::run;
+use rendezvous::event_loop::Stats;
+use rendezvous::json::Value;
+use rendezvous::logging::Names;
+use rendezvous::state::State;
+use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
+use rendezvous_core::engine::{Connections, IdSnapshot, Snapshot};
+use rendezvous_core::http::reply::Status;
+use rendezvous_core::id::Id;
+use rendezvous_core::machine::{ConnId, TlsFailure};
+use rendezvous_core::note::{Note, WaitingEnd};
+use rendezvous_core::time::Span;
+
+const ON: ConnId = ConnId { index: 0, generation: 1 };
+
+fn id(number: u128, waiting: u32) -> IdSnapshot {
+    IdSnapshot {
+        id: Id(number),
+        waiting,
+        held: 0,
+        pairs: 0,
+        pairs_ended: u64::MAX,
+        from_client: u64::MAX,
+        from_hidden: u64::MAX,
+        seen: Some(Span::from_secs(9)),
+    }
+}
+
+fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counters) -> String {
+    let connections = Connections { waiting: 2, paired: 4, ..Connections::default() };
+    let snapshot = Snapshot { connections, connections_max: 100, draining: false, ids };
+    let resources = Resources { descriptors_max: Some(1024), ..Resources::default() };
+    let (stats, names) = (Stats::default(), &Names(names));
+    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names }.json()
+}
+
+fn refused(status: Status, why: &'static str) -> Note {
+    Note::Refused { on: ON, from: None, id: None, status, why }
+}
+
+#[test]
+fn refusals_are_counted_by_status_and_reason() {
+    let mut counters = Counters::default();
+    for note in [
+        refused(Status::NotFound404, "nobody"),
+        refused(Status::NotFound404, "nobody"),
+        refused(Status::Unavailable503, "full"),
+        Note::Dropped { on: ON, from: None, why: "no request came" },
+        Note::TlsFailed { on: ON, from: None, why: TlsFailure::Protocol },
+        Note::WaitingEnded { on: ON, id: Id(1), why: WaitingEnd::Replaced, after: Span::ZERO },
+        Note::Challenged { on: ON, from: None },
+        Note::HandOverFailed { hidden: ON, client: ON, id: Id(1), retried: true },
+        Note::Held { on: ON, id: Id(1) },
+    ] {
+        counters.count(&note);
+    }
+    let status = Value::parse(&document(Vec::new(), BTreeMap::new(), &counters)).expect("JSON");
+    let refused: Vec<_> = status
+        .list("refused")
+        .iter()
+        .map(|of| (of.number("status"), of.text("why"), of.number("count")))
+        .collect();
+    assert_eq!(refused, [(Some(404), Some("nobody"), Some(2)), (Some(503), Some("full"), Some(1))]);
+    let dropped = status.list("dropped").iter().map(|of| of.number("count").unwrap()).sum::<u64>();
+    assert_eq!((dropped, status.list("dropped").len()), (2, 2));
+    assert_eq!(status.list("waiting_ended")[0].text("why"), Some("replaced"));
+    assert_eq!((status.number("challenged"), status.number("hand_overs_failed")), (Some(1), Some(1)));
+    let connections = status.get("connections").expect("they are in it");
+    assert_eq!((connections.number("now"), connections.number("max")), (Some(6), Some(100)));
+    let descriptors = status.get("descriptors").expect("they are in it");
+    assert_eq!((descriptors.get("now"), descriptors.number("max")), (Some(&Value::Null), Some(1024)));
+    assert_eq!(status.number("uptime"), Some(61));
+}
+
+#[test]
+fn ids_have_their_names_and_whoever_is_busy_comes_first() {
+    let names = BTreeMap::from([(Id(1), "z".to_owned()), (Id(2), "a\"\u{1b}".to_owned()), (Id(3), "b".to_owned())]);
+    let ids = vec![id(1, 1), id(2, 0), id(3, 0), id(4, 0)];
+    let status = Value::parse(&document(ids, names, &Counters::default())).expect("JSON");
+    let names: Vec<_> = status.list("ids").iter().map(|of| of.text("name").unwrap()).collect();
+    assert_eq!(names, ["z", "?", "a\"\u{1b}", "b"]);
+    let first = &status.list("ids")[0];
+    assert_eq!((first.number("waiting"), first.number("seen")), (Some(1), Some(9)));
+    assert_eq!(first.text("id"), Some("00000000-0000-0000-0000-000000000001"));
+    assert_eq!(status.number("ids_left_out"), Some(0));
+}
+
+#[test]
+fn a_long_list_is_cut_where_the_document_would_be_too_long() {
+    let ids: Vec<_> = (0..5_000).map(|number| id(number, u32::from(number == 4_999))).collect();
+    let names = (0..5_000).map(|number| (Id(number), format!("{number:064}"))).collect();
+    let document = document(ids, names, &Counters::default());
+    assert!(document.len() <= DOCUMENT_MAX, "{}", document.len());
+    assert!(document.len() > DOCUMENT_MAX - 1_000, "{}", document.len());
+    let status = Value::parse(&document).expect("JSON");
+    let shown = status.list("ids").len() as u64;
+    assert_eq!(shown + status.number("ids_left_out").unwrap(), 5_000);
+    assert_eq!(status.list("ids")[0].number("waiting"), Some(1), "who is busy is not left out");
+}
+
+#[test]
+fn the_socket_is_its_owners_and_whoever_connects_gets_the_document_and_the_end() {
+    let folder = Folder::new();
+    let state = State::open(folder.file("state").to_str()).unwrap();
+    let listener = socket::open(&state).unwrap().expect("a socket");
+    let path = state.file(socket::NAME);
+    let metadata = fs::symlink_metadata(&path).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let mut caller = UnixStream::connect(&path).unwrap();
+    let document = "x".repeat(DOCUMENT_MAX);
+    // Nobody reads while it is answered.
+    socket::answer(listener.accept().unwrap().0, &document);
+    let mut text = String::new();
+    caller.read_to_string(&mut text).unwrap();
+    assert!(text == document, "{} octets", text.len());
+}
+
+#[test]
+fn a_living_relay_is_an_error_and_a_dead_ones_socket_is_replaced() {
+    let folder = Folder::new();
+    let state = State::open(folder.file("state").to_str()).unwrap();
+    let first = socket::open(&state).unwrap().expect("a socket");
+    let error = socket::open(&state).unwrap_err().to_string();
+    assert!(error.contains("another relay runs") && error.contains("status.sock"), "{error}");
+    drop(first);
+    assert!(state.file(socket::NAME).exists(), "a dead relay leaves its socket");
+    let error = socket::ask(state.folder()).unwrap_err().to_string();
+    assert!(error.contains("no relay runs with the state folder"), "{error}");
+    assert!(socket::open(&state).unwrap().is_some());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let folder = Folder::new();
+    let state = State::open(folder.file("state").to_str()).unwrap();
+    fs::write(state.file(socket::NAME), "somebody's").unwrap();
+    assert!(socket::open(&state).unwrap().is_none());
+    assert_eq!(fs::read_to_string(state.file(socket::NAME)).unwrap(), "somebody's");
+}
+
+#[test]
+fn a_folder_with_a_long_name_has_a_socket_too() {
+    let folder = Folder::new();
+    let state = State::open(folder.file(&"long".repeat(40)).to_str()).unwrap();
+    let listener = socket::open(&state).unwrap().expect("a socket");
+    assert!(socket::open(&state).is_err(), "it is found alive");
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| socket::ask(state.folder()));
+        // The look whether it is alive is in the queue, too.
+        while !asked.is_finished() {
+            match listener.accept() {
+                Ok((caller, _)) => socket::answer(caller, "{}\n"),
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        assert_eq!(asked.join().unwrap(), Ok("{}\n".to_owned()));
+    });
+}
+
+#[test]
+fn without_a_relay_status_is_one_line_and_exit_1() {
+    let folder = Folder::new();
+    let done = run(&folder, &["status"]);
+    assert_eq!((done.code, done.out.as_str()), (1, ""));
+    assert!(done.err.starts_with("rendezvous: status: no relay runs with the state folder"), "{}", done.err);
+    assert_eq!(run(&folder, &["status", "extra"]).code, 2);
+}
+
+#[test]
+fn an_answer_that_is_cut_is_no_answer() {
+    let folder = Folder::new();
+    let state = State::open(folder.file("state").to_str()).unwrap();
+    let listener = UnixListener::bind(state.file(socket::NAME)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (caller, _) = listener.accept().unwrap();
+            socket::answer(mio::net::UnixStream::from_std(caller), "{\"version\":");
+        });
+        let done = run(&folder, &["status", "--json"]);
+        assert_eq!((done.code, done.out.as_str()), (1, ""));
+        assert!(done.err.contains("not complete"), "{}", done.err);
+    });
+}

@@ -1,0 +1,296 @@
+//! Everybody: who waits, who calls, who is killed; and the one loop that serves them all.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
+use tests::dice::Dice;
+
+use crate::Failure;
+use crate::conn::{self, Conn};
+use crate::ground::{self, Agent, Folder, Relay};
+use crate::ledger::{CLIENT, HIDDEN, Ledger, Plan};
+use crate::party::{self, Common, Fate, Party, Role};
+
+/// Identities whose waiting connections are the crowd's own.
+const OWN: usize = 48;
+/// Real agents that live, and such that are killed in turn.
+const STEADY: usize = 2;
+const MORTAL: usize = 6;
+/// Hidden servers whose CONNECT is not answered yet.
+const ASKING_MAX: usize = 128;
+/// Pairs that last from the beginning to the end: slow ones, and fast ones.
+const SLOW: (usize, u64) = (24, 4 << 10);
+const FAST: (usize, u64) = (4, 1 << 20);
+/// The longest that a turn of the loop waits.
+const TICK: Duration = Duration::from_millis(10);
+/// Where the local service of the real agents listens.
+const SERVICE: Token = Token(usize::MAX);
+
+/// All connections, and the programs that run.
+pub(crate) struct Crowd {
+    poll: Poll,
+    parties: Vec<Option<Party>>,
+    free: Vec<usize>,
+    /// The paced ones.
+    paced: Vec<usize>,
+    service: TcpListener,
+    tls: Arc<ClientConfig>,
+    dice: Dice,
+    pub(crate) common: Common,
+    agents: Vec<Agent>,
+    /// The one that is dead, and since when.
+    dead: Option<(usize, Instant)>,
+    next_victim: usize,
+    waiting_wanted: usize,
+    // Last: what hangs on it goes before.
+    pub(crate) relay: Relay,
+    folder: Folder,
+    scratch: Vec<u8>,
+}
+
+/// How many there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) connections: u64,
+    pub(crate) waiting: usize,
+    pub(crate) asking: usize,
+    /// Both, of each identity.
+    of: [usize; OWN],
+}
+
+impl Crowd {
+    pub(crate) fn new(binary: &Path, seed: u64, waiting_wanted: usize) -> Result<Self, Failure> {
+        let folder = Folder::new()?;
+        let identities = ground::enrol(&folder, OWN + STEADY + MORTAL)?;
+        let relay = Relay::start(binary, &folder)?;
+        let mut service = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let poll = Poll::new()?;
+        poll.registry().register(&mut service, SERVICE, Interest::READABLE)?;
+        Ok(Self {
+            poll,
+            parties: Vec::new(),
+            free: Vec::new(),
+            paced: Vec::new(),
+            service,
+            tls: conn::client_config()?,
+            dice: Dice::new(seed),
+            common: Common { seed, ledger: Ledger::default(), identities, stopping: false },
+            agents: Vec::new(),
+            dead: None,
+            next_victim: 0,
+            waiting_wanted,
+            relay,
+            folder,
+            scratch: vec![0; 64 << 10],
+        })
+    }
+
+    /// Starts the real agents.
+    pub(crate) fn start_agents(&mut self) -> Result<(), Failure> {
+        let service = self.service.local_addr()?;
+        for identity in OWN..OWN + STEADY + MORTAL {
+            let ticket = self.relay.ticket(&self.folder, &self.common.identities[identity])?;
+            // They come up when they will.
+            self.common.ledger.killed(identity);
+            self.agents.push(Agent::start(&self.relay, ticket, service, identity)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut counts = Counts { connections: 0, waiting: 0, asking: 0, of: [0; OWN] };
+        for party in self.parties.iter().flatten() {
+            // What came from an agent is no connection of the relay's.
+            counts.connections += u64::from(party.identity.is_some());
+            let waits = matches!(party.role, Role::Waiting);
+            let asks = matches!(party.role, Role::Asking { .. });
+            counts.waiting += usize::from(waits);
+            counts.asking += usize::from(asks);
+            if let Some(identity) = party.identity.filter(|_| waits || asks) {
+                counts.of[identity] += 1;
+            }
+        }
+        counts
+    }
+
+    /// Waits for events, at most a tick, and serves them; then whoever is paced.
+    pub(crate) fn turn(&mut self) -> Result<(), Failure> {
+        let mut events = Events::with_capacity(1024);
+        match self.poll.poll(&mut events, Some(TICK)) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        for event in &events {
+            if event.token() == SERVICE { self.accept()? } else { self.serve(event.token().0) }
+        }
+        for at in 0..self.paced.len() {
+            self.serve(self.paced[at]);
+        }
+        let parties = &self.parties;
+        self.paced.retain(|at| parties[*at].is_some());
+        Ok(())
+    }
+
+    fn serve(&mut self, at: usize) {
+        // What an event of a closed connection finds is nobody, or somebody to whom it does no harm.
+        let Some(party) = self.parties.get_mut(at).and_then(Option::as_mut) else { return };
+        match party.turn(&mut self.common, &mut self.scratch) {
+            Fate::Stays => {
+                let is_paced = |it: &Party| match &it.role {
+                    Role::Moving(traffic) => {
+                        self.common.ledger.plan(traffic.pair).is_some_and(|plan| plan.pace.is_some())
+                    }
+                    _ => false,
+                };
+                if is_paced(party) && !self.paced.contains(&at) {
+                    self.paced.push(at);
+                }
+            }
+            fate => self.remove(at, fate),
+        }
+    }
+
+    fn remove(&mut self, at: usize, fate: Fate) {
+        let Some(party) = self.parties[at].take() else { return };
+        self.free.push(at);
+        party.over(&mut self.common);
+        if fate == Fate::Resets {
+            party.conn.reset();
+        }
+    }
+
+    fn add(&mut self, mut party: Party) -> Result<(), Failure> {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.parties.push(None);
+            self.parties.len() - 1
+        });
+        party.conn.register(self.poll.registry(), Token(at))?;
+        self.parties[at] = Some(party);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.service.accept() {
+                Ok((socket, _)) => {
+                    let role = Role::Hearing { head: Vec::new() };
+                    self.add(Party { conn: Conn::accepted(socket), role, identity: None })?;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                // The agent was killed in between.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A connection to the relay from anywhere in 127.0.0.0/8, every other one in TLS.
+    fn connect(&mut self) -> Result<Conn, Failure> {
+        let [a, b, c, _, _, _, _, in_tls] = self.dice.throw().to_le_bytes();
+        let from = Ipv4Addr::new(127, a % 250 + 1, b, c % 250 + 1);
+        if in_tls % 2 == 0 {
+            Conn::connect(from, self.relay.tls, Some(&self.tls))
+        } else {
+            Conn::connect(from, self.relay.clear, None)
+        }
+    }
+
+    /// Lets as many wait as should, a few at a time.
+    pub(crate) fn fill_up(&mut self) -> Result<Counts, Failure> {
+        let mut counts = self.counts();
+        let missing = self.waiting_wanted.saturating_sub(counts.waiting + counts.asking);
+        for _ in 0..missing.min(ASKING_MAX.saturating_sub(counts.asking)) {
+            // Whoever has the fewest.
+            let identity = (0..OWN).min_by_key(|identity| counts.of[*identity]).unwrap_or(0);
+            counts.of[identity] += 1;
+            let mut conn = self.connect()?;
+            conn.say(self.common.identities[identity].connect()?.as_bytes())?;
+            self.add(Party { conn, role: Role::Asking { answer: Vec::new() }, identity: Some(identity) })?;
+        }
+        Ok(counts)
+    }
+
+    /// One that waits leaves, in order or not.
+    pub(crate) fn one_leaves(&mut self) {
+        let start = self.dice.below(self.parties.len() as u64) as usize;
+        let waits = |at: &usize| matches!(&self.parties[*at], Some(Party { role: Role::Waiting, .. }));
+        let Some(at) = (start..self.parties.len()).find(waits) else { return };
+        let fate = if self.dice.below(2) == 0 { Fate::Closes } else { Fate::Resets };
+        self.remove(at, fate);
+    }
+
+    /// A client comes and wants something.
+    pub(crate) fn call(&mut self, plan: Plan) -> Result<(), Failure> {
+        let pair = self.common.ledger.open(plan);
+        let conn = self.connect()?;
+        self.add(party::client(conn, pair, &self.common)?)
+    }
+
+    /// Pairs that last: over all that is never killed.
+    pub(crate) fn call_for_long(&mut self) -> Result<(), Failure> {
+        for (count, pace) in [SLOW, FAST] {
+            for number in 0..count {
+                // Every fourth one through a real agent.
+                let identity = if number % 4 == 0 { OWN + number / 4 % STEADY } else { number };
+                let lengths = [u64::MAX; 2];
+                self.call(Plan { identity, lengths, pace: Some(pace), breaks: None, at_once: false })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client such as come all the time.
+    pub(crate) fn call_any(&mut self) -> Result<(), Failure> {
+        let dice = &mut self.dice;
+        let identity = dice.below((OWN + STEADY + MORTAL) as u64) as usize;
+        let lengths = [dice.length(1 << 20), dice.length(1 << 20)];
+        let breaker = if dice.below(2) == 0 { CLIENT } else { HIDDEN };
+        let breaks = (dice.below(8) == 0).then(|| (breaker, dice.below(lengths[breaker] + 1)));
+        let at_once = dice.below(2) == 0;
+        // A quarter takes its time, up to a minute.
+        let pace = (dice.below(4) == 0).then_some(16 << 10);
+        self.call(Plan { identity, lengths, pace, breaks, at_once })
+    }
+
+    /// Kills an agent; the one killed before starts again.
+    pub(crate) fn kill_agent(&mut self) -> Result<(), Failure> {
+        self.revive()?;
+        let victim = STEADY + self.next_victim % MORTAL;
+        self.next_victim += 1;
+        let agent = &mut self.agents[victim];
+        agent.kill()?;
+        self.common.ledger.killed(agent.identity);
+        self.dead = Some((victim, Instant::now()));
+        Ok(())
+    }
+
+    /// Starts the dead agent again, after a second.
+    pub(crate) fn revive_in_time(&mut self) -> Result<(), Failure> {
+        match self.dead {
+            Some((_, since)) if since.elapsed() > Duration::from_secs(1) => self.revive(),
+            _ => Ok(()),
+        }
+    }
+
+    fn revive(&mut self) -> Result<(), Failure> {
+        match self.dead.take() {
+            Some((agent, _)) => self.agents[agent].start_again(&self.relay),
+            None => Ok(()),
+        }
+    }
+
+    /// Everybody goes but the relay.
+    pub(crate) fn leave(&mut self) {
+        self.agents.clear();
+        for at in 0..self.parties.len() {
+            self.remove(at, Fate::Closes);
+        }
+        self.paced.clear();
+    }
+}

@@ -1,0 +1,241 @@
+//! The relay for a long time among thousands: many that wait, clients that come and go, some with a reset, agents that
+//! are killed, files that are read again. Not one octet of a pair may be lost, and nothing may grow.
+//!
+//! ```text
+//! cargo build --release -p rendezvous
+//! cargo test -p tests --test soak -- --relay target/release/rendezvous [OPTIONS]
+//!
+//!   --relay FILE     the program under test
+//!   --seconds N      for so long, once everybody waits (120)
+//!   --waiting N      connections that wait (5000)
+//!   --seed N         of what is sent and of who does what (by the clock)
+//! ```
+//!
+//! One process is the whole crowd: its connections come from all over 127.0.0.0/8, half of them in TLS. Some pairs last
+//! from the beginning to the end, others move up to a megabyte each way; one in eight is broken by a reset. Beside the
+//! crowd's own hidden servers are real agents, of which one is killed every five seconds. Every octet is explained by
+//! its pair, direction and offset, and looked at. A clean end must come behind the last octet of a side that ended
+//! cleanly; any other end only where somebody was killed or reset. The relay gets SIGHUP every ten seconds. What grew is
+//! judged by the medians after a sixth of the time and at its end; once everybody has left, the relay must have closed
+//! every connection.
+
+#![allow(clippy::disallowed_methods, reason = "it runs against the wall: real sockets, real programs, real time")]
+
+mod conn;
+mod crowd;
+mod ground;
+mod ledger;
+mod party;
+mod stream;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::crowd::Crowd;
+use crate::verdict::Look;
+
+/// What went wrong, to be shown.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// The longest that the crowd takes to gather, and to go.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What is done again and again.
+#[derive(Clone, Copy)]
+enum Duty {
+    /// A client comes.
+    Call,
+    /// One that waits leaves.
+    Leave,
+    /// An agent is killed.
+    Kill,
+    /// The relay reads its files again.
+    Reload,
+    /// The relay is looked at.
+    Look,
+}
+
+/// And how often.
+const DUTIES: [(Duty, Duration); 5] = [
+    (Duty::Call, Duration::from_millis(20)),
+    (Duty::Leave, Duration::from_millis(40)),
+    (Duty::Kill, Duration::from_secs(5)),
+    (Duty::Reload, Duration::from_secs(10)),
+    (Duty::Look, Duration::from_secs(1)),
+];
+
+fn main() -> ExitCode {
+    match Args::read(std::env::args().skip(1)).and_then(|args| run(&args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("soak: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was asked for.
+struct Args {
+    relay: PathBuf,
+    seconds: u64,
+    waiting: usize,
+    seed: u64,
+}
+
+impl Args {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let mut args = Self { relay: PathBuf::new(), seconds: 120, waiting: 5000, seed };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--relay" => args.relay = value()?.into(),
+                "--seconds" => args.seconds = value()?.parse()?,
+                "--waiting" => args.waiting = value()?.parse()?,
+                "--seed" => args.seed = value()?.parse()?,
+                other => return Err(format!("{other} is not known").into()),
+            }
+        }
+        if args.relay.as_os_str().is_empty() || args.seconds < 24 {
+            return Err("--relay FILE is needed, and 24 seconds at least".into());
+        }
+        Ok(args)
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    println!("soak: {} seconds, {} waiting, seed {}", args.seconds, args.waiting, args.seed);
+    raise_descriptors(2 * args.waiting as u64 + 4000)?;
+    let mut crowd = Crowd::new(&args.relay, args.seed, args.waiting)?;
+    let sockets = crowd.relay.sockets()?;
+    gather(&mut crowd, args.waiting)?;
+    let looks = churn(&mut crowd, args.seconds)?;
+    let mut found = verdict::growth(&looks, args.seconds);
+    finish(&mut crowd)?;
+    found.extend(empty(&mut crowd, sockets)?);
+    let ledger = &crowd.common.ledger;
+    println!(
+        "soak: {} pairs whole, {} broken on purpose, {} clients refused while an agent was dead, {} octets right",
+        ledger.whole, ledger.broken, ledger.refused, ledger.octets
+    );
+    let (reloaded, errors) = crowd.relay.finish()?;
+    println!("soak: the relay read its files again {reloaded} times");
+    if (reloaded as u64) < args.seconds / 10 - 1 {
+        found.push(format!("SIGHUP was heeded {reloaded} times only"));
+    }
+    found.extend(errors.into_iter().map(|line| format!("the relay said {line}")));
+    let faults = crowd.common.ledger.faults;
+    if faults > 0 {
+        found.push(format!("{faults} faults (see above); seed {}", args.seed));
+    }
+    if found.is_empty() { Ok(println!("soak: all well")) } else { Err(found.join("\nsoak: ").into()) }
+}
+
+/// Until everybody waits.
+fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
+    let begun = Instant::now();
+    crowd.start_agents()?;
+    while crowd.fill_up()?.waiting < waiting {
+        crowd.turn()?;
+        if begun.elapsed() > PATIENCE || crowd.common.ledger.faults > 0 {
+            return Err(format!("the crowd does not come together: {:?}", crowd.counts()).into());
+        }
+    }
+    println!("soak: {waiting} wait after {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// The time that was asked for.
+fn churn(crowd: &mut Crowd, seconds: u64) -> Result<Vec<Look>, Failure> {
+    let begun = Instant::now();
+    let mut looks = Vec::new();
+    let mut duties = DUTIES.map(|(duty, period)| (duty, period, period));
+    crowd.call_for_long()?;
+    while begun.elapsed().as_secs() < seconds {
+        crowd.turn()?;
+        crowd.fill_up()?;
+        crowd.revive_in_time()?;
+        for &mut (duty, ref mut due, period) in &mut duties {
+            while *due <= begun.elapsed() {
+                *due += period;
+                match duty {
+                    Duty::Call => crowd.call_any()?,
+                    Duty::Leave => crowd.one_leaves(),
+                    Duty::Kill => crowd.kill_agent()?,
+                    Duty::Reload => crowd.relay.signal("HUP")?,
+                    Duty::Look => looks.push(look(crowd, begun.elapsed().as_secs())?),
+                }
+            }
+        }
+    }
+    Ok(looks)
+}
+
+fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
+    crowd.common.ledger.look_for_stuck();
+    let (counts, descriptors) = (crowd.counts(), crowd.relay.descriptors()?);
+    let resident = crowd.relay.resident()?;
+    if second % 10 == 0 {
+        let ledger = &crowd.common.ledger;
+        println!(
+            "soak: {second} s: relay {descriptors} descriptors, {resident} KiB; {} waiting, {} pairs, {} whole, \
+             {} broken, {} refused, {} MiB, {} faults",
+            counts.waiting,
+            ledger.len(),
+            ledger.whole,
+            ledger.broken,
+            ledger.refused,
+            ledger.octets >> 20,
+            ledger.faults
+        );
+    }
+    let others = descriptors as i64 - counts.connections as i64;
+    Ok(Look { second, descriptors: others, resident: resident as i64 })
+}
+
+/// Until every pair is over.
+fn finish(crowd: &mut Crowd) -> Result<(), Failure> {
+    let begun = Instant::now();
+    crowd.common.stopping = true;
+    while crowd.common.ledger.len() > 0 && begun.elapsed() < PATIENCE {
+        crowd.turn()?;
+        crowd.revive_in_time()?;
+        crowd.common.ledger.look_for_stuck();
+    }
+    let left = crowd.common.ledger.len();
+    if left > 0 {
+        let which = crowd.common.ledger.open_pairs();
+        crowd.common.ledger.fault(&format!("{left} pairs do not end: {which}"));
+    }
+    Ok(())
+}
+
+/// Whether the relay closes every connection once everybody has left.
+fn empty(crowd: &mut Crowd, sockets: u64) -> Result<Option<String>, Failure> {
+    let begun = Instant::now();
+    crowd.leave();
+    while crowd.relay.sockets()? > sockets && begun.elapsed() < PATIENCE {
+        crowd.turn()?;
+    }
+    let left = crowd.relay.sockets()?;
+    println!("soak: sockets when all had left: {left}, at the start: {sockets}");
+    Ok((left > sockets).then(|| format!("{} connections were never closed", left - sockets)))
+}
+
+/// So many descriptors for this process and what it starts.
+fn raise_descriptors(wanted: u64) -> Result<(), Failure> {
+    let pid = std::process::id().to_string();
+    let limit = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={wanted}:")]).output()?;
+    let limit = if limit.status.success() {
+        limit
+    } else {
+        Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={wanted}:{wanted}")]).output()?
+    };
+    if limit.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&limit.stderr).into_owned();
+    Err(format!("{wanted} descriptors are needed: {}", why.trim()).into())
+}

@@ -1,0 +1,166 @@
+//! `rendezvous status`: what a running relay tells of itself, whatever else it has to do.
+
+use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
+
+use crate::harness::{Case, case};
+use crate::hidden::page;
+use crate::peers::Peer;
+use crate::program::{PATIENCE, Program, run};
+use crate::wire::{Answer, Below, Wire};
+use crate::world::{Relay, World, basic, listening_at, rendezvous, said};
+
+pub(crate) const CASES: &[Case] = &[
+    case("it_shows_who_waits_and_what_went_through", &[], it_shows_who_waits_and_what_went_through),
+    case("its_json_is_json", &[Peer::Python], its_json_is_json),
+    case("its_socket_is_the_owners_and_goes_with_the_relay", &[], its_socket_is_the_owners_and_goes_with_the_relay),
+    case("a_dead_relays_socket_is_replaced_and_a_living_ones_is_not", &[], one_relay_a_folder),
+    case("who_asks_and_does_not_read_stops_nobody", &[], who_asks_and_does_not_read_stops_nobody),
+    case("refusals_count_though_the_log_leaves_them_out", &[], refusals_count_though_the_log_leaves_them_out),
+    case("with_few_descriptors_it_serves_reloads_and_recovers", &[], with_few_descriptors),
+];
+
+fn status(world: &World, options: &[&str]) -> Option<String> {
+    let output = run(rendezvous().args(["status", "--state"]).arg(world.state()).args(options));
+    output.status.success().then(|| String::from_utf8(output.stdout).expect("UTF-8"))
+}
+
+/// Asks until the answer is as it should be: what a relay has seen shows in its next turn.
+fn status_until(world: &World, what: &str, is: impl Fn(&str) -> bool) -> String {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = status(world, &["--json"]).expect("a relay runs");
+        if is(&text) {
+            return text;
+        }
+        assert!(Instant::now() < until, "the status never said {what}: {text}");
+    }
+}
+
+fn it_shows_who_waits_and_what_went_through() {
+    let (world, relay, home, agent) = World::with_service(page());
+    agent.says_times(said::WAITING, 4);
+    let answer = relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
+    assert_eq!(answer.status(), 200);
+    relay.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    let stranger = basic("00000000-0000-4000-8000-000000000000");
+    assert_eq!(relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{stranger}\r\n")).status(), 404);
+    relay.program.says(said::PAIR_ENDED);
+    agent.says_times(said::WAITING, 5);
+    status_until(&world, "that four wait again", |text| text.contains(r#""waiting":4,"held":0,"pairs":0,"pairs_ended":1"#));
+    let table = status(&world, &[]).expect("a relay runs");
+    let row = table.lines().find(|line| line.starts_with("home ")).expect("a line for home");
+    assert!(row.contains(&home.id) && row.ends_with("now"), "{row}");
+    assert!(table.contains("refused 404  no hidden server waits under this ID"), "{table}");
+    assert!(table.contains("challenged   1,"), "{table}");
+    assert!(!table.contains(&home.secret));
+}
+
+fn its_json_is_json() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let _relay = world.relay(&[]);
+    let json = status(&world, &["--json"]).expect("a relay runs");
+    let script = "import json, sys; print(json.loads(sys.argv[1])['ids'][0]['id'])";
+    let output = run(Peer::Python.command().args(["-c", script, &json]));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), home.id);
+}
+
+fn its_socket_is_the_owners_and_goes_with_the_relay() {
+    let world = World::new();
+    let mut relay = world.relay(&[]);
+    let socket = world.state().join("status.sock");
+    assert_eq!(fs::symlink_metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
+    relay.program.signal("TERM");
+    assert!(relay.program.exit().success());
+    assert!(!socket.exists());
+    let output = run(rendezvous().args(["status", "--state"]).arg(world.state()));
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.starts_with("rendezvous: status: no relay runs") && complaint.lines().count() == 1);
+}
+
+fn one_relay_a_folder() {
+    let world = World::new();
+    let mut relay = world.relay(&[]);
+    let mut second = rendezvous();
+    second.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
+    let output = run(&mut second);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("another relay runs with this state folder"), "{complaint}");
+    assert!(status(&world, &[]).is_some(), "the first one still answers");
+    relay.program.kill();
+    assert!(world.state().join("status.sock").exists(), "nobody took it away");
+    let _relay = world.relay(&[]);
+    assert!(status(&world, &[]).is_some());
+}
+
+fn who_asks_and_does_not_read_stops_nobody() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let silent: Vec<_> = (0..40)
+        .map(|_| UnixStream::connect(world.state().join("status.sock")).expect("the relay accepts"))
+        .collect();
+    let answer = relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
+    assert_eq!(answer.status(), 200);
+    assert!(status(&world, &["--json"]).is_some());
+    drop(silent);
+}
+
+fn refusals_count_though_the_log_leaves_them_out() {
+    let world = World::new();
+    let mut relay = world.relay(&["--log-rate", "1"]);
+    let stranger = basic("00000000-0000-4000-8000-000000000000");
+    for _ in 0..30 {
+        assert_eq!(relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{stranger}\r\n")).status(), 404);
+    }
+    relay.program.says("event=log-lines-left-out count=");
+    status_until(&world, "all refusals", |text| {
+        text.contains(r#""why":"no hidden server waits under this ID","count":30"#)
+    });
+    relay.program.signal("TERM");
+    // What the relay says of itself is never left out.
+    relay.program.says("event=stopping");
+    assert!(relay.program.exit().success());
+    assert!(relay.program.said(said::REFUSED) < 30);
+}
+
+/// A relay that may have 64 descriptors.
+fn relay_of_64(world: &World) -> Relay {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(rendezvous().get_program());
+    shell.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+    shell.args(["serve", "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--state"]).arg(world.state());
+    let program = Program::start("relay of 64", &mut shell);
+    program.says(said::READY);
+    let at = |tls| program.pick("where it listens", |line| line.contains(tls).then(|| listening_at(line)).flatten());
+    let (tls, clear) = (at("tls=yes"), at("tls=no"));
+    let pin = program.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
+    Relay { program, tls, clear, pin }
+}
+
+fn with_few_descriptors() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = relay_of_64(&world);
+    let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string(), "--pool", "2"]);
+    agent.says_times(said::WAITING, 2);
+    // More than it can have; the system holds the rest in its queue.
+    let crowd: Vec<_> = (0..100).map(|_| TcpStream::connect(relay.clear).expect("the system's queue has room")).collect();
+    relay.program.says("event=accept ");
+    relay.program.signal("HUP");
+    relay.program.says("event=reloaded");
+    world.enrol("second", &[]);
+    relay.program.says("event=ids count=2");
+    let full = status(&world, &["--json"]).expect("it answers");
+    assert!(full.contains(r#""max":64}"#), "{full}");
+    drop(crowd);
+    // Whoever comes now comes to the end of the queue, and is served.
+    let request = format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id));
+    let mut wire = Wire::open(Below::Clear, relay.clear);
+    wire.send(request.as_bytes());
+    assert_eq!(Answer::read(&mut wire).status(), 200);
+}
