@@ -31,8 +31,7 @@ pub struct Inherited {
 /// # Errors
 /// [`Failure`] for a descriptor that is no listening TCP socket, and a name that says nothing.
 pub fn take() -> Result<Vec<Inherited>, Failure> {
-    let [pid, count, names] =
-        ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(|name| linux::take_variable(name));
+    let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(linux::take_variable);
     // Meant for another, one that started us and forgot to take them out.
     if number(pid) != i32::try_from(std::process::id()).ok() {
         return Ok(Vec::new());

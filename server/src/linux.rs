@@ -180,8 +180,7 @@ pub(crate) fn raise_descriptors() -> Option<u64> {
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "prctl(2) with integers, and setrlimit(2) on a plain structure of numbers")]
 pub(crate) fn give_up_privileges() -> std::io::Result<()> {
-    let check =
-        |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    let check = |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `none` is valid for reading.
     let core = check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) });

@@ -17,7 +17,9 @@ fn what_is_quoted_is_ascii_and_reads_back_the_same() {
 
 #[test]
 fn a_document_is_read() {
-    let value = Value::parse(" {\"a\": [1, 2 ,{}], \"b\":null,\"c\":true,\"d\":\"x\\u0041\\n\", \"e\": []}\n").unwrap();
+    let value =
+        Value::parse(" {\"a\": [1, 2 ,{}], \"b\":null,\"c\":true,\"d\":\"x\\u0041\\n\", \"e\": []}\n")
+            .unwrap();
     assert_eq!(value.list("a"), [Value::Number(1), Value::Number(2), Value::Map(Vec::new())]);
     assert_eq!((value.get("b"), value.get("c")), (Some(&Value::Null), Some(&Value::Bool(true))));
     assert_eq!((value.text("d"), value.number("d"), value.number("b")), (Some("xA\n"), None, None));
@@ -28,8 +30,28 @@ fn a_document_is_read() {
 #[test]
 fn what_is_no_document_is_none() {
     for wrong in [
-        "", "{", "[", "[1", "[1,]", "[1 2]", "{\"a\"}", "{\"a\":}", "{a:1}", "{\"a\":1,}", "\"", "\"\\\"", "\"\\x\"",
-        "\"\\u12\"", "\"\\u+123\"", "\"\\ud800\"", "\"\n\"", "nul", "1 2", "-1", "1.5", "18446744073709551616",
+        "",
+        "{",
+        "[",
+        "[1",
+        "[1,]",
+        "[1 2]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{a:1}",
+        "{\"a\":1,}",
+        "\"",
+        "\"\\\"",
+        "\"\\x\"",
+        "\"\\u12\"",
+        "\"\\u+123\"",
+        "\"\\ud800\"",
+        "\"\n\"",
+        "nul",
+        "1 2",
+        "-1",
+        "1.5",
+        "18446744073709551616",
         "{} x",
     ] {
         assert_eq!(Value::parse(wrong), None, "{wrong}");

@@ -108,7 +108,10 @@ fn a_manager_that_takes_nothing_for_a_while_gets_the_changes_of_state_later_in_o
     let kept = std::iter::from_fn(|| receive(&socket)).filter(|it| it == "READY=1").count();
     assert_eq!(kept, told - 1);
     manager.tell(NOW + Span::from_millis(200), || None);
-    assert_eq!((receive(&socket).as_deref(), receive(&socket).as_deref()), (Some("READY=1"), Some("STOPPING=1")));
+    assert_eq!(
+        (receive(&socket).as_deref(), receive(&socket).as_deref()),
+        (Some("READY=1"), Some("STOPPING=1"))
+    );
     assert_eq!(manager.due(), None);
 }
 

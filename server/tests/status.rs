@@ -85,7 +85,8 @@ fn refusals_are_counted_by_status_and_reason() {
 
 #[test]
 fn ids_have_their_names_and_whoever_is_busy_comes_first() {
-    let names = BTreeMap::from([(Id(1), "z".to_owned()), (Id(2), "a\"\u{1b}".to_owned()), (Id(3), "b".to_owned())]);
+    let names =
+        BTreeMap::from([(Id(1), "z".to_owned()), (Id(2), "a\"\u{1b}".to_owned()), (Id(3), "b".to_owned())]);
     let ids = vec![id(1, 1), id(2, 0), id(3, 0), id(4, 0)];
     let status = Value::parse(&document(ids, names, &Counters::default())).expect("JSON");
     let names: Vec<_> = status.list("ids").iter().map(|of| of.text("name").unwrap()).collect();

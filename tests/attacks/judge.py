@@ -17,7 +17,7 @@ def testssl(found):
     wanted = {
         'TLS1': 'not offered', 'TLS1_1': 'not offered', 'TLS1_2': 'offered', 'TLS1_3': 'offered',
         'secure_client_renego': 'not vulnerable', 'CRIME_TLS': 'not vulnerable',
-        'TLS_session_ticket': 'rotated', 'cipherlist_OBSOLETED': 'not offered',
+        'TLS_session_ticket': '<daily', 'cipherlist_3DES_IDEA': 'not offered',
     }
     for what, text in wanted.items():
         if text not in by_id.get(what, ''):

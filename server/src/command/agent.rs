@@ -57,11 +57,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
     logging::limit(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX));
-    daemon::give_up_privileges();
     let drain = upstream::span(matches.get("drain", seconds)?);
     let pool = matches.get("pool", count(1, 100))?;
     let send_proxy = matches.get_if("send-proxy", version)?;
     let services = services(&matches)?;
+    daemon::give_up_privileges();
     let mut shown = Vec::new();
     let mut names = Names::default();
     let mut tls = TlsSetup::default();

@@ -341,12 +341,12 @@ fn limit_connections(settings: &mut Settings) -> Limits {
 }
 
 /// Opens the status socket, as far as the folder can have one; where it is.
-fn open_status(
-    event_loop: &mut Loop<Recorder<Engine>>,
-    state: &State,
-) -> Result<Option<PathBuf>, Failure> {
+fn open_status(event_loop: &mut Loop<Recorder<Engine>>, state: &State) -> Result<Option<PathBuf>, Failure> {
     let Some(listener) = socket::open(state)? else { return Ok(None) };
-    event_loop.net().take_status(listener).map_err(|error| daemon::cannot("watch the status socket", &error))?;
+    event_loop
+        .net()
+        .take_status(listener)
+        .map_err(|error| daemon::cannot("watch the status socket", &error))?;
     Ok(Some(state.file(socket::NAME)))
 }
 

@@ -155,7 +155,7 @@ fn octets(count: u64) -> String {
         return format!("{count} B");
     }
     let step = (count.ilog2() / 10).clamp(1, 6);
-    let tenths = u128::from(count) * 10 >> (10 * step);
+    let tenths = (u128::from(count) * 10) >> (10 * step);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[step as usize - 1])
 }
 
@@ -179,6 +179,8 @@ mod tests {
         );
         let table = table(&status.unwrap());
         assert!(table.chars().all(|c| c == '\n' || matches!(c, ' '..='~')), "{table:?}");
-        assert!(table.contains(r"1\u{1b}[2J") && table.contains(r"\u{7}\u{9b}31m") && table.contains(r"\r\nx"));
+        assert!(
+            table.contains(r"1\u{1b}[2J") && table.contains(r"\u{7}\u{9b}31m") && table.contains(r"\r\nx")
+        );
     }
 }

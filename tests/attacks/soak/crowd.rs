@@ -47,7 +47,6 @@ pub(crate) struct Crowd {
     /// The one that is dead, and since when.
     dead: Option<(usize, Instant)>,
     next_victim: usize,
-    waiting_wanted: usize,
     // Last: what hangs on it goes before.
     pub(crate) relay: Relay,
     folder: Folder,
@@ -65,7 +64,7 @@ pub(crate) struct Counts {
 }
 
 impl Crowd {
-    pub(crate) fn new(binary: &Path, seed: u64, waiting_wanted: usize) -> Result<Self, Failure> {
+    pub(crate) fn new(binary: &Path, seed: u64) -> Result<Self, Failure> {
         let folder = Folder::new()?;
         let identities = ground::enrol(&folder, OWN + STEADY + MORTAL)?;
         let relay = Relay::start(binary, &folder)?;
@@ -84,7 +83,6 @@ impl Crowd {
             agents: Vec::new(),
             dead: None,
             next_victim: 0,
-            waiting_wanted,
             relay,
             folder,
             scratch: vec![0; 64 << 10],
@@ -202,9 +200,9 @@ impl Crowd {
     }
 
     /// Lets as many wait as should, a few at a time.
-    pub(crate) fn fill_up(&mut self) -> Result<Counts, Failure> {
+    pub(crate) fn fill_up(&mut self, wanted: usize) -> Result<Counts, Failure> {
         let mut counts = self.counts();
-        let missing = self.waiting_wanted.saturating_sub(counts.waiting + counts.asking);
+        let missing = wanted.saturating_sub(counts.waiting + counts.asking);
         for _ in 0..missing.min(ASKING_MAX.saturating_sub(counts.asking)) {
             // Whoever has the fewest.
             let identity = (0..OWN).min_by_key(|identity| counts.of[*identity]).unwrap_or(0);
@@ -222,6 +220,9 @@ impl Crowd {
         let waits = |at: &usize| matches!(&self.parties[*at], Some(Party { role: Role::Waiting, .. }));
         let Some(at) = (start..self.parties.len()).find(waits) else { return };
         let fate = if self.dice.below(2) == 0 { Fate::Closes } else { Fate::Resets };
+        if let Some(identity) = self.parties[at].as_ref().and_then(|party| party.identity) {
+            self.common.ledger.left(identity);
+        }
         self.remove(at, fate);
     }
 

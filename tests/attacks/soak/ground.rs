@@ -118,7 +118,8 @@ impl Relay {
     fn comes_up(&mut self) -> Result<(), Failure> {
         loop {
             let line = self.lines.recv_timeout(PATIENCE).map_err(|_| "the relay does not come up")?;
-            let value = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
+            let value =
+                |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name)).map(str::to_owned);
             match value("event=").as_deref() {
                 Some("certificate") => self.pin = value("pin=").ok_or("no pin")?,
                 Some("listening") if line.contains("tls=yes") => {
@@ -147,14 +148,20 @@ impl Relay {
     /// Its resident memory, in KiB.
     pub(crate) fn resident(&self) -> Result<u64, Failure> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS: it has ended")?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS: it has ended")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: &str) -> Result<(), Failure> {
-        let kill = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status()?;
-        if kill.success() { Ok(()) } else { Err(format!("the relay takes no SIG{signal}: it has ended").into()) }
+        let kill =
+            Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status()?;
+        if kill.success() {
+            Ok(())
+        } else {
+            Err(format!("the relay takes no SIG{signal}: it has ended").into())
+        }
     }
 
     /// Ends it in order. Gives how often it read its files again, and the errors that it spoke of.
@@ -220,7 +227,9 @@ impl Agent {
 
     fn spawn(relay: &Relay, ticket: &Path, to: SocketAddr) -> Result<Child, Failure> {
         let mut agent = Command::new(&relay.binary);
-        agent.args(["agent", "--pool", "8", "--log", "error", "--to", &to.to_string(), "--ticket"]).arg(ticket);
+        agent
+            .args(["agent", "--pool", "8", "--log", "error", "--to", &to.to_string(), "--ticket"])
+            .arg(ticket);
         Ok(agent.env_remove("RUST_LOG").stdin(Stdio::null()).spawn()?)
     }
 

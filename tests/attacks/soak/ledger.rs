@@ -12,6 +12,8 @@ pub(crate) const HIDDEN: usize = 1;
 const STUCK: Duration = Duration::from_secs(60);
 /// A hidden server that was killed so lately may be away.
 const AWAY: Duration = Duration::from_secs(15);
+/// A waiting connection that left so lately may have been chosen in the same instant.
+const CROSSED: Duration = Duration::from_secs(1);
 /// Faults that are shown; more say nothing new.
 const SHOWN: usize = 20;
 
@@ -46,10 +48,11 @@ pub(crate) struct Entry {
 pub(crate) struct Ledger {
     entries: BTreeMap<u64, Entry>,
     killed: BTreeMap<usize, Instant>,
+    left: BTreeMap<usize, Instant>,
     next: u64,
     pub(crate) whole: u64,
     pub(crate) broken: u64,
-    /// Clients that were told that a killed hidden server is not there.
+    /// Clients that were told that a hidden server is not there, which had been killed or had just left.
     pub(crate) refused: u64,
     pub(crate) octets: u64,
     pub(crate) faults: u64,
@@ -96,6 +99,11 @@ impl Ledger {
         }
     }
 
+    /// A waiting connection of this identity went.
+    pub(crate) fn left(&mut self, identity: usize) {
+        self.left.insert(identity, Instant::now());
+    }
+
     /// Paced pairs end here.
     pub(crate) fn stop_paced(&mut self, pair: u64, side: usize, sent: u64) {
         if let Some(entry) = self.entries.get_mut(&pair) {
@@ -117,7 +125,9 @@ impl Ledger {
         // A process that is killed ends its local connections in clear: no clean end is to be had of that one.
         let of_a_corpse = side == HIDDEN && self.killed.contains_key(&entry.plan.identity) && entry.broken;
         if sent != Some(received) && !of_a_corpse {
-            self.fault(&format!("pair {pair}: a clean end after {received} octets of {sent:?}, at side {side}"));
+            self.fault(&format!(
+                "pair {pair}: a clean end after {received} octets of {sent:?}, at side {side}"
+            ));
         }
     }
 
@@ -141,7 +151,8 @@ impl Ledger {
     pub(crate) fn refused(&mut self, pair: u64, answer: &str) {
         let Some(entry) = self.entries.remove(&pair) else { return };
         let away = self.killed.get(&entry.plan.identity).is_some_and(|at| at.elapsed() < AWAY);
-        let unavailable = ["404", "502", "503"].iter().any(|status| answer.split(' ').nth(1) == Some(*status));
+        let unavailable =
+            ["404", "502", "503"].iter().any(|status| answer.split(' ').nth(1) == Some(*status));
         if away && unavailable {
             self.refused += 1;
         } else {

@@ -79,7 +79,9 @@ impl Common {
         let method = if plan.at_once { "POST" } else { "GET" };
         let id = self.identities[plan.identity].id;
         let authorization = if with_authorization {
-            format!("Authorization: Digest username=\"{id}\", realm=\"rendezvous\", nonce=\"0\", uri=\"/\"\r\n")
+            format!(
+                "Authorization: Digest username=\"{id}\", realm=\"rendezvous\", nonce=\"0\", uri=\"/\"\r\n"
+            )
         } else {
             String::new()
         };
@@ -146,7 +148,8 @@ impl Party {
                 if wanted.as_deref().map(str::as_bytes) != Some(&head[..]) {
                     return Err(format!("{:?} instead of {wanted:?}", String::from_utf8_lossy(head)));
                 }
-                let is_ours = |plan: crate::ledger::Plan| self.identity.is_none_or(|own| own == plan.identity);
+                let is_ours =
+                    |plan: crate::ledger::Plan| self.identity.is_none_or(|own| own == plan.identity);
                 if !common.ledger.plan(pair).is_some_and(is_ours) {
                     return Err(format!("pair {pair}: another hidden server got it"));
                 }
@@ -221,7 +224,9 @@ impl Party {
     /// Sends what finds room now.
     fn say(&mut self, common: &mut Common, scratch: &mut [u8]) -> io::Result<Fate> {
         match &mut self.role {
-            Role::Calling { traffic, .. } if common.ledger.plan(traffic.pair).is_some_and(|it| it.at_once) => {
+            Role::Calling { traffic, .. }
+                if common.ledger.plan(traffic.pair).is_some_and(|it| it.at_once) =>
+            {
                 traffic.say(&mut self.conn, common, scratch, false)
             }
             Role::Moving(traffic) => traffic.say(&mut self.conn, common, scratch, true),

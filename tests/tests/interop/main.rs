@@ -28,6 +28,9 @@ mod proxy;
 mod readme;
 mod returns;
 mod signals;
+mod smuggling;
+mod status;
+mod systemd;
 mod traces;
 mod wire;
 mod world;
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     harness::main(&[
         ("answers", answers::CASES),
         ("forwarding", forwarding::CASES),
+        ("smuggling", smuggling::CASES),
         ("closing", closing::CASES),
         ("curl", curl::CASES),
         ("demand", demand::CASES),
@@ -50,6 +54,8 @@ fn main() -> ExitCode {
         ("proxy", proxy::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
+        ("status", status::CASES),
+        ("systemd", systemd::CASES),
         ("traces", traces::CASES),
         ("readme", readme::CASES),
         ("harness", harness::CASES),

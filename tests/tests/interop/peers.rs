@@ -16,6 +16,7 @@ pub(crate) enum Peer {
     Socat,
     Haproxy,
     Bash,
+    SystemdAnalyze,
     /// Python as it comes.
     Python,
     /// Python with the `requests` package.
@@ -44,6 +45,7 @@ impl Peer {
             Self::Socat => on_path("socat"),
             Self::Haproxy => on_path("haproxy"),
             Self::Bash => on_path("bash"),
+            Self::SystemdAnalyze => on_path("systemd-analyze"),
             Self::Node => on_path("node"),
             Self::Python => on_path("python3"),
             Self::Nobody => on_path("nobody-has-this"),

@@ -16,7 +16,11 @@ use crate::world::{Relay, World, basic, listening_at, rendezvous, said};
 pub(crate) const CASES: &[Case] = &[
     case("it_shows_who_waits_and_what_went_through", &[], it_shows_who_waits_and_what_went_through),
     case("its_json_is_json", &[Peer::Python], its_json_is_json),
-    case("its_socket_is_the_owners_and_goes_with_the_relay", &[], its_socket_is_the_owners_and_goes_with_the_relay),
+    case(
+        "its_socket_is_the_owners_and_goes_with_the_relay",
+        &[],
+        its_socket_is_the_owners_and_goes_with_the_relay,
+    ),
     case("a_dead_relays_socket_is_replaced_and_a_living_ones_is_not", &[], one_relay_a_folder),
     case("who_asks_and_does_not_read_stops_nobody", &[], who_asks_and_does_not_read_stops_nobody),
     case("refusals_count_though_the_log_leaves_them_out", &[], refusals_count_though_the_log_leaves_them_out),
@@ -43,14 +47,17 @@ fn status_until(world: &World, what: &str, is: impl Fn(&str) -> bool) -> String 
 fn it_shows_who_waits_and_what_went_through() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.says_times(said::WAITING, 4);
-    let answer = relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
+    let answer =
+        relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
     assert_eq!(answer.status(), 200);
     relay.ask("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     let stranger = basic("00000000-0000-4000-8000-000000000000");
     assert_eq!(relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\n{stranger}\r\n")).status(), 404);
     relay.program.says(said::PAIR_ENDED);
     agent.says_times(said::WAITING, 5);
-    status_until(&world, "that four wait again", |text| text.contains(r#""waiting":4,"held":0,"pairs":0,"pairs_ended":1"#));
+    status_until(&world, "that four wait again", |text| {
+        text.contains(r#""waiting":4,"held":0,"pairs":0,"pairs_ended":1"#)
+    });
     let table = status(&world, &[]).expect("a relay runs");
     let row = table.lines().find(|line| line.starts_with("home ")).expect("a line for home");
     assert!(row.contains(&home.id) && row.ends_with("now"), "{row}");
@@ -104,7 +111,8 @@ fn who_asks_and_does_not_read_stops_nobody() {
     let silent: Vec<_> = (0..40)
         .map(|_| UnixStream::connect(world.state().join("status.sock")).expect("the relay accepts"))
         .collect();
-    let answer = relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
+    let answer =
+        relay.ask(format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)));
     assert_eq!(answer.status(), 200);
     assert!(status(&world, &["--json"]).is_some());
     drop(silent);
@@ -133,10 +141,14 @@ fn relay_of_64(world: &World) -> Relay {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(rendezvous().get_program());
     shell.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
-    shell.args(["serve", "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--state"]).arg(world.state());
+    shell
+        .args(["serve", "--listen", "127.0.0.1:0", "--listen-plain", "127.0.0.1:0", "--state"])
+        .arg(world.state());
     let program = Program::start("relay of 64", &mut shell);
     program.says(said::READY);
-    let at = |tls| program.pick("where it listens", |line| line.contains(tls).then(|| listening_at(line)).flatten());
+    let at = |tls| {
+        program.pick("where it listens", |line| line.contains(tls).then(|| listening_at(line)).flatten())
+    };
     let (tls, clear) = (at("tls=yes"), at("tls=no"));
     let pin = program.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
     Relay { program, tls, clear, pin }
@@ -149,7 +161,8 @@ fn with_few_descriptors() {
     let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string(), "--pool", "2"]);
     agent.says_times(said::WAITING, 2);
     // More than it can have; the system holds the rest in its queue.
-    let crowd: Vec<_> = (0..100).map(|_| TcpStream::connect(relay.clear).expect("the system's queue has room")).collect();
+    let crowd: Vec<_> =
+        (0..100).map(|_| TcpStream::connect(relay.clear).expect("the system's queue has room")).collect();
     relay.program.says("event=accept ");
     relay.program.signal("HUP");
     relay.program.says("event=reloaded");

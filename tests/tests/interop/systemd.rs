@@ -1,0 +1,212 @@
+//! Under a service manager: what it is told, the sockets it passes on, and how much its units leave open.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use socket2::SockRef;
+
+use crate::harness::{Case, case};
+use crate::hidden::page;
+use crate::peers::Peer;
+use crate::program::{PATIENCE, Program, run};
+use crate::wire::{Answer, Below, Wire};
+use crate::world::{World, basic, rendezvous, said};
+
+pub(crate) const CASES: &[Case] = &[
+    case("the_relays_unit_is_closed", &[Peer::SystemdAnalyze], || {
+        exposure("rendezvous.service", "rendezvous.service")
+    }),
+    case("the_agents_unit_is_closed", &[Peer::SystemdAnalyze], || {
+        exposure("rendezvous-agent@.service", "rendezvous-agent@home.service");
+    }),
+    case("the_relay_tells_how_it_stands", &[], the_relay_tells_how_it_stands),
+    case("the_agent_tells_how_many_wait", &[], the_agent_tells_how_many_wait),
+    case("a_manager_that_is_not_there_is_done_without", &[], a_manager_that_is_not_there_is_done_without),
+    case("a_restart_refuses_nobody", &[Peer::Bash], a_restart_refuses_nobody),
+    case("a_socket_of_an_unknown_kind_is_refused", &[Peer::Bash], a_socket_of_an_unknown_kind_is_refused),
+    case("sockets_for_another_process_are_not_ours", &[], sockets_for_another_process_are_not_ours),
+    case("a_credential_is_a_ticket", &[], a_credential_is_a_ticket),
+];
+
+/// `systemd-analyze security` gives a unit from 0 (closed) to 10 (open).
+fn exposure(file: &str, unit: &str) {
+    const LIMIT: f32 = 1.5;
+    let world = World::new();
+    let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/dist").join(file);
+    let path = world.folder.write(unit, &fs::read_to_string(dist).expect("the unit is there"));
+    let mut analyze = Peer::SystemdAnalyze.command();
+    let output = run(analyze.args(["security", "--offline=true", "--no-pager"]).arg(path));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let start = format!("Overall exposure level for {unit}: ");
+    let level = text.split_once(&start).and_then(|(_, rest)| rest.split_whitespace().next());
+    let level: f32 = level.expect("a level").parse().expect("a number");
+    assert!(level > 0.0 && level < LIMIT, "{unit}: {level}, not below {LIMIT}");
+}
+
+/// A service manager.
+struct Manager {
+    socket: UnixDatagram,
+    name: String,
+}
+
+impl Manager {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("rendezvous-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = UnixAddr::from_abstract_name(&name).expect("a short name");
+        let socket = UnixDatagram::bind_addr(&address).expect("nobody has this name");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+        Self { socket, name }
+    }
+
+    fn start(&self, name: &str, command: &mut Command) -> Program {
+        Program::start(name, command.env("NOTIFY_SOCKET", format!("@{}", self.name)))
+    }
+
+    /// Awaits a message that begins like this; those before it are skipped, but for the ones that must not come.
+    fn hears(&self, start: &str, but_not: &str) -> String {
+        loop {
+            let mut octets = [0; 4096];
+            let len = self.socket.recv(&mut octets).unwrap_or_else(|_| panic!("never told {start}"));
+            let text = String::from_utf8_lossy(&octets[..len]).into_owned();
+            assert!(!text.starts_with(but_not), "{text:?} before {start:?}");
+            if text.starts_with(start) {
+                return text;
+            }
+        }
+    }
+}
+
+fn the_relay_tells_how_it_stands() {
+    let (world, manager) = (World::new(), Manager::new());
+    world.enrol("home", &[]);
+    let mut serve = rendezvous();
+    serve
+        .args(["serve", "--listen", "127.0.0.1:0", "--state"])
+        .arg(world.state())
+        .env("WATCHDOG_USEC", "500000");
+    let mut relay = manager.start("relay", &mut serve);
+    manager.hears("READY=1", "STOPPING=1");
+    assert_eq!(relay.said("event=listening"), 1, "it listens when it is ready");
+    assert!(manager.hears("STATUS=", "READY=1").contains("1 IDs, 0 connections wait"));
+    manager.hears("WATCHDOG=1", "READY=1");
+    manager.hears("WATCHDOG=1", "READY=1");
+    relay.signal("HUP");
+    let reloading = manager.hears("RELOADING=1\nMONOTONIC_USEC=", "READY=1");
+    assert!(reloading.rsplit_once('=').is_some_and(|(_, micros)| micros.parse::<u64>().is_ok()));
+    manager.hears("READY=1", "STOPPING=1");
+    assert_eq!(relay.said("event=reloaded"), 1, "it has reloaded when it is ready again");
+    relay.signal("TERM");
+    manager.hears("STOPPING=1", "READY=1");
+    assert!(relay.exit().success());
+}
+
+fn the_agent_tells_how_many_wait() {
+    let (world, manager) = (World::new(), Manager::new());
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let mut agent = rendezvous();
+    agent.args(["agent", "--to", "127.0.0.1:1", "--pool", "3", "--ticket"]).arg(ticket);
+    let mut agent = manager.start("agent", &mut agent);
+    manager.hears("READY=1", "STOPPING=1");
+    let all = format!("STATUS=connections that wait: 3 at {}", relay.url(Below::Tls13));
+    manager.hears(&all, "READY=1");
+    agent.signal("TERM");
+    manager.hears("STOPPING=1", "READY=1");
+    assert!(agent.exit().success());
+}
+
+fn a_manager_that_is_not_there_is_done_without() {
+    let world = World::new();
+    let mut serve = rendezvous();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
+    let relay = Program::start("relay", serve.env("NOTIFY_SOCKET", "/nowhere/at/all"));
+    relay.says(said::READY);
+    relay.says("event=no-service-manager");
+}
+
+/// A listener whose descriptor programs started from here have.
+fn passed_on() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    SockRef::from(&listener).set_cloexec(false).expect("a descriptor has flags");
+    let address = listener.local_addr().expect("it has one");
+    (listener, address)
+}
+
+/// `rendezvous serve` with sockets as a service manager passes them on: from 3 upwards, for this process.
+fn activated(world: &World, sockets: [&TcpListener; 2], names: &str) -> Command {
+    const SCRIPT: &str = r#"exec {a}<&"$1" {b}<&"$2"; exec 3<&"$a" 4<&"$b" {a}<&- {b}<&-; shift 2
+        export LISTEN_PID=$$ LISTEN_FDS=2; exec "$@""#;
+    let mut bash = Peer::Bash.command();
+    bash.args(["-c", SCRIPT, "bash"]).args(sockets.map(|socket| socket.as_raw_fd().to_string()));
+    bash.arg(rendezvous().get_program()).args(["serve", "--state"]).arg(world.state());
+    bash.env("LISTEN_FDNAMES", names).env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+    bash
+}
+
+fn a_restart_refuses_nobody() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let ((tls, at_tls), (clear, at_clear)) = (passed_on(), passed_on());
+    let start = || Program::start("relay", &mut activated(&world, [&tls, &clear], "tls:plain"));
+    let mut first = start();
+    first.says(said::READY);
+    assert_eq!(first.said("event=listening"), 2, "it opens none of its own");
+    let pin = first.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
+    first.signal("TERM");
+    assert!(first.exit().success());
+    // Nobody is there, and yet nobody is refused.
+    let relay = |program| crate::world::Relay { program, tls: at_tls, clear: at_clear, pin: pin.clone() };
+    let mut client = Wire::open(Below::Clear, at_clear);
+    client.send(
+        format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id)).as_bytes(),
+    );
+    let second = relay(start());
+    let _agent = world.agent(&second, &home, Below::Tls13, &["--to", &page().to_string()]);
+    assert_eq!(Answer::read(&mut client).status(), 200);
+}
+
+fn a_socket_of_an_unknown_kind_is_refused() {
+    let world = World::new();
+    let ((one, _), (other, _)) = (passed_on(), passed_on());
+    let output = run(&mut activated(&world, [&one, &other], "tls:plian"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("'plian': what does it speak?"), "{complaint}");
+}
+
+fn sockets_for_another_process_are_not_ours() {
+    let world = World::new();
+    let mut serve = rendezvous();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
+    let relay = Program::start("relay", serve.env("LISTEN_PID", "1").env("LISTEN_FDS", "7"));
+    relay.says(said::READY);
+    assert_eq!(relay.said("event=listening"), 1);
+}
+
+/// systemd gives a credential to its user by an access list, whose mask is where a file's group bits are.
+fn a_credential_is_a_ticket() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let token = |mode, folder: &Path| {
+        fs::set_permissions(&ticket, fs::Permissions::from_mode(mode)).expect("its mode can be set");
+        let mut token = rendezvous();
+        run(token.args(["token", "--ticket"]).arg(&ticket).env("CREDENTIALS_DIRECTORY", folder))
+            .status
+            .success()
+    };
+    let (here, elsewhere) = (world.folder.0.as_path(), Path::new("/run/credentials/other"));
+    assert_eq!([0o400, 0o440, 0o444, 0o460].map(|mode| token(mode, here)), [true, true, false, false]);
+    assert_eq!([0o400, 0o440].map(|mode| token(mode, elsewhere)), [true, false]);
+}
