@@ -103,7 +103,8 @@ pub struct EventLoop<N: Net, M: Machine> {
     deadline: Option<Time>,
     now: Now,
     stats: Stats,
-    /// Octets that sockets took.
+    /// Octets that came from sockets, and that sockets took.
+    received: u64,
     sent: u64,
 }
 
@@ -130,6 +131,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             deadline: None,
             now,
             stats: Stats::default(),
+            received: 0,
             sent: 0,
         }
     }
@@ -305,11 +307,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// Bulk, for as long as nobody else need wait for it.
     fn serve_busy(&mut self) {
-        let enough = self.stats.relayed + self.sent + BUSY_OCTETS_MAX;
+        let enough = self.received + self.sent + BUSY_OCTETS_MAX;
         for _ in 0..self.busy.len() {
             let Some(on) = self.busy.pop_front() else { break };
             self.serve(on);
-            if self.stats.relayed + self.sent >= enough {
+            if self.received + self.sent >= enough {
                 break;
             }
         }

@@ -77,11 +77,10 @@ pub(crate) fn set_nonblocking(file: &impl AsFd, on: bool) -> std::io::Result<boo
     Ok(was & libc::O_NONBLOCK != 0)
 }
 
-/// A pipe that holds `octets` if the system allows it, and its own default otherwise: the end that is read, and the one
-/// that is written.
+/// A pipe that holds `octets`: the end that is read, and the one that is written.
 ///
 /// # Errors
-/// Those of pipe2(2).
+/// Those of pipe2(2), and of fcntl(2) where this user has as much in pipes as the system allows.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "pipe2(2) into two integers, and fcntl(2) on one of them")]
 pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
@@ -95,7 +94,9 @@ pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::o
     // SAFETY: both were opened just now, and nobody else has them.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     // SAFETY: F_SETPIPE_SZ takes an integer; the descriptor is open.
-    unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, octets) };
+    if unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, octets) } < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
     Ok((read, write))
 }
 

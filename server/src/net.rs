@@ -42,6 +42,16 @@ pub trait Pipe {
     }
 }
 
+/// Whether splicing failed because it can't be done there, or is not allowed: it says nothing about the connection.
+#[must_use]
+pub fn is_unspliceable(error: &io::Error) -> bool {
+    // EINVAL; EPERM; ENOSYS and EOPNOTSUPP.
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+    )
+}
+
 /// A world to run in. All calls are non-blocking, but for [`Net::wait`]: what cannot be done now is
 /// [`io::ErrorKind::WouldBlock`].
 pub trait Net {
@@ -119,7 +129,7 @@ pub trait Net {
     /// Receives what is there into an empty pipe, as much as fits; 0 is the end.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing will come any more.
+    /// `WouldBlock`, or why nothing will come any more; [`is_unspliceable`] where a receiving call has to get it.
     fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut Self::Pipe) -> io::Result<usize>;
 
     /// Sends what is in a pipe, as much as there is room for.

@@ -59,6 +59,8 @@ pub struct TlsSession {
     end_sent: bool,
     /// How much plaintext was sealed so far.
     sealed: usize,
+    /// Octets at the front of the wire, whole records, that rustls has seen and may have kept a place in.
+    shown: usize,
     /// The peer broke TLS: rustls may have kept a place in octets that are gone, and must not be asked again.
     broken: bool,
 }
@@ -152,6 +154,7 @@ impl TlsSession {
             secured: false,
             end_sent: false,
             sealed: 0,
+            shown: 0,
             broken: false,
         }
     }
@@ -180,29 +183,54 @@ impl TlsSession {
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
         let mut opened = Opened { consumed: 0, ended: false, secured: false, full: false };
+        if let Side::Server(_) | Side::Client(_) = self.side {
+            self.open_by_rustls(wire, out, taker, &mut opened)?;
+        }
         match &mut self.side {
-            Side::Records(records) => {
+            Side::Records(records) if !opened.ended && !opened.full => {
                 let result = open_records(records, wire, taker, &mut opened);
-                return result.map(|()| opened).map_err(|error| {
+                result.map(|()| opened).map_err(|error| {
                     records.say_why(&error, out);
                     self.broken = true;
                     TlsError(error)
-                });
+                })
             }
-            Side::Gone => return Err(gone()),
-            Side::Server(_) | Side::Client(_) => {}
+            Side::Server(_) | Side::Client(_) | Side::Records(_) => Ok(opened),
+            Side::Gone => Err(gone()),
         }
+    }
+
+    /// What is rustls's to open: the handshake, and TLS 1.2. Of a connection whose records are to be taken over, it is
+    /// shown one record more at a time and nothing behind the handshake: it would answer an update of the keys that is
+    /// there with an update of ours, which it keeps to itself until there is something to be sealed.
+    fn open_by_rustls(
+        &mut self,
+        wire: &mut [u8],
+        out: &mut Buffer,
+        taker: &mut impl Take,
+        opened: &mut Opened,
+    ) -> Result<(), TlsError> {
+        let one_by_one = self.may_take_over && self.protocol_version() != Some(ProtocolVersion::TLSv1_2);
+        let mut shown = self.shown.min(wire.len());
+        let mut end = if one_by_one { shown } else { wire.len() };
         loop {
             if !taker.has_room() {
                 opened.full = true;
                 break;
             }
-            let rest = &mut wire[opened.consumed..];
+            let rest = &mut wire[opened.consumed..end];
             let (discard, step) = process!(self, rest, status => work(status, out, taker));
             opened.consumed += discard;
             match step {
                 Step::Again => {}
-                Step::Drained => break,
+                Step::Drained if end == wire.len() || self.can_take_over() => break,
+                Step::Drained => match record_len(&wire[shown..]) {
+                    Some(len) => {
+                        shown += len;
+                        end = shown;
+                    }
+                    None => end = wire.len(),
+                },
                 Step::Ended => {
                     // Nothing that follows close_notify is data (RFC 8446 §6.1).
                     opened.ended = true;
@@ -216,33 +244,33 @@ impl TlsSession {
                 }
             }
         }
+        self.shown = shown.saturating_sub(opened.consumed);
         if !self.secured && !self.is_handshaking() {
             self.secured = true;
             opened.secured = true;
             self.certificate = self.certificate_of_handshake();
         }
-        if self.secured && !opened.full && !opened.ended && holds_record(&wire[opened.consumed..]) {
+        if !self.secured || opened.full || opened.ended {
+            return Ok(());
+        }
+        if record_len(&wire[opened.consumed..end]).is_some() {
             // rustls keeps part of a handshake message that was cut over records, and would look for it in the slice
             // that `seal` passes. Nobody cuts the short messages that come after the handshake.
             self.broken = true;
             return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
         }
-        if self.secured && self.may_take_over && !opened.full && !opened.ended {
-            self.take_over()?;
-        }
-        Ok(opened)
+        if self.can_take_over() { self.take_over() } else { Ok(()) }
+    }
+
+    /// TLS 1.3, after the handshake, in a configuration that lets the records be taken over.
+    fn can_take_over(&self) -> bool {
+        self.may_take_over
+            && self.protocol_version() == Some(ProtocolVersion::TLSv1_3)
+            && !self.is_handshaking()
     }
 
     /// Takes the records over from rustls, once it has nothing left to say.
     fn take_over(&mut self) -> Result<(), TlsError> {
-        let is_tls13 = match &self.side {
-            Side::Server(conn) => conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            Side::Client(conn) => conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
-            Side::Records(_) | Side::Gone => false,
-        };
-        if !is_tls13 {
-            return Ok(());
-        }
         let (extracted, secrets) = match std::mem::replace(&mut self.side, Side::Gone) {
             Side::Server(conn) => {
                 let (extracted, kernel) = conn.dangerous_into_kernel_connection().map_err(TlsError)?;
@@ -319,6 +347,15 @@ impl TlsSession {
             Side::Server(conn) => conn.wants_write(),
             Side::Client(conn) => conn.wants_write(),
             Side::Records(_) | Side::Gone => false,
+        }
+    }
+
+    /// Once it is agreed on, and for as long as rustls has the records.
+    fn protocol_version(&self) -> Option<ProtocolVersion> {
+        match &self.side {
+            Side::Server(conn) => conn.protocol_version(),
+            Side::Client(conn) => conn.protocol_version(),
+            Side::Records(_) | Side::Gone => None,
         }
     }
 
@@ -494,8 +531,9 @@ fn grow(
     }
 }
 
-/// Whether a whole record is at the front.
-fn holds_record(wire: &[u8]) -> bool {
-    wire.get(3..5)
-        .is_some_and(|length| wire.len() >= 5 + usize::from(u16::from_be_bytes([length[0], length[1]])))
+/// The length of the record at the front, if it is whole.
+fn record_len(wire: &[u8]) -> Option<usize> {
+    let &[_, _, _, high, low] = wire.first_chunk()?;
+    let len = 5 + usize::from(u16::from_be_bytes([high, low]));
+    (len <= wire.len()).then_some(len)
 }

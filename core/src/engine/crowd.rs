@@ -1,10 +1,12 @@
 //! How many connections may be in a state of which strangers can bring about any number.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::machine::ConnId;
 
-/// The connections that came into one state, in their order. Those that have left it are forgotten when it is full.
+/// The connections that came into one state, in their order; one that came again is there again. Those that have left
+/// it are forgotten when it is full.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     came: Vec<ConnId>,
@@ -25,7 +27,12 @@ impl Crowd {
         let max = max.max(1) as usize;
         let mut gone = Vec::new();
         if self.came.len() >= max {
-            self.came.retain(|&on| is_there(on));
+            // Whoever left and came again counts once, and is as old as its last coming: else one connection alone
+            // would be a crowd.
+            let mut seen = BTreeSet::from([on]);
+            self.came.reverse();
+            self.came.retain(|&on| is_there(on) && seen.insert(on));
+            self.came.reverse();
             let stay = max - max.div_ceil(4);
             let excess = self.came.len().saturating_sub(stay);
             gone = self.came.drain(..excess).collect();

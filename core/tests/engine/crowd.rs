@@ -53,3 +53,15 @@ fn the_oldest_requests_make_room_for_new_ones() {
     world.write(all[4], "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(world.got(all[4]).starts_with("HTTP/1.1 401 "));
 }
+
+#[test]
+fn one_connection_with_many_requests_is_no_crowd() {
+    let mut world = world_with(|config| config.heads_max = 8);
+    let quiet: Vec<_> = (0..5).map(|_| world.open()).collect();
+    let busy = world.open();
+    for _ in 0..100 {
+        world.write(busy, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    }
+    assert_eq!(world.slow_ones(), []);
+    assert!(world.is_open(busy) && quiet.into_iter().all(|on| world.is_open(on)));
+}

@@ -55,7 +55,7 @@ impl Take for ToTls {
 /// Whether the turn goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Go {
-    On(usize),
+    On,
     /// Nothing can be done until something happens.
     Wait,
 }
@@ -63,13 +63,14 @@ enum Go {
 impl<N: Net, M: Machine> EventLoop<N, M> {
     /// Moves octets from `on` to its mate, as many as a turn allows.
     pub(super) fn pump(&mut self, on: ConnId) {
-        let mut octets = 0;
+        // What TLS takes for itself, or a peer pads with, is work as well.
+        let enough = self.received + TURN_OCTETS_MAX as u64;
         for _ in 0..TURN_CALLS_MAX {
             match self.pump_once(on) {
-                Go::On(n) => octets += n,
+                Go::On => {}
                 Go::Wait => return,
             }
-            if octets >= TURN_OCTETS_MAX {
+            if self.received >= enough {
                 break;
             }
         }
@@ -174,7 +175,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             Received::Nothing => Go::Wait,
             Received::End(how) => {
                 self.set_reading(on, Reading::Ending(how));
-                Go::On(0)
+                Go::On
             }
         }
     }
@@ -266,12 +267,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             let queued = self.queued(mate);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.events.push_back(Event::Moved { from: on, read, queued });
-            if let Some(slot) = self.slot(on) {
-                slot.bulk = octets >= N::BULK_MIN;
-            }
         }
         self.flush(mate);
-        Go::On(octets)
+        Go::On
     }
 
     /// The outgoing buffer of a destination, made if there is none; without one, the source waits for the next that

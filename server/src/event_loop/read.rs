@@ -133,7 +133,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                     (false, None) => End::Clean,
                 })
             }
-            Ok(n) => Received::Octets(n),
+            Ok(n) => {
+                slot.bulk = n >= N::BULK_MIN;
+                self.received += n as u64;
+                Received::Octets(n)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 slot.readable = false;
                 Received::Nothing

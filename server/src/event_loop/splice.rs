@@ -3,11 +3,13 @@
 //! A pipe is the destination's as long as octets are in it, and nobody's otherwise. It is received into when it is
 //! empty, and only then: so what waits for a slow reader is bounded, and 'nothing there' is never 'no room'.
 
+use std::io;
+
 use rendezvous_core::machine::{ConnId, Machine};
 
 use super::EventLoop;
 use super::read::Received;
-use crate::net::Net;
+use crate::net::{Net, is_unspliceable};
 use crate::slot::Link;
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
@@ -24,8 +26,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let (slot, net) = self.slot_and_net(on)?;
         let received = match slot.sock() {
             Some(sock) => net.splice_in(sock, &mut pipe),
-            None => return None,
+            None => Err(io::ErrorKind::Unsupported.into()),
         };
+        if received.as_ref().is_err_and(is_unspliceable) {
+            self.net.give_pipe(pipe);
+            return None;
+        }
         let received = self.judge(on, received);
         if let Received::Octets(octets) = received {
             self.stats.spliced += octets as u64;

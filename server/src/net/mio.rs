@@ -298,7 +298,16 @@ impl Net for MioNet {
 
     fn splice_in(&mut self, sock: &mut Sock, pipe: &mut Pipe) -> io::Result<usize> {
         let Sock::Tcp(stream) = sock else { return Err(io::ErrorKind::Unsupported.into()) };
-        uninterrupted(|| pipe.fill(stream))
+        match uninterrupted(|| pipe.fill(stream)) {
+            Ok(0) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+        // In front of an urgent octet splice(2) stops and says the same, whatever is behind it.
+        match uninterrupted(|| stream.peek(&mut [0]))? {
+            0 => Ok(0),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn splice_out(&mut self, pipe: &mut Pipe, sock: &mut Sock) -> io::Result<usize> {

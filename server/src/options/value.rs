@@ -58,25 +58,27 @@ pub fn path(text: &str) -> Result<PathBuf, String> {
 
 /// A time: `5`, `0.5` (seconds), `250ms`, `30s`, `10m`, `2h`. At most a year.
 pub fn seconds(text: &str) -> Result<Duration, String> {
+    const YEAR: u128 = 366 * 86_400 * 1_000_000;
     let bad = || format!("'{text}' is not a time, such as 5 or 0.5 (seconds), 250ms, 10m or 2h");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" => 60.0,
-        "h" => 3600.0,
+    let unit: u128 = match &text[digits.len()..] {
+        "" | "s" => 1_000_000,
+        "ms" => 1_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
         _ => return Err(bad()),
     };
-    // Not all that f64 reads: no sign, no 'inf', no exponent.
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    // No sign, no exponent, and not only a dot.
+    let all = [whole, fraction].concat();
+    if all.is_empty() || all.len() > 18 || !all.bytes().all(|octet| octet.is_ascii_digit()) {
         return Err(bad());
     }
-    let number: f64 = digits.parse().map_err(|_| bad())?;
-    let year = 366.0 * 86400.0;
-    if number * unit > year {
-        Err(format!("'{text}' is more than a year"))
-    } else {
-        Ok(Duration::from_secs_f64(number * unit))
+    let number: u64 = all.parse().map_err(|_| bad())?;
+    let micros = u128::from(number) * unit / 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
+    match u64::try_from(micros) {
+        Ok(micros) if u128::from(micros) <= YEAR => Ok(Duration::from_micros(micros)),
+        _ => Err(format!("'{text}' is more than a year")),
     }
 }
 

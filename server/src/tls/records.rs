@@ -106,7 +106,9 @@ impl Records {
         self.opened += 1;
         match record.typ {
             ContentType::ApplicationData => {
-                self.updates_left = UPDATES_MAX;
+                if !record.payload.is_empty() {
+                    self.updates_left = UPDATES_MAX;
+                }
                 Ok(Record::Data { len, plain: record.payload })
             }
             ContentType::Alert => alert(record.payload, len),
@@ -194,6 +196,14 @@ impl Records {
             self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
             self.owes_update = false;
         }
+        Ok(())
+    }
+
+    /// Appends new keys, and asks for new ones (§4.6.3).
+    #[cfg(test)]
+    pub(super) fn ask_for_keys(&mut self, out: &mut Buffer) -> Result<(), Error> {
+        self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], out)?;
+        self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
         Ok(())
     }
 

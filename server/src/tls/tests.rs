@@ -146,6 +146,74 @@ fn worn_out_keys_are_replaced_again_and_again() {
 }
 
 #[test]
+fn a_handshake_in_pieces_is_one() {
+    for version in VERSIONS {
+        let (server, client) = configs(version);
+        let mut client = ClientConfig::clone(&client);
+        // Messages are cut over records, and records wherever it is.
+        client.max_fragment_size = Some(32);
+        let name = ServerName::try_from("relay").expect("a name");
+        let client = End::new(TlsSession::client(Arc::new(client), name).expect("a session"));
+        let mut ends = [client, End::new(TlsSession::server(server).expect("a session"))];
+        let mut out = Buffer::with_room(0);
+        ends[0].open(&mut out).expect("a first flight");
+        let mut to = 1;
+        while !out.is_empty() {
+            let mut answer = Buffer::with_room(0);
+            for octet in out.filled() {
+                ends[to].wire.push(*octet);
+                ends[to].open(&mut answer).expect("a beginning");
+            }
+            assert!(ends[to].wire.is_empty());
+            (out, to) = (answer, 1 - to);
+        }
+        let [mut client, mut server] = ends;
+        send(&mut client, &mut server, b"to the server");
+        send(&mut server, &mut client, b"to the client");
+    }
+}
+
+#[test]
+fn keys_that_are_asked_for_come_before_the_next_data() {
+    let (mut server, mut client) = secured(&rustls::version::TLS13);
+    let mut out = Buffer::with_room(ROOM_MIN);
+    client.records().ask_for_keys(&mut out).expect("sealed");
+    client.records().ask_for_keys(&mut out).expect("sealed");
+    server.wire.extend_from_slice(out.filled());
+    send(&mut client, &mut server, b"asked twice");
+    for _ in 0..2 {
+        send(&mut server, &mut client, b"with new keys");
+    }
+}
+
+#[test]
+fn what_comes_with_the_last_of_the_handshake_is_ours() {
+    let (server, client) = configs(&rustls::version::TLS13);
+    let name = ServerName::try_from("relay").expect("a name");
+    let mut client = End::new(TlsSession::client(client, name).expect("a session"));
+    let mut server = End::new(TlsSession::server(server).expect("a session"));
+    let mut out = Buffer::with_room(0);
+    client.open(&mut out).expect("a first flight");
+    server.wire.extend_from_slice(out.filled());
+    out = Buffer::with_room(0);
+    server.open(&mut out).expect("an answer");
+    client.wire.extend_from_slice(out.filled());
+    out = Buffer::with_room(ROOM_MIN);
+    client.open(&mut out).expect("a last flight");
+    client.records().ask_for_keys(&mut out).expect("sealed");
+    client.tls.seal(b"at once", &mut out).expect("sealed");
+    server.wire.extend_from_slice(out.filled());
+    out = Buffer::with_room(ROOM_MIN);
+    server.open(&mut out).expect("all of it");
+    assert!(server.tls.is_secured());
+    assert_eq!((&server.got[..], server.wire.len()), (&b"at once"[..], 0));
+    client.wire.extend_from_slice(out.filled());
+    server.got.clear();
+    send(&mut server, &mut client, b"with new keys");
+    send(&mut client, &mut server, b"with those of before");
+}
+
+#[test]
 fn the_end_is_heard_once_and_nothing_behind_it() {
     for version in VERSIONS {
         let (mut server, mut client) = secured(version);

@@ -168,3 +168,39 @@ fn octets_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
         relay.until_empty();
     }
 }
+
+#[test]
+fn what_comes_behind_an_urgent_octet_in_clear_is_not_lost() {
+    let relay = Relay::start();
+    let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
+    let (first, second) = (octets(9, 1_000_000), octets(10, 100_000));
+    let got = thread::scope(|scope| {
+        scope.spawn(|| {
+            client.send(&first);
+            socket2::SockRef::from(client.sock()).send_out_of_band(b"!").expect("an urgent octet");
+            client.send(&second);
+            client.end();
+        });
+        hidden.recv_all()
+    });
+    assert_eq!((got.0.len(), got.1), (first.len() + second.len(), Ending::Clean));
+    assert!(got.0 == [first, second].concat());
+}
+
+#[test]
+fn where_nothing_can_be_spliced_octets_are_copied() {
+    for error in [libc::EPERM, libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP] {
+        let relay = Relay::faulty(Faults { unspliceable: Some(error), ..Faults::default() });
+        let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
+        let up = octets(11, 1_000_000);
+        let got = thread::scope(|scope| {
+            scope.spawn(|| {
+                client.send(&up);
+                client.end();
+            });
+            hidden.recv_all()
+        });
+        assert!(got == (up, Ending::Clean), "{error}");
+        assert_eq!(relay.ask(|event_loop| event_loop.stats()).spliced, 0);
+    }
+}

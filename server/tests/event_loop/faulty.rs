@@ -21,6 +21,8 @@ pub(crate) struct Faults {
     pub(crate) accept: Vec<i32>,
     /// The send with this number, on the connection with this number, fails with `ConnectionReset`.
     pub(crate) broken_send: Option<(u32, u32)>,
+    /// Splicing fails like this: not allowed, not there, not for this socket.
+    pub(crate) unspliceable: Option<i32>,
 }
 
 /// `N` with faults.
@@ -165,6 +167,9 @@ impl<N: Net> Net for Faulty<N> {
     fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut N::Pipe) -> io::Result<usize> {
         if self.is_unlucky(self.faults.would_block) {
             return self.block(sock);
+        }
+        if let Some(error) = self.faults.unspliceable {
+            return Err(io::Error::from_raw_os_error(error));
         }
         self.net.splice_in(&mut sock.sock, pipe)
     }

@@ -1,5 +1,6 @@
 //! Resident memory, of relays that were started for it: idle, with many waiting connections, with pairs.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
@@ -72,6 +73,8 @@ fn waves(relay: &Relay, ground: &Ground, report: &mut Report, steps: &[usize]) -
     }
     crowd.clear();
     relay.process.closes_all_but(descriptors)?;
+    // The relay looks once a second whether a wave is over.
+    thread::sleep(Duration::from_millis(2_500));
     relay.process.settle()?;
     report.sample(relay.name(), LEFT, megabytes(relay.process.resident()? as f64 - idle));
     let first = relay.process.peak()?;
