@@ -164,7 +164,7 @@ fn what_is_forwarded_is_forwarded_as_it_came() {
         ),
         format!("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nab\r\n0\r\n\r\n{inner}"),
         format!("Content-Length: 1\r\n\r\n{inner}"),
-        format!("Content-Length: 99999\r\n\r\nno more than this"),
+        "Content-Length: 99999\r\n\r\nno more than this".to_owned(),
         format!("X-Forwarded-Host: other\r\nX-HTTP-Method-Override: CONNECT\r\n\r\n{inner}"),
         format!("Connection: close, Authorization\r\n\r\n{inner}\0\r\r\n\n \u{ff}"),
     ];

@@ -92,9 +92,11 @@ impl Shell {
         for action in actions {
             let words: Vec<&str> = action.text.split(' ').collect();
             match words[..] {
-                ["read", on, "on"] => drop(self.deaf.insert(on.to_owned(), false)),
+                ["read", on, "on"] => {
+                    self.deaf.insert(on.to_owned(), false);
+                }
                 ["read", on, "off"] | ["close", on, _] | ["start-tls", on, ..] => {
-                    drop(self.deaf.insert(on.to_owned(), true))
+                    self.deaf.insert(on.to_owned(), true);
                 }
                 ["pair", a, b] => {
                     self.deaf.insert(a.to_owned(), true);
