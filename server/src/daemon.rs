@@ -78,12 +78,15 @@ pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
-/// What a program that strangers talk to does first: it gives up what it will never need, and warns where it runs as
-/// root.
+/// What a program that strangers talk to does before it reads a secret: it gives up what it will never need.
 pub fn give_up_privileges() {
     if let Err(error) = linux::give_up_privileges() {
         log::warn!("event=privileges why={}", Escaped(&reason(&error)));
     }
+}
+
+/// Says what to do instead of running as root, once everything else is in order.
+pub fn warn_of_root() {
     if linux::is_root() {
         log::warn!(
             "event=root why=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \

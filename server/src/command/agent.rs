@@ -93,6 +93,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
+    daemon::warn_of_root();
     daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)
 }
 

@@ -91,6 +91,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         log::info!("event=nobody-enrolled hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
     }
     log::info!("event=ready");
+    daemon::warn_of_root();
     daemon::run(&mut relay, &mut event_loop, drain)
 }
 

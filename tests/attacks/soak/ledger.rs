@@ -150,10 +150,16 @@ impl Ledger {
     /// A client got another answer than its hidden server's.
     pub(crate) fn refused(&mut self, pair: u64, answer: &str) {
         let Some(entry) = self.entries.remove(&pair) else { return };
-        let away = self.killed.get(&entry.plan.identity).is_some_and(|at| at.elapsed() < AWAY);
-        let unavailable =
-            ["404", "502", "503"].iter().any(|status| answer.split(' ').nth(1) == Some(*status));
-        if away && unavailable {
+        let lately = |of: &BTreeMap<usize, Instant>, within| {
+            of.get(&entry.plan.identity).is_some_and(|at| at.elapsed() < within)
+        };
+        let excused = match answer.split(' ').nth(1) {
+            Some("404" | "503") => lately(&self.killed, AWAY),
+            // Where octets may have gone to one that left, no other gets the request.
+            Some("502") => lately(&self.killed, AWAY) || entry.plan.at_once && lately(&self.left, CROSSED),
+            _ => false,
+        };
+        if excused {
             self.refused += 1;
         } else {
             self.fault(&format!("pair {pair}: refused: {answer:?} of {:?}", entry.plan));

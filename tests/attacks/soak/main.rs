@@ -136,7 +136,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     if faults > 0 {
         found.push(format!("{faults} faults (see above); seed {}", args.seed));
     }
-    if found.is_empty() { Ok(println!("soak: all well")) } else { Err(found.join("\nsoak: ").into()) }
+    if !found.is_empty() {
+        return Err(found.join("\nsoak: ").into());
+    }
+    println!("soak: all well");
+    Ok(())
 }
 
 /// Until everybody waits. They do not come all at once: keepalive would then ask all of them in one instant ever after,
@@ -187,7 +191,7 @@ fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
     crowd.common.ledger.look_for_stuck();
     let (counts, descriptors) = (crowd.counts(), crowd.relay.descriptors()?);
     let resident = crowd.relay.resident()?;
-    if second % 10 == 0 {
+    if second.is_multiple_of(10) {
         let ledger = &crowd.common.ledger;
         println!(
             "soak: {second} s: relay {descriptors} descriptors, {resident} KiB; {} waiting, {} pairs, {} whole, \
