@@ -10,6 +10,7 @@
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
+//! | [`bytestream`] | the stream proxy of December 2002, and both ends of its streams |
 //! | [`reach`], [`backoff`] | what those two have in common: the way to a relay, and when to try it again |
 //! | [`registry`] | who is enrolled, who waits |
 //! | [`pair`] | the half-close table |
@@ -26,6 +27,7 @@ extern crate alloc;
 
 pub mod agent;
 pub mod backoff;
+pub mod bytestream;
 pub mod connector;
 mod conns;
 pub mod engine;

@@ -1,0 +1,373 @@
+//! A Jabber entity at one end of its streams: initiator or target, or one after the other, and what the stream is for.
+//!
+//! Each stream is a session until it is clear to send; then its socket and a local connection are a pair. The local
+//! connection is one that was accepted for it (standard input and output, a local listener), or is dialled when the
+//! stream is clear (the mail's last wish: 'pass the IP/port off to an entirely different process').
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::initiator::{Initiator, Parties};
+use super::matching::{self, Claim, Matching, Rules};
+use super::name::{Allow, IqId, Jid, StreamId};
+use super::role::{Act, DialPolicy, Failure, Patience};
+use super::stanza::{Condition, Connection, Query, Stanza};
+use super::target::Target;
+use crate::conns::{Conns, Ended};
+use crate::entropy::Entropy;
+use crate::machine::{Close, ConnId, End, Output};
+use crate::note::Note;
+use crate::pair::{self, Side, Why};
+use crate::time::{Now, Span, Time};
+
+mod events;
+mod sessions;
+
+/// Everything that can be set. All limits are inclusive.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our full JID.
+    pub jid: Jid,
+    /// Where streams are accepted, and what we are called there; one address for each of the shell's first listeners.
+    /// All listeners behind them are for local connections.
+    pub rules: Rules,
+    /// What is offered, in this order: our own addresses first, proxies next. At most 8.
+    pub connections: Vec<Connection>,
+    /// With whom a local connection opens a stream; `None`: it waits for a peer that opens one.
+    pub peer: Option<Jid>,
+    /// Where streams are taken that have no local connection.
+    pub service: Option<SocketAddr>,
+    /// Whose offers are wanted. Default: everybody's.
+    pub allow: Allow,
+    /// What is dialled for a peer.
+    pub dial: DialPolicy,
+    /// Whether roles may be changed once, where the first way did not work out (A1.3, A2.2). Default: yes.
+    pub reversal: bool,
+    /// What may wait for its other half of a match.
+    pub matching: matching::Limits,
+    /// Streams that are not clear yet. Default 256.
+    pub sessions_max: u32,
+    /// How long a socket may be nobody's. Default 30 s.
+    pub unclaimed: Span,
+    /// How long what is waited for.
+    pub patience: Patience,
+    /// Deadlines of a pair.
+    pub pair: pair::Limits,
+}
+
+impl Config {
+    /// The defaults for a JID: nothing is offered, nothing is wanted.
+    #[must_use]
+    pub fn new(jid: Jid) -> Self {
+        Self {
+            jid,
+            rules: Rules::default(),
+            connections: Vec::new(),
+            peer: None,
+            service: None,
+            allow: Allow::Everybody,
+            dial: DialPolicy::default(),
+            reversal: true,
+            matching: matching::Limits::default(),
+            sessions_max: 256,
+            unclaimed: Span::from_secs(30),
+            patience: Patience::default(),
+            pair: pair::Limits::default(),
+        }
+    }
+}
+
+/// What an entity asks for that is none of its sockets' [`Output`]s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Send this.
+    Send(Stanza),
+    /// Which local address does this connection have? The answer is [`Entity::handle_local_address`], at once.
+    LocalAddress(ConnId),
+}
+
+/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A stream is clear to send.
+    Clear {
+        /// With whom.
+        peer: Jid,
+        /// Its socket.
+        on: ConnId,
+    },
+    /// There is no stream.
+    Failed {
+        /// With whom it was to be.
+        peer: Jid,
+        /// Why not.
+        why: Failure,
+    },
+    /// A stream was clear, but our own service could not be reached.
+    NoService {
+        /// The stream's socket.
+        on: ConnId,
+    },
+    /// A stream ended.
+    Ended {
+        /// Its socket.
+        on: ConnId,
+        /// Octets from the peer.
+        from_peer: u64,
+        /// Octets to the peer.
+        to_peer: u64,
+        /// Why. [`Side::Hidden`] in it is the peer's side.
+        why: Why,
+    },
+}
+
+/// The state machine of an entity.
+///
+/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`],
+/// [`Entity::handle_local_address`] and [`Entity::handle_begin`]. After those, as after any other `handle_*`, and
+/// after the outputs, [`Entity::poll_request`] and [`Entity::poll_report`] are to be called until `None`.
+#[derive(Debug)]
+pub struct Entity {
+    config: Config,
+    conns: Conns<State>,
+    matching: Matching,
+    sessions: BTreeMap<u64, Session>,
+    names: BTreeMap<(Jid, StreamId), u64>,
+    begun: u64,
+    /// Local connections that wait for a peer, the oldest first.
+    free: VecDeque<ConnId>,
+    entropy: Entropy,
+    requests: VecDeque<Request>,
+    reports: VecDeque<Report>,
+    draining: bool,
+}
+
+/// A stream that is not clear yet.
+#[derive(Debug)]
+struct Session {
+    peer: Jid,
+    sid: StreamId,
+    role: Role,
+    stream: Option<ConnId>,
+    local: Option<ConnId>,
+    /// Whether it was our wish; else a local connection outlives its failure.
+    ours: bool,
+}
+
+#[derive(Debug)]
+enum Role {
+    Initiator(Initiator),
+    Target(Target),
+}
+
+/// What a connection is.
+#[derive(Debug)]
+enum State {
+    /// Accepted, and nobody's.
+    Unclaimed,
+    /// A local connection; of a session, or waiting for one.
+    Local { session: Option<u64> },
+    /// Under way to a connection of an offer, or there without its local address being known.
+    Dialling { session: u64 },
+    /// A session's socket, known to be. `has_ended`: the peer, who may be clear before us, has said all it had to say.
+    Stream { session: u64, has_ended: bool },
+    /// A stream that is clear and waits for our service.
+    Ready { service: ConnId, has_ended: bool },
+    /// Under way to our service.
+    Service { stream: ConnId },
+    /// Either half of a pair.
+    Paired,
+    /// Not taken.
+    Unwanted,
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Unclaimed => "unclaimed",
+            Self::Local { .. } => "local",
+            Self::Dialling { .. } => "dial",
+            Self::Stream { .. } => "clear to send",
+            Self::Ready { .. } | Self::Service { .. } => "service",
+            Self::Paired => "pair",
+            Self::Unwanted => "closing",
+        }
+    }
+}
+
+impl Role {
+    const fn deadline(&self) -> Option<Time> {
+        match self {
+            Self::Initiator(initiator) => initiator.deadline(),
+            Self::Target(target) => target.deadline(),
+        }
+    }
+
+    fn expects(&self, from: &Jid, id: &IqId) -> bool {
+        match self {
+            Self::Initiator(initiator) => initiator.expects(from, id),
+            Self::Target(target) => target.expects(from, id),
+        }
+    }
+
+    const fn is_listening(&self) -> bool {
+        matches!(self, Self::Initiator(initiator) if initiator.is_listening())
+    }
+
+    const fn awaits_offer(&self) -> bool {
+        matches!(self, Self::Initiator(initiator) if initiator.awaits_offer())
+    }
+}
+
+impl Entity {
+    /// An entity without streams. `seed` is from the operating system and makes stream ids unguessable.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            conns: Conns::new(config.pair),
+            matching: Matching::new(config.matching, config.rules.clone()),
+            sessions: BTreeMap::new(),
+            names: BTreeMap::new(),
+            begun: 0,
+            free: VecDeque::new(),
+            entropy: Entropy::new(seed),
+            requests: VecDeque::new(),
+            reports: VecDeque::new(),
+            draining: false,
+            config,
+        }
+    }
+
+    /// Our side gives up what is not clear yet and begins nothing new; pairs go on.
+    pub fn handle_drain(&mut self, now: Now) {
+        self.draining = true;
+        let all: Vec<u64> = self.sessions.keys().copied().collect();
+        for session in all {
+            self.fail(session, Failure::Cancelled, now);
+        }
+        while let Some(free) = self.free.pop_front() {
+            self.unwanted(free, Close::Truncate, "shutting down", now);
+        }
+        self.settle(now);
+    }
+
+    /// The next request; to be carried out in their order.
+    pub fn poll_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    /// The next thing to log.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// How many connections there are, closing ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.conns.pairs()
+    }
+
+    /// How many streams are not clear yet.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    fn pair(&mut self, stream: ConnId, local: ConnId, has_ended: bool, now: Now) {
+        for on in [stream, local] {
+            self.conns.say(Output::Read { on, wanted: true });
+            self.enter(on, State::Paired, None);
+        }
+        self.conns.pair(stream, local, false, now);
+        if has_ended {
+            let ended = self.conns.end(stream, End::Clean, now);
+            self.pair_over(ended);
+        }
+    }
+
+    fn pair_over(&mut self, ended: Option<Ended>) {
+        let Some(Ended { hidden, pair, over, .. }) = ended else { return };
+        let (from_peer, to_peer) = (pair.octets_from(Side::Hidden), pair.octets_from(Side::Client));
+        self.reports.push_back(Report::Ended { on: hidden, from_peer, to_peer, why: over.why });
+    }
+
+    /// The service is not there: the peer must not take that for the end of a stream in order.
+    fn no_service(&mut self, service: ConnId, now: Now) {
+        let Some(&mut State::Service { stream }) = self.conns.state(service) else { return };
+        self.conns.close(service, Close::Abort, now);
+        self.conns.close(stream, Close::Truncate, now);
+        self.reports.push_back(Report::NoService { on: stream });
+    }
+
+    fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why });
+        self.enter(on, State::Unwanted, None);
+        self.conns.close(on, how, now);
+    }
+
+    fn end_unclaimed(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
+        self.matching.remove(on);
+        self.unwanted(on, how, why, now);
+    }
+
+    fn say(&mut self, peer: Jid, id: IqId, query: Query) {
+        self.requests.push_back(Request::Send(Stanza { peer, id, query }));
+    }
+
+    fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
+        self.say(peer, id, Query::Error(condition));
+    }
+
+    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
+        if let Some(old) = self.conns.state(on) {
+            *old = state;
+            self.conns.set_due(on, due);
+        }
+    }
+
+    fn is_anyone_listening(&self) -> bool {
+        self.sessions.values().any(|session| session.role.is_listening())
+    }
+
+    /// Claims that found their sockets; and where no session waits for any, nobody listens (A6.3).
+    fn settle(&mut self, now: Now) {
+        while let Some((on, claim)) = self.matching.next_match() {
+            self.identify(on, claim, now);
+        }
+        if self.matching.unclaimed() > 0 && !self.is_anyone_listening() {
+            for on in self.conns.open_ids() {
+                if let Some(State::Unclaimed) = self.conns.state(on) {
+                    self.end_unclaimed(on, Close::Abort, "nobody listens any more", now);
+                }
+            }
+            // Nothing is left that could fit, but the changes are to be looked at all the same.
+            while let Some((_, claim)) = self.matching.next_match() {
+                debug_assert!(false, "a socket that is gone fits");
+                self.refuse(claim.from, claim.iq, Condition::NotFound404);
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// What must hold between two calls.
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        self.matching.check_invariants();
+        assert_eq!(self.sessions.len(), self.names.len(), "a session without its name");
+        assert!(self.sessions.values().all(|it| it.role.deadline().is_some()), "a session that never ends");
+        assert!(self.matching.unclaimed() == 0 || self.is_anyone_listening(), "accepted for nobody");
+        if self.conns.len() <= 256 {
+            self.conns.check_invariants();
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The streams that are not clear yet: how they begin, what their roles ask for, how they end.
+
+use super::{
+    Act, Claim, Close, Condition, ConnId, Connection, Entity, Failure, Initiator, IqId, Jid, Note, Now,
+    Output, Parties, Query, Report, Request, Role, Session, SocketAddr, Stanza, State, StreamId, Target, Vec,
+};
+
+impl Entity {
+    /// PF1: a stream with this peer is wished for. `local`: the local connection that it is for; without one it is
+    /// taken to the service. Its end is a [`Report`].
+    pub fn handle_begin(&mut self, peer: Jid, local: Option<ConnId>, now: Now) {
+        if self.draining || self.sessions.len() >= self.config.sessions_max as usize {
+            if let Some(local) = local {
+                self.unwanted(local, Close::Truncate, "too many streams, or shutting down", now);
+            }
+            self.reports.push_back(Report::Failed { peer, why: Failure::Cancelled });
+            return;
+        }
+        let sid = StreamId::random(&mut self.entropy);
+        let parties = Parties { me: self.config.jid.clone(), peer, sid };
+        let (role, acts) = self.initiate(parties.clone(), self.config.reversal, now);
+        let session = self.insert(parties, role, local, true);
+        self.act(session, acts, now);
+        self.settle(now);
+    }
+
+    /// A stanza came. Legal at any time; answers to nothing are ignored.
+    pub fn handle_stanza(&mut self, stanza: Stanza, now: Now) {
+        let Stanza { peer, id, query } = stanza;
+        match query {
+            Query::Offer { sid, connections, malformed } => {
+                let malformed = connections.is_empty() && malformed > 0;
+                match sid.filter(|_| !malformed) {
+                    Some(sid) => self.offered(peer, id, sid, connections, now),
+                    None => self.refuse(peer, id, Condition::BadRequest400),
+                }
+            }
+            Query::Claim { sid: Some(sid), endpoint: Some(endpoint) } => {
+                self.claimed(Claim { from: peer, iq: id, sid, endpoint }, now);
+            }
+            Query::Claim { .. } => self.refuse(peer, id, Condition::BadRequest400),
+            Query::Result { connection, .. } => {
+                self.answered(&peer, &id, now, |role, now| match role {
+                    Role::Initiator(initiator) => initiator.on_result(connection.as_ref(), now.mono),
+                    Role::Target(target) => target.on_result(),
+                });
+            }
+            Query::Error(condition) => {
+                self.answered(&peer, &id, now, |role, now| match role {
+                    Role::Initiator(initiator) => initiator.on_error(condition, now.mono),
+                    Role::Target(target) => target.on_error(condition),
+                });
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The answer to [`Request::LocalAddress`].
+    pub fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let Some(&mut State::Dialling { session }) = self.conns.state(on) else { return };
+        self.enter(on, State::Stream { session, has_ended: false }, None);
+        let iq = IqId::random(&mut self.entropy);
+        self.with_role(session, now, |role, now| match role {
+            Role::Initiator(initiator) => initiator.on_connected(local.port(), iq, now.mono),
+            Role::Target(target) => target.on_connected(local.port(), iq, now.mono),
+        });
+        self.settle(now);
+    }
+
+    fn offered(&mut self, peer: Jid, id: IqId, sid: StreamId, connections: Vec<Connection>, now: Now) {
+        let policy = (self.config.dial, self.config.patience);
+        let parties = Parties { me: self.config.jid.clone(), peer, sid };
+        let name = (parties.peer.clone(), parties.sid.clone());
+        if let Some(&session) = self.names.get(&name) {
+            let Some(known) = self.sessions.get_mut(&session) else { return };
+            if !known.role.awaits_offer() {
+                return self.refuse(parties.peer, id, Condition::Conflict409);
+            }
+            // A1.3, A2.2 from the other side; once is enough.
+            let (target, acts) = Target::accept(parties, connections, id, false, policy, now.mono);
+            known.role = Role::Target(target);
+            return self.act(session, acts, now);
+        }
+        self.replace(&parties.peer, now);
+        if let Some(condition) = self.unwelcome(&parties.peer) {
+            return self.refuse(parties.peer, id, condition);
+        }
+        let local = if self.config.service.is_none() { self.free.pop_front() } else { None };
+        let reversible = self.config.reversal && !self.config.connections.is_empty();
+        let (target, acts) = Target::accept(parties.clone(), connections, id, reversible, policy, now.mono);
+        let session = self.insert(parties, Role::Target(target), local, false);
+        self.act(session, acts, now);
+    }
+
+    /// Why an offer is not wanted (A5); `None`: it is.
+    fn unwelcome(&self, peer: &Jid) -> Option<Condition> {
+        if !self.config.allow.contains(peer) {
+            Some(Condition::Forbidden403)
+        } else if self.draining {
+            Some(Condition::Unavailable503)
+        } else if self.config.service.is_none() && self.free.is_empty() {
+            Some(Condition::NotAcceptable406)
+        } else if self.sessions.len() >= self.config.sessions_max as usize {
+            Some(Condition::Resource500)
+        } else {
+            None
+        }
+    }
+
+    /// I5: an offer with another stream id is another stream, and the one that was waited for does not come.
+    fn replace(&mut self, peer: &Jid, now: Now) {
+        let waits = |it: &Session| it.peer == *peer && it.role.awaits_offer();
+        let replaced: Vec<u64> =
+            self.sessions.iter().filter(|(_, it)| waits(it)).map(|(&session, _)| session).collect();
+        for session in replaced {
+            self.fail(session, Failure::Replaced, now);
+        }
+    }
+
+    fn claimed(&mut self, claim: Claim, now: Now) {
+        let session = self.names.get(&(claim.from.clone(), claim.sid.clone()));
+        let session = session.and_then(|session| self.sessions.get(session));
+        if !session.is_some_and(|session| session.role.is_listening()) {
+            return self.refuse(claim.from, claim.iq, Condition::NotFound404);
+        }
+        if let Some(oldest) = self.matching.claim(claim, now.mono) {
+            self.refuse(oldest.from, oldest.iq, Condition::Resource500);
+        }
+    }
+
+    /// PF6: a claim found its socket.
+    pub(super) fn identify(&mut self, on: ConnId, claim: Claim, now: Now) {
+        let Claim { from, iq, sid, .. } = claim;
+        let name = (from, sid);
+        let session = self.names.get(&name).copied();
+        let known = session.and_then(|session| self.sessions.get_mut(&session));
+        let (Some(session), Some(known)) = (session, known.filter(|it| it.role.is_listening())) else {
+            return self.refuse(name.0, iq, Condition::NotFound404);
+        };
+        known.stream = Some(on);
+        self.matching.remove(on);
+        self.enter(on, State::Stream { session, has_ended: false }, None);
+        self.with_role(session, now, |role, now| match role {
+            Role::Initiator(initiator) => initiator.on_claimed(iq, now.mono),
+            Role::Target(_) => Vec::new(),
+        });
+    }
+
+    fn answered(&mut self, from: &Jid, id: &IqId, now: Now, event: impl FnOnce(&mut Role, Now) -> Vec<Act>) {
+        let session = self.sessions.iter().find(|(_, session)| session.role.expects(from, id));
+        if let Some((&session, _)) = session {
+            self.with_role(session, now, event);
+        }
+    }
+
+    pub(super) fn with_role(
+        &mut self,
+        session: u64,
+        now: Now,
+        event: impl FnOnce(&mut Role, Now) -> Vec<Act>,
+    ) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            let acts = event(&mut known.role, now);
+            self.act(session, acts, now);
+        }
+    }
+
+    fn initiate(&mut self, parties: Parties, reversible: bool, now: Now) -> (Role, Vec<Act>) {
+        let offer = IqId::random(&mut self.entropy);
+        let (connections, patience) = (self.config.connections.clone(), self.config.patience);
+        let (role, acts) = Initiator::open(parties, connections, offer, reversible, patience, now.mono);
+        (Role::Initiator(role), acts)
+    }
+
+    fn insert(&mut self, parties: Parties, role: Role, local: Option<ConnId>, ours: bool) -> u64 {
+        self.begun += 1;
+        let Parties { peer, sid, .. } = parties;
+        self.names.insert((peer.clone(), sid.clone()), self.begun);
+        self.sessions.insert(self.begun, Session { peer, sid, role, stream: None, local, ours });
+        if let Some(local) = local {
+            self.enter(local, State::Local { session: Some(self.begun) }, None);
+        }
+        self.begun
+    }
+
+    fn act(&mut self, session: u64, acts: Vec<Act>, now: Now) {
+        for act in acts {
+            match act {
+                Act::Say(stanza) => self.requests.push_back(Request::Send(stanza)),
+                Act::Dial(to) => self.dial(session, to, now),
+                Act::Clear => self.clear(session, now),
+                Act::Reverse => self.reverse(session, now),
+                Act::Fail(why) => self.fail(session, why, now),
+            }
+        }
+    }
+
+    /// A dial that took too long is still under way under the old id.
+    fn dial(&mut self, session: u64, to: SocketAddr, now: Now) {
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        let on = self.conns.insert(State::Dialling { session }, None);
+        if let Some(old) = known.stream.replace(on) {
+            self.conns.close(old, Close::Abort, now);
+        }
+        self.conns.say(Output::Dial { on, to });
+    }
+
+    /// A1.3, A2.2: we make the offer now, with the same stream id.
+    fn reverse(&mut self, session: u64, now: Now) {
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        if let Some(old) = known.stream.take() {
+            self.conns.close(old, Close::Abort, now);
+        }
+        let (peer, sid) = (known.peer.clone(), known.sid.clone());
+        let parties = Parties { me: self.config.jid.clone(), peer, sid };
+        let (role, acts) = self.initiate(parties, false, now);
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.role = role;
+        }
+        self.act(session, acts, now);
+    }
+
+    /// PF7: the socket is handed over.
+    fn clear(&mut self, session: u64, now: Now) {
+        let Some(known) = self.remove(session) else { return };
+        let Some(stream) = known.stream else { return debug_assert!(false, "clear, but no socket") };
+        self.reports.push_back(Report::Clear { peer: known.peer, on: stream });
+        let has_ended = matches!(self.conns.state(stream), Some(State::Stream { has_ended: true, .. }));
+        match (known.local, self.config.service) {
+            (Some(local), _) => self.pair(stream, local, has_ended, now),
+            (None, Some(to)) => {
+                let service = self.conns.insert(State::Service { stream }, None);
+                self.conns.set_due(service, Some(now.mono + self.config.patience.dial));
+                self.enter(stream, State::Ready { service, has_ended }, None);
+                self.conns.say(Output::Dial { on: service, to });
+            }
+            (None, None) => self.unwanted(stream, Close::Truncate, "nobody here to take the stream", now),
+        }
+    }
+
+    /// There will be no stream. Who waits for it must not take that for the end of one in order.
+    pub(super) fn fail(&mut self, session: u64, why: Failure, now: Now) {
+        let Some(known) = self.remove(session) else { return };
+        if let Some(stream) = known.stream {
+            self.conns.close(stream, Close::Abort, now);
+        }
+        match known.local {
+            Some(local) if known.ours || self.draining => self.conns.close(local, Close::Truncate, now),
+            Some(local) if self.conns.state(local).is_some() => {
+                self.enter(local, State::Local { session: None }, None);
+                self.free.push_front(local);
+            }
+            _ => {}
+        }
+        self.reports.push_back(Report::Failed { peer: known.peer, why });
+    }
+
+    fn remove(&mut self, session: u64) -> Option<Session> {
+        let known = self.sessions.remove(&session)?;
+        self.names.remove(&(known.peer.clone(), known.sid.clone()));
+        Some(known)
+    }
+
+    /// A local connection went away before its stream was clear.
+    pub(super) fn abandon(&mut self, local: ConnId, session: Option<u64>, now: Now) {
+        let from = self.conns.from(local);
+        self.conns.note(Note::Dropped { on: local, from, why: "ended before the stream was clear" });
+        self.conns.close(local, Close::Abort, now);
+        self.free.retain(|free| *free != local);
+        if let Some(session) = session {
+            self.fail(session, Failure::Cancelled, now);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The initiator: offers connections, waits for the target on its own, follows it to a proxy.
+//!
+//! | state | XMPP.md §6 |
+//! |---|---|
+//! | `Offered` | I1: the offer is out (PF2); the target's claim (PF6) and its word (PF5) may come in either order |
+//! | `Identified` | I2: the target's socket is known and it was told so (PF7); its word is waited for, not for long |
+//! | `Dialling`, `Claimed` | I4: on the way to the proxy that the target named (A6.3, A6.4) |
+//! | `Reversing` | I5: refused; the target may make an offer itself |
+//! | `Over` | I8, I9, or the other role (I3 is left as soon as it is entered) |
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::name::{IqId, Jid, StreamId};
+use super::role::{Act, Failure, Patience};
+use super::stanza::{Condition, Connection, Query, Stanza};
+use crate::time::Time;
+
+/// Connections in one offer.
+pub const CONNECTIONS_MAX: usize = 8;
+
+/// One stream's initiator.
+#[derive(Debug)]
+pub struct Initiator {
+    me: Jid,
+    peer: Jid,
+    sid: StreamId,
+    offered: Vec<Connection>,
+    /// The id of PF2.
+    offer: IqId,
+    /// Whether the peer may make an offer if it refuses ours: one reversal, else two ends behind NATs never stop.
+    reversible: bool,
+    patience: Patience,
+    state: State,
+    due: Time,
+}
+
+#[derive(Debug)]
+enum State {
+    Offered { named: bool },
+    Identified,
+    Dialling { via: Jid, to: SocketAddr, rest: VecDeque<SocketAddr>, until: Time },
+    Claimed { via: Jid, iq: IqId },
+    Reversing(Condition),
+    Over,
+}
+
+/// Whom a stream is between, and what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parties {
+    /// Our own full JID.
+    pub me: Jid,
+    /// The peer's.
+    pub peer: Jid,
+    /// The stream's id.
+    pub sid: StreamId,
+}
+
+impl Initiator {
+    /// PF1, PF2: the offer, under the id `offer`. Of `connections` the first [`CONNECTIONS_MAX`] are offered; with
+    /// none of them it is A1.1.
+    #[must_use]
+    pub fn open(
+        parties: Parties,
+        mut connections: Vec<Connection>,
+        offer: IqId,
+        reversible: bool,
+        patience: Patience,
+        now: Time,
+    ) -> (Self, Vec<Act>) {
+        connections.truncate(CONNECTIONS_MAX);
+        let Parties { me, peer, sid } = parties;
+        let query = Query::Offer { sid: Some(sid.clone()), connections: connections.clone(), malformed: 0 };
+        let say = Act::Say(Stanza { peer: peer.clone(), id: offer.clone(), query });
+        let state = State::Offered { named: false };
+        let due = now + patience.answer;
+        (Self { me, peer, sid, offered: connections, offer, reversible, patience, state, due }, vec![say])
+    }
+
+    /// Whether a claim of the peer would be welcome (I1).
+    #[must_use]
+    pub const fn is_listening(&self) -> bool {
+        matches!(self.state, State::Offered { .. })
+    }
+
+    /// Whether the peer may make an offer now (I5).
+    #[must_use]
+    pub const fn awaits_offer(&self) -> bool {
+        matches!(self.state, State::Reversing(_))
+    }
+
+    /// Whether an answer with this id, from there, is for us.
+    #[must_use]
+    pub fn expects(&self, from: &Jid, id: &IqId) -> bool {
+        match &self.state {
+            State::Offered { .. } | State::Identified => *from == self.peer && *id == self.offer,
+            State::Claimed { via, iq } => from == via && id == iq,
+            State::Dialling { .. } | State::Reversing(_) | State::Over => false,
+        }
+    }
+
+    /// PF6: the target's claim, under the id `iq`, has its socket. Legal while [`Initiator::is_listening`].
+    #[must_use]
+    pub fn on_claimed(&mut self, iq: IqId, now: Time) -> Vec<Act> {
+        let State::Offered { named } = self.state else {
+            debug_assert!(false, "nobody listens");
+            return Vec::new();
+        };
+        let mut acts = vec![Act::Say(Stanza { peer: self.peer.clone(), id: iq, query: Query::CLEAR })];
+        if named {
+            acts.push(self.clear());
+        } else {
+            self.state = State::Identified;
+            self.due = now + self.patience.named;
+        }
+        acts
+    }
+
+    /// An answer that was [expected](Initiator::expects), with the connection that it names.
+    #[must_use]
+    pub fn on_result(&mut self, connection: Option<&Jid>, now: Time) -> Vec<Act> {
+        match &mut self.state {
+            State::Offered { named } if connection == Some(&self.me) && offers(&self.offered, &self.me) => {
+                *named = true;
+                Vec::new()
+            }
+            State::Offered { .. } => self.follow(connection, now),
+            State::Identified if connection == Some(&self.me) => vec![self.clear()],
+            State::Identified => self.fail(Failure::UnknownConnection),
+            State::Claimed { .. } => vec![self.clear()],
+            State::Dialling { .. } | State::Reversing(_) | State::Over => Vec::new(),
+        }
+    }
+
+    /// An error that was [expected](Initiator::expects).
+    #[must_use]
+    pub fn on_error(&mut self, condition: Condition, now: Time) -> Vec<Act> {
+        match self.state {
+            State::Offered { .. } if self.reversible => {
+                self.state = State::Reversing(condition);
+                self.due = now + self.patience.reversal;
+                Vec::new()
+            }
+            State::Offered { .. } | State::Identified => self.fail(Failure::Refused(condition)),
+            State::Claimed { .. } => self.fail(Failure::Disowned(condition)),
+            State::Dialling { .. } | State::Reversing(_) | State::Over => Vec::new(),
+        }
+    }
+
+    /// A6.4: the proxy is reached, from this local port; `iq` is for the claim.
+    #[must_use]
+    pub fn on_connected(&mut self, local_port: u16, iq: IqId, now: Time) -> Vec<Act> {
+        let State::Dialling { via, to, until, .. } = &self.state else { return Vec::new() };
+        let (via, endpoint, until) = (via.clone(), SocketAddr::new(to.ip(), local_port), *until);
+        let query = Query::Claim { sid: Some(self.sid.clone()), endpoint: Some(endpoint) };
+        self.state = State::Claimed { via: via.clone(), iq: iq.clone() };
+        self.due = until.max(now);
+        vec![Act::Say(Stanza { peer: via, id: iq, query })]
+    }
+
+    /// An address was of no use.
+    #[must_use]
+    pub fn on_dial_failed(&mut self, now: Time) -> Vec<Act> {
+        let State::Dialling { to, rest, until, .. } = &mut self.state else { return Vec::new() };
+        match rest.pop_front() {
+            Some(next) => {
+                *to = next;
+                self.due = (now + self.patience.dial).min(*until);
+                vec![Act::Dial(next)]
+            }
+            None => self.fail(Failure::Unreachable),
+        }
+    }
+
+    /// The socket was reset before the stream was clear. An end in order is no reason to give up, other than the table
+    /// has it: the peer may be clear before us and have nothing to say.
+    #[must_use]
+    pub fn on_reset(&mut self) -> Vec<Act> {
+        match self.state {
+            State::Identified | State::Claimed { .. } | State::Dialling { .. } => self.fail(Failure::Reset),
+            State::Offered { .. } | State::Reversing(_) | State::Over => Vec::new(),
+        }
+    }
+
+    /// The deadline may have passed.
+    #[must_use]
+    pub fn on_timeout(&mut self, now: Time) -> Vec<Act> {
+        if self.deadline().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        match self.state {
+            State::Identified => vec![self.clear()],
+            State::Dialling { until, .. } if until > now => self.on_dial_failed(now),
+            State::Dialling { .. } => self.fail(Failure::Unreachable),
+            State::Reversing(condition) => self.fail(Failure::Refused(condition)),
+            State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::Silent),
+            State::Over => Vec::new(),
+        }
+    }
+
+    /// When [`Initiator::on_timeout`] is to be called.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Over => None,
+            _ => Some(self.due),
+        }
+    }
+
+    /// A6.3: the target is at a proxy, without knowing that it is one; all its addresses are tried in order.
+    fn follow(&mut self, connection: Option<&Jid>, now: Time) -> Vec<Act> {
+        let of_proxy = self.offered.iter().filter(|it| Some(&it.jid) == connection && it.jid != self.me);
+        let mut rest: VecDeque<SocketAddr> = of_proxy.map(|it| it.to).collect();
+        let (Some(via), Some(to)) = (connection, rest.pop_front()) else {
+            return self.fail(Failure::UnknownConnection);
+        };
+        let until = now + self.patience.answer;
+        self.state = State::Dialling { via: via.clone(), to, rest, until };
+        self.due = (now + self.patience.dial).min(until);
+        vec![Act::Dial(to)]
+    }
+
+    fn clear(&mut self) -> Act {
+        self.state = State::Over;
+        Act::Clear
+    }
+
+    fn fail(&mut self, why: Failure) -> Vec<Act> {
+        self.state = State::Over;
+        vec![Act::Fail(why)]
+    }
+}
+
+fn offers(offered: &[Connection], jid: &Jid) -> bool {
+    offered.iter().any(|connection| connection.jid == *jid)
+}

@@ -1,0 +1,404 @@
+//! The proxy: a middleman that joins two sockets which were claimed with the same stream id (seed 003, A6).
+//!
+//! It tells its two sides apart in nothing. A socket's life, row by row (XMPP.md §6, 'Proxy'):
+//!
+//! | state of a socket | what happens | what is said | next |
+//! |---|---|---|---|
+//! | – | accepted | reads nothing | unclaimed, 30 s |
+//! | unclaimed | claimed, with a stream id that nobody used (A6.1, A6.2) | nothing yet | claimed, 60 s |
+//! | unclaimed | claimed, with the stream id of another full JID's socket (A6.5–A6.7) | joined, then `result` to both (A6.8) | paired |
+//! | unclaimed | the end, or 30 s | | closed |
+//! | claimed | the end, or 60 s | `error` 404, or 504 | closed |
+//! | any | the same JID claims again, or a third one | `error` 409 | the same |
+//! | none | no socket fits for 2 s | `error` 404 | |
+//! | none | no stream id or no endpoint; not allowed; too many failures | `error` 400; 403; 500 | |
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use core::net::SocketAddr;
+
+use super::failures::Failures;
+use super::matching::{self, Claim, Matching, Rules};
+use super::name::{Allow, IqId, Jid, StreamId};
+use super::stanza::{Condition, Query, Stanza};
+use super::streams::{Claimant, Streams};
+use crate::conns::{Conns, Ended};
+use crate::machine::{Close, ConnId, Output};
+use crate::note::Note;
+use crate::pair::{self, Side, Why};
+use crate::time::{Now, Span, Time};
+
+mod events;
+
+/// Everything that can be set. All limits are inclusive.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where we listen and what we are called there; one address for each of the shell's listeners.
+    pub rules: Rules,
+    /// Who may claim sockets. Default: everybody.
+    pub allow: Allow,
+    /// What may wait for its other half of a match.
+    pub matching: matching::Limits,
+    /// Connections in all, pairs included; one more is reset. Default 40,000.
+    pub connections_max: u32,
+    /// Sockets that are claimed and wait for the other side. Default 10,000.
+    pub claimed_max: u32,
+    /// Claims of one bare JID that are not answered yet. Default 32.
+    pub claims_per_jid_max: u32,
+    /// Failed claims of one bare JID in a minute; then it is refused until one is forgiven. Default 5.
+    pub failures_per_minute_max: u32,
+    /// How long a socket may be nobody's. Default 30 s.
+    pub unclaimed: Span,
+    /// How long a claimed socket waits for the other side. Default 60 s.
+    pub claimed: Span,
+    /// Deadlines of a pair.
+    pub pair: pair::Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rules: Rules::default(),
+            allow: Allow::Everybody,
+            matching: matching::Limits::default(),
+            connections_max: 40_000,
+            claimed_max: 10_000,
+            claims_per_jid_max: 32,
+            failures_per_minute_max: 5,
+            unclaimed: Span::from_secs(30),
+            claimed: Span::from_secs(60),
+            pair: pair::Limits::default(),
+        }
+    }
+}
+
+/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Two sockets were joined.
+    Paired {
+        /// Whose claim was first.
+        first: Jid,
+        /// Its socket.
+        first_on: ConnId,
+        /// Whose claim was second.
+        second: Jid,
+        /// Its socket.
+        second_on: ConnId,
+    },
+    /// A pair ended. [`Side::Hidden`] in `why` means the first one's side.
+    Ended {
+        /// The socket of the first.
+        first_on: ConnId,
+        /// The socket of the second.
+        second_on: ConnId,
+        /// Octets from the first.
+        from_first: u64,
+        /// Octets from the second.
+        from_second: u64,
+        /// How long it lasted.
+        after: Span,
+        /// Why it ended.
+        why: Why,
+    },
+    /// A claim was answered with an error.
+    Refused {
+        /// Whose.
+        from: Jid,
+        /// The error.
+        condition: Condition,
+    },
+}
+
+/// The proxy's state machine.
+///
+/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Proxy::handle_stanza`], after which
+/// [`Proxy::poll_stanza`] and [`Proxy::poll_report`] are to be called until `None`, as after any other `handle_*`, and
+/// after the outputs: a 'clear to send' goes out when the pair is made.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Config,
+    conns: Conns<State>,
+    matching: Matching,
+    streams: Streams,
+    failures: Failures,
+    /// Claims that are not answered, of each bare JID.
+    claims: BTreeMap<Box<str>, u32>,
+    stanzas: VecDeque<Stanza>,
+    reports: VecDeque<Report>,
+    draining: bool,
+}
+
+/// What a socket is.
+#[derive(Debug)]
+enum State {
+    /// Nobody's.
+    Unclaimed,
+    /// Somebody's, whose claim is held until the other side comes.
+    Claimed { by: Jid, iq: IqId, sid: StreamId },
+    /// Either half of a pair.
+    Paired { sid: StreamId },
+    /// Not taken.
+    Unwanted,
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Unclaimed => "unclaimed",
+            Self::Claimed { .. } => "claimed",
+            Self::Paired { .. } => "pair",
+            Self::Unwanted => "closing",
+        }
+    }
+}
+
+impl Proxy {
+    /// A proxy that knows of nothing.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            conns: Conns::new(config.pair),
+            matching: Matching::new(config.matching, config.rules.clone()),
+            streams: Streams::default(),
+            failures: Failures::new(config.failures_per_minute_max),
+            claims: BTreeMap::new(),
+            stanzas: VecDeque::new(),
+            reports: VecDeque::new(),
+            draining: false,
+            config,
+        }
+    }
+
+    /// A stanza came. Legal at any time; answers to nothing are ignored.
+    pub fn handle_stanza(&mut self, stanza: Stanza, now: Now) {
+        let Stanza { peer, id, query } = stanza;
+        match query {
+            Query::Claim { sid, endpoint } => match self.judge(&peer, sid, endpoint, now) {
+                Ok((sid, endpoint)) => {
+                    *self.claims.entry(peer.bare().into()).or_insert(0) += 1;
+                    let claim = Claim { from: peer, iq: id, sid, endpoint };
+                    if let Some(oldest) = self.matching.claim(claim, now.mono) {
+                        self.answer(oldest, Condition::Resource500);
+                    }
+                }
+                Err(condition) => self.refuse(peer, id, condition),
+            },
+            // A proxy wants no streams of its own.
+            Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest400),
+            Query::Result { .. } | Query::Error(_) => {}
+        }
+        self.settle(now);
+    }
+
+    /// The proxy shuts down: nothing new begins, what waits is refused, pairs go on.
+    pub fn handle_drain(&mut self, now: Now) {
+        self.draining = true;
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, "shutting down", now),
+                Some(State::Claimed { .. }) => {
+                    self.end_claimed(on, Close::Abort, Condition::Unavailable503, now);
+                }
+                Some(State::Paired { .. } | State::Unwanted) | None => {}
+            }
+        }
+        while let Some(claim) = self.matching.forget_claim(|_| true) {
+            self.answer(claim, Condition::Unavailable503);
+        }
+        self.settle(now);
+    }
+
+    /// The next stanza to send; nothing is lost if it takes long, or XMPP is away meanwhile: claims time out.
+    pub fn poll_stanza(&mut self) -> Option<Stanza> {
+        self.stanzas.pop_front()
+    }
+
+    /// The next thing to log.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// How many connections there are, closing ones included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// How many pairs there are.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.conns.pairs()
+    }
+
+    /// How many sockets nobody claimed.
+    #[must_use]
+    pub fn unclaimed(&self) -> usize {
+        self.matching.unclaimed()
+    }
+
+    /// How many sockets are claimed and wait for the other side.
+    #[must_use]
+    pub const fn claimed(&self) -> usize {
+        self.streams.claimed()
+    }
+
+    /// Whether there is nothing left to do after [`Proxy::handle_drain`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.draining && self.conns.len() == 0
+    }
+
+    /// What can be said of a claim before its socket is known.
+    fn judge(
+        &mut self,
+        from: &Jid,
+        sid: Option<StreamId>,
+        endpoint: Option<SocketAddr>,
+        now: Now,
+    ) -> Result<(StreamId, SocketAddr), Condition> {
+        let (Some(sid), Some(endpoint)) = (sid, endpoint) else { return Err(Condition::BadRequest400) };
+        if !self.config.allow.contains(from) {
+            return Err(Condition::Forbidden403);
+        }
+        if self.draining {
+            return Err(Condition::Unavailable503);
+        }
+        let open = self.claims.get(from.bare()).copied().unwrap_or(0);
+        if open >= self.config.claims_per_jid_max || self.failures.are_exhausted(from, now.mono) {
+            return Err(Condition::Resource500);
+        }
+        if self.streams.claimant(&sid, from) == Claimant::Refused {
+            self.failures.fail(from, now.mono);
+            return Err(Condition::Conflict409);
+        }
+        Ok((sid, endpoint))
+    }
+
+    /// Everything that found its other half since the last call.
+    fn settle(&mut self, now: Now) {
+        while let Some((on, claim)) = self.matching.next_match() {
+            match self.streams.claimant(&claim.sid, &claim.from) {
+                Claimant::First if self.streams.claimed() >= self.config.claimed_max as usize => {
+                    self.answer(claim, Condition::Resource500);
+                }
+                Claimant::First => self.hold(on, claim, now),
+                Claimant::Second(first) => self.join(first, on, claim, now),
+                Claimant::Refused => {
+                    self.failures.fail(&claim.from, now.mono);
+                    self.answer(claim, Condition::Conflict409);
+                }
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// The first of two: its claim is held until the other comes.
+    fn hold(&mut self, on: ConnId, claim: Claim, now: Now) {
+        self.matching.remove(on);
+        let Claim { from, iq, sid, .. } = claim;
+        self.streams.claim(sid.clone(), on, from.clone());
+        self.enter(on, State::Claimed { by: from, iq, sid }, Some(now.mono + self.config.claimed));
+    }
+
+    /// The second of two: joined first, and then both are told.
+    fn join(&mut self, first: ConnId, second: ConnId, claim: Claim, now: Now) {
+        let Some(state) = self.conns.state(first) else { return debug_assert!(false, "claimed, but gone") };
+        let held = core::mem::replace(state, State::Paired { sid: claim.sid.clone() });
+        let State::Claimed { by, iq, .. } = held else { return debug_assert!(false, "not claimed") };
+        self.matching.remove(second);
+        self.streams.pair(&claim.sid);
+        self.enter(second, State::Paired { sid: claim.sid }, None);
+        for on in [first, second] {
+            self.conns.say(Output::Read { on, wanted: true });
+        }
+        self.conns.pair(first, second, false, now);
+        self.reports.push_back(Report::Paired {
+            first: by.clone(),
+            first_on: first,
+            second: claim.from.clone(),
+            second_on: second,
+        });
+        for (jid, iq) in [(by, iq), (claim.from, claim.iq)] {
+            self.uncount(&jid);
+            self.stanzas.push_back(Stanza { peer: jid, id: iq, query: Query::CLEAR });
+        }
+    }
+
+    fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
+        let Some(Ended { hidden, client, pair, over }) = ended else { return };
+        if let Some(State::Paired { sid }) = self.conns.any_state(hidden) {
+            self.streams.end(sid);
+        }
+        self.reports.push_back(Report::Ended {
+            first_on: hidden,
+            second_on: client,
+            from_first: pair.octets_from(Side::Hidden),
+            from_second: pair.octets_from(Side::Client),
+            after: now.mono.since(pair.began()),
+            why: over.why,
+        });
+    }
+
+    fn end_unclaimed(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
+        self.matching.remove(on);
+        self.unwanted(on, how, why, now);
+    }
+
+    fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why });
+        self.enter(on, State::Unwanted, None);
+        self.conns.close(on, how, now);
+    }
+
+    fn end_claimed(&mut self, on: ConnId, how: Close, condition: Condition, now: Now) {
+        let Some(state) = self.conns.state(on) else { return };
+        let State::Claimed { by, iq, sid } = core::mem::replace(state, State::Unwanted) else { return };
+        self.streams.end(&sid);
+        self.uncount(&by);
+        self.refuse(by, iq, condition);
+        self.conns.close(on, how, now);
+    }
+
+    /// A claim that was let in gets its answer.
+    fn answer(&mut self, claim: Claim, condition: Condition) {
+        self.uncount(&claim.from);
+        self.refuse(claim.from, claim.iq, condition);
+    }
+
+    fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
+        self.reports.push_back(Report::Refused { from: peer.clone(), condition });
+        self.stanzas.push_back(Stanza { peer, id, query: Query::Error(condition) });
+    }
+
+    fn uncount(&mut self, jid: &Jid) {
+        let Some(claims) = self.claims.get_mut(jid.bare()) else { return };
+        *claims -= 1;
+        if *claims == 0 {
+            self.claims.remove(jid.bare());
+        }
+    }
+
+    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
+        if let Some(old) = self.conns.state(on) {
+            *old = state;
+            self.conns.set_due(on, due);
+        }
+    }
+
+    /// What must hold between two calls.
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        self.matching.check_invariants();
+        let open: usize = self.claims.values().map(|claims| *claims as usize).sum();
+        assert_eq!(open, self.matching.early_claims() + self.streams.claimed(), "a claim without an answer");
+        assert_eq!(self.streams.len(), self.streams.claimed() + self.conns.pairs(), "a stream of nobody's");
+        // A look at all of them costs too much where they are thousands.
+        if self.conns.len() <= 256 {
+            self.conns.check_invariants();
+        }
+    }
+}

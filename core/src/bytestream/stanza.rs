@@ -1,0 +1,103 @@
+//! What is said over XMPP, as values. How it is written in XML is not known here.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::name::{IqId, Jid, StreamId};
+
+/// One IQ with its `<query/>`, to or from a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stanza {
+    /// Whom it is for, or whom it is from.
+    pub peer: Jid,
+    /// Its `id`: an answer has that of the question, and nothing else tells what it answers.
+    pub id: IqId,
+    /// What it says.
+    pub query: Query,
+}
+
+/// The three uses of one `<query/>`, told apart by the IQ's type and the children, and the error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// `set` without `<endpoint/>`: PF2. Without connections: A1.1.
+    Offer {
+        /// `sid`; `side`, where that is missing (reading 1).
+        sid: Option<StreamId>,
+        /// `<connection/>`s in the order of the document.
+        connections: Vec<Connection>,
+        /// How many more there were that lack `jid`, `ip` or `port`, or whose `ip` is no literal address.
+        malformed: u32,
+    },
+    /// `set` with `<endpoint/>`: PF4, A6.4. 'This socket is mine.'
+    Claim {
+        /// `sid`; `side`, where that is missing (the samples write it so, reading 1).
+        sid: Option<StreamId>,
+        /// The address dialled with the dialler's own port (reading 5); `None`: missing or malformed.
+        endpoint: Option<SocketAddr>,
+    },
+    /// `result`. With a connection it is PF5, without one it means 'clear to send' (PF7, A6.8).
+    Result {
+        /// `sid`, which PF5 has; an empty `<query/>` has none.
+        sid: Option<StreamId>,
+        /// Whose connection the target uses.
+        connection: Option<Jid>,
+    },
+    /// `error`.
+    Error(Condition),
+}
+
+/// One `<connection/>`: where somebody can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Who claims have to go to: the initiator itself, or a proxy.
+    pub jid: Jid,
+    /// The literal address (reading 13).
+    pub to: SocketAddr,
+}
+
+/// Why not. The mail names no codes; these are XMPP.md §6's, in the numbers of XEP-0086 and the names of RFC 6120
+/// §8.3.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// bad-request: a part is missing.
+    BadRequest400,
+    /// forbidden: by policy.
+    Forbidden403,
+    /// item-not-found: no such socket, no such stream, nothing that could be reached.
+    NotFound404,
+    /// not-acceptable: not wanted.
+    NotAcceptable406,
+    /// conflict: the stream id is taken.
+    Conflict409,
+    /// resource-constraint: too much at a time, or too many failures.
+    Resource500,
+    /// service-unavailable: shutting down.
+    Unavailable503,
+    /// remote-server-timeout: the other side did not come.
+    Timeout504,
+    /// Any other, from a peer or a server between.
+    Other,
+}
+
+impl Condition {
+    /// The number that XEP-0086 gives it; `None` for what is none of ours.
+    #[must_use]
+    pub const fn code(self) -> Option<u16> {
+        Some(match self {
+            Self::BadRequest400 => 400,
+            Self::Forbidden403 => 403,
+            Self::NotFound404 => 404,
+            Self::NotAcceptable406 => 406,
+            Self::Conflict409 => 409,
+            Self::Resource500 => 500,
+            Self::Unavailable503 => 503,
+            Self::Timeout504 => 504,
+            Self::Other => return None,
+        })
+    }
+}
+
+impl Query {
+    /// The empty `result`: clear to send.
+    pub const CLEAR: Self = Self::Result { sid: None, connection: None };
+}

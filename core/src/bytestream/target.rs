@@ -1,0 +1,173 @@
+//! The target: dials what it was offered, in that order, and says which socket is its own. It does not know which of
+//! the connections are proxies (A6, 'unknowingly').
+//!
+//! | state | XMPP.md §6 |
+//! |---|---|
+//! | `Dialling` | T1 |
+//! | `Claimed` | T2: the claim (PF4) and the word to the initiator (PF5) are out, both at once |
+//! | `Over` | T8, T9, or the other role |
+//!
+//! Whether an offer is wanted at all (T0: A5, 400) is said by whoever makes a target of it.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::initiator::{CONNECTIONS_MAX, Parties};
+use super::name::{IqId, Jid};
+use super::role::{Act, DialPolicy, Failure, Patience};
+use super::stanza::{Condition, Connection, Query, Stanza};
+use crate::time::Time;
+
+/// One stream's target.
+#[derive(Debug)]
+pub struct Target {
+    parties: Parties,
+    /// The id of the initiator's PF2.
+    offer: IqId,
+    reversible: bool,
+    patience: Patience,
+    state: State,
+    due: Time,
+}
+
+#[derive(Debug)]
+enum State {
+    Dialling { current: Connection, rest: VecDeque<Connection>, until: Time },
+    Claimed { at: Jid, iq: IqId },
+    Over,
+}
+
+impl Target {
+    /// T0: an offer that is wanted. Of `connections` the first [`CONNECTIONS_MAX`] that may be dialled count.
+    /// `reversible`: where none of them can be reached we make an offer ourselves (A1.3, A2.2).
+    #[must_use]
+    pub fn accept(
+        parties: Parties,
+        connections: Vec<Connection>,
+        offer: IqId,
+        reversible: bool,
+        (policy, patience): (DialPolicy, Patience),
+        now: Time,
+    ) -> (Self, Vec<Act>) {
+        let mut rest: VecDeque<Connection> =
+            connections.into_iter().filter(|it| policy.permits(it.to)).take(CONNECTIONS_MAX).collect();
+        let until = now + patience.answer;
+        let due = (now + patience.dial).min(until);
+        match rest.pop_front() {
+            Some(current) => {
+                let dial = Act::Dial(current.to);
+                let state = State::Dialling { current, rest, until };
+                (Self { parties, offer, reversible, patience, state, due }, vec![dial])
+            }
+            None => {
+                let state = State::Over;
+                let mut target = Self { parties, offer, reversible, patience, state, due };
+                let acts = target.give_up();
+                (target, acts)
+            }
+        }
+    }
+
+    /// Whether an answer with this id, from there, is for us.
+    #[must_use]
+    pub fn expects(&self, from: &Jid, id: &IqId) -> bool {
+        matches!(&self.state, State::Claimed { at, iq } if from == at && id == iq)
+    }
+
+    /// Connected, from this local port: PF4, under the id `iq`, and PF5 at once, since a proxy answers the one only
+    /// after the initiator has acted on the other (reading 4).
+    #[must_use]
+    pub fn on_connected(&mut self, local_port: u16, iq: IqId, now: Time) -> Vec<Act> {
+        let State::Dialling { current, .. } = &self.state else { return Vec::new() };
+        let Connection { jid: at, to } = current.clone();
+        let sid = Some(self.parties.sid.clone());
+        let endpoint = Some(SocketAddr::new(to.ip(), local_port));
+        let claim =
+            Stanza { peer: at.clone(), id: iq.clone(), query: Query::Claim { sid: sid.clone(), endpoint } };
+        let used = self.answer(Query::Result { sid, connection: Some(at.clone()) });
+        self.state = State::Claimed { at, iq };
+        self.due = now + self.patience.answer;
+        vec![Act::Say(claim), used]
+    }
+
+    /// An address was of no use.
+    #[must_use]
+    pub fn on_dial_failed(&mut self, now: Time) -> Vec<Act> {
+        let State::Dialling { current, rest, until } = &mut self.state else { return Vec::new() };
+        match rest.pop_front() {
+            Some(next) => {
+                let to = next.to;
+                *current = next;
+                self.due = (now + self.patience.dial).min(*until);
+                vec![Act::Dial(to)]
+            }
+            None => self.give_up(),
+        }
+    }
+
+    /// PF7: an answer that was [expected](Target::expects).
+    #[must_use]
+    pub fn on_result(&mut self) -> Vec<Act> {
+        debug_assert!(matches!(self.state, State::Claimed { .. }), "an answer to nothing");
+        self.state = State::Over;
+        vec![Act::Clear]
+    }
+
+    /// A4: an error that was [expected](Target::expects).
+    #[must_use]
+    pub fn on_error(&mut self, condition: Condition) -> Vec<Act> {
+        self.fail(Failure::Disowned(condition))
+    }
+
+    /// The socket was reset before the stream was clear. An end in order is no reason to give up, other than the table
+    /// has it: the peer may be clear before us and have nothing to say.
+    #[must_use]
+    pub fn on_reset(&mut self) -> Vec<Act> {
+        match self.state {
+            State::Claimed { .. } => self.fail(Failure::Reset),
+            State::Dialling { .. } | State::Over => Vec::new(),
+        }
+    }
+
+    /// The deadline may have passed.
+    #[must_use]
+    pub fn on_timeout(&mut self, now: Time) -> Vec<Act> {
+        if self.deadline().is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        match self.state {
+            State::Dialling { until, .. } if until > now => self.on_dial_failed(now),
+            State::Dialling { .. } => self.give_up(),
+            State::Claimed { .. } => self.fail(Failure::Silent),
+            State::Over => Vec::new(),
+        }
+    }
+
+    /// When [`Target::on_timeout`] is to be called.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Over => None,
+            _ => Some(self.due),
+        }
+    }
+
+    /// A1.2, A2.1: nothing there that could be reached.
+    fn give_up(&mut self) -> Vec<Act> {
+        self.state = State::Over;
+        let refusal = self.answer(Query::Error(Condition::NotFound404));
+        vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(Failure::Unreachable) }]
+    }
+
+    fn fail(&mut self, why: Failure) -> Vec<Act> {
+        self.state = State::Over;
+        vec![Act::Fail(why)]
+    }
+
+    /// What goes to the initiator has the id of its offer.
+    fn answer(&self, query: Query) -> Act {
+        Act::Say(Stanza { peer: self.parties.peer.clone(), id: self.offer.clone(), query })
+    }
+}

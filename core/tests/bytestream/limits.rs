@@ -1,0 +1,141 @@
+//! What strangers can make the proxy keep has a bound, and guessing does not pay.
+
+use rendezvous_core::bytestream::stanza::Condition;
+use rendezvous_core::machine::{Close, ConnId, Output};
+use rendezvous_core::time::Span;
+
+use crate::rig::Did;
+use crate::{INITIATOR, TARGET, THIRD, claim, clear, error, proxy, proxy_with, stanza};
+
+fn closed(news: &[Did]) -> Vec<ConnId> {
+    let close = |did: &Did| match did {
+        Did::Asked(Output::Close { on, how: Close::Abort }) => Some(*on),
+        _ => None,
+    };
+    news.iter().filter_map(close).collect()
+}
+
+#[test]
+fn of_10_000_unclaimed_sockets_the_oldest_go() {
+    let mut rig = proxy();
+    let from = |n: u32| format!("10.{}.{}.{}:{}", 1 + n / 62_500, n / 250 % 250, n % 250, 1_000 + n % 60_000);
+    let first: Vec<ConnId> = (0..10_000).map(|n| rig.accept(&from(n))).collect();
+    assert_eq!(rig.machine.unclaimed(), 10_000);
+    assert_eq!(closed(&rig.news()), []);
+    for n in 10_000..10_500 {
+        rig.accept(&from(n));
+    }
+    assert_eq!(closed(&rig.news()), first[..500]);
+    assert_eq!((rig.machine.unclaimed(), rig.machine.connections()), (10_000, 10_000));
+    // Whoever is there still can be claimed.
+    rig.claims(TARGET, "t", &format!("10.0.0.1:{}", 1_000 + 10_499));
+    assert_eq!((rig.machine.unclaimed(), rig.machine.claimed()), (9_999, 1));
+    rig.wait(Span::from_secs(60));
+    assert_eq!(rig.machine.connections(), 0);
+}
+
+#[test]
+fn one_address_pushes_out_its_own_sockets_and_nobody_elses() {
+    let mut rig = proxy_with(|config| config.matching.unclaimed_per_address_max = 2);
+    rig.accept("10.0.0.2:1001");
+    let own = rig.accept("10.0.0.3:1001");
+    rig.accept("10.0.0.3:1002");
+    assert_eq!(closed(&rig.news()), []);
+    rig.accept("10.0.0.3:1003");
+    assert_eq!(closed(&rig.news()), [own]);
+}
+
+#[test]
+fn one_connection_too_many_is_reset() {
+    let mut rig = proxy_with(|config| config.connections_max = 2);
+    rig.accept("10.0.0.2:1001");
+    rig.accept("10.0.0.2:1002");
+    rig.news();
+    let third = rig.accept("10.0.0.2:1003");
+    assert_eq!(closed(&rig.news()), [third]);
+}
+
+#[test]
+fn of_early_claims_the_oldest_goes_with_500() {
+    let mut rig = proxy_with(|config| config.matching.early_claims_max = 1);
+    rig.claims(TARGET, "t", "10.0.0.1:1001");
+    rig.claims(INITIATOR, "i", "10.0.0.1:1002");
+    assert_eq!(rig.said(), [error(TARGET, "t", Condition::Resource500)]);
+    rig.accept("10.0.0.3:1002");
+    assert_eq!(rig.machine.claimed(), 1);
+}
+
+#[test]
+fn one_claimed_socket_too_many_is_500_and_stays_unclaimed() {
+    let mut rig = proxy_with(|config| config.claimed_max = 1);
+    rig.claimed();
+    rig.accept("10.0.0.4:1003");
+    rig.hear(stanza(THIRD, "x", claim("other", "10.0.0.1:1003")));
+    assert_eq!(rig.said(), [error(THIRD, "x", Condition::Resource500)]);
+    assert_eq!(rig.machine.unclaimed(), 1);
+    rig.claims(INITIATOR, "i", "10.0.0.1:1003");
+    assert_eq!(rig.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")], "the other half needs no more room");
+}
+
+#[test]
+fn one_jid_has_so_many_claims_at_a_time_whatever_its_resource() {
+    let mut rig = proxy_with(|config| config.claims_per_jid_max = 2);
+    rig.claimed();
+    rig.hear(stanza("target@example.org/2", "2", claim("2", "10.0.0.1:1002")));
+    rig.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
+    assert_eq!(rig.said(), [error("target@example.org/3", "3", Condition::Resource500)]);
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.said(), [error("target@example.org/2", "2", Condition::NotFound404)]);
+    rig.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
+    assert_eq!(rig.said(), [], "one was answered, one more may come");
+}
+
+#[test]
+fn five_failed_claims_a_minute_and_then_500() {
+    let mut rig = proxy();
+    for n in 0..5 {
+        rig.claims(&format!("target@example.org/{n}"), "t", "10.0.0.1:1001");
+    }
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.said().len(), 5);
+    // Its socket may be there: that is not looked at any more.
+    rig.accept("10.0.0.2:1001");
+    rig.claims(TARGET, "6", "10.0.0.1:1001");
+    assert_eq!(rig.said(), [error(TARGET, "6", Condition::Resource500)]);
+    rig.claims(INITIATOR, "i", "10.0.0.1:1001");
+    assert_eq!((rig.said(), rig.machine.claimed()), (vec![], 1), "nobody else's matter");
+    rig.wait(Span::from_secs(12));
+    rig.accept("10.0.0.2:1002");
+    rig.claims(TARGET, "7", "10.0.0.1:1002");
+    assert_eq!(rig.said(), [clear(INITIATOR, "i"), clear(TARGET, "7")], "one more is forgiven after 12 s");
+}
+
+#[test]
+fn guessing_stream_ids_is_a_failure_too() {
+    let mut rig = proxy();
+    rig.paired();
+    for n in 0..6 {
+        rig.claims(THIRD, &n.to_string(), "10.0.0.1:1009");
+    }
+    let mut expected: Vec<_> =
+        (0..5).map(|n: u8| error(THIRD, &n.to_string(), Condition::Conflict409)).collect();
+    expected.push(error(THIRD, "5", Condition::Resource500));
+    assert_eq!(rig.said(), expected);
+}
+
+#[test]
+fn many_failing_jids_are_forgotten_one_by_one() {
+    let mut rig = proxy_with(|config| config.failures_per_minute_max = 1);
+    rig.paired();
+    let who = |n: u32| format!("{n}@example.com/x");
+    for n in 0..1_025 {
+        rig.claims(&who(n), "f", "10.0.0.1:1009");
+    }
+    rig.said();
+    rig.claims(&who(1_024), "f", "10.0.0.1:1009");
+    rig.claims(&who(0), "f", "10.0.0.1:1009");
+    assert_eq!(
+        rig.said(),
+        [error(&who(1_024), "f", Condition::Resource500), error(&who(0), "f", Condition::Conflict409)]
+    );
+}

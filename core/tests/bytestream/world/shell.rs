@@ -1,0 +1,236 @@
+//! A shell in memory: carries out what one machine asks for, on wires instead of sockets. It reads nothing of a
+//! connection that is no half of a pair, and sees its end only where nothing unread is before it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output};
+use rendezvous_core::time::{Now, Time};
+
+/// All wires. Each has two ends, 2n and 2n + 1.
+#[derive(Default)]
+pub(crate) struct Wires(Vec<Inbox>);
+
+/// What is on its way to one end.
+#[derive(Default)]
+struct Inbox {
+    octets: VecDeque<u8>,
+    end: Option<End>,
+}
+
+impl Wires {
+    pub(crate) fn lay(&mut self) -> (usize, usize) {
+        let at = self.0.len();
+        self.0.resize_with(at + 2, Inbox::default);
+        (at, at + 1)
+    }
+
+    pub(crate) fn send(&mut self, from: usize, octets: &[u8]) {
+        let inbox = &mut self.0[from ^ 1];
+        assert_eq!(inbox.end, None, "sent after the end");
+        inbox.octets.extend(octets);
+    }
+
+    pub(crate) fn end(&mut self, from: usize, how: End) {
+        let inbox = &mut self.0[from ^ 1];
+        inbox.end = inbox.end.or(Some(how));
+    }
+
+    pub(crate) fn receive(&mut self, at: usize, most: usize) -> Vec<u8> {
+        let octets = &mut self.0[at].octets;
+        octets.drain(..most.min(octets.len())).collect()
+    }
+
+    /// How many octets nobody has read at this end.
+    pub(crate) fn unread(&self, at: usize) -> usize {
+        self.0[at].octets.len()
+    }
+
+    /// How the sending to this end has ended, once everything sent is received.
+    pub(crate) fn ended(&self, at: usize) -> Option<End> {
+        self.0[at].end.filter(|_| self.0[at].octets.is_empty())
+    }
+}
+
+pub(crate) struct Shell<M> {
+    pub(crate) machine: M,
+    pub(crate) idle: Option<Time>,
+    pub(crate) dials: Vec<(ConnId, SocketAddr)>,
+    socks: BTreeMap<ConnId, Sock>,
+    events: VecDeque<Event>,
+}
+
+struct Sock {
+    wire: usize,
+    local: SocketAddr,
+    wanted: bool,
+    mate: Option<ConnId>,
+    ended: bool,
+    closing: bool,
+}
+
+enum Event {
+    Flushed(ConnId),
+    Closed(ConnId),
+}
+
+impl<M: Machine> Shell<M> {
+    pub(crate) fn new(machine: M) -> Self {
+        Self { machine, idle: None, dials: Vec::new(), socks: BTreeMap::new(), events: VecDeque::new() }
+    }
+
+    pub(crate) fn tell(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now)) {
+        what(&mut self.machine, now);
+        self.settle(wires, now);
+    }
+
+    pub(crate) fn accept(
+        &mut self,
+        wires: &mut Wires,
+        wire: usize,
+        (listener, local, from): (Listener, SocketAddr, SocketAddr),
+        now: Now,
+    ) {
+        let on = self.machine.handle_open(listener, from, now);
+        self.socks.insert(on, Sock::new(wire, local));
+        self.settle(wires, now);
+    }
+
+    pub(crate) fn connected(
+        &mut self,
+        wires: &mut Wires,
+        on: ConnId,
+        up: Option<(usize, SocketAddr)>,
+        now: Now,
+    ) {
+        match up {
+            Some((wire, local)) => {
+                self.socks.insert(on, Sock::new(wire, local));
+                self.machine.handle_connected(on, now);
+            }
+            None => self.machine.handle_dial_failed(on, DialFailure::Refused, now),
+        }
+        self.settle(wires, now);
+    }
+
+    pub(crate) fn local(&self, on: ConnId) -> SocketAddr {
+        self.socks[&on].local
+    }
+
+    /// The wires that end here and are open.
+    pub(crate) fn wires(&self) -> Vec<usize> {
+        self.socks.values().filter(|sock| !sock.closing).map(|sock| sock.wire).collect()
+    }
+
+    /// One turn for each connection, of at most `most` octets. Whether anything happened.
+    pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
+        let all: Vec<ConnId> = self.socks.keys().copied().collect();
+        let mut happened = false;
+        for on in all {
+            happened |= self.serve(wires, on, most, now);
+            self.settle(wires, now);
+        }
+        happened
+    }
+
+    fn serve(&mut self, wires: &mut Wires, on: ConnId, most: usize, now: Now) -> bool {
+        let Some(sock) = self.socks.get(&on) else { return false };
+        if sock.closing {
+            let dropped = !wires.receive(sock.wire, usize::MAX).is_empty();
+            let over = wires.ended(sock.wire).is_some();
+            if over {
+                self.socks.remove(&on);
+                self.events.push_back(Event::Closed(on));
+            }
+            return dropped || over;
+        }
+        if let Some(mate) = sock.mate
+            && sock.wanted
+        {
+            let octets = wires.receive(sock.wire, most);
+            if !octets.is_empty() {
+                wires.send(self.socks[&mate].wire, &octets);
+                self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
+                self.events.push_back(Event::Flushed(mate));
+                return true;
+            }
+        } else {
+            assert!(!sock.wanted, "octets of a stream that is not clear would be read");
+        }
+        let Some(how) = wires.ended(sock.wire) else { return false };
+        let sock = self.socks.get_mut(&on).expect("just seen");
+        if std::mem::replace(&mut sock.ended, true) {
+            return false;
+        }
+        self.machine.handle_end(on, how, now);
+        true
+    }
+
+    pub(crate) fn settle(&mut self, wires: &mut Wires, now: Now) {
+        loop {
+            match self.machine.poll_output(&mut Vec::new()) {
+                Output::Idle { until, .. } => {
+                    self.idle = until;
+                    match self.events.pop_front() {
+                        Some(Event::Flushed(on)) => self.machine.handle_flushed(on, now),
+                        Some(Event::Closed(on)) => self.machine.handle_closed(on, now),
+                        None => return,
+                    }
+                }
+                output => self.perform(wires, output, now),
+            }
+        }
+    }
+
+    fn perform(&mut self, wires: &mut Wires, output: Output, now: Now) {
+        match output {
+            Output::Read { on, wanted } => {
+                if let Some(sock) = self.socks.get_mut(&on) {
+                    sock.wanted = wanted;
+                }
+            }
+            Output::Pair { hidden, client } => {
+                for (on, mate) in [(hidden, client), (client, hidden)] {
+                    let sock = self.socks.get_mut(&on).expect("only what is there can be paired");
+                    sock.mate = Some(mate);
+                    assert!(sock.wanted, "paired, but not read");
+                }
+            }
+            Output::Dial { on, to } => self.dials.push((on, to)),
+            Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
+            Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
+            Output::Close { on, how } => self.close(wires, on, how),
+            Output::Note(_) => {}
+            Output::Send { .. }
+            | Output::StartTls { .. }
+            | Output::Resolve { .. }
+            | Output::UserTimeout { .. }
+            | Output::Idle { .. } => panic!("not of a stream: {output:?}"),
+        }
+    }
+
+    fn close(&mut self, wires: &mut Wires, on: ConnId, how: Close) {
+        self.dials.retain(|(dialled, _)| *dialled != on);
+        let Some(sock) = self.socks.get_mut(&on) else {
+            return self.events.push_back(Event::Closed(on));
+        };
+        sock.closing = true;
+        let end = if how == Close::Linger { End::Clean } else { End::Reset };
+        wires.end(sock.wire, end);
+        if let Some(mate) = sock.mate.take().and_then(|mate| self.socks.get_mut(&mate)) {
+            mate.mate = None;
+            mate.wanted = false;
+        }
+        if how == Close::Abort {
+            self.socks.remove(&on);
+            self.events.push_back(Event::Closed(on));
+        }
+    }
+}
+
+impl Sock {
+    /// Its first outputs come after it is known here.
+    const fn new(wire: usize, local: SocketAddr) -> Self {
+        Self { wire, local, wanted: true, mate: None, ended: false, closing: false }
+    }
+}
