@@ -93,27 +93,40 @@ impl Party {
     /// Does what can be done: hears all that is there, says all that finds room.
     pub(crate) fn turn(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         if let Err(error) = self.conn.flush() {
-            return self.broke(&error, common);
+            return self.cut_off(&error, common, scratch);
         }
+        match self.listen(common, scratch) {
+            Fate::Stays => {
+                self.say(common, scratch).unwrap_or_else(|error| self.cut_off(&error, common, scratch))
+            }
+            fate => fate,
+        }
+    }
+
+    /// It cannot be written to any more. What came before that is still there to be heard; an end behind it is none.
+    fn cut_off(&mut self, error: &io::Error, common: &mut Common, scratch: &mut [u8]) -> Fate {
+        while let Ok(octets @ 1..) = self.conn.hear(scratch) {
+            if let Err(why) = self.heard(&scratch[..octets], common) {
+                common.ledger.fault(&why);
+            }
+        }
+        self.broke(error, common)
+    }
+
+    /// Hears all that is there.
+    fn listen(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         loop {
             match self.conn.hear(scratch) {
-                Ok(0) => match self.heard_end(common) {
-                    Fate::Stays => break,
-                    fate => return fate,
-                },
+                Ok(0) => return self.heard_end(common),
                 Ok(octets) => {
                     if let Err(why) = self.heard(&scratch[..octets], common) {
                         common.ledger.fault(&why);
                         return Fate::Resets;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Fate::Stays,
                 Err(error) => return self.broke(&error, common),
             }
-        }
-        match self.say(common, scratch) {
-            Ok(fate) => fate,
-            Err(error) => self.broke(&error, common),
         }
     }
 
