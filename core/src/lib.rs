@@ -13,6 +13,7 @@
 //! | [`reach`], [`backoff`] | what those two have in common: the way to a relay, and when to try it again |
 //! | [`registry`] | who is enrolled, who waits |
 //! | [`pair`] | the half-close table |
+//! | [`dtcp`] | a direct connection, where one side can be reached |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
@@ -28,6 +29,7 @@ pub mod agent;
 pub mod backoff;
 pub mod connector;
 mod conns;
+pub mod dtcp;
 pub mod engine;
 pub mod entropy;
 pub mod http;
