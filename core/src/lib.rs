@@ -14,6 +14,7 @@
 //! | [`reach`], [`backoff`] | what those two have in common: the way to a relay, and when to try it again |
 //! | [`registry`] | who is enrolled, who waits |
 //! | [`pair`] | the half-close table |
+//! | [`dtcp`] | a direct connection, where one side can be reached |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
@@ -30,6 +31,7 @@ pub mod backoff;
 pub mod bytestream;
 pub mod connector;
 mod conns;
+pub mod dtcp;
 pub mod engine;
 pub mod entropy;
 pub mod http;

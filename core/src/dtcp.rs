@@ -1,0 +1,126 @@
+//! DTCP: a direct TCP connection between two parties that already have a way to signal to each other (XEP-0046, which
+//! is seed 002 of this project; XMPP.md §5 settles where its text is silent).
+//!
+//! The *requestor* sends an offer, the *responder* answers with its own: a key and up to three hosts each. Then
+//! whoever can dials whomever it can, and on each connection a few lines are said until one of them is established.
+//! Which one is for the requestor alone to say, and it says so once:
+//!
+//! | | serving | dialling |
+//! |---|---|---|
+//! | requestor commits | when it writes `ok:` with the responder's key | when it reads `ok:` with its own key, and writes `ok` |
+//! | responder follows | when it reads `ok` | when it reads `ok:` with its own key |
+//!
+//! A serving responder has answered a right key and awaits the ack: such a connection is *tentative*, and there may be
+//! more than one.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`line`] | the lines |
+//! | [`handshake`] | one connection |
+//! | [`negotiation`] | the sessions of one party, with their connections |
+//! | [`host`] | `host:port` |
+//! | [`policy`] | whom to dial |
+//!
+//! How offers and give-ups travel is not known here.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::entropy::Entropy;
+
+pub mod handshake;
+pub mod host;
+pub mod line;
+pub mod negotiation;
+pub mod policy;
+
+/// How many hosts an offer has, and how many of a longer one are acted on (XEP-0046 §3.1).
+pub const HOSTS_MAX: usize = 3;
+
+/// What a party wants to be shown for one session.
+///
+/// It is wiped when it is dropped, is not shown by `Debug`, and is compared in constant time.
+#[derive(Clone)]
+pub struct Key(Zeroizing<Vec<u8>>);
+
+/// A text that can be no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError;
+
+impl Key {
+    /// The longest key that is accepted, in octets.
+    pub const OCTETS_MAX: usize = 255;
+
+    /// A key as it was offered.
+    ///
+    /// # Errors
+    ///
+    /// It is empty, longer than [`Key::OCTETS_MAX`], or has a CR or LF in it, which a line could not carry
+    /// (case 20).
+    pub fn new(octets: &[u8]) -> Result<Self, KeyError> {
+        let octets = Zeroizing::new(octets.to_vec());
+        let fits = (1..=Self::OCTETS_MAX).contains(&octets.len());
+        let is_line = !octets.iter().any(|octet| matches!(octet, b'\r' | b'\n'));
+        if fits && is_line { Ok(Self(octets)) } else { Err(KeyError) }
+    }
+
+    /// A new key: 128 bits in 32 hexadecimal digits.
+    pub fn generate(entropy: &mut Entropy) -> Self {
+        let text = data_encoding::HEXLOWER.encode(&entropy.half_block());
+        Self(Zeroizing::new(text.into_bytes()))
+    }
+
+    /// The key, for an offer or a line and for nothing else.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether this is what was shown. How long it takes depends on the lengths alone.
+    #[must_use]
+    pub fn is(&self, shown: &[u8]) -> bool {
+        self.0.ct_eq(shown).into()
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a DTCP key must have 1 to 255 octets and neither CR nor LF")
+    }
+}
+
+impl core::error::Error for KeyError {}
+
+/// The SHA-256 of a certificate, by which a party pins the other's where the signalling channel carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// What a party tells the other about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// What it wants to be shown.
+    pub key: Key,
+    /// Where it can be reached, as written: [`host::parse`]. Of a peer's, the first [`HOSTS_MAX`] count, usable or
+    /// not (case 5).
+    pub hosts: Vec<String>,
+    /// Its certificate, where the channel carries that.
+    pub fingerprint: Option<Fingerprint>,
+}

@@ -1,0 +1,61 @@
+//! `host:port`, as an offer writes it (XEP-0046 §3.1; XMPP.md §5.3, cases 33 and 34).
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::reach::{Host, Place};
+
+/// The longest name (RFC 1035 §2.3.4, without the root's dot).
+const NAME_OCTETS_MAX: usize = 253;
+
+/// Reads a host: `192.0.2.1:8000`, `[2001:db8::1]:8000` or `example.org:8000`. `None` for everything else, an IPv6
+/// address without brackets among it: where its port begins cannot be told.
+///
+/// Port 0 is read; that it is never dialled is the [`policy`](super::policy)'s.
+#[must_use]
+pub fn parse(text: &str) -> Option<Place> {
+    let (host, port) = text.rsplit_once(':')?;
+    if port.is_empty() || port.len() > 5 || !port.bytes().all(|octet| octet.is_ascii_digit()) {
+        return None;
+    }
+    let port = port.parse().ok()?;
+    if let Some(inner) = host.strip_prefix('[') {
+        let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
+        return Some(Place { host: Host::Address(IpAddr::V6(address)), port });
+    }
+    if let Ok(address) = host.parse::<Ipv4Addr>() {
+        return Some(Place { host: Host::Address(IpAddr::V4(address)), port });
+    }
+    is_name(host).then(|| Place { host: Host::Name(host.to_ascii_lowercase()), port })
+}
+
+/// Writes a host so that [`parse`] reads it.
+#[must_use]
+pub fn write(place: &Place) -> String {
+    match &place.host {
+        Host::Address(IpAddr::V4(address)) => format!("{address}:{}", place.port),
+        Host::Address(IpAddr::V6(address)) => format!("[{address}]:{}", place.port),
+        Host::Name(name) => {
+            let mut text = name.to_string();
+            text.push(':');
+            text.push_str(&place.port.to_string());
+            text
+        }
+    }
+}
+
+/// Whether this is a host name. One whose last label is a number is none: resolvers read `127.1` and `0x7f000001` as
+/// addresses (RFC 3986 §7.4).
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = text.rsplit('.').next().unwrap_or(text);
+    text.len() <= NAME_OCTETS_MAX
+        && text.split('.').all(is_label)
+        && !last.starts_with(|first: char| first.is_ascii_digit())
+}

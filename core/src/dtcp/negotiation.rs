@@ -1,0 +1,440 @@
+//! The sessions of one party and their connections: who dials, who gave up, which connection wins.
+//!
+//! Sans-IO like every machine here: `handle_*` take what happened, [`Negotiator::poll_output`] says what to do about
+//! it, until it says [`Output::Idle`]. Connections ([`LinkId`]) and sessions ([`SessionId`]) are numbers of the
+//! negotiator's own that are never used again, so that a word about one that is over does no harm and is ignored.
+//!
+//! * A link is the negotiator's until [`Output::Close`] or [`Output::Established`], and not a moment longer.
+//! * Octets: the driver offers what it has received, keeps what was not consumed, and offers it again with what comes
+//!   next. What is left at `Established` is the application's, before anything else; what is left at
+//!   [`Output::StartTls`] is the TLS engine's. The application's first octet may follow `Established` at once, behind
+//!   every [`Output::Write`].
+//! * Signals: that an offer or a give-up is from whom it says is for the signalling channel to know. A *peer* is
+//!   whatever text tells one from another there, a JID for one.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::handshake::Tls;
+use super::policy::Policy;
+use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
+use crate::entropy::Entropy;
+use crate::machine::Close;
+use crate::reach::{Host, Place};
+use crate::time::{Span, Time};
+
+mod link;
+mod session;
+
+use link::{Link, Spent};
+use session::{Peer, Session};
+
+/// A session's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// A connection's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Everything about a negotiator that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What is wanted of TLS, dialling and serving. Where it is not off, an offer with a fingerprint is believed: its
+    /// sender is spoken to in TLS with that certificate, or not at all.
+    pub tls: Tls,
+    /// Our certificate, if our offers are to carry its fingerprint.
+    pub fingerprint: Option<Fingerprint>,
+    /// Whom to dial.
+    pub policy: Policy,
+    /// How long a connection may take, from the dial or the accept until it is established; default 30 s.
+    pub handshake: Span,
+    /// How long a session may take; default 60 s.
+    pub session: Span,
+    /// How many sessions there may be at once; default 256.
+    pub sessions_max: usize,
+    /// How many accepted connections there may be that are not established; default 256. One more is closed.
+    pub accepted_max: usize,
+    /// How many accepted connections may be parked until our request is answered; default 32. One more is dismissed.
+    pub parked_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            tls: Tls::Off,
+            fingerprint: None,
+            policy: Policy::default(),
+            handshake: Span::from_secs(30),
+            session: Span::from_secs(60),
+            sessions_max: 256,
+            accepted_max: 256,
+            parked_max: 32,
+        }
+    }
+}
+
+/// What the other party is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// We ask for a session.
+    Request(Offer),
+    /// We answer a request.
+    Answer(Offer),
+    /// We refuse a request.
+    Refuse(Refusal),
+    /// We dial no more. Names the session by the other party's key.
+    GiveUp(Key),
+}
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Neither side has an address: 503 (case 6).
+    Unreachable,
+    /// The same peer has a session with the same key: 409 (case 38).
+    Conflict,
+    /// Too many sessions: 500 (case 15).
+    Busy,
+}
+
+/// Why a session came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Neither side reached the other.
+    Unreachable,
+    /// The other party refused.
+    Refused,
+    /// The session took too long.
+    Deadline,
+    /// We have too many sessions already.
+    Busy,
+}
+
+/// Which side of TLS a connection takes: who dialled is the client (case 26).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRole {
+    /// With our certificate. The client's, if it shows one, is reported with [`Negotiator::handle_tls_up`].
+    Server,
+    /// The server may have any certificate: it is reported, and judged here.
+    Client,
+}
+
+/// What a negotiator asks of its driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Tell the other party.
+    Signal {
+        /// The session.
+        session: SessionId,
+        /// What.
+        signal: Signal,
+    },
+    /// Look up a name; what comes of it is `handle_resolved` or `handle_dial_failed`.
+    Resolve {
+        /// The connection that it is for; from now on the driver knows it.
+        link: LinkId,
+        /// The host name, not an address.
+        host: String,
+        /// The port, to be carried into the addresses.
+        port: u16,
+    },
+    /// Connect; what comes of it is `handle_connected` or `handle_dial_failed`.
+    Dial {
+        /// The connection that it is for; from now on the driver knows it.
+        link: LinkId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send.
+    Write {
+        /// The connection.
+        link: LinkId,
+        /// What, at least one octet.
+        octets: Vec<u8>,
+    },
+    /// Begin TLS, with every octet received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
+    StartTls {
+        /// The connection.
+        link: LinkId,
+        /// Our side of it.
+        role: TlsRole,
+    },
+    /// Whether received octets are to be offered; when wanted again, what was kept is offered again.
+    Read {
+        /// The connection.
+        link: LinkId,
+        /// Wanted or not.
+        wanted: bool,
+    },
+    /// Close; nothing more is said of it. After `Linger` the driver's own patience counts.
+    Close {
+        /// The connection.
+        link: LinkId,
+        /// In which way.
+        how: Close,
+    },
+    /// The session has its connection; both are the driver's from now on.
+    Established {
+        /// The session.
+        session: SessionId,
+        /// The connection.
+        link: LinkId,
+        /// Whether it is in TLS.
+        tls: bool,
+    },
+    /// The session is over, without a connection.
+    Failed {
+        /// The session.
+        session: SessionId,
+        /// Why.
+        why: Failure,
+    },
+    /// Nothing more to do until something happens, or until the deadline.
+    Idle {
+        /// When [`Negotiator::handle_timeout`] is to be called at the latest; `None`: no deadline runs.
+        until: Option<Time>,
+    },
+}
+
+/// One party: any number of sessions, behind one listener or none.
+#[derive(Clone, Debug)]
+pub struct Negotiator {
+    config: Config,
+    entropy: Entropy,
+    sessions: BTreeMap<SessionId, Session>,
+    links: BTreeMap<LinkId, Link>,
+    spent: VecDeque<Spent>,
+    outputs: VecDeque<Output>,
+    /// The number of the next session or link.
+    next: u64,
+}
+
+impl Negotiator {
+    /// A party without sessions. The seed, from the operating system, is what its keys are made of.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            entropy: Entropy::new(seed),
+            sessions: BTreeMap::new(),
+            links: BTreeMap::new(),
+            spent: VecDeque::new(),
+            outputs: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    /// Asks `peer` for a session; `hosts` is where we can be reached, the first [`HOSTS_MAX`] of them.
+    pub fn request(&mut self, peer: &str, hosts: &[Place], now: Time) -> SessionId {
+        let id = SessionId(self.number());
+        if self.sessions.len() >= self.config.sessions_max {
+            self.say(Output::Failed { session: id, why: Failure::Busy });
+            return id;
+        }
+        let offer = self.offer(hosts);
+        let due = now + self.config.session;
+        self.sessions.insert(id, Session::request(peer, &offer, due));
+        self.say(Output::Signal { session: id, signal: Signal::Request(offer) });
+        id
+    }
+
+    /// A request came: it is answered, or refused, and then nothing more is said of the session. `hosts` is where we
+    /// can be reached.
+    pub fn handle_request(&mut self, peer: &str, theirs: &Offer, hosts: &[Place], now: Time) -> SessionId {
+        let id = SessionId(self.number());
+        let refusal = if self.sessions.values().any(|session| session.is_from(peer, &theirs.key)) {
+            Some(Refusal::Conflict)
+        } else if hosts.is_empty() && theirs.hosts.is_empty() {
+            Some(Refusal::Unreachable)
+        } else if self.sessions.len() >= self.config.sessions_max {
+            Some(Refusal::Busy)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.say(Output::Signal { session: id, signal: Signal::Refuse(refusal) });
+            return id;
+        }
+        let ours = self.offer(hosts);
+        let due = now + self.config.session;
+        let known = Peer::new(theirs, self.config.tls);
+        self.sessions.insert(id, Session::respond(peer, &ours, known, due));
+        self.say(Output::Signal { session: id, signal: Signal::Answer(ours) });
+        self.dial_all(id, theirs, now);
+        self.check_invariants();
+        id
+    }
+
+    /// Our request was answered. Ignored if it was answered before, or is over.
+    pub fn handle_answer(&mut self, session: SessionId, theirs: &Offer, now: Time) {
+        let known = Peer::new(theirs, self.config.tls);
+        match self.sessions.get_mut(&session) {
+            Some(it) if it.is_unanswered() => it.meet(known),
+            Some(_) | None => return,
+        }
+        self.unpark(session);
+        self.dial_all(session, theirs, now);
+        self.check_invariants();
+    }
+
+    /// Our request was refused, or its answer made no sense. Ignored if it was answered before, or is over.
+    pub fn handle_refused(&mut self, session: SessionId) {
+        if self.sessions.get(&session).is_some_and(Session::is_unanswered) {
+            self.fail(session, Failure::Refused);
+        }
+    }
+
+    /// The session that `peer` means with our key `key`; `None` if there is none (case 12).
+    #[must_use]
+    pub fn session_of(&self, peer: &str, key: &[u8]) -> Option<SessionId> {
+        self.find(key).filter(|id| self.sessions.get(id).is_some_and(|session| session.peer() == peer))
+    }
+
+    /// The other party dials no more. Ignored if it said so before, or the session is over.
+    pub fn handle_give_up(&mut self, session: SessionId) {
+        if let Some(it) = self.sessions.get_mut(&session) {
+            it.they_gave_up();
+            self.review(session);
+        }
+    }
+
+    /// The application does not want the session any more. The other party is told, if it can be (case 14).
+    pub fn cancel(&mut self, session: SessionId) {
+        self.say_give_up(session);
+        self.discard(session);
+        self.check_invariants();
+    }
+
+    /// A connection was accepted.
+    pub fn handle_accepted(&mut self, now: Time) -> LinkId {
+        let link = LinkId(self.number());
+        if self.links.values().filter(|link| !link.is_dialled()).count() >= self.config.accepted_max {
+            self.say(Output::Close { link, how: Close::Abort });
+            return link;
+        }
+        self.links.insert(link, Link::accepted(self.config.tls, now + self.config.handshake));
+        link
+    }
+
+    /// What [`Output::Resolve`] asked for. The first address that the policy allows is dialled, and no other.
+    pub fn handle_resolved(&mut self, link: LinkId, addresses: &[SocketAddr]) {
+        if !self.links.get(&link).is_some_and(Link::is_dialled) {
+            return;
+        }
+        match addresses.iter().find(|address| self.config.policy.allows(**address)) {
+            Some(to) => self.say(Output::Dial { link, to: *to }),
+            None => self.drop_link(link, Close::Abort),
+        }
+    }
+
+    /// The connection of an [`Output::Dial`] is up.
+    pub fn handle_connected(&mut self, link: LinkId) {
+        self.connected(link);
+    }
+
+    /// What [`Output::Resolve`] or [`Output::Dial`] asked for did not work out.
+    pub fn handle_dial_failed(&mut self, link: LinkId) {
+        self.drop_link(link, Close::Abort);
+    }
+
+    /// Octets were received and are offered, from the first that was not consumed yet. Returns how many were consumed
+    /// from the front. What is left once the link is not the negotiator's any more is not for it: see the
+    /// [module](self).
+    #[must_use]
+    pub fn handle_octets(&mut self, link: LinkId, octets: &[u8]) -> usize {
+        let used = self.read(link, octets);
+        self.check_invariants();
+        used
+    }
+
+    /// The handshake that [`Output::StartTls`] began is complete; `certificate` is the peer's, if it showed one.
+    pub fn handle_tls_up(&mut self, link: LinkId, certificate: Option<Fingerprint>) {
+        self.tls_up(link, certificate);
+    }
+
+    /// The handshake that [`Output::StartTls`] began failed.
+    pub fn handle_tls_failed(&mut self, link: LinkId) {
+        self.drop_link(link, Close::Abort);
+    }
+
+    /// The connection ended or broke, in whatever way. What it had said before must have been offered first.
+    pub fn handle_end(&mut self, link: LinkId) {
+        self.drop_link(link, Close::Abort);
+    }
+
+    /// A deadline may have passed. Early, late and spurious calls do no harm.
+    pub fn handle_timeout(&mut self, now: Time) {
+        let late = |due: Time| due <= now;
+        let links: Vec<_> = self.links.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
+        for link in links {
+            self.expire(link);
+        }
+        let sessions: Vec<_> =
+            self.sessions.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
+        for session in sessions {
+            self.say_give_up(session);
+            self.fail(session, Failure::Deadline);
+        }
+        self.check_invariants();
+    }
+
+    /// The next thing to do.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| {
+            let sessions = self.sessions.values().map(Session::due);
+            Output::Idle { until: self.links.values().map(Link::due).chain(sessions).min() }
+        })
+    }
+
+    /// How many sessions have neither a connection nor failed.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many connections are neither established nor closed.
+    #[must_use]
+    pub fn links(&self) -> usize {
+        self.links.len()
+    }
+
+    fn say(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
+    }
+
+    /// Our offer: a new key, and the hosts with IPv6 last, since an old peer stumbles over that alone (case 33).
+    fn offer(&mut self, hosts: &[Place]) -> Offer {
+        let is_v6 = |place: &Place| matches!(place.host, Host::Address(address) if address.is_ipv6());
+        let mut hosts: Vec<_> = hosts.iter().take(HOSTS_MAX).collect();
+        hosts.sort_by_key(|place| is_v6(place));
+        Offer {
+            key: Key::generate(&mut self.entropy),
+            hosts: hosts.into_iter().map(host::write).collect(),
+            fingerprint: self.config.fingerprint,
+        }
+    }
+
+    /// What must hold between two calls.
+    fn check_invariants(&self) {
+        debug_assert!(
+            self.links.values().filter_map(Link::session).all(|id| self.sessions.contains_key(&id)),
+            "a link of a session that is over"
+        );
+        debug_assert!(
+            self.sessions.iter().all(|(id, session)| {
+                !session.is_over_but_for_links() || self.links.values().any(|it| it.session() == Some(*id))
+            }),
+            "a session that both sides gave up, without a connection"
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! A connection that is neither established nor closed: what its handshake says is carried out here.
+
+use alloc::vec::Vec;
+
+use super::session::Standing;
+use super::{LinkId, Negotiator, Output, SessionId, TlsRole};
+use crate::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verdict};
+use crate::dtcp::line::Command;
+use crate::dtcp::{Fingerprint, Key};
+use crate::machine::Close;
+use crate::time::Time;
+
+/// How many keys of settled sessions are remembered at most; the oldest goes first.
+const SPENT_MAX: usize = 256;
+
+/// One connection.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    end: LinkEnd,
+    due: Time,
+    secure: bool,
+    /// What the peer showed in TLS.
+    certificate: Option<Fingerprint>,
+}
+
+/// Which end of the connection is ours.
+#[derive(Clone, Debug)]
+enum LinkEnd {
+    Dialling { session: SessionId, handshake: Dialling },
+    Serving { handshake: Serving, shown: Shown },
+}
+
+/// What an accepted connection has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// No right key yet.
+    Nothing,
+    /// The right key, before our request was answered.
+    Parked(SessionId),
+    /// The right key; the ack is awaited.
+    Tentative(SessionId),
+}
+
+/// The key of a session that has its connection. Connections that were there by then are told that they lost; later
+/// ones are told that there is no such key (cases 3 and 4).
+#[derive(Clone, Debug)]
+pub(super) struct Spent {
+    key: Key,
+    /// Links before this one were there.
+    before: LinkId,
+}
+
+impl Link {
+    pub(super) const fn accepted(tls: Tls, due: Time) -> Self {
+        let end = LinkEnd::Serving { handshake: Serving::new(tls), shown: Shown::Nothing };
+        Self { end, due, secure: false, certificate: None }
+    }
+
+    pub(super) const fn dialled(session: SessionId, tls: Tls, due: Time) -> Self {
+        let end = LinkEnd::Dialling { session, handshake: Dialling::new(tls) };
+        Self { end, due, secure: false, certificate: None }
+    }
+
+    pub(super) const fn due(&self) -> Time {
+        self.due
+    }
+
+    pub(super) const fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    pub(super) const fn is_dialled(&self) -> bool {
+        matches!(self.end, LinkEnd::Dialling { .. })
+    }
+
+    pub(super) const fn is_parked(&self) -> bool {
+        matches!(self.end, LinkEnd::Serving { shown: Shown::Parked(_), .. })
+    }
+
+    /// The session it belongs to, as far as is known.
+    pub(super) const fn session(&self) -> Option<SessionId> {
+        match self.end {
+            LinkEnd::Dialling { session, .. }
+            | LinkEnd::Serving { shown: Shown::Parked(session) | Shown::Tentative(session), .. } => {
+                Some(session)
+            }
+            LinkEnd::Serving { shown: Shown::Nothing, .. } => None,
+        }
+    }
+}
+
+impl Negotiator {
+    pub(super) fn connected(&mut self, on: LinkId) {
+        if let Some(Link { end: LinkEnd::Dialling { handshake, .. }, .. }) = self.links.get_mut(&on) {
+            let act = handshake.on_connected();
+            self.act_dialled(on, act);
+        }
+    }
+
+    pub(super) fn tls_up(&mut self, on: LinkId, certificate: Option<Fingerprint>) {
+        let Some(link) = self.links.get_mut(&on) else { return };
+        link.secure = true;
+        link.certificate = certificate;
+        match &mut link.end {
+            LinkEnd::Serving { handshake, .. } => handshake.on_tls_up(),
+            LinkEnd::Dialling { session, handshake } => {
+                let trusted = self.sessions.get(session).is_some_and(|it| it.trusts(certificate));
+                let act = if trusted { handshake.on_tls_up() } else { Dialled::Failed };
+                self.act_dialled(on, act);
+            }
+        }
+    }
+
+    /// Reads lines until one is not whole, or the link has something else to wait for.
+    pub(super) fn read(&mut self, on: LinkId, octets: &[u8]) -> usize {
+        let mut used = 0;
+        while let Some(link) = self.links.get_mut(&on) {
+            let rest = &octets[used..];
+            let took = match &mut link.end {
+                LinkEnd::Serving { handshake, .. } => {
+                    let Step { used, act } = handshake.on_octets(rest);
+                    self.act_served(on, act);
+                    used
+                }
+                LinkEnd::Dialling { session, handshake } => {
+                    let Some(mine) = self.sessions.get(session).map(|it| it.mine()) else { break };
+                    let Step { used, act } = handshake.on_octets(rest, mine);
+                    self.act_dialled(on, act);
+                    used
+                }
+            };
+            if took == 0 {
+                break;
+            }
+            used += took;
+        }
+        used
+    }
+
+    /// Our request was answered: what was parked can be judged. The first that is right wins.
+    pub(super) fn unpark(&mut self, session: SessionId) {
+        let parked: Vec<_> = self
+            .links
+            .iter()
+            .filter(|(_, it)| it.is_parked() && it.session() == Some(session))
+            .map(|(link, _)| *link)
+            .collect();
+        for on in parked {
+            let verdict = self.worth(on, session);
+            self.judge(on, session, verdict);
+            if self.links.contains_key(&on) {
+                self.say(Output::Read { link: on, wanted: true });
+            }
+        }
+    }
+
+    pub(super) fn expire(&mut self, on: LinkId) {
+        if self.links.get(&on).is_some_and(Link::is_parked) {
+            self.write_error(on);
+            self.drop_link(on, Close::Linger);
+        } else {
+            self.drop_link(on, Close::Abort);
+        }
+    }
+
+    /// A connection is of no use any more, which may be the end of its session.
+    pub(super) fn drop_link(&mut self, on: LinkId, how: Close) {
+        let Some(link) = self.links.remove(&on) else { return };
+        self.say(Output::Close { link: on, how });
+        if let Some(session) = link.session() {
+            self.review(session);
+        }
+        self.check_invariants();
+    }
+
+    pub(super) fn remember_spent(&mut self, key: Key) {
+        let oldest = self.links.iter().find(|(_, it)| !it.is_dialled()).map(|(on, _)| *on);
+        self.spent.retain(|it| oldest.is_some_and(|on| on < it.before));
+        if oldest.is_some() {
+            self.spent.truncate(SPENT_MAX - 1);
+            let before = LinkId(self.next);
+            self.spent.push_front(Spent { key, before });
+        }
+    }
+
+    pub(super) fn write_error(&mut self, on: LinkId) {
+        self.write(on, Command::Error);
+    }
+
+    fn write(&mut self, link: LinkId, command: Command<'_>) {
+        let mut octets = Vec::new();
+        command.write(&mut octets);
+        self.say(Output::Write { link, octets });
+    }
+
+    fn act_dialled(&mut self, on: LinkId, act: Dialled) {
+        let Some(id) = self.links.get(&on).and_then(Link::session) else { return };
+        match act {
+            Dialled::Wait => {}
+            Dialled::AskTls => self.write(on, Command::StartTls),
+            Dialled::StartTls => self.say(Output::StartTls { link: on, role: TlsRole::Client }),
+            Dialled::ShowKey => {
+                if let Some(key) = self.sessions.get(&id).and_then(|it| it.theirs()).cloned() {
+                    self.write(on, Command::Key(key.as_bytes()));
+                }
+            }
+            Dialled::Right => {
+                if self.sessions.get(&id).is_some_and(|it| it.standing() == Standing::Requestor) {
+                    self.write(on, Command::Ok(b""));
+                }
+                self.commit(id, on);
+            }
+            Dialled::Failed => self.drop_link(on, Close::Abort),
+        }
+    }
+
+    fn act_served(&mut self, on: LinkId, act: Served<'_>) {
+        match act {
+            Served::Wait => {}
+            Served::StartTls => {
+                self.write(on, Command::Ok(b""));
+                self.say(Output::StartTls { link: on, role: TlsRole::Server });
+            }
+            Served::Judge(shown) => self.judge_shown(on, shown),
+            Served::Accept => self.accept(on),
+            Served::Acknowledged => {
+                if let Some(id) = self.links.get(&on).and_then(Link::session) {
+                    self.commit(id, on);
+                }
+            }
+            Served::Refuse => {
+                self.write_error(on);
+                self.belongs(on, Shown::Nothing);
+            }
+            Served::Dismiss => {
+                self.write_error(on);
+                self.drop_link(on, Close::Linger);
+            }
+        }
+    }
+
+    /// A key was shown: every session and every spent key is looked at, whichever it is.
+    fn judge_shown(&mut self, on: LinkId, shown: &[u8]) {
+        let session = self.find(shown);
+        let mut is_spent = false;
+        for spent in &self.spent {
+            is_spent |= spent.key.is(shown) & (on < spent.before);
+        }
+        match session {
+            Some(id) => {
+                let verdict = self.worth(on, id);
+                self.judge(on, id, verdict);
+            }
+            None => {
+                let verdict = if is_spent { Verdict::Spent } else { Verdict::Wrong };
+                self.judge_as(on, verdict);
+            }
+        }
+    }
+
+    /// What the right key of this session is worth on this connection.
+    fn worth(&self, on: LinkId, id: SessionId) -> Verdict {
+        let (Some(session), Some(link)) = (self.sessions.get(&id), self.links.get(&on)) else {
+            return Verdict::Spent;
+        };
+        let parked = self.links.values().filter(|it| it.is_parked()).count();
+        match session.standing() {
+            Standing::Unanswered if parked >= self.config.parked_max => Verdict::Spent,
+            Standing::Unanswered => Verdict::Later,
+            _ if !session.trusts(link.certificate) => Verdict::Wrong,
+            Standing::Requestor => Verdict::Commit,
+            Standing::Responder => Verdict::Tentative,
+        }
+    }
+
+    fn judge(&mut self, on: LinkId, id: SessionId, verdict: Verdict) {
+        match verdict {
+            Verdict::Later => {
+                self.belongs(on, Shown::Parked(id));
+                self.say(Output::Read { link: on, wanted: false });
+            }
+            Verdict::Tentative | Verdict::Commit => self.belongs(on, Shown::Tentative(id)),
+            Verdict::Wrong | Verdict::Spent => {}
+        }
+        self.judge_as(on, verdict);
+    }
+
+    fn judge_as(&mut self, on: LinkId, verdict: Verdict) {
+        if let Some(Link { end: LinkEnd::Serving { handshake, .. }, .. }) = self.links.get_mut(&on) {
+            let act = handshake.judge(verdict);
+            self.act_served(on, act);
+        }
+    }
+
+    /// Says `ok:` with the other party's key. If that was the last word, it is settled.
+    fn accept(&mut self, on: LinkId) {
+        let Some(id) = self.links.get(&on).and_then(Link::session) else { return };
+        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(key) = session.theirs().cloned() else { return };
+        let is_last_word = session.standing() == Standing::Requestor;
+        self.write(on, Command::Ok(key.as_bytes()));
+        if is_last_word {
+            self.commit(id, on);
+        }
+    }
+
+    fn belongs(&mut self, on: LinkId, to: Shown) {
+        let Some(Link { end: LinkEnd::Serving { shown, .. }, .. }) = self.links.get_mut(&on) else { return };
+        let before = core::mem::replace(shown, to);
+        if let (Shown::Tentative(session) | Shown::Parked(session), Shown::Nothing) = (before, to) {
+            self.review(session);
+        }
+    }
+}

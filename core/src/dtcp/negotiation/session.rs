@@ -1,0 +1,252 @@
+//! A session: from the offer to the one connection, or to the end of both sides' hope.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::link::Link;
+use super::{Failure, LinkId, Negotiator, Output, SessionId, Signal};
+use crate::dtcp::handshake::Tls;
+use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
+use crate::machine::Close;
+use crate::reach::{Host, Place};
+use crate::time::Time;
+
+/// One session that is not settled.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    peer: String,
+    mine: Key,
+    phase: Phase,
+    ours: Effort,
+    theirs: Effort,
+    due: Time,
+}
+
+/// Who we are in it, and what is known.
+#[derive(Clone, Debug)]
+enum Phase {
+    /// We asked; there is no answer yet.
+    Requested,
+    /// We asked, and have the other party's offer.
+    Requestor(Peer),
+    /// We were asked, and answered.
+    Responder(Peer),
+}
+
+/// What the other party told about itself.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    key: Key,
+    /// The certificate that it must show.
+    pin: Option<Fingerprint>,
+}
+
+/// Whether a party still tries to reach the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// It has not begun.
+    Untried,
+    Trying,
+    GaveUp,
+}
+
+/// What a right key does for the connection that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has to wait for the answer to our request.
+    Unanswered,
+    /// We have the last word.
+    Requestor,
+    /// The other party has the last word.
+    Responder,
+}
+
+impl Session {
+    pub(super) fn request(peer: &str, ours: &Offer, due: Time) -> Self {
+        Self::new(peer, ours, Phase::Requested, due)
+    }
+
+    pub(super) fn respond(peer: &str, ours: &Offer, theirs: Peer, due: Time) -> Self {
+        Self::new(peer, ours, Phase::Responder(theirs), due)
+    }
+
+    fn new(peer: &str, ours: &Offer, phase: Phase, due: Time) -> Self {
+        // Who was given no host cannot try: that goes without saying (case 8).
+        let theirs = if ours.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
+        Self { peer: peer.to_string(), mine: ours.key.clone(), phase, ours: Effort::Untried, theirs, due }
+    }
+
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    pub(super) const fn mine(&self) -> &Key {
+        &self.mine
+    }
+
+    pub(super) const fn due(&self) -> Time {
+        self.due
+    }
+
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.phase, Phase::Requested)
+    }
+
+    pub(super) fn they_gave_up(&mut self) {
+        self.theirs = Effort::GaveUp;
+    }
+
+    pub(super) fn is_over_but_for_links(&self) -> bool {
+        (self.ours, self.theirs) == (Effort::GaveUp, Effort::GaveUp)
+    }
+
+    /// Whether this is the session that `peer` asked for with its key.
+    pub(super) fn is_from(&self, peer: &str, key: &Key) -> bool {
+        match &self.phase {
+            Phase::Responder(it) => self.peer == peer && it.key == *key,
+            Phase::Requested | Phase::Requestor(_) => false,
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match self.phase {
+            Phase::Requested => Standing::Unanswered,
+            Phase::Requestor(_) => Standing::Requestor,
+            Phase::Responder(_) => Standing::Responder,
+        }
+    }
+
+    /// The other party's key, if it is known.
+    pub(super) fn theirs(&self) -> Option<&Key> {
+        self.known().map(|it| &it.key)
+    }
+
+    /// Whether a connection whose peer showed this certificate, or none, can be the other party's.
+    pub(super) fn trusts(&self, certificate: Option<Fingerprint>) -> bool {
+        self.known().and_then(|it| it.pin).is_none_or(|pin| certificate == Some(pin))
+    }
+
+    fn is_pinned(&self) -> bool {
+        self.known().is_some_and(|it| it.pin.is_some())
+    }
+
+    fn known(&self) -> Option<&Peer> {
+        match &self.phase {
+            Phase::Requestor(it) | Phase::Responder(it) => Some(it),
+            Phase::Requested => None,
+        }
+    }
+
+    /// Our request was answered.
+    pub(super) fn meet(&mut self, theirs: Peer) {
+        debug_assert!(self.is_unanswered(), "answered twice");
+        self.phase = Phase::Requestor(theirs);
+    }
+}
+
+impl Peer {
+    /// What an offer says; `tls` is our own wish.
+    pub(super) fn new(offer: &Offer, tls: Tls) -> Self {
+        Self { key: offer.key.clone(), pin: offer.fingerprint.filter(|_| tls != Tls::Off) }
+    }
+}
+
+impl Negotiator {
+    /// The session that this key of ours names. Every session is looked at, whichever it is.
+    pub(super) fn find(&self, shown: &[u8]) -> Option<SessionId> {
+        let mut found = None;
+        for (id, session) in &self.sessions {
+            if session.mine().is(shown) {
+                found = Some(*id);
+            }
+        }
+        found
+    }
+
+    /// Dials what the other party offers, all at once (case 36).
+    pub(super) fn dial_all(&mut self, id: SessionId, theirs: &Offer, now: Time) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        // That who was given no host does not try goes without saying here as well (case 6).
+        session.ours = if theirs.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
+        let tls = if session.is_pinned() { Tls::Require } else { self.config.tls };
+        let mut dialled: Vec<Place> = Vec::new();
+        for place in theirs.hosts.iter().take(HOSTS_MAX).filter_map(|text| host::parse(text)) {
+            if !dialled.contains(&place) {
+                self.dial(id, &place, tls, now);
+                dialled.push(place);
+            }
+        }
+        self.review(id);
+    }
+
+    fn dial(&mut self, session: SessionId, place: &Place, tls: Tls, now: Time) {
+        let link = LinkId(self.number());
+        let output = match &place.host {
+            Host::Address(address) => {
+                let to = (*address, place.port).into();
+                self.config.policy.allows(to).then_some(Output::Dial { link, to })
+            }
+            Host::Name(name) => {
+                let may = self.config.policy.names && place.port != 0;
+                may.then(|| Output::Resolve { link, host: name.clone(), port: place.port })
+            }
+        };
+        if let Some(output) = output {
+            self.links.insert(link, Link::dialled(session, tls, now + self.config.handshake));
+            self.say(output);
+        }
+    }
+
+    /// Something of the session has come to nothing, or may have: do we give up, and is that the end?
+    pub(super) fn review(&mut self, id: SessionId) {
+        let mut of_session = self.links.values().filter(|link| link.session() == Some(id));
+        let lives = of_session.clone().next().is_some();
+        let dials = of_session.any(Link::is_dialled);
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !dials && session.ours == Effort::Trying {
+            self.say_give_up(id);
+        }
+        if !lives && self.sessions.get(&id).is_some_and(Session::is_over_but_for_links) {
+            self.fail(id, Failure::Unreachable);
+        }
+    }
+
+    /// Tells the other party that we dial no more, once, and if its key is known.
+    pub(super) fn say_give_up(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(key) = session.theirs().cloned() else { return };
+        if core::mem::replace(&mut session.ours, Effort::GaveUp) != Effort::GaveUp {
+            self.say(Output::Signal { session: id, signal: Signal::GiveUp(key) });
+        }
+    }
+
+    /// The one connection is found; all others of the session are discarded.
+    pub(super) fn commit(&mut self, id: SessionId, on: LinkId) {
+        let Some(link) = self.links.remove(&on) else { return };
+        self.say(Output::Established { session: id, link: on, tls: link.is_secure() });
+        if let Some(session) = self.discard(id) {
+            self.remember_spent(session.mine);
+        }
+    }
+
+    pub(super) fn fail(&mut self, id: SessionId, why: Failure) {
+        self.discard(id);
+        self.say(Output::Failed { session: id, why });
+    }
+
+    /// Forgets a session and closes what belongs to it.
+    pub(super) fn discard(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.sessions.remove(&id)?;
+        let links: Vec<_> =
+            self.links.iter().filter(|(_, it)| it.session() == Some(id)).map(|(link, _)| *link).collect();
+        for link in links {
+            if self.links.remove(&link).is_some_and(|it| it.is_parked()) {
+                self.write_error(link);
+                self.say(Output::Close { link, how: Close::Linger });
+            } else {
+                self.say(Output::Close { link, how: Close::Abort });
+            }
+        }
+        Some(session)
+    }
+}

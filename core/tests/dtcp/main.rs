@@ -1,0 +1,172 @@
+//! DTCP: lines, handshakes, sessions, and two parties against each other. The numbers of cases are those of
+//! XMPP.md §5.3.
+
+mod addresses;
+mod crossing;
+mod handshake;
+mod line;
+mod offers;
+mod sessions;
+mod signals;
+mod world;
+
+use std::net::SocketAddr;
+
+use rendezvous_core::dtcp::handshake::Tls;
+use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal};
+use rendezvous_core::dtcp::policy::Policy;
+use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
+use rendezvous_core::machine::Close;
+use rendezvous_core::reach::Place;
+use rendezvous_core::time::{Span, Time};
+
+const START: Time = Time(1_000_000);
+const THEIRS: &str = "a1b2c3d4";
+const HOST: &str = "192.0.2.1:8000";
+
+fn place(text: &str) -> Place {
+    host::parse(text).unwrap_or_else(|| panic!("{text} is no host"))
+}
+
+fn offer(hosts: &[&str]) -> Offer {
+    Offer {
+        key: Key::new(THEIRS.as_bytes()).unwrap(),
+        hosts: hosts.iter().map(|it| (*it).to_string()).collect(),
+        fingerprint: None,
+    }
+}
+
+fn pinned(hosts: &[&str], certificate: Fingerprint) -> Offer {
+    Offer { fingerprint: Some(certificate), ..offer(hosts) }
+}
+
+/// One party, and what it said since it was asked last.
+struct Party {
+    it: Negotiator,
+    now: Time,
+}
+
+impl Party {
+    fn new(config: Config) -> Self {
+        Self { it: Negotiator::new(config, [7; 32]), now: START }
+    }
+
+    fn with_tls(tls: Tls) -> Self {
+        Self::new(Config { tls, ..Config::default() })
+    }
+
+    fn news(&mut self) -> Vec<Output> {
+        let mut news = Vec::new();
+        loop {
+            match self.it.poll_output() {
+                Output::Idle { .. } => return news,
+                output => news.push(output),
+            }
+        }
+    }
+
+    fn until(&mut self) -> Option<Time> {
+        match self.it.poll_output() {
+            Output::Idle { until } => until,
+            output => panic!("{output:?} was not asked for"),
+        }
+    }
+
+    fn sleep(&mut self, span: Span) -> Vec<Output> {
+        self.now = self.now + span;
+        self.it.handle_timeout(self.now);
+        self.news()
+    }
+
+    /// We asked, with one host; the session and our key.
+    fn requested(&mut self) -> (SessionId, Key) {
+        let session = self.it.request("joe", &[place("198.51.100.1:8000")], self.now);
+        let news = self.news();
+        let [Output::Signal { signal: Signal::Request(ours), .. }] = &news[..] else { panic!("{news:?}") };
+        (session, ours.key.clone())
+    }
+
+    /// We asked and were answered with these hosts; what was said about the answer.
+    fn requestor(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
+        let (session, key) = self.requested();
+        self.it.handle_answer(session, theirs, self.now);
+        (session, key, self.news())
+    }
+
+    /// We were asked with this offer, and have one host.
+    fn responder(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
+        let session = self.it.handle_request("joe", theirs, &[place("198.51.100.1:8000")], self.now);
+        let mut news = self.news();
+        let Output::Signal { signal: Signal::Answer(ours), .. } = news.remove(0) else { panic!("{news:?}") };
+        (session, ours.key, news)
+    }
+
+    fn accepted(&mut self) -> LinkId {
+        let link = self.it.handle_accepted(self.now);
+        assert_eq!(self.news(), []);
+        link
+    }
+
+    /// All of the octets are consumed; what was said.
+    fn hears(&mut self, link: LinkId, octets: &[u8]) -> Vec<Output> {
+        let used = self.it.handle_octets(link, octets);
+        assert_eq!(used, octets.len(), "{:?}", octets.escape_ascii().to_string());
+        self.news()
+    }
+
+    fn connected(&mut self, link: LinkId) -> Vec<Output> {
+        self.it.handle_connected(link);
+        self.news()
+    }
+}
+
+fn key_line(key: &Key) -> Vec<u8> {
+    [b"key:", key.as_bytes(), b"\n"].concat()
+}
+
+fn ok_line(key: &Key) -> Vec<u8> {
+    [b"ok:", key.as_bytes(), b"\n"].concat()
+}
+
+fn write(link: LinkId, octets: impl Into<Vec<u8>>) -> Output {
+    Output::Write { link, octets: octets.into() }
+}
+
+fn error(link: LinkId) -> Output {
+    write(link, *b"error\n")
+}
+
+fn close(link: LinkId, how: Close) -> Output {
+    Output::Close { link, how }
+}
+
+fn established(session: SessionId, link: LinkId) -> Output {
+    Output::Established { session, link, tls: false }
+}
+
+fn failed(session: SessionId, why: Failure) -> Output {
+    Output::Failed { session, why }
+}
+
+fn give_up(session: SessionId) -> Output {
+    Output::Signal { session, signal: Signal::GiveUp(Key::new(THEIRS.as_bytes()).unwrap()) }
+}
+
+fn dials(news: &[Output]) -> Vec<(LinkId, SocketAddr)> {
+    news.iter()
+        .filter_map(|it| match it {
+            Output::Dial { link, to } => Some((*link, *to)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn one_dial(news: &[Output]) -> LinkId {
+    let dials = dials(news);
+    assert_eq!(dials.len(), 1, "{news:?}");
+    dials[0].0
+}
+
+fn everywhere() -> Policy {
+    Policy { loopback: true, link_local: true, private: true, shared: true, names: true, own: Vec::new() }
+}
