@@ -15,7 +15,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`line`] | the lines |
+//! | [`mod@line`] | the lines |
 //! | [`handshake`] | one connection |
 //! | [`negotiation`] | the sessions of one party, with their connections |
 //! | [`host`] | `host:port` |
