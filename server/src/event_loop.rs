@@ -336,6 +336,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             self.pump(on);
         } else {
             self.offer(on);
+            self.tighten_parked(on);
         }
         self.settle();
     }
@@ -406,10 +407,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     fn give(&mut self, buffer: Option<BufferId>) {
         let Some(buffer) = buffer else { return };
-        if self.pool.give(buffer) == 0 || self.starved.is_empty() {
-            return;
+        if self.pool.give(buffer) > 0 {
+            self.feed_starved();
         }
-        // All of them: the first may need it no more, or need a larger one.
+    }
+
+    /// Whoever waits for a buffer is queued again: all of them, since the first may need it no more, or need a larger
+    /// one.
+    fn feed_starved(&mut self) {
         for on in std::mem::take(&mut self.starved) {
             if let Some(slot) = self.slot(on) {
                 slot.starving = false;

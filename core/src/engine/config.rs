@@ -75,7 +75,7 @@ impl Default for Config {
             connections_max: 10_000,
             connections_per_address_max: 1_000,
             handshakes_max: 2_000,
-            heads_max: 2_000,
+            heads_max: 1_500,
             waiting_per_id_max: 32,
             pairs_per_id_max: 1_000,
             held_per_id_max: 256,

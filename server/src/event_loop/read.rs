@@ -340,6 +340,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();
             }
+            if self.pool.is_tight(parked) && !self.pool.loosen(parked) {
+                self.starve(on);
+                return None;
+            }
             return Some(parked);
         }
         let Some(parked) = self.pool.take(Use::Head) else {
@@ -348,6 +352,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         };
         self.slot(on)?.parked = Some(parked);
         Some(parked)
+    }
+
+    /// Octets that the machine can do nothing with yet take no more memory than they need, until more of them come.
+    pub(super) fn tighten_parked(&mut self, on: ConnId) {
+        let Some(&mut Slot { parked: Some(parked), mate: None, .. }) = self.slot(on) else { return };
+        if self.pool.tighten(parked) > 0 {
+            self.feed_starved();
+        }
     }
 
     pub(super) fn release_if_empty(&mut self, on: ConnId) {
