@@ -25,6 +25,12 @@ use core::net::SocketAddr;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
 
+/// How long octets to a waiting connection may stay unacknowledged, where nothing else was said: with that limit Linux
+/// gives an idle connection up at the first keepalive probe after it without an answer, however many probes there may
+/// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
+/// would end a waiting connection.
+pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
+
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
