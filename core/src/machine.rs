@@ -22,6 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::dtcp::Fingerprint;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
 
@@ -80,6 +81,18 @@ pub enum TlsRole {
         /// The position in the list of upstreams that the machine was configured with.
         upstream: u16,
     },
+    /// Of a direct connection that we accepted: with the shell's self-signed certificate; the peer is asked for its
+    /// own. TLS 1.3 alone, and any certificate will do: it is for the machine to judge, by its fingerprint.
+    DirectServer,
+    /// Of a direct connection that we dialled: the same, and ours is shown if the peer asks for it.
+    DirectClient,
+}
+
+/// What a TLS handshake has shown of the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// The certificate that it showed, if it did; that it has the key to it was proved.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// Why a name or an address could not be reached.
@@ -132,7 +145,8 @@ pub enum Output {
         /// The client's side.
         client: ConnId,
     },
-    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. Nothing was received before it.
+    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. What was received and not consumed
+    /// belongs to the handshake, as does all that comes.
     StartTls {
         /// The connection.
         on: ConnId,
@@ -206,7 +220,7 @@ pub trait Machine {
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now);
 
     /// The handshake that [`Output::StartTls`] began is complete.
-    fn handle_secured(&mut self, on: ConnId, now: Now);
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now);
 
     /// The handshake that [`Output::StartTls`] began failed.
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now);

@@ -19,6 +19,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::{BufferId, Pool, Sizes};
+use crate::direct_tls::DirectTls;
 #[cfg(debug_assertions)]
 use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
@@ -48,6 +49,9 @@ pub struct TlsSetup {
     pub server: Option<Arc<ServerConfig>>,
     /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of the upstreams.
     pub upstreams: Vec<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// For [`TlsRole::DirectServer`](rendezvous_core::machine::TlsRole::DirectServer) and
+    /// [`TlsRole::DirectClient`](rendezvous_core::machine::TlsRole::DirectClient).
+    pub direct: Option<DirectTls>,
 }
 
 /// What the loop has done, in numbers that only grow.

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use rendezvous_core::machine::{ConnId, End, Machine, TlsFailure};
+use rendezvous_core::dtcp::Fingerprint;
+use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX};
 use crate::buffer::{Buffer, BufferId, Use};
@@ -284,7 +285,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.scratch = scratch;
         self.release_if_empty(on);
         if let Ok(Opened { secured: true, .. }) = opened {
-            self.machine.handle_secured(on, self.now);
+            let shown = self.slot(on).and_then(|slot| slot.tls.as_deref()?.peer_certificate());
+            let tls = Secured { certificate: shown.map(Fingerprint::of) };
+            self.machine.handle_secured(on, tls, self.now);
             self.settle();
         }
         if got {
