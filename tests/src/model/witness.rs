@@ -176,6 +176,7 @@ impl<M> Watched<M> {
             Output::StartTls { .. }
             | Output::UserTimeout { .. }
             | Output::CheckAck { .. }
+            | Output::LocalAddress { .. }
             | Output::Note(_) => {}
         }
         self.log(format_args!("-> {output:?}"));
@@ -298,6 +299,11 @@ impl<M: Machine> Machine for Watched<M> {
         let seen = self.told(on, now, format_args!("acked {age:?}"));
         seen.gone |= age.is_some_and(|age| age >= SILENT);
         self.machine.handle_acked(on, age, now);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.told(on, now, format_args!("local address {local}"));
+        self.machine.handle_local_address(on, local, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {

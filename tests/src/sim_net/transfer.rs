@@ -53,6 +53,14 @@ impl World {
         Ok(n)
     }
 
+    /// Whether `recv(2)` would say that it is the end, and nothing is unread.
+    ///
+    /// # Errors
+    /// As [`World::recv`].
+    pub fn peek_end(&mut self, ep: Ep) -> io::Result<bool> {
+        if self.ends[ep.0].arrived > 0 { Ok(false) } else { self.recv(ep, &mut [0]).map(|_| true) }
+    }
+
     /// Sends, as `send(2)` does.
     ///
     /// # Errors
