@@ -46,7 +46,7 @@ pub(super) struct Seen {
     /// Octets that it sent as half of a pair.
     moved: u64,
     /// Octets that the machine took of it.
-    taken: u64,
+    pub(super) taken: u64,
     /// Octets that were to be sent to it, as plaintext.
     pub(super) owed: u64,
     /// When something last happened.
