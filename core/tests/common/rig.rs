@@ -102,11 +102,6 @@ impl<M: Machine> Rig<M> {
         self.now = Now { mono: time, wall: WALL + time.since(beginning().mono).0 / 1_000_000 };
     }
 
-    /// What was done last.
-    pub(crate) fn latest(&self) -> Option<&Did> {
-        self.log.last()
-    }
-
     /// What was done since the last call.
     pub(crate) fn news(&mut self) -> Vec<Did> {
         let news = self.log[self.told..].to_vec();
