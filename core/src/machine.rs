@@ -130,7 +130,8 @@ pub enum Output {
         len: u32,
     },
     /// Whether received octets are to be offered. While unwanted, nothing is received and nothing offered; when wanted
-    /// again, what was kept is offered again. A new connection is wanted.
+    /// again, what was kept is offered again. In clear, an end that nothing unread is in front of is told all the same.
+    /// A new connection is wanted.
     Read {
         /// The connection.
         on: ConnId,
@@ -179,6 +180,11 @@ pub enum Output {
     },
     /// Ask how long the peer has owed an acknowledgement; the answer is `handle_acked`, at once.
     CheckAck {
+        /// The connection.
+        on: ConnId,
+    },
+    /// Ask for the local address of a connection that is up; the answer is `handle_local_address`, at once.
+    LocalAddress {
         /// The connection.
         on: ConnId,
     },
@@ -242,6 +248,13 @@ pub trait Machine {
     /// The answer to [`Output::CheckAck`]: how long ago the peer's last acknowledgement came, if it owes one for octets
     /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
+
+    /// The answer to [`Output::LocalAddress`]. Where there is none any more, it is `handle_end` instead. A machine that
+    /// never asks need not listen.
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let _ = (on, local, now);
+        debug_assert!(false, "nobody asked for an address");
+    }
 
     /// The reading side ended, after everything received was offered (in a pair: was moved); an end that comes behind
     /// octets kept while reading is unwanted waits with them. Once for a connection.

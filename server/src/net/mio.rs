@@ -256,6 +256,13 @@ impl Net for MioNet {
         }
     }
 
+    fn local_address(&mut self, sock: &mut Sock) -> io::Result<SocketAddr> {
+        match sock {
+            Sock::Tcp(stream) => stream.local_addr(),
+            Sock::Stdio(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn watch(&mut self, sock: &mut Sock, token: ConnId) -> io::Result<()> {
         let registry = self.poll.registry();
         match sock {
@@ -271,6 +278,13 @@ impl Net for MioNet {
             Sock::Tcp(stream) => stream.read(into),
             Sock::Stdio(stdio) => stdio.recv(into),
         })
+    }
+
+    fn peek_end(&mut self, sock: &mut Sock) -> io::Result<bool> {
+        match sock {
+            Sock::Tcp(stream) => uninterrupted(|| stream.peek(&mut [0])).map(|n| n == 0),
+            Sock::Stdio(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     fn send(&mut self, sock: &mut Sock, from: &[u8]) -> io::Result<usize> {
