@@ -11,7 +11,7 @@ use crate::net::Net;
 use crate::slot::{Link, Writing};
 use crate::tls::TlsSession;
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Begins it; what comes of it is told later.
     pub(super) fn perform(&mut self, output: Output) {
         match output {

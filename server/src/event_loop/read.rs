@@ -34,7 +34,7 @@ impl Take for Park {
     }
 }
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives and offers to the machine, until there is nothing more, or it wants no more, or the turn is over.
     pub(super) fn offer(&mut self, on: ConnId) {
         let mut octets = 0;
