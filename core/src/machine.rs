@@ -22,8 +22,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::dtcp::Fingerprint;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
+
+/// How long octets to a waiting connection may stay unacknowledged, where nothing else was said: with that limit Linux
+/// gives an idle connection up at the first keepalive probe after it without an answer, however many probes there may
+/// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
+/// would end a waiting connection.
+pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
 
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.
@@ -74,6 +81,18 @@ pub enum TlsRole {
         /// The position in the list of upstreams that the machine was configured with.
         upstream: u16,
     },
+    /// Of a direct connection that we accepted: with the shell's self-signed certificate; the peer is asked for its
+    /// own. TLS 1.3 alone, and any certificate will do: it is for the machine to judge, by its fingerprint.
+    DirectServer,
+    /// Of a direct connection that we dialled: the same, and ours is shown if the peer asks for it.
+    DirectClient,
+}
+
+/// What a TLS handshake has shown of the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// The certificate that it showed, if it did; that it has the key to it was proved.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// Why a name or an address could not be reached.
@@ -111,7 +130,8 @@ pub enum Output {
         len: u32,
     },
     /// Whether received octets are to be offered. While unwanted, nothing is received and nothing offered; when wanted
-    /// again, what was kept is offered again. A new connection is wanted.
+    /// again, what was kept is offered again. In clear, an end that nothing unread is in front of is told all the same.
+    /// A new connection is wanted.
     Read {
         /// The connection.
         on: ConnId,
@@ -126,7 +146,8 @@ pub enum Output {
         /// The client's side.
         client: ConnId,
     },
-    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. Nothing was received before it.
+    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. What was received and not consumed
+    /// belongs to the handshake, as does all that comes.
     StartTls {
         /// The connection.
         on: ConnId,
@@ -159,6 +180,11 @@ pub enum Output {
     },
     /// Ask how long the peer has owed an acknowledgement; the answer is `handle_acked`, at once.
     CheckAck {
+        /// The connection.
+        on: ConnId,
+    },
+    /// Ask for the local address of a connection that is up; the answer is `handle_local_address`, at once.
+    LocalAddress {
         /// The connection.
         on: ConnId,
     },
@@ -200,7 +226,7 @@ pub trait Machine {
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now);
 
     /// The handshake that [`Output::StartTls`] began is complete.
-    fn handle_secured(&mut self, on: ConnId, now: Now);
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now);
 
     /// The handshake that [`Output::StartTls`] began failed.
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now);
@@ -222,6 +248,13 @@ pub trait Machine {
     /// The answer to [`Output::CheckAck`]: how long ago the peer's last acknowledgement came, if it owes one for octets
     /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
+
+    /// The answer to [`Output::LocalAddress`]. Where there is none any more, it is `handle_end` instead. A machine that
+    /// never asks need not listen.
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let _ = (on, local, now);
+        debug_assert!(false, "nobody asked for an address");
+    }
 
     /// The reading side ended, after everything received was offered (in a pair: was moved); an end that comes behind
     /// octets kept while reading is unwanted waits with them. Once for a connection.

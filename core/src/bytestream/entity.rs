@@ -78,15 +78,6 @@ impl Config {
     }
 }
 
-/// What an entity asks for that is none of its sockets' [`Output`]s.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Send this.
-    Send(Stanza),
-    /// Which local address does this connection have? The answer is [`Entity::handle_local_address`], at once.
-    LocalAddress(ConnId),
-}
-
 /// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -124,9 +115,9 @@ pub enum Report {
 
 /// The state machine of an entity.
 ///
-/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`],
-/// [`Entity::handle_local_address`] and [`Entity::handle_begin`]. After those, as after any other `handle_*`, and
-/// after the outputs, [`Entity::poll_request`] and [`Entity::poll_report`] are to be called until `None`.
+/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`] and
+/// [`Entity::handle_begin`]. After those, as after any other `handle_*`, and after the outputs,
+/// [`Entity::poll_stanza`] and [`Entity::poll_report`] are to be called until `None`.
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
@@ -138,7 +129,7 @@ pub struct Entity {
     /// Local connections that wait for a peer, the oldest first.
     free: VecDeque<ConnId>,
     entropy: Entropy,
-    requests: VecDeque<Request>,
+    stanzas: VecDeque<Stanza>,
     reports: VecDeque<Report>,
     draining: bool,
 }
@@ -232,7 +223,7 @@ impl Entity {
             begun: 0,
             free: VecDeque::new(),
             entropy: Entropy::new(seed),
-            requests: VecDeque::new(),
+            stanzas: VecDeque::new(),
             reports: VecDeque::new(),
             draining: false,
             config,
@@ -252,9 +243,9 @@ impl Entity {
         self.settle(now);
     }
 
-    /// The next request; to be carried out in their order.
-    pub fn poll_request(&mut self) -> Option<Request> {
-        self.requests.pop_front()
+    /// The next stanza to send.
+    pub fn poll_stanza(&mut self) -> Option<Stanza> {
+        self.stanzas.pop_front()
     }
 
     /// The next thing to log.
@@ -319,7 +310,7 @@ impl Entity {
     }
 
     fn say(&mut self, peer: Jid, id: IqId, query: Query) {
-        self.requests.push_back(Request::Send(Stanza { peer, id, query }));
+        self.stanzas.push_back(Stanza { peer, id, query });
     }
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {

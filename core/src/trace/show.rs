@@ -22,6 +22,7 @@ pub(super) const VERBS: &[&str] = &[
     "dial",
     "user-timeout",
     "check-ack",
+    "local-address",
     "close-write",
     "close",
     "note",
@@ -37,6 +38,12 @@ pub(super) fn output(output: &Output) -> String {
         Output::StartTls { on, role: TlsRole::Client { upstream } } => {
             format!("start-tls {} client upstream={upstream}", Conn(*on))
         }
+        Output::StartTls { on, role: TlsRole::DirectServer } => {
+            format!("start-tls {} direct-server", Conn(*on))
+        }
+        Output::StartTls { on, role: TlsRole::DirectClient } => {
+            format!("start-tls {} direct-client", Conn(*on))
+        }
         Output::Resolve { on, host, port } => format!("resolve {} {host}:{port}", Conn(*on)),
         Output::Dial { on, to } => format!("dial {} {to}", Conn(*on)),
         Output::UserTimeout { on, after } => match after {
@@ -44,6 +51,7 @@ pub(super) fn output(output: &Output) -> String {
             None => format!("user-timeout {} none", Conn(*on)),
         },
         Output::CheckAck { on } => format!("check-ack {}", Conn(*on)),
+        Output::LocalAddress { on } => format!("local-address {}", Conn(*on)),
         Output::CloseWrite { on } => format!("close-write {}", Conn(*on)),
         Output::Close { on, how } => format!("close {} {}", Conn(*on), close(*how)),
         Output::Note(it) => format!("note {}", note(it)),

@@ -285,6 +285,35 @@ fn i2_a_proxy_named_after_a_claim_here_fails() {
 }
 
 #[test]
+fn i2_a_clean_end_is_the_half_close_of_a_target_that_is_clear_before_us() {
+    let mut rig = entity();
+    let offer = rig.begin();
+    let on = rig.accept("10.0.0.2:1001");
+    rig.is_claimed(&offer, "10.0.0.1:1001");
+    assert_eq!(rig.stanzas(), [clear(PEER, "pf4")], "the target is clear, and may say all and end");
+    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
+    rig.assert_waits();
+    rig.is_used(&offer, ME);
+    rig.assert_clear(on);
+    let (service, _) = rig.one_dial();
+    rig.tell(|entity, now| entity.handle_connected(service, now));
+    assert!(rig.asked(Output::CloseWrite { on: service }));
+}
+
+#[test]
+fn i1_the_end_of_a_socket_that_nobody_claimed_is_its_end() {
+    let mut rig = entity();
+    let offer = rig.begin();
+    let on = rig.accept("10.0.0.2:1001");
+    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
+    assert!(rig.asked(Output::Close { on, how: Close::Linger }));
+    rig.is_claimed(&offer, "10.0.0.1:1001");
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.stanzas(), [error(PEER, "pf4", Condition::NotFound404)]);
+    rig.assert_waits();
+}
+
+#[test]
 fn i2_a_reset_of_the_socket_fails() {
     let mut rig = entity();
     let offer = rig.begin();

@@ -254,6 +254,7 @@ fn t2_a4_an_error_closes() {
 fn t2_nothing_is_read_before_it_is_clear() {
     let (mut rig, on, _) = claimed();
     let news = rig.news();
+    assert!(asked(&news, Output::LocalAddress { on }), "what it claims was asked for");
     assert!(asked(&news, Output::Read { on, wanted: false }));
     assert!(!asked(&news, Output::Read { on, wanted: true }));
     assert_eq!(rig.hears(on, b"early"), 0);

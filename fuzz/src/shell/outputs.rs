@@ -60,7 +60,9 @@ impl<M: Machine> Shell<M> {
             }
             Output::StartTls { on, .. } => {
                 let sock = self.open_sock(on);
-                assert!(sock.parked.is_empty() && sock.stage == Stage::Up, "TLS in the middle");
+                assert!(sock.mate.is_none() && sock.stage == Stage::Up, "TLS in the middle");
+                // What was not consumed is TLS already.
+                sock.parked.clear();
                 sock.stage = Stage::Securing;
             }
             Output::Resolve { on, .. } => {
@@ -73,6 +75,7 @@ impl<M: Machine> Shell<M> {
                 sock.stage = Stage::Dialling;
             }
             Output::UserTimeout { on, .. } => drop(self.open_sock(on).age),
+            Output::LocalAddress { on } => panic!("{on:?} is none of a stream proxy's"),
             Output::CheckAck { on } => {
                 self.open_sock(on);
                 self.events.push_back(Event::Acked(on));

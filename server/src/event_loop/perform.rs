@@ -3,14 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rendezvous_core::machine::{ConnId, DialFailure, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
 
 use super::{Event, EventLoop, find};
+use crate::direct_tls::DirectTls;
 use crate::net::Net;
 use crate::slot::{Link, Writing};
 use crate::tls::TlsSession;
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Begins it; what comes of it is told later.
     pub(super) fn perform(&mut self, output: Output) {
         match output {
@@ -61,6 +62,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                     .flatten();
                 self.events.push_back(Event::Acked { on, age });
             }
+            Output::LocalAddress { on } => self.tell_local_address(on),
             Output::CloseWrite { on } => {
                 if let Some(slot) = self.slot(on)
                     && slot.writing == Writing::Open
@@ -75,6 +77,17 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
     }
 
+    fn tell_local_address(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        let Some(sock) = slot.sock() else {
+            return debug_assert!(false, "not up, and asked for its address");
+        };
+        match net.local_address(sock) {
+            Ok(local) => self.events.push_back(Event::LocalAddress { on, local }),
+            Err(_) => self.report_end(on, End::Reset),
+        }
+    }
+
     fn start_tls(&mut self, on: ConnId, role: TlsRole) {
         let session = match role {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
@@ -82,6 +95,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                 let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
                 upstream.map(|(config, name)| TlsSession::client(config, name))
             }
+            TlsRole::DirectServer => {
+                self.tls.direct.as_ref().map(|direct| TlsSession::server(direct.server.clone()))
+            }
+            TlsRole::DirectClient => self
+                .tls
+                .direct
+                .as_ref()
+                .map(|direct| TlsSession::client(direct.client.clone(), DirectTls::name())),
         };
         match session {
             Some(Ok(session)) => {

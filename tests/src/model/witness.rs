@@ -5,7 +5,9 @@ use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure,
+};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 
@@ -46,7 +48,7 @@ pub(super) struct Seen {
     /// Octets that it sent as half of a pair.
     moved: u64,
     /// Octets that the machine took of it.
-    taken: u64,
+    pub(super) taken: u64,
     /// Octets that were to be sent to it, as plaintext.
     pub(super) owed: u64,
     /// When something last happened.
@@ -176,6 +178,7 @@ impl<M> Watched<M> {
             Output::StartTls { .. }
             | Output::UserTimeout { .. }
             | Output::CheckAck { .. }
+            | Output::LocalAddress { .. }
             | Output::Note(_) => {}
         }
         self.log(format_args!("-> {output:?}"));
@@ -255,9 +258,9 @@ impl<M: Machine> Machine for Watched<M> {
         self.machine.handle_dial_failed(on, why, now);
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         self.told(on, now, "secured");
-        self.machine.handle_secured(on, now);
+        self.machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
@@ -298,6 +301,11 @@ impl<M: Machine> Machine for Watched<M> {
         let seen = self.told(on, now, format_args!("acked {age:?}"));
         seen.gone |= age.is_some_and(|age| age >= SILENT);
         self.machine.handle_acked(on, age, now);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.told(on, now, format_args!("local address {local}"));
+        self.machine.handle_local_address(on, local, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
