@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole,
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use rendezvous_core::reach::{Host, Place};
 use rendezvous_core::time::{Now, Span, Time};
@@ -28,6 +28,7 @@ enum Told {
     Moved(ConnId),
     Flushed(ConnId),
     Acked(ConnId),
+    LocalAddress(ConnId),
     End(ConnId),
     WriteFailed(ConnId),
     Closed(ConnId),
@@ -63,7 +64,7 @@ impl Machine for Puppet {
     fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, _: Now) {
         self.told.push(Told::DialFailed(on));
     }
-    fn handle_secured(&mut self, on: ConnId, _: Now) {
+    fn handle_secured(&mut self, on: ConnId, _: Secured, _: Now) {
         self.told.push(Told::Secured(on));
     }
     fn handle_tls_failed(&mut self, on: ConnId, _: TlsFailure, _: Now) {
@@ -81,6 +82,9 @@ impl Machine for Puppet {
     }
     fn handle_acked(&mut self, on: ConnId, _: Option<Span>, _: Now) {
         self.told.push(Told::Acked(on));
+    }
+    fn handle_local_address(&mut self, on: ConnId, _: SocketAddr, _: Now) {
+        self.told.push(Told::LocalAddress(on));
     }
     fn handle_end(&mut self, on: ConnId, _: End, _: Now) {
         self.told.push(Told::End(on));
@@ -313,12 +317,13 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
     it.handle_resolved(on, &[to("192.0.2.7:7")], now);
     it.handle_connected(on, now);
     it.handle_dial_failed(on, DialFailure::Refused, now);
-    it.handle_secured(on, now);
+    it.handle_secured(on, Secured::default(), now);
     it.handle_tls_failed(on, TlsFailure::Ended, now);
     assert_eq!(it.handle_bytes(on, b"1234", now), 2, "what was not consumed is offered again");
     it.handle_moved(on, 1, 1, now);
     it.handle_flushed(on, now);
     it.handle_acked(on, None, now);
+    it.handle_local_address(on, to("192.0.2.7:7"), now);
     it.handle_end(on, End::Clean, now);
     it.handle_write_failed(on, now);
     it.handle_closed(on, now);
@@ -335,6 +340,7 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
             Told::Moved(OWN),
             Told::Flushed(OWN),
             Told::Acked(OWN),
+            Told::LocalAddress(OWN),
             Told::End(OWN),
             Told::WriteFailed(OWN),
             Told::Closed(OWN),
@@ -357,6 +363,7 @@ fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
             Output::Dial { on, to: to("192.0.2.1:1") },
             Output::UserTimeout { on, after: None },
             Output::CheckAck { on },
+            Output::LocalAddress { on },
             Output::CloseWrite { on },
             Output::Close { on, how: Close::Linger },
         ]

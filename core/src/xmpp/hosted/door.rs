@@ -4,7 +4,7 @@ use super::{
     Close, ConnId, DialFailure, End, Flight, Hosted, IqHandler, Loss, Machine, Now, Output, SocketAddr, Span,
     State, Time, Vec,
 };
-use crate::machine::{Listener, TlsFailure};
+use crate::machine::{Listener, Secured, TlsFailure};
 
 /// The connection's id in the machine inside; `None`: it is the one to the server.
 fn inward(on: ConnId) -> Option<ConnId> {
@@ -27,6 +27,7 @@ fn translate(output: Output) -> Output {
         Output::Dial { on, to } => Output::Dial { on: outward(on), to },
         Output::UserTimeout { on, after } => Output::UserTimeout { on: outward(on), after },
         Output::CheckAck { on } => Output::CheckAck { on: outward(on) },
+        Output::LocalAddress { on } => Output::LocalAddress { on: outward(on) },
         Output::CloseWrite { on } => Output::CloseWrite { on: outward(on) },
         Output::Close { on, how } => Output::Close { on: outward(on), how },
         Output::Note(_) | Output::Idle { .. } => output,
@@ -70,10 +71,10 @@ impl<M: IqHandler> Machine for Hosted<M> {
         }
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         self.now = now;
         match inward(on) {
-            Some(on) => self.inner.handle_secured(on, now),
+            Some(on) => self.inner.handle_secured(on, tls, now),
             None => debug_assert!(false, "there is no TLS to the server"),
         }
     }
@@ -120,6 +121,13 @@ impl<M: IqHandler> Machine for Hosted<M> {
         self.now = now;
         if let Some(on) = inward(on) {
             self.inner.handle_acked(on, age, now);
+        }
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.now = now;
+        if let Some(on) = inward(on) {
+            self.inner.handle_local_address(on, local, now);
         }
     }
 
