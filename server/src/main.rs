@@ -27,6 +27,11 @@ const COMMANDS: &[Command] = &[
         summary: "beside a client that speaks something other than HTTP",
         run: command::connect::run,
     },
+    Command {
+        name: "dtcp",
+        summary: "a direct connection to somebody who can be talked to over XMPP",
+        run: command::dtcp::run,
+    },
     Command { name: "status", summary: "what a running relay is doing", run: command::status::run },
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
     Command {

@@ -2,8 +2,10 @@
 
 pub mod agent;
 pub mod check;
+mod component;
 pub mod connect;
 pub mod demo;
+pub mod dtcp;
 pub mod id;
 pub mod replay;
 pub mod serve;

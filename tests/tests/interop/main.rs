@@ -18,6 +18,7 @@ mod connect;
 mod curl;
 mod demand;
 mod differential;
+mod dtcp;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("dtcp", dtcp::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),
