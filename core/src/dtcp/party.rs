@@ -177,6 +177,8 @@ impl Party {
                 Output::Established { session, link, tls } => {
                     self.obstacles.remove(&session);
                     if let Some(on) = self.forget(link) {
+                        // It may have been parked until our request was answered.
+                        conns.say(machine::Output::Read { on, wanted: true });
                         return Some(Word::Established { session, on, tls });
                     }
                 }
