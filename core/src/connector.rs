@@ -11,7 +11,9 @@ use crate::conns::{Conns, Ended};
 use crate::http::head;
 use crate::http::response::{Response, write_upgrade};
 use crate::id::Id;
-use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
+use crate::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
+};
 use crate::note::{ConnectFailure, Note};
 use crate::pair::{self, Side, Why};
 use crate::reach::{Answer, Deadlines, Heard, Reach, Relay, Step};
@@ -301,7 +303,7 @@ impl Machine for Connector {
         self.unreachable(on, why, now);
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
         self.ask(on, now);
     }
 

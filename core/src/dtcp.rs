@@ -27,6 +27,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
@@ -36,6 +38,7 @@ pub mod handshake;
 pub mod host;
 pub mod line;
 pub mod negotiation;
+pub(crate) mod party;
 pub mod policy;
 
 /// How many hosts an offer has, and how many of a longer one are acted on (XEP-0046 §3.1).
@@ -70,7 +73,7 @@ impl Key {
 
     /// A new key: 128 bits in 32 hexadecimal digits.
     pub fn generate(entropy: &mut Entropy) -> Self {
-        let text = data_encoding::HEXLOWER.encode(&entropy.half_block());
+        let text = HEXLOWER.encode(&entropy.half_block());
         Self(Zeroizing::new(text.into_bytes()))
     }
 
@@ -112,6 +115,27 @@ impl core::error::Error for KeyError {}
 /// The SHA-256 of a certificate, by which a party pins the other's where the signalling channel carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a certificate (DER).
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+
+    /// Reads 64 hexadecimal digits, in any case; `None` for everything else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        HEXLOWER_PERMISSIVE.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+/// 64 hexadecimal digits, in lower case.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
 
 /// What a party tells the other about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,8 +22,15 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::dtcp::Fingerprint;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
+
+/// How long octets to a waiting connection may stay unacknowledged, where nothing else was said: with that limit Linux
+/// gives an idle connection up at the first keepalive probe after it without an answer, however many probes there may
+/// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
+/// would end a waiting connection.
+pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
 
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.
@@ -74,6 +81,18 @@ pub enum TlsRole {
         /// The position in the list of upstreams that the machine was configured with.
         upstream: u16,
     },
+    /// Of a direct connection that we accepted: with the shell's self-signed certificate; the peer is asked for its
+    /// own. TLS 1.3 alone, and any certificate will do: it is for the machine to judge, by its fingerprint.
+    DirectServer,
+    /// Of a direct connection that we dialled: the same, and ours is shown if the peer asks for it.
+    DirectClient,
+}
+
+/// What a TLS handshake has shown of the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Secured {
+    /// The certificate that it showed, if it did; that it has the key to it was proved.
+    pub certificate: Option<Fingerprint>,
 }
 
 /// Why a name or an address could not be reached.
@@ -127,7 +146,8 @@ pub enum Output {
         /// The client's side.
         client: ConnId,
     },
-    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. Nothing was received before it.
+    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. What was received and not consumed
+    /// belongs to the handshake, as does all that comes.
     StartTls {
         /// The connection.
         on: ConnId,
@@ -192,7 +212,9 @@ pub enum Output {
 }
 
 /// A protocol state machine without a world. See the [module](self) for the contract.
-pub trait Machine {
+///
+/// It borrows nothing, so that one event loop can be for all of them.
+pub trait Machine: 'static {
     /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 
@@ -206,7 +228,7 @@ pub trait Machine {
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now);
 
     /// The handshake that [`Output::StartTls`] began is complete.
-    fn handle_secured(&mut self, on: ConnId, now: Now);
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now);
 
     /// The handshake that [`Output::StartTls`] began failed.
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now);

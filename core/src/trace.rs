@@ -45,7 +45,7 @@
 //!     -> conn 0.1
 //! @+1ms in 0.1 "CONNECT uuid:$id(home)?response=$bound(home,nonce-of-sixteen)&nonce=nonce-of-sixteen HTTP/1.1\r\n\r\n"
 //!     -> took 127
-//!     -> user-timeout 0.1 30s
+//!     -> user-timeout 0.1 37500ms
 //!     -> send 0.1 "HTTP/1.1 200 OK\r\n\r\n"
 //!     -> note waiting 0.1 from=192.0.2.1:40000 id=6ba7b810-9dad-41d1-80b4-00c04fd430c8 waiting=1
 //! @+0 flushed 0.1
@@ -73,7 +73,8 @@
 //! |---|---|
 //! | `start` | the machine is made |
 //! | `open LISTENER ADDRESS` | `handle_open`; the action `conn` is the id that it gives |
-//! | `resolved CONN ADDRESS…`, `connected CONN`, `secured CONN` | `handle_resolved`, `handle_connected`, `handle_secured` |
+//! | `resolved CONN ADDRESS…`, `connected CONN` | `handle_resolved`, `handle_connected` |
+//! | `secured CONN`, `secured CONN certificate=HEX` | `handle_secured`; the SHA-256 of the certificate that the peer showed |
 //! | `dial-failed CONN name\|refused\|unreachable\|local` | `handle_dial_failed` |
 //! | `tls-failed CONN certificate\|ended\|protocol` | `handle_tls_failed` |
 //! | `in CONN "OCTETS"` | `handle_bytes`: all that is offered; the action `took` is how many it consumed, if any |
@@ -111,7 +112,7 @@ pub use self::parse::ParseError;
 pub use self::player::{Action, Player};
 pub use self::record::Recorder;
 pub use self::replay::{Difference, Played, Replay};
-use crate::machine::{ConnId, DialFailure, End, Listener, TlsFailure};
+use crate::machine::{ConnId, DialFailure, End, Listener, Secured, TlsFailure};
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
 use crate::{agent, engine};
@@ -190,7 +191,7 @@ pub enum Event {
     Resolved { on: ConnId, addresses: Vec<SocketAddr> },
     Connected { on: ConnId },
     DialFailed { on: ConnId, why: DialFailure },
-    Secured { on: ConnId },
+    Secured { on: ConnId, tls: Secured },
     TlsFailed { on: ConnId, why: TlsFailure },
     In { on: ConnId, octets: Octets },
     Moved { on: ConnId, read: u32, queued: u32 },

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rendezvous_core::connector::{Config, Connector, Outcome};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole,
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use rendezvous_core::note::{ConnectFailure, Note};
 use rendezvous_core::pair::{Side, Why};
@@ -41,7 +41,7 @@ fn asking(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
     let local = open(rig);
     let (on, _) = dials(&rig.news())[0];
     rig.tell(|connector, now| connector.handle_connected(on, now));
-    rig.tell(|connector, now| connector.handle_secured(on, now));
+    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
     (local, on)
 }
 
@@ -64,7 +64,7 @@ fn the_request_is_sent_at_once_and_the_local_side_is_not_read_before_the_answer(
     assert_eq!(to, relay());
     rig.tell(|connector, now| connector.handle_connected(on, now));
     assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } })]);
-    rig.tell(|connector, now| connector.handle_secured(on, now));
+    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
     assert_eq!(
         sent(&rig.news(), on),
         "GET / HTTP/1.1\r\nHost: relay:8443\r\n\

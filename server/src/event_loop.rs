@@ -19,6 +19,7 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::{BufferId, Pool, Sizes};
+use crate::direct_tls::DirectTls;
 #[cfg(debug_assertions)]
 use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
@@ -48,6 +49,9 @@ pub struct TlsSetup {
     pub server: Option<Arc<ServerConfig>>,
     /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of the upstreams.
     pub upstreams: Vec<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// For [`TlsRole::DirectServer`](rendezvous_core::machine::TlsRole::DirectServer) and
+    /// [`TlsRole::DirectClient`](rendezvous_core::machine::TlsRole::DirectClient).
+    pub direct: Option<DirectTls>,
 }
 
 /// What the loop has done, in numbers that only grow.
@@ -81,9 +85,11 @@ enum Event {
 }
 
 /// The loop over one world and one machine.
-pub struct EventLoop<N: Net, M: Machine> {
+///
+/// The machine comes last, for what needs not know which one it is is written once for all of them
+/// (`EventLoop<N, dyn Machine>`): a program with seven kinds of machines has one loop in it, not seven.
+pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     net: N,
-    machine: M,
     tls: TlsSetup,
     slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
@@ -107,6 +113,7 @@ pub struct EventLoop<N: Net, M: Machine> {
     /// Octets that came from sockets, and that sockets took.
     received: u64,
     sent: u64,
+    machine: M,
 }
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
@@ -115,7 +122,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let now = net.now();
         Self {
             net,
-            machine,
             tls,
             slots: Vec::new(),
             pool: Pool::new(sizes),
@@ -134,6 +140,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             stats: Stats::default(),
             received: 0,
             sent: 0,
+            machine,
         }
     }
 
@@ -142,41 +149,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// # Errors
     /// The system's polling call failed: nothing can be done any more.
     pub fn turn(&mut self, at_most: Option<Span>) -> io::Result<()> {
-        self.settle();
-        let patience = self.patience(at_most);
-        let mut edges = std::mem::take(&mut self.edges);
-        let waited = self.net.wait(&mut edges, patience);
-        self.now = self.net.now();
-        self.stats.turns += 1;
-        for edge in edges.drain(..) {
-            self.note_edge(edge);
-        }
-        self.edges = edges;
-        waited?;
-        self.accept_all();
-        self.hear_names();
-        for _ in 0..self.ready.len() {
-            let Some(on) = self.ready.pop_front() else { break };
-            self.serve(on);
-        }
-        self.serve_busy();
-        self.finish_truncating();
-        // Whoever is gone by now has no deadline any more.
-        self.settle();
-        if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
-            self.machine.handle_timeout(self.now);
-        }
-        self.settle();
-        #[cfg(debug_assertions)]
-        self.check_invariants();
-        Ok(())
+        self.any().turn_once(at_most)
     }
 
     /// Tells the machine something that is not of a connection (the operator's wishes), and does what it asks.
     pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         self.now = self.net.now();
         let result = what(&mut self.machine, self.now);
-        self.settle();
+        self.any().settle();
         result
     }
 
@@ -186,7 +166,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// It can't be watched.
     pub fn adopt(&mut self, on: Listener, sock: N::Sock, from: SocketAddr) -> io::Result<ConnId> {
         self.now = self.net.now();
-        self.admit(on, sock, from)
+        self.any().admit(on, sock, from)
     }
 
     /// Accepts nothing any more.
@@ -266,6 +246,44 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.now
     }
 
+    /// The loop over whatever machine.
+    fn any(&mut self) -> &mut EventLoop<N, dyn Machine> {
+        self
+    }
+}
+
+impl<N: Net> EventLoop<N, dyn Machine> {
+    fn turn_once(&mut self, at_most: Option<Span>) -> io::Result<()> {
+        self.settle();
+        let patience = self.patience(at_most);
+        let mut edges = std::mem::take(&mut self.edges);
+        let waited = self.net.wait(&mut edges, patience);
+        self.now = self.net.now();
+        self.stats.turns += 1;
+        for edge in edges.drain(..) {
+            self.note_edge(edge);
+        }
+        self.edges = edges;
+        waited?;
+        self.accept_all();
+        self.hear_names();
+        for _ in 0..self.ready.len() {
+            let Some(on) = self.ready.pop_front() else { break };
+            self.serve(on);
+        }
+        self.serve_busy();
+        self.finish_truncating();
+        // Whoever is gone by now has no deadline any more.
+        self.settle();
+        if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
+            self.machine.handle_timeout(self.now);
+        }
+        self.settle();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Ok(())
+    }
+
     // ---- the machine ----
 
     /// Drains the machine to idleness, tells it what that led to, and again until nothing is left to tell.
@@ -338,6 +356,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             self.pump(on);
         } else {
             self.offer(on);
+            self.tighten_parked(on);
         }
         self.settle();
     }
@@ -408,10 +427,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     fn give(&mut self, buffer: Option<BufferId>) {
         let Some(buffer) = buffer else { return };
-        if self.pool.give(buffer) == 0 || self.starved.is_empty() {
-            return;
+        if self.pool.give(buffer) > 0 {
+            self.feed_starved();
         }
-        // All of them: the first may need it no more, or need a larger one.
+    }
+
+    /// Whoever waits for a buffer is queued again: all of them, since the first may need it no more, or need a larger
+    /// one.
+    fn feed_starved(&mut self) {
         for on in std::mem::take(&mut self.starved) {
             if let Some(slot) = self.slot(on) {
                 slot.starving = false;

@@ -7,6 +7,7 @@ pub mod cert;
 pub mod clock;
 pub mod command;
 pub mod daemon;
+pub mod direct_tls;
 pub mod entropy;
 pub mod event_loop;
 pub mod failure;

@@ -17,6 +17,8 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use self::records::{Record, Records, Secrets};
 use crate::buffer::Buffer;
 
+#[cfg(test)]
+mod direct_tests;
 mod records;
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
@@ -112,6 +114,18 @@ struct ByKey {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+impl ByKey {
+    fn judge(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+        let pin = Pin::of_certificate(certificate).ok_or(CertificateError::BadEncoding)?;
+        match &self.pins {
+            Some(pins) if !pins.contains(&pin) => {
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl ServerCertVerifier for ByKey {
     fn verify_server_cert(
         &self,
@@ -121,13 +135,7 @@ impl ServerCertVerifier for ByKey {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let pin = Pin::of_certificate(end_entity).ok_or(CertificateError::BadEncoding)?;
-        match &self.pins {
-            Some(pins) if !pins.contains(&pin) => {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
+        self.judge(end_entity).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -145,9 +153,54 @@ impl ServerCertVerifier for ByKey {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let parts = x509::parts(cert).ok_or(CertificateError::BadEncoding)?;
-        let spki = SubjectPublicKeyInfoDer::from(parts.spki);
-        verify_tls13_signature_with_raw_key(message, &spki, dss, &self.algorithms)
+        verify_tls13(&self.algorithms, message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Asks a client for its certificate and takes any, and none; that it has the key to it is proved by its signature.
+pub(crate) fn any_client(provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(ByKey { pins: None, algorithms: provider.signature_verification_algorithms })
+}
+
+/// Of a client. No pins are known beforehand: who it must be is judged when the handshake is over.
+impl ClientCertVerifier for ByKey {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.judge(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12(&self.algorithms, message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13(&self.algorithms, message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -159,6 +212,17 @@ impl fmt::Debug for ByKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByKey").field("pins", &self.pins).finish_non_exhaustive()
     }
+}
+
+fn verify_tls13(
+    algorithms: &WebPkiSupportedAlgorithms,
+    message: &[u8],
+    cert: &CertificateDer<'_>,
+    dss: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, Error> {
+    let parts = x509::parts(cert).ok_or(CertificateError::BadEncoding)?;
+    let spki = SubjectPublicKeyInfoDer::from(parts.spki);
+    verify_tls13_signature_with_raw_key(message, &spki, dss, algorithms)
 }
 
 /// In TLS 1.2 a scheme names a family of algorithms; the key says which of them it is.

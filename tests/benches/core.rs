@@ -23,7 +23,7 @@ use std::{env, fs};
 use rendezvous_core::engine::{Config, Engine, Transport};
 use rendezvous_core::http::head::{Finder, Found, Limits, parse};
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::{ConnId, End, Listener, Machine, Output};
+use rendezvous_core::machine::{ConnId, End, Listener, Machine, Output, Secured};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
@@ -246,7 +246,7 @@ impl Relay {
     fn pay(&mut self, due: &Due) {
         match *due {
             Due::Flushed(on) => self.engine.handle_flushed(on, self.now),
-            Due::Secured(on) => self.engine.handle_secured(on, self.now),
+            Due::Secured(on) => self.engine.handle_secured(on, Secured::default(), self.now),
             Due::End(on) => self.engine.handle_end(on, End::Clean, self.now),
             Due::Closed(on) => {
                 self.open -= 1;

@@ -42,7 +42,7 @@ impl Secured {
     /// The relay's part, if there is TLS.
     #[must_use]
     pub fn server(&self, tls: bool) -> TlsSetup {
-        TlsSetup { server: tls.then(|| Arc::clone(&self.server)), upstreams: Vec::new() }
+        TlsSetup { server: tls.then(|| Arc::clone(&self.server)), ..TlsSetup::default() }
     }
 
     /// An agent's or a connector's part.
@@ -53,7 +53,7 @@ impl Secured {
     pub fn peer(&self, tls: bool) -> TlsSetup {
         let name = ServerName::try_from("relay").expect("a good name");
         let upstreams = if tls { vec![(Arc::clone(&self.client), name)] } else { Vec::new() };
-        TlsSetup { server: None, upstreams }
+        TlsSetup { upstreams, ..TlsSetup::default() }
     }
 
     /// An actor's part.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Agent, Asked, Conn, State, conn_state};
-use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
 use crate::reach::{Heard, Step};
 use crate::time::{Now, Span};
@@ -57,7 +57,7 @@ impl Machine for Agent {
         self.check_invariants();
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
         if let Some(State::Reaching(_)) = conn_state(&mut self.conns, on) {
             self.register(on, now);
         }

@@ -390,6 +390,13 @@ impl Negotiator {
         })
     }
 
+    /// The session that a connection belongs to, as far as is known: `None` for one that was accepted and has not shown
+    /// a right key, and for one that is not the negotiator's any more.
+    #[must_use]
+    pub fn session_of_link(&self, link: LinkId) -> Option<SessionId> {
+        self.links.get(&link).and_then(Link::session)
+    }
+
     /// How many sessions have neither a connection nor failed.
     #[must_use]
     pub fn sessions(&self) -> usize {

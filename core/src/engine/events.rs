@@ -6,7 +6,9 @@ use core::net::SocketAddr;
 use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, TOO_MANY, Transport};
 use crate::http::head::Found;
 use crate::http::reply::Status;
-use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole};
+use crate::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
+};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
@@ -44,7 +46,7 @@ impl Machine for Engine {
         debug_assert!(false, "a relay dials nobody");
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
         if let Some(State::Securing) = self.conns.state(on) {
             self.await_head(on, self.config.head_timeout, now);
         }

@@ -163,7 +163,7 @@ impl<'t> Player<'t> {
             Event::Resolved { on, addresses } => machine.handle_resolved(*on, addresses, now),
             Event::Connected { on } => machine.handle_connected(*on, now),
             Event::DialFailed { on, why } => machine.handle_dial_failed(*on, *why, now),
-            Event::Secured { on } => machine.handle_secured(*on, now),
+            Event::Secured { on, tls } => machine.handle_secured(*on, *tls, now),
             Event::TlsFailed { on, why } => machine.handle_tls_failed(*on, *why, now),
             Event::Moved { on, read, queued } => machine.handle_moved(*on, *read, *queued, now),
             Event::Flushed { on } => machine.handle_flushed(*on, now),
@@ -180,7 +180,7 @@ impl<'t> Player<'t> {
             | Event::Drain => {}
         }
         match event {
-            Event::Connected { on } | Event::Secured { on } => self.live(*on, Stage::Up),
+            Event::Connected { on } | Event::Secured { on, .. } => self.live(*on, Stage::Up),
             Event::End { on, .. } => {
                 if let Some(life) = self.lives.get_mut(on) {
                     life.ended = true;
@@ -255,7 +255,7 @@ impl<'t> Player<'t> {
             Event::Resolved { on, .. }
             | Event::Connected { on }
             | Event::DialFailed { on, .. }
-            | Event::Secured { on }
+            | Event::Secured { on, .. }
             | Event::TlsFailed { on, .. }
             | Event::In { on, .. }
             | Event::Moved { on, .. }

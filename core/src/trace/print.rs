@@ -9,6 +9,7 @@ use super::words::{ConnText as Conn, PlaceText, SpanText};
 use super::{Event, Identity, Outcome, Setup, Trace, config, show};
 use crate::agent::Upstream;
 use crate::engine::Transport;
+use crate::machine::Secured;
 use crate::time::Now;
 use crate::token::{Algorithm, Key};
 
@@ -159,7 +160,10 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
         }
         Event::Connected { on } => write!(out, "connected {}", Conn(*on)),
         Event::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), show::dial(*why)),
-        Event::Secured { on } => write!(out, "secured {}", Conn(*on)),
+        Event::Secured { on, tls: Secured { certificate } } => {
+            write!(out, "secured {}", Conn(*on))?;
+            certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))
+        }
         Event::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), show::tls(*why)),
         Event::In { on, octets } => {
             write!(out, "in {} ", Conn(*on))?;

@@ -11,7 +11,7 @@ use super::tape::{Mode, Tape};
 use super::{Event, Setup};
 use crate::agent::{self, Agent, Seeds};
 use crate::engine::{Config, Engine};
-use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
 
@@ -159,11 +159,11 @@ impl<M: Machine> Machine for Recorder<M> {
         self.machine.handle_dial_failed(on, why, now);
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Secured { on }, now, |shadow| shadow.handle_secured(on, now));
+            tape.record(&Event::Secured { on, tls }, now, |shadow| shadow.handle_secured(on, tls, now));
         }
-        self.machine.handle_secured(on, now);
+        self.machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {

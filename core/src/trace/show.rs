@@ -38,6 +38,12 @@ pub(super) fn output(output: &Output) -> String {
         Output::StartTls { on, role: TlsRole::Client { upstream } } => {
             format!("start-tls {} client upstream={upstream}", Conn(*on))
         }
+        Output::StartTls { on, role: TlsRole::DirectServer } => {
+            format!("start-tls {} direct-server", Conn(*on))
+        }
+        Output::StartTls { on, role: TlsRole::DirectClient } => {
+            format!("start-tls {} direct-client", Conn(*on))
+        }
         Output::Resolve { on, host, port } => format!("resolve {} {host}:{port}", Conn(*on)),
         Output::Dial { on, to } => format!("dial {} {to}", Conn(*on)),
         Output::UserTimeout { on, after } => match after {

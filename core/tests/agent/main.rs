@@ -6,7 +6,9 @@ use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
 use rendezvous_core::http::date::write_date;
 use rendezvous_core::http::target::{Token, registration};
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Machine, Output, Secured, TlsFailure, TlsRole,
+};
 use rendezvous_core::note::{Note, RelayLoss, Target};
 use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::Span;

@@ -28,7 +28,7 @@ fn a_name_is_looked_up_dialled_secured_and_only_then_spoken_to() {
     rig.tell(|agent, now| agent.handle_connected(on, now));
     let role = TlsRole::Client { upstream: 0 };
     assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role })]);
-    rig.tell(|agent, now| agent.handle_secured(on, now));
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
     assert!(sent(&rig.news(), on).contains("Host: relay.example:8443\r\n"));
 }
 
@@ -50,7 +50,7 @@ fn the_addresses_are_dialled_in_turn_and_the_one_that_was_reached_goes_first_the
     let (on, to) = one(&news);
     assert_eq!(to, all[2]);
     rig.tell(|agent, now| agent.handle_connected(on, now));
-    rig.tell(|agent, now| agent.handle_secured(on, now));
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
     rig.hears(on, OK);
     let on = resolve(&mut rig);
     rig.tell(|agent, now| agent.handle_resolved(on, &all, now));
@@ -68,7 +68,7 @@ fn a_handshake_or_an_answer_that_does_not_come_is_given_up_after_ten_seconds() {
     rig.wait_for_deadline();
     let (on, _) = one(&rig.news());
     rig.tell(|agent, now| agent.handle_connected(on, now));
-    rig.tell(|agent, now| agent.handle_secured(on, now));
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
     assert_eq!(rig.hears(on, b"HTTP/1.1 20"), 0);
     assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
     assert!(notes(&rig.news()).iter().any(silent));

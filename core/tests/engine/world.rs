@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rendezvous_core::engine::{Config, Engine};
-use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, TlsFailure};
+use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Secured, TlsFailure};
 use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
@@ -139,7 +139,7 @@ impl World {
 
     pub(crate) fn secured(&mut self, on: ConnId) {
         self.wire_mut(on).securing = false;
-        self.engine.handle_secured(on, self.now);
+        self.engine.handle_secured(on, Secured::default(), self.now);
         self.run();
     }
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsRole};
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsRole,
+};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Time};
 
@@ -195,7 +197,7 @@ impl<M: Machine> Shell<M> {
                     self.idle = until;
                     match self.events.pop_front() {
                         Some(Event::Flushed(on)) => self.machine.handle_flushed(on, now),
-                        Some(Event::Secured(on)) => self.machine.handle_secured(on, now),
+                        Some(Event::Secured(on)) => self.machine.handle_secured(on, Secured::default(), now),
                         Some(Event::Closed(on)) => self.machine.handle_closed(on, now),
                         None => return,
                     }
@@ -226,7 +228,7 @@ impl<M: Machine> Shell<M> {
                 }
             }
             Output::StartTls { on, role } => {
-                assert!(matches!(role, TlsRole::Server | TlsRole::Client { upstream: 0 }));
+                assert!(!matches!(role, TlsRole::Client { upstream: 1.. }));
                 self.socks.get_mut(&on).expect("TLS on a connection").tls = true;
                 self.events.push_back(Event::Secured(on));
             }

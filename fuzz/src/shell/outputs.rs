@@ -60,7 +60,9 @@ impl<M: Machine> Shell<M> {
             }
             Output::StartTls { on, .. } => {
                 let sock = self.open_sock(on);
-                assert!(sock.parked.is_empty() && sock.stage == Stage::Up, "TLS in the middle");
+                assert!(sock.mate.is_none() && sock.stage == Stage::Up, "TLS in the middle");
+                // What was not consumed is TLS already.
+                sock.parked.clear();
                 sock.stage = Stage::Securing;
             }
             Output::Resolve { on, .. } => {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use arbitrary::Arbitrary;
-use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, TlsFailure};
+use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Secured, TlsFailure};
 use rendezvous_core::time::{Span, Time};
 
 use super::{Event, Shell, TURNS_MAX, address};
@@ -71,7 +71,7 @@ impl<M: Machine> Shell<M> {
             }
             (Doing::Secure, Stage::Securing) if sock.closing.is_none() => {
                 sock.stage = Stage::Up;
-                self.machine.handle_secured(on, now);
+                self.machine.handle_secured(on, Secured::default(), now);
                 self.ready.push_back(on);
             }
             (Doing::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {

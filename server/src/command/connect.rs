@@ -79,7 +79,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             "event=insecure relay={relay} why=\"no certificate is checked: anybody could be the relay\""
         );
     }
-    let tls = TlsSetup { server: None, upstreams: vec![upstream::tls(&relay, &trust)?] };
+    let tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };
 
     let stdio = listen.is_empty();
     let mut net = daemon::world()?;

@@ -71,6 +71,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let tls = TlsSetup {
         server: Some(tls_config::server_config(certified, &tls_config::provider())?),
         upstreams: vec![upstream::tls(&url, &Trust::Pins(vec![pin]))?],
+        direct: None,
     };
     let trio = trio(id, &url, page, net.now())?;
     let mut event_loop = EventLoop::new(net, trio, tls, Sizes::for_peer(), 2);

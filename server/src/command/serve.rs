@@ -273,7 +273,7 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
         }
     };
     log::info!("event=certificate pin={pin}");
-    Ok(TlsSetup { server: Some(tls_config::server_config(certified, &provider)?), upstreams: Vec::new() })
+    Ok(TlsSetup { server: Some(tls_config::server_config(certified, &provider)?), ..TlsSetup::default() })
 }
 
 /// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.

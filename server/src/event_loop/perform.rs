@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
 
 use super::{Event, EventLoop, find};
+use crate::direct_tls::DirectTls;
 use crate::net::Net;
 use crate::slot::{Link, Writing};
 use crate::tls::TlsSession;
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Begins it; what comes of it is told later.
     pub(super) fn perform(&mut self, output: Output) {
         match output {
@@ -94,6 +95,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                 let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
                 upstream.map(|(config, name)| TlsSession::client(config, name))
             }
+            TlsRole::DirectServer => {
+                self.tls.direct.as_ref().map(|direct| TlsSession::server(direct.server.clone()))
+            }
+            TlsRole::DirectClient => self
+                .tls
+                .direct
+                .as_ref()
+                .map(|direct| TlsSession::client(direct.client.clone(), DirectTls::name())),
         };
         match session {
             Some(Ok(session)) => {

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use rendezvous_core::machine::{ConnId, End, Machine, TlsFailure};
+use rendezvous_core::dtcp::Fingerprint;
+use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX};
 use crate::buffer::{Buffer, BufferId, Use};
@@ -33,7 +34,7 @@ impl Take for Park {
     }
 }
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives and offers to the machine, until there is nothing more, or it wants no more, or the turn is over.
     pub(super) fn offer(&mut self, on: ConnId) {
         let mut octets = 0;
@@ -309,7 +310,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.scratch = scratch;
         self.release_if_empty(on);
         if let Ok(Opened { secured: true, .. }) = opened {
-            self.machine.handle_secured(on, self.now);
+            let shown = self.slot(on).and_then(|slot| slot.tls.as_deref()?.peer_certificate());
+            let tls = Secured { certificate: shown.map(Fingerprint::of) };
+            self.machine.handle_secured(on, tls, self.now);
             self.settle();
         }
         if got {
@@ -365,6 +368,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();
             }
+            if self.pool.is_tight(parked) && !self.pool.loosen(parked) {
+                self.starve(on);
+                return None;
+            }
             return Some(parked);
         }
         let Some(parked) = self.pool.take(Use::Head) else {
@@ -373,6 +380,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         };
         self.slot(on)?.parked = Some(parked);
         Some(parked)
+    }
+
+    /// Octets that the machine can do nothing with yet take no more memory than they need, until more of them come.
+    pub(super) fn tighten_parked(&mut self, on: ConnId) {
+        let Some(&mut Slot { parked: Some(parked), mate: None, .. }) = self.slot(on) else { return };
+        if self.pool.tighten(parked) > 0 {
+            self.feed_starved();
+        }
     }
 
     pub(super) fn release_if_empty(&mut self, on: ConnId) {

@@ -13,8 +13,8 @@ use crate::tls_config::{provider, server_config};
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
 /// One side with what is on its way to it.
-struct End {
-    tls: TlsSession,
+pub(super) struct End {
+    pub(super) tls: TlsSession,
     wire: Vec<u8>,
     got: Vec<u8>,
     ended: bool,
@@ -74,19 +74,29 @@ fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Ar
 fn secured(version: &'static SupportedProtocolVersion) -> (End, End) {
     let (server, client) = configs(version);
     let name = ServerName::try_from("relay").expect("a name");
+    let (server, client) = shake_hands(server, client, name).expect("a handshake");
+    assert!(client.tls.peer_certificate().is_some());
+    (server, client)
+}
+
+/// Both ends after the handshake, or what went wrong with it at one of them.
+pub(super) fn shake_hands(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> Result<(End, End), super::TlsError> {
     let client = End::new(TlsSession::client(client, name).expect("a session"));
     let mut ends = [client, End::new(TlsSession::server(server).expect("a session"))];
     for _ in 0..4 {
         for (this, other) in [(0, 1), (1, 0)] {
             let mut out = Buffer::with_room(0);
-            ends[this].open(&mut out).expect("a handshake");
+            ends[this].open(&mut out)?;
             ends[other].wire.extend_from_slice(out.filled());
         }
     }
     let [client, server] = ends;
     assert!(server.tls.is_secured() && client.tls.is_secured());
-    assert!(client.tls.peer_certificate().is_some());
-    (server, client)
+    Ok((server, client))
 }
 
 /// Seals at one end and opens at the other.

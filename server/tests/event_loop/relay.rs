@@ -87,7 +87,7 @@ impl<N: Net + 'static> Relay<N> {
             let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let listeners = (net.listen(loopback).unwrap(), net.listen(loopback).unwrap());
             let engine = Engine::new(config, [7; 32], net.now());
-            let tls = TlsSetup { server: Some(server), upstreams: Vec::new() };
+            let tls = TlsSetup { server: Some(server), ..TlsSetup::default() };
             let mut event_loop = EventLoop::new(wrap(net), engine, tls, sizes, 2);
             event_loop.tell(|engine, now| engine.handle_ids(vec![enrolment()], now));
             listening.send(listeners).unwrap();

@@ -5,7 +5,9 @@ use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use rendezvous_core::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure,
+};
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 
@@ -256,9 +258,9 @@ impl<M: Machine> Machine for Watched<M> {
         self.machine.handle_dial_failed(on, why, now);
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         self.told(on, now, "secured");
-        self.machine.handle_secured(on, now);
+        self.machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {

@@ -61,7 +61,7 @@ impl Recorded {
             Event::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
             Event::Connected { on } => machine.handle_connected(on, now),
             Event::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
-            Event::Secured { on } => machine.handle_secured(on, now),
+            Event::Secured { on, tls } => machine.handle_secured(on, tls, now),
             Event::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
             Event::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
             Event::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::{Entity, Role, State};
 use crate::bytestream::name::IqId;
 use crate::bytestream::stanza::Condition;
-use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
 
 impl Machine for Entity {
@@ -64,7 +64,7 @@ impl Machine for Entity {
         self.settle(now);
     }
 
-    fn handle_secured(&mut self, _: ConnId, _: Now) {
+    fn handle_secured(&mut self, _: ConnId, _: Secured, _: Now) {
         debug_assert!(false, "a stream has no protocol of ours");
     }
 

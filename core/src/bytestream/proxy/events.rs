@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::{Proxy, State};
 use crate::bytestream::stanza::Condition;
-use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
 
 const ENDED: &str = "ended before anybody claimed it";
@@ -40,7 +40,7 @@ impl Machine for Proxy {
         debug_assert!(false, "a proxy dials nobody");
     }
 
-    fn handle_secured(&mut self, _: ConnId, _: Now) {
+    fn handle_secured(&mut self, _: ConnId, _: Secured, _: Now) {
         debug_assert!(false, "a proxy speaks no TLS");
     }
 

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use super::super::words::{Words, address, number, span};
 use super::super::{Event, Octets, config, show};
 use super::Parser;
+use crate::dtcp::Fingerprint;
 use crate::engine;
-use crate::machine::{DialFailure, End, Listener, TlsFailure};
+use crate::machine::{DialFailure, End, Listener, Secured, TlsFailure};
 
 impl Parser {
     /// What stands behind the time.
@@ -34,7 +35,15 @@ impl Parser {
             "dial-failed" => {
                 Event::DialFailed { on: words.conn()?, why: words.read("a reason", dial_failure)? }
             }
-            "secured" => Event::Secured { on: words.conn()? },
+            "secured" => {
+                let on = words.conn()?;
+                let certificate = if words.rest.is_empty() {
+                    None
+                } else {
+                    Some(words.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?)
+                };
+                Event::Secured { on, tls: Secured { certificate } }
+            }
             "tls-failed" => Event::TlsFailed { on: words.conn()?, why: words.read("a reason", tls_failure)? },
             "in" => {
                 let (on, mut octets) = (words.conn()?, Octets::default());

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use rendezvous_core::http::head::{Finder, Found, Limits};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure, TlsRole,
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use rendezvous_core::time::{Now, Span};
 use slab::Slab;
@@ -127,7 +127,7 @@ impl Machine for Ends {
         self.visit_over(on, Some("the relay could not be reached"));
     }
 
-    fn handle_secured(&mut self, on: ConnId, _: Now) {
+    fn handle_secured(&mut self, on: ConnId, _: Secured, _: Now) {
         if let Some(Role::Visitor { request, .. }) = self.role(on) {
             let request = std::mem::take(request);
             self.send(on, request);

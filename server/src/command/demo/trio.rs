@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use rendezvous_core::agent::Agent;
 use rendezvous_core::engine::Engine;
-use rendezvous_core::machine::{ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use rendezvous_core::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use rendezvous_core::time::{Now, Span};
 
 use super::page::Ends;
@@ -88,9 +88,9 @@ impl Machine for Trio {
         machine.handle_dial_failed(on, why, now);
     }
 
-    fn handle_secured(&mut self, on: ConnId, now: Now) {
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         let (machine, on) = self.whose(on);
-        machine.handle_secured(on, now);
+        machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {

@@ -1,0 +1,259 @@
+//! A [`Negotiator`] whose links are connections of a machine: what it asks for is carried out on the machine's
+//! [`Conns`], and what happens to them is told to it.
+//!
+//! The machine keeps a [`LinkId`] in the state of each connection that is a link, tells the party what happens to it,
+//! and then takes [`Word`]s until there is none. Whatever is not a word was carried out by then. An established
+//! connection is the machine's: the octets that were not consumed are offered to it, or paired, like those of any
+//! other.
+
+use alloc::collections::BTreeMap;
+use core::net::SocketAddr;
+
+use super::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal, TlsRole};
+use crate::conns::Conns;
+use crate::limiter::Source;
+use crate::machine::{self, ConnId, DialFailure, Secured, TlsFailure};
+use crate::time::{Now, Time};
+
+/// How many connections of one address (of one /64 in IPv6) there may be that are accepted and not established. One
+/// more is closed.
+pub(crate) const ACCEPTED_PER_ADDRESS_MAX: usize = 16;
+
+/// What the negotiator says that is not about a connection's octets.
+#[derive(Clone, Debug)]
+pub(crate) enum Word {
+    /// Tell the other party.
+    Signal { session: SessionId, signal: Signal },
+    /// The session has its connection, which is the machine's from now on.
+    Established { session: SessionId, on: ConnId, tls: bool },
+    /// The session is over, without a connection.
+    Failed { session: SessionId, why: Failure, obstacle: Option<Obstacle> },
+}
+
+/// What was in the way of one of our dials. Of several, the one that somebody should know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// It could not be connected to.
+    Dial(DialFailure),
+    /// It ended, or said something else than the right peer would.
+    Handshake,
+    /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
+    Tls(TlsFailure),
+}
+
+/// One party of DTCP within a machine.
+#[derive(Debug)]
+pub(crate) struct Party {
+    negotiator: Negotiator,
+    /// Accepted connections that may be told to go when there are too many; the negotiator has the same limit.
+    accepted_max: usize,
+    conns: BTreeMap<LinkId, ConnId>,
+    /// Where the links come from that were accepted.
+    accepted: BTreeMap<LinkId, Source>,
+    obstacles: BTreeMap<SessionId, Obstacle>,
+    deadline: Option<Time>,
+}
+
+impl Party {
+    /// A party without sessions; for the seed, see [`Negotiator::new`].
+    pub(crate) fn new(config: Config, seed: [u8; 32]) -> Self {
+        Self {
+            accepted_max: config.accepted_max.max(1),
+            negotiator: Negotiator::new(config, seed),
+            conns: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+            obstacles: BTreeMap::new(),
+            deadline: None,
+        }
+    }
+
+    /// For what is about sessions; but see [`Party::cancel`].
+    pub(crate) fn negotiator(&mut self) -> &mut Negotiator {
+        &mut self.negotiator
+    }
+
+    /// Whether no session is under way, so that nobody who connects now can be right.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.negotiator.sessions() == 0
+    }
+
+    /// The application does not want the session any more; what was in its way.
+    pub(crate) fn cancel(&mut self, session: SessionId) -> Option<Obstacle> {
+        self.negotiator.cancel(session);
+        self.obstacles.remove(&session)
+    }
+
+    /// A connection was accepted. Where there are too many, the oldest that has not shown a right key makes room: who
+    /// is right needs a few round trips, and who is not would stay for ever.
+    pub(crate) fn accept(&mut self, on: ConnId, from: SocketAddr, now: Now) -> LinkId {
+        let source = Source::from(from.ip());
+        let of_source = self.accepted.values().filter(|it| **it == source).count();
+        if of_source < ACCEPTED_PER_ADDRESS_MAX && self.accepted.len() >= self.accepted_max {
+            let idle = |link: &&LinkId| self.negotiator.session_of_link(**link).is_none();
+            if let Some(oldest) = self.accepted.keys().find(idle).copied() {
+                self.negotiator.handle_end(oldest);
+                self.accepted.remove(&oldest);
+            }
+        }
+        let link = self.negotiator.handle_accepted(now.mono);
+        self.conns.insert(link, on);
+        if of_source < ACCEPTED_PER_ADDRESS_MAX {
+            self.accepted.insert(link, source);
+        } else {
+            self.negotiator.handle_end(link);
+        }
+        link
+    }
+
+    /// [`Machine::handle_resolved`](machine::Machine::handle_resolved) of a link.
+    pub(crate) fn resolved(&mut self, link: LinkId, addresses: &[SocketAddr]) {
+        self.negotiator.handle_resolved(link, addresses);
+    }
+
+    /// [`Machine::handle_connected`](machine::Machine::handle_connected) of a link.
+    pub(crate) fn connected(&mut self, link: LinkId) {
+        self.negotiator.handle_connected(link);
+    }
+
+    /// [`Machine::handle_dial_failed`](machine::Machine::handle_dial_failed) of a link.
+    pub(crate) fn dial_failed(&mut self, link: LinkId, why: DialFailure) {
+        self.meet(link, Obstacle::Dial(why));
+        self.negotiator.handle_dial_failed(link);
+    }
+
+    /// [`Machine::handle_secured`](machine::Machine::handle_secured) of a link.
+    pub(crate) fn secured(&mut self, link: LinkId, tls: Secured) {
+        let session = self.negotiator.session_of_link(link);
+        self.negotiator.handle_tls_up(link, tls.certificate);
+        if let Some(session) = session
+            && self.negotiator.session_of_link(link).is_none()
+        {
+            self.obstacles.insert(session, Obstacle::Tls(TlsFailure::Certificate));
+        }
+    }
+
+    /// [`Machine::handle_tls_failed`](machine::Machine::handle_tls_failed) of a link.
+    pub(crate) fn tls_failed(&mut self, link: LinkId, why: TlsFailure) {
+        self.meet(link, Obstacle::Tls(why));
+        self.negotiator.handle_tls_failed(link);
+    }
+
+    /// [`Machine::handle_bytes`](machine::Machine::handle_bytes) of a link.
+    pub(crate) fn octets(&mut self, link: LinkId, octets: &[u8]) -> usize {
+        let session = self.negotiator.session_of_link(link);
+        let used = self.negotiator.handle_octets(link, octets);
+        if let Some(session) = session
+            && self.negotiator.session_of_link(link).is_none()
+        {
+            // If it was established instead, the session is over, and this is forgotten with it.
+            self.obstacles.entry(session).or_insert(Obstacle::Handshake);
+        }
+        used
+    }
+
+    /// [`Machine::handle_end`](machine::Machine::handle_end) or
+    /// [`Machine::handle_write_failed`](machine::Machine::handle_write_failed) of a link.
+    pub(crate) fn ended(&mut self, link: LinkId) {
+        self.meet(link, Obstacle::Handshake);
+        self.negotiator.handle_end(link);
+    }
+
+    /// [`Machine::handle_timeout`](machine::Machine::handle_timeout).
+    pub(crate) fn timeout(&mut self, now: Now) {
+        self.negotiator.handle_timeout(now.mono);
+    }
+
+    /// Carries out on `conns` what the negotiator asks for, up to the next word; `state` makes the state of a
+    /// connection that is dialled. At `None` there is nothing more to do until something happens, or until the
+    /// deadline.
+    pub(crate) fn poll<S>(
+        &mut self,
+        conns: &mut Conns<S>,
+        state: impl Fn(LinkId) -> S,
+        now: Now,
+    ) -> Option<Word> {
+        loop {
+            match self.negotiator.poll_output() {
+                Output::Idle { until } => {
+                    self.deadline = until;
+                    debug_assert_eq!(
+                        self.conns.len(),
+                        self.negotiator.links(),
+                        "a link has lost its connection"
+                    );
+                    return None;
+                }
+                Output::Signal { session, signal } => return Some(Word::Signal { session, signal }),
+                Output::Established { session, link, tls } => {
+                    self.obstacles.remove(&session);
+                    if let Some(on) = self.forget(link) {
+                        return Some(Word::Established { session, on, tls });
+                    }
+                }
+                Output::Failed { session, why } => {
+                    let obstacle = self.obstacles.remove(&session);
+                    return Some(Word::Failed { session, why, obstacle });
+                }
+                Output::Resolve { link, host, port } => {
+                    let on = self.conn(conns, link, &state);
+                    conns.say(machine::Output::Resolve { on, host, port });
+                }
+                Output::Dial { link, to } => {
+                    let on = self.conn(conns, link, &state);
+                    conns.say(machine::Output::Dial { on, to });
+                }
+                Output::Close { link, how } => {
+                    if let Some(on) = self.forget(link) {
+                        conns.close(on, how, now);
+                    }
+                }
+                Output::Write { link, octets } => self.with(link, |on| conns.send(on, octets)),
+                Output::StartTls { link, role } => {
+                    let role = match role {
+                        TlsRole::Server => machine::TlsRole::DirectServer,
+                        TlsRole::Client => machine::TlsRole::DirectClient,
+                    };
+                    self.with(link, |on| conns.say(machine::Output::StartTls { on, role }));
+                }
+                Output::Read { link, wanted } => {
+                    self.with(link, |on| conns.say(machine::Output::Read { on, wanted }));
+                }
+            }
+        }
+    }
+
+    /// The next deadline of the negotiator's, as of the last [`Party::poll`], joined with what a machine is about to
+    /// answer.
+    pub(crate) fn or_idle(&self, output: machine::Output) -> machine::Output {
+        match (output, self.deadline) {
+            (machine::Output::Idle { until, .. }, Some(ours)) if until.is_none_or(|until| ours < until) => {
+                machine::Output::Idle { until: Some(ours), why: "a direct connection" }
+            }
+            (output, _) => output,
+        }
+    }
+
+    /// The connection of a link; made if there is none yet.
+    fn conn<S>(&mut self, conns: &mut Conns<S>, link: LinkId, state: impl Fn(LinkId) -> S) -> ConnId {
+        *self.conns.entry(link).or_insert_with(|| conns.insert(state(link), None))
+    }
+
+    fn with(&self, link: LinkId, act: impl FnOnce(ConnId)) {
+        if let Some(on) = self.conns.get(&link) {
+            act(*on);
+        }
+    }
+
+    fn forget(&mut self, link: LinkId) -> Option<ConnId> {
+        self.accepted.remove(&link);
+        self.conns.remove(&link)
+    }
+
+    fn meet(&mut self, link: LinkId, obstacle: Obstacle) {
+        let Some(session) = self.negotiator.session_of_link(link) else { return };
+        let worst = self.obstacles.entry(session).or_insert(obstacle);
+        if *worst != Obstacle::Tls(TlsFailure::Certificate) {
+            *worst = obstacle;
+        }
+    }
+}
