@@ -48,7 +48,7 @@ impl<M: Machine> Turned<M> {
 impl Turned<Proxy> {
     fn proxy() -> (Self, SocketAddr) {
         Self::new(|at| {
-            let mut config = proxy::Config::default();
+            let mut config = proxy::Config::new(jid("proxy.example.org"));
             config.rules.listeners = vec![at];
             Proxy::new(config)
         })
