@@ -4,6 +4,7 @@ pub mod agent;
 pub mod check;
 pub mod connect;
 pub mod demo;
+mod direct;
 pub mod id;
 pub mod replay;
 pub mod serve;
