@@ -24,6 +24,7 @@ mod hidden;
 mod old_peers;
 mod peers;
 mod program;
+mod prosody;
 mod proxy;
 mod readme;
 mod returns;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("connect", connect::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
+        ("prosody", prosody::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),
