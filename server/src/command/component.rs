@@ -141,7 +141,8 @@ pub(super) fn log(report: Report, server: &str, ordinary: Level) {
     }
 }
 
-struct LossText(Loss);
+/// Why there is no connection to the server, as a value of a log line.
+pub(super) struct LossText(pub(super) Loss);
 
 impl fmt::Display for LossText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
