@@ -18,6 +18,7 @@ mod connect;
 mod curl;
 mod demand;
 mod differential;
+mod direct;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
+        ("direct", direct::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("returns", returns::CASES),
