@@ -18,6 +18,7 @@ mod connect;
 mod curl;
 mod demand;
 mod differential;
+mod direct;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
+        ("direct", direct::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
