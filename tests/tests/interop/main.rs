@@ -31,6 +31,7 @@ mod returns;
 mod signals;
 mod smuggling;
 mod status;
+mod streams;
 mod systemd;
 mod traces;
 mod wire;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),
