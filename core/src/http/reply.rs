@@ -5,18 +5,28 @@ use alloc::vec::Vec;
 
 use super::challenge::write_challenge;
 use super::date::write_date;
+use super::offer;
+use crate::dtcp::Offer;
 
 /// What a hidden server gets when it is accepted: this and nothing else, and then the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// What an agent answers a connector with, before octets flow (RFC 9110 §15.2.2).
-pub const SWITCHING: &[u8] =
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+/// Appends what an agent answers a connector with, before octets flow (RFC 9110 §15.2.2); with its own offer where
+/// lines of [`dtcp`](crate::dtcp) come first.
+pub fn write_switching(out: &mut Vec<u8>, offer: Option<&Offer>) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n",
+    );
+    if let Some(offer) = offer {
+        offer::write(offer, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
 
 /// The statuses that are used (RFC 9110 §15, RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// An agent takes a connector to its service; see [`SWITCHING`].
+    /// An agent takes a connector to its service; see [`write_switching`].
     SwitchingProtocols101,
     /// A hidden server is accepted; see [`ACCEPTED`].
     Ok200,

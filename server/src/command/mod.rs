@@ -5,6 +5,7 @@ pub mod check;
 mod component;
 pub mod connect;
 pub mod demo;
+mod direct;
 pub mod id;
 pub mod proxy;
 pub mod replay;
