@@ -32,6 +32,7 @@ mod returns;
 mod signals;
 mod smuggling;
 mod status;
+mod streams;
 mod systemd;
 mod traces;
 mod wire;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),
