@@ -6,11 +6,15 @@
 //! next attempt at a relay that failed is a connection too, one that rests: it has an id and a deadline, and no socket
 //! yet.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use self::direct::Negotiations;
 use self::link::{Link, Stage};
 use crate::backoff::Retry;
 use crate::conns::Conns;
+use crate::dtcp::negotiation::{LinkId, SessionId};
+use crate::dtcp::{Direct, Offer};
 use crate::entropy::Entropy;
 use crate::http::head::{self, Finder};
 use crate::id::Id;
@@ -21,6 +25,7 @@ use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
+mod direct;
 mod events;
 mod link;
 mod service;
@@ -59,6 +64,9 @@ pub struct Config {
     /// Tell the local services whose each connection is, by a PROXY header of this version before its first octet; the
     /// relay is asked for it. `None`, the default: neither.
     pub send_proxy: Option<Version>,
+    /// Take and make direct connections for the stream service, with clients that ask for it. `None`, the default:
+    /// neither.
+    pub direct: Option<Direct>,
     /// Limits of the heads that are read: a relay's answer, and a client's request where there is a stream service.
     pub head: head::Limits,
     /// How long it is waited for what says which service a client is for: the relay's PROXY header, a request's head
@@ -82,6 +90,7 @@ impl Default for Config {
             upstreams: Vec::new(),
             once: false,
             send_proxy: None,
+            direct: None,
             head: head::Limits::default(),
             head_timeout: Span::from_secs(10),
             deadlines: Deadlines::default(),
@@ -94,7 +103,7 @@ impl Default for Config {
 }
 
 /// The agent's state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Agent {
     config: Config,
     conns: Conns<Conn>,
@@ -102,13 +111,15 @@ pub struct Agent {
     links: Vec<Link>,
     nonces: Entropy,
     jitter: Entropy,
+    direct: Option<Negotiations>,
     stopping: bool,
 }
 
 /// Where an agent's chance comes from. The two are drawn apart, so that a trace can hold the one and not the other.
 #[derive(Clone, Copy)]
 pub struct Seeds {
-    /// Of the nonces: from the operating system, and known to nobody else, for it makes them unguessable.
+    /// Of the nonces, and of the keys of direct connections: from the operating system, and known to nobody else, for
+    /// it makes them unguessable.
     pub nonces: [u8; 32],
     /// Of the jitter in the back-off: another one in each agent, so that many do not come back in the same moment. It
     /// is no secret: whoever knows it knows how long this agent waits after its failures, and a
@@ -123,14 +134,14 @@ impl core::fmt::Debug for Seeds {
 }
 
 /// A connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Conn {
     upstream: u16,
     state: State,
 }
 
 /// What a connection is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// The next attempt at a relay, when its time comes.
     Resting,
@@ -144,10 +155,19 @@ enum State {
     Header,
     /// A client came; what it comes for, its request will say.
     Head(Finder),
-    /// A client came; the connection to the local service is under way, and the deadline is that one's.
-    Meeting { local: ConnId },
+    /// A client came; the connection to the local service is under way, and the deadline is that one's. `offer`: it
+    /// would rather have a direct connection.
+    Meeting { local: ConnId, offer: Option<Box<Offer>> },
+    /// A client was answered with our offer; it decides which way the stream goes.
+    Deciding { local: ConnId, session: SessionId },
+    /// The stream goes directly; the client is yet to say so.
+    Leaving,
     /// On the way to the local service.
     Local { relay: ConnId, asked: Asked, reach: Reach },
+    /// The local service, reached and not read, until it is decided whom it is paired with.
+    Ready { session: SessionId },
+    /// A direct connection that is not established.
+    Link(LinkId),
     /// Either half of a pair.
     Paired,
     /// It is being closed.
@@ -174,6 +194,9 @@ impl State {
             Self::Head(_) => "head",
             Self::Meeting { .. } => "meeting",
             Self::Local { .. } => "local service",
+            Self::Deciding { .. } => "the client's decision",
+            Self::Leaving => "the end of the relayed connection",
+            Self::Ready { .. } | Self::Link(_) => "a direct connection",
             Self::Paired => "pair",
             Self::Over => "closing",
         }
@@ -187,6 +210,10 @@ impl State {
             | Self::Head(_)
             | Self::Meeting { .. }
             | Self::Local { .. }
+            | Self::Deciding { .. }
+            | Self::Leaving
+            | Self::Ready { .. }
+            | Self::Link(_)
             | Self::Paired
             | Self::Over => Stage::Other,
         }
@@ -200,8 +227,9 @@ impl Agent {
         debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
         let links = config.upstreams.iter().map(|_| Link::new(config.retry)).collect();
         let conns = Conns::new(config.pair);
-        let (nonces, jitter) = (Entropy::new(seeds.nonces), Entropy::new(seeds.jitter));
-        let mut agent = Self { config, conns, links, nonces, jitter, stopping: false };
+        let (mut nonces, jitter) = (Entropy::new(seeds.nonces), Entropy::new(seeds.jitter));
+        let direct = config.direct.as_ref().map(|direct| Negotiations::new(direct, nonces.block()));
+        let mut agent = Self { config, conns, links, nonces, jitter, direct, stopping: false };
         for upstream in agent.upstreams() {
             agent.fill(upstream, now);
         }
@@ -298,7 +326,7 @@ impl Agent {
         let output = reach.next_address(next)?;
         let state = match conn_state(&mut self.conns, on) {
             Some(&mut State::Local { relay, asked, .. }) => {
-                if let Some(State::Meeting { local }) = conn_state(&mut self.conns, relay) {
+                if let Some(State::Meeting { local, .. }) = conn_state(&mut self.conns, relay) {
                     *local = next;
                 }
                 State::Local { relay, asked, reach }

@@ -5,19 +5,22 @@
 //! nothing is read from it before, so that nothing has to be kept.
 
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
+use self::direct::Negotiations;
 use crate::conns::{Conns, Ended};
+use crate::dtcp::negotiation::{LinkId, SessionId};
+use crate::dtcp::{Direct, Offer};
 use crate::http::head;
 use crate::http::response::{Response, write_upgrade};
 use crate::id::Id;
-use crate::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
-};
-use crate::note::{ConnectFailure, Note};
+use crate::machine::{Close, ConnId, DialFailure, End, Output};
+use crate::note::{ConnectFailure, NotDirect, Note};
 use crate::pair::{self, Side, Why};
-use crate::reach::{Answer, Deadlines, Heard, Reach, Relay, Step};
+use crate::reach::{Answer, Deadlines, Reach, Relay, Step};
 use crate::time::{Now, Span};
+
+mod direct;
+mod events;
 
 /// Everything about a connector that can be set.
 #[derive(Clone, Debug)]
@@ -35,6 +38,11 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// Deadlines of a pair.
     pub pair: pair::Limits,
+    /// Ask the hidden server's agent for a direct connection; see [`Connector::with_direct`]. `None`, the default: the
+    /// stream goes through the relay.
+    pub direct: Option<Direct>,
+    /// If there is no direct connection, there is none at all. Nothing without [`Config::direct`].
+    pub direct_only: bool,
 }
 
 impl Config {
@@ -52,6 +60,8 @@ impl Config {
             head: head::Limits::default(),
             deadlines: Self::DEADLINES,
             pair: pair::Limits::default(),
+            direct: None,
+            direct_only: false,
         }
     }
 }
@@ -68,24 +78,32 @@ pub enum Outcome {
 }
 
 /// The connector's state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Connector {
     config: Config,
     conns: Conns<State>,
     stopping: bool,
     failed: u32,
     last: Option<Outcome>,
+    direct: Option<Negotiations>,
 }
 
 /// What a connection is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// A local connection that waits for the 101; the deadline is the other's.
     Local { relay: ConnId },
     /// On the way to the relay.
     Reaching { local: ConnId, reach: Reach },
-    /// The request was sent; its answer is to come.
-    Asking { local: ConnId, answer: Answer },
+    /// The request was sent; its answer is to come. `session`: a direct connection was asked for.
+    Asking { local: ConnId, answer: Answer, session: Option<SessionId> },
+    /// The agent has answered with an offer of its own: a direct connection is tried. `gave_up`: the agent does not
+    /// dial any more.
+    Deciding { local: ConnId, session: SessionId, gave_up: bool },
+    /// There is no direct connection. The agent knows, and is yet to say that it dials no more: its octets follow.
+    Staying { local: ConnId, why: NotDirect },
+    /// A direct connection that is not established.
+    Link(LinkId),
     /// Either half of a pair.
     Paired,
     /// Not taken.
@@ -93,11 +111,24 @@ enum State {
 }
 
 impl State {
+    /// The local connection that this one is for, as long as the two have not met.
+    const fn local(&self) -> Option<ConnId> {
+        match self {
+            Self::Reaching { local, .. }
+            | Self::Asking { local, .. }
+            | Self::Deciding { local, .. }
+            | Self::Staying { local, .. } => Some(*local),
+            Self::Local { .. } | Self::Link(_) | Self::Paired | Self::Unwanted => None,
+        }
+    }
+
     const fn why(&self) -> &'static str {
         match self {
             Self::Local { .. } => "local",
             Self::Reaching { reach, .. } => reach.why(),
             Self::Asking { .. } => "the answer",
+            Self::Deciding { .. } | Self::Link(_) => "a direct connection",
+            Self::Staying { .. } => "the agent's last line",
             Self::Paired => "pair",
             Self::Unwanted => "closing",
         }
@@ -108,7 +139,15 @@ impl Connector {
     /// A connector that waits for its first local connection.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { conns: Conns::new(config.pair), config, stopping: false, failed: 0, last: None }
+        Self { conns: Conns::new(config.pair), config, stopping: false, failed: 0, last: None, direct: None }
+    }
+
+    /// The same, with direct connections where [`Config::direct`] asks for them. The seed is what their keys are made
+    /// of: from the operating system, and known to nobody else.
+    #[must_use]
+    pub fn with_direct(config: Config, seed: [u8; 32]) -> Self {
+        let direct = config.direct.as_ref().map(|direct| Negotiations::new(&config, direct, seed));
+        Self { direct, ..Self::new(config) }
     }
 
     /// The connector shuts down: local connections that have not met the service are closed, no other is taken, pairs
@@ -153,21 +192,34 @@ impl Connector {
         self.stopping && self.conns.len() == 0
     }
 
+    /// The relay is reached: we ask for the service.
     fn ask(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Reaching { local, .. }) = self.conns.state(on) else { return };
-        let mut text = Vec::new();
-        write_upgrade(&mut text, &self.config.relay.host_header, self.config.id);
-        self.conns.send(on, text);
-        let due = Some(now.mono + self.config.deadlines.answer);
-        self.enter(on, State::Asking { local, answer: Answer::default() });
-        self.conns.set_due(on, due);
+        self.enter(on, State::Asking { local, answer: Answer::default(), session: None });
+        self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
+        if self.direct.is_some() { self.ask_directly(on, now) } else { self.request(on, None) }
     }
 
-    fn answered(&mut self, on: ConnId, response: &Response, now: Now) {
-        let Some(&mut State::Asking { local, .. }) = self.conns.state(on) else { return };
+    fn request(&mut self, on: ConnId, offer: Option<&Offer>) {
+        let mut text = Vec::new();
+        write_upgrade(&mut text, &self.config.relay.host_header, self.config.id, offer);
+        self.conns.send(on, text);
+    }
+
+    /// The relay, or the agent, has answered with this head.
+    fn answered(&mut self, on: ConnId, response: &Response, head: &[u8], now: Now) {
+        let Some(&mut State::Asking { local, session, .. }) = self.conns.state(on) else { return };
         if response.status != 101 || !response.upgrade_octet_stream {
             return self.fail(on, ConnectFailure::Refused(response.status), now);
         }
+        match session {
+            Some(session) => self.agreed(on, local, session, head, now),
+            None => self.join(on, local, now),
+        }
+    }
+
+    /// Makes a pair of the local connection and the one that it was opened for, relayed or direct.
+    fn join(&mut self, on: ConnId, local: ConnId, now: Now) {
         self.conns.say(Output::Read { on: local, wanted: true });
         self.enter(local, State::Paired);
         self.enter(on, State::Paired);
@@ -177,14 +229,14 @@ impl Connector {
 
     /// It could not be. The local side must not take that for the end of a stream in order.
     fn fail(&mut self, on: ConnId, why: ConnectFailure, now: Now) {
-        let Some(&mut (State::Reaching { local, .. } | State::Asking { local, .. })) = self.conns.state(on)
-        else {
-            return;
-        };
+        let Some(local) = self.conns.state(on).and_then(|state| state.local()) else { return };
         let how = match why {
-            ConnectFailure::Refused(_) | ConnectFailure::Ended(End::Clean) => Close::Linger,
+            ConnectFailure::Refused(_) | ConnectFailure::NotDirect(_) | ConnectFailure::Ended(End::Clean) => {
+                Close::Linger
+            }
             _ => Close::Abort,
         };
+        self.forget_session(on, now);
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Failed(why));
         self.conns.note(Note::ConnectFailed { local, why });
@@ -194,6 +246,7 @@ impl Connector {
 
     /// Nobody waits for the answer any more.
     fn abandon(&mut self, local: ConnId, relay: ConnId, how: Close, now: Now) {
+        self.forget_session(relay, now);
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Abandoned);
         let from = self.conns.from(local);
@@ -248,150 +301,13 @@ impl Connector {
                 Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
                 Step::Securing => self.fail(on, ConnectFailure::Silent, now),
             },
-            Some(State::Asking { .. }) => self.fail(on, ConnectFailure::Silent, now),
+            Some(State::Asking { .. } | State::Staying { .. }) => self.fail(on, ConnectFailure::Silent, now),
+            Some(State::Deciding { .. }) => self.late(on, now),
             Some(State::Paired) => {
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);
             }
-            Some(State::Local { .. } | State::Unwanted) | None => {}
+            Some(State::Local { .. } | State::Link(_) | State::Unwanted) | None => {}
         }
-    }
-}
-
-impl Machine for Connector {
-    fn handle_open(&mut self, _: Listener, from: SocketAddr, now: Now) -> ConnId {
-        let local = self.conns.insert(State::Unwanted, Some(from));
-        if self.stopping {
-            self.conns.close(local, Close::Abort, now);
-            return local;
-        }
-        self.stopping = self.config.once;
-        self.conns.say(Output::Read { on: local, wanted: false });
-        let relay = self.conns.insert(State::Unwanted, None);
-        let tls = self.config.relay.tls.then_some(TlsRole::Client { upstream: 0 });
-        let (reach, output) = Reach::begin(relay, &self.config.relay.place, tls);
-        self.enter(local, State::Local { relay });
-        self.enter(relay, State::Reaching { local, reach });
-        self.conns.set_due(relay, Some(now.mono + self.config.deadlines.dial));
-        self.conns.say(output);
-        local
-    }
-
-    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
-        match reach.resolved(on, addresses, None) {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + self.config.deadlines.dial));
-                self.conns.say(output);
-            }
-            None => self.unreachable(on, DialFailure::Name, now),
-        }
-    }
-
-    fn handle_connected(&mut self, on: ConnId, now: Now) {
-        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
-        match reach.connected(on) {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
-                self.conns.say(output);
-            }
-            None => self.ask(on, now),
-        }
-    }
-
-    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        self.unreachable(on, why, now);
-    }
-
-    fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
-        self.ask(on, now);
-    }
-
-    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        self.fail(on, ConnectFailure::Tls(why), now);
-    }
-
-    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let limits = self.config.head;
-        let mut used = 0;
-        while let Some(State::Asking { answer, .. }) = self.conns.state(on)
-            && used < bytes.len()
-        {
-            match answer.hear(&bytes[used..], &limits) {
-                Heard::Partial => break,
-                Heard::Interim(len) => used += len,
-                // What is behind a 101 is the stream: it stays, and goes to the local side first.
-                Heard::Final(response) => {
-                    used += response.len;
-                    self.answered(on, &response, now);
-                }
-                Heard::Garbled => self.fail(on, ConnectFailure::Garbled, now),
-            }
-        }
-        self.conns.check_invariants();
-        used
-    }
-
-    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
-        let ended = self.conns.moved(from, read, queued, now);
-        self.pair_over(ended, now);
-    }
-
-    fn handle_flushed(&mut self, on: ConnId, now: Now) {
-        let ended = self.conns.flushed(on, now);
-        self.pair_over(ended, now);
-    }
-
-    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        let ended = self.conns.acked(on, age, now);
-        self.pair_over(ended, now);
-    }
-
-    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        match self.conns.state(on) {
-            // It may have said everything already: that is passed on when there is somebody to pass it to.
-            Some(State::Local { .. }) if how == End::Clean => self.conns.mark_ended(on),
-            Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
-            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(how), now),
-            Some(State::Asking { answer, .. }) => {
-                let why = answer.refusal().map_or(ConnectFailure::Ended(how), ConnectFailure::Refused);
-                self.fail(on, why, now);
-            }
-            Some(State::Paired) => {
-                let ended = self.conns.end(on, how, now);
-                self.pair_over(ended, now);
-            }
-            Some(State::Unwanted) | None => {}
-        }
-        self.conns.check_invariants();
-    }
-
-    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
-        match self.conns.state(on) {
-            Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
-            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(End::Reset), now),
-            // A relay may refuse and close before it has read all: its answer can still be there to be read.
-            Some(State::Asking { .. }) => {}
-            Some(State::Paired) => {
-                let ended = self.conns.write_failed(on, now);
-                self.pair_over(ended, now);
-            }
-            Some(State::Unwanted) | None => {}
-        }
-    }
-
-    fn handle_closed(&mut self, on: ConnId, _: Now) {
-        self.conns.forget(on);
-    }
-
-    fn handle_timeout(&mut self, now: Now) {
-        while let Some(on) = self.conns.expired(now) {
-            self.expire(on, now);
-        }
-        self.conns.check_invariants();
-    }
-
-    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
-        self.conns.poll(text, State::why)
     }
 }

@@ -25,7 +25,7 @@ const TRUNCATE_MAX: Span = Span::from_secs(5);
 const SPARE_MIN: usize = 64;
 
 /// The table of a machine whose connections have states `S`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Conns<S> {
     table: Slab<Conn<S>>,
     pairs: Slab<Tie>,
@@ -35,7 +35,7 @@ pub(crate) struct Conns<S> {
     limits: Limits,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Conn<S> {
     generation: u32,
     from: Option<SocketAddr>,
@@ -60,14 +60,14 @@ enum Phase {
 }
 
 /// Two connections that are one pair.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Tie {
     pair: Pair,
     hidden: ConnId,
     client: ConnId,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Pending {
     Send(ConnId, Box<[u8]>),
     Other(Output),
@@ -285,6 +285,15 @@ impl<S> Conns<S> {
         };
         let over = self.act(index, act, now);
         debug_assert!(over.is_none(), "a new pair is not over by one end");
+    }
+
+    /// The hidden server's side of a new pair may have ended before, in order: then that counts now. The end of the
+    /// pair, if the client's side had ended as well.
+    pub(crate) fn pair_ended(&mut self, hidden: ConnId, now: Now) -> Option<Ended> {
+        if !self.has_ended(hidden) {
+            return None;
+        }
+        self.with_pair(hidden, now, |pair, side| pair.on_end(side, End::Clean, now.mono))
     }
 
     /// The other end of a pair, and which side `on` itself is.

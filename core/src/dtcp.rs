@@ -33,7 +33,11 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use self::policy::Policy;
 use crate::entropy::Entropy;
+use crate::machine::Listener;
+use crate::reach::Place;
+use crate::time::Span;
 
 pub mod entity;
 pub mod handshake;
@@ -149,4 +153,45 @@ pub struct Offer {
     pub hosts: Vec<String>,
     /// Its certificate, where the channel carries that.
     pub fingerprint: Option<Fingerprint>,
+}
+
+/// How long a direct connection of an agent or a connector may take, from the dial or the accept until it is
+/// established.
+pub const HANDSHAKE_MAX: Span = Span::from_secs(10);
+
+/// How an agent or a connector takes and makes direct connections, which are always in TLS and pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Where it can be reached, which it tells the other party; the first [`HOSTS_MAX`] count. None: it dials alone.
+    pub hosts: Vec<Place>,
+    /// On which of the shell's listeners direct connections are accepted.
+    pub listener: Option<Listener>,
+    /// Of the shell's certificate for them.
+    pub fingerprint: Fingerprint,
+    /// Whom to dial.
+    pub policy: Policy,
+    /// A connector: how long to try, from the 101 on; [`Direct::TRIED`]. An agent: how long to wait for what the
+    /// connector decides; [`Direct::AWAITED`].
+    pub patience: Span,
+}
+
+impl Direct {
+    /// How long a connector tries.
+    pub const TRIED: Span = Span::from_secs(1);
+    /// How long a connector may try at most: an agent waits longer.
+    pub const TRIED_MAX: Span = Span::from_secs(20);
+    /// How long an agent waits.
+    pub const AWAITED: Span = Span::from_secs(30);
+
+    /// What this means for a negotiator whose sessions last as long as `session`.
+    pub(crate) fn negotiation(&self, session: Span) -> negotiation::Config {
+        negotiation::Config {
+            tls: handshake::Tls::Require,
+            fingerprint: Some(self.fingerprint),
+            policy: self.policy.clone(),
+            handshake: HANDSHAKE_MAX,
+            session,
+            ..negotiation::Config::default()
+        }
+    }
 }

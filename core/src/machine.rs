@@ -212,7 +212,9 @@ pub enum Output {
 }
 
 /// A protocol state machine without a world. See the [module](self) for the contract.
-pub trait Machine {
+///
+/// It borrows nothing, so that one event loop can be for all of them.
+pub trait Machine: 'static {
     /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 

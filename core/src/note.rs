@@ -169,6 +169,28 @@ pub enum Note {
         /// HTTP or stream service.
         stream: bool,
     },
+    /// Agent, connector: a stream goes directly, on `on`; its relayed connection is ended.
+    Direct {
+        /// The direct connection.
+        on: ConnId,
+        /// The connection to the local service, or of the local program.
+        local: ConnId,
+        /// The upstream that it was agreed on through.
+        upstream: u16,
+        /// The peer's address.
+        with: Option<SocketAddr>,
+    },
+    /// Agent, connector: a stream stays on the relay, though a direct connection was wanted.
+    Relayed {
+        /// The connection from the relay.
+        relay: ConnId,
+        /// The connection to the local service, or of the local program.
+        local: ConnId,
+        /// Through which upstream.
+        upstream: u16,
+        /// Why.
+        why: NotDirect,
+    },
     /// Connector: it could not be; `status` is the relay's or the agent's answer, where there was one.
     ConnectFailed {
         /// The local connection.
@@ -236,4 +258,34 @@ pub enum ConnectFailure {
     Tls(TlsFailure),
     /// The relay could not be reached.
     Unreachable(DialFailure),
+    /// What the agent said about a direct connection makes no sense.
+    Misspoken,
+    /// No direct connection came about, and nothing else would do.
+    NotDirect(NotDirect),
+}
+
+/// Why there is no direct connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDirect {
+    /// The other side does not take part, or what it offers cannot be read.
+    Unsupported,
+    /// Neither side has an address that the other may dial.
+    Nowhere,
+    /// It took too long.
+    Late,
+    /// The other side says so.
+    Declined,
+    /// A dial of ours met this.
+    Met(Obstacle),
+}
+
+/// What was in the way of a direct connection that we dialled. Of several, the one that somebody should know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It could not be connected to.
+    Dial(DialFailure),
+    /// It ended, or said something else than the right peer would.
+    Handshake,
+    /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
+    Tls(TlsFailure),
 }

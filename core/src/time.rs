@@ -59,6 +59,15 @@ impl Time {
     }
 }
 
+impl Add for Span {
+    type Output = Self;
+
+    /// Saturates at the largest span.
+    fn add(self, span: Self) -> Self {
+        Self(self.0.saturating_add(span.0))
+    }
+}
+
 impl Add<Span> for Time {
     type Output = Self;
 

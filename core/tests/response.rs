@@ -221,7 +221,7 @@ fn a_relay_reads_what_an_agent_writes() {
 #[test]
 fn a_connector_asks_for_an_octet_stream_at_once() {
     let mut out = Vec::new();
-    write_upgrade(&mut out, "relay.example.com:8443", ID);
+    write_upgrade(&mut out, "relay.example.com:8443", ID, None);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "GET / HTTP/1.1\r\n\

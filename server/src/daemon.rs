@@ -20,7 +20,7 @@ pub type Loop<M> = EventLoop<MioNet, M>;
 /// A command around its event loop.
 pub trait Program {
     /// Its state machine.
-    type Machine: Machine + 'static;
+    type Machine: Machine;
 
     /// How often [`Program::tick`] is wanted; `None`: never, and nothing wakes the process for it.
     const TICK: Option<Span>;

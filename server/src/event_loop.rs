@@ -116,7 +116,7 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     machine: M,
 }
 
-impl<N: Net, M: Machine + 'static> EventLoop<N, M> {
+impl<N: Net, M: Machine> EventLoop<N, M> {
     /// A loop over `net` with so many listeners, which the machine knows as 0, 1, 2…
     pub fn new(mut net: N, machine: M, tls: TlsSetup, sizes: Sizes, listeners: u16) -> Self {
         let now = net.now();

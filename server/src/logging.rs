@@ -1,5 +1,7 @@
 //! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
 
+pub mod streams;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -9,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{ConnId, DialFailure, End, TlsFailure};
-use rendezvous_core::note::{ConnectFailure, Note, RelayLoss, Target, WaitingEnd};
+use rendezvous_core::note::{ConnectFailure, NotDirect, Note, Obstacle, RelayLoss, Target, WaitingEnd};
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::{Span, Time};
 
@@ -417,6 +419,19 @@ impl fmt::Display for Line<'_> {
                     self.upstream(upstream)
                 )
             }
+            Note::Direct { on, local, upstream, with } => {
+                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream(upstream));
+                write!(f, "event=direct conn={conn} local={local} agreed-through={relay}{}", From(with))
+            }
+            Note::Relayed { relay: on, local, upstream, why } => {
+                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream(upstream));
+                let why = not_direct(why);
+                write!(
+                    f,
+                    "event=relayed conn={conn} local={local} relay={relay} why-not-direct={}",
+                    Escaped(why)
+                )
+            }
             Note::ConnectFailed { local, why } => {
                 write!(f, "event=connect-failed conn={} why={}", Conn(local), Escaped(&connect_failure(why)))
             }
@@ -529,5 +544,25 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Silent => "no answer in time".to_owned(),
         ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
         ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
+        ConnectFailure::Misspoken => {
+            "what the agent said about a direct connection makes no sense; try --direct off".to_owned()
+        }
+        ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
+    }
+}
+
+/// Why there is no direct connection, in words.
+const fn not_direct(why: NotDirect) -> &'static str {
+    match why {
+        NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
+        NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
+        NotDirect::Late => "it took too long (--direct-timeout)",
+        NotDirect::Declined => "the client stays on the relay",
+        NotDirect::Met(Obstacle::Dial(why)) => dial(why),
+        NotDirect::Met(Obstacle::Handshake) => "whoever was dialled is not the right one",
+        NotDirect::Met(Obstacle::Tls(TlsFailure::Certificate)) => {
+            "its certificate is not the one that was announced: somebody may be in between"
+        }
+        NotDirect::Met(Obstacle::Tls(why)) => tls(why),
     }
 }

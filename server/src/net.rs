@@ -121,10 +121,10 @@ pub trait Net {
     fn recv(&mut self, sock: &mut Self::Sock, into: &mut [u8]) -> io::Result<usize>;
 
     /// Whether nothing will come any more and nothing is unread: looks, and leaves everything where it is. False where
-    /// octets are there.
+    /// octets are there, and where nobody can look without receiving.
     ///
     /// # Errors
-    /// As [`Net::recv`]; `WouldBlock` as well where nobody can look without receiving.
+    /// As [`Net::recv`].
     fn peek_end(&mut self, sock: &mut Self::Sock) -> io::Result<bool>;
 
     /// Sends as much as there is room for.

@@ -47,6 +47,8 @@ impl Counters {
             | Note::RelayLost { .. }
             | Note::ClockAdopted { .. }
             | Note::Served { .. }
+            | Note::Direct { .. }
+            | Note::Relayed { .. }
             | Note::ConnectFailed { .. } => {}
         }
     }

@@ -28,7 +28,7 @@ const IDLE_TURNS_MAX: u32 = 64;
 const TURNS_MAX: u32 = 200_000;
 
 /// A process: an event loop in the world.
-pub struct Process<M: Machine + 'static> {
+pub struct Process<M: Machine> {
     /// Its loop.
     pub event_loop: EventLoop<SimNet, Watched<M>>,
     /// Its place in the world.
@@ -53,7 +53,7 @@ pub trait Runs {
     fn steps(&self) -> u64;
 }
 
-impl<M: Machine + 'static> Process<M> {
+impl<M: Machine> Process<M> {
     fn new(
         world: &Shared,
         sizes: Sizes,
@@ -82,7 +82,7 @@ impl<M: Machine + 'static> Process<M> {
     }
 }
 
-impl<M: Machine + 'static> Runs for Process<M> {
+impl<M: Machine> Runs for Process<M> {
     fn turn(&mut self, world: &Shared) {
         let before = world.borrow().moves();
         let steps = self.event_loop.machine().steps;
@@ -386,7 +386,7 @@ fn enrolment(id: Id) -> Enrolment {
     Enrolment { id, key: key_of(id), labels: Vec::new(), plain_tokens: true }
 }
 
-fn check_process<M: Machine + 'static>(process: &Process<M>, world: &World) {
+fn check_process<M: Machine>(process: &Process<M>, world: &World) {
     let event_loop = &process.event_loop;
     let who = process.who;
     assert_eq!(event_loop.connections(), 0, "{who:?}: slots are left");

@@ -3,18 +3,18 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{Agent, Asked, Conn, State, conn_state};
+use super::direct::GONE;
+use super::{Agent, Asked, State, conn_state};
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
 use crate::reach::{Heard, Step};
 use crate::time::{Now, Span};
 
 impl Machine for Agent {
-    fn handle_open(&mut self, _: Listener, from: SocketAddr, now: Now) -> ConnId {
-        debug_assert!(false, "an agent listens nowhere");
-        let on = self.conns.insert(Conn { upstream: 0, state: State::Over }, Some(from));
-        self.conns.close(on, Close::Abort, now);
-        on
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let conn = self.accept(on, from, now);
+        self.check_invariants();
+        conn
     }
 
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
@@ -25,6 +25,10 @@ impl Machine for Agent {
                 (reach.resolved(on, addresses, reached), self.config.deadlines.dial)
             }
             State::Local { reach, .. } => (reach.resolved(on, addresses, None), self.config.local_dial),
+            &mut State::Link(link) => {
+                self.with_party(now, |party| party.resolved(link, addresses));
+                return self.check_invariants();
+            }
             _ => return debug_assert!(false, "no name was asked for"),
         };
         match output {
@@ -46,7 +50,8 @@ impl Machine for Agent {
                 }
                 None => self.register(on, now),
             },
-            Some(State::Local { .. }) => self.pair(on, now),
+            Some(State::Local { .. }) => self.reached(on, now),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.connected(link)),
             _ => {}
         }
         self.check_invariants();
@@ -57,15 +62,20 @@ impl Machine for Agent {
         self.check_invariants();
     }
 
-    fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
-        if let Some(State::Reaching(_)) = conn_state(&mut self.conns, on) {
-            self.register(on, now);
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
+        match conn_state(&mut self.conns, on) {
+            Some(State::Reaching(_)) => self.register(on, now),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
+            _ => {}
         }
         self.check_invariants();
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        self.lose(on, RelayLoss::Tls(why), now);
+        match conn_state(&mut self.conns, on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
+            _ => self.lose(on, RelayLoss::Tls(why), now),
+        }
         self.check_invariants();
     }
 
@@ -109,7 +119,16 @@ impl Machine for Agent {
                 self.client_gone(on, Close::Linger, now);
             }
             // A client may end its side and still wait for the answer.
-            Some(State::Meeting { .. }) if how == End::Clean => self.conns.mark_ended(on),
+            Some(State::Meeting { .. } | State::Ready { .. }) if how == End::Clean => {
+                self.conns.mark_ended(on)
+            }
+            Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
+            Some(State::Deciding { .. }) if how == End::Clean => {
+                self.lose_undecided(on, GONE, Close::Linger, now);
+            }
+            Some(State::Deciding { .. }) => self.relay_broke(on, now),
+            Some(State::Leaving) => self.close(on, Close::Linger, now),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
                 self.client_gone(on, Close::Abort, now);
             }
@@ -137,6 +156,10 @@ impl Machine for Agent {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
             }
+            Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            // What it has decided may still be there to be read.
+            Some(State::Deciding { .. } | State::Leaving) => {}
             Some(State::Resting | State::Local { .. } | State::Over) | None => {}
         }
         self.check_invariants();
@@ -150,11 +173,16 @@ impl Machine for Agent {
         while let Some(on) = self.conns.expired(now) {
             self.expire(on, now);
         }
+        self.with_party(now, |party| party.timeout(now));
         self.check_invariants();
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
-        self.conns.poll(text, |conn| conn.state.why())
+        let output = self.conns.poll(text, |conn| conn.state.why());
+        match &self.direct {
+            Some(direct) => direct.or_idle(output),
+            None => output,
+        }
     }
 }
 
@@ -182,11 +210,14 @@ impl Agent {
             }
             Some(State::Header) => self.read_header(on, bytes, now),
             Some(State::Head(_)) => (self.read_head(on, bytes, now), false),
+            Some(State::Deciding { .. } | State::Leaving) => (self.read_decision(on, bytes, now), false),
+            Some(&mut State::Link(link)) => (self.with_party(now, |party| party.octets(link, bytes)), false),
             Some(
                 State::Resting
                 | State::Reaching(_)
                 | State::Meeting { .. }
                 | State::Local { .. }
+                | State::Ready { .. }
                 | State::Paired
                 | State::Over,
             )
@@ -202,6 +233,7 @@ impl Agent {
         match conn_state(&mut self.conns, on) {
             Some(State::Reaching(_)) => self.lose(on, RelayLoss::Unreachable(why), now),
             Some(State::Local { .. }) => self.no_service(on, why, now),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
             _ => {}
         }
     }
@@ -221,12 +253,17 @@ impl Agent {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
             }
             // Whatever is there by now is for the HTTP service.
-            State::Head(_) => self.meet(on, Asked::OTHER, now),
+            State::Head(_) => self.meet(on, Asked::OTHER, None, now),
+            State::Deciding { .. } => {
+                self.lose_undecided(on, "the client did not decide in time", Close::Abort, now);
+            }
+            State::Leaving => self.close(on, Close::Abort, now),
+            State::Ready { .. } => self.lose_ready(on, "the client's direct connection did not come", now),
             State::Paired => {
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);
             }
-            State::Meeting { .. } | State::Over => {}
+            State::Meeting { .. } | State::Link(_) | State::Over => {}
         }
     }
 }

@@ -22,7 +22,7 @@ const OLD: Span = Span::from_secs(60);
 const SETTLED: Span = Span::from_secs(10);
 
 /// What is known of a relay.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link {
     /// Connections on their way, one that rests included.
     pub(super) connecting: u32,

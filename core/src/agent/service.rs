@@ -1,11 +1,15 @@
 //! A client came: which local service it is for, the way there, and the pair.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
+use super::direct::{GONE, offer_of};
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
+use crate::dtcp::Offer;
 use crate::http::head::{self, Body, Finder, Found};
-use crate::http::reply::{Reply, SWITCHING, Status};
+use crate::http::reply::{Reply, Status, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output};
 use crate::note::{Note, Target};
 use crate::pair::Side;
@@ -61,7 +65,7 @@ impl Agent {
         let upstream = conn.upstream;
         if self.upstream(upstream).stream.is_none() {
             if let Some(asked) = Asked::http(bytes) {
-                self.meet(on, asked, now);
+                self.meet(on, asked, None, now);
             }
             return 0;
         }
@@ -69,18 +73,20 @@ impl Agent {
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
             Found::Complete(len) if asks_for_stream(&bytes[..len]) => {
-                self.meet(on, Asked::Stream { parked: bytes.len() > len }, now);
+                let offer = self.config.direct.as_ref().and_then(|_| offer_of(&bytes[..len]));
+                self.meet(on, Asked::Stream { parked: bytes.len() > len }, offer, now);
                 len
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.meet(on, Asked::http(bytes).unwrap_or(Asked::OTHER), now);
+                self.meet(on, Asked::http(bytes).unwrap_or(Asked::OTHER), None, now);
                 0
             }
         }
     }
 
-    /// Connects to a local service; not before now, since services drop idle connections.
-    pub(super) fn meet(&mut self, on: ConnId, asked: Asked, now: Now) {
+    /// Connects to a local service; not before now, since services drop idle connections. `offer`: the client would
+    /// rather have a direct connection to it.
+    pub(super) fn meet(&mut self, on: ConnId, asked: Asked, offer: Option<Box<Offer>>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         let services = self.upstream(upstream);
@@ -96,29 +102,51 @@ impl Agent {
         let (reach, output) = Reach::begin(local, &place, None);
         let due = Some(now.mono + self.config.local_dial);
         self.enter(local, State::Local { relay: on, asked, reach }, due);
-        self.enter(on, State::Meeting { local }, None);
+        self.enter(on, State::Meeting { local, offer }, None);
         self.conns.say(output);
     }
 
-    /// The local service is there: the two meet. Octets of the client that are parked go first.
-    pub(super) fn pair(&mut self, local: ConnId, now: Now) {
+    /// The local service is there: the two meet, or it is negotiated first which way.
+    pub(super) fn reached(&mut self, local: ConnId, now: Now) {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
-        let mut header = Vec::new();
-        if let Some(version) = self.config.send_proxy {
-            proxy_header::write(version, self.conns.from(relay), &mut header);
+        if let Some(State::Meeting { offer, .. }) = conn_state(&mut self.conns, relay)
+            && let Some(theirs) = offer.take()
+        {
+            return self.propose(relay, local, &theirs, now);
         }
-        let is_header_queued = !header.is_empty();
-        self.conns.send(local, header);
+        let is_header_queued = self.greet(local, self.conns.from(relay));
         if asked.is_stream() {
-            self.conns.send(relay, SWITCHING.to_vec());
+            let mut text = Vec::new();
+            write_switching(&mut text, None);
+            self.conns.send(relay, text);
         }
         self.conns.say(Output::UserTimeout { on: relay, after: None });
         self.conns.say(Output::Read { on: relay, wanted: true });
-        self.enter(local, State::Paired, None);
-        self.enter(relay, State::Paired, None);
         let is_head_queued = asked != Asked::Stream { parked: false } && self.conns.has_ended(relay);
-        self.conns.pair(local, relay, is_header_queued || is_head_queued, now);
+        self.join(local, relay, is_header_queued || is_head_queued, now);
         self.conns.note(Note::Served { relay, local, upstream, stream: asked.is_stream() });
+    }
+
+    /// Tells the local service whose its connection is, where that is wanted.
+    pub(super) fn greet(&mut self, local: ConnId, from: Option<SocketAddr>) -> bool {
+        let mut header = Vec::new();
+        if let Some(version) = self.config.send_proxy {
+            proxy_header::write(version, from, &mut header);
+        }
+        let is_said = !header.is_empty();
+        self.conns.send(local, header);
+        is_said
+    }
+
+    /// Makes a pair of the local service and a client's connection, relayed or direct. Octets of the client that are
+    /// parked go first.
+    pub(super) fn join(&mut self, local: ConnId, client: ConnId, is_head_queued: bool, now: Now) {
+        for on in [local, client] {
+            self.enter(on, State::Paired, None);
+        }
+        self.conns.pair(local, client, is_head_queued, now);
+        let ended = self.conns.pair_ended(local, now);
+        self.pair_over(ended, now);
     }
 
     /// The local service can't be reached at any address: the client is told.
@@ -151,10 +179,10 @@ impl Agent {
     /// The client went away before it met the local service.
     pub(super) fn client_gone(&mut self, on: ConnId, how: Close, now: Now) {
         let local = match conn_state(&mut self.conns, on) {
-            Some(&mut State::Meeting { local }) => Some(local),
+            Some(&mut State::Meeting { local, .. }) => Some(local),
             _ => None,
         };
-        self.lose_client(on, "the client went away before it was served", how, now);
+        self.lose_client(on, GONE, how, now);
         if let Some(local) = local {
             self.close(local, Close::Abort, now);
         }

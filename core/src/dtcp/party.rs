@@ -13,6 +13,7 @@ use super::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId,
 use crate::conns::Conns;
 use crate::limiter::Source;
 use crate::machine::{self, ConnId, DialFailure, Secured, TlsFailure};
+use crate::note::Obstacle;
 use crate::time::{Now, Time};
 
 /// How many connections of one address (of one /64 in IPv6) there may be that are accepted and not established. One
@@ -30,19 +31,8 @@ pub(crate) enum Word {
     Failed { session: SessionId, why: Failure, obstacle: Option<Obstacle> },
 }
 
-/// What was in the way of one of our dials. Of several, the one that somebody should know of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Obstacle {
-    /// It could not be connected to.
-    Dial(DialFailure),
-    /// It ended, or said something else than the right peer would.
-    Handshake,
-    /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
-    Tls(TlsFailure),
-}
-
 /// One party of DTCP within a machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Party {
     negotiator: Negotiator,
     /// Accepted connections that may be told to go when there are too many; the negotiator has the same limit.
@@ -187,6 +177,8 @@ impl Party {
                 Output::Established { session, link, tls } => {
                     self.obstacles.remove(&session);
                     if let Some(on) = self.forget(link) {
+                        // It may have been parked until our request was answered.
+                        conns.say(machine::Output::Read { on, wanted: true });
                         return Some(Word::Established { session, on, tls });
                     }
                 }
@@ -200,6 +192,7 @@ impl Party {
                 }
                 Output::Dial { link, to } => {
                     let on = self.conn(conns, link, &state);
+                    conns.set_from(on, to);
                     conns.say(machine::Output::Dial { on, to });
                 }
                 Output::Close { link, how } => {

@@ -7,6 +7,7 @@
 //! | [`challenge`] | `WWW-Authenticate`, and the ID in an `Authorization` |
 //! | [`reply`] | the answers that relay and agent give themselves |
 //! | [`response`] | the other direction: what agent and connector send, and the answers to it |
+//! | [`offer`] | what a request for a stream, and its answer, say of direct connections |
 //! | [`date`] | the one form of date that HTTP writes |
 //!
 //! Everything else on a connection is octets, passed on as they came.
@@ -14,6 +15,7 @@
 pub mod challenge;
 pub mod date;
 pub mod head;
+pub mod offer;
 pub mod reply;
 pub mod response;
 pub mod target;

@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use super::challenge::write_challenge;
 use super::date::write_date;
+use super::offer;
+use crate::dtcp::Offer;
 
 /// What a hidden server gets when it is accepted: this and nothing else, and then the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
@@ -12,6 +14,16 @@ pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 /// What an agent answers a connector with, before octets flow (RFC 9110 §15.2.2).
 pub const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+
+/// Appends [`SWITCHING`]; with the agent's own offer where lines of [`dtcp`](crate::dtcp) come first.
+pub fn write_switching(out: &mut Vec<u8>, offer: Option<&Offer>) {
+    let (head, end) = SWITCHING.split_at(SWITCHING.len() - 2);
+    out.extend_from_slice(head);
+    if let Some(offer) = offer {
+        offer::write(offer, out);
+    }
+    out.extend_from_slice(end);
+}
 
 /// The statuses that are used (RFC 9110 §15, RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -8,8 +8,10 @@ use data_encoding::{BASE64, HEXLOWER};
 use super::date::parse_date;
 use super::fields::{self, Fields};
 use super::head::{Finder, Found, Limits, Refusal, split_line};
+use super::offer;
 use super::syntax::{Authority, decimal};
 use super::target::Token;
+use crate::dtcp::Offer;
 use crate::id::Id;
 
 /// The head of an answer, as much of it as agent and connector need.
@@ -125,15 +127,19 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, p
 }
 
 /// Appends what a connector asks for, without waiting for a challenge. `host` is the relay's, with the port if it is
-/// not the scheme's.
-pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id) {
+/// not the scheme's; `offer` is for a direct connection.
+pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id, offer: Option<&Offer>) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     let credentials = BASE64.encode(format!("{id}:").as_bytes());
     let head = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {credentials}\r\n\
-         Connection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n"
+         Connection: Upgrade\r\nUpgrade: octet-stream\r\n"
     );
     out.extend_from_slice(head.as_bytes());
+    if let Some(offer) = offer {
+        offer::write(offer, out);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The status in a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use super::words::{ConnText as Conn, SpanText};
 use crate::machine::{Close, DialFailure, End, Output, TlsFailure, TlsRole};
-use crate::note::{ConnectFailure, Note, RelayLoss, Target, WaitingEnd};
+use crate::note::{ConnectFailure, NotDirect, Note, Obstacle, RelayLoss, Target, WaitingEnd};
 use crate::pair::{Side, Why};
 
 /// The words that an action begins with; what is behind an arrow begins with one of them.
@@ -125,6 +125,14 @@ fn note(note: &Note) -> String {
             let stream = yes(*stream);
             format!("served {} {} upstream={upstream} stream={stream}", Conn(*relay), Conn(*local))
         }
+        Note::Direct { on, local, upstream, with } => {
+            let with = maybe("with", *with);
+            format!("direct {} {} upstream={upstream}{with}", Conn(*on), Conn(*local))
+        }
+        Note::Relayed { relay, local, upstream, why } => {
+            let why = not_direct(*why);
+            format!("relayed {} {} upstream={upstream} why={why}", Conn(*relay), Conn(*local))
+        }
         Note::ConnectFailed { local, why } => {
             let why = match why {
                 ConnectFailure::Refused(status) => format!("refused status={status}"),
@@ -133,9 +141,23 @@ fn note(note: &Note) -> String {
                 ConnectFailure::Silent => "silent".to_string(),
                 ConnectFailure::Tls(why) => format!("tls-{}", tls(*why)),
                 ConnectFailure::Unreachable(why) => format!("unreachable-{}", dial(*why)),
+                ConnectFailure::Misspoken => "misspoken".to_string(),
+                ConnectFailure::NotDirect(why) => format!("not-direct-{}", not_direct(*why)),
             };
             format!("connect-failed {} why={why}", Conn(*local))
         }
+    }
+}
+
+fn not_direct(why: NotDirect) -> String {
+    match why {
+        NotDirect::Unsupported => "unsupported".to_string(),
+        NotDirect::Nowhere => "nowhere".to_string(),
+        NotDirect::Late => "late".to_string(),
+        NotDirect::Declined => "declined".to_string(),
+        NotDirect::Met(Obstacle::Dial(why)) => format!("unreachable-{}", dial(why)),
+        NotDirect::Met(Obstacle::Handshake) => "handshake".to_string(),
+        NotDirect::Met(Obstacle::Tls(why)) => format!("tls-{}", tls(why)),
     }
 }
 

@@ -35,6 +35,12 @@ pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
     Some(Stanza { peer: iq.from.clone(), id, query })
 }
 
+/// [Reads](read) an IQ for one of the component's JIDs; `None` too if that is not `me`.
+#[must_use]
+pub fn hear(iq: &Iq, me: &Jid, namespace: &str) -> Option<Stanza> {
+    if iq.to == *me { read(iq, namespace) } else { None }
+}
+
 /// Writes a stanza of ours.
 #[must_use]
 pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {

@@ -3,6 +3,7 @@
 
 mod ends;
 mod initiator;
+mod iqs;
 mod limits;
 mod matching;
 mod proxy;
@@ -62,7 +63,7 @@ fn clear(peer: &str, id: &str) -> Stanza {
 
 /// The proxy listens on 10.0.0.1:4000.
 fn config() -> Config {
-    let mut config = Config::default();
+    let mut config = Config::new(jid(ends::PROXY));
     config.rules.listeners = vec![at("10.0.0.1:4000")];
     config
 }

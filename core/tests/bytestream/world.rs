@@ -68,7 +68,7 @@ impl World {
         alice.peer = Some(jid(BOB));
         bob.service = Some(at(SERVICE_AT));
         change(&mut alice, &mut bob);
-        let mut proxy = rendezvous_core::bytestream::proxy::Config::default();
+        let mut proxy = rendezvous_core::bytestream::proxy::Config::new(jid(PROXY));
         proxy.rules.listeners = vec![at(PROXY_AT)];
         Self {
             alice: Shell::new(Entity::new(alice, [1; 32])),

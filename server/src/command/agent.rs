@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use rendezvous_core::agent::{Agent, Config, POOL, Seeds, Upstream};
+use rendezvous_core::dtcp::Direct;
+use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
 
+use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::tape::{TRACE, Tape};
 use super::upstream;
 use crate::buffer::Sizes;
@@ -17,7 +20,7 @@ use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
-use crate::options::value::{HostPort, count, host_port, path, seconds};
+use crate::options::value::{HostPort, count, host_port, listen_address, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::ticket::Ticket;
 
@@ -36,6 +39,14 @@ const SPEC: Spec = Spec {
             "none",
             "tell the local services whose each connection is, by a PROXY header before its first octet",
         ),
+        Opt::one(
+            "direct",
+            "ADDR:PORT",
+            "none",
+            "take direct connections here for --stream, and dial clients that can be reached",
+        ),
+        ANNOUNCE,
+        ALLOW,
         Opt::flag("once", "serve one rendezvous and exit"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         TRACE,
@@ -46,7 +57,9 @@ const SPEC: Spec = Spec {
     notes: "\
 With several tickets each is followed by its own --to and --stream, or shares those before it:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
-It connects to the local service only when a client is there. If the relay is away, it comes back by itself.",
+It connects to the local service only when a client is there. If the relay is away, it comes back by itself.
+With --direct, clients that come with 'rendezvous connect' are told where it listens, and dialled where they say, by
+address: then the stream does not go through the relay, unless neither can reach the other.",
 };
 
 /// Runs the agent until it is told to stop.
@@ -61,6 +74,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let pool = matches.get("pool", count(1, 100))?;
     let send_proxy = matches.get_if("send-proxy", version)?;
     let services = services(&matches)?;
+    let reachable = matches.get_if("direct", listen_address)?;
+    let reachable = Reachable::of(&matches, "direct", reachable)?;
+    if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
+        return Err(Failure::Usage("--direct is for a --stream HOST:PORT, which is missing".to_owned()));
+    }
     daemon::give_up_privileges();
     let mut shown = Vec::new();
     let mut names = Names::default();
@@ -87,12 +105,18 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             stream: stream.as_ref().map(upstream::place),
         });
     }
-    let config = Config { upstreams, once: matches.flag("once"), send_proxy, ..Config::default() };
     let mut net = daemon::world()?;
+    let mut config = Config { upstreams, once: matches.flag("once"), send_proxy, ..Config::default() };
+    let mut listeners = 0;
+    if reachable.listens() {
+        // Names are not looked up: strangers' would stand in the way of the relays'.
+        let (direct, of_direct) = reachable.open(&mut net, Listener(0), false, &[], Direct::AWAITED)?;
+        (config.direct, tls.direct, listeners) = (Some(direct), Some(of_direct), 1);
+    }
     let tape = matches.get_if(TRACE.long, path)?.as_deref().map(Tape::create).transpose()?;
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
-    let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), 0);
+    let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
     daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)
 }

@@ -3,8 +3,12 @@
 
 use std::fmt;
 use std::fs::File;
+use std::net::SocketAddr;
 
+use log::Level;
+use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::machine::End;
+use rendezvous_core::xmpp::bytestream;
 use rendezvous_core::xmpp::component::{Loss, Secret};
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::hosted::{Config, Report};
@@ -32,6 +36,14 @@ pub(super) const COMPONENT: Opt =
 /// `--secret-file FILE`.
 pub(super) const SECRET_FILE: Opt =
     Opt::one("secret-file", "FILE", "", "the component's secret, in one line; nobody else may read the file");
+
+/// `--namespace NAME`.
+pub(super) const NAMESPACE: Opt = Opt::one(
+    "namespace",
+    "NAME",
+    bytestream::NAMESPACE,
+    "of the stanzas: both ends and the proxy have to agree",
+);
 
 /// The server, as the core dials it.
 ///
@@ -76,6 +88,39 @@ pub(super) fn own_jid(text: &str, component: &Jid) -> Result<Jid, String> {
     }
 }
 
+/// `--allow JID-OR-DOMAIN`.
+pub(super) fn allow(matches: &Matches) -> Result<Allow, Failure> {
+    let these = matches.get_all("allow", jid)?;
+    Ok(if these.is_empty() { Allow::Everybody } else { Allow::These(these) })
+}
+
+/// `--namespace NAME`, as the core takes it.
+pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
+    matches.get(NAMESPACE.long, |text| match text {
+        "" => Err("a namespace has a name".to_owned()),
+        text => Ok(text.into()),
+    })
+}
+
+/// Where others reach us has to be known.
+pub(super) fn check_announced(listen: &[SocketAddr], announce: &[SocketAddr]) -> Result<(), Failure> {
+    if announce.is_empty() && listen.iter().any(|on| on.ip().is_unspecified()) {
+        return Err(Failure::Usage(
+            "--announce ADDR:PORT is missing: --listen does not say at which address others reach it"
+                .to_owned(),
+        ));
+    }
+    if listen.is_empty() && !announce.is_empty() {
+        return Err(Failure::Usage("--announce is nothing without --listen ADDR:PORT".to_owned()));
+    }
+    Ok(())
+}
+
+/// Where others reach us: what is announced, else where we listen.
+pub(super) fn ways(listeners: &[SocketAddr], announce: &[SocketAddr]) -> Vec<SocketAddr> {
+    if announce.is_empty() { listeners.to_vec() } else { announce.to_vec() }
+}
+
 fn domain(text: &str) -> Result<Jid, String> {
     jid(text)?;
     let is_domain = !text.contains(['@', '/']);
@@ -83,9 +128,9 @@ fn domain(text: &str) -> Result<Jid, String> {
 }
 
 /// Logs what became of the connection to the server.
-pub(super) fn log(report: Report, server: &str) {
+pub(super) fn log(report: Report, server: &str, ordinary: Level) {
     match report {
-        Report::Up => log::info!("event=xmpp-up server={server}"),
+        Report::Up => log::log!(ordinary, "event=xmpp-up server={server}"),
         Report::Down { why, again } => {
             let again = again.as_secs_up();
             log::warn!("event=xmpp-down server={server} why={} again={again}s", LossText(why));

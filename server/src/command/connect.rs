@@ -4,21 +4,24 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use log::Level;
 use rendezvous_core::connector::{Config, Connector, Outcome};
+use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::{Now, Span};
 
+use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Program, cannot};
+use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Names};
 use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
-use crate::options::value::{listen_address, seconds};
+use crate::options::value::{listen_address, one_of, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::pin::Pin;
 use crate::relay_url::RelayUrl;
@@ -44,6 +47,16 @@ const SPEC: Spec = Spec {
             "none: standard input and output",
             "a local port; each connection to it is taken there",
         ),
+        Opt::one(
+            "direct",
+            "off|prefer|require",
+            "prefer",
+            "a direct connection to the agent, past the relay, where one can be: never, if possible, or none else",
+        ),
+        Opt::one("direct-listen", "ADDR:PORT", "none", "take the direct connection here, if the agent can dial"),
+        ANNOUNCE,
+        ALLOW,
+        Opt::one("direct-timeout", "SECONDS", "1", "how long a direct connection is tried, up to 20"),
         Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT"),
         LOG,
         CONFIG,
@@ -52,6 +65,9 @@ const SPEC: Spec = Spec {
 RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config:
     Host home
         ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
+An agent with --direct is dialled, and dials --direct-listen; where neither works, and with agents that have no
+--direct, the stream goes through the relay. Direct connections are in TLS, with certificates that the relay carries the
+fingerprints of.
 Exit code 0 when both sides have ended, 1 with one line when it could not be.",
 };
 
@@ -71,6 +87,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     })?;
     let trust = trust(&matches)?;
     let listen = matches.get_all("listen", listen_address)?;
+    let wish = matches.get("direct", one_of(&["off", "prefer", "require"]))?;
+    let reachable = reachable(&matches)?;
+    let patience = matches.get("direct-timeout", direct_timeout)?;
     let drain = upstream::span(matches.get("drain", seconds)?);
     if !relay.tls {
         log::warn!("event=in-clear relay={relay} why=\"the URL says http://: everything can be read\"");
@@ -79,27 +98,62 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             "event=insecure relay={relay} why=\"no certificate is checked: anybody could be the relay\""
         );
     }
-    let tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };
+    let mut tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };
 
     let stdio = listen.is_empty();
     let mut net = daemon::world()?;
+    let mut own = Vec::new();
     for on in &listen {
         let on = net.listen(*on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
         log::info!("event=listening on={on} relay={relay}");
+        own.push(on);
     }
-    let config = Config { once: stdio, ..Config::new(upstream::relay(&relay), id) };
-    let listeners = u16::try_from(listen.len()).unwrap_or(u16::MAX);
-    let mut event_loop = EventLoop::new(net, Connector::new(config), tls, Sizes::for_peer(), listeners);
+    let mut config =
+        Config { once: stdio, direct_only: wish == REQUIRE, ..Config::new(upstream::relay(&relay), id) };
+    // The local ones first, then that of direct connections; behind it, standard input and output.
+    let local = u16::try_from(listen.len()).unwrap_or(u16::MAX - 1);
+    let (direct_listener, stdio_listener) = (Listener(local), Listener(local + 1));
+    if wish != OFF {
+        let (direct, of_direct) = reachable.open(&mut net, direct_listener, true, &own, patience)?;
+        (config.direct, tls.direct) = (Some(direct), Some(of_direct));
+    }
+    let listeners = local + u16::from(wish != OFF && reachable.listens());
+    let connector = Connector::with_direct(config, *entropy::octets()?);
+    let mut event_loop = EventLoop::new(net, connector, tls, Sizes::for_peer(), listeners);
     if stdio {
         let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         event_loop
-            .adopt(Listener(0), Sock::Stdio(Box::new(sock)), nowhere)
+            .adopt(stdio_listener, Sock::Stdio(Box::new(sock)), nowhere)
             .map_err(|error| cannot("watch standard input and output", &error))?;
     }
     let mut beside = Beside { shown: vec![relay.to_string()], stdio };
     daemon::run(&mut beside, &mut event_loop, drain)?;
     if stdio { verdict(event_loop.machine().last()) } else { Ok(()) }
+}
+
+/// The places of the words of `--direct`.
+const OFF: usize = 0;
+const REQUIRE: usize = 2;
+
+/// Where the agent may dial us. It looks up no names.
+fn reachable(matches: &Matches) -> Result<Reachable, Failure> {
+    let listen = matches.get_if("direct-listen", listen_address)?;
+    let reachable = Reachable::of(matches, "direct-listen", listen)?;
+    if let Some(name) = reachable.name() {
+        return Err(Failure::Usage(format!("--announce {name}: agents dial addresses alone, not names")));
+    }
+    Ok(reachable)
+}
+
+fn direct_timeout(text: &str) -> Result<Span, String> {
+    let span = upstream::span(seconds(text)?);
+    let most = Direct::TRIED_MAX;
+    if span > Span::ZERO && span <= most {
+        Ok(span)
+    } else {
+        Err(format!("'{text}' is not a time up to {} seconds", most.as_secs_up()))
+    }
 }
 
 /// The connector around its event loop.

@@ -97,6 +97,9 @@ const ACCEPT: Spec = Spec {
     notes: NOTES,
 };
 
+/// Standard error is the user's terminal: what goes as it should is said on demand.
+const ORDINARY: Level = Level::Debug;
+
 /// Runs the command with the arguments behind `dtcp`.
 ///
 /// # Errors
@@ -166,7 +169,7 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
 
 fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
     let bound = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
-    log::info!("event=listening on={bound}");
+    log::log!(ORDINARY, "event=listening on={bound}");
     Ok(bound)
 }
 
@@ -250,11 +253,11 @@ impl Program for Beside {
     const HANGUP_ENDS: bool = true;
 
     fn ordinary(&self) -> Level {
-        Level::Debug
+        ORDINARY
     }
 
     fn note(&mut self, note: &Note) {
-        if log::log_enabled!(Level::Debug) {
+        if log::log_enabled!(ORDINARY) {
             logging::note(note, &Names::default(), &[]);
         }
     }
@@ -265,7 +268,7 @@ impl Program for Beside {
                 self.hear(report);
             }
             while let Some(report) = machine.inner_mut().poll_report() {
-                tell(report);
+                tell(report, self.to.is_some());
             }
             self.outcome = machine.inner().outcome().cloned();
             self.outcome.is_some() || self.lost.is_some()
@@ -290,29 +293,31 @@ impl Beside {
             hosted::Report::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
             report => {
                 self.was_up |= report == hosted::Report::Up;
-                component::log(report, &self.server);
+                component::log(report, &self.server, ORDINARY);
             }
         }
     }
 }
 
-fn tell(report: Report) {
+fn tell(report: Report, opens: bool) {
     match report {
-        Report::Begun { peer } => log::info!("event=dtcp-begun peer={}", Escaped(peer.as_str())),
+        Report::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
         Report::Declined { peer, condition } => {
             log::warn!("event=dtcp-declined peer={} condition={}", Escaped(peer.as_str()), condition.name());
         }
         Report::Established { peer, tls } => {
             let tls = if tls { "yes" } else { "no" };
-            log::info!("event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
+            log::log!(ORDINARY, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
         }
         Report::Failed { peer, refused } => {
+            // Who opens fails with it, and says so in the end.
+            let level = if opens { ORDINARY } else { Level::Warn };
             let why = reason(&refused);
-            log::warn!("event=dtcp-failed peer={} why={}", Escaped(peer.as_str()), Escaped(&why));
+            log::log!(level, "event=dtcp-failed peer={} why={}", Escaped(peer.as_str()), Escaped(&why));
         }
         Report::Ended { from_peer, to_peer, why } => {
             let why = Escaped(ending(why));
-            log::info!("event=dtcp-ended from-peer={from_peer} to-peer={to_peer} why={why}");
+            log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} why={why}");
         }
     }
 }

@@ -283,7 +283,8 @@ impl Net for MioNet {
     fn peek_end(&mut self, sock: &mut Sock) -> io::Result<bool> {
         match sock {
             Sock::Tcp(stream) => uninterrupted(|| stream.peek(&mut [0])).map(|n| n == 0),
-            Sock::Stdio(_) => Err(io::ErrorKind::WouldBlock.into()),
+            // `WouldBlock` would mean that it is not ready.
+            Sock::Stdio(_) => Ok(false),
         }
     }
 

@@ -3,9 +3,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rendezvous::event_loop::{EventLoop, TlsSetup};
+use rendezvous::net::Net;
 use rendezvous::net::mio::MioNet;
 use rendezvous_core::bytestream::entity::{self, Entity};
 use rendezvous_core::bytestream::name::{IqId, Jid, StreamId};
@@ -33,12 +34,12 @@ impl<M: Machine> Turned<M> {
     /// Turns until this is there.
     #[track_caller]
     fn until<R>(&mut self, mut what: impl FnMut(&mut Self) -> Option<R>) -> R {
-        let since = Instant::now();
+        let since = self.0.net().now().mono;
         loop {
             if let Some(found) = what(self) {
                 return found;
             }
-            assert!(since.elapsed() < PATIENCE, "it never happens");
+            assert!(self.0.net().now().mono.since(since) < Span::from_secs(10), "it never happens");
             self.0.turn(Some(Span::from_millis(20))).expect("it turns");
         }
     }
@@ -47,7 +48,7 @@ impl<M: Machine> Turned<M> {
 impl Turned<Proxy> {
     fn proxy() -> (Self, SocketAddr) {
         Self::new(|at| {
-            let mut config = proxy::Config::default();
+            let mut config = proxy::Config::new(jid("proxy.example.org"));
             config.rules.listeners = vec![at];
             Proxy::new(config)
         })

@@ -91,7 +91,7 @@ fn server() -> Prosody {
 fn open_to(server: &Prosody, to: &str, options: &[&str]) -> Command {
     let mut open = rendezvous();
     open.args(["dtcp", "open"]).args(server.options("a.localhost")).args(["--as", OPENER, "--to", to]);
-    open.args(["--allow", "loopback"]).args(options);
+    open.args(["--allow", "loopback", "--log", "debug"]).args(options);
     open
 }
 
@@ -102,7 +102,7 @@ fn open(server: &Prosody, to: &str, options: &[&str]) -> End {
 fn accept_from(server: &Prosody, options: &[&str]) -> Command {
     let mut accept = rendezvous();
     accept.args(["dtcp", "accept"]).args(server.options("b.localhost")).args(["--as", ACCEPTER]);
-    accept.args(["--allow", "loopback"]).args(options);
+    accept.args(["--allow", "loopback", "--log", "debug"]).args(options);
     accept
 }
 

@@ -18,6 +18,7 @@ mod connect;
 mod curl;
 mod demand;
 mod differential;
+mod direct;
 mod dtcp;
 mod forwarding;
 mod harness;
@@ -32,6 +33,7 @@ mod returns;
 mod signals;
 mod smuggling;
 mod status;
+mod streams;
 mod systemd;
 mod traces;
 mod wire;
@@ -52,10 +54,12 @@ fn main() -> ExitCode {
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
+        ("direct", direct::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
         ("dtcp", dtcp::CASES),
+        ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),

@@ -42,7 +42,7 @@ fn cut(trace: &Trace) -> Result<(), String> {
                 joined(all)
             }
             _ => {
-                if let Event::Secured { on } = step.event {
+                if let Event::Secured { on, .. } = step.event {
                     shell.secured(on);
                 }
                 let actions = player.tell(&step.event, step.now)?;

@@ -1,0 +1,278 @@
+//! Direct connections with clients that come with a connector: the offer goes into our 101, then lines are said on the
+//! relayed connection until it is decided which of the two the local service is paired with.
+//!
+//! The client is the requestor, and decides. Until then the local service is not read, so that nothing of it can go
+//! the wrong way, and of the relayed connection nothing but lines is.
+//!
+//! | on the relay | from the client | from us |
+//! |---|---|---|
+//! | `ok` | a direct connection is established: this one ends | never |
+//! | `error` | stay here: its octets follow | we dial no more; once, where the client has hosts, at the latest before our own octets |
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Agent, Conn, State, conn_state};
+use crate::dtcp::line::{self, Command, Found};
+use crate::dtcp::negotiation::{LinkId, SessionId, Signal};
+use crate::dtcp::party::{Party, Word};
+use crate::dtcp::{Direct, HANDSHAKE_MAX, Offer};
+use crate::http::offer::{self, Offered};
+use crate::http::reply::write_switching;
+use crate::machine::{Close, ConnId, Listener, Output};
+use crate::note::{NotDirect, Note, Obstacle};
+use crate::time::Now;
+
+/// What is negotiated.
+#[derive(Clone, Debug)]
+pub(super) struct Negotiations {
+    party: Party,
+    streams: BTreeMap<SessionId, Stream>,
+    listener: Option<Listener>,
+}
+
+/// A stream of which it is not decided which way it goes.
+#[derive(Clone, Debug)]
+struct Stream {
+    relay: ConnId,
+    local: ConnId,
+    /// Whose it is, as the relay says.
+    from: Option<SocketAddr>,
+}
+
+impl Negotiations {
+    pub(super) fn new(config: &Direct, seed: [u8; 32]) -> Self {
+        // A session ends with what was decided on the relayed connection; behind that there is a direct one to come.
+        let session = config.patience + HANDSHAKE_MAX;
+        Self {
+            party: Party::new(config.negotiation(session), seed),
+            streams: BTreeMap::new(),
+            listener: config.listener,
+        }
+    }
+
+    pub(super) fn or_idle(&self, output: Output) -> Output {
+        self.party.or_idle(output)
+    }
+}
+
+impl Agent {
+    /// A connection was accepted. While nothing is negotiated nobody can be right: then it costs nothing.
+    pub(super) fn accept(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let conn = self.conns.insert(Conn { upstream: 0, state: State::Over }, Some(from));
+        match &mut self.direct {
+            Some(direct) if direct.listener == Some(on) && !direct.party.is_idle() => {
+                let link = direct.party.accept(conn, from, now);
+                if let Some(state) = conn_state(&mut self.conns, conn) {
+                    *state = State::Link(link);
+                }
+                self.obey(now);
+            }
+            _ => self.conns.close(conn, Close::Abort, now),
+        }
+        conn
+    }
+
+    /// Tells the party what happened to a link, and does what it says.
+    pub(super) fn with_party<R: Default>(&mut self, now: Now, tell: impl FnOnce(&mut Party) -> R) -> R {
+        let Some(direct) = &mut self.direct else { return R::default() };
+        let result = tell(&mut direct.party);
+        self.obey(now);
+        result
+    }
+
+    /// The local service is there, and the client would rather have a direct connection.
+    pub(super) fn propose(&mut self, relay: ConnId, local: ConnId, theirs: &Offer, now: Now) {
+        let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
+        let peer = alloc::format!("{}.{}", relay.index, relay.generation);
+        let session = direct.party.negotiator().handle_request(&peer, theirs, &config.hosts, now.mono);
+        let from = self.conns.from(relay);
+        direct.streams.insert(session, Stream { relay, local, from });
+        let due = Some(now.mono + config.patience);
+        self.enter(relay, State::Deciding { local, session }, due);
+        self.enter(local, State::Ready { session }, None);
+        self.conns.say(Output::UserTimeout { on: relay, after: None });
+        self.conns.say(Output::Read { on: local, wanted: false });
+        self.conns.say(Output::Read { on: relay, wanted: true });
+        self.obey(now);
+    }
+
+    /// What the client says on the relayed connection; how many octets that consumed.
+    pub(super) fn read_decision(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        match line::find(bytes) {
+            Found::Partial => 0,
+            Found::Command { command: Command::Error, len } => {
+                self.stay(on, now);
+                len
+            }
+            Found::Command { command: Command::Ok(b""), len } => {
+                self.leave(on, now);
+                len
+            }
+            Found::Command { .. } | Found::Unknown { .. } | Found::TooLong => {
+                self.lose_undecided(on, "the client said something that decides nothing", Close::Abort, now);
+                0
+            }
+        }
+    }
+
+    /// The client has a direct connection; of ours it may be on its way still.
+    fn leave(&mut self, on: ConnId, now: Now) {
+        if let Some(State::Leaving) = conn_state(&mut self.conns, on) {
+            self.close(on, Close::Linger, now);
+        } else if !self.await_direct(on, Close::Linger, now) {
+            self.lose_undecided(on, "the client has a connection that we have not", Close::Abort, now);
+        }
+    }
+
+    /// The relayed connection broke while it was not decided. What the client has decided by then we may learn from
+    /// the direct connection alone.
+    pub(super) fn relay_broke(&mut self, on: ConnId, now: Now) {
+        if !self.await_direct(on, Close::Abort, now) {
+            self.lose_undecided(on, GONE, Close::Abort, now);
+        }
+    }
+
+    /// Closes the relayed connection; the direct one must come soon. False where none can come any more.
+    fn await_direct(&mut self, on: ConnId, how: Close, now: Now) -> bool {
+        let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
+            return false;
+        };
+        if !self.direct.as_ref().is_some_and(|direct| direct.streams.contains_key(&session)) {
+            return false;
+        }
+        self.conns.set_due(local, Some(now.mono + HANDSHAKE_MAX));
+        self.close(on, how, now);
+        true
+    }
+
+    /// The client stays on the relay. That we dial no more is said before the first octet of the local service.
+    fn stay(&mut self, on: ConnId, now: Now) {
+        let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
+            return self.close(on, Close::Abort, now);
+        };
+        let Some(upstream) = self.conns.state(on).map(|conn| conn.upstream) else { return };
+        let obstacle = self.forget_session(session, now);
+        self.choose(local, on, self.conns.from(on), now);
+        let why = obstacle.map_or(NotDirect::Declined, NotDirect::Met);
+        self.conns.note(Note::Relayed { relay: on, local, upstream, why });
+    }
+
+    /// The client is lost, with its session and its way to the local service.
+    pub(super) fn lose_undecided(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
+        let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
+            return self.close(on, how, now);
+        };
+        self.forget_session(session, now);
+        self.lose_client(on, why, how, now);
+        self.close(local, Close::Abort, now);
+    }
+
+    /// The local service broke while it was not decided who gets it, or the direct connection did not come.
+    pub(super) fn lose_ready(&mut self, local: ConnId, why: &'static str, now: Now) {
+        let Some(&mut State::Ready { session }) = conn_state(&mut self.conns, local) else { return };
+        let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
+        self.forget_session(session, now);
+        self.conns.note(Note::Dropped { on: local, from: None, why });
+        self.close(local, Close::Abort, now);
+        if let Some(Stream { relay, .. }) = stream {
+            self.close(relay, Close::Truncate, now);
+        }
+    }
+
+    fn forget_session(&mut self, session: SessionId, now: Now) -> Option<Obstacle> {
+        let direct = self.direct.as_mut()?;
+        let obstacle = direct.party.cancel(session);
+        self.obey(now);
+        self.direct.as_mut()?.streams.remove(&session);
+        obstacle
+    }
+
+    /// Does what the party says, until it says nothing.
+    fn obey(&mut self, now: Now) {
+        while let Some(word) = self.next_word(now) {
+            match word {
+                Word::Signal { session, signal } => self.signal(session, signal, now),
+                Word::Established { session, on, tls } => {
+                    debug_assert!(tls, "a direct connection in clear");
+                    self.went_direct(session, on, now);
+                }
+                // It is for the client to say what comes now.
+                Word::Failed { session, .. } => {
+                    if let Some(direct) = &mut self.direct {
+                        direct.streams.remove(&session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_word(&mut self, now: Now) -> Option<Word> {
+        let link = |link: LinkId| Conn { upstream: 0, state: State::Link(link) };
+        self.direct.as_mut()?.party.poll(&mut self.conns, link, now)
+    }
+
+    fn signal(&mut self, session: SessionId, signal: Signal, now: Now) {
+        let Some(direct) = &mut self.direct else { return };
+        let Some(&Stream { relay, local, from }) = direct.streams.get(&session) else { return };
+        let mut text = Vec::new();
+        match signal {
+            Signal::Answer(ours) => {
+                write_switching(&mut text, Some(&ours));
+                self.conns.send(relay, text);
+            }
+            // Then the stream goes its old way, without a line.
+            Signal::Refuse(_) => {
+                direct.streams.remove(&session);
+                write_switching(&mut text, None);
+                self.conns.send(relay, text);
+                self.choose(local, relay, from, now);
+            }
+            Signal::GiveUp(_) => {
+                Command::Error.write(&mut text);
+                self.conns.send(relay, text);
+            }
+            Signal::Request(_) => debug_assert!(false, "an agent asks for no session"),
+        }
+    }
+
+    /// The client has decided for this connection.
+    fn went_direct(&mut self, session: SessionId, on: ConnId, now: Now) {
+        let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
+        let Some(Stream { relay, local, from }) = stream else {
+            return self.conns.close(on, Close::Abort, now);
+        };
+        let Some(&mut Conn { upstream, state: State::Ready { .. } }) = self.conns.state(local) else {
+            return self.conns.close(on, Close::Abort, now);
+        };
+        if let Some(conn) = self.conns.state(on) {
+            conn.upstream = upstream;
+        }
+        if let Some(State::Deciding { .. }) = conn_state(&mut self.conns, relay) {
+            self.enter(relay, State::Leaving, Some(now.mono + HANDSHAKE_MAX));
+        }
+        let with = self.conns.from(on);
+        self.choose(local, on, from.or(with), now);
+        self.conns.note(Note::Direct { on, local, upstream, with });
+    }
+
+    /// The stream goes this way.
+    fn choose(&mut self, local: ConnId, client: ConnId, from: Option<SocketAddr>, now: Now) {
+        let is_header_queued = self.greet(local, from);
+        self.conns.say(Output::Read { on: local, wanted: true });
+        self.join(local, client, is_header_queued, now);
+    }
+}
+
+/// Why a client is lost that was not served.
+pub(super) const GONE: &str = "the client went away before it was served";
+
+/// The offer of a client's request, if it is one that can be accepted.
+pub(super) fn offer_of(head: &[u8]) -> Option<Box<Offer>> {
+    match offer::read(head) {
+        Offered::Offer(offer) => Some(Box::new(offer)),
+        Offered::Nothing | Offered::Malformed => None,
+    }
+}

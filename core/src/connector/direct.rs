@@ -1,0 +1,242 @@
+//! A direct connection to the hidden server's agent, where one can be: we are the requestor, and decide.
+//!
+//! Our offer is in the request, the agent's in its 101. From then on lines are said on the relayed connection, and
+//! the local side is not read. We say one line, the last: `ok` when a direct connection is established, and end the
+//! relayed one; `error` when there is none, and our octets follow. The agent says `error` when it dials no more, and
+//! where we have hosts it says so once before its own octets: so that is waited for.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Config, Connector, State};
+use crate::dtcp::line::{self, Command, Found};
+use crate::dtcp::negotiation::{Failure, SessionId, Signal};
+use crate::dtcp::party::{Party, Word};
+use crate::dtcp::{Direct, HANDSHAKE_MAX};
+use crate::http::offer::{self, Offered};
+use crate::machine::{Close, ConnId, Listener, Output};
+use crate::note::{ConnectFailure, NotDirect, Note, Obstacle};
+use crate::time::Now;
+
+/// How many streams may be negotiated at once; those that come more go through the relay.
+const SESSIONS_MAX: usize = 1_024;
+
+/// What is negotiated.
+#[derive(Clone, Debug)]
+pub(super) struct Negotiations {
+    party: Party,
+    /// The relayed connection of each session.
+    relays: BTreeMap<SessionId, ConnId>,
+    listener: Option<Listener>,
+}
+
+impl Negotiations {
+    pub(super) fn new(config: &Config, direct: &Direct, seed: [u8; 32]) -> Self {
+        // Before its own deadline come that of the answer and that of the decision.
+        let session = config.deadlines.answer + direct.patience + HANDSHAKE_MAX;
+        let mut negotiation = direct.negotiation(session);
+        negotiation.sessions_max = SESSIONS_MAX;
+        Self { party: Party::new(negotiation, seed), relays: BTreeMap::new(), listener: direct.listener }
+    }
+
+    pub(super) fn listens_on(&self, on: Listener) -> bool {
+        self.listener == Some(on)
+    }
+
+    pub(super) fn or_idle(&self, output: Output) -> Output {
+        self.party.or_idle(output)
+    }
+}
+
+impl Connector {
+    /// The agent may have dialled us. While nothing is negotiated nobody can be right: then it costs nothing.
+    pub(super) fn accept(&mut self, from: SocketAddr, now: Now) -> ConnId {
+        let on = self.conns.insert(State::Unwanted, Some(from));
+        match &mut self.direct {
+            Some(direct) if !direct.party.is_idle() => {
+                let link = direct.party.accept(on, from, now);
+                self.enter(on, State::Link(link));
+                self.obey(now);
+            }
+            _ => self.conns.close(on, Close::Abort, now),
+        }
+        on
+    }
+
+    /// Tells the party what happened, and does what it says.
+    pub(super) fn with_party<R: Default>(&mut self, now: Now, tell: impl FnOnce(&mut Party) -> R) -> R {
+        let Some(direct) = &mut self.direct else { return R::default() };
+        let result = tell(&mut direct.party);
+        self.obey(now);
+        result
+    }
+
+    /// Asks for the service, and for a direct connection to it.
+    pub(super) fn ask_directly(&mut self, on: ConnId, now: Now) {
+        let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
+        let asked = direct.party.negotiator().request("agent", &config.hosts, now.mono);
+        direct.relays.insert(asked, on);
+        if let Some(State::Asking { session, .. }) = self.conns.state(on) {
+            *session = Some(asked);
+        }
+        self.obey(now);
+    }
+
+    /// The agent takes us to its service; with an offer of its own, if it takes part.
+    pub(super) fn agreed(&mut self, on: ConnId, local: ConnId, session: SessionId, head: &[u8], now: Now) {
+        match offer::read(head) {
+            // Then no line is said.
+            Offered::Nothing => {
+                self.forget_session(on, now);
+                self.settle(on, local, NotDirect::Unsupported, now);
+            }
+            Offered::Malformed => {
+                self.enter(on, State::Deciding { local, session, gave_up: false });
+                self.forget_session(on, now);
+                self.stay(on, NotDirect::Unsupported, now);
+            }
+            Offered::Offer(theirs) => {
+                self.enter(on, State::Deciding { local, session, gave_up: false });
+                let patience = self.config.direct.as_ref().map(|direct| direct.patience);
+                self.conns.set_due(on, patience.map(|patience| now.mono + patience));
+                self.with_party(now, |party| party.negotiator().handle_answer(session, &theirs, now.mono));
+            }
+        }
+    }
+
+    /// A line of the agent's on the relayed connection; how many octets that consumed.
+    pub(super) fn read_line(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let len = match line::find(bytes) {
+            Found::Partial => return 0,
+            Found::Command { command: Command::Error, len } => len,
+            Found::Command { .. } | Found::Unknown { .. } | Found::TooLong => {
+                self.fail(on, ConnectFailure::Misspoken, now);
+                return 0;
+            }
+        };
+        match self.conns.state(on) {
+            Some(&mut State::Deciding { local, session, gave_up: false }) => {
+                self.enter(on, State::Deciding { local, session, gave_up: true });
+                self.with_party(now, |party| party.negotiator().handle_give_up(session));
+            }
+            Some(&mut State::Staying { local, why }) => self.settle(on, local, why, now),
+            _ => self.fail(on, ConnectFailure::Misspoken, now),
+        }
+        len
+    }
+
+    /// It was tried for long enough.
+    pub(super) fn late(&mut self, on: ConnId, now: Now) {
+        let obstacle = self.forget_session(on, now);
+        self.stay(on, obstacle.map_or(NotDirect::Late, NotDirect::Met), now);
+    }
+
+    /// There is no direct connection, and the session is over: the agent is told, if the relay will do.
+    fn stay(&mut self, on: ConnId, why: NotDirect, now: Now) {
+        let Some(&mut State::Deciding { local, gave_up, .. }) = self.conns.state(on) else { return };
+        if self.config.direct_only {
+            return self.fail(on, ConnectFailure::NotDirect(why), now);
+        }
+        self.say(on, Command::Error);
+        let has_hosts = self.config.direct.as_ref().is_some_and(|direct| !direct.hosts.is_empty());
+        if has_hosts && !gave_up {
+            self.enter(on, State::Staying { local, why });
+            self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
+        } else {
+            self.settle(on, local, why, now);
+        }
+    }
+
+    /// The stream goes through the relay, if that will do.
+    fn settle(&mut self, on: ConnId, local: ConnId, why: NotDirect, now: Now) {
+        if self.config.direct_only {
+            return self.fail(on, ConnectFailure::NotDirect(why), now);
+        }
+        self.join(on, local, now);
+        self.conns.note(Note::Relayed { relay: on, local, upstream: 0, why });
+    }
+
+    /// The session of this relayed connection is over, if it has one; what was in its way.
+    pub(super) fn forget_session(&mut self, relay: ConnId, now: Now) -> Option<Obstacle> {
+        let session = match self.conns.state(relay) {
+            Some(&mut (State::Asking { session: Some(session), .. } | State::Deciding { session, .. })) => {
+                session
+            }
+            _ => return None,
+        };
+        let direct = self.direct.as_mut()?;
+        direct.relays.remove(&session)?;
+        let obstacle = direct.party.cancel(session);
+        self.obey(now);
+        obstacle
+    }
+
+    /// Does what the party says, until it says nothing.
+    fn obey(&mut self, now: Now) {
+        while let Some(word) = self.next_word(now) {
+            match word {
+                Word::Signal { session, signal: Signal::Request(offer) } => {
+                    if let Some(relay) = self.relay_of(session) {
+                        self.request(relay, Some(&offer));
+                    }
+                }
+                // That we dial no more is not said before the end: then it is the last line.
+                Word::Signal { .. } => {}
+                Word::Established { session, on, tls } => {
+                    debug_assert!(tls, "a direct connection in clear");
+                    self.went_direct(session, on, now);
+                }
+                Word::Failed { session, why, obstacle } => {
+                    let why = if why == Failure::Deadline { NotDirect::Late } else { NotDirect::Nowhere };
+                    self.failed_directly(session, obstacle.map_or(why, NotDirect::Met), now);
+                }
+            }
+        }
+    }
+
+    fn next_word(&mut self, now: Now) -> Option<Word> {
+        self.direct.as_mut()?.party.poll(&mut self.conns, State::Link, now)
+    }
+
+    fn relay_of(&self, session: SessionId) -> Option<ConnId> {
+        self.direct.as_ref()?.relays.get(&session).copied()
+    }
+
+    fn take_relay(&mut self, session: SessionId) -> Option<ConnId> {
+        self.direct.as_mut()?.relays.remove(&session)
+    }
+
+    fn failed_directly(&mut self, session: SessionId, why: NotDirect, now: Now) {
+        let Some(relay) = self.take_relay(session) else { return };
+        match self.conns.state(relay) {
+            // Too many at once: it is not asked for.
+            Some(State::Asking { session, .. }) => {
+                *session = None;
+                self.request(relay, None);
+            }
+            _ => self.stay(relay, why, now),
+        }
+    }
+
+    /// We have committed to this connection.
+    fn went_direct(&mut self, session: SessionId, on: ConnId, now: Now) {
+        let relay = self.take_relay(session);
+        let local = relay.and_then(|relay| self.conns.state(relay)?.local());
+        let (Some(relay), Some(local)) = (relay, local) else {
+            debug_assert!(false, "a session without its stream");
+            return self.conns.close(on, Close::Abort, now);
+        };
+        self.say(relay, Command::Ok(b""));
+        self.conns.close(relay, Close::Linger, now);
+        let with = self.conns.from(on);
+        self.join(on, local, now);
+        self.conns.note(Note::Direct { on, local, upstream: 0, with });
+    }
+
+    fn say(&mut self, relay: ConnId, line: Command<'_>) {
+        let mut text = Vec::new();
+        line.write(&mut text);
+        self.conns.send(relay, text);
+    }
+}

@@ -1,0 +1,190 @@
+//! What happens to a connection: one match over its state for each kind of event.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Connector, State};
+use crate::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
+};
+use crate::note::ConnectFailure;
+use crate::reach::{Heard, Reach};
+use crate::time::{Now, Span};
+
+impl Machine for Connector {
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        if self.direct.as_ref().is_some_and(|direct| direct.listens_on(on)) {
+            return self.accept(from, now);
+        }
+        let local = self.conns.insert(State::Unwanted, Some(from));
+        if self.stopping {
+            self.conns.close(local, Close::Abort, now);
+            return local;
+        }
+        self.stopping = self.config.once;
+        self.conns.say(Output::Read { on: local, wanted: false });
+        let relay = self.conns.insert(State::Unwanted, None);
+        let tls = self.config.relay.tls.then_some(TlsRole::Client { upstream: 0 });
+        let (reach, output) = Reach::begin(relay, &self.config.relay.place, tls);
+        self.enter(local, State::Local { relay });
+        self.enter(relay, State::Reaching { local, reach });
+        self.conns.set_due(relay, Some(now.mono + self.config.deadlines.dial));
+        self.conns.say(output);
+        local
+    }
+
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        if let Some(&mut State::Link(link)) = self.conns.state(on) {
+            return self.with_party(now, |party| party.resolved(link, addresses));
+        }
+        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
+        match reach.resolved(on, addresses, None) {
+            Some(output) => {
+                self.conns.set_due(on, Some(now.mono + self.config.deadlines.dial));
+                self.conns.say(output);
+            }
+            None => self.unreachable(on, DialFailure::Name, now),
+        }
+    }
+
+    fn handle_connected(&mut self, on: ConnId, now: Now) {
+        if let Some(&mut State::Link(link)) = self.conns.state(on) {
+            return self.with_party(now, |party| party.connected(link));
+        }
+        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
+        match reach.connected(on) {
+            Some(output) => {
+                self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
+                self.conns.say(output);
+            }
+            None => self.ask(on, now),
+        }
+    }
+
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
+            _ => self.unreachable(on, why, now),
+        }
+    }
+
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
+            _ => self.ask(on, now),
+        }
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
+            _ => self.fail(on, ConnectFailure::Tls(why), now),
+        }
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let limits = self.config.head;
+        let mut used = 0;
+        while used < bytes.len() {
+            let rest = &bytes[used..];
+            let step = match self.conns.state(on) {
+                Some(State::Asking { answer, .. }) => match answer.hear(rest, &limits) {
+                    Heard::Partial => 0,
+                    Heard::Interim(len) => len,
+                    // What is behind a 101 is the stream: it stays, and goes to the local side first.
+                    Heard::Final(response) => {
+                        self.answered(on, &response, &rest[..response.len], now);
+                        response.len
+                    }
+                    Heard::Garbled => {
+                        self.fail(on, ConnectFailure::Garbled, now);
+                        0
+                    }
+                },
+                Some(State::Deciding { .. } | State::Staying { .. }) => self.read_line(on, rest, now),
+                Some(&mut State::Link(link)) => self.with_party(now, |party| party.octets(link, rest)),
+                Some(State::Local { .. } | State::Reaching { .. } | State::Paired | State::Unwanted)
+                | None => 0,
+            };
+            if step == 0 {
+                break;
+            }
+            used += step;
+        }
+        self.conns.check_invariants();
+        used
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        let ended = self.conns.moved(from, read, queued, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.flushed(on, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        let ended = self.conns.acked(on, age, now);
+        self.pair_over(ended, now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        match self.conns.state(on) {
+            // It may have said everything already: that is passed on when there is somebody to pass it to.
+            Some(State::Local { .. }) if how == End::Clean => self.conns.mark_ended(on),
+            Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
+            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(how), now),
+            Some(State::Asking { answer, .. }) => {
+                let why = answer.refusal().map_or(ConnectFailure::Ended(how), ConnectFailure::Refused);
+                self.fail(on, why, now);
+            }
+            Some(State::Deciding { .. } | State::Staying { .. }) => {
+                self.fail(on, ConnectFailure::Ended(how), now);
+            }
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(State::Paired) => {
+                let ended = self.conns.end(on, how, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Unwanted) | None => {}
+        }
+        self.conns.check_invariants();
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
+            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(End::Reset), now),
+            // A relay may refuse and close before it has read all: its answer can still be there to be read.
+            Some(State::Asking { .. } | State::Deciding { .. } | State::Staying { .. }) => {}
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(State::Paired) => {
+                let ended = self.conns.write_failed(on, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Unwanted) | None => {}
+        }
+    }
+
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        self.conns.forget(on);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        while let Some(on) = self.conns.expired(now) {
+            self.expire(on, now);
+        }
+        self.with_party(now, |party| party.timeout(now));
+        self.conns.check_invariants();
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        let output = self.conns.poll(text, State::why);
+        match &self.direct {
+            Some(direct) => direct.or_idle(output),
+            None => output,
+        }
+    }
+}

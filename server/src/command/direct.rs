@@ -1,0 +1,138 @@
+//! What agent and connector have in common where they take or make direct connections: options, and what follows from
+//! them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rendezvous_core::dtcp::policy::{Policy, Scope};
+use rendezvous_core::dtcp::{Direct, HOSTS_MAX};
+use rendezvous_core::machine::Listener;
+use rendezvous_core::time::Span;
+
+use super::upstream;
+use crate::daemon::cannot;
+use crate::direct_tls::DirectTls;
+use crate::failure::Failure;
+use crate::net::mio::MioNet;
+use crate::options::value::{HostPort, host_port};
+use crate::options::{Matches, Opt};
+use crate::tls_config;
+
+/// `--announce HOST:PORT`.
+pub(super) const ANNOUNCE: Opt = Opt::many(
+    "announce",
+    "HOST:PORT",
+    "where it listens",
+    "where the other side reaches that, if it is somewhere else (a port of the router's); up to three",
+);
+
+/// `--direct-allow KIND`.
+pub(super) const ALLOW: Opt = Opt::many(
+    "direct-allow",
+    "KIND",
+    "none",
+    "dial also what is not on the public Internet: loopback, link-local, private or shared addresses",
+);
+
+/// Where direct connections are accepted, and what the other side is told about it.
+#[derive(Debug)]
+pub(super) struct Reachable {
+    /// The option that says where to listen, for error messages.
+    option: &'static str,
+    listen: Option<SocketAddr>,
+    announced: Vec<HostPort>,
+    allowed: Vec<Scope>,
+}
+
+impl Reachable {
+    /// What the options say, `option` being the one that says where to listen.
+    ///
+    /// # Errors
+    /// They make no sense, alone or together.
+    pub(super) fn of(
+        matches: &Matches,
+        option: &'static str,
+        listen: Option<SocketAddr>,
+    ) -> Result<Self, Failure> {
+        let announced = matches.get_all(ANNOUNCE.long, host_port)?;
+        let allowed = matches.get_all(ALLOW.long, kind)?;
+        let listens_anywhere = listen.is_some_and(|on| on.ip().is_unspecified());
+        let wrong = match (listen, announced.len()) {
+            (None, 1..) => Some(format!("--announce says where --{option} is reached, which is missing")),
+            (Some(on), 0) if listens_anywhere => Some(format!(
+                "--{option} {on} is all addresses, and none that could be told to the other side: add \
+                 --announce HOST:PORT, or listen on one address"
+            )),
+            (_, count) if count > HOSTS_MAX => {
+                Some(format!("--announce: {count} are too many, {HOSTS_MAX} will do"))
+            }
+            _ => None,
+        };
+        match wrong {
+            Some(wrong) => Err(Failure::Usage(wrong)),
+            None => Ok(Self { option, listen, announced, allowed }),
+        }
+    }
+
+    /// Whether direct connections are accepted.
+    pub(super) const fn listens(&self) -> bool {
+        self.listen.is_some()
+    }
+
+    /// The first of the announced hosts that is a name.
+    pub(super) fn name(&self) -> Option<&HostPort> {
+        self.announced.iter().find(|it| it.host.parse::<IpAddr>().is_err())
+    }
+
+    /// Listens, if that is wanted, as `listener`; `names`: host names of the other side's are looked up; `own`: where
+    /// this program listens as well.
+    ///
+    /// # Errors
+    /// It can't be listened there, or there can be no certificate.
+    pub(super) fn open(
+        &self,
+        net: &mut MioNet,
+        listener: Listener,
+        names: bool,
+        own: &[SocketAddr],
+        patience: Span,
+    ) -> Result<(Direct, DirectTls), Failure> {
+        let tls = DirectTls::new(&tls_config::provider())?;
+        let mut own = own.to_vec();
+        let mut hosts: Vec<_> = self.announced.iter().map(upstream::place).collect();
+        let mut listens = None;
+        if let Some(on) = self.listen {
+            let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+            if hosts.is_empty() {
+                hosts.push(on.into());
+            }
+            let shown: Vec<_> = hosts.iter().map(rendezvous_core::dtcp::host::write).collect();
+            log::info!("event=listening on={on} for={} announced={}", self.option, shown.join(","));
+            own.push(on);
+            own.extend(
+                self.announced.iter().filter_map(|it| Some(SocketAddr::new(it.host.parse().ok()?, it.port))),
+            );
+            listens = Some(listener);
+        }
+        let may = |scope| self.allowed.contains(&scope);
+        let policy = Policy {
+            loopback: may(Scope::Loopback),
+            link_local: may(Scope::LinkLocal),
+            private: may(Scope::Private),
+            shared: may(Scope::Shared),
+            names,
+            own,
+        };
+        Ok((Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, patience }, tls))
+    }
+}
+
+/// What is not on the public Internet, and may be dialled all the same.
+fn kind(text: &str) -> Result<Scope, String> {
+    match text {
+        "loopback" => Ok(Scope::Loopback),
+        "link-local" => Ok(Scope::LinkLocal),
+        "private" => Ok(Scope::Private),
+        "shared" => Ok(Scope::Shared),
+        _ => Err(format!("'{text}' is none of loopback, link-local, private, shared")),
+    }
+}
