@@ -2,12 +2,16 @@
 //! peer opens, and pairs it with a local connection (standard input and output).
 //!
 //! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
-//! [`negotiation`](super::negotiation)'s. Nothing is read from the local connection before there is a direct one.
+//! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
+//!
+//! Who opens fails if it can't ask its peer within the time that a session has
+//! ([`session`](negotiation::Config::session)): then there is no server to ask through. Who accepts has all the time in
+//! the world: servers and peers may come and go.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::negotiation::{self, Failure, LinkId, SessionId, Signal};
+use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
 use super::party::{Party, Word};
 use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
@@ -24,6 +28,12 @@ use crate::xmpp::jid::{IqId, Jid};
 
 mod door;
 
+/// How many sessions who accepts may have at once; one more request is refused with 500.
+pub const SESSIONS_MAX: usize = 64;
+/// How many of them with one account, whatever its resources: whom a peer names is dialled, and nobody may keep all
+/// others out with addresses where nobody is.
+pub const SESSIONS_PER_PEER_MAX: usize = 4;
+
 /// Everything that can be set.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -35,7 +45,7 @@ pub struct Config {
     pub hosts: Vec<Place>,
     /// How many of the shell's first listeners are for direct connections. All behind them are for the local one.
     pub listeners: u16,
-    /// TLS, whom to dial, deadlines. Of sessions there is one at a time.
+    /// TLS, whom to dial, deadlines. Of sessions there are [`SESSIONS_MAX`] at most.
     pub negotiation: negotiation::Config,
     /// Deadlines of a pair.
     pub pair: pair::Limits,
@@ -173,7 +183,7 @@ impl Entity {
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         let mut entropy = Entropy::new(seed);
-        let negotiation = negotiation::Config { sessions_max: 1, ..config.negotiation.clone() };
+        let negotiation = negotiation::Config { sessions_max: SESSIONS_MAX, ..config.negotiation.clone() };
         Self {
             conns: Conns::new(config.pair),
             party: Party::new(negotiation, entropy.block()),
@@ -200,6 +210,27 @@ impl Entity {
         self.outcome.as_ref()
     }
 
+    /// The local connection is there. Who opens waits for the server no longer than for the peer.
+    fn welcome(&mut self, local: ConnId, now: Now) {
+        self.conns.say(Output::Read { on: local, wanted: false });
+        self.enter(local, State::Local);
+        self.local = Some(local);
+        if let Role::Open { .. } = self.config.role {
+            self.conns.set_due(local, Some(now.mono + self.config.negotiation.session));
+        }
+        self.begin(now);
+    }
+
+    /// The local connection has waited for too long. Whether the session has the session itself watches.
+    fn expire(&mut self, now: Now) {
+        let Role::Open { to } = &self.config.role else { return };
+        if self.sessions.is_empty() {
+            let refused = Refused { why: Failure::Deadline, error: None };
+            self.reports.push_back(Report::Failed { peer: to.clone(), refused: refused.clone() });
+            self.finish(Outcome::Failed(refused), now);
+        }
+    }
+
     /// Asks the peer, once there is a server to ask through and a local connection to ask for.
     fn begin(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
@@ -213,20 +244,26 @@ impl Entity {
     }
 
     fn requested(&mut self, iq: &Iq, theirs: &super::Offer, now: Now) {
-        let condition = match &self.config.role {
-            Role::Open { .. } => Some(Condition::Forbidden),
-            Role::Accept { from } if !from.contains(&iq.from) => Some(Condition::Forbidden),
-            Role::Accept { .. } if self.over => Some(Condition::ServiceUnavailable),
-            Role::Accept { .. } if self.local.is_none() => Some(Condition::ResourceConstraint),
+        let refusal = match &self.config.role {
+            Role::Open { .. } => Some((Condition::Forbidden, "Rejected")),
+            Role::Accept { from } if !from.contains(&iq.from) => Some((Condition::Forbidden, "Rejected")),
+            Role::Accept { .. } if self.over => Some((Condition::ServiceUnavailable, "Rejected")),
+            Role::Accept { .. } if self.local.is_none() => Some((Condition::ResourceConstraint, "Rejected")),
+            Role::Accept { .. } if self.has_enough_of(&iq.from) => Some(dtcp::refusal(Refusal::Busy)),
             Role::Accept { .. } => None,
         };
-        if let Some(condition) = condition {
-            return self.decline(iq, condition, "Rejected");
+        if let Some((condition, text)) = refusal {
+            return self.decline(iq, condition, text);
         }
         let peer = iq.from.clone();
         let hosts = &self.config.hosts;
         let session = self.party.negotiator().handle_request(peer.as_str(), theirs, hosts, now.mono);
         self.sessions.insert(session, Talk { peer, id: iq.id.clone(), error: None });
+    }
+
+    fn has_enough_of(&self, peer: &Jid) -> bool {
+        let of_peer = self.sessions.values().filter(|talk| talk.peer.bare() == peer.bare());
+        of_peer.count() >= SESSIONS_PER_PEER_MAX
     }
 
     fn decline(&mut self, iq: &Iq, condition: Condition, text: &str) {
@@ -275,7 +312,9 @@ impl Entity {
             Some(Said::Error { error, key }) => match (self.asked(iq), key) {
                 (Some(session), _) => self.refused(session, error),
                 (None, Some(key)) => {
-                    if let Some(session) = self.party.negotiator().session_of(iq.from.as_str(), &key) {
+                    if let Some(session) =
+                        self.party.negotiator().session_of(iq.from.as_str(), key.as_bytes())
+                    {
                         self.party.negotiator().handle_give_up(session);
                     }
                 }
@@ -332,6 +371,11 @@ impl Entity {
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
+        for talk in self.sessions.values() {
+            let refused = Refused { why: Failure::Busy, error: None };
+            self.reports.push_back(Report::Failed { peer: talk.peer.clone(), refused });
+        }
+        self.cancel_all();
     }
 
     fn failed(&mut self, session: SessionId, why: Failure, now: Now) {
@@ -362,14 +406,19 @@ impl Entity {
             // Its end must not look like that of a stream in order.
             self.conns.close(local, Close::Truncate, now);
         }
-        let sessions: Vec<_> = self.sessions.keys().copied().collect();
-        for session in sessions {
-            self.party.cancel(session);
-        }
+        self.cancel_all();
         for on in self.conns.open_ids() {
             if let Some(&mut State::Link(link)) = self.conns.state(on) {
                 self.party.ended(link);
             }
+        }
+    }
+
+    /// Nothing can come of any session any more: the peers are told.
+    fn cancel_all(&mut self) {
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.party.cancel(session);
         }
     }
 

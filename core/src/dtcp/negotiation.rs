@@ -22,6 +22,7 @@ use super::policy::Policy;
 use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::entropy::Entropy;
 use crate::machine::Close;
+use crate::opaque::Opaque;
 use crate::reach::{Host, Place};
 use crate::time::{Span, Time};
 
@@ -109,7 +110,7 @@ pub enum Failure {
     Refused,
     /// The session took too long.
     Deadline,
-    /// We have too many sessions already.
+    /// We have too many sessions already, or all that we want.
     Busy,
 }
 
@@ -153,7 +154,7 @@ pub enum Output {
         /// The connection.
         link: LinkId,
         /// What, at least one octet.
-        octets: Vec<u8>,
+        octets: Opaque<Vec<u8>>,
     },
     /// Begin TLS, with every octet received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
     StartTls {
