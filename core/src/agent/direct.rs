@@ -263,6 +263,9 @@ impl Agent {
         let is_header_queued = self.greet(local, from);
         self.conns.say(Output::Read { on: local, wanted: true });
         self.join(local, client, is_header_queued, now);
+        if let Some(&mut Conn { upstream, .. }) = self.conns.any_state(client) {
+            self.conns.note(Note::Served { relay: client, local, upstream, stream: true });
+        }
     }
 }
 
