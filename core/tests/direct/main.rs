@@ -1,6 +1,9 @@
 //! A connector and an agent find a direct connection, or stay on the relay: whichever it is, each program gets what the
 //! other said, all of it, once, in order, and the end behind it.
 
+mod odd;
+#[path = "../common/rig.rs"]
+mod rig;
 mod walk;
 mod world;
 
@@ -78,7 +81,9 @@ fn dials_may_fail_and_patience_may_end_at_any_moment() {
 
 #[test]
 fn patience_may_end_while_both_dial() {
-    walk::all(World::new(Rules { late: true, ..BOTH }), &|world| drop(arrived(world)));
+    walk::all(World::new(Rules { late: true, ..BOTH }), &|world| {
+        arrived(world);
+    });
 }
 
 #[test]
@@ -186,4 +191,30 @@ fn a_client_that_may_be_dialled_by_nobody_stays_on_the_relay() {
     let world =
         World::with(CLIENT_ALONE, |_| (), |agent| agent.direct.as_mut().unwrap().policy = Policy::default());
     walk::all(world, &|world| assert!(!arrived(world)));
+}
+
+/// Whatever the connector has decided by then, the two agree, or the stream is cut.
+#[test]
+fn the_relay_may_break_at_any_moment() {
+    for listens in [[false, true], [true, false]] {
+        let mut world = World::new(Rules { listens, ..BOTH });
+        while let Some(event) = world.events().into_iter().next() {
+            let mut broken = world.clone();
+            broken.break_relay();
+            let mut end = walk::one(broken, 1);
+            end.wait(rendezvous_core::time::Span::from_secs(60));
+            let end = walk::one(end, 1);
+            let ways = [CLIENT, SERVICE].map(|side| way(&end, side));
+            if ways == [Some(Ok(())); 2] {
+                assert!(arrived(&end));
+            } else {
+                assert_ne!(end.got(CLIENT).1, Some(End::Clean), "it may not look like a stream's end");
+                assert!(
+                    SAID[SERVICE].starts_with(end.got(CLIENT).0)
+                        && SAID[CLIENT].starts_with(end.got(SERVICE).0)
+                );
+            }
+            world.step(event);
+        }
+    }
 }

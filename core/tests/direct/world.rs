@@ -291,7 +291,7 @@ impl World {
     fn lay(&mut self, wire: usize, end: usize, side: usize) -> ConnId {
         let dialled =
             self.sides[side].socks.iter().filter(|(_, sock)| sock.wire == usize::MAX).map(|(on, _)| *on);
-        let on = dialled.last().expect("something was dialled");
+        let on = dialled.max_by_key(|on| on.generation).expect("something was dialled");
         self.sides[side].socks.remove(&on);
         self.attach(wire, end, side, on);
         on
