@@ -18,7 +18,7 @@ use crate::dtcp::{Direct, Offer};
 use crate::entropy::Entropy;
 use crate::http::head::{self, Finder};
 use crate::id::Id;
-use crate::machine::{Close, ConnId};
+use crate::machine::{Close, ConnId, USER_TIMEOUT};
 use crate::pair;
 use crate::proxy_header::Version;
 use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
@@ -76,7 +76,7 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How long each address of the local service is tried; default 10 s.
     pub local_dial: Span,
-    /// How long octets to a waiting connection may stay unacknowledged; default 30 s.
+    /// How long octets to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
     /// How failures are paced.
     pub retry: Retry,
@@ -95,7 +95,7 @@ impl Default for Config {
             head_timeout: Span::from_secs(10),
             deadlines: Deadlines::default(),
             local_dial: Span::from_secs(10),
-            user_timeout: Span::from_secs(30),
+            user_timeout: USER_TIMEOUT,
             retry: Retry::default(),
             pair: pair::Limits::default(),
         }

@@ -17,10 +17,25 @@
 //!
 //! Octets that come before a stream is clear to send are left unread in the kernel
 //! ([`Read { wanted: false }`](crate::machine::Output::Read)): TCP may overtake XMPP, and nothing may be lost or
-//! forwarded early. A shell that can see the end of such a socket all the same, with nothing unread before it, should
-//! tell (`handle_end`); where it can't, the deadline ends what nobody needs. In one point we leave XMPP.md's tables: an
-//! end in order before 'clear to send' fails neither end's stream (I2, I4, T2), since TCP may overtake XMPP with the
-//! half-close of a peer that is clear before us. At a proxy nobody is clear before it says so: there it is the end.
+//! forwarded early. An end with nothing unread in front of it shows all the same.
+//!
+//! # An end before 'clear to send'
+//!
+//! Where a reset comes before, there is no stream. A FIN is another matter: in one point we leave XMPP.md's tables,
+//! which have a stream fail by it. A peer that was told 'clear to send' before us may send everything that it has, and
+//! its FIN behind, while the word to us is still with the XMPP server: to fail would lose those octets. So each state
+//! asks whether the peer can be clear already:
+//!
+//! | state | can the peer be clear? | a FIN is |
+//! |---|---|---|
+//! | a socket that nobody claimed yet, of an initiator or a proxy | no: its claim was not answered | the end |
+//! | I2: the target's claim is answered, its PF5 is missing | yes, by our answer (PF7) | its half-close |
+//! | I4: our claim is at the proxy | yes, if the proxy told the target first (A6.8) | its half-close |
+//! | T1: connected, but not claimed yet | no | a dial that failed |
+//! | T2: our claim is at the initiator or a proxy | yes: an initiator is clear as it answers (PF7) | its half-close |
+//! | proxy, claimed | no: nobody is before the proxy joins the two | the end: 404 |
+//!
+//! Where a half-close was none, and the peer had given up, the answer that never comes is what ends it, after 60 s.
 
 pub mod entity;
 mod failures;

@@ -20,8 +20,9 @@
 //! | [`negotiation`] | the sessions of one party, with their connections |
 //! | [`host`] | `host:port` |
 //! | [`policy`] | whom to dial |
+//! | [`entity`] | one session over XMPP, with a local connection |
 //!
-//! How offers and give-ups travel is not known here.
+//! How offers and give-ups travel only the last of these knows.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -38,6 +39,7 @@ use crate::machine::Listener;
 use crate::reach::Place;
 use crate::time::Span;
 
+pub mod entity;
 pub mod handshake;
 pub mod host;
 pub mod line;

@@ -15,6 +15,7 @@
 //! | [`registry`] | who is enrolled, who waits |
 //! | [`pair`] | the half-close table |
 //! | [`dtcp`] | a direct connection, where one side can be reached |
+//! | [`xmpp`] | how DTCP and the stream proxy signal: stanzas, and a component of an XMPP server |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
@@ -47,3 +48,4 @@ pub mod registry;
 pub mod time;
 pub mod token;
 pub mod trace;
+pub mod xmpp;

@@ -26,6 +26,12 @@ use crate::dtcp::Fingerprint;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
 
+/// How long octets to a waiting connection may stay unacknowledged, where nothing else was said: with that limit Linux
+/// gives an idle connection up at the first keepalive probe after it without an answer, however many probes there may
+/// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
+/// would end a waiting connection.
+pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
+
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +130,8 @@ pub enum Output {
         len: u32,
     },
     /// Whether received octets are to be offered. While unwanted, nothing is received and nothing offered; when wanted
-    /// again, what was kept is offered again. A new connection is wanted.
+    /// again, what was kept is offered again. In clear, an end that nothing unread is in front of is told all the same.
+    /// A new connection is wanted.
     Read {
         /// The connection.
         on: ConnId,
@@ -176,6 +183,11 @@ pub enum Output {
         /// The connection.
         on: ConnId,
     },
+    /// Ask for the local address of a connection that is up; the answer is `handle_local_address`, at once.
+    LocalAddress {
+        /// The connection.
+        on: ConnId,
+    },
     /// End the writing side after the last octet queued: close_notify on TLS, then FIN.
     CloseWrite {
         /// The connection.
@@ -200,7 +212,9 @@ pub enum Output {
 }
 
 /// A protocol state machine without a world. See the [module](self) for the contract.
-pub trait Machine {
+///
+/// It borrows nothing, so that one event loop can be for all of them.
+pub trait Machine: 'static {
     /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 
@@ -236,6 +250,13 @@ pub trait Machine {
     /// The answer to [`Output::CheckAck`]: how long ago the peer's last acknowledgement came, if it owes one for octets
     /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
+
+    /// The answer to [`Output::LocalAddress`]. Where there is none any more, it is `handle_end` instead. A machine that
+    /// never asks need not listen.
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let _ = (on, local, now);
+        debug_assert!(false, "nobody asked for an address");
+    }
 
     /// The reading side ended, after everything received was offered (in a pair: was moved); an end that comes behind
     /// octets kept while reading is unwanted waits with them. Once for a connection.

@@ -1,6 +1,6 @@
 //! Who is enrolled, who waits, who is held: everything that the relay knows of an ID.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -10,6 +10,10 @@ use crate::limiter::Bucket;
 use crate::machine::ConnId;
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
+
+use self::spent::Spent;
+
+mod spent;
 
 /// An ID counts as served for this long after a connection last waited for it, and every enrolled one for as long
 /// after the relay's start.
@@ -46,6 +50,7 @@ pub(crate) struct Registry {
     labels: BTreeMap<String, Id>,
     /// How many pairs an ID has; not in its entry, since they outlive it where the operator removes the ID.
     pairs: BTreeMap<Id, u32>,
+    spent: Spent,
     nobody: Key,
     started: Time,
 }
@@ -58,8 +63,9 @@ struct Entry {
     /// First come, first served.
     held: VecDeque<ConnId>,
     last_waiting: Option<Time>,
-    /// Accepted tokens by their step T, as long as T is acceptable; a bound token's 16 octets stand for T and N.
-    spent: BTreeMap<u64, BTreeSet<[u8; 16]>>,
+    /// How many tokens were accepted of each step that is acceptable: no more than three are at once, so a step has
+    /// its place by its remainder.
+    accepted: [Accepted; 3],
     guesses: Bucket,
     tally: Tally,
 }
@@ -90,6 +96,12 @@ pub(crate) struct Registered {
 }
 
 #[derive(Clone, Copy, Debug)]
+struct Accepted {
+    step: u64,
+    tokens: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Waiting {
     on: ConnId,
     plain: bool,
@@ -109,6 +121,7 @@ impl Registry {
             entries: BTreeMap::new(),
             labels: BTreeMap::new(),
             pairs: BTreeMap::new(),
+            spent: Spent::default(),
             nobody: Key::dummy(),
             started,
         }
@@ -134,6 +147,7 @@ impl Registry {
                     let last_waiting =
                         if rotated.waiting.is_empty() { rotated.last_waiting } else { Some(now) };
                     old.insert(enrolment.id, rotated);
+                    self.spent.forget(enrolment.id);
                     Entry { tally, last_waiting, ..Entry::new(enrolment) }
                 }
                 None => Entry::new(enrolment),
@@ -175,12 +189,16 @@ impl Registry {
                     entry.guesses.fail(now.mono);
                     return Err(Refused::Unauthorized);
                 };
-                if policy.one_time_strict { entry.spend(step, [0; 16], policy, now) } else { Ok(()) }
+                if policy.one_time_strict {
+                    entry.spend(step, [0; 16], policy, &mut self.spent, now)
+                } else {
+                    Ok(())
+                }
             }
             Token::Bound { response, nonce } => {
                 let step = key.check_bound(now.wall, nonce, &response);
                 match (entry, step) {
-                    (Some(entry), Some(step)) => entry.spend(step, response, policy, now),
+                    (Some(entry), Some(step)) => entry.spend(step, response, policy, &mut self.spent, now),
                     _ => Err(Refused::Unauthorized),
                 }
             }
@@ -220,7 +238,9 @@ impl Registry {
         let entry = self.entries.get_mut(&id)?;
         let newest = entry.waiting.iter().rposition(|waiting| waiting.eligible)?;
         entry.last_waiting = Some(now.mono);
-        entry.waiting.remove(newest).map(|waiting| waiting.on)
+        let taken = entry.waiting.remove(newest);
+        entry.shrink();
+        taken.map(|waiting| waiting.on)
     }
 
     /// A waiting connection is over, or was replaced just now.
@@ -228,6 +248,7 @@ impl Registry {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.waiting.retain(|waiting| waiting.on != on);
         entry.last_waiting = Some(now.mono);
+        entry.shrink();
     }
 
     pub(crate) fn waiting(&self, id: Id) -> u32 {
@@ -318,25 +339,45 @@ impl Entry {
             waiting: VecDeque::new(),
             held: VecDeque::new(),
             last_waiting: None,
-            spent: BTreeMap::new(),
+            accepted: [Accepted { step: 0, tokens: 0 }; 3],
             guesses: Bucket::NEW,
             tally: Tally { pairs: 0, from_client: 0, from_hidden: 0, ended: None },
         }
     }
 
-    /// Uses a token up. Steps that are acceptable no more are forgotten first.
-    fn spend(&mut self, step: u64, token: [u8; 16], policy: Policy, now: Now) -> Result<(), Refused> {
-        let oldest = self.enrolment.key.step(now.wall).saturating_sub(1);
-        while self.spent.first_key_value().is_some_and(|(&step, _)| step < oldest) {
-            self.spent.pop_first();
+    /// Who has nobody waiting keeps no memory for it.
+    fn shrink(&mut self) {
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
         }
-        if self.spent.get(&step).is_some_and(|tokens| tokens.contains(&token)) {
+    }
+
+    /// Uses a token up.
+    fn spend(
+        &mut self,
+        step: u64,
+        token: [u8; 16],
+        policy: Policy,
+        spent: &mut Spent,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let key = &self.enrolment.key;
+        let oldest = key.step(now.wall).saturating_sub(1);
+        let until = step.saturating_add(2).saturating_mul(u64::from(key.period()));
+        let mark = (self.enrolment.id, token);
+        if spent.contains(&mark, until) {
             return Err(Refused::Unauthorized);
         }
-        if self.spent.values().map(BTreeSet::len).sum::<usize>() >= policy.tokens_max as usize {
+        let remembered = self.accepted.iter().filter(|accepted| accepted.step >= oldest);
+        if remembered.map(|accepted| accepted.tokens).sum::<u32>() >= policy.tokens_max {
             return Err(Refused::Full);
         }
-        self.spent.entry(step).or_default().insert(token);
+        let accepted = &mut self.accepted[(step % 3) as usize];
+        if accepted.step != step {
+            *accepted = Accepted { step, tokens: 0 };
+        }
+        accepted.tokens += 1;
+        spent.insert(mark, until, now.wall);
         Ok(())
     }
 }

@@ -53,7 +53,7 @@
 //!     -> conn 0.1
 //! @+1ms in 0.1 "CONNECT uuid:$id(home)?response=$bound(home,nonce-of-sixteen)&nonce=nonce-of-sixteen HTTP/1.1\r\n\r\n"
 //!     -> took 127
-//!     -> user-timeout 0.1 30s
+//!     -> user-timeout 0.1 37500ms
 //!     -> send 0.1 "HTTP/1.1 200 OK\r\n\r\n"
 //!     -> note waiting 0.1 from=192.0.2.1:40000 id=6ba7b810-9dad-41d1-80b4-00c04fd430c8 waiting=1
 //! @+0 flushed 0.1

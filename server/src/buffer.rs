@@ -15,7 +15,8 @@ pub struct BufferId(u32);
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// A head, or the beginning of a stream: the small size, up to the ceiling.
+    /// A head, or the beginning of a stream: the small size, while all of these take no more than half of the ceiling:
+    /// strangers who never finish theirs leave room for the pairs.
     Head,
     /// Octets on their way: the large size, or the small one when half of the ceiling is used, up to three quarters
     /// of the ceiling.
@@ -29,7 +30,7 @@ pub struct Sizes {
     pub head: usize,
     /// Of a buffer for octets on their way; at least `head`.
     pub bulk: usize,
-    /// Of all together.
+    /// Of all together; at least four times `bulk`.
     pub ceiling: usize,
 }
 
@@ -49,6 +50,8 @@ pub struct Buffer {
     tail: usize,
     /// What it counts for in the pool: its size when it was made.
     charged: usize,
+    /// What it was taken for; `None` for an answer.
+    taken_for: Option<Use>,
 }
 
 /// All buffers of one event loop.
@@ -59,13 +62,15 @@ pub struct Pool {
     spare_bulk: Vec<Vec<u8>>,
     sizes: Sizes,
     used: usize,
+    /// Of `used`, what was taken for heads.
+    heads: usize,
 }
 
 impl Buffer {
     /// A buffer of nobody's pool.
     #[must_use]
     pub fn with_room(octets: usize) -> Self {
-        Self { octets: vec![0; octets], head: 0, tail: 0, charged: 0 }
+        Self { octets: vec![0; octets], head: 0, tail: 0, charged: 0, taken_for: None }
     }
 
     /// What is in it.
@@ -137,27 +142,76 @@ impl Pool {
     #[must_use]
     pub fn new(sizes: Sizes) -> Self {
         debug_assert!(sizes.head <= sizes.bulk, "the large size is the larger one");
-        Self { buffers: Slab::new(), spare_head: Vec::new(), spare_bulk: Vec::new(), sizes, used: 0 }
+        Self {
+            buffers: Slab::new(),
+            spare_head: Vec::new(),
+            spare_bulk: Vec::new(),
+            sizes,
+            used: 0,
+            heads: 0,
+        }
     }
 
     /// A buffer, empty; `None` when the ceiling is reached.
     pub fn take(&mut self, what: Use) -> Option<BufferId> {
-        let (size, limit) = match what {
-            Use::Head => (self.sizes.head, self.sizes.ceiling),
-            Use::Bulk if self.used > self.sizes.ceiling / 2 => (self.sizes.head, self.sizes.ceiling / 4 * 3),
-            Use::Bulk => (self.sizes.bulk, self.sizes.ceiling / 4 * 3),
+        let Sizes { head, bulk, ceiling } = self.sizes;
+        let (size, fits) = match what {
+            Use::Head => (head, self.heads <= ceiling / 2 && self.used + head <= ceiling),
+            Use::Bulk => {
+                let size = if self.used > ceiling / 2 { head } else { bulk };
+                (size, self.used + size <= ceiling / 4 * 3)
+            }
         };
-        if self.used + size > limit {
+        if !fits {
             return None;
         }
-        let spare = if size == self.sizes.bulk { &mut self.spare_bulk } else { &mut self.spare_head };
+        let spare = if size == bulk { &mut self.spare_bulk } else { &mut self.spare_head };
         let octets = spare.pop().unwrap_or_else(|| vec![0; size]);
-        Some(self.insert(octets))
+        Some(self.insert(octets, Some(what)))
+    }
+
+    /// Exchanges a buffer with octets in it for one that has no room beside them, if that is much smaller: somebody's
+    /// who sends the rest when he pleases. How many octets fewer are in use.
+    pub fn tighten(&mut self, id: BufferId) -> usize {
+        let Buffer { charged, taken_for, .. } = self[id];
+        if self[id].filled().len() > charged / 2 {
+            return 0;
+        }
+        let octets = self[id].filled().to_vec();
+        let tight = Buffer { head: 0, tail: octets.len(), charged: octets.len(), octets, taken_for };
+        let freed = charged - tight.charged;
+        let loose = std::mem::replace(&mut self[id], tight);
+        self.charge(taken_for, charged, self[id].charged);
+        self.keep(loose.octets);
+        freed
+    }
+
+    /// Whether a buffer was [tightened](Pool::tighten).
+    #[must_use]
+    pub fn is_tight(&self, id: BufferId) -> bool {
+        self[id].octets.len() < self.sizes.head
+    }
+
+    /// Exchanges a buffer that was [tightened](Pool::tighten) for one of the small size, with the same octets; false
+    /// if there can be none for now.
+    pub fn loosen(&mut self, id: BufferId) -> bool {
+        let Sizes { head, ceiling, .. } = self.sizes;
+        let charged = self[id].charged;
+        // Half of the ceiling is no limit here: it would be everybody's end if all of them need room to go on.
+        if self.used - charged + head > ceiling {
+            return false;
+        }
+        let octets = self.spare_head.pop().unwrap_or_else(|| vec![0; head]);
+        let mut buffer = Buffer { octets, head: 0, tail: 0, charged: head, taken_for: self[id].taken_for };
+        buffer.append(self[id].filled());
+        self.charge(buffer.taken_for, charged, head);
+        self[id] = buffer;
+        true
     }
 
     /// A buffer with these octets in it, whatever the ceiling: for answers, which are few and short.
     pub fn hold(&mut self, octets: &[u8]) -> BufferId {
-        let id = self.insert(octets.to_vec());
+        let id = self.insert(octets.to_vec(), None);
         self[id].commit(octets.len());
         id
     }
@@ -168,19 +222,9 @@ impl Pool {
             debug_assert!(false, "a buffer given back twice");
             return 0;
         };
-        let freed = buffer.charged;
-        self.used -= freed;
-        let spare = if buffer.octets.len() == self.sizes.bulk {
-            &mut self.spare_bulk
-        } else if buffer.octets.len() == self.sizes.head {
-            &mut self.spare_head
-        } else {
-            return freed;
-        };
-        if spare.len() < SPARE_MAX {
-            spare.push(buffer.octets);
-        }
-        freed
+        self.charge(buffer.taken_for, buffer.charged, 0);
+        self.keep(buffer.octets);
+        buffer.charged
     }
 
     /// Keeps no spare buffers, until more are given back.
@@ -218,10 +262,32 @@ impl Pool {
         self[id] = buffer;
     }
 
-    fn insert(&mut self, octets: Vec<u8>) -> BufferId {
+    /// Keeps memory for the next one who needs that much.
+    fn keep(&mut self, octets: Vec<u8>) {
+        let spare = if octets.len() == self.sizes.bulk {
+            &mut self.spare_bulk
+        } else if octets.len() == self.sizes.head {
+            &mut self.spare_head
+        } else {
+            return;
+        };
+        if spare.len() < SPARE_MAX {
+            spare.push(octets);
+        }
+    }
+
+    /// A buffer that counted for `before` counts for `after`.
+    fn charge(&mut self, taken_for: Option<Use>, before: usize, after: usize) {
+        self.used = self.used - before + after;
+        if taken_for == Some(Use::Head) {
+            self.heads = self.heads - before + after;
+        }
+    }
+
+    fn insert(&mut self, octets: Vec<u8>, taken_for: Option<Use>) -> BufferId {
         let charged = octets.len();
-        self.used += charged;
-        let buffer = Buffer { octets, head: 0, tail: 0, charged };
+        self.charge(taken_for, 0, charged);
+        let buffer = Buffer { octets, head: 0, tail: 0, charged, taken_for };
         let index = self.buffers.insert(buffer);
         BufferId(u32::try_from(index).unwrap_or_else(|_| unreachable!("2³² buffers")))
     }

@@ -76,6 +76,7 @@ enum Event {
     Flushed(ConnId),
     Moved { from: ConnId, read: u32, queued: u32 },
     Acked { on: ConnId, age: Option<Span> },
+    LocalAddress { on: ConnId, local: SocketAddr },
     WriteFailed(ConnId),
     DialFailed(ConnId, DialFailure),
     TlsFailed(ConnId, TlsFailure),
@@ -84,9 +85,11 @@ enum Event {
 }
 
 /// The loop over one world and one machine.
-pub struct EventLoop<N: Net, M: Machine> {
+///
+/// The machine comes last, for what needs not know which one it is is written once for all of them
+/// (`EventLoop<N, dyn Machine>`): a program with seven kinds of machines has one loop in it, not seven.
+pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     net: N,
-    machine: M,
     tls: TlsSetup,
     slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
@@ -110,6 +113,7 @@ pub struct EventLoop<N: Net, M: Machine> {
     /// Octets that came from sockets, and that sockets took.
     received: u64,
     sent: u64,
+    machine: M,
 }
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
@@ -118,7 +122,6 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         let now = net.now();
         Self {
             net,
-            machine,
             tls,
             slots: Vec::new(),
             pool: Pool::new(sizes),
@@ -137,6 +140,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             stats: Stats::default(),
             received: 0,
             sent: 0,
+            machine,
         }
     }
 
@@ -145,41 +149,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// # Errors
     /// The system's polling call failed: nothing can be done any more.
     pub fn turn(&mut self, at_most: Option<Span>) -> io::Result<()> {
-        self.settle();
-        let patience = self.patience(at_most);
-        let mut edges = std::mem::take(&mut self.edges);
-        let waited = self.net.wait(&mut edges, patience);
-        self.now = self.net.now();
-        self.stats.turns += 1;
-        for edge in edges.drain(..) {
-            self.note_edge(edge);
-        }
-        self.edges = edges;
-        waited?;
-        self.accept_all();
-        self.hear_names();
-        for _ in 0..self.ready.len() {
-            let Some(on) = self.ready.pop_front() else { break };
-            self.serve(on);
-        }
-        self.serve_busy();
-        self.finish_truncating();
-        // Whoever is gone by now has no deadline any more.
-        self.settle();
-        if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
-            self.machine.handle_timeout(self.now);
-        }
-        self.settle();
-        #[cfg(debug_assertions)]
-        self.check_invariants();
-        Ok(())
+        self.any().turn_once(at_most)
     }
 
     /// Tells the machine something that is not of a connection (the operator's wishes), and does what it asks.
     pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         self.now = self.net.now();
         let result = what(&mut self.machine, self.now);
-        self.settle();
+        self.any().settle();
         result
     }
 
@@ -189,7 +166,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     /// It can't be watched.
     pub fn adopt(&mut self, on: Listener, sock: N::Sock, from: SocketAddr) -> io::Result<ConnId> {
         self.now = self.net.now();
-        self.admit(on, sock, from)
+        self.any().admit(on, sock, from)
     }
 
     /// Accepts nothing any more.
@@ -269,6 +246,44 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.now
     }
 
+    /// The loop over whatever machine.
+    fn any(&mut self) -> &mut EventLoop<N, dyn Machine> {
+        self
+    }
+}
+
+impl<N: Net> EventLoop<N, dyn Machine> {
+    fn turn_once(&mut self, at_most: Option<Span>) -> io::Result<()> {
+        self.settle();
+        let patience = self.patience(at_most);
+        let mut edges = std::mem::take(&mut self.edges);
+        let waited = self.net.wait(&mut edges, patience);
+        self.now = self.net.now();
+        self.stats.turns += 1;
+        for edge in edges.drain(..) {
+            self.note_edge(edge);
+        }
+        self.edges = edges;
+        waited?;
+        self.accept_all();
+        self.hear_names();
+        for _ in 0..self.ready.len() {
+            let Some(on) = self.ready.pop_front() else { break };
+            self.serve(on);
+        }
+        self.serve_busy();
+        self.finish_truncating();
+        // Whoever is gone by now has no deadline any more.
+        self.settle();
+        if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
+            self.machine.handle_timeout(self.now);
+        }
+        self.settle();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Ok(())
+    }
+
     // ---- the machine ----
 
     /// Drains the machine to idleness, tells it what that led to, and again until nothing is left to tell.
@@ -299,6 +314,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             Event::Flushed(on) => self.machine.handle_flushed(on, now),
             Event::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
             Event::Acked { on, age } => self.machine.handle_acked(on, age, now),
+            Event::LocalAddress { on, local } => self.machine.handle_local_address(on, local, now),
             Event::WriteFailed(on) => self.machine.handle_write_failed(on, now),
             Event::DialFailed(on, why) => self.machine.handle_dial_failed(on, why, now),
             Event::TlsFailed(on, why) => self.machine.handle_tls_failed(on, why, now),
@@ -340,6 +356,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             self.pump(on);
         } else {
             self.offer(on);
+            self.tighten_parked(on);
         }
         self.settle();
     }
@@ -410,10 +427,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     fn give(&mut self, buffer: Option<BufferId>) {
         let Some(buffer) = buffer else { return };
-        if self.pool.give(buffer) == 0 || self.starved.is_empty() {
-            return;
+        if self.pool.give(buffer) > 0 {
+            self.feed_starved();
         }
-        // All of them: the first may need it no more, or need a larger one.
+    }
+
+    /// Whoever waits for a buffer is queued again: all of them, since the first may need it no more, or need a larger
+    /// one.
+    fn feed_starved(&mut self) {
         for on in std::mem::take(&mut self.starved) {
             if let Some(slot) = self.slot(on) {
                 slot.starving = false;

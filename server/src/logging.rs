@@ -1,5 +1,7 @@
 //! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
 
+pub mod streams;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;

@@ -27,6 +27,17 @@ const COMMANDS: &[Command] = &[
         summary: "beside a client that speaks something other than HTTP",
         run: command::connect::run,
     },
+    Command {
+        name: "dtcp",
+        summary: "a direct connection to somebody who can be talked to over XMPP",
+        run: command::dtcp::run,
+    },
+    Command { name: "proxy", summary: "the stream proxy of an XMPP server", run: command::proxy::run },
+    Command {
+        name: "stream",
+        summary: "one end of a stream between two XMPP entities",
+        run: command::stream::run,
+    },
     Command { name: "status", summary: "what a running relay is doing", run: command::status::run },
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
     Command {

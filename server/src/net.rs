@@ -102,6 +102,12 @@ pub trait Net {
     /// Why it can't be.
     fn connected(&mut self, sock: &mut Self::Sock) -> io::Result<bool>;
 
+    /// Our own address of a connection that is up.
+    ///
+    /// # Errors
+    /// It has none.
+    fn local_address(&mut self, sock: &mut Self::Sock) -> io::Result<SocketAddr>;
+
     /// Watches a connection for both directions, edge-triggered, once and for good.
     ///
     /// # Errors
@@ -113,6 +119,13 @@ pub trait Net {
     /// # Errors
     /// `WouldBlock`, or why nothing will come any more.
     fn recv(&mut self, sock: &mut Self::Sock, into: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether nothing will come any more and nothing is unread: looks, and leaves everything where it is. False where
+    /// octets are there, and where nobody can look without receiving.
+    ///
+    /// # Errors
+    /// As [`Net::recv`].
+    fn peek_end(&mut self, sock: &mut Self::Sock) -> io::Result<bool>;
 
     /// Sends as much as there is room for.
     ///

@@ -87,6 +87,10 @@ impl Net for SimNet {
         self.world.borrow_mut().connected(*sock)
     }
 
+    fn local_address(&mut self, sock: &mut Ep) -> io::Result<SocketAddr> {
+        Ok(self.world.borrow().local_address(self.who, *sock))
+    }
+
     fn watch(&mut self, sock: &mut Ep, token: ConnId) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.watch(self.who, *sock, token);
@@ -97,6 +101,12 @@ impl Net for SimNet {
         let mut world = self.world.borrow_mut();
         world.attend(self.who, *sock);
         world.recv(*sock, into)
+    }
+
+    fn peek_end(&mut self, sock: &mut Ep) -> io::Result<bool> {
+        let mut world = self.world.borrow_mut();
+        world.attend(self.who, *sock);
+        world.peek_end(*sock)
     }
 
     fn send(&mut self, sock: &mut Ep, from: &[u8]) -> io::Result<usize> {

@@ -4,6 +4,7 @@
 //! connection is one that was accepted for it (standard input and output, a local listener), or is dialled when the
 //! stream is clear (the mail's last wish: 'pass the IP/port off to an entirely different process').
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -18,17 +19,25 @@ use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
-use crate::pair::{self, Side, Why};
+use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
+use crate::xmpp::bytestream::NAMESPACE;
+use crate::xmpp::iq::Iq;
 
 mod events;
+mod iqs;
+mod report;
 mod sessions;
+
+pub use self::report::Report;
 
 /// Everything that can be set. All limits are inclusive.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Our full JID.
     pub jid: Jid,
+    /// The namespace of the stanzas. Default [`NAMESPACE`].
+    pub namespace: Box<str>,
     /// Where streams are accepted, and what we are called there; one address for each of the shell's first listeners.
     /// All listeners behind them are for local connections.
     pub rules: Rules,
@@ -62,6 +71,7 @@ impl Config {
     pub fn new(jid: Jid) -> Self {
         Self {
             jid,
+            namespace: NAMESPACE.into(),
             rules: Rules::default(),
             connections: Vec::new(),
             peer: None,
@@ -78,55 +88,12 @@ impl Config {
     }
 }
 
-/// What an entity asks for that is none of its sockets' [`Output`]s.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Send this.
-    Send(Stanza),
-    /// Which local address does this connection have? The answer is [`Entity::handle_local_address`], at once.
-    LocalAddress(ConnId),
-}
-
-/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// A stream is clear to send.
-    Clear {
-        /// With whom.
-        peer: Jid,
-        /// Its socket.
-        on: ConnId,
-    },
-    /// There is no stream.
-    Failed {
-        /// With whom it was to be.
-        peer: Jid,
-        /// Why not.
-        why: Failure,
-    },
-    /// A stream was clear, but our own service could not be reached.
-    NoService {
-        /// The stream's socket.
-        on: ConnId,
-    },
-    /// A stream ended.
-    Ended {
-        /// Its socket.
-        on: ConnId,
-        /// Octets from the peer.
-        from_peer: u64,
-        /// Octets to the peer.
-        to_peer: u64,
-        /// Why. [`Side::Hidden`] in it is the peer's side.
-        why: Why,
-    },
-}
-
 /// The state machine of an entity.
 ///
-/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`],
-/// [`Entity::handle_local_address`] and [`Entity::handle_begin`]. After those, as after any other `handle_*`, and
-/// after the outputs, [`Entity::poll_request`] and [`Entity::poll_report`] are to be called until `None`.
+/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`] and
+/// [`Entity::handle_begin`]. After those, as after any other `handle_*`, and after the outputs,
+/// [`Entity::poll_stanza`] and [`Entity::poll_report`] are to be called until `None`. As an
+/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
@@ -138,7 +105,9 @@ pub struct Entity {
     /// Local connections that wait for a peer, the oldest first.
     free: VecDeque<ConnId>,
     entropy: Entropy,
-    requests: VecDeque<Request>,
+    stanzas: VecDeque<Stanza>,
+    /// Answers to what is none of our stanzas.
+    answers: VecDeque<Iq>,
     reports: VecDeque<Report>,
     draining: bool,
 }
@@ -232,29 +201,17 @@ impl Entity {
             begun: 0,
             free: VecDeque::new(),
             entropy: Entropy::new(seed),
-            requests: VecDeque::new(),
+            stanzas: VecDeque::new(),
+            answers: VecDeque::new(),
             reports: VecDeque::new(),
             draining: false,
             config,
         }
     }
 
-    /// Our side gives up what is not clear yet and begins nothing new; pairs go on.
-    pub fn handle_drain(&mut self, now: Now) {
-        self.draining = true;
-        let all: Vec<u64> = self.sessions.keys().copied().collect();
-        for session in all {
-            self.fail(session, Failure::Cancelled, now);
-        }
-        while let Some(free) = self.free.pop_front() {
-            self.unwanted(free, Close::Truncate, "shutting down", now);
-        }
-        self.settle(now);
-    }
-
-    /// The next request; to be carried out in their order.
-    pub fn poll_request(&mut self) -> Option<Request> {
-        self.requests.pop_front()
+    /// The next stanza to send.
+    pub fn poll_stanza(&mut self) -> Option<Stanza> {
+        self.stanzas.pop_front()
     }
 
     /// The next thing to log.
@@ -319,7 +276,7 @@ impl Entity {
     }
 
     fn say(&mut self, peer: Jid, id: IqId, query: Query) {
-        self.requests.push_back(Request::Send(Stanza { peer, id, query }));
+        self.stanzas.push_back(Stanza { peer, id, query });
     }
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {

@@ -25,14 +25,24 @@ use super::streams::{Claimant, Streams};
 use crate::conns::{Conns, Ended};
 use crate::machine::{Close, ConnId, Output};
 use crate::note::Note;
-use crate::pair::{self, Side, Why};
+use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
+use crate::xmpp::bytestream::NAMESPACE;
+use crate::xmpp::iq::Iq;
 
 mod events;
+mod iqs;
+mod report;
+
+pub use self::report::Report;
 
 /// Everything that can be set. All limits are inclusive.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Our JID: whom claims have to be for.
+    pub jid: Jid,
+    /// The namespace of the stanzas. Default [`NAMESPACE`].
+    pub namespace: Box<str>,
     /// Where we listen and what we are called there; one address for each of the shell's listeners.
     pub rules: Rules,
     /// Who may claim sockets. Default: everybody.
@@ -55,9 +65,13 @@ pub struct Config {
     pub pair: pair::Limits,
 }
 
-impl Default for Config {
-    fn default() -> Self {
+impl Config {
+    /// The defaults for a JID.
+    #[must_use]
+    pub fn new(jid: Jid) -> Self {
         Self {
+            jid,
+            namespace: NAMESPACE.into(),
             rules: Rules::default(),
             allow: Allow::Everybody,
             matching: matching::Limits::default(),
@@ -72,49 +86,12 @@ impl Default for Config {
     }
 }
 
-/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// Two sockets were joined.
-    Paired {
-        /// Whose claim was first.
-        first: Jid,
-        /// Its socket.
-        first_on: ConnId,
-        /// Whose claim was second.
-        second: Jid,
-        /// Its socket.
-        second_on: ConnId,
-    },
-    /// A pair ended. [`Side::Hidden`] in `why` means the first one's side.
-    Ended {
-        /// The socket of the first.
-        first_on: ConnId,
-        /// The socket of the second.
-        second_on: ConnId,
-        /// Octets from the first.
-        from_first: u64,
-        /// Octets from the second.
-        from_second: u64,
-        /// How long it lasted.
-        after: Span,
-        /// Why it ended.
-        why: Why,
-    },
-    /// A claim was answered with an error.
-    Refused {
-        /// Whose.
-        from: Jid,
-        /// The error.
-        condition: Condition,
-    },
-}
-
 /// The proxy's state machine.
 ///
 /// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Proxy::handle_stanza`], after which
 /// [`Proxy::poll_stanza`] and [`Proxy::poll_report`] are to be called until `None`, as after any other `handle_*`, and
-/// after the outputs: a 'clear to send' goes out when the pair is made.
+/// after the outputs: a 'clear to send' goes out when the pair is made. As an
+/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]
 pub struct Proxy {
     config: Config,
@@ -125,6 +102,8 @@ pub struct Proxy {
     /// Claims that are not answered, of each bare JID.
     claims: BTreeMap<Box<str>, u32>,
     stanzas: VecDeque<Stanza>,
+    /// Answers to what is none of our stanzas.
+    answers: VecDeque<Iq>,
     reports: VecDeque<Report>,
     draining: bool,
 }
@@ -164,6 +143,7 @@ impl Proxy {
             failures: Failures::new(config.failures_per_minute_max),
             claims: BTreeMap::new(),
             stanzas: VecDeque::new(),
+            answers: VecDeque::new(),
             reports: VecDeque::new(),
             draining: false,
             config,
@@ -187,24 +167,6 @@ impl Proxy {
             // A proxy wants no streams of its own.
             Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest400),
             Query::Result { .. } | Query::Error(_) => {}
-        }
-        self.settle(now);
-    }
-
-    /// The proxy shuts down: nothing new begins, what waits is refused, pairs go on.
-    pub fn handle_drain(&mut self, now: Now) {
-        self.draining = true;
-        for on in self.conns.open_ids() {
-            match self.conns.state(on) {
-                Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, "shutting down", now),
-                Some(State::Claimed { .. }) => {
-                    self.end_claimed(on, Close::Abort, Condition::Unavailable503, now);
-                }
-                Some(State::Paired { .. } | State::Unwanted) | None => {}
-            }
-        }
-        while let Some(claim) = self.matching.forget_claim(|_| true) {
-            self.answer(claim, Condition::Unavailable503);
         }
         self.settle(now);
     }
@@ -241,12 +203,6 @@ impl Proxy {
     #[must_use]
     pub const fn claimed(&self) -> usize {
         self.streams.claimed()
-    }
-
-    /// Whether there is nothing left to do after [`Proxy::handle_drain`].
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.draining && self.conns.len() == 0
     }
 
     /// What can be said of a claim before its socket is known.

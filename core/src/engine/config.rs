@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::http::head;
+use crate::machine::USER_TIMEOUT;
 use crate::pair;
 use crate::prefix::Prefix;
 use crate::time::Span;
@@ -58,7 +59,7 @@ pub struct Config {
     pub answer: Span,
     /// How long a client is held for the next waiting connection.
     pub hold: Span,
-    /// How long octets to a waiting connection may stay unacknowledged.
+    /// How long octets to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
     /// Deadlines of a pair.
     pub pair: pair::Limits,
@@ -75,7 +76,7 @@ impl Default for Config {
             connections_max: 10_000,
             connections_per_address_max: 1_000,
             handshakes_max: 2_000,
-            heads_max: 2_000,
+            heads_max: 1_500,
             waiting_per_id_max: 32,
             pairs_per_id_max: 1_000,
             held_per_id_max: 256,
@@ -84,7 +85,7 @@ impl Default for Config {
             head_timeout: Span::from_secs(10),
             answer: Span::from_secs(10),
             hold: Span::from_secs(5),
-            user_timeout: Span::from_secs(30),
+            user_timeout: USER_TIMEOUT,
             pair: pair::Limits::default(),
         }
     }

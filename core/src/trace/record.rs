@@ -208,6 +208,11 @@ impl<M: Machine> Machine for Recorder<M> {
         self.machine.handle_acked(on, age, now);
     }
 
+    /// Neither relay nor agent asks for any: there is no such line in a trace.
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.machine.handle_local_address(on, local, now);
+    }
+
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         if let Some(tape) = &mut self.tape {
             tape.record(&Event::End { on, how }, now, |shadow| shadow.handle_end(on, how, now));

@@ -10,7 +10,7 @@ fn one_connection_tries_and_the_pool_follows_when_it_is_accepted() {
     accept(&mut rig, first);
     let news = rig.news();
     assert_eq!(dials(&news).len(), 3);
-    let user_timeout = Output::UserTimeout { on: first, after: Some(Span::from_secs(30)) };
+    let user_timeout = Output::UserTimeout { on: first, after: Some(rendezvous_core::machine::USER_TIMEOUT) };
     assert!(asked(&news, user_timeout));
     assert!(notes(&news).contains(&Note::Registered { on: first, upstream: 0, waiting: 1 }));
     for (on, _) in dials(&news) {

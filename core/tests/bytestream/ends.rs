@@ -1,10 +1,10 @@
 //! One entity, and its world in the test's hands.
 
-use rendezvous_core::bytestream::entity::{Config, Entity, Report, Request};
+use rendezvous_core::bytestream::entity::{Config, Entity, Report};
 use rendezvous_core::bytestream::name::{IqId, StreamId};
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Connection, Query, Stanza};
-use rendezvous_core::machine::{ConnId, DialFailure, Listener, Machine};
+use rendezvous_core::machine::{ConnId, DialFailure, Listener, Machine, Output};
 use rendezvous_core::time::Span;
 
 use crate::rig::{Did, Rig, dials};
@@ -51,13 +51,7 @@ pub(crate) struct Offer {
 
 impl Rig<Entity> {
     pub(crate) fn stanzas(&mut self) -> Vec<Stanza> {
-        let requests = std::iter::from_fn(|| self.machine.poll_request());
-        requests
-            .map(|request| match request {
-                Request::Send(stanza) => stanza,
-                Request::LocalAddress(on) => panic!("nobody says where {on:?} is"),
-            })
-            .collect()
+        std::iter::from_fn(|| self.machine.poll_stanza()).collect()
     }
 
     #[track_caller]
@@ -93,7 +87,6 @@ impl Rig<Entity> {
     /// The connection is up, from this local address.
     pub(crate) fn connected(&mut self, on: ConnId, local: &str) {
         self.tell(|entity, now| entity.handle_connected(on, now));
-        assert_eq!(self.machine.poll_request(), Some(Request::LocalAddress(on)));
         self.tell(|entity, now| entity.handle_local_address(on, at(local), now));
     }
 
@@ -159,7 +152,7 @@ impl Rig<Entity> {
     }
 
     /// Whether the news have this.
-    pub(crate) fn asked(&mut self, output: rendezvous_core::machine::Output) -> bool {
+    pub(crate) fn asked(&mut self, output: Output) -> bool {
         self.news().contains(&Did::Asked(output))
     }
 }

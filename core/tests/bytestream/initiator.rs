@@ -5,6 +5,7 @@ use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
+use rendezvous_core::xmpp::hosted::IqHandler;
 
 use crate::ends::{ME, Offer, PEER, PROXY, SERVICE, config, connection, entity, entity_with, just_under};
 use crate::rig::{Rig, asked, dials};
@@ -282,6 +283,35 @@ fn i2_a_proxy_named_after_a_claim_here_fails() {
     rig.is_claimed(&offer, "10.0.0.1:1001");
     rig.is_used(&offer, PROXY);
     rig.assert_failed(Failure::UnknownConnection);
+}
+
+#[test]
+fn i2_a_clean_end_is_the_half_close_of_a_target_that_is_clear_before_us() {
+    let mut rig = entity();
+    let offer = rig.begin();
+    let on = rig.accept("10.0.0.2:1001");
+    rig.is_claimed(&offer, "10.0.0.1:1001");
+    assert_eq!(rig.stanzas(), [clear(PEER, "pf4")], "the target is clear, and may say all and end");
+    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
+    rig.assert_waits();
+    rig.is_used(&offer, ME);
+    rig.assert_clear(on);
+    let (service, _) = rig.one_dial();
+    rig.tell(|entity, now| entity.handle_connected(service, now));
+    assert!(rig.asked(Output::CloseWrite { on: service }));
+}
+
+#[test]
+fn i1_the_end_of_a_socket_that_nobody_claimed_is_its_end() {
+    let mut rig = entity();
+    let offer = rig.begin();
+    let on = rig.accept("10.0.0.2:1001");
+    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
+    assert!(rig.asked(Output::Close { on, how: Close::Linger }));
+    rig.is_claimed(&offer, "10.0.0.1:1001");
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.stanzas(), [error(PEER, "pf4", Condition::NotFound404)]);
+    rig.assert_waits();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use rendezvous_core::bytestream::stanza::{Condition, Connection, Query};
 use rendezvous_core::machine::{Close, End, Machine, Output};
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::Span;
+use rendezvous_core::xmpp::hosted::IqHandler;
 
 use crate::rig::{Did, asked};
 use crate::{INITIATOR, TARGET, THIRD, at, claim, clear, error, jid, proxy, proxy_with, sid, stanza};

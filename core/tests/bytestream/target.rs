@@ -6,6 +6,7 @@ use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
+use rendezvous_core::xmpp::hosted::IqHandler;
 
 use crate::ends::{ME, PEER, PROXY, SERVICE, config, connection, entity, entity_with, just_under};
 use crate::rig::{Rig, asked, dials};
@@ -254,6 +255,7 @@ fn t2_a4_an_error_closes() {
 fn t2_nothing_is_read_before_it_is_clear() {
     let (mut rig, on, _) = claimed();
     let news = rig.news();
+    assert!(asked(&news, Output::LocalAddress { on }), "what it claims was asked for");
     assert!(asked(&news, Output::Read { on, wanted: false }));
     assert!(!asked(&news, Output::Read { on, wanted: true }));
     assert_eq!(rig.hears(on, b"early"), 0);

@@ -5,10 +5,10 @@ mod shell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rendezvous_core::bytestream::entity::{self, Entity, Request};
+use rendezvous_core::bytestream::entity::{self, Entity};
 use rendezvous_core::bytestream::proxy::Proxy;
 use rendezvous_core::bytestream::stanza::Stanza;
-use rendezvous_core::machine::{ConnId, End, Listener, Machine};
+use rendezvous_core::machine::{End, Listener, Machine};
 use rendezvous_core::time::{Now, Span};
 
 use crate::ends::{PROXY, connection};
@@ -68,7 +68,7 @@ impl World {
         alice.peer = Some(jid(BOB));
         bob.service = Some(at(SERVICE_AT));
         change(&mut alice, &mut bob);
-        let mut proxy = rendezvous_core::bytestream::proxy::Config::default();
+        let mut proxy = rendezvous_core::bytestream::proxy::Config::new(jid(PROXY));
         proxy.rules.listeners = vec![at(PROXY_AT)];
         Self {
             alice: Shell::new(Entity::new(alice, [1; 32])),
@@ -181,7 +181,7 @@ impl World {
     /// Turns until nothing happens any more, but for the passing of time.
     pub(crate) fn run(&mut self) {
         for _ in 0..1_000_000 {
-            let mut happened = self.connect() | self.hear_requests() | self.deliver();
+            let mut happened = self.connect() | self.collect() | self.deliver();
             happened |= self.alice.turn(&mut self.wires, self.most, self.now);
             happened |= self.bob.turn(&mut self.wires, self.most, self.now);
             happened |= self.proxy.turn(&mut self.wires, self.most, self.now);
@@ -231,22 +231,16 @@ impl World {
         SocketAddr::new(at(&format!("{host}:0")).ip(), self.ports)
     }
 
-    /// What the machines want beside their sockets.
-    fn hear_requests(&mut self) -> bool {
+    /// What the machines say beside their sockets.
+    fn collect(&mut self) -> bool {
         let mut happened = false;
-        while let Some(request) = self.alice.machine.poll_request() {
+        while let Some(stanza) = self.alice.machine.poll_stanza() {
             happened = true;
-            match request {
-                Request::Send(stanza) => self.post(ALICE, stanza),
-                Request::LocalAddress(on) => answer_local(&mut self.alice, &mut self.wires, on, self.now),
-            }
+            self.post(ALICE, stanza);
         }
-        while let Some(request) = self.bob.machine.poll_request() {
+        while let Some(stanza) = self.bob.machine.poll_stanza() {
             happened = true;
-            match request {
-                Request::Send(stanza) => self.post(BOB, stanza),
-                Request::LocalAddress(on) => answer_local(&mut self.bob, &mut self.wires, on, self.now),
-            }
+            self.post(BOB, stanza);
         }
         while let Some(stanza) = self.proxy.machine.poll_stanza() {
             happened = true;
@@ -279,9 +273,4 @@ impl World {
         }
         true
     }
-}
-
-fn answer_local(entity: &mut Shell<Entity>, wires: &mut Wires, on: ConnId, now: Now) {
-    let local = entity.local(on);
-    entity.tell(wires, now, |entity, now| entity.handle_local_address(on, local, now));
 }

@@ -574,7 +574,10 @@ impl World {
             }
             Output::Note(note) => self.notes[side].push(note),
             Output::UserTimeout { .. } => {}
-            Output::Resolve { .. } | Output::CheckAck { .. } | Output::Idle { .. } => panic!("not here"),
+            Output::Resolve { .. }
+            | Output::LocalAddress { .. }
+            | Output::CheckAck { .. }
+            | Output::Idle { .. } => panic!("not here"),
         }
     }
 

@@ -235,6 +235,7 @@ impl<M: Machine> Shell<M> {
             Output::Resolve { .. } => panic!("there are no names here"),
             Output::Dial { on, to } => self.dials.push((on, to)),
             Output::UserTimeout { .. } => {}
+            Output::LocalAddress { .. } => panic!("none of them asks"),
             Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),

@@ -75,6 +75,7 @@ impl<M: Machine> Shell<M> {
                 sock.stage = Stage::Dialling;
             }
             Output::UserTimeout { on, .. } => drop(self.open_sock(on).age),
+            Output::LocalAddress { on } => panic!("{on:?} is none of a stream proxy's"),
             Output::CheckAck { on } => {
                 self.open_sock(on);
                 self.events.push_back(Event::Acked(on));

@@ -14,6 +14,7 @@ use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use self::settings::{SPEC, Settings};
+use super::share::{Share, Wave};
 use super::tape::Tape;
 use crate::activation::{self, Inherited};
 use crate::cert::{self, Identity};
@@ -33,18 +34,8 @@ use crate::tls_config;
 
 /// Where the relay listens if nothing else is said.
 const PORT: u16 = 8443;
-/// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
-/// Where there are few in all, three of eight.
-const DESCRIPTORS_KEPT: u64 = 64;
-/// Connections above the limit that are still told why they are refused; where there are few in all, a quarter.
-const COURTESY: u64 = 64;
 /// Of those who ask for the status so many are answered in one turn.
 const CALLERS_MAX: usize = 16;
-/// When so many connections are gone, their memory is given back to the system.
-const WAVE_MIN: usize = 256;
-/// Pipes at most, between connections in clear.
-const PIPES_MAX: u64 = 64;
-
 /// Runs the relay until it is told to stop.
 ///
 /// # Errors
@@ -79,7 +70,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         ids: Ids::default(),
         names: Names::default(),
         tape,
-        peak: 0,
+        wave: Wave::default(),
         started: event_loop.now().mono,
         counters: Counters::default(),
         buffer_octets_max: settings.sizes().ceiling,
@@ -105,8 +96,7 @@ struct Relay {
     seen: Stamp,
     names: Names,
     tape: Option<Tape>,
-    /// The most connections since memory was given back last.
-    peak: usize,
+    wave: Wave,
     started: Time,
     counters: Counters,
     buffer_octets_max: usize,
@@ -166,7 +156,7 @@ impl Program for Relay {
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
-        self.give_memory_back(event_loop);
+        self.wave.ebb(event_loop);
         // Taken before the file is read: a change in between shows at the next look.
         let stamp = Stamp::of(&self.ids_path());
         if std::mem::replace(&mut self.seen, stamp) == stamp {
@@ -235,18 +225,6 @@ impl Relay {
         self.ids = ids;
     }
 
-    /// After a wave of connections the memory is not as large as the wave was.
-    fn give_memory_back(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
-        let connections = event_loop.connections();
-        if connections + WAVE_MIN > self.peak {
-            self.peak = self.peak.max(connections);
-            return;
-        }
-        self.peak = connections;
-        event_loop.shrink();
-        linux::trim_heap();
-    }
-
     /// All or nothing: whatever is wrong with one of them, the old ones stay.
     fn read_again(&self) -> Result<(Settings, TlsSetup, Ids), Failure> {
         let matches = parse(&SPEC, &self.args)?;
@@ -309,36 +287,11 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
     settings.engine.listeners.push(transport);
 }
 
-/// What the limit of descriptors leaves.
-struct Limits {
-    /// All of them; `None` where that can't be known.
-    descriptors: Option<u64>,
-    /// Sockets of connections.
-    sockets: usize,
-    /// Pipes beside them.
-    pipes: usize,
-}
-
 /// Never more connections than descriptors, and enough left for everything else.
-fn limit_connections(settings: &mut Settings) -> Limits {
-    let Some(descriptors) = linux::raise_descriptors() else {
-        return Limits { descriptors: None, sockets: usize::MAX, pipes: 0 };
-    };
-    // Not more than every sixteenth descriptor.
-    let pipes = PIPES_MAX.min(descriptors / 32);
-    let kept = DESCRIPTORS_KEPT.min(descriptors / 8 * 3);
-    let sockets = descriptors.saturating_sub(kept + 2 * pipes).max(8);
-    let possible = sockets - COURTESY.min(sockets / 4);
-    let possible = u32::try_from(possible).unwrap_or(u32::MAX);
-    if possible < settings.engine.connections_max {
-        log::warn!("event=limits connections={possible} why=\"no more descriptors (ulimit -n)\"");
-        settings.engine.connections_max = possible;
-    }
-    Limits {
-        descriptors: Some(descriptors),
-        sockets: usize::try_from(sockets).unwrap_or(usize::MAX),
-        pipes: usize::try_from(pipes).unwrap_or(0),
-    }
+fn limit_connections(settings: &mut Settings) -> Share {
+    let share = Share::take();
+    share.limit(&mut settings.engine.connections_max);
+    share
 }
 
 /// Opens the status socket, as far as the folder can have one; where it is.

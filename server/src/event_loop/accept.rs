@@ -33,7 +33,7 @@ impl Backlog {
     }
 }
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn accept_edge(&mut self, on: u16) {
         if let Some(backlog) = self.accepting.get_mut(usize::from(on))
             && *backlog == Backlog::Empty

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rendezvous_core::machine::{ConnId, DialFailure, Machine, Output, TlsFailure, TlsRole};
+use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
 
 use super::{Event, EventLoop, find};
 use crate::direct_tls::DirectTls;
@@ -11,7 +11,7 @@ use crate::net::Net;
 use crate::slot::{Link, Writing};
 use crate::tls::TlsSession;
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Begins it; what comes of it is told later.
     pub(super) fn perform(&mut self, output: Output) {
         match output {
@@ -62,6 +62,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                     .flatten();
                 self.events.push_back(Event::Acked { on, age });
             }
+            Output::LocalAddress { on } => self.tell_local_address(on),
             Output::CloseWrite { on } => {
                 if let Some(slot) = self.slot(on)
                     && slot.writing == Writing::Open
@@ -73,6 +74,17 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             Output::Close { on, how } => self.close(on, how),
             Output::Note(note) => self.notes.push(note),
             Output::Idle { .. } => {}
+        }
+    }
+
+    fn tell_local_address(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        let Some(sock) = slot.sock() else {
+            return debug_assert!(false, "not up, and asked for its address");
+        };
+        match net.local_address(sock) {
+            Ok(local) => self.events.push_back(Event::LocalAddress { on, local }),
+            Err(_) => self.report_end(on, End::Reset),
         }
     }
 

@@ -60,7 +60,7 @@ enum Go {
     Wait,
 }
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Moves octets from `on` to its mate, as many as a turn allows.
     pub(super) fn pump(&mut self, on: ConnId) {
         // What TLS takes for itself, or a peer pads with, is work as well.

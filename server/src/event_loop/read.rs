@@ -34,7 +34,7 @@ impl Take for Park {
     }
 }
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives and offers to the machine, until there is nothing more, or it wants no more, or the turn is over.
     pub(super) fn offer(&mut self, on: ConnId) {
         let mut octets = 0;
@@ -45,7 +45,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
                 return self.enqueue(on);
             }
             if !slot.wanted && !slot.is_securing() {
-                return;
+                return self.look_for_end(on);
             }
             if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
                 self.offer_parked(on);
@@ -68,6 +68,31 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             }
         }
         self.enqueue(on);
+    }
+
+    /// Nothing is to be received now: an end with nothing in front of it is told all the same. In TLS it is not to be
+    /// seen from outside.
+    fn look_for_end(&mut self, on: ConnId) {
+        let Some((slot, net)) = self.slot_and_net(on) else { return };
+        if slot.tls.is_some() || slot.parked.is_some() {
+            return;
+        }
+        if let Reading::Ending(how) = slot.reading {
+            return self.report_end(on, how);
+        }
+        if !slot.readable || slot.reading != Reading::Open {
+            return;
+        }
+        let Some(sock) = slot.sock() else { return };
+        let looked = match net.peek_end(sock) {
+            // It stays readable: for when it is wanted.
+            Ok(false) => return,
+            Ok(true) => Ok(0),
+            Err(error) => Err(error),
+        };
+        if let Received::End(how) = self.judge(on, looked) {
+            self.report_end(on, how);
+        }
     }
 
     /// Receives and drops: nobody wants the octets of a connection that is closing, but unread ones would make its
@@ -343,6 +368,10 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();
             }
+            if self.pool.is_tight(parked) && !self.pool.loosen(parked) {
+                self.starve(on);
+                return None;
+            }
             return Some(parked);
         }
         let Some(parked) = self.pool.take(Use::Head) else {
@@ -351,6 +380,14 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         };
         self.slot(on)?.parked = Some(parked);
         Some(parked)
+    }
+
+    /// Octets that the machine can do nothing with yet take no more memory than they need, until more of them come.
+    pub(super) fn tighten_parked(&mut self, on: ConnId) {
+        let Some(&mut Slot { parked: Some(parked), mate: None, .. }) = self.slot(on) else { return };
+        if self.pool.tighten(parked) > 0 {
+            self.feed_starved();
+        }
     }
 
     pub(super) fn release_if_empty(&mut self, on: ConnId) {

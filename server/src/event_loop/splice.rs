@@ -12,7 +12,7 @@ use super::read::Received;
 use crate::net::{Net, is_unspliceable};
 use crate::slot::Link;
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives into a pipe for the mate; `None` where that can't be, or does not pay.
     pub(super) fn splice(&mut self, on: ConnId, mate: ConnId) -> Option<Received> {
         if !self.slot(on)?.bulk || !self.slot(mate)?.is_drained() {

@@ -9,7 +9,7 @@ use crate::buffer::BufferId;
 use crate::net::{Net, Pipe};
 use crate::slot::{Link, Reading, Slot, Writing};
 
-impl<N: Net, M: Machine> EventLoop<N, M> {
+impl<N: Net> EventLoop<N, dyn Machine> {
     /// Sends octets of the machine's: at once as far as the socket takes them, the rest when it does.
     pub(super) fn send(&mut self, on: ConnId, octets: &[u8]) {
         let Some(slot) = self.slot(on) else { return };

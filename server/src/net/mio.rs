@@ -23,15 +23,10 @@ use crate::linux;
 /// Connections that the system holds for us until we accept them; more than mio's fixed 128, since a restart of the
 /// relay brings all agents at once.
 const BACKLOG: i32 = 1024;
-/// A dead idle path is noticed after 25 s + 3 × 5 s (PROTOCOL: keepalive).
+/// A dead idle path is noticed after 25 s + 3 × 5 s (PROTOCOL: keepalive); the core's `USER_TIMEOUT` goes with it.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
-/// The least TCP_USER_TIMEOUT. Once it has passed, Linux gives an idle connection up at the first probe without an
-/// answer, however many probes keepalive has: shorter, one lost packet would end a waiting connection. Half an interval
-/// less than keepalive takes, so that it ends behind the last probe and not one later.
-#[cfg(target_os = "linux")]
-const USER_TIMEOUT_MIN: Duration = Duration::from_millis(25_000 + 3 * 5_000 - 2_500);
 
 /// Tokens from here upwards are not connections; no table of connections grows that far.
 const SPECIAL: usize = usize::MAX - 0xffff;
@@ -261,6 +256,13 @@ impl Net for MioNet {
         }
     }
 
+    fn local_address(&mut self, sock: &mut Sock) -> io::Result<SocketAddr> {
+        match sock {
+            Sock::Tcp(stream) => stream.local_addr(),
+            Sock::Stdio(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn watch(&mut self, sock: &mut Sock, token: ConnId) -> io::Result<()> {
         let registry = self.poll.registry();
         match sock {
@@ -276,6 +278,14 @@ impl Net for MioNet {
             Sock::Tcp(stream) => stream.read(into),
             Sock::Stdio(stdio) => stdio.recv(into),
         })
+    }
+
+    fn peek_end(&mut self, sock: &mut Sock) -> io::Result<bool> {
+        match sock {
+            Sock::Tcp(stream) => uninterrupted(|| stream.peek(&mut [0])).map(|n| n == 0),
+            // `WouldBlock` would mean that it is not ready.
+            Sock::Stdio(_) => Ok(false),
+        }
     }
 
     fn send(&mut self, sock: &mut Sock, from: &[u8]) -> io::Result<usize> {
@@ -351,7 +361,7 @@ impl Net for MioNet {
         #[cfg(target_os = "linux")]
         if let Sock::Tcp(stream) = sock {
             // A system that refuses leaves us its own patience.
-            let after = after.map(|span| Duration::from_micros(span.0).max(USER_TIMEOUT_MIN));
+            let after = after.map(|span| Duration::from_micros(span.0));
             let _ = SockRef::from(&*stream).set_tcp_user_timeout(after);
         }
         #[cfg(not(target_os = "linux"))]

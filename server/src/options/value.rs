@@ -34,6 +34,17 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// `ADDR:PORT` where others reach us: `192.0.2.1:4000`, `[2001:db8::1]:4000`. An address that there is, and a port.
+pub fn announced(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("'{text}' is not ADDR:PORT, such as 192.0.2.1:4000 or [2001:db8::1]:4000"))?;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err(format!("'{text}' is nothing that can be connected to"));
+    }
+    Ok(address)
+}
+
 /// `HOST:PORT` to connect to: `127.0.0.1:8080`, `[::1]:22`, `printer.lan:80`. The port is not 0.
 pub fn host_port(text: &str) -> Result<HostPort, String> {
     let bad = || format!("'{text}' is not HOST:PORT, such as 127.0.0.1:8080, [::1]:22 or printer.lan:80");

@@ -29,6 +29,8 @@ const UPDATES_MAX: u8 = 32;
 /// Handshake messages that come after the handshake (§4.6).
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
+/// Of one such message in pieces, header included. A ticket may be larger; nobody's is.
+const MESSAGE_MAX: usize = 16 * 1024;
 
 /// Both directions of one connection.
 pub(super) struct Records {
@@ -39,6 +41,8 @@ pub(super) struct Records {
     /// The peer asked for new keys: they come before the next data.
     owes_update: bool,
     updates_left: u8,
+    /// The beginning of a handshake message whose rest is in the next records.
+    piece: Vec<u8>,
 }
 
 /// Where new keys come from.
@@ -82,6 +86,7 @@ impl Records {
             secrets,
             owes_update: false,
             updates_left: UPDATES_MAX,
+            piece: Vec::new(),
         })
     }
 
@@ -104,6 +109,10 @@ impl Records {
             InboundOpaqueMessage::new(ContentType::ApplicationData, ProtocolVersion::TLSv1_2, sealed);
         let record = self.opener.decrypt(sealed, self.opened)?;
         self.opened += 1;
+        // Nothing comes between the pieces of a message (§5.1).
+        if !self.piece.is_empty() && record.typ != ContentType::Handshake {
+            return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
+        }
         match record.typ {
             ContentType::ApplicationData => {
                 if !record.payload.is_empty() {
@@ -149,31 +158,43 @@ impl Records {
         let _ = self.sealer.seal(ContentType::Alert, &[2, alert.into()], out);
     }
 
-    /// The handshake messages in one record. They are short, and nobody cuts them.
-    fn messages(&mut self, mut rest: &[u8]) -> Result<(), Error> {
-        let in_pieces = || Error::General("a handshake message in pieces after the handshake".into());
-        if rest.is_empty() {
+    /// The handshake messages in one record, behind the beginning of the first, if that was in those before.
+    fn messages(&mut self, payload: &[u8]) -> Result<(), Error> {
+        if payload.is_empty() {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
         }
+        let mut joined = std::mem::take(&mut self.piece);
+        let mut rest = if joined.is_empty() {
+            payload
+        } else {
+            joined.extend_from_slice(payload);
+            &joined
+        };
         while let Some((&[typ, a, b, c], body)) = rest.split_first_chunk::<4>() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            let (body, behind) = body.split_at_checked(length).ok_or_else(in_pieces)?;
+            // Before it is whole: nobody is to make us keep what we will not take.
+            if typ != KEY_UPDATE && (typ != NEW_SESSION_TICKET || matches!(self.secrets, Secrets::Server(_)))
+            {
+                return Err(Error::InappropriateHandshakeMessage {
+                    expect_types: vec![KEY_UPDATE.into()],
+                    got_type: typ.into(),
+                });
+            }
+            if length > MESSAGE_MAX || typ == KEY_UPDATE && length != 1 {
+                return Err(rustls::InvalidMessage::HandshakePayloadTooLarge.into());
+            }
+            let Some((body, behind)) = body.split_at_checked(length) else { break };
             rest = behind;
+            // A ticket is nothing to us: no session is taken up again.
             match (typ, body) {
+                (NEW_SESSION_TICKET, _) => {}
                 // Nothing may be sealed with the old keys behind it (§5.1).
-                (KEY_UPDATE, &[request @ (0 | 1)]) if rest.is_empty() => self.keys_updated(request == 1)?,
-                (KEY_UPDATE, _) => return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into()),
-                // No session is taken up again by us.
-                (NEW_SESSION_TICKET, _) if matches!(self.secrets, Secrets::Client(_)) => {}
-                (typ, _) => {
-                    return Err(Error::InappropriateHandshakeMessage {
-                        expect_types: vec![KEY_UPDATE.into()],
-                        got_type: typ.into(),
-                    });
-                }
+                (_, &[request @ (0 | 1)]) if rest.is_empty() => self.keys_updated(request == 1)?,
+                _ => return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into()),
             }
         }
-        if rest.is_empty() { Ok(()) } else { Err(in_pieces()) }
+        self.piece = rest.to_vec();
+        Ok(())
     }
 
     /// The peer seals with new keys from now on.
@@ -205,6 +226,12 @@ impl Records {
         self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], out)?;
         self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
         Ok(())
+    }
+
+    /// Appends a handshake message, cut into records of so many octets.
+    #[cfg(test)]
+    pub(super) fn say_in_pieces(&mut self, message: &[u8], of: usize, out: &mut Buffer) -> Result<(), Error> {
+        message.chunks(of).try_for_each(|piece| self.sealer.seal(ContentType::Handshake, piece, out))
     }
 
     /// As if the keys were worn out after so many records.

@@ -197,6 +197,30 @@ fn keys_that_are_asked_for_come_before_the_next_data() {
 }
 
 #[test]
+fn a_message_after_the_handshake_may_be_in_pieces_with_nothing_in_between() {
+    let ticket = [&[4, 0, 0, 40][..], &[7; 40]].concat();
+    for of in [1, 3, 4, 5, 43] {
+        let (mut server, mut client) = secured(&rustls::version::TLS13);
+        let mut out = Buffer::with_room(ROOM_MIN);
+        server.records().say_in_pieces(&ticket, of, &mut out).expect("sealed");
+        client.wire.extend_from_slice(out.filled());
+        send(&mut server, &mut client, b"behind a ticket");
+
+        let mut out = Buffer::with_room(ROOM_MIN);
+        server.records().say_in_pieces(&ticket[..of], of, &mut out).expect("sealed");
+        server.tls.seal(b"in between", &mut out).expect("sealed");
+        client.wire.extend_from_slice(out.filled());
+        assert!(client.open(&mut Buffer::with_room(ROOM_MIN)).is_err(), "{of}");
+    }
+    // What a server does not take it does not keep.
+    let (mut server, mut client) = secured(&rustls::version::TLS13);
+    let mut out = Buffer::with_room(ROOM_MIN);
+    client.records().say_in_pieces(&ticket[..4], 4, &mut out).expect("sealed");
+    server.wire.extend_from_slice(out.filled());
+    assert!(server.open(&mut Buffer::with_room(ROOM_MIN)).is_err());
+}
+
+#[test]
 fn what_comes_with_the_last_of_the_handshake_is_ours() {
     let (server, client) = configs(&rustls::version::TLS13);
     let name = ServerName::try_from("relay").expect("a name");

@@ -127,6 +127,10 @@ impl<N: Net> Net for Faulty<N> {
         self.net.connected(&mut sock.sock)
     }
 
+    fn local_address(&mut self, sock: &mut Self::Sock) -> io::Result<SocketAddr> {
+        self.net.local_address(&mut sock.sock)
+    }
+
     fn watch(&mut self, sock: &mut Self::Sock, token: ConnId) -> io::Result<()> {
         sock.token = Some(token);
         self.seen.push(token);
@@ -139,6 +143,13 @@ impl<N: Net> Net for Faulty<N> {
         }
         let n = self.at_most(into.len());
         self.net.recv(&mut sock.sock, &mut into[..n])
+    }
+
+    fn peek_end(&mut self, sock: &mut Self::Sock) -> io::Result<bool> {
+        if self.is_unlucky(self.faults.would_block) {
+            return self.block(sock).map(|_| false);
+        }
+        self.net.peek_end(&mut sock.sock)
     }
 
     fn send(&mut self, sock: &mut Self::Sock, from: &[u8]) -> io::Result<usize> {

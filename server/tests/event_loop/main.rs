@@ -12,3 +12,4 @@ mod pressure;
 mod relay;
 mod requests;
 mod traps;
+mod unread;

@@ -93,12 +93,16 @@ fn two_thousand_idle_waiting_connections_hold_no_buffer() {
 
 #[test]
 fn whoever_waits_for_a_buffer_gets_one_whatever_became_of_those_before_it() {
-    let sizes = Sizes { head: 34 * 1024, bulk: 34 * 1024, ceiling: 34 * 1024 };
+    let sizes = Sizes { head: 34 * 1024, bulk: 34 * 1024, ceiling: 4 * 34 * 1024 };
     let relay = Relay::with(sizes, |_| {});
-    // It holds the only buffer there is.
-    let holder = relay.connect(Kind::Clear);
-    holder.send(b"GET /");
-    relay.until("a head has begun", |event_loop| event_loop.buffers() == 1);
+    // They hold all that is there for heads.
+    let begun = format!("GET / HTTP/1.1\r\nHost: relay\r\nX: {}", "x".repeat(15_000));
+    let holders: Vec<Peer> = (0..5).map(|_| relay.connect(Kind::Clear)).collect();
+    for (n, holder) in holders.iter().enumerate() {
+        holder.send(begun.as_bytes());
+        let held = (n + 1) * begun.len();
+        relay.until("a head has begun", move |event_loop| event_loop.buffer_octets() == held);
+    }
     // It is ready again and again, and gets nothing.
     let eager = relay.connect(Kind::Clear);
     for piece in b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n".chunks(4) {
@@ -110,8 +114,46 @@ fn whoever_waits_for_a_buffer_gets_one_whatever_became_of_those_before_it() {
     patient.send(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
     let turns = relay.ask(|event_loop| event_loop.stats().turns);
     relay.until("a turn has passed", move |event_loop| event_loop.stats().turns > turns + 1);
-    holder.send(b" HTTP/1.1\r\nHost: relay\r\n\r\n");
-    for peer in [&holder, &eager, &patient] {
+    assert_eq!(relay.ask(|event_loop| event_loop.buffers()), holders.len());
+    holders[0].send(b"\r\n\r\n");
+    for peer in [&holders[0], &eager, &patient] {
+        assert!(peer.recv().unwrap().starts_with(CHALLENGED));
+    }
+}
+
+#[test]
+fn heads_that_never_end_cost_what_they_sent_and_stall_nobody() {
+    let sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: 256 * 1024 };
+    let relay = Relay::with(sizes, |_| {});
+    let begun = b"GET / HTTP/1.1\r\nX: ";
+    let slow: Vec<Peer> =
+        (0..200).map(|n| relay.connect(if n % 4 == 0 { Kind::Tls13 } else { Kind::Clear })).collect();
+    for peer in &slow {
+        peer.send(begun);
+    }
+    relay.until("all heads have begun", |event_loop| event_loop.buffers() == 200);
+    assert_eq!(relay.ask(|event_loop| event_loop.buffer_octets()), 200 * begun.len());
+    let (hidden, client) = relay.pair(Kind::Tls13, Kind::Tls13);
+    let sent = octets(3, 1_000_000);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            client.send(&sent);
+            client.end();
+        });
+        // Octet by octet, each one has its turn.
+        scope.spawn(|| {
+            for _ in 0..20 {
+                for peer in &slow {
+                    peer.send(b"x");
+                }
+            }
+        });
+        assert!(hidden.recv_all() == (sent.clone(), Ending::Clean));
+    });
+    for peer in &slow {
+        peer.send(b"\r\nHost: relay\r\n\r\n");
+    }
+    for peer in &slow {
         assert!(peer.recv().unwrap().starts_with(CHALLENGED));
     }
 }

@@ -21,6 +21,8 @@ const PER_WAITING: [Quantity; 3] = [
 ];
 const IDLE: Quantity = Quantity { name: "idle", unit: "MB" };
 const LEFT: Quantity = Quantity { name: "left after a wave", unit: "MB" };
+const IDLE_OWN: Quantity = Quantity { name: "idle, its own", unit: "MB" };
+const LEFT_OWN: Quantity = Quantity { name: "left after a wave, its own", unit: "MB" };
 const RAISED: Quantity = Quantity { name: "peak raised by a second", unit: "MB" };
 const PER_PAIR: Quantity = Quantity { name: "an idle pair", unit: "kB" };
 const PER_BUSY_PAIR: Quantity = Quantity { name: "a pair under load, peak", unit: "kB" };
@@ -54,6 +56,7 @@ fn waiting(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Fa
         for kind in &kinds {
             let relay = Relay::start(kind.clone(), &field.ground)?;
             report.sample(relay.name(), IDLE, megabytes(relay.process.resident()? as f64));
+            report.sample(relay.name(), IDLE_OWN, megabytes(relay.process.own()? as f64));
             if kind.is_rendezvous() {
                 waves(&relay, &field.ground, report, steps(args))?;
             }
@@ -64,6 +67,7 @@ fn waiting(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Fa
 
 fn waves(relay: &Relay, ground: &Ground, report: &mut Report, steps: &[usize]) -> Result<(), Failure> {
     let (idle, descriptors) = (relay.process.resident()? as f64, relay.process.descriptors()?);
+    let own = relay.process.own()? as f64;
     let mut crowd = Vec::new();
     for (step, quantity) in steps.iter().zip(PER_WAITING) {
         gather(relay, ground, &mut crowd, *step)?;
@@ -77,6 +81,7 @@ fn waves(relay: &Relay, ground: &Ground, report: &mut Report, steps: &[usize]) -
     thread::sleep(Duration::from_millis(2_500));
     relay.process.settle()?;
     report.sample(relay.name(), LEFT, megabytes(relay.process.resident()? as f64 - idle));
+    report.sample(relay.name(), LEFT_OWN, megabytes(relay.process.own()? as f64 - own));
     let first = relay.process.peak()?;
     gather(relay, ground, &mut crowd, *steps.last().expect("there is a step"))?;
     report.sample(relay.name(), RAISED, megabytes((relay.process.peak()? - first) as f64));

@@ -69,6 +69,12 @@ impl Process {
         self.status("VmRSS:")
     }
 
+    /// Of its resident memory, what is no page of a file: its own, in octets. The others are the program and libc, read
+    /// from the disk once and dropped when somebody needs the room.
+    pub(crate) fn own(&self) -> Result<u64, Failure> {
+        self.status("RssAnon:")
+    }
+
     /// The most resident memory that it ever had, in octets.
     pub(crate) fn peak(&self) -> Result<u64, Failure> {
         self.status("VmHWM:")

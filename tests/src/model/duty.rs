@@ -96,7 +96,11 @@ fn duty<M>(
         }
         (Some(Close::Linger | Close::Truncate), _) => None,
         (Some(Close::Abort), _) => Some("aborted, and still there"),
-        (None, _) if !seen.wanted || short || seen.ended => None,
+        (None, _) if seen.ended => None,
+        (None, None) if !seen.wanted && watched.in_clear && !readable && world.moved(ep).0 == seen.taken => {
+            world.has_end(ep).then_some("an end that nobody looked for")
+        }
+        (None, _) if !seen.wanted || short => None,
         (None, None) if readable => Some("octets are unread, and nobody reads"),
         (None, None) => world.has_end(ep).then_some("an end that nobody saw"),
         (None, Some(mate)) if !takes(world, who, watched, mate) => None,

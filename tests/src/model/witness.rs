@@ -48,7 +48,7 @@ pub(super) struct Seen {
     /// Octets that it sent as half of a pair.
     moved: u64,
     /// Octets that the machine took of it.
-    taken: u64,
+    pub(super) taken: u64,
     /// Octets that were to be sent to it, as plaintext.
     pub(super) owed: u64,
     /// When something last happened.
@@ -178,6 +178,7 @@ impl<M> Watched<M> {
             Output::StartTls { .. }
             | Output::UserTimeout { .. }
             | Output::CheckAck { .. }
+            | Output::LocalAddress { .. }
             | Output::Note(_) => {}
         }
         self.log(format_args!("-> {output:?}"));
@@ -300,6 +301,11 @@ impl<M: Machine> Machine for Watched<M> {
         let seen = self.told(on, now, format_args!("acked {age:?}"));
         seen.gone |= age.is_some_and(|age| age >= SILENT);
         self.machine.handle_acked(on, age, now);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.told(on, now, format_args!("local address {local}"));
+        self.machine.handle_local_address(on, local, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {

@@ -30,14 +30,10 @@ impl World {
         let short = self.faults.short_recv;
         let tcp = &self.ends[ep.0];
         let n = self.cut(ep, short, into.len().min(tcp.arrived));
-        let tcp = &mut self.ends[ep.0];
         if n == 0 {
-            return match tcp.error.take() {
-                Some(error) => Err(error.into()),
-                None if tcp.fin || tcp.dead || into.is_empty() => Ok(0),
-                None => Err(ErrorKind::WouldBlock.into()),
-            };
+            return self.hear_end(ep).map(|()| 0);
         }
+        let tcp = &mut self.ends[ep.0];
         tcp.inbox.read_exact(&mut into[..n])?;
         tcp.arrived -= n;
         tcp.received += n as u64;
@@ -51,6 +47,28 @@ impl World {
             let _ = write!(log, "{ep:?} recv {n}");
         });
         Ok(n)
+    }
+
+    /// Whether `recv(2)` would say that it is the end, and nothing is unread.
+    ///
+    /// # Errors
+    /// As [`World::recv`].
+    pub fn peek_end(&mut self, ep: Ep) -> io::Result<bool> {
+        let tcp = &self.ends[ep.0];
+        if tcp.arrived > 0 {
+            return Ok(false);
+        }
+        self.hear_end(ep).map(|()| true)
+    }
+
+    /// Nothing is unread: has it ended?
+    fn hear_end(&mut self, ep: Ep) -> io::Result<()> {
+        let tcp = &mut self.ends[ep.0];
+        match tcp.error.take() {
+            Some(error) => Err(error.into()),
+            None if tcp.fin || tcp.dead => Ok(()),
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Sends, as `send(2)` does.

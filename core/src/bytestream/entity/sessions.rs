@@ -2,7 +2,7 @@
 
 use super::{
     Act, Claim, Close, Condition, ConnId, Connection, Entity, Failure, Initiator, IqId, Jid, Note, Now,
-    Output, Parties, Query, Report, Request, Role, Session, SocketAddr, Stanza, State, StreamId, Target, Vec,
+    Output, Parties, Query, Report, Role, Session, SocketAddr, Stanza, State, StreamId, Target, Vec,
 };
 
 impl Entity {
@@ -52,18 +52,6 @@ impl Entity {
                 });
             }
         }
-        self.settle(now);
-    }
-
-    /// The answer to [`Request::LocalAddress`].
-    pub fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
-        let Some(&mut State::Dialling { session }) = self.conns.state(on) else { return };
-        self.enter(on, State::Stream { session, has_ended: false }, None);
-        let iq = IqId::random(&mut self.entropy);
-        self.with_role(session, now, |role, now| match role {
-            Role::Initiator(initiator) => initiator.on_connected(local.port(), iq, now.mono),
-            Role::Target(target) => target.on_connected(local.port(), iq, now.mono),
-        });
         self.settle(now);
     }
 
@@ -186,7 +174,7 @@ impl Entity {
     fn act(&mut self, session: u64, acts: Vec<Act>, now: Now) {
         for act in acts {
             match act {
-                Act::Say(stanza) => self.requests.push_back(Request::Send(stanza)),
+                Act::Say(stanza) => self.stanzas.push_back(stanza),
                 Act::Dial(to) => self.dial(session, to, now),
                 Act::Clear => self.clear(session, now),
                 Act::Reverse => self.reverse(session, now),

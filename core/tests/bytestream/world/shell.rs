@@ -113,10 +113,6 @@ impl<M: Machine> Shell<M> {
         self.settle(wires, now);
     }
 
-    pub(crate) fn local(&self, on: ConnId) -> SocketAddr {
-        self.socks[&on].local
-    }
-
     /// The wires that end here and are open.
     pub(crate) fn wires(&self) -> Vec<usize> {
         self.socks.values().filter(|sock| !sock.closing).map(|sock| sock.wire).collect()
@@ -198,6 +194,7 @@ impl<M: Machine> Shell<M> {
             }
             Output::Dial { on, to } => self.dials.push((on, to)),
             Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
+            Output::LocalAddress { on } => self.machine.handle_local_address(on, self.socks[&on].local, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),
             Output::Note(_) => {}

@@ -71,6 +71,7 @@ impl World {
                 self.wire_mut(on).securing = true;
             }
             Output::UserTimeout { on, after } => self.wire_mut(on).user_timeout = after,
+            Output::LocalAddress { .. } => panic!("a relay knows where it is"),
             Output::CheckAck { on } => {
                 self.checks.push(on);
                 self.events.push_back(Event::Acked(on));

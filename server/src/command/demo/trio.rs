@@ -57,6 +57,7 @@ fn renamed(of: u32, output: Output) -> Output {
         Output::Dial { on, to } => Output::Dial { on: name(on), to },
         Output::UserTimeout { on, after } => Output::UserTimeout { on: name(on), after },
         Output::CheckAck { on } => Output::CheckAck { on: name(on) },
+        Output::LocalAddress { on } => Output::LocalAddress { on: name(on) },
         Output::CloseWrite { on } => Output::CloseWrite { on: name(on) },
         Output::Close { on, how } => Output::Close { on: name(on), how },
         Output::Note(_) | Output::Idle { .. } => output,
@@ -115,6 +116,11 @@ impl Machine for Trio {
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let (machine, on) = self.whose(on);
         machine.handle_acked(on, age, now);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        let (machine, on) = self.whose(on);
+        machine.handle_local_address(on, local, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {

@@ -80,7 +80,7 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one(
             "max-heads",
             "N",
-            "2000",
+            "1500",
             "connections whose request is to come, or in progress; near it the oldest make room",
         ),
         Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),

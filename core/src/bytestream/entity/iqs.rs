@@ -1,0 +1,41 @@
+//! An entity behind a component: its stanzas as IQs.
+
+use super::{Close, Entity, Failure, Iq, Now, Vec};
+use crate::xmpp::bytestream::{hear, write};
+use crate::xmpp::hosted::IqHandler;
+
+impl IqHandler for Entity {
+    fn handle_iq(&mut self, iq: Iq, now: Now) {
+        match hear(&iq, &self.config.jid, &self.config.namespace) {
+            Some(stanza) => self.handle_stanza(stanza, now),
+            None => self.answers.extend(iq.not_understood()),
+        }
+    }
+
+    fn handle_online(&mut self, _: Now) {}
+
+    /// Streams go on; what is not clear yet has its deadlines.
+    fn handle_offline(&mut self, _: Now) {}
+
+    /// Our side gives up what is not clear yet and begins nothing new; pairs go on.
+    fn handle_drain(&mut self, now: Now) {
+        self.draining = true;
+        let all: Vec<u64> = self.sessions.keys().copied().collect();
+        for session in all {
+            self.fail(session, Failure::Cancelled, now);
+        }
+        while let Some(free) = self.free.pop_front() {
+            self.unwanted(free, Close::Truncate, "shutting down", now);
+        }
+        self.settle(now);
+    }
+
+    fn poll_iq(&mut self) -> Option<Iq> {
+        let answer = self.answers.pop_front();
+        answer.or_else(|| Some(write(&self.poll_stanza()?, &self.config.jid, &self.config.namespace)))
+    }
+
+    fn is_done(&self) -> bool {
+        self.draining && self.conns.len() == 0
+    }
+}

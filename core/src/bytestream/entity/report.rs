@@ -1,0 +1,41 @@
+//! What is worth a log line of an entity.
+
+use crate::bytestream::name::Jid;
+use crate::bytestream::role::Failure;
+use crate::machine::ConnId;
+use crate::pair::Why;
+
+/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A stream is clear to send.
+    Clear {
+        /// With whom.
+        peer: Jid,
+        /// Its socket.
+        on: ConnId,
+    },
+    /// There is no stream.
+    Failed {
+        /// With whom it was to be.
+        peer: Jid,
+        /// Why not.
+        why: Failure,
+    },
+    /// A stream was clear, but our own service could not be reached.
+    NoService {
+        /// The stream's socket.
+        on: ConnId,
+    },
+    /// A stream ended.
+    Ended {
+        /// Its socket.
+        on: ConnId,
+        /// Octets from the peer.
+        from_peer: u64,
+        /// Octets to the peer.
+        to_peer: u64,
+        /// Why. [`Side::Hidden`] in it is the peer's side.
+        why: Why,
+    },
+}

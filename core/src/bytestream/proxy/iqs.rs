@@ -1,0 +1,45 @@
+//! A proxy behind a component: its stanzas as IQs.
+
+use super::{Close, Condition, Iq, Now, Proxy, State};
+use crate::xmpp::bytestream::{hear, write};
+use crate::xmpp::hosted::IqHandler;
+
+impl IqHandler for Proxy {
+    fn handle_iq(&mut self, iq: Iq, now: Now) {
+        match hear(&iq, &self.config.jid, &self.config.namespace) {
+            Some(stanza) => self.handle_stanza(stanza, now),
+            None => self.answers.extend(iq.not_understood()),
+        }
+    }
+
+    fn handle_online(&mut self, _: Now) {}
+
+    /// Pairs go on, and claims are held for as long as ever: whose answer gets lost gives up by itself.
+    fn handle_offline(&mut self, _: Now) {}
+
+    fn handle_drain(&mut self, now: Now) {
+        self.draining = true;
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(State::Unclaimed) => self.end_unclaimed(on, Close::Abort, "shutting down", now),
+                Some(State::Claimed { .. }) => {
+                    self.end_claimed(on, Close::Abort, Condition::Unavailable503, now);
+                }
+                Some(State::Paired { .. } | State::Unwanted) | None => {}
+            }
+        }
+        while let Some(claim) = self.matching.forget_claim(|_| true) {
+            self.answer(claim, Condition::Unavailable503);
+        }
+        self.settle(now);
+    }
+
+    fn poll_iq(&mut self) -> Option<Iq> {
+        let answer = self.answers.pop_front();
+        answer.or_else(|| Some(write(&self.poll_stanza()?, &self.config.jid, &self.config.namespace)))
+    }
+
+    fn is_done(&self) -> bool {
+        self.draining && self.conns.len() == 0
+    }
+}

@@ -1,0 +1,387 @@
+//! A Jabber entity with one stream to give away: it opens a direct connection to a peer, or accepts the first that a
+//! peer opens, and pairs it with a local connection (standard input and output).
+//!
+//! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
+//! [`negotiation`](super::negotiation)'s. Nothing is read from the local connection before there is a direct one.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use super::negotiation::{self, Failure, LinkId, SessionId, Signal};
+use super::party::{Party, Word};
+use crate::bytestream::name::Allow;
+use crate::conns::{Conns, Ended};
+use crate::entropy::Entropy;
+use crate::machine::{Close, ConnId, Output};
+use crate::note::Note;
+use crate::pair::{self, Side, Why};
+use crate::reach::Place;
+use crate::time::Now;
+use crate::xmpp::condition::{Condition, StanzaError};
+use crate::xmpp::dtcp::{self, Said};
+use crate::xmpp::iq::{Iq, Kind};
+use crate::xmpp::jid::{IqId, Jid};
+
+mod door;
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Our full JID.
+    pub jid: Jid,
+    /// Which end we are.
+    pub role: Role,
+    /// Where we can be reached, at most three.
+    pub hosts: Vec<Place>,
+    /// How many of the shell's first listeners are for direct connections. All behind them are for the local one.
+    pub listeners: u16,
+    /// TLS, whom to dial, deadlines. Of sessions there is one at a time.
+    pub negotiation: negotiation::Config,
+    /// Deadlines of a pair.
+    pub pair: pair::Limits,
+}
+
+/// Which end we are.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// The requestor.
+    Open {
+        /// Its peer's full JID.
+        to: Jid,
+    },
+    /// The responder, to the first that gets through.
+    Accept {
+        /// Whose requests are wanted.
+        from: Allow,
+    },
+}
+
+/// Why there is no direct connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why the session came to nothing.
+    pub why: Failure,
+    /// What the peer, or a server on the way, said about it. Its text is theirs, to be escaped.
+    pub error: Option<StanzaError>,
+}
+
+/// Something to log. JIDs are a peer's text, to be escaped; keys are secrets and not in here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A session was begun, by us or by the peer.
+    Begun {
+        /// With whom.
+        peer: Jid,
+    },
+    /// A request was refused.
+    Declined {
+        /// Whose.
+        peer: Jid,
+        /// With what.
+        condition: Condition,
+    },
+    /// There is a direct connection.
+    Established {
+        /// With whom.
+        peer: Jid,
+        /// Whether it is in TLS.
+        tls: bool,
+    },
+    /// There is none.
+    Failed {
+        /// With whom it was to be.
+        peer: Jid,
+        /// Why not.
+        refused: Refused,
+    },
+    /// It ended.
+    Ended {
+        /// Octets from the peer.
+        from_peer: u64,
+        /// Octets to the peer.
+        to_peer: u64,
+        /// Why. [`Side::Hidden`] in it is the peer's side.
+        why: Why,
+    },
+}
+
+/// What became of the local connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It met the peer, and the pair ended so.
+    Ended(Why),
+    /// It could not be.
+    Failed(Refused),
+    /// It went away, or was told to stop, before anything came of it.
+    Abandoned,
+}
+
+/// The state machine. Beside [`Machine`](crate::machine::Machine)'s door and that of
+/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it has [`Entity::poll_report`].
+#[derive(Debug)]
+pub struct Entity {
+    config: Config,
+    conns: Conns<State>,
+    party: Party,
+    sessions: BTreeMap<SessionId, Talk>,
+    local: Option<ConnId>,
+    is_online: bool,
+    entropy: Entropy,
+    iqs: VecDeque<Iq>,
+    reports: VecDeque<Report>,
+    outcome: Option<Outcome>,
+    /// Nothing new begins.
+    over: bool,
+}
+
+/// What is said about a session.
+#[derive(Debug)]
+struct Talk {
+    peer: Jid,
+    /// The id of the request: ours, as long as it is not answered; or the peer's.
+    id: Option<IqId>,
+    /// What our request was refused with.
+    error: Option<StanzaError>,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+enum State {
+    /// On the way to be the direct connection.
+    Link(LinkId),
+    /// The local one, which waits for it.
+    Local,
+    /// Either half of the pair.
+    Paired,
+    /// Not taken.
+    Unwanted,
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Link(_) => "a direct connection",
+            Self::Local => "local",
+            Self::Paired => "pair",
+            Self::Unwanted => "closing",
+        }
+    }
+}
+
+impl Entity {
+    /// An entity without sessions. `seed` is from the operating system: keys are made of it.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32]) -> Self {
+        let mut entropy = Entropy::new(seed);
+        let negotiation = negotiation::Config { sessions_max: 1, ..config.negotiation.clone() };
+        Self {
+            conns: Conns::new(config.pair),
+            party: Party::new(negotiation, entropy.block()),
+            sessions: BTreeMap::new(),
+            local: None,
+            is_online: false,
+            entropy,
+            iqs: VecDeque::new(),
+            reports: VecDeque::new(),
+            outcome: None,
+            over: false,
+            config,
+        }
+    }
+
+    /// The next thing to log.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// What became of the local connection; `None` as long as that is open.
+    #[must_use]
+    pub const fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// Asks the peer, once there is a server to ask through and a local connection to ask for.
+    fn begin(&mut self, now: Now) {
+        let Role::Open { to } = &self.config.role else { return };
+        if self.over || !self.is_online || self.local.is_none() || !self.sessions.is_empty() {
+            return;
+        }
+        let peer = to.clone();
+        let session = self.party.negotiator().request(peer.as_str(), &self.config.hosts, now.mono);
+        self.reports.push_back(Report::Begun { peer: peer.clone() });
+        self.sessions.insert(session, Talk { peer, id: None, error: None });
+    }
+
+    fn requested(&mut self, iq: &Iq, theirs: &super::Offer, now: Now) {
+        let condition = match &self.config.role {
+            Role::Open { .. } => Some(Condition::Forbidden),
+            Role::Accept { from } if !from.contains(&iq.from) => Some(Condition::Forbidden),
+            Role::Accept { .. } if self.over => Some(Condition::ServiceUnavailable),
+            Role::Accept { .. } if self.local.is_none() => Some(Condition::ResourceConstraint),
+            Role::Accept { .. } => None,
+        };
+        if let Some(condition) = condition {
+            return self.decline(iq, condition, "Rejected");
+        }
+        let peer = iq.from.clone();
+        let hosts = &self.config.hosts;
+        let session = self.party.negotiator().handle_request(peer.as_str(), theirs, hosts, now.mono);
+        self.sessions.insert(session, Talk { peer, id: iq.id.clone(), error: None });
+    }
+
+    fn decline(&mut self, iq: &Iq, condition: Condition, text: &str) {
+        self.reports.push_back(Report::Declined { peer: iq.from.clone(), condition });
+        self.iqs.extend(iq.refusal(condition, text));
+    }
+
+    /// The session whose request of ours this answers.
+    fn asked(&self, iq: &Iq) -> Option<SessionId> {
+        let Role::Open { .. } = self.config.role else { return None };
+        let is_ours = |talk: &&Talk| talk.id.is_some() && talk.id == iq.id && talk.peer == iq.from;
+        self.sessions.iter().find(|(_, talk)| is_ours(talk)).map(|(session, _)| *session)
+    }
+
+    fn answered(&mut self, session: SessionId, theirs: Result<super::Offer, super::KeyError>, now: Now) {
+        if let Some(talk) = self.sessions.get_mut(&session) {
+            talk.id = None;
+        }
+        match theirs {
+            Ok(theirs) => self.party.negotiator().handle_answer(session, &theirs, now.mono),
+            Err(_) => self.party.negotiator().handle_refused(session),
+        }
+    }
+
+    fn refused(&mut self, session: SessionId, error: StanzaError) {
+        if let Some(talk) = self.sessions.get_mut(&session) {
+            talk.id = None;
+            talk.error = Some(error);
+        }
+        self.party.negotiator().handle_refused(session);
+    }
+
+    /// An IQ for our JID.
+    fn hear(&mut self, iq: &Iq, now: Now) {
+        match dtcp::read(iq) {
+            None => self.iqs.extend(iq.not_understood()),
+            Some(Said::Request(Ok(theirs))) => self.requested(iq, &theirs, now),
+            Some(Said::Request(Err(error))) => {
+                self.decline(iq, Condition::BadRequest, &alloc::format!("{error}"));
+            }
+            Some(Said::Answer(theirs)) => {
+                if let Some(session) = self.asked(iq) {
+                    self.answered(session, theirs, now);
+                }
+            }
+            Some(Said::Error { error, key }) => match (self.asked(iq), key) {
+                (Some(session), _) => self.refused(session, error),
+                (None, Some(key)) => {
+                    if let Some(session) = self.party.negotiator().session_of(iq.from.as_str(), &key) {
+                        self.party.negotiator().handle_give_up(session);
+                    }
+                }
+                (None, None) => {}
+            },
+        }
+    }
+
+    /// Says and does what the negotiation has come to since the last call.
+    fn settle(&mut self, now: Now) {
+        while let Some(word) = self.party.poll(&mut self.conns, State::Link, now) {
+            match word {
+                Word::Signal { session, signal } => self.signal(session, signal),
+                Word::Established { session, on, tls } => self.established(session, on, tls, now),
+                Word::Failed { session, why, .. } => self.failed(session, why, now),
+            }
+        }
+        self.conns.check_invariants();
+    }
+
+    fn signal(&mut self, session: SessionId, signal: Signal) {
+        let Some(talk) = self.sessions.get_mut(&session) else { return };
+        let (me, peer) = (&self.config.jid, talk.peer.clone());
+        let iq = match signal {
+            Signal::Request(ours) => {
+                let id = IqId::random(&mut self.entropy);
+                talk.id = Some(id.clone());
+                dtcp::request(me, &peer, id, &ours)
+            }
+            Signal::Answer(ours) => {
+                self.reports.push_back(Report::Begun { peer: peer.clone() });
+                dtcp::answer(me, &peer, talk.id.take(), &ours)
+            }
+            Signal::GiveUp(key) => dtcp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
+            Signal::Refuse(why) => {
+                let (condition, text) = dtcp::refusal(why);
+                let id = talk.id.take();
+                self.sessions.remove(&session);
+                self.reports.push_back(Report::Declined { peer: peer.clone(), condition });
+                let kind = Kind::Error(StanzaError::new(condition, text));
+                Iq { from: me.clone(), to: peer, id, kind, payload: None }
+            }
+        };
+        self.iqs.push_back(iq);
+    }
+
+    fn established(&mut self, session: SessionId, on: ConnId, tls: bool, now: Now) {
+        let Some(Talk { peer, .. }) = self.sessions.remove(&session) else { return };
+        let Some(local) = self.local.take() else { return self.conns.close(on, Close::Abort, now) };
+        self.reports.push_back(Report::Established { peer, tls });
+        for half in [on, local] {
+            self.conns.say(Output::Read { on: half, wanted: true });
+            self.enter(half, State::Paired);
+        }
+        self.conns.pair(on, local, false, now);
+        self.over = true;
+    }
+
+    fn failed(&mut self, session: SessionId, why: Failure, now: Now) {
+        let Some(Talk { peer, error, .. }) = self.sessions.remove(&session) else { return };
+        let refused = Refused { why, error };
+        self.reports.push_back(Report::Failed { peer, refused: refused.clone() });
+        // Who accepts goes on: the next may get through.
+        if let Role::Open { .. } = self.config.role {
+            self.finish(Outcome::Failed(refused), now);
+        }
+    }
+
+    fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
+        let Some(Ended { pair, over, .. }) = ended else { return };
+        self.reports.push_back(Report::Ended {
+            from_peer: pair.octets_from(Side::Hidden),
+            to_peer: pair.octets_from(Side::Client),
+            why: over.why,
+        });
+        self.finish(Outcome::Ended(over.why), now);
+    }
+
+    /// The local connection is of no use any more, and with it everything else but a pair.
+    fn finish(&mut self, outcome: Outcome, now: Now) {
+        self.over = true;
+        self.outcome.get_or_insert(outcome);
+        if let Some(local) = self.local.take() {
+            // Its end must not look like that of a stream in order.
+            self.conns.close(local, Close::Truncate, now);
+        }
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.party.cancel(session);
+        }
+        for on in self.conns.open_ids() {
+            if let Some(&mut State::Link(link)) = self.conns.state(on) {
+                self.party.ended(link);
+            }
+        }
+    }
+
+    fn unwanted(&mut self, on: ConnId, why: &'static str, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.close(on, Close::Abort, now);
+    }
+
+    fn enter(&mut self, on: ConnId, state: State) {
+        if let Some(old) = self.conns.state(on) {
+            *old = state;
+        }
+    }
+}

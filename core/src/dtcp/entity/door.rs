@@ -1,0 +1,184 @@
+//! What happens to a connection, and over XMPP.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::{Entity, Outcome, State};
+use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
+use crate::time::{Now, Span};
+use crate::xmpp::hosted::IqHandler;
+use crate::xmpp::iq::Iq;
+
+impl Entity {
+    fn link(&mut self, on: ConnId) -> Option<super::LinkId> {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => Some(link),
+            Some(State::Local | State::Paired | State::Unwanted) | None => None,
+        }
+    }
+}
+
+impl IqHandler for Entity {
+    fn handle_iq(&mut self, iq: Iq, now: Now) {
+        if iq.to == self.config.jid {
+            self.hear(&iq, now);
+        } else {
+            self.iqs.extend(iq.not_understood());
+        }
+        self.settle(now);
+    }
+
+    fn handle_online(&mut self, now: Now) {
+        self.is_online = true;
+        self.begin(now);
+        self.settle(now);
+    }
+
+    fn handle_offline(&mut self, _: Now) {
+        self.is_online = false;
+    }
+
+    fn handle_drain(&mut self, now: Now) {
+        self.over = true;
+        if self.conns.pairs() == 0 {
+            self.finish(Outcome::Abandoned, now);
+        }
+        self.settle(now);
+    }
+
+    fn poll_iq(&mut self) -> Option<Iq> {
+        self.iqs.pop_front()
+    }
+
+    fn is_done(&self) -> bool {
+        self.over && self.conns.len() == 0
+    }
+}
+
+impl Machine for Entity {
+    fn handle_open(&mut self, listener: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let on = self.conns.insert(State::Unwanted, Some(from));
+        let is_local = listener.0 >= self.config.listeners;
+        let is_late = if is_local { self.over || self.local.is_some() } else { self.outcome.is_some() };
+        if is_late {
+            self.unwanted(on, "there is one connection, and no other", now);
+        } else if is_local {
+            self.conns.say(Output::Read { on, wanted: false });
+            self.enter(on, State::Local);
+            self.local = Some(on);
+            self.begin(now);
+        } else {
+            let link = self.party.accept(on, from, now);
+            self.enter(on, State::Link(link));
+        }
+        self.settle(now);
+        on
+    }
+
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        if let Some(link) = self.link(on) {
+            self.party.resolved(link, addresses);
+        }
+        self.settle(now);
+    }
+
+    fn handle_connected(&mut self, on: ConnId, now: Now) {
+        if let Some(link) = self.link(on) {
+            self.party.connected(link);
+        }
+        self.settle(now);
+    }
+
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        if let Some(link) = self.link(on) {
+            self.party.dial_failed(link, why);
+        }
+        self.settle(now);
+    }
+
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
+        if let Some(link) = self.link(on) {
+            self.party.secured(link, tls);
+        }
+        self.settle(now);
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        if let Some(link) = self.link(on) {
+            self.party.tls_failed(link, why);
+        }
+        self.settle(now);
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let used = self.link(on).map_or(0, |link| self.party.octets(link, bytes));
+        self.settle(now);
+        used
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        let ended = self.conns.moved(from, read, queued, now);
+        self.pair_over(ended, now);
+        self.settle(now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.flushed(on, now);
+        self.pair_over(ended, now);
+        self.settle(now);
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        let ended = self.conns.acked(on, age, now);
+        self.pair_over(ended, now);
+        self.settle(now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.party.ended(link),
+            // It may have said everything already: that is passed on when there is somebody to pass it to.
+            Some(State::Local) if how == End::Clean => self.conns.mark_ended(on),
+            Some(State::Local) => self.finish(Outcome::Abandoned, now),
+            Some(State::Paired) => {
+                let ended = self.conns.end(on, how, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Unwanted) | None => {}
+        }
+        self.settle(now);
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            // What it said before can still be read, and then its end.
+            Some(State::Link(_)) => {}
+            Some(State::Local) => self.finish(Outcome::Abandoned, now),
+            Some(State::Paired) => {
+                let ended = self.conns.write_failed(on, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Unwanted) | None => {}
+        }
+        self.settle(now);
+    }
+
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        self.conns.forget(on);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        while let Some(on) = self.conns.expired(now) {
+            if let Some(State::Paired) = self.conns.state(on) {
+                let ended = self.conns.pair_timeout(on, now);
+                self.pair_over(ended, now);
+            }
+        }
+        self.party.timeout(now);
+        self.settle(now);
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        self.party.or_idle(self.conns.poll(text, State::why))
+    }
+}

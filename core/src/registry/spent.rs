@@ -1,0 +1,105 @@
+//! Tokens that were accepted, for as long as they would be again.
+//!
+//! They come and go in waves with the connections that brought them. So they lie side by side in few large pieces of
+//! memory: thousands of small ones would each keep a page of what the wave has left.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::id::Id;
+
+/// A bound token's 16 octets stand for its nonce; a plain one has zeroes, since there is one for each step.
+pub(super) type Mark = (Id, [u8; 16]);
+
+/// Marks that are found at once and not yet in the long row: so many, and one more for each 32 there.
+const RECENT_MIN: usize = 64;
+
+/// All accepted tokens, by the wall clock's second from which they are acceptable no more.
+#[derive(Debug, Default)]
+pub(super) struct Spent(BTreeMap<u64, Marks>);
+
+/// A set, as two rows in order: a new mark moves few others to get its place in the short one.
+#[derive(Debug, Default)]
+struct Marks {
+    sorted: Vec<Mark>,
+    recent: Vec<Mark>,
+}
+
+impl Spent {
+    /// Remembers a token until `until`, and forgets all whose time is over at `wall`. False if it was there already.
+    pub(super) fn insert(&mut self, mark: Mark, until: u64, wall: u64) -> bool {
+        while self.0.first_key_value().is_some_and(|(&until, _)| until <= wall) {
+            self.0.pop_first();
+        }
+        self.0.entry(until).or_default().insert(mark)
+    }
+
+    /// Whether a token was accepted that is acceptable until `until`.
+    pub(super) fn contains(&self, mark: &Mark, until: u64) -> bool {
+        self.0.get(&until).is_some_and(|marks| marks.contains(mark))
+    }
+
+    /// Forgets those of an ID whose secret they were made with is no more.
+    pub(super) fn forget(&mut self, id: Id) {
+        for marks in self.0.values_mut() {
+            marks.sorted.retain(|mark| mark.0 != id);
+            marks.recent.retain(|mark| mark.0 != id);
+        }
+    }
+}
+
+impl Marks {
+    fn contains(&self, mark: &Mark) -> bool {
+        self.sorted.binary_search(mark).is_ok() || self.recent.binary_search(mark).is_ok()
+    }
+
+    fn insert(&mut self, mark: Mark) -> bool {
+        if self.sorted.binary_search(&mark).is_ok() {
+            return false;
+        }
+        let Err(place) = self.recent.binary_search(&mark) else { return false };
+        self.recent.insert(place, mark);
+        if self.recent.len() >= RECENT_MIN + self.sorted.len() / 32 {
+            self.sorted.append(&mut self.recent);
+            // Two rows in order: this merges them.
+            self.sorted.sort();
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use super::*;
+
+    /// The `n`th mark of a run that is in no order.
+    fn mark(n: u32) -> Mark {
+        let scattered = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        (Id(scattered % 7), scattered.to_be_bytes())
+    }
+
+    #[test]
+    fn whatever_the_order_each_mark_is_new_once() {
+        let mut spent = Spent::default();
+        let mut model = BTreeSet::new();
+        for n in 0..20_000 {
+            let mark = mark(n * n % 12_289);
+            assert_eq!(spent.contains(&mark, 100), model.contains(&mark), "{n}");
+            assert_eq!(spent.insert(mark, 100, 0), model.insert(mark), "{n}");
+        }
+        spent.forget(Id(3));
+        assert!(model.iter().all(|mark| spent.contains(mark, 100) == (mark.0 != Id(3))));
+    }
+
+    #[test]
+    fn marks_are_forgotten_in_their_second_and_not_before() {
+        let mut spent = Spent::default();
+        assert!(spent.insert(mark(1), 100, 0));
+        assert!(!spent.insert(mark(1), 100, 99));
+        assert!(spent.insert(mark(1), 100, 100));
+        assert!(spent.insert(mark(2), 130, 100));
+        assert!(!spent.contains(&mark(1), 100));
+    }
+}

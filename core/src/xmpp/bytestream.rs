@@ -1,0 +1,154 @@
+//! The stream proxy's stanzas as IQs (seed 003, PF1–PF8 and A1–A6), read as XMPP.md §6 has it.
+//!
+//! One `<query/>` serves three uses, told apart by the IQ's type and its children. The mail's name for the namespace is
+//! `whoknows`, and nobody ever gave it another (reading 2).
+
+use core::net::{IpAddr, SocketAddr};
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::condition::{self, StanzaError};
+use super::element::Element;
+use super::iq::{Iq, Kind};
+use super::jid::{IqId, Jid};
+use crate::bytestream::initiator::CONNECTIONS_MAX;
+use crate::bytestream::name::StreamId;
+use crate::bytestream::stanza::{Condition, Connection, Query, Stanza};
+
+/// The namespace where nothing else is configured.
+pub const NAMESPACE: &str = "whoknows";
+
+/// Reads an IQ; `None` for one that is not of this namespace, which [`Iq::not_understood`] answers. A request without
+/// an id is read as one whose id is empty (reading 3), and so is its answer. Errors and results need not have a
+/// `<query/>`: what they answer their id says.
+#[must_use]
+pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
+    let query = iq.payload_of(namespace, "query");
+    let query = match &iq.kind {
+        Kind::Get => return None,
+        Kind::Set => set(query?),
+        Kind::Result => result(query),
+        Kind::Error(error) => Query::Error(of_xmpp(error.condition)),
+    };
+    let id = iq.id.clone().or_else(|| IqId::new(""))?;
+    Some(Stanza { peer: iq.from.clone(), id, query })
+}
+
+/// [Reads](read) an IQ for one of the component's JIDs; `None` too if that is not `me`.
+#[must_use]
+pub fn hear(iq: &Iq, me: &Jid, namespace: &str) -> Option<Stanza> {
+    if iq.to == *me { read(iq, namespace) } else { None }
+}
+
+/// Writes a stanza of ours.
+#[must_use]
+pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {
+    let query = Element::new(namespace, "query");
+    let (kind, payload) = match &stanza.query {
+        Query::Offer { sid, connections, malformed: _ } => {
+            let query = connections.iter().fold(with_sid(query, sid.as_ref()), |query, connection| {
+                query.with_child(place(
+                    Element::new(namespace, "connection").with("jid", connection.jid.as_str()),
+                    connection.to,
+                ))
+            });
+            (Kind::Set, Some(query))
+        }
+        Query::Claim { sid, endpoint } => {
+            let query = with_sid(query, sid.as_ref());
+            let endpoint = endpoint.map(|it| place(Element::new(namespace, "endpoint"), it));
+            (Kind::Set, Some(endpoint.into_iter().fold(query, Element::with_child)))
+        }
+        Query::Result { sid, connection } => {
+            let query = with_sid(query, sid.as_ref());
+            let connection =
+                connection.iter().map(|jid| Element::new(namespace, "connection").with("jid", jid.as_str()));
+            (Kind::Result, Some(connection.fold(query, Element::with_child)))
+        }
+        Query::Error(condition) => (Kind::Error(to_xmpp(*condition)), None),
+    };
+    Iq { from: from.clone(), to: stanza.peer.clone(), id: Some(stanza.id.clone()), kind, payload }
+}
+
+fn set(query: &Element) -> Query {
+    let sid = sid(query);
+    if let Some(endpoint) = query.each("endpoint").next() {
+        return Query::Claim { sid, endpoint: address(endpoint) };
+    }
+    let read: Vec<_> = query.each("connection").map(connection).collect();
+    let malformed = read.iter().filter(|it| it.is_none()).count();
+    let connections = read.into_iter().flatten().take(CONNECTIONS_MAX).collect();
+    Query::Offer { sid, connections, malformed: u32::try_from(malformed).unwrap_or(u32::MAX) }
+}
+
+fn result(query: Option<&Element>) -> Query {
+    let connection = query.and_then(|query| query.each("connection").next());
+    Query::Result {
+        sid: query.and_then(sid),
+        connection: connection.and_then(|it| it.attribute("jid")).and_then(Jid::parse),
+    }
+}
+
+/// `sid`; `side`, as the mail's samples have it, where that is missing (reading 1).
+fn sid(query: &Element) -> Option<StreamId> {
+    query.attribute("sid").or_else(|| query.attribute("side")).and_then(StreamId::new)
+}
+
+fn with_sid(query: Element, sid: Option<&StreamId>) -> Element {
+    match sid {
+        Some(sid) => query.with("sid", sid.as_str()),
+        None => query,
+    }
+}
+
+fn connection(of: &Element) -> Option<Connection> {
+    Some(Connection { jid: Jid::parse(of.attribute("jid")?)?, to: address(of)? })
+}
+
+/// `ip` and `port`; a literal address and no name (reading 13).
+fn address(of: &Element) -> Option<SocketAddr> {
+    let ip: IpAddr = of.attribute("ip")?.parse().ok()?;
+    let port = of.attribute("port")?;
+    let is_number = port.bytes().all(|octet| octet.is_ascii_digit());
+    Some(SocketAddr::new(ip, port.parse().ok().filter(|_| is_number)?))
+}
+
+fn place(element: Element, at: SocketAddr) -> Element {
+    element.with("ip", &format!("{}", at.ip())).with("port", &format!("{}", at.port()))
+}
+
+fn of_xmpp(condition: condition::Condition) -> Condition {
+    match condition {
+        condition::Condition::BadRequest => Condition::BadRequest400,
+        condition::Condition::Forbidden => Condition::Forbidden403,
+        condition::Condition::ItemNotFound => Condition::NotFound404,
+        condition::Condition::NotAcceptable => Condition::NotAcceptable406,
+        condition::Condition::Conflict => Condition::Conflict409,
+        condition::Condition::ResourceConstraint | condition::Condition::InternalServerError => {
+            Condition::Resource500
+        }
+        condition::Condition::ServiceUnavailable => Condition::Unavailable503,
+        condition::Condition::RemoteServerTimeout => Condition::Timeout504,
+        condition::Condition::NotAuthorized
+        | condition::Condition::NotAllowed
+        | condition::Condition::RegistrationRequired
+        | condition::Condition::FeatureNotImplemented
+        | condition::Condition::Undefined => Condition::Other,
+    }
+}
+
+fn to_xmpp(condition: Condition) -> StanzaError {
+    let condition = match condition {
+        Condition::BadRequest400 => condition::Condition::BadRequest,
+        Condition::Forbidden403 => condition::Condition::Forbidden,
+        Condition::NotFound404 => condition::Condition::ItemNotFound,
+        Condition::NotAcceptable406 => condition::Condition::NotAcceptable,
+        Condition::Conflict409 => condition::Condition::Conflict,
+        Condition::Resource500 => condition::Condition::ResourceConstraint,
+        Condition::Unavailable503 => condition::Condition::ServiceUnavailable,
+        Condition::Timeout504 => condition::Condition::RemoteServerTimeout,
+        Condition::Other => condition::Condition::Undefined,
+    };
+    StanzaError::new(condition, "")
+}

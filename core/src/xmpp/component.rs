@@ -1,0 +1,160 @@
+//! The client's side of XEP-0114, Jabber Component Protocol, on one connection: header, handshake, stanzas.
+//!
+//! | in state | header | `<handshake/>` | stanza | `<stream:error/>`, end, nonsense |
+//! |---|---|---|---|---|
+//! | `Header` | with an id: says the handshake; → `Handshake` | ignored | ignored | over |
+//! | `Handshake` | – | → `Up` | ignored | over |
+//! | `Up` | – | ignored | an IQ is handed on, all others are ignored | over |
+//!
+//! Deadlines are [`hosted`](super::hosted)'s.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use sha1::{Digest, Sha1};
+use zeroize::Zeroizing;
+
+use super::condition::StreamCondition;
+use super::element::Element;
+use super::iq::{COMPONENT, Iq};
+use super::stream::{self, Part, STREAM, Stream};
+use crate::machine::{DialFailure, End};
+
+/// What component and server share. It is wiped when it is dropped, and not shown.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Why there is no connection to the server, or none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It can't be reached.
+    Unreachable(DialFailure),
+    /// It did not say what it had to in time, or takes nothing any more.
+    Silent,
+    /// It ended the stream with this error.
+    Refused(StreamCondition),
+    /// It ended the stream in order.
+    Closed,
+    /// It ended the connection in the middle of the stream.
+    Ended(End),
+    /// What it sent is no stream, which was ended with this error.
+    Garbled(StreamCondition),
+}
+
+/// What a component has to say about received octets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Send this.
+    Say(Vec<u8>),
+    /// The server knows us: from now on IQs may be sent.
+    Up,
+    /// An IQ came.
+    Iq(Iq),
+    /// It is over: send `say`, and close.
+    Over {
+        /// Why.
+        why: Loss,
+        /// The end of our stream.
+        say: Vec<u8>,
+    },
+}
+
+/// One connection to a server.
+#[derive(Debug)]
+pub struct Component {
+    stream: Stream,
+    state: State,
+    secret: Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Header,
+    Handshake,
+    Up,
+    Over,
+}
+
+impl Secret {
+    /// The octets that the server's configuration has as well.
+    #[must_use]
+    pub fn new(octets: &[u8]) -> Self {
+        Self(Zeroizing::new(octets.to_vec()))
+    }
+
+    /// The handshake for a stream's id (XEP-0114 §3).
+    fn handshake(&self, id: &str) -> Vec<u8> {
+        let digest = Sha1::new().chain_update(id).chain_update(&*self.0).finalize();
+        let text = data_encoding::HEXLOWER.encode(&digest);
+        let mut out = Vec::new();
+        Element::new(COMPONENT, "handshake").with_text(&text).write(COMPONENT, &mut out);
+        out
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl Component {
+    /// The connection is up; `name` is the component's domain. Also what is to be sent first.
+    #[must_use]
+    pub fn begin(name: &str, secret: Secret) -> (Self, Vec<u8>) {
+        let it = Self { stream: Stream::new(), state: State::Header, secret };
+        (it, stream::header(COMPONENT, name))
+    }
+
+    /// Whether the server knows us.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// What the front of received octets means; `octets` is shortened by what was taken. `None` when all of them were.
+    pub fn read(&mut self, octets: &mut &[u8]) -> Option<Heard> {
+        while self.state != State::Over {
+            let heard = match self.stream.read(octets) {
+                Ok(None) => return None,
+                Ok(Some(Part::Header(header))) => self.header(&header),
+                Ok(Some(Part::Stanza(stanza))) => self.stanza(&stanza),
+                Ok(Some(Part::End)) => Some(self.over(Loss::Closed, stream::FOOTER.to_vec())),
+                Err(condition) => Some(self.over(Loss::Garbled(condition), stream::error(condition))),
+            };
+            if heard.is_some() {
+                return heard;
+            }
+        }
+        *octets = &[];
+        None
+    }
+
+    fn header(&mut self, header: &Element) -> Option<Heard> {
+        self.state = State::Handshake;
+        // One without an id goes before an error (XMPP.md §3).
+        let id = header.attribute("id").filter(|id| !id.is_empty())?;
+        Some(Heard::Say(self.secret.handshake(id)))
+    }
+
+    fn stanza(&mut self, stanza: &Element) -> Option<Heard> {
+        if stanza.is(STREAM, "error") {
+            let condition = StreamCondition::read(stanza);
+            return Some(self.over(Loss::Refused(condition), stream::FOOTER.to_vec()));
+        }
+        match self.state {
+            // Prosody answers a wrong namespace with a handshake of type 'error'.
+            State::Handshake if stanza.is(COMPONENT, "handshake") && stanza.attribute("type").is_none() => {
+                self.state = State::Up;
+                Some(Heard::Up)
+            }
+            State::Up => Iq::read(stanza).map(Heard::Iq),
+            State::Header | State::Handshake | State::Over => None,
+        }
+    }
+
+    fn over(&mut self, why: Loss, say: Vec<u8>) -> Heard {
+        self.state = State::Over;
+        Heard::Over { why, say }
+    }
+}

@@ -1,0 +1,223 @@
+//! What errors say: of stanzas (RFC 6120 §8.3, XEP-0086), and of whole streams (RFC 6120 §4.9).
+
+use alloc::string::String;
+
+use super::element::Element;
+
+/// The namespace of stanza errors' conditions (RFC 6120 §8.3.2).
+pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// The namespace of stream errors' conditions (RFC 6120 §4.9.2).
+pub const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+
+/// Why an IQ is refused: RFC 6120 §8.3.3, as far as it has a number of its own in XEP-0086.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// 400 bad-request.
+    BadRequest,
+    /// 401 not-authorized.
+    NotAuthorized,
+    /// 403 forbidden.
+    Forbidden,
+    /// 404 item-not-found.
+    ItemNotFound,
+    /// 405 not-allowed.
+    NotAllowed,
+    /// 406 not-acceptable.
+    NotAcceptable,
+    /// 407 registration-required.
+    RegistrationRequired,
+    /// 409 conflict.
+    Conflict,
+    /// 500 internal-server-error.
+    InternalServerError,
+    /// 500 resource-constraint. A lone number is read as [`Condition::InternalServerError`].
+    ResourceConstraint,
+    /// 501 feature-not-implemented.
+    FeatureNotImplemented,
+    /// 503 service-unavailable.
+    ServiceUnavailable,
+    /// 504 remote-server-timeout.
+    RemoteServerTimeout,
+    /// 500 undefined-condition, and all that is none of these.
+    Undefined,
+}
+
+/// Every condition with its name, its number and its type, in the order in which a number is looked up.
+const CONDITIONS: &[(Condition, &str, u16, &str)] = &[
+    (Condition::BadRequest, "bad-request", 400, "modify"),
+    (Condition::NotAuthorized, "not-authorized", 401, "auth"),
+    (Condition::Forbidden, "forbidden", 403, "auth"),
+    (Condition::ItemNotFound, "item-not-found", 404, "cancel"),
+    (Condition::NotAllowed, "not-allowed", 405, "cancel"),
+    (Condition::NotAcceptable, "not-acceptable", 406, "modify"),
+    (Condition::RegistrationRequired, "registration-required", 407, "auth"),
+    (Condition::Conflict, "conflict", 409, "cancel"),
+    (Condition::InternalServerError, "internal-server-error", 500, "wait"),
+    (Condition::ResourceConstraint, "resource-constraint", 500, "wait"),
+    (Condition::FeatureNotImplemented, "feature-not-implemented", 501, "cancel"),
+    (Condition::ServiceUnavailable, "service-unavailable", 503, "cancel"),
+    (Condition::RemoteServerTimeout, "remote-server-timeout", 504, "wait"),
+    (Condition::Undefined, "undefined-condition", 500, "cancel"),
+];
+
+impl Condition {
+    /// Its name in RFC 6120.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Its number in XEP-0086.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        self.row().2
+    }
+
+    fn row(self) -> &'static (Self, &'static str, u16, &'static str) {
+        CONDITIONS
+            .iter()
+            .find(|row| row.0 == self)
+            .unwrap_or_else(|| unreachable!("every condition is in the table"))
+    }
+
+    /// What XEP-0086 makes of a number.
+    fn of_code(code: &str) -> Self {
+        // Numbers of HTTP that old entities used for these.
+        let code = match code {
+            "408" => "504",
+            "502" | "510" => "503",
+            code => code,
+        };
+        let code = code.parse().unwrap_or(0);
+        CONDITIONS.iter().find(|row| row.2 == code).map_or(Self::Undefined, |row| row.0)
+    }
+}
+
+/// The `<error/>` of a stanza.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StanzaError {
+    /// What it says to programs.
+    pub condition: Condition,
+    /// What it says to people; may be empty. A peer's text, to be escaped.
+    pub text: String,
+}
+
+impl StanzaError {
+    /// An error with a text for people.
+    #[must_use]
+    pub fn new(condition: Condition, text: &str) -> Self {
+        Self { condition, text: String::from(text) }
+    }
+
+    /// Reads either form: a condition as a child; a number and text, or a number alone.
+    #[must_use]
+    pub fn read(error: &Element) -> Self {
+        let of_rfc = |child: &&Element| child.namespace() == STANZAS;
+        let named = error.children().iter().filter(of_rfc).find(|child| child.name() != "text");
+        let text = error.children().iter().filter(of_rfc).find(|child| child.name() == "text");
+        let condition = match (named, error.attribute("code")) {
+            (Some(named), _) => {
+                CONDITIONS.iter().find(|row| row.1 == named.name()).map_or(Condition::Undefined, |row| row.0)
+            }
+            (None, Some(code)) => Condition::of_code(code),
+            (None, None) => Condition::Undefined,
+        };
+        Self::new(condition, text.unwrap_or(error).text().trim())
+    }
+
+    /// Both forms in one: number, type, condition, text (XEP-0086 §3).
+    #[must_use]
+    pub(super) fn to_element(&self, namespace: &str) -> Element {
+        let (_, name, code, kind) = self.condition.row();
+        let error = Element::new(namespace, "error");
+        let error = error.with("code", &alloc::format!("{code}")).with("type", kind);
+        let error = error.with_child(Element::new(STANZAS, name));
+        if self.text.is_empty() {
+            return error;
+        }
+        error.with_child(Element::new(STANZAS, "text").with_text(&self.text))
+    }
+}
+
+/// Why a stream is ended (RFC 6120 §4.9.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamCondition {
+    /// bad-format: XML that means nothing where it stands.
+    BadFormat,
+    /// conflict: another connection has the name.
+    Conflict,
+    /// connection-timeout.
+    ConnectionTimeout,
+    /// host-gone.
+    HostGone,
+    /// host-unknown: the server has no component of that name.
+    HostUnknown,
+    /// improper-addressing.
+    ImproperAddressing,
+    /// internal-server-error.
+    InternalServerError,
+    /// invalid-from.
+    InvalidFrom,
+    /// invalid-namespace.
+    InvalidNamespace,
+    /// invalid-xml.
+    InvalidXml,
+    /// not-authorized: the secret is wrong.
+    NotAuthorized,
+    /// not-well-formed.
+    NotWellFormed,
+    /// policy-violation: too large.
+    PolicyViolation,
+    /// remote-connection-failed.
+    RemoteConnectionFailed,
+    /// reset.
+    Reset,
+    /// resource-constraint.
+    ResourceConstraint,
+    /// restricted-xml: what XMPP does not have.
+    RestrictedXml,
+    /// system-shutdown.
+    SystemShutdown,
+    /// undefined-condition, and all that is none of these.
+    Undefined,
+}
+
+const STREAM_CONDITIONS: &[(StreamCondition, &str)] = &[
+    (StreamCondition::BadFormat, "bad-format"),
+    (StreamCondition::Conflict, "conflict"),
+    (StreamCondition::ConnectionTimeout, "connection-timeout"),
+    (StreamCondition::HostGone, "host-gone"),
+    (StreamCondition::HostUnknown, "host-unknown"),
+    (StreamCondition::ImproperAddressing, "improper-addressing"),
+    (StreamCondition::InternalServerError, "internal-server-error"),
+    (StreamCondition::InvalidFrom, "invalid-from"),
+    (StreamCondition::InvalidNamespace, "invalid-namespace"),
+    (StreamCondition::InvalidXml, "invalid-xml"),
+    (StreamCondition::NotAuthorized, "not-authorized"),
+    (StreamCondition::NotWellFormed, "not-well-formed"),
+    (StreamCondition::PolicyViolation, "policy-violation"),
+    (StreamCondition::RemoteConnectionFailed, "remote-connection-failed"),
+    (StreamCondition::Reset, "reset"),
+    (StreamCondition::ResourceConstraint, "resource-constraint"),
+    (StreamCondition::RestrictedXml, "restricted-xml"),
+    (StreamCondition::SystemShutdown, "system-shutdown"),
+    (StreamCondition::Undefined, "undefined-condition"),
+];
+
+impl StreamCondition {
+    /// Its name in RFC 6120.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        let row = STREAM_CONDITIONS.iter().find(|row| row.0 == self);
+        row.unwrap_or_else(|| unreachable!("every condition is in the table")).1
+    }
+
+    /// Reads a `<stream:error/>`.
+    #[must_use]
+    pub fn read(error: &Element) -> Self {
+        let named =
+            error.children().iter().find(|child| child.namespace() == STREAMS && child.name() != "text");
+        let row = named.and_then(|named| STREAM_CONDITIONS.iter().find(|row| row.1 == named.name()));
+        row.map_or(Self::Undefined, |row| row.0)
+    }
+}

@@ -1,0 +1,106 @@
+//! DTCP's signals as IQs, to the letter of XEP-0046 §3.1 and §3.2 (seed 002), with the ids that servers want (XMPP.md
+//! §5.3, case 13).
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::condition::{Condition, StanzaError};
+use super::element::Element;
+use super::iq::{Iq, Kind};
+use super::jid::{IqId, Jid};
+use crate::dtcp::negotiation::Refusal;
+use crate::dtcp::{HOSTS_MAX, Key, KeyError, Offer};
+
+/// The namespace of DTCP.
+pub const NAMESPACE: &str = "http://jabber.org/protocol/dtcp";
+
+/// What an IQ says of DTCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Somebody asks for a session; without a key that is one, it is answered with 400 (case 20).
+    Request(Result<Offer, KeyError>),
+    /// A request is answered, which one the id says; without a key that is one, it came to nothing (case 16).
+    Answer(Result<Offer, KeyError>),
+    /// A request is refused, which one the id says; or the sender of an offer dials no more, which one its `key` says,
+    /// the recipient's own. An old peer sends that without an id, and with a code of its own.
+    Error {
+        /// Why, in the sender's words.
+        error: StanzaError,
+        /// The key, if there is one.
+        key: Option<Vec<u8>>,
+    },
+}
+
+/// Reads an IQ; `None` for one that is not about DTCP. An error may be about it without a word of it.
+#[must_use]
+pub fn read(iq: &Iq) -> Option<Said> {
+    let query = iq.payload_of(NAMESPACE, "query");
+    match &iq.kind {
+        Kind::Get => None,
+        Kind::Set => Some(Said::Request(offer(query?))),
+        // An answer without a query has no key either.
+        Kind::Result => Some(Said::Answer(query.map_or(Err(KeyError), offer))),
+        Kind::Error(error) => {
+            let key = query.and_then(|query| query.each("key").next());
+            Some(Said::Error { error: error.clone(), key: key.map(|key| key.text().as_bytes().to_vec()) })
+        }
+    }
+}
+
+/// The request for a session.
+#[must_use]
+pub fn request(from: &Jid, to: &Jid, id: IqId, ours: &Offer) -> Iq {
+    Iq { from: from.clone(), to: to.clone(), id: Some(id), kind: Kind::Set, payload: Some(query(ours)) }
+}
+
+/// The answer to a request, with the request's own id, or none.
+#[must_use]
+pub fn answer(from: &Jid, to: &Jid, id: Option<IqId>, ours: &Offer) -> Iq {
+    Iq { from: from.clone(), to: to.clone(), id, kind: Kind::Result, payload: Some(query(ours)) }
+}
+
+/// The word that we dial no more (case 13); `key` is the other party's.
+#[must_use]
+pub fn give_up(from: &Jid, to: &Jid, id: IqId, key: &Key) -> Iq {
+    let key = Element::new(NAMESPACE, "key").with_text(&text_of(key));
+    let error = StanzaError::new(Condition::ServiceUnavailable, "Could not connect to any of the hosts.");
+    Iq {
+        from: from.clone(),
+        to: to.clone(),
+        id: Some(id),
+        kind: Kind::Error(error),
+        payload: Some(Element::new(NAMESPACE, "query").with_child(key)),
+    }
+}
+
+/// What a refusal says, to programs and to people (cases 6, 15 and 38).
+#[must_use]
+pub const fn refusal(why: Refusal) -> (Condition, &'static str) {
+    match why {
+        Refusal::Unreachable => (Condition::ServiceUnavailable, "Could not connect to any of the hosts."),
+        Refusal::Conflict => (Condition::Conflict, "Key in use"),
+        Refusal::Busy => (Condition::ResourceConstraint, "Too many sessions"),
+    }
+}
+
+/// What is in a `<query/>`. Hosts are kept as written: which can be used is for others to say.
+fn offer(query: &Element) -> Result<Offer, KeyError> {
+    let key = query.each("key").next().ok_or(KeyError)?;
+    Ok(Offer {
+        key: Key::new(key.text().as_bytes())?,
+        hosts: query.each("host").take(HOSTS_MAX).map(|host| host.text().to_string()).collect(),
+        fingerprint: None,
+    })
+}
+
+fn query(offer: &Offer) -> Element {
+    let key = Element::new(NAMESPACE, "key").with_text(&text_of(&offer.key));
+    let query = Element::new(NAMESPACE, "query").with_child(key);
+    let hosts = offer.hosts.iter().take(HOSTS_MAX);
+    hosts.fold(query, |query, host| query.with_child(Element::new(NAMESPACE, "host").with_text(host)))
+}
+
+/// A key as XML has it. Ours are digits, and a peer's came out of XML.
+fn text_of(key: &Key) -> String {
+    String::from_utf8_lossy(key.as_bytes()).into_owned()
+}

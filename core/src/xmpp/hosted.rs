@@ -1,0 +1,411 @@
+//! A machine behind a component of an XMPP server: its own connections, and the one to the server beside them.
+//!
+//! ```text
+//!   shell ── handle_*, poll_output ──▶ Hosted<M> ── handle_*, poll_output ───────────────▶ M: IqHandler
+//!                                          └──────── handle_iq, handle_online …, poll_iq ──▶
+//! ```
+//!
+//! * The connection to the server is `ConnId { index: 0, .. }`, whose generation grows with every attempt; connection
+//!   `index` of the machine inside is `index + 1` outside. [Notes](crate::note::Note) are passed on as they are: ids in
+//!   them are the machine's own.
+//! * The server may come and go: the machine is told, and its own connections go on untouched. IQs that it wants to
+//!   send meanwhile wait, within [`QUEUE_OCTETS_MAX`]; what was on its way when the server went is lost, like anything
+//!   that a server loses, and deadlines are the machine's.
+//! * What the machine inside reports in its own way the shell asks it for ([`Hosted::inner`], [`Hosted::inner_mut`]);
+//!   everything that is told to it through there is followed by [`Machine::poll_output`] as ever.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::component::{Component, Heard, Loss, Secret};
+use super::condition::StreamCondition;
+use super::iq::Iq;
+use super::jid::Jid;
+use super::stream::FOOTER;
+use crate::backoff::{Backoff, Grade, Retry};
+use crate::conns::Conns;
+use crate::entropy::Entropy;
+use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
+use crate::pair;
+use crate::reach::{Place, Reach, Step};
+use crate::time::{Now, Span, Time};
+
+mod door;
+
+/// How many octets of IQs may wait for the server; what is more is dropped.
+pub const QUEUE_OCTETS_MAX: usize = 256 * 1024;
+
+/// Looking up the server's name, and then connecting to each of its addresses, may take so long…
+const DIAL: Span = Span::from_secs(10);
+/// …and from then on until the server knows us.
+const HANDSHAKE: Span = Span::from_secs(10);
+/// White space is sent so often (RFC 6120 §4.6.1), and a server that takes nothing for as long is lost.
+const KEEP_ALIVE: Span = Span::from_secs(60);
+/// The server may take so long to end its stream when we ended ours. The connection is not ended before (RFC 6120
+/// §4.4): Prosody 0.12 drops what it receives together with a FIN.
+const FAREWELL: Span = Span::from_secs(5);
+/// Who was known for so long is tried again soon.
+const LASTING: Span = Span::from_secs(10);
+/// How long to wait before the next attempt. Wrong secrets and unknown names seldom pass by themselves.
+const RETRY: Retry =
+    Retry { first: Span::from_secs(1), first_refused: Span::from_secs(40), max: Span::from_secs(60) };
+
+/// A machine that handles IQs. What it does not do with one, nobody does: an IQ for a JID or of a namespace that it
+/// does not know it answers with [`Iq::not_understood`].
+pub trait IqHandler: Machine {
+    /// An IQ came, for any JID of the component's.
+    fn handle_iq(&mut self, iq: Iq, now: Now);
+
+    /// The server knows us: IQs go out from now on.
+    fn handle_online(&mut self, now: Now);
+
+    /// The server is lost. It is tried again, and then it is `handle_online`.
+    fn handle_offline(&mut self, now: Now);
+
+    /// Begin nothing new, end what only waits; pairs go on.
+    fn handle_drain(&mut self, now: Now);
+
+    /// The next IQ to send. It is asked for after every `handle_*` and after the outputs, until it is `None`.
+    fn poll_iq(&mut self) -> Option<Iq>;
+
+    /// Whether there is nothing left to do.
+    fn is_done(&self) -> bool;
+}
+
+/// Where the server is, and as what it knows us.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server's address for components.
+    pub server: Place,
+    /// The component's domain.
+    pub name: Jid,
+    /// What it shares with the server.
+    pub secret: Secret,
+}
+
+/// What became of the connection to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The server knows us.
+    Up,
+    /// There is no connection. The same reason is reported once until there is one again.
+    Down {
+        /// Why.
+        why: Loss,
+        /// When it is tried again.
+        again: Span,
+    },
+    /// IQs were dropped because too many wait for the server; once until there is a connection again.
+    Full,
+}
+
+/// A machine behind a component. See the [module](self).
+#[derive(Debug)]
+pub struct Hosted<M> {
+    config: Config,
+    inner: M,
+    /// At most one.
+    conns: Conns<State>,
+    /// The addresses of the server's that are left to try.
+    rest: Option<Reach>,
+    /// When the next attempt begins.
+    wake: Option<Time>,
+    backoff: Backoff,
+    entropy: Entropy,
+    queue: Vec<u8>,
+    flight: Flight,
+    reports: VecDeque<Report>,
+    said: Option<Loss>,
+    is_full: bool,
+    leaving: bool,
+    now: Now,
+}
+
+/// What the connection to the server is.
+#[derive(Debug)]
+enum State {
+    /// On the way.
+    Reaching(Reach),
+    /// There, but not known yet.
+    Greeting(Component),
+    /// Known, since then.
+    Up(Component, Time),
+    /// We ended our stream, and await the end of the server's.
+    Leaving(Component),
+    /// Over.
+    Closing,
+}
+
+/// What is on its way to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flight {
+    /// Nothing.
+    Idle,
+    /// Something.
+    Sent,
+    /// Something that was sent before the last keep-alive was due.
+    Overdue,
+}
+
+impl State {
+    const fn why(&self) -> &'static str {
+        match self {
+            Self::Reaching(reach) => reach.why(),
+            Self::Greeting(_) => "the XMPP handshake",
+            Self::Up(..) => "keep-alive",
+            Self::Leaving(_) => "the end of the XMPP stream",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+impl<M: IqHandler> Hosted<M> {
+    /// A machine whose server is being dialled. `seed` is from the operating system.
+    #[must_use]
+    pub fn new(config: Config, inner: M, seed: [u8; 32], now: Now) -> Self {
+        let mut it = Self {
+            config,
+            inner,
+            conns: Conns::new(pair::Limits::default()),
+            rest: None,
+            wake: None,
+            backoff: Backoff::new(RETRY),
+            entropy: Entropy::new(seed),
+            queue: Vec::new(),
+            flight: Flight::Idle,
+            reports: VecDeque::new(),
+            said: None,
+            is_full: false,
+            leaving: false,
+            now,
+        };
+        it.begin(now);
+        it
+    }
+
+    /// The machine inside.
+    pub const fn inner(&self) -> &M {
+        &self.inner
+    }
+
+    /// The machine inside, to be told something.
+    pub const fn inner_mut(&mut self) -> &mut M {
+        &mut self.inner
+    }
+
+    /// The next thing to log of the connection to the server.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// Whether the server knows us.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.conns.states().any(|state| matches!(state, Some(State::Up(..))))
+    }
+
+    /// Legal more than once. The machine inside is drained; the stream to the server ends when nothing is left to be said.
+    pub fn handle_drain(&mut self, now: Now) {
+        self.now = now;
+        self.leaving = true;
+        self.wake = None;
+        self.inner.handle_drain(now);
+        // Who is not known has nothing to say.
+        for on in self.conns.open_ids() {
+            if let Some(State::Reaching(_) | State::Greeting(_)) = self.conns.state(on) {
+                self.shut(on, Close::Abort, now);
+            }
+        }
+    }
+
+    /// Whether there is nothing left to do after [`Hosted::handle_drain`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.leaving && self.conns.len() == 0 && self.inner.is_done()
+    }
+
+    /// Dials the server, or its next address.
+    fn begin(&mut self, now: Now) {
+        debug_assert!(self.conns.len() == 0, "two connections to the server");
+        self.wake = None;
+        let on = self.conns.insert(State::Closing, None);
+        let (reach, output) = match self.rest.take() {
+            Some(mut reach) => {
+                let output = reach.next_address(on);
+                (reach, output)
+            }
+            None => {
+                let (reach, output) = Reach::begin(on, &self.config.server, None);
+                (reach, Some(output))
+            }
+        };
+        self.enter(on, State::Reaching(reach), Some(now.mono + DIAL));
+        if let Some(output) = output {
+            self.conns.say(output);
+        }
+    }
+
+    fn connected(&mut self, on: ConnId, now: Now) {
+        let Some(State::Reaching(reach)) = self.conns.state(on) else { return };
+        let next = reach.connected(on);
+        debug_assert!(next.is_none(), "TLS to a server's component port");
+        let (component, header) = Component::begin(self.config.name.as_str(), self.config.secret.clone());
+        self.enter(on, State::Greeting(component), Some(now.mono + HANDSHAKE));
+        self.conns.send(on, header);
+    }
+
+    /// An address, or the name, was of no use.
+    fn unreachable(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        let Some(State::Reaching(reach)) = self.conns.state(on) else { return };
+        if reach.has_more() {
+            self.rest = Some(reach.clone());
+            self.shut(on, Close::Abort, now);
+            self.wake = Some(now.mono);
+        } else {
+            self.lose(on, Loss::Unreachable(why), Close::Abort, now);
+        }
+    }
+
+    fn read(&mut self, on: ConnId, mut octets: &[u8], now: Now) {
+        while let Some(State::Greeting(component) | State::Up(component, _) | State::Leaving(component)) =
+            self.conns.state(on)
+        {
+            match component.read(&mut octets) {
+                None => return,
+                Some(Heard::Say(octets)) => self.conns.send(on, octets),
+                Some(Heard::Up) => self.up(on, now),
+                Some(Heard::Iq(iq)) => self.inner.handle_iq(iq, now),
+                Some(Heard::Over { why, say }) => {
+                    if !matches!(self.conns.state(on), Some(State::Leaving(_))) {
+                        self.conns.send(on, say);
+                    }
+                    self.lose(on, why, Close::Linger, now);
+                }
+            }
+        }
+    }
+
+    fn up(&mut self, on: ConnId, now: Now) {
+        let Some(state) = self.conns.state(on) else { return };
+        let State::Greeting(component) = core::mem::replace(state, State::Closing) else { return };
+        self.enter(on, State::Up(component, now.mono), Some(now.mono + KEEP_ALIVE));
+        self.conns.say(Output::UserTimeout { on, after: Some(KEEP_ALIVE) });
+        self.flight = Flight::Idle;
+        self.said = None;
+        self.is_full = false;
+        self.reports.push_back(Report::Up);
+        self.inner.handle_online(now);
+    }
+
+    /// The connection is of no use any more, and another is made later.
+    fn lose(&mut self, on: ConnId, why: Loss, how: Close, now: Now) {
+        let up_since = match self.conns.state(on) {
+            Some(State::Up(_, since)) => Some(*since),
+            Some(State::Leaving(_)) => return self.shut(on, how, now),
+            Some(State::Reaching(_) | State::Greeting(_) | State::Closing) => None,
+            None => return,
+        };
+        if up_since.is_some_and(|since| now.mono.since(since) >= LASTING) {
+            self.backoff.reset();
+        }
+        self.shut(on, how, now);
+        let again = self.backoff.next(grade(why), &mut self.entropy);
+        if !self.leaving {
+            self.wake = Some(now.mono + again);
+        }
+        if self.said.replace(why) != Some(why) {
+            self.reports.push_back(Report::Down { why, again });
+        }
+        if up_since.is_some() {
+            self.inner.handle_offline(now);
+        }
+    }
+
+    fn shut(&mut self, on: ConnId, how: Close, now: Now) {
+        self.enter(on, State::Closing, None);
+        self.conns.close(on, how, now);
+    }
+
+    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
+        if let Some(old) = self.conns.state(on) {
+            *old = state;
+            self.conns.set_due(on, due);
+        }
+    }
+
+    fn expire(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            Some(State::Reaching(reach)) => match reach.step() {
+                Step::Resolving => self.unreachable(on, DialFailure::Name, now),
+                Step::Dialling | Step::Securing => self.unreachable(on, DialFailure::Unreachable, now),
+            },
+            Some(State::Greeting(_)) => self.lose(on, Loss::Silent, Close::Abort, now),
+            Some(State::Up(..)) => self.keep_alive(on, now),
+            Some(State::Leaving(_)) => self.shut(on, Close::Linger, now),
+            Some(State::Closing) | None => {}
+        }
+    }
+
+    fn keep_alive(&mut self, on: ConnId, now: Now) {
+        match self.flight {
+            Flight::Overdue => return self.lose(on, Loss::Silent, Close::Abort, now),
+            Flight::Sent => self.flight = Flight::Overdue,
+            Flight::Idle => {
+                self.conns.send(on, Vec::from(*b" "));
+                self.flight = Flight::Sent;
+            }
+        }
+        self.conns.set_due(on, Some(now.mono + KEEP_ALIVE));
+    }
+
+    /// Takes the IQs of the machine inside, which has nothing else to do, and sends what can be sent; whether that
+    /// made outputs.
+    fn forward(&mut self) -> bool {
+        while let Some(iq) = self.inner.poll_iq() {
+            let before = self.queue.len();
+            iq.write(&mut self.queue);
+            if self.queue.len() > QUEUE_OCTETS_MAX {
+                self.queue.truncate(before);
+                if !core::mem::replace(&mut self.is_full, true) {
+                    self.reports.push_back(Report::Full);
+                }
+            }
+        }
+        let Some(on) = self.conns.open_ids().first().copied() else { return false };
+        if !matches!(self.conns.state(on), Some(State::Up(..))) || self.flight != Flight::Idle {
+            return false;
+        }
+        if !self.queue.is_empty() {
+            let octets = core::mem::take(&mut self.queue);
+            self.conns.send(on, octets);
+            self.flight = Flight::Sent;
+            return true;
+        }
+        if self.leaving {
+            self.conns.send(on, FOOTER.to_vec());
+            self.leave(on);
+        }
+        self.leaving
+    }
+
+    fn leave(&mut self, on: ConnId) {
+        let Some(state) = self.conns.state(on) else { return };
+        let State::Up(component, _) = core::mem::replace(state, State::Closing) else { return };
+        self.enter(on, State::Leaving(component), Some(self.now.mono + FAREWELL));
+    }
+}
+
+/// At what pace it is tried again.
+const fn grade(why: Loss) -> Grade {
+    match why {
+        Loss::Refused(StreamCondition::NotAuthorized | StreamCondition::HostUnknown) => Grade::Refusal(None),
+        // The other connection of our name may be our own last one, whose end the server has not seen yet.
+        Loss::Refused(_)
+        | Loss::Unreachable(_)
+        | Loss::Silent
+        | Loss::Closed
+        | Loss::Ended(_)
+        | Loss::Garbled(_) => Grade::Failure(None),
+    }
+}

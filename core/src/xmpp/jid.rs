@@ -1,0 +1,91 @@
+//! Names of entities, and of IQs.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+
+use crate::entropy::Entropy;
+
+/// The longest part of a JID, in octets (RFC 7622 §3.1).
+const PART_OCTETS_MAX: usize = 1_023;
+
+/// A full, bare or domain JID (RFC 7622), at most 3,071 octets. Whoever reads one off the wire does so with
+/// [`Jid::parse`]: here two JIDs are the same if their octets are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Jid(Box<str>);
+
+/// The `id` of an IQ, at most 256 octets; may be empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IqId(Box<str>);
+
+impl Jid {
+    /// RFC 7622 §3.1: three parts of 1,023 octets each, and two separators.
+    pub const OCTETS_MAX: usize = 3 * PART_OCTETS_MAX + 2;
+
+    /// Takes any text of 1 to [`Jid::OCTETS_MAX`] octets.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        (1..=Self::OCTETS_MAX).contains(&text.len()).then(|| Self(text.into()))
+    }
+
+    /// Reads and normalises: account and domain in lower case as far as they are ASCII. What else RFC 7622 asks for
+    /// needs tables of all of Unicode; such parts are compared as they are. `None` for what is no JID.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (bare, resource) =
+            text.split_once('/').map_or((text, None), |(bare, resource)| (bare, Some(resource)));
+        let (account, domain) =
+            bare.split_once('@').map_or((None, bare), |(account, domain)| (Some(account), domain));
+        let is_part = |part: &str| (1..=PART_OCTETS_MAX).contains(&part.len());
+        let is_name = |part: &str| {
+            is_part(part) && !part.contains(|c: char| c.is_control() || c.is_whitespace() || c == '@')
+        };
+        let is_resource = |part: &str| is_part(part) && !part.contains(char::is_control);
+        if !is_name(domain) || !account.is_none_or(is_name) || !resource.is_none_or(is_resource) {
+            return None;
+        }
+        let mut normal = String::from(text);
+        normal[..bare.len()].make_ascii_lowercase();
+        Some(Self(normal.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the resource, which its owner can choose as it likes.
+    #[must_use]
+    pub fn bare(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(bare, _)| bare)
+    }
+
+    /// Without account and resource.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.bare().split_once('@').map_or(self.bare(), |(_, domain)| domain)
+    }
+}
+
+impl IqId {
+    /// More is refused, so that what strangers make us keep has a bound.
+    pub const OCTETS_MAX: usize = 256;
+
+    /// Takes any text of up to [`IqId::OCTETS_MAX`] octets.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        (text.len() <= Self::OCTETS_MAX).then(|| Self(text.into()))
+    }
+
+    /// 128 random bits as 32 hexadecimal digits: who does not get the question can't forge its answer.
+    #[must_use]
+    pub fn random(entropy: &mut Entropy) -> Self {
+        Self(data_encoding::HEXLOWER.encode(&entropy.half_block()).into())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

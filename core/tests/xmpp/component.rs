@@ -1,0 +1,117 @@
+//! The handshake with a server, as Prosody and ejabberd do it.
+
+use rendezvous_core::xmpp::component::{Component, Heard, Loss, Secret};
+use rendezvous_core::xmpp::condition::StreamCondition;
+
+use super::HEADER;
+
+fn begin() -> Component {
+    let (component, header) = Component::begin("proxy.localhost", Secret::new(b"test"));
+    let wanted = "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+        xmlns:stream='http://etherx.jabber.org/streams' to='proxy.localhost'>";
+    assert_eq!(String::from_utf8(header).unwrap(), wanted);
+    component
+}
+
+fn hear(component: &mut Component, text: &str) -> Vec<Heard> {
+    let mut octets = text.as_bytes();
+    let mut heard = Vec::new();
+    while let Some(next) = component.read(&mut octets) {
+        heard.push(next);
+    }
+    assert!(octets.is_empty(), "octets are left");
+    heard
+}
+
+fn up() -> Component {
+    let mut component = begin();
+    assert!(matches!(hear(&mut component, HEADER)[..], [Heard::Say(_)]));
+    assert!(!component.is_up());
+    assert_eq!(hear(&mut component, "<handshake/>"), [Heard::Up]);
+    assert!(component.is_up());
+    component
+}
+
+fn over(component: &mut Component, text: &str) -> Loss {
+    let heard = hear(component, text);
+    let [Heard::Over { why, say }] = &heard[..] else { panic!("{heard:?}") };
+    assert!(say.ends_with(b"</stream:stream>"));
+    assert!(!component.is_up());
+    assert_eq!(hear(component, "<iq type='get' from='a' to='b'/>"), []);
+    *why
+}
+
+/// printf 3BF96D32test | sha1sum
+#[test]
+fn the_handshake_is_the_sum_of_id_and_secret_in_lower_case() {
+    let heard = hear(&mut begin(), HEADER);
+    let said = b"<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>".to_vec();
+    let [Heard::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(String::from_utf8_lossy(octets), String::from_utf8_lossy(&said));
+}
+
+/// printf '%s' 'a&btest' | sha1sum
+#[test]
+fn the_id_is_unescaped_before_it_is_hashed() {
+    let heard = hear(&mut begin(), &HEADER.replace("3BF96D32", "a&amp;b"));
+    let [Heard::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(
+        String::from_utf8_lossy(octets),
+        "<handshake>42aadcd1ad4664955ff23936ea95a10f9d9189d6</handshake>"
+    );
+}
+
+#[test]
+fn iqs_are_handed_on_and_other_stanzas_ignored() {
+    let mut component = up();
+    let heard =
+        hear(&mut component, " <message from='a' to='b'/><iq/><iq type='get' from='a' to='b'/> <presence/>");
+    assert!(matches!(&heard[..], [Heard::Iq(iq)] if iq.id.is_none()), "{heard:?}");
+}
+
+#[test]
+fn before_the_handshake_nothing_is_handed_on() {
+    let mut component = begin();
+    hear(&mut component, HEADER);
+    assert_eq!(hear(&mut component, "<iq type='get' from='a' to='b'/>"), []);
+    // What Prosody answers to a wrong namespace.
+    assert_eq!(hear(&mut component, "<handshake type='error' to='x'/>"), []);
+    assert!(!component.is_up());
+}
+
+#[test]
+fn a_wrong_secret_is_said() {
+    let mut component = begin();
+    hear(&mut component, HEADER);
+    let text = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+        <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>Given token does not match</text></stream:error></stream:stream>";
+    assert_eq!(over(&mut component, text), Loss::Refused(StreamCondition::NotAuthorized));
+}
+
+#[test]
+fn an_unknown_name_is_said_behind_a_header_without_an_id() {
+    let mut component = begin();
+    let header =
+        HEADER.replace("id='3BF96D32'", "id='' version='1.0'").replace(" from='proxy.localhost'", "");
+    assert_eq!(hear(&mut component, &header), []);
+    let text = "<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+    assert_eq!(over(&mut component, text), Loss::Refused(StreamCondition::HostUnknown));
+}
+
+#[test]
+fn the_end_of_the_stream_and_nonsense_are_told_apart() {
+    assert_eq!(over(&mut up(), "</stream:stream>"), Loss::Closed);
+    assert_eq!(over(&mut up(), "</iq>"), Loss::Garbled(StreamCondition::NotWellFormed));
+    let heard = hear(&mut up(), "<a><!-- -->");
+    let [Heard::Over { say, .. }] = &heard[..] else { panic!("{heard:?}") };
+    let said = "<stream:error><restricted-xml xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+    assert_eq!(String::from_utf8_lossy(say), said);
+    let odd = "<stream:error><odd xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+    assert_eq!(over(&mut up(), odd), Loss::Refused(StreamCondition::Undefined));
+}
+
+#[test]
+fn the_secret_is_not_shown() {
+    assert!(!format!("{:?}", up()).contains("test"));
+    assert_eq!(format!("{:?}", Secret::new(b"test")), "Secret(…)");
+}

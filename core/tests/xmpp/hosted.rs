@@ -1,0 +1,570 @@
+//! A machine behind a component: whose connection is whose, and what comes and goes with the server.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
+};
+use rendezvous_core::reach::{Host, Place};
+use rendezvous_core::time::{Now, Span, Time};
+use rendezvous_core::xmpp::component::{Loss, Secret};
+use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::xmpp::hosted::{Config, Hosted, IqHandler, QUEUE_OCTETS_MAX, Report};
+use rendezvous_core::xmpp::iq::Iq;
+
+use super::{HEADER, iq, jid, written};
+
+/// What the machine inside was told.
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Open(ConnId),
+    Resolved(ConnId),
+    Connected(ConnId),
+    DialFailed(ConnId),
+    Secured(ConnId),
+    TlsFailed(ConnId),
+    Bytes(ConnId, usize),
+    Moved(ConnId),
+    Flushed(ConnId),
+    Acked(ConnId),
+    LocalAddress(ConnId),
+    End(ConnId),
+    WriteFailed(ConnId),
+    Closed(ConnId),
+    Timeout,
+    Iq(Iq),
+    Online,
+    Offline,
+    Drain,
+}
+
+/// A machine that does as the test says, and keeps what it is told.
+#[derive(Debug, Default)]
+struct Puppet {
+    told: Vec<Told>,
+    outputs: VecDeque<Output>,
+    iqs: VecDeque<Iq>,
+    is_done: bool,
+}
+
+const OWN: ConnId = ConnId { index: 4, generation: 9 };
+
+impl Machine for Puppet {
+    fn handle_open(&mut self, _: Listener, _: SocketAddr, _: Now) -> ConnId {
+        self.told.push(Told::Open(OWN));
+        OWN
+    }
+    fn handle_resolved(&mut self, on: ConnId, _: &[SocketAddr], _: Now) {
+        self.told.push(Told::Resolved(on));
+    }
+    fn handle_connected(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Connected(on));
+    }
+    fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, _: Now) {
+        self.told.push(Told::DialFailed(on));
+    }
+    fn handle_secured(&mut self, on: ConnId, _: Secured, _: Now) {
+        self.told.push(Told::Secured(on));
+    }
+    fn handle_tls_failed(&mut self, on: ConnId, _: TlsFailure, _: Now) {
+        self.told.push(Told::TlsFailed(on));
+    }
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], _: Now) -> usize {
+        self.told.push(Told::Bytes(on, bytes.len()));
+        bytes.len() / 2
+    }
+    fn handle_moved(&mut self, from: ConnId, _: u32, _: u32, _: Now) {
+        self.told.push(Told::Moved(from));
+    }
+    fn handle_flushed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Flushed(on));
+    }
+    fn handle_acked(&mut self, on: ConnId, _: Option<Span>, _: Now) {
+        self.told.push(Told::Acked(on));
+    }
+    fn handle_local_address(&mut self, on: ConnId, _: SocketAddr, _: Now) {
+        self.told.push(Told::LocalAddress(on));
+    }
+    fn handle_end(&mut self, on: ConnId, _: End, _: Now) {
+        self.told.push(Told::End(on));
+    }
+    fn handle_write_failed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::WriteFailed(on));
+    }
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Closed(on));
+    }
+    fn handle_timeout(&mut self, _: Now) {
+        self.told.push(Told::Timeout);
+    }
+    fn poll_output(&mut self, _: &mut Vec<u8>) -> Output {
+        self.outputs.pop_front().unwrap_or(Output::Idle { until: None, why: "nothing" })
+    }
+}
+
+impl IqHandler for Puppet {
+    fn handle_iq(&mut self, iq: Iq, _: Now) {
+        self.told.push(Told::Iq(iq));
+    }
+    fn handle_online(&mut self, _: Now) {
+        self.told.push(Told::Online);
+    }
+    fn handle_offline(&mut self, _: Now) {
+        self.told.push(Told::Offline);
+    }
+    fn handle_drain(&mut self, _: Now) {
+        self.told.push(Told::Drain);
+    }
+    fn poll_iq(&mut self) -> Option<Iq> {
+        self.iqs.pop_front()
+    }
+    fn is_done(&self) -> bool {
+        self.is_done
+    }
+}
+
+/// Something that was asked for; octets as text.
+#[derive(Clone, Debug, PartialEq)]
+enum Asked {
+    Said(ConnId, String),
+    Other(Output),
+}
+
+struct Stage {
+    it: Hosted<Puppet>,
+    now: Now,
+}
+
+fn to(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn server(generation: u32) -> ConnId {
+    ConnId { index: 0, generation }
+}
+
+fn outside(on: ConnId) -> ConnId {
+    ConnId { index: on.index + 1, ..on }
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::at(Host::Address(to("192.0.2.1:1").ip()))
+    }
+
+    fn at(host: Host) -> Self {
+        let now = Now { mono: Time(1_000_000), wall: 0 };
+        let config = Config {
+            server: Place { host, port: 5347 },
+            name: jid("proxy.localhost"),
+            secret: Secret::new(b"test"),
+        };
+        Self { it: Hosted::new(config, Puppet::default(), [7; 32], now), now }
+    }
+
+    fn news(&mut self) -> Vec<Asked> {
+        let mut news = Vec::new();
+        loop {
+            let mut text = Vec::new();
+            match self.it.poll_output(&mut text) {
+                Output::Idle { .. } => return news,
+                Output::Send { to, .. } => news.push(Asked::Said(to, String::from_utf8(text).unwrap())),
+                output => news.push(Asked::Other(output)),
+            }
+        }
+    }
+
+    fn until(&mut self) -> Option<Time> {
+        match self.it.poll_output(&mut Vec::new()) {
+            Output::Idle { until, .. } => until,
+            output => panic!("{output:?} was not asked for"),
+        }
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.it.inner_mut().told)
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
+        std::iter::from_fn(|| self.it.poll_report()).collect()
+    }
+
+    fn hears(&mut self, on: ConnId, text: &str) -> Vec<Asked> {
+        assert_eq!(self.it.handle_bytes(on, text.as_bytes(), self.now), text.len());
+        self.news()
+    }
+
+    fn sleep(&mut self, span: Span) -> Vec<Asked> {
+        self.now.mono = self.now.mono + span;
+        self.it.handle_timeout(self.now);
+        self.news()
+    }
+
+    /// Sleeps until something is asked for; how long that was. A deadline that was put off wakes as well.
+    fn wake(&mut self) -> (Span, Vec<Asked>) {
+        let start = self.now.mono;
+        loop {
+            let until = self.until().expect("a deadline");
+            let news = self.sleep(until.since(self.now.mono));
+            if !news.is_empty() {
+                return (self.now.mono.since(start), news);
+            }
+        }
+    }
+
+    /// The connection of this generation is made, and the server knows us.
+    fn up(&mut self, generation: u32) -> ConnId {
+        let on = server(generation);
+        assert!(matches!(self.news()[..], [Asked::Other(Output::Dial { on: dialled, .. })] if dialled == on));
+        self.greet(on);
+        on
+    }
+
+    fn greet(&mut self, on: ConnId) {
+        self.it.handle_connected(on, self.now);
+        assert!(
+            matches!(&self.news()[..], [Asked::Said(_, header)] if header.ends_with("to='proxy.localhost'>"))
+        );
+        assert!(
+            matches!(&self.hears(on, HEADER)[..], [Asked::Said(_, said)] if said.starts_with("<handshake>"))
+        );
+        let after = Some(Span::from_secs(60));
+        assert_eq!(self.hears(on, "<handshake/>"), [Asked::Other(Output::UserTimeout { on, after })]);
+        self.it.handle_flushed(on, self.now);
+        assert!(self.it.is_up());
+        assert_eq!(self.reports(), [Report::Up]);
+        assert_eq!(self.told().last(), Some(&Told::Online));
+    }
+
+    /// The connection is reset; what was reported.
+    fn reset(&mut self, on: ConnId) -> Vec<Report> {
+        self.it.handle_end(on, End::Reset, self.now);
+        assert_eq!(self.news(), [close(on, Close::Abort)]);
+        self.it.handle_closed(on, self.now);
+        assert!(!self.it.is_up());
+        self.reports()
+    }
+}
+
+fn close(on: ConnId, how: Close) -> Asked {
+    Asked::Other(Output::Close { on, how })
+}
+
+fn question(id: u32) -> Iq {
+    iq(&format!("<iq type='get' from='proxy.localhost' to='b' id='{id}'/>"))
+}
+
+fn again(reports: &[Report], why: Loss) -> Span {
+    match reports {
+        [Report::Down { why: said, again }] if *said == why => *again,
+        _ => panic!("{reports:?}"),
+    }
+}
+
+#[test]
+fn iqs_go_in_and_out() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    let text = "<iq type='set' from='a@b/c' to='x@proxy.localhost' id='1'><query xmlns='n'/></iq>";
+    assert_eq!(stage.hears(on, text), []);
+    assert_eq!(stage.told(), [Told::Iq(iq(text))]);
+    stage.it.inner_mut().iqs.extend([question(1), question(2)]);
+    let both = written(&question(1)) + &written(&question(2));
+    assert_eq!(stage.news(), [Asked::Said(on, both)]);
+}
+
+#[test]
+fn one_batch_is_on_its_way_at_a_time() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.inner_mut().iqs.push_back(question(1));
+    assert_eq!(stage.news().len(), 1);
+    stage.it.inner_mut().iqs.push_back(question(2));
+    assert_eq!(stage.news(), []);
+    stage.it.handle_flushed(on, stage.now);
+    assert_eq!(stage.news(), [Asked::Said(on, written(&question(2)))]);
+}
+
+#[test]
+fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
+    let mut stage = Stage::new();
+    let each = written(&question(100_000)).len();
+    let most = QUEUE_OCTETS_MAX / each;
+    let ids = 100_000..100_000 + u32::try_from(most).unwrap() + 3;
+    stage.it.inner_mut().iqs.extend(ids.map(question));
+    assert!(matches!(stage.news()[..], [Asked::Other(Output::Dial { .. })]));
+    assert_eq!(stage.reports(), [Report::Full]);
+    let on = server(1);
+    stage.it.handle_connected(on, stage.now);
+    stage.news();
+    stage.hears(on, HEADER);
+    let news = stage.hears(on, "<handshake/>");
+    let [Asked::Other(Output::UserTimeout { .. }), Asked::Said(_, text)] = &news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(text.len(), most * each);
+    assert!(text.starts_with(&written(&question(100_000))));
+}
+
+#[test]
+fn connections_of_the_machine_inside_keep_their_own_ids() {
+    let mut stage = Stage::new();
+    let _ = stage.news();
+    let (it, now) = (&mut stage.it, stage.now);
+    let on = it.handle_open(Listener(0), to("192.0.2.7:7"), now);
+    assert_eq!(on, outside(OWN));
+    it.handle_resolved(on, &[to("192.0.2.7:7")], now);
+    it.handle_connected(on, now);
+    it.handle_dial_failed(on, DialFailure::Refused, now);
+    it.handle_secured(on, Secured::default(), now);
+    it.handle_tls_failed(on, TlsFailure::Ended, now);
+    assert_eq!(it.handle_bytes(on, b"1234", now), 2, "what was not consumed is offered again");
+    it.handle_moved(on, 1, 1, now);
+    it.handle_flushed(on, now);
+    it.handle_acked(on, None, now);
+    it.handle_local_address(on, to("192.0.2.7:7"), now);
+    it.handle_end(on, End::Clean, now);
+    it.handle_write_failed(on, now);
+    it.handle_closed(on, now);
+    assert_eq!(
+        stage.told(),
+        [
+            Told::Open(OWN),
+            Told::Resolved(OWN),
+            Told::Connected(OWN),
+            Told::DialFailed(OWN),
+            Told::Secured(OWN),
+            Told::TlsFailed(OWN),
+            Told::Bytes(OWN, 4),
+            Told::Moved(OWN),
+            Told::Flushed(OWN),
+            Told::Acked(OWN),
+            Told::LocalAddress(OWN),
+            Told::End(OWN),
+            Told::WriteFailed(OWN),
+            Told::Closed(OWN),
+        ]
+    );
+}
+
+#[test]
+fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
+    let mut stage = Stage::new();
+    let _ = stage.news();
+    let other = ConnId { index: 0, generation: 3 };
+    let asked = |on: ConnId, other: ConnId| {
+        vec![
+            Output::Send { to: on, len: 0 },
+            Output::Read { on, wanted: true },
+            Output::Pair { hidden: on, client: other },
+            Output::StartTls { on, role: TlsRole::Server },
+            Output::Resolve { on, host: "x".to_owned(), port: 1 },
+            Output::Dial { on, to: to("192.0.2.1:1") },
+            Output::UserTimeout { on, after: None },
+            Output::CheckAck { on },
+            Output::LocalAddress { on },
+            Output::CloseWrite { on },
+            Output::Close { on, how: Close::Linger },
+        ]
+    };
+    stage.it.inner_mut().outputs.extend(asked(OWN, other));
+    let wanted = asked(outside(OWN), outside(other)).into_iter().map(|output| match output {
+        Output::Send { to, .. } => Asked::Said(to, String::new()),
+        output => Asked::Other(output),
+    });
+    assert_eq!(stage.news(), wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_server_that_goes_is_tried_again_and_the_machine_inside_is_told() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.inner_mut().iqs.push_back(question(1));
+    assert_eq!(stage.news().len(), 1);
+    let reports = stage.reset(on);
+    let wait = again(&reports, Loss::Ended(End::Reset));
+    assert!(wait >= Span::from_secs(1) && wait <= Span::from_secs(2), "{wait:?}");
+    assert_eq!(stage.told(), [Told::Offline]);
+    stage.it.inner_mut().iqs.push_back(question(2));
+    assert_eq!(stage.news(), []);
+    let (slept, news) = stage.wake();
+    assert_eq!(slept, wait);
+    assert!(matches!(news[..], [Asked::Other(Output::Dial { on, .. })] if on == server(2)));
+    stage.it.handle_connected(server(2), stage.now);
+    stage.news();
+    stage.hears(server(2), HEADER);
+    let news = stage.hears(server(2), "<handshake/>");
+    assert_eq!(
+        news.last(),
+        Some(&Asked::Said(server(2), written(&question(2)))),
+        "what waited, not what was sent"
+    );
+}
+
+#[test]
+fn delays_grow_to_a_minute_and_shrink_after_a_connection_that_lasted() {
+    let mut stage = Stage::new();
+    let why = Loss::Unreachable(DialFailure::Refused);
+    let mut waits = Vec::new();
+    stage.news();
+    for attempt in 1..10 {
+        stage.it.handle_dial_failed(server(attempt), DialFailure::Refused, stage.now);
+        stage.it.handle_closed(server(attempt), stage.now);
+        let reports = stage.reports();
+        if attempt == 1 {
+            assert!(again(&reports, why) > Span::ZERO)
+        } else {
+            assert_eq!(reports, [], "said once")
+        }
+        stage.news();
+        waits.push(stage.wake().0);
+    }
+    assert!(waits[0] >= Span::from_secs(1) && waits[0] <= Span::from_secs(2), "{waits:?}");
+    assert!(waits[8] >= Span::from_secs(40) && waits[8] <= Span::from_secs(60), "{waits:?}");
+    let on = server(10);
+    stage.greet(on);
+    stage.now.mono = stage.now.mono + Span::from_secs(10);
+    let reports = stage.reset(on);
+    assert!(again(&reports, Loss::Ended(End::Reset)) <= Span::from_secs(2));
+}
+
+#[test]
+fn a_wrong_secret_is_said_once_and_tried_again_slowly() {
+    let mut stage = Stage::new();
+    let why = Loss::Refused(StreamCondition::NotAuthorized);
+    stage.news();
+    for attempt in 1..4 {
+        let on = server(attempt);
+        stage.it.handle_connected(on, stage.now);
+        stage.hears(on, HEADER);
+        let error =
+            "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+        let news = stage.hears(on, error);
+        assert_eq!(news, [Asked::Said(on, "</stream:stream>".to_owned()), close(on, Close::Linger)]);
+        stage.it.handle_closed(on, stage.now);
+        let reports = stage.reports();
+        if attempt == 1 {
+            assert!(again(&reports, why) >= Span::from_secs(40));
+        } else {
+            assert_eq!(reports, [], "said once");
+        }
+        stage.wake();
+    }
+    assert!(!stage.told().contains(&Told::Offline), "it never was online");
+}
+
+#[test]
+fn the_next_attempt_waits_until_the_last_connection_is_gone() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.hears(on, "</stream:stream>");
+    assert!(matches!(stage.reports()[..], [Report::Down { why: Loss::Closed, .. }]));
+    assert_eq!(stage.sleep(Span::from_secs(4)), [], "it lingers");
+    stage.it.handle_closed(on, stage.now);
+    let (_, news) = stage.wake();
+    assert!(matches!(news[..], [Asked::Other(Output::Dial { .. })]));
+}
+
+#[test]
+fn every_address_of_the_servers_name_is_tried() {
+    let mut stage = Stage::at(Host::Name("xmpp.example.org".to_owned()));
+    assert!(
+        matches!(&stage.news()[..], [Asked::Other(Output::Resolve { host, port: 5347, .. })] if host == "xmpp.example.org")
+    );
+    stage.it.handle_resolved(server(1), &[to("192.0.2.1:5347"), to("192.0.2.2:5347")], stage.now);
+    assert_eq!(stage.news(), [Asked::Other(Output::Dial { on: server(1), to: to("192.0.2.1:5347") })]);
+    // No answer.
+    let (_, news) = stage.wake();
+    assert_eq!(news, [close(server(1), Close::Abort)]);
+    stage.it.handle_closed(server(1), stage.now);
+    let (slept, news) = stage.wake();
+    assert_eq!(
+        (slept, &news[..]),
+        (Span::ZERO, &[Asked::Other(Output::Dial { on: server(2), to: to("192.0.2.2:5347") })][..])
+    );
+    stage.it.handle_dial_failed(server(2), DialFailure::Refused, stage.now);
+    let reports = stage.reports();
+    again(&reports, Loss::Unreachable(DialFailure::Refused));
+}
+
+#[test]
+fn a_name_without_an_address_is_unreachable() {
+    let mut stage = Stage::at(Host::Name("xmpp.example.org".to_owned()));
+    stage.news();
+    stage.it.handle_dial_failed(server(1), DialFailure::Name, stage.now);
+    let reports = stage.reports();
+    again(&reports, Loss::Unreachable(DialFailure::Name));
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let mut stage = Stage::new();
+    stage.news();
+    let (dial, _) = {
+        stage.it.handle_connected(server(1), stage.now);
+        stage.news();
+        stage.wake()
+    };
+    assert_eq!(dial, Span::from_secs(10));
+    let reports = stage.reports();
+    again(&reports, Loss::Silent);
+}
+
+#[test]
+fn white_space_keeps_the_stream_alive_and_a_server_that_takes_none_is_lost() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    for _ in 0..3 {
+        let (slept, news) = stage.wake();
+        assert_eq!((slept, &news[..]), (Span::from_secs(60), &[Asked::Said(on, " ".to_owned())][..]));
+        stage.it.handle_flushed(on, stage.now);
+        assert_eq!(stage.news(), []);
+    }
+    stage.wake();
+    let (slept, news) = stage.wake();
+    assert_eq!((slept, &news[..]), (Span::from_secs(120), &[close(on, Close::Abort)][..]));
+    let reports = stage.reports();
+    again(&reports, Loss::Silent);
+}
+
+#[test]
+fn when_it_is_told_to_stop_the_last_words_go_out_before_the_end_of_the_stream() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.inner_mut().iqs.push_back(question(1));
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.told(), [Told::Drain]);
+    assert_eq!(stage.news(), [Asked::Said(on, written(&question(1)))]);
+    stage.it.handle_flushed(on, stage.now);
+    assert_eq!(stage.news(), [Asked::Said(on, "</stream:stream>".to_owned())], "and no FIN yet");
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.news(), [], "nor when it is told again");
+    assert_eq!(stage.hears(on, "</stream:stream>"), [close(on, Close::Linger)]);
+    stage.it.handle_closed(on, stage.now);
+    assert!(!stage.it.is_done());
+    stage.it.inner_mut().is_done = true;
+    assert!(stage.it.is_done());
+    assert_eq!(stage.sleep(Span::from_secs(3600)), [], "no other attempt");
+    assert_eq!(stage.until(), None);
+}
+
+#[test]
+fn a_server_that_does_not_end_its_stream_is_not_waited_for() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.news(), [Asked::Said(on, "</stream:stream>".to_owned())]);
+    assert_eq!(stage.wake(), (Span::from_secs(5), vec![close(on, Close::Linger)]));
+}
+
+#[test]
+fn who_is_told_to_stop_without_a_server_looks_for_none_any_more() {
+    let mut stage = Stage::new();
+    stage.news();
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.news(), [close(server(1), Close::Abort)]);
+    stage.it.handle_closed(server(1), stage.now);
+    assert_eq!(stage.sleep(Span::from_secs(3600)), []);
+    assert_eq!(stage.until(), None);
+}

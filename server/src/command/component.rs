@@ -1,0 +1,175 @@
+//! What the commands behind an XMPP server have in common: where it is, as what it knows us, and what becomes of the
+//! connection to it.
+
+use std::fmt;
+use std::fs::File;
+use std::net::SocketAddr;
+
+use log::Level;
+use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::machine::End;
+use rendezvous_core::xmpp::bytestream;
+use rendezvous_core::xmpp::component::{Loss, Secret};
+use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::xmpp::hosted::{Config, Report};
+use rendezvous_core::xmpp::jid::Jid;
+
+use super::upstream;
+use crate::failure::Failure;
+use crate::logging::{self, Escaped};
+use crate::options::value::{host_port, path};
+use crate::options::{Matches, Opt};
+use crate::state;
+
+/// `--xmpp HOST:PORT`.
+pub(super) const XMPP: Opt = Opt::one(
+    "xmpp",
+    "HOST:PORT",
+    "",
+    "the XMPP server's port for components (XEP-0114); in clear: on this machine, or a trusted network",
+);
+
+/// `--component NAME`.
+pub(super) const COMPONENT: Opt =
+    Opt::one("component", "NAME", "", "our domain, as the XMPP server's configuration has it");
+
+/// `--secret-file FILE`.
+pub(super) const SECRET_FILE: Opt =
+    Opt::one("secret-file", "FILE", "", "the component's secret, in one line; nobody else may read the file");
+
+/// `--namespace NAME`.
+pub(super) const NAMESPACE: Opt = Opt::one(
+    "namespace",
+    "NAME",
+    bytestream::NAMESPACE,
+    "of the stanzas: both ends and the proxy have to agree",
+);
+
+/// The server, as the core dials it.
+///
+/// # Errors
+/// An option is missing or wrong, or the secret can't be read.
+pub(super) fn config(matches: &Matches) -> Result<Config, Failure> {
+    let server = required(matches, XMPP, host_port)?;
+    let name = required(matches, COMPONENT, domain)?;
+    let file = required(matches, SECRET_FILE, path)?;
+    let read = File::open(&file).map_err(|error| Failure::of_file("read", &file, &error))?;
+    let secret = state::read_secret_file(&read, &file)?;
+    let secret = secret.trim_ascii();
+    if secret.is_empty() || secret.contains(&b'\n') {
+        return Err(Failure::Failed(format!("{}: a secret in one line is to be in it", file.display())));
+    }
+    Ok(Config { server: upstream::place(&server), name, secret: Secret::new(secret) })
+}
+
+/// An option that must be given.
+pub(super) fn required<T>(
+    matches: &Matches,
+    opt: Opt,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<T, Failure> {
+    matches
+        .get_if(opt.long, read)?
+        .ok_or_else(|| Failure::Usage(format!("--{} {} is missing", opt.long, opt.hint)))
+}
+
+/// A JID, in normal form.
+pub(super) fn jid(text: &str) -> Result<Jid, String> {
+    Jid::parse(text).ok_or_else(|| format!("'{text}' is no JID, such as joe@proxy.example.org/home"))
+}
+
+/// A JID of the component's: `--as`.
+pub(super) fn own_jid(text: &str, component: &Jid) -> Result<Jid, String> {
+    let jid = jid(text)?;
+    if jid.domain() == component.as_str() {
+        Ok(jid)
+    } else {
+        Err(format!("'{text}' is not in the component's domain: NAME@{}/RESOURCE", component.as_str()))
+    }
+}
+
+/// `--allow JID-OR-DOMAIN`.
+pub(super) fn allow(matches: &Matches) -> Result<Allow, Failure> {
+    let these = matches.get_all("allow", jid)?;
+    Ok(if these.is_empty() { Allow::Everybody } else { Allow::These(these) })
+}
+
+/// `--namespace NAME`, as the core takes it.
+pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
+    matches.get(NAMESPACE.long, |text| match text {
+        "" => Err("a namespace has a name".to_owned()),
+        text => Ok(text.into()),
+    })
+}
+
+/// Where others reach us has to be known.
+pub(super) fn check_announced(listen: &[SocketAddr], announce: &[SocketAddr]) -> Result<(), Failure> {
+    if announce.is_empty() && listen.iter().any(|on| on.ip().is_unspecified()) {
+        return Err(Failure::Usage(
+            "--announce ADDR:PORT is missing: --listen does not say at which address others reach it"
+                .to_owned(),
+        ));
+    }
+    if listen.is_empty() && !announce.is_empty() {
+        return Err(Failure::Usage("--announce is nothing without --listen ADDR:PORT".to_owned()));
+    }
+    Ok(())
+}
+
+/// Where others reach us: what is announced, else where we listen.
+pub(super) fn ways(listeners: &[SocketAddr], announce: &[SocketAddr]) -> Vec<SocketAddr> {
+    if announce.is_empty() { listeners.to_vec() } else { announce.to_vec() }
+}
+
+fn domain(text: &str) -> Result<Jid, String> {
+    jid(text)?;
+    let is_domain = !text.contains(['@', '/']);
+    if is_domain { jid(text) } else { Err(format!("'{text}' is not a domain alone")) }
+}
+
+/// Logs what became of the connection to the server.
+pub(super) fn log(report: Report, server: &str, ordinary: Level) {
+    match report {
+        Report::Up => log::log!(ordinary, "event=xmpp-up server={server}"),
+        Report::Down { why, again } => {
+            let again = again.as_secs_up();
+            log::warn!("event=xmpp-down server={server} why={} again={again}s", LossText(why));
+        }
+        Report::Full => {
+            log::warn!("event=xmpp-queue-full server={server} why=\"the server is away: IQs are dropped\"")
+        }
+    }
+}
+
+/// Why there is no connection to the server, as a value of a log line.
+pub(super) struct LossText(pub(super) Loss);
+
+impl fmt::Display for LossText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Loss::Unreachable(why) => write!(f, "{}", Escaped(logging::dial(why))),
+            Loss::Silent => f.write_str("\"it does not answer in time\""),
+            Loss::Closed => f.write_str("\"it ended the stream\""),
+            Loss::Ended(End::Clean | End::Truncated) => f.write_str("\"it ended the connection\""),
+            Loss::Ended(End::Reset) => f.write_str("\"the connection was reset\""),
+            Loss::Refused(condition) => write!(f, "{}{}", Escaped(condition.name()), hint(condition)),
+            Loss::Garbled(condition) => {
+                write!(f, "{}", Escaped(&format!("it sends no such stream: {}", condition.name())))
+            }
+        }
+    }
+}
+
+/// What the operator can do about it.
+const fn hint(condition: StreamCondition) -> &'static str {
+    match condition {
+        StreamCondition::NotAuthorized => {
+            " hint=\"compare --secret-file with the server's component_secret\""
+        }
+        StreamCondition::HostUnknown => " hint=\"the server has no such component: compare --component\"",
+        StreamCondition::Conflict => {
+            " hint=\"another process has this component's name, or our last connection still has\""
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,177 @@
+//! `rendezvous proxy`: the stream proxy, a component of an XMPP server.
+
+use std::net::SocketAddr;
+
+use log::Level;
+use rendezvous_core::bytestream::proxy::{Config, Proxy};
+use rendezvous_core::note::Note;
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::xmpp::hosted::Hosted;
+use rendezvous_core::xmpp::jid::Jid;
+
+use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, namespace, required};
+use super::share::{Share, Wave};
+use super::upstream::span;
+use crate::buffer::Sizes;
+use crate::daemon::{self, Loop, Program, cannot};
+use crate::entropy;
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::Failure;
+use crate::logging::{self, LOG_RATE, Names, streams};
+use crate::net::Net;
+use crate::options::value::{announced, count, host_port, listen_address, seconds, size};
+use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
+
+const SPEC: Spec = Spec {
+    command: "proxy",
+    operands: &[],
+    summary: "The stream proxy: joins the connections of two XMPP entities of which neither can accept any.",
+    options: &[
+        XMPP,
+        COMPONENT,
+        SECRET_FILE,
+        Opt::many("listen", "ADDR:PORT", "", "where both ends of a stream connect"),
+        Opt::many(
+            "announce",
+            "ADDR:PORT",
+            "--listen, where that is an address",
+            "where others reach --listen from outside",
+        ),
+        NAMESPACE,
+        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "who may use it: entities, accounts, whole domains"),
+        Opt::one(
+            "max-connections",
+            "N",
+            "10000",
+            "connections in all; fewer where there are fewer descriptors",
+        ),
+        Opt::one(
+            "max-failures",
+            "N",
+            "5",
+            "claims of one account in a minute that find no socket; then it is refused",
+        ),
+        Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        LOG,
+        LOG_RATE,
+        CONFIG,
+    ],
+    notes: "\
+In Prosody's configuration:
+    Component \"proxy.example.org\"
+        component_secret = \"…\"
+Whoever offers streams through it does so with 'rendezvous stream … --via proxy.example.org=ADDR:PORT'.
+Running pairs outlive the XMPP server.",
+};
+
+/// Runs the proxy until it is told to stop.
+///
+/// # Errors
+/// [`Failure`] for wrong options, unreadable secrets, addresses that can't be listened on.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    logging::start(matches.one("log"))?;
+    logging::limit(narrow(matches.get(LOG_RATE.long, count(0, 1_000_000))?));
+    let drain = span(matches.get("drain", seconds)?);
+    let listen = matches.get_all("listen", listen_address)?;
+    let announce = matches.get_all("announce", announced)?;
+    if listen.is_empty() {
+        return Err(Failure::Usage("--listen ADDR:PORT is missing".to_owned()));
+    }
+    component::check_announced(&listen, &announce)?;
+    let memory = matches.get("buffer-memory", size(1 << 20, 1 << 40))?;
+    let shown = required(&matches, XMPP, host_port)?.to_string();
+    daemon::give_up_privileges();
+    let server = component::config(&matches)?;
+    let mut config = config(&matches, server.name.clone())?;
+    config.rules.announced = announce.iter().map(SocketAddr::ip).collect();
+
+    let mut net = daemon::world()?;
+    for on in listen {
+        let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+        log::info!("event=listening on={on}");
+        config.rules.listeners.push(on);
+    }
+    for way in component::ways(&config.rules.listeners, &announce) {
+        log::info!("event=proxy via={}={way}", server.name.as_str());
+    }
+    let share = Share::take();
+    share.limit(&mut config.connections_max);
+    net.allow_pipes(share.pipes);
+    net.limit_sockets(share.sockets);
+    let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
+    let sizes = Sizes { ceiling: usize::try_from(memory).unwrap_or(usize::MAX), ..Sizes::for_peer() };
+    let now = net.now();
+    let hosted = Hosted::new(server, Proxy::new(config), *entropy::octets()?, now);
+    let mut event_loop = EventLoop::new(net, hosted, TlsSetup::default(), sizes, listeners);
+    daemon::warn_of_root();
+    daemon::run(&mut Beside { shown, wave: Wave::default() }, &mut event_loop, drain)
+}
+
+fn config(matches: &Matches, name: Jid) -> Result<Config, Failure> {
+    let mut config = Config::new(name);
+    config.namespace = namespace(matches)?;
+    config.allow = allow(matches)?;
+    config.connections_max = narrow(matches.get("max-connections", count(2, 10_000_000))?);
+    config.failures_per_minute_max = narrow(matches.get("max-failures", count(1, 1_000_000))?);
+    Ok(config)
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// The proxy around its event loop.
+struct Beside {
+    /// The XMPP server, as logs name it.
+    shown: String,
+    wave: Wave,
+}
+
+impl Program for Beside {
+    type Machine = Hosted<Proxy>;
+
+    const TICK: Option<Span> = Some(Span::from_secs(1));
+    const MANAGED: bool = true;
+
+    fn note(&mut self, note: &Note) {
+        logging::note(note, &Names::default(), &[]);
+    }
+
+    fn reload(&mut self, _: &mut Loop<Hosted<Proxy>>) {
+        log::info!("event=reload why=\"a proxy reads its options at its start alone\"");
+    }
+
+    fn turned(&mut self, event_loop: &mut Loop<Hosted<Proxy>>) {
+        let (of_server, of_proxy) = event_loop.tell(|hosted, _| {
+            let of_server = Vec::from_iter(std::iter::from_fn(|| hosted.poll_report()));
+            (of_server, Vec::from_iter(std::iter::from_fn(|| hosted.inner_mut().poll_report())))
+        });
+        for report in of_server {
+            component::log(report, &self.shown, Level::Info);
+        }
+        for report in of_proxy {
+            streams::proxy(&report);
+        }
+    }
+
+    fn tick(&mut self, event_loop: &mut Loop<Hosted<Proxy>>) {
+        self.wave.ebb(event_loop);
+    }
+
+    fn status(&self, event_loop: &Loop<Hosted<Proxy>>) -> Option<String> {
+        let hosted = event_loop.machine();
+        let (proxy, is_up) = (hosted.inner(), if hosted.is_up() { "up" } else { "down" });
+        let (pairs, claimed, unclaimed) = (proxy.pairs(), proxy.claimed(), proxy.unclaimed());
+        Some(format!("XMPP {is_up}, {pairs} pairs, {claimed} claimed and {unclaimed} unclaimed connections"))
+    }
+
+    fn drain(hosted: &mut Hosted<Proxy>, now: Now) {
+        hosted.handle_drain(now);
+    }
+
+    fn is_done(&self, hosted: &Hosted<Proxy>, _: bool) -> bool {
+        hosted.is_done()
+    }
+}

@@ -1,0 +1,75 @@
+//! What a command that strangers connect to takes of the system: descriptors, and memory that it gives back.
+
+use rendezvous_core::machine::Machine;
+
+use crate::daemon::Loop;
+use crate::linux;
+
+/// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
+/// Where there are few in all, three of eight.
+const DESCRIPTORS_KEPT: u64 = 64;
+/// Connections above the limit that are still told why they are refused; where there are few in all, a quarter.
+const COURTESY: u64 = 64;
+/// When so many connections are gone, their memory is given back to the system.
+const WAVE_MIN: usize = 256;
+/// Pipes at most, between connections in clear.
+const PIPES_MAX: u64 = 64;
+
+/// What the limit of descriptors leaves.
+pub(super) struct Share {
+    /// All of them; `None` where that can't be known.
+    pub(super) descriptors: Option<u64>,
+    /// Sockets of connections.
+    pub(super) sockets: usize,
+    /// Pipes beside them.
+    pub(super) pipes: usize,
+    /// Connections that are served; a few more are told why not.
+    connections: u32,
+}
+
+impl Share {
+    /// As many descriptors as there may be.
+    pub(super) fn take() -> Self {
+        let Some(descriptors) = linux::raise_descriptors() else {
+            return Self { descriptors: None, sockets: usize::MAX, pipes: 0, connections: u32::MAX };
+        };
+        // Not more than every sixteenth descriptor.
+        let pipes = PIPES_MAX.min(descriptors / 32);
+        let kept = DESCRIPTORS_KEPT.min(descriptors / 8 * 3);
+        let sockets = descriptors.saturating_sub(kept + 2 * pipes).max(8);
+        let connections = sockets - COURTESY.min(sockets / 4);
+        Self {
+            descriptors: Some(descriptors),
+            sockets: usize::try_from(sockets).unwrap_or(usize::MAX),
+            pipes: usize::try_from(pipes).unwrap_or(0),
+            connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Never more connections than descriptors.
+    pub(super) fn limit(&self, connections_max: &mut u32) {
+        if self.connections < *connections_max {
+            let connections = self.connections;
+            log::warn!("event=limits connections={connections} why=\"no more descriptors (ulimit -n)\"");
+            *connections_max = connections;
+        }
+    }
+}
+
+/// The most connections since memory was given back last.
+#[derive(Default)]
+pub(super) struct Wave(usize);
+
+impl Wave {
+    /// After a wave of connections the memory is not as large as the wave was.
+    pub(super) fn ebb<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
+        let connections = event_loop.connections();
+        if connections + WAVE_MIN > self.0 {
+            self.0 = self.0.max(connections);
+            return;
+        }
+        self.0 = connections;
+        event_loop.shrink();
+        linux::trim_heap();
+    }
+}

@@ -1,0 +1,341 @@
+//! `rendezvous stream`: either end of a stream between two XMPP entities.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use log::Level;
+use rendezvous_core::bytestream::entity::{Config, Entity, Report};
+use rendezvous_core::bytestream::initiator::CONNECTIONS_MAX;
+use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::bytestream::role::{DialPolicy, Failure as NoStream};
+use rendezvous_core::bytestream::stanza::Connection;
+use rendezvous_core::machine::Listener;
+use rendezvous_core::note::Note;
+use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::xmpp::hosted::Hosted;
+use rendezvous_core::xmpp::jid::Jid;
+
+use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, jid, namespace, required};
+use super::upstream::span;
+use crate::buffer::Sizes;
+use crate::daemon::{self, Loop, Program, cannot};
+use crate::entropy;
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::Failure;
+use crate::logging::{self, Names, streams};
+use crate::net::Net;
+use crate::net::mio::Sock;
+use crate::net::stdio::Stdio;
+use crate::options::value::{announced, host_port, listen_address, one_of, seconds};
+use crate::options::{CONFIG, LOG, Matches, Opt, Spec, did_you_mean, parse};
+
+const HELP: &str = "\
+Usage: rendezvous stream COMMAND [OPTIONS]
+
+One end of a stream between two entities of an XMPP network: direct where one of them can be reached, else through
+a stream proxy ('rendezvous proxy').
+
+Commands:
+    stream open --to JID    offer a stream to a peer
+    stream accept           take the stream that a peer offers
+
+'rendezvous stream COMMAND --help' has the options.
+";
+
+const AS: Opt = Opt::one("as", "JID", "", "who we are: any JID of the component's, such as joe@NAME/home");
+const VIA: Opt = Opt::many(
+    "via",
+    "JID=ADDR:PORT",
+    "none",
+    "a stream proxy to offer behind our own addresses, as its log says at its start",
+);
+const LISTEN: Opt = Opt::many("listen", "ADDR:PORT", "none", "where the peer can connect");
+const ANNOUNCE: Opt = Opt::many(
+    "announce",
+    "ADDR:PORT",
+    "--listen, where that is an address",
+    "where the peer reaches --listen from outside",
+);
+const DIAL_ALLOW: Opt = Opt::many(
+    "dial-allow",
+    "loopback|link-local",
+    "neither",
+    "connect to such addresses too, where a peer names one",
+);
+const DRAIN: Opt = Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT");
+
+const OPEN: Spec = Spec {
+    command: "stream open",
+    operands: &[],
+    summary: "Offers a stream to an XMPP entity: our own addresses first, proxies next. Standard input and output are \
+              the stream.",
+    options: &[
+        XMPP,
+        COMPONENT,
+        SECRET_FILE,
+        AS,
+        Opt::one("to", "JID", "", "the peer, a full JID"),
+        VIA,
+        LISTEN,
+        ANNOUNCE,
+        Opt::one(
+            "service",
+            "ADDR:PORT",
+            "standard input and output",
+            "another process's service that gets the stream",
+        ),
+        DIAL_ALLOW,
+        NAMESPACE,
+        DRAIN,
+        LOG,
+        CONFIG,
+    ],
+    notes: "\
+Without --listen and --via there is nothing to offer; then the peer may offer what it has (a role reversal, once).
+Exit code 0 when both sides have ended, 1 with one line when it could not be.",
+};
+
+const ACCEPT: Spec = Spec {
+    command: "stream accept",
+    operands: &[],
+    summary: "Takes the stream that an XMPP entity offers, by standard input and output; with --to, all streams that \
+              are offered.",
+    options: &[
+        XMPP,
+        COMPONENT,
+        SECRET_FILE,
+        AS,
+        Opt::one(
+            "to",
+            "ADDR:PORT",
+            "standard input and output",
+            "another process's service that gets each stream, until SIGTERM",
+        ),
+        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "who may offer: entities, accounts, whole domains"),
+        VIA,
+        LISTEN,
+        ANNOUNCE,
+        DIAL_ALLOW,
+        NAMESPACE,
+        DRAIN,
+        LOG,
+        CONFIG,
+    ],
+    notes: "\
+--listen and --via are for a peer none of whose addresses can be reached: then we offer ours (a role reversal, once).
+Exit code 0 when both sides have ended, 1 with one line when the stream broke off.",
+};
+
+/// Runs the command with the arguments behind `stream`.
+///
+/// # Errors
+/// [`Failure`] for wrong options, unreadable secrets, and where the stream could not be.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
+    match name.as_str() {
+        "open" => open(rest),
+        "accept" => accept(rest),
+        "-h" | "--help" => Err(Failure::Help(HELP.to_owned())),
+        other => {
+            let meant = did_you_mean(other, ["open", "accept"]);
+            let meant = meant.map(|meant| format!(", did you mean 'stream {meant}'?"));
+            let meant = meant.unwrap_or_else(|| ": one of open, accept".to_owned());
+            Err(Failure::Usage(format!("unknown command 'stream {other}'{meant}")))
+        }
+    }
+}
+
+fn open(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&OPEN, args)?;
+    logging::start(matches.one("log"))?;
+    let peer = required(&matches, Opt::one("to", "JID", "", ""), jid)?;
+    let service = matches.get_if("service", announced)?;
+    let task = if service.is_some() { Task::Offer(peer.clone()) } else { Task::Stdio };
+    serve(&matches, task, |config| {
+        config.peer = Some(peer);
+        config.service = service;
+        // Who opens one takes no other; a role reversal is still the same.
+        config.allow = Allow::These(Vec::new());
+    })
+}
+
+fn accept(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&ACCEPT, args)?;
+    logging::start(matches.one("log"))?;
+    let service = matches.get_if("to", announced)?;
+    let allow = allow(&matches)?;
+    let task = if service.is_some() { Task::Serve } else { Task::Stdio };
+    serve(&matches, task, |config| {
+        config.service = service;
+        config.allow = allow;
+    })
+}
+
+/// What there is to do.
+enum Task {
+    /// One stream, by standard input and output.
+    Stdio,
+    /// One stream to this peer, for a service.
+    Offer(Jid),
+    /// All streams that are offered, for a service.
+    Serve,
+}
+
+fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Result<(), Failure> {
+    let drain = span(matches.get("drain", seconds)?);
+    let listen = matches.get_all("listen", listen_address)?;
+    let announce = matches.get_all("announce", announced)?;
+    component::check_announced(&listen, &announce)?;
+    let shown = required(matches, XMPP, host_port)?.to_string();
+    let server = component::config(matches)?;
+    let me = required(matches, AS, |text| component::own_jid(text, &server.name))?;
+    let mut config = config(matches, me)?;
+    change(&mut config);
+
+    let ordinary = if matches!(task, Task::Stdio) { Level::Debug } else { Level::Info };
+    let mut net = daemon::world()?;
+    for on in listen {
+        let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+        log::log!(ordinary, "event=listening on={on}");
+        config.rules.listeners.push(on);
+    }
+    config.rules.announced = announce.iter().map(SocketAddr::ip).collect();
+    config.connections = offer(&config, &announce, matches.get_all("via", via)?)?;
+    let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
+    let now = net.now();
+    let entity = Entity::new(config, *entropy::octets()?);
+    let hosted = Hosted::new(server, entity, *entropy::octets()?, now);
+    let mut event_loop = EventLoop::new(net, hosted, TlsSetup::default(), Sizes::for_peer(), listeners);
+    let once = !matches!(task, Task::Serve);
+    match task {
+        Task::Stdio => {
+            let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
+            let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+            event_loop
+                .adopt(Listener(listeners), Sock::Stdio(Box::new(sock)), nowhere)
+                .map_err(|error| cannot("watch standard input and output", &error))?;
+        }
+        Task::Offer(peer) => {
+            event_loop.tell(|hosted, now| hosted.inner_mut().handle_begin(peer, None, now));
+        }
+        Task::Serve => daemon::warn_of_root(),
+    }
+    let mut beside = Beside { shown, ordinary, once, is_up: false, outcome: None };
+    daemon::run(&mut beside, &mut event_loop, drain)?;
+    if once { verdict(beside.outcome, beside.is_up) } else { Ok(()) }
+}
+
+fn config(matches: &Matches, me: Jid) -> Result<Config, Failure> {
+    let mut config = Config::new(me);
+    config.namespace = namespace(matches)?;
+    let dial = matches.get_all(DIAL_ALLOW.long, one_of(&["loopback", "link-local"]))?;
+    config.dial = DialPolicy { loopback: dial.contains(&0), link_local: dial.contains(&1) };
+    Ok(config)
+}
+
+/// Direct first, proxies next.
+fn offer(config: &Config, announce: &[SocketAddr], via: Vec<Connection>) -> Result<Vec<Connection>, Failure> {
+    let ways = component::ways(&config.rules.listeners, announce);
+    let own = ways.into_iter().map(|to| Connection { jid: config.jid.clone(), to });
+    let offer: Vec<Connection> = own.chain(via).collect();
+    if offer.len() > CONNECTIONS_MAX {
+        return Err(Failure::Usage(format!(
+            "an offer has {CONNECTIONS_MAX} addresses at most: fewer of --listen, --announce and --via"
+        )));
+    }
+    Ok(offer)
+}
+
+/// `JID=ADDR:PORT`.
+fn via(text: &str) -> Result<Connection, String> {
+    let (proxy, to) = text
+        .rsplit_once('=')
+        .ok_or_else(|| format!("'{text}' is not JID=ADDR:PORT, such as proxy.example.org=192.0.2.1:4000"))?;
+    Ok(Connection { jid: jid(proxy)?, to: announced(to)? })
+}
+
+/// The entity around its event loop.
+struct Beside {
+    /// The XMPP server, as logs name it.
+    shown: String,
+    ordinary: Level,
+    /// It ends when there is nothing left of its one stream.
+    once: bool,
+    /// What the last stream came to, and whether the server knew us then.
+    outcome: Option<Report>,
+    is_up: bool,
+}
+
+impl Program for Beside {
+    type Machine = Hosted<Entity>;
+
+    const TICK: Option<Span> = None;
+    const HANGUP_ENDS: bool = true;
+
+    // Standard error may be the user's terminal, and what matters there is said once, at the end.
+    fn ordinary(&self) -> Level {
+        self.ordinary
+    }
+
+    fn note(&mut self, note: &Note) {
+        if log::log_enabled!(self.ordinary) {
+            logging::note(note, &Names::default(), &[]);
+        }
+    }
+
+    fn turned(&mut self, event_loop: &mut Loop<Hosted<Entity>>) {
+        let (of_server, of_entity) = event_loop.tell(|hosted, _| {
+            let of_server = Vec::from_iter(std::iter::from_fn(|| hosted.poll_report()));
+            (of_server, Vec::from_iter(std::iter::from_fn(|| hosted.inner_mut().poll_report())))
+        });
+        for report in of_server {
+            component::log(report, &self.shown, self.ordinary);
+        }
+        for report in of_entity {
+            streams::entity(&report, self.ordinary);
+            if !matches!(report, Report::Clear { .. }) {
+                self.is_up = event_loop.machine().is_up();
+                self.outcome = Some(report);
+            }
+        }
+        let entity = event_loop.machine().inner();
+        if self.once && entity.connections() == 0 && entity.sessions() == 0 {
+            self.once = false;
+            event_loop.tell(Hosted::handle_drain);
+        }
+    }
+
+    fn drain(hosted: &mut Hosted<Entity>, now: Now) {
+        hosted.handle_drain(now);
+    }
+
+    fn is_done(&self, hosted: &Hosted<Entity>, _: bool) -> bool {
+        hosted.is_done()
+    }
+}
+
+/// What one stream came to.
+fn verdict(outcome: Option<Report>, is_up: bool) -> Result<(), Failure> {
+    let why = match outcome {
+        None
+        | Some(
+            Report::Ended { why: Why::Done, .. }
+            | Report::Failed { why: NoStream::Cancelled, .. }
+            | Report::Clear { .. },
+        ) => return Ok(()),
+        Some(Report::Failed { why: NoStream::Silent, .. }) if !is_up => {
+            "no answer in time: there is no connection to the XMPP server".to_owned()
+        }
+        Some(Report::Failed { why, .. }) => streams::failure(why),
+        Some(Report::NoService { .. }) => streams::NO_SERVICE.to_owned(),
+        Some(Report::Ended { why, .. }) => match why {
+            Why::Truncated(Side::Hidden) | Why::Reset(Side::Hidden) => "the peer broke off",
+            Why::Truncated(Side::Client) | Why::Reset(Side::Client) => "our own side of the stream broke off",
+            Why::Silent(_) => "the peer does not answer any more",
+            Why::HalfClosed | Why::Idle => "nothing moved for too long",
+            Why::Done => "done",
+        }
+        .to_owned(),
+    };
+    Err(Failure::Failed(why))
+}

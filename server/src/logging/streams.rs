@@ -1,0 +1,147 @@
+//! Log lines of the stream proxy, and of its streams' ends. JIDs are peers' text.
+
+use std::fmt;
+
+use rendezvous_core::bytestream::role::Failure;
+use rendezvous_core::bytestream::stanza::Condition;
+use rendezvous_core::bytestream::{entity, proxy};
+use rendezvous_core::pair::{Side, Why};
+
+use super::{Conn, Escaped, Level, Millis};
+
+/// Writes down what a proxy reports.
+pub fn proxy(report: &proxy::Report) {
+    let level = match report {
+        proxy::Report::Refused { .. } => Level::Warn,
+        proxy::Report::Paired { .. } | proxy::Report::Ended { .. } => Level::Info,
+    };
+    log::log!(level, "{}", OfProxy(report));
+}
+
+/// Writes down what an entity reports; what is in order at the level `ordinary`.
+pub fn entity(report: &entity::Report, ordinary: Level) {
+    let level = match report {
+        entity::Report::Failed { .. } | entity::Report::NoService { .. } => ordinary.max(Level::Warn),
+        entity::Report::Clear { .. } | entity::Report::Ended { .. } => ordinary,
+    };
+    log::log!(level, "{}", OfEntity(report));
+}
+
+struct OfProxy<'a>(&'a proxy::Report);
+
+impl fmt::Display for OfProxy<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            proxy::Report::Paired { first, first_on, second, second_on } => write!(
+                f,
+                "event=paired first-conn={} second-conn={} first={} second={}",
+                Conn(*first_on),
+                Conn(*second_on),
+                Escaped(first.as_str()),
+                Escaped(second.as_str())
+            ),
+            proxy::Report::Ended { first_on, second_on, from_first, from_second, after, why } => write!(
+                f,
+                "event=pair-ended first-conn={} second-conn={} from-first={from_first} from-second={from_second} \
+                 after={} why={}",
+                Conn(*first_on),
+                Conn(*second_on),
+                Millis(*after),
+                ended(*why, ["first", "second"])
+            ),
+            proxy::Report::Refused { from, condition } => {
+                let (from, why) = (Escaped(from.as_str()), Escaped(refused(*condition)));
+                write!(f, "event=claim-refused from={from} why={why}")
+            }
+        }
+    }
+}
+
+struct OfEntity<'a>(&'a entity::Report);
+
+impl fmt::Display for OfEntity<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            entity::Report::Clear { peer, on } => {
+                write!(f, "event=clear-to-send conn={} peer={}", Conn(*on), Escaped(peer.as_str()))
+            }
+            entity::Report::Failed { peer, why } => {
+                write!(f, "event=no-stream peer={} why={}", Escaped(peer.as_str()), Escaped(&failure(*why)))
+            }
+            entity::Report::NoService { on } => {
+                write!(f, "event=no-service conn={} why={}", Conn(*on), Escaped(NO_SERVICE))
+            }
+            entity::Report::Ended { on, from_peer, to_peer, why } => write!(
+                f,
+                "event=stream-ended conn={} from-peer={from_peer} to-peer={to_peer} why={}",
+                Conn(*on),
+                ended(*why, ["peer", "us"])
+            ),
+        }
+    }
+}
+
+/// A stream that nobody here takes.
+pub const NO_SERVICE: &str = "the service that the stream is for can't be reached";
+
+/// Why a pair ended, in a word, with names for its [`Side::Hidden`] and its other side.
+fn ended(why: Why, [hidden, client]: [&str; 2]) -> String {
+    let name = |side| if side == Side::Hidden { hidden } else { client };
+    match why {
+        Why::Done => "done".to_owned(),
+        Why::Truncated(side) => format!("cut-by-{}", name(side)),
+        Why::Reset(side) => format!("reset-by-{}", name(side)),
+        Why::HalfClosed => "half-closed-too-long".to_owned(),
+        Why::Idle => "idle-too-long".to_owned(),
+        Why::Silent(side) => format!("{}-unreachable", name(side)),
+    }
+}
+
+/// Why a claim was refused, in words.
+const fn refused(condition: Condition) -> &'static str {
+    match condition {
+        Condition::BadRequest400 => "400: no claim",
+        Condition::Forbidden403 => "403: not among --allow",
+        Condition::NotFound404 => "404: no socket fits it, or that ended: a NAT that rewrites ports?",
+        Condition::NotAcceptable406 => "406: not wanted",
+        Condition::Conflict409 => "409: the stream id is taken",
+        Condition::Resource500 => "500: too many at a time, or too many failures",
+        Condition::Unavailable503 => "503: shutting down",
+        Condition::Timeout504 => "504: the other side did not come",
+        Condition::Other => "refused",
+    }
+}
+
+/// Why there is no stream, in words.
+#[must_use]
+pub fn failure(why: Failure) -> String {
+    let text = match why {
+        Failure::Refused(Condition::NotAcceptable406) => "the peer wants no stream now",
+        Failure::Refused(Condition::Forbidden403) => "the peer does not allow us",
+        Failure::Refused(Condition::NotFound404) => "the peer can reach none of our addresses and proxies",
+        Failure::Refused(Condition::Unavailable503) => "the peer is not there, or is shutting down",
+        Failure::Refused(condition) => return format!("the peer refused{}", Number(condition)),
+        Failure::Disowned(Condition::NotFound404) => {
+            "no socket there fits ours: does a NAT between rewrite ports?"
+        }
+        Failure::Disowned(Condition::Timeout504) => "the peer did not come to the proxy",
+        Failure::Disowned(condition) => {
+            return format!("the connection was not taken as ours{}", Number(condition));
+        }
+        Failure::Unreachable => "nothing that was offered could be reached",
+        Failure::UnknownConnection => "the peer uses a connection that was not offered",
+        Failure::Replaced => "the peer began another stream instead",
+        Failure::Reset => "the connection was reset before the stream began",
+        Failure::Silent => "no answer in time",
+        Failure::Cancelled => "given up here",
+    };
+    text.to_owned()
+}
+
+struct Number(Condition);
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.code().map_or(Ok(()), |code| write!(f, " ({code})"))
+    }
+}

@@ -1,0 +1,174 @@
+//! Connections that nothing is read of: their ends show, and not an octet is lost by looking. The stream proxy is made
+//! of such connections.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rendezvous::event_loop::{EventLoop, TlsSetup};
+use rendezvous::net::Net;
+use rendezvous::net::mio::MioNet;
+use rendezvous_core::bytestream::entity::{self, Entity};
+use rendezvous_core::bytestream::name::{IqId, Jid, StreamId};
+use rendezvous_core::bytestream::proxy::{self, Proxy};
+use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
+use rendezvous_core::machine::Machine;
+use rendezvous_core::time::Span;
+use socket2::SockRef;
+
+use crate::relay::{PATIENCE, SIZES};
+
+const ALICE: &str = "alice@example.org/a";
+const BOB: &str = "bob@example.org/b";
+
+/// One machine over real sockets, turned by the test itself.
+struct Turned<M: Machine>(EventLoop<MioNet, M>);
+
+impl<M: Machine> Turned<M> {
+    fn new(machine: impl FnOnce(SocketAddr) -> M) -> (Self, SocketAddr) {
+        let mut net = MioNet::new().expect("descriptors");
+        let at = net.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
+        (Self(EventLoop::new(net, machine(at), TlsSetup::default(), SIZES, 1)), at)
+    }
+
+    /// Turns until this is there.
+    #[track_caller]
+    fn until<R>(&mut self, mut what: impl FnMut(&mut Self) -> Option<R>) -> R {
+        let since = self.0.net().now().mono;
+        loop {
+            if let Some(found) = what(self) {
+                return found;
+            }
+            assert!(self.0.net().now().mono.since(since) < Span::from_secs(10), "it never happens");
+            self.0.turn(Some(Span::from_millis(20))).expect("it turns");
+        }
+    }
+}
+
+impl Turned<Proxy> {
+    fn proxy() -> (Self, SocketAddr) {
+        Self::new(|at| {
+            let mut config = proxy::Config::new(jid("proxy.example.org"));
+            config.rules.listeners = vec![at];
+            Proxy::new(config)
+        })
+    }
+
+    fn claim(&mut self, who: &str, endpoint: SocketAddr) {
+        let query = Query::Claim { sid: StreamId::new("s"), endpoint: Some(endpoint) };
+        let stanza = Stanza { peer: jid(who), id: IqId::new(who).unwrap(), query };
+        self.0.tell(|proxy, now| proxy.handle_stanza(stanza, now));
+    }
+
+    #[track_caller]
+    fn answer(&mut self) -> Stanza {
+        self.until(|turned| turned.0.tell(|proxy, _| proxy.poll_stanza()))
+    }
+
+    /// A socket that the proxy has accepted, and claimed for this one.
+    fn claimed(&mut self, at: SocketAddr, who: &str) -> TcpStream {
+        let sock = connect(at);
+        let before = self.0.machine().claimed();
+        self.claim(who, sock.local_addr().unwrap());
+        self.until(|turned| (turned.0.machine().claimed() != before).then_some(()));
+        sock
+    }
+}
+
+fn jid(text: &str) -> Jid {
+    Jid::new(text).expect("a JID")
+}
+
+fn connect(at: SocketAddr) -> TcpStream {
+    let sock = TcpStream::connect(at).expect("it listens");
+    sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    sock
+}
+
+fn reset(sock: TcpStream) {
+    SockRef::from(&sock).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn the_end_of_an_unclaimed_socket_shows_at_once() {
+    let (mut proxy, at) = Turned::proxy();
+    for is_reset in [false, true] {
+        let sock = connect(at);
+        proxy.until(|turned| (turned.0.machine().unclaimed() == 1).then_some(()));
+        if is_reset {
+            reset(sock);
+        } else {
+            drop(sock);
+        }
+        proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+    }
+}
+
+#[test]
+fn a_claimed_socket_that_dies_is_404_at_once() {
+    let (mut proxy, at) = Turned::proxy();
+    for is_reset in [false, true] {
+        let sock = proxy.claimed(at, ALICE);
+        if is_reset {
+            reset(sock);
+        } else {
+            drop(sock);
+        }
+        assert_eq!(proxy.answer().query, Query::Error(Condition::NotFound404));
+        proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+    }
+}
+
+/// What is unread hides the end, and both cross when the two are joined: looking has consumed nothing.
+#[test]
+fn octets_and_an_end_that_waited_unread_cross_whole() {
+    let (mut proxy, at) = Turned::proxy();
+    let mut alice = proxy.claimed(at, ALICE);
+    for part in [&b"ear"[..], b"ly"] {
+        alice.write_all(part).unwrap();
+        for _ in 0..5 {
+            proxy.0.turn(Some(Span::from_millis(5))).unwrap();
+        }
+    }
+    alice.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..5 {
+        proxy.0.turn(Some(Span::from_millis(5))).unwrap();
+    }
+    assert_eq!((proxy.0.machine().claimed(), proxy.0.buffers()), (1, 0));
+    let mut bob = connect(at);
+    proxy.claim(BOB, bob.local_addr().unwrap());
+    assert_eq!([proxy.answer().query, proxy.answer().query], [Query::CLEAR, Query::CLEAR]);
+    bob.set_nonblocking(true).unwrap();
+    let mut got = Vec::new();
+    proxy.until(|_| match bob.read_to_end(&mut got) {
+        Ok(_) => Some(()),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            None
+        }
+    });
+    assert_eq!(got, b"early");
+    drop(bob);
+    proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+}
+
+/// A target claims the address that it dialled, with the port that the system gave it.
+#[test]
+fn a_machine_learns_the_local_address_of_what_it_dialled() {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let there = listener.local_addr().unwrap();
+    let (mut entity, _) = Turned::new(|at| {
+        let mut config = entity::Config::new(jid(ALICE));
+        config.rules.listeners = vec![at];
+        config.service = Some(there);
+        config.dial.loopback = true;
+        Entity::new(config, [3; 32])
+    });
+    let connections = vec![Connection { jid: jid(BOB), to: there }];
+    let query = Query::Offer { sid: StreamId::new("s"), connections, malformed: 0 };
+    let offer = Stanza { peer: jid(BOB), id: IqId::new("1").unwrap(), query };
+    entity.0.tell(|entity, now| entity.handle_stanza(offer, now));
+    let claim = entity.until(|turned| turned.0.tell(|entity, _| entity.poll_stanza()));
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!(claim.query, Query::Claim { sid: StreamId::new("s"), endpoint: Some(from) });
+}

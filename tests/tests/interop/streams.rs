@@ -1,0 +1,439 @@
+//! `rendezvous proxy` and `rendezvous stream`, over a real XMPP server; with peers of the mail's text as either end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{ChildStdin, ChildStdout, Command};
+use std::thread;
+
+use crate::harness::{Case, case};
+use crate::hidden::{Raw, noise, sha256};
+use crate::peers::{Peer, script};
+use crate::program::{Program, run};
+use crate::prosody::{ACCOUNTS, Prosody};
+use crate::world::{Folder, rendezvous};
+
+const NEEDS: &[Peer] = &[Peer::Prosody];
+const WITH_SLIXMPP: &[Peer] = &[Peer::Prosody, Peer::Slixmpp];
+
+pub(crate) const CASES: &[Case] = &[
+    case("direct", NEEDS, direct),
+    case("by_proxy", NEEDS, by_proxy),
+    case("by_proxy_where_the_first_connection_cannot_be_reached", NEEDS, first_unreachable),
+    case("a1_nothing_to_offer_and_the_roles_are_changed", NEEDS, a1_with_role_reversal),
+    case("a2_nothing_reachable_and_the_roles_are_changed", NEEDS, a2_with_role_reversal),
+    case("a4_a_nat_that_rewrites_ports_is_said_to_be_one", NEEDS, a4_behind_a_nat),
+    case("a5_who_is_not_allowed_learns_it", NEEDS, a5_not_allowed),
+    case("a5_who_has_a_stream_already_wants_no_other", NEEDS, a5_busy),
+    case("handed_to_another_processs_service_at_both_ends", NEEDS, services),
+    case("bulk_goes_through_the_proxy_both_ways_at_once", NEEDS, bulk),
+    case("the_xmpp_server_dies_in_the_middle_and_not_an_octet_is_lost", NEEDS, server_dies),
+    case("a_component_with_a_wrong_secret_says_so", NEEDS, wrong_secret),
+    case("sigterm_lets_pairs_end", NEEDS, sigterm),
+    case("a_slixmpp_target_direct_and_by_proxy", WITH_SLIXMPP, slixmpp_target),
+    case("a_slixmpp_initiator_direct_and_by_proxy", WITH_SLIXMPP, slixmpp_initiator),
+    case("what_is_wrong_on_the_command_line_is_said", &[], wrong_options),
+];
+
+const OPENS: &str = "joe@a.localhost/home";
+const ACCEPTS: &str = "bob@b.localhost/work";
+/// Nobody listens there.
+const NOWHERE: &str = "127.0.0.1:1";
+
+/// An XMPP server with a stream proxy.
+struct Net {
+    prosody: Prosody,
+    proxy: Program,
+    /// For `--via`.
+    via: String,
+}
+
+/// One of our ends, its stdio in the test's hand.
+struct End {
+    program: Program,
+    to: ChildStdin,
+    from: ChildStdout,
+}
+
+impl Net {
+    fn start() -> Self {
+        Self::with(&[])
+    }
+
+    fn with(options: &[&str]) -> Self {
+        let prosody = Prosody::start(&["proxy.localhost", "a.localhost", "b.localhost"]);
+        let mut command = rendezvous();
+        command.arg("proxy").args(prosody.options("proxy.localhost")).args(["--listen", "127.0.0.1:0"]);
+        let proxy = Program::start("proxy", command.args(options));
+        let via = proxy.pick("its way", |line| line.split_once(" via=").map(|(_, via)| via.to_owned()));
+        proxy.says("event=xmpp-up");
+        Self { prosody, proxy, via }
+    }
+
+    fn proxy_at(&self) -> SocketAddr {
+        let (_, at) = self.via.split_once('=').expect("JID=ADDR:PORT");
+        at.parse().expect("an address")
+    }
+
+    fn open(&self, options: &[&str]) -> Command {
+        self.open_to(ACCEPTS, options)
+    }
+
+    fn open_to(&self, peer: &str, options: &[&str]) -> Command {
+        let mut command = rendezvous();
+        command.args(["stream", "open"]).args(self.prosody.options("a.localhost"));
+        command.args(["--as", OPENS, "--to", peer, "--dial-allow", "loopback", "--log", "debug"]);
+        command.args(options);
+        command
+    }
+
+    /// An accepting end that the server knows.
+    fn accept(&self, options: &[&str]) -> End {
+        let end = End::start("accept", &mut self.accepting(options));
+        end.program.says("event=xmpp-up");
+        end
+    }
+
+    fn accepting(&self, options: &[&str]) -> Command {
+        let mut command = rendezvous();
+        command.args(["stream", "accept"]).args(self.prosody.options("b.localhost"));
+        command.args(["--as", ACCEPTS, "--dial-allow", "loopback", "--log", "debug"]).args(options);
+        command
+    }
+
+    /// Both ends, under way to each other.
+    fn both(&self, open: &[&str], accept: &[&str]) -> (End, End) {
+        let accept = self.accept(accept);
+        (End::start("open", &mut self.open(open)), accept)
+    }
+}
+
+impl End {
+    fn start(name: &str, command: &mut Command) -> Self {
+        let (program, to, from) = Program::start_piped(name, command);
+        Self { program, to, from }
+    }
+
+    fn send(&mut self, octets: &[u8]) {
+        self.to.write_all(octets).expect("it takes octets");
+    }
+
+    fn gets(&mut self, wanted: &[u8]) {
+        let mut got = vec![0; wanted.len()];
+        self.from.read_exact(&mut got).expect("what was sent arrives");
+        assert!(got == wanted, "what was sent arrives as it was");
+    }
+
+    /// Ends its side; everything that still comes, and the exit code.
+    fn finish(self) -> (Vec<u8>, Option<i32>) {
+        let Self { mut program, to, mut from } = self;
+        drop(to);
+        let mut rest = Vec::new();
+        from.read_to_end(&mut rest).expect("stdout ends");
+        (rest, program.exit().code())
+    }
+
+    /// It fails, and says this.
+    fn fails(self, why: &str) {
+        let Self { mut program, to, .. } = self;
+        program.says(why);
+        assert_eq!(program.exit().code(), Some(1));
+        drop(to);
+    }
+}
+
+/// A word each way, the accepting side first; then the half-closes, one after the other.
+fn talk(mut open: End, mut accept: End) {
+    accept.send(b"SSH-2.0-x\r\n");
+    open.gets(b"SSH-2.0-x\r\n");
+    open.send(b"a question");
+    let End { program, to, from } = open;
+    drop(to);
+    let mut question = Vec::new();
+    accept.from.read_to_end(&mut question).expect("the half-close crosses");
+    assert_eq!(question, b"a question");
+    accept.send(b"the answer");
+    let (rest, code) = accept.finish();
+    assert_eq!((rest, code), (Vec::new(), Some(0)));
+    let open = End { program, to: null(), from };
+    assert_eq!(open.finish(), (b"the answer".to_vec(), Some(0)));
+}
+
+/// A standard input in the place of one that has ended.
+fn null() -> ChildStdin {
+    let mut child = Command::new("true").stdin(std::process::Stdio::piped()).spawn().expect("it runs");
+    let stdin = child.stdin.take().expect("it is piped");
+    child.wait().expect("it ends");
+    stdin
+}
+
+fn direct() {
+    let net = Net::start();
+    let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--via", &net.via], &[]);
+    talk(open, accept);
+    assert_eq!(net.proxy.said("event=paired"), 0, "the proxy had nothing to do");
+}
+
+fn by_proxy() {
+    let net = Net::start();
+    let (open, accept) = net.both(&["--via", &net.via], &[]);
+    talk(open, accept);
+    net.proxy.says("event=pair-ended");
+    assert_eq!(net.proxy.said("why=done"), 1);
+}
+
+fn first_unreachable() {
+    let net = Net::start();
+    let options = ["--listen", "127.0.0.1:0", "--announce", NOWHERE, "--via", &net.via];
+    let (open, accept) = net.both(&options, &[]);
+    talk(open, accept);
+    assert_eq!(net.proxy.said("event=paired"), 1);
+}
+
+fn a1_with_role_reversal() {
+    let net = Net::start();
+    let (open, accept) = net.both(&[], &["--listen", "127.0.0.1:0"]);
+    talk(open, accept);
+}
+
+fn a2_with_role_reversal() {
+    let net = Net::start();
+    let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--announce", NOWHERE], &["--via", &net.via]);
+    talk(open, accept);
+    assert_eq!(net.proxy.said("event=paired"), 1);
+}
+
+/// Connections through it come from a port of its own.
+fn rewriting_nat(to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("it listens");
+    thread::spawn(move || {
+        for inside in listener.incoming().map_while(Result::ok) {
+            let Ok(outside) = TcpStream::connect(to) else { return };
+            thread::spawn(move || {
+                // Nothing is ever relayed: it is enough to end with the other side.
+                let _ = (&outside).read(&mut [0]);
+                drop(inside);
+            });
+        }
+    });
+    at
+}
+
+fn a4_behind_a_nat() {
+    let net = Net::start();
+    let via = format!("proxy.localhost={}", rewriting_nat(net.proxy_at()));
+    let (open, accept) = net.both(&["--via", &via], &[]);
+    open.fails("no socket there fits ours: does a NAT between rewrite ports?");
+    accept.program.says("event=no-stream");
+    accept.program.says("does a NAT between rewrite ports?");
+    net.proxy.says_times("why=\"404: no socket fits it", 2);
+    // Who accepts outlives it.
+    talk(End::start("open", &mut net.open(&["--via", &net.via])), accept);
+}
+
+fn a5_not_allowed() {
+    let net = Net::start();
+    let (open, _accept) = net.both(&["--via", &net.via], &["--allow", "friends.localhost"]);
+    open.fails("rendezvous: stream: the peer does not allow us");
+}
+
+fn a5_busy() {
+    let net = Net::start();
+    let (mut open, mut accept) = net.both(&["--via", &net.via], &[]);
+    open.send(b"x");
+    accept.gets(b"x");
+    // One component has one connection: the second comes as another.
+    let mut second = rendezvous();
+    second.args(["stream", "open"]).args(net.prosody.options("a.localhost"));
+    second.args(["--as", "eve@a.localhost/x", "--to", ACCEPTS, "--via", &net.via]);
+    End::start("second", &mut second).fails("rendezvous: stream: the peer wants no stream now");
+    accept.send(b"y");
+    open.gets(b"y");
+}
+
+fn services() {
+    let (near, far) = (Raw::start(), Raw::start());
+    let net = Net::start();
+    let to = far.address.to_string();
+    let accept = Program::start("accept", &mut net.accepting(&["--to", &to]));
+    accept.says("event=xmpp-up");
+    for _ in 0..2 {
+        let service = near.address.to_string();
+        let mut open = Program::start("open", &mut net.open(&["--via", &net.via, "--service", &service]));
+        let (mut here, mut there) = (near.accept(), far.accept());
+        here.write_all(b"ping").expect("it takes octets");
+        here.shutdown(Shutdown::Write).expect("it is open");
+        let mut got = Vec::new();
+        there.read_to_end(&mut got).expect("a clean end");
+        there.write_all(&got).expect("it takes octets");
+        drop(there);
+        let mut back = Vec::new();
+        here.read_to_end(&mut back).expect("a clean end");
+        assert_eq!(back, b"ping");
+        drop(here);
+        assert_eq!(open.exit().code(), Some(0));
+    }
+}
+
+/// What `from` gets of what `to` is given, both ways at once.
+fn exchange(open: End, accept: End, octets: usize, halfway: impl FnOnce() + Send) {
+    let (up, down) = (noise(1, octets), noise(2, octets));
+    let (mut to_open, mut to_accept) = (open.to, accept.to);
+    let (mut of_open, mut of_accept) = (open.from, accept.from);
+    let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (first, second) = up.split_at(octets / 2);
+            to_open.write_all(first).expect("it takes octets");
+            halfway();
+            to_open.write_all(second).expect("it takes octets");
+            drop(to_open);
+        });
+        scope.spawn(|| {
+            to_accept.write_all(&down).expect("it takes octets");
+            drop(to_accept);
+        });
+        scope.spawn(|| of_accept.read_to_end(&mut up_there).expect("a clean end"));
+        of_open.read_to_end(&mut down_there).expect("a clean end");
+    });
+    assert_eq!((up_there.len(), sha256(&up_there)), (octets, sha256(&up)), "up");
+    assert_eq!((down_there.len(), sha256(&down_there)), (octets, sha256(&down)), "down");
+    for mut program in [open.program, accept.program] {
+        assert_eq!(program.exit().code(), Some(0));
+    }
+}
+
+fn bulk() {
+    let net = Net::start();
+    let (open, accept) = net.both(&["--via", &net.via], &[]);
+    exchange(open, accept, bulk_octets(), || {});
+    let octets = bulk_octets();
+    net.proxy.says(&format!("from-first={octets} from-second={octets}"));
+}
+
+/// `BULK` megabytes, or 16.
+fn bulk_octets() -> usize {
+    std::env::var("BULK").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(16) << 20
+}
+
+fn server_dies() {
+    let mut net = Net::start();
+    let (open, accept) = net.both(&["--via", &net.via], &[]);
+    let Net { prosody, proxy, .. } = &mut net;
+    exchange(open, accept, bulk_octets(), || {
+        prosody.kill();
+        proxy.says("event=xmpp-down");
+        prosody.start_again();
+        proxy.says_times("event=xmpp-up", 2);
+    });
+    // And it is as good as ever.
+    let (open, accept) = net.both(&["--via", &net.via], &[]);
+    talk(open, accept);
+}
+
+fn wrong_secret() {
+    let prosody = Prosody::start(&["proxy.localhost"]);
+    let folder = Folder::new();
+    let secret = folder.write("wrong", "not-it\n");
+    let mut command = rendezvous();
+    command.args(["proxy", "--xmpp", &prosody.components.to_string(), "--component", "proxy.localhost"]);
+    command.arg("--secret-file").arg(secret).args(["--listen", "127.0.0.1:0"]);
+    let proxy = Program::start("proxy", &mut command);
+    proxy.says("event=xmpp-down");
+    proxy.says("compare --secret-file with the server's component_secret");
+    assert_eq!(proxy.said("not-it"), 0, "no secret in a log");
+}
+
+fn sigterm() {
+    let mut net = Net::start();
+    let (mut open, mut accept) = net.both(&["--via", &net.via], &[]);
+    open.send(b"x");
+    accept.gets(b"x");
+    net.proxy.signal("TERM");
+    net.proxy.says("event=stopping");
+    assert!(TcpStream::connect(net.proxy_at()).is_err(), "nobody new");
+    talk(open, accept);
+    net.proxy.says("event=stopped");
+    assert_eq!(net.proxy.exit().code(), Some(0));
+}
+
+fn slixmpp(net: &Net, role: &str, account: usize, options: &[&str]) -> (Program, String) {
+    let name = ACCOUNTS[account];
+    let mut python = Peer::Slixmpp.command();
+    python.arg(script("slixmpp_stream.py")).args([role, "--jid", &format!("{name}@localhost/x")]);
+    python.args(["--password", &format!("{name}pw"), "--server", &net.prosody.clients.to_string()]);
+    let program = Program::start(role, python.args(options));
+    (program, format!("{name}@localhost/x"))
+}
+
+/// What is said at our end comes back from a peer that echoes.
+fn echoed(mut end: End, mut peer: Program) {
+    let octets = noise(3, 300_000);
+    end.send(&octets);
+    let (back, code) = end.finish();
+    assert!(back == octets, "{} octets came back", back.len());
+    assert_eq!(code, Some(0));
+    peer.says("echoed 300000");
+    assert_eq!(peer.exit().code(), Some(0));
+}
+
+fn slixmpp_target() {
+    let net = Net::start();
+    for options in [&["--listen", "127.0.0.1:0"][..], &["--via", &net.via]] {
+        // In the mail's samples the claim at a proxy says `side`.
+        let (peer, jid) = slixmpp(&net, "target", 0, &["--side"]);
+        peer.says("online");
+        let open = End::start("open", &mut net.open_to(&jid, options));
+        echoed(open, peer);
+    }
+    assert_eq!(net.proxy.said("event=paired"), 1);
+}
+
+fn slixmpp_initiator() {
+    let net = Net::start();
+    for options in [&["--listen"][..], &["--via", &net.via], &["--side", "--via", &net.via]] {
+        let accept = net.accept(&[]);
+        let options: Vec<&str> = ["--to", ACCEPTS].iter().chain(options).copied().collect();
+        let (peer, _) = slixmpp(&net, "initiator", 1, &options);
+        echoed(accept, peer);
+    }
+    assert_eq!(net.proxy.said("event=paired"), 2);
+}
+
+fn wrong_options() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", "s3cret\n");
+    let open_secret = folder.write("open", "s3cret\n");
+    std::fs::set_permissions(&open_secret, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .expect("ours");
+    let (secret, open_secret) = (secret.to_str().expect("ours"), open_secret.to_str().expect("ours"));
+    let known = |file| ["--xmpp", NOWHERE, "--component", "p.localhost", "--secret-file", file];
+    let stream = |file, rest: &[&'static str]| -> Vec<String> {
+        let words = ["stream", "open"].into_iter().chain(known(file)).chain(rest.iter().copied());
+        words.map(str::to_owned).collect()
+    };
+    let proxy = |file, rest: &[&'static str]| -> Vec<String> {
+        ["proxy"].into_iter().chain(known(file)).chain(rest.iter().copied()).map(str::to_owned).collect()
+    };
+    let me = ["--as", "a@p.localhost/x", "--to", "b@p.localhost/y"];
+    let with = |rest: &[&'static str]| [&me[..], rest].concat();
+    for (args, code, why) in [
+        (vec!["stream".to_owned(), "acept".to_owned()], 2, "did you mean 'stream accept'?"),
+        (proxy(secret, &[]), 2, "--listen ADDR:PORT is missing"),
+        (proxy(secret, &["--listen", "0.0.0.0:0"]), 2, "--announce ADDR:PORT is missing"),
+        (proxy(open_secret, &["--listen", NOWHERE]), 1, "others may open it"),
+        (stream(secret, &["--to", "b@p.localhost/y"]), 2, "--as JID is missing"),
+        (stream(secret, &["--as", "a@p.localhost/x"]), 2, "--to JID is missing"),
+        (stream(secret, &["--as", "a@else/x", "--to", "b@c/d"]), 2, "not in the component's domain"),
+        (stream(secret, &with(&["--via", "proxy.localhost"])), 2, "is not JID=ADDR:PORT"),
+        (stream(secret, &with(&["--via", "p=0.0.0.0:1"])), 2, "nothing that can be connected to"),
+        (stream(secret, &with(&["--dial-allow", "everything"])), 2, "none of loopback, link-local"),
+        (stream(secret, &with(&["--announce", NOWHERE])), 2, "without --listen"),
+    ] {
+        let output = run(rendezvous().args(&args));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {complaint}");
+        assert!(complaint.contains(why), "{args:?}: {complaint}");
+        assert!(!complaint.contains("s3cret"), "{complaint}");
+    }
+}
