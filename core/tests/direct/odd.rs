@@ -226,6 +226,17 @@ fn strangers_do_not_wait_for_ever() {
     assert!(is_closed(&rig.news(), on));
 }
 
+/// Else a connector whose one stream is over would live for as long as they do.
+#[test]
+fn strangers_go_when_nothing_is_negotiated_any_more() {
+    let mut rig = connector(1);
+    let (_, on) = asking(&mut rig);
+    let silent = stranger(&mut rig, 1);
+    assert!(!is_closed(&rig.news(), silent));
+    let _ = rig.hears(on, &switching(""));
+    assert!(is_closed(&rig.news(), silent));
+}
+
 /// As many as there may be at once; those behind are not asked about, and go through the relay.
 #[test]
 fn too_many_at_once_go_through_the_relay() {
