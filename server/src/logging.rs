@@ -558,11 +558,18 @@ const fn not_direct(why: NotDirect) -> &'static str {
         NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
         NotDirect::Late => "it took too long (--direct-timeout)",
         NotDirect::Declined => "the client stays on the relay",
-        NotDirect::Met(Obstacle::Dial(why)) => dial(why),
-        NotDirect::Met(Obstacle::Handshake) => "whoever was dialled is not the right one",
-        NotDirect::Met(Obstacle::Tls(TlsFailure::Certificate)) => {
+        NotDirect::Met(why) => obstacle(why),
+    }
+}
+
+/// What was in the way of a direct connection, in words.
+pub const fn obstacle(why: Obstacle) -> &'static str {
+    match why {
+        Obstacle::Dial(why) => dial(why),
+        Obstacle::Handshake => "whoever was dialled is not the right one",
+        Obstacle::Tls(TlsFailure::Certificate) => {
             "its certificate is not the one that was announced: somebody may be in between"
         }
-        NotDirect::Met(Obstacle::Tls(why)) => tls(why),
+        Obstacle::Tls(why) => tls(why),
     }
 }

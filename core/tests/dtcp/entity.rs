@@ -204,7 +204,7 @@ fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
 
 #[test]
 fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
-    let refused = Refused { why: Failure::Unreachable, error: None };
+    let refused = Refused { why: Failure::Unreachable, error: None, obstacle: None };
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
     goes_on(&mut stage);
@@ -225,7 +225,7 @@ fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
     stage.rig.wait(Span::from_secs(60));
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, obstacle: None }));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn case_16_an_answer_without_a_key_fails_the_session() {
     let mut odd = answer(&request, JOE, &[]);
     odd.payload = None;
     assert_eq!(stage.hears(&odd), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, obstacle: None }));
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
     let mut refusal = error(JOE, request.id.clone(), None);
     refusal.kind = Kind::Error(said.clone());
     assert_eq!(stage.hears(&refusal), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said) }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said), obstacle: None }));
 }
 
 #[test]
