@@ -12,6 +12,9 @@ mod agent;
 mod connector;
 mod credentials;
 mod date;
+mod dtcp_handshake;
+mod dtcp_line;
+mod dtcp_negotiation;
 mod engine;
 mod engine_world;
 mod files;
@@ -28,6 +31,7 @@ mod stanzas;
 mod target;
 mod token;
 mod trace;
+mod xmpp;
 
 /// A target: its name, which is that of its corpus as well, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -39,6 +43,9 @@ pub const TARGETS: &[Target] = &[
     ("challenge", credentials::challenge),
     ("connector", connector::run),
     ("date", date::run),
+    ("dtcp_handshake", dtcp_handshake::run),
+    ("dtcp_line", dtcp_line::run),
+    ("dtcp_negotiation", dtcp_negotiation::run),
     ("engine", engine::run),
     ("head", head::run),
     ("ids", files::ids),
@@ -52,6 +59,7 @@ pub const TARGETS: &[Target] = &[
     ("ticket", files::ticket),
     ("token", token::run),
     ("trace", trace::run),
+    ("xmpp", xmpp::run),
 ];
 
 /// Runs the target of that name.

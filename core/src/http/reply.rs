@@ -11,22 +11,24 @@ use crate::dtcp::Offer;
 /// What a hidden server gets when it is accepted: this and nothing else, and then the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// Appends what an agent answers a connector with, before octets flow (RFC 9110 §15.2.2); with its own offer where
-/// lines of [`dtcp`](crate::dtcp) come first.
+/// What an agent answers a connector with, before octets flow (RFC 9110 §15.2.2).
+pub const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+
+/// Appends [`SWITCHING`]; with the agent's own offer where lines of [`dtcp`](crate::dtcp) come first.
 pub fn write_switching(out: &mut Vec<u8>, offer: Option<&Offer>) {
-    out.extend_from_slice(
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n",
-    );
+    let (head, end) = SWITCHING.split_at(SWITCHING.len() - 2);
+    out.extend_from_slice(head);
     if let Some(offer) = offer {
         offer::write(offer, out);
     }
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(end);
 }
 
 /// The statuses that are used (RFC 9110 §15, RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// An agent takes a connector to its service; see [`write_switching`].
+    /// An agent takes a connector to its service; see [`SWITCHING`].
     SwitchingProtocols101,
     /// A hidden server is accepted; see [`ACCEPTED`].
     Ok200,

@@ -42,6 +42,9 @@ const DIAL: Span = Span::from_secs(10);
 const HANDSHAKE: Span = Span::from_secs(10);
 /// White space is sent so often (RFC 6120 §4.6.1), and a server that takes nothing for as long is lost.
 const KEEP_ALIVE: Span = Span::from_secs(60);
+/// The server may take so long to end its stream when we ended ours. The connection is not ended before (RFC 6120
+/// §4.4): Prosody 0.12 drops what it receives together with a FIN.
+const FAREWELL: Span = Span::from_secs(5);
 /// Who was known for so long is tried again soon.
 const LASTING: Span = Span::from_secs(10);
 /// How long to wait before the next attempt. Wrong secrets and unknown names seldom pass by themselves.
@@ -128,6 +131,8 @@ enum State {
     Greeting(Component),
     /// Known, since then.
     Up(Component, Time),
+    /// We ended our stream, and await the end of the server's.
+    Leaving(Component),
     /// Over.
     Closing,
 }
@@ -149,6 +154,7 @@ impl State {
             Self::Reaching(reach) => reach.why(),
             Self::Greeting(_) => "the XMPP handshake",
             Self::Up(..) => "keep-alive",
+            Self::Leaving(_) => "the end of the XMPP stream",
             Self::Closing => "closing",
         }
     }
@@ -199,7 +205,7 @@ impl<M: IqHandler> Hosted<M> {
         self.conns.states().any(|state| matches!(state, Some(State::Up(..))))
     }
 
-    /// The machine inside is drained; the stream to the server ends when nothing is left to be said.
+    /// Legal more than once. The machine inside is drained; the stream to the server ends when nothing is left to be said.
     pub fn handle_drain(&mut self, now: Now) {
         self.now = now;
         self.leaving = true;
@@ -207,7 +213,7 @@ impl<M: IqHandler> Hosted<M> {
         self.inner.handle_drain(now);
         // Who is not known has nothing to say.
         for on in self.conns.open_ids() {
-            if !matches!(self.conns.state(on), Some(State::Up(..))) {
+            if let Some(State::Reaching(_) | State::Greeting(_)) = self.conns.state(on) {
                 self.shut(on, Close::Abort, now);
             }
         }
@@ -262,14 +268,18 @@ impl<M: IqHandler> Hosted<M> {
     }
 
     fn read(&mut self, on: ConnId, mut octets: &[u8], now: Now) {
-        while let Some(State::Greeting(component) | State::Up(component, _)) = self.conns.state(on) {
+        while let Some(State::Greeting(component) | State::Up(component, _) | State::Leaving(component)) =
+            self.conns.state(on)
+        {
             match component.read(&mut octets) {
                 None => return,
                 Some(Heard::Say(octets)) => self.conns.send(on, octets),
                 Some(Heard::Up) => self.up(on, now),
                 Some(Heard::Iq(iq)) => self.inner.handle_iq(iq, now),
                 Some(Heard::Over { why, say }) => {
-                    self.conns.send(on, say);
+                    if !matches!(self.conns.state(on), Some(State::Leaving(_))) {
+                        self.conns.send(on, say);
+                    }
                     self.lose(on, why, Close::Linger, now);
                 }
             }
@@ -292,7 +302,8 @@ impl<M: IqHandler> Hosted<M> {
     fn lose(&mut self, on: ConnId, why: Loss, how: Close, now: Now) {
         let up_since = match self.conns.state(on) {
             Some(State::Up(_, since)) => Some(*since),
-            Some(_) => None,
+            Some(State::Leaving(_)) => return self.shut(on, how, now),
+            Some(State::Reaching(_) | State::Greeting(_) | State::Closing) => None,
             None => return,
         };
         if up_since.is_some_and(|since| now.mono.since(since) >= LASTING) {
@@ -331,6 +342,7 @@ impl<M: IqHandler> Hosted<M> {
             },
             Some(State::Greeting(_)) => self.lose(on, Loss::Silent, Close::Abort, now),
             Some(State::Up(..)) => self.keep_alive(on, now),
+            Some(State::Leaving(_)) => self.shut(on, Close::Linger, now),
             Some(State::Closing) | None => {}
         }
     }
@@ -372,9 +384,15 @@ impl<M: IqHandler> Hosted<M> {
         }
         if self.leaving {
             self.conns.send(on, FOOTER.to_vec());
-            self.shut(on, Close::Linger, self.now);
+            self.leave(on);
         }
         self.leaving
+    }
+
+    fn leave(&mut self, on: ConnId) {
+        let Some(state) = self.conns.state(on) else { return };
+        let State::Up(component, _) = core::mem::replace(state, State::Closing) else { return };
+        self.enter(on, State::Leaving(component), Some(self.now.mono + FAREWELL));
     }
 }
 

@@ -3,9 +3,13 @@
 
 mod addresses;
 mod crossing;
+mod entity;
 mod handshake;
 mod line;
 mod offers;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../common/rig.rs"]
+mod rig;
 mod sessions;
 mod signals;
 mod world;

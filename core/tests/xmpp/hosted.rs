@@ -537,13 +537,25 @@ fn when_it_is_told_to_stop_the_last_words_go_out_before_the_end_of_the_stream() 
     assert_eq!(stage.told(), [Told::Drain]);
     assert_eq!(stage.news(), [Asked::Said(on, written(&question(1)))]);
     stage.it.handle_flushed(on, stage.now);
-    assert_eq!(stage.news(), [Asked::Said(on, "</stream:stream>".to_owned()), close(on, Close::Linger)]);
+    assert_eq!(stage.news(), [Asked::Said(on, "</stream:stream>".to_owned())], "and no FIN yet");
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.news(), [], "nor when it is told again");
+    assert_eq!(stage.hears(on, "</stream:stream>"), [close(on, Close::Linger)]);
     stage.it.handle_closed(on, stage.now);
     assert!(!stage.it.is_done());
     stage.it.inner_mut().is_done = true;
     assert!(stage.it.is_done());
     assert_eq!(stage.sleep(Span::from_secs(3600)), [], "no other attempt");
     assert_eq!(stage.until(), None);
+}
+
+#[test]
+fn a_server_that_does_not_end_its_stream_is_not_waited_for() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.handle_drain(stage.now);
+    assert_eq!(stage.news(), [Asked::Said(on, "</stream:stream>".to_owned())]);
+    assert_eq!(stage.wake(), (Span::from_secs(5), vec![close(on, Close::Linger)]));
 }
 
 #[test]

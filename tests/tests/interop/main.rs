@@ -18,6 +18,8 @@ mod connect;
 mod curl;
 mod demand;
 mod differential;
+mod direct;
+mod dtcp;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -52,9 +54,11 @@ fn main() -> ExitCode {
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
+        ("direct", direct::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("dtcp", dtcp::CASES),
         ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),
