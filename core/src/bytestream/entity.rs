@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::failures::Failures;
 use super::initiator::{Initiator, Parties};
 use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
@@ -55,6 +56,11 @@ pub struct Config {
     pub reversal: bool,
     /// What may wait for its other half of a match.
     pub matching: matching::Limits,
+    /// Claims of one bare JID that wait for their sockets. Default 32.
+    pub claims_per_jid_max: u32,
+    /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven: whoever waits for one
+    /// peer's socket could else have it guessed by another. Default 5.
+    pub failures_per_minute_max: u32,
     /// Streams that are not clear yet. Default 256.
     pub sessions_max: u32,
     /// How long a socket may be nobody's. Default 30 s.
@@ -80,6 +86,8 @@ impl Config {
             dial: DialPolicy::default(),
             reversal: true,
             matching: matching::Limits::default(),
+            claims_per_jid_max: 32,
+            failures_per_minute_max: 5,
             sessions_max: 256,
             unclaimed: Span::from_secs(30),
             patience: Patience::default(),
@@ -99,6 +107,7 @@ pub struct Entity {
     config: Config,
     conns: Conns<State>,
     matching: Matching,
+    failures: Failures,
     sessions: BTreeMap<u64, Session>,
     names: BTreeMap<(Jid, StreamId), u64>,
     begun: u64,
@@ -196,6 +205,7 @@ impl Entity {
         Self {
             conns: Conns::new(config.pair),
             matching: Matching::new(config.matching, config.rules.clone()),
+            failures: Failures::new(config.failures_per_minute_max),
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
             begun: 0,
@@ -273,6 +283,12 @@ impl Entity {
     fn end_unclaimed(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         self.matching.remove(on);
         self.unwanted(on, how, why, now);
+    }
+
+    /// A claim was none.
+    fn fail_claim(&mut self, claim: Claim, condition: Condition, now: Now) {
+        self.failures.fail(&claim.from, now.mono);
+        self.refuse(claim.from, claim.iq, condition);
     }
 
     fn say(&mut self, peer: Jid, id: IqId, query: Query) {

@@ -1,11 +1,13 @@
 //! The stream proxy of December 2002, one behaviour a test; the modules are the state tables of XMPP.md §6, and what
 //! lies between them.
 
+mod claims;
 mod ends;
 mod initiator;
 mod iqs;
 mod limits;
 mod matching;
+mod meaning;
 mod proxy;
 mod random;
 mod target;
