@@ -13,10 +13,11 @@ use super::failures::Failures;
 use super::initiator::{Initiator, Parties};
 use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
-use super::role::{Act, DialPolicy, Failure, Patience};
+use super::role::{Act, Failure, Patience};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use super::target::Target;
 use crate::conns::{Conns, Ended};
+use crate::dtcp::policy::Policy;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
@@ -50,8 +51,8 @@ pub struct Config {
     pub service: Option<SocketAddr>,
     /// Whose offers are wanted. Default: everybody's.
     pub allow: Allow,
-    /// What is dialled for a peer.
-    pub dial: DialPolicy,
+    /// What is dialled for a peer, of what it offers. Default: the public Internet.
+    pub dial: Policy,
     /// Whether roles may be changed once, where the first way did not work out (A1.3, A2.2). Default: yes.
     pub reversal: bool,
     /// What may wait for its other half of a match.
@@ -83,7 +84,7 @@ impl Config {
             peer: None,
             service: None,
             allow: Allow::Everybody,
-            dial: DialPolicy::default(),
+            dial: Policy::default(),
             reversal: true,
             matching: matching::Limits::default(),
             claims_per_jid_max: 32,

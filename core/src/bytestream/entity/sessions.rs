@@ -56,7 +56,6 @@ impl Entity {
     }
 
     fn offered(&mut self, peer: Jid, id: IqId, sid: StreamId, connections: Vec<Connection>, now: Now) {
-        let policy = (self.config.dial, self.config.patience);
         let parties = Parties { me: self.config.jid.clone(), peer, sid };
         let name = (parties.peer.clone(), parties.sid.clone());
         if let Some(&session) = self.names.get(&name) {
@@ -65,6 +64,7 @@ impl Entity {
                 return self.refuse(parties.peer, id, Condition::Conflict409);
             }
             // A1.3, A2.2 from the other side; once is enough.
+            let policy = (&self.config.dial, self.config.patience);
             let (target, acts) = Target::accept(parties, connections, id, false, policy, now.mono);
             known.role = Role::Target(target);
             return self.act(session, acts, now);
@@ -75,6 +75,7 @@ impl Entity {
         }
         let local = if self.config.service.is_none() { self.free.pop_front() } else { None };
         let reversible = self.config.reversal && !self.config.connections.is_empty();
+        let policy = (&self.config.dial, self.config.patience);
         let (target, acts) = Target::accept(parties.clone(), connections, id, reversible, policy, now.mono);
         let session = self.insert(parties, Role::Target(target), local, false);
         self.act(session, acts, now);
