@@ -12,10 +12,14 @@ mod agent;
 mod connector;
 mod credentials;
 mod date;
+mod dtcp_handshake;
+mod dtcp_line;
+mod dtcp_negotiation;
 mod engine;
 mod engine_world;
 mod files;
 mod head;
+mod matching;
 mod pair;
 mod pair_model;
 mod proxy_header;
@@ -23,9 +27,11 @@ mod response;
 mod shell;
 mod sim;
 mod sock;
+mod stanzas;
 mod target;
 mod token;
 mod trace;
+mod xmpp;
 
 /// A target: its name, which is that of its corpus as well, and its body.
 pub type Target = (&'static str, fn(&[u8]));
@@ -37,17 +43,23 @@ pub const TARGETS: &[Target] = &[
     ("challenge", credentials::challenge),
     ("connector", connector::run),
     ("date", date::run),
+    ("dtcp_handshake", dtcp_handshake::run),
+    ("dtcp_line", dtcp_line::run),
+    ("dtcp_negotiation", dtcp_negotiation::run),
     ("engine", engine::run),
     ("head", head::run),
     ("ids", files::ids),
+    ("matching", matching::run),
     ("pair", pair::run),
     ("proxy_header", proxy_header::run),
     ("response", response::run),
     ("sim", sim::run),
+    ("stanzas", stanzas::run),
     ("target", target::run),
     ("ticket", files::ticket),
     ("token", token::run),
     ("trace", trace::run),
+    ("xmpp", xmpp::run),
 ];
 
 /// Runs the target of that name.

@@ -27,6 +27,11 @@ const COMMANDS: &[Command] = &[
         summary: "beside a client that speaks something other than HTTP",
         run: command::connect::run,
     },
+    Command {
+        name: "dtcp",
+        summary: "a direct connection to somebody who can be talked to over XMPP",
+        run: command::dtcp::run,
+    },
     Command { name: "proxy", summary: "the stream proxy of an XMPP server", run: command::proxy::run },
     Command {
         name: "stream",

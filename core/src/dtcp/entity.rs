@@ -2,7 +2,7 @@
 //! peer opens, and pairs it with a local connection (standard input and output).
 //!
 //! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
-//! [`negotiation`](super::negotiation)'s. Nothing is read from the local connection before there is a direct one.
+//! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, Output};
-use crate::note::Note;
+use crate::note::{Note, Obstacle};
 use crate::pair::{self, Side, Why};
 use crate::reach::Place;
 use crate::time::Now;
@@ -63,6 +63,8 @@ pub struct Refused {
     pub why: Failure,
     /// What the peer, or a server on the way, said about it. Its text is theirs, to be escaped.
     pub error: Option<StanzaError>,
+    /// What was in the way of our own dials.
+    pub obstacle: Option<Obstacle>,
 }
 
 /// Something to log. JIDs are a peer's text, to be escaped; keys are secrets and not in here.
@@ -290,7 +292,7 @@ impl Entity {
             match word {
                 Word::Signal { session, signal } => self.signal(session, signal),
                 Word::Established { session, on, tls } => self.established(session, on, tls, now),
-                Word::Failed { session, why, .. } => self.failed(session, why, now),
+                Word::Failed { session, why, obstacle } => self.failed(session, why, obstacle, now),
             }
         }
         self.conns.check_invariants();
@@ -334,9 +336,9 @@ impl Entity {
         self.over = true;
     }
 
-    fn failed(&mut self, session: SessionId, why: Failure, now: Now) {
+    fn failed(&mut self, session: SessionId, why: Failure, obstacle: Option<Obstacle>, now: Now) {
         let Some(Talk { peer, error, .. }) = self.sessions.remove(&session) else { return };
-        let refused = Refused { why, error };
+        let refused = Refused { why, error, obstacle };
         self.reports.push_back(Report::Failed { peer, refused: refused.clone() });
         // Who accepts goes on: the next may get through.
         if let Role::Open { .. } = self.config.role {

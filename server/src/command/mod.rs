@@ -6,6 +6,7 @@ mod component;
 pub mod connect;
 pub mod demo;
 mod direct;
+pub mod dtcp;
 pub mod id;
 pub mod proxy;
 pub mod replay;

@@ -19,6 +19,7 @@ mod curl;
 mod demand;
 mod differential;
 mod direct;
+mod dtcp;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("dtcp", dtcp::CASES),
         ("streams", streams::CASES),
         ("returns", returns::CASES),
         ("signals", signals::CASES),

@@ -75,6 +75,11 @@ impl Prosody {
         self.folder.write("secret", &format!("{SECRET}\n"))
     }
 
+    /// A file in the server's folder, which goes with it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+
     /// `--xmpp HOST:PORT --component NAME --secret-file FILE`, as our programs take it.
     pub(crate) fn options(&self, component: &str) -> Vec<String> {
         let file = self.secret_file();

@@ -1,0 +1,362 @@
+//! The entity: what it says over XMPP, and when its local connection meets the direct one.
+
+use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
+use rendezvous_core::dtcp::negotiation::{self, Failure};
+use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
+use rendezvous_core::pair::{self, Why};
+use rendezvous_core::time::Span;
+use rendezvous_core::xmpp::condition::{Condition, StanzaError};
+use rendezvous_core::xmpp::dtcp::{self, Said};
+use rendezvous_core::xmpp::hosted::IqHandler;
+use rendezvous_core::xmpp::iq::{Iq, Kind};
+use rendezvous_core::xmpp::jid::{IqId, Jid};
+
+use super::rig::{Did, Rig, address, dials, sent};
+use super::{HOST, THEIRS, offer, place};
+
+const ME: &str = "me@x/home";
+const JOE: &str = "joe@y/home";
+
+fn jid(text: &str) -> Jid {
+    Jid::parse(text).expect("a JID")
+}
+
+struct Stage {
+    rig: Rig<Entity>,
+    local: ConnId,
+}
+
+impl Stage {
+    fn new(role: Role, hosts: &[&str]) -> Self {
+        let config = Config {
+            jid: jid(ME),
+            role,
+            hosts: hosts.iter().map(|it| place(it)).collect(),
+            listeners: 1,
+            negotiation: negotiation::Config::default(),
+            pair: pair::Limits::default(),
+        };
+        let mut rig = Rig::new(Entity::new(config, [7; 32]));
+        let local = rig.tell(|it, now| it.handle_open(Listener(1), address(1, 1), now));
+        assert_eq!(rig.news(), [Did::Asked(Output::Read { on: local, wanted: false })]);
+        Self { rig, local }
+    }
+
+    /// Joe is asked; the request.
+    fn open(hosts: &[&str]) -> (Self, Iq) {
+        let mut stage = Self::new(Role::Open { to: jid(JOE) }, hosts);
+        assert_eq!(stage.iqs(), [], "the server is not there");
+        stage.rig.tell(IqHandler::handle_online);
+        let [request] = &stage.iqs()[..] else { panic!("one request") };
+        assert_eq!((&request.from, &request.to, &request.kind), (&jid(ME), &jid(JOE), &Kind::Set));
+        let request = request.clone();
+        (stage, request)
+    }
+
+    fn accept(hosts: &[&str]) -> Self {
+        let mut stage = Self::new(Role::Accept { from: Allow::Everybody }, hosts);
+        stage.rig.tell(IqHandler::handle_online);
+        assert_eq!(stage.iqs(), []);
+        stage
+    }
+
+    fn iqs(&mut self) -> Vec<Iq> {
+        std::iter::from_fn(|| self.rig.machine.poll_iq()).collect()
+    }
+
+    fn reports(&mut self) -> Vec<Report> {
+        std::iter::from_fn(|| self.rig.machine.poll_report()).collect()
+    }
+
+    /// An IQ comes; what is answered.
+    fn hears(&mut self, iq: &Iq) -> Vec<Iq> {
+        self.rig.tell(|it, now| it.handle_iq(iq.clone(), now));
+        self.iqs()
+    }
+
+    /// Joe asks, under the id `1`; what is answered.
+    fn asked(&mut self, hosts: &[&str]) -> Vec<Iq> {
+        self.hears(&dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(hosts)))
+    }
+
+    fn accepted(&mut self) -> ConnId {
+        self.rig.tell(|it, now| it.handle_open(Listener(0), address(2, 2), now))
+    }
+
+    fn is_over(&mut self, how: &Outcome) {
+        assert_eq!(self.rig.machine.outcome(), Some(how));
+        assert!(
+            self.rig.news().contains(&Did::Asked(Output::Close { on: self.local, how: Close::Truncate }))
+        );
+        assert!(self.rig.machine.is_done());
+    }
+}
+
+/// Our key in an IQ of ours.
+fn key(iq: &Iq) -> String {
+    match dtcp::read(iq) {
+        Some(Said::Request(Ok(offer)) | Said::Answer(Ok(offer))) => {
+            String::from_utf8(offer.key.as_bytes().to_vec()).unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(to: &Iq, from: &str, hosts: &[&str]) -> Iq {
+    dtcp::answer(&jid(from), &jid(ME), to.id.clone(), &offer(hosts))
+}
+
+fn error(from: &str, id: Option<IqId>, key: Option<&str>) -> Iq {
+    let mut iq = dtcp::give_up(&jid(from), &jid(ME), IqId::new("").unwrap(), &offer(&[]).key);
+    iq.id = id;
+    iq.payload = key.map(|key| {
+        use rendezvous_core::xmpp::element::Element;
+        let key = Element::new(dtcp::NAMESPACE, "key").with_text(key);
+        Element::new(dtcp::NAMESPACE, "query").with_child(key)
+    });
+    iq
+}
+
+fn code(iqs: &[Iq]) -> u16 {
+    match iqs {
+        [Iq { kind: Kind::Error(error), payload: None, .. }] => error.condition.code(),
+        _ => panic!("{iqs:?}"),
+    }
+}
+
+/// Nothing is paired, nothing failed.
+fn goes_on(stage: &mut Stage) {
+    assert_eq!(stage.rig.news(), []);
+    assert_eq!(stage.rig.machine.outcome(), None);
+}
+
+#[test]
+fn who_opens_asks_dials_and_pairs() {
+    let (mut stage, request) = Stage::open(&[]);
+    assert_eq!(stage.hears(&answer(&request, JOE, &[HOST])), []);
+    let (on, _) = dials(&stage.rig.news())[0];
+    stage.rig.tell(|it, now| it.handle_connected(on, now));
+    assert_eq!(sent(&stage.rig.news(), on), format!("key:{THEIRS}\n"));
+    let line = format!("ok:{}\n", key(&request));
+    let used = stage.rig.hears(on, format!("{line}hello").as_bytes());
+    assert_eq!(used, line.len(), "what is behind it is the stream");
+    let news = stage.rig.news();
+    assert_eq!(sent(&news, on), "ok\n");
+    assert!(news.contains(&Did::Asked(Output::Read { on: stage.local, wanted: true })));
+    assert_eq!(news.last(), Some(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let peer = jid(JOE);
+    assert_eq!(
+        stage.reports(),
+        [Report::Begun { peer: peer.clone() }, Report::Established { peer, tls: false }]
+    );
+    for half in [on, stage.local] {
+        stage.rig.tell(|it, now| it.handle_end(half, End::Clean, now));
+    }
+    assert_eq!(stage.rig.machine.outcome(), Some(&Outcome::Ended(Why::Done)));
+    assert!(stage.rig.machine.is_done());
+}
+
+#[test]
+fn who_accepts_answers_serves_and_pairs() {
+    let mut stage = Stage::accept(&[HOST]);
+    let answers = stage.asked(&[]);
+    let [answer] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&answer.to, &answer.id, &answer.kind), (&jid(JOE), &IqId::new("1"), &Kind::Result));
+    let on = stage.accepted();
+    assert_eq!(stage.rig.hears(on, format!("key:{}\n", key(answer)).as_bytes()), 37);
+    assert_eq!(sent(&stage.rig.news(), on), format!("ok:{THEIRS}\n"));
+    let _ = stage.rig.hears(on, b"ok\n");
+    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+}
+
+#[test]
+fn a_request_without_an_id_is_answered_without_one() {
+    let mut stage = Stage::accept(&[HOST]);
+    let mut request = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
+    request.id = None;
+    assert!(matches!(&stage.hears(&request)[..], [Iq { id: None, kind: Kind::Result, .. }]));
+}
+
+#[test]
+fn case_4_a_connection_after_success_is_told_that_there_is_no_such_key_and_stays() {
+    let mut stage = Stage::accept(&[HOST]);
+    let answer = stage.asked(&[]).remove(0);
+    let line = format!("key:{}\n", key(&answer));
+    let on = stage.accepted();
+    let _ = stage.rig.hears(on, format!("{line}ok\n").as_bytes());
+    let late = stage.accepted();
+    stage.rig.news();
+    let _ = stage.rig.hears(late, line.as_bytes());
+    assert_eq!(stage.rig.news(), [Did::Sent(late, b"error\n".to_vec())]);
+    stage.rig.tell(|it, now| it.handle_end(on, End::Reset, now));
+    assert!(stage.rig.machine.is_done(), "it goes with the stream");
+}
+
+#[test]
+fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
+    let mut stage = Stage::accept(&[]);
+    assert_eq!(code(&stage.asked(&[])), 503);
+    let condition = Condition::ServiceUnavailable;
+    assert_eq!(stage.reports(), [Report::Declined { peer: jid(JOE), condition }]);
+    goes_on(&mut stage);
+}
+
+#[test]
+fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
+    let refused = Refused { why: Failure::Unreachable, error: None, obstacle: None };
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[]));
+    goes_on(&mut stage);
+    assert_eq!(stage.hears(&error(JOE, None, Some(&key(&request)))), []);
+    stage.is_over(&Outcome::Failed(refused.clone()));
+
+    let mut stage = Stage::accept(&[HOST]);
+    let answer = stage.asked(&[]).remove(0);
+    stage.reports();
+    stage.hears(&error(JOE, IqId::new("g"), Some(&key(&answer))));
+    assert_eq!(stage.reports(), [Report::Failed { peer: jid(JOE), refused }]);
+    goes_on(&mut stage);
+    assert!(matches!(stage.asked(&[])[..], [Iq { kind: Kind::Result, .. }]), "the next may get through");
+}
+
+#[test]
+fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[]));
+    stage.rig.wait(Span::from_secs(60));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, obstacle: None }));
+}
+
+#[test]
+fn case_12_a_give_up_counts_from_the_peer_alone_and_with_our_key_alone() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[]));
+    for odd in [
+        error("joe@y/other", None, Some(&key(&request))),
+        error(JOE, None, Some(THEIRS)),
+        error(JOE, None, None),
+    ] {
+        assert_eq!(stage.hears(&odd), [], "no error is ever answered");
+        goes_on(&mut stage);
+    }
+}
+
+#[test]
+fn case_13_a_give_up_names_the_others_key_and_has_an_id_of_its_own() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    let (on, _) = dials(&stage.rig.news())[0];
+    let refused = rendezvous_core::machine::DialFailure::Refused;
+    stage.rig.tell(|it, now| it.handle_dial_failed(on, refused, now));
+    let iqs = stage.iqs();
+    let [said] = &iqs[..] else { panic!("{iqs:?}") };
+    assert!(said.id.is_some() && said.id != request.id);
+    let key = THEIRS.as_bytes().to_vec();
+    assert!(matches!(dtcp::read(said), Some(Said::Error { key: Some(it), .. }) if it == key));
+}
+
+#[test]
+fn case_14_who_is_told_to_stop_gives_up() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    let (on, _) = dials(&stage.rig.news())[0];
+    stage.rig.tell(IqHandler::handle_drain);
+    assert!(
+        matches!(&stage.iqs()[..], [Iq { kind: Kind::Error(error), .. }] if error.condition.code() == 503)
+    );
+    assert_eq!(stage.rig.machine.outcome(), Some(&Outcome::Abandoned));
+    assert!(stage.rig.news().contains(&Did::Asked(Output::Close { on, how: Close::Abort })));
+    assert!(stage.rig.machine.is_done());
+}
+
+#[test]
+fn a_local_connection_that_breaks_gives_up_and_one_that_ends_does_not() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    let local = stage.local;
+    stage.rig.tell(|it, now| it.handle_end(local, End::Clean, now));
+    assert_eq!(stage.rig.machine.outcome(), None);
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    let local = stage.local;
+    stage.rig.tell(|it, now| it.handle_end(local, End::Reset, now));
+    assert_eq!(stage.iqs().len(), 1, "a give-up");
+    stage.is_over(&Outcome::Abandoned);
+}
+
+#[test]
+fn case_15_a_request_without_a_key_is_400_and_one_that_is_not_wanted_403() {
+    let mut stage = Stage::accept(&[HOST]);
+    let mut request = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
+    request.payload = Some(rendezvous_core::xmpp::element::Element::new(dtcp::NAMESPACE, "query"));
+    assert_eq!(code(&stage.hears(&request)), 400);
+
+    let mut stage = Stage::new(Role::Accept { from: Allow::These(vec![jid("ann@y")]) }, &[HOST]);
+    assert_eq!(code(&stage.asked(&[HOST])), 403);
+    let mut by_ann = dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
+    assert!(matches!(stage.hears(&by_ann)[..], [Iq { kind: Kind::Result, .. }]));
+    by_ann.to = jid("other@x/home");
+    assert_eq!(code(&stage.hears(&by_ann)), 501, "nobody is there");
+
+    let (mut stage, _) = Stage::open(&[HOST]);
+    assert_eq!(code(&stage.asked(&[HOST])), 403, "who opens accepts nobody");
+}
+
+#[test]
+fn case_15_and_38_one_session_at_a_time() {
+    let mut stage = Stage::accept(&[HOST]);
+    stage.asked(&[]);
+    assert_eq!(code(&stage.asked(&[])), 409, "the same key");
+    let other = dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
+    assert_eq!(code(&stage.hears(&other)), 500);
+}
+
+#[test]
+fn case_16_an_answer_counts_once_with_our_id_and_from_the_peer_alone() {
+    let (mut stage, request) = Stage::open(&[]);
+    stage.hears(&answer(&request, "joe@y/other", &[HOST]));
+    let mut odd = answer(&request, JOE, &[HOST]);
+    odd.id = IqId::new("other");
+    stage.hears(&odd);
+    odd.id = None;
+    stage.hears(&odd);
+    goes_on(&mut stage);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    assert_eq!(dials(&stage.rig.news()).len(), 1);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    goes_on(&mut stage);
+}
+
+#[test]
+fn case_16_an_answer_without_a_key_fails_the_session() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    let mut odd = answer(&request, JOE, &[]);
+    odd.payload = None;
+    assert_eq!(stage.hears(&odd), []);
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, obstacle: None }));
+}
+
+#[test]
+fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
+    let (mut stage, request) = Stage::open(&[HOST]);
+    stage.hears(&error("joe@y/other", request.id.clone(), None));
+    goes_on(&mut stage);
+    let said = StanzaError::new(Condition::FeatureNotImplemented, "DTCP not supported");
+    let mut refusal = error(JOE, request.id.clone(), None);
+    refusal.kind = Kind::Error(said.clone());
+    assert_eq!(stage.hears(&refusal), []);
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said), obstacle: None }));
+}
+
+#[test]
+fn what_is_not_about_dtcp_is_refused_with_503_and_answers_never() {
+    let mut stage = Stage::accept(&[HOST]);
+    let mut iq = dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(&[]));
+    iq.payload = Some(rendezvous_core::xmpp::element::Element::new("jabber:iq:version", "query"));
+    iq.kind = Kind::Get;
+    assert_eq!(code(&stage.hears(&iq)), 503);
+    iq.kind = Kind::Result;
+    assert_eq!(stage.hears(&iq), []);
+    assert_eq!(stage.hears(&error(JOE, None, Some("k"))), []);
+}

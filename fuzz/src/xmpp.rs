@@ -1,0 +1,97 @@
+//! A stream of XML, and the IQs in it.
+
+use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::xmpp::element::Element;
+use rendezvous_core::xmpp::iq::Iq;
+use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, Stream};
+use rendezvous_core::xmpp::{bytestream, dtcp};
+
+const HEADER: &[u8] = b"<stream:stream xmlns='jabber:component:accept' \
+    xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
+
+type Read = (Vec<Part>, Option<StreamCondition>);
+
+pub(crate) fn run(octets: &[u8]) {
+    read(octets);
+    let (parts, _) = read(&[HEADER, octets].concat());
+    for part in &parts[1.min(parts.len())..] {
+        if let Part::Stanza(stanza) = part {
+            assert!(depth(stanza) < DEPTH_MAX);
+            rewrite(stanza);
+            if let Some(iq) = Iq::read(stanza) {
+                understand(&iq);
+            }
+        }
+    }
+}
+
+/// The same however it is cut.
+fn read(octets: &[u8]) -> Read {
+    let whole = pieces(octets, octets.len().max(1));
+    for cut in [1, 2, 3, 7, 64, 1000] {
+        assert_eq!(pieces(octets, cut), whole, "in pieces of {cut}");
+    }
+    whole
+}
+
+fn pieces(octets: &[u8], cut: usize) -> Read {
+    let mut stream = Stream::new();
+    let mut parts = Vec::new();
+    for piece in octets.chunks(cut) {
+        let mut piece = piece;
+        loop {
+            match stream.read(&mut piece) {
+                Ok(Some(part)) => {
+                    assert_eq!(matches!(part, Part::Header(_)), parts.is_empty(), "the header comes first");
+                    parts.push(part);
+                }
+                Ok(None) => break assert!(piece.is_empty(), "octets are left"),
+                Err(condition) => return (parts, Some(condition)),
+            }
+        }
+    }
+    (parts, None)
+}
+
+fn depth(element: &Element) -> usize {
+    1 + element.children().iter().map(depth).max().unwrap_or(0)
+}
+
+/// What is written is read, unless references made it longer than a stanza may be.
+fn rewrite(stanza: &Element) {
+    let mut octets = HEADER.to_vec();
+    stanza.write("jabber:component:accept", &mut octets);
+    match pieces(&octets, octets.len()) {
+        (parts, None) => assert_eq!(parts[1..], [Part::Stanza(stanza.clone())]),
+        (_, Some(condition)) => assert!(
+            matches!(condition, StreamCondition::PolicyViolation | StreamCondition::RestrictedXml),
+            "{condition:?} of {}",
+            octets.escape_ascii()
+        ),
+    }
+}
+
+fn understand(iq: &Iq) {
+    let mut octets = HEADER.to_vec();
+    iq.write(&mut octets);
+    if let (parts, None) = pieces(&octets, octets.len()) {
+        let [_, Part::Stanza(stanza)] = &parts[..] else { panic!("one stanza: {parts:?}") };
+        let again = Iq::read(stanza).expect("an IQ that was one");
+        // What nobody reads of an error is not written either.
+        assert_eq!(
+            (&again.from, &again.to, &again.id, &again.payload, again.is_request()),
+            (&iq.from, &iq.to, &iq.id, &iq.payload, iq.is_request())
+        );
+    }
+    assert_eq!(iq.not_understood().is_some(), iq.is_request(), "answers are never answered");
+    if let Some(dtcp::Said::Request(Ok(offer)) | dtcp::Said::Answer(Ok(offer))) = dtcp::read(iq) {
+        let id = iq.id.clone();
+        let answer = dtcp::answer(&iq.from, &iq.to, id, &offer);
+        assert_eq!(dtcp::read(&answer), Some(dtcp::Said::Answer(Ok(offer))));
+    }
+    if let Some(stanza) = bytestream::read(iq, bytestream::NAMESPACE) {
+        let written = bytestream::write(&stanza, &iq.from, bytestream::NAMESPACE);
+        let again = bytestream::read(&written, bytestream::NAMESPACE).expect("a stanza that was one");
+        assert_eq!(again.id, stanza.id);
+    }
+}

@@ -1,0 +1,356 @@
+//! `rendezvous dtcp`: one stream between two parties that can talk over XMPP, where one of them can be reached.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use log::Level;
+use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::dtcp::HOSTS_MAX;
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
+use rendezvous_core::dtcp::handshake::Tls;
+use rendezvous_core::dtcp::negotiation::{self, Failure as Why};
+use rendezvous_core::dtcp::policy::Policy;
+use rendezvous_core::machine::Listener;
+use rendezvous_core::note::Note;
+use rendezvous_core::pair::{self, Side};
+use rendezvous_core::reach::Place;
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::xmpp::component::Loss;
+use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::xmpp::hosted::{self, Hosted};
+use rendezvous_core::xmpp::jid::Jid;
+
+use super::component::{self, COMPONENT, LossText, SECRET_FILE, XMPP, jid, own_jid, required};
+use super::upstream;
+use crate::buffer::Sizes;
+use crate::daemon::{self, Loop, Program, cannot};
+use crate::direct_tls::DirectTls;
+use crate::entropy;
+use crate::event_loop::{EventLoop, TlsSetup};
+use crate::failure::Failure;
+use crate::logging::{self, Escaped, Names};
+use crate::net::Net;
+use crate::net::mio::{MioNet, Sock};
+use crate::net::stdio::Stdio;
+use crate::options::value::{host_port, listen_address, one_of, seconds};
+use crate::options::{CONFIG, LOG, Matches, Opt, Spec, did_you_mean, parse};
+use crate::tls_config;
+
+const HELP: &str = "\
+Usage: rendezvous dtcp COMMAND [OPTIONS]
+
+A direct TCP connection to somebody who can be talked to over XMPP (DTCP, XEP-0046): standard input and output are
+the stream. One of the two has to be reachable.
+
+Commands:
+    dtcp open      ask a peer for a connection
+    dtcp accept    wait for a peer that asks, and serve the first that gets through
+
+'rendezvous dtcp COMMAND --help' has the options.
+";
+
+const AS: Opt = Opt::one("as", "JID", "", "our own JID, in the component's domain: NAME@COMPONENT/RESOURCE");
+const TO: Opt = Opt::one("to", "JID", "", "the peer's full JID");
+const FROM: Opt =
+    Opt::many("from", "JID", "whoever asks", "who may ask: a full JID, a bare one, or a domain");
+const LISTEN: Opt =
+    Opt::one("listen", "ADDR:PORT", "none: the peer has to be reachable", "where to be reached");
+const HOST: Opt = Opt::many(
+    "host",
+    "HOST:PORT",
+    "what --listen says",
+    "what the peer is told to dial, where that is not what --listen says; at most three",
+);
+const TLS: Opt = Opt::one(
+    "tls",
+    "off|prefer|require",
+    "prefer",
+    "encrypt the connection; over XMPP no certificate is announced, so that none is checked",
+);
+const ALLOW: Opt = Opt::many(
+    "allow",
+    "loopback|link-local|private|shared",
+    "public addresses alone",
+    "dial such addresses too, if the peer says so: it chooses whose door is knocked on",
+);
+const DRAIN: Opt =
+    Opt::one("drain", "SECONDS", "10", "how long the stream may go on after SIGTERM or SIGINT");
+
+const NOTES: &str = "\
+The XMPP server is one that knows the component: for Prosody,
+    Component \"dtcp.example.org\"
+        component_secret = \"…\"
+Exit code 0 when both sides have ended, 1 with one line when it could not be.";
+
+const OPEN: Spec = Spec {
+    command: "dtcp open",
+    operands: &[],
+    summary: "Asks a peer for a direct connection; standard input and output are the stream.",
+    options: &[XMPP, COMPONENT, SECRET_FILE, AS, TO, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
+    notes: NOTES,
+};
+
+const ACCEPT: Spec = Spec {
+    command: "dtcp accept",
+    operands: &[],
+    summary: "Waits for a peer that asks for a direct connection; standard input and output are the stream.",
+    options: &[XMPP, COMPONENT, SECRET_FILE, AS, FROM, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
+    notes: NOTES,
+};
+
+/// Standard error is the user's terminal: what goes as it should is said on demand.
+const ORDINARY: Level = Level::Debug;
+
+/// Runs the command with the arguments behind `dtcp`.
+///
+/// # Errors
+/// [`Failure`] for wrong options, and where the stream could not be.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    const NAMES: [&str; 2] = ["open", "accept"];
+    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
+    match name.as_str() {
+        "open" => {
+            let matches = parse(&OPEN, rest)?;
+            let to = required(&matches, TO, jid)?;
+            serve(&matches, Role::Open { to })
+        }
+        "accept" => {
+            let matches = parse(&ACCEPT, rest)?;
+            let from = matches.get_all(FROM.long, jid)?;
+            let from = if from.is_empty() { Allow::Everybody } else { Allow::These(from) };
+            serve(&matches, Role::Accept { from })
+        }
+        "-h" | "--help" => Err(Failure::Help(HELP.to_owned())),
+        _ => {
+            let meant = did_you_mean(name, NAMES);
+            let meant = meant.map(|meant| format!(", did you mean 'dtcp {meant}'?"));
+            let meant = meant.unwrap_or_else(|| format!(": one of {}", NAMES.join(", ")));
+            Err(Failure::Usage(format!("unknown command 'dtcp {name}'{meant}")))
+        }
+    }
+}
+
+fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
+    logging::start(matches.one(LOG.long))?;
+    let server = component::config(matches)?;
+    let own = required(matches, AS, |text| own_jid(text, &server.name))?;
+    let drain = upstream::span(matches.get(DRAIN.long, seconds)?);
+    let tls = tls(matches)?;
+    let mut policy = policy(matches)?;
+    let listen = matches.get_if(LISTEN.long, listen_address)?;
+    let hosts = hosts(matches, listen)?;
+
+    let mut net = daemon::world()?;
+    let bound = listen.map(|on| bind(&mut net, on)).transpose()?;
+    policy.own.extend(bound);
+    let config = Config {
+        jid: own,
+        role,
+        hosts: if hosts.is_empty() { bound.map(Place::from).into_iter().collect() } else { hosts },
+        listeners: u16::from(bound.is_some()),
+        negotiation: negotiation::Config { tls, policy, ..negotiation::Config::default() },
+        pair: pair::Limits::default(),
+    };
+    let mut beside = Beside::new(&server, &config);
+    let direct = if tls == Tls::Off { None } else { Some(DirectTls::new(&tls_config::provider())?) };
+    let local = Listener(config.listeners);
+    let entity = Entity::new(config, *entropy::octets()?);
+    let now = net.now();
+    let machine = Hosted::new(server, entity, *entropy::octets()?, now);
+    let mut event_loop =
+        EventLoop::new(net, machine, TlsSetup { direct, ..TlsSetup::default() }, Sizes::for_peer(), local.0);
+    let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    event_loop
+        .adopt(local, Sock::Stdio(Box::new(sock)), nowhere)
+        .map_err(|error| cannot("watch standard input and output", &error))?;
+    daemon::run(&mut beside, &mut event_loop, drain)?;
+    beside.verdict()
+}
+
+fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
+    let bound = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+    log::log!(ORDINARY, "event=listening on={bound}");
+    Ok(bound)
+}
+
+/// What the peer is told, if that is not where we listen.
+fn hosts(matches: &Matches, listen: Option<SocketAddr>) -> Result<Vec<Place>, Failure> {
+    let hosts = matches.get_all(HOST.long, host_port)?;
+    let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+    match listen {
+        None if !hosts.is_empty() => {
+            usage("--host says where we are reached, but without --listen nobody listens")
+        }
+        Some(on) if hosts.is_empty() && on.ip().is_unspecified() => usage(
+            "--listen says no address that a peer could dial: add --host HOST:PORT, such as our public one",
+        ),
+        _ if hosts.len() > HOSTS_MAX => usage("--host may be given three times at most"),
+        _ => Ok(hosts.iter().map(upstream::place).collect()),
+    }
+}
+
+fn tls(matches: &Matches) -> Result<Tls, Failure> {
+    let place = matches.get(TLS.long, one_of(&["off", "prefer", "require"]))?;
+    Ok([Tls::Off, Tls::Prefer, Tls::Require][place])
+}
+
+fn policy(matches: &Matches) -> Result<Policy, Failure> {
+    let allowed = matches.get_all(ALLOW.long, one_of(&["loopback", "link-local", "private", "shared"]))?;
+    let [loopback, link_local, private, shared] = [0, 1, 2, 3].map(|place| allowed.contains(&place));
+    Ok(Policy { loopback, link_local, private, shared, names: true, own: Vec::new() })
+}
+
+/// The entity around its event loop.
+struct Beside {
+    /// The XMPP server, for the log.
+    server: String,
+    /// Whom to: `None` where we accept.
+    to: Option<Jid>,
+    was_up: bool,
+    /// Why there is no server to do it with.
+    lost: Option<Loss>,
+    outcome: Option<Outcome>,
+}
+
+impl Beside {
+    fn new(server: &hosted::Config, config: &Config) -> Self {
+        let to = match &config.role {
+            Role::Open { to } => Some(to.clone()),
+            Role::Accept { .. } => None,
+        };
+        let place = rendezvous_core::dtcp::host::write(&server.server);
+        Self { server: place, to, was_up: false, lost: None, outcome: None }
+    }
+
+    /// Whether a server that is not there is the end: who opens does not wait for it, and nobody for one that does not
+    /// want us.
+    fn is_hopeless(&self, why: Loss) -> bool {
+        let unwanted = [StreamCondition::NotAuthorized, StreamCondition::HostUnknown].map(Loss::Refused);
+        !self.was_up && (self.to.is_some() || unwanted.contains(&why))
+    }
+
+    /// What standard input and output came to.
+    fn verdict(self) -> Result<(), Failure> {
+        if let Some(why) = self.lost {
+            let why = LossText(why);
+            return Err(Failure::Failed(format!("the XMPP server at {} is of no use: {why}", self.server)));
+        }
+        let to = self.to.as_ref().map_or("the peer", Jid::as_str);
+        match self.outcome {
+            None | Some(Outcome::Ended(pair::Why::Done) | Outcome::Abandoned) => Ok(()),
+            Some(Outcome::Failed(refused)) => {
+                Err(Failure::Failed(format!("no direct connection to {to}: {}", reason(&refused))))
+            }
+            Some(Outcome::Ended(why)) => Err(Failure::Failed(ending(why).to_owned())),
+        }
+    }
+}
+
+impl Program for Beside {
+    type Machine = Hosted<Entity>;
+
+    const TICK: Option<Span> = None;
+    const HANGUP_ENDS: bool = true;
+
+    fn ordinary(&self) -> Level {
+        ORDINARY
+    }
+
+    fn note(&mut self, note: &Note) {
+        if log::log_enabled!(ORDINARY) {
+            logging::note(note, &Names::default(), &[]);
+        }
+    }
+
+    fn turned(&mut self, event_loop: &mut Loop<Self::Machine>) {
+        let is_over = event_loop.tell(|machine, _| {
+            while let Some(report) = machine.poll_report() {
+                self.hear(report);
+            }
+            while let Some(report) = machine.inner_mut().poll_report() {
+                tell(report, self.to.is_some());
+            }
+            self.outcome = machine.inner().outcome().cloned();
+            self.outcome.is_some() || self.lost.is_some()
+        });
+        if is_over {
+            event_loop.tell(Self::drain);
+        }
+    }
+
+    fn drain(machine: &mut Self::Machine, now: Now) {
+        machine.handle_drain(now);
+    }
+
+    fn is_done(&self, machine: &Self::Machine, _: bool) -> bool {
+        machine.is_done()
+    }
+}
+
+impl Beside {
+    fn hear(&mut self, report: hosted::Report) {
+        match report {
+            hosted::Report::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
+            report => {
+                self.was_up |= report == hosted::Report::Up;
+                component::log(report, &self.server, ORDINARY);
+            }
+        }
+    }
+}
+
+fn tell(report: Report, opens: bool) {
+    match report {
+        Report::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
+        Report::Declined { peer, condition } => {
+            log::warn!("event=dtcp-declined peer={} condition={}", Escaped(peer.as_str()), condition.name());
+        }
+        Report::Established { peer, tls } => {
+            let tls = if tls { "yes" } else { "no" };
+            log::log!(ORDINARY, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
+        }
+        Report::Failed { peer, refused } => {
+            // Who opens fails with it, and says so in the end.
+            let level = if opens { ORDINARY } else { Level::Warn };
+            let why = reason(&refused);
+            log::log!(level, "event=dtcp-failed peer={} why={}", Escaped(peer.as_str()), Escaped(&why));
+        }
+        Report::Ended { from_peer, to_peer, why } => {
+            let why = Escaped(ending(why));
+            log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} why={why}");
+        }
+    }
+}
+
+/// Why there is no connection, as the end of a sentence.
+fn reason(refused: &Refused) -> String {
+    match (refused.why, &refused.error) {
+        (Why::Refused, Some(error)) => {
+            let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
+            format!("it was refused with {} {}{text}", error.condition.code(), error.condition.name())
+        }
+        (Why::Refused, None) => "the answer made no sense".to_owned(),
+        (Why::Unreachable, _) => {
+            let met = refused.obstacle.map(|obstacle| format!(" ({})", logging::obstacle(obstacle)));
+            format!(
+                "503, neither side could reach the other{}: one needs --listen, the other leave to dial that (--allow)",
+                met.unwrap_or_default()
+            )
+        }
+        (Why::Deadline, _) => "it took too long".to_owned(),
+        (Why::Busy, _) => "there is one already".to_owned(),
+    }
+}
+
+/// How the stream ended.
+const fn ending(why: pair::Why) -> &'static str {
+    match why {
+        pair::Why::Done => "done",
+        pair::Why::Truncated(Side::Hidden) | pair::Why::Reset(Side::Hidden) => "the other side broke off",
+        pair::Why::Truncated(Side::Client) | pair::Why::Reset(Side::Client) => {
+            "standard input or output broke off"
+        }
+        pair::Why::Silent(_) => "the other side does not answer any more",
+        pair::Why::HalfClosed | pair::Why::Idle => "nothing moved for too long",
+    }
+}
