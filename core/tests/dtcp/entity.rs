@@ -1,7 +1,7 @@
 //! The entity: what it says over XMPP, and when its local connection meets the direct one.
 
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role, SESSIONS_MAX};
 use rendezvous_core::dtcp::negotiation::{self, Failure};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
 use rendezvous_core::pair::{self, Why};
@@ -116,6 +116,13 @@ fn error(from: &str, id: Option<IqId>, key: Option<&str>) -> Iq {
         Element::new(dtcp::NAMESPACE, "query").with_child(key)
     });
     iq
+}
+
+fn code_of(iq: &Iq) -> u16 {
+    match &iq.kind {
+        Kind::Error(error) => error.condition.code(),
+        kind => panic!("{kind:?}"),
+    }
 }
 
 fn code(iqs: &[Iq]) -> u16 {
@@ -304,12 +311,34 @@ fn case_15_a_request_without_a_key_is_400_and_one_that_is_not_wanted_403() {
 }
 
 #[test]
-fn case_15_and_38_one_session_at_a_time() {
+fn case_15_and_38_so_many_sessions_at_a_time_and_a_key_once() {
     let mut stage = Stage::accept(&[HOST]);
     stage.asked(&[]);
     assert_eq!(code(&stage.asked(&[])), 409, "the same key");
-    let other = dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
-    assert_eq!(code(&stage.hears(&other)), 500);
+    let by = |name: &str| dtcp::request(&jid(name), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
+    for other in 1..SESSIONS_MAX {
+        let answer = stage.hears(&by(&format!("ann@y/{other}")));
+        assert!(matches!(answer[..], [Iq { kind: Kind::Result, .. }]));
+    }
+    assert_eq!(code(&stage.hears(&by("one@too/many"))), 500);
+}
+
+#[test]
+fn the_first_that_gets_through_is_served_and_the_others_are_told() {
+    let mut stage = Stage::accept(&[HOST]);
+    stage.asked(&[]);
+    let by_ann =
+        dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&["203.0.113.1:1"]));
+    let to_bob = dtcp::request(&jid("bob@y/1"), &jid(ME), IqId::new("3").unwrap(), &offer(&[]));
+    stage.hears(&by_ann);
+    let to_bob = stage.hears(&to_bob).remove(0);
+    let on = stage.accepted();
+    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
+    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let iqs = stage.iqs();
+    let [given_up] = &iqs[..] else { panic!("{iqs:?}: who is not dialled has nothing to be told") };
+    assert_eq!((&given_up.to, code_of(given_up)), (&jid("ann@y/1"), 503));
+    assert_eq!(code(&stage.asked(&[])), 503, "served");
 }
 
 #[test]
