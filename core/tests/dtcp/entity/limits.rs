@@ -57,7 +57,7 @@ fn a_peer_that_does_not_get_through_keeps_nobody_out_and_the_first_through_wins(
     assert!(news.contains(&Did::Asked(Output::Close { on: to_joe, how: Close::Abort })));
     let iqs = stage.iqs();
     assert!(matches!(&iqs[..], [Iq { kind: Kind::Error(_), to, .. }] if *to == jid(JOE)), "{iqs:?}");
-    let refused = Refused { why: Failure::Busy, error: None };
+    let refused = Refused { why: Failure::Busy, error: None, obstacle: None };
     assert_eq!(
         stage.reports(),
         [
@@ -94,7 +94,7 @@ fn who_opens_waits_for_the_server_as_long_as_for_the_peer_and_who_accepts_for_ev
     stage.rig.wait(Span::from_secs(59));
     goes_on(&mut stage);
     stage.rig.wait(Span::from_secs(1));
-    let refused = Refused { why: Failure::Deadline, error: None };
+    let refused = Refused { why: Failure::Deadline, error: None, obstacle: None };
     assert_eq!(stage.reports(), [Report::Failed { peer: jid(JOE), refused: refused.clone() }]);
     stage.is_over(&Outcome::Failed(refused));
 
