@@ -44,7 +44,7 @@ fn iqs(octets: &[u8]) -> Vec<Iq> {
     while let Ok(Some(part)) = stream.read(&mut rest) {
         match part {
             Part::Stanza(stanza) => iqs.extend(Iq::read(&stanza)),
-            Part::Header(_) => {}
+            Part::Header(_) | Part::Excess(_) => {}
             Part::End => break,
         }
     }
