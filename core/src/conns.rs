@@ -11,6 +11,7 @@ use slab::Slab;
 
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
+use crate::opaque::Opaque;
 use crate::pair::{Act, Limits, Over, Pair, Side};
 use crate::time::{Now, Span, Time};
 
@@ -69,7 +70,7 @@ struct Tie {
 
 #[derive(Clone, Debug)]
 enum Pending {
-    Send(ConnId, Box<[u8]>),
+    Send(ConnId, Opaque<Box<[u8]>>),
     Other(Output),
 }
 
@@ -206,7 +207,7 @@ impl<S> Conns<S> {
 
     pub(crate) fn send(&mut self, on: ConnId, octets: Vec<u8>) {
         if !octets.is_empty() && self.state(on).is_some() {
-            self.outputs.push_back(Pending::Send(on, octets.into_boxed_slice()));
+            self.outputs.push_back(Pending::Send(on, Opaque(octets.into_boxed_slice())));
         }
     }
 

@@ -19,6 +19,7 @@
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
+//! | [`opaque`] | octets that are not to be shown |
 //! | [`trace`] | what happened to a machine, as text; and the same again |
 //! | [`time`], [`entropy`] | clocks and chance, as values |
 
@@ -40,6 +41,7 @@ pub mod id;
 mod limiter;
 pub mod machine;
 pub mod note;
+pub mod opaque;
 pub mod pair;
 pub mod prefix;
 pub mod proxy_header;

@@ -10,6 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`stream`] | octets to elements, within budgets |
+//! | `outline` | where a stanza ends, without keeping any of it |
 //! | [`element`] | a small tree, read or to be written |
 //! | [`jid`] | names of entities and of IQs |
 //! | [`iq`] | the one kind of stanza that is used here |
@@ -30,4 +31,5 @@ pub mod element;
 pub mod hosted;
 pub mod iq;
 pub mod jid;
+mod outline;
 pub mod stream;

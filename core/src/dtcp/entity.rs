@@ -3,11 +3,15 @@
 //!
 //! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
 //! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
+//!
+//! Who opens fails if it can't ask its peer within the time that a session has
+//! ([`session`](negotiation::Config::session)): then there is no server to ask through. Who accepts has all the time in
+//! the world: servers and peers may come and go.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use super::negotiation::{self, Failure, LinkId, SessionId, Signal};
+use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
 use super::party::{Party, Word};
 use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
@@ -30,6 +34,9 @@ pub use report::{Outcome, Refused, Report};
 /// How many requests are dealt with at once. Whoever gets through first is served: one that leads nowhere keeps
 /// nobody else out.
 pub const SESSIONS_MAX: usize = 16;
+/// How many of them with one account, whatever its resources: whom a peer names is dialled, and nobody may keep all
+/// others out with addresses where nobody is.
+pub const SESSIONS_PER_PEER_MAX: usize = 4;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -151,6 +158,27 @@ impl Entity {
         self.outcome.as_ref()
     }
 
+    /// The local connection is there. Who opens waits for the server no longer than for the peer.
+    fn welcome(&mut self, local: ConnId, now: Now) {
+        self.conns.say(Output::Read { on: local, wanted: false });
+        self.enter(local, State::Local);
+        self.local = Some(local);
+        if let Role::Open { .. } = self.config.role {
+            self.conns.set_due(local, Some(now.mono + self.config.negotiation.session));
+        }
+        self.begin(now);
+    }
+
+    /// The local connection has waited for too long. Whether the session has the session itself watches.
+    fn expire(&mut self, now: Now) {
+        let Role::Open { to } = &self.config.role else { return };
+        if self.sessions.is_empty() {
+            let refused = Refused { why: Failure::Deadline, error: None, obstacle: None };
+            self.reports.push_back(Report::Failed { peer: to.clone(), refused: refused.clone() });
+            self.finish(Outcome::Failed(refused), now);
+        }
+    }
+
     /// Asks the peer, once there is a server to ask through and a local connection to ask for.
     fn begin(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
@@ -164,20 +192,26 @@ impl Entity {
     }
 
     fn requested(&mut self, iq: &Iq, theirs: &super::Offer, now: Now) {
-        let condition = match &self.config.role {
-            Role::Open { .. } => Some(Condition::Forbidden),
-            Role::Accept { from } if !from.contains(&iq.from) => Some(Condition::Forbidden),
-            Role::Accept { .. } if self.over => Some(Condition::ServiceUnavailable),
-            Role::Accept { .. } if self.local.is_none() => Some(Condition::ResourceConstraint),
+        let refusal = match &self.config.role {
+            Role::Open { .. } => Some((Condition::Forbidden, "Rejected")),
+            Role::Accept { from } if !from.contains(&iq.from) => Some((Condition::Forbidden, "Rejected")),
+            Role::Accept { .. } if self.over => Some((Condition::ServiceUnavailable, "Rejected")),
+            Role::Accept { .. } if self.local.is_none() => Some((Condition::ResourceConstraint, "Rejected")),
+            Role::Accept { .. } if self.has_enough_of(&iq.from) => Some(dtcp::refusal(Refusal::Busy)),
             Role::Accept { .. } => None,
         };
-        if let Some(condition) = condition {
-            return self.decline(iq, condition, "Rejected");
+        if let Some((condition, text)) = refusal {
+            return self.decline(iq, condition, text);
         }
         let peer = iq.from.clone();
         let hosts = &self.config.hosts;
         let session = self.party.negotiator().handle_request(peer.as_str(), theirs, hosts, now.mono);
         self.sessions.insert(session, Talk { peer, id: iq.id.clone(), error: None });
+    }
+
+    fn has_enough_of(&self, peer: &Jid) -> bool {
+        let of_peer = self.sessions.values().filter(|talk| talk.peer.bare() == peer.bare());
+        of_peer.count() >= SESSIONS_PER_PEER_MAX
     }
 
     fn decline(&mut self, iq: &Iq, condition: Condition, text: &str) {
@@ -226,7 +260,9 @@ impl Entity {
             Some(Said::Error { error, key }) => match (self.asked(iq), key) {
                 (Some(session), _) => self.refused(session, error),
                 (None, Some(key)) => {
-                    if let Some(session) = self.party.negotiator().session_of(iq.from.as_str(), &key) {
+                    if let Some(session) =
+                        self.party.negotiator().session_of(iq.from.as_str(), key.as_bytes())
+                    {
                         self.party.negotiator().handle_give_up(session);
                     }
                 }
@@ -283,6 +319,10 @@ impl Entity {
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
+        for talk in self.sessions.values() {
+            let refused = Refused { why: Failure::Busy, error: None, obstacle: None };
+            self.reports.push_back(Report::Failed { peer: talk.peer.clone(), refused });
+        }
         self.cancel_all();
     }
 

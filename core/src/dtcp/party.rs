@@ -215,7 +215,7 @@ impl Party {
                         conns.close(on, how, now);
                     }
                 }
-                Output::Write { link, octets } => self.with(link, |on| conns.send(on, octets)),
+                Output::Write { link, octets } => self.with(link, |on| conns.send(on, octets.0)),
                 Output::StartTls { link, role } => {
                     let role = match role {
                         TlsRole::Server => machine::TlsRole::DirectServer,

@@ -134,6 +134,7 @@ fn of_xmpp(condition: condition::Condition) -> Condition {
         | condition::Condition::NotAllowed
         | condition::Condition::RegistrationRequired
         | condition::Condition::FeatureNotImplemented
+        | condition::Condition::PolicyViolation
         | condition::Condition::Undefined => Condition::Other,
     }
 }

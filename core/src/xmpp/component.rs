@@ -6,6 +6,9 @@
 //! | `Handshake` | – | → `Up` | ignored | over |
 //! | `Up` | – | ignored | an IQ is handed on, all others are ignored | over |
 //!
+//! A stanza that is too much ([`Part::Excess`]) is skipped; if it is an IQ that asks for an answer, and says so in
+//! time, it gets one: 406.
+//!
 //! Deadlines are [`hosted`](super::hosted)'s.
 
 use alloc::vec::Vec;
@@ -14,11 +17,12 @@ use core::fmt;
 use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
-use super::condition::StreamCondition;
+use super::condition::{Condition, StreamCondition};
 use super::element::Element;
 use super::iq::{COMPONENT, Iq};
-use super::stream::{self, Part, STREAM, Stream};
+use super::stream::{self, DEPTH_MAX, Part, STANZA_OCTETS_MAX, STREAM, Stream};
 use crate::machine::{DialFailure, End};
+use crate::opaque::Opaque;
 
 /// What component and server share. It is wiped when it is dropped, and not shown.
 #[derive(Clone)]
@@ -45,11 +49,13 @@ pub enum Loss {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// Send this.
-    Say(Vec<u8>),
+    Say(Opaque<Vec<u8>>),
     /// The server knows us: from now on IQs may be sent.
     Up,
     /// An IQ came.
     Iq(Iq),
+    /// A stanza is skipped; the answer, if it is a question.
+    Excess(Option<Iq>),
     /// It is over: send `say`, and close.
     Over {
         /// Why.
@@ -119,6 +125,7 @@ impl Component {
                 Ok(None) => return None,
                 Ok(Some(Part::Header(header))) => self.header(&header),
                 Ok(Some(Part::Stanza(stanza))) => self.stanza(&stanza),
+                Ok(Some(Part::Excess(start))) => self.excess(start.as_ref()),
                 Ok(Some(Part::End)) => Some(self.over(Loss::Closed, stream::FOOTER.to_vec())),
                 Err(condition) => Some(self.over(Loss::Garbled(condition), stream::error(condition))),
             };
@@ -134,7 +141,7 @@ impl Component {
         self.state = State::Handshake;
         // One without an id goes before an error (XMPP.md §3).
         let id = header.attribute("id").filter(|id| !id.is_empty())?;
-        Some(Heard::Say(self.secret.handshake(id)))
+        Some(Heard::Say(Opaque(self.secret.handshake(id))))
     }
 
     fn stanza(&mut self, stanza: &Element) -> Option<Heard> {
@@ -151,6 +158,17 @@ impl Component {
             State::Up => Iq::read(stanza).map(Heard::Iq),
             State::Header | State::Handshake | State::Over => None,
         }
+    }
+
+    fn excess(&self, start: Option<&Element>) -> Option<Heard> {
+        if self.state != State::Up {
+            return None;
+        }
+        let most = alloc::format!(
+            "More than {STANZA_OCTETS_MAX} octets, or more than {DEPTH_MAX} elements in each other"
+        );
+        let refuse = |iq: Iq| iq.refusal(Condition::PolicyViolation, &most);
+        Some(Heard::Excess(start.and_then(Iq::read).and_then(refuse)))
     }
 
     fn over(&mut self, why: Loss, say: Vec<u8>) -> Heard {

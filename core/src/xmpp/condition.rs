@@ -9,7 +9,7 @@ pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// The namespace of stream errors' conditions (RFC 6120 §4.9.2).
 pub const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
-/// Why an IQ is refused: RFC 6120 §8.3.3, as far as it has a number of its own in XEP-0086.
+/// Why an IQ is refused: RFC 6120 §8.3.3, as far as it is said here or has a number of its own in XEP-0086.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// 400 bad-request.
@@ -24,6 +24,8 @@ pub enum Condition {
     NotAllowed,
     /// 406 not-acceptable.
     NotAcceptable,
+    /// 406 policy-violation, which XEP-0086 does not have. A lone number is read as [`Condition::NotAcceptable`].
+    PolicyViolation,
     /// 407 registration-required.
     RegistrationRequired,
     /// 409 conflict.
@@ -50,6 +52,7 @@ const CONDITIONS: &[(Condition, &str, u16, &str)] = &[
     (Condition::ItemNotFound, "item-not-found", 404, "cancel"),
     (Condition::NotAllowed, "not-allowed", 405, "cancel"),
     (Condition::NotAcceptable, "not-acceptable", 406, "modify"),
+    (Condition::PolicyViolation, "policy-violation", 406, "modify"),
     (Condition::RegistrationRequired, "registration-required", 407, "auth"),
     (Condition::Conflict, "conflict", 409, "cancel"),
     (Condition::InternalServerError, "internal-server-error", 500, "wait"),

@@ -2,7 +2,6 @@
 //! §5.3, case 13).
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 use super::condition::{Condition, StanzaError};
 use super::element::Element;
@@ -26,8 +25,8 @@ pub enum Said {
     Error {
         /// Why, in the sender's words.
         error: StanzaError,
-        /// The key, if there is one.
-        key: Option<Vec<u8>>,
+        /// The key, if there is one that can be one.
+        key: Option<Key>,
     },
 }
 
@@ -42,7 +41,8 @@ pub fn read(iq: &Iq) -> Option<Said> {
         Kind::Result => Some(Said::Answer(query.map_or(Err(KeyError), offer))),
         Kind::Error(error) => {
             let key = query.and_then(|query| query.each("key").next());
-            Some(Said::Error { error: error.clone(), key: key.map(|key| key.text().as_bytes().to_vec()) })
+            let key = key.and_then(|key| Key::new(key.text().as_bytes()).ok());
+            Some(Said::Error { error: error.clone(), key })
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::backoff::{Backoff, Grade, Retry};
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
+use crate::opaque::Opaque;
 use crate::pair;
 use crate::reach::{Place, Reach, Step};
 use crate::time::{Now, Span, Time};
@@ -99,6 +100,12 @@ pub enum Report {
     },
     /// IQs were dropped because too many wait for the server; once until there is a connection again.
     Full,
+    /// A stanza from the server was skipped ([`Part::Excess`](super::stream::Part::Excess)). The first is reported, and then every time that there
+    /// are twice as many, since anybody can send them.
+    Excess {
+        /// How many there are by now, since the beginning.
+        total: u64,
+    },
 }
 
 /// A machine behind a component. See the [module](self).
@@ -114,7 +121,9 @@ pub struct Hosted<M> {
     wake: Option<Time>,
     backoff: Backoff,
     entropy: Entropy,
-    queue: Vec<u8>,
+    queue: Opaque<Vec<u8>>,
+    /// How many stanzas were skipped.
+    excess: u64,
     flight: Flight,
     reports: VecDeque<Report>,
     said: Option<Loss>,
@@ -173,7 +182,8 @@ impl<M: IqHandler> Hosted<M> {
             wake: None,
             backoff: Backoff::new(RETRY),
             entropy: Entropy::new(seed),
-            queue: Vec::new(),
+            queue: Opaque::default(),
+            excess: 0,
             flight: Flight::Idle,
             reports: VecDeque::new(),
             said: None,
@@ -232,9 +242,10 @@ impl<M: IqHandler> Hosted<M> {
         {
             match component.read(&mut octets) {
                 None => return,
-                Some(Heard::Say(octets)) => self.conns.send(on, octets),
+                Some(Heard::Say(octets)) => self.conns.send(on, octets.0),
                 Some(Heard::Up) => self.up(on, now),
                 Some(Heard::Iq(iq)) => self.inner.handle_iq(iq, now),
+                Some(Heard::Excess(answer)) => self.skipped(answer.as_ref()),
                 Some(Heard::Over { why, say }) => {
                     if !matches!(self.conns.state(on), Some(State::Leaving(_))) {
                         self.conns.send(on, say);
@@ -242,6 +253,16 @@ impl<M: IqHandler> Hosted<M> {
                     self.lose(on, why, Close::Linger, now);
                 }
             }
+        }
+    }
+
+    fn skipped(&mut self, answer: Option<&Iq>) {
+        self.excess += 1;
+        if self.excess.is_power_of_two() {
+            self.reports.push_back(Report::Excess { total: self.excess });
+        }
+        if let Some(answer) = answer {
+            self.enqueue(answer);
         }
     }
 
@@ -257,18 +278,22 @@ impl<M: IqHandler> Hosted<M> {
         }
     }
 
+    fn enqueue(&mut self, iq: &Iq) {
+        let before = self.queue.len();
+        iq.write(&mut self.queue);
+        if self.queue.len() > QUEUE_OCTETS_MAX {
+            self.queue.truncate(before);
+            if !core::mem::replace(&mut self.is_full, true) {
+                self.reports.push_back(Report::Full);
+            }
+        }
+    }
+
     /// Takes the IQs of the machine inside, which has nothing else to do, and sends what can be sent; whether that
     /// made outputs.
     fn forward(&mut self) -> bool {
         while let Some(iq) = self.inner.poll_iq() {
-            let before = self.queue.len();
-            iq.write(&mut self.queue);
-            if self.queue.len() > QUEUE_OCTETS_MAX {
-                self.queue.truncate(before);
-                if !core::mem::replace(&mut self.is_full, true) {
-                    self.reports.push_back(Report::Full);
-                }
-            }
+            self.enqueue(&iq);
         }
         let Some(on) = self.conns.open_ids().first().copied() else { return false };
         if !matches!(self.conns.state(on), Some(State::Up(..))) || self.flight != Flight::Idle {
@@ -276,7 +301,7 @@ impl<M: IqHandler> Hosted<M> {
         }
         if !self.queue.is_empty() {
             let octets = core::mem::take(&mut self.queue);
-            self.conns.send(on, octets);
+            self.conns.send(on, octets.0);
             self.flight = Flight::Sent;
             return true;
         }

@@ -1,8 +1,18 @@
-//! The XML stream that a server sends: octets in, header, stanzas and end out.
+//! The XML stream that a server sends: octets in, header, stanzas and end out. However the octets are cut, the same
+//! stanzas come out.
 //!
 //! XMPP's restricted XML (RFC 6120 §11) is the parser's: no document types, comments, processing instructions or
-//! entities of the sender's, UTF-8 alone. Here are the bounds that it lacks. However the octets are cut, the same
-//! stanzas come out.
+//! entities of the sender's, UTF-8 alone. The bounds are ours: a piece of the stream is kept as octets until its
+//! outline says that it is whole, and then parsed at once. What has no bound in the parser never
+//! gets there, and no limit of the parser's own is ever met.
+//!
+//! * A stanza that is too long or nests too deep is anybody's to send, so that it costs nobody but itself: it is
+//!   skipped to its end with nothing kept of it but its first tag ([`Part::Excess`]). In what is skipped the outline
+//!   alone is checked.
+//! * XML that is not well-formed or not XMPP's is the server's fault, and the end of the stream (RFC 6120 §4.9.3).
+//!   There is one thing that XML would have and the parser does not: a reference of more than eight digits, such as
+//!   `&#0000000065;`. It ends the stream as well, since nothing behind it can be read; but no server writes one, whatever
+//!   its clients say, as it writes what it has read in its own words.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -13,15 +23,14 @@ use rxml::{AttrMap, Event, Namespace, Options, Parse, Parser, QName, WithOptions
 
 use super::condition::StreamCondition;
 use super::element::Element;
+use super::outline::{Mark, Outline};
 
 /// The namespace of the stream's own elements (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 
 /// The longest stanza, or header, in octets as they were sent. Sixteen KiB of nothing but attributes take about
 /// 230 kB in memory.
-pub const STANZA_OCTETS_MAX: u64 = 16 * 1024;
-/// The longest name or attribute value, in octets.
-pub const TOKEN_OCTETS_MAX: usize = 1024;
+pub const STANZA_OCTETS_MAX: usize = 16 * 1024;
 /// How deep elements nest, the stream's own included.
 pub const DEPTH_MAX: usize = 32;
 
@@ -32,6 +41,9 @@ pub enum Part {
     Header(Element),
     /// A child of the stream's.
     Stanza(Element),
+    /// A stanza of more than [`STANZA_OCTETS_MAX`] octets, or deeper than [`DEPTH_MAX`], which is skipped: without what
+    /// is in it; `None` if not even its first tag has an end within the limit.
+    Excess(Option<Element>),
     /// The stream's end. Nothing is read behind it.
     End,
 }
@@ -39,17 +51,27 @@ pub enum Part {
 /// The reader of one stream.
 pub struct Stream {
     parser: Parser,
-    /// Elements that are open, the stream's own not among them.
-    open: Vec<Element>,
-    begun: bool,
-    /// Octets that the parser took…
-    taken: u64,
-    /// …those of them that made an event…
-    done: u64,
-    /// …and where what is read now began.
-    start: u64,
-    over: Option<StreamCondition>,
-    ended: bool,
+    outline: Outline,
+    reading: Reading,
+    /// What was read of the header or the stanza.
+    frame: Vec<u8>,
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    Header,
+    /// White space, between stanzas.
+    Between,
+    /// A stanza, or the end of the stream.
+    Stanza {
+        /// How long the first tag is, once it is whole.
+        tag: Option<usize>,
+    },
+    /// The rest of a stanza.
+    Excess,
+    Ended,
+    Over(StreamCondition),
 }
 
 impl Default for Stream {
@@ -62,16 +84,12 @@ impl Stream {
     /// A reader that awaits the header.
     #[must_use]
     pub fn new() -> Self {
-        let options = Options { max_token_length: TOKEN_OCTETS_MAX, ..Options::default() };
+        let options = Options { max_token_length: STANZA_OCTETS_MAX + 1, ..Options::default() };
         Self {
             parser: Parser::with_options(options),
-            open: Vec::new(),
-            begun: false,
-            taken: 0,
-            done: 0,
-            start: 0,
-            over: None,
-            ended: false,
+            outline: Outline::new(),
+            reading: Reading::Header,
+            frame: Vec::new(),
         }
     }
 
@@ -82,92 +100,157 @@ impl Stream {
     ///
     /// What the stream is to be ended with; the same again on every later call.
     pub fn read(&mut self, octets: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
-        match self.over {
-            Some(condition) => Err(condition),
-            None => self.read_on(octets).inspect_err(|condition| self.over = Some(*condition)),
+        if let Reading::Over(condition) = self.reading {
+            return Err(condition);
+        }
+        while let Some((octet, rest)) = octets.split_first() {
+            *octets = rest;
+            match self.take(*octet) {
+                Ok(None) => {}
+                Ok(part) => return Ok(part),
+                Err(condition) => {
+                    self.reading = Reading::Over(condition);
+                    return Err(condition);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, octet: u8) -> Result<Option<Part>, StreamCondition> {
+        match self.reading {
+            Reading::Ended => Ok(None),
+            Reading::Over(condition) => Err(condition),
+            Reading::Header => self.take_of_header(octet),
+            Reading::Between => {
+                self.outline.read(octet)?;
+                // Keep-alives (RFC 6120 §4.6.1) are not kept.
+                if octet == b'<' {
+                    self.frame.push(octet);
+                    self.reading = Reading::Stanza { tag: None };
+                }
+                Ok(None)
+            }
+            Reading::Stanza { tag } => self.take_of_stanza(octet, tag),
+            Reading::Excess => {
+                if self.outline.read(octet)? == Some(Mark::Closed) && self.outline.depth() == 1 {
+                    self.reading = Reading::Between;
+                }
+                Ok(None)
+            }
         }
     }
 
-    fn read_on(&mut self, octets: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
-        while !self.ended {
-            let before = octets.len();
-            let parsed = self.parser.parse(octets, false);
-            self.taken += (before - octets.len()) as u64;
-            if self.taken - self.start > STANZA_OCTETS_MAX {
+    fn take_of_header(&mut self, octet: u8) -> Result<Option<Part>, StreamCondition> {
+        if self.frame.len() == STANZA_OCTETS_MAX {
+            return Err(StreamCondition::PolicyViolation);
+        }
+        self.frame.push(octet);
+        match self.outline.read(octet)? {
+            None => Ok(None),
+            Some(Mark::Opened) => {
+                self.reading = Reading::Between;
+                self.parse_header().map(Some)
+            }
+            // A stream without anything in it.
+            Some(Mark::Closed) => Err(StreamCondition::BadFormat),
+        }
+    }
+
+    fn take_of_stanza(&mut self, octet: u8, tag: Option<usize>) -> Result<Option<Part>, StreamCondition> {
+        let is_inside = self.outline.depth() > 1;
+        let mark = self.outline.read(octet)?;
+        let is_whole = mark == Some(Mark::Closed) && self.outline.depth() <= 1;
+        if self.frame.len() == STANZA_OCTETS_MAX || self.outline.depth() > DEPTH_MAX {
+            if !is_inside {
                 return Err(StreamCondition::PolicyViolation);
             }
-            match parsed {
-                Ok(Some(event)) => {
-                    self.done += event.metrics().len() as u64;
-                    if let Some(part) = self.event(event)? {
-                        return Ok(Some(part));
-                    }
-                }
+            self.reading = if is_whole { Reading::Between } else { Reading::Excess };
+            return self.excess(tag).map(Some);
+        }
+        self.frame.push(octet);
+        if is_whole {
+            self.reading = if self.outline.depth() == 0 { Reading::Ended } else { Reading::Between };
+            return self.parse().map(Some);
+        }
+        if mark == Some(Mark::Opened) && tag.is_none() {
+            self.reading = Reading::Stanza { tag: Some(self.frame.len()) };
+        }
+        Ok(None)
+    }
+
+    /// The stanza is not read any more. The parser is shown its first tag, with an end.
+    fn excess(&mut self, tag: Option<usize>) -> Result<Part, StreamCondition> {
+        let Some(len) = tag else {
+            self.frame = Vec::new();
+            return Ok(Part::Excess(None));
+        };
+        self.frame.truncate(len);
+        let is_name = |octet: &&u8| !octet.is_ascii_whitespace() && **octet != b'>';
+        let name: Vec<u8> = self.frame[1..].iter().take_while(is_name).copied().collect();
+        self.frame.extend_from_slice(b"</");
+        self.frame.extend(name);
+        self.frame.push(b'>');
+        match self.parse()? {
+            Part::Stanza(element) => Ok(Part::Excess(Some(element))),
+            Part::Header(_) | Part::Excess(_) | Part::End => Err(StreamCondition::NotWellFormed),
+        }
+    }
+
+    fn parse_header(&mut self) -> Result<Part, StreamCondition> {
+        match self.parse()? {
+            Part::Header(header) if header.is(STREAM, "stream") => Ok(Part::Header(header)),
+            Part::Header(_) => Err(StreamCondition::InvalidNamespace),
+            Part::Stanza(_) | Part::Excess(_) | Part::End => Err(StreamCondition::NotWellFormed),
+        }
+    }
+
+    /// Parses what was kept, which is whole: a stanza, or the first or the last tag of the stream.
+    fn parse(&mut self) -> Result<Part, StreamCondition> {
+        let mut frame = core::mem::take(&mut self.frame);
+        let mut octets = &frame[..];
+        let mut open = Vec::new();
+        let mut whole = None;
+        loop {
+            match self.parser.parse(&mut octets, false) {
+                Ok(Some(event)) => whole = whole.or(grow(&mut open, event)),
                 // The end of the document, which `false` above leaves for later.
-                Ok(None) | Err(EndOrError::NeedMoreData) => return Ok(None),
+                Ok(None) | Err(EndOrError::NeedMoreData) => break,
                 Err(EndOrError::Error(rxml::Error::RestrictedXml(_))) => {
                     return Err(StreamCondition::RestrictedXml);
                 }
                 Err(EndOrError::Error(_)) => return Err(StreamCondition::NotWellFormed),
             }
         }
-        *octets = &[];
-        Ok(None)
+        frame.clear();
+        self.frame = frame;
+        let part = whole.or_else(|| open.pop().map(Part::Header));
+        part.filter(|_| open.is_empty()).ok_or(StreamCondition::NotWellFormed)
     }
+}
 
-    fn event(&mut self, event: Event) -> Result<Option<Part>, StreamCondition> {
-        match event {
-            Event::XmlDeclaration(..) => Ok(None),
-            Event::StartElement(_, name, attributes) if !self.begun => {
-                self.begun = true;
-                self.start = self.done;
-                let header = element(name, attributes);
-                let is_stream = header.is(STREAM, "stream");
-                if is_stream {
-                    Ok(Some(Part::Header(header)))
-                } else {
-                    Err(StreamCondition::InvalidNamespace)
-                }
-            }
-            Event::StartElement(_, name, attributes) => {
-                if self.open.len() + 1 >= DEPTH_MAX {
-                    return Err(StreamCondition::PolicyViolation);
-                }
-                self.open.push(element(name, attributes));
-                Ok(None)
-            }
-            Event::Text(_, text) => match self.open.last_mut() {
-                Some(element) => {
-                    element.add_text(&text);
-                    Ok(None)
-                }
-                // Keep-alives (RFC 6120 §4.6.1).
-                None if text.bytes().all(|octet| octet.is_ascii_whitespace()) => {
-                    self.start = self.done;
-                    Ok(None)
-                }
-                None => Err(StreamCondition::BadFormat),
-            },
-            Event::EndElement(_) => Ok(self.close()),
+/// What comes of an event, where `open` are the elements that are open and not the stream's.
+fn grow(open: &mut Vec<Element>, event: Event) -> Option<Part> {
+    match event {
+        Event::XmlDeclaration(..) => None,
+        Event::StartElement(_, name, attributes) => {
+            open.push(element(name, attributes));
+            None
         }
-    }
-
-    /// An element ends: a child of another, a stanza, or the stream.
-    fn close(&mut self) -> Option<Part> {
-        let Some(element) = self.open.pop() else {
-            self.ended = true;
-            return Some(Part::End);
-        };
-        match self.open.last_mut() {
-            Some(parent) => {
+        Event::Text(_, text) => {
+            if let Some(element) = open.last_mut() {
+                element.add_text(&text);
+            }
+            None
+        }
+        Event::EndElement(_) => match (open.pop(), open.last_mut()) {
+            (None, _) => Some(Part::End),
+            (Some(element), None) => Some(Part::Stanza(element)),
+            (Some(element), Some(parent)) => {
                 parent.add_child(element);
                 None
             }
-            None => {
-                self.start = self.done;
-                Some(Part::Stanza(element))
-            }
-        }
+        },
     }
 }
 
@@ -184,7 +267,8 @@ fn element((namespace, name): QName, attributes: AttrMap) -> Element {
 /// What was read may hold secrets.
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("taken", &self.taken).field("over", &self.over).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Stream");
+        shown.field("reading", &self.reading).field("frame", &self.frame.len()).finish_non_exhaustive()
     }
 }
 

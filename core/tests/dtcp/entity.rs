@@ -15,6 +15,8 @@ use rendezvous_core::xmpp::jid::{IqId, Jid};
 use super::rig::{Did, Rig, address, dials, sent};
 use super::{HOST, THEIRS, offer, place};
 
+mod limits;
+
 const ME: &str = "me@x/home";
 const JOE: &str = "joe@y/home";
 
@@ -186,16 +188,17 @@ fn a_request_without_an_id_is_answered_without_one() {
 }
 
 #[test]
-fn case_4_a_connection_after_success_is_told_that_there_is_no_such_key_and_stays() {
+fn case_3_a_connection_that_was_there_at_success_is_told_and_closed() {
     let mut stage = Stage::accept(&[HOST]);
     let answer = stage.asked(&[]).remove(0);
     let line = format!("key:{}\n", key(&answer));
-    let on = stage.accepted();
+    let (late, silent, on) = (stage.accepted(), stage.accepted(), stage.accepted());
     let _ = stage.rig.hears(on, format!("{line}ok\n").as_bytes());
-    let late = stage.accepted();
     stage.rig.news();
     let _ = stage.rig.hears(late, line.as_bytes());
-    assert_eq!(stage.rig.news(), [Did::Sent(late, b"error\n".to_vec())]);
+    let close = Did::Asked(Output::Close { on: late, how: Close::Linger });
+    assert_eq!(stage.rig.news(), [Did::Sent(late, b"error\n".to_vec()), close]);
+    assert_eq!(stage.rig.hears(silent, b""), 0);
     stage.rig.tell(|it, now| it.handle_end(on, End::Reset, now));
     assert!(stage.rig.machine.is_done(), "it goes with the stream");
 }
@@ -259,8 +262,7 @@ fn case_13_a_give_up_names_the_others_key_and_has_an_id_of_its_own() {
     let iqs = stage.iqs();
     let [said] = &iqs[..] else { panic!("{iqs:?}") };
     assert!(said.id.is_some() && said.id != request.id);
-    let key = THEIRS.as_bytes().to_vec();
-    assert!(matches!(dtcp::read(said), Some(Said::Error { key: Some(it), .. }) if it == key));
+    assert!(matches!(dtcp::read(said), Some(Said::Error { key: Some(it), .. }) if it.is(THEIRS.as_bytes())));
 }
 
 #[test]
@@ -317,7 +319,7 @@ fn case_15_and_38_so_many_sessions_at_a_time_and_a_key_once() {
     assert_eq!(code(&stage.asked(&[])), 409, "the same key");
     let by = |name: &str| dtcp::request(&jid(name), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
     for other in 1..SESSIONS_MAX {
-        let answer = stage.hears(&by(&format!("ann@y/{other}")));
+        let answer = stage.hears(&by(&format!("ann{other}@y/1")));
         assert!(matches!(answer[..], [Iq { kind: Kind::Result, .. }]));
     }
     assert_eq!(code(&stage.hears(&by("one@too/many"))), 500);

@@ -56,6 +56,7 @@ use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiator, Ou
 use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::machine::Close;
+use rendezvous_core::opaque::Opaque;
 use rendezvous_core::reach::Place;
 use rendezvous_core::time::{Span, Time};
 
@@ -168,7 +169,7 @@ fn ok_line(key: &Key) -> Vec<u8> {
 }
 
 fn write(link: LinkId, octets: impl Into<Vec<u8>>) -> Output {
-    Output::Write { link, octets: octets.into() }
+    Output::Write { link, octets: Opaque(octets.into()) }
 }
 
 fn error(link: LinkId) -> Output {

@@ -69,6 +69,46 @@ fn iqs_are_handed_on_and_other_stanzas_ignored() {
     assert!(matches!(&heard[..], [Heard::Iq(iq)] if iq.id.is_none()), "{heard:?}");
 }
 
+/// A stanza of 17,000 octets.
+fn excess(start: &str, name: &str) -> String {
+    format!("<{name} {start}><body>{}</body></{name}>", "x".repeat(17_000))
+}
+
+#[test]
+fn a_stanza_that_is_too_much_is_skipped_and_answered_if_it_is_a_question() {
+    let mut component = up();
+    let question = "type='get' from='Joe@x/1' to='proxy.localhost' id='7'";
+    let heard = hear(&mut component, &(excess(question, "iq") + "<iq type='get' from='a' to='b'/>"));
+    let [Heard::Excess(Some(answer)), Heard::Iq(_)] = &heard[..] else { panic!("{heard:?}") };
+    let text = super::written(answer);
+    let start = "<iq type='error' from='proxy.localhost' to='joe@x/1' id='7'>\
+        <error code='406' type='modify'><policy-violation ";
+    assert!(text.starts_with(start), "{text}");
+    for (start, name) in [
+        ("from='a@x/1' to='b'", "message"),
+        ("type='result' from='a@x/1' to='b' id='7'", "iq"),
+        ("type='error' from='a@x/1' to='b' id='7'", "iq"),
+        ("type='set' to='b' id='7'", "iq"),
+        ("type='set' from='a@x/1' to='@' id='7'", "iq"),
+    ] {
+        assert_eq!(hear(&mut component, &excess(start, name)), [Heard::Excess(None)], "{start}");
+    }
+    let long = format!("<iq type='get' from='a' to='b' a='{}'><query/></iq>", "x".repeat(17_000));
+    assert_eq!(hear(&mut component, &long), [Heard::Excess(None)], "it did not say so in time");
+    assert!(component.is_up());
+}
+
+#[test]
+fn the_longest_jid_is_read() {
+    let account = "ü".repeat(511) + "x";
+    let from = format!("{account}@{}/{}", "d".repeat(1023), "&quot;".repeat(1023));
+    let heard = hear(&mut up(), &format!("<iq type='get' from='{from}' to='b' id='1'/>"));
+    let [Heard::Iq(iq)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(iq.from.as_str(), from.replace("&quot;", "\""));
+    let presence = format!("<presence from='a@b/{}' to='c'/>", "r".repeat(1023));
+    assert_eq!(hear(&mut up(), &presence), [], "ignored, and the stream goes on");
+}
+
 #[test]
 fn before_the_handshake_nothing_is_handed_on() {
     let mut component = begin();
@@ -114,4 +154,5 @@ fn the_end_of_the_stream_and_nonsense_are_told_apart() {
 fn the_secret_is_not_shown() {
     assert!(!format!("{:?}", up()).contains("test"));
     assert_eq!(format!("{:?}", Secret::new(b"test")), "Secret(…)");
+    assert_eq!(format!("{:?}", hear(&mut begin(), HEADER)), "[Say((63 octets))]");
 }

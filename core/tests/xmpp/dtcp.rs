@@ -71,7 +71,7 @@ fn case_12_and_13_a_give_up_is_read_with_an_id_and_without() {
             ));
             let said = read(&it);
             assert!(
-                matches!(&said, Some(Said::Error { key: Some(key), .. }) if key == b"a1b2c3d4"),
+                matches!(&said, Some(Said::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
                 "{said:?}"
             );
         }
@@ -89,7 +89,22 @@ fn case_13_a_give_up_is_written_with_an_id_and_in_both_forms() {
          <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>Could not connect to any of the hosts.</text></error></iq>"
     );
     let said = read(&iq(&written(&it)));
-    assert!(matches!(&said, Some(Said::Error { key: Some(key), .. }) if key == b"a1b2c3d4"), "{said:?}");
+    assert!(matches!(&said, Some(Said::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")), "{said:?}");
+}
+
+#[test]
+fn the_key_of_a_give_up_is_not_shown_and_what_can_be_none_is_none() {
+    let give_up = |key: &str| {
+        iq(&format!(
+            "<iq type='error' from='a@x/y' to='b@z'><query xmlns='http://jabber.org/protocol/dtcp'>\
+             <key>{key}</key></query><error code='503'/></iq>"
+        ))
+    };
+    let shown = format!("{:?}", read(&give_up("a1b2c3d4")));
+    assert!(shown.contains("key: Some(Key(…))"), "{shown}");
+    for odd in ["", "a&#10;b", &"x".repeat(256)] {
+        assert!(matches!(read(&give_up(odd)), Some(Said::Error { key: None, .. })), "{odd}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A machine behind a component: whose connection is whose, and what comes and goes with the server.
 
+mod limits;
 mod server;
 
 use std::collections::VecDeque;

@@ -81,6 +81,7 @@ fn every_condition_is_written_with_its_number_and_read_again() {
         (C::ItemNotFound, 404),
         (C::NotAllowed, 405),
         (C::NotAcceptable, 406),
+        (C::PolicyViolation, 406),
         (C::RegistrationRequired, 407),
         (C::Conflict, 409),
         (C::InternalServerError, 500),

@@ -2,7 +2,7 @@
 
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::element::Element;
-use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_OCTETS_MAX, Stream, TOKEN_OCTETS_MAX};
+use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_OCTETS_MAX, Stream};
 
 use super::HEADER;
 
@@ -112,35 +112,131 @@ fn white_space_for_years_is_no_stanza() {
     assert!(matches!(stream.read(&mut &b"<iq/>"[..]), Ok(Some(Part::Stanza(_)))));
 }
 
-#[test]
-fn a_stanza_has_sixteen_kib_at_most() {
-    let of = |octets: usize| format!("<a>{}</a>", "x".repeat(octets - 7));
-    let most = usize::try_from(STANZA_OCTETS_MAX).unwrap();
-    for cut in [1, 100, 1023, 1024, 1025, 20_000] {
-        let text = [HEADER, &of(most), &of(most), &of(most + 1)].concat();
-        let (parts, condition) = parts(text.as_bytes(), cut);
-        assert_eq!(
-            (parts.len(), condition),
-            (3, Some(StreamCondition::PolicyViolation)),
-            "in pieces of {cut}"
-        );
+/// The start of the one stanza that is skipped; the one behind it was read.
+fn skipped((parts, condition): (Vec<Part>, Option<StreamCondition>)) -> Option<Element> {
+    assert_eq!(condition, None);
+    match &parts[..] {
+        [Part::Header(_), Part::Excess(start), Part::Stanza(next)] if next.name() == "next" => start.clone(),
+        _ => panic!("{parts:?}"),
     }
 }
 
 #[test]
-fn a_tag_without_end_is_refused() {
+fn a_stanza_of_more_than_sixteen_kib_is_skipped() {
+    let of = |octets: usize| format!("<a b='c'>{}</a>", "x".repeat(octets - 13));
+    let most = STANZA_OCTETS_MAX;
+    for cut in [1, 100, 1023, 1024, 1025, 20_000] {
+        let (all, condition) =
+            parts([HEADER, &of(most), &of(most + 1), &of(most), &of(100_000)].concat().as_bytes(), cut);
+        let [
+            Part::Header(_),
+            Part::Stanza(_),
+            Part::Excess(Some(one)),
+            Part::Stanza(_),
+            Part::Excess(Some(other)),
+        ] = &all[..]
+        else {
+            panic!("{all:?} in pieces of {cut}")
+        };
+        assert_eq!(condition, None);
+        assert_eq!((one, one), (other, &Element::new("jabber:component:accept", "a").with("b", "c")));
+    }
+}
+
+#[test]
+fn a_stanza_whose_first_tag_is_too_long_is_skipped_unknown() {
     let attributes: String = (0..3000).map(|at| format!(" a{at}='1'")).collect();
-    let text = [HEADER, "<a", &attributes].concat();
-    assert_eq!(parts(text.as_bytes(), 512).1, Some(StreamCondition::PolicyViolation));
-    let long = [HEADER, "<a b='", &"x".repeat(TOKEN_OCTETS_MAX + 1), "'/>"].concat();
-    assert_eq!(parts(long.as_bytes(), 512).1, Some(StreamCondition::RestrictedXml));
+    let text = [HEADER, "<a", &attributes, "/><next/>"].concat();
+    for cut in [1, 512, text.len()] {
+        assert_eq!(skipped(parts(text.as_bytes(), cut)), None);
+    }
+    let long = |octets: usize| [HEADER, "<a b='", &"x".repeat(octets - 9), "'/><next/>"].concat();
+    assert_eq!(skipped(parts(long(STANZA_OCTETS_MAX + 1).as_bytes(), 512)), None);
+    let (all, condition) = parts(long(STANZA_OCTETS_MAX).as_bytes(), 512);
+    assert!(matches!(&all[..], [Part::Header(_), Part::Stanza(_), Part::Stanza(_)]), "{condition:?}");
 }
 
 #[test]
 fn elements_nest_so_deep_and_no_deeper() {
-    let nested = |depth: usize| [HEADER, &"<a>".repeat(depth), &"</a>".repeat(depth)].concat();
-    assert_eq!(all(&nested(DEPTH_MAX - 1)).1, None);
-    assert_eq!(all(&nested(DEPTH_MAX)).1, Some(StreamCondition::PolicyViolation));
+    let nested =
+        |depth: usize| [HEADER, &"<a>".repeat(depth), "<b/>", &"</a>".repeat(depth), "<next/>"].concat();
+    let whole = all(&nested(DEPTH_MAX - 2));
+    assert!(matches!(&whole.0[..], [_, Part::Stanza(_), Part::Stanza(_)]) && whole.1.is_none());
+    for depth in [DEPTH_MAX - 1, DEPTH_MAX, 10 * DEPTH_MAX] {
+        assert_eq!(skipped(all(&nested(depth))), Some(Element::new("jabber:component:accept", "a")));
+    }
+}
+
+#[test]
+fn what_is_skipped_ends_where_its_first_tag_does() {
+    let inner =
+        "<q a='/a>' b=\"'/>\"/><![CDATA[</a></stream:stream>]] >]>]]]><a\n>&lt;/a></a  ><p:ü xmlns:p='x' />";
+    let deep = ["<a>", &"<b>".repeat(40), inner, &"</b>".repeat(40), inner, "</a>"].concat();
+    assert!(skipped(all(&[HEADER, &deep, "\n<next/>"].concat())).is_some());
+}
+
+#[test]
+fn nothing_is_kept_of_what_is_skipped() {
+    let mut stream = Stream::new();
+    assert!(stream.read(&mut HEADER.as_bytes()).unwrap().is_some());
+    assert!(stream.read(&mut ["<a>", &"x".repeat(STANZA_OCTETS_MAX)].concat().as_bytes()).unwrap().is_some());
+    for _ in 0..10_000 {
+        assert_eq!(stream.read(&mut &b"<b c='x'>x<d/>"[..]), Ok(None));
+        let shown = format!("{stream:?}");
+        assert!(shown.contains("frame: 0"), "{shown}");
+    }
+}
+
+#[test]
+fn what_is_skipped_has_no_comment_either() {
+    let deep = "<a>".repeat(40);
+    for (odd, wanted) in [
+        ("<!-- -->", StreamCondition::RestrictedXml),
+        ("<?php ?>", StreamCondition::RestrictedXml),
+        ("<!DOCTYPE a>", StreamCondition::RestrictedXml),
+        ("<![CDATX[", StreamCondition::NotWellFormed),
+        ("<a b='<'/>", StreamCondition::NotWellFormed),
+        ("<a <b/>", StreamCondition::NotWellFormed),
+        ("<1/>", StreamCondition::NotWellFormed),
+        ("<a/ >", StreamCondition::NotWellFormed),
+        ("</a <", StreamCondition::NotWellFormed),
+    ] {
+        let (parts, condition) = all(&[HEADER, &deep, odd].concat());
+        assert!(matches!(parts[..], [Part::Header(_), Part::Excess(_)]), "{parts:?}");
+        assert_eq!(condition, Some(wanted), "{odd}");
+    }
+    let (_, condition) = all(&[HEADER, "<a a='1' a='1'>", &deep].concat());
+    assert_eq!(condition, Some(StreamCondition::NotWellFormed), "the first tag is parsed");
+}
+
+#[test]
+fn a_header_has_sixteen_kib_and_no_end_and_nothing_before_it() {
+    let of = |text: &str| all(text);
+    let long = HEADER.replace("id=", &format!("a='{}' id=", "x".repeat(STANZA_OCTETS_MAX)));
+    let (none, condition) = parts(long.as_bytes(), 512);
+    assert_eq!((none, condition), (vec![], Some(StreamCondition::PolicyViolation)));
+    for (text, wanted) in [
+        ("HTTP/1.1 400 Bad Request\r\n", StreamCondition::NotWellFormed),
+        ("</stream:stream>", StreamCondition::NotWellFormed),
+        (" <?xml version='1.0'?>", StreamCondition::NotWellFormed),
+        ("<!DOCTYPE a>", StreamCondition::RestrictedXml),
+    ] {
+        let (none, condition) = of(&[text, HEADER].concat());
+        assert_eq!((none, condition), (vec![], Some(wanted)), "{text}");
+    }
+    let empty = HEADER.replace("id='3BF96D32'>", "/>");
+    assert_eq!(of(&empty), (vec![], Some(StreamCondition::BadFormat)));
+    let end = [HEADER, "</stream:stream", &" ".repeat(STANZA_OCTETS_MAX), ">"].concat();
+    assert_eq!(parts(end.as_bytes(), 512).1, Some(StreamCondition::PolicyViolation));
+}
+
+/// What the module says of its parser.
+#[test]
+fn a_reference_of_more_than_eight_digits_is_no_xml_to_us() {
+    assert!(
+        matches!(&all(&[HEADER, "<a>&#00000065;</a>"].concat()).0[..], [_, Part::Stanza(a)] if a.text() == "A")
+    );
+    assert_eq!(refused("<a>&#000000065;</a>"), StreamCondition::NotWellFormed);
 }
 
 #[test]

@@ -138,6 +138,11 @@ pub(super) fn log(report: Report, server: &str, ordinary: Level) {
         Report::Full => {
             log::warn!("event=xmpp-queue-full server={server} why=\"the server is away: IQs are dropped\"")
         }
+        Report::Excess { total } => {
+            log::warn!(
+                "event=xmpp-excess server={server} total={total} why=\"stanzas are too long, or nest too deep, and are skipped\""
+            );
+        }
     }
 }
 

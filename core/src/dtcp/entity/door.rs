@@ -59,14 +59,13 @@ impl Machine for Entity {
     fn handle_open(&mut self, listener: Listener, from: SocketAddr, now: Now) -> ConnId {
         let on = self.conns.insert(State::Unwanted, Some(from));
         let is_local = listener.0 >= self.config.listeners;
-        let is_late = if is_local { self.over || self.local.is_some() } else { self.outcome.is_some() };
-        if is_late {
+        if is_local && (self.over || self.local.is_some()) {
             self.unwanted(on, "there is one connection, and no other", now);
         } else if is_local {
-            self.conns.say(Output::Read { on, wanted: false });
-            self.enter(on, State::Local);
-            self.local = Some(on);
-            self.begin(now);
+            self.welcome(on, now);
+        } else if self.party.is_idle() {
+            // Nobody who connects now can be right: then it costs nothing.
+            self.unwanted(on, "no session is under way", now);
         } else {
             let link = self.party.accept(on, from, now);
             self.enter(on, State::Link(link));
@@ -169,9 +168,13 @@ impl Machine for Entity {
 
     fn handle_timeout(&mut self, now: Now) {
         while let Some(on) = self.conns.expired(now) {
-            if let Some(State::Paired) = self.conns.state(on) {
-                let ended = self.conns.pair_timeout(on, now);
-                self.pair_over(ended, now);
+            match self.conns.state(on) {
+                Some(State::Paired) => {
+                    let ended = self.conns.pair_timeout(on, now);
+                    self.pair_over(ended, now);
+                }
+                Some(State::Local) => self.expire(now),
+                Some(State::Link(_) | State::Unwanted) | None => {}
             }
         }
         self.party.timeout(now);

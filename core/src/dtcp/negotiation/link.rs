@@ -8,6 +8,7 @@ use crate::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verd
 use crate::dtcp::line::Command;
 use crate::dtcp::{Fingerprint, Key};
 use crate::machine::Close;
+use crate::opaque::Opaque;
 use crate::time::Time;
 
 /// How many keys of settled sessions are remembered at most; the oldest goes first.
@@ -188,7 +189,7 @@ impl Negotiator {
     }
 
     fn write(&mut self, link: LinkId, command: Command<'_>) {
-        let mut octets = Vec::new();
+        let mut octets = Opaque::<Vec<u8>>::default();
         command.write(&mut octets);
         self.say(Output::Write { link, octets });
     }

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use super::{LinkId, SessionId};
 use crate::dtcp::{Key, Offer};
 use crate::machine::Close;
+use crate::opaque::Opaque;
 use crate::time::Time;
 
 /// What the other party is to be told.
@@ -42,7 +43,7 @@ pub enum Failure {
     Refused,
     /// The session took too long.
     Deadline,
-    /// We have too many sessions already.
+    /// We have too many sessions already, or all that we want.
     Busy,
 }
 
@@ -86,7 +87,7 @@ pub enum Output {
         /// The connection.
         link: LinkId,
         /// What, at least one octet.
-        octets: Vec<u8>,
+        octets: Opaque<Vec<u8>>,
     },
     /// Begin TLS, with every octet received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
     StartTls {

@@ -1,0 +1,124 @@
+//! How many may ask and connect, and for how long nobody has to answer.
+
+use rendezvous_core::dtcp::entity::{SESSIONS_MAX, SESSIONS_PER_PEER_MAX};
+use rendezvous_core::dtcp::{Key, Offer};
+use rendezvous_core::note::Note;
+
+use super::*;
+
+/// `peer` asks, with a key of its own.
+fn request(peer: &str, key: &str, hosts: &[&str]) -> Iq {
+    let offer = Offer { key: Key::new(key.as_bytes()).unwrap(), ..offer(hosts) };
+    dtcp::request(&jid(peer), &jid(ME), IqId::new("1").unwrap(), &offer)
+}
+
+/// A connection is not taken.
+fn is_shut_out(stage: &mut Stage) -> bool {
+    stage.rig.news();
+    let on = stage.accepted();
+    let news = stage.rig.news();
+    let is_noted =
+        |did: &Did| matches!(did, Did::Asked(Output::Note(Note::Dropped { on: it, .. })) if *it == on);
+    news.iter().any(is_noted) && news.contains(&Did::Asked(Output::Close { on, how: Close::Abort }))
+}
+
+#[test]
+fn connections_are_taken_while_a_session_is_under_way_and_at_no_other_time() {
+    let mut stage = Stage::accept(&[HOST]);
+    assert!(is_shut_out(&mut stage), "nobody asked");
+    let answer = stage.asked(&[]).remove(0);
+    assert!(!is_shut_out(&mut stage));
+    let on = stage.accepted();
+    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&answer)).as_bytes());
+    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert!(is_shut_out(&mut stage), "there is a stream");
+
+    let mut stage = Stage::accept(&[HOST]);
+    let answer = stage.asked(&[]).remove(0);
+    stage.hears(&error(JOE, IqId::new("g"), Some(&key(&answer))));
+    assert!(is_shut_out(&mut stage), "the session failed");
+
+    let mut stage = Stage::new(Role::Open { to: jid(JOE) }, &[HOST]);
+    assert!(is_shut_out(&mut stage), "the peer was not asked");
+}
+
+#[test]
+fn a_peer_that_does_not_get_through_keeps_nobody_out_and_the_first_through_wins() {
+    let mut stage = Stage::accept(&[HOST]);
+    assert!(matches!(stage.asked(&[HOST])[..], [Iq { kind: Kind::Result, .. }]));
+    let (to_joe, _) = dials(&stage.rig.news())[0];
+    let answers = stage.hears(&request("ann@y/1", "k", &[]));
+    let [Iq { kind: Kind::Result, .. }] = &answers[..] else { panic!("{answers:?}") };
+    let on = stage.accepted();
+    stage.reports();
+    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&answers[0])).as_bytes());
+    let news = stage.rig.news();
+    assert!(news.contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert!(news.contains(&Did::Asked(Output::Close { on: to_joe, how: Close::Abort })));
+    let iqs = stage.iqs();
+    assert!(matches!(&iqs[..], [Iq { kind: Kind::Error(_), to, .. }] if *to == jid(JOE)), "{iqs:?}");
+    let refused = Refused { why: Failure::Busy, error: None, obstacle: None };
+    assert_eq!(
+        stage.reports(),
+        [
+            Report::Established { peer: jid("ann@y/1"), tls: false },
+            Report::Failed { peer: jid(JOE), refused }
+        ]
+    );
+    assert_eq!(code(&stage.hears(&request("bob@y/1", "k", &[]))), 503, "there is a stream");
+}
+
+#[test]
+fn one_account_has_so_many_sessions_and_all_together_so_many() {
+    let mut stage = Stage::accept(&[HOST]);
+    for n in 0..SESSIONS_PER_PEER_MAX {
+        let answers = stage.hears(&request(&format!("joe@y/{n}"), &format!("k{n}"), &[]));
+        assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "{answers:?}");
+    }
+    assert_eq!(code(&stage.hears(&request("joe@y/more", "k", &[]))), 500);
+    for n in SESSIONS_PER_PEER_MAX..SESSIONS_MAX {
+        let answers = stage.hears(&request(&format!("u{n}@y/1"), "k", &[]));
+        assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "{answers:?}");
+    }
+    assert_eq!(code(&stage.hears(&request("ann@y/1", "k", &[]))), 500);
+    stage.rig.wait(Span::from_secs(60));
+    assert_eq!(stage.rig.machine.outcome(), None);
+    stage.iqs();
+    let answers = stage.hears(&request("ann@y/1", "k", &[]));
+    assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "they end");
+}
+
+#[test]
+fn who_opens_waits_for_the_server_as_long_as_for_the_peer_and_who_accepts_for_ever() {
+    let mut stage = Stage::new(Role::Open { to: jid(JOE) }, &[HOST]);
+    stage.rig.wait(Span::from_secs(59));
+    goes_on(&mut stage);
+    stage.rig.wait(Span::from_secs(1));
+    let refused = Refused { why: Failure::Deadline, error: None, obstacle: None };
+    assert_eq!(stage.reports(), [Report::Failed { peer: jid(JOE), refused: refused.clone() }]);
+    stage.is_over(&Outcome::Failed(refused));
+
+    let mut stage = Stage::new(Role::Open { to: jid(JOE) }, &[HOST]);
+    stage.rig.wait(Span::from_secs(59));
+    stage.rig.tell(IqHandler::handle_online);
+    assert_eq!(stage.iqs().len(), 1);
+    stage.rig.wait(Span::from_secs(59));
+    goes_on(&mut stage);
+
+    let mut stage = Stage::new(Role::Accept { from: Allow::Everybody }, &[HOST]);
+    stage.rig.wait(Span::from_secs(24 * 3600));
+    goes_on(&mut stage);
+}
+
+#[test]
+fn keys_that_wait_to_be_sent_are_not_shown() {
+    let (mut stage, request) = Stage::open(&[]);
+    stage.hears(&answer(&request, JOE, &[HOST]));
+    let (on, _) = dials(&stage.rig.news())[0];
+    let now = stage.rig.now;
+    stage.rig.machine.handle_connected(on, now);
+    let shown = format!("{:?}", stage.rig.machine);
+    assert!(shown.contains(&format!("({} octets)", "key:\n".len() + THEIRS.len())), "{shown}");
+    let octets = format!("{:?}", THEIRS.as_bytes());
+    assert!(!shown.contains(octets.trim_matches(['[', ']'])) && !shown.contains(THEIRS), "{shown}");
+}
