@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
-use rendezvous_core::http::reply::{ACCEPTED, SWITCHING};
+use rendezvous_core::http::reply::ACCEPTED;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::Note;
@@ -11,7 +11,7 @@ use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::{Now, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
-use crate::shell::{Did, Doing, Passing, Shell, address};
+use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
 
 const OPERATIONS_MAX: usize = 64;
 /// 2024-05-17T09:20:00Z.

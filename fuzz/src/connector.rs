@@ -2,13 +2,12 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::connector::{Config, Connector};
-use rendezvous_core::http::reply::SWITCHING;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::{Now, Time};
 
-use crate::shell::{Did, Doing, Passing, Shell, address};
+use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
 
 const OPERATIONS_MAX: usize = 64;
 

@@ -19,6 +19,7 @@ mod engine;
 mod engine_world;
 mod files;
 mod head;
+mod matching;
 mod pair;
 mod pair_model;
 mod proxy_header;
@@ -26,6 +27,7 @@ mod response;
 mod shell;
 mod sim;
 mod sock;
+mod stanzas;
 mod target;
 mod token;
 mod trace;
@@ -47,10 +49,12 @@ pub const TARGETS: &[Target] = &[
     ("engine", engine::run),
     ("head", head::run),
     ("ids", files::ids),
+    ("matching", matching::run),
     ("pair", pair::run),
     ("proxy_header", proxy_header::run),
     ("response", response::run),
     ("sim", sim::run),
+    ("stanzas", stanzas::run),
     ("target", target::run),
     ("ticket", files::ticket),
     ("token", token::run),

@@ -21,6 +21,10 @@ const QUEUED_MAX: usize = 64 << 10;
 /// More turns than any run of a few operations needs: a machine that goes round in circles is caught here.
 const TURNS_MAX: u32 = 100_000;
 
+/// What an agent answers a connector with that made no offer.
+pub(crate) const SWITCHING: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
+
 /// What a machine did, for whoever knows what it means.
 #[derive(Debug)]
 pub(crate) enum Did {

@@ -23,7 +23,10 @@ pub(crate) const CASES: &[Case] = &[
         exposure("rendezvous.service", "rendezvous.service")
     }),
     case("the_agents_unit_is_closed", &[Peer::SystemdAnalyze], || {
-        exposure("rendezvous-agent@.service", "rendezvous-agent@home.service");
+        exposure("rendezvous-agent@.service", "rendezvous-agent@home.service")
+    }),
+    case("the_proxys_unit_is_closed", &[Peer::SystemdAnalyze], || {
+        exposure("rendezvous-proxy.service", "rendezvous-proxy.service")
     }),
     case("the_relay_tells_how_it_stands", &[], the_relay_tells_how_it_stands),
     case("the_agent_tells_how_many_wait", &[], the_agent_tells_how_many_wait),
