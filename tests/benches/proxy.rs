@@ -275,7 +275,7 @@ fn configure(folder: &Path, components: SocketAddr, socks: SocketAddr) -> String
          network_backend = \"select\"\nuse_ipv6 = false\ninterfaces = {{ \"127.0.0.1\" }}\n\
          component_ports = {{ {} }}\nproxy65_ports = {{ {} }}\nc2s_ports = {{ }}\n\
          modules_disabled = {{ \"s2s\", \"c2s\", \"tls\", \"posix\" }}\nVirtualHost \"localhost\"\n{}{}\
-         Component \"{THEIRS}\" \"proxy65\"\n\tproxy65_address = \"127.0.0.1\"\n",
+         Component \"{THEIRS}\" \"proxy65\"\n\tproxy65_address = \"127.0.0.1\"\n\tproxy65_open_access = true\n",
         components.port(),
         socks.port(),
         component(ENDS),

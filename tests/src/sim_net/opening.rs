@@ -49,7 +49,7 @@ impl World {
     #[must_use]
     pub fn local_address(&self, who: Who, ep: Ep) -> SocketAddr {
         // The even end is the one that dialled.
-        if ep.0.is_multiple_of(2) { self.address_of(who, ep) } else { self.links[ep.0 / 2].to }
+        if ep.0.is_multiple_of(2) { self.address_of(who, ep.peer()) } else { self.links[ep.0 / 2].to }
     }
 
     /// The address that a connection seems to come from.

@@ -16,8 +16,8 @@ const SEED: [u8; 32] = [0x5e; 32];
 
 /// A machine with a recorder around it.
 enum Recorded {
-    Relay(Recorder<Engine>),
-    Agent(Recorder<Agent>),
+    Relay(Box<Recorder<Engine>>),
+    Agent(Box<Recorder<Agent>>),
 }
 
 impl Recorded {
@@ -25,18 +25,20 @@ impl Recorded {
     fn start(trace: &Trace) -> Self {
         let now = trace.steps[0].now;
         match &trace.setup {
-            Setup::Relay(config) => Self::Relay(Recorder::relay((**config).clone(), SEED, now, true)),
+            Setup::Relay(config) => {
+                Self::Relay(Box::new(Recorder::relay((**config).clone(), SEED, now, true)))
+            }
             Setup::Agent { config, jitter } => {
                 let seeds = Seeds { nonces: SEED, jitter: *jitter };
-                Self::Agent(Recorder::agent((**config).clone(), seeds, now, true))
+                Self::Agent(Box::new(Recorder::agent((**config).clone(), seeds, now, true)))
             }
         }
     }
 
     fn machine(&mut self) -> &mut dyn Machine {
         match self {
-            Self::Relay(relay) => relay,
-            Self::Agent(agent) => agent,
+            Self::Relay(relay) => &mut **relay,
+            Self::Agent(agent) => &mut **agent,
         }
     }
 
