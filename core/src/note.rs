@@ -160,7 +160,7 @@ pub enum Note {
     },
     /// Agent, connector: a client met the local service. `stream`: it asked for the stream service.
     Served {
-        /// The connection from the relay.
+        /// The connection from the relay, or the direct one.
         relay: ConnId,
         /// The connection to the local service, or of the local program.
         local: ConnId,

@@ -32,7 +32,15 @@
 //! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
 //! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
 //! anywhere before it is used. An `upstream` has one of them as its first word; `tls`, `plain` (for plain tokens),
-//! `pool`, `service` and `stream` are there or not.
+//! `pool`, `service` and `stream` are there or not. An agent that takes direct connections has a line `direct` behind
+//! those:
+//!
+//! ```text
+//! direct certificate=64-HEX-DIGITS listener=0 hosts=192.0.2.9:7000,[2001:db8::9]:7000 allow=loopback,private
+//! ```
+//!
+//! Behind `allow` stand `loopback`, `link-local`, `private`, `shared` and `names`; `own=ADDRESS,…` is never dialled;
+//! `patience=` is how long it waits for what a client decides.
 //!
 //! Then what happened: `@`, the time, `wall=` with the wall clock's second where it did not just go on, and the event.
 //! The time is `@5s`, `@100ms`, `@17us` since the origin, or `@+5s` since the event before. The first event is `start`.
@@ -118,6 +126,7 @@ use crate::time::{Now, Span};
 use crate::{agent, engine};
 
 mod config;
+mod direct;
 mod mask;
 mod octets;
 mod parse;

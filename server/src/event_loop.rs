@@ -18,18 +18,21 @@ use rendezvous_core::time::{Now, Span, Time};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
-use crate::buffer::{BufferId, Pool, Sizes};
+use crate::buffer::{Pool, Sizes};
 use crate::direct_tls::DirectTls;
 #[cfg(debug_assertions)]
 use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
 use crate::slot::{Link, Reading, Slot};
 
+use self::table::find;
+
 mod accept;
 mod perform;
 mod pump;
 mod read;
 mod splice;
+mod table;
 mod write;
 
 /// One connection moves at most so many octets in a turn…
@@ -388,70 +391,6 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         [at_most, until, tick, accept].into_iter().flatten().min()
     }
 
-    // ---- the table ----
-
-    fn slot(&mut self, on: ConnId) -> Option<&mut SlotOf<N>> {
-        find(&mut self.slots, on)
-    }
-
-    fn slot_and_net(&mut self, on: ConnId) -> Option<(&mut SlotOf<N>, &mut N)> {
-        Some((find(&mut self.slots, on)?, &mut self.net))
-    }
-
-    /// A slot for a connection that the machine made.
-    fn slot_for(&mut self, on: ConnId) {
-        if self.slot(on).is_none() {
-            self.put(Slot::new(on, Link::None));
-        }
-    }
-
-    fn put(&mut self, slot: SlotOf<N>) {
-        let index = slot.id.index as usize;
-        if index >= self.slots.len() {
-            self.slots.resize_with(index + 1, || None);
-        }
-        debug_assert!(self.slots[index].is_none(), "two connections in one place");
-        self.slots[index] = Some(Box::new(slot));
-    }
-
-    fn enqueue(&mut self, on: ConnId) {
-        let Some(slot) = find(&mut self.slots, on) else { return };
-        if std::mem::replace(&mut slot.queued, true) {
-            return;
-        }
-        let much_to_send = || slot.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
-        let queue =
-            if slot.bulk || slot.pipe.is_some() || much_to_send() { &mut self.busy } else { &mut self.ready };
-        queue.push_back(on);
-    }
-
-    fn give(&mut self, buffer: Option<BufferId>) {
-        let Some(buffer) = buffer else { return };
-        if self.pool.give(buffer) > 0 {
-            self.feed_starved();
-        }
-    }
-
-    /// Whoever waits for a buffer is queued again: all of them, since the first may need it no more, or need a larger
-    /// one.
-    fn feed_starved(&mut self) {
-        for on in std::mem::take(&mut self.starved) {
-            if let Some(slot) = self.slot(on) {
-                slot.starving = false;
-                self.enqueue(on);
-            }
-        }
-    }
-
-    /// There is no buffer for this connection: it is queued again when there may be one.
-    fn starve(&mut self, on: ConnId) {
-        if let Some(slot) = self.slot(on)
-            && !std::mem::replace(&mut slot.starving, true)
-        {
-            self.starved.push_back(on);
-        }
-    }
-
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
         let mut held = 0;
@@ -472,9 +411,4 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         assert_eq!(held, self.pool.count(), "a buffer that nobody owns");
     }
-}
-
-/// The slot of a connection, if it is still that connection's.
-fn find<S, P>(slots: &mut [Option<Box<Slot<S, P>>>], on: ConnId) -> Option<&mut Slot<S, P>> {
-    slots.get_mut(on.index as usize)?.as_deref_mut().filter(|slot| slot.id == on)
 }

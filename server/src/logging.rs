@@ -1,6 +1,8 @@
 //! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
 
+mod limiter;
 pub mod streams;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -10,14 +12,17 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::{ConnId, DialFailure, End, TlsFailure};
-use rendezvous_core::note::{ConnectFailure, NotDirect, Note, Obstacle, RelayLoss, Target, WaitingEnd};
-use rendezvous_core::pair::{Side, Why};
-use rendezvous_core::time::{Span, Time};
+use rendezvous_core::machine::ConnId;
+use rendezvous_core::note::{Note, RelayLoss, Target};
+use rendezvous_core::time::Span;
 
 use crate::clock::{self, Clock};
 use crate::failure::Failure;
 use crate::options::Opt;
+
+pub use limiter::Limiter;
+pub use words::{connect_failure, dial, obstacle, tls, waiting_end};
+use words::{end_text, not_direct, pair_end, refusal_hint};
 
 /// `--log-rate N`, for the commands that strangers talk to.
 pub const LOG_RATE: Opt = Opt::one(
@@ -28,10 +33,6 @@ pub const LOG_RATE: Opt = Opt::one(
 );
 /// What [`LOG_RATE`] is where nothing is said.
 const RATE: u32 = 200;
-/// So many seconds' lines may come at once.
-const BURST_SECS: u64 = 5;
-/// How often it is said how many lines were left out.
-const SAID_EVERY: Span = Span::from_secs(1);
 
 /// Starts logging at a level (`--log`), else at what `RUST_LOG` says, else at `info`. Under systemd the time is the
 /// journal's business.
@@ -146,78 +147,6 @@ impl Log for Limited {
 fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
     const OWN: [&str; 3] = ["rendezvous::command", "rendezvous::daemon", "rendezvous::status"];
     metadata.level() != Level::Error && !OWN.iter().any(|own| metadata.target().starts_with(own))
-}
-
-/// A token bucket for lines: so many a second, and [`LOG_RATE`]'s five times as many at once.
-#[derive(Clone, Debug)]
-pub struct Limiter {
-    /// Lines a second; 0: no limit.
-    rate: u32,
-    /// Millionths of lines that there is room for.
-    room: u64,
-    /// When `room` was right.
-    at: Time,
-    /// Lines left out since that was last said, and when it was.
-    left_out: u64,
-    said: Time,
-    /// Lines left out in all.
-    total: u64,
-}
-
-impl Limiter {
-    /// A bucket that is full at the time 0.
-    #[must_use]
-    pub const fn new(rate: u32) -> Self {
-        Self { rate, room: Self::room_max(rate), at: Time(0), left_out: 0, said: Time(0), total: 0 }
-    }
-
-    /// Another rate, with a full bucket.
-    pub const fn set_rate(&mut self, rate: u32) {
-        self.rate = rate;
-        self.room = Self::room_max(rate);
-    }
-
-    /// Whether a line may be written at this time; otherwise it is counted.
-    pub fn take(&mut self, now: Time) -> bool {
-        self.fill(now);
-        if self.rate == 0 {
-            return true;
-        }
-        match self.room.checked_sub(1_000_000) {
-            Some(room) => self.room = room,
-            None => {
-                self.left_out += 1;
-                self.total += 1;
-                return false;
-            }
-        }
-        true
-    }
-
-    /// How many lines were left out since it was asked last; 0 for none, and within a second after the last answer.
-    pub fn catch_up(&mut self, now: Time) -> u64 {
-        if self.left_out == 0 || now < self.said + SAID_EVERY {
-            return 0;
-        }
-        self.said = now;
-        std::mem::take(&mut self.left_out)
-    }
-
-    /// How many lines were left out in all.
-    #[must_use]
-    pub const fn total(&self) -> u64 {
-        self.total
-    }
-
-    const fn room_max(rate: u32) -> u64 {
-        rate as u64 * BURST_SECS * 1_000_000
-    }
-
-    fn fill(&mut self, now: Time) {
-        let gained = now.since(self.at).0.saturating_mul(u64::from(self.rate));
-        self.room = self.room.saturating_add(gained).min(Self::room_max(self.rate));
-        self.at = now;
-    }
 }
 
 /// The operator's names of IDs. An ID is a capability (whoever knows it reaches the hidden server), so that logs have
@@ -454,115 +383,5 @@ impl fmt::Display for RelayLossText {
             RelayLoss::Tls(why) => write!(f, "why={}", Escaped(tls(why))),
             RelayLoss::Unreachable(why) => write!(f, "why={}", Escaped(dial(why))),
         }
-    }
-}
-
-/// What an agent's operator can do about a refusal.
-fn refusal_hint(status: u16) -> Option<&'static str> {
-    match status {
-        401 => Some(
-            "unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay, and both clocks",
-        ),
-        407 | 400 | 403 => Some("is this a rendezvous relay of another kind? see 'token plain'"),
-        429 => Some("too many failures from this address"),
-        503 => Some("the relay is full or shutting down"),
-        _ => None,
-    }
-}
-
-/// Why a waiting connection met no client, in a word.
-#[must_use]
-pub const fn waiting_end(why: WaitingEnd) -> &'static str {
-    match why {
-        WaitingEnd::Ended(End::Clean) => "ended",
-        WaitingEnd::Ended(End::Truncated) => "cut",
-        WaitingEnd::Ended(End::Reset) => "reset",
-        WaitingEnd::Talked => "talked-while-waiting",
-        WaitingEnd::Replaced => "replaced",
-        WaitingEnd::Revoked => "revoked",
-        WaitingEnd::Drained => "shutdown",
-    }
-}
-
-const fn pair_end(why: Why) -> &'static str {
-    match why {
-        Why::Done => "done",
-        Why::Truncated(Side::Hidden) => "cut-by-hidden",
-        Why::Truncated(Side::Client) => "cut-by-client",
-        Why::Reset(Side::Hidden) => "reset-by-hidden",
-        Why::Reset(Side::Client) => "reset-by-client",
-        Why::HalfClosed => "half-closed-too-long",
-        Why::Idle => "idle-too-long",
-        Why::Silent(Side::Hidden) => "hidden-unreachable",
-        Why::Silent(Side::Client) => "client-unreachable",
-    }
-}
-
-/// Why a TLS handshake failed, in words.
-#[must_use]
-pub const fn tls(why: TlsFailure) -> &'static str {
-    match why {
-        TlsFailure::Certificate => "its certificate is not the one that is trusted (compare pin or CA)",
-        TlsFailure::Ended => "it ended the connection in the TLS handshake",
-        TlsFailure::Protocol => "no common TLS: TLS 1.2 or 1.3 is needed",
-    }
-}
-
-/// Why something could not be reached, in words.
-#[must_use]
-pub const fn dial(why: DialFailure) -> &'static str {
-    match why {
-        DialFailure::Name => "its name does not resolve",
-        DialFailure::Refused => "connection refused",
-        DialFailure::Unreachable => "no answer, or no route",
-        DialFailure::Local => "this machine could not connect",
-    }
-}
-
-const fn end_text(end: End) -> &'static str {
-    match end {
-        End::Clean => "it ended the connection",
-        End::Truncated => "the connection was cut",
-        End::Reset => "the connection was reset",
-    }
-}
-
-/// Why a connector's connection could not be, in words.
-#[must_use]
-pub fn connect_failure(why: ConnectFailure) -> String {
-    match why {
-        ConnectFailure::Refused(404) => {
-            "the hidden server is offline, or there is none with this ID".to_owned()
-        }
-        ConnectFailure::Refused(502) => "the hidden server's agent could not reach its service".to_owned(),
-        ConnectFailure::Refused(503) => "the relay or the hidden server is busy; try again".to_owned(),
-        ConnectFailure::Refused(status) => {
-            format!("the answer was {status}, not 101: has the agent a --stream service?")
-        }
-        ConnectFailure::Garbled => "the relay's answer is not HTTP".to_owned(),
-        ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
-        ConnectFailure::Silent => "no answer in time".to_owned(),
-        ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
-        ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
-        ConnectFailure::Misspoken => {
-            "what the agent said about a direct connection makes no sense; try --direct off".to_owned()
-        }
-        ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
-    }
-}
-
-/// Why there is no direct connection, in words.
-const fn not_direct(why: NotDirect) -> &'static str {
-    match why {
-        NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
-        NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
-        NotDirect::Late => "it took too long (--direct-timeout)",
-        NotDirect::Declined => "the client stays on the relay",
-        NotDirect::Met(Obstacle::Dial(why)) => dial(why),
-        NotDirect::Met(Obstacle::Handshake) => "whoever was dialled is not the right one",
-        NotDirect::Met(Obstacle::Tls(TlsFailure::Certificate)) => {
-            "its certificate is not the one that was announced: somebody may be in between"
-        }
-        NotDirect::Met(Obstacle::Tls(why)) => tls(why),
     }
 }

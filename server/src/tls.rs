@@ -10,16 +10,17 @@ use std::sync::Arc;
 use rendezvous_core::machine::TlsFailure;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{ClientConfig, Error, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::records::{Record, Records, Secrets};
+use self::states::{Step, end_step, say, seal_step, work};
 use crate::buffer::Buffer;
 
 #[cfg(test)]
 mod direct_tests;
 mod records;
+mod states;
 #[cfg(test)]
 mod tests;
 
@@ -116,15 +117,6 @@ macro_rules! process {
             Side::Records(_) | Side::Gone => unreachable!("asked before"),
         }
     };
-}
-
-enum Step {
-    /// Go on: there may be more to process.
-    Again,
-    /// No whole record is left.
-    Drained,
-    Ended,
-    Failed(Error),
 }
 
 impl TlsSession {
@@ -435,102 +427,6 @@ fn open_records(
 
 fn gone() -> TlsError {
     TlsError(Error::General("the keys of this connection are gone".into()))
-}
-
-/// Serves one state of rustls: what it has to say goes to `out`, plaintext to `taker`.
-fn work<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer, taker: &mut impl Take) -> (usize, Step) {
-    let UnbufferedStatus { mut discard, state } = status;
-    let step = match state {
-        Err(error) => Step::Failed(error),
-        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-            let mut step = Step::Again;
-            while let Some(record) = traffic.next_record() {
-                match record {
-                    Ok(record) => {
-                        discard += record.discard;
-                        taker.take(record.payload);
-                    }
-                    Err(error) => step = Step::Failed(error),
-                }
-            }
-            step
-        }
-        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Ended,
-        Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Drained,
-        Ok(ConnectionState::ReadEarlyData(_)) => {
-            Step::Failed(Error::General("early data, which we never offer".into()))
-        }
-        Ok(state) => match say(state, out) {
-            Ok(()) => Step::Again,
-            Err(error) => Step::Failed(error),
-        },
-    };
-    (discard, step)
-}
-
-/// Serves one state of rustls on the way to sealing all of `plain`; true when that is done.
-fn seal_step<D>(status: UnbufferedStatus<'_, '_, D>, plain: &[u8], out: &mut Buffer) -> Result<bool, Error> {
-    match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => grow(out, |room| match traffic.encrypt(plain, room) {
-            Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
-            Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
-            Ok(written) => Ok(written),
-        })
-        .map(|()| true),
-        state => say(state, out).map(|()| false),
-    }
-}
-
-/// Serves one state of rustls on the way to close_notify; true when that is done.
-fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer) -> Result<bool, Error> {
-    match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => {
-            grow(out, |room| match traffic.queue_close_notify(room) {
-                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
-                Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
-                Ok(written) => Ok(written),
-            })
-            .map(|()| true)
-        }
-        state => say(state, out).map(|()| false),
-    }
-}
-
-/// Lets rustls say what it must before it can send: tickets, key updates.
-fn say<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
-    match state {
-        ConnectionState::EncodeTlsData(mut data) => grow(out, |room| match data.encode(room) {
-            Err(EncodeError::InsufficientSize(size)) => Err(Ok(size.required_size)),
-            Err(error @ EncodeError::AlreadyEncoded) => Err(Err(error.to_string())),
-            Ok(written) => Ok(written),
-        }),
-        ConnectionState::TransmitTlsData(data) => {
-            data.done();
-            Ok(())
-        }
-        // Said once, and heard by `open`; writing goes on after it.
-        ConnectionState::PeerClosed => Ok(()),
-        state => Err(Error::General(format!("nothing can be sent in state {state:?}"))),
-    }
-}
-
-/// Lets `write` write behind what is in `out`, with more room if it asks for that: `Err(Ok(size))`.
-fn grow(
-    out: &mut Buffer,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<usize, String>>,
-) -> Result<(), Error> {
-    let mut size = 0;
-    loop {
-        match write(out.reserve(size)) {
-            Ok(written) => {
-                out.commit(written);
-                return Ok(());
-            }
-            Err(Ok(required)) if required > size => size = required,
-            Err(Ok(required)) => return Err(Error::General(format!("{required} octets are not enough"))),
-            Err(Err(why)) => return Err(Error::General(why)),
-        }
-    }
 }
 
 /// The length of the record at the front, if it is whole.

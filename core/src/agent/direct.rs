@@ -21,7 +21,7 @@ use crate::dtcp::party::{Party, Word};
 use crate::dtcp::{Direct, HANDSHAKE_MAX, Offer};
 use crate::http::offer::{self, Offered};
 use crate::http::reply::write_switching;
-use crate::machine::{Close, ConnId, Listener, Output};
+use crate::machine::{Close, ConnId, End, Listener, Output};
 use crate::note::{NotDirect, Note, Obstacle};
 use crate::time::Now;
 
@@ -127,20 +127,22 @@ impl Agent {
         }
     }
 
-    /// The relayed connection broke while it was not decided. What the client has decided by then we may learn from
-    /// the direct connection alone.
-    pub(super) fn relay_broke(&mut self, on: ConnId, now: Now) {
-        if !self.await_direct(on, Close::Abort, now) {
-            self.lose_undecided(on, GONE, Close::Abort, now);
+    /// The relayed connection ended while it was not decided. What the client has decided by then we may learn from the
+    /// direct connection alone: a relay that is killed looks like a client that goes away.
+    pub(super) fn undecided_ended(&mut self, on: ConnId, how: End, now: Now) {
+        let how = if how == End::Clean { Close::Linger } else { Close::Abort };
+        if !self.await_direct(on, how, now) {
+            self.lose_undecided(on, GONE, how, now);
         }
     }
 
-    /// Closes the relayed connection; the direct one must come soon. False where none can come any more.
+    /// Closes the relayed connection; the direct one must come soon. False where none is under way that the client
+    /// could have committed to.
     fn await_direct(&mut self, on: ConnId, how: Close, now: Now) -> bool {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return false;
         };
-        if !self.direct.as_ref().is_some_and(|direct| direct.streams.contains_key(&session)) {
+        if !self.direct.as_ref().is_some_and(|direct| direct.party.has_links(session)) {
             return false;
         }
         self.conns.set_due(local, Some(now.mono + HANDSHAKE_MAX));
@@ -211,7 +213,13 @@ impl Agent {
 
     fn next_word(&mut self, now: Now) -> Option<Word> {
         let link = |link: LinkId| Conn { upstream: 0, state: State::Link(link) };
-        self.direct.as_mut()?.party.poll(&mut self.conns, link, now)
+        let party = &mut self.direct.as_mut()?.party;
+        let word = party.poll(&mut self.conns, link, now);
+        if word.is_some() || !party.is_idle() {
+            return word;
+        }
+        party.dismiss_strangers();
+        party.poll(&mut self.conns, link, now)
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal, now: Now) {
@@ -263,6 +271,9 @@ impl Agent {
         let is_header_queued = self.greet(local, from);
         self.conns.say(Output::Read { on: local, wanted: true });
         self.join(local, client, is_header_queued, now);
+        if let Some(&mut Conn { upstream, .. }) = self.conns.any_state(client) {
+            self.conns.note(Note::Served { relay: client, local, upstream, stream: true });
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::direct::GONE;
 use super::{Agent, Asked, State, conn_state};
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
@@ -123,10 +122,7 @@ impl Machine for Agent {
                 self.conns.mark_ended(on)
             }
             Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
-            Some(State::Deciding { .. }) if how == End::Clean => {
-                self.lose_undecided(on, GONE, Close::Linger, now);
-            }
-            Some(State::Deciding { .. }) => self.relay_broke(on, now),
+            Some(State::Deciding { .. }) => self.undecided_ended(on, how, now),
             Some(State::Leaving) => self.close(on, Close::Linger, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {

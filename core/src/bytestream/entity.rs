@@ -9,13 +9,15 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::failures::Failures;
 use super::initiator::{Initiator, Parties};
 use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
-use super::role::{Act, DialPolicy, Failure, Patience};
+use super::role::{Act, Failure, Patience};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use super::target::Target;
 use crate::conns::{Conns, Ended};
+use crate::dtcp::policy::Policy;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
@@ -49,12 +51,17 @@ pub struct Config {
     pub service: Option<SocketAddr>,
     /// Whose offers are wanted. Default: everybody's.
     pub allow: Allow,
-    /// What is dialled for a peer.
-    pub dial: DialPolicy,
+    /// What is dialled for a peer, of what it offers. Default: the public Internet.
+    pub dial: Policy,
     /// Whether roles may be changed once, where the first way did not work out (A1.3, A2.2). Default: yes.
     pub reversal: bool,
     /// What may wait for its other half of a match.
     pub matching: matching::Limits,
+    /// Claims of one bare JID that wait for their sockets. Default 32.
+    pub claims_per_jid_max: u32,
+    /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven: whoever waits for one
+    /// peer's socket could else have it guessed by another. Default 5.
+    pub failures_per_minute_max: u32,
     /// Streams that are not clear yet. Default 256.
     pub sessions_max: u32,
     /// How long a socket may be nobody's. Default 30 s.
@@ -77,9 +84,11 @@ impl Config {
             peer: None,
             service: None,
             allow: Allow::Everybody,
-            dial: DialPolicy::default(),
+            dial: Policy::default(),
             reversal: true,
             matching: matching::Limits::default(),
+            claims_per_jid_max: 32,
+            failures_per_minute_max: 5,
             sessions_max: 256,
             unclaimed: Span::from_secs(30),
             patience: Patience::default(),
@@ -99,6 +108,7 @@ pub struct Entity {
     config: Config,
     conns: Conns<State>,
     matching: Matching,
+    failures: Failures,
     sessions: BTreeMap<u64, Session>,
     names: BTreeMap<(Jid, StreamId), u64>,
     begun: u64,
@@ -196,6 +206,7 @@ impl Entity {
         Self {
             conns: Conns::new(config.pair),
             matching: Matching::new(config.matching, config.rules.clone()),
+            failures: Failures::new(config.failures_per_minute_max),
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
             begun: 0,
@@ -273,6 +284,12 @@ impl Entity {
     fn end_unclaimed(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         self.matching.remove(on);
         self.unwanted(on, how, why, now);
+    }
+
+    /// A claim was none.
+    fn fail_claim(&mut self, claim: Claim, condition: Condition, now: Now) {
+        self.failures.fail(&claim.from, now.mono);
+        self.refuse(claim.from, claim.iq, condition);
     }
 
     fn say(&mut self, peer: Jid, id: IqId, query: Query) {

@@ -12,6 +12,9 @@ const JIDS_MAX: usize = 1_024;
 const MINUTE: Span = Span::from_secs(60);
 
 /// One bucket for each bare JID, since a resource costs its owner nothing.
+///
+/// Of claims that are under way together more may fail than are forgiven. All of them count: a JID in debt waits until
+/// so much is forgiven that it may fail once more.
 #[derive(Debug)]
 pub(super) struct Failures {
     per_minute_max: u32,
@@ -41,7 +44,7 @@ impl Failures {
 
     /// One more failure.
     pub(super) fn fail(&mut self, jid: &Jid, now: Time) {
-        let (max, refill) = (self.per_minute_max, self.refill());
+        let refill = self.refill();
         if !self.buckets.contains_key(jid.bare()) {
             if self.oldest.len() >= JIDS_MAX
                 && let Some(oldest) = self.oldest.pop_front()
@@ -52,7 +55,7 @@ impl Failures {
         }
         let bucket = self.buckets.entry(jid.bare().into()).or_insert(Bucket { spent: 0, since: now });
         bucket.forgive(refill, now);
-        bucket.spent = (bucket.spent + 1).min(max);
+        bucket.spent = bucket.spent.saturating_add(1);
     }
 
     /// How long until one more is forgiven.

@@ -7,14 +7,18 @@
 //! A claim and its socket come over different ways: either may be first. A socket waits unclaimed for as long as its
 //! machine says, a claim for [`Limits::grace`].
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
+use self::claims::Claims;
+use self::sockets::{Socket, Sockets};
 use super::name::{IqId, Jid, StreamId};
-use crate::limiter::Source;
 use crate::machine::{ConnId, Listener};
 use crate::time::{Span, Time};
+
+mod claims;
+mod sockets;
 
 /// How much may wait. All are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub struct Limits {
     pub unclaimed_max: u32,
     /// The same for one address (IPv6: one /64); that address' oldest goes. Default 1,000.
     pub unclaimed_per_address_max: u32,
-    /// Claims without a socket; the oldest goes when one more comes. Default 1,000.
+    /// Claims without a socket; when one more comes, the oldest of the bare JID that has most goes. Default 1,000.
     pub early_claims_max: u32,
     /// How long a claim waits for its socket. Default 2 s.
     pub grace: Span,
@@ -60,37 +64,36 @@ pub struct Claim {
 }
 
 /// Sockets that nobody claimed, and claims that have no socket.
+///
+/// Whatever strangers open and claim, a socket or a claim more costs a logarithm of what is there.
 #[derive(Debug)]
 pub struct Matching {
     limits: Limits,
     rules: Rules,
-    /// By remote port; the number counts arrivals.
-    unclaimed: BTreeMap<Place, Socket>,
-    places: BTreeMap<ConnId, Place>,
-    socket_ages: BTreeMap<u64, u16>,
-    sources: BTreeSet<(Source, u64)>,
-    /// By the endpoint's port.
-    early: BTreeMap<Place, Early>,
-    claim_ages: BTreeMap<u64, u16>,
-    /// Ports of claims that may have a socket now.
-    changed: BTreeSet<u16>,
+    sockets: Sockets,
+    claims: Claims,
+    changed: BTreeSet<Change>,
     arrivals: u64,
 }
 
-/// A port, and the number of an arrival.
-type Place = (u16, u64);
-
-#[derive(Debug)]
-struct Socket {
-    on: ConnId,
-    listener: Listener,
-    from: SocketAddr,
+/// The claims that may have a socket now, in the order in which they are looked at: whoever names the socket's own
+/// remote address goes first (reading 6: 'prefer (a)'), however long another waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    /// Of this remote address (5a).
+    From(IpAddr, u16),
+    /// Of an address that was dialled, and this remote port (5b), or our own (5d).
+    Dialled(IpAddr, u16),
+    /// Of this remote port (5c).
+    Port(u16),
 }
 
-#[derive(Debug)]
-struct Early {
-    claim: Claim,
-    due: Time,
+/// How many sockets a rule leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fit {
+    Nothing,
+    One(ConnId),
+    Several,
 }
 
 impl Default for Limits {
@@ -104,6 +107,39 @@ impl Default for Limits {
     }
 }
 
+impl Rules {
+    /// What somebody who was accepted there may have dialled.
+    fn dialled(&self, listener: Listener) -> impl Iterator<Item = IpAddr> {
+        let local = self.listeners.get(usize::from(listener.0)).map(SocketAddr::ip);
+        let local = local.filter(|local| !local.to_canonical().is_unspecified());
+        local.into_iter().chain(self.announced.iter().copied()).map(|ip| ip.to_canonical())
+    }
+
+    /// Every listener, with its port.
+    fn ports(&self) -> impl Iterator<Item = (Listener, u16)> {
+        (0..).map(Listener).zip(self.listeners.iter().map(SocketAddr::port))
+    }
+
+    fn are_announced(&self, ip: IpAddr) -> bool {
+        self.announced.iter().any(|announced| announced.to_canonical() == ip)
+    }
+}
+
+impl Fit {
+    fn of(mut sockets: impl Iterator<Item = ConnId>) -> Self {
+        match (sockets.next(), sockets.next()) {
+            (None, _) => Self::Nothing,
+            (Some(on), None) => Self::One(on),
+            (Some(_), Some(_)) => Self::Several,
+        }
+    }
+
+    /// The next rule, where this one leaves nothing.
+    fn or_else(self, next: impl FnOnce() -> Self) -> Self {
+        if self == Self::Nothing { next() } else { self }
+    }
+}
+
 impl Matching {
     /// Nothing waits.
     #[must_use]
@@ -111,12 +147,8 @@ impl Matching {
         Self {
             limits,
             rules,
-            unclaimed: BTreeMap::new(),
-            places: BTreeMap::new(),
-            socket_ages: BTreeMap::new(),
-            sources: BTreeSet::new(),
-            early: BTreeMap::new(),
-            claim_ages: BTreeMap::new(),
+            sockets: Sockets::new(),
+            claims: Claims::new(),
             changed: BTreeSet::new(),
             arrivals: 0,
         }
@@ -124,65 +156,56 @@ impl Matching {
 
     /// A socket was accepted. Returns the one that makes room for it, which is forgotten.
     pub fn open(&mut self, on: ConnId, listener: Listener, from: SocketAddr) -> Option<ConnId> {
-        let source = Source::from(from.ip());
-        let of_source = (source, 0)..=(source, u64::MAX);
-        let max = self.limits.unclaimed_per_address_max.max(1) as usize;
-        let goes = if self.sources.range(of_source.clone()).nth(max - 1).is_some() {
-            self.sources.range(of_source).next().map(|&(_, arrival)| arrival)
-        } else if self.unclaimed.len() >= self.limits.unclaimed_max.max(1) as usize {
-            self.socket_ages.keys().next().copied()
+        let goes = if self.sockets.of_source(from.ip()) >= at_least_one(self.limits.unclaimed_per_address_max)
+        {
+            self.sockets.oldest_of_source(from.ip())
+        } else if self.sockets.len() >= at_least_one(self.limits.unclaimed_max) {
+            self.sockets.oldest()
         } else {
             None
         };
-        let goes = goes.and_then(|arrival| {
-            let port = *self.socket_ages.get(&arrival)?;
-            Some(self.unclaimed.get(&(port, arrival))?.on)
-        });
         if let Some(goes) = goes {
             self.remove(goes);
         }
-        let place = (from.port(), self.arrive());
-        self.unclaimed.insert(place, Socket { on, listener, from });
-        self.places.insert(on, place);
-        self.socket_ages.insert(place.1, place.0);
-        self.sources.insert((source, place.1));
-        self.change(from.port());
+        let socket = Socket { on, listener, from };
+        self.change(&socket);
+        let arrival = self.arrive();
+        self.sockets.insert(arrival, socket);
         goes
     }
 
     /// A socket was claimed, or is gone. Whether it was there.
     pub fn remove(&mut self, on: ConnId) -> bool {
-        let Some(place) = self.places.remove(&on) else { return false };
-        self.socket_ages.remove(&place.1);
-        if let Some(socket) = self.unclaimed.remove(&place) {
-            self.sources.remove(&(Source::from(socket.from.ip()), place.1));
-        }
+        let Some(socket) = self.sockets.remove(on) else { return false };
         // One fewer fits: for some claim that may leave exactly one.
-        self.change(place.0);
+        self.change(&socket);
         true
     }
 
     /// Somebody says that a socket is its own; [`Matching::next_match`] says which it is. Returns the claim that makes
-    /// room for it, which is forgotten.
+    /// room for it, which is forgotten: the oldest of the bare JID that has most.
     pub fn claim(&mut self, claim: Claim, now: Time) -> Option<Claim> {
-        let full = self.early.len() >= self.limits.early_claims_max.max(1) as usize;
-        let goes = if full { self.forget_oldest_claim() } else { None };
-        let place = (claim.endpoint.port(), self.arrive());
-        self.early.insert(place, Early { claim, due: now + self.limits.grace });
-        self.claim_ages.insert(place.1, place.0);
-        self.changed.insert(place.0);
-        goes
+        let endpoint = claim.endpoint;
+        self.changed.insert(Change::From(endpoint.ip().to_canonical(), endpoint.port()));
+        let arrival = self.arrive();
+        self.claims.insert(arrival, claim, now + self.limits.grace);
+        let is_over = self.claims.len() > at_least_one(self.limits.early_claims_max);
+        if is_over { self.claims.remove_of_largest_share() } else { None }
     }
 
     /// The next claim whose socket is there, and that socket. The claim is forgotten; the socket stays until
     /// [`Matching::remove`], since the claim may be refused for another reason.
     pub fn next_match(&mut self) -> Option<(ConnId, Claim)> {
-        while let Some(&port) = self.changed.first() {
-            let mut waiting = self.early.range((port, 0)..=(port, u64::MAX));
-            let hit = waiting.find_map(|(&place, early)| Some((place, self.find(early.claim.endpoint)?)));
-            if let Some((place, on)) = hit {
-                self.claim_ages.remove(&place.1);
-                return self.early.remove(&place).map(|early| (on, early.claim));
+        while let Some(&change) = self.changed.first() {
+            // All claims of one endpoint mean the same. And of one port: (c) has a socket for all of them or for none.
+            let oldest = match change {
+                Change::From(ip, port) | Change::Dialled(ip, port) => self.claims.oldest_of(ip, port),
+                Change::Port(port) => self.claims.oldest_of_port(port),
+            };
+            if let Some((arrival, endpoint)) = oldest
+                && let Fit::One(on) = self.find(endpoint)
+            {
+                return self.claims.remove(arrival).map(|claim| (on, claim));
             }
             self.changed.pop_first();
         }
@@ -191,75 +214,79 @@ impl Matching {
 
     /// The next claim whose grace is over; it is forgotten.
     pub fn expired(&mut self, now: Time) -> Option<Claim> {
-        if self.deadline()? <= now { self.forget_oldest_claim() } else { None }
+        if self.deadline()? <= now { self.forget_claim(|_| true) } else { None }
     }
 
     /// When [`Matching::expired`] has something next.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
-        let (&arrival, &port) = self.claim_ages.first_key_value()?;
-        self.early.get(&(port, arrival)).map(|early| early.due)
+        self.claims.deadline()
     }
 
-    /// Forgets the first claim for which this holds.
+    /// Forgets the oldest claim for which this holds.
     pub fn forget_claim(&mut self, is_it: impl Fn(&Claim) -> bool) -> Option<Claim> {
-        let (&place, _) = self.early.iter().find(|(_, early)| is_it(&early.claim))?;
-        self.claim_ages.remove(&place.1);
-        self.early.remove(&place).map(|early| early.claim)
+        let arrival = self.claims.find(is_it)?;
+        self.claims.remove(arrival)
     }
 
     /// How many sockets nobody claimed.
     #[must_use]
     pub fn unclaimed(&self) -> usize {
-        self.unclaimed.len()
+        self.sockets.len()
     }
 
     /// How many claims wait for their socket.
     #[must_use]
     pub fn early_claims(&self) -> usize {
-        self.early.len()
+        self.claims.len()
     }
 
-    /// The one unclaimed socket that an endpoint means, by the first rule under which any fits. Two are none.
-    fn find(&self, endpoint: SocketAddr) -> Option<ConnId> {
-        let ip = endpoint.ip().to_canonical();
-        let port = endpoint.port();
-        let of_port = || self.unclaimed.range((port, 0)..=(port, u64::MAX)).map(|(_, socket)| socket);
-        let mut exact = of_port().filter(|socket| socket.from.ip().to_canonical() == ip);
-        if let Some(first) = exact.next() {
-            return exact.next().is_none().then_some(first.on);
+    /// How many of them are of this JID's account, whatever its resource.
+    #[must_use]
+    pub fn early_claims_of(&self, jid: &Jid) -> usize {
+        self.claims.of(jid)
+    }
+
+    /// The unclaimed sockets that an endpoint means, by the first rule under which any fits. Several are none.
+    fn find(&self, endpoint: SocketAddr) -> Fit {
+        let (ip, port) = (endpoint.ip().to_canonical(), endpoint.port());
+        Fit::of(self.sockets.from(ip, port)).or_else(|| self.dialled(ip, port)).or_else(|| {
+            let any = if self.rules.any_address { Fit::of(self.sockets.of_port(port)) } else { Fit::Nothing };
+            any.or_else(|| self.only_socket(ip, port))
+        })
+    }
+
+    /// Reading 5b.
+    fn dialled(&self, ip: IpAddr, port: u16) -> Fit {
+        if self.rules.are_announced(ip) {
+            return Fit::of(self.sockets.of_port(port));
         }
-        let mut dialled = of_port().filter(|socket| self.is_ours(socket.listener, ip));
-        if let Some(first) = dialled.next() {
-            return dialled.next().is_none().then_some(first.on);
+        let of_it = self.rules.ports().filter(|(on, _)| self.rules.dialled(*on).any(|dialled| dialled == ip));
+        Fit::of(of_it.flat_map(|(on, _)| self.sockets.accepted(on, port)))
+    }
+
+    /// Reading 5d.
+    fn only_socket(&self, ip: IpAddr, port: u16) -> Fit {
+        let Some(socket) = self.sockets.only().filter(|_| self.rules.only_socket) else {
+            return Fit::Nothing;
+        };
+        let mut listens = self.rules.ports().filter(|(on, own)| *on == socket.listener && *own == port);
+        let fits = listens.any(|(on, _)| self.rules.dialled(on).any(|dialled| dialled == ip));
+        if fits { Fit::One(socket.on) } else { Fit::Nothing }
+    }
+
+    /// A socket came or went: whose claim may have another answer now.
+    fn change(&mut self, socket: &Socket) {
+        let Socket { listener, from, .. } = *socket;
+        let (rules, port) = (&self.rules, from.port());
+        self.changed.insert(Change::From(from.ip().to_canonical(), port));
+        self.changed.extend(rules.dialled(listener).map(|ip| Change::Dialled(ip, port)));
+        if rules.any_address {
+            self.changed.insert(Change::Port(port));
         }
-        let mut any = of_port().filter(|_| self.rules.any_address);
-        if let Some(first) = any.next() {
-            return any.next().is_none().then_some(first.on);
-        }
-        let mut all = self.unclaimed.values();
-        let first = all.next().filter(|socket| self.rules.only_socket && self.listens(socket, endpoint))?;
-        all.next().is_none().then_some(first.on)
-    }
-
-    /// Whether somebody who was accepted there may have dialled this address.
-    fn is_ours(&self, listener: Listener, ip: IpAddr) -> bool {
-        let local = self.rules.listeners.get(usize::from(listener.0));
-        let local = local.map(|local| local.ip().to_canonical()).filter(|local| !local.is_unspecified());
-        local == Some(ip) || self.rules.announced.iter().any(|announced| announced.to_canonical() == ip)
-    }
-
-    /// Whether a socket was accepted on this address and port.
-    fn listens(&self, socket: &Socket, endpoint: SocketAddr) -> bool {
-        let local = self.rules.listeners.get(usize::from(socket.listener.0));
-        local.is_some_and(|local| local.port() == endpoint.port())
-            && self.is_ours(socket.listener, endpoint.ip().to_canonical())
-    }
-
-    fn change(&mut self, port: u16) {
-        self.changed.insert(port);
-        if self.rules.only_socket {
-            self.changed.extend(self.rules.listeners.iter().map(SocketAddr::port));
+        if rules.only_socket {
+            let own = rules.ports().flat_map(|(on, port)| rules.dialled(on).map(move |ip| (ip, port)));
+            self.changed.extend(own.map(|(ip, port)| Change::Dialled(ip, port)));
         }
     }
 
@@ -268,19 +295,17 @@ impl Matching {
         self.arrivals
     }
 
-    fn forget_oldest_claim(&mut self) -> Option<Claim> {
-        let (arrival, port) = self.claim_ages.pop_first()?;
-        self.early.remove(&(port, arrival)).map(|early| early.claim)
-    }
-
     /// What must hold between two calls.
     pub(super) fn check_invariants(&self) {
-        debug_assert!(self.unclaimed.len() <= self.limits.unclaimed_max.max(1) as usize, "too many sockets");
-        debug_assert!(self.early.len() <= self.limits.early_claims_max.max(1) as usize, "too many claims");
-        debug_assert_eq!(self.unclaimed.len(), self.places.len(), "a socket without a place");
-        debug_assert_eq!(self.unclaimed.len(), self.socket_ages.len(), "a socket without an age");
-        debug_assert_eq!(self.unclaimed.len(), self.sources.len(), "a socket without a source");
-        debug_assert_eq!(self.early.len(), self.claim_ages.len(), "a claim without an age");
+        debug_assert!(self.sockets.len() <= at_least_one(self.limits.unclaimed_max), "too many sockets");
+        debug_assert!(self.claims.len() <= at_least_one(self.limits.early_claims_max), "too many claims");
+        self.sockets.check_invariants();
+        self.claims.check_invariants();
         debug_assert!(self.changed.is_empty(), "a match that nobody looked for");
     }
+}
+
+/// A limit of none would leave no room for what just came.
+const fn at_least_one(limit: u32) -> usize {
+    if limit == 0 { 1 } else { limit as usize }
 }

@@ -11,7 +11,10 @@
 //! | claimed | the end, or 60 s | `error` 404, or 504 | closed |
 //! | any | the same JID claims again, or a third one | `error` 409 | the same |
 //! | none | no socket fits for 2 s | `error` 404 | |
-//! | none | no stream id or no endpoint; not allowed; too many failures | `error` 400; 403; 500 | |
+//! | none | no stream id or no endpoint; not allowed; too many failures, or claims at a time | `error` 400; 403; 500 | |
+//!
+//! A claim has failed where no socket fits, where it is answered with 409, and where others pushed it out (500): else
+//! whoever sends enough of them could guess sockets and stream ids for nothing.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -55,7 +58,7 @@ pub struct Config {
     pub claimed_max: u32,
     /// Claims of one bare JID that are not answered yet. Default 32.
     pub claims_per_jid_max: u32,
-    /// Failed claims of one bare JID in a minute; then it is refused until one is forgiven. Default 5.
+    /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven. Default 5.
     pub failures_per_minute_max: u32,
     /// How long a socket may be nobody's. Default 30 s.
     pub unclaimed: Span,
@@ -158,8 +161,8 @@ impl Proxy {
                 Ok((sid, endpoint)) => {
                     *self.claims.entry(peer.bare().into()).or_insert(0) += 1;
                     let claim = Claim { from: peer, iq: id, sid, endpoint };
-                    if let Some(oldest) = self.matching.claim(claim, now.mono) {
-                        self.answer(oldest, Condition::Resource500);
+                    if let Some(pushed_out) = self.matching.claim(claim, now.mono) {
+                        self.fail(pushed_out, Condition::Resource500, now);
                     }
                 }
                 Err(condition) => self.refuse(peer, id, condition),
@@ -240,10 +243,7 @@ impl Proxy {
                 }
                 Claimant::First => self.hold(on, claim, now),
                 Claimant::Second(first) => self.join(first, on, claim, now),
-                Claimant::Refused => {
-                    self.failures.fail(&claim.from, now.mono);
-                    self.answer(claim, Condition::Conflict409);
-                }
+                Claimant::Refused => self.fail(claim, Condition::Conflict409, now),
             }
         }
         self.check_invariants();
@@ -315,6 +315,12 @@ impl Proxy {
         self.uncount(&by);
         self.refuse(by, iq, condition);
         self.conns.close(on, how, now);
+    }
+
+    /// A claim that was let in was none.
+    fn fail(&mut self, claim: Claim, condition: Condition, now: Now) {
+        self.failures.fail(&claim.from, now.mono);
+        self.answer(claim, condition);
     }
 
     /// A claim that was let in gets its answer.

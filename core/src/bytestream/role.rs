@@ -1,6 +1,6 @@
 //! What initiator and target have in common: what they ask for, how patient they are, why they fail.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use super::stanza::{Condition, Stanza};
 use crate::time::Span;
@@ -63,33 +63,4 @@ pub enum Failure {
     Silent,
     /// Our side gave it up.
     Cancelled,
-}
-
-/// Which addresses of a peer's choice are dialled: it could make a port scanner of us (XMPP.md §5, row 35).
-///
-/// Never: unspecified, multicast and broadcast addresses, and port 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DialPolicy {
-    /// Our own host's loopback. Off by default.
-    pub loopback: bool,
-    /// Link-local ones. Off by default.
-    pub link_local: bool,
-}
-
-impl DialPolicy {
-    /// Whether this address is dialled.
-    #[must_use]
-    pub fn permits(self, to: SocketAddr) -> bool {
-        let ip = to.ip().to_canonical();
-        let (is_broadcast, is_link_local) = match ip {
-            IpAddr::V4(v4) => (v4.is_broadcast(), v4.is_link_local()),
-            IpAddr::V6(v6) => (false, v6.is_unicast_link_local()),
-        };
-        to.port() != 0
-            && !ip.is_unspecified()
-            && !ip.is_multicast()
-            && !is_broadcast
-            && (self.loopback || !ip.is_loopback())
-            && (self.link_local || !is_link_local)
-    }
 }

@@ -16,8 +16,9 @@ use core::net::SocketAddr;
 
 use super::initiator::{CONNECTIONS_MAX, Parties};
 use super::name::{IqId, Jid};
-use super::role::{Act, DialPolicy, Failure, Patience};
+use super::role::{Act, Failure, Patience};
 use super::stanza::{Condition, Connection, Query, Stanza};
+use crate::dtcp::policy::Policy;
 use crate::time::Time;
 
 /// One stream's target.
@@ -40,19 +41,19 @@ enum State {
 }
 
 impl Target {
-    /// T0: an offer that is wanted. Of `connections` the first [`CONNECTIONS_MAX`] that may be dialled count.
-    /// `reversible`: where none of them can be reached we make an offer ourselves (A1.3, A2.2).
+    /// T0: an offer that is wanted. Of `connections` the first [`CONNECTIONS_MAX`] that may be dialled count
+    /// (XMPP.md §5.3, case 35). `reversible`: where none of them can be reached we make an offer ourselves (A1.3, A2.2).
     #[must_use]
     pub fn accept(
         parties: Parties,
         connections: Vec<Connection>,
         offer: IqId,
         reversible: bool,
-        (policy, patience): (DialPolicy, Patience),
+        (policy, patience): (&Policy, Patience),
         now: Time,
     ) -> (Self, Vec<Act>) {
         let mut rest: VecDeque<Connection> =
-            connections.into_iter().filter(|it| policy.permits(it.to)).take(CONNECTIONS_MAX).collect();
+            connections.into_iter().filter(|it| policy.allows(it.to)).take(CONNECTIONS_MAX).collect();
         let until = now + patience.answer;
         let due = (now + patience.dial).min(until);
         match rest.pop_front() {

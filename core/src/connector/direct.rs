@@ -196,7 +196,13 @@ impl Connector {
     }
 
     fn next_word(&mut self, now: Now) -> Option<Word> {
-        self.direct.as_mut()?.party.poll(&mut self.conns, State::Link, now)
+        let party = &mut self.direct.as_mut()?.party;
+        let word = party.poll(&mut self.conns, State::Link, now);
+        if word.is_some() || !party.is_idle() {
+            return word;
+        }
+        party.dismiss_strangers();
+        party.poll(&mut self.conns, State::Link, now)
     }
 
     fn relay_of(&self, session: SessionId) -> Option<ConnId> {

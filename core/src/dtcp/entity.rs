@@ -2,7 +2,7 @@
 //! peer opens, and pairs it with a local connection (standard input and output).
 //!
 //! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
-//! [`negotiation`](super::negotiation)'s. Nothing is read from the local connection before there is a direct one.
+//! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -13,8 +13,8 @@ use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, Output};
-use crate::note::Note;
-use crate::pair::{self, Side, Why};
+use crate::note::{Note, Obstacle};
+use crate::pair::{self, Side};
 use crate::reach::Place;
 use crate::time::Now;
 use crate::xmpp::condition::{Condition, StanzaError};
@@ -23,6 +23,13 @@ use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{IqId, Jid};
 
 mod door;
+mod report;
+
+pub use report::{Outcome, Refused, Report};
+
+/// How many requests are dealt with at once. Whoever gets through first is served: one that leads nowhere keeps
+/// nobody else out.
+pub const SESSIONS_MAX: usize = 16;
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -35,7 +42,7 @@ pub struct Config {
     pub hosts: Vec<Place>,
     /// How many of the shell's first listeners are for direct connections. All behind them are for the local one.
     pub listeners: u16,
-    /// TLS, whom to dial, deadlines. Of sessions there is one at a time.
+    /// TLS, whom to dial, deadlines. How many sessions there may be is not heeded: see [`SESSIONS_MAX`].
     pub negotiation: negotiation::Config,
     /// Deadlines of a pair.
     pub pair: pair::Limits,
@@ -54,66 +61,6 @@ pub enum Role {
         /// Whose requests are wanted.
         from: Allow,
     },
-}
-
-/// Why there is no direct connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Why the session came to nothing.
-    pub why: Failure,
-    /// What the peer, or a server on the way, said about it. Its text is theirs, to be escaped.
-    pub error: Option<StanzaError>,
-}
-
-/// Something to log. JIDs are a peer's text, to be escaped; keys are secrets and not in here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// A session was begun, by us or by the peer.
-    Begun {
-        /// With whom.
-        peer: Jid,
-    },
-    /// A request was refused.
-    Declined {
-        /// Whose.
-        peer: Jid,
-        /// With what.
-        condition: Condition,
-    },
-    /// There is a direct connection.
-    Established {
-        /// With whom.
-        peer: Jid,
-        /// Whether it is in TLS.
-        tls: bool,
-    },
-    /// There is none.
-    Failed {
-        /// With whom it was to be.
-        peer: Jid,
-        /// Why not.
-        refused: Refused,
-    },
-    /// It ended.
-    Ended {
-        /// Octets from the peer.
-        from_peer: u64,
-        /// Octets to the peer.
-        to_peer: u64,
-        /// Why. [`Side::Hidden`] in it is the peer's side.
-        why: Why,
-    },
-}
-
-/// What became of the local connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It met the peer, and the pair ended so.
-    Ended(Why),
-    /// It could not be.
-    Failed(Refused),
-    /// It went away, or was told to stop, before anything came of it.
-    Abandoned,
 }
 
 /// The state machine. Beside [`Machine`](crate::machine::Machine)'s door and that of
@@ -173,7 +120,11 @@ impl Entity {
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         let mut entropy = Entropy::new(seed);
-        let negotiation = negotiation::Config { sessions_max: 1, ..config.negotiation.clone() };
+        let sessions_max = match config.role {
+            Role::Open { .. } => 1,
+            Role::Accept { .. } => SESSIONS_MAX,
+        };
+        let negotiation = negotiation::Config { sessions_max, ..config.negotiation.clone() };
         Self {
             conns: Conns::new(config.pair),
             party: Party::new(negotiation, entropy.block()),
@@ -290,7 +241,7 @@ impl Entity {
             match word {
                 Word::Signal { session, signal } => self.signal(session, signal),
                 Word::Established { session, on, tls } => self.established(session, on, tls, now),
-                Word::Failed { session, why, .. } => self.failed(session, why, now),
+                Word::Failed { session, why, obstacle } => self.failed(session, why, obstacle, now),
             }
         }
         self.conns.check_invariants();
@@ -332,11 +283,12 @@ impl Entity {
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
+        self.cancel_all();
     }
 
-    fn failed(&mut self, session: SessionId, why: Failure, now: Now) {
+    fn failed(&mut self, session: SessionId, why: Failure, obstacle: Option<Obstacle>, now: Now) {
         let Some(Talk { peer, error, .. }) = self.sessions.remove(&session) else { return };
-        let refused = Refused { why, error };
+        let refused = Refused { why, error, obstacle };
         self.reports.push_back(Report::Failed { peer, refused: refused.clone() });
         // Who accepts goes on: the next may get through.
         if let Role::Open { .. } = self.config.role {
@@ -362,14 +314,19 @@ impl Entity {
             // Its end must not look like that of a stream in order.
             self.conns.close(local, Close::Truncate, now);
         }
-        let sessions: Vec<_> = self.sessions.keys().copied().collect();
-        for session in sessions {
-            self.party.cancel(session);
-        }
+        self.cancel_all();
         for on in self.conns.open_ids() {
             if let Some(&mut State::Link(link)) = self.conns.state(on) {
                 self.party.ended(link);
             }
+        }
+    }
+
+    /// The others are told that we dial no more.
+    fn cancel_all(&mut self) {
+        let sessions: Vec<_> = self.sessions.keys().copied().collect();
+        for session in sessions {
+            self.party.cancel(session);
         }
     }
 

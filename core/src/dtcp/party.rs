@@ -67,6 +67,21 @@ impl Party {
         self.negotiator.sessions() == 0
     }
 
+    /// Whether a connection is under way of which the session is known, so that the other party may have committed to
+    /// it.
+    pub(crate) fn has_links(&self, session: SessionId) -> bool {
+        self.conns.keys().any(|link| self.negotiator.session_of_link(*link) == Some(session))
+    }
+
+    /// Closes what was accepted and has shown no right key: with no session under way nobody can be right.
+    pub(crate) fn dismiss_strangers(&mut self) {
+        for link in core::mem::take(&mut self.accepted).into_keys() {
+            if self.negotiator.session_of_link(link).is_none() {
+                self.negotiator.handle_end(link);
+            }
+        }
+    }
+
     /// The application does not want the session any more; what was in its way.
     pub(crate) fn cancel(&mut self, session: SessionId) -> Option<Obstacle> {
         self.negotiator.cancel(session);

@@ -19,8 +19,16 @@ use crate::proxy_header::{self, Parsed};
 
 /// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
 /// secret.
-const READ: [&[u8]; 6] =
-    [b"Host", b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding", b"Expect"];
+const READ: [&[u8]; 8] = [
+    b"Host",
+    b"Connection",
+    b"Upgrade",
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"Expect",
+    b"DTCP-Host",
+    b"DTCP-Fingerprint",
+];
 
 /// What stands in for the token of a CONNECT: its text, as long as the one that came.
 pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> Vec<u8>;
@@ -47,6 +55,8 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
             Reader::Whole(_) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
                 out.extend_from_slice(value);
             }
+            // Whatever the key is, ours is not compared with it; what it may be made of is looked at.
+            _ if name.eq_ignore_ascii_case(b"DTCP-Key") => blur(value, out),
             _ if READ.iter().any(|known| name.eq_ignore_ascii_case(known)) => out.extend_from_slice(value),
             _ => unread(value, out),
         });
@@ -103,6 +113,27 @@ pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(read);
     opaque(unread, out);
     len
+}
+
+/// Appends lines of DTCP. The four words stay, and what is behind a colon is what `key` gives for it; otherwise a line
+/// is none of the four, still, and what is no whole line is not read.
+pub(super) fn lines(octets: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
+    for line in octets.split_inclusive(|&octet| octet == b'\n') {
+        let text = line.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
+        let Some(text) = text else { return opaque(line, out) };
+        let word = text.iter().position(|&octet| octet == b':').unwrap_or(text.len());
+        let (word, argument) = text.split_at(word);
+        if matches!(word, b"starttls" | b"key" | b"ok" | b"error") {
+            out.extend_from_slice(word);
+            if let Some((colon, argument)) = argument.split_first() {
+                out.push(*colon);
+                out.extend_from_slice(&key(argument));
+            }
+        } else {
+            opaque(text, out);
+        }
+        out.extend_from_slice(&line[text.len()..]);
+    }
 }
 
 /// Appends so many octets that nobody reads.

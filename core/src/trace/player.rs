@@ -1,7 +1,7 @@
 //! A machine that a trace's events are told to.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -42,8 +42,8 @@ pub struct Player<'t> {
     machine: Running,
     lives: BTreeMap<ConnId, Life>,
     listeners: usize,
-    /// The largest generation that there was.
-    newest: u32,
+    /// Connections that are no more.
+    gone: BTreeSet<ConnId>,
 }
 
 #[derive(Debug)]
@@ -83,11 +83,14 @@ impl<'t> Player<'t> {
             }
             Setup::Agent { config, jitter } => {
                 let seeds = Seeds { nonces: trace.seed, jitter: *jitter };
-                (Running::Agent(Box::new(Agent::new((**config).clone(), seeds, now))), 0)
+                let listener = config.direct.as_ref().and_then(|direct| direct.listener);
+                let listeners = listener.map_or(0, |listener| usize::from(listener.0) + 1);
+                (Running::Agent(Box::new(Agent::new((**config).clone(), seeds, now))), listeners)
             }
         };
         let lives = BTreeMap::new();
-        let mut player = Self { identities: &trace.identities, machine, lives, listeners, newest: 0 };
+        let mut player =
+            Self { identities: &trace.identities, machine, lives, listeners, gone: BTreeSet::new() };
         let actions = player.drain();
         (player, actions)
     }
@@ -188,6 +191,7 @@ impl<'t> Player<'t> {
             }
             Event::Closed { on } => {
                 self.lives.remove(on);
+                self.gone.insert(*on);
             }
             _ => {}
         }
@@ -202,7 +206,13 @@ impl<'t> Player<'t> {
                 Output::Idle { .. } => return actions,
                 Output::Resolve { on, .. } => self.live(on, Stage::Resolving),
                 Output::Dial { on, .. } => self.live(on, Stage::Dialling),
-                Output::StartTls { on, .. } => self.live(on, Stage::Securing),
+                Output::StartTls { on, .. } => {
+                    self.live(on, Stage::Securing);
+                    // What was left over is TLS.
+                    if let Some(life) = self.lives.get_mut(&on) {
+                        life.kept = 0;
+                    }
+                }
                 Output::Pair { hidden, client } => {
                     for (on, mate) in [(hidden, client), (client, hidden)] {
                         if let Some(life) = self.lives.get_mut(&on) {
@@ -218,13 +228,11 @@ impl<'t> Player<'t> {
     }
 
     fn live(&mut self, on: ConnId, stage: Stage) {
-        self.newest = self.newest.max(on.generation);
         self.lives.entry(on).or_default().stage = stage;
     }
 
     fn close(&mut self, on: ConnId, _: Close) {
         // An agent's next attempt, which rests, is closed without having been dialled: nothing was said of it before.
-        self.newest = self.newest.max(on.generation);
         let life = self.lives.entry(on).or_default();
         life.closing = true;
         if let Some(mate) = life.mate.take()
@@ -267,8 +275,11 @@ impl<'t> Player<'t> {
         };
         let Some(life) = self.lives.get(&on) else {
             // Of a connection that is gone, anything may be said: it reaches nobody.
-            let was = on.generation <= self.newest && on.generation > 0;
-            return if was { Ok(()) } else { Err(format!("there is no connection {}", ConnText(on))) };
+            return if self.gone.contains(&on) {
+                Ok(())
+            } else {
+                Err(format!("there is no connection {}", ConnText(on)))
+            };
         };
         let fits = match event {
             Event::Closed { .. } => life.closing,

@@ -6,7 +6,7 @@ use data_encoding::BASE32_NOPAD;
 
 use super::parse::wall_after;
 use super::words::{ConnText as Conn, PlaceText, SpanText};
-use super::{Event, Identity, Outcome, Setup, Trace, config, show};
+use super::{Event, Identity, Outcome, Setup, Trace, config, direct, show};
 use crate::agent::Upstream;
 use crate::engine::Transport;
 use crate::machine::Secured;
@@ -73,6 +73,9 @@ pub(super) fn write_setup(
     if let Setup::Agent { config, .. } = setup {
         for upstream in &config.upstreams {
             write_upstream(out, upstream, identities)?;
+        }
+        if let Some(it) = &config.direct {
+            direct::write(it, out)?;
         }
     }
     Ok(())

@@ -31,13 +31,15 @@ const STAND_IN: [u8; 32] = [0; 32];
 ///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
 ///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
 ///   they are a date and a number; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
-///   CONNECTs that a relay gets; the seed of an agent's jitter.
+///   CONNECTs that a relay gets; the seed of an agent's jitter; `DTCP-Host` and `DTCP-Fingerprint`, and certificates.
 /// * By a stand-in of its length that takes the same path: the seed that makes nonces, and with it those of the CONNECTs
 ///   that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
+/// * In lines about direct connections the words; our keys by their stand-ins, others by `x`.
 /// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
 ///   other fields; what else a balancer says in a PROXY header; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
-/// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent.
+/// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent, and after
+///   it was decided which way a stream goes.
 ///
 /// Whoever has a trace knows who met whom when, from which address, and the IDs. It is no public document.
 #[derive(Debug)]
@@ -241,9 +243,10 @@ impl<M: Machine> Machine for Recorder<M> {
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        let before = text.len();
         let output = self.machine.poll_output(text);
         if let Some(tape) = &mut self.tape {
-            tape.compare(&output);
+            tape.compare(&output, &text[before..]);
         }
         output
     }

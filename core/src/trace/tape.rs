@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::net::SocketAddr;
@@ -9,14 +10,19 @@ use core::net::SocketAddr;
 use super::people::People;
 use super::print::{Clock, write_event, write_setup};
 use super::{Event, Octets, Outcome, Setup, mask, show, words};
+use crate::dtcp::Key as DirectKey;
 use crate::engine::Transport;
 use crate::http::head::{self, Body, Finder, Found, Limits};
+use crate::http::offer::{self, Offered};
 use crate::http::response::parse_response;
 use crate::http::target::Registration;
 use crate::machine::{ConnId, Listener, Machine, Output};
 use crate::note::Note;
 use crate::proxy_header;
 use crate::time::Now;
+
+/// How many keys are known at once, which is more than there are sessions.
+const KEYS_MAX: usize = 1_024;
 
 /// The recording.
 #[derive(Debug)]
@@ -34,8 +40,10 @@ pub(super) struct Tape<M> {
     /// An agent that asks its relay whose its clients are.
     asks: bool,
     modes: BTreeMap<ConnId, Mode>,
-    /// What the shadow did and the machine has not done yet.
-    ahead: VecDeque<Output>,
+    /// What the shadow did and the machine has not done yet; with the key of an offer that it sent.
+    ahead: VecDeque<(Output, Option<DirectKey>)>,
+    /// The keys of offers that the machine sent, and the stand-ins that its shadow sent; the newest last.
+    keys: VecDeque<(DirectKey, DirectKey)>,
     is_over: bool,
 }
 
@@ -55,6 +63,8 @@ pub(super) enum Mode {
     Answer,
     /// To an agent: the request of a client that its relay has brought.
     Client,
+    /// To an agent: lines about a direct connection, or on one.
+    Lines,
     /// It waits at a relay, or is paired: nothing of it is read.
     Opaque,
 }
@@ -92,6 +102,7 @@ impl<M: Machine> Tape<M> {
             asks,
             modes: BTreeMap::new(),
             ahead: VecDeque::new(),
+            keys: VecDeque::new(),
             is_over: false,
         };
         tape.record(&Event::Start, now, |_| ());
@@ -118,8 +129,12 @@ impl<M: Machine> Tape<M> {
         loop {
             let mut octets = Vec::new();
             let output = self.shadow.poll_output(&mut octets);
+            let key = offered(&octets);
             match &output {
                 Output::Idle { .. } => return,
+                Output::Send { to, .. } if key.is_some() || octets == b"starttls\n" => {
+                    *self.mode(*to) = Mode::Lines;
+                }
                 Output::Pair { hidden, client } => {
                     *self.mode(*hidden) = Mode::Opaque;
                     *self.mode(*client) = Mode::Opaque;
@@ -135,7 +150,7 @@ impl<M: Machine> Tape<M> {
             }
             let octets = (!octets.is_empty()).then(|| Octets::dated(&octets, now.wall));
             self.action(show::output(&output), octets);
-            self.ahead.push_back(output);
+            self.ahead.push_back((output, key));
         }
     }
 
@@ -155,8 +170,11 @@ impl<M: Machine> Tape<M> {
     pub(super) fn open(&mut self, on: Listener, from: SocketAddr, now: Now) {
         let id = self.record(&Event::Open { on, from }, now, |shadow| shadow.handle_open(on, from, now));
         if let Some(id) = id {
-            if self.listeners.get(usize::from(on.0)) == Some(&Transport::Proxied) {
-                *self.mode(id) = Mode::Proxied;
+            match self.listeners.get(usize::from(on.0)) {
+                Some(Transport::Proxied) => *self.mode(id) = Mode::Proxied,
+                Some(Transport::Plain | Transport::Tls) => {}
+                // An agent listens for direct connections alone.
+                None => *self.mode(id) = Mode::Lines,
             }
             self.action(alloc::format!("conn {}", words::ConnText(id)), None);
             self.drain(now);
@@ -172,7 +190,7 @@ impl<M: Machine> Tape<M> {
         match self.mode(on) {
             Mode::Requests { body, .. } => *body -= (*body).min(used as u64),
             mode @ Mode::Proxied if used > 0 => *mode = Mode::REQUESTS,
-            Mode::Proxied | Mode::Answer | Mode::Client | Mode::Opaque => {}
+            Mode::Proxied | Mode::Answer | Mode::Client | Mode::Lines | Mode::Opaque => {}
         }
         if used > 0 {
             self.action(alloc::format!("took {used}"), None);
@@ -196,6 +214,7 @@ impl<M: Machine> Tape<M> {
             }
             Mode::Answer => self.answer(bytes, &mut out),
             Mode::Client => self.client(bytes, &mut out),
+            Mode::Lines => mask::lines(bytes, |shown| self.key(shown), &mut out),
             Mode::Opaque => mask::opaque(bytes, &mut out),
         }
         out
@@ -247,12 +266,24 @@ impl<M: Machine> Tape<M> {
         mask::opaque(behind, out);
     }
 
-    /// Whether the machine does what its shadow did.
-    pub(super) fn compare(&mut self, output: &Output) {
+    /// What stands in for a key that was shown: ours by its stand-in, any other by one that is not ours either.
+    fn key(&self, shown: &[u8]) -> Vec<u8> {
+        let ours = self.keys.iter().find(|(key, _)| key.is(shown));
+        ours.map_or_else(|| vec![b'x'; shown.len()], |(_, stand_in)| stand_in.as_bytes().to_vec())
+    }
+
+    /// Whether the machine does what its shadow did. `octets`: of a `Send`.
+    pub(super) fn compare(&mut self, output: &Output, octets: &[u8]) {
         if self.is_over || matches!(output, Output::Idle { .. }) {
             return;
         }
-        let shadow = self.ahead.pop_front();
+        let (shadow, stand_in) = self.ahead.pop_front().unzip();
+        if let (Some(key), Some(Some(stand_in))) = (offered(octets), stand_in) {
+            self.keys.push_back((key, stand_in));
+            if self.keys.len() > KEYS_MAX {
+                self.keys.pop_front();
+            }
+        }
         debug_assert_eq!(shadow.as_ref(), Some(output), "the shadow acts otherwise");
         if shadow.as_ref() != Some(output) {
             self.is_over = true;
@@ -262,5 +293,13 @@ impl<M: Machine> Tape<M> {
                 show::output(output)
             );
         }
+    }
+}
+
+/// The key that an agent offers in its 101, if these octets are one.
+fn offered(octets: &[u8]) -> Option<DirectKey> {
+    match offer::read(octets) {
+        Offered::Offer(offer) if octets.starts_with(b"HTTP/1.1 101 ") => Some(offer.key),
+        Offered::Offer(_) | Offered::Nothing | Offered::Malformed => None,
     }
 }

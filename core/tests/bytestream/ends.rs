@@ -19,7 +19,8 @@ pub(crate) fn connection(who: &str, to: &str) -> Connection {
     Connection { jid: jid(who), to: at(to) }
 }
 
-/// It listens on 10.0.0.1:5000, offers that and a proxy with two addresses, and takes streams to its service.
+/// It listens on 10.0.0.1:5000, offers that and a proxy with two addresses, takes streams to its service, and dials
+/// what is on its own network.
 pub(crate) fn config() -> Config {
     let mut config = Config::new(jid(ME));
     config.rules.listeners = vec![at("10.0.0.1:5000")];
@@ -29,6 +30,7 @@ pub(crate) fn config() -> Config {
         connection(PROXY, "10.0.1.9:4000"),
     ];
     config.service = Some(at(SERVICE));
+    config.dial.private = true;
     config
 }
 

@@ -1,11 +1,11 @@
 //! What strangers can make the proxy keep has a bound, and guessing does not pay.
 
-use rendezvous_core::bytestream::stanza::Condition;
+use rendezvous_core::bytestream::stanza::{Condition, Query};
 use rendezvous_core::machine::{Close, ConnId, Output};
 use rendezvous_core::time::Span;
 
 use crate::rig::Did;
-use crate::{INITIATOR, TARGET, THIRD, claim, clear, error, proxy, proxy_with, stanza};
+use crate::{INITIATOR, TARGET, THIRD, claim, clear, error, jid, proxy, proxy_with, stanza};
 
 fn closed(news: &[Did]) -> Vec<ConnId> {
     let close = |did: &Did| match did {
@@ -108,6 +108,61 @@ fn five_failed_claims_a_minute_and_then_500() {
     rig.accept("10.0.0.2:1002");
     rig.claims(TARGET, "7", "10.0.0.1:1002");
     assert_eq!(rig.said(), [clear(INITIATOR, "i"), clear(TARGET, "7")], "one more is forgiven after 12 s");
+}
+
+#[test]
+fn claims_under_way_together_that_fail_all_count() {
+    let mut rig = proxy();
+    for _ in 0..33 {
+        rig.claims(THIRD, "c", "10.0.0.1:1001");
+    }
+    assert_eq!(rig.said(), [error(THIRD, "c", Condition::Resource500)], "32 are let in");
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.said(), vec![error(THIRD, "c", Condition::NotFound404); 32]);
+    // At five a minute: 28 have to be forgiven before there are fewer than five.
+    for _ in 0..27 {
+        rig.wait(Span::from_secs(12));
+        rig.claims(THIRD, "c", "10.0.0.1:1001");
+        assert_eq!(rig.said(), [error(THIRD, "c", Condition::Resource500)]);
+    }
+    rig.wait(Span::from_secs(12));
+    rig.claims(THIRD, "c", "10.0.0.1:1001");
+    rig.claims(THIRD, "d", "10.0.0.1:1001");
+    assert_eq!(rig.said(), [], "what is under way may be true");
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.said().len(), 2);
+}
+
+#[test]
+fn claims_that_are_pushed_out_have_failed() {
+    let mut rig = proxy();
+    let (mut refused, mut pushed_out) = (0, 0);
+    for n in 0..20_000_u32 {
+        let who = format!("{}@example.com/{n}", n % 40);
+        rig.claims(&who, "c", &format!("10.0.0.1:{}", 1_024 + n));
+        for answer in rig.said() {
+            assert_eq!(answer.query, Query::Error(Condition::Resource500));
+            *(if answer.peer == jid(&who) { &mut refused } else { &mut pushed_out }) += 1;
+        }
+    }
+    // 1,000 wait, and of each of the 40 five were pushed out.
+    assert_eq!((refused, pushed_out), (20_000 - 1_000 - 200, 200));
+}
+
+#[test]
+fn whoever_has_most_early_claims_makes_room() {
+    let mut rig = proxy_with(|config| config.matching.early_claims_max = 3);
+    rig.claims(TARGET, "t", "10.0.0.1:1001");
+    for id in ["1", "2", "3", "4"] {
+        rig.claims(&format!("{THIRD}{id}"), id, "10.0.0.1:1002");
+    }
+    let expected = ["1", "2"].map(|id| error(&format!("{THIRD}{id}"), id, Condition::Resource500));
+    assert_eq!(rig.said(), expected, "a resource more is no JID more");
+    rig.claims(INITIATOR, "i", "10.0.0.1:1003");
+    assert_eq!(rig.said(), [error(&format!("{THIRD}3"), "3", Condition::Resource500)]);
+    rig.accept("10.0.0.2:1001");
+    rig.accept("10.0.0.3:1003");
+    assert_eq!(rig.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
 }
 
 #[test]

@@ -1,11 +1,15 @@
 //! Which socket an endpoint means: reading 5 of XMPP.md §6.
 
+use std::net::SocketAddr;
+
+use rendezvous_core::bytestream::matching::{Claim, Limits, Matching, Rules};
 use rendezvous_core::bytestream::proxy::Proxy;
-use rendezvous_core::machine::{End, Listener, Machine};
-use rendezvous_core::time::Span;
+use rendezvous_core::bytestream::stanza::Condition;
+use rendezvous_core::machine::{ConnId, End, Listener, Machine};
+use rendezvous_core::time::{Span, Time};
 
 use crate::rig::Rig;
-use crate::{INITIATOR, TARGET, at, claim, proxy, proxy_with, stanza};
+use crate::{INITIATOR, TARGET, at, claim, error, iq, jid, proxy, proxy_with, sid, stanza};
 
 /// Whether a claim of this endpoint has a socket at once.
 fn fits(rig: &mut Rig<Proxy>, endpoint: &str) -> bool {
@@ -123,4 +127,57 @@ fn a_socket_that_times_out_may_leave_one_that_fits() {
     assert!(!fits(&mut rig, "10.0.0.1:1001"));
     rig.wait(Span::from_secs(1));
     assert_eq!(rig.machine.claimed(), 1);
+}
+
+#[test]
+fn the_remote_address_goes_before_the_port_whoever_came_first() {
+    let mut rig = proxy();
+    rig.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
+    rig.claims(TARGET, "t", "10.0.0.2:1001");
+    rig.accept("10.0.0.2:1001");
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.said(), [error(INITIATOR, "i", Condition::NotFound404)]);
+    assert_eq!(rig.machine.claimed(), 1);
+}
+
+/// As many sockets and claims of one port as there may be, by strangers who have all addresses that it takes. A look at
+/// all of them for each socket more would be 10,000 × 1,000 steps for each of 20,000: hours.
+#[test]
+fn strangers_that_fill_one_port_make_nothing_slow() {
+    for (any_address, only_socket) in [(false, false), (true, true)] {
+        let mut matching = crowded(any_address, only_socket);
+        for n in 0..20_000 {
+            let on = ConnId { index: n, generation: 1 };
+            let from = SocketAddr::new([0x2001, 0xdb8, 1, (n % 1_000) as u16, 0, 0, 0, 1].into(), 7_000);
+            let goes = matching.open(on, Listener(0), from).expect("it is full");
+            assert_ne!(goes, on);
+            assert_eq!(matching.next_match(), None);
+        }
+        assert_eq!((matching.unclaimed(), matching.early_claims()), (10_000, 1_000));
+    }
+}
+
+/// 10,000 sockets with one remote port, and 1,000 claims of that port, none of which has a socket.
+fn crowded(any_address: bool, only_socket: bool) -> Matching {
+    let rules = Rules { listeners: vec![at("10.0.0.1:4000")], any_address, only_socket, ..Rules::default() };
+    let mut matching = Matching::new(Limits::default(), rules);
+    for n in 0..10_000 {
+        let network = (n / 1_000) as u16;
+        let from = SocketAddr::new([0x2001, 0xdb8, 2, network, 0, 0, 0, (n % 1_000) as u16].into(), 7_000);
+        assert_eq!(matching.open(ConnId { index: n, generation: 0 }, Listener(0), from), None);
+        assert_eq!(matching.next_match(), None);
+    }
+    for n in 0..1_000_u16 {
+        let [high, low] = (n / 2).to_be_bytes();
+        let ip = if n % 2 == 0 { [10, 0, 0, 1] } else { [10, 1, high, low] };
+        let claim = Claim {
+            from: jid(&format!("{}@example.com/x", n % 32)),
+            iq: iq(&n.to_string()),
+            sid: sid("s"),
+            endpoint: SocketAddr::new(ip.into(), 7_000),
+        };
+        assert_eq!(matching.claim(claim, Time(0)), None);
+        assert_eq!(matching.next_match(), None);
+    }
+    matching
 }

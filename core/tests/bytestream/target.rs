@@ -4,6 +4,7 @@ use rendezvous_core::bytestream::entity::{Entity, Report};
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
+use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
 use rendezvous_core::xmpp::hosted::IqHandler;
@@ -143,36 +144,67 @@ fn t0_a_dial_may_take_10_s() {
     assert_eq!(dials(&news)[0].1, at("10.0.0.9:4000"));
 }
 
+/// What of these is dialled by an entity with this policy, one after the other.
+fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
+    let dialled = |to: &&str| {
+        let mut rig = entity_with(|config| {
+            (config.reversal, config.dial) = (false, policy.clone());
+        });
+        rig.is_offered("s", vec![connection(PEER, to)]);
+        let any = dials(&rig.news()).into_iter().next();
+        if any.is_none() {
+            assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+            rig.assert_failed(Failure::Unreachable);
+        }
+        any.map(|(_, to)| to.to_string())
+    };
+    offered.iter().filter_map(dialled).collect()
+}
+
+/// Whatever the policy: nobody is there.
+const NOBODY: [&str; 9] = [
+    "0.0.0.0:1",
+    "0.1.2.3:1",
+    "[::]:1",
+    "224.0.0.1:1",
+    "[ff02::1]:1",
+    "240.0.0.1:1",
+    "255.255.255.255:1",
+    "10.0.0.2:0",
+    "8.8.8.8:0",
+];
+const LOOPBACK: [&str; 6] = [
+    "127.0.0.1:22",
+    "[::1]:22",
+    "[::ffff:127.0.0.1]:22",
+    "[::127.0.0.1]:22",
+    "[64:ff9b::127.0.0.1]:22",
+    "[2002:7f00:1::]:22",
+];
+const LINK_LOCAL: [&str; 2] = ["169.254.169.254:80", "[fe80::1]:80"];
+const PRIVATE: [&str; 4] = ["10.0.0.1:80", "192.168.1.1:80", "[64:ff9b::10.0.0.1]:80", "[fc00::1]:80"];
+const SHARED: [&str; 1] = ["100.64.0.1:80"];
+
 #[test]
 fn t0_addresses_that_would_make_a_port_scanner_of_us_are_not_dialled() {
-    const BAD: [&str; 11] = [
-        "0.0.0.0:1",
-        "[::]:1",
-        "224.0.0.1:1",
-        "[ff02::1]:1",
-        "255.255.255.255:1",
-        "10.0.0.2:0",
-        "127.0.0.1:22",
-        "[::1]:22",
-        "[::ffff:127.0.0.1]:22",
-        "169.254.169.254:80",
-        "[fe80::1]:80",
-    ];
-    let bad = BAD.map(|to| connection(PEER, to));
-    let mut rig = entity_with(|config| config.reversal = false);
-    rig.is_offered("s", bad.to_vec());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-    let mut rig = entity_with(|config| {
-        (config.dial.loopback, config.dial.link_local) = (true, true);
-    });
-    rig.is_offered("s", bad.to_vec());
-    let mut dialled = Vec::new();
-    for _ in 0..5 {
-        let (on, to) = rig.one_dial();
-        dialled.push(to);
-        rig.refused(on);
+    let anywhere =
+        Policy { loopback: true, link_local: true, private: true, shared: true, ..Policy::default() };
+    assert_eq!(dialled(&anywhere, &NOBODY), [""; 0]);
+    for kind in [&LOOPBACK[..], &LINK_LOCAL, &PRIVATE, &SHARED] {
+        assert_eq!(dialled(&Policy::default(), kind), [""; 0], "not by default");
+        let shown: Vec<String> = kind.iter().map(|to| at(to).to_string()).collect();
+        assert_eq!(dialled(&anywhere, kind), shown, "by policy");
     }
-    assert_eq!(dialled, BAD[6..], "by policy, and nothing else");
+    let public = ["8.8.8.8:80", "[2001:4860:4860::8888]:80"];
+    assert_eq!(dialled(&Policy::default(), &public), public);
+}
+
+#[test]
+fn t0_where_we_listen_ourselves_is_not_dialled() {
+    let own = vec![at("0.0.0.0:5000"), at("192.0.2.1:5000")];
+    let policy = Policy { loopback: true, own, ..Policy::default() };
+    let offered = ["127.0.0.1:5000", "192.0.2.1:5000", "[::ffff:192.0.2.1]:5000", "192.0.2.1:5001"];
+    assert_eq!(dialled(&policy, &offered), ["192.0.2.1:5001"]);
 }
 
 #[test]

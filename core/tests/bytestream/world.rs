@@ -62,6 +62,7 @@ impl World {
             let mut config = entity::Config::new(jid(me));
             config.rules.listeners = vec![at(here)];
             config.connections = vec![connection(me, here), connection(PROXY, PROXY_AT)];
+            config.dial.private = true;
             config
         };
         let (mut alice, mut bob) = (entity(ALICE, ALICE_AT), entity(BOB, BOB_AT));

@@ -1,6 +1,9 @@
 //! A connector and an agent find a direct connection, or stay on the relay: whichever it is, each program gets what the
 //! other said, all of it, once, in order, and the end behind it.
 
+mod odd;
+#[path = "../common/rig.rs"]
+mod rig;
 mod walk;
 mod world;
 
@@ -9,6 +12,7 @@ use std::cell::RefCell;
 use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
 use rendezvous_core::note::{ConnectFailure, NotDirect, Note, Obstacle};
+use rendezvous_core::time::Span;
 use world::{BOTH, CLIENT, Event, Rules, SAID, SERVICE, World};
 
 /// Which way the stream went, as one side noted it.
@@ -78,7 +82,9 @@ fn dials_may_fail_and_patience_may_end_at_any_moment() {
 
 #[test]
 fn patience_may_end_while_both_dial() {
-    walk::all(World::new(Rules { late: true, ..BOTH }), &|world| drop(arrived(world)));
+    walk::all(World::new(Rules { late: true, ..BOTH }), &|world| {
+        arrived(world);
+    });
 }
 
 #[test]
@@ -186,4 +192,30 @@ fn a_client_that_may_be_dialled_by_nobody_stays_on_the_relay() {
     let world =
         World::with(CLIENT_ALONE, |_| (), |agent| agent.direct.as_mut().unwrap().policy = Policy::default());
     walk::all(world, &|world| assert!(!arrived(world)));
+}
+
+/// A relay that is killed takes with it what it has not passed on, and may look like a peer that has ended in order.
+/// Whatever the connector has decided by then is what comes of it.
+#[test]
+fn the_relay_may_break_at_any_moment() {
+    for listens in [[false, true], [true, false]] {
+        let ways = RefCell::new([false; 2]);
+        walk::all(World::new(Rules { listens, breaks: true, ..BOTH }), &|world| {
+            let mut world = world.clone();
+            world.wait(Span::from_secs(60));
+            let world = walk::one(world, 1);
+            let is_direct = [CLIENT, SERVICE].map(|side| way(&world, side) == Some(Ok(())));
+            assert_eq!(is_direct[0], is_direct[1], "they do not agree");
+            ways.borrow_mut()[usize::from(is_direct[0])] = true;
+            if is_direct[0] {
+                assert!(arrived(&world));
+            } else {
+                // Who stayed on a relay in clear takes its end for what it looks like.
+                let stayed = way(&world, CLIENT).is_some();
+                assert!(stayed || world.got(CLIENT).1 != Some(End::Clean), "that is no stream's end");
+                assert_eq!(world.connections(CLIENT) + world.connections(SERVICE), 0);
+            }
+        });
+        assert_eq!(ways.take(), [true; 2], "both ways are gone");
+    }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Rules {
     pub(crate) dials_fail: bool,
     /// The connector's patience may end at any moment.
     pub(crate) late: bool,
+    /// The relay may break at any moment, in any way.
+    pub(crate) breaks: bool,
     /// Nothing but a direct connection will do.
     pub(crate) required: bool,
     /// How many octets are delivered at once; `None`: one write, or all there is.
@@ -52,6 +54,7 @@ pub(crate) const BOTH: Rules = Rules {
     forged: [false; 2],
     dials_fail: false,
     late: false,
+    breaks: false,
     required: false,
     cut: None,
 };
@@ -159,6 +162,7 @@ pub(crate) enum Event {
     TlsUp { wire: usize, end: usize },
     TlsFailed { wire: usize, end: usize },
     Late,
+    Break(End),
 }
 
 #[derive(Clone)]
@@ -168,6 +172,7 @@ pub(crate) struct World {
     pub(crate) wires: Vec<Wire>,
     now: Now,
     was_late: bool,
+    was_broken: bool,
     /// What each side noted; not part of what is to come.
     pub(crate) notes: [Vec<Note>; 2],
 }
@@ -175,7 +180,7 @@ pub(crate) struct World {
 /// What two worlds with the same future have in common.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}{:?}{:?}", self.sides, self.wires, self.was_late)
+        write!(f, "{:?}{:?}{:?}{:?}", self.sides, self.wires, self.was_late, self.was_broken)
     }
 }
 
@@ -255,6 +260,7 @@ impl World {
                 .collect(),
             now: START,
             was_late: false,
+            was_broken: false,
             notes: [Vec::new(), Vec::new()],
         };
         world.begin();
@@ -291,7 +297,7 @@ impl World {
     fn lay(&mut self, wire: usize, end: usize, side: usize) -> ConnId {
         let dialled =
             self.sides[side].socks.iter().filter(|(_, sock)| sock.wire == usize::MAX).map(|(on, _)| *on);
-        let on = dialled.last().expect("something was dialled");
+        let on = dialled.max_by_key(|on| on.generation).expect("something was dialled");
         self.sides[side].socks.remove(&on);
         self.attach(wire, end, side, on);
         on
@@ -314,6 +320,9 @@ impl World {
         let waits = self.sides[CLIENT].idle.is_some_and(|idle| idle <= self.now.mono + Direct::TRIED);
         if self.rules.late && !self.was_late && waits {
             events.push(Event::Late);
+        }
+        if self.rules.breaks && !self.was_broken {
+            events.extend([End::Clean, End::Truncated, End::Reset].map(Event::Break));
         }
         for (wire, it) in self.wires.iter().enumerate() {
             match it.dial {
@@ -405,6 +414,15 @@ impl World {
                 self.was_late = true;
                 self.wait(Direct::TRIED);
             }
+            Event::Break(how) => {
+                self.was_broken = true;
+                for end in 0..2 {
+                    self.wires[RELAYED].ends[end].coming.clear();
+                    self.come(RELAYED, end, Item::End(how));
+                    // What is sent from now on reaches nobody.
+                    self.wires[RELAYED].ends[end].closed = true;
+                }
+            }
         }
     }
 
@@ -413,13 +431,6 @@ impl World {
         self.now = Now { mono: self.now.mono + span, ..self.now };
         for side in [CLIENT, SERVICE] {
             self.tell(side, |machine, now| machine.handle_timeout(now));
-        }
-    }
-
-    /// The relay resets what it has brought together.
-    pub(crate) fn break_relay(&mut self) {
-        for end in 0..2 {
-            self.come(RELAYED, end, Item::End(End::Reset));
         }
     }
 

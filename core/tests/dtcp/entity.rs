@@ -1,7 +1,7 @@
 //! The entity: what it says over XMPP, and when its local connection meets the direct one.
 
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
+use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role, SESSIONS_MAX};
 use rendezvous_core::dtcp::negotiation::{self, Failure};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
 use rendezvous_core::pair::{self, Why};
@@ -118,6 +118,13 @@ fn error(from: &str, id: Option<IqId>, key: Option<&str>) -> Iq {
     iq
 }
 
+fn code_of(iq: &Iq) -> u16 {
+    match &iq.kind {
+        Kind::Error(error) => error.condition.code(),
+        kind => panic!("{kind:?}"),
+    }
+}
+
 fn code(iqs: &[Iq]) -> u16 {
     match iqs {
         [Iq { kind: Kind::Error(error), payload: None, .. }] => error.condition.code(),
@@ -204,7 +211,7 @@ fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
 
 #[test]
 fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
-    let refused = Refused { why: Failure::Unreachable, error: None };
+    let refused = Refused { why: Failure::Unreachable, error: None, obstacle: None };
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
     goes_on(&mut stage);
@@ -225,7 +232,7 @@ fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
     stage.rig.wait(Span::from_secs(60));
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, obstacle: None }));
 }
 
 #[test]
@@ -304,12 +311,34 @@ fn case_15_a_request_without_a_key_is_400_and_one_that_is_not_wanted_403() {
 }
 
 #[test]
-fn case_15_and_38_one_session_at_a_time() {
+fn case_15_and_38_so_many_sessions_at_a_time_and_a_key_once() {
     let mut stage = Stage::accept(&[HOST]);
     stage.asked(&[]);
     assert_eq!(code(&stage.asked(&[])), 409, "the same key");
-    let other = dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
-    assert_eq!(code(&stage.hears(&other)), 500);
+    let by = |name: &str| dtcp::request(&jid(name), &jid(ME), IqId::new("2").unwrap(), &offer(&[]));
+    for other in 1..SESSIONS_MAX {
+        let answer = stage.hears(&by(&format!("ann@y/{other}")));
+        assert!(matches!(answer[..], [Iq { kind: Kind::Result, .. }]));
+    }
+    assert_eq!(code(&stage.hears(&by("one@too/many"))), 500);
+}
+
+#[test]
+fn the_first_that_gets_through_is_served_and_the_others_are_told() {
+    let mut stage = Stage::accept(&[HOST]);
+    stage.asked(&[]);
+    let by_ann =
+        dtcp::request(&jid("ann@y/1"), &jid(ME), IqId::new("2").unwrap(), &offer(&["203.0.113.1:1"]));
+    let to_bob = dtcp::request(&jid("bob@y/1"), &jid(ME), IqId::new("3").unwrap(), &offer(&[]));
+    stage.hears(&by_ann);
+    let to_bob = stage.hears(&to_bob).remove(0);
+    let on = stage.accepted();
+    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
+    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let iqs = stage.iqs();
+    let [given_up] = &iqs[..] else { panic!("{iqs:?}: who is not dialled has nothing to be told") };
+    assert_eq!((&given_up.to, code_of(given_up)), (&jid("ann@y/1"), 503));
+    assert_eq!(code(&stage.asked(&[])), 503, "served");
 }
 
 #[test]
@@ -334,7 +363,7 @@ fn case_16_an_answer_without_a_key_fails_the_session() {
     let mut odd = answer(&request, JOE, &[]);
     odd.payload = None;
     assert_eq!(stage.hears(&odd), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, obstacle: None }));
 }
 
 #[test]
@@ -346,7 +375,7 @@ fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
     let mut refusal = error(JOE, request.id.clone(), None);
     refusal.kind = Kind::Error(said.clone());
     assert_eq!(stage.hears(&refusal), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said) }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said), obstacle: None }));
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) struct Reachable {
     option: &'static str,
     listen: Option<SocketAddr>,
     announced: Vec<HostPort>,
-    allowed: Vec<Scope>,
+    policy: Policy,
 }
 
 impl Reachable {
@@ -54,7 +54,7 @@ impl Reachable {
         listen: Option<SocketAddr>,
     ) -> Result<Self, Failure> {
         let announced = matches.get_all(ANNOUNCE.long, host_port)?;
-        let allowed = matches.get_all(ALLOW.long, kind)?;
+        let policy = policy(matches)?;
         let listens_anywhere = listen.is_some_and(|on| on.ip().is_unspecified());
         let wrong = match (listen, announced.len()) {
             (None, 1..) => Some(format!("--announce says where --{option} is reached, which is missing")),
@@ -69,7 +69,7 @@ impl Reachable {
         };
         match wrong {
             Some(wrong) => Err(Failure::Usage(wrong)),
-            None => Ok(Self { option, listen, announced, allowed }),
+            None => Ok(Self { option, listen, announced, policy }),
         }
     }
 
@@ -113,17 +113,26 @@ impl Reachable {
             );
             listens = Some(listener);
         }
-        let may = |scope| self.allowed.contains(&scope);
-        let policy = Policy {
-            loopback: may(Scope::Loopback),
-            link_local: may(Scope::LinkLocal),
-            private: may(Scope::Private),
-            shared: may(Scope::Shared),
-            names,
-            own,
-        };
+        let policy = Policy { names, own, ..self.policy.clone() };
         Ok((Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, patience }, tls))
     }
+}
+
+/// What `--direct-allow` says; no names are looked up, and of our own addresses it knows nothing.
+///
+/// # Errors
+/// There is no such kind of addresses.
+pub(super) fn policy(matches: &Matches) -> Result<Policy, Failure> {
+    let allowed = matches.get_all(ALLOW.long, kind)?;
+    let may = |scope| allowed.contains(&scope);
+    Ok(Policy {
+        loopback: may(Scope::Loopback),
+        link_local: may(Scope::LinkLocal),
+        private: may(Scope::Private),
+        shared: may(Scope::Shared),
+        names: false,
+        own: Vec::new(),
+    })
 }
 
 /// What is not on the public Internet, and may be dialled all the same.

@@ -121,7 +121,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         }
         "-h" | "--help" => Err(Failure::Help(HELP.to_owned())),
         _ => {
-            let meant = did_you_mean(name, NAMES.into_iter());
+            let meant = did_you_mean(name, NAMES);
             let meant = meant.map(|meant| format!(", did you mean 'dtcp {meant}'?"));
             let meant = meant.unwrap_or_else(|| format!(": one of {}", NAMES.join(", ")));
             Err(Failure::Usage(format!("unknown command 'dtcp {name}'{meant}")))
@@ -331,8 +331,11 @@ fn reason(refused: &Refused) -> String {
         }
         (Why::Refused, None) => "the answer made no sense".to_owned(),
         (Why::Unreachable, _) => {
-            "503, neither side could reach the other; one needs --listen where the other can dial it, and dials of addresses that are not public are to be allowed by --allow"
-                .to_owned()
+            let met = refused.obstacle.map(|obstacle| format!(" ({})", logging::obstacle(obstacle)));
+            format!(
+                "503, neither side could reach the other{}: one needs --listen, the other leave to dial that (--allow)",
+                met.unwrap_or_default()
+            )
         }
         (Why::Deadline, _) => "it took too long".to_owned(),
         (Why::Busy, _) => "there is one already".to_owned(),

@@ -6,7 +6,7 @@ use log::Level;
 use rendezvous_core::bytestream::entity::{Config, Entity, Report};
 use rendezvous_core::bytestream::initiator::CONNECTIONS_MAX;
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::bytestream::role::{DialPolicy, Failure as NoStream};
+use rendezvous_core::bytestream::role::Failure as NoStream;
 use rendezvous_core::bytestream::stanza::Connection;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
@@ -16,6 +16,7 @@ use rendezvous_core::xmpp::hosted::Hosted;
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, jid, namespace, required};
+use super::direct;
 use super::upstream::span;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program, cannot};
@@ -26,7 +27,7 @@ use crate::logging::{self, Names, streams};
 use crate::net::Net;
 use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
-use crate::options::value::{announced, host_port, listen_address, one_of, seconds};
+use crate::options::value::{announced, host_port, listen_address, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, did_you_mean, parse};
 
 const HELP: &str = "\
@@ -57,12 +58,6 @@ const ANNOUNCE: Opt = Opt::many(
     "--listen, where that is an address",
     "where the peer reaches --listen from outside",
 );
-const DIAL_ALLOW: Opt = Opt::many(
-    "dial-allow",
-    "loopback|link-local",
-    "neither",
-    "connect to such addresses too, where a peer names one",
-);
 const DRAIN: Opt = Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT");
 
 const OPEN: Spec = Spec {
@@ -85,7 +80,7 @@ const OPEN: Spec = Spec {
             "standard input and output",
             "another process's service that gets the stream",
         ),
-        DIAL_ALLOW,
+        direct::ALLOW,
         NAMESPACE,
         DRAIN,
         LOG,
@@ -116,7 +111,7 @@ const ACCEPT: Spec = Spec {
         VIA,
         LISTEN,
         ANNOUNCE,
-        DIAL_ALLOW,
+        direct::ALLOW,
         NAMESPACE,
         DRAIN,
         LOG,
@@ -201,6 +196,7 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
         config.rules.listeners.push(on);
     }
     config.rules.announced = announce.iter().map(SocketAddr::ip).collect();
+    config.dial.own = [&config.rules.listeners[..], &announce].concat();
     config.connections = offer(&config, &announce, matches.get_all("via", via)?)?;
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
     let now = net.now();
@@ -229,8 +225,7 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
 fn config(matches: &Matches, me: Jid) -> Result<Config, Failure> {
     let mut config = Config::new(me);
     config.namespace = namespace(matches)?;
-    let dial = matches.get_all(DIAL_ALLOW.long, one_of(&["loopback", "link-local"]))?;
-    config.dial = DialPolicy { loopback: dial.contains(&0), link_local: dial.contains(&1) };
+    config.dial = direct::policy(matches)?;
     Ok(config)
 }
 

@@ -1,16 +1,24 @@
 //! `rendezvous dtcp`: our two ends with each other, and each of them with a peer written from the text of the seed, over
 //! a real XMPP server.
 
+mod ends;
+
+use std::fs;
 use std::io::{Read, Write};
-use std::process::{ChildStdin, ChildStdout, Command};
-use std::thread;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use crate::harness::{Case, case};
 use crate::hidden::noise;
-use crate::peers::{Peer, script};
-use crate::program::{Program, run};
-use crate::prosody::{Prosody, SECRET};
-use crate::world::rendezvous;
+use crate::peers::Peer;
+use crate::program::run;
+use crate::prosody::Prosody;
+use crate::world::{Folder, rendezvous};
+
+use ends::{
+    ACCEPTER, ACCOUNT, COMPONENT, ESTABLISHED, End, HIDDEN, LOST, MUCH, OPENER, REACHABLE, UP, accept,
+    accept_from, exchange, open, open_to, peer, server,
+};
 
 const SERVER: &[Peer] = &[Peer::Prosody];
 const BOTH: &[Peer] = &[Peer::Prosody, Peer::Slixmpp];
@@ -36,113 +44,8 @@ pub(crate) const CASES: &[Case] = &[
     case("a_server_that_wants_us_not_is_said_in_one_line", SERVER, a_server_that_wants_us_not),
     case("who_accepts_waits_for_the_server", SERVER, who_accepts_waits_for_the_server),
     case("sigterm_gives_up", SERVER, sigterm_gives_up),
+    case("what_was_typed_wrong_is_said_in_one_line", &[], what_was_typed_wrong),
 ];
-
-/// Our JIDs, each behind a component of its own, and the peer's: an account, and behind a component.
-const OPENER: &str = "opener@a.localhost/home";
-const ACCEPTER: &str = "accepter@b.localhost/home";
-const ACCOUNT: &str = "alice@localhost/peer";
-const COMPONENT: &str = "peer@c.localhost/home";
-
-const REACHABLE: &[&str] = &["--listen", "127.0.0.1:0"];
-const HIDDEN: &[&str] = &[];
-/// Says where it is, and is not there.
-const LOST: &[&str] = &["--listen", "127.0.0.1:0", "--host", "127.0.0.1:1"];
-
-const UP: &str = "event=xmpp-up";
-const ESTABLISHED: &str = "event=dtcp-established";
-
-/// A program at one end of the stream.
-struct End {
-    program: Program,
-    to: ChildStdin,
-    from: ChildStdout,
-}
-
-impl End {
-    fn start(name: &str, command: &mut Command) -> Self {
-        let (program, to, from) = Program::start_piped(name, command);
-        Self { program, to, from }
-    }
-
-    /// Says this and ends; hears everything.
-    fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
-        let Self { program, mut to, mut from } = self;
-        let writer = thread::spawn(move || to.write_all(&said).expect("it takes octets"));
-        thread::spawn(move || {
-            let mut heard = Vec::new();
-            from.read_to_end(&mut heard).expect("its output ends");
-            writer.join().expect("what was said is written");
-            (program, heard)
-        })
-    }
-
-    /// It fails, and says in its last line why.
-    fn fails(mut self, why: &str) {
-        assert_eq!(self.program.exit().code(), Some(1));
-        self.program.says(why);
-    }
-}
-
-fn server() -> Prosody {
-    Prosody::start(&["a.localhost", "b.localhost", "c.localhost"])
-}
-
-fn open_to(server: &Prosody, to: &str, options: &[&str]) -> Command {
-    let mut open = rendezvous();
-    open.args(["dtcp", "open"]).args(server.options("a.localhost")).args(["--as", OPENER, "--to", to]);
-    open.args(["--allow", "loopback", "--log", "debug"]).args(options);
-    open
-}
-
-fn open(server: &Prosody, to: &str, options: &[&str]) -> End {
-    End::start("open", &mut open_to(server, to, options))
-}
-
-fn accept_from(server: &Prosody, options: &[&str]) -> Command {
-    let mut accept = rendezvous();
-    accept.args(["dtcp", "accept"]).args(server.options("b.localhost")).args(["--as", ACCEPTER]);
-    accept.args(["--allow", "loopback", "--log", "debug"]).args(options);
-    accept
-}
-
-fn accept(server: &Prosody, options: &[&str]) -> End {
-    let end = End::start("accept", &mut accept_from(server, options));
-    end.program.says(UP);
-    end
-}
-
-/// The peer of another hand, as an account or behind a component.
-fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) -> End {
-    let mut peer = Peer::Slixmpp.command();
-    peer.arg(script("dtcp_peer.py")).args([role, "--jid", jid]);
-    if jid == COMPONENT {
-        peer.args(["--server", &server.components.to_string(), "--secret", SECRET]);
-    } else {
-        peer.args(["--server", &server.clients.to_string(), "--password", "alicepw"]);
-    }
-    let end = End::start("peer", peer.args(options));
-    end.program.says("ready ");
-    end
-}
-
-/// Both say something, much of it, at once; both hear it, and end well.
-fn exchange(one: End, other: End, octets: usize) {
-    for end in [&one, &other] {
-        end.program.says("established");
-    }
-    let said = [noise(1, octets), noise(2, octets + 1)];
-    let [one, other] = [one.talk(said[0].clone()), other.talk(said[1].clone())];
-    let (mut one, heard) = one.join().expect("it talks");
-    assert!(heard == said[1], "what was said arrives as it was: {} octets", heard.len());
-    let (mut other, heard) = other.join().expect("it talks");
-    assert!(heard == said[0], "what was said arrives as it was: {} octets", heard.len());
-    for end in [&mut one, &mut other] {
-        assert!(end.exit().success(), "it ended in order");
-    }
-}
-
-const MUCH: usize = 3_000_000;
 
 fn ours_meet_whichever_can_be_reached() {
     let server = server();
@@ -224,8 +127,8 @@ fn certificate(server: &Prosody) -> String {
         "/CN=x",
     ]);
     assert!(run(make.args(["-keyout", file, "-out", &format!("{file}.crt")])).status.success());
-    let certificate = std::fs::read(format!("{file}.crt")).expect("openssl wrote it");
-    let mut all = std::fs::File::options().append(true).open(file).expect("openssl wrote it");
+    let certificate = fs::read(format!("{file}.crt")).expect("openssl wrote it");
+    let mut all = fs::File::options().append(true).open(file).expect("openssl wrote it");
     all.write_all(&certificate).expect("a file can be written");
     file.to_owned()
 }
@@ -382,8 +285,8 @@ fn what_is_established_outlives_the_server() {
 fn a_server_that_wants_us_not() {
     let mut server = server();
     let wrong = server.file("wrong");
-    std::fs::copy(server.secret_file(), &wrong).expect("a file can be copied");
-    std::fs::write(&wrong, "another").expect("a file can be written");
+    fs::copy(server.secret_file(), &wrong).expect("a file can be copied");
+    fs::write(&wrong, "another").expect("a file can be written");
     let wrong = wrong.to_str().expect("a path of ours");
     let of = |mut command: Command, what: &str, value: &str| {
         let args: Vec<_> = command.get_args().map(std::ffi::OsStr::to_os_string).collect();
@@ -421,4 +324,40 @@ fn sigterm_gives_up() {
     let mut accepter = accept(&server, REACHABLE);
     accepter.program.signal("TERM");
     assert!(accepter.program.exit().success());
+}
+
+/// Whatever is wrong is found before anything is dialled.
+fn what_was_typed_wrong() {
+    let folder = Folder::new();
+    let secret = folder.write("secret", "s3cret\n");
+    let secret = secret.to_str().expect("a path of ours");
+    let server = ["--xmpp", "127.0.0.1:1", "--component", "a.localhost", "--secret-file", secret];
+    let open = [&["open"], &server[..], &["--as", OPENER, "--to", ACCEPTER]].concat();
+    for (args, says) in [
+        (&["opne"][..], "did you mean 'dtcp open'?"),
+        (&["accept"], "--xmpp HOST:PORT is missing"),
+        (&[&["open"], &server[..], &["--as", OPENER]].concat(), "--to JID is missing"),
+        (&[&["accept"], &server[..], &["--as", ACCEPTER]].concat(), "is not in the component's domain"),
+        (&[&["accept"], &server[..], &["--as", "@"]].concat(), "'@' is no JID"),
+        (&[&open[..], &["--tls", "maybe"]].concat(), "'maybe' is none of off, prefer, require"),
+        (&[&open[..], &["--allow", "all"]].concat(), "'all' is none of loopback"),
+        (&[&open[..], &["--host", "192.0.2.1:1"]].concat(), "without --listen nobody listens"),
+        (&[&open[..], &["--listen", "0.0.0.0:0"]].concat(), "add --host HOST:PORT"),
+        (
+            &[&open[..], REACHABLE, &["--host", "a:1"].repeat(4)].concat(),
+            "--host may be given three times at most",
+        ),
+    ] {
+        let output = run(rendezvous().arg("dtcp").args(args));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{args:?}: {said}");
+        assert!(said.contains(says), "{said}");
+    }
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o644)).expect("its mode can be set");
+    let output = run(rendezvous().arg("dtcp").args(&open));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"));
+    for args in [&["dtcp"][..], &["dtcp", "--help"], &["dtcp", "open", "--help"]] {
+        assert!(run(rendezvous().args(args)).status.success());
+    }
 }

@@ -81,7 +81,7 @@ impl Net {
     fn open_to(&self, peer: &str, options: &[&str]) -> Command {
         let mut command = rendezvous();
         command.args(["stream", "open"]).args(self.prosody.options("a.localhost"));
-        command.args(["--as", OPENS, "--to", peer, "--dial-allow", "loopback", "--log", "debug"]);
+        command.args(["--as", OPENS, "--to", peer, "--direct-allow", "loopback", "--log", "debug"]);
         command.args(options);
         command
     }
@@ -96,7 +96,7 @@ impl Net {
     fn accepting(&self, options: &[&str]) -> Command {
         let mut command = rendezvous();
         command.args(["stream", "accept"]).args(self.prosody.options("b.localhost"));
-        command.args(["--as", ACCEPTS, "--dial-allow", "loopback", "--log", "debug"]).args(options);
+        command.args(["--as", ACCEPTS, "--direct-allow", "loopback", "--log", "debug"]).args(options);
         command
     }
 
@@ -427,7 +427,7 @@ fn wrong_options() {
         (stream(secret, &["--as", "a@else/x", "--to", "b@c/d"]), 2, "not in the component's domain"),
         (stream(secret, &with(&["--via", "proxy.localhost"])), 2, "is not JID=ADDR:PORT"),
         (stream(secret, &with(&["--via", "p=0.0.0.0:1"])), 2, "nothing that can be connected to"),
-        (stream(secret, &with(&["--dial-allow", "everything"])), 2, "none of loopback, link-local"),
+        (stream(secret, &with(&["--direct-allow", "everything"])), 2, "none of loopback, link-local"),
         (stream(secret, &with(&["--announce", NOWHERE])), 2, "without --listen"),
     ] {
         let output = run(rendezvous().args(&args));

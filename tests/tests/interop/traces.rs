@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rendezvous_core::http::date::write_date;
 
+use crate::connect::greets;
 use crate::harness::{Case, case};
 use crate::hidden::{Raw, page, page_text, read_head};
 use crate::program::{Program, run};
@@ -17,6 +18,7 @@ use crate::world::{World, basic, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("an_agent_at_work_replays_to_what_it_did", &[], an_agent_at_work_replays_to_what_it_did),
+    case("an_agent_that_goes_direct_replays_too", &[], an_agent_that_goes_direct_replays_too),
     case("the_trace_of_an_agent_opens_nothing", &[], the_trace_of_an_agent_opens_nothing),
     case("a_trace_is_never_written_over", &[], a_trace_is_never_written_over),
 ];
@@ -40,6 +42,33 @@ fn recorded(mut agent: Program, trace: &Path) -> String {
     assert_eq!(String::from_utf8_lossy(&played.stdout), text);
     assert!(!text.contains("The recording ends"), "{text}");
     text
+}
+
+/// Whom it dials, who dials it, and who stays on the relay.
+fn an_agent_that_goes_direct_replays_too() {
+    let (world, stream) = (World::new(), Raw::start());
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let trace = world.folder.0.join("agent.trace");
+    let (stream_at, file) = (stream.address.to_string(), shown(&trace));
+    let options = [
+        ["--stream", &stream_at, "--direct", "127.0.0.1:0", "--direct-allow", "loopback"].as_slice(),
+        &["--trace", &file],
+    ]
+    .concat();
+    let agent = world.agent(&relay, &home, Below::Tls13, &options);
+    let listens = ["--direct-listen", "127.0.0.1:0"];
+    let dials = ["--direct-allow", "loopback"];
+    for options in [&listens[..], &dials, &[listens, dials].concat(), &[]] {
+        let url = relay.url(Below::Tls13);
+        let mut connect = rendezvous();
+        connect.args(["connect", &url, &home.id, "--pin", &relay.pin]).args(options);
+        greets(&stream, &mut connect);
+    }
+    agent.says_times("event=pair-ended", 4);
+    assert_eq!((agent.said("event=direct "), agent.said("event=relayed ")), (3, 1));
+    let text = recorded(agent, &trace);
+    assert!(!text.contains("SSH-2.0"), "{text}");
 }
 
 /// Two relays, one of which is never there; clients for both services; a service that is down; a restart.

@@ -16,8 +16,8 @@ const SEED: [u8; 32] = [0x5e; 32];
 
 /// A machine with a recorder around it.
 enum Recorded {
-    Relay(Recorder<Engine>),
-    Agent(Recorder<Agent>),
+    Relay(Box<Recorder<Engine>>),
+    Agent(Box<Recorder<Agent>>),
 }
 
 impl Recorded {
@@ -25,18 +25,20 @@ impl Recorded {
     fn start(trace: &Trace) -> Self {
         let now = trace.steps[0].now;
         match &trace.setup {
-            Setup::Relay(config) => Self::Relay(Recorder::relay((**config).clone(), SEED, now, true)),
+            Setup::Relay(config) => {
+                Self::Relay(Box::new(Recorder::relay((**config).clone(), SEED, now, true)))
+            }
             Setup::Agent { config, jitter } => {
                 let seeds = Seeds { nonces: SEED, jitter: *jitter };
-                Self::Agent(Recorder::agent((**config).clone(), seeds, now, true))
+                Self::Agent(Box::new(Recorder::agent((**config).clone(), seeds, now, true)))
             }
         }
     }
 
     fn machine(&mut self) -> &mut dyn Machine {
         match self {
-            Self::Relay(relay) => relay,
-            Self::Agent(agent) => agent,
+            Self::Relay(relay) => &mut **relay,
+            Self::Agent(agent) => &mut **agent,
         }
     }
 
@@ -92,13 +94,35 @@ impl Recorded {
     }
 }
 
+/// The key that an agent offers for a direct connection, if it does.
+fn offered_key(octets: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(octets);
+    let (_, behind) = text.split_once("\r\nDTCP-Key: ")?;
+    behind.split("\r\n").next().map(str::to_owned)
+}
+
+/// What a trace offers, with the machine's own key in the place of the trace's.
+fn with_own_key(octets: Vec<u8>, keys: Option<&(String, String)>) -> Vec<u8> {
+    match (String::from_utf8(octets), keys) {
+        (Ok(text), Some((theirs, own))) => text.replace(theirs, own).into_bytes(),
+        (Ok(text), None) => text.into_bytes(),
+        (Err(error), _) => error.into_bytes(),
+    }
+}
+
 /// Says to a recorder what a trace says; the text that comes of it, and what the machine itself sent.
 fn record(trace: &Trace) -> (String, String) {
     let mut machine = Recorded::start(trace);
     let mut sent = machine.drain();
-    for step in &trace.steps[1..] {
-        machine.tell(trace, &step.event, &trace.octets(step), step.now);
-        sent.extend(machine.drain());
+    let mut keys = None;
+    for played in Replay::new(trace).skip(1) {
+        let step = played.step;
+        let octets = with_own_key(trace.octets(step), keys.as_ref());
+        machine.tell(trace, &step.event, &octets, step.now);
+        let said = machine.drain();
+        let theirs = played.actions.iter().flatten().find_map(|action| offered_key(&action.octets));
+        keys = keys.or(theirs.zip(offered_key(&said)));
+        sent.extend(said);
     }
     (machine.take_text(), String::from_utf8_lossy(&sent).into_owned())
 }
@@ -118,6 +142,7 @@ fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
         forbidden.extend(tokens_of_relay(trace));
         if matches!(trace.setup, Setup::Agent { .. }) {
             forbidden.extend(tokens_of_agent(&sent));
+            forbidden.extend(offered_key(sent.as_bytes()));
             forbidden.extend(trace.steps.iter().flat_map(|step| unread(&trace.octets(step))));
         }
         match forbidden.iter().find(|it| text.contains(it.as_str())) {
@@ -153,8 +178,17 @@ fn tokens_of_agent(sent: &str) -> Vec<String> {
 
 /// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
 fn unread(octets: &[u8]) -> Vec<String> {
-    const READ: [&str; 7] =
-        ["Host", "Connection", "Upgrade", "Content-Length", "Transfer-Encoding", "Date", "Retry-After"];
+    const READ: [&str; 9] = [
+        "Host",
+        "Connection",
+        "Upgrade",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Date",
+        "Retry-After",
+        "DTCP-Host",
+        "DTCP-Fingerprint",
+    ];
     let text = String::from_utf8_lossy(octets);
     let mut parts = Vec::new();
     for line in text.lines() {
@@ -163,7 +197,9 @@ fn unread(octets: &[u8]) -> Vec<String> {
             continue;
         }
         match line.split_once(": ") {
-            Some((name, value)) if !READ.contains(&name) => parts.push(value.to_owned()),
+            Some((name, value)) if !READ.iter().any(|it| it.eq_ignore_ascii_case(name)) => {
+                parts.push(value.to_owned())
+            }
             Some(_) => {}
             None => {
                 parts.extend(line.split_once('?').and_then(|(_, it)| it.split(' ').next()).map(str::to_owned))

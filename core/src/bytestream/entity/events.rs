@@ -164,7 +164,7 @@ impl Machine for Entity {
         }
         self.settle(now);
         while let Some(claim) = self.matching.expired(now.mono) {
-            self.refuse(claim.from, claim.iq, Condition::NotFound404);
+            self.fail_claim(claim, Condition::NotFound404, now);
         }
         let is_due = |role: &Role| role.deadline().is_some_and(|due| due <= now.mono);
         let due: Vec<u64> =

@@ -35,7 +35,7 @@ pub enum Report {
         from_peer: u64,
         /// Octets to the peer.
         to_peer: u64,
-        /// Why. [`Side::Hidden`] in it is the peer's side.
+        /// Why. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
         why: Why,
     },
 }

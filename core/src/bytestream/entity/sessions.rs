@@ -56,7 +56,6 @@ impl Entity {
     }
 
     fn offered(&mut self, peer: Jid, id: IqId, sid: StreamId, connections: Vec<Connection>, now: Now) {
-        let policy = (self.config.dial, self.config.patience);
         let parties = Parties { me: self.config.jid.clone(), peer, sid };
         let name = (parties.peer.clone(), parties.sid.clone());
         if let Some(&session) = self.names.get(&name) {
@@ -65,6 +64,7 @@ impl Entity {
                 return self.refuse(parties.peer, id, Condition::Conflict409);
             }
             // A1.3, A2.2 from the other side; once is enough.
+            let policy = (&self.config.dial, self.config.patience);
             let (target, acts) = Target::accept(parties, connections, id, false, policy, now.mono);
             known.role = Role::Target(target);
             return self.act(session, acts, now);
@@ -75,6 +75,7 @@ impl Entity {
         }
         let local = if self.config.service.is_none() { self.free.pop_front() } else { None };
         let reversible = self.config.reversal && !self.config.connections.is_empty();
+        let policy = (&self.config.dial, self.config.patience);
         let (target, acts) = Target::accept(parties.clone(), connections, id, reversible, policy, now.mono);
         let session = self.insert(parties, Role::Target(target), local, false);
         self.act(session, acts, now);
@@ -106,25 +107,30 @@ impl Entity {
     }
 
     fn claimed(&mut self, claim: Claim, now: Now) {
+        let waiting = self.matching.early_claims_of(&claim.from);
+        if waiting >= self.config.claims_per_jid_max as usize
+            || self.failures.are_exhausted(&claim.from, now.mono)
+        {
+            return self.refuse(claim.from, claim.iq, Condition::Resource500);
+        }
         let session = self.names.get(&(claim.from.clone(), claim.sid.clone()));
         let session = session.and_then(|session| self.sessions.get(session));
         if !session.is_some_and(|session| session.role.is_listening()) {
-            return self.refuse(claim.from, claim.iq, Condition::NotFound404);
+            return self.fail_claim(claim, Condition::NotFound404, now);
         }
-        if let Some(oldest) = self.matching.claim(claim, now.mono) {
-            self.refuse(oldest.from, oldest.iq, Condition::Resource500);
+        if let Some(pushed_out) = self.matching.claim(claim, now.mono) {
+            self.fail_claim(pushed_out, Condition::Resource500, now);
         }
     }
 
     /// PF6: a claim found its socket.
     pub(super) fn identify(&mut self, on: ConnId, claim: Claim, now: Now) {
-        let Claim { from, iq, sid, .. } = claim;
-        let name = (from, sid);
-        let session = self.names.get(&name).copied();
+        let session = self.names.get(&(claim.from.clone(), claim.sid.clone())).copied();
         let known = session.and_then(|session| self.sessions.get_mut(&session));
         let (Some(session), Some(known)) = (session, known.filter(|it| it.role.is_listening())) else {
-            return self.refuse(name.0, iq, Condition::NotFound404);
+            return self.fail_claim(claim, Condition::NotFound404, now);
         };
+        let iq = claim.iq;
         known.stream = Some(on);
         self.matching.remove(on);
         self.enter(on, State::Stream { session, has_ended: false }, None);

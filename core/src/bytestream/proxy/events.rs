@@ -114,8 +114,7 @@ impl Machine for Proxy {
         // A socket that just left may have made another one the only one that fits.
         self.settle(now);
         while let Some(claim) = self.matching.expired(now.mono) {
-            self.failures.fail(&claim.from, now.mono);
-            self.answer(claim, Condition::NotFound404);
+            self.fail(claim, Condition::NotFound404, now);
         }
         self.settle(now);
     }

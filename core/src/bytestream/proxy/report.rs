@@ -20,7 +20,7 @@ pub enum Report {
         /// Its socket.
         second_on: ConnId,
     },
-    /// A pair ended. [`Side::Hidden`] in `why` means the first one's side.
+    /// A pair ended. [`Side::Hidden`](crate::pair::Side::Hidden) in `why` means the first one's side.
     Ended {
         /// The socket of the first.
         first_on: ConnId,

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use data_encoding::BASE32_NOPAD;
 
 use super::super::words::{Words, is_name, number, place};
-use super::super::{Identity, Setup, config};
+use super::super::{Identity, Setup, config, direct};
 use super::Parser;
 use crate::agent::{self, Upstream};
 use crate::engine::Transport;
@@ -74,6 +74,10 @@ impl Parser {
                 if config.upstreams.len() > usize::from(u16::MAX) {
                     return Err("too many upstreams".to_owned());
                 }
+                Ok(())
+            }
+            ("direct", Some(Setup::Agent { config, .. })) => {
+                config.direct = Some(direct::read(&mut words)?);
                 Ok(())
             }
             _ => Err(format!("'{word}' is no line of this machine's")),

@@ -1,0 +1,88 @@
+//! The line that says how an agent takes and makes direct connections.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use core::net::SocketAddr;
+
+use super::words::{PlaceText, SpanText, Words, address, number, place, span};
+use crate::dtcp::policy::Policy;
+use crate::dtcp::{Direct, Fingerprint};
+use crate::machine::Listener;
+
+/// Reads what stands behind `direct`.
+pub(super) fn read(words: &mut Words<'_>) -> Result<Direct, String> {
+    let certificate = words.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?;
+    let mut direct = Direct {
+        hosts: Default::default(),
+        listener: None,
+        fingerprint: certificate,
+        policy: Policy::default(),
+        patience: Direct::AWAITED,
+    };
+    while let Some(word) = words.next() {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        set(&mut direct, key, value).ok_or_else(|| {
+            format!("'{word}' is none of listener= hosts= allow= own= patience=, or can't be that")
+        })?;
+    }
+    Ok(direct)
+}
+
+fn set(direct: &mut Direct, key: &str, value: &str) -> Option<()> {
+    match key {
+        "listener" => direct.listener = Some(Listener(number(value)?)),
+        "hosts" => direct.hosts = value.split(',').map(place).collect::<Option<_>>()?,
+        "own" => direct.policy.own = value.split(',').map(address).collect::<Option<_>>()?,
+        "patience" => direct.patience = span(value)?,
+        "allow" => {
+            for kind in value.split(',') {
+                let mut kinds = kinds(&mut direct.policy).into_iter();
+                *kinds.find(|(name, _)| *name == kind)?.1 = true;
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Writes what [`read`] reads.
+pub(super) fn write(direct: &Direct, out: &mut impl fmt::Write) -> fmt::Result {
+    write!(out, "direct certificate={}", direct.fingerprint)?;
+    if let Some(Listener(number)) = direct.listener {
+        write!(out, " listener={number}")?;
+    }
+    let mut between = " hosts=";
+    for host in &direct.hosts {
+        write!(out, "{between}{}", PlaceText(host))?;
+        between = ",";
+    }
+    let mut policy = direct.policy.clone();
+    let mut between = " allow=";
+    for (name, is) in kinds(&mut policy) {
+        if *is {
+            write!(out, "{between}{name}")?;
+            between = ",";
+        }
+    }
+    let mut between = " own=";
+    for own in &direct.policy.own {
+        let own: &SocketAddr = own;
+        write!(out, "{between}{own}")?;
+        between = ",";
+    }
+    if direct.patience != Direct::AWAITED {
+        write!(out, " patience={}", SpanText(direct.patience))?;
+    }
+    writeln!(out)
+}
+
+fn kinds(policy: &mut Policy) -> [(&'static str, &mut bool); 5] {
+    [
+        ("loopback", &mut policy.loopback),
+        ("link-local", &mut policy.link_local),
+        ("private", &mut policy.private),
+        ("shared", &mut policy.shared),
+        ("names", &mut policy.names),
+    ]
+}

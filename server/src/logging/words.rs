@@ -1,0 +1,125 @@
+//! What happened, and why, as people are told.
+
+use rendezvous_core::machine::{DialFailure, End, TlsFailure};
+use rendezvous_core::note::{ConnectFailure, NotDirect, Obstacle, WaitingEnd};
+use rendezvous_core::pair::{Side, Why};
+
+/// What an agent's operator can do about a refusal.
+pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
+    match status {
+        401 => Some(
+            "unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay, and both clocks",
+        ),
+        407 | 400 | 403 => Some("is this a rendezvous relay of another kind? see 'token plain'"),
+        429 => Some("too many failures from this address"),
+        503 => Some("the relay is full or shutting down"),
+        _ => None,
+    }
+}
+
+/// Why a waiting connection met no client, in a word.
+#[must_use]
+pub const fn waiting_end(why: WaitingEnd) -> &'static str {
+    match why {
+        WaitingEnd::Ended(End::Clean) => "ended",
+        WaitingEnd::Ended(End::Truncated) => "cut",
+        WaitingEnd::Ended(End::Reset) => "reset",
+        WaitingEnd::Talked => "talked-while-waiting",
+        WaitingEnd::Replaced => "replaced",
+        WaitingEnd::Revoked => "revoked",
+        WaitingEnd::Drained => "shutdown",
+    }
+}
+
+/// How a pair ended, in a word.
+pub(super) const fn pair_end(why: Why) -> &'static str {
+    match why {
+        Why::Done => "done",
+        Why::Truncated(Side::Hidden) => "cut-by-hidden",
+        Why::Truncated(Side::Client) => "cut-by-client",
+        Why::Reset(Side::Hidden) => "reset-by-hidden",
+        Why::Reset(Side::Client) => "reset-by-client",
+        Why::HalfClosed => "half-closed-too-long",
+        Why::Idle => "idle-too-long",
+        Why::Silent(Side::Hidden) => "hidden-unreachable",
+        Why::Silent(Side::Client) => "client-unreachable",
+    }
+}
+
+/// Why a TLS handshake failed, in words.
+#[must_use]
+pub const fn tls(why: TlsFailure) -> &'static str {
+    match why {
+        TlsFailure::Certificate => "its certificate is not the one that is trusted (compare pin or CA)",
+        TlsFailure::Ended => "it ended the connection in the TLS handshake",
+        TlsFailure::Protocol => "no common TLS: TLS 1.2 or 1.3 is needed",
+    }
+}
+
+/// Why something could not be reached, in words.
+#[must_use]
+pub const fn dial(why: DialFailure) -> &'static str {
+    match why {
+        DialFailure::Name => "its name does not resolve",
+        DialFailure::Refused => "connection refused",
+        DialFailure::Unreachable => "no answer, or no route",
+        DialFailure::Local => "this machine could not connect",
+    }
+}
+
+/// How a connection ended, in words.
+pub(super) const fn end_text(end: End) -> &'static str {
+    match end {
+        End::Clean => "it ended the connection",
+        End::Truncated => "the connection was cut",
+        End::Reset => "the connection was reset",
+    }
+}
+
+/// Why a connector's connection could not be, in words.
+#[must_use]
+pub fn connect_failure(why: ConnectFailure) -> String {
+    match why {
+        ConnectFailure::Refused(404) => {
+            "the hidden server is offline, or there is none with this ID".to_owned()
+        }
+        ConnectFailure::Refused(502) => "the hidden server's agent could not reach its service".to_owned(),
+        ConnectFailure::Refused(503) => "the relay or the hidden server is busy; try again".to_owned(),
+        ConnectFailure::Refused(status) => {
+            format!("the answer was {status}, not 101: has the agent a --stream service?")
+        }
+        ConnectFailure::Garbled => "the relay's answer is not HTTP".to_owned(),
+        ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
+        ConnectFailure::Silent => "no answer in time".to_owned(),
+        ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
+        ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
+        ConnectFailure::Misspoken => {
+            "what the agent said about a direct connection makes no sense; try --direct off".to_owned()
+        }
+        ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
+    }
+}
+
+/// Why there is no direct connection, in words.
+pub(super) const fn not_direct(why: NotDirect) -> &'static str {
+    match why {
+        NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
+        NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
+        NotDirect::Late => "it took too long (--direct-timeout)",
+        NotDirect::Declined => "the client stays on the relay",
+        NotDirect::Met(why) => obstacle(why),
+    }
+}
+
+/// What was in the way of a direct connection, in words.
+#[must_use]
+pub const fn obstacle(why: Obstacle) -> &'static str {
+    match why {
+        Obstacle::Dial(why) => dial(why),
+        Obstacle::Handshake => "whoever was dialled is not the right one",
+        Obstacle::Tls(TlsFailure::Certificate) => {
+            "its certificate is not the one that was announced: somebody may be in between"
+        }
+        Obstacle::Tls(why) => tls(why),
+    }
+}

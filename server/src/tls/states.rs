@@ -1,0 +1,121 @@
+//! The states in which rustls has something to say or to give, each served in its way.
+
+use rustls::Error;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+
+use super::Take;
+use crate::buffer::Buffer;
+
+/// How far a state brought us.
+pub(super) enum Step {
+    /// Go on: there may be more to process.
+    Again,
+    /// No whole record is left.
+    Drained,
+    Ended,
+    Failed(Error),
+}
+
+/// Serves one state of rustls: what it has to say goes to `out`, plaintext to `taker`.
+pub(super) fn work<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    out: &mut Buffer,
+    taker: &mut impl Take,
+) -> (usize, Step) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let step = match state {
+        Err(error) => Step::Failed(error),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+            let mut step = Step::Again;
+            while let Some(record) = traffic.next_record() {
+                match record {
+                    Ok(record) => {
+                        discard += record.discard;
+                        taker.take(record.payload);
+                    }
+                    Err(error) => step = Step::Failed(error),
+                }
+            }
+            step
+        }
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Ended,
+        Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Drained,
+        Ok(ConnectionState::ReadEarlyData(_)) => {
+            Step::Failed(Error::General("early data, which we never offer".into()))
+        }
+        Ok(state) => match say(state, out) {
+            Ok(()) => Step::Again,
+            Err(error) => Step::Failed(error),
+        },
+    };
+    (discard, step)
+}
+
+/// Serves one state of rustls on the way to sealing all of `plain`; true when that is done.
+pub(super) fn seal_step<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    plain: &[u8],
+    out: &mut Buffer,
+) -> Result<bool, Error> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => grow(out, |room| match traffic.encrypt(plain, room) {
+            Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+            Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
+            Ok(written) => Ok(written),
+        })
+        .map(|()| true),
+        state => say(state, out).map(|()| false),
+    }
+}
+
+/// Serves one state of rustls on the way to close_notify; true when that is done.
+pub(super) fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer) -> Result<bool, Error> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => {
+            grow(out, |room| match traffic.queue_close_notify(room) {
+                Err(EncryptError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+                Err(error @ EncryptError::EncryptExhausted) => Err(Err(error.to_string())),
+                Ok(written) => Ok(written),
+            })
+            .map(|()| true)
+        }
+        state => say(state, out).map(|()| false),
+    }
+}
+
+/// Lets rustls say what it must before it can send: tickets, key updates.
+pub(super) fn say<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
+    match state {
+        ConnectionState::EncodeTlsData(mut data) => grow(out, |room| match data.encode(room) {
+            Err(EncodeError::InsufficientSize(size)) => Err(Ok(size.required_size)),
+            Err(error @ EncodeError::AlreadyEncoded) => Err(Err(error.to_string())),
+            Ok(written) => Ok(written),
+        }),
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Ok(())
+        }
+        // Said once, and heard by `open`; writing goes on after it.
+        ConnectionState::PeerClosed => Ok(()),
+        state => Err(Error::General(format!("nothing can be sent in state {state:?}"))),
+    }
+}
+
+/// Lets `write` write behind what is in `out`, with more room if it asks for that: `Err(Ok(size))`.
+fn grow(
+    out: &mut Buffer,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<usize, String>>,
+) -> Result<(), Error> {
+    let mut size = 0;
+    loop {
+        match write(out.reserve(size)) {
+            Ok(written) => {
+                out.commit(written);
+                return Ok(());
+            }
+            Err(Ok(required)) if required > size => size = required,
+            Err(Ok(required)) => return Err(Error::General(format!("{required} octets are not enough"))),
+            Err(Err(why)) => return Err(Error::General(why)),
+        }
+    }
+}
