@@ -35,8 +35,8 @@ impl Walk {
                 at("0.0.0.0:1003"),
             ],
             announced: vec![at("10.0.0.3:0").ip()],
-            any_address: seed % 2 == 0,
-            only_socket: seed / 2 % 2 == 0,
+            any_address: seed.is_multiple_of(2),
+            only_socket: (seed / 2).is_multiple_of(2),
         };
         Self {
             matching: Matching::new(LIMITS, rules.clone()),
