@@ -2,6 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
+use rendezvous_core::dtcp::Direct;
 use rendezvous_core::http::reply::ACCEPTED;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
@@ -11,6 +12,7 @@ use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::{Now, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
+use crate::direct::{Line, direct, is_line, key_of, offer};
 use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
 
 const OPERATIONS_MAX: usize = 64;
@@ -21,7 +23,8 @@ const WALL: u64 = 1_715_937_600;
 struct Setup {
     upstreams: [Setting; 2],
     two: bool,
-    /// The lowest bit: once; the next two: which PROXY headers it sends.
+    /// The lowest bit: once; the next two: which PROXY headers it sends; the next two: whether it goes direct, and
+    /// whether it can be reached.
     how: u8,
 }
 
@@ -61,6 +64,17 @@ enum Operation<'a> {
     },
     Pass(Passing),
     Drain,
+    /// A direct connection is accepted.
+    Open,
+    /// A client would rather have a direct connection, to hosts of its own or to ours.
+    Offer {
+        on: u8,
+        hosts: bool,
+    },
+    Say {
+        on: u8,
+        line: Line,
+    },
 }
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -79,22 +93,24 @@ pub(crate) fn run(octets: &[u8]) {
     let streams: Vec<bool> = config.upstreams.iter().map(|it| it.stream.is_some()).collect();
     let now = Now { mono: Time(1_000_000), wall: WALL };
     let mut shell = Shell::new(Agent::new(config, Seeds { nonces: [5; 32], jitter: [5; 32] }, now), now);
+    let mut key = String::new();
     for _ in 0..OPERATIONS_MAX {
         if unstructured.is_empty() {
             break;
         }
         let Ok(operation) = Operation::arbitrary(&mut unstructured) else { break };
-        perform(&mut shell, operation);
-        judge(&mut shell, &most, &streams);
+        perform(&mut shell, operation, &key);
+        judge(&mut shell, &most, &streams, &mut key);
     }
     shell.tell(Agent::handle_drain);
     shell.clear();
-    judge(&mut shell, &most, &streams);
+    judge(&mut shell, &most, &streams, &mut key);
     assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
     assert!(shell.machine.is_done());
 }
 
-fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>) {
+/// `key`: what the agent offered last.
+fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
     let mut picked = |on: u8, octets: &[u8]| {
         if let Some(on) = shell.pick(on) {
             shell.give(on, octets);
@@ -129,6 +145,12 @@ fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>) {
         Operation::Raw { on, octets } => picked(on, octets),
         Operation::Pass(what) => shell.pass(what),
         Operation::Drain => shell.tell(Agent::handle_drain),
+        Operation::Open => drop(shell.open(0, 9)),
+        Operation::Offer { on, hosts } => {
+            let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n";
+            picked(on, format!("{head}{}\r\n", offer(hosts)).as_bytes());
+        }
+        Operation::Say { on, line } => picked(on, &line.octets(key)),
     }
 }
 
@@ -170,7 +192,8 @@ impl Setup {
             2 => Some(Version::V2),
             _ => None,
         };
-        let config = Config { upstreams, once, send_proxy, ..Config::default() };
+        let direct = (self.how >> 3 & 1 == 1).then(|| direct(self.how >> 4 & 1 == 1, 0, Direct::AWAITED));
+        let config = Config { upstreams, once, send_proxy, direct, ..Config::default() };
         (config, settings().map(most).collect())
     }
 }
@@ -194,7 +217,7 @@ impl Setting {
     }
 }
 
-fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool]) {
+fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool], key: &mut String) {
     for (upstream, most) in (0..).zip(most) {
         // Whoever waited before the relay failed may wait still, beside the one that tries.
         assert!(shell.machine.waiting(upstream) <= most + 1, "more wait than the pool asks for");
@@ -204,6 +227,10 @@ fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool]) {
             Did::Sent(_, text) if text == SWITCHING => {
                 assert!(streams.contains(&true), "a stream without a service for it");
             }
+            Did::Sent(_, text) if text.starts_with(b"HTTP/1.1 101 ") => {
+                *key = key_of(&text).expect("an offer");
+            }
+            Did::Sent(_, text) if is_line(&text) => {}
             Did::Sent(_, text) => {
                 let known = text.starts_with(b"CONNECT uuid:") || text.starts_with(b"HTTP/1.1 502 ");
                 let is_header = matches!(parse(&text), Parsed::Complete { len, .. } if len == text.len());

@@ -2,11 +2,13 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::connector::{Config, Connector};
+use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::{Now, Time};
 
+use crate::direct::{Line, THEIRS, direct, is_line, key_of, offer};
 use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
 
 const OPERATIONS_MAX: usize = 64;
@@ -16,6 +18,8 @@ struct Setup {
     tls: bool,
     named: bool,
     once: bool,
+    /// The lowest bit: it asks for direct connections; the next: it can be reached; the next: nothing else will do.
+    how: u8,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -41,6 +45,32 @@ enum Operation<'a> {
     },
     Pass(Passing),
     Drain,
+    /// A direct connection is accepted.
+    Accept,
+    /// As far as the connection takes it: it is connected, secured and answered 101 with an offer.
+    Agree {
+        on: u8,
+        hosts: bool,
+    },
+    Say {
+        on: u8,
+        line: Line,
+    },
+    /// It shows the certificate that was announced.
+    SecureRightly {
+        on: u8,
+    },
+}
+
+/// What was done to the machine so far.
+#[derive(Default)]
+struct Done {
+    /// Who was answered 101, or with something made up.
+    answered: Vec<ConnId>,
+    /// Who has shown the right certificate.
+    pinned: Vec<ConnId>,
+    /// The key that the machine offered last.
+    key: String,
 }
 
 pub(crate) fn run(octets: &[u8]) {
@@ -51,27 +81,28 @@ pub(crate) fn run(octets: &[u8]) {
         false => address(1).into(),
     };
     let relay = Relay { place, tls: setup.tls, host_header: "relay".to_owned() };
-    let config = Config { once: setup.once, ..Config::new(relay, Id(7)) };
+    let direct = (setup.how & 1 == 1).then(|| direct(setup.how >> 1 & 1 == 1, 1, Direct::TRIED));
+    let direct_only = setup.how >> 2 & 1 == 1;
+    let config = Config { once: setup.once, direct, direct_only, ..Config::new(relay, Id(7)) };
     let now = Now { mono: Time(1_000_000), wall: 1_715_937_600 };
-    let mut shell = Shell::new(Connector::new(config), now);
-    // Who was answered 101, or with something made up.
-    let mut answered = Vec::new();
+    let mut shell = Shell::new(Connector::with_direct(config, [5; 32]), now);
+    let mut done = Done::default();
     for _ in 0..OPERATIONS_MAX {
         if unstructured.is_empty() {
             break;
         }
         let Ok(operation) = Operation::arbitrary(&mut unstructured) else { break };
-        perform(&mut shell, &mut answered, operation);
-        judge(&mut shell, &answered);
+        perform(&mut shell, &mut done, operation);
+        judge(&mut shell, &mut done);
     }
     shell.tell(Connector::handle_drain);
     shell.clear();
-    judge(&mut shell, &answered);
+    judge(&mut shell, &mut done);
     assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
     assert!(shell.machine.is_done());
 }
 
-fn perform(shell: &mut Shell<Connector>, answered: &mut Vec<ConnId>, operation: Operation<'_>) {
+fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'_>) {
     match operation {
         // Accepted or not, the machine says; after a drain nobody is accepted any more.
         Operation::Open => drop(shell.open(0, 1)),
@@ -85,7 +116,7 @@ fn perform(shell: &mut Shell<Connector>, answered: &mut Vec<ConnId>, operation: 
             for what in [Doing::Resolve { addresses: 2 }, Doing::Connect, Doing::Secure] {
                 shell.doing(on, what);
             }
-            answered.push(on);
+            done.answered.push(on);
             let interim: &[u8] = if interim { b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n" } else { b"" };
             let more: &[u8] = if more { b"SSH-2.0-x\r\n" } else { b"" };
             shell.give(on, &[interim, SWITCHING, more].concat());
@@ -98,23 +129,47 @@ fn perform(shell: &mut Shell<Connector>, answered: &mut Vec<ConnId>, operation: 
         }
         Operation::Raw { on, octets } => {
             if let Some(on) = shell.pick(on) {
-                answered.push(on);
+                done.answered.push(on);
                 shell.give(on, octets);
             }
         }
         Operation::Pass(what) => shell.pass(what),
         Operation::Drain => shell.tell(Connector::handle_drain),
+        Operation::Accept => drop(shell.open(1, 9)),
+        Operation::Agree { on, hosts } => {
+            let Some(on) = shell.pick(on) else { return };
+            for what in [Doing::Resolve { addresses: 1 }, Doing::Connect, Doing::Secure] {
+                shell.doing(on, what);
+            }
+            done.answered.push(on);
+            let (head, end) = SWITCHING.split_at(SWITCHING.len() - 2);
+            shell.give(on, &[head, offer(hosts).as_bytes(), end].concat());
+        }
+        Operation::Say { on, line } => {
+            if let Some(on) = shell.pick(on) {
+                shell.give(on, &line.octets(&done.key));
+            }
+        }
+        Operation::SecureRightly { on } => {
+            if let Some(on) = shell.pick(on) {
+                done.pinned.push(on);
+                shell.doing(on, Doing::SecureAs(THEIRS));
+            }
+        }
     }
 }
 
-fn judge(shell: &mut Shell<Connector>, answered: &[ConnId]) {
+fn judge(shell: &mut Shell<Connector>, done: &mut Done) {
     for did in std::mem::take(&mut shell.did) {
         match did {
             Did::Sent(_, text) => {
-                assert!(text.starts_with(b"GET / HTTP/1.1\r\n"), "the request and nothing else")
+                let is_request = text.starts_with(b"GET / HTTP/1.1\r\n");
+                assert!(is_request || is_line(&text), "the request, lines and nothing else");
+                done.key = key_of(&text).unwrap_or_else(|| std::mem::take(&mut done.key));
             }
             Did::Paired { hidden, client } => {
-                assert!(answered.contains(&hidden) && hidden != client, "met before a 101");
+                let is_met = done.answered.contains(&hidden) || done.pinned.contains(&hidden);
+                assert!(is_met && hidden != client, "met before a 101, or without the right certificate");
             }
             Did::Noted(_) => {}
         }

@@ -12,6 +12,7 @@ mod agent;
 mod connector;
 mod credentials;
 mod date;
+mod direct;
 mod dtcp_handshake;
 mod dtcp_line;
 mod dtcp_negotiation;

@@ -236,6 +236,7 @@ impl Scene {
             config.rules.listeners = vec![here];
             let of = |who: &str, to| Connection { jid: jid(who), to };
             config.connections = vec![of(me, here), of(PROXY, proxy_at)];
+            config.dial.private = true;
             config
         };
         let (mut alice, mut bob) = (entity(ALICE, alice_at), entity(BOB, bob_at));

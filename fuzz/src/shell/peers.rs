@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use arbitrary::Arbitrary;
+use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Secured, TlsFailure};
 use rendezvous_core::time::{Span, Time};
 
@@ -18,6 +19,8 @@ pub(crate) enum Doing {
     Connect,
     DialFails(u8),
     Secure,
+    /// With this certificate.
+    SecureAs(u8),
     TlsFails(u8),
     /// Receiving brings at most so many octets from now on; 0: as many as there are.
     Pieces(u8),
@@ -69,9 +72,13 @@ impl<M: Machine> Shell<M> {
                         [usize::from(why % 4)];
                 self.machine.handle_dial_failed(on, why, now);
             }
-            (Doing::Secure, Stage::Securing) if sock.closing.is_none() => {
+            (Doing::Secure | Doing::SecureAs(_), Stage::Securing) if sock.closing.is_none() => {
+                let certificate = match what {
+                    Doing::SecureAs(octet) => Some(Fingerprint([octet; 32])),
+                    _ => None,
+                };
                 sock.stage = Stage::Up;
-                self.machine.handle_secured(on, Secured::default(), now);
+                self.machine.handle_secured(on, Secured { certificate }, now);
                 self.ready.push_back(on);
             }
             (Doing::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {

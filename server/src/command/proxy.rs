@@ -45,12 +45,7 @@ const SPEC: Spec = Spec {
             "10000",
             "connections in all; fewer where there are fewer descriptors",
         ),
-        Opt::one(
-            "max-failures",
-            "N",
-            "5",
-            "claims of one account in a minute that find no socket; then it is refused",
-        ),
+        Opt::one("max-failures", "N", "5", "failed claims of one account in a minute; then it is refused"),
         Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         LOG,

@@ -44,6 +44,7 @@ Commands:
 ";
 
 const AS: Opt = Opt::one("as", "JID", "", "who we are: any JID of the component's, such as joe@NAME/home");
+const TO: Opt = Opt::one("to", "JID", "", "the peer, a full JID");
 const VIA: Opt = Opt::many(
     "via",
     "JID=ADDR:PORT",
@@ -69,7 +70,7 @@ const OPEN: Spec = Spec {
         COMPONENT,
         SECRET_FILE,
         AS,
-        Opt::one("to", "JID", "", "the peer, a full JID"),
+        TO,
         VIA,
         LISTEN,
         ANNOUNCE,
@@ -143,7 +144,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 fn open(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&OPEN, args)?;
     logging::start(matches.one("log"))?;
-    let peer = required(&matches, Opt::one("to", "JID", "", ""), jid)?;
+    let peer = required(&matches, TO, jid)?;
     let service = matches.get_if("service", announced)?;
     let task = if service.is_some() { Task::Offer(peer.clone()) } else { Task::Stdio };
     serve(&matches, task, |config| {

@@ -54,7 +54,7 @@ impl Crafted {
 const PART_OF_A_MESSAGE: &[u8] = &[24, 0, 0];
 
 #[test]
-fn part_of_a_handshake_message_after_the_handshake_ends_the_connection_and_nothing_else() {
+fn data_within_a_handshake_message_ends_the_connection_and_nothing_else() {
     let relay = Relay::start();
     let challenged: &[u8] = b"POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 10\r\n\r\n";
     let registration = registration();
@@ -66,13 +66,14 @@ fn part_of_a_handshake_message_after_the_handshake_ends_the_connection_and_nothi
             relay.until("it was heard", move |event_loop| event_loop.stats().turns > turns + 1);
         }
         peer.send(ContentType::Handshake, PART_OF_A_MESSAGE);
+        peer.send(ContentType::ApplicationData, b"in between");
         drop(peer);
         relay.until_empty();
     }
 }
 
 #[test]
-fn part_of_a_handshake_message_within_a_pair_ends_the_pair_and_nothing_else() {
+fn data_within_a_handshake_message_of_a_pair_ends_the_pair_and_nothing_else() {
     let relay = Relay::start();
     let hidden = relay.hidden(Kind::Tls13);
     let mut peer = Crafted::connect(&relay);
@@ -80,6 +81,7 @@ fn part_of_a_handshake_message_within_a_pair_ends_the_pair_and_nothing_else() {
     let head = crate::relay::passed_on("GET");
     assert_eq!(hidden.recv_exactly(head.len()), head);
     peer.send(ContentType::Handshake, PART_OF_A_MESSAGE);
+    peer.send(ContentType::ApplicationData, b"in between");
     hidden.send(b"an answer, sealed while the other direction is broken");
     assert_ne!(hidden.recv_all().1, crate::peer::Ending::Clean);
     drop((peer, hidden));

@@ -34,8 +34,8 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// What the log lines say of the way.
-const DIRECT: &str = "event=direct ";
-const RELAYED: &str = "event=relayed ";
+pub(crate) const DIRECT: &str = "event=direct ";
+pub(crate) const RELAYED: &str = "event=relayed ";
 
 /// Who can be reached, on loopback: who may not dial loopback reaches nobody there.
 struct Reach {
@@ -91,14 +91,14 @@ impl Stream {
         let (connect, to, from) = Program::start_piped("connect", &mut self.command(options));
         Ends { connect, to, from, hidden: self.service.accept() }
     }
+}
 
-    /// How many octets went through the relay so far.
-    fn relayed(&self) -> u64 {
-        let output = run(rendezvous().args(["status", "--json", "--state"]).arg(self.world.state()));
-        let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let (_, behind) = text.split_once("\"relayed\":").expect("a number of octets");
-        behind.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
-    }
+/// How many octets went through the relay so far.
+pub(crate) fn relayed(world: &World) -> u64 {
+    let output = run(rendezvous().args(["status", "--json", "--state"]).arg(world.state()));
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let (_, behind) = text.split_once("\"relayed\":").expect("a number of octets");
+    behind.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 struct Ends {
@@ -131,7 +131,7 @@ fn expect(from: &mut impl Read, wanted: &[u8]) {
 
 const BULK: usize = 20 << 20;
 /// What an agreement takes on the relay: a head, its answer, a line or two.
-const AGREEMENT: u64 = 2_048;
+pub(crate) const AGREEMENT: u64 = 2_048;
 
 fn bulk(reach: &Reach) {
     let stream = Stream::start(reach.agent);
@@ -159,7 +159,7 @@ fn bulk(reach: &Reach) {
         assert_eq!((program.said(way), program.said(other)), (1, 0));
     }
     stream.relay.program.says("event=pair-ended");
-    let relayed = stream.relayed();
+    let relayed = relayed(&stream.world);
     if reach.is_direct {
         assert!(relayed < AGREEMENT, "{relayed} octets went through the relay");
     } else {

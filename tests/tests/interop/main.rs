@@ -23,6 +23,7 @@ mod dtcp;
 mod forwarding;
 mod harness;
 mod hidden;
+mod nat;
 mod old_peers;
 mod peers;
 mod program;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("direct", direct::CASES),
+        ("nat", nat::CASES),
         ("agent", agent::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),

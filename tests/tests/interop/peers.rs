@@ -19,6 +19,8 @@ pub(crate) enum Peer {
     Prosody,
     Bash,
     SystemdAnalyze,
+    /// Network namespaces, which take root.
+    Namespaces,
     /// Python as it comes.
     Python,
     /// Python with the `requests` package.
@@ -51,6 +53,7 @@ impl Peer {
             Self::Prosody => on_path("prosody"),
             Self::Bash => on_path("bash"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
+            Self::Namespaces => namespaces(),
             Self::Node => on_path("node"),
             Self::Python => on_path("python3"),
             Self::Nobody => on_path("nobody-has-this"),
@@ -109,6 +112,17 @@ pub(crate) fn build() {
 /// A file of `tests/peers`.
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
+}
+
+/// `nsenter`, where a namespace can be made and has links.
+fn namespaces() -> Result<PathBuf, String> {
+    let mut made = Command::new("unshare");
+    made.args(["--net", "ip", "link", "set", "lo", "up"]).stdout(Stdio::null()).stderr(Stdio::null());
+    if made.status().is_ok_and(|status| status.success()) {
+        on_path("nsenter")
+    } else {
+        Err("no network namespace can be made: that takes root, util-linux and iproute2".to_owned())
+    }
 }
 
 fn on_path(name: &str) -> Result<PathBuf, String> {

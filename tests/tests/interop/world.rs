@@ -174,7 +174,8 @@ impl World {
         self.relay_at([&old.tls.to_string(), &old.clear.to_string()], options)
     }
 
-    fn relay_at(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Relay {
+    /// `rendezvous serve` on these two.
+    pub(crate) fn relay_at(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Relay {
         let mut serve = rendezvous();
         serve
             .args(["serve", "--listen", tls, "--listen-plain", clear, "--state"])
