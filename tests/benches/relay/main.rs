@@ -37,6 +37,7 @@
 mod args;
 mod bulk;
 mod calls;
+mod direct;
 mod end;
 mod fair;
 mod field;
@@ -87,6 +88,7 @@ fn scenarios() -> Vec<Scenario> {
         fair::scenarios(),
         memory::scenarios(),
         calls::scenarios(),
+        direct::scenarios(),
         footprint::scenarios(),
     ]
     .into_iter()
