@@ -118,7 +118,7 @@ impl Story {
                 let Some(at) = usize::from(nth).checked_rem(self.waiting.len()) else { return };
                 let number = *self.waiting.keys().nth(at).expect("it is in there");
                 let forgotten = self.matching.forget_claim(|claim| number_of(claim) == number);
-                assert_eq!(forgotten.map(|claim| self.gone(&claim).0.port()).is_some(), true, "it waited");
+                assert!(forgotten.map(|claim| self.gone(&claim).0.port()).is_some(), "it waited");
             }
         }
     }
