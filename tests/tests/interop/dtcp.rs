@@ -334,7 +334,7 @@ fn what_was_typed_wrong() {
     let server = ["--xmpp", "127.0.0.1:1", "--component", "a.localhost", "--secret-file", secret];
     let open = [&["open"], &server[..], &["--as", OPENER, "--to", ACCEPTER]].concat();
     for (args, says) in [
-        (&["opne"][..], "did you mean 'dtcp open'?"),
+        (&["opn"][..], "did you mean 'dtcp open'?"),
         (&["accept"], "--xmpp HOST:PORT is missing"),
         (&[&["open"], &server[..], &["--as", OPENER]].concat(), "--to JID is missing"),
         (&[&["accept"], &server[..], &["--as", ACCEPTER]].concat(), "is not in the component's domain"),
