@@ -1,6 +1,7 @@
 //! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
 
 mod limiter;
+#[cfg(feature = "xmpp")]
 pub mod streams;
 mod words;
 

@@ -27,12 +27,15 @@ const COMMANDS: &[Command] = &[
         summary: "beside a client that speaks something other than HTTP",
         run: command::connect::run,
     },
+    #[cfg(feature = "xmpp")]
     Command {
         name: "dtcp",
         summary: "a direct connection to somebody who can be talked to over XMPP",
         run: command::dtcp::run,
     },
+    #[cfg(feature = "xmpp")]
     Command { name: "proxy", summary: "the stream proxy of an XMPP server", run: command::proxy::run },
+    #[cfg(feature = "xmpp")]
     Command {
         name: "stream",
         summary: "one end of a stream between two XMPP entities",

@@ -2,17 +2,21 @@
 
 pub mod agent;
 pub mod check;
+#[cfg(feature = "xmpp")]
 mod component;
 pub mod connect;
 pub mod demo;
 mod direct;
+#[cfg(feature = "xmpp")]
 pub mod dtcp;
 pub mod id;
+#[cfg(feature = "xmpp")]
 pub mod proxy;
 pub mod replay;
 pub mod serve;
 mod share;
 pub mod status;
+#[cfg(feature = "xmpp")]
 pub mod stream;
 mod tape;
 pub mod token;

@@ -162,7 +162,7 @@ impl Relay {
         let mut command = Command::new(&binary);
         let mut ready = doors.clear_clear;
         match kind {
-            Kind::Ours | Kind::Against => ours(&mut command, ground, &doors),
+            Kind::Ours | Kind::Against => ours(&mut command, ground, &doors, &folder)?,
             Kind::HaProxy | Kind::HaProxySplice => {
                 let text = haproxy(ground, &doors, kind == Kind::HaProxySplice)?;
                 command.arg("-db").arg("-f").arg(write(&folder, "haproxy.cfg", &text)?);
@@ -245,9 +245,13 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// All that loads need which come from one address.
-fn ours(command: &mut Command, ground: &Ground, doors: &Doors) {
-    command.arg("serve").arg("--state").arg(ground.state());
+/// All that loads need which come from one address. The folder is its own, for two relays never share one.
+fn ours(command: &mut Command, ground: &Ground, doors: &Doors, folder: &Path) -> Result<(), Failure> {
+    let state = folder.join("state");
+    fs::create_dir(&state)?;
+    // With its mode, which keeps others from reading it.
+    fs::copy(ground.state().join("ids"), state.join("ids"))?;
+    command.arg("serve").arg("--state").arg(&state);
     command.arg("--cert").arg(&ground.certificate).arg("--key").arg(&ground.key);
     for door in [doors.tls_tls, doors.tls_clear, doors.alone] {
         command.args(["--listen", &door.to_string()]);
@@ -255,6 +259,7 @@ fn ours(command: &mut Command, ground: &Ground, doors: &Doors) {
     command.args(["--listen-plain", &doors.clear_clear.to_string(), "--log", "warn"]);
     command.args(["--max-connections", "30000", "--max-connections-per-address", "0"]);
     command.args(["--max-waiting", "20000", "--max-pairs", "20000"]);
+    Ok(())
 }
 
 fn haproxy(ground: &Ground, doors: &Doors, splice: bool) -> Result<String, Failure> {
