@@ -6,16 +6,13 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
 use rendezvous::tls_config::provider;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConnection, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{NoServerSessionStorage, ServerConnection};
 use rustls::version::TLS13;
-use rustls::{
-    CipherSuite, ClientConfig, Connection, DigitallySignedStruct, HandshakeKind, NamedGroup, ServerConfig,
-    SignatureScheme,
-};
+use rustls::{CipherSuite, ClientConfig, Connection, HandshakeKind, NamedGroup, ServerConfig};
+use tests::any_certificate::AnyCertificate;
 
 use crate::Failure;
 use crate::process::PATIENCE;
@@ -180,11 +177,11 @@ fn suite() -> Arc<CryptoProvider> {
 /// A client that takes any certificate (its checks are no work of the relay's); `resumes`: with a store of tickets.
 pub(crate) fn client_config(resumes: bool) -> Result<Arc<ClientConfig>, Failure> {
     let provider = suite();
-    let schemes = provider.signature_verification_algorithms.supported_schemes();
+    let believer = AnyCertificate::of(&provider);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate { schemes }))
+        .with_custom_certificate_verifier(believer)
         .with_no_client_auth();
     config.enable_sni = false;
     if !resumes {
@@ -205,44 +202,4 @@ pub(crate) fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
-}
-
-#[derive(Debug)]
-struct AnyCertificate {
-    schemes: Vec<SignatureScheme>,
-}
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.clone()
-    }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Case, case};
-use crate::hidden::{Raw, noise, sha256};
+use crate::hidden::{Raw, both_ways, expect, noise};
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::{Below, reset};
@@ -83,12 +83,6 @@ pub(crate) fn greets(service: &Raw, connect: &mut Command) {
     assert!(program.exit().success());
 }
 
-fn expect(from: &mut impl Read, wanted: &[u8]) {
-    let mut got = vec![0; wanted.len()];
-    from.read_exact(&mut got).expect("what was sent arrives");
-    assert!(got == wanted, "what was sent arrives as it was");
-}
-
 fn the_service_may_speak_first() {
     let stream = Stream::start();
     greets(&stream.service, &mut stream.command());
@@ -119,24 +113,8 @@ const BULK: usize = 30 << 20;
 
 fn bulk_goes_both_ways_at_once() {
     let stream = Stream::start();
-    let (mut connect, mut to, mut from, mut hidden) = stream.open();
-    let (up, down) = (noise(8, BULK), noise(9, BULK));
-    let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
-    let mut hidden_reads = hidden.try_clone().expect("a descriptor more");
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            to.write_all(&up).expect("it takes octets");
-            drop(to);
-        });
-        scope.spawn(|| {
-            hidden.write_all(&down).expect("it takes octets");
-            hidden.shutdown(Shutdown::Write).expect("it is open");
-        });
-        scope.spawn(|| hidden_reads.read_to_end(&mut up_there).expect("a clean end"));
-        from.read_to_end(&mut down_there).expect("a clean end");
-    });
-    assert_eq!(sha256(&up_there), sha256(&up), "up");
-    assert_eq!(sha256(&down_there), sha256(&down), "down");
+    let (mut connect, to, from, hidden) = stream.open();
+    both_ways(to, from, hidden, BULK);
     assert!(connect.exit().success());
 }
 

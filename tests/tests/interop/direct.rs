@@ -12,7 +12,7 @@ use rendezvous::tls_config::provider;
 use rustls::{ServerConnection, StreamOwned};
 
 use crate::harness::{Case, case};
-use crate::hidden::{Raw, noise, read_head, sha256};
+use crate::hidden::{Raw, both_ways, expect, noise, read_head};
 use crate::program::{PATIENCE, Program, run};
 use crate::wire::Below;
 use crate::world::{Enrolled, Relay, World, basic, rendezvous};
@@ -123,36 +123,14 @@ impl Ends {
     }
 }
 
-fn expect(from: &mut impl Read, wanted: &[u8]) {
-    let mut got = vec![0; wanted.len()];
-    from.read_exact(&mut got).expect("what was sent arrives");
-    assert!(got == wanted, "what was sent arrives as it was");
-}
-
 const BULK: usize = 20 << 20;
 /// What an agreement takes on the relay: a head, its answer, a line or two.
 pub(crate) const AGREEMENT: u64 = 2_048;
 
 fn bulk(reach: &Reach) {
     let stream = Stream::start(reach.agent);
-    let Ends { mut connect, mut to, mut from, mut hidden } = stream.open(reach.client);
-    let (up, down) = (noise(8, BULK), noise(9, BULK));
-    let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
-    let mut hidden_reads = hidden.try_clone().expect("a descriptor more");
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            to.write_all(&up).expect("it takes octets");
-            drop(to);
-        });
-        scope.spawn(|| {
-            hidden.write_all(&down).expect("it takes octets");
-            hidden.shutdown(Shutdown::Write).expect("it is open");
-        });
-        scope.spawn(|| hidden_reads.read_to_end(&mut up_there).expect("a clean end"));
-        from.read_to_end(&mut down_there).expect("a clean end");
-    });
-    assert_eq!(sha256(&up_there), sha256(&up), "up");
-    assert_eq!(sha256(&down_there), sha256(&down), "down");
+    let Ends { mut connect, to, from, hidden } = stream.open(reach.client);
+    both_ways(to, from, hidden, BULK);
     assert!(connect.exit().success());
     let (way, other) = if reach.is_direct { (DIRECT, RELAYED) } else { (RELAYED, DIRECT) };
     for program in [&connect, &stream.agent] {

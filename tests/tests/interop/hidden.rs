@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -35,6 +35,39 @@ pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
     }
     out.truncate(octets);
     out
+}
+
+/// Reads as much as is expected, and that it is.
+pub(crate) fn expect(from: &mut impl Read, wanted: &[u8]) {
+    let mut got = vec![0; wanted.len()];
+    from.read_exact(&mut got).expect("what was sent arrives");
+    assert!(got == wanted, "what was sent arrives as it was");
+}
+
+/// So many octets each way at once, through to the end of both sides.
+pub(crate) fn both_ways(
+    mut to: impl Write + Send,
+    mut from: impl Read,
+    mut hidden: TcpStream,
+    octets: usize,
+) {
+    let (up, down) = (noise(8, octets), noise(9, octets));
+    let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
+    let mut hidden_reads = hidden.try_clone().expect("a descriptor more");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            to.write_all(&up).expect("it takes octets");
+            drop(to);
+        });
+        scope.spawn(|| {
+            hidden.write_all(&down).expect("it takes octets");
+            hidden.shutdown(Shutdown::Write).expect("it is open");
+        });
+        scope.spawn(|| hidden_reads.read_to_end(&mut up_there).expect("a clean end"));
+        from.read_to_end(&mut down_there).expect("a clean end");
+    });
+    assert_eq!(sha256(&up_there), sha256(&up), "up");
+    assert_eq!(sha256(&down_there), sha256(&down), "down");
 }
 
 /// A service whose connections are in the test's hand.

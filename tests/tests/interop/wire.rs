@@ -4,12 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
-    SupportedProtocolVersion,
-};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned, SupportedProtocolVersion};
+use tests::any_certificate::AnyCertificate;
 
 use crate::program::PATIENCE;
 
@@ -54,12 +51,12 @@ impl Wire {
 
     fn secure(tcp: TcpStream, version: &'static SupportedProtocolVersion) -> Self {
         let provider = rendezvous::tls_config::provider();
-        let schemes = provider.signature_verification_algorithms.supported_schemes();
+        let believer = AnyCertificate::of(&provider);
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[version])
             .expect("the provider has both versions")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(schemes)))
+            .with_custom_certificate_verifier(believer)
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").expect("it is a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("the configuration is whole");
@@ -146,45 +143,6 @@ impl Write for Wire {
             Self::Clear(tcp) => tcp.flush(),
             Self::Tls(tls) => tls.flush(),
         }
-    }
-}
-
-/// Takes any certificate: what a relay shows is looked at by tests of its own.
-#[derive(Debug)]
-struct Anyone(Vec<SignatureScheme>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.clone()
     }
 }
 
