@@ -10,7 +10,7 @@ use rendezvous_core::xmpp::hosted::Hosted;
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, namespace, required};
-use super::share::{Share, Wave};
+use super::share::{BUFFER_MEMORY, MAX_CONNECTIONS, Share, Wave};
 use super::upstream::span;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program, cannot};
@@ -39,14 +39,9 @@ const SPEC: Spec = Spec {
         ),
         NAMESPACE,
         Opt::many("allow", "JID-OR-DOMAIN", "everybody", "who may use it: entities, accounts, whole domains"),
-        Opt::one(
-            "max-connections",
-            "N",
-            "10000",
-            "connections in all; fewer where there are fewer descriptors",
-        ),
+        MAX_CONNECTIONS,
         Opt::one("max-failures", "N", "5", "failed claims of one account in a minute; then it is refused"),
-        Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
+        BUFFER_MEMORY,
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         LOG,
         LOG_RATE,
@@ -75,7 +70,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::Usage("--listen ADDR:PORT is missing".to_owned()));
     }
     component::check_announced(&listen, &announce)?;
-    let memory = matches.get("buffer-memory", size(1 << 20, 1 << 40))?;
+    let memory = matches.get(BUFFER_MEMORY.long, size(1 << 20, 1 << 40))?;
     let shown = required(&matches, XMPP, host_port)?.to_string();
     daemon::give_up_privileges();
     let server = component::config(&matches)?;
@@ -108,7 +103,7 @@ fn config(matches: &Matches, name: Jid) -> Result<Config, Failure> {
     let mut config = Config::new(name);
     config.namespace = namespace(matches)?;
     config.allow = allow(matches)?;
-    config.connections_max = narrow(matches.get("max-connections", count(2, 10_000_000))?);
+    config.connections_max = narrow(matches.get(MAX_CONNECTIONS.long, count(2, 10_000_000))?);
     config.failures_per_minute_max = narrow(matches.get("max-failures", count(1, 1_000_000))?);
     Ok(config)
 }

@@ -4,6 +4,13 @@ use rendezvous_core::machine::Machine;
 
 use crate::daemon::Loop;
 use crate::linux;
+use crate::options::Opt;
+
+/// `--max-connections N`.
+pub(super) const MAX_CONNECTIONS: Opt =
+    Opt::one("max-connections", "N", "10000", "connections in all; fewer where there are fewer descriptors");
+/// `--buffer-memory OCTETS`.
+pub(super) const BUFFER_MEMORY: Opt = Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together");
 
 /// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
 /// Where there are few in all, three of eight.

@@ -10,6 +10,7 @@ use rendezvous_core::prefix::Prefix;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
+use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::tape::TRACE;
 use crate::command::upstream::span;
 use crate::failure::Failure;
@@ -59,12 +60,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
         Opt::one("one-time", "strict", "reuse within its step", "refuse a plain token a second time"),
         Opt::one("wait", "SECONDS", "5", "how long a client is held for the hidden server's next connection"),
-        Opt::one(
-            "max-connections",
-            "N",
-            "10000",
-            "connections in all; fewer where there are fewer descriptors",
-        ),
+        MAX_CONNECTIONS,
         Opt::one(
             "max-connections-per-address",
             "N",
@@ -98,7 +94,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
         Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
         Opt::one("buffer", "OCTETS", "256k", "of one direction of a pair, while octets are under way"),
-        Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together"),
+        BUFFER_MEMORY,
         TRACE,
         LOG,
         LOG_RATE,
@@ -149,7 +145,7 @@ impl Settings {
             domain: matches.get_if("domain", domain)?,
             one_time_strict: matches.get_if("one-time", value::one_of(&["strict"]))?.is_some(),
             head,
-            connections_max: count("max-connections", 8)?,
+            connections_max: count(MAX_CONNECTIONS.long, 8)?,
             connections_per_address_max: count("max-connections-per-address", 0)?,
             handshakes_max: count("max-handshakes", 4)?,
             heads_max: count("max-heads", 4)?,
@@ -175,7 +171,7 @@ impl Settings {
             names: matches.get_all("name", name)?,
             drain: seconds("drain")?,
             buffer: usize_of(octets("buffer", 64 << 10, 16 << 20)?),
-            buffer_memory: usize_of(octets("buffer-memory", 1 << 20, 1 << 40)?),
+            buffer_memory: usize_of(octets(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?),
             trace: matches.get_if(TRACE.long, value::path)?,
             log_rate: count(LOG_RATE.long, 0)?,
         })
