@@ -5,7 +5,7 @@
 
 use slab::Slab;
 
-/// Free buffers of each size that are kept for the next one who needs one.
+/// Free buffers of each size that are kept at most for the next one who needs one.
 const SPARE_MAX: usize = 8;
 
 /// Which buffer.
@@ -58,12 +58,41 @@ pub struct Buffer {
 #[derive(Debug)]
 pub struct Pool {
     buffers: Slab<Buffer>,
-    spare_head: Vec<Vec<u8>>,
-    spare_bulk: Vec<Vec<u8>>,
+    spare_head: Spare,
+    spare_bulk: Spare,
     sizes: Sizes,
     used: usize,
     /// Of `used`, what was taken for heads.
     heads: usize,
+}
+
+/// Memory of one size for the next one who needs it.
+#[derive(Debug, Default)]
+struct Spare {
+    free: Vec<Vec<u8>>,
+    /// The fewest there were since the last [`Spare::ebb`]: so many were of no use.
+    fewest: usize,
+}
+
+impl Spare {
+    fn take(&mut self, size: usize) -> Vec<u8> {
+        let octets = self.free.pop().unwrap_or_else(|| vec![0; size]);
+        self.fewest = self.fewest.min(self.free.len());
+        octets
+    }
+
+    fn keep(&mut self, octets: Vec<u8>) {
+        if self.free.len() < SPARE_MAX {
+            self.free.push(octets);
+        }
+    }
+
+    fn ebb(&mut self) -> usize {
+        let of_use = self.free.len() - self.fewest;
+        let given_up = self.free.drain(of_use..).map(|octets| octets.len()).sum();
+        self.fewest = of_use;
+        given_up
+    }
 }
 
 impl Buffer {
@@ -144,8 +173,8 @@ impl Pool {
         debug_assert!(sizes.head <= sizes.bulk, "the large size is the larger one");
         Self {
             buffers: Slab::new(),
-            spare_head: Vec::new(),
-            spare_bulk: Vec::new(),
+            spare_head: Spare::default(),
+            spare_bulk: Spare::default(),
             sizes,
             used: 0,
             heads: 0,
@@ -166,7 +195,7 @@ impl Pool {
             return None;
         }
         let spare = if size == bulk { &mut self.spare_bulk } else { &mut self.spare_head };
-        let octets = spare.pop().unwrap_or_else(|| vec![0; size]);
+        let octets = spare.take(size);
         Some(self.insert(octets, Some(what)))
     }
 
@@ -201,7 +230,7 @@ impl Pool {
         if self.used - charged + head > ceiling {
             return false;
         }
-        let octets = self.spare_head.pop().unwrap_or_else(|| vec![0; head]);
+        let octets = self.spare_head.take(head);
         let mut buffer = Buffer { octets, head: 0, tail: 0, charged: head, taken_for: self[id].taken_for };
         buffer.append(self[id].filled());
         self.charge(buffer.taken_for, charged, head);
@@ -227,10 +256,15 @@ impl Pool {
         buffer.charged
     }
 
+    /// Keeps of the spare buffers those that were needed since this was called last. How many octets were given up.
+    pub fn ebb(&mut self) -> usize {
+        self.spare_head.ebb() + self.spare_bulk.ebb()
+    }
+
     /// Keeps no spare buffers, until more are given back.
     pub fn shrink(&mut self) {
-        self.spare_head = Vec::new();
-        self.spare_bulk = Vec::new();
+        self.spare_head = Spare::default();
+        self.spare_bulk = Spare::default();
         self.buffers.shrink_to_fit();
     }
 
@@ -271,9 +305,7 @@ impl Pool {
         } else {
             return;
         };
-        if spare.len() < SPARE_MAX {
-            spare.push(octets);
-        }
+        spare.keep(octets);
     }
 
     /// A buffer that counted for `before` counts for `after`.

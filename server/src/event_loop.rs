@@ -244,6 +244,11 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.pool.shrink();
     }
 
+    /// Gives up spare buffers that nobody needed since this was called last. How many octets they had.
+    pub fn ebb(&mut self) -> usize {
+        self.pool.ebb()
+    }
+
     /// The time of the last turn.
     pub const fn now(&self) -> Now {
         self.now

@@ -1,6 +1,7 @@
 //! What a command that strangers connect to takes of the system: descriptors, and memory that it gives back.
 
 use rendezvous_core::machine::Machine;
+use rendezvous_core::time::{Span, Time};
 
 use crate::daemon::Loop;
 use crate::linux;
@@ -19,6 +20,8 @@ const DESCRIPTORS_KEPT: u64 = 64;
 const COURTESY: u64 = 64;
 /// When so many connections are gone, their memory is given back to the system.
 const WAVE_MIN: usize = 256;
+/// A spare buffer that nobody needed for so long is given back to the system.
+const SPARE_TIME: Span = Span::from_secs(10);
 /// Pipes at most, between connections in clear.
 const PIPES_MAX: u64 = 64;
 
@@ -63,20 +66,30 @@ impl Share {
     }
 }
 
-/// The most connections since memory was given back last.
+/// What connections and their octets have swollen.
 #[derive(Default)]
-pub(super) struct Wave(usize);
+pub(super) struct Wave {
+    /// The most connections since their memory was given back last.
+    connections: usize,
+    /// When spare buffers are looked at again.
+    due: Time,
+}
 
 impl Wave {
-    /// After a wave of connections the memory is not as large as the wave was.
+    /// After a wave the memory is not as large as the wave was.
     pub(super) fn ebb<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
         let connections = event_loop.connections();
-        if connections + WAVE_MIN > self.0 {
-            self.0 = self.0.max(connections);
-            return;
+        let now = event_loop.now().mono;
+        if connections + WAVE_MIN <= self.connections {
+            self.connections = connections;
+            event_loop.shrink();
+            linux::trim_heap();
+        } else if self.due <= now {
+            self.due = now + SPARE_TIME;
+            if event_loop.ebb() > 0 {
+                linux::trim_heap();
+            }
         }
-        self.0 = connections;
-        event_loop.shrink();
-        linux::trim_heap();
+        self.connections = self.connections.max(connections);
     }
 }
