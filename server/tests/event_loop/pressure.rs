@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rendezvous::buffer::Sizes;
+use socket2::SockRef;
 
 use crate::bulk::octets;
 use crate::faulty::Faults;
@@ -41,6 +42,26 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
         drop((hidden, client, slow_hidden, slow_client));
         relay.until_empty();
     }
+}
+
+/// Where records are much smaller than the room that one may need, some of what was received finds no room though the
+/// buffer is not full; nothing more comes from the sender to remind of it.
+#[test]
+fn small_records_that_had_no_room_for_a_slow_reader_are_not_forgotten() {
+    let relay = Relay::start();
+    for kind in [Kind::Clear, Kind::Tls13] {
+        for more in 0..12 {
+            let (hidden, client) = relay.pair(Kind::Tls13, kind);
+            SockRef::from(client.sock()).set_recv_buffer_size(64 * 1024).unwrap();
+            let sent = octets(more, 6_000_000 + 5_000 * more as usize);
+            thread::scope(|scope| {
+                scope.spawn(|| sent.chunks(500).for_each(|piece| hidden.send(piece)));
+                relay.until("octets are queued", |event_loop| queues(event_loop) > 0);
+                assert!(client.recv_exactly(sent.len()) == sent);
+            });
+        }
+    }
+    relay.until_empty();
 }
 
 #[test]
