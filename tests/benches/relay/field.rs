@@ -174,6 +174,7 @@ impl Field {
             ("processor".to_owned(), model.trim_start_matches(['\t', ' ', ':']).to_owned()),
             ("processors".to_owned(), self.ground.processors.to_string()),
             ("kernel".to_owned(), read("/proc/sys/kernel/osrelease").trim().to_owned()),
+            ("congestion".to_owned(), congestion_control()),
         ];
         about.push(("rendezvous".to_owned(), self.ground.binary.display().to_string()));
         for (program, option) in [("haproxy", "-v"), ("nginx", "-v"), ("rathole", "--version")] {
@@ -187,6 +188,12 @@ impl Field {
         }
         about
     }
+}
+
+/// What decides how much a TCP connection may have on its way, unless it is told otherwise.
+fn congestion_control() -> String {
+    let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 /// Builds the release binary, beside this benchmark.

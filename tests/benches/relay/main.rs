@@ -29,6 +29,14 @@
 //! log of single connections. HAProxy has one thread and the buffers it comes with; nginx one process and 64 KiB
 //! buffers. Their configurations are in `peers.rs`.
 //!
+//! `congestion` is TCP's congestion control. BBR paces what is sent by what it believes of the path, which on loopback is
+//! less than a processor can do: the relays are half idle then, and throughput says little. A network of its own has
+//! what Linux comes with, and changes nothing for others:
+//!
+//! ```text
+//! unshare -rn sh -c 'ip link set lo up; sysctl -w net.ipv4.tcp_congestion_control=cubic; cargo bench …'
+//! ```
+//!
 //! It ends with 1 only if it could not run: slow is no error. It needs `taskset`, `prlimit` and `setpriv`
 //! (util-linux).
 
