@@ -300,11 +300,10 @@ impl Negotiator {
     /// Our offer: a new key, and the hosts with IPv6 last, since an old peer stumbles over that alone (case 33).
     fn offer(&mut self, hosts: &[Place]) -> Offer {
         let is_v6 = |place: &Place| matches!(place.host, Host::Address(address) if address.is_ipv6());
-        let mut hosts: Vec<_> = hosts.iter().take(HOSTS_MAX).collect();
-        hosts.sort_by_key(|place| is_v6(place));
+        let (last, first): (Vec<_>, Vec<_>) = hosts.iter().take(HOSTS_MAX).partition(|place| is_v6(place));
         Offer {
             key: Key::generate(&mut self.entropy),
-            hosts: hosts.into_iter().map(host::write).collect(),
+            hosts: first.into_iter().chain(last).map(host::write).collect(),
             fingerprint: self.config.fingerprint,
         }
     }

@@ -60,11 +60,22 @@ impl Marks {
         let Err(place) = self.recent.binary_search(&mark) else { return false };
         self.recent.insert(place, mark);
         if self.recent.len() >= RECENT_MIN + self.sorted.len() / 32 {
-            self.sorted.append(&mut self.recent);
-            // Two rows in order: this merges them.
-            self.sorted.sort();
+            self.merge();
         }
         true
+    }
+
+    /// Puts the short row into the long one: from behind, where there is room for it.
+    fn merge(&mut self) {
+        let mut rest = self.sorted.len();
+        self.sorted.extend_from_slice(&self.recent);
+        while let Some(mark) = self.recent.pop() {
+            while rest > 0 && self.sorted[rest - 1] > mark {
+                rest -= 1;
+                self.sorted[rest + self.recent.len() + 1] = self.sorted[rest];
+            }
+            self.sorted[rest + self.recent.len()] = mark;
+        }
     }
 }
 
