@@ -47,6 +47,7 @@ pub mod prefix;
 pub mod proxy_header;
 pub mod reach;
 pub mod registry;
+mod table;
 pub mod time;
 pub mod token;
 pub mod trace;

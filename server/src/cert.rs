@@ -1,7 +1,6 @@
 //! The relay's certificate: from files, or `relay.crt` and `relay.key` of the state folder, self-signed and made when
 //! missing.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
@@ -70,7 +69,7 @@ pub fn ensure(
 ) -> Result<(Identity, Option<String>), Failure> {
     let lock = state.lock()?;
     let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
-    let wanted: BTreeSet<String> = names.iter().filter_map(|name| normal_name(name)).collect();
+    let wanted = in_order(names.iter().filter_map(|name| normal_name(name)));
     if is_missing(&key)? {
         if !is_missing(&cert)? {
             return Err(Failure::Failed(format!(
@@ -93,7 +92,7 @@ pub fn ensure(
         Lacks::Names { made_here: false, all } => Some(format!(
             "{} was not made by rendezvous and is left as it is; it is not for all of: {}",
             cert.display(),
-            Vec::from_iter(all).join(", ")
+            all.join(", ")
         )),
     };
     drop(lock);
@@ -177,32 +176,45 @@ enum Lacks {
     /// `all`: the names that it should be for, the old ones included.
     Names {
         made_here: bool,
-        all: BTreeSet<String>,
+        all: Vec<String>,
     },
 }
 
-fn missing_names(cert: &Path, wanted: &BTreeSet<String>) -> Result<Lacks, Failure> {
+fn missing_names(cert: &Path, wanted: &[String]) -> Result<Lacks, Failure> {
     if is_missing(cert)? {
-        return Ok(Lacks::Names { made_here: true, all: wanted.clone() });
+        return Ok(Lacks::Names { made_here: true, all: wanted.to_vec() });
     }
     let chain = trust::read_certificates(cert)?;
     let Some(parts) = chain.first().and_then(|own| x509::parts(own)) else {
         return Ok(Lacks::Nothing); // malformed, which is said when it is loaded
     };
-    let has: BTreeSet<String> = parts.names().into_iter().collect();
-    if wanted.is_subset(&has) {
+    let has = parts.names();
+    let lacking: Vec<_> = wanted.iter().filter(|name| !has.contains(name)).cloned().collect();
+    if lacking.is_empty() {
         return Ok(Lacks::Nothing);
     }
     let mark = MADE_HERE.as_bytes();
     let made_here =
         parts.issuer == parts.subject && parts.issuer.windows(mark.len()).any(|part| part == mark);
-    Ok(Lacks::Names { made_here, all: if made_here { &has | wanted } else { wanted - &has } })
+    let all = if made_here { in_order(has.into_iter().chain(lacking)) } else { lacking };
+    Ok(Lacks::Names { made_here, all })
+}
+
+/// Sorted, and each name once.
+fn in_order(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut all = Vec::new();
+    for name in names {
+        if let Err(place) = all.binary_search(&name) {
+            all.insert(place, name);
+        }
+    }
+    all
 }
 
 /// Makes the certificate. Its dates are fixed, so that it is good whatever a router's clock says; it is neither a CA
 /// nor restricted in its key's usage, because hidden servers of 2013 that check it as its own CA refuse a keyUsage
 /// without keyCertSign, and others refuse a CA as a server.
-fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &BTreeSet<String>) -> Result<String, Failure> {
+fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &[String]) -> Result<String, Failure> {
     let text = std::str::from_utf8(pem).unwrap_or_default();
     let pair = KeyPair::from_pem(text).map_err(|_| {
         Failure::Failed(format!(

@@ -43,6 +43,7 @@ const COMMANDS: &[Command] = &[
     },
     Command { name: "status", summary: "what a running relay is doing", run: command::status::run },
     Command { name: "check", summary: "find out why it does not work", run: command::check::run },
+    #[cfg(feature = "replay")]
     Command {
         name: "replay",
         summary: "run again what '--trace' of serve or agent has recorded",

@@ -196,7 +196,8 @@ impl Matches {
     /// that belong to the one before (`--ticket A --to B --ticket C`).
     pub fn in_order(&self, longs: &[&str]) -> Vec<(&'static str, &str)> {
         let mut all: Vec<_> = self.values.iter().filter(|value| longs.contains(&value.long)).collect();
-        all.sort_by_key(|value| (value.origin == Origin::CommandLine, value.place));
+        // Each has a place of its own.
+        all.sort_unstable_by_key(|value| (value.origin == Origin::CommandLine, value.place));
         all.into_iter().map(|value| (value.long, value.text.as_str())).collect()
     }
 

@@ -170,7 +170,7 @@ impl Report<'_> {
         let name = |of: &IdSnapshot| self.names.0.get(&of.id).map_or("?", String::as_str);
         let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
         let is_idle = |of: &IdSnapshot| of.waiting + of.held + of.pairs == 0;
-        ids.sort_by_key(|of| (is_idle(of), name(of)));
+        ids.sort_unstable_by_key(|of| (is_idle(of), name(of), of.id));
         text.push_str("\"ids\":[");
         let mut shown = 0;
         for of in &ids {

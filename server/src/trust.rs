@@ -5,10 +5,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+    verify_tls13_signature_with_raw_key,
+};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -58,9 +60,9 @@ impl Trust {
                         ))
                     })?;
                 }
-                Arc::new(ByFile { webpki: webpki(roots, provider)?, listed })
+                Arc::new(ByAuthority { roots, listed, algorithms })
             }
-            Trust::System => webpki(system_roots()?, provider)?,
+            Trust::System => Arc::new(ByAuthority { roots: system_roots()?, listed: Vec::new(), algorithms }),
         })
     }
 }
@@ -81,15 +83,6 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fa
         Ok(all) => Ok(all),
         Err(error) => Err(Failure::Failed(format!("{} is not in PEM format: {error}", path.display()))),
     }
-}
-
-fn webpki(
-    roots: RootCertStore,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<WebPkiServerVerifier>, Failure> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .build()
-        .map_err(|error| Failure::Failed(format!("cannot check certificates: {error}")))
 }
 
 fn system_roots() -> Result<RootCertStore, Failure> {
@@ -243,35 +236,35 @@ fn verify_tls12(
     }
 }
 
-/// By the CAs of a file, and by the very certificates in it.
+/// By CAs, and by certificates that are listed themselves. What rustls has for the first can also do with lists of
+/// revoked certificates, of which nobody has any here: this is the same without the code that reads them.
 #[derive(Debug)]
-struct ByFile {
-    webpki: Arc<WebPkiServerVerifier>,
+struct ByAuthority {
+    roots: RootCertStore,
     listed: Vec<CertificateDer<'static>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for ByFile {
+impl ServerCertVerifier for ByAuthority {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict =
-            self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verdict {
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let all = self.algorithms.all;
+        match verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, all) {
             // 'A CA is no server' has no error of its own. webpki looks at the dates before it comes to that, and
-            // has errors of their own for them; the name it would look at last.
+            // has errors of their own for them.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.listed.iter().any(|listed| listed == end_entity) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verdict => verdict,
+                if self.listed.iter().any(|listed| listed == end_entity) => {}
+            verdict => verdict?,
         }
+        verify_server_name(&certificate, server_name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -280,7 +273,7 @@ impl ServerCertVerifier for ByFile {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -289,10 +282,10 @@ impl ServerCertVerifier for ByFile {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

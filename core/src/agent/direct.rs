@@ -10,7 +10,6 @@
 //! | `error` | stay here: its octets follow | we dial no more; once, where the client has hosts, at the latest before our own octets |
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -23,13 +22,14 @@ use crate::http::offer::{self, Offered};
 use crate::http::reply::write_switching;
 use crate::machine::{Close, ConnId, End, Listener, Output};
 use crate::note::{NotDirect, Note, Obstacle};
+use crate::table::Table;
 use crate::time::Now;
 
 /// What is negotiated.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiations {
     party: Party,
-    streams: BTreeMap<SessionId, Stream>,
+    streams: Table<SessionId, Stream>,
     listener: Option<Listener>,
 }
 
@@ -48,7 +48,7 @@ impl Negotiations {
         let session = config.patience + HANDSHAKE_MAX;
         Self {
             party: Party::new(config.negotiation(session), seed),
-            streams: BTreeMap::new(),
+            streams: Table::default(),
             listener: config.listener,
         }
     }

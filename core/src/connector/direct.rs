@@ -5,7 +5,6 @@
 //! relayed one; `error` when there is none, and our octets follow. The agent says `error` when it dials no more, and
 //! where we have hosts it says so once before its own octets: so that is waited for.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -17,6 +16,7 @@ use crate::dtcp::{Direct, HANDSHAKE_MAX};
 use crate::http::offer::{self, Offered};
 use crate::machine::{Close, ConnId, Listener, Output};
 use crate::note::{ConnectFailure, NotDirect, Note, Obstacle};
+use crate::table::Table;
 use crate::time::Now;
 
 /// How many streams may be negotiated at once; those that come more go through the relay.
@@ -27,7 +27,7 @@ const SESSIONS_MAX: usize = 1_024;
 pub(super) struct Negotiations {
     party: Party,
     /// The relayed connection of each session.
-    relays: BTreeMap<SessionId, ConnId>,
+    relays: Table<SessionId, ConnId>,
     listener: Option<Listener>,
 }
 
@@ -37,7 +37,7 @@ impl Negotiations {
         let session = config.deadlines.answer + direct.patience + HANDSHAKE_MAX;
         let mut negotiation = direct.negotiation(session);
         negotiation.sessions_max = SESSIONS_MAX;
-        Self { party: Party::new(negotiation, seed), relays: BTreeMap::new(), listener: direct.listener }
+        Self { party: Party::new(negotiation, seed), relays: Table::default(), listener: direct.listener }
     }
 
     pub(super) fn listens_on(&self, on: Listener) -> bool {

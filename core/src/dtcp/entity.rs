@@ -8,7 +8,7 @@
 //! ([`session`](negotiation::Config::session)): then there is no server to ask through. Who accepts has all the time in
 //! the world: servers and peers may come and go.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
@@ -20,6 +20,7 @@ use crate::machine::{Close, ConnId, Output};
 use crate::note::{Note, Obstacle};
 use crate::pair::{self, Side};
 use crate::reach::Place;
+use crate::table::Table;
 use crate::time::Now;
 use crate::xmpp::condition::{Condition, StanzaError};
 use crate::xmpp::dtcp::{self, Said};
@@ -77,7 +78,7 @@ pub struct Entity {
     config: Config,
     conns: Conns<State>,
     party: Party,
-    sessions: BTreeMap<SessionId, Talk>,
+    sessions: Table<SessionId, Talk>,
     local: Option<ConnId>,
     is_online: bool,
     entropy: Entropy,
@@ -135,7 +136,7 @@ impl Entity {
         Self {
             conns: Conns::new(config.pair),
             party: Party::new(negotiation, entropy.block()),
-            sessions: BTreeMap::new(),
+            sessions: Table::default(),
             local: None,
             is_online: false,
             entropy,

@@ -12,7 +12,7 @@
 //! * Signals: that an offer or a give-up is from whom it says is for the signalling channel to know. A *peer* is
 //!   whatever text tells one from another there, a JID for one.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -22,6 +22,7 @@ use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::entropy::Entropy;
 use crate::machine::Close;
 use crate::reach::{Host, Place};
+use crate::table::Table;
 use crate::time::{Span, Time};
 
 mod link;
@@ -82,8 +83,8 @@ impl Default for Config {
 pub struct Negotiator {
     config: Config,
     entropy: Entropy,
-    sessions: BTreeMap<SessionId, Session>,
-    links: BTreeMap<LinkId, Link>,
+    sessions: Table<SessionId, Session>,
+    links: Table<LinkId, Link>,
     spent: VecDeque<Spent>,
     outputs: VecDeque<Output>,
     /// The number of the next session or link.
@@ -97,8 +98,8 @@ impl Negotiator {
         Self {
             config,
             entropy: Entropy::new(seed),
-            sessions: BTreeMap::new(),
-            links: BTreeMap::new(),
+            sessions: Table::default(),
+            links: Table::default(),
             spent: VecDeque::new(),
             outputs: VecDeque::new(),
             next: 0,
@@ -300,11 +301,10 @@ impl Negotiator {
     /// Our offer: a new key, and the hosts with IPv6 last, since an old peer stumbles over that alone (case 33).
     fn offer(&mut self, hosts: &[Place]) -> Offer {
         let is_v6 = |place: &Place| matches!(place.host, Host::Address(address) if address.is_ipv6());
-        let mut hosts: Vec<_> = hosts.iter().take(HOSTS_MAX).collect();
-        hosts.sort_by_key(|place| is_v6(place));
+        let (last, first): (Vec<_>, Vec<_>) = hosts.iter().take(HOSTS_MAX).partition(|place| is_v6(place));
         Offer {
             key: Key::generate(&mut self.entropy),
-            hosts: hosts.into_iter().map(host::write).collect(),
+            hosts: first.into_iter().chain(last).map(host::write).collect(),
             fingerprint: self.config.fingerprint,
         }
     }

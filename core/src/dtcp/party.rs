@@ -6,7 +6,6 @@
 //! connection is the machine's: the octets that were not consumed are offered to it, or paired, like those of any
 //! other.
 
-use alloc::collections::BTreeMap;
 use core::net::SocketAddr;
 
 use super::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal, TlsRole};
@@ -14,6 +13,7 @@ use crate::conns::Conns;
 use crate::limiter::Source;
 use crate::machine::{self, ConnId, DialFailure, Secured, TlsFailure};
 use crate::note::Obstacle;
+use crate::table::Table;
 use crate::time::{Now, Time};
 
 /// How many connections of one address (of one /64 in IPv6) there may be that are accepted and not established. One
@@ -37,10 +37,10 @@ pub(crate) struct Party {
     negotiator: Negotiator,
     /// Accepted connections that may be told to go when there are too many; the negotiator has the same limit.
     accepted_max: usize,
-    conns: BTreeMap<LinkId, ConnId>,
+    conns: Table<LinkId, ConnId>,
     /// Where the links come from that were accepted.
-    accepted: BTreeMap<LinkId, Source>,
-    obstacles: BTreeMap<SessionId, Obstacle>,
+    accepted: Table<LinkId, Source>,
+    obstacles: Table<SessionId, Obstacle>,
     deadline: Option<Time>,
 }
 
@@ -50,9 +50,9 @@ impl Party {
         Self {
             accepted_max: config.accepted_max.max(1),
             negotiator: Negotiator::new(config, seed),
-            conns: BTreeMap::new(),
-            accepted: BTreeMap::new(),
-            obstacles: BTreeMap::new(),
+            conns: Table::default(),
+            accepted: Table::default(),
+            obstacles: Table::default(),
             deadline: None,
         }
     }
@@ -75,7 +75,7 @@ impl Party {
 
     /// Closes what was accepted and has shown no right key: with no session under way nobody can be right.
     pub(crate) fn dismiss_strangers(&mut self) {
-        for link in core::mem::take(&mut self.accepted).into_keys() {
+        for &link in core::mem::take(&mut self.accepted).keys() {
             if self.negotiator.session_of_link(link).is_none() {
                 self.negotiator.handle_end(link);
             }
@@ -95,7 +95,8 @@ impl Party {
         let of_source = self.accepted.values().filter(|it| **it == source).count();
         if of_source < ACCEPTED_PER_ADDRESS_MAX && self.accepted.len() >= self.accepted_max {
             let idle = |link: &&LinkId| self.negotiator.session_of_link(**link).is_none();
-            if let Some(oldest) = self.accepted.keys().find(idle).copied() {
+            let oldest = self.accepted.keys().find(idle).copied();
+            if let Some(oldest) = oldest {
                 self.negotiator.handle_end(oldest);
                 self.accepted.remove(&oldest);
             }
@@ -151,7 +152,7 @@ impl Party {
             && self.negotiator.session_of_link(link).is_none()
         {
             // If it was established instead, the session is over, and this is forgotten with it.
-            self.obstacles.entry(session).or_insert(Obstacle::Handshake);
+            self.obstacles.get_or_insert_with(session, || Obstacle::Handshake);
         }
         used
     }
@@ -243,7 +244,7 @@ impl Party {
 
     /// The connection of a link; made if there is none yet.
     fn conn<S>(&mut self, conns: &mut Conns<S>, link: LinkId, state: impl Fn(LinkId) -> S) -> ConnId {
-        *self.conns.entry(link).or_insert_with(|| conns.insert(state(link), None))
+        *self.conns.get_or_insert_with(link, || conns.insert(state(link), None))
     }
 
     fn with(&self, link: LinkId, act: impl FnOnce(ConnId)) {
@@ -259,7 +260,7 @@ impl Party {
 
     fn meet(&mut self, link: LinkId, obstacle: Obstacle) {
         let Some(session) = self.negotiator.session_of_link(link) else { return };
-        let worst = self.obstacles.entry(session).or_insert(obstacle);
+        let worst = self.obstacles.get_or_insert_with(session, || obstacle);
         if *worst != Obstacle::Tls(TlsFailure::Certificate) {
             *worst = obstacle;
         }

@@ -29,7 +29,8 @@ impl Crowd {
         if self.came.len() >= max {
             // Whoever left and came again counts once, and is as old as its last coming: else one connection alone
             // would be a crowd.
-            let mut seen = BTreeSet::from([on]);
+            let mut seen = BTreeSet::new();
+            seen.insert(on);
             self.came.reverse();
             self.came.retain(|&on| is_there(on) && seen.insert(on));
             self.came.reverse();

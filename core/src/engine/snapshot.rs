@@ -1,6 +1,5 @@
 //! What a relay is doing at one moment: numbers for its operator, made when they are asked for.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{Engine, State};
@@ -75,12 +74,12 @@ impl Engine {
     /// What the relay is doing. Looks at every connection and every ID once, and changes nothing.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
-        let mut ids: BTreeMap<Id, IdSnapshot> =
-            self.registry.registered().map(|it| (it.id, IdSnapshot::new(it, now))).collect();
+        let mut ids: Vec<_> = self.registry.registered().map(|it| IdSnapshot::new(it, now)).collect();
         for (pair, hidden) in self.conns.ties() {
             if let State::Hidden { id } = hidden
-                && let Some(of) = ids.get_mut(id)
+                && let Ok(place) = ids.binary_search_by_key(id, |of| of.id)
             {
+                let of = &mut ids[place];
                 of.from_client = of.from_client.saturating_add(pair.octets_from(Side::Client));
                 of.from_hidden = of.from_hidden.saturating_add(pair.octets_from(Side::Hidden));
             }
@@ -89,7 +88,7 @@ impl Engine {
             connections: self.count_connections(),
             connections_max: self.config.connections_max,
             draining: self.draining,
-            ids: ids.into_values().collect(),
+            ids,
         }
     }
 

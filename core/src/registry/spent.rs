@@ -3,10 +3,10 @@
 //! They come and go in waves with the connections that brought them. So they lie side by side in few large pieces of
 //! memory: thousands of small ones would each keep a page of what the wave has left.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::id::Id;
+use crate::table::Table;
 
 /// A bound token's 16 octets stand for its nonce; a plain one has zeroes, since there is one for each step.
 pub(super) type Mark = (Id, [u8; 16]);
@@ -16,7 +16,7 @@ const RECENT_MIN: usize = 64;
 
 /// All accepted tokens, by the wall clock's second from which they are acceptable no more.
 #[derive(Debug, Default)]
-pub(super) struct Spent(BTreeMap<u64, Marks>);
+pub(super) struct Spent(Table<u64, Marks>);
 
 /// A set, as two rows in order: a new mark moves few others to get its place in the short one.
 #[derive(Debug, Default)]
@@ -28,10 +28,8 @@ struct Marks {
 impl Spent {
     /// Remembers a token until `until`, and forgets all whose time is over at `wall`. False if it was there already.
     pub(super) fn insert(&mut self, mark: Mark, until: u64, wall: u64) -> bool {
-        while self.0.first_key_value().is_some_and(|(&until, _)| until <= wall) {
-            self.0.pop_first();
-        }
-        self.0.entry(until).or_default().insert(mark)
+        self.0.retain(|&until| until > wall);
+        self.0.get_or_insert_with(until, Marks::default).insert(mark)
     }
 
     /// Whether a token was accepted that is acceptable until `until`.
@@ -60,11 +58,22 @@ impl Marks {
         let Err(place) = self.recent.binary_search(&mark) else { return false };
         self.recent.insert(place, mark);
         if self.recent.len() >= RECENT_MIN + self.sorted.len() / 32 {
-            self.sorted.append(&mut self.recent);
-            // Two rows in order: this merges them.
-            self.sorted.sort();
+            self.merge();
         }
         true
+    }
+
+    /// Puts the short row into the long one: from behind, where there is room for it.
+    fn merge(&mut self) {
+        let mut rest = self.sorted.len();
+        self.sorted.extend_from_slice(&self.recent);
+        while let Some(mark) = self.recent.pop() {
+            while rest > 0 && self.sorted[rest - 1] > mark {
+                rest -= 1;
+                self.sorted[rest + self.recent.len() + 1] = self.sorted[rest];
+            }
+            self.sorted[rest + self.recent.len()] = mark;
+        }
     }
 }
 

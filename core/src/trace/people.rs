@@ -42,15 +42,15 @@ impl People {
     /// Takes a new list. Returns the names of its lines, the lines with stand-in secrets, and those of them that were
     /// not written down yet. A secret that stays keeps its stand-in, one that changes gets another.
     pub(super) fn enrol(&mut self, list: &[Enrolment]) -> (Vec<String>, Vec<Enrolment>, Vec<Identity>) {
-        let mut old = core::mem::take(&mut self.keys);
+        let old = core::mem::take(&mut self.keys);
         let (mut names, mut stand_ins, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for enrolment in list {
             // Of two lines with one ID the first counts; it is the one that stays.
             if self.keys.contains_key(&enrolment.id) {
                 continue;
             }
-            let kept = old.remove(&enrolment.id).filter(|keys| keys.real == enrolment.key);
-            let keys = kept.unwrap_or_else(|| Keys {
+            let kept = old.get(&enrolment.id).filter(|keys| keys.real == enrolment.key);
+            let keys = kept.cloned().unwrap_or_else(|| Keys {
                 real: enrolment.key.clone(),
                 stand_in: self.stand_in(&enrolment.key),
             });

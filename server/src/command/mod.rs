@@ -12,6 +12,7 @@ pub mod dtcp;
 pub mod id;
 #[cfg(feature = "xmpp")]
 pub mod proxy;
+#[cfg(feature = "replay")]
 pub mod replay;
 pub mod serve;
 mod share;

@@ -2,7 +2,6 @@
 
 mod settings;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -207,12 +206,11 @@ impl Relay {
         for complaint in &ids.complaints {
             log::error!("event=ids-line why={}", Escaped(complaint));
         }
-        let names = ids.entries.iter().map(|entry| (entry.id, entry.name.clone()));
         // Names of IDs that are gone stay until their last line is written.
-        let mut all: BTreeMap<_, _> = std::mem::take(&mut self.names.0);
-        all.retain(|id, _| self.ids.entries.iter().any(|entry| entry.id == *id));
-        all.extend(names);
-        self.names = Names(all);
+        self.names = Names::default();
+        for entry in self.ids.entries.iter().chain(&ids.entries) {
+            self.names.0.insert(entry.id, entry.name.clone());
+        }
         let enrolments = ids.entries.iter().map(|entry| Enrolment {
             id: entry.id,
             key: entry.key.clone(),

@@ -155,7 +155,7 @@ impl Negotiator {
     /// The session that this key of ours names. Every session is looked at, whichever it is.
     pub(super) fn find(&self, shown: &[u8]) -> Option<SessionId> {
         let mut found = None;
-        for (id, session) in &self.sessions {
+        for (id, session) in self.sessions.iter() {
             if session.mine().is(shown) {
                 found = Some(*id);
             }
@@ -199,9 +199,9 @@ impl Negotiator {
 
     /// Something of the session has come to nothing, or may have: do we give up, and is that the end?
     pub(super) fn review(&mut self, id: SessionId) {
-        let mut of_session = self.links.values().filter(|link| link.session() == Some(id));
-        let lives = of_session.clone().next().is_some();
-        let dials = of_session.any(Link::is_dialled);
+        let is_ours = |link: &Link| link.session() == Some(id);
+        let lives = self.links.values().any(is_ours);
+        let dials = self.links.values().any(|link| is_ours(link) && link.is_dialled());
         let Some(session) = self.sessions.get(&id) else { return };
         if !dials && session.ours == Effort::Trying {
             self.say_give_up(id);
