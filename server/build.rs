@@ -1,6 +1,7 @@
 //! What the linker leaves out of a program of the profile `small`; it does nothing in any other.
 
 use std::env;
+use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -15,9 +16,19 @@ fn main() {
     let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     println!("cargo:rustc-link-arg-bins=-T{folder}/small.ld");
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // Relative relocations as a bitmap, instead of 24 octets for each. glibc loads that from 2.36 (2022) on, and an older
-    // one says that it can't. musl's ways differ from version to version, so that it gets what all of them load.
-    if is("CARGO_CFG_TARGET_ENV", "gnu") {
+    // Relative relocations as a bitmap, instead of 24 octets for each: where the C library here is the one that will load
+    // the program, and can.
+    if env::var("HOST") == env::var("TARGET") && glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
+}
+
+/// The version of this system's C library; `None` if it is another one.
+fn glibc() -> Option<(u32, u32)> {
+    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output().ok()?.stdout;
+    let said = String::from_utf8(said).ok()?;
+    let (major, minor) = said.trim().strip_prefix("glibc ")?.split_once('.')?;
+    // Some say 2.36.1.
+    let minor = minor.split('.').next()?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
