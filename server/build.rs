@@ -1,4 +1,4 @@
-//! What the linker leaves out of a program of the profile `small`; it does nothing in any other.
+//! What the linker leaves out of a program of the profile `small`, or of one that is optimised like it.
 
 use std::env;
 use std::process::Command;
@@ -9,6 +9,12 @@ fn main() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     // A build script does not learn the profile's name; `small` alone is optimised like this.
     if !is("OPT_LEVEL", "z") || !is("CARGO_CFG_TARGET_OS", "linux") {
+        return;
+    }
+    // The start of a static program, and of any with musl, refers to the tables: GNU ld can't leave them out there.
+    let is_static =
+        env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|all| all.split(',').any(|it| it == "crt-static"));
+    if is_static || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;
     }
     // Tables for unwinding come with std and with C, whatever the profile says of panics: an eighth of the program. An

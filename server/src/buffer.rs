@@ -88,9 +88,9 @@ impl Spare {
     }
 
     fn ebb(&mut self) -> usize {
-        let of_use = self.free.len() - self.fewest;
-        let given_up = self.free.drain(of_use..).map(|octets| octets.len()).sum();
-        self.fewest = of_use;
+        // The last that came is the first that is taken: those in front were of no use.
+        let given_up = self.free.drain(..self.fewest).map(|octets| octets.len()).sum();
+        self.fewest = self.free.len();
         given_up
     }
 }

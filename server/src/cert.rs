@@ -200,7 +200,7 @@ fn missing_names(cert: &Path, wanted: &[String]) -> Result<Lacks, Failure> {
     Ok(Lacks::Names { made_here, all })
 }
 
-/// Sorted, and each name once.
+/// Sorted, and each name once; they are few, and this is less code than sorting them.
 fn in_order(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut all = Vec::new();
     for name in names {

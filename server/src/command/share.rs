@@ -66,7 +66,8 @@ impl Share {
     }
 }
 
-/// What connections and their octets have swollen.
+/// What connections and their octets have swollen. Those who serve few, and wake for nothing, keep the few spare buffers
+/// they have.
 #[derive(Default)]
 pub(super) struct Wave {
     /// The most connections since their memory was given back last.
@@ -75,21 +76,68 @@ pub(super) struct Wave {
     due: Time,
 }
 
+/// What is to be given back to the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ebb {
+    Nothing,
+    /// Spare buffers that nobody needed.
+    Spare,
+    /// All that nobody uses.
+    All,
+}
+
 impl Wave {
     /// After a wave the memory is not as large as the wave was.
     pub(super) fn ebb<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
-        let connections = event_loop.connections();
-        let now = event_loop.now().mono;
+        let is_less = match self.look(event_loop.connections(), event_loop.now().mono) {
+            Ebb::Nothing => false,
+            Ebb::Spare => event_loop.ebb() > 0,
+            Ebb::All => {
+                event_loop.shrink();
+                true
+            }
+        };
+        if is_less {
+            linux::trim_heap();
+        }
+    }
+
+    fn look(&mut self, connections: usize, now: Time) -> Ebb {
         if connections + WAVE_MIN <= self.connections {
             self.connections = connections;
-            event_loop.shrink();
-            linux::trim_heap();
-        } else if self.due <= now {
-            self.due = now + SPARE_TIME;
-            if event_loop.ebb() > 0 {
-                linux::trim_heap();
-            }
+            return Ebb::All;
         }
         self.connections = self.connections.max(connections);
+        if now < self.due {
+            return Ebb::Nothing;
+        }
+        self.due = now + SPARE_TIME;
+        Ebb::Spare
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::default() + Span::from_secs(seconds)
+    }
+
+    #[test]
+    fn spare_buffers_are_looked_at_every_ten_seconds() {
+        let mut wave = Wave::default();
+        let looks: Vec<_> = (0..=20).filter(|&second| wave.look(100, at(second)) == Ebb::Spare).collect();
+        assert_eq!(looks, [0, 10, 20]);
+    }
+
+    #[test]
+    fn when_many_connections_are_gone_all_is_given_back_once() {
+        let mut wave = Wave::default();
+        wave.look(0, at(0));
+        assert_eq!(wave.look(1_000, at(1)), Ebb::Nothing);
+        assert_eq!(wave.look(1_000 - WAVE_MIN + 1, at(2)), Ebb::Nothing, "too few are gone");
+        assert_eq!(wave.look(1_000 - WAVE_MIN, at(3)), Ebb::All);
+        assert_eq!(wave.look(1_000 - WAVE_MIN, at(4)), Ebb::Nothing, "they are gone already");
     }
 }
