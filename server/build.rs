@@ -11,7 +11,8 @@ fn main() {
     if !is("OPT_LEVEL", "z") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;
     }
-    // The start of a static program, and of any with musl, refers to the tables: GNU ld can't leave them out there.
+    // What a static program starts with may refer to the tables, with glibc and with musl: GNU ld can't leave them out
+    // then.
     let is_static =
         env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|all| all.split(',').any(|it| it == "crt-static"));
     if is_static || !is("CARGO_CFG_TARGET_ENV", "gnu") {
@@ -22,8 +23,8 @@ fn main() {
     let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     println!("cargo:rustc-link-arg-bins=-T{folder}/small.ld");
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // Relative relocations as a bitmap, instead of 24 octets for each: where the C library here is the one that will load
-    // the program, and can.
+    // Relative relocations as a bitmap, instead of 24 octets for each: where the C library here is the one that will
+    // load the program, and can.
     if env::var("HOST") == env::var("TARGET") && glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }
