@@ -27,6 +27,7 @@ mod crowd;
 mod events;
 mod rendezvous;
 mod request;
+mod route;
 mod snapshot;
 
 /// A plain-token connection becomes eligible this long after its 200 is in the socket: a hidden server of 2013 loses a

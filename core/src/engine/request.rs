@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
+use super::route::Route;
 use super::{DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
-use crate::http::challenge::{Identified, identify};
 use crate::http::head::{self, Body, Head};
 use crate::http::reply::{Reply, Status};
 use crate::http::target::{self, Registration, Token};
@@ -13,14 +13,6 @@ use crate::machine::{Close, ConnId, Output};
 use crate::note::Note;
 use crate::registry::{Policy, Refused};
 use crate::time::{Now, Span};
-
-/// Whose hidden server a client wants.
-enum Route {
-    To { id: Id, strip: bool },
-    Unknown,
-    Ask,
-    Malformed,
-}
 
 impl Engine {
     pub(super) fn request(&mut self, on: ConnId, bytes: &[u8], len: usize, now: Now) {
@@ -104,9 +96,9 @@ impl Engine {
             return self.refuse_client(on, None, Status::Unavailable503, FULL, is_head, now);
         }
         match self.route(head) {
-            Route::To { id, strip } if self.registry.is_enrolled(id) => {
+            Route::To { id, by } if self.registry.is_enrolled(id) => {
                 let mut rewritten = Vec::new();
-                if strip {
+                if by.removes_authorization() {
                     head.without_authorization(&mut rewritten);
                 } else {
                     head.as_it_came(&mut rewritten);
@@ -124,26 +116,6 @@ impl Engine {
             Route::Malformed => {
                 const WHY: &str = "malformed Authorization";
                 self.refuse(on, None, Status::BadRequest400, WHY, is_head, None, now);
-            }
-        }
-    }
-
-    /// One credential, parsed once, chooses the hidden server and is the one that is removed.
-    fn route(&self, head: &Head<'_>) -> Route {
-        if let (Some(domain), Some(host)) = (&self.config.domain, head.host)
-            && let Some(label) = target::label(host, domain)
-        {
-            return match self.registry.labelled(label) {
-                Some(id) => Route::To { id, strip: false },
-                None => Route::Unknown,
-            };
-        }
-        match head.authorization.map_or(Identified::Unidentified, identify) {
-            Identified::Id(id) => Route::To { id, strip: true },
-            Identified::Malformed => Route::Malformed,
-            Identified::Unidentified => {
-                let parameter = head.upgrade.and_then(|_| target::rendezvous_parameter(head.target));
-                parameter.map_or(Route::Ask, |id| Route::To { id, strip: false })
             }
         }
     }
