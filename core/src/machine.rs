@@ -17,6 +17,11 @@
 //! * **Octets**: before [`Output::Pair`] the shell offers what it has received through [`Machine::handle_bytes`] and
 //!   keeps what was not consumed; from `Pair` on it moves the octets itself and reports lengths
 //!   ([`Machine::handle_moved`]). What was received and not consumed by then goes to the other side first.
+//! * **Gates**: after [`Output::Gate`] the bytes of one half of a pair are offered through [`Machine::handle_bytes`]
+//!   before they move. The machine lets them pass with [`Output::Pass`], as many as it says, and they move as in any
+//!   pair. Bytes that it consumes are dropped: it sends its own in their place. Bytes that it neither consumes nor
+//!   lets pass are held, and are offered again with the bytes behind them once bytes were let pass and have moved, or
+//!   once more were received. A byte that was let pass is never offered.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,6 +36,9 @@ use crate::time::{Now, Span, Time};
 /// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
 /// would end a waiting connection.
 pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
+
+/// [`Output::Pass`] with this many bytes removes the gate: nothing of that half is offered any more.
+pub const PASS_ALL: u64 = u64::MAX;
 
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.
@@ -146,6 +154,21 @@ pub enum Output {
         /// The client's side.
         client: ConnId,
     },
+    /// Offer the bytes of `on`, one half of a pair, through [`Machine::handle_bytes`] before they move. Follows
+    /// [`Output::Pair`] at once, before any byte of that pair has moved. It lasts until the pair does, or until
+    /// [`PASS_ALL`].
+    Gate {
+        /// The half whose bytes are offered.
+        on: ConnId,
+    },
+    /// Let the next bytes of `from`, a gated half of a pair, move to the other half without being offered. Adds to
+    /// what was let pass before.
+    Pass {
+        /// The half whose bytes move.
+        from: ConnId,
+        /// How many bytes, at least one; [`PASS_ALL`]: all, the gate is gone.
+        bytes: u64,
+    },
     /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. What was received and not consumed
     /// belongs to the handshake, as does all that comes.
     StartTls {
@@ -235,9 +258,16 @@ pub trait Machine: 'static {
 
     /// Octets were received and are offered, from the first that was not consumed yet. Returns how many were consumed
     /// from the front; the rest is offered again when more has come or reading is wanted anew. Legal until `Pair` and
-    /// after its end.
+    /// after its end, and in a pair for a half with a [gate](Output::Gate).
     #[must_use]
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize;
+
+    /// The stream of a gated half has ended, and bytes in front of the end are held: they were offered, and were
+    /// neither consumed nor let pass. No more bytes come. The end itself (`handle_end`) is told once they are gone. A
+    /// machine without gates has no use for it.
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        let _ = (on, now);
+    }
 
     /// Octets of a pair moved: `read` octets were received from `from`, and `queued` octets wait to be sent to the
     /// other side now. Also legal on a connection that is closing: what was received and dropped. Lengths only.

@@ -86,6 +86,7 @@
 //! | `dial-failed CONN name\|refused\|unreachable\|local` | `handle_dial_failed` |
 //! | `tls-failed CONN certificate\|ended\|protocol` | `handle_tls_failed` |
 //! | `in CONN "OCTETS"` | `handle_bytes`: all that is offered; the action `took` is how many it consumed, if any |
+//! | `last-bytes CONN` | `handle_last_bytes` |
 //! | `moved CONN read=N queued=N`, `flushed CONN` | `handle_moved`, `handle_flushed` |
 //! | `acked CONN none\|TIME` | `handle_acked` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
@@ -203,6 +204,7 @@ pub enum Event {
     Secured { on: ConnId, tls: Secured },
     TlsFailed { on: ConnId, why: TlsFailure },
     In { on: ConnId, octets: Octets },
+    LastBytes { on: ConnId },
     Moved { on: ConnId, read: u32, queued: u32 },
     Flushed { on: ConnId },
     Acked { on: ConnId, age: Option<Span> },

@@ -156,7 +156,8 @@ impl<M: Machine> Shell<M> {
             }
         } else if sock.wanted {
             match sock.mate {
-                Some(mate) => self.pump(on, mate),
+                Some(mate) if sock.gate != Some(0) => self.pump(on, mate),
+                Some(_) => self.offer(on),
                 None => self.offer(on),
             }
         }
@@ -168,7 +169,7 @@ impl<M: Machine> Shell<M> {
         sock.parked.extend_from_slice(&came);
         let offered = !came.is_empty() || std::mem::take(&mut sock.fresh) && !sock.parked.is_empty();
         if offered {
-            sock.fresh = false;
+            (sock.fresh, sock.last_told) = (false, false);
             let parked = std::mem::take(&mut sock.parked);
             let used = self.machine.handle_bytes(on, &parked, self.now);
             assert!(used <= parked.len(), "more consumed than there was");
@@ -176,6 +177,10 @@ impl<M: Machine> Shell<M> {
                 sock.parked = parked[used..].to_vec();
             }
             self.ready.push_back(on);
+        } else if sock.mate.is_some() && !sock.parked.is_empty() {
+            if sock.untold_end().is_some() && !std::mem::replace(&mut sock.last_told, true) {
+                self.machine.handle_last_bytes(on, self.now);
+            }
         } else if let Some(how) = sock.untold_end() {
             sock.end_told = true;
             self.events.push_back(Event::Ended(on, how));
@@ -189,10 +194,14 @@ impl<M: Machine> Shell<M> {
         if !takes || queued >= QUEUED_MAX {
             return;
         }
-        let octets = match std::mem::take(&mut sock.parked) {
-            parked if parked.is_empty() => sock.receive(PARKED_MAX),
-            parked => parked,
+        let passes = sock.gate.and_then(|gate| usize::try_from(gate).ok()).unwrap_or(usize::MAX);
+        let octets: Vec<u8> = if sock.parked.is_empty() {
+            sock.receive(PARKED_MAX.min(passes))
+        } else {
+            sock.parked.drain(..passes.min(sock.parked.len())).collect()
         };
+        sock.gate = sock.gate.map(|gate| gate - octets.len() as u64);
+        sock.fresh |= sock.gate == Some(0);
         if octets.is_empty() {
             if let Some(how) = sock.untold_end() {
                 sock.end_told = true;

@@ -25,6 +25,9 @@ pub(crate) struct Sock {
     pub(crate) fresh: bool,
     pub(crate) wanted: bool,
     pub(crate) mate: Option<ConnId>,
+    /// How many bytes move before the next are offered; `None`: none are.
+    pub(crate) gate: Option<u64>,
+    pub(crate) last_told: bool,
     /// At most so many octets are received at once.
     pub(crate) most: usize,
     /// How the peer has ended its side.
@@ -54,6 +57,8 @@ impl Sock {
             fresh: false,
             wanted: true,
             mate: None,
+            gate: None,
+            last_told: false,
             most: usize::MAX,
             end: None,
             end_told: false,

@@ -28,6 +28,7 @@ use crate::slot::{Link, Reading, Slot};
 use self::table::find;
 
 mod accept;
+mod gate;
 mod perform;
 mod pump;
 mod read;

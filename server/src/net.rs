@@ -139,11 +139,16 @@ pub trait Net {
     /// Gives a pipe back, with what may still be in it.
     fn give_pipe(&mut self, pipe: Self::Pipe);
 
-    /// Receives what is there into an empty pipe, as much as fits; 0 is the end.
+    /// Receives what is there into an empty pipe, as much as fits and at most `at_most` bytes; 0 is the end.
     ///
     /// # Errors
     /// `WouldBlock`, or why nothing will come any more; [`is_unspliceable`] where a receiving call has to get it.
-    fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut Self::Pipe) -> io::Result<usize>;
+    fn splice_in(
+        &mut self,
+        sock: &mut Self::Sock,
+        pipe: &mut Self::Pipe,
+        at_most: usize,
+    ) -> io::Result<usize>;
 
     /// Sends what is in a pipe, as much as there is room for.
     ///

@@ -1,6 +1,6 @@
 //! What the event loop keeps for one connection.
 
-use rendezvous_core::machine::{Close, ConnId, End};
+use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL};
 
 use crate::buffer::BufferId;
 use crate::tls::TlsSession;
@@ -37,6 +37,10 @@ pub(crate) struct Slot<S, P> {
     /// Records in `wire` may be whole.
     pub(crate) unopened: bool,
     pub(crate) mate: Option<ConnId>,
+    /// In a pair: which of our bytes move without being offered to the machine.
+    pub(crate) gate: Gate,
+    /// The machine knows that no bytes come behind those that it holds at its gate.
+    pub(crate) last_told: bool,
     pub(crate) reading: Reading,
     /// The end of the socket itself was received, which comes after that of a TLS stream: nothing unread is in it.
     pub(crate) heard_out: bool,
@@ -55,6 +59,43 @@ pub(crate) enum Link<S> {
     /// A dial is under way.
     Dialling(S),
     Up(S),
+}
+
+/// Which bytes of one half of a pair move without being offered to the machine first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// All of them.
+    Open,
+    /// This many; those behind them are offered.
+    After(u64),
+}
+
+impl Gate {
+    /// How many bytes may move now.
+    pub(crate) const fn passes(self) -> u64 {
+        match self {
+            Self::Open => u64::MAX,
+            Self::After(bytes) => bytes,
+        }
+    }
+
+    /// The machine lets more bytes pass.
+    pub(crate) fn pass(&mut self, more: u64) {
+        if let Self::After(bytes) = *self {
+            *self = match bytes.saturating_add(more) {
+                PASS_ALL => Self::Open,
+                bytes => Self::After(bytes),
+            };
+        }
+    }
+
+    /// Bytes have moved. Whether the next ones are to be offered.
+    pub(crate) fn moved(&mut self, bytes: usize) -> bool {
+        let Self::After(left) = self else { return false };
+        debug_assert!(*left >= bytes as u64, "more moved than was let pass");
+        *left = left.saturating_sub(bytes as u64);
+        *left == 0
+    }
 }
 
 /// The reading side.
@@ -100,6 +141,8 @@ impl<S, P> Slot<S, P> {
             wire: Vec::new(),
             unopened: false,
             mate: None,
+            gate: Gate::Open,
+            last_told: false,
             reading: Reading::Open,
             heard_out: false,
             torn: false,

@@ -123,8 +123,8 @@ impl Net for SimNet {
         self.pipes.give();
     }
 
-    fn splice_in(&mut self, sock: &mut Ep, pipe: &mut Pipe) -> io::Result<usize> {
-        pipe.fill(|into| self.recv(sock, into))
+    fn splice_in(&mut self, sock: &mut Ep, pipe: &mut Pipe, at_most: usize) -> io::Result<usize> {
+        pipe.fill(at_most, |into| self.recv(sock, into))
     }
 
     fn splice_out(&mut self, pipe: &mut Pipe, sock: &mut Ep) -> io::Result<usize> {

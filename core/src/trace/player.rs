@@ -11,7 +11,7 @@ use super::words::ConnText;
 use super::{Event, Identity, Octets, Outcome, Setup, Trace, show};
 use crate::agent::{Agent, Seeds};
 use crate::engine::Engine;
-use crate::machine::{Close, ConnId, Machine, Output};
+use crate::machine::{Close, ConnId, Machine, Output, PASS_ALL};
 use crate::time::Now;
 
 /// What a machine did.
@@ -59,6 +59,8 @@ struct Life {
     closing: bool,
     ended: bool,
     mate: Option<ConnId>,
+    /// In a pair: how many bytes move before the next are offered; `None`: nothing is offered.
+    gate: Option<u64>,
     /// How many octets were offered and not consumed.
     kept: usize,
 }
@@ -168,6 +170,7 @@ impl<'t> Player<'t> {
             Event::DialFailed { on, why } => machine.handle_dial_failed(*on, *why, now),
             Event::Secured { on, tls } => machine.handle_secured(*on, *tls, now),
             Event::TlsFailed { on, why } => machine.handle_tls_failed(*on, *why, now),
+            Event::LastBytes { on } => machine.handle_last_bytes(*on, now),
             Event::Moved { on, read, queued } => machine.handle_moved(*on, *read, *queued, now),
             Event::Flushed { on } => machine.handle_flushed(*on, now),
             Event::Acked { on, age } => machine.handle_acked(*on, *age, now),
@@ -184,6 +187,11 @@ impl<'t> Player<'t> {
         }
         match event {
             Event::Connected { on } | Event::Secured { on, .. } => self.live(*on, Stage::Up),
+            Event::Moved { on, read, .. } => {
+                if let Some(life) = self.lives.get_mut(on) {
+                    life.gate = life.gate.map(|gate| gate.saturating_sub(u64::from(*read)));
+                }
+            }
             Event::End { on, .. } => {
                 if let Some(life) = self.lives.get_mut(on) {
                     life.ended = true;
@@ -217,7 +225,21 @@ impl<'t> Player<'t> {
                     for (on, mate) in [(hidden, client), (client, hidden)] {
                         if let Some(life) = self.lives.get_mut(&on) {
                             life.mate = Some(mate);
+                            life.gate = None;
                         }
+                    }
+                }
+                Output::Gate { on } => {
+                    if let Some(life) = self.lives.get_mut(&on) {
+                        life.gate = Some(0);
+                    }
+                }
+                Output::Pass { from, bytes } => {
+                    if let Some(life) = self.lives.get_mut(&from) {
+                        life.gate =
+                            life.gate.map(|gate| gate.saturating_add(bytes)).filter(|gate| *gate != PASS_ALL);
+                        // They move: how many of them, the events say.
+                        life.kept = 0;
                     }
                 }
                 Output::Close { on, how } => self.close(on, how),
@@ -266,6 +288,7 @@ impl<'t> Player<'t> {
             | Event::Secured { on, .. }
             | Event::TlsFailed { on, .. }
             | Event::In { on, .. }
+            | Event::LastBytes { on }
             | Event::Moved { on, .. }
             | Event::Flushed { on }
             | Event::Acked { on, .. }
@@ -288,8 +311,15 @@ impl<'t> Player<'t> {
             Event::Connected { .. } => life.stage == Stage::Dialling,
             Event::DialFailed { .. } => matches!(life.stage, Stage::Resolving | Stage::Dialling),
             Event::Secured { .. } | Event::TlsFailed { .. } => life.stage == Stage::Securing,
-            Event::In { .. } => life.stage == Stage::Up && life.mate.is_none() && !life.ended,
-            Event::Moved { read, .. } => life.mate.is_some() && !(life.ended && *read > 0),
+            Event::In { .. } => {
+                let is_offered = life.mate.is_none() || life.gate == Some(0);
+                life.stage == Stage::Up && is_offered && !life.ended
+            }
+            Event::LastBytes { .. } => life.gate == Some(0) && !life.ended,
+            Event::Moved { read, .. } => {
+                let passes = life.gate.is_none_or(|gate| gate >= u64::from(*read));
+                life.mate.is_some() && passes && !(life.ended && *read > 0)
+            }
             Event::End { .. } => !life.ended && matches!(life.stage, Stage::Up | Stage::Securing),
             _ => true,
         };

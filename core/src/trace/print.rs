@@ -172,6 +172,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
             write!(out, "in {} ", Conn(*on))?;
             octets.write(out, OCTETS_INDENT)
         }
+        Event::LastBytes { on } => write!(out, "last-bytes {}", Conn(*on)),
         Event::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
         Event::Flushed { on } => write!(out, "flushed {}", Conn(*on)),
         Event::Acked { on, age: Some(age) } => write!(out, "acked {} {}", Conn(*on), SpanText(*age)),

@@ -186,6 +186,13 @@ impl<M: Machine> Machine for Recorder<M> {
         used
     }
 
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            tape.record(&Event::LastBytes { on }, now, |shadow| shadow.handle_last_bytes(on, now));
+        }
+        self.machine.handle_last_bytes(on, now);
+    }
+
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
         if let Some(tape) = &mut self.tape {
             let event = Event::Moved { on: from, read, queued };

@@ -6,7 +6,7 @@ use core::fmt::Display;
 use core::net::SocketAddr;
 
 use super::words::{ConnText as Conn, SpanText};
-use crate::machine::{Close, DialFailure, End, Output, TlsFailure, TlsRole};
+use crate::machine::{Close, DialFailure, End, Output, PASS_ALL, TlsFailure, TlsRole};
 use crate::note::{ConnectFailure, NotDirect, Note, Obstacle, RelayLoss, Target, WaitingEnd};
 use crate::pair::{Side, Why};
 
@@ -17,6 +17,8 @@ pub(super) const VERBS: &[&str] = &[
     "send",
     "read",
     "pair",
+    "gate",
+    "pass",
     "start-tls",
     "resolve",
     "dial",
@@ -34,6 +36,9 @@ pub(super) fn output(output: &Output) -> String {
         Output::Send { to, .. } => format!("send {}", Conn(*to)),
         Output::Read { on, wanted } => format!("read {} {}", Conn(*on), if *wanted { "on" } else { "off" }),
         Output::Pair { hidden, client } => format!("pair {} {}", Conn(*hidden), Conn(*client)),
+        Output::Gate { on } => format!("gate {}", Conn(*on)),
+        Output::Pass { from, bytes: PASS_ALL } => format!("pass {} all", Conn(*from)),
+        Output::Pass { from, bytes } => format!("pass {} {bytes}", Conn(*from)),
         Output::StartTls { on, role: TlsRole::Server } => format!("start-tls {} server", Conn(*on)),
         Output::StartTls { on, role: TlsRole::Client { upstream } } => {
             format!("start-tls {} client upstream={upstream}", Conn(*on))

@@ -586,6 +586,8 @@ impl World {
             Output::Note(note) => self.notes[side].push(note),
             Output::UserTimeout { .. } => {}
             Output::Resolve { .. }
+            | Output::Gate { .. }
+            | Output::Pass { .. }
             | Output::LocalAddress { .. }
             | Output::CheckAck { .. }
             | Output::Idle { .. } => panic!("not here"),

@@ -44,6 +44,9 @@ pub(crate) struct Wire {
     pub(crate) unread: Vec<u8>,
     pub(crate) wanted: bool,
     pub(crate) mate: Option<ConnId>,
+    /// How many bytes move before the next are offered; `None`: none are.
+    gate: Option<u64>,
+    last_told: bool,
     /// The writing side was ended in order.
     pub(crate) write_ended: bool,
     pub(crate) closing: Option<Close>,
@@ -120,6 +123,8 @@ impl World {
             unread: Vec::new(),
             wanted: true,
             mate: None,
+            gate: None,
+            last_told: false,
             write_ended: false,
             closing: None,
             closed: false,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsRole,
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsRole,
 };
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Time};
@@ -71,6 +71,9 @@ struct Sock {
     /// `parked` is to be offered.
     fresh: bool,
     mate: Option<ConnId>,
+    /// How many bytes move before the next are offered; `None`: none are.
+    gate: Option<u64>,
+    last_told: bool,
     ended: bool,
     closing: bool,
 }
@@ -149,27 +152,38 @@ impl<M: Machine> Shell<M> {
         if !sock.wanted {
             return false;
         }
-        if let Some(mate) = sock.mate {
+        if let Some(mate) = sock.mate.filter(|_| sock.gate != Some(0)) {
             return self.pump(wires, on, mate, most, now);
         }
         let received = wires.receive(sock.wire, most);
         let offered = !received.is_empty() || std::mem::take(&mut sock.fresh) && !sock.parked.is_empty();
         sock.parked.extend_from_slice(&received);
         if offered {
-            sock.fresh = false;
+            (sock.fresh, sock.last_told) = (false, false);
             let used = self.machine.handle_bytes(on, &sock.parked, now);
             sock.parked.drain(..used);
             return true;
+        }
+        if sock.mate.is_some() && !sock.parked.is_empty() {
+            let is_last = wires.ended(sock.wire).is_some() && !std::mem::replace(&mut sock.last_told, true);
+            if is_last {
+                self.machine.handle_last_bytes(on, now);
+            }
+            return is_last;
         }
         self.report_end(wires, on, now)
     }
 
     fn pump(&mut self, wires: &mut Wires, on: ConnId, mate: ConnId, most: usize, now: Now) -> bool {
         let Some(sock) = self.socks.get_mut(&on) else { return false };
-        let octets = match std::mem::take(&mut sock.parked) {
-            parked if parked.is_empty() => wires.receive(sock.wire, most),
-            parked => parked,
+        let passes = sock.gate.and_then(|gate| usize::try_from(gate).ok()).unwrap_or(usize::MAX);
+        let octets: Vec<u8> = if sock.parked.is_empty() {
+            wires.receive(sock.wire, most.min(passes))
+        } else {
+            sock.parked.drain(..passes.min(sock.parked.len())).collect()
         };
+        sock.gate = sock.gate.map(|gate| gate - octets.len() as u64);
+        sock.fresh |= sock.gate == Some(0);
         if octets.is_empty() {
             return self.report_end(wires, on, now);
         }
@@ -223,9 +237,18 @@ impl<M: Machine> Shell<M> {
             Output::Pair { hidden, client } => {
                 for (on, mate) in [(hidden, client), (client, hidden)] {
                     let sock = self.socks.get_mut(&on).expect("only what is there can be paired");
-                    sock.mate = Some(mate);
+                    (sock.mate, sock.gate) = (Some(mate), None);
                     assert!(sock.wanted, "paired, but not read");
                 }
+            }
+            Output::Gate { on } => {
+                let sock = self.socks.get_mut(&on).expect("half of a pair");
+                (sock.gate, sock.fresh, sock.last_told) = (Some(0), true, false);
+            }
+            Output::Pass { from, bytes } => {
+                let sock = self.socks.get_mut(&from).expect("half of a pair");
+                let gate = sock.gate.expect("a gate that something passes");
+                sock.gate = Some(gate.saturating_add(bytes)).filter(|gate| *gate != PASS_ALL);
             }
             Output::StartTls { on, role } => {
                 assert!(!matches!(role, TlsRole::Client { upstream: 1.. }));
@@ -260,7 +283,7 @@ impl<M: Machine> Shell<M> {
             },
         );
         if let Some(mate) = sock.mate.take().and_then(|mate| self.socks.get_mut(&mate)) {
-            mate.mate = None;
+            (mate.mate, mate.gate) = (None, None);
             mate.fresh = true;
         }
         if how == Close::Abort {
@@ -279,6 +302,8 @@ impl Sock {
             parked: Vec::new(),
             fresh: false,
             mate: None,
+            gate: None,
+            last_told: false,
             ended: false,
             closing: false,
         }

@@ -360,6 +360,8 @@ fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
             Output::Send { to: on, len: 0 },
             Output::Read { on, wanted: true },
             Output::Pair { hidden: on, client: other },
+            Output::Gate { on },
+            Output::Pass { from: on, bytes: 7 },
             Output::StartTls { on, role: TlsRole::Server },
             Output::Resolve { on, host: "x".to_owned(), port: 1 },
             Output::Dial { on, to: to("192.0.2.1:1") },

@@ -1,6 +1,6 @@
 //! What the machine wants, carried out; and what it may not want.
 
-use rendezvous_core::machine::{Close, ConnId, Machine, Output};
+use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL};
 
 use super::{Did, Event, Shell};
 use crate::sock::{Sock, Stage};
@@ -53,10 +53,22 @@ impl<M: Machine> Shell<M> {
                 for (on, mate) in [(hidden, client), (client, hidden)] {
                     let sock = self.open_sock(on);
                     assert!(sock.mate.is_none() && sock.stage == Stage::Up, "paired twice, or too early");
-                    (sock.mate, sock.wanted) = (Some(mate), true);
+                    (sock.mate, sock.gate, sock.wanted) = (Some(mate), None, true);
                     self.ready.push_back(on);
                 }
                 self.did.push(Did::Paired { hidden, client });
+            }
+            Output::Gate { on } => {
+                let sock = self.open_sock(on);
+                assert!(sock.mate.is_some() && sock.gate.is_none(), "a gate without a pair, or two");
+                (sock.gate, sock.fresh, sock.last_told) = (Some(0), true, false);
+            }
+            Output::Pass { from, bytes } => {
+                assert!(bytes > 0, "nothing passes");
+                let sock = self.open_sock(from);
+                let gate = sock.gate.expect("a gate that something passes");
+                sock.gate = Some(gate.saturating_add(bytes)).filter(|gate| *gate != PASS_ALL);
+                self.ready.push_back(from);
             }
             Output::StartTls { on, .. } => {
                 let sock = self.open_sock(on);
@@ -122,7 +134,7 @@ impl<M: Machine> Shell<M> {
         self.ready.push_back(on);
         if let Some(mate) = mate.and_then(|mate| self.socks.get_mut(&mate).map(|sock| (mate, sock))) {
             let (mate, sock) = mate;
-            (sock.mate, sock.fresh) = (None, true);
+            (sock.mate, sock.gate, sock.fresh) = (None, None, true);
             self.ready.push_back(mate);
         }
     }

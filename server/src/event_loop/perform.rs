@@ -8,7 +8,7 @@ use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFai
 use super::{Event, EventLoop, find};
 use crate::direct_tls::DirectTls;
 use crate::net::Net;
-use crate::slot::{Link, Writing};
+use crate::slot::{Gate, Link, Writing};
 use crate::tls::TlsSession;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
@@ -32,6 +32,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 for (on, mate) in [(hidden, client), (client, hidden)] {
                     if let Some(slot) = self.slot(on) {
                         slot.mate = Some(mate);
+                        slot.gate = Gate::Open;
                         slot.wanted = true;
                         self.enqueue(on);
                     }
@@ -40,6 +41,19 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 let queued = self.queued(client);
                 if queued > 0 {
                     self.events.push_back(Event::Moved { from: hidden, read: 0, queued });
+                }
+            }
+            Output::Gate { on } => {
+                if let Some(slot) = self.slot(on) {
+                    slot.gate = Gate::After(0);
+                    slot.fresh = true;
+                    slot.last_told = false;
+                }
+            }
+            Output::Pass { from, bytes } => {
+                if let Some(slot) = self.slot(from) {
+                    slot.gate.pass(bytes);
+                    self.enqueue(from);
                 }
             }
             Output::StartTls { on, role } => self.start_tls(on, role),

@@ -54,7 +54,7 @@ impl Take for ToTls {
 
 /// Whether the turn goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Go {
+pub(super) enum Go {
     On,
     /// Nothing can be done until something happens.
     Wait,
@@ -84,6 +84,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::Wait;
         }
         let (parked, unopened, reading, readable) = (slot.parked, slot.unopened, slot.reading, slot.readable);
+        let passes = slot.gate.passes();
         let Some(dst) = self.slot(mate) else { return Go::Wait };
         if dst.writing != Writing::Open {
             return Go::Wait;
@@ -92,22 +93,33 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::Wait;
         }
         let dst_tls = dst.tls.is_some();
+        let passes = usize::try_from(passes).unwrap_or(usize::MAX);
         match (parked, reading) {
-            (Some(parked), _) => self.move_parked(on, mate, parked, dst_tls),
+            _ if passes == 0 => self.offer_gated(on, mate),
+            (Some(parked), _) => self.move_parked(on, mate, parked, dst_tls, passes),
             (None, Reading::Ending(how)) if !unopened => {
                 self.report_end(on, how);
                 Go::Wait
             }
             (None, Reading::Ended) => Go::Wait,
             (None, _) if !unopened && !readable => Go::Wait,
-            (None, _) => self.receive_for(on, mate, dst_tls),
+            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on),
+            (None, _) => self.receive_for(on, mate, dst_tls, passes),
         }
     }
 
-    /// What was received before the rendezvous goes first.
-    fn move_parked(&mut self, on: ConnId, mate: ConnId, parked: BufferId, dst_tls: bool) -> Go {
-        let octets = self.pool[parked].filled().len();
-        if !dst_tls {
+    /// What was received before the rendezvous, or at a gate, goes first; at most `passes` bytes of it.
+    fn move_parked(
+        &mut self,
+        on: ConnId,
+        mate: ConnId,
+        parked: BufferId,
+        dst_tls: bool,
+        passes: usize,
+    ) -> Go {
+        let octets = self.pool[parked].filled().len().min(passes);
+        let is_all = octets == self.pool[parked].filled().len();
+        if !dst_tls && is_all {
             let Some(dst) = self.slot(mate) else { return Go::Wait };
             if dst.out.is_some() {
                 return Go::Wait;
@@ -122,8 +134,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut buffer = self.pool.lend(out);
         let sealed = match find(&mut self.slots, mate).and_then(|dst| dst.tls.as_deref_mut()) {
             Some(_) if buffer.room() < ROOM_MIN => Some(0),
-            Some(tls) => tls.seal(self.pool[parked].filled(), &mut buffer).ok(),
-            None => None,
+            Some(tls) => tls.seal(&self.pool[parked].filled()[..octets], &mut buffer).ok(),
+            None if dst_tls => None,
+            None => {
+                let octets = octets.min(buffer.room());
+                buffer.append(&self.pool[parked].filled()[..octets]);
+                Some(octets)
+            }
         };
         self.pool.put_back(out, buffer);
         self.settle_out(mate);
@@ -141,11 +158,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    fn receive_for(&mut self, on: ConnId, mate: ConnId, dst_tls: bool) -> Go {
+    /// Receives at most `passes` bytes into the outgoing buffer of the mate.
+    fn receive_for(&mut self, on: ConnId, mate: ConnId, dst_tls: bool, passes: usize) -> Go {
         let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
         if !src_tls
             && !dst_tls
-            && let Some(received) = self.splice(on, mate)
+            && let Some(received) = self.splice(on, mate, passes)
         {
             return self.received(on, mate, received);
         }
@@ -161,9 +179,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::Wait;
         }
         let received = match (src_tls, dst_tls) {
-            (false, false) => self.clear_to_clear(on, out),
-            (false, true) => self.clear_to_tls(on, mate, out, room),
-            (true, _) => self.tls_to(on, mate, out, room, dst_tls),
+            (false, false) => self.clear_to_clear(on, out, passes),
+            (false, true) => self.clear_to_tls(on, mate, out, room, passes),
+            (true, _) => self.tls_to(on, mate, out, room, dst_tls, passes),
         };
         self.settle_out(mate);
         self.received(on, mate, received)
@@ -180,9 +198,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    fn clear_to_clear(&mut self, on: ConnId, out: BufferId) -> Received {
+    fn clear_to_clear(&mut self, on: ConnId, out: BufferId, passes: usize) -> Received {
         let mut buffer = self.pool.lend(out);
-        let received = self.receive(on, buffer.spare());
+        let limit = buffer.room().min(passes);
+        let received = self.receive(on, &mut buffer.spare()[..limit]);
         if let Received::Octets(n) = received {
             buffer.commit(n);
         }
@@ -190,9 +209,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         received
     }
 
-    fn clear_to_tls(&mut self, on: ConnId, mate: ConnId, out: BufferId, room: usize) -> Received {
+    fn clear_to_tls(
+        &mut self,
+        on: ConnId,
+        mate: ConnId,
+        out: BufferId,
+        room: usize,
+        passes: usize,
+    ) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let limit = sealable(room).min(scratch.len());
+        let limit = sealable(room).min(scratch.len()).min(passes);
         let received = self.receive(on, &mut scratch[..limit]);
         if let Received::Octets(n) = received {
             let mut buffer = self.pool.lend(out);
@@ -210,7 +236,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Records are received into the scratch buffer, behind what was kept of the wire, and opened from there.
-    fn tls_to(&mut self, on: ConnId, mate: ConnId, out: BufferId, room: usize, dst_tls: bool) -> Received {
+    fn tls_to(
+        &mut self,
+        on: ConnId,
+        mate: ConnId,
+        out: BufferId,
+        room: usize,
+        dst_tls: bool,
+        passes: usize,
+    ) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
         let kept = self.recall_wire(on, &mut scratch);
         let readable = self
@@ -219,7 +253,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut end = None;
         let mut wire = kept;
         if readable {
-            let limit = scratch.len().min(kept + room);
+            // No record opens to more bytes than it takes on the wire.
+            let limit = scratch.len().min(kept + room).min(passes);
             match self.receive(on, &mut scratch[kept..limit]) {
                 Received::Octets(n) => wire += n,
                 Received::Nothing => {
@@ -267,6 +302,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let queued = self.queued(mate);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.events.push_back(Event::Moved { from: on, read, queued });
+            if let Some(slot) = self.slot(on) {
+                slot.fresh |= slot.gate.moved(octets);
+            }
         }
         self.flush(mate);
         Go::On

@@ -8,7 +8,7 @@ use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX};
 use crate::buffer::{Buffer, BufferId, Use};
 use crate::net::Net;
-use crate::slot::{Reading, Slot};
+use crate::slot::{Gate, Reading, Slot};
 use crate::tls::{Opened, RECORD_MAX, Take, TlsError};
 
 /// Plaintext goes into a buffer.
@@ -237,8 +237,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         result.unwrap_or(Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false }))
     }
 
-    fn offer_parked(&mut self, on: ConnId) {
-        let Some(parked) = self.slot(on).and_then(|slot| slot.parked) else { return };
+    /// Offers what is parked, unless it is to move without being offered.
+    pub(super) fn offer_parked(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        let Some(parked) = slot.parked else { return };
+        if slot.mate.is_some() && slot.gate != Gate::After(0) {
+            return;
+        }
         let used = self.machine.handle_bytes(on, self.pool[parked].filled(), self.now);
         self.pool[parked].consume(used);
         if self.pool[parked].is_empty() {
@@ -251,7 +256,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Receives into the parked buffer and offers it. How much came; `None` when the turn is over.
-    fn receive_parked(&mut self, on: ConnId) -> Option<usize> {
+    pub(super) fn receive_parked(&mut self, on: ConnId) -> Option<usize> {
         if self.slot(on)?.tls.is_some() {
             let limit = self.wire_limit(on);
             let mut scratch = std::mem::take(&mut self.scratch);
@@ -295,7 +300,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Opens what was kept of the wire, and `received` octets that are in the scratch buffer behind it, into the
     /// parked buffer, and offers that. False when the turn is over.
-    fn open_parked(&mut self, on: ConnId, received: usize) -> bool {
+    pub(super) fn open_parked(&mut self, on: ConnId, received: usize) -> bool {
         let Some(parked) = self.parked_for(on) else {
             self.keep_wire(on, received);
             return false;

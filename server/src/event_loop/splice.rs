@@ -13,8 +13,8 @@ use crate::net::{Net, is_unspliceable};
 use crate::slot::Link;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Receives into a pipe for the mate; `None` where that can't be, or does not pay.
-    pub(super) fn splice(&mut self, on: ConnId, mate: ConnId) -> Option<Received> {
+    /// Receives at most `at_most` bytes into a pipe for the mate; `None` where that can't be, or does not pay.
+    pub(super) fn splice(&mut self, on: ConnId, mate: ConnId, at_most: usize) -> Option<Received> {
         if !self.slot(on)?.bulk || !self.slot(mate)?.is_drained() {
             return None;
         }
@@ -25,7 +25,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         };
         let (slot, net) = self.slot_and_net(on)?;
         let received = match slot.sock() {
-            Some(sock) => net.splice_in(sock, &mut pipe),
+            Some(sock) => net.splice_in(sock, &mut pipe, at_most),
             None => Err(io::ErrorKind::Unsupported.into()),
         };
         if received.as_ref().is_err_and(is_unspliceable) {

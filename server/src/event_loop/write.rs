@@ -7,7 +7,7 @@ use rendezvous_core::machine::{Close, ConnId, Machine};
 use super::{Event, EventLoop, find};
 use crate::buffer::BufferId;
 use crate::net::{Net, Pipe};
-use crate::slot::{Link, Reading, Slot, Writing};
+use crate::slot::{Gate, Link, Reading, Slot, Writing};
 
 impl<N: Net> EventLoop<N, dyn Machine> {
     /// Sends octets of the machine's: at once as far as the socket takes them, the rest when it does.
@@ -226,6 +226,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn unmate(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
             slot.mate = None;
+            slot.gate = Gate::Open;
             slot.fresh = true;
             self.enqueue(on);
         }

@@ -306,9 +306,9 @@ impl Net for MioNet {
         self.pipes.give(pipe);
     }
 
-    fn splice_in(&mut self, sock: &mut Sock, pipe: &mut Pipe) -> io::Result<usize> {
+    fn splice_in(&mut self, sock: &mut Sock, pipe: &mut Pipe, at_most: usize) -> io::Result<usize> {
         let Sock::Tcp(stream) = sock else { return Err(io::ErrorKind::Unsupported.into()) };
-        match uninterrupted(|| pipe.fill(stream)) {
+        match uninterrupted(|| pipe.fill(stream, at_most)) {
             Ok(0) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other,

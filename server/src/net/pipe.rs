@@ -68,10 +68,10 @@ impl Pipe {
         Ok(Self { read, write, held: 0 })
     }
 
-    /// From a socket, as much as is there and fits; the pipe is empty.
-    pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
+    /// From a socket, as much as is there and fits, and at most `at_most` bytes; the pipe is empty.
+    pub(super) fn fill(&mut self, from: &impl AsFd, at_most: usize) -> io::Result<usize> {
         debug_assert!(self.held == 0, "no room and nothing to receive would look the same");
-        let n = linux::splice(from, &self.write, SIZE as usize)?;
+        let n = linux::splice(from, &self.write, at_most.min(SIZE as usize))?;
         self.held = n;
         Ok(n)
     }
@@ -90,7 +90,7 @@ impl Pipe {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn fill(&mut self, _: &impl AsFd) -> io::Result<usize> {
+    pub(super) fn fill(&mut self, _: &impl AsFd, _: usize) -> io::Result<usize> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

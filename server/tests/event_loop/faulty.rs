@@ -175,14 +175,14 @@ impl<N: Net> Net for Faulty<N> {
         self.net.give_pipe(pipe);
     }
 
-    fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut N::Pipe) -> io::Result<usize> {
+    fn splice_in(&mut self, sock: &mut Self::Sock, pipe: &mut N::Pipe, at_most: usize) -> io::Result<usize> {
         if self.is_unlucky(self.faults.would_block) {
             return self.block(sock);
         }
         if let Some(error) = self.faults.unspliceable {
             return Err(io::Error::from_raw_os_error(error));
         }
-        self.net.splice_in(&mut sock.sock, pipe)
+        self.net.splice_in(&mut sock.sock, pipe, at_most)
     }
 
     fn splice_out(&mut self, pipe: &mut N::Pipe, sock: &mut Self::Sock) -> io::Result<usize> {

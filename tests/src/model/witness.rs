@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use rendezvous_core::machine::{
-    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure,
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsFailure,
 };
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
@@ -28,6 +28,8 @@ pub(super) struct Seen {
     pub(super) id: ConnId,
     pub(super) wanted: bool,
     pub(super) mate: Option<ConnId>,
+    /// How many bytes may move before the next are offered; `None`: none are.
+    pub(super) gate: Option<u64>,
     /// It was the hidden side of a pair: it never is again.
     pub(super) met: bool,
     pub(super) waits: bool,
@@ -111,6 +113,7 @@ impl<M> Watched<M> {
             id: on,
             wanted: true,
             mate: None,
+            gate: None,
             met: false,
             waits: false,
             ended: false,
@@ -159,6 +162,17 @@ impl<M> Watched<M> {
             }
             Output::Read { on, wanted } => self.see(*on, now).wanted = *wanted,
             Output::Pair { hidden, client } => self.pair(*hidden, *client, now),
+            Output::Gate { on } => {
+                let seen = self.see(*on, now);
+                assert!(seen.mate.is_some() && seen.gate.is_none(), "a gate without a pair, or two");
+                seen.gate = Some(0);
+            }
+            Output::Pass { from, bytes } => {
+                assert!(*bytes > 0, "nothing passes");
+                let seen = self.see(*from, now);
+                let gate = seen.gate.expect("something passes where there is no gate");
+                seen.gate = Some(gate.saturating_add(*bytes)).filter(|gate| *gate != PASS_ALL);
+            }
             Output::Resolve { on, .. } | Output::Dial { on, .. } => self.see(*on, now).since = now,
             Output::CloseWrite { on } => {
                 let seen = self.see(*on, now);
@@ -194,6 +208,7 @@ impl<M> Watched<M> {
             assert!(seen.wanted, "paired, but not read");
             assert_eq!(seen.moved, 0, "who was half of a pair and was heard is half of another");
             seen.mate = Some(mate);
+            seen.gate = None;
             seen.paired = true;
             seen.waits = false;
         }
@@ -228,6 +243,7 @@ impl<M> Watched<M> {
         if let Some(mate) = seen.mate.take() {
             let mate = self.see(mate, now);
             mate.mate = None;
+            mate.gate = None;
             mate.since = now;
         }
     }
@@ -271,7 +287,7 @@ impl<M: Machine> Machine for Watched<M> {
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let seen = self.told(on, now, format_args!("bytes {}", bytes.len()));
         assert!(seen.wanted, "octets are offered that nobody wanted");
-        assert_eq!(seen.mate, None, "octets of a pair are offered");
+        assert!(seen.mate.is_none() || seen.gate == Some(0), "bytes are offered that are to move");
         assert!(!seen.ended, "octets after the end");
         assert!(!bytes.is_empty(), "nothing is offered");
         let used = self.machine.handle_bytes(on, bytes, now);
@@ -280,8 +296,18 @@ impl<M: Machine> Machine for Watched<M> {
         used
     }
 
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "last bytes");
+        assert_eq!(seen.gate, Some(0), "held bytes without a gate");
+        assert!(!seen.ended, "ended twice");
+        self.machine.handle_last_bytes(on, now);
+    }
+
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
         let seen = self.told(from, now, format_args!("moved {read} queued {queued}"));
+        if let Some(gate) = &mut seen.gate {
+            *gate = gate.checked_sub(u64::from(read)).expect("more moved than was let pass");
+        }
         assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
         if let Some(mate) = seen.mate {
             seen.moved += u64::from(read);

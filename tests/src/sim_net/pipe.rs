@@ -28,9 +28,13 @@ impl net::Pipe for Pipe {
 }
 
 impl Pipe {
-    pub(super) fn fill(&mut self, recv: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn fill(
+        &mut self,
+        at_most: usize,
+        recv: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         assert!(self.octets.is_empty(), "filled twice");
-        let mut octets = vec![0; ROOM];
+        let mut octets = vec![0; ROOM.min(at_most)];
         let n = recv(&mut octets)?;
         octets.truncate(n);
         self.octets = octets;

@@ -66,6 +66,7 @@ impl Recorded {
             Event::Secured { on, tls } => machine.handle_secured(on, tls, now),
             Event::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
             Event::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
+            Event::LastBytes { on } => machine.handle_last_bytes(on, now),
             Event::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
             Event::Flushed { on } => machine.handle_flushed(on, now),
             Event::Acked { on, age } => machine.handle_acked(on, age, now),

@@ -50,6 +50,7 @@ impl Parser {
                 octets.read(words.rest)?;
                 return Ok(Event::In { on, octets });
             }
+            "last-bytes" => Event::LastBytes { on: words.conn()? },
             "moved" => Event::Moved {
                 on: words.conn()?,
                 read: words.keyed("read", number)?,

@@ -22,6 +22,8 @@ fn translate(output: Output) -> Output {
         Output::Send { to, len } => Output::Send { to: outward(to), len },
         Output::Read { on, wanted } => Output::Read { on: outward(on), wanted },
         Output::Pair { hidden, client } => Output::Pair { hidden: outward(hidden), client: outward(client) },
+        Output::Gate { on } => Output::Gate { on: outward(on) },
+        Output::Pass { from, bytes } => Output::Pass { from: outward(from), bytes },
         Output::StartTls { on, role } => Output::StartTls { on: outward(on), role },
         Output::Resolve { on, host, port } => Output::Resolve { on: outward(on), host, port },
         Output::Dial { on, to } => Output::Dial { on: outward(on), to },

@@ -199,6 +199,8 @@ impl<M: Machine> Shell<M> {
             Output::Close { on, how } => self.close(wires, on, how),
             Output::Note(_) => {}
             Output::Send { .. }
+            | Output::Gate { .. }
+            | Output::Pass { .. }
             | Output::StartTls { .. }
             | Output::Resolve { .. }
             | Output::UserTimeout { .. }

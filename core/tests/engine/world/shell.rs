@@ -1,6 +1,6 @@
 //! What the event loop does for a machine: outputs are carried out, octets and ends go where they belong.
 
-use rendezvous_core::machine::{Close, ConnId, Machine, Output, TlsRole};
+use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL, TlsRole};
 
 use super::{Event, STEPS_MAX, World};
 
@@ -62,9 +62,22 @@ impl World {
                     let wire = self.wire_mut(on);
                     assert!(wire.mate.is_none() && wire.closing.is_none(), "paired twice, or too late");
                     wire.mate = Some(mate);
+                    wire.gate = None;
                     wire.wanted = true;
                     self.ready.push_back(on);
                 }
+            }
+            Output::Gate { on } => {
+                let wire = self.wire_mut(on);
+                assert!(wire.mate.is_some(), "a gate without a pair");
+                (wire.gate, wire.fresh, wire.last_told) = (Some(0), true, false);
+            }
+            Output::Pass { from, bytes } => {
+                assert!(bytes > 0, "nothing passes");
+                let wire = self.wire_mut(from);
+                let gate = wire.gate.expect("a gate that something passes");
+                wire.gate = Some(gate.saturating_add(bytes)).filter(|gate| *gate != PASS_ALL);
+                self.ready.push_back(from);
             }
             Output::StartTls { on, role } => {
                 assert_eq!(role, TlsRole::Server);
@@ -104,6 +117,7 @@ impl World {
         if let Some(mate) = mate {
             let wire = self.wire_mut(mate);
             wire.mate = None;
+            wire.gate = None;
             wire.fresh = true;
             self.ready.push_back(mate);
         }
@@ -137,8 +151,11 @@ impl World {
         if !wire.wanted || wire.securing && wire.end.is_none() {
             return;
         }
-        if let Some(mate) = wire.mate {
-            let octets = std::mem::take(&mut wire.unread);
+        if let Some(mate) = wire.mate.filter(|_| wire.gate != Some(0)) {
+            let passes = wire.gate.map_or(usize::MAX, |gate| usize::try_from(gate).expect("64 bits"));
+            let octets: Vec<u8> = wire.unread.drain(..passes.min(wire.unread.len())).collect();
+            wire.gate = wire.gate.map(|gate| gate - octets.len() as u64);
+            wire.fresh |= wire.gate == Some(0);
             if !octets.is_empty() {
                 let to = self.wire_mut(mate);
                 if !to.failed {
@@ -150,13 +167,19 @@ impl World {
                 return self.ready.push_back(on);
             }
         } else if wire.fresh && !wire.unread.is_empty() {
-            wire.fresh = false;
+            (wire.fresh, wire.last_told) = (false, false);
             let octets = wire.unread.clone();
             let used = self.engine.handle_bytes(on, &octets, self.now);
             self.wire_mut(on).unread.drain(..used);
             return self.ready.push_back(on);
         }
         let wire = self.wire_mut(on);
+        if wire.gate == Some(0) && !wire.unread.is_empty() {
+            if wire.end.is_some() && !std::mem::replace(&mut wire.last_told, true) {
+                self.engine.handle_last_bytes(on, self.now);
+            }
+            return;
+        }
         if let (Some(how), false) = (wire.end, wire.end_told) {
             wire.end_told = true;
             self.engine.handle_end(on, how, self.now);

@@ -52,6 +52,8 @@ fn renamed(of: u32, output: Output) -> Output {
         Output::Send { to, len } => Output::Send { to: name(to), len },
         Output::Read { on, wanted } => Output::Read { on: name(on), wanted },
         Output::Pair { hidden, client } => Output::Pair { hidden: name(hidden), client: name(client) },
+        Output::Gate { on } => Output::Gate { on: name(on) },
+        Output::Pass { from, bytes } => Output::Pass { from: name(from), bytes },
         Output::StartTls { on, role } => Output::StartTls { on: name(on), role },
         Output::Resolve { on, host, port } => Output::Resolve { on: name(on), host, port },
         Output::Dial { on, to } => Output::Dial { on: name(on), to },
@@ -101,6 +103,11 @@ impl Machine for Trio {
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let (machine, on) = self.whose(on);
         machine.handle_bytes(on, bytes, now)
+    }
+
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        let (machine, on) = self.whose(on);
+        machine.handle_last_bytes(on, now);
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
