@@ -3,6 +3,7 @@
 use httparse::{EMPTY_HEADER, Header};
 
 use super::finder::FIELDS_MAX;
+use super::head::Version;
 use super::refusal::Refusal;
 use super::syntax::trim;
 
@@ -52,5 +53,15 @@ impl<'r, 'a> Fields<'r, 'a> {
         self.all(name)
             .flat_map(|value| value.split(|&octet| octet == b','))
             .any(|item| trim(item).eq_ignore_ascii_case(token.as_bytes()))
+    }
+    /// Whether the connection may carry another exchange after a message with these fields (RFC 9112 §9.3).
+    pub(super) fn persist(&self, version: Version) -> bool {
+        !self.lists("Connection", "close")
+            && (version == Version::Http11 || self.lists("Connection", "keep-alive"))
+    }
+
+    /// The names of all fields, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(|field| field.name)
     }
 }

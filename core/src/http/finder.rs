@@ -50,6 +50,12 @@ pub struct Finder {
 }
 
 impl Finder {
+    /// A finder for field lines without a first line before them, as trailers are (RFC 9112 §7.1.2). They end with the
+    /// first empty line, which may be all there is.
+    pub(super) const fn for_trailers() -> Self {
+        Self { scanned: 0, line: 0, lines: 1 }
+    }
+
     /// Goes on where the last call stopped. `bytes` is everything that was received and not consumed, from the first
     /// octet on: what it held in the last call, and what came since.
     ///

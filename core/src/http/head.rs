@@ -74,11 +74,16 @@ pub struct Head<'a> {
     pub expect: bool,
     /// Whether this is the last request on its connection: `Connection: close`, or HTTP/1.0.
     pub close: bool,
+    /// Whether another request may follow on the connection, as far as this side decides (RFC 9112 §9.3): HTTP/1.1
+    /// without `Connection: close`, or HTTP/1.0 with `Connection: keep-alive` and without `close`.
+    pub persists: bool,
     /// The value of the first `Upgrade`, where `Connection` lists it and the version is 1.1 (RFC 9110 §7.8).
     pub upgrade: Option<&'a str>,
     /// A CONNECT whose `PROXY-Protocol: v2` asks for a header in front of the stream (see
     /// [`proxy_header`](crate::proxy_header)); always false for a client's request, where the field means nothing.
     pub proxy_header: bool,
+    /// Whether there is no `Expect`, or one alone whose value is `100-continue` (RFC 9110 §10.1.1).
+    pub(super) is_expect_known: bool,
     /// The head as it came, without an empty line in front.
     raw: &'a [u8],
 }
@@ -100,8 +105,10 @@ impl<'a> Head<'a> {
             body: Body::None,
             expect: fields.has("Expect"),
             close: fields.lists("Connection", "close"),
+            persists: fields.persist(line.version),
             upgrade: None,
             proxy_header: fields.lists("PROXY-Protocol", "v2"),
+            is_expect_known: is_expect_known(fields),
             raw,
         })
     }
@@ -119,8 +126,10 @@ impl<'a> Head<'a> {
             body: body(line.version, fields)?,
             expect: fields.has("Expect"),
             close: !is_http11 || fields.lists("Connection", "close"),
+            persists: fields.persist(line.version),
             upgrade: if upgrades { upgrade(fields) } else { None },
             proxy_header: false,
+            is_expect_known: is_expect_known(fields),
             raw,
         })
     }
@@ -261,6 +270,13 @@ fn body(version: Version, fields: &Fields<'_, '_>) -> Result<Body, Refusal> {
             Ok(Body::Chunked)
         }
         (None, Some(_)) => Err(Refusal::TransferEncoding),
+    }
+}
+
+fn is_expect_known(fields: &Fields<'_, '_>) -> bool {
+    match fields.only("Expect", Refusal::Expect) {
+        Ok(value) => value.is_none_or(|value| value.eq_ignore_ascii_case(b"100-continue")),
+        Err(_) => false,
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | what it knows |
 //! |---|---|
 //! | [`head`] | where a request head ends, and what is in it; every rule for refusing one |
+//! | [`follower`] | where each request and each response of a pair ends |
 //! | [`target`] | what a target or a `Host` says about who is meant |
 //! | [`challenge`] | `WWW-Authenticate`, and the ID in an `Authorization` |
 //! | [`reply`] | the answers that relay and agent give themselves |
@@ -14,6 +15,7 @@
 
 pub mod challenge;
 pub mod date;
+pub mod follower;
 pub mod head;
 pub mod offer;
 pub mod reply;
@@ -22,6 +24,7 @@ pub mod target;
 
 mod fields;
 mod finder;
+mod forwarded;
 mod refusal;
 mod syntax;
 

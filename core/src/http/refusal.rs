@@ -42,6 +42,14 @@ pub enum Refusal {
     TransferEncoding,
     /// A CONNECT that announces a body.
     ConnectBody,
+    /// A CONNECT where only requests for one server are forwarded (RFC 9110 §9.3.6).
+    Tunnel,
+    /// An `Expect` other than `100-continue`, once (RFC 9110 §10.1.1).
+    Expect,
+    /// A malformed chunk (RFC 9112 §7.1), or a chunk extension that is not made of tokens.
+    Chunk,
+    /// A trailer field that belongs into a head: framing, routing, credentials, forwarding (RFC 9110 §6.5.1).
+    Trailer,
     /// The octets end before the head does. [`Finder`](super::head::Finder) does not hand such a head on.
     Incomplete,
     /// The request line is over the limit.
@@ -88,6 +96,10 @@ impl Refusal {
             Self::ContentLength => "malformed Content-Length",
             Self::TransferEncoding => "malformed Transfer-Encoding",
             Self::ConnectBody => "CONNECT with a body",
+            Self::Tunnel => "CONNECT is not forwarded",
+            Self::Expect => "unsupported Expect",
+            Self::Chunk => "malformed chunk",
+            Self::Trailer => "field not allowed in a trailer",
             Self::Incomplete => "incomplete head",
             Self::LineTooLong => "request line too long",
             Self::HeadTooLarge => "head too large",

@@ -143,7 +143,7 @@ pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id, offer: Option<&Offer
 }
 
 /// The status in a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).
-fn status(line: &[u8]) -> Option<u16> {
+pub(super) fn status(line: &[u8]) -> Option<u16> {
     let rest = line.strip_prefix(b"HTTP/1.1").or_else(|| line.strip_prefix(b"HTTP/1.0"))?;
     let (digits, reason) = rest.strip_prefix(b" ")?.split_at_checked(3)?;
     let is_over = reason.is_empty() || reason.starts_with(b" ");
