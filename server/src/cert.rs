@@ -1,7 +1,7 @@
 //! The relay's certificate: from files, or `relay.crt` and `relay.key` of the state folder, self-signed and made when
 //! missing.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -19,8 +19,9 @@ use zeroize::Zeroizing;
 
 use crate::entropy;
 use crate::failure::{Failure, reason};
+use crate::files::{self, FileKind};
 use crate::pin::Pin;
-use crate::state::{self, PUBLIC, SECRET, State};
+use crate::state::{PUBLIC, SECRET, State};
 use crate::{trust, x509};
 
 /// The certificate's file in the state folder.
@@ -47,8 +48,7 @@ pub struct Identity {
 ///
 /// [`Failure::Failed`]: which file, and what is wrong with it; or that the two do not belong together.
 pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
-    let file = File::open(key).map_err(|error| Failure::of_file("read", key, &error))?;
-    let pem = state::read_all(&file, key)?;
+    let pem = files::read(key, FileKind::KEY)?;
     assemble(trust::read_certificates(cert)?, cert, &pem, key, provider)
 }
 
@@ -81,7 +81,7 @@ pub fn ensure(
         let pair = KeyPair::generate().map_err(|error| cannot_make(&error))?;
         state.write(KEY_FILE, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
     }
-    let pem = state::read_secret(&key)?;
+    let pem = files::read(&key, FileKind::STATE_KEY)?;
     let warning = match missing_names(&cert, &wanted)? {
         Lacks::Nothing => None,
         Lacks::Names { made_here: true, all } => {
@@ -145,6 +145,12 @@ fn assemble(
 ) -> Result<Identity, Failure> {
     let parts = chain.first().and_then(|own| x509::parts(own));
     let parts = parts.ok_or_else(|| malformed(cert))?;
+    let shown = key.display();
+    if is_encrypted(pem) {
+        return Err(Failure::Failed(format!(
+            "{shown} is encrypted, and a relay has no password for it: openssl pkey -in {shown} -out NEW-FILE"
+        )));
+    }
     let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         // The PEM error's own words are not used: they may quote the file.
         let what = if matches!(error, pem::Error::NoItemsFound) {
@@ -152,12 +158,11 @@ fn assemble(
         } else {
             "is not in PEM format"
         };
-        Failure::Failed(format!("{} {what}", key.display()))
+        Failure::Failed(format!("{shown} {what}"))
     })?;
     let signing = provider.key_provider.load_private_key(secret).map_err(|_| {
         Failure::Failed(format!(
-            "{}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048",
-            key.display()
+            "{shown}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048"
         ))
     })?;
     if signing.public_key().is_some_and(|public| public.as_ref() != parts.spki) {
@@ -169,6 +174,13 @@ fn assemble(
     }
     let pin = parts.pin();
     Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
+}
+
+/// Whether the key is encrypted: PKCS#8 (RFC 7468 §11), or the older form that OpenSSL writes (RFC 1421 §4.6.1.1).
+fn is_encrypted(pem: &[u8]) -> bool {
+    [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"]
+        .iter()
+        .any(|mark| pem.windows(mark.len()).any(|part| part == *mark))
 }
 
 enum Lacks {

@@ -78,11 +78,13 @@ pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
-/// What a program that strangers talk to does before it reads a secret: it gives up what it will never need.
-pub fn give_up_privileges() {
-    if let Err(error) = linux::give_up_privileges() {
-        log::warn!("event=privileges why={}", Escaped(&reason(&error)));
-    }
+/// Gives up what no command ever needs, before any of them reads a secret: core dumps, debuggers of the same user, and
+/// programs with more rights than this one.
+///
+/// # Errors
+/// The system refused some of it; the rest is done.
+pub fn give_up_privileges() -> Result<(), Failure> {
+    linux::give_up_privileges().map_err(|error| cannot("give up privileges", &error))
 }
 
 /// Says what to do instead of running as root, once everything else is in order.

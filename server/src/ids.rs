@@ -10,17 +10,16 @@
 mod edit;
 
 use std::fmt;
-use std::fs::{File, Metadata};
-use std::io;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rendezvous_core::id::Id;
 use rendezvous_core::token::Key;
-use zeroize::Zeroizing;
 
 use crate::failure::Failure;
-use crate::{key_uri, state};
+use crate::files::{self, Content, FileKind};
+use crate::key_uri;
 pub use edit::Edit;
 
 /// The file's name in the state folder.
@@ -103,8 +102,9 @@ impl Ids {
     /// [`Failure::Failed`] where it cannot be read, or others than its owner can read it.
     pub fn load(path: &Path) -> Result<Ids, Failure> {
         let Some(content) = read(path)? else { return Ok(Ids::default()) };
-        let mut ids = Ids::parse(&content.text, &path.display().to_string());
-        ids.stamp = content.stamp;
+        let mut ids = Ids::parse(&content.bytes, &path.display().to_string());
+        // Of before it was read, so that a change meanwhile is a change.
+        ids.stamp = Stamp::from(&content.metadata);
         Ok(ids)
     }
 
@@ -186,22 +186,9 @@ impl fmt::Display for Entry {
     }
 }
 
-/// The octets of the file, and the state that it was in before they were read, so that a change while reading is a
-/// change.
-struct Content {
-    text: Zeroizing<Vec<u8>>,
-    stamp: Stamp,
-}
-
-/// `None` where there is no file.
+/// Reads the file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Content>, Failure> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::of_file("read", path, &error)),
-    };
-    let metadata = file.metadata().map_err(|error| Failure::of_file("read", path, &error))?;
-    Ok(Some(Content { text: state::read_secret_file(&file, path)?, stamp: Stamp::from(&metadata) }))
+    files::read_if_exists(path, FileKind::IDS)
 }
 
 /// Reads one line; `None` for a comment. The complaint repeats nothing that may be a secret.

@@ -11,6 +11,7 @@ pub mod direct_tls;
 pub mod entropy;
 pub mod event_loop;
 pub mod failure;
+pub mod files;
 pub mod ids;
 pub mod json;
 pub mod key_uri;

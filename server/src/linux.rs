@@ -200,11 +200,48 @@ pub(crate) fn give_up_privileges() -> std::io::Result<()> {
 }
 
 /// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    effective_user() == 0
+}
+
+/// The effective user of this process.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "geteuid(2), which cannot fail")]
-pub(crate) fn is_root() -> bool {
+pub(crate) fn effective_user() -> u32 {
     // SAFETY: it reads one number.
-    unsafe { libc::geteuid() == 0 }
+    unsafe { libc::geteuid() }
+}
+
+/// Whether a user's number only stands for users that this user namespace does not know (user_namespaces(7)).
+pub(crate) fn is_unmapped_user(uid: u32) -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    if read("/proc/sys/kernel/overflowuid").trim().parse() != Ok(uid) {
+        return false;
+    }
+    let map = read("/proc/self/uid_map");
+    let is_in = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|number| number.parse::<u64>().ok());
+        let (Some(first), _, Some(count)) = (numbers.next(), numbers.next(), numbers.next()) else {
+            return true;
+        };
+        (first..first.saturating_add(count)).contains(&u64::from(uid))
+    };
+    // Without a map there is no namespace.
+    !map.is_empty() && !map.lines().any(is_in)
+}
+
+/// Runs `make` while new files are for their owner alone: the file mode creation mask is 0177 meanwhile.
+///
+/// The mask is the whole process's: a file that another thread makes at the same time is for its owner alone as well.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "umask(2), which cannot fail")]
+pub(crate) fn with_private_files<R>(make: impl FnOnce() -> R) -> R {
+    // SAFETY: it takes and gives an integer.
+    let before = unsafe { libc::umask(0o177) };
+    let made = make();
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    made
 }
 
 /// Takes a variable out of the environment, so that no other program gets it.

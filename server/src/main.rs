@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rendezvous::command;
+use rendezvous::daemon::give_up_privileges;
 use rendezvous::failure::{Failure, complain, print};
 use rendezvous::options::did_you_mean;
 
@@ -84,6 +85,9 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => {
             *of = Some(command.name);
+            if let Err(failure) = give_up_privileges() {
+                complain(*of, &format!("warning: {failure}"));
+            }
             (command.run)(rest)
         }
         None => Err(unknown(name)),

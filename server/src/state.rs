@@ -1,25 +1,21 @@
-//! The state folder, and how files with secrets are read and written in it and elsewhere: whole or not at all, and
-//! for their owner alone.
+//! The state folder, and how files are written in it and elsewhere: whole or not at all, and secrets for their owner
+//! alone.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 use crate::entropy;
 use crate::failure::{Failure, reason};
+use crate::files;
 
 /// The mode of a file that holds a secret.
 pub const SECRET: u32 = 0o600;
 
 /// The mode of a file that anyone may read.
 pub const PUBLIC: u32 = 0o644;
-
-/// No file of ours is larger, in octets; a file that is was given by mistake.
-const MAX_FILE_OCTETS: u64 = 16 << 20;
 
 /// Which folder: the value of `--state`, else `$STATE_DIRECTORY` (as systemd sets it; the first, where it has
 /// several), else `$XDG_STATE_HOME/rendezvous`, else `~/.local/state/rendezvous`. It need not exist.
@@ -50,6 +46,24 @@ pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     })
 }
 
+/// As [`find`], of a folder that exists already: for commands that only read.
+///
+/// # Errors
+///
+/// As [`find`], and [`Failure::Failed`] if there is no such folder.
+pub fn find_existing(option: Option<&str>) -> Result<PathBuf, Failure> {
+    let folder = find(option)?;
+    let found = fs::metadata(&folder).and_then(|found| match found.is_dir() {
+        true => Ok(()),
+        false => Err(io::Error::from(io::ErrorKind::NotADirectory)),
+    });
+    found.map_err(|error| {
+        let (shown, why) = (folder.display(), reason(&error));
+        Failure::Failed(format!("cannot use the state folder {shown}: {why} (another folder: --state DIR)"))
+    })?;
+    Ok(folder)
+}
+
 /// A state folder that exists.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -63,15 +77,29 @@ pub struct Lock {
 }
 
 impl State {
-    /// Finds the folder (see [`find`]) and makes it, mode 0700, where it is missing.
+    /// Finds the folder (see [`find`]) and makes it, mode 0700, if it is missing.
     ///
     /// # Errors
     ///
-    /// [`Failure`] where it is not known, is no folder or cannot be made.
+    /// [`Failure`] if it is not known, is no folder, cannot be made, or others can change what is in it.
     pub fn open(option: Option<&str>) -> Result<State, Failure> {
+        State::open_as(option, false)
+    }
+
+    /// As [`State::open`], for commands that root runs for the user of a relay: root may use the folder of another user.
+    ///
+    /// # Errors
+    ///
+    /// As [`State::open`].
+    pub fn open_for_owner(option: Option<&str>) -> Result<State, Failure> {
+        State::open_as(option, true)
+    }
+
+    fn open_as(option: Option<&str>, for_owner: bool) -> Result<State, Failure> {
         let folder = find(option)?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.map_err(|error| Failure::of_file("make the folder", &folder, &error))?;
+        files::check_folder(&folder, for_owner)?;
         Ok(State { folder })
     }
 
@@ -100,7 +128,13 @@ impl State {
                     Ok(file)
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(&path)
+                    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+                    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path)?;
+                    if file.metadata()?.is_file() {
+                        Ok(file)
+                    } else {
+                        Err(io::Error::other("it is not a regular file"))
+                    }
                 }
                 Err(error) => Err(error),
             }
@@ -144,57 +178,6 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         return Err(exists(path));
     }
     Temporary::write(path, bytes, mode)?.link(path)
-}
-
-/// Reads a file that holds a secret; refuses one that others than its owner can read or write, and one of more than
-/// 16 MiB. Pipes are read whatever their mode. In `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`) the bits of the
-/// group may be the mask of an access list that names the service's user alone, and are allowed for reading.
-///
-/// # Errors
-///
-/// [`Failure::Failed`] with the `chmod` to type.
-pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
-    read_secret_file(&file, path)
-}
-
-/// As [`read_secret`], of a file that is open; `path` is for the messages.
-///
-/// # Errors
-///
-/// As [`read_secret`].
-pub fn read_secret_file(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let metadata = file.metadata().map_err(|error| Failure::of_file("read", path, &error))?;
-    let closed_to = if is_credential(path) { 0o037 } else { 0o077 };
-    if metadata.is_file() && metadata.mode() & closed_to != 0 {
-        let path = path.display();
-        return Err(Failure::Failed(format!(
-            "{path} holds secrets and others may open it (mode {:o}): chmod 600 {path}",
-            metadata.mode() & 0o777
-        )));
-    }
-    read_all(file, path)
-}
-
-fn is_credential(path: &Path) -> bool {
-    env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.parent() == Some(Path::new(&folder)))
-}
-
-/// Reads a file of at most 16 MiB to the end; what is read is wiped when it is dropped.
-///
-/// # Errors
-///
-/// [`Failure::Failed`] where it cannot be read or is larger.
-pub fn read_all(file: &File, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    // Room for all of it at once: a vector that grows leaves copies of secrets behind.
-    let size = file.metadata().map_or(0, |metadata| metadata.len().min(MAX_FILE_OCTETS)) as usize;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(size.max(4096) + 1));
-    let read = file.take(MAX_FILE_OCTETS + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::of_file("read", path, &error))?;
-    if bytes.len() as u64 > MAX_FILE_OCTETS {
-        return Err(Failure::Failed(format!("{} is larger than 16 MiB: the wrong file?", path.display())));
-    }
-    Ok(bytes)
 }
 
 /// A file beside the one to be written, gone when it is dropped and was not renamed.

@@ -16,6 +16,7 @@ use rendezvous_core::token::Key;
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::files::{self, FileKind};
 use crate::key_uri;
 use crate::pin::Pin;
 use crate::relay_url::RelayUrl;
@@ -44,7 +45,7 @@ impl Ticket {
     ///
     /// [`Failure::Failed`], with file and line where it is about one; also where others than the owner can read it.
     pub fn load(path: &Path) -> Result<Ticket, Failure> {
-        let bytes = state::read_secret(path)?;
+        let bytes = files::read(path, FileKind::TICKET)?;
         let mut ticket = Ticket::parse(&bytes, &path.display().to_string())?;
         if let (Trust::CaFile(ca), Some(folder)) = (&mut ticket.trust, path.parent()) {
             *ca = folder.join(&*ca);

@@ -1,7 +1,6 @@
 //! Whom a client side trusts to be the relay, and the verifiers that rustls asks.
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,8 +20,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
 use crate::failure::Failure;
+use crate::files::{self, FileKind};
 use crate::pin::Pin;
-use crate::{state, x509};
+use crate::x509;
 
 /// What a server's certificate must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,8 +73,7 @@ impl Trust {
 ///
 /// [`Failure::Failed`] where it cannot be read, is no PEM or has no certificate in it.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
-    let text = state::read_all(&file, path)?;
+    let text = files::read(path, FileKind::CERTIFICATE)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match all {
         Ok(all) if all.is_empty() => {

@@ -53,6 +53,7 @@ fn make(folder: &Folder, change: impl Fn(&mut CertificateParams)) -> Identity {
     change(&mut params);
     fs::write(folder.file("crt"), params.self_signed(&pair).unwrap().pem()).unwrap();
     fs::write(folder.file("key"), pair.serialize_pem()).unwrap();
+    fs::set_permissions(folder.file("key"), Permissions::from_mode(0o600)).unwrap();
     cert::load(&folder.file("crt"), &folder.file("key"), &provider()).unwrap()
 }
 
@@ -143,7 +144,24 @@ fn what_is_wrong_with_files_is_said() {
     assert!(error(&crt, &folder.file("other")).contains("other is not the key of the certificate in"));
     assert!(error(&folder.file("none"), &key).contains("cannot read"));
     assert!(error(&key, &key).contains("key has no certificate (PEM) in it"));
-    assert!(error(&crt, &crt).contains("crt has no private key (PEM) in it"));
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    assert!(error(&crt, &key).contains("others may open it (mode 0644): chmod 600"));
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    let pem = fs::read_to_string(&key).unwrap();
+    fs::write(&key, format!("\u{feff}{pem}")).unwrap();
+    assert!(cert::load(&crt, &key, &provider()).is_ok(), "a byte order mark is left out");
+    for encrypted in [
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END EC PRIVATE KEY-----\n",
+    ] {
+        fs::write(&key, encrypted).unwrap();
+        assert!(
+            error(&crt, &key).contains("key is encrypted, and a relay has no password for it: openssl pkey")
+        );
+    }
+    fs::write(&key, fs::read(&crt).unwrap()).unwrap();
+    assert!(error(&crt, &key).contains("key has no private key (PEM) in it"));
+    fs::write(&key, pem).unwrap();
     fs::write(&crt, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
     assert!(error(&crt, &key).contains("crt: the first certificate is malformed"));
     fs::write(&crt, "-----BEGIN CERTIFICATE-----\n????\n").unwrap();

@@ -124,7 +124,7 @@ fn a_wrong_line_of_the_file_is_named_by_file_and_line() {
         read(&["--config", "/nowhere"])
             .unwrap_err()
             .to_string()
-            .contains("cannot read /nowhere: no such file")
+            .contains("cannot read configuration /nowhere: no such file")
     );
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,6 +29,13 @@ fn a_missing_folder_is_made_for_its_owner_alone() {
     let error = State::open(folder.file("a file").to_str()).unwrap_err().to_string();
     assert!(error.contains("cannot make the folder") && error.contains("a file"), "{error}");
     assert!(State::open(Some("")).is_err());
+    let missing = run(&folder, &["id", "list", "--state", "/nonexistent"]);
+    assert_eq!(missing.code, 1);
+    assert!(
+        missing.err.contains("cannot use the state folder /nonexistent: no such file"),
+        "{}",
+        missing.err
+    );
 }
 
 #[test]
@@ -40,12 +47,10 @@ fn the_folder_is_found_by_option_then_systemd_then_xdg_then_home() {
         String::from_utf8(command.output().unwrap().stderr).unwrap()
     };
     let (systemd, xdg, home) = (("STATE_DIRECTORY", "/s1:/s2"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h"));
-    assert!(listed(&[systemd, xdg, home], &["--state", "/o"]).contains(" /o/ids "));
-    assert!(listed(&[systemd, xdg, home], &[]).contains(" /s1/ids "));
-    assert!(listed(&[xdg, home], &[]).contains(" /x/rendezvous/ids "));
-    assert!(
-        listed(&[("XDG_STATE_HOME", "relative"), home], &[]).contains(" /h/.local/state/rendezvous/ids ")
-    );
+    assert!(listed(&[systemd, xdg, home], &["--state", "/o"]).contains(" /o: "));
+    assert!(listed(&[systemd, xdg, home], &[]).contains(" /s1: "));
+    assert!(listed(&[xdg, home], &[]).contains(" /x/rendezvous: "));
+    assert!(listed(&[("XDG_STATE_HOME", "relative"), home], &[]).contains(" /h/.local/state/rendezvous: "));
     assert!(listed(&[], &[]).contains("give --state DIR"));
 }
 
@@ -87,23 +92,6 @@ fn a_new_file_is_never_written_over_another_whoever_comes_first() {
     symlink(folder.file("nowhere"), &dangling).unwrap();
     let error = state::write_new(&dangling, b"", SECRET).unwrap_err().to_string();
     assert!(error.contains("exists and is not overwritten"), "{error}");
-}
-
-#[test]
-fn a_secret_that_others_can_read_is_refused_with_the_command_that_helps() {
-    let folder = Folder::new();
-    let path = folder.file("secret");
-    fs::write(&path, "x").unwrap();
-    for (mode, fine) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o620, false)] {
-        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let read = state::read_secret(&path);
-        assert_eq!(read.is_ok(), fine, "{mode:o}");
-        if let Err(error) = read {
-            assert!(error.to_string().contains(&format!("chmod 600 {}", path.display())), "{error}");
-        }
-    }
-    assert!(state::read_secret(folder.path()).is_err());
-    assert!(state::read_secret(&folder.file("missing")).unwrap_err().to_string().contains("no such file"));
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn a_ticket_that_others_can_read_is_refused() {
     let done = run(&folder, &["token", "--ticket", "t"]);
     assert_eq!(
         (done.code, done.err.as_str()),
-        (1, "rendezvous: token: t holds secrets and others may open it (mode 604): chmod 600 t\n")
+        (1, "rendezvous: token: cannot read ticket t: others may open it (mode 0604): chmod 600 t\n")
     );
 }
 

@@ -79,7 +79,6 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
         return Err(Failure::Usage("--direct is for a --stream HOST:PORT, which is missing".to_owned()));
     }
-    daemon::give_up_privileges();
     let mut shown = Vec::new();
     let mut names = Names::default();
     let mut tls = TlsSetup::default();

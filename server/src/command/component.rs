@@ -2,7 +2,6 @@
 //! connection to it.
 
 use std::fmt;
-use std::fs::File;
 use std::net::SocketAddr;
 
 use log::Level;
@@ -16,10 +15,10 @@ use rendezvous_core::xmpp::jid::Jid;
 
 use super::upstream;
 use crate::failure::Failure;
+use crate::files::{self, FileKind};
 use crate::logging::{self, Escaped};
 use crate::options::value::{host_port, path};
 use crate::options::{Matches, Opt};
-use crate::state;
 
 /// `--xmpp HOST:PORT`.
 pub(super) const XMPP: Opt = Opt::one(
@@ -53,8 +52,7 @@ pub(super) fn config(matches: &Matches) -> Result<Config, Failure> {
     let server = required(matches, XMPP, host_port)?;
     let name = required(matches, COMPONENT, domain)?;
     let file = required(matches, SECRET_FILE, path)?;
-    let read = File::open(&file).map_err(|error| Failure::of_file("read", &file, &error))?;
-    let secret = state::read_secret_file(&read, &file)?;
+    let secret = files::read(&file, FileKind::SECRET)?;
     let secret = secret.trim_ascii();
     if secret.is_empty() || secret.contains(&b'\n') {
         return Err(Failure::Failed(format!("{}: a secret in one line is to be in it", file.display())));

@@ -70,7 +70,7 @@ const LIST: Spec = Spec {
 
 fn list(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&LIST, args)?;
-    let path = state::find(matches.one("state"))?.join(IDS_FILE);
+    let path = state::find_existing(matches.one("state"))?.join(IDS_FILE);
     let ids = Ids::load(&path)?;
     ids.complaints.iter().for_each(|complaint| complain(Some("id"), complaint));
     if matches.flag("json") {
@@ -94,7 +94,7 @@ const SHOW: Spec = Spec {
 fn show(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SHOW, args)?;
     let relay = matches.get_if("relay", RelayUrl::parse)?;
-    let folder = state::find(matches.one("state"))?;
+    let folder = state::find_existing(matches.one("state"))?;
     let path = folder.join(IDS_FILE);
     let ids = Ids::load(&path)?;
     let name = matches.operands().concat();
@@ -122,7 +122,7 @@ const REMOVE: Spec = Spec {
 
 fn remove(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&REMOVE, args)?;
-    let state = State::open(matches.one("state"))?;
+    let state = State::open_for_owner(matches.one("state"))?;
     let mut edit = Edit::begin(&state)?;
     let entry = edit.remove(&matches.operands().concat())?;
     edit.commit()?;

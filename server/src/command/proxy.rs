@@ -72,7 +72,6 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     component::check_announced(&listen, &announce)?;
     let memory = matches.get(BUFFER_MEMORY.long, size(1 << 20, 1 << 40))?;
     let shown = required(&matches, XMPP, host_port)?.to_string();
-    daemon::give_up_privileges();
     let server = component::config(&matches)?;
     let mut config = config(&matches, server.name.clone())?;
     config.rules.announced = announce.iter().map(SocketAddr::ip).collect();

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
 use rendezvous_core::trace::{Difference, Played, Replay, Trace};
 
 use crate::failure::{Failure, print};
+use crate::files::{self, FileKind};
 use crate::options::{Opt, Spec, parse};
-
-/// A longer trace is none that a person reads, or that fits into memory twice.
-const FILE_OCTETS_MAX: u64 = 1 << 30;
 
 const SPEC: Spec = Spec {
     command: "replay",
@@ -34,7 +30,8 @@ The format is described in the documentation of rendezvous_core::trace.",
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let shown = &matches.operands()[0];
-    let text = read(Path::new(shown))?;
+    let text = files::read_text(Path::new(shown), FileKind::TRACE)?
+        .map_err(|line| Failure::Failed(format!("{shown}:{line}: not UTF-8")))?;
     let trace = Trace::parse(&text)
         .map_err(|error| Failure::Failed(format!("{shown}:{}: {}", error.line, error.why)))?;
     if matches.flag("check") {
@@ -44,14 +41,6 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         };
     }
     print(&played(shown, &text, &trace)?)
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let cannot = |error: &std::io::Error| Failure::of_file("read", path, error);
-    let file = File::open(path).map_err(|error| cannot(&error))?;
-    let mut text = String::new();
-    file.take(FILE_OCTETS_MAX).read_to_string(&mut text).map_err(|error| cannot(&error))?;
-    Ok(text)
 }
 
 /// `FILE:LINE: expected …, got …`.

@@ -44,7 +44,6 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     logging::start(matches.one("log"))?;
     let mut settings = Settings::read(&matches)?;
     logging::limit(settings.log_rate);
-    daemon::give_up_privileges();
     let inherited = activation::take()?;
     let state = State::open(matches.one("state"))?;
     let tls = tls_setup(&settings, &state)?;

@@ -40,7 +40,7 @@ impl<'a> Edit<'a> {
         let lock = state.lock()?;
         let path = state.file(IDS_FILE);
         let text = match read(&path)? {
-            Some(content) => content.text,
+            Some(content) => content.bytes,
             None => Zeroizing::new(HEADER.as_bytes().to_vec()),
         };
         let ids = Ids::parse(&text, &path.display().to_string());

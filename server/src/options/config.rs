@@ -4,16 +4,13 @@ use std::path::Path;
 
 use super::{CONFIG, Kind, Origin, Spec, Value, did_you_mean};
 use crate::failure::Failure;
+use crate::files::{self, FileKind};
 
 /// Reads the file. [`Failure::Usage`] with file and line for what is not an option, or not as often.
 pub(super) fn read(spec: &Spec, path: &Path) -> Result<Vec<Value>, Failure> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|error| Failure::of_file("read", path, &error))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
-        Failure::Usage(format!("{file}:{line}: not UTF-8"))
-    })?;
+    let text = files::read_text(path, FileKind::CONFIG)?
+        .map_err(|line| Failure::Usage(format!("{file}:{line}: not UTF-8")))?;
     let mut values: Vec<Value> = Vec::new();
     for (place, line) in (1..).zip(text.lines()) {
         let line = line.trim();

@@ -1,10 +1,10 @@
 //! The status socket: whoever connects gets one document, and the end. It is in the relay's state folder, for its
 //! owner alone, and there is nothing to ask.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use socket2::SockRef;
 
 use super::DOCUMENT_MAX;
 use crate::failure::{Failure, reason};
+use crate::linux;
 use crate::logging::Escaped;
-use crate::state::{SECRET, State};
+use crate::state::State;
 
 /// Its name in the state folder.
 pub const NAME: &str = "status.sock";
@@ -101,7 +102,7 @@ fn is_alive(folder: &Path) -> bool {
     }
 }
 
-/// It has its name only when it has its mode.
+/// The socket is for its owner alone from the moment it exists, and gets its name when it can be connected to.
 fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
@@ -109,8 +110,7 @@ fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     let new = state.file(NEW_NAME);
     let _ = fs::remove_file(&new);
     let (_open, short) = short_path(state.folder(), NEW_NAME)?;
-    let listener = UnixListener::bind(short)?;
-    fs::set_permissions(&new, Permissions::from_mode(SECRET))?;
+    let listener = linux::with_private_files(|| UnixListener::bind(short))?;
     fs::rename(&new, path)?;
     Ok(listener)
 }

@@ -1,6 +1,6 @@
 //! `id add`, `id rotate` and `id ticket`: what makes secrets and tickets.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,11 @@ use zeroize::Zeroizing;
 use super::paste;
 use crate::entropy;
 use crate::failure::{Failure, complain, print, reason};
+use crate::files::{self, FileKind};
 use crate::ids::{Edit, Entry, Tokens, is_label, is_name};
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
 use crate::relay_url::RelayUrl;
-use crate::state::{self, State};
+use crate::state::State;
 use crate::ticket::{Ticket, parse_ca};
 use crate::trust::Trust;
 use crate::{cert, key_uri, tls_config};
@@ -88,7 +89,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     {
         return Err(Failure::Usage(format!("--label: '{}' is there twice", twice.1)));
     }
-    let state = State::open(matches.one("state"))?;
+    let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &entry.name, relay.as_ref(), &state)?;
     let mut edit = Edit::begin(&state)?;
     edit.add(&entry)?;
@@ -108,7 +109,7 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&ROTATE, args)?;
     let name = matches.operands().concat();
     let relay = matches.get_if("relay", RelayUrl::parse)?;
-    let state = State::open(matches.one("state"))?;
+    let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &name, relay.as_ref(), &state)?;
     let mut edit = Edit::begin(&state)?;
     let old = &edit.get(&name)?.key;
@@ -140,7 +141,7 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     let relay = relay.ok_or_else(|| {
         Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned())
     })?;
-    let state = State::open(matches.one("state"))?;
+    let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &name, Some(&relay), &state)?;
     let edit = Edit::begin(&state)?;
     let entry = edit.get(&name)?.clone();
@@ -345,8 +346,7 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
         })?;
         (octets, "stdin".to_owned())
     } else {
-        let file = File::open(path).map_err(|error| Failure::of_file("read", path, &error))?;
-        (state::read_secret_file(&file, path)?, path.display().to_string())
+        (files::read(path, FileKind::SECRET)?, path.display().to_string())
     };
     let text = std::str::from_utf8(&octets).unwrap_or("-"); // which is no BASE32 either
     let mut compact = Zeroizing::new(String::with_capacity(text.len()));

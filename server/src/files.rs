@@ -1,0 +1,408 @@
+//! The reader for every file that the program is given: regular files of a bounded size, and secrets only if nobody
+//! else can read or replace them.
+//!
+//! A FIFO, a device or a socket is refused at once: nothing here waits for a writer. A secret must belong to root or to
+//! the effective user and be closed to everybody else, and so must the folders on the way to it, as far as writing goes:
+//! whoever can write to a folder can put another file in the place of the secret. A folder with the sticky bit, such as
+//! `/tmp`, is safe in that respect, because only the owner of a file can replace it there.
+//!
+//! Symbolic links are followed, because Kubernetes mounts secrets, and NixOS and systemd manage folders, as links. Each
+//! link on the way must belong to root or to the effective user: any other link could be turned to another file at any
+//! time.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, reason};
+use crate::linux;
+
+/// Symbolic links on the way to one file, as the kernel allows them (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// What a file is: its name in error messages, who may have access to it, and how large it may be.
+#[derive(Clone, Copy, Debug)]
+pub struct FileKind {
+    noun: &'static str,
+    guard: Guard,
+    bytes_max: u64,
+}
+
+/// Who may have access to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    /// Anyone.
+    None,
+    /// Root and the effective user.
+    Owner,
+    /// Root and the effective user; a group may read it if it belongs to root. Debian's group `ssl-cert` and
+    /// PostgreSQL's keys are kept so.
+    OwnerAndGroup,
+    /// As [`Guard::Owner`]; and root may read what belongs to the owner of the state folder that contains it, because
+    /// root enrols hidden servers for a relay that has its own user.
+    StateFolder,
+}
+
+impl FileKind {
+    /// `--config`.
+    pub const CONFIG: FileKind = FileKind { noun: "configuration", guard: Guard::None, bytes_max: 1 << 20 };
+    /// `ca` and `--cert`.
+    pub const CERTIFICATE: FileKind =
+        FileKind { noun: "certificate", guard: Guard::None, bytes_max: 16 << 20 };
+    /// `replay`.
+    pub const TRACE: FileKind = FileKind { noun: "trace", guard: Guard::None, bytes_max: 1 << 30 };
+    /// `--ticket`.
+    pub const TICKET: FileKind = FileKind { noun: "ticket", guard: Guard::Owner, bytes_max: 64 << 10 };
+    /// `--secret-file`.
+    pub const SECRET: FileKind = FileKind { noun: "secret", guard: Guard::Owner, bytes_max: 64 << 10 };
+    /// `--key`.
+    pub const KEY: FileKind = FileKind { noun: "key", guard: Guard::OwnerAndGroup, bytes_max: 1 << 20 };
+    /// `relay.key` in the state folder.
+    pub const STATE_KEY: FileKind = FileKind { noun: "key", guard: Guard::StateFolder, bytes_max: 1 << 20 };
+    /// `ids` in the state folder.
+    pub const IDS: FileKind = FileKind { noun: "IDs", guard: Guard::StateFolder, bytes_max: 16 << 20 };
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Content {
+    /// The bytes of the file, without a byte order mark. They are wiped when they are dropped.
+    pub bytes: Zeroizing<Vec<u8>>,
+    /// The state of the file before it was read.
+    pub metadata: Metadata,
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the file cannot be read, is not a regular file, is too large, is UTF-16, or is a secret that
+/// others can read or replace.
+pub fn read(path: &Path, kind: FileKind) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let opened = open(path, kind).map_err(|error| cannot_read(path, kind, &reason_of(path, &error)))?;
+    Ok(opened.read(path, kind)?.bytes)
+}
+
+/// Reads a whole file of UTF-8 text that holds no secret.
+///
+/// # Errors
+///
+/// As [`read`]; the inner error is the number of the first line that is not UTF-8.
+pub fn read_text(path: &Path, kind: FileKind) -> Result<Result<String, usize>, Failure> {
+    let mut bytes = read(path, kind)?;
+    Ok(String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        valid.iter().filter(|byte| **byte == b'\n').count() + 1
+    }))
+}
+
+/// Reads a whole file; `None` if there is no such file.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn read_if_exists(path: &Path, kind: FileKind) -> Result<Option<Content>, Failure> {
+    match open(path, kind) {
+        Ok(opened) => opened.read(path, kind).map(Some),
+        Err(OpenError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_read(path, kind, &reason_of(path, &error))),
+    }
+}
+
+/// Checks that nobody but root and the effective user can change what is in a folder. With `for_owner`, root may also
+/// use a folder of another user.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] with the command that helps.
+pub fn check_folder(folder: &Path, for_owner: bool) -> Result<(), Failure> {
+    let owners = if for_owner { Owners::of_state_folder(folder) } else { Owners::own() };
+    let checked = Way::new(owners).follow(folder);
+    checked.map_err(|why| Failure::Failed(format!("cannot use the folder {}: {why}", folder.display())))
+}
+
+/// An open file that was checked.
+struct Opened {
+    file: File,
+    metadata: Metadata,
+}
+
+enum OpenError {
+    Io(io::Error),
+    Refused(String),
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        OpenError::Io(error)
+    }
+}
+
+fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
+    // Before it is opened: opening a device can have effects.
+    check_type(&fs::metadata(path)?)?;
+    let owners = match kind.guard {
+        Guard::None => None,
+        Guard::Owner | Guard::OwnerAndGroup => Some(Owners::own()),
+        Guard::StateFolder => Some(Owners::of_state_folder(parent(path))),
+    };
+    if let Some(owners) = owners {
+        Way::new(owners).follow(path).map_err(OpenError::Refused)?;
+    }
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    check_type(&metadata)?;
+    if let Some(owners) = owners {
+        check_secret(path, kind.guard, &metadata, owners).map_err(OpenError::Refused)?;
+    }
+    Ok(Opened { file, metadata })
+}
+
+impl Opened {
+    fn read(self, path: &Path, kind: FileKind) -> Result<Content, Failure> {
+        // Room for all of it at once: a vector that grows leaves copies of secrets behind.
+        let size = self.metadata.len().min(kind.bytes_max);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(size.max(4096) as usize + 1));
+        let read = self.file.take(kind.bytes_max + 1).read_to_end(&mut bytes);
+        read.map_err(|error| cannot_read(path, kind, &reason(&error)))?;
+        if bytes.len() as u64 > kind.bytes_max {
+            let why = format!("it is larger than {}", size_text(kind.bytes_max));
+            return Err(cannot_read(path, kind, &why));
+        }
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return Err(cannot_read(path, kind, "it is UTF-16: save it as UTF-8"));
+        }
+        // Editors on Windows put a byte order mark in front of UTF-8; it has no meaning (RFC 3629 §6).
+        if bytes.starts_with(b"\xef\xbb\xbf") {
+            bytes.drain(..3);
+        }
+        Ok(Content { bytes, metadata: self.metadata })
+    }
+}
+
+fn check_type(metadata: &Metadata) -> Result<(), OpenError> {
+    let file_type = metadata.file_type();
+    let what = match () {
+        () if file_type.is_file() => return Ok(()),
+        () if file_type.is_dir() => "a folder",
+        () if file_type.is_fifo() => "a FIFO",
+        () if file_type.is_socket() => "a socket",
+        () if file_type.is_char_device() || file_type.is_block_device() => "a device",
+        () => "something else",
+    };
+    Err(OpenError::Refused(format!("it is {what}, not a regular file")))
+}
+
+fn check_secret(path: &Path, guard: Guard, metadata: &Metadata, owners: Owners) -> Result<(), String> {
+    let (mode, shown) = (metadata.mode() & 0o7777, path.display());
+    if !owners.contains(metadata.uid()) {
+        let (is, own) = (user(metadata.uid()), user(owners.effective));
+        let wanted = if owners.effective == 0 { own.clone() } else { format!("root or {own}") };
+        return Err(format!("it belongs to {is}, not to {wanted} (mode {mode:04o}): chown {own} {shown}"));
+    }
+    // In $CREDENTIALS_DIRECTORY (systemd's LoadCredential=) the bits of the group may be the mask of an access list that
+    // names the service's user alone.
+    let group_may_read = is_credential(path) || guard == Guard::OwnerAndGroup && metadata.uid() == 0;
+    let closed_to = if group_may_read { 0o037 } else { 0o077 };
+    if mode & closed_to != 0 {
+        return Err(format!("others may open it (mode {mode:04o}): chmod 600 {shown}"));
+    }
+    Ok(())
+}
+
+fn is_credential(path: &Path) -> bool {
+    env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.parent() == Some(Path::new(&folder)))
+}
+
+/// Whose files are trusted, beside root's.
+#[derive(Clone, Copy)]
+struct Owners {
+    effective: u32,
+    /// The owner of the state folder, if root acts for another user.
+    acts_for: Option<u32>,
+}
+
+impl Owners {
+    fn own() -> Owners {
+        Owners { effective: linux::effective_user(), acts_for: None }
+    }
+
+    fn of_state_folder(folder: &Path) -> Owners {
+        let own = Owners::own();
+        let owner = fs::metadata(folder).map(|metadata| metadata.uid());
+        Owners { acts_for: owner.ok().filter(|_| own.effective == 0), ..own }
+    }
+
+    fn contains(self, uid: u32) -> bool {
+        uid == 0 || uid == self.effective || Some(uid) == self.acts_for
+    }
+
+    /// If root acts for another user, that user's links are not followed: they may lead to files of root's.
+    fn may_link(self, uid: u32) -> bool {
+        uid == 0 || uid == self.effective
+    }
+}
+
+/// The folders and links on the way to a file.
+struct Way {
+    owners: Owners,
+    /// Where we are, without links.
+    at: PathBuf,
+    /// Components that follow, the last one first.
+    todo: Vec<OsString>,
+    links: usize,
+}
+
+impl Way {
+    fn new(owners: Owners) -> Way {
+        Way { owners, at: PathBuf::from("/"), todo: Vec::new(), links: 0 }
+    }
+
+    /// Checks every folder and every link on the way to `path`, and `path` itself if it is a folder. If one of them
+    /// cannot be looked at, only the folder that contains the file is checked: opening the file fails if that matters.
+    fn follow(mut self, path: &Path) -> Result<(), String> {
+        let Ok(absolute) = std::path::absolute(path) else { return self.check_parent(path) };
+        self.push(&absolute);
+        while let Some(part) = self.todo.pop() {
+            if part == ".." {
+                self.at.pop();
+                continue;
+            }
+            let next = self.at.join(&part);
+            let Ok(metadata) = fs::symlink_metadata(&next) else { return self.check_parent(path) };
+            if metadata.is_symlink() {
+                self.links += 1;
+                if !self.owners.may_link(metadata.uid()) {
+                    let owner = user(metadata.uid());
+                    return Err(format!("the symbolic link {} belongs to {owner}", next.display()));
+                }
+                self.check_members()?;
+                match fs::read_link(&next) {
+                    Ok(target) if self.links <= LINKS_MAX => self.push(&target),
+                    _ => return self.check_parent(path),
+                }
+                continue;
+            }
+            if metadata.is_dir() {
+                self.check_folder(&next, &metadata)?;
+            }
+            self.at = next;
+            if self.todo.is_empty() && !metadata.is_dir() {
+                self.at.pop();
+            }
+        }
+        self.check_members()
+    }
+
+    fn push(&mut self, path: &Path) {
+        for component in path.components().rev() {
+            match component {
+                Component::Normal(part) => self.todo.push(part.to_owned()),
+                Component::ParentDir => self.todo.push(OsString::from("..")),
+                Component::RootDir => self.at = PathBuf::from("/"),
+                Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+    }
+
+    fn check_parent(&self, path: &Path) -> Result<(), String> {
+        let folder = parent(path);
+        match fs::metadata(folder) {
+            Ok(metadata) => {
+                self.check_folder(folder, &metadata)?;
+                check_group(folder, &metadata)
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Checks the folder where we are, which contains the file, or a link to it.
+    fn check_members(&self) -> Result<(), String> {
+        match fs::symlink_metadata(&self.at) {
+            Ok(metadata) => check_group(&self.at, &metadata),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn check_folder(&self, folder: &Path, metadata: &Metadata) -> Result<(), String> {
+        let shown = folder.display();
+        // In a user namespace, files of users that it does not know appear to belong to one user; its root is among them.
+        if !self.owners.contains(metadata.uid()) && !linux::is_unmapped_user(metadata.uid()) {
+            // On Android the system's user owns the folders above an app's.
+            if cfg!(target_os = "android") && !self.todo.is_empty() {
+                return Ok(());
+            }
+            return Err(format!("the folder {shown} belongs to {}", user(metadata.uid())));
+        }
+        if metadata.mode() & 0o002 != 0 && !is_sticky(metadata) {
+            let mode = metadata.mode() & 0o7777;
+            return Err(format!(
+                "everybody can write to the folder {shown} (mode {mode:04o}): chmod o-w {shown}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A group that is root's or its only member's own (user private groups: the same number) is no group of others.
+fn check_group(folder: &Path, metadata: &Metadata) -> Result<(), String> {
+    let group = metadata.gid();
+    if metadata.mode() & 0o020 == 0 || is_sticky(metadata) || group == 0 || group == metadata.uid() {
+        return Ok(());
+    }
+    let (shown, mode) = (folder.display(), metadata.mode() & 0o7777);
+    Err(format!("a group can write to the folder {shown} (mode {mode:04o}): chmod g-w {shown}"))
+}
+
+fn is_sticky(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o1000 != 0
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn cannot_read(path: &Path, kind: FileKind, why: &str) -> Failure {
+    Failure::Failed(format!("cannot read {} {}: {why}", kind.noun, path.display()))
+}
+
+/// What an error means; if permission is denied, with the mode and the owner of the file.
+fn reason_of(path: &Path, error: &OpenError) -> String {
+    match error {
+        OpenError::Refused(why) => why.clone(),
+        OpenError::Io(error) => match fs::metadata(path) {
+            Ok(metadata) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let (mode, owner) = (metadata.mode() & 0o7777, user(metadata.uid()));
+                format!("{} (mode {mode:04o}, owner {owner})", reason(error))
+            }
+            _ => reason(error),
+        },
+    }
+}
+
+fn size_text(bytes: u64) -> String {
+    match bytes {
+        0..0x10_0000 => format!("{} KiB", bytes >> 10),
+        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
+    }
+}
+
+/// The name of a user, or `user 1234` if `/etc/passwd` has none.
+fn user(uid: u32) -> String {
+    let mut text = String::new();
+    // Names are for messages alone: without the file, or beyond its first mebibyte, the number stands for them.
+    let _ = File::open("/etc/passwd").and_then(|file| file.take(1 << 20).read_to_string(&mut text));
+    let found = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    found.unwrap_or_else(|| format!("user {uid}"))
+}
