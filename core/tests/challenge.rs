@@ -1,7 +1,7 @@
-//! Whom an `Authorization` names, and the challenge that asks for one.
+//! The user name in an `Authorization`, and the challenge that asks for one.
 
 use data_encoding::BASE64;
-use rendezvous_core::http::challenge::Identified::{self, Malformed, Unidentified};
+use rendezvous_core::http::challenge::Identified::{self, Malformed, Name, Unidentified};
 use rendezvous_core::http::challenge::{identify, write_challenge};
 use rendezvous_core::id::Id;
 
@@ -13,6 +13,10 @@ fn all_are(expected: Identified, values: &[&str]) {
     for value in values {
         assert_eq!(identify(value.replace("ID", UUID).as_bytes()), expected, "{value}");
     }
+}
+
+fn name(name: &str) -> Identified {
+    Name(name.to_owned())
 }
 
 fn basic(pair: &str) -> Identified {
@@ -125,21 +129,59 @@ fn a_missing_user_names_nobody() {
 }
 
 #[test]
-fn a_user_that_is_no_uuid_names_nobody() {
+fn a_user_that_is_neither_an_id_nor_a_host_name_names_nobody() {
+    let long = "a".repeat(254);
     all_are(
         Unidentified,
         &[
             r#"Digest username="""#,
+            r#"Digest username=" ""#,
             "Digest username=",
-            r#"Digest username="alice""#,
-            r#"Digest username="ID ""#,
-            r#"Digest username=" ID""#,
+            r#"Digest username="alice smith""#,
             r#"Digest username="{ID}""#,
-            r#"Digest username="urn:uuid:ID""#,
+            r#"Digest username="urn:ID""#,
+            r#"Digest username="uuid:home""#,
+            r#"Digest username="uuid:uuid:ID""#,
             r#"Digest username="ID:""#,
             r#"Digest username="%32f402f80-da50-41e1-9b23-0123456789ab""#,
+            &format!(r#"Digest username="{long}""#),
         ],
     );
+}
+
+#[test]
+fn an_id_may_be_typed_as_a_uri_and_with_spaces_around_it() {
+    all_are(
+        FOUND,
+        &[
+            r#"Digest username="uuid:ID""#,
+            r#"Digest username="Uuid:ID""#,
+            r#"Digest username="urn:uuid:ID""#,
+            r#"Digest username="URN:Uuid:ID""#,
+            r#"Digest username="ID ""#,
+            r#"Digest username="  ID""#,
+            "Digest username=\"\tuuid: ID \"",
+            "Digest username*=UTF-8''%20uuid%3AID%20",
+            "Digest username=uuid:ID",
+        ],
+    );
+    for pair in ["ID :x", " ID:x", "uuid:ID:x", "uuid:ID", "urn:uuid:ID:x", " uuid: ID :x", "UuId:ID:a:b"] {
+        assert_eq!(basic(&pair.replace("ID", UUID)), FOUND, "{pair}");
+    }
+}
+
+#[test]
+fn a_user_that_may_be_a_host_name_is_returned_for_the_caller_to_look_up() {
+    let longest = "a".repeat(253);
+    for user in ["home", "Home-2", "home.example.org", "a_b", "2f402f80-da50-41e1-9b23-0123456789a", &longest]
+    {
+        all_are(
+            name(user),
+            &[&format!(r#"Digest username="{user}""#), &format!("Digest username= {user} ,x=1")],
+        );
+        assert_eq!(basic(&format!(" {user} :secret")), name(user));
+    }
+    assert_eq!(basic("uuid:secret"), name("uuid"));
 }
 
 #[test]
@@ -172,49 +214,94 @@ fn another_scheme_names_nobody() {
 }
 
 #[test]
-fn a_string_without_end_is_malformed() {
+fn what_clients_forget_beside_the_user_does_no_harm() {
     all_are(
-        Malformed,
+        FOUND,
         &[
-            r#"Digest username="ID"#,
-            r#"Digest username="ID\""#,
+            // Ruby's net-http-digest_auth.
+            r#"Digest username="ID", realm="rendezvous", algorithm=MD5, qop=auth, auth-int, uri="/", nonce="00", nc=00000000, cnonce="0a4f113b", response="66", opaque="a0""#,
+            // Ruby's rack and older scripts, which take the challenge apart at its commas.
+            r#"Digest username="ID", realm="rendezvous", qop="auth, response="66", nc=1"#,
+            r#"Digest qop="auth, username="ID", response="66""#,
+            r#"Digest qop=auth", username="ID""#,
+            r#"Digest username="ID", stale, realm="x""#,
+            r#"Digest stale username="ID""#,
+            r#"Digest username="ID"; realm="x""#,
+            r#"Digest realm=x;username=ID"#,
+            r#"Digest username="ID";"#,
+            r#"Digest username="ID" realm="x""#,
+            r#"Digest username="ID"realm="x""#,
+            r#"Digest username=ID realm=x"#,
+            r#"Digest username="ID", junk"#,
+            r#"Digest ="x", username="ID""#,
             r#"Digest username="ID", realm="x"#,
             r#"Digest username="ID", realm=""#,
-            r#"Digest realm="x\"#,
+            r#"Digest username="ID", uri=/a"b"c"#,
+            "Digest\tusername\t=\t\"ID\"\t;\tx",
         ],
     );
+    all_are(name("home"), &[r#"Digest username="home", qop="auth, response="66""#]);
 }
 
 #[test]
-fn two_users_are_malformed() {
+fn a_list_without_a_user_names_nobody_whatever_its_form() {
     all_are(
-        Malformed,
-        &[
-            r#"Digest username="ID", username="ID""#,
-            r#"Digest username="ID", USERNAME=ID"#,
-            r#"Digest username*=UTF-8''ID, username*=UTF-8''ID"#,
-            r#"Digest username="ID", username*=UTF-8''ID"#,
-            r#"Digest username*=UTF-8''ID, username="", userhash=true"#,
-        ],
-    );
-}
-
-#[test]
-fn what_is_no_list_of_parameters_is_malformed() {
-    all_are(
-        Malformed,
+        Unidentified,
         &[
             "Digest ID",
             "Digest username",
             r#"Digest "ID""#,
             r#"Digest ="ID""#,
-            r#"Digest username="ID" realm="x""#,
-            r#"Digest username="ID"realm="x""#,
-            r#"Digest username="ID"; realm="x""#,
-            r#"Digest username=ID realm=x"#,
-            r#"Digest username=ID"x""#,
-            r#"Digest username="ID", junk"#,
             r#"Digest username: "ID""#,
+            r#"Digest realm="x\"#,
+            r#"Digest xusername="ID", realm="x"#,
+        ],
+    );
+}
+
+#[test]
+fn a_user_whose_end_is_in_doubt_is_malformed() {
+    all_are(
+        Malformed,
+        &[
+            r#"Digest username="ID"#,
+            r#"Digest username="ID\""#,
+            r#"Digest username="ID, realm="x""#,
+            r#"Digest username*="UTF-8''ID"#,
+            r#"Digest username=ID"x""#,
+        ],
+    );
+}
+
+#[test]
+fn two_users_that_differ_are_malformed() {
+    const OTHER: &str = "00000000-0000-0000-0000-000000000000";
+    for value in [
+        r#"Digest username="ID", username="OTHER""#,
+        r#"Digest username="ID", USERNAME=OTHER"#,
+        r#"Digest username="ID", username*=UTF-8''OTHER"#,
+        r#"Digest username*=UTF-8''ID, username="", userhash=true"#,
+        r#"Digest username="ID", username="home""#,
+        r#"Digest username="alice smith", username="alice jones""#,
+        r#"Digest username="ID"; username=OTHER"#,
+        // Whether the second one is in a string depends on where the reader thinks that strings begin.
+        r#"Digest username="ID", qop="auth, username="OTHER", response="66""#,
+        r#"Digest realm="x, username="ID", uri="/?a, username=OTHER"#,
+        r#"Digest username="ID", realm="a \"b, username=OTHER, c"#,
+    ] {
+        let value = value.replace("OTHER", OTHER).replace("ID", UUID);
+        assert_eq!(identify(value.as_bytes()), Malformed, "{value}");
+    }
+}
+
+#[test]
+fn one_user_that_is_repeated_is_no_doubt() {
+    all_are(
+        FOUND,
+        &[
+            r#"Digest username="ID", username="ID""#,
+            r#"Digest username="ID", USERNAME=uuid:ID"#,
+            r#"Digest username="ID", username*=UTF-8''ID"#,
         ],
     );
 }
@@ -229,7 +316,8 @@ fn basic_names_the_id_before_the_first_colon() {
 
 #[test]
 fn basic_with_another_user_names_nobody() {
-    for pair in [":", ":secret", "alice:secret", &format!(":{UUID}"), &format!("{UUID} :"), "é:é"] {
+    for pair in [":", ":secret", "alice smith:secret", &format!(":{UUID}"), &format!("{{{UUID}}}:"), "é:é"]
+    {
         assert_eq!(basic(pair), Unidentified, "{pair}");
     }
 }
@@ -238,6 +326,20 @@ fn basic_with_another_user_names_nobody() {
 fn basic_without_a_colon_is_malformed() {
     assert_eq!(basic(UUID), Malformed);
     all_are(Malformed, &["Basic", "Basic "]);
+}
+
+#[test]
+fn basic_may_be_without_padding_and_in_the_url_safe_alphabet() {
+    // Three lengths of password for three lengths of padding, and octets whose BASE64 has `+` and `/`.
+    for password in ["", "p", "pw", "\u{3fb}\u{3ff}~~~???", "\u{fffd}"] {
+        let pair = format!("{UUID}:{password}");
+        let padded = BASE64.encode(pair.as_bytes());
+        let url_safe = padded.replace('+', "-").replace('/', "_");
+        for text in [&padded, &url_safe] {
+            assert_eq!(identify(format!("Basic {text}").as_bytes()), FOUND, "{text}");
+            assert_eq!(identify(format!("Basic {}", text.trim_end_matches('=')).as_bytes()), FOUND, "{text}");
+        }
+    }
 }
 
 #[test]
@@ -266,12 +368,13 @@ fn octets_that_are_no_text_do_no_harm() {
 }
 
 #[test]
-fn the_challenge_is_one_line() {
+fn the_challenge_offers_digest_and_then_basic_in_a_line_each() {
     let mut out = b"before".to_vec();
     write_challenge(&[0x0f; 16], &[0xa0; 16], &mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "beforeWWW-Authenticate: Digest realm=\"rendezvous\", qop=\"auth, auth-int\", \
-         nonce=\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\", opaque=\"a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0\"\r\n"
+         nonce=\"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f\", opaque=\"a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0\"\r\n\
+         WWW-Authenticate: Basic realm=\"rendezvous\"\r\n"
     );
 }

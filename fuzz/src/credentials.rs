@@ -1,7 +1,7 @@
 //! Credentials: any octets, and what clients make of our challenge.
 
 use arbitrary::{Arbitrary, Unstructured};
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
 use rendezvous_core::http::challenge::{Identified, identify, write_challenge};
 use rendezvous_core::id::Id;
 
@@ -15,13 +15,15 @@ pub(crate) fn authorization(octets: &[u8]) {
     let mut shouted = octets.to_vec();
     shouted[..scheme].make_ascii_uppercase();
     assert_eq!(identify(&shouted), found, "the scheme has no case");
-    if let Identified::Id(id) = found {
-        assert!(spells(octets, id), "{id} came from nowhere");
+    match found {
+        Identified::Id(id) => assert!(spells(octets, &id.to_string()), "{id} came from nowhere"),
+        Identified::Name(name) => assert!(spells(octets, &name.to_lowercase()), "{name} came from nowhere"),
+        Identified::Unidentified | Identified::Malformed => {}
     }
 }
 
-/// Whether the octets hold the ID: in BASE64, or behind backslashes and percent signs.
-fn spells(octets: &[u8], id: Id) -> bool {
+/// Whether the octets hold the user name, which is in lower case: in BASE64, or behind backslashes and percent signs.
+fn spells(octets: &[u8], wanted: &str) -> bool {
     let text: Vec<u8> = octets.iter().copied().filter(|octet| *octet != b'\\').collect();
     let mut plain = Vec::new();
     let mut at = 0;
@@ -32,12 +34,14 @@ fn spells(octets: &[u8], id: Id) -> bool {
         at += if value.is_some() { 3 } else { 1 };
     }
     let last = octets.split(|octet| matches!(octet, b' ' | b'\t')).rfind(|word| !word.is_empty());
-    let decoded = last.and_then(|word| BASE64.decode(word).ok()).unwrap_or_default();
-    let wanted = id.to_string();
-    [plain, decoded].iter().any(|it| String::from_utf8_lossy(it).to_ascii_lowercase().contains(&wanted))
+    let alphabets = [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD];
+    let standard = last.map(|word| String::from_utf8_lossy(word).replace('-', "+").replace('_', "/"));
+    let mut decoded = standard.iter().flat_map(|word| alphabets.iter().map(|it| it.decode(word.as_bytes())));
+    let decoded = decoded.find_map(Result::ok).unwrap_or_default();
+    [plain, decoded].iter().any(|it| String::from_utf8_lossy(it).to_ascii_lowercase().contains(wanted))
 }
 
-/// A client, as its author understood RFC 7616.
+/// A client, as its author understood RFC 7616, or did not.
 #[derive(Arbitrary, Debug)]
 struct Client {
     nonce: [u8; 16],
@@ -50,6 +54,23 @@ struct Client {
     comma: Comma,
     unquoted: u8,
     password: String,
+    /// A whole list for `qop`, without quotes.
+    lists_qop: bool,
+    /// A parameter without a value.
+    stale: bool,
+    /// BASE64 without padding; in the URL-safe alphabet.
+    unpadded: bool,
+    url_safe: bool,
+    prefix: Prefix,
+}
+
+/// What is typed in front of the ID.
+#[derive(Arbitrary, Debug)]
+enum Prefix {
+    Nothing,
+    Space,
+    Uuid,
+    Urn,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -69,6 +90,7 @@ enum Comma {
     Tight,
     Wide,
     Doubled,
+    Semicolon,
 }
 
 pub(crate) fn challenge(octets: &[u8]) {
@@ -82,8 +104,10 @@ pub(crate) fn challenge(octets: &[u8]) {
 
 impl Client {
     fn answer(&self, line: &str) -> String {
-        let value = line.strip_prefix("WWW-Authenticate: Digest ").and_then(|it| it.strip_suffix("\r\n"));
-        let parameters = parameters(value.expect("one line, one scheme"));
+        let mut lines = line.split_terminator("\r\n").map(|it| it.strip_prefix("WWW-Authenticate: "));
+        let digest = lines.next().flatten().and_then(|it| it.strip_prefix("Digest "));
+        let parameters = parameters(digest.expect("one line, one scheme"));
+        assert_eq!(lines.next().flatten(), Some("Basic realm=\"rendezvous\""));
         let get = |name: &str| {
             let found = parameters.iter().find(|(known, _)| known == name);
             found.unwrap_or_else(|| panic!("no {name}")).1.clone()
@@ -91,25 +115,41 @@ impl Client {
         assert!(get("qop").split(", ").any(|it| it == "auth"), "what every client can do");
         let id = Id(self.id).to_string();
         let id = if self.shout { id.to_ascii_uppercase() } else { id };
+        let typed = match self.prefix {
+            Prefix::Nothing => id,
+            Prefix::Space => format!(" {id} "),
+            Prefix::Uuid => format!("uuid:{id}"),
+            Prefix::Urn => format!("urn:uuid:{id}"),
+        };
         if let User::Basic = self.user {
-            return format!("Basic {}", BASE64.encode(format!("{id}:{}", self.password).as_bytes()));
+            let encoding = match (self.unpadded, self.url_safe) {
+                (false, false) => BASE64,
+                (true, false) => BASE64_NOPAD,
+                (false, true) => BASE64URL,
+                (true, true) => BASE64URL_NOPAD,
+            };
+            return format!("Basic {}", encoding.encode(format!("{typed}:{}", self.password).as_bytes()));
         }
         let mut list = vec![
             self.parameter(0, "realm", &get("realm")),
             self.parameter(1, "nonce", &get("nonce")),
             "uri=\"/a,b?c=d\"".to_owned(),
             self.parameter(2, "opaque", &get("opaque")),
-            self.parameter(3, "qop", "auth"),
+            if self.lists_qop { "qop=auth, auth-int".to_owned() } else { self.parameter(3, "qop", "auth") },
             "nc=00000001".to_owned(),
             self.parameter(4, "response", "6629fae49393a05397450978507c4ef1"),
             "cnonce=\"0a\\\"4f\\\\\"".to_owned(),
         ];
-        list.insert(usize::from(self.at) % (list.len() + 1), self.user.parameter(&id));
+        if self.stale {
+            list.push("stale".to_owned());
+        }
+        list.insert(usize::from(self.at) % (list.len() + 1), self.user.parameter(&typed));
         let comma = match self.comma {
             Comma::Usual => ", ",
             Comma::Tight => ",",
             Comma::Wide => " \t,\t ",
             Comma::Doubled => ", ,",
+            Comma::Semicolon => "; ",
         };
         format!("Digest {}", list.join(comma))
     }
@@ -124,14 +164,17 @@ impl User {
         let bits = |bits: u64| id.chars().enumerate().map(move |(at, it)| (bits >> at & 1 == 1, it));
         match self {
             Self::Quoted | Self::Basic => format!("username=\"{id}\""),
-            Self::Token => format!("username={id}"),
+            // A token holds no blank.
+            Self::Token => format!("username={}", id.trim()),
             Self::Escaped(escaped) => {
                 let text: String =
                     bits(*escaped).map(|(is, it)| if is { format!("\\{it}") } else { it.into() }).collect();
                 format!("username=\"{text}\"")
             }
             Self::Extended(escaped) => {
-                let encode = |(is, it)| if is { format!("%{:02X}", u32::from(it)) } else { String::from(it) };
+                let encode = |(is, it)| {
+                    if is || it == ' ' { format!("%{:02X}", u32::from(it)) } else { String::from(it) }
+                };
                 format!("username*=UTF-8''{}", bits(*escaped).map(encode).collect::<String>())
             }
         }

@@ -31,24 +31,30 @@ pub(super) enum Means {
     Label,
     /// The user name in `Authorization`.
     UserName,
-    /// `?rendezvous=ID` in the target.
+    /// `?rendezvous=ID` in the target; the request has no `Authorization`, or the hidden server's own.
     Parameter,
+    /// `?rendezvous=ID` in the target of an Upgrade request whose `Authorization` names a hidden server too: a browser
+    /// adds the credentials that were typed for another one.
+    ParameterBeforeUserName,
 }
 
 impl Means {
     /// Whether the hidden server gets the request without its `Authorization` line.
     pub(super) const fn removes_authorization(self) -> bool {
         match self {
-            Self::UserName => true,
+            Self::UserName | Self::ParameterBeforeUserName => true,
             Self::Label | Self::Parameter => false,
         }
     }
 }
 
 impl Engine {
-    /// Finds the hidden server that a request names: the first one on a connection, or a later one.
+    /// Finds the hidden server that a request names: the first request on a connection, or a later one.
     ///
-    /// One credential, parsed once, chooses the hidden server and is the one that is removed.
+    /// The label in `Host` comes first, then the user name, then `?rendezvous=ID`. In an Upgrade request the parameter
+    /// comes before the user name: a script in a browser can set the target of a WebSocket and nothing else.
+    ///
+    /// Credentials are read once: those that choose the hidden server are the ones that are removed.
     pub(super) fn route(&self, head: &Head<'_>) -> Route {
         if let (Some(domain), Some(host)) = (&self.config.domain, head.host)
             && let Some(label) = target::label(host, domain)
@@ -58,13 +64,25 @@ impl Engine {
                 None => Route::Unknown,
             };
         }
-        match head.authorization.map_or(Identified::Unidentified, identify) {
-            Identified::Id(id) => Route::To { id, by: Means::UserName },
-            Identified::Malformed => Route::Malformed,
-            Identified::Unidentified => {
-                let parameter = head.upgrade.and_then(|_| target::rendezvous_parameter(head.target));
-                parameter.map_or(Route::Ask, |id| Route::To { id, by: Means::Parameter })
-            }
-        }
+        let user = match head.authorization.map(identify) {
+            Some(Identified::Id(id)) => Some(id),
+            Some(Identified::Name(name)) => self.named(&name),
+            Some(Identified::Malformed) => return Route::Malformed,
+            Some(Identified::Unidentified) | None => None,
+        };
+        let (id, by) = match (user, target::rendezvous_parameter(head.target)) {
+            (Some(_), Some(id)) if head.upgrade.is_some() => (id, Means::ParameterBeforeUserName),
+            (Some(id), _) => (id, Means::UserName),
+            (None, Some(id)) => (id, Means::Parameter),
+            (None, None) => return Route::Ask,
+        };
+        Route::To { id, by }
+    }
+
+    /// The ID that a user name means, where it is a label, alone or with the relay's domain. Without a domain there are
+    /// no labels.
+    fn named(&self, name: &str) -> Option<Id> {
+        let domain = self.config.domain.as_deref()?;
+        self.registry.labelled(target::label(name, domain).unwrap_or(name))
     }
 }

@@ -1,92 +1,201 @@
-//! HTTP authentication, used to ask a client whom it wants: the challenge, and the ID in the answer.
+//! HTTP authentication, used to ask a client which hidden server it wants: the challenge, and the user name in the
+//! answer.
 //!
-//! The user name is the ID; password, digest, nonce and everything else prove nothing here and are not looked at.
+//! Only the user name matters. Password, digest, nonce and every other parameter prove nothing here and are ignored.
+//! Credentials are therefore read as leniently as is possible without doubt about the user name: clients forget
+//! quotes, separators and padding, and origin servers have accepted that for decades.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
 
 use super::syntax::{is_blank, is_tchar, trim, trim_start};
 use crate::id::Id;
 
-/// Whom an `Authorization` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The user name in an `Authorization` field.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identified {
-    /// That hidden server.
+    /// An ID: alone, as `uuid:ID`, or as `urn:uuid:ID`; spaces around it are ignored.
     Id(Id),
-    /// Nobody: another scheme, a user name that is missing, hashed (RFC 7616 §3.4.4) or no UUID. To be asked again.
+    /// Something else that may be a host name: 1 to 253 letters, digits, hyphens, underscores and dots. The caller
+    /// decides whether it is a label. Spaces around it are removed.
+    Name(String),
+    /// Another scheme, or a user name that is missing, hashed (RFC 7616 §3.4.4) or neither of the above. The client
+    /// gets another challenge.
     Unidentified,
-    /// It cannot be read: a string without end, Basic without a colon or in bad BASE64, two user names. 400.
+    /// Several user names that differ, or a user name whose end is in doubt: Basic without a colon or in bad BASE64,
+    /// a quoted string that is not closed. The answer is 400.
     Malformed,
 }
 
+/// The longest host name, in bytes (RFC 1035 §2.3.4).
+const NAME_MAX: usize = 253;
+
 /// Reads the value of an `Authorization` field: Digest (RFC 7616) or Basic (RFC 7617), in any case.
 ///
-/// In Digest the user name is a string, a token, or `username*=UTF-8''…` (RFC 8187); in Basic it is what comes before
-/// the first colon.
+/// In Digest the user name is a quoted string, a token, or `username*=UTF-8''…` (RFC 8187); in Basic it ends at the
+/// first colon, except behind `uuid:`.
 #[must_use]
 pub fn identify(authorization: &[u8]) -> Identified {
     let authorization = trim(authorization);
     let scheme_octets = authorization.iter().take_while(|&&octet| !is_blank(octet)).count();
     let (scheme, credentials) = authorization.split_at(scheme_octets);
-    let found = if scheme.eq_ignore_ascii_case(b"Digest") {
+    if scheme.eq_ignore_ascii_case(b"Digest") {
         digest(trim(credentials))
     } else if scheme.eq_ignore_ascii_case(b"Basic") {
         basic(trim(credentials))
     } else {
-        Ok(None)
-    };
-    match found {
-        Ok(Some(id)) => Identified::Id(id),
-        Ok(None) => Identified::Unidentified,
-        Err(Malformed) => Identified::Malformed,
+        Identified::Unidentified
     }
 }
 
-/// Appends the field that asks a client whom it wants, on one line: clients fail on a folded one.
+/// Appends the fields that ask a client which hidden server it wants, each on one line: clients fail on folded ones.
 ///
-/// Neither `algorithm` nor `charset`: every client has the default, some have nothing else. The nonce is not checked
-/// when it comes back, so it needs no state.
+/// Digest comes first, without `algorithm` and `charset`: every client has the default, some have nothing else. Its
+/// nonce is not checked when it comes back, so it needs no state. Basic, in a line of its own, is for clients that do
+/// not know Digest: lynx, wget2, Python's `HTTPBasicAuthHandler`.
 pub fn write_challenge(nonce: &[u8; 16], opaque: &[u8; 16], out: &mut Vec<u8>) {
     out.extend_from_slice(b"WWW-Authenticate: Digest realm=\"rendezvous\", qop=\"auth, auth-int\", nonce=\"");
     out.extend_from_slice(HEXLOWER.encode(nonce).as_bytes());
     out.extend_from_slice(b"\", opaque=\"");
     out.extend_from_slice(HEXLOWER.encode(opaque).as_bytes());
-    out.extend_from_slice(b"\"\r\n");
+    out.extend_from_slice(b"\"\r\nWWW-Authenticate: Basic realm=\"rendezvous\"\r\n");
 }
 
+/// A quote is missing or misplaced.
 struct Malformed;
 
-fn basic(credentials: &[u8]) -> Result<Option<Id>, Malformed> {
-    let pair = BASE64.decode(credentials).map_err(|_| Malformed)?;
-    let colon = pair.iter().position(|&octet| octet == b':').ok_or(Malformed)?;
-    Ok(pair.get(..colon).and_then(Id::parse))
+/// Decodes the credentials of Basic: with or without padding, in the standard or the URL-safe alphabet (RFC 4648 §5).
+/// `None` for anything else.
+pub(crate) fn decode_basic(credentials: &[u8]) -> Option<Vec<u8>> {
+    let standard: Vec<u8> = credentials
+        .iter()
+        .map(|&octet| match octet {
+            b'-' => b'+',
+            b'_' => b'/',
+            _ => octet,
+        })
+        .collect();
+    let encoding = if standard.ends_with(b"=") { BASE64 } else { BASE64_NOPAD };
+    encoding.decode(&standard).ok()
 }
 
-/// Reads all parameters before it judges, so that a fault behind the user name is a fault as well.
-fn digest(credentials: &[u8]) -> Result<Option<Id>, Malformed> {
-    let (mut plain, mut extended) = (None, None);
+fn basic(credentials: &[u8]) -> Identified {
+    let Some(pair) = decode_basic(credentials) else { return Identified::Malformed };
+    let Some(colon) = pair.iter().position(|&octet| octet == b':') else { return Identified::Malformed };
+    match prefixed_id(&pair) {
+        Some(id) => Identified::Id(id),
+        None => of_user_name(&pair[..colon]),
+    }
+}
+
+/// The ID in `uuid:ID:password` or `urn:uuid:ID:password`; the colon behind the ID may be missing.
+fn prefixed_id(pair: &[u8]) -> Option<Id> {
+    let rest = without_scheme(pair)?;
+    let end = rest.iter().position(|&octet| octet == b':').unwrap_or(rest.len());
+    Id::parse(rest[..end].trim_ascii())
+}
+
+/// What is behind `uuid:` or `urn:uuid:`, in any case; `None` if it begins with neither.
+fn without_scheme(name: &[u8]) -> Option<&[u8]> {
+    let name = name.trim_ascii_start();
+    strip_caseless(strip_caseless(name, b"urn:").unwrap_or(name), b"uuid:")
+}
+
+fn strip_caseless<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    let (front, rest) = text.split_at_checked(prefix.len())?;
+    front.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// What a decoded user name is.
+fn of_user_name(name: &[u8]) -> Identified {
+    let name = name.trim_ascii();
+    if let Some(id) = Id::parse(without_scheme(name).unwrap_or(name).trim_ascii()) {
+        return Identified::Id(id);
+    }
+    let is_name = (1..=NAME_MAX).contains(&name.len())
+        && name.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_' | b'.'));
+    match core::str::from_utf8(name) {
+        Ok(name) if is_name => Identified::Name(name.into()),
+        _ => Identified::Unidentified,
+    }
+}
+
+/// Reads the parameters of Digest.
+///
+/// If they form a list, user names are those of its parameters, and strings may contain anything. If they do not (a
+/// quote is missing or misplaced), readers disagree about where strings begin: then every `username=` counts, inside
+/// of what may be a string as well. All user names must be the same.
+fn digest(credentials: &[u8]) -> Identified {
+    let mut found = Names::default();
     let mut is_hashed = false;
     let mut parameters = Parameters { rest: credentials };
-    while let Some((name, value)) = parameters.next()? {
-        let repeated = if name.eq_ignore_ascii_case(b"username") {
-            plain.replace(value).is_some()
-        } else if name.eq_ignore_ascii_case(b"username*") {
-            extended.replace(value).is_some()
-        } else {
-            is_hashed |= name.eq_ignore_ascii_case(b"userhash") && value.octets().eq(*b"true");
-            false
+    let is_list = loop {
+        match parameters.next() {
+            Ok(Some((name, value))) => {
+                found.parameter(name, value);
+                is_hashed |= name.eq_ignore_ascii_case(b"userhash") && value.octets().eq(*b"true");
+            }
+            Ok(None) => break true,
+            Err(Malformed) => break false,
+        }
+    };
+    if !is_list {
+        found = Names::anywhere(credentials);
+    }
+    match found {
+        Names::None => Identified::Unidentified,
+        Names::One(Identified::Malformed) | Names::Different => Identified::Malformed,
+        Names::One(_) if is_hashed => Identified::Unidentified,
+        Names::One(name) => name,
+    }
+}
+
+/// The user names found so far.
+#[derive(Default)]
+enum Names {
+    #[default]
+    None,
+    One(Identified),
+    Different,
+}
+
+impl Names {
+    fn add(&mut self, name: Identified) {
+        *self = match core::mem::take(self) {
+            Self::None => Self::One(name),
+            Self::One(known) if known == name && name != Identified::Unidentified => Self::One(name),
+            Self::One(_) | Self::Different => Self::Different,
         };
-        if repeated {
-            return Err(Malformed);
+    }
+
+    fn parameter(&mut self, name: &[u8], value: Value<'_>) {
+        if name.eq_ignore_ascii_case(b"username") {
+            self.add(of_user_name(&value.octets().collect::<Vec<_>>()));
+        } else if name.eq_ignore_ascii_case(b"username*") {
+            self.add(extended(value));
         }
     }
-    match (plain, extended) {
-        (Some(_), Some(_)) => Err(Malformed),
-        _ if is_hashed => Ok(None),
-        (Some(name), None) => Ok(collect_id(name.octets().map(Some))),
-        (None, Some(name)) => Ok(extended_id(name)),
-        (None, None) => Ok(None),
+
+    /// Every `username=` and `username*=`, whatever is around it.
+    fn anywhere(credentials: &[u8]) -> Self {
+        let mut found = Self::default();
+        let mut is_start = true;
+        for (at, &octet) in credentials.iter().enumerate() {
+            let text = credentials.get(at..).unwrap_or_default();
+            let name_octets = if is_start { text.iter().take_while(|&&it| is_tchar(it)).count() } else { 0 };
+            is_start = !is_tchar(octet);
+            let (name, rest) = text.split_at(name_octets);
+            let is_user = name.eq_ignore_ascii_case(b"username") || name.eq_ignore_ascii_case(b"username*");
+            let value = trim_start(rest).strip_prefix(b"=").filter(|_| is_user);
+            let Some(value) = value else { continue };
+            match Value::parse(trim_start(value)) {
+                Ok((value, rest)) if value.is_whole(rest) => found.parameter(name, value),
+                Ok(_) | Err(Malformed) => found.add(Identified::Malformed),
+            }
+        }
+        found
     }
 }
 
@@ -96,21 +205,39 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// The next `name = value`; `None` at the end. Empty items are skipped (RFC 9110 §5.6.1.2).
+    /// The next `name = value`; `None` at the end. Commas, semicolons and blanks separate parameters; words without a
+    /// value are skipped: `stale`, or the rest of a list without quotes.
     fn next(&mut self) -> Result<Option<(&'a [u8], Value<'a>)>, Malformed> {
-        let start = self.rest.iter().take_while(|&&octet| is_blank(octet) || octet == b',').count();
-        let list = self.rest.get(start..).unwrap_or_default();
-        if list.is_empty() {
-            return Ok(None);
+        loop {
+            let start = self.rest.iter().take_while(|&&octet| is_separator(octet)).count();
+            let list = self.rest.get(start..).unwrap_or_default();
+            if list.is_empty() {
+                return Ok(None);
+            }
+            let name_octets = list
+                .iter()
+                .take_while(|&&octet| !is_separator(octet) && !matches!(octet, b'=' | b'"'))
+                .count();
+            let (name, behind) = list.split_at(name_octets);
+            let Some(value) = trim_start(behind).strip_prefix(b"=") else {
+                if behind.starts_with(b"\"") {
+                    return Err(Malformed);
+                }
+                self.rest = behind;
+                continue;
+            };
+            let (value, rest) = Value::parse(trim_start(value))?;
+            self.rest = rest;
+            return match rest.first() {
+                Some(&octet) if !is_separator(octet) => Err(Malformed),
+                _ => Ok(Some((name, value))),
+            };
         }
-        let name_octets = list.iter().take_while(|&&octet| is_tchar(octet)).count();
-        let (name, rest) = list.split_at(name_octets);
-        let rest = trim_start(rest).strip_prefix(b"=").ok_or(Malformed)?;
-        let (value, rest) = Value::parse(trim_start(rest))?;
-        self.rest = trim_start(rest);
-        let is_over = self.rest.is_empty() || self.rest.starts_with(b",");
-        if name.is_empty() || !is_over { Err(Malformed) } else { Ok(Some((name, value))) }
     }
+}
+
+fn is_separator(octet: u8) -> bool {
+    is_blank(octet) || matches!(octet, b',' | b';')
 }
 
 /// A parameter's value, quotes removed, escapes not yet.
@@ -121,12 +248,11 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value in front of `text`, and what is behind it. Without quotes it ends at a comma or a blank, whatever
+    /// The value in front of `text`, and what is behind it. Without quotes it ends at a separator or a quote, whatever
     /// else it is made of: some clients forget the quotes of `uri` or `opaque`.
     fn parse(text: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
         let Some(inner) = text.strip_prefix(b"\"") else {
-            let len =
-                text.iter().take_while(|&&octet| !is_blank(octet) && !matches!(octet, b',' | b'"')).count();
+            let len = text.iter().take_while(|&&octet| !is_separator(octet) && octet != b'"').count();
             let (raw, rest) = text.split_at(len);
             return Ok((Self { raw, is_quoted: false }, rest));
         };
@@ -140,6 +266,13 @@ impl<'a> Value<'a> {
         Ok((Self { raw, is_quoted: true }, rest.strip_prefix(b"\"").unwrap_or(rest)))
     }
 
+    /// Whether the value ends where it seems to, if quotes are missing elsewhere; `rest` is what is behind it. The string
+    /// in `"name, realm="rendezvous"` ends behind the name.
+    fn is_whole(self, rest: &[u8]) -> bool {
+        let is_separated = rest.first().is_none_or(|&octet| is_separator(octet));
+        is_separated || self.is_quoted && !self.raw.iter().any(|&octet| is_separator(octet))
+    }
+
     /// What the value means: quoted-pairs are resolved (RFC 9110 §5.6.4).
     fn octets(self) -> impl Iterator<Item = u8> + 'a {
         let mut raw = self.raw.iter().copied();
@@ -150,13 +283,13 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The ID in `UTF-8'language'text`, where the text is percent-encoded (RFC 8187 §3.2). `None` for any other charset.
-fn extended_id(value: Value<'_>) -> Option<Id> {
+/// The user name in `UTF-8'language'text`, where the text is percent-encoded (RFC 8187 §3.2).
+fn extended(value: Value<'_>) -> Identified {
     let mut octets = value.octets();
     if !octets.by_ref().take_while(|&it| it != b'\'').map(|it| it.to_ascii_uppercase()).eq(*b"UTF-8") {
-        return None;
+        return Identified::Unidentified;
     }
-    // The language tells nothing; without the second quote there is no text left, and no ID.
+    // The language means nothing here; without the second quote there is no text left, and no name.
     octets.by_ref().find(|&it| it == b'\'');
     let decoded = core::iter::from_fn(|| match octets.next()? {
         b'%' => {
@@ -167,14 +300,6 @@ fn extended_id(value: Value<'_>) -> Option<Id> {
         }
         octet => Some(Some(octet)),
     });
-    collect_id(decoded)
-}
-
-/// The ID that the octets spell; `None` if one of them could not be read, or if they spell something else.
-fn collect_id(mut octets: impl Iterator<Item = Option<u8>>) -> Option<Id> {
-    let mut text = [0; Id::TEXT_OCTETS];
-    for place in &mut text {
-        *place = octets.next()??;
-    }
-    if octets.next().is_some() { None } else { Id::parse(&text) }
+    let name: Option<Vec<u8>> = decoded.collect();
+    name.map_or(Identified::Unidentified, |name| of_user_name(&name))
 }

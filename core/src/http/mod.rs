@@ -5,7 +5,7 @@
 //! | [`head`] | where a request head ends, and what is in it; every rule for refusing one |
 //! | [`follower`] | where each request and each response of a pair ends |
 //! | [`target`] | what a target or a `Host` says about who is meant |
-//! | [`challenge`] | `WWW-Authenticate`, and the ID in an `Authorization` |
+//! | [`challenge`] | `WWW-Authenticate`, and the user name in an `Authorization` |
 //! | [`reply`] | the answers that relay and agent give themselves |
 //! | [`response`] | the other direction: what agent and connector send, and the answers to it |
 //! | [`offer`] | what a request for a stream, and its answer, say of direct connections |

@@ -8,9 +8,9 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, BASE64_NOPAD};
 
-use crate::http::challenge::{Identified, identify};
+use crate::http::challenge::{Identified, decode_basic, identify};
 use crate::http::date::parse_date;
 use crate::http::response::parse_status;
 use crate::http::target::{Registration, registration};
@@ -33,11 +33,14 @@ const READ: [&[u8]; 8] = [
 /// What stands in for the token of a CONNECT: its text, as long as the one that came.
 pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> Vec<u8>;
 
+/// Whether a user name is a label.
+pub(super) type IsLabel<'a> = &'a dyn Fn(&str) -> bool;
+
 /// How much of a head counts.
 #[derive(Clone, Copy)]
 pub(super) enum Reader<'a> {
-    /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID.
-    Whole(Token<'a>),
+    /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID or a label.
+    Whole(Token<'a>, IsLabel<'a>),
     /// It is not complete, or refused: nothing but its form counts.
     Form,
 }
@@ -51,8 +54,10 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let is_connect = line.starts_with(b"CONNECT ");
     for line in fields.split_inclusive(|&octet| octet == b'\n') {
         field(line, out, |name, value, out| match reader {
-            Reader::Whole(_) if name.eq_ignore_ascii_case(b"Authorization") => credentials(value, out),
-            Reader::Whole(_) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
+            Reader::Whole(_, is_label) if name.eq_ignore_ascii_case(b"Authorization") => {
+                credentials(value, is_label, out);
+            }
+            Reader::Whole(..) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
                 out.extend_from_slice(value);
             }
             // Whatever the key is, ours is not compared with it; what it may be made of is looked at.
@@ -203,7 +208,7 @@ fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
         return blur(target.as_bytes(), out);
     };
     let token = match (reader, registration(target)) {
-        (Reader::Whole(token), Ok(registration)) => Some(token(&registration)),
+        (Reader::Whole(token, _), Ok(registration)) => Some(token(&registration)),
         _ => None,
     };
     out.extend_from_slice(scheme.as_bytes());
@@ -299,20 +304,26 @@ fn unread(value: &[u8], out: &mut Vec<u8>) {
     out.extend(value.iter().map(|&octet| if is_text(octet) { b'x' } else { octet }));
 }
 
-/// An `Authorization`'s value: another one of its length that names the same ID, or nobody, or cannot be read. The
-/// scheme stays where an ID is named.
-fn credentials(value: &[u8], out: &mut Vec<u8>) {
+/// The value of an `Authorization`: another one of its length that names the same ID or label, or nobody, or cannot be
+/// read. The scheme stays where somebody is named.
+fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
     let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
     let front = value.iter().take_while(blank).count();
     let back = value[front..].iter().rev().take_while(blank).count();
     let text = &value[front..value.len() - back];
     out.extend_from_slice(&value[..front]);
-    let stand_in = match identify(text) {
-        Identified::Unidentified => vec![b'x'; text.len()],
+    let nobody = || vec![b'x'; text.len()];
+    let named = |name: &str| basic(text, name).unwrap_or_else(|| digest(text.len(), name));
+    let found = identify(text);
+    let stand_in = match &found {
+        Identified::Unidentified => nobody(),
         Identified::Malformed => malformed(text.len()),
-        Identified::Id(id) => basic(text, id).unwrap_or_else(|| digest(text.len(), id)),
+        Identified::Id(id) => named(&id.to_string()),
+        Identified::Name(name) if is_label(name) => named(name),
+        Identified::Name(_) => nobody(),
     };
-    debug_assert!(stand_in.len() == text.len() && identify(&stand_in) == identify(text));
+    debug_assert!(stand_in.len() == text.len(), "{}", stand_in.len());
+    debug_assert!(stand_in == nobody() || identify(&stand_in) == found, "{found:?}");
     out.extend_from_slice(&stand_in);
     out.extend_from_slice(&value[value.len() - back..]);
 }
@@ -325,24 +336,27 @@ fn malformed(octets: usize) -> Vec<u8> {
     text
 }
 
-/// Basic with another password, where it is Basic.
-fn basic(text: &[u8], id: Id) -> Option<Vec<u8>> {
+/// Basic with another password, where it is Basic and there is room for the name.
+fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
     let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;
     let blank = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
-    let mut pair = BASE64.decode(&rest[blank..]).ok()?;
-    let name = format!("{id}:");
-    pair.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
-    pair[name.len()..].fill(b'x');
-    Some([scheme, &rest[..blank], BASE64.encode(&pair).as_bytes()].concat())
+    let mut pair = decode_basic(&rest[blank..])?;
+    let user = pair.iter().position(|&octet| octet == b':').filter(|&user| user >= name.len())?;
+    pair[..user].fill(b' ');
+    pair[..name.len()].copy_from_slice(name.as_bytes());
+    pair[user + 1..].fill(b'x');
+    let encoding = if rest.ends_with(b"=") { BASE64 } else { BASE64_NOPAD };
+    Some([scheme, &rest[..blank], encoding.encode(&pair).as_bytes()].concat())
 }
 
-/// Digest with this ID and, to fill it up, a parameter that nobody knows, or commas where there is no room for one.
-fn digest(octets: usize, id: Id) -> Vec<u8> {
-    let quoted = format!("Digest username=\"{id}\"");
-    let mut text = if quoted.len() <= octets { quoted } else { format!("Digest username={id}") };
+/// Digest with this user name and, to fill it up, a parameter that nobody knows, or commas where there is no room for
+/// one.
+fn digest(octets: usize, name: &str) -> Vec<u8> {
+    let quoted = format!("Digest username=\"{name}\"");
+    let mut text = if quoted.len() <= octets { quoted } else { format!("Digest username={name}") };
     match octets.saturating_sub(text.len()) {
         room @ 0..4 => text.push_str(&",".repeat(room)),
         room => text.push_str(&format!(",x={}", "x".repeat(room - 3))),
     }
-    text.to_string().into_bytes()
+    text.into_bytes()
 }

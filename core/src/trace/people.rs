@@ -102,6 +102,13 @@ impl People {
         &self.identities
     }
 
+    /// Whether a user name is a label of anybody's, alone or with a domain behind it.
+    pub(super) fn is_label(&self, name: &str) -> bool {
+        let label = name.split('.').next().unwrap_or_default();
+        let mut labels = self.identities.iter().flat_map(|identity| &identity.enrolment.labels);
+        labels.any(|known| known.eq_ignore_ascii_case(label))
+    }
+
     /// A name for somebody new.
     fn name(&mut self, enrolment: Enrolment) -> Identity {
         let identity = Identity { name: format!("id{}", self.identities.len() + 1), enrolment };

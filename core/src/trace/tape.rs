@@ -227,7 +227,8 @@ impl<M: Machine> Tape<M> {
         };
         let (head, behind) = bytes.split_at(len);
         let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
-        mask::request(head, mask::Reader::Whole(&token), out);
+        let is_label = |name: &str| self.people.is_label(name);
+        mask::request(head, mask::Reader::Whole(&token, &is_label), out);
         mask::opaque(behind, out);
         if let Mode::Requests { announced, .. } = self.mode(on) {
             *announced = match head::parse(head).map(|head| head.body) {

@@ -23,7 +23,7 @@ fn challenge(world: &World, got: &str, close: &str) -> String {
     assert!(nonce.len() == 32 && opaque.len() == 32 && nonce != opaque, "{got}");
     let field = format!(
         "WWW-Authenticate: Digest realm=\"rendezvous\", qop=\"auth, auth-int\", nonce=\"{nonce}\", \
-         opaque=\"{opaque}\"\r\n{close}"
+         opaque=\"{opaque}\"\r\nWWW-Authenticate: Basic realm=\"rendezvous\"\r\n{close}"
     );
     world.answer("401 Unauthorized", &field, false, WHY)
 }

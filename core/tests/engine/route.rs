@@ -124,14 +124,30 @@ fn beside_the_parameter_authorization_is_the_hidden_server_s_own() {
 }
 
 #[test]
-fn the_parameter_means_nothing_without_an_upgrade_or_without_an_id() {
+fn the_parameter_names_an_id_in_every_request_without_another_name() {
+    for request in [
+        format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\n\r\n"),
+        format!("PUT /a?b&rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nContent-Length: 0\r\n\r\n"),
+        format!("GET /?rendezvous={ID} HTTP/1.0\r\n\r\n"),
+        format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer x\r\n\r\n"),
+        // No label, so it is the hidden server's own user name.
+        format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nAuthorization: Basic YWRtaW46\r\n\r\n"),
+        upgrade(&format!("/?rendezvous={ID}"), "").replace("Connection: Upgrade\r\n", ""),
+    ] {
+        assert_eq!(reaches(&request), Some(request));
+    }
+}
+
+#[test]
+fn a_parameter_that_is_repeated_or_no_id_names_nobody() {
     let mut world = world();
-    let plain = format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\n\r\n");
-    let unlisted = upgrade(&format!("/?rendezvous={ID}"), "").replace("Connection: Upgrade\r\n", "");
-    let twice = upgrade(&format!("/?rendezvous={ID}&rendezvous={ID}"), "");
-    for request in [plain, unlisted, twice, upgrade("/?rendezvous=home", ""), upgrade("/", "")] {
-        let on = world.says(&request);
-        assert!(world.was_challenged(on), "{request}");
+    for target in
+        [format!("/?rendezvous={ID}&rendezvous={ID}"), "/?rendezvous=home".to_owned(), "/".to_owned()]
+    {
+        for request in [upgrade(&target, ""), format!("GET {target} HTTP/1.1\r\nHost: relay\r\n\r\n")] {
+            let on = world.says(&request);
+            assert!(world.was_challenged(on), "{request}");
+        }
     }
 }
 
@@ -148,9 +164,52 @@ fn the_label_goes_before_the_credential_and_the_credential_before_the_parameter(
     assert_eq!((world.mate(client), world.got(hidden)), (Some(hidden), request));
 
     let hidden = world.register(ID);
-    let client = world.says(upgrade(&format!("/?rendezvous={OTHER}"), &credential(ID)));
-    assert_eq!(world.mate(client), Some(hidden));
-    assert_eq!(world.got(hidden), upgrade(&format!("/?rendezvous={OTHER}"), ""));
+    let head = format!("GET /?rendezvous={OTHER} HTTP/1.1\r\nHost: relay\r\n");
+    let client = world.says(format!("{head}{}\r\n", credential(ID)));
+    assert_eq!((world.mate(client), world.got(hidden)), (Some(hidden), format!("{head}\r\n")));
+}
+
+#[test]
+fn in_an_upgrade_the_parameter_goes_before_the_credential_of_another_hidden_server() {
+    let target = format!("/?rendezvous={ID}");
+    for field in [
+        credential(OTHER),
+        credential(ID),
+        credential(STRANGER),
+        format!("Authorization: Digest username=\"uuid:{OTHER}\"\r\n"),
+        // A label means an ID as well.
+        "Authorization: Basic aG9tZTo=\r\n".to_owned(),
+    ] {
+        assert_eq!(reaches(&upgrade(&target, &field)), Some(upgrade(&target, "")), "{field}");
+    }
+}
+
+#[test]
+fn a_label_may_be_typed_as_user_name_where_there_is_a_domain() {
+    let head = "GET / HTTP/1.1\r\nHost: relay\r\n";
+    for user in ["home", "HOME", " home ", "home.hidden.example", "Home.Hidden.Example."] {
+        let request = format!("{head}Authorization: Digest username=\"{user}\"\r\n\r\n");
+        assert_eq!(reaches(&request), Some(format!("{head}\r\n")), "{user}");
+    }
+    for user in ["house", "home.example", "hidden.example", "a.home.hidden.example"] {
+        let mut world = world();
+        let on = world.says(format!("{head}Authorization: Digest username=\"{user}\"\r\n\r\n"));
+        assert!(world.was_challenged(on), "{user}");
+    }
+    let mut world = world_with(|config| config.domain = None);
+    let on = world.says(format!("{head}Authorization: Digest username=\"home\"\r\n\r\n"));
+    assert!(world.was_challenged(on), "without a domain there are no labels");
+}
+
+#[test]
+fn two_user_names_are_never_routed_by_one_of_them() {
+    let mut world = world();
+    world.register(ID);
+    for target in ["/".to_owned(), format!("/?rendezvous={ID}")] {
+        let field = format!("Authorization: Digest username=\"{ID}\", username=\"{OTHER}\"\r\n");
+        let on = world.says(upgrade(&target, &field));
+        world.assert_refused(on, "400 Bad Request", "malformed Authorization");
+    }
 }
 
 #[test]
