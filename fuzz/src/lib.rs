@@ -19,6 +19,7 @@ mod dtcp_negotiation;
 mod engine;
 mod engine_world;
 mod files;
+mod follower;
 mod head;
 mod matching;
 mod pair;
@@ -48,6 +49,7 @@ pub const TARGETS: &[Target] = &[
     ("dtcp_line", dtcp_line::run),
     ("dtcp_negotiation", dtcp_negotiation::run),
     ("engine", engine::run),
+    ("follower", follower::run),
     ("head", head::run),
     ("ids", files::ids),
     ("matching", matching::run),
