@@ -152,6 +152,12 @@ impl<S> Conns<S> {
         self.conn(on).filter(|conn| conn.phase == Phase::Open).map(|conn| &mut conn.state)
     }
 
+    /// The state of a connection in whatever phase, to look at.
+    pub(crate) fn peek(&self, on: ConnId) -> Option<&S> {
+        let conn = self.table.get(on.index as usize)?;
+        (conn.generation == on.generation).then_some(&conn.state)
+    }
+
     /// The state of a connection in whatever phase.
     pub(crate) fn any_state(&mut self, on: ConnId) -> Option<&mut S> {
         self.conn(on).map(|conn| &mut conn.state)
@@ -327,6 +333,15 @@ impl<S> Conns<S> {
 
     pub(crate) fn acked(&mut self, on: ConnId, age: Option<Span>, now: Now) -> Option<Ended> {
         self.with_pair(on, now, |pair, side| pair.on_acked(side, age, now.mono))
+    }
+
+    /// Others need the memory of a connection that makes no progress. A pair is over by it, and a connection that is
+    /// closing is aborted; of any other the machine decides.
+    pub(crate) fn stalled(&mut self, on: ConnId, now: Now) -> Option<Ended> {
+        if let Some(Conn { phase: Phase::Closing { .. }, .. }) = self.conn(on) {
+            self.close(on, Close::Abort, now);
+        }
+        self.with_pair(on, now, |pair, side| Some(pair.on_stalled(side)))
     }
 
     pub(crate) fn write_failed(&mut self, on: ConnId, now: Now) -> Option<Ended> {

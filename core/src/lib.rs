@@ -28,6 +28,7 @@
 
 extern crate alloc;
 
+pub mod account;
 pub mod agent;
 pub mod backoff;
 pub mod bytestream;

@@ -50,9 +50,9 @@ pub(crate) struct Sources {
     oldest: VecDeque<Source>,
 }
 
-/// Who counts as one.
+/// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source(u128);
+pub struct Source(u128);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {

@@ -27,6 +27,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use crate::account::Owners;
 use crate::dtcp::Fingerprint;
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
@@ -295,6 +296,17 @@ pub trait Machine: 'static {
     /// Sending failed: what is queued for this connection is lost. What was received before can still be read. Once
     /// for a connection.
     fn handle_write_failed(&mut self, on: ConnId, now: Now);
+
+    /// Others need the memory that the shell keeps for this connection, and the connection has made no progress: its
+    /// peer takes too little of what is queued for it, or has not sent the rest of a head, a record or a handshake. The
+    /// machine closes the connection so that its memory is free at once. Legal while the connection is closing, too.
+    fn handle_stalled(&mut self, on: ConnId, now: Now);
+
+    /// The accounts that the memory of a connection is charged to. It changes nothing. The shell asks when the
+    /// connection begins, at [`Output::StartTls`] and at [`Output::Pair`]; in a pair both halves are charged to the
+    /// accounts of the client's half.
+    #[must_use]
+    fn owners(&self, on: ConnId) -> Owners;
 
     /// The connection is gone, its id is free. Once for every id, after [`Output::Close`].
     fn handle_closed(&mut self, on: ConnId, now: Now);

@@ -104,6 +104,8 @@ pub enum Why {
     Idle,
     /// This side acknowledged nothing for too long.
     Silent(Side),
+    /// This side took too little of what was queued for it while others waited for that memory.
+    SlowReader(Side),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +221,13 @@ impl Pair {
         let direction = self.from(side.other());
         direction.owed = if age.is_some() || direction.queued { Some(now) } else { None };
         self.is_silent(age).then(|| self.cut(side, Close::Abort, Why::Silent(side)))
+    }
+
+    /// Others wait for the memory of what is queued for `side`, which takes too little of it. That queue is dropped:
+    /// `side` is reset, the other side is cut.
+    #[must_use]
+    pub fn on_stalled(&mut self, side: Side) -> Act {
+        self.cut(side, Close::Abort, Why::SlowReader(side))
     }
 
     /// Whether a peer that has owed an acknowledgement for so long is dead.

@@ -89,6 +89,7 @@
 //! | `last-bytes CONN` | `handle_last_bytes` |
 //! | `moved CONN read=N queued=N`, `flushed CONN` | `handle_moved`, `handle_flushed` |
 //! | `acked CONN none\|TIME` | `handle_acked` |
+//! | `stalled CONN` | `handle_stalled` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
 //! | `timeout` | `handle_timeout` |
 //! | `drain` | the operator's wish: nothing new |
@@ -210,6 +211,7 @@ pub enum Event {
     Acked { on: ConnId, age: Option<Span> },
     End { on: ConnId, how: End },
     WriteFailed { on: ConnId },
+    Stalled { on: ConnId },
     Closed { on: ConnId },
     Timeout,
     Ids { names: Vec<String> },

@@ -18,7 +18,7 @@ use rendezvous_core::time::{Now, Span, Time};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
-use crate::buffer::{Pool, Sizes};
+use crate::buffer::{Pool, Sizes, Waiters};
 use crate::direct_tls::DirectTls;
 #[cfg(debug_assertions)]
 use crate::net::Pipe;
@@ -29,6 +29,7 @@ use self::table::find;
 
 mod accept;
 mod gate;
+mod memory;
 mod perform;
 mod pump;
 mod read;
@@ -105,7 +106,11 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     notes: Vec<Note>,
     accepting: Vec<accept::Backlog>,
     /// Connections that wait for a buffer.
-    starved: VecDeque<ConnId>,
+    waiters: Waiters,
+    /// When it is looked whether one of them has waited for too long.
+    waiters_due: Time,
+    /// If more is kept than may be, and nobody could be cut: when it is looked again.
+    relief_due: Time,
     /// Connections that are reset as soon as their peer has everything.
     truncating: Vec<ConnId>,
     edges: Vec<Edge>,
@@ -134,7 +139,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             events: VecDeque::new(),
             notes: Vec::new(),
             accepting: accept::Backlog::all(listeners),
-            starved: VecDeque::new(),
+            waiters: Waiters::default(),
+            waiters_due: Time::default(),
+            relief_due: Time::default(),
             truncating: Vec::new(),
             edges: Vec::new(),
             text: Vec::new(),
@@ -241,8 +248,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.ready.shrink_to_fit();
         self.busy.shrink_to_fit();
         self.events.shrink_to_fit();
-        self.starved.shrink_to_fit();
+        self.waiters.shrink();
         self.pool.shrink();
+    }
+
+    /// Heads may be this large from now on, with one TLS record behind them.
+    pub fn set_head(&mut self, bytes: usize) {
+        self.pool.set_head(bytes);
     }
 
     /// Gives up spare buffers that nobody needed since this was called last. How many octets they had.
@@ -282,6 +294,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.serve_busy();
         self.finish_truncating();
+        if !self.waiters.is_empty() {
+            self.relieve_waiters();
+            self.call_waiters();
+        }
         // Whoever is gone by now has no deadline any more.
         self.settle();
         if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
@@ -361,13 +377,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.discard(on);
         } else if slot.reading == Reading::Ended && slot.readable {
             self.drain(on);
-        } else if slot.mate.is_some() {
+        } else if let Some(mate) = slot.mate {
             self.pump(on);
+            self.charge(mate);
         } else {
             self.offer(on);
-            self.tighten_parked(on);
         }
+        self.charge(on);
         self.settle();
+        self.relieve();
     }
 
     fn note_edge(&mut self, edge: Edge) {
@@ -394,13 +412,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let until = self.deadline.map(|deadline| deadline.since(self.now.mono));
         let tick = (!self.truncating.is_empty()).then_some(TRUNCATE_TICK);
         let accept = self.accept_retry();
-        [at_most, until, tick, accept].into_iter().flatten().min()
+        let memory = self.memory_due();
+        [at_most, until, tick, accept, memory].into_iter().flatten().min()
     }
 
     #[cfg(debug_assertions)]
     fn check_invariants(&self) {
-        let mut held = 0;
+        let (mut held, mut kept, mut connections) = (0, 0, 0);
         for slot in self.slots.iter().flatten() {
+            connections += 1;
+            kept += slot.memory.kept;
             held += usize::from(slot.parked.is_some()) + usize::from(slot.out.is_some());
             for buffer in slot.parked.iter().chain(&slot.out) {
                 assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");
@@ -416,5 +437,6 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             assert!(slot.closing != Some(rendezvous_core::machine::Close::Abort), "aborted, but still there");
         }
         assert_eq!(held, self.pool.count(), "a buffer that nobody owns");
+        self.pool.check_invariants(kept, connections);
     }
 }

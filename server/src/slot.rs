@@ -1,8 +1,9 @@
 //! What the event loop keeps for one connection.
 
 use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL};
+use rendezvous_core::time::Time;
 
-use crate::buffer::BufferId;
+use crate::buffer::{BufferId, Charged};
 use crate::tls::TlsSession;
 
 /// One connection of the event loop. An idle one owns no buffer.
@@ -18,8 +19,8 @@ pub(crate) struct Slot<S, P> {
     pub(crate) queued: bool,
     /// The machine takes octets.
     pub(crate) wanted: bool,
-    /// It is among those that wait for a buffer.
-    pub(crate) starving: bool,
+    /// What is known of its memory.
+    pub(crate) memory: Memory,
     /// Octets are in `parked` that the machine has not been offered in its present state.
     pub(crate) fresh: bool,
     /// `handle_flushed` is owed.
@@ -49,6 +50,51 @@ pub(crate) struct Slot<S, P> {
     pub(crate) torn: bool,
     pub(crate) writing: Writing,
     pub(crate) closing: Option<Close>,
+}
+
+/// The memory of a connection: who is charged for it, whether it is used, and whether more is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory {
+    pub(crate) owner: Charged,
+    /// Kept bytes outside of any buffer that are charged: of the wire, and of a handshake.
+    pub(crate) kept: usize,
+    /// Since when there are kept bytes that nothing came of.
+    pub(crate) kept_since: Option<Time>,
+    /// Since when the peer has not taken a buffer's worth of the queue.
+    pub(crate) queued_since: Option<Time>,
+    /// How much of the queue it has taken since then.
+    pub(crate) taken: usize,
+    pub(crate) wait: Wait,
+}
+
+/// Whether a connection waits for a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// It does not.
+    No,
+    /// It waits in line.
+    InLine {
+        /// Since when.
+        since: Time,
+    },
+    /// It was called: it may take a buffer although others wait.
+    Called {
+        /// Since when it had waited.
+        since: Time,
+        /// When it was called.
+        at: Time,
+    },
+}
+
+impl Memory {
+    const NEW: Self = Self {
+        owner: Charged::NOBODY,
+        kept: 0,
+        kept_since: None,
+        queued_since: None,
+        taken: 0,
+        wait: Wait::No,
+    };
 }
 
 /// The socket, as far as there is one.
@@ -130,7 +176,7 @@ impl<S, P> Slot<S, P> {
             readable: true,
             writable: true,
             queued: false,
-            starving: false,
+            memory: Memory::NEW,
             wanted: true,
             fresh: false,
             owes_flushed: false,

@@ -29,6 +29,14 @@ pub const RECORD_MAX: usize = 16_384;
 /// What one record adds to its plaintext at most: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
 pub const OVERHEAD_MAX: usize = 5 + 8 + 1 + 16 + 10;
 
+/// One record of the wire at most (RFC 8446 §5.2, RFC 5246 §6.2.3), and its header.
+pub const RECORD_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
+/// Bytes of the wire that a client's handshake may take before one of its messages is whole: a ClientHello of 16 KiB,
+/// and the headers of the records that it is in. Clients of today send 2 KiB.
+pub const HANDSHAKE_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
+/// What a handshake takes beside the bytes of the wire, as measured.
+pub const HANDSHAKE_MEMORY: usize = 8 * 1024;
+
 /// The plaintext of a record at the beginning of a stream: with its overhead it fits one segment, so that the first
 /// octets can be opened when the first segment is there.
 const RECORD_FIRST: usize = 1_360;
@@ -151,6 +159,12 @@ impl TlsSession {
             shown: 0,
             broken: false,
         }
+    }
+
+    /// Whether our side of the handshake is the client's.
+    #[must_use]
+    pub const fn is_client(&self) -> bool {
+        matches!(self.side, Side::Client(_))
     }
 
     /// Whether the handshake is complete.

@@ -1,6 +1,10 @@
-//! Buffers that were given back: how long they are kept.
+//! Buffers that were given back: how long they are kept. And the shares of the accounts.
 
-use rendezvous::buffer::{BufferId, Pool, Sizes, Use};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use rendezvous::buffer::{BufferId, Charged, Pool, SMALL, Sizes};
+use rendezvous_core::account::{Account, Owners};
+use rendezvous_core::id::Id;
 
 const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 256 * 1024, ceiling: 48 * 1024 * 1024 };
 
@@ -12,7 +16,7 @@ fn after(n: usize) -> Pool {
 }
 
 fn take(n: usize, pool: &mut Pool) -> Vec<BufferId> {
-    (0..n).map(|_| pool.take(Use::Bulk).expect("room")).collect()
+    (0..n).map(|_| pool.take(Charged::NOBODY).expect("room")).collect()
 }
 
 fn give(all: Vec<BufferId>, pool: &mut Pool) {
@@ -53,10 +57,106 @@ fn a_burst_leaves_no_more_than_a_few() {
 #[test]
 fn both_sizes_ebb() {
     let mut pool = Pool::new(SIZES);
-    let head = pool.take(Use::Head).expect("room");
-    let bulk = pool.take(Use::Bulk).expect("room");
+    let head = pool.take_working(Charged::NOBODY);
+    let bulk = pool.take(Charged::NOBODY).expect("room");
     pool.give(head);
     pool.give(bulk);
     pool.ebb();
     assert_eq!(pool.ebb(), SIZES.head + SIZES.bulk);
+}
+
+fn owners(address: u8, id: u128) -> Owners {
+    let from = SocketAddr::from((Ipv4Addr::new(192, 0, 2, address), 1));
+    Owners { server: Some(Account::Id(Id(id))), ..Owners::of_peer(Some(from)) }
+}
+
+/// Takes buffers until there is none; how many bytes.
+fn take_all(pool: &mut Pool, charged: Charged) -> usize {
+    let before = pool.used();
+    while pool.take(charged).is_some() {}
+    pool.used() - before
+}
+
+#[test]
+fn one_account_leaves_as_much_as_it_takes() {
+    let mut pool = Pool::new(SIZES);
+    let greedy = pool.open_account(owners(1, 1));
+    let taken = take_all(&mut pool, greedy);
+    assert!(taken <= SIZES.ceiling / 2 + SIZES.bulk, "{taken}");
+    assert!(taken >= SIZES.ceiling / 2 - SIZES.bulk, "{taken}");
+}
+
+#[test]
+fn whoever_shares_one_account_with_the_greedy_gets_memory_by_the_other() {
+    let mut pool = Pool::new(SIZES);
+    for _ in 0..3 {
+        let greedy = pool.open_account(owners(1, 1));
+        take_all(&mut pool, greedy);
+    }
+    for (address, id) in [(1, 2), (2, 1), (2, 2)] {
+        let honest = pool.open_account(owners(address, id));
+        assert!(pool.take(honest).is_some(), "address {address}, ID {id}");
+    }
+}
+
+/// Where very many accounts are greedy, the ceiling is used up, and those that make no progress are cut.
+#[test]
+fn a_new_account_finds_memory_beside_ten_greedy_ones_and_the_ceiling_holds() {
+    for (addresses, ids) in [(1, 1), (10, 1), (1, 10), (10, 10), (100, 5), (250, 1)] {
+        for ceiling in [8 << 20, 48 << 20] {
+            let mut pool = Pool::new(Sizes { ceiling, ..SIZES });
+            for address in 0..addresses {
+                for id in 0..ids {
+                    let greedy = pool.open_account(owners(address, id));
+                    take_all(&mut pool, greedy);
+                }
+            }
+            assert!(pool.used() <= ceiling);
+            let few = usize::from(addresses) + ids as usize <= 20;
+            let honest = pool.open_account(owners(255, 255));
+            if few {
+                assert!(pool.take(honest).is_some(), "{addresses} addresses, {ids} IDs, {ceiling} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_large_size_is_for_those_who_use_little() {
+    let mut pool = Pool::new(SIZES);
+    let charged = pool.open_account(owners(1, 1));
+    let sizes: Vec<usize> = std::iter::from_fn(|| pool.take(charged).map(|id| pool.charged(id))).collect();
+    let large = sizes.iter().take_while(|&&size| size == SIZES.bulk).count();
+    assert!((60..=68).contains(&large), "{large}: a third of the ceiling");
+    assert!(sizes[large..].iter().all(|&size| size == SMALL), "and then the small size");
+}
+
+#[test]
+fn kept_bytes_are_charged_whatever_the_ceiling_and_tell_of_their_excess() {
+    let mut pool = Pool::new(Sizes { ceiling: 1 << 20, ..SIZES });
+    let charged = pool.open_account(owners(1, 1));
+    let half = pool.hold(&vec![1; 512 << 10], charged);
+    assert_eq!(pool.excess(), 0);
+    pool.charge_kept(charged, 0, 1_000);
+    assert_eq!(pool.excess(), 1_000);
+    assert_eq!((pool.used(), pool.least(charged)), ((512 << 10) + 1_000, (512 << 10) + 1_000));
+    pool.give(half);
+    pool.charge_kept(charged, 1_000, 0);
+    assert_eq!((pool.excess(), pool.used()), (0, 0));
+}
+
+#[test]
+fn a_working_buffer_costs_what_is_kept_of_it() {
+    let mut pool = Pool::new(SIZES);
+    let charged = pool.open_account(owners(1, 1));
+    let parked = pool.take_working(charged);
+    assert_eq!(pool.used(), 0);
+    pool[parked].append(b"GET / HT");
+    pool.tighten(parked);
+    assert_eq!((pool.used(), pool[parked].filled()), (8, &b"GET / HT"[..]));
+    pool.loosen(parked);
+    assert_eq!((pool.used(), pool[parked].filled()), (0, &b"GET / HT"[..]));
+    assert!(pool[parked].room() > 16 << 10);
+    pool.give(parked);
+    assert_eq!(pool.used(), 0);
 }

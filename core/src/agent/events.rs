@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{Agent, Asked, State, conn_state};
+use super::{Agent, Asked, Conn, State, conn_state};
+use crate::account::{Account, Owners};
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
 use crate::reach::{Heard, Step};
@@ -159,6 +160,23 @@ impl Machine for Agent {
             Some(State::Resting | State::Local { .. } | State::Over) | None => {}
         }
         self.check_invariants();
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.stalled(on, now);
+        self.pair_over(ended, now);
+        if self.conns.state(on).is_some_and(|conn| !matches!(conn.state, State::Over)) {
+            self.handle_end(on, End::Reset, now);
+        }
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        let server = match self.conns.peek(on) {
+            // It is not known yet which hidden server an accepted connection is for.
+            Some(Conn { state: State::Link(_), .. }) | None => None,
+            Some(conn) => Some(Account::Upstream(conn.upstream)),
+        };
+        Owners { server, ..Owners::of_peer(self.conns.from(on)) }
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Connector, State};
+use crate::account::Owners;
 use crate::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
@@ -166,6 +167,18 @@ impl Machine for Connector {
             }
             Some(State::Unwanted) | None => {}
         }
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.stalled(on, now);
+        self.pair_over(ended, now);
+        if self.conns.state(on).is_some() {
+            self.handle_end(on, End::Reset, now);
+        }
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        Owners::of_peer(self.conns.from(on))
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, TOO_MANY, Transport};
+use crate::account::{Account, Owners};
 use crate::http::head::Found;
 use crate::http::reply::Status;
 use crate::machine::{
@@ -182,6 +183,44 @@ impl Machine for Engine {
             ) => self.drop_conn(on, Close::Abort, "the answer could not be sent", now),
             None => {}
         }
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        const WHY: &str = "memory for requests is used up, and this one was slow";
+        let ended = self.conns.stalled(on, now);
+        self.pair_over(ended, now);
+        match self.conns.state(on) {
+            Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(End::Reset), now),
+            Some(State::Held { id, .. }) => {
+                let id = *id;
+                self.registry.unhold(id, on);
+                self.drop_conn(on, Close::Abort, WHY, now);
+            }
+            Some(State::Hidden { .. } | State::Client { .. }) => {
+                debug_assert!(false, "a pair that is not over")
+            }
+            Some(
+                State::Proxied
+                | State::Securing
+                | State::Head { .. }
+                | State::Answering { .. }
+                | State::Discarding { .. },
+            ) => self.drop_conn(on, Close::Abort, WHY, now),
+            None => {}
+        }
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        let id = match self.conns.peek(on) {
+            Some(
+                State::Waiting { id, .. }
+                | State::Held { id, .. }
+                | State::Hidden { id }
+                | State::Client { id, .. },
+            ) => Some(*id),
+            _ => None,
+        };
+        Owners { server: id.map(Account::Id), ..Owners::of_peer(self.conns.from(on)) }
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -176,6 +176,7 @@ impl<'t> Player<'t> {
             Event::Acked { on, age } => machine.handle_acked(*on, *age, now),
             Event::End { on, how } => machine.handle_end(*on, *how, now),
             Event::WriteFailed { on } => machine.handle_write_failed(*on, now),
+            Event::Stalled { on } => machine.handle_stalled(*on, now),
             Event::Closed { on } => machine.handle_closed(*on, now),
             Event::Timeout => machine.handle_timeout(now),
             Event::Start
@@ -294,6 +295,7 @@ impl<'t> Player<'t> {
             | Event::Acked { on, .. }
             | Event::End { on, .. }
             | Event::WriteFailed { on }
+            | Event::Stalled { on }
             | Event::Closed { on } => *on,
         };
         let Some(life) = self.lives.get(&on) else {

@@ -179,6 +179,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
         Event::Acked { on, age: None } => write!(out, "acked {} none", Conn(*on)),
         Event::End { on, how } => write!(out, "end {} {}", Conn(*on), show::end(*how)),
         Event::WriteFailed { on } => write!(out, "write-failed {}", Conn(*on)),
+        Event::Stalled { on } => write!(out, "stalled {}", Conn(*on)),
         Event::Closed { on } => write!(out, "closed {}", Conn(*on)),
         Event::Timeout => write!(out, "timeout"),
         Event::Ids { names } => {

@@ -9,6 +9,7 @@ use super::people::People;
 use super::print::write_identity;
 use super::tape::{Mode, Tape};
 use super::{Event, Setup};
+use crate::account::Owners;
 use crate::agent::{self, Agent, Seeds};
 use crate::engine::{Config, Engine};
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
@@ -232,6 +233,17 @@ impl<M: Machine> Machine for Recorder<M> {
             tape.record(&Event::WriteFailed { on }, now, |shadow| shadow.handle_write_failed(on, now));
         }
         self.machine.handle_write_failed(on, now);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            tape.record(&Event::Stalled { on }, now, |shadow| shadow.handle_stalled(on, now));
+        }
+        self.machine.handle_stalled(on, now);
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        self.machine.owners(on)
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {

@@ -232,5 +232,7 @@ const fn pair_end(why: Why) -> &'static str {
         Why::Idle => "idle",
         Why::Silent(Side::Hidden) => "hidden-silent",
         Why::Silent(Side::Client) => "client-silent",
+        Why::SlowReader(Side::Hidden) => "hidden-slow-reader",
+        Why::SlowReader(Side::Client) => "client-slow-reader",
     }
 }

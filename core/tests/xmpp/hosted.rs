@@ -6,6 +6,7 @@ mod server;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use rendezvous_core::account::Owners;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
@@ -33,6 +34,7 @@ enum Told {
     LocalAddress(ConnId),
     End(ConnId),
     WriteFailed(ConnId),
+    Stalled(ConnId),
     Closed(ConnId),
     Timeout,
     Iq(Iq),
@@ -93,6 +95,12 @@ impl Machine for Puppet {
     }
     fn handle_write_failed(&mut self, on: ConnId, _: Now) {
         self.told.push(Told::WriteFailed(on));
+    }
+    fn handle_stalled(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Stalled(on));
+    }
+    fn owners(&self, _: ConnId) -> Owners {
+        Owners::default()
     }
     fn handle_closed(&mut self, on: ConnId, _: Now) {
         self.told.push(Told::Closed(on));
@@ -328,6 +336,7 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
     it.handle_local_address(on, to("192.0.2.7:7"), now);
     it.handle_end(on, End::Clean, now);
     it.handle_write_failed(on, now);
+    it.handle_stalled(on, now);
     it.handle_closed(on, now);
     assert_eq!(
         stage.told(),
@@ -345,6 +354,7 @@ fn connections_of_the_machine_inside_keep_their_own_ids() {
             Told::LocalAddress(OWN),
             Told::End(OWN),
             Told::WriteFailed(OWN),
+            Told::Stalled(OWN),
             Told::Closed(OWN),
         ]
     );

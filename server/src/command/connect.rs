@@ -213,6 +213,7 @@ fn verdict(outcome: Option<Outcome>) -> Result<(), Failure> {
                 }
                 Why::Silent(_) => "the relay does not answer any more",
                 Why::HalfClosed | Why::Idle => "nothing moved for too long",
+                Why::SlowReader(_) => "one side read too slowly while memory was short",
                 Why::Done => "done",
             }
             .to_owned(),

@@ -352,5 +352,6 @@ const fn ending(why: pair::Why) -> &'static str {
         }
         pair::Why::Silent(_) => "the other side does not answer any more",
         pair::Why::HalfClosed | pair::Why::Idle => "nothing moved for too long",
+        pair::Why::SlowReader(_) => "one side read too slowly while memory was short",
     }
 }

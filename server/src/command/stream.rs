@@ -329,6 +329,7 @@ fn verdict(outcome: Option<Report>, is_up: bool) -> Result<(), Failure> {
             Why::Truncated(Side::Client) | Why::Reset(Side::Client) => "our own side of the stream broke off",
             Why::Silent(_) => "the peer does not answer any more",
             Why::HalfClosed | Why::Idle => "nothing moved for too long",
+            Why::SlowReader(_) => "one side read too slowly while memory was short",
             Why::Done => "done",
         }
         .to_owned(),

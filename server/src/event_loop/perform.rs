@@ -30,6 +30,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Output::Pair { hidden, client } => {
                 for (on, mate) in [(hidden, client), (client, hidden)] {
+                    self.charge_like(on, client);
                     if let Some(slot) = self.slot(on) {
                         slot.mate = Some(mate);
                         slot.gate = Gate::Open;
@@ -130,6 +131,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     slot.wire = self.pool[parked].filled().to_vec();
                 }
                 self.give(parked);
+                // A PROXY header may have changed whose connection it is.
+                self.charge_like(on, on);
+                self.charge(on);
                 self.enqueue(on);
             }
             Some(Err(error)) => {

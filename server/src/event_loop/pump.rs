@@ -8,7 +8,7 @@ use rendezvous_core::machine::{ConnId, Machine};
 
 use super::read::Received;
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
-use crate::buffer::{Buffer, BufferId, Use};
+use crate::buffer::{Buffer, BufferId};
 use crate::net::Net;
 use crate::slot::{Reading, Writing};
 use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession, sealable};
@@ -125,6 +125,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 return Go::Wait;
             }
             dst.out = Some(parked);
+            self.pool.charge_whole(parked);
             if let Some(slot) = self.slot(on) {
                 slot.parked = None;
             }
@@ -298,6 +299,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn account(&mut self, on: ConnId, mate: ConnId, octets: usize) -> Go {
         self.stats.relayed += octets as u64;
         if octets > 0 {
+            self.note_progress(on);
             // Told before what becomes of them: who hears that they can't be sent must know that they were taken.
             let queued = self.queued(mate);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
@@ -316,10 +318,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if let Some(out) = self.slot(mate)?.out {
             return Some(out);
         }
-        let Some(out) = self.pool.take(Use::Bulk) else {
-            self.starve(on);
-            return None;
-        };
+        let out = self.take_queue(on)?;
         self.slot(mate)?.out = Some(out);
         Some(out)
     }

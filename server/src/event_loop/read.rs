@@ -5,11 +5,11 @@ use std::io;
 use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 
-use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX};
-use crate::buffer::{Buffer, BufferId, Use};
+use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use crate::buffer::{Buffer, BufferId};
 use crate::net::Net;
 use crate::slot::{Gate, Reading, Slot};
-use crate::tls::{Opened, RECORD_MAX, Take, TlsError};
+use crate::tls::{HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError};
 
 /// Plaintext goes into a buffer.
 pub(super) struct Park(pub(super) Buffer);
@@ -279,7 +279,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let parked = self.parked_for(on)?;
         let mut buffer = self.pool.lend(parked);
-        let received = if buffer.room() > 0 { self.receive(on, buffer.spare()) } else { Received::Nothing };
+        // Not more than one head: what is behind it waits in the system.
+        let room = self.pool.sizes().in_clear().saturating_sub(buffer.filled().len()).min(buffer.room());
+        let received =
+            if room > 0 { self.receive(on, &mut buffer.spare()[..room]) } else { Received::Nothing };
         if let Received::Octets(n) = received {
             buffer.commit(n);
         }
@@ -327,10 +330,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
     }
 
-    /// How many octets of the wire are looked at at once: in a handshake fewer, since nobody is known yet.
+    /// How many bytes of the wire are received at most before some of them are opened: one record, or the largest
+    /// message of a handshake.
     fn wire_limit(&mut self, on: ConnId) -> usize {
-        let sizes = self.pool.sizes();
-        if self.slot(on).is_some_and(|slot| slot.is_securing()) { sizes.head } else { sizes.bulk }
+        let tls = self.slot(on).and_then(|slot| slot.tls.as_deref());
+        match tls {
+            Some(tls) if !tls.is_secured() && tls.is_client() => self.pool.sizes().bulk,
+            Some(tls) if !tls.is_secured() => HANDSHAKE_WIRE_MAX,
+            Some(_) | None => RECORD_WIRE_MAX,
+        }
     }
 
     /// What was kept of the wire is as long as it may be, and still no whole message.
@@ -365,34 +373,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.scratch = scratch;
     }
 
-    /// The parked buffer, made if there is none; `None` if there can be none for now: the connection is queued for
-    /// the next that becomes free.
+    /// The parked buffer with room in it, made if there is none. [`EventLoop::charge`] takes the room away again.
     fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
-        if let Some(parked) = self.slot(on)?.parked {
+        let slot = find(&mut self.slots, on)?;
+        if let Some(parked) = slot.parked {
+            self.pool.loosen(parked);
             // What was consumed leaves room in front, which is needed behind.
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();
             }
-            if self.pool.is_tight(parked) && !self.pool.loosen(parked) {
-                self.starve(on);
-                return None;
-            }
             return Some(parked);
         }
-        let Some(parked) = self.pool.take(Use::Head) else {
-            self.starve(on);
-            return None;
-        };
-        self.slot(on)?.parked = Some(parked);
+        let parked = self.pool.take_working(slot.memory.owner);
+        slot.parked = Some(parked);
         Some(parked)
-    }
-
-    /// Octets that the machine can do nothing with yet take no more memory than they need, until more of them come.
-    pub(super) fn tighten_parked(&mut self, on: ConnId) {
-        let Some(&mut Slot { parked: Some(parked), mate: None, .. }) = self.slot(on) else { return };
-        if self.pool.tighten(parked) > 0 {
-            self.feed_starved();
-        }
     }
 
     pub(super) fn release_if_empty(&mut self, on: ConnId) {

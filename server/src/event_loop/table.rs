@@ -23,8 +23,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    pub(super) fn put(&mut self, slot: SlotOf<N>) {
+    pub(super) fn put(&mut self, mut slot: SlotOf<N>) {
         let index = slot.id.index as usize;
+        slot.memory.owner = self.pool.open_account(self.machine.owners(slot.id));
         if index >= self.slots.len() {
             self.slots.resize_with(index + 1, || None);
         }
@@ -44,29 +45,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     pub(super) fn give(&mut self, buffer: Option<BufferId>) {
-        let Some(buffer) = buffer else { return };
-        if self.pool.give(buffer) > 0 {
-            self.feed_starved();
-        }
-    }
-
-    /// Whoever waits for a buffer is queued again: all of them, since the first may need it no more, or need a larger
-    /// one.
-    pub(super) fn feed_starved(&mut self) {
-        for on in std::mem::take(&mut self.starved) {
-            if let Some(slot) = self.slot(on) {
-                slot.starving = false;
-                self.enqueue(on);
-            }
-        }
-    }
-
-    /// There is no buffer for this connection: it is queued again when there may be one.
-    pub(super) fn starve(&mut self, on: ConnId) {
-        if let Some(slot) = self.slot(on)
-            && !std::mem::replace(&mut slot.starving, true)
-        {
-            self.starved.push_back(on);
+        if let Some(buffer) = buffer {
+            self.pool.give(buffer);
         }
     }
 }

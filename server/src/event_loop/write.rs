@@ -18,7 +18,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         slot.owes_flushed = true;
         let sealed = if slot.tls.is_some() { self.seal(on, octets) } else { self.append_out(on, octets) };
-        if sealed { self.flush(on) } else { self.write_failed(on) }
+        if sealed {
+            self.flush(on)
+        } else {
+            self.write_failed(on)
+        }
+        self.charge(on);
     }
 
     /// Moves what is queued into the socket; when all is there, goes on to what is to follow it. Tells the machine.
@@ -59,6 +64,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// The socket took so many octets of what is queued first.
     fn sent(&mut self, on: ConnId, n: usize) {
         self.sent += n as u64;
+        self.note_taken(on, n);
         let Some(slot) = find(&mut self.slots, on) else { return };
         if let Some(pipe) = slot.pipe.take_if(|pipe| pipe.is_empty()) {
             return self.net.give_pipe(pipe);
@@ -189,6 +195,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.flush(on);
         self.enqueue(on);
+        self.charge(on);
         self.try_bury(on);
     }
 
@@ -206,10 +213,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn bury(&mut self, on: ConnId, abort: bool) {
         let Some(place) = self.slots.get_mut(on.index as usize) else { return };
         let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
-        let Slot { link, parked, out, pipe, mate, .. } = *slot;
+        let Slot { link, parked, out, pipe, mate, memory, .. } = *slot;
         debug_assert!(mate.is_none(), "buried while paired");
         self.give(parked);
         self.give(out);
+        self.discharge(memory);
         if let Some(pipe) = pipe {
             self.net.give_pipe(pipe);
         }
@@ -245,7 +253,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         match slot.out {
             Some(out) => self.pool[out].append(octets),
             None => {
-                let out = self.pool.hold(octets);
+                let owner = slot.memory.owner;
+                let out = self.pool.hold(octets, owner);
                 if let Some(slot) = self.slot(on) {
                     slot.out = Some(out);
                 }
@@ -287,7 +296,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         work: impl FnOnce(&mut crate::tls::TlsSession, &mut crate::buffer::Buffer) -> R,
     ) -> Option<R> {
         let slot = find(&mut self.slots, on)?;
-        let out: BufferId = *slot.out.get_or_insert_with(|| self.pool.hold(&[]));
+        let owner = slot.memory.owner;
+        let out: BufferId = *slot.out.get_or_insert_with(|| self.pool.hold(&[], owner));
         let result = work(slot.tls.as_deref_mut()?, &mut self.pool[out]);
         if self.pool[out].is_empty() {
             slot.out = None;

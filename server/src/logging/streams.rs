@@ -94,6 +94,7 @@ fn ended(why: Why, [hidden, client]: [&str; 2]) -> String {
         Why::HalfClosed => "half-closed-too-long".to_owned(),
         Why::Idle => "idle-too-long".to_owned(),
         Why::Silent(side) => format!("{}-unreachable", name(side)),
+        Why::SlowReader(_) => "slow-reader".to_owned(),
     }
 }
 

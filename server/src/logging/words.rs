@@ -43,6 +43,7 @@ pub(super) const fn pair_end(why: Why) -> &'static str {
         Why::Idle => "idle-too-long",
         Why::Silent(Side::Hidden) => "hidden-unreachable",
         Why::Silent(Side::Client) => "client-unreachable",
+        Why::SlowReader(_) => "slow-reader",
     }
 }
 

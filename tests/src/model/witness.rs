@@ -5,6 +5,7 @@ use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use rendezvous_core::account::Owners;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsFailure,
 };
@@ -42,6 +43,8 @@ pub(super) struct Seen {
     gone: bool,
     pub(super) end_crossed: bool,
     pub(super) write_failed: bool,
+    /// Others needed its memory.
+    stalled: bool,
     pub(super) closing: Option<Close>,
     /// When it began to close.
     closing_since: Time,
@@ -70,12 +73,14 @@ pub struct Watched<M> {
     pub in_clear: bool,
     /// Rendezvous so far.
     pub pairs: u64,
+    /// Connections that lost their memory to others so far.
+    pub stalled: u64,
 }
 
 impl<M> Watched<M> {
     /// Watches a machine that has not been told anything.
     pub const fn new(machine: M, world: Shared, who: Who, in_clear: bool) -> Self {
-        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0 }
+        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0, stalled: 0 }
     }
 
     /// The machine itself.
@@ -122,6 +127,7 @@ impl<M> Watched<M> {
             gone: false,
             end_crossed: false,
             write_failed: false,
+            stalled: false,
             closing: None,
             closing_since: now,
             queued: 0,
@@ -225,7 +231,7 @@ impl<M> Watched<M> {
             let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
             // A hidden server that ended before its first octet has no more to hear: another gets the request.
             let is_passed_over = seen.met && seen.ended && seen.moved == 0;
-            let is_well = !seen.gone && !seen.write_failed && !is_dead && !is_passed_over;
+            let is_well = !seen.gone && !seen.stalled && !seen.write_failed && !is_dead && !is_passed_over;
             assert!(!is_well, "reset at once, whatever is queued for it, though it is well: {seen:?}");
         }
         match seen.closing {
@@ -233,7 +239,10 @@ impl<M> Watched<M> {
             Some(closing @ (Close::Linger | Close::Truncate)) => {
                 assert_eq!(how, Close::Abort, "closed twice");
                 let patience = now.since(seen.closing_since);
-                assert!(patience >= PATIENCE_MIN, "{closing:?} had {patience:?} only: {seen:?}");
+                assert!(
+                    seen.stalled || patience >= PATIENCE_MIN,
+                    "{closing:?} had {patience:?} only: {seen:?}"
+                );
             }
             Some(Close::Abort) => panic!("closed after it was aborted"),
         }
@@ -356,6 +365,18 @@ impl<M: Machine> Machine for Watched<M> {
         assert!(!std::mem::replace(&mut seen.write_failed, true), "writing failed twice");
         seen.queued = 0;
         self.machine.handle_write_failed(on, now);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "stalled");
+        assert!(seen.closing != Some(Close::Abort), "stalled, but it is gone");
+        seen.stalled = true;
+        self.stalled += 1;
+        self.machine.handle_stalled(on, now);
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        self.machine.owners(on)
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {

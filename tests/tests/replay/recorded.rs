@@ -72,6 +72,7 @@ impl Recorded {
             Event::Acked { on, age } => machine.handle_acked(on, age, now),
             Event::End { on, how } => machine.handle_end(on, how, now),
             Event::WriteFailed { on } => machine.handle_write_failed(on, now),
+            Event::Stalled { on } => machine.handle_stalled(on, now),
             Event::Closed { on } => machine.handle_closed(on, now),
             Event::Timeout => machine.handle_timeout(now),
             Event::Start => unreachable!("it has started"),

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Entity, Role, State};
+use crate::account::Owners;
 use crate::bytestream::name::IqId;
 use crate::bytestream::stanza::Condition;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
@@ -137,6 +138,18 @@ impl Machine for Entity {
         } else {
             self.handle_end(on, End::Reset, now);
         }
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.stalled(on, now);
+        self.pair_over(ended);
+        if self.conns.state(on).is_some() {
+            self.handle_end(on, End::Reset, now);
+        }
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        Owners::of_peer(self.conns.from(on))
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Entity, Outcome, State};
+use crate::account::Owners;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
 use crate::xmpp::hosted::IqHandler;
@@ -160,6 +161,21 @@ impl Machine for Entity {
             Some(State::Unwanted) | None => {}
         }
         self.settle(now);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let ended = self.conns.stalled(on, now);
+        self.pair_over(ended, now);
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.party.ended(link),
+            Some(State::Local) => self.finish(Outcome::Abandoned, now),
+            Some(State::Paired | State::Unwanted) | None => {}
+        }
+        self.settle(now);
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        Owners::of_peer(self.conns.from(on))
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -65,6 +65,7 @@ impl Parser {
             },
             "end" => Event::End { on: words.conn()?, how: words.read("clean, truncated or reset", end)? },
             "write-failed" => Event::WriteFailed { on: words.conn()? },
+            "stalled" => Event::Stalled { on: words.conn()? },
             "closed" => Event::Closed { on: words.conn()? },
             "timeout" => Event::Timeout,
             "ids" => {

@@ -4,6 +4,7 @@ use super::{
     Close, ConnId, DialFailure, End, Flight, Hosted, IqHandler, Loss, Machine, Now, Output, SocketAddr, Span,
     State, Time, Vec,
 };
+use crate::account::Owners;
 use crate::machine::{Listener, Secured, TlsFailure};
 
 /// The connection's id in the machine inside; `None`: it is the one to the server.
@@ -147,6 +148,18 @@ impl<M: IqHandler> Machine for Hosted<M> {
         if let Some(on) = inward(on) {
             self.inner.handle_write_failed(on, now);
         }
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        self.now = now;
+        match inward(on) {
+            Some(on) => self.inner.handle_stalled(on, now),
+            None => self.lose(on, Loss::Ended(End::Reset), Close::Abort, now),
+        }
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        inward(on).map_or_else(Owners::default, |on| self.inner.owners(on))
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use data_encoding::BASE64;
+use rendezvous_core::account::Owners;
 use rendezvous_core::http::head::{Finder, Found, Limits};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
@@ -166,6 +167,14 @@ impl Machine for Ends {
     fn handle_write_failed(&mut self, on: ConnId, _: Now) {
         self.visit_over(on, Some("the request could not be sent"));
         self.close(on);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        self.handle_write_failed(on, now);
+    }
+
+    fn owners(&self, _: ConnId) -> Owners {
+        Owners::default()
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use rendezvous_core::account::Owners;
 use rendezvous_core::agent::Agent;
 use rendezvous_core::engine::Engine;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
@@ -138,6 +139,20 @@ impl Machine for Trio {
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         let (machine, on) = self.whose(on);
         machine.handle_write_failed(on, now);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let (machine, on) = self.whose(on);
+        machine.handle_stalled(on, now);
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        let inner = ConnId { index: on.index / COUNT, ..on };
+        match on.index % COUNT {
+            OF_RELAY => self.relay.owners(inner),
+            OF_AGENT => self.agent.owners(inner),
+            _ => self.ends.owners(inner),
+        }
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {

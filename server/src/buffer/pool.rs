@@ -1,0 +1,407 @@
+//! The memory of one event loop: one ceiling, and fair shares below it.
+//!
+//! Everything that peers cause is charged to the ceiling, and to the [accounts](rendezvous_core::account) of the
+//! connection that it is for. There are two kinds:
+//!
+//! * **Queues** of pairs, which a connection can wait for. Their bound is a dynamic threshold (Choudhury and Hahne,
+//!   'Dynamic queue length thresholds for shared-memory packet switches', 1998): an account is granted a buffer while
+//!   it uses less than what is free. However much one account asks for, as much as it has got stays free for others.
+//!   A connection has two accounts, and one of them below the threshold suffices: so the clients of one address starve
+//!   no other address, and the clients of one hidden server starve no other hidden server, even behind one address. The
+//!   last parts of the memory are only for accounts that use little, or nothing.
+//! * **Kept bytes**, which are there already when they are charged: parts of heads, of records and of handshakes, and
+//!   answers that a socket has not taken. They may take half of the ceiling; [`Pool::excess`] says how many bytes the
+//!   event loop has to take from connections that make no progress.
+
+use rendezvous_core::account::Owners;
+use slab::Slab;
+
+use crate::tls::RECORD_MAX;
+
+use super::accounts::{Accounts, Charged};
+use super::{Buffer, BufferId, Kind};
+
+/// Free buffers of each size that are kept at most.
+const SPARE_MAX: usize = 8;
+/// The small size of a queue: a sealed TLS record, and what fills the wait for the next one.
+pub const SMALL: usize = 34 * 1024;
+
+/// Sizes and the ceiling, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of the buffer that heads are received into: the largest head and one TLS record.
+    pub head: usize,
+    /// Of the large size of a queue; at least `head`.
+    pub bulk: usize,
+    /// Of all together; at least four times `bulk`.
+    pub ceiling: usize,
+}
+
+impl Sizes {
+    /// For an agent or a connector.
+    #[must_use]
+    pub const fn for_peer() -> Self {
+        Self { head: SMALL, bulk: 128 * 1024, ceiling: 48 * 1024 * 1024 }
+    }
+
+    /// Bytes of a connection in clear that are received at most before the machine takes some: the largest head.
+    #[must_use]
+    pub const fn in_clear(&self) -> usize {
+        if self.head > 2 * RECORD_MAX { self.head - RECORD_MAX } else { self.head }
+    }
+
+    /// The small size of a queue.
+    #[must_use]
+    pub const fn small(&self) -> usize {
+        if self.head < SMALL { self.head } else { SMALL }
+    }
+
+    /// Kept bytes at most; more of them, and some have to go.
+    #[must_use]
+    pub const fn kept_max(&self) -> usize {
+        self.ceiling / 2
+    }
+
+    /// The part of the ceiling that an account which uses so much is granted no queue from. The last part is for
+    /// accounts that use nothing, and another one for those that use little.
+    const fn reserve(&self, used: usize) -> usize {
+        const LITTLE: usize = 4;
+        if used == 0 {
+            0
+        } else if used < LITTLE * self.small() {
+            self.ceiling / 16
+        } else {
+            self.ceiling / 8
+        }
+    }
+}
+
+/// All buffers of one event loop.
+#[derive(Debug)]
+pub struct Pool {
+    buffers: Slab<Buffer>,
+    accounts: Accounts,
+    spare_head: Spare,
+    spare_small: Spare,
+    spare_bulk: Spare,
+    sizes: Sizes,
+    used: usize,
+    /// Of `used`, the kept bytes.
+    kept: usize,
+}
+
+/// Memory of one size for the next buffer.
+#[derive(Debug, Default)]
+struct Spare {
+    free: Vec<Vec<u8>>,
+    /// The fewest there were since the last [`Spare::ebb`]: that many were not needed.
+    fewest: usize,
+}
+
+impl Spare {
+    fn take(&mut self, size: usize) -> Vec<u8> {
+        let bytes = self.free.pop().unwrap_or_else(|| vec![0; size]);
+        self.fewest = self.fewest.min(self.free.len());
+        bytes
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if self.free.len() < SPARE_MAX {
+            self.free.push(bytes);
+        }
+    }
+
+    fn ebb(&mut self) -> usize {
+        // The last that came is the first that is taken: those in front were not needed.
+        let given_up = self.free.drain(..self.fewest).map(|bytes| bytes.len()).sum();
+        self.fewest = self.free.len();
+        given_up
+    }
+}
+
+impl Pool {
+    /// A pool without buffers yet.
+    #[must_use]
+    pub fn new(sizes: Sizes) -> Self {
+        debug_assert!(sizes.head <= sizes.bulk, "the large size is the larger one");
+        Self {
+            buffers: Slab::new(),
+            accounts: Accounts::new(),
+            spare_head: Spare::default(),
+            spare_small: Spare::default(),
+            spare_bulk: Spare::default(),
+            sizes,
+            used: 0,
+            kept: 0,
+        }
+    }
+
+    // ---- accounts ----
+
+    /// A connection is charged to these accounts from now on.
+    pub fn open_account(&mut self, owners: Owners) -> Charged {
+        self.accounts.open(owners)
+    }
+
+    /// A connection is no longer charged to these accounts.
+    pub fn close_account(&mut self, charged: Charged) {
+        self.accounts.close(charged);
+    }
+
+    /// What the account uses that uses less of the two. It decides what the connection is granted.
+    #[must_use]
+    pub fn least(&self, charged: Charged) -> usize {
+        self.accounts.least(charged).0
+    }
+
+    /// The account that uses less of the two, as a number. A connection that waits for memory waits in its line.
+    #[must_use]
+    pub fn line(&self, charged: Charged) -> u32 {
+        self.accounts.least(charged).1
+    }
+
+    /// What the queues of one account may use at the moment: as much as is free for queues. However much is kept, half
+    /// of the ceiling is for queues.
+    const fn share(&self) -> usize {
+        let max = self.sizes.kept_max();
+        let kept = if self.kept < max { self.kept } else { max };
+        self.sizes.ceiling.saturating_sub(self.used - self.kept + kept)
+    }
+
+    // ---- queues ----
+
+    /// An empty buffer for a queue, of the large size or of the small one; `None` if the connection has to wait.
+    pub fn take(&mut self, charged: Charged) -> Option<BufferId> {
+        let size = if self.is_ample(charged) {
+            self.sizes.bulk
+        } else if self.grants(charged, 0) {
+            self.sizes.small()
+        } else {
+            return None;
+        };
+        let bytes = self.fresh(size);
+        Some(self.insert(bytes, Kind::Queue, charged))
+    }
+
+    /// Whether [`Pool::take`] would give a buffer if `promised` bytes more were in use.
+    #[must_use]
+    pub fn grants(&self, charged: Charged, promised: usize) -> bool {
+        let free = self.share().saturating_sub(promised);
+        let used = self.accounts.least_queued(charged) + promised;
+        (used == 0 || used < free) && self.sizes.small() + self.sizes.reserve(used) <= free
+    }
+
+    /// Whether a queue may have the large size: only well below the threshold.
+    fn is_ample(&self, charged: Charged) -> bool {
+        let Sizes { bulk, .. } = self.sizes;
+        let after = self.accounts.least_queued(charged) + bulk;
+        after <= self.share() / 2 && bulk + self.sizes.reserve(after) <= self.share()
+    }
+
+    // ---- kept bytes ----
+
+    /// The buffer that bytes are received into before it is known how many of them have to be kept. It is free of
+    /// charge: one turn of one connection has it, and then gives it back or [tightens](Pool::tighten) it.
+    pub fn take_working(&mut self, charged: Charged) -> BufferId {
+        let bytes = self.fresh(self.sizes.head);
+        self.insert(bytes, Kind::Working, charged)
+    }
+
+    /// Exchanges the working buffer for one that has no room beside what is in it, which is charged.
+    pub fn tighten(&mut self, id: BufferId) {
+        let Buffer { kind: Kind::Working, owner, .. } = self[id] else { return };
+        let bytes = self[id].filled().to_vec();
+        let charged = bytes.len();
+        let tight = Buffer { head: 0, tail: charged, charged, bytes, kind: Kind::Kept, owner };
+        self.charge(Kind::Kept, owner, 0, charged);
+        let working = std::mem::replace(&mut self[id], tight);
+        self.keep(working.bytes);
+    }
+
+    /// Charges the working buffer as it is.
+    pub fn charge_whole(&mut self, id: BufferId) {
+        let Buffer { kind: Kind::Working, owner, ref bytes, .. } = self[id] else { return };
+        let charged = bytes.len();
+        self.charge(Kind::Kept, owner, 0, charged);
+        self[id].kind = Kind::Kept;
+        self[id].charged = charged;
+    }
+
+    /// Exchanges a buffer that was [tightened](Pool::tighten) for a working buffer, with the same bytes.
+    pub fn loosen(&mut self, id: BufferId) {
+        let Buffer { kind: kind @ (Kind::Kept | Kind::Queue), owner, charged, .. } = self[id] else { return };
+        let bytes = self.fresh(self.sizes.head);
+        let mut working = Buffer { bytes, head: 0, tail: 0, charged: 0, kind: Kind::Working, owner };
+        working.append(self[id].filled());
+        self.charge(kind, owner, charged, 0);
+        let tight = std::mem::replace(&mut self[id], working);
+        self.keep(tight.bytes);
+    }
+
+    /// A buffer with these bytes in it, whatever the ceiling is.
+    pub fn hold(&mut self, bytes: &[u8], charged: Charged) -> BufferId {
+        let id = self.insert(bytes.to_vec(), Kind::Kept, charged);
+        self[id].commit(bytes.len());
+        id
+    }
+
+    /// Charges what a buffer takes now: one that is not of a fixed size may have grown.
+    pub fn recharge(&mut self, id: BufferId) {
+        let Buffer { kind, owner, charged, ref bytes, .. } = self[id];
+        let size = bytes.capacity();
+        if charged < size && kind != Kind::Working {
+            self.charge(kind, owner, charged, size);
+            self[id].charged = size;
+        }
+    }
+
+    /// `before` kept bytes of a connection, outside of any buffer, became `after`.
+    pub fn charge_kept(&mut self, charged: Charged, before: usize, after: usize) {
+        self.charge(Kind::Kept, charged, before, after);
+    }
+
+    /// How many kept bytes are above their limit and have to go.
+    #[must_use]
+    pub const fn excess(&self) -> usize {
+        self.kept.saturating_sub(self.sizes.kept_max())
+    }
+
+    // ---- all buffers ----
+
+    /// Gives a buffer back.
+    pub fn give(&mut self, id: BufferId) {
+        let Some(buffer) = self.buffers.try_remove(id.0 as usize) else {
+            debug_assert!(false, "a buffer given back twice");
+            return;
+        };
+        self.charge(buffer.kind, buffer.owner, buffer.charged, 0);
+        self.keep(buffer.bytes);
+    }
+
+    /// How many bytes a buffer is charged with.
+    #[must_use]
+    pub fn charged(&self, id: BufferId) -> usize {
+        self[id].charged
+    }
+
+    /// Whether a buffer has a fixed size that leaves room for more.
+    #[must_use]
+    pub fn is_tight(&self, id: BufferId) -> bool {
+        self[id].kind == Kind::Kept
+    }
+
+    /// Keeps of the spare buffers those that were needed since this was called last. How many bytes were given up.
+    pub fn ebb(&mut self) -> usize {
+        self.spare_head.ebb() + self.spare_small.ebb() + self.spare_bulk.ebb()
+    }
+
+    /// Keeps no spare buffers, until more are given back.
+    pub fn shrink(&mut self) {
+        self.spare_head = Spare::default();
+        self.spare_small = Spare::default();
+        self.spare_bulk = Spare::default();
+        self.buffers.shrink_to_fit();
+        self.accounts.shrink();
+    }
+
+    /// How many bytes are charged.
+    #[must_use]
+    pub const fn used(&self) -> usize {
+        self.used
+    }
+
+    /// How many buffers are in use.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub const fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Heads may be this large from now on: see [`Sizes::head`].
+    pub fn set_head(&mut self, head: usize) {
+        self.sizes.head = head;
+        self.spare_head = Spare::default();
+    }
+
+    /// Takes the buffer itself out of its place, which is kept for [`Pool::put_back`].
+    pub fn lend(&mut self, id: BufferId) -> Buffer {
+        std::mem::replace(&mut self[id], Buffer::with_room(0))
+    }
+
+    /// Puts a buffer back that was lent.
+    pub fn put_back(&mut self, id: BufferId, buffer: Buffer) {
+        self[id] = buffer;
+    }
+
+    /// What must hold between two turns.
+    ///
+    /// # Panics
+    /// It does not.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self, kept_outside: usize, connections: usize) {
+        let charged: usize = self.buffers.iter().map(|(_, buffer)| buffer.charged).sum();
+        assert_eq!(charged + kept_outside, self.used, "bytes that nobody is charged with");
+        assert!(self.accounts.count() <= 4 * connections, "accounts that nobody is charged to");
+        let loose = self.buffers.iter().filter(|(_, buffer)| buffer.kind == Kind::Working).count();
+        assert_eq!(loose, 0, "a working buffer that was not given back");
+    }
+
+    /// Where memory of one of the three sizes is kept for the next buffer; two of them may be the same.
+    fn spare(&mut self, size: usize) -> Option<&mut Spare> {
+        if size == self.sizes.small() {
+            Some(&mut self.spare_small)
+        } else if size == self.sizes.head {
+            Some(&mut self.spare_head)
+        } else if size == self.sizes.bulk {
+            Some(&mut self.spare_bulk)
+        } else {
+            None
+        }
+    }
+
+    fn fresh(&mut self, size: usize) -> Vec<u8> {
+        self.spare(size).map_or_else(|| vec![0; size], |spare| spare.take(size))
+    }
+
+    /// Keeps memory for the next buffer of that size.
+    fn keep(&mut self, bytes: Vec<u8>) {
+        if let Some(spare) = self.spare(bytes.len()) {
+            spare.keep(bytes);
+        }
+    }
+
+    fn charge(&mut self, kind: Kind, owner: Charged, before: usize, after: usize) {
+        self.used = self.used - before + after;
+        if kind == Kind::Kept {
+            self.kept = self.kept - before + after;
+        }
+        self.accounts.charge(owner, before, after, kind == Kind::Queue);
+    }
+
+    fn insert(&mut self, bytes: Vec<u8>, kind: Kind, owner: Charged) -> BufferId {
+        let charged = if kind == Kind::Working { 0 } else { bytes.len() };
+        self.charge(kind, owner, 0, charged);
+        let buffer = Buffer { bytes, head: 0, tail: 0, charged, kind, owner };
+        let index = self.buffers.insert(buffer);
+        BufferId(u32::try_from(index).unwrap_or_else(|_| unreachable!("2³² buffers")))
+    }
+}
+
+impl std::ops::Index<BufferId> for Pool {
+    type Output = Buffer;
+
+    fn index(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.0 as usize]
+    }
+}
+
+impl std::ops::IndexMut<BufferId> for Pool {
+    fn index_mut(&mut self, id: BufferId) -> &mut Buffer {
+        &mut self.buffers[id.0 as usize]
+    }
+}
