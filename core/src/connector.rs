@@ -231,9 +231,11 @@ impl Connector {
     fn fail(&mut self, on: ConnId, why: ConnectFailure, now: Now) {
         let Some(local) = self.conns.state(on).and_then(|state| state.local()) else { return };
         let how = match why {
-            ConnectFailure::Refused(_) | ConnectFailure::NotDirect(_) | ConnectFailure::Ended(End::Clean) => {
-                Close::Linger
-            }
+            // An alert may be on its way to the relay, and a reset would eat it.
+            ConnectFailure::Refused(_)
+            | ConnectFailure::NotDirect(_)
+            | ConnectFailure::Ended(End::Clean | End::Truncated)
+            | ConnectFailure::Tls(_) => Close::Linger,
             _ => Close::Abort,
         };
         self.forget_session(on, now);

@@ -177,7 +177,9 @@ fn a_wrong_certificate_ends_it() {
     let (on, _) = dials(&rig.news())[0];
     rig.tell(|connector, now| connector.handle_connected(on, now));
     rig.tell(|connector, now| connector.handle_tls_failed(on, TlsFailure::Certificate, now));
-    assert!(sent(&rig.news(), on).is_empty());
+    let news = rig.news();
+    assert!(sent(&news, on).is_empty());
+    assert!(asked(&news, Output::Close { on, how: Close::Linger }), "the alert arrives");
     assert_eq!(
         rig.machine.last(),
         Some(Outcome::Failed(ConnectFailure::Tls(TlsFailure::Certificate))),

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::escape::Line;
+
 /// Why a command did not do what it was asked. Its text is one line: what happened, to which file or option, and
 /// what to do about it. It never holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,18 +52,15 @@ pub fn reason(error: &io::Error) -> String {
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. Control
-/// characters, which may come from a file or an argument, are escaped. A closed stderr is nothing to fail for.
+/// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. What
+/// does not print, which may come from a peer, a file or an argument, is escaped. A closed stderr is nothing to fail for.
 pub fn complain(command: Option<&str>, text: &str) {
     let mut line = String::from("rendezvous: ");
     if let Some(command) = command {
         line.push_str(command);
         line.push_str(": ");
     }
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{line}{}", Line(text));
 }
 
 /// Writes a result to stdout. A reader that went away (`… | head -1`) has what it wanted, and is no error.

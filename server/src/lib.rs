@@ -9,6 +9,7 @@ pub mod command;
 pub mod daemon;
 pub mod direct_tls;
 pub mod entropy;
+pub mod escape;
 pub mod event_loop;
 pub mod failure;
 pub mod files;

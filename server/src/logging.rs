@@ -6,8 +6,8 @@ pub mod streams;
 mod words;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::io::Write as _;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -18,9 +18,11 @@ use rendezvous_core::note::{Note, RelayLoss, Target};
 use rendezvous_core::time::Span;
 
 use crate::clock::{self, Clock};
+use crate::escape::LineWriter;
 use crate::failure::Failure;
 use crate::options::Opt;
 
+pub use crate::escape::Escaped;
 pub use limiter::Limiter;
 pub use words::{connect_failure, dial, obstacle, tls, waiting_end};
 use words::{end_text, not_direct, pair_end, refusal_hint};
@@ -58,7 +60,10 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
         if timed {
             write!(out, "{} ", Stamp(clock::wall()))?;
         }
-        writeln!(out, "{:<5} {}", record.level(), record.args())
+        write!(out, "{:<5} ", record.level())?;
+        // Values of peers are escaped where they are put in; this is for what other crates log.
+        fmt::Write::write_fmt(&mut LineWriter(&mut *out), *record.args()).map_err(io::Error::other)?;
+        out.write_all(b"\n")
     });
     let logger = builder.build();
     let filter = logger.filter();
@@ -163,23 +168,6 @@ pub fn note(note: &Note, names: &Names, upstreams: &Upstreams) {
     let level = level(note);
     if log::log_enabled!(level) {
         log::log!(level, "{}", Line { note, names, upstreams });
-    }
-}
-
-/// Text that a peer or a file had a hand in: printable ASCII as it is, everything else escaped, at most 200 characters.
-#[derive(Clone, Copy, Debug)]
-pub struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        for c in self.0.chars().take(200) {
-            match c {
-                ' ' | '!' | '#'..='[' | ']'..='~' => f.write_char(c)?,
-                other => write!(f, "{}", other.escape_default())?,
-            }
-        }
-        f.write_char('"')
     }
 }
 

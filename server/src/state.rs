@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use crate::entropy;
+use crate::escape::Escaped;
 use crate::failure::{Failure, reason};
 use crate::files;
 
@@ -270,6 +271,10 @@ fn give_to_owner_of(path: &Path, file: &File) {
 fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
-        log::debug!("event=sync_failed folder={} why={:?}", folder.display(), reason(&error));
+        log::debug!(
+            "event=sync_failed folder={} why={}",
+            Escaped(&folder.to_string_lossy()),
+            Escaped(&reason(&error))
+        );
     }
 }

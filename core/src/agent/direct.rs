@@ -130,7 +130,7 @@ impl Agent {
     /// The relayed connection ended while it was not decided. What the client has decided by then we may learn from the
     /// direct connection alone: a relay that is killed looks like a client that goes away.
     pub(super) fn undecided_ended(&mut self, on: ConnId, how: End, now: Now) {
-        let how = if how == End::Clean { Close::Linger } else { Close::Abort };
+        let how = if how == End::Reset { Close::Abort } else { Close::Linger };
         if !self.await_direct(on, how, now) {
             self.lose_undecided(on, GONE, how, now);
         }

@@ -127,7 +127,8 @@ impl Machine for Agent {
             Some(State::Leaving) => self.close(on, Close::Linger, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
-                self.client_gone(on, Close::Abort, now);
+                let how = if how == End::Truncated { Close::Linger } else { Close::Abort };
+                self.client_gone(on, how, now);
             }
             Some(State::Paired) => {
                 let ended = self.conns.end(on, how, now);

@@ -236,7 +236,10 @@ impl Agent {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         let how = match why {
-            RelayLoss::Refused(_) | RelayLoss::Ended(End::Clean) => Close::Linger,
+            // An alert may be on its way to the relay, and a reset would eat it.
+            RelayLoss::Refused(_) | RelayLoss::Ended(End::Clean | End::Truncated) | RelayLoss::Tls(_) => {
+                Close::Linger
+            }
             _ => Close::Abort,
         };
         self.close(on, how, now);

@@ -234,9 +234,9 @@ impl Negotiator {
         self.tls_up(link, certificate);
     }
 
-    /// The handshake that [`Output::StartTls`] began failed.
+    /// The handshake that [`Output::StartTls`] began failed. The link lingers, so that the alert arrives.
     pub fn handle_tls_failed(&mut self, link: LinkId) {
-        self.drop_link(link, Close::Abort);
+        self.drop_link(link, Close::Linger);
     }
 
     /// The connection ended or broke, in whatever way. What it had said before must have been offered first.

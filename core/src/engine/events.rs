@@ -116,7 +116,7 @@ impl Machine for Engine {
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let silent = self.conns.pair_of(on).is_some_and(|pair| pair.is_silent(age));
-        if silent && self.hand_over_failed(on, now) {
+        if silent && self.hand_over_failed(on, Close::Abort, now) {
             return;
         }
         let ended = self.conns.acked(on, age, now);
@@ -124,15 +124,17 @@ impl Machine for Engine {
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        if self.hand_over_failed(on, now) {
+        let close = if how == End::Truncated { Close::Linger } else { Close::Abort };
+        if self.hand_over_failed(on, close, now) {
             return;
         }
         match self.conns.state(on) {
             // A health check, most of the time.
             Some(State::Proxied) => self.conns.close(on, Close::Abort, now),
-            Some(State::Securing) => self.drop_conn(on, Close::Abort, "ended in the TLS handshake", now),
+            // The peer may have broken TLS right behind its last handshake message.
+            Some(State::Securing) => self.drop_conn(on, close_after(how), "ended in the TLS handshake", now),
             Some(State::Head { begun, .. }) => {
-                let how = if how == End::Reset { Close::Abort } else { Close::Linger };
+                let how = close_after(how);
                 if *begun {
                     self.drop_conn(on, how, "ended within a request's head", now);
                 } else {
@@ -149,7 +151,7 @@ impl Machine for Engine {
             Some(State::Held { id, .. }) => {
                 let id = *id;
                 self.registry.unhold(id, on);
-                self.drop_conn(on, Close::Abort, "a held client went away", now);
+                self.drop_conn(on, close_after(how), "a held client went away", now);
             }
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(how), now),
             Some(State::Hidden { .. } | State::Client { .. }) => {
@@ -239,6 +241,15 @@ impl Machine for Engine {
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         self.conns.poll(text, State::why)
+    }
+}
+
+/// How to close a connection that ended in this way. A truncated one may still read: if the peer broke TLS, its alert is
+/// on the way.
+const fn close_after(how: End) -> Close {
+    match how {
+        End::Clean | End::Truncated => Close::Linger,
+        End::Reset => Close::Abort,
     }
 }
 

@@ -100,8 +100,8 @@ impl Engine {
     }
 
     /// The waiting connection is of no use, and no octet of an answer came: the next one gets the request, or the
-    /// client gets 502. False if this is not that case.
-    pub(super) fn hand_over_failed(&mut self, hidden: ConnId, now: Now) -> bool {
+    /// client gets 502. `how` closes the failed one. False if this is not that case.
+    pub(super) fn hand_over_failed(&mut self, hidden: ConnId, how: Close, now: Now) -> bool {
         let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return false };
         // Neither octets behind the head nor a client that takes nothing any more can be handed over again.
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
@@ -111,7 +111,7 @@ impl Engine {
         let id = *id;
         let Some(mut request) = request.take() else { return false };
         self.registry.pair_ended(id);
-        self.conns.close(hidden, Close::Abort, now);
+        self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
         let next = if again { self.registry.take(id, now) } else { None };
         self.conns.note(Note::HandOverFailed { hidden, client, id, retried: next.is_some() });

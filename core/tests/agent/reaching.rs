@@ -80,7 +80,9 @@ fn a_wrong_certificate_is_said_and_tried_again_slowly() {
     let (on, _) = one(&rig.news());
     rig.tell(|agent, now| agent.handle_connected(on, now));
     rig.tell(|agent, now| agent.handle_tls_failed(on, TlsFailure::Certificate, now));
-    let notes = notes(&rig.news());
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on, how: Close::Linger }), "the alert arrives");
+    let notes = notes(&news);
     let [Note::RelayLost { why: RelayLoss::Tls(TlsFailure::Certificate), again, .. }] = notes[..] else {
         panic!("{notes:?}");
     };

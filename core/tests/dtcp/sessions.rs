@@ -286,9 +286,9 @@ fn a_failed_tls_handshake_closes_the_connection() {
     let (dial, link) = (one_dial(&news), party.accepted());
     party.hears(link, b"starttls\n");
     party.it.handle_tls_failed(link);
-    assert_eq!(party.news(), [close(link, Close::Abort)]);
+    assert_eq!(party.news(), [close(link, Close::Linger)]);
     party.connected(dial);
     party.hears(dial, b"ok\n");
     party.it.handle_tls_failed(dial);
-    assert_eq!(party.news(), [close(dial, Close::Abort), give_up(session)]);
+    assert_eq!(party.news(), [close(dial, Close::Linger), give_up(session)]);
 }

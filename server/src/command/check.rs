@@ -12,6 +12,7 @@ use rendezvous_core::http::target::Token;
 use self::wire::{Wire, WireError};
 use crate::clock;
 use crate::entropy;
+use crate::escape::Line;
 use crate::failure::{Failure, print, reason};
 use crate::options::value::{HostPort, host_port, path};
 use crate::options::{Opt, Spec, parse};
@@ -210,7 +211,7 @@ fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> 
 
 fn say(name: &str, result: &Step) -> Result<(), Failure> {
     match result {
-        Ok(text) => print(&format!("{name:<12} ok      {text}\n")),
-        Err(text) => print(&format!("{name:<12} FAILED  {text}\n")),
+        Ok(text) => print(&format!("{name:<12} ok      {}\n", Line(text))),
+        Err(text) => print(&format!("{name:<12} FAILED  {}\n", Line(text))),
     }
 }

@@ -25,6 +25,7 @@ use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program, cannot};
 use crate::direct_tls::DirectTls;
 use crate::entropy;
+use crate::escape::Shown;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, Names};
@@ -239,7 +240,8 @@ impl Beside {
         match self.outcome {
             None | Some(Outcome::Ended(pair::Why::Done) | Outcome::Abandoned) => Ok(()),
             Some(Outcome::Failed(refused)) => {
-                Err(Failure::Failed(format!("no direct connection to {to}: {}", reason(&refused))))
+                let why = reason(&refused);
+                Err(Failure::Failed(format!("no direct connection to {to}: {}", Shown(&why))))
             }
             Some(Outcome::Ended(why)) => Err(Failure::Failed(ending(why).to_owned())),
         }
@@ -322,7 +324,7 @@ fn tell(report: Report, opens: bool) {
     }
 }
 
-/// Why there is no connection, as the end of a sentence.
+/// Why there is no connection, as the end of a sentence, with the peer's own text in it.
 fn reason(refused: &Refused) -> String {
     match (refused.why, &refused.error) {
         (Why::Refused, Some(error)) => {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::escape::Shown;
 use crate::failure::{Failure, print};
 use crate::json::Value;
 use crate::options::{Opt, STATE, Spec, parse};
@@ -128,13 +129,8 @@ fn columns<const N: usize>(rows: &[[String; N]], text: &mut String) {
     }
 }
 
-/// Printable ASCII as it is, everything else escaped.
 fn shown(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        if matches!(c, ' '..='~') { out.push(c) } else { out.extend(c.escape_default()) }
-    }
-    out
+    Shown(text).to_string()
 }
 
 /// Seconds, in the two largest units.
@@ -178,7 +174,7 @@ mod tests {
             r#"{"version":"1\u001b[2J","ids":[{"name":"\u0007\u009b31m","id":"é"}],"dropped":[{"why":"\r\nx","count":3}]}"#,
         );
         let table = table(&status.unwrap());
-        assert!(table.chars().all(|c| c == '\n' || matches!(c, ' '..='~')), "{table:?}");
+        assert!(table.chars().all(|c| c == '\n' || matches!(c, ' '..='~' | 'é')), "{table:?}");
         assert!(
             table.contains(r"1\u{1b}[2J") && table.contains(r"\u{7}\u{9b}31m") && table.contains(r"\r\nx")
         );

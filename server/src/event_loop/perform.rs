@@ -7,6 +7,7 @@ use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFai
 
 use super::{Event, EventLoop, find};
 use crate::direct_tls::DirectTls;
+use crate::escape::Escaped;
 use crate::net::Net;
 use crate::slot::{Gate, Link, Writing};
 use crate::tls::TlsSession;
@@ -137,7 +138,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.enqueue(on);
             }
             Some(Err(error)) => {
-                log::error!("event=tls-setup error={:?}", error.to_string());
+                log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
                 self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
             }
             None => {

@@ -7,6 +7,7 @@ use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 
 use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
+use crate::escape::Escaped;
 use crate::net::Net;
 use crate::slot::{Gate, Reading, Slot};
 use crate::tls::{HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError};
@@ -216,10 +217,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Some(Err(error)) => {
                 log::debug!(
-                    "event=tls-error conn={}.{} error={:?}",
+                    "event=tls-error conn={}.{} error={}",
                     on.index,
                     on.generation,
-                    error.to_string()
+                    Escaped(&error.to_string())
                 );
                 slot.unopened = false;
                 slot.wire = Vec::new();
@@ -227,7 +228,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 let event = if slot.is_securing() {
                     Event::TlsFailed(on, error.failure())
                 } else {
-                    Event::Ended(on, End::Reset)
+                    // The stream is cut, but the connection is not: the alert is on its way, and a reset would eat it.
+                    Event::Ended(on, End::Truncated)
                 };
                 self.events.push_back(event);
             }
@@ -349,7 +351,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let event = if slot.is_securing() {
             Event::TlsFailed(on, TlsFailure::Protocol)
         } else {
-            Event::Ended(on, End::Reset)
+            Event::Ended(on, End::Truncated)
         };
         self.events.push_back(event);
     }

@@ -10,8 +10,8 @@ use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter, NONCE_LEN, 
 use rustls::kernel::KernelConnection;
 use rustls::server::ServerConnectionData;
 use rustls::{
-    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, PeerMisbehaved,
-    ProtocolVersion, SupportedCipherSuite, Tls13CipherSuite,
+    AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets, InvalidMessage,
+    PeerMisbehaved, ProtocolVersion, SupportedCipherSuite, Tls13CipherSuite,
 };
 
 use super::RECORD_MAX;
@@ -24,11 +24,16 @@ const HEADER: usize = 5;
 const TAG: usize = 16;
 /// What a record may add to its plaintext (§5.2).
 const EXPANSION_MAX: usize = 256;
-/// Updates of the keys without any data between them.
-const UPDATES_MAX: u8 = 32;
+/// Records and messages in a row that move no data: empty records, updates of the keys, tickets. BoringSSL and rustls
+/// allow as many.
+const IDLE_MAX: u8 = 32;
+/// Alerts in a row that do not end the connection (user_canceled), as in BoringSSL and rustls.
+const WARNINGS_MAX: u8 = 4;
 /// Handshake messages that come after the handshake (§4.6).
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
+/// The level of every alert but close_notify and user_canceled (§6).
+const FATAL: u8 = 2;
 /// Of one such message in pieces, header included. A ticket may be larger; nobody's is.
 const MESSAGE_MAX: usize = 16 * 1024;
 
@@ -40,7 +45,9 @@ pub(super) struct Records {
     sealer: Sealer,
     /// The peer asked for new keys: they come before the next data.
     owes_update: bool,
-    updates_left: u8,
+    /// How many more records and messages may come without data.
+    idle_left: u8,
+    warnings_left: u8,
     /// The beginning of a handshake message whose rest is in the next records.
     piece: Vec<u8>,
 }
@@ -85,7 +92,8 @@ impl Records {
             sealer: Sealer::new(suite, tx)?,
             secrets,
             owes_update: false,
-            updates_left: UPDATES_MAX,
+            idle_left: IDLE_MAX,
+            warnings_left: WARNINGS_MAX,
             piece: Vec::new(),
         })
     }
@@ -115,12 +123,20 @@ impl Records {
         }
         match record.typ {
             ContentType::ApplicationData => {
-                if !record.payload.is_empty() {
-                    self.updates_left = UPDATES_MAX;
+                if record.payload.is_empty() {
+                    take_one(&mut self.idle_left, PeerMisbehaved::TooManyEmptyFragments)?;
+                } else {
+                    (self.idle_left, self.warnings_left) = (IDLE_MAX, WARNINGS_MAX);
                 }
                 Ok(Record::Data { len, plain: record.payload })
             }
-            ContentType::Alert => alert(record.payload, len),
+            ContentType::Alert => match alert(record.payload)? {
+                Alert::Closed => Ok(Record::End),
+                Alert::Warning => {
+                    take_one(&mut self.warnings_left, PeerMisbehaved::TooManyWarningAlertsReceived)?;
+                    Ok(Record::Done { len })
+                }
+            },
             ContentType::Handshake => {
                 self.messages(record.payload)?;
                 Ok(Record::Done { len })
@@ -146,16 +162,9 @@ impl Records {
 
     /// Appends the alert for what the peer did wrong.
     pub(super) fn say_why(&mut self, error: &Error, out: &mut Buffer) {
-        let alert = match error {
-            // It is the peer's own.
-            Error::AlertReceived(_) => return,
-            Error::DecryptError => AlertDescription::BadRecordMac,
-            Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-            Error::InvalidMessage(_) => AlertDescription::DecodeError,
-            _ => AlertDescription::UnexpectedMessage,
-        };
+        let Some(alert) = alert_for(error) else { return };
         // Without an alert the end alone has to say it.
-        let _ = self.sealer.seal(ContentType::Alert, &[2, alert.into()], out);
+        let _ = self.sealer.seal(ContentType::Alert, &[FATAL, alert.into()], out);
     }
 
     /// The handshake messages in one record, behind the beginning of the first, if that was in those before.
@@ -164,12 +173,11 @@ impl Records {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
         }
         let mut joined = std::mem::take(&mut self.piece);
-        let mut rest = if joined.is_empty() {
-            payload
-        } else {
+        let is_first = joined.is_empty();
+        if !is_first {
             joined.extend_from_slice(payload);
-            &joined
-        };
+        }
+        let mut rest = if is_first { payload } else { &joined };
         while let Some((&[typ, a, b, c], body)) = rest.split_first_chunk::<4>() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             // Before it is whole: nobody is to make us keep what we will not take.
@@ -181,19 +189,30 @@ impl Records {
                 });
             }
             if length > MESSAGE_MAX || typ == KEY_UPDATE && length != 1 {
-                return Err(rustls::InvalidMessage::HandshakePayloadTooLarge.into());
+                return Err(InvalidMessage::HandshakePayloadTooLarge.into());
             }
             let Some((body, behind)) = body.split_at_checked(length) else { break };
             rest = behind;
+            take_one(&mut self.idle_left, PeerMisbehaved::TooManyKeyUpdateRequests)?;
             // A ticket is nothing to us: no session is taken up again.
             match (typ, body) {
                 (NEW_SESSION_TICKET, _) => {}
                 // Nothing may be sealed with the old keys behind it (§5.1).
-                (_, &[request @ (0 | 1)]) if rest.is_empty() => self.keys_updated(request == 1)?,
-                _ => return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into()),
+                (_, [0 | 1]) if !rest.is_empty() => {
+                    return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into());
+                }
+                (_, &[request @ (0 | 1)]) => self.keys_updated(request == 1)?,
+                _ => return Err(InvalidMessage::InvalidKeyUpdate.into()),
             }
         }
-        self.piece = rest.to_vec();
+        // Without a copy of what is kept already: a message may come in as many pieces as it has bytes.
+        self.piece = if is_first {
+            rest.to_vec()
+        } else {
+            let used = joined.len() - rest.len();
+            joined.drain(..used);
+            joined
+        };
         Ok(())
     }
 
@@ -202,8 +221,6 @@ impl Records {
         if wants_ours {
             self.owes_update = true;
         }
-        self.updates_left =
-            self.updates_left.checked_sub(1).ok_or(PeerMisbehaved::TooManyKeyUpdateRequests)?;
         let (sequence, keys) = self.secrets.next_to_open()?;
         self.opener = opener(self.secrets.suite()?, keys)?;
         self.opened = sequence;
@@ -226,6 +243,17 @@ impl Records {
         self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], out)?;
         self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
         Ok(())
+    }
+
+    /// Appends one record of any type and content.
+    #[cfg(test)]
+    pub(super) fn seal_as(
+        &mut self,
+        typ: ContentType,
+        content: &[u8],
+        out: &mut Buffer,
+    ) -> Result<(), Error> {
+        self.sealer.seal(typ, content, out)
     }
 
     /// Appends a handshake message, cut into records of so many octets.
@@ -323,14 +351,47 @@ fn opener(
     }
 }
 
-/// In TLS 1.3 every alert ends the connection, but for one that only says why close_notify follows (§6).
-fn alert<'w>(payload: &[u8], len: usize) -> Result<Record<'w>, Error> {
-    let &[_, description] = payload else {
-        return Err(Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType));
-    };
-    match AlertDescription::from(description) {
-        AlertDescription::CloseNotify => Ok(Record::End),
-        AlertDescription::UserCanceled => Ok(Record::Done { len }),
-        other => Err(Error::AlertReceived(other)),
+/// An alert that is no error.
+enum Alert {
+    /// close_notify.
+    Closed,
+    /// user_canceled.
+    Warning,
+}
+
+/// In TLS 1.3 every alert ends the connection, whatever its level, except user_canceled, which only says why
+/// close_notify follows (§6).
+fn alert(payload: &[u8]) -> Result<Alert, Error> {
+    match *payload {
+        // §5.4.
+        [] => Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into()),
+        [_, description] => match AlertDescription::from(description) {
+            AlertDescription::CloseNotify => Ok(Alert::Closed),
+            AlertDescription::UserCanceled => Ok(Alert::Warning),
+            other => Err(Error::AlertReceived(other)),
+        },
+        // Cut, or more than one (§5.1).
+        _ => Err(InvalidMessage::TrailingData("alert").into()),
     }
+}
+
+/// The alert that answers an error of the peer's; `None` if the peer sent an alert itself.
+fn alert_for(error: &Error) -> Option<AlertDescription> {
+    Some(match error {
+        Error::AlertReceived(_) => return None,
+        // §5.2.
+        Error::DecryptError => AlertDescription::BadRecordMac,
+        Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
+        // §4.6.3.
+        Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => AlertDescription::IllegalParameter,
+        // §6.2.
+        Error::InvalidMessage(_) => AlertDescription::DecodeError,
+        // What is wrong with the order of things (§4.6, §5, §5.4), and what there is too much of.
+        _ => AlertDescription::UnexpectedMessage,
+    })
+}
+
+fn take_one(left: &mut u8, or: PeerMisbehaved) -> Result<(), Error> {
+    *left = left.checked_sub(1).ok_or(or)?;
+    Ok(())
 }

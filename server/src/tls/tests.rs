@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 
 use super::{RECORD_MAX, ROOM_MIN, Side, Take, TlsSession, record_size, sealable};
@@ -312,4 +312,117 @@ fn what_is_said_to_fit_fits() {
         assert!(wire <= room, "{room}");
     }
     assert!(sealable(ROOM_MIN) >= RECORD_MAX);
+}
+
+/// Sends records to `to`, and returns the alert that they are answered with, as the error that it is for `from`.
+fn alert_for(from: &mut End, to: &mut End, records: &[(ContentType, &[u8])]) -> Option<String> {
+    let mut out = Buffer::with_room(ROOM_MIN);
+    for (typ, content) in records {
+        from.records().seal_as(*typ, content, &mut out).expect("sealed");
+    }
+    to.wire.extend_from_slice(out.filled());
+    let mut answer = Buffer::with_room(ROOM_MIN);
+    let opened = to.open(&mut answer);
+    assert_eq!(opened.is_err(), !answer.is_empty(), "an error is answered, and nothing else: {opened:?}");
+    opened.err()?;
+    from.wire.extend_from_slice(answer.filled());
+    let error = from.open(&mut Buffer::with_room(ROOM_MIN)).expect_err("an alert");
+    Some(error.to_string())
+}
+
+#[test]
+fn each_violation_after_the_handshake_gets_its_own_alert() {
+    use ContentType::{Alert, ApplicationData, ChangeCipherSpec, Handshake};
+    const NO_DATA: (ContentType, &[u8]) = (ApplicationData, b"");
+    const UPDATE: (ContentType, &[u8]) = (Handshake, &[24, 0, 0, 1, 0]);
+    const CANCELED: (ContentType, &[u8]) = (Alert, &[1, 90]);
+    let cases: &[(&str, &str, &[(ContentType, &[u8])])] = &[
+        ("KeyUpdate of value 2 (RFC 8446 §4.6.3)", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 2])]),
+        ("KeyUpdate of value 255", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 255])]),
+        ("KeyUpdate of value 2, and more", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 2, 24])]),
+        ("empty KeyUpdate", "DecodeError", &[(Handshake, &[24, 0, 0, 0])]),
+        ("long KeyUpdate", "DecodeError", &[(Handshake, &[24, 0, 0, 2, 0, 0])]),
+        ("something behind KeyUpdate (§5.1)", "UnexpectedMessage", &[(Handshake, &[24, 0, 0, 1, 0, 24])]),
+        (
+            "data in a cut message (§5.1)",
+            "UnexpectedMessage",
+            &[(Handshake, &[24, 0]), (ApplicationData, b"x")],
+        ),
+        ("ClientHello (§4.6)", "UnexpectedMessage", &[(Handshake, &[1, 0, 0, 0])]),
+        ("Finished", "UnexpectedMessage", &[(Handshake, &[20, 0, 0, 32])]),
+        ("empty handshake record (§5.4)", "UnexpectedMessage", &[(Handshake, b"")]),
+        ("empty alert record (§5.4)", "UnexpectedMessage", &[(Alert, b"")]),
+        ("half an alert (§6.2)", "DecodeError", &[(Alert, &[2])]),
+        ("two alerts in one record (§5.1)", "DecodeError", &[(Alert, &[1, 90, 1, 0])]),
+        ("ChangeCipherSpec (§5)", "UnexpectedMessage", &[(ChangeCipherSpec, &[1])]),
+        ("unknown type (§5)", "UnexpectedMessage", &[(ContentType::Heartbeat, b"x")]),
+        ("no type at all (§5.4)", "UnexpectedMessage", &[(ContentType::Unknown(0), b"")]),
+        ("33 empty records", "UnexpectedMessage", &[NO_DATA; 33]),
+        ("33 updates of keys", "UnexpectedMessage", &[UPDATE; 33]),
+        ("5 warnings", "UnexpectedMessage", &[CANCELED; 5]),
+    ];
+    for (what, alert, records) in cases {
+        let (mut server, mut client) = secured(&rustls::version::TLS13);
+        let updates = records.iter().filter(|record| **record == UPDATE).count();
+        let got = if updates > 0 {
+            updates_of_keys(&mut client, &mut server, updates)
+        } else {
+            alert_for(&mut client, &mut server, records)
+        };
+        let got = got.unwrap_or_else(|| panic!("{what} is accepted"));
+        assert!(got.contains(alert), "{what}: {got}");
+        assert!(server.tls.seal(b"x", &mut Buffer::with_room(ROOM_MIN)).is_err(), "{what}: nothing follows");
+    }
+}
+
+/// Sends updates of the keys without data; the alert that they are answered with.
+fn updates_of_keys(from: &mut End, to: &mut End, updates: usize) -> Option<String> {
+    let mut out = Buffer::with_room(ROOM_MIN);
+    for _ in 0..updates {
+        from.records().ask_for_keys(&mut out).expect("sealed");
+    }
+    to.wire.extend_from_slice(out.filled());
+    let mut answer = Buffer::with_room(ROOM_MIN);
+    to.open(&mut answer).err()?;
+    from.wire.extend_from_slice(answer.filled());
+    let error = from.open(&mut Buffer::with_room(ROOM_MIN)).expect_err("an alert");
+    Some(error.to_string())
+}
+
+#[test]
+fn a_peer_that_ends_with_an_alert_of_its_own_gets_none() {
+    for description in [10, 47, 50, 80, 110, 255] {
+        for level in [1, 2] {
+            let (mut server, mut client) = secured(&rustls::version::TLS13);
+            let mut out = Buffer::with_room(ROOM_MIN);
+            let alert = [level, description];
+            client.records().seal_as(ContentType::Alert, &alert, &mut out).expect("sealed");
+            server.wire.extend_from_slice(out.filled());
+            let mut answer = Buffer::with_room(ROOM_MIN);
+            server.open(&mut answer).expect_err("every other alert is an error (RFC 8446 §6)");
+            assert!(answer.is_empty());
+        }
+    }
+}
+
+#[test]
+fn records_without_data_are_fine_as_long_as_data_comes_between_them() {
+    let (mut server, mut client) = secured(&rustls::version::TLS13);
+    for _ in 0..10 {
+        let idle = [(ContentType::ApplicationData, &b""[..]); 28];
+        let warnings = [(ContentType::Alert, &[1, 90][..]); 4];
+        assert_eq!(alert_for(&mut client, &mut server, &[&idle[..], &warnings].concat()), None);
+        assert_eq!(updates_of_keys(&mut client, &mut server, 4), None);
+        send(&mut client, &mut server, b"data");
+        send(&mut server, &mut client, b"data");
+    }
+}
+
+#[test]
+fn tickets_without_end_are_refused() {
+    let ticket: &[u8] = &[4, 0, 0, 1, 0];
+    let (mut server, mut client) = secured(&rustls::version::TLS13);
+    assert_eq!(alert_for(&mut server, &mut client, &[(ContentType::Handshake, ticket); 28]), None);
+    let error = alert_for(&mut server, &mut client, &[(ContentType::Handshake, ticket); 33]);
+    assert!(error.is_some_and(|error| error.contains("UnexpectedMessage")));
 }

@@ -9,7 +9,7 @@ use rendezvous_core::note::Note;
 use rustls::ClientConnection;
 
 use crate::bulk::octets;
-use crate::peer::{Kind, client_config, socket};
+use crate::peer::{Kind, Peer, client_config, socket};
 use crate::relay::Relay;
 
 /// Content type 21.
@@ -146,6 +146,75 @@ fn garbage_within_a_stream_ends_its_pair_in_disorder() {
         let _ = client.sock().write_all(&octets(2, 100_000));
         assert_eq!(hidden.recv_all(), (Vec::new(), crate::peer::Ending::Reset));
         drop(client);
+    }
+    relay.until_empty();
+}
+
+/// The record with the alert at the end of what the relay sent, header included: sealed in TLS 1.3 and 1.2.
+fn has_alert_at_the_end(kind: Kind, wire: &[u8]) -> bool {
+    let mut rest = wire;
+    let mut last: &[u8] = &[];
+    while let Some((header, body)) = rest.split_first_chunk::<5>() {
+        let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+        (last, rest) = rest.split_at(5 + len.min(body.len()));
+    }
+    match kind {
+        Kind::Clear => false,
+        Kind::Tls12 => last.first() == Some(&ALERT),
+        // Two octets, their type, and the tag.
+        Kind::Tls13 => last.starts_with(&[23, 3, 3, 0, 2 + 1 + 16]),
+    }
+}
+
+/// A connection in a state, and the other one of its pair.
+type State = fn(&Relay, Kind) -> (Peer, Option<Peer>);
+
+#[test]
+fn no_reset_eats_the_alert_of_a_violation_after_the_handshake() {
+    let states: [(&str, State); 6] = [
+        ("nothing sent", |relay, kind| (relay.connect(kind), None)),
+        ("half a head", |relay, kind| {
+            let peer = relay.connect(kind);
+            peer.send(b"GET / HTTP/1.1\r\n");
+            (peer, None)
+        }),
+        ("half a body", |relay, kind| {
+            let peer = relay.connect(kind);
+            peer.send(b"POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 1000\r\n\r\nbody");
+            peer.recv().expect("a challenge");
+            (peer, None)
+        }),
+        ("waiting", |relay, kind| (relay.hidden(kind), None)),
+        ("client of a pair", |relay, kind| {
+            let (hidden, client) = relay.pair(kind, kind);
+            (client, Some(hidden))
+        }),
+        ("hidden server of a pair", |relay, kind| {
+            let (hidden, client) = relay.pair(kind, kind);
+            (hidden, Some(client))
+        }),
+    ];
+    let relay = Relay::start();
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        for (state, make) in states {
+            let (peer, _mate) = make(&relay, kind);
+            let mut sock = peer.sock();
+            // A record that nobody sealed, and a peer that goes on sending.
+            let mut record = vec![23, 3, 3, 0, 40];
+            record.extend_from_slice(&octets(2, 40));
+            sock.write_all(&record).expect("it is open");
+            for _ in 0..10 {
+                let sent = sock.write_all(&[b'g'; 100_000]);
+                assert!(sent.is_ok(), "{kind:?}, {state}: what nobody wants is read nonetheless");
+            }
+            sock.shutdown(Shutdown::Write).expect("it is open");
+            let mut wire = Vec::new();
+            let ended = sock.read_to_end(&mut wire);
+            assert!(
+                ended.is_ok() && has_alert_at_the_end(kind, &wire),
+                "{kind:?}, {state}: {ended:?} {wire:?}"
+            );
+        }
     }
     relay.until_empty();
 }
