@@ -314,8 +314,11 @@ fn what_is_said_to_fit_fits() {
     assert!(sealable(ROOM_MIN) >= RECORD_MAX);
 }
 
+/// The type and the content of a record.
+type Sent<'a> = (ContentType, &'a [u8]);
+
 /// Sends records to `to`, and returns the alert that they are answered with, as the error that it is for `from`.
-fn alert_for(from: &mut End, to: &mut End, records: &[(ContentType, &[u8])]) -> Option<String> {
+fn alert_for(from: &mut End, to: &mut End, records: &[Sent<'_>]) -> Option<String> {
     let mut out = Buffer::with_room(ROOM_MIN);
     for (typ, content) in records {
         from.records().seal_as(*typ, content, &mut out).expect("sealed");
@@ -333,10 +336,10 @@ fn alert_for(from: &mut End, to: &mut End, records: &[(ContentType, &[u8])]) -> 
 #[test]
 fn each_violation_after_the_handshake_gets_its_own_alert() {
     use ContentType::{Alert, ApplicationData, ChangeCipherSpec, Handshake};
-    const NO_DATA: (ContentType, &[u8]) = (ApplicationData, b"");
-    const UPDATE: (ContentType, &[u8]) = (Handshake, &[24, 0, 0, 1, 0]);
-    const CANCELED: (ContentType, &[u8]) = (Alert, &[1, 90]);
-    let cases: &[(&str, &str, &[(ContentType, &[u8])])] = &[
+    const NO_DATA: Sent<'_> = (ApplicationData, b"");
+    const UPDATE: Sent<'_> = (Handshake, &[24, 0, 0, 1, 0]);
+    const CANCELED: Sent<'_> = (Alert, &[1, 90]);
+    let cases: &[(&str, &str, &[Sent<'_>])] = &[
         ("KeyUpdate of value 2 (RFC 8446 §4.6.3)", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 2])]),
         ("KeyUpdate of value 255", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 255])]),
         ("KeyUpdate of value 2, and more", "IllegalParameter", &[(Handshake, &[24, 0, 0, 1, 2, 24])]),
