@@ -1,59 +1,257 @@
-//! The README's own commands: each block marked `sh quickstart` is run as it stands, line by line in one shell, in an
-//! empty folder, with our binary on the path.
+//! The README's own commands. Each block of shell is run, as it stands or with names that this machine has, or it is
+//! listed with the reason why it is not.
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::{Case, case};
 use crate::peers::{Peer, profile};
-use crate::program::run;
-use crate::world::{Folder, usual_port};
+use crate::program::{Program, run};
+use crate::wire::Below;
+use crate::world::{Folder, World, said, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("the_quick_start_works_as_it_stands", &[Peer::Bash, Peer::Curl], the_quick_start_works_as_it_stands),
-    case("blocks_are_found_by_their_mark", &[], blocks_are_found_by_their_mark),
+    case("every_block_of_shell_is_run_or_listed", &[], every_block_of_shell_is_run_or_listed),
+    case("the_demonstration_works", &[Peer::Bash], the_demonstration_works),
+    case("a_hidden_server_by_hand_works", &[Peer::Bash, Peer::Openssl], a_hidden_server_by_hand_works),
+    case("the_commands_for_systemd_work", &[Peer::Bash], the_commands_for_systemd_work),
+    case("commands_that_need_others_are_accepted", &[Peer::Bash], commands_that_need_others_are_accepted),
+    case("blocks_are_found_by_their_fence", &[], blocks_are_found_by_their_fence),
 ];
 
-/// The text of every fenced block with this after its fence.
-fn blocks(text: &str, mark: &str) -> Vec<String> {
+/// What becomes of a block of shell.
+enum Use {
+    /// The quick start: it is run as it stands.
+    QuickStart,
+    /// A case of its own runs it, with other names.
+    OwnCase,
+    /// Its options are checked: it needs an XMPP server, a router or another host, which other cases stand in for.
+    Options,
+    /// It is not run.
+    None(&'static str),
+}
+
+/// The first line of each block, and what becomes of it.
+const BLOCKS: &[(&str, Use)] = &[
+    (DEMO, Use::OwnCase),
+    (
+        "# 1. The relay: enrol a hidden server named 'home', and start. The ticket is in home.ticket.",
+        Use::QuickStart,
+    ),
+    (SYSTEMD, Use::OwnCase),
+    (BY_HAND, Use::OwnCase),
+    ("# Where one can be reached, at 192.0.2.7:8000 …", Use::Options),
+    ("# The agent can be reached, by a port of the router's that leads to it:", Use::Options),
+    ("# Somewhere that both can reach. Its log says what to give as --via.", Use::Options),
+    (
+        "tests/run        # fetches the programs that the tests need (curl, node, python …), then runs everything",
+        Use::None("it runs this test, and takes hours"),
+    ),
+    (
+        "cargo build --profile small --no-default-features --features ring -p rendezvous",
+        Use::None("it builds everything anew; CI does"),
+    ),
+    (
+        "cargo bench -p tests --bench relay    # the relay beside HAProxy, nginx and rathole, on the same loads",
+        Use::None("it takes hours of a quiet machine"),
+    ),
+];
+
+const DEMO: &str = "cargo install --path server      # Rust 1.89 or later and a C compiler; puts `rendezvous` into ~/.cargo/bin";
+const SYSTEMD: &str = "cp server/dist/rendezvous*.{service,socket} /etc/systemd/system/";
+const BY_HAND: &str = "DIGITS=$(rendezvous token --ticket home.ticket --plain)";
+
+/// The folder of the whole project.
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the project has a folder")
+}
+
+/// The text of every fenced block of shell, with what follows `sh` after its fence.
+fn blocks_of(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some(info) = line.trim_start().strip_prefix("```") else { continue };
         let block: String =
             lines.by_ref().take_while(|line| line.trim() != "```").flat_map(|line| [line, "\n"]).collect();
-        if info.trim() == mark {
-            blocks.push(block);
+        let mut words = info.split_whitespace();
+        if matches!(words.next(), Some("sh" | "bash" | "shell" | "console")) {
+            blocks.push((words.collect::<Vec<_>>().join(" "), block));
         }
     }
     blocks
 }
 
-fn the_quick_start_works_as_it_stands() {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let readme = fs::read_to_string(readme).expect("there is a README.md");
-    let blocks = blocks(&readme, "sh quickstart");
-    assert!(!blocks.is_empty(), "no block of README.md is marked ```sh quickstart");
-    let _port = usual_port();
-    let folder = Folder::new();
-    // What runs on behind a block ends with its shell; each line is shown before it is run.
+fn blocks() -> Vec<(String, String)> {
+    blocks_of(&fs::read_to_string(project().join("README.md")).expect("there is a README.md"))
+}
+
+fn first_line(block: &str) -> &str {
+    block.lines().next().unwrap_or_default()
+}
+
+/// The block that begins with this line.
+fn block(first: &str) -> String {
+    let found = blocks().into_iter().find(|(_, block)| first_line(block) == first);
+    found.unwrap_or_else(|| panic!("no block of README.md begins with: {first}")).1
+}
+
+/// A bash that runs the script in the folder, with our binary, and before it what `stand_ins` has, on the path. What
+/// runs on behind a script ends with its shell; each line is shown before it is run.
+fn bash(folder: &Folder, stand_ins: Option<&Path>, script: &str) -> Command {
     let script =
-        format!("trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\nset -xeuo pipefail\n{}", blocks.concat());
+        format!("trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\nset -xeuo pipefail\n{script}");
     let path = env::var_os("PATH").unwrap_or_default();
-    let path =
-        env::join_paths([profile()].into_iter().chain(env::split_paths(&path))).expect("no colon in a path");
+    let own = stand_ins.map(Path::to_owned).into_iter().chain([profile()]);
+    let path = env::join_paths(own.chain(env::split_paths(&path))).expect("no colon in a path");
     let mut bash = Peer::Bash.command();
-    bash.arg(folder.write("quickstart", &script))
+    bash.arg(folder.write("script", &script))
         .current_dir(&folder.0)
         .env("PATH", path)
         .env("HOME", &folder.0)
-        .env_remove("XDG_STATE_HOME");
-    let output = run(&mut bash);
+        .env_remove("XDG_STATE_HOME")
+        .env_remove("STATE_DIRECTORY");
+    bash
+}
+
+fn runs(bash: &mut Command) {
+    let output = run(bash);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn blocks_are_found_by_their_mark() {
-    let text = "a\n```sh quickstart\none\ntwo\n```\n```sh\nthree\n```\n  ```sh quickstart\nfour\n  ```\n";
-    assert_eq!(blocks(text, "sh quickstart"), ["one\ntwo\n", "four\n"]);
+/// Puts a program into the folder that stands in for another.
+fn stand_in(folder: &Folder, name: &str, script: &str) -> PathBuf {
+    let programs = folder.0.join("programs");
+    fs::create_dir_all(&programs).expect("a folder can be made");
+    let program = programs.join(name);
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file can be written");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    programs
+}
+
+fn the_quick_start_works_as_it_stands() {
+    let blocks: Vec<_> = blocks().into_iter().filter(|(mark, _)| mark == "quickstart").collect();
+    assert!(!blocks.is_empty(), "no block of README.md is marked ```sh quickstart");
+    let script: String = blocks.into_iter().map(|(_, block)| block).collect();
+    let _port = usual_port();
+    runs(&mut bash(&Folder::new(), None, &script));
+}
+
+fn every_block_of_shell_is_run_or_listed() {
+    let blocks = blocks();
+    for (mark, block) in &blocks {
+        let first = first_line(block);
+        let listed = BLOCKS.iter().find(|(line, _)| *line == first);
+        let (_, how) = listed.unwrap_or_else(|| {
+            panic!(
+                "nothing runs the block of README.md that begins with: {first}\nAdd it to BLOCKS, and run it"
+            )
+        });
+        let marked = mark == "quickstart";
+        assert_eq!(matches!(how, Use::QuickStart), marked, "{first}");
+    }
+    for (line, how) in BLOCKS {
+        assert!(blocks.iter().any(|(_, block)| first_line(block) == *line), "README.md has no block: {line}");
+        assert!(!matches!(how, Use::None("")), "{line}: without a reason");
+    }
+}
+
+/// `cargo install` is left to people: it builds everything anew.
+fn the_demonstration_works() {
+    let folder = Folder::new();
+    let programs = stand_in(&folder, "cargo", "exit 0");
+    let _port = usual_port();
+    let script = block(DEMO).replace("rendezvous demo ", "rendezvous demo --once ");
+    assert!(script.contains("--once"), "{script}");
+    runs(&mut bash(&folder, Some(&programs), &script));
+}
+
+fn a_hidden_server_by_hand_works() {
+    let world = World::new();
+    let home = world.enrol("home", &["--tokens", "any"]);
+    let relay = world.relay(&[]);
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    let script = block(BY_HAND)
+        .replace("home.ticket", &ticket.display().to_string())
+        .replace("uuid:ID", &format!("uuid:{}", home.id))
+        .replace("relay.example.com:8443", &relay.tls.to_string());
+    let by_hand = Program::start("by hand", &mut bash(&world.folder, None, &script));
+    by_hand.says("HTTP/1.1 200 OK");
+    relay.program.says(said::WAITING);
+}
+
+/// Without systemd: a stand-in starts the relay as its unit does.
+fn the_commands_for_systemd_work() {
+    let folder = Folder::new();
+    let state = folder.0.join("state").display().to_string();
+    let units = folder.0.join("units");
+    fs::create_dir(&units).expect("a folder can be made");
+    let enable = format!(
+        "for unit in \"$@\"; do case $unit in\n\
+         rendezvous.service) timeout 60 rendezvous serve --state '{state}' --listen 127.0.0.1:0 > relay.log 2>&1 &\n\
+         until rendezvous status --state '{state}' > /dev/null 2>&1; do kill -0 $! || exit 1; done;;\n\
+         rendezvous*.service) test -f \"{units}/$(echo $unit | sed s/@.*[.]/@./)\";;\n\
+         esac; done",
+        units = units.display()
+    );
+    let programs = stand_in(&folder, "systemctl", &enable);
+    let script = block(SYSTEMD)
+        .replace("server/dist/", &format!("{}/server/dist/", project().display()))
+        .replace("/etc/systemd/system/", &format!("{}/", units.display()))
+        .replace("/var/lib/rendezvous", &state);
+    // The relay is no child of this shell.
+    let script = format!(
+        "{script}kill $(rendezvous status --json --state '{state}' | grep -o '\"pid\":[0-9]*' | cut -d: -f2)\n"
+    );
+    runs(&mut bash(&folder, Some(&programs), &script));
+}
+
+/// Every command line is taken by the program: what fails is what is not there.
+fn commands_that_need_others_are_accepted() {
+    let folder = Folder::new();
+    let mut add = Command::new(profile().join("rendezvous"));
+    add.args(["id", "add", "home", "--state", "state", "--relay", "https://127.0.0.1:1"])
+        .current_dir(&folder.0);
+    assert!(run(&mut add).status.success());
+    for name in ["secret", "proxy.secret", "a.secret", "b.secret"] {
+        folder.write(name, "secret\n");
+    }
+    let rendezvous = profile().join("rendezvous");
+    // Exit code 2 is wrong usage; one that goes on after a second has what it wants.
+    let program = format!(
+        "echo \"$*\" >> '{0}/ran'\ntimeout 1 '{1}' \"$@\" < /dev/null\n[ $? != 2 ] || echo \"$*\" >> '{0}/refused'\ncat > /dev/null",
+        folder.0.display(),
+        rendezvous.display()
+    );
+    stand_in(&folder, "rendezvous", &program);
+    stand_in(&folder, "tar", "echo archive");
+    let programs = stand_in(&folder, "ssh", "sh -c \"$(echo \"${2#ProxyCommand=}\" | tr '\\n' ' ')\"");
+    let mut wanted = 0;
+    for (first, how) in BLOCKS {
+        if !matches!(how, Use::Options) {
+            continue;
+        }
+        let script = block(first)
+            .replace(" ID ", " 2f402f80-da50-41e1-9b23-0123456789ab ")
+            .replace("sha256//…", "sha256//CkjRtbnzTHoYyqR2gDoeQ5pUkeh3cHJ7ApdhcGvEeXc=")
+            .replace("relay.example.com:8443", "127.0.0.1:1")
+            .replace("localhost:5347", "127.0.0.1:1")
+            .replace("127.0.0.1:5347", "127.0.0.1:1");
+        wanted += script.matches("rendezvous ").count();
+        runs(&mut bash(&folder, Some(&programs), &script));
+    }
+    let read = |name: &str| fs::read_to_string(folder.0.join(name)).unwrap_or_default();
+    assert_eq!(read("refused"), "", "wrong usage");
+    assert_eq!(read("ran").lines().count(), wanted, "{}", read("ran"));
+}
+
+fn blocks_are_found_by_their_fence() {
+    let text =
+        "a\n```sh quickstart\none\ntwo\n```\n```lua\nthree\n```\n  ```sh\nfour\n  ```\n```\nfive\n```\n";
+    let found = [("quickstart", "one\ntwo\n"), ("", "four\n")];
+    assert_eq!(blocks_of(text), found.map(|(mark, block)| (mark.to_owned(), block.to_owned())));
 }
