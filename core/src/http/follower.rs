@@ -117,8 +117,8 @@ enum Requests {
     Announced(Body),
     /// The final response came first. Whether the announced body still comes is unknown, so nothing more can be read.
     Unknown,
-    /// The client sent what must not pass.
-    Refused(Refusal),
+    /// The client sent what must not pass; `in_body`: in the body of a request whose head has passed.
+    Refused { refusal: Refusal, in_body: bool },
 }
 
 /// The hidden server's direction.
@@ -169,7 +169,7 @@ impl Follower {
         if self.is_opaque() {
             return Step::Opaque;
         }
-        if let Requests::Refused(refusal) = self.requests {
+        if let Requests::Refused { refusal, .. } = self.requests {
             return Step::Refused(refusal);
         }
         if bytes.is_empty() {
@@ -206,7 +206,7 @@ impl Follower {
                 }
             }
             Requests::Unknown => Step::Hold,
-            Requests::Refused(refusal) => Step::Refused(*refusal),
+            Requests::Refused { refusal, .. } => Step::Refused(*refusal),
         }
     }
 
@@ -330,6 +330,28 @@ impl Follower {
         }
     }
 
+    /// Whether the next response that the client gets is the one to what it is sending: all earlier requests have been
+    /// answered, and nothing of that response has passed. Then the caller may send one of its own, to what was refused
+    /// ([`Step::Refused`]) or did not come in time, and close the connection.
+    #[must_use]
+    pub fn is_answerable(&self) -> bool {
+        matches!(self.responses, Responses::Head(_))
+            && self.hidden_pending == 0
+            && !self.is_opaque()
+            && self.requests != Requests::Unknown
+            && self.unanswered.len == u32::from(self.is_in_request())
+    }
+
+    /// Whether a request head has passed, and the body that it announces has not been passed completely.
+    #[must_use]
+    pub fn is_in_request(&self) -> bool {
+        match self.requests {
+            Requests::Head(_) | Requests::Refused { in_body: false, .. } => self.client_pending > 0,
+            Requests::Refused { in_body: true, .. } => true,
+            Requests::Body(_) | Requests::Announced(_) | Requests::Unknown => true,
+        }
+    }
+
     /// Whether the responses to all requests that passed have passed.
     fn is_answered(&self) -> bool {
         self.unanswered.len == 0
@@ -356,7 +378,8 @@ impl Follower {
     }
 
     fn refuse<'a>(&mut self, refusal: Refusal) -> Step<'a> {
-        self.requests = Requests::Refused(refusal);
+        let in_body = !matches!(self.requests, Requests::Head(_));
+        self.requests = Requests::Refused { refusal, in_body };
         Step::Refused(refusal)
     }
 
@@ -382,12 +405,16 @@ impl Follower {
         }
         let has_no_body = self.unanswered.is_front_head() || matches!(head.status, 204 | 304);
         match head.framing {
+            // Even where there is no body: some clients refuse such a head, and others do not.
+            Framing::Ambiguous => {
+                self.until_end();
+            }
             _ if has_no_body => self.answered(),
             Framing::Delimited(body) => match Body::announced(body) {
                 Some(body) => self.responses = Responses::Body(body),
                 None => self.answered(),
             },
-            Framing::UntilEnd | Framing::Ambiguous => {
+            Framing::UntilEnd => {
                 self.until_end();
             }
         }

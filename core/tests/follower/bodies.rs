@@ -191,5 +191,5 @@ fn the_strict_mode_refuses_trailers_that_belong_into_a_head() {
         assert_eq!(judge(Mode::Strict, &body), Some(Refusal::Trailer), "{name}");
         assert_eq!(judge(Mode::Lenient, &body), None, "{name}");
     }
-    assert_eq!(judge(Mode::Strict, "0\r\nServer-Timing: x\r\nX-Forwarded: y\r\n\r\n"), None);
+    assert_eq!(judge(Mode::Strict, "0\r\nServer-Timing: x\r\nX-Forwards: y\r\n\r\n"), None);
 }

@@ -92,6 +92,8 @@ fn an_ambiguous_length_lasts_until_the_end() {
         assert_eq!(outcome.hidden.last().map(|it| it.what), Some(What::Opaque), "{fields:?}");
         assert!(outcome.closing && !outcome.between && !outcome.opaque, "{fields:?}");
     }
+    let first = response("Content-Length: 5,\r\n", "");
+    assert!(!follow_any(&[C(HEAD), H(&first)]).between);
     let first = with("HTTP/1.0 200 OK", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n");
     assert!(!follow_any(&[C(GET), H(&first)]).between);
 }

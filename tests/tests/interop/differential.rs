@@ -3,6 +3,7 @@
 //! Ours may be stricter, and [`STRICTER`] says where and why. It may not be looser: what both accept has the same
 //! length, framing, target and fields, and where we accept what h11 does not, [`LOOSER`] says why that is right.
 
+mod exchanges;
 mod heads;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,16 @@ use crate::peers::{Peer, script};
 pub(crate) const CASES: &[Case] = &[
     case("h11_reads_the_table_of_heads_as_we_do", &[Peer::H11], h11_reads_the_table_of_heads_as_we_do),
     case("h11_reads_mutated_heads_as_we_do", &[Peer::H11], h11_reads_mutated_heads_as_we_do),
+    case(
+        "h11_follows_generated_exchanges_as_we_do",
+        &[Peer::H11],
+        exchanges::h11_follows_generated_exchanges_as_we_do,
+    ),
+    case(
+        "h11_follows_mutated_exchanges_as_we_do",
+        &[Peer::H11],
+        exchanges::h11_follows_mutated_exchanges_as_we_do,
+    ),
 ];
 
 /// What we refuse and h11 accepts, by our verdict.
