@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use self::direct::Negotiations;
+use self::forwarding::Forwarding;
 use self::link::{Link, Stage};
 use crate::backoff::Retry;
 use crate::conns::Conns;
@@ -27,6 +28,7 @@ use crate::token::Key;
 
 mod direct;
 mod events;
+mod forwarding;
 mod link;
 mod service;
 
@@ -64,6 +66,10 @@ pub struct Config {
     /// Tell the local services whose each connection is, by a PROXY header of this version before its first octet; the
     /// relay is asked for it. `None`, the default: neither.
     pub send_proxy: Option<Version>,
+    /// Tell the HTTP services in each request which client it comes from, and the outside host and scheme, by the fields
+    /// of [`forwarded`](crate::http::forwarded); the relay is asked for the client's address. What is not HTTP is
+    /// refused then. Default: off.
+    pub forwarded: bool,
     /// Take and make direct connections for the stream service, with clients that ask for it. `None`, the default:
     /// neither.
     pub direct: Option<Direct>,
@@ -90,6 +96,7 @@ impl Default for Config {
             upstreams: Vec::new(),
             once: false,
             send_proxy: None,
+            forwarded: false,
             direct: None,
             head: head::Limits::default(),
             head_timeout: Span::from_secs(10),
@@ -99,6 +106,14 @@ impl Default for Config {
             retry: Retry::default(),
             pair: pair::Limits::default(),
         }
+    }
+}
+
+impl Config {
+    /// Whether the relay is asked for a PROXY header with each client's address.
+    #[must_use]
+    pub const fn asks_for_address(&self) -> bool {
+        self.send_proxy.is_some() || self.forwarded
     }
 }
 
@@ -168,8 +183,9 @@ enum State {
     Ready { session: SessionId },
     /// A direct connection that is not established.
     Link(LinkId),
-    /// Either half of a pair.
-    Paired,
+    /// Either half of a pair; with what is known of its exchanges, on the relay's side, where requests get forwarding
+    /// fields.
+    Paired(Option<Box<Forwarding>>),
     /// It is being closed.
     Over,
 }
@@ -197,7 +213,7 @@ impl State {
             Self::Deciding { .. } => "the client's decision",
             Self::Leaving => "the end of the relayed connection",
             Self::Ready { .. } | Self::Link(_) => "a direct connection",
-            Self::Paired => "pair",
+            Self::Paired(_) => "pair",
             Self::Over => "closing",
         }
     }
@@ -214,7 +230,7 @@ impl State {
             | Self::Leaving
             | Self::Ready { .. }
             | Self::Link(_)
-            | Self::Paired
+            | Self::Paired(_)
             | Self::Over => Stage::Other,
         }
     }

@@ -382,6 +382,12 @@ impl<S> Conns<S> {
         None
     }
 
+    /// Ends the pair that a connection belongs to.
+    pub(crate) fn end_pair(&mut self, on: ConnId, over: Over, now: Now) -> Option<Ended> {
+        let index = self.conn(on)?.pair?;
+        self.act(index, Some(Act::Over(over)), now)
+    }
+
     /// The deadline of a paired connection has passed.
     pub(crate) fn pair_timeout(&mut self, on: ConnId, now: Now) -> Option<Ended> {
         self.with_pair(on, now, |pair, _| pair.on_timeout(now.mono))

@@ -193,7 +193,8 @@ impl Setup {
             _ => None,
         };
         let direct = (self.how >> 3 & 1 == 1).then(|| direct(self.how >> 4 & 1 == 1, 0, Direct::AWAITED));
-        let config = Config { upstreams, once, send_proxy, direct, ..Config::default() };
+        let forwarded = self.how >> 5 & 1 == 1;
+        let config = Config { upstreams, once, send_proxy, forwarded, direct, ..Config::default() };
         (config, settings().map(most).collect())
     }
 }
@@ -232,9 +233,21 @@ fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool], key: &mut Str
             }
             Did::Sent(_, text) if is_line(&text) => {}
             Did::Sent(_, text) => {
-                let known = text.starts_with(b"CONNECT uuid:") || text.starts_with(b"HTTP/1.1 502 ");
+                let refusals: [&[u8]; 6] = [
+                    b"HTTP/1.1 400 ",
+                    b"HTTP/1.1 408 ",
+                    b"HTTP/1.1 414 ",
+                    b"HTTP/1.1 431 ",
+                    b"HTTP/1.1 502 ",
+                    b"HTTP/1.1 505 ",
+                ];
+                // Requests with forwarding fields.
+                let is_told = String::from_utf8_lossy(&text).contains("\r\nForwarded: for=")
+                    && text.ends_with(b"\r\n\r\n");
+                let known =
+                    text.starts_with(b"CONNECT uuid:") || refusals.iter().any(|it| text.starts_with(it));
                 let is_header = matches!(parse(&text), Parsed::Complete { len, .. } if len == text.len());
-                assert!(known || is_header, "{:?}", String::from_utf8_lossy(&text));
+                assert!(known || is_header || is_told, "{:?}", String::from_utf8_lossy(&text));
             }
             Did::Noted(Note::Registered { upstream, waiting, .. }) => {
                 assert!(waiting <= most[usize::from(upstream)] + 1, "more wait than the pool asks for");

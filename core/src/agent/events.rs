@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::forwarding::Unforwarded;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::account::{Account, Owners};
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
@@ -95,6 +96,12 @@ impl Machine for Agent {
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
         let ended = self.conns.moved(from, read, queued, now);
         self.pair_over(ended, now);
+        self.moved_gated(from, read, now);
+    }
+
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        self.last_gated(on, now);
+        self.check_invariants();
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
@@ -130,7 +137,7 @@ impl Machine for Agent {
                 let how = if how == End::Truncated { Close::Linger } else { Close::Abort };
                 self.client_gone(on, how, now);
             }
-            Some(State::Paired) => {
+            Some(State::Paired(_)) => {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
             }
@@ -150,7 +157,7 @@ impl Machine for Agent {
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
                 self.client_gone(on, Close::Abort, now);
             }
-            Some(State::Paired) => {
+            Some(State::Paired(_)) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
             }
@@ -225,6 +232,7 @@ impl Agent {
             }
             Some(State::Header) => self.read_header(on, bytes, now),
             Some(State::Head(_)) => (self.read_head(on, bytes, now), false),
+            Some(State::Paired(_)) => (self.read_gated(on, bytes, now), false),
             Some(State::Deciding { .. } | State::Leaving) => (self.read_decision(on, bytes, now), false),
             Some(&mut State::Link(link)) => (self.with_party(now, |party| party.octets(link, bytes)), false),
             Some(
@@ -233,7 +241,6 @@ impl Agent {
                 | State::Meeting { .. }
                 | State::Local { .. }
                 | State::Ready { .. }
-                | State::Paired
                 | State::Over,
             )
             | None => (0, false),
@@ -254,6 +261,7 @@ impl Agent {
     }
 
     fn expire(&mut self, on: ConnId, now: Now) {
+        let forwards = self.forwards(on);
         let Some(conn) = self.conns.state(on) else { return };
         match &conn.state {
             State::Resting => self.wake(on, now),
@@ -267,6 +275,7 @@ impl Agent {
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
             }
+            State::Head(_) if forwards => self.turn_away(on, Unforwarded::LATE, now),
             // Whatever is there by now is for the HTTP service.
             State::Head(_) => self.meet(on, Asked::OTHER, None, now),
             State::Deciding { .. } => {
@@ -274,7 +283,10 @@ impl Agent {
             }
             State::Leaving => self.close(on, Close::Abort, now),
             State::Ready { .. } => self.lose_ready(on, "the client's direct connection did not come", now),
-            State::Paired => {
+            State::Paired(_) => {
+                if self.expire_gated(on, now) {
+                    return;
+                }
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);
             }

@@ -162,7 +162,7 @@ impl Agent {
         let step = upstream.key.step(link.wall(now));
         let mut text = Vec::new();
         let host = &upstream.relay.host_header;
-        let proxy_header = self.config.send_proxy.is_some();
+        let proxy_header = self.config.asks_for_address();
         if upstream.plain {
             let token = upstream.key.plain(step);
             write_connect(&mut text, upstream.id, &Token::Plain(token.as_bytes()), host, proxy_header);

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::direct::{GONE, offer_of};
+use super::forwarding::Unforwarded;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
 use crate::dtcp::Offer;
-use crate::http::head::{self, Body, Finder, Found};
+use crate::http::head::{self, Body, Finder, Found, Refusal};
 use crate::http::reply::{Reply, Status, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output};
 use crate::note::{Note, Target};
@@ -24,7 +25,7 @@ impl Agent {
         let upstream = conn.upstream;
         self.link(upstream).prove(now);
         let state =
-            if self.config.send_proxy.is_some() { State::Header } else { State::Head(Finder::default()) };
+            if self.config.asks_for_address() { State::Header } else { State::Head(Finder::default()) };
         self.enter(on, state, Some(now.mono + self.config.head_timeout));
         if self.config.once {
             self.handle_drain(now);
@@ -63,19 +64,35 @@ impl Agent {
         let limits = self.config.head;
         let Some(conn) = self.conns.state(on) else { return 0 };
         let upstream = conn.upstream;
-        if self.upstream(upstream).stream.is_none() {
+        let forwards = self.forwards(on);
+        if self.upstream(upstream).stream.is_none() && !forwards {
             if let Some(asked) = Asked::http(bytes) {
                 self.meet(on, asked, None, now);
             }
             return 0;
         }
+        let has_stream = self.upstream(upstream).stream.is_some();
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
-            Found::Complete(len) if asks_for_stream(&bytes[..len]) => {
+            Found::Complete(len) if has_stream && asks_for_stream(&bytes[..len]) => {
                 let offer = self.config.direct.as_ref().and_then(|_| offer_of(&bytes[..len]));
                 self.meet(on, Asked::Stream { parked: bytes.len() > len }, offer, now);
                 len
+            }
+            Found::Refused(refusal) if forwards => {
+                self.turn_away(on, Unforwarded::refused(refusal), now);
+                0
+            }
+            Found::Complete(len) if forwards => {
+                match head::parse(&bytes[..len]) {
+                    Ok(head) if head.is_connect() => {
+                        self.turn_away(on, Unforwarded::refused(Refusal::Tunnel), now);
+                    }
+                    Ok(head) => self.meet(on, Asked::Http { is_head: head.method == "HEAD" }, None, now),
+                    Err(refusal) => self.turn_away(on, Unforwarded::refused(refusal), now),
+                }
+                0
             }
             Found::Complete(_) | Found::Refused(_) => {
                 self.meet(on, Asked::http(bytes).unwrap_or(Asked::OTHER), None, now);
@@ -95,7 +112,7 @@ impl Agent {
             const WHY: &str = "the hidden server has no HTTP service";
             let from = self.conns.from(on);
             self.conns.note(Note::Dropped { on, from, why: WHY });
-            return self.refuse(on, WHY, asked, now);
+            return self.refuse(on, Unforwarded::no_service(WHY), asked.is_head(), now);
         };
         self.conns.say(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
@@ -124,6 +141,9 @@ impl Agent {
         self.conns.say(Output::Read { on: relay, wanted: true });
         let is_head_queued = asked != Asked::Stream { parked: false } && self.conns.has_ended(relay);
         self.join(local, relay, is_header_queued || is_head_queued, now);
+        if !asked.is_stream() {
+            self.gate(local, relay);
+        }
         self.conns.note(Note::Served { relay, local, upstream, stream: asked.is_stream() });
     }
 
@@ -142,7 +162,7 @@ impl Agent {
     /// parked go first.
     pub(super) fn join(&mut self, local: ConnId, client: ConnId, is_head_queued: bool, now: Now) {
         for on in [local, client] {
-            self.enter(on, State::Paired, None);
+            self.enter(on, State::Paired(None), None);
         }
         self.conns.pair(local, client, is_head_queued, now);
         let ended = self.conns.pair_ended(local, now);
@@ -155,25 +175,45 @@ impl Agent {
         self.close(local, Close::Abort, now);
         let what = if asked.is_stream() { Target::Stream(upstream) } else { Target::Service(upstream) };
         self.conns.note(Note::DialFailed { on: local, what, why, again: None });
-        self.refuse(relay, "the hidden server's local service cannot be reached", asked, now);
+        let why = Unforwarded::no_service("the hidden server's local service cannot be reached");
+        self.refuse(relay, why, asked.is_head(), now);
     }
 
-    /// Answers a client that there is nobody to answer it.
-    fn refuse(&mut self, relay: ConnId, diagnostic: &'static str, asked: Asked, now: Now) {
+    /// Answers a client whose first request is not forwarded for what it is, and logs that.
+    pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Dropped { on, from, why: why.why });
+        self.refuse(on, why, false, now);
+    }
+
+    /// Answers a client whose request is not forwarded, and closes its connection. `is_head`: the request is a HEAD.
+    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, now: Now) {
+        self.send_reply(relay, why, is_head, now);
+        self.close(relay, Close::Linger, now);
+    }
+
+    /// Sends the answer to a request that is not forwarded. The connection is to be closed behind it.
+    pub(super) fn send_reply(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, now: Now) {
         let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let reply = Reply {
-            status: Status::BadGateway502,
-            diagnostic,
-            permanent: false,
+            status: why.status,
+            diagnostic: why.why,
+            permanent: why.status != Status::BadGateway502,
             retry_after: None,
             close: true,
-            head_request: asked == Asked::Http { is_head: true },
+            head_request: is_head,
             challenge: None,
         };
         let mut text = Vec::new();
         reply.write(self.link(upstream).wall(now), &mut text);
         self.conns.send(relay, text);
-        self.close(relay, Close::Linger, now);
+    }
+
+    /// Whether each request of this client gets forwarding fields.
+    pub(super) fn forwards(&mut self, on: ConnId) -> bool {
+        let Some(conn) = self.conns.state(on) else { return false };
+        let upstream = conn.upstream;
+        self.config.forwarded && self.upstream(upstream).service.is_some()
     }
 
     /// The client went away before it met the local service.
@@ -229,6 +269,10 @@ impl Asked {
         const HEAD: &[u8] = b"HEAD ";
         let is_head = bytes.starts_with(HEAD);
         (is_head || !HEAD.starts_with(bytes)).then_some(Self::Http { is_head })
+    }
+
+    const fn is_head(self) -> bool {
+        matches!(self, Self::Http { is_head: true })
     }
 
     const fn is_stream(self) -> bool {

@@ -1,25 +1,153 @@
-//! Fields that tell a server for which client, and by which outside address, a request was forwarded.
+//! Fields that tell a server for which client, and under which outside address, a request was forwarded:
+//! `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`, and `Forwarded` (RFC 7239).
+//!
+//! A server trusts them, so those that the client sent are removed, in every spelling that a server could take for one
+//! of them. Each field is written once and has one value.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::head::Head;
+use super::syntax::{is_tchar, trim};
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The client's address; `None` if it is unknown.
+    pub client: Option<IpAddr>,
+    /// Whether the client uses HTTPS. A WebSocket over TLS is `https` too.
+    pub is_https: bool,
+}
+
+/// Appends `head` with the forwarding fields of `origin`, and without those of the client. Returns the head as it was
+/// written, for [`request_passed`](super::follower::Follower::request_passed).
+///
+/// What else is removed: an Upgrade to `h2c`, and `HTTP2-Settings`, since behind them other requests could follow that
+/// no one looks at; and the names of removed fields in `Connection`, so that the next hop does not remove the new ones.
+/// All other lines stay as they came.
+pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a> {
+    let mut raw = Vec::new();
+    head.as_it_came(&mut raw);
+    let mut lines = raw.split_inclusive(|byte| *byte == b'\n');
+    out.extend_from_slice(lines.next().unwrap_or_default());
+    let keeps_upgrade =
+        head.upgrade.is_some() && fields(&raw).any(|(name, value)| is_kept_upgrade(name, value));
+    for line in lines {
+        let Some((name, value)) = split_field(line) else { break };
+        if is_forwarding_name(name) || is_same_name(name, b"HTTP2-Settings") {
+            continue;
+        }
+        if name.eq_ignore_ascii_case(b"Connection") {
+            write_list(line, name, value, |item| is_kept_option(item, keeps_upgrade), out);
+        } else if name.eq_ignore_ascii_case(b"Upgrade") {
+            write_list(line, name, value, |item| !item.eq_ignore_ascii_case(b"h2c"), out);
+        } else {
+            out.extend_from_slice(line);
+        }
+    }
+    write_fields(head.host, origin, out);
+    out.extend_from_slice(b"\r\n");
+    let mut written = *head;
+    if !keeps_upgrade {
+        written.upgrade = None;
+    }
+    written
+}
+
+/// The fields themselves. `host` is what the client sent as `Host`, with its port.
+fn write_fields(host: Option<&str>, origin: &Origin, out: &mut Vec<u8>) {
+    let proto = if origin.is_https { "https" } else { "http" };
+    let host = host.filter(|host| !host.is_empty());
+    let mut text = String::new();
+    let mut forwarded = match origin.client.map(|client| client.to_canonical()) {
+        Some(client) => {
+            text += &format!("X-Forwarded-For: {client}\r\n");
+            match client {
+                IpAddr::V4(client) => format!("for={client}"),
+                IpAddr::V6(client) => format!("for=\"[{client}]\""),
+            }
+        }
+        None => String::from("for=unknown"),
+    };
+    if let Some(host) = host {
+        text += &format!("X-Forwarded-Host: {host}\r\n");
+        // A host has no quotes and no backslashes in it.
+        forwarded +=
+            &if host.bytes().all(is_tchar) { format!(";host={host}") } else { format!(";host=\"{host}\"") };
+    }
+    text += &format!("X-Forwarded-Proto: {proto}\r\nForwarded: {forwarded};proto={proto}\r\n");
+    out.extend_from_slice(text.as_bytes());
+}
 
 /// Whether a field named `name` could be taken for one that a reverse proxy adds about a client. Servers that turn
 /// names into variables (CGI, WSGI, PHP) read `-`, `_` and `.` as the same character.
 pub(super) fn is_forwarding_name(name: &[u8]) -> bool {
-    const NAMES: &[&str] = &[
-        "Forwarded",
-        "X-Forwarded-For",
-        "X-Forwarded-Host",
-        "X-Forwarded-Proto",
-        "X-Forwarded-Port",
-        "X-Forwarded-Prefix",
-        "X-Forwarded-Server",
-        "X-Real-IP",
-        "X-Client-IP",
-        "Client-IP",
+    const NAMES: &[&[u8]] = &[
+        b"Forwarded",
+        b"Forwarded-For",
+        b"X-Forwarded",
+        b"X-Real-IP",
+        b"X-Client-IP",
+        b"Client-IP",
+        b"True-Client-IP",
+        b"X-Cluster-Client-IP",
     ];
-    NAMES.iter().any(|it| is_same_name(name, it.as_bytes()))
+    const PREFIX: &[u8] = b"X-Forwarded-";
+    let is_prefixed = name.get(..PREFIX.len()).is_some_and(|prefix| is_same_name(prefix, PREFIX));
+    is_prefixed || NAMES.iter().any(|it| is_same_name(name, it))
 }
 
 /// Whether two field names are the same to a server that reads `-`, `_` and `.` as one character.
 pub(super) fn is_same_name(name: &[u8], other: &[u8]) -> bool {
     let plain = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
     name.iter().map(plain).eq(other.iter().map(plain))
+}
+
+/// Whether an option of `Connection` stays.
+fn is_kept_option(option: &[u8], keeps_upgrade: bool) -> bool {
+    let names_removed = is_forwarding_name(option) || is_same_name(option, b"HTTP2-Settings");
+    !names_removed && (keeps_upgrade || !option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// Whether this field asks for another protocol than `h2c`.
+fn is_kept_upgrade(name: &[u8], value: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"Upgrade") && items(value).any(|item| !item.eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Writes the field with the members that stay: as it came if all do, not at all if none does.
+fn write_list(line: &[u8], name: &[u8], value: &[u8], keeps: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    if items(value).all(&keeps) {
+        return out.extend_from_slice(line);
+    }
+    let mut separator: &[u8] = b": ";
+    for item in items(value).filter(|item| keeps(item)) {
+        if separator == b": " {
+            out.extend_from_slice(name);
+        }
+        out.extend_from_slice(separator);
+        out.extend_from_slice(item);
+        separator = b", ";
+    }
+    if separator == b", " {
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The members of a list that are not empty (RFC 9110 §5.6.1).
+fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|item| !item.is_empty())
+}
+
+/// The fields of a head that keeps the rules of [`parse`](super::head::parse).
+fn fields(raw: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    raw.split_inclusive(|byte| *byte == b'\n').skip(1).filter_map(split_field)
+}
+
+/// Name and value of a field line; `None` for the empty line.
+fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    Some((name, trim(value.strip_prefix(b":")?.strip_suffix(b"\r\n")?)))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`head`] | where a request head ends, and what is in it; every rule for refusing one |
 //! | [`follower`] | where each request and each response of a pair ends |
+//! | [`forwarded`] | the fields that tell a server for which client a request was forwarded |
 //! | [`target`] | what a target or a `Host` says about who is meant |
 //! | [`challenge`] | `WWW-Authenticate`, and the user name in an `Authorization` |
 //! | [`reply`] | the answers that relay and agent give themselves |
@@ -16,6 +17,7 @@
 pub mod challenge;
 pub mod date;
 pub mod follower;
+pub mod forwarded;
 pub mod head;
 pub mod offer;
 pub mod reply;
@@ -24,7 +26,6 @@ pub mod target;
 
 mod fields;
 mod finder;
-mod forwarded;
 mod refusal;
 mod syntax;
 

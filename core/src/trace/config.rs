@@ -68,6 +68,7 @@ impl Settings for agent::Config {
         vec![
             ("once", Slot::Flag(&mut self.once)),
             ("send-proxy", Slot::MaybeVersion(&mut self.send_proxy)),
+            ("forwarded", Slot::Flag(&mut self.forwarded)),
             ("head-octets-max", Slot::Count(&mut self.head.head_octets_max)),
             ("line-octets-max", Slot::Count(&mut self.head.line_octets_max)),
             ("head-timeout", Slot::Time(&mut self.head_timeout)),

@@ -89,7 +89,7 @@ impl<M: Machine> Tape<M> {
         let _ = write_setup(&mut text, setup, seed, people.identities());
         let (listeners, asks) = match setup {
             Setup::Relay(config) => (config.listeners.clone(), false),
-            Setup::Agent { config, .. } => (Vec::new(), config.send_proxy.is_some()),
+            Setup::Agent { config, .. } => (Vec::new(), config.asks_for_address()),
         };
         let mut tape = Self {
             shadow,

@@ -17,6 +17,7 @@ use rendezvous_core::token::{Algorithm, Key};
 mod backoff;
 mod clock;
 mod ending;
+mod forwarding;
 mod pool;
 mod proxy;
 mod reaching;

@@ -39,6 +39,10 @@ const SPEC: Spec = Spec {
             "none",
             "tell the local services whose each connection is, by a PROXY header before its first octet",
         ),
+        Opt::flag(
+            "forwarded",
+            "tell the --to services each client's address, and the outside host and scheme, in fields of every request",
+        ),
         Opt::one(
             "direct",
             "ADDR:PORT",
@@ -57,6 +61,8 @@ const SPEC: Spec = Spec {
     notes: "\
 With several tickets each is followed by its own --to and --stream, or shares those before it:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
+With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
+sent; what is not HTTP is refused. The service has to be told to trust these fields (see the README).
 It connects to the local service only when a client is there. If the relay is away, it comes back by itself.
 With --direct, clients that come with 'rendezvous connect' are told where it listens, and dialled where they say, by
 address: then the stream does not go through the relay, unless neither can reach the other.",
@@ -74,6 +80,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let pool = matches.get("pool", count(1, 100))?;
     let send_proxy = matches.get_if("send-proxy", version)?;
     let services = services(&matches)?;
+    let forwarded = matches.flag("forwarded");
+    if forwarded && services.iter().all(|service| service.to.is_none()) {
+        return Err(Failure::Usage("--forwarded is for a --to HOST:PORT, which is missing".to_owned()));
+    }
     let reachable = matches.get_if("direct", listen_address)?;
     let reachable = Reachable::of(&matches, "direct", reachable)?;
     if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
@@ -105,7 +115,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         });
     }
     let mut net = daemon::world()?;
-    let mut config = Config { upstreams, once: matches.flag("once"), send_proxy, ..Config::default() };
+    let mut config =
+        Config { upstreams, once: matches.flag("once"), send_proxy, forwarded, ..Config::default() };
     let mut listeners = 0;
     if reachable.listens() {
         // Names are not looked up: strangers' would stand in the way of the relays'.

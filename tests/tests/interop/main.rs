@@ -20,6 +20,7 @@ mod demand;
 mod differential;
 mod direct;
 mod dtcp;
+mod forwarded;
 mod forwarding;
 mod harness;
 mod hidden;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
     harness::main(&[
         ("answers", answers::CASES),
         ("forwarding", forwarding::CASES),
+        ("forwarded", forwarded::CASES),
         ("smuggling", smuggling::CASES),
         ("closing", closing::CASES),
         ("curl", curl::CASES),

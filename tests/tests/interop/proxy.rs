@@ -89,7 +89,7 @@ fn haproxy(world: &World, name: &str, text: &str) -> (SocketAddr, Program) {
 }
 
 /// A connection from another address of this machine.
-fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
+pub(crate) fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
     let source: SocketAddr = format!("{source}:0").parse().expect("an address");
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
     socket.bind(&source.into()).expect("all of 127.0.0.0/8 is this machine");
