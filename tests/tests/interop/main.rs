@@ -31,6 +31,7 @@ mod program;
 mod prosody;
 mod proxy;
 mod readme;
+mod readme_security;
 mod returns;
 mod signals;
 mod smuggling;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),
         ("readme", readme::CASES),
+        ("readme_security", readme_security::CASES),
         ("harness", harness::CASES),
     ])
 }
