@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 pub use self::config::{Config, Transport};
-use self::crowd::Crowd;
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
+use crate::admission::AdmissionQueue;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::head::Finder;
@@ -23,7 +23,6 @@ use crate::registry::{Enrolment, Registry};
 use crate::time::{Now, Span, Time};
 
 mod config;
-mod crowd;
 mod events;
 mod rendezvous;
 mod request;
@@ -57,8 +56,8 @@ pub struct Engine {
     conns: Conns<State>,
     registry: Registry,
     failures: Sources,
-    handshakes: Crowd,
-    heads: Crowd,
+    handshakes: AdmissionQueue,
+    heads: AdmissionQueue,
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
     draining: bool,
@@ -125,8 +124,8 @@ impl Engine {
             config,
             registry: Registry::new(now.mono),
             failures: Sources::default(),
-            handshakes: Crowd::default(),
-            heads: Crowd::default(),
+            handshakes: AdmissionQueue::default(),
+            heads: AdmissionQueue::default(),
             per_address: BTreeMap::new(),
             entropy: Entropy::new(seed),
             draining: false,

@@ -29,6 +29,7 @@
 extern crate alloc;
 
 pub mod account;
+mod admission;
 pub mod agent;
 pub mod backoff;
 pub mod bytestream;

@@ -1,7 +1,7 @@
 //! The relay's engine, one behaviour a test: what goes in, what comes out, and that nothing is left in the end.
 
+mod admission;
 mod challenge;
-mod crowd;
 mod deadlines;
 mod drain;
 mod hand_over;

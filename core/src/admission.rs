@@ -1,24 +1,24 @@
-//! How many connections may be in a state of which strangers can bring about any number.
+//! Bounds the number of unauthenticated connections in a given state.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::machine::ConnId;
 
-/// The connections that came into one state, in their order; one that came again is there again. Those that have left
-/// it are forgotten when it is full.
+/// The connections that entered one state, in the order in which they entered it. Entries of connections that have left
+/// the state are removed when the queue is full.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(crate) struct AdmissionQueue {
     came: Vec<ConnId>,
 }
 
-impl Crowd {
+impl AdmissionQueue {
     /// One more comes in, of `max` at most. When so many have come, those that have left are forgotten, and if more
     /// than three quarters are still there, the oldest of them are returned: they have to go, so that who is slow, or
     /// never meant to go on, makes room for who is not. `is_there`: whether one has not left yet.
     ///
     /// Its cost is constant: between two looks at all of them a quarter of `max` comes.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &mut self,
         on: ConnId,
         max: u32,
