@@ -18,6 +18,12 @@ const V2_FIXED: usize = 16;
 /// Addresses and extensions of a header of version 2 at most, in octets; the protocol itself allows 65,535.
 const V2_REST_MAX: usize = 2_048;
 
+/// The type of the extension with a checksum (§2.2.3).
+const CRC32C: u8 = 0x03;
+/// The type of the extension about the sender's TLS connection (§2.2.5), and the length of its fixed part.
+const SSL: u8 = 0x20;
+const SSL_MIN: usize = 5;
+
 /// The longest header that is read, in octets.
 pub const LEN_MAX: usize = V2_FIXED + V2_REST_MAX;
 
@@ -152,8 +158,19 @@ fn v2(bytes: &[u8]) -> Parsed {
     }
     let Some(rest) = rest.get(..rest_len) else { return Parsed::Partial };
     let len = V2_FIXED + rest_len;
+    let addresses_len = match family {
+        0x11 => 12,
+        0x21 => 36,
+        _ => rest_len,
+    };
+    if command == 0x21
+        && let Some(extensions) = rest.get(addresses_len..)
+        && !are_extensions(extensions, &bytes[..len])
+    {
+        return Parsed::Refused("malformed extension in the PROXY header");
+    }
     let source = match (command, family) {
-        // The sender's own connection: a health check.
+        // The sender's own connection, such as a health check. Whatever addresses and extensions it has mean nothing.
         (0x20, _) => None,
         (0x21, 0x11) => match rest.first_chunk::<12>() {
             Some(&[a, b, c, d, _, _, _, _, high, low, _, _]) => {
@@ -173,4 +190,38 @@ fn v2(bytes: &[u8]) -> Parsed {
         _ => return Parsed::Refused("PROXY header of an unknown version or command"),
     };
     Parsed::Complete { len, source }
+}
+
+/// Whether the octets behind the addresses are well-formed extensions (§2.2: type, length in two octets, value), and
+/// the checksum among them, if there is one, is that of the whole `header`.
+fn are_extensions(mut rest: &[u8], header: &[u8]) -> bool {
+    while let Some((&[kind, high, low], behind)) = rest.split_first_chunk::<3>() {
+        let value_len = usize::from(u16::from_be_bytes([high, low]));
+        let Some((value, next)) = behind.split_at_checked(value_len) else { return false };
+        let is_well_formed = match kind {
+            CRC32C => value.first_chunk::<4>().is_some_and(|checksum| {
+                let at = header.len() - behind.len();
+                value_len == 4 && u32::from_be_bytes(*checksum) == checksum_without(header, at)
+            }),
+            SSL => value_len >= SSL_MIN,
+            _ => true,
+        };
+        if !is_well_formed {
+            return false;
+        }
+        rest = next;
+    }
+    rest.is_empty()
+}
+
+/// The CRC-32C of a header with zeroes in the place of the checksum itself, which are the four octets at `at` (§2.2.3).
+fn checksum_without(header: &[u8], at: usize) -> u32 {
+    const POLYNOMIAL: u32 = 0x82F6_3B78;
+    let octets = header.iter().enumerate();
+    let octets = octets.map(|(place, octet)| if (at..at + 4).contains(&place) { 0 } else { *octet });
+    !octets.fold(u32::MAX, |checksum, octet| {
+        (0..8).fold(checksum ^ u32::from(octet), |checksum, _| {
+            if checksum & 1 == 1 { checksum >> 1 ^ POLYNOMIAL } else { checksum >> 1 }
+        })
+    })
 }

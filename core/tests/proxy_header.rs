@@ -110,6 +110,67 @@ fn binary_headers_of_others() {
     assert_eq!(parse(&v2(&[0x20, 0x11, 0, 1, 9])), is(None, 17));
 }
 
+/// A header of version 2 for 192.0.2.1:80 with these extensions.
+fn extended(extensions: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(12 + extensions.len()).expect("it fits").to_be_bytes();
+    let addresses = [192, 0, 2, 1, 1, 2, 3, 4, 0, 80, 0, 81];
+    v2(&[&[0x21, 0x11, len[0], len[1]][..], &addresses, extensions].concat())
+}
+
+#[test]
+fn extensions_are_read_within_the_header_s_length_alone() {
+    for good in [
+        &[][..],
+        // NOOP, twice; a type that nobody knows; TLS with its five octets and nothing else.
+        &[4, 0, 0, 4, 0, 2, 9, 9],
+        &[0xee, 0, 1, 7],
+        &[0x20, 0, 5, 1, 0, 0, 0, 0],
+    ] {
+        let header = extended(good);
+        let whole = is(Some("192.0.2.1:80"), header.len());
+        assert_eq!(parse(&header), whole, "{good:?}");
+        assert_eq!(parse(&[&header[..], &[0xff; 64]].concat()), whole, "{good:?} and payload");
+        for cut in 0..header.len() {
+            assert_eq!(parse(&header[..cut]), Parsed::Partial, "{good:?} cut at {cut}");
+        }
+    }
+    let malformed = Parsed::Refused("malformed extension in the PROXY header");
+    for bad in [
+        &[4][..],
+        &[4, 0],
+        &[4, 0, 1],
+        &[4, 0xff, 0xff, 1],
+        &[4, 0, 0, 4],
+        &[3, 0, 3, 0, 0, 0],
+        &[3, 0, 5, 0, 0, 0, 0, 0],
+        &[3, 0, 4, 1, 2, 3, 4],
+        &[0x20, 0, 4, 1, 0, 0, 0],
+    ] {
+        let header = [extended(bad), vec![0; 64]].concat();
+        assert_eq!(parse(&header), malformed, "{bad:?}: payload is no part of an extension");
+    }
+}
+
+/// Of the header below, made with another program.
+const CHECKSUM: [u8; 4] = [0xd8, 0xf7, 0x9e, 0x7c];
+
+#[test]
+fn a_checksum_must_be_right() {
+    let header = extended(&[3, 0, 4, CHECKSUM[0], CHECKSUM[1], CHECKSUM[2], CHECKSUM[3], 4, 0, 1, 0]);
+    assert_eq!(parse(&header), is(Some("192.0.2.1:80"), header.len()));
+    // Without its type, octet 28, it is no checksum.
+    for at in (16..header.len()).filter(|at| *at != 28) {
+        let mut wrong = header.clone();
+        wrong[at] ^= 1;
+        assert!(!matches!(parse(&wrong), Parsed::Complete { .. }), "octet {at}");
+    }
+}
+
+#[test]
+fn a_local_header_s_extensions_mean_nothing() {
+    assert_eq!(parse(&v2(&[0x20, 0x11, 0, 3, 3, 0xff, 0xff])), is(None, 19));
+}
+
 #[test]
 fn binary_headers_that_are_refused() {
     let short = Parsed::Refused("PROXY header too short for its addresses");
