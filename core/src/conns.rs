@@ -9,6 +9,8 @@ use core::net::SocketAddr;
 
 use slab::Slab;
 
+use crate::admission::AdmissionQueue;
+use crate::limiter::Source;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
 use crate::opaque::Opaque;
@@ -22,6 +24,9 @@ const LINGER_MAX: Span = Span::from_secs(30);
 /// What is queued for a connection that is cut may take this long to be sent, whatever comes.
 const TRUNCATE_MAX: Span = Span::from_secs(5);
 
+/// How many connections may linger where [`Conns::set_lingering_max`] was not called.
+const LINGERING_MAX: u32 = 256;
+
 /// Tables are not made shorter than this.
 const SPARE_MIN: usize = 64;
 
@@ -34,6 +39,11 @@ pub(crate) struct Conns<S> {
     deadlines: BinaryHeap<Reverse<(Time, ConnId)>>,
     outputs: VecDeque<Pending>,
     limits: Limits,
+    /// Connections that are closing or gone.
+    closing: usize,
+    /// Connections that linger: the peer has yet to close.
+    lingering: AdmissionQueue,
+    lingering_max: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +102,16 @@ impl<S> Conns<S> {
             deadlines: BinaryHeap::new(),
             outputs: VecDeque::new(),
             limits,
+            closing: 0,
+            lingering: AdmissionQueue::new(),
+            lingering_max: LINGERING_MAX,
         }
+    }
+
+    /// How many connections may linger. If there are more, the oldest ones of the addresses with the most lingering
+    /// connections are aborted.
+    pub(crate) fn set_lingering_max(&mut self, max: u32) {
+        self.lingering_max = max;
     }
 
     pub(crate) fn set_limits(&mut self, limits: Limits) {
@@ -106,6 +125,11 @@ impl<S> Conns<S> {
 
     pub(crate) fn pairs(&self) -> usize {
         self.pairs.len()
+    }
+
+    /// How many connections are closing or gone.
+    pub(crate) const fn closing(&self) -> usize {
+        self.closing
     }
 
     pub(crate) fn insert(&mut self, state: S, from: Option<SocketAddr>) -> ConnId {
@@ -168,6 +192,24 @@ impl<S> Conns<S> {
         if conn.generation == on.generation { conn.from } else { None }
     }
 
+    /// The address that a connection counts for; [`Source::default`] if it has none.
+    pub(crate) fn source(&self, on: ConnId) -> Source {
+        self.from(on).map_or_else(Source::default, |from| Source::from(from.ip()))
+    }
+
+    /// The address of a connection that is open and in a state that `is_in` accepts.
+    pub(crate) fn source_in(&self, on: ConnId, is_in: impl Fn(&S) -> bool) -> Option<Source> {
+        let conn = self.table.get(on.index as usize)?;
+        let fits = conn.generation == on.generation && conn.phase == Phase::Open && is_in(&conn.state);
+        fits.then(|| self.source(on))
+    }
+
+    fn lingering_source(&self, on: ConnId) -> Option<Source> {
+        let conn = self.table.get(on.index as usize)?;
+        let lingers = conn.generation == on.generation && matches!(conn.phase, Phase::Closing { .. });
+        lingers.then(|| self.source(on))
+    }
+
     /// Somebody trusted says where the connection really comes from.
     pub(crate) fn set_from(&mut self, on: ConnId, from: SocketAddr) {
         if let Some(conn) = self.conn(on) {
@@ -228,23 +270,48 @@ impl<S> Conns<S> {
     /// Begins the end of a connection. Again with `Abort`: ends the patience of an earlier one.
     pub(crate) fn close(&mut self, on: ConnId, how: Close, now: Now) {
         let Some(conn) = self.conn(on) else { return };
-        let due = match (conn.phase, how) {
+        let (phase, due) = match (conn.phase, how) {
             (Phase::Gone, _) | (Phase::Closing { .. }, Close::Linger | Close::Truncate) => return,
-            (Phase::Open | Phase::Closing { .. }, Close::Abort) => {
-                conn.phase = Phase::Gone;
-                None
-            }
+            (Phase::Open | Phase::Closing { .. }, Close::Abort) => (Phase::Gone, None),
             (Phase::Open, Close::Linger | Close::Truncate) => {
                 let patience = if how == Close::Linger { LINGER_MAX } else { TRUNCATE_MAX };
-                conn.phase = Phase::Closing { until: now.mono + patience };
-                Some(now.mono + LINGER_IDLE.min(patience))
+                let until = now.mono + patience;
+                (Phase::Closing { until }, Some(now.mono + LINGER_IDLE.min(patience)))
             }
         };
+        let was_open = conn.phase == Phase::Open;
+        conn.phase = phase;
         if let Some(pair) = conn.pair {
             self.untie(pair);
         }
         self.set_due(on, due);
         self.say(Output::Close { on, how });
+        if was_open {
+            self.closing += 1;
+            if phase != Phase::Gone {
+                self.linger(on, now);
+            }
+        }
+    }
+
+    /// A peer that never closes holds a descriptor until the linger timeout: so there is a limit of these.
+    fn linger(&mut self, on: ConnId, now: Now) {
+        let mut lingering = core::mem::take(&mut self.lingering);
+        let displaced = lingering.enter(on, self.lingering_max, |on| self.lingering_source(on));
+        self.lingering = lingering;
+        for on in displaced {
+            self.close(on, Close::Abort, now);
+        }
+    }
+
+    /// Aborts lingering connections until at most `stay` are left, in the same order as at the limit.
+    pub(crate) fn cut_lingering(&mut self, stay: usize, now: Now) {
+        let mut lingering = core::mem::take(&mut self.lingering);
+        let displaced = lingering.keep(stay, None, |on| self.lingering_source(on));
+        self.lingering = lingering;
+        for on in displaced {
+            self.close(on, Close::Abort, now);
+        }
     }
 
     /// Forgets a connection; its state comes back if it was there.
@@ -254,7 +321,10 @@ impl<S> Conns<S> {
         if let Some(pair) = conn.pair {
             self.untie(pair);
         }
-        let state = self.table.remove(on.index as usize).state;
+        let Conn { state, phase, .. } = self.table.remove(on.index as usize);
+        if phase != Phase::Open {
+            self.closing -= 1;
+        }
         self.shrink();
         Some(state)
     }
@@ -441,6 +511,11 @@ impl<S> Conns<S> {
                 "a closing connection has a deadline"
             );
         }
+        debug_assert_eq!(
+            self.closing,
+            self.table.iter().filter(|(_, conn)| conn.phase != Phase::Open).count(),
+            "the number of closing connections"
+        );
     }
 
     fn conn(&mut self, on: ConnId) -> Option<&mut Conn<S>> {

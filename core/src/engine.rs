@@ -8,9 +8,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use self::admission::{Admission, Stage};
 pub use self::config::{Config, Transport};
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
-use crate::admission::AdmissionQueue;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::head::Finder;
@@ -22,6 +22,7 @@ use crate::note::{Note, WaitingEnd};
 use crate::registry::{Enrolment, Registry};
 use crate::time::{Now, Span, Time};
 
+mod admission;
 mod config;
 mod events;
 mod rendezvous;
@@ -38,8 +39,8 @@ const RETRIES_MAX: u8 = 2;
 const DISCARD_OCTETS_MAX: u64 = 64 * 1024;
 /// How long a connection may keep silent between a challenge and its next request.
 const KEPT: Span = Span::from_secs(60);
-/// How many connections above the limit are still told why they are refused.
-const COURTESY: u32 = 64;
+/// How many connections above the limit are still answered with the reason for which they are refused.
+const OVERFLOW_MAX: u32 = 64;
 /// What `Retry-After` says where nothing better is known, in seconds.
 const RETRY_AFTER: u32 = 5;
 
@@ -56,8 +57,7 @@ pub struct Engine {
     conns: Conns<State>,
     registry: Registry,
     failures: Sources,
-    handshakes: AdmissionQueue,
-    heads: AdmissionQueue,
+    admission: Admission,
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
     draining: bool,
@@ -119,13 +119,14 @@ impl Engine {
     /// when it started.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
+        let mut conns = Conns::new(config.pair);
+        conns.set_lingering_max(Self::lingering_max(&config));
         Self {
-            conns: Conns::new(config.pair),
+            conns,
             config,
             registry: Registry::new(now.mono),
             failures: Sources::default(),
-            handshakes: AdmissionQueue::default(),
-            heads: AdmissionQueue::default(),
+            admission: Admission::default(),
             per_address: BTreeMap::new(),
             entropy: Entropy::new(seed),
             draining: false,
@@ -158,6 +159,7 @@ impl Engine {
     /// New limits. They hold for what begins from now on; the listeners stay what they were.
     pub fn handle_config(&mut self, config: Config) {
         self.conns.set_limits(config.pair);
+        self.conns.set_lingering_max(Self::lingering_max(&config));
         self.config = Config { listeners: core::mem::take(&mut self.config.listeners), ..config };
     }
 
@@ -169,7 +171,7 @@ impl Engine {
                 Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Drained, now),
                 Some(State::Held { id, request }) => {
                     let (id, is_head) = (*id, request.is_head);
-                    self.registry.unhold(id, on);
+                    self.unhold(id, on);
                     self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, is_head, now);
                 }
                 Some(State::Head { begun: false, .. }) => self.conns.close(on, Close::Linger, now),
@@ -203,21 +205,14 @@ impl Engine {
         self.conns.close(on, how, now);
     }
 
-    fn is_full(&self) -> bool {
-        self.conns.len() > self.config.connections_max as usize
+    fn unhold(&mut self, id: Id, on: ConnId) {
+        self.registry.unhold(id, on, self.conns.source(on));
     }
 
     fn await_head(&mut self, on: ConnId, patience: Span, now: Now) {
         let state = State::Head { finder: Finder::default(), begun: false };
         self.become_state(on, state, Some(now.mono + patience));
-        let Self { heads, conns, .. } = self;
-        let slow =
-            heads.enter(on, self.config.heads_max, |on| matches!(conns.state(on), Some(State::Head { .. })));
-        for on in slow {
-            if let Some(State::Head { .. }) = self.conns.state(on) {
-                self.drop_conn(on, Close::Abort, "too many requests in progress, and this one was slow", now);
-            }
-        }
+        self.admit(on, Stage::Request, now);
     }
 
     /// A challenged request is over; the next one may come.

@@ -50,8 +50,9 @@ pub(crate) struct Sources {
     oldest: VecDeque<Source>,
 }
 
-/// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has. The
+/// default is for a connection whose address is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source(u128);
 
 impl From<IpAddr> for Source {

@@ -6,13 +6,18 @@ use alloc::vec::Vec;
 
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
-use crate::limiter::Bucket;
+use crate::limiter::{Bucket, Source};
 use crate::machine::ConnId;
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
+use self::held::Held;
+pub(crate) use self::held::Holding;
+use self::pairs::Pairs;
 use self::spent::Spent;
 
+mod held;
+mod pairs;
 mod spent;
 
 /// An ID counts as served for this long after a connection last waited for it, and every enrolled one for as long
@@ -48,8 +53,9 @@ pub(crate) enum Refused {
 pub(crate) struct Registry {
     entries: BTreeMap<Id, Entry>,
     labels: BTreeMap<String, Id>,
-    /// How many pairs an ID has; not in its entry, since they outlive it where the operator removes the ID.
-    pairs: BTreeMap<Id, u32>,
+    pairs: Pairs,
+    /// How many connections wait, of all IDs.
+    waiting: u32,
     spent: Spent,
     nobody: Key,
     started: Time,
@@ -60,8 +66,7 @@ struct Entry {
     enrolment: Enrolment,
     /// Oldest first.
     waiting: VecDeque<Waiting>,
-    /// First come, first served.
-    held: VecDeque<ConnId>,
+    held: Held,
     last_waiting: Option<Time>,
     /// How many tokens were accepted of each step that is acceptable: no more than three are at once, so a step has
     /// its place by its remainder.
@@ -120,7 +125,8 @@ impl Registry {
         Self {
             entries: BTreeMap::new(),
             labels: BTreeMap::new(),
-            pairs: BTreeMap::new(),
+            pairs: Pairs::default(),
+            waiting: 0,
             spent: Spent::default(),
             nobody: Key::dummy(),
             started,
@@ -154,8 +160,13 @@ impl Registry {
             };
             self.entries.insert(entry.enrolment.id, entry);
         }
-        let gone = old.into_values();
-        gone.flat_map(|entry| entry.waiting.into_iter().map(|waiting| waiting.on).chain(entry.held)).collect()
+        let mut gone = Vec::new();
+        for entry in old.into_values() {
+            self.waiting -= count(entry.waiting.len());
+            gone.extend(entry.waiting.iter().map(|waiting| waiting.on));
+            gone.extend(entry.held.into_ids());
+        }
+        gone
     }
 
     pub(crate) fn is_enrolled(&self, id: Id) -> bool {
@@ -222,6 +233,7 @@ impl Registry {
         }
         entry.waiting.push_back(Waiting { on, plain, eligible: !plain });
         entry.last_waiting = Some(now.mono);
+        self.waiting = self.waiting + 1 - count(replaced.len());
         replaced
     }
 
@@ -240,19 +252,27 @@ impl Registry {
         entry.last_waiting = Some(now.mono);
         let taken = entry.waiting.remove(newest);
         entry.shrink();
+        self.waiting -= 1;
         taken.map(|waiting| waiting.on)
     }
 
     /// A waiting connection is over, or was replaced just now.
     pub(crate) fn leave(&mut self, id: Id, on: ConnId, now: Now) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = entry.waiting.len();
         entry.waiting.retain(|waiting| waiting.on != on);
+        self.waiting -= count(before - entry.waiting.len());
         entry.last_waiting = Some(now.mono);
         entry.shrink();
     }
 
+    /// How many connections wait, of all IDs.
+    pub(crate) const fn waiting_of_all(&self) -> u32 {
+        self.waiting
+    }
+
     pub(crate) fn waiting(&self, id: Id) -> u32 {
-        self.entries.get(&id).map_or(0, |entry| u32::try_from(entry.waiting.len()).unwrap_or(u32::MAX))
+        self.entries.get(&id).map_or(0, |entry| count(entry.waiting.len()))
     }
 
     /// Whether a client that finds nobody waiting is worth holding.
@@ -266,20 +286,20 @@ impl Registry {
     }
 
     pub(crate) fn pairs(&self, id: Id) -> u32 {
-        self.pairs.get(&id).copied().unwrap_or(0)
+        self.pairs.of(id)
     }
 
-    pub(crate) fn pair_began(&mut self, id: Id) {
-        *self.pairs.entry(id).or_insert(0) += 1;
+    /// The pairs of an ID whose client comes from this address.
+    pub(crate) fn pairs_of_source(&self, id: Id, source: Source) -> u32 {
+        self.pairs.of_source(id, source)
     }
 
-    pub(crate) fn pair_ended(&mut self, id: Id) {
-        if let Some(pairs) = self.pairs.get_mut(&id) {
-            *pairs -= 1;
-            if *pairs == 0 {
-                self.pairs.remove(&id);
-            }
-        }
+    pub(crate) fn pair_began(&mut self, id: Id, source: Source) {
+        self.pairs.begin(id, source);
+    }
+
+    pub(crate) fn pair_ended(&mut self, id: Id, source: Source) {
+        self.pairs.end(id, source);
     }
 
     /// What a pair that ended in its own time has moved.
@@ -294,7 +314,6 @@ impl Registry {
 
     /// Everyone who is enrolled, in the order of their IDs.
     pub(crate) fn registered(&self) -> impl Iterator<Item = Registered> {
-        let count = |len| u32::try_from(len).unwrap_or(u32::MAX);
         self.entries.iter().map(move |(&id, entry)| Registered {
             id,
             waiting: count(entry.waiting.len()),
@@ -309,20 +328,19 @@ impl Registry {
         self.entries.get(&id).map_or(0, |entry| entry.held.len())
     }
 
-    pub(crate) fn hold(&mut self, id: Id, on: ConnId) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.held.push_back(on);
-        }
+    /// Holds a client, of at most `max` for its ID.
+    pub(crate) fn hold(&mut self, id: Id, on: ConnId, source: Source, max: u32) -> Holding {
+        self.entries.get_mut(&id).map_or(Holding::Refused, |entry| entry.held.hold(on, source, max))
     }
 
-    /// The client that has been held the longest; it is held no more.
+    /// The held client whose turn it is; it is held no more. Addresses take turns.
     pub(crate) fn release(&mut self, id: Id) -> Option<ConnId> {
-        self.entries.get_mut(&id)?.held.pop_front()
+        self.entries.get_mut(&id)?.held.release()
     }
 
-    pub(crate) fn unhold(&mut self, id: Id, on: ConnId) {
+    pub(crate) fn unhold(&mut self, id: Id, on: ConnId, source: Source) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.held.retain(|held| *held != on);
+            entry.held.remove(on, source);
         }
     }
 
@@ -332,12 +350,16 @@ impl Registry {
     }
 }
 
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
 impl Entry {
     const fn new(enrolment: Enrolment) -> Self {
         Self {
             enrolment,
             waiting: VecDeque::new(),
-            held: VecDeque::new(),
+            held: Held::new(),
             last_waiting: None,
             accepted: [Accepted { step: 0, tokens: 0 }; 3],
             guesses: Bucket::NEW,

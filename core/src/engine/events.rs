@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{BUSY, COURTESY, Engine, FULL, PLAIN_DELAY, State, TOO_MANY, Transport};
+use super::{BUSY, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
 use crate::http::head::Found;
 use crate::http::reply::Status;
@@ -19,11 +19,14 @@ impl Machine for Engine {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         let transport = self.config.listeners.get(usize::from(on.0)).copied();
         debug_assert!(transport.is_some(), "a listener that the configuration does not know");
-        let id = self.conns.insert(State::Securing, Some(from));
-        let of_address = self.count_address(from);
-        if self.conns.len() > self.config.connections_max.saturating_add(COURTESY) as usize {
+        // What a proxy opens counts for an address once its header is there.
+        let is_proxied = transport == Some(Transport::Proxied);
+        let state = if is_proxied { State::Proxied } else { State::Securing };
+        let id = self.conns.insert(state, Some(from));
+        let of_address = if is_proxied { 0 } else { self.count_address(from) };
+        if self.has_overflown(now) {
             self.drop_conn(id, Close::Abort, FULL, now);
-        } else if transport == Some(Transport::Proxied) {
+        } else if is_proxied {
             self.await_proxy(id, from, now);
         } else if self.is_too_many(of_address) {
             self.drop_conn(id, Close::Abort, TOO_MANY, now);
@@ -31,6 +34,9 @@ impl Machine for Engine {
             self.secure(id, now);
         } else {
             self.await_head(id, self.config.head_timeout, now);
+        }
+        if self.conns.state(id).is_some() {
+            self.admit(id, Stage::Any, now);
         }
         id
     }
@@ -150,7 +156,7 @@ impl Machine for Engine {
             }
             Some(State::Held { id, .. }) => {
                 let id = *id;
-                self.registry.unhold(id, on);
+                self.unhold(id, on);
                 self.drop_conn(on, close_after(how), "a held client went away", now);
             }
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(how), now),
@@ -168,7 +174,7 @@ impl Machine for Engine {
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(End::Reset), now),
             Some(State::Held { id, .. }) => {
                 let id = *id;
-                self.registry.unhold(id, on);
+                self.unhold(id, on);
                 self.drop_conn(on, Close::Abort, "a held client went away", now);
             }
             // Who refuses a body may have answered before: that is for the reading side to tell.
@@ -195,7 +201,7 @@ impl Machine for Engine {
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(End::Reset), now),
             Some(State::Held { id, .. }) => {
                 let id = *id;
-                self.registry.unhold(id, on);
+                self.unhold(id, on);
                 self.drop_conn(on, Close::Abort, WHY, now);
             }
             Some(State::Hidden { .. } | State::Client { .. }) => {
@@ -226,7 +232,8 @@ impl Machine for Engine {
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {
-        if let Some(from) = self.conns.from(on) {
+        let is_counted = !matches!(self.conns.any_state(on), Some(State::Proxied));
+        if let Some(from) = self.conns.from(on).filter(|_| is_counted) {
             self.uncount_address(from);
         }
         self.conns.forget(on);
@@ -257,42 +264,30 @@ impl Engine {
     /// The peer is to say for whom it opened the connection, if we believe it.
     fn await_proxy(&mut self, on: ConnId, from: SocketAddr, now: Now) {
         if self.config.proxies.iter().any(|proxies| proxies.contains(from.ip())) {
-            self.become_state(on, State::Proxied, Some(now.mono + self.config.head_timeout));
+            self.conns.set_due(on, Some(now.mono + self.config.head_timeout));
+            self.admit(on, Stage::ProxyHeader, now);
         } else {
             self.drop_conn(on, Close::Abort, "not a trusted proxy", now);
         }
     }
 
-    /// A trusted peer said so: the connection counts for `source` from now on.
+    /// A trusted peer sent its header: the connection counts for `source` from now on. A connection of the peer's own
+    /// (`LOCAL`, `UNKNOWN`) counts for the peer.
     fn proxied(&mut self, on: ConnId, source: Option<SocketAddr>, now: Now) {
-        if let (Some(proxy), Some(source)) = (self.conns.from(on), source) {
-            self.uncount_address(proxy);
-            self.conns.set_from(on, source);
-            let of_address = self.count_address(source);
-            if self.is_too_many(of_address) {
-                return self.drop_conn(on, Close::Abort, TOO_MANY, now);
-            }
-        }
+        let Some(source) = source.or_else(|| self.conns.from(on)) else { return };
+        self.conns.set_from(on, source);
         self.become_state(on, State::Securing, None);
+        let of_address = self.count_address(source);
+        if self.is_too_many(of_address) {
+            return self.drop_conn(on, Close::Abort, TOO_MANY, now);
+        }
         self.secure(on, now);
     }
 
     fn secure(&mut self, on: ConnId, now: Now) {
         self.conns.set_due(on, Some(now.mono + self.config.handshake));
         self.conns.say(Output::StartTls { on, role: TlsRole::Server });
-        let Self { handshakes, conns, .. } = self;
-        let slow = handshakes
-            .enter(on, self.config.handshakes_max, |on| matches!(conns.state(on), Some(State::Securing)));
-        for on in slow {
-            if let Some(State::Securing) = self.conns.state(on) {
-                self.drop_conn(
-                    on,
-                    Close::Abort,
-                    "too many handshakes in progress, and this one was slow",
-                    now,
-                );
-            }
-        }
+        self.admit(on, Stage::Handshake, now);
     }
 
     fn is_too_many(&self, of_address: u32) -> bool {
@@ -386,7 +381,7 @@ impl Engine {
             }
             Some(State::Held { id, request }) => {
                 let (id, is_head) = (*id, request.is_head);
-                self.registry.unhold(id, on);
+                self.unhold(id, on);
                 self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
             }
             Some(State::Hidden { .. } | State::Client { .. }) => {

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use super::admission::exceeds_share;
 use super::{BUSY, Engine, NOBODY, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
 use crate::http::reply::{ACCEPTED, Status};
@@ -12,6 +13,7 @@ use crate::machine::{Close, ConnId, Output};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
 use crate::proxy_header;
+use crate::registry::Holding;
 use crate::time::{Now, Span};
 
 impl Engine {
@@ -35,7 +37,7 @@ impl Engine {
     /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
     pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Request, now: Now) {
         let is_head = request.is_head;
-        if self.registry.pairs(id) >= self.config.pairs_per_id_max {
+        if self.has_no_pair_for(on, id) {
             return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", is_head, now);
         }
         // Whoever is held already goes first.
@@ -47,20 +49,42 @@ impl Engine {
         if !self.registry.is_served(id, now) {
             return self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, is_head, now);
         }
-        if self.registry.held(id) >= self.config.held_per_id_max as usize || self.config.hold == Span::ZERO {
-            return self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+        let max = if self.config.hold == Span::ZERO { 0 } else { self.config.held_per_id_max };
+        match self.registry.hold(id, on, self.conns.source(on), max) {
+            Holding::Held => {}
+            Holding::Displaced(other) => self.refuse_displaced(other, now),
+            Holding::Refused => {
+                return self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+            }
         }
-        self.registry.hold(id, on);
         self.become_state(on, State::Held { id, request }, Some(now.mono + self.config.hold));
         self.conns.say(Output::Read { on, wanted: false });
         self.conns.note(Note::Held { on, id });
         self.serve_held(id, now);
     }
 
+    /// Whether a client gets no pair: the ID has none left, or none for the address of this client. The fewer are left,
+    /// the fewer one address may have.
+    fn has_no_pair_for(&self, client: ConnId, id: Id) -> bool {
+        let free = self.config.pairs_per_id_max.saturating_sub(self.registry.pairs(id));
+        free == 0 || exceeds_share(self.registry.pairs_of_source(id, self.conns.source(client)), free)
+    }
+
+    /// Answers a client that was held until now and has to make room for those of other addresses.
+    fn refuse_displaced(&mut self, on: ConnId, now: Now) {
+        let Some(State::Held { id, request }) = self.conns.state(on) else { return };
+        let (id, is_head) = (*id, request.is_head);
+        self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+    }
+
     /// As long as somebody waits and somebody is held, they meet.
     pub(super) fn serve_held(&mut self, id: Id, now: Now) {
         while self.registry.pairs(id) < self.config.pairs_per_id_max && self.registry.has_eligible(id) {
             let Some(client) = self.registry.release(id) else { return };
+            if self.has_no_pair_for(client, id) {
+                self.refuse_displaced(client, now);
+                continue;
+            }
             let Some(state) = self.conns.state(client) else { continue };
             let state = core::mem::replace(state, State::Hidden { id });
             let State::Held { request, .. } = state else {
@@ -93,7 +117,7 @@ impl Engine {
         }
         self.become_state(hidden, State::Hidden { id }, None);
         self.become_state(client, State::Client { id, request: Some(request) }, None);
-        self.registry.pair_began(id);
+        self.registry.pair_began(id, self.conns.source(client));
         self.conns.pair(hidden, client, true, now);
         let from = self.conns.from(client);
         self.conns.note(Note::Paired { hidden, client, from, id });
@@ -110,7 +134,7 @@ impl Engine {
         let Some(State::Client { id, request }) = self.conns.state(client) else { return false };
         let id = *id;
         let Some(mut request) = request.take() else { return false };
-        self.registry.pair_ended(id);
+        self.registry.pair_ended(id, self.conns.source(client));
         self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
         let next = if again { self.registry.take(id, now) } else { None };
@@ -135,7 +159,7 @@ impl Engine {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(id) = self.paired_id(hidden) else { return };
         let (from_client, from_hidden) = (pair.octets_from(Side::Client), pair.octets_from(Side::Hidden));
-        self.registry.pair_ended(id);
+        self.registry.pair_ended(id, self.conns.source(client));
         self.registry.tally(id, from_client, from_hidden, now);
         self.conns.note(Note::PairEnded {
             hidden,

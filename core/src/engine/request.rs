@@ -92,7 +92,7 @@ impl Engine {
         if self.draining {
             return self.refuse_client(on, None, Status::Unavailable503, STOPPING, is_head, now);
         }
-        if self.is_full() {
+        if self.is_full() || self.is_over_share(on) {
             return self.refuse_client(on, None, Status::Unavailable503, FULL, is_head, now);
         }
         match self.route(head) {

@@ -191,7 +191,7 @@ fn zero_connections_of_an_address_are_no_limit() {
 }
 
 #[test]
-fn a_full_relay_says_503_to_a_few_and_nothing_to_the_rest() {
+fn a_full_relay_answers_503_and_keeps_what_is_established() {
     let mut world = world_with(|config| config.connections_max = 3);
     let (waiting, served) = (world.register(ID), world.says(get(ID)));
     assert_eq!(world.mate(served), Some(waiting));
@@ -203,19 +203,57 @@ fn a_full_relay_says_503_to_a_few_and_nothing_to_the_rest() {
         let on = world.says(request);
         world.assert_refused(on, "503 Service Unavailable", FULL);
     }
-    let silent: Vec<ConnId> = (0..61).map(|_| world.open()).collect();
-    assert!(silent.iter().all(|on| world.is_open(*on)));
-    let beyond = world.open();
-    assert_eq!(world.closing(beyond), Some(Close::Abort));
+    let silent: Vec<ConnId> = (0..100).map(|_| world.open()).collect();
+    assert!(silent.iter().filter(|on| world.is_open(**on)).count() <= 1, "silent ones make room");
+    let on = world.says(get(ID));
+    world.assert_refused(on, "503 Service Unavailable", FULL);
     assert!([waiting, served, last].iter().all(|on| world.is_open(*on)));
-    for on in silent {
-        world.end(on, End::Reset);
-    }
-    world.wait_secs(10);
     world.end(served, End::Reset);
-    world.wait_secs(10);
     let on = world.says(get(ID));
     assert_eq!(world.mate(on), Some(last));
+}
+
+#[test]
+fn silent_connections_never_keep_hidden_servers_and_clients_out() {
+    let mut world = world_with(|config| {
+        config.connections_max = 200;
+        config.connections_per_address_max = 0;
+    });
+    let (mut clients, mut silent) = (Vec::new(), Vec::new());
+    for port in 0..40 {
+        // Each time more silent connections than there is room for, of two addresses.
+        silent.extend((0..150).map(|own| world.open_from(&format!("198.51.100.{}:{own}", port % 2))));
+        world.register(ID);
+        let client = world.open_from(&format!("192.0.2.2:{port}"));
+        world.write(client, get(ID));
+        assert!(world.mate(client).is_some(), "client {port}: {:?}", world.got(client));
+        clients.push(client);
+        assert!(world.engine.connections() <= 200 + 64, "{}", world.engine.connections());
+        let held_by_silent = silent.iter().filter(|on| world.is_open(**on)).count();
+        assert!(held_by_silent + 2 * clients.len() <= 201, "{held_by_silent} beside {port} pairs");
+    }
+    assert!(clients.iter().all(|on| world.is_open(*on)));
+}
+
+#[test]
+fn a_few_addresses_with_many_pairs_leave_connections_for_another() {
+    let mut world = world_with(|config| {
+        config.connections_max = 400;
+        config.pairs_per_id_max = 400;
+    });
+    let mut refused = 0;
+    for port in 0..200 {
+        let hidden = world.open_from(&format!("203.0.113.1:{port}"));
+        let nonce = world.fresh_nonce();
+        world.write(hidden, bound_connect(ID, WALL, &nonce));
+        let client = world.open_from(&format!("198.51.100.{}:{port}", port % 3));
+        world.write(client, get(ID));
+        refused += u32::from(world.got(client).starts_with("HTTP/1.1 503 "));
+    }
+    assert!(refused > 0, "the relay is not full");
+    let client = world.open_from("192.0.2.2:1");
+    world.write(client, get(ID));
+    assert!(world.mate(client).is_some(), "{:?}", world.got(client));
 }
 
 #[test]
@@ -237,6 +275,24 @@ fn an_id_has_its_pairs_and_no_more() {
     world.end(client, End::Reset);
     let third = world.says(get(ID));
     assert_eq!(world.mate(third), Some(waiting));
+}
+
+#[test]
+fn one_address_never_has_all_pairs_of_an_id() {
+    let mut world = world_with(|config| config.pairs_per_id_max = 100);
+    let mut pairs = 0;
+    for port in 0..120 {
+        world.register(ID);
+        let client = world.open_from(&format!("198.51.100.7:{port}"));
+        world.write(client, get(ID));
+        pairs += usize::from(world.mate(client).is_some());
+    }
+    assert_eq!(pairs, 89, "eight for each one that is free, and one");
+    for address in 1..=10 {
+        let client = world.open_from(&format!("192.0.2.{address}:9"));
+        world.write(client, get(ID));
+        assert!(world.mate(client).is_some(), "{address}: {:?}", world.got(client));
+    }
 }
 
 #[test]

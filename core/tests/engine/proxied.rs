@@ -110,6 +110,58 @@ fn connections_count_for_the_client_and_not_for_the_balancer() {
 }
 
 #[test]
+fn a_connection_of_the_balancer_s_own_counts_for_the_balancer() {
+    let mut world = proxied();
+    // LOCAL, whatever family and addresses it names; UNKNOWN; a family that has no address.
+    let local = |family: u8| {
+        let mut local = header(Some("198.51.100.9:7"));
+        (local[12], local[13]) = (0x20, family);
+        local
+    };
+    let own = [local(0x11), b"PROXY UNKNOWN\r\n".to_vec(), local(0x21), local(0x31)];
+    let all = own.map(|header| {
+        let on = world.open_on(PROXIED, BALANCER);
+        world.write(on, header);
+        on
+    });
+    let open: Vec<bool> = all.iter().map(|on| world.is_open(*on)).collect();
+    assert_eq!(open, [true, true, false, false], "two connections of one address");
+    let too_many = (Some(BALANCER.to_owned()), "too many connections from this address");
+    assert_eq!(world.dropped(all[2]), Some(too_many));
+    let client = world.proxied("198.51.100.9:7");
+    assert!(world.is_open(client), "the address in a LOCAL header means nothing");
+    world.end(all[0], End::Reset);
+    let on = world.open_on(PROXIED, BALANCER);
+    world.write(on, header(None));
+    assert!(world.is_open(on), "one has gone");
+}
+
+#[test]
+fn a_balancer_may_open_more_connections_than_an_address_as_long_as_their_headers_come() {
+    let mut world = proxied();
+    let all: Vec<_> = (0..50).map(|_| world.open_on(PROXIED, BALANCER)).collect();
+    assert!(all.iter().all(|on| world.is_open(*on)), "they count for nobody yet");
+    for (address, on) in (0..).zip(all) {
+        world.write(on, header(Some(&format!("198.51.{address}.1:1"))));
+        assert!(world.wire(on).securing);
+    }
+}
+
+#[test]
+fn connections_without_a_header_make_room_for_each_other() {
+    let mut world = world_with(|config| {
+        config.listeners.push(Transport::Proxied);
+        config.proxies = vec!["10.0.0.0/24".parse().expect("a prefix")];
+        config.handshakes_max = 8;
+    });
+    let honest = world.open_on(PROXIED, "10.0.0.2:1");
+    let all: Vec<_> = (0..100).map(|_| world.open_on(PROXIED, BALANCER)).collect();
+    let open = all.iter().filter(|on| world.is_open(**on)).count();
+    assert!((6..=8).contains(&open), "{open}");
+    assert!(world.is_open(honest), "another balancer's connection stays");
+}
+
+#[test]
 fn an_agent_that_asks_hears_where_its_client_comes_from_before_the_first_octet() {
     let mut world = proxied();
     let hidden = world.open();
