@@ -18,6 +18,10 @@ const V2_FIXED: usize = 16;
 /// Addresses and extensions of a header of version 2 at most, in octets; the protocol itself allows 65,535.
 const V2_REST_MAX: usize = 2_048;
 
+/// Why a header is refused whose addresses can be read.
+pub(crate) const MALFORMED_EXTENSION: &str = "malformed extension in the PROXY header";
+/// The type of the extension that means nothing (§2.2.4).
+pub(crate) const NOOP: u8 = 0x04;
 /// The type of the extension with a checksum (§2.2.3).
 const CRC32C: u8 = 0x03;
 /// The type of the extension about the sender's TLS connection (§2.2.5), and the length of its fixed part.
@@ -167,7 +171,7 @@ fn v2(bytes: &[u8]) -> Parsed {
         && let Some(extensions) = rest.get(addresses_len..)
         && !are_extensions(extensions, &bytes[..len])
     {
-        return Parsed::Refused("malformed extension in the PROXY header");
+        return Parsed::Refused(MALFORMED_EXTENSION);
     }
     let source = match (command, family) {
         // The sender's own connection, such as a health check. Whatever addresses and extensions it has mean nothing.

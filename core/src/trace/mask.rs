@@ -98,7 +98,8 @@ pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
 /// Appends a PROXY header, or as much of it as is there, if there is one; how many octets that were. Addresses stay,
 /// what a balancer adds to them does not.
 ///
-/// What makes it malformed is in what stays: a line, or the fixed part of a header of version 2.
+/// What makes it malformed is in what stays: a line, the fixed part of a header of version 2, or extensions, in whose
+/// place other malformed ones stand. In the place of well-formed ones stands one that means nothing.
 pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
     let is_v2 = proxy_header::begins_v2(octets);
     let read = match octets.get(13) {
@@ -108,7 +109,10 @@ pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
         _ if is_v2 => 16,
         _ => octets.iter().position(|&octet| octet == b'\n').map_or(octets.len(), |at| at + 1),
     };
-    let len = match proxy_header::parse(octets) {
+    let parsed = proxy_header::parse(octets);
+    let malformed_extensions = parsed == Parsed::Refused(proxy_header::MALFORMED_EXTENSION);
+    let len = match parsed {
+        Parsed::Refused(_) if malformed_extensions => octets.len(),
         Parsed::Complete { len, .. } => len,
         Parsed::Partial => octets.len(),
         Parsed::Refused(_) if is_v2 || octets.starts_with(b"PROXY ") => read.min(octets.len()),
@@ -116,7 +120,15 @@ pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
     };
     let (read, unread) = octets[..len].split_at(read.min(len));
     out.extend_from_slice(read);
-    opaque(unread, out);
+    match (parsed, unread.len()) {
+        (Parsed::Complete { .. }, 3..) if is_v2 => {
+            let [.., high, low] = (unread.len() - 3).to_be_bytes();
+            out.extend_from_slice(&[proxy_header::NOOP, high, low]);
+            opaque(&unread[3..], out);
+        }
+        _ if malformed_extensions => out.extend(unread.iter().map(|_| u8::MAX)),
+        _ => opaque(unread, out),
+    }
     len
 }
 
