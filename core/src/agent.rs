@@ -17,6 +17,7 @@ use crate::conns::Conns;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
 use crate::entropy::Entropy;
+use crate::http::accept::Form;
 use crate::http::head::{self, Finder};
 use crate::id::Id;
 use crate::machine::{Close, ConnId, USER_TIMEOUT};
@@ -193,8 +194,8 @@ enum State {
 /// What a client came for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// The HTTP service; its request is parked. `is_head`: it is a HEAD.
-    Http { is_head: bool },
+    /// The HTTP service; its request is parked. `is_head`: it is a HEAD. `form`: of an error answer.
+    Http { is_head: bool, form: Form },
     /// The stream service. `parked`: octets of the stream are there already.
     Stream { parked: bool },
 }

@@ -210,7 +210,12 @@ impl Connector {
     fn answered(&mut self, on: ConnId, response: &Response, head: &[u8], now: Now) {
         let Some(&mut State::Asking { local, session, .. }) = self.conns.state(on) else { return };
         if response.status != 101 || !response.upgrade_octet_stream {
-            return self.fail(on, ConnectFailure::Refused(response.status), now);
+            let why = if response.is_offline {
+                ConnectFailure::Offline
+            } else {
+                ConnectFailure::Refused(response.status)
+            };
+            return self.fail(on, why, now);
         }
         match session {
             Some(session) => self.agreed(on, local, session, head, now),
@@ -233,6 +238,7 @@ impl Connector {
         let how = match why {
             // An alert may be on its way to the relay, and a reset would eat it.
             ConnectFailure::Refused(_)
+            | ConnectFailure::Offline
             | ConnectFailure::NotDirect(_)
             | ConnectFailure::Ended(End::Clean | End::Truncated)
             | ConnectFailure::Tls(_) => Close::Linger,

@@ -19,8 +19,11 @@ use crate::time::{Now, Span, Time};
 
 /// A lingering connection on which nothing comes for this long is closed.
 const LINGER_IDLE: Span = Span::from_secs(5);
+/// A lingering connection is closed if so few bytes come in so long a time: a peer that sends a large body reads our
+/// answer when all of it is sent. The minimum rate is 8.7 kB/s on average.
+const LINGER_WINDOW: (u64, Span) = (256 << 10, Span::from_secs(30));
 /// A lingering connection is closed after this long, whatever comes.
-const LINGER_MAX: Span = Span::from_secs(30);
+const LINGER_MAX: Span = Span::from_secs(30 * 60);
 /// What is queued for a connection that is cut may take this long to be sent, whatever comes.
 const TRUNCATE_MAX: Span = Span::from_secs(5);
 
@@ -62,9 +65,14 @@ struct Conn<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// `Close` was said; linger until the peer ends or patience does.
+    /// `Close` was said; linger until the peer ends, sends too little, or `last` comes.
     Closing {
+        /// When enough of the current window must have come.
         until: Time,
+        /// What came of it.
+        received: u64,
+        /// When it is over, whatever comes.
+        last: Time,
     },
     /// `Close::Abort` was said: only `handle_closed` is left.
     Gone,
@@ -274,9 +282,12 @@ impl<S> Conns<S> {
             (Phase::Gone, _) | (Phase::Closing { .. }, Close::Linger | Close::Truncate) => return,
             (Phase::Open | Phase::Closing { .. }, Close::Abort) => (Phase::Gone, None),
             (Phase::Open, Close::Linger | Close::Truncate) => {
-                let patience = if how == Close::Linger { LINGER_MAX } else { TRUNCATE_MAX };
-                let until = now.mono + patience;
-                (Phase::Closing { until }, Some(now.mono + LINGER_IDLE.min(patience)))
+                let (until, last) = match how {
+                    Close::Linger => (LINGER_WINDOW.1, LINGER_MAX),
+                    _ => (TRUNCATE_MAX, TRUNCATE_MAX),
+                };
+                let phase = Phase::Closing { until: now.mono + until, received: 0, last: now.mono + last };
+                (phase, Some(now.mono + LINGER_IDLE.min(until)))
             }
         };
         let was_open = conn.phase == Phase::Open;
@@ -389,9 +400,14 @@ impl<S> Conns<S> {
     /// Octets of a pair moved, or octets of a closing connection were dropped.
     pub(crate) fn moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) -> Option<Ended> {
         if let Some(conn) = self.conn(from)
-            && let Phase::Closing { until } = conn.phase
+            && let Phase::Closing { until, received, last } = &mut conn.phase
         {
-            conn.due = Some((now.mono + LINGER_IDLE).min(until));
+            let (enough, window) = LINGER_WINDOW;
+            *received += u64::from(read);
+            if *received >= enough {
+                (*until, *received) = ((now.mono + window).min(*last), 0);
+            }
+            conn.due = Some((now.mono + LINGER_IDLE).min(*until));
             return None;
         }
         self.with_pair(from, now, |pair, side| pair.on_moved(side, read, queued, now.mono))

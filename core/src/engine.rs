@@ -13,8 +13,10 @@ pub use self::config::{Config, Transport};
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 use crate::conns::Conns;
 use crate::entropy::Entropy;
+use crate::http::accept::Form;
 use crate::http::head::Finder;
 use crate::http::reply::Status;
+use crate::http::reply::diagnostic::{BUSY, FULL, NOBODY, OFFLINE, STOPPING};
 use crate::id::Id;
 use crate::limiter::{Source, Sources};
 use crate::machine::{Close, ConnId};
@@ -37,6 +39,8 @@ const PLAIN_DELAY: Span = Span::from_millis(100);
 const RETRIES_MAX: u8 = 2;
 /// A challenged request with a longer body is not waited for: its connection closes.
 const DISCARD_OCTETS_MAX: u64 = 64 * 1024;
+/// Each time that so much of a challenged request's body has come, the rest of it has [`Config::answer`] again.
+const DISCARD_STEP: u64 = 8 * 1024;
 /// How long a connection may keep silent between a challenge and its next request.
 const KEPT: Span = Span::from_secs(60);
 /// How many connections above the limit are still answered with the reason for which they are refused.
@@ -44,11 +48,7 @@ const OVERFLOW_MAX: u32 = 64;
 /// What `Retry-After` says where nothing better is known, in seconds.
 const RETRY_AFTER: u32 = 5;
 
-const NOBODY: &str = "no hidden server waits under this ID";
-const BUSY: &str = "all connections of the hidden server are taken";
 const TOO_MANY: &str = "too many connections from this address";
-const FULL: &str = "the relay is full";
-const STOPPING: &str = "the relay is shutting down";
 
 /// The relay's state machine.
 #[derive(Debug)]
@@ -93,8 +93,25 @@ struct Request {
     head: Box<[u8]>,
     /// A GET, HEAD or OPTIONS without body: another waiting connection may get it.
     repeatable: bool,
-    is_head: bool,
+    /// What is known of the answer, should it be ours.
+    answer: AnswerForm,
     tries: u8,
+}
+
+/// What the head of a request decides about an error answer to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct AnswerForm {
+    /// A HEAD: the answer has no body.
+    is_head: bool,
+    form: Form,
+}
+
+impl AnswerForm {
+    /// `head` may be incomplete or malformed.
+    fn of(head: &[u8]) -> Self {
+        let line = head.strip_prefix(b"\r\n").unwrap_or(head);
+        Self { is_head: line.starts_with(b"HEAD "), form: Form::preferred(head) }
+    }
 }
 
 impl State {
@@ -148,8 +165,8 @@ impl Engine {
                     self.conns.close(on, Close::Linger, now);
                 }
                 Some(State::Held { id, request }) => {
-                    let (id, is_head) = (*id, request.is_head);
-                    self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, is_head, now);
+                    let (id, form) = (*id, request.answer);
+                    self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, form, now);
                 }
                 _ => debug_assert!(false, "the registry named a connection that neither waits nor is held"),
             }
@@ -170,9 +187,9 @@ impl Engine {
             match self.conns.state(on) {
                 Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Drained, now),
                 Some(State::Held { id, request }) => {
-                    let (id, is_head) = (*id, request.is_head);
+                    let (id, form) = (*id, request.answer);
                     self.unhold(id, on);
-                    self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, is_head, now);
+                    self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, form, now);
                 }
                 Some(State::Head { begun: false, .. }) => self.conns.close(on, Close::Linger, now),
                 _ => {}

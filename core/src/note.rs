@@ -248,6 +248,8 @@ pub enum RelayLoss {
 pub enum ConnectFailure {
     /// The relay or the hidden server answered with this status code.
     Refused(u16),
+    /// The relay answered that the hidden server was there a short time ago and is not there now.
+    Offline,
     /// The answer is not HTTP.
     Garbled,
     /// The relay ended the connection before an answer.

@@ -24,6 +24,10 @@ mod spent;
 /// after the relay's start.
 const SERVED: Span = Span::from_secs(30);
 
+/// How long clients are held for a hidden server that left in order: one that restarts, or that replaces an idle
+/// connection, is back by then.
+const BACK_SOON: Span = Span::from_secs(2);
+
 /// A hidden server as the operator enrolled it: one line of the file `ids`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrolment {
@@ -48,6 +52,28 @@ pub(crate) enum Refused {
     Full,
 }
 
+/// How a waiting connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// The hidden server ended it: close_notify, or FIN in clear.
+    InOrder,
+    /// Anything else.
+    Lost,
+}
+
+/// What a client can expect of a hidden server of which no connection waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is not enrolled, was never there, or has been gone for long.
+    Absent,
+    /// Its last waiting connection ended in order, it has no pair, and it may be back within `hold`.
+    Left { hold: Span },
+    /// It was there a short time ago, or the relay has just started.
+    Offline,
+    /// It is there: all of its connections are taken.
+    Busy,
+}
+
 /// Everyone who is enrolled.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -68,6 +94,10 @@ struct Entry {
     waiting: VecDeque<Waiting>,
     held: Held,
     last_waiting: Option<Time>,
+    /// How the last waiting connection came to its end; `None` if a client took it.
+    departure: Option<Departure>,
+    /// When the last pair ended.
+    last_pair: Option<Time>,
     /// How many tokens were accepted of each step that is acceptable: no more than three are at once, so a step has
     /// its place by its remainder.
     accepted: [Accepted; 3],
@@ -234,6 +264,7 @@ impl Registry {
         entry.waiting.push_back(Waiting { on, plain, eligible: !plain });
         entry.last_waiting = Some(now.mono);
         self.waiting = self.waiting + 1 - count(replaced.len());
+        entry.departure = None;
         replaced
     }
 
@@ -250,6 +281,7 @@ impl Registry {
         let entry = self.entries.get_mut(&id)?;
         let newest = entry.waiting.iter().rposition(|waiting| waiting.eligible)?;
         entry.last_waiting = Some(now.mono);
+        entry.departure = None;
         let taken = entry.waiting.remove(newest);
         entry.shrink();
         self.waiting -= 1;
@@ -257,12 +289,13 @@ impl Registry {
     }
 
     /// A waiting connection is over, or was replaced just now.
-    pub(crate) fn leave(&mut self, id: Id, on: ConnId, now: Now) {
+    pub(crate) fn leave(&mut self, id: Id, on: ConnId, departure: Departure, now: Now) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let before = entry.waiting.len();
         entry.waiting.retain(|waiting| waiting.on != on);
         self.waiting -= count(before - entry.waiting.len());
         entry.last_waiting = Some(now.mono);
+        entry.departure = Some(departure);
         entry.shrink();
     }
 
@@ -275,14 +308,24 @@ impl Registry {
         self.entries.get(&id).map_or(0, |entry| count(entry.waiting.len()))
     }
 
-    /// Whether a client that finds nobody waiting is worth holding.
-    pub(crate) fn is_served(&self, id: Id, now: Now) -> bool {
-        self.entries.get(&id).is_some_and(|entry| {
-            self.pairs(id) > 0
-                || !entry.waiting.is_empty()
-                || entry.last_waiting.is_some_and(|last| now.mono.since(last) < SERVED)
-                || now.mono.since(self.started) < SERVED
-        })
+    /// What a client that finds no eligible connection can expect.
+    pub(crate) fn presence(&self, id: Id, now: Now) -> Presence {
+        let Some(entry) = self.entries.get(&id) else { return Presence::Absent };
+        let is_recent = |time: Option<Time>| time.is_some_and(|time| now.mono.since(time) < SERVED);
+        let pairs = self.pairs(id);
+        match entry.departure {
+            _ if !entry.waiting.is_empty() => Presence::Busy,
+            None if pairs > 0 => Presence::Busy,
+            // An agent that drains: another one may take its place before its last pair ends.
+            Some(_) if pairs > 0 => Presence::Offline,
+            Some(Departure::InOrder) => {
+                let left = entry.last_waiting.max(entry.last_pair).unwrap_or(self.started);
+                let hold = (left + BACK_SOON).since(now.mono);
+                if hold > Span::ZERO { Presence::Left { hold } } else { Presence::Absent }
+            }
+            _ if is_recent(entry.last_waiting) || is_recent(Some(self.started)) => Presence::Offline,
+            _ => Presence::Absent,
+        }
     }
 
     pub(crate) fn pairs(&self, id: Id) -> u32 {
@@ -298,7 +341,10 @@ impl Registry {
         self.pairs.begin(id, source);
     }
 
-    pub(crate) fn pair_ended(&mut self, id: Id, source: Source) {
+    pub(crate) fn pair_ended(&mut self, id: Id, source: Source, now: Now) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.last_pair = Some(now.mono);
+        }
         self.pairs.end(id, source);
     }
 
@@ -361,6 +407,8 @@ impl Entry {
             waiting: VecDeque::new(),
             held: Held::new(),
             last_waiting: None,
+            departure: None,
+            last_pair: None,
             accepted: [Accepted { step: 0, tokens: 0 }; 3],
             guesses: Bucket::NEW,
             tally: Tally { pairs: 0, from_client: 0, from_hidden: 0, ended: None },

@@ -1,5 +1,6 @@
 //! The answers that relay and agent give themselves, and the dates in them.
 
+use rendezvous_core::http::accept::Form;
 use rendezvous_core::http::date::{parse_date, write_date};
 use rendezvous_core::http::head::Limits;
 use rendezvous_core::http::reply::{ACCEPTED, Reply, Status, write_switching};
@@ -15,10 +16,11 @@ const NOT_FOUND: Reply = Reply {
     retry_after: None,
     close: true,
     head_request: false,
+    form: Form::Json,
     challenge: None,
 };
 
-const ALL: [Status; 15] = [
+const ALL: [Status; 16] = [
     Status::SwitchingProtocols101,
     Status::Ok200,
     Status::BadRequest400,
@@ -29,6 +31,7 @@ const ALL: [Status; 15] = [
     Status::Timeout408,
     Status::Conflict409,
     Status::UriTooLong414,
+    Status::Misdirected421,
     Status::TooManyRequests429,
     Status::HeadTooLarge431,
     Status::BadGateway502,
@@ -59,11 +62,12 @@ fn an_error_has_date_type_length_and_a_body_that_says_why() {
         "HTTP/1.1 404 Not Found\r\n\
          Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Content-Type: application/json\r\n\
-         Content-Length: 66\r\n\
+         Content-Length: 67\r\n\
          Cache-Control: no-store\r\n\
+         Vary: Accept\r\n\
          Connection: close\r\n\
          \r\n\
-         {\"error\":{\"permanent\":false,\"diagnostic\":\"no such hidden server\"}}"
+         {\"error\":{\"permanent\":false,\"diagnostic\":\"no such hidden server\"}}\n"
     );
 }
 
@@ -103,9 +107,83 @@ fn retry_after_is_in_seconds() {
 fn a_permanent_error_says_so() {
     let reply = text(&Reply { permanent: true, ..NOT_FOUND });
     assert!(
-        reply.ends_with("{\"error\":{\"permanent\":true,\"diagnostic\":\"no such hidden server\"}}"),
+        reply.ends_with("{\"error\":{\"permanent\":true,\"diagnostic\":\"no such hidden server\"}}\n"),
         "{reply}"
     );
+}
+
+#[test]
+fn a_browser_gets_a_page_that_loads_nothing_and_says_what_the_json_says() {
+    for status in ALL.into_iter().filter(|it| it.code() >= 400) {
+        let reply = Reply { status, form: Form::Html, ..NOT_FOUND };
+        let whole = text(&reply);
+        let (head, page) = whole.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{head}");
+        assert!(
+            head.contains("\r\nContent-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; "),
+            "{head}"
+        );
+        assert!(head.contains("\r\nVary: Accept\r\n"), "{head}");
+        assert!(head.contains(&format!("\r\nContent-Length: {}\r\n", page.len())), "{head}");
+        assert!(
+            page.starts_with("<!DOCTYPE html>\n<html lang=\"en\">\n") && page.ends_with("</html>\n"),
+            "{page}"
+        );
+        let last_line =
+            format!("<p class=\"code\">{} {}: no such hidden server</p>", status.code(), status.reason());
+        assert!(page.contains(&last_line), "{page}");
+        for loads in ["http:", "https:", "<script", "<link", "<img", "url(", "@import", "href", "src="] {
+            assert!(!page.contains(loads), "{loads}: {page}");
+        }
+        assert_eq!(page.matches("<p").count(), page.matches("</p>").count());
+        assert!(page.len() < 2_500, "{}", page.len());
+    }
+}
+
+#[test]
+fn a_page_escapes_its_text() {
+    let reply = Reply { diagnostic: "<b> & 'c'", form: Form::Html, ..NOT_FOUND };
+    assert!(text(&reply).contains("404 Not Found: &lt;b&gt; &amp; &#39;c&#39;</p>"));
+}
+
+#[test]
+fn a_page_has_words_of_its_own_for_each_cause() {
+    let title = |status, diagnostic| {
+        let reply = text(&Reply { status, diagnostic, form: Form::Html, ..NOT_FOUND });
+        reply.split_once("<h1>").unwrap().1.split_once("</h1>").unwrap().0.to_owned()
+    };
+    for (status, diagnostic, expected) in [
+        (
+            Status::Unauthorized401,
+            "the ID of the hidden server is asked for as user name",
+            "Which server do you want to reach?",
+        ),
+        (Status::BadRequest400, "malformed Authorization", "The user name could not be read"),
+        (Status::BadRequest400, "no Host", "The request was refused"),
+        (Status::NotFound404, "no hidden server waits under this ID", "This server is not connected"),
+        (Status::Unavailable503, "the hidden server is offline", "The server is offline"),
+        (Status::Unavailable503, "all connections of the hidden server are taken", "The server is busy"),
+        (Status::Unavailable503, "the relay is full", "The relay is full"),
+        (Status::Unavailable503, "the relay is shutting down", "The relay is restarting"),
+        (Status::BadGateway502, "the hidden server's connection failed", "The server did not answer"),
+        (Status::BadGateway502, "the hidden server has no HTTP service", "There is no page here"),
+        (
+            Status::BadGateway502,
+            "the hidden server's local service cannot be reached",
+            "The service on the server does not answer",
+        ),
+    ] {
+        assert_eq!(title(status, diagnostic), expected, "{diagnostic}");
+    }
+}
+
+#[test]
+fn a_connector_is_told_that_a_hidden_server_is_offline() {
+    let reply = |diagnostic| {
+        read(text(&Reply { status: Status::Unavailable503, diagnostic, ..NOT_FOUND }).as_bytes())
+    };
+    assert!(reply("the hidden server is offline").is_offline);
+    assert!(!reply("all connections of the hidden server are taken").is_offline);
 }
 
 #[test]
@@ -146,8 +224,8 @@ fn statuses_have_the_reasons_of_their_registry() {
     assert_eq!(
         reasons,
         "Switching Protocols, OK, Bad Request, Unauthorized, Forbidden, Not Found, \
-         Proxy Authentication Required, Request Timeout, Conflict, URI Too Long, Too Many Requests, \
-         Request Header Fields Too Large, Bad Gateway, Service Unavailable, HTTP Version Not Supported"
+         Proxy Authentication Required, Request Timeout, Conflict, URI Too Long, \
+         Misdirected Request, Too Many Requests, Request Header Fields Too Large, Bad Gateway, Service Unavailable, HTTP Version Not Supported"
     );
 }
 

@@ -15,6 +15,7 @@ const BARE: Response = Response {
     date: None,
     len: 0,
     upgrade_octet_stream: false,
+    is_offline: false,
     retry_after: None,
     content_length: None,
 };
@@ -239,4 +240,18 @@ fn every_error_says_what_is_wrong() {
         [ResponseError::Malformed, ResponseError::TooLarge].map(ResponseError::why),
         ["the answer is not HTTP", "the head of the answer is too large"]
     );
+}
+
+#[test]
+fn a_relay_says_that_a_hidden_server_is_offline() {
+    for (field, expected) in [
+        ("Hidden-Server: offline", true),
+        ("hidden-server: x, Offline", true),
+        ("Hidden-Server: online", false),
+        ("X-Hidden-Server: offline", false),
+    ] {
+        let text = format!("HTTP/1.1 503 Service Unavailable\r\n{field}\r\n\r\n");
+        let response = parse_response(text.as_bytes(), &mut Default::default(), &Limits::default());
+        assert_eq!(response.unwrap().unwrap().is_offline, expected, "{field}");
+    }
 }

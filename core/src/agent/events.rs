@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use super::forwarding::Unforwarded;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::account::{Account, Owners};
+use crate::http::accept::Form;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
 use crate::reach::{Heard, Step};
@@ -275,7 +276,7 @@ impl Agent {
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
             }
-            State::Head(_) if forwards => self.turn_away(on, Unforwarded::LATE, now),
+            State::Head(_) if forwards => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
             // Whatever is there by now is for the HTTP service.
             State::Head(_) => self.meet(on, Asked::OTHER, None, now),
             State::Deciding { .. } => {

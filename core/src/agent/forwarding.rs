@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::{Agent, State, conn_state};
 use crate::conns::Ended;
+use crate::http::accept::Form;
 use crate::http::follower::{Follower, Mode, Step};
 use crate::http::forwarded::{self, Origin};
 use crate::http::head::{Limits, Refusal};
@@ -270,7 +271,7 @@ impl Agent {
             Some(refused) if follower.is_answerable() => {
                 let from = self.conns.from(relay);
                 self.conns.note(Note::Dropped { on: relay, from, why: refused.why });
-                self.send_reply(relay, refused, false, now);
+                self.send_reply(relay, refused, false, Form::Json, now);
                 // A service must not take a part of a request for the whole.
                 let hidden = if in_request { Close::Truncate } else { Close::Linger };
                 Over { hidden, client: Close::Linger, why: Why::Done }

@@ -9,7 +9,9 @@ use super::forwarding::Unforwarded;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
 use crate::dtcp::Offer;
+use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
+use crate::http::reply::diagnostic::{NO_SERVICE, SERVICE_UNREACHABLE};
 use crate::http::reply::{Reply, Status, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output};
 use crate::note::{Note, Target};
@@ -81,16 +83,28 @@ impl Agent {
                 len
             }
             Found::Refused(refusal) if forwards => {
-                self.turn_away(on, Unforwarded::refused(refusal), now);
+                self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);
                 0
             }
             Found::Complete(len) if forwards => {
                 match head::parse(&bytes[..len]) {
                     Ok(head) if head.is_connect() => {
-                        self.turn_away(on, Unforwarded::refused(Refusal::Tunnel), now);
+                        self.turn_away(
+                            on,
+                            Unforwarded::refused(Refusal::Tunnel),
+                            Form::preferred(bytes),
+                            now,
+                        );
                     }
-                    Ok(head) => self.meet(on, Asked::Http { is_head: head.method == "HEAD" }, None, now),
-                    Err(refusal) => self.turn_away(on, Unforwarded::refused(refusal), now),
+                    Ok(head) => self.meet(
+                        on,
+                        Asked::Http { is_head: head.method == "HEAD", form: Form::preferred(bytes) },
+                        None,
+                        now,
+                    ),
+                    Err(refusal) => {
+                        self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now)
+                    }
                 }
                 0
             }
@@ -109,10 +123,10 @@ impl Agent {
         let services = self.upstream(upstream);
         let stream = services.stream.as_ref().filter(|_| asked.is_stream());
         let Some(place) = stream.or(services.service.as_ref()).cloned() else {
-            const WHY: &str = "the hidden server has no HTTP service";
             let from = self.conns.from(on);
-            self.conns.note(Note::Dropped { on, from, why: WHY });
-            return self.refuse(on, Unforwarded::no_service(WHY), asked.is_head(), now);
+            self.conns.note(Note::Dropped { on, from, why: NO_SERVICE });
+            let why = Unforwarded::no_service(NO_SERVICE);
+            return self.refuse(on, why, asked.is_head(), asked.form(), now);
         };
         self.conns.say(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
@@ -175,25 +189,32 @@ impl Agent {
         self.close(local, Close::Abort, now);
         let what = if asked.is_stream() { Target::Stream(upstream) } else { Target::Service(upstream) };
         self.conns.note(Note::DialFailed { on: local, what, why, again: None });
-        let why = Unforwarded::no_service("the hidden server's local service cannot be reached");
-        self.refuse(relay, why, asked.is_head(), now);
+        let why = Unforwarded::no_service(SERVICE_UNREACHABLE);
+        self.refuse(relay, why, asked.is_head(), asked.form(), now);
     }
 
     /// Answers a client whose first request is not forwarded for what it is, and logs that.
-    pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, now: Now) {
+    pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
         self.conns.note(Note::Dropped { on, from, why: why.why });
-        self.refuse(on, why, false, now);
+        self.refuse(on, why, false, form, now);
     }
 
     /// Answers a client whose request is not forwarded, and closes its connection. `is_head`: the request is a HEAD.
-    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, now: Now) {
-        self.send_reply(relay, why, is_head, now);
+    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, form: Form, now: Now) {
+        self.send_reply(relay, why, is_head, form, now);
         self.close(relay, Close::Linger, now);
     }
 
     /// Sends the answer to a request that is not forwarded. The connection is to be closed behind it.
-    pub(super) fn send_reply(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, now: Now) {
+    pub(super) fn send_reply(
+        &mut self,
+        relay: ConnId,
+        why: Unforwarded,
+        is_head: bool,
+        form: Form,
+        now: Now,
+    ) {
         let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let reply = Reply {
             status: why.status,
@@ -202,6 +223,7 @@ impl Agent {
             retry_after: None,
             close: true,
             head_request: is_head,
+            form,
             challenge: None,
         };
         let mut text = Vec::new();
@@ -261,18 +283,25 @@ impl Agent {
 
 impl Asked {
     /// Anything for the HTTP service but a HEAD.
-    pub(super) const OTHER: Self = Self::Http { is_head: false };
+    pub(super) const OTHER: Self = Self::Http { is_head: false, form: Form::Json };
 
     /// What these first octets ask of the HTTP service; `None` as long as they may become a HEAD, which is refused
     /// without a body.
     fn http(bytes: &[u8]) -> Option<Self> {
         const HEAD: &[u8] = b"HEAD ";
         let is_head = bytes.starts_with(HEAD);
-        (is_head || !HEAD.starts_with(bytes)).then_some(Self::Http { is_head })
+        (is_head || !HEAD.starts_with(bytes)).then(|| Self::Http { is_head, form: Form::preferred(bytes) })
+    }
+
+    const fn form(self) -> Form {
+        match self {
+            Self::Http { form, .. } => form,
+            Self::Stream { .. } => Form::Json,
+        }
     }
 
     const fn is_head(self) -> bool {
-        matches!(self, Self::Http { is_head: true })
+        matches!(self, Self::Http { is_head: true, .. })
     }
 
     const fn is_stream(self) -> bool {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{BUSY, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
+use super::{AnswerForm, DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
 use crate::http::head::Found;
 use crate::http::reply::Status;
@@ -323,15 +323,19 @@ impl Engine {
                     (len, true)
                 }
                 Found::Refused(refusal) => {
-                    self.refuse(on, None, refusal.status(), refusal.why(), false, None, now);
+                    let form = AnswerForm::of(bytes);
+                    self.refuse(on, None, refusal.status(), refusal.why(), form, None, now);
                     (0, false)
                 }
             },
             Some(State::Discarding { left }) => {
                 let used = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                let before = left.div_ceil(DISCARD_STEP);
                 *left -= used as u64;
                 if *left == 0 {
                     self.keep(on, now);
+                } else if left.div_ceil(DISCARD_STEP) < before {
+                    self.conns.set_due(on, Some(now.mono + self.config.answer));
                 }
                 (used, true)
             }
@@ -363,7 +367,7 @@ impl Engine {
             }
             Some(State::Head { begun: true, .. }) => {
                 const WHY: &str = "the request's head did not arrive in time";
-                self.refuse(on, None, Status::Timeout408, WHY, false, None, now);
+                self.refuse(on, None, Status::Timeout408, WHY, AnswerForm::default(), None, now);
             }
             Some(State::Answering { .. }) => {
                 self.drop_conn(on, Close::Abort, "the answer was not taken in time", now);
@@ -380,9 +384,9 @@ impl Engine {
                 self.serve_held(id, now);
             }
             Some(State::Held { id, request }) => {
-                let (id, is_head) = (*id, request.is_head);
+                let (id, form) = (*id, request.answer);
                 self.unhold(id, on);
-                self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+                self.refuse_unserved(on, id, form, now);
             }
             Some(State::Hidden { .. } | State::Client { .. }) => {
                 let ended = self.conns.pair_timeout(on, now);

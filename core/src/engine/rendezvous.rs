@@ -4,16 +4,16 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::admission::exceeds_share;
-use super::{BUSY, Engine, NOBODY, RETRIES_MAX, Request, State};
+use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
 use crate::http::reply::{ACCEPTED, Status};
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
-use crate::machine::{Close, ConnId, Output};
+use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
 use crate::proxy_header;
-use crate::registry::Holding;
+use crate::registry::{Departure, Holding, Presence};
 use crate::time::{Now, Span};
 
 impl Engine {
@@ -36,9 +36,9 @@ impl Engine {
 
     /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
     pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Request, now: Now) {
-        let is_head = request.is_head;
+        let form = request.answer;
         if self.has_no_pair_for(on, id) {
-            return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", is_head, now);
+            return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", form, now);
         }
         // Whoever is held already goes first.
         if self.registry.held(id) == 0
@@ -46,18 +46,18 @@ impl Engine {
         {
             return self.hand_over(hidden, on, id, request, now);
         }
-        if !self.registry.is_served(id, now) {
-            return self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, is_head, now);
-        }
-        let max = if self.config.hold == Span::ZERO { 0 } else { self.config.held_per_id_max };
+        let hold = match self.registry.presence(id, now) {
+            Presence::Absent => Span::ZERO,
+            Presence::Left { hold } => hold.min(self.config.hold),
+            Presence::Offline | Presence::Busy => self.config.hold,
+        };
+        let max = if hold == Span::ZERO { 0 } else { self.config.held_per_id_max };
         match self.registry.hold(id, on, self.conns.source(on), max) {
             Holding::Held => {}
             Holding::Displaced(other) => self.refuse_displaced(other, now),
-            Holding::Refused => {
-                return self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
-            }
+            Holding::Refused => return self.refuse_unserved(on, id, form, now),
         }
-        self.become_state(on, State::Held { id, request }, Some(now.mono + self.config.hold));
+        self.become_state(on, State::Held { id, request }, Some(now.mono + hold));
         self.conns.say(Output::Read { on, wanted: false });
         self.conns.note(Note::Held { on, id });
         self.serve_held(id, now);
@@ -73,8 +73,19 @@ impl Engine {
     /// Answers a client that was held until now and has to make room for those of other addresses.
     fn refuse_displaced(&mut self, on: ConnId, now: Now) {
         let Some(State::Held { id, request }) = self.conns.state(on) else { return };
-        let (id, is_head) = (*id, request.is_head);
-        self.refuse_client(on, Some(id), Status::Unavailable503, BUSY, is_head, now);
+        let (id, form) = (*id, request.answer);
+        self.refuse_unserved(on, id, form, now);
+    }
+
+    /// No connection waits for the client, or none came in time.
+    pub(super) fn refuse_unserved(&mut self, on: ConnId, id: Id, form: AnswerForm, now: Now) {
+        let (status, why) = match self.registry.presence(id, now) {
+            // One that left in order is as absent as one that was never there.
+            Presence::Absent | Presence::Left { .. } => (Status::NotFound404, NOBODY),
+            Presence::Offline => (Status::Unavailable503, OFFLINE),
+            Presence::Busy => (Status::Unavailable503, BUSY),
+        };
+        self.refuse_client(on, Some(id), status, why, form, now);
     }
 
     /// As long as somebody waits and somebody is held, they meet.
@@ -134,7 +145,7 @@ impl Engine {
         let Some(State::Client { id, request }) = self.conns.state(client) else { return false };
         let id = *id;
         let Some(mut request) = request.take() else { return false };
-        self.registry.pair_ended(id, self.conns.source(client));
+        self.registry.pair_ended(id, self.conns.source(client), now);
         self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
         let next = if again { self.registry.take(id, now) } else { None };
@@ -148,7 +159,7 @@ impl Engine {
             }
             None => {
                 const WHY: &str = "the hidden server's connection failed";
-                self.refuse_client(client, Some(id), Status::BadGateway502, WHY, request.is_head, now);
+                self.refuse_client(client, Some(id), Status::BadGateway502, WHY, request.answer, now);
                 self.serve_held(id, now);
             }
         }
@@ -159,7 +170,7 @@ impl Engine {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(id) = self.paired_id(hidden) else { return };
         let (from_client, from_hidden) = (pair.octets_from(Side::Client), pair.octets_from(Side::Hidden));
-        self.registry.pair_ended(id, self.conns.source(client));
+        self.registry.pair_ended(id, self.conns.source(client), now);
         self.registry.tally(id, from_client, from_hidden, now);
         self.conns.note(Note::PairEnded {
             hidden,
@@ -176,7 +187,9 @@ impl Engine {
     pub(super) fn end_waiting(&mut self, on: ConnId, why: WaitingEnd, now: Now) {
         let Some(State::Waiting { id, since, .. }) = self.conns.state(on) else { return };
         let (id, after) = (*id, now.mono.since(*since));
-        self.registry.leave(id, on, now);
+        let departure =
+            if why == WaitingEnd::Ended(End::Clean) { Departure::InOrder } else { Departure::Lost };
+        self.registry.leave(id, on, departure, now);
         self.conns.note(Note::WaitingEnded { on, id, why, after });
         self.conns.close(on, Close::Linger, now);
     }

@@ -2,9 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::route::Route;
-use super::{DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
+use super::route::{Means, Route};
+use super::{AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
+use crate::http::challenge::{Identified, identify};
 use crate::http::head::{self, Body, Head};
+use crate::http::reply::diagnostic::{ASK, CREDENTIALS};
 use crate::http::reply::{Reply, Status};
 use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
@@ -19,10 +21,11 @@ impl Engine {
         let (octets, behind) = bytes.split_at(len);
         match head::parse(octets) {
             Err(refusal) => {
-                self.refuse(on, None, refusal.status(), refusal.why(), false, None, now);
+                let form = AnswerForm::of(octets);
+                self.refuse(on, None, refusal.status(), refusal.why(), form, None, now);
             }
             Ok(head) if head.is_connect() => self.register(on, &head, !behind.is_empty(), now),
-            Ok(head) => self.client(on, &head, now),
+            Ok(head) => self.client(on, &head, AnswerForm::of(octets), now),
         }
     }
 
@@ -30,7 +33,7 @@ impl Engine {
         let registration = match target::registration(head.target) {
             Ok(registration) => registration,
             Err(error) => {
-                return self.refuse(on, None, error.status(), error.why(), false, None, now);
+                return self.refuse(on, None, error.status(), error.why(), AnswerForm::default(), None, now);
             }
         };
         let refused = if behind {
@@ -47,7 +50,7 @@ impl Engine {
         };
         let (status, why, retry_after) = refused;
         let id = Some(registration.id).filter(|id| self.registry.is_enrolled(*id));
-        self.refuse(on, id, status, why, false, retry_after, now);
+        self.refuse(on, id, status, why, AnswerForm::default(), retry_after, now);
     }
 
     pub(super) fn authenticate(
@@ -87,15 +90,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn client(&mut self, on: ConnId, head: &Head<'_>, now: Now) {
-        let is_head = head.method == "HEAD";
+    pub(super) fn client(&mut self, on: ConnId, head: &Head<'_>, form: AnswerForm, now: Now) {
         if self.draining {
-            return self.refuse_client(on, None, Status::Unavailable503, STOPPING, is_head, now);
+            return self.refuse_client(on, None, Status::Unavailable503, STOPPING, form, now);
         }
         if self.is_full() || self.is_over_share(on) {
-            return self.refuse_client(on, None, Status::Unavailable503, FULL, is_head, now);
+            return self.refuse_client(on, None, Status::Unavailable503, FULL, form, now);
         }
         match self.route(head) {
+            Route::To { id, by: Means::Label } if contradicts(head, id) => {
+                const WHY: &str = "the host and the user name are of two hidden servers";
+                self.refuse_client(on, None, Status::Misdirected421, WHY, form, now);
+            }
             Route::To { id, by } if self.registry.is_enrolled(id) => {
                 let mut rewritten = Vec::new();
                 if by.removes_authorization() {
@@ -106,21 +112,21 @@ impl Engine {
                 let repeatable = matches!(head.method, "GET" | "HEAD" | "OPTIONS")
                     && head.body == Body::None
                     && !head.expect;
-                let request = Request { head: rewritten.into_boxed_slice(), repeatable, is_head, tries: 0 };
+                let head = rewritten.into_boxed_slice();
+                let request = Request { head, repeatable, answer: form, tries: 0 };
                 self.meet(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {
-                self.refuse_client(on, None, Status::NotFound404, NOBODY, is_head, now);
+                self.refuse_client(on, None, Status::NotFound404, NOBODY, form, now);
             }
-            Route::Ask => self.challenge(on, head, now),
+            Route::Ask => self.challenge(on, head, form, now),
             Route::Malformed => {
-                const WHY: &str = "malformed Authorization";
-                self.refuse(on, None, Status::BadRequest400, WHY, is_head, None, now);
+                self.refuse(on, None, Status::BadRequest400, CREDENTIALS, form, None, now);
             }
         }
     }
 
-    pub(super) fn challenge(&mut self, on: ConnId, head: &Head<'_>, now: Now) {
+    pub(super) fn challenge(&mut self, on: ConnId, head: &Head<'_>, form: AnswerForm, now: Now) {
         let discard = match head.body {
             Body::None => Some(0),
             Body::Length(octets) if octets <= DISCARD_OCTETS_MAX && !head.expect => Some(octets),
@@ -129,11 +135,12 @@ impl Engine {
         let keep = discard.filter(|_| !head.close);
         let reply = Reply {
             status: Status::Unauthorized401,
-            diagnostic: "the ID of the hidden server is asked for as user name",
+            diagnostic: ASK,
             permanent: false,
             retry_after: None,
             close: keep.is_none(),
-            head_request: head.method == "HEAD",
+            head_request: form.is_head,
+            form: form.form,
             challenge: Some((self.entropy.half_block(), self.entropy.half_block())),
         };
         let mut text = Vec::new();
@@ -157,11 +164,11 @@ impl Engine {
         id: Option<Id>,
         status: Status,
         why: &'static str,
-        is_head: bool,
+        form: AnswerForm,
         now: Now,
     ) {
         let retry_after = (status == Status::Unavailable503).then_some(RETRY_AFTER);
-        self.refuse(on, id, status, why, is_head, retry_after, now);
+        self.refuse(on, id, status, why, form, retry_after, now);
     }
 
     #[expect(clippy::too_many_arguments, reason = "every part of an answer is named where it is given")]
@@ -171,7 +178,7 @@ impl Engine {
         id: Option<Id>,
         status: Status,
         why: &'static str,
-        head_request: bool,
+        form: AnswerForm,
         retry_after: Option<u32>,
         now: Now,
     ) {
@@ -179,6 +186,7 @@ impl Engine {
             status,
             Status::BadRequest400
                 | Status::Forbidden403
+                | Status::Misdirected421
                 | Status::UriTooLong414
                 | Status::HeadTooLarge431
                 | Status::VersionNotSupported505
@@ -189,7 +197,8 @@ impl Engine {
             permanent,
             retry_after,
             close: true,
-            head_request,
+            head_request: form.is_head,
+            form: form.form,
             challenge: None,
         };
         let mut text = Vec::new();
@@ -199,4 +208,14 @@ impl Engine {
         self.conns.note(Note::Refused { on, from, id, status, why });
         self.conns.close(on, Close::Linger, now);
     }
+}
+
+/// Whether this is a connector's request for another hidden server than `labelled`, the one of its host's label. A
+/// connector sends the ID that it was given as user name; behind a label that would be ignored. In any other request
+/// the user name is the hidden server's own.
+fn contradicts(head: &Head<'_>, labelled: Id) -> bool {
+    let is_connector = head.method == "GET"
+        && head.target == "/"
+        && head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("octet-stream"));
+    is_connector && matches!(head.authorization.map(identify), Some(Identified::Id(id)) if id != labelled)
 }

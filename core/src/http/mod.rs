@@ -7,6 +7,7 @@
 //! | [`forwarded`] | the fields that tell a server for which client a request was forwarded |
 //! | [`target`] | what a target or a `Host` says about who is meant |
 //! | [`challenge`] | `WWW-Authenticate`, and the user name in an `Authorization` |
+//! | [`accept`] | whether a client prefers an error page to JSON |
 //! | [`reply`] | the answers that relay and agent give themselves |
 //! | [`response`] | the other direction: what agent and connector send, and the answers to it |
 //! | [`offer`] | what a request for a stream, and its answer, say of direct connections |
@@ -14,6 +15,7 @@
 //!
 //! Everything else on a connection is octets, passed on as they came.
 
+pub mod accept;
 pub mod challenge;
 pub mod date;
 pub mod follower;
@@ -26,6 +28,7 @@ pub mod target;
 
 mod fields;
 mod finder;
+mod page;
 mod refusal;
 mod syntax;
 

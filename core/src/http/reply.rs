@@ -1,11 +1,13 @@
 //! The answers that relay and agent give themselves, rather than passing on.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::accept::Form;
 use super::challenge::write_challenge;
 use super::date::write_date;
-use super::offer;
+use super::{offer, page};
 use crate::dtcp::Offer;
 
 /// What a hidden server gets when it is accepted: this and nothing else, and then the rendezvous.
@@ -23,6 +25,28 @@ pub fn write_switching(out: &mut Vec<u8>, offer: Option<&Offer>) {
         offer::write(offer, out);
     }
     out.extend_from_slice(end);
+}
+
+/// The diagnostics that an error page has words of its own for.
+pub(crate) mod diagnostic {
+    /// 401 to a client.
+    pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
+    /// 400.
+    pub(crate) const CREDENTIALS: &str = "malformed Authorization";
+    /// 404: unknown and absent are one answer.
+    pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
+    /// 503: the hidden server was connected a short time ago.
+    pub(crate) const OFFLINE: &str = "the hidden server is offline";
+    /// 503.
+    pub(crate) const BUSY: &str = "all connections of the hidden server are taken";
+    /// 503.
+    pub(crate) const FULL: &str = "the relay is full";
+    /// 503.
+    pub(crate) const STOPPING: &str = "the relay is shutting down";
+    /// 502, of an agent.
+    pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
+    /// 502, of an agent.
+    pub(crate) const NO_SERVICE: &str = "the hidden server has no HTTP service";
 }
 
 /// The statuses that are used (RFC 9110 §15, RFC 6585).
@@ -48,6 +72,8 @@ pub enum Status {
     Conflict409,
     /// The request line is over the limit.
     UriTooLong414,
+    /// A connector's request whose host and whose user name are of two hidden servers.
+    Misdirected421,
     /// Too many failures.
     TooManyRequests429,
     /// The head is over the limit.
@@ -75,6 +101,7 @@ impl Status {
             Self::Timeout408 => 408,
             Self::Conflict409 => 409,
             Self::UriTooLong414 => 414,
+            Self::Misdirected421 => 421,
             Self::TooManyRequests429 => 429,
             Self::HeadTooLarge431 => 431,
             Self::BadGateway502 => 502,
@@ -97,6 +124,7 @@ impl Status {
             Self::Timeout408 => "Request Timeout",
             Self::Conflict409 => "Conflict",
             Self::UriTooLong414 => "URI Too Long",
+            Self::Misdirected421 => "Misdirected Request",
             Self::TooManyRequests429 => "Too Many Requests",
             Self::HeadTooLarge431 => "Request Header Fields Too Large",
             Self::BadGateway502 => "Bad Gateway",
@@ -105,6 +133,9 @@ impl Status {
         }
     }
 }
+
+/// The field by which a connector tells a hidden server that is offline from one that is busy: both are 503.
+const OFFLINE_FIELD: &str = "Hidden-Server: offline\r\n";
 
 /// An error answer. Its text is fixed: nothing that a peer sent comes back in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +152,8 @@ pub struct Reply {
     pub close: bool,
     /// Whether this answers a HEAD: the same fields, no body (RFC 9110 §9.3.2).
     pub head_request: bool,
+    /// The form of the body, as the client prefers it.
+    pub form: Form,
     /// Nonce and opaque of the challenge that a client gets.
     pub challenge: Option<([u8; 16], [u8; 16])>,
 }
@@ -133,9 +166,23 @@ impl Reply {
         let text = |out: &mut Vec<u8>, text: &str| out.extend_from_slice(text.as_bytes());
         text(out, &format!("HTTP/1.1 {} {}\r\nDate: ", self.status.code(), self.status.reason()));
         write_date(wall, out);
-        text(out, "\r\nContent-Type: application/json\r\n");
+        text(
+            out,
+            match self.form {
+                Form::Json => "\r\nContent-Type: application/json\r\n",
+                Form::Html => {
+                    "\r\nContent-Type: text/html; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+                }
+            },
+        );
+        if self.form == Form::Html {
+            text(out, &format!("Content-Security-Policy: {}\r\n", page::POLICY));
+        }
         text(out, &format!("Content-Length: {}\r\n", body.len()));
-        text(out, "Cache-Control: no-store\r\n");
+        text(out, "Cache-Control: no-store\r\nVary: Accept\r\n");
+        if self.diagnostic == diagnostic::OFFLINE {
+            text(out, OFFLINE_FIELD);
+        }
         if let Some(secs) = self.retry_after {
             text(out, &format!("Retry-After: {secs}\r\n"));
         }
@@ -147,19 +194,23 @@ impl Reply {
         }
         text(out, "\r\n");
         if !self.head_request {
-            out.extend_from_slice(&body);
+            text(out, &body);
         }
     }
 
-    /// The shape that node-rendezvous answers in.
-    fn body(&self) -> Vec<u8> {
+    /// In JSON: the shape that node-rendezvous answers in, and a line feed for terminals.
+    fn body(&self) -> String {
+        let mut page = String::new();
+        if self.form == Form::Html {
+            page::write(self.status, self.diagnostic, &mut page);
+            return page;
+        }
         let needs_escape = |it: u8| it.is_ascii_control() || matches!(it, b'"' | b'\\');
         debug_assert!(
             !self.diagnostic.bytes().any(needs_escape),
             "{:?} is not JSON as it is",
             self.diagnostic
         );
-        format!(r#"{{"error":{{"permanent":{},"diagnostic":"{}"}}}}"#, self.permanent, self.diagnostic)
-            .into_bytes()
+        format!("{{\"error\":{{\"permanent\":{},\"diagnostic\":\"{}\"}}}}\n", self.permanent, self.diagnostic)
     }
 }

@@ -25,6 +25,8 @@ pub struct Response {
     pub len: usize,
     /// Whether the connection goes on as `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
     pub upgrade_octet_stream: bool,
+    /// Whether a relay says that the hidden server is offline, not busy (`Hidden-Server: offline`).
+    pub is_offline: bool,
     /// `Retry-After` in seconds; `None` if it is missing or a date.
     pub retry_after: Option<u32>,
     /// `Content-Length`; `None` if it is missing, repeated or no number: then the body goes to the connection's end.
@@ -92,6 +94,7 @@ pub fn parse_response(
         len,
         upgrade_octet_stream: fields.lists("Connection", "upgrade")
             && fields.lists("Upgrade", "octet-stream"),
+        is_offline: fields.lists("Hidden-Server", "offline"),
         retry_after: only("Retry-After").and_then(decimal).and_then(|secs| u32::try_from(secs).ok()),
         content_length: only("Content-Length").and_then(decimal),
     }))

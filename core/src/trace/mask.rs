@@ -19,13 +19,14 @@ use crate::proxy_header::{self, Parsed};
 
 /// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
 /// secret.
-const READ: [&[u8]; 8] = [
+const READ: [&[u8]; 9] = [
     b"Host",
     b"Connection",
     b"Upgrade",
     b"Content-Length",
     b"Transfer-Encoding",
     b"Expect",
+    b"Accept",
     b"DTCP-Host",
     b"DTCP-Fingerprint",
 ];
@@ -71,7 +72,7 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
 /// Appends the head of an answer, or as much of it as is there.
 ///
 /// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Date` and
-/// `Retry-After`; where they are none, the stand-in is none.
+/// `Retry-After`, a connector `Hidden-Server`; where they are none, the stand-in is none.
 pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
     /// `HTTP/1.1 200`.
     const STATUS_OCTETS: usize = 12;
@@ -90,7 +91,8 @@ pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
             let text = value.trim_ascii();
             let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
             let is_delay = name.eq_ignore_ascii_case(b"Retry-After") && text.iter().all(u8::is_ascii_digit);
-            if is_date || is_delay { out.extend_from_slice(value) } else { unread(value, out) }
+            let is_offline = name.eq_ignore_ascii_case(b"Hidden-Server") && text == b"offline";
+            if is_date || is_delay || is_offline { out.extend_from_slice(value) } else { unread(value, out) }
         });
     }
 }

@@ -141,6 +141,7 @@ fn note(note: &Note) -> String {
         Note::ConnectFailed { local, why } => {
             let why = match why {
                 ConnectFailure::Refused(status) => format!("refused status={status}"),
+                ConnectFailure::Offline => "offline".to_string(),
                 ConnectFailure::Garbled => "garbled".to_string(),
                 ConnectFailure::Ended(how) => end(*how).to_string(),
                 ConnectFailure::Silent => "silent".to_string(),

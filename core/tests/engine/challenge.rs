@@ -61,6 +61,29 @@ fn a_challenge_to_head_has_the_same_fields_and_no_body() {
 }
 
 #[test]
+fn a_browser_gets_its_errors_as_pages() {
+    const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
+    let mut world = world();
+    world.pair(ID);
+    let requests = [
+        (posting(BROWSER), "401"),
+        (get(crate::STRANGER).replace("\r\n\r\n", &format!("\r\n{BROWSER}\r\n")), "404"),
+        (get(ID).replace("\r\n\r\n", &format!("\r\n{BROWSER}\r\n")), "503"),
+        (posting(&format!("{BROWSER}A : b\r\n")), "400"),
+        (posting(&format!("{BROWSER}{}", "A: b\r\n".repeat(100))), "431"),
+        (posting(&format!("{BROWSER}Cookie: {}\r\n", "a".repeat(16 << 10))), "431"),
+    ];
+    let asked: Vec<_> = requests.iter().map(|(request, _)| world.says(request)).collect();
+    world.wait_secs(5);
+    for (on, (_, status)) in asked.into_iter().zip(requests) {
+        let got = world.got(on);
+        assert!(got.starts_with(&format!("HTTP/1.1 {status} ")), "{got}");
+        assert!(got.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{got}");
+        assert!(got.ends_with("</html>\n"), "{got}");
+    }
+}
+
+#[test]
 fn the_nonce_is_fresh_for_everyone_and_each_time() {
     let mut world = world();
     let first = world.says(ASK);

@@ -131,6 +131,67 @@ fn the_body_of_a_challenged_request_has_ten_seconds() {
 }
 
 #[test]
+fn the_body_of_a_challenged_request_may_be_slow_but_not_stand_still() {
+    let mut world = world();
+    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 65536\r\n\r\n");
+    assert!(world.was_challenged(on));
+    for _ in 0..7 {
+        world.wait_ms(9_900);
+        world.write(on, [b'x'; 8 << 10]);
+        assert!(world.is_open(on));
+    }
+    // Less than a step postpones nothing.
+    world.wait_secs(5);
+    world.write(on, [b'x'; 8_000]);
+    world.wait_ms(4_999);
+    assert!(world.is_open(on));
+    world.wait_ms(1);
+    assert_eq!(world.closing(on), Some(Close::Linger));
+}
+
+#[test]
+fn a_large_body_of_a_refused_request_is_read_to_its_end_at_a_mbit_a_second() {
+    let mut world = world();
+    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
+    assert!(!world.was_challenged(on));
+    for _ in 0..320 {
+        world.wait_secs(1);
+        assert!(!world.wire(on).closed);
+        world.write(on, [b'x'; 128 << 10]);
+    }
+    world.end(on, End::Clean);
+    assert!(world.wire(on).closed);
+}
+
+#[test]
+fn a_refused_peer_that_drips_is_closed_after_thirty_seconds() {
+    let mut world = world();
+    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
+    // Fast at first: that earns one window, not many.
+    world.write(on, vec![b'x'; 4 << 20]);
+    for _ in 0..29 {
+        world.wait_secs(1);
+        assert!(!world.wire(on).closed);
+        world.write(on, [b'x'; 8_000]);
+    }
+    world.wait_secs(1);
+    assert!(world.wire(on).closed);
+}
+
+#[test]
+fn a_refused_peer_that_never_ends_is_closed_after_half_an_hour() {
+    let mut world = world();
+    let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..1_799 {
+        world.wait_secs(1);
+        assert!(!world.wire(on).closed);
+        world.write(on, [b'x'; 16 << 10]);
+    }
+    world.wait_secs(1);
+    assert!(world.wire(on).closed);
+}
+
+#[test]
 fn a_refused_peer_that_says_nothing_more_is_waited_for_for_five_seconds() {
     let mut world = world();
     let on = world.says("rubbish\r\n");

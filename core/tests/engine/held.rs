@@ -5,7 +5,7 @@ use rendezvous_core::note::Note;
 use rendezvous_core::time::Span;
 
 use crate::world::World;
-use crate::{BUSY, GET, ID, NOBODY, OTHER, STRANGER, both, config, get, post, world, world_with};
+use crate::{BUSY, GET, ID, NOBODY, OFFLINE, OTHER, STRANGER, both, config, get, post, world, world_with};
 
 #[test]
 fn while_all_connections_are_taken_a_client_is_held_for_the_next_one() {
@@ -59,7 +59,7 @@ fn an_id_is_served_for_thirty_seconds_after_somebody_waited() {
     let mut world = world();
     let hidden = world.register(ID);
     world.wait_secs(100);
-    world.end(hidden, End::Clean);
+    world.end(hidden, End::Truncated);
     world.wait_ms(29_999);
     let client = world.says(get(ID));
     assert!(world.is_open(client));
@@ -67,7 +67,97 @@ fn an_id_is_served_for_thirty_seconds_after_somebody_waited() {
     let late = world.says(get(ID));
     world.assert_refused(late, "404 Not Found", NOBODY);
     world.wait_ms(4_999);
-    world.assert_refused(client, "503 Service Unavailable", BUSY);
+    world.assert_refused(client, "404 Not Found", NOBODY);
+}
+
+#[test]
+fn a_hidden_server_that_was_lost_is_offline_and_not_busy() {
+    for how in [End::Truncated, End::Reset] {
+        let mut world = world();
+        let hidden = world.register(ID);
+        world.end(hidden, how);
+        let client = world.says(get(ID));
+        world.wait_ms(4_999);
+        assert!(world.is_open(client));
+        world.wait_ms(1);
+        world.assert_refused(client, "503 Service Unavailable", OFFLINE);
+    }
+}
+
+#[test]
+fn a_hidden_server_that_left_in_order_is_absent_after_two_seconds() {
+    let mut world = world();
+    let pool = [(); 4].map(|()| world.register(ID));
+    for hidden in pool {
+        world.end(hidden, End::Clean);
+    }
+    let first = world.says(get(ID));
+    world.wait_ms(1_999);
+    assert!(world.is_open(first));
+    let second = world.says(get(ID));
+    world.wait_ms(1);
+    for client in [first, second] {
+        world.assert_refused(client, "404 Not Found", NOBODY);
+    }
+    let late = world.says(get(ID));
+    world.assert_refused(late, "404 Not Found", NOBODY);
+    let stranger = world.says(get(STRANGER));
+    assert_eq!(world.got(late), world.got(stranger));
+}
+
+#[test]
+fn a_hidden_server_that_comes_back_within_two_seconds_was_never_away() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    world.end(hidden, End::Clean);
+    let client = world.says(get(ID));
+    world.wait_ms(1_900);
+    let hidden = world.register(ID);
+    assert_eq!(world.mate(hidden), Some(client));
+}
+
+#[test]
+fn a_hidden_server_that_replaces_one_connection_of_several_is_there() {
+    let mut world = world();
+    let (old, kept) = (world.register(ID), world.register(ID));
+    world.end(old, End::Clean);
+    world.wait_secs(10);
+    let client = world.says(get(ID));
+    assert_eq!(world.mate(client), Some(kept));
+    // The one that stayed was taken: it is busy, and clients are held as long as ever.
+    let next = world.says(get(ID));
+    world.wait_secs(5);
+    world.assert_refused(next, "503 Service Unavailable", BUSY);
+}
+
+#[test]
+fn while_an_agent_drains_clients_are_held_for_the_one_that_follows() {
+    let mut world = world();
+    let (hidden, client) = world.answered_pair(ID);
+    let spare = world.register(ID);
+    world.end(spare, End::Clean);
+    world.wait_secs(60);
+    let held = world.says(get(ID));
+    world.wait_ms(4_999);
+    assert!(world.is_open(held));
+    world.wait_ms(1);
+    world.assert_refused(held, "503 Service Unavailable", OFFLINE);
+    // Its last pair is over: the two seconds begin.
+    world.end(hidden, End::Clean);
+    world.end(client, End::Clean);
+    let held = world.says(get(ID));
+    world.wait_ms(1_999);
+    assert!(world.is_open(held));
+    world.wait_ms(1);
+    world.assert_refused(held, "404 Not Found", NOBODY);
+}
+
+#[test]
+fn after_a_relay_s_start_nobody_is_called_busy_whom_it_has_not_seen() {
+    let mut world = World::just_started(config(), both());
+    let client = world.says(get(ID));
+    world.wait_secs(5);
+    world.assert_refused(client, "503 Service Unavailable", OFFLINE);
 }
 
 #[test]

@@ -34,6 +34,7 @@ const STRANGER: Id = Id(0x5757_5757_5757_5757_5757_5757_5757_5757);
 const DOMAIN: &str = "hidden.example";
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
 const NOBODY: &str = "no hidden server waits under this ID";
+const OFFLINE: &str = "the hidden server is offline";
 const BUSY: &str = "all connections of the hidden server are taken";
 const FAILED: &str = "the hidden server's connection failed";
 
@@ -162,12 +163,12 @@ impl World {
         String::from_utf8(date).expect("a date")
     }
 
-    /// The whole text of an error answer. `extra`: the fields between `Cache-Control` and the end.
+    /// The whole text of an error answer. `extra`: the fields between `Vary` and the end.
     fn answer(&self, status: &str, extra: &str, permanent: bool, diagnostic: &str) -> String {
-        let body = format!(r#"{{"error":{{"permanent":{permanent},"diagnostic":"{diagnostic}"}}}}"#);
+        let body = format!(r#"{{"error":{{"permanent":{permanent},"diagnostic":"{diagnostic}"}}}}"#) + "\n";
         format!(
             "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Cache-Control: no-store\r\n{extra}\r\n{body}",
+             Cache-Control: no-store\r\nVary: Accept\r\n{extra}\r\n{body}",
             self.date(),
             body.len(),
         )
@@ -176,9 +177,10 @@ impl World {
     /// The peer got this answer and nothing else, and its connection closes as it must.
     #[track_caller]
     fn assert_refused(&self, on: ConnId, status: &str, diagnostic: &str) {
-        let permanent = ["400", "403", "414", "431", "505"].contains(&&status[..3]);
+        let permanent = ["400", "403", "414", "421", "431", "505"].contains(&&status[..3]);
         let extra = if status.starts_with("503") { "Retry-After: 5\r\n" } else { "" };
-        let extra = format!("{extra}Connection: close\r\n");
+        let offline = if diagnostic == OFFLINE { "Hidden-Server: offline\r\n" } else { "" };
+        let extra = format!("{offline}{extra}Connection: close\r\n");
         assert_eq!(self.got(on), self.answer(status, &extra, permanent, diagnostic));
         assert_eq!(self.closing(on), Some(Close::Linger));
     }

@@ -76,6 +76,35 @@ fn under_the_domain_authorization_is_the_hidden_server_s_own() {
 }
 
 #[test]
+fn a_connector_whose_id_is_not_the_label_s_is_misdirected() {
+    let request = |method: &str, target: &str, upgrade: &str, user: &str| {
+        let basic = data_encoding::BASE64.encode(format!("{user}:").as_bytes());
+        format!(
+            "{method} {target} HTTP/1.1\r\nHost: home.hidden.example\r\nAuthorization: Basic {basic}\r\n\
+             Connection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
+        )
+    };
+    let (id, other) = (ID.to_string(), OTHER.to_string());
+    for user in [other.clone(), STRANGER.to_string()] {
+        let mut world = world();
+        world.register(ID);
+        let on = world.says(request("GET", "/", "octet-stream", &user));
+        let why = "the host and the user name are of two hidden servers";
+        world.assert_refused(on, "421 Misdirected Request", why);
+    }
+    // Its own ID, and requests that are not a connector's: there the user name is the hidden server's own.
+    for request in [
+        request("GET", "/", "octet-stream", &id),
+        request("GET", "/", "websocket", &other),
+        request("GET", "/chat", "octet-stream", &other),
+        request("POST", "/", "octet-stream", &other),
+        request("GET", "/", "octet-stream", "alice"),
+    ] {
+        assert_eq!(reaches(&request), Some(request));
+    }
+}
+
+#[test]
 fn an_unknown_label_is_404_and_never_a_challenge() {
     let mut world = world();
     for host in ["nobody.hidden.example", &format!("{STRANGER}.hidden.example")] {

@@ -85,7 +85,15 @@ pub fn connect_failure(why: ConnectFailure) -> String {
             "the hidden server is offline, or there is none with this ID".to_owned()
         }
         ConnectFailure::Refused(502) => "the hidden server's agent could not reach its service".to_owned(),
+        ConnectFailure::Refused(421) => {
+            "the relay's host name is the label of another hidden server than this ID; use the relay's own name, or the \
+             ID of the label"
+                .to_owned()
+        }
         ConnectFailure::Refused(503) => "the relay or the hidden server is busy; try again".to_owned(),
+        ConnectFailure::Offline => {
+            "the hidden server is offline: it was connected a short time ago; try again".to_owned()
+        }
         ConnectFailure::Refused(status) => {
             format!("the answer was {status}, not 101: has the agent a --stream service?")
         }

@@ -152,7 +152,7 @@ fn a_live_relay_replays_to_what_it_did_and_its_trace_opens_nothing() {
     let fields = format!("Host: relay\r\nCookie: session={COOKIE}\r\n");
     write!(client, "GET /{PATH_SECRET}?q={PATH_SECRET} HTTP/1.1\r\n{fields}\r\n").expect("it is taken");
     let mut challenge = Vec::new();
-    while !challenge.ends_with(b"}}") {
+    while !challenge.ends_with(b"}}\n") {
         challenge.extend_from_slice(read(&mut client, 1).as_bytes());
     }
     let basic = base64(format!("{id}:{PASSWORD}").as_bytes());
