@@ -70,6 +70,8 @@ enum State {
     Proxied,
     /// TLS handshake.
     Securing,
+    /// A request in clear where a TLS handshake should begin; it has the deadline of the handshake.
+    PlainHttp { finder: Finder },
     /// A request head is to come. `begun`: its first octet is there.
     Head { finder: Finder, begun: bool },
     /// An answer is on its way to the socket; then so much of the request's body is to be thrown away.
@@ -118,7 +120,7 @@ impl State {
     const fn why(&self) -> &'static str {
         match self {
             Self::Proxied => "proxy's header",
-            Self::Securing => "handshake",
+            Self::Securing | Self::PlainHttp { .. } => "handshake",
             Self::Head { begun: false, .. } => "first octet",
             Self::Head { begun: true, .. } => "head",
             Self::Answering { .. } => "answer",

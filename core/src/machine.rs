@@ -124,8 +124,30 @@ pub enum TlsFailure {
     Certificate,
     /// The peer ended or reset the connection in the middle.
     Ended,
-    /// The peer speaks no TLS, none that we speak, or breaks it.
+    /// The peer speaks HTTP without TLS. On the side of [`TlsRole::Server`] the connection is in clear from now on, and
+    /// what was received is offered ([`Machine::handle_bytes`]), so that it can be answered.
+    PlainHttp,
+    /// The peer speaks neither TLS 1.2 nor 1.3.
+    Version,
+    /// The peer wants another application protocol (ALPN, RFC 7301).
+    Alpn,
+    /// There is no common cipher suite, group or signature scheme.
+    Cipher,
+    /// Anything else: the peer speaks something else than TLS, or breaks it.
     Protocol,
+}
+
+impl TlsFailure {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Certificate,
+        Self::Ended,
+        Self::PlainHttp,
+        Self::Version,
+        Self::Alpn,
+        Self::Cipher,
+        Self::Protocol,
+    ];
 }
 
 /// What a machine asks of its shell.

@@ -12,6 +12,8 @@ pub(crate) struct Slot<S, P> {
     pub(crate) id: ConnId,
     pub(crate) link: Link<S>,
     pub(crate) tls: Option<Box<TlsSession>>,
+    /// The first bytes of a client of the relay are to come: they may be HTTP without TLS.
+    pub(crate) may_be_http: bool,
     /// Readiness is state: an edge sets it, `WouldBlock` clears it, nothing else does.
     pub(crate) readable: bool,
     pub(crate) writable: bool,
@@ -173,6 +175,7 @@ impl<S, P> Slot<S, P> {
             id,
             link,
             tls: None,
+            may_be_http: false,
             readable: true,
             writable: true,
             queued: false,

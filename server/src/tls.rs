@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rendezvous_core::machine::TlsFailure;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{ClientConfig, Error, ProtocolVersion, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, Error, PeerIncompatible, ProtocolVersion, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::records::{Record, Records, Secrets};
@@ -393,8 +393,36 @@ impl TlsError {
             Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
                 TlsFailure::Certificate
             }
+            Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                TlsFailure::Alpn
+            }
+            Error::AlertReceived(AlertDescription::ProtocolVersion) => TlsFailure::Version,
+            Error::AlertReceived(
+                AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity,
+            ) => TlsFailure::Cipher,
+            Error::PeerIncompatible(why) => incompatible(why),
             _ => TlsFailure::Protocol,
         }
+    }
+}
+
+fn incompatible(why: &PeerIncompatible) -> TlsFailure {
+    match why {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+        | PeerIncompatible::SupportedVersionsExtensionRequired
+        // It is looked for before the version; clients older than TLS 1.2 do not send it.
+        | PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::Tls12NotOffered
+        | PeerIncompatible::Tls12NotOfferedOrEnabled
+        | PeerIncompatible::Tls13RequiredForQuic => TlsFailure::Version,
+        PeerIncompatible::NoCipherSuitesInCommon
+        | PeerIncompatible::NoKxGroupsInCommon
+        | PeerIncompatible::NoSignatureSchemesInCommon
+        | PeerIncompatible::NamedGroupsExtensionRequired
+        | PeerIncompatible::EcPointsExtensionRequired
+        | PeerIncompatible::UncompressedEcPointsRequired => TlsFailure::Cipher,
+        _ => TlsFailure::Protocol,
     }
 }
 

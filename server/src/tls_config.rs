@@ -1,4 +1,4 @@
-//! How TLS is spoken, on both sides: TLS 1.2 and 1.3, ALPN `http/1.1` alone, no early data (it can be replayed).
+//! How TLS is spoken, on both sides: TLS 1.2 and 1.3, ALPN `http/1.1`, no early data (it can be replayed).
 
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ use crate::failure::Failure;
 use crate::trust::Trust;
 
 const ALPN: &[u8] = b"http/1.1";
+/// For clients of HTTP/1.0 that say so: `curl -0`.
+const ALPN_OLD: &[u8] = b"http/1.0";
 
 /// The cryptography, handed in wherever it is needed: no process-wide default is set or read. The cipher that this
 /// processor is fastest with comes first.
@@ -68,7 +70,7 @@ pub fn server_config(
         .map_err(|error| tls_is_unusable(&error))?;
     let resolver = Arc::new(SingleCertAndKey::from(certified));
     let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ALPN.to_vec(), ALPN_OLD.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = cryptography::Ticketer::new().map_err(|error| tls_is_unusable(&error))?;
     config.max_early_data_size = 0;

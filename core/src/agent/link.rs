@@ -272,9 +272,15 @@ fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
     match loss {
         RelayLoss::Refused(500..) => Grade::Failure(retry_after),
         RelayLoss::Refused(_) => Grade::Refusal(retry_after),
-        RelayLoss::Garbled | RelayLoss::Tls(TlsFailure::Certificate | TlsFailure::Protocol) => {
-            Grade::Refusal(None)
-        }
+        RelayLoss::Garbled
+        | RelayLoss::Tls(
+            TlsFailure::Certificate
+            | TlsFailure::PlainHttp
+            | TlsFailure::Version
+            | TlsFailure::Alpn
+            | TlsFailure::Cipher
+            | TlsFailure::Protocol,
+        ) => Grade::Refusal(None),
         RelayLoss::Ended(_)
         | RelayLoss::Silent
         | RelayLoss::Tls(TlsFailure::Ended)

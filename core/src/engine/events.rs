@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 
 use super::{AnswerForm, DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
-use crate::http::head::Found;
+use crate::http::head::{Finder, Found};
 use crate::http::reply::Status;
 use crate::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
@@ -63,7 +63,12 @@ impl Machine for Engine {
         if let Some(State::Securing) = self.conns.state(on) {
             let from = self.conns.from(on);
             self.conns.note(Note::TlsFailed { on, from, why });
-            self.conns.close(on, Close::Linger, now);
+            match (why, self.conns.state(on)) {
+                (TlsFailure::PlainHttp, Some(state)) => {
+                    *state = State::PlainHttp { finder: Finder::default() };
+                }
+                _ => self.conns.close(on, Close::Linger, now),
+            }
         }
     }
 
@@ -138,7 +143,9 @@ impl Machine for Engine {
             // A health check, most of the time.
             Some(State::Proxied) => self.conns.close(on, Close::Abort, now),
             // The peer may have broken TLS right behind its last handshake message.
-            Some(State::Securing) => self.drop_conn(on, close_after(how), "ended in the TLS handshake", now),
+            Some(State::Securing | State::PlainHttp { .. }) => {
+                self.drop_conn(on, close_after(how), "ended in the TLS handshake", now);
+            }
             Some(State::Head { begun, .. }) => {
                 let how = close_after(how);
                 if *begun {
@@ -185,6 +192,7 @@ impl Machine for Engine {
             Some(
                 State::Proxied
                 | State::Securing
+                | State::PlainHttp { .. }
                 | State::Head { .. }
                 | State::Answering { .. }
                 | State::Discarding { .. },
@@ -210,6 +218,7 @@ impl Machine for Engine {
             Some(
                 State::Proxied
                 | State::Securing
+                | State::PlainHttp { .. }
                 | State::Head { .. }
                 | State::Answering { .. }
                 | State::Discarding { .. },
@@ -328,6 +337,13 @@ impl Engine {
                     (0, false)
                 }
             },
+            Some(State::PlainHttp { finder }) => {
+                let found = finder.find(bytes, &limits);
+                if found != Found::Partial {
+                    self.answer_plain_http(on, found, bytes, now);
+                }
+                (0, false)
+            }
             Some(State::Discarding { left }) => {
                 let used = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 let before = left.div_ceil(DISCARD_STEP);
@@ -359,7 +375,7 @@ impl Engine {
             Some(State::Proxied) => {
                 self.drop_conn(on, Close::Abort, "the proxy's header did not arrive in time", now);
             }
-            Some(State::Securing) => {
+            Some(State::Securing | State::PlainHttp { .. }) => {
                 self.drop_conn(on, Close::Abort, "the TLS handshake took too long", now);
             }
             Some(State::Head { begun: false, .. }) => {

@@ -5,9 +5,9 @@ use alloc::vec::Vec;
 use super::route::{Means, Route};
 use super::{AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
 use crate::http::challenge::{Identified, identify};
-use crate::http::head::{self, Body, Head};
-use crate::http::reply::diagnostic::{ASK, CREDENTIALS};
-use crate::http::reply::{Reply, Status};
+use crate::http::head::{self, Body, Found, Head};
+use crate::http::reply::diagnostic::{ASK, CREDENTIALS, PLAIN_HTTP};
+use crate::http::reply::{Reply, Status, write_redirect};
 use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
@@ -169,6 +169,37 @@ impl Engine {
     ) {
         let retry_after = (status == Status::Unavailable503).then_some(RETRY_AFTER);
         self.refuse(on, id, status, why, form, retry_after, now);
+    }
+
+    /// Answers a request in clear on a port for TLS: GET and HEAD with a redirect, anything else with 400. The failed
+    /// handshake was noted.
+    pub(super) fn answer_plain_http(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
+        let head = match found {
+            Found::Complete(len) => bytes.get(..len).unwrap_or_default(),
+            Found::Partial | Found::Refused(_) => bytes,
+        };
+        let form = AnswerForm::of(head);
+        let location = match head::parse(head) {
+            Ok(head) if matches!(head.method, "GET" | "HEAD") => target::https_location(&head),
+            _ => None,
+        };
+        let mut text = Vec::new();
+        match location {
+            Some(location) => write_redirect(&location, now.wall, &mut text),
+            None => Reply {
+                status: Status::BadRequest400,
+                diagnostic: PLAIN_HTTP,
+                permanent: true,
+                retry_after: None,
+                close: true,
+                head_request: form.is_head,
+                form: form.form,
+                challenge: None,
+            }
+            .write(now.wall, &mut text),
+        }
+        self.conns.send(on, text);
+        self.conns.close(on, Close::Linger, now);
     }
 
     #[expect(clippy::too_many_arguments, reason = "every part of an answer is named where it is given")]

@@ -70,6 +70,11 @@ fn words(status: Status, diagnostic: &str) -> Words {
                 "Open a private window and try again. As user name, type the ID of the server and nothing else.",
             ],
         ),
+        (Status::BadRequest400, diagnostic::PLAIN_HTTP) => (
+            "This address needs https",
+            "The request came without encryption, and this port takes encrypted requests alone.",
+            &["Put https:// in front of the address."],
+        ),
         (Status::NotFound404, _) => (
             "This server is not connected",
             "No server with this ID or name is connected here at the moment. It may be switched off or offline, or \

@@ -33,6 +33,8 @@ pub(crate) mod diagnostic {
     pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
     /// 400.
     pub(crate) const CREDENTIALS: &str = "malformed Authorization";
+    /// 400.
+    pub(crate) const PLAIN_HTTP: &str = "plain HTTP on a port for HTTPS: use https";
     /// 404: unknown and absent are one answer.
     pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
     /// 503: the hidden server was connected a short time ago.
@@ -47,6 +49,15 @@ pub(crate) mod diagnostic {
     pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
     /// 502, of an agent.
     pub(crate) const NO_SERVICE: &str = "the hidden server has no HTTP service";
+}
+
+/// Appends the redirect of a request in clear to `https` (RFC 9110 §15.4.9). `location` is of
+/// [`https_location`](super::target::https_location).
+pub(crate) fn write_redirect(location: &str, wall: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 308 Permanent Redirect\r\nDate: ");
+    write_date(wall, out);
+    out.extend_from_slice(format!("\r\nLocation: {location}\r\n").as_bytes());
+    out.extend_from_slice(b"Content-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
 }
 
 /// The statuses that are used (RFC 9110 §15, RFC 6585).

@@ -3,10 +3,14 @@
 //! Nothing is percent-decoded: an ID, a token and a nonce are written in characters that need no escape, and what has
 //! two spellings can be routed by one and allowed by the other.
 
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
+use core::net::Ipv6Addr;
 
 use data_encoding::HEXLOWER;
 
+use super::head::Head;
 use super::reply::Status;
 use super::syntax::{Authority, strip_prefix_caseless};
 use crate::id::Id;
@@ -118,6 +122,21 @@ pub fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     let label = front.strip_suffix('.')?;
     let is_label = !label.is_empty() && !label.contains('.');
     (is_label && end.eq_ignore_ascii_case(domain)).then_some(label)
+}
+
+/// Where a request in clear is redirected to: the same host, port, path and query, with `https`. `None` if the target is
+/// not a path, or if the host is not made of letters, digits, `-`, `.` and `_`, or is no IPv6 address in brackets.
+#[must_use]
+pub(crate) fn https_location(head: &Head<'_>) -> Option<String> {
+    let host = head.host.filter(|_| head.target.starts_with('/'))?;
+    let name = Authority::parse(host)?.host;
+    let is_name =
+        |it: &str| it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
+    let is_host = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !name.is_empty() && is_name(name),
+    };
+    is_host.then(|| format!("https://{host}{}", head.target))
 }
 
 fn without_dot(name: &str) -> &str {

@@ -199,6 +199,10 @@ pub(super) const fn tls(why: TlsFailure) -> &'static str {
     match why {
         TlsFailure::Certificate => "certificate",
         TlsFailure::Ended => "ended",
+        TlsFailure::PlainHttp => "plain-http",
+        TlsFailure::Version => "version",
+        TlsFailure::Alpn => "alpn",
+        TlsFailure::Cipher => "cipher",
         TlsFailure::Protocol => "protocol",
     }
 }

@@ -347,3 +347,28 @@ fn early_late_and_spurious_calls_do_no_harm() {
     world.run();
     assert!(!world.is_open(on));
 }
+
+#[test]
+fn a_request_in_clear_has_the_time_of_the_handshake_it_stands_for() {
+    let mut world = world();
+    let on = world.open_on(1, "192.0.2.1:1000");
+    world.wait_secs(6);
+    world.not_secured(on, TlsFailure::PlainHttp);
+    world.write(on, "GET / HTTP/1.1\r\nHost: re");
+    world.wait_ms(3_999);
+    assert!(world.is_open(on) && world.got(on).is_empty());
+    world.wait_ms(1);
+    assert_eq!(world.closing(on), Some(Close::Abort));
+}
+
+#[test]
+fn a_request_in_clear_is_redirected_and_noted_as_what_it_is() {
+    let mut world = world();
+    let on = world.open_on(1, "192.0.2.1:1000");
+    world.not_secured(on, TlsFailure::PlainHttp);
+    world.write(on, "GET /x HTTP/1.1\r\nHost: relay\r\n\r\nbehind");
+    assert!(world.got(on).contains("\r\nLocation: https://relay/x\r\n"), "{}", world.got(on));
+    assert_eq!(world.closing(on), Some(Close::Linger));
+    let from = "192.0.2.1:1000".parse().ok();
+    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, why: TlsFailure::PlainHttp }]);
+}

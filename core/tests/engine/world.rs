@@ -150,6 +150,7 @@ impl World {
 
     /// The handshake fails.
     pub(crate) fn not_secured(&mut self, on: ConnId, why: TlsFailure) {
+        self.wire_mut(on).securing &= why != TlsFailure::PlainHttp;
         self.engine.handle_tls_failed(on, why, self.now);
         self.run();
     }

@@ -124,6 +124,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Some(Ok(session)) => {
                 let Some(slot) = find(&mut self.slots, on) else { return };
                 slot.tls = Some(Box::new(session));
+                slot.may_be_http = role == TlsRole::Server;
                 // Even without an octet from the peer: a client speaks first.
                 slot.unopened = true;
                 // What came in clear behind the machine's last word is TLS already.

@@ -199,6 +199,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         wire: &mut [u8],
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
+        // No record begins like this.
+        let is_answer = wire.starts_with(b"HTTP/");
         let result = self.with_tls(on, |tls, out| tls.open(wire, out, taker));
         let Some(slot) = self.slot(on) else {
             return Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false });
@@ -226,7 +228,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 slot.wire = Vec::new();
                 slot.reading = Reading::Ended;
                 let event = if slot.is_securing() {
-                    Event::TlsFailed(on, error.failure())
+                    let why = if is_answer { TlsFailure::PlainHttp } else { error.failure() };
+                    Event::TlsFailed(on, why)
                 } else {
                     // The stream is cut, but the connection is not: the alert is on its way, and a reset would eat it.
                     Event::Ended(on, End::Truncated)
@@ -313,6 +316,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let kept = self.recall_wire(on, &mut scratch);
         let mut park = Park(self.pool.lend(parked));
+        if park.0.room() >= kept + received && self.is_plain_http(on, &scratch[..kept + received]) {
+            park.0.append(&scratch[..kept + received]);
+            self.pool.put_back(parked, park.0);
+            self.scratch = scratch;
+            self.machine.handle_tls_failed(on, TlsFailure::PlainHttp, self.now);
+            self.settle();
+            self.offer_parked(on);
+            return true;
+        }
         let before = park.0.filled().len();
         let opened = self.open(on, &mut scratch[..kept + received], &mut park);
         let got = park.0.filled().len() > before;
@@ -330,6 +342,19 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         // Without room for a record, and with nobody who makes some, there is nothing to do now.
         got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
+    }
+
+    /// Whether a client of the relay begins with HTTP where TLS should begin. It goes on in clear then.
+    fn is_plain_http(&mut self, on: ConnId, wire: &[u8]) -> bool {
+        let Some(slot) = self.slot(on) else { return false };
+        let is_first = !wire.is_empty() && std::mem::take(&mut slot.may_be_http);
+        if !is_first || !begins_with_method(wire) {
+            return false;
+        }
+        slot.tls = None;
+        slot.wire = Vec::new();
+        slot.unopened = false;
+        true
     }
 
     /// How many bytes of the wire are received at most before some of them are opened: one record, or the largest
@@ -400,4 +425,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.give(Some(parked));
         }
     }
+}
+
+/// Whether the bytes are the method of a request and a space, or as much of it as is there. No TLS record begins with a
+/// letter.
+fn begins_with_method(wire: &[u8]) -> bool {
+    let method = wire.iter().take_while(|octet| octet.is_ascii_uppercase()).count();
+    method > 0 && wire.get(method).is_none_or(|&octet| octet == b' ')
 }

@@ -53,7 +53,11 @@ pub const fn tls(why: TlsFailure) -> &'static str {
     match why {
         TlsFailure::Certificate => "its certificate is not the one that is trusted (compare pin or CA)",
         TlsFailure::Ended => "it ended the connection in the TLS handshake",
-        TlsFailure::Protocol => "no common TLS: TLS 1.2 or 1.3 is needed",
+        TlsFailure::PlainHttp => "plain HTTP instead of TLS: https:// is needed",
+        TlsFailure::Version => "no common version of TLS: 1.2 or 1.3 is needed",
+        TlsFailure::Alpn => "no common application protocol (ALPN): http/1.1 or http/1.0 is needed",
+        TlsFailure::Cipher => "no common cipher suite, group or signature scheme",
+        TlsFailure::Protocol => "not TLS, or malformed TLS",
     }
 }
 

@@ -40,9 +40,7 @@ fn until_failed(relay: &Relay, how: TlsFailure) {
 #[test]
 fn whoever_speaks_no_tls_gets_an_alert_and_the_loop_goes_on() {
     let relay = Relay::start();
-    for garbage in
-        [b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]]
-    {
+    for garbage in [b"SSH-2.0-x\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]] {
         let mut sock = socket(relay.address(Kind::Tls13));
         sock.write_all(&garbage).unwrap();
         sock.shutdown(Shutdown::Write).unwrap();
@@ -57,7 +55,7 @@ fn whoever_speaks_no_tls_gets_an_alert_and_the_loop_goes_on() {
 fn no_reset_eats_the_alert_of_a_peer_that_goes_on_sending() {
     let relay = Relay::start();
     let mut sock = socket(relay.address(Kind::Tls13));
-    sock.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    sock.write_all(b"SSH-2.0-x\r\n").unwrap();
     until_failed(&relay, TlsFailure::Protocol);
     for _ in 0..50 {
         sock.write_all(&[b'g'; 100_000]).expect("what nobody wants is read nonetheless");
@@ -82,7 +80,73 @@ fn a_peer_that_offers_another_protocol_alone_gets_the_alert_for_it() {
         };
         assert!(error.contains("NoApplicationProtocol"), "{error}");
     }
-    until_failed(&relay, TlsFailure::Protocol);
+    until_failed(&relay, TlsFailure::Alpn);
+    relay.until_empty();
+}
+
+#[test]
+fn a_client_of_http_1_0_that_says_so_is_served() {
+    let relay = Relay::start();
+    for kind in [Kind::Tls12, Kind::Tls13] {
+        let mut config = client_config(kind, relay.roots());
+        config.alpn_protocols = vec![b"http/1.0".to_vec()];
+        let mut conn = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut sock = socket(relay.address(kind));
+        while conn.is_handshaking() {
+            conn.complete_io(&mut sock).expect("a handshake");
+        }
+        assert_eq!(conn.alpn_protocol(), Some(&b"http/1.0"[..]));
+    }
+}
+
+#[test]
+fn plain_http_on_a_port_for_tls_is_redirected_or_told_so() {
+    let relay = Relay::start();
+    let get = "GET /a?b=c HTTP/1.1\r\nHost: relay.example:8443\r\n\r\n";
+    let cases = [
+        (
+            get.to_owned(),
+            "HTTP/1.1 308 Permanent Redirect\r\n",
+            "\r\nLocation: https://relay.example:8443/a?b=c\r\n",
+        ),
+        (get.replace("GET", "HEAD"), "HTTP/1.1 308 ", "\r\nLocation: https://relay.example:8443/a?b=c\r\n"),
+        (
+            get.replace("relay.example", "[2001:db8::1]"),
+            "HTTP/1.1 308 ",
+            "\r\nLocation: https://[2001:db8::1]:8443/a?b=c\r\n",
+        ),
+        (get.replace("GET", "POST"), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+        (get.replace("GET /a?b=c", "CONNECT uuid:x"), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+        (get.replace("relay.example", "a'b"), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+        (get.replace("relay.example:8443", ""), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+        (get.replace("Host: relay.example:8443\r\n", ""), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+        (get.replace("/a?b=c", "/a\"b"), "HTTP/1.1 400 ", "plain HTTP on a port for HTTPS"),
+    ];
+    for (request, status, text) in cases {
+        for pieces in [vec![request.as_bytes()], request.as_bytes().chunks(1).collect()] {
+            let mut sock = socket(relay.address(Kind::Tls13));
+            for piece in pieces {
+                sock.write_all(piece).unwrap();
+            }
+            let got = String::from_utf8(rest_of(&sock)).unwrap();
+            assert!(got.starts_with(status) && got.contains(text), "{request}: {got}");
+        }
+    }
+    until_failed(&relay, TlsFailure::PlainHttp);
+    relay.until_empty();
+}
+
+#[test]
+fn an_old_version_of_tls_is_told_from_other_faults() {
+    let relay = Relay::start();
+    // A ClientHello of TLS 1.0 with one suite and no extension.
+    let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
+    hello.extend_from_slice(&[7; 32]);
+    hello.extend_from_slice(&[0, 0, 2, 0, 47, 1, 0]);
+    let mut sock = socket(relay.address(Kind::Tls13));
+    sock.write_all(&hello).unwrap();
+    assert_eq!(rest_of(&sock).first(), Some(&ALERT));
+    until_failed(&relay, TlsFailure::Version);
     relay.until_empty();
 }
 

@@ -99,6 +99,5 @@ fn dial_failure(word: &str) -> Option<DialFailure> {
 }
 
 fn tls_failure(word: &str) -> Option<TlsFailure> {
-    use TlsFailure::{Certificate, Ended, Protocol};
-    [Certificate, Ended, Protocol].into_iter().find(|it| show::tls(*it) == word)
+    TlsFailure::ALL.into_iter().find(|it| show::tls(*it) == word)
 }
