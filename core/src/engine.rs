@@ -10,10 +10,12 @@ use core::net::SocketAddr;
 
 use self::admission::{Admission, Stage};
 pub use self::config::{Config, Transport};
+use self::follow::Follow;
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::accept::Form;
+use crate::http::follower::Follower;
 use crate::http::head::Finder;
 use crate::http::reply::Status;
 use crate::http::reply::diagnostic::{BUSY, FULL, NOBODY, OFFLINE, STOPPING};
@@ -27,6 +29,7 @@ use crate::time::{Now, Span, Time};
 mod admission;
 mod config;
 mod events;
+mod follow;
 mod rendezvous;
 mod request;
 mod route;
@@ -84,8 +87,9 @@ enum State {
     Held { id: Id, request: Request },
     /// The hidden server's half of a pair.
     Hidden { id: Id },
-    /// The client's half of a pair; the request for as long as no octet of an answer came.
-    Client { id: Id, request: Option<Request> },
+    /// The client's half of a pair; the request for as long as no octet of an answer came; `follow`: its later requests
+    /// may name another hidden server.
+    Client { id: Id, request: Option<Request>, follow: Option<Box<Follow>> },
 }
 
 /// A client's request as it is handed over.
@@ -98,6 +102,8 @@ struct Request {
     /// What is known of the answer, should it be ours.
     answer: AnswerForm,
     tries: u8,
+    /// Knows this request; `None`: the exchanges behind it are not followed.
+    follower: Option<Follower>,
 }
 
 /// What the head of a request decides about an error answer to it.

@@ -85,6 +85,10 @@ impl Machine for Engine {
         used
     }
 
+    fn handle_last_bytes(&mut self, on: ConnId, _: Now) {
+        self.follow_last(on);
+    }
+
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
         if read > 0
             && let Some((client, Side::Hidden)) = self.conns.mate(from)
@@ -94,6 +98,7 @@ impl Machine for Engine {
         }
         let ended = self.conns.moved(from, read, queued, now);
         self.pair_over(ended, now);
+        self.follow_moved(from, read, now);
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
@@ -168,6 +173,9 @@ impl Machine for Engine {
             }
             Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Ended(how), now),
             Some(State::Hidden { .. } | State::Client { .. }) => {
+                if how == End::Clean && self.follow_end(on, now) {
+                    return;
+                }
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
             }
@@ -359,14 +367,15 @@ impl Engine {
                 self.end_waiting(on, WaitingEnd::Talked, now);
                 (0, false)
             }
-            Some(
-                State::Securing
-                | State::Answering { .. }
-                | State::Held { .. }
-                | State::Hidden { .. }
-                | State::Client { .. },
-            )
-            | None => (0, false),
+            Some(State::Client { .. }) => {
+                self.follow_client(on, bytes, now);
+                (0, false)
+            }
+            Some(State::Hidden { .. }) => {
+                self.follow_hidden(on, bytes, now);
+                (0, false)
+            }
+            Some(State::Securing | State::Answering { .. } | State::Held { .. }) | None => (0, false),
         }
     }
 

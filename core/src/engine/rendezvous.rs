@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::admission::exceeds_share;
+use super::follow::Follow;
 use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
 use crate::http::reply::{ACCEPTED, Status};
@@ -127,9 +128,15 @@ impl Engine {
             request.head = Box::default();
         }
         self.become_state(hidden, State::Hidden { id }, None);
-        self.become_state(client, State::Client { id, request: Some(request) }, None);
+        let follow = request.follower.clone().map(|follower| Box::new(Follow::new(follower)));
+        let is_followed = follow.is_some();
+        self.become_state(client, State::Client { id, request: Some(request), follow }, None);
         self.registry.pair_began(id, self.conns.source(client));
         self.conns.pair(hidden, client, true, now);
+        if is_followed {
+            self.conns.say(Output::Gate { on: hidden });
+            self.conns.say(Output::Gate { on: client });
+        }
         let from = self.conns.from(client);
         self.conns.note(Note::Paired { hidden, client, from, id });
     }
@@ -142,7 +149,7 @@ impl Engine {
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
-        let Some(State::Client { id, request }) = self.conns.state(client) else { return false };
+        let Some(State::Client { id, request, .. }) = self.conns.state(client) else { return false };
         let id = *id;
         let Some(mut request) = request.take() else { return false };
         self.registry.pair_ended(id, self.conns.source(client), now);

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::route::{Means, Route};
 use super::{AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
 use crate::http::challenge::{Identified, identify};
+use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head};
 use crate::http::reply::diagnostic::{ASK, CREDENTIALS, PLAIN_HTTP};
 use crate::http::reply::{Reply, Status, write_redirect};
@@ -103,6 +104,11 @@ impl Engine {
                 self.refuse_client(on, None, Status::Misdirected421, WHY, form, now);
             }
             Route::To { id, by } if self.registry.is_enrolled(id) => {
+                let follower = (by != Means::Label).then(|| {
+                    let mut follower = Follower::new(self.config.head, Mode::Lenient);
+                    follower.request_passed(head);
+                    follower
+                });
                 let mut rewritten = Vec::new();
                 if by.removes_authorization() {
                     head.without_authorization(&mut rewritten);
@@ -113,7 +119,7 @@ impl Engine {
                     && head.body == Body::None
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
-                let request = Request { head, repeatable, answer: form, tries: 0 };
+                let request = Request { head, repeatable, answer: form, tries: 0, follower };
                 self.meet(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {

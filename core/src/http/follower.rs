@@ -33,6 +33,8 @@
 mod body;
 mod response_head;
 
+use alloc::vec::Vec;
+
 use self::body::{Body, Progress};
 use self::response_head::{Framing, ResponseHead};
 use super::fields::Fields;
@@ -177,13 +179,14 @@ impl Follower {
         }
         match &mut self.requests {
             Requests::Head(_) if self.unanswered.is_blocked() => Step::Hold,
+            // At the first byte that decides it: another protocol need not send a line end.
+            Requests::Head(_) if self.mode == Mode::Lenient && !begins_like_request(bytes) => {
+                self.life = Life::Opaque;
+                Step::Opaque
+            }
             Requests::Head(finder) => match finder.find(bytes, &self.limits) {
                 Found::Partial => Step::More,
                 Found::Complete(len) => self.request(bytes.get(..len).unwrap_or_default()),
-                Found::Refused(_) if self.mode == Mode::Lenient && !begins_like_request(bytes) => {
-                    self.life = Life::Opaque;
-                    Step::Opaque
-                }
                 Found::Refused(refusal) => self.refuse(refusal),
             },
             Requests::Body(body) | Requests::Announced(body) => {
@@ -267,7 +270,7 @@ impl Follower {
                 Ok(Some(head)) => self.response(head),
                 Err(_)
                     if self.unanswered.front_switch() == Switch::Upgrade
-                        && response_head::begins_as_101(bytes) =>
+                        && (self.mode == Mode::Lenient || response_head::begins_as_101(bytes)) =>
                 {
                     self.switch()
                 }
@@ -303,7 +306,31 @@ impl Follower {
     /// begun to pass. A [`Step::Response`] counts as passed; bytes of a [`Step::Skip`] count when they have passed.
     #[must_use]
     pub fn is_between_exchanges(&self) -> bool {
-        matches!(self.requests, Requests::Head(_)) && self.client_pending == 0 && self.is_answered()
+        self.is_at_request_head() && self.client_pending == 0 && self.is_answered()
+    }
+
+    /// Whether the client's next bytes are a request head, or what was refused in the place of one.
+    #[must_use]
+    pub const fn is_at_request_head(&self) -> bool {
+        matches!(self.requests, Requests::Head(_) | Requests::Refused { in_body: false, .. })
+    }
+
+    /// For traces: appends the next bytes of the client's body under way, redacted. False: no body is under way.
+    pub(crate) fn redact_client_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        match self.requests {
+            Requests::Body(body) | Requests::Announced(body) => body.redact(bytes, out),
+            Requests::Head(_) | Requests::Unknown | Requests::Refused { .. } => return false,
+        }
+        true
+    }
+
+    /// For traces: appends the next bytes of the hidden server's body under way, redacted. False: no body is under way.
+    pub(crate) fn redact_hidden_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        match self.responses {
+            Responses::Body(body) => body.redact(bytes, out),
+            Responses::Head(_) | Responses::UntilEnd => return false,
+        }
+        true
     }
 
     /// Whether the connection is no HTTP connection any more: everything passes, in both directions.
@@ -509,7 +536,7 @@ impl Pipeline {
     }
 }
 
-/// Whether bytes in which a [`Finder`] found a fault begin like a request line: a method in capitals and a space, or an
+/// Whether bytes may begin a request line: a method in capitals and a space, or an
 /// empty line before it. Only bytes up to the fault are looked at, so that the verdict does not depend on the pieces.
 fn begins_like_request(bytes: &[u8]) -> bool {
     /// Longer than every registered method.

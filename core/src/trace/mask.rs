@@ -12,9 +12,11 @@ use data_encoding::{BASE64, BASE64_NOPAD};
 
 use crate::http::challenge::{Identified, decode_basic, identify};
 use crate::http::date::parse_date;
+use crate::http::follower::{Follower, Step};
 use crate::http::response::parse_status;
 use crate::http::target::{Registration, registration};
 use crate::id::Id;
+use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
 
 /// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
@@ -74,13 +76,20 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
 /// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Date` and
 /// `Retry-After`, a connector `Hidden-Server`; where they are none, the stand-in is none.
 pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
+    answer_with(head, |_| false, out);
+}
+
+/// Appends the head of an answer, with the values of those fields for which `is_kept` is true.
+fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     /// `HTTP/1.1 200`.
     const STATUS_OCTETS: usize = 12;
     let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
     out.extend_from_slice(blank);
     let (line, fields) = first_line(head);
-    if parse_status(line).is_some() {
-        let (status, phrase) = line.split_at(STATUS_OCTETS);
+    let is_partial =
+        !line.ends_with(b"\n") && b"HTTP/".iter().zip(line).all(|(expected, byte)| expected == byte);
+    if is_partial || parse_status(line).is_some() {
+        let (status, phrase) = line.split_at(STATUS_OCTETS.min(line.len()));
         out.extend_from_slice(status);
         unread(phrase, out);
     } else {
@@ -92,9 +101,60 @@ pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
             let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
             let is_delay = name.eq_ignore_ascii_case(b"Retry-After") && text.iter().all(u8::is_ascii_digit);
             let is_offline = name.eq_ignore_ascii_case(b"Hidden-Server") && text == b"offline";
-            if is_date || is_delay || is_offline { out.extend_from_slice(value) } else { unread(value, out) }
+            if is_date || is_delay || is_offline || is_kept(name) {
+                out.extend_from_slice(value)
+            } else {
+                unread(value, out)
+            }
         });
     }
+}
+
+/// Appends bytes at a gate, from one side of a pair whose exchanges are followed; `follower` is a copy of the machine's.
+/// Heads, and the lines between chunks, frame the exchanges in the same way as before; bodies are `x`.
+pub(super) fn exchanges(
+    follower: &mut Follower,
+    from: Side,
+    bytes: &[u8],
+    mut request_head: impl FnMut(&[u8], &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let before = follower.clone();
+        let step = match from {
+            Side::Client => follower.on_client(rest),
+            Side::Hidden => follower.on_hidden(rest),
+        };
+        let len = match step {
+            Step::Request { len, .. } | Step::Response { len } => len,
+            Step::Skip(len) => usize::try_from(len).unwrap_or(usize::MAX).min(rest.len()),
+            Step::More | Step::Opaque | Step::Hold | Step::Refused(_) => rest.len(),
+        };
+        let (front, behind) = rest.split_at(len);
+        let is_body = match from {
+            Side::Client => before.redact_client_body(front, out),
+            Side::Hidden => before.redact_hidden_body(front, out),
+        };
+        match (step, from) {
+            _ if is_body => {}
+            (Step::Request { head, .. }, _) => {
+                request_head(front, out);
+                follower.request_passed(&head);
+            }
+            (Step::Opaque | Step::Hold, Side::Client) => opaque(front, out),
+            (_, Side::Client) => request(front, Reader::Form, out),
+            (_, Side::Hidden) => response(front, out),
+        }
+        rest = behind;
+    }
+}
+
+/// Appends a hidden server's response head, or as much of it as is there, or what is none. What frames the response
+/// stays.
+fn response(head: &[u8], out: &mut Vec<u8>) {
+    const FRAMING: [&[u8]; 4] = [b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding"];
+    answer_with(head, |name| FRAMING.iter().any(|known| name.eq_ignore_ascii_case(known)), out);
 }
 
 /// Appends a PROXY header, or as much of it as is there, if there is one; how many octets that were. Addresses stay,

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use super::people::People;
 use super::print::write_identity;
-use super::tape::{Mode, Tape};
+use super::tape::{Mode, Shadow, Tape};
 use super::{Event, Setup};
 use crate::account::Owners;
 use crate::agent::{self, Agent, Seeds};
@@ -130,7 +130,7 @@ impl<M> Recorder<M> {
     }
 }
 
-impl<M: Machine> Machine for Recorder<M> {
+impl<M: Shadow> Machine for Recorder<M> {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         if let Some(tape) = &mut self.tape {
             tape.open(on, from, now);

@@ -10,14 +10,17 @@ use core::net::SocketAddr;
 use super::people::People;
 use super::print::{Clock, write_event, write_setup};
 use super::{Event, Octets, Outcome, Setup, mask, show, words};
+use crate::agent::Agent;
 use crate::dtcp::Key as DirectKey;
-use crate::engine::Transport;
+use crate::engine::{Engine, Transport};
+use crate::http::follower::{self, Follower};
 use crate::http::head::{self, Body, Finder, Found, Limits};
 use crate::http::offer::{self, Offered};
 use crate::http::response::parse_response;
 use crate::http::target::Registration;
 use crate::machine::{ConnId, Listener, Machine, Output};
 use crate::note::Note;
+use crate::pair::Side;
 use crate::proxy_header;
 use crate::time::Now;
 
@@ -65,6 +68,8 @@ pub(super) enum Mode {
     Client,
     /// To an agent: lines about a direct connection, or on one.
     Lines,
+    /// Half of a pair with a gate: the machine follows its exchanges.
+    Followed,
     /// It waits at a relay, or is paired: nothing of it is read.
     Opaque,
 }
@@ -74,7 +79,25 @@ impl Mode {
     pub(super) const REQUESTS: Self = Self::Requests { body: 0, announced: 0 };
 }
 
-impl<M: Machine> Tape<M> {
+/// A machine that can be recorded.
+pub(super) trait Shadow: Machine {
+    /// A copy of what follows the exchanges of the pair of a gated connection, and which side the connection is.
+    fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)>;
+}
+
+impl Shadow for Engine {
+    fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
+        Self::follower(self, on)
+    }
+}
+
+impl Shadow for Agent {
+    fn follower(&mut self, _: ConnId) -> Option<(Follower, Side)> {
+        None
+    }
+}
+
+impl<M: Shadow> Tape<M> {
     /// Writes down what the machine is, and what its shadow does at once.
     pub(super) fn begin(
         setup: &Setup,
@@ -139,6 +162,7 @@ impl<M: Machine> Tape<M> {
                     *self.mode(*hidden) = Mode::Opaque;
                     *self.mode(*client) = Mode::Opaque;
                 }
+                Output::Gate { on } => *self.mode(*on) = Mode::Followed,
                 Output::Note(Note::Waiting { on, .. }) => *self.mode(*on) = Mode::Opaque,
                 Output::Note(Note::Registered { on, .. }) => *self.mode(*on) = Mode::Client,
                 Output::Note(Note::Challenged { on, .. }) => {
@@ -190,7 +214,7 @@ impl<M: Machine> Tape<M> {
         match self.mode(on) {
             Mode::Requests { body, .. } => *body -= (*body).min(used as u64),
             mode @ Mode::Proxied if used > 0 => *mode = Mode::REQUESTS,
-            Mode::Proxied | Mode::Answer | Mode::Client | Mode::Lines | Mode::Opaque => {}
+            Mode::Proxied | Mode::Answer | Mode::Client | Mode::Lines | Mode::Followed | Mode::Opaque => {}
         }
         if used > 0 {
             self.action(alloc::format!("took {used}"), None);
@@ -215,9 +239,23 @@ impl<M: Machine> Tape<M> {
             Mode::Answer => self.answer(bytes, &mut out),
             Mode::Client => self.client(bytes, &mut out),
             Mode::Lines => mask::lines(bytes, |shown| self.key(shown), &mut out),
+            Mode::Followed => self.followed(on, bytes, now, &mut out),
             Mode::Opaque => mask::opaque(bytes, &mut out),
         }
         out
+    }
+
+    /// What is at a gate; or what a client sends that has left its pair.
+    fn followed(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
+        let Some((mut follower, from)) = self.shadow.follower(on) else {
+            *self.mode(on) = Mode::REQUESTS;
+            return self.request(on, bytes, now, out);
+        };
+        let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
+        let is_label = |name: &str| self.people.is_label(name);
+        let head =
+            |head: &[u8], out: &mut Vec<u8>| mask::request(head, mask::Reader::Whole(&token, &is_label), out);
+        mask::exchanges(&mut follower, from, bytes, head, out);
     }
 
     /// What a relay gets.
@@ -228,8 +266,18 @@ impl<M: Machine> Tape<M> {
         let (head, behind) = bytes.split_at(len);
         let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
         let is_label = |name: &str| self.people.is_label(name);
-        mask::request(head, mask::Reader::Whole(&token, &is_label), out);
-        mask::opaque(behind, out);
+        let request_head =
+            |head: &[u8], out: &mut Vec<u8>| mask::request(head, mask::Reader::Whole(&token, &is_label), out);
+        request_head(head, out);
+        // If the request begins a pair, what is behind it is at a gate already.
+        match head::parse(head) {
+            Ok(first) if !first.is_connect() => {
+                let mut follower = Follower::new(self.limits, follower::Mode::Lenient);
+                follower.request_passed(&first);
+                mask::exchanges(&mut follower, Side::Client, behind, request_head, out);
+            }
+            _ => mask::opaque(behind, out),
+        }
         if let Mode::Requests { announced, .. } = self.mode(on) {
             *announced = match head::parse(head).map(|head| head.body) {
                 Ok(Body::Length(octets)) => octets,

@@ -4,6 +4,7 @@ mod admission;
 mod challenge;
 mod deadlines;
 mod drain;
+mod follow;
 mod hand_over;
 mod held;
 mod ids;

@@ -165,6 +165,15 @@ impl World {
         self.run();
     }
 
+    /// The peer sends, and ends its writing side behind that at once.
+    pub(crate) fn write_last(&mut self, on: ConnId, bytes: impl AsRef<[u8]>) {
+        let wire = self.wire_mut(on);
+        wire.unread.extend_from_slice(bytes.as_ref());
+        (wire.fresh, wire.end) = (true, Some(End::Clean));
+        self.ready.push_back(on);
+        self.run();
+    }
+
     /// The peer ends its writing side.
     pub(crate) fn end(&mut self, on: ConnId, how: End) {
         self.wire_mut(on).end = Some(how);

@@ -71,9 +71,11 @@ fn a_malformed_101_is_a_101_all_the_same() {
         assert!(follow_any(&[C(UPGRADE), C("x"), H(switching)]).opaque, "{switching:?}");
     }
     for other in ["HTTP/1.1 200 x\n\n", "HTTP/1.1 1010\r\n\r\n", "101\r\n\r\n"] {
-        let outcome = follow_any(&[C(UPGRADE), C("x"), H(other)]);
+        let outcome = follow(Mode::Strict, &[C(UPGRADE), C("x"), H(other)]);
         assert_eq!(outcome.client.last().map(|it| it.what), Some(What::Held), "{other:?}");
         assert!(!outcome.opaque && outcome.closing, "{other:?}");
+        // What is no response is another protocol.
+        assert!(follow(Mode::Lenient, &[C(UPGRADE), C("x"), H(other)]).opaque, "{other:?}");
     }
 }
 

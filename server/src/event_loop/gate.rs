@@ -5,7 +5,7 @@ use rendezvous_core::machine::{ConnId, Machine};
 use super::EventLoop;
 use super::pump::Go;
 use crate::net::Net;
-use crate::slot::Reading;
+use crate::slot::{Gate, Reading};
 use crate::tls::RECORD_MAX;
 
 /// Records are opened in place for the mate as long as so many more bytes than those at hand may pass: the last record
@@ -18,10 +18,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Nothing is offered while the mate has a whole buffer to send: the machine may answer what it is offered with
     /// bytes of its own for the mate.
     pub(super) fn offer_gated(&mut self, on: ConnId, mate: ConnId) -> Go {
+        // What has moved is told before what is behind it is offered.
+        self.settle();
         if self.queued(mate) as usize >= self.pool.sizes().head {
             return Go::Wait;
         }
         let Some(slot) = self.slot(on) else { return Go::Wait };
+        if slot.mate != Some(mate) || slot.gate != Gate::After(0) {
+            return Go::On;
+        }
         if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
             slot.last_told = false;
             self.offer_parked(on);

@@ -5,6 +5,7 @@ mod bulk;
 mod crafted;
 mod ends;
 mod faulty;
+mod follow;
 mod hand_over;
 mod hostile;
 mod peer;

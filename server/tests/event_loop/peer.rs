@@ -148,7 +148,7 @@ impl Peer {
     }
 
     pub(crate) fn recv_exactly(&self, octets: usize) -> Vec<u8> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut *self.kept.lock().unwrap());
         while all.len() < octets {
             match self.recv() {
                 Ok(more) => all.extend(more),

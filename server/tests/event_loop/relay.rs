@@ -28,6 +28,8 @@ use crate::peer::{Kind, Peer};
 
 /// The enrolled ID.
 pub(crate) const ID: Id = Id(0x1e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
+/// Another one, with the same secret.
+pub(crate) const OTHER: Id = Id(0x2e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
 /// Nothing here takes so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What tests have who do not care.
@@ -89,7 +91,7 @@ impl<N: Net + 'static> Relay<N> {
             let engine = Engine::new(config, [7; 32], net.now());
             let tls = TlsSetup { server: Some(server), ..TlsSetup::default() };
             let mut event_loop = EventLoop::new(wrap(net), engine, tls, sizes, 2);
-            event_loop.tell(|engine, now| engine.handle_ids(vec![enrolment()], now));
+            event_loop.tell(|engine, now| engine.handle_ids(vec![enrolment(ID), enrolment(OTHER)], now));
             listening.send(listeners).unwrap();
             run(&mut event_loop, &asked);
         });
@@ -112,8 +114,13 @@ impl<N: Net + 'static> Relay<N> {
 
     /// A hidden server's connection that waits.
     pub(crate) fn hidden(&self, kind: Kind) -> Peer {
+        self.hidden_of(ID, kind)
+    }
+
+    /// The same for this ID.
+    pub(crate) fn hidden_of(&self, id: Id, kind: Kind) -> Peer {
         let hidden = self.connect(kind);
-        hidden.send(&registration());
+        hidden.send(&registration_of(id));
         assert_eq!(hidden.recv_exactly(ACCEPTED.len()), ACCEPTED);
         hidden
     }
@@ -211,24 +218,33 @@ fn key() -> Key {
     Key::new(vec![0x5a; 32], Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS).unwrap()
 }
 
-fn enrolment() -> Enrolment {
-    Enrolment { id: ID, key: key(), labels: Vec::new(), plain_tokens: false }
+fn enrolment(id: Id) -> Enrolment {
+    Enrolment { id, key: key(), labels: Vec::new(), plain_tokens: false }
 }
 
 /// A CONNECT with a token that was not used before.
 pub(crate) fn registration() -> Vec<u8> {
+    registration_of(ID)
+}
+
+fn registration_of(id: Id) -> Vec<u8> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let key = key();
     let nonce = format!("nonce-of-the-tests-{:08}", COUNT.fetch_add(1, Ordering::Relaxed));
     let token = key.bound(key.step(clock::wall()), nonce.as_bytes());
     let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("CONNECT uuid:{ID}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n").into_bytes()
+    format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n").into_bytes()
 }
 
 /// A client's head, with the credential that names the ID.
 pub(crate) fn request(method: &str) -> Vec<u8> {
-    let credential = data_encoding::BASE64.encode(format!("{ID}:").as_bytes());
-    format!("{method} / HTTP/1.1\r\nHost: relay\r\nAuthorization: Basic {credential}\r\n\r\n").into_bytes()
+    format!("{method} / HTTP/1.1\r\nHost: relay\r\n{}\r\n", credential(ID)).into_bytes()
+}
+
+/// The field line that names this ID.
+pub(crate) fn credential(id: Id) -> String {
+    let pair = data_encoding::BASE64.encode(format!("{id}:").as_bytes());
+    format!("Authorization: Basic {pair}\r\n")
 }
 
 /// What the hidden server gets of it.

@@ -1,5 +1,6 @@
 //! Clients: of HTTP at the relay, and local programs at a connector.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use rendezvous_core::id::Id;
@@ -83,6 +84,12 @@ impl Client {
         if known {
             let credential = format!("Authorization: Digest username=\"{}\", realm=\"r\"\r\n", self.id);
             head.push_str(&credential);
+        }
+        // What follows the head is a body, or another protocol: anything else would not be HTTP.
+        if flow.is_multiple_of(2) {
+            head.push_str("Connection: Upgrade\r\nUpgrade: raw\r\n");
+        } else if self.habits.octets > 0 {
+            let _ = write!(head, "Content-Length: {}\r\n", self.habits.octets);
         }
         head.push_str("X-Last: 1\r\n\r\n");
         head

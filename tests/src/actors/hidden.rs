@@ -196,7 +196,16 @@ impl Hidden {
                     None => Habits::draw(&mut self.dice, self.octets_max, &self.endings),
                 };
                 line.talker.change(habits, now);
-                line.talker.say(format!("HTTP/1.1 200 OK\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
+                let head = match head {
+                    _ if head.contains("\r\nUpgrade: raw\r\n") => {
+                        "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw".to_owned()
+                    }
+                    _ if answer.is_multiple_of(3) && !head.starts_with("HEAD ") => {
+                        format!("200 OK\r\nContent-Length: {}", habits.octets)
+                    }
+                    _ => "200 OK".to_owned(),
+                };
+                line.talker.say(format!("HTTP/1.1 {head}\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
                 line.talker.send_flow(answer);
                 line.talker.read_flow(flow, ledger);
                 line.state = State::Serving;

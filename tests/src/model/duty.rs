@@ -103,6 +103,8 @@ fn duty<M>(
         (None, _) if !seen.wanted || short => None,
         (None, None) if readable => Some("octets are unread, and nobody reads"),
         (None, None) => world.has_end(ep).then_some("an end that nobody saw"),
+        // The machine decides when they go on.
+        (None, Some(_)) if seen.held > 0 => None,
         (None, Some(mate)) if !takes(world, who, watched, mate) => None,
         (None, Some(_)) if readable => Some("octets are unread, the other side is free, nobody reads"),
         (None, Some(_)) => world.has_end(ep).then_some("an end that nobody passes on"),

@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) mate: Option<ConnId>,
     /// How many bytes may move before the next are offered; `None`: none are.
     pub(super) gate: Option<u64>,
+    /// In a pair: bytes at the gate that the machine was offered, and neither consumed nor let pass.
+    pub(super) held: usize,
     /// It was the hidden side of a pair: it never is again.
     pub(super) met: bool,
     pub(super) waits: bool,
@@ -119,6 +121,7 @@ impl<M> Watched<M> {
             wanted: true,
             mate: None,
             gate: None,
+            held: 0,
             met: false,
             waits: false,
             ended: false,
@@ -178,6 +181,7 @@ impl<M> Watched<M> {
                 let seen = self.see(*from, now);
                 let gate = seen.gate.expect("something passes where there is no gate");
                 seen.gate = Some(gate.saturating_add(*bytes)).filter(|gate| *gate != PASS_ALL);
+                seen.held = 0;
             }
             Output::Resolve { on, .. } | Output::Dial { on, .. } => self.see(*on, now).since = now,
             Output::CloseWrite { on } => {
@@ -215,6 +219,7 @@ impl<M> Watched<M> {
             assert_eq!(seen.moved, 0, "who was half of a pair and was heard is half of another");
             seen.mate = Some(mate);
             seen.gate = None;
+            seen.held = 0;
             seen.paired = true;
             seen.waits = false;
         }
@@ -247,6 +252,7 @@ impl<M> Watched<M> {
             Some(Close::Abort) => panic!("closed after it was aborted"),
         }
         seen.closing = Some(how);
+        seen.gate = None;
         seen.since = now;
         seen.waits = false;
         if let Some(mate) = seen.mate.take() {
@@ -301,7 +307,9 @@ impl<M: Machine> Machine for Watched<M> {
         assert!(!bytes.is_empty(), "nothing is offered");
         let used = self.machine.handle_bytes(on, bytes, now);
         assert!(used <= bytes.len(), "more consumed than there was");
-        self.see(on, now.mono).taken += used as u64;
+        let seen = self.see(on, now.mono);
+        seen.taken += used as u64;
+        seen.held = bytes.len() - used;
         used
     }
 

@@ -1,5 +1,7 @@
 //! Message bodies: where each ends (RFC 9112 §6 and §7.1). Nothing of a body is kept, and data is skipped unseen.
 
+use alloc::vec::Vec;
+
 use super::super::fields::{self, Fields};
 use super::super::head::{self, Finder, Found, Limits, Refusal};
 
@@ -62,6 +64,54 @@ impl Body {
             Self::Chunked(chunked) => chunked.next(bytes, limits, check_trailers),
         }
     }
+
+    /// Appends bytes of the body, with `x` in the place of each byte that is not framing: of a chunk line the size
+    /// stays, of trailers the names. The body ends, and is malformed, where it was.
+    pub(super) fn redact(self, bytes: &[u8], out: &mut Vec<u8>) {
+        let Self::Chunked(mut place) = self else {
+            return out.extend(bytes.iter().map(|_| b'x'));
+        };
+        let mut rest = bytes;
+        while let Some((&byte, behind)) = rest.split_first() {
+            match place {
+                Chunked::Data(len) => {
+                    let data = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+                    out.extend(core::iter::repeat_n(b'x', data));
+                    rest = &rest[data..];
+                    place = match len - data as u64 {
+                        0 => Chunked::DataEnd,
+                        len => Chunked::Data(len),
+                    };
+                    continue;
+                }
+                Chunked::Trailers(_) => return redact_trailers(rest, out),
+                Chunked::Extension { .. } if byte.is_ascii_alphanumeric() => out.push(b'x'),
+                _ => out.push(byte),
+            }
+            match place.after(byte) {
+                Ok(next) => place = next,
+                Err(_) => return out.extend(behind.iter().map(|_| b'x')),
+            }
+            rest = behind;
+        }
+    }
+}
+
+/// Values of trailer fields become `x`; what makes them malformed stays.
+fn redact_trailers(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut in_value = false;
+    out.extend(bytes.iter().map(|&byte| match byte {
+        b'\n' => {
+            in_value = false;
+            byte
+        }
+        b':' if !in_value => {
+            in_value = true;
+            byte
+        }
+        _ if in_value && byte.is_ascii_graphic() => b'x',
+        _ => byte,
+    }));
 }
 
 /// The place in a chunked body.

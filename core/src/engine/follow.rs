@@ -1,0 +1,284 @@
+//! Pairs whose exchanges are followed: a client that was named by each request, and not by the connection, may name
+//! another hidden server with the next one.
+//!
+//! Programs reuse a connection for every request to the same host and port: the relay's. A request that names another
+//! hidden server must never reach the first one. Both halves of such a pair are gated, and a [`Follower`] finds where
+//! each request and each response ends. A head that names another hidden server stays at the client's gate until the
+//! exchanges in front of it are complete. Then the pair ends, cleanly for the hidden server, and the client is handed
+//! over to the hidden server that the head names.
+//!
+//! What is not certainly HTTP is not followed: it passes, as everything does in a pair without gates.
+
+use alloc::boxed::Box;
+
+use super::route::Route;
+use super::{Engine, State};
+use crate::conns::Ended;
+use crate::http::follower::{Follower, Step};
+use crate::http::head::Head;
+use crate::id::Id;
+use crate::machine::{Close, ConnId, Output, PASS_ALL};
+use crate::pair::{Over, Side, Why};
+use crate::time::Now;
+
+/// The exchanges of one pair.
+#[derive(Debug)]
+pub(super) struct Follow {
+    follower: Follower,
+    at_gate: AtGate,
+    from_client: Passing,
+    from_hidden: Passing,
+}
+
+/// What passes the gate of one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    /// This many bytes, which have not moved yet.
+    Bytes(u64),
+    /// Everything.
+    All,
+    /// Nothing more: the stream has ended, and everything in front of the end has moved.
+    Ended,
+}
+
+/// What the client's first byte at the gate waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtGate {
+    /// For more bytes.
+    Bytes,
+    /// For the other direction: it may be a request, or no HTTP any more.
+    Response,
+    /// For the end of the exchanges in front of it: it names another hidden server, or is no request that may be
+    /// forwarded.
+    Leave,
+}
+
+impl Follow {
+    /// `follower` knows the request that begins the pair.
+    pub(super) const fn new(follower: Follower) -> Self {
+        let none = Passing::Bytes(0);
+        Self { follower, at_gate: AtGate::Bytes, from_client: none, from_hidden: none }
+    }
+
+    fn passing(&mut self, from: Side) -> &mut Passing {
+        match from {
+            Side::Client => &mut self.from_client,
+            Side::Hidden => &mut self.from_hidden,
+        }
+    }
+
+    /// Every byte of this side that was let pass has moved.
+    fn passed(&mut self, from: Side) {
+        match from {
+            Side::Client => self.follower.client_passed(u64::MAX),
+            Side::Hidden => self.follower.hidden_passed(u64::MAX),
+        }
+    }
+
+    /// Whether every byte that was let pass has moved.
+    const fn has_moved(&self) -> bool {
+        const fn has_moved(passing: Passing) -> bool {
+            matches!(passing, Passing::Bytes(0) | Passing::Ended)
+        }
+        has_moved(self.from_client) && has_moved(self.from_hidden)
+    }
+}
+
+impl Engine {
+    /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
+        let (mate, side) = self.conns.mate(on)?;
+        match self.conns.state(if side == Side::Client { on } else { mate })? {
+            State::Client { follow: Some(follow), .. } => Some((follow.follower.clone(), side)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a client are at its gate.
+    pub(super) fn follow_client(&mut self, client: ConnId, bytes: &[u8], now: Now) {
+        let Some((id, mut follow)) = self.take_follow(client) else { return };
+        let mut rest = bytes;
+        follow.at_gate = loop {
+            if rest.is_empty() {
+                break AtGate::Bytes;
+            }
+            let is_at_head = follow.follower.is_at_request_head();
+            let passed = match follow.follower.on_client(rest) {
+                Step::More => break AtGate::Bytes,
+                Step::Hold => break AtGate::Response,
+                Step::Skip(bytes) => bytes,
+                Step::Request { len: _, ref head } if self.names_another(head, id) => break AtGate::Leave,
+                Step::Request { len, head } => {
+                    follow.follower.request_passed(&head);
+                    len as u64
+                }
+                // The relay refuses it, as it does the first head on a connection.
+                Step::Refused(_) if is_at_head => break AtGate::Leave,
+                Step::Refused(_) => return self.cut_followed(client, now),
+                Step::Response { .. } | Step::Opaque => {
+                    self.pass(&mut follow, Side::Hidden, client, PASS_ALL);
+                    PASS_ALL
+                }
+            };
+            self.pass(&mut follow, Side::Client, client, passed);
+            rest = usize::try_from(passed).ok().and_then(|passed| rest.get(passed..)).unwrap_or_default();
+        };
+        self.put_follow(client, follow);
+        self.settle_followed(client, now);
+    }
+
+    /// Bytes of a hidden server are at its gate.
+    pub(super) fn follow_hidden(&mut self, hidden: ConnId, bytes: &[u8], now: Now) {
+        let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return };
+        if let Some(State::Client { request, .. }) = self.conns.state(client) {
+            *request = None;
+        }
+        let Some((_, mut follow)) = self.take_follow(client) else { return };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let passed = match follow.follower.on_hidden(rest) {
+                Step::More => break,
+                Step::Skip(bytes) => bytes,
+                Step::Response { len } => len as u64,
+                // Bytes that answer no request pass, and are not followed.
+                Step::Hold | Step::Request { .. } | Step::Opaque | Step::Refused(_) => {
+                    if follow.follower.is_opaque() {
+                        self.pass(&mut follow, Side::Client, client, PASS_ALL);
+                    }
+                    PASS_ALL
+                }
+            };
+            self.pass(&mut follow, Side::Hidden, client, passed);
+            rest = usize::try_from(passed).ok().and_then(|passed| rest.get(passed..)).unwrap_or_default();
+        }
+        if follow.at_gate == AtGate::Response {
+            // What it waited for may have come: it is offered again.
+            self.conns.say(Output::Read { on: client, wanted: true });
+        }
+        self.put_follow(client, follow);
+        self.settle_followed(client, now);
+    }
+
+    /// No bytes come behind those at the gate of `on`. What is no whole head is no request: it passes.
+    pub(super) fn follow_last(&mut self, on: ConnId) {
+        let Some((mate, side)) = self.conns.mate(on) else { return };
+        let client = if side == Side::Client { on } else { mate };
+        let Some((_, mut follow)) = self.take_follow(client) else { return };
+        if side == Side::Hidden || follow.at_gate == AtGate::Bytes {
+            self.pass(&mut follow, side, client, PASS_ALL);
+        }
+        self.put_follow(client, follow);
+    }
+
+    /// Bytes that were let pass have moved.
+    pub(super) fn follow_moved(&mut self, from: ConnId, read: u32, now: Now) {
+        let Some((mate, side)) = self.conns.mate(from) else { return };
+        let client = if side == Side::Client { from } else { mate };
+        let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
+        if let Passing::Bytes(left) = follow.passing(side) {
+            *left = left.saturating_sub(u64::from(read));
+            if *left == 0 {
+                follow.passed(side);
+                self.settle_followed(client, now);
+            }
+        }
+    }
+
+    /// One side of a pair has ended its stream in order. Whether the pair is over because of that.
+    pub(super) fn follow_end(&mut self, on: ConnId, now: Now) -> bool {
+        let Some((mate, side)) = self.conns.mate(on) else { return false };
+        let client = if side == Side::Client { on } else { mate };
+        let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return false };
+        *follow.passing(side) = Passing::Ended;
+        follow.passed(side);
+        match side {
+            Side::Client => follow.follower.client_ended(),
+            Side::Hidden => follow.follower.hidden_ended(),
+        }
+        self.settle_followed(client, now);
+        self.conns.mate(on).is_none()
+    }
+
+    /// Whether a later request names a hidden server other than `id`.
+    fn names_another(&self, head: &Head<'_>, id: Id) -> bool {
+        match self.route(head) {
+            Route::To { id: named, .. } => named != id,
+            Route::Unknown => true,
+            Route::Ask | Route::Malformed => false,
+        }
+    }
+
+    /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection
+    /// ends.
+    fn settle_followed(&mut self, client: ConnId, now: Now) {
+        let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
+        if follow.at_gate == AtGate::Bytes || !follow.has_moved() {
+            return;
+        }
+        // A body that was not passed as a whole must not look whole.
+        let hidden = if follow.follower.is_in_request() { Close::Truncate } else { Close::Linger };
+        let is_over = follow.follower.is_over();
+        let leaves = follow.at_gate == AtGate::Leave && follow.follower.is_between_exchanges();
+        if is_over {
+            self.end_followed(client, hidden, Why::Done, now);
+        } else if leaves {
+            self.leave(client, now);
+        }
+    }
+
+    /// The client leaves the pair, which is a clean end for the hidden server. What is at the client's gate is offered
+    /// again, like the first request on a connection.
+    fn leave(&mut self, client: ConnId, now: Now) {
+        let Some((hidden, _)) = self.conns.mate(client) else { return };
+        let ended = self.ended(hidden, client, Close::Linger, Why::Done);
+        self.conns.close(hidden, Close::Linger, now);
+        self.pair_over(ended, now);
+        self.conns.say(Output::Read { on: client, wanted: true });
+        self.await_head(client, self.config.head_timeout, now);
+    }
+
+    /// The client sent a malformed body: neither it nor what is behind it can be forwarded.
+    fn cut_followed(&mut self, client: ConnId, now: Now) {
+        self.end_followed(client, Close::Truncate, Why::Truncated(Side::Client), now);
+    }
+
+    /// Ends a pair although the client has sent more. The client gets everything that the hidden server sent.
+    fn end_followed(&mut self, client: ConnId, hidden_close: Close, why: Why, now: Now) {
+        let Some((hidden, _)) = self.conns.mate(client) else { return };
+        let ended = self.ended(hidden, client, hidden_close, why);
+        self.conns.close(hidden, hidden_close, now);
+        self.conns.close(client, Close::Linger, now);
+        self.pair_over(ended, now);
+    }
+
+    fn ended(&mut self, hidden: ConnId, client: ConnId, hidden_close: Close, why: Why) -> Option<Ended> {
+        let pair = *self.conns.pair_of(client)?;
+        let over = Over { hidden: hidden_close, client: Close::Linger, why };
+        Some(Ended { hidden, client, pair, over })
+    }
+
+    fn pass(&mut self, follow: &mut Follow, from: Side, client: ConnId, bytes: u64) {
+        let Some((hidden, _)) = self.conns.mate(client) else { return };
+        let passing = follow.passing(from);
+        let Passing::Bytes(before) = *passing else { return };
+        *passing = match before.saturating_add(bytes) {
+            PASS_ALL => Passing::All,
+            bytes => Passing::Bytes(bytes),
+        };
+        let from = if from == Side::Client { client } else { hidden };
+        self.conns.say(Output::Pass { from, bytes });
+    }
+
+    fn take_follow(&mut self, client: ConnId) -> Option<(Id, Box<Follow>)> {
+        match self.conns.state(client)? {
+            State::Client { id, follow, .. } => Some((*id, follow.take()?)),
+            _ => None,
+        }
+    }
+
+    fn put_follow(&mut self, client: ConnId, put: Box<Follow>) {
+        if let Some(State::Client { follow, .. }) = self.conns.state(client) {
+            *follow = Some(put);
+        }
+    }
+}
