@@ -85,8 +85,8 @@ impl Machine for Engine {
         used
     }
 
-    fn handle_last_bytes(&mut self, on: ConnId, _: Now) {
-        self.follow_last(on);
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        self.follow_last(on, now);
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {

@@ -3,9 +3,10 @@
 //!
 //! Programs reuse a connection for every request to the same host and port: the relay's. A request that names another
 //! hidden server must never reach the first one. Both halves of such a pair are gated, and a [`Follower`] finds where
-//! each request and each response ends. A head that names another hidden server stays at the client's gate until the
-//! exchanges in front of it are complete. Then the pair ends, cleanly for the hidden server, and the client is handed
-//! over to the hidden server that the head names.
+//! each request and each response ends. A head that does not name the hidden server of the pair stays at the client's
+//! gate until the exchanges in front of it are complete. Then the pair ends, cleanly for the hidden server, and the head
+//! is treated as the first one on a connection: the client is handed over to the hidden server that it names, or gets
+//! the challenge if it names none.
 //!
 //! What is not certainly HTTP is not followed: it passes, as everything does in a pair without gates.
 
@@ -14,7 +15,7 @@ use alloc::boxed::Box;
 use super::route::Route;
 use super::{Engine, State};
 use crate::conns::Ended;
-use crate::http::follower::{Follower, Step};
+use crate::http::follower::{Follower, Step, begins_like_request};
 use crate::http::head::Head;
 use crate::id::Id;
 use crate::machine::{Close, ConnId, Output, PASS_ALL};
@@ -46,10 +47,12 @@ enum Passing {
 enum AtGate {
     /// For more bytes.
     Bytes,
+    /// For the rest of a request head.
+    PartOfHead,
     /// For the other direction: it may be a request, or no HTTP any more.
     Response,
-    /// For the end of the exchanges in front of it: it names another hidden server, or is no request that may be
-    /// forwarded.
+    /// For the end of the exchanges in front of it: it does not name the hidden server of the pair, or is no request
+    /// that may be forwarded.
     Leave,
 }
 
@@ -104,10 +107,11 @@ impl Engine {
             }
             let is_at_head = follow.follower.is_at_request_head();
             let passed = match follow.follower.on_client(rest) {
+                Step::More if is_at_head && has_request_target(rest) => break AtGate::PartOfHead,
                 Step::More => break AtGate::Bytes,
                 Step::Hold => break AtGate::Response,
                 Step::Skip(bytes) => bytes,
-                Step::Request { len: _, ref head } if self.names_another(head, id) => break AtGate::Leave,
+                Step::Request { len: _, ref head } if !self.names(head, id) => break AtGate::Leave,
                 Step::Request { len, head } => {
                     follow.follower.request_passed(&head);
                     len as u64
@@ -159,15 +163,19 @@ impl Engine {
         self.settle_followed(client, now);
     }
 
-    /// No bytes come behind those at the gate of `on`. What is no whole head is no request: it passes.
-    pub(super) fn follow_last(&mut self, on: ConnId) {
+    /// No bytes come behind those at the gate of `on`. Part of a request head is not forwarded: it may be meant for
+    /// another hidden server. Other bytes pass.
+    pub(super) fn follow_last(&mut self, on: ConnId, now: Now) {
         let Some((mate, side)) = self.conns.mate(on) else { return };
         let client = if side == Side::Client { on } else { mate };
         let Some((_, mut follow)) = self.take_follow(client) else { return };
-        if side == Side::Hidden || follow.at_gate == AtGate::Bytes {
-            self.pass(&mut follow, side, client, PASS_ALL);
+        match follow.at_gate {
+            AtGate::PartOfHead if side == Side::Client => follow.at_gate = AtGate::Leave,
+            AtGate::Response | AtGate::Leave if side == Side::Client => {}
+            _ => self.pass(&mut follow, side, client, PASS_ALL),
         }
         self.put_follow(client, follow);
+        self.settle_followed(client, now);
     }
 
     /// Bytes that were let pass have moved.
@@ -199,20 +207,19 @@ impl Engine {
         self.conns.mate(on).is_none()
     }
 
-    /// Whether a later request names a hidden server other than `id`.
-    fn names_another(&self, head: &Head<'_>, id: Id) -> bool {
-        match self.route(head) {
-            Route::To { id: named, .. } => named != id,
-            Route::Unknown => true,
-            Route::Ask | Route::Malformed => false,
-        }
+    /// Whether a later request names the hidden server `id`.
+    ///
+    /// The requests in front of it mean nothing (RFC 9110 §3.3). A client with credentials of the Digest scheme sends its
+    /// first request to another hidden server without any: only the challenge brings it to name that one.
+    fn names(&self, head: &Head<'_>, id: Id) -> bool {
+        matches!(self.route(head), Route::To { id: named, .. } if named == id)
     }
 
     /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection
     /// ends.
     fn settle_followed(&mut self, client: ConnId, now: Now) {
         let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
-        if follow.at_gate == AtGate::Bytes || !follow.has_moved() {
+        if matches!(follow.at_gate, AtGate::Bytes | AtGate::PartOfHead) || !follow.has_moved() {
             return;
         }
         // A body that was not passed as a whole must not look whole.
@@ -281,4 +288,9 @@ impl Engine {
             *follow = Some(put);
         }
     }
+}
+
+/// Whether what begins like a request has come as far as the target.
+fn has_request_target(bytes: &[u8]) -> bool {
+    begins_like_request(bytes) && bytes.contains(&b' ')
 }

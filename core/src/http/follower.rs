@@ -538,7 +538,7 @@ impl Pipeline {
 
 /// Whether bytes may begin a request line: a method in capitals and a space, or an
 /// empty line before it. Only bytes up to the fault are looked at, so that the verdict does not depend on the pieces.
-fn begins_like_request(bytes: &[u8]) -> bool {
+pub(crate) fn begins_like_request(bytes: &[u8]) -> bool {
     /// Longer than every registered method.
     const METHOD_MAX: usize = 32;
     let line = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);

@@ -44,9 +44,9 @@ fn a_later_request_that_names_another_hidden_server_is_handed_over_to_that_one()
 }
 
 #[test]
-fn a_later_request_of_the_same_id_or_of_none_stays_in_the_pair_as_it_came() {
+fn a_later_request_of_the_same_id_stays_in_the_pair_as_it_came() {
     let (mut world, hidden, client, _) = between_exchanges();
-    let later = [get(ID), NO_NAME.to_owned(), post(ID, "a body")];
+    let later = [get(ID), post(ID, "a body"), get(ID)];
     for request in &later {
         world.write(client, request);
         assert_eq!(world.take(hidden), *request);
@@ -61,8 +61,8 @@ fn a_head_that_names_another_waits_for_the_exchanges_in_front_of_it() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);
     let other = world.register(OTHER);
-    world.write(client, format!("{NO_NAME}{}", get(OTHER)));
-    assert_eq!(world.take(hidden), NO_NAME, "the requests in front of it pass");
+    world.write(client, format!("{}{}", get(ID), get(OTHER)));
+    assert_eq!(world.take(hidden), get(ID), "the requests in front of it pass");
     world.write(hidden, answer("one"));
     assert_eq!(world.mate(client), Some(hidden));
     let second = answer("two");
@@ -107,6 +107,26 @@ fn a_client_may_go_back_and_forth() {
         world.write(hidden, answer(&format!("{turn}")));
         assert_eq!(world.take(client), answer(&format!("{turn}")));
     }
+}
+
+#[test]
+fn a_later_request_that_names_nobody_is_challenged_and_asked_again() {
+    let (mut world, hidden, client, other) = between_exchanges();
+    world.write(client, NO_NAME);
+    assert_eq!((world.got(hidden).as_str(), world.closing(hidden)), ("", Some(Close::Linger)));
+    let challenge = world.take(client);
+    assert!(challenge.starts_with("HTTP/1.1 401 "), "{challenge}");
+    world.write(client, get(OTHER));
+    assert_eq!((world.mate(client), world.take(other)), (Some(other), GET.to_owned()));
+}
+
+#[test]
+fn a_later_request_with_malformed_credentials_is_400() {
+    let (mut world, hidden, client, _) = between_exchanges();
+    world.write(client, "GET / HTTP/1.1\r\nHost: relay\r\nAuthorization: Basic\r\n\r\n");
+    assert_eq!(world.got(hidden), "");
+    let answer = world.take(client);
+    assert!(answer.starts_with("HTTP/1.1 40"), "{answer}");
 }
 
 #[test]
@@ -176,13 +196,40 @@ fn a_client_that_ends_behind_its_last_request_gets_the_answer() {
 }
 
 #[test]
-fn part_of_a_head_passes_at_the_end_as_it_always_did() {
-    let (mut world, hidden, client, _) = between_exchanges();
-    world.write(client, "GET /par");
-    assert_eq!(world.got(hidden), "");
-    world.end(client, End::Clean);
-    assert_eq!(world.take(hidden), "GET /par");
-    assert!(world.wire(hidden).write_ended);
+fn part_of_a_head_at_the_end_reaches_nobody() {
+    let whole = get(OTHER);
+    for part in ["GET /par", &whole[..whole.len() - 1]] {
+        let (mut world, hidden, client, other) = between_exchanges();
+        world.write_last(client, part);
+        assert_eq!(
+            (world.got(hidden).as_str(), world.closing(hidden)),
+            ("", Some(Close::Linger)),
+            "{part:?}"
+        );
+        assert!(world.closing(client).is_some(), "{part:?}");
+        assert_eq!(world.got(other), "");
+    }
+}
+
+#[test]
+fn part_of_a_head_does_not_cut_the_answer_in_front_of_it() {
+    let mut world = world();
+    let (hidden, client) = world.pair(ID);
+    world.write_last(client, "GET /par");
+    assert_eq!(world.mate(client), Some(hidden));
+    world.write(hidden, ANSWER);
+    assert_eq!(world.take(client), ANSWER);
+    assert_eq!((world.got(hidden).as_str(), world.closing(hidden)), ("", Some(Close::Linger)));
+}
+
+#[test]
+fn bytes_that_are_no_head_pass_at_the_end_as_they_always_did() {
+    for part in ["bytes", "BYTES", "0 1"] {
+        let (mut world, hidden, client, _) = between_exchanges();
+        world.write_last(client, part);
+        assert_eq!(world.take(hidden), part);
+        assert!(world.wire(hidden).write_ended);
+    }
 }
 
 #[test]
