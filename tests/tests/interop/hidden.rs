@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -83,6 +83,12 @@ impl Raw {
         let (to, accepted) = channel();
         thread::spawn(move || while listener.accept().is_ok_and(|(stream, _)| to.send(stream).is_ok()) {});
         Self { address, accepted: Mutex::new(accepted) }
+    }
+
+    /// Whether no connection has come that was not accepted yet.
+    pub(crate) fn is_idle(&self) -> bool {
+        let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(accepted.try_recv(), Err(TryRecvError::Empty))
     }
 
     /// The next connection.

@@ -33,6 +33,7 @@ mod proxy;
 mod readme;
 mod readme_security;
 mod returns;
+mod reuse;
 mod signals;
 mod smuggling;
 mod status;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         ("dtcp", dtcp::CASES),
         ("streams", streams::CASES),
         ("returns", returns::CASES),
+        ("reuse", reuse::CASES),
         ("signals", signals::CASES),
         ("status", status::CASES),
         ("systemd", systemd::CASES),

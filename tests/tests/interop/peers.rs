@@ -25,6 +25,10 @@ pub(crate) enum Peer {
     Python,
     /// Python with the `requests` package.
     Requests,
+    /// Python with the `httpx` package.
+    Httpx,
+    /// Python with the `aiohttp` package.
+    Aiohttp,
     /// Python with the `websockets` package.
     Websockets,
     /// Python with the `h11` package.
@@ -63,6 +67,8 @@ impl Peer {
             Self::Python => on_path("python3"),
             Self::Nobody => on_path("nobody-has-this"),
             Self::Requests => python_with("requests"),
+            Self::Httpx => python_with("httpx"),
+            Self::Aiohttp => python_with("aiohttp"),
             Self::Websockets => python_with("websockets"),
             Self::H11 => python_with("h11"),
             Self::Django => python_with("django, requests"),

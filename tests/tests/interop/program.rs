@@ -152,6 +152,11 @@ impl Program {
         count(&self.log.lock().lines, text)
     }
 
+    /// The lines so far that have this in them.
+    pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
+        self.log.lock().lines.iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
     /// Whether no line has this in it for so long: the one wait for which there is no event.
     pub(crate) fn is_silent_on(&self, text: &str, within: Duration) -> bool {
         let until = Instant::now() + within;
