@@ -1,6 +1,8 @@
-//! Other people's clients: wget, Python, Node.
+//! Other people's clients: wget, wget2, lynx, curl as HTTP/1.0, Python, Ruby, Node; and what people see in them.
 
-use crate::curl::text;
+use std::time::{Duration, Instant};
+
+use crate::curl::{curl, text};
 use crate::harness::{Case, case};
 use crate::hidden::{page, page_text};
 use crate::peers::{Peer, script};
@@ -12,6 +14,17 @@ pub(crate) const CASES: &[Case] = &[
     case("wget_gets_and_posts", &[Peer::Wget], wget_gets_and_posts),
     case("python_requests_with_digest", &[Peer::Requests], python_requests_with_digest),
     case("python_websockets_over_the_query", &[Peer::Websockets], python_websockets_over_the_query),
+    case("python_urllib_with_basic", &[Peer::Python], || urllib("basic")),
+    case("python_urllib_with_digest", &[Peer::Python], || urllib("digest")),
+    case("wget2_answers_the_challenge", &[Peer::Wget2], wget2_answers_the_challenge),
+    case("lynx_gets_a_page_and_reads_the_errors", &[Peer::Lynx], lynx_gets_a_page_and_reads_the_errors),
+    case("ruby_with_basic", &[Peer::Ruby("net/http")], || ruby("basic")),
+    case("ruby_with_net_http_digest_auth", &[Peer::Ruby("net/http/digest_auth")], || ruby("digest_auth")),
+    case("ruby_mechanize", &[Peer::Ruby("mechanize")], || ruby("mechanize")),
+    case("ruby_httpclient", &[Peer::Ruby("httpclient")], || ruby("httpclient")),
+    case("curl_speaks_http_1_0_over_tls", &[Peer::Curl], curl_speaks_http_1_0_over_tls),
+    case("plain_http_on_the_port_for_tls_is_redirected", &[Peer::Curl], plain_http_is_redirected),
+    case("an_agent_that_leaves_in_order_is_offline_at_once", &[Peer::Curl], an_agent_leaves_in_order),
     case("node_20_https_with_basic", &[Peer::Node], || node(Peer::Node)),
     case("node_0_12_https_with_basic", &[Peer::Node12], || node(Peer::Node12)),
 ];
@@ -64,4 +77,83 @@ fn node(node: Peer) {
     let body = vec![b'x'; 1 << 20];
     let wanted = [page_text("GET", "/get", b""), page_text("POST", "/post", &body)];
     assert_eq!(text(&run(&mut node)), wanted.concat());
+}
+
+fn urllib(handler: &str) {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let mut python = Peer::Python.command();
+    python.arg(script("urllib_client.py")).args([&relay.url(Below::Tls13), &home.id]);
+    python.arg(world.certificate()).arg(handler);
+    let wanted = [page_text("GET", "/get", b""), page_text("POST", "/post", b"a=1")];
+    assert_eq!(text(&run(&mut python)), wanted.concat());
+}
+
+fn ruby(which: &str) {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let mut ruby = Peer::Ruby("net/http").command();
+    ruby.arg(script("ruby_client.rb")).args([&relay.url(Below::Tls13), &home.id]);
+    ruby.arg(world.certificate()).arg(which);
+    assert_eq!(text(&run(&mut ruby)), page_text("GET", "/ruby", b""));
+}
+
+fn wget2_answers_the_challenge() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    let mut wget2 = Peer::Wget2.command();
+    wget2.args(["--no-config", "--no-proxy", "--tries=1", "--timeout=30", "-q", "-O", "-", "--no-hsts"]);
+    wget2.arg(format!("--ca-certificate={}", world.certificate().display()));
+    wget2.args([&format!("--user={}", home.id), "--password=any"]);
+    let output = run(wget2.arg(format!("{}/wget2", relay.url(Below::Tls13))));
+    assert_eq!(text(&output), page_text("GET", "/wget2", b""));
+}
+
+fn lynx_gets_a_page_and_reads_the_errors() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    // lynx compares names alone, not addresses.
+    let url = format!("https://localhost:{}/lynx", relay.tls.port());
+    let lynx = |options: &[&str]| {
+        let mut lynx = Peer::Lynx.command();
+        lynx.env("SSL_CERT_FILE", world.certificate()).args(["-dump", "-nolist", "-width=200"]);
+        String::from_utf8_lossy(&run(lynx.args(options).arg(&url)).stdout).into_owned()
+    };
+    let got = lynx(&[&format!("-auth={}:any", home.id), "-source"]);
+    assert_eq!(got, page_text("GET", "/lynx", b""));
+    let unknown = lynx(&["-auth=00000000-0000-4000-8000-000000000000:any"]);
+    assert!(unknown.contains("This server is not connected"), "{unknown}");
+    assert!(unknown.contains("404 Not Found: no hidden server waits under this ID"), "{unknown}");
+    assert!(!unknown.contains('<') && !unknown.contains('{'), "{unknown}");
+}
+
+fn curl_speaks_http_1_0_over_tls() {
+    let (world, relay, home, _agent) = World::with_service(page());
+    for scheme in ["--basic", "--digest", "--anyauth"] {
+        let output =
+            run(curl(&world, &home, scheme).args(["-0", &format!("{}/old", relay.url(Below::Tls13))]));
+        assert_eq!(text(&output), page_text("GET", "/old", b""), "{scheme}");
+    }
+}
+
+fn plain_http_is_redirected() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&["--log", "debug"]);
+    let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
+    let url = format!("http://{}/typed?a=b", relay.tls);
+    let mut curl = curl(&world, &home, "--basic");
+    // Credentials go on to another scheme if that is asked for alone.
+    let output = run(curl.args(["-L", "--location-trusted", &url]));
+    assert_eq!(text(&output), page_text("GET", "/typed?a=b", b""));
+    relay.program.says("plain HTTP instead of TLS");
+}
+
+fn an_agent_leaves_in_order() {
+    let (world, relay, home, agent) = World::with_service(page());
+    agent.signal("TERM");
+    relay.program.says("event=waiting-ended");
+    let asked = Instant::now();
+    let mut curl = curl(&world, &home, "--basic");
+    let output = run(curl.args(["-w", "%{http_code}", &relay.url(Below::Tls13)]));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.ends_with("no hidden server waits under this ID\"}}\n404"), "{said}");
+    // It is held for two seconds; five were for one that may come back.
+    assert!(asked.elapsed() < Duration::from_millis(4_500), "{:?}", asked.elapsed());
 }

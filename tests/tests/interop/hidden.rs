@@ -144,7 +144,9 @@ fn serve_one(stream: &TcpStream) -> Option<bool> {
     from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let (mut length, mut chunked, mut expects, mut close) = (0, false, false, false);
+    // A client of HTTP/1.0 reads to the end of the connection.
+    let is_old = words.next()?.trim_end() == "HTTP/1.0";
+    let (mut length, mut chunked, mut expects, mut close) = (0, false, false, is_old);
     loop {
         let mut field = String::new();
         from.read_line(&mut field).ok()?;

@@ -10,6 +10,10 @@ use std::process::{Command, Stdio};
 pub(crate) enum Peer {
     Curl,
     Wget,
+    Wget2,
+    Lynx,
+    /// Ruby with the library of this name.
+    Ruby(&'static str),
     Openssl,
     Oathtool,
     Faketime,
@@ -54,6 +58,9 @@ impl Peer {
         match self {
             Self::Curl => on_path("curl"),
             Self::Wget => on_path("wget"),
+            Self::Wget2 => on_path("wget2"),
+            Self::Lynx => on_path("lynx"),
+            Self::Ruby(library) => ruby_with(library),
             Self::Openssl => on_path("openssl"),
             Self::Oathtool => on_path("oathtool"),
             Self::Faketime => on_path("faketime"),
@@ -165,4 +172,13 @@ fn python_with(package: &str) -> Result<PathBuf, String> {
         .flatten()
         .find(has)
         .ok_or_else(|| format!("python package {package} is not installed"))
+}
+
+/// The machine's ruby, if it has the library.
+fn ruby_with(library: &str) -> Result<PathBuf, String> {
+    let ruby = on_path("ruby")?;
+    let mut probe = Command::new(&ruby);
+    probe.args(["-r", library, "-e", ""]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let has = probe.status().is_ok_and(|status| status.success());
+    if has { Ok(ruby) } else { Err(format!("ruby library {library} is not installed")) }
 }
