@@ -2,7 +2,7 @@
 //! service.
 //!
 //! Each connection to a relay goes through the states of `State`; what a relay is like is kept in a `Link`
-//! (`agent/link.rs`): how many connections wait there, how long to wait after failures, what time it is there. The
+//! (`agent/link.rs`): how many connections wait there, how long to wait after failures, which token comes next. The
 //! next attempt at a relay that failed is a connection too, one that rests: it has an id and a deadline, and no socket
 //! yet.
 
@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use self::direct::Negotiations;
 use self::forwarding::Forwarding;
 use self::link::{Link, Stage};
+use self::proof::Proof;
 use crate::backoff::Retry;
 use crate::conns::Conns;
 use crate::dtcp::negotiation::{LinkId, SessionId};
@@ -27,11 +28,14 @@ use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
+mod debt;
 mod direct;
 mod events;
 mod forwarding;
 mod link;
+mod proof;
 mod service;
+mod unanswered;
 
 /// The pool where nothing else was said: connections that wait at each relay.
 pub const POOL: u16 = 4;
@@ -52,6 +56,9 @@ pub struct Upstream {
     pub pool: u16,
     /// The local HTTP service; without one, its clients get 502.
     pub service: Option<Place>,
+    /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
+    /// that says how its certificate is checked. `None`: it speaks in clear.
+    pub service_tls: Option<u16>,
     /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
     pub stream: Option<Place>,
 }
@@ -81,7 +88,7 @@ pub struct Config {
     pub head_timeout: Span,
     /// Deadlines on the way to a relay.
     pub deadlines: Deadlines,
-    /// How long each address of the local service is tried; default 10 s.
+    /// How long each address of the local service is tried, and its TLS handshake; default 10 s each.
     pub local_dial: Span,
     /// How long octets to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
@@ -163,8 +170,8 @@ enum State {
     Resting,
     /// On the way to the relay.
     Reaching(Reach),
-    /// The CONNECT was sent; its answer is to come.
-    Registering(Answer),
+    /// The CONNECT was sent; its answer is to come. `proof`: what its token is bound to.
+    Registering { answer: Answer, proof: Proof },
     /// It waits at the relay for a client.
     Waiting { since: Time },
     /// A client came; the relay says whose it is before its first octet.
@@ -205,7 +212,7 @@ impl State {
         match self {
             Self::Resting => "back-off",
             Self::Reaching(reach) => reach.why(),
-            Self::Registering(_) => "the relay's answer",
+            Self::Registering { .. } => "the relay's answer",
             Self::Waiting { .. } => "young waiting connection",
             Self::Header => "the relay's PROXY header",
             Self::Head(_) => "head",
@@ -221,7 +228,7 @@ impl State {
 
     const fn stage(&self) -> Stage {
         match self {
-            Self::Resting | Self::Reaching(_) | Self::Registering(_) => Stage::Connecting,
+            Self::Resting | Self::Reaching(_) | Self::Registering { .. } => Stage::Connecting,
             Self::Waiting { .. } => Stage::Waiting,
             Self::Header
             | Self::Head(_)
@@ -260,7 +267,7 @@ impl Agent {
         for on in self.conns.open_ids() {
             let how = match self.conns.state(on).map(|conn| &conn.state) {
                 Some(State::Resting | State::Reaching(_)) => Close::Abort,
-                Some(State::Registering(_) | State::Waiting { .. }) => Close::Linger,
+                Some(State::Registering { .. } | State::Waiting { .. }) => Close::Linger,
                 _ => continue,
             };
             self.close(on, how, now);

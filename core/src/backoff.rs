@@ -3,8 +3,9 @@
 use crate::entropy::Entropy;
 use crate::time::Span;
 
-/// A peer's `Retry-After` is believed up to here: a wrong one must not keep an agent away for days.
-const RETRY_AFTER_MAX: Span = Span::from_secs(600);
+/// The longest `Retry-After` that is kept to, however long a peer asks for: a wrong or hostile one keeps nobody away for
+/// longer than the back-off does by itself.
+const RETRY_AFTER_MAX: Span = Span::from_secs(60);
 
 /// The bounds of a back-off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub struct Retry {
     pub first: Span,
     /// The shortest delay after a refusal, which seldom passes by itself; default 4 s.
     pub first_refused: Span,
-    /// The longest delay of all, but for what a `Retry-After` asks; default 60 s.
+    /// The longest delay, but for a `Retry-After`, which is kept to for up to 60 s and a quarter more; default 60 s.
     pub max: Span,
 }
 

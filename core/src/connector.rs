@@ -307,7 +307,7 @@ impl Connector {
             Some(State::Reaching { reach, .. }) => match reach.step() {
                 Step::Resolving => self.unreachable(on, DialFailure::Name, now),
                 Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
-                Step::Securing => self.fail(on, ConnectFailure::Silent, now),
+                Step::Greeting | Step::Securing => self.fail(on, ConnectFailure::Silent, now),
             },
             Some(State::Asking { .. } | State::Staying { .. }) => self.fail(on, ConnectFailure::Silent, now),
             Some(State::Deciding { .. }) => self.late(on, now),

@@ -397,6 +397,13 @@ impl<S> Conns<S> {
         self.pairs.get(pair as usize).map(|tie| &tie.pair)
     }
 
+    /// Whether this is the hidden server's side of a pair and has sent nothing yet.
+    pub(crate) fn is_unanswered_by(&mut self, hidden: ConnId) -> bool {
+        let Some(pair) = self.conn(hidden).and_then(|conn| conn.pair) else { return false };
+        let tie = self.pairs.get(pair as usize);
+        tie.is_some_and(|tie| tie.hidden == hidden && tie.pair.octets_from(Side::Hidden) == 0)
+    }
+
     /// Octets of a pair moved, or octets of a closing connection were dropped.
     pub(crate) fn moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) -> Option<Ended> {
         if let Some(conn) = self.conn(from)

@@ -25,6 +25,7 @@ use crate::machine::{Close, ConnId};
 use crate::note::{Note, WaitingEnd};
 use crate::registry::{Enrolment, Registry};
 use crate::time::{Now, Span, Time};
+use crate::token::ChallengeKey;
 
 mod admission;
 mod config;
@@ -63,6 +64,7 @@ pub struct Engine {
     admission: Admission,
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
+    challenges: ChallengeKey,
     draining: bool,
 }
 
@@ -140,8 +142,8 @@ impl State {
 }
 
 impl Engine {
-    /// A relay that knows nobody yet. `seed` is from the operating system and makes the nonces unguessable; `now` is
-    /// when it started.
+    /// A relay that knows nobody yet. `seed` is from the operating system and makes nonces and challenges unguessable;
+    /// `now` is when it started.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
         let mut conns = Conns::new(config.pair);
@@ -154,6 +156,7 @@ impl Engine {
             admission: Admission::default(),
             per_address: BTreeMap::new(),
             entropy: Entropy::new(seed),
+            challenges: ChallengeKey::new(seed),
             draining: false,
         }
     }

@@ -20,6 +20,16 @@ impl Entropy {
         Self { keyed, counter: 0 }
     }
 
+    /// 32 octets for another use: a seed or a key that tells nothing about the blocks, nor about what other labels give.
+    /// `label` is longer than a counter: 9 octets or more.
+    #[must_use]
+    pub(crate) fn derive(&self, label: &[u8]) -> [u8; 32] {
+        debug_assert!(label.len() > 8, "a label that could be a counter");
+        let mut mac = self.keyed.clone();
+        mac.update(label);
+        mac.finalize().into_bytes().into()
+    }
+
     /// The next 32 octets.
     pub fn block(&mut self) -> [u8; 32] {
         let mut mac = self.keyed.clone();

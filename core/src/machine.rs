@@ -85,9 +85,10 @@ pub enum Close {
 pub enum TlsRole {
     /// With the shell's certificate.
     Server,
-    /// With the name and the trust of entry `upstream` of the shell's list of upstreams.
+    /// With the name and the trust of entry `upstream` of the shell's list.
     Client {
-        /// The position in the list of upstreams that the machine was configured with.
+        /// The position in the list: a relay's is its upstream's in the machine's configuration; behind the relays stand
+        /// the local services that speak TLS.
         upstream: u16,
     },
     /// Of a direct connection that we accepted: with the shell's self-signed certificate; the peer is asked for its

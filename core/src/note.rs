@@ -130,6 +130,15 @@ pub enum Note {
         /// When it is tried again; `None`: it is not.
         again: Option<Span>,
     },
+    /// Agent: the TLS handshake with the local HTTP service failed.
+    ServiceTlsFailed {
+        /// The connection to it.
+        on: ConnId,
+        /// The position of its relay in the list of upstreams.
+        upstream: u16,
+        /// Why.
+        why: TlsFailure,
+    },
     /// Agent: one more connection waits at the relay.
     Registered {
         /// The connection.
@@ -150,13 +159,13 @@ pub enum Note {
         /// When the next one is tried; zero: at once, or one is under way.
         again: Span,
     },
-    /// Agent: the relay's clock is used for tokens from now on, because ours differs by this many seconds (ours is
-    /// fast where it is negative).
-    ClockAdopted {
+    /// Agent: too many clients that this relay brought were gone before the local service had answered them: the next
+    /// connection to it waits.
+    Slowed {
         /// The position in the list of upstreams.
         upstream: u16,
-        /// What is added to our own clock.
-        seconds: i64,
+        /// For how long.
+        pause: Span,
     },
     /// Agent, connector: a client met the local service. `stream`: it asked for the stream service.
     Served {
@@ -231,6 +240,8 @@ pub enum Target {
 pub enum RelayLoss {
     /// It refused with this status code.
     Refused(u16),
+    /// It refused the token and gave a challenge; the next attempt, with a token over it, begins at once.
+    Challenged,
     /// It answered with something that is not HTTP.
     Garbled,
     /// It ended the connection before its answer, or while it waited.

@@ -79,6 +79,8 @@ pub(crate) struct Reach {
 pub(crate) enum Step {
     Resolving,
     Dialling,
+    /// Octets in clear in front of the handshake are being sent.
+    Greeting,
     Securing,
 }
 
@@ -116,6 +118,16 @@ impl Reach {
         Some(self.dial(on, to))
     }
 
+    /// Connected to a place that speaks TLS, and something goes in front of that in clear: when it is sent,
+    /// [`Reach::connected`] comes.
+    pub(crate) fn greet(&mut self) {
+        self.step = Step::Greeting;
+    }
+
+    pub(crate) const fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Connected: what is to be done next; `None` if the place is reached.
     pub(crate) fn connected(&mut self, on: ConnId) -> Option<Output> {
         let role = self.tls?;
@@ -140,6 +152,7 @@ impl Reach {
         match self.step {
             Step::Resolving => "name look-up",
             Step::Dialling => "dial",
+            Step::Greeting => "octets in front of the handshake",
             Step::Securing => "handshake",
         }
     }

@@ -9,12 +9,12 @@ use crate::id::Id;
 use crate::limiter::{Bucket, Source};
 use crate::machine::ConnId;
 use crate::time::{Now, Span, Time};
-use crate::token::Key;
+use crate::token::{ChallengeKey, Key};
 
 use self::held::Held;
 pub(crate) use self::held::Holding;
 use self::pairs::Pairs;
-use self::spent::Spent;
+use self::spent::{Mark, Spent};
 
 mod held;
 mod pairs;
@@ -46,6 +46,9 @@ pub struct Enrolment {
 pub(crate) enum Refused {
     /// Unknown ID, wrong token, used token: one and the same.
     Unauthorized,
+    /// The token is over a challenge that this relay did not make, or whose time is over: it was not judged, whatever
+    /// the ID. The answer is that of [`Refused::Unauthorized`].
+    Stale,
     /// Too many failures with plain tokens for this ID.
     Guessed(Span),
     /// More accepted tokens of this ID than are remembered.
@@ -82,7 +85,10 @@ pub(crate) struct Registry {
     pairs: Pairs,
     /// How many connections wait, of all IDs.
     waiting: u32,
+    /// Accepted tokens of time steps, by seconds of the wall clock.
     spent: Spent,
+    /// Accepted tokens over challenges, by seconds of the monotonic clock.
+    spent_challenged: Spent,
     nobody: Key,
     started: Time,
 }
@@ -98,9 +104,10 @@ struct Entry {
     departure: Option<Departure>,
     /// When the last pair ended.
     last_pair: Option<Time>,
-    /// How many tokens were accepted of each step that is acceptable: no more than three are at once, so a step has
-    /// its place by its remainder.
-    accepted: [Accepted; 3],
+    /// Accepted tokens of time steps.
+    accepted: Accepted,
+    /// Accepted tokens over challenges.
+    accepted_challenged: Accepted,
     guesses: Bucket,
     tally: Tally,
 }
@@ -130,9 +137,14 @@ pub(crate) struct Registered {
     pub(crate) seen: Option<Time>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Accepted {
-    step: u64,
+/// How many tokens of an ID are remembered, counted by the second until which they are. There are three such seconds
+/// at most at once: a time step has two neighbours, a challenge's step has one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Accepted([AcceptedUntil; 3]);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct AcceptedUntil {
+    until: u64,
     tokens: u32,
 }
 
@@ -158,6 +170,7 @@ impl Registry {
             pairs: Pairs::default(),
             waiting: 0,
             spent: Spent::default(),
+            spent_challenged: Spent::default(),
             nobody: Key::dummy(),
             started,
         }
@@ -184,6 +197,7 @@ impl Registry {
                         if rotated.waiting.is_empty() { rotated.last_waiting } else { Some(now) };
                     old.insert(enrolment.id, rotated);
                     self.spent.forget(enrolment.id);
+                    self.spent_challenged.forget(enrolment.id);
                     Entry { tally, last_waiting, ..Entry::new(enrolment) }
                 }
                 None => Entry::new(enrolment),
@@ -208,10 +222,11 @@ impl Registry {
         Id::parse(label.as_bytes()).or_else(|| self.labels.get(&label.to_ascii_lowercase()).copied())
     }
 
-    /// Judges a token. An unknown ID costs the same work as a wrong token.
+    /// Judges a token. An unknown ID costs the same work as a wrong token. `challenges` made the challenges.
     pub(crate) fn authenticate(
         &mut self,
         registration: &Registration<'_>,
+        challenges: &ChallengeKey,
         policy: Policy,
         now: Now,
     ) -> Result<(), Refused> {
@@ -231,7 +246,8 @@ impl Registry {
                     return Err(Refused::Unauthorized);
                 };
                 if policy.one_time_strict {
-                    entry.spend(step, [0; 16], policy, &mut self.spent, now)
+                    let until = acceptable_until(&entry.enrolment.key, step);
+                    entry.spend([0; 16], until, &mut self.spent, policy, now)
                 } else {
                     Ok(())
                 }
@@ -239,7 +255,21 @@ impl Registry {
             Token::Bound { response, nonce } => {
                 let step = key.check_bound(now.wall, nonce, &response);
                 match (entry, step) {
-                    (Some(entry), Some(step)) => entry.spend(step, response, policy, &mut self.spent, now),
+                    (Some(entry), Some(step)) => {
+                        let until = acceptable_until(&entry.enrolment.key, step);
+                        entry.spend(response, until, &mut self.spent, policy, now)
+                    }
+                    _ => Err(Refused::Unauthorized),
+                }
+            }
+            Token::Challenged { response, nonce, challenge } => {
+                let fits = key.check_over_challenge(&challenge, nonce, &response);
+                let until = challenges.check(&challenge, now.mono);
+                match (entry, until) {
+                    (_, None) => Err(Refused::Stale),
+                    (Some(entry), Some(until)) if fits => {
+                        entry.spend_challenged(response, until, &mut self.spent_challenged, policy, now)
+                    }
                     _ => Err(Refused::Unauthorized),
                 }
             }
@@ -409,7 +439,8 @@ impl Entry {
             last_waiting: None,
             departure: None,
             last_pair: None,
-            accepted: [Accepted { step: 0, tokens: 0 }; 3],
+            accepted: Accepted([AcceptedUntil { until: 0, tokens: 0 }; 3]),
+            accepted_challenged: Accepted([AcceptedUntil { until: 0, tokens: 0 }; 3]),
             guesses: Bucket::NEW,
             tally: Tally { pairs: 0, from_client: 0, from_hidden: 0, ended: None },
         }
@@ -422,32 +453,72 @@ impl Entry {
         }
     }
 
-    /// Uses a token up.
+    /// Remembers the token of a time step, which is acceptable until the wall clock's second `until`.
     fn spend(
         &mut self,
-        step: u64,
         token: [u8; 16],
-        policy: Policy,
+        until: u64,
         spent: &mut Spent,
+        policy: Policy,
         now: Now,
     ) -> Result<(), Refused> {
-        let key = &self.enrolment.key;
-        let oldest = key.step(now.wall).saturating_sub(1);
-        let until = step.saturating_add(2).saturating_mul(u64::from(key.period()));
-        let mark = (self.enrolment.id, token);
+        let room = policy.tokens_max.saturating_sub(self.accepted_challenged.count(secs(now.mono)));
+        self.accepted.spend((self.enrolment.id, token), until, spent, room, now.wall)
+    }
+
+    /// Remembers a token over a challenge, which is acceptable until the monotonic clock's second `until`.
+    fn spend_challenged(
+        &mut self,
+        token: [u8; 16],
+        until: u64,
+        spent: &mut Spent,
+        policy: Policy,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let room = policy.tokens_max.saturating_sub(self.accepted.count(now.wall));
+        self.accepted_challenged.spend((self.enrolment.id, token), until, spent, room, secs(now.mono))
+    }
+}
+
+impl Accepted {
+    /// How many tokens are remembered at this second.
+    fn count(&self, second: u64) -> u32 {
+        self.0.iter().filter(|it| it.until > second).map(|it| it.tokens).sum()
+    }
+
+    /// Remembers a token until a second, if it is not remembered yet and `room` is not exhausted.
+    fn spend(
+        &mut self,
+        mark: Mark,
+        until: u64,
+        spent: &mut Spent,
+        room: u32,
+        second: u64,
+    ) -> Result<(), Refused> {
         if spent.contains(&mark, until) {
             return Err(Refused::Unauthorized);
         }
-        let remembered = self.accepted.iter().filter(|accepted| accepted.step >= oldest);
-        if remembered.map(|accepted| accepted.tokens).sum::<u32>() >= policy.tokens_max {
+        if self.count(second) >= room {
             return Err(Refused::Full);
         }
-        let accepted = &mut self.accepted[(step % 3) as usize];
-        if accepted.step != step {
-            *accepted = Accepted { step, tokens: 0 };
+        // Of the three, one counts for this second, or is over.
+        let place = self.0.iter().position(|it| it.until == until);
+        let place = place.or_else(|| self.0.iter().position(|it| it.until <= second)).unwrap_or(0);
+        let it = &mut self.0[place];
+        if it.until != until {
+            *it = AcceptedUntil { until, tokens: 0 };
         }
-        accepted.tokens += 1;
-        spent.insert(mark, until, now.wall);
+        it.tokens += 1;
+        spent.insert(mark, until, second);
         Ok(())
     }
+}
+
+/// The second from which the token of a time step is acceptable no more.
+fn acceptable_until(key: &Key, step: u64) -> u64 {
+    step.saturating_add(2).saturating_mul(u64::from(key.period()))
+}
+
+fn secs(time: Time) -> u64 {
+    time.0 / 1_000_000
 }

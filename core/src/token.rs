@@ -1,8 +1,10 @@
-//! What a hidden server proves itself with: time-based tokens (RFC 6238), plain or bound to a nonce.
+//! Tokens, by which a hidden server proves that an ID is its own: time-based ones (RFC 6238), plain or bound to a nonce,
+//! and ones over a challenge of the relay.
 //!
 //! A *plain* token is the number that every authenticator shows: HOTP (RFC 4226) of the time step. A *bound* token is
-//! the front of the same keyed hash over the time step and a nonce of the hidden server's, good for one connection.
-//! Whether a token was used before is not known here: the registry remembers that.
+//! the front of the same keyed hash over the time step and a nonce of the hidden server, good for one connection. A
+//! token *over a challenge* is the front of the keyed hash over what the relay sent and a nonce, and needs no clock: see
+//! [`challenge`]. The registry, not this module, remembers which tokens were used.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -12,6 +14,10 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use zeroize::Zeroizing;
+
+pub use self::challenge::{Challenge, ChallengeKey};
+
+pub mod challenge;
 
 /// The most digits that a plain token has: dynamic truncation leaves 31 bits (RFC 4226 §5.3), ten decimal digits.
 pub const DIGITS_MAX: u8 = 10;
@@ -163,7 +169,7 @@ impl Key {
     /// The plain token of a time step: HOTP (RFC 4226 §5.3) with T for the counter, zeroes in front.
     #[must_use]
     pub fn plain(&self, step: u64) -> Plain {
-        let hash = self.hash(step, b"");
+        let hash = self.hash(&[&step.to_be_bytes()]);
         let front = usize::from(hash.last() & 0x0f);
         let mut value = 0;
         for octet in &hash.octets[front..front + 4] {
@@ -177,7 +183,17 @@ impl Key {
     #[must_use]
     pub fn bound(&self, step: u64, nonce: &[u8]) -> [u8; BOUND_OCTETS] {
         let mut token = [0; BOUND_OCTETS];
-        token.copy_from_slice(&self.hash(step, nonce).octets[..BOUND_OCTETS]);
+        token.copy_from_slice(&self.hash(&[&step.to_be_bytes(), nonce]).octets[..BOUND_OCTETS]);
+        token
+    }
+
+    /// The token over a challenge of the relay and a nonce: the first 16 octets of HMAC(secret, [`challenge::LABEL`] ‖
+    /// challenge ‖ 0x00 ‖ nonce).
+    #[must_use]
+    pub fn over_challenge(&self, challenge: &Challenge, nonce: &[u8]) -> [u8; BOUND_OCTETS] {
+        let hash = self.hash(&[challenge::LABEL, challenge.as_bytes(), b"\0", nonce]);
+        let mut token = [0; BOUND_OCTETS];
+        token.copy_from_slice(&hash.octets[..BOUND_OCTETS]);
         token
     }
 
@@ -200,6 +216,19 @@ impl Key {
         self.check(wall, |step| self.bound(step, nonce).ct_eq(response))
     }
 
+    /// Whether a token was made over this challenge and nonce. The time this takes depends on the key and the lengths
+    /// alone. Whether the challenge is good is for [`ChallengeKey::check`] to say.
+    #[must_use]
+    pub fn check_over_challenge(
+        &self,
+        challenge: &Challenge,
+        nonce: &[u8],
+        response: &[u8; BOUND_OCTETS],
+    ) -> bool {
+        let fits = self.over_challenge(challenge, nonce).ct_eq(response);
+        bool::from(fits & choice(self.usable))
+    }
+
     /// Tries all three steps, whichever fits: no answer comes earlier than another.
     fn check(&self, wall: u64, fits: impl Fn(u64) -> Choice) -> Option<u64> {
         let now = self.step(wall);
@@ -215,11 +244,11 @@ impl Key {
         bool::from(found).then_some(which)
     }
 
-    fn hash(&self, step: u64, nonce: &[u8]) -> Hash {
+    fn hash(&self, message: &[&[u8]]) -> Hash {
         match self.algorithm {
-            Algorithm::Sha1 => hash::<Hmac<Sha1>>(&self.secret, step, nonce),
-            Algorithm::Sha256 => hash::<Hmac<Sha256>>(&self.secret, step, nonce),
-            Algorithm::Sha512 => hash::<Hmac<Sha512>>(&self.secret, step, nonce),
+            Algorithm::Sha1 => hash::<Hmac<Sha1>>(&self.secret, message),
+            Algorithm::Sha256 => hash::<Hmac<Sha256>>(&self.secret, message),
+            Algorithm::Sha512 => hash::<Hmac<Sha512>>(&self.secret, message),
         }
     }
 }
@@ -294,10 +323,11 @@ impl Hash {
     }
 }
 
-fn hash<M: Mac + KeyInit>(secret: &[u8], step: u64, nonce: &[u8]) -> Hash {
+fn hash<M: Mac + KeyInit>(secret: &[u8], message: &[&[u8]]) -> Hash {
     let mut mac = <M as KeyInit>::new_from_slice(secret).expect("HMAC takes a key of any length");
-    mac.update(&step.to_be_bytes());
-    mac.update(nonce);
+    for part in message {
+        mac.update(part);
+    }
     let result = mac.finalize().into_bytes();
     let mut octets = [0; 64];
     octets[..result.len()].copy_from_slice(&result);

@@ -32,7 +32,8 @@
 //! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
 //! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
 //! anywhere before it is used. An `upstream` has one of them as its first word; `tls`, `plain` (for plain tokens),
-//! `pool`, `service` and `stream` are there or not. An agent that takes direct connections has a line `direct` behind
+//! `pool`, `service` and `stream` are there or not; `service-tls=N` if the service speaks TLS, with `N` for `upstream=N`
+//! of its handshake. An agent that takes direct connections has a line `direct` behind
 //! those:
 //!
 //! ```text
@@ -68,7 +69,8 @@
 //!     -> start-tls 0.1 client upstream=0
 //! @+10ms secured 0.1
 //!     -> send 0.1 "CONNECT uuid:$id(home)?response=$bound(home,83UYCrqSiIQB8ZGb5KhxWg)&nonce=83UYCrqSiIQB8ZGb5KhxWg HTTP/1.1\r\n"
-//!         "Host: relay.example\r\n\r\n"
+//!         "Host: relay.example\r\n"
+//!         "Rendezvous-Challenge: next\r\n\r\n"
 //! @+10ms in 0.1 "HTTP/1.1 404 Not Found\r\n\r\n"
 //!     -> took 26
 //!     -> close 0.1 linger
@@ -104,9 +106,11 @@
 //! | `$id(home)` | the UUID |
 //! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of so many steps from now (up to 2) |
 //! | `$bound(home,NONCE)`, `$bound(home,NONCE,+1)` | the bound token |
+//! | `$challenged(home,CHALLENGE,NONCE)` | the token over a challenge |
 //! | `$basic(home,PASSWORD)` | BASE64 of UUID, colon, password |
 //! | `$date` | the wall clock's second as HTTP writes it |
 //! | `$nonce` | any 32 lower-case hexadecimal digits; in actions alone |
+//! | `$challenge` | any challenge of a relay: 43 letters, digits, `-` and `_`; in actions alone |
 //!
 //! # What a recorded trace holds, and what not
 //!

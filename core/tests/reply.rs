@@ -18,6 +18,7 @@ const NOT_FOUND: Reply = Reply {
     head_request: false,
     form: Form::Json,
     challenge: None,
+    token_challenge: None,
 };
 
 const ALL: [Status; 16] = [

@@ -6,6 +6,7 @@ use rendezvous_core::http::response::{
 };
 use rendezvous_core::http::target::{Registration, Token, registration};
 use rendezvous_core::id::Id;
+use rendezvous_core::token::Challenge;
 
 const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
 const SMALL: Limits = Limits { head_octets_max: 64, line_octets_max: 32 };
@@ -18,6 +19,7 @@ const BARE: Response = Response {
     is_offline: false,
     retry_after: None,
     content_length: None,
+    challenge: None,
 };
 
 /// Reads a head whole, cut at every octet, octet by octet, and with octets behind it: one answer to all of them.
@@ -114,6 +116,21 @@ fn fields_that_cannot_be_read_count_as_missing() {
 }
 
 #[test]
+fn a_challenge_is_read_if_there_is_one_and_it_is_well_formed() {
+    let read = |fields: &str| good(&format!("HTTP/1.1 401 No\r\n{fields}\r\n")).challenge;
+    for text in ["0123456789-_azAZ".to_owned(), "c".repeat(64)] {
+        let expected = Challenge::parse(text.as_bytes());
+        assert!(expected.is_some());
+        assert_eq!(read(&format!("rendezvous-challenge:  {text} \r\n")), expected);
+    }
+    for text in [String::new(), "c".repeat(15), "c".repeat(65), "c".repeat(16) + ".", "c".repeat(16) + "=="] {
+        assert_eq!(read(&format!("Rendezvous-Challenge: {text}\r\n")), None, "{text:?}");
+    }
+    let twice = format!("Rendezvous-Challenge: {0}\r\nRendezvous-Challenge: {0}\r\n", "c".repeat(16));
+    assert_eq!(read(&twice), None);
+}
+
+#[test]
 fn an_upgrade_needs_both_fields() {
     for (fields, expected) in [
         ("Connection: Upgrade\r\nUpgrade: octet-stream\r\n", true),
@@ -193,7 +210,7 @@ fn an_agent_registers_with_a_bound_token() {
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "CONNECT uuid:2f402f80-da50-41e1-9b23-0123456789ab?response=a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\
-         &nonce=abcdefghijkl-_09 HTTP/1.1\r\nHost: relay.example.com:8443\r\n\r\n"
+         &nonce=abcdefghijkl-_09 HTTP/1.1\r\nHost: relay.example.com:8443\r\nRendezvous-Challenge: next\r\n\r\n"
     );
 }
 
@@ -209,12 +226,19 @@ fn an_agent_registers_with_a_plain_token() {
 
 #[test]
 fn a_relay_reads_what_an_agent_writes() {
-    for token in [Token::Plain(b"01234567"), Token::Bound { response: [7; 16], nonce: b"abcdefghijkl-_09" }] {
+    let (response, nonce) = ([7; 16], &b"abcdefghijkl-_09"[..]);
+    let challenge = Challenge::parse(b"a-challenge-of-the-relay").unwrap();
+    for token in [
+        Token::Plain(b"01234567"),
+        Token::Bound { response, nonce },
+        Token::Challenged { response, nonce, challenge },
+    ] {
         let mut out = Vec::new();
         write_connect(&mut out, ID, &token, "relay.example.com", false);
         assert_eq!(Finder::default().find(&out, &Limits::default()), Found::Complete(out.len()));
         let head = head::parse(&out).unwrap();
         assert!(head.is_connect());
+        assert_eq!(head.asks_challenge, !matches!(token, Token::Plain(_)));
         assert_eq!(registration(head.target), Ok(Registration { id: ID, token }));
     }
 }

@@ -259,7 +259,7 @@ fn every_error_says_what_is_wrong() {
             "target is not a uuid URI",
             "malformed UUID",
             "no response parameter",
-            "malformed response or nonce"
+            "malformed response, nonce or challenge"
         ]
     );
 }

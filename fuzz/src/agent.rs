@@ -24,7 +24,7 @@ struct Setup {
     upstreams: [Setting; 2],
     two: bool,
     /// The lowest bit: once; the next two: which PROXY headers it sends; the next two: whether it goes direct, and
-    /// whether it can be reached.
+    /// whether it can be reached; the next: whether its local services speak TLS.
     how: u8,
 }
 
@@ -136,6 +136,9 @@ fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
             if let Some(secs) = retry_after {
                 answer.extend_from_slice(format!("\r\nRetry-After: {secs}").as_bytes());
             }
+            if date % 3 == 0 {
+                answer.extend_from_slice(format!("\r\nRendezvous-Challenge: challenge-{date:08}").as_bytes());
+            }
             answer.extend_from_slice(b"\r\n\r\n");
             if let Some(on) = shell.pick(on) {
                 shell.give(on, &answer);
@@ -186,7 +189,8 @@ impl Setup {
         let settings = || self.upstreams.iter().take(count);
         let once = self.how & 1 == 1;
         let most = |it: &Setting| if it.plain || once { 1 } else { u32::from(it.pool % 4).max(1) };
-        let upstreams = settings().zip(1..).map(|(setting, number)| setting.upstream(number)).collect();
+        let tls = self.how >> 5 & 1 == 1;
+        let upstreams = settings().zip(1..).map(|(setting, number)| setting.upstream(number, tls)).collect();
         let send_proxy = match self.how >> 1 & 3 {
             1 => Some(Version::V1),
             2 => Some(Version::V2),
@@ -200,7 +204,8 @@ impl Setup {
 }
 
 impl Setting {
-    fn upstream(&self, number: u8) -> Upstream {
+    /// `tls`: the local service speaks TLS.
+    fn upstream(&self, number: u8, tls: bool) -> Upstream {
         let place = |named: bool, host: u8| match named {
             true => Place { host: Host::Name(format!("host{host}")), port: 443 },
             false => address(host).into(),
@@ -213,6 +218,7 @@ impl Setting {
             plain: self.plain,
             pool: u16::from(self.pool % 4),
             service: self.service.map(|named| place(named, 80)),
+            service_tls: tls.then_some(7),
             stream: self.stream.map(|named| place(named, 22)),
         }
     }

@@ -25,6 +25,7 @@ fn check_registration(target: &str) {
     let (front, of_token) = match &registration.token {
         Token::Plain(digits) => ("response=", digits.to_vec()),
         Token::Bound { nonce, .. } => ("nonce=", nonce.to_vec()),
+        Token::Challenged { challenge, .. } => ("challenge=", challenge.as_bytes().to_vec()),
     };
     let of_token = String::from_utf8(of_token).expect("digits, or letters");
     assert!(target.contains(&format!("{front}{of_token}")), "{target:?} holds another token");

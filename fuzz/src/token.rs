@@ -1,7 +1,7 @@
 //! Tokens, against the RFCs' own words.
 
 use arbitrary::{Arbitrary, Unstructured};
-use rendezvous_core::token::{Algorithm, BOUND_OCTETS, Key};
+use rendezvous_core::token::{Algorithm, BOUND_OCTETS, Challenge, Key};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -47,6 +47,17 @@ pub(crate) fn run(octets: &[u8]) {
         let wanted = window.iter().copied().find(|step| plain(*step).as_bytes() == guess);
         assert_eq!(key.check_plain(case.wall, &guess), wanted);
         assert_eq!(Key::dummy().check_plain(case.wall, &guess), None);
+    }
+    if let Some(challenge) = Challenge::parse(case.guess) {
+        let message = [b"rendezvous challenge\0", case.guess, b"\0", case.nonce].concat();
+        let mac = mac(algorithm, case.secret, &message);
+        let token = <[u8; BOUND_OCTETS]>::try_from(&mac[..BOUND_OCTETS]).expect("no hash is shorter");
+        for guess in [token, case.bound_guess] {
+            let fits = key.check_over_challenge(&challenge, case.nonce, &guess);
+            assert_eq!(fits, guess == token);
+            assert!(!Key::dummy().check_over_challenge(&challenge, case.nonce, &guess));
+        }
+        assert_eq!(key.check_bound(case.wall, case.nonce, &token), None, "one kind is no other");
     }
     for guess in presented.map(bound).chain([case.bound_guess]) {
         let wanted = window.iter().copied().find(|step| bound(*step) == guess);

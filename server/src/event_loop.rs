@@ -47,13 +47,17 @@ const BUSY_OCTETS_MAX: u64 = 512 * 1024;
 /// How often a socket that is to be reset once its peer has everything is looked at.
 const TRUNCATE_TICK: Span = Span::from_millis(10);
 
+/// How the certificate of a peer that is dialled is checked, and under which name.
+pub type ClientTls = (Arc<ClientConfig>, ServerName<'static>);
+
 /// With what certificate, and with whom, TLS is spoken.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSetup {
     /// For [`TlsRole::Server`](rendezvous_core::machine::TlsRole::Server).
     pub server: Option<Arc<ServerConfig>>,
-    /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of the upstreams.
-    pub upstreams: Vec<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of their numbers: the upstreams, and behind
+    /// them the local services that speak TLS.
+    pub upstreams: Vec<ClientTls>,
     /// For [`TlsRole::DirectServer`](rendezvous_core::machine::TlsRole::DirectServer) and
     /// [`TlsRole::DirectClient`](rendezvous_core::machine::TlsRole::DirectClient).
     pub direct: Option<DirectTls>,

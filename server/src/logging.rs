@@ -174,7 +174,9 @@ pub fn note(note: &Note, names: &Names, upstreams: &Upstreams) {
 fn level(note: &Note) -> Level {
     match note {
         Note::Challenged { .. } | Note::Dropped { .. } | Note::TlsFailed { .. } => Level::Debug,
-        Note::RelayLost { .. } | Note::DialFailed { .. } | Note::ClockAdopted { .. } => Level::Warn,
+        Note::RelayLost { why: RelayLoss::Challenged, .. } => Level::Debug,
+        Note::RelayLost { .. } | Note::DialFailed { .. } | Note::Slowed { .. } => Level::Warn,
+        Note::ServiceTlsFailed { .. } => Level::Warn,
         Note::ConnectFailed { .. } | Note::HandOverFailed { .. } => Level::Warn,
         _ => Level::Info,
     }
@@ -305,6 +307,14 @@ impl fmt::Display for Line<'_> {
                 }
                 again.map_or(Ok(()), |again| write!(f, " again-in={}", Millis(again)))
             }
+            Note::ServiceTlsFailed { on, upstream, why } => {
+                let (conn, relay) = (Conn(on), self.upstream(upstream));
+                write!(
+                    f,
+                    "event=unreachable what=service conn={conn} relay={relay} why={} answered=502",
+                    Escaped(tls(why))
+                )
+            }
             Note::Registered { on, upstream, waiting } => {
                 write!(
                     f,
@@ -321,12 +331,9 @@ impl fmt::Display for Line<'_> {
                     RelayLossText(why)
                 )
             }
-            Note::ClockAdopted { upstream, seconds } => {
-                let relay = self.upstream(upstream);
-                write!(
-                    f,
-                    "event=clock-adopted relay={relay} offset={seconds}s hint=\"set this machine's clock\""
-                )
+            Note::Slowed { upstream, pause } => {
+                let (relay, pause) = (self.upstream(upstream), Millis(pause));
+                write!(f, "event=slowed relay={relay} reason=unanswered-clients again-in={pause}")
             }
             Note::Served { relay, local, upstream, stream } => {
                 let (conn, local, service) =
@@ -366,6 +373,7 @@ impl fmt::Display for RelayLossText {
                 write!(f, "why=\"it refused\" status={status}")?;
                 refusal_hint(status).map_or(Ok(()), |hint| write!(f, " hint={}", Escaped(hint)))
             }
+            RelayLoss::Challenged => f.write_str("why=\"it refused the token and sent a challenge\""),
             RelayLoss::Garbled => f.write_str("why=\"its answer is not HTTP\""),
             RelayLoss::Ended(end) => write!(f, "why={}", Escaped(end_text(end))),
             RelayLoss::Silent => f.write_str("why=\"it did not answer in time\""),

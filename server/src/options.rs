@@ -132,14 +132,13 @@ pub fn parse(spec: &Spec, args: &[String]) -> Result<Matches, Failure> {
         for (place, text) in parsed.opt_strs_pos(opt.long) {
             matches.values.push(Value { long: opt.long, place, text, origin: Origin::CommandLine });
         }
-        if opt.kind == Kind::Flag && parsed.opt_present(opt.long) {
-            let place = parsed.opt_positions(opt.long).first().copied().unwrap_or_default();
-            matches.values.push(Value {
+        if opt.kind == Kind::Flag {
+            matches.values.extend(parsed.opt_positions(opt.long).into_iter().map(|place| Value {
                 long: opt.long,
                 place,
                 text: String::new(),
                 origin: Origin::CommandLine,
-            });
+            }));
         }
     }
     check_operands(spec, &matches.free)?;

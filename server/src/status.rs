@@ -43,9 +43,10 @@ impl Counters {
             | Note::Paired { .. }
             | Note::PairEnded { .. }
             | Note::DialFailed { .. }
+            | Note::ServiceTlsFailed { .. }
             | Note::Registered { .. }
             | Note::RelayLost { .. }
-            | Note::ClockAdopted { .. }
+            | Note::Slowed { .. }
             | Note::Served { .. }
             | Note::Direct { .. }
             | Note::Relayed { .. }

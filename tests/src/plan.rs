@@ -330,6 +330,7 @@ impl Plan {
                     plain: false,
                     pool,
                     service: Some(at.into()),
+                    service_tls: None,
                     stream: Some(at.into()),
                 };
                 let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };

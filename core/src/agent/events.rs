@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::forwarding::Unforwarded;
+use super::service::NoService;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::account::{Account, Owners};
 use crate::http::accept::Form;
@@ -52,7 +53,7 @@ impl Machine for Agent {
                 }
                 None => self.register(on, now),
             },
-            Some(State::Local { .. }) => self.reached(on, now),
+            Some(State::Local { .. }) => self.connected_service(on, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.connected(link)),
             _ => {}
         }
@@ -67,6 +68,7 @@ impl Machine for Agent {
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(State::Reaching(_)) => self.register(on, now),
+            Some(State::Local { .. }) => self.reached(on, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
             _ => {}
         }
@@ -76,6 +78,7 @@ impl Machine for Agent {
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
+            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(why), now),
             _ => self.lose(on, RelayLoss::Tls(why), now),
         }
         self.check_invariants();
@@ -95,6 +98,9 @@ impl Machine for Agent {
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        if read > 0 && self.conns.is_unanswered_by(from) {
+            self.answered_client(from, now);
+        }
         let ended = self.conns.moved(from, read, queued, now);
         self.pair_over(ended, now);
         self.moved_gated(from, read, now);
@@ -106,6 +112,11 @@ impl Machine for Agent {
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        if let Some(State::Local { reach, .. }) = conn_state(&mut self.conns, on)
+            && reach.step() == Step::Greeting
+        {
+            return self.secure_service(on, now);
+        }
         let ended = self.conns.flushed(on, now);
         self.pair_over(ended, now);
     }
@@ -117,7 +128,7 @@ impl Machine for Agent {
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         match conn_state(&mut self.conns, on) {
-            Some(State::Registering(answer)) => {
+            Some(State::Registering { answer, .. }) => {
                 let loss = answer.refusal().map_or(RelayLoss::Ended(how), RelayLoss::Refused);
                 self.lose(on, loss, now);
             }
@@ -142,7 +153,8 @@ impl Machine for Agent {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
             }
-            Some(State::Resting | State::Local { .. }) => debug_assert!(false, "the end of no connection"),
+            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
+            Some(State::Resting) => debug_assert!(false, "the end of no connection"),
             Some(State::Over) | None => {}
         }
         self.check_invariants();
@@ -154,7 +166,7 @@ impl Machine for Agent {
                 self.lose(on, RelayLoss::Ended(End::Reset), now);
             }
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
-            Some(State::Registering(_)) => {}
+            Some(State::Registering { .. }) => {}
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
                 self.client_gone(on, Close::Abort, now);
             }
@@ -166,7 +178,8 @@ impl Machine for Agent {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
             // What it has decided may still be there to be read.
             Some(State::Deciding { .. } | State::Leaving) => {}
-            Some(State::Resting | State::Local { .. } | State::Over) | None => {}
+            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
+            Some(State::Resting | State::Over) | None => {}
         }
         self.check_invariants();
     }
@@ -214,7 +227,7 @@ impl Agent {
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match conn_state(&mut self.conns, on) {
-            Some(State::Registering(answer)) => match answer.hear(bytes, &limits) {
+            Some(State::Registering { answer, .. }) => match answer.hear(bytes, &limits) {
                 Heard::Partial => (0, false),
                 Heard::Interim(len) => (len, true),
                 // What is behind a 200 is the rendezvous already.
@@ -255,7 +268,7 @@ impl Agent {
         }
         match conn_state(&mut self.conns, on) {
             Some(State::Reaching(_)) => self.lose(on, RelayLoss::Unreachable(why), now),
-            Some(State::Local { .. }) => self.no_service(on, why, now),
+            Some(State::Local { .. }) => self.no_service(on, NoService::Dial(why), now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
             _ => {}
         }
@@ -269,9 +282,12 @@ impl Agent {
             State::Reaching(reach) | State::Local { reach, .. } => match reach.step() {
                 Step::Resolving => self.unreachable(on, DialFailure::Name, now),
                 Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
-                Step::Securing => self.lose(on, RelayLoss::Silent, now),
+                Step::Greeting | Step::Securing => match conn.state {
+                    State::Local { .. } => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
+                    _ => self.lose(on, RelayLoss::Silent, now),
+                },
             },
-            State::Registering(_) => self.lose(on, RelayLoss::Silent, now),
+            State::Registering { .. } => self.lose(on, RelayLoss::Silent, now),
             State::Waiting { .. } => self.links[usize::from(conn.upstream)].settle(),
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);

@@ -5,6 +5,8 @@ use core::net::SocketAddr;
 
 use data_encoding::BASE64URL_NOPAD;
 
+use super::proof::{Proof, Prover};
+use super::unanswered::Unanswered;
 use super::{Agent, Conn, State};
 use crate::backoff::{Backoff, Grade, Retry};
 use crate::http::response::{Response, write_connect};
@@ -35,10 +37,10 @@ pub(super) struct Link {
     /// The relay took a connection since the last failure. While it has not, one connection tries, not the pool.
     proven: bool,
     backoff: Backoff,
-    /// What is added to our wall clock to have the relay's.
-    clock: i64,
-    /// The clock was set right since a connection was last accepted: if it is refused now, that was not the reason.
-    clock_tried: bool,
+    /// What the next token is bound to.
+    prover: Prover,
+    /// Clients that got no answer.
+    unanswered: Unanswered,
     /// The address that was reached last: tried first the next time, for the one before it may be dead and slow.
     pub(super) reached: Option<SocketAddr>,
 }
@@ -52,7 +54,7 @@ pub(super) enum Stage {
 }
 
 impl Link {
-    pub(super) const fn new(retry: Retry) -> Self {
+    pub(super) fn new(retry: Retry) -> Self {
         Self {
             connecting: 0,
             waiting: 0,
@@ -60,8 +62,8 @@ impl Link {
             not_before: Time(0),
             proven: false,
             backoff: Backoff::new(retry),
-            clock: 0,
-            clock_tried: false,
+            prover: Prover::default(),
+            unanswered: Unanswered::default(),
             reached: None,
         }
     }
@@ -79,21 +81,22 @@ impl Link {
         }
     }
 
-    /// The relay brought a client.
-    pub(super) fn prove(&mut self, now: Now) {
+    /// The relay brought a client. That alone does not end the back-off: an octet costs the relay nothing.
+    pub(super) fn take(&mut self) {
+        self.proven = true;
+    }
+
+    /// A client of the relay was answered: the relay serves us.
+    fn prove(&mut self, now: Now) {
         self.proven = true;
         self.not_before = now.mono;
+        self.unanswered.answered();
         self.settle();
     }
 
     /// The relay serves us: the next failure is the first.
     pub(super) fn settle(&mut self) {
         self.backoff.reset();
-    }
-
-    /// The relay's wall clock, as far as we know.
-    pub(super) const fn wall(&self, now: Now) -> u64 {
-        now.wall.saturating_add_signed(self.clock)
     }
 }
 
@@ -116,6 +119,8 @@ impl Agent {
         } else {
             1_u32.saturating_sub(link.connecting)
         };
+        // Each of them may be gone at once.
+        let lacking = if link.unanswered.is_heavy(now) { lacking.min(1) } else { lacking };
         let (not_before, rests) = (link.not_before, link.resting.is_some());
         if self.stopping || lacking == 0 {
             return;
@@ -151,7 +156,7 @@ impl Agent {
         self.conns.say(output);
     }
 
-    /// The relay is reached: we say who we are.
+    /// The relay is reached: sends the CONNECT with a token.
     pub(super) fn register(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let index = usize::from(conn.upstream);
@@ -159,67 +164,85 @@ impl Agent {
         if let State::Reaching(reach) = &conn.state {
             link.reached = reach.address();
         }
-        let step = upstream.key.step(link.wall(now));
-        let mut text = Vec::new();
-        let host = &upstream.relay.host_header;
-        let proxy_header = self.config.asks_for_address();
-        if upstream.plain {
-            let token = upstream.key.plain(step);
-            write_connect(&mut text, upstream.id, &Token::Plain(token.as_bytes()), host, proxy_header);
-        } else {
-            let nonce = BASE64URL_NOPAD.encode(&self.nonces.half_block());
-            let nonce = nonce.as_bytes();
-            let token = Token::Bound { response: upstream.key.bound(step, nonce), nonce };
-            write_connect(&mut text, upstream.id, &token, host, proxy_header);
+        let proof = if upstream.plain { Proof::Plain } else { link.prover.next(now) };
+        let (key, step) = (&upstream.key, upstream.key.step(now.wall));
+        let plain;
+        let mut nonce = alloc::string::String::new();
+        if proof != Proof::Plain {
+            nonce = BASE64URL_NOPAD.encode(&self.nonces.half_block());
         }
+        let nonce = nonce.as_bytes();
+        let token = match proof {
+            Proof::Plain => {
+                plain = key.plain(step);
+                Token::Plain(plain.as_bytes())
+            }
+            Proof::Time => Token::Bound { response: key.bound(step, nonce), nonce },
+            Proof::Challenge { challenge, .. } => {
+                Token::Challenged { response: key.over_challenge(&challenge, nonce), nonce, challenge }
+            }
+        };
+        let mut text = Vec::new();
+        let proxy_header = self.config.asks_for_address();
+        write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, proxy_header);
         self.conns.send(on, text);
-        self.enter(on, State::Registering(Answer::default()), Some(now.mono + self.config.deadlines.answer));
+        let state = State::Registering { answer: Answer::default(), proof };
+        self.enter(on, state, Some(now.mono + self.config.deadlines.answer));
     }
 
     /// The relay has answered.
     pub(super) fn answered(&mut self, on: ConnId, response: &Response, now: Now) {
+        let Some(&mut Conn { upstream, state: State::Registering { proof, .. } }) = self.conns.state(on)
+        else {
+            return;
+        };
         if !(200..300).contains(&response.status) {
-            return self.refused(on, response, now);
+            return self.refused(on, upstream, proof, response, now);
         }
-        let Some(conn) = self.conns.state(on) else { return };
-        let upstream = conn.upstream;
         self.enter(on, State::Waiting { since: now.mono }, Some(now.mono + SETTLED));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let link = self.link(upstream);
         link.proven = true;
-        link.clock_tried = false;
+        link.prover.accepted(proof, response.challenge, now);
         let waiting = link.waiting;
         self.conns.note(Note::Registered { on, upstream, waiting });
         self.fill(upstream, now);
     }
 
-    fn refused(&mut self, on: ConnId, response: &Response, now: Now) {
-        let Some(conn) = self.conns.state(on) else { return };
-        let upstream = conn.upstream;
-        let loss = RelayLoss::Refused(response.status);
-        let adopted = response.date.filter(|_| response.status == 401);
-        let adopted = adopted.and_then(|date| self.adopt_clock(upstream, date, now));
+    fn refused(&mut self, on: ConnId, upstream: u16, proof: Proof, response: &Response, now: Now) {
         let retry_after = response.retry_after.map(|secs| Span::from_secs(u64::from(secs)));
-        let pace = match adopted {
-            Some((_, true)) => Pace::AtOnce,
-            _ => Pace::After(grade(loss, retry_after)),
-        };
-        self.lose_at(on, loss, pace, now);
-        if let Some((seconds, _)) = adopted {
-            self.conns.note(Note::ClockAdopted { upstream, seconds });
+        let link = self.link(upstream);
+        // Any other refusal has nothing to do with the token.
+        let is_of_token = matches!(response.status, 401 | 429);
+        let is_invited = is_of_token && link.prover.refused(proof, response.challenge, now);
+        // If another one is under way, or rests, none is begun now.
+        if is_invited && (link.connecting > 1 || link.prover.take_retry(now)) {
+            self.lose_at(on, RelayLoss::Challenged, Pace::AtOnce, now);
+        } else {
+            let loss = RelayLoss::Refused(response.status);
+            self.lose_at(on, loss, Pace::After(grade(loss, retry_after)), now);
         }
     }
 
-    /// If the relay's clock is more than a step off the one that our tokens are made by, they are made by the relay's
-    /// from now on. What was added to ours, and whether that is worth an attempt at once.
-    fn adopt_clock(&mut self, upstream: u16, date: u64, now: Now) -> Option<(i64, bool)> {
-        let period = u64::from(self.upstream(upstream).key.period());
+    /// A client of this upstream was gone, or had to be refused, before the local service had answered it.
+    pub(super) fn unanswered_client(&mut self, upstream: u16, now: Now) {
         let link = self.link(upstream);
-        if link.wall(now).abs_diff(date) <= period {
-            return None;
+        let pause = link.unanswered.add(now);
+        if pause == Span::ZERO {
+            return;
         }
-        link.clock = i64::try_from(i128::from(date) - i128::from(now.wall)).ok()?;
-        Some((link.clock, !core::mem::replace(&mut link.clock_tried, true)))
+        let is_news = link.not_before <= now.mono;
+        link.not_before = link.not_before.max(now.mono + pause);
+        if is_news {
+            self.conns.note(Note::Slowed { upstream, pause });
+        }
+    }
+
+    /// The local service begins to answer a client.
+    pub(super) fn answered_client(&mut self, local: ConnId, now: Now) {
+        let Some(&mut Conn { upstream, .. }) = self.conns.state(local) else { return };
+        self.link(upstream).prove(now);
+        self.fill(upstream, now);
     }
 
     /// A connection came to nothing, or ended before a client came.
@@ -237,9 +260,10 @@ impl Agent {
         let upstream = conn.upstream;
         let how = match why {
             // An alert may be on its way to the relay, and a reset would eat it.
-            RelayLoss::Refused(_) | RelayLoss::Ended(End::Clean | End::Truncated) | RelayLoss::Tls(_) => {
-                Close::Linger
-            }
+            RelayLoss::Refused(_)
+            | RelayLoss::Challenged
+            | RelayLoss::Ended(End::Clean | End::Truncated)
+            | RelayLoss::Tls(_) => Close::Linger,
             _ => Close::Abort,
         };
         self.close(on, how, now);
@@ -271,7 +295,7 @@ impl Agent {
 fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
     match loss {
         RelayLoss::Refused(500..) => Grade::Failure(retry_after),
-        RelayLoss::Refused(_) => Grade::Refusal(retry_after),
+        RelayLoss::Refused(_) | RelayLoss::Challenged => Grade::Refusal(retry_after),
         RelayLoss::Garbled
         | RelayLoss::Tls(
             TlsFailure::Certificate

@@ -13,7 +13,7 @@ use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
 use crate::http::reply::diagnostic::{NO_SERVICE, SERVICE_UNREACHABLE};
 use crate::http::reply::{Reply, Status, write_switching};
-use crate::machine::{Close, ConnId, DialFailure, Output};
+use crate::machine::{Close, ConnId, DialFailure, Output, TlsFailure, TlsRole};
 use crate::note::{Note, Target};
 use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
@@ -25,7 +25,7 @@ impl Agent {
     pub(super) fn taken(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
-        self.link(upstream).prove(now);
+        self.link(upstream).take();
         let state =
             if self.config.asks_for_address() { State::Header } else { State::Head(Finder::default()) };
         self.enter(on, state, Some(now.mono + self.config.head_timeout));
@@ -122,6 +122,7 @@ impl Agent {
         let upstream = conn.upstream;
         let services = self.upstream(upstream);
         let stream = services.stream.as_ref().filter(|_| asked.is_stream());
+        let tls = services.service_tls.filter(|_| stream.is_none());
         let Some(place) = stream.or(services.service.as_ref()).cloned() else {
             let from = self.conns.from(on);
             self.conns.note(Note::Dropped { on, from, why: NO_SERVICE });
@@ -130,10 +131,36 @@ impl Agent {
         };
         self.conns.say(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
-        let (reach, output) = Reach::begin(local, &place, None);
+        let tls = tls.map(|upstream| TlsRole::Client { upstream });
+        let (reach, output) = Reach::begin(local, &place, tls);
         let due = Some(now.mono + self.config.local_dial);
         self.enter(local, State::Local { relay: on, asked, reach }, due);
         self.enter(on, State::Meeting { local, offer }, None);
+        self.conns.say(output);
+    }
+
+    /// The connection to the local service is up. If the service speaks TLS, the handshake comes first; and before it, in
+    /// clear, the PROXY header, where servers that take both expect it.
+    pub(super) fn connected_service(&mut self, local: ConnId, now: Now) {
+        let Some(State::Local { relay, reach, .. }) = conn_state(&mut self.conns, local) else { return };
+        let relay = *relay;
+        if !reach.is_tls() {
+            return self.reached(local, now);
+        }
+        if self.config.send_proxy.is_none() {
+            return self.secure_service(local, now);
+        }
+        reach.greet();
+        self.conns.set_due(local, Some(now.mono + self.config.local_dial));
+        let from = self.conns.from(relay);
+        self.greet(local, from);
+    }
+
+    /// Begins the handshake with the local service.
+    pub(super) fn secure_service(&mut self, local: ConnId, now: Now) {
+        let Some(State::Local { reach, .. }) = conn_state(&mut self.conns, local) else { return };
+        let Some(output) = reach.connected(local) else { return };
+        self.conns.set_due(local, Some(now.mono + self.config.local_dial));
         self.conns.say(output);
     }
 
@@ -145,7 +172,9 @@ impl Agent {
         {
             return self.propose(relay, local, &theirs, now);
         }
-        let is_header_queued = self.greet(local, self.conns.from(relay));
+        let is_tls =
+            matches!(conn_state(&mut self.conns, local), Some(State::Local { reach, .. }) if reach.is_tls());
+        let is_header_queued = !is_tls && self.greet(local, self.conns.from(relay));
         if asked.is_stream() {
             let mut text = Vec::new();
             write_switching(&mut text, None);
@@ -183,12 +212,15 @@ impl Agent {
         self.pair_over(ended, now);
     }
 
-    /// The local service can't be reached at any address: the client is told.
-    pub(super) fn no_service(&mut self, local: ConnId, why: DialFailure, now: Now) {
+    /// The local service cannot be reached at any address, or is not the one that is trusted: the client gets 502.
+    pub(super) fn no_service(&mut self, local: ConnId, why: NoService, now: Now) {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
         self.close(local, Close::Abort, now);
         let what = if asked.is_stream() { Target::Stream(upstream) } else { Target::Service(upstream) };
-        self.conns.note(Note::DialFailed { on: local, what, why, again: None });
+        self.conns.note(match why {
+            NoService::Dial(why) => Note::DialFailed { on: local, what, why, again: None },
+            NoService::Tls(why) => Note::ServiceTlsFailed { on: local, upstream, why },
+        });
         let why = Unforwarded::no_service(SERVICE_UNREACHABLE);
         self.refuse(relay, why, asked.is_head(), asked.form(), now);
     }
@@ -225,10 +257,12 @@ impl Agent {
             head_request: is_head,
             form,
             challenge: None,
+            token_challenge: None,
         };
         let mut text = Vec::new();
-        reply.write(self.link(upstream).wall(now), &mut text);
+        reply.write(now.wall, &mut text);
         self.conns.send(relay, text);
+        self.unanswered_client(upstream, now);
     }
 
     /// Whether each request of this client gets forwarding fields.
@@ -254,7 +288,11 @@ impl Agent {
     pub(super) fn lose_client(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
         let from = self.conns.from(on);
         self.conns.note(Note::Dropped { on, from, why });
+        let upstream = self.conns.state(on).map(|conn| conn.upstream);
         self.close(on, how, now);
+        if let Some(upstream) = upstream {
+            self.unanswered_client(upstream, now);
+        }
     }
 
     fn local(&mut self, local: ConnId) -> Option<(u16, ConnId, Asked)> {
@@ -278,7 +316,19 @@ impl Agent {
             after: now.mono.since(pair.began()),
             why: over.why,
         });
+        if pair.octets_from(Side::Hidden) == 0 {
+            self.unanswered_client(upstream, now);
+        }
     }
+}
+
+/// Why there is no connection to the local service.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NoService {
+    /// It could not be connected to.
+    Dial(DialFailure),
+    /// The TLS handshake failed.
+    Tls(TlsFailure),
 }
 
 impl Asked {

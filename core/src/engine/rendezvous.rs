@@ -7,7 +7,7 @@ use super::admission::exceeds_share;
 use super::follow::Follow;
 use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
-use crate::http::reply::{ACCEPTED, Status};
+use crate::http::reply::{Status, write_accepted};
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
 use crate::machine::{Close, ConnId, End, Output};
@@ -18,7 +18,15 @@ use crate::registry::{Departure, Holding, Presence};
 use crate::time::{Now, Span};
 
 impl Engine {
-    pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, proxy_header: bool, now: Now) {
+    /// A hidden server is accepted. `asks_challenge`: its CONNECT asks for a challenge in the 200.
+    pub(super) fn wait(
+        &mut self,
+        on: ConnId,
+        registration: &Registration<'_>,
+        proxy_header: bool,
+        asks_challenge: bool,
+        now: Now,
+    ) {
         let id = registration.id;
         let plain = matches!(registration.token, Token::Plain(_));
         let replaced = self.registry.wait(id, on, plain, self.config.waiting_per_id_max, now);
@@ -29,7 +37,15 @@ impl Engine {
         let state = State::Waiting { id, plain, flushed: false, since: now.mono, proxy_header };
         self.become_state(on, state, Some(due));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
-        self.conns.send(on, ACCEPTED.to_vec());
+        let challenge = match registration.token {
+            Token::Challenged { .. } => true,
+            Token::Bound { .. } => asks_challenge,
+            Token::Plain(_) => false,
+        }
+        .then(|| self.challenges.issue(now.mono));
+        let mut text = Vec::new();
+        write_accepted(&mut text, challenge.as_ref());
+        self.conns.send(on, text);
         let from = self.conns.from(on);
         self.conns.note(Note::Waiting { on, from, id, waiting: self.registry.waiting(id) });
         self.serve_held(id, now);

@@ -45,7 +45,9 @@ impl Engine {
             (Status::Unavailable503, FULL, Some(RETRY_AFTER))
         } else {
             match self.authenticate(on, &registration, now) {
-                Ok(()) => return self.wait(on, &registration, head.proxy_header, now),
+                Ok(()) => {
+                    return self.wait(on, &registration, head.proxy_header, head.asks_challenge, now);
+                }
                 Err(refused) => refused,
             }
         };
@@ -61,13 +63,14 @@ impl Engine {
         now: Now,
     ) -> Result<(), (Status, &'static str, Option<u32>)> {
         const GUESSING: &str = "too many failures";
+        const NOT_AUTHORIZED: (Status, &str, Option<u32>) = (Status::Unauthorized401, "not authorized", None);
         let too_many = |wait: Span| {
             (Status::TooManyRequests429, GUESSING, Some(u32::try_from(wait.as_secs_up()).unwrap_or(u32::MAX)))
         };
         let source = self.conns.from(on).map(|from| Source::from(from.ip()));
         let exhausted = source.and_then(|source| self.failures.exhausted(source, now.mono));
-        // A bound token has 128 bits: whoever has a right one has not guessed it, and no neighbour's guessing behind
-        // the same address may lock it out.
+        // A token that is not plain has 128 bits: a right one was not guessed, and failures of others behind the same
+        // address do not lock it out.
         if let (Some(wait), Token::Plain(_)) = (exhausted, &registration.token) {
             return Err(too_many(wait));
         }
@@ -75,17 +78,19 @@ impl Engine {
             one_time_strict: self.config.one_time_strict,
             tokens_max: self.config.tokens_per_id_max,
         };
-        match self.registry.authenticate(registration, policy, now) {
+        match self.registry.authenticate(registration, &self.challenges, policy, now) {
             Ok(()) => Ok(()),
             Err(Refused::Full) => Err((Status::Unavailable503, "too many tokens remembered", Some(30))),
             Err(Refused::Guessed(wait)) => Err(too_many(wait)),
+            // Not a guess: an agent that was connected before the relay was restarted, for instance.
+            Err(Refused::Stale) => Err(NOT_AUTHORIZED),
             Err(Refused::Unauthorized) => {
                 if let Some(source) = source {
                     self.failures.fail(source, now.mono);
                 }
                 match exhausted {
                     Some(wait) => Err(too_many(wait)),
-                    None => Err((Status::Unauthorized401, "not authorized", None)),
+                    None => Err(NOT_AUTHORIZED),
                 }
             }
         }
@@ -148,6 +153,7 @@ impl Engine {
             head_request: form.is_head,
             form: form.form,
             challenge: Some((self.entropy.half_block(), self.entropy.half_block())),
+            token_challenge: None,
         };
         let mut text = Vec::new();
         reply.write(now.wall, &mut text);
@@ -201,6 +207,7 @@ impl Engine {
                 head_request: form.is_head,
                 form: form.form,
                 challenge: None,
+                token_challenge: None,
             }
             .write(now.wall, &mut text),
         }
@@ -237,6 +244,12 @@ impl Engine {
             head_request: form.is_head,
             form: form.form,
             challenge: None,
+            // These three answer a CONNECT alone.
+            token_challenge: matches!(
+                status,
+                Status::Unauthorized401 | Status::ProxyAuthRequired407 | Status::TooManyRequests429
+            )
+            .then(|| self.challenges.issue(now.mono)),
         };
         let mut text = Vec::new();
         reply.write(now.wall, &mut text);

@@ -11,6 +11,7 @@ use super::fields::{self, Fields};
 pub use super::finder::{FIELDS_MAX, Finder, Found, Limits};
 pub use super::refusal::Refusal;
 use super::syntax::{Authority, decimal, is_target_octet, is_tchar};
+use crate::token::challenge::FIELD as CHALLENGE;
 
 /// Reads a complete head: the octets of which a [`Finder`] said [`Found::Complete`], no more and no fewer.
 ///
@@ -84,6 +85,9 @@ pub struct Head<'a> {
     pub proxy_header: bool,
     /// Whether there is no `Expect`, or one alone whose value is `100-continue` (RFC 9110 §10.1.1).
     pub(super) is_expect_known: bool,
+    /// A CONNECT with a `Rendezvous-Challenge` field, which asks for a challenge in the 200 (see
+    /// [`challenge`](crate::token::challenge)); always false for a client's request.
+    pub asks_challenge: bool,
     /// The head as it came, without an empty line in front.
     raw: &'a [u8],
 }
@@ -109,6 +113,7 @@ impl<'a> Head<'a> {
             upgrade: None,
             proxy_header: fields.lists("PROXY-Protocol", "v2"),
             is_expect_known: is_expect_known(fields),
+            asks_challenge: fields.has(CHALLENGE),
             raw,
         })
     }
@@ -130,6 +135,7 @@ impl<'a> Head<'a> {
             upgrade: if upgrades { upgrade(fields) } else { None },
             proxy_header: false,
             is_expect_known: is_expect_known(fields),
+            asks_challenge: false,
             raw,
         })
     }

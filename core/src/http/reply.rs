@@ -9,9 +9,21 @@ use super::challenge::write_challenge;
 use super::date::write_date;
 use super::{offer, page};
 use crate::dtcp::Offer;
+use crate::token::Challenge;
+use crate::token::challenge::FIELD;
 
-/// What a hidden server gets when it is accepted: this and nothing else, and then the rendezvous.
+/// The answer to a hidden server that is accepted: this and nothing else, and then the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+/// Appends [`ACCEPTED`]; with a challenge for the next registration where the hidden server takes one.
+pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>) {
+    let (head, end) = ACCEPTED.split_at(ACCEPTED.len() - 2);
+    out.extend_from_slice(head);
+    if let Some(challenge) = challenge {
+        out.extend_from_slice(format!("{FIELD}: {challenge}\r\n").as_bytes());
+    }
+    out.extend_from_slice(end);
+}
 
 /// What an agent answers a connector with, before octets flow (RFC 9110 §15.2.2).
 pub const SWITCHING: &[u8] =
@@ -167,6 +179,8 @@ pub struct Reply {
     pub form: Form,
     /// Nonce and opaque of the challenge that a client gets.
     pub challenge: Option<([u8; 16], [u8; 16])>,
+    /// The challenge that a hidden server gets.
+    pub token_challenge: Option<Challenge>,
 }
 
 impl Reply {
@@ -199,6 +213,9 @@ impl Reply {
         }
         if let Some((nonce, opaque)) = &self.challenge {
             write_challenge(nonce, opaque, out);
+        }
+        if let Some(challenge) = &self.token_challenge {
+            text(out, &format!("{FIELD}: {challenge}\r\n"));
         }
         if self.close {
             text(out, "Connection: close\r\n");

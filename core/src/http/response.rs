@@ -13,6 +13,8 @@ use super::syntax::{Authority, decimal};
 use super::target::Token;
 use crate::dtcp::Offer;
 use crate::id::Id;
+use crate::token::Challenge;
+use crate::token::challenge::FIELD as CHALLENGE;
 
 /// The head of an answer, as much of it as agent and connector need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct Response {
     pub retry_after: Option<u32>,
     /// `Content-Length`; `None` if it is missing, repeated or no number: then the body goes to the connection's end.
     pub content_length: Option<u64>,
+    /// `Rendezvous-Challenge`; `None` if it is missing, repeated or malformed.
+    pub challenge: Option<Challenge>,
 }
 
 /// Why an answer cannot be read.
@@ -97,6 +101,7 @@ pub fn parse_response(
         is_offline: fields.lists("Hidden-Server", "offline"),
         retry_after: only("Retry-After").and_then(decimal).and_then(|secs| u32::try_from(secs).ok()),
         content_length: only("Content-Length").and_then(decimal),
+        challenge: only(CHALLENGE).and_then(Challenge::parse),
     }))
 }
 
@@ -108,21 +113,28 @@ pub fn parse_status(bytes: &[u8]) -> Option<u16> {
     status(line)
 }
 
-/// Appends what an agent registers with: `CONNECT uuid:ID?response=TKN&nonce=N`, a `Host`, and `PROXY-Protocol: v2`
-/// where it wants to know whose each client is ([`proxy_header`](crate::proxy_header)); no other field. `host` is the
-/// relay's, with the port if it is not the scheme's.
+/// Appends an agent's registration: a CONNECT with its token, a `Host`, and with a token that is not plain a
+/// `Rendezvous-Challenge: next`, which asks for a challenge in the 200 (see [`challenge`](crate::token::challenge)).
+/// `proxy_header` adds `PROXY-Protocol: v2`, which asks for the address of each client
+/// ([`proxy_header`](crate::proxy_header)). `host` is the relay's, with the port if it is not the scheme's.
 pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, proxy_header: bool) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
     match token {
         Token::Plain(digits) => out.extend_from_slice(digits),
-        Token::Bound { response, nonce } => {
+        Token::Bound { response, nonce } | Token::Challenged { response, nonce, .. } => {
             out.extend_from_slice(HEXLOWER.encode(response).as_bytes());
             out.extend_from_slice(b"&nonce=");
             out.extend_from_slice(nonce);
         }
     }
+    if let Token::Challenged { challenge, .. } = token {
+        out.extend_from_slice(format!("&challenge={challenge}").as_bytes());
+    }
     out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
+    if !matches!(token, Token::Plain(_)) {
+        out.extend_from_slice(format!("{CHALLENGE}: next\r\n").as_bytes());
+    }
     if proxy_header {
         out.extend_from_slice(b"PROXY-Protocol: v2\r\n");
     }

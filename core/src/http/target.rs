@@ -14,9 +14,10 @@ use super::head::Head;
 use super::reply::Status;
 use super::syntax::{Authority, strip_prefix_caseless};
 use crate::id::Id;
-use crate::token::BOUND_OCTETS;
+use crate::token::{BOUND_OCTETS, Challenge};
 
-/// What a hidden server's CONNECT says: `uuid:ID?response=TKN` or `uuid:ID?response=TKN&nonce=N`.
+/// What a hidden server's CONNECT says: `uuid:ID?response=TKN`, `uuid:ID?response=TKN&nonce=N` or
+/// `uuid:ID?response=TKN&nonce=N&challenge=C`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration<'a> {
     /// The ID.
@@ -30,12 +31,21 @@ pub struct Registration<'a> {
 pub enum Token<'a> {
     /// Plain: 6 to 10 decimal digits.
     Plain(&'a [u8]),
-    /// Bound to a nonce.
+    /// Bound to a time step and a nonce.
     Bound {
         /// The token.
         response: [u8; BOUND_OCTETS],
         /// The nonce: 16 to 64 of `A-Z a-z 0-9 - _`.
         nonce: &'a [u8],
+    },
+    /// Bound to a challenge of the relay and a nonce (see [`challenge`](crate::token::challenge)).
+    Challenged {
+        /// The token.
+        response: [u8; BOUND_OCTETS],
+        /// The nonce: 16 to 64 of `A-Z a-z 0-9 - _`.
+        nonce: &'a [u8],
+        /// The challenge.
+        challenge: Challenge,
     },
 }
 
@@ -44,6 +54,7 @@ impl fmt::Debug for Token<'_> {
         f.write_str(match self {
             Self::Plain(_) => "Plain(..)",
             Self::Bound { .. } => "Bound(..)",
+            Self::Challenged { .. } => "Challenged(..)",
         })
     }
 }
@@ -57,7 +68,8 @@ pub enum TargetError {
     BadId,
     /// There is no `response`.
     NoResponse,
-    /// `response` or `nonce` is there twice or has another form than it must.
+    /// `response`, `nonce` or `challenge` is there twice or has another form than it must; or there is a challenge and no
+    /// nonce.
     Malformed,
 }
 
@@ -79,7 +91,7 @@ impl TargetError {
             Self::NotUuid => "target is not a uuid URI",
             Self::BadId => "malformed UUID",
             Self::NoResponse => "no response parameter",
-            Self::Malformed => "malformed response or nonce",
+            Self::Malformed => "malformed response, nonce or challenge",
         }
     }
 }
@@ -95,10 +107,13 @@ pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
     let id = Id::parse(id.as_bytes()).ok_or(TargetError::BadId)?;
     let response = only(query, "response").map_err(|Repeated| TargetError::Malformed)?;
     let nonce = only(query, "nonce").map_err(|Repeated| TargetError::Malformed)?;
+    let challenge = only(query, "challenge").map_err(|Repeated| TargetError::Malformed)?;
     let response = response.ok_or(TargetError::NoResponse)?;
-    let token = match nonce {
-        Some(nonce) => bound(response, nonce),
-        None => plain(response),
+    let token = match (nonce, challenge) {
+        (Some(nonce), Some(challenge)) => challenged(response, nonce, challenge),
+        (Some(nonce), None) => bound(response, nonce),
+        (None, None) => plain(response),
+        (None, Some(_)) => None,
     };
     Ok(Registration { id, token: token.ok_or(TargetError::Malformed)? })
 }
@@ -164,15 +179,27 @@ fn plain(response: &str) -> Option<Token<'_>> {
 }
 
 fn bound<'a>(response: &str, nonce: &'a str) -> Option<Token<'a>> {
+    let (response, nonce) = (hash_front(response)?, parse_nonce(nonce)?);
+    Some(Token::Bound { response, nonce })
+}
+
+fn challenged<'a>(response: &str, nonce: &'a str, challenge: &str) -> Option<Token<'a>> {
+    let (response, nonce) = (hash_front(response)?, parse_nonce(nonce)?);
+    Some(Token::Challenged { response, nonce, challenge: Challenge::parse(challenge.as_bytes())? })
+}
+
+fn parse_nonce(nonce: &str) -> Option<&[u8]> {
     let nonce = nonce.as_bytes();
     let is_nonce_octet = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-    if !(16..=64).contains(&nonce.len()) || !nonce.iter().all(is_nonce_octet) {
-        return None;
-    }
+    let fits = (16..=64).contains(&nonce.len()) && nonce.iter().all(is_nonce_octet);
+    fits.then_some(nonce)
+}
+
+fn hash_front(response: &str) -> Option<[u8; BOUND_OCTETS]> {
     let mut octets = [0; BOUND_OCTETS];
     if response.len() != 2 * BOUND_OCTETS {
         return None;
     }
     HEXLOWER.decode_mut(response.as_bytes(), &mut octets).ok()?;
-    Some(Token::Bound { response: octets, nonce })
+    Some(octets)
 }

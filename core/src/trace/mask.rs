@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 
 use data_encoding::{BASE64, BASE64_NOPAD};
 
+use super::people::StandIn;
 use crate::http::challenge::{Identified, decode_basic, identify};
 use crate::http::date::parse_date;
 use crate::http::follower::{Follower, Step};
@@ -18,6 +19,8 @@ use crate::http::target::{Registration, registration};
 use crate::id::Id;
 use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
+use crate::token::Challenge;
+use crate::token::challenge::FIELD as CHALLENGE;
 
 /// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
 /// secret.
@@ -33,8 +36,8 @@ const READ: [&[u8]; 9] = [
     b"DTCP-Fingerprint",
 ];
 
-/// What stands in for the token of a CONNECT: its text, as long as the one that came.
-pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> Vec<u8>;
+/// What stands in for the token of a CONNECT.
+pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> StandIn;
 
 /// Whether a user name is a label.
 pub(super) type IsLabel<'a> = &'a dyn Fn(&str) -> bool;
@@ -73,8 +76,8 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
 
 /// Appends the head of an answer, or as much of it as is there.
 ///
-/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Date` and
-/// `Retry-After`, a connector `Hidden-Server`; where they are none, the stand-in is none.
+/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Retry-After` and
+/// `Rendezvous-Challenge`, a connector `Hidden-Server`, and a person `Date`; where they are malformed, the stand-in is malformed.
 pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
     answer_with(head, |_| false, out);
 }
@@ -100,11 +103,16 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
             let text = value.trim_ascii();
             let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
             let is_delay = name.eq_ignore_ascii_case(b"Retry-After") && text.iter().all(u8::is_ascii_digit);
+            let is_challenge = name.eq_ignore_ascii_case(CHALLENGE.as_bytes());
             let is_offline = name.eq_ignore_ascii_case(b"Hidden-Server") && text == b"offline";
-            if is_date || is_delay || is_offline || is_kept(name) {
-                out.extend_from_slice(value)
+            let is_harmless = is_date || is_delay || is_offline || is_kept(name);
+            if is_harmless || is_challenge && Challenge::parse(text).is_some() {
+                out.extend_from_slice(value);
+            } else if is_challenge {
+                // Letters could make up a challenge.
+                out.extend(value.iter().map(|&octet| if octet.is_ascii_graphic() { b'!' } else { octet }));
             } else {
-                unread(value, out)
+                unread(value, out);
             }
         });
     }
@@ -297,15 +305,21 @@ fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
         match (parameter.split_once('='), &token) {
             (Some(("response", _)), Some(token)) => {
                 out.extend_from_slice(b"response=");
-                out.extend_from_slice(token);
+                out.extend_from_slice(&token.response);
+            }
+            (Some(("challenge", _)), Some(StandIn { challenge: Some(challenge), .. })) => {
+                out.extend_from_slice(b"challenge=");
+                out.extend_from_slice(challenge);
             }
             (Some(("nonce", _)), Some(_)) => out.extend_from_slice(parameter.as_bytes()),
-            (Some((name @ ("response" | "nonce"), value)), None) => {
+            (Some((name @ ("response" | "nonce" | "challenge"), value)), None) => {
                 out.extend_from_slice(name.as_bytes());
                 out.push(b'=');
                 blur(value.as_bytes(), out);
             }
-            _ if matches!(parameter, "response" | "nonce") => out.extend_from_slice(parameter.as_bytes()),
+            _ if matches!(parameter, "response" | "nonce" | "challenge") => {
+                out.extend_from_slice(parameter.as_bytes())
+            }
             _ => blur(parameter.as_bytes(), out),
         }
     }

@@ -10,6 +10,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use super::Identity;
 use super::words::is_name;
 use crate::http::date::write_date;
+use crate::token::Challenge;
 
 /// A repetition is written out in full below this length.
 const RUN_MIN: usize = 48;
@@ -17,6 +18,8 @@ const RUN_MIN: usize = 48;
 const RUN_MAX: u32 = 1 << 20;
 /// `$nonce` stands for so many lower-case hexadecimal digits.
 const NONCE_DIGITS: usize = 32;
+/// `$challenge` stands for so many letters, digits, `-` and `_`: the length of a relay's challenge.
+const CHALLENGE_OCTETS: usize = 43;
 
 /// A sequence of octets, parts of which may depend on the wall clock or on an identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,12 @@ enum Piece {
         nonce: String,
         offset: i8,
     },
+    /// `$challenged(home,CHALLENGE,NONCE)`: the token over a challenge.
+    Challenged {
+        name: String,
+        challenge: Challenge,
+        nonce: String,
+    },
     /// `$basic(home,password)`: BASE64 of ID, colon, password.
     Basic {
         name: String,
@@ -53,6 +62,8 @@ enum Piece {
     Date,
     /// `$nonce`: any 32 lower-case hexadecimal digits; in what is expected, never in what happened.
     Nonce,
+    /// `$challenge`: any challenge of a relay; in what is expected, never in what happened.
+    Challenge,
 }
 
 /// What the parts depend on.
@@ -85,8 +96,9 @@ impl Octets {
         all
     }
 
-    pub(super) fn has_nonce(&self) -> bool {
-        self.0.contains(&Piece::Nonce)
+    /// Whether it stands for several texts, as what is expected may.
+    pub(super) fn is_pattern(&self) -> bool {
+        self.0.iter().any(|piece| piece.pattern().is_some())
     }
 
     /// The names of identities that it depends on.
@@ -95,12 +107,13 @@ impl Octets {
             Piece::Id(name)
             | Piece::Plain { name, .. }
             | Piece::Bound { name, .. }
+            | Piece::Challenged { name, .. }
             | Piece::Basic { name, .. } => Some(name.as_str()),
-            Piece::Literal(_) | Piece::Run { .. } | Piece::Date | Piece::Nonce => None,
+            Piece::Literal(_) | Piece::Run { .. } | Piece::Date | Piece::Nonce | Piece::Challenge => None,
         })
     }
 
-    /// The octets at this moment. A `$nonce` is all zeroes.
+    /// The octets at this moment. A `$nonce` and a `$challenge` are all zeroes.
     pub(super) fn resolve(&self, context: Context<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         for piece in &self.0 {
@@ -114,10 +127,8 @@ impl Octets {
         let mut rest = octets;
         let mut part = Vec::new();
         for piece in &self.0 {
-            let front = if *piece == Piece::Nonce {
-                let is_nonce =
-                    |digits: &&[u8]| digits.iter().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
-                rest.get(..NONCE_DIGITS).filter(is_nonce).map(<[u8]>::len)
+            let front = if let Some(Pattern { len, fits }) = piece.pattern() {
+                rest.get(..len).filter(|text| text.iter().all(fits)).map(<[u8]>::len)
             } else {
                 part.clear();
                 piece.resolve(context, &mut part);
@@ -234,7 +245,7 @@ impl Octets {
     fn write_piece(&self, out: &mut impl fmt::Write, place: usize) -> fmt::Result {
         write!(out, "{}", self.0[place])?;
         match (&self.0[place], self.0.get(place + 1)) {
-            (Piece::Date | Piece::Nonce, Some(Piece::Literal(octets)))
+            (Piece::Date | Piece::Nonce | Piece::Challenge, Some(Piece::Literal(octets)))
                 if octets.first().is_some_and(|octet| matches!(octet, b'a'..=b'z' | b'(')) =>
             {
                 out.write_str("()")
@@ -244,7 +255,27 @@ impl Octets {
     }
 }
 
+/// The texts that a piece stands for: so many octets, each of which fits.
+struct Pattern {
+    len: usize,
+    fits: fn(&u8) -> bool,
+}
+
 impl Piece {
+    /// The texts that it stands for, if there are several.
+    fn pattern(&self) -> Option<Pattern> {
+        match self {
+            Self::Nonce => {
+                Some(Pattern { len: NONCE_DIGITS, fits: |it| matches!(it, b'0'..=b'9' | b'a'..=b'f') })
+            }
+            Self::Challenge => Some(Pattern {
+                len: CHALLENGE_OCTETS,
+                fits: |it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'),
+            }),
+            _ => None,
+        }
+    }
+
     fn read(word: &str, arguments: &str) -> Result<Self, String> {
         let arguments: Vec<&str> = arguments.split(',').collect();
         let offset = |text: &str| match text {
@@ -276,6 +307,12 @@ impl Piece {
                 let offset = steps.first().map_or(Ok(0), |steps| offset(steps))?;
                 Ok(Self::Bound { name: name(of)?, nonce: name(nonce)?, offset })
             }
+            ("challenged", [of, challenge, nonce]) => {
+                let parsed = Challenge::parse(challenge.as_bytes());
+                let challenge =
+                    parsed.ok_or_else(|| format!("'{challenge}' in $challenged() is no challenge"))?;
+                Ok(Self::Challenged { name: name(of)?, challenge, nonce: name(nonce)? })
+            }
             ("basic", [of, password]) => {
                 if password.contains(['"', '\\']) || !password.bytes().all(|it| matches!(it, b' '..=b'~')) {
                     return Err("$basic: the password may have no quotes and no escapes".to_string());
@@ -284,9 +321,10 @@ impl Piece {
             }
             ("date", [""]) => Ok(Self::Date),
             ("nonce", [""]) => Ok(Self::Nonce),
+            ("challenge", [""]) => Ok(Self::Challenge),
             _ => Err(format!(
                 "'${word}' is none of $times(x,N) $id(NAME) $totp(NAME,±1) $bound(NAME,NONCE,±1) \
-                 $basic(NAME,PASSWORD) $date $nonce, with these arguments (a dollar is \\$)"
+                 $challenged(NAME,CHALLENGE,NONCE) $basic(NAME,PASSWORD) $date $nonce $challenge, with these arguments (a dollar is \\$)"
             )),
         }
     }
@@ -313,6 +351,11 @@ impl Piece {
                 let step = key.step(context.wall).saturating_add_signed(i64::from(*offset));
                 out.extend_from_slice(HEXLOWER.encode(&key.bound(step, nonce.as_bytes())).as_bytes());
             }
+            Self::Challenged { name, challenge, nonce } => {
+                let Some(identity) = identity(name) else { return };
+                let token = identity.enrolment.key.over_challenge(challenge, nonce.as_bytes());
+                out.extend_from_slice(HEXLOWER.encode(&token).as_bytes());
+            }
             Self::Basic { name, password } => {
                 let Some(identity) = identity(name) else { return };
                 let pair = format!("{}:{password}", identity.enrolment.id);
@@ -320,6 +363,7 @@ impl Piece {
             }
             Self::Date => write_date(context.wall, out),
             Self::Nonce => out.extend_from_slice(&[b'0'; NONCE_DIGITS]),
+            Self::Challenge => out.extend_from_slice(&[b'0'; CHALLENGE_OCTETS]),
         }
     }
 }
@@ -339,9 +383,13 @@ impl fmt::Display for Piece {
             Self::Id(name) => write!(f, "$id({name})"),
             Self::Plain { name, offset } => write!(f, "$totp({name}{})", steps(*offset)),
             Self::Bound { name, nonce, offset } => write!(f, "$bound({name},{nonce}{})", steps(*offset)),
+            Self::Challenged { name, challenge, nonce } => {
+                write!(f, "$challenged({name},{challenge},{nonce})")
+            }
             Self::Basic { name, password } => write!(f, "$basic({name},{password})"),
             Self::Date => f.write_str("$date"),
             Self::Nonce => f.write_str("$nonce"),
+            Self::Challenge => f.write_str("$challenge"),
         }
     }
 }

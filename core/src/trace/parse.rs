@@ -190,8 +190,10 @@ impl Parser {
         let octets = match (&step.event, step.outcomes.last()) {
             (_, Some(outcome)) => outcome.octets.as_ref(),
             (Event::In { octets, .. }, None) => {
-                if octets.has_nonce() {
-                    return Err("$nonce stands for what is not known: in actions alone".to_owned());
+                if octets.is_pattern() {
+                    return Err(
+                        "$nonce and $challenge stand for what is not known: in actions alone".to_owned()
+                    );
                 }
                 Some(octets)
             }

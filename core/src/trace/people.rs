@@ -13,7 +13,7 @@ use crate::entropy::Entropy;
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
 use crate::registry::Enrolment;
-use crate::token::Key;
+use crate::token::{Challenge, ChallengeKey, Key};
 
 /// The real keys, and the ones that are written down.
 #[derive(Debug)]
@@ -24,6 +24,14 @@ pub(super) struct People {
     identities: Vec<Identity>,
     /// Where stand-in secrets come from. They are no secrets: anyone can compute them.
     secrets: Entropy,
+    /// Of a relay: what its own challenges are made with, and those of its shadow.
+    challenges: Option<(ChallengeKey, ChallengeKey)>,
+}
+
+/// What stands in for the token of a CONNECT and for its challenge: text as long as that which came.
+pub(super) struct StandIn {
+    pub(super) response: Vec<u8>,
+    pub(super) challenge: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,11 +42,22 @@ struct Keys {
 
 impl Default for People {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), identities: Vec::new(), secrets: Entropy::new([0; 32]) }
+        Self {
+            keys: BTreeMap::new(),
+            identities: Vec::new(),
+            secrets: Entropy::new([0; 32]),
+            challenges: None,
+        }
     }
 }
 
 impl People {
+    /// Those of a relay, with its seed and that of its shadow.
+    pub(super) fn of_relay(seed: [u8; 32], stand_in: [u8; 32]) -> Self {
+        let challenges = Some((ChallengeKey::new(seed), ChallengeKey::new(stand_in)));
+        Self { challenges, ..Self::default() }
+    }
+
     /// Takes a new list. Returns the names of its lines, the lines with stand-in secrets, and those of them that were
     /// not written down yet. A secret that stays keeps its stand-in, one that changes gets another.
     pub(super) fn enrol(&mut self, list: &[Enrolment]) -> (Vec<String>, Vec<Enrolment>, Vec<Identity>) {
@@ -127,7 +146,30 @@ impl People {
     }
 
     /// What stands in for a token: where it is right, the right one of the same step; where it is wrong, a wrong one.
-    pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> Vec<u8> {
+    pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> StandIn {
+        let Token::Challenged { response, nonce, challenge } = registration.token else {
+            return StandIn { response: self.timed_token(registration, wall), challenge: None };
+        };
+        let stand_in = self.challenge(&challenge);
+        let keys = self.keys.get(&registration.id);
+        let right = keys.filter(|keys| keys.real.check_over_challenge(&challenge, nonce, &response));
+        let token = right.map_or([0; 16], |keys| keys.stand_in.over_challenge(&stand_in, nonce));
+        StandIn {
+            response: HEXLOWER.encode(&token).into_bytes(),
+            challenge: Some(stand_in.as_bytes().to_vec()),
+        }
+    }
+
+    /// What stands in for a challenge: if the relay made it, the one that its shadow made; otherwise one that nobody
+    /// made.
+    fn challenge(&self, challenge: &Challenge) -> Challenge {
+        let made = self.challenges.as_ref().and_then(|(real, shadow)| real.translate(challenge, shadow));
+        let nobodys = || Challenge::parse(&alloc::vec![b'x'; challenge.as_bytes().len()]);
+        made.or_else(nobodys).unwrap_or(*challenge)
+    }
+
+    /// What stands in for a token that is bound to a time.
+    fn timed_token(&self, registration: &Registration<'_>, wall: u64) -> Vec<u8> {
         let keys = self.keys.get(&registration.id);
         match registration.token {
             Token::Plain(digits) => {
@@ -147,6 +189,7 @@ impl People {
                 let token = step.map_or([0; 16], |(keys, step)| keys.stand_in.bound(step, nonce));
                 HEXLOWER.encode(&token).into_bytes()
             }
+            Token::Challenged { .. } => Vec::new(),
         }
     }
 }

@@ -123,10 +123,14 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
         write!(out, " plain")?;
     }
     write!(out, " pool={}", upstream.pool)?;
-    for (key, place) in [("service", &upstream.service), ("stream", &upstream.stream)] {
-        if let Some(place) = place {
-            write!(out, " {key}={}", PlaceText(place))?;
-        }
+    if let Some(place) = &upstream.service {
+        write!(out, " service={}", PlaceText(place))?;
+    }
+    if let Some(number) = upstream.service_tls {
+        write!(out, " service-tls={number}")?;
+    }
+    if let Some(place) = &upstream.stream {
+        write!(out, " stream={}", PlaceText(place))?;
     }
     writeln!(out)
 }

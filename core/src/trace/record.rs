@@ -31,10 +31,10 @@ const STAND_IN: [u8; 32] = [0; 32];
 /// * As they were: times, addresses, IDs and labels, limits; methods, versions, statuses, names of fields, and the
 ///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
 ///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
-///   they are a date and a number; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
+///   they are a date and a number; a `Rendezvous-Challenge` of its relay's; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
 ///   CONNECTs that a relay gets; the seed of an agent's jitter; `DTCP-Host` and `DTCP-Fingerprint`, and certificates.
-/// * By a stand-in of its length that takes the same path: the seed that makes nonces, and with it those of the CONNECTs
-///   that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
+/// * By a stand-in of its length that takes the same path: the seed that makes nonces and a relay's challenges, and with
+///   it those that it sends and gets, and the nonces of the CONNECTs that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
 /// * In lines about direct connections the words; our keys by their stand-ins, others by `x`.
 /// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
@@ -55,7 +55,7 @@ impl Recorder<Engine> {
     pub fn relay(config: Config, seed: [u8; 32], now: Now, traced: bool) -> Self {
         let tape = traced.then(|| {
             let shadow = Engine::new(config.clone(), STAND_IN, now);
-            let (people, limits) = (People::default(), config.head);
+            let (people, limits) = (People::of_relay(seed, STAND_IN), config.head);
             let setup = Setup::Relay(Box::new(config.clone()));
             Box::new(Tape::begin(&setup, &STAND_IN, people, shadow, limits, Mode::REQUESTS, now))
         });

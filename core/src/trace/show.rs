@@ -109,12 +109,16 @@ fn note(note: &Note) -> String {
             let again = maybe("again", again.map(SpanText));
             format!("dial-failed {} {what} why={}{again}", Conn(*on), dial(*why))
         }
+        Note::ServiceTlsFailed { on, upstream, why } => {
+            format!("service-tls-failed {} upstream={upstream} why={}", Conn(*on), tls(*why))
+        }
         Note::Registered { on, upstream, waiting } => {
             format!("registered {} upstream={upstream} waiting={waiting}", Conn(*on))
         }
         Note::RelayLost { on, upstream, why, again } => {
             let why = match why {
                 RelayLoss::Refused(status) => format!("refused status={status}"),
+                RelayLoss::Challenged => "challenged".to_string(),
                 RelayLoss::Garbled => "garbled".to_string(),
                 RelayLoss::Ended(how) => end(*how).to_string(),
                 RelayLoss::Silent => "silent".to_string(),
@@ -123,8 +127,8 @@ fn note(note: &Note) -> String {
             };
             format!("relay-lost {} upstream={upstream} why={why} again={}", Conn(*on), SpanText(*again))
         }
-        Note::ClockAdopted { upstream, seconds } => {
-            format!("clock-adopted upstream={upstream} seconds={seconds}")
+        Note::Slowed { upstream, pause } => {
+            format!("slowed upstream={upstream} pause={}", SpanText(*pause))
         }
         Note::Served { relay, local, upstream, stream } => {
             let stream = yes(*stream);

@@ -1,4 +1,4 @@
-//! The agent's side: the pool, the back-off, the clock, and whoever comes.
+//! The agent's side: the pool, the back-off, the tokens, and whoever comes.
 
 use std::net::SocketAddr;
 
@@ -15,15 +15,17 @@ use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 
 mod backoff;
-mod clock;
+mod challenge;
 mod ending;
 mod forwarding;
+mod hostile;
 mod pool;
 mod proxy;
 mod reaching;
 #[path = "../common/rig.rs"]
 mod rig;
 mod serving;
+mod tls_service;
 
 use rig::{Did, Rig, WALL, address, asked, beginning, dials, notes, sent};
 
@@ -59,6 +61,7 @@ fn upstream() -> Upstream {
         plain: false,
         pool: 4,
         service: Some(service().into()),
+        service_tls: None,
         stream: None,
     }
 }
@@ -112,6 +115,7 @@ fn is_valid(text: &str, wall: u64) -> bool {
     match registration.token {
         Token::Plain(digits) => key().check_plain(wall, digits).is_some(),
         Token::Bound { response, nonce } => key().check_bound(wall, nonce, &response).is_some(),
+        Token::Challenged { .. } => false,
     }
 }
 

@@ -28,7 +28,10 @@ fn each_connection_has_a_token_and_a_nonce_of_its_own() {
         for (on, _) in dials(&rig.news()) {
             rig.tell(|agent, now| agent.handle_connected(on, now));
             let text = sent(&rig.news(), on);
-            assert!(text.ends_with(" HTTP/1.1\r\nHost: relay\r\n\r\n"), "{text}");
+            assert!(
+                text.ends_with(" HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\n\r\n"),
+                "{text}"
+            );
             assert!(is_valid(&text, WALL));
             assert!(!texts.contains(&text));
             texts.push(text);

@@ -58,8 +58,9 @@ fn it_asks_in_its_connect_and_not_otherwise() {
         let (on, _) = one(&rig.news());
         rig.tell(|agent, now| agent.handle_connected(on, now));
         let text = sent(&rig.news(), on);
-        let asking = " HTTP/1.1\r\nHost: relay\r\nPROXY-Protocol: v2\r\n\r\n";
-        let end = if asks { asking } else { " HTTP/1.1\r\nHost: relay\r\n\r\n" };
+        let asking = " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\nPROXY-Protocol: v2\r\n\r\n";
+        let end =
+            if asks { asking } else { " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\n\r\n" };
         assert!(text.ends_with(end), "{text}");
     }
 }

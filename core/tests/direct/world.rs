@@ -240,6 +240,7 @@ impl World {
             plain: false,
             pool: 1,
             service: None,
+            service_tls: None,
             stream: Some(address(4, 22).into()),
         };
         let mut of_agent = agent::Config {

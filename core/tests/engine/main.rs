@@ -2,6 +2,7 @@
 
 mod admission;
 mod challenge;
+mod challenged;
 mod deadlines;
 mod drain;
 mod follow;
@@ -23,7 +24,7 @@ use rendezvous_core::http::date::write_date;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Close, ConnId};
 use rendezvous_core::registry::Enrolment;
-use rendezvous_core::token::{Algorithm, Key};
+use rendezvous_core::token::{Algorithm, Challenge, Key};
 
 use crate::world::World;
 
@@ -175,13 +176,29 @@ impl World {
         )
     }
 
+    /// The challenge in an answer to a CONNECT.
+    fn challenge(&self, on: ConnId) -> Option<Challenge> {
+        let got = self.got(on);
+        let line = got.split("\r\n").find_map(|line| line.strip_prefix("Rendezvous-Challenge: "))?;
+        Some(Challenge::parse(line.as_bytes()).expect("a challenge"))
+    }
+
+    /// The line with the challenge, which an answer has if and only if another token could help.
+    #[track_caller]
+    fn challenge_line(&self, on: ConnId) -> String {
+        let challenge = self.challenge(on);
+        let helps = ["401", "407", "429"].contains(&&self.got(on)[9..12]);
+        assert_eq!(challenge.is_some(), helps, "{}", self.got(on));
+        challenge.map(|challenge| format!("Rendezvous-Challenge: {challenge}\r\n")).unwrap_or_default()
+    }
+
     /// The peer got this answer and nothing else, and its connection closes as it must.
     #[track_caller]
     fn assert_refused(&self, on: ConnId, status: &str, diagnostic: &str) {
         let permanent = ["400", "403", "414", "421", "431", "505"].contains(&&status[..3]);
         let extra = if status.starts_with("503") { "Retry-After: 5\r\n" } else { "" };
         let offline = if diagnostic == OFFLINE { "Hidden-Server: offline\r\n" } else { "" };
-        let extra = format!("{offline}{extra}Connection: close\r\n");
+        let extra = format!("{offline}{extra}{}Connection: close\r\n", self.challenge_line(on));
         assert_eq!(self.got(on), self.answer(status, &extra, permanent, diagnostic));
         assert_eq!(self.closing(on), Some(Close::Linger));
     }

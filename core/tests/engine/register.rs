@@ -53,16 +53,19 @@ fn a_malformed_id_response_or_nonce_is_400() {
     let cases = [
         ("uuid:1234?response=12345678", "malformed UUID"),
         ("uuid:?response=12345678", "malformed UUID"),
-        ("uuid:ID?response=12345", "malformed response or nonce"),
-        ("uuid:ID?response=", "malformed response or nonce"),
-        ("uuid:ID?response=12345678901", "malformed response or nonce"),
-        ("uuid:ID?response=12345678&response=12345678", "malformed response or nonce"),
-        ("uuid:ID?response=12345678&nonce=0123456789abcdef", "malformed response or nonce"),
-        ("uuid:ID?response=00112233445566778899aabbccddeeff", "malformed response or nonce"),
-        ("uuid:ID?response=00112233445566778899aabbccddeeff&nonce=short", "malformed response or nonce"),
+        ("uuid:ID?response=12345", "malformed response, nonce or challenge"),
+        ("uuid:ID?response=", "malformed response, nonce or challenge"),
+        ("uuid:ID?response=12345678901", "malformed response, nonce or challenge"),
+        ("uuid:ID?response=12345678&response=12345678", "malformed response, nonce or challenge"),
+        ("uuid:ID?response=12345678&nonce=0123456789abcdef", "malformed response, nonce or challenge"),
+        ("uuid:ID?response=00112233445566778899aabbccddeeff", "malformed response, nonce or challenge"),
+        (
+            "uuid:ID?response=00112233445566778899aabbccddeeff&nonce=short",
+            "malformed response, nonce or challenge",
+        ),
         (
             "uuid:ID?response=00112233445566778899AABBCCDDEEFF&nonce=0123456789abcdef",
-            "malformed response or nonce",
+            "malformed response, nonce or challenge",
         ),
     ];
     for (target, why) in cases {

@@ -5,7 +5,7 @@ mod world;
 
 use rendezvous_core::connector::Outcome;
 use rendezvous_core::machine::End;
-use rendezvous_core::note::{ConnectFailure, Note};
+use rendezvous_core::note::ConnectFailure;
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::Span;
 
@@ -170,11 +170,10 @@ fn a_connector_to_a_hidden_server_that_is_away_sees_a_404_or_a_503() {
 }
 
 #[test]
-fn an_agent_whose_clock_is_hours_off_takes_the_relays() {
-    for skew in [-7_200, 7_200] {
+fn an_agent_whose_clock_is_years_off_serves() {
+    for skew in [-7_200, 7_200, -30 * 365 * 86_400, 100 * 365 * 86_400] {
         let mut world = World::new(usize::MAX, skew);
-        assert_eq!(world.agent.machine.waiting(0), 4);
-        assert!(world.agent.notes.contains(&Note::ClockAdopted { upstream: 0, seconds: -skew }));
+        assert_eq!(world.agent.machine.waiting(0), 4, "at once");
         world.wait(Span::from_secs(600));
         let client = request(&mut world, REQUEST);
         world.send(world.http[0], ANSWER.as_bytes());

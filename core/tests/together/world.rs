@@ -67,6 +67,7 @@ impl World {
             plain: false,
             pool: 4,
             service: Some(address(2, 80).into()),
+            service_tls: None,
             stream: Some(address(2, 22).into()),
         };
         let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };

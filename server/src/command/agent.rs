@@ -11,18 +11,20 @@ use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
 
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
+use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::tape::{TRACE, Tape};
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
-use crate::event_loop::{EventLoop, TlsSetup};
+use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::ticket::Ticket;
+use crate::trust::Trust;
 
 const SPEC: Spec = Spec {
     command: "agent",
@@ -30,7 +32,15 @@ const SPEC: Spec = Spec {
     summary: "Beside the hidden server: keeps connections waiting at the relay, and takes whoever comes to the local service.",
     options: &[
         Opt::many("ticket", "FILE", "", "which hidden server to be, at which relay ('rendezvous id add' writes it)"),
-        Opt::many("to", "HOST:PORT", "none, with --stream", "the local HTTP service"),
+        Opt::many(
+            "to",
+            "HOST:PORT",
+            "none, with --stream",
+            "the local HTTP service; https://HOST:PORT if it speaks TLS",
+        ),
+        TO_CA,
+        TO_PIN,
+        TO_INSECURE,
         Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::one(
@@ -59,6 +69,8 @@ const SPEC: Spec = Spec {
         CONFIG,
     ],
     notes: "\
+A --to https://… is followed by the options that say how its certificate is checked. The certificate must be for HOST;
+the Host field of requests stays that of the client.
 With several tickets each is followed by its own --to and --stream, or shares those before it:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
 With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
@@ -93,6 +105,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut names = Names::default();
     let mut tls = TlsSetup::default();
     let mut upstreams = Vec::new();
+    // Behind the relays stand the local services that speak TLS.
+    let mut service_tls = Vec::new();
+    let relays = services.len();
     for Service { ticket: file, to, stream } in services {
         let ticket = Ticket::load(&file)?;
         if !ticket.relay.tls {
@@ -104,16 +119,22 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
         shown.push(ticket.relay.to_string());
         names.0.insert(ticket.id, file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        let tls_of_service = match &to {
+            Some(to) => local_tls(to, &mut service_tls, relays)?,
+            None => None,
+        };
         upstreams.push(Upstream {
             relay: upstream::relay(&ticket.relay),
             id: ticket.id,
             key: ticket.key.clone(),
             plain: ticket.plain,
             pool: u16::try_from(pool).unwrap_or(POOL),
-            service: to.as_ref().map(upstream::place),
+            service: to.as_ref().map(|to| upstream::place(&to.at)),
+            service_tls: tls_of_service,
             stream: stream.as_ref().map(upstream::place),
         });
     }
+    tls.upstreams.append(&mut service_tls);
     let mut net = daemon::world()?;
     let mut config =
         Config { upstreams, once: matches.flag("once"), send_proxy, forwarded, ..Config::default() };
@@ -185,39 +206,72 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
+/// If a local service speaks TLS, adds how its certificate is checked to `all`, which stands behind `relays` others.
+/// Where it is among all of them.
+fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Result<Option<u16>, Failure> {
+    let Some(trust) = &to.tls else { return Ok(None) };
+    if *trust == Trust::Insecure {
+        log::warn!(
+            "event=insecure service={} why=\"no certificate is checked: anybody could be the local service\"",
+            Escaped(&to.to_string())
+        );
+    }
+    let index = u16::try_from(relays + all.len());
+    all.push(upstream::tls_to(&to.at.host, trust)?);
+    index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
+}
+
 /// One ticket and where its clients are taken.
 #[derive(Debug, PartialEq, Eq)]
 struct Service {
     ticket: PathBuf,
-    to: Option<HostPort>,
+    to: Option<LocalService>,
+    stream: Option<HostPort>,
+}
+
+/// A ticket and what follows it on the command line.
+#[derive(Default)]
+struct Group {
+    ticket: Option<PathBuf>,
+    to: Option<To>,
     stream: Option<HostPort>,
 }
 
 /// Each ticket with the services behind it, or else those before it.
 fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
     // Each is read for its error's sake: with the option's name, or the line of the file.
-    matches.get_all("to", host_port)?;
+    matches.get_all("to", To::parse)?;
     matches.get_all("stream", host_port)?;
-    let mut groups: Vec<(Option<PathBuf>, Option<HostPort>, Option<HostPort>)> = vec![(None, None, None)];
-    for (option, text) in matches.in_order(&["ticket", "to", "stream"]) {
+    let mut groups = vec![Group::default()];
+    let options: Vec<&str> = ["ticket", "to", "stream"].into_iter().chain(TRUST_OPTIONS).collect();
+    for (option, text) in matches.in_order(&options) {
         if option == "ticket" {
-            groups.push((Some(PathBuf::from(text)), None, None));
+            groups.push(Group { ticket: Some(PathBuf::from(text)), ..Group::default() });
             continue;
         }
-        let place = host_port(text).map_err(|why| Failure::Usage(format!("--{option}: {why}")))?;
-        let Some((_, to, stream)) = groups.last_mut() else { continue };
-        let slot = if option == "to" { to } else { stream };
-        if slot.replace(place).is_some() {
+        let Some(group) = groups.last_mut() else { continue };
+        let usage = |why| Failure::Usage(format!("--{option}: {why}"));
+        let is_second = match option {
+            "to" => group.to.replace(To::parse(text).map_err(usage)?).is_some(),
+            "stream" => group.stream.replace(host_port(text).map_err(usage)?).is_some(),
+            _ => {
+                let to = group.to.as_mut();
+                to.ok_or_else(|| usage("a --to https://HOST:PORT comes first".to_owned()))?
+                    .take(option, text)?;
+                false
+            }
+        };
+        if is_second {
             return Err(Failure::Usage(format!("--{option} {text}: this ticket has a --{option} already")));
         }
     }
     let (mut last_to, mut last_stream) = (None, None);
     let mut services = Vec::new();
-    for (ticket, to, stream) in groups {
+    for Group { ticket, to, stream } in groups {
         // A ticket with a service of its own shares no stream service.
         if to.is_some() || stream.is_some() {
             last_stream = stream;
-            last_to = to.or(last_to);
+            last_to = to.map(To::finish).transpose()?.or(last_to);
         }
         let Some(ticket) = ticket else { continue };
         if last_to.is_none() && last_stream.is_none() {
@@ -242,8 +296,9 @@ mod tests {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         let services = services(&parse(&SPEC, &args)?)?;
         let show = |service: &Service| {
-            let shown = |place: &Option<HostPort>| place.as_ref().map_or("-".to_owned(), ToString::to_string);
-            format!("{} {} {}", service.ticket.display(), shown(&service.to), shown(&service.stream))
+            let to = service.to.as_ref().map_or("-".to_owned(), ToString::to_string);
+            let stream = service.stream.as_ref().map_or("-".to_owned(), ToString::to_string);
+            format!("{} {to} {stream}", service.ticket.display())
         };
         Ok(services.iter().map(show).collect())
     }
@@ -269,5 +324,23 @@ mod tests {
         assert!(matches!(shown("--ticket a"), Err(Failure::Usage(why)) if why.contains("--to")));
         assert!(matches!(shown("--to h:1"), Err(Failure::Usage(why)) if why.contains("--ticket")));
         assert!(matches!(shown("--ticket a --to h:1 --to h:2"), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn each_service_has_the_trust_behind_it() {
+        let line = "--ticket a --to https://h:1 --to-ca ca.pem --ticket b --to https://h:2 --to-insecure \
+                    --ticket c --ticket d --to https://h:3 --to-insecure";
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let services = parse(&SPEC, &args).and_then(|matches| services(&matches)).unwrap_or_default();
+        let trusts: Vec<_> = services
+            .into_iter()
+            .map(|service| service.to.and_then(|to| to.tls))
+            .map(Option::unwrap)
+            .collect();
+        let ca = Trust::CaFile("ca.pem".into());
+        assert_eq!(trusts, [ca, Trust::Insecure, Trust::Insecure, Trust::Insecure]);
+        for line in ["--to-ca x --ticket a --to https://h:1", "--ticket a --to h:1 --to-insecure"] {
+            assert!(matches!(shown(line), Err(Failure::Usage(_))), "{line}");
+        }
     }
 }

@@ -4,17 +4,21 @@ mod wire;
 
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use rendezvous_core::http::response::{Response, write_connect};
 use rendezvous_core::http::target::Token;
+use rendezvous_core::token::Challenge;
 
-use self::wire::{Wire, WireError};
+use self::wire::{Deadline, Wire, WireError};
+use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, only_service};
 use crate::clock;
 use crate::entropy;
 use crate::escape::Line;
 use crate::failure::{Failure, print, reason};
-use crate::options::value::{HostPort, host_port, path};
+use crate::options::value::path;
 use crate::options::{Opt, Spec, parse};
 use crate::pin::Pin;
 use crate::ticket::Ticket;
@@ -26,15 +30,18 @@ const SPEC: Spec = Spec {
     summary: "Goes the agent's way step by step and says which step fails, and what to do.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
-        Opt::one("to", "HOST:PORT", "not checked", "the local service"),
+        Opt::one("to", "HOST:PORT", "not checked", "the local service; https://HOST:PORT if it speaks TLS"),
+        TO_CA,
+        TO_PIN,
+        TO_INSECURE,
     ],
     notes: "\
-A line for each step: name look-up, TCP, TLS, certificate, clock, token, local service. Exit code 0
-if all are ok. The step 'token' registers a connection and closes it again.",
+A line for each step: name look-up, TCP, TLS, certificate, clock, token, local service; each takes 10 s at
+most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again.",
 };
 
-/// How long each step may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long each step may take, whatever its peer does.
+const STEP: Duration = Duration::from_secs(10);
 
 /// Runs the command with the arguments behind its name.
 ///
@@ -45,66 +52,100 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let file: PathBuf = matches
         .get_if("ticket", path)?
         .ok_or_else(|| Failure::Usage("--ticket FILE is missing".to_owned()))?;
-    let to = matches.get_if("to", host_port)?;
+    let to = only_service(&matches)?;
     let ticket = Ticket::load(&file)?;
-    say("ticket", &Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
+    say("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
     let relay = check_relay(&ticket);
     let service = to.map_or(Ok(()), |to| check_service(&to));
     if relay.and(service).is_err() {
-        return Err(Failure::Failed("not all is ok".to_owned()));
+        return Err(Failure::Failed("some checks failed".to_owned()));
     }
     Ok(())
 }
 
-/// A step that failed has been said already.
+/// A step failed; its line is printed already.
 struct NotOk;
 
-/// The result of a step: what is so, or what failed and what to do.
-type Step = Result<String, String>;
+/// The result of a step.
+enum Step {
+    /// What is so.
+    Ok(String),
+    /// What is so, and could be better; it fails nothing.
+    Info(String),
+    /// What failed, and what to do.
+    Failed(String),
+}
 
 fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     let (host, port) = (&ticket.relay.host, ticket.relay.port);
-    let addresses = step("name", look_up(host, port))?;
-    let address = step("tcp", reach(&addresses))?;
+    let addresses = step("name", look_up(host, port, Deadline::after(STEP)))?;
+    let reached = reach(&addresses, Deadline::after(STEP));
+    let hint = |why| format!("{why}: does the relay run, is the port open in its firewall?");
+    let address = step("tcp", reached.map_err(hint))?;
     if ticket.relay.tls {
         check_tls(ticket, address)?;
     } else {
-        let _ = say("tls", &Ok("none: the ticket says http://, everything is in clear".to_owned()));
+        let _ = say("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
     }
-    let answer = ask(ticket, address, &challenge_me(&ticket.relay.authority()));
-    let clock = answer.and_then(|answer| compare_clocks(ticket, &answer));
-    let clock_ok = step("clock", clock.map(|text| ((), text))).is_ok();
-    let token = token_request(ticket).and_then(|request| ask(ticket, address, &request));
-    step("token", token.and_then(|answer| judge_token(&answer)).map(|text| ((), text)))?;
-    if clock_ok { Ok(()) } else { Err(NotOk) }
+    let request = get(&ticket.relay.authority());
+    let date = ask(ticket, address, &request, Deadline::after(STEP)).map(|answer| answer.date);
+    // Whether the clock matters, the token shows.
+    let token = check_token(ticket, address, Deadline::after(STEP));
+    let clock = match date {
+        Ok(date) => compare_clocks(ticket, date, matches!(token, Ok(Accepted::OverChallenge))),
+        Err(why) => Step::Failed(why),
+    };
+    let is_clock_ok = report("clock", &clock).is_ok();
+    let token = match token {
+        Ok(Accepted::Timed) => Step::Ok("the relay accepts it".to_owned()),
+        Ok(Accepted::OverChallenge) => Step::Ok(
+            "the relay accepts one that is bound to its challenge; it refused one that is bound to the time"
+                .to_owned(),
+        ),
+        Err(why) => Step::Failed(why),
+    };
+    report("token", &token)?;
+    if is_clock_ok { Ok(()) } else { Err(NotOk) }
 }
 
-fn look_up(host: &str, port: u16) -> Result<(Vec<SocketAddr>, String), String> {
-    let found: Vec<_> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| {
-            format!("{host} does not resolve ({}): is the name right, is there a network?", reason(&error))
-        })?
-        .collect();
-    let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
-    let text = format!("{host} is {}", shown.join(", "));
-    Ok((found, text))
+/// Looks a name up, on a thread of its own: the system's resolver knows no deadline.
+fn look_up(host: &str, port: u16, deadline: Deadline) -> Result<(Vec<SocketAddr>, String), String> {
+    let (sender, receiver) = mpsc::channel();
+    let asked = (host.to_owned(), port);
+    thread::spawn(move || {
+        let found = asked.to_socket_addrs().map(Vec::from_iter);
+        // If the deadline has passed, nobody reads it.
+        let _ = sender.send(found);
+    });
+    let why = match receiver.recv_timeout(deadline.left()) {
+        Ok(Ok(found)) => {
+            let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+            let text = format!("{host} is {}", shown.join(", "));
+            return Ok((found, text));
+        }
+        Ok(Err(error)) => reason(&error),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    Err(format!("{host} does not resolve ({why}): is the name right, is there a network?"))
 }
 
-fn reach(addresses: &[SocketAddr]) -> Result<(SocketAddr, String), String> {
+/// Tries the addresses in turn, each for its share of the time that is left.
+fn reach(addresses: &[SocketAddr], deadline: Deadline) -> Result<(SocketAddr, String), String> {
     let mut failures = Vec::new();
-    for address in addresses {
-        match TcpStream::connect_timeout(address, PATIENCE) {
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share = deadline.left() / u32::try_from(left).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
             Ok(_) => return Ok((*address, format!("{address} accepts connections"))),
             Err(error) => failures.push(format!("{address}: {}", reason(&error))),
         }
     }
-    Err(format!("{}: does the relay run, is the port open in its firewall?", failures.join("; ")))
+    Err(failures.join("; "))
 }
 
 /// TLS as such first, with whatever certificate; then whether the certificate is the one that the ticket trusts.
 fn check_tls(ticket: &Ticket, address: SocketAddr) -> Result<(), NotOk> {
-    let open = |trust: &Trust| Wire::connect(address, &ticket.relay, trust, PATIENCE);
+    let host = &ticket.relay.host;
+    let open = |trust: &Trust| Wire::connect(address, Some((host, trust)), Deadline::after(STEP));
     let wire = open(&Trust::Insecure).map_err(|error| match error {
         WireError::Tls(why) => format!("{why}: is this port one for HTTPS?"),
         other => other.to_string(),
@@ -126,92 +167,142 @@ fn check_tls(ticket: &Ticket, address: SocketAddr) -> Result<(), NotOk> {
     step("certificate", judged.map(|text| ((), text)))
 }
 
-fn challenge_me(host: &str) -> Vec<u8> {
+/// A request that names no hidden server: its answer has the relay's time.
+fn get(host: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-fn token_request(ticket: &Ticket) -> Result<Vec<u8>, String> {
+/// Which token the relay accepted.
+enum Accepted {
+    /// The first one, bound to the time of this machine's clock.
+    Timed,
+    /// One over a challenge that the relay gave when it refused the first.
+    OverChallenge,
+}
+
+/// Registers as the agent does: with a token of this machine's time, and if the relay refuses it and gives a challenge,
+/// with one over that.
+fn check_token(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Result<Accepted, String> {
+    let answer = ask(ticket, address, &registration(ticket, None)?, deadline)?;
+    if answer.status == 200 {
+        return Ok(Accepted::Timed);
+    }
+    let challenge = answer.challenge.filter(|_| matches!(answer.status, 401 | 429) && !ticket.plain);
+    let Some(challenge) = challenge else { return Err(refusal(answer.status)) };
+    let answer = ask(ticket, address, &registration(ticket, Some(challenge))?, deadline)?;
+    if answer.status == 200 { Ok(Accepted::OverChallenge) } else { Err(refusal(answer.status)) }
+}
+
+fn registration(ticket: &Ticket, challenge: Option<Challenge>) -> Result<Vec<u8>, String> {
     let nonce = entropy::nonce().map_err(|failure| failure.to_string())?;
-    let step = ticket.key.step(clock::wall());
-    let plain = ticket.key.plain(step);
-    let token = if ticket.plain {
-        Token::Plain(plain.as_bytes())
-    } else {
-        Token::Bound { response: ticket.key.bound(step, nonce.as_bytes()), nonce: nonce.as_bytes() }
+    let nonce = nonce.as_bytes();
+    let (key, step) = (&ticket.key, ticket.key.step(clock::wall()));
+    let plain = key.plain(step);
+    let token = match challenge {
+        _ if ticket.plain => Token::Plain(plain.as_bytes()),
+        None => Token::Bound { response: key.bound(step, nonce), nonce },
+        Some(challenge) => {
+            Token::Challenged { response: key.over_challenge(&challenge, nonce), nonce, challenge }
+        }
     };
     let mut request = Vec::new();
     write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), false);
     Ok(request)
 }
 
-fn ask(ticket: &Ticket, address: SocketAddr, request: &[u8]) -> Result<Response, String> {
+fn ask(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline) -> Result<Response, String> {
     let ask = || {
-        let mut wire = Wire::connect(address, &ticket.relay, &ticket.trust, PATIENCE)?;
+        let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
+        let mut wire = Wire::connect(address, tls, deadline)?;
         wire.send(request)?;
         wire.response()
     };
     ask().map_err(|error| error.to_string())
 }
 
-fn compare_clocks(ticket: &Ticket, answer: &Response) -> Step {
-    let Some(theirs) = answer.date else {
-        return Ok("the relay says no Date: nothing to compare with".to_owned());
+/// `is_challenged`: the relay accepted a token over its challenge, so that the clock does not matter.
+fn compare_clocks(ticket: &Ticket, theirs: Option<u64>, is_challenged: bool) -> Step {
+    let Some(theirs) = theirs else {
+        return Step::Ok("the relay says no Date: nothing to compare with".to_owned());
     };
     let ours = clock::wall();
     let apart = ours.abs_diff(theirs);
     let which = if ours > theirs { "ahead of" } else { "behind" };
+    let text = format!("{apart} s {which} the relay's");
     if apart <= u64::from(ticket.key.period()) {
-        return Ok(format!("{apart} s {which} the relay's"));
-    }
-    Err(format!(
-        "{apart} s {which} the relay's: set this machine's clock (an agent goes by the relay's meanwhile)"
-    ))
-}
-
-fn judge_token(answer: &Response) -> Step {
-    match answer.status {
-        200 => Ok("the relay accepts it".to_owned()),
-        401 => Err("refused: not enrolled at this relay (any more), another secret, or clocks apart; \
-                    'rendezvous id ticket NAME' there writes a new ticket"
-            .to_owned()),
-        429 => Err("too many failures from this address: wait a minute".to_owned()),
-        503 => Err("the relay is full or shutting down".to_owned()),
-        other => Err(format!(
-            "answer {other}: is this a rendezvous relay? one of 2013 needs 'token plain' in the ticket"
-        )),
+        Step::Ok(text)
+    } else if is_challenged {
+        Step::Info(format!("{text}: set this machine's clock (the agent works, with one more round trip)"))
+    } else {
+        Step::Failed(format!("{text}: set this machine's clock"))
     }
 }
 
-fn check_service(to: &HostPort) -> Result<(), NotOk> {
-    let reached = look_up(&to.host, to.port).and_then(|(addresses, _)| {
-        let mut last = String::new();
-        for address in addresses {
-            match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(_) => return Ok(format!("{to} accepts connections")),
-                Err(error) => {
-                    last = format!("{to}: {}: does the service run, and listen there?", reason(&error))
-                }
-            }
+/// What a refusal of a token means, and what to do.
+fn refusal(status: u16) -> String {
+    match status {
+        401 => "refused: not enrolled at this relay (any more), or another secret; \
+                'rendezvous id ticket NAME' there writes a new ticket"
+            .to_owned(),
+        429 => "too many failures from this address: wait a minute".to_owned(),
+        503 => "the relay is full or shutting down".to_owned(),
+        other => {
+            format!(
+                "answer {other}: is this a rendezvous relay? one of 2013 needs 'token plain' in the ticket"
+            )
         }
-        Err(last)
-    });
-    step("service", reached.map(|text| ((), text)))
+    }
 }
 
-/// Says how a step went, and goes on with what it found.
-fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> {
-    let (value, text) = match result {
-        Ok((value, text)) => (Some(value), Ok(text)),
-        Err(text) => (None, Err(text)),
+fn check_service(to: &LocalService) -> Result<(), NotOk> {
+    let deadline = Deadline::after(STEP);
+    let hint = |why| format!("{why}: does the service run, and listen there?");
+    let reached = look_up(&to.at.host, to.at.port, deadline)
+        .and_then(|(addresses, _)| reach(&addresses, deadline).map_err(hint))
+        .map(|(address, _)| (address, format!("{to} accepts connections")));
+    let address = step("service", reached)?;
+    let Some(trust) = &to.tls else { return Ok(()) };
+    let open = |trust: &Trust| Wire::connect(address, Some((&to.at.host, trust)), Deadline::after(STEP));
+    let judged = match open(trust) {
+        Ok(_) if *trust == Trust::Insecure => Ok("no certificate is checked: --to-insecure".to_owned()),
+        Ok(_) => Ok("its certificate is trusted".to_owned()),
+        // Whether it speaks TLS at all, and which pin it has.
+        Err(WireError::Tls(why)) => Err(match open(&Trust::Insecure).map(|wire| shown_pin(&wire)) {
+            Ok(pin) => format!("its certificate (pin {pin}) is not trusted: {why}"),
+            Err(_) => format!("{why}: does the service speak TLS there?"),
+        }),
+        Err(other) => Err(other.to_string()),
     };
-    // Where stdout is gone there is nobody to tell.
-    let _ = say(name, &text);
+    step("service-tls", judged.map(|text| ((), text)))
+}
+
+/// The pin of the certificate that the peer showed.
+fn shown_pin(wire: &Wire) -> String {
+    let pin = wire.peer_certificate().and_then(Pin::of_certificate);
+    pin.map_or_else(|| "no certificate".to_owned(), |pin| pin.to_string())
+}
+
+/// Prints how a step went, and goes on with what it found.
+fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> {
+    let (value, step) = match result {
+        Ok((value, text)) => (Some(value), Step::Ok(text)),
+        Err(text) => (None, Step::Failed(text)),
+    };
+    report(name, &step)?;
     value.ok_or(NotOk)
 }
 
-fn say(name: &str, result: &Step) -> Result<(), Failure> {
-    match result {
-        Ok(text) => print(&format!("{name:<12} ok      {}\n", Line(text))),
-        Err(text) => print(&format!("{name:<12} FAILED  {}\n", Line(text))),
-    }
+fn report(name: &str, step: &Step) -> Result<(), NotOk> {
+    // If stdout cannot be written, nobody reads it.
+    let _ = say(name, step);
+    if let Step::Failed(_) = step { Err(NotOk) } else { Ok(()) }
+}
+
+fn say(name: &str, step: &Step) -> Result<(), Failure> {
+    let (word, text) = match step {
+        Step::Ok(text) => ("ok", text),
+        Step::Info(text) => ("info", text),
+        Step::Failed(text) => ("FAILED", text),
+    };
+    print(&format!("{name:<12} {word:<7} {}\n", Line(text)))
 }

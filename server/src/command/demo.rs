@@ -167,6 +167,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         plain: false,
         pool: POOL,
         service: Some(Place::from(page)),
+        service_tls: None,
         stream: None,
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };

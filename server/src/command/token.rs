@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use rendezvous_core::token::Key;
+use rendezvous_core::token::{Challenge, Key};
 
 use crate::clock;
 use crate::entropy;
@@ -14,9 +14,15 @@ use crate::ticket::Ticket;
 const SPEC: Spec = Spec {
     command: "token",
     operands: &[],
-    summary: "Prints a token for the hidden server of a ticket, good now and for about half a minute.",
+    summary: "Prints a token for the hidden server of a ticket, valid now and for about half a minute.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
+        Opt::one(
+            "challenge",
+            "CHALLENGE",
+            "none",
+            "make the token for this 'Rendezvous-Challenge' of the relay, not for the time",
+        ),
         Opt::flag(
             "plain",
             "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket",
@@ -27,6 +33,8 @@ The result is the query of a CONNECT, with a fresh nonce, good for one connectio
 
     CONNECT uuid:ID?response=TOKEN&nonce=NONCE HTTP/1.1
 
+With --challenge the query has it as 'challenge=', and this machine's clock does not matter; the relay
+sends one with each 401, and with the 407 that answers a CONNECT without a token.
 With --plain it is the value of 'response' alone; a relay takes that where the ID was enrolled
 with 'id add --tokens any'.",
 };
@@ -40,11 +48,25 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let path = matches.get_if("ticket", value::path)?;
     let path = path.ok_or_else(|| Failure::Usage("--ticket FILE is missing".to_owned()))?;
-    print(&token(&path, matches.flag("plain"))?)
+    let challenge = matches.get_if("challenge", challenge)?;
+    if challenge.is_some() && matches.flag("plain") {
+        return Err(Failure::Usage("--challenge and --plain exclude each other".to_owned()));
+    }
+    print(&token(&path, challenge, matches.flag("plain"))?)
 }
 
-fn token(path: &Path, plain: bool) -> Result<String, Failure> {
+fn challenge(text: &str) -> Result<Challenge, String> {
+    Challenge::parse(text.as_bytes())
+        .ok_or_else(|| format!("'{text}' is not a challenge: 16 to 64 letters, digits, '-' and '_'"))
+}
+
+fn token(path: &Path, challenge: Option<Challenge>, plain: bool) -> Result<String, Failure> {
     let ticket = Ticket::load(path)?;
+    if let Some(challenge) = challenge {
+        let nonce = entropy::nonce()?;
+        let token = HEXLOWER.encode(&ticket.key.over_challenge(&challenge, nonce.as_bytes()));
+        return Ok(format!("response={token}&nonce={nonce}&challenge={challenge}\n"));
+    }
     let step = ticket.key.step(clock::wall());
     if plain || ticket.plain {
         let digits = ticket.key.plain(step);

@@ -1,14 +1,13 @@
 //! What agent, connector and demonstration have in common: a relay that is dialled.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rendezvous_core::reach::{Host, Place, Relay};
 use rendezvous_core::time::Span;
-use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 
+use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::options::value::HostPort;
 use crate::relay_url::RelayUrl;
@@ -26,12 +25,14 @@ pub(super) fn place(to: &HostPort) -> Place {
 }
 
 /// How the relay's certificate is checked, and under which name.
-pub(super) fn tls(
-    url: &RelayUrl,
-    trust: &Trust,
-) -> Result<(Arc<ClientConfig>, ServerName<'static>), Failure> {
-    let name = ServerName::try_from(url.host.clone())
-        .map_err(|_| Failure::Failed(format!("'{}' is no name that a certificate could have", url.host)))?;
+pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<ClientTls, Failure> {
+    tls_to(&url.host, trust)
+}
+
+/// How the certificate of a server of this name, or address, is checked.
+pub(super) fn tls_to(host: &str, trust: &Trust) -> Result<ClientTls, Failure> {
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| Failure::Failed(format!("'{host}' is not a name that a certificate could have")))?;
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
 }
 

@@ -7,9 +7,7 @@ use rendezvous_core::pair::{Side, Why};
 /// What an agent's operator can do about a refusal.
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
     match status {
-        401 => Some(
-            "unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay, and both clocks",
-        ),
+        401 => Some("unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay"),
         407 | 400 | 403 => Some("is this a rendezvous relay of another kind? see 'token plain'"),
         429 => Some("too many failures from this address"),
         503 => Some("the relay is full or shutting down"),

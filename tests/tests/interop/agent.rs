@@ -20,8 +20,10 @@ pub(crate) const CASES: &[Case] = &[
     case("a_ca_file_serves_as_well_as_a_pin", &[Peer::Openssl], a_ca_file_serves_as_well_as_a_pin),
     case("once_is_one_rendezvous", &[], once_is_one_rendezvous),
     case("two_tickets_are_two_relays", &[], two_tickets_are_two_relays),
-    case("a_clock_three_hours_ahead_is_put_right", &[Peer::Faketime], || clock("+3h")),
-    case("a_clock_two_days_behind_is_put_right", &[Peer::Faketime], || clock("-2d")),
+    case("a_clock_three_hours_ahead_does_not_matter", &[Peer::Faketime], || clock("+3h")),
+    case("a_clock_two_days_behind_does_not_matter", &[Peer::Faketime], || clock("-2d")),
+    case("a_clock_of_1970_does_not_matter", &[Peer::Faketime], || clock("@1970-01-01 00:00:01")),
+    case("a_clock_of_2100_does_not_matter", &[Peer::Faketime], || clock("@2100-01-01 00:00:00")),
     case("a_ticket_in_clear_is_warned_of", &[], a_ticket_in_clear_is_warned_of),
 ];
 
@@ -185,14 +187,22 @@ fn clock(offset: &str) {
     // `faketime` stays between us and what it starts, and outlives no kill: its library is loaded without it.
     let library = run(Peer::Faketime.command().args(["-f", "+0", "printenv", "LD_PRELOAD"]));
     let library = String::from_utf8_lossy(&library.stdout).trim().to_owned();
-    let mut command = rendezvous();
-    // What measures spans of time goes on as it does.
-    command.env("LD_PRELOAD", library).env("FAKETIME", offset).env("DONT_FAKE_MONOTONIC", "1");
-    command.args(["agent", "--ticket"]).arg(&ticket).args(["--to", &page().to_string()]);
-    let agent = Program::start("agent with a wrong clock", &mut command);
-    agent.says(said::CLOCK);
+    let faked = |arguments: &[&str]| {
+        let mut command = rendezvous();
+        // What measures spans of time goes on as it does.
+        command.env("LD_PRELOAD", &library).env("FAKETIME", offset).env("DONT_FAKE_MONOTONIC", "1");
+        command.args(arguments).arg("--ticket").arg(&ticket).args(["--to", &page().to_string()]);
+        command
+    };
+    let agent = Program::start("agent with a wrong clock", &mut faked(&["agent"]));
     agent.says(said::WAITING);
+    assert_eq!(agent.said(said::RELAY_LOST), 0, "it serves at once, without a back-off");
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    let check = run(&mut faked(&["check"]));
+    let lines = String::from_utf8_lossy(&check.stdout).into_owned();
+    assert!(check.status.success(), "{lines}");
+    assert!(lines.contains("\nclock        info    "), "{lines}");
+    assert!(lines.contains("\ntoken        ok      "), "{lines}");
 }
 
 fn a_ticket_in_clear_is_warned_of() {

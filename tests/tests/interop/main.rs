@@ -39,6 +39,7 @@ mod smuggling;
 mod status;
 mod streams;
 mod systemd;
+mod to_tls;
 mod traces;
 mod wire;
 mod world;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         ("direct", direct::CASES),
         ("nat", nat::CASES),
         ("agent", agent::CASES),
+        ("to_tls", to_tls::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
         ("dtcp", dtcp::CASES),

@@ -28,8 +28,6 @@ pub(crate) mod said {
     pub(crate) const REFUSED: &str = "event=refused";
     /// The agent: the relay is not there, or does not want us.
     pub(crate) const RELAY_LOST: &str = "event=relay-lost";
-    /// The agent: its clock is wrong, the relay's is used.
-    pub(crate) const CLOCK: &str = "event=clock-adopted";
     /// The agent: a local service cannot be reached.
     pub(crate) const UNREACHABLE: &str = "event=unreachable";
     /// The connector: it listens at an address.

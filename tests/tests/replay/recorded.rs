@@ -172,15 +172,16 @@ fn tokens_of_relay(trace: &Trace) -> Vec<String> {
     tokens
 }
 
-/// The tokens that an agent sent, with their nonces: it makes both.
+/// The tokens that an agent sent, with their nonces: it makes both. The challenges it has from the relay.
 fn tokens_of_agent(sent: &str) -> Vec<String> {
     let targets = sent.lines().filter_map(|line| line.strip_prefix("CONNECT ")?.split([' ', '?']).nth(1));
-    targets.flat_map(|query| query.split('&').map(|parameter| parameter.to_owned())).collect()
+    let parameters = targets.flat_map(|query| query.split('&'));
+    parameters.filter(|it| !it.starts_with("challenge=")).map(str::to_owned).collect()
 }
 
 /// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
 fn unread(octets: &[u8]) -> Vec<String> {
-    const READ: [&str; 9] = [
+    const READ: [&str; 10] = [
         "Host",
         "Connection",
         "Upgrade",
@@ -188,6 +189,7 @@ fn unread(octets: &[u8]) -> Vec<String> {
         "Transfer-Encoding",
         "Date",
         "Retry-After",
+        "Rendezvous-Challenge",
         "DTCP-Host",
         "DTCP-Fingerprint",
     ];

@@ -88,7 +88,9 @@ impl<M: IqHandler> Hosted<M> {
         match self.conns.state(on) {
             Some(State::Reaching(reach)) => match reach.step() {
                 Step::Resolving => self.unreachable(on, DialFailure::Name, now),
-                Step::Dialling | Step::Securing => self.unreachable(on, DialFailure::Unreachable, now),
+                Step::Dialling | Step::Greeting | Step::Securing => {
+                    self.unreachable(on, DialFailure::Unreachable, now)
+                }
             },
             Some(State::Greeting(_)) => self.lose(on, Loss::Silent, Close::Abort, now),
             Some(State::Up(..)) => self.keep_alive(on, now),

@@ -10,15 +10,65 @@ use rendezvous_core::http::response::{Response, parse_response};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::Buffer;
+use crate::clock::Clock;
 use crate::failure::{Failure, reason};
-use crate::relay_url::RelayUrl;
 use crate::tls::{Take, TlsError, TlsSession};
 use crate::tls_config;
 use crate::trust::Trust;
 
-/// A connection that waits for what it needs.
-pub(super) struct Wire {
+/// When a step must be over.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    clock: Clock,
+    after: Duration,
+}
+
+impl Deadline {
+    pub(super) fn after(span: Duration) -> Self {
+        Self { clock: Clock::start(), after: span }
+    }
+
+    /// What is left of the time; zero if it is over.
+    pub(super) fn left(self) -> Duration {
+        self.after.saturating_sub(Duration::from_micros(self.clock.now().mono.0))
+    }
+}
+
+/// A blocking stream that is of no use after its deadline, however little its peer sends or takes at a time.
+struct Timed {
     stream: TcpStream,
+    deadline: Deadline,
+}
+
+impl Timed {
+    /// What is left of the time, as a timeout of the socket: never zero, which would mean none.
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.deadline.left();
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(octets)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// A connection that waits for what it needs, until its deadline.
+pub(super) struct Wire {
+    stream: Timed,
     tls: Option<TlsSession>,
     /// Octets as they came.
     wire: Vec<u8>,
@@ -51,22 +101,21 @@ impl Take for Plain {
 }
 
 impl Wire {
-    /// Connects, and goes through the TLS handshake where the relay has TLS.
+    /// Connects, and goes through the TLS handshake if the server speaks TLS: `tls` is its name and how its certificate
+    /// is checked.
     pub(super) fn connect(
         to: SocketAddr,
-        relay: &RelayUrl,
-        trust: &Trust,
-        patience: Duration,
+        tls: Option<(&str, &Trust)>,
+        deadline: Deadline,
     ) -> Result<Self, WireError> {
-        let stream = TcpStream::connect_timeout(&to, patience)?;
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
+        let stream = TcpStream::connect_timeout(&to, deadline.left().max(Duration::from_millis(1)))?;
+        let stream = Timed { stream, deadline };
         let mut wire = Self { stream, tls: None, wire: Vec::new(), plain: Plain(Vec::new()) };
-        if relay.tls {
+        if let Some((host, trust)) = tls {
             let config =
                 tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
-            let name = ServerName::try_from(relay.host.clone())
-                .map_err(|_| WireError::Tls(format!("'{}' is no name for a certificate", relay.host)))?;
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|_| WireError::Tls(format!("'{host}' is no name for a certificate")))?;
             let mut tls = TlsSession::client(config, name)?;
             while !tls.is_secured() {
                 wire.step(&mut tls)?;
@@ -174,5 +223,72 @@ impl fmt::Display for WireError {
             Self::Setup(failure) => failure.fmt(f),
             Self::NoHttp => f.write_str("it ended the connection, or answered something that is not HTTP"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A peer that sends this, an octet every few milliseconds, and never ends.
+    fn drip(octets: impl Iterator<Item = u8> + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("the test connects");
+            for octet in octets {
+                if stream.write_all(&[octet]).is_err() {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        address
+    }
+
+    /// What comes of a request, with a second for it.
+    fn ask(to: SocketAddr, tls: Option<(&str, &Trust)>) -> String {
+        let clock = Clock::start();
+        let asked = Wire::connect(to, tls, Deadline::after(Duration::from_secs(1))).and_then(|mut wire| {
+            wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")?;
+            wire.response()
+        });
+        let took = Duration::from_micros(clock.now().mono.0);
+        assert!(took >= Duration::from_secs(1), "it ended by itself after {took:?}");
+        asked.map(|response| response.status.to_string()).unwrap_or_else(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_peer_that_drips_a_head_without_end_is_left_at_the_deadline() {
+        let head = b"HTTP/1.1 200 OK\r\nX: ".iter().copied().chain(std::iter::repeat(b'x'));
+        assert_eq!(ask(drip(head), None), "no answer in time");
+    }
+
+    #[test]
+    fn a_peer_that_drips_interim_answers_without_end_is_left_at_the_deadline() {
+        let fields = std::iter::repeat(&b"X: x\r\n"[..]).flatten().copied();
+        assert_eq!(
+            ask(drip(b"HTTP/1.1 103 Early Hints\r\n".iter().copied().chain(fields)), None),
+            "no answer in time"
+        );
+    }
+
+    #[test]
+    fn a_peer_that_drips_a_handshake_without_end_is_left_at_the_deadline() {
+        // The beginning of a record of 16 KiB.
+        let record = [22, 3, 3, 64, 0].into_iter().chain(std::iter::repeat(2));
+        assert_eq!(ask(drip(record), Some(("localhost", &Trust::Insecure))), "no answer in time");
+    }
+
+    #[test]
+    fn a_silent_peer_is_left_at_the_deadline() {
+        let late = std::iter::once_with(|| {
+            thread::sleep(Duration::from_secs(3));
+            b'H'
+        });
+        assert_eq!(ask(drip(late), None), "no answer in time");
     }
 }
