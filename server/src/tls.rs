@@ -34,6 +34,8 @@ pub const RECORD_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
 /// Bytes of the wire that a client's handshake may take before one of its messages is whole: a ClientHello of 16 KiB,
 /// and the headers of the records that it is in. Clients of today send 2 KiB.
 pub const HANDSHAKE_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
+/// A ClientHello of more bytes is refused at once, by the length that it says it has.
+const HELLO_MAX: usize = RECORD_MAX;
 /// What a handshake takes beside the bytes of the wire, as measured.
 pub const HANDSHAKE_MEMORY: usize = 8 * 1024;
 
@@ -42,6 +44,18 @@ pub const HANDSHAKE_MEMORY: usize = 8 * 1024;
 const RECORD_FIRST: usize = 1_360;
 /// Room for the plaintext of one record, sealed, in whatever pieces.
 pub const ROOM_MIN: usize = RECORD_MAX + (RECORD_MAX / RECORD_FIRST + 1) * OVERHEAD_MAX;
+
+/// Whether the first bytes of a connection are those of a ClientHello that is too long to be waited for (RFC 8446 §4,
+/// §5.1).
+#[must_use]
+pub fn is_hello_too_long(wire: &[u8]) -> bool {
+    match *wire {
+        [22, 3, _, _, _, 1, high, middle, low, ..] => {
+            u32::from_be_bytes([0, high, middle, low]) as usize > HELLO_MAX
+        }
+        _ => false,
+    }
+}
 
 /// How much plaintext certainly fits into so much room when it is sealed.
 #[must_use]

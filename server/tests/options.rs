@@ -185,6 +185,49 @@ fn help_goes_to_stdout_and_a_wrong_command_to_stderr() {
     }
 }
 
+/// Each of them is fine by itself. What is not asked for fits itself to the rest.
+#[test]
+fn limits_that_contradict_each_other_are_refused_with_the_arithmetic() {
+    let folder = Folder::new();
+    for (args, said) in [
+        (
+            &["--max-heads", "5000"][..],
+            "--max-heads 5000 × --head-size 16384 = 81920000 bytes, more than --buffer-memory 50331648",
+        ),
+        (
+            &["--max-heads", "1500", "--head-size", "64k"],
+            "--max-heads 1500 × --head-size 65536 = 98304000 bytes, more than --buffer-memory 50331648",
+        ),
+        (
+            &["--max-handshakes", "2000", "--buffer-memory", "8M"],
+            "--max-handshakes 2000 × memory of a handshake 24576 = 49152000 bytes, more than --buffer-memory 8388608",
+        ),
+        (
+            &["--buffer", "4M", "--buffer-memory", "8M"],
+            "4 × --buffer 4194304 = 16777216 bytes, more than --buffer-memory 8388608",
+        ),
+        (
+            &["--head-size", "1M", "--buffer-memory", "1M"],
+            "--max-heads 8 × --head-size 1048576 = 8388608 bytes, more than --buffer-memory 1048576",
+        ),
+    ] {
+        let done = run(&folder, &[&["serve"], args].concat());
+        assert_eq!(done.code, 2, "{args:?}: {}", done.err);
+        assert!(done.err.starts_with(&format!("rendezvous: serve: {said}: ")), "{args:?}: {}", done.err);
+    }
+    // They are read, and the first thing that is wrong is the certificate.
+    for args in [
+        &["--head-size", "64k"][..],
+        &["--buffer-memory", "8M"],
+        &["--buffer-memory", "8M", "--head-size", "64k"],
+        &["--buffer-memory", "1M"],
+        &["--max-heads", "1500", "--max-handshakes", "2000"],
+    ] {
+        let done = run(&folder, &[&["serve", "--cert", "none", "--key", "none"], args].concat());
+        assert!(done.code != 0 && !done.err.contains('×'), "{args:?}: {}", done.err);
+    }
+}
+
 #[test]
 fn arguments_that_are_not_utf_8_or_would_move_the_cursor_are_shown_harmlessly() {
     let folder = Folder::new();

@@ -9,6 +9,7 @@ use rendezvous_core::token::{Algorithm, Key};
 
 pub use self::channel::{Channel, Heard};
 pub use self::client::{Client, Program};
+pub use self::greedy::Greedy;
 pub use self::hidden::{Hidden, Style, bound_registration};
 pub use self::scanner::Scanner;
 pub use self::talker::{Ending, Habits, Talker};
@@ -18,6 +19,7 @@ use crate::sim_net::{Who, World};
 
 mod channel;
 mod client;
+mod greedy;
 mod hidden;
 mod scanner;
 mod talker;

@@ -11,5 +11,6 @@ pub mod model;
 pub mod plan;
 pub mod run;
 pub mod secured;
+pub mod siege;
 pub mod sim_net;
 pub mod story;

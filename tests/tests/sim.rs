@@ -11,6 +11,7 @@ use rendezvous::clock::Clock;
 use rendezvous_core::trace::{Replay, Trace};
 use tests::plan::{Outcome, Plan};
 use tests::secured::Secured;
+use tests::siege::{self, Kind};
 use tests::story;
 
 /// Runs of `cargo test`.
@@ -175,5 +176,18 @@ fn what_was_recorded_of_a_run_replays() {
         let trace = Trace::parse(&told.trace).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let difference = Replay::new(&trace).find_map(|played| played.difference());
         assert_eq!(difference, None, "seed {seed}");
+    }
+}
+
+/// However many attackers there are, and however many addresses they have, an honest client waits no longer than the
+/// constant [`siege::WAIT_MAX`].
+#[test]
+fn an_honest_client_waits_no_longer_the_more_attackers_there_are() {
+    for kind in Kind::ALL {
+        for (attackers, addresses) in [(20, 1), (150, 1), (150, 10)] {
+            let siege = siege::lay(kind, attackers, addresses);
+            println!("{kind:?}, {attackers} from {addresses}: {siege:?}");
+            assert!(siege.waited <= siege::WAIT_MAX);
+        }
     }
 }

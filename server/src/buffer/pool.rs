@@ -10,7 +10,7 @@
 //!   no other address, and the clients of one hidden server starve no other hidden server, even behind one address. The
 //!   last parts of the memory are only for accounts that use little, or nothing.
 //! * **Kept bytes**, which are there already when they are charged: parts of heads, of records and of handshakes, and
-//!   answers that a socket has not taken. They may take half of the ceiling; [`Pool::excess`] says how many bytes the
+//!   answers that a socket has not taken. They may take half of the ceiling, and what queues do not use; [`Pool::excess`] says how many bytes the
 //!   event loop has to take from connections that make no progress.
 
 use rendezvous_core::account::Owners;
@@ -31,7 +31,7 @@ pub const SMALL: usize = 34 * 1024;
 pub struct Sizes {
     /// Of the buffer that heads are received into: the largest head and one TLS record.
     pub head: usize,
-    /// Of the large size of a queue; at least `head`.
+    /// Of the large size of a queue; at least [`SMALL`].
     pub bulk: usize,
     /// Of all together; at least four times `bulk`.
     pub ceiling: usize,
@@ -56,7 +56,7 @@ impl Sizes {
         if self.head < SMALL { self.head } else { SMALL }
     }
 
-    /// Kept bytes at most; more of them, and some have to go.
+    /// Kept bytes may take so much in any case, and queues the rest. What queues do not use may be kept as well.
     #[must_use]
     pub const fn kept_max(&self) -> usize {
         self.ceiling / 2
@@ -123,7 +123,7 @@ impl Pool {
     /// A pool without buffers yet.
     #[must_use]
     pub fn new(sizes: Sizes) -> Self {
-        debug_assert!(sizes.head <= sizes.bulk, "the large size is the larger one");
+        debug_assert!(sizes.small() <= sizes.bulk, "the large size is the larger one");
         Self {
             buffers: Slab::new(),
             accounts: Accounts::new(),
@@ -263,7 +263,9 @@ impl Pool {
     /// How many kept bytes are above their limit and have to go.
     #[must_use]
     pub const fn excess(&self) -> usize {
-        self.kept.saturating_sub(self.sizes.kept_max())
+        let above_half = self.kept.saturating_sub(self.sizes.kept_max());
+        let above_all = self.used.saturating_sub(self.sizes.ceiling);
+        if above_half < above_all { above_half } else { above_all }
     }
 
     // ---- all buffers ----

@@ -42,7 +42,7 @@ const CALLERS_MAX: usize = 16;
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
-    let mut settings = Settings::read(&matches)?;
+    let mut settings = Settings::read(&matches, None)?;
     logging::limit(settings.log_rate);
     let inherited = activation::take()?;
     let state = State::open(matches.one("state"))?;
@@ -119,6 +119,7 @@ impl Program for Relay {
             Ok((settings, tls, ids)) => {
                 logging::limit(settings.log_rate);
                 event_loop.set_tls(tls);
+                event_loop.set_head(settings.sizes().head);
                 event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
                 self.enrol(ids, event_loop);
                 log::info!("event=reloaded");
@@ -225,7 +226,7 @@ impl Relay {
     /// All or nothing: whatever is wrong with one of them, the old ones stay.
     fn read_again(&self) -> Result<(Settings, TlsSetup, Ids), Failure> {
         let matches = parse(&SPEC, &self.args)?;
-        let mut settings = Settings::read(&matches)?;
+        let mut settings = Settings::read(&matches, Some(self.buffer_octets_max))?;
         limit_connections(&mut settings);
         let tls = tls_setup(&settings, &self.state)?;
         let ids = Ids::load(&self.ids_path())?;

@@ -11,7 +11,12 @@ use crate::options::Opt;
 pub(super) const MAX_CONNECTIONS: Opt =
     Opt::one("max-connections", "N", "10000", "connections in all; fewer where there are fewer descriptors");
 /// `--buffer-memory OCTETS`.
-pub(super) const BUFFER_MEMORY: Opt = Opt::one("buffer-memory", "OCTETS", "48M", "of all buffers together");
+pub(super) const BUFFER_MEMORY: Opt = Opt::one(
+    "buffer-memory",
+    "OCTETS",
+    "48M",
+    "of everything that peers make the program keep: handshakes, heads, answers, queues",
+);
 
 /// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
 /// Where there are few in all, three of eight.

@@ -1,5 +1,7 @@
 //! The memory of connections: charging it, waiting for it, and taking it from those that make no progress.
 
+use std::cmp::Reverse;
+
 use rendezvous_core::machine::{ConnId, Machine};
 use rendezvous_core::time::{Span, Time};
 
@@ -16,6 +18,8 @@ const WAIT_MAX: Span = Span::from_millis(500);
 const STALLED: Span = Span::from_secs(1);
 /// The same, while only accounts wait that use as much.
 const STALLED_AMONG_EQUALS: Span = Span::from_secs(5);
+/// A handshake or a head of most clients keeps no more.
+const SMALL_KEPT: usize = HANDSHAKE_MEMORY + 4 * 1024;
 /// How often it is looked whether somebody has waited for too long.
 const TICK: Span = Span::from_millis(100);
 /// Accounts that are looked at in one turn for the next connection that gets memory.
@@ -217,7 +221,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Connections that use memory; the accounts that use most come first, and of one account those that have made no
-    /// progress for longest.
+    /// progress for longest. Of kept bytes, those who keep many come before those who keep as few as most clients do.
     fn holders(&self, which: Bytes) -> Vec<Holder> {
         let mut holders = Vec::new();
         for slot in self.slots.iter().flatten() {
@@ -235,7 +239,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 holders.push(Holder { least: self.pool.least(memory.owner), since, on: slot.id, bytes });
             }
         }
-        holders.sort_by_key(|holder| (std::cmp::Reverse(holder.least), holder.since, holder.on));
+        let order = |holder: &Holder| {
+            let is_small = which == Bytes::Kept && holder.bytes <= SMALL_KEPT;
+            (Reverse(holder.least), is_small, holder.since, holder.on)
+        };
+        holders.sort_by_key(order);
         holders
     }
 

@@ -10,7 +10,9 @@ use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
 use crate::slot::{Gate, Reading, Slot};
-use crate::tls::{HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError};
+use crate::tls::{
+    HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, is_hello_too_long,
+};
 
 /// Plaintext goes into a buffer.
 pub(super) struct Park(pub(super) Buffer);
@@ -273,6 +275,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.refuse_wire(on);
                 return None;
             };
+            if let Received::Octets(n) = received
+                && self.slot(on).is_some_and(|slot| slot.is_securing())
+                && is_hello_too_long(&self.scratch[..kept + n])
+            {
+                self.refuse_wire(on);
+                return None;
+            }
             return match received {
                 Received::Octets(n) => self.open_parked(on, n).then_some(n),
                 Received::Nothing => None,

@@ -55,7 +55,8 @@ impl World {
     /// The address that a connection seems to come from.
     #[must_use]
     pub fn address_of(&self, who: Who, ep: Ep) -> SocketAddr {
-        let host = u8::try_from(who.0 % 250).unwrap_or(0);
+        let number = u8::try_from(who.0 % 250).unwrap_or(0);
+        let host = self.residents[who.0].host.unwrap_or(number);
         let port = u16::try_from(1024 + ep.0 % 60_000).unwrap_or(u16::MAX);
         SocketAddr::from((Ipv4Addr::new(10, 9, 0, host + 1), port))
     }

@@ -89,6 +89,8 @@ pub(crate) struct Resident {
     pub(crate) descriptors: u32,
     pub(crate) descriptors_max: u32,
     pub(crate) skew: i64,
+    /// The last part of its address, where that is not its number.
+    pub(crate) host: Option<u8>,
     pub(crate) names: VecDeque<(Time, ConnId, Vec<SocketAddr>)>,
     /// The sockets of a process by the indices of their tokens.
     pub(crate) watched: Vec<Option<Ep>>,
@@ -196,6 +198,11 @@ impl World {
         self.residents.push(Resident { is_process, descriptors_max: u32::MAX, ..Resident::default() });
         self.rouse(who);
         who
+    }
+
+    /// Connections of a resident come from this address from now on, which others may have too.
+    pub fn place(&mut self, who: Who, host: u8) {
+        self.residents[who.0].host = Some(host);
     }
 
     /// How many descriptors a process may have.

@@ -16,7 +16,7 @@ use crate::command::upstream::span;
 use crate::failure::Failure;
 use crate::logging::LOG_RATE;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
-use crate::tls::RECORD_MAX;
+use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
 /// The table of its options.
 pub(super) const SPEC: Spec = Spec {
@@ -70,13 +70,13 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one(
             "max-handshakes",
             "N",
-            "2000",
+            "2000, or as many as --buffer-memory holds",
             "TLS handshakes in progress; near it the oldest make room for new ones",
         ),
         Opt::one(
             "max-heads",
             "N",
-            "1500",
+            "1500, or as many as --buffer-memory holds",
             "connections whose request is to come, or in progress; near it the oldest make room",
         ),
         Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),
@@ -127,7 +127,8 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn read(matches: &Matches) -> Result<Self, Failure> {
+    /// Reads the options. `ceiling`: the `--buffer-memory` that a relay began with, which no reload changes.
+    pub(super) fn read(matches: &Matches, ceiling: Option<usize>) -> Result<Self, Failure> {
         let count = |long, least| matches.get(long, value::count(least, 1_000_000)).map(to_u32);
         let seconds = |long| matches.get(long, value::seconds).map(span);
         let octets = |long, least, most| matches.get(long, value::size(least, most));
@@ -141,14 +142,27 @@ impl Settings {
             head_octets_max: to_u32(octets("head-size", 1 << 10, 1 << 20)?),
             ..head::Limits::default()
         };
+        let asked = usize_of(octets(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?);
+        let memory = Memory(ceiling.unwrap_or(asked));
+        let heads_max = memory.count(
+            ("max-heads", matches.get_if("max-heads", value::count(4, 1_000_000))?),
+            ("head-size", u64::from(head.head_octets_max)),
+            Config::default().heads_max,
+        )?;
+        let handshakes_max = memory.count(
+            ("max-handshakes", matches.get_if("max-handshakes", value::count(4, 1_000_000))?),
+            ("memory of a handshake", HANDSHAKE),
+            Config::default().handshakes_max,
+        )?;
+        let buffer = memory.buffer(matches.get_if("buffer", value::size(64 << 10, 16 << 20))?)?;
         let engine = Config {
             domain: matches.get_if("domain", domain)?,
             one_time_strict: matches.get_if("one-time", value::one_of(&["strict"]))?.is_some(),
             head,
             connections_max: count(MAX_CONNECTIONS.long, 8)?,
             connections_per_address_max: count("max-connections-per-address", 0)?,
-            handshakes_max: count("max-handshakes", 4)?,
-            heads_max: count("max-heads", 4)?,
+            handshakes_max,
+            heads_max,
             proxies: proxies(matches)?,
             waiting_per_id_max: count("max-waiting", 1)?,
             pairs_per_id_max: count("max-pairs", 1)?,
@@ -170,8 +184,8 @@ impl Settings {
             certificate: certificate(matches)?,
             names: matches.get_all("name", name)?,
             drain: seconds("drain")?,
-            buffer: usize_of(octets("buffer", 64 << 10, 16 << 20)?),
-            buffer_memory: usize_of(octets(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?),
+            buffer,
+            buffer_memory: memory.0,
             trace: matches.get_if(TRACE.long, value::path)?,
             log_rate: count(LOG_RATE.long, 0)?,
         })
@@ -181,10 +195,57 @@ impl Settings {
     pub(super) fn sizes(&self) -> Sizes {
         // A head, and a record behind it.
         let head = self.engine.head.head_octets_max as usize + RECORD_MAX + 1024;
-        Sizes {
-            head,
-            bulk: self.buffer.max(head),
-            ceiling: self.buffer_memory.max(4 * self.buffer.max(head)),
+        Sizes { head, bulk: self.buffer, ceiling: self.buffer_memory }
+    }
+}
+
+/// What a TLS handshake takes at most: a ClientHello of 16 KiB, and the session.
+const HANDSHAKE: u64 = (16 * 1024 + HANDSHAKE_MEMORY) as u64;
+/// Heads, or handshakes, that there must be room for.
+const COUNT_MIN: u64 = 8;
+/// The size of a queue where the ceiling does not ask for a smaller one.
+const BUFFER: u64 = 256 << 10;
+
+/// The ceiling of all buffers, in bytes.
+#[derive(Clone, Copy)]
+struct Memory(usize);
+
+impl Memory {
+    /// How many heads or handshakes there may be: what was asked for, if there is room for so many; else the default,
+    /// or as many as there is room for.
+    fn count(
+        self,
+        (option, asked): (&str, Option<u64>),
+        (name, size): (&str, u64),
+        default: u32,
+    ) -> Result<u32, Failure> {
+        let room = self.0 as u64 / size;
+        let count = asked.unwrap_or_else(|| room.min(u64::from(default)).max(COUNT_MIN));
+        if count <= room {
+            return Ok(to_u32(count));
+        }
+        let name = if name.contains(' ') { name.to_owned() } else { format!("--{name}") };
+        Err(Failure::Usage(format!(
+            "--{option} {count} × {name} {size} = {} bytes, more than --{} {}: lower one of the former, or raise the \
+             latter",
+            count.saturating_mul(size),
+            BUFFER_MEMORY.long,
+            self.0
+        )))
+    }
+
+    /// The large size of a queue; there must be room for four.
+    fn buffer(self, asked: Option<u64>) -> Result<usize, Failure> {
+        let room = self.0 as u64 / 4;
+        match asked {
+            Some(size) if size > room => Err(Failure::Usage(format!(
+                "4 × --buffer {size} = {} bytes, more than --{} {}: lower the former, or raise the latter",
+                4 * size,
+                BUFFER_MEMORY.long,
+                self.0
+            ))),
+            Some(size) => Ok(usize_of(size)),
+            None => Ok(usize_of(BUFFER.min(room))),
         }
     }
 }
