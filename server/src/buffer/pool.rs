@@ -385,6 +385,15 @@ impl Pool {
         self.accounts.charge(owner, before, after, kind == Kind::Queue);
     }
 
+    /// Charges a buffer to other accounts from now on. Also one that costs nothing at the moment: its accounts may be
+    /// gone when it costs something again.
+    pub fn reown(&mut self, id: BufferId, owner: Charged) {
+        let Buffer { kind, owner: before, charged, .. } = self[id];
+        self.charge(kind, owner, 0, charged);
+        self.charge(kind, before, charged, 0);
+        self[id].owner = owner;
+    }
+
     fn insert(&mut self, bytes: Vec<u8>, kind: Kind, owner: Charged) -> BufferId {
         let charged = if kind == Kind::Working { 0 } else { bytes.len() };
         self.charge(kind, owner, 0, charged);

@@ -90,6 +90,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let memory = &mut slot.memory;
         let owner = self.pool.open_account(owners);
         let before = std::mem::replace(&mut memory.owner, owner);
+        for buffer in slot.parked.iter().chain(&slot.out) {
+            self.pool.reown(*buffer, owner);
+        }
         self.pool.charge_kept(owner, 0, memory.kept);
         self.pool.charge_kept(before, memory.kept, 0);
         self.pool.close_account(before);

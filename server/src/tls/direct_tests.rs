@@ -83,5 +83,5 @@ fn an_older_version_is_refused() {
         .with_custom_certificate_verifier(Trust::Insecure.verifier(&provider()).expect("no file is read"))
         .with_no_client_auth();
     let refused = shake_hands(direct().server, Arc::new(config), DirectTls::name());
-    assert_eq!(refused.err().map(|error| error.failure()), Some(TlsFailure::Protocol));
+    assert_eq!(refused.err().map(|error| error.failure()), Some(TlsFailure::Version));
 }

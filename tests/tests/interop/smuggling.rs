@@ -149,20 +149,16 @@ fn a_hidden_credential_is_refused() {
 
 fn what_is_forwarded_is_forwarded_as_it_came() {
     let scene = Scene::new();
-    let inner = format!("GET /inner HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&scene.other.id));
+    // What is behind the end of a request is the matter of the tests of reused connections.
     let table = [
-        // Framing is the hidden server's own affair: whatever it means, all of it is this client's.
-        format!("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{inner}"),
-        format!("Transfer-Encoding: chunked\r\n\r\n5;a=\"\r\n0\r\n\r\n\"\r\nabcde\r\n0\r\n\r\n{inner}"),
-        format!(
-            "Transfer-Encoding: chunked\r\n\r\n3;{}\nabc\r\n0\r\nTrailer: x\r\n\r\n{inner}",
-            "x".repeat(9000)
-        ),
-        format!("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nab\r\n0\r\n\r\n{inner}"),
-        format!("Content-Length: 1\r\n\r\n{inner}"),
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+        "Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nTrailer: x\r\n\r\n".to_owned(),
+        "Content-Length: 1\r\n\r\nx".to_owned(),
         "Content-Length: 99999\r\n\r\nno more than this".to_owned(),
-        format!("X-Forwarded-Host: other\r\nX-HTTP-Method-Override: CONNECT\r\n\r\n{inner}"),
-        format!("Connection: close, Authorization\r\n\r\n{inner}\0\r\r\n\n \u{ff}"),
+        "X-Forwarded-Host: other\r\nX-HTTP-Method-Override: CONNECT\r\n\r\n".to_owned(),
+        "Connection: close, Authorization\r\n\r\n".to_owned(),
+        // Another protocol.
+        "X: y\r\n\r\n\0\r\r\n\n \u{ff}".to_owned(),
     ];
     for rest in table {
         let [mut hidden, mut bystander] = scene.waiting();
