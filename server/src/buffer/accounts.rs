@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rendezvous_core::account::{Account, Owners};
 use slab::Slab;
 
-/// The accounts of one connection, by their places in [`Accounts`].
+/// The accounts of one connection, by their places in the table of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charged {
     peer: Option<u32>,
