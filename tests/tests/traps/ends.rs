@@ -73,7 +73,11 @@ fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
         // Before the first octet of an answer it is a 502 of the relay's own.
         if client.borrow().met {
             let received = run.ledger.flows()[1].received;
-            assert_eq!(Some(received + HEAD), taken, "seed {seed}");
+            // That nothing of what was taken is lost on the relay's side, the watched machine checks at each close.
+            assert!(
+                taken.is_some_and(|taken| received + HEAD <= taken),
+                "seed {seed}: {received} of {taken:?}"
+            );
             assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
             octets += received;
         }
