@@ -297,7 +297,7 @@ fn a_taken_hidden_server_is_503_after_the_hold() {
     assert_eq!(answer.status(), 503);
     assert!(answer.field("retry-after").is_some(), "{answer:?}");
     is_well_formed("held for too long", &answer);
-    assert_eq!(relay.program.said(said::HELD), 1);
+    relay.program.says_exactly(said::HELD, 1);
     drop(first);
 }
 

@@ -142,6 +142,13 @@ impl Program {
         self.await_lines(&what, PATIENCE, |lines| (count(lines, text) >= times).then_some(()));
     }
 
+    /// Awaits so many lines that have this in them; more of them fail. What a program wrote before it did something that
+    /// is seen elsewhere can still be under way to us then, so that a count alone would be too early.
+    pub(crate) fn says_exactly(&self, text: &str, times: usize) {
+        self.says_times(text, times);
+        assert_eq!(self.said(text), times, "lines with {text:?}");
+    }
+
     /// Awaits that its lines are as they should be.
     pub(crate) fn until(&self, what: &str, are: impl Fn(&[String]) -> bool) {
         self.await_lines(what, PATIENCE, |lines| are(lines).then_some(()));

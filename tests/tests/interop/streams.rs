@@ -178,7 +178,7 @@ fn by_proxy() {
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     talk(open, accept);
     net.proxy.says("event=pair-ended");
-    assert_eq!(net.proxy.said("why=done"), 1);
+    net.proxy.says_exactly("why=done", 1);
 }
 
 fn first_unreachable() {
@@ -186,7 +186,7 @@ fn first_unreachable() {
     let options = ["--listen", "127.0.0.1:0", "--announce", NOWHERE, "--via", &net.via];
     let (open, accept) = net.both(&options, &[]);
     talk(open, accept);
-    assert_eq!(net.proxy.said("event=paired"), 1);
+    net.proxy.says_exactly("event=paired", 1);
 }
 
 fn a1_with_role_reversal() {
@@ -199,7 +199,7 @@ fn a2_with_role_reversal() {
     let net = Net::start();
     let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--announce", NOWHERE], &["--via", &net.via]);
     talk(open, accept);
-    assert_eq!(net.proxy.said("event=paired"), 1);
+    net.proxy.says_exactly("event=paired", 1);
 }
 
 /// Connections through it come from a port of its own.
@@ -386,7 +386,7 @@ fn slixmpp_target() {
         let open = End::start("open", &mut net.open_to(&jid, options));
         echoed(open, peer);
     }
-    assert_eq!(net.proxy.said("event=paired"), 1);
+    net.proxy.says_exactly("event=paired", 1);
 }
 
 fn slixmpp_initiator() {
@@ -397,7 +397,7 @@ fn slixmpp_initiator() {
         let (peer, _) = slixmpp(&net, "initiator", 1, &options);
         echoed(accept, peer);
     }
-    assert_eq!(net.proxy.said("event=paired"), 2);
+    net.proxy.says_exactly("event=paired", 2);
 }
 
 fn wrong_options() {

@@ -96,7 +96,7 @@ fn the_relay_tells_how_it_stands() {
         .env("WATCHDOG_USEC", "500000");
     let mut relay = manager.start("relay", &mut serve);
     manager.hears("READY=1", "STOPPING=1");
-    assert_eq!(relay.said("event=listening"), 1, "it listens when it is ready");
+    relay.says_exactly("event=listening", 1);
     assert!(manager.hears("STATUS=", "READY=1").contains("1 IDs, 0 connections wait"));
     manager.hears("WATCHDOG=1", "READY=1");
     manager.hears("WATCHDOG=1", "READY=1");
@@ -104,7 +104,7 @@ fn the_relay_tells_how_it_stands() {
     let reloading = manager.hears("RELOADING=1\nMONOTONIC_USEC=", "READY=1");
     assert!(reloading.rsplit_once('=').is_some_and(|(_, micros)| micros.parse::<u64>().is_ok()));
     manager.hears("READY=1", "STOPPING=1");
-    assert_eq!(relay.said("event=reloaded"), 1, "it has reloaded when it is ready again");
+    relay.says_exactly("event=reloaded", 1);
     relay.signal("TERM");
     manager.hears("STOPPING=1", "READY=1");
     assert!(relay.exit().success());
@@ -161,7 +161,7 @@ fn a_restart_refuses_nobody() {
     let start = || Program::start("relay", &mut activated(&world, [&tls, &clear], "tls:plain"));
     let mut first = start();
     first.says(said::READY);
-    assert_eq!(first.said("event=listening"), 2, "it opens none of its own");
+    first.says_exactly("event=listening", 2);
     let pin = first.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
     first.signal("TERM");
     assert!(first.exit().success());
@@ -191,7 +191,7 @@ fn sockets_for_another_process_are_not_ours() {
     serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
     let relay = Program::start("relay", serve.env("LISTEN_PID", "1").env("LISTEN_FDS", "7"));
     relay.says(said::READY);
-    assert_eq!(relay.said("event=listening"), 1);
+    relay.says_exactly("event=listening", 1);
 }
 
 /// systemd gives a credential to its user by an access list, whose mask is where a file's group bits are.

@@ -109,7 +109,7 @@ fn trusted(trust: Trust) {
     let text = relay.ask(get(&home.id)).text();
     // The name in the handshake is the host's; the Host field stays the client's.
     assert!(text.starts_with("localhost outside.example 0 "), "{text}");
-    assert_eq!(agent.said("event=insecure"), usize::from(trust == Trust::Insecure));
+    agent.says_exactly("event=insecure", usize::from(trust == Trust::Insecure));
     let check = service.check(&relay, &home, &options);
     let lines = String::from_utf8_lossy(&check.stdout).into_owned();
     assert!(check.status.success() && lines.contains("\nservice-tls  ok      "), "{lines}");
