@@ -81,6 +81,10 @@ pub struct Config {
     /// Take and make direct connections for the stream service, with clients that ask for it. `None`, the default:
     /// neither.
     pub direct: Option<Direct>,
+    /// How many connections the clients of one upstream may have, to the relay and to the local services together: two
+    /// for each client. If there are so many, further clients of this upstream get 503; those of other upstreams are
+    /// served. Default 4,000.
+    pub service_connections_max: u32,
     /// Limits of the heads that are read: a relay's answer, and a client's request where there is a stream service.
     pub head: head::Limits,
     /// How long it is waited for what says which service a client is for: the relay's PROXY header, a request's head
@@ -106,6 +110,7 @@ impl Default for Config {
             send_proxy: None,
             forwarded: false,
             direct: None,
+            service_connections_max: 4_000,
             head: head::Limits::default(),
             head_timeout: Span::from_secs(10),
             deadlines: Deadlines::default(),
@@ -124,6 +129,9 @@ impl Config {
         self.send_proxy.is_some() || self.forwarded
     }
 }
+
+/// How many connections may linger: an eighth of those of all clients, within these bounds.
+const LINGERING: core::ops::RangeInclusive<u32> = 8..=256;
 
 /// The agent's state machine.
 #[derive(Clone, Debug)]
@@ -237,9 +245,8 @@ impl State {
             | Self::Deciding { .. }
             | Self::Leaving
             | Self::Ready { .. }
-            | Self::Link(_)
-            | Self::Paired(_)
-            | Self::Over => Stage::Other,
+            | Self::Paired(_) => Stage::Serving,
+            Self::Link(_) | Self::Over => Stage::Other,
         }
     }
 }
@@ -250,7 +257,10 @@ impl Agent {
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Self {
         debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
         let links = config.upstreams.iter().map(|_| Link::new(config.retry)).collect();
-        let conns = Conns::new(config.pair);
+        let mut conns = Conns::new(config.pair);
+        let upstreams = u32::try_from(config.upstreams.len()).unwrap_or(u32::MAX);
+        let serving_max = config.service_connections_max.saturating_mul(upstreams);
+        conns.set_lingering_max((serving_max / 8).clamp(*LINGERING.start(), *LINGERING.end()));
         let (mut nonces, jitter) = (Entropy::new(seeds.nonces), Entropy::new(seeds.jitter));
         let direct = config.direct.as_ref().map(|direct| Negotiations::new(direct, nonces.block()));
         let mut agent = Self { config, conns, links, nonces, jitter, direct, stopping: false };
@@ -369,18 +379,19 @@ impl Agent {
             return;
         }
         self.conns.check_invariants();
-        let mut counted: Vec<(u32, u32)> = self.links.iter().map(|_| (0, 0)).collect();
+        let mut counted: Vec<(u32, u32, u32)> = self.links.iter().map(|_| (0, 0, 0)).collect();
         for on in self.conns.open_ids() {
             let Some(conn) = self.conns.state(on) else { continue };
-            let (connecting, waiting) = &mut counted[usize::from(conn.upstream)];
+            let (connecting, waiting, serving) = &mut counted[usize::from(conn.upstream)];
             match conn.state.stage() {
                 Stage::Connecting => *connecting += 1,
                 Stage::Waiting => *waiting += 1,
+                Stage::Serving => *serving += 1,
                 Stage::Other => {}
             }
         }
         for (link, counted) in self.links.iter().zip(counted) {
-            assert_eq!((link.connecting, link.waiting), counted, "a link has lost count");
+            assert_eq!((link.connecting, link.waiting, link.serving), counted, "a link has lost count");
             assert!(self.stopping || link.connecting + link.waiting > 0, "nobody tries any more");
         }
     }

@@ -31,6 +31,9 @@ pub struct Config {
     pub id: Id,
     /// One local connection is taken, and then it is done: standard input and output.
     pub once: bool,
+    /// How many local connections there may be at once, each with one to the relay or the agent. One more is closed, and
+    /// a note says why. Default 4,000.
+    pub locals_max: u32,
     /// Limits of the answer's head.
     pub head: head::Limits,
     /// Deadlines on the way. The answer should be waited for longer than a relay holds a client (5 s) and an agent
@@ -57,6 +60,7 @@ impl Config {
             relay,
             id,
             once: false,
+            locals_max: 4_000,
             head: head::Limits::default(),
             deadlines: Self::DEADLINES,
             pair: pair::Limits::default(),

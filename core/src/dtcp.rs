@@ -190,6 +190,7 @@ impl Direct {
             fingerprint: Some(self.fingerprint),
             policy: self.policy.clone(),
             handshake: HANDSHAKE_MAX,
+            concealed: Some(HANDSHAKE_MAX),
             session,
             ..negotiation::Config::default()
         }

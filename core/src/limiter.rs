@@ -1,18 +1,43 @@
-//! Token buckets that count failures: a few are forgiven, a flood is not.
+//! Rate limits as token buckets, and shares of what is limited.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use core::borrow::Borrow;
 use core::net::IpAddr;
 
 use crate::time::{Span, Time};
 
-/// How many failures are forgiven at once.
-const BURST: u32 = 20;
-/// One more is forgiven after this long.
-const REFILL: Span = Span::from_secs(6);
-/// Sources remembered at most; the one remembered longest goes first.
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// This many times at once.
+    pub(crate) burst: u32,
+    /// And once more after each such span.
+    pub(crate) refill: Span,
+    /// What exceeds the limit counts up to this many times, and is paid off first.
+    pub(crate) debt_max: u32,
+}
+
+/// Authentication failures of one address, or of one ID with plain tokens: a few are forgiven, a flood is not.
+pub(crate) const FAILURES: Rate = Rate::new(20, Span::from_secs(6));
+/// Addresses whose failures are remembered at most.
 const SOURCES_MAX: usize = 8_192;
 
-/// The failures of one source or one ID.
+/// One may have this many of something for each one that is free.
+const SHARE: u64 = 8;
+
+/// Whether one that has `own` of something already gets no more while `free` are left. A single one gets nearly all, and
+/// a few can't take all from the others.
+pub(crate) fn exceeds_share(own: u32, free: u32) -> bool {
+    u64::from(own) > SHARE * u64::from(free)
+}
+
+impl Rate {
+    pub(crate) const fn new(burst: u32, refill: Span) -> Self {
+        Self { burst, refill, debt_max: 0 }
+    }
+}
+
+/// What is left of a rate.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bucket {
     spent: u32,
@@ -20,34 +45,126 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Nothing failed yet.
+    /// Nothing was spent yet.
     pub(crate) const NEW: Self = Self { spent: 0, since: Time(0) };
 
-    /// Whether nothing more is forgiven; how long until something is.
-    pub(crate) fn exhausted(&mut self, now: Time) -> Option<Span> {
-        self.refill(now);
-        (self.spent >= BURST).then(|| (self.since + REFILL).since(now))
+    /// If nothing is left: how long until something is.
+    pub(crate) fn exhausted(&mut self, rate: Rate, now: Time) -> Option<Span> {
+        self.refill(rate, now);
+        let over = self.spent.checked_sub(rate.burst)?;
+        let until = self.since + Span(rate.refill.0.saturating_mul(u64::from(over) + 1));
+        Some(until.since(now))
     }
 
-    /// One more failure.
-    pub(crate) fn fail(&mut self, now: Time) {
-        self.refill(now);
-        self.spent = (self.spent + 1).min(BURST);
+    /// It happened once more.
+    pub(crate) fn spend(&mut self, rate: Rate, now: Time) {
+        self.refill(rate, now);
+        self.spent = self.spent.saturating_add(1).min(rate.burst.saturating_add(rate.debt_max));
     }
 
-    fn refill(&mut self, now: Time) {
-        let periods = now.since(self.since).0 / REFILL.0;
+    fn refill(&mut self, rate: Rate, now: Time) {
+        let refill = rate.refill.0.max(1);
+        let periods = now.since(self.since).0 / refill;
         let forgiven = u32::try_from(periods).unwrap_or(u32::MAX).min(self.spent);
         self.spent -= forgiven;
-        self.since = if self.spent == 0 { now } else { self.since + Span(u64::from(forgiven) * REFILL.0) };
+        self.since = if self.spent == 0 { now } else { self.since + Span(u64::from(forgiven) * refill) };
     }
 }
 
-/// One bucket for each source: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has.
-#[derive(Debug, Default)]
-pub(crate) struct Sources {
-    buckets: BTreeMap<Source, Bucket>,
-    oldest: VecDeque<Source>,
+/// A bucket for each key. At most a given number of keys are remembered; the one remembered longest is forgotten first.
+#[derive(Clone, Debug)]
+pub(crate) struct RateLimiter<K> {
+    rate: Rate,
+    keys_max: usize,
+    buckets: BTreeMap<K, Bucket>,
+    oldest: VecDeque<K>,
+}
+
+impl<K: Ord + Clone> RateLimiter<K> {
+    pub(crate) const fn new(rate: Rate, keys_max: usize) -> Self {
+        Self { rate, keys_max, buckets: BTreeMap::new(), oldest: VecDeque::new() }
+    }
+
+    /// If nothing is left for a key: how long until something is.
+    pub(crate) fn exhausted<Q: Ord + ?Sized>(&mut self, key: &Q, now: Time) -> Option<Span>
+    where
+        K: Borrow<Q>,
+    {
+        self.buckets.get_mut(key)?.exhausted(self.rate, now)
+    }
+
+    /// It happened once more.
+    pub(crate) fn spend(&mut self, key: K, now: Time) {
+        if !self.buckets.contains_key(&key) {
+            if self.oldest.len() >= self.keys_max
+                && let Some(oldest) = self.oldest.pop_front()
+            {
+                self.buckets.remove(&oldest);
+            }
+            self.oldest.push_back(key.clone());
+        }
+        let new = Bucket { spent: 0, since: now };
+        self.buckets.entry(key).or_insert(new).spend(self.rate, now);
+    }
+}
+
+/// Authentication failures of each address.
+#[derive(Debug)]
+pub(crate) struct Sources(RateLimiter<Source>);
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self(RateLimiter::new(FAILURES, SOURCES_MAX))
+    }
+}
+
+impl Sources {
+    pub(crate) fn exhausted(&mut self, source: Source, now: Time) -> Option<Span> {
+        self.0.exhausted(&source, now)
+    }
+
+    pub(crate) fn fail(&mut self, source: Source, now: Time) {
+        self.0.spend(source, now);
+    }
+}
+
+/// How many addresses are dialled that peers name: for one account, and for all of them together. What is dialled is
+/// the peer's choice, so without a limit a peer could scan networks with us.
+#[derive(Clone, Debug)]
+pub(crate) struct DialBudget {
+    all_rate: Rate,
+    all: Bucket,
+    of_account: RateLimiter<alloc::boxed::Box<str>>,
+}
+
+/// Accounts whose dials are remembered at most.
+const ACCOUNTS_MAX: usize = 1_024;
+
+impl DialBudget {
+    /// At most `per_minute` in any minute for one account, and four times as many for all.
+    pub(crate) fn new(per_minute: u32) -> Self {
+        let rate = |per_minute: u32| {
+            let burst = (per_minute / 2).max(1);
+            Rate::new(burst, Span(60_000_000 / u64::from(per_minute - per_minute / 2).max(1)))
+        };
+        Self {
+            all_rate: rate(per_minute.saturating_mul(4)),
+            all: Bucket::NEW,
+            of_account: RateLimiter::new(rate(per_minute), ACCOUNTS_MAX),
+        }
+    }
+
+    /// Takes one dial for this account; false if none is left.
+    pub(crate) fn take(&mut self, account: &str, now: Time) -> bool {
+        if self.all.exhausted(self.all_rate, now).is_some()
+            || self.of_account.exhausted(account, now).is_some()
+        {
+            return false;
+        }
+        self.all.spend(self.all_rate, now);
+        self.of_account.spend(account.into(), now);
+        true
+    }
 }
 
 /// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has. The
@@ -65,20 +182,63 @@ impl From<IpAddr> for Source {
     }
 }
 
-impl Sources {
-    pub(crate) fn exhausted(&mut self, source: Source, now: Time) -> Option<Span> {
-        self.buckets.get_mut(&source)?.exhausted(now)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(ms * 1_000)
     }
 
-    pub(crate) fn fail(&mut self, source: Source, now: Time) {
-        if !self.buckets.contains_key(&source) {
-            if self.oldest.len() >= SOURCES_MAX
-                && let Some(oldest) = self.oldest.pop_front()
-            {
-                self.buckets.remove(&oldest);
-            }
-            self.oldest.push_back(source);
+    #[test]
+    fn a_dial_budget_lets_at_most_so_many_through_in_any_minute() {
+        let mut budget = DialBudget::new(60);
+        let taken: alloc::vec::Vec<u64> =
+            (0..300_000).step_by(10).filter(|ms| budget.take("a", at(*ms))).collect();
+        for (first, start) in taken.iter().enumerate() {
+            let within = taken[first..].iter().take_while(|it| **it < start + 60_000).count();
+            assert!(within <= 60, "{within} in the minute from {start} ms on");
         }
-        self.buckets.entry(source).or_default().fail(now);
+        assert!(taken.len() >= 5 * 30, "{}", taken.len());
+    }
+
+    #[test]
+    fn one_account_that_used_its_dials_up_leaves_some_for_others() {
+        let mut budget = DialBudget::new(60);
+        let of_a = (0..1_000).filter(|_| budget.take("a", at(0))).count();
+        let of_b = (0..1_000).filter(|_| budget.take("b", at(0))).count();
+        assert_eq!((of_a, of_b), (30, 30));
+    }
+
+    #[test]
+    fn all_accounts_together_have_a_limit_too() {
+        let mut budget = DialBudget::new(60);
+        let taken = (0..10_000).filter(|account| budget.take(&alloc::format!("{account}"), at(0))).count();
+        assert_eq!(taken, 120);
+    }
+
+    #[test]
+    fn what_exceeds_a_limit_is_paid_off_first_as_far_as_it_counts() {
+        let rate = Rate { debt_max: 3, ..Rate::new(2, Span::from_secs(1)) };
+        let mut bucket = Bucket { spent: 0, since: at(0) };
+        for _ in 0..100 {
+            bucket.spend(rate, at(0));
+        }
+        assert_eq!(bucket.exhausted(rate, at(0)), Some(Span::from_secs(4)));
+        assert_eq!(bucket.exhausted(rate, at(3_999)), Some(Span::from_millis(1)));
+        assert_eq!(bucket.exhausted(rate, at(4_000)), None);
+    }
+
+    #[test]
+    fn a_share_leaves_something_for_others() {
+        let mut taken = [0_u32; 3];
+        for _ in 0..10 {
+            for own in 0..3 {
+                while !exceeds_share(taken[own], 1_000 - taken.iter().sum::<u32>()) {
+                    taken[own] += 1;
+                }
+            }
+        }
+        assert!(taken.iter().sum::<u32>() < 1_000, "{taken:?}");
     }
 }

@@ -167,6 +167,26 @@ pub enum Note {
         /// For how long.
         pause: Span,
     },
+    /// Agent: a client was refused with 503.
+    ClientRefused {
+        /// The connection from the relay.
+        on: ConnId,
+        /// The client's address, where the relay says it.
+        from: Option<SocketAddr>,
+        /// Whose client it was to be.
+        id: Id,
+        /// Fixed text.
+        why: &'static str,
+    },
+    /// Agent, connector: an address is dialled that the peer named for a direct connection.
+    DirectDial {
+        /// The connection that is to be.
+        on: ConnId,
+        /// The hidden server that the direct connection is to or of.
+        id: Id,
+        /// The address.
+        to: SocketAddr,
+    },
     /// Agent, connector: a client met the local service. `stream`: it asked for the stream service.
     Served {
         /// The connection from the relay, or the direct one.
@@ -284,6 +304,8 @@ pub enum NotDirect {
     Unsupported,
     /// Neither side has an address that the other may dial.
     Nowhere,
+    /// Too many direct connections are being agreed on.
+    Busy,
     /// It took too long.
     Late,
     /// The other side says so.
@@ -299,6 +321,8 @@ pub enum Obstacle {
     Dial(DialFailure),
     /// It ended, or said something else than the right peer would.
     Handshake,
+    /// Too many addresses were dialled for the other party, or for all, in the last minute.
+    Budget,
     /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
     Tls(TlsFailure),
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
-use crate::limiter::{Bucket, Source};
+use crate::limiter::{Bucket, FAILURES, Source};
 use crate::machine::ConnId;
 use crate::time::{Now, Span, Time};
 use crate::token::{ChallengeKey, Key};
@@ -238,11 +238,11 @@ impl Registry {
                 let Some(entry) = entry.as_mut().filter(|entry| entry.enrolment.plain_tokens) else {
                     return Err(Refused::Unauthorized);
                 };
-                if let Some(wait) = entry.guesses.exhausted(now.mono) {
+                if let Some(wait) = entry.guesses.exhausted(FAILURES, now.mono) {
                     return Err(Refused::Guessed(wait));
                 }
                 let Some(step) = step else {
-                    entry.guesses.fail(now.mono);
+                    entry.guesses.spend(FAILURES, now.mono);
                     return Err(Refused::Unauthorized);
                 };
                 if policy.one_time_strict {

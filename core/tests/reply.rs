@@ -3,7 +3,7 @@
 use rendezvous_core::http::accept::Form;
 use rendezvous_core::http::date::{parse_date, write_date};
 use rendezvous_core::http::head::Limits;
-use rendezvous_core::http::reply::{ACCEPTED, Reply, Status, write_switching};
+use rendezvous_core::http::reply::{ACCEPTED, Reply, Status, Switching, write_switching};
 use rendezvous_core::http::response::{Response, parse_response};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110 §5.6.7.
@@ -238,7 +238,7 @@ fn a_hidden_server_is_accepted_with_nothing_but_a_status_line() {
 #[test]
 fn an_agent_switches_with_the_fields_of_the_request() {
     let mut text = Vec::new();
-    write_switching(&mut text, None);
+    write_switching(&mut text, Switching::Relayed);
     let response = read(&text);
     assert_eq!((response.status, response.len), (101, text.len()));
     assert!(response.upgrade_octet_stream);

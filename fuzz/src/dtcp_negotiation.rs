@@ -137,6 +137,7 @@ pub(crate) fn run(octets: &[u8]) {
         sessions_max: usize::from(setup.sessions_max % 4) + 1,
         accepted_max: usize::from(setup.accepted_max % 6) + 1,
         parked_max: usize::from(setup.parked_max % 3) + 1,
+        concealed: None,
         ..Config::default()
     };
     let it = Negotiator::new(config, [7; 32]);
@@ -341,6 +342,7 @@ impl Story {
                     assert!(self.tls != Tls::Require || tls, "in clear");
                     assert!(self.sessions.remove(&session).is_some(), "settled twice");
                 }
+                Output::Withheld { .. } => {}
                 Output::Failed { session, .. } => {
                     assert!(self.sessions.remove(&session).is_some(), "settled twice");
                 }

@@ -177,7 +177,7 @@ fn level(note: &Note) -> Level {
         Note::RelayLost { why: RelayLoss::Challenged, .. } => Level::Debug,
         Note::RelayLost { .. } | Note::DialFailed { .. } | Note::Slowed { .. } => Level::Warn,
         Note::ServiceTlsFailed { .. } => Level::Warn,
-        Note::ConnectFailed { .. } | Note::HandOverFailed { .. } => Level::Warn,
+        Note::ConnectFailed { .. } | Note::HandOverFailed { .. } | Note::ClientRefused { .. } => Level::Warn,
         _ => Level::Info,
     }
 }
@@ -334,6 +334,17 @@ impl fmt::Display for Line<'_> {
             Note::Slowed { upstream, pause } => {
                 let (relay, pause) = (self.upstream(upstream), Millis(pause));
                 write!(f, "event=slowed relay={relay} reason=unanswered-clients again-in={pause}")
+            }
+            Note::ClientRefused { on, from, id, why } => {
+                let (conn, name, from) = (Conn(on), self.name(id), From(from));
+                write!(
+                    f,
+                    "event=client-refused conn={conn} name={name} status=503 why={}{from}",
+                    Escaped(why)
+                )
+            }
+            Note::DirectDial { on, id, to } => {
+                write!(f, "event=direct-dial conn={} peer={} to={to}", Conn(on), self.name(id))
             }
             Note::Served { relay, local, upstream, stream } => {
                 let (conn, local, service) =

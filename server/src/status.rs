@@ -47,6 +47,8 @@ impl Counters {
             | Note::Registered { .. }
             | Note::RelayLost { .. }
             | Note::Slowed { .. }
+            | Note::ClientRefused { .. }
+            | Note::DirectDial { .. }
             | Note::Served { .. }
             | Note::Direct { .. }
             | Note::Relayed { .. }

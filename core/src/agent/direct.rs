@@ -15,11 +15,11 @@ use core::net::SocketAddr;
 
 use super::{Agent, Conn, State, conn_state};
 use crate::dtcp::line::{self, Command, Found};
-use crate::dtcp::negotiation::{LinkId, SessionId, Signal};
+use crate::dtcp::negotiation::{LinkId, Refusal, SessionId, Signal};
 use crate::dtcp::party::{Party, Word};
 use crate::dtcp::{Direct, HANDSHAKE_MAX, Offer};
 use crate::http::offer::{self, Offered};
-use crate::http::reply::write_switching;
+use crate::http::reply::{Switching, write_switching};
 use crate::machine::{Close, ConnId, End, Listener, Output};
 use crate::note::{NotDirect, Note, Obstacle};
 use crate::table::Table;
@@ -85,8 +85,11 @@ impl Agent {
 
     /// The local service is there, and the client would rather have a direct connection.
     pub(super) fn propose(&mut self, relay: ConnId, local: ConnId, theirs: &Offer, now: Now) {
+        let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
-        let peer = alloc::format!("{}.{}", relay.index, relay.generation);
+        // Limits count by the ID: a client's address is known only if the relay says it.
+        let id = self.config.upstreams[usize::from(upstream)].id;
+        let peer = alloc::format!("{id}/{}.{}", relay.index, relay.generation);
         let session = direct.party.negotiator().handle_request(&peer, theirs, &config.hosts, now.mono);
         let from = self.conns.from(relay);
         direct.streams.insert(session, Stream { relay, local, from });
@@ -201,6 +204,7 @@ impl Agent {
                     debug_assert!(tls, "a direct connection in clear");
                     self.went_direct(session, on, now);
                 }
+                Word::Dialled { session, on, to } => self.note_dial(session, on, to),
                 // It is for the client to say what comes now.
                 Word::Failed { session, .. } => {
                     if let Some(direct) = &mut self.direct {
@@ -209,6 +213,13 @@ impl Agent {
                 }
             }
         }
+    }
+
+    fn note_dial(&mut self, session: SessionId, on: ConnId, to: SocketAddr) {
+        let relay = self.direct.as_ref().and_then(|direct| direct.streams.get(&session)).map(|it| it.relay);
+        let upstream = relay.and_then(|relay| self.conns.any_state(relay)).map_or(0, |conn| conn.upstream);
+        let id = self.upstream(upstream).id;
+        self.conns.note(Note::DirectDial { on, id, to });
     }
 
     fn next_word(&mut self, now: Now) -> Option<Word> {
@@ -228,15 +239,21 @@ impl Agent {
         let mut text = Vec::new();
         match signal {
             Signal::Answer(ours) => {
-                write_switching(&mut text, Some(&ours));
+                write_switching(&mut text, Switching::Direct(&ours));
                 self.conns.send(relay, text);
             }
             // Then the stream goes its old way, without a line.
-            Signal::Refuse(_) => {
+            Signal::Refuse(refusal) => {
                 direct.streams.remove(&session);
-                write_switching(&mut text, None);
+                write_switching(&mut text, Switching::Refused(refusal));
                 self.conns.send(relay, text);
                 self.choose(local, relay, from, now);
+                let upstream = self.conns.any_state(relay).map_or(0, |conn| conn.upstream);
+                let why = match refusal {
+                    Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
+                    Refusal::Unreachable => NotDirect::Nowhere,
+                };
+                self.conns.note(Note::Relayed { relay, local, upstream, why });
             }
             Signal::GiveUp(_) => {
                 Command::Error.write(&mut text);
@@ -284,6 +301,6 @@ pub(super) const GONE: &str = "the client went away before it was served";
 pub(super) fn offer_of(head: &[u8]) -> Option<Box<Offer>> {
     match offer::read(head) {
         Offered::Offer(offer) => Some(Box::new(offer)),
-        Offered::Nothing | Offered::Malformed => None,
+        Offered::Nothing | Offered::Refused(_) | Offered::Malformed => None,
     }
 }

@@ -241,7 +241,7 @@ impl Agent {
                 }
             },
             Some(State::Waiting { .. }) => {
-                self.taken(on, now);
+                self.taken(on, bytes, now);
                 (0, true)
             }
             Some(State::Header) => self.read_header(on, bytes, now),

@@ -45,6 +45,11 @@ impl Unforwarded {
         Self { status: Status::BadGateway502, why }
     }
 
+    /// The agent is out of something for now.
+    pub(super) const fn unavailable(why: &'static str) -> Self {
+        Self { status: Status::Unavailable503, why }
+    }
+
     pub(super) const fn refused(refusal: Refusal) -> Self {
         Self { status: refusal.status(), why: refusal.why() }
     }

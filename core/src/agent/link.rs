@@ -30,6 +30,8 @@ pub(super) struct Link {
     pub(super) connecting: u32,
     /// Connections that wait.
     pub(super) waiting: u32,
+    /// Connections of clients, to the relay and to the local services.
+    pub(super) serving: u32,
     /// When the one that rests is due; there is one at most.
     pub(super) resting: Option<Time>,
     /// After a failure, nothing is begun before this time; what is under way goes on.
@@ -50,6 +52,8 @@ pub(super) struct Link {
 pub(super) enum Stage {
     Connecting,
     Waiting,
+    /// Serves a client.
+    Serving,
     Other,
 }
 
@@ -58,6 +62,7 @@ impl Link {
         Self {
             connecting: 0,
             waiting: 0,
+            serving: 0,
             resting: None,
             not_before: Time(0),
             proven: false,
@@ -72,11 +77,13 @@ impl Link {
         match from {
             Stage::Connecting => self.connecting -= 1,
             Stage::Waiting => self.waiting -= 1,
+            Stage::Serving => self.serving -= 1,
             Stage::Other => {}
         }
         match to {
             Stage::Connecting => self.connecting += 1,
             Stage::Waiting => self.waiting += 1,
+            Stage::Serving => self.serving += 1,
             Stage::Other => {}
         }
     }

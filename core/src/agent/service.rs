@@ -6,13 +6,14 @@ use core::net::SocketAddr;
 
 use super::direct::{GONE, offer_of};
 use super::forwarding::Unforwarded;
+use super::link::Stage;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
 use crate::dtcp::Offer;
 use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
-use crate::http::reply::diagnostic::{NO_SERVICE, SERVICE_UNREACHABLE};
-use crate::http::reply::{Reply, Status, write_switching};
+use crate::http::reply::diagnostic::{NO_DESCRIPTORS, NO_SERVICE, SERVICE_UNREACHABLE, TOO_MANY_CLIENTS};
+use crate::http::reply::{Reply, Status, Switching, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output, TlsFailure, TlsRole};
 use crate::note::{Note, Target};
 use crate::pair::Side;
@@ -20,12 +21,24 @@ use crate::proxy_header::{self, Parsed};
 use crate::reach::Reach;
 use crate::time::Now;
 
+/// `Retry-After` of a 503, in seconds.
+const RETRY_AFTER: u32 = 5;
+
 impl Agent {
     /// The first octets of a client. The next connection is opened at once.
-    pub(super) fn taken(&mut self, on: ConnId, now: Now) {
+    pub(super) fn taken(&mut self, on: ConnId, bytes: &[u8], now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
+        let is_full = self.link(upstream).serving + 2 > self.config.service_connections_max;
         self.link(upstream).take();
+        if is_full {
+            let (from, id) = (self.conns.from(on), self.upstream(upstream).id);
+            self.conns.note(Note::ClientRefused { on, from, id, why: TOO_MANY_CLIENTS });
+            let asked = Asked::http(bytes).unwrap_or(Asked::OTHER);
+            let why = Unforwarded::unavailable(TOO_MANY_CLIENTS);
+            self.refuse(on, why, asked.is_head(), asked.form(), now);
+            return self.fill(upstream, now);
+        }
         let state =
             if self.config.asks_for_address() { State::Header } else { State::Head(Finder::default()) };
         self.enter(on, state, Some(now.mono + self.config.head_timeout));
@@ -177,7 +190,7 @@ impl Agent {
         let is_header_queued = !is_tls && self.greet(local, self.conns.from(relay));
         if asked.is_stream() {
             let mut text = Vec::new();
-            write_switching(&mut text, None);
+            write_switching(&mut text, Switching::Relayed);
             self.conns.send(relay, text);
         }
         self.conns.say(Output::UserTimeout { on: relay, after: None });
@@ -221,7 +234,11 @@ impl Agent {
             NoService::Dial(why) => Note::DialFailed { on: local, what, why, again: None },
             NoService::Tls(why) => Note::ServiceTlsFailed { on: local, upstream, why },
         });
-        let why = Unforwarded::no_service(SERVICE_UNREACHABLE);
+        let why = match why {
+            NoService::Dial(DialFailure::Local) => Unforwarded::unavailable(NO_DESCRIPTORS),
+            NoService::Dial(DialFailure::Name | DialFailure::Refused | DialFailure::Unreachable)
+            | NoService::Tls(_) => Unforwarded::no_service(SERVICE_UNREACHABLE),
+        };
         self.refuse(relay, why, asked.is_head(), asked.form(), now);
     }
 
@@ -251,8 +268,8 @@ impl Agent {
         let reply = Reply {
             status: why.status,
             diagnostic: why.why,
-            permanent: why.status != Status::BadGateway502,
-            retry_after: None,
+            permanent: !matches!(why.status, Status::BadGateway502 | Status::Unavailable503),
+            retry_after: (why.status == Status::Unavailable503).then_some(RETRY_AFTER),
             close: true,
             head_request: is_head,
             form,
@@ -307,6 +324,13 @@ impl Agent {
     pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(&mut Conn { upstream, .. }) = self.conns.any_state(hidden) else { return };
+        for on in [hidden, client] {
+            if let Some(conn) = self.conns.any_state(on) {
+                let link = &mut self.links[usize::from(conn.upstream)];
+                link.count(conn.state.stage(), Stage::Other);
+                conn.state = State::Over;
+            }
+        }
         self.conns.note(Note::PairEnded {
             hidden,
             client,

@@ -19,6 +19,7 @@ use super::target::Target;
 use crate::conns::{Conns, Ended};
 use crate::dtcp::policy::Policy;
 use crate::entropy::Entropy;
+use crate::limiter::DialBudget;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
 use crate::pair::{self, Side};
@@ -62,8 +63,10 @@ pub struct Config {
     /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven: whoever waits for one
     /// peer's socket could else have it guessed by another. Default 5.
     pub failures_per_minute_max: u32,
-    /// Streams that are not clear yet. Default 256.
+    /// Streams that are not clear yet. Default 256. The fewer are left, the fewer one bare JID may offer.
     pub sessions_max: u32,
+    /// How many addresses of offers are dialled in a minute for one bare JID; four times as many for all. Default 60.
+    pub dials_per_minute_max: u32,
     /// How long a socket may be nobody's. Default 30 s.
     pub unclaimed: Span,
     /// How long what is waited for.
@@ -90,6 +93,7 @@ impl Config {
             claims_per_jid_max: 32,
             failures_per_minute_max: 5,
             sessions_max: 256,
+            dials_per_minute_max: 60,
             unclaimed: Span::from_secs(30),
             patience: Patience::default(),
             pair: pair::Limits::default(),
@@ -109,6 +113,7 @@ pub struct Entity {
     conns: Conns<State>,
     matching: Matching,
     failures: Failures,
+    dials: DialBudget,
     sessions: BTreeMap<u64, Session>,
     names: BTreeMap<(Jid, StreamId), u64>,
     begun: u64,
@@ -207,6 +212,7 @@ impl Entity {
             conns: Conns::new(config.pair),
             matching: Matching::new(config.matching, config.rules.clone()),
             failures: Failures::new(config.failures_per_minute_max),
+            dials: DialBudget::new(config.dials_per_minute_max),
             sessions: BTreeMap::new(),
             names: BTreeMap::new(),
             begun: 0,

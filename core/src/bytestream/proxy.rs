@@ -26,6 +26,7 @@ use super::name::{Allow, IqId, Jid, StreamId};
 use super::stanza::{Condition, Query, Stanza};
 use super::streams::{Claimant, Streams};
 use crate::conns::{Conns, Ended};
+use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId, Output};
 use crate::note::Note;
 use crate::pair::{self, Side};
@@ -52,7 +53,8 @@ pub struct Config {
     pub allow: Allow,
     /// What may wait for its other half of a match.
     pub matching: matching::Limits,
-    /// Connections in all, pairs included; one more is reset. Default 40,000.
+    /// Connections in all, pairs included; one more is reset. The fewer are left, the fewer one address may have. Default
+    /// 40,000.
     pub connections_max: u32,
     /// Sockets that are claimed and wait for the other side. Default 10,000.
     pub claimed_max: u32,
@@ -102,6 +104,8 @@ pub struct Proxy {
     matching: Matching,
     streams: Streams,
     failures: Failures,
+    /// Connections of each address.
+    per_address: BTreeMap<Source, u32>,
     /// Claims that are not answered, of each bare JID.
     claims: BTreeMap<Box<str>, u32>,
     stanzas: VecDeque<Stanza>,
@@ -144,6 +148,7 @@ impl Proxy {
             matching: Matching::new(config.matching, config.rules.clone()),
             streams: Streams::default(),
             failures: Failures::new(config.failures_per_minute_max),
+            per_address: BTreeMap::new(),
             claims: BTreeMap::new(),
             stanzas: VecDeque::new(),
             answers: VecDeque::new(),
@@ -332,6 +337,14 @@ impl Proxy {
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
         self.reports.push_back(Report::Refused { from: peer.clone(), condition });
         self.stanzas.push_back(Stanza { peer, id, query: Query::Error(condition) });
+    }
+
+    /// Whether a connection that was just accepted is one too many, in all or of its address.
+    fn is_too_many(&self, on: ConnId) -> bool {
+        let others = u32::try_from(self.conns.len() - 1).unwrap_or(u32::MAX);
+        let free = self.config.connections_max.saturating_sub(others);
+        let of_address = self.per_address.get(&self.conns.source(on)).copied().unwrap_or(0);
+        free == 0 || exceeds_share(of_address.saturating_sub(1), free)
     }
 
     fn uncount(&mut self, jid: &Jid) {

@@ -12,6 +12,10 @@ pub struct Patience {
     pub answer: Span,
     /// For one dial. Default 10 s.
     pub dial: Span,
+    /// If set, a target dials each address of an offer for so long, whatever it meets, unless it connects: from the time
+    /// that it takes, the peer can't tell a closed port from one that is filtered. Default 3 s. `None`: it goes on as
+    /// soon as a dial failed.
+    pub concealed: Option<Span>,
     /// For the word which connection is used, once its socket is known: it changes nothing. Default 10 s.
     pub named: Span,
     /// For the peer's own offer, after it refused ours (I5). Default 10 s.
@@ -23,9 +27,17 @@ impl Default for Patience {
         Self {
             answer: Span::from_secs(60),
             dial: Span::from_secs(10),
+            concealed: Some(Span::from_secs(3)),
             named: Span::from_secs(10),
             reversal: Span::from_secs(10),
         }
+    }
+}
+
+impl Patience {
+    /// How long a target dials one address.
+    pub(crate) fn of_target(&self) -> Span {
+        self.concealed.unwrap_or(self.dial)
     }
 }
 

@@ -55,7 +55,7 @@ impl Target {
         let mut rest: VecDeque<Connection> =
             connections.into_iter().filter(|it| policy.allows(it.to)).take(CONNECTIONS_MAX).collect();
         let until = now + patience.answer;
-        let due = (now + patience.dial).min(until);
+        let due = (now + patience.of_target()).min(until);
         match rest.pop_front() {
             Some(current) => {
                 let dial = Act::Dial(current.to);
@@ -93,15 +93,19 @@ impl Target {
         vec![Act::Say(claim), used]
     }
 
-    /// An address was of no use.
+    /// An address could not be reached. Unless that is concealed, the next one is dialled at once.
     #[must_use]
     pub fn on_dial_failed(&mut self, now: Time) -> Vec<Act> {
+        if self.patience.concealed.is_some() { Vec::new() } else { self.dial_next(now) }
+    }
+
+    fn dial_next(&mut self, now: Time) -> Vec<Act> {
         let State::Dialling { current, rest, until } = &mut self.state else { return Vec::new() };
         match rest.pop_front() {
             Some(next) => {
                 let to = next.to;
                 *current = next;
-                self.due = (now + self.patience.dial).min(*until);
+                self.due = (now + self.patience.of_target()).min(*until);
                 vec![Act::Dial(to)]
             }
             None => self.give_up(),
@@ -139,7 +143,7 @@ impl Target {
             return Vec::new();
         }
         match self.state {
-            State::Dialling { until, .. } if until > now => self.on_dial_failed(now),
+            State::Dialling { until, .. } if until > now => self.dial_next(now),
             State::Dialling { .. } => self.give_up(),
             State::Claimed { .. } => self.fail(Failure::Silent),
             State::Over => Vec::new(),

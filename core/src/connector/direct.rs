@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 
 use super::{Config, Connector, State};
 use crate::dtcp::line::{self, Command, Found};
-use crate::dtcp::negotiation::{Failure, SessionId, Signal};
+use crate::dtcp::negotiation::{Failure, Refusal, SessionId, Signal};
 use crate::dtcp::party::{Party, Word};
 use crate::dtcp::{Direct, HANDSHAKE_MAX};
 use crate::http::offer::{self, Offered};
@@ -37,6 +37,8 @@ impl Negotiations {
         let session = config.deadlines.answer + direct.patience + HANDSHAKE_MAX;
         let mut negotiation = direct.negotiation(session);
         negotiation.sessions_max = SESSIONS_MAX;
+        // Each local connection brings about three dials at most, and is its user's own.
+        negotiation.dials_per_minute_max = u32::MAX;
         Self { party: Party::new(negotiation, seed), relays: Table::default(), listener: direct.listener }
     }
 
@@ -90,6 +92,14 @@ impl Connector {
             Offered::Nothing => {
                 self.forget_session(on, now);
                 self.settle(on, local, NotDirect::Unsupported, now);
+            }
+            Offered::Refused(refusal) => {
+                self.forget_session(on, now);
+                let why = match refusal {
+                    Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
+                    Refusal::Unreachable => NotDirect::Nowhere,
+                };
+                self.settle(on, local, why, now);
             }
             Offered::Malformed => {
                 self.enter(on, State::Deciding { local, session, gave_up: false });
@@ -183,6 +193,9 @@ impl Connector {
                 }
                 // That we dial no more is not said before the end: then it is the last line.
                 Word::Signal { .. } => {}
+                Word::Dialled { on, to, .. } => {
+                    self.conns.note(Note::DirectDial { on, id: self.config.id, to })
+                }
                 Word::Established { session, on, tls } => {
                     debug_assert!(tls, "a direct connection in clear");
                     self.went_direct(session, on, now);

@@ -8,7 +8,7 @@ use crate::account::Owners;
 use crate::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
-use crate::note::ConnectFailure;
+use crate::note::{ConnectFailure, Note};
 use crate::reach::{Heard, Reach};
 use crate::time::{Now, Span};
 
@@ -20,6 +20,12 @@ impl Machine for Connector {
         let local = self.conns.insert(State::Unwanted, Some(from));
         if self.stopping {
             self.conns.close(local, Close::Abort, now);
+            return local;
+        }
+        if self.conns.len() as u64 > 2 * u64::from(self.config.locals_max) {
+            const WHY: &str = "too many local connections";
+            self.conns.note(Note::Dropped { on: local, from: Some(from), why: WHY });
+            self.conns.close(local, Close::Truncate, now);
             return local;
         }
         self.stopping = self.config.once;

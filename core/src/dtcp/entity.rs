@@ -278,6 +278,11 @@ impl Entity {
             match word {
                 Word::Signal { session, signal } => self.signal(session, signal),
                 Word::Established { session, on, tls } => self.established(session, on, tls, now),
+                Word::Dialled { session, to, .. } => {
+                    if let Some(talk) = self.sessions.get(&session) {
+                        self.reports.push_back(Report::Dialled { peer: talk.peer.clone(), to });
+                    }
+                }
                 Word::Failed { session, why, obstacle } => self.failed(session, why, obstacle, now),
             }
         }

@@ -10,16 +10,22 @@
 //!   [`Output::StartTls`] is the TLS engine's. The application's first octet may follow `Established` at once, behind
 //!   every [`Output::Write`].
 //! * Signals: that an offer or a give-up is from whom it says is for the signalling channel to know. A *peer* is
-//!   whatever text tells one from another there, a JID for one.
+//!   whatever text tells one from another there, a JID for one. What stands before its first `/` is its *account*, by
+//!   which limits count.
+//! * Whom a peer names is dialled. So that this is no way to scan networks, there is a budget of dials for each account,
+//!   and a peer learns from its answers and their timing nothing but that no connection was established
+//!   ([`Config::concealed`]).
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 use core::net::SocketAddr;
 
 use super::handshake::Tls;
 use super::policy::Policy;
 use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::entropy::Entropy;
+use crate::limiter::DialBudget;
 use crate::machine::Close;
 use crate::reach::{Host, Place};
 use crate::table::Table;
@@ -31,7 +37,7 @@ mod session;
 
 use link::{Link, Spent};
 pub use output::{Failure, Output, Refusal, Signal, TlsRole};
-use session::{Peer, Session};
+use session::{Peer, Session, account};
 
 /// A session's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +61,15 @@ pub struct Config {
     pub handshake: Span,
     /// How long a session may take; default 60 s.
     pub session: Span,
-    /// How many sessions there may be at once; default 256.
+    /// How many sessions there may be at once; default 256. If there are so many, the oldest session of the account with
+    /// the most makes room for a request of an account that has fewer.
     pub sessions_max: usize,
+    /// How many addresses are dialled in a minute for one account; four times as many for all. Default 60.
+    pub dials_per_minute_max: u32,
+    /// If it was asked for a session, a party dials for so long whatever it meets, and says not before that it gives
+    /// up: whether a port is open, closed or filtered is not to be told from the time. Default 10 s. `None`: it says so
+    /// as soon as it knows.
+    pub concealed: Option<Span>,
     /// How many accepted connections there may be that are not established; default 256. One more is closed.
     pub accepted_max: usize,
     /// How many accepted connections may be parked until our request is answered; default 32. One more is dismissed.
@@ -72,6 +85,8 @@ impl Default for Config {
             handshake: Span::from_secs(30),
             session: Span::from_secs(60),
             sessions_max: 256,
+            dials_per_minute_max: 60,
+            concealed: Some(Span::from_secs(10)),
             accepted_max: 256,
             parked_max: 32,
         }
@@ -86,6 +101,7 @@ pub struct Negotiator {
     sessions: Table<SessionId, Session>,
     links: Table<LinkId, Link>,
     spent: VecDeque<Spent>,
+    dials: DialBudget,
     outputs: VecDeque<Output>,
     /// The number of the next session or link.
     next: u64,
@@ -96,6 +112,7 @@ impl Negotiator {
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
+            dials: DialBudget::new(config.dials_per_minute_max),
             config,
             entropy: Entropy::new(seed),
             sessions: Table::default(),
@@ -128,7 +145,7 @@ impl Negotiator {
             Some(Refusal::Conflict)
         } else if hosts.is_empty() && theirs.hosts.is_empty() {
             Some(Refusal::Unreachable)
-        } else if self.sessions.len() >= self.config.sessions_max {
+        } else if self.sessions.len() >= self.config.sessions_max && !self.make_room(account(peer)) {
             Some(Refusal::Busy)
         } else {
             None
@@ -145,6 +162,21 @@ impl Negotiator {
         self.dial_all(id, theirs, now);
         self.check_invariants();
         id
+    }
+
+    /// Ends the oldest session of the account with the most, if it has at least two more than this one.
+    fn make_room(&mut self, account: &str) -> bool {
+        // Of each account, how many sessions it has, and the oldest of them.
+        let mut accounts = BTreeMap::<&str, (usize, Reverse<SessionId>)>::new();
+        for (id, session) in self.sessions.iter().filter(|(_, it)| it.was_asked_for()) {
+            accounts.entry(session.account()).or_insert((0, Reverse(*id))).0 += 1;
+        }
+        let own = accounts.get(account).map_or(0, |(sessions, _)| *sessions);
+        let largest = accounts.into_values().max().filter(|(sessions, _)| *sessions > own + 1);
+        let Some((_, Reverse(oldest))) = largest else { return false };
+        self.say_give_up(oldest);
+        self.fail(oldest, Failure::Busy);
+        true
     }
 
     /// Our request was answered. Ignored if it was answered before, or is over.
@@ -251,6 +283,11 @@ impl Negotiator {
         for link in links {
             self.expire(link);
         }
+        for id in self.sessions.keys().copied().collect::<Vec<_>>() {
+            if self.sessions.get_mut(&id).is_some_and(|it| it.has_concealed_until(now)) {
+                self.review(id);
+            }
+        }
         let sessions: Vec<_> =
             self.sessions.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
         for session in sessions {
@@ -264,7 +301,7 @@ impl Negotiator {
     #[must_use]
     pub fn poll_output(&mut self) -> Output {
         self.outputs.pop_front().unwrap_or_else(|| {
-            let sessions = self.sessions.values().map(Session::due);
+            let sessions = self.sessions.values().map(Session::next_due);
             Output::Idle { until: self.links.values().map(Link::due).chain(sessions).min() }
         })
     }
@@ -296,6 +333,11 @@ impl Negotiator {
         let number = self.next;
         self.next += 1;
         number
+    }
+
+    /// A dial for this account is within the budget; it counts from now on.
+    fn may_dial(&mut self, account: &str, now: Time) -> bool {
+        self.dials.take(account, now)
     }
 
     /// Our offer: a new key, and the hosts with IPv6 last, since an old peer stumbles over that alone (case 33).

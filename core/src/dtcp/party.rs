@@ -27,6 +27,8 @@ pub(crate) enum Word {
     Signal { session: SessionId, signal: Signal },
     /// The session has its connection, which is the machine's from now on.
     Established { session: SessionId, on: ConnId, tls: bool },
+    /// An address that the other party named is dialled.
+    Dialled { session: SessionId, on: ConnId, to: SocketAddr },
     /// The session is over, without a connection.
     Failed { session: SessionId, why: Failure, obstacle: Option<Obstacle> },
 }
@@ -210,6 +212,12 @@ impl Party {
                     let on = self.conn(conns, link, &state);
                     conns.set_from(on, to);
                     conns.say(machine::Output::Dial { on, to });
+                    if let Some(session) = self.negotiator.session_of_link(link) {
+                        return Some(Word::Dialled { session, on, to });
+                    }
+                }
+                Output::Withheld { session } => {
+                    self.obstacles.get_or_insert_with(session, || Obstacle::Budget);
                 }
                 Output::Close { link, how } => {
                     if let Some(on) = self.forget(link) {

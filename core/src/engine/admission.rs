@@ -4,15 +4,12 @@ use alloc::vec::Vec;
 
 use super::{Config, Engine, OVERFLOW_MAX, State};
 use crate::admission::AdmissionQueue;
+use crate::limiter::exceeds_share;
 use crate::machine::{Close, ConnId};
 use crate::time::Now;
 
 /// One of this many connections may linger at most.
 const LINGERING_PART: u32 = 8;
-/// A client of an address is refused if the address has more than this many connections (or, of one ID, pairs) for each
-/// one that is still free. So a few addresses can't take all of them, and a single one has nearly all.
-const SHARE: u64 = 8;
-
 /// States that unauthenticated connections enter and leave, together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -138,9 +135,4 @@ impl Engine {
         let free = self.config.connections_max.saturating_sub(self.established());
         self.config.connections_per_address_max > 0 && exceeds_share(of_address, free)
     }
-}
-
-/// Whether so many are more than the share of one address while `free` are left.
-pub(super) fn exceeds_share(of_address: u32, free: u32) -> bool {
-    u64::from(of_address) > SHARE * u64::from(free)
 }

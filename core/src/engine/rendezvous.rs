@@ -3,13 +3,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::admission::exceeds_share;
 use super::follow::Follow;
 use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
 use crate::http::reply::{Status, write_accepted};
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
+use crate::limiter::exceeds_share;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};

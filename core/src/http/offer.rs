@@ -8,6 +8,13 @@
 //! DTCP-Fingerprint: 64 hexadecimal digits, the SHA-256 of the certificate (DER)
 //! ```
 //!
+//! An agent that takes part but refuses this time says why, and its 101 has no offer: `busy`, or `unreachable` where
+//! neither side has a host.
+//!
+//! ```text
+//! DTCP-Refused: busy
+//! ```
+//!
 //! `DTCP-Host` is a list: there may be none, several, or one with several members. Whoever takes part in between may
 //! merge the lines, and write the names in lower case. Peers that know nothing of this see fields they do not know.
 
@@ -15,19 +22,23 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::fields::{self, Fields};
-use super::head::{Refusal, split_line};
+use super::head::split_line;
 use super::syntax::trim;
+use crate::dtcp::negotiation::Refusal;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer};
 
 const KEY: &str = "DTCP-Key";
 const HOST: &str = "DTCP-Host";
 const FINGERPRINT: &str = "DTCP-Fingerprint";
+const REFUSED: &str = "DTCP-Refused";
 
 /// What a head says of direct connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It has no `DTCP-Key`.
+    /// It has neither `DTCP-Key` nor a `DTCP-Refused` that can be read.
     Nothing,
+    /// There is no offer, and this is why.
+    Refused(Refusal),
     /// An offer. It has a fingerprint, and [`HOSTS_MAX`] hosts at most, usable or not.
     Offer(Offer),
     /// It has a `DTCP-Key`, but is no offer: something is missing, repeated, or can't be read.
@@ -51,6 +62,17 @@ pub fn write(offer: &Offer, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends the field that says why there is no offer.
+pub fn write_refusal(refusal: Refusal, out: &mut Vec<u8>) {
+    let word: &[u8] = match refusal {
+        Refusal::Busy | Refusal::Conflict => b"busy",
+        Refusal::Unreachable => b"unreachable",
+    };
+    for part in [REFUSED.as_bytes(), b": ", word, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// Reads the offer in a complete head, of a request or of an answer.
 #[must_use]
 pub fn read(head: &[u8]) -> Offered {
@@ -59,12 +81,17 @@ pub fn read(head: &[u8]) -> Offered {
     let mut room = fields::room();
     match Fields::parse(lines, &mut room) {
         Ok(fields) if fields.has(KEY) => of(&fields).map_or(Offered::Malformed, Offered::Offer),
-        _ => Offered::Nothing,
+        Ok(fields) => match fields.only(REFUSED, super::head::Refusal::FieldValue) {
+            Ok(Some(b"busy")) => Offered::Refused(Refusal::Busy),
+            Ok(Some(b"unreachable")) => Offered::Refused(Refusal::Unreachable),
+            _ => Offered::Nothing,
+        },
+        Err(_) => Offered::Nothing,
     }
 }
 
 fn of(fields: &Fields<'_, '_>) -> Option<Offer> {
-    let only = |name| fields.only(name, Refusal::FieldValue).ok().flatten();
+    let only = |name| fields.only(name, super::head::Refusal::FieldValue).ok().flatten();
     let key = only(KEY)?;
     // Two that were merged are two.
     let is_one = key.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',');

@@ -9,6 +9,7 @@ use super::challenge::write_challenge;
 use super::date::write_date;
 use super::{offer, page};
 use crate::dtcp::Offer;
+use crate::dtcp::negotiation::Refusal;
 use crate::token::Challenge;
 use crate::token::challenge::FIELD;
 
@@ -29,12 +30,25 @@ pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>) {
 pub const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
 
-/// Appends [`SWITCHING`]; with the agent's own offer where lines of [`dtcp`](crate::dtcp) come first.
-pub fn write_switching(out: &mut Vec<u8>, offer: Option<&Offer>) {
+/// Which way the stream goes behind a 101.
+#[derive(Clone, Copy, Debug)]
+pub enum Switching<'a> {
+    /// Through the relay.
+    Relayed,
+    /// Through the relay, though a direct connection was asked for: why.
+    Refused(Refusal),
+    /// Lines of [`dtcp`](crate::dtcp) come first. This is the agent's own offer.
+    Direct(&'a Offer),
+}
+
+/// Appends [`SWITCHING`], with the fields of an offer or of its refusal.
+pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
     let (head, end) = SWITCHING.split_at(SWITCHING.len() - 2);
     out.extend_from_slice(head);
-    if let Some(offer) = offer {
-        offer::write(offer, out);
+    match way {
+        Switching::Relayed => {}
+        Switching::Refused(refusal) => offer::write_refusal(refusal, out),
+        Switching::Direct(offer) => offer::write(offer, out),
     }
     out.extend_from_slice(end);
 }
@@ -61,6 +75,11 @@ pub(crate) mod diagnostic {
     pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
     /// 502, of an agent.
     pub(crate) const NO_SERVICE: &str = "the hidden server has no HTTP service";
+    /// 503, of an agent.
+    pub(crate) const TOO_MANY_CLIENTS: &str = "the hidden server's agent serves as many clients as it can";
+    /// 503, of an agent.
+    pub(crate) const NO_DESCRIPTORS: &str =
+        "the hidden server's agent is out of descriptors, or may not connect";
 }
 
 /// Appends the redirect of a request in clear to `https` (RFC 9110 §15.4.9). `location` is of

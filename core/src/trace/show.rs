@@ -130,6 +130,12 @@ fn note(note: &Note) -> String {
         Note::Slowed { upstream, pause } => {
             format!("slowed upstream={upstream} pause={}", SpanText(*pause))
         }
+        Note::ClientRefused { on, from, id, why } => {
+            format!("client-refused {}{} id={id} why=\"{why}\"", Conn(*on), source(*from))
+        }
+        Note::DirectDial { on, id, to } => {
+            format!("direct-dial {} id={id} to={to}", Conn(*on))
+        }
         Note::Served { relay, local, upstream, stream } => {
             let stream = yes(*stream);
             format!("served {} {} upstream={upstream} stream={stream}", Conn(*relay), Conn(*local))
@@ -163,9 +169,11 @@ fn not_direct(why: NotDirect) -> String {
     match why {
         NotDirect::Unsupported => "unsupported".to_string(),
         NotDirect::Nowhere => "nowhere".to_string(),
+        NotDirect::Busy => "busy".to_string(),
         NotDirect::Late => "late".to_string(),
         NotDirect::Declined => "declined".to_string(),
         NotDirect::Met(Obstacle::Dial(why)) => format!("unreachable-{}", dial(why)),
+        NotDirect::Met(Obstacle::Budget) => "budget".to_string(),
         NotDirect::Met(Obstacle::Handshake) => "handshake".to_string(),
         NotDirect::Met(Obstacle::Tls(why)) => format!("tls-{}", tls(why)),
     }

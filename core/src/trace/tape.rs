@@ -349,6 +349,6 @@ impl<M: Shadow> Tape<M> {
 fn offered(octets: &[u8]) -> Option<DirectKey> {
     match offer::read(octets) {
         Offered::Offer(offer) if octets.starts_with(b"HTTP/1.1 101 ") => Some(offer.key),
-        Offered::Offer(_) | Offered::Nothing | Offered::Malformed => None,
+        Offered::Offer(_) | Offered::Nothing | Offered::Refused(_) | Offered::Malformed => None,
     }
 }

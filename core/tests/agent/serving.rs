@@ -224,3 +224,126 @@ mod stream {
         take(&mut rig, pool[0], UPGRADE, 0);
     }
 }
+
+/// The longest pause after clients that got no answer.
+const PAUSE_MAX: Span = Span::from_secs(4);
+
+/// A relay that accepts every connection and brings a client on each.
+struct Flood {
+    rig: Rig<Agent>,
+    opened: std::collections::VecDeque<ConnId>,
+    /// The last connection to another relay.
+    other: Option<ConnId>,
+}
+
+impl Flood {
+    fn new(rig: Rig<Agent>) -> Self {
+        let mut flood = Self { rig, opened: std::collections::VecDeque::new(), other: None };
+        flood.news();
+        flood
+    }
+
+    /// What was done since the last call; connections to the relay are to be accepted.
+    fn news(&mut self) -> Vec<Did> {
+        let news = self.rig.news();
+        for (on, to) in dials(&news) {
+            match to.port() {
+                80 => self.opened.push_back(on),
+                8443 => self.other = Some(on),
+                _ => {}
+            }
+        }
+        news
+    }
+
+    /// A client comes, if need be after the agent's pause; its connection, and what the agent does about it.
+    fn bring(&mut self, octets: &[u8]) -> (ConnId, Vec<Did>) {
+        if self.opened.is_empty() {
+            self.rig.wait(PAUSE_MAX);
+            self.news();
+        }
+        let on = self.opened.pop_front().expect("the agent opens connections as they are taken");
+        accept(&mut self.rig, on);
+        self.news();
+        self.rig.hears(on, octets);
+        (on, self.news())
+    }
+}
+
+/// The connection on which a local service is dialled.
+fn service_dial(news: &[Did]) -> Option<ConnId> {
+    dials(news).into_iter().find(|(_, to)| *to == service() || *to == ssh()).map(|(on, _)| on)
+}
+
+#[test]
+fn clients_above_an_upstream_s_limit_get_503_with_the_reason() {
+    let mut flood = Flood::new(agent_with(|config| config.service_connections_max = 10));
+    let mut locals = Vec::new();
+    for _ in 0..20 {
+        let (on, news) = flood.bring(GET);
+        if let Some(local) = service_dial(&news) {
+            locals.push((on, local));
+            continue;
+        }
+        assert_eq!(locals.len(), 5, "two connections for each client");
+        let text = sent(&news, on);
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
+        assert!(text.contains("\r\nRetry-After: ") && text.contains("as many clients"), "{text}");
+        assert!(asked(&news, Output::Close { on, how: Close::Linger }));
+        let why = "the hidden server's agent serves as many clients as it can";
+        assert!(notes(&news).contains(&Note::ClientRefused { on, from: None, id: ID, why }));
+    }
+    // A pair that ends makes room, and so does a service that is down.
+    let (on, local) = locals[0];
+    flood.rig.tell(|agent, now| agent.handle_connected(local, now));
+    assert_eq!(flood.rig.machine.pairs(), 1);
+    flood.rig.tell(|agent, now| agent.handle_end(on, End::Reset, now));
+    assert!(service_dial(&flood.bring(GET).1).is_some());
+    assert!(service_dial(&flood.bring(GET).1).is_none());
+    flood.rig.tell(|agent, now| agent.handle_dial_failed(locals[1].1, DialFailure::Refused, now));
+    assert!(service_dial(&flood.bring(GET).1).is_some());
+}
+
+#[test]
+fn the_clients_of_one_upstream_leave_those_of_another_alone() {
+    let mut flood = Flood::new(agent_with(|config| {
+        config.service_connections_max = 100;
+        let mut other = upstream();
+        (other.id, other.pool) = (Id(7), 1);
+        other.relay.place = address(9, 8443).into();
+        config.upstreams.push(other);
+    }));
+    let other = flood.other;
+    let served = (0..70).filter(|_| service_dial(&flood.bring(GET).1).is_some()).count();
+    assert_eq!(served, 50);
+    let other = other.expect("the second upstream's connection");
+    accept(&mut flood.rig, other);
+    flood.news();
+    flood.rig.hears(other, GET);
+    assert!(service_dial(&flood.news()).is_some());
+}
+
+#[test]
+fn a_burst_of_clients_is_served_without_delay_however_short_their_requests_are() {
+    let mut flood = Flood::new(agent());
+    for _ in 0..2_000 {
+        let (on, news) = flood.bring(GET);
+        let local = service_dial(&news).expect("dialled at once");
+        flood.rig.tell(|agent, now| agent.handle_connected(local, now));
+        flood.rig.tell(|agent, now| agent.handle_moved(on, 30, 0, now));
+        flood.rig.tell(|agent, now| agent.handle_moved(local, 100, 0, now));
+        flood.rig.tell(|agent, now| agent.handle_end(local, End::Clean, now));
+        flood.rig.tell(|agent, now| agent.handle_end(on, End::Clean, now));
+        flood.news();
+    }
+    assert_eq!(flood.rig.machine.pairs(), 0);
+}
+
+#[test]
+fn an_agent_without_descriptors_answers_503_and_not_that_the_service_is_down() {
+    let (mut rig, pool) = pool_of(agent());
+    let local = take(&mut rig, pool[0], GET, 0);
+    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Local, now));
+    let text = sent(&rig.news(), pool[0]);
+    assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("descriptors"), "{text}");
+}

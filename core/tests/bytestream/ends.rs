@@ -31,6 +31,7 @@ pub(crate) fn config() -> Config {
     ];
     config.service = Some(at(SERVICE));
     config.dial.private = true;
+    config.patience.concealed = None;
     config
 }
 
@@ -63,8 +64,10 @@ impl Rig<Entity> {
         stanzas.remove(0)
     }
 
+    /// What was reported, except for the dials.
     pub(crate) fn reports(&mut self) -> Vec<Report> {
-        std::iter::from_fn(|| self.machine.poll_report()).collect()
+        let reports = std::iter::from_fn(|| self.machine.poll_report());
+        reports.filter(|it| !matches!(it, Report::Dialled { .. })).collect()
     }
 
     pub(crate) fn hears_of(&mut self, stanza: Stanza) {

@@ -63,6 +63,8 @@ impl World {
             config.rules.listeners = vec![at(here)];
             config.connections = vec![connection(me, here), connection(PROXY, PROXY_AT)];
             config.dial.private = true;
+            config.patience.concealed = None;
+            config.dials_per_minute_max = u32::MAX;
             config
         };
         let (mut alice, mut bob) = (entity(ALICE, ALICE_AT), entity(BOB, BOB_AT));
@@ -248,8 +250,10 @@ impl World {
             self.post(PROXY, stanza);
         }
         while self.proxy.machine.poll_report().is_some() {}
-        self.alice_reports.extend(std::iter::from_fn(|| self.alice.machine.poll_report()));
-        self.bob_reports.extend(std::iter::from_fn(|| self.bob.machine.poll_report()));
+        let reports = std::iter::from_fn(|| self.alice.machine.poll_report());
+        self.alice_reports.extend(reports.filter(|it| !matches!(it, entity::Report::Dialled { .. })));
+        let reports = std::iter::from_fn(|| self.bob.machine.poll_report());
+        self.bob_reports.extend(reports.filter(|it| !matches!(it, entity::Report::Dialled { .. })));
         happened
     }
 

@@ -157,7 +157,11 @@ fn who_opens_asks_dials_and_pairs() {
     let peer = jid(JOE);
     assert_eq!(
         stage.reports(),
-        [Report::Begun { peer: peer.clone() }, Report::Established { peer, tls: false }]
+        [
+            Report::Begun { peer: peer.clone() },
+            Report::Dialled { peer: peer.clone(), to: HOST.parse().unwrap() },
+            Report::Established { peer, tls: false }
+        ]
     );
     for half in [on, stage.local] {
         stage.rig.tell(|it, now| it.handle_end(half, End::Clean, now));

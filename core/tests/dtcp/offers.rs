@@ -1,9 +1,9 @@
 //! Keys, offers, answers: what is said before anything is dialled, and who is dialled then.
 
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, Failure, Output, Refusal, Signal, TlsRole};
+use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Output, Refusal, Signal, TlsRole};
 use rendezvous_core::dtcp::policy::Policy;
-use rendezvous_core::dtcp::{Fingerprint, Key};
+use rendezvous_core::dtcp::{Fingerprint, Key, Offer};
 use rendezvous_core::machine::Close;
 use rendezvous_core::time::Span;
 
@@ -134,7 +134,76 @@ fn case_8_who_was_given_no_host_counts_as_given_up() {
     let dial = one_dial(&party.news());
     party.it.handle_dial_failed(dial);
     let expected = [close(dial, Close::Abort), give_up(session), failed(session, Failure::Unreachable)];
-    assert_eq!(party.news(), expected);
+    assert_eq!(party.news(), expected[..1]);
+    assert_eq!(party.sleep(Span::from_secs(10)), expected[1..]);
+}
+
+/// What a responder that was asked to dial says, and when, from then on.
+fn told(meets: impl FnOnce(&mut Party, LinkId)) -> Vec<(u64, Output)> {
+    let mut party = Party::with_tls(Tls::Off);
+    let session = party.it.handle_request("joe", &offer(&[HOST]), &[place(HOST)], party.now);
+    let dial = one_dial(&party.news());
+    meets(&mut party, dial);
+    let mut told: Vec<_> = party.news().into_iter().map(|news| (0, news)).collect();
+    for second in 1..60 {
+        told.extend(party.sleep(Span::from_secs(1)).into_iter().map(|news| (second, news)));
+    }
+    told.retain(|(_, news)| matches!(news, Output::Signal { .. }));
+    assert_eq!(told.first().map(|(_, news)| news), Some(&give_up(session)));
+    told
+}
+
+#[test]
+fn what_a_dial_met_is_not_to_be_told_from_what_is_said_and_when() {
+    let refused = told(|party, dial| party.it.handle_dial_failed(dial));
+    let silent = told(|_, _| ());
+    let open = told(|party, dial| party.it.handle_connected(dial));
+    let another_service = told(|party, dial| {
+        party.it.handle_connected(dial);
+        let _ = party.it.handle_octets(dial, b"SSH-2.0-OpenSSH_9.9\r\nerror\nerror\nerror\nerror\n");
+        party.it.handle_end(dial);
+    });
+    assert_eq!(refused.first().map(|(second, _)| *second), Some(10));
+    assert!([&silent, &open, &another_service].iter().all(|it| **it == refused), "{silent:?} {open:?}");
+}
+
+#[test]
+fn one_account_has_its_dials_a_minute_and_no_more_whatever_its_resources_and_keys() {
+    let mut party = Party::with_tls(Tls::Off);
+    let mut dials = 0;
+    for second in 0..60_u32 {
+        for n in 0..10 {
+            let theirs =
+                Offer { key: Key::new(format!("{second}.{n}").as_bytes()).unwrap(), ..offer(&[HOST]) };
+            let peer = format!("joe@y/{second}.{n}");
+            let session = party.it.handle_request(&peer, &theirs, &[], party.now);
+            dials += party.news().iter().filter(|news| matches!(news, Output::Dial { .. })).count();
+            party.it.cancel(session);
+        }
+        party.sleep(Span::from_secs(1));
+    }
+    assert!((30..=60).contains(&dials), "{dials}");
+    let theirs = offer(&[HOST]);
+    party.it.handle_request("ann@y/1", &theirs, &[], party.now);
+    assert!(party.news().iter().any(|news| matches!(news, Output::Dial { .. })), "another has its own");
+}
+
+#[test]
+fn one_account_never_has_all_sessions() {
+    let mut party = Party::with_tls(Tls::Off);
+    let ask = |party: &mut Party, peer: &str, key: usize| {
+        let theirs = Offer { key: Key::new(format!("k{key}").as_bytes()).unwrap(), ..offer(&[]) };
+        let session = party.it.handle_request(peer, &theirs, &[place(HOST)], party.now);
+        let news = party.news();
+        news.iter().any(
+            |it| matches!(it, Output::Signal { session: of, signal: Signal::Answer(_) } if *of == session),
+        )
+    };
+    assert_eq!((0..300).filter(|n| ask(&mut party, &format!("joe@y/{n}"), *n)).count(), 256);
+    for n in 0..50 {
+        assert!(ask(&mut party, &format!("ann@y/{n}"), n), "{n}");
+    }
+    assert!(!ask(&mut party, "joe@y/more", 999), "it has the most");
 }
 
 #[test]

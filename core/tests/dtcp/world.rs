@@ -178,7 +178,7 @@ impl World {
     /// The requestor has asked.
     pub(crate) fn new(rules: Rules) -> Self {
         let party = |at: usize| {
-            let config = Config { tls: rules.tls[at], ..Config::default() };
+            let config = Config { tls: rules.tls[at], concealed: None, ..Config::default() };
             Negotiator::new(config, [u8::try_from(at).unwrap(); 32])
         };
         let mut world = Self {
@@ -389,6 +389,7 @@ impl World {
                     (end.owner, end.paused) = (Owner::Application, false);
                     self.send(wire, at, SAID[at]);
                 }
+                Output::Withheld { .. } => panic!("more dials than a minute has"),
                 Output::Failed { .. } => self.settle(at, Outcome::Failed),
             }
         }

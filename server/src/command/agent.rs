@@ -12,6 +12,7 @@ use rendezvous_core::trace::Recorder;
 
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
+use super::share::Share;
 use super::tape::{TRACE, Tape};
 use super::upstream;
 use crate::buffer::Sizes;
@@ -138,6 +139,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut net = daemon::world()?;
     let mut config =
         Config { upstreams, once: matches.flag("once"), send_proxy, forwarded, ..Config::default() };
+    // Without a limit, one ticket's clients could take all descriptors.
+    let share = Share::take();
+    net.limit_sockets(share.sockets);
+    let tickets = config.upstreams.len();
+    config.service_connections_max =
+        share.per_ticket(tickets, usize::try_from(pool).unwrap_or(usize::MAX), reachable.listens());
     let mut listeners = 0;
     if reachable.listens() {
         // Names are not looked up: strangers' would stand in the way of the relays'.

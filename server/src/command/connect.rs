@@ -12,6 +12,7 @@ use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::{Now, Span};
 
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
+use super::share::Share;
 use super::upstream;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Program, cannot};
@@ -110,6 +111,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let mut config =
         Config { once: stdio, direct_only: wish == REQUIRE, ..Config::new(upstream::relay(&relay), id) };
+    let share = Share::take();
+    config.locals_max = share.locals(reachable.listens());
+    net.limit_sockets(share.sockets);
     // The local ones first, then that of direct connections; behind it, standard input and output.
     let local = u16::try_from(listen.len()).unwrap_or(u16::MAX - 1);
     let (direct_listener, stdio_listener) = (Listener(local), Listener(local + 1));

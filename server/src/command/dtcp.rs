@@ -304,6 +304,11 @@ impl Beside {
 fn tell(report: Report, opens: bool) {
     match report {
         Report::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
+        Report::Dialled { peer, to } => {
+            // Who opens chose the peer; who accepts dials for whoever asks.
+            let level = if opens { ORDINARY } else { Level::Info };
+            log::log!(level, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()));
+        }
         Report::Declined { peer, condition } => {
             log::warn!("event=dtcp-declined peer={} condition={}", Escaped(peer.as_str()), condition.name());
         }

@@ -71,6 +71,44 @@ impl Share {
     }
 }
 
+/// Connections that accepted direct connections may take, besides those of clients.
+const DIRECT_MAX: usize = 256;
+/// Connections that linger, besides those of clients; where there are few in all, an eighth.
+const LINGERING_MAX: usize = 256;
+/// Connections of one ticket's clients at most, however many descriptors there are.
+const PER_TICKET_MAX: usize = 8_000;
+/// Local connections of a connector at most.
+const LOCALS_MAX: usize = 4_000;
+
+impl Share {
+    /// How many connections the clients of each ticket may have, where as many connections as `pool` wait for each of
+    /// `tickets`. So many that no ticket's clients take the descriptors of another's.
+    pub(super) fn per_ticket(&self, tickets: usize, pool: usize, is_direct: bool) -> u32 {
+        let tickets = tickets.max(1);
+        // One more is on its way for each connection that waits.
+        let pools = tickets.saturating_mul(2 * pool);
+        let each = self.beside(pools, is_direct) / tickets;
+        let per_ticket = u32::try_from(each.clamp(2, PER_TICKET_MAX)).unwrap_or(u32::MAX);
+        if per_ticket < 200 {
+            let clients = per_ticket / 2;
+            log::warn!("event=limits clients-per-ticket={clients} why=\"no more descriptors (ulimit -n)\"");
+        }
+        per_ticket
+    }
+
+    /// How many local connections a connector may take: each has one to the relay.
+    pub(super) fn locals(&self, is_direct: bool) -> u32 {
+        u32::try_from((self.beside(0, is_direct) / 2).clamp(1, LOCALS_MAX)).unwrap_or(u32::MAX)
+    }
+
+    /// Sockets that are left beside `others`, and those that peers may bring about.
+    fn beside(&self, others: usize, is_direct: bool) -> usize {
+        let direct = if is_direct { DIRECT_MAX.min(self.sockets / 4) } else { 0 };
+        let lingering = LINGERING_MAX.min(self.sockets / 8);
+        self.sockets.saturating_sub(others.saturating_add(direct + lingering))
+    }
+}
+
 /// What connections and their octets have swollen. Those who serve few, and wake for nothing, keep the few spare buffers
 /// they have.
 #[derive(Default)]
@@ -127,6 +165,29 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time::default() + Span::from_secs(seconds)
+    }
+
+    fn share(sockets: usize) -> Share {
+        Share { descriptors: None, sockets, pipes: 0, connections: 0 }
+    }
+
+    #[test]
+    fn each_ticket_has_its_share_of_the_descriptors_and_the_pools_have_theirs() {
+        for (sockets, tickets, pool, is_direct) in
+            [(960, 2, 4, false), (960, 3, 16, true), (65_000, 8, 100, true)]
+        {
+            let per_ticket = share(sockets).per_ticket(tickets, pool, is_direct) as usize;
+            assert!(tickets * (per_ticket + 2 * pool) < sockets, "{per_ticket} of {sockets}");
+            assert!(per_ticket >= 100, "{per_ticket} of {sockets}");
+        }
+        assert_eq!(share(usize::MAX).per_ticket(1, 4, false), 8_000);
+        assert_eq!(share(8).per_ticket(100, 100, true), 2, "one client is always served");
+    }
+
+    #[test]
+    fn a_connector_takes_as_many_local_connections_as_it_can_take_to_the_relay() {
+        assert_eq!(share(960).locals(false), 420);
+        assert_eq!((share(usize::MAX).locals(true), share(0).locals(true)), (4_000, 1));
     }
 
     #[test]

@@ -289,7 +289,7 @@ impl Program for Beside {
         }
         for report in of_entity {
             streams::entity(&report, self.ordinary);
-            if !matches!(report, Report::Clear { .. }) {
+            if !matches!(report, Report::Clear { .. } | Report::Dialled { .. }) {
                 self.is_up = event_loop.machine().is_up();
                 self.outcome = Some(report);
             }
@@ -317,7 +317,8 @@ fn verdict(outcome: Option<Report>, is_up: bool) -> Result<(), Failure> {
         | Some(
             Report::Ended { why: Why::Done, .. }
             | Report::Failed { why: NoStream::Cancelled, .. }
-            | Report::Clear { .. },
+            | Report::Clear { .. }
+            | Report::Dialled { .. },
         ) => return Ok(()),
         Some(Report::Failed { why: NoStream::Silent, .. }) if !is_up => {
             "no answer in time: there is no connection to the XMPP server".to_owned()

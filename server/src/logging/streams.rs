@@ -23,6 +23,8 @@ pub fn entity(report: &entity::Report, ordinary: Level) {
     let level = match report {
         entity::Report::Failed { .. } | entity::Report::NoService { .. } => ordinary.max(Level::Warn),
         entity::Report::Clear { .. } | entity::Report::Ended { .. } => ordinary,
+        // It is the peer that chose the address.
+        entity::Report::Dialled { .. } => Level::Info,
     };
     log::log!(level, "{}", OfEntity(report));
 }
@@ -64,6 +66,9 @@ impl fmt::Display for OfEntity<'_> {
         match self.0 {
             entity::Report::Clear { peer, on } => {
                 write!(f, "event=clear-to-send conn={} peer={}", Conn(*on), Escaped(peer.as_str()))
+            }
+            entity::Report::Dialled { peer, to } => {
+                write!(f, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()))
             }
             entity::Report::Failed { peer, why } => {
                 write!(f, "event=no-stream peer={} why={}", Escaped(peer.as_str()), Escaped(&failure(*why)))

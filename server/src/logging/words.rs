@@ -116,6 +116,7 @@ pub(super) const fn not_direct(why: NotDirect) -> &'static str {
     match why {
         NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
         NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
+        NotDirect::Busy => "the hidden server's agent is agreeing on too many at once",
         NotDirect::Late => "it took too long (--direct-timeout)",
         NotDirect::Declined => "the client stays on the relay",
         NotDirect::Met(why) => obstacle(why),
@@ -127,6 +128,7 @@ pub(super) const fn not_direct(why: NotDirect) -> &'static str {
 pub const fn obstacle(why: Obstacle) -> &'static str {
     match why {
         Obstacle::Dial(why) => dial(why),
+        Obstacle::Budget => "too many addresses were dialled within a minute",
         Obstacle::Handshake => "whoever was dialled is not the right one",
         Obstacle::Tls(TlsFailure::Certificate) => {
             "its certificate is not the one that was announced: somebody may be in between"

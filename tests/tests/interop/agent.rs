@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_ca_file_serves_as_well_as_a_pin", &[Peer::Openssl], a_ca_file_serves_as_well_as_a_pin),
     case("once_is_one_rendezvous", &[], once_is_one_rendezvous),
     case("two_tickets_are_two_relays", &[], two_tickets_are_two_relays),
+    case("idle_clients_of_one_ticket_leave_those_of_another_alone", &[], idle_clients_of_one_ticket),
     case("a_clock_three_hours_ahead_does_not_matter", &[Peer::Faketime], || clock("+3h")),
     case("a_clock_two_days_behind_does_not_matter", &[Peer::Faketime], || clock("-2d")),
     case("a_clock_of_1970_does_not_matter", &[Peer::Faketime], || clock("@1970-01-01 00:00:01")),
@@ -177,6 +178,50 @@ fn two_tickets_are_two_relays() {
         assert_eq!(relay.ask(get(id)).text(), page_text("GET", "/x", b""));
     }
     drop(agent);
+}
+
+/// An agent that may have 200 descriptors, with a ticket each for two hidden servers, and more clients of the one than
+/// it serves. A few are refused, not many: after 20 the agent pauses.
+fn idle_clients_of_one_ticket() {
+    let world = World::new();
+    let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
+    let relay = world.relay(&[]);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(rendezvous().get_program());
+    shell.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
+    shell.args(["agent", "--to", &page().to_string()]);
+    for of in [&one, &two] {
+        shell.arg("--ticket").arg(world.ticket(&relay, of, Below::Tls13));
+    }
+    let agent = Program::start("agent of 200", &mut shell);
+    agent.says("event=limits clients-per-ticket=");
+    agent.says_times(said::WAITING, 2);
+    let (mut idle, mut refused) = (Vec::new(), 0);
+    while refused < 8 {
+        assert!(idle.len() < 100, "{} are served", idle.len());
+        let mut wire = relay.open(Below::Clear);
+        wire.send(get(&one.id).as_bytes());
+        let answer = Answer::read(&mut wire);
+        match answer.status() {
+            200 => idle.push(wire),
+            503 if answer.text().contains("as many clients as it can") => refused += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert!(idle.len() >= 10, "{} are served", idle.len());
+    agent.says("event=client-refused ");
+    agent.says("name=\"one");
+    for _ in 0..20 {
+        assert_eq!(relay.ask(get(&two.id)).text(), page_text("GET", "/x", b""));
+    }
+    // Those that leave make room.
+    let served = idle.len();
+    drop(idle);
+    agent.until("the end of its pairs", |lines| {
+        let ended = |line: &&String| line.contains("event=pair-ended") && line.contains("name=\"one");
+        lines.iter().filter(ended).count() >= served
+    });
+    assert_eq!(relay.ask(get(&one.id)).status(), 200);
 }
 
 fn clock(offset: &str) {

@@ -1,5 +1,7 @@
 //! What is worth a log line of an entity.
 
+use core::net::SocketAddr;
+
 use crate::bytestream::name::Jid;
 use crate::bytestream::role::Failure;
 use crate::machine::ConnId;
@@ -14,6 +16,13 @@ pub enum Report {
         peer: Jid,
         /// Its socket.
         on: ConnId,
+    },
+    /// An address is dialled that the peer offers.
+    Dialled {
+        /// The peer.
+        peer: Jid,
+        /// The address.
+        to: SocketAddr,
     },
     /// There is no stream.
     Failed {

@@ -4,6 +4,7 @@ use super::{
     Act, Claim, Close, Condition, ConnId, Connection, Entity, Failure, Initiator, IqId, Jid, Note, Now,
     Output, Parties, Query, Report, Role, Session, SocketAddr, Stanza, State, StreamId, Target, Vec,
 };
+use crate::limiter::exceeds_share;
 
 impl Entity {
     /// PF1: a stream with this peer is wished for. `local`: the local connection that it is for; without one it is
@@ -89,11 +90,19 @@ impl Entity {
             Some(Condition::Unavailable503)
         } else if self.config.service.is_none() && self.free.is_empty() {
             Some(Condition::NotAcceptable406)
-        } else if self.sessions.len() >= self.config.sessions_max as usize {
+        } else if self.has_no_session_for(peer) {
             Some(Condition::Resource500)
         } else {
             None
         }
+    }
+
+    /// Whether there is no session left, or none for this peer's account.
+    fn has_no_session_for(&self, peer: &Jid) -> bool {
+        let taken = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
+        let free = self.config.sessions_max.saturating_sub(taken);
+        let own = self.sessions.values().filter(|it| it.peer.bare() == peer.bare()).count();
+        free == 0 || exceeds_share(u32::try_from(own).unwrap_or(u32::MAX), free)
     }
 
     /// I5: an offer with another stream id is another stream, and the one that was waited for does not come.
@@ -189,9 +198,22 @@ impl Entity {
         }
     }
 
-    /// A dial that took too long is still under way under the old id.
+    /// A dial that took too long is still under way under the old id. What a peer offers is dialled as far as the budget
+    /// goes; beyond it, the dial has failed.
     fn dial(&mut self, session: u64, to: SocketAddr, now: Now) {
         let Some(known) = self.sessions.get_mut(&session) else { return };
+        if let Role::Target(_) = known.role {
+            if !self.dials.take(known.peer.bare(), now.mono) {
+                if let Some(old) = known.stream.take() {
+                    self.conns.close(old, Close::Abort, now);
+                }
+                return self.with_role(session, now, |role, now| match role {
+                    Role::Target(target) => target.on_dial_failed(now.mono),
+                    Role::Initiator(_) => Vec::new(),
+                });
+            }
+            self.reports.push_back(Report::Dialled { peer: known.peer.clone(), to });
+        }
         let on = self.conns.insert(State::Dialling { session }, None);
         if let Some(old) = known.stream.replace(on) {
             self.conns.close(old, Close::Abort, now);

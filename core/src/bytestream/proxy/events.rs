@@ -14,7 +14,8 @@ const ENDED: &str = "ended before anybody claimed it";
 impl Machine for Proxy {
     fn handle_open(&mut self, listener: Listener, from: SocketAddr, now: Now) -> ConnId {
         let on = self.conns.insert(State::Unwanted, Some(from));
-        if self.draining || self.conns.len() > self.config.connections_max as usize {
+        *self.per_address.entry(self.conns.source(on)).or_insert(0) += 1;
+        if self.draining || self.is_too_many(on) {
             let why = if self.draining { "shutting down" } else { "too many connections" };
             self.unwanted(on, Close::Abort, why, now);
             return on;
@@ -109,6 +110,13 @@ impl Machine for Proxy {
     }
 
     fn handle_closed(&mut self, on: ConnId, _: Now) {
+        let source = self.conns.source(on);
+        if let Some(connections) = self.per_address.get_mut(&source) {
+            *connections -= 1;
+            if *connections == 0 {
+                self.per_address.remove(&source);
+            }
+        }
         self.conns.forget(on);
     }
 

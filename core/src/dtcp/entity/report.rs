@@ -1,5 +1,7 @@
 //! What becomes of sessions and of the local connection.
 
+use core::net::SocketAddr;
+
 use crate::dtcp::negotiation::Failure;
 use crate::note::Obstacle;
 use crate::pair::Why;
@@ -31,6 +33,13 @@ pub enum Report {
         peer: Jid,
         /// With what.
         condition: Condition,
+    },
+    /// An address is dialled that the peer named.
+    Dialled {
+        /// The peer.
+        peer: Jid,
+        /// The address.
+        to: SocketAddr,
     },
     /// There is a direct connection.
     Established {

@@ -82,6 +82,11 @@ pub enum Output {
         /// Where to.
         to: SocketAddr,
     },
+    /// An address of the other party's is not dialled: the budget is used up.
+    Withheld {
+        /// The session.
+        session: SessionId,
+    },
     /// Send.
     Write {
         /// The connection.

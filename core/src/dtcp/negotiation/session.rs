@@ -19,7 +19,14 @@ pub(super) struct Session {
     phase: Phase,
     ours: Effort,
     theirs: Effort,
+    /// Not before then is said that we give up.
+    concealed_until: Option<Time>,
     due: Time,
+}
+
+/// The account of a peer: what of its name stands before the first `/`.
+pub(super) fn account(peer: &str) -> &str {
+    peer.split('/').next().unwrap_or(peer)
 }
 
 /// Who we are in it, and what is known.
@@ -73,7 +80,34 @@ impl Session {
     fn new(peer: &str, ours: &Offer, phase: Phase, due: Time) -> Self {
         // Who was given no host cannot try: that goes without saying (case 8).
         let theirs = if ours.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
-        Self { peer: peer.to_string(), mine: ours.key.clone(), phase, ours: Effort::Untried, theirs, due }
+        Self {
+            peer: peer.to_string(),
+            mine: ours.key.clone(),
+            phase,
+            ours: Effort::Untried,
+            theirs,
+            concealed_until: None,
+            due,
+        }
+    }
+
+    pub(super) fn account(&self) -> &str {
+        account(&self.peer)
+    }
+
+    /// Whether the peer asked for it.
+    pub(super) const fn was_asked_for(&self) -> bool {
+        matches!(self.phase, Phase::Responder(_))
+    }
+
+    /// When something is due.
+    pub(super) fn next_due(&self) -> Time {
+        self.concealed_until.map_or(self.due, |until| until.min(self.due))
+    }
+
+    /// Whether it may be said from now on that we give up.
+    pub(super) fn has_concealed_until(&mut self, now: Time) -> bool {
+        self.concealed_until.take_if(|until| *until <= now).is_some()
     }
 
     pub(super) fn peer(&self) -> &str {
@@ -169,17 +203,34 @@ impl Negotiator {
         // That who was given no host does not try goes without saying here as well (case 6).
         session.ours = if theirs.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
         let tls = if session.is_pinned() { Tls::Require } else { self.config.tls };
+        let account = session.account().to_string();
+        let concealed = self.config.concealed.filter(|_| session.was_asked_for());
+        let due = now + concealed.unwrap_or(self.config.handshake);
+        let mut dials = false;
         let mut dialled: Vec<Place> = Vec::new();
         for place in theirs.hosts.iter().take(HOSTS_MAX).filter_map(|text| host::parse(text)) {
             if !dialled.contains(&place) {
-                self.dial(id, &place, tls, now);
+                dials |= self.dial(id, &account, &place, (tls, due), now);
                 dialled.push(place);
             }
+        }
+        if let Some(session) = self.sessions.get_mut(&id)
+            && dials
+        {
+            session.concealed_until = concealed.map(|_| due);
         }
         self.review(id);
     }
 
-    fn dial(&mut self, session: SessionId, place: &Place, tls: Tls, now: Time) {
+    /// Dials, if that may be; whether it does.
+    fn dial(
+        &mut self,
+        session: SessionId,
+        account: &str,
+        place: &Place,
+        (tls, due): (Tls, Time),
+        now: Time,
+    ) -> bool {
         let link = LinkId(self.number());
         let output = match &place.host {
             Host::Address(address) => {
@@ -191,10 +242,14 @@ impl Negotiator {
                 may.then(|| Output::Resolve { link, host: name.clone(), port: place.port })
             }
         };
-        if let Some(output) = output {
-            self.links.insert(link, Link::dialled(session, tls, now + self.config.handshake));
-            self.say(output);
+        let Some(output) = output else { return false };
+        if !self.may_dial(account, now) {
+            self.say(Output::Withheld { session });
+            return false;
         }
+        self.links.insert(link, Link::dialled(session, tls, due));
+        self.say(output);
+        true
     }
 
     /// Something of the session has come to nothing, or may have: do we give up, and is that the end?
@@ -203,7 +258,7 @@ impl Negotiator {
         let lives = self.links.values().any(is_ours);
         let dials = self.links.values().any(|link| is_ours(link) && link.is_dialled());
         let Some(session) = self.sessions.get(&id) else { return };
-        if !dials && session.ours == Effort::Trying {
+        if !dials && session.ours == Effort::Trying && session.concealed_until.is_none() {
             self.say_give_up(id);
         }
         if !lives && self.sessions.get(&id).is_some_and(Session::is_over_but_for_links) {

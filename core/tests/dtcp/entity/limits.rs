@@ -80,6 +80,12 @@ fn one_account_has_so_many_sessions_and_all_together_so_many() {
         let answers = stage.hears(&request(&format!("u{n}@y/1"), "k", &[]));
         assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "{answers:?}");
     }
+    // The account with the most makes room, until it has no more than any other.
+    let joe = SESSIONS_PER_PEER_MAX - 1;
+    for n in 0..joe {
+        let iqs = stage.hears(&request(&format!("ann{n}@y/1"), "k", &[]));
+        assert!(iqs.iter().any(|iq| matches!(iq.kind, Kind::Result)), "{iqs:?}");
+    }
     assert_eq!(code(&stage.hears(&request("ann@y/1", "k", &[]))), 500);
     stage.rig.wait(Span::from_secs(60));
     assert_eq!(stage.rig.machine.outcome(), None);
