@@ -134,19 +134,22 @@ pub enum TlsFailure {
     Alpn,
     /// There is no common cipher suite, group or signature scheme.
     Cipher,
+    /// A message of the handshake is longer than is accepted, as with a very long certificate chain.
+    TooLong,
     /// Anything else: the peer speaks something else than TLS, or breaks it.
     Protocol,
 }
 
 impl TlsFailure {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Certificate,
         Self::Ended,
         Self::PlainHttp,
         Self::Version,
         Self::Alpn,
         Self::Cipher,
+        Self::TooLong,
         Self::Protocol,
     ];
 }

@@ -91,7 +91,7 @@ pub fn give_up_privileges() -> Result<(), Failure> {
 pub fn warn_of_root() {
     if linux::is_root() {
         log::warn!(
-            "event=root why=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \
+            "event=root reason=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \
              ports under 1024: a socket unit, or CAP_NET_BIND_SERVICE alone\""
         );
     }
@@ -159,7 +159,7 @@ impl Course {
             return Ok(false);
         }
         if self.drained.is_some_and(|until| until <= now) {
-            log::warn!("event=stopping why=\"connections did not end in time, and are reset\"");
+            log::warn!("event=stopping reason=\"connections did not end in time, and are reset\"");
             event_loop.abort_all();
             return Ok(false);
         }
@@ -198,7 +198,7 @@ fn manager<P: Program>(now: Time) -> Manager {
         return Manager::default();
     }
     Manager::from_environment(now).unwrap_or_else(|error| {
-        log::warn!("event=no-service-manager why={}", Escaped(&reason(&error)));
+        log::warn!("event=no-service-manager reason={}", Escaped(&reason(&error)));
         Manager::default()
     })
 }

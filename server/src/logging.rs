@@ -251,13 +251,19 @@ impl fmt::Display for Line<'_> {
                 let (name, why) = (self.name(id), waiting_end(why));
                 write!(
                     f,
-                    "event=waiting-ended conn={} name={name} why={why} after={}",
+                    "event=waiting-ended conn={} name={name} reason={why} after={}",
                     Conn(on),
                     Millis(after)
                 )
             }
             Note::Refused { on, from, id, status, why } => {
-                write!(f, "event=refused conn={} status={} why={}", Conn(on), status.code(), Escaped(why))?;
+                write!(
+                    f,
+                    "event=refused conn={} status={} reason={}",
+                    Conn(on),
+                    status.code(),
+                    Escaped(why)
+                )?;
                 if let Some(id) = id {
                     write!(f, " name={}", self.name(id))?;
                 }
@@ -282,13 +288,13 @@ impl fmt::Display for Line<'_> {
                     f,
                     "event=pair-ended hidden={hidden} client={client} name={name} from-client={from_client}"
                 )?;
-                write!(f, " from-hidden={from_hidden} after={} why={}", Millis(after), pair_end(why))
+                write!(f, " from-hidden={from_hidden} after={} reason={}", Millis(after), pair_end(why))
             }
             Note::Dropped { on, from, why } => {
-                write!(f, "event=dropped conn={} why={}{}", Conn(on), Escaped(why), From(from))
+                write!(f, "event=dropped conn={} reason={}{}", Conn(on), Escaped(why), From(from))
             }
             Note::TlsFailed { on, from, why } => {
-                write!(f, "event=tls-failed conn={} why={}{}", Conn(on), Escaped(tls(why)), From(from))
+                write!(f, "event=tls-failed conn={} reason={}{}", Conn(on), Escaped(tls(why)), From(from))
             }
             Note::DialFailed { on, what, why, again } => {
                 let (what, upstream) = match what {
@@ -299,7 +305,7 @@ impl fmt::Display for Line<'_> {
                 let (conn, relay) = (Conn(on), self.upstream(upstream));
                 write!(
                     f,
-                    "event=unreachable what={what} conn={conn} relay={relay} why={}",
+                    "event=unreachable what={what} conn={conn} relay={relay} reason={}",
                     Escaped(dial(why))
                 )?;
                 if what != "relay" {
@@ -311,7 +317,7 @@ impl fmt::Display for Line<'_> {
                 let (conn, relay) = (Conn(on), self.upstream(upstream));
                 write!(
                     f,
-                    "event=unreachable what=service conn={conn} relay={relay} why={} answered=502",
+                    "event=unreachable what=service conn={conn} relay={relay} reason={} answered=502",
                     Escaped(tls(why))
                 )
             }
@@ -339,7 +345,7 @@ impl fmt::Display for Line<'_> {
                 let (conn, name, from) = (Conn(on), self.name(id), From(from));
                 write!(
                     f,
-                    "event=client-refused conn={conn} name={name} status=503 why={}{from}",
+                    "event=client-refused conn={conn} name={name} status=503 reason={}{from}",
                     Escaped(why)
                 )
             }
@@ -369,7 +375,12 @@ impl fmt::Display for Line<'_> {
                 )
             }
             Note::ConnectFailed { local, why } => {
-                write!(f, "event=connect-failed conn={} why={}", Conn(local), Escaped(&connect_failure(why)))
+                write!(
+                    f,
+                    "event=connect-failed conn={} reason={}",
+                    Conn(local),
+                    Escaped(&connect_failure(why))
+                )
             }
         }
     }
@@ -381,15 +392,15 @@ impl fmt::Display for RelayLossText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             RelayLoss::Refused(status) => {
-                write!(f, "why=\"it refused\" status={status}")?;
+                write!(f, "reason=\"it refused\" status={status}")?;
                 refusal_hint(status).map_or(Ok(()), |hint| write!(f, " hint={}", Escaped(hint)))
             }
-            RelayLoss::Challenged => f.write_str("why=\"it refused the token and sent a challenge\""),
-            RelayLoss::Garbled => f.write_str("why=\"its answer is not HTTP\""),
-            RelayLoss::Ended(end) => write!(f, "why={}", Escaped(end_text(end))),
-            RelayLoss::Silent => f.write_str("why=\"it did not answer in time\""),
-            RelayLoss::Tls(why) => write!(f, "why={}", Escaped(tls(why))),
-            RelayLoss::Unreachable(why) => write!(f, "why={}", Escaped(dial(why))),
+            RelayLoss::Challenged => f.write_str("reason=\"it refused the token and sent a challenge\""),
+            RelayLoss::Garbled => f.write_str("reason=\"its answer is not HTTP\""),
+            RelayLoss::Ended(end) => write!(f, "reason={}", Escaped(end_text(end))),
+            RelayLoss::Silent => f.write_str("reason=\"it did not answer in time\""),
+            RelayLoss::Tls(why) => write!(f, "reason={}", Escaped(tls(why))),
+            RelayLoss::Unreachable(why) => write!(f, "reason={}", Escaped(dial(why))),
         }
     }
 }

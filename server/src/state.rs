@@ -272,7 +272,7 @@ fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
         log::debug!(
-            "event=sync_failed folder={} why={}",
+            "event=sync_failed folder={} reason={}",
             Escaped(&folder.to_string_lossy()),
             Escaped(&reason(&error))
         );

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use rendezvous_core::machine::TlsFailure;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{AlertDescription, ClientConfig, Error, PeerIncompatible, ProtocolVersion, ServerConfig};
+use rustls::{
+    AlertDescription, ClientConfig, Error, InvalidMessage, PeerIncompatible, ProtocolVersion, ServerConfig,
+};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::records::{Record, Records, Secrets};
@@ -415,6 +417,11 @@ impl TlsError {
                 AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity,
             ) => TlsFailure::Cipher,
             Error::PeerIncompatible(why) => incompatible(why),
+            Error::InvalidMessage(
+                InvalidMessage::HandshakePayloadTooLarge
+                | InvalidMessage::CertificatePayloadTooLarge
+                | InvalidMessage::MessageTooLarge,
+            ) => TlsFailure::TooLong,
             _ => TlsFailure::Protocol,
         }
     }

@@ -310,6 +310,7 @@ fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
             | TlsFailure::Version
             | TlsFailure::Alpn
             | TlsFailure::Cipher
+            | TlsFailure::TooLong
             | TlsFailure::Protocol,
         ) => Grade::Refusal(None),
         RelayLoss::Ended(_)

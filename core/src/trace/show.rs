@@ -215,6 +215,7 @@ pub(super) const fn tls(why: TlsFailure) -> &'static str {
         TlsFailure::Version => "version",
         TlsFailure::Alpn => "alpn",
         TlsFailure::Cipher => "cipher",
+        TlsFailure::TooLong => "too-long",
         TlsFailure::Protocol => "protocol",
     }
 }

@@ -113,7 +113,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let ticket = Ticket::load(&file)?;
         if !ticket.relay.tls {
             log::warn!(
-                "event=in-clear relay={} why=\"the ticket says http://: token and traffic can be read\"",
+                "event=in-clear relay={} reason=\"the ticket says http://: token and traffic can be read\"",
                 ticket.relay
             );
         }
@@ -186,7 +186,7 @@ impl Program for Beside {
     }
 
     fn reload(&mut self, _: &mut Loop<Recorder<Agent>>) {
-        log::info!("event=reload why={}", Escaped("an agent reads its tickets at its start alone"));
+        log::info!("event=reload reason={}", Escaped("an agent reads its tickets at its start alone"));
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
@@ -219,7 +219,7 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     let Some(trust) = &to.tls else { return Ok(None) };
     if *trust == Trust::Insecure {
         log::warn!(
-            "event=insecure service={} why=\"no certificate is checked: anybody could be the local service\"",
+            "event=insecure service={} reason=\"no certificate is checked: anybody could be the local service\"",
             Escaped(&to.to_string())
         );
     }

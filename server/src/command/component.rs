@@ -131,14 +131,14 @@ pub(super) fn log(report: Report, server: &str, ordinary: Level) {
         Report::Up => log::log!(ordinary, "event=xmpp-up server={server}"),
         Report::Down { why, again } => {
             let again = again.as_secs_up();
-            log::warn!("event=xmpp-down server={server} why={} again={again}s", LossText(why));
+            log::warn!("event=xmpp-down server={server} reason={} again={again}s", LossText(why));
         }
         Report::Full => {
-            log::warn!("event=xmpp-queue-full server={server} why=\"the server is away: IQs are dropped\"")
+            log::warn!("event=xmpp-queue-full server={server} reason=\"the server is away: IQs are dropped\"")
         }
         Report::Excess { total } => {
             log::warn!(
-                "event=xmpp-excess server={server} total={total} why=\"stanzas are too long, or nest too deep, and are skipped\""
+                "event=xmpp-excess server={server} total={total} reason=\"stanzas are too long, or nest too deep, and are skipped\""
             );
         }
     }

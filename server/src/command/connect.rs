@@ -93,10 +93,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let patience = matches.get("direct-timeout", direct_timeout)?;
     let drain = upstream::span(matches.get("drain", seconds)?);
     if !relay.tls {
-        log::warn!("event=in-clear relay={relay} why=\"the URL says http://: everything can be read\"");
+        log::warn!("event=in-clear relay={relay} reason=\"the URL says http://: everything can be read\"");
     } else if trust == Trust::Insecure {
         log::warn!(
-            "event=insecure relay={relay} why=\"no certificate is checked: anybody could be the relay\""
+            "event=insecure relay={relay} reason=\"no certificate is checked: anybody could be the relay\""
         );
     }
     let mut tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };

@@ -320,11 +320,11 @@ fn tell(report: Report, opens: bool) {
             // Who opens fails with it, and says so in the end.
             let level = if opens { ORDINARY } else { Level::Warn };
             let why = reason(&refused);
-            log::log!(level, "event=dtcp-failed peer={} why={}", Escaped(peer.as_str()), Escaped(&why));
+            log::log!(level, "event=dtcp-failed peer={} reason={}", Escaped(peer.as_str()), Escaped(&why));
         }
         Report::Ended { from_peer, to_peer, why } => {
             let why = Escaped(ending(why));
-            log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} why={why}");
+            log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} reason={why}");
         }
     }
 }

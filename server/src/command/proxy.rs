@@ -129,7 +129,7 @@ impl Program for Beside {
     }
 
     fn reload(&mut self, _: &mut Loop<Hosted<Proxy>>) {
-        log::info!("event=reload why=\"a proxy reads its options at its start alone\"");
+        log::info!("event=reload reason=\"a proxy reads its options at its start alone\"");
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Hosted<Proxy>>) {

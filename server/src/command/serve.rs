@@ -125,7 +125,7 @@ impl Program for Relay {
                 log::info!("event=reloaded");
             }
             Err(failure) => {
-                log::error!("event=reload-refused why={}", Escaped(&failure.to_string()));
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }
         }
     }
@@ -163,7 +163,7 @@ impl Program for Relay {
         }
         match Ids::load(&self.ids_path()) {
             Ok(ids) => self.enrol(ids, event_loop),
-            Err(failure) => log::error!("event=ids-refused why={}", Escaped(&failure.to_string())),
+            Err(failure) => log::error!("event=ids-refused reason={}", Escaped(&failure.to_string())),
         }
     }
 
@@ -204,7 +204,7 @@ impl Relay {
 
     fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Recorder<Engine>>) {
         for complaint in &ids.complaints {
-            log::error!("event=ids-line why={}", Escaped(complaint));
+            log::error!("event=ids-line reason={}", Escaped(complaint));
         }
         // Names of IDs that are gone stay until their last line is written.
         self.names = Names::default();
@@ -243,7 +243,7 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
             names.extend(settings.names.iter().cloned());
             let (identity, warning) = cert::ensure(state, &names, &provider)?;
             if let Some(warning) = warning {
-                log::warn!("event=certificate why={}", Escaped(&warning));
+                log::warn!("event=certificate reason={}", Escaped(&warning));
             }
             identity
         }

@@ -65,7 +65,7 @@ impl Share {
     pub(super) fn limit(&self, connections_max: &mut u32) {
         if self.connections < *connections_max {
             let connections = self.connections;
-            log::warn!("event=limits connections={connections} why=\"no more descriptors (ulimit -n)\"");
+            log::warn!("event=limits connections={connections} reason=\"no more descriptors (ulimit -n)\"");
             *connections_max = connections;
         }
     }
@@ -91,7 +91,9 @@ impl Share {
         let per_ticket = u32::try_from(each.clamp(2, PER_TICKET_MAX)).unwrap_or(u32::MAX);
         if per_ticket < 200 {
             let clients = per_ticket / 2;
-            log::warn!("event=limits clients-per-ticket={clients} why=\"no more descriptors (ulimit -n)\"");
+            log::warn!(
+                "event=limits clients-per-ticket={clients} reason=\"no more descriptors (ulimit -n)\""
+            );
         }
         per_ticket
     }

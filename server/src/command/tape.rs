@@ -34,7 +34,7 @@ impl Tape {
         let file = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(path);
         let file = file.map_err(|error| Failure::of_file("make", path, &error))?;
         log::warn!(
-            "event=trace file={} why=\"all that happens is recorded\"",
+            "event=trace file={} reason=\"all that happens is recorded\"",
             Escaped(&path.to_string_lossy())
         );
         Ok(Self { path: path.to_owned(), file: Some(file) })
@@ -45,7 +45,7 @@ impl Tape {
         let Some(file) = self.file.as_mut().filter(|_| !text.is_empty()) else { return };
         if let Err(error) = file.write_all(text.as_bytes()) {
             let path = self.path.to_string_lossy();
-            log::error!("event=trace-ended file={} why={}", Escaped(&path), Escaped(&reason(&error)));
+            log::error!("event=trace-ended file={} reason={}", Escaped(&path), Escaped(&reason(&error)));
             self.file = None;
         }
     }

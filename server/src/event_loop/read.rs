@@ -383,7 +383,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         slot.wire = Vec::new();
         slot.reading = Reading::Ended;
         let event = if slot.is_securing() {
-            Event::TlsFailed(on, TlsFailure::Protocol)
+            Event::TlsFailed(on, TlsFailure::TooLong)
         } else {
             Event::Ended(on, End::Truncated)
         };

@@ -45,7 +45,7 @@ impl fmt::Display for OfProxy<'_> {
             proxy::Report::Ended { first_on, second_on, from_first, from_second, after, why } => write!(
                 f,
                 "event=pair-ended first-conn={} second-conn={} from-first={from_first} from-second={from_second} \
-                 after={} why={}",
+                 after={} reason={}",
                 Conn(*first_on),
                 Conn(*second_on),
                 Millis(*after),
@@ -53,7 +53,7 @@ impl fmt::Display for OfProxy<'_> {
             ),
             proxy::Report::Refused { from, condition } => {
                 let (from, why) = (Escaped(from.as_str()), Escaped(refused(*condition)));
-                write!(f, "event=claim-refused from={from} why={why}")
+                write!(f, "event=claim-refused from={from} reason={why}")
             }
         }
     }
@@ -71,14 +71,19 @@ impl fmt::Display for OfEntity<'_> {
                 write!(f, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()))
             }
             entity::Report::Failed { peer, why } => {
-                write!(f, "event=no-stream peer={} why={}", Escaped(peer.as_str()), Escaped(&failure(*why)))
+                write!(
+                    f,
+                    "event=no-stream peer={} reason={}",
+                    Escaped(peer.as_str()),
+                    Escaped(&failure(*why))
+                )
             }
             entity::Report::NoService { on } => {
-                write!(f, "event=no-service conn={} why={}", Conn(*on), Escaped(NO_SERVICE))
+                write!(f, "event=no-service conn={} reason={}", Conn(*on), Escaped(NO_SERVICE))
             }
             entity::Report::Ended { on, from_peer, to_peer, why } => write!(
                 f,
-                "event=stream-ended conn={} from-peer={from_peer} to-peer={to_peer} why={}",
+                "event=stream-ended conn={} from-peer={from_peer} to-peer={to_peer} reason={}",
                 Conn(*on),
                 ended(*why, ["peer", "us"])
             ),

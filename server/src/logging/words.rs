@@ -55,6 +55,9 @@ pub const fn tls(why: TlsFailure) -> &'static str {
         TlsFailure::Version => "no common version of TLS: 1.2 or 1.3 is needed",
         TlsFailure::Alpn => "no common application protocol (ALPN): http/1.1 or http/1.0 is needed",
         TlsFailure::Cipher => "no common cipher suite, group or signature scheme",
+        TlsFailure::TooLong => {
+            "a handshake message is longer than is accepted (server: 16 KiB; client: 64 KiB, a long certificate chain?)"
+        }
         TlsFailure::Protocol => "not TLS, or malformed TLS",
     }
 }

@@ -46,7 +46,7 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
         Ok(listener) => Ok(Some(listener)),
         Err(error) => {
             log::warn!(
-                "event=no-status-socket path={} why={}",
+                "event=no-status-socket path={} reason={}",
                 Escaped(&path.to_string_lossy()),
                 Escaped(&reason(&error))
             );
@@ -62,7 +62,7 @@ pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
     match caller.write(document.as_bytes()) {
         Ok(octets) if octets == document.len() => {}
         Ok(octets) => log::debug!("event=status-cut octets={octets} of={}", document.len()),
-        Err(error) => log::debug!("event=status-unsent why={}", Escaped(&reason(&error))),
+        Err(error) => log::debug!("event=status-unsent reason={}", Escaped(&reason(&error))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rendezvous_core::machine::TlsFailure;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
@@ -54,10 +55,18 @@ impl End {
 }
 
 fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
+    configs_with_chain(version, 1)
+}
+
+/// Configurations where the server sends its certificate so many times.
+fn configs_with_chain(
+    version: &'static SupportedProtocolVersion,
+    certificates: usize,
+) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(["relay".to_owned()]).expect("a certificate");
     let secret = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
     let signing = provider().key_provider.load_private_key(secret).expect("a key of a known kind");
-    let certified = Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], signing));
+    let certified = Arc::new(CertifiedKey::new(vec![made.cert.der().clone(); certificates], signing));
     let server = server_config(certified, &provider()).expect("a server's configuration");
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root");
@@ -97,6 +106,16 @@ pub(super) fn shake_hands(
     let [client, server] = ends;
     assert!(server.tls.is_secured() && client.tls.is_secured());
     Ok((server, client))
+}
+
+#[test]
+fn a_certificate_chain_that_is_too_long_is_named_as_the_reason() {
+    for version in VERSIONS {
+        let (server, client) = configs_with_chain(version, 1_000);
+        let name = ServerName::try_from("relay").expect("a name");
+        let refused = shake_hands(server, client, name).err().map(|error| error.failure());
+        assert_eq!(refused, Some(TlsFailure::TooLong), "{version:?}");
+    }
 }
 
 /// Seals at one end and opens at the other.

@@ -193,7 +193,7 @@ fn a_handshake_message_without_end_is_refused_early() {
         [&[22, 3, 1, 0, len], piece].concat()
     });
     sock.write_all(&records.collect::<Vec<u8>>()).expect("what nobody wants is read nonetheless");
-    until_failed(&relay, TlsFailure::Protocol);
+    until_failed(&relay, TlsFailure::TooLong);
     sock.shutdown(Shutdown::Write).unwrap();
     let _ = rest_of(&sock);
     relay.until_empty();

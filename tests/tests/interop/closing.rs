@@ -63,7 +63,7 @@ fn answer_after_the_end(below: Below) {
     drop(hidden);
     assert!(client.rest() == answer, "the answer is whole");
     relay.program.says(said::PAIR_ENDED);
-    relay.program.says("why=done");
+    relay.program.says("reason=done");
 }
 
 fn python_ends_first(version: &str) {
@@ -110,7 +110,7 @@ fn a_reset_of_the_client_crosses() {
     client.reset();
     let (_, end) = hidden.rest_and_end();
     assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
-    relay.program.says("why=reset-by-client");
+    relay.program.says("reason=reset-by-client");
 }
 
 fn a_reset_of_the_service_crosses() {
@@ -141,7 +141,7 @@ fn a_cut_tls_stream_of_the_client_is_no_clean_end() {
         assert_eq!(got, b"half a sen", "what was sent before the cut arrives");
         let end = end.expect_err("no clean end").kind();
         assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{below:?}: {end:?}");
-        relay.program.says("why=cut-by-client");
+        relay.program.says("reason=cut-by-client");
     }
 }
 
@@ -155,7 +155,7 @@ fn a_cut_hidden_server_is_no_clean_end() {
         assert_eq!(got, b"half an ans", "what was sent before the cut arrives");
         let end = end.expect_err("no clean end").kind();
         assert!([ErrorKind::ConnectionReset, ErrorKind::UnexpectedEof].contains(&end), "{below:?}: {end:?}");
-        relay.program.says("why=cut-by-hidden");
+        relay.program.says("reason=cut-by-hidden");
     }
 }
 
@@ -164,7 +164,7 @@ fn a_half_closed_pair_is_closed() {
     let (relay, mut client, hidden) =
         pair(&world, Below::Tls13, Below::Tls13, &["--half-closed-timeout", "1"]);
     client.end();
-    relay.program.says("why=half-closed-too-long");
+    relay.program.says("reason=half-closed-too-long");
     drop(hidden);
     client.tcp().set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
     let (got, _) = client.rest_and_end();

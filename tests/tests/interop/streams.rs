@@ -178,7 +178,7 @@ fn by_proxy() {
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     talk(open, accept);
     net.proxy.says("event=pair-ended");
-    net.proxy.says_exactly("why=done", 1);
+    net.proxy.says_exactly("reason=done", 1);
 }
 
 fn first_unreachable() {
@@ -226,7 +226,7 @@ fn a4_behind_a_nat() {
     open.fails("no socket there fits ours: does a NAT between rewrite ports?");
     accept.program.says("event=no-stream");
     accept.program.says("does a NAT between rewrite ports?");
-    net.proxy.says_times("why=\"404: no socket fits it", 2);
+    net.proxy.says_times("reason=\"404: no socket fits it", 2);
     // Who accepts outlives it.
     talk(End::start("open", &mut net.open(&["--via", &net.via])), accept);
 }
