@@ -181,11 +181,12 @@ impl Course {
         } else if self.drained.is_some() {
             self.drained = Some(now);
         } else {
-            let within = self.patience.as_secs_up();
-            log::log!(program.ordinary(), "event=stopping connections-may-end-within={within}s");
             self.manager.stopping(now);
             event_loop.stop_accepting();
             program.stopping();
+            // A reader of the log may rely on it: the listeners are closed by now.
+            let within = self.patience.as_secs_up();
+            log::log!(program.ordinary(), "event=stopping connections-may-end-within={within}s");
             event_loop.tell(P::drain);
             self.drained = Some(now + self.patience);
         }
