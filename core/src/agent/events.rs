@@ -144,7 +144,7 @@ impl Machine for Agent {
             Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
             Some(State::Deciding { .. }) => self.undecided_ended(on, how, now),
             Some(State::Leaving) => self.close(on, Close::Linger, now),
-            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, how)),
             Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
                 let how = if how == End::Truncated { Close::Linger } else { Close::Abort };
                 self.client_gone(on, how, now);
@@ -175,7 +175,7 @@ impl Machine for Agent {
                 self.pair_over(ended, now);
             }
             Some(State::Ready { .. }) => self.lose_ready(on, "the local service broke off", now),
-            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, End::Reset)),
             // What it has decided may still be there to be read.
             Some(State::Deciding { .. } | State::Leaving) => {}
             Some(State::Local { .. }) => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),

@@ -150,7 +150,7 @@ impl Machine for Connector {
             Some(State::Deciding { .. } | State::Staying { .. }) => {
                 self.fail(on, ConnectFailure::Ended(how), now);
             }
-            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, how)),
             Some(State::Paired) => {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
@@ -166,7 +166,7 @@ impl Machine for Connector {
             Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(End::Reset), now),
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
             Some(State::Asking { .. } | State::Deciding { .. } | State::Staying { .. }) => {}
-            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link)),
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, End::Reset)),
             Some(State::Paired) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);

@@ -16,7 +16,7 @@ use super::party::{Party, Word};
 use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
-use crate::machine::{Close, ConnId, Output};
+use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{Note, Obstacle};
 use crate::pair::{self, Side};
 use crate::reach::Place;
@@ -363,7 +363,7 @@ impl Entity {
         self.cancel_all();
         for on in self.conns.open_ids() {
             if let Some(&mut State::Link(link)) = self.conns.state(on) {
-                self.party.ended(link);
+                self.party.ended(link, End::Reset);
             }
         }
     }

@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 use super::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal, TlsRole};
 use crate::conns::Conns;
 use crate::limiter::Source;
-use crate::machine::{self, ConnId, DialFailure, Secured, TlsFailure};
+use crate::machine::{self, ConnId, DialFailure, End, Secured, TlsFailure};
 use crate::note::Obstacle;
 use crate::table::Table;
 use crate::time::{Now, Time};
@@ -161,9 +161,13 @@ impl Party {
 
     /// [`Machine::handle_end`](machine::Machine::handle_end) or
     /// [`Machine::handle_write_failed`](machine::Machine::handle_write_failed) of a link.
-    pub(crate) fn ended(&mut self, link: LinkId) {
+    pub(crate) fn ended(&mut self, link: LinkId, how: End) {
         self.meet(link, Obstacle::Handshake);
-        self.negotiator.handle_end(link);
+        match how {
+            // TLS may have been violated: a reset would overtake the alert.
+            End::Truncated => self.negotiator.handle_tls_failed(link),
+            End::Clean | End::Reset => self.negotiator.handle_end(link),
+        }
     }
 
     /// [`Machine::handle_timeout`](machine::Machine::handle_timeout).

@@ -208,6 +208,18 @@ fn case_3_a_connection_that_was_there_at_success_is_told_and_closed() {
 }
 
 #[test]
+fn a_direct_connection_that_is_cut_closes_behind_the_alert_and_one_that_is_reset_at_once() {
+    for (end, how) in [(End::Truncated, Close::Linger), (End::Reset, Close::Abort)] {
+        let mut stage = Stage::accept(&[HOST]);
+        stage.asked(&[]);
+        let on = stage.accepted();
+        stage.rig.news();
+        stage.rig.tell(|it, now| it.handle_end(on, end, now));
+        assert_eq!(stage.rig.news(), [Did::Asked(Output::Close { on, how })]);
+    }
+}
+
+#[test]
 fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
     let mut stage = Stage::accept(&[]);
     assert_eq!(code(&stage.asked(&[])), 503);

@@ -136,7 +136,7 @@ impl Machine for Entity {
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         match self.conns.state(on) {
-            Some(&mut State::Link(link)) => self.party.ended(link),
+            Some(&mut State::Link(link)) => self.party.ended(link, how),
             // It may have said everything already: that is passed on when there is somebody to pass it to.
             Some(State::Local) if how == End::Clean => self.conns.mark_ended(on),
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
@@ -167,7 +167,7 @@ impl Machine for Entity {
         let ended = self.conns.stalled(on, now);
         self.pair_over(ended, now);
         match self.conns.state(on) {
-            Some(&mut State::Link(link)) => self.party.ended(link),
+            Some(&mut State::Link(link)) => self.party.ended(link, End::Reset),
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
             Some(State::Paired | State::Unwanted) | None => {}
         }
