@@ -2,6 +2,7 @@
 //! decided in [`rendezvous_core`].
 
 pub mod activation;
+mod background_writer;
 pub mod buffer;
 pub mod cert;
 pub mod clock;

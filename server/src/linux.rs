@@ -77,6 +77,22 @@ pub(crate) fn set_nonblocking(file: &impl AsFd, on: bool) -> std::io::Result<boo
     Ok(was & libc::O_NONBLOCK != 0)
 }
 
+/// Waits until something can be written to a file, or nothing ever can.
+///
+/// # Errors
+/// Those of poll(2).
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "poll(2) on one plain structure")]
+pub(crate) fn wait_writable(file: &impl AsFd) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `poll` is one structure, valid for reading and writing; the descriptor is open for the length of the borrow.
+    let rc = unsafe { libc::poll(&raw mut poll, 1, -1) };
+    let error = std::io::Error::last_os_error();
+    if rc < 0 && error.kind() != std::io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
+}
+
 /// A pipe that holds `octets`: the end that is read, and the one that is written.
 ///
 /// # Errors
@@ -246,11 +262,11 @@ pub(crate) fn with_private_files<R>(make: impl FnOnce() -> R) -> R {
 
 /// Takes a variable out of the environment, so that no other program gets it.
 ///
-/// Only while this process has one thread: at the start of a command.
+/// Only at the start of a command, while no other thread reads the environment.
 #[allow(unsafe_code, reason = "the environment is the C library's, which other threads may be reading")]
 pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     let value = std::env::var_os(name)?;
-    // SAFETY: there is no other thread that could read the environment meanwhile.
+    // SAFETY: the only other thread at that time is that of the log, which does not read the environment.
     unsafe { std::env::remove_var(name) };
     Some(value)
 }

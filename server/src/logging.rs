@@ -1,6 +1,10 @@
 //! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
+//!
+//! A thread of its own writes the lines, because whatever reads them may stop reading: a full pipe must not stop the
+//! event loop. Lines that do not fit into its queue are counted, and `event=log-lines-lost` says how many.
 
 mod limiter;
+mod output;
 #[cfg(feature = "xmpp")]
 pub mod streams;
 mod words;
@@ -17,9 +21,10 @@ use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::{Note, RelayLoss, Target};
 use rendezvous_core::time::Span;
 
+use crate::background_writer::{BackgroundWriter, FLUSH_MAX};
 use crate::clock::{self, Clock};
 use crate::escape::LineWriter;
-use crate::failure::Failure;
+use crate::failure::{Failure, reason};
 use crate::options::Opt;
 
 pub use crate::escape::Escaped;
@@ -37,11 +42,14 @@ pub const LOG_RATE: Opt = Opt::one(
 /// What [`LOG_RATE`] is where nothing is said.
 const RATE: u32 = 200;
 
+/// How many bytes of lines may wait for the reader of standard error.
+const QUEUE: usize = 1 << 20;
+
 /// Starts logging at a level (`--log`), else at what `RUST_LOG` says, else at `info`. Under systemd the time is the
 /// journal's business.
 ///
 /// # Errors
-/// The level is none.
+/// The level is none, or the thread that writes the lines cannot be started.
 pub fn start(level: Option<&str>) -> Result<(), Failure> {
     let mut builder = env_logger::Builder::new();
     match level {
@@ -55,12 +63,16 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
             builder.filter_level(filter);
         }
     }
-    let timed = std::env::var_os("JOURNAL_STREAM").is_none();
-    builder.format(move |out, record| {
-        if timed {
-            write!(out, "{} ", Stamp(clock::wall()))?;
-        }
-        write!(out, "{:<5} ", record.level())?;
+    if WRITER.get().is_none() {
+        let _ = TIMED.set(std::env::var_os("JOURNAL_STREAM").is_none());
+        let writer = output::Output::stderr(lost_notice)
+            .and_then(|output| BackgroundWriter::start("log", QUEUE, output))
+            .map_err(|error| Failure::Failed(format!("cannot start the log: {}", reason(&error))))?;
+        let _ = WRITER.set(writer);
+    }
+    builder.target(env_logger::Target::Pipe(Box::new(Queue)));
+    builder.format(|out, record| {
+        write!(out, "{}", Prefix(record.level()))?;
         // Values of peers are escaped where they are put in; this is for what other crates log.
         fmt::Write::write_fmt(&mut LineWriter(&mut *out), *record.args()).map_err(io::Error::other)?;
         out.write_all(b"\n")
@@ -74,6 +86,21 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
         log::set_max_level(filter);
     }
     Ok(())
+}
+
+/// Writes a line that is no event behind those of the log. False if there is no log to write to.
+pub(crate) fn write_line(text: &str) -> bool {
+    WRITER.get().is_some_and(|writer| {
+        writer.push(format!("{text}\n").as_bytes());
+        true
+    })
+}
+
+/// Waits until all lines are written, for at most a second.
+pub fn flush() {
+    if let Some(writer) = WRITER.get() {
+        writer.flush(FLUSH_MAX);
+    }
 }
 
 /// How many lines peers may cause in a second; 0: as many as they like.
@@ -95,6 +122,50 @@ pub fn catch_up() {
 #[must_use]
 pub fn left_out() -> u64 {
     LIMITED.get().map_or(0, |limited| limited.limiter().total())
+}
+
+/// How many lines were lost since the start, because nobody read them or they could not be written.
+#[must_use]
+pub fn lost() -> u64 {
+    output::lost()
+}
+
+/// Where the lines go.
+static WRITER: OnceLock<BackgroundWriter> = OnceLock::new();
+/// Whether a line begins with the time.
+static TIMED: OnceLock<bool> = OnceLock::new();
+
+/// Takes one line a call from `env_logger`.
+struct Queue;
+
+impl io::Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(writer) = WRITER.get() {
+            writer.push(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lost_notice(count: u64) -> String {
+    let hint = "whatever reads the log is too slow, or the disk is full";
+    format!("{}event=log-lines-lost count={count} hint=\"{hint}\"\n", Prefix(Level::Warn))
+}
+
+/// The time, unless the journal has it, and the level.
+struct Prefix(Level);
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if TIMED.get() == Some(&true) {
+            write!(f, "{} ", Stamp(clock::wall()))?;
+        }
+        write!(f, "{:<5} ", self.0)
+    }
 }
 
 static LIMITED: OnceLock<Limited> = OnceLock::new();

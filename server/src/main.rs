@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use rendezvous::command;
 use rendezvous::daemon::give_up_privileges;
-use rendezvous::failure::{Failure, complain, print};
+use rendezvous::failure::{Failure, complain, complain_of_panics, print};
+use rendezvous::logging;
 use rendezvous::options::did_you_mean;
 
 /// A command: what is typed, what it is for, and what runs it with the arguments behind its name.
@@ -54,8 +55,9 @@ const COMMANDS: &[Command] = &[
 ];
 
 fn main() -> ExitCode {
+    complain_of_panics();
     let mut of = None;
-    match run(&mut of) {
+    let code = match run(&mut of) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Help(text)) => match print(&text) {
             Ok(()) => ExitCode::SUCCESS,
@@ -65,7 +67,9 @@ fn main() -> ExitCode {
             complain(of, &failure.to_string());
             ExitCode::from(failure.exit_code())
         }
-    }
+    };
+    logging::flush();
+    code
 }
 
 /// Sets `of` to the command's name as soon as it is known.

@@ -76,6 +76,8 @@ pub struct Resources {
     pub descriptors_max: Option<u64>,
     /// Log lines that were left out because there were too many.
     pub log_lines_left_out: u64,
+    /// Log lines that were lost because nobody read them in time, or they could not be written.
+    pub log_lines_lost: u64,
 }
 
 /// Everything that the document is made of.
@@ -126,8 +128,8 @@ impl Report<'_> {
             text,
             "\"buffers\":{{\"octets\":{buffer_octets},\"max\":{buffer_octets_max}}},\"pipes\":{pipes},\
              \"descriptors\":{{\"now\":{descriptors},\"max\":{descriptors_max}}},\
-             \"log_lines_left_out\":{},",
-            self.resources.log_lines_left_out
+             \"log_lines_left_out\":{},\"log_lines_lost\":{},",
+            self.resources.log_lines_left_out, self.resources.log_lines_lost
         );
     }
 

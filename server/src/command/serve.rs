@@ -190,6 +190,7 @@ impl Relay {
             descriptors: linux::descriptors(),
             descriptors_max: self.descriptors_max,
             log_lines_left_out: logging::left_out(),
+            log_lines_lost: logging::lost(),
         };
         let report = Report {
             uptime: now.mono.since(self.started),

@@ -61,10 +61,11 @@ fn table(status: &Value) -> String {
     let _ = writeln!(text, "relayed      {}", octets(number(status.get("octets"), "relayed")));
     let _ = writeln!(
         text,
-        "challenged   {}, hand-overs failed {}, log lines left out {}",
+        "challenged   {}, hand-overs failed {}, log lines left out {}, lost {}",
         number(Some(status), "challenged"),
         number(Some(status), "hand_overs_failed"),
-        number(Some(status), "log_lines_left_out")
+        number(Some(status), "log_lines_left_out"),
+        number(Some(status), "log_lines_lost")
     );
     ids(status, &mut text);
     reasons(status, &mut text);

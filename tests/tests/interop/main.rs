@@ -36,6 +36,7 @@ mod returns;
 mod reuse;
 mod signals;
 mod smuggling;
+mod stalls;
 mod status;
 mod streams;
 mod systemd;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         ("returns", returns::CASES),
         ("reuse", reuse::CASES),
         ("signals", signals::CASES),
+        ("stalls", stalls::CASES),
         ("status", status::CASES),
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),

@@ -3,7 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,6 +36,9 @@ struct Lines {
     lines: Vec<String>,
     /// Outputs that have not ended.
     open: usize,
+    /// Nothing more is to be read, and what reads has stopped.
+    paused: bool,
+    parked: usize,
 }
 
 impl Log {
@@ -52,7 +58,7 @@ pub(crate) fn note(line: String) {
     if !OF_A_CASE.get() {
         return eprintln!("{line}");
     }
-    let lines = Lines { lines: vec![line], open: 0 };
+    let lines = Lines { lines: vec![line], ..Lines::default() };
     let log = Log { name: "test".to_owned(), state: Mutex::new(lines), more: Condvar::new() };
     JOURNAL.with_borrow_mut(|journal| journal.push(Arc::new(log)));
 }
@@ -80,6 +86,43 @@ pub(crate) struct Program {
     readers: usize,
 }
 
+/// The standard error of a program whose reader can stand still.
+pub(crate) struct Stallable {
+    log: Arc<Log>,
+    /// Of the same pipe as the program's, but non-blocking.
+    writer: File,
+}
+
+impl Stallable {
+    /// Stops reading, and fills the pipe: the program's next line does not fit.
+    pub(crate) fn stall(&self) {
+        self.log.lock().paused = true;
+        self.fill();
+        let mut state = self.log.lock();
+        while state.parked == 0 {
+            state = self.log.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(state);
+        self.fill();
+    }
+
+    /// Goes on reading.
+    pub(crate) fn go_on(self) {
+        self.log.lock().paused = false;
+        self.log.more.notify_all();
+    }
+
+    fn fill(&self) {
+        loop {
+            match (&self.writer).write(b"filler\n") {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) => panic!("cannot fill the pipe: {error}"),
+            }
+        }
+    }
+}
+
 impl Program {
     /// Starts it, with both outputs gathered and nothing to read.
     pub(crate) fn start(name: &str, command: &mut Command) -> Self {
@@ -103,6 +146,23 @@ impl Program {
         let stdin = child.stdin.take().expect("it is piped");
         let stdout = child.stdout.take().expect("it is piped");
         (Self::gather(name, child), stdin, stdout)
+    }
+
+    /// Starts it with a standard error whose reader the test can stop.
+    pub(crate) fn start_stallable(name: &str, command: &mut Command) -> (Self, Stallable) {
+        const O_NONBLOCK: i32 = 0o4000;
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+        let own = File::options().write(true).custom_flags(O_NONBLOCK).open(path).expect("the pipe again");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        // The command has the pipe too, which else would not end with the program.
+        command.stderr(Stdio::null());
+        let mut program = Self::gather(name, child);
+        program.readers += 1;
+        follow(&program.log, reader);
+        let stallable = Stallable { log: Arc::clone(&program.log), writer: own };
+        (program, stallable)
     }
 
     fn spawn(name: &str, command: &mut Command) -> Self {
@@ -219,6 +279,18 @@ impl Program {
         self.exit_within(PATIENCE)
     }
 
+    /// Awaits its end, whatever becomes of its outputs.
+    pub(crate) fn exit_unread(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < until, "{} did not end", self.log.name);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Awaits its end for so long.
     pub(crate) fn exit_within(&mut self, within: Duration) -> ExitStatus {
         let until = Instant::now() + within;
@@ -255,7 +327,18 @@ fn follow(log: &Arc<Log>, from: impl Read + Send + 'static) {
     thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
-        while from.read_until(b'\n', &mut line).is_ok_and(|octets| octets > 0) {
+        loop {
+            let mut state = log.lock();
+            while state.paused {
+                state.parked += 1;
+                log.more.notify_all();
+                state = log.more.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.parked -= 1;
+            }
+            drop(state);
+            if !from.read_until(b'\n', &mut line).is_ok_and(|octets| octets > 0) {
+                break;
+            }
             log.lock().lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
             log.more.notify_all();
             line.clear();

@@ -173,13 +173,20 @@ impl World {
     }
 
     /// `rendezvous serve` on these two.
-    pub(crate) fn relay_at(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Relay {
+    pub(crate) fn relay_at(&self, on: [&str; 2], options: &[&str]) -> Relay {
+        Self::ready(Program::start("relay", &mut self.serve(on, options)))
+    }
+
+    /// The command `rendezvous serve` on these two.
+    pub(crate) fn serve(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Command {
         let mut serve = rendezvous();
+        serve.args(["serve", "--listen", tls, "--listen-plain", clear, "--state"]).arg(self.state());
+        serve.args(options);
         serve
-            .args(["serve", "--listen", tls, "--listen-plain", clear, "--state"])
-            .arg(self.state())
-            .args(options);
-        let program = Program::start("relay", &mut serve);
+    }
+
+    /// A relay that was started, once it is up.
+    pub(crate) fn ready(program: Program) -> Relay {
         program.says(said::READY);
         let tls = program.pick("where it listens", |line| address_of(line, true));
         let clear = program.pick("where it listens in clear", |line| address_of(line, false));
