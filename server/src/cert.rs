@@ -21,7 +21,7 @@ use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
-use crate::state::{PUBLIC, SECRET, State};
+use crate::state::{LockError, PUBLIC, SECRET, State};
 use crate::{trust, x509};
 
 /// The certificate's file in the state folder.
@@ -56,7 +56,8 @@ pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identi
 /// that was made here and lacks some of the names is made anew for the old and the new ones, with the same key, hence
 /// with the same pin.
 ///
-/// The second part of the result is a warning to show: a certificate of the user's own lacks a name, and stays.
+/// The second part of the result is a warning to show: a certificate lacks a name and stays as it is, because it is the
+/// user's own or because nothing can be written in the folder. The lock is taken only if something is to be made.
 ///
 /// # Errors
 ///
@@ -67,9 +68,56 @@ pub fn ensure(
     names: &[String],
     provider: &CryptoProvider,
 ) -> Result<(Identity, Option<String>), Failure> {
-    let lock = state.lock()?;
-    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
     let wanted = in_order(names.iter().filter_map(|name| normal_name(name)));
+    // Most of the time there is nothing to change, and no need for the lock, which may be held, or for a folder that can
+    // be written to.
+    if let Ok(Some(complete)) = load_complete(state, &wanted, provider) {
+        return Ok(complete);
+    }
+    let made = match state.lock() {
+        Ok(_lock) => make_missing(state, names, &wanted),
+        Err(LockError::Unavailable(failure)) => Err(failure),
+        Err(LockError::Held(failure)) => return Err(failure),
+    };
+    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    match made {
+        Ok(warning) => Ok((load_own(state, provider)?, warning)),
+        Err(failure) if is_missing(&key)? || is_missing(&cert)? => Err(failure),
+        // What is there serves, although it cannot be changed.
+        Err(failure) => {
+            let identity = load_own(state, provider)?;
+            Ok((identity, Some(format!("{} lacks names: {failure}", cert.display()))))
+        }
+    }
+}
+
+/// The state folder's certificate and a warning, as [`ensure`] gives them; `None` if files or names are missing.
+fn load_complete(
+    state: &State,
+    wanted: &[String],
+    provider: &CryptoProvider,
+) -> Result<Option<(Identity, Option<String>)>, Failure> {
+    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    if is_missing(&key)? || is_missing(&cert)? {
+        return Ok(None);
+    }
+    let warning = match missing_names(&cert, wanted)? {
+        Lacks::Nothing => None,
+        Lacks::Names { made_here: true, .. } => return Ok(None),
+        Lacks::Names { made_here: false, all } => Some(not_made_here(&cert, &all)),
+    };
+    Ok(Some((load_own(state, provider)?, warning)))
+}
+
+fn load_own(state: &State, provider: &CryptoProvider) -> Result<Identity, Failure> {
+    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    let pem = files::read(&key, FileKind::STATE_KEY)?;
+    assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)
+}
+
+/// Makes what is missing of key, certificate and its names; the lock is held. A warning, as [`ensure`] gives it.
+fn make_missing(state: &State, names: &[String], wanted: &[String]) -> Result<Option<String>, Failure> {
+    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
     if is_missing(&key)? {
         if !is_missing(&cert)? {
             return Err(Failure::Failed(format!(
@@ -82,21 +130,23 @@ pub fn ensure(
         state.write(KEY_FILE, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
     }
     let pem = files::read(&key, FileKind::STATE_KEY)?;
-    let warning = match missing_names(&cert, &wanted)? {
-        Lacks::Nothing => None,
+    match missing_names(&cert, wanted)? {
+        Lacks::Nothing => Ok(None),
         Lacks::Names { made_here: true, all } => {
             let certificate = self_signed(&pem, &key, names, &all)?;
             state.write(CERT_FILE, certificate.as_bytes(), PUBLIC)?;
-            None
+            Ok(None)
         }
-        Lacks::Names { made_here: false, all } => Some(format!(
-            "{} was not made by rendezvous and is left as it is; it is not for all of: {}",
-            cert.display(),
-            all.join(", ")
-        )),
-    };
-    drop(lock);
-    Ok((assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)?, warning))
+        Lacks::Names { made_here: false, all } => Ok(Some(not_made_here(&cert, &all))),
+    }
+}
+
+fn not_made_here(cert: &Path, lacks: &[String]) -> String {
+    format!(
+        "{} was not made by rendezvous and is left as it is; it is not for all of: {}",
+        cert.display(),
+        lacks.join(", ")
+    )
 }
 
 /// The names that a self-signed certificate is made for where nothing else is said: the host's name, `localhost`,

@@ -39,8 +39,13 @@ pub trait Program {
         Level::Info
     }
 
-    /// SIGHUP.
+    /// SIGHUP. What takes time is done on another thread; [`Program::is_reloading`] until then.
     fn reload(&mut self, _: &mut Loop<Self::Machine>) {}
+
+    /// Whether a reload has not come to its end.
+    fn is_reloading(&self) -> bool {
+        false
+    }
 
     /// A turn of the event loop is over.
     fn turned(&mut self, _: &mut Loop<Self::Machine>) {}
@@ -107,7 +112,8 @@ pub fn run<P: Program>(
     patience: Span,
 ) -> Result<(), Failure> {
     let start = event_loop.now().mono;
-    let mut course = Course { ticked: start, drained: None, patience, manager: manager::<P>(start) };
+    let mut course =
+        Course { ticked: start, drained: None, reloading: false, patience, manager: manager::<P>(start) };
     course.manager.ready(start);
     while course.turn(program, event_loop)? {}
     logging::catch_up();
@@ -124,6 +130,8 @@ struct Course {
     ticked: Time,
     /// Until when connections may end; `None` until it is told to stop.
     drained: Option<Time>,
+    /// The service manager knows that the program reloads.
+    reloading: bool,
     patience: Span,
     manager: Manager,
 }
@@ -154,6 +162,10 @@ impl Course {
             self.manager.touch();
         }
         program.turned(event_loop);
+        if self.reloading && !program.is_reloading() {
+            self.reloading = false;
+            self.manager.ready(now);
+        }
         self.manager.tell(now, || program.status(event_loop));
         if program.is_done(event_loop.machine(), self.drained.is_some()) {
             return Ok(false);
@@ -176,8 +188,8 @@ impl Course {
         let now = event_loop.now().mono;
         if signal == SIGHUP && !P::HANGUP_ENDS {
             self.manager.reloading(now);
+            self.reloading = true;
             program.reload(event_loop);
-            self.manager.ready(now);
         } else if self.drained.is_some() {
             self.drained = Some(now);
         } else {

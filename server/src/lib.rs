@@ -31,4 +31,5 @@ pub mod ticket;
 pub mod tls;
 pub mod tls_config;
 pub mod trust;
+mod worker;
 mod x509;

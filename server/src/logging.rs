@@ -96,6 +96,11 @@ pub(crate) fn write_line(text: &str) -> bool {
     })
 }
 
+/// Whether this program logs.
+pub(crate) fn is_started() -> bool {
+    WRITER.get().is_some()
+}
+
 /// Waits until all lines are written, for at most a second.
 pub fn flush() {
     if let Some(writer) = WRITER.get() {
@@ -222,7 +227,8 @@ impl Log for Limited {
 
 /// What a command says of itself, and errors, are the operator's doing.
 fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
-    const OWN: [&str; 3] = ["rendezvous::command", "rendezvous::daemon", "rendezvous::status"];
+    const OWN: [&str; 4] =
+        ["rendezvous::command", "rendezvous::daemon", "rendezvous::state", "rendezvous::status"];
     metadata.level() != Level::Error && !OWN.iter().any(|own| metadata.target().starts_with(own))
 }
 

@@ -2,15 +2,18 @@
 //! alone.
 
 use std::env;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::entropy;
 use crate::escape::Escaped;
-use crate::failure::{Failure, reason};
+use crate::failure::{Failure, complain, reason};
 use crate::files;
+use crate::logging;
 
 /// The mode of a file that holds a secret.
 pub const SECRET: u32 = 0o600;
@@ -77,6 +80,31 @@ pub struct Lock {
     _file: File,
 }
 
+/// Why the lock of a state folder was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LockError {
+    /// Another program did not release it in time.
+    Held(Failure),
+    /// The file `lock` cannot be made or opened: a folder that can only be read. No other program can take the lock then,
+    /// unless it has more rights.
+    Unavailable(Failure),
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Failure {
+        match error {
+            LockError::Held(failure) | LockError::Unavailable(failure) => failure,
+        }
+    }
+}
+
+/// How long another program may hold the lock. All of ours hold it for milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is tried meanwhile: flock(2) has no timeout.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// After this many tries it is said that the lock is waited for.
+const TRIES_UNSAID: u128 = 25;
+
 impl State {
     /// Finds the folder (see [`find`]) and makes it, mode 0700, if it is missing.
     ///
@@ -114,13 +142,15 @@ impl State {
         self.folder.join(name)
     }
 
-    /// Takes the lock that whoever changes a file of the folder holds meanwhile; waits for it. Not twice in one
-    /// thread: it would wait for itself.
+    /// Takes the lock that a program holds while it changes files of the folder. If another program holds it, this waits
+    /// for at most 10 seconds, and says so. Never call it twice in one thread: it would wait for itself.
+    ///
+    /// On a file system without locks nothing is locked, and the log says so.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where the file `lock` cannot be made or opened.
-    pub fn lock(&self) -> Result<Lock, Failure> {
+    /// [`LockError`]
+    pub fn lock(&self) -> Result<Lock, LockError> {
         let path = self.file("lock");
         let open = || -> io::Result<File> {
             match create_new(&path, SECRET) {
@@ -140,8 +170,8 @@ impl State {
                 Err(error) => Err(error),
             }
         };
-        let file = open().map_err(|error| Failure::of_file("open", &path, &error))?;
-        file.lock().map_err(|error| Failure::of_file("lock", &path, &error))?;
+        let file = open().map_err(|error| LockError::Unavailable(Failure::of_file("open", &path, &error)))?;
+        wait_for_lock(&file, &path)?;
         Ok(Lock { _file: file })
     }
 
@@ -179,6 +209,57 @@ pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         return Err(exists(path));
     }
     Temporary::write(path, bytes, mode)?.link(path)
+}
+
+fn wait_for_lock(file: &File, path: &Path) -> Result<(), LockError> {
+    for tries in 0..LOCK_TIMEOUT.as_millis() / LOCK_RETRY.as_millis() {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) if is_unsupported(&error) => {
+                log::warn!(
+                    "event=no-lock file={} reason={} hint=\"run one rendezvous at a time that changes files there\"",
+                    Escaped(&path.to_string_lossy()),
+                    Escaped(&reason(&error))
+                );
+                return Ok(());
+            }
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(LockError::Unavailable(Failure::of_file("lock", path, &error)));
+            }
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if tries == TRIES_UNSAID {
+            say_waiting(path);
+        }
+        thread::sleep(LOCK_RETRY);
+    }
+    Err(LockError::Held(Failure::Failed(format!(
+        "cannot lock {path}: another program has held the lock for {} seconds (fuser {path} shows which)",
+        LOCK_TIMEOUT.as_secs(),
+        path = path.display(),
+    ))))
+}
+
+fn say_waiting(path: &Path) {
+    let (shown, within) = (path.display(), LOCK_TIMEOUT.as_secs());
+    if logging::is_started() {
+        let text = path.to_string_lossy();
+        let file = Escaped(&text);
+        log::warn!(
+            "event=waiting-for-lock file={file} for-at-most={within}s reason=\"another program holds it\""
+        );
+    } else {
+        complain(
+            None,
+            &format!("waiting for {shown}, which another program has locked, for {within} seconds at most"),
+        );
+    }
+}
+
+/// Whether a file system has no locks: NFS without a lock server, some FUSE and network file systems.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
 /// A file beside the one to be written, gone when it is dropped and was not renamed.

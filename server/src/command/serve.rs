@@ -1,10 +1,11 @@
 //! `rendezvous serve`: the relay.
 
+mod files;
 mod settings;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
 
 use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::note::Note;
@@ -12,22 +13,25 @@ use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
+use self::files::{Files, Sources};
 use self::settings::{SPEC, Settings};
 use super::share::{Share, Wave};
 use super::tape::Tape;
 use crate::activation::{self, Inherited};
+use crate::background_writer::FLUSH_MAX;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::{Failure, reason};
-use crate::ids::{IDS_FILE, Ids, Stamp, Tokens};
+use crate::ids::{IDS_FILE, Ids, Tokens};
 use crate::linux;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
 use crate::net::mio::MioNet;
 use crate::options::parse;
 use crate::state::State;
+use crate::status::socket::SocketFile;
 use crate::status::{Counters, Report, Resources, socket};
 use crate::tls_config;
 
@@ -48,6 +52,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let state = State::open(matches.one("state"))?;
     let tls = tls_setup(&settings, &state)?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
+    // While a signal still ends the program at once: this may wait for a lock.
+    let status = socket::open(&state)?;
+    let socket_file = status.is_some().then(|| SocketFile::of(&state)).flatten();
 
     let mut net = daemon::world()?;
     listen(&mut net, &mut settings, inherited)?;
@@ -60,11 +67,20 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
-    let status_path = open_status(&mut event_loop, &state)?;
-    let mut relay = Relay {
+    if let Some(listener) = status {
+        let taken = event_loop.net().take_status(listener);
+        taken.map_err(|error| daemon::cannot("watch the status socket", &error))?;
+    }
+    let sources = Sources {
         args: args.to_vec(),
-        seen: ids.stamp(),
+        ids: state.file(IDS_FILE),
         state,
+        buffer_octets_max: settings.sizes().ceiling,
+    };
+    let files = Files::start(sources, ids.stamp(), event_loop.net())
+        .map_err(|error| daemon::cannot("start a thread", &error))?;
+    let mut relay = Relay {
+        files,
         ids: Ids::default(),
         names: Names::default(),
         tape,
@@ -73,7 +89,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         counters: Counters::default(),
         buffer_octets_max: settings.sizes().ceiling,
         descriptors_max: limits.descriptors,
-        status_path,
+        socket_file,
+        removal: None,
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -81,17 +98,17 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     log::info!("event=ready");
     daemon::warn_of_root();
-    daemon::run(&mut relay, &mut event_loop, drain)
+    daemon::run(&mut relay, &mut event_loop, drain)?;
+    if let Some(removal) = relay.removal {
+        let _ = removal.recv_timeout(FLUSH_MAX);
+    }
+    Ok(())
 }
 
 /// The relay around its event loop.
 struct Relay {
-    /// As they were typed: SIGHUP reads `--config`, `--cert` and `--key` again.
-    args: Vec<String>,
-    state: State,
+    files: Files,
     ids: Ids,
-    /// The state of the ids file that was looked at last.
-    seen: Stamp,
     names: Names,
     tape: Option<Tape>,
     wave: Wave,
@@ -99,8 +116,10 @@ struct Relay {
     counters: Counters,
     buffer_octets_max: usize,
     descriptors_max: Option<u64>,
-    /// The status socket, where there is one.
-    status_path: Option<PathBuf>,
+    /// The file of the status socket, until the relay stops.
+    socket_file: Option<SocketFile>,
+    /// The removal of that file.
+    removal: Option<Receiver<()>>,
 }
 
 impl Program for Relay {
@@ -114,20 +133,12 @@ impl Program for Relay {
         logging::note(note, &self.names, &[]);
     }
 
-    fn reload(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
-        match self.read_again() {
-            Ok((settings, tls, ids)) => {
-                logging::limit(settings.log_rate);
-                event_loop.set_tls(tls);
-                event_loop.set_head(settings.sizes().head);
-                event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
-                self.enrol(ids, event_loop);
-                log::info!("event=reloaded");
-            }
-            Err(failure) => {
-                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
-            }
-        }
+    fn reload(&mut self, _: &mut Loop<Recorder<Engine>>) {
+        self.files.reload();
+    }
+
+    fn is_reloading(&self) -> bool {
+        self.files.is_reloading()
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
@@ -137,6 +148,27 @@ impl Program for Relay {
         for _ in 0..CALLERS_MAX {
             let Some(caller) = event_loop.net().caller() else { break };
             socket::answer(caller, &self.report(event_loop));
+        }
+        match self.files.reloaded() {
+            None => {}
+            Some(Ok((settings, tls, ids))) => {
+                logging::limit(settings.log_rate);
+                event_loop.set_tls(tls);
+                event_loop.set_head(settings.sizes().head);
+                event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
+                self.enrol(ids, event_loop);
+                log::info!("event=reloaded");
+            }
+            Some(Err(failure)) => {
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
+            }
+        }
+        match self.files.changed_ids() {
+            None => {}
+            Some(Ok(ids)) => self.enrol(ids, event_loop),
+            Some(Err(failure)) => {
+                log::error!("event=ids-refused reason={}", Escaped(&failure.to_string()));
+            }
         }
     }
 
@@ -149,22 +181,12 @@ impl Program for Relay {
 
     /// Another relay may take the state folder, and the addresses, while our pairs end.
     fn stopping(&mut self) {
-        if let Some(path) = self.status_path.take() {
-            let _ = std::fs::remove_file(path);
-        }
+        self.removal = self.socket_file.take().map(SocketFile::remove_in_background);
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
         self.wave.ebb(event_loop);
-        // Taken before the file is read: a change in between shows at the next look.
-        let stamp = Stamp::of(&self.ids_path());
-        if std::mem::replace(&mut self.seen, stamp) == stamp {
-            return;
-        }
-        match Ids::load(&self.ids_path()) {
-            Ok(ids) => self.enrol(ids, event_loop),
-            Err(failure) => log::error!("event=ids-refused reason={}", Escaped(&failure.to_string())),
-        }
+        self.files.look_at_ids();
     }
 
     fn drain(engine: &mut Recorder<Engine>, now: Now) {
@@ -177,10 +199,6 @@ impl Program for Relay {
 }
 
 impl Relay {
-    fn ids_path(&self) -> PathBuf {
-        self.state.file(IDS_FILE)
-    }
-
     fn report(&self, event_loop: &mut Loop<Recorder<Engine>>) -> String {
         let now = event_loop.now();
         let resources = Resources {
@@ -222,16 +240,6 @@ impl Relay {
         event_loop.tell(|engine, now| engine.handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
         self.ids = ids;
-    }
-
-    /// All or nothing: whatever is wrong with one of them, the old ones stay.
-    fn read_again(&self) -> Result<(Settings, TlsSetup, Ids), Failure> {
-        let matches = parse(&SPEC, &self.args)?;
-        let mut settings = Settings::read(&matches, Some(self.buffer_octets_max))?;
-        limit_connections(&mut settings);
-        let tls = tls_setup(&settings, &self.state)?;
-        let ids = Ids::load(&self.ids_path())?;
-        Ok((settings, tls, ids))
     }
 }
 
@@ -291,16 +299,6 @@ fn limit_connections(settings: &mut Settings) -> Share {
     let share = Share::take();
     share.limit(&mut settings.engine.connections_max);
     share
-}
-
-/// Opens the status socket, as far as the folder can have one; where it is.
-fn open_status(event_loop: &mut Loop<Recorder<Engine>>, state: &State) -> Result<Option<PathBuf>, Failure> {
-    let Some(listener) = socket::open(state)? else { return Ok(None) };
-    event_loop
-        .net()
-        .take_status(listener)
-        .map_err(|error| daemon::cannot("watch the status socket", &error))?;
-    Ok(Some(state.file(socket::NAME)))
 }
 
 fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {

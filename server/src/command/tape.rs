@@ -38,7 +38,7 @@ impl Tape {
         let file = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(path);
         let file = file.map_err(|error| Failure::of_file("make", path, &error))?;
         log::warn!(
-            "event=trace file={} why=\"all that happens is recorded\"",
+            "event=trace file={} reason=\"all that happens is recorded\"",
             Escaped(&path.to_string_lossy())
         );
         let writer = BackgroundWriter::start("trace", QUEUE, TraceFile::new(path.to_owned(), file))
@@ -63,7 +63,7 @@ impl Drop for Tape {
 }
 
 fn log_end(path: &Path, why: &str) {
-    log::error!("event=trace-ended file={} why={}", Escaped(&path.to_string_lossy()), Escaped(why));
+    log::error!("event=trace-ended file={} reason={}", Escaped(&path.to_string_lossy()), Escaped(why));
 }
 
 /// The file, as its thread writes it.

@@ -133,6 +133,12 @@ impl MioNet {
         self.sockets_max = max;
     }
 
+    /// Wakes [`Net::wait`] from another thread.
+    #[must_use]
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
     /// Takes the status socket: who connects to it wakes [`Net::wait`] and is then had from [`MioNet::caller`].
     ///
     /// # Errors

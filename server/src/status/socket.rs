@@ -4,9 +4,11 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use mio::net::UnixListener;
@@ -16,7 +18,7 @@ use super::DOCUMENT_MAX;
 use crate::failure::{Failure, reason};
 use crate::linux;
 use crate::logging::Escaped;
-use crate::state::State;
+use crate::state::{LockError, State};
 
 /// Its name in the state folder.
 pub const NAME: &str = "status.sock";
@@ -33,8 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`Failure::Failed`] where another relay is alive in this state folder.
 pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
-    // Of two that start at once the second finds the first alive.
-    let _lock = state.lock()?;
+    // Of two that start at once the second finds the first alive. In a folder that cannot be written to there is neither
+    // a lock nor a socket.
+    let _lock = match state.lock() {
+        Ok(lock) => Some(lock),
+        Err(LockError::Unavailable(_)) => None,
+        Err(LockError::Held(failure)) => return Err(failure),
+    };
     let path = state.file(NAME);
     if is_alive(state.folder()) {
         return Err(Failure::Failed(format!(
@@ -53,6 +60,48 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
             Ok(None)
         }
     }
+}
+
+/// The file of a status socket. It is removed when this is dropped, unless it is another relay's by then.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device_and_inode: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file of the socket that [`open`] has made in the state folder.
+    #[must_use]
+    pub fn of(state: &State) -> Option<Self> {
+        let path = state.file(NAME);
+        let device_and_inode = device_and_inode(&path)?;
+        Some(Self { path, device_and_inode })
+    }
+
+    /// Removes the file on a thread of its own, since a disk may take long; the receiver gets nothing, and is
+    /// disconnected when it is done.
+    #[must_use]
+    pub fn remove_in_background(self) -> Receiver<()> {
+        let (done, is_done) = channel();
+        // Without a thread it is removed here.
+        let _ = thread::Builder::new().name("status-socket".to_owned()).spawn(move || {
+            drop(self);
+            drop(done);
+        });
+        is_done
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if device_and_inode(&self.path) == Some(self.device_and_inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// Puts the document into the socket and closes it. A peer that has no room for it gets what there is room for.

@@ -23,7 +23,8 @@ pub(crate) enum Peer {
     Prosody,
     Bash,
     SystemdAnalyze,
-    /// Network namespaces, which take root.
+    Strace,
+    /// Namespaces, which take root.
     Namespaces,
     /// Python as it comes.
     Python,
@@ -69,6 +70,7 @@ impl Peer {
             Self::Prosody => on_path("prosody"),
             Self::Bash => on_path("bash"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
+            Self::Strace => on_path("strace"),
             Self::Namespaces => namespaces(),
             Self::Node => on_path("node"),
             Self::Python => on_path("python3"),

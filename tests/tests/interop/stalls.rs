@@ -1,10 +1,14 @@
 //! What is slow, full or held by somebody else stops neither the clients nor the orderly end.
 
+use std::fs::{self, File};
 use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
 
 use crate::harness::{Case, case};
 use crate::hidden::page;
-use crate::program::Program;
+use crate::peers::Peer;
+use crate::program::{Program, run};
 use crate::wire::Below;
 use crate::world::{Enrolled, Relay, World, basic, rendezvous, said};
 
@@ -14,6 +18,16 @@ pub(crate) const CASES: &[Case] = &[
     case("a_log_reader_that_stood_still_gets_every_line", &[], a_log_reader_that_stood_still_gets_every_line),
     case("log_lines_that_do_not_fit_are_counted", &[], log_lines_that_do_not_fit_are_counted),
     case("a_failure_is_said_behind_the_log", &[], a_failure_is_said_behind_the_log),
+    case("a_held_lock_stops_no_reload_that_changes_nothing", &[], a_held_lock_and_nothing_to_make),
+    case("a_held_lock_holds_up_its_reload_alone", &[], a_held_lock_holds_up_its_reload_alone),
+    case("a_held_lock_at_the_start_is_said_and_waited_for", &[], a_held_lock_at_the_start),
+    case("a_fifo_in_place_of_a_file_stops_nobody", &[], a_fifo_in_place_of_a_file_stops_nobody),
+    case(
+        "a_state_folder_that_is_read_only_serves",
+        &[Peer::Namespaces],
+        a_state_folder_that_is_read_only_serves,
+    ),
+    case("a_file_system_without_locks_serves", &[Peer::Strace], a_file_system_without_locks_serves),
 ];
 
 const PORTS: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
@@ -120,4 +134,151 @@ fn a_failure_is_said_behind_the_log() {
     second.until("the reason as its last line", |lines| {
         lines.len() > 1 && lines.last().is_some_and(|line| line.contains("serve: cannot listen on"))
     });
+}
+
+/// The lock of the world's state folder, as another program holds it.
+fn held_lock(world: &World) -> File {
+    let lock = File::options().read(true).write(true).open(world.state().join("lock")).expect("it exists");
+    lock.lock().expect("nobody else holds it");
+    lock
+}
+
+/// A relay with an agent, and a configuration that can be changed.
+fn configured(world: &World) -> (Relay, Enrolled, Program) {
+    let home = world.enrol("home", &[]);
+    let config = world.folder.write("config", "wait 5\n");
+    let relay = world.relay(&["--config", &config.to_string_lossy()]);
+    let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
+    (relay, home, agent)
+}
+
+fn a_held_lock_and_nothing_to_make() {
+    let world = World::new();
+    let (relay, home, _agent) = configured(&world);
+    let _lock = held_lock(&world);
+    relay.program.signal("HUP");
+    relay.program.says("event=reloaded");
+    clients(&relay, &home, 2);
+}
+
+fn a_held_lock_holds_up_its_reload_alone() {
+    let world = World::new();
+    let (mut relay, home, _agent) = configured(&world);
+    let lock = held_lock(&world);
+    // The certificate is to be made anew, which takes the lock.
+    world.folder.write("config", "name one.example\n");
+    relay.program.signal("HUP");
+    relay.program.says("event=waiting-for-lock");
+    clients(&relay, &home, 3);
+    assert_eq!(relay.program.said("event=reload"), 0);
+    drop(lock);
+    relay.program.says("event=reloaded");
+    let _lock = held_lock(&world);
+    world.folder.write("config", "name two.example\n");
+    relay.program.signal("HUP");
+    relay.program.says_times("event=waiting-for-lock", 2);
+    clients(&relay, &home, 3);
+    // It is not waited for at the end.
+    relay.program.signal("TERM");
+    assert!(relay.program.exit().success());
+    assert_eq!(relay.program.said("event=reload-refused"), 0);
+}
+
+fn a_held_lock_at_the_start() {
+    let world = World::new();
+    world.enrol("home", &[]);
+    let lock = held_lock(&world);
+    let mut relay = Program::start("relay", &mut world.serve(PORTS, &[]));
+    relay.says("event=waiting-for-lock");
+    relay.signal("TERM");
+    assert!(!relay.exit().success());
+    let mut relay = Program::start("relay", &mut world.serve(PORTS, &[]));
+    relay.says("serve: cannot lock");
+    assert_eq!(relay.exit().code(), Some(1));
+    let relay = Program::start("relay", &mut world.serve(PORTS, &[]));
+    relay.says("event=waiting-for-lock");
+    drop(lock);
+    relay.says(said::READY);
+}
+
+fn a_fifo_in_place_of_a_file_stops_nobody() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let (state, folder) = (world.state(), &world.folder.0);
+    let config = world.folder.write("config", "wait 5\n");
+    let (cert, key) = (folder.join("cert"), folder.join("key"));
+    fs::copy(state.join("relay.crt"), &cert).expect("it exists");
+    fs::copy(state.join("relay.key"), &key).expect("it exists");
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
+    let own = world.relay(&["--config", &shown(&config)]);
+    let _agent = world.agent(&own, &home, Below::Tls13, &["--to", &page().to_string()]);
+    stopped_by_no_fifo(
+        own,
+        &home,
+        &[config, state.join("ids"), state.join("relay.crt"), state.join("relay.key")],
+    );
+    let given = world.relay(&["--cert", &shown(&cert), "--key", &shown(&key)]);
+    let _agent = world.agent(&given, &home, Below::Tls13, &["--to", &page().to_string()]);
+    stopped_by_no_fifo(given, &home, &[cert, key]);
+}
+
+fn stopped_by_no_fifo(mut relay: Relay, of: &Enrolled, files: &[std::path::PathBuf]) {
+    for (before, file) in files.iter().enumerate() {
+        let aside = file.with_extension("aside");
+        fs::rename(file, &aside).expect("it exists");
+        assert!(run(Command::new("mkfifo").args(["-m", "600"]).arg(file)).status.success());
+        relay.program.signal("HUP");
+        relay.program.says_times("event=reload-refused", before + 1);
+        clients(&relay, of, 2);
+        fs::rename(&aside, file).expect("a FIFO is replaced");
+    }
+    relay.program.signal("TERM");
+    assert!(relay.program.exit().success());
+}
+
+/// Runs a relay by way of another program, and a client.
+fn serves_by(way: &[&str], options: &[&str], world: &World, home: &Enrolled) -> Relay {
+    let mut serve = Command::new(way[0]);
+    let command = world.serve(PORTS, options);
+    serve.args(&way[1..]).arg(command.get_program()).args(command.get_args());
+    serve.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").env_remove("STATE_DIRECTORY");
+    let relay = World::ready(Program::start("relay", &mut serve));
+    let _agent = world.agent(&relay, home, Below::Tls13, &["--to", &page().to_string()]);
+    clients(&relay, home, 1);
+    relay
+}
+
+fn a_state_folder_that_is_read_only_serves() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let state = world.state();
+    let script = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && exec \"$@\"";
+    let state_text = state.to_string_lossy().into_owned();
+    let way = ["unshare", "--mount", "sh", "-c", script, &state_text];
+    // With and without the file `lock`, and with a name that the certificate lacks.
+    let relay = serves_by(&way, &[], &world, &home);
+    relay.program.says("event=no-status-socket");
+    assert_eq!(relay.program.said("event=certificate reason="), 0);
+    drop(relay);
+    fs::remove_file(state.join("lock")).expect("id add made it");
+    let relay = serves_by(&way, &["--name", "new.example"], &world, &home);
+    relay.program.says("event=certificate reason=");
+    let mut ticket = Command::new(way[0]);
+    ticket.args(&way[1..]).arg(rendezvous().get_program());
+    ticket.args(["id", "ticket", "home", "--relay", &relay.url(Below::Tls13), "--out", "-", "--state"]);
+    let ticket = run(ticket.arg(&state));
+    assert!(ticket.status.success());
+    assert!(String::from_utf8_lossy(&ticket.stdout).contains(&relay.pin), "it has the relay's pin");
+}
+
+fn a_file_system_without_locks_serves() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {
+        let inject = format!("inject=flock:error={error}");
+        let way = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "trace=flock", "-e", &inject];
+        let relay = serves_by(&way, &["--name", &format!("{error}.example")], &world, &home);
+        relay.program.says("event=no-lock");
+        drop(relay);
+    }
 }

@@ -12,7 +12,7 @@ use super::paste;
 use crate::entropy;
 use crate::failure::{Failure, complain, print, reason};
 use crate::files::{self, FileKind};
-use crate::ids::{Edit, Entry, Tokens, is_label, is_name};
+use crate::ids::{Edit, Entry, IDS_FILE, Ids, Tokens, is_label, is_name};
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
 use crate::relay_url::RelayUrl;
 use crate::state::State;
@@ -143,9 +143,9 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     })?;
     let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &name, Some(&relay), &state)?;
-    let edit = Edit::begin(&state)?;
-    let entry = edit.get(&name)?.clone();
-    drop(edit);
+    let path = state.file(IDS_FILE);
+    let ids = Ids::load(&path)?;
+    let entry = ids.get(&name).ok_or_else(|| ids.nobody(&name, &path))?.clone();
     if let Some(out) = out {
         let ticket = out.ticket(&entry);
         out.write(&ticket, &name)?;

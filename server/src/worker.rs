@@ -1,0 +1,64 @@
+//! A helper thread for calls that may block, such as reading files: the event loop asks, is woken and takes the answer.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread;
+
+use mio::Waker;
+
+/// A thread that answers one question at a time. It ends when this is dropped and its last answer is made.
+#[derive(Debug)]
+pub(crate) struct Worker<Q, A> {
+    questions: Sender<Q>,
+    answers: Receiver<A>,
+    is_busy: bool,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
+    /// Starts the thread. `waker` wakes the event loop for each answer.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(crate) fn start(
+        name: &str,
+        waker: Arc<Waker>,
+        mut answer: impl FnMut(Q) -> A + Send + 'static,
+    ) -> io::Result<Self> {
+        let (questions, asked) = channel();
+        let (answered, answers) = channel();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            for question in asked {
+                if answered.send(answer(question)).is_err() || waker.wake().is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { questions, answers, is_busy: false })
+    }
+
+    /// Asks. False if the last question is not answered yet.
+    pub(crate) fn ask(&mut self, question: Q) -> bool {
+        if self.is_busy {
+            return false;
+        }
+        self.is_busy = self.questions.send(question).is_ok();
+        self.is_busy
+    }
+
+    /// Whether a question is not answered yet.
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.is_busy
+    }
+
+    /// The answer, once it is there.
+    pub(crate) fn answer(&mut self) -> Option<A> {
+        match self.answers.try_recv() {
+            Ok(answer) => {
+                self.is_busy = false;
+                Some(answer)
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+}
