@@ -9,7 +9,7 @@ mod waiters;
 
 pub use self::accounts::Charged;
 pub use self::pool::{Pool, SMALL, Sizes};
-pub use self::waiters::Waiters;
+pub use self::waiters::{Line, Rank, Waiters};
 
 /// Which buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -425,7 +425,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let (mut held, mut kept, mut connections) = (0, 0, 0);
         for slot in self.slots.iter().flatten() {
             connections += 1;
-            kept += slot.memory.kept;
+            kept += slot.memory.kept + slot.memory.piped;
             held += usize::from(slot.parked.is_some()) + usize::from(slot.out.is_some());
             for buffer in slot.parked.iter().chain(&slot.out) {
                 assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");

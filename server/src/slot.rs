@@ -60,6 +60,8 @@ pub(crate) struct Memory {
     pub(crate) owner: Charged,
     /// Kept bytes outside of any buffer that are charged: of the wire, and of a handshake.
     pub(crate) kept: usize,
+    /// Bytes of its queue in a pipe that are charged.
+    pub(crate) piped: usize,
     /// Since when there are kept bytes that nothing came of.
     pub(crate) kept_since: Option<Time>,
     /// Since when the peer has not taken a buffer's worth of the queue.
@@ -92,6 +94,7 @@ impl Memory {
     const NEW: Self = Self {
         owner: Charged::NOBODY,
         kept: 0,
+        piped: 0,
         kept_since: None,
         queued_since: None,
         taken: 0,

@@ -15,12 +15,9 @@ use crate::run::{Run, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
-/// The longest that an honest client waits for its whole answer, however many attackers there are: the latency of a
-/// request, the wait that makes stalled connections lose their memory, and the time after which one is stalled.
-pub const WAIT_MAX: Span = Span::from_millis(2_000);
-/// All buffers of the relay: the least that `--buffer-memory` allows. With less, very many addresses use up the last
-/// part, and the wait grows.
-const CEILING: usize = 1 << 20;
+/// The longest that an honest client waits for its whole answer, however many attackers there are: the time after which
+/// an attacker that makes no progress loses its memory, and the latency of a request.
+pub const WAIT_MAX: Span = Span::from_millis(1_200);
 /// Attackers come within so long.
 const GATHERING: Span = Span::from_secs(1);
 /// Honest clients.
@@ -44,9 +41,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::SlowReader, Self::DripReader, Self::HalfHead, Self::HalfHello, Self::Pipeliner];
+    /// Those without TLS.
+    pub const IN_CLEAR: [Self; 4] = [Self::SlowReader, Self::DripReader, Self::HalfHead, Self::Pipeliner];
 }
 
 /// What came of it.
@@ -60,14 +56,14 @@ pub struct Siege {
     pub bytes: usize,
 }
 
-/// So many attackers of one kind, from so many addresses, and honest clients of another hidden server: from an address
-/// of their own, and from the first of the attackers'.
+/// So many attackers of these kinds, from so many addresses, and honest clients of another hidden server: from an address
+/// of their own, and from the first of the attackers'. `ceiling` is that of the relay's memory.
 ///
 /// # Panics
 /// An honest client is not answered in time, or something else that must hold does not.
 #[must_use]
-pub fn lay(kind: Kind, attackers: u64, addresses: u8) -> Siege {
-    let tls = kind == Kind::HalfHello;
+pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Siege {
+    let tls = kinds.contains(&Kind::HalfHello);
     let secured = Secured::new();
     let faults = Faults { latency_max: Span::from_millis(3), room_max: 32_768, ..Faults::default() };
     let mut run = Run::new(attackers, faults);
@@ -76,7 +72,7 @@ pub fn lay(kind: Kind, attackers: u64, addresses: u8) -> Siege {
         connections_per_address_max: 0,
         ..engine::Config::default()
     };
-    let sizes = Sizes { head: SMALL, bulk: 64 * 1024, ceiling: CEILING };
+    let sizes = Sizes { head: SMALL, bulk: 64 * 1024, ceiling };
     run.start_relay(config, sizes, secured.server(tls), &[id(0), id(1)]);
     for (number, octets) in [(0, 150_000), (1, 3_000)] {
         let style = Style::Modern { pool: 24 };
@@ -87,7 +83,8 @@ pub fn lay(kind: Kind, attackers: u64, addresses: u8) -> Siege {
     for number in 0..attackers {
         let begins = run.now() + Span(number * GATHERING.0 / attackers);
         let place = 200 + (number % u64::from(addresses)) as u8;
-        let actor = match kind {
+        let turn = number / u64::from(addresses) % kinds.len() as u64;
+        let actor = match kinds[turn as usize] {
             Kind::SlowReader => run.add(reader(begins, 0, Span::ZERO), None),
             Kind::DripReader => run.add(reader(begins, 10, Span::from_secs(1)), None),
             Kind::HalfHead => {
@@ -116,12 +113,17 @@ pub fn lay(kind: Kind, attackers: u64, addresses: u8) -> Siege {
         siege.bytes = siege.bytes.max(bytes(&run));
         let in_time = run.until_or(begins + WAIT_MAX, |_| client.borrow().is_done());
         let client = client.borrow();
-        assert!(in_time, "{kind:?}, {attackers} of {addresses}: client {round} waits, {:?}", client.refusals);
-        assert!(client.met, "{kind:?}, {attackers} of {addresses}: client {round} {:?}", client.refusals);
-        assert_eq!(client.heard_end(), Some(End::Clean), "{kind:?}: client {round}");
+        assert!(
+            in_time,
+            "{kinds:?}, {attackers} of {addresses}: client {round} waits, {:?}",
+            client.refusals
+        );
+        assert!(client.met, "{kinds:?}, {attackers} of {addresses}: client {round} {:?}", client.refusals);
+        assert_eq!(client.heard_end(), Some(End::Clean), "{kinds:?}: client {round}");
         siege.waited = siege.waited.max(run.now().since(begins));
         run.wait(Span::from_millis(150));
     }
+    assert!(siege.bytes <= ceiling, "{kinds:?}: {} bytes, more than {ceiling}", siege.bytes);
     siege.stalled = run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().stalled);
     run.leave();
     siege

@@ -180,15 +180,44 @@ fn what_was_recorded_of_a_run_replays() {
     }
 }
 
-/// However many attackers there are, and however many addresses they have, an honest client waits no longer than the
-/// constant [`siege::WAIT_MAX`].
-#[test]
-fn an_honest_client_waits_no_longer_the_more_attackers_there_are() {
-    for kind in Kind::ALL {
-        for (attackers, addresses) in [(20, 1), (150, 1), (150, 10)] {
-            let siege = siege::lay(kind, attackers, addresses);
-            println!("{kind:?}, {attackers} from {addresses}: {siege:?}");
+/// However many attackers there are, an honest client waits no longer than the constant [`siege::WAIT_MAX`]: with the
+/// least memory that there can be, and with less.
+fn besiege(kinds: &[Kind]) {
+    for ceiling in [256 << 10, 1 << 20] {
+        for attackers in [15, 60, 150] {
+            let siege = siege::lay(kinds, attackers, 6, ceiling);
+            println!("{kinds:?}, {attackers}, {ceiling} bytes: {siege:?}");
             assert!(siege.waited <= siege::WAIT_MAX);
         }
     }
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_slow_readers_there_are() {
+    besiege(&[Kind::SlowReader]);
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_drip_readers_there_are() {
+    besiege(&[Kind::DripReader]);
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_half_heads_there_are() {
+    besiege(&[Kind::HalfHead]);
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_half_hellos_there_are() {
+    besiege(&[Kind::HalfHello]);
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_pipeliners_there_are() {
+    besiege(&[Kind::Pipeliner]);
+}
+
+#[test]
+fn an_honest_client_waits_no_longer_the_more_attackers_of_all_kinds_there_are() {
+    besiege(&Kind::IN_CLEAR);
 }

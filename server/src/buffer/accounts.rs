@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rendezvous_core::account::{Account, Owners};
+use rendezvous_core::time::Time;
 use slab::Slab;
 
 /// The accounts of one connection, by their places in the table of accounts.
@@ -22,6 +23,8 @@ struct Entry {
     queued: usize,
     /// Connections that are charged to it.
     connections: usize,
+    /// When one of its connections last lost its memory because it made no progress.
+    stalled: Option<Time>,
 }
 
 /// A table of accounts. One that uses nothing, and that no connection is charged to, is removed.
@@ -46,7 +49,7 @@ impl Charged {
 impl Accounts {
     pub(super) fn new() -> Self {
         let mut entries = Slab::new();
-        entries.insert(Entry { account: None, used: 0, queued: 0, connections: 1 });
+        entries.insert(Entry { account: None, used: 0, queued: 0, connections: 1, stalled: None });
         Self { entries, places: BTreeMap::new() }
     }
 
@@ -81,15 +84,43 @@ impl Accounts {
         }
     }
 
-    /// What the account uses that uses less, and its place.
-    pub(super) fn least(&self, charged: Charged) -> (usize, u32) {
-        let used = charged.places().map(|place| (self.entries[place as usize].used, place));
-        used.min().unwrap_or((0, UNATTRIBUTED))
+    /// What the account uses that uses less.
+    pub(super) fn least(&self, charged: Charged) -> usize {
+        charged.places().map(|place| self.entries[place as usize].used).min().unwrap_or(0)
     }
 
-    /// What the queues of the account take whose queues take less.
-    pub(super) fn least_queued(&self, charged: Charged) -> usize {
-        charged.places().map(|place| self.entries[place as usize].queued).min().unwrap_or(0)
+    /// The better one of the two accounts, as its place, and whether it has stalled: one that has not comes before one
+    /// that has, and of two such accounts the one that uses less.
+    pub(super) fn better(&self, charged: Charged) -> (u32, bool) {
+        let key = |place: u32| {
+            let entry = &self.entries[place as usize];
+            (entry.stalled.is_some(), entry.used, place)
+        };
+        charged.places().map(key).min().map_or((UNATTRIBUTED, false), |(stalled, _, place)| (place, stalled))
+    }
+
+    /// What the queues of the account take whose queues take less. An account that has stalled counts as one that uses
+    /// at least `stalled_min`.
+    pub(super) fn least_queued(&self, charged: Charged, stalled_min: usize) -> usize {
+        let queued = |place: u32| {
+            let entry = &self.entries[place as usize];
+            if entry.stalled.is_some() { entry.queued.max(stalled_min) } else { entry.queued }
+        };
+        charged.places().map(queued).min().unwrap_or(0)
+    }
+
+    /// A connection of these accounts has lost its memory.
+    pub(super) fn note_stalled(&mut self, charged: Charged, now: Time) {
+        for place in charged.places().filter(|&place| place != UNATTRIBUTED) {
+            self.entries[place as usize].stalled = Some(now);
+        }
+    }
+
+    /// Forgets what stalled before this time.
+    pub(super) fn forgive(&mut self, before: Time) {
+        for (_, entry) in &mut self.entries {
+            entry.stalled = entry.stalled.filter(|&at| at >= before);
+        }
     }
 
     pub(super) fn shrink(&mut self) {
@@ -104,7 +135,7 @@ impl Accounts {
 
     fn entry(&mut self, account: Account) -> u32 {
         let place = *self.places.entry(account).or_insert_with(|| {
-            let entry = Entry { account: Some(account), used: 0, queued: 0, connections: 0 };
+            let entry = Entry { account: Some(account), used: 0, queued: 0, connections: 0, stalled: None };
             u32::try_from(self.entries.insert(entry)).unwrap_or_else(|_| unreachable!("2³² accounts"))
         });
         self.entries[place as usize].connections += 1;

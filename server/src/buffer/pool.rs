@@ -8,17 +8,22 @@
 //!   it uses less than what is free. However much one account asks for, as much as it has got stays free for others.
 //!   A connection has two accounts, and one of them below the threshold suffices: so the clients of one address starve
 //!   no other address, and the clients of one hidden server starve no other hidden server, even behind one address. The
-//!   last parts of the memory are only for accounts that use little, or nothing.
+//!   last parts of the memory are only for accounts that use little, or nothing. The very last one is not for accounts
+//!   [with a connection that stalled](Pool::note_stalled) lately.
 //! * **Kept bytes**, which are there already when they are charged: parts of heads, of records and of handshakes, and
-//!   answers that a socket has not taken. They may take half of the ceiling, and what queues do not use; [`Pool::excess`] says how many bytes the
-//!   event loop has to take from connections that make no progress.
+//!   answers that a socket has not taken. They may take half of the ceiling, and what queues do not use.
+//!
+//! If kept bytes come when queues take more than their half, the ceiling holds all the same: the event loop takes memory
+//! from connections that make no progress, and if there is none, from those that keep most.
 
 use rendezvous_core::account::Owners;
+use rendezvous_core::time::Time;
 use slab::Slab;
 
 use crate::tls::RECORD_MAX;
 
 use super::accounts::{Accounts, Charged};
+use super::waiters::{Line, Rank};
 use super::{Buffer, BufferId, Kind};
 
 /// Free buffers of each size that are kept at most.
@@ -56,22 +61,27 @@ impl Sizes {
         if self.head < SMALL { self.head } else { SMALL }
     }
 
-    /// Kept bytes may take so much in any case, and queues the rest. What queues do not use may be kept as well.
+    /// Kept bytes may take so much, and queues the rest. What queues do not use may be kept as well.
     #[must_use]
     pub const fn kept_max(&self) -> usize {
         self.ceiling / 2
     }
 
-    /// The part of the ceiling that an account which uses so much is granted no queue from. The last part is for
-    /// accounts that use nothing, and another one for those that use little.
-    const fn reserve(&self, used: usize) -> usize {
+    /// Kept bytes may take so much even if queues make progress and take all the rest.
+    const fn kept_min(&self) -> usize {
+        self.ceiling / 8
+    }
+
+    /// The part of the ceiling that an account which uses so much is granted no queue from. The last part, a queue at
+    /// least, is for accounts that use nothing, and another one for those that use little.
+    fn reserve(&self, used: usize) -> usize {
         const LITTLE: usize = 4;
         if used == 0 {
             0
         } else if used < LITTLE * self.small() {
-            self.ceiling / 16
+            (self.ceiling / 16).max(self.small())
         } else {
-            self.ceiling / 8
+            (self.ceiling / 8).max(2 * self.small())
         }
     }
 }
@@ -151,20 +161,31 @@ impl Pool {
     /// What the account uses that uses less of the two. It decides what the connection is granted.
     #[must_use]
     pub fn least(&self, charged: Charged) -> usize {
-        self.accounts.least(charged).0
+        self.accounts.least(charged)
     }
 
-    /// The account that uses less of the two, as a number. A connection that waits for memory waits in its line.
+    /// The line that a connection waits for memory in: that of the better one of its accounts.
     #[must_use]
-    pub fn line(&self, charged: Charged) -> u32 {
-        self.accounts.least(charged).1
+    pub fn line(&self, charged: Charged) -> Line {
+        let (account, stalled) = self.accounts.better(charged);
+        Line { account, rank: if stalled { Rank::Stalled } else { Rank::Clear } }
+    }
+
+    /// A connection of these accounts has lost its memory because it made no progress. As long as that is remembered,
+    /// they come after accounts without such connections, and the last part of the memory is not for them.
+    pub fn note_stalled(&mut self, charged: Charged, now: Time) {
+        self.accounts.note_stalled(charged, now);
+    }
+
+    /// Forgets connections that stalled before this time.
+    pub fn forgive(&mut self, before: Time) {
+        self.accounts.forgive(before);
     }
 
     /// What the queues of one account may use at the moment: as much as is free for queues. However much is kept, half
     /// of the ceiling is for queues.
-    const fn share(&self) -> usize {
-        let max = self.sizes.kept_max();
-        let kept = if self.kept < max { self.kept } else { max };
+    fn share(&self) -> usize {
+        let kept = self.kept.clamp(self.sizes.kept_min(), self.sizes.kept_max());
         self.sizes.ceiling.saturating_sub(self.used - self.kept + kept)
     }
 
@@ -172,30 +193,50 @@ impl Pool {
 
     /// An empty buffer for a queue, of the large size or of the small one; `None` if the connection has to wait.
     pub fn take(&mut self, charged: Charged) -> Option<BufferId> {
-        let size = if self.is_ample(charged) {
-            self.sizes.bulk
-        } else if self.grants(charged, 0) {
-            self.sizes.small()
-        } else {
-            return None;
-        };
+        let size = self.granted(charged)?;
         let bytes = self.fresh(size);
         Some(self.insert(bytes, Kind::Queue, charged))
+    }
+
+    /// How large the queue is that a connection may have now; `None` if it has to wait.
+    #[must_use]
+    pub fn granted(&self, charged: Charged) -> Option<usize> {
+        if self.is_ample(charged) {
+            Some(self.sizes.bulk)
+        } else {
+            self.grants(charged, 0).then(|| self.sizes.small())
+        }
+    }
+
+    /// `before` bytes of a connection's queue, outside of any buffer, became `after`.
+    pub fn charge_piped(&mut self, charged: Charged, before: usize, after: usize) {
+        self.charge(Kind::Queue, charged, before, after);
     }
 
     /// Whether [`Pool::take`] would give a buffer if `promised` bytes more were in use.
     #[must_use]
     pub fn grants(&self, charged: Charged, promised: usize) -> bool {
         let free = self.share().saturating_sub(promised);
-        let used = self.accounts.least_queued(charged) + promised;
+        let used = self.queued(charged);
         (used == 0 || used < free) && self.sizes.small() + self.sizes.reserve(used) <= free
     }
 
-    /// Whether a queue may have the large size: only well below the threshold.
+    /// Whether there is a queue for anybody if `promised` bytes more were in use.
+    #[must_use]
+    pub fn has_free(&self, promised: usize) -> bool {
+        self.sizes.small() + promised <= self.share()
+    }
+
+    /// Whether a queue may have the large size: only well below the threshold, and while there is room for some more.
     fn is_ample(&self, charged: Charged) -> bool {
         let Sizes { bulk, .. } = self.sizes;
-        let after = self.accounts.least_queued(charged) + bulk;
-        after <= self.share() / 2 && bulk + self.sizes.reserve(after) <= self.share()
+        let after = self.queued(charged) + bulk;
+        after <= self.share() / 2 && bulk + self.sizes.reserve(after).max(4 * bulk) <= self.share()
+    }
+
+    /// What counts as used by the queues of a connection's accounts.
+    fn queued(&self, charged: Charged) -> usize {
+        self.accounts.least_queued(charged, self.sizes.small())
     }
 
     // ---- kept bytes ----
@@ -218,13 +259,19 @@ impl Pool {
         self.keep(working.bytes);
     }
 
-    /// Charges the working buffer as it is.
-    pub fn charge_whole(&mut self, id: BufferId) {
+    /// Makes the working buffer, as it is, a queue. The caller has asked whether [one is granted](Pool::grants).
+    pub fn charge_as_queue(&mut self, id: BufferId) {
         let Buffer { kind: Kind::Working, owner, ref bytes, .. } = self[id] else { return };
         let charged = bytes.len();
-        self.charge(Kind::Kept, owner, 0, charged);
-        self[id].kind = Kind::Kept;
+        self.charge(Kind::Queue, owner, 0, charged);
+        self[id].kind = Kind::Queue;
         self[id].charged = charged;
+    }
+
+    /// Whether a buffer may become a queue as it is: it takes no more than a queue of the small size.
+    #[must_use]
+    pub fn is_movable(&self, id: BufferId) -> bool {
+        self[id].kind == Kind::Kept || self[id].bytes.len() <= self.sizes.small()
     }
 
     /// Exchanges a buffer that was [tightened](Pool::tighten) for a working buffer, with the same bytes.
@@ -260,12 +307,24 @@ impl Pool {
         self.charge(Kind::Kept, charged, before, after);
     }
 
-    /// How many kept bytes are above their limit and have to go.
+    /// How many kept bytes have to go because queues need them: those above half of the ceiling. What is left, an account
+    /// that uses nothing finds a queue in.
+    #[must_use]
+    pub fn kept_excess(&self) -> usize {
+        let above_all = (self.used + self.sizes.small()).saturating_sub(self.sizes.ceiling);
+        self.kept.saturating_sub(self.sizes.kept_max()).min(above_all)
+    }
+
+    /// How many bytes are above the ceiling.
     #[must_use]
     pub const fn excess(&self) -> usize {
-        let above_half = self.kept.saturating_sub(self.sizes.kept_max());
-        let above_all = self.used.saturating_sub(self.sizes.ceiling);
-        if above_half < above_all { above_half } else { above_all }
+        self.used.saturating_sub(self.sizes.ceiling)
+    }
+
+    /// How many kept bytes may go if no queue can.
+    #[must_use]
+    pub const fn spare_kept(&self) -> usize {
+        self.kept.saturating_sub(self.sizes.kept_min())
     }
 
     // ---- all buffers ----

@@ -34,7 +34,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         match slot.reading {
             _ if slot.unopened => {
-                if self.open_parked(on, 0) {
+                if self.has_room_for(on, mate) && self.open_parked(on, 0) {
                     return Go::On;
                 }
             }
@@ -46,7 +46,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
             }
             Reading::Open if slot.readable => {
-                if self.receive_parked(on).is_some() {
+                if self.has_room_for(on, mate) && self.receive_parked(on).is_some() {
                     return Go::On;
                 }
             }
@@ -62,7 +62,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Receives and opens records of `on` beside the mate's buffer, for the bytes that pass to be moved from there.
-    pub(super) fn receive_beside(&mut self, on: ConnId) -> Go {
+    pub(super) fn receive_beside(&mut self, on: ConnId, mate: ConnId) -> Go {
+        if !self.has_room_for(on, mate) {
+            return Go::Wait;
+        }
         let is_unopened = self.slot(on).is_some_and(|slot| slot.unopened);
         let more = if is_unopened { self.open_parked(on, 0) } else { self.receive_parked(on).is_some() };
         if more { Go::On } else { Go::Wait }

@@ -6,10 +6,10 @@ use rendezvous_core::machine::{ConnId, Machine};
 use rendezvous_core::time::{Span, Time};
 
 use super::{EventLoop, find};
-use crate::buffer::BufferId;
-use crate::net::Net;
+use crate::buffer::{BufferId, Rank};
+use crate::net::{Net, Pipe};
 use crate::slot::{Wait, Writing};
-use crate::tls::HANDSHAKE_MEMORY;
+use crate::tls::{HANDSHAKE_MEMORY, ROOM_MIN};
 
 /// When a connection has waited for memory for so long, a connection without progress loses its own.
 const WAIT_MAX: Span = Span::from_millis(500);
@@ -18,6 +18,8 @@ const WAIT_MAX: Span = Span::from_millis(500);
 const STALLED: Span = Span::from_secs(1);
 /// The same, while only accounts wait that use as much.
 const STALLED_AMONG_EQUALS: Span = Span::from_secs(5);
+/// How long it is remembered that a connection of an account lost its memory.
+const STALL_MEMORY: Span = Span::from_secs(30);
 /// A handshake or a head of most clients keeps no more.
 const SMALL_KEPT: usize = HANDSHAKE_MEMORY + 4 * 1024;
 /// How often it is looked whether somebody has waited for too long.
@@ -60,6 +62,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let handshake = if slot.is_securing() && slot.closing.is_none() { HANDSHAKE_MEMORY } else { 0 };
         let kept = slot.wire.capacity() + handshake;
+        let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
         let now = self.now.mono;
         let has_queue = !slot.is_drained();
         let keeps = kept > 0 || slot.parked.is_some();
@@ -67,6 +70,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if kept != memory.kept {
             self.pool.charge_kept(memory.owner, memory.kept, kept);
             memory.kept = kept;
+        }
+        if piped != memory.piped {
+            self.pool.charge_piped(memory.owner, memory.piped, piped);
+            memory.piped = piped;
         }
         memory.kept_since = if keeps { memory.kept_since.or(Some(now)) } else { None };
         if has_queue {
@@ -80,6 +87,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// A connection is gone: it is charged no more.
     pub(super) fn discharge(&mut self, memory: crate::slot::Memory) {
         self.pool.charge_kept(memory.owner, memory.kept, 0);
+        self.pool.charge_piped(memory.owner, memory.piped, 0);
         self.pool.close_account(memory.owner);
     }
 
@@ -95,6 +103,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.pool.charge_kept(owner, 0, memory.kept);
         self.pool.charge_kept(before, memory.kept, 0);
+        self.pool.charge_piped(owner, 0, memory.piped);
+        self.pool.charge_piped(before, memory.piped, 0);
         self.pool.close_account(before);
     }
 
@@ -122,55 +132,102 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// A buffer for what `on` sends to its peer in a pair; without one, `on` waits in line.
     pub(super) fn take_queue(&mut self, on: ConnId) -> Option<BufferId> {
-        let memory = self.slot(on)?.memory;
-        let may_take = match memory.wait {
-            Wait::InLine { .. } => return None,
-            Wait::Called { .. } => true,
-            Wait::No => self.waiters.is_empty() || !self.waiters.has(self.pool.line(memory.owner)),
-        };
-        let taken = if may_take { self.pool.take(memory.owner) } else { None };
-        let (now, line) = (self.now.mono, self.pool.line(memory.owner));
-        let wait = match (taken, memory.wait) {
-            (Some(_), _) => Wait::No,
-            // It was called in vain: it has waited since it first came.
-            (None, Wait::Called { since, at }) if now.since(at) < TICK => Wait::InLine { since },
-            (None, _) => Wait::InLine { since: now },
-        };
-        if let Some(slot) = self.slot(on) {
-            slot.memory.wait = wait;
+        if !self.may_queue(on) {
+            return None;
         }
-        if taken.is_none() {
-            self.waiters.push(line, on);
-        }
-        taken
+        let owner = self.slot(on)?.memory.owner;
+        self.end_wait(on);
+        self.pool.take(owner)
     }
 
-    /// Calls the connections that can have memory now, one account after the other.
+    /// Whether `on` may have a buffer for what it sends to its peer in a pair; if not, `on` waits in line.
+    pub(super) fn may_queue(&mut self, on: ConnId) -> bool {
+        let Some(slot) = find(&mut self.slots, on) else { return false };
+        let memory = &mut slot.memory;
+        let may_take = match memory.wait {
+            Wait::InLine { .. } => return false,
+            Wait::Called { .. } => true,
+            Wait::No => self.waiters.is_empty() || self.waiters.may_pass(self.pool.line(memory.owner)),
+        };
+        if may_take && self.pool.grants(memory.owner, 0) {
+            return true;
+        }
+        let now = self.now.mono;
+        let since = match memory.wait {
+            // It was called in vain: it has waited since it first came.
+            Wait::Called { since, at } if now.since(at) < TICK => since,
+            Wait::No | Wait::InLine { .. } | Wait::Called { .. } => now,
+        };
+        memory.wait = Wait::InLine { since };
+        self.waiters.push(self.pool.line(memory.owner), on);
+        false
+    }
+
+    /// How large the queue is that `on` may have for its peer; `None` if `on` waits in line.
+    pub(super) fn granted(&mut self, on: ConnId) -> Option<usize> {
+        if !self.may_queue(on) {
+            return None;
+        }
+        let owner = self.slot(on)?.memory.owner;
+        self.pool.granted(owner)
+    }
+
+    /// `on` has the buffer that it waited for, or was granted at once.
+    pub(super) fn end_wait(&mut self, on: ConnId) {
+        if let Some(slot) = self.slot(on) {
+            slot.memory.wait = Wait::No;
+        }
+    }
+
+    /// Whether there is room for a record or a segment of `on` beside what its peer is to get; if not, `on` waits: in
+    /// line, or for the peer.
+    pub(super) fn has_room_for(&mut self, on: ConnId, mate: ConnId) -> bool {
+        match self.slot(mate).and_then(|mate| mate.out) {
+            Some(out) => self.pool[out].room() >= ROOM_MIN,
+            None => self.may_queue(on),
+        }
+    }
+
+    /// Makes the working buffer that `on` received into a queue of its peer; false if `on` waits in line.
+    pub(super) fn queue_working(&mut self, on: ConnId, working: BufferId) -> bool {
+        if !self.may_queue(on) {
+            return false;
+        }
+        self.end_wait(on);
+        self.pool.charge_as_queue(working);
+        true
+    }
+
+    /// Calls the connections that can have memory now: of each rank one account after the other.
     pub(super) fn call_waiters(&mut self) {
-        let (mut promised, mut calls, mut in_vain) = (0, 0, 0);
-        while calls < CALLS_MAX && in_vain < self.waiters.lines().min(LINES_MAX) {
-            let Some(on) = self.waiters.first() else { return };
-            let memory = find(&mut self.slots, on).map(|slot| slot.memory);
-            let Some(memory) = memory.filter(|memory| matches!(memory.wait, Wait::InLine { .. })) else {
-                self.waiters.pop();
-                continue;
-            };
-            if !self.pool.grants(memory.owner, promised) {
-                in_vain += 1;
-                self.waiters.next();
-                continue;
-            }
-            let lines = self.waiters.lines();
-            self.waiters.pop();
-            if self.waiters.lines() == lines {
-                self.waiters.next();
-            }
-            promised += self.pool.sizes().small();
-            (calls, in_vain) = (calls + 1, 0);
-            let now = self.now.mono;
-            if let (Some(slot), Wait::InLine { since }) = (self.slot(on), memory.wait) {
-                slot.memory.wait = Wait::Called { since, at: now };
-                self.enqueue(on);
+        let (mut promised, mut calls) = (0, 0);
+        for rank in Rank::ALL {
+            let mut in_vain = 0;
+            while calls < CALLS_MAX
+                && in_vain < self.waiters.lines(rank).min(LINES_MAX)
+                && self.pool.has_free(promised)
+            {
+                let Some(on) = self.waiters.first(rank) else { break };
+                let memory = find(&mut self.slots, on).map(|slot| slot.memory);
+                let Some((owner, Wait::InLine { since })) = memory.map(|it| (it.owner, it.wait)) else {
+                    self.waiters.pop(rank);
+                    continue;
+                };
+                if self.pool.line(owner).rank > rank {
+                    self.waiters.demote();
+                } else if self.pool.grants(owner, promised) {
+                    self.waiters.pop(rank);
+                    promised += self.pool.sizes().small();
+                    (calls, in_vain) = (calls + 1, 0);
+                    let at = self.now.mono;
+                    if let Some(slot) = self.slot(on) {
+                        slot.memory.wait = Wait::Called { since, at };
+                        self.enqueue(on);
+                    }
+                } else {
+                    in_vain += 1;
+                    self.waiters.skip(rank);
+                }
             }
         }
     }
@@ -187,15 +244,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let now = self.now.mono;
         self.waiters_due = now + TICK;
-        let mut late = Vec::new();
-        for on in self.waiters.iter() {
-            let Some(slot) = find(&mut self.slots, on) else { continue };
-            if let Wait::InLine { since } = slot.memory.wait
-                && now.since(since) >= WAIT_MAX
-            {
-                late.push(self.pool.least(slot.memory.owner));
-            }
-        }
+        self.pool.forgive(Time(now.0.saturating_sub(STALL_MEMORY.0)));
+        let slots = &self.slots;
+        let since = |on: ConnId| {
+            let slot = slots.get(on.index as usize)?.as_ref().filter(|slot| slot.id == on)?;
+            if let Wait::InLine { since } = slot.memory.wait { Some(since) } else { None }
+        };
+        let is_late = |on| since(on).is_some_and(|since| now.since(since) >= WAIT_MAX);
+        let late = self.waiters.late(|on| since(on).is_some(), is_late);
         if late.is_empty() {
             return;
         }
@@ -203,22 +259,44 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         holders.retain(|holder| now.since(holder.since) >= STALLED);
         let Some(worst) = holders.first().map(|holder| holder.least) else { return };
         let small = self.pool.sizes().small();
-        let poor = late.iter().filter(|&&least| least <= worst / 2).count();
-        let freed = self.cut(&holders, poor * small);
+        // An account that waits is entitled to half of what the largest one has.
+        let (mut entitled, mut equal) = (0, 0);
+        for (on, waiting) in late {
+            let Some(slot) = find(&mut self.slots, on) else { continue };
+            let least = self.pool.least(slot.memory.owner);
+            equal += small;
+            if least <= worst / 2 {
+                entitled += (waiting * small).min(worst / 2 - least).max(small);
+            }
+        }
+        let freed = self.cut(&holders, entitled);
         holders.retain(|holder| now.since(holder.since) >= STALLED_AMONG_EQUALS);
-        self.cut(&holders, (late.len() * small).saturating_sub(freed));
+        self.cut(&holders, equal.saturating_sub(freed));
     }
 
-    /// If more is kept than may be, the connections that make no progress are cut.
+    /// If more memory is used than there is, connections that make no progress are cut.
     pub(super) fn relieve(&mut self) {
-        let excess = self.pool.excess();
-        if excess == 0 || self.now.mono < self.relief_due {
+        let is_enough = self.pool.kept_excess() == 0 && self.pool.excess() == 0;
+        if is_enough || self.now.mono < self.relief_due {
             return;
         }
         // Some more than need be: all connections are looked at for it.
-        let bytes = excess + self.pool.sizes().kept_max() / 8;
-        let holders = self.holders(Bytes::Kept);
-        if self.cut(&holders, bytes) < excess {
+        let more = self.pool.sizes().kept_max() / 8;
+        if self.pool.kept_excess() > 0 {
+            let holders = self.holders(Bytes::Kept);
+            self.cut(&holders, self.pool.kept_excess() + more);
+        }
+        if self.pool.excess() > 0 {
+            let mut holders = self.holders(Bytes::Any);
+            holders.retain(|holder| self.now.mono.since(holder.since) >= STALLED);
+            self.cut(&holders, self.pool.excess() + more);
+        }
+        let last = self.pool.excess().min(self.pool.spare_kept());
+        if last > 0 {
+            let holders = self.holders(Bytes::Kept);
+            self.cut(&holders, last + more);
+        }
+        if self.pool.kept_excess() > 0 || self.pool.excess() > 0 {
             self.relief_due = self.now.mono + TICK;
         }
     }
@@ -238,7 +316,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             // The two halves of a pair may both be well, and have parts of records.
             let is_fresh = |since| slot.mate.is_some() && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_fresh(since));
-            if let (Some(since), bytes @ 1..) = (since, buffers + memory.kept) {
+            let piped = if which == Bytes::Any { memory.piped } else { 0 };
+            if let (Some(since), bytes @ 1..) = (since, buffers + memory.kept + piped) {
                 holders.push(Holder { least: self.pool.least(memory.owner), since, on: slot.id, bytes });
             }
         }
@@ -262,6 +341,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 let Some(slot) = find(&mut self.slots, holder.on) else { continue };
                 if half && self.pool.least(slot.memory.owner) < holder.least / 2 {
                     continue;
+                }
+                if self.now.mono.since(holder.since) >= STALLED {
+                    self.pool.note_stalled(slot.memory.owner, self.now.mono);
                 }
                 self.machine.handle_stalled(holder.on, self.now);
                 self.settle();

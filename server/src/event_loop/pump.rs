@@ -103,7 +103,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             (None, Reading::Ended) => Go::Wait,
             (None, _) if !unopened && !readable => Go::Wait,
-            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on),
+            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on, mate),
             (None, _) => self.receive_for(on, mate, dst_tls, passes),
         }
     }
@@ -119,13 +119,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     ) -> Go {
         let octets = self.pool[parked].filled().len().min(passes);
         let is_all = octets == self.pool[parked].filled().len();
-        if !dst_tls && is_all {
-            let Some(dst) = self.slot(mate) else { return Go::Wait };
-            if dst.out.is_some() {
+        let has_queue = self.slot(mate).is_some_and(|dst| dst.out.is_some());
+        if !dst_tls && is_all && !has_queue && self.pool.is_movable(parked) {
+            if !self.pool.is_tight(parked) && !self.queue_working(on, parked) {
                 return Go::Wait;
             }
-            dst.out = Some(parked);
-            self.pool.charge_whole(parked);
+            if let Some(dst) = self.slot(mate) {
+                dst.out = Some(parked);
+            }
             if let Some(slot) = self.slot(on) {
                 slot.parked = None;
             }

@@ -18,6 +18,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if !self.slot(on)?.bulk || !self.slot(mate)?.is_drained() {
             return None;
         }
+        let Some(room) = self.granted(on) else { return Some(Received::Nothing) };
         let mut pipe = {
             let link = |on: ConnId| self.slots.get(on.index as usize)?.as_ref().map(|slot| &slot.link);
             let (Some(Link::Up(from)), Some(Link::Up(to))) = (link(on), link(mate)) else { return None };
@@ -25,7 +26,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         };
         let (slot, net) = self.slot_and_net(on)?;
         let received = match slot.sock() {
-            Some(sock) => net.splice_in(sock, &mut pipe, at_most),
+            Some(sock) => net.splice_in(sock, &mut pipe, at_most.min(room)),
             None => Err(io::ErrorKind::Unsupported.into()),
         };
         if received.as_ref().is_err_and(is_unspliceable) {
@@ -37,7 +38,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.stats.spliced += octets as u64;
         }
         match (received, self.slot(mate)) {
-            (Received::Octets(_), Some(dst)) => dst.pipe = Some(pipe),
+            (Received::Octets(_), Some(dst)) => {
+                dst.pipe = Some(pipe);
+                self.end_wait(on);
+            }
             _ => self.net.give_pipe(pipe),
         }
         Some(received)
