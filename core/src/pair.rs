@@ -267,6 +267,16 @@ impl Pair {
         }
     }
 
+    /// Whether bytes for `side` are queued that it may still take.
+    #[must_use]
+    pub const fn has_queue_to(&self, side: Side) -> bool {
+        let direction = match side {
+            Side::Client => &self.to_client,
+            Side::Hidden => &self.to_hidden,
+        };
+        direction.queued && !matches!(direction.flow, Flow::Dead)
+    }
+
     /// The state of the direction that begins at `src`.
     #[must_use]
     pub const fn flow_from(&self, src: Side) -> Flow {

@@ -9,6 +9,7 @@ pub mod dice;
 pub mod exchanges;
 pub mod model;
 pub mod plan;
+pub mod reuse;
 pub mod run;
 pub mod secured;
 pub mod siege;

@@ -10,6 +10,7 @@ use std::path::Path;
 use rendezvous::clock::Clock;
 use rendezvous_core::trace::{Replay, Trace};
 use tests::plan::{Outcome, Plan};
+use tests::reuse;
 use tests::secured::Secured;
 use tests::siege::{self, Kind};
 use tests::story;
@@ -220,4 +221,24 @@ fn an_honest_client_waits_no_longer_the_more_pipeliners_there_are() {
 #[test]
 fn an_honest_client_waits_no_longer_the_more_attackers_of_all_kinds_there_are() {
     besiege(&Kind::IN_CLEAR);
+}
+
+/// Clients that reuse their connections for requests to several hidden servers: each request is answered by the one that
+/// it names. `SEED_REUSE=…` runs one seed, `SEEDS_REUSE=…` so many.
+#[test]
+fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_names() {
+    let seeds = match asked("SEED_REUSE") {
+        Some(seed) => seed..seed + 1,
+        None => 0..asked("SEEDS_REUSE").unwrap_or(32),
+    };
+    let secured = Secured::new();
+    let (mut connections, mut pairs, mut requests) = (0, 0, 0);
+    for seed in seeds {
+        let run = reuse::run(seed, seed % 4 == 0, &secured);
+        connections += run.connections;
+        pairs += run.pairs;
+        requests += run.requests;
+    }
+    println!("{requests} requests over {connections} connections, {pairs} pairs");
+    assert!(pairs > 2 * connections as usize, "clients move between hidden servers on one connection");
 }

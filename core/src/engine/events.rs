@@ -126,6 +126,8 @@ impl Machine for Engine {
             _ => {
                 let ended = self.conns.flushed(on, now);
                 self.pair_over(ended, now);
+                // The end of a followed pair may have waited for it.
+                self.settle_followed(on, now);
             }
         }
     }

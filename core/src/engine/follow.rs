@@ -54,6 +54,8 @@ enum AtGate {
     /// For the end of the exchanges in front of it: it does not name the hidden server of the pair, or is no request
     /// that may be forwarded.
     Leave,
+    /// For the end of the pair: it belongs to a malformed body. Neither it nor what is behind it can be forwarded.
+    Cut,
 }
 
 impl Follow {
@@ -118,7 +120,7 @@ impl Engine {
                 }
                 // The relay refuses it, as it does the first head on a connection.
                 Step::Refused(_) if is_at_head => break AtGate::Leave,
-                Step::Refused(_) => return self.cut_followed(client, now),
+                Step::Refused(_) => break AtGate::Cut,
                 Step::Response { .. } | Step::Opaque => {
                     self.pass(&mut follow, Side::Hidden, client, PASS_ALL);
                     PASS_ALL
@@ -171,7 +173,7 @@ impl Engine {
         let Some((_, mut follow)) = self.take_follow(client) else { return };
         match follow.at_gate {
             AtGate::PartOfHead if side == Side::Client => follow.at_gate = AtGate::Leave,
-            AtGate::Response | AtGate::Leave if side == Side::Client => {}
+            AtGate::Response | AtGate::Leave | AtGate::Cut if side == Side::Client => {}
             _ => self.pass(&mut follow, side, client, PASS_ALL),
         }
         self.put_follow(client, follow);
@@ -217,17 +219,27 @@ impl Engine {
 
     /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection
     /// ends.
-    fn settle_followed(&mut self, client: ConnId, now: Now) {
+    pub(super) fn settle_followed(&mut self, client: ConnId, now: Now) {
         let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
-        if matches!(follow.at_gate, AtGate::Bytes | AtGate::PartOfHead) || !follow.has_moved() {
-            return;
+        match follow.at_gate {
+            AtGate::Bytes | AtGate::PartOfHead => return,
+            AtGate::Response | AtGate::Leave if !follow.has_moved() => return,
+            AtGate::Response | AtGate::Leave | AtGate::Cut => {}
         }
         // A body that was not passed as a whole must not look whole.
         let hidden = if follow.follower.is_in_request() { Close::Truncate } else { Close::Linger };
         let is_over = follow.follower.is_over();
+        let is_malformed = follow.at_gate == AtGate::Cut;
         let leaves = follow.at_gate == AtGate::Leave && follow.follower.is_between_exchanges();
+        // A connection that is closed has little time for its queue: as long as there is one the pair goes on.
+        let has_queue = self.conns.pair_of(client).is_some_and(|pair| pair.has_queue_to(Side::Client));
+        if (is_over || is_malformed) && has_queue {
+            return;
+        }
         if is_over {
             self.end_followed(client, hidden, Why::Done, now);
+        } else if is_malformed {
+            self.end_followed(client, Close::Truncate, Why::Truncated(Side::Client), now);
         } else if leaves {
             self.leave(client, now);
         }
@@ -242,11 +254,6 @@ impl Engine {
         self.pair_over(ended, now);
         self.conns.say(Output::Read { on: client, wanted: true });
         self.await_head(client, self.config.head_timeout, now);
-    }
-
-    /// The client sent a malformed body: neither it nor what is behind it can be forwarded.
-    fn cut_followed(&mut self, client: ConnId, now: Now) {
-        self.end_followed(client, Close::Truncate, Why::Truncated(Side::Client), now);
     }
 
     /// Ends a pair although the client has sent more. The client gets everything that the hidden server sent.

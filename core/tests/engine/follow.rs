@@ -174,6 +174,32 @@ fn a_response_that_only_the_end_delimits_ends_the_connection_in_order() {
 }
 
 #[test]
+fn the_end_of_a_followed_pair_waits_for_what_is_queued_for_the_client() {
+    let malformed = get(ID).replace("\r\n\r\n", "\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n");
+    for (next, ends) in [(get(OTHER), true), (malformed, false)] {
+        let mut world = world();
+        let (hidden, client) = world.pair(ID);
+        world.register(OTHER);
+        world.stall(client, true);
+        let first = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi";
+        world.write(hidden, if ends { first } else { ANSWER });
+        world.write(client, next);
+        if ends {
+            world.end(hidden, End::Clean);
+        }
+        world.wait_secs(20);
+        assert_eq!(
+            world.closing(client),
+            None,
+            "{ends}: a slow client has more time than a connection that closes"
+        );
+        world.stall(client, false);
+        assert_eq!(world.take(client), if ends { first } else { ANSWER });
+        assert_eq!(world.closing(client), Some(Close::Linger));
+    }
+}
+
+#[test]
 fn a_connection_that_is_to_close_is_not_handed_over_anew() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);

@@ -216,7 +216,8 @@ impl<M> Watched<M> {
             assert_eq!(seen.mate, None, "paired while paired");
             assert_eq!(seen.closing, None, "paired while closing");
             assert!(seen.wanted, "paired, but not read");
-            assert_eq!(seen.moved, 0, "who was half of a pair and was heard is half of another");
+            // A client may leave a pair in order and request the next hidden server.
+            assert!(on == client || seen.moved == 0, "a hidden server's connection serves a second client");
             seen.mate = Some(mate);
             seen.gate = None;
             seen.held = 0;
