@@ -229,7 +229,7 @@ fn an_honest_client_waits_no_longer_the_more_attackers_of_all_kinds_there_are() 
 fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_names() {
     let seeds = match asked("SEED_REUSE") {
         Some(seed) => seed..seed + 1,
-        None => 0..asked("SEEDS_REUSE").unwrap_or(32),
+        None => 0..asked("SEEDS_REUSE").unwrap_or(16),
     };
     let secured = Secured::new();
     let (mut connections, mut pairs, mut requests) = (0, 0, 0);
