@@ -8,6 +8,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use self::direct::Negotiations;
 use self::forwarding::Forwarding;
@@ -15,6 +16,7 @@ use self::link::{Link, Stage};
 use self::proof::Proof;
 use crate::backoff::Retry;
 use crate::conns::Conns;
+use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
 use crate::entropy::Entropy;
@@ -24,11 +26,12 @@ use crate::id::Id;
 use crate::machine::{Close, ConnId, USER_TIMEOUT};
 use crate::pair;
 use crate::proxy_header::Version;
-use crate::reach::{Answer, Deadlines, Place, Reach, Relay};
+use crate::reach::{Answer, Deadlines, Place, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
 mod debt;
+mod dialling;
 mod direct;
 mod events;
 mod forwarding;
@@ -138,6 +141,7 @@ const LINGERING: core::ops::RangeInclusive<u32> = 8..=256;
 pub struct Agent {
     config: Config,
     conns: Conns<Conn>,
+    dialers: Dialers,
     /// One for each upstream.
     links: Vec<Link>,
     nonces: Entropy,
@@ -176,10 +180,12 @@ struct Conn {
 enum State {
     /// The next attempt at a relay, when its time comes.
     Resting,
-    /// On the way to the relay.
-    Reaching(Reach),
-    /// The CONNECT was sent; its answer is to come. `proof`: what its token is bound to.
-    Registering { answer: Answer, proof: Proof },
+    /// On the way to the relay: the lead of a race.
+    Reaching,
+    /// A further address of a relay or of a local service is tried.
+    Rival,
+    /// The CONNECT was sent; its answer is to come. `proof`: what its token is bound to. `at`: the relay's address.
+    Registering { answer: Answer, proof: Proof, at: Option<SocketAddr> },
     /// It waits at the relay for a client.
     Waiting { since: Time },
     /// A client came; the relay says whose it is before its first octet.
@@ -193,8 +199,8 @@ enum State {
     Deciding { local: ConnId, session: SessionId },
     /// The stream goes directly; the client is yet to say so.
     Leaving,
-    /// On the way to the local service.
-    Local { relay: ConnId, asked: Asked, reach: Reach },
+    /// On the way to the local service: the lead of a race.
+    Local { relay: ConnId, asked: Asked },
     /// The local service, reached and not read, until it is decided whom it is paired with.
     Ready { session: SessionId },
     /// A direct connection that is not established.
@@ -219,7 +225,8 @@ impl State {
     const fn why(&self) -> &'static str {
         match self {
             Self::Resting => "back-off",
-            Self::Reaching(reach) => reach.why(),
+            Self::Reaching => "dial of the relay",
+            Self::Rival => "dial",
             Self::Registering { .. } => "the relay's answer",
             Self::Waiting { .. } => "young waiting connection",
             Self::Header => "the relay's PROXY header",
@@ -236,7 +243,7 @@ impl State {
 
     const fn stage(&self) -> Stage {
         match self {
-            Self::Resting | Self::Reaching(_) | Self::Registering { .. } => Stage::Connecting,
+            Self::Resting | Self::Reaching | Self::Registering { .. } => Stage::Connecting,
             Self::Waiting { .. } => Stage::Waiting,
             Self::Header
             | Self::Head(_)
@@ -246,7 +253,7 @@ impl State {
             | Self::Leaving
             | Self::Ready { .. }
             | Self::Paired(_) => Stage::Serving,
-            Self::Link(_) | Self::Over => Stage::Other,
+            Self::Link(_) | Self::Rival | Self::Over => Stage::Other,
         }
     }
 }
@@ -263,7 +270,16 @@ impl Agent {
         conns.set_lingering_max((serving_max / 8).clamp(*LINGERING.start(), *LINGERING.end()));
         let (mut nonces, jitter) = (Entropy::new(seeds.nonces), Entropy::new(seeds.jitter));
         let direct = config.direct.as_ref().map(|direct| Negotiations::new(direct, nonces.block()));
-        let mut agent = Self { config, conns, links, nonces, jitter, direct, stopping: false };
+        let mut agent = Self {
+            config,
+            conns,
+            dialers: Dialers::default(),
+            links,
+            nonces,
+            jitter,
+            direct,
+            stopping: false,
+        };
         for upstream in agent.upstreams() {
             agent.fill(upstream, now);
         }
@@ -276,7 +292,7 @@ impl Agent {
         self.stopping = true;
         for on in self.conns.open_ids() {
             let how = match self.conns.state(on).map(|conn| &conn.state) {
-                Some(State::Resting | State::Reaching(_)) => Close::Abort,
+                Some(State::Resting | State::Reaching) => Close::Abort,
                 Some(State::Registering { .. } | State::Waiting { .. }) => Close::Linger,
                 _ => continue,
             };
@@ -338,39 +354,9 @@ impl Agent {
     }
 
     fn close(&mut self, on: ConnId, how: Close, now: Now) {
+        self.dialers.cancel(on, &mut self.conns, now);
         self.enter(on, State::Over, None);
         self.conns.close(on, how, now);
-    }
-
-    /// The next address of an attempt that failed at one; it goes on under another id, since a dial that took too long
-    /// is still under way under the old one. `None` where there is no other address.
-    fn try_next_address(&mut self, on: ConnId, now: Now) -> Option<ConnId> {
-        let conn = self.conns.state(on)?;
-        let upstream = conn.upstream;
-        let (State::Reaching(reach) | State::Local { reach, .. }) = &conn.state else { return None };
-        if !reach.has_more() {
-            return None;
-        }
-        let patience = match conn.state {
-            State::Local { .. } => self.config.local_dial,
-            _ => self.config.deadlines.dial,
-        };
-        let mut reach = reach.clone();
-        let next = self.conns.insert(Conn { upstream, state: State::Over }, None);
-        let output = reach.next_address(next)?;
-        let state = match conn_state(&mut self.conns, on) {
-            Some(&mut State::Local { relay, asked, .. }) => {
-                if let Some(State::Meeting { local, .. }) = conn_state(&mut self.conns, relay) {
-                    *local = next;
-                }
-                State::Local { relay, asked, reach }
-            }
-            _ => State::Reaching(reach),
-        };
-        self.close(on, Close::Abort, now);
-        self.enter(next, state, Some(now.mono + patience));
-        self.conns.say(output);
-        Some(next)
     }
 
     /// What must hold between two calls.

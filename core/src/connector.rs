@@ -8,17 +8,19 @@ use alloc::vec::Vec;
 
 use self::direct::Negotiations;
 use crate::conns::{Conns, Ended};
+use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
 use crate::http::head;
 use crate::http::response::{Response, write_upgrade};
 use crate::id::Id;
-use crate::machine::{Close, ConnId, DialFailure, End, Output};
+use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{ConnectFailure, NotDirect, Note};
 use crate::pair::{self, Side, Why};
-use crate::reach::{Answer, Deadlines, Reach, Relay, Step};
+use crate::reach::{Answer, Deadlines, Relay};
 use crate::time::{Now, Span};
 
+mod dialling;
 mod direct;
 mod events;
 
@@ -86,6 +88,7 @@ pub enum Outcome {
 pub struct Connector {
     config: Config,
     conns: Conns<State>,
+    dialers: Dialers,
     stopping: bool,
     failed: u32,
     last: Option<Outcome>,
@@ -95,11 +98,12 @@ pub struct Connector {
 /// What a connection is.
 #[derive(Clone, Debug)]
 enum State {
-    /// A local connection that waits for the 101; the deadline is the other's.
+    /// A local connection that waits for the 101; the deadline is the other's: the lead of a race, or its winner.
     Local { relay: ConnId },
-    /// On the way to the relay.
-    Reaching { local: ConnId, reach: Reach },
-    /// The request was sent; its answer is to come. `session`: a direct connection was asked for.
+    /// On the way to the relay: an attempt of a race, or its lead.
+    Reaching { local: ConnId },
+    /// The request was sent; its answer is to come, and the race goes on until then. `session`: a direct connection was
+    /// asked for.
     Asking { local: ConnId, answer: Answer, session: Option<SessionId> },
     /// The agent has answered with an offer of its own: a direct connection is tried. `gave_up`: the agent does not
     /// dial any more.
@@ -118,7 +122,7 @@ impl State {
     /// The local connection that this one is for, as long as the two have not met.
     const fn local(&self) -> Option<ConnId> {
         match self {
-            Self::Reaching { local, .. }
+            Self::Reaching { local }
             | Self::Asking { local, .. }
             | Self::Deciding { local, .. }
             | Self::Staying { local, .. } => Some(*local),
@@ -129,7 +133,7 @@ impl State {
     const fn why(&self) -> &'static str {
         match self {
             Self::Local { .. } => "local",
-            Self::Reaching { reach, .. } => reach.why(),
+            Self::Reaching { .. } => "dial of the relay",
             Self::Asking { .. } => "the answer",
             Self::Deciding { .. } | Self::Link(_) => "a direct connection",
             Self::Staying { .. } => "the agent's last line",
@@ -143,7 +147,15 @@ impl Connector {
     /// A connector that waits for its first local connection.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { conns: Conns::new(config.pair), config, stopping: false, failed: 0, last: None, direct: None }
+        Self {
+            conns: Conns::new(config.pair),
+            dialers: Dialers::default(),
+            config,
+            stopping: false,
+            failed: 0,
+            last: None,
+            direct: None,
+        }
     }
 
     /// The same, with direct connections where [`Config::direct`] asks for them. The seed is what their keys are made
@@ -198,9 +210,9 @@ impl Connector {
 
     /// The relay is reached: we ask for the service.
     fn ask(&mut self, on: ConnId, now: Now) {
-        let Some(&mut State::Reaching { local, .. }) = self.conns.state(on) else { return };
+        let Some(&mut State::Reaching { local }) = self.conns.state(on) else { return };
         self.enter(on, State::Asking { local, answer: Answer::default(), session: None });
-        self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
+        self.dialers.asked(on, &mut self.conns, now);
         if self.direct.is_some() { self.ask_directly(on, now) } else { self.request(on, None) }
     }
 
@@ -213,6 +225,7 @@ impl Connector {
     /// The relay, or the agent, has answered with this head.
     fn answered(&mut self, on: ConnId, response: &Response, head: &[u8], now: Now) {
         let Some(&mut State::Asking { local, session, .. }) = self.conns.state(on) else { return };
+        self.settle_race(on, now);
         if response.status != 101 || !response.upgrade_octet_stream {
             let why = if response.is_offline {
                 ConnectFailure::Offline
@@ -258,32 +271,13 @@ impl Connector {
 
     /// Nobody waits for the answer any more.
     fn abandon(&mut self, local: ConnId, relay: ConnId, how: Close, now: Now) {
-        self.forget_session(relay, now);
+        self.cancel_race(relay, now);
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Abandoned);
         let from = self.conns.from(local);
         self.conns.note(Note::Dropped { on: local, from, why: "ended before the service was reached" });
         self.conns.close(local, how, now);
         self.conns.close(relay, Close::Abort, now);
-    }
-
-    /// An address, or the name, was of no use. The next is tried under another id, since a dial that took too long is
-    /// still under way under the old one.
-    fn unreachable(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        let Some(State::Reaching { local, reach }) = self.conns.state(on) else { return };
-        let local = *local;
-        if !reach.has_more() {
-            return self.fail(on, ConnectFailure::Unreachable(why), now);
-        }
-        let mut reach = reach.clone();
-        let next = self.conns.insert(State::Unwanted, None);
-        if let Some(output) = reach.next_address(next) {
-            self.conns.say(output);
-        }
-        self.conns.close(on, Close::Abort, now);
-        self.enter(next, State::Reaching { local, reach });
-        self.enter(local, State::Local { relay: next });
-        self.conns.set_due(next, Some(now.mono + self.config.deadlines.dial));
     }
 
     fn enter(&mut self, on: ConnId, state: State) {
@@ -308,12 +302,10 @@ impl Connector {
 
     fn expire(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
-            Some(State::Reaching { reach, .. }) => match reach.step() {
-                Step::Resolving => self.unreachable(on, DialFailure::Name, now),
-                Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
-                Step::Greeting | Step::Securing => self.fail(on, ConnectFailure::Silent, now),
-            },
-            Some(State::Asking { .. } | State::Staying { .. }) => self.fail(on, ConnectFailure::Silent, now),
+            Some(State::Reaching { .. } | State::Asking { .. }) => {
+                self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
+            }
+            Some(State::Staying { .. }) => self.fail(on, ConnectFailure::Silent, now),
             Some(State::Deciding { .. }) => self.late(on, now),
             Some(State::Paired) => {
                 let ended = self.conns.pair_timeout(on, now);

@@ -35,6 +35,7 @@ pub mod backoff;
 pub mod bytestream;
 pub mod connector;
 mod conns;
+pub mod dialer;
 pub mod dtcp;
 pub mod engine;
 pub mod entropy;

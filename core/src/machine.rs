@@ -204,7 +204,8 @@ pub enum Output {
         /// Our side of the handshake.
         role: TlsRole,
     },
-    /// Look up a host name; what comes of it is `handle_resolved` or `handle_dial_failed`.
+    /// Look up a host name; what comes of it is `handle_resolved` or `handle_dial_failed`, and `handle_found` any number
+    /// of times before `handle_resolved`.
     Resolve {
         /// The connection that it is for; from now on the shell knows it.
         on: ConnId,
@@ -268,7 +269,14 @@ pub trait Machine: 'static {
     /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 
-    /// What [`Output::Resolve`] asked for: the addresses in the order of preference, at least one.
+    /// Some of what [`Output::Resolve`] asked for, at least one address: those of an earlier look-up, or of one family. The
+    /// look-up goes on, and `handle_resolved` follows with all addresses. A machine that can wait for them ignores it.
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        let _ = (on, addresses, now);
+    }
+
+    /// What [`Output::Resolve`] asked for: all addresses, in the resolver's order of preference, at least one. The
+    /// connection may have been dialled by then ([`Machine::handle_found`]).
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now);
 
     /// The connection of an [`Output::Dial`] is up.

@@ -1,17 +1,15 @@
-//! The way to a peer that is dialled: its name, its addresses in turn, TLS; and the answer that a relay gives to the
-//! first request. Agent and connector go it alike.
+//! Where a peer is that is dialled, how long each step to it may take, and the answer that a relay gives to the first
+//! request. See [`dialer`](crate::dialer) for how it is dialled.
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::http::head::{Finder, Limits};
 use crate::http::response::{Response, parse_response, parse_status};
-use crate::machine::{ConnId, Output, TlsRole};
 use crate::time::Span;
 
-/// A host: an address, which is dialled as it is, or a name, which is looked up first, each time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A host: an address, which is dialled as it is, or a name, which is looked up first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Host {
     /// An address.
     Address(IpAddr),
@@ -20,7 +18,7 @@ pub enum Host {
 }
 
 /// Where a service listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The host.
     pub host: Host,
@@ -48,7 +46,7 @@ pub struct Relay {
 /// How long each step to a relay may take; default 10 s each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Looking up the name, and then connecting to each of its addresses.
+    /// Looking up the name, and connecting to each of its addresses.
     pub dial: Span,
     /// The TLS handshake.
     pub handshake: Span,
@@ -60,107 +58,6 @@ impl Default for Deadlines {
     fn default() -> Self {
         let ten = Span::from_secs(10);
         Self { dial: ten, handshake: ten, answer: ten }
-    }
-}
-
-/// One attempt to reach a place.
-#[derive(Clone, Debug)]
-pub(crate) struct Reach {
-    step: Step,
-    tls: Option<TlsRole>,
-    /// The address that is tried, or was reached.
-    at: Option<SocketAddr>,
-    /// The addresses that were not tried yet.
-    left: VecDeque<SocketAddr>,
-}
-
-/// How far an attempt has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Resolving,
-    Dialling,
-    /// Octets in clear in front of the handshake are being sent.
-    Greeting,
-    Securing,
-}
-
-impl Reach {
-    /// Begins, with the first thing to be done.
-    pub(crate) fn begin(on: ConnId, place: &Place, tls: Option<TlsRole>) -> (Self, Output) {
-        let mut reach = Self { step: Step::Resolving, tls, at: None, left: VecDeque::new() };
-        let output = match &place.host {
-            Host::Address(address) => {
-                let to = SocketAddr::new(*address, place.port);
-                reach.dial(on, to)
-            }
-            Host::Name(name) => Output::Resolve { on, host: name.clone(), port: place.port },
-        };
-        (reach, output)
-    }
-
-    /// The name has these addresses; `preferred`, which was reached before, goes first if it is still one of them.
-    /// `None` if there is none at all.
-    pub(crate) fn resolved(
-        &mut self,
-        on: ConnId,
-        addresses: &[SocketAddr],
-        preferred: Option<SocketAddr>,
-    ) -> Option<Output> {
-        let first = preferred.filter(|it| addresses.contains(it));
-        self.left = first.into_iter().collect();
-        self.left.extend(addresses.iter().copied().filter(|it| Some(*it) != first));
-        self.next_address(on)
-    }
-
-    /// The next address, after one failed; `None` if that was the last.
-    pub(crate) fn next_address(&mut self, on: ConnId) -> Option<Output> {
-        let to = self.left.pop_front()?;
-        Some(self.dial(on, to))
-    }
-
-    /// Connected to a place that speaks TLS, and something goes in front of that in clear: when it is sent,
-    /// [`Reach::connected`] comes.
-    pub(crate) fn greet(&mut self) {
-        self.step = Step::Greeting;
-    }
-
-    pub(crate) const fn is_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
-    /// Connected: what is to be done next; `None` if the place is reached.
-    pub(crate) fn connected(&mut self, on: ConnId) -> Option<Output> {
-        let role = self.tls?;
-        self.step = Step::Securing;
-        Some(Output::StartTls { on, role })
-    }
-
-    pub(crate) const fn step(&self) -> Step {
-        self.step
-    }
-
-    /// The address that is tried, or was reached.
-    pub(crate) const fn address(&self) -> Option<SocketAddr> {
-        self.at
-    }
-
-    pub(crate) fn has_more(&self) -> bool {
-        !self.left.is_empty()
-    }
-
-    pub(crate) const fn why(&self) -> &'static str {
-        match self.step {
-            Step::Resolving => "name look-up",
-            Step::Dialling => "dial",
-            Step::Greeting => "octets in front of the handshake",
-            Step::Securing => "handshake",
-        }
-    }
-
-    fn dial(&mut self, on: ConnId, to: SocketAddr) -> Output {
-        self.step = Step::Dialling;
-        self.at = Some(to);
-        Output::Dial { on, to }
     }
 }
 

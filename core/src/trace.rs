@@ -83,6 +83,7 @@
 //! |---|---|
 //! | `start` | the machine is made |
 //! | `open LISTENER ADDRESS` | `handle_open`; the action `conn` is the id that it gives |
+//! | `found CONN ADDRESS…` | `handle_found` |
 //! | `resolved CONN ADDRESS…`, `connected CONN` | `handle_resolved`, `handle_connected` |
 //! | `secured CONN`, `secured CONN certificate=HEX` | `handle_secured`; the SHA-256 of the certificate that the peer showed |
 //! | `dial-failed CONN name\|refused\|unreachable\|local` | `handle_dial_failed` |
@@ -203,6 +204,7 @@ pub struct Step {
 pub enum Event {
     Start,
     Open { on: Listener, from: SocketAddr },
+    Found { on: ConnId, addresses: Vec<SocketAddr> },
     Resolved { on: ConnId, addresses: Vec<SocketAddr> },
     Connected { on: ConnId },
     DialFailed { on: ConnId, why: DialFailure },

@@ -147,10 +147,11 @@ fn an_end_garbage_and_silence_are_told_apart() {
     assert_failed(&mut rig, local, ConnectFailure::Silent);
 }
 
-#[test]
-fn a_relay_that_can_not_be_reached_is_tried_at_each_address() {
+/// A local connection of a connector whose relay has two addresses, and the first dial.
+fn dialling_two(change: impl FnOnce(&mut Config)) -> (Rig<Connector>, ConnId, ConnId) {
     let mut rig = connector_with(|config| {
         config.relay.place = Place { host: Host::Name("relay".into()), port: 8443 };
+        change(config);
     });
     let local = open(&mut rig);
     let on = rig.news().iter().find_map(|did| match did {
@@ -161,13 +162,134 @@ fn a_relay_that_can_not_be_reached_is_tried_at_each_address() {
     rig.tell(|connector, now| connector.handle_resolved(on, &[address(1, 8443), address(2, 8443)], now));
     let (on, to) = dials(&rig.news())[0];
     assert_eq!(to, address(1, 8443));
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
-    let news = rig.news();
-    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
-    let (on, to) = dials(&news)[0];
+    (rig, local, on)
+}
+
+fn secure(rig: &mut Rig<Connector>, on: ConnId) {
+    rig.tell(|connector, now| connector.handle_connected(on, now));
+    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+}
+
+/// The one dial at the second address.
+fn second(rig: &mut Rig<Connector>) -> ConnId {
+    let dials = dials(&rig.news());
+    let [(on, to)] = dials[..] else { panic!("{dials:?}") };
     assert_eq!(to, address(2, 8443));
+    on
+}
+
+fn assert_paired(rig: &mut Rig<Connector>, local: ConnId, on: ConnId) {
+    secure(rig, on);
+    assert!(sent(&rig.news(), on).starts_with("GET / HTTP/1.1\r\n"));
+    assert_eq!(rig.hears(on, SWITCHING), SWITCHING.len());
+    assert!(asked(&rig.news(), Output::Pair { hidden: on, client: local }));
+    assert_eq!(rig.machine.connections(), 2, "all other attempts are closed");
+}
+
+#[test]
+fn a_relay_that_can_not_be_reached_is_tried_at_each_address() {
+    let (mut rig, local, _) = dialling_two(|_| ());
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut rig);
     rig.tell(|connector, now| connector.handle_dial_failed(on, DialFailure::Refused, now));
-    assert_failed(&mut rig, local, ConnectFailure::Unreachable(DialFailure::Refused));
+    assert_eq!(rig.machine.last(), None, "the first may still answer");
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(9_750));
+    assert_failed(&mut rig, local, ConnectFailure::Unreachable(DialFailure::Unreachable));
+}
+
+#[test]
+fn a_dead_first_address_costs_250_ms() {
+    let (mut rig, local, _) = dialling_two(|_| ());
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut rig);
+    assert_paired(&mut rig, local, on);
+}
+
+#[test]
+fn a_silent_handshake_gets_a_rival_and_the_next_connection_begins_with_that() {
+    let (mut rig, local, first) = dialling_two(|_| ());
+    rig.tell(|connector, now| connector.handle_connected(first, now));
+    rig.news();
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut rig);
+    assert_paired(&mut rig, local, on);
+    let _ = open(&mut rig);
+    let resolve = rig.news().iter().find_map(|did| match did {
+        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+        _ => None,
+    });
+    let all = [address(1, 8443), address(2, 8443)];
+    rig.tell(|connector, now| connector.handle_resolved(resolve.unwrap(), &all, now));
+    second(&mut rig);
+}
+
+#[test]
+fn a_first_address_that_fails_in_whatever_way_is_followed_by_the_second_at_once() {
+    let fail: [fn(&mut Rig<Connector>, ConnId); 6] = [
+        |rig, on| rig.tell(|it, now| it.handle_dial_failed(on, DialFailure::Refused, now)),
+        |rig, on| {
+            rig.tell(|it, now| it.handle_connected(on, now));
+            rig.tell(|it, now| it.handle_tls_failed(on, TlsFailure::Protocol, now));
+        },
+        |rig, on| {
+            rig.tell(|it, now| it.handle_connected(on, now));
+            rig.tell(|it, now| it.handle_end(on, End::Reset, now));
+        },
+        |rig, on| {
+            secure(rig, on);
+            assert_eq!(rig.hears(on, b"220 smtp.example\r\n\r\n"), 0);
+        },
+        |rig, on| {
+            secure(rig, on);
+            rig.tell(|it, now| it.handle_end(on, End::Clean, now));
+        },
+        |rig, on| {
+            secure(rig, on);
+            rig.news();
+            assert_eq!(rig.wait_for_deadline(), Span::from_secs(30), "the answer");
+        },
+    ];
+    for fail in fail {
+        let (mut rig, local, first) = dialling_two(|_| ());
+        fail(&mut rig, first);
+        let on = second(&mut rig);
+        assert_paired(&mut rig, local, on);
+        // What still comes of the first is nobody's.
+        assert_eq!(rig.hears(first, SWITCHING), 0);
+    }
+}
+
+#[test]
+fn a_relay_in_clear_that_does_not_answer_within_a_second_gets_a_rival_and_may_still_win() {
+    for first_wins in [false, true] {
+        let (mut rig, local, first) = dialling_two(|config| config.relay.tls = false);
+        rig.tell(|connector, now| connector.handle_connected(first, now));
+        rig.news();
+        assert_eq!(rig.wait_for_deadline(), Span::from_secs(1));
+        let on = second(&mut rig);
+        rig.tell(|connector, now| connector.handle_connected(on, now));
+        let winner = if first_wins { first } else { on };
+        assert_eq!(rig.hears(winner, SWITCHING), SWITCHING.len());
+        assert!(asked(&rig.news(), Output::Pair { hidden: winner, client: local }));
+        assert_eq!(rig.machine.connections(), 2);
+    }
+}
+
+#[test]
+fn an_answer_is_an_answer_though_another_address_is_left() {
+    let (mut rig, local, on) = dialling_two(|_| ());
+    secure(&mut rig, on);
+    let _ = rig.hears(on, b"HTTP/1.1 404 Not Found\r\n\r\n");
+    assert_failed(&mut rig, local, ConnectFailure::Refused(404));
+}
+
+#[test]
+fn a_local_side_that_goes_away_takes_all_attempts_with_it() {
+    let (mut rig, local, _) = dialling_two(|_| ());
+    rig.wait_for_deadline();
+    rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
+    assert_eq!(rig.machine.connections(), 0);
+    assert_eq!(rig.machine.last(), Some(Outcome::Abandoned));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
+pub(crate) mod look_up;
 pub mod mio;
+pub(crate) mod names;
 mod pipe;
 mod resolver;
 pub mod stdio;
@@ -26,6 +28,17 @@ pub enum Edge {
     },
     /// A listener has connections to accept; its position in the order in which they were opened.
     Listener(u16),
+}
+
+/// An answer to a look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The connection that it is for.
+    pub on: ConnId,
+    /// The addresses that are known. None in the last answer if the name has none.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether this is the last answer: it has all addresses.
+    pub is_complete: bool,
 }
 
 /// The bits of a generation that fit into an event's token: 32, or 12 beside 20 bits of index on 32-bit machines.
@@ -180,9 +193,9 @@ pub trait Net {
     /// How many octets sent the peer has not acknowledged; 0 where that can't be known.
     fn unacknowledged(&mut self, sock: &mut Self::Sock) -> usize;
 
-    /// Begins to look up a host name; the answer comes from [`Net::resolved`] after some later [`Net::wait`].
+    /// Begins to look up a host name; the answers come from [`Net::resolved`] after some later [`Net::wait`].
     fn resolve(&mut self, on: ConnId, host: &str, port: u16);
 
-    /// A look-up that has come to its end: the addresses, none if the name has none.
-    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)>;
+    /// The next answer to a look-up.
+    fn resolved(&mut self) -> Option<Resolved>;
 }

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::options::value::{bracketed, split_host_port};
+use crate::options::value::{NOT_ASCII, bracketed, public_host, split_host_port};
 
 /// The address of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayUrl {
     /// Whether over TLS (`https`) or in clear (`http`).
     pub tls: bool,
-    /// The host name, in lower case, or the address without brackets.
+    /// The host name, in lower case, or the address without brackets, perhaps with a zone.
     pub host: String,
     /// The port; 443 or 80 where the URL has none.
     pub port: u16,
@@ -43,7 +43,7 @@ impl RelayUrl {
             return Err("the URL of a relay ends with the host or the port: it has no path".to_owned());
         }
         if !authority.is_ascii() {
-            return Err("the host of a relay's URL is to be in ASCII (xn--…)".to_owned());
+            return Err(format!("the URL of a relay {NOT_ASCII}"));
         }
         let bad = "not the URL of a relay: write https://HOST:PORT, IPv6 addresses in brackets";
         let (host, port) = split_host_port(authority).ok_or(bad)?;
@@ -53,16 +53,20 @@ impl RelayUrl {
         }
     }
 
-    /// Host and port as the `Host` field has them: the port only where it is not the scheme's own.
+    /// Host and port as the `Host` field has them: the port only where it is not the scheme's own, the host without a
+    /// zone and without a dot behind it.
     pub fn authority(&self) -> String {
-        let host = bracketed(&self.host);
+        self.with_port(bracketed(public_host(&self.host)))
+    }
+
+    fn with_port(&self, host: String) -> String {
         if self.port == default_port(self.tls) { host } else { format!("{host}:{}", self.port) }
     }
 }
 
 impl fmt::Display for RelayUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority())
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.with_port(bracketed(&self.host)))
     }
 }
 

@@ -154,6 +154,9 @@ fn times_sizes_counts_and_addresses_are_read_with_their_bounds() {
     assert!(value::listen_address("localhost:1").is_err());
     assert_eq!(value::host_port("Printer.lan:80").map(|to| to.to_string()), Ok("printer.lan:80".to_owned()));
     assert_eq!(value::host_port("[::1]:22").map(|to| to.to_string()), Ok("[::1]:22".to_owned()));
+    assert_eq!(value::host_port("[fe80::1%eth0]:22").map(|to| to.host), Ok("fe80::1%eth0".to_owned()));
+    assert_eq!(value::host_port("printer.lan.:80").map(|to| to.host), Ok("printer.lan.".to_owned()));
+    assert!(value::host_port("drucker.münchen.example:80").unwrap_err().contains("A-label form (xn--"));
     for wrong in
         ["", ":80", "a", "a:", "a:0", "a:65536", "::1:22", "[::1]", "[x]:1", "a b:1", "a:+1", "[::1]22"]
     {

@@ -108,12 +108,31 @@ fn a_relay_is_a_scheme_a_host_and_a_port_and_nothing_else() {
         ("https://x:65536", "write https://HOST:PORT"),
         ("https://::1", "write https://HOST:PORT"),
         ("https://[::1", "write https://HOST:PORT"),
-        ("https://[fe80::1%eth0]", "write https://HOST:PORT"),
-        ("https://ü.example", "ASCII"),
+        ("https://[fe80::1%]", "write https://HOST:PORT"),
+        ("https://[fe80::1%a b]", "write https://HOST:PORT"),
+        ("https://[fe80::1%et]h0]", "write https://HOST:PORT"),
+        ("https://192.0.2.1%eth0", "write https://HOST:PORT"),
+        ("https://ü.example", "A-label form (xn--"),
         ("https://a b", "write https://HOST:PORT"),
     ] {
         let error = RelayUrl::parse(text).unwrap_err();
         assert!(error.contains(why) && !error.contains("geheim"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_host_field_has_no_zone_and_no_dot_behind_a_name() {
+    for (text, shown, authority) in [
+        ("https://[fe80::1%eth0]:8443", "https://[fe80::1%eth0]:8443", "[fe80::1]:8443"),
+        ("https://[FE80::1%25eth0]", "https://[fe80::1%eth0]", "[fe80::1]"),
+        ("https://[fe80::1%25]", "https://[fe80::1%25]", "[fe80::1]"),
+        ("https://[fe80::1%2]", "https://[fe80::1%2]", "[fe80::1]"),
+        ("https://relay.example.com.:8443", "https://relay.example.com.:8443", "relay.example.com:8443"),
+        ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example", "xn--mnchen-3ya.example"),
+    ] {
+        let relay = RelayUrl::parse(text).unwrap();
+        assert_eq!((relay.to_string().as_str(), relay.authority().as_str()), (shown, authority));
+        assert_eq!(RelayUrl::parse(&relay.to_string()), Ok(relay), "what is shown can be read");
     }
 }
 

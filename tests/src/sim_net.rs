@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use rendezvous::net::{Edge, GENERATION_MASK, Net};
+use rendezvous::net::{Edge, GENERATION_MASK, Net, Resolved};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
@@ -163,8 +163,9 @@ impl Net for SimNet {
         self.world.borrow_mut().look_up(self.who, on, host, port);
     }
 
-    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)> {
-        self.world.borrow_mut().looked_up(self.who)
+    fn resolved(&mut self) -> Option<Resolved> {
+        let (on, addresses) = self.world.borrow_mut().looked_up(self.who)?;
+        Some(Resolved { on, addresses, is_complete: true })
     }
 }
 

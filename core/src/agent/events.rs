@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::forwarding::Unforwarded;
-use super::service::NoService;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::account::{Account, Owners};
+use crate::dialer::DialError;
 use crate::http::accept::Form;
 use crate::machine::{Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::note::RelayLoss;
-use crate::reach::{Heard, Step};
+use crate::reach::Heard;
 use crate::time::{Now, Span};
 
 impl Machine for Agent {
@@ -20,57 +20,36 @@ impl Machine for Agent {
         conn
     }
 
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.resolved(on, addresses, false, now);
+        self.check_invariants();
+    }
+
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        let Some(conn) = self.conns.state(on) else { return };
-        let (output, patience) = match &mut conn.state {
-            State::Reaching(reach) => {
-                let reached = self.links[usize::from(conn.upstream)].reached;
-                (reach.resolved(on, addresses, reached), self.config.deadlines.dial)
-            }
-            State::Local { reach, .. } => (reach.resolved(on, addresses, None), self.config.local_dial),
-            &mut State::Link(link) => {
-                self.with_party(now, |party| party.resolved(link, addresses));
-                return self.check_invariants();
-            }
-            _ => return debug_assert!(false, "no name was asked for"),
-        };
-        match output {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + patience));
-                self.conns.say(output);
-            }
-            None => self.unreachable(on, DialFailure::Name, now),
-        }
+        self.resolved(on, addresses, true, now);
         self.check_invariants();
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
         match conn_state(&mut self.conns, on) {
-            Some(State::Reaching(reach)) => match reach.connected(on) {
-                Some(output) => {
-                    self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
-                    self.conns.say(output);
-                }
-                None => self.register(on, now),
-            },
-            Some(State::Local { .. }) => self.connected_service(on, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.connected(link)),
-            _ => {}
+            _ => self.race(on, now, |dialers, conns, _| dialers.connected(on, conns, now)),
         }
         self.check_invariants();
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        self.unreachable(on, why, now);
+        match conn_state(&mut self.conns, on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
+            _ => self.race(on, now, |dialers, conns, rival| dialers.dial_failed(on, why, conns, rival, now)),
+        }
         self.check_invariants();
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match conn_state(&mut self.conns, on) {
-            Some(State::Reaching(_)) => self.register(on, now),
-            Some(State::Local { .. }) => self.reached(on, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
-            _ => {}
+            _ => self.race(on, now, |dialers, _, _| dialers.secured(on, now)),
         }
         self.check_invariants();
     }
@@ -78,7 +57,7 @@ impl Machine for Agent {
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
-            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(why), now),
+            _ if self.dialers.lead(on).is_some() => self.attempt_failed(on, DialError::Tls(why), now),
             _ => self.lose(on, RelayLoss::Tls(why), now),
         }
         self.check_invariants();
@@ -112,11 +91,7 @@ impl Machine for Agent {
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
-        if let Some(State::Local { reach, .. }) = conn_state(&mut self.conns, on)
-            && reach.step() == Step::Greeting
-        {
-            return self.secure_service(on, now);
-        }
+        self.dialers.greeted(on, &mut self.conns, now);
         let ended = self.conns.flushed(on, now);
         self.pair_over(ended, now);
     }
@@ -132,7 +107,10 @@ impl Machine for Agent {
                 let loss = answer.refusal().map_or(RelayLoss::Ended(how), RelayLoss::Refused);
                 self.lose(on, loss, now);
             }
-            Some(State::Waiting { .. } | State::Reaching(_)) => self.lose(on, RelayLoss::Ended(how), now),
+            Some(State::Waiting { .. }) => self.lose(on, RelayLoss::Ended(how), now),
+            Some(State::Reaching | State::Rival | State::Local { .. }) => {
+                self.attempt_failed(on, DialError::Ended(how), now);
+            }
             // Half a head and no more: nothing that a service could answer.
             Some(State::Header | State::Head(_)) if how == End::Clean => {
                 self.client_gone(on, Close::Linger, now);
@@ -153,7 +131,6 @@ impl Machine for Agent {
                 let ended = self.conns.end(on, how, now);
                 self.pair_over(ended, now);
             }
-            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
             Some(State::Resting) => debug_assert!(false, "the end of no connection"),
             Some(State::Over) | None => {}
         }
@@ -162,8 +139,9 @@ impl Machine for Agent {
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         match conn_state(&mut self.conns, on) {
-            Some(State::Reaching(_) | State::Waiting { .. }) => {
-                self.lose(on, RelayLoss::Ended(End::Reset), now);
+            Some(State::Waiting { .. }) => self.lose(on, RelayLoss::Ended(End::Reset), now),
+            Some(State::Reaching | State::Rival | State::Local { .. }) => {
+                self.attempt_failed(on, DialError::Ended(End::Reset), now);
             }
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
             Some(State::Registering { .. }) => {}
@@ -178,7 +156,6 @@ impl Machine for Agent {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, End::Reset)),
             // What it has decided may still be there to be read.
             Some(State::Deciding { .. } | State::Leaving) => {}
-            Some(State::Local { .. }) => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
             Some(State::Resting | State::Over) | None => {}
         }
         self.check_invariants();
@@ -251,7 +228,8 @@ impl Agent {
             Some(&mut State::Link(link)) => (self.with_party(now, |party| party.octets(link, bytes)), false),
             Some(
                 State::Resting
-                | State::Reaching(_)
+                | State::Reaching
+                | State::Rival
                 | State::Meeting { .. }
                 | State::Local { .. }
                 | State::Ready { .. }
@@ -261,16 +239,15 @@ impl Agent {
         }
     }
 
-    /// An address, or a name, was of no use.
-    fn unreachable(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        if self.try_next_address(on, now).is_some() {
-            return;
-        }
+    /// Addresses of a name. If the look-up is not complete, more may follow.
+    fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
         match conn_state(&mut self.conns, on) {
-            Some(State::Reaching(_)) => self.lose(on, RelayLoss::Unreachable(why), now),
-            Some(State::Local { .. }) => self.no_service(on, NoService::Dial(why), now),
-            Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
-            _ => {}
+            Some(&mut State::Link(link)) if is_complete => {
+                self.with_party(now, |party| party.resolved(link, addresses));
+            }
+            _ => self.race(on, now, |dialers, conns, rival| {
+                dialers.resolved(on, addresses, is_complete, conns, rival, now)
+            }),
         }
     }
 
@@ -279,14 +256,9 @@ impl Agent {
         let Some(conn) = self.conns.state(on) else { return };
         match &conn.state {
             State::Resting => self.wake(on, now),
-            State::Reaching(reach) | State::Local { reach, .. } => match reach.step() {
-                Step::Resolving => self.unreachable(on, DialFailure::Name, now),
-                Step::Dialling => self.unreachable(on, DialFailure::Unreachable, now),
-                Step::Greeting | Step::Securing => match conn.state {
-                    State::Local { .. } => self.no_service(on, NoService::Tls(TlsFailure::Ended), now),
-                    _ => self.lose(on, RelayLoss::Silent, now),
-                },
-            },
+            State::Reaching | State::Local { .. } => {
+                self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
+            }
             State::Registering { .. } => self.lose(on, RelayLoss::Silent, now),
             State::Waiting { .. } => self.links[usize::from(conn.upstream)].settle(),
             State::Header => {
@@ -307,7 +279,7 @@ impl Agent {
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);
             }
-            State::Meeting { .. } | State::Link(_) | State::Over => {}
+            State::Meeting { .. } | State::Rival | State::Link(_) | State::Over => {}
         }
     }
 }

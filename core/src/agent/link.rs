@@ -9,11 +9,12 @@ use super::proof::{Proof, Prover};
 use super::unanswered::Unanswered;
 use super::{Agent, Conn, State};
 use crate::backoff::{Backoff, Grade, Retry};
+use crate::dialer::Dialling;
 use crate::http::response::{Response, write_connect};
 use crate::http::target::Token;
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
 use crate::note::{Note, RelayLoss, Target};
-use crate::reach::{Answer, Reach};
+use crate::reach::Answer;
 use crate::time::{Now, Span, Time};
 
 /// A waiting connection that ends after this long has not failed: relays and paths in between end idle ones in time
@@ -22,6 +23,8 @@ const OLD: Span = Span::from_secs(60);
 /// A relay that let a connection wait for this long, or brought it a client, serves us: the back-off begins anew. The
 /// 200 alone does not show that: two agents with plain tokens push each other out, each after its 200.
 const SETTLED: Span = Span::from_secs(10);
+/// How long to wait for an answer at an address where no relay has answered yet, if there is another.
+const UNPROVEN_ANSWER: Span = Span::from_secs(2);
 
 /// What is known of a relay.
 #[derive(Clone, Debug)]
@@ -43,8 +46,6 @@ pub(super) struct Link {
     prover: Prover,
     /// Clients that got no answer.
     unanswered: Unanswered,
-    /// The address that was reached last: tried first the next time, for the one before it may be dead and slow.
-    pub(super) reached: Option<SocketAddr>,
 }
 
 /// What a link counts.
@@ -69,7 +70,6 @@ impl Link {
             backoff: Backoff::new(retry),
             prover: Prover::default(),
             unanswered: Unanswered::default(),
-            reached: None,
         }
     }
 
@@ -158,19 +158,17 @@ impl Agent {
         let upstream = conn.upstream;
         let relay = &self.config.upstreams[usize::from(upstream)].relay;
         let tls = relay.tls.then_some(TlsRole::Client { upstream });
-        let (reach, output) = Reach::begin(on, &relay.place, tls);
-        self.enter(on, State::Reaching(reach), Some(now.mono + self.config.deadlines.dial));
-        self.conns.say(output);
+        let how = Dialling { tls, greets: false, deadlines: self.config.deadlines };
+        let place = relay.place.clone();
+        self.enter(on, State::Reaching, None);
+        self.dial(on, &place, how, now);
     }
 
-    /// The relay is reached: sends the CONNECT with a token.
-    pub(super) fn register(&mut self, on: ConnId, now: Now) {
+    /// The relay is reached at this address: sends the CONNECT with a token.
+    pub(super) fn register(&mut self, on: ConnId, at: Option<SocketAddr>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let index = usize::from(conn.upstream);
         let (upstream, link) = (&self.config.upstreams[index], &mut self.links[index]);
-        if let State::Reaching(reach) = &conn.state {
-            link.reached = reach.address();
-        }
         let proof = if upstream.plain { Proof::Plain } else { link.prover.next(now) };
         let (key, step) = (&upstream.key, upstream.key.step(now.wall));
         let plain;
@@ -193,16 +191,33 @@ impl Agent {
         let proxy_header = self.config.asks_for_address();
         write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, proxy_header);
         self.conns.send(on, text);
-        let state = State::Registering { answer: Answer::default(), proof };
-        self.enter(on, state, Some(now.mono + self.config.deadlines.answer));
+        let patience = self.answer_patience(index, at, now);
+        let state = State::Registering { answer: Answer::default(), proof, at };
+        self.enter(on, state, Some(now.mono + patience));
+    }
+
+    /// How long to wait for the answer of a relay at this address. A relay answers a CONNECT at once: if it has never
+    /// answered there, and there is another address to try, not for long.
+    fn answer_patience(&mut self, upstream: usize, at: Option<SocketAddr>, now: Now) -> Span {
+        let patience = self.config.deadlines.answer;
+        let book = self.dialers.book(&self.config.upstreams[upstream].relay.place);
+        match at {
+            Some(at) if !book.has_answered(at) && book.has_other(at, now.mono) => {
+                patience.min(UNPROVEN_ANSWER)
+            }
+            _ => patience,
+        }
     }
 
     /// The relay has answered.
     pub(super) fn answered(&mut self, on: ConnId, response: &Response, now: Now) {
-        let Some(&mut Conn { upstream, state: State::Registering { proof, .. } }) = self.conns.state(on)
+        let Some(&mut Conn { upstream, state: State::Registering { proof, at, .. } }) = self.conns.state(on)
         else {
             return;
         };
+        if let Some(at) = at {
+            self.dialers.book(&self.config.upstreams[usize::from(upstream)].relay.place).answered(at);
+        }
         if !(200..300).contains(&response.status) {
             return self.refused(on, upstream, proof, response, now);
         }
@@ -254,12 +269,26 @@ impl Agent {
 
     /// A connection came to nothing, or ended before a client came.
     pub(super) fn lose(&mut self, on: ConnId, loss: RelayLoss, now: Now) {
-        let waited = match self.conns.state(on).map(|conn| &conn.state) {
-            Some(State::Waiting { since }) => now.mono.since(*since),
-            _ => Span::ZERO,
+        let (waited, at) = match self.conns.state(on).map(|conn| &conn.state) {
+            Some(State::Waiting { since }) => (now.mono.since(*since), None),
+            Some(State::Registering { at, .. }) => (Span::ZERO, *at),
+            _ => (Span::ZERO, None),
         };
-        let pace = if waited >= OLD { Pace::AtOnce } else { Pace::After(grade(loss, None)) };
+        let is_elsewhere = at.is_some_and(|at| self.failed_at(on, at, loss, now));
+        let pace = if waited >= OLD || is_elsewhere { Pace::AtOnce } else { Pace::After(grade(loss, None)) };
         self.lose_at(on, loss, pace, now);
+    }
+
+    /// What is at this address of the relay gave no answer. Whether another address is to be tried at once.
+    fn failed_at(&mut self, on: ConnId, at: SocketAddr, loss: RelayLoss, now: Now) -> bool {
+        match loss {
+            RelayLoss::Refused(_) | RelayLoss::Challenged | RelayLoss::Unreachable(_) => return false,
+            RelayLoss::Garbled | RelayLoss::Ended(_) | RelayLoss::Silent | RelayLoss::Tls(_) => {}
+        }
+        let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return false };
+        let book = self.dialers.book(&self.config.upstreams[usize::from(upstream)].relay.place);
+        book.failed(at, now.mono);
+        book.has_other(at, now.mono)
     }
 
     fn lose_at(&mut self, on: ConnId, why: RelayLoss, pace: Pace, now: Now) {

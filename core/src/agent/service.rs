@@ -9,6 +9,7 @@ use super::forwarding::Unforwarded;
 use super::link::Stage;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
+use crate::dialer::Dialling;
 use crate::dtcp::Offer;
 use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
@@ -18,7 +19,7 @@ use crate::machine::{Close, ConnId, DialFailure, Output, TlsFailure, TlsRole};
 use crate::note::{Note, Target};
 use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
-use crate::reach::Reach;
+use crate::reach::Deadlines;
 use crate::time::Now;
 
 /// `Retry-After` of a 503, in seconds.
@@ -144,37 +145,24 @@ impl Agent {
         };
         self.conns.say(Output::Read { on, wanted: false });
         let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
-        let tls = tls.map(|upstream| TlsRole::Client { upstream });
-        let (reach, output) = Reach::begin(local, &place, tls);
-        let due = Some(now.mono + self.config.local_dial);
-        self.enter(local, State::Local { relay: on, asked, reach }, due);
+        let patience = self.config.local_dial;
+        let how = Dialling {
+            tls: tls.map(|upstream| TlsRole::Client { upstream }),
+            greets: self.config.send_proxy.is_some(),
+            deadlines: Deadlines { dial: patience, handshake: patience, answer: patience },
+        };
+        self.enter(local, State::Local { relay: on, asked }, None);
         self.enter(on, State::Meeting { local, offer }, None);
-        self.conns.say(output);
+        self.dial(local, &place, how, now);
     }
 
-    /// The connection to the local service is up. If the service speaks TLS, the handshake comes first; and before it, in
-    /// clear, the PROXY header, where servers that take both expect it.
-    pub(super) fn connected_service(&mut self, local: ConnId, now: Now) {
-        let Some(State::Local { relay, reach, .. }) = conn_state(&mut self.conns, local) else { return };
-        let relay = *relay;
-        if !reach.is_tls() {
-            return self.reached(local, now);
-        }
-        if self.config.send_proxy.is_none() {
-            return self.secure_service(local, now);
-        }
-        reach.greet();
-        self.conns.set_due(local, Some(now.mono + self.config.local_dial));
+    /// The connection to a local service that speaks TLS is up: before the handshake comes, in clear, the PROXY header,
+    /// where servers that take both expect it.
+    pub(super) fn greet_service(&mut self, on: ConnId) {
+        let lead = self.dialers.lead(on).unwrap_or(on);
+        let Some((_, relay, _)) = self.local(lead) else { return };
         let from = self.conns.from(relay);
-        self.greet(local, from);
-    }
-
-    /// Begins the handshake with the local service.
-    pub(super) fn secure_service(&mut self, local: ConnId, now: Now) {
-        let Some(State::Local { reach, .. }) = conn_state(&mut self.conns, local) else { return };
-        let Some(output) = reach.connected(local) else { return };
-        self.conns.set_due(local, Some(now.mono + self.config.local_dial));
-        self.conns.say(output);
+        self.greet(on, from);
     }
 
     /// The local service is there: the two meet, or it is negotiated first which way.
@@ -185,8 +173,8 @@ impl Agent {
         {
             return self.propose(relay, local, &theirs, now);
         }
-        let is_tls =
-            matches!(conn_state(&mut self.conns, local), Some(State::Local { reach, .. }) if reach.is_tls());
+        let services = self.upstream(upstream);
+        let is_tls = services.service_tls.is_some() && !(asked.is_stream() && services.stream.is_some());
         let is_header_queued = !is_tls && self.greet(local, self.conns.from(relay));
         if asked.is_stream() {
             let mut text = Vec::new();

@@ -5,11 +5,12 @@ use core::net::SocketAddr;
 
 use super::{Connector, State};
 use crate::account::Owners;
+use crate::dialer::{DialError, Dialling};
 use crate::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use crate::note::{ConnectFailure, Note};
-use crate::reach::{Heard, Reach};
+use crate::reach::Heard;
 use crate::time::{Now, Span};
 
 impl Machine for Connector {
@@ -32,59 +33,46 @@ impl Machine for Connector {
         self.conns.say(Output::Read { on: local, wanted: false });
         let relay = self.conns.insert(State::Unwanted, None);
         let tls = self.config.relay.tls.then_some(TlsRole::Client { upstream: 0 });
-        let (reach, output) = Reach::begin(relay, &self.config.relay.place, tls);
+        let how = Dialling { tls, greets: false, deadlines: self.config.deadlines };
         self.enter(local, State::Local { relay });
-        self.enter(relay, State::Reaching { local, reach });
-        self.conns.set_due(relay, Some(now.mono + self.config.deadlines.dial));
-        self.conns.say(output);
+        self.enter(relay, State::Reaching { local });
+        self.dialers.begin(relay, &self.config.relay.place, how, &mut self.conns, now);
         local
     }
 
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.resolved(on, addresses, false, now);
+    }
+
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        if let Some(&mut State::Link(link)) = self.conns.state(on) {
-            return self.with_party(now, |party| party.resolved(link, addresses));
-        }
-        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
-        match reach.resolved(on, addresses, None) {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + self.config.deadlines.dial));
-                self.conns.say(output);
-            }
-            None => self.unreachable(on, DialFailure::Name, now),
-        }
+        self.resolved(on, addresses, true, now);
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
-        if let Some(&mut State::Link(link)) = self.conns.state(on) {
-            return self.with_party(now, |party| party.connected(link));
-        }
-        let Some(State::Reaching { reach, .. }) = self.conns.state(on) else { return };
-        match reach.connected(on) {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
-                self.conns.say(output);
-            }
-            None => self.ask(on, now),
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) => self.with_party(now, |party| party.connected(link)),
+            _ => self.race(on, now, |dialers, conns, _| dialers.connected(on, conns, now)),
         }
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.dial_failed(link, why)),
-            _ => self.unreachable(on, why, now),
+            _ => self.race(on, now, |dialers, conns, rival| dialers.dial_failed(on, why, conns, rival, now)),
         }
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
-            _ => self.ask(on, now),
+            _ => self.race(on, now, |dialers, _, _| dialers.secured(on, now)),
         }
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
+            Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Tls(why), now),
             _ => self.fail(on, ConnectFailure::Tls(why), now),
         }
     }
@@ -104,7 +92,7 @@ impl Machine for Connector {
                         response.len
                     }
                     Heard::Garbled => {
-                        self.fail(on, ConnectFailure::Garbled, now);
+                        self.attempt_failed(on, DialError::Garbled, now);
                         0
                     }
                 },
@@ -142,11 +130,14 @@ impl Machine for Connector {
             // It may have said everything already: that is passed on when there is somebody to pass it to.
             Some(State::Local { .. }) if how == End::Clean => self.conns.mark_ended(on),
             Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
-            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(how), now),
-            Some(State::Asking { answer, .. }) => {
-                let why = answer.refusal().map_or(ConnectFailure::Ended(how), ConnectFailure::Refused);
-                self.fail(on, why, now);
-            }
+            Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Ended(how), now),
+            Some(State::Asking { answer, .. }) => match answer.refusal() {
+                Some(status) => {
+                    self.settle_race(on, now);
+                    self.fail(on, ConnectFailure::Refused(status), now);
+                }
+                None => self.attempt_failed(on, DialError::Ended(how), now),
+            },
             Some(State::Deciding { .. } | State::Staying { .. }) => {
                 self.fail(on, ConnectFailure::Ended(how), now);
             }
@@ -163,7 +154,7 @@ impl Machine for Connector {
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
-            Some(State::Reaching { .. }) => self.fail(on, ConnectFailure::Ended(End::Reset), now),
+            Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Ended(End::Reset), now),
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
             Some(State::Asking { .. } | State::Deciding { .. } | State::Staying { .. }) => {}
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, End::Reset)),

@@ -56,6 +56,8 @@ enum Running {
 #[derive(Clone, Copy, Debug, Default)]
 struct Life {
     stage: Stage,
+    /// A look-up for it goes on.
+    is_resolving: bool,
     closing: bool,
     ended: bool,
     mate: Option<ConnId>,
@@ -165,6 +167,7 @@ impl<'t> Player<'t> {
     fn tell_of_connection(&mut self, event: &Event, now: Now) {
         let machine = self.machine.get();
         match event {
+            Event::Found { on, addresses } => machine.handle_found(*on, addresses, now),
             Event::Resolved { on, addresses } => machine.handle_resolved(*on, addresses, now),
             Event::Connected { on } => machine.handle_connected(*on, now),
             Event::DialFailed { on, why } => machine.handle_dial_failed(*on, *why, now),
@@ -187,6 +190,18 @@ impl<'t> Player<'t> {
             | Event::Drain => {}
         }
         match event {
+            Event::Resolved { on, .. } => {
+                if let Some(life) = self.lives.get_mut(on) {
+                    life.is_resolving = false;
+                }
+            }
+            Event::DialFailed { on, .. } => {
+                if let Some(life) = self.lives.get_mut(on)
+                    && life.stage == Stage::Resolving
+                {
+                    life.is_resolving = false;
+                }
+            }
             Event::Connected { on } | Event::Secured { on, .. } => self.live(*on, Stage::Up),
             Event::Moved { on, read, .. } => {
                 if let Some(life) = self.lives.get_mut(on) {
@@ -213,7 +228,12 @@ impl<'t> Player<'t> {
             let output = self.machine.get().poll_output(&mut octets);
             match output {
                 Output::Idle { .. } => return actions,
-                Output::Resolve { on, .. } => self.live(on, Stage::Resolving),
+                Output::Resolve { on, .. } => {
+                    self.live(on, Stage::Resolving);
+                    if let Some(life) = self.lives.get_mut(&on) {
+                        life.is_resolving = true;
+                    }
+                }
                 Output::Dial { on, .. } => self.live(on, Stage::Dialling),
                 Output::StartTls { on, .. } => {
                     self.live(on, Stage::Securing);
@@ -271,7 +291,12 @@ impl<'t> Player<'t> {
             Event::Ids { .. } | Event::Config { .. } if !is_relay => {
                 return Err("this is an event of a relay's".to_string());
             }
-            Event::Resolved { .. } | Event::Connected { .. } | Event::DialFailed { .. } if is_relay => {
+            Event::Found { .. }
+            | Event::Resolved { .. }
+            | Event::Connected { .. }
+            | Event::DialFailed { .. }
+                if is_relay =>
+            {
                 return Err("this is an event of an agent's".to_string());
             }
             Event::Open { on, .. } if usize::from(on.0) >= self.listeners => {
@@ -283,7 +308,8 @@ impl<'t> Player<'t> {
             | Event::Ids { .. }
             | Event::Config { .. }
             | Event::Drain => return Ok(()),
-            Event::Resolved { on, .. }
+            Event::Found { on, .. }
+            | Event::Resolved { on, .. }
             | Event::Connected { on }
             | Event::DialFailed { on, .. }
             | Event::Secured { on, .. }
@@ -309,9 +335,9 @@ impl<'t> Player<'t> {
         let fits = match event {
             Event::Closed { .. } => life.closing,
             _ if life.closing => true,
-            Event::Resolved { .. } => life.stage == Stage::Resolving,
+            Event::Found { .. } | Event::Resolved { .. } => life.is_resolving,
             Event::Connected { .. } => life.stage == Stage::Dialling,
-            Event::DialFailed { .. } => matches!(life.stage, Stage::Resolving | Stage::Dialling),
+            Event::DialFailed { .. } => life.is_resolving || life.stage == Stage::Dialling,
             Event::Secured { .. } | Event::TlsFailed { .. } => life.stage == Stage::Securing,
             Event::In { .. } => {
                 let is_offered = life.mate.is_none() || life.gate == Some(0);

@@ -161,6 +161,10 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
     match event {
         Event::Start => write!(out, "start"),
         Event::Open { on, from } => write!(out, "open {} {from}", on.0),
+        Event::Found { on, addresses } => {
+            write!(out, "found {}", Conn(*on))?;
+            addresses.iter().try_for_each(|address| write!(out, " {address}"))
+        }
         Event::Resolved { on, addresses } => {
             write!(out, "resolved {}", Conn(*on))?;
             addresses.iter().try_for_each(|address| write!(out, " {address}"))

@@ -139,6 +139,14 @@ impl<M: Shadow> Machine for Recorder<M> {
         self.machine.handle_open(on, from, now)
     }
 
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        if let Some(tape) = &mut self.tape {
+            let event = Event::Found { on, addresses: addresses.to_vec() };
+            tape.record(&event, now, |shadow| shadow.handle_found(on, addresses, now));
+        }
+        self.machine.handle_found(on, addresses, now);
+    }
+
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         if let Some(tape) = &mut self.tape {
             let event = Event::Resolved { on, addresses: addresses.to_vec() };

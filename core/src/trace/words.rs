@@ -107,7 +107,9 @@ pub(super) fn place(word: &str) -> Option<Place> {
         return Some(address.into());
     }
     let (host, port) = word.rsplit_once(':')?;
-    let is_host = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_');
+    // An address with a zone counts as a name.
+    let is_host =
+        |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_' | b'%' | b':' | b'~' | b'@');
     let fits = !host.is_empty() && host.bytes().all(is_host);
     Some(Place { host: Host::Name(fits.then(|| host.to_string())?), port: number(port)? })
 }

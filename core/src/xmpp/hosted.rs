@@ -29,7 +29,7 @@ use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
 use crate::opaque::Opaque;
 use crate::pair;
-use crate::reach::{Place, Reach, Step};
+use crate::reach::Place;
 use crate::time::{Now, Span, Time};
 
 mod door;
@@ -38,8 +38,10 @@ mod server;
 /// How many octets of IQs may wait for the server; what is more is dropped.
 pub const QUEUE_OCTETS_MAX: usize = 256 * 1024;
 
-/// Looking up the server's name, and then connecting to each of its addresses, may take so long…
+/// Looking up the server's name, and then connecting to the last of its addresses, may take so long…
 const DIAL: Span = Span::from_secs(10);
+/// …and connecting to an address that others follow; there is one connection to the server at a time…
+const DIAL_NOT_LAST: Span = Span::from_secs(2);
 /// …and from then on until the server knows us.
 const HANDSHAKE: Span = Span::from_secs(10);
 /// White space is sent so often (RFC 6120 §4.6.1), and a server that takes nothing for as long is lost.
@@ -116,7 +118,7 @@ pub struct Hosted<M> {
     /// At most one.
     conns: Conns<State>,
     /// The addresses of the server's that are left to try.
-    rest: Option<Reach>,
+    rest: VecDeque<SocketAddr>,
     /// When the next attempt begins.
     wake: Option<Time>,
     backoff: Backoff,
@@ -135,8 +137,10 @@ pub struct Hosted<M> {
 /// What the connection to the server is.
 #[derive(Debug)]
 enum State {
-    /// On the way.
-    Reaching(Reach),
+    /// Its name is being looked up.
+    Resolving,
+    /// It is dialled.
+    Dialling,
     /// There, but not known yet.
     Greeting(Component),
     /// Known, since then.
@@ -161,7 +165,8 @@ enum Flight {
 impl State {
     const fn why(&self) -> &'static str {
         match self {
-            Self::Reaching(reach) => reach.why(),
+            Self::Resolving => "name look-up",
+            Self::Dialling => "dial",
             Self::Greeting(_) => "the XMPP handshake",
             Self::Up(..) => "keep-alive",
             Self::Leaving(_) => "the end of the XMPP stream",
@@ -178,7 +183,7 @@ impl<M: IqHandler> Hosted<M> {
             config,
             inner,
             conns: Conns::new(pair::Limits::default()),
-            rest: None,
+            rest: VecDeque::new(),
             wake: None,
             backoff: Backoff::new(RETRY),
             entropy: Entropy::new(seed),
@@ -224,7 +229,7 @@ impl<M: IqHandler> Hosted<M> {
         self.inner.handle_drain(now);
         // Who is not known has nothing to say.
         for on in self.conns.open_ids() {
-            if let Some(State::Reaching(_) | State::Greeting(_)) = self.conns.state(on) {
+            if let Some(State::Resolving | State::Dialling | State::Greeting(_)) = self.conns.state(on) {
                 self.shut(on, Close::Abort, now);
             }
         }

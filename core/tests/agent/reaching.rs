@@ -32,29 +32,169 @@ fn a_name_is_looked_up_dialled_secured_and_only_then_spoken_to() {
     assert!(sent(&rig.news(), on).contains("Host: relay.example:8443\r\n"));
 }
 
-#[test]
-fn the_addresses_are_dialled_in_turn_and_the_one_that_was_reached_goes_first_the_next_time() {
+/// An agent whose relay has these addresses, and the first dial.
+fn dialling(addresses: &[SocketAddr]) -> (Rig<Agent>, ConnId) {
     let mut rig = agent_with(named);
     let on = resolve(&mut rig);
-    let all = [address(1, 8443), address(2, 8443), address(3, 8443)];
-    rig.tell(|agent, now| agent.handle_resolved(on, &all, now));
+    rig.tell(|agent, now| agent.handle_resolved(on, addresses, now));
     let (on, to) = one(&rig.news());
-    assert_eq!(to, all[0]);
-    rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
-    let (on, to) = one(&rig.news());
-    assert_eq!(to, all[1]);
-    // No answer at all: the deadline passes.
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
-    let news = rig.news();
-    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
-    let (on, to) = one(&news);
-    assert_eq!(to, all[2]);
+    assert_eq!(to, addresses[0]);
+    (rig, on)
+}
+
+fn secure(rig: &mut Rig<Agent>, on: ConnId) {
     rig.tell(|agent, now| agent.handle_connected(on, now));
     rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+}
+
+/// The next attempt's first dial.
+fn next_dial(rig: &mut Rig<Agent>, addresses: &[SocketAddr]) -> (ConnId, SocketAddr) {
+    let on = resolve(rig);
+    rig.tell(|agent, now| agent.handle_resolved(on, addresses, now));
+    one(&rig.news())
+}
+
+#[test]
+fn the_addresses_are_dialled_in_turn_and_the_one_that_was_reached_goes_first_the_next_time() {
+    let all = [address(1, 8443), address(2, 8443), address(3, 8443)];
+    let (mut rig, first) = dialling(&all);
+    rig.tell(|agent, now| agent.handle_dial_failed(first, DialFailure::Refused, now));
+    let (second, to) = one(&rig.news());
+    assert_eq!(to, all[1]);
+    // No answer yet: the next one is tried beside it.
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    let (on, to) = one(&rig.news());
+    assert_eq!(to, all[2]);
+    rig.tell(|agent, now| agent.handle_connected(on, now));
+    rig.news();
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on: first, how: Close::Abort }));
+    assert!(asked(&news, Output::Close { on: second, how: Close::Abort }));
+    assert!(sent(&news, on).starts_with("CONNECT "));
     rig.hears(on, OK);
+    assert_eq!(next_dial(&mut rig, &all).1, all[2]);
+}
+
+#[test]
+fn the_first_of_several_addresses_wins_though_a_later_one_is_under_way() {
+    let all = [address(1, 8443), address(2, 8443)];
+    let (mut rig, first) = dialling(&all);
+    rig.wait_for_deadline();
+    let (second, _) = one(&rig.news());
+    secure(&mut rig, first);
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on: second, how: Close::Abort }));
+    assert!(sent(&news, first).starts_with("CONNECT "));
+    // What still comes of the other is nobody's.
+    rig.tell(|agent, now| agent.handle_connected(second, now));
+    assert_eq!(rig.news(), []);
+    assert_eq!(rig.machine.connections(), 1);
+}
+
+#[test]
+fn a_silent_handshake_gets_a_rival_and_the_silent_address_goes_last() {
+    let all = [address(1, 8443), address(2, 8443)];
+    let (mut rig, first) = dialling(&all);
+    rig.tell(|agent, now| agent.handle_connected(first, now));
+    rig.news();
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    let (second, to) = one(&rig.news());
+    assert_eq!(to, all[1]);
+    secure(&mut rig, second);
+    rig.hears(second, OK);
+    assert_eq!(next_dial(&mut rig, &all).1, all[1]);
+}
+
+#[test]
+fn a_failed_handshake_is_followed_by_the_next_address_at_once() {
+    let all = [address(1, 8443), address(2, 8443)];
+    for why in TlsFailure::ALL {
+        let (mut rig, first) = dialling(&all);
+        rig.tell(|agent, now| agent.handle_connected(first, now));
+        rig.news();
+        rig.tell(|agent, now| agent.handle_tls_failed(first, why, now));
+        let (second, to) = one(&rig.news());
+        assert_eq!(to, all[1]);
+        secure(&mut rig, second);
+        rig.hears(second, OK);
+        assert_eq!(next_dial(&mut rig, &all).1, all[1]);
+    }
+}
+
+#[test]
+fn if_all_addresses_fail_the_failure_of_the_one_that_came_furthest_is_noted() {
+    let all = [address(1, 8443), address(2, 8443)];
+    let (mut rig, first) = dialling(&all);
+    rig.tell(|agent, now| agent.handle_connected(first, now));
+    rig.news();
+    rig.tell(|agent, now| agent.handle_tls_failed(first, TlsFailure::Certificate, now));
+    let (second, _) = one(&rig.news());
+    rig.tell(|agent, now| agent.handle_dial_failed(second, DialFailure::Refused, now));
+    let notes = notes(&rig.news());
+    let [Note::RelayLost { why: RelayLoss::Tls(TlsFailure::Certificate), .. }] = notes[..] else {
+        panic!("{notes:?}");
+    };
+}
+
+#[test]
+fn an_address_whose_answer_is_garbage_or_missing_is_left_at_once_for_another() {
+    let all = [address(1, 8443), address(2, 8443)];
+    let lose: [fn(&mut Rig<Agent>, ConnId); 3] = [
+        |rig, on| assert_eq!(rig.hears(on, b"SSH-2.0-x\r\n\r\n"), 0),
+        |rig, on| rig.tell(|agent, now| agent.handle_end(on, End::Clean, now)),
+        |rig, _| assert_eq!(rig.wait_for_deadline(), Span::from_secs(2)),
+    ];
+    for lose in lose {
+        let (mut rig, first) = dialling(&all);
+        secure(&mut rig, first);
+        rig.news();
+        lose(&mut rig, first);
+        let (second, to) = next_dial(&mut rig, &all);
+        assert_eq!(to, all[1], "and at once, without a pause");
+        secure(&mut rig, second);
+        rig.news();
+        // It is the last one: now there is a pause.
+        rig.tell(|agent, now| agent.handle_end(second, End::Clean, now));
+        let notes = notes(&rig.news());
+        assert!(matches!(notes[..], [Note::RelayLost { again, .. }] if again > Span::ZERO), "{notes:?}");
+    }
+}
+
+#[test]
+fn addresses_of_an_earlier_look_up_are_dialled_while_the_name_server_is_silent() {
+    let mut rig = agent_with(named);
     let on = resolve(&mut rig);
-    rig.tell(|agent, now| agent.handle_resolved(on, &all, now));
-    assert_eq!(one(&rig.news()).1, all[2]);
+    rig.tell(|agent, now| agent.handle_found(on, &[address(1, 8443)], now));
+    let (on, to) = one(&rig.news());
+    assert_eq!(to, address(1, 8443));
+    secure(&mut rig, on);
+    rig.hears(on, OK);
+    // The look-up ends when the connection waits already.
+    rig.news();
+    rig.tell(|agent, now| agent.handle_resolved(on, &[address(2, 8443)], now));
+    assert_eq!(rig.news(), []);
+}
+
+#[test]
+fn a_look_up_that_brings_another_address_helps_an_attempt_at_a_dead_one() {
+    let mut rig = agent_with(named);
+    let on = resolve(&mut rig);
+    rig.tell(|agent, now| agent.handle_found(on, &[address(1, 8443)], now));
+    rig.news();
+    rig.tell(|agent, now| agent.handle_resolved(on, &[address(2, 8443)], now));
+    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
+    assert_eq!(one(&rig.news()).1, address(2, 8443));
+}
+
+#[test]
+fn a_stopping_agent_gives_up_all_attempts() {
+    let all = [address(1, 8443), address(2, 8443)];
+    let (mut rig, _) = dialling(&all);
+    rig.wait_for_deadline();
+    rig.tell(Agent::handle_drain);
+    assert_eq!(rig.machine.connections(), 0);
+    assert!(rig.machine.is_done());
 }
 
 #[test]

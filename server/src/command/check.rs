@@ -1,24 +1,24 @@
 //! `rendezvous check`: finds out why it does not work, one step after the other, a line each.
 
+mod dial;
 mod wire;
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use rendezvous_core::http::response::{Response, write_connect};
 use rendezvous_core::http::target::Token;
 use rendezvous_core::token::Challenge;
 
+use self::dial::{Failed, race, resolve};
 use self::wire::{Deadline, Wire, WireError};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, only_service};
 use crate::clock;
 use crate::entropy;
 use crate::escape::Line;
-use crate::failure::{Failure, print, reason};
-use crate::options::value::path;
+use crate::failure::{Failure, print};
+use crate::options::value::{path, public_host};
 use crate::options::{Opt, Spec, parse};
 use crate::pin::Pin;
 use crate::ticket::Ticket;
@@ -77,16 +77,9 @@ enum Step {
 }
 
 fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
-    let (host, port) = (&ticket.relay.host, ticket.relay.port);
-    let addresses = step("name", look_up(host, port, Deadline::after(STEP)))?;
-    let reached = reach(&addresses, Deadline::after(STEP));
-    let hint = |why| format!("{why}: does the relay run, is the port open in its firewall?");
-    let address = step("tcp", reached.map_err(hint))?;
-    if ticket.relay.tls {
-        check_tls(ticket, address)?;
-    } else {
-        let _ = say("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
-    }
+    let (host, port) = (ticket.relay.host.as_str(), ticket.relay.port);
+    let addresses = step("name", resolve(host, port, Deadline::after(STEP)))?;
+    let address = reach_relay(ticket, &addresses)?;
     let request = get(&ticket.relay.authority());
     let date = ask(ticket, address, &request, Deadline::after(STEP)).map(|answer| answer.date);
     // Whether the clock matters, the token shows.
@@ -108,49 +101,55 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     if is_clock_ok { Ok(()) } else { Err(NotOk) }
 }
 
-/// Looks a name up, on a thread of its own: the system's resolver knows no deadline.
-fn look_up(host: &str, port: u16, deadline: Deadline) -> Result<(Vec<SocketAddr>, String), String> {
-    let (sender, receiver) = mpsc::channel();
-    let asked = (host.to_owned(), port);
-    thread::spawn(move || {
-        let found = asked.to_socket_addrs().map(Vec::from_iter);
-        // If the deadline has passed, nobody reads it.
-        let _ = sender.send(found);
+/// Reaches the relay at one of its addresses, and goes through TLS with whatever certificate; then whether the
+/// certificate is the one that the ticket trusts.
+fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, NotOk> {
+    let host = public_host(&ticket.relay.host).to_owned();
+    let is_tls = ticket.relay.tls;
+    let (reached, failed) = race(addresses, STEP, move |stream, deadline| {
+        let tls = is_tls.then_some((host.as_str(), &Trust::Insecure));
+        Wire::over(stream, tls, deadline)
     });
-    let why = match receiver.recv_timeout(deadline.left()) {
-        Ok(Ok(found)) => {
-            let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
-            let text = format!("{host} is {}", shown.join(", "));
-            return Ok((found, text));
-        }
-        Ok(Err(error)) => reason(&error),
-        Err(_) => "no answer in time".to_owned(),
-    };
-    Err(format!("{host} does not resolve ({why}): is the name right, is there a network?"))
-}
-
-/// Tries the addresses in turn, each for its share of the time that is left.
-fn reach(addresses: &[SocketAddr], deadline: Deadline) -> Result<(SocketAddr, String), String> {
-    let mut failures = Vec::new();
-    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-        let share = deadline.left() / u32::try_from(left).unwrap_or(u32::MAX);
-        match TcpStream::connect_timeout(address, share.max(Duration::from_millis(1))) {
-            Ok(_) => return Ok((*address, format!("{address} accepts connections"))),
-            Err(error) => failures.push(format!("{address}: {}", reason(&error))),
-        }
+    let connected = reached.as_ref().map(|(address, _)| *address);
+    let connected = connected.or_else(|| failed.iter().find(|it| it.is_connected).map(|it| it.address));
+    let address = step(
+        "tcp",
+        match connected {
+            Some(address) => {
+                let text = format!("{address} accepts connections");
+                let others = failed.iter().filter(|it| it.address != address).map(shown).collect::<Vec<_>>();
+                Ok((address, [vec![text], others].concat().join("; ")))
+            }
+            None => {
+                let all = failed.iter().map(shown).collect::<Vec<_>>().join("; ");
+                Err(format!("{all}: does the relay run, is the port open in its firewall?"))
+            }
+        },
+    )?;
+    if !is_tls {
+        let _ = say("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
+        return Ok(address);
     }
-    Err(failures.join("; "))
+    let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
+    let wire = match (reached, failure) {
+        (Some((_, wire)), _) => Ok((wire, "the handshake is complete".to_owned())),
+        (None, Some(WireError::Tls(why))) => Err(format!("{why}: is this port one for HTTPS?")),
+        (None, Some(other)) => Err(other.to_string()),
+        (None, None) => Err("no answer in time".to_owned()),
+    };
+    let wire = step("tls", wire)?;
+    check_certificate(ticket, address, &wire)?;
+    Ok(address)
 }
 
-/// TLS as such first, with whatever certificate; then whether the certificate is the one that the ticket trusts.
-fn check_tls(ticket: &Ticket, address: SocketAddr) -> Result<(), NotOk> {
+fn shown(failed: &Failed) -> String {
+    format!("{}: {}", failed.address, failed.why)
+}
+
+/// Whether the certificate that was shown is the one that the ticket trusts.
+fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Result<(), NotOk> {
     let host = &ticket.relay.host;
     let open = |trust: &Trust| Wire::connect(address, Some((host, trust)), Deadline::after(STEP));
-    let wire = open(&Trust::Insecure).map_err(|error| match error {
-        WireError::Tls(why) => format!("{why}: is this port one for HTTPS?"),
-        other => other.to_string(),
-    });
-    let wire = step("tls", wire.map(|wire| (wire, "the handshake is complete".to_owned())))?;
     let pin = wire.peer_certificate().and_then(Pin::of_certificate);
     let shown = pin.map_or_else(|| "no certificate".to_owned(), |pin| pin.to_string());
     let judged = match &ticket.trust {
@@ -255,12 +254,13 @@ fn refusal(status: u16) -> String {
 }
 
 fn check_service(to: &LocalService) -> Result<(), NotOk> {
-    let deadline = Deadline::after(STEP);
-    let hint = |why| format!("{why}: does the service run, and listen there?");
-    let reached = look_up(&to.at.host, to.at.port, deadline)
-        .and_then(|(addresses, _)| reach(&addresses, deadline).map_err(hint))
-        .map(|(address, _)| (address, format!("{to} accepts connections")));
-    let address = step("service", reached)?;
+    let reached = resolve(&to.at.host, to.at.port, Deadline::after(STEP)).and_then(|(addresses, _)| {
+        let (reached, failed) = race(&addresses, STEP, |_, _| Ok(()));
+        let all = || failed.iter().map(shown).collect::<Vec<_>>().join("; ");
+        reached.ok_or_else(|| format!("{}: does the service run, and listen there?", all()))
+    });
+    let address =
+        step("service", reached.map(|(address, ())| (address, format!("{to} accepts connections"))))?;
     let Some(trust) = &to.tls else { return Ok(()) };
     let open = |trust: &Trust| Wire::connect(address, Some((&to.at.host, trust)), Deadline::after(STEP));
     let judged = match open(trust) {

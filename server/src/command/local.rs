@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::failure::Failure;
-use crate::options::value::{HostPort, host_port, split_host_port};
+use crate::options::value::{HostPort, NOT_ASCII, host_port, split_host_port};
 use crate::options::{Matches, Opt};
 use crate::pin::Pin;
 use crate::ticket::parse_ca;
@@ -68,6 +68,9 @@ impl To {
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '@']) {
             return Err(format!("'{text}' ends with the host or the port: no path, no user name"));
+        }
+        if !authority.is_ascii() {
+            return Err(format!("'{text}' {NOT_ASCII}"));
         }
         let bad = || format!("'{text}' is not https://HOST:PORT, IPv6 addresses in brackets");
         let (host, port) = split_host_port(authority).ok_or_else(bad)?;

@@ -9,7 +9,7 @@ use rustls_pki_types::ServerName;
 
 use crate::event_loop::ClientTls;
 use crate::failure::Failure;
-use crate::options::value::HostPort;
+use crate::options::value::{HostPort, public_host};
 use crate::relay_url::RelayUrl;
 use crate::tls_config;
 use crate::trust::Trust;
@@ -31,7 +31,7 @@ pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<ClientTls, Failure> {
 
 /// How the certificate of a server of this name, or address, is checked.
 pub(super) fn tls_to(host: &str, trust: &Trust) -> Result<ClientTls, Failure> {
-    let name = ServerName::try_from(host.to_owned())
+    let name = ServerName::try_from(public_host(host).to_owned())
         .map_err(|_| Failure::Failed(format!("'{host}' is not a name that a certificate could have")))?;
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
 }

@@ -8,7 +8,7 @@ use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFai
 use super::{Event, EventLoop, find};
 use crate::direct_tls::DirectTls;
 use crate::escape::Escaped;
-use crate::net::Net;
+use crate::net::{Net, Resolved};
 use crate::slot::{Gate, Link, Writing};
 use crate::tls::TlsSession;
 
@@ -193,16 +193,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.settle();
     }
 
-    /// Tells the machine of look-ups that are over.
+    /// Tells the machine of answers to look-ups.
     pub(super) fn hear_names(&mut self) {
-        while let Some((on, addresses)) = self.net.resolved() {
+        while let Some(Resolved { on, addresses, is_complete }) = self.net.resolved() {
             if self.slot(on).is_none() {
                 continue;
             }
-            if addresses.is_empty() {
-                self.machine.handle_dial_failed(on, DialFailure::Name, self.now);
-            } else {
-                self.machine.handle_resolved(on, &addresses, self.now);
+            match (addresses.is_empty(), is_complete) {
+                (true, _) => self.machine.handle_dial_failed(on, DialFailure::Name, self.now),
+                (false, true) => self.machine.handle_resolved(on, &addresses, self.now),
+                (false, false) => self.machine.handle_found(on, &addresses, self.now),
             }
             self.settle();
         }

@@ -1,6 +1,5 @@
 //! The real world: mio over the system's sockets, edge-triggered.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use super::pipe::{Pipe, Pipes};
 use super::resolver::Resolver;
 use super::stdio::Stdio;
-use super::{Edge, GENERATION_MASK, Net};
+use super::{Edge, GENERATION_MASK, Net, Resolved};
 use crate::clock::Clock;
 use crate::linux;
 
@@ -52,7 +51,6 @@ pub struct MioNet {
     asked: bool,
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
-    unresolved: VecDeque<ConnId>,
     pipes: Pipes,
 }
 
@@ -85,7 +83,6 @@ impl MioNet {
             asked: false,
             waker,
             resolver: None,
-            unresolved: VecDeque::new(),
             pipes: Pipes::default(),
         })
     }
@@ -192,7 +189,8 @@ impl Net for MioNet {
     }
 
     fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()> {
-        let at_most = if self.unresolved.is_empty() { at_most } else { Some(Span::ZERO) };
+        let has_answer = self.resolver.as_ref().is_some_and(Resolver::has_answer);
+        let at_most = if has_answer { Some(Span::ZERO) } else { at_most };
         // mio rounds up to milliseconds itself.
         match self.poll.poll(&mut self.events, at_most.map(|span| Duration::from_micros(span.0))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
@@ -388,19 +386,14 @@ impl Net for MioNet {
     }
 
     fn resolve(&mut self, on: ConnId, host: &str, port: u16) {
-        if self.resolver.is_none() {
-            self.resolver = Resolver::start(Arc::clone(&self.waker)).ok();
-        }
-        if !self.resolver.as_ref().is_some_and(|resolver| resolver.ask(on, host, port)) {
-            self.unresolved.push_back(on);
-        }
+        let now = self.clock.now().mono;
+        let resolver = self.resolver.get_or_insert_with(|| Resolver::new(Arc::clone(&self.waker)));
+        resolver.ask(on, host, port, now);
     }
 
-    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)> {
-        if let Some(on) = self.unresolved.pop_front() {
-            return Some((on, Vec::new()));
-        }
-        self.resolver.as_ref()?.answer()
+    fn resolved(&mut self) -> Option<Resolved> {
+        let now = self.clock.now().mono;
+        self.resolver.as_mut()?.answer(now)
     }
 }
 

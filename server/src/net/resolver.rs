@@ -1,46 +1,122 @@
-//! Name look-ups on a helper thread, because the system's resolver blocks: the one thread beside the loop's, and only
-//! in a program that was given a name.
+//! Name look-ups on threads, because the system's resolver blocks: two for each name that is being looked up, one for
+//! each family. There are none in a program that was given no name.
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use mio::Waker;
 use rendezvous_core::machine::ConnId;
+use rendezvous_core::time::Time;
+
+use super::Resolved;
+use super::look_up::{Family, look_up};
+use super::names::Names;
+
+/// Threads at once. A name server that is silent holds the threads of its names for as long as the system's resolver
+/// waits; other names have others.
+const THREADS_MAX: usize = 32;
+/// If the IPv4 addresses are there first, the IPv6 ones are waited for so long (RFC 8305 §3, Resolution Delay).
+const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
+
+/// What a thread has found.
+type Found = (String, Family, Vec<SocketAddr>);
 
 /// Asks and answers.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    questions: Sender<(ConnId, String, u16)>,
-    answers: Receiver<(ConnId, Vec<SocketAddr>)>,
+    names: Names,
+    found: Receiver<Found>,
+    finder: Sender<Found>,
+    waker: Arc<Waker>,
+    threads: usize,
+    /// Names for which there is no thread.
+    queue: VecDeque<String>,
 }
 
 impl Resolver {
-    /// Starts the thread; it ends when this is dropped and its last look-up is over.
-    pub(super) fn start(waker: Arc<Waker>) -> std::io::Result<Self> {
-        let (questions, asked) = channel::<(ConnId, String, u16)>();
-        let (answered, answers) = channel();
-        thread::Builder::new().name("resolver".into()).spawn(move || {
-            for (on, host, port) in asked {
-                // A name that does not resolve has no addresses: whoever asked needs to know no more.
-                let found =
-                    (host.as_str(), port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-                if answered.send((on, found)).is_err() || waker.wake().is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { questions, answers })
+    pub(super) fn new(waker: Arc<Waker>) -> Self {
+        let (finder, found) = channel();
+        Self { names: Names::default(), found, finder, waker, threads: 0, queue: VecDeque::new() }
     }
 
     /// Asks for a name.
-    pub(super) fn ask(&self, on: ConnId, host: &str, port: u16) -> bool {
-        self.questions.send((on, host.to_owned(), port)).is_ok()
+    pub(super) fn ask(&mut self, on: ConnId, host: &str, port: u16, now: Time) {
+        self.names.ask(on, host, port, now);
+        self.begin(now);
     }
 
     /// An answer, if one is there.
-    pub(super) fn answer(&self) -> Option<(ConnId, Vec<SocketAddr>)> {
-        self.answers.try_recv().ok()
+    pub(super) fn answer(&mut self, now: Time) -> Option<Resolved> {
+        while let Ok((host, family, addresses)) = self.found.try_recv() {
+            self.threads -= 1;
+            self.names.found(&host, family, addresses, now);
+        }
+        self.begin(now);
+        self.names.next_answer()
+    }
+
+    /// Whether there is an answer for which nothing wakes the loop.
+    pub(super) fn has_answer(&self) -> bool {
+        self.names.has_answer()
+    }
+
+    /// Begins the look-ups for which there are threads.
+    fn begin(&mut self, now: Time) {
+        while let Some(host) = self.names.next_look_up() {
+            self.queue.push_back(host);
+        }
+        while self.threads + Family::ALL.len() <= THREADS_MAX
+            && let Some(host) = self.queue.pop_front()
+        {
+            let v6 = Arc::new(Finished::default());
+            for family in Family::ALL {
+                if self.spawn(&host, family, Arc::clone(&v6)).is_ok() {
+                    self.threads += 1;
+                } else {
+                    self.names.found(&host, family, Vec::new(), now);
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, host: &str, family: Family, v6: Arc<Finished>) -> std::io::Result<()> {
+        let (host, finder, waker) = (host.to_owned(), self.finder.clone(), Arc::clone(&self.waker));
+        thread::Builder::new().name("resolver".into()).spawn(move || {
+            let addresses = look_up(&host, family);
+            if family == Family::V4 && !addresses.is_empty() {
+                v6.wait(RESOLUTION_DELAY);
+            }
+            // If nobody wants it any more, the program ends.
+            if finder.send((host, family, addresses)).is_ok() {
+                let _ = waker.wake();
+            }
+            if family == Family::V6 {
+                v6.finish();
+            }
+        })?;
+        Ok(())
+    }
+}
+
+/// Whether a look-up is over.
+#[derive(Debug, Default)]
+struct Finished {
+    is_finished: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Finished {
+    fn finish(&self) {
+        *self.is_finished.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let is_finished = self.is_finished.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(is_finished, at_most, |is_finished| !*is_finished));
     }
 }

@@ -47,6 +47,9 @@ pub fn announced(text: &str) -> Result<SocketAddr, String> {
 
 /// `HOST:PORT` to connect to: `127.0.0.1:8080`, `[::1]:22`, `printer.lan:80`. The port is not 0.
 pub fn host_port(text: &str) -> Result<HostPort, String> {
+    if !text.is_ascii() {
+        return Err(format!("'{text}' {NOT_ASCII}"));
+    }
     let bad = || format!("'{text}' is not HOST:PORT, such as 127.0.0.1:8080, [::1]:22 or printer.lan:80");
     let (host, port) = split_host_port(text).ok_or_else(bad)?;
     let port = port.ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
@@ -129,13 +132,27 @@ pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<usize, 
     }
 }
 
+/// What is wrong with a host name in other letters: whoever has one has to convert it.
+pub(crate) const NOT_ASCII: &str =
+    "has letters outside ASCII in it: write the host's A-label form (xn--…), which 'idn2 NAME' prints";
+
 /// Splits `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`; `None` where it is none of these, or the host is neither a name
-/// nor an address. The host comes back in lower case, without brackets.
+/// nor an address. The host comes back in lower case, without brackets. An IPv6 address may have a zone, as in
+/// `[fe80::1%eth0]` (RFC 4007 §11), also as a URL has it: `[fe80::1%25eth0]` (RFC 6874).
 pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
+    let mut zoned = String::new();
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']')?;
-            host.parse::<Ipv6Addr>().ok()?;
+            let (address, zone) = host.split_once('%').unzip();
+            address.unwrap_or(host).parse::<Ipv6Addr>().ok()?;
+            if let (Some(address), Some(zone)) = (address, zone) {
+                let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+                if !is_zone(zone) {
+                    return None;
+                }
+                zoned = format!("{}%{zone}", address.to_ascii_lowercase());
+            }
             (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
         }
         None => match text.split_once(':') {
@@ -149,14 +166,34 @@ pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
         Some(port) => port,
         None => None,
     };
+    if !zoned.is_empty() {
+        return Some((zoned, port));
+    }
     ServerName::try_from(host).ok()?;
     Some((host.to_ascii_lowercase(), port))
+}
+
+/// Whether this may be the zone of an address: an interface's name or number.
+fn is_zone(zone: &str) -> bool {
+    let is_of_zone =
+        |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b'@');
+    !zone.is_empty() && zone.len() < 64 && zone.bytes().all(is_of_zone)
+}
+
+/// The host as certificates and `Host` fields have it: without the zone of an address, which says something on this
+/// machine alone (RFC 6874 §1), and without the dot behind a name (RFC 6066 §3).
+pub(crate) fn public_host(host: &str) -> &str {
+    match host.split_once('%') {
+        Some((address, _)) => address,
+        None => host.strip_suffix('.').filter(|name| !name.is_empty()).unwrap_or(host),
+    }
 }
 
 /// The host as it stands before a colon: an IPv6 address in brackets.
 pub(crate) fn bracketed(host: &str) -> String {
     match host.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ if host.contains('%') => format!("[{host}]"),
         _ => host.to_owned(),
     }
 }

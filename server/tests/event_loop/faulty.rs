@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-use rendezvous::net::{Edge, Net};
+use rendezvous::net::{Edge, Net, Resolved};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
@@ -228,7 +228,7 @@ impl<N: Net> Net for Faulty<N> {
         self.net.resolve(on, host, port);
     }
 
-    fn resolved(&mut self) -> Option<(ConnId, Vec<SocketAddr>)> {
+    fn resolved(&mut self) -> Option<Resolved> {
         self.net.resolved()
     }
 }

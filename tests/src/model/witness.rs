@@ -275,6 +275,11 @@ impl<M: Machine> Machine for Watched<M> {
         id
     }
 
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.told(on, now, format_args!("found {addresses:?}"));
+        self.machine.handle_found(on, addresses, now);
+    }
+
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         self.told(on, now, format_args!("resolved {addresses:?}"));
         self.machine.handle_resolved(on, addresses, now);

@@ -24,6 +24,7 @@ mod forwarded;
 mod forwarding;
 mod harness;
 mod hidden;
+mod names;
 mod nat;
 mod old_peers;
 mod peers;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("direct", direct::CASES),
+        ("names", names::CASES),
         ("nat", nat::CASES),
         ("agent", agent::CASES),
         ("to_tls", to_tls::CASES),

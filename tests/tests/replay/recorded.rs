@@ -60,6 +60,7 @@ impl Recorded {
         let machine = self.machine();
         match *event {
             Event::Open { on, from } => drop(machine.handle_open(on, from, now)),
+            Event::Found { on, ref addresses } => machine.handle_found(on, addresses, now),
             Event::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
             Event::Connected { on } => machine.handle_connected(on, now),
             Event::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use super::super::words::{Words, address, number, span};
 use super::super::{Event, Octets, config, show};
@@ -23,14 +24,8 @@ impl Parser {
                 on: Listener(words.read("a listener's number", number)?),
                 from: words.read("an address with a port", address)?,
             },
-            "resolved" => {
-                let on = words.conn()?;
-                let mut addresses = Vec::new();
-                while !words.rest.is_empty() || addresses.is_empty() {
-                    addresses.push(words.read("an address with a port", address)?);
-                }
-                Event::Resolved { on, addresses }
-            }
+            "found" => Event::Found { on: words.conn()?, addresses: addresses(words)? },
+            "resolved" => Event::Resolved { on: words.conn()?, addresses: addresses(words)? },
             "connected" => Event::Connected { on: words.conn()? },
             "dial-failed" => {
                 Event::DialFailed { on: words.conn()?, why: words.read("a reason", dial_failure)? }
@@ -87,6 +82,15 @@ impl Parser {
         words.end()?;
         Ok(event)
     }
+}
+
+/// At least one address, up to the end of the line.
+fn addresses(words: &mut Words<'_>) -> Result<Vec<SocketAddr>, String> {
+    let mut addresses = Vec::new();
+    while !words.rest.is_empty() || addresses.is_empty() {
+        addresses.push(words.read("an address with a port", address)?);
+    }
+    Ok(addresses)
 }
 
 fn end(word: &str) -> Option<End> {

@@ -48,13 +48,14 @@ impl<M: IqHandler> Machine for Hosted<M> {
         if let Some(on) = inward(on) {
             return self.inner.handle_resolved(on, addresses, now);
         }
-        let Some(State::Reaching(reach)) = self.conns.state(on) else { return };
-        match reach.resolved(on, addresses, None) {
-            Some(output) => {
-                self.conns.set_due(on, Some(now.mono + super::DIAL));
-                self.conns.say(output);
-            }
-            None => self.unreachable(on, DialFailure::Name, now),
+        self.resolved(on, addresses, now);
+    }
+
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.now = now;
+        match inward(on) {
+            Some(on) => self.inner.handle_found(on, addresses, now),
+            None => self.resolved(on, addresses, now),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The connection to the server: how it is reached, kept and lost.
 
 use super::{
-    Close, Component, ConnId, DIAL, DialFailure, Flight, Grade, HANDSHAKE, Hosted, IqHandler, KEEP_ALIVE,
-    LASTING, Loss, Now, Output, Reach, Report, State, Step, StreamCondition, Vec,
+    Close, Component, ConnId, DIAL, DIAL_NOT_LAST, DialFailure, Flight, Grade, HANDSHAKE, Hosted, IqHandler,
+    KEEP_ALIVE, LASTING, Loss, Now, Output, Report, SocketAddr, State, StreamCondition, Vec,
 };
+use crate::dialer::ADDRESSES_MAX;
+use crate::reach::Host;
 
 impl<M: IqHandler> Hosted<M> {
     /// Dials the server, or its next address.
@@ -11,40 +13,51 @@ impl<M: IqHandler> Hosted<M> {
         debug_assert!(self.conns.len() == 0, "two connections to the server");
         self.wake = None;
         let on = self.conns.insert(State::Closing, None);
-        let (reach, output) = match self.rest.take() {
-            Some(mut reach) => {
-                let output = reach.next_address(on);
-                (reach, output)
+        match (self.rest.pop_front(), &self.config.server.host) {
+            (Some(to), _) => self.dial(on, to, now),
+            (None, &Host::Address(address)) => {
+                self.dial(on, SocketAddr::new(address, self.config.server.port), now);
             }
-            None => {
-                let (reach, output) = Reach::begin(on, &self.config.server, None);
-                (reach, Some(output))
+            (None, Host::Name(name)) => {
+                let output = Output::Resolve { on, host: name.clone(), port: self.config.server.port };
+                self.enter(on, State::Resolving, Some(now.mono + DIAL));
+                self.conns.say(output);
             }
-        };
-        self.enter(on, State::Reaching(reach), Some(now.mono + DIAL));
-        if let Some(output) = output {
-            self.conns.say(output);
+        }
+    }
+
+    fn dial(&mut self, on: ConnId, to: SocketAddr, now: Now) {
+        let patience = if self.rest.is_empty() { DIAL } else { DIAL_NOT_LAST };
+        self.enter(on, State::Dialling, Some(now.mono + patience));
+        self.conns.say(Output::Dial { on, to });
+    }
+
+    /// The server's name has these addresses.
+    pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        if let Some(State::Resolving) = self.conns.state(on)
+            && let Some((first, rest)) = addresses.split_first()
+        {
+            self.rest = rest.iter().copied().take(ADDRESSES_MAX).collect();
+            self.dial(on, *first, now);
         }
     }
 
     pub(super) fn connected(&mut self, on: ConnId, now: Now) {
-        let Some(State::Reaching(reach)) = self.conns.state(on) else { return };
-        let next = reach.connected(on);
-        debug_assert!(next.is_none(), "TLS to a server's component port");
+        let Some(State::Dialling) = self.conns.state(on) else { return };
+        self.rest.clear();
         let (component, header) = Component::begin(self.config.name.as_str(), self.config.secret.clone());
         self.enter(on, State::Greeting(component), Some(now.mono + HANDSHAKE));
         self.conns.send(on, header);
     }
 
-    /// An address, or the name, was of no use.
+    /// An address could not be connected to, or the name does not resolve.
     pub(super) fn unreachable(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        let Some(State::Reaching(reach)) = self.conns.state(on) else { return };
-        if reach.has_more() {
-            self.rest = Some(reach.clone());
+        let Some(State::Resolving | State::Dialling) = self.conns.state(on) else { return };
+        if self.rest.is_empty() {
+            self.lose(on, Loss::Unreachable(why), Close::Abort, now);
+        } else {
             self.shut(on, Close::Abort, now);
             self.wake = Some(now.mono);
-        } else {
-            self.lose(on, Loss::Unreachable(why), Close::Abort, now);
         }
     }
 
@@ -65,7 +78,7 @@ impl<M: IqHandler> Hosted<M> {
         let up_since = match self.conns.state(on) {
             Some(State::Up(_, since)) => Some(*since),
             Some(State::Leaving(_)) => return self.shut(on, how, now),
-            Some(State::Reaching(_) | State::Greeting(_) | State::Closing) => None,
+            Some(State::Resolving | State::Dialling | State::Greeting(_) | State::Closing) => None,
             None => return,
         };
         if up_since.is_some_and(|since| now.mono.since(since) >= LASTING) {
@@ -86,12 +99,8 @@ impl<M: IqHandler> Hosted<M> {
 
     pub(super) fn expire(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
-            Some(State::Reaching(reach)) => match reach.step() {
-                Step::Resolving => self.unreachable(on, DialFailure::Name, now),
-                Step::Dialling | Step::Greeting | Step::Securing => {
-                    self.unreachable(on, DialFailure::Unreachable, now)
-                }
-            },
+            Some(State::Resolving) => self.unreachable(on, DialFailure::Name, now),
+            Some(State::Dialling) => self.unreachable(on, DialFailure::Unreachable, now),
             Some(State::Greeting(_)) => self.lose(on, Loss::Silent, Close::Abort, now),
             Some(State::Up(..)) => self.keep_alive(on, now),
             Some(State::Leaving(_)) => self.shut(on, Close::Linger, now),

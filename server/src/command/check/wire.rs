@@ -12,6 +12,7 @@ use rustls_pki_types::ServerName;
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
+use crate::options::value::public_host;
 use crate::tls::{Take, TlsError, TlsSession};
 use crate::tls_config;
 use crate::trust::Trust;
@@ -109,12 +110,21 @@ impl Wire {
         deadline: Deadline,
     ) -> Result<Self, WireError> {
         let stream = TcpStream::connect_timeout(&to, deadline.left().max(Duration::from_millis(1)))?;
+        Self::over(stream, tls, deadline)
+    }
+
+    /// Goes through the TLS handshake on a connection, if there is to be one.
+    pub(super) fn over(
+        stream: TcpStream,
+        tls: Option<(&str, &Trust)>,
+        deadline: Deadline,
+    ) -> Result<Self, WireError> {
         let stream = Timed { stream, deadline };
         let mut wire = Self { stream, tls: None, wire: Vec::new(), plain: Plain(Vec::new()) };
         if let Some((host, trust)) = tls {
             let config =
                 tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
-            let name = ServerName::try_from(host.to_owned())
+            let name = ServerName::try_from(public_host(host).to_owned())
                 .map_err(|_| WireError::Tls(format!("'{host}' is no name for a certificate")))?;
             let mut tls = TlsSession::client(config, name)?;
             while !tls.is_secured() {

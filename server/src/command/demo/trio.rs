@@ -76,6 +76,11 @@ impl Machine for Trio {
         }
     }
 
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        let (machine, on) = self.whose(on);
+        machine.handle_found(on, addresses, now);
+    }
+
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         let (machine, on) = self.whose(on);
         machine.handle_resolved(on, addresses, now);

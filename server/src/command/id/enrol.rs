@@ -13,6 +13,7 @@ use crate::entropy;
 use crate::failure::{Failure, complain, print, reason};
 use crate::files::{self, FileKind};
 use crate::ids::{Edit, Entry, IDS_FILE, Ids, Tokens, is_label, is_name};
+use crate::options::value::public_host;
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
 use crate::relay_url::RelayUrl;
 use crate::state::State;
@@ -164,7 +165,7 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
         return Ok(Trust::System); // there is nothing to check
     }
     let mut names = cert::default_names(None);
-    names.push(relay.host.clone());
+    names.push(public_host(&relay.host).to_owned());
     let (identity, warning) = cert::ensure(state, &names, &tls_config::provider())?;
     if let Some(warning) = warning {
         warn(&warning);

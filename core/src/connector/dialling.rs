@@ -1,0 +1,93 @@
+//! The way to the relay: what comes of the races of [`Dialers`]. A race is won by the first answer.
+
+use core::net::SocketAddr;
+
+use super::{Connector, State};
+use crate::conns::Conns;
+use crate::dialer::{DialError, Dialers, Progress};
+use crate::machine::{Close, ConnId};
+use crate::note::ConnectFailure;
+use crate::time::Now;
+
+impl Connector {
+    /// Tells the dialers what happened to a connection, and does what comes of it.
+    pub(super) fn race(
+        &mut self,
+        on: ConnId,
+        now: Now,
+        happened: impl FnOnce(&mut Dialers, &mut Conns<State>, &dyn Fn() -> State) -> Progress,
+    ) {
+        let Some(local) = self.conns.state(on).and_then(|state| state.local()) else { return };
+        let rival = || State::Reaching { local };
+        match happened(&mut self.dialers, &mut self.conns, &rival) {
+            Progress::Pending => {}
+            Progress::Late { on, why } => self.attempt_failed(on, why, now),
+            Progress::Greet(_) => debug_assert!(false, "a connector sends nothing in clear before TLS"),
+            Progress::Reached { on, .. } => self.ask(on, now),
+            Progress::Failed { lead, why } => self.fail(lead, why.into(), now),
+        }
+    }
+
+    /// Addresses of a name. If the look-up is not complete, more may follow.
+    pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
+        match self.conns.state(on) {
+            Some(&mut State::Link(link)) if is_complete => {
+                self.with_party(now, |party| party.resolved(link, addresses));
+            }
+            _ => self.race(on, now, |dialers, conns, rival| {
+                dialers.resolved(on, addresses, is_complete, conns, rival, now)
+            }),
+        }
+    }
+
+    /// An attempt has come to nothing: the next address is tried.
+    pub(super) fn attempt_failed(&mut self, on: ConnId, why: DialError, now: Now) {
+        self.forget_session(on, now);
+        if let Some(&mut State::Asking { local, .. }) = self.conns.state(on) {
+            self.enter(on, State::Reaching { local });
+        }
+        self.race(on, now, |dialers, conns, rival| dialers.failed(on, why, conns, rival, now));
+    }
+
+    /// The relay has answered on this connection: the others are closed.
+    pub(super) fn settle_race(&mut self, on: ConnId, now: Now) {
+        let Some(lead) = self.dialers.lead(on) else { return };
+        for rival in self.dialers.attempts(lead) {
+            if rival != on {
+                self.forget_session(rival, now);
+            }
+        }
+        if let Some(at) = self.dialers.settle(on, &mut self.conns, now) {
+            self.dialers.book(&self.config.relay.place).answered(at);
+        }
+        self.conns.set_due(on, None);
+        if lead != on {
+            let local = self.conns.state(on).and_then(|state| state.local());
+            if let Some(State::Local { relay }) = local.and_then(|local| self.conns.state(local)) {
+                *relay = on;
+            }
+            self.conns.close(lead, Close::Abort, now);
+        }
+    }
+
+    /// Nobody waits any more for what this race, or the connection that has won it, is for.
+    pub(super) fn cancel_race(&mut self, relay: ConnId, now: Now) {
+        for on in self.dialers.attempts(relay) {
+            self.forget_session(on, now);
+        }
+        self.forget_session(relay, now);
+        self.dialers.cancel(relay, &mut self.conns, now);
+    }
+}
+
+impl From<DialError> for ConnectFailure {
+    fn from(why: DialError) -> Self {
+        match why {
+            DialError::Dial(why) => Self::Unreachable(why),
+            DialError::Ended(how) => Self::Ended(how),
+            DialError::Silent => Self::Silent,
+            DialError::Garbled => Self::Garbled,
+            DialError::Tls(why) => Self::Tls(why),
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! Dialling a host: its name, its addresses by Happy Eyeballs (RFC 8305), and TLS.
+//!
+//! [`Race`] decides which address is tried when, and [`AddressBook`] knows what became of them before. Both are without
+//! connections, so that a blocking program can use them as well. In a machine `Dialers` runs races on its connections.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+pub use self::address_book::{ADDRESSES_MAX, AddressBook};
+pub use self::race::{ATTEMPT_DELAY, Race, Todo};
+use crate::conns::Conns;
+use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
+use crate::reach::{Deadlines, Host, Place};
+use crate::table::Table;
+use crate::time::{Now, Span};
+
+mod address_book;
+mod race;
+
+/// Why a host could not be reached. Of several addresses, the failure of the attempt that came furthest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// Its name does not resolve, or it could not be connected to.
+    Dial(DialFailure),
+    /// It ended the connection before it was of use.
+    Ended(End),
+    /// It did not take part in the handshake, or did not answer, in time.
+    Silent,
+    /// It answered with something that is not HTTP.
+    Garbled,
+    /// TLS failed.
+    Tls(TlsFailure),
+}
+
+impl DialError {
+    /// How far the attempt came.
+    const fn progress(self) -> u8 {
+        match self {
+            Self::Dial(DialFailure::Name) => 0,
+            Self::Dial(_) => 1,
+            Self::Ended(_) => 2,
+            Self::Silent => 3,
+            Self::Garbled => 4,
+            Self::Tls(_) => 5,
+        }
+    }
+}
+
+/// What came of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Nothing to be decided yet.
+    Pending,
+    /// Connected, and the handshake is to begin when what the machine sends in clear is sent: [`Dialers::greeted`].
+    Greet(ConnId),
+    /// `on` is connected, with TLS if there is to be TLS. The race goes on until [`Dialers::settle`].
+    Reached {
+        /// The connection that the race was begun with. If it is another one, it is of no use.
+        lead: ConnId,
+        /// The connection.
+        on: ConnId,
+    },
+    /// An attempt takes too long: [`Dialers::failed`] is to be called for it.
+    Late {
+        /// The attempt.
+        on: ConnId,
+        /// Why it has failed.
+        why: DialError,
+    },
+    /// The race that was begun with `lead` is lost and forgotten.
+    Failed {
+        /// The connection that the race was begun with. It is still to be closed.
+        lead: ConnId,
+        /// Why.
+        why: DialError,
+    },
+}
+
+/// The races of a machine.
+///
+/// A race is begun with a connection that the machine made, its *lead*: the name is looked up for it, and the first
+/// address is dialled with it. Each further address is dialled with a connection of its own, a *rival*. The lead stays
+/// until the race is over, even if its own attempt has failed; the deadline of the race is the lead's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dialers {
+    /// By their leads.
+    races: Table<ConnId, Running>,
+    /// The lead of each rival.
+    rivals: Table<ConnId, ConnId>,
+    /// What is known of each host. As many as places are configured.
+    books: BTreeMap<Place, AddressBook>,
+}
+
+#[derive(Clone, Debug)]
+struct Running {
+    place: Place,
+    tls: Option<TlsRole>,
+    /// The machine sends something in clear before the handshake.
+    greets: bool,
+    race: Race,
+    /// Each attempt that has not failed.
+    attempts: Vec<Attempt>,
+    /// The lead was not dialled yet.
+    is_lead_free: bool,
+    failure: Option<DialError>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    on: ConnId,
+    address: SocketAddr,
+    /// What the machine sends in clear is on its way.
+    is_greeting: bool,
+}
+
+/// How a host is dialled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dialling {
+    /// Whether and how TLS follows.
+    pub(crate) tls: Option<TlsRole>,
+    /// Whether the machine sends something in clear before the handshake.
+    pub(crate) greets: bool,
+    /// How long each step may take.
+    pub(crate) deadlines: Deadlines,
+}
+
+impl Dialers {
+    /// Begins to dial a host.
+    pub(crate) fn begin<S>(
+        &mut self,
+        lead: ConnId,
+        place: &Place,
+        how: Dialling,
+        conns: &mut Conns<S>,
+        now: Now,
+    ) {
+        let Dialling { tls, greets, deadlines } = how;
+        let book = self.books.entry(place.clone()).or_default();
+        let mut running = Running {
+            place: place.clone(),
+            tls,
+            greets,
+            race: Race::resolving(deadlines, now.mono),
+            attempts: Vec::new(),
+            is_lead_free: true,
+            failure: None,
+        };
+        match &place.host {
+            Host::Address(address) => {
+                let address = [SocketAddr::new(*address, place.port)];
+                book.resolved(&address, true);
+                running.race.resolved(&address, true, book, now.mono);
+            }
+            Host::Name(name) => {
+                conns.say(Output::Resolve { on: lead, host: name.clone(), port: place.port });
+            }
+        }
+        self.races.insert(lead, running);
+        // The first address goes with the lead: no rival is made.
+        let progress = self.run(lead, conns, || unreachable!("the lead is free"), now);
+        debug_assert_eq!(progress, Progress::Pending, "a race that was lost before it began");
+    }
+
+    /// Addresses of the host. If the look-up is not complete, more may follow.
+    pub(crate) fn resolved<S>(
+        &mut self,
+        lead: ConnId,
+        addresses: &[SocketAddr],
+        is_complete: bool,
+        conns: &mut Conns<S>,
+        rival: impl Fn() -> S,
+        now: Now,
+    ) -> Progress {
+        let Some(running) = self.races.get_mut(&lead) else { return Progress::Pending };
+        let book = self.books.entry(running.place.clone()).or_default();
+        book.resolved(addresses, is_complete);
+        running.race.resolved(addresses, is_complete, book, now.mono);
+        self.run(lead, conns, rival, now)
+    }
+
+    /// A dial failed, or the look-up of a lead.
+    pub(crate) fn dial_failed<S>(
+        &mut self,
+        on: ConnId,
+        why: DialFailure,
+        conns: &mut Conns<S>,
+        rival: impl Fn() -> S,
+        now: Now,
+    ) -> Progress {
+        if let Some(running) = self.races.get_mut(&on)
+            && running.address(on).is_none()
+        {
+            running.race.unresolved();
+            running.fail(DialError::Dial(why));
+            return self.run(on, conns, rival, now);
+        }
+        self.failed(on, DialError::Dial(why), conns, rival, now)
+    }
+
+    /// The connection is up: begins TLS if there is to be TLS.
+    pub(crate) fn connected<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) -> Progress {
+        let Some(lead) = self.lead(on) else { return Progress::Pending };
+        let Some((race, attempt)) = self.attempt(on) else { return Progress::Pending };
+        race.connected(attempt.address, now.mono);
+        let Some(running) = self.races.get_mut(&lead) else { return Progress::Pending };
+        let progress = match running.tls {
+            None => return self.reached(on, now),
+            Some(_) if running.greets => {
+                running.attempts.iter_mut().filter(|it| it.on == on).for_each(|it| it.is_greeting = true);
+                Progress::Greet(on)
+            }
+            Some(role) => {
+                conns.say(Output::StartTls { on, role });
+                Progress::Pending
+            }
+        };
+        self.set_due(lead, conns, now);
+        progress
+    }
+
+    /// What the machine sent in clear is in the socket: begins TLS.
+    pub(crate) fn greeted<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) {
+        let Some(lead) = self.lead(on) else { return };
+        let Some((race, attempt)) = self.attempt(on).filter(|(_, attempt)| attempt.is_greeting) else {
+            return;
+        };
+        attempt.is_greeting = false;
+        race.connected(attempt.address, now.mono);
+        if let Some(role) = self.races.get(&lead).and_then(|running| running.tls) {
+            conns.say(Output::StartTls { on, role });
+        }
+        self.set_due(lead, conns, now);
+    }
+
+    /// The handshake is complete.
+    pub(crate) fn secured(&mut self, on: ConnId, now: Now) -> Progress {
+        self.reached(on, now)
+    }
+
+    /// A request is sent on a connection that was reached, and the race goes on until it is answered.
+    pub(crate) fn asked<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) {
+        let Some(lead) = self.lead(on) else { return };
+        let is_proved = self.races.get(&lead).is_some_and(|running| running.tls.is_some());
+        let Some((race, attempt)) = self.attempt(on) else { return };
+        race.asked(attempt.address, is_proved, now.mono);
+        self.set_due(lead, conns, now);
+    }
+
+    /// An attempt has come to nothing. A rival is closed; the lead stays.
+    pub(crate) fn failed<S>(
+        &mut self,
+        on: ConnId,
+        why: DialError,
+        conns: &mut Conns<S>,
+        rival: impl Fn() -> S,
+        now: Now,
+    ) -> Progress {
+        let Some(lead) = self.lead(on) else { return Progress::Pending };
+        self.give_up(on, why, conns, now);
+        self.run(lead, conns, rival, now)
+    }
+
+    /// The deadline of a lead has passed.
+    pub(crate) fn expired<S>(
+        &mut self,
+        lead: ConnId,
+        conns: &mut Conns<S>,
+        rival: impl Fn() -> S,
+        now: Now,
+    ) -> Progress {
+        self.run(lead, conns, rival, now)
+    }
+
+    /// The race is won by this connection: its rivals are closed, and the race is forgotten. The address that was
+    /// reached. The lead, if it is another, is the machine's to close.
+    pub(crate) fn settle<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) -> Option<SocketAddr> {
+        let lead = self.lead(on)?;
+        let running = self.races.remove(&lead)?;
+        let address = running.address(on);
+        for attempt in running.attempts {
+            if self.rivals.remove(&attempt.on).is_some() && attempt.on != on {
+                conns.close(attempt.on, Close::Abort, now);
+            }
+        }
+        address
+    }
+
+    /// Nobody wants the host any more: the rivals are closed, and the race is forgotten. The lead is the machine's to
+    /// close.
+    pub(crate) fn cancel<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, now: Now) {
+        let Some(running) = self.races.remove(&lead) else { return };
+        for attempt in running.attempts {
+            if self.rivals.remove(&attempt.on).is_some() {
+                conns.close(attempt.on, Close::Abort, now);
+            }
+        }
+    }
+
+    /// The connection that the race of this one was begun with; `None` if it runs in none.
+    pub(crate) fn lead(&self, on: ConnId) -> Option<ConnId> {
+        if self.races.contains_key(&on) { Some(on) } else { self.rivals.get(&on).copied() }
+    }
+
+    /// The connections whose attempts have not failed.
+    pub(crate) fn attempts(&self, lead: ConnId) -> Vec<ConnId> {
+        let attempts = self.races.get(&lead).map(|running| running.attempts.as_slice());
+        attempts.unwrap_or_default().iter().map(|it| it.on).collect()
+    }
+
+    /// What is known of a host.
+    pub(crate) fn book(&mut self, place: &Place) -> &mut AddressBook {
+        self.books.entry(place.clone()).or_default()
+    }
+
+    fn reached(&mut self, on: ConnId, now: Now) -> Progress {
+        let Some(lead) = self.lead(on) else { return Progress::Pending };
+        let Some((race, attempt)) = self.attempt(on) else { return Progress::Pending };
+        let address = attempt.address;
+        let connect = race.connect_time(address).unwrap_or(Span::ZERO);
+        if let Some(book) = self.book_of(lead) {
+            book.connected(address, connect, now.mono);
+        }
+        Progress::Reached { lead, on }
+    }
+
+    fn give_up<S>(&mut self, on: ConnId, why: DialError, conns: &mut Conns<S>, now: Now) {
+        let Some(lead) = self.lead(on) else { return };
+        let Some(running) = self.races.get_mut(&lead) else { return };
+        let Some(address) = running.address(on) else { return };
+        running.race.failed(address, now.mono);
+        running.attempts.retain(|it| it.on != on);
+        running.fail(why);
+        if let Some(book) = self.book_of(lead) {
+            book.failed(address, now.mono);
+        }
+        if self.rivals.remove(&on).is_some() {
+            conns.close(on, why.close(), now);
+        }
+    }
+
+    /// Does what the race asks for.
+    fn run<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, rival: impl Fn() -> S, now: Now) -> Progress {
+        loop {
+            let Some(running) = self.races.get_mut(&lead) else { return Progress::Pending };
+            let Some(book) = self.books.get(&running.place) else { return Progress::Pending };
+            match running.race.poll(book, now.mono) {
+                Todo::Dial(to) => {
+                    let is_lead = core::mem::take(&mut running.is_lead_free);
+                    let on = if is_lead { lead } else { conns.insert(rival(), None) };
+                    running.attempts.push(Attempt { on, address: to, is_greeting: false });
+                    if !is_lead {
+                        self.rivals.insert(on, lead);
+                    }
+                    conns.say(Output::Dial { on, to });
+                }
+                Todo::Late(address) => {
+                    let on = running.attempts.iter().find(|it| it.address == address).map(|it| it.on);
+                    let is_up = running.race.connect_time(address).is_some();
+                    let why =
+                        if is_up { DialError::Silent } else { DialError::Dial(DialFailure::Unreachable) };
+                    match on {
+                        Some(on) => return Progress::Late { on, why },
+                        None => running.race.failed(address, now.mono),
+                    }
+                }
+                Todo::Wait(until) => {
+                    conns.set_due(lead, Some(until));
+                    return Progress::Pending;
+                }
+                Todo::Lost => {
+                    let why = running.failure.unwrap_or(DialError::Dial(DialFailure::Name));
+                    self.races.remove(&lead);
+                    return Progress::Failed { lead, why };
+                }
+            }
+        }
+    }
+
+    /// The deadline of a race has changed, and nothing else is due.
+    fn set_due<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, now: Now) {
+        let Some(running) = self.races.get_mut(&lead) else { return };
+        let Some(due) = running.race.due() else { return };
+        conns.set_due(lead, Some(due.max(now.mono)));
+    }
+
+    /// An attempt, and the race that it belongs to; `None` if the attempt has failed.
+    fn attempt(&mut self, on: ConnId) -> Option<(&mut Race, &mut Attempt)> {
+        let lead = self.lead(on)?;
+        let Running { race, attempts, .. } = self.races.get_mut(&lead)?;
+        Some((race, attempts.iter_mut().find(|it| it.on == on)?))
+    }
+
+    fn book_of(&mut self, lead: ConnId) -> Option<&mut AddressBook> {
+        self.books.get_mut(&self.races.get(&lead)?.place)
+    }
+}
+
+impl Running {
+    fn address(&self, on: ConnId) -> Option<SocketAddr> {
+        self.attempts.iter().find(|it| it.on == on).map(|it| it.address)
+    }
+
+    fn fail(&mut self, why: DialError) {
+        if self.failure.is_none_or(|failure| failure.progress() <= why.progress()) {
+            self.failure = Some(why);
+        }
+    }
+}
+
+impl DialError {
+    /// How the connection of a failed attempt is to be closed.
+    pub(crate) const fn close(self) -> Close {
+        match self {
+            // An alert may be on its way, and a reset would eat it.
+            Self::Tls(_) | Self::Ended(End::Clean | End::Truncated) => Close::Linger,
+            Self::Dial(_) | Self::Ended(End::Reset) | Self::Silent | Self::Garbled => Close::Abort,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Name look-ups and dials of `check`, as the agent does them: Happy Eyeballs (RFC 8305), here on a thread for each
+//! address.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use rendezvous_core::dialer::{AddressBook, Race, Todo};
+use rendezvous_core::reach::Deadlines;
+
+use super::wire::{Deadline, WireError};
+use crate::clock::Clock;
+use crate::net::look_up::{Family, look_up};
+use crate::net::names::loopback;
+
+/// Looks a name up, on threads: the system's resolver knows no deadline. The addresses, and what to say of them.
+pub(super) fn resolve(
+    host: &str,
+    port: u16,
+    deadline: Deadline,
+) -> Result<(Vec<SocketAddr>, String), String> {
+    let mut found: Vec<IpAddr> = loopback(host);
+    let mut is_late = false;
+    if found.is_empty() {
+        let (sender, receiver) = mpsc::channel();
+        for family in Family::ALL {
+            let (host, sender) = (host.to_owned(), sender.clone());
+            // If the deadline has passed, nobody reads it.
+            thread::spawn(move || drop(sender.send((family, look_up(&host, family)))));
+        }
+        drop(sender);
+        let mut answers = Vec::new();
+        while answers.len() < Family::ALL.len() {
+            match receiver.recv_timeout(deadline.left()) {
+                Ok(answer) => answers.push(answer),
+                Err(_) => {
+                    is_late = true;
+                    break;
+                }
+            }
+        }
+        answers.sort();
+        let addresses: Vec<SocketAddr> = answers.into_iter().flat_map(|(_, addresses)| addresses).collect();
+        if !addresses.is_empty() {
+            let shown: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
+            let late =
+                if is_late { "; the name server did not answer for the other family in time" } else { "" };
+            let text = format!("{host} is {}{late}", shown.join(", "));
+            let with_port = |mut address: SocketAddr| {
+                address.set_port(port);
+                address
+            };
+            return Ok((addresses.into_iter().map(with_port).collect(), text));
+        }
+    } else {
+        let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
+        let text = format!("{host} is {}", shown.join(", "));
+        return Ok((found.drain(..).map(|ip| SocketAddr::new(ip, port)).collect(), text));
+    }
+    let why = if is_late { "no answer in time" } else { "it has no address" };
+    Err(format!("{host} does not resolve ({why}): is the name right, is there a network?"))
+}
+
+/// What became of an attempt.
+enum News<T> {
+    Connected(SocketAddr),
+    Over(SocketAddr, Result<T, WireError>),
+}
+
+/// An attempt that came to nothing.
+pub(super) struct Failed {
+    pub(super) address: SocketAddr,
+    pub(super) is_connected: bool,
+    pub(super) why: WireError,
+}
+
+/// The first address at which `check` succeeds, and what that gave; and the attempts that failed before.
+pub(super) type Raced<T> = (Option<(SocketAddr, T)>, Vec<Failed>);
+
+/// Tries addresses until `test` succeeds on a connection to one of them. Each step of each attempt may take `step`.
+pub(super) fn race<T: Send + 'static>(
+    addresses: &[SocketAddr],
+    step: Duration,
+    test: impl Fn(TcpStream, Deadline) -> Result<T, WireError> + Clone + Send + 'static,
+) -> Raced<T> {
+    let clock = Clock::start();
+    let span = crate::command::upstream::span(step);
+    let deadlines = Deadlines { dial: span, handshake: span, answer: span };
+    let mut book = AddressBook::default();
+    let mut race = Race::resolving(deadlines, clock.now().mono);
+    book.resolved(addresses, true);
+    race.resolved(addresses, true, &book, clock.now().mono);
+    let (sender, receiver) = mpsc::channel();
+    let mut failures: Vec<Failed> = Vec::new();
+    loop {
+        let now = clock.now().mono;
+        let until = match race.poll(&book, now) {
+            Todo::Dial(address) => {
+                attempt(address, step, test.clone(), sender.clone());
+                continue;
+            }
+            Todo::Late(address) => {
+                let is_connected = race.connect_time(address).is_some();
+                race.failed(address, now);
+                let why = WireError::Io(std::io::ErrorKind::TimedOut.into());
+                failures.push(Failed { address, is_connected, why });
+                continue;
+            }
+            Todo::Wait(until) => until,
+            Todo::Lost => return (None, failures),
+        };
+        let left = Duration::from_micros(until.since(now).0);
+        let news = match receiver.recv_timeout(left) {
+            Ok(news) => news,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,
+        };
+        let now = clock.now().mono;
+        match news {
+            News::Connected(address) => race.connected(address, now),
+            News::Over(address, Ok(value)) => return (Some((address, value)), failures),
+            News::Over(address, Err(why)) => {
+                let is_connected = race.connect_time(address).is_some();
+                if failures.iter().all(|it| it.address != address) {
+                    race.failed(address, now);
+                    failures.push(Failed { address, is_connected, why });
+                }
+            }
+        }
+    }
+}
+
+fn attempt<T: Send + 'static>(
+    address: SocketAddr,
+    step: Duration,
+    test: impl Fn(TcpStream, Deadline) -> Result<T, WireError> + Send + 'static,
+    news: Sender<News<T>>,
+) {
+    // If another address was reached, nobody reads what came of this one.
+    thread::spawn(move || {
+        let result = match TcpStream::connect_timeout(&address, step) {
+            Ok(stream) => {
+                drop(news.send(News::Connected(address)));
+                test(stream, Deadline::after(step))
+            }
+            Err(error) => Err(error.into()),
+        };
+        drop(news.send(News::Over(address, result)));
+    });
+}
