@@ -68,6 +68,9 @@ pub struct Engine {
     draining: bool,
 }
 
+/// Thousands of connections wait, and each has room for every state: large parts are boxed.
+const _: () = assert!(size_of::<State>() <= 48);
+
 /// What a connection is.
 #[derive(Debug)]
 enum State {
@@ -86,12 +89,12 @@ enum State {
     /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket; `proxy_header`: its agent asks for one in front of the request.
     Waiting { id: Id, plain: bool, flushed: bool, since: Time, proxy_header: bool },
     /// A client for whom no connection waits at the moment.
-    Held { id: Id, request: Request },
+    Held { id: Id, request: Box<Request> },
     /// The hidden server's half of a pair.
     Hidden { id: Id },
     /// The client's half of a pair; the request for as long as no octet of an answer came; `follow`: its later requests
     /// may name another hidden server.
-    Client { id: Id, request: Option<Request>, follow: Option<Box<Follow>> },
+    Client { id: Id, request: Option<Box<Request>>, follow: Option<Box<Follow>> },
 }
 
 /// A client's request as it is handed over.

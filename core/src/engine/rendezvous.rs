@@ -52,7 +52,7 @@ impl Engine {
     }
 
     /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
-    pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Request, now: Now) {
+    pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
         let form = request.answer;
         if self.has_no_pair_for(on, id) {
             return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", form, now);
@@ -130,7 +130,7 @@ impl Engine {
         hidden: ConnId,
         client: ConnId,
         id: Id,
-        mut request: Request,
+        mut request: Box<Request>,
         now: Now,
     ) {
         self.conns.say(Output::UserTimeout { on: hidden, after: None });

@@ -1,5 +1,6 @@
 //! A request's head is complete: whose is it, what does it want, and what is the answer?
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::route::{Means, Route};
@@ -124,7 +125,7 @@ impl Engine {
                     && head.body == Body::None
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
-                let request = Request { head, repeatable, answer: form, tries: 0, follower };
+                let request = Box::new(Request { head, repeatable, answer: form, tries: 0, follower });
                 self.meet(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {
