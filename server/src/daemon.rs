@@ -1,11 +1,14 @@
 //! What every command that holds connections does beside its event loop: signals, notes, the service manager, the
 //! orderly end.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use log::Level;
 use rendezvous_core::machine::Machine;
 use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::event_loop::EventLoop;
 use crate::failure::{Failure, reason};
@@ -78,9 +81,33 @@ pub fn world() -> Result<MioNet, Failure> {
     Ok(net)
 }
 
+/// Whether a program that ran to the end of its stream may report success.
+///
+/// # Errors
+/// A peer did not acknowledge everything that was sent to it.
+pub(crate) fn check_delivered<M: Machine>(event_loop: &Loop<M>) -> Result<(), Failure> {
+    if event_loop.is_drained() && event_loop.undelivered() == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed("the end of the stream was sent, and was not acknowledged in time".to_owned()))
+}
+
 /// A call of the system's that failed.
 pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what}: {}", reason(error)))
+}
+
+/// From now on a file that reaches the limit of its size (RLIMIT_FSIZE) is an error of the call that writes to it, and
+/// does not end the program.
+///
+/// # Errors
+/// Those of sigaction(2).
+pub fn survive_file_size_limit() -> Result<(), Failure> {
+    let reached = Arc::new(AtomicBool::new(false));
+    match signal_hook::flag::register(SIGXFSZ, reached) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(cannot("take signals", &error)),
+    }
 }
 
 /// Gives up what no command ever needs, before any of them reads a secret: core dumps, debuggers of the same user, and
@@ -167,10 +194,11 @@ impl Course {
             self.manager.ready(now);
         }
         self.manager.tell(now, || program.status(event_loop));
+        let is_late = self.drained.is_some_and(|until| until <= now);
         if program.is_done(event_loop.machine(), self.drained.is_some()) {
-            return Ok(false);
+            return Ok(!event_loop.is_drained() && !is_late);
         }
-        if self.drained.is_some_and(|until| until <= now) {
+        if is_late {
             log::warn!("event=stopping reason=\"connections did not end in time, and are reset\"");
             event_loop.abort_all();
             return Ok(false);

@@ -25,9 +25,11 @@ use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
 use crate::slot::{Link, Reading, Slot};
 
+use self::draining::Draining;
 use self::table::find;
 
 mod accept;
+mod draining;
 mod gate;
 mod memory;
 mod perform;
@@ -117,6 +119,8 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     relief_due: Time,
     /// Connections that are reset as soon as their peer has everything.
     truncating: Vec<ConnId>,
+    /// Sockets that are closed as soon as their peer has everything.
+    draining: Draining<N::Sock>,
     edges: Vec<Edge>,
     text: Vec<u8>,
     scratch: Vec<u8>,
@@ -147,6 +151,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             waiters_due: Time::default(),
             relief_due: Time::default(),
             truncating: Vec::new(),
+            draining: Draining::new(),
             edges: Vec::new(),
             text: Vec::new(),
             scratch: vec![0; sizes.bulk],
@@ -190,8 +195,19 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.net.stop_listening();
     }
 
+    /// Whether the peers of all connections that are over have acknowledged everything.
+    pub fn is_drained(&self) -> bool {
+        self.draining.is_empty()
+    }
+
+    /// How many connections of pairs were closed in order although their peers did not acknowledge everything in time.
+    pub const fn undelivered(&self) -> u64 {
+        self.draining.undelivered()
+    }
+
     /// Resets every connection: whoever is left sees that it did not end in order.
     pub fn abort_all(&mut self) {
+        self.any().close_draining();
         for slot in std::mem::take(&mut self.slots).into_iter().flatten() {
             if let Link::Up(sock) | Link::Dialling(sock) = slot.link {
                 self.net.abort(sock);
@@ -298,6 +314,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.serve_busy();
         self.finish_truncating();
+        self.finish_draining();
         if !self.waiters.is_empty() {
             self.relieve_waiters();
             self.call_waiters();
@@ -415,9 +432,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let until = self.deadline.map(|deadline| deadline.since(self.now.mono));
         let tick = (!self.truncating.is_empty()).then_some(TRUNCATE_TICK);
+        let draining = self.draining.due(self.now.mono);
         let accept = self.accept_retry();
         let memory = self.memory_due();
-        [at_most, until, tick, accept, memory].into_iter().flatten().min()
+        [at_most, until, tick, draining, accept, memory].into_iter().flatten().min()
     }
 
     #[cfg(debug_assertions)]

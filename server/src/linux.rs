@@ -53,40 +53,58 @@ pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
     if rc == 0 { usize::try_from(octets).unwrap_or(0) } else { 0 }
 }
 
-/// Makes a descriptor that is not a socket non-blocking, or blocking again; its open file description is shared with
-/// whoever else has it, so what was found is to be put back.
+/// Receives from a socket what is there, without waiting, whether the socket is non-blocking or not; 0 is the end.
 ///
 /// # Errors
-/// Those of fcntl(2).
+/// Those of recv(2); `WouldBlock` when nothing is there.
 #[cfg(unix)]
-#[allow(unsafe_code, reason = "fcntl(2) on an open descriptor")]
-pub(crate) fn set_nonblocking(file: &impl AsFd, on: bool) -> std::io::Result<bool> {
+#[allow(unsafe_code, reason = "recv(2) into a slice")]
+pub(crate) fn receive_now(socket: &impl AsFd, into: &mut [u8]) -> std::io::Result<usize> {
     use std::os::fd::AsRawFd;
 
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: F_GETFL and F_SETFL take and give integers alone; the descriptor is open for the length of the borrow.
-    let was = unsafe { libc::fcntl(fd, libc::F_GETFL) };
-    if was < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    let flags = if on { was | libc::O_NONBLOCK } else { was & !libc::O_NONBLOCK };
-    // SAFETY: as above.
-    if flags != was && unsafe { libc::fcntl(fd, libc::F_SETFL, flags) } < 0 {
-        return Err(std::io::Error::last_os_error());
-    }
-    Ok(was & libc::O_NONBLOCK != 0)
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for the length of the borrow; `into` is valid for writing that many bytes.
+    let rc = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
+}
+
+/// Sends to a socket as much as there is room for, without waiting, whether the socket is non-blocking or not.
+///
+/// # Errors
+/// Those of send(2); `WouldBlock` when there is no room.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "send(2) from a slice")]
+pub(crate) fn send_now(socket: &impl AsFd, from: &[u8]) -> std::io::Result<usize> {
+    use std::os::fd::AsRawFd;
+
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open for the length of the borrow; `from` is valid for reading that many bytes.
+    let rc = unsafe { libc::send(fd, from.as_ptr().cast(), from.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
+}
+
+/// Waits until something can be read from a file, or nothing ever can.
+///
+/// # Errors
+/// Those of poll(2).
+pub(crate) fn wait_readable(file: &impl AsFd) -> std::io::Result<()> {
+    wait(file, libc::POLLIN)
 }
 
 /// Waits until something can be written to a file, or nothing ever can.
 ///
 /// # Errors
 /// Those of poll(2).
+pub(crate) fn wait_writable(file: &impl AsFd) -> std::io::Result<()> {
+    wait(file, libc::POLLOUT)
+}
+
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "poll(2) on one plain structure")]
-pub(crate) fn wait_writable(file: &impl AsFd) -> std::io::Result<()> {
+fn wait(file: &impl AsFd, events: libc::c_short) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events, revents: 0 };
     // SAFETY: `poll` is one structure, valid for reading and writing; the descriptor is open for the length of the borrow.
     let rc = unsafe { libc::poll(&raw mut poll, 1, -1) };
     let error = std::io::Error::last_os_error();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rendezvous::command;
-use rendezvous::daemon::give_up_privileges;
+use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
 use rendezvous::failure::{Failure, complain, complain_of_panics, print};
 use rendezvous::logging;
 use rendezvous::options::did_you_mean;
@@ -89,8 +89,10 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
     match COMMANDS.iter().find(|command| command.name == name) {
         Some(command) => {
             *of = Some(command.name);
-            if let Err(failure) = give_up_privileges() {
-                complain(*of, &format!("warning: {failure}"));
+            for done in [give_up_privileges(), survive_file_size_limit()] {
+                if let Err(failure) = done {
+                    complain(*of, &format!("warning: {failure}"));
+                }
             }
             (command.run)(rest)
         }

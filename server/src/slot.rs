@@ -40,6 +40,8 @@ pub(crate) struct Slot<S, P> {
     /// Records in `wire` may be whole.
     pub(crate) unopened: bool,
     pub(crate) mate: Option<ConnId>,
+    /// It is, or was, half of a pair.
+    pub(crate) was_paired: bool,
     /// In a pair: which of our bytes move without being offered to the machine.
     pub(crate) gate: Gate,
     /// The machine knows that no bytes come behind those that it holds at its gate.
@@ -193,6 +195,7 @@ impl<S, P> Slot<S, P> {
             wire: Vec::new(),
             unopened: false,
             mate: None,
+            was_paired: false,
             gate: Gate::Open,
             last_told: false,
             reading: Reading::Open,

@@ -137,8 +137,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     tls.upstreams.append(&mut service_tls);
     let mut net = daemon::world()?;
-    let mut config =
-        Config { upstreams, once: matches.flag("once"), send_proxy, forwarded, ..Config::default() };
+    let once = matches.flag("once");
+    let mut config = Config { upstreams, once, send_proxy, forwarded, ..Config::default() };
     // Without a limit, one ticket's clients could take all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
@@ -156,7 +156,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)
+    daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)?;
+    if once { daemon::check_delivered(&event_loop) } else { Ok(()) }
 }
 
 /// The agent around its event loop.

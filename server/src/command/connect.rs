@@ -133,7 +133,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let mut beside = Beside { shown: vec![relay.to_string()], stdio };
     daemon::run(&mut beside, &mut event_loop, drain)?;
-    if stdio { verdict(event_loop.machine().last()) } else { Ok(()) }
+    if !stdio {
+        return Ok(());
+    }
+    verdict(event_loop.machine().last())?;
+    daemon::check_delivered(&event_loop)
 }
 
 /// The places of the words of `--direct`.

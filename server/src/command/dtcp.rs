@@ -165,7 +165,8 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
         .adopt(local, Sock::Stdio(Box::new(sock)), nowhere)
         .map_err(|error| cannot("watch standard input and output", &error))?;
     daemon::run(&mut beside, &mut event_loop, drain)?;
-    beside.verdict()
+    beside.verdict()?;
+    daemon::check_delivered(&event_loop)
 }
 
 fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {

@@ -219,7 +219,11 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     }
     let mut beside = Beside { shown, ordinary, once, is_up: false, outcome: None };
     daemon::run(&mut beside, &mut event_loop, drain)?;
-    if once { verdict(beside.outcome, beside.is_up) } else { Ok(()) }
+    if !once {
+        return Ok(());
+    }
+    verdict(beside.outcome, beside.is_up)?;
+    daemon::check_delivered(&event_loop)
 }
 
 fn config(matches: &Matches, me: Jid) -> Result<Config, Failure> {

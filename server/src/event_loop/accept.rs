@@ -114,6 +114,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                         error.kind(),
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
+                // The sockets that drain may have the descriptors.
+                Err(_) if !self.draining.is_empty() => {
+                    self.close_draining();
+                    self.rest(on);
+                    return self.end_rest();
+                }
                 Err(error) => {
                     // Once, until the listener has nothing left.
                     if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::Resting { .. })) {

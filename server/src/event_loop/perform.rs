@@ -34,6 +34,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     self.charge_like(on, client);
                     if let Some(slot) = self.slot(on) {
                         slot.mate = Some(mate);
+                        slot.was_paired = true;
                         slot.gate = Gate::Open;
                         slot.wanted = true;
                         self.enqueue(on);

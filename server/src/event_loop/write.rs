@@ -213,7 +213,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn bury(&mut self, on: ConnId, abort: bool) {
         let Some(place) = self.slots.get_mut(on.index as usize) else { return };
         let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
-        let Slot { link, parked, out, pipe, mate, memory, .. } = *slot;
+        let Slot { link, parked, out, pipe, mate, memory, writing, was_paired, .. } = *slot;
         debug_assert!(mate.is_none(), "buried while paired");
         self.give(parked);
         self.give(out);
@@ -223,6 +223,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         match link {
             Link::Up(sock) if abort => self.net.abort(sock),
+            Link::Up(sock) if writing == Writing::Ended => self.close_delivered(sock, was_paired),
             Link::Up(sock) | Link::Dialling(sock) => self.net.close(sock),
             Link::None => {}
         }

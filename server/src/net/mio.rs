@@ -273,7 +273,7 @@ impl Net for MioNet {
             Sock::Tcp(stream) => {
                 registry.register(stream, to_token(token), Interest::READABLE | Interest::WRITABLE)
             }
-            Sock::Stdio(stdio) => stdio.watch(registry, to_token(token)).map(drop),
+            Sock::Stdio(stdio) => stdio.watch(registry, to_token(token)),
         }
     }
 
@@ -357,7 +357,7 @@ impl Net for MioNet {
     fn take_error(&mut self, sock: &mut Sock) -> Option<io::Error> {
         match sock {
             Sock::Tcp(stream) => stream.take_error().unwrap_or_else(Some),
-            Sock::Stdio(_) => None,
+            Sock::Stdio(stdio) => stdio.take_error(),
         }
     }
 
@@ -381,7 +381,7 @@ impl Net for MioNet {
     fn unacknowledged(&mut self, sock: &mut Sock) -> usize {
         match sock {
             Sock::Tcp(stream) => linux::unacknowledged(stream),
-            Sock::Stdio(_) => 0,
+            Sock::Stdio(stdio) => stdio.unwritten(),
         }
     }
 

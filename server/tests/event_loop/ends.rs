@@ -176,3 +176,38 @@ fn octets_behind_close_notify_are_dropped_and_harm_nothing() {
     }
     relay.until_empty();
 }
+
+/// A pair that is over for the relay, whose hidden server has yet to read nearly all of this.
+fn over_and_unread(relay: &Relay) -> (crate::peer::Peer, Vec<u8>) {
+    let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
+    hidden.send(b"enough");
+    hidden.end();
+    assert_eq!(client.recv_all(), (b"enough".to_vec(), Ending::Clean));
+    // More than the hidden server's system takes unread, less than the relay's sends.
+    let rest = octets(7, 1_000_000);
+    client.send(&rest);
+    client.end();
+    relay.until("the pair is over", |event_loop| event_loop.connections() == 0);
+    (hidden, rest)
+}
+
+#[test]
+fn a_socket_is_closed_when_its_peer_has_everything() {
+    let relay = Relay::start();
+    let (hidden, rest) = over_and_unread(&relay);
+    assert!(!relay.ask(|event_loop| event_loop.is_drained()), "the hidden server has read nothing");
+    assert!(hidden.recv_all() == (rest, Ending::Clean));
+    relay.until("everything is acknowledged", |event_loop| event_loop.is_drained());
+    assert_eq!(relay.ask(|event_loop| event_loop.undelivered()), 0);
+    relay.until_empty();
+}
+
+#[test]
+fn what_a_peer_did_not_take_before_its_reset_is_counted() {
+    let relay = Relay::start();
+    let (hidden, _) = over_and_unread(&relay);
+    hidden.reset();
+    relay.until("it is given up", |event_loop| event_loop.is_drained());
+    assert_eq!(relay.ask(|event_loop| event_loop.undelivered()), 1);
+    relay.until_empty();
+}

@@ -30,16 +30,16 @@ pub(crate) const CASES: &[Case] = &[
 pub(crate) const NO_HTTP: &str = "127.0.0.1:1";
 
 /// A service behind an agent's `--stream`.
-struct Stream {
-    _world: World,
+pub(crate) struct Stream {
+    pub(crate) world: World,
     relay: Relay,
     home: Enrolled,
-    service: Raw,
+    pub(crate) service: Raw,
     _agent: Program,
 }
 
 impl Stream {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let service = Raw::start();
         let world = World::new();
         let home = world.enrol("home", &[]);
@@ -50,10 +50,10 @@ impl Stream {
             Below::Tls13,
             &["--to", NO_HTTP, "--stream", &service.address.to_string()],
         );
-        Self { _world: world, relay, home, service, _agent: agent }
+        Self { world, relay, home, service, _agent: agent }
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = rendezvous();
         command.args(["connect", &self.relay.url(Below::Tls13), &self.home.id, "--pin", &self.relay.pin]);
         command

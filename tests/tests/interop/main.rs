@@ -39,6 +39,7 @@ mod signals;
 mod smuggling;
 mod stalls;
 mod status;
+mod stdio;
 mod streams;
 mod systemd;
 mod to_tls;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         ("signals", signals::CASES),
         ("stalls", stalls::CASES),
         ("status", status::CASES),
+        ("stdio", stdio::CASES),
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),
         ("readme", readme::CASES),

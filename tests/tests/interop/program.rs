@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -163,6 +164,33 @@ impl Program {
         follow(&program.log, reader);
         let stallable = Stallable { log: Arc::clone(&program.log), writer: own };
         (program, stallable)
+    }
+
+    /// Starts it with a file as its standard error.
+    pub(crate) fn start_logging_to(name: &str, command: &mut Command, file: &Path) -> Self {
+        let log = File::create(file).expect("a file can be made");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+        Self::gather(name, child)
+    }
+
+    /// Awaits the first line of its file of which `pick` makes something.
+    pub(crate) fn until_in_file<T>(
+        &mut self,
+        file: &Path,
+        what: &str,
+        mut pick: impl FnMut(&str) -> Option<T>,
+    ) -> T {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let text = fs::read_to_string(file).unwrap_or_default();
+            if let Some(picked) = text.lines().find_map(&mut pick) {
+                return picked;
+            }
+            let ended = self.child.try_wait().expect("a child can be waited for").is_some();
+            assert!(!ended && Instant::now() < until, "{} never said {what}: {text}", self.log.name);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn spawn(name: &str, command: &mut Command) -> Self {

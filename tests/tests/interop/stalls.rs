@@ -10,7 +10,7 @@ use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{Enrolled, Relay, World, basic, rendezvous, said};
+use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_whose_log_nobody_reads_goes_on", &[], a_relay_whose_log_nobody_reads_goes_on),
@@ -27,6 +27,8 @@ pub(crate) const CASES: &[Case] = &[
         &[Peer::Namespaces],
         a_state_folder_that_is_read_only_serves,
     ),
+    case("a_file_size_limit_ends_the_log_and_not_the_relay", &[], a_file_size_limit_ends_the_log_alone),
+    case("a_file_size_limit_ends_the_trace_and_not_the_relay", &[], a_file_size_limit_ends_the_trace_alone),
     case("a_file_system_without_locks_serves", &[Peer::Strace], a_file_system_without_locks_serves),
 ];
 
@@ -281,4 +283,50 @@ fn a_file_system_without_locks_serves() {
         relay.program.says("event=no-lock");
         drop(relay);
     }
+}
+
+/// For `sh -c`: runs a program whose files may have 32 KiB.
+const SMALL_FILES: &str = "ulimit -f 64 && exec \"$0\" \"$@\"";
+
+fn a_file_size_limit_ends_the_log_alone() {
+    let world = World::new();
+    world.enrol("home", &[]);
+    let log = world.folder.0.join("log");
+    let command = world.serve(["127.0.0.1:0", "127.0.0.1:0"], &["--log-rate", "0"]);
+    let mut serve = Command::new("sh");
+    serve.args(["-c", SMALL_FILES]).arg(command.get_program()).args(command.get_args());
+    serve.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").env_remove("STATE_DIRECTORY");
+    let mut program = Program::start_logging_to("relay", &mut serve, &log);
+    let at = program.until_in_file(&log, "where it listens", |line| {
+        line.contains("tls=no").then(|| listening_at(line)).flatten()
+    });
+    program.until_in_file(&log, "that it is up", |line| line.contains(said::READY).then_some(()));
+    let get = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic("00000000-0000-4000-8000-000000000000"));
+    // Each makes a line of more than 80 bytes.
+    for _ in 0..500 {
+        let mut wire = crate::wire::Wire::open(Below::Clear, at);
+        wire.send(get.as_bytes());
+        assert_eq!(crate::wire::Answer::read(&mut wire).status(), 404);
+    }
+    let status = run(rendezvous().args(["status", "--json", "--state"]).arg(world.state()));
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let lost = status.split_once("\"log_lines_lost\":").and_then(|(_, rest)| rest.split(',').next());
+    assert!(lost.is_some_and(|lost| lost != "0"), "{status}");
+    program.signal("TERM");
+    assert!(program.exit_unread().success());
+}
+
+fn a_file_size_limit_ends_the_trace_alone() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let trace = world.folder.0.join("trace");
+    let way = ["sh", "-c", SMALL_FILES];
+    let relay = serves_by(&way, &["--trace", &trace.to_string_lossy()], &world, &home);
+    strangers(&relay, 300);
+    relay.program.says("event=trace-ended");
+    strangers(&relay, 3);
+    let text = fs::read_to_string(&trace).expect("it is text");
+    assert!(text.ends_with("# The recording ends: file too large.\n"), "{}", &text[text.len() - 200..]);
+    let replay = run(rendezvous().args(["replay", "--check"]).arg(&trace));
+    assert!(replay.status.success());
 }
