@@ -105,7 +105,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut net = daemon::world()?;
     let mut own = Vec::new();
     for on in &listen {
-        let on = net.listen(*on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+        let on = super::listen::listen(&mut net, *on, &listen)?;
         log::info!("event=listening on={on} relay={relay}");
         own.push(on);
     }

@@ -9,7 +9,6 @@ use rendezvous_core::machine::Listener;
 use rendezvous_core::time::Span;
 
 use super::upstream;
-use crate::daemon::cannot;
 use crate::direct_tls::DirectTls;
 use crate::failure::Failure;
 use crate::net::mio::MioNet;
@@ -101,7 +100,7 @@ impl Reachable {
         let mut hosts: Vec<_> = self.announced.iter().map(upstream::place).collect();
         let mut listens = None;
         if let Some(on) = self.listen {
-            let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+            let on = super::listen::listen(net, on, &own)?;
             if hosts.is_empty() {
                 hosts.push(on.into());
             }

@@ -170,7 +170,7 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
 }
 
 fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
-    let bound = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+    let bound = super::listen::listen(net, on, &[])?;
     log::log!(ORDINARY, "event=listening on={bound}");
     Ok(bound)
 }

@@ -13,7 +13,7 @@ use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, nam
 use super::share::{BUFFER_MEMORY, MAX_CONNECTIONS, Share, Wave};
 use super::upstream::span;
 use crate::buffer::Sizes;
-use crate::daemon::{self, Loop, Program, cannot};
+use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
@@ -77,8 +77,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     config.rules.announced = announce.iter().map(SocketAddr::ip).collect();
 
     let mut net = daemon::world()?;
-    for on in listen {
-        let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+    for on in &listen {
+        let on = super::listen::listen(&mut net, *on, &listen)?;
         log::info!("event=listening on={on}");
         config.rules.listeners.push(on);
     }

@@ -3,7 +3,6 @@
 mod files;
 mod settings;
 
-use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::Receiver;
 
@@ -15,6 +14,7 @@ use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
 use self::settings::{SPEC, Settings};
+use super::listen::{cannot_listen, listen as listen_on};
 use super::share::{Share, Wave};
 use super::tape::Tape;
 use crate::activation::{self, Inherited};
@@ -23,7 +23,7 @@ use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
-use crate::failure::{Failure, reason};
+use crate::failure::Failure;
 use crate::ids::{IDS_FILE, Ids, Tokens};
 use crate::linux;
 use crate::logging::{self, Escaped, Names};
@@ -274,12 +274,14 @@ fn listen(net: &mut MioNet, settings: &mut Settings, inherited: Vec<Inherited>) 
         });
         listening(settings, address.map_err(|error| cannot_listen(everywhere, &error))?, Transport::Tls);
     }
+    let own = settings.listen.iter().map(|(on, _)| *on);
+    let all: Vec<_> = own.chain(inherited.iter().map(|inherited| inherited.on)).collect();
     for Inherited { listener, on, transport } in inherited {
         let address = net.take_listener(listener).map_err(|error| cannot_listen(on, &error))?;
         listening(settings, address, transport);
     }
     for (on, transport) in settings.listen.clone() {
-        let address = net.listen(on).map_err(|error| cannot_listen(on, &error))?;
+        let address = listen_on(net, on, &all)?;
         listening(settings, address, transport);
     }
     Ok(())
@@ -299,17 +301,4 @@ fn limit_connections(settings: &mut Settings) -> Share {
     let share = Share::take();
     share.limit(&mut settings.engine.connections_max);
     share
-}
-
-fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied if on.port() < 1024 => {
-            let other = SocketAddr::new(on.ip(), PORT);
-            format!(" (ports under 1024 need CAP_NET_BIND_SERVICE; try --listen '{other}')")
-        }
-        io::ErrorKind::AddrInUse => " (another program, or another relay, listens there)".to_owned(),
-        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)".to_owned(),
-        _ => String::new(),
-    };
-    Failure::Failed(format!("cannot listen on {on}: {}{hint}", reason(error)))
 }

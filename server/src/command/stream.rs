@@ -190,8 +190,8 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
 
     let ordinary = if matches!(task, Task::Stdio) { Level::Debug } else { Level::Info };
     let mut net = daemon::world()?;
-    for on in listen {
-        let on = net.listen(on).map_err(|error| cannot(&format!("listen on {on}"), &error))?;
+    for on in &listen {
+        let on = super::listen::listen(&mut net, *on, &listen)?;
         log::log!(ordinary, "event=listening on={on}");
         config.rules.listeners.push(on);
     }

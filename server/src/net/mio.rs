@@ -54,6 +54,15 @@ pub struct MioNet {
     pipes: Pipes,
 }
 
+/// What is special about a listening socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bind {
+    /// `[::]` takes IPv6 alone.
+    pub only_v6: bool,
+    /// The address need not be one of this machine (IP_FREEBIND, on Linux): it may come later.
+    pub may_be_missing: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub enum Sock {
@@ -88,15 +97,26 @@ impl MioNet {
     }
 
     /// Listens; returns the address with the port that was given, where 0 was asked for. Its position among all
-    /// listeners is how many there were before.
+    /// listeners is how many there were before. `[::]` takes IPv4 as well.
     ///
     /// # Errors
     /// Those of socket, bind and listen.
     pub fn listen(&mut self, on: SocketAddr) -> io::Result<SocketAddr> {
+        self.bind(on, Bind::default())
+    }
+
+    /// As [`MioNet::listen`], with what is special about the socket.
+    ///
+    /// # Errors
+    /// Those of socket, bind and listen.
+    pub fn bind(&mut self, on: SocketAddr, bind: Bind) -> io::Result<SocketAddr> {
         let socket =
             Socket::new(Domain::for_address(on), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
         if on.is_ipv6() {
-            socket.set_only_v6(on.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+            socket.set_only_v6(bind.only_v6 || on.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
+        }
+        if bind.may_be_missing {
+            set_free_bind(&socket, on)?;
         }
         socket.set_reuse_address(true)?;
         socket.bind(&on.into())?;
@@ -405,6 +425,16 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
             other => return other,
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn set_free_bind(socket: &Socket, on: SocketAddr) -> io::Result<()> {
+    if on.is_ipv6() { socket.set_freebind_v6(true) } else { socket.set_freebind_v4(true) }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_free_bind(_: &Socket, _: SocketAddr) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// No delay for small messages, and keepalive so that a dead idle path shows. Where the system refuses either, the

@@ -24,6 +24,7 @@ mod forwarded;
 mod forwarding;
 mod harness;
 mod hidden;
+mod listening;
 mod names;
 mod nat;
 mod old_peers;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         ("connect", connect::CASES),
         ("direct", direct::CASES),
         ("names", names::CASES),
+        ("listening", listening::CASES),
         ("nat", nat::CASES),
         ("agent", agent::CASES),
         ("to_tls", to_tls::CASES),

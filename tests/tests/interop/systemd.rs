@@ -44,12 +44,15 @@ fn exposure(file: &str, unit: &str) {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../server/dist").join(file);
     let path = world.folder.write(unit, &fs::read_to_string(dist).expect("the unit is there"));
     let mut analyze = Peer::SystemdAnalyze.command();
-    let output = run(analyze.args(["security", "--offline=true", "--no-pager"]).arg(path));
+    let output = run(analyze.args(["security", "--offline=true", "--no-pager"]).arg(&path));
     let text = String::from_utf8_lossy(&output.stdout);
     let start = format!("Overall exposure level for {unit}: ");
     let level = text.split_once(&start).and_then(|(_, rest)| rest.split_whitespace().next());
     let level: f32 = level.expect("a level").parse().expect("a number");
     assert!(level > 0.0 && level < LIMIT, "{unit}: {level}, not below {LIMIT}");
+    let unit_section = fs::read_to_string(&path).expect("it was written");
+    let unit_section = unit_section.split("[Service]").next().expect("a text");
+    assert!(unit_section.contains("\nStartLimitIntervalSec=0\n"), "{unit} gives up after five failures");
 }
 
 /// A service manager.
