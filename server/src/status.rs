@@ -10,6 +10,7 @@ use rendezvous_core::time::Span;
 use crate::event_loop::Stats;
 use crate::json::quote;
 use crate::logging::{self, Names};
+use crate::pin::Pin;
 
 pub mod socket;
 
@@ -95,6 +96,8 @@ pub struct Report<'a> {
     pub counters: &'a Counters,
     /// How the operator calls the IDs.
     pub names: &'a Names,
+    /// The pin of the certificate that is served.
+    pub pin: Pin,
 }
 
 impl Report<'_> {
@@ -118,11 +121,12 @@ impl Report<'_> {
             (or_null(descriptors.map(|it| it as u64)), or_null(descriptors_max));
         let _ = write!(
             text,
-            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},",
+            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\"}},",
             quote(env!("CARGO_PKG_VERSION")),
             std::process::id(),
             self.uptime.0 / 1_000_000,
-            self.snapshot.draining
+            self.snapshot.draining,
+            self.pin
         );
         let _ = write!(
             text,

@@ -13,6 +13,7 @@ use common::cli::run;
 use rendezvous::event_loop::Stats;
 use rendezvous::json::Value;
 use rendezvous::logging::Names;
+use rendezvous::pin::Pin;
 use rendezvous::state::State;
 use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
 use rendezvous_core::engine::{Connections, IdSnapshot, Snapshot};
@@ -42,7 +43,8 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
     let snapshot = Snapshot { connections, connections_max: 100, draining: false, ids };
     let resources = Resources { descriptors_max: Some(1024), ..Resources::default() };
     let (stats, names) = (Stats::default(), &Names(names));
-    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names }.json()
+    let pin = Pin([0; 32]);
+    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names, pin }.json()
 }
 
 fn refused(status: Status, why: &'static str) -> Note {

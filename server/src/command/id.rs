@@ -11,6 +11,7 @@ use crate::ids::{Edit, Entry, IDS_FILE, Ids};
 use crate::options::{Opt, STATE, Spec, did_you_mean, parse};
 use crate::relay_url::RelayUrl;
 use crate::state::{self, State};
+use crate::status::socket;
 use crate::ticket::parse_ca;
 use crate::trust::Trust;
 
@@ -104,7 +105,10 @@ fn show(args: &[String]) -> Result<(), Failure> {
         // As it is: what only shows does not make or change a certificate.
         let trust = match matches.get_if("ca", parse_ca)? {
             Some(given) => given,
-            None if relay.tls => Trust::Pins(vec![cert::pin_of_file(&folder.join(cert::CERT_FILE))?]),
+            None if relay.tls => Trust::Pins(vec![match socket::served_pin(&folder) {
+                Some(pin) => pin,
+                None => cert::pin_of_file(&folder.join(cert::CERT_FILE))?,
+            }]),
             None => Trust::System,
         };
         text.push_str(&paste::for_clients(&name, entry.id, &relay, &trust));

@@ -30,6 +30,7 @@ use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
 use crate::net::mio::MioNet;
 use crate::options::parse;
+use crate::pin::Pin;
 use crate::state::State;
 use crate::status::socket::SocketFile;
 use crate::status::{Counters, Report, Resources, socket};
@@ -50,7 +51,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     logging::limit(settings.log_rate);
     let inherited = activation::take()?;
     let state = State::open(matches.one("state"))?;
-    let tls = tls_setup(&settings, &state)?;
+    let (tls, pin) = tls_setup(&settings, &state)?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
     // While a signal still ends the program at once: this may wait for a lock.
     let status = socket::open(&state)?;
@@ -91,6 +92,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         descriptors_max: limits.descriptors,
         socket_file,
         removal: None,
+        pin,
+        listen: settings.listen,
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -120,6 +123,10 @@ struct Relay {
     socket_file: Option<SocketFile>,
     /// The removal of that file.
     removal: Option<Receiver<()>>,
+    /// The pin of the certificate that is served.
+    pin: Pin,
+    /// The listeners that were asked for at the start.
+    listen: Vec<(SocketAddr, Transport)>,
 }
 
 impl Program for Relay {
@@ -151,7 +158,11 @@ impl Program for Relay {
         }
         match self.files.reloaded() {
             None => {}
-            Some(Ok((settings, tls, ids))) => {
+            Some(Ok((settings, (tls, pin), ids))) => {
+                if settings.listen != self.listen {
+                    log::warn!("event=reload-ignored option=listen hint=\"listeners change at a restart\"");
+                }
+                self.pin = pin;
                 logging::limit(settings.log_rate);
                 event_loop.set_tls(tls);
                 event_loop.set_head(settings.sizes().head);
@@ -217,6 +228,7 @@ impl Relay {
             resources,
             counters: &self.counters,
             names: &self.names,
+            pin: self.pin,
         };
         report.json()
     }
@@ -243,7 +255,8 @@ impl Relay {
     }
 }
 
-fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
+/// How TLS is served, and the pin of the certificate.
+fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Failure> {
     let provider = tls_config::provider();
     let Identity { certified, pin } = match &settings.certificate {
         Some((cert, key)) => cert::load(cert, key, &provider)?,
@@ -258,7 +271,8 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<TlsSetup, Failure> {
         }
     };
     log::info!("event=certificate pin={pin}");
-    Ok(TlsSetup { server: Some(tls_config::server_config(certified, &provider)?), ..TlsSetup::default() })
+    let server = Some(tls_config::server_config(certified, &provider)?);
+    Ok((TlsSetup { server, ..TlsSetup::default() }, pin))
 }
 
 /// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.

@@ -16,8 +16,10 @@ use socket2::SockRef;
 
 use super::DOCUMENT_MAX;
 use crate::failure::{Failure, reason};
+use crate::json::Value;
 use crate::linux;
 use crate::logging::Escaped;
+use crate::pin::Pin;
 use crate::state::{LockError, State};
 
 /// Its name in the state folder.
@@ -140,6 +142,13 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
         Ok(text)
     };
     read().map_err(|error| failed(&error))
+}
+
+/// The pin of the certificate that the relay of a state folder serves, if one runs.
+#[must_use]
+pub fn served_pin(folder: &Path) -> Option<Pin> {
+    let document = Value::parse(&ask(folder).ok()?)?;
+    Pin::parse(document.get("certificate")?.text("pin")?).ok()
 }
 
 /// Whether somebody listens there. One whose queue is full is somebody.

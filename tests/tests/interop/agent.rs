@@ -150,6 +150,14 @@ fn a_ca_file_serves_as_well_as_a_pin() {
     let agent = start_agent(&ticket, &["--to", &page().to_string()]);
     agent.says(said::WAITING);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    // A new ticket has the pin of what the running relay serves, not that of the state folder.
+    let pinned = world.state().with_file_name("pinned.ticket");
+    let mut again = rendezvous();
+    again.args(["id", "ticket", "home", "--relay", &relay.url(Below::Tls13), "--state"]).arg(world.state());
+    let output = run(again.arg("--out").arg(&pinned));
+    let warning = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && warning.contains("serves another certificate"), "{warning}");
+    start_agent(&pinned, &["--to", &page().to_string()]).says(said::WAITING);
 }
 
 fn once_is_one_rendezvous() {

@@ -17,6 +17,7 @@ use crate::options::value::public_host;
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
 use crate::relay_url::RelayUrl;
 use crate::state::State;
+use crate::status::socket;
 use crate::ticket::{Ticket, parse_ca};
 use crate::trust::Trust;
 use crate::{cert, key_uri, tls_config};
@@ -155,14 +156,31 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// By what the relay is known: `--ca`, else the pin of the state folder's certificate, which is made if need be, and
-/// made to have the relay's name in it.
+/// What a ticket says of the relay's certificate: `--ca`; else the pin of the one that a running relay serves; else that
+/// of the state folder's certificate, which is made if there is none, and gets the relay's name.
 fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Failure> {
     if let Some(given) = matches.get_if("ca", parse_ca)? {
         return Ok(given);
     }
     if !relay.tls {
         return Ok(Trust::System); // there is nothing to check
+    }
+    let path = state.file(cert::CERT_FILE);
+    let served = socket::served_pin(state.folder());
+    if let Some(pin) = served.filter(|pin| cert::pin_of_file(&path).ok() != Some(*pin)) {
+        warn(&format!(
+            "the running relay serves another certificate than {} (--cert): its pin is used. If a public CA signed it, \
+             give --ca system instead, because a renewed certificate can have another key",
+            path.display()
+        ));
+        return Ok(Trust::Pins(vec![pin]));
+    }
+    if served.is_none() && fs::symlink_metadata(state.file(cert::KEY_FILE)).is_err() {
+        let folder = state.folder().display();
+        complain(
+            Some("id"),
+            &format!("note: a new key is made in {folder}: start the relay with this folder"),
+        );
     }
     let mut names = cert::default_names(None);
     names.push(public_host(&relay.host).to_owned());

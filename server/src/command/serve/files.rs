@@ -11,11 +11,12 @@ use crate::failure::Failure;
 use crate::ids::{Ids, Stamp};
 use crate::net::mio::MioNet;
 use crate::options::parse;
+use crate::pin::Pin;
 use crate::state::State;
 use crate::worker::Worker;
 
 /// What a reload has read.
-pub(super) type Reloaded = (Settings, TlsSetup, Ids);
+pub(super) type Reloaded = (Settings, (TlsSetup, Pin), Ids);
 
 /// The state of the file `ids`, and what was in it then.
 type ChangedIds = (Stamp, Result<Ids, Failure>);
