@@ -3,8 +3,10 @@
 mod page;
 mod trio;
 
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use rendezvous_core::agent::{self, Agent, POOL, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
@@ -18,12 +20,13 @@ use rendezvous_core::token::{Algorithm, Key};
 use self::page::Ends;
 use self::trio::Trio;
 use super::upstream;
+use crate::background_writer::{BackgroundWriter, FLUSH_MAX, Sink};
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity};
 use crate::daemon::{self, Loop, Program, cannot};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
-use crate::failure::{Failure, print};
+use crate::failure::{Failure, reason};
 use crate::logging::{self, Names};
 use crate::net::Net;
 use crate::options::{LOG, Opt, Spec, parse};
@@ -75,20 +78,68 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     };
     let trio = trio(id, &url, page, net.now())?;
     let mut event_loop = EventLoop::new(net, trio, tls, Sizes::for_peer(), 2);
-    print(&format!(
+    let printer = Printer::start()?;
+    printer.print(&format!(
         "relay        {url}, pin {pin}\n\
          hidden page  http://{page}/, on loopback alone\n\
          hidden ID    {id}\n\n\
          Fetch it through the relay yourself (any password will do):\n\n\
          \x20   curl --digest -u {id}: -k --pinnedpubkey '{pin}' {url}/\n\n"
-    ))?;
+    ));
     let deadline = event_loop.now().mono + PATIENCE;
-    let mut demo = Demo { relay, id, once: matches.flag("once"), asked: false, result: None, deadline };
+    let once = matches.flag("once");
+    let mut demo = Demo { relay, id, once, asked: false, result: None, deadline, printer };
     daemon::run(&mut demo, &mut event_loop, Span::from_secs(1))?;
     match demo.result {
         Some(Err(why)) => Err(Failure::Failed(why)),
-        _ => Ok(()),
+        _ => demo.printer.finish(),
     }
+}
+
+/// Standard output, written by a thread: nobody need read it for the demonstration to go on.
+struct Printer {
+    writer: BackgroundWriter,
+    failed: Arc<OnceLock<String>>,
+}
+
+impl Printer {
+    /// More than the demonstration ever prints.
+    const QUEUE: usize = 64 * 1024;
+
+    fn start() -> Result<Self, Failure> {
+        let failed = Arc::new(OnceLock::new());
+        let writer = BackgroundWriter::start("stdout", Self::QUEUE, Stdout { failed: Arc::clone(&failed) })
+            .map_err(|error| cannot("start a thread", &error))?;
+        Ok(Self { writer, failed })
+    }
+
+    fn print(&self, text: &str) {
+        self.writer.push(text.as_bytes());
+    }
+
+    /// Waits for a reader for a second at most.
+    fn finish(&self) -> Result<(), Failure> {
+        self.writer.flush(FLUSH_MAX);
+        self.failed.get().map_or(Ok(()), |why| Err(Failure::Failed(format!("cannot write to stdout: {why}"))))
+    }
+}
+
+struct Stdout {
+    /// Why it could not be written to. A reader that went away is no failure.
+    failed: Arc<OnceLock<String>>,
+}
+
+impl Sink for Stdout {
+    fn write(&mut self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        if let Err(error) = out.write_all(bytes).and_then(|()| out.flush())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let _ = self.failed.set(reason(&error));
+        }
+    }
+
+    fn lost(&mut self, _: u64) {}
 }
 
 /// The demonstration around its event loop.
@@ -99,6 +150,7 @@ struct Demo {
     asked: bool,
     result: Option<Result<(), String>>,
     deadline: rendezvous_core::time::Time,
+    printer: Printer,
 }
 
 impl Program for Demo {
@@ -149,8 +201,9 @@ impl Demo {
         }
         let shown: String = body.lines().map(|line| format!("    {line}\n")).collect();
         let end = if self.once { "" } else { "\nIt goes on until Ctrl-C.\n" };
-        print(&format!("Fetched through the relay just now, {} octets:\n\n{shown}{end}", body.len()))
-            .map_err(|failure| failure.to_string())
+        self.printer
+            .print(&format!("Fetched through the relay just now, {} octets:\n\n{shown}{end}", body.len()));
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write as _};
+use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -114,14 +114,32 @@ impl Stallable {
     }
 
     fn fill(&self) {
-        loop {
-            match (&self.writer).write(b"filler\n") {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => panic!("cannot fill the pipe: {error}"),
-            }
+        fill(&self.writer);
+    }
+}
+
+fn fill(mut pipe: &File) {
+    loop {
+        match pipe.write(b"filler\n") {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+            Err(error) => panic!("cannot fill the pipe: {error}"),
         }
     }
+}
+
+/// The writing end of a pipe once more, non-blocking.
+fn open_again(writer: &PipeWriter) -> File {
+    const O_NONBLOCK: i32 = 0o4000;
+    let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    File::options().write(true).custom_flags(O_NONBLOCK).open(path).expect("the pipe again")
+}
+
+/// A pipe that is full, and that nobody reads.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    fill(&open_again(&writer));
+    (reader, writer)
 }
 
 impl Program {
@@ -151,10 +169,8 @@ impl Program {
 
     /// Starts it with a standard error whose reader the test can stop.
     pub(crate) fn start_stallable(name: &str, command: &mut Command) -> (Self, Stallable) {
-        const O_NONBLOCK: i32 = 0o4000;
         let (reader, writer) = io::pipe().expect("a pipe");
-        let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
-        let own = File::options().write(true).custom_flags(O_NONBLOCK).open(path).expect("the pipe again");
+        let own = open_again(&writer);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
         // The command has the pipe too, which else would not end with the program.
@@ -164,6 +180,12 @@ impl Program {
         follow(&program.log, reader);
         let stallable = Stallable { log: Arc::clone(&program.log), writer: own };
         (program, stallable)
+    }
+
+    /// Starts it with this as its standard output, and its standard error gathered.
+    pub(crate) fn start_printing_to(name: &str, command: &mut Command, stdout: impl Into<Stdio>) -> Self {
+        command.stdin(Stdio::null()).stdout(stdout);
+        Self::spawn(name, command)
     }
 
     /// Starts it with a file as its standard error.

@@ -8,15 +8,16 @@ use std::process::Command;
 use crate::harness::{Case, case};
 use crate::hidden::page;
 use crate::peers::Peer;
-use crate::program::{Program, run};
+use crate::program::{Program, full_pipe, run};
 use crate::wire::Below;
-use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said};
+use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_whose_log_nobody_reads_goes_on", &[], a_relay_whose_log_nobody_reads_goes_on),
     case("an_agent_whose_log_nobody_reads_goes_on", &[], an_agent_whose_log_nobody_reads_goes_on),
     case("a_log_reader_that_stood_still_gets_every_line", &[], a_log_reader_that_stood_still_gets_every_line),
     case("log_lines_that_do_not_fit_are_counted", &[], log_lines_that_do_not_fit_are_counted),
+    case("a_demo_whose_output_nobody_reads_goes_on", &[], a_demo_whose_output_nobody_reads_goes_on),
     case("a_failure_is_said_behind_the_log", &[], a_failure_is_said_behind_the_log),
     case("a_held_lock_stops_no_reload_that_changes_nothing", &[], a_held_lock_and_nothing_to_make),
     case("a_held_lock_holds_up_its_reload_alone", &[], a_held_lock_holds_up_its_reload_alone),
@@ -123,6 +124,18 @@ fn log_lines_that_do_not_fit_are_counted() {
     let written = relay.program.said("event=challenged");
     assert!(written + lost >= CHALLENGES, "{written} + {lost}");
     assert!(written < CHALLENGES, "{written} are in the log");
+}
+
+fn a_demo_whose_output_nobody_reads_goes_on() {
+    let _port = usual_port();
+    let world = World::new();
+    let (_reader, stdout) = full_pipe();
+    let mut demo = rendezvous();
+    demo.arg("demo").current_dir(&world.folder.0);
+    let mut demo = Program::start_printing_to("demo", &mut demo, stdout);
+    demo.says("event=pair-ended");
+    demo.signal("TERM");
+    assert!(demo.exit().success());
 }
 
 fn a_failure_is_said_behind_the_log() {
