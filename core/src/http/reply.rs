@@ -53,6 +53,9 @@ pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
     out.extend_from_slice(end);
 }
 
+/// The diagnostic of a relay's 404: no hidden server waits under the ID that a request names.
+pub const NOBODY: &str = diagnostic::NOBODY;
+
 /// The diagnostics that an error page has words of its own for.
 pub(crate) mod diagnostic {
     /// 401 to a client.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rendezvous_core::http::reply::NOBODY;
 use rendezvous_core::http::response::{Response, write_connect};
 use rendezvous_core::http::target::Token;
 use rendezvous_core::token::Challenge;
@@ -36,8 +37,9 @@ const SPEC: Spec = Spec {
         TO_INSECURE,
     ],
     notes: "\
-A line for each step: name look-up, TCP, TLS, certificate, clock, token, local service; each takes 10 s at
-most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again.",
+A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
+10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
+step 'client' sends GET / to the hidden server as a client does, to see whether an agent serves it.",
 };
 
 /// How long each step may take, whatever its peer does.
@@ -82,6 +84,8 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     let address = reach_relay(ticket, &addresses)?;
     let request = get(&ticket.relay.authority());
     let date = ask(ticket, address, &request, Deadline::after(STEP)).map(|answer| answer.date);
+    // Before the token: that registers a connection, to which the relay could hand this client over.
+    let client = check_client(ticket, address, Deadline::after(STEP));
     // Whether the clock matters, the token shows.
     let token = check_token(ticket, address, Deadline::after(STEP));
     let clock = match date {
@@ -98,6 +102,7 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
         Err(why) => Step::Failed(why),
     };
     report("token", &token)?;
+    report("client", &client)?;
     if is_clock_ok { Ok(()) } else { Err(NotOk) }
 }
 
@@ -169,6 +174,34 @@ fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Resul
 /// A request that names no hidden server: its answer has the relay's time.
 fn get(host: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
+}
+
+/// What a client of the hidden server gets.
+fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Step {
+    let host = ticket.relay.authority();
+    let request = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Digest username=\"{}\"\r\nAccept: application/json\r\n\
+         Content-Length: 0\r\nConnection: close\r\n\r\n",
+        ticket.id
+    );
+    let ask = || {
+        let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
+        let mut wire = Wire::connect(address, tls, deadline)?;
+        wire.send(request.as_bytes())?;
+        wire.answer()
+    };
+    let (response, body) = match ask() {
+        Ok(answer) => answer,
+        // It may serve something else than HTTP.
+        Err(error) => return Step::Info(format!("no HTTP response of the hidden server: {error}")),
+    };
+    match response.status {
+        404 if body.windows(NOBODY.len()).any(|part| part == NOBODY.as_bytes()) => {
+            Step::Info("no agent is connected: clients get 404".to_owned())
+        }
+        503 if response.is_offline => Step::Info("the agent has just left: clients get 503".to_owned()),
+        status => Step::Ok(format!("the hidden server answers with {status}")),
+    }
 }
 
 /// Which token the relay accepted.

@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_clock_of_1970_does_not_matter", &[Peer::Faketime], || clock("@1970-01-01 00:00:01")),
     case("a_clock_of_2100_does_not_matter", &[Peer::Faketime], || clock("@2100-01-01 00:00:00")),
     case("a_ticket_in_clear_is_warned_of", &[], a_ticket_in_clear_is_warned_of),
+    case("check_says_what_clients_get", &[], check_says_what_clients_get),
 ];
 
 fn get(id: &str) -> String {
@@ -256,6 +257,29 @@ fn clock(offset: &str) {
     assert!(check.status.success(), "{lines}");
     assert!(lines.contains("\nclock        info    "), "{lines}");
     assert!(lines.contains("\ntoken        ok      "), "{lines}");
+    assert!(lines.contains("\nclient       ok      "), "{lines}");
+}
+
+fn check_says_what_clients_get() {
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    for below in [Below::Clear, Below::Tls13] {
+        let ticket = world.ticket(&relay, &home, below);
+        let line = || {
+            let check = run(rendezvous().args(["check", "--ticket"]).arg(&ticket));
+            let lines = String::from_utf8_lossy(&check.stdout).into_owned();
+            assert!(check.status.success(), "{lines}");
+            let line = lines.lines().find(|line| line.starts_with("client ")).map(str::to_owned);
+            line.unwrap_or_else(|| panic!("no line for the client: {lines}"))
+        };
+        // The token that the first check registers has a connection wait for a moment, which counts as an agent.
+        let first = line();
+        assert!(first.starts_with("client       info    "), "{first}");
+        let agent = start_agent(&ticket, &["--to", &page().to_string()]);
+        agent.says(said::WAITING);
+        assert_eq!(line(), "client       ok      the hidden server answers with 200");
+    }
 }
 
 fn a_ticket_in_clear_is_warned_of() {

@@ -17,6 +17,9 @@ use crate::tls::{Take, TlsError, TlsSession};
 use crate::tls_config;
 use crate::trust::Trust;
 
+/// So many bytes of a body are looked at.
+const BODY_MAX: u64 = 1024;
+
 /// When a step must be over.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
@@ -164,19 +167,36 @@ impl Wire {
                 Ok(None) => {}
                 Err(_) => return Err(WireError::NoHttp),
             }
-            match self.tls.take() {
-                None => {
-                    let mut octets = [0; 4096];
-                    match self.stream.read(&mut octets)? {
-                        0 => return Err(WireError::NoHttp),
-                        n => self.plain.0.extend_from_slice(&octets[..n]),
-                    }
+            self.receive()?;
+        }
+    }
+
+    /// Receives the answer, with the beginning of its body: as much as an error of a relay has.
+    pub(super) fn answer(&mut self) -> Result<(Response, Vec<u8>), WireError> {
+        let response = self.response()?;
+        let wanted = response.content_length.unwrap_or(0).min(BODY_MAX);
+        let end = response.len + usize::try_from(wanted).unwrap_or(0);
+        while self.plain.0.len() < end {
+            self.receive()?;
+        }
+        Ok((response, self.plain.0[response.len..end].to_vec()))
+    }
+
+    /// Receives and opens what comes next.
+    fn receive(&mut self) -> Result<(), WireError> {
+        match self.tls.take() {
+            None => {
+                let mut octets = [0; 4096];
+                match self.stream.read(&mut octets)? {
+                    0 => return Err(WireError::NoHttp),
+                    n => self.plain.0.extend_from_slice(&octets[..n]),
                 }
-                Some(mut tls) => {
-                    let stepped = self.step(&mut tls);
-                    self.tls = Some(tls);
-                    stepped?;
-                }
+                Ok(())
+            }
+            Some(mut tls) => {
+                let stepped = self.step(&mut tls);
+                self.tls = Some(tls);
+                stepped
             }
         }
     }
