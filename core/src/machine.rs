@@ -342,6 +342,14 @@ pub trait Machine: 'static {
     #[must_use]
     fn owners(&self, on: ConnId) -> Owners;
 
+    /// How many bytes of what a connection sent the machine itself keeps: of a request that it may have to hand over
+    /// again. It changes nothing. The shell asks after each turn of the connection and charges them like those that it
+    /// keeps.
+    #[must_use]
+    fn kept(&self, _: ConnId) -> usize {
+        0
+    }
+
     /// The connection is gone, its id is free. Once for every id, after [`Output::Close`].
     fn handle_closed(&mut self, on: ConnId, now: Now);
 

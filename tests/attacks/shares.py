@@ -2,7 +2,7 @@
 
 COUNT attackers (1000) from ADDRESSES source addresses (1) of each kind, one kind after the other:
 
-* slow readers and drip readers of a large answer of ID `one`, of whose answer they read nothing, or ten bytes a second;
+* slow readers and drip readers of a large answer of ID `one`, of which they read nothing, or one byte a second;
 * half heads and half ClientHellos;
 * pipeliners, who send request after request without an ID and read no answer.
 
@@ -231,7 +231,7 @@ class Crowd:
             for sock in list(self.socks):
                 try:
                     if self.kind == 'drip readers':
-                        alive = sock.recv(10) != b''
+                        alive = sock.recv(1) != b''
                     elif self.kind == 'pipeliners':
                         sock.send(PIPELINE)
                         alive = True

@@ -250,6 +250,15 @@ impl Machine for Engine {
         Owners { server: id.map(Account::Id), ..Owners::of_peer(self.conns.from(on)) }
     }
 
+    fn kept(&self, on: ConnId) -> usize {
+        match self.conns.peek(on) {
+            Some(State::Held { request, .. } | State::Client { request: Some(request), .. }) => {
+                request.head.len()
+            }
+            _ => 0,
+        }
+    }
+
     fn handle_closed(&mut self, on: ConnId, _: Now) {
         let is_counted = !matches!(self.conns.any_state(on), Some(State::Proxied));
         if let Some(from) = self.conns.from(on).filter(|_| is_counted) {

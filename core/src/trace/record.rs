@@ -254,6 +254,10 @@ impl<M: Shadow> Machine for Recorder<M> {
         self.machine.owners(on)
     }
 
+    fn kept(&self, on: ConnId) -> usize {
+        self.machine.kept(on)
+    }
+
     fn handle_closed(&mut self, on: ConnId, now: Now) {
         if let Some(tape) = &mut self.tape {
             tape.record(&Event::Closed { on }, now, |shadow| shadow.handle_closed(on, now));

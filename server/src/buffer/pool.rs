@@ -26,8 +26,9 @@ use super::accounts::{Accounts, Charged};
 use super::waiters::{Line, Rank};
 use super::{Buffer, BufferId, Kind};
 
-/// Free buffers of each size that are kept at most.
+/// Free buffers of each size that are kept at most, and the part of the ceiling that they may take: they are not charged.
 const SPARE_MAX: usize = 8;
+const SPARE_PART: usize = 16;
 /// The small size of a queue: a sealed TLS record, and what fills the wait for the next one.
 pub const SMALL: usize = 34 * 1024;
 
@@ -115,8 +116,8 @@ impl Spare {
         bytes
     }
 
-    fn keep(&mut self, bytes: Vec<u8>) {
-        if self.free.len() < SPARE_MAX {
+    fn keep(&mut self, bytes: Vec<u8>, ceiling: usize) {
+        if self.free.len() < SPARE_MAX && (self.free.len() + 1) * bytes.len() <= ceiling / SPARE_PART {
             self.free.push(bytes);
         }
     }
@@ -431,8 +432,9 @@ impl Pool {
 
     /// Keeps memory for the next buffer of that size.
     fn keep(&mut self, bytes: Vec<u8>) {
+        let ceiling = self.sizes.ceiling;
         if let Some(spare) = self.spare(bytes.len()) {
-            spare.keep(bytes);
+            spare.keep(bytes, ceiling);
         }
     }
 

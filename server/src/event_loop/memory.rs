@@ -61,11 +61,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             slot.wire.shrink_to_fit();
         }
         let handshake = if slot.is_securing() && slot.closing.is_none() { HANDSHAKE_MEMORY } else { 0 };
-        let kept = slot.wire.capacity() + handshake;
+        // What the machine keeps of a pair's request waits for the answer: that is no lack of progress.
+        let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
+        let has_progress = by_machine == 0 || slot.mate.is_some();
+        let kept = slot.wire.capacity() + handshake + by_machine;
         let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
         let now = self.now.mono;
         let has_queue = !slot.is_drained();
-        let keeps = kept > 0 || slot.parked.is_some();
+        let keeps = slot.wire.capacity() + handshake > 0 || slot.parked.is_some() || !has_progress;
         let memory = &mut slot.memory;
         if kept != memory.kept {
             self.pool.charge_kept(memory.owner, memory.kept, kept);

@@ -393,6 +393,10 @@ impl<M: Machine> Machine for Watched<M> {
         self.machine.owners(on)
     }
 
+    fn kept(&self, on: ConnId) -> usize {
+        self.machine.kept(on)
+    }
+
     fn handle_closed(&mut self, on: ConnId, now: Now) {
         let in_clear = self.in_clear;
         let seen = self.told(on, now, "closed").clone();

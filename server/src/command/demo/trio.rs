@@ -160,6 +160,15 @@ impl Machine for Trio {
         }
     }
 
+    fn kept(&self, on: ConnId) -> usize {
+        let inner = ConnId { index: on.index / COUNT, ..on };
+        match on.index % COUNT {
+            OF_RELAY => self.relay.kept(inner),
+            OF_AGENT => self.agent.kept(inner),
+            _ => self.ends.kept(inner),
+        }
+    }
+
     fn handle_closed(&mut self, on: ConnId, now: Now) {
         let (machine, on) = self.whose(on);
         machine.handle_closed(on, now);
