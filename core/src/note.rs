@@ -325,4 +325,6 @@ pub enum Obstacle {
     Budget,
     /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
     Tls(TlsFailure),
+    /// One side requires TLS, and the other one has it off.
+    NoTls,
 }

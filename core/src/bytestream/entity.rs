@@ -195,6 +195,22 @@ impl Role {
         }
     }
 
+    /// Whether the answer to a claim of ours to this JID is to come.
+    fn awaits_clearance(&self, from: &Jid) -> bool {
+        match self {
+            Self::Initiator(initiator) => initiator.awaits_clearance(from),
+            Self::Target(target) => target.awaits_clearance(from),
+        }
+    }
+
+    /// Whether the answer to a question of ours to this JID is to come.
+    fn awaits_answer(&self, from: &Jid) -> bool {
+        match self {
+            Self::Initiator(initiator) => initiator.awaits_answer(from),
+            Self::Target(target) => target.awaits_clearance(from),
+        }
+    }
+
     const fn is_listening(&self) -> bool {
         matches!(self, Self::Initiator(initiator) if initiator.is_listening())
     }

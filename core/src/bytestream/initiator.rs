@@ -91,6 +91,28 @@ impl Initiator {
         matches!(self.state, State::Reversing(_))
     }
 
+    /// Whether the peer is yet to say which connection it uses (PF5).
+    #[must_use]
+    pub fn awaits_connection(&self, from: &Jid) -> bool {
+        matches!(self.state, State::Offered { .. } | State::Identified) && *from == self.peer
+    }
+
+    /// Whether an answer to a question of ours to this JID is to come.
+    #[must_use]
+    pub fn awaits_answer(&self, from: &Jid) -> bool {
+        match &self.state {
+            State::Offered { .. } => *from == self.peer,
+            State::Claimed { .. } => self.awaits_clearance(from),
+            State::Identified | State::Dialling { .. } | State::Reversing(_) | State::Over => false,
+        }
+    }
+
+    /// Whether the answer to a claim of ours to this JID is to come (A6.8).
+    #[must_use]
+    pub fn awaits_clearance(&self, from: &Jid) -> bool {
+        matches!(&self.state, State::Claimed { via, .. } if from == via)
+    }
+
     /// Whether an answer with this id, from there, is for us.
     #[must_use]
     pub fn expects(&self, from: &Jid, id: &IqId) -> bool {
@@ -138,7 +160,7 @@ impl Initiator {
     #[must_use]
     pub fn on_error(&mut self, condition: Condition, now: Time) -> Vec<Act> {
         match self.state {
-            State::Offered { .. } if self.reversible => {
+            State::Offered { .. } if self.reversible && condition.may_precede_an_offer() => {
                 self.state = State::Reversing(condition);
                 self.due = now + self.patience.reversal;
                 Vec::new()

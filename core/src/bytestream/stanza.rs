@@ -75,18 +75,37 @@ pub enum Condition {
     Unavailable503,
     /// remote-server-timeout: the other side did not come.
     Timeout504,
+    /// remote-server-not-found: there is no such domain, or its server can't be reached.
+    NoServer404,
     /// Any other, from a peer or a server between.
     Other,
 }
 
 impl Condition {
+    /// Whether a peer that is there, and makes an offer itself next (A1.3, A2.2), may have said it.
+    #[must_use]
+    pub const fn may_precede_an_offer(self) -> bool {
+        match self {
+            Self::NotFound404
+            | Self::NotAcceptable406
+            | Self::Conflict409
+            | Self::Resource500
+            | Self::Other => true,
+            Self::BadRequest400
+            | Self::Forbidden403
+            | Self::Unavailable503
+            | Self::Timeout504
+            | Self::NoServer404 => false,
+        }
+    }
+
     /// The number that XEP-0086 gives it; `None` for what is none of ours.
     #[must_use]
     pub const fn code(self) -> Option<u16> {
         Some(match self {
             Self::BadRequest400 => 400,
             Self::Forbidden403 => 403,
-            Self::NotFound404 => 404,
+            Self::NotFound404 | Self::NoServer404 => 404,
             Self::NotAcceptable406 => 406,
             Self::Conflict409 => 409,
             Self::Resource500 => 500,

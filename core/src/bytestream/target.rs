@@ -71,6 +71,12 @@ impl Target {
         }
     }
 
+    /// Whether the answer to a claim of ours to this JID is to come (PF7, A6.8).
+    #[must_use]
+    pub fn awaits_clearance(&self, from: &Jid) -> bool {
+        matches!(&self.state, State::Claimed { at, .. } if from == at)
+    }
+
     /// Whether an answer with this id, from there, is for us.
     #[must_use]
     pub fn expects(&self, from: &Jid, id: &IqId) -> bool {

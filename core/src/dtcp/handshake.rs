@@ -157,6 +157,18 @@ impl Serving {
         self.state == ServingState::Tentative
     }
 
+    /// Whether TLS is refused, for it is off.
+    #[must_use]
+    pub(super) fn has_no_tls(&self) -> bool {
+        self.tls == Tls::Off
+    }
+
+    /// Whether a key that is shown now is refused, for TLS is required and not there.
+    #[must_use]
+    pub(super) fn refuses_keys(&self) -> bool {
+        self.state == ServingState::Listening && self.tls == Tls::Require && !self.secure
+    }
+
     /// Whether the connection is in TLS.
     #[must_use]
     pub const fn is_secure(&self) -> bool {
@@ -256,6 +268,12 @@ impl Dialling {
                 Dialled::AskTls
             }
         }
+    }
+
+    /// Whether an `error` that is received now is the end, for TLS is required.
+    #[must_use]
+    pub(super) fn needs_tls(&self) -> bool {
+        self.state == DiallingState::AskedTls && self.tls == Tls::Require
     }
 
     /// The TLS handshake is complete.

@@ -101,6 +101,8 @@ pub struct Negotiator {
     sessions: Table<SessionId, Session>,
     links: Table<LinkId, Link>,
     spent: VecDeque<Spent>,
+    /// A session of which a connection was refused because one side requires TLS and the other one has it off.
+    in_clear: Option<SessionId>,
     dials: DialBudget,
     outputs: VecDeque<Output>,
     /// The number of the next session or link.
@@ -118,6 +120,7 @@ impl Negotiator {
             sessions: Table::default(),
             links: Table::default(),
             spent: VecDeque::new(),
+            in_clear: None,
             outputs: VecDeque::new(),
             next: 0,
         }
@@ -244,6 +247,12 @@ impl Negotiator {
     /// The connection of an [`Output::Dial`] is up.
     pub fn handle_connected(&mut self, link: LinkId) {
         self.connected(link);
+    }
+
+    /// The session of which a connection was refused since this was asked last because one side requires TLS and the
+    /// other one has it off.
+    pub fn take_in_clear(&mut self) -> Option<SessionId> {
+        self.in_clear.take()
     }
 
     /// What [`Output::Resolve`] or [`Output::Dial`] asked for did not work out.

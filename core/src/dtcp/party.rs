@@ -156,6 +156,9 @@ impl Party {
             // If it was established instead, the session is over, and this is forgotten with it.
             self.obstacles.get_or_insert_with(session, || Obstacle::Handshake);
         }
+        if let Some(session) = self.negotiator.take_in_clear() {
+            self.obstacles.insert(session, Obstacle::NoTls);
+        }
         used
     }
 

@@ -174,6 +174,7 @@ fn not_direct(why: NotDirect) -> String {
         NotDirect::Declined => "declined".to_string(),
         NotDirect::Met(Obstacle::Dial(why)) => format!("unreachable-{}", dial(why)),
         NotDirect::Met(Obstacle::Budget) => "budget".to_string(),
+        NotDirect::Met(Obstacle::NoTls) => "no-tls".to_string(),
         NotDirect::Met(Obstacle::Handshake) => "handshake".to_string(),
         NotDirect::Met(Obstacle::Tls(why)) => format!("tls-{}", tls(why)),
     }

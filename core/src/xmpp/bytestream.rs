@@ -49,7 +49,7 @@ pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {
         Query::Offer { sid, connections, malformed: _ } => {
             let query = connections.iter().fold(with_sid(query, sid.as_ref()), |query, connection| {
                 query.with_child(place(
-                    Element::new(namespace, "connection").with("jid", connection.jid.as_str()),
+                    Element::new(namespace, "connection").with("jid", connection.jid.to_text()),
                     connection.to,
                 ))
             });
@@ -63,7 +63,7 @@ pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {
         Query::Result { sid, connection } => {
             let query = with_sid(query, sid.as_ref());
             let connection =
-                connection.iter().map(|jid| Element::new(namespace, "connection").with("jid", jid.as_str()));
+                connection.iter().map(|jid| Element::new(namespace, "connection").with("jid", jid.to_text()));
             (Kind::Result, Some(connection.fold(query, Element::with_child)))
         }
         Query::Error(condition) => (Kind::Error(to_xmpp(*condition)), None),
@@ -120,20 +120,27 @@ fn place(element: Element, at: SocketAddr) -> Element {
 
 fn of_xmpp(condition: condition::Condition) -> Condition {
     match condition {
-        condition::Condition::BadRequest => Condition::BadRequest400,
-        condition::Condition::Forbidden => Condition::Forbidden403,
+        condition::Condition::BadRequest
+        | condition::Condition::JidMalformed
+        | condition::Condition::UnexpectedRequest => Condition::BadRequest400,
+        condition::Condition::Forbidden
+        | condition::Condition::NotAuthorized
+        | condition::Condition::NotAllowed
+        | condition::Condition::RegistrationRequired
+        | condition::Condition::SubscriptionRequired => Condition::Forbidden403,
         condition::Condition::ItemNotFound => Condition::NotFound404,
         condition::Condition::NotAcceptable => Condition::NotAcceptable406,
         condition::Condition::Conflict => Condition::Conflict409,
         condition::Condition::ResourceConstraint | condition::Condition::InternalServerError => {
             Condition::Resource500
         }
-        condition::Condition::ServiceUnavailable => Condition::Unavailable503,
+        condition::Condition::ServiceUnavailable
+        | condition::Condition::RecipientUnavailable
+        | condition::Condition::Gone
+        | condition::Condition::Redirect => Condition::Unavailable503,
         condition::Condition::RemoteServerTimeout => Condition::Timeout504,
-        condition::Condition::NotAuthorized
-        | condition::Condition::NotAllowed
-        | condition::Condition::RegistrationRequired
-        | condition::Condition::FeatureNotImplemented
+        condition::Condition::RemoteServerNotFound => Condition::NoServer404,
+        condition::Condition::FeatureNotImplemented
         | condition::Condition::PolicyViolation
         | condition::Condition::Undefined => Condition::Other,
     }
@@ -149,6 +156,7 @@ fn to_xmpp(condition: Condition) -> StanzaError {
         Condition::Resource500 => condition::Condition::ResourceConstraint,
         Condition::Unavailable503 => condition::Condition::ServiceUnavailable,
         Condition::Timeout504 => condition::Condition::RemoteServerTimeout,
+        Condition::NoServer404 => condition::Condition::RemoteServerNotFound,
         Condition::Other => condition::Condition::Undefined,
     };
     StanzaError::new(condition, "")

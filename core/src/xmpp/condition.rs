@@ -9,7 +9,7 @@ pub const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 /// The namespace of stream errors' conditions (RFC 6120 §4.9.2).
 pub const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
-/// Why an IQ is refused: RFC 6120 §8.3.3, as far as it is said here or has a number of its own in XEP-0086.
+/// Why an IQ is refused: all conditions of RFC 6120 §8.3.3, with their numbers in XEP-0086.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// 400 bad-request.
@@ -40,6 +40,20 @@ pub enum Condition {
     ServiceUnavailable,
     /// 504 remote-server-timeout.
     RemoteServerTimeout,
+    /// 302 redirect. A lone number is read as this one.
+    Redirect,
+    /// 302 gone.
+    Gone,
+    /// 400 jid-malformed. A lone number is read as [`Condition::BadRequest`].
+    JidMalformed,
+    /// 400 unexpected-request. A lone number is read as [`Condition::BadRequest`].
+    UnexpectedRequest,
+    /// 404 recipient-unavailable. A lone number is read as [`Condition::ItemNotFound`].
+    RecipientUnavailable,
+    /// 404 remote-server-not-found: there is no such domain. A lone number is read as [`Condition::ItemNotFound`].
+    RemoteServerNotFound,
+    /// 407 subscription-required. A lone number is read as [`Condition::RegistrationRequired`].
+    SubscriptionRequired,
     /// 500 undefined-condition, and all that is none of these.
     Undefined,
 }
@@ -60,6 +74,13 @@ const CONDITIONS: &[(Condition, &str, u16, &str)] = &[
     (Condition::FeatureNotImplemented, "feature-not-implemented", 501, "cancel"),
     (Condition::ServiceUnavailable, "service-unavailable", 503, "cancel"),
     (Condition::RemoteServerTimeout, "remote-server-timeout", 504, "wait"),
+    (Condition::Redirect, "redirect", 302, "modify"),
+    (Condition::Gone, "gone", 302, "cancel"),
+    (Condition::JidMalformed, "jid-malformed", 400, "modify"),
+    (Condition::UnexpectedRequest, "unexpected-request", 400, "wait"),
+    (Condition::RecipientUnavailable, "recipient-unavailable", 404, "wait"),
+    (Condition::RemoteServerNotFound, "remote-server-not-found", 404, "cancel"),
+    (Condition::SubscriptionRequired, "subscription-required", 407, "auth"),
     (Condition::Undefined, "undefined-condition", 500, "cancel"),
 ];
 

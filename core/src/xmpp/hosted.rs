@@ -15,6 +15,7 @@
 //!   everything that is told to it through there is followed by [`Machine::poll_output`] as ever.
 
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -34,6 +35,7 @@ use crate::time::{Now, Span, Time};
 
 mod door;
 mod server;
+mod service;
 
 /// How many octets of IQs may wait for the server; what is more is dropped.
 pub const QUEUE_OCTETS_MAX: usize = 256 * 1024;
@@ -75,6 +77,11 @@ pub trait IqHandler: Machine {
 
     /// Whether there is nothing left to do.
     fn is_done(&self) -> bool;
+
+    /// The namespaces that it understands, for whoever asks (XEP-0030).
+    fn features(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Where the server is, and as what it knows us.
@@ -89,7 +96,7 @@ pub struct Config {
 }
 
 /// What became of the connection to the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The server knows us.
     Up,
@@ -102,6 +109,14 @@ pub enum Report {
     },
     /// IQs were dropped because too many wait for the server; once until there is a connection again.
     Full,
+    /// The server sends us what is for another component; it is dropped. The first is reported, and then every time that
+    /// there are twice as many. ejabberd does so with `global_routes: true`, if two components share a listener.
+    Misrouted {
+        /// Whom the last one was for.
+        to: Jid,
+        /// How many there are by now, since the beginning.
+        total: u64,
+    },
     /// A stanza from the server was skipped ([`Part::Excess`](super::stream::Part::Excess)). The first is reported, and then every time that there
     /// are twice as many, since anybody can send them.
     Excess {
@@ -126,6 +141,8 @@ pub struct Hosted<M> {
     queue: Opaque<Vec<u8>>,
     /// How many stanzas were skipped.
     excess: u64,
+    /// How many stanzas were for another component.
+    misrouted: u64,
     flight: Flight,
     reports: VecDeque<Report>,
     said: Option<Loss>,
@@ -189,6 +206,7 @@ impl<M: IqHandler> Hosted<M> {
             entropy: Entropy::new(seed),
             queue: Opaque::default(),
             excess: 0,
+            misrouted: 0,
             flight: Flight::Idle,
             reports: VecDeque::new(),
             said: None,
@@ -249,7 +267,7 @@ impl<M: IqHandler> Hosted<M> {
                 None => return,
                 Some(Heard::Say(octets)) => self.conns.send(on, octets.0),
                 Some(Heard::Up) => self.up(on, now),
-                Some(Heard::Iq(iq)) => self.inner.handle_iq(iq, now),
+                Some(Heard::Iq(iq)) => self.handle_iq(iq, now),
                 Some(Heard::Excess(answer)) => self.skipped(answer.as_ref()),
                 Some(Heard::Over { why, say }) => {
                     if !matches!(self.conns.state(on), Some(State::Leaving(_))) {
@@ -258,6 +276,21 @@ impl<M: IqHandler> Hosted<M> {
                     self.lose(on, why, Close::Linger, now);
                 }
             }
+        }
+    }
+
+    /// An IQ for one of the component's JIDs. One for another domain is none of ours, and whoever it is for may answer it.
+    fn handle_iq(&mut self, iq: Iq, now: Now) {
+        if iq.to.domain() != self.config.name.domain() {
+            self.misrouted += 1;
+            if self.misrouted.is_power_of_two() {
+                self.reports.push_back(Report::Misrouted { to: iq.to, total: self.misrouted });
+            }
+            return;
+        }
+        match service::answer(&iq, &self.inner.features()) {
+            Some(answer) => self.enqueue(&answer),
+            None => self.inner.handle_iq(iq, now),
         }
     }
 

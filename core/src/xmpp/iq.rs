@@ -75,7 +75,7 @@ impl Iq {
             Kind::Error(_) => "error",
         };
         let mut iq = Element::new(COMPONENT, "iq").with("type", kind);
-        iq = iq.with("from", self.from.as_str()).with("to", self.to.as_str());
+        iq = iq.with("from", self.from.to_text()).with("to", self.to.to_text());
         if let Some(id) = &self.id {
             iq = iq.with("id", id.as_str());
         }

@@ -2,16 +2,50 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::cmp::Ordering;
+use core::fmt;
 
 use crate::entropy::Entropy;
 
 /// The longest part of a JID, in octets (RFC 7622 §3.1).
 const PART_OCTETS_MAX: usize = 1_023;
 
-/// A full, bare or domain JID (RFC 7622), at most 3,071 octets. Whoever reads one off the wire does so with
-/// [`Jid::parse`]: here two JIDs are the same if their octets are.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Jid(Box<str>);
+/// A full, bare or domain JID (RFC 7622), at most 3,071 octets.
+///
+/// One that was [parsed](Jid::parse) is compared in its normal form, and written as it came: a peer may compare it with
+/// its own text.
+#[derive(Clone)]
+pub struct Jid {
+    normal: Box<str>,
+    /// As it came, if that is another text.
+    given: Option<Box<str>>,
+}
+
+impl PartialEq for Jid {
+    fn eq(&self, other: &Self) -> bool {
+        self.normal == other.normal
+    }
+}
+
+impl Eq for Jid {}
+
+impl PartialOrd for Jid {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Jid {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.normal.cmp(&other.normal)
+    }
+}
+
+impl fmt::Debug for Jid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Jid").field(&self.to_text()).finish()
+    }
+}
 
 /// The `id` of an IQ, at most 256 octets; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,7 +58,7 @@ impl Jid {
     /// Takes any text of 1 to [`Jid::OCTETS_MAX`] octets.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (1..=Self::OCTETS_MAX).contains(&text.len()).then(|| Self(text.into()))
+        (1..=Self::OCTETS_MAX).contains(&text.len()).then(|| Self { normal: text.into(), given: None })
     }
 
     /// Reads and normalises: account and domain in lower case as far as they are ASCII. What else RFC 7622 asks for
@@ -45,19 +79,26 @@ impl Jid {
         }
         let mut normal = String::from(text);
         normal[..bare.len()].make_ascii_lowercase();
-        Some(Self(normal.into()))
+        let given = (normal != text).then(|| text.into());
+        Some(Self { normal: normal.into(), given })
     }
 
-    /// The text.
+    /// The text in its normal form.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.normal
+    }
+
+    /// The text as it came.
+    #[must_use]
+    pub fn to_text(&self) -> &str {
+        self.given.as_deref().unwrap_or(&self.normal)
     }
 
     /// Without the resource, which its owner can choose as it likes.
     #[must_use]
     pub fn bare(&self) -> &str {
-        self.0.split_once('/').map_or(&self.0, |(bare, _)| bare)
+        self.normal.split_once('/').map_or(&self.normal, |(bare, _)| bare)
     }
 
     /// Without account and resource.

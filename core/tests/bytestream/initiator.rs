@@ -423,3 +423,80 @@ impl Rig<Entity> {
         self.now.mono.since(before)
     }
 }
+
+/// A stanza as the mail's samples print it: without an id.
+fn without_id(peer: &str, query: Query) -> Stanza {
+    stanza(peer, "", query)
+}
+
+#[test]
+fn pf5_without_an_id_is_known_by_its_sender_and_the_stream_id() {
+    // Before the claim, and behind it.
+    for (is_claimed_first, id) in [(false, ""), (true, ""), (false, "fresh"), (true, "fresh")] {
+        let mut rig = entity();
+        let offer = rig.begin();
+        let on = rig.accept("10.0.0.2:1001");
+        let used = Query::Result { sid: Some(offer.sid.clone()), connection: Some(jid(ME)) };
+        if is_claimed_first {
+            rig.is_claimed(&offer, "10.0.0.1:1001");
+            rig.hears_of(stanza(PEER, id, used));
+        } else {
+            rig.hears_of(stanza(PEER, id, used));
+            rig.is_claimed(&offer, "10.0.0.1:1001");
+        }
+        rig.assert_clear(on);
+    }
+    let mut rig = entity();
+    let offer = rig.begin();
+    let used = Query::Result { sid: Some(offer.sid), connection: Some(jid(PROXY)) };
+    rig.hears_of(without_id(PEER, used.clone()));
+    assert_eq!(rig.one_dial().1, "10.0.0.9:4000");
+    rig.hears_of(without_id(PEER, used));
+    rig.assert_waits();
+}
+
+#[test]
+fn pf5_of_another_sender_or_with_another_stream_id_is_none() {
+    let mut rig = entity();
+    let offer = rig.begin();
+    let used = |sid| Query::Result { sid: Some(sid), connection: Some(jid(PROXY)) };
+    rig.hears_of(without_id(THIRD, used(offer.sid)));
+    rig.hears_of(without_id(PEER, used(crate::sid("another"))));
+    rig.hears_of(without_id(PEER, Query::CLEAR));
+    assert_eq!(dials(&rig.news()), []);
+    rig.assert_waits();
+}
+
+#[test]
+fn a6_8_without_an_id_is_for_the_one_claim_of_its_sender() {
+    let (mut rig, on, _) = claiming();
+    rig.hears_of(without_id(PEER, Query::CLEAR));
+    rig.assert_waits();
+    rig.hears_of(without_id(PROXY, Query::CLEAR));
+    rig.assert_clear(on);
+}
+
+#[test]
+fn an_error_without_an_id_is_for_the_one_question_of_its_sender() {
+    let (mut rig, _, _) = claiming();
+    rig.hears_of(without_id(PEER, Query::Error(Condition::NotFound404)));
+    rig.assert_waits();
+    rig.hears_of(without_id(PROXY, Query::Error(Condition::Timeout504)));
+    rig.assert_failed(Failure::Disowned(Condition::Timeout504));
+}
+
+#[test]
+fn a_refusal_that_no_offer_follows_fails_at_once() {
+    for why in [
+        Condition::BadRequest400,
+        Condition::Forbidden403,
+        Condition::Unavailable503,
+        Condition::Timeout504,
+        Condition::NoServer404,
+    ] {
+        let mut rig = entity();
+        let offer = rig.begin();
+        rig.answers(&offer, Query::Error(why));
+        rig.assert_failed(Failure::Refused(why));
+    }
+}

@@ -363,3 +363,37 @@ fn t9_a_local_connection_outlives_the_failure_of_a_peers_stream() {
     rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
     assert!(rig.asked(Output::Pair { hidden: on, client: local }));
 }
+
+#[test]
+fn pf7_without_an_id_is_for_the_one_claim_of_its_sender() {
+    let (mut rig, on, claim) = claimed();
+    let other = if claim.peer == jid(PEER) { PROXY } else { PEER };
+    rig.hears_of(stanza(other, "", Query::CLEAR));
+    rig.assert_waits();
+    rig.hears_of(Stanza { peer: claim.peer, id: crate::iq(""), query: Query::CLEAR });
+    rig.assert_clear(on);
+}
+
+#[test]
+fn the_connection_is_named_as_the_offer_wrote_it() {
+    let offer = connection("ClientA@Example.org/Home", "10.0.0.2:7000");
+    let mut rig = entity_with(|config| config.reversal = false);
+    let offer = Connection {
+        jid: rendezvous_core::xmpp::jid::Jid::parse("ClientA@Example.org/Home").unwrap(),
+        ..offer
+    };
+    rig.is_offered("s", vec![offer]);
+    let (on, _) = rig.one_dial();
+    rig.connected(on, "10.0.0.1:3333");
+    for stanza in rig.stanzas() {
+        let iq = rendezvous_core::xmpp::bytestream::write(&stanza, &jid(PEER), "whoknows");
+        let mut text = Vec::new();
+        iq.write(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        if text.contains("<connection") {
+            assert!(text.contains("jid='ClientA@Example.org/Home'"), "{text}");
+        } else {
+            assert!(text.contains("to='ClientA@Example.org/Home'"), "{text}");
+        }
+    }
+}

@@ -81,7 +81,7 @@ fn a_stanza_that_is_too_much_is_skipped_and_answered_if_it_is_a_question() {
     let heard = hear(&mut component, &(excess(question, "iq") + "<iq type='get' from='a' to='b'/>"));
     let [Heard::Excess(Some(answer)), Heard::Iq(_)] = &heard[..] else { panic!("{heard:?}") };
     let text = super::written(answer);
-    let start = "<iq type='error' from='proxy.localhost' to='joe@x/1' id='7'>\
+    let start = "<iq type='error' from='proxy.localhost' to='Joe@x/1' id='7'>\
         <error code='406' type='modify'><policy-violation ";
     assert!(text.starts_with(start), "{text}");
     for (start, name) in [

@@ -19,6 +19,7 @@ use rendezvous_core::xmpp::iq::Iq;
 use super::{HEADER, iq, jid, written};
 
 /// What the machine inside was told.
+#[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
     Open(ConnId),
@@ -388,4 +389,46 @@ fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
         output => Asked::Other(output),
     });
     assert_eq!(stage.news(), wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ping_and_a_question_what_it_understands_are_answered() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    let ask =
+        |payload: &str| format!("<iq type='get' from='a@b/c' to='x@proxy.localhost' id='1'>{payload}</iq>");
+    let answers = |stage: &mut Stage, payload: &str| {
+        let said = stage.hears(on, &ask(payload));
+        stage.it.handle_flushed(on, stage.now);
+        assert_eq!(stage.told(), [], "the machine inside does not get it");
+        let [Asked::Said(_, text)] = &said[..] else { panic!("{said:?}") };
+        text.clone()
+    };
+    let ping = answers(&mut stage, "<ping xmlns='urn:xmpp:ping'/>");
+    assert_eq!(ping, "<iq type='result' from='x@proxy.localhost' to='a@b/c' id='1'/>");
+    let info = answers(&mut stage, "<query xmlns='http://jabber.org/protocol/disco#info'/>");
+    assert!(info.contains("<identity category='component' type='generic' name='rendezvous'/>"), "{info}");
+    for feature in ["http://jabber.org/protocol/disco#info", "urn:xmpp:ping"] {
+        assert!(info.contains(&format!("<feature var='{feature}'/>")), "{info}");
+    }
+    let node = answers(&mut stage, "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>");
+    assert!(node.contains("<item-not-found "), "{node}");
+}
+
+#[test]
+fn what_is_for_another_component_is_reported_and_dropped() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    while stage.it.poll_report().is_some() {}
+    for total in 1..=3 {
+        let text = "<iq type='set' from='a@b/c' to='x@other.localhost/R' id='1'><query xmlns='n'/></iq>";
+        assert_eq!(stage.hears(on, text), []);
+        assert_eq!(stage.told(), []);
+        let report = stage.it.poll_report();
+        if total < 3 {
+            assert!(matches!(report, Some(Report::Misrouted { total: it, .. }) if it == total), "{report:?}");
+        } else {
+            assert_eq!(report, None);
+        }
+    }
 }

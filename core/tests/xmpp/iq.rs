@@ -65,7 +65,18 @@ fn errors_are_read_in_the_old_form_and_in_the_new_one() {
         Condition::ServiceUnavailable
     );
     assert_eq!(error("<error code='408'/>").condition, Condition::RemoteServerTimeout);
-    assert_eq!(error(&format!("<error><gone {NS}/></error>")).condition, Condition::Undefined);
+    assert_eq!(error(&format!("<error><gone {NS}/></error>")).condition, Condition::Gone);
+    let no_server = format!("<error code='404'><remote-server-not-found {NS}/></error>");
+    assert_eq!(error(&no_server).condition, Condition::RemoteServerNotFound);
+    assert_eq!(error(&format!("<error><payment-required {NS}/></error>")).condition, Condition::Undefined);
+    for (code, condition) in [
+        (302, Condition::Redirect),
+        (400, Condition::BadRequest),
+        (404, Condition::ItemNotFound),
+        (407, Condition::RegistrationRequired),
+    ] {
+        assert_eq!(error(&format!("<error code='{code}'/>")).condition, condition, "{code}");
+    }
     for odd in ["", "<error/>", "<error code='x'/>", "<error code='0'/>", "<error code='99999999'/>"] {
         assert_eq!(error(odd), StanzaError::new(Condition::Undefined, ""), "{odd}");
     }

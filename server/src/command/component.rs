@@ -136,6 +136,12 @@ pub(super) fn log(report: Report, server: &str, ordinary: Level) {
         Report::Full => {
             log::warn!("event=xmpp-queue-full server={server} reason=\"the server is away: IQs are dropped\"")
         }
+        Report::Misrouted { to, total } => {
+            log::warn!(
+                "event=xmpp-misrouted server={server} to={} total={total} reason=\"the server sends us stanzas for another domain\" hint=\"ejabberd: global_routes: false for each component's listener\"",
+                Escaped(to.as_str())
+            );
+        }
         Report::Excess { total } => {
             log::warn!(
                 "event=xmpp-excess server={server} total={total} reason=\"stanzas are too long, or nest too deep, and are skipped\""

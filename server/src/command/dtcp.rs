@@ -10,7 +10,7 @@ use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{self, Failure as Why};
 use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::machine::Listener;
-use rendezvous_core::note::Note;
+use rendezvous_core::note::{Note, Obstacle};
 use rendezvous_core::pair::{self, Side};
 use rendezvous_core::reach::Place;
 use rendezvous_core::time::{Now, Span};
@@ -338,6 +338,13 @@ fn reason(refused: &Refused) -> String {
             format!("it was refused with {} {}{text}", error.condition.code(), error.condition.name())
         }
         (Why::Refused, None) => "the answer made no sense".to_owned(),
+        (Why::Unreachable, _) if refused.obstacle == Some(Obstacle::NoTls) => {
+            "503, one side requires TLS and the other has it off: both need the same --tls".to_owned()
+        }
+        (Why::Unreachable, _) if refused.obstacle == Some(Obstacle::Handshake) => {
+            "503, who was dialled did not accept us: another peer is there, or it requires TLS and we have --tls off"
+                .to_owned()
+        }
         (Why::Unreachable, _) => {
             let met = refused.obstacle.map(|obstacle| format!(" ({})", logging::obstacle(obstacle)));
             format!(

@@ -12,7 +12,9 @@ use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::xmpp::hosted::Hosted;
+use rendezvous_core::xmpp::component::Loss;
+use rendezvous_core::xmpp::condition::StreamCondition;
+use rendezvous_core::xmpp::hosted::{self, Hosted};
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, jid, namespace, required};
@@ -187,6 +189,7 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     let me = required(matches, AS, |text| component::own_jid(text, &server.name))?;
     let mut config = config(matches, me)?;
     change(&mut config);
+    let opens = config.peer.is_some();
 
     let ordinary = if matches!(task, Task::Stdio) { Level::Debug } else { Level::Info };
     let mut net = daemon::world()?;
@@ -217,8 +220,13 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
         }
         Task::Serve => daemon::warn_of_root(),
     }
-    let mut beside = Beside { shown, ordinary, once, is_up: false, outcome: None };
+    let mut beside =
+        Beside { shown, ordinary, once, opens, is_up: false, was_up: false, lost: None, outcome: None };
     daemon::run(&mut beside, &mut event_loop, drain)?;
+    if let Some(why) = beside.lost {
+        let why = component::LossText(why);
+        return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", beside.shown)));
+    }
     if !once {
         return Ok(());
     }
@@ -261,9 +269,24 @@ struct Beside {
     ordinary: Level,
     /// It ends when there is nothing left of its one stream.
     once: bool,
+    /// Whether it offers a stream, and does not wait for one.
+    opens: bool,
     /// What the last stream came to, and whether the server knew us then.
     outcome: Option<Report>,
     is_up: bool,
+    /// Whether the server ever knew us.
+    was_up: bool,
+    /// Why there is no server to do it with.
+    lost: Option<Loss>,
+}
+
+impl Beside {
+    /// Whether there will be no stream because the server is not there: who opens one does not wait for it, and nobody
+    /// for one that does not want us.
+    fn is_hopeless(&self, why: Loss) -> bool {
+        let unwanted = [StreamCondition::NotAuthorized, StreamCondition::HostUnknown].map(Loss::Refused);
+        self.once && !self.was_up && (self.opens || unwanted.contains(&why))
+    }
 }
 
 impl Program for Beside {
@@ -289,7 +312,17 @@ impl Program for Beside {
             (of_server, Vec::from_iter(std::iter::from_fn(|| hosted.inner_mut().poll_report())))
         });
         for report in of_server {
-            component::log(report, &self.shown, self.ordinary);
+            match report {
+                hosted::Report::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
+                report => {
+                    self.was_up |= report == hosted::Report::Up;
+                    component::log(report, &self.shown, self.ordinary);
+                }
+            }
+        }
+        if self.once && self.lost.is_some() {
+            self.once = false;
+            event_loop.tell(Hosted::handle_drain);
         }
         for report in of_entity {
             streams::entity(&report, self.ordinary);

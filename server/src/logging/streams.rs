@@ -119,6 +119,7 @@ const fn refused(condition: Condition) -> &'static str {
         Condition::Resource500 => "500: too many at a time, or too many failures",
         Condition::Unavailable503 => "503: shutting down",
         Condition::Timeout504 => "504: the other side did not come",
+        Condition::NoServer404 => "404: no such server",
         Condition::Other => "refused",
     }
 }
@@ -128,8 +129,14 @@ const fn refused(condition: Condition) -> &'static str {
 pub fn failure(why: Failure) -> String {
     let text = match why {
         Failure::Refused(Condition::NotAcceptable406) => "the peer wants no stream now",
-        Failure::Refused(Condition::Forbidden403) => "the peer does not allow us",
+        Failure::Refused(Condition::Forbidden403) => {
+            "the peer does not allow us, or a server between does not (403)"
+        }
         Failure::Refused(Condition::NotFound404) => "the peer can reach none of our addresses and proxies",
+        Failure::Refused(Condition::NoServer404) => "there is no XMPP server of the peer's domain",
+        Failure::Refused(Condition::Timeout504) => {
+            "the XMPP server of the peer's domain does not answer (504)"
+        }
         Failure::Refused(Condition::Unavailable503) => "the peer is not there, or is shutting down",
         Failure::Refused(condition) => return format!("the peer refused{}", Number(condition)),
         Failure::Disowned(Condition::NotFound404) => {

@@ -137,5 +137,6 @@ pub const fn obstacle(why: Obstacle) -> &'static str {
             "its certificate is not the one that was announced: somebody may be in between"
         }
         Obstacle::Tls(why) => tls(why),
+        Obstacle::NoTls => "one side requires TLS, and the other has it off",
     }
 }

@@ -34,6 +34,7 @@ pub(crate) const CASES: &[Case] = &[
     case("wrong_lines_are_forgiven", BOTH, wrong_lines_are_forgiven),
     case("any_key_will_do_that_a_line_can_carry", BOTH, any_key_will_do),
     case("ours_give_up_where_neither_is_reached", SERVER, ours_give_up_where_neither_is_reached),
+    case("tls_off_against_require_is_named", SERVER, tls_off_against_require_is_named),
     case("a_give_up_counts_with_an_id_and_without", BOTH, a_give_up_counts_with_an_id_and_without),
     case("a_peer_hears_that_we_gave_up", BOTH, a_peer_hears_that_we_gave_up),
     case("who_offers_nothing_to_nobody_is_refused_with_503", BOTH, who_offers_nothing_is_refused),
@@ -210,6 +211,17 @@ fn ours_give_up_where_neither_is_reached() {
     // Who accepts goes on, and the next gets through.
     let opener = open(&server, ACCEPTER, REACHABLE);
     exchange(opener, accepter, 1000);
+}
+
+/// Whoever dials, and whichever side it is that requires TLS.
+fn tls_off_against_require_is_named() {
+    let server = server();
+    for (ours, theirs) in [("require", "off"), ("off", "require")] {
+        for (opens, accepts) in [(HIDDEN, REACHABLE), (REACHABLE, HIDDEN)] {
+            let _accepter = accept(&server, &[accepts, &["--tls", theirs]].concat());
+            open(&server, ACCEPTER, &[opens, &["--tls", ours]].concat()).fails("TLS");
+        }
+    }
 }
 
 /// In a moment, not at the deadline of a minute.

@@ -35,6 +35,10 @@ impl IqHandler for Entity {
         answer.or_else(|| Some(write(&self.poll_stanza()?, &self.config.jid, &self.config.namespace)))
     }
 
+    fn features(&self) -> Vec<alloc::string::String> {
+        alloc::vec![self.config.namespace.clone().into()]
+    }
+
     fn is_done(&self) -> bool {
         self.draining && self.conns.len() == 0
     }

@@ -40,14 +40,16 @@ impl Entity {
                 self.claimed(Claim { from: peer, iq: id, sid, endpoint }, now);
             }
             Query::Claim { .. } => self.refuse(peer, id, Condition::BadRequest400),
-            Query::Result { connection, .. } => {
-                self.answered(&peer, &id, now, |role, now| match role {
+            Query::Result { sid, connection } => {
+                let session = self.session_of_result(&peer, &id, sid.as_ref(), connection.is_some());
+                self.answered(session, now, |role, now| match role {
                     Role::Initiator(initiator) => initiator.on_result(connection.as_ref(), now.mono),
                     Role::Target(target) => target.on_result(),
                 });
             }
             Query::Error(condition) => {
-                self.answered(&peer, &id, now, |role, now| match role {
+                let session = self.session_of_error(&peer, &id);
+                self.answered(session, now, |role, now| match role {
                     Role::Initiator(initiator) => initiator.on_error(condition, now.mono),
                     Role::Target(target) => target.on_error(condition),
                 });
@@ -149,11 +151,56 @@ impl Entity {
         });
     }
 
-    fn answered(&mut self, from: &Jid, id: &IqId, now: Now, event: impl FnOnce(&mut Role, Now) -> Vec<Act>) {
-        let session = self.sessions.iter().find(|(_, session)| session.role.expects(from, id));
-        if let Some((&session, _)) = session {
+    fn answered(&mut self, session: Option<u64>, now: Now, event: impl FnOnce(&mut Role, Now) -> Vec<Act>) {
+        if let Some(session) = session {
             self.with_role(session, now, event);
         }
+    }
+
+    /// The stream that a result is for. Its id says so. The mail's own samples have none: then PF5 is known by its sender
+    /// and its stream id, and 'clear to send', which has none of both, by its sender, if that owes one answer alone.
+    fn session_of_result(
+        &self,
+        from: &Jid,
+        id: &IqId,
+        sid: Option<&StreamId>,
+        names_connection: bool,
+    ) -> Option<u64> {
+        if let Some(session) = self.session_of_question(from, id) {
+            return Some(session);
+        }
+        let named = |session: &Session| sid.is_some_and(|sid| session.sid == *sid);
+        if names_connection {
+            return self.only_session(|it| {
+                named(it)
+                    && matches!(&it.role, Role::Initiator(initiator) if initiator.awaits_connection(from))
+            });
+        }
+        if sid.is_some() {
+            return self.only_session(|it| named(it) && it.role.awaits_clearance(from));
+        }
+        if !id.as_str().is_empty() {
+            return None;
+        }
+        self.only_session(|it| it.role.awaits_clearance(from))
+    }
+
+    /// The stream that an error is for. One without an id is for the one question that its sender has not answered.
+    fn session_of_error(&self, from: &Jid, id: &IqId) -> Option<u64> {
+        let session = self.session_of_question(from, id);
+        session.or_else(|| {
+            if id.as_str().is_empty() { self.only_session(|it| it.role.awaits_answer(from)) } else { None }
+        })
+    }
+
+    fn session_of_question(&self, from: &Jid, id: &IqId) -> Option<u64> {
+        self.sessions.iter().find(|(_, it)| it.role.expects(from, id)).map(|(&session, _)| session)
+    }
+
+    /// The one session that this is true of; `None` if there is none, or more than one.
+    fn only_session(&self, is_it: impl Fn(&Session) -> bool) -> Option<u64> {
+        let mut all = self.sessions.iter().filter(|(_, it)| is_it(it)).map(|(&session, _)| session);
+        all.next().filter(|_| all.next().is_none())
     }
 
     pub(super) fn with_role(

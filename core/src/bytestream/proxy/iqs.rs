@@ -39,6 +39,10 @@ impl IqHandler for Proxy {
         answer.or_else(|| Some(write(&self.poll_stanza()?, &self.config.jid, &self.config.namespace)))
     }
 
+    fn features(&self) -> alloc::vec::Vec<alloc::string::String> {
+        alloc::vec![self.config.namespace.clone().into()]
+    }
+
     fn is_done(&self) -> bool {
         self.draining && self.conns.len() == 0
     }

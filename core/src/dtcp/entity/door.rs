@@ -51,6 +51,10 @@ impl IqHandler for Entity {
         self.iqs.pop_front()
     }
 
+    fn features(&self) -> Vec<alloc::string::String> {
+        alloc::vec![crate::xmpp::dtcp::NAMESPACE.into()]
+    }
+
     fn is_done(&self) -> bool {
         self.over && self.conns.len() == 0
     }

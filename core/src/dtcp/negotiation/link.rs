@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::session::Standing;
 use super::{LinkId, Negotiator, Output, SessionId, TlsRole};
 use crate::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verdict};
-use crate::dtcp::line::Command;
+use crate::dtcp::line::{self, Command, Found};
 use crate::dtcp::{Fingerprint, Key};
 use crate::machine::Close;
 use crate::opaque::Opaque;
@@ -115,8 +115,10 @@ impl Negotiator {
     /// Reads lines until one is not whole, or the link has something else to wait for.
     pub(super) fn read(&mut self, on: LinkId, octets: &[u8]) -> usize {
         let mut used = 0;
-        while let Some(link) = self.links.get_mut(&on) {
+        while self.links.contains_key(&on) {
             let rest = &octets[used..];
+            self.note_clear(on, rest);
+            let Some(link) = self.links.get_mut(&on) else { break };
             let took = match &mut link.end {
                 LinkEnd::Serving { handshake, .. } => {
                     let Step { used, act } = handshake.on_octets(rest);
@@ -136,6 +138,29 @@ impl Negotiator {
             used += took;
         }
         used
+    }
+
+    /// Takes down if the next line shows that one side requires TLS and the other one has it off.
+    fn note_clear(&mut self, on: LinkId, octets: &[u8]) {
+        let Some(link) = self.links.get(&on) else { return };
+        let Found::Command { command, .. } = line::find(octets) else { return };
+        let session = match (link.end.clone(), command) {
+            (LinkEnd::Serving { handshake, .. }, Command::Key(shown)) if handshake.refuses_keys() => {
+                self.find(shown)
+            }
+            // Whose it is is not known yet: it can only be the one session that there is. If the peer goes on in clear,
+            // nothing comes of it.
+            (LinkEnd::Serving { handshake, .. }, Command::StartTls) if handshake.has_no_tls() => {
+                self.sessions.keys().next().copied().filter(|_| self.sessions.len() == 1)
+            }
+            (LinkEnd::Dialling { session, handshake }, Command::Error) if handshake.needs_tls() => {
+                Some(session)
+            }
+            _ => None,
+        };
+        if session.is_some() {
+            self.in_clear = session;
+        }
     }
 
     /// Our request was answered: what was parked can be judged. The first that is right wins.
