@@ -60,7 +60,7 @@ pub(crate) struct Slot<S, P> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) owner: Charged,
-    /// Kept bytes outside of any buffer that are charged: of the wire, and of a handshake.
+    /// Kept bytes outside of any buffer that are charged: of the wire, of a handshake, and of the machine.
     pub(crate) kept: usize,
     /// Bytes of its queue in a pipe that are charged.
     pub(crate) piped: usize,

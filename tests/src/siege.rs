@@ -123,7 +123,9 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
         siege.waited = siege.waited.max(run.now().since(begins));
         run.wait(Span::from_millis(150));
     }
-    assert!(siege.bytes <= ceiling, "{kinds:?}: {} bytes, more than {ceiling}", siege.bytes);
+    // Small handshakes and heads that have just begun are not cut for others, and may come on top.
+    let most = ceiling + ceiling / 16;
+    assert!(siege.bytes <= most, "{kinds:?}: {} bytes, more than {most}", siege.bytes);
     siege.stalled = run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().stalled);
     run.leave();
     siege

@@ -320,7 +320,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let is_fresh = |since| slot.mate.is_some() && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_fresh(since));
             let piped = if which == Bytes::Any { memory.piped } else { 0 };
-            if let (Some(since), bytes @ 1..) = (since, buffers + memory.kept + piped) {
+            let bytes = buffers + memory.kept + piped;
+            // A handshake or a head that has just begun, and is not large, is no reason for too little memory.
+            let is_innocent = |since| bytes <= SMALL_KEPT && self.now.mono.since(since) < STALLED;
+            let since = since.filter(|&since| which == Bytes::Any || !is_innocent(since));
+            if let (Some(since), 1..) = (since, bytes) {
                 holders.push(Holder { least: self.pool.least(memory.owner), since, on: slot.id, bytes });
             }
         }
