@@ -121,8 +121,16 @@ pub enum DialFailure {
 /// Why a TLS handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFailure {
-    /// The peer's certificate has another key than the pin says, or is signed by nobody we trust, or names another.
+    /// The peer's certificate has another key than the pin says, or is not acceptable for a reason that is not listed.
     Certificate,
+    /// The peer's certificate has expired.
+    CertificateExpired,
+    /// The peer's certificate is not valid yet.
+    CertificateNotYetValid,
+    /// The peer's certificate is for another name.
+    CertificateName,
+    /// No trusted CA signed the peer's certificate, or an intermediate certificate is missing.
+    CertificateIssuer,
     /// The peer ended or reset the connection in the middle.
     Ended,
     /// The peer speaks HTTP without TLS. On the side of [`TlsRole::Server`] the connection is in clear from now on, and
@@ -142,8 +150,12 @@ pub enum TlsFailure {
 
 impl TlsFailure {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::Certificate,
+        Self::CertificateExpired,
+        Self::CertificateNotYetValid,
+        Self::CertificateName,
+        Self::CertificateIssuer,
         Self::Ended,
         Self::PlainHttp,
         Self::Version,

@@ -11,7 +11,8 @@ use rendezvous_core::machine::TlsFailure;
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{
-    AlertDescription, ClientConfig, Error, InvalidMessage, PeerIncompatible, ProtocolVersion, ServerConfig,
+    AlertDescription, CertificateError, ClientConfig, Error, InvalidMessage, PeerIncompatible,
+    ProtocolVersion, ServerConfig,
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
@@ -406,9 +407,8 @@ impl TlsError {
     #[must_use]
     pub fn failure(&self) -> TlsFailure {
         match &self.0 {
-            Error::InvalidCertificate(_) | Error::NoCertificatesPresented | Error::UnsupportedNameType => {
-                TlsFailure::Certificate
-            }
+            Error::InvalidCertificate(why) => certificate(why),
+            Error::NoCertificatesPresented | Error::UnsupportedNameType => TlsFailure::Certificate,
             Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
                 TlsFailure::Alpn
             }
@@ -424,6 +424,20 @@ impl TlsError {
             ) => TlsFailure::TooLong,
             _ => TlsFailure::Protocol,
         }
+    }
+}
+
+fn certificate(why: &CertificateError) -> TlsFailure {
+    match why {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsFailure::CertificateExpired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            TlsFailure::CertificateNotYetValid
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            TlsFailure::CertificateName
+        }
+        CertificateError::UnknownIssuer => TlsFailure::CertificateIssuer,
+        _ => TlsFailure::Certificate,
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) subject: &'a [u8],
     /// The whole SubjectPublicKeyInfo.
     pub(crate) spki: &'a [u8],
+    /// The content of the Validity.
+    validity: &'a [u8],
     /// The extensions, if any: the content of their SEQUENCE.
     extensions: &'a [u8],
 }
@@ -26,7 +28,7 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
     tbs.expect(INTEGER)?; // the serial number
     tbs.expect(SEQUENCE)?; // the signature's algorithm
     let issuer = tbs.expect(SEQUENCE)?.whole;
-    tbs.expect(SEQUENCE)?; // the validity
+    let validity = tbs.expect(SEQUENCE)?.content;
     let subject = tbs.expect(SEQUENCE)?.whole;
     let spki = tbs.expect(SEQUENCE)?.whole;
     let mut extensions: &[u8] = &[];
@@ -35,13 +37,19 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
             extensions = Der(field.content).expect(SEQUENCE)?.content;
         }
     }
-    Some(Parts { issuer, subject, spki, extensions })
+    Some(Parts { issuer, subject, spki, validity, extensions })
 }
 
 impl Parts<'_> {
     /// The pin of the key.
     pub(crate) fn pin(&self) -> Pin {
         Pin::of_spki(self.spki)
+    }
+
+    /// The first and the last second in which it is valid, since 1970 (RFC 5280 §4.1.2.5).
+    pub(crate) fn validity(&self) -> Option<(i64, i64)> {
+        let mut times = Der(self.validity);
+        Some((time(&times.next()?)?, time(&times.next()?)?))
     }
 
     /// The host names (in lower case) and addresses that it is for.
@@ -82,6 +90,36 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970.
+fn time(value: &Value<'_>) -> Option<i64> {
+    let text = std::str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
+    let (year, rest) = match value.tag {
+        UTC_TIME => {
+            let (year, rest) = (number(text, 0, 2)?, text.get(2..)?);
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        GENERALIZED_TIME => (number(text, 0, 4)?, text.get(4..)?),
+        _ => return None,
+    };
+    let field = |at| number(rest, at, 2);
+    let (month, day, hour, minute, second) = (field(0)?, field(2)?, field(4)?, field(6)?, field(8)?);
+    if rest.len() != 10 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days since 1970 of a Gregorian date whose years begin in March, so that a leap day is the last.
+    let year = if month <= 2 { year - 1 } else { year };
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468;
+    Some(((days * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+fn number(text: &str, at: usize, len: usize) -> Option<i64> {
+    let digits = text.get(at..at + len)?;
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+}
+
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;

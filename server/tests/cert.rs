@@ -248,6 +248,23 @@ fn a_ca_file_accepts_what_is_in_it_for_its_name_and_within_its_dates() {
 }
 
 #[test]
+fn a_certificate_outside_its_dates_or_near_their_end_is_warned_of() {
+    let folder = Folder::new();
+    let identity = make(&folder, |params| {
+        params.not_before = rcgen::date_time_ymd(2024, 2, 29);
+        params.not_after = rcgen::date_time_ymd(2051, 3, 1);
+    });
+    let leaf = &identity.certified.cert[0];
+    let warning = |now: u64| cert::validity_warning(leaf, now).unwrap_or_default();
+    // 2024-02-29 and 2051-03-01, as `date -u -d … +%s` prints them: a UTCTime and a GeneralizedTime.
+    let (first, last) = (1_709_164_800, 2_561_241_600);
+    assert!(warning(first - 1).contains("not valid yet"));
+    assert_eq!((warning(first), warning(last - 15 * 86_400)), (String::new(), String::new()));
+    assert_eq!(warning(last - 3 * 86_400), "the certificate expires in 3 days");
+    assert!(warning(last + 2 * 86_400).contains("expired 2 days ago"));
+}
+
+#[test]
 fn no_octets_of_a_certificate_make_it_panic() {
     let folder = Folder::new();
     let (identity, _) = ensure(&folder, &["localhost", "127.0.0.1", "::1"]);

@@ -203,7 +203,7 @@ fn limits_that_contradict_each_other_are_refused_with_the_arithmetic() {
         ),
         (
             &["--max-handshakes", "2000", "--buffer-memory", "8M"],
-            "--max-handshakes 2000 × memory of a handshake 24576 = 49152000 bytes, more than --buffer-memory 8388608",
+            "--max-handshakes 2000 × memory of a handshake 22528 = 45056000 bytes, more than --buffer-memory 8388608",
         ),
         (
             &["--buffer", "4M", "--buffer-memory", "8M"],

@@ -335,6 +335,10 @@ fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
         RelayLoss::Garbled
         | RelayLoss::Tls(
             TlsFailure::Certificate
+            | TlsFailure::CertificateExpired
+            | TlsFailure::CertificateNotYetValid
+            | TlsFailure::CertificateName
+            | TlsFailure::CertificateIssuer
             | TlsFailure::PlainHttp
             | TlsFailure::Version
             | TlsFailure::Alpn

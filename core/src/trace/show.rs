@@ -211,6 +211,10 @@ pub(super) const fn end(how: End) -> &'static str {
 pub(super) const fn tls(why: TlsFailure) -> &'static str {
     match why {
         TlsFailure::Certificate => "certificate",
+        TlsFailure::CertificateExpired => "certificate-expired",
+        TlsFailure::CertificateNotYetValid => "certificate-not-yet-valid",
+        TlsFailure::CertificateName => "certificate-name",
+        TlsFailure::CertificateIssuer => "certificate-issuer",
         TlsFailure::Ended => "ended",
         TlsFailure::PlainHttp => "plain-http",
         TlsFailure::Version => "version",

@@ -20,6 +20,7 @@ use super::tape::Tape;
 use crate::activation::{self, Inherited};
 use crate::background_writer::FLUSH_MAX;
 use crate::cert::{self, Identity};
+use crate::clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
@@ -270,6 +271,10 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Fail
             identity
         }
     };
+    let leaf = certified.cert.first();
+    if let Some(warning) = leaf.and_then(|leaf| cert::validity_warning(leaf, clock::wall())) {
+        log::warn!("event=certificate reason={}", Escaped(&warning));
+    }
     log::info!("event=certificate pin={pin}");
     let server = Some(tls_config::server_config(certified, &provider)?);
     Ok((TlsSetup { server, ..TlsSetup::default() }, pin))

@@ -50,6 +50,14 @@ pub(super) const fn pair_end(why: Why) -> &'static str {
 pub const fn tls(why: TlsFailure) -> &'static str {
     match why {
         TlsFailure::Certificate => "its certificate is not the one that is trusted (compare pin or CA)",
+        TlsFailure::CertificateExpired => "its certificate has expired, or this machine's clock is ahead",
+        TlsFailure::CertificateNotYetValid => {
+            "its certificate is not valid yet, or this machine's clock is behind"
+        }
+        TlsFailure::CertificateName => "its certificate is for another name",
+        TlsFailure::CertificateIssuer => {
+            "no trusted CA signed its certificate, or it does not send the intermediate certificate"
+        }
         TlsFailure::Ended => "it ended the connection in the TLS handshake",
         TlsFailure::PlainHttp => "plain HTTP instead of TLS: https:// is needed",
         TlsFailure::Version => "no common version of TLS: 1.2 or 1.3 is needed",

@@ -118,6 +118,48 @@ fn a_certificate_chain_that_is_too_long_is_named_as_the_reason() {
     }
 }
 
+#[test]
+fn each_fault_of_a_certificate_is_a_reason_of_its_own() {
+    type Change = fn(&mut rcgen::CertificateParams);
+    let cases: [(Change, &'static str, bool, TlsFailure); 4] = [
+        (|it| it.not_after = rcgen::date_time_ymd(2011, 1, 1), "relay", true, TlsFailure::CertificateExpired),
+        (
+            |it| it.not_before = rcgen::date_time_ymd(2900, 1, 1),
+            "relay",
+            true,
+            TlsFailure::CertificateNotYetValid,
+        ),
+        (|_| {}, "elsewhere.example", true, TlsFailure::CertificateName),
+        (
+            |it| it.distinguished_name.push(rcgen::DnType::CommonName, "not in the roots"),
+            "relay",
+            false,
+            TlsFailure::CertificateIssuer,
+        ),
+    ];
+    for (change, name, is_trusted, wanted) in cases {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(["relay".to_owned()]).expect("a name");
+        change(&mut params);
+        let made = params.self_signed(&key).expect("a certificate");
+        let secret = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+        let signing = provider().key_provider.load_private_key(secret).expect("a key of a known kind");
+        let certified = Arc::new(CertifiedKey::new(vec![made.der().clone()], signing));
+        let server = server_config(certified, &provider()).expect("a server's configuration");
+        let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(if is_trusted { made.der().clone() } else { other.cert.der().clone() }).expect("a root");
+        let client = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions that the provider has")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from(name).expect("a name");
+        let refused = shake_hands(server, Arc::new(client), name).err().map(|error| error.failure());
+        assert_eq!(refused, Some(wanted));
+    }
+}
+
 /// Seals at one end and opens at the other.
 fn send(from: &mut End, to: &mut End, plain: &[u8]) {
     let mut out = Buffer::with_room(plain.len() / RECORD_MAX * ROOM_MIN + 2 * ROOM_MIN);

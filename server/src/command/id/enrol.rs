@@ -175,16 +175,14 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
         ));
         return Ok(Trust::Pins(vec![pin]));
     }
-    if served.is_none() && fs::symlink_metadata(state.file(cert::KEY_FILE)).is_err() {
-        let folder = state.folder().display();
-        complain(
-            Some("id"),
-            &format!("note: a new key is made in {folder}: start the relay with this folder"),
-        );
-    }
+    let had_key = fs::symlink_metadata(state.file(cert::KEY_FILE)).is_ok();
     let mut names = cert::default_names(None);
     names.push(public_host(&relay.host).to_owned());
     let (identity, warning) = cert::ensure(state, &names, &tls_config::provider())?;
+    if !had_key {
+        let folder = state.folder().display();
+        complain(Some("id"), &format!("note: a new key is in {folder}: start the relay with this folder"));
+    }
     if let Some(warning) = warning {
         warn(&warning);
     }
