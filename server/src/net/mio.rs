@@ -21,7 +21,7 @@ use crate::linux;
 
 /// Connections that the system holds for us until we accept them; more than mio's fixed 128, since a restart of the
 /// relay brings all agents at once.
-const BACKLOG: i32 = 1024;
+const BACKLOG: i32 = 4096;
 /// A dead idle path is noticed after 25 s + 3 × 5 s (PROTOCOL: keepalive); the core's `USER_TIMEOUT` goes with it.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
