@@ -11,6 +11,9 @@ use crate::stream::Stream;
 /// The longest head that is heard.
 const HEAD_MAX: usize = 4096;
 
+/// A hidden server's answer.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: soak\r\n\r\n";
+
 /// Octets of one write.
 const PART: usize = 16 << 10;
 
@@ -85,7 +88,11 @@ impl Common {
         } else {
             String::new()
         };
-        Some(format!("{method} /{pair} HTTP/1.1\r\nhOST:  soak\r\n{authorization}X-Behind:\t1 \r\n\r\n"))
+        // Another protocol follows: what follows another request is not forwarded if it may be the next request.
+        Some(format!(
+            "{method} /{pair} HTTP/1.1\r\nhOST:  soak\r\n{authorization}Connection: Upgrade\r\nUpgrade: soak\r\n\
+             X-Behind:\t1 \r\n\r\n"
+        ))
     }
 }
 
@@ -168,13 +175,13 @@ impl Party {
                 }
                 self.role = Role::Moving(Traffic::new(pair, HIDDEN));
                 // A failed write is found by the next one.
-                let _ = self.conn.say(b"HTTP/1.1 200 OK\r\n\r\n");
+                let _ = self.conn.say(SWITCHING);
                 if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
             }
             Role::Calling { traffic, answer } => {
                 answer.extend_from_slice(octets);
                 let Some(end) = end_of_head(answer)? else { return Ok(()) };
-                if &answer[..end] != b"HTTP/1.1 200 OK\r\n\r\n" {
+                if &answer[..end] != SWITCHING {
                     let line = String::from_utf8_lossy(answer).lines().next().unwrap_or_default().to_owned();
                     common.ledger.refused(traffic.pair, &line);
                     // Its body is of no interest: what comes for a pair that is no more is not looked at.
