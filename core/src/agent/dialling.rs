@@ -61,7 +61,7 @@ impl Agent {
         match conn_state(&mut self.conns, on) {
             Some(State::Reaching) => self.register(on, at, now),
             Some(State::Local { .. }) => self.reached(on, now),
-            _ => debug_assert!(false, "nobody wanted it"),
+            _ => debug_assert!(false, "a race for no connection"),
         }
     }
 }

@@ -279,7 +279,7 @@ impl Agent {
         self.lose_at(on, loss, pace, now);
     }
 
-    /// What is at this address of the relay gave no answer. Whether another address is to be tried at once.
+    /// The address of the relay sent no answer. Returns whether another address is tried at once.
     fn failed_at(&mut self, on: ConnId, at: SocketAddr, loss: RelayLoss, now: Now) -> bool {
         match loss {
             RelayLoss::Refused(_) | RelayLoss::Challenged | RelayLoss::Unreachable(_) => return false,

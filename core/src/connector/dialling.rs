@@ -70,7 +70,7 @@ impl Connector {
         }
     }
 
-    /// Nobody waits any more for what this race, or the connection that has won it, is for.
+    /// Cancels a race, or what the connection that has won it is for, because the local connection has gone.
     pub(super) fn cancel_race(&mut self, relay: ConnId, now: Now) {
         for on in self.dialers.attempts(relay) {
             self.forget_session(on, now);
