@@ -276,25 +276,29 @@ impl Dialers {
     /// reached. The lead, if it is another, is the machine's to close.
     pub(crate) fn settle<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) -> Option<SocketAddr> {
         let lead = self.lead(on)?;
-        let running = self.races.remove(&lead)?;
-        let address = running.address(on);
-        for attempt in running.attempts {
-            if self.rivals.remove(&attempt.on).is_some() && attempt.on != on {
-                conns.close(attempt.on, Close::Abort, now);
-            }
-        }
-        address
+        self.forget(lead, Some(on), conns, now)?.address(on)
     }
 
-    /// Nobody wants the host any more: the rivals are closed, and the race is forgotten. The lead is the machine's to
-    /// close.
+    /// Cancels a race: its rivals are closed, and the race is forgotten. The machine closes the lead.
     pub(crate) fn cancel<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, now: Now) {
-        let Some(running) = self.races.remove(&lead) else { return };
-        for attempt in running.attempts {
-            if self.rivals.remove(&attempt.on).is_some() {
+        self.forget(lead, None, conns, now);
+    }
+
+    /// Forgets a race and closes its rivals, except the winner.
+    fn forget<S>(
+        &mut self,
+        lead: ConnId,
+        winner: Option<ConnId>,
+        conns: &mut Conns<S>,
+        now: Now,
+    ) -> Option<Running> {
+        let running = self.races.remove(&lead)?;
+        for attempt in &running.attempts {
+            if self.rivals.remove(&attempt.on).is_some() && winner != Some(attempt.on) {
                 conns.close(attempt.on, Close::Abort, now);
             }
         }
+        Some(running)
     }
 
     /// The connection that the race of this one was begun with; `None` if it runs in none.

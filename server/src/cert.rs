@@ -172,24 +172,22 @@ pub fn normal_name(name: &str) -> Option<String> {
 }
 
 /// Expiry is warned of when so many days are left.
-const EXPIRY_DAYS: i64 = 14;
+const EXPIRY_DAYS: u64 = 14;
 
 /// What is wrong with the validity of a certificate (DER) at this time, in seconds since 1970; `None` if nothing is.
 #[must_use]
 pub fn validity_warning(certificate: &[u8], now: u64) -> Option<String> {
-    const DAY: i64 = 24 * 60 * 60;
+    const DAY: u64 = 24 * 60 * 60;
     let (first, last) = x509::parts(certificate)?.validity()?;
-    let now = i64::try_from(now).ok()?;
-    let left = last - now;
     if now < first {
         let days = (first - now) / DAY;
         Some(format!(
             "the certificate is not valid yet, for {days} days more, or this machine's clock is wrong"
         ))
-    } else if left < 0 {
-        Some(format!("the certificate expired {} days ago: clients with a CA refuse it", -left / DAY))
-    } else if left < EXPIRY_DAYS * DAY {
-        Some(format!("the certificate expires in {} days", left / DAY))
+    } else if last < now {
+        Some(format!("the certificate expired {} days ago: clients with a CA refuse it", (now - last) / DAY))
+    } else if last - now < EXPIRY_DAYS * DAY {
+        Some(format!("the certificate expires in {} days", (last - now) / DAY))
     } else {
         None
     }

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use rendezvous_core::http::date::days_since_1970;
+
 use crate::pin::Pin;
 
 /// Parts of a certificate, as DER.
@@ -47,7 +49,7 @@ impl Parts<'_> {
     }
 
     /// The first and the last second in which it is valid, since 1970 (RFC 5280 §4.1.2.5).
-    pub(crate) fn validity(&self) -> Option<(i64, i64)> {
+    pub(crate) fn validity(&self) -> Option<(u64, u64)> {
         let mut times = Der(self.validity);
         Some((time(&times.next()?)?, time(&times.next()?)?))
     }
@@ -90,8 +92,9 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970.
-fn time(value: &Value<'_>) -> Option<i64> {
+/// A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970. What is
+/// before 1970 counts as its first day.
+fn time(value: &Value<'_>) -> Option<u64> {
     let text = std::str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
     let (year, rest) = match value.tag {
         UTC_TIME => {
@@ -106,14 +109,11 @@ fn time(value: &Value<'_>) -> Option<i64> {
     if rest.len() != 10 || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Days since 1970 of a Gregorian date whose years begin in March, so that a leap day is the last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + of_year - 719_468;
+    let days = days_since_1970(year, month - 1, day).unwrap_or(0);
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-fn number(text: &str, at: usize, len: usize) -> Option<i64> {
+fn number(text: &str, at: usize, len: usize) -> Option<u64> {
     let digits = text.get(at..at + len)?;
     if digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
 }

@@ -7,12 +7,12 @@ use rendezvous_core::id::Id;
 use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 
-pub use self::channel::{Channel, Heard};
+pub use self::channel::{Channel, Heard, Tls};
 pub use self::client::{Client, Program};
 pub use self::greedy::Greedy;
 pub use self::hidden::{Hidden, Style, bound_registration};
 pub use self::scanner::Scanner;
-pub use self::talker::{Ending, Habits, Talker};
+pub use self::talker::{Ending, Habits, Talker, field};
 use crate::dice::Dice;
 use crate::model::Ledger;
 use crate::sim_net::{Who, World};

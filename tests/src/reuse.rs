@@ -5,22 +5,18 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
-use crate::actors::{Actor, Channel, Heard, bound_registration, key_of};
+use crate::actors::{Actor, Channel, Heard, Tls, bound_registration, field, key_of};
 use crate::dice::Dice;
 use crate::model::Ledger;
 use crate::plan::id;
 use crate::run::{Run, SIZES, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::{Faults, Who, World};
-
-/// A TLS client's configuration.
-type Tls = Arc<rustls::ClientConfig>;
 
 /// Hidden servers.
 const SITES: u64 = 3;
@@ -167,9 +163,8 @@ fn take_head(bytes: &mut Vec<u8>) -> Option<String> {
     Some(String::from_utf8(bytes.drain(..end).collect()).expect("a head is text"))
 }
 
-fn number(head: &str, field: &str) -> Option<u64> {
-    let line = head.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "))?;
-    Some(line.parse().expect("it is a number"))
+fn number(head: &str, name: &str) -> Option<u64> {
+    field(head, name).map(|value| value.parse().expect("it is a number"))
 }
 
 /// A connection with what was received and what is to be sent.

@@ -58,8 +58,10 @@ pub const fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// The inverse of [`civil`]; `None` before 1970. Whether the day exists is not looked at.
-fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+/// The inverse of [`civil`]; `None` before 1970. `month` is 0 to 11, `day` is from 1; whether the day exists is not
+/// checked.
+#[must_use]
+pub fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
     let year = if month < 2 { year.checked_sub(1)? } else { year };
     let since_march = (month + 10) % 12;
     let of_year = (153 * since_march + 2) / 5 + day.checked_sub(1)?;

@@ -184,13 +184,8 @@ fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Ste
          Content-Length: 0\r\nConnection: close\r\n\r\n",
         ticket.id
     );
-    let ask = || {
-        let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
-        let mut wire = Wire::connect(address, tls, deadline)?;
-        wire.send(request.as_bytes())?;
-        wire.answer()
-    };
-    let (response, body) = match ask() {
+    let answer = open(ticket, address, request.as_bytes(), deadline).and_then(|mut wire| wire.answer());
+    let (response, body) = match answer {
         Ok(answer) => answer,
         // It may serve something else than HTTP.
         Err(error) => return Step::Info(format!("no HTTP response of the hidden server: {error}")),
@@ -243,13 +238,16 @@ fn registration(ticket: &Ticket, challenge: Option<Challenge>) -> Result<Vec<u8>
 }
 
 fn ask(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline) -> Result<Response, String> {
-    let ask = || {
-        let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
-        let mut wire = Wire::connect(address, tls, deadline)?;
-        wire.send(request)?;
-        wire.response()
-    };
-    ask().map_err(|error| error.to_string())
+    let response = open(ticket, address, request, deadline).and_then(|mut wire| wire.response());
+    response.map_err(|error| error.to_string())
+}
+
+/// Connects to the relay and sends it a request.
+fn open(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline) -> Result<Wire, WireError> {
+    let tls = ticket.relay.tls.then_some((ticket.relay.host.as_str(), &ticket.trust));
+    let mut wire = Wire::connect(address, tls, deadline)?;
+    wire.send(request)?;
+    Ok(wire)
 }
 
 /// `is_challenged`: the relay accepted a token over its challenge, so that the clock does not matter.

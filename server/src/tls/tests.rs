@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rendezvous_core::machine::TlsFailure;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ContentType, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::{RECORD_MAX, ROOM_MIN, Side, Take, TlsSession, record_size, sealable};
 use crate::buffer::Buffer;
@@ -64,19 +64,29 @@ fn configs_with_chain(
     certificates: usize,
 ) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(["relay".to_owned()]).expect("a certificate");
-    let secret = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let server = server_with(vec![made.cert.der().clone(); certificates], &made.signing_key);
+    (server, client_that_trusts(made.cert.der(), version))
+}
+
+fn server_with(chain: Vec<CertificateDer<'static>>, key: &rcgen::KeyPair) -> Arc<ServerConfig> {
+    let secret = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
     let signing = provider().key_provider.load_private_key(secret).expect("a key of a known kind");
-    let certified = Arc::new(CertifiedKey::new(vec![made.cert.der().clone(); certificates], signing));
-    let server = server_config(certified, &provider()).expect("a server's configuration");
+    server_config(Arc::new(CertifiedKey::new(chain, signing)), &provider()).expect("a server's configuration")
+}
+
+fn client_that_trusts(
+    root: &CertificateDer<'static>,
+    version: &'static SupportedProtocolVersion,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a root");
+    roots.add(root.clone()).expect("a root");
     let mut client = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[version])
         .expect("a version that the provider has")
         .with_root_certificates(roots)
         .with_no_client_auth();
     client.enable_secret_extraction = true;
-    (server, Arc::new(client))
+    Arc::new(client)
 }
 
 /// Both ends after the handshake: server, client.
@@ -142,20 +152,12 @@ fn each_fault_of_a_certificate_is_a_reason_of_its_own() {
         let mut params = rcgen::CertificateParams::new(["relay".to_owned()]).expect("a name");
         change(&mut params);
         let made = params.self_signed(&key).expect("a certificate");
-        let secret = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        let signing = provider().key_provider.load_private_key(secret).expect("a key of a known kind");
-        let certified = Arc::new(CertifiedKey::new(vec![made.der().clone()], signing));
-        let server = server_config(certified, &provider()).expect("a server's configuration");
+        let server = server_with(vec![made.der().clone()], &key);
         let other = rcgen::generate_simple_self_signed(["other".to_owned()]).expect("a certificate");
-        let mut roots = RootCertStore::empty();
-        roots.add(if is_trusted { made.der().clone() } else { other.cert.der().clone() }).expect("a root");
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions that the provider has")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let root = if is_trusted { made.der() } else { other.cert.der() };
+        let client = client_that_trusts(root, &rustls::version::TLS13);
         let name = ServerName::try_from(name).expect("a name");
-        let refused = shake_hands(server, Arc::new(client), name).err().map(|error| error.failure());
+        let refused = shake_hands(server, client, name).err().map(|error| error.failure());
         assert_eq!(refused, Some(wanted));
     }
 }

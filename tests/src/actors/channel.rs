@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use crate::sim_net::{Ep, World};
 
 /// A TLS client's configuration.
-pub(super) type Tls = Arc<rustls::ClientConfig>;
+pub type Tls = Arc<rustls::ClientConfig>;
 
 /// What a receiving call brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -381,6 +381,6 @@ impl Talker {
 
 /// The value of a field of a head.
 #[must_use]
-pub(super) fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::panic::{self, AssertUnwindSafe};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::time::Instant;
 use std::{env, io, thread};
@@ -22,6 +22,28 @@ pub(crate) struct Case {
 /// A test of that name; a function's own, where the function needs no parameter.
 pub(crate) const fn case(name: &'static str, needs: &'static [Peer], run: fn()) -> Case {
     Case { name, needs, run }
+}
+
+/// Set in the namespaces of a case that runs itself again there.
+const INSIDE: &str = "RENDEZVOUS_IN_NAMESPACE";
+
+/// Runs `body` in namespaces of its own, which are options of `unshare`: the test program runs again there, for the case
+/// `name` alone.
+pub(crate) fn in_own_namespaces(namespaces: &[&str], name: &str, body: fn()) {
+    if env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    let own = env::current_exe().expect("a program has a path");
+    let mut again = Command::new("unshare");
+    again.args(namespaces).arg(own).args(["--exact", name]);
+    // It is built already, and there is no network to build it with.
+    let output = program::run(again.env(INSIDE, "yes").env_remove("CARGO"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// What became of a case.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Case, case};
+use crate::harness::{Case, case, in_own_namespaces};
 use crate::hidden::page;
 use crate::peers::Peer;
 use crate::program::{Program, run};
@@ -36,28 +36,13 @@ const GARBAGE: &str = "a_first_address_that_talks_garbage_costs_little";
 const HALF: &str = "a_name_server_that_never_answers_for_one_family_costs_little";
 const LOCALHOST: &str = "localhost_is_ipv6_first_and_then_ipv4";
 
-/// Set in the namespaces, where the case runs itself again.
-const INSIDE: &str = "RENDEZVOUS_IN_NAMESPACE";
 /// Where nothing is: what is sent to it goes to a link with nobody at its other end.
 const NOWHERE: &str = "2001:db8::1";
 /// Before, a dead address cost 10 s each time; now it is a quarter of a second. A busy machine needs some more.
 const LITTLE: Duration = Duration::from_secs(5);
 
 fn inside(name: &str, case: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return case();
-    }
-    let own = std::env::current_exe().expect("a program has a path");
-    let mut again = Command::new("unshare");
-    again.args(["--net", "--mount"]).arg(own).args(["--exact", &format!("names::{name}")]);
-    // It is built already, and there is no network to build it with.
-    let output = run(again.env(INSIDE, "yes").env_remove("CARGO"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    in_own_namespaces(&["--net", "--mount"], &format!("names::{name}"), case);
 }
 
 /// What a name server answers for a name.

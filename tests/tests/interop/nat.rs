@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::direct::{AGREEMENT, DIRECT, RELAYED, relayed};
-use crate::harness::{Case, case};
+use crate::harness::{Case, case, in_own_namespaces};
 use crate::hidden::noise;
 use crate::peers::Peer;
 use crate::program::{PATIENCE, Program, run};
@@ -21,8 +21,6 @@ pub(crate) const CASES: &[Case] = &[case(
     in_namespaces,
 )];
 
-/// Set in the namespace of the relay, where the case runs itself again.
-const INSIDE: &str = "RENDEZVOUS_IN_NAMESPACE";
 const BULK: usize = 4 << 20;
 /// Gives back what it got when that has ended.
 const SERVICE: &str = "
@@ -39,20 +37,7 @@ while True:
 ";
 
 fn in_namespaces() {
-    if std::env::var_os(INSIDE).is_some() {
-        return streams();
-    }
-    let own = std::env::current_exe().expect("a program has a path");
-    let mut again = Command::new("unshare");
-    again.arg("--net").arg(own).args(["--exact", "nat::a_stream_goes_directly_unless_both_are_behind_a_nat"]);
-    // It is built already, and there is no network to build it with.
-    let output = run(again.env(INSIDE, "yes").env_remove("CARGO"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    in_own_namespaces(&["--net"], "nat::a_stream_goes_directly_unless_both_are_behind_a_nat", streams);
 }
 
 /// A namespace with a line to the relay's; it lives as long as this does.
