@@ -1,8 +1,8 @@
 //! The stream proxy of December 2002: two entities that talk over XMPP get a stream, with no protocol on its sockets.
 //!
-//! Source: 'A Proposal to the DTCP/JOBS/PASS madness', Dave Smith on standards-jig, 13 December 2002 (seed 003); what
-//! it leaves open is read as in XMPP.md §6, whose state tables (I0–I9, T0–T9 and the proxy's) the code follows row by
-//! row. There are three roles:
+//! Source: 'A Proposal to the DTCP/JOBS/PASS madness', Dave Smith on standards-jig, 13 December 2002. The code follows
+//! the state tables of docs/stream-proxy.md §2, §3, §4 row by row; §5 has what the mail leaves open. There are three
+//! roles:
 //!
 //! | role | what it does | where |
 //! |---|---|---|
@@ -21,10 +21,9 @@
 //!
 //! # An end before 'clear to send'
 //!
-//! Where a reset comes before, there is no stream. A FIN is another matter: in one point we leave XMPP.md's tables,
-//! which have a stream fail by it. A peer that was told 'clear to send' before us may send everything that it has, and
-//! its FIN behind, while the word to us is still with the XMPP server: to fail would lose those octets. So each state
-//! asks whether the peer can be clear already:
+//! If a reset comes before, there is no stream. A FIN is different (docs/stream-proxy.md §5.9): a peer that was told
+//! 'clear to send' before us may send all of its bytes and a FIN while the stanza to us is still with the XMPP server.
+//! If the stream failed then, those bytes would be lost. So it depends on whether the peer can be clear already:
 //!
 //! | state | can the peer be clear? | a FIN is |
 //! |---|---|---|

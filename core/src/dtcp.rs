@@ -1,5 +1,5 @@
-//! DTCP: a direct TCP connection between two parties that already have a way to signal to each other (XEP-0046, which
-//! is seed 002 of this project; XMPP.md §5 settles where its text is silent).
+//! DTCP: a direct TCP connection between two parties that already have a way to signal to each other (XEP-0046, and
+//! `docs/dtcp.md` where its text leaves something open).
 //!
 //! The *requestor* sends an offer, the *responder* answers with its own: a key and up to three hosts each. Then
 //! whoever can dials whomever it can, and on each connection a few lines are said until one of them is established.
@@ -69,7 +69,7 @@ impl Key {
     /// # Errors
     ///
     /// It is empty, longer than [`Key::OCTETS_MAX`], or has a CR or LF in it, which a line could not carry
-    /// (case 20).
+    /// (docs/dtcp.md §6.20).
     pub fn new(octets: &[u8]) -> Result<Self, KeyError> {
         let octets = Zeroizing::new(octets.to_vec());
         let fits = (1..=Self::OCTETS_MAX).contains(&octets.len());
@@ -149,7 +149,7 @@ pub struct Offer {
     /// What it wants to be shown.
     pub key: Key,
     /// Where it can be reached, as written: [`host::parse`]. Of a peer's, the first [`HOSTS_MAX`] count, usable or
-    /// not (case 5).
+    /// not (docs/dtcp.md §6.5).
     pub hosts: Vec<String>,
     /// Its certificate, where the channel carries that.
     pub fingerprint: Option<Fingerprint>,

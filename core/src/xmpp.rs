@@ -1,6 +1,6 @@
 //! XMPP, as much of it as signalling needs: an external component (XEP-0114) that any number of machines' JIDs may
 //! live behind, and the stanzas of DTCP and of the stream proxy in XML. Sources: RFC 6120 and RFC 7622, XEP-0114,
-//! XEP-0086 for the numbers of errors; XMPP.md §1, §3 and §7 for what servers really do.
+//! XEP-0086 for the numbers of errors; docs/dtcp.md §7 for what servers really do.
 //!
 //! ```text
 //!                 octets                       IQs

@@ -56,7 +56,7 @@ enum Then {
     Never,
 }
 
-/// The table of DESIGN §4 as PROTOCOL §3 makes it: a line for each state (with or without a queue) and event. In `Dead`
+/// The table of docs/protocol.md §4.2: a line for each state (with or without a queue) and event. In `Dead`
 /// too a reset or a truncation of src ends the pair: no other direction is left that could go on.
 const fn line(flow: Flow, queued: bool, event: Event) -> Then {
     match (flow, event) {

@@ -187,7 +187,7 @@ impl Story {
         left
     }
 
-    /// XMPP.md §6, reading 5: (a), else (b), else (c), else (d); and only where there is one that fits.
+    /// docs/stream-proxy.md §5.5: (a), else (b), else (c), else (d), and only if exactly one socket fits.
     fn meant(&self, endpoint: SocketAddr) -> Option<ConnId> {
         let ip = endpoint.ip().to_canonical();
         let of_port = || self.sockets.iter().filter(|(.., from)| from.port() == endpoint.port());

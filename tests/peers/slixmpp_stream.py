@@ -1,4 +1,4 @@
-"""One end of a stream of seed 003, written from its text: 'A Proposal to the DTCP/JOBS/PASS madness', December 2002.
+"""One end of a stream, written from the text of 'A Proposal to the DTCP/JOBS/PASS madness', December 2002.
 
     slixmpp_stream.py target    --jid JID --password P --server HOST:PORT
     slixmpp_stream.py initiator --jid JID --password P --server HOST:PORT --to JID [--listen] [--via JID=ADDR:PORT]…

@@ -1,4 +1,4 @@
-//! Failed claims of each JID: a few a minute are forgiven (XMPP.md §6, reading 6).
+//! Failed claims of each JID: a few a minute are allowed (docs/stream-proxy.md §5.6).
 
 use alloc::boxed::Box;
 

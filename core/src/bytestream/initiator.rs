@@ -1,6 +1,6 @@
 //! The initiator: offers connections, waits for the target on its own, follows it to a proxy.
 //!
-//! | state | XMPP.md §6 |
+//! | state | docs/stream-proxy.md §2 |
 //! |---|---|
 //! | `Offered` | I1: the offer is out (PF2); the target's claim (PF6) and its word (PF5) may come in either order |
 //! | `Identified` | I2: the target's socket is known and it was told so (PF7); its word is waited for, not for long |

@@ -1,8 +1,7 @@
 //! Endpoint ↔ socket: which accepted socket is the one that somebody says is its own.
 //!
-//! Seed 003, PF4 and A6.2. What an `<endpoint/>` means is XMPP.md §6's reading 5: the address that was dialled, with
-//! the dialler's own port, which alone is unique. A port-rewriting NAT between the two makes that number wrong, and no
-//! socket fits.
+//! An `<endpoint/>` (PF4, A6.2) is the address that was dialled, with the dialler's own port, which alone is unique
+//! (docs/stream-proxy.md §5.5). A port-rewriting NAT between the two makes that number wrong, and no socket fits.
 //!
 //! A claim and its socket come over different ways: either may be first. A socket waits unclaimed for as long as its
 //! machine says, a claim for [`Limits::grace`].
@@ -33,7 +32,7 @@ pub struct Limits {
     pub grace: Span,
 }
 
-/// Which endpoints mean a socket, beside its remote address (reading 5a), which always does.
+/// Which endpoints mean a socket, beside its remote address (docs/stream-proxy.md §5.5, a), which always does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The local address of each listener, in the order of their numbers. With the socket's remote port that is what
@@ -76,8 +75,8 @@ pub struct Matching {
     arrivals: u64,
 }
 
-/// The claims that may have a socket now, in the order in which they are looked at: whoever names the socket's own
-/// remote address goes first (reading 6: 'prefer (a)'), however long another waits.
+/// The claims that may have a socket now, in the order in which they are looked at: a claim with the socket's own
+/// remote address goes first (docs/stream-proxy.md §5.5), however long another waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Change {
     /// Of this remote address (5a).

@@ -9,7 +9,7 @@ pub use crate::xmpp::jid::{IqId, Jid};
 
 /// What pairs two sockets at a proxy: at most 256 octets, and a secret, since whoever knows it can take part.
 ///
-/// The mail's samples use `A01`; ours have 128 random bits (XMPP.md §6, reading 6).
+/// The mail's samples use `A01`; ours have 128 random bits (docs/stream-proxy.md §5.6).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(Box<str>);
 

@@ -1,6 +1,6 @@
-//! The proxy: a middleman that joins two sockets which were claimed with the same stream id (seed 003, A6).
+//! The proxy: it joins two sockets that were claimed with the same stream id (A6).
 //!
-//! It tells its two sides apart in nothing. A socket's life, row by row (XMPP.md §6, 'Proxy'):
+//! It treats its two sides alike. The states of a socket (docs/stream-proxy.md §4):
 //!
 //! | state of a socket | what happens | what is said | next |
 //! |---|---|---|---|

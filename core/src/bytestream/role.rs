@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use super::stanza::{Condition, Stanza};
 use crate::time::Span;
 
-/// How long what is waited for. The sources are the rows of XMPP.md §6's tables.
+/// How long an initiator or a target waits for what; see the tables of docs/stream-proxy.md §2, §3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// For the peer's answer, for the proxy's, and for all dials together (I1, I4, T1, T2). Default 60 s.

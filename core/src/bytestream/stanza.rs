@@ -21,7 +21,7 @@ pub struct Stanza {
 pub enum Query {
     /// `set` without `<endpoint/>`: PF2. Without connections: A1.1.
     Offer {
-        /// `sid`; `side`, where that is missing (reading 1).
+        /// `sid`, or `side` if that is missing (docs/stream-proxy.md §5.1).
         sid: Option<StreamId>,
         /// `<connection/>`s in the order of the document.
         connections: Vec<Connection>,
@@ -30,9 +30,9 @@ pub enum Query {
     },
     /// `set` with `<endpoint/>`: PF4, A6.4. 'This socket is mine.'
     Claim {
-        /// `sid`; `side`, where that is missing (the samples write it so, reading 1).
+        /// `sid`, or `side` if that is missing, as in the samples (docs/stream-proxy.md §5.1).
         sid: Option<StreamId>,
-        /// The address dialled with the dialler's own port (reading 5); `None`: missing or malformed.
+        /// The address dialled with the dialler's own port (docs/stream-proxy.md §5.5); `None`: missing or malformed.
         endpoint: Option<SocketAddr>,
     },
     /// `result`. With a connection it is PF5, without one it means 'clear to send' (PF7, A6.8).
@@ -51,12 +51,12 @@ pub enum Query {
 pub struct Connection {
     /// Who claims have to go to: the initiator itself, or a proxy.
     pub jid: Jid,
-    /// The literal address (reading 13).
+    /// The literal address (docs/stream-proxy.md §5.13).
     pub to: SocketAddr,
 }
 
-/// Why not. The mail names no codes; these are XMPP.md §6's, in the numbers of XEP-0086 and the names of RFC 6120
-/// §8.3.3.
+/// Why a request is refused, in the numbers of XEP-0086 and the names of RFC 6120 §8.3.3; the mail has no codes
+/// (docs/stream-proxy.md §5.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// bad-request: a part is missing.

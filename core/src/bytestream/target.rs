@@ -1,7 +1,7 @@
 //! The target: dials what it was offered, in that order, and says which socket is its own. It does not know which of
 //! the connections are proxies (A6, 'unknowingly').
 //!
-//! | state | XMPP.md §6 |
+//! | state | docs/stream-proxy.md §3 |
 //! |---|---|
 //! | `Dialling` | T1 |
 //! | `Claimed` | T2: the claim (PF4) and the word to the initiator (PF5) are out, both at once |
@@ -42,7 +42,7 @@ enum State {
 
 impl Target {
     /// T0: an offer that is wanted. Of `connections` the first [`CONNECTIONS_MAX`] that may be dialled count
-    /// (XMPP.md §5.3, case 35). `reversible`: where none of them can be reached we make an offer ourselves (A1.3, A2.2).
+    /// (docs/dtcp.md §6.35). `reversible`: if none of them can be reached, we make an offer ourselves (A1.3, A2.2).
     #[must_use]
     pub fn accept(
         parties: Parties,
@@ -84,7 +84,7 @@ impl Target {
     }
 
     /// Connected, from this local port: PF4, under the id `iq`, and PF5 at once, since a proxy answers the one only
-    /// after the initiator has acted on the other (reading 4).
+    /// after the initiator has acted on the other (docs/stream-proxy.md §5.4).
     #[must_use]
     pub fn on_connected(&mut self, local_port: u16, iq: IqId, now: Time) -> Vec<Act> {
         let State::Dialling { current, .. } = &self.state else { return Vec::new() };

@@ -2,7 +2,8 @@
 //!
 //! Neither knows a session: whether a key that was shown is right, and whether its connection wins, is for the
 //! [`negotiation`](super::negotiation) to say. Both consume whole lines only. What is behind the last line belongs to
-//! TLS after `starttls` (XMPP.md §5.3, case 26) and else to the application (cases 24 and 25), and is never looked at.
+//! TLS after `starttls` (docs/dtcp.md §6.26) and otherwise to the application (docs/dtcp.md §6.24, §6.25). It is not
+//! read.
 //!
 //! | serving, in state | `starttls` | `key:K` | `ok` | anything else | too long |
 //! |---|---|---|---|---|---|
@@ -10,7 +11,7 @@
 //! | `Judged` | not read | not read | not read | not read | not read |
 //! | `Tentative` | `error`, → `Listening` | `error`, → `Listening` | established | `error`, → `Listening` | `error`, close |
 //!
-//! The fourth `error` on a connection is followed by its end (case 17).
+//! The fourth `error` on a connection is followed by its end (docs/dtcp.md §6.17).
 //!
 //! | dialling, in state | `ok` | `ok:` our key | `error` | anything else |
 //! |---|---|---|---|---|
@@ -21,7 +22,7 @@
 use super::Key;
 use super::line::{self, Command, Found};
 
-/// How many lines of nonsense are answered on one connection; after the last answer it is closed (case 17).
+/// How many lines of nonsense are answered on one connection; after the last answer it is closed (docs/dtcp.md §6.17).
 pub const ERRORS_MAX: u8 = 4;
 
 /// What is wanted of TLS.
@@ -67,11 +68,11 @@ pub enum Served<'a> {
 /// What a key is worth that was shown to the serving party.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not known yet: the session is, the other party's key is not (case 2).
+    /// Not known yet: the session is, the other party's key is not (docs/dtcp.md §6.2).
     Later,
     /// It names no session, or not for this peer.
     Wrong,
-    /// It named a session that is settled: the connection is of no use any more (case 3).
+    /// It named a session that is settled: the connection is of no use any more (docs/dtcp.md §6.3).
     Spent,
     /// It is right, and the requestor, who dialled, has the last word.
     Tentative,
@@ -181,7 +182,7 @@ impl Serving {
                 self.state = ServingState::Securing;
                 Served::StartTls
             }
-            // Whether the key is right is not looked at: who listens on the way learns nothing (case 29).
+            // Whether the key is right is not looked at: who listens on the way learns nothing (docs/dtcp.md §6.29).
             Command::Key(_) if self.tls == Tls::Require && !self.secure => self.refuse(),
             Command::Key(key) => {
                 self.state = ServingState::Judged;
@@ -230,7 +231,7 @@ pub enum Dialled {
     /// The serving party answered with our key. The requestor says `ok`, if no other connection has won; for the
     /// responder the connection is established.
     Right,
-    /// This connection leads nowhere: close it (case 31).
+    /// This connection leads nowhere: close it (docs/dtcp.md §6.31).
     Failed,
 }
 
@@ -288,7 +289,7 @@ impl Dialling {
     pub fn on_octets(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
         match self.state {
             DiallingState::Securing | DiallingState::Over => return Step { used: 0, act: Dialled::Wait },
-            // The serving party answers; who speaks first speaks something else (case 32).
+            // The serving party answers; who speaks first speaks something else (docs/dtcp.md §6.32).
             DiallingState::Fresh if !bytes.is_empty() => return Step { used: 0, act: self.fail() },
             DiallingState::Fresh | DiallingState::AskedTls | DiallingState::AskedKey => {}
         }

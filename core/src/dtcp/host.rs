@@ -1,4 +1,4 @@
-//! `host:port`, as an offer writes it (XEP-0046 §3.1; XMPP.md §5.3, cases 33 and 34).
+//! `host:port`, as an offer writes it (XEP-0046 §3.1, docs/dtcp.md §6.33, §6.34).
 
 use alloc::format;
 use alloc::string::{String, ToString};

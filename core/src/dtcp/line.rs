@@ -1,12 +1,12 @@
 //! Lines of the DTCP handshake: `command` or `command:argument`, each ended by one LF (XEP-0046 §3.3).
 //!
-//! Commands are exact, in lower case, and nothing is trimmed but one CR before the LF (XMPP.md §5.3, cases 21 and 23).
-//! The argument begins behind the first colon; an empty one is none (case 22).
+//! Commands are exact, in lower case, and nothing is trimmed but one CR before the LF (docs/dtcp.md §6.21, §6.23).
+//! The argument begins behind the first colon; an empty one is none (docs/dtcp.md §6.22).
 
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The longest line with its LF (case 19).
+/// The longest line with its LF (docs/dtcp.md §6.19).
 pub const OCTETS_MAX: usize = 512;
 
 /// One of the four commands.

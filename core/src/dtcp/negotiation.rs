@@ -201,7 +201,7 @@ impl Negotiator {
         }
     }
 
-    /// The session that `peer` means with our key `key`; `None` if there is none (case 12).
+    /// The session that `peer` means with our key `key`; `None` if there is none (docs/dtcp.md §6.12).
     #[must_use]
     pub fn session_of(&self, peer: &str, key: &[u8]) -> Option<SessionId> {
         self.find(key).filter(|id| self.sessions.get(id).is_some_and(|session| session.peer() == peer))
@@ -215,7 +215,7 @@ impl Negotiator {
         }
     }
 
-    /// The application does not want the session any more. The other party is told, if it can be (case 14).
+    /// The application does not want the session any more. The other party is told, if it can be (docs/dtcp.md §6.14).
     pub fn cancel(&mut self, session: SessionId) {
         self.say_give_up(session);
         self.discard(session);
@@ -349,7 +349,7 @@ impl Negotiator {
         self.dials.take(account, now)
     }
 
-    /// Our offer: a new key, and the hosts with IPv6 last, since an old peer stumbles over that alone (case 33).
+    /// Our offer: a new key, and the hosts with IPv6 last, since an old peer may fail on those (docs/dtcp.md §6.33).
     fn offer(&mut self, hosts: &[Place]) -> Offer {
         let is_v6 = |place: &Place| matches!(place.host, Host::Address(address) if address.is_ipv6());
         let (last, first): (Vec<_>, Vec<_>) = hosts.iter().take(HOSTS_MAX).partition(|place| is_v6(place));

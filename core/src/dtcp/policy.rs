@@ -1,5 +1,5 @@
-//! Whom to dial. Hosts come from a peer: without a filter, whoever may send an offer could have us knock on any door
-//! that we can reach and he can't (XMPP.md §5.3, case 35).
+//! Which addresses may be dialled. They come from a peer: without a filter it could reach networks with us that it cannot
+//! reach itself (docs/dtcp.md §6.35).
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -1,7 +1,7 @@
-//! The stream proxy's stanzas as IQs (seed 003, PF1–PF8 and A1–A6), read as XMPP.md §6 has it.
+//! The stream proxy's stanzas as IQs (docs/stream-proxy.md §1, §5).
 //!
 //! One `<query/>` serves three uses, told apart by the IQ's type and its children. The mail's name for the namespace is
-//! `whoknows`, and nobody ever gave it another (reading 2).
+//! `whoknows`; there is no other (docs/stream-proxy.md §5.2).
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -20,8 +20,8 @@ use crate::bytestream::stanza::{Condition, Connection, Query, Stanza};
 pub const NAMESPACE: &str = "whoknows";
 
 /// Reads an IQ; `None` for one that is not of this namespace, which [`Iq::not_understood`] answers. A request without
-/// an id is read as one whose id is empty (reading 3), and so is its answer. Errors and results need not have a
-/// `<query/>`: what they answer their id says.
+/// an id is read as one whose id is empty (docs/stream-proxy.md §5.3), and so is its answer. Errors and results need not
+/// have a `<query/>`: their id tells what they answer.
 #[must_use]
 pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
     let query = iq.payload_of(namespace, "query");
@@ -90,7 +90,7 @@ fn result(query: Option<&Element>) -> Query {
     }
 }
 
-/// `sid`; `side`, as the mail's samples have it, where that is missing (reading 1).
+/// `sid`, or `side` if that is missing, as in the mail's samples (docs/stream-proxy.md §5.1).
 fn sid(query: &Element) -> Option<StreamId> {
     query.attribute("sid").or_else(|| query.attribute("side")).and_then(StreamId::new)
 }
@@ -106,7 +106,7 @@ fn connection(of: &Element) -> Option<Connection> {
     Some(Connection { jid: Jid::parse(of.attribute("jid")?)?, to: address(of)? })
 }
 
-/// `ip` and `port`; a literal address and no name (reading 13).
+/// `ip` and `port`; a literal address and no name (docs/stream-proxy.md §5.13).
 fn address(of: &Element) -> Option<SocketAddr> {
     let ip: IpAddr = of.attribute("ip")?.parse().ok()?;
     let port = of.attribute("port")?;

@@ -139,7 +139,7 @@ impl Component {
 
     fn header(&mut self, header: &Element) -> Option<Heard> {
         self.state = State::Handshake;
-        // One without an id goes before an error (XMPP.md §3).
+        // One without an id goes before an error (docs/dtcp.md §7.1).
         let id = header.attribute("id").filter(|id| !id.is_empty())?;
         Some(Heard::Say(Opaque(self.secret.handshake(id))))
     }

@@ -1,5 +1,4 @@
-//! DTCP's signals as IQs, to the letter of XEP-0046 §3.1 and §3.2 (seed 002), with the ids that servers want (XMPP.md
-//! §5.3, case 13).
+//! DTCP's signals as IQs (XEP-0046 §3.1 and §3.2), with the ids that servers require (docs/dtcp.md §6.13, §7.2).
 
 use alloc::string::{String, ToString};
 
@@ -16,9 +15,9 @@ pub const NAMESPACE: &str = "http://jabber.org/protocol/dtcp";
 /// What an IQ says of DTCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// Somebody asks for a session; without a key that is one, it is answered with 400 (case 20).
+    /// Somebody asks for a session; without a key that is one, it is answered with 400 (docs/dtcp.md §6.20).
     Request(Result<Offer, KeyError>),
-    /// A request is answered, which one the id says; without a key that is one, it came to nothing (case 16).
+    /// The answer to the request with this id. Without a usable key the session has failed (docs/dtcp.md §6.16).
     Answer(Result<Offer, KeyError>),
     /// A request is refused, which one the id says; or the sender of an offer dials no more, which one its `key` says,
     /// the recipient's own. An old peer sends that without an id, and with a code of its own.
@@ -59,7 +58,7 @@ pub fn answer(from: &Jid, to: &Jid, id: Option<IqId>, ours: &Offer) -> Iq {
     Iq { from: from.clone(), to: to.clone(), id, kind: Kind::Result, payload: Some(query(ours)) }
 }
 
-/// The word that we dial no more (case 13); `key` is the other party's.
+/// The word that we dial no more (docs/dtcp.md §6.13); `key` is the other party's.
 #[must_use]
 pub fn give_up(from: &Jid, to: &Jid, id: IqId, key: &Key) -> Iq {
     let key = Element::new(NAMESPACE, "key").with_text(&text_of(key));
@@ -73,7 +72,7 @@ pub fn give_up(from: &Jid, to: &Jid, id: IqId, key: &Key) -> Iq {
     }
 }
 
-/// What a refusal says, to programs and to people (cases 6, 15 and 38).
+/// What a refusal says, to programs and to people (docs/dtcp.md §6.6, §6.15, §6.38).
 #[must_use]
 pub const fn refusal(why: Refusal) -> (Condition, &'static str) {
     match why {

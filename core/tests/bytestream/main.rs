@@ -1,5 +1,5 @@
-//! The stream proxy of December 2002, one behaviour a test; the modules are the state tables of XMPP.md §6, and what
-//! lies between them.
+//! The stream proxy of December 2002, one behaviour a test; the modules are the state tables of docs/stream-proxy.md §2,
+//! §3, §4, and what lies between them.
 //!
 //! Every row of the tables, and where it is tested:
 //!

@@ -1,4 +1,4 @@
-//! Which socket an endpoint means: reading 5 of XMPP.md §6.
+//! Which socket an endpoint means (docs/stream-proxy.md §5.5).
 
 use std::net::SocketAddr;
 

@@ -134,7 +134,7 @@ impl Walk {
         number
     }
 
-    /// XMPP.md §6, reading 5: (a), else (b), else (c), else (d), and only where there is one that fits.
+    /// docs/stream-proxy.md §5.5: (a), else (b), else (c), else (d), and only if exactly one socket fits.
     fn meant(&self, endpoint: SocketAddr) -> Option<ConnId> {
         let (ip, port) = (endpoint.ip().to_canonical(), endpoint.port());
         let of_port: Vec<_> = self.sockets.iter().filter(|(.., from)| from.port() == port).collect();

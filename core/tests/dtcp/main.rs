@@ -1,6 +1,6 @@
-//! DTCP: lines, handshakes, sessions, two parties against each other, and the entity that talks over XMPP. The numbers
-//! of cases are those of XMPP.md §5.3; a test of case N has `case_N` in its name. Where the tests of each are (`iq` and
-//! `xmpp::dtcp` are in `core/tests/xmpp`, and all that needs a real server in `tests/tests/interop/dtcp.rs`):
+//! DTCP: lines, handshakes, sessions, two parties against each other, and the entity that talks over XMPP. A test of the
+//! case docs/dtcp.md §6.N has `case_N` in its name. Where the tests of each case are (`iq` and `xmpp::dtcp` are in
+//! `core/tests/xmpp`, and all that needs a real server in `tests/tests/interop/dtcp.rs`):
 //!
 //! | case | what | tests |
 //! |---|---|---|
@@ -31,7 +31,7 @@
 //! | 26–30 | `starttls` | `handshake`, `sessions` |
 //! | 31, 32 | the dialling side hears something else | `handshake`, `sessions` |
 //! | 33–35 | hosts: how they are written, names, whom to dial | `addresses`, `offers` |
-//! | 36 | all are dialled at once, none twice (with case 5) | `offers` |
+//! | 36 | all are dialled at once, none twice (with §6.5) | `offers` |
 //! | 37, 38 | requests that cross, the same key again | `offers`, `entity`, `xmpp::dtcp` |
 //! | 39 | certificates | `offers` |
 //! | 40 | the end before the commit, and behind it | `sessions` |

@@ -1,4 +1,4 @@
-//! A client that has not said whom it wants: PROTOCOL §2, case 4, and the heads that are refused before that.
+//! A client whose request names no hidden server (docs/protocol.md §3.3), and heads that are refused before that.
 
 use rendezvous_core::machine::{Close, End};
 use rendezvous_core::note::Note;

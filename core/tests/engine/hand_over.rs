@@ -1,4 +1,4 @@
-//! The moment between the rendezvous and the hidden server's first octet: PROTOCOL §3, 'Failed hand-over'.
+//! Between the rendezvous and the hidden server's first byte (docs/protocol.md §4.5).
 
 use rendezvous_core::machine::{Close, End};
 use rendezvous_core::note::Note;

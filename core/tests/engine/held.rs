@@ -1,4 +1,4 @@
-//! Clients who are held until somebody waits again: PROTOCOL §2.
+//! Clients that are held until a connection waits again (docs/protocol.md §3.6).
 
 use rendezvous_core::machine::{Close, End};
 use rendezvous_core::note::Note;

@@ -1,4 +1,4 @@
-//! What the end of one side of a pair means for the other: PROTOCOL §3, as the whole engine carries it out.
+//! What the end of one side of a pair means for the other, in the whole engine (docs/protocol.md §4.2).
 
 use rendezvous_core::machine::{Close, ConnId, End};
 use rendezvous_core::note::Note;

@@ -1,4 +1,4 @@
-//! Who of several waiting connections meets the client: PROTOCOL §1, 'Pool'.
+//! Which of several waiting connections a client gets (docs/protocol.md §2.6).
 
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::{Note, WaitingEnd};

@@ -1,4 +1,4 @@
-//! A hidden server registers: PROTOCOL §1.
+//! A hidden server registers (docs/protocol.md §2).
 
 use rendezvous_core::note::{Note, WaitingEnd};
 

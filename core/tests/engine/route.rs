@@ -1,4 +1,4 @@
-//! Whose hidden server a client wants: PROTOCOL §2, cases 1 to 3, and 404.
+//! Which hidden server a request names (docs/protocol.md §3.1), and 404.
 
 use rendezvous_core::note::Note;
 

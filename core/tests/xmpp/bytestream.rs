@@ -1,4 +1,4 @@
-//! The stream proxy's stanzas in XML, as the mail of December 2002 has them. Readings are those of XMPP.md §6.
+//! The stream proxy's stanzas in XML, as the mail of December 2002 has them. What it leaves open: docs/stream-proxy.md §5.
 
 use rendezvous_core::bytestream::name::StreamId;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};

@@ -1,4 +1,4 @@
-//! DTCP's IQs, to the letter of XEP-0046. The numbers of cases are those of XMPP.md §5.3.
+//! DTCP's IQs, to the letter of XEP-0046. A test of the case docs/dtcp.md §6.N has `case_N` in its name.
 
 use rendezvous_core::dtcp::negotiation::Refusal;
 use rendezvous_core::dtcp::{Key, KeyError, Offer};

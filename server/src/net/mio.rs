@@ -22,7 +22,7 @@ use crate::linux;
 /// Connections that the system holds for us until we accept them; more than mio's fixed 128, since a restart of the
 /// relay brings all agents at once.
 const BACKLOG: i32 = 4096;
-/// A dead idle path is noticed after 25 s + 3 × 5 s (PROTOCOL: keepalive); the core's `USER_TIMEOUT` goes with it.
+/// A dead idle path is noticed after 25 s + 3 × 5 s (docs/protocol.md §2.7). The core's `USER_TIMEOUT` fits these.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;

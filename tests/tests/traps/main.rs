@@ -1,4 +1,4 @@
-//! The traps of edge-triggered loops (DESIGN §6), each as a case in the simulated world, where the kernel's part can be
+//! The traps of edge-triggered loops (docs/design.md §5), each as a case in the simulated world, where the kernel's part can be
 //! made to happen. What must hold is checked all the time by the model; here it is made sure that the case happens.
 //!
 //! Each has a test on real sockets too (`server/tests/event_loop/`):

@@ -11,7 +11,7 @@ use crate::machine::{ConnId, Listener};
 pub(super) struct Sockets {
     all: BTreeMap<u64, Socket>,
     arrivals: BTreeMap<ConnId, u64>,
-    /// By remote port and address (reading 5a).
+    /// By remote port and address (docs/stream-proxy.md §5.5, a).
     from: BTreeSet<(u16, IpAddr, u64)>,
     /// By remote port and listener (5b, and 5c for all listeners).
     accepted: BTreeSet<(u16, Listener, u64)>,

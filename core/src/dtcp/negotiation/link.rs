@@ -43,7 +43,7 @@ enum Shown {
 }
 
 /// The key of a session that has its connection. Connections that were there by then are told that they lost; later
-/// ones are told that there is no such key (cases 3 and 4).
+/// ones are told that there is no such key (docs/dtcp.md §6.3, §6.4).
 #[derive(Clone, Debug)]
 pub(super) struct Spent {
     key: Key,

@@ -26,11 +26,11 @@ pub enum Signal {
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Neither side has an address: 503 (case 6).
+    /// Neither side has an address: 503 (docs/dtcp.md §6.6).
     Unreachable,
-    /// The same peer has a session with the same key: 409 (case 38).
+    /// The same peer has a session with the same key: 409 (docs/dtcp.md §6.38).
     Conflict,
-    /// Too many sessions: 500 (case 15).
+    /// Too many sessions: 500 (docs/dtcp.md §6.15).
     Busy,
 }
 
@@ -47,7 +47,7 @@ pub enum Failure {
     Busy,
 }
 
-/// Which side of TLS a connection takes: who dialled is the client (case 26).
+/// Which side of TLS a connection takes: who dialled is the client (docs/dtcp.md §6.26).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
     /// With our certificate. The client's, if it shows one, is reported with [`Negotiator::handle_tls_up`](super::Negotiator::handle_tls_up).

@@ -78,7 +78,7 @@ impl Session {
     }
 
     fn new(peer: &str, ours: &Offer, phase: Phase, due: Time) -> Self {
-        // Who was given no host cannot try: that goes without saying (case 8).
+        // Who was given no host cannot try: that goes without saying (docs/dtcp.md §6.8).
         let theirs = if ours.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
         Self {
             peer: peer.to_string(),
@@ -197,10 +197,10 @@ impl Negotiator {
         found
     }
 
-    /// Dials what the other party offers, all at once (case 36).
+    /// Dials what the other party offers, all at once (docs/dtcp.md §6.36).
     pub(super) fn dial_all(&mut self, id: SessionId, theirs: &Offer, now: Time) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        // That who was given no host does not try goes without saying here as well (case 6).
+        // That who was given no host does not try goes without saying here as well (docs/dtcp.md §6.6).
         session.ours = if theirs.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
         let tls = if session.is_pinned() { Tls::Require } else { self.config.tls };
         let account = session.account().to_string();
