@@ -1,6 +1,7 @@
-//! Rules for the repository itself: what comments cite exists.
+//! Rules for the repository itself: what comments cite exists, and modules have an order.
 
 mod citations;
+mod layers;
 
 use std::fs;
 use std::path::{Path, PathBuf};
