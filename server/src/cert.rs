@@ -244,7 +244,7 @@ fn assemble(
             cert.display()
         )));
     }
-    let pin = parts.pin();
+    let pin = Pin::of_spki(parts.spki);
     Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
 }
 

@@ -20,7 +20,7 @@ impl Pin {
 
     /// The pin of a certificate (DER); `None` for what is no certificate.
     pub fn of_certificate(certificate: &[u8]) -> Option<Pin> {
-        x509::parts(certificate).map(|parts| parts.pin())
+        x509::parts(certificate).map(|parts| Pin::of_spki(parts.spki))
     }
 
     /// Reads `sha256//BASE64`.

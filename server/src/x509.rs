@@ -5,8 +5,6 @@ use std::net::IpAddr;
 
 use rendezvous_core::http::date::days_since_1970;
 
-use crate::pin::Pin;
-
 /// Parts of a certificate, as DER.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
@@ -43,11 +41,6 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
 }
 
 impl Parts<'_> {
-    /// The pin of the key.
-    pub(crate) fn pin(&self) -> Pin {
-        Pin::of_spki(self.spki)
-    }
-
     /// The first and the last second in which it is valid, since 1970 (RFC 5280 §4.1.2.5).
     pub(crate) fn validity(&self) -> Option<(u64, u64)> {
         let mut times = Der(self.validity);
