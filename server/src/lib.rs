@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod cert;
 pub mod clock;
 pub mod command;
+pub mod console;
 pub mod daemon;
 pub mod direct_tls;
 pub mod entropy;

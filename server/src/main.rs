@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use rendezvous::command;
+use rendezvous::console::{complain, complain_of_panics, print};
 use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
-use rendezvous::failure::{Failure, complain, complain_of_panics, print};
+use rendezvous::failure::Failure;
 use rendezvous::logging;
 use rendezvous::options::did_you_mean;
 

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use crate::console::complain;
 use crate::entropy;
 use crate::escape::Escaped;
-use crate::failure::{Failure, complain, reason};
+use crate::failure::{Failure, reason};
 use crate::files;
 use crate::logging;
 

@@ -6,7 +6,8 @@ mod paste;
 use std::fmt::Write;
 
 use crate::cert;
-use crate::failure::{Failure, complain, print};
+use crate::console::{complain, print};
+use crate::failure::Failure;
 use crate::ids::{Edit, Entry, IDS_FILE, Ids};
 use crate::options::{Opt, STATE, Spec, did_you_mean, parse};
 use crate::relay_url::RelayUrl;

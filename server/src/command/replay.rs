@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rendezvous_core::trace::{Difference, Played, Replay, Trace};
 
-use crate::failure::{Failure, print};
+use crate::console::print;
+use crate::failure::Failure;
 use crate::files::{self, FileKind};
 use crate::options::{Opt, Spec, parse};
 

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::console::print;
 use crate::escape::Shown;
-use crate::failure::{Failure, print};
+use crate::failure::Failure;
 use crate::json::Value;
 use crate::options::{Opt, STATE, Spec, parse};
 use crate::state;

@@ -6,8 +6,9 @@ use data_encoding::HEXLOWER;
 use rendezvous_core::token::{Challenge, Key};
 
 use crate::clock;
+use crate::console::print;
 use crate::entropy;
-use crate::failure::{Failure, print};
+use crate::failure::Failure;
 use crate::options::{Opt, Spec, parse, value};
 use crate::ticket::Ticket;
 

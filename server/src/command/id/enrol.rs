@@ -9,8 +9,9 @@ use rendezvous_core::token::{Algorithm, Key};
 use zeroize::Zeroizing;
 
 use super::paste;
+use crate::console::{complain, print};
 use crate::entropy;
-use crate::failure::{Failure, complain, print, reason};
+use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
 use crate::ids::{Edit, Entry, IDS_FILE, Ids, Tokens, is_label, is_name};
 use crate::options::value::public_host;
