@@ -11,6 +11,9 @@ pub use self::accounts::Charged;
 pub use self::pool::{Pool, SMALL, Sizes};
 pub use self::waiters::{Line, Rank, Waiters};
 
+/// The plaintext of one TLS record at most (RFC 8446 §5.1). Buffers are made to hold whole records.
+pub const RECORD_MAX: usize = 16_384;
+
 /// Which buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferId(u32);

@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use self::records::{Record, Records, Secrets};
 use self::states::{Step, end_step, say, seal_step, work};
 use crate::buffer::Buffer;
+pub use crate::buffer::RECORD_MAX;
 
 #[cfg(test)]
 mod direct_tests;
@@ -27,8 +28,6 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-/// The plaintext of one record at most (RFC 8446 §5.1).
-pub const RECORD_MAX: usize = 16_384;
 /// What one record adds to its plaintext at most: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
 pub const OVERHEAD_MAX: usize = 5 + 8 + 1 + 16 + 10;
 

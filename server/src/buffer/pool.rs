@@ -20,11 +20,9 @@ use rendezvous_core::account::Owners;
 use rendezvous_core::time::Time;
 use slab::Slab;
 
-use crate::tls::RECORD_MAX;
-
 use super::accounts::{Accounts, Charged};
 use super::waiters::{Line, Rank};
-use super::{Buffer, BufferId, Kind};
+use super::{Buffer, BufferId, Kind, RECORD_MAX};
 
 /// Free buffers of each size that are kept at most, and the part of the ceiling that they may take: they are not charged.
 const SPARE_MAX: usize = 8;

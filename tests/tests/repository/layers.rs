@@ -19,7 +19,6 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("core", "registry", "machine"),
     ("core", "xmpp", "bytestream"),
     ("core", "xmpp", "dtcp"),
-    ("server", "buffer", "tls"),
 ];
 
 /// Circles between children of one module that are still to be removed: package, and the modules. Also only gets shorter.
