@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`machine`] | the door: [`Machine`](machine::Machine), what goes in, what comes out |
+//! | [`conn`] | what is said of a connection |
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
@@ -33,6 +34,7 @@ mod admission;
 pub mod agent;
 pub mod backoff;
 pub mod bytestream;
+pub mod conn;
 pub mod connector;
 mod conns;
 pub mod dialer;

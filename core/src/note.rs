@@ -4,9 +4,9 @@
 
 use core::net::SocketAddr;
 
+use crate::conn::{ConnId, DialFailure, End, TlsFailure};
 use crate::http::reply::Status;
 use crate::id::Id;
-use crate::machine::{ConnId, DialFailure, End, TlsFailure};
 use crate::pair::Why;
 use crate::time::Span;
 

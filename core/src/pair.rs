@@ -14,7 +14,7 @@
 //! Both `Shut` or `Dead`: over. One of them not `Open`: the half-closed deadline runs from then on, put off by whatever
 //! moves, and stayed by a queue unless one of them is `Dead`. A truncation is never made a clean end (RFC 8446 §6.1).
 
-use crate::machine::{Close, End};
+use crate::conn::{Close, End};
 use crate::time::{Span, Time};
 
 /// One of the two ends of a pair.

@@ -4,10 +4,10 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::conn::ConnId;
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
 use crate::limiter::{Bucket, FAILURES, Source};
-use crate::machine::ConnId;
 use crate::time::{Now, Span, Time};
 use crate::token::{ChallengeKey, Key};
 

@@ -2,8 +2,8 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 
+use crate::conn::ConnId;
 use crate::limiter::Source;
-use crate::machine::ConnId;
 
 /// Held clients. Addresses take turns; of one address, the client that came first is served first.
 #[derive(Debug, Default)]

@@ -13,10 +13,7 @@ use super::{File, files, root};
 const UPWARD: &[(&str, &str, &str)] = &[
     ("core", "dtcp", "bytestream"),
     ("core", "http", "dtcp"),
-    ("core", "machine", "dtcp"),
-    ("core", "note", "machine"),
-    ("core", "pair", "machine"),
-    ("core", "registry", "machine"),
+    ("core", "conn", "dtcp"),
     ("core", "xmpp", "bytestream"),
     ("core", "xmpp", "dtcp"),
 ];
