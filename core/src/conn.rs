@@ -1,6 +1,6 @@
 //! What is said of a connection: its name, its listener, how it ends, how it is closed, and why it could not be made.
 
-use crate::dtcp::Fingerprint;
+use crate::fingerprint::Fingerprint;
 
 /// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
 /// one that has its index now.

@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`machine`] | the door: [`Machine`](machine::Machine), what goes in, what comes out |
-//! | [`conn`] | what is said of a connection |
+//! | [`conn`], [`fingerprint`] | what is said of a connection; certificates by their SHA-256 |
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
@@ -41,6 +41,7 @@ pub mod dialer;
 pub mod dtcp;
 pub mod engine;
 pub mod entropy;
+pub mod fingerprint;
 pub mod http;
 pub mod id;
 mod limiter;

@@ -13,7 +13,6 @@ use super::{File, files, root};
 const UPWARD: &[(&str, &str, &str)] = &[
     ("core", "dtcp", "bytestream"),
     ("core", "http", "dtcp"),
-    ("core", "conn", "dtcp"),
     ("core", "xmpp", "bytestream"),
     ("core", "xmpp", "dtcp"),
 ];

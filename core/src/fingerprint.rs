@@ -1,0 +1,31 @@
+//! Certificates by their SHA-256.
+
+use core::fmt;
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of a certificate, by which a party pins the other's where the signalling channel carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a certificate (DER).
+    #[must_use]
+    pub fn of(certificate: &[u8]) -> Self {
+        Self(Sha256::digest(certificate).into())
+    }
+
+    /// Reads 64 hexadecimal digits, in any case; `None` for everything else.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        HEXLOWER_PERMISSIVE.decode(text).ok()?.try_into().ok().map(Self)
+    }
+}
+
+/// 64 hexadecimal digits, in lower case.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
