@@ -10,8 +10,9 @@ use core::net::SocketAddr;
 pub use self::address_book::{ADDRESSES_MAX, AddressBook};
 pub use self::race::{ATTEMPT_DELAY, Race, Todo};
 use crate::conns::Conns;
+use crate::endpoint::{Host, Place};
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
-use crate::reach::{Deadlines, Host, Place};
+use crate::reach::Deadlines;
 use crate::table::Table;
 use crate::time::{Now, Span};
 

@@ -33,10 +33,10 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use self::policy::Policy;
+use crate::endpoint::Place;
 use crate::entropy::Entropy;
 pub use crate::fingerprint::Fingerprint;
 use crate::machine::Listener;
-use crate::reach::Place;
 use crate::time::Span;
 
 pub mod entity;

@@ -7,6 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`machine`] | the door: [`Machine`](machine::Machine), what goes in, what comes out |
+//! | [`endpoint`] | hosts and ports |
 //! | [`conn`], [`fingerprint`] | what is said of a connection; certificates by their SHA-256 |
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
@@ -39,6 +40,7 @@ pub mod connector;
 mod conns;
 pub mod dialer;
 pub mod dtcp;
+pub mod endpoint;
 pub mod engine;
 pub mod entropy;
 pub mod fingerprint;

@@ -1,36 +1,12 @@
-//! Where a peer is that is dialled, how long each step to it may take, and the answer that a relay gives to the first
-//! request. See [`dialer`](crate::dialer) for how it is dialled.
+//! A relay that is dialled, how long each step to it may take, and its answer to the first request. See
+//! [`dialer`](crate::dialer) for how it is dialled.
 
 use alloc::string::String;
-use core::net::{IpAddr, SocketAddr};
 
+pub use crate::endpoint::{Host, Place};
 use crate::http::head::{Finder, Limits};
 use crate::http::response::{Response, parse_response, parse_status};
 use crate::time::Span;
-
-/// A host: an address, which is dialled as it is, or a name, which is looked up first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Host {
-    /// An address.
-    Address(IpAddr),
-    /// A name.
-    Name(String),
-}
-
-/// Where a service listens.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The host.
-    pub host: Host,
-    /// The port.
-    pub port: u16,
-}
-
-impl From<SocketAddr> for Place {
-    fn from(address: SocketAddr) -> Self {
-        Self { host: Host::Address(address.ip()), port: address.port() }
-    }
-}
 
 /// A relay, as agent and connector reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::reach::{Host, Place};
+use crate::endpoint::{Host, Place};
 
 /// The longest name (RFC 1035 §2.3.4, without the root's dot).
 const NAME_OCTETS_MAX: usize = 253;

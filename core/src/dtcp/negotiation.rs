@@ -24,10 +24,10 @@ use core::net::SocketAddr;
 use super::handshake::Tls;
 use super::policy::Policy;
 use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
+use crate::endpoint::{Host, Place};
 use crate::entropy::Entropy;
 use crate::limiter::DialBudget;
 use crate::machine::Close;
-use crate::reach::{Host, Place};
 use crate::table::Table;
 use crate::time::{Span, Time};
 

@@ -26,11 +26,11 @@ use super::jid::Jid;
 use super::stream::FOOTER;
 use crate::backoff::{Backoff, Grade, Retry};
 use crate::conns::Conns;
+use crate::endpoint::Place;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
 use crate::opaque::Opaque;
 use crate::pair;
-use crate::reach::Place;
 use crate::time::{Now, Span, Time};
 
 mod door;

@@ -7,8 +7,8 @@ use super::link::Link;
 use super::{Failure, LinkId, Negotiator, Output, SessionId, Signal};
 use crate::dtcp::handshake::Tls;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
+use crate::endpoint::{Host, Place};
 use crate::machine::Close;
-use crate::reach::{Host, Place};
 use crate::time::Time;
 
 /// One session that is not settled.

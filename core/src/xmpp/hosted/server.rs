@@ -5,7 +5,7 @@ use super::{
     KEEP_ALIVE, LASTING, Loss, Now, Output, Report, SocketAddr, State, StreamCondition, Vec,
 };
 use crate::dialer::ADDRESSES_MAX;
-use crate::reach::Host;
+use crate::endpoint::Host;
 
 impl<M: IqHandler> Hosted<M> {
     /// Dials the server, or its next address.
