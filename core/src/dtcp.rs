@@ -19,7 +19,7 @@
 //! | [`handshake`] | one connection |
 //! | [`negotiation`] | the sessions of one party, with their connections |
 //! | [`host`] | `host:port` |
-//! | [`policy`] | whom to dial |
+//! | [`acl`](crate::acl) | which addresses may be dialled |
 //! | [`entity`] | one session over XMPP, with a local connection |
 //!
 //! How offers and give-ups travel only the last of these knows.
@@ -32,7 +32,7 @@ use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use self::policy::Policy;
+use crate::acl::Policy;
 use crate::endpoint::Place;
 use crate::entropy::Entropy;
 pub use crate::fingerprint::Fingerprint;
@@ -45,7 +45,6 @@ pub mod host;
 pub mod line;
 pub mod negotiation;
 pub(crate) mod party;
-pub mod policy;
 
 /// How many hosts an offer has, and how many of a longer one are acted on (XEP-0046 §3.1).
 pub const HOSTS_MAX: usize = 3;

@@ -7,7 +7,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`machine`] | the door: [`Machine`](machine::Machine), what goes in, what comes out |
-//! | [`endpoint`] | hosts and ports |
+//! | [`endpoint`], [`acl`] | hosts and ports, and which may be dialled |
 //! | [`conn`], [`fingerprint`] | what is said of a connection; certificates by their SHA-256 |
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
@@ -31,6 +31,7 @@
 extern crate alloc;
 
 pub mod account;
+pub mod acl;
 mod admission;
 pub mod agent;
 pub mod backoff;

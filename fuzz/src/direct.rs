@@ -1,7 +1,7 @@
 //! What agents and connectors have to say about direct connections, for the fuzzer to choose from.
 
 use arbitrary::Arbitrary;
-use rendezvous_core::dtcp::policy::Policy;
+use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::{Direct, Fingerprint};
 use rendezvous_core::machine::Listener;
 use rendezvous_core::time::Span;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use arbitrary::{Arbitrary, Unstructured};
+use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiator, Output, SessionId, Signal};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::reach::Place;
 use rendezvous_core::time::{Span, Time};

@@ -18,7 +18,7 @@ use super::initiator::{CONNECTIONS_MAX, Parties};
 use super::name::{IqId, Jid};
 use super::role::{Act, Failure, Patience};
 use super::stanza::{Condition, Connection, Query, Stanza};
-use crate::dtcp::policy::Policy;
+use crate::acl::Policy;
 use crate::time::Time;
 
 /// One stream's target.

@@ -12,7 +12,7 @@ const NAME_OCTETS_MAX: usize = 253;
 /// Reads a host: `192.0.2.1:8000`, `[2001:db8::1]:8000` or `example.org:8000`. `None` for everything else, an IPv6
 /// address without brackets among it: where its port begins cannot be told.
 ///
-/// Port 0 is read; that it is never dialled is the [`policy`](super::policy)'s.
+/// Port 0 is read; that it is never dialled is the [`Policy`](crate::acl::Policy)'s.
 #[must_use]
 pub fn parse(text: &str) -> Option<Place> {
     let (host, port) = text.rsplit_once(':')?;

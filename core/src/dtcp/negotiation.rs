@@ -22,8 +22,8 @@ use core::cmp::Reverse;
 use core::net::SocketAddr;
 
 use super::handshake::Tls;
-use super::policy::Policy;
 use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
+use crate::acl::Policy;
 use crate::endpoint::{Host, Place};
 use crate::entropy::Entropy;
 use crate::limiter::DialBudget;

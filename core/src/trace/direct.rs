@@ -6,7 +6,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use super::words::{PlaceText, SpanText, Words, address, number, place, span};
-use crate::dtcp::policy::Policy;
+use crate::acl::Policy;
 use crate::dtcp::{Direct, Fingerprint};
 use crate::machine::Listener;
 

@@ -1,10 +1,10 @@
 //! The target's table, row by row.
 
+use rendezvous_core::acl::Policy;
 use rendezvous_core::bytestream::entity::{Entity, Report};
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
 use rendezvous_core::xmpp::hosted::IqHandler;

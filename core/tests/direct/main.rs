@@ -9,7 +9,7 @@ mod world;
 
 use std::cell::RefCell;
 
-use rendezvous_core::dtcp::policy::Policy;
+use rendezvous_core::acl::Policy;
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
 use rendezvous_core::note::{ConnectFailure, NotDirect, Note, Obstacle};
 use rendezvous_core::time::Span;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use rendezvous_core::acl::Policy;
 use rendezvous_core::connector::{Config, Connector, Outcome};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Direct, Fingerprint, HANDSHAKE_MAX};
 use rendezvous_core::http::offer::{self, Offered};
 use rendezvous_core::id::Id;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use rendezvous_core::acl::Policy;
 use rendezvous_core::agent::{self, Agent, Seeds, Upstream};
 use rendezvous_core::connector::{self, Connector};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Direct, Fingerprint};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{

@@ -1,7 +1,7 @@
 //! `host:port`, and whom to dial.
 
+use rendezvous_core::acl::{Policy, Scope, scope};
 use rendezvous_core::dtcp::host::{parse, write};
-use rendezvous_core::dtcp::policy::{Policy, Scope, scope};
 use rendezvous_core::reach::Host;
 
 use crate::everywhere;

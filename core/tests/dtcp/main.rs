@@ -51,9 +51,9 @@ mod world;
 
 use std::net::SocketAddr;
 
+use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::machine::Close;
 use rendezvous_core::opaque::Opaque;

@@ -1,8 +1,8 @@
 //! Keys, offers, answers: what is said before anything is dialled, and who is dialled then.
 
+use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Output, Refusal, Signal, TlsRole};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer};
 use rendezvous_core::machine::Close;
 use rendezvous_core::time::Span;

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rendezvous_core::dtcp::policy::{Policy, Scope};
+use rendezvous_core::acl::{Policy, Scope};
 use rendezvous_core::dtcp::{Direct, HOSTS_MAX};
 use rendezvous_core::machine::Listener;
 use rendezvous_core::time::Span;

@@ -3,12 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use log::Level;
+use rendezvous_core::acl::Policy;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::dtcp::HOSTS_MAX;
 use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{self, Failure as Why};
-use rendezvous_core::dtcp::policy::Policy;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::{Note, Obstacle};
 use rendezvous_core::pair::{self, Side};
