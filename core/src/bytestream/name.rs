@@ -5,22 +5,13 @@ use alloc::boxed::Box;
 use core::fmt;
 
 use crate::entropy::Entropy;
-pub use crate::xmpp::jid::{IqId, Jid};
+pub use crate::xmpp::jid::{Allow, IqId, Jid};
 
 /// What pairs two sockets at a proxy: at most 256 octets, and a secret, since whoever knows it can take part.
 ///
 /// The mail's samples use `A01`; ours have 128 random bits (docs/stream-proxy.md §5.6).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(Box<str>);
-
-/// Who may ask for something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allow {
-    /// Whoever comes.
-    Everybody,
-    /// These JIDs: a full one, a bare one with all its resources, a domain with all its accounts.
-    These(alloc::vec::Vec<Jid>),
-}
 
 impl StreamId {
     /// More is refused, so that what strangers make us keep has a bound.
@@ -48,18 +39,5 @@ impl StreamId {
 impl fmt::Debug for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StreamId(…)")
-    }
-}
-
-impl Allow {
-    /// Whether this JID is among them.
-    #[must_use]
-    pub fn contains(&self, jid: &Jid) -> bool {
-        match self {
-            Self::Everybody => true,
-            Self::These(these) => {
-                these.iter().any(|one| [jid.as_str(), jid.bare(), jid.domain()].contains(&one.as_str()))
-            }
-        }
     }
 }

@@ -13,7 +13,6 @@ use alloc::vec::Vec;
 
 use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
 use super::party::{Party, Word};
-use crate::bytestream::name::Allow;
 use crate::conns::{Conns, Ended};
 use crate::endpoint::Place;
 use crate::entropy::Entropy;
@@ -25,7 +24,7 @@ use crate::time::Now;
 use crate::xmpp::condition::{Condition, StanzaError};
 use crate::xmpp::dtcp::{self, Said};
 use crate::xmpp::iq::{Iq, Kind};
-use crate::xmpp::jid::{IqId, Jid};
+use crate::xmpp::jid::{Allow, IqId, Jid};
 
 mod door;
 mod report;

@@ -1,7 +1,8 @@
-//! Names of entities, and of IQs.
+//! Names of entities and of IQs, and lists of entities that may do something.
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::fmt;
 
@@ -50,6 +51,15 @@ impl fmt::Debug for Jid {
 /// The `id` of an IQ, at most 256 octets; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IqId(Box<str>);
+
+/// Who may ask for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Whoever comes.
+    Everybody,
+    /// These JIDs: a full one, a bare one with all its resources, a domain with all its accounts.
+    These(Vec<Jid>),
+}
 
 impl Jid {
     /// RFC 7622 §3.1: three parts of 1,023 octets each, and two separators.
@@ -128,5 +138,18 @@ impl IqId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Allow {
+    /// Whether this JID is among them.
+    #[must_use]
+    pub fn contains(&self, jid: &Jid) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::These(these) => {
+                these.iter().any(|one| [jid.as_str(), jid.bare(), jid.domain()].contains(&one.as_str()))
+            }
+        }
     }
 }
