@@ -13,7 +13,8 @@
 //! Who holds which socket is said over XMPP alone ([`matching`]). [`proxy::Proxy`] and [`entity::Entity`], which is
 //! both of the other roles, are [machines](crate::machine::Machine) like the relay: the same event loop runs them, and
 //! their pairs follow the same half-close table ([`crate::pair`]). What is beside the sockets comes in as
-//! [`Stanza`](stanza::Stanza)s and goes out as such; XML is for others.
+//! [`Stanza`](stanza::Stanza)s and goes out as such; [`xmpp`] reads and writes them
+//! as IQs.
 //!
 //! Octets that come before a stream is clear to send are left unread in the kernel
 //! ([`Read { wanted: false }`](crate::machine::Output::Read)): TCP may overtake XMPP, and nothing may be lost or
@@ -46,3 +47,4 @@ pub mod role;
 pub mod stanza;
 mod streams;
 pub mod target;
+pub mod xmpp;

@@ -20,6 +20,7 @@
 //! | [`negotiation`] | the sessions of one party, with their connections |
 //! | [`host`] | `host:port` |
 //! | [`acl`](crate::acl) | which addresses may be dialled |
+//! | [`xmpp`] | offers and give-ups as IQs |
 //! | [`entity`] | one session over XMPP, with a local connection |
 //!
 //! How offers and give-ups travel only the last of these knows.
@@ -45,6 +46,7 @@ pub mod host;
 pub mod line;
 pub mod negotiation;
 pub(crate) mod party;
+pub mod xmpp;
 
 /// How many hosts an offer has, and how many of a longer one are acted on (XEP-0046 §3.1).
 pub const HOSTS_MAX: usize = 3;

@@ -1,5 +1,6 @@
 //! XMPP, as much of it as signalling needs: an external component (XEP-0114) that any number of machines' JIDs may
-//! live behind, and the stanzas of DTCP and of the stream proxy in XML. Sources: RFC 6120 and RFC 7622, XEP-0114,
+//! live behind. The stanzas of DTCP and of the stream proxy are beside these ([`dtcp::xmpp`](crate::dtcp::xmpp),
+//! [`bytestream::xmpp`](crate::bytestream::xmpp)). Sources: RFC 6120 and RFC 7622, XEP-0114,
 //! XEP-0086 for the numbers of errors; docs/dtcp.md §7 for what servers really do.
 //!
 //! ```text
@@ -17,16 +18,12 @@
 //! | [`condition`] | what stanza errors and stream errors say |
 //! | [`component`] | the client's side of XEP-0114 |
 //! | [`hosted`] | a machine behind such a component: what a command runs |
-//! | [`dtcp`] | IQs to DTCP's offers and give-ups, and back |
-//! | [`bytestream`] | IQs to the stream proxy's stanzas, and back |
 //!
 //! There is no TLS on such a stream and the secret is all that guards it: the server belongs on the same machine, or
 //! in the same trusted network.
 
-pub mod bytestream;
 pub mod component;
 pub mod condition;
-pub mod dtcp;
 pub mod element;
 pub mod hosted;
 pub mod iq;

@@ -1,10 +1,11 @@
 //! A stream of XML, and the IQs in it.
 
+use rendezvous_core::bytestream::xmpp as bytestream;
+use rendezvous_core::dtcp::xmpp as dtcp;
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::iq::Iq;
 use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_OCTETS_MAX, Stream};
-use rendezvous_core::xmpp::{bytestream, dtcp};
 
 const HEADER: &[u8] = b"<stream:stream xmlns='jabber:component:accept' \
     xmlns:stream='http://etherx.jabber.org/streams' id='1'>";

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use rendezvous_core::bytestream::name::StreamId;
 use rendezvous_core::bytestream::stanza::{Query, Stanza};
-use rendezvous_core::xmpp::bytestream::{NAMESPACE, write};
+use rendezvous_core::bytestream::xmpp::{NAMESPACE, write};
 use rendezvous_core::xmpp::component::{Component, Heard, Secret};
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::iq::{Iq, Kind};

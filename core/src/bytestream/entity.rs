@@ -17,6 +17,7 @@ use super::role::{Act, Failure, Patience};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use super::target::Target;
 use crate::acl::Policy;
+use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
 use crate::limiter::DialBudget;
@@ -24,7 +25,6 @@ use crate::machine::{Close, ConnId, End, Output};
 use crate::note::Note;
 use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
-use crate::xmpp::bytestream::NAMESPACE;
 use crate::xmpp::iq::Iq;
 
 mod events;

@@ -25,13 +25,13 @@ use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
 use super::stanza::{Condition, Query, Stanza};
 use super::streams::{Claimant, Streams};
+use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
 use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId, Output};
 use crate::note::Note;
 use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
-use crate::xmpp::bytestream::NAMESPACE;
 use crate::xmpp::iq::Iq;
 
 mod events;

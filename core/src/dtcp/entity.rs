@@ -1,7 +1,7 @@
 //! A Jabber entity with one stream to give away: it opens a direct connection to a peer, or accepts the first that a
 //! peer opens, and pairs it with a local connection (standard input and output).
 //!
-//! Offers and give-ups go over XMPP ([`crate::xmpp::dtcp`]); everything else is the
+//! Offers and give-ups go over XMPP ([`crate::dtcp::xmpp`]); everything else is the
 //! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
 //!
 //! Who opens fails if it can't ask its peer within the time that a session has
@@ -14,6 +14,7 @@ use alloc::vec::Vec;
 use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
 use super::party::{Party, Word};
 use crate::conns::{Conns, Ended};
+use crate::dtcp::xmpp::{self, Said};
 use crate::endpoint::Place;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, End, Output};
@@ -22,7 +23,6 @@ use crate::pair::{self, Side};
 use crate::table::Table;
 use crate::time::Now;
 use crate::xmpp::condition::{Condition, StanzaError};
-use crate::xmpp::dtcp::{self, Said};
 use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{Allow, IqId, Jid};
 
@@ -197,7 +197,7 @@ impl Entity {
             Role::Accept { from } if !from.contains(&iq.from) => Some((Condition::Forbidden, "Rejected")),
             Role::Accept { .. } if self.over => Some((Condition::ServiceUnavailable, "Rejected")),
             Role::Accept { .. } if self.local.is_none() => Some((Condition::ResourceConstraint, "Rejected")),
-            Role::Accept { .. } if self.has_enough_of(&iq.from) => Some(dtcp::refusal(Refusal::Busy)),
+            Role::Accept { .. } if self.has_enough_of(&iq.from) => Some(xmpp::refusal(Refusal::Busy)),
             Role::Accept { .. } => None,
         };
         if let Some((condition, text)) = refusal {
@@ -246,7 +246,7 @@ impl Entity {
 
     /// An IQ for our JID.
     fn hear(&mut self, iq: &Iq, now: Now) {
-        match dtcp::read(iq) {
+        match xmpp::read(iq) {
             None => self.iqs.extend(iq.not_understood()),
             Some(Said::Request(Ok(theirs))) => self.requested(iq, &theirs, now),
             Some(Said::Request(Err(error))) => {
@@ -295,15 +295,15 @@ impl Entity {
             Signal::Request(ours) => {
                 let id = IqId::random(&mut self.entropy);
                 talk.id = Some(id.clone());
-                dtcp::request(me, &peer, id, &ours)
+                xmpp::request(me, &peer, id, &ours)
             }
             Signal::Answer(ours) => {
                 self.reports.push_back(Report::Begun { peer: peer.clone() });
-                dtcp::answer(me, &peer, talk.id.take(), &ours)
+                xmpp::answer(me, &peer, talk.id.take(), &ours)
             }
-            Signal::GiveUp(key) => dtcp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
+            Signal::GiveUp(key) => xmpp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
             Signal::Refuse(why) => {
-                let (condition, text) = dtcp::refusal(why);
+                let (condition, text) = xmpp::refusal(why);
                 let id = talk.id.take();
                 self.sessions.remove(&session);
                 self.reports.push_back(Report::Declined { peer: peer.clone(), condition });

@@ -8,6 +8,8 @@ use super::jid::{IqId, Jid};
 
 /// The namespace of stanzas on a component's stream (XEP-0114).
 pub const COMPONENT: &str = "jabber:component:accept";
+/// The namespace of DTCP, whose requests have an answer of their own where nobody understands them.
+pub const DTCP: &str = "http://jabber.org/protocol/dtcp";
 
 /// One IQ. Both JIDs are normalised when it was [read](Iq::read).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +118,7 @@ impl Iq {
     /// to any other (RFC 6120 §8.4); `None` for what is an answer itself.
     #[must_use]
     pub fn not_understood(&self) -> Option<Self> {
-        if self.payload_of(super::dtcp::NAMESPACE, "query").is_some() {
+        if self.payload_of(DTCP, "query").is_some() {
             self.refusal(Condition::FeatureNotImplemented, "DTCP not supported")
         } else {
             self.refusal(Condition::ServiceUnavailable, "")

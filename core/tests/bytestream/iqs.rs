@@ -1,6 +1,6 @@
 //! Proxy and entity behind a component: stanzas as IQs, and what is none.
 
-use rendezvous_core::xmpp::bytestream::{NAMESPACE, read, write};
+use rendezvous_core::bytestream::xmpp::{NAMESPACE, read, write};
 use rendezvous_core::xmpp::condition::{self, StanzaError};
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::hosted::IqHandler;

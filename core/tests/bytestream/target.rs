@@ -386,7 +386,7 @@ fn the_connection_is_named_as_the_offer_wrote_it() {
     let (on, _) = rig.one_dial();
     rig.connected(on, "10.0.0.1:3333");
     for stanza in rig.stanzas() {
-        let iq = rendezvous_core::xmpp::bytestream::write(&stanza, &jid(PEER), "whoknows");
+        let iq = rendezvous_core::bytestream::xmpp::write(&stanza, &jid(PEER), "whoknows");
         let mut text = Vec::new();
         iq.write(&mut text);
         let text = String::from_utf8(text).unwrap();

@@ -3,11 +3,11 @@
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role, SESSIONS_MAX};
 use rendezvous_core::dtcp::negotiation::{self, Failure};
+use rendezvous_core::dtcp::xmpp::{self as dtcp, Said};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
 use rendezvous_core::pair::{self, Why};
 use rendezvous_core::time::Span;
 use rendezvous_core::xmpp::condition::{Condition, StanzaError};
-use rendezvous_core::xmpp::dtcp::{self, Said};
 use rendezvous_core::xmpp::hosted::IqHandler;
 use rendezvous_core::xmpp::iq::{Iq, Kind};
 use rendezvous_core::xmpp::jid::{IqId, Jid};

@@ -1,5 +1,5 @@
 //! DTCP: lines, handshakes, sessions, two parties against each other, and the entity that talks over XMPP. A test of the
-//! case docs/dtcp.md §6.N has `case_N` in its name. Where the tests of each case are (`iq` and `xmpp::dtcp` are in
+//! case docs/dtcp.md §6.N has `case_N` in its name. Where the tests of each case are (`iq` and `dtcp::xmpp` are in
 //! `core/tests/xmpp`, and all that needs a real server in `tests/tests/interop/dtcp.rs`):
 //!
 //! | case | what | tests |
@@ -8,22 +8,22 @@
 //! | 2 | a serving requestor is asked too early | `sessions`, `handshake` |
 //! | 3 | another connection after the commit | `sessions` |
 //! | 4 | a late connection | `sessions`, `entity` |
-//! | 5 | more than three hosts | `offers`, `xmpp::dtcp` |
+//! | 5 | more than three hosts | `offers`, `dtcp::xmpp` |
 //! | 6 | no host received | `offers`, `entity` |
 //! | 7 | no usable host | `offers` |
 //! | 8 | no host sent | `offers` |
 //! | 9 | both gave up | `signals`, `crossing`, `entity` |
 //! | 10 | one gave up | `signals`, `entity` |
 //! | 11 | a give-up in the middle of a handshake, or before the answer | `signals` |
-//! | 12 | a give-up that names nothing | `signals`, `entity`, `xmpp::dtcp` |
-//! | 13 | the give-up on the wire | `signals`, `entity`, `xmpp::dtcp` |
+//! | 12 | a give-up that names nothing | `signals`, `entity`, `dtcp::xmpp` |
+//! | 13 | the give-up on the wire | `signals`, `entity`, `dtcp::xmpp` |
 //! | 14 | cancelled (an answer is never put off, so there is no 403 before it) | `signals`, `entity` |
-//! | 15 | refused | `offers`, `entity`, `iq`, `xmpp::dtcp` |
-//! | 16 | an answer that is none | `offers`, `entity`, `xmpp::dtcp` |
+//! | 15 | refused | `offers`, `entity`, `iq`, `dtcp::xmpp` |
+//! | 16 | an answer that is none | `offers`, `entity`, `dtcp::xmpp` |
 //! | 17 | a wrong key | `handshake`, `sessions` |
 //! | 18 | nonsense | `line`, `handshake` |
 //! | 19 | a line too long | `line`, `handshake` |
-//! | 20 | the length of keys | `offers`, `xmpp::dtcp` |
+//! | 20 | the length of keys | `offers`, `dtcp::xmpp` |
 //! | 21 | CR LF | `line` |
 //! | 22 | arguments | `line`, `handshake` |
 //! | 23 | case, white space | `line` |
@@ -32,7 +32,7 @@
 //! | 31, 32 | the dialling side hears something else | `handshake`, `sessions` |
 //! | 33–35 | hosts: how they are written, names, whom to dial | `addresses`, `offers` |
 //! | 36 | all are dialled at once, none twice (with §6.5) | `offers` |
-//! | 37, 38 | requests that cross, the same key again | `offers`, `entity`, `xmpp::dtcp` |
+//! | 37, 38 | requests that cross, the same key again | `offers`, `entity`, `dtcp::xmpp` |
 //! | 39 | certificates | `offers` |
 //! | 40 | the end before the commit, and behind it | `sessions` |
 

@@ -2,7 +2,7 @@
 
 use rendezvous_core::bytestream::name::StreamId;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
-use rendezvous_core::xmpp::bytestream::{NAMESPACE, read, write};
+use rendezvous_core::bytestream::xmpp::{NAMESPACE, read, write};
 
 use super::{id, iq, jid, written};
 

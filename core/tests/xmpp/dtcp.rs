@@ -1,9 +1,9 @@
 //! DTCP's IQs, to the letter of XEP-0046. A test of the case docs/dtcp.md §6.N has `case_N` in its name.
 
 use rendezvous_core::dtcp::negotiation::Refusal;
+use rendezvous_core::dtcp::xmpp::{Said, answer, give_up, read, refusal, request};
 use rendezvous_core::dtcp::{Key, KeyError, Offer};
 use rendezvous_core::xmpp::condition::Condition;
-use rendezvous_core::xmpp::dtcp::{Said, answer, give_up, read, refusal, request};
 
 use super::{id, iq, jid, written};
 

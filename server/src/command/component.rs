@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use log::Level;
 use rendezvous_core::bytestream::name::Allow;
+use rendezvous_core::bytestream::xmpp as bytestream;
 use rendezvous_core::machine::End;
-use rendezvous_core::xmpp::bytestream;
 use rendezvous_core::xmpp::component::{Loss, Secret};
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::hosted::{Config, Report};

@@ -1,7 +1,7 @@
 //! An entity behind a component: its stanzas as IQs.
 
 use super::{Close, Entity, Failure, Iq, Now, Vec};
-use crate::xmpp::bytestream::{hear, write};
+use crate::bytestream::xmpp::{hear, write};
 use crate::xmpp::hosted::IqHandler;
 
 impl IqHandler for Entity {

@@ -1,7 +1,7 @@
 //! A proxy behind a component: its stanzas as IQs.
 
 use super::{Close, Condition, Iq, Now, Proxy, State};
-use crate::xmpp::bytestream::{hear, write};
+use crate::bytestream::xmpp::{hear, write};
 use crate::xmpp::hosted::IqHandler;
 
 impl IqHandler for Proxy {

@@ -52,7 +52,7 @@ impl IqHandler for Entity {
     }
 
     fn features(&self) -> Vec<alloc::string::String> {
-        alloc::vec![crate::xmpp::dtcp::NAMESPACE.into()]
+        alloc::vec![crate::dtcp::xmpp::NAMESPACE.into()]
     }
 
     fn is_done(&self) -> bool {

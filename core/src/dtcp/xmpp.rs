@@ -2,15 +2,15 @@
 
 use alloc::string::{String, ToString};
 
-use super::condition::{Condition, StanzaError};
-use super::element::Element;
-use super::iq::{Iq, Kind};
-use super::jid::{IqId, Jid};
-use crate::dtcp::negotiation::Refusal;
-use crate::dtcp::{HOSTS_MAX, Key, KeyError, Offer};
+use super::negotiation::Refusal;
+use super::{HOSTS_MAX, Key, KeyError, Offer};
+use crate::xmpp::condition::{Condition, StanzaError};
+use crate::xmpp::element::Element;
+use crate::xmpp::iq::{self, Iq, Kind};
+use crate::xmpp::jid::{IqId, Jid};
 
 /// The namespace of DTCP.
-pub const NAMESPACE: &str = "http://jabber.org/protocol/dtcp";
+pub const NAMESPACE: &str = iq::DTCP;
 
 /// What an IQ says of DTCP.
 #[derive(Clone, Debug, PartialEq, Eq)]

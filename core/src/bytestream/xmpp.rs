@@ -8,13 +8,13 @@ use core::net::{IpAddr, SocketAddr};
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::condition::{self, StanzaError};
-use super::element::Element;
-use super::iq::{Iq, Kind};
-use super::jid::{IqId, Jid};
-use crate::bytestream::initiator::CONNECTIONS_MAX;
-use crate::bytestream::name::StreamId;
-use crate::bytestream::stanza::{Condition, Connection, Query, Stanza};
+use super::initiator::CONNECTIONS_MAX;
+use super::name::StreamId;
+use super::stanza::{Condition, Connection, Query, Stanza};
+use crate::xmpp::condition::{self, StanzaError};
+use crate::xmpp::element::Element;
+use crate::xmpp::iq::{Iq, Kind};
+use crate::xmpp::jid::{IqId, Jid};
 
 /// The namespace where nothing else is configured.
 pub const NAMESPACE: &str = "whoknows";
