@@ -21,6 +21,7 @@
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`note`] | what is worth a log line |
+//! | [`offer`] | offers of direct connections |
 //! | [`opaque`] | octets that are not to be shown |
 //! | [`trace`] | what happened to a machine, as text; and the same again |
 //! | [`time`], [`entropy`] | clocks and chance, as values |
@@ -50,6 +51,7 @@ pub mod id;
 mod limiter;
 pub mod machine;
 pub mod note;
+pub mod offer;
 pub mod opaque;
 pub mod pair;
 pub mod prefix;

@@ -35,8 +35,9 @@ mod link;
 mod output;
 mod session;
 
+pub use crate::offer::Refusal;
 use link::{Link, Spent};
-pub use output::{Failure, Output, Refusal, Signal, TlsRole};
+pub use output::{Failure, Output, Signal, TlsRole};
 use session::{Peer, Session, account};
 
 /// A session's name.

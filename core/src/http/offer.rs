@@ -24,8 +24,8 @@ use alloc::vec::Vec;
 use super::fields::{self, Fields};
 use super::head::split_line;
 use super::syntax::trim;
-use crate::dtcp::negotiation::Refusal;
-use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer};
+use crate::fingerprint::Fingerprint;
+use crate::offer::{HOSTS_MAX, Key, Offer, Refusal};
 
 const KEY: &str = "DTCP-Key";
 const HOST: &str = "DTCP-Host";

@@ -8,8 +8,7 @@ use super::accept::Form;
 use super::challenge::write_challenge;
 use super::date::write_date;
 use super::{offer, page};
-use crate::dtcp::Offer;
-use crate::dtcp::negotiation::Refusal;
+use crate::offer::{Offer, Refusal};
 use crate::token::Challenge;
 use crate::token::challenge::FIELD;
 

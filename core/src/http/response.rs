@@ -11,8 +11,8 @@ use super::head::{Finder, Found, Limits, Refusal, split_line};
 use super::offer;
 use super::syntax::{Authority, decimal};
 use super::target::Token;
-use crate::dtcp::Offer;
 use crate::id::Id;
+use crate::offer::Offer;
 use crate::token::Challenge;
 use crate::token::challenge::FIELD as CHALLENGE;
 

@@ -2,7 +2,6 @@
 
 use alloc::vec::Vec;
 
-use super::session::Standing;
 use super::{LinkId, Negotiator, Output, SessionId, TlsRole};
 use crate::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verdict};
 use crate::dtcp::line::{self, Command, Found};
@@ -40,6 +39,17 @@ enum Shown {
     Parked(SessionId),
     /// The right key; the ack is awaited.
     Tentative(SessionId),
+}
+
+/// What a right key does for the connection that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It has to wait for the answer to our request.
+    Unanswered,
+    /// We have the last word.
+    Requestor,
+    /// The other party has the last word.
+    Responder,
 }
 
 /// The key of a session that has its connection. Connections that were there by then are told that they lost; later

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{LinkId, SessionId};
-use crate::dtcp::{Key, Offer};
 use crate::machine::Close;
+use crate::offer::{Key, Offer, Refusal};
 use crate::opaque::Opaque;
 use crate::time::Time;
 
@@ -21,17 +21,6 @@ pub enum Signal {
     Refuse(Refusal),
     /// We dial no more. Names the session by the other party's key.
     GiveUp(Key),
-}
-
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// Neither side has an address: 503 (docs/dtcp.md §6.6).
-    Unreachable,
-    /// The same peer has a session with the same key: 409 (docs/dtcp.md §6.38).
-    Conflict,
-    /// Too many sessions: 500 (docs/dtcp.md §6.15).
-    Busy,
 }
 
 /// Why a session came to nothing.

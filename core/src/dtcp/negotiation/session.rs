@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::link::Link;
+use super::link::{Link, Standing};
 use super::{Failure, LinkId, Negotiator, Output, SessionId, Signal};
 use crate::dtcp::handshake::Tls;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
@@ -55,17 +55,6 @@ enum Effort {
     Untried,
     Trying,
     GaveUp,
-}
-
-/// What a right key does for the connection that shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// It has to wait for the answer to our request.
-    Unanswered,
-    /// We have the last word.
-    Requestor,
-    /// The other party has the last word.
-    Responder,
 }
 
 impl Session {
