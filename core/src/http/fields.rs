@@ -3,8 +3,8 @@
 use httparse::{EMPTY_HEADER, Header};
 
 use super::finder::FIELDS_MAX;
-use super::head::Version;
 use super::refusal::Refusal;
+use super::request_line::Version;
 use super::syntax::trim;
 
 /// Room for the fields of one head.

@@ -1,7 +1,7 @@
 //! Where a head ends: looked for octet by octet, once, however the octets arrive.
 
-use super::head::RequestLine;
 use super::refusal::Refusal;
+use super::request_line::RequestLine;
 use super::syntax::{is_blank, is_tchar};
 
 /// The most fields in a head; more are refused with 431.

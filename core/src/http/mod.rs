@@ -26,10 +26,13 @@ pub mod reply;
 pub mod response;
 pub mod target;
 
+pub(crate) mod diagnostic;
 mod fields;
 mod finder;
 mod page;
 mod refusal;
+mod request_line;
+mod status;
 mod syntax;
 
 pub(crate) use self::syntax::is_authority;

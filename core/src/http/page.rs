@@ -5,7 +5,8 @@
 
 use alloc::string::String;
 
-use super::reply::{Status, diagnostic};
+use super::diagnostic;
+use super::status::Status;
 
 /// What a page may load and run: nothing but its own style.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";

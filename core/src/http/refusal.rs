@@ -1,6 +1,6 @@
 //! Why a head is refused.
 
-use super::reply::Status;
+use super::status::Status;
 
 /// Why a request head is refused. Each has its [`status`](Self::status) and a fixed text for the answer's body; the
 /// rules are those of RFC 9112, at their strictest: what is passed on octet for octet must mean one thing to everybody.

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use super::accept::Form;
 use super::challenge::write_challenge;
 use super::date::write_date;
+pub(crate) use super::diagnostic;
+pub use super::status::Status;
 use super::{offer, page};
 use crate::offer::{Offer, Refusal};
 use crate::token::Challenge;
@@ -55,35 +57,6 @@ pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
 /// The diagnostic of a relay's 404: no hidden server waits under the ID that a request names.
 pub const NOBODY: &str = diagnostic::NOBODY;
 
-/// The diagnostics that an error page has words of its own for.
-pub(crate) mod diagnostic {
-    /// 401 to a client.
-    pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
-    /// 400.
-    pub(crate) const CREDENTIALS: &str = "malformed Authorization";
-    /// 400.
-    pub(crate) const PLAIN_HTTP: &str = "plain HTTP on a port for HTTPS: use https";
-    /// 404: unknown and absent are one answer.
-    pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
-    /// 503: the hidden server was connected a short time ago.
-    pub(crate) const OFFLINE: &str = "the hidden server is offline";
-    /// 503.
-    pub(crate) const BUSY: &str = "all connections of the hidden server are taken";
-    /// 503.
-    pub(crate) const FULL: &str = "the relay is full";
-    /// 503.
-    pub(crate) const STOPPING: &str = "the relay is shutting down";
-    /// 502, of an agent.
-    pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
-    /// 502, of an agent.
-    pub(crate) const NO_SERVICE: &str = "the hidden server has no HTTP service";
-    /// 503, of an agent.
-    pub(crate) const TOO_MANY_CLIENTS: &str = "the hidden server's agent serves as many clients as it can";
-    /// 503, of an agent.
-    pub(crate) const NO_DESCRIPTORS: &str =
-        "the hidden server's agent is out of descriptors, or may not connect";
-}
-
 /// Appends the redirect of a request in clear to `https` (RFC 9110 §15.4.9). `location` is of
 /// [`https_location`](super::target::https_location).
 pub(crate) fn write_redirect(location: &str, wall: u64, out: &mut Vec<u8>) {
@@ -91,91 +64,6 @@ pub(crate) fn write_redirect(location: &str, wall: u64, out: &mut Vec<u8>) {
     write_date(wall, out);
     out.extend_from_slice(format!("\r\nLocation: {location}\r\n").as_bytes());
     out.extend_from_slice(b"Content-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-}
-
-/// The statuses that are used (RFC 9110 §15, RFC 6585).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Status {
-    /// An agent takes a connector to its service; see [`SWITCHING`].
-    SwitchingProtocols101,
-    /// A hidden server is accepted; see [`ACCEPTED`].
-    Ok200,
-    /// Malformed.
-    BadRequest400,
-    /// A token that is not accepted; a client that has not said whom it wants.
-    Unauthorized401,
-    /// A CONNECT to something else than an ID.
-    Forbidden403,
-    /// No hidden server waits.
-    NotFound404,
-    /// A CONNECT without a token.
-    ProxyAuthRequired407,
-    /// The head did not arrive in time.
-    Timeout408,
-    /// A hidden server sent something before it was accepted.
-    Conflict409,
-    /// The request line is over the limit.
-    UriTooLong414,
-    /// A connector's request whose host and whose user name are of two hidden servers.
-    Misdirected421,
-    /// Too many failures.
-    TooManyRequests429,
-    /// The head is over the limit.
-    HeadTooLarge431,
-    /// The other side could not be reached or ended before its first octet.
-    BadGateway502,
-    /// Full, shutting down, or nobody came in time.
-    Unavailable503,
-    /// Not HTTP/1.x.
-    VersionNotSupported505,
-}
-
-impl Status {
-    /// The three digits.
-    #[must_use]
-    pub const fn code(self) -> u16 {
-        match self {
-            Self::SwitchingProtocols101 => 101,
-            Self::Ok200 => 200,
-            Self::BadRequest400 => 400,
-            Self::Unauthorized401 => 401,
-            Self::Forbidden403 => 403,
-            Self::NotFound404 => 404,
-            Self::ProxyAuthRequired407 => 407,
-            Self::Timeout408 => 408,
-            Self::Conflict409 => 409,
-            Self::UriTooLong414 => 414,
-            Self::Misdirected421 => 421,
-            Self::TooManyRequests429 => 429,
-            Self::HeadTooLarge431 => 431,
-            Self::BadGateway502 => 502,
-            Self::Unavailable503 => 503,
-            Self::VersionNotSupported505 => 505,
-        }
-    }
-
-    /// The reason phrase.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::SwitchingProtocols101 => "Switching Protocols",
-            Self::Ok200 => "OK",
-            Self::BadRequest400 => "Bad Request",
-            Self::Unauthorized401 => "Unauthorized",
-            Self::Forbidden403 => "Forbidden",
-            Self::NotFound404 => "Not Found",
-            Self::ProxyAuthRequired407 => "Proxy Authentication Required",
-            Self::Timeout408 => "Request Timeout",
-            Self::Conflict409 => "Conflict",
-            Self::UriTooLong414 => "URI Too Long",
-            Self::Misdirected421 => "Misdirected Request",
-            Self::TooManyRequests429 => "Too Many Requests",
-            Self::HeadTooLarge431 => "Request Header Fields Too Large",
-            Self::BadGateway502 => "Bad Gateway",
-            Self::Unavailable503 => "Service Unavailable",
-            Self::VersionNotSupported505 => "HTTP Version Not Supported",
-        }
-    }
 }
 
 /// The field by which a connector tells a hidden server that is offline from one that is busy: both are 503.

@@ -1,0 +1,26 @@
+//! The diagnostics that an error page has words of its own for.
+
+/// 401 to a client.
+pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
+/// 400.
+pub(crate) const CREDENTIALS: &str = "malformed Authorization";
+/// 400.
+pub(crate) const PLAIN_HTTP: &str = "plain HTTP on a port for HTTPS: use https";
+/// 404: unknown and absent are one answer.
+pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
+/// 503: the hidden server was connected a short time ago.
+pub(crate) const OFFLINE: &str = "the hidden server is offline";
+/// 503.
+pub(crate) const BUSY: &str = "all connections of the hidden server are taken";
+/// 503.
+pub(crate) const FULL: &str = "the relay is full";
+/// 503.
+pub(crate) const STOPPING: &str = "the relay is shutting down";
+/// 502, of an agent.
+pub(crate) const SERVICE_UNREACHABLE: &str = "the hidden server's local service cannot be reached";
+/// 502, of an agent.
+pub(crate) const NO_SERVICE: &str = "the hidden server has no HTTP service";
+/// 503, of an agent.
+pub(crate) const TOO_MANY_CLIENTS: &str = "the hidden server's agent serves as many clients as it can";
+/// 503, of an agent.
+pub(crate) const NO_DESCRIPTORS: &str = "the hidden server's agent is out of descriptors, or may not connect";
