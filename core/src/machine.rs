@@ -4,24 +4,7 @@
 //! [`Connector`](crate::connector::Connector)) are machines of this one kind, so that one event loop drives any of
 //! them, and so that they can be run against each other in memory, without a socket.
 //!
-//! # The contract
-//!
-//! * **In**: one `handle_*` call for each thing that happened. None of them returns an error: what a peer does wrong
-//!   is answered and closed through the outputs; what the caller does wrong is a `debug_assert!`.
-//! * **Out**: after every `handle_*` call, [`Machine::poll_output`] until it says [`Output::Idle`]; then the next
-//!   `handle_*`. Outputs for one connection are to be carried out in the order in which they come.
-//! * **Life of a connection**: a [`ConnId`] is made by the machine ([`Machine::handle_open`] for what was accepted,
-//!   [`Output::Resolve`] or [`Output::Dial`] for what it wants to reach) and ends with [`Machine::handle_closed`],
-//!   which the shell owes for every id, once, after [`Output::Close`] and nothing else: a connection whose socket has
-//!   died is reported (`handle_end`, `handle_write_failed`, `handle_dial_failed`) and stays until the machine closes it.
-//! * **Octets**: before [`Output::Pair`] the shell offers what it has received through [`Machine::handle_bytes`] and
-//!   keeps what was not consumed; from `Pair` on it moves the octets itself and reports lengths
-//!   ([`Machine::handle_moved`]). What was received and not consumed by then goes to the other side first.
-//! * **Gates**: after [`Output::Gate`] the bytes of one half of a pair are offered through [`Machine::handle_bytes`]
-//!   before they move. The machine lets them pass with [`Output::Pass`], as many as it says, and they move as in any
-//!   pair. Bytes that it consumes are dropped: it sends its own in their place. Bytes that it neither consumes nor
-//!   lets pass are held, and are offered again with the bytes behind them once bytes were let pass and have moved, or
-//!   once more were received. A byte that was let pass is never offered.
+//! The contract between a machine and its driver is in the documentation of the [crate].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -149,7 +132,7 @@ pub enum Output {
     },
 }
 
-/// A protocol state machine without a world. See the [module](self) for the contract.
+/// A protocol state machine without a world. See the [crate] for the contract.
 ///
 /// It borrows nothing, so that one event loop can be for all of them.
 pub trait Machine: 'static {

@@ -20,6 +20,7 @@ mod demand;
 mod differential;
 mod direct;
 mod dtcp;
+mod embedding;
 mod forwarded;
 mod forwarding;
 mod harness;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         ("to_tls", to_tls::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("embedding", embedding::CASES),
         ("dtcp", dtcp::CASES),
         ("streams", streams::CASES),
         ("returns", returns::CASES),
