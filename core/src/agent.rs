@@ -13,6 +13,7 @@ use core::net::SocketAddr;
 use self::direct::Negotiations;
 use self::forwarding::Forwarding;
 use self::link::{Link, Stage};
+use self::pool::Pool;
 use self::proof::Proof;
 use crate::backoff::Retry;
 use crate::conns::Conns;
@@ -36,12 +37,16 @@ mod direct;
 mod events;
 mod forwarding;
 mod link;
+mod pool;
 mod proof;
 mod service;
 mod unanswered;
 
-/// The pool where nothing else was said: connections that wait at each relay.
+/// The default of [`Upstream::pool`].
 pub const POOL: u16 = 4;
+
+/// The default of [`Upstream::pool_max`].
+pub const POOL_MAX: u16 = 64;
 
 /// One hidden server at one relay: what a ticket says, and where its clients are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +62,9 @@ pub struct Upstream {
     pub plain: bool,
     /// How many connections wait; 0 is taken for 1.
     pub pool: u16,
+    /// How many connections may wait, and how many may be opened at once, while clients take all of them. If it is not
+    /// greater than `pool`, the pool does not grow.
+    pub pool_max: u16,
     /// The local HTTP service; without one, its clients get 502.
     pub service: Option<Place>,
     /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
@@ -263,7 +271,12 @@ impl Agent {
     #[must_use]
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Self {
         debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
-        let links = config.upstreams.iter().map(|_| Link::new(config.retry)).collect();
+        let link = |upstream: &Upstream| {
+            let is_single = config.once || upstream.plain;
+            let pool = if is_single { Pool::new(1, 1) } else { Pool::new(upstream.pool, upstream.pool_max) };
+            Link::new(config.retry, pool)
+        };
+        let links = config.upstreams.iter().map(link).collect();
         let mut conns = Conns::new(config.pair);
         let upstreams = u32::try_from(config.upstreams.len()).unwrap_or(u32::MAX);
         let serving_max = config.service_connections_max.saturating_mul(upstreams);

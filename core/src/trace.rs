@@ -32,7 +32,7 @@
 //! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
 //! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
 //! anywhere before it is used. An `upstream` has one of them as its first word; `tls`, `plain` (for plain tokens),
-//! `pool`, `service` and `stream` are there or not; `service-tls=N` if the service speaks TLS, with `N` for `upstream=N`
+//! `pool`, `pool-max` (if the pool grows), `service` and `stream` are there or not; `service-tls=N` if the service speaks TLS, with `N` for `upstream=N`
 //! of its handshake. An agent that takes direct connections has a line `direct` behind
 //! those:
 //!

@@ -188,7 +188,10 @@ impl Setup {
         let count = if self.two { 2 } else { 1 };
         let settings = || self.upstreams.iter().take(count);
         let once = self.how & 1 == 1;
-        let most = |it: &Setting| if it.plain || once { 1 } else { u32::from(it.pool % 4).max(1) };
+        let most = |it: &Setting| match u32::from((it.pool % 4).max(1)) {
+            _ if it.plain || once => 1,
+            pool => pool + u32::from(it.pool / 4 % 8).max(pool),
+        };
         let tls = self.how >> 5 & 1 == 1;
         let upstreams = settings().zip(1..).map(|(setting, number)| setting.upstream(number, tls)).collect();
         let send_proxy = match self.how >> 1 & 3 {
@@ -217,6 +220,7 @@ impl Setting {
             key: Key::new(b"0123456789abcdef".to_vec(), Algorithm::Sha256, 8, 30).expect("a key"),
             plain: self.plain,
             pool: u16::from(self.pool % 4),
+            pool_max: u16::from(self.pool / 4 % 8),
             service: self.service.map(|named| place(named, 80)),
             service_tls: tls.then_some(7),
             stream: self.stream.map(|named| place(named, 22)),

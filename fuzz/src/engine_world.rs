@@ -261,11 +261,12 @@ impl World {
     }
 }
 
-/// A 200, with a challenge or without.
+/// A 200, with a challenge and the state of the pool, or without.
 fn is_accepted(answer: &[u8]) -> bool {
     let parsed = parse_response(answer, &mut Finder::default(), &Limits::default());
-    let challenge = parsed.ok().flatten().and_then(|response| response.challenge);
+    let response = parsed.ok().flatten();
+    let (challenge, pool) = response.map_or((None, None), |response| (response.challenge, response.pool));
     let mut expected = Vec::new();
-    write_accepted(&mut expected, challenge.as_ref());
-    answer == ACCEPTED || challenge.is_some() && answer == expected
+    write_accepted(&mut expected, challenge.as_ref(), pool);
+    answer == ACCEPTED || (challenge.is_some() || pool.is_some()) && answer == expected
 }

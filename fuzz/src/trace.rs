@@ -26,7 +26,9 @@ pub(crate) fn run(octets: &[u8]) {
 fn is_small(trace: &Trace) -> bool {
     let pools = match &trace.setup {
         Setup::Relay(_) => 0,
-        Setup::Agent { config, .. } => config.upstreams.iter().map(|upstream| u32::from(upstream.pool)).sum(),
+        Setup::Agent { config, .. } => {
+            config.upstreams.iter().map(|upstream| u32::from(upstream.pool.max(upstream.pool_max))).sum()
+        }
     };
     pools <= POOLS_MAX
 }

@@ -5,6 +5,7 @@
 
 pub mod actors;
 pub mod any_certificate;
+pub mod burst;
 pub mod dice;
 pub mod exchanges;
 pub mod model;

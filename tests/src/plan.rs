@@ -329,6 +329,7 @@ impl Plan {
                     key: key_of(id),
                     plain: false,
                     pool,
+                    pool_max: 4 * pool,
                     service: Some(at.into()),
                     service_tls: None,
                     stream: Some(at.into()),
@@ -352,6 +353,6 @@ impl Plan {
     }
 }
 
-fn address(net: u8, id: Id) -> SocketAddr {
+pub(crate) fn address(net: u8, id: Id) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, net, id.0.to_le_bytes()[0] + 1), 80))
 }

@@ -8,7 +8,10 @@
 use std::path::Path;
 
 use rendezvous::clock::Clock;
+use rendezvous_core::agent::{POOL, POOL_MAX};
+use rendezvous_core::time::Span;
 use rendezvous_core::trace::{Replay, Trace};
+use tests::burst;
 use tests::plan::{Outcome, Plan};
 use tests::reuse;
 use tests::secured::Secured;
@@ -241,4 +244,19 @@ fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_
     }
     println!("{requests} requests over {connections} connections, {pairs} pairs");
     assert!(pairs > 2 * connections as usize, "clients move between hidden servers on one connection");
+}
+
+/// 150 clients at once at 100 ms; 60 and 120 at 200 ms. More than a few are more than may be opened at once.
+#[test]
+fn a_burst_of_clients_is_served_whole_by_a_pool_that_grows() {
+    let secured = Secured::new();
+    for (clients, round_trip, slowest) in [(150, 100, 3_150), (60, 200, 4_500), (120, 200, 6_000)] {
+        let burst = burst::run(clients, Span::from_millis(round_trip), POOL_MAX, &secured);
+        println!("{clients} clients, {round_trip} ms: {burst:?}");
+        assert_eq!(burst.refusals, [], "{clients} clients, {round_trip} ms");
+        assert!(burst.slowest <= Span::from_millis(slowest), "{clients} clients: {:?}", burst.slowest);
+        assert_eq!((burst.lost, burst.waiting), (0, u32::from(POOL)), "the pool has grown and shrunk");
+    }
+    let fixed = burst::run(150, Span::from_millis(100), POOL, &secured);
+    assert!(fixed.refusals.len() > 20, "a pool that does not grow can't serve them: {fixed:?}");
 }

@@ -260,7 +260,7 @@ impl Agent {
                 self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
             }
             State::Registering { .. } => self.lose(on, RelayLoss::Silent, now),
-            State::Waiting { .. } => self.links[usize::from(conn.upstream)].settle(),
+            State::Waiting { .. } => self.waited(on, now),
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
             }

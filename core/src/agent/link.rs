@@ -5,12 +5,13 @@ use core::net::SocketAddr;
 
 use data_encoding::BASE64URL_NOPAD;
 
+use super::pool::Pool;
 use super::proof::{Proof, Prover};
 use super::unanswered::Unanswered;
 use super::{Agent, Conn, State};
 use crate::backoff::{Backoff, Grade, Retry};
 use crate::dialer::Dialling;
-use crate::http::response::{Response, write_connect};
+use crate::http::response::{Response, Wishes, write_connect};
 use crate::http::target::Token;
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
 use crate::note::{Note, RelayLoss, Target};
@@ -42,6 +43,8 @@ pub(super) struct Link {
     /// The relay took a connection since the last failure. While it has not, one connection tries, not the pool.
     proven: bool,
     backoff: Backoff,
+    /// How many connections wait.
+    pub(super) pool: Pool,
     /// What the next token is bound to.
     prover: Prover,
     /// Clients that got no answer.
@@ -59,7 +62,7 @@ pub(super) enum Stage {
 }
 
 impl Link {
-    pub(super) fn new(retry: Retry) -> Self {
+    pub(super) fn new(retry: Retry, pool: Pool) -> Self {
         Self {
             connecting: 0,
             waiting: 0,
@@ -68,6 +71,7 @@ impl Link {
             not_before: Time(0),
             proven: false,
             backoff: Backoff::new(retry),
+            pool,
             prover: Prover::default(),
             unanswered: Unanswered::default(),
         }
@@ -112,17 +116,24 @@ impl Link {
 enum Pace {
     AtOnce,
     After(Grade),
+    /// Enough other connections wait: the pool is filled where it lacks one, and nothing has failed.
+    None,
 }
 
 impl Agent {
     /// Opens what the pool lacks: all of it where the relay is known to take connections, otherwise one to find out.
     /// In times of back-off, that one rests.
     pub(super) fn fill(&mut self, upstream: u16, now: Now) {
-        let of_upstream = self.upstream(upstream);
-        let pool = if self.config.once || of_upstream.plain { 1 } else { of_upstream.pool.max(1) };
+        self.fill_for(upstream, 0, now);
+    }
+
+    /// The same, for so many clients that the relay holds.
+    fn fill_for(&mut self, upstream: u16, held: u32, now: Now) {
+        let service_max = self.config.service_connections_max;
         let link = self.link(upstream);
         let lacking = if link.proven {
-            u32::from(pool).saturating_sub(link.connecting + link.waiting)
+            let servable = service_max.saturating_sub(link.serving) / 2;
+            link.pool.lacking(link.connecting, link.waiting, held.min(servable))
         } else {
             1_u32.saturating_sub(link.connecting)
         };
@@ -188,8 +199,8 @@ impl Agent {
             }
         };
         let mut text = Vec::new();
-        let proxy_header = self.config.asks_for_address();
-        write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, proxy_header);
+        let wishes = Wishes { proxy_header: self.config.asks_for_address(), pool: link.pool.grows() };
+        write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, wishes);
         self.conns.send(on, text);
         let patience = self.answer_patience(index, at, now);
         let state = State::Registering { answer: Answer::default(), proof, at };
@@ -227,8 +238,11 @@ impl Agent {
         link.proven = true;
         link.prover.accepted(proof, response.challenge, now);
         let waiting = link.waiting;
+        if let Some(state) = response.pool {
+            link.pool.on_state(state, waiting);
+        }
         self.conns.note(Note::Registered { on, upstream, waiting });
-        self.fill(upstream, now);
+        self.fill_for(upstream, response.pool.map_or(0, |state| state.held), now);
     }
 
     fn refused(&mut self, on: ConnId, upstream: u16, proof: Proof, response: &Response, now: Now) {
@@ -267,8 +281,51 @@ impl Agent {
         self.fill(upstream, now);
     }
 
+    /// A connection has waited for long enough: the relay serves us. If the pool has grown and no client came since, it
+    /// shrinks: the connections that have waited longest are closed, which the relay would hand over last.
+    pub(super) fn waited(&mut self, on: ConnId, now: Now) {
+        let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return };
+        let link = self.link(upstream);
+        link.settle();
+        match link.pool.shrinks_at(link.waiting) {
+            None => {}
+            Some(at) if at > now.mono => self.conns.set_due(on, Some(at)),
+            Some(_) => {
+                let stay = self.link(upstream).pool.shrink();
+                let mut waiting = self.waiting_since(upstream);
+                waiting.truncate(waiting.len().saturating_sub(stay));
+                for (_, on) in waiting {
+                    self.close(on, Close::Linger, now);
+                }
+            }
+        }
+    }
+
+    /// The connections that wait at this relay, those that have waited longest in front.
+    fn waiting_since(&mut self, upstream: u16) -> Vec<(Time, ConnId)> {
+        let mut waiting = Vec::new();
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(&mut Conn { upstream: of, state: State::Waiting { since } }) if of == upstream => {
+                    waiting.push((since, on));
+                }
+                _ => {}
+            }
+        }
+        waiting.sort_unstable();
+        waiting
+    }
+
     /// A connection came to nothing, or ended before a client came.
     pub(super) fn lose(&mut self, on: ConnId, loss: RelayLoss, now: Now) {
+        if loss == RelayLoss::Ended(End::Clean)
+            && let Some(&mut Conn { upstream, state: State::Waiting { .. } }) = self.conns.state(on)
+        {
+            let link = self.link(upstream);
+            if link.pool.is_replaced(link.waiting.saturating_sub(1)) {
+                return self.lose_at(on, loss, Pace::None, now);
+            }
+        }
         let (waited, at) = match self.conns.state(on).map(|conn| &conn.state) {
             Some(State::Waiting { since }) => (now.mono.since(*since), None),
             Some(State::Registering { at, .. }) => (Span::ZERO, *at),
@@ -316,11 +373,15 @@ impl Agent {
     /// time. Returns how long until that one begins; zero also where one is under way.
     fn try_again(&mut self, upstream: u16, pace: Pace, now: Now) -> Span {
         let link = &mut self.links[usize::from(upstream)];
-        link.proven = false;
-        if let Pace::After(grade) = pace
-            && link.not_before <= now.mono
-        {
-            link.not_before = now.mono + link.backoff.next(grade, &mut self.jitter);
+        match pace {
+            Pace::None => {}
+            Pace::AtOnce => link.proven = false,
+            Pace::After(grade) => {
+                link.proven = false;
+                if link.not_before <= now.mono {
+                    link.not_before = now.mono + link.backoff.next(grade, &mut self.jitter);
+                }
+            }
         }
         self.fill(upstream, now);
         self.link(upstream).resting.map_or(Span::ZERO, |due| due.since(now.mono))

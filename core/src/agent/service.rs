@@ -43,6 +43,8 @@ impl Agent {
         let state =
             if self.config.asks_for_address() { State::Header } else { State::Head(Finder::default()) };
         self.enter(on, state, Some(now.mono + self.config.head_timeout));
+        let link = self.link(upstream);
+        link.pool.on_taken(link.waiting, now);
         if self.config.once {
             self.handle_drain(now);
         } else {

@@ -4,10 +4,12 @@ use alloc::vec::Vec;
 
 use super::{Config, Engine, OVERFLOW_MAX, State};
 use crate::admission::AdmissionQueue;
-use crate::limiter::exceeds_share;
+use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId};
 use crate::time::Now;
 
+/// An address may open one of this many connections that may be in a stage at once.
+const AT_ONCE_PART: u32 = 4;
 /// One of this many connections may linger at most.
 const LINGERING_PART: u32 = 8;
 /// States that unauthenticated connections enter and leave, together.
@@ -121,6 +123,19 @@ impl Engine {
     pub(super) fn established(&self) -> u32 {
         let paired = u32::try_from(2 * self.conns.pairs()).unwrap_or(u32::MAX);
         self.registry.waiting_of_all().saturating_add(paired)
+    }
+
+    /// How many connections an address may open at once without any being refused or dropped: it may have so many more,
+    /// there is room for so many, and they fill no queue by themselves.
+    pub(super) fn admitted_at_once(&self, source: Source) -> u32 {
+        let of_address = self.per_address.get(&source).copied().unwrap_or(0);
+        let per_address = match self.config.connections_per_address_max {
+            0 => u32::MAX,
+            max => max.saturating_sub(of_address),
+        };
+        let in_all = self.config.connections_max.saturating_sub(self.established());
+        let queue = self.config.handshakes_max.min(self.config.heads_max) / AT_ONCE_PART;
+        per_address.min(in_all).min(queue)
     }
 
     /// Whether the relay can take no more hidden servers and clients.

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 use super::follow::Follow;
 use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
+use crate::http::head::Head;
+use crate::http::pool::PoolState;
 use crate::http::reply::{Status, write_accepted};
 use crate::http::target::{Registration, Token};
 use crate::id::Id;
@@ -18,15 +20,9 @@ use crate::registry::{Departure, Holding, Presence};
 use crate::time::{Now, Span};
 
 impl Engine {
-    /// A hidden server is accepted. `asks_challenge`: its CONNECT asks for a challenge in the 200.
-    pub(super) fn wait(
-        &mut self,
-        on: ConnId,
-        registration: &Registration<'_>,
-        proxy_header: bool,
-        asks_challenge: bool,
-        now: Now,
-    ) {
+    /// A hidden server is accepted; `connect` is its CONNECT.
+    pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, connect: &Head<'_>, now: Now) {
+        let proxy_header = connect.proxy_header;
         let id = registration.id;
         let plain = matches!(registration.token, Token::Plain(_));
         let replaced = self.registry.wait(id, on, plain, self.config.waiting_per_id_max, now);
@@ -39,16 +35,28 @@ impl Engine {
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let challenge = match registration.token {
             Token::Challenged { .. } => true,
-            Token::Bound { .. } => asks_challenge,
+            Token::Bound { .. } => connect.asks_challenge,
             Token::Plain(_) => false,
         }
         .then(|| self.challenges.issue(now.mono));
         let mut text = Vec::new();
-        write_accepted(&mut text, challenge.as_ref());
+        let pool = (connect.asks_pool && !plain).then(|| self.pool_state(on, id));
+        write_accepted(&mut text, challenge.as_ref(), pool);
         self.conns.send(on, text);
         let from = self.conns.from(on);
         self.conns.note(Note::Waiting { on, from, id, waiting: self.registry.waiting(id) });
         self.serve_held(id, now);
+    }
+
+    /// What an agent is told whose connection `on` waits from now on. The agent opens as many connections as it is told,
+    /// so none of them must be refused: neither for the limits of the ID, nor for those of its address.
+    fn pool_state(&self, on: ConnId, id: Id) -> PoolState {
+        // One of the held clients gets this connection.
+        let held = u32::try_from(self.registry.held(id)).unwrap_or(u32::MAX).saturating_sub(1);
+        let pairs = self.config.pairs_per_id_max.saturating_sub(self.registry.pairs(id));
+        let room = self.config.waiting_per_id_max.saturating_sub(self.registry.waiting(id));
+        let admitted = self.admitted_at_once(self.conns.source(on));
+        PoolState { held: held.min(pairs).min(admitted), room: room.min(admitted) }
     }
 
     /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.

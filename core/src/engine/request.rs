@@ -47,7 +47,7 @@ impl Engine {
         } else {
             match self.authenticate(on, &registration, now) {
                 Ok(()) => {
-                    return self.wait(on, &registration, head.proxy_header, head.asks_challenge, now);
+                    return self.wait(on, &registration, head, now);
                 }
                 Err(refused) => refused,
             }

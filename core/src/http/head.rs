@@ -9,6 +9,7 @@ use core::fmt;
 
 use super::fields::{self, Fields};
 pub use super::finder::{FIELDS_MAX, Finder, Found, Limits};
+use super::pool::FIELD as POOL;
 pub use super::refusal::Refusal;
 pub use super::request_line::Version;
 use super::request_line::{CONNECT, RequestLine};
@@ -81,6 +82,9 @@ pub struct Head<'a> {
     /// A CONNECT with a `Rendezvous-Challenge` field, which asks for a challenge in the 200 (see
     /// [`challenge`](crate::token::challenge)); always false for a client's request.
     pub asks_challenge: bool,
+    /// A CONNECT with a `Rendezvous-Pool` field, which asks for one in the 200 (see [`pool`](super::pool)); always false
+    /// for a client's request.
+    pub asks_pool: bool,
     /// The head as it came, without an empty line in front.
     raw: &'a [u8],
 }
@@ -107,6 +111,7 @@ impl<'a> Head<'a> {
             proxy_header: fields.lists("PROXY-Protocol", "v2"),
             is_expect_known: is_expect_known(fields),
             asks_challenge: fields.has(CHALLENGE),
+            asks_pool: fields.has(POOL),
             raw,
         })
     }
@@ -129,6 +134,7 @@ impl<'a> Head<'a> {
             proxy_header: false,
             is_expect_known: is_expect_known(fields),
             asks_challenge: false,
+            asks_pool: false,
             raw,
         })
     }

@@ -11,6 +11,7 @@
 //! | [`reply`] | the answers that relay and agent give themselves |
 //! | [`response`] | the other direction: what agent and connector send, and the answers to it |
 //! | [`offer`] | what a request for a stream, and its answer, say of direct connections |
+//! | [`pool`] | how many connections a relay needs of an agent |
 //! | [`date`] | the one form of date that HTTP writes |
 //!
 //! Everything else on a connection is octets, passed on as they came.
@@ -22,6 +23,7 @@ pub mod follower;
 pub mod forwarded;
 pub mod head;
 pub mod offer;
+pub mod pool;
 pub mod reply;
 pub mod response;
 pub mod target;

@@ -8,6 +8,7 @@ use super::accept::Form;
 use super::challenge::write_challenge;
 use super::date::write_date;
 pub(crate) use super::diagnostic;
+use super::pool::{FIELD as POOL, PoolState};
 pub use super::status::Status;
 use super::{offer, page};
 use crate::offer::{Offer, Refusal};
@@ -17,12 +18,16 @@ use crate::token::challenge::FIELD;
 /// The answer to a hidden server that is accepted: this and nothing else, and then the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// Appends [`ACCEPTED`]; with a challenge for the next registration where the hidden server takes one.
-pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>) {
+/// Appends [`ACCEPTED`]; with a challenge for the next registration, and with the state of the pool, if the hidden server
+/// asks for them.
+pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Option<PoolState>) {
     let (head, end) = ACCEPTED.split_at(ACCEPTED.len() - 2);
     out.extend_from_slice(head);
     if let Some(challenge) = challenge {
         out.extend_from_slice(format!("{FIELD}: {challenge}\r\n").as_bytes());
+    }
+    if let Some(pool) = pool {
+        out.extend_from_slice(format!("{POOL}: {pool}\r\n").as_bytes());
     }
     out.extend_from_slice(end);
 }

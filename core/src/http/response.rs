@@ -9,6 +9,7 @@ use super::date::parse_date;
 use super::fields::{self, Fields};
 use super::head::{Finder, Found, Limits, Refusal, split_line};
 use super::offer;
+use super::pool::{FIELD as POOL, PoolState};
 use super::syntax::{Authority, decimal};
 use super::target::Token;
 use crate::id::Id;
@@ -35,6 +36,8 @@ pub struct Response {
     pub content_length: Option<u64>,
     /// `Rendezvous-Challenge`; `None` if it is missing, repeated or malformed.
     pub challenge: Option<Challenge>,
+    /// `Rendezvous-Pool`; `None` if it is missing, repeated or malformed.
+    pub pool: Option<PoolState>,
 }
 
 /// Why an answer cannot be read.
@@ -102,6 +105,7 @@ pub fn parse_response(
         retry_after: only("Retry-After").and_then(decimal).and_then(|secs| u32::try_from(secs).ok()),
         content_length: only("Content-Length").and_then(decimal),
         challenge: only(CHALLENGE).and_then(Challenge::parse),
+        pool: only(POOL).and_then(PoolState::parse),
     }))
 }
 
@@ -113,11 +117,19 @@ pub fn parse_status(bytes: &[u8]) -> Option<u16> {
     status(line)
 }
 
+/// What an agent asks its relay for, besides the registration itself. An older relay ignores all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// `PROXY-Protocol: v2`: the address of each client ([`proxy_header`](crate::proxy_header)).
+    pub proxy_header: bool,
+    /// `Rendezvous-Pool: ?`: how many clients are held for the ID ([`pool`](super::pool)).
+    pub pool: bool,
+}
+
 /// Appends an agent's registration: a CONNECT with its token, a `Host`, and with a token that is not plain a
 /// `Rendezvous-Challenge: next`, which asks for a challenge in the 200 (see [`challenge`](crate::token::challenge)).
-/// `proxy_header` adds `PROXY-Protocol: v2`, which asks for the address of each client
-/// ([`proxy_header`](crate::proxy_header)). `host` is the relay's, with the port if it is not the scheme's.
-pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, proxy_header: bool) {
+/// `host` is the relay's, with the port if it is not the scheme's.
+pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, wishes: Wishes) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
     match token {
@@ -135,7 +147,10 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, p
     if !matches!(token, Token::Plain(_)) {
         out.extend_from_slice(format!("{CHALLENGE}: next\r\n").as_bytes());
     }
-    if proxy_header {
+    if wishes.pool {
+        out.extend_from_slice(format!("{POOL}: ?\r\n").as_bytes());
+    }
+    if wishes.proxy_header {
         out.extend_from_slice(b"PROXY-Protocol: v2\r\n");
     }
     out.extend_from_slice(b"\r\n");

@@ -14,6 +14,7 @@ use super::people::StandIn;
 use crate::http::challenge::{Identified, decode_basic, identify};
 use crate::http::date::parse_date;
 use crate::http::follower::{Follower, Step};
+use crate::http::pool::FIELD as POOL;
 use crate::http::response::parse_status;
 use crate::http::target::{Registration, registration};
 use crate::id::Id;
@@ -76,8 +77,8 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
 
 /// Appends the head of an answer, or as much of it as is there.
 ///
-/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Retry-After` and
-/// `Rendezvous-Challenge`, a connector `Hidden-Server`, and a person `Date`; where they are malformed, the stand-in is malformed.
+/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Retry-After`,
+/// `Rendezvous-Challenge` and `Rendezvous-Pool`, a connector `Hidden-Server`, and a person `Date`; where they are malformed, the stand-in is malformed.
 pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
     answer_with(head, |_| false, out);
 }
@@ -108,6 +109,8 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
             let is_harmless = is_date || is_delay || is_offline || is_kept(name);
             if is_harmless || is_challenge && Challenge::parse(text).is_some() {
                 out.extend_from_slice(value);
+            } else if name.eq_ignore_ascii_case(POOL.as_bytes()) {
+                pool_state(value, out);
             } else if is_challenge {
                 // Letters could make up a challenge.
                 out.extend(value.iter().map(|&octet| if octet.is_ascii_graphic() { b'!' } else { octet }));
@@ -115,6 +118,21 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
                 unread(value, out);
             }
         });
+    }
+}
+
+/// Appends the value of a `Rendezvous-Pool`. Its numbers stay; a number that is malformed becomes letters, which are none.
+fn pool_state(value: &[u8], out: &mut Vec<u8>) {
+    for word in value.split_inclusive(u8::is_ascii_whitespace) {
+        let name = if word.starts_with(b"held=") || word.starts_with(b"room=") { 5 } else { 0 };
+        let (name, rest) = word.split_at(name);
+        out.extend_from_slice(name);
+        let is_number = !name.is_empty() && rest.trim_ascii_end().iter().all(u8::is_ascii_digit);
+        if is_number {
+            out.extend_from_slice(rest);
+        } else {
+            unread(rest, out);
+        }
     }
 }
 

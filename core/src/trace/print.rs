@@ -123,6 +123,9 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
         write!(out, " plain")?;
     }
     write!(out, " pool={}", upstream.pool)?;
+    if upstream.pool_max != upstream.pool {
+        write!(out, " pool-max={}", upstream.pool_max)?;
+    }
     if let Some(place) = &upstream.service {
         write!(out, " service={}", PlaceText(place))?;
     }

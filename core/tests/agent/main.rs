@@ -60,6 +60,7 @@ fn upstream() -> Upstream {
         key: key(),
         plain: false,
         pool: 4,
+        pool_max: 0,
         service: Some(service().into()),
         service_tls: None,
         stream: None,

@@ -1,6 +1,7 @@
 //! Connections that wait, and the next one.
 
 use super::*;
+use rendezvous_core::agent::POOL_MAX;
 
 #[test]
 fn one_connection_tries_and_the_pool_follows_when_it_is_accepted() {
@@ -92,4 +93,161 @@ fn each_upstream_has_a_pool_of_its_own() {
     accept(&mut rig, first[1].0);
     rig.tell(|agent, now| agent.handle_dial_failed(first[0].0, DialFailure::Refused, now));
     assert!(dials(&rig.news()).iter().all(|(_, to)| *to == address(3, 80)));
+}
+
+/// An agent whose pool grows from 4 to 64.
+fn growing() -> Rig<Agent> {
+    agent_with(|config| config.upstreams[0].pool_max = POOL_MAX)
+}
+
+/// The relay is reached, and answers with 200 and the state of the pool.
+fn accept_with(rig: &mut Rig<Agent>, on: ConnId, state: &str) {
+    rig.tell(|agent, now| agent.handle_connected(on, now));
+    let answer = format!("HTTP/1.1 200 OK\r\nRendezvous-Pool: {state}\r\n\r\n");
+    assert_eq!(rig.hears(on, answer.as_bytes()), answer.len());
+}
+
+/// A client takes each of these; the connections to the relay that are opened then.
+fn take(rig: &mut Rig<Agent>, taken: &[ConnId]) -> Vec<ConnId> {
+    let mut opened = Vec::new();
+    for on in taken {
+        rig.hears(*on, GET);
+        opened.extend(to_relay(rig));
+    }
+    opened
+}
+
+fn to_relay(rig: &mut Rig<Agent>) -> Vec<ConnId> {
+    dials(&rig.news()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
+}
+
+#[test]
+fn a_pool_that_grows_asks_for_the_number_of_held_clients_and_a_fixed_one_does_not() {
+    for (mut rig, asks) in [(growing(), true), (agent(), false)] {
+        let (on, _) = one(&rig.news());
+        rig.tell(|agent, now| agent.handle_connected(on, now));
+        assert_eq!(sent(&rig.news(), on).contains("\r\nRendezvous-Pool: ?\r\n"), asks);
+    }
+}
+
+#[test]
+fn the_pool_doubles_as_long_as_all_of_it_is_taken() {
+    let (mut rig, mut pool) = pool_of(growing());
+    for size in [8, 16, 32, 64, 64] {
+        let opened = take(&mut rig, &pool);
+        assert_eq!(opened.len(), size);
+        for on in &opened {
+            accept(&mut rig, *on);
+        }
+        assert!(to_relay(&mut rig).is_empty());
+        pool = opened;
+    }
+    assert_eq!(rig.machine.waiting(0), 64);
+}
+
+#[test]
+fn a_pool_of_which_one_connection_is_left_stays_as_it_is() {
+    let (mut rig, pool) = pool_of(growing());
+    let opened = take(&mut rig, &pool[..3]);
+    assert_eq!(opened.len(), 3);
+    for on in opened {
+        accept(&mut rig, on);
+    }
+    assert_eq!(rig.machine.waiting(0), 4);
+}
+
+#[test]
+fn as_many_connections_are_opened_as_clients_are_held() {
+    let (mut rig, pool) = pool_of(growing());
+    let opened = take(&mut rig, &pool);
+    // Seven others are on their way.
+    accept_with(&mut rig, opened[0], "held=20 room=31");
+    assert_eq!(to_relay(&mut rig).len(), 13);
+    accept_with(&mut rig, opened[1], "held=19 room=31");
+    assert!(to_relay(&mut rig).is_empty(), "all of them are on their way");
+}
+
+#[test]
+fn a_relay_that_tells_of_held_clients_for_ever_gets_no_more_connections() {
+    let mut rig = growing();
+    for _ in 0..10 {
+        for on in to_relay(&mut rig) {
+            accept_with(&mut rig, on, "held=256 room=256");
+        }
+    }
+    assert_eq!(rig.machine.waiting(0), 4 + 64);
+}
+
+#[test]
+fn no_more_are_opened_at_once_than_the_pool_may_grow_to() {
+    let (mut rig, pool) = pool_of(growing());
+    let opened = take(&mut rig, &pool);
+    accept_with(&mut rig, opened[0], "held=250 room=31");
+    assert_eq!(to_relay(&mut rig).len(), 64 - 7);
+}
+
+#[test]
+fn no_more_wait_than_the_relay_has_room_for() {
+    let (mut rig, mut pool) = pool_of(growing());
+    for size in [8, 8, 8] {
+        pool = take(&mut rig, &pool);
+        assert_eq!(pool.len(), size);
+        for (others, on) in (1..).zip(&pool) {
+            accept_with(&mut rig, *on, &format!("held=0 room={}", 8 - others));
+        }
+    }
+    assert_eq!(rig.machine.waiting(0), 8);
+}
+
+#[test]
+fn a_pool_that_the_relay_has_no_room_for_shrinks_and_nothing_is_lost() {
+    let (mut rig, pool) = pool_of(growing());
+    let opened = take(&mut rig, &pool);
+    for on in &opened {
+        accept(&mut rig, *on);
+    }
+    rig.news();
+    for on in &opened[..3] {
+        // An older relay, which told nothing: the oldest ones are replaced.
+        rig.tell(|agent, now| agent.handle_end(*on, End::Clean, now));
+    }
+    assert!(to_relay(&mut rig).is_empty());
+    assert_eq!((rig.machine.waiting(0), rig.idle.is_some()), (5, true));
+    let next = take(&mut rig, &opened[7..]);
+    assert_eq!(next.len(), 1, "there is no back-off, and five wait again");
+}
+
+#[test]
+fn a_pool_that_nobody_needs_for_a_minute_shrinks_to_its_configured_size() {
+    let (mut rig, pool) = pool_of(growing());
+    let opened = take(&mut rig, &pool);
+    for on in &opened {
+        accept(&mut rig, *on);
+    }
+    rig.news();
+    rig.wait(Span::from_secs(59));
+    assert_eq!(rig.machine.waiting(0), 8);
+    rig.wait(Span::from_secs(2));
+    assert_eq!(rig.machine.waiting(0), 4);
+    let news = rig.news();
+    for on in &opened[..4] {
+        assert!(asked(&news, Output::Close { on: *on, how: Close::Linger }), "the oldest ones are closed");
+    }
+    rig.wait(Span::from_secs(3_600));
+    assert_eq!(rig.machine.waiting(0), 4);
+}
+
+#[test]
+fn a_pool_in_use_does_not_shrink() {
+    let (mut rig, pool) = pool_of(growing());
+    let mut waiting = take(&mut rig, &pool);
+    waiting.iter().for_each(|on| accept(&mut rig, *on));
+    for _ in 0..10 {
+        rig.news();
+        rig.wait(Span::from_secs(50));
+        assert_eq!(rig.machine.waiting(0), 8);
+        let opened = take(&mut rig, &waiting[7..]);
+        accept(&mut rig, opened[0]);
+        waiting[7] = opened[0];
+    }
 }

@@ -239,6 +239,7 @@ impl World {
             key: Key::new(b"12345678901234567890".to_vec(), Algorithm::Sha256, 8, 30).unwrap(),
             plain: false,
             pool: 1,
+            pool_max: 4,
             service: None,
             service_tls: None,
             stream: Some(address(4, 22).into()),

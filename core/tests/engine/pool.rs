@@ -4,7 +4,7 @@ use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::{Note, WaitingEnd};
 
 use crate::world::World;
-use crate::{GET, ID, OK, OTHER, get, plain_connect, world, world_with};
+use crate::{GET, ID, OK, OTHER, bound_connect, get, plain_connect, world, world_with};
 
 /// Whom the next client meets.
 fn next(world: &mut World) -> Option<ConnId> {
@@ -177,4 +177,47 @@ fn a_note_says_how_many_wait() {
         })
         .collect();
     assert_eq!(counts, [1, 2]);
+}
+
+/// An agent registers and asks for the state of the pool. What the relay tells it.
+fn state(world: &mut World) -> String {
+    let nonce = world.fresh_nonce();
+    let connect = bound_connect(ID, world.now.wall, &nonce);
+    let asking = connect.replacen("\r\n\r\n", "\r\nRendezvous-Pool: ?\r\n\r\n", 1);
+    let on = world.says(asking);
+    let answer = world.take(on);
+    let state = answer.strip_prefix("HTTP/1.1 200 OK\r\nRendezvous-Pool: ");
+    let state = state.unwrap_or_else(|| panic!("{answer}"));
+    state.split("\r\n").next().expect("a value").to_owned()
+}
+
+#[test]
+fn an_agent_that_asks_is_told_how_many_clients_are_held_and_how_many_connections_may_wait() {
+    let mut world = world_with(|config| config.waiting_per_id_max = 8);
+    assert_eq!(state(&mut world), "held=0 room=7");
+    assert_eq!(state(&mut world), "held=0 room=6");
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    // Two waited, seven are held; one of them gets the connection.
+    assert_eq!(state(&mut world), "held=6 room=7");
+    assert_eq!(state(&mut world), "held=5 room=7");
+}
+
+#[test]
+fn an_agent_is_not_told_of_clients_that_its_connections_could_not_serve() {
+    let mut world = world_with(|config| config.pairs_per_id_max = 4);
+    state(&mut world);
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    assert_eq!(state(&mut world), "held=3 room=31");
+    let mut world = world_with(|config| config.handshakes_max = 8);
+    state(&mut world);
+    let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
+    assert_eq!(state(&mut world), "held=2 room=2");
+}
+
+#[test]
+fn a_plain_token_gets_the_bare_200() {
+    let mut world = world();
+    let connect = plain_connect(ID, world.now.wall).replacen("\r\n\r\n", "\r\nRendezvous-Pool: ?\r\n\r\n", 1);
+    let on = world.says(connect);
+    world.expect(on, OK);
 }

@@ -66,6 +66,7 @@ impl World {
             key: key(),
             plain: false,
             pool: 4,
+            pool_max: 64,
             service: Some(address(2, 80).into()),
             service_tls: None,
             stream: Some(address(2, 22).into()),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rendezvous_core::agent::{Agent, Config, POOL, Seeds, Upstream};
+use rendezvous_core::agent::{Agent, Config, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
@@ -44,6 +44,12 @@ const SPEC: Spec = Spec {
         TO_INSECURE,
         Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
+        Opt::one(
+            "pool-max",
+            "N",
+            "64",
+            "connections that wait, or are opened at once, while clients take all of them, up to 250",
+        ),
         Opt::one(
             "send-proxy",
             "v1|v2",
@@ -90,7 +96,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     logging::start(matches.one("log"))?;
     logging::limit(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX));
     let drain = upstream::span(matches.get("drain", seconds)?);
-    let pool = matches.get("pool", count(1, 100))?;
+    let pool = u16::try_from(matches.get("pool", count(1, 100))?).unwrap_or(POOL);
+    let pool_max = u16::try_from(matches.get("pool-max", count(1, 250))?).unwrap_or(POOL_MAX);
+    if pool_max < pool && matches.one("pool-max").is_some() {
+        return Err(Failure::Usage(format!("--pool-max {pool_max} is less than --pool {pool}")));
+    }
     let send_proxy = matches.get_if("send-proxy", version)?;
     let services = services(&matches)?;
     let forwarded = matches.flag("forwarded");
@@ -129,7 +139,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             id: ticket.id,
             key: ticket.key.clone(),
             plain: ticket.plain,
-            pool: u16::try_from(pool).unwrap_or(POOL),
+            pool,
+            pool_max: pool,
             service: to.as_ref().map(|to| upstream::place(&to.at)),
             service_tls: tls_of_service,
             stream: stream.as_ref().map(upstream::place),
@@ -143,8 +154,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let share = Share::take();
     net.limit_sockets(share.sockets);
     let tickets = config.upstreams.len();
-    config.service_connections_max =
-        share.per_ticket(tickets, usize::try_from(pool).unwrap_or(usize::MAX), reachable.listens());
+    let pool_max = share.pool_max(tickets, pool, pool_max);
+    config.upstreams.iter_mut().for_each(|upstream| upstream.pool_max = pool_max);
+    config.service_connections_max = share.per_ticket(tickets, pool_max.into(), reachable.listens());
     let mut listeners = 0;
     if reachable.listens() {
         // Names are not looked up: strangers' would stand in the way of the relays'.

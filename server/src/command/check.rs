@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rendezvous_core::http::reply::NOBODY;
-use rendezvous_core::http::response::{Response, write_connect};
+use rendezvous_core::http::response::{Response, Wishes, write_connect};
 use rendezvous_core::http::target::Token;
 use rendezvous_core::token::Challenge;
 
@@ -234,7 +234,7 @@ fn registration(ticket: &Ticket, challenge: Option<Challenge>) -> Result<Vec<u8>
         }
     };
     let mut request = Vec::new();
-    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), false);
+    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), Wishes::default());
     Ok(request)
 }
 

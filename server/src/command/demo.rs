@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rendezvous_core::agent::{self, Agent, POOL, Seeds, Upstream};
+use rendezvous_core::agent::{self, Agent, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::note::Note;
@@ -219,6 +219,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         key,
         plain: false,
         pool: POOL,
+        pool_max: POOL_MAX,
         service: Some(Place::from(page)),
         service_tls: None,
         stream: None,

@@ -77,10 +77,19 @@ const DIRECT_MAX: usize = 256;
 const LINGERING_MAX: usize = 256;
 /// Connections of one ticket's clients at most, however many descriptors there are.
 const PER_TICKET_MAX: usize = 8_000;
+/// A pool grows up to one of this many sockets.
+const POOL_PART: usize = 8;
 /// Local connections of a connector at most.
 const LOCALS_MAX: usize = 4_000;
 
 impl Share {
+    /// How far the pool of each ticket may grow: so far that all pools, and as many connections on their way, take a
+    /// quarter of the sockets at most, unless they are configured to be larger.
+    pub(super) fn pool_max(&self, tickets: usize, pool: u16, pool_max: u16) -> u16 {
+        let each = u16::try_from(self.sockets / tickets.max(1) / POOL_PART).unwrap_or(u16::MAX);
+        pool_max.min(each).max(pool)
+    }
+
     /// How many connections the clients of each ticket may have, where as many connections as `pool` wait for each of
     /// `tickets`. So many that no ticket's clients take the descriptors of another's.
     pub(super) fn per_ticket(&self, tickets: usize, pool: usize, is_direct: bool) -> u32 {
@@ -184,6 +193,14 @@ mod tests {
         }
         assert_eq!(share(usize::MAX).per_ticket(1, 4, false), 8_000);
         assert_eq!(share(8).per_ticket(100, 100, true), 2, "one client is always served");
+    }
+
+    #[test]
+    fn pools_grow_as_far_as_there_are_descriptors_for_them() {
+        assert_eq!(share(960).pool_max(1, 4, 64), 64);
+        assert_eq!(share(960).pool_max(8, 4, 64), 15);
+        assert_eq!(share(960).pool_max(100, 4, 64), 4, "the configured size stays");
+        assert_eq!(share(usize::MAX).pool_max(100, 100, 64), 100);
     }
 
     #[test]

@@ -28,6 +28,7 @@ impl Plan {
             late: rate(500),
             no_descriptor: rate(300),
             aborted: rate(1_000),
+            latency_min: Span::ZERO,
             latency_max: Span::ZERO,
             room_max: 0,
         };

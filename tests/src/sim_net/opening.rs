@@ -23,7 +23,8 @@ impl World {
         }
         self.residents[who.0].descriptors += 1;
         let ep = Ep(self.ends.len());
-        let latency = Span(self.dice.between(1, self.faults.latency_max.0.max(1)));
+        let least = self.faults.latency_min.0.max(1);
+        let latency = Span(self.dice.between(least, self.faults.latency_max.0.max(least)));
         let room_max = self.faults.room_max.max(1) as u64;
         let mut room = || usize::try_from(1 + (room_max >> 8) + self.dice.length(room_max)).unwrap_or(1);
         let (receive_room, send_room) = (room(), room());

@@ -35,6 +35,8 @@ pub struct Faults {
     pub no_descriptor: u32,
     /// Connections that were reset in the backlog are told as aborted, and not as connections.
     pub aborted: u32,
+    /// A link's latency at least, in one direction.
+    pub latency_min: Span,
     /// A link's latency at most.
     pub latency_max: Span,
     /// The largest window.

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::peers::profile;
+use crate::peers::{Peer, profile, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below, Wire};
 
@@ -225,6 +225,20 @@ impl World {
             .flat_map(|line| [line, "\n".to_owned()])
             .collect();
         self.folder.write(&format!("{}-{}.ticket", of.name, below.scheme()), &text)
+    }
+
+    /// A ticket for a relay behind a line with this round trip, in milliseconds, and the line.
+    pub(crate) fn far_ticket(&self, relay: &Relay, of: &Enrolled, round_trip: u32) -> (Program, PathBuf) {
+        let mut line = Peer::Python.command();
+        line.arg(script("delay_proxy.py"));
+        line.args([(round_trip / 2).to_string(), relay.tls.port().to_string()]);
+        let line = Program::start("line", &mut line);
+        let port = line.pick("its port", |line| line.strip_prefix("port ")?.parse::<u16>().ok());
+        let ticket = self.ticket_with(relay, of, Below::Tls13, |line| {
+            let is_relay = line.starts_with("relay ");
+            Some(if is_relay { format!("relay https://127.0.0.1:{port}") } else { line.to_owned() })
+        });
+        (line, ticket)
     }
 
     /// `rendezvous agent`, awaited until it waits.

@@ -182,7 +182,7 @@ fn tokens_of_agent(sent: &str) -> Vec<String> {
 
 /// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
 fn unread(octets: &[u8]) -> Vec<String> {
-    const READ: [&str; 10] = [
+    const READ: [&str; 11] = [
         "Host",
         "Connection",
         "Upgrade",
@@ -191,6 +191,7 @@ fn unread(octets: &[u8]) -> Vec<String> {
         "Date",
         "Retry-After",
         "Rendezvous-Challenge",
+        "Rendezvous-Pool",
         "DTCP-Host",
         "DTCP-Fingerprint",
     ];

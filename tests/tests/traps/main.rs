@@ -50,6 +50,7 @@ const CALM: Faults = Faults {
     late: 0,
     no_descriptor: 0,
     aborted: 0,
+    latency_min: Span::ZERO,
     latency_max: Span(1_000),
     room_max: 1 << 20,
 };

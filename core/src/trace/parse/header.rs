@@ -140,22 +140,30 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
         key: identity.enrolment.key.clone(),
         plain: false,
         pool: agent::POOL,
+        pool_max: agent::POOL,
         service: None,
         service_tls: None,
         stream: None,
     };
+    let mut pool_max = None;
     while let Some(word) = words.next() {
-        let bad =
-            || format!("'{word}' is none of tls plain pool= service= service-tls= stream=, or can't be that");
+        let bad = || {
+            format!(
+                "'{word}' is none of tls plain pool= pool-max= service= service-tls= stream=, or can't be that"
+            )
+        };
         match word.split_once('=').unwrap_or((word, "")) {
             ("tls", "") => upstream.relay.tls = true,
             ("plain", "") => upstream.plain = true,
             ("pool", pool) => upstream.pool = number(pool).ok_or_else(bad)?,
+            ("pool-max", pool) => pool_max = Some(number(pool).ok_or_else(bad)?),
             ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
             ("stream", at) => upstream.stream = Some(place(at).ok_or_else(bad)?),
             _ => return Err(bad()),
         }
     }
+    // Before pools could grow, none was written.
+    upstream.pool_max = pool_max.unwrap_or(upstream.pool);
     Ok(upstream)
 }

@@ -1,0 +1,84 @@
+//! Many clients at once for one hidden server whose agent is far from the relay, in a simulated world.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use rendezvous::buffer::Sizes;
+use rendezvous_core::agent::{self, POOL, Upstream};
+use rendezvous_core::engine::{self, Transport};
+use rendezvous_core::note::Note;
+use rendezvous_core::reach::Relay;
+use rendezvous_core::time::Span;
+
+use crate::actors::{Actor, Client, Habits, Hidden, Style, key_of};
+use crate::dice::Dice;
+use crate::plan::{address, id};
+use crate::run::{Run, SIZES, relay_address};
+use crate::secured::Secured;
+use crate::sim_net::Faults;
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Burst {
+    /// The statuses of the clients that were refused.
+    pub refusals: Vec<u16>,
+    /// How long the slowest client waited for its whole answer.
+    pub slowest: Span,
+    /// Connections that the agent lost.
+    pub lost: usize,
+    /// Connections that wait two minutes after it.
+    pub waiting: u32,
+}
+
+/// So many clients begin in one moment. Each round trip, also that of the agent to its service, takes `round_trip`. The
+/// agent's pool is the default one, and grows up to `pool_max`.
+///
+/// # Panics
+/// Something that must hold does not.
+#[must_use]
+pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -> Burst {
+    let latency = Span(round_trip.0 / 2);
+    let faults = Faults { latency_min: latency, latency_max: latency, room_max: 32_768, ..Faults::default() };
+    let mut run = Run::new(1, faults);
+    let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
+    run.start_relay(config, SIZES, secured.server(true), &[id(0)]);
+    let at = address(2, id(0));
+    run.add(Hidden::new(at, id(0), Style::Service, Dice::new(1)).holding(Habits::plain(100)), Some(at));
+    let relay = Relay { place: relay_address().into(), tls: true, host_header: "relay".to_owned() };
+    let upstream = Upstream {
+        relay,
+        id: id(0),
+        key: key_of(id(0)),
+        plain: false,
+        pool: POOL,
+        pool_max,
+        service: Some(at.into()),
+        service_tls: None,
+        stream: None,
+    };
+    let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
+    run.start_agent(config, Sizes::for_peer(), secured.peer(true), 1);
+    run.wait(Span::from_secs(60));
+    let begins = run.now();
+    let all: Vec<_> = (0..clients as u64)
+        .map(|number| {
+            // In one moment they would not fit into the backlog of the relay's listener.
+            let begins = begins + Span(100 * number);
+            let client = Client::new(relay_address(), id(0), begins, Habits::plain(100));
+            let client = Rc::new(RefCell::new(client.secured(secured.client(true))));
+            run.add(Rc::clone(&client), None);
+            client
+        })
+        .collect();
+    let are_done =
+        run.until_or(begins + Span::from_secs(30), |_| all.iter().all(|client| client.borrow().is_done()));
+    assert!(are_done, "a client waits for ever");
+    let slowest = run.now().since(begins);
+    let refusals = all.iter().flat_map(|client| client.borrow().refusals.clone()).collect();
+    run.wait(Span::from_secs(120));
+    let agent = &run.agents[0];
+    let lost = agent.notes.iter().filter(|note| matches!(note, Note::RelayLost { .. })).count();
+    let waiting = agent.event_loop.machine().inner().waiting(0);
+    run.leave();
+    Burst { refusals, slowest, lost, waiting }
+}
