@@ -184,6 +184,20 @@ struct Conn {
 }
 
 /// What a connection is.
+///
+/// ```text
+/// to the relay:
+/// Resting ─due─▶ Reaching ─reached, CONNECT sent─▶ Registering ─200─▶ Waiting ─first byte─▶ Header, or Head
+/// Reaching, Registering, Waiting ─failed─▶ Over, and a new connection in Resting or Reaching
+/// Header ─PROXY header─▶ Head ─it is known what the client wants─▶ Meeting ─service reached─▶ Paired
+/// Meeting ─service reached, direct connection offered─▶ Deciding ─`error`─▶ Paired
+/// Deciding ─direct connection established─▶ Leaving ─`ok`, or the end─▶ Over
+///
+/// to the local service:    Local ─reached─▶ Paired, or Ready ─decided─▶ Paired
+/// direct connections:      Link ─established─▶ Paired
+/// further addresses:       Rival ─wins its race─▶ the state of the lead
+/// any state ─failed, timed out, shut down─▶ Over
+/// ```
 #[derive(Clone, Debug)]
 enum State {
     /// The next attempt at a relay, when its time comes.

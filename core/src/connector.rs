@@ -96,6 +96,17 @@ pub struct Connector {
 }
 
 /// What a connection is.
+///
+/// ```text
+/// local:               Local ─the other one is there─▶ Paired
+/// to the relay:        Reaching ─reached─▶ Asking ─101─▶ Paired
+///                      Asking ─the attempt failed─▶ Reaching (the next address)
+///   with an offer:     Asking ─101 with an offer─▶ Deciding
+///                      Deciding ─no direct connection─▶ Staying ─`error` of the agent─▶ Paired
+///                      Deciding ─direct connection established─▶ closed
+/// direct connections:  Link ─established─▶ Paired
+/// not taken:           Unwanted ─▶ closed
+/// ```
 #[derive(Clone, Debug)]
 enum State {
     /// A local connection that waits for the 101; the deadline is the other's: the lead of a race, or its winner.

@@ -62,6 +62,8 @@ struct Conn<S> {
     armed: Option<Time>,
 }
 
+/// `Open` ─`Linger` or `Truncate`─▶ `Closing` ─`Abort`─▶ `Gone`; `Open` ─`Abort`─▶ `Gone`. The driver ends the last two with
+/// `handle_closed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,

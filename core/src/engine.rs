@@ -72,6 +72,24 @@ pub struct Engine {
 const _: () = assert!(size_of::<State>() <= 48);
 
 /// What a connection is.
+///
+/// | from | event | to |
+/// |---|---|---|
+/// | – | accepted: for load balancers, for TLS, in clear | `Proxied`, `Securing`, `Head` |
+/// | `Proxied` | a PROXY header of a trusted address | `Securing` |
+/// | `Securing` | the handshake is complete | `Head` |
+/// | `Securing` | HTTP in clear | `PlainHttp` |
+/// | `PlainHttp` | a head | closed behind a redirect or 400 |
+/// | `Head` | CONNECT with a right token | `Waiting` |
+/// | `Head` | a request that names no hidden server | `Answering`, if the connection stays open |
+/// | `Answering` | the 401 is in the socket | `Discarding`, or `Head` if there is no body |
+/// | `Discarding` | the body is over | `Head` |
+/// | `Head` | a request that names a hidden server | `Client` if a connection waits, else `Held`, or closed behind 404 or 503 |
+/// | `Held` | a connection waits | `Client` |
+/// | `Waiting` | a client comes | `Hidden` |
+/// | `Client` | a later request names another hidden server | `Head` |
+/// | `Hidden` | that, or the end of the pair | closed |
+/// | any | a refusal, a timeout, an end, too many in this state | closed, often behind an answer |
 #[derive(Debug)]
 enum State {
     /// The header of a proxy is to come.

@@ -145,7 +145,17 @@ enum Role {
     Target(Target),
 }
 
-/// What a connection is.
+/// What a connection is. Initiator and target decide when it changes (docs/stream-proxy.md §2, §3).
+///
+/// ```text
+/// accepted:        Unclaimed ─claimed by the target─▶ Stream
+/// dialled:         Dialling ─connected, local address known─▶ Stream
+/// Stream ─clear to send, there is a local connection─▶ Paired
+/// Stream ─clear to send, there is a service─▶ Ready ─service reached─▶ Paired
+/// local:           Local ─its stream is clear─▶ Paired
+/// to our service:  Service ─connected─▶ Paired
+/// not taken:       Unwanted ─▶ closed
+/// ```
 #[derive(Debug)]
 enum State {
     /// Accepted, and nobody's.

@@ -37,6 +37,13 @@ pub struct Initiator {
     due: Time,
 }
 
+/// ```text
+/// Offered ─PF6 and PF5 (us)─▶ Over (clear)
+/// Offered ─PF6─▶ Identified ─PF5 (us), or 10 s─▶ Over (clear)
+/// Offered ─PF5 (a proxy)─▶ Dialling ─connected, claim sent─▶ Claimed ─clear to send─▶ Over
+/// Offered ─error─▶ Reversing ─an offer with the same sid─▶ Over (a target takes its place)
+/// any ─error, timeout, cancelled─▶ Over (failed)
+/// ```
 #[derive(Debug)]
 enum State {
     Offered { named: bool },

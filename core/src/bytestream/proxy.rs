@@ -115,7 +115,13 @@ pub struct Proxy {
     draining: bool,
 }
 
-/// What a socket is.
+/// What a socket is (docs/stream-proxy.md §4).
+///
+/// ```text
+/// Unclaimed ─first claim─▶ Claimed ─second claim, for another socket─▶ Paired
+///     └──────second claim──────────────────────────────────────────────▲
+/// Unwanted ─▶ closed
+/// ```
 #[derive(Debug)]
 enum State {
     /// Nobody's.

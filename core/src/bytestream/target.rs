@@ -33,6 +33,12 @@ pub struct Target {
     due: Time,
 }
 
+/// ```text
+/// Dialling ─connected, PF4 and PF5 sent─▶ Claimed ─clear to send─▶ Over
+/// Dialling ─failed─▶ Dialling (the next address)
+/// Dialling ─no address is left─▶ Over (404, or an initiator takes its place)
+/// Claimed ─error, reset, timeout─▶ Over (failed)
+/// ```
 #[derive(Debug)]
 enum State {
     Dialling { current: Connection, rest: VecDeque<Connection>, until: Time },

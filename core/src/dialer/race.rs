@@ -63,6 +63,7 @@ struct Attempt {
     due: Time,
 }
 
+/// `Connecting` ─connected─▶ `Handshaking` ─request sent─▶ `Asking`. The later, the further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Connecting,

@@ -99,6 +99,13 @@ struct Talk {
 }
 
 /// What a connection is.
+///
+/// ```text
+/// accepted or dialled: Link ─established─▶ Paired
+///                      Link ─another one was established, refused, timed out─▶ closed
+/// local:               Local ─a direct connection is established─▶ Paired
+/// not taken:           Unwanted ─▶ closed
+/// ```
 #[derive(Debug)]
 enum State {
     /// On the way to be the direct connection.

@@ -89,6 +89,7 @@ pub struct Serving {
     errors: u8,
 }
 
+/// See the first table of the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServingState {
     Listening,
@@ -242,6 +243,7 @@ pub struct Dialling {
     tls: Tls,
 }
 
+/// See the second table of the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DiallingState {
     Fresh,

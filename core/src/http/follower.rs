@@ -109,6 +109,13 @@ pub struct Follower {
 }
 
 /// The client's direction.
+///
+/// ```text
+/// Head ─request passed─▶ Body ─its end─▶ Head
+/// Head ─request with Expect passed─▶ Announced ─the body begins─▶ Body
+/// Announced ─final response first─▶ Unknown
+/// Head, Body ─malformed─▶ Refused
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Requests {
     /// A request head is next.
@@ -123,7 +130,8 @@ enum Requests {
     Refused { refusal: Refusal, in_body: bool },
 }
 
-/// The hidden server's direction.
+/// The hidden server's direction. `Head` ─final response─▶ `Body` ─its end─▶ `Head`; `Head` ─a response without certain
+/// length─▶ `UntilEnd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Responses {
     /// A response head is next.

@@ -73,6 +73,7 @@ pub struct Component {
     secret: Secret,
 }
 
+/// `Header` ─id─▶ `Handshake` ─`<handshake/>`─▶ `Up`; any ─error or end─▶ `Over`. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Header,

@@ -152,6 +152,13 @@ pub struct Hosted<M> {
 }
 
 /// What the connection to the server is.
+///
+/// ```text
+/// Resolving ─addresses─▶ Dialling ─connected─▶ Greeting ─<handshake/>─▶ Up ─we end the stream─▶ Leaving ─its end─▶ Closing
+///                         │  ▲ next address
+///                         └──┘
+/// any ─failed, timed out, stream error─▶ Closing, and a new connection after the backoff
+/// ```
 #[derive(Debug)]
 enum State {
     /// Its name is being looked up.

@@ -29,7 +29,8 @@ pub(super) fn account(peer: &str) -> &str {
     peer.split('/').next().unwrap_or(peer)
 }
 
-/// Who we are in it, and what is known.
+/// Who we are in it, and what is known. `Requested` ─answer─▶ `Requestor`; a session that was asked for is a `Responder` from
+/// its beginning.
 #[derive(Clone, Debug)]
 enum Phase {
     /// We asked; there is no answer yet.
@@ -48,7 +49,7 @@ pub(super) struct Peer {
     pin: Option<Fingerprint>,
 }
 
-/// Whether a party still tries to reach the other.
+/// Whether a party still tries to reach the other. `Untried` ─the hosts are known─▶ `Trying` ─none is left─▶ `GaveUp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effort {
     /// It has not begun.
