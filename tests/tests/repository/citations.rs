@@ -119,7 +119,7 @@ fn exists(file: &File, name: &str) -> bool {
 fn what_comments_and_documents_cite_exists() {
     let sections = sections();
     assert!(sections.values().all(|numbers| numbers.len() > 3), "a document without sections: {sections:?}");
-    let files = files(&["rs", "md", "py", "sh", "toml", "yml"]);
+    let files = files(&["rs", "md", "py", "sh", "toml", "trace", "yml"]);
     let this = "tests/tests/repository/citations.rs";
     let faults: Vec<String> =
         files.iter().filter(|file| file.path != this).flat_map(|file| faults(file, &sections)).collect();

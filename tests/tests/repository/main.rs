@@ -27,7 +27,7 @@ fn files(extensions: &[&str]) -> Vec<File> {
 }
 
 fn walk(folder: &Path, prefix: &str, extensions: &[&str], found: &mut Vec<File>) {
-    const SKIPPED: [&str; 4] = ["target", "corpus", "artifacts", "node_modules"];
+    const SKIPPED: [&str; 2] = ["fuzz/corpus", "fuzz/artifacts"];
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let entry = entry.expect("a folder can be read");
@@ -35,7 +35,8 @@ fn walk(folder: &Path, prefix: &str, extensions: &[&str], found: &mut Vec<File>)
         let path = format!("{prefix}{name}");
         let kind = entry.file_type().expect("a folder can be read");
         if kind.is_dir() {
-            if !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
+            let is_built = name.starts_with('.') || name == "target" || name == "node_modules";
+            if !is_built && !SKIPPED.contains(&path.as_str()) {
                 walk(&entry.path(), &format!("{path}/"), extensions, found);
             }
         } else if kind.is_file() && extensions.iter().any(|it| name.ends_with(&format!(".{it}"))) {
