@@ -1,68 +1,68 @@
-//! What is said of a connection: its name, its listener, how it ends, how it is closed, and why it could not be made.
+//! The vocabulary of connections: ids, listeners, ends, closes, TLS roles and failures.
 
 use crate::fingerprint::Fingerprint;
 
-/// A connection's name: a slab index and a generation, so that what is said of a closed connection cannot reach the
-/// one that has its index now.
+/// The id of a connection: an index and a generation. An event of a closed connection cannot reach the connection that
+/// has its index now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
-    /// The place in the machine's table; small numbers, used again.
+    /// The index in the machine's table. Small, and reused.
     pub index: u32,
-    /// Which tenant of that place; not used again before 2³² connections.
+    /// Distinguishes the connections that have had this index. Not reused before 2³² connections.
     pub generation: u32,
 }
 
-/// Which listening socket a connection was accepted on: the position in the shell's list of listeners, which the
-/// machine's configuration describes in the same order.
+/// The listening socket that a connection was accepted on: the index in the driver's list of listeners. The machine's
+/// configuration has the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener(pub u16);
 
-/// How the reading side of a connection ended. Nothing can be received after it.
+/// How the reading side of a connection ended. No bytes are received after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// close_notify on TLS, FIN in clear: everything that was sent has arrived.
+    /// close_notify on TLS, FIN in clear: all bytes have arrived.
     Clean,
-    /// FIN on TLS without close_notify (RFC 8446 §6.1): something may be missing.
+    /// FIN on TLS without close_notify (RFC 8446 §6.1): bytes may be missing.
     Truncated,
-    /// A reset, a TLS error after the handshake, or any other error of the socket.
+    /// A reset, a TLS error after the handshake, or another error of the socket.
     Reset,
 }
 
-/// How a connection is to be closed. Its reading side is over in all cases: octets that still come are dropped.
+/// How a connection is closed. In all cases bytes that still arrive are discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
-    /// In order: send what is queued, close_notify on TLS, FIN, then read and drop until the peer's end, so that no
-    /// reset eats what was sent (RFC 9112 §9.6). May be followed by `Abort` when the machine's patience ends.
+    /// Sends what is queued, close_notify on TLS and FIN, then reads and discards until the peer's end, so that no reset
+    /// destroys what was sent (RFC 9112 §9.6). May be followed by `Abort`, after a timeout.
     Linger,
-    /// So that the peer can tell that something is missing: send what is queued, then FIN without close_notify on
-    /// TLS, a reset in clear. May be followed by `Abort`.
+    /// Sends what is queued, then FIN without close_notify on TLS, a reset in clear: the peer can tell that bytes are
+    /// missing. May be followed by `Abort`.
     Truncate,
-    /// At once. A reset; a plain close where the FIN was sent before (the kernel goes on delivering).
+    /// Resets at once. If the FIN was sent before, a plain close, so that the kernel still delivers what it has.
     Abort,
 }
 
-/// Which side of TLS a connection takes.
+/// The side of TLS that a connection takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
-    /// With the shell's certificate.
+    /// The server, with the driver's certificate.
     Server,
-    /// With the name and the trust of entry `upstream` of the shell's list.
+    /// The client, with the server name and the trust anchors of entry `upstream` of the driver's list.
     Client {
-        /// The position in the list: a relay's is its upstream's in the machine's configuration; behind the relays stand
-        /// the local services that speak TLS.
+        /// The index in the list. It begins with the upstreams of the machine's configuration; local services that speak
+        /// TLS follow.
         upstream: u16,
     },
-    /// Of a direct connection that we accepted: with the shell's self-signed certificate; the peer is asked for its
-    /// own. TLS 1.3 alone, and any certificate will do: it is for the machine to judge, by its fingerprint.
+    /// The server of a direct connection, with the driver's self-signed certificate. TLS 1.3 alone. The peer is asked for
+    /// its certificate, and any is accepted: the machine checks the fingerprint.
     DirectServer,
-    /// Of a direct connection that we dialled: the same, and ours is shown if the peer asks for it.
+    /// The client of a direct connection, likewise. Our certificate is sent if the peer asks for it.
     DirectClient,
 }
 
-/// What a TLS handshake has shown of the peer.
+/// What a TLS handshake has proved about the peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Secured {
-    /// The certificate that it showed, if it did; that it has the key to it was proved.
+    /// Its certificate, if it sent one. The peer has the private key.
     pub certificate: Option<Fingerprint>,
 }
 
@@ -73,7 +73,7 @@ pub enum DialFailure {
     Name,
     /// Connection refused.
     Refused,
-    /// No route, or no answer in time.
+    /// No route, or a timeout.
     Unreachable,
     /// Anything else: no descriptors, no permission.
     Local,
@@ -82,7 +82,7 @@ pub enum DialFailure {
 /// Why a TLS handshake failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsFailure {
-    /// The peer's certificate has another key than the pin says, or is not acceptable for a reason that is not listed.
+    /// The key of the peer's certificate does not match the pin, or the certificate is unacceptable for another reason.
     Certificate,
     /// The peer's certificate has expired.
     CertificateExpired,
@@ -92,10 +92,11 @@ pub enum TlsFailure {
     CertificateName,
     /// No trusted CA signed the peer's certificate, or an intermediate certificate is missing.
     CertificateIssuer,
-    /// The peer ended or reset the connection in the middle.
+    /// The peer ended or reset the connection during the handshake.
     Ended,
-    /// The peer speaks HTTP without TLS. On the side of [`TlsRole::Server`] the connection is in clear from now on, and
-    /// what was received is offered ([`Machine::handle_bytes`](crate::machine::Machine::handle_bytes)), so that it can be answered.
+    /// The peer speaks HTTP without TLS. On the side of [`TlsRole::Server`] the connection is in clear from now on. The
+    /// driver offers what was received ([`Machine::handle_bytes`](crate::machine::Machine::handle_bytes)), so that the
+    /// machine can answer.
     PlainHttp,
     /// The peer speaks neither TLS 1.2 nor 1.3.
     Version,
@@ -105,7 +106,7 @@ pub enum TlsFailure {
     Cipher,
     /// A message of the handshake is longer than is accepted, as with a very long certificate chain.
     TooLong,
-    /// Anything else: the peer speaks something else than TLS, or breaks it.
+    /// Anything else: the peer does not speak TLS, or violates it.
     Protocol,
 }
 

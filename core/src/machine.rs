@@ -1,8 +1,7 @@
-//! The door between a state machine and the world: [`Machine`], what it is told and what it asks for.
+//! The interface of all state machines: [`Machine`] has the events, [`Output`] the actions.
 //!
-//! Relay, agent and connector ([`Engine`](crate::engine::Engine), [`Agent`](crate::agent::Agent),
-//! [`Connector`](crate::connector::Connector)) are machines of this one kind, so that one event loop drives any of
-//! them, and so that they can be run against each other in memory, without a socket.
+//! One driver can run any machine: [`Engine`](crate::engine::Engine), [`Agent`](crate::agent::Agent),
+//! [`Connector`](crate::connector::Connector) and others. Machines can also run against each other in memory.
 //!
 //! The contract between a machine and its driver is in the documentation of the [crate].
 
@@ -15,144 +14,143 @@ pub use crate::conn::{Close, ConnId, DialFailure, End, Listener, Secured, TlsFai
 use crate::note::Note;
 use crate::time::{Now, Span, Time};
 
-/// How long octets to a waiting connection may stay unacknowledged, where nothing else was said: with that limit Linux
-/// gives an idle connection up at the first keepalive probe after it without an answer, however many probes there may
-/// be. So it is half an interval less than keepalive takes with all of them (25 s + 3 × 5 s): shorter, one lost packet
-/// would end a waiting connection.
+/// The default limit of how long bytes to a waiting connection may stay unacknowledged.
+///
+/// With this limit Linux closes an idle connection at the first unanswered keepalive probe after it, whatever the number
+/// of probes. So it is half an interval less than keepalive takes with all probes (25 s + 3 × 5 s): if it were shorter,
+/// one lost packet would end a waiting connection.
 pub const USER_TIMEOUT: Span = Span::from_millis(25_000 + 3 * 5_000 - 2_500);
 
-/// [`Output::Pass`] with this many bytes removes the gate: nothing of that half is offered any more.
+/// [`Output::Pass`] with this number removes the gate: bytes of that half are no longer offered.
 pub const PASS_ALL: u64 = u64::MAX;
 
-/// What a machine asks of its shell.
+/// An action that a machine asks its driver for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send octets: the last `len` that `poll_output` appended to the caller's `text`.
+    /// Send bytes: the last `len` that `poll_output` appended to the caller's `text`.
     Send {
         /// The connection.
         to: ConnId,
-        /// How many octets, at least one.
+        /// How many bytes, at least one.
         len: u32,
     },
-    /// Whether received octets are to be offered. While unwanted, nothing is received and nothing offered; when wanted
-    /// again, what was kept is offered again. In clear, an end that nothing unread is in front of is told all the same.
-    /// A new connection is wanted.
+    /// Stop or resume offering received bytes. While `wanted` is false, the driver neither receives nor offers. When it
+    /// becomes true, the kept bytes are offered again. In clear, an end without unread bytes in front of it is reported
+    /// even while reading is stopped. A new connection is read.
     Read {
         /// The connection.
         on: ConnId,
-        /// Wanted or not.
+        /// Whether to read.
         wanted: bool,
     },
-    /// From now on every octet of the one goes to the other, and only lengths come back ([`Machine::handle_moved`]).
-    /// It lasts until one of the two is closed; then the other's octets are offered again.
+    /// Move all bytes of either connection to the other one, and report lengths ([`Machine::handle_moved`]). The pair lasts
+    /// until one of the two is closed. Then the bytes of the other one are offered again.
     Pair {
         /// The hidden server's side.
         hidden: ConnId,
         /// The client's side.
         client: ConnId,
     },
-    /// Offer the bytes of `on`, one half of a pair, through [`Machine::handle_bytes`] before they move. Follows
-    /// [`Output::Pair`] at once, before any byte of that pair has moved. It lasts until the pair does, or until
+    /// Offer the bytes of `on`, one half of a pair, with [`Machine::handle_bytes`] before they move. Follows
+    /// [`Output::Pair`] at once, before any byte of that pair has moved. Lasts until the end of the pair, or until
     /// [`PASS_ALL`].
     Gate {
         /// The half whose bytes are offered.
         on: ConnId,
     },
-    /// Let the next bytes of `from`, a gated half of a pair, move to the other half without being offered. Adds to
-    /// what was let pass before.
+    /// Move the next bytes of `from`, a gated half of a pair, without offering them. Adds to earlier ones.
     Pass {
         /// The half whose bytes move.
         from: ConnId,
-        /// How many bytes, at least one; [`PASS_ALL`]: all, the gate is gone.
+        /// How many bytes, at least one; [`PASS_ALL`] removes the gate.
         bytes: u64,
     },
-    /// Begin TLS; what comes of it is `handle_secured` or `handle_tls_failed`. What was received and not consumed
-    /// belongs to the handshake, as does all that comes.
+    /// Begin a TLS handshake. The result is `handle_secured` or `handle_tls_failed`. Bytes that were received and not
+    /// consumed belong to the handshake.
     StartTls {
         /// The connection.
         on: ConnId,
         /// Our side of the handshake.
         role: TlsRole,
     },
-    /// Look up a host name; what comes of it is `handle_resolved` or `handle_dial_failed`, and `handle_found` any number
-    /// of times before `handle_resolved`.
+    /// Resolve a host name. The result is `handle_resolved` or `handle_dial_failed`. `handle_found` may come any number of
+    /// times before `handle_resolved`.
     Resolve {
-        /// The connection that it is for; from now on the shell knows it.
+        /// The new connection that it is for.
         on: ConnId,
         /// The host name, not an address.
         host: String,
-        /// The port, to be carried into the addresses.
+        /// The port of the resulting addresses.
         port: u16,
     },
-    /// Connect; what comes of it is `handle_connected` or `handle_dial_failed`.
+    /// Connect. The result is `handle_connected` or `handle_dial_failed`.
     Dial {
-        /// The connection that it is for; from now on the shell knows it.
+        /// The connection that it is for; new, or one that was resolved.
         on: ConnId,
-        /// Where to.
+        /// The address.
         to: SocketAddr,
     },
-    /// How long octets may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT);
-    /// `None`: the system's own patience.
+    /// Limit how long bytes may stay unacknowledged before the kernel closes the connection (TCP_USER_TIMEOUT).
     UserTimeout {
         /// The connection.
         on: ConnId,
-        /// The limit.
+        /// The limit; `None`: the system's default.
         after: Option<Span>,
     },
-    /// Ask how long the peer has owed an acknowledgement; the answer is `handle_acked`, at once.
+    /// Report when the peer last acknowledged anything, with `handle_acked` at once.
     CheckAck {
         /// The connection.
         on: ConnId,
     },
-    /// Ask for the local address of a connection that is up; the answer is `handle_local_address`, at once.
+    /// Report the local address of an established connection, with `handle_local_address` at once.
     LocalAddress {
         /// The connection.
         on: ConnId,
     },
-    /// End the writing side after the last octet queued: close_notify on TLS, then FIN.
+    /// Shut down the writing side after the last queued byte: close_notify on TLS, then FIN.
     CloseWrite {
         /// The connection.
         on: ConnId,
     },
-    /// Close; `handle_closed` follows when it is done. Whatever it was paired with is unpaired.
+    /// Close, and call `handle_closed` when that is done. Ends the connection's pair.
     Close {
         /// The connection.
         on: ConnId,
-        /// In which way.
+        /// How.
         how: Close,
     },
-    /// Something to log or to count.
+    /// An event to log or to count.
     Note(Note),
-    /// Nothing more to do until something happens, or until the deadline.
+    /// Nothing more to do until the next event or the deadline.
     Idle {
-        /// When [`Machine::handle_timeout`] is to be called at the latest; `None`: no deadline runs.
+        /// The next deadline: call [`Machine::handle_timeout`] by then. `None`: there is none.
         until: Option<Time>,
-        /// Which deadline that is, for whoever debugs.
+        /// Names the deadline, for debugging.
         why: &'static str,
     },
 }
 
-/// A protocol state machine without a world. See the [crate] for the contract.
+/// A protocol state machine that does no I/O. See the [crate] for the contract.
 ///
-/// It borrows nothing, so that one event loop can be for all of them.
+/// It is `'static`, so that one event loop can run any machine.
 pub trait Machine: 'static {
-    /// A connection was accepted on listener `on`; `from` is its peer. Legal at any time.
+    /// A connection was accepted on listener `on`; `from` is its peer. Returns its id. Legal at any time.
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 
-    /// Some of what [`Output::Resolve`] asked for, at least one address: those of an earlier look-up, or of one family. The
-    /// look-up goes on, and `handle_resolved` follows with all addresses. A machine that can wait for them ignores it.
+    /// First results of an [`Output::Resolve`], at least one address: those of an earlier look-up, or of one family. The
+    /// look-up goes on, and `handle_resolved` follows with all addresses. A machine may ignore this.
     fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         let _ = (on, addresses, now);
     }
 
-    /// What [`Output::Resolve`] asked for: all addresses, in the resolver's order of preference, at least one. The
+    /// The result of an [`Output::Resolve`]: all addresses, at least one, in the resolver's order of preference. The
     /// connection may have been dialled by then ([`Machine::handle_found`]).
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now);
 
-    /// The connection of an [`Output::Dial`] is up.
+    /// The connection of an [`Output::Dial`] is established.
     fn handle_connected(&mut self, on: ConnId, now: Now);
 
-    /// What [`Output::Resolve`] or [`Output::Dial`] asked for did not work out.
+    /// An [`Output::Resolve`] or [`Output::Dial`] has failed.
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now);
 
     /// The handshake that [`Output::StartTls`] began is complete.
@@ -161,72 +159,70 @@ pub trait Machine: 'static {
     /// The handshake that [`Output::StartTls`] began failed.
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now);
 
-    /// Octets were received and are offered, from the first that was not consumed yet. Returns how many were consumed
-    /// from the front; the rest is offered again when more has come or reading is wanted anew. Legal until `Pair` and
-    /// after its end, and in a pair for a half with a [gate](Output::Gate).
+    /// Offers received bytes, from the first that was not consumed yet. Returns how many are consumed from the front. The
+    /// rest is offered again when more bytes have arrived or reading is resumed. Legal outside of a pair, and in a pair
+    /// for a half with a [gate](Output::Gate).
     #[must_use]
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize;
 
-    /// The stream of a gated half has ended, and bytes in front of the end are held: they were offered, and were
-    /// neither consumed nor let pass. No more bytes come. The end itself (`handle_end`) is told once they are gone. A
-    /// machine without gates has no use for it.
+    /// The stream of a gated half has ended, and bytes in front of the end are kept: they were offered, and neither
+    /// consumed nor let pass. No more bytes follow. The end itself (`handle_end`) is reported once they are gone. A
+    /// machine without gates ignores this.
     fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
         let _ = (on, now);
     }
 
-    /// Octets of a pair moved: `read` octets were received from `from`, and `queued` octets wait to be sent to the
-    /// other side now. Also legal on a connection that is closing: what was received and dropped. Lengths only.
+    /// Bytes of a pair moved: `read` bytes were received from `from`, and `queued` bytes wait to be sent to the other
+    /// half. Also legal on a connection that is closing, for bytes that were received and discarded.
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now);
 
-    /// Everything that was to be sent on this connection is in the socket. Comes after every `Send`, and in a pair
-    /// whenever a queue becomes empty.
+    /// The send queue of this connection is empty: all bytes are in the socket. Follows every `Send`; in a pair, called
+    /// whenever the queue becomes empty.
     fn handle_flushed(&mut self, on: ConnId, now: Now);
 
-    /// The answer to [`Output::CheckAck`]: how long ago the peer's last acknowledgement came, if it owes one for octets
-    /// in flight or for zero-window probes; `None`: it owes none, or the system can't tell.
+    /// The answer to [`Output::CheckAck`]: the age of the peer's last acknowledgement, if bytes or zero-window probes are
+    /// unacknowledged. `None`: nothing is unacknowledged, or the system cannot tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
 
-    /// The answer to [`Output::LocalAddress`]. Where there is none any more, it is `handle_end` instead. A machine that
-    /// never asks need not listen.
+    /// The answer to [`Output::LocalAddress`]. If the socket has none any more, the driver calls `handle_end` instead. A
+    /// machine that never asks need not implement it.
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
         let _ = (on, local, now);
         debug_assert!(false, "nobody asked for an address");
     }
 
-    /// The reading side ended, after everything received was offered (in a pair: was moved); an end that comes behind
-    /// octets kept while reading is unwanted waits with them. Once for a connection.
+    /// The reading side ended, and all bytes in front of the end were offered or moved. While reading is stopped, an end
+    /// behind kept bytes waits with them. Called once for a connection.
     fn handle_end(&mut self, on: ConnId, how: End, now: Now);
 
-    /// Sending failed: what is queued for this connection is lost. What was received before can still be read. Once
-    /// for a connection.
+    /// Sending failed: the send queue of this connection is lost. Bytes may still be received. Called once for a
+    /// connection.
     fn handle_write_failed(&mut self, on: ConnId, now: Now);
 
-    /// Others need the memory that the shell keeps for this connection, and the connection has made no progress: its
-    /// peer takes too little of what is queued for it, or has not sent the rest of a head, a record or a handshake. The
-    /// machine closes the connection so that its memory is free at once. Legal while the connection is closing, too.
+    /// Other connections wait for the memory of this one, and it makes no progress: its peer does not read what is queued,
+    /// or has not sent the rest of a head, a record or a handshake. The machine closes it, so that its memory is free at
+    /// once. Legal while the connection is closing, too.
     fn handle_stalled(&mut self, on: ConnId, now: Now);
 
-    /// The accounts that the memory of a connection is charged to. It changes nothing. The shell asks when the
-    /// connection begins, at [`Output::StartTls`] and at [`Output::Pair`]; in a pair both halves are charged to the
-    /// accounts of the client's half.
+    /// Returns the accounts that the memory of a connection is charged to. The driver asks when the connection begins, at
+    /// [`Output::StartTls`] and at [`Output::Pair`]. Both halves of a pair are charged to the accounts of the client's.
     #[must_use]
     fn owners(&self, on: ConnId) -> Owners;
 
-    /// How many bytes of what a connection sent the machine itself keeps: of a request that it may have to hand over
-    /// again. It changes nothing. The shell asks after each turn of the connection and charges them like those that it
-    /// keeps.
+    /// Returns how many bytes of a connection the machine itself keeps: of a request that it may have to send again. The
+    /// driver asks after each turn of the connection, and charges them like the bytes that it keeps itself.
     #[must_use]
     fn kept(&self, _: ConnId) -> usize {
         0
     }
 
-    /// The connection is gone, its id is free. Once for every id, after [`Output::Close`].
+    /// The connection is closed, and its id is free. Called once for every id, after [`Output::Close`].
     fn handle_closed(&mut self, on: ConnId, now: Now);
 
-    /// A deadline may have passed. Early, late and spurious calls do no harm.
+    /// A deadline may have passed. Early, late and spurious calls are harmless.
     fn handle_timeout(&mut self, now: Now);
 
-    /// The next thing to do. `text` is the caller's: octets of a [`Output::Send`] are appended to it.
+    /// Returns the next action. The bytes of an [`Output::Send`] are appended to `text`.
     #[must_use]
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output;
 }

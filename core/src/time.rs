@@ -1,8 +1,8 @@
-//! Time as the core knows it: numbers that the shell hands in with every call.
+//! Time as numbers that the driver passes with every call.
 
 use core::ops::{Add, Sub};
 
-/// A point on the shell's monotonic clock, in microseconds since an origin of the shell's choice.
+/// A point on the driver's monotonic clock, in microseconds since an origin that the driver chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(pub u64);
 
@@ -10,7 +10,7 @@ pub struct Time(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u64);
 
-/// What both clocks say at the moment something happened.
+/// Both clocks at the time of an event.
 ///
 /// Deadlines follow `mono` alone; `wall` is for tokens (RFC 6238) and `Date` fields (RFC 9110 §5.6.7) alone,
 /// so a wall clock that is set while the program runs moves no deadline.

@@ -19,7 +19,7 @@
 //! | octets behind a request belong to the stream | `octets_behind_a_request_follow_it_however_it_is_cut` | `hand_over::octets_behind_the_head_follow_it` |
 //! | octets behind a CONNECT: the verdict depends on the cut | `octets_behind_a_connect_are_judged_by_how_they_are_cut` | `traps::octets_behind_a_connect_are_judged_by_how_they_are_cut`, `requests::octets_behind_a_registration_are_a_conflict` |
 //! | polls return early, late, for nothing, and round up | `polls_that_return_early_late_or_for_nothing_move_no_deadline_by_much` | `traps::a_deadline_between_two_milliseconds_is_no_reason_to_spin` |
-//! | an event of a closed socket (§1, rule 6) | `events_of_closed_sockets_reach_nobody` | `bulk::octets_cross_unharmed_one_by_one`, whose edges are of connections long gone |
+//! | an event of a closed socket (docs/design.md §1.6) | `events_of_closed_sockets_reach_nobody` | `bulk::octets_cross_unharmed_one_by_one`, whose edges are of connections long gone |
 //!
 //! Octets behind a `starttls` line: there is no such line before the DTCP listener is built; the trap is its test's.
 
