@@ -27,7 +27,7 @@ use crate::id::Id;
 use crate::machine::{Close, ConnId, USER_TIMEOUT};
 use crate::pair;
 use crate::proxy_header::Version;
-use crate::reach::{Answer, Deadlines, Place, Relay};
+use crate::reach::{Answer, Deadlines, HostPort, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
@@ -66,12 +66,12 @@ pub struct Upstream {
     /// greater than `pool`, the pool does not grow.
     pub pool_max: u16,
     /// The local HTTP service; without one, its clients get 502.
-    pub service: Option<Place>,
+    pub service: Option<HostPort>,
     /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
     /// that says how its certificate is checked. `None`: it speaks in clear.
     pub service_tls: Option<u16>,
     /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
-    pub stream: Option<Place>,
+    pub stream: Option<HostPort>,
 }
 
 /// Everything about an agent that can be set.

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 pub use self::address_book::{ADDRESSES_MAX, AddressBook};
 pub use self::race::{ATTEMPT_DELAY, Race, Todo};
 use crate::conns::Conns;
-use crate::endpoint::{Host, Place};
+use crate::endpoint::{Host, HostPort};
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
 use crate::reach::Deadlines;
 use crate::table::Table;
@@ -90,12 +90,12 @@ pub(crate) struct Dialers {
     /// The lead of each rival.
     rivals: Table<ConnId, ConnId>,
     /// What is known of each host. As many as places are configured.
-    books: BTreeMap<Place, AddressBook>,
+    books: BTreeMap<HostPort, AddressBook>,
 }
 
 #[derive(Clone, Debug)]
 struct Running {
-    place: Place,
+    place: HostPort,
     tls: Option<TlsRole>,
     /// The machine sends something in clear before the handshake.
     greets: bool,
@@ -131,7 +131,7 @@ impl Dialers {
     pub(crate) fn begin<S>(
         &mut self,
         lead: ConnId,
-        place: &Place,
+        place: &HostPort,
         how: Dialling,
         conns: &mut Conns<S>,
         now: Now,
@@ -314,7 +314,7 @@ impl Dialers {
     }
 
     /// What is known of a host.
-    pub(crate) fn book(&mut self, place: &Place) -> &mut AddressBook {
+    pub(crate) fn book(&mut self, place: &HostPort) -> &mut AddressBook {
         self.books.entry(place.clone()).or_default()
     }
 

@@ -28,7 +28,7 @@
 use alloc::vec::Vec;
 
 use crate::acl::Policy;
-use crate::endpoint::Place;
+use crate::endpoint::HostPort;
 pub use crate::fingerprint::Fingerprint;
 use crate::machine::Listener;
 pub use crate::offer::{HOSTS_MAX, Key, KeyError, Offer};
@@ -50,7 +50,7 @@ pub const HANDSHAKE_MAX: Span = Span::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direct {
     /// Where it can be reached, which it tells the other party; the first [`HOSTS_MAX`] count. None: it dials alone.
-    pub hosts: Vec<Place>,
+    pub hosts: Vec<HostPort>,
     /// On which of the shell's listeners direct connections are accepted.
     pub listener: Option<Listener>,
     /// Of the shell's certificate for them.

@@ -12,16 +12,16 @@ pub enum Host {
     Name(String),
 }
 
-/// Where a service listens.
+/// A host and a port: where a service listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct HostPort {
     /// The host.
     pub host: Host,
     /// The port.
     pub port: u16,
 }
 
-impl From<SocketAddr> for Place {
+impl From<SocketAddr> for HostPort {
     fn from(address: SocketAddr) -> Self {
         Self { host: Host::Address(address.ip()), port: address.port() }
     }

@@ -3,7 +3,7 @@
 
 use alloc::string::String;
 
-pub use crate::endpoint::{Host, Place};
+pub use crate::endpoint::{Host, HostPort};
 use crate::http::head::{Finder, Limits};
 use crate::http::response::{Response, parse_response, parse_status};
 use crate::time::Span;
@@ -12,7 +12,7 @@ use crate::time::Span;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
     /// Where it listens.
-    pub place: Place,
+    pub place: HostPort,
     /// Whether it speaks TLS there.
     pub tls: bool,
     /// What the `Host` field says: the host, with the port if it is not the scheme's.

@@ -9,7 +9,7 @@ use rendezvous_core::machine::{
 };
 use rendezvous_core::note::{ConnectFailure, Note};
 use rendezvous_core::pair::{Side, Why};
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::Span;
 
 #[path = "common/rig.rs"]
@@ -150,7 +150,7 @@ fn an_end_garbage_and_silence_are_told_apart() {
 /// A local connection of a connector whose relay has two addresses, and the first dial.
 fn dialling_two(change: impl FnOnce(&mut Config)) -> (Rig<Connector>, ConnId, ConnId) {
     let mut rig = connector_with(|config| {
-        config.relay.place = Place { host: Host::Name("relay".into()), port: 8443 };
+        config.relay.place = HostPort { host: Host::Name("relay".into()), port: 8443 };
         change(config);
     });
     let local = open(&mut rig);

@@ -8,7 +8,7 @@ use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::{Parsed, Version, parse};
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::{Now, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -210,7 +210,7 @@ impl Setting {
     /// `tls`: the local service speaks TLS.
     fn upstream(&self, number: u8, tls: bool) -> Upstream {
         let place = |named: bool, host: u8| match named {
-            true => Place { host: Host::Name(format!("host{host}")), port: 443 },
+            true => HostPort { host: Host::Name(format!("host{host}")), port: 443 },
             false => address(host).into(),
         };
         let relay = place(self.named, number);

@@ -5,7 +5,7 @@ use rendezvous_core::connector::{Config, Connector};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::{Now, Time};
 
 use crate::direct::{Line, THEIRS, direct, is_line, key_of, offer};
@@ -77,7 +77,7 @@ pub(crate) fn run(octets: &[u8]) {
     let mut unstructured = Unstructured::new(octets);
     let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
     let place = match setup.named {
-        true => Place { host: Host::Name("relay".to_owned()), port: 443 },
+        true => HostPort { host: Host::Name("relay".to_owned()), port: 443 },
         false => address(1).into(),
     };
     let relay = Relay { place, tls: setup.tls, host_header: "relay".to_owned() };

@@ -7,7 +7,7 @@ use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiator, Output, SessionId, Signal};
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
-use rendezvous_core::reach::Place;
+use rendezvous_core::reach::HostPort;
 use rendezvous_core::time::{Span, Time};
 
 #[derive(Arbitrary, Debug)]
@@ -175,7 +175,7 @@ fn offer(key: u8, count: u8, pinned: bool) -> Offer {
     Offer { key, hosts: hosts(count), fingerprint: pinned.then_some(PINNED) }
 }
 
-fn places(count: u8) -> Vec<Place> {
+fn places(count: u8) -> Vec<HostPort> {
     (0..count % 4).filter_map(|at| host::parse(&format!("198.51.100.{at}:80"))).collect()
 }
 

@@ -9,7 +9,7 @@ use rendezvous_core::agent::{self, Upstream};
 use rendezvous_core::connector;
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::id::Id;
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::{Span, Time};
 
 use crate::actors::{Client, Ending, Habits, Hidden, Program, Scanner, Style, key_of};
@@ -349,7 +349,7 @@ impl Plan {
     fn relay(&self, named: bool) -> Relay {
         let at = relay_address();
         let host = if named { Host::Name("relay".to_owned()) } else { Host::Address(at.ip()) };
-        Relay { place: Place { host, port: at.port() }, tls: self.tls, host_header: "relay".to_owned() }
+        Relay { place: HostPort { host, port: at.port() }, tls: self.tls, host_header: "relay".to_owned() }
     }
 }
 

@@ -6,12 +6,12 @@ use crate::conns::Conns;
 use crate::dialer::{DialError, Dialers, Dialling, Progress};
 use crate::machine::{Close, ConnId, TlsFailure};
 use crate::note::RelayLoss;
-use crate::reach::Place;
+use crate::reach::HostPort;
 use crate::time::Now;
 
 impl Agent {
     /// Begins to dial a relay or a local service with the connection `lead`.
-    pub(super) fn dial(&mut self, lead: ConnId, place: &Place, how: Dialling, now: Now) {
+    pub(super) fn dial(&mut self, lead: ConnId, place: &HostPort, how: Dialling, now: Now) {
         self.dialers.begin(lead, place, how, &mut self.conns, now);
     }
 

@@ -15,7 +15,7 @@ use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
 use super::party::{Party, Word};
 use crate::conns::{Conns, Ended};
 use crate::dtcp::xmpp::{self, Said};
-use crate::endpoint::Place;
+use crate::endpoint::HostPort;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{Note, Obstacle};
@@ -46,7 +46,7 @@ pub struct Config {
     /// Which end we are.
     pub role: Role,
     /// Where we can be reached, at most three.
-    pub hosts: Vec<Place>,
+    pub hosts: Vec<HostPort>,
     /// How many of the shell's first listeners are for direct connections. All behind them are for the local one.
     pub listeners: u16,
     /// TLS, whom to dial, deadlines. How many sessions there may be is not heeded: see [`SESSIONS_MAX`].

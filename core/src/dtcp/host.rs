@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::endpoint::{Host, Place};
+use crate::endpoint::{Host, HostPort};
 
 /// The longest name (RFC 1035 §2.3.4, without the root's dot).
 const NAME_OCTETS_MAX: usize = 253;
@@ -14,7 +14,7 @@ const NAME_OCTETS_MAX: usize = 253;
 ///
 /// Port 0 is read; that it is never dialled is the [`Policy`](crate::acl::Policy)'s.
 #[must_use]
-pub fn parse(text: &str) -> Option<Place> {
+pub fn parse(text: &str) -> Option<HostPort> {
     let (host, port) = text.rsplit_once(':')?;
     if port.is_empty() || port.len() > 5 || !port.bytes().all(|octet| octet.is_ascii_digit()) {
         return None;
@@ -22,17 +22,17 @@ pub fn parse(text: &str) -> Option<Place> {
     let port = port.parse().ok()?;
     if let Some(inner) = host.strip_prefix('[') {
         let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
-        return Some(Place { host: Host::Address(IpAddr::V6(address)), port });
+        return Some(HostPort { host: Host::Address(IpAddr::V6(address)), port });
     }
     if let Ok(address) = host.parse::<Ipv4Addr>() {
-        return Some(Place { host: Host::Address(IpAddr::V4(address)), port });
+        return Some(HostPort { host: Host::Address(IpAddr::V4(address)), port });
     }
-    is_name(host).then(|| Place { host: Host::Name(host.to_ascii_lowercase()), port })
+    is_name(host).then(|| HostPort { host: Host::Name(host.to_ascii_lowercase()), port })
 }
 
 /// Writes a host so that [`parse`] reads it.
 #[must_use]
-pub fn write(place: &Place) -> String {
+pub fn write(place: &HostPort) -> String {
     match &place.host {
         Host::Address(IpAddr::V4(address)) => format!("{address}:{}", place.port),
         Host::Address(IpAddr::V6(address)) => format!("[{address}]:{}", place.port),

@@ -24,7 +24,7 @@ use core::net::SocketAddr;
 use super::handshake::Tls;
 use super::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::acl::Policy;
-use crate::endpoint::{Host, Place};
+use crate::endpoint::{Host, HostPort};
 use crate::entropy::Entropy;
 use crate::limiter::DialBudget;
 use crate::machine::Close;
@@ -128,7 +128,7 @@ impl Negotiator {
     }
 
     /// Asks `peer` for a session; `hosts` is where we can be reached, the first [`HOSTS_MAX`] of them.
-    pub fn request(&mut self, peer: &str, hosts: &[Place], now: Time) -> SessionId {
+    pub fn request(&mut self, peer: &str, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         if self.sessions.len() >= self.config.sessions_max {
             self.say(Output::Failed { session: id, why: Failure::Busy });
@@ -143,7 +143,7 @@ impl Negotiator {
 
     /// A request came: it is answered, or refused, and then nothing more is said of the session. `hosts` is where we
     /// can be reached.
-    pub fn handle_request(&mut self, peer: &str, theirs: &Offer, hosts: &[Place], now: Time) -> SessionId {
+    pub fn handle_request(&mut self, peer: &str, theirs: &Offer, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         let refusal = if self.sessions.values().any(|session| session.is_from(peer, &theirs.key)) {
             Some(Refusal::Conflict)
@@ -351,8 +351,8 @@ impl Negotiator {
     }
 
     /// Our offer: a new key, and the hosts with IPv6 last, since an old peer may fail on those (docs/dtcp.md §6.33).
-    fn offer(&mut self, hosts: &[Place]) -> Offer {
-        let is_v6 = |place: &Place| matches!(place.host, Host::Address(address) if address.is_ipv6());
+    fn offer(&mut self, hosts: &[HostPort]) -> Offer {
+        let is_v6 = |place: &HostPort| matches!(place.host, Host::Address(address) if address.is_ipv6());
         let (last, first): (Vec<_>, Vec<_>) = hosts.iter().take(HOSTS_MAX).partition(|place| is_v6(place));
         Offer {
             key: Key::generate(&mut self.entropy),

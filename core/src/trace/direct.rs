@@ -5,7 +5,7 @@ use alloc::string::String;
 use core::fmt;
 use core::net::SocketAddr;
 
-use super::words::{PlaceText, SpanText, Words, address, number, place, span};
+use super::words::{HostPortText, SpanText, Words, address, number, place, span};
 use crate::acl::Policy;
 use crate::dtcp::{Direct, Fingerprint};
 use crate::machine::Listener;
@@ -54,7 +54,7 @@ pub(super) fn write(direct: &Direct, out: &mut impl fmt::Write) -> fmt::Result {
     }
     let mut between = " hosts=";
     for host in &direct.hosts {
-        write!(out, "{between}{}", PlaceText(host))?;
+        write!(out, "{between}{}", HostPortText(host))?;
         between = ",";
     }
     let mut policy = direct.policy.clone();

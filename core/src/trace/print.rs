@@ -5,7 +5,7 @@ use core::fmt;
 use data_encoding::BASE32_NOPAD;
 
 use super::parse::wall_after;
-use super::words::{ConnText as Conn, PlaceText, SpanText};
+use super::words::{ConnText as Conn, HostPortText, SpanText};
 use super::{Event, Identity, Outcome, Setup, Trace, config, direct, show};
 use crate::agent::Upstream;
 use crate::engine::Transport;
@@ -115,7 +115,7 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
     let is_it = |it: &&Identity| it.enrolment.id == upstream.id && it.enrolment.key == upstream.key;
     let name = identities.iter().find(is_it).map_or("?", |identity| &identity.name);
     let relay = &upstream.relay;
-    write!(out, "upstream {name} relay={} host={}", PlaceText(&relay.place), relay.host_header)?;
+    write!(out, "upstream {name} relay={} host={}", HostPortText(&relay.place), relay.host_header)?;
     if relay.tls {
         write!(out, " tls")?;
     }
@@ -127,13 +127,13 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
         write!(out, " pool-max={}", upstream.pool_max)?;
     }
     if let Some(place) = &upstream.service {
-        write!(out, " service={}", PlaceText(place))?;
+        write!(out, " service={}", HostPortText(place))?;
     }
     if let Some(number) = upstream.service_tls {
         write!(out, " service-tls={number}")?;
     }
     if let Some(place) = &upstream.stream {
-        write!(out, " stream={}", PlaceText(place))?;
+        write!(out, " stream={}", HostPortText(place))?;
     }
     writeln!(out)
 }

@@ -6,7 +6,7 @@ use core::fmt;
 use core::net::SocketAddr;
 
 use crate::machine::ConnId;
-use crate::reach::{Host, Place};
+use crate::reach::{Host, HostPort};
 use crate::time::Span;
 
 /// What is left of a line.
@@ -102,7 +102,7 @@ pub(super) fn span(word: &str) -> Option<Span> {
 }
 
 /// An address, or a host name, with a port.
-pub(super) fn place(word: &str) -> Option<Place> {
+pub(super) fn place(word: &str) -> Option<HostPort> {
     if let Some(address) = address(word) {
         return Some(address.into());
     }
@@ -111,7 +111,7 @@ pub(super) fn place(word: &str) -> Option<Place> {
     let is_host =
         |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_' | b'%' | b':' | b'~' | b'@');
     let fits = !host.is_empty() && host.bytes().all(is_host);
-    Some(Place { host: Host::Name(fits.then(|| host.to_string())?), port: number(port)? })
+    Some(HostPort { host: Host::Name(fits.then(|| host.to_string())?), port: number(port)? })
 }
 
 /// A connection, as it is written.
@@ -138,9 +138,9 @@ impl fmt::Display for SpanText {
 }
 
 /// A place, as it is written.
-pub(super) struct PlaceText<'a>(pub(super) &'a Place);
+pub(super) struct HostPortText<'a>(pub(super) &'a HostPort);
 
-impl fmt::Display for PlaceText<'_> {
+impl fmt::Display for HostPortText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0.host {
             Host::Address(address) => write!(f, "{}", SocketAddr::new(*address, self.0.port)),

@@ -26,7 +26,7 @@ use super::jid::Jid;
 use super::stream::FOOTER;
 use crate::backoff::{Backoff, Grade, Retry};
 use crate::conns::Conns;
-use crate::endpoint::Place;
+use crate::endpoint::HostPort;
 use crate::entropy::Entropy;
 use crate::machine::{Close, ConnId, DialFailure, End, Machine, Output};
 use crate::opaque::Opaque;
@@ -88,7 +88,7 @@ pub trait IqHandler: Machine {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's address for components.
-    pub server: Place,
+    pub server: HostPort,
     /// The component's domain.
     pub name: Jid,
     /// What it shares with the server.

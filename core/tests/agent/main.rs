@@ -10,7 +10,7 @@ use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Machine, Output, Secured, TlsFailure, TlsRole,
 };
 use rendezvous_core::note::{Note, RelayLoss, Target};
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 

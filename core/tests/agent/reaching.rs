@@ -4,7 +4,7 @@ use super::*;
 
 fn named(config: &mut Config) {
     config.upstreams[0].relay = Relay {
-        place: Place { host: Host::Name("relay.example".into()), port: 8443 },
+        place: HostPort { host: Host::Name("relay.example".into()), port: 8443 },
         tls: true,
         host_header: "relay.example:8443".into(),
     };

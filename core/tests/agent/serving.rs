@@ -111,7 +111,7 @@ fn what_may_become_a_head_request_is_waited_for_ten_seconds() {
 #[test]
 fn a_service_with_two_addresses_is_reached_at_the_second() {
     let (mut rig, pool) = pool_of(agent_with(|config| {
-        config.upstreams[0].service = Some(Place { host: Host::Name("localhost".into()), port: 8080 });
+        config.upstreams[0].service = Some(HostPort { host: Host::Name("localhost".into()), port: 8080 });
     }));
     rig.hears(pool[0], GET);
     let on = rig.news().iter().find_map(|did| match did {

@@ -14,7 +14,7 @@ use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsRole,
 };
 use rendezvous_core::note::Note;
-use rendezvous_core::reach::{Place, Relay};
+use rendezvous_core::reach::{HostPort, Relay};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -202,7 +202,7 @@ fn certificate(side: usize, forged: bool) -> Fingerprint {
 }
 
 fn direct(side: usize, rules: &Rules) -> Direct {
-    let hosts: Vec<Place> = rules.listens[side]
+    let hosts: Vec<HostPort> = rules.listens[side]
         .then(|| address(2, 7_000 + u16::try_from(side).unwrap()).into())
         .into_iter()
         .collect();

@@ -57,14 +57,14 @@ use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiator, Ou
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::machine::Close;
 use rendezvous_core::opaque::Opaque;
-use rendezvous_core::reach::Place;
+use rendezvous_core::reach::HostPort;
 use rendezvous_core::time::{Span, Time};
 
 const START: Time = Time(1_000_000);
 const THEIRS: &str = "a1b2c3d4";
 const HOST: &str = "192.0.2.1:8000";
 
-fn place(text: &str) -> Place {
+fn place(text: &str) -> HostPort {
     host::parse(text).unwrap_or_else(|| panic!("{text} is no host"))
 }
 

@@ -195,7 +195,7 @@ impl World {
         world
     }
 
-    fn hosts(&self, at: usize) -> Vec<rendezvous_core::reach::Place> {
+    fn hosts(&self, at: usize) -> Vec<rendezvous_core::reach::HostPort> {
         (0..self.rules.hosts[at]).map(|host| place(&format!("192.0.2.{host}:800{at}"))).collect()
     }
 

@@ -10,7 +10,7 @@ use rendezvous_core::account::Owners;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
-use rendezvous_core::reach::{Host, Place};
+use rendezvous_core::reach::{Host, HostPort};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::xmpp::component::{Loss, Secret};
 use rendezvous_core::xmpp::hosted::{Config, Hosted, IqHandler, QUEUE_OCTETS_MAX, Report};
@@ -167,7 +167,7 @@ impl Stage {
     fn at(host: Host) -> Self {
         let now = Now { mono: Time(1_000_000), wall: 0 };
         let config = Config {
-            server: Place { host, port: 5347 },
+            server: HostPort { host, port: 5347 },
             name: jid("proxy.localhost"),
             secret: Secret::new(b"test"),
         };

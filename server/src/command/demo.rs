@@ -12,7 +12,7 @@ use rendezvous_core::agent::{self, Agent, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::note::Note;
-use rendezvous_core::reach::{Place, Relay};
+use rendezvous_core::reach::{HostPort, Relay};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::token::{Algorithm, Key};
@@ -220,7 +220,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         plain: false,
         pool: POOL,
         pool_max: POOL_MAX,
-        service: Some(Place::from(page)),
+        service: Some(HostPort::from(page)),
         service_tls: None,
         stream: None,
     };

@@ -12,7 +12,7 @@ use rendezvous_core::dtcp::negotiation::{self, Failure as Why};
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::{Note, Obstacle};
 use rendezvous_core::pair::{self, Side};
-use rendezvous_core::reach::Place;
+use rendezvous_core::reach::HostPort;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
 use rendezvous_core::xmpp::condition::StreamCondition;
@@ -146,7 +146,7 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
     let config = Config {
         jid: own,
         role,
-        hosts: if hosts.is_empty() { bound.map(Place::from).into_iter().collect() } else { hosts },
+        hosts: if hosts.is_empty() { bound.map(HostPort::from).into_iter().collect() } else { hosts },
         listeners: u16::from(bound.is_some()),
         negotiation: negotiation::Config { tls, policy, ..negotiation::Config::default() },
         pair: pair::Limits::default(),
@@ -176,7 +176,7 @@ fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
 }
 
 /// What the peer is told, if that is not where we listen.
-fn hosts(matches: &Matches, listen: Option<SocketAddr>) -> Result<Vec<Place>, Failure> {
+fn hosts(matches: &Matches, listen: Option<SocketAddr>) -> Result<Vec<HostPort>, Failure> {
     let hosts = matches.get_all(HOST.long, host_port)?;
     let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
     match listen {

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rendezvous_core::reach::{Host, Place, Relay};
+use rendezvous_core::endpoint::{self, Host};
+use rendezvous_core::reach::Relay;
 use rendezvous_core::time::Span;
 use rustls_pki_types::ServerName;
 
@@ -20,7 +21,7 @@ pub(super) fn relay(url: &RelayUrl) -> Relay {
 }
 
 /// A local service as the core dials it.
-pub(super) fn place(to: &HostPort) -> Place {
+pub(super) fn place(to: &HostPort) -> endpoint::HostPort {
     reach(&to.host, to.port)
 }
 
@@ -41,7 +42,7 @@ pub(super) fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn reach(host: &str, port: u16) -> Place {
+fn reach(host: &str, port: u16) -> endpoint::HostPort {
     let host = host.parse::<IpAddr>().map_or_else(|_| Host::Name(host.to_owned()), Host::Address);
-    Place { host, port }
+    endpoint::HostPort { host, port }
 }

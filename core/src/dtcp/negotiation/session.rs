@@ -7,7 +7,7 @@ use super::link::{Link, Standing};
 use super::{Failure, LinkId, Negotiator, Output, SessionId, Signal};
 use crate::dtcp::handshake::Tls;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
-use crate::endpoint::{Host, Place};
+use crate::endpoint::{Host, HostPort};
 use crate::machine::Close;
 use crate::time::Time;
 
@@ -197,7 +197,7 @@ impl Negotiator {
         let concealed = self.config.concealed.filter(|_| session.was_asked_for());
         let due = now + concealed.unwrap_or(self.config.handshake);
         let mut dials = false;
-        let mut dialled: Vec<Place> = Vec::new();
+        let mut dialled: Vec<HostPort> = Vec::new();
         for place in theirs.hosts.iter().take(HOSTS_MAX).filter_map(|text| host::parse(text)) {
             if !dialled.contains(&place) {
                 dials |= self.dial(id, &account, &place, (tls, due), now);
@@ -217,7 +217,7 @@ impl Negotiator {
         &mut self,
         session: SessionId,
         account: &str,
-        place: &Place,
+        place: &HostPort,
         (tls, due): (Tls, Time),
         now: Time,
     ) -> bool {
