@@ -34,7 +34,7 @@ fn the_example_of_the_core_is_a_relay() {
     let id = Id::parse(ID.as_bytes()).expect("a UUID");
     let ids = vec![Enrolment { id, key: key(), labels: Vec::new(), plain_tokens: true }];
     // It ends with the process of the tests.
-    thread::spawn(move || blocking_relay::serve(&listener, ids));
+    thread::spawn(move || blocking_relay::serve(listener, ids));
 
     let hidden = || {
         let wall =
