@@ -58,6 +58,13 @@ pub struct Stream {
 }
 
 /// What is read.
+///
+/// ```text
+/// Header ─whole─▶ Between ─first octet of an element─▶ Stanza ─whole─▶ Between
+/// Stanza ─too long or too deep─▶ Excess ─its end─▶ Between
+/// Stanza ─the end of the stream─▶ Ended
+/// any ─not XMPP's XML─▶ Over
+/// ```
 #[derive(Clone, Copy, Debug)]
 enum Reading {
     Header,
