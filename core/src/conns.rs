@@ -430,6 +430,15 @@ impl<S> Conns<S> {
         self.with_pair(on, now, |pair, side| pair.on_acked(side, age, now.mono))
     }
 
+    /// At this time it is looked at again whether the request that was handed over was acknowledged.
+    pub(crate) fn check_hand_over_at(&mut self, hidden: ConnId, time: Time, now: Now) {
+        let ended = self.with_pair(hidden, now, |pair, _| {
+            pair.check_hand_over_at(time);
+            None
+        });
+        debug_assert!(ended.is_none(), "a pair is not over by a deadline that is set");
+    }
+
     /// Others need the memory of a connection that makes no progress. A pair is over by it, and a connection that is
     /// closing is aborted; of any other the machine decides.
     pub(crate) fn stalled(&mut self, on: ConnId, now: Now) -> Option<Ended> {

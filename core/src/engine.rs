@@ -125,6 +125,12 @@ struct Request {
     /// What is known of the answer, should it be ours.
     answer: AnswerForm,
     tries: u8,
+    /// When it was handed over for the first time.
+    first_handed: Option<Time>,
+    /// When it was handed over last.
+    handed: Time,
+    /// How long a round trip to the hidden server's agent takes; zero if that is not known.
+    round_trip: Span,
     /// Knows this request; `None`: the exchanges behind it are not followed.
     follower: Option<Follower>,
 }

@@ -184,6 +184,12 @@ pub trait Machine: 'static {
     /// unacknowledged. `None`: nothing is unacknowledged, or the system cannot tell.
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now);
 
+    /// How long a round trip to the peer takes, as the system has measured it. Comes before `handle_acked` where it is
+    /// known. A machine that has no use for it ignores it.
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
+        let _ = (on, round_trip, now);
+    }
+
     /// The answer to [`Output::LocalAddress`]. If the socket has none any more, the driver calls `handle_end` instead. A
     /// machine that never asks need not implement it.
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {

@@ -52,7 +52,13 @@ pub struct Limits {
     /// A peer that owes acknowledgements and gave none for this long is dead; default 30 s. A peer that merely reads
     /// slowly acknowledges, the kernel's zero-window probes too.
     pub silent: Span,
+    /// This long after a request was handed over it is looked at whether its head was acknowledged, if no byte of an
+    /// answer came; `None`, the default: it is looked at as with any bytes. `rendezvous serve` has [`HAND_OVER`].
+    pub hand_over: Option<Span>,
 }
+
+/// [`Limits::hand_over`] of a relay.
+pub const HAND_OVER: Span = Span::from_secs(1);
 
 impl Default for Limits {
     fn default() -> Self {
@@ -61,6 +67,7 @@ impl Default for Limits {
             idle: None,
             check: Span::from_secs(10),
             silent: Span::from_secs(30),
+            hand_over: None,
         }
     }
 }
@@ -128,6 +135,8 @@ pub struct Pair {
     to_hidden: Direction,
     to_client: Direction,
     began: Time,
+    /// When it is looked at whether the request that was handed over was acknowledged.
+    hand_over_check: Option<Time>,
 }
 
 impl Side {
@@ -148,12 +157,19 @@ impl Pair {
     pub const fn new(limits: Limits, head_queued: bool, now: Time) -> Self {
         let open = Direction { flow: Flow::Open, queued: false, owed: None, octets: 0, moved: now };
         let to_hidden = Direction { queued: head_queued, owed: Some(now), ..open };
-        Self { limits, to_hidden, to_client: open, began: now }
+        let hand_over_check = match limits.hand_over {
+            Some(after) if head_queued => Some(Time(now.0.saturating_add(after.0))),
+            _ => None,
+        };
+        Self { limits, to_hidden, to_client: open, began: now, hand_over_check }
     }
 
     /// Octets came from `from` (`read` may be 0: some of the queue was sent) and `queued` wait for the other side.
     #[must_use]
     pub fn on_moved(&mut self, from: Side, read: u32, queued: u32, now: Time) -> Option<Act> {
+        if from == Side::Hidden && read > 0 {
+            self.hand_over_check = None;
+        }
         let direction = self.from(from);
         debug_assert!(
             read == 0 || !matches!(direction.flow, Flow::Draining | Flow::Shut),
@@ -236,9 +252,23 @@ impl Pair {
         age.is_some_and(|age| age >= self.limits.silent)
     }
 
+    /// At this time it is looked at again whether the request that was handed over was acknowledged.
+    pub fn check_hand_over_at(&mut self, time: Time) {
+        self.hand_over_check = Some(time);
+    }
+
     /// A deadline may have passed.
     #[must_use]
     pub fn on_timeout(&mut self, now: Time) -> Option<Act> {
+        if self.hand_over_check.is_some_and(|due| due <= now) {
+            self.hand_over_check = None;
+            if let Some((due, Side::Hidden)) = self.next_check()
+                && due <= now
+            {
+                self.to_hidden.owed = Some(now);
+            }
+            return Some(Act::CheckAck(Side::Hidden));
+        }
         if let Some((due, side)) = self.next_check()
             && due <= now
         {
@@ -255,7 +285,7 @@ impl Pair {
     pub fn deadline(&self) -> Option<Time> {
         let check = self.next_check().map(|(due, _)| due);
         let patience = self.patience().map(|(due, _)| due);
-        check.into_iter().chain(patience).min()
+        check.into_iter().chain(patience).chain(self.hand_over_check).min()
     }
 
     /// Octets received from `side` so far.

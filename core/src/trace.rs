@@ -91,6 +91,7 @@
 //! | `in CONN "OCTETS"` | `handle_bytes`: all that is offered; the action `took` is how many it consumed, if any |
 //! | `last-bytes CONN` | `handle_last_bytes` |
 //! | `moved CONN read=N queued=N`, `flushed CONN` | `handle_moved`, `handle_flushed` |
+//! | `round-trip CONN TIME` | `handle_round_trip` |
 //! | `acked CONN none\|TIME` | `handle_acked` |
 //! | `stalled CONN` | `handle_stalled` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
@@ -214,6 +215,7 @@ pub enum Event {
     LastBytes { on: ConnId },
     Moved { on: ConnId, read: u32, queued: u32 },
     Flushed { on: ConnId },
+    RoundTrip { on: ConnId, round_trip: Span },
     Acked { on: ConnId, age: Option<Span> },
     End { on: ConnId, how: End },
     WriteFailed { on: ConnId },

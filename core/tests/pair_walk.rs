@@ -11,6 +11,7 @@ const LIMITS: Limits = Limits {
     idle: None,
     check: Span::from_secs(10),
     silent: Span::from_secs(30),
+    hand_over: None,
 };
 const START: Time = Time(1_000_000);
 const SIDES: [Side; 2] = [Side::Client, Side::Hidden];

@@ -68,6 +68,7 @@ pub(crate) fn run(octets: &[u8]) {
         idle: setup.idle.map(seconds),
         check: seconds(setup.check),
         silent: seconds(setup.silent),
+        hand_over: None,
     };
     let now = Time(5_000_000);
     let pair = Pair::new(limits, setup.head_queued, now);

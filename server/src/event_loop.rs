@@ -86,6 +86,7 @@ type SlotOf<N> = Slot<<N as Net>::Sock, <N as Net>::Pipe>;
 enum Event {
     Flushed(ConnId),
     Moved { from: ConnId, read: u32, queued: u32 },
+    RoundTrip { on: ConnId, round_trip: Span },
     Acked { on: ConnId, age: Option<Span> },
     LocalAddress { on: ConnId, local: SocketAddr },
     WriteFailed(ConnId),
@@ -359,6 +360,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Event::Flushed(on) if self.queued(on) > 0 => {}
             Event::Flushed(on) => self.machine.handle_flushed(on, now),
             Event::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
+            Event::RoundTrip { on, round_trip } => self.machine.handle_round_trip(on, round_trip, now),
             Event::Acked { on, age } => self.machine.handle_acked(on, age, now),
             Event::LocalAddress { on, local } => self.machine.handle_local_address(on, local, now),
             Event::WriteFailed(on) => self.machine.handle_write_failed(on, now),

@@ -11,6 +11,8 @@ pub(crate) struct Acks {
     pub(crate) owed: bool,
     /// How long ago the last one came.
     pub(crate) last: Duration,
+    /// How long a round trip takes, smoothed.
+    pub(crate) round_trip: Duration,
 }
 
 /// TCP_INFO; `None` where there is none (not TCP, not Linux).
@@ -38,6 +40,7 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
         // A closed window leaves nothing in flight, and its probes are answered by whoever lives.
         owed: info.tcpi_unacked > 0 || info.tcpi_probes >= 2,
         last: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
+        round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
     })
 }
 

@@ -190,6 +190,12 @@ pub trait Net {
     /// How long ago the last acknowledgement came, if the peer owes one; `None` if it owes none, or can't be known.
     fn last_ack(&mut self, sock: &mut Self::Sock) -> Option<Span>;
 
+    /// How long a round trip takes; `None` where that can't be known.
+    fn round_trip(&mut self, sock: &mut Self::Sock) -> Option<Span> {
+        let _ = sock;
+        None
+    }
+
     /// How many octets sent the peer has not acknowledged; 0 where that can't be known.
     fn unacknowledged(&mut self, sock: &mut Self::Sock) -> usize;
 

@@ -9,6 +9,7 @@ use rendezvous_core::agent::{self, Upstream};
 use rendezvous_core::connector;
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::id::Id;
+use rendezvous_core::pair::{HAND_OVER, Limits};
 use rendezvous_core::reach::{Host, HostPort, Relay};
 use rendezvous_core::time::{Span, Time};
 
@@ -266,6 +267,7 @@ impl Plan {
             pairs_per_id_max: self.pairs_max,
             held_per_id_max: self.held_max,
             hold: self.hold,
+            pair: Limits { hand_over: Some(HAND_OVER), ..Limits::default() },
             ..engine::Config::default()
         }
     }

@@ -155,6 +155,10 @@ impl Net for SimNet {
         self.world.borrow().last_ack(*sock)
     }
 
+    fn round_trip(&mut self, sock: &mut Ep) -> Option<Span> {
+        Some(self.world.borrow().round_trip(*sock))
+    }
+
     fn unacknowledged(&mut self, sock: &mut Ep) -> usize {
         self.world.borrow().unacknowledged(*sock)
     }

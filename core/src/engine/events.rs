@@ -132,7 +132,18 @@ impl Machine for Engine {
         }
     }
 
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, _: Now) {
+        if let Some((client, Side::Hidden)) = self.conns.mate(on)
+            && let Some(State::Client { request: Some(request), .. }) = self.conns.state(client)
+        {
+            request.round_trip = round_trip;
+        }
+    }
+
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        if self.is_hand_over_lost(on, age, now) {
+            return;
+        }
         let silent = self.conns.pair_of(on).is_some_and(|pair| pair.is_silent(age));
         if silent && self.hand_over_failed(on, Close::Abort, now) {
             return;

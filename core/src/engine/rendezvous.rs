@@ -17,7 +17,12 @@ use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
 use crate::proxy_header;
 use crate::registry::{Departure, Holding, Presence};
-use crate::time::{Now, Span};
+use crate::time::{Now, Span, Time};
+
+/// A request that may not be repeated fails when nothing of it was acknowledged for this long.
+const UNREPEATABLE: Span = Span::from_secs(4);
+/// The system measures the age of an acknowledgement with this precision.
+const ACK_SLACK: Span = Span::from_millis(10);
 
 impl Engine {
     /// A hidden server is accepted; `connect` is its CONNECT.
@@ -76,16 +81,7 @@ impl Engine {
             Presence::Left { hold } => hold.min(self.config.hold),
             Presence::Offline | Presence::Busy => self.config.hold,
         };
-        let max = if hold == Span::ZERO { 0 } else { self.config.held_per_id_max };
-        match self.registry.hold(id, on, self.conns.source(on), max) {
-            Holding::Held => {}
-            Holding::Displaced(other) => self.refuse_displaced(other, now),
-            Holding::Refused => return self.refuse_unserved(on, id, form, now),
-        }
-        self.become_state(on, State::Held { id, request }, Some(now.mono + hold));
-        self.conns.say(Output::Read { on, wanted: false });
-        self.conns.note(Note::Held { on, id });
-        self.serve_held(id, now);
+        self.hold(on, id, request, now.mono + hold, now);
     }
 
     /// Whether a client gets no pair: the ID has none left, or none for the address of this client. The fewer are left,
@@ -141,6 +137,8 @@ impl Engine {
         mut request: Box<Request>,
         now: Now,
     ) {
+        request.first_handed.get_or_insert(now.mono);
+        (request.handed, request.round_trip) = (now.mono, Span::ZERO);
         self.conns.say(Output::UserTimeout { on: hidden, after: None });
         let mut head = Vec::new();
         if let Some(State::Waiting { proxy_header: true, .. }) = self.conns.state(hidden) {
@@ -189,12 +187,90 @@ impl Engine {
                 self.hand_over(next, client, id, request, now);
             }
             None => {
-                const WHY: &str = "the hidden server's connection failed";
-                self.refuse_client(client, Some(id), Status::BadGateway502, WHY, request.answer, now);
-                self.serve_held(id, now);
+                self.refuse_lost(client, id, request.answer, now);
             }
         }
         true
+    }
+
+    /// Looks at whether a head that was handed over was acknowledged; `age` is that of the hidden server's last
+    /// acknowledgement, if it owes one. If nothing was acknowledged for a second, or four round trips, the path is dead
+    /// most likely: the connection is ended, and a request that may be repeated gets another one. Any other has more
+    /// time, since it fails then. Returns whether the connection is ended.
+    pub(super) fn is_hand_over_lost(&mut self, hidden: ConnId, age: Option<Span>, now: Now) -> bool {
+        let Some(patience) = self.config.pair.hand_over else { return false };
+        let (Some((client, Side::Hidden)), Some(age)) = (self.conns.mate(hidden), age) else { return false };
+        let is_whole = self.conns.pair_of(hidden).is_some_and(|pair| {
+            pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
+        });
+        let Some(State::Client { request: Some(request), .. }) = self.conns.state(client) else {
+            return false;
+        };
+        let waited = now.mono.since(request.handed);
+        // An acknowledgement of earlier bytes may have been under way at the hand-over.
+        let under_way = Span(request.round_trip.0 / 2) + ACK_SLACK;
+        if age + under_way < waited {
+            return false;
+        }
+        let is_repeatable = is_whole && request.repeatable;
+        let least = if is_repeatable { patience } else { patience.max(UNREPEATABLE) };
+        let patience = least.max(Span(request.round_trip.0.saturating_mul(4)));
+        if waited < patience {
+            let due = request.handed + patience;
+            self.conns.check_hand_over_at(hidden, due, now);
+            return false;
+        }
+        if is_repeatable {
+            self.hand_over_again(hidden, client, now)
+        } else {
+            self.hand_over_failed(hidden, Close::Abort, now)
+        }
+    }
+
+    /// The connection of a request that may be repeated is dead. The next one gets the request. If none waits, the client
+    /// is held for one, no longer than [`Config::hold`](super::Config::hold) in all.
+    fn hand_over_again(&mut self, hidden: ConnId, client: ConnId, now: Now) -> bool {
+        let Some(State::Client { id, request, .. }) = self.conns.state(client) else { return false };
+        let id = *id;
+        let Some(request) = request.take() else { return false };
+        let due = request.first_handed.unwrap_or(now.mono) + self.config.hold;
+        self.registry.pair_ended(id, self.conns.source(client), now);
+        self.conns.close(hidden, Close::Abort, now);
+        let is_late = due <= now.mono;
+        let next = if is_late { None } else { self.registry.take(id, now) };
+        let retried = next.is_some();
+        self.conns.note(Note::HandOverFailed { hidden, client, id, retried });
+        match next {
+            Some(next) => {
+                self.conns.say(Output::Read { on: client, wanted: true });
+                self.hand_over(next, client, id, request, now);
+            }
+            None if is_late => self.refuse_lost(client, id, request.answer, now),
+            None => self.hold(client, id, request, due, now),
+        }
+        true
+    }
+
+    /// Holds a client until `due`, if there is room.
+    fn hold(&mut self, on: ConnId, id: Id, request: Box<Request>, due: Time, now: Now) {
+        let form = request.answer;
+        let max = if due <= now.mono { 0 } else { self.config.held_per_id_max };
+        match self.registry.hold(id, on, self.conns.source(on), max) {
+            Holding::Held => {}
+            Holding::Displaced(other) => self.refuse_displaced(other, now),
+            Holding::Refused => return self.refuse_unserved(on, id, form, now),
+        }
+        self.become_state(on, State::Held { id, request }, Some(due));
+        self.conns.say(Output::Read { on, wanted: false });
+        self.conns.note(Note::Held { on, id });
+        self.serve_held(id, now);
+    }
+
+    /// Answers a client whose request was given to a connection that failed.
+    fn refuse_lost(&mut self, client: ConnId, id: Id, form: AnswerForm, now: Now) {
+        const WHY: &str = "the hidden server's connection failed";
+        self.refuse_client(client, Some(id), Status::BadGateway502, WHY, form, now);
+        self.serve_held(id, now);
     }
 
     pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {

@@ -125,7 +125,16 @@ impl Engine {
                     && head.body == Body::None
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
-                let request = Box::new(Request { head, repeatable, answer: form, tries: 0, follower });
+                let request = Box::new(Request {
+                    head,
+                    repeatable,
+                    answer: form,
+                    tries: 0,
+                    first_handed: None,
+                    handed: now.mono,
+                    round_trip: Span::ZERO,
+                    follower,
+                });
                 self.meet(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {

@@ -59,6 +59,7 @@ impl Settings for engine::Config {
             ("idle", Slot::MaybeTime(&mut self.pair.idle)),
             ("check", Slot::Time(&mut self.pair.check)),
             ("silent", Slot::Time(&mut self.pair.silent)),
+            ("hand-over", Slot::MaybeTime(&mut self.pair.hand_over)),
         ]
     }
 }

@@ -176,6 +176,7 @@ impl<'t> Player<'t> {
             Event::LastBytes { on } => machine.handle_last_bytes(*on, now),
             Event::Moved { on, read, queued } => machine.handle_moved(*on, *read, *queued, now),
             Event::Flushed { on } => machine.handle_flushed(*on, now),
+            Event::RoundTrip { on, round_trip } => machine.handle_round_trip(*on, *round_trip, now),
             Event::Acked { on, age } => machine.handle_acked(*on, *age, now),
             Event::End { on, how } => machine.handle_end(*on, *how, now),
             Event::WriteFailed { on } => machine.handle_write_failed(*on, now),
@@ -318,6 +319,7 @@ impl<'t> Player<'t> {
             | Event::LastBytes { on }
             | Event::Moved { on, .. }
             | Event::Flushed { on }
+            | Event::RoundTrip { on, .. }
             | Event::Acked { on, .. }
             | Event::End { on, .. }
             | Event::WriteFailed { on }

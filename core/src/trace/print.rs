@@ -186,6 +186,9 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
         Event::LastBytes { on } => write!(out, "last-bytes {}", Conn(*on)),
         Event::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
         Event::Flushed { on } => write!(out, "flushed {}", Conn(*on)),
+        Event::RoundTrip { on, round_trip } => {
+            write!(out, "round-trip {} {}", Conn(*on), SpanText(*round_trip))
+        }
         Event::Acked { on, age: Some(age) } => write!(out, "acked {} {}", Conn(*on), SpanText(*age)),
         Event::Acked { on, age: None } => write!(out, "acked {} none", Conn(*on)),
         Event::End { on, how } => write!(out, "end {} {}", Conn(*on), show::end(*how)),

@@ -217,6 +217,14 @@ impl<M: Shadow> Machine for Recorder<M> {
         self.machine.handle_flushed(on, now);
     }
 
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            let event = Event::RoundTrip { on, round_trip };
+            tape.record(&event, now, |shadow| shadow.handle_round_trip(on, round_trip, now));
+        }
+        self.machine.handle_round_trip(on, round_trip, now);
+    }
+
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         if let Some(tape) = &mut self.tape {
             tape.record(&Event::Acked { on, age }, now, |shadow| shadow.handle_acked(on, age, now));

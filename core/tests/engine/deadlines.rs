@@ -316,8 +316,8 @@ fn a_request_that_does_not_even_leave_is_looked_after_as_well() {
     let client = world.says(get(ID));
     assert_eq!(world.mate(client), Some(hidden));
     world.ages.insert(hidden, Span::from_secs(30));
-    world.wait_secs(10);
-    world.assert_refused(client, "502 Bad Gateway", crate::FAILED);
+    world.wait_secs(5);
+    world.assert_refused(client, "503 Service Unavailable", crate::OFFLINE);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Between the rendezvous and the hidden server's first byte (docs/protocol.md §4.5).
 
-use rendezvous_core::machine::{Close, End};
+use rendezvous_core::machine::{Close, ConnId, End};
 use rendezvous_core::note::Note;
 use rendezvous_core::pair::Why;
 use rendezvous_core::time::Span;
@@ -235,4 +235,96 @@ fn a_plain_connection_that_is_not_ready_is_not_retried_with() {
     world.end(hidden, End::Reset);
     world.assert_refused(client, "502 Bad Gateway", FAILED);
     assert!(world.is_open(plain));
+}
+
+/// This connection's peer acknowledges nothing any more.
+fn dies(world: &mut World, on: ConnId) {
+    world.ages.insert(on, Span::from_secs(29));
+}
+
+#[test]
+fn a_head_that_is_not_acknowledged_within_a_second_goes_to_the_next_connection() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    dies(&mut world, first);
+    let client = world.says(get(ID));
+    world.wait_ms(999);
+    assert_eq!(world.mate(client), Some(first));
+    world.wait_ms(1);
+    assert_eq!((world.closing(first), world.mate(client)), (Some(Close::Abort), Some(second)));
+    assert_eq!((world.take(second).as_str(), retries(&mut world)), (GET, vec![true]));
+    world.write(second, ANSWER);
+    assert_eq!(world.got(client), ANSWER);
+}
+
+#[test]
+fn at_a_far_agent_it_takes_four_round_trips() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    dies(&mut world, first);
+    world.round_trips.insert(first, Span::from_millis(600));
+    let client = world.says(get(ID));
+    world.wait_ms(2_399);
+    assert_eq!(world.mate(client), Some(first));
+    world.wait_ms(1);
+    assert_eq!(world.mate(client), Some(second));
+}
+
+#[test]
+fn without_another_connection_the_client_is_held_and_gets_the_next_one() {
+    let mut world = world();
+    let (first, client) = {
+        let hidden = world.register(ID);
+        dies(&mut world, hidden);
+        (hidden, world.says(get(ID)))
+    };
+    world.wait_secs(1);
+    assert!(!world.is_open(first) && world.is_open(client));
+    world.wait_secs(2);
+    let next = world.register(ID);
+    assert_eq!(world.mate(client), Some(next));
+    world.write(next, ANSWER);
+    assert_eq!(world.got(client), ANSWER);
+}
+
+#[test]
+fn no_client_waits_longer_than_it_may_be_held_however_many_connections_are_dead() {
+    for dead in [1, 3, 20] {
+        let mut world = world();
+        for _ in 0..dead {
+            let hidden = world.register(ID);
+            dies(&mut world, hidden);
+        }
+        let client = world.says(get(ID));
+        world.wait_ms(4_999);
+        assert!(world.is_open(client), "{dead}");
+        world.wait_ms(1);
+        assert!(!world.is_open(client), "{dead}");
+    }
+}
+
+#[test]
+fn what_may_not_be_repeated_has_four_seconds_and_gets_502() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    dies(&mut world, first);
+    let client = world.says(post(ID, "body"));
+    world.wait_ms(3_999);
+    assert_eq!(world.mate(client), Some(first));
+    world.wait_ms(1);
+    world.assert_refused(client, "502 Bad Gateway", FAILED);
+    assert!(world.is_open(second) && world.got(second).is_empty());
+}
+
+#[test]
+fn a_head_that_was_acknowledged_is_never_handed_over_again() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    // Something was acknowledged since the hand-over, and something else is not.
+    world.ages.insert(first, Span::from_millis(900));
+    world.wait_secs(9);
+    assert_eq!(world.mate(client), Some(first));
+    world.write(first, ANSWER);
+    assert_eq!((world.got(client).as_str(), world.got(second).as_str()), (ANSWER, ""));
 }

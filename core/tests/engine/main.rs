@@ -23,6 +23,7 @@ use rendezvous_core::engine::{Config, Transport};
 use rendezvous_core::http::date::write_date;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Close, ConnId};
+use rendezvous_core::pair::{HAND_OVER, Limits};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::token::{Algorithm, Challenge, Key};
 
@@ -66,6 +67,7 @@ fn config() -> Config {
     Config {
         listeners: vec![Transport::Plain, Transport::Tls],
         domain: Some(DOMAIN.to_owned()),
+        pair: Limits { hand_over: Some(HAND_OVER), ..Limits::default() },
         ..Config::default()
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) why: &'static str,
     /// What a connection's peer owes, for whoever asks.
     pub(crate) ages: BTreeMap<ConnId, Span>,
+    /// How long a round trip takes, where it is known.
+    pub(crate) round_trips: BTreeMap<ConnId, Span>,
     pub(crate) checks: Vec<ConnId>,
     /// For nonces that are used once.
     pub(crate) counter: u32,
@@ -85,6 +87,7 @@ impl World {
             deadline: None,
             why: "",
             ages: BTreeMap::new(),
+            round_trips: BTreeMap::new(),
             checks: Vec::new(),
             counter: 0,
             wires: BTreeMap::new(),

@@ -12,6 +12,7 @@ use rendezvous_core::agent::{self, Agent, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::note::Note;
+use rendezvous_core::pair;
 use rendezvous_core::reach::{HostPort, Relay};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span};
@@ -210,7 +211,8 @@ impl Demo {
 fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Failure> {
     let key = Key::new(entropy::octets::<32>()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
         .map_err(|error| Failure::Failed(format!("cannot make a secret: {error}")))?;
-    let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
+    let pair = pair::Limits { hand_over: Some(pair::HAND_OVER), ..pair::Limits::default() };
+    let config = engine::Config { listeners: vec![Transport::Tls], pair, ..engine::Config::default() };
     let mut relay = Engine::new(config, *entropy::octets()?, now);
     relay.handle_ids(vec![Enrolment { id, key: key.clone(), labels: Vec::new(), plain_tokens: false }], now);
     let upstream = Upstream {

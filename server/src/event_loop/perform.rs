@@ -73,10 +73,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
             }
             Output::CheckAck { on } => {
-                let age = self
-                    .slot_and_net(on)
-                    .and_then(|(slot, net)| slot.sock().map(|sock| net.last_ack(sock)))
-                    .flatten();
+                let (mut round_trip, mut age) = (None, None);
+                if let Some((slot, net)) = self.slot_and_net(on)
+                    && let Some(sock) = slot.sock()
+                {
+                    (round_trip, age) = (net.round_trip(sock), net.last_ack(sock));
+                }
+                if let Some(round_trip) = round_trip {
+                    self.events.push_back(Event::RoundTrip { on, round_trip });
+                }
                 self.events.push_back(Event::Acked { on, age });
             }
             Output::LocalAddress { on } => self.tell_local_address(on),

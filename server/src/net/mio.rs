@@ -398,6 +398,11 @@ impl Net for MioNet {
         acks.owed.then(|| Span(u64::try_from(acks.last.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    fn round_trip(&mut self, sock: &mut Sock) -> Option<Span> {
+        let Sock::Tcp(stream) = sock else { return None };
+        linux::acks(stream).map(|acks| Span(u64::try_from(acks.round_trip.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     fn unacknowledged(&mut self, sock: &mut Sock) -> usize {
         match sock {
             Sock::Tcp(stream) => linux::unacknowledged(stream),

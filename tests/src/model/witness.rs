@@ -10,6 +10,7 @@ use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsFailure,
 };
 use rendezvous_core::note::Note;
+use rendezvous_core::pair::HAND_OVER;
 use rendezvous_core::time::{Now, Span, Time};
 
 use crate::sim_net::{Shared, Who};
@@ -346,9 +347,16 @@ impl<M: Machine> Machine for Watched<M> {
         self.machine.handle_flushed(on, now);
     }
 
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
+        self.told(on, now, format_args!("round trip {round_trip:?}"));
+        self.machine.handle_round_trip(on, round_trip, now);
+    }
+
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let seen = self.told(on, now, format_args!("acked {age:?}"));
-        seen.gone |= age.is_some_and(|age| age >= SILENT);
+        // A hidden server that acknowledges nothing of the head that it was handed is given up early.
+        let least = if seen.moved == 0 { Span(HAND_OVER.0 / 2) } else { SILENT };
+        seen.gone |= age.is_some_and(|age| age >= least);
         self.machine.handle_acked(on, age, now);
     }
 

@@ -269,6 +269,12 @@ impl World {
         Some(if lost { self.now.since(self.ends[ep.0].heard) } else { Span::from_millis(200) })
     }
 
+    /// How long a round trip takes.
+    #[must_use]
+    pub fn round_trip(&self, ep: Ep) -> Span {
+        Span(2 * self.links[ep.0 / 2].latency.0)
+    }
+
     fn post(&mut self, to: Ep, segment: Segment) {
         let latency = self.links[to.0 / 2].latency;
         let from = &mut self.ends[to.peer().0];

@@ -70,6 +70,7 @@ impl Recorded {
             Event::LastBytes { on } => machine.handle_last_bytes(on, now),
             Event::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
             Event::Flushed { on } => machine.handle_flushed(on, now),
+            Event::RoundTrip { on, round_trip } => machine.handle_round_trip(on, round_trip, now),
             Event::Acked { on, age } => machine.handle_acked(on, age, now),
             Event::End { on, how } => machine.handle_end(on, how, now),
             Event::WriteFailed { on } => machine.handle_write_failed(on, now),

@@ -52,6 +52,7 @@ impl Parser {
                 queued: words.keyed("queued", number)?,
             },
             "flushed" => Event::Flushed { on: words.conn()? },
+            "round-trip" => Event::RoundTrip { on: words.conn()?, round_trip: words.read("a time", span)? },
             "acked" => Event::Acked {
                 on: words.conn()?,
                 age: words.read("'none' or a time", |word| {

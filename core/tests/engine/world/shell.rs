@@ -127,7 +127,12 @@ impl World {
         match *event {
             Event::Flushed(on) if self.wire(on).closed => {}
             Event::Flushed(on) => self.engine.handle_flushed(on, self.now),
-            Event::Acked(on) => self.engine.handle_acked(on, self.ages.get(&on).copied(), self.now),
+            Event::Acked(on) => {
+                if let Some(round_trip) = self.round_trips.get(&on) {
+                    self.engine.handle_round_trip(on, *round_trip, self.now);
+                }
+                self.engine.handle_acked(on, self.ages.get(&on).copied(), self.now);
+            }
             Event::Closed(on) => self.engine.handle_closed(on, self.now),
         }
     }

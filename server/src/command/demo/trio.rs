@@ -126,6 +126,11 @@ impl Machine for Trio {
         machine.handle_flushed(on, now);
     }
 
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
+        let (machine, on) = self.whose(on);
+        machine.handle_round_trip(on, round_trip, now);
+    }
+
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let (machine, on) = self.whose(on);
         machine.handle_acked(on, age, now);

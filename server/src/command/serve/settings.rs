@@ -136,6 +136,7 @@ impl Settings {
         let pair = pair::Limits {
             half_closed: seconds("half-closed-timeout")?,
             idle: (idle > Span::ZERO).then_some(idle),
+            hand_over: Some(pair::HAND_OVER),
             ..pair::Limits::default()
         };
         let head = head::Limits {
