@@ -139,6 +139,7 @@ mod admission;
 pub mod agent;
 pub mod backoff;
 pub mod bytestream;
+pub mod client_hello;
 pub mod conn;
 pub mod connector;
 mod conns;

@@ -28,6 +28,14 @@ const CRC32C: u8 = 0x03;
 const SSL: u8 = 0x20;
 const SSL_MIN: usize = 5;
 
+/// The type of the extension with the host name that the client asked for (§2.2.2).
+const AUTHORITY: u8 = 0x02;
+/// The type of the extension with the label of the port that a raw client came by: the first of those that are free for
+/// use between a sender and a receiver (§2.2.7).
+const PORT: u8 = 0xE0;
+/// The longest value of either, in bytes: the longest host name.
+pub const RAW_NAME_MAX: usize = 255;
+
 /// The longest header that is read, in octets.
 pub const LEN_MAX: usize = V2_FIXED + V2_REST_MAX;
 
@@ -54,6 +62,75 @@ pub enum Parsed {
     },
     /// No header, or a malformed one: why.
     Refused(&'static str),
+}
+
+/// How a raw client named its hidden server (`docs/protocol.md §8`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RawName {
+    /// By this host name, the server name of its ClientHello: in lower case, without a dot at the end.
+    Host(String),
+    /// By a port of the relay, which has this label.
+    Port(String),
+}
+
+/// The name in a whole header of version 2 that the relay wrote for a raw client; `None` if the header has no name: the
+/// client is no raw one.
+///
+/// # Errors
+/// There are several names, or one that is empty, too long, or not visible ASCII; or extensions are malformed. The text
+/// says which.
+pub fn raw_name(header: &[u8]) -> Result<Option<RawName>, &'static str> {
+    let Some((&[.., command, family, _, _], rest)) = header.split_first_chunk::<V2_FIXED>() else {
+        return Ok(None);
+    };
+    if !begins_v2(header) || command != 0x21 {
+        return Ok(None);
+    }
+    let addresses_len = match family {
+        0x11 => 12,
+        0x21 => 36,
+        // Without addresses nothing says where extensions begin.
+        _ => 0,
+    };
+    let mut rest = rest.get(addresses_len..).unwrap_or_default();
+    let mut name = None;
+    while let Some((&[kind, high, low], behind)) = rest.split_first_chunk::<3>() {
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        let (value, next) = behind.split_at_checked(len).ok_or(MALFORMED_EXTENSION)?;
+        rest = next;
+        let make: fn(String) -> RawName = match kind {
+            AUTHORITY => RawName::Host,
+            PORT => RawName::Port,
+            _ => continue,
+        };
+        let is_name = (1..=RAW_NAME_MAX).contains(&len) && value.iter().all(u8::is_ascii_graphic);
+        let value = core::str::from_utf8(value).ok().filter(|_| is_name).ok_or("malformed name in the PROXY header")?;
+        if name.replace(make(String::from(value))).is_some() {
+            return Err("several names in the PROXY header");
+        }
+    }
+    if rest.is_empty() { Ok(name) } else { Err(MALFORMED_EXTENSION) }
+}
+
+/// Appends the header of version 2 for a raw client of `source`. A client whose address is not known has the
+/// unspecified one.
+pub fn write_raw(source: Option<SocketAddr>, name: &RawName, out: &mut Vec<u8>) {
+    let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+    let begin = out.len();
+    write(Version::V2, Some(source.unwrap_or(unknown)), out);
+    let (kind, name) = match name {
+        RawName::Host(name) => (AUTHORITY, name),
+        RawName::Port(name) => (PORT, name),
+    };
+    debug_assert!((1..=RAW_NAME_MAX).contains(&name.len()), "a name of another length");
+    let value = name.as_bytes().get(..name.len().min(RAW_NAME_MAX)).unwrap_or_default();
+    let [high, low] = u16::try_from(value.len()).unwrap_or(u16::MAX).to_be_bytes();
+    out.extend_from_slice(&[kind, high, low]);
+    out.extend_from_slice(value);
+    let len = u16::try_from(out.len() - begin - V2_FIXED).unwrap_or(u16::MAX).to_be_bytes();
+    if let Some(field) = out.get_mut(begin + V2_FIXED - 2..begin + V2_FIXED) {
+        field.copy_from_slice(&len);
+    }
 }
 
 /// Looks for a header, of whichever version, at the front of `bytes`.

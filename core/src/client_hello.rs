@@ -1,0 +1,311 @@
+//! Reads the server name in a TLS ClientHello without answering it (RFC 8446 §4.1.2, RFC 6066 §3).
+//!
+//! A relay routes a client of an end-to-end hidden server by this name, and passes on every byte of the hello as it came.
+//! So nothing but the name is interpreted: extensions, cipher suites and versions that this parser does not know are the
+//! hidden server's concern. An Encrypted ClientHello extension changes nothing: the outer name counts.
+//!
+//! ```
+//! use rendezvous_core::client_hello::{ClientHello, Reader};
+//!
+//! let mut reader = Reader::default();
+//! // The beginning of a record: more bytes are needed.
+//! assert_eq!(reader.read(&[22, 3, 1]), ClientHello::Partial);
+//! // No TLS record begins like this.
+//! assert_eq!(Reader::default().read(b"GET / HTTP/1.1"), ClientHello::NotTls);
+//! ```
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+/// The longest ClientHello that is read, in bytes, with the four bytes of its handshake header.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+/// The longest prefix of a connection that is read, in bytes: a hello and the headers of the records that it is in.
+pub const WIRE_MAX: usize = MESSAGE_MAX + 8 * 1024;
+
+/// The longest name (RFC 1035 §2.3.4), in bytes.
+const NAME_MAX: usize = 253;
+/// The longest label of a name, in bytes.
+const LABEL_MAX: usize = 63;
+/// The plaintext of one record at most (RFC 8446 §5.1).
+const RECORD_MAX: usize = 16 * 1024;
+const RECORD_HEADER: usize = 5;
+const HANDSHAKE_HEADER: usize = 4;
+
+/// The content type of a handshake record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+/// The type of the ClientHello message (RFC 8446 §4).
+const CLIENT_HELLO: u8 = 1;
+/// The extension `server_name` (RFC 6066 §3).
+const SERVER_NAME: u16 = 0;
+/// The only type of name that is defined.
+const HOST_NAME: u8 = 0;
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientHello {
+    /// The beginning of a ClientHello.
+    Partial,
+    /// A whole one with a host name: in lower case, without a dot at the end.
+    Name(String),
+    /// A whole one that names no host. An IP address counts as no name.
+    NoName,
+    /// The first byte is not that of a TLS handshake.
+    NotTls,
+    /// Which host it names, if any, cannot be decided.
+    Refused(Malformed),
+}
+
+/// Why a ClientHello is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// A record is malformed.
+    Record,
+    /// The handshake message is no ClientHello, or a length in it contradicts another.
+    Message,
+    /// It is longer than [`MESSAGE_MAX`], or in too many records.
+    TooLong,
+    /// There are several names, or one that is no host name.
+    Name,
+}
+
+/// An alert of the level fatal, as the record of a server that has seen nothing but the ClientHello (RFC 8446 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alert {
+    /// `decode_error`: the ClientHello is malformed.
+    DecodeError,
+    /// `unrecognized_name`: nobody serves this name.
+    UnrecognizedName,
+}
+
+impl Alert {
+    /// The record.
+    #[must_use]
+    pub const fn record(self) -> [u8; 7] {
+        let description = match self {
+            Self::DecodeError => 50,
+            Self::UnrecognizedName => 112,
+        };
+        [21, 3, 3, 0, 2, 2, description]
+    }
+}
+
+impl Malformed {
+    /// The reason in words, for logs.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Record => "malformed TLS record",
+            Self::Message => "malformed ClientHello",
+            Self::TooLong => "ClientHello too long",
+            Self::Name => "malformed server name",
+        }
+    }
+}
+
+/// Reads one ClientHello. It looks at each byte of the wire once, and keeps none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reader {
+    /// Where the next record begins.
+    next: u32,
+    /// How much of the message the records in front of it have.
+    message: u32,
+}
+
+impl Reader {
+    /// Looks at everything that was received on the connection, from the first byte on.
+    ///
+    /// The verdict does not depend on the pieces in which the bytes come, but for bytes behind the ClientHello, which are
+    /// not looked at.
+    pub fn read(&mut self, wire: &[u8]) -> ClientHello {
+        match self.find(wire) {
+            Ok(None) if wire.len() >= WIRE_MAX => ClientHello::Refused(Malformed::TooLong),
+            Ok(None) => ClientHello::Partial,
+            Ok(Some(message)) => match server_name(&message) {
+                Ok(Some(name)) => ClientHello::Name(name),
+                Ok(None) => ClientHello::NoName,
+                Err(why) => ClientHello::Refused(why),
+            },
+            Err(_) if wire.first() != Some(&HANDSHAKE) => ClientHello::NotTls,
+            Err(why) => ClientHello::Refused(why),
+        }
+    }
+
+    /// The body of the ClientHello, once all of it is there.
+    fn find(&mut self, wire: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
+        loop {
+            let at = self.next as usize;
+            let record = wire.get(at..).unwrap_or_default();
+            let Some(content) = record_content(record)? else { return Ok(None) };
+            // The message's own header may be in several records.
+            let end = at + RECORD_HEADER + content.len;
+            let message = self.message as usize + content.len;
+            let front = wire.get(..end.min(wire.len())).unwrap_or_default();
+            let needed = message_len(front)?;
+            if content.is_whole {
+                self.next = u32::try_from(end).unwrap_or(u32::MAX);
+                self.message = u32::try_from(message).unwrap_or(u32::MAX);
+            }
+            match needed {
+                Some(needed) if needed <= message => {
+                    if !content.is_whole {
+                        return Ok(None);
+                    }
+                    let mut bytes: Vec<u8> = contents(front).flatten().copied().collect();
+                    bytes.truncate(needed);
+                    bytes.drain(..HANDSHAKE_HEADER);
+                    return Ok(Some(bytes));
+                }
+                _ if !content.is_whole => return Ok(None),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The content of the record at the front of some bytes.
+struct Content {
+    /// Its length in bytes.
+    len: usize,
+    /// All of it is there.
+    is_whole: bool,
+}
+
+/// Looks at the header of a record; `None` if it is not whole.
+fn record_content(record: &[u8]) -> Result<Option<Content>, Malformed> {
+    match *record {
+        [kind, ..] if kind != HANDSHAKE => return Err(Malformed::Record),
+        [_, major, ..] if major != 3 => return Err(Malformed::Record),
+        _ => {}
+    }
+    let Some(&[_, _, _, high, low]) = record.first_chunk::<RECORD_HEADER>() else { return Ok(None) };
+    let len = usize::from(u16::from_be_bytes([high, low]));
+    if len == 0 || len > RECORD_MAX {
+        return Err(Malformed::Record);
+    }
+    Ok(Some(Content { len, is_whole: record.len() >= RECORD_HEADER + len }))
+}
+
+/// The contents of the records at the front of the wire, the last one as far as it is there.
+fn contents(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
+    core::iter::from_fn(move || {
+        let (&[_, _, _, high, low], rest) = wire.split_first_chunk::<RECORD_HEADER>()?;
+        let len = usize::from(u16::from_be_bytes([high, low])).min(rest.len());
+        let content;
+        (content, wire) = rest.split_at(len);
+        Some(content)
+    })
+}
+
+/// How long the ClientHello says it is, with its header; `None` if that is not there yet.
+fn message_len(wire: &[u8]) -> Result<Option<usize>, Malformed> {
+    let mut header = [0; HANDSHAKE_HEADER];
+    let mut filled = 0;
+    for (to, from) in header.iter_mut().zip(contents(wire).flatten()) {
+        *to = *from;
+        filled += 1;
+    }
+    if filled > 0 && header[0] != CLIENT_HELLO {
+        return Err(Malformed::Message);
+    }
+    if filled < HANDSHAKE_HEADER {
+        return Ok(None);
+    }
+    let [_, high, middle, low] = header;
+    let len = u32::from_be_bytes([0, high, middle, low]) as usize + HANDSHAKE_HEADER;
+    if len > MESSAGE_MAX { Err(Malformed::TooLong) } else { Ok(Some(len)) }
+}
+
+/// Bytes that are taken from the front.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(Malformed::Message)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+    }
+
+    /// A part that begins with its length in one byte.
+    fn part8(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.u8()?;
+        self.take(usize::from(len))
+    }
+
+    /// A part that begins with its length in two bytes.
+    fn part16(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = self.u16()?;
+        self.take(usize::from(len))
+    }
+}
+
+/// The host name in the body of a ClientHello.
+fn server_name(body: &[u8]) -> Result<Option<String>, Malformed> {
+    let mut hello = Cursor(body);
+    let _version = hello.u16()?;
+    let _random = hello.take(32)?;
+    if hello.part8()?.len() > 32 {
+        return Err(Malformed::Message);
+    }
+    let suites = hello.part16()?;
+    if suites.is_empty() || suites.len() % 2 != 0 {
+        return Err(Malformed::Message);
+    }
+    if hello.part8()?.is_empty() {
+        return Err(Malformed::Message);
+    }
+    if hello.0.is_empty() {
+        // A client of before 2006 has no extensions.
+        return Ok(None);
+    }
+    let mut extensions = Cursor(hello.part16()?);
+    if !hello.0.is_empty() {
+        return Err(Malformed::Message);
+    }
+    let mut found = None;
+    while !extensions.0.is_empty() {
+        let kind = extensions.u16()?;
+        let data = extensions.part16()?;
+        if kind == SERVER_NAME && found.replace(data).is_some() {
+            return Err(Malformed::Name);
+        }
+    }
+    found.map_or(Ok(None), host_name)
+}
+
+/// The name in the extension `server_name`.
+fn host_name(data: &[u8]) -> Result<Option<String>, Malformed> {
+    let mut data = Cursor(data);
+    let mut list = Cursor(data.part16()?);
+    let (kind, name) = (list.u8()?, list.part16()?);
+    if kind != HOST_NAME || !list.0.is_empty() || !data.0.is_empty() {
+        return Err(Malformed::Name);
+    }
+    canonical(name)
+}
+
+/// A host name in lower case and without a dot at the end; `None` for an IP address (RFC 6066 §3 allows none).
+fn canonical(name: &[u8]) -> Result<Option<String>, Malformed> {
+    let name = core::str::from_utf8(name).map_err(|_| Malformed::Name)?;
+    if name.parse::<IpAddr>().is_ok() {
+        return Ok(None);
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= LABEL_MAX
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    if name.len() > NAME_MAX || !name.split('.').all(is_label) {
+        return Err(Malformed::Name);
+    }
+    Ok(Some(name.to_ascii_lowercase()))
+}
