@@ -21,7 +21,7 @@ use core::net::IpAddr;
 /// The longest ClientHello that is read, in bytes, with the four bytes of its handshake header.
 pub const MESSAGE_MAX: usize = 16 * 1024;
 /// The longest prefix of a connection that is read, in bytes: a hello and the headers of the records that it is in.
-pub const WIRE_MAX: usize = MESSAGE_MAX + 8 * 1024;
+pub const WIRE_MAX: usize = MESSAGE_MAX + 2 * 1024;
 
 /// The longest name (RFC 1035 §2.3.4), in bytes.
 const NAME_MAX: usize = 253;
@@ -216,6 +216,76 @@ fn message_len(wire: &[u8]) -> Result<Option<usize>, Malformed> {
     if len > MESSAGE_MAX { Err(Malformed::TooLong) } else { Ok(Some(len)) }
 }
 
+/// Whether bytes begin as a TLS handshake does.
+pub(crate) fn begins(wire: &[u8]) -> bool {
+    wire.first() == Some(&HANDSHAKE)
+}
+
+/// For traces: appends as many bytes that lead to the same verdict. Of a whole hello nothing stays but its form and the
+/// server name; what is behind it becomes zeros.
+pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(wire);
+    let verdict = Reader::default().read(wire);
+    if !matches!(verdict, ClientHello::Name(_) | ClientHello::NoName) {
+        return;
+    }
+    let Some(copy) = out.get_mut(begin..) else { return };
+    let keeps = kept_of_message(wire);
+    let mut end = 0;
+    for (at, keep) in message_places(wire).zip(keeps) {
+        if let Some(byte) = copy.get_mut(at).filter(|_| !keep) {
+            *byte = 0;
+        }
+        end = at + 1;
+    }
+    copy.iter_mut().skip(end).for_each(|byte| *byte = 0);
+}
+
+/// Where in the wire each byte of the message is.
+fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
+    let mut begin = 0;
+    contents(wire).flat_map(move |content| {
+        let first = begin + RECORD_HEADER;
+        begin = first + content.len();
+        first..begin
+    })
+}
+
+/// Which bytes of a well-formed message are lengths, types, or the server name.
+fn kept_of_message(wire: &[u8]) -> Vec<bool> {
+    let message: Vec<u8> = contents(wire).flatten().copied().collect();
+    let len = message_len(wire).ok().flatten().unwrap_or(0).min(message.len());
+    let mut keeps = Vec::with_capacity(len);
+    let mut part = |keep: bool, len: usize| keeps.extend(core::iter::repeat_n(keep, len));
+    let mut hello = Cursor(message.get(HANDSHAKE_HEADER..len).unwrap_or_default());
+    part(true, HANDSHAKE_HEADER + 2);
+    let mut walk = || {
+        hello.take(2)?;
+        hello.take(32)?;
+        part(false, 32);
+        let session = hello.part8()?.len();
+        part(true, 1);
+        part(false, session);
+        let suites = hello.part16()?.len();
+        let compression = hello.part8()?.len();
+        part(true, 2 + suites + 1 + compression);
+        let mut extensions = Cursor(hello.part16()?);
+        part(true, 2);
+        while !extensions.0.is_empty() {
+            let kind = extensions.u16()?;
+            let data = extensions.part16()?.len();
+            part(true, 4);
+            part(kind == SERVER_NAME, data);
+        }
+        Ok::<(), Malformed>(())
+    };
+    // Without extensions nothing else is left.
+    let _ = walk();
+    keeps.resize(len, true);
+    keeps
+}
+
 /// Bytes that are taken from the front.
 struct Cursor<'a>(&'a [u8]);
 
@@ -308,4 +378,36 @@ fn canonical(name: &[u8]) -> Result<Option<String>, Malformed> {
         return Err(Malformed::Name);
     }
     Ok(Some(name.to_ascii_lowercase()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redacted_hello_has_the_same_form_and_name_and_nothing_else() {
+        let mut body = alloc::vec![3, 3];
+        body.extend([7; 32]);
+        body.extend([4, 9, 9, 9, 9]);
+        body.extend([0, 2, 0x13, 1, 1, 0]);
+        let name = [0, 0, 0, 6, 0, 4, 0, 0, 1, b'a'];
+        let other = [0, 51, 0, 3, 9, 9, 9];
+        body.extend([0, 17]);
+        body.extend(other);
+        body.extend(name);
+        let mut message = alloc::vec![1, 0, 0, u8::try_from(body.len()).unwrap_or(0)];
+        message.extend(body);
+        let mut wire = Vec::new();
+        for part in message.chunks(5) {
+            wire.extend([22, 3, 1, 0, u8::try_from(part.len()).unwrap_or(0)]);
+            wire.extend(part);
+        }
+        wire.extend([23, 3, 3, 0, 1, 9]);
+        let mut redacted = Vec::new();
+        redact(&wire, &mut redacted);
+        assert_eq!(redacted.len(), wire.len());
+        assert!(!redacted.contains(&9) && !redacted.contains(&7), "{redacted:?}");
+        assert_eq!(Reader::default().read(&redacted), ClientHello::Name(String::from("a")));
+        assert_eq!(Reader::default().read(&wire), ClientHello::Name(String::from("a")));
+    }
 }

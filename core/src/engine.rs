@@ -12,6 +12,7 @@ use self::admission::{Admission, Stage};
 pub use self::config::{Config, Transport};
 use self::follow::Follow;
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
+use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
 use crate::http::accept::Form;
@@ -23,7 +24,7 @@ use crate::id::Id;
 use crate::limiter::{Source, Sources};
 use crate::machine::{Close, ConnId};
 use crate::note::{Note, WaitingEnd};
-use crate::registry::{Enrolment, Registry};
+use crate::registry::{Enrolment, Registry, Takers, WaitingKind};
 use crate::time::{Now, Span, Time};
 use crate::token::ChallengeKey;
 
@@ -31,6 +32,7 @@ mod admission;
 mod config;
 mod events;
 mod follow;
+mod raw;
 mod rendezvous;
 mod request;
 mod route;
@@ -94,6 +96,8 @@ const _: () = assert!(size_of::<State>() <= 48);
 enum State {
     /// The header of a proxy is to come.
     Proxied,
+    /// A ClientHello is to come, whose server name says who terminates TLS; it has the deadline of the handshake.
+    Hello { reader: client_hello::Reader },
     /// TLS handshake.
     Securing,
     /// A request in clear where a TLS handshake should begin; it has the deadline of the handshake.
@@ -105,7 +109,7 @@ enum State {
     /// The rest of a challenged request's body.
     Discarding { left: u64 },
     /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket; `proxy_header`: its agent asks for one in front of the request.
-    Waiting { id: Id, plain: bool, flushed: bool, since: Time, proxy_header: bool },
+    Waiting { id: Id, kind: WaitingKind, flushed: bool, since: Time, proxy_header: bool },
     /// A client for whom no connection waits at the moment.
     Held { id: Id, request: Box<Request> },
     /// The hidden server's half of a pair.
@@ -120,10 +124,11 @@ enum State {
 struct Request {
     /// The head as the hidden server gets it; emptied when it was sent and can't be repeated.
     head: Box<[u8]>,
-    /// A GET, HEAD or OPTIONS without body: another waiting connection may get it.
+    /// A GET, HEAD or OPTIONS without body, or the beginning of a raw client's stream: another waiting connection may get
+    /// it.
     repeatable: bool,
     /// What is known of the answer, should it be ours.
-    answer: AnswerForm,
+    answer: Answer,
     tries: u8,
     /// When it was handed over for the first time.
     first_handed: Option<Time>,
@@ -133,6 +138,45 @@ struct Request {
     round_trip: Span,
     /// Knows this request; `None`: the exchanges behind it are not followed.
     follower: Option<Follower>,
+}
+
+/// How a client is told that it gets no hidden server.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// By an answer of HTTP.
+    Http(AnswerForm),
+    /// By a TLS alert: it is a raw client that was routed by its ClientHello.
+    Alert,
+    /// By a reset: it is a raw client that was routed by the port.
+    Reset,
+}
+
+impl Request {
+    const fn new(
+        head: Box<[u8]>,
+        repeatable: bool,
+        answer: Answer,
+        follower: Option<Follower>,
+        now: Now,
+    ) -> Self {
+        Self {
+            head,
+            repeatable,
+            answer,
+            tries: 0,
+            first_handed: None,
+            handed: now.mono,
+            round_trip: Span::ZERO,
+            follower,
+        }
+    }
+
+    const fn takers(&self) -> Takers {
+        match self.answer {
+            Answer::Http(_) => Takers::All,
+            Answer::Alert | Answer::Reset => Takers::OfRaw,
+        }
+    }
 }
 
 /// What the head of a request decides about an error answer to it.
@@ -155,7 +199,7 @@ impl State {
     const fn why(&self) -> &'static str {
         match self {
             Self::Proxied => "proxy's header",
-            Self::Securing | Self::PlainHttp { .. } => "handshake",
+            Self::Hello { .. } | Self::Securing | Self::PlainHttp { .. } => "handshake",
             Self::Head { begun: false, .. } => "first octet",
             Self::Head { begun: true, .. } => "head",
             Self::Answering { .. } => "answer",
@@ -203,8 +247,8 @@ impl Engine {
                     self.conns.close(on, Close::Linger, now);
                 }
                 Some(State::Held { id, request }) => {
-                    let (id, form) = (*id, request.answer);
-                    self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, form, now);
+                    let (id, answer) = (*id, request.answer);
+                    self.refuse_client(on, Some(id), Status::NotFound404, NOBODY, answer, now);
                 }
                 _ => debug_assert!(false, "the registry named a connection that neither waits nor is held"),
             }
@@ -215,7 +259,8 @@ impl Engine {
     pub fn handle_config(&mut self, config: Config) {
         self.conns.set_limits(config.pair);
         self.conns.set_lingering_max(Self::lingering_max(&config));
-        self.config = Config { listeners: core::mem::take(&mut self.config.listeners), ..config };
+        let Config { listeners, ports, .. } = core::mem::take(&mut self.config);
+        self.config = Config { listeners, ports, ..config };
     }
 
     /// The relay shuts down: waiting connections close, whoever asks from now on gets 503, pairs go on.
@@ -225,9 +270,9 @@ impl Engine {
             match self.conns.state(on) {
                 Some(State::Waiting { .. }) => self.end_waiting(on, WaitingEnd::Drained, now),
                 Some(State::Held { id, request }) => {
-                    let (id, form) = (*id, request.answer);
+                    let (id, answer) = (*id, request.answer);
                     self.unhold(id, on);
-                    self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, form, now);
+                    self.refuse_client(on, Some(id), Status::Unavailable503, STOPPING, answer, now);
                 }
                 Some(State::Head { begun: false, .. }) => self.conns.close(on, Close::Linger, now),
                 _ => {}

@@ -104,7 +104,10 @@ pub fn raw_name(header: &[u8]) -> Result<Option<RawName>, &'static str> {
             _ => continue,
         };
         let is_name = (1..=RAW_NAME_MAX).contains(&len) && value.iter().all(u8::is_ascii_graphic);
-        let value = core::str::from_utf8(value).ok().filter(|_| is_name).ok_or("malformed name in the PROXY header")?;
+        let value = core::str::from_utf8(value)
+            .ok()
+            .filter(|_| is_name)
+            .ok_or("malformed name in the PROXY header")?;
         if name.replace(make(String::from(value))).is_some() {
             return Err("several names in the PROXY header");
         }

@@ -39,6 +39,37 @@ pub struct Enrolment {
     pub labels: Vec<String>,
     /// Whether plain tokens are taken, beside bound ones.
     pub plain_tokens: bool,
+    /// The hidden server terminates its clients' TLS itself: it gets raw clients, and sealed streams of connectors, and
+    /// no other client (`docs/protocol.md §8`).
+    pub end_to_end: bool,
+    /// The ports whose clients are for it: positions in [`Config::ports`](crate::engine::Config::ports).
+    pub ports: Vec<u16>,
+}
+
+impl Enrolment {
+    /// A hidden server without labels that proves itself with bound tokens alone.
+    #[must_use]
+    pub const fn new(id: Id, key: Key) -> Self {
+        Self { id, key, labels: Vec::new(), plain_tokens: false, end_to_end: false, ports: Vec::new() }
+    }
+}
+
+/// Which waiting connections a client can be handed over to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takers {
+    /// All of them.
+    All,
+    /// Those whose agent takes raw clients.
+    OfRaw,
+}
+
+/// How a hidden server's connection waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WaitingKind {
+    /// It was accepted with a plain token.
+    pub(crate) plain: bool,
+    /// Its agent takes raw clients.
+    pub(crate) takes_raw: bool,
 }
 
 /// Why a registration is refused.
@@ -82,6 +113,9 @@ pub(crate) enum Presence {
 pub(crate) struct Registry {
     entries: BTreeMap<Id, Entry>,
     labels: BTreeMap<String, Id>,
+    ports: BTreeMap<u16, Id>,
+    /// There is an enrolment that is end-to-end.
+    has_end_to_end: bool,
     pairs: Pairs,
     /// How many connections wait, of all IDs.
     waiting: u32,
@@ -151,7 +185,7 @@ struct AcceptedUntil {
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     on: ConnId,
-    plain: bool,
+    kind: WaitingKind,
     eligible: bool,
 }
 
@@ -167,6 +201,8 @@ impl Registry {
         Self {
             entries: BTreeMap::new(),
             labels: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            has_end_to_end: false,
             pairs: Pairs::default(),
             waiting: 0,
             spent: Spent::default(),
@@ -181,6 +217,8 @@ impl Registry {
     pub(crate) fn enrol(&mut self, list: Vec<Enrolment>, now: Time) -> Vec<ConnId> {
         let mut old = core::mem::take(&mut self.entries);
         self.labels.clear();
+        self.ports.clear();
+        self.has_end_to_end = list.iter().any(|enrolment| enrolment.end_to_end);
         for enrolment in list {
             if self.entries.contains_key(&enrolment.id) {
                 continue;
@@ -188,6 +226,7 @@ impl Registry {
             for label in &enrolment.labels {
                 self.labels.insert(label.clone(), enrolment.id);
             }
+            self.ports.extend(enrolment.ports.iter().map(|port| (*port, enrolment.id)));
             let entry = match old.remove(&enrolment.id) {
                 Some(kept) if kept.enrolment.key == enrolment.key => Entry { enrolment, ..kept },
                 // Another secret: what waits was let in with the old one. The hidden server is the same, and soon back.
@@ -220,6 +259,21 @@ impl Registry {
     /// The ID that a label under the relay's domain means.
     pub(crate) fn labelled(&self, label: &str) -> Option<Id> {
         Id::parse(label.as_bytes()).or_else(|| self.labels.get(&label.to_ascii_lowercase()).copied())
+    }
+
+    /// The ID that the clients of a port are for.
+    pub(crate) fn of_port(&self, port: u16) -> Option<Id> {
+        self.ports.get(&port).copied()
+    }
+
+    /// Whether a hidden server is enrolled as end-to-end.
+    pub(crate) fn is_end_to_end(&self, id: Id) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.enrolment.end_to_end)
+    }
+
+    /// Whether some hidden server is enrolled as end-to-end.
+    pub(crate) const fn has_end_to_end(&self) -> bool {
+        self.has_end_to_end
     }
 
     /// Judges a token. An unknown ID costs the same work as a wrong token. `challenges` made the challenges.
@@ -278,11 +332,11 @@ impl Registry {
 
     /// A connection waits from now on. Returns the ones that it replaces: every older plain one if it is plain, and
     /// the oldest past `max`.
-    pub(crate) fn wait(&mut self, id: Id, on: ConnId, plain: bool, max: u32, now: Now) -> Vec<ConnId> {
+    pub(crate) fn wait(&mut self, id: Id, on: ConnId, kind: WaitingKind, max: u32, now: Now) -> Vec<ConnId> {
         let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
         let mut replaced = Vec::new();
         entry.waiting.retain(|older| {
-            let stays = !(plain && older.plain);
+            let stays = !(kind.plain && older.kind.plain);
             if !stays {
                 replaced.push(older.on);
             }
@@ -291,7 +345,7 @@ impl Registry {
         while entry.waiting.len() >= max.max(1) as usize {
             replaced.extend(entry.waiting.pop_front().map(|oldest| oldest.on));
         }
-        entry.waiting.push_back(Waiting { on, plain, eligible: !plain });
+        entry.waiting.push_back(Waiting { on, kind, eligible: !kind.plain });
         entry.last_waiting = Some(now.mono);
         self.waiting = self.waiting + 1 - count(replaced.len());
         entry.departure = None;
@@ -306,10 +360,11 @@ impl Registry {
         }
     }
 
-    /// The newest connection that may meet a client; it waits no more.
-    pub(crate) fn take(&mut self, id: Id, now: Now) -> Option<ConnId> {
+    /// The newest connection of these that may meet a client; it waits no more.
+    pub(crate) fn take(&mut self, id: Id, takers: Takers, now: Now) -> Option<ConnId> {
         let entry = self.entries.get_mut(&id)?;
-        let newest = entry.waiting.iter().rposition(|waiting| waiting.eligible)?;
+        let may_take = |waiting: &Waiting| takers == Takers::All || waiting.kind.takes_raw;
+        let newest = entry.waiting.iter().rposition(|waiting| waiting.eligible && may_take(waiting))?;
         entry.last_waiting = Some(now.mono);
         entry.departure = None;
         let taken = entry.waiting.remove(newest);
@@ -332,6 +387,12 @@ impl Registry {
     /// How many connections wait, of all IDs.
     pub(crate) const fn waiting_of_all(&self) -> u32 {
         self.waiting
+    }
+
+    /// Whether connections wait of which none is for such a client: one that is held would wait in vain.
+    pub(crate) fn has_others_only(&self, id: Id, takers: Takers) -> bool {
+        let Some(entry) = self.entries.get(&id).filter(|_| takers == Takers::OfRaw) else { return false };
+        !entry.waiting.is_empty() && !entry.waiting.iter().any(|waiting| waiting.kind.takes_raw)
     }
 
     pub(crate) fn waiting(&self, id: Id) -> u32 {

@@ -49,7 +49,10 @@ fn records(message: &[u8], size: usize) -> Vec<u8> {
 }
 
 fn hello(name: &[u8]) -> Vec<u8> {
-    records(&message(Some(&[extension(0x0a0a, b""), server_name(name), extension(16, b"\0\x03\x02h2")])), 16384)
+    records(
+        &message(Some(&[extension(0x0a0a, b""), server_name(name), extension(16, b"\0\x03\x02h2")])),
+        16384,
+    )
 }
 
 fn read(wire: &[u8]) -> ClientHello {

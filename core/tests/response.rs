@@ -240,7 +240,7 @@ fn a_relay_reads_what_an_agent_writes() {
         let head = head::parse(&out).unwrap();
         assert!(head.is_connect());
         assert_eq!(head.asks_challenge, !matches!(token, Token::Plain(_)));
-        assert_eq!(registration(head.target), Ok(Registration { id: ID, token }));
+        assert_eq!(registration(head.target), Ok(Registration { id: ID, token, takes_raw: false }));
     }
 }
 

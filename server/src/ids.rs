@@ -1,11 +1,11 @@
 //! The file `ids`: which hidden servers a relay knows, a line each, made to be read and edited by hand.
 //!
 //! ```text
-//! home  otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30  label=home  tokens=bound
+//! home  otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30  label=home  tokens=bound  tls=relay
 //! ```
 //!
-//! A name, a Key URI, labels for `LABEL.DOMAIN` (any number) and which tokens are taken (`bound` where it is not
-//! said). Blank lines and lines that begin with `#` are comments.
+//! A name, a Key URI, labels for `LABEL.DOMAIN` (any number), which tokens are taken (`bound` by default), and who
+//! terminates the clients' TLS (`relay` by default, or `end-to-end`: the agent or its local service). Blank lines and lines that begin with `#` are comments.
 
 mod edit;
 
@@ -63,6 +63,13 @@ pub struct Entry {
     pub labels: Vec<String>,
     /// Which tokens it may send.
     pub tokens: Tokens,
+    /// The relay does not terminate its clients' TLS.
+    pub end_to_end: bool,
+}
+
+/// The word that says who terminates TLS, as it is written into the file.
+fn tls_word(end_to_end: bool) -> &'static str {
+    if end_to_end { "tls=end-to-end" } else { "tls=relay" }
 }
 
 /// Whether a name can be one of the file: 1 to 64 letters, digits, `-`, `_`, `.`, the first of them no dot or dash.
@@ -201,8 +208,15 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     }
     let uri = words.next().ok_or_else(|| no_uri(name))?;
     let (id, key) = key_uri::parse(uri).map_err(|error| error.to_string())?;
-    let mut entry = Entry { name: name.to_owned(), id, key, labels: Vec::new(), tokens: Tokens::default() };
-    let mut tokens = None;
+    let mut entry = Entry {
+        name: name.to_owned(),
+        id,
+        key,
+        labels: Vec::new(),
+        tokens: Tokens::default(),
+        end_to_end: false,
+    };
+    let (mut tokens, mut end_to_end) = (None, None);
     for word in words {
         match word.split_once('=') {
             Some(("label", label)) => add_label(&mut entry.labels, label)?,
@@ -211,10 +225,17 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
                 let value = Tokens::parse(value).ok_or("'tokens=' is to be followed by bound or any")?;
                 tokens = Some(value);
             }
+            Some(("tls", _)) if end_to_end.is_some() => return Err("'tls=' is there twice".to_owned()),
+            Some(("tls", value)) => {
+                let values = [false, true].into_iter();
+                let value = values.into_iter().find(|it| tls_word(*it) == format!("tls={value}"));
+                end_to_end = Some(value.ok_or("'tls=' must be followed by relay or end-to-end")?);
+            }
             _ => return Err(unknown(word)),
         }
     }
     entry.tokens = tokens.unwrap_or_default();
+    entry.end_to_end = end_to_end.unwrap_or_default();
     Ok(Some(entry))
 }
 
@@ -240,5 +261,5 @@ fn unknown(word: &str) -> String {
     let word = word.split('=').next().unwrap_or_default();
     let harmless = word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase());
     let shown = if harmless && !word.is_empty() { format!(" '{word}'") } else { String::new() };
-    format!("unknown word{shown} behind the Key URI: only label= and tokens= can be there")
+    format!("unknown word{shown} behind the Key URI: only label=, tokens= and tls= can be there")
 }

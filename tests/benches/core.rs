@@ -216,8 +216,7 @@ impl Relay {
         let now = Now { mono: Time(60_000_000), wall: WALL };
         let config = Config { listeners: vec![Transport::Tls], ..Config::default() };
         let mut engine = Engine::new(config, [7; 32], now);
-        engine
-            .handle_ids(vec![Enrolment { id: ID, key: key(), labels: Vec::new(), plain_tokens: false }], now);
+        engine.handle_ids(vec![Enrolment::new(ID, key())], now);
         let (text, due) = (Vec::with_capacity(4096), VecDeque::with_capacity(16));
         let mut relay = Self { engine, now, text, due, paired: false, open: 0 };
         relay.run();

@@ -383,7 +383,7 @@ impl Run {
 }
 
 fn enrolment(id: Id) -> Enrolment {
-    Enrolment { id, key: key_of(id), labels: Vec::new(), plain_tokens: true }
+    Enrolment { plain_tokens: true, ..Enrolment::new(id, key_of(id)) }
 }
 
 fn check_process<M: Machine>(process: &Process<M>, world: &World) {

@@ -38,7 +38,9 @@ impl Stage {
     const fn has(self, state: &State) -> bool {
         match state {
             State::Proxied => matches!(self, Self::ProxyHeader | Self::Any),
-            State::Securing | State::PlainHttp { .. } => matches!(self, Self::Handshake | Self::Any),
+            State::Hello { .. } | State::Securing | State::PlainHttp { .. } => {
+                matches!(self, Self::Handshake | Self::Any)
+            }
             State::Head { .. } | State::Answering { .. } | State::Discarding { .. } => {
                 matches!(self, Self::Request | Self::Any)
             }

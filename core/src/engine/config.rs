@@ -19,6 +19,9 @@ pub enum Transport {
     /// With the header of the PROXY protocol in clear, of [trusted](Config::proxies) peers alone, and then as
     /// [`Transport::Tls`].
     Proxied,
+    /// With whatever a raw client sends: everything goes to the hidden server of this port, a position in
+    /// [`Config::ports`].
+    Port(u16),
 }
 
 /// Everything that an operator can set. All limits are inclusive.
@@ -27,6 +30,9 @@ pub struct Config {
     /// What the shell's listeners speak, in the order of their [`Listener`](crate::machine::Listener)
     /// numbers.
     pub listeners: Vec<Transport>,
+    /// The labels of the ports for raw clients, of 1 to 64 visible ASCII characters: a hidden server is told by which port
+    /// its client came.
+    pub ports: Vec<String>,
     /// `LABEL.DOMAIN` names a hidden server without a challenge; in lower case, without a dot at either end.
     pub domain: Option<String>,
     /// Who may say for whom it opens a connection.
@@ -69,6 +75,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listeners: Vec::new(),
+            ports: Vec::new(),
             domain: None,
             proxies: Vec::new(),
             one_time_strict: false,

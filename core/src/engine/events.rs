@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 
 use super::{AnswerForm, DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
+use crate::client_hello;
 use crate::http::head::{Finder, Found};
 use crate::http::reply::Status;
 use crate::machine::{
@@ -30,10 +31,12 @@ impl Machine for Engine {
             self.await_proxy(id, from, now);
         } else if self.is_too_many(of_address) {
             self.drop_conn(id, Close::Abort, TOO_MANY, now);
-        } else if transport == Some(Transport::Tls) {
-            self.secure(id, now);
         } else {
-            self.await_head(id, self.config.head_timeout, now);
+            match transport {
+                Some(Transport::Tls | Transport::Proxied) => self.await_tls(id, now),
+                Some(Transport::Port(port)) => self.begin_by_port(id, port, now),
+                Some(Transport::Plain) | None => self.await_head(id, self.config.head_timeout, now),
+            }
         }
         if self.conns.state(id).is_some() {
             self.admit(id, Stage::Any, now);
@@ -118,9 +121,9 @@ impl Machine for Engine {
                     self.conns.say(Output::Read { on, wanted: true });
                 }
             }
-            Some(State::Waiting { plain, flushed: flushed @ false, .. }) => {
+            Some(State::Waiting { kind, flushed: flushed @ false, .. }) => {
                 *flushed = true;
-                let due = plain.then(|| now.mono + PLAIN_DELAY);
+                let due = kind.plain.then(|| now.mono + PLAIN_DELAY);
                 self.conns.set_due(on, due);
             }
             _ => {
@@ -161,7 +164,7 @@ impl Machine for Engine {
             // A health check, most of the time.
             Some(State::Proxied) => self.conns.close(on, Close::Abort, now),
             // The peer may have broken TLS right behind its last handshake message.
-            Some(State::Securing | State::PlainHttp { .. }) => {
+            Some(State::Hello { .. } | State::Securing | State::PlainHttp { .. }) => {
                 self.drop_conn(on, close_after(how), "ended in the TLS handshake", now);
             }
             Some(State::Head { begun, .. }) => {
@@ -212,6 +215,7 @@ impl Machine for Engine {
             }
             Some(
                 State::Proxied
+                | State::Hello { .. }
                 | State::Securing
                 | State::PlainHttp { .. }
                 | State::Head { .. }
@@ -238,6 +242,7 @@ impl Machine for Engine {
             }
             Some(
                 State::Proxied
+                | State::Hello { .. }
                 | State::Securing
                 | State::PlainHttp { .. }
                 | State::Head { .. }
@@ -320,12 +325,19 @@ impl Engine {
         if self.is_too_many(of_address) {
             return self.drop_conn(on, Close::Abort, TOO_MANY, now);
         }
-        self.secure(on, now);
+        self.await_tls(on, now);
     }
 
-    fn secure(&mut self, on: ConnId, now: Now) {
-        self.conns.set_due(on, Some(now.mono + self.config.handshake));
-        self.conns.say(Output::StartTls { on, role: TlsRole::Server });
+    /// A TLS handshake is to come. If there are hidden servers that terminate TLS themselves, the ClientHello is read
+    /// before it is answered.
+    fn await_tls(&mut self, on: ConnId, now: Now) {
+        let due = Some(now.mono + self.config.handshake);
+        if self.config.domain.is_some() && self.registry.has_end_to_end() {
+            self.become_state(on, State::Hello { reader: client_hello::Reader::default() }, due);
+        } else {
+            self.conns.set_due(on, due);
+            self.conns.say(Output::StartTls { on, role: TlsRole::Server });
+        }
         self.admit(on, Stage::Handshake, now);
     }
 
@@ -350,6 +362,10 @@ impl Engine {
                     (0, false)
                 }
             },
+            Some(State::Hello { reader }) => {
+                let hello = reader.read(bytes);
+                (self.hello(on, hello, bytes, now), false)
+            }
             Some(State::Head { finder, begun }) => match finder.find(bytes, &limits) {
                 Found::Partial => {
                     if !core::mem::replace(begun, true) {
@@ -406,7 +422,7 @@ impl Engine {
             Some(State::Proxied) => {
                 self.drop_conn(on, Close::Abort, "the proxy's header did not arrive in time", now);
             }
-            Some(State::Securing | State::PlainHttp { .. }) => {
+            Some(State::Hello { .. } | State::Securing | State::PlainHttp { .. }) => {
                 self.drop_conn(on, Close::Abort, "the TLS handshake took too long", now);
             }
             Some(State::Head { begun: false, .. }) => {
@@ -431,9 +447,9 @@ impl Engine {
                 self.serve_held(id, now);
             }
             Some(State::Held { id, request }) => {
-                let (id, form) = (*id, request.answer);
+                let (id, answer) = (*id, request.answer);
                 self.unhold(id, on);
-                self.refuse_unserved(on, id, form, now);
+                self.refuse_unserved(on, id, answer, now);
             }
             Some(State::Hidden { .. } | State::Client { .. }) => {
                 let ended = self.conns.pair_timeout(on, now);

@@ -12,6 +12,7 @@
 
 use alloc::boxed::Box;
 
+use super::request::asks_sealed_stream;
 use super::route::Route;
 use super::{Engine, State};
 use crate::conns::Ended;
@@ -214,7 +215,8 @@ impl Engine {
     /// The requests in front of it mean nothing (RFC 9110 §3.3). A client with credentials of the Digest scheme sends its
     /// first request to another hidden server without any: only the challenge brings it to name that one.
     fn names(&self, head: &Head<'_>, id: Id) -> bool {
-        matches!(self.route(head), Route::To { id: named, .. } if named == id)
+        let is_allowed = !self.registry.is_end_to_end(id) || asks_sealed_stream(head);
+        is_allowed && matches!(self.route(head), Route::To { id: named, .. } if named == id)
     }
 
     /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection

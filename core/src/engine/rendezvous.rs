@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::follow::Follow;
-use super::{AnswerForm, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
+use super::{Answer, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
 use crate::http::head::Head;
 use crate::http::pool::PoolState;
@@ -16,7 +16,7 @@ use crate::machine::{Close, ConnId, End, Output};
 use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
 use crate::proxy_header;
-use crate::registry::{Departure, Holding, Presence};
+use crate::registry::{Departure, Holding, Presence, Takers, WaitingKind};
 use crate::time::{Now, Span, Time};
 
 /// A request that may not be repeated fails when nothing of it was acknowledged for this long.
@@ -24,18 +24,22 @@ const UNREPEATABLE: Span = Span::from_secs(4);
 /// The system measures the age of an acknowledgement with this precision.
 const ACK_SLACK: Span = Span::from_millis(10);
 
+/// Only agents that were not asked to take raw clients serve the ID.
+const NO_RAW: &str = "the hidden server's agent takes no raw clients";
+
 impl Engine {
     /// A hidden server is accepted; `connect` is its CONNECT.
     pub(super) fn wait(&mut self, on: ConnId, registration: &Registration<'_>, connect: &Head<'_>, now: Now) {
         let proxy_header = connect.proxy_header;
         let id = registration.id;
         let plain = matches!(registration.token, Token::Plain(_));
-        let replaced = self.registry.wait(id, on, plain, self.config.waiting_per_id_max, now);
+        let kind = WaitingKind { plain, takes_raw: registration.takes_raw };
+        let replaced = self.registry.wait(id, on, kind, self.config.waiting_per_id_max, now);
         for older in replaced {
             self.end_waiting(older, WaitingEnd::Replaced, now);
         }
         let due = now.mono + self.config.answer;
-        let state = State::Waiting { id, plain, flushed: false, since: now.mono, proxy_header };
+        let state = State::Waiting { id, kind, flushed: false, since: now.mono, proxy_header };
         self.become_state(on, state, Some(due));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let challenge = match registration.token {
@@ -66,13 +70,16 @@ impl Engine {
 
     /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
     pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
-        let form = request.answer;
+        let answer = request.answer;
         if self.has_no_pair_for(on, id) {
-            return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", form, now);
+            return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", answer, now);
+        }
+        if self.registry.has_others_only(id, request.takers()) {
+            return self.refuse_client(on, Some(id), Status::Unavailable503, NO_RAW, answer, now);
         }
         // Whoever is held already goes first.
         if self.registry.held(id) == 0
-            && let Some(hidden) = self.registry.take(id, now)
+            && let Some(hidden) = self.registry.take(id, request.takers(), now)
         {
             return self.hand_over(hidden, on, id, request, now);
         }
@@ -94,19 +101,19 @@ impl Engine {
     /// Answers a client that was held until now and has to make room for those of other addresses.
     fn refuse_displaced(&mut self, on: ConnId, now: Now) {
         let Some(State::Held { id, request }) = self.conns.state(on) else { return };
-        let (id, form) = (*id, request.answer);
-        self.refuse_unserved(on, id, form, now);
+        let (id, answer) = (*id, request.answer);
+        self.refuse_unserved(on, id, answer, now);
     }
 
     /// No connection waits for the client, or none came in time.
-    pub(super) fn refuse_unserved(&mut self, on: ConnId, id: Id, form: AnswerForm, now: Now) {
+    pub(super) fn refuse_unserved(&mut self, on: ConnId, id: Id, answer: Answer, now: Now) {
         let (status, why) = match self.registry.presence(id, now) {
             // One that left in order is as absent as one that was never there.
             Presence::Absent | Presence::Left { .. } => (Status::NotFound404, NOBODY),
             Presence::Offline => (Status::Unavailable503, OFFLINE),
             Presence::Busy => (Status::Unavailable503, BUSY),
         };
-        self.refuse_client(on, Some(id), status, why, form, now);
+        self.refuse_client(on, Some(id), status, why, answer, now);
     }
 
     /// As long as somebody waits and somebody is held, they meet.
@@ -117,13 +124,19 @@ impl Engine {
                 self.refuse_displaced(client, now);
                 continue;
             }
-            let Some(state) = self.conns.state(client) else { continue };
-            let state = core::mem::replace(state, State::Hidden { id });
-            let State::Held { request, .. } = state else {
+            let Some(State::Held { request, .. }) = self.conns.state(client) else {
                 debug_assert!(false, "held, but not in that state");
                 continue;
             };
-            let Some(hidden) = self.registry.take(id, now) else { return };
+            let (takers, answer) = (request.takers(), request.answer);
+            let Some(hidden) = self.registry.take(id, takers, now) else {
+                self.refuse_client(client, Some(id), Status::Unavailable503, NO_RAW, answer, now);
+                continue;
+            };
+            let Some(state) = self.conns.state(client) else { continue };
+            let State::Held { request, .. } = core::mem::replace(state, State::Hidden { id }) else {
+                continue;
+            };
             self.conns.say(Output::Read { on: client, wanted: true });
             self.hand_over(hidden, client, id, request, now);
         }
@@ -141,7 +154,10 @@ impl Engine {
         (request.handed, request.round_trip) = (now.mono, Span::ZERO);
         self.conns.say(Output::UserTimeout { on: hidden, after: None });
         let mut head = Vec::new();
-        if let Some(State::Waiting { proxy_header: true, .. }) = self.conns.state(hidden) {
+        // A raw client's head has one already.
+        if request.takers() == Takers::All
+            && let Some(State::Waiting { proxy_header: true, .. }) = self.conns.state(hidden)
+        {
             proxy_header::write(proxy_header::Version::V2, self.conns.from(client), &mut head);
         }
         head.extend_from_slice(&request.head);
@@ -177,7 +193,7 @@ impl Engine {
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
-        let next = if again { self.registry.take(id, now) } else { None };
+        let next = if again { self.registry.take(id, request.takers(), now) } else { None };
         self.conns.note(Note::HandOverFailed { hidden, client, id, retried: next.is_some() });
         match next {
             Some(next) => {
@@ -237,7 +253,7 @@ impl Engine {
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.conns.close(hidden, Close::Abort, now);
         let is_late = due <= now.mono;
-        let next = if is_late { None } else { self.registry.take(id, now) };
+        let next = if is_late { None } else { self.registry.take(id, request.takers(), now) };
         let retried = next.is_some();
         self.conns.note(Note::HandOverFailed { hidden, client, id, retried });
         match next {
@@ -253,12 +269,12 @@ impl Engine {
 
     /// Holds a client until `due`, if there is room.
     fn hold(&mut self, on: ConnId, id: Id, request: Box<Request>, due: Time, now: Now) {
-        let form = request.answer;
+        let answer = request.answer;
         let max = if due <= now.mono { 0 } else { self.config.held_per_id_max };
         match self.registry.hold(id, on, self.conns.source(on), max) {
             Holding::Held => {}
             Holding::Displaced(other) => self.refuse_displaced(other, now),
-            Holding::Refused => return self.refuse_unserved(on, id, form, now),
+            Holding::Refused => return self.refuse_unserved(on, id, answer, now),
         }
         self.become_state(on, State::Held { id, request }, Some(due));
         self.conns.say(Output::Read { on, wanted: false });
@@ -267,9 +283,9 @@ impl Engine {
     }
 
     /// Answers a client whose request was given to a connection that failed.
-    fn refuse_lost(&mut self, client: ConnId, id: Id, form: AnswerForm, now: Now) {
+    fn refuse_lost(&mut self, client: ConnId, id: Id, answer: Answer, now: Now) {
         const WHY: &str = "the hidden server's connection failed";
-        self.refuse_client(client, Some(id), Status::BadGateway502, WHY, form, now);
+        self.refuse_client(client, Some(id), Status::BadGateway502, WHY, answer, now);
         self.serve_held(id, now);
     }
 

@@ -4,12 +4,15 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::route::{Means, Route};
-use super::{AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State};
+use super::{
+    Answer, AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State,
+};
+use crate::client_hello::Alert;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head};
-use crate::http::reply::diagnostic::{ASK, CREDENTIALS, PLAIN_HTTP};
-use crate::http::reply::{Reply, Status, write_redirect};
+use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP};
+use crate::http::reply::{Reply, SEALED_STREAM, Status, write_redirect};
 use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
@@ -98,16 +101,24 @@ impl Engine {
     }
 
     pub(super) fn client(&mut self, on: ConnId, head: &Head<'_>, form: AnswerForm, now: Now) {
-        if self.draining {
-            return self.refuse_client(on, None, Status::Unavailable503, STOPPING, form, now);
-        }
-        if self.is_full() || self.is_over_share(on) {
-            return self.refuse_client(on, None, Status::Unavailable503, FULL, form, now);
+        let answer = Answer::Http(form);
+        if let Some(why) = self.cannot_serve(on) {
+            return self.refuse_client(on, None, Status::Unavailable503, why, answer, now);
         }
         match self.route(head) {
             Route::To { id, by: Means::Label } if contradicts(head, id) => {
                 const WHY: &str = "the host and the user name are of two hidden servers";
-                self.refuse_client(on, None, Status::Misdirected421, WHY, form, now);
+                self.refuse_client(on, None, Status::Misdirected421, WHY, answer, now);
+            }
+            Route::To { id, by } if self.registry.is_end_to_end(id) && !asks_sealed_stream(head) => {
+                // A browser repeats a 421 on a connection of its own, whose ClientHello names the hidden server.
+                let status = match by {
+                    Means::Label => Status::Misdirected421,
+                    Means::UserName | Means::Parameter | Means::ParameterBeforeUserName => {
+                        Status::Forbidden403
+                    }
+                };
+                self.refuse_client(on, Some(id), status, END_TO_END, answer, now);
             }
             Route::To { id, by } if self.registry.is_enrolled(id) => {
                 let follower = (by != Means::Label).then(|| {
@@ -125,20 +136,11 @@ impl Engine {
                     && head.body == Body::None
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
-                let request = Box::new(Request {
-                    head,
-                    repeatable,
-                    answer: form,
-                    tries: 0,
-                    first_handed: None,
-                    handed: now.mono,
-                    round_trip: Span::ZERO,
-                    follower,
-                });
+                let request = Box::new(Request::new(head, repeatable, answer, follower, now));
                 self.meet(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {
-                self.refuse_client(on, None, Status::NotFound404, NOBODY, form, now);
+                self.refuse_client(on, None, Status::NotFound404, NOBODY, answer, now);
             }
             Route::Ask => self.challenge(on, head, form, now),
             Route::Malformed => {
@@ -186,11 +188,26 @@ impl Engine {
         id: Option<Id>,
         status: Status,
         why: &'static str,
-        form: AnswerForm,
+        answer: Answer,
         now: Now,
     ) {
-        let retry_after = (status == Status::Unavailable503).then_some(RETRY_AFTER);
-        self.refuse(on, id, status, why, form, retry_after, now);
+        match answer {
+            Answer::Http(form) => {
+                let retry_after = (status == Status::Unavailable503).then_some(RETRY_AFTER);
+                self.refuse(on, id, status, why, form, retry_after, now);
+            }
+            Answer::Alert => self.refuse_raw(on, id, status, why, Some(Alert::UnrecognizedName), now),
+            Answer::Reset => self.refuse_raw(on, id, status, why, None, now),
+        }
+    }
+
+    /// Why no client is served at the moment, if so.
+    pub(super) fn cannot_serve(&self, on: ConnId) -> Option<&'static str> {
+        match () {
+            () if self.draining => Some(STOPPING),
+            () if self.is_full() || self.is_over_share(on) => Some(FULL),
+            () => None,
+        }
     }
 
     /// Answers a request in clear on a port for TLS: GET and HEAD with a redirect, anything else with 400. The failed
@@ -268,6 +285,12 @@ impl Engine {
         self.conns.note(Note::Refused { on, from, id, status, why });
         self.conns.close(on, Close::Linger, now);
     }
+}
+
+/// Whether this is the request of a connector that speaks TLS with the agent inside the stream: what is behind the head
+/// is unreadable for the relay.
+pub(super) fn asks_sealed_stream(head: &Head<'_>) -> bool {
+    head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(SEALED_STREAM))
 }
 
 /// Whether this is a connector's request for another hidden server than `labelled`, the one of its host's label. A

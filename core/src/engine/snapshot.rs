@@ -98,7 +98,9 @@ impl Engine {
         for state in self.conns.states() {
             *match state {
                 None => &mut count.closing,
-                Some(State::Proxied | State::Securing | State::PlainHttp { .. }) => &mut count.handshakes,
+                Some(State::Proxied | State::Hello { .. } | State::Securing | State::PlainHttp { .. }) => {
+                    &mut count.handshakes
+                }
                 Some(State::Head { .. }) => &mut count.heads,
                 Some(State::Answering { .. } | State::Discarding { .. }) => &mut count.answers,
                 Some(State::Waiting { .. }) => &mut count.waiting,

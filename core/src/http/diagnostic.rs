@@ -12,6 +12,9 @@ pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
 pub(crate) const OFFLINE: &str = "the hidden server is offline";
 /// 503.
 pub(crate) const BUSY: &str = "all connections of the hidden server are taken";
+/// 403 and 421.
+pub(crate) const END_TO_END: &str =
+    "the hidden server is end-to-end: the relay must not read what its clients send";
 /// 503.
 pub(crate) const FULL: &str = "the relay is full";
 /// 503.

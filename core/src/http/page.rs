@@ -76,6 +76,16 @@ fn words(status: Status, diagnostic: &str) -> Words {
             "The request came without encryption, and this port takes encrypted requests alone.",
             &["Put https:// in front of the address."],
         ),
+        (_, diagnostic::END_TO_END) => (
+            "This server needs another address",
+            "The server encrypts everything itself, so it cannot be reached by a user name at this address.",
+            &[
+                "Open the server's own address, which begins with its name: https://NAME.RELAY. The person who runs the \
+                 server can tell you the name.",
+                "If you are at that address already, reload the page. If that does not help, close the browser and open \
+                 it again.",
+            ],
+        ),
         (Status::NotFound404, _) => (
             "This server is not connected",
             "No server with this ID or name is connected here at the moment. It may be switched off or offline, or \

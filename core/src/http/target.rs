@@ -24,6 +24,8 @@ pub struct Registration<'a> {
     pub id: Id,
     /// The proof.
     pub token: Token<'a>,
+    /// `raw=1`: the hidden server takes raw clients (`docs/protocol.md §8`).
+    pub takes_raw: bool,
 }
 
 /// A token as it is sent. `Debug` does not show it.
@@ -68,7 +70,7 @@ pub enum TargetError {
     BadId,
     /// There is no `response`.
     NoResponse,
-    /// `response`, `nonce` or `challenge` is there twice or has another form than it must; or there is a challenge and no
+    /// `response`, `nonce`, `challenge` or `raw` is there twice or has another form than it must; or there is a challenge and no
     /// nonce.
     Malformed,
 }
@@ -108,6 +110,7 @@ pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
     let response = only(query, "response").map_err(|Repeated| TargetError::Malformed)?;
     let nonce = only(query, "nonce").map_err(|Repeated| TargetError::Malformed)?;
     let challenge = only(query, "challenge").map_err(|Repeated| TargetError::Malformed)?;
+    let raw = only(query, "raw").map_err(|Repeated| TargetError::Malformed)?;
     let response = response.ok_or(TargetError::NoResponse)?;
     let token = match (nonce, challenge) {
         (Some(nonce), Some(challenge)) => challenged(response, nonce, challenge),
@@ -115,7 +118,7 @@ pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
         (None, None) => plain(response),
         (None, Some(_)) => None,
     };
-    Ok(Registration { id, token: token.ok_or(TargetError::Malformed)? })
+    Ok(Registration { id, token: token.ok_or(TargetError::Malformed)?, takes_raw: raw == Some("1") })
 }
 
 /// The ID in `?rendezvous=ID`, in a path or an absolute URI. `None` if there is none, if there are several, or if it

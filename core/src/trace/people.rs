@@ -102,12 +102,7 @@ impl People {
                 Some((_, known)) => known.key.clone(),
                 None => {
                     let key = self.stand_in(&upstream.key);
-                    self.name(Enrolment {
-                        id: upstream.id,
-                        key: key.clone(),
-                        labels: Vec::new(),
-                        plain_tokens: false,
-                    });
+                    self.name(Enrolment::new(upstream.id, key.clone()));
                     key
                 }
             };

@@ -46,11 +46,16 @@ pub(super) fn write_setup(
             if !config.listeners.is_empty() {
                 write!(out, "listen")?;
                 for transport in &config.listeners {
-                    out.write_str(match transport {
-                        Transport::Plain => " plain",
-                        Transport::Tls => " tls",
-                        Transport::Proxied => " proxied",
-                    })?;
+                    match transport {
+                        Transport::Plain => out.write_str(" plain")?,
+                        Transport::Tls => out.write_str(" tls")?,
+                        Transport::Proxied => out.write_str(" proxied")?,
+                        Transport::Port(port) => {
+                            let label =
+                                config.ports.get(usize::from(*port)).map_or("", |label| label.as_str());
+                            write!(out, " port={label}")?;
+                        }
+                    }
                 }
                 writeln!(out)?;
             }
@@ -104,6 +109,12 @@ pub(super) fn write_identity(out: &mut impl fmt::Write, identity: &Identity) -> 
     }
     if enrolment.plain_tokens {
         write!(out, " tokens=any")?;
+    }
+    if enrolment.end_to_end {
+        write!(out, " tls=end-to-end")?;
+    }
+    for (place, port) in enrolment.ports.iter().enumerate() {
+        write!(out, "{}{port}", if place == 0 { " ports=" } else { "," })?;
     }
     for (place, label) in enrolment.labels.iter().enumerate() {
         write!(out, "{}{label}", if place == 0 { " labels=" } else { "," })?;

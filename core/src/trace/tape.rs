@@ -11,6 +11,7 @@ use super::people::People;
 use super::print::{Clock, write_event, write_setup};
 use super::{Event, Octets, Outcome, Setup, mask, show, words};
 use crate::agent::Agent;
+use crate::client_hello;
 use crate::dtcp::Key as DirectKey;
 use crate::engine::{Engine, Transport};
 use crate::http::follower::{self, Follower};
@@ -196,6 +197,7 @@ impl<M: Shadow> Tape<M> {
         if let Some(id) = id {
             match self.listeners.get(usize::from(on.0)) {
                 Some(Transport::Proxied) => *self.mode(id) = Mode::Proxied,
+                Some(Transport::Port(_)) => *self.mode(id) = Mode::Opaque,
                 Some(Transport::Plain | Transport::Tls) => {}
                 // An agent listens for direct connections alone.
                 None => *self.mode(id) = Mode::Lines,
@@ -229,6 +231,10 @@ impl<M: Shadow> Tape<M> {
             Mode::Proxied => {
                 let len = mask::proxy_header(bytes, &mut out);
                 mask::opaque(&bytes[len..], &mut out);
+            }
+            // No request begins like that.
+            Mode::Requests { body: 0, .. } if client_hello::begins(bytes) => {
+                client_hello::redact(bytes, &mut out)
             }
             Mode::Requests { body, .. } => {
                 let body = usize::try_from(body).unwrap_or(usize::MAX).min(bytes.len());

@@ -15,7 +15,7 @@ impl Real {
     fn new(seed: u8) -> Self {
         let config = engine::Config { listeners: vec![Transport::Plain], ..engine::Config::default() };
         let mut rig = Rig::new(Engine::new(config, [seed; 32], beginning()));
-        let home = Enrolment { id: ID, key: key(), labels: Vec::new(), plain_tokens: true };
+        let home = Enrolment { plain_tokens: true, ..Enrolment::new(ID, key()) };
         rig.tell(|engine, now| engine.handle_ids(vec![home], now));
         Self(rig, 0)
     }

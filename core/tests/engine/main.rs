@@ -14,6 +14,7 @@ mod pair_ends;
 mod pool;
 mod proxied;
 mod random;
+mod raw;
 mod register;
 mod route;
 mod snapshot;
@@ -55,7 +56,7 @@ fn key_of(id: Id) -> Key {
 /// An ID for both kinds of token.
 fn enrolled(id: Id, labels: &[&str]) -> Enrolment {
     let labels = labels.iter().map(|&label| label.to_owned()).collect();
-    Enrolment { id, key: key_of(id), labels, plain_tokens: true }
+    Enrolment { labels, plain_tokens: true, ..Enrolment::new(id, key_of(id)) }
 }
 
 fn both() -> Vec<Enrolment> {

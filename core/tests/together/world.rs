@@ -249,7 +249,7 @@ fn new_relay(now: Now) -> Engine {
     // The world's clients speak no TLS, the others do: here, that is all the same listener.
     let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
     let mut relay = Engine::new(config, [2; 32], now);
-    let enrolment = Enrolment { id: ID, key: key(), labels: Vec::new(), plain_tokens: false };
+    let enrolment = Enrolment::new(ID, key());
     relay.handle_ids(vec![enrolment], now);
     relay
 }

@@ -17,6 +17,7 @@
 //! from connections that make no progress, and if there is none, from those that keep most.
 
 use rendezvous_core::account::Owners;
+use rendezvous_core::client_hello::WIRE_MAX;
 use rendezvous_core::time::Time;
 use slab::Slab;
 
@@ -48,10 +49,12 @@ impl Sizes {
         Self { head: SMALL, bulk: 128 * 1024, ceiling: 48 * 1024 * 1024 }
     }
 
-    /// Bytes of a connection in clear that are received at most before the machine takes some: the largest head.
+    /// Bytes of a connection in clear that are received at most before the machine takes some: the largest head, or the
+    /// longest ClientHello.
     #[must_use]
     pub const fn in_clear(&self) -> usize {
-        if self.head > 2 * RECORD_MAX { self.head - RECORD_MAX } else { self.head }
+        let head = if self.head > 2 * RECORD_MAX { self.head - RECORD_MAX } else { self.head };
+        if head < WIRE_MAX && self.head >= WIRE_MAX { WIRE_MAX } else { head }
     }
 
     /// The small size of a queue.

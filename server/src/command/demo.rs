@@ -214,7 +214,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
     let pair = pair::Limits { hand_over: Some(pair::HAND_OVER), ..pair::Limits::default() };
     let config = engine::Config { listeners: vec![Transport::Tls], pair, ..engine::Config::default() };
     let mut relay = Engine::new(config, *entropy::octets()?, now);
-    relay.handle_ids(vec![Enrolment { id, key: key.clone(), labels: Vec::new(), plain_tokens: false }], now);
+    relay.handle_ids(vec![Enrolment::new(id, key.clone())], now);
     let upstream = Upstream {
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,

@@ -26,6 +26,7 @@ Commands:
     id list            all that are enrolled, without secrets
     id show NAME       one of them, and what its clients type
     id ticket NAME     write the ticket again
+    id set NAME        change it
     id rotate NAME     a new secret and a new ticket; the old ticket is worth nothing any more
     id remove NAME     forget it; a running relay closes its waiting connections
 
@@ -38,6 +39,7 @@ const COMMANDS: &[(&str, Run)] = &[
     ("add", enrol::add),
     ("list", list),
     ("show", show),
+    ("set", enrol::set),
     ("rotate", enrol::rotate),
     ("remove", remove),
     ("ticket", enrol::ticket),
@@ -142,6 +144,7 @@ fn details(entry: &Entry) -> String {
         ("id", entry.id.to_string()),
         ("tokens", entry.tokens.name().to_owned()),
         ("labels", labels),
+        ("tls", if entry.end_to_end { "end-to-end" } else { "relay" }.to_owned()),
         ("algorithm", key.algorithm().name().to_owned()),
         ("digits", key.digits().to_string()),
         ("period", format!("{} s", key.period())),
@@ -167,11 +170,12 @@ fn json(entries: &[Entry]) -> String {
         .map(|entry| {
             let labels: Vec<String> = entry.labels.iter().map(|label| format!("\"{label}\"")).collect();
             format!(
-                "  {{\"name\":\"{}\",\"id\":\"{}\",\"tokens\":\"{}\",\"labels\":[{}],\"algorithm\":\"{}\",\"digits\":{},\"period\":{}}}",
+                "  {{\"name\":\"{}\",\"id\":\"{}\",\"tokens\":\"{}\",\"labels\":[{}],\"end_to_end\":{},\"algorithm\":\"{}\",\"digits\":{},\"period\":{}}}",
                 entry.name,
                 entry.id,
                 entry.tokens.name(),
                 labels.join(","),
+                entry.end_to_end,
                 entry.key.algorithm().name(),
                 entry.key.digits(),
                 entry.key.period()

@@ -25,7 +25,7 @@ use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::ids::{IDS_FILE, Ids, Tokens};
+use crate::ids::{Entry, IDS_FILE, Ids, Tokens};
 use crate::linux;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
@@ -95,6 +95,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         removal: None,
         pin,
         listen: settings.listen,
+        ports: settings.engine.ports.clone(),
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -128,6 +129,8 @@ struct Relay {
     pin: Pin,
     /// The listeners that were asked for at the start.
     listen: Vec<(SocketAddr, Transport)>,
+    /// The names that the ports for raw clients have.
+    ports: Vec<String>,
 }
 
 impl Program for Relay {
@@ -243,13 +246,22 @@ impl Relay {
         for entry in self.ids.entries.iter().chain(&ids.entries) {
             self.names.0.insert(entry.id, entry.name.clone());
         }
+        let is_of = |entry: &Entry, name: &String| *name == entry.name || entry.labels.contains(name);
+        let ports_of = |entry: &Entry| {
+            let own = self.ports.iter().enumerate().filter(|(_, name)| is_of(entry, name));
+            own.filter_map(|(port, _)| u16::try_from(port).ok()).collect()
+        };
         let enrolments = ids.entries.iter().map(|entry| Enrolment {
-            id: entry.id,
-            key: entry.key.clone(),
             labels: entry.labels.clone(),
             plain_tokens: entry.tokens == Tokens::Any,
+            end_to_end: entry.end_to_end,
+            ports: ports_of(entry),
+            ..Enrolment::new(entry.id, entry.key.clone())
         });
         let enrolments = enrolments.collect();
+        for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
+            log::warn!("event=tcp-port name={name} reason=\"no hidden server has this name or label\"");
+        }
         event_loop.tell(|engine, now| engine.handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
         self.ids = ids;
@@ -282,7 +294,8 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Fail
 
 /// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.
 fn listen(net: &mut MioNet, settings: &mut Settings, inherited: Vec<Inherited>) -> Result<(), Failure> {
-    if settings.listen.is_empty() && inherited.is_empty() {
+    let is_port = |(_, transport): &(SocketAddr, Transport)| matches!(transport, Transport::Port(_));
+    if settings.listen.iter().all(is_port) && inherited.is_empty() {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
         let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
             // A host without IPv6.
@@ -311,6 +324,10 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
         Transport::Tls => log::info!("event=listening on={on} tls=yes"),
         Transport::Plain => log::info!("event=listening on={on} tls=no"),
         Transport::Proxied => log::info!("event=listening on={on} tls=yes proxied=yes"),
+        Transport::Port(port) => {
+            let name = settings.engine.ports.get(usize::from(port)).map_or("", String::as_str);
+            log::info!("event=listening on={on} tls=no port-of={name}");
+        }
     }
     settings.engine.listeners.push(transport);
 }

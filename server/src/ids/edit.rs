@@ -6,14 +6,14 @@ use std::path::Path;
 use rendezvous_core::token::Key;
 use zeroize::Zeroizing;
 
-use super::{Entry, IDS_FILE, Ids, read};
+use super::{Entry, IDS_FILE, Ids, read, tls_word};
 use crate::failure::Failure;
 use crate::key_uri;
 use crate::options::did_you_mean;
 use crate::state::{Lock, SECRET, State};
 
 const HEADER: &str = "# The hidden servers that this relay knows. These are secrets: keep the file to yourself (mode 600).\n\
-                      # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]\n";
+                      # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]  [tls=relay|end-to-end]\n";
 
 /// A change that is being made. It holds the lock of the state folder; nothing is written before
 /// [`commit`](Edit::commit).
@@ -75,7 +75,11 @@ impl<'a> Edit<'a> {
         for label in &entry.labels {
             tail.push_str(&format!("  label={label}"));
         }
-        tail.push_str(&format!("  tokens={}\n", entry.tokens.name()));
+        tail.push_str(&format!("  tokens={}", entry.tokens.name()));
+        if entry.end_to_end {
+            tail.push_str(&format!("  {}", tls_word(true)));
+        }
+        tail.push('\n');
         let newline = if self.text.last().is_some_and(|last| *last != b'\n') { "\n" } else { "" };
         let end = self.text.len();
         self.splice(end..end, &[newline, &entry.name, "  ", &uri, &tail]);
@@ -92,6 +96,24 @@ impl<'a> Edit<'a> {
         let line = self.line_of(name)?;
         let word = second_word(&self.text[line.clone()]);
         self.splice(line.start + word.start..line.start + word.end, &[&uri]);
+        Ok(())
+    }
+
+    /// Says who terminates the TLS of an ID's clients; the rest of its line stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] where there is none of that name.
+    pub fn set_end_to_end(&mut self, name: &str, end_to_end: bool) -> Result<(), Failure> {
+        let line = self.line_of(name)?;
+        let bytes = &self.text[line.clone()];
+        let word = word_with(bytes, "tls=").unwrap_or_else(|| {
+            let end = bytes.trim_ascii_end().len();
+            end..end
+        });
+        let space = if word.is_empty() { "  " } else { "" };
+        let range = line.start + word.start..line.start + word.end;
+        self.splice(range, &[space, tls_word(end_to_end)]);
         Ok(())
     }
 
@@ -148,6 +170,14 @@ impl Ids {
         };
         Failure::Failed(format!("no ID named '{name}' in {}{hint}", path.display()))
     }
+}
+
+/// Where the word is that begins with `key`, of those behind the second one.
+fn word_with(line: &[u8], key: &str) -> Option<Range<usize>> {
+    let text = std::str::from_utf8(line).unwrap_or_default();
+    let word = text.split_whitespace().skip(2).find(|word| word.starts_with(key))?;
+    let start = word.as_ptr() as usize - text.as_ptr() as usize;
+    Some(start..start + word.len())
 }
 
 /// Where the second word of a line is, by the same notion of a space as where lines are read; at its end if it has none.

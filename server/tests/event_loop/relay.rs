@@ -219,7 +219,7 @@ fn key() -> Key {
 }
 
 fn enrolment(id: Id) -> Enrolment {
-    Enrolment { id, key: key(), labels: Vec::new(), plain_tokens: false }
+    Enrolment::new(id, key())
 }
 
 /// A CONNECT with a token that was not used before.

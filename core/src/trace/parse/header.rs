@@ -53,12 +53,22 @@ impl Parser {
             (_, None) => Err(format!("'{word}': the line 'machine relay', or 'machine agent', comes first")),
             ("listen", Some(Setup::Relay(config))) => {
                 while let Some(word) = words.next() {
-                    config.listeners.push(match word {
-                        "plain" => Transport::Plain,
-                        "tls" => Transport::Tls,
-                        "proxied" => Transport::Proxied,
-                        _ => return Err(format!("'{word}' is neither plain nor tls")),
-                    });
+                    let transport = match (word, word.strip_prefix("port=")) {
+                        ("plain", _) => Transport::Plain,
+                        ("tls", _) => Transport::Tls,
+                        ("proxied", _) => Transport::Proxied,
+                        (_, Some(label)) => {
+                            let port = u16::try_from(config.ports.len()).map_err(|_| "too many ports")?;
+                            config.ports.push(label.to_owned());
+                            Transport::Port(port)
+                        }
+                        (_, None) => {
+                            return Err(format!(
+                                "unexpected listener '{word}': plain, tls, proxied or port=LABEL"
+                            ));
+                        }
+                    };
+                    config.listeners.push(transport);
                 }
                 Ok(())
             }
@@ -93,10 +103,13 @@ impl Parser {
         let id = words.read("a UUID", |word| Id::parse(word.as_bytes()))?;
         let secret = words.keyed("secret", |word| BASE32_NOPAD.decode(word.as_bytes()).ok())?;
         let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Key::DIGITS, Key::PERIOD_SECS);
-        let (mut labels, mut plain_tokens) = (Vec::new(), false);
+        let mut labels = Vec::new();
+        let (mut plain_tokens, mut end_to_end, mut ports) = (false, false, Vec::new());
         while let Some(word) = words.next() {
             let bad = || {
-                format!("'{word}' is none of algorithm= digits= period= tokens= labels=, or can't be that")
+                format!(
+                    "unexpected '{word}': algorithm=, digits=, period=, tokens=any, tls=end-to-end, ports= or labels="
+                )
             };
             let (key, value) = word.split_once('=').ok_or_else(bad)?;
             match key {
@@ -104,6 +117,8 @@ impl Parser {
                 "digits" => digits = number(value).ok_or_else(bad)?,
                 "period" => period = number(value).ok_or_else(bad)?,
                 "tokens" if value == "any" => plain_tokens = true,
+                "tls" if value == "end-to-end" => end_to_end = true,
+                "ports" => ports = value.split(',').map(number).collect::<Option<_>>().ok_or_else(bad)?,
                 "labels" if value.split(',').all(is_name) => {
                     labels = value.split(',').map(ToOwned::to_owned).collect()
                 }
@@ -111,7 +126,8 @@ impl Parser {
             }
         }
         let key = Key::new(secret, algorithm, digits, period).map_err(|error| error.to_string())?;
-        self.identities.push(Identity { name, enrolment: Enrolment { id, key, labels, plain_tokens } });
+        let enrolment = Enrolment { labels, plain_tokens, end_to_end, ports, ..Enrolment::new(id, key) };
+        self.identities.push(Identity { name, enrolment });
         Ok(())
     }
 }

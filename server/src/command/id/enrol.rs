@@ -57,6 +57,10 @@ const ADD: Spec = Spec {
             "which tokens it may send; any: plain ones too, as old hidden servers and scripts send",
         ),
         Opt::many("label", "LABEL", "", "a name under the relay's --domain"),
+        Opt::flag(
+            "end-to-end",
+            "the relay does not terminate its clients' TLS: its agent does (--end-to-end), or its service (--tls-to)",
+        ),
         Opt::one("algorithm", "SHA1|SHA256|SHA512", "SHA256", "the hash of its tokens"),
         Opt::one("digits", "N", "8", "the digits of plain tokens, 6 to 10"),
         Opt::one("period", "SECONDS", "30", "the time step, 1 to 3600"),
@@ -85,6 +89,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
         tokens: matches
             .get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is neither bound nor any")))?,
         key: read_key(&matches)?,
+        end_to_end: matches.flag("end-to-end"),
         name,
     };
     if let Some(twice) =
@@ -121,6 +126,38 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
     edit.rotate(&name, &key)?;
     let entry = edit.get(&name)?.clone();
     finish(edit, out, &entry, "has a new secret")
+}
+
+const SET: Spec = Spec {
+    command: "id set",
+    operands: &["NAME"],
+    summary: "Changes a hidden server that is enrolled. A running relay sees the change within two seconds.",
+    options: &[
+        Opt::one(
+            "end-to-end",
+            "on|off",
+            "as it is",
+            "whether its agent or its service terminates its clients' TLS, instead of the relay",
+        ),
+        STATE,
+    ],
+    notes: "",
+};
+
+/// `id set NAME`.
+pub(super) fn set(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SET, args)?;
+    let name = matches.operands().concat();
+    let Some(end_to_end) = matches.get_if("end-to-end", value::one_of(&["on", "off"]))? else {
+        return Err(Failure::Usage("nothing to change: give --end-to-end on or off".to_owned()));
+    };
+    let state = State::open_for_owner(matches.one("state"))?;
+    let mut edit = Edit::begin(&state)?;
+    let end_to_end = ["on", "off"][end_to_end];
+    edit.set_end_to_end(&name, end_to_end == "on")?;
+    let entry = edit.get(&name)?.clone();
+    edit.commit()?;
+    print(&format!("{entry} is changed: end-to-end {end_to_end}\n"))
 }
 
 const TICKET: Spec = Spec {

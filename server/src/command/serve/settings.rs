@@ -14,6 +14,7 @@ use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::tape::TRACE;
 use crate::command::upstream::span;
 use crate::failure::Failure;
+use crate::ids::{is_label, is_name};
 use crate::logging::LOG_RATE;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
@@ -42,6 +43,12 @@ pub(super) const SPEC: Spec = Spec {
             "ADDR[/BITS]",
             "127.0.0.0/8 and ::1",
             "addresses of such balancers: nobody else may connect there; may be repeated",
+        ),
+        Opt::many(
+            "tcp",
+            "ADDR:PORT=NAME",
+            "none",
+            "listen for clients of the hidden server with this name or label: whatever they send goes to it; may be repeated",
         ),
         STATE,
         Opt::one(
@@ -156,7 +163,13 @@ impl Settings {
             Config::default().handshakes_max,
         )?;
         let buffer = memory.buffer(matches.get_if("buffer", value::size(64 << 10, 16 << 20))?)?;
+        let ports = matches.get_all("tcp", tcp_port)?;
+        let port = |(at, (on, _)): (usize, &(SocketAddr, String))| {
+            (*on, Transport::Port(u16::try_from(at).unwrap_or(u16::MAX)))
+        };
+        let by_port = ports.iter().enumerate().map(port).collect::<Vec<_>>();
         let engine = Config {
+            ports: ports.into_iter().map(|(_, name)| name).collect(),
             domain: matches.get_if("domain", domain)?,
             one_time_strict: matches.get_if("one-time", value::one_of(&["strict"]))?.is_some(),
             head,
@@ -180,6 +193,7 @@ impl Settings {
                 listeners(matches, "listen", Transport::Tls)?,
                 listeners(matches, "listen-plain", Transport::Plain)?,
                 listeners(matches, "listen-proxy", Transport::Proxied)?,
+                by_port,
             ]
             .concat(),
             certificate: certificate(matches)?,
@@ -258,6 +272,17 @@ fn listeners(
 ) -> Result<Vec<(SocketAddr, Transport)>, Failure> {
     let addresses = matches.get_all(long, value::listen_address)?;
     Ok(addresses.into_iter().map(|address| (address, transport)).collect())
+}
+
+/// A `--tcp`: where it listens, and whose clients come there.
+fn tcp_port(text: &str) -> Result<(SocketAddr, String), String> {
+    let (address, name) = text
+        .rsplit_once('=')
+        .ok_or_else(|| format!("'{text}' is not ADDR:PORT=NAME, such as 0.0.0.0:2222=home"))?;
+    if !is_name(name) && !is_label(name) {
+        return Err(format!("'{name}' cannot be the name or the label of a hidden server"));
+    }
+    Ok((value::listen_address(address)?, name.to_owned()))
 }
 
 /// Whom a `--listen-proxy` believes.

@@ -1,0 +1,97 @@
+//! Raw clients: nothing that they send is answered or interpreted by the relay, but for the server name in a ClientHello
+//! (`docs/protocol.md §8`).
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use super::{Answer, Engine, NOBODY, Request, State};
+use crate::client_hello::{Alert, ClientHello};
+use crate::conn::{Close, ConnId};
+use crate::http::reply::Status;
+use crate::http::target;
+use crate::id::Id;
+use crate::machine::{Output, TlsRole};
+use crate::note::Note;
+use crate::proxy_header::{self, RawName};
+use crate::time::Now;
+
+impl Engine {
+    /// Bytes came where a TLS handshake begins; how many of them were used. `bytes` are all that came so far.
+    pub(super) fn hello(&mut self, on: ConnId, hello: ClientHello, bytes: &[u8], now: Now) -> usize {
+        match hello {
+            ClientHello::Partial => 0,
+            ClientHello::Name(name) => match self.end_to_end_named(&name) {
+                Some(id) => {
+                    self.begin_raw(on, id, &RawName::Host(name), bytes, Answer::Alert, now);
+                    bytes.len()
+                }
+                None => self.terminate_tls(on),
+            },
+            // What is no TLS is for the TLS library to refuse, or is HTTP in clear.
+            ClientHello::NoName | ClientHello::NotTls => self.terminate_tls(on),
+            // It may name a hidden server that terminates TLS itself: the relay must not do it.
+            ClientHello::Refused(why) => {
+                self.refuse_raw(on, None, Status::BadRequest400, why.why(), Some(Alert::DecodeError), now);
+                0
+            }
+        }
+    }
+
+    /// The end-to-end hidden server that a server name means.
+    fn end_to_end_named(&self, name: &str) -> Option<Id> {
+        let label = target::label(name, self.config.domain.as_deref()?)?;
+        self.registry.labelled(label).filter(|id| self.registry.is_end_to_end(*id))
+    }
+
+    /// The relay terminates TLS. The bytes that are there stay: they belong to the handshake, whose deadline runs.
+    fn terminate_tls(&mut self, on: ConnId) -> usize {
+        if let Some(state) = self.conns.state(on) {
+            *state = State::Securing;
+        }
+        self.conns.say(Output::StartTls { on, role: TlsRole::Server });
+        0
+    }
+
+    /// A connection to a port for raw clients was accepted. It is handed over before the client has sent a byte: in many
+    /// protocols the server sends first.
+    pub(super) fn begin_by_port(&mut self, on: ConnId, port: u16, now: Now) {
+        let label = self.config.ports.get(usize::from(port)).cloned();
+        match (self.registry.of_port(port), label) {
+            (Some(id), Some(label)) => self.begin_raw(on, id, &RawName::Port(label), &[], Answer::Reset, now),
+            _ => self.refuse_raw(on, None, Status::NotFound404, NOBODY, None, now),
+        }
+    }
+
+    fn begin_raw(&mut self, on: ConnId, id: Id, name: &RawName, bytes: &[u8], answer: Answer, now: Now) {
+        if let Some(why) = self.cannot_serve(on) {
+            return self.refuse_client(on, Some(id), Status::Unavailable503, why, answer, now);
+        }
+        let mut head = Vec::new();
+        proxy_header::write_raw(self.conns.from(on), name, &mut head);
+        head.extend_from_slice(bytes);
+        let head = head.into_boxed_slice();
+        let request = Box::new(Request::new(head, true, answer, None, now));
+        self.meet(on, id, request, now);
+    }
+
+    /// Ends a raw client's connection: with a TLS alert, or with a reset, so that nothing looks like the end of a stream.
+    pub(super) fn refuse_raw(
+        &mut self,
+        on: ConnId,
+        id: Option<Id>,
+        status: Status,
+        why: &'static str,
+        alert: Option<Alert>,
+        now: Now,
+    ) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::Refused { on, from, id, status, why });
+        match alert {
+            Some(alert) => {
+                self.conns.send(on, alert.record().to_vec());
+                self.conns.close(on, Close::Linger, now);
+            }
+            None => self.conns.close(on, Close::Abort, now),
+        }
+    }
+}
