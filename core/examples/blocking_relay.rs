@@ -270,5 +270,5 @@ fn main() -> io::Result<()> {
     let id = Id::parse(id.as_bytes()).expect("ID is a UUID");
     let key =
         Key::new(secret.clone().into_bytes(), Algorithm::Sha1, 6, 30).expect("SECRET has 1 to 256 bytes");
-    serve(TcpListener::bind(address)?, vec![Enrolment { id, key, labels: Vec::new(), plain_tokens: true }])
+    serve(TcpListener::bind(address)?, vec![Enrolment { plain_tokens: true, ..Enrolment::new(id, key) }])
 }

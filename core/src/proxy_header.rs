@@ -64,7 +64,7 @@ pub enum Parsed {
     Refused(&'static str),
 }
 
-/// How a raw client named its hidden server (`docs/protocol.md §8`).
+/// How a raw client named its hidden server (`docs/protocol.md §10`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawName {
     /// By this host name, the server name of its ClientHello: in lower case, without a dot at the end.

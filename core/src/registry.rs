@@ -40,7 +40,7 @@ pub struct Enrolment {
     /// Whether plain tokens are taken, beside bound ones.
     pub plain_tokens: bool,
     /// The hidden server terminates its clients' TLS itself: it gets raw clients, and sealed streams of connectors, and
-    /// no other client (`docs/protocol.md §8`).
+    /// no other client (`docs/protocol.md §10`).
     pub end_to_end: bool,
     /// The ports whose clients are for it: positions in [`Config::ports`](crate::engine::Config::ports).
     pub ports: Vec<u16>,

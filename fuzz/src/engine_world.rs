@@ -85,10 +85,9 @@ impl World {
     pub(crate) fn enrol(&mut self, which: u8, second: u8, plain: u8) {
         let bit = |of: u8, at: usize| of >> at & 1;
         let enrolment = |(at, id): (usize, Id)| Enrolment {
-            id,
-            key: key(id, bit(second, at)),
             labels: vec![format!("label{at}")],
             plain_tokens: bit(plain, at) == 1,
+            ..Enrolment::new(id, key(id, bit(second, at)))
         };
         let all = || ids().into_iter().enumerate().filter(|(at, _)| bit(which, *at) == 1);
         let list: Vec<Enrolment> = all().map(enrolment).collect();

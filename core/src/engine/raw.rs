@@ -1,5 +1,5 @@
 //! Raw clients: nothing that they send is answered or interpreted by the relay, but for the server name in a ClientHello
-//! (`docs/protocol.md §8`).
+//! (`docs/protocol.md §10`).
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;

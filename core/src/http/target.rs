@@ -24,7 +24,7 @@ pub struct Registration<'a> {
     pub id: Id,
     /// The proof.
     pub token: Token<'a>,
-    /// `raw=1`: the hidden server takes raw clients (`docs/protocol.md §8`).
+    /// `raw=1`: the hidden server takes raw clients (`docs/protocol.md §10`).
     pub takes_raw: bool,
 }
 

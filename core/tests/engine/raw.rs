@@ -1,4 +1,4 @@
-//! Raw clients: the relay routes them by the ClientHello or by the port, and reads nothing else (docs/protocol.md §8).
+//! Raw clients: the relay routes them by the ClientHello or by the port, and reads nothing else (docs/protocol.md §10).
 
 use rendezvous_core::client_hello::Alert;
 use rendezvous_core::engine::Transport;

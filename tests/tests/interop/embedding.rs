@@ -32,7 +32,7 @@ fn the_example_of_the_core_is_a_relay() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let relay = listener.local_addr().expect("it is bound");
     let id = Id::parse(ID.as_bytes()).expect("a UUID");
-    let ids = vec![Enrolment { id, key: key(), labels: Vec::new(), plain_tokens: true }];
+    let ids = vec![Enrolment { plain_tokens: true, ..Enrolment::new(id, key()) }];
     // It ends with the process of the tests.
     thread::spawn(move || blocking_relay::serve(listener, ids));
 
