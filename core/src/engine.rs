@@ -90,6 +90,7 @@ const _: () = assert!(size_of::<State>() <= 48);
 /// | `Held` | a connection waits | `Client` |
 /// | `Waiting` | a client comes | `Hidden` |
 /// | `Client` | a later request names another hidden server | `Head` |
+/// | `Client` | the head is not acknowledged, and no connection waits | `Held` |
 /// | `Hidden` | that, or the end of the pair | closed |
 /// | any | a refusal, a timeout, an end, too many in this state | closed, often behind an answer |
 #[derive(Debug)]
