@@ -77,8 +77,11 @@ const _: () = assert!(size_of::<State>() <= 48);
 ///
 /// | from | event | to |
 /// |---|---|---|
-/// | – | accepted: for load balancers, for TLS, in clear | `Proxied`, `Securing`, `Head` |
-/// | `Proxied` | a PROXY header of a trusted address | `Securing` |
+/// | – | accepted: for load balancers, for TLS, in clear | `Proxied`, `Hello` or `Securing`, `Head` |
+/// | – | accepted on a hidden server's port | `Client` if a connection waits, else `Held` |
+/// | `Proxied` | a PROXY header of a trusted address | `Hello` or `Securing` |
+/// | `Hello` | a server name of a hidden server that terminates TLS itself | `Client` if a connection waits, else `Held` |
+/// | `Hello` | another ClientHello | `Securing` |
 /// | `Securing` | the handshake is complete | `Head` |
 /// | `Securing` | HTTP in clear | `PlainHttp` |
 /// | `PlainHttp` | a head | closed behind a redirect or 400 |

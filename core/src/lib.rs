@@ -118,6 +118,7 @@
 //! | [`xmpp`] | stanzas, and a component of an XMPP server |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
+//! | [`client_hello`] | the server name that a TLS client asks for |
 //! | [`registry`] | enrolled IDs and their waiting connections |
 //! | [`pair`] | the half-close table |
 //! | [`dialer`], [`reach`], [`backoff`] | how a host is dialled, and when it is tried again |
