@@ -118,6 +118,8 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     waiters_due: Time,
     /// If more is kept than may be, and nobody could be cut: when it is looked again.
     relief_due: Time,
+    /// How many bytes were used when that was done last.
+    relief_used: usize,
     /// Connections that are reset as soon as their peer has everything.
     truncating: Vec<ConnId>,
     /// Sockets that are closed as soon as their peer has everything.
@@ -151,6 +153,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             waiters: Waiters::default(),
             waiters_due: Time::default(),
             relief_due: Time::default(),
+            relief_used: 0,
             truncating: Vec::new(),
             draining: Draining::new(),
             edges: Vec::new(),

@@ -280,11 +280,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// If more memory is used than there is, connections that make no progress are cut.
     pub(super) fn relieve(&mut self) {
         let is_enough = self.pool.kept_excess() == 0 && self.pool.excess() == 0;
-        if is_enough || self.now.mono < self.relief_due {
-            return;
-        }
         // Some more than need be: all connections are looked at for it.
         let more = self.pool.sizes().kept_max() / 8;
+        let has_grown = self.pool.used() >= self.relief_used + more;
+        if is_enough || (self.now.mono < self.relief_due && !has_grown) {
+            return;
+        }
         if self.pool.kept_excess() > 0 {
             let holders = self.holders(Bytes::Kept);
             self.cut(&holders, self.pool.kept_excess() + more);
@@ -302,6 +303,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if self.pool.kept_excess() > 0 || self.pool.excess() > 0 {
             self.relief_due = self.now.mono + TICK;
         }
+        self.relief_used = self.pool.used();
     }
 
     /// Connections that use memory; the accounts that use most come first, and of one account those that have made no
