@@ -209,7 +209,7 @@ enum State {
     /// The CONNECT was sent; its answer is to come. `proof`: what its token is bound to. `at`: the relay's address.
     Registering { answer: Answer, proof: Proof, at: Option<SocketAddr> },
     /// It waits at the relay for a client.
-    Waiting { since: Time },
+    Waiting { since: Time, path: Path },
     /// A client came; the relay says whose it is before its first octet.
     Header,
     /// A client came; what it comes for, its request will say.
@@ -232,6 +232,15 @@ enum State {
     Paired(Option<Box<Forwarding>>),
     /// It is being closed.
     Over,
+}
+
+/// Over which path a connection waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// The one that there is now.
+    Current,
+    /// One from before an address or a route of this machine changed: the connection may be dead.
+    Old,
 }
 
 /// What a client came for.
@@ -340,6 +349,18 @@ impl Agent {
         self.conns.pairs()
     }
 
+    /// An address or a route of this machine has changed, so that connections may be dead without a sign of it. One
+    /// connection to each relay is opened at once, and the pool behind it if the relay accepts it. The connections that
+    /// wait stay, and count no more: those that live are closed later, when the pool shrinks.
+    pub fn handle_path_changed(&mut self, now: Now) {
+        if !self.stopping {
+            for upstream in self.upstreams() {
+                self.change_path(upstream, now);
+            }
+        }
+        self.check_invariants();
+    }
+
     /// How many connections wait for a client at this upstream.
     #[must_use]
     pub fn waiting(&self, upstream: u16) -> u32 {
@@ -374,6 +395,9 @@ impl Agent {
         }
         if matches!(state, State::Resting) {
             link.resting = due;
+        }
+        if matches!(conn.state, State::Waiting { path: Path::Old, .. }) {
+            link.old_path -= 1;
         }
         link.count(conn.state.stage(), state.stage());
         conn.state = state;

@@ -96,6 +96,7 @@
 //! | `stalled CONN` | `handle_stalled` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
 //! | `timeout` | `handle_timeout` |
+//! | `path-changed` | an agent's: an address or a route of the machine has changed |
 //! | `drain` | the operator's wish: nothing new |
 //! | `ids NAME…`, `config KEY=VALUE…` | a relay's operator's wishes |
 //!
@@ -225,6 +226,7 @@ pub enum Event {
     Ids { names: Vec<String> },
     Config { config: Box<engine::Config> },
     Drain,
+    PathChanged,
 }
 
 /// An action as it is expected.

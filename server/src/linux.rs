@@ -166,6 +166,39 @@ pub(crate) fn unacknowledged(_: &impl AsFd) -> usize {
     0
 }
 
+/// A socket that receives a message for each change of this machine's addresses and routes (rtnetlink(7)).
+///
+/// # Errors
+/// Those of socket(2) and bind(2).
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a socket address that socket2 has no type for")]
+pub(crate) fn route_messages() -> std::io::Result<socket2::Socket> {
+    use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+    let groups = libc::RTMGRP_IPV4_IFADDR
+        | libc::RTMGRP_IPV4_ROUTE
+        | libc::RTMGRP_IPV6_IFADDR
+        | libc::RTMGRP_IPV6_ROUTE;
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: sockaddr_nl is a C structure of integers and smaller than the storage.
+    let address = unsafe { storage.view_as::<libc::sockaddr_nl>() };
+    address.nl_family = libc::sa_family_t::try_from(libc::AF_NETLINK).unwrap_or_default();
+    address.nl_groups = u32::try_from(groups).unwrap_or_default();
+    let len = libc::socklen_t::try_from(std::mem::size_of::<libc::sockaddr_nl>()).unwrap_or_default();
+    // SAFETY: the storage holds a sockaddr_nl of that length.
+    let address = unsafe { SockAddr::new(storage, len) };
+    let protocol = Some(Protocol::from(libc::NETLINK_ROUTE));
+    let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW.cloexec(), protocol)?;
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+/// There is none.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn route_messages() -> std::io::Result<socket2::Socket> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// Gives memory that was freed back to the system; the C library keeps it otherwise.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "malloc_trim(3) takes one integer")]

@@ -10,6 +10,7 @@ use rendezvous_core::time::{Now, Span};
 pub(crate) mod look_up;
 pub mod mio;
 pub(crate) mod names;
+mod paths;
 mod pipe;
 mod resolver;
 pub mod stdio;

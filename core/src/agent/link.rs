@@ -5,10 +5,11 @@ use core::net::SocketAddr;
 
 use data_encoding::BASE64URL_NOPAD;
 
+use super::debt::Debt;
 use super::pool::Pool;
 use super::proof::{Proof, Prover};
 use super::unanswered::Unanswered;
-use super::{Agent, Conn, State};
+use super::{Agent, Conn, Path, State};
 use crate::backoff::{Backoff, Grade, Retry};
 use crate::dialer::Dialling;
 use crate::http::response::{Response, Wishes, write_connect};
@@ -24,6 +25,10 @@ const OLD: Span = Span::from_secs(60);
 /// A relay that let a connection wait for this long, or brought it a client, serves us: the back-off begins anew. The
 /// 200 alone does not show that: two agents with plain tokens push each other out, each after its 200.
 const SETTLED: Span = Span::from_secs(10);
+/// One connection that is opened because a path changed costs this much time: so often there is one in the long run.
+const PATH_CHANGE_COST: Span = Span::from_secs(5);
+/// Such connections that are allowed before that counts: five.
+const PATH_CHANGE_TOLERANCE: Span = Span::from_secs(20);
 /// How long to wait for an answer at an address where no relay has answered yet, if there is another.
 const UNPROVEN_ANSWER: Span = Span::from_secs(2);
 
@@ -34,6 +39,8 @@ pub(super) struct Link {
     pub(super) connecting: u32,
     /// Connections that wait.
     pub(super) waiting: u32,
+    /// Those of them that wait over an old path.
+    pub(super) old_path: u32,
     /// Connections of clients, to the relay and to the local services.
     pub(super) serving: u32,
     /// When the one that rests is due; there is one at most.
@@ -49,6 +56,8 @@ pub(super) struct Link {
     prover: Prover,
     /// Clients that got no answer.
     unanswered: Unanswered,
+    /// Connections that were opened because a path changed.
+    path_changes: Debt,
 }
 
 /// What a link counts.
@@ -66,6 +75,7 @@ impl Link {
         Self {
             connecting: 0,
             waiting: 0,
+            old_path: 0,
             serving: 0,
             resting: None,
             not_before: Time(0),
@@ -74,6 +84,7 @@ impl Link {
             pool,
             prover: Prover::default(),
             unanswered: Unanswered::default(),
+            path_changes: Debt::default(),
         }
     }
 
@@ -133,7 +144,7 @@ impl Agent {
         let link = self.link(upstream);
         let lacking = if link.proven {
             let servable = service_max.saturating_sub(link.serving) / 2;
-            link.pool.lacking(link.connecting, link.waiting, held.min(servable))
+            link.pool.lacking(link.connecting, link.waiting - link.old_path, held.min(servable))
         } else {
             1_u32.saturating_sub(link.connecting)
         };
@@ -162,6 +173,32 @@ impl Agent {
         let upstream = conn.upstream;
         self.begin(on, now);
         self.fill(upstream, now);
+    }
+
+    /// An address or a route has changed. A connection is opened at once, whatever the back-off, and also if another one is
+    /// on its way: that one may never arrive. If paths change too often, a change is not heeded.
+    pub(super) fn change_path(&mut self, upstream: u16, now: Now) {
+        let link = self.link(upstream);
+        if link.path_changes.excess(PATH_CHANGE_TOLERANCE, now) > Span::ZERO {
+            return;
+        }
+        link.path_changes.add(PATH_CHANGE_COST, now);
+        link.proven = false;
+        link.not_before = now.mono;
+        let mut resting = None;
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(Conn { upstream: of, .. }) if *of != upstream => {}
+                Some(Conn { state: State::Waiting { path: path @ Path::Current, .. }, .. }) => {
+                    *path = Path::Old;
+                    self.link(upstream).old_path += 1;
+                }
+                Some(Conn { state: State::Resting, .. }) => resting = Some(on),
+                _ => {}
+            }
+        }
+        let on = resting.unwrap_or_else(|| self.conns.insert(Conn { upstream, state: State::Over }, None));
+        self.begin(on, now);
     }
 
     fn begin(&mut self, on: ConnId, now: Now) {
@@ -232,7 +269,7 @@ impl Agent {
         if !(200..300).contains(&response.status) {
             return self.refused(on, upstream, proof, response, now);
         }
-        self.enter(on, State::Waiting { since: now.mono }, Some(now.mono + SETTLED));
+        self.enter(on, State::Waiting { since: now.mono, path: Path::Current }, Some(now.mono + SETTLED));
         self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let link = self.link(upstream);
         link.proven = true;
@@ -306,7 +343,7 @@ impl Agent {
         let mut waiting = Vec::new();
         for on in self.conns.open_ids() {
             match self.conns.state(on) {
-                Some(&mut Conn { upstream: of, state: State::Waiting { since } }) if of == upstream => {
+                Some(&mut Conn { upstream: of, state: State::Waiting { since, .. } }) if of == upstream => {
                     waiting.push((since, on));
                 }
                 _ => {}
@@ -326,8 +363,11 @@ impl Agent {
                 return self.lose_at(on, loss, Pace::None, now);
             }
         }
+        if let Some(&mut Conn { state: State::Waiting { path: Path::Old, .. }, .. }) = self.conns.state(on) {
+            return self.lose_at(on, loss, Pace::None, now);
+        }
         let (waited, at) = match self.conns.state(on).map(|conn| &conn.state) {
-            Some(State::Waiting { since }) => (now.mono.since(*since), None),
+            Some(State::Waiting { since, .. }) => (now.mono.since(*since), None),
             Some(State::Registering { at, .. }) => (Span::ZERO, *at),
             _ => (Span::ZERO, None),
         };

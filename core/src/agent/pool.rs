@@ -57,7 +57,7 @@ impl Pool {
     /// The relay has ended a connection in order, and `left` still wait. If these are enough, the relay has replaced it,
     /// since it has no room for so many: the size shrinks. Returns whether that is so.
     pub(super) fn is_replaced(&mut self, left: u32) -> bool {
-        let is_replaced = self.grows() && left >= self.least;
+        let is_replaced = left >= self.least;
         if is_replaced {
             self.size = self.size.min(left);
             self.waiting_max = left;

@@ -21,8 +21,8 @@ use crate::time::{Now, Span, Time};
 
 /// A request that may not be repeated fails when nothing of it was acknowledged for this long.
 const UNREPEATABLE: Span = Span::from_secs(4);
-/// The system measures the age of an acknowledgement with this precision.
-const ACK_SLACK: Span = Span::from_millis(10);
+/// An acknowledgement of bytes that were sent before a hand-over may be delayed by this much (RFC 1122 §4.2.3.2).
+const ACK_DELAY: Span = Span::from_millis(250);
 
 /// Only agents that were not asked to take raw clients serve the ID.
 const NO_RAW: &str = "the hidden server's agent takes no raw clients";
@@ -224,7 +224,7 @@ impl Engine {
         };
         let waited = now.mono.since(request.handed);
         // An acknowledgement of earlier bytes may have been under way at the hand-over.
-        let under_way = Span(request.round_trip.0 / 2) + ACK_SLACK;
+        let under_way = Span(request.round_trip.0 / 2) + ACK_DELAY;
         if age + under_way < waited {
             return false;
         }

@@ -122,6 +122,11 @@ impl<'t> Player<'t> {
                     engine.handle_config((**config).clone());
                 }
             }
+            Event::PathChanged => {
+                if let Running::Agent(agent) = &mut self.machine {
+                    agent.handle_path_changed(now);
+                }
+            }
             Event::Drain => match &mut self.machine {
                 Running::Relay(engine) => engine.handle_drain(now),
                 Running::Agent(agent) => agent.handle_drain(now),
@@ -188,6 +193,7 @@ impl<'t> Player<'t> {
             | Event::In { .. }
             | Event::Ids { .. }
             | Event::Config { .. }
+            | Event::PathChanged
             | Event::Drain => {}
         }
         match event {
@@ -296,6 +302,7 @@ impl<'t> Player<'t> {
             | Event::Resolved { .. }
             | Event::Connected { .. }
             | Event::DialFailed { .. }
+            | Event::PathChanged
                 if is_relay =>
             {
                 return Err("this is an event of an agent's".to_string());
@@ -308,6 +315,7 @@ impl<'t> Player<'t> {
             | Event::Timeout
             | Event::Ids { .. }
             | Event::Config { .. }
+            | Event::PathChanged
             | Event::Drain => return Ok(()),
             Event::Found { on, .. }
             | Event::Resolved { on, .. }

@@ -216,6 +216,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
             config::write(&**config, out)
         }
         Event::Drain => write!(out, "drain"),
+        Event::PathChanged => write!(out, "path-changed"),
     }?;
     writeln!(out)
 }

@@ -109,6 +109,14 @@ impl Recorder<Agent> {
         Self { machine: Agent::new(config, seeds, now), tape }
     }
 
+    /// [`Agent::handle_path_changed`].
+    pub fn handle_path_changed(&mut self, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            tape.record(&Event::PathChanged, now, |shadow| shadow.handle_path_changed(now));
+        }
+        self.machine.handle_path_changed(now);
+    }
+
     /// [`Agent::handle_drain`].
     pub fn handle_drain(&mut self, now: Now) {
         if let Some(tape) = &mut self.tape {

@@ -19,6 +19,7 @@ mod challenge;
 mod ending;
 mod forwarding;
 mod hostile;
+mod path;
 mod pool;
 mod proxy;
 mod reaching;

@@ -322,9 +322,19 @@ fn a_head_that_was_acknowledged_is_never_handed_over_again() {
     let (second, first) = (world.register(ID), world.register(ID));
     let client = world.says(get(ID));
     // Something was acknowledged since the hand-over, and something else is not.
-    world.ages.insert(first, Span::from_millis(900));
+    world.ages.insert(first, Span::from_millis(600));
     world.wait_secs(9);
     assert_eq!(world.mate(client), Some(first));
     world.write(first, ANSWER);
     assert_eq!((world.got(client).as_str(), world.got(second).as_str()), (ANSWER, ""));
+}
+
+#[test]
+fn a_delayed_acknowledgement_of_earlier_bytes_is_none_of_the_head() {
+    let mut world = world();
+    let (second, first) = (world.register(ID), world.register(ID));
+    let client = world.says(get(ID));
+    world.ages.insert(first, Span::from_millis(980));
+    world.wait_secs(1);
+    assert_eq!(world.mate(client), Some(second));
 }

@@ -153,6 +153,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     // Without a limit, one ticket's clients could take all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
+    if let Err(error) = net.watch_paths() {
+        log::warn!("event=paths-unwatched reason={}", Escaped(&error.to_string()));
+    }
     let tickets = config.upstreams.len();
     let pool_max = share.pool_max(tickets, pool, pool_max);
     config.upstreams.iter_mut().for_each(|upstream| upstream.pool_max = pool_max);
@@ -203,6 +206,10 @@ impl Program for Beside {
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
+        if event_loop.net().paths_changed() {
+            log::info!("event=path-changed");
+            event_loop.tell(|agent, now| agent.handle_path_changed(now));
+        }
         if let Some(tape) = &mut self.tape {
             tape.write(&event_loop.tell(|agent, _| agent.take_text()));
         }

@@ -12,6 +12,7 @@ use rendezvous_core::time::{Now, Span};
 use signal_hook_mio::v1_0::Signals;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::paths::Paths;
 use super::pipe::{Pipe, Pipes};
 use super::resolver::Resolver;
 use super::stdio::Stdio;
@@ -53,6 +54,7 @@ pub struct MioNet {
     asked: bool,
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
+    paths: Option<Paths>,
     pipes: Pipes,
 }
 
@@ -95,6 +97,7 @@ impl MioNet {
             asked: false,
             waker,
             resolver: None,
+            paths: None,
             pipes: Pipes::default(),
         })
     }
@@ -157,6 +160,21 @@ impl MioNet {
     #[must_use]
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
+    }
+
+    /// Watches this machine's addresses and routes: a change wakes [`Net::wait`] and is then had from
+    /// [`MioNet::paths_changed`].
+    ///
+    /// # Errors
+    /// The system has no thread for it.
+    pub fn watch_paths(&mut self) -> io::Result<()> {
+        self.paths = Some(Paths::watch(self.waker())?);
+        Ok(())
+    }
+
+    /// Whether an address or a route has changed since the last call.
+    pub fn paths_changed(&self) -> bool {
+        self.paths.as_ref().is_some_and(Paths::take)
     }
 
     /// Takes the status socket: who connects to it wakes [`Net::wait`] and is then had from [`MioNet::caller`].

@@ -29,6 +29,7 @@ mod listening;
 mod names;
 mod nat;
 mod old_peers;
+mod paths;
 mod peers;
 mod program;
 mod prosody;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("names", names::CASES),
         ("listening", listening::CASES),
         ("nat", nat::CASES),
+        ("paths", paths::CASES),
         ("agent", agent::CASES),
         ("to_tls", to_tls::CASES),
         ("proxy", proxy::CASES),

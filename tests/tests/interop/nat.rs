@@ -41,13 +41,13 @@ fn in_namespaces() {
 }
 
 /// A namespace with a line to the relay's; it lives as long as this does.
-struct Space {
+pub(crate) struct Space {
     program: Program,
     number: u8,
 }
 
 impl Space {
-    fn new(number: u8) -> Self {
+    pub(crate) fn new(number: u8) -> Self {
         let program =
             Program::start("namespace", Command::new("unshare").args(["--net", "sleep", "infinity"]));
         let space = Self { program, number };
@@ -73,13 +73,13 @@ impl Space {
         self.program.pid()
     }
 
-    fn ip(&self, words: &str) {
+    pub(crate) fn ip(&self, words: &str) {
         let output = run(self.command(&mut Command::new("ip")).args(words.split(' ')));
         assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The same program, run in here.
-    fn command(&self, command: &mut Command) -> Command {
+    pub(crate) fn command(&self, command: &mut Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.arg(format!("--net=/proc/{}/ns/net", self.pid())).arg("--");
         inside.arg(command.get_program()).args(command.get_args()).env_remove("RUST_LOG");
@@ -93,7 +93,7 @@ impl Space {
     }
 }
 
-fn ip(words: &str) {
+pub(crate) fn ip(words: &str) {
     let output = run(Command::new("ip").args(words.split(' ')));
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -78,6 +78,10 @@ impl Recorded {
             Event::Closed { on } => machine.handle_closed(on, now),
             Event::Timeout => machine.handle_timeout(now),
             Event::Start => unreachable!("it has started"),
+            Event::PathChanged => {
+                let Self::Agent(agent) = self else { unreachable!("not of a relay") };
+                agent.handle_path_changed(now);
+            }
             Event::Drain => match self {
                 Self::Relay(relay) => relay.handle_drain(now),
                 Self::Agent(agent) => agent.handle_drain(now),

@@ -78,6 +78,7 @@ impl Parser {
                 Event::Config { config }
             }
             "drain" => Event::Drain,
+            "path-changed" => Event::PathChanged,
             _ => return Err(format!("there is no event '{word}'")),
         };
         words.end()?;
