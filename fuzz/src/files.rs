@@ -1,6 +1,7 @@
-//! The files that hold secrets: tickets, and the list of IDs.
+//! Files of agent and relay: tickets, the list of IDs, and the keys that an agent lets in.
 
 use data_encoding::BASE32_NOPAD;
+use rendezvous::allowed_keys;
 use rendezvous::ids::{Ids, is_label, is_name};
 use rendezvous::key_uri;
 use rendezvous::ticket::Ticket;
@@ -45,6 +46,24 @@ pub(crate) fn ids(octets: &[u8]) {
         let lone = complaint.strip_suffix("has no Key URI (otpauth://…)").unwrap_or_default();
         let shown = lone.split('\'').nth(1).unwrap_or_default();
         assert!(shown.len() < 16, "{complaint:?} may tell a secret");
+    }
+}
+
+pub(crate) fn allowed_keys(bytes: &[u8]) {
+    match allowed_keys::parse(bytes, "keys") {
+        Ok(pins) => {
+            let is_pin = |line: &&[u8]| line.trim_ascii().starts_with(b"sha256//");
+            assert_eq!(bytes.split(|byte| *byte == b'\n').filter(is_pin).count(), pins.len(), "a pin a line");
+            let text: String = pins.iter().map(|pin| format!("{pin} comment\n")).collect();
+            assert_eq!(allowed_keys::parse(text.as_bytes(), "keys"), Ok(pins), "what we write, we read");
+        }
+        Err(failure) => {
+            let failure = failure.to_string();
+            let number = failure.split(':').nth(1).and_then(|number| number.parse::<usize>().ok());
+            let line = number.and_then(|number| bytes.split(|byte| *byte == b'\n').nth(number - 1));
+            let line = line.expect("the number of a line").trim_ascii();
+            assert!(!line.is_empty() && !line.starts_with(b"#"), "a comment is refused");
+        }
     }
 }
 

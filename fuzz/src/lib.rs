@@ -41,6 +41,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of them.
 pub const TARGETS: &[Target] = &[
     ("agent", agent::run),
+    ("allowed_keys", files::allowed_keys),
     ("authorization", credentials::authorization),
     ("challenge", credentials::challenge),
     ("connector", connector::run),

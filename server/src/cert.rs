@@ -12,7 +12,7 @@ use rcgen::{
     SerialNumber,
 };
 use rustls::crypto::CryptoProvider;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use zeroize::Zeroizing;
@@ -21,7 +21,7 @@ use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
-use crate::state::{LockError, PUBLIC, SECRET, State};
+use crate::state::{self, LockError, PUBLIC, SECRET, State};
 use crate::{trust, x509};
 
 /// The certificate's file in the state folder.
@@ -208,6 +208,53 @@ pub fn pin_of_file(cert: &Path) -> Result<Pin, Failure> {
     chain.first().and_then(|own| Pin::of_certificate(own)).ok_or_else(|| malformed(cert))
 }
 
+/// Makes a key (ECDSA P-256) as a new file, for its owner alone; never over another file.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the file exists or cannot be written, or if others can write to its folder.
+pub fn make_key(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    files::check_folder(folder, false)?;
+    let pair = KeyPair::generate().map_err(|error| cannot_make(&error))?;
+    state::write_new(path, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)
+}
+
+/// The pin of a PEM file: of its first certificate, or else of its private key. `None` if there is no such file.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the file cannot be read, or holds neither; if it is a key, also if others can read it.
+pub fn pin_of(path: &Path, provider: &CryptoProvider) -> Result<Option<Pin>, Failure> {
+    if is_missing(path)? {
+        return Ok(None);
+    }
+    let pem = files::read(path, FileKind::CERTIFICATE)?;
+    if CertificateDer::pem_slice_iter(&pem).next().is_some() {
+        return pin_of_file(path).map(Some);
+    }
+    let pem = files::read(path, FileKind::KEY)?;
+    let signing = signing_key(&pem, path, provider)?;
+    let public = signing.public_key();
+    let public = public.ok_or_else(|| Failure::Failed(format!("{}: no public key", path.display())))?;
+    Ok(Some(Pin::of_spki(&public)))
+}
+
+/// A self-signed certificate of a key's file, to be shown to peers that know the key by its pin.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the key cannot be read or used, or if others can read it.
+pub fn of_key(key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
+    let pem = files::read(key, FileKind::KEY)?;
+    // With messages for encrypted keys, and for files without one.
+    signing_key(&pem, key, provider)?;
+    let certificate = self_signed(&pem, key, &[], &[])?;
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
+        .map_err(|error| Failure::Failed(format!("cannot make a certificate: {error}")))?;
+    assemble(vec![certificate], key, &pem, key, provider)
+}
+
 fn assemble(
     chain: Vec<CertificateDer<'static>>,
     cert: &Path,
@@ -217,10 +264,24 @@ fn assemble(
 ) -> Result<Identity, Failure> {
     let parts = chain.first().and_then(|own| x509::parts(own));
     let parts = parts.ok_or_else(|| malformed(cert))?;
+    let signing = signing_key(pem, key, provider)?;
+    if signing.public_key().is_some_and(|public| public.as_ref() != parts.spki) {
+        return Err(Failure::Failed(format!(
+            "{} is not the key of the certificate in {} (the server's own certificate comes first)",
+            key.display(),
+            cert.display()
+        )));
+    }
+    let pin = Pin::of_spki(parts.spki);
+    Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
+}
+
+/// Reads a private key from PEM.
+fn signing_key(pem: &[u8], key: &Path, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, Failure> {
     let shown = key.display();
     if is_encrypted(pem) {
         return Err(Failure::Failed(format!(
-            "{shown} is encrypted, and a relay has no password for it: openssl pkey -in {shown} -out NEW-FILE"
+            "{shown} is encrypted, and there is no password for it here: openssl pkey -in {shown} -out NEW-FILE"
         )));
     }
     let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
@@ -232,20 +293,11 @@ fn assemble(
         };
         Failure::Failed(format!("{shown} {what}"))
     })?;
-    let signing = provider.key_provider.load_private_key(secret).map_err(|_| {
+    provider.key_provider.load_private_key(secret).map_err(|_| {
         Failure::Failed(format!(
             "{shown}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048"
         ))
-    })?;
-    if signing.public_key().is_some_and(|public| public.as_ref() != parts.spki) {
-        return Err(Failure::Failed(format!(
-            "{} is not the key of the certificate in {} (the server's own certificate comes first)",
-            key.display(),
-            cert.display()
-        )));
-    }
-    let pin = Pin::of_spki(parts.spki);
-    Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
+    })
 }
 
 /// Whether the key is encrypted: PKCS#8 (RFC 7468 §11), or the older form that OpenSSL writes (RFC 1421 §4.6.1.1).

@@ -40,6 +40,8 @@ enum Guard {
     None,
     /// Root and the effective user.
     Owner,
+    /// Anyone may read it; root and the effective user may write to it.
+    Writers,
     /// Root and the effective user; a group may read it if it belongs to root. Debian's group `ssl-cert` and
     /// PostgreSQL's keys are kept so.
     OwnerAndGroup,
@@ -62,6 +64,9 @@ impl FileKind {
     pub const SECRET: FileKind = FileKind { noun: "secret", guard: Guard::Owner, bytes_max: 64 << 10 };
     /// `--key`.
     pub const KEY: FileKind = FileKind { noun: "key", guard: Guard::OwnerAndGroup, bytes_max: 1 << 20 };
+    /// `--allow-keys`.
+    pub const ALLOWED_KEYS: FileKind =
+        FileKind { noun: "allowed keys", guard: Guard::Writers, bytes_max: 1 << 20 };
     /// `relay.key` in the state folder.
     pub const STATE_KEY: FileKind = FileKind { noun: "key", guard: Guard::StateFolder, bytes_max: 1 << 20 };
     /// `ids` in the state folder.
@@ -148,7 +153,7 @@ fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
     check_type(&fs::metadata(path)?)?;
     let owners = match kind.guard {
         Guard::None => None,
-        Guard::Owner | Guard::OwnerAndGroup => Some(Owners::own()),
+        Guard::Owner | Guard::OwnerAndGroup | Guard::Writers => Some(Owners::own()),
         Guard::StateFolder => Some(Owners::of_state_folder(parent(path))),
     };
     if let Some(owners) = owners {
@@ -205,6 +210,12 @@ fn check_secret(path: &Path, guard: Guard, metadata: &Metadata, owners: Owners) 
         let (is, own) = (user(metadata.uid()), user(owners.effective));
         let wanted = if owners.effective == 0 { own.clone() } else { format!("root or {own}") };
         return Err(format!("it belongs to {is}, not to {wanted} (mode {mode:04o}): chown {own} {shown}"));
+    }
+    if guard == Guard::Writers {
+        if mode & 0o022 != 0 {
+            return Err(format!("others may write to it (mode {mode:04o}): chmod go-w {shown}"));
+        }
+        return Ok(());
     }
     // In $CREDENTIALS_DIRECTORY (systemd's LoadCredential=) the bits of the group may be the mask of an access list that
     // names the service's user alone.

@@ -2,6 +2,7 @@
 //! decided in [`rendezvous_core`].
 
 pub mod activation;
+pub mod allowed_keys;
 mod background_writer;
 pub mod buffer;
 pub mod cert;

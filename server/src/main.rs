@@ -30,6 +30,11 @@ const COMMANDS: &[Command] = &[
         summary: "beside a client that speaks something other than HTTP",
         run: command::connect::run,
     },
+    Command {
+        name: "key",
+        summary: "make a key for 'connect --key', print the pin of a key or certificate",
+        run: command::key::run,
+    },
     #[cfg(feature = "xmpp")]
     Command {
         name: "dtcp",

@@ -106,7 +106,7 @@ pub const LOG: Opt = Opt::one(
 pub struct Spec {
     /// What is typed behind `rendezvous`: `serve`, `id add`.
     pub command: &'static str,
-    /// What it needs beside options, each exactly once and in this order: `RELAY`, `ID`.
+    /// What it takes beside options, each once and in this order: `RELAY`, `ID`. Those in brackets may be missing: `[FILE]`.
     pub operands: &'static [&'static str],
     /// What it does, in a sentence or a paragraph.
     pub summary: &'static str,
@@ -200,7 +200,7 @@ impl Matches {
         all.into_iter().map(|value| (value.long, value.text.as_str())).collect()
     }
 
-    /// The operands, exactly as many as [`Spec::operands`] has.
+    /// The operands, as many as [`Spec::operands`] has, or fewer where they may be missing.
     pub fn operands(&self) -> &[String] {
         &self.free
     }
@@ -337,7 +337,7 @@ fn refuse(spec: &Spec, fail: &Fail) -> Failure {
 }
 
 fn check_operands(spec: &Spec, free: &[String]) -> Result<(), Failure> {
-    if let Some(missing) = spec.operands.get(free.len()) {
+    if let Some(missing) = spec.operands.get(free.len()).filter(|operand| !operand.starts_with('[')) {
         return Err(see_help(spec, &format!("{missing} is missing")));
     }
     match free.get(spec.operands.len()) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "aws-lc-rs")]
 pub(crate) use aws_lc_rs::aead;
+use rendezvous_core::id::Id;
 #[cfg(not(feature = "aws-lc-rs"))]
 pub(crate) use ring::aead;
 use rustls::client::Resumption;
@@ -12,12 +13,20 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs as cryptography;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as cryptography;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
 use rustls::{CipherSuite, ClientConfig, ServerConfig};
+use rustls_pki_types::ServerName;
 
+use crate::allowed_keys::AllowedKeys;
 use crate::failure::Failure;
-use crate::trust::Trust;
+use crate::pin::Pin;
+use crate::trust::{self, Trust};
+
+/// The application protocol between `connect --end-to-end` and an agent. Both require it, so that no session serves both
+/// HTTP and streams.
+pub const ALPN_STREAM: &[u8] = b"rendezvous-stream";
 
 const ALPN: &[u8] = b"http/1.1";
 /// For clients of HTTP/1.0 that say so: `curl -0`.
@@ -78,6 +87,114 @@ pub fn server_config(
     // The client's order says what its own processor is good at; without AES in ours, that counts more.
     config.ignore_client_order = !processor_has_aes();
     Ok(Arc::new(config))
+}
+
+/// Whose TLS an agent terminates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndToEndClients {
+    /// HTTP clients, such as browsers: TLS 1.2 and 1.3, ALPN `http/1.1` or none.
+    Http,
+    /// Connectors: TLS 1.3, ALPN [`ALPN_STREAM`]. The client must name one of these IDs ([`end_to_end_name`]): otherwise a
+    /// relay could hand a connector over to another agent that has the same key.
+    Connectors(Vec<Id>),
+}
+
+/// The agent's side of TLS that the relay does not terminate.
+///
+/// With `allowed`, clients must show a certificate whose key is listed, and no session is resumed: it would keep a client
+/// whose key was removed.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where the system gives no entropy for the ticket key, or the cryptography has no TLS 1.3.
+pub fn end_to_end_server_config(
+    clients: EndToEndClients,
+    certified: Arc<CertifiedKey>,
+    allowed: Option<AllowedKeys>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Failure> {
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = match clients {
+        EndToEndClients::Http => builder.with_safe_default_protocol_versions(),
+        EndToEndClients::Connectors(_) => builder.with_protocol_versions(&[&TLS13]),
+    };
+    let builder = builder.map_err(|error| tls_is_unusable(&error))?;
+    let resumes = allowed.is_none() && clients == EndToEndClients::Http;
+    let builder = match allowed {
+        Some(keys) => builder.with_client_cert_verifier(trust::allowed_clients(keys, provider)),
+        None => builder.with_no_client_auth(),
+    };
+    let (resolver, alpn): (Arc<dyn ResolvesServerCert>, _) = match clients {
+        EndToEndClients::Http => {
+            (Arc::new(SingleCertAndKey::from(certified)), vec![ALPN.to_vec(), ALPN_OLD.to_vec()])
+        }
+        EndToEndClients::Connectors(ids) => {
+            let names = ids.iter().map(Id::to_string).collect();
+            (Arc::new(ForConnectors { names, certified }), vec![ALPN_STREAM.to_vec()])
+        }
+    };
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = alpn;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if resumes {
+        config.ticketer = cryptography::Ticketer::new().map_err(|error| tls_is_unusable(&error))?;
+    } else {
+        config.send_tls13_tickets = 0;
+    }
+    config.max_early_data_size = 0;
+    config.enable_secret_extraction = true;
+    config.ignore_client_order = !processor_has_aes();
+    Ok(Arc::new(config))
+}
+
+/// The connector's side of TLS inside a relayed stream: TLS 1.3 to an agent whose key has one of the pins. `own` is shown
+/// if the agent asks for a certificate.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the cryptography has no TLS 1.3.
+pub fn end_to_end_client_config(
+    pins: &[Pin],
+    own: Option<Arc<CertifiedKey>>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Failure> {
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|error| tls_is_unusable(&error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Trust::Pins(pins.to_vec()).verifier(provider)?);
+    let mut config = match own {
+        Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![ALPN_STREAM.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// The server name that a connector asks an agent for: the ID.
+#[must_use]
+pub fn end_to_end_name(id: Id) -> ServerName<'static> {
+    // A UUID has the form of a host name.
+    let name = ServerName::try_from(id.to_string());
+    name.unwrap_or_else(|_| ServerName::from(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)))
+}
+
+/// Shows the certificate to connectors that ask for one of the names, and to nobody else.
+#[derive(Debug)]
+struct ForConnectors {
+    names: Vec<String>,
+    certified: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for ForConnectors {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // rustls accepts a client without ALPN.
+        let is_stream = hello.alpn().is_some_and(|mut offered| offered.any(|it| it == ALPN_STREAM));
+        let is_ours = hello.server_name().is_some_and(|name| self.names.iter().any(|own| own == name));
+        (is_stream && is_ours).then(|| self.certified.clone())
+    }
 }
 
 /// The place of a suite among those of its version of TLS.

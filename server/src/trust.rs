@@ -19,6 +19,7 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
+use crate::allowed_keys::AllowedKeys;
 use crate::failure::Failure;
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
@@ -47,8 +48,8 @@ impl Trust {
     pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Failure> {
         let algorithms = provider.signature_verification_algorithms;
         Ok(match self {
-            Trust::Pins(pins) => Arc::new(ByKey { pins: Some(pins.clone()), algorithms }),
-            Trust::Insecure => Arc::new(ByKey { pins: None, algorithms }),
+            Trust::Pins(pins) => Arc::new(ByKey { keys: Keys::Pinned(pins.clone()), algorithms }),
+            Trust::Insecure => Arc::new(ByKey { keys: Keys::Any, algorithms }),
             Trust::CaFile(path) => {
                 let listed = read_certificates(path)?;
                 let mut roots = RootCertStore::empty();
@@ -101,19 +102,35 @@ fn system_roots() -> Result<RootCertStore, Failure> {
 /// By the public key, or not at all. That the server has the key is proved by its signature of the handshake, which is
 /// always checked; but not through webpki's parser, for old relays have certificates that it refuses.
 struct ByKey {
-    /// `None`: any key.
-    pins: Option<Vec<Pin>>,
+    keys: Keys,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+/// Which keys are accepted.
+#[derive(Debug)]
+enum Keys {
+    Any,
+    Pinned(Vec<Pin>),
+    /// Those that are listed at the time of the handshake. A client must show one.
+    Listed(AllowedKeys),
+}
+
+impl Keys {
+    fn accept(&self, pin: &Pin) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Pinned(pins) => pins.contains(pin),
+            Self::Listed(keys) => keys.contains(pin),
+        }
+    }
 }
 
 impl ByKey {
     fn judge(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let pin = Pin::of_certificate(certificate).ok_or(CertificateError::BadEncoding)?;
-        match &self.pins {
-            Some(pins) if !pins.contains(&pin) => {
-                Err(CertificateError::ApplicationVerificationFailure.into())
-            }
-            _ => Ok(()),
+        match self.keys.accept(&pin) {
+            true => Ok(()),
+            false => Err(CertificateError::ApplicationVerificationFailure.into()),
         }
     }
 }
@@ -155,13 +172,19 @@ impl ServerCertVerifier for ByKey {
 
 /// Asks a client for its certificate and takes any, and none; that it has the key to it is proved by its signature.
 pub(crate) fn any_client(provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
-    Arc::new(ByKey { pins: None, algorithms: provider.signature_verification_algorithms })
+    Arc::new(ByKey { keys: Keys::Any, algorithms: provider.signature_verification_algorithms })
 }
 
-/// Of a client. No pins are known beforehand: who it must be is judged when the handshake is over.
+/// Requires a client's certificate, whose key must be listed at the time of the handshake. Names, dates and signers of the
+/// certificate do not matter; that the client has the key is proved by its signature.
+pub(crate) fn allowed_clients(keys: AllowedKeys, provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
+    Arc::new(ByKey { keys: Keys::Listed(keys), algorithms: provider.signature_verification_algorithms })
+}
+
+/// Of a client. Where any key is accepted, the machine judges it when the handshake is complete.
 impl ClientCertVerifier for ByKey {
     fn client_auth_mandatory(&self) -> bool {
-        false
+        matches!(self.keys, Keys::Listed(_))
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -202,7 +225,7 @@ impl ClientCertVerifier for ByKey {
 
 impl fmt::Debug for ByKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByKey").field("pins", &self.pins).finish_non_exhaustive()
+        f.debug_struct("ByKey").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 

@@ -156,7 +156,8 @@ fn what_is_wrong_with_files_is_said() {
     ] {
         fs::write(&key, encrypted).unwrap();
         assert!(
-            error(&crt, &key).contains("key is encrypted, and a relay has no password for it: openssl pkey")
+            error(&crt, &key)
+                .contains("key is encrypted, and there is no password for it here: openssl pkey")
         );
     }
     fs::write(&key, fs::read(&crt).unwrap()).unwrap();

@@ -10,6 +10,7 @@ mod direct;
 #[cfg(feature = "xmpp")]
 pub mod dtcp;
 pub mod id;
+pub mod key;
 mod listen;
 mod local;
 #[cfg(feature = "xmpp")]

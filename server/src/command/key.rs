@@ -1,0 +1,58 @@
+//! `rendezvous key`: makes a key, and prints pins.
+
+use std::path::PathBuf;
+
+use crate::cert;
+use crate::console::{complain, print};
+use crate::failure::Failure;
+use crate::options::{Spec, parse};
+use crate::state::State;
+use crate::tls_config;
+
+const SPEC: Spec = Spec {
+    command: "key",
+    operands: &["[FILE]"],
+    summary: "Prints the pin of a key or a certificate (PEM). If there is no such file, a key is made first.",
+    options: &[],
+    notes: "\
+FILE: the default is connect.key in $STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous.
+A new key is ECDSA P-256, readable for its owner alone. The pin is the SHA-256 of the public key, as curl's
+--pinnedpubkey has it: 'agent --allow-key' and 'connect --end-to-end' take it, and everybody may know it.",
+};
+
+/// The default file in the state folder.
+const FILE: &str = "connect.key";
+
+/// Runs the command with the arguments behind its name.
+///
+/// # Errors
+///
+/// [`Failure`] for wrong options, and if the file can be neither read nor made.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    let file = match matches.operands().first().map(String::as_str) {
+        Some("") => return Err(Failure::Usage("FILE: the name is empty".to_owned())),
+        Some(file) => PathBuf::from(file),
+        None => default_file()?,
+    };
+    let provider = tls_config::provider();
+    let pin = match cert::pin_of(&file, &provider)? {
+        Some(pin) => pin,
+        None => {
+            cert::make_key(&file)?;
+            complain(Some(SPEC.command), &format!("made the key {}", file.display()));
+            cert::of_key(&file, &provider)?.pin
+        }
+    };
+    print(&format!("{pin}\n"))
+}
+
+fn default_file() -> Result<PathBuf, Failure> {
+    let state = State::open(None).map_err(|failure| match failure {
+        Failure::Usage(_) => {
+            Failure::Usage("FILE is missing (neither HOME nor STATE_DIRECTORY is set)".to_owned())
+        }
+        failure => failure,
+    })?;
+    Ok(state.file(FILE))
+}
