@@ -12,9 +12,9 @@ use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
 use crate::http::head;
-use crate::http::response::{Response, write_upgrade};
+use crate::http::response::{Response, write_sealed_upgrade, write_upgrade};
 use crate::id::Id;
-use crate::machine::{Close, ConnId, End, Output};
+use crate::machine::{Close, ConnId, End, Output, TlsRole};
 use crate::note::{ConnectFailure, NotDirect, Note};
 use crate::pair::{self, Side, Why};
 use crate::reach::{Answer, Deadlines, Relay};
@@ -48,6 +48,19 @@ pub struct Config {
     pub direct: Option<Direct>,
     /// If there is no direct connection, there is none at all. Nothing without [`Config::direct`].
     pub direct_only: bool,
+    /// Whether the stream is end to end.
+    pub sealing: Sealing,
+}
+
+/// Whether the connector speaks TLS with the agent inside the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sealing {
+    /// No: the relay can read the stream.
+    #[default]
+    None,
+    /// Yes, or there is no stream. Number 1 of the shell's list of upstreams says which agent it must be. What the two send
+    /// about a direct connection goes through that TLS as well, so that the relay can change none of it.
+    EndToEnd,
 }
 
 impl Config {
@@ -68,6 +81,7 @@ impl Config {
             pair: pair::Limits::default(),
             direct: None,
             direct_only: false,
+            sealing: Sealing::None,
         }
     }
 }
@@ -101,6 +115,7 @@ pub struct Connector {
 /// local:               Local ─the other one is there─▶ Paired
 /// to the relay:        Reaching ─reached─▶ Asking ─101─▶ Paired
 ///                      Asking ─the attempt failed─▶ Reaching (the next address)
+///   end to end:        Asking ─101─▶ Sealing ─TLS with the agent─▶ Inside ─101─▶ as from Asking
 ///   with an offer:     Asking ─101 with an offer─▶ Deciding
 ///                      Deciding ─no direct connection─▶ Staying ─`error` of the agent─▶ Paired
 ///                      Deciding ─direct connection established─▶ closed
@@ -116,6 +131,10 @@ enum State {
     /// The request was sent; its answer is to come, and the race goes on until then. `session`: a direct connection was
     /// asked for.
     Asking { local: ConnId, answer: Answer, session: Option<SessionId> },
+    /// Behind the 101 to a sealed stream: the TLS handshake with the agent. The local side is not read.
+    Sealing { local: ConnId },
+    /// The request was sent to the agent through TLS; its answer is to come. As in [`State::Asking`] otherwise.
+    Inside { local: ConnId, answer: Answer, session: Option<SessionId> },
     /// The agent has answered with an offer of its own: a direct connection is tried. `gave_up`: the agent does not
     /// dial any more.
     Deciding { local: ConnId, session: SessionId, gave_up: bool },
@@ -135,6 +154,8 @@ impl State {
         match self {
             Self::Reaching { local }
             | Self::Asking { local, .. }
+            | Self::Sealing { local }
+            | Self::Inside { local, .. }
             | Self::Deciding { local, .. }
             | Self::Staying { local, .. } => Some(*local),
             Self::Local { .. } | Self::Link(_) | Self::Paired | Self::Unwanted => None,
@@ -146,6 +167,8 @@ impl State {
             Self::Local { .. } => "local",
             Self::Reaching { .. } => "dial of the relay",
             Self::Asking { .. } => "the answer",
+            Self::Sealing { .. } => "TLS with the agent",
+            Self::Inside { .. } => "the agent's answer",
             Self::Deciding { .. } | Self::Link(_) => "a direct connection",
             Self::Staying { .. } => "the agent's last line",
             Self::Paired => "pair",
@@ -224,6 +247,18 @@ impl Connector {
         let Some(&mut State::Reaching { local }) = self.conns.state(on) else { return };
         self.enter(on, State::Asking { local, answer: Answer::default(), session: None });
         self.dialers.asked(on, &mut self.conns, now);
+        match self.config.sealing {
+            Sealing::None => self.ask_agent(on, now),
+            Sealing::EndToEnd => {
+                let mut text = Vec::new();
+                write_sealed_upgrade(&mut text, &self.config.relay.host_header, self.config.id);
+                self.conns.send(on, text);
+            }
+        }
+    }
+
+    /// Sends the request that the agent answers, with an offer if there are direct connections.
+    fn ask_agent(&mut self, on: ConnId, now: Now) {
         if self.direct.is_some() { self.ask_directly(on, now) } else { self.request(on, None) }
     }
 
@@ -235,20 +270,49 @@ impl Connector {
 
     /// The relay, or the agent, has answered with this head.
     fn answered(&mut self, on: ConnId, response: &Response, head: &[u8], now: Now) {
-        let Some(&mut State::Asking { local, session, .. }) = self.conns.state(on) else { return };
-        self.settle_race(on, now);
+        let (local, session) = match self.conns.state(on) {
+            Some(&mut State::Asking { local, session, .. }) => {
+                self.settle_race(on, now);
+                if self.config.sealing == Sealing::EndToEnd {
+                    return self.answered_outside(on, local, response, now);
+                }
+                (local, session)
+            }
+            Some(&mut State::Inside { local, session, .. }) => (local, session),
+            _ => return,
+        };
         if response.status != 101 || !response.upgrade_octet_stream {
-            let why = if response.is_offline {
-                ConnectFailure::Offline
-            } else {
-                ConnectFailure::Refused(response.status)
-            };
-            return self.fail(on, why, now);
+            return self.fail(on, refusal(response), now);
         }
         match session {
             Some(session) => self.agreed(on, local, session, head, now),
             None => self.join(on, local, now),
         }
+    }
+
+    /// The answer in front of TLS with the agent. The relay can write anything here, so that nothing but TLS comes of it.
+    fn answered_outside(&mut self, on: ConnId, local: ConnId, response: &Response, now: Now) {
+        if response.status == 101 && response.upgrade_sealed_stream {
+            self.enter(on, State::Sealing { local });
+            self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
+            self.conns.say(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } });
+            return;
+        }
+        let why = match refusal(response) {
+            ConnectFailure::Refused(status) if !is_sealed_refusal(status) => {
+                ConnectFailure::NotSealed(status)
+            }
+            why => why,
+        };
+        self.fail(on, why, now);
+    }
+
+    /// The agent has proved that it has the pinned key.
+    fn sealed(&mut self, on: ConnId, now: Now) {
+        let Some(&mut State::Sealing { local }) = self.conns.state(on) else { return };
+        self.enter(on, State::Inside { local, answer: Answer::default(), session: None });
+        self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
+        self.ask_agent(on, now);
     }
 
     /// Makes a pair of the local connection and the one that it was opened for, relayed or direct.
@@ -269,7 +333,10 @@ impl Connector {
             | ConnectFailure::Offline
             | ConnectFailure::NotDirect(_)
             | ConnectFailure::Ended(End::Clean | End::Truncated)
-            | ConnectFailure::Tls(_) => Close::Linger,
+            | ConnectFailure::Tls(_)
+            | ConnectFailure::NotSealed(_)
+            | ConnectFailure::EndToEnd(_)
+            | ConnectFailure::NotAllowed(End::Clean | End::Truncated) => Close::Linger,
             _ => Close::Abort,
         };
         self.forget_session(on, now);
@@ -316,7 +383,9 @@ impl Connector {
             Some(State::Reaching { .. } | State::Asking { .. }) => {
                 self.race(on, now, |dialers, conns, rival| dialers.expired(on, conns, rival, now));
             }
-            Some(State::Staying { .. }) => self.fail(on, ConnectFailure::Silent, now),
+            Some(State::Sealing { .. } | State::Inside { .. } | State::Staying { .. }) => {
+                self.fail(on, ConnectFailure::Silent, now);
+            }
             Some(State::Deciding { .. }) => self.late(on, now),
             Some(State::Paired) => {
                 let ended = self.conns.pair_timeout(on, now);
@@ -325,4 +394,15 @@ impl Connector {
             Some(State::Local { .. } | State::Link(_) | State::Unwanted) | None => {}
         }
     }
+}
+
+/// What an answer is that does not begin the stream.
+const fn refusal(response: &Response) -> ConnectFailure {
+    if response.is_offline { ConnectFailure::Offline } else { ConnectFailure::Refused(response.status) }
+}
+
+/// Whether a refusal of a sealed stream has its usual meaning: the relay and the agent answer so whatever kind of stream is
+/// asked for. Any other status comes from something that does not know sealed streams.
+const fn is_sealed_refusal(status: u16) -> bool {
+    matches!(status, 421 | 502 | 503)
 }

@@ -295,6 +295,13 @@ pub enum ConnectFailure {
     Misspoken,
     /// No direct connection came about, and nothing else would do.
     NotDirect(NotDirect),
+    /// End to end: the relay or the agent answered with this status code, and without TLS between the ends.
+    NotSealed(u16),
+    /// End to end: TLS with the agent failed. [`TlsFailure::Certificate`]: its key is not the pinned one.
+    EndToEnd(TlsFailure),
+    /// End to end: the connection ended between the handshake with the agent and its answer. In TLS 1.3 a client completes
+    /// the handshake before the server judges the client's certificate: the agent may not allow our key.
+    NotAllowed(End),
 }
 
 /// Why there is no direct connection.

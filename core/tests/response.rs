@@ -17,6 +17,7 @@ const BARE: Response = Response {
     date: None,
     len: 0,
     upgrade_octet_stream: false,
+    upgrade_sealed_stream: false,
     is_offline: false,
     retry_after: None,
     content_length: None,

@@ -79,7 +79,7 @@ impl Connector {
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
         let asked = direct.party.negotiator().request("agent", &config.hosts, now.mono);
         direct.relays.insert(asked, on);
-        if let Some(State::Asking { session, .. }) = self.conns.state(on) {
+        if let Some(State::Asking { session, .. } | State::Inside { session, .. }) = self.conns.state(on) {
             *session = Some(asked);
         }
         self.obey(now);
@@ -170,9 +170,11 @@ impl Connector {
     /// The session of this relayed connection is over, if it has one; what was in its way.
     pub(super) fn forget_session(&mut self, relay: ConnId, now: Now) -> Option<Obstacle> {
         let session = match self.conns.state(relay) {
-            Some(&mut (State::Asking { session: Some(session), .. } | State::Deciding { session, .. })) => {
-                session
-            }
+            Some(
+                &mut (State::Asking { session: Some(session), .. }
+                | State::Inside { session: Some(session), .. }
+                | State::Deciding { session, .. }),
+            ) => session,
             _ => return None,
         };
         let direct = self.direct.as_mut()?;
@@ -230,7 +232,7 @@ impl Connector {
         let Some(relay) = self.take_relay(session) else { return };
         match self.conns.state(relay) {
             // Too many at once: it is not asked for.
-            Some(State::Asking { session, .. }) => {
+            Some(State::Asking { session, .. } | State::Inside { session, .. }) => {
                 *session = None;
                 self.request(relay, None);
             }

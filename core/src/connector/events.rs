@@ -65,6 +65,7 @@ impl Machine for Connector {
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
+            Some(State::Sealing { .. }) => self.sealed(on, now),
             _ => self.race(on, now, |dialers, _, _| dialers.secured(on, now)),
         }
     }
@@ -73,6 +74,7 @@ impl Machine for Connector {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
             Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Tls(why), now),
+            Some(State::Sealing { .. }) => self.fail(on, ConnectFailure::EndToEnd(why), now),
             _ => self.fail(on, ConnectFailure::Tls(why), now),
         }
     }
@@ -96,9 +98,28 @@ impl Machine for Connector {
                         0
                     }
                 },
+                Some(State::Inside { answer, .. }) => match answer.hear(rest, &limits) {
+                    Heard::Partial => 0,
+                    Heard::Interim(len) => len,
+                    Heard::Final(response) => {
+                        self.answered(on, &response, &rest[..response.len], now);
+                        response.len
+                    }
+                    Heard::Garbled => {
+                        self.fail(on, ConnectFailure::Garbled, now);
+                        0
+                    }
+                },
                 Some(State::Deciding { .. } | State::Staying { .. }) => self.read_line(on, rest, now),
                 Some(&mut State::Link(link)) => self.with_party(now, |party| party.octets(link, rest)),
-                Some(State::Local { .. } | State::Reaching { .. } | State::Paired | State::Unwanted)
+                // What is behind the 101 to a sealed stream belongs to the handshake.
+                Some(
+                    State::Local { .. }
+                    | State::Reaching { .. }
+                    | State::Sealing { .. }
+                    | State::Paired
+                    | State::Unwanted,
+                )
                 | None => 0,
             };
             if step == 0 {
@@ -138,6 +159,11 @@ impl Machine for Connector {
                 }
                 None => self.attempt_failed(on, DialError::Ended(how), now),
             },
+            Some(State::Sealing { .. }) => self.fail(on, ConnectFailure::EndToEnd(TlsFailure::Ended), now),
+            Some(State::Inside { answer, .. }) => {
+                let why = answer.refusal().map_or(ConnectFailure::NotAllowed(how), ConnectFailure::Refused);
+                self.fail(on, why, now);
+            }
             Some(State::Deciding { .. } | State::Staying { .. }) => {
                 self.fail(on, ConnectFailure::Ended(how), now);
             }
@@ -156,7 +182,13 @@ impl Machine for Connector {
             Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
             Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Ended(End::Reset), now),
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
-            Some(State::Asking { .. } | State::Deciding { .. } | State::Staying { .. }) => {}
+            Some(
+                State::Asking { .. }
+                | State::Sealing { .. }
+                | State::Inside { .. }
+                | State::Deciding { .. }
+                | State::Staying { .. },
+            ) => {}
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, End::Reset)),
             Some(State::Paired) => {
                 let ended = self.conns.write_failed(on, now);

@@ -299,6 +299,7 @@ pub(super) fn asks_sealed_stream(head: &Head<'_>) -> bool {
 fn contradicts(head: &Head<'_>, labelled: Id) -> bool {
     let is_connector = head.method == "GET"
         && head.target == "/"
-        && head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("octet-stream"));
+        && (asks_sealed_stream(head)
+            || head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("octet-stream")));
     is_connector && matches!(head.authorization.map(identify), Some(Identified::Id(id)) if id != labelled)
 }

@@ -10,6 +10,7 @@ use super::fields::{self, Fields};
 use super::head::{Finder, Found, Limits, Refusal, split_line};
 use super::offer;
 use super::pool::{FIELD as POOL, PoolState};
+use super::reply::SEALED_STREAM;
 use super::syntax::{Authority, decimal};
 use super::target::Token;
 use crate::id::Id;
@@ -28,6 +29,8 @@ pub struct Response {
     pub len: usize,
     /// Whether the connection goes on as `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
     pub upgrade_octet_stream: bool,
+    /// Whether TLS with the agent begins behind the head (`Connection: Upgrade`, `Upgrade: octet-stream+tls`).
+    pub upgrade_sealed_stream: bool,
     /// Whether a relay says that the hidden server is offline, not busy (`Hidden-Server: offline`).
     pub is_offline: bool,
     /// `Retry-After` in seconds; `None` if it is missing or a date.
@@ -95,12 +98,13 @@ pub fn parse_response(
     let mut room = fields::room();
     let fields = Fields::parse(lines, &mut room)?;
     let only = |name| fields.only(name, Refusal::FieldValue).ok().flatten();
+    let upgrades = fields.lists("Connection", "upgrade");
     Ok(Some(Response {
         status,
         date: only("Date").and_then(parse_date),
         len,
-        upgrade_octet_stream: fields.lists("Connection", "upgrade")
-            && fields.lists("Upgrade", "octet-stream"),
+        upgrade_octet_stream: upgrades && fields.lists("Upgrade", "octet-stream"),
+        upgrade_sealed_stream: upgrades && fields.lists("Upgrade", SEALED_STREAM),
         is_offline: fields.lists("Hidden-Server", "offline"),
         retry_after: only("Retry-After").and_then(decimal).and_then(|secs| u32::try_from(secs).ok()),
         content_length: only("Content-Length").and_then(decimal),
@@ -159,17 +163,29 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, w
 /// Appends what a connector asks for, without waiting for a challenge. `host` is the relay's, with the port if it is
 /// not the scheme's; `offer` is for a direct connection.
 pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id, offer: Option<&Offer>) {
-    debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
-    let credentials = BASE64.encode(format!("{id}:").as_bytes());
-    let head = format!(
-        "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {credentials}\r\n\
-         Connection: Upgrade\r\nUpgrade: octet-stream\r\n"
-    );
-    out.extend_from_slice(head.as_bytes());
+    write_upgrade_to("octet-stream", out, host, id);
     if let Some(offer) = offer {
         offer::write(offer, out);
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a connector's request for a stream in which it speaks TLS with the agent. Behind the 101 and the handshake it
+/// sends what [`write_upgrade`] writes.
+pub fn write_sealed_upgrade(out: &mut Vec<u8>, host: &str, id: Id) {
+    write_upgrade_to(SEALED_STREAM, out, host, id);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Without the empty line at the end.
+fn write_upgrade_to(protocol: &str, out: &mut Vec<u8>, host: &str, id: Id) {
+    debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
+    let credentials = BASE64.encode(format!("{id}:").as_bytes());
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {credentials}\r\n\
+         Connection: Upgrade\r\nUpgrade: {protocol}\r\n"
+    );
+    out.extend_from_slice(head.as_bytes());
 }
 
 /// The status in a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).

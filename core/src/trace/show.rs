@@ -159,6 +159,9 @@ fn note(note: &Note) -> String {
                 ConnectFailure::Unreachable(why) => format!("unreachable-{}", dial(*why)),
                 ConnectFailure::Misspoken => "misspoken".to_string(),
                 ConnectFailure::NotDirect(why) => format!("not-direct-{}", not_direct(*why)),
+                ConnectFailure::NotSealed(status) => format!("not-sealed status={status}"),
+                ConnectFailure::EndToEnd(why) => format!("end-to-end-tls-{}", tls(*why)),
+                ConnectFailure::NotAllowed(how) => format!("not-allowed-{}", end(*how)),
             };
             format!("connect-failed {} why={why}", Conn(*local))
         }

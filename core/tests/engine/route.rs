@@ -86,15 +86,18 @@ fn a_connector_whose_id_is_not_the_label_s_is_misdirected() {
     };
     let (id, other) = (ID.to_string(), OTHER.to_string());
     for user in [other.clone(), STRANGER.to_string()] {
-        let mut world = world();
-        world.register(ID);
-        let on = world.says(request("GET", "/", "octet-stream", &user));
-        let why = "the host and the user name are of two hidden servers";
-        world.assert_refused(on, "421 Misdirected Request", why);
+        for upgrade in ["octet-stream", "octet-stream+tls"] {
+            let mut world = world();
+            world.register(ID);
+            let on = world.says(request("GET", "/", upgrade, &user));
+            let why = "the host and the user name are of two hidden servers";
+            world.assert_refused(on, "421 Misdirected Request", why);
+        }
     }
     // Its own ID, and requests that are not a connector's: there the user name is the hidden server's own.
     for request in [
         request("GET", "/", "octet-stream", &id),
+        request("GET", "/", "octet-stream+tls", &id),
         request("GET", "/", "websocket", &other),
         request("GET", "/chat", "octet-stream", &other),
         request("POST", "/", "octet-stream", &other),

@@ -110,7 +110,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Refused(status) => {
             format!("the answer was {status}, not 101: has the agent a --stream service?")
         }
-        ConnectFailure::Garbled => "the relay's answer is not HTTP".to_owned(),
+        ConnectFailure::Garbled => "the answer is not HTTP".to_owned(),
         ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
         ConnectFailure::Silent => "no answer in time".to_owned(),
         ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
@@ -119,6 +119,32 @@ pub fn connect_failure(why: ConnectFailure) -> String {
             "what the agent said about a direct connection makes no sense; try --direct off".to_owned()
         }
         ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
+        ConnectFailure::NotSealed(status) => format!("not end to end: {}", not_sealed(status)),
+        ConnectFailure::EndToEnd(TlsFailure::Certificate) => {
+            "the key at the other end is not the pinned one: the relay may be putting itself between, or the agent has a \
+             new key; ask the agent's owner for its pin"
+                .to_owned()
+        }
+        ConnectFailure::EndToEnd(TlsFailure::Alpn) => {
+            "what answers end to end is not an agent of rendezvous for this ID (ALPN rendezvous-stream)".to_owned()
+        }
+        ConnectFailure::EndToEnd(why) => format!("end to end, the agent: {}", tls(why)),
+        ConnectFailure::NotAllowed(how) => format!(
+            "the agent does not allow this key, or the connection broke ({} before the agent's answer): give the key with \
+             --key, and its pin ('rendezvous key FILE') to the agent's owner for --allow-key",
+            end_text(how)
+        ),
+    }
+}
+
+/// Why a stream does not go on with TLS between the ends, in words.
+const fn not_sealed(status: u16) -> &'static str {
+    match status {
+        404 => "the hidden server is offline, there is none with this ID, or its agent has no --end-to-end",
+        101 => {
+            "the stream would begin without TLS to the agent: the agent has no --end-to-end, or the relay takes it away"
+        }
+        _ => "the agent or the relay answered something else: has the agent --end-to-end and --stream?",
     }
 }
 
