@@ -447,11 +447,12 @@ fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
             | TlsFailure::TooLong
             | TlsFailure::Protocol,
         ) => Grade::Refusal(None),
+        RelayLoss::Unreachable(DialFailure::Name | DialFailure::Refused | DialFailure::Unreachable) => {
+            Grade::Unreachable
+        }
         RelayLoss::Ended(_)
         | RelayLoss::Silent
         | RelayLoss::Tls(TlsFailure::Ended)
-        | RelayLoss::Unreachable(
-            DialFailure::Name | DialFailure::Refused | DialFailure::Unreachable | DialFailure::Local,
-        ) => Grade::Failure(None),
+        | RelayLoss::Unreachable(DialFailure::Local) => Grade::Failure(None),
     }
 }

@@ -32,12 +32,19 @@ fn assert_grows(pauses: &[Span], first: Span) {
 }
 
 #[test]
-fn an_unreachable_relay_is_tried_after_half_a_second_and_then_ever_more_seldom() {
+fn an_unreachable_relay_is_tried_within_two_seconds_for_a_minute_and_then_ever_more_seldom() {
     let pauses = pauses(agent(), |rig, on| {
         rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
     });
-    assert_grows(&pauses, Span::from_millis(500));
-    assert!((60..=100).contains(&pauses.len()), "{} attempts", pauses.len());
+    assert_grows(&pauses[..2], Span::from_millis(500));
+    let mut outage = Span::ZERO;
+    let in_first_minute = pauses.iter().take_while(|pause| {
+        outage = outage + **pause;
+        outage < Span::from_secs(45)
+    });
+    assert!(in_first_minute.max().is_some_and(|longest| *longest < Span::from_secs(2)), "{pauses:?}");
+    assert!(pauses.last().is_some_and(|last| *last >= Span::from_secs(40)), "{pauses:?}");
+    assert!((90..=150).contains(&pauses.len()), "{} attempts", pauses.len());
 }
 
 #[test]
