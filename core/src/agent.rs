@@ -7,6 +7,7 @@
 //! yet.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
@@ -16,6 +17,7 @@ use self::link::{Link, Stage};
 use self::pool::Pool;
 use self::proof::Proof;
 use crate::backoff::Retry;
+use crate::client_hello;
 use crate::conns::Conns;
 use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
@@ -39,6 +41,7 @@ mod forwarding;
 mod link;
 mod pool;
 mod proof;
+mod raw;
 mod service;
 mod unanswered;
 
@@ -70,8 +73,33 @@ pub struct Upstream {
     /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
     /// that says how its certificate is checked. `None`: it speaks in clear.
     pub service_tls: Option<u16>,
-    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
+    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well. Raw
+    /// clients of a port come here too, if the port has no service of its own.
     pub stream: Option<HostPort>,
+    /// The local services of ports of the relay, by their labels.
+    pub ports: Vec<(String, HostPort)>,
+    /// Who terminates the TLS of clients that the relay routes by the ClientHello.
+    pub end_to_end: EndToEnd,
+}
+
+/// Who terminates the TLS of raw clients (`docs/protocol.md §10`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum EndToEnd {
+    /// Nobody here: such clients are not taken.
+    #[default]
+    Off,
+    /// The agent, with the certificate of the shell. Clients in clear are refused.
+    Terminate,
+    /// This local service, which gets the client's bytes as they came. Clients in clear are refused.
+    PassTo(HostPort),
+}
+
+impl Upstream {
+    /// Whether the relay may hand raw clients over.
+    #[must_use]
+    pub fn takes_raw(&self) -> bool {
+        self.end_to_end != EndToEnd::Off || self.stream.is_some() || !self.ports.is_empty()
+    }
 }
 
 /// Everything about an agent that can be set.
@@ -181,6 +209,21 @@ impl core::fmt::Debug for Seeds {
 struct Conn {
     upstream: u16,
     state: State,
+    /// The client's TLS ends here, inside the connection to the relay.
+    sealed: Option<Box<Sealed>>,
+}
+
+/// What is known of a client whose TLS the agent terminates.
+#[derive(Clone, Debug)]
+struct Sealed {
+    /// The server name of its ClientHello; `None` for a connector.
+    name: Option<String>,
+}
+
+impl Conn {
+    const fn new(upstream: u16, state: State) -> Self {
+        Self { upstream, state, sealed: None }
+    }
 }
 
 /// What a connection is.
@@ -189,6 +232,9 @@ struct Conn {
 /// to the relay:
 /// Resting ─due─▶ Reaching ─reached, CONNECT sent─▶ Registering ─200─▶ Waiting ─first byte─▶ Header, or Head
 /// Reaching, Registering, Waiting ─failed─▶ Over, and a new connection in Resting or Reaching
+/// Header ─PROXY header of a raw client─▶ Hello ─ClientHello─▶ Sealing ─TLS handshake─▶ Head
+/// Header ─PROXY header of a raw client─▶ Meeting
+/// Head ─request for a sealed stream─▶ Sealing
 /// Header ─PROXY header─▶ Head ─it is known what the client wants─▶ Meeting ─service reached─▶ Paired
 /// Meeting ─service reached, direct connection offered─▶ Deciding ─`error`─▶ Paired
 /// Deciding ─direct connection established─▶ Leaving ─`ok`, or the end─▶ Over
@@ -212,6 +258,10 @@ enum State {
     Waiting { since: Time, path: Path },
     /// A client came; the relay says whose it is before its first octet.
     Header,
+    /// A raw client came, whose TLS ends here: its ClientHello is to come.
+    Hello { name: String, reader: client_hello::Reader },
+    /// The client's TLS handshake inside the connection to the relay.
+    Sealing,
     /// A client came; what it comes for, its request will say.
     Head(Finder),
     /// A client came; the connection to the local service is under way, and the deadline is that one's. `offer`: it
@@ -250,6 +300,19 @@ enum Asked {
     Http { is_head: bool, form: Form },
     /// The stream service. `parked`: octets of the stream are there already.
     Stream { parked: bool },
+    /// What a raw client comes for: its bytes go there as they come.
+    Raw(RawTarget),
+}
+
+/// The local service of a raw client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RawTarget {
+    /// The one that terminates TLS itself.
+    Tls,
+    /// The stream service.
+    Stream,
+    /// The service of a port: its place in [`Upstream::ports`].
+    Port(u16),
 }
 
 impl State {
@@ -261,6 +324,8 @@ impl State {
             Self::Registering { .. } => "the relay's answer",
             Self::Waiting { .. } => "young waiting connection",
             Self::Header => "the relay's PROXY header",
+            Self::Hello { .. } => "the client's ClientHello",
+            Self::Sealing => "the client's handshake",
             Self::Head(_) => "head",
             Self::Meeting { .. } => "meeting",
             Self::Local { .. } => "local service",
@@ -277,6 +342,8 @@ impl State {
             Self::Resting | Self::Reaching | Self::Registering { .. } => Stage::Connecting,
             Self::Waiting { .. } => Stage::Waiting,
             Self::Header
+            | Self::Hello { .. }
+            | Self::Sealing
             | Self::Head(_)
             | Self::Meeting { .. }
             | Self::Local { .. }

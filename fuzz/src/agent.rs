@@ -215,6 +215,8 @@ impl Setting {
         };
         let relay = place(self.named, number);
         Upstream {
+            ports: Vec::new(),
+            end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: Relay { place: relay, tls: self.tls, host_header: "relay".to_owned() },
             id: Id(number.into()),
             key: Key::new(b"0123456789abcdef".to_vec(), Algorithm::Sha256, 8, 30).expect("a key"),

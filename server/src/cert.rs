@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::entropy;
 use crate::failure::{Failure, reason};
-use crate::files::{self, FileKind};
+use crate::files::FileKind;
 use crate::pin::Pin;
 use crate::state::{self, LockError, PUBLIC, SECRET, State};
 use crate::{trust, x509};
@@ -29,6 +29,24 @@ pub const CERT_FILE: &str = "relay.crt";
 
 /// The key's file in the state folder.
 pub const KEY_FILE: &str = "relay.key";
+
+/// The names of a key and its certificate in a state folder.
+#[derive(Clone, Copy, Debug)]
+pub struct PairFiles {
+    cert: &'static str,
+    key: &'static str,
+}
+
+impl PairFiles {
+    /// Of a relay.
+    pub const RELAY: Self = Self { cert: CERT_FILE, key: KEY_FILE };
+    /// Of an agent that terminates the TLS of clients.
+    pub const AGENT: Self = Self { cert: "agent.crt", key: "agent.key" };
+
+    fn paths(self, state: &State) -> (PathBuf, PathBuf) {
+        (state.file(self.cert), state.file(self.key))
+    }
+}
 
 /// The organisation in certificates that are made here, by which they are known later.
 const MADE_HERE: &str = "self-signed by rendezvous";
@@ -48,7 +66,7 @@ pub struct Identity {
 ///
 /// [`Failure::Failed`]: which file, and what is wrong with it; or that the two do not belong together.
 pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
-    let pem = files::read(key, FileKind::KEY)?;
+    let pem = crate::files::read(key, FileKind::KEY)?;
     assemble(trust::read_certificates(cert)?, cert, &pem, key, provider)
 }
 
@@ -65,27 +83,28 @@ pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identi
 /// together.
 pub fn ensure(
     state: &State,
+    files: PairFiles,
     names: &[String],
     provider: &CryptoProvider,
 ) -> Result<(Identity, Option<String>), Failure> {
     let wanted = in_order(names.iter().filter_map(|name| normal_name(name)));
     // Most of the time there is nothing to change, and no need for the lock, which may be held, or for a folder that can
     // be written to.
-    if let Ok(Some(complete)) = load_complete(state, &wanted, provider) {
+    if let Ok(Some(complete)) = load_complete(state, files, &wanted, provider) {
         return Ok(complete);
     }
     let made = match state.lock() {
-        Ok(_lock) => make_missing(state, names, &wanted),
+        Ok(_lock) => make_missing(state, files, names, &wanted),
         Err(LockError::Unavailable(failure)) => Err(failure),
         Err(LockError::Held(failure)) => return Err(failure),
     };
-    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    let (cert, key) = files.paths(state);
     match made {
-        Ok(warning) => Ok((load_own(state, provider)?, warning)),
+        Ok(warning) => Ok((load_own(state, files, provider)?, warning)),
         Err(failure) if is_missing(&key)? || is_missing(&cert)? => Err(failure),
         // What is there serves, although it cannot be changed.
         Err(failure) => {
-            let identity = load_own(state, provider)?;
+            let identity = load_own(state, files, provider)?;
             Ok((identity, Some(format!("{} lacks names: {failure}", cert.display()))))
         }
     }
@@ -94,10 +113,11 @@ pub fn ensure(
 /// The state folder's certificate and a warning, as [`ensure`] gives them; `None` if files or names are missing.
 fn load_complete(
     state: &State,
+    files: PairFiles,
     wanted: &[String],
     provider: &CryptoProvider,
 ) -> Result<Option<(Identity, Option<String>)>, Failure> {
-    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+    let (cert, key) = files.paths(state);
     if is_missing(&key)? || is_missing(&cert)? {
         return Ok(None);
     }
@@ -106,18 +126,23 @@ fn load_complete(
         Lacks::Names { made_here: true, .. } => return Ok(None),
         Lacks::Names { made_here: false, all } => Some(not_made_here(&cert, &all)),
     };
-    Ok(Some((load_own(state, provider)?, warning)))
+    Ok(Some((load_own(state, files, provider)?, warning)))
 }
 
-fn load_own(state: &State, provider: &CryptoProvider) -> Result<Identity, Failure> {
-    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
-    let pem = files::read(&key, FileKind::STATE_KEY)?;
+fn load_own(state: &State, files: PairFiles, provider: &CryptoProvider) -> Result<Identity, Failure> {
+    let (cert, key) = files.paths(state);
+    let pem = crate::files::read(&key, FileKind::STATE_KEY)?;
     assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)
 }
 
 /// Makes what is missing of key, certificate and its names; the lock is held. A warning, as [`ensure`] gives it.
-fn make_missing(state: &State, names: &[String], wanted: &[String]) -> Result<Option<String>, Failure> {
-    let (cert, key) = (state.file(CERT_FILE), state.file(KEY_FILE));
+fn make_missing(
+    state: &State,
+    files: PairFiles,
+    names: &[String],
+    wanted: &[String],
+) -> Result<Option<String>, Failure> {
+    let (cert, key) = files.paths(state);
     if is_missing(&key)? {
         if !is_missing(&cert)? {
             return Err(Failure::Failed(format!(
@@ -127,14 +152,14 @@ fn make_missing(state: &State, names: &[String], wanted: &[String]) -> Result<Op
             )));
         }
         let pair = KeyPair::generate().map_err(|error| cannot_make(&error))?;
-        state.write(KEY_FILE, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
+        state.write(files.key, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
     }
-    let pem = files::read(&key, FileKind::STATE_KEY)?;
+    let pem = crate::files::read(&key, FileKind::STATE_KEY)?;
     match missing_names(&cert, wanted)? {
         Lacks::Nothing => Ok(None),
         Lacks::Names { made_here: true, all } => {
             let certificate = self_signed(&pem, &key, names, &all)?;
-            state.write(CERT_FILE, certificate.as_bytes(), PUBLIC)?;
+            state.write(files.cert, certificate.as_bytes(), PUBLIC)?;
             Ok(None)
         }
         Lacks::Names { made_here: false, all } => Ok(Some(not_made_here(&cert, &all))),

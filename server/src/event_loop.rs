@@ -57,6 +57,8 @@ pub type ClientTls = (Arc<ClientConfig>, ServerName<'static>);
 pub struct TlsSetup {
     /// For [`TlsRole::Server`](rendezvous_core::machine::TlsRole::Server).
     pub server: Option<Arc<ServerConfig>>,
+    /// For [`TlsRole::EndToEnd`](rendezvous_core::machine::TlsRole::EndToEnd).
+    pub end_to_end: Option<Arc<ServerConfig>>,
     /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of their numbers: the upstreams, and behind
     /// them the local services that speak TLS.
     pub upstreams: Vec<ClientTls>,

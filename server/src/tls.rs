@@ -23,6 +23,7 @@ pub use crate::buffer::RECORD_MAX;
 
 #[cfg(test)]
 mod direct_tests;
+mod inner;
 mod records;
 mod states;
 #[cfg(test)]
@@ -44,8 +45,8 @@ pub const HANDSHAKE_MEMORY: usize = 6 * 1024;
 /// The plaintext of a record at the beginning of a stream: with its overhead it fits one segment, so that the first
 /// octets can be opened when the first segment is there.
 const RECORD_FIRST: usize = 1_360;
-/// Room for the plaintext of one record, sealed, in whatever pieces.
-pub const ROOM_MIN: usize = RECORD_MAX + (RECORD_MAX / RECORD_FIRST + 1) * OVERHEAD_MAX;
+/// Room for the plaintext of one record, sealed once or twice, in whatever pieces.
+pub const ROOM_MIN: usize = RECORD_MAX + 2 * (RECORD_MAX / RECORD_FIRST + 2) * OVERHEAD_MAX;
 
 /// Whether the first bytes of a connection are those of a ClientHello that is too long to be waited for (RFC 8446 §4,
 /// §5.1).
@@ -61,7 +62,7 @@ pub fn is_hello_too_long(wire: &[u8]) -> bool {
 
 /// How much plaintext certainly fits into so much room when it is sealed.
 #[must_use]
-pub const fn sealable(room: usize) -> usize {
+const fn sealable(room: usize) -> usize {
     let record = RECORD_FIRST + OVERHEAD_MAX;
     (room / record) * RECORD_FIRST + (room % record).saturating_sub(OVERHEAD_MAX)
 }
@@ -75,9 +76,19 @@ const fn record_size(sealed: usize) -> usize {
     }
 }
 
-/// One TLS connection.
+/// One TLS connection, or one inside of another.
+#[derive(Debug)]
 pub struct TlsSession {
+    layer: Layer,
+    inner: Option<Box<inner::Inner>>,
+}
+
+/// One layer of TLS.
+struct Layer {
     side: Side,
+    /// More than one record adds is left free in each: the records are plaintext of another layer, and one of them is
+    /// to fit one of its records.
+    is_inner: bool,
     /// The configuration lets the records be taken over.
     may_take_over: bool,
     /// The peer's own certificate, where it sent one.
@@ -108,6 +119,8 @@ pub struct Opened {
     pub consumed: usize,
     /// The peer sent close_notify: nothing comes after it.
     pub ended: bool,
+    /// The outer layer has ended, and the inner one has not: the stream was cut.
+    pub cut: bool,
     /// The handshake became complete in this call.
     pub secured: bool,
     /// Whole records may be left, because the taker had no more room.
@@ -149,9 +162,7 @@ impl TlsSession {
     /// # Errors
     /// The configuration does not fit.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        let may_take_over = config.enable_secret_extraction;
-        let conn = UnbufferedServerConnection::new(config).map_err(TlsError)?;
-        Ok(Self::new(Side::Server(Box::new(conn)), may_take_over))
+        Layer::server(config).map(Self::from)
     }
 
     /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
@@ -159,40 +170,55 @@ impl TlsSession {
     /// # Errors
     /// The configuration does not fit.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
-        let may_take_over = config.enable_secret_extraction;
-        let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
-        Ok(Self::new(Side::Client(Box::new(conn)), may_take_over))
+        Layer::client(config, name).map(Self::from)
     }
 
-    const fn new(side: Side, may_take_over: bool) -> Self {
-        Self {
-            side,
-            may_take_over,
-            certificate: None,
-            secured: false,
-            end_sent: false,
-            sealed: 0,
-            shown: 0,
-            broken: false,
+    /// Whether our side of the handshake that is under way is the client's.
+    #[must_use]
+    pub const fn is_client(&self) -> bool {
+        match &self.inner {
+            Some(inner) => inner.layer.is_client(),
+            None => self.layer.is_client(),
         }
     }
 
-    /// Whether our side of the handshake is the client's.
+    /// Whether the handshake is complete, the inner one too.
     #[must_use]
-    pub const fn is_client(&self) -> bool {
-        matches!(self.side, Side::Client(_))
+    pub fn is_secured(&self) -> bool {
+        match &self.inner {
+            Some(inner) => inner.layer.is_secured(),
+            None => self.layer.is_secured(),
+        }
     }
 
-    /// Whether the handshake is complete.
-    #[must_use]
-    pub const fn is_secured(&self) -> bool {
-        self.secured
-    }
-
-    /// The peer's own certificate (DER), once it was sent.
+    /// The peer's own certificate (DER), once it was sent; the inner one, if there is an inner layer.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        self.certificate.as_deref()
+        match &self.inner {
+            Some(inner) => inner.layer.peer_certificate(),
+            None => self.layer.peer_certificate(),
+        }
+    }
+
+    /// How many bytes of the inner layer's wire are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.inner.as_ref().map_or(0, |inner| inner.kept())
+    }
+
+    /// Goes on with `session` inside of this one, whose handshake is complete. `wire` was opened already and belongs to
+    /// the inner layer.
+    ///
+    /// # Errors
+    /// There is an inner layer already, or `session` has one.
+    pub fn begin_inner(&mut self, session: Self, wire: Vec<u8>) -> Result<(), TlsError> {
+        if self.inner.is_some() || session.inner.is_some() || !self.layer.is_secured() {
+            return Err(TlsError(Error::General(
+                "TLS can be nested once, in a session that is secured".into(),
+            )));
+        }
+        self.inner = Some(Box::new(inner::Inner::new(session.layer, wire)));
+        Ok(())
     }
 
     /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
@@ -206,7 +232,115 @@ impl TlsSession {
         out: &mut Buffer,
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
-        let mut opened = Opened { consumed: 0, ended: false, secured: false, full: false };
+        match &mut self.inner {
+            None => self.layer.open(wire, out, taker),
+            Some(inner) => inner.open(&mut self.layer, wire, out, taker),
+        }
+    }
+
+    /// How much plaintext certainly fits into so much room when it is sealed.
+    #[must_use]
+    pub fn sealable(&self, room: usize) -> usize {
+        if self.inner.is_some() { inner::sealable(room) } else { sealable(room) }
+    }
+
+    /// Seals as much of `plain` as there is room for in `out`, and says how much that was.
+    ///
+    /// # Errors
+    /// The session can't send any more.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<usize, TlsError> {
+        let fits = plain.get(..plain.len().min(self.sealable(out.room()))).unwrap_or_default();
+        self.seal_all(fits, out)?;
+        Ok(fits.len())
+    }
+
+    /// Seals all of `plain`. `out` grows if it must.
+    ///
+    /// # Errors
+    /// The session can't send any more.
+    pub fn seal_all(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), TlsError> {
+        if plain.is_empty() {
+            return Ok(());
+        }
+        match &mut self.inner {
+            None => self.layer.seal(plain, out),
+            Some(inner) => inner.seal(&mut self.layer, plain, out),
+        }
+    }
+
+    /// Appends close_notify to `out`, once, if the handshake came far enough and nothing went wrong: an alert was the
+    /// last word then. The inner layer ends first.
+    pub fn seal_end(&mut self, out: &mut Buffer) {
+        if let Some(inner) = &mut self.inner {
+            inner.seal_end(&mut self.layer, out);
+        }
+        self.layer.seal_end(out);
+    }
+}
+
+impl From<Layer> for TlsSession {
+    fn from(layer: Layer) -> Self {
+        Self { layer, inner: None }
+    }
+}
+
+impl Layer {
+    /// Our side is the server's.
+    ///
+    /// # Errors
+    /// The configuration does not fit.
+    fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let may_take_over = config.enable_secret_extraction;
+        let conn = UnbufferedServerConnection::new(config).map_err(TlsError)?;
+        Ok(Self::new(Side::Server(Box::new(conn)), may_take_over))
+    }
+
+    /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
+    ///
+    /// # Errors
+    /// The configuration does not fit.
+    fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
+        let may_take_over = config.enable_secret_extraction;
+        let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
+        Ok(Self::new(Side::Client(Box::new(conn)), may_take_over))
+    }
+
+    const fn new(side: Side, may_take_over: bool) -> Self {
+        Self {
+            side,
+            is_inner: false,
+            may_take_over,
+            certificate: None,
+            secured: false,
+            end_sent: false,
+            sealed: 0,
+            shown: 0,
+            broken: false,
+        }
+    }
+
+    /// Whether our side of the handshake is the client's.
+    const fn is_client(&self) -> bool {
+        matches!(self.side, Side::Client(_))
+    }
+
+    /// Whether the handshake is complete.
+    const fn is_secured(&self) -> bool {
+        self.secured
+    }
+
+    /// The peer's own certificate (DER), once it was sent.
+    fn peer_certificate(&self) -> Option<&[u8]> {
+        self.certificate.as_deref()
+    }
+
+    /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
+    /// to say is appended to `out`.
+    ///
+    /// # Errors
+    /// The peer broke TLS; the alert is in `out`.
+    fn open(&mut self, wire: &mut [u8], out: &mut Buffer, taker: &mut impl Take) -> Result<Opened, TlsError> {
+        let mut opened = Opened { consumed: 0, ended: false, cut: false, secured: false, full: false };
         if let Side::Server(_) | Side::Client(_) = self.side {
             self.open_by_rustls(wire, out, taker, &mut opened)?;
         }
@@ -310,23 +444,20 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Seals as much of `plain` as there is room for in `out`, and says how much that was.
+    /// Seals `plain`, for which there must be room in `out`.
     ///
     /// # Errors
     /// The session can't send any more.
-    pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<usize, TlsError> {
+    fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), TlsError> {
         debug_assert!(self.secured && !self.end_sent, "sealed before the handshake or after the end");
         if self.broken {
             return Err(TlsError(Error::General("the peer broke TLS".into())));
         }
-        let fits = plain.len().min(sealable(out.room()));
-        if fits == 0 {
-            return Ok(0);
-        }
-        let mut rest = &plain[..fits];
+        let mut rest = plain;
         while !rest.is_empty() {
             let record;
-            (record, rest) = rest.split_at(rest.len().min(record_size(self.sealed)));
+            let size = record_size(self.sealed) - if self.is_inner { OVERHEAD_MAX } else { 0 };
+            (record, rest) = rest.split_at(rest.len().min(size));
             match &mut self.side {
                 Side::Records(records) => records.seal(record, out).map_err(TlsError)?,
                 Side::Gone => return Err(gone()),
@@ -338,12 +469,12 @@ impl TlsSession {
             }
             self.sealed = self.sealed.saturating_add(record.len());
         }
-        Ok(fits)
+        Ok(())
     }
 
     /// Appends close_notify to `out`, once, if the handshake came far enough and nothing went wrong: an alert was the
     /// last word then.
-    pub fn seal_end(&mut self, out: &mut Buffer) {
+    fn seal_end(&mut self, out: &mut Buffer) {
         if !self.secured || self.broken || std::mem::replace(&mut self.end_sent, true) {
             return;
         }
@@ -466,9 +597,9 @@ impl std::fmt::Display for TlsError {
     }
 }
 
-impl std::fmt::Debug for TlsSession {
+impl std::fmt::Debug for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TlsSession").field("secured", &self.secured).finish_non_exhaustive()
+        f.debug_struct("Layer").field("secured", &self.secured).finish_non_exhaustive()
     }
 }
 

@@ -39,7 +39,7 @@ UxH7d75GSv1rstc0IkXuz4+ADTTsT4yJth2tJ06L9HaHyBBQC2WyWDzU\n\
 fn ensure(folder: &Folder, names: &[&str]) -> (Identity, Option<String>) {
     let state = State::open(folder.file("state").to_str()).unwrap();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    cert::ensure(&state, &names, &provider()).unwrap()
+    cert::ensure(&state, cert::PairFiles::RELAY, &names, &provider()).unwrap()
 }
 
 fn names(identity: &Identity) -> Vec<String> {

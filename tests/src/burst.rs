@@ -46,6 +46,8 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     run.add(Hidden::new(at, id(0), Style::Service, Dice::new(1)).holding(Habits::plain(100)), Some(at));
     let relay = Relay { place: relay_address().into(), tls: true, host_header: "relay".to_owned() };
     let upstream = Upstream {
+        ports: Vec::new(),
+        end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: id(0),
         key: key_of(id(0)),

@@ -326,6 +326,8 @@ impl Plan {
                 let service = Hidden::new(at, id, Style::Service, Dice::new(u64::from(seed)));
                 run.add(service.answering(self.octets_max, &self.endings), Some(at));
                 let upstream = Upstream {
+                    ports: Vec::new(),
+                    end_to_end: rendezvous_core::agent::EndToEnd::Off,
                     relay: self.relay(named),
                     id,
                     key: key_of(id),

@@ -23,7 +23,7 @@ impl Agent {
         happened: impl FnOnce(&mut Dialers, &mut Conns<Conn>, &dyn Fn() -> Conn) -> Progress,
     ) {
         let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return };
-        let rival = || Conn { upstream, state: State::Rival };
+        let rival = || Conn::new(upstream, State::Rival);
         match happened(&mut self.dialers, &mut self.conns, &rival) {
             Progress::Pending => {}
             Progress::Late { on, why } => self.attempt_failed(on, why, now),

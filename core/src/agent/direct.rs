@@ -61,7 +61,7 @@ impl Negotiations {
 impl Agent {
     /// A connection was accepted. While nothing is negotiated nobody can be right: then it costs nothing.
     pub(super) fn accept(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
-        let conn = self.conns.insert(Conn { upstream: 0, state: State::Over }, Some(from));
+        let conn = self.conns.insert(Conn::new(0, State::Over), Some(from));
         match &mut self.direct {
             Some(direct) if direct.listener == Some(on) && !direct.party.is_idle() => {
                 let link = direct.party.accept(conn, from, now);
@@ -223,7 +223,7 @@ impl Agent {
     }
 
     fn next_word(&mut self, now: Now) -> Option<Word> {
-        let link = |link: LinkId| Conn { upstream: 0, state: State::Link(link) };
+        let link = |link: LinkId| Conn::new(0, State::Link(link));
         let party = &mut self.direct.as_mut()?.party;
         let word = party.poll(&mut self.conns, link, now);
         if word.is_some() || !party.is_idle() {
@@ -269,7 +269,7 @@ impl Agent {
         let Some(Stream { relay, local, from }) = stream else {
             return self.conns.close(on, Close::Abort, now);
         };
-        let Some(&mut Conn { upstream, state: State::Ready { .. } }) = self.conns.state(local) else {
+        let Some(&mut Conn { upstream, state: State::Ready { .. }, .. }) = self.conns.state(local) else {
             return self.conns.close(on, Close::Abort, now);
         };
         if let Some(conn) = self.conns.state(on) {

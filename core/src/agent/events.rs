@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::forwarding::Unforwarded;
-use super::{Agent, Asked, Conn, State, conn_state};
+use super::{Agent, Asked, Conn, State, conn_state, raw};
 use crate::account::{Account, Owners};
 use crate::dialer::DialError;
 use crate::http::accept::Form;
@@ -49,6 +49,7 @@ impl Machine for Agent {
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
+            Some(State::Sealing) => self.sealed(on, now),
             _ => self.race(on, now, |dialers, _, _| dialers.secured(on, now)),
         }
         self.check_invariants();
@@ -57,6 +58,7 @@ impl Machine for Agent {
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.tls_failed(link, why)),
+            Some(State::Sealing) => self.not_sealed(on, why, now),
             _ if self.dialers.lead(on).is_some() => self.attempt_failed(on, DialError::Tls(why), now),
             _ => self.lose(on, RelayLoss::Tls(why), now),
         }
@@ -112,7 +114,9 @@ impl Machine for Agent {
                 self.attempt_failed(on, DialError::Ended(how), now);
             }
             // Half a head and no more: nothing that a service could answer.
-            Some(State::Header | State::Head(_)) if how == End::Clean => {
+            Some(State::Header | State::Hello { .. } | State::Sealing | State::Head(_))
+                if how == End::Clean =>
+            {
                 self.client_gone(on, Close::Linger, now);
             }
             // A client may end its side and still wait for the answer.
@@ -123,7 +127,9 @@ impl Machine for Agent {
             Some(State::Deciding { .. }) => self.undecided_ended(on, how, now),
             Some(State::Leaving) => self.close(on, Close::Linger, now),
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.ended(link, how)),
-            Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
+            Some(
+                State::Header | State::Hello { .. } | State::Sealing | State::Head(_) | State::Meeting { .. },
+            ) => {
                 let how = if how == End::Truncated { Close::Linger } else { Close::Abort };
                 self.client_gone(on, how, now);
             }
@@ -145,7 +151,9 @@ impl Machine for Agent {
             }
             // A relay may refuse and close before it has read all: its answer can still be there to be read.
             Some(State::Registering { .. }) => {}
-            Some(State::Header | State::Head(_) | State::Meeting { .. }) => {
+            Some(
+                State::Header | State::Hello { .. } | State::Sealing | State::Head(_) | State::Meeting { .. },
+            ) => {
                 self.client_gone(on, Close::Abort, now);
             }
             Some(State::Paired(_)) => {
@@ -222,6 +230,11 @@ impl Agent {
                 (0, true)
             }
             Some(State::Header) => self.read_header(on, bytes, now),
+            Some(State::Hello { name, reader }) => {
+                let is_named = raw::is_named(&reader.read(bytes), name);
+                self.read_hello(on, is_named, now);
+                (0, false)
+            }
             Some(State::Head(_)) => (self.read_head(on, bytes, now), false),
             Some(State::Paired(_)) => (self.read_gated(on, bytes, now), false),
             Some(State::Deciding { .. } | State::Leaving) => (self.read_decision(on, bytes, now), false),
@@ -230,6 +243,7 @@ impl Agent {
                 State::Resting
                 | State::Reaching
                 | State::Rival
+                | State::Sealing
                 | State::Meeting { .. }
                 | State::Local { .. }
                 | State::Ready { .. }
@@ -252,7 +266,8 @@ impl Agent {
     }
 
     fn expire(&mut self, on: ConnId, now: Now) {
-        let forwards = self.forwards(on);
+        let forwards = self.follows(on);
+        let refuses_clear = self.refuses_clear(on);
         let Some(conn) = self.conns.state(on) else { return };
         match &conn.state {
             State::Resting => self.wake(on, now),
@@ -264,6 +279,10 @@ impl Agent {
             State::Header => {
                 self.lose_client(on, "the relay's PROXY header did not arrive in time", Close::Abort, now);
             }
+            State::Hello { .. } | State::Sealing => {
+                self.lose_client(on, "the client's TLS handshake took too long", Close::Abort, now);
+            }
+            State::Head(_) if refuses_clear => self.refuse_clear(on, now),
             State::Head(_) if forwards => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
             // Whatever is there by now is for the HTTP service.
             State::Head(_) => self.meet(on, Asked::OTHER, None, now),

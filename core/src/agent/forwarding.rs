@@ -1,6 +1,7 @@
 //! Forwarding fields in every request of a client: both halves of the pair with the HTTP service are gated.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Agent, State, conn_state};
@@ -19,7 +20,10 @@ use crate::time::Now;
 #[derive(Clone, Debug)]
 pub(super) struct Forwarding {
     follower: Follower,
-    origin: Origin,
+    /// What the fields say; `None`: no fields are written.
+    origin: Option<Origin>,
+    /// The host that each request must name.
+    host: Option<String>,
     /// How many bytes of the service were let pass and have not moved.
     unmoved: u64,
     /// The client's bytes wait for the service's answer.
@@ -55,6 +59,13 @@ impl Unforwarded {
     }
 }
 
+/// The answer to a request for another host than the one that the client's TLS is for: a browser repeats it on a
+/// connection of its own (RFC 9110 §15.5.20).
+const MISDIRECTED: Unforwarded = Unforwarded {
+    status: Status::Misdirected421,
+    why: "the request is for another host than the TLS connection",
+};
+
 /// What the bytes of one half lead to.
 #[derive(Default)]
 struct Outcome {
@@ -67,10 +78,11 @@ struct Outcome {
 }
 
 impl Forwarding {
-    pub(super) fn new(limits: Limits, origin: Origin) -> Self {
+    pub(super) fn new(limits: Limits, origin: Option<Origin>, host: Option<String>) -> Self {
         Self {
             follower: Follower::new(limits, Mode::Strict),
             origin,
+            host,
             unmoved: 0,
             waits: false,
             is_partial: false,
@@ -89,9 +101,22 @@ impl Forwarding {
             }
             let rest = bytes.get(outcome.consumed..).unwrap_or_default();
             match self.follower.on_client(rest) {
+                Step::Request { head, .. }
+                    if self.host.as_ref().is_some_and(|host| !head.names_host(host)) =>
+                {
+                    self.refused = Some(MISDIRECTED);
+                }
                 Step::Request { len, head } => {
-                    let written = forwarded::write(&head, &self.origin, &mut outcome.text);
-                    self.follower.request_passed(&written);
+                    match &self.origin {
+                        Some(origin) => {
+                            let written = forwarded::write(&head, origin, &mut outcome.text);
+                            self.follower.request_passed(&written);
+                        }
+                        None => {
+                            head.as_it_came(&mut outcome.text);
+                            self.follower.request_passed(&head);
+                        }
+                    }
                     outcome.consumed += len;
                 }
                 Step::Skip(bytes) => {
@@ -139,14 +164,14 @@ impl Agent {
     pub(super) fn gate(&mut self, local: ConnId, relay: ConnId) {
         let Some(conn) = self.conns.state(relay) else { return };
         let upstream = conn.upstream;
-        if !self.forwards(relay) || self.conns.mate(relay).is_none() {
+        if !self.follows(relay) || self.conns.mate(relay).is_none() {
             return;
         }
-        let origin = Origin {
-            client: self.conns.from(relay).map(|from| from.ip()),
-            is_https: self.upstream(upstream).relay.tls,
-        };
-        let forwarding = Forwarding::new(self.config.head, origin);
+        let is_https = self.upstream(upstream).relay.tls || self.is_sealed(relay);
+        let client = self.conns.from(relay).map(|from| from.ip());
+        let origin = self.forwards(relay).then_some(Origin { client, is_https });
+        let host = self.name_of(relay);
+        let forwarding = Forwarding::new(self.config.head, origin, host);
         if let Some(state) = conn_state(&mut self.conns, relay) {
             *state = State::Paired(Some(Box::new(forwarding)));
         }

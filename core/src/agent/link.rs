@@ -156,13 +156,13 @@ impl Agent {
         }
         if now.mono < not_before {
             if !rests {
-                let on = self.conns.insert(Conn { upstream, state: State::Over }, None);
+                let on = self.conns.insert(Conn::new(upstream, State::Over), None);
                 self.enter(on, State::Resting, Some(not_before));
             }
             return;
         }
         for _ in 0..lacking {
-            let on = self.conns.insert(Conn { upstream, state: State::Over }, None);
+            let on = self.conns.insert(Conn::new(upstream, State::Over), None);
             self.begin(on, now);
         }
     }
@@ -236,7 +236,11 @@ impl Agent {
             }
         };
         let mut text = Vec::new();
-        let wishes = Wishes { proxy_header: self.config.asks_for_address(), pool: link.pool.grows() };
+        let wishes = Wishes {
+            proxy_header: self.config.asks_for_address(),
+            pool: link.pool.grows(),
+            raw: upstream.takes_raw(),
+        };
         write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, wishes);
         self.conns.send(on, text);
         let patience = self.answer_patience(index, at, now);
@@ -259,7 +263,8 @@ impl Agent {
 
     /// The relay has answered.
     pub(super) fn answered(&mut self, on: ConnId, response: &Response, now: Now) {
-        let Some(&mut Conn { upstream, state: State::Registering { proof, at, .. } }) = self.conns.state(on)
+        let Some(&mut Conn { upstream, state: State::Registering { proof, at, .. }, .. }) =
+            self.conns.state(on)
         else {
             return;
         };
@@ -343,7 +348,9 @@ impl Agent {
         let mut waiting = Vec::new();
         for on in self.conns.open_ids() {
             match self.conns.state(on) {
-                Some(&mut Conn { upstream: of, state: State::Waiting { since, .. } }) if of == upstream => {
+                Some(&mut Conn { upstream: of, state: State::Waiting { since, .. }, .. })
+                    if of == upstream =>
+                {
                     waiting.push((since, on));
                 }
                 _ => {}
@@ -356,7 +363,7 @@ impl Agent {
     /// A connection came to nothing, or ended before a client came.
     pub(super) fn lose(&mut self, on: ConnId, loss: RelayLoss, now: Now) {
         if loss == RelayLoss::Ended(End::Clean)
-            && let Some(&mut Conn { upstream, state: State::Waiting { .. } }) = self.conns.state(on)
+            && let Some(&mut Conn { upstream, state: State::Waiting { .. }, .. }) = self.conns.state(on)
         {
             let link = self.link(upstream);
             if link.pool.is_replaced(link.waiting.saturating_sub(1)) {

@@ -37,11 +37,11 @@ impl Agent {
             self.conns.note(Note::ClientRefused { on, from, id, why: TOO_MANY_CLIENTS });
             let asked = Asked::http(bytes).unwrap_or(Asked::OTHER);
             let why = Unforwarded::unavailable(TOO_MANY_CLIENTS);
-            self.refuse(on, why, asked.is_head(), asked.form(), now);
+            self.refuse(on, why, asked, now);
             return self.fill(upstream, now);
         }
-        let state =
-            if self.config.asks_for_address() { State::Header } else { State::Head(Finder::default()) };
+        let has_header = self.config.asks_for_address() || self.upstream(upstream).takes_raw();
+        let state = if has_header { State::Header } else { State::Head(Finder::default()) };
         self.enter(on, state, Some(now.mono + self.config.head_timeout));
         let link = self.link(upstream);
         link.pool.on_taken(link.waiting, now);
@@ -61,6 +61,9 @@ impl Agent {
                 Parsed::Complete { len, source } => {
                     if let Some(source) = source {
                         self.conns.set_from(on, source);
+                    }
+                    if self.take_raw(on, &bytes[..len], now) {
+                        return (len, true);
                     }
                     len
                 }
@@ -82,7 +85,10 @@ impl Agent {
         let limits = self.config.head;
         let Some(conn) = self.conns.state(on) else { return 0 };
         let upstream = conn.upstream;
-        let forwards = self.forwards(on);
+        let forwards = self.follows(on);
+        if self.refuses_clear(on) {
+            return self.read_sealed_request(on, bytes, now);
+        }
         if self.upstream(upstream).stream.is_none() && !forwards {
             if let Some(asked) = Asked::http(bytes) {
                 self.meet(on, asked, None, now);
@@ -136,17 +142,14 @@ impl Agent {
     pub(super) fn meet(&mut self, on: ConnId, asked: Asked, offer: Option<Box<Offer>>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
-        let services = self.upstream(upstream);
-        let stream = services.stream.as_ref().filter(|_| asked.is_stream());
-        let tls = services.service_tls.filter(|_| stream.is_none());
-        let Some(place) = stream.or(services.service.as_ref()).cloned() else {
+        let Some((place, tls)) = self.upstream(upstream).place_of(asked) else {
             let from = self.conns.from(on);
             self.conns.note(Note::Dropped { on, from, why: NO_SERVICE });
-            let why = Unforwarded::no_service(NO_SERVICE);
-            return self.refuse(on, why, asked.is_head(), asked.form(), now);
+            return self.refuse(on, Unforwarded::no_service(NO_SERVICE), asked, now);
         };
+        let place = place.clone();
         self.conns.say(Output::Read { on, wanted: false });
-        let local = self.conns.insert(Conn { upstream, state: State::Over }, None);
+        let local = self.conns.insert(Conn::new(upstream, State::Over), None);
         let patience = self.config.local_dial;
         let how = Dialling {
             tls: tls.map(|upstream| TlsRole::Client { upstream }),
@@ -175,17 +178,17 @@ impl Agent {
         {
             return self.propose(relay, local, &theirs, now);
         }
-        let services = self.upstream(upstream);
-        let is_tls = services.service_tls.is_some() && !(asked.is_stream() && services.stream.is_some());
+        let is_tls = self.upstream(upstream).place_of(asked).is_some_and(|(_, tls)| tls.is_some());
         let is_header_queued = !is_tls && self.greet(local, self.conns.from(relay));
-        if asked.is_stream() {
+        if matches!(asked, Asked::Stream { .. }) {
             let mut text = Vec::new();
             write_switching(&mut text, Switching::Relayed);
             self.conns.send(relay, text);
         }
         self.conns.say(Output::UserTimeout { on: relay, after: None });
         self.conns.say(Output::Read { on: relay, wanted: true });
-        let is_head_queued = asked != Asked::Stream { parked: false } && self.conns.has_ended(relay);
+        let has_parked = !matches!(asked, Asked::Stream { parked: false } | Asked::Raw(_));
+        let is_head_queued = has_parked && self.conns.has_ended(relay);
         self.join(local, relay, is_header_queued || is_head_queued, now);
         if !asked.is_stream() {
             self.gate(local, relay);
@@ -229,19 +232,25 @@ impl Agent {
             NoService::Dial(DialFailure::Name | DialFailure::Refused | DialFailure::Unreachable)
             | NoService::Tls(_) => Unforwarded::no_service(SERVICE_UNREACHABLE),
         };
-        self.refuse(relay, why, asked.is_head(), asked.form(), now);
+        self.refuse(relay, why, asked, now);
     }
 
     /// Answers a client whose first request is not forwarded for what it is, and logs that.
     pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
         self.conns.note(Note::Dropped { on, from, why: why.why });
-        self.refuse(on, why, false, form, now);
+        self.refuse(on, why, Asked::Http { is_head: false, form }, now);
     }
 
-    /// Answers a client whose request is not forwarded, and closes its connection. `is_head`: the request is a HEAD.
-    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, is_head: bool, form: Form, now: Now) {
-        self.send_reply(relay, why, is_head, form, now);
+    /// Answers a client that is not served, and closes its connection. A raw client is cut: nothing that we send would
+    /// be of its protocol.
+    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, asked: Asked, now: Now) {
+        if let Asked::Raw(_) = asked {
+            let upstream = self.conns.state(relay).map(|conn| conn.upstream);
+            self.close(relay, Close::Truncate, now);
+            return upstream.into_iter().for_each(|upstream| self.unanswered_client(upstream, now));
+        }
+        self.send_reply(relay, why, asked.is_head(), asked.form(), now);
         self.close(relay, Close::Linger, now);
     }
 
@@ -270,6 +279,11 @@ impl Agent {
         reply.write(now.wall, &mut text);
         self.conns.send(relay, text);
         self.unanswered_client(upstream, now);
+    }
+
+    /// Whether the exchanges of this client are followed: its requests get fields, or must all name one host.
+    pub(super) fn follows(&mut self, on: ConnId) -> bool {
+        self.forwards(on) || self.name_of(on).is_some()
     }
 
     /// Whether each request of this client gets forwarding fields.
@@ -304,7 +318,7 @@ impl Agent {
 
     fn local(&mut self, local: ConnId) -> Option<(u16, ConnId, Asked)> {
         match self.conns.state(local)? {
-            &mut Conn { upstream, state: State::Local { relay, asked, .. } } => {
+            &mut Conn { upstream, state: State::Local { relay, asked, .. }, .. } => {
                 Some((upstream, relay, asked))
             }
             _ => None,
@@ -360,7 +374,7 @@ impl Asked {
     const fn form(self) -> Form {
         match self {
             Self::Http { form, .. } => form,
-            Self::Stream { .. } => Form::Json,
+            Self::Stream { .. } | Self::Raw(_) => Form::Json,
         }
     }
 
@@ -368,8 +382,9 @@ impl Asked {
         matches!(self, Self::Http { is_head: true, .. })
     }
 
+    /// Whether its bytes are of no protocol that we know.
     const fn is_stream(self) -> bool {
-        matches!(self, Self::Stream { .. })
+        matches!(self, Self::Stream { .. } | Self::Raw(_))
     }
 }
 

@@ -139,6 +139,13 @@ impl<'a> Head<'a> {
         })
     }
 
+    /// Whether the request is for this host, on whatever port. `host` is in lower case, without a dot at the end.
+    #[must_use]
+    pub fn names_host(&self, host: &str) -> bool {
+        let named = self.host.and_then(Authority::parse).map(|authority| authority.host);
+        named.is_some_and(|named| named.strip_suffix('.').unwrap_or(named).eq_ignore_ascii_case(host))
+    }
+
     /// Whether a hidden server wants to register; otherwise this is a client.
     #[must_use]
     pub fn is_connect(&self) -> bool {

@@ -41,6 +41,8 @@ pub const SWITCHING: &[u8] =
 pub enum Switching<'a> {
     /// Through the relay.
     Relayed,
+    /// Through the relay, with TLS inside the stream.
+    Sealed,
     /// Through the relay, though a direct connection was asked for: why.
     Refused(Refusal),
     /// Lines of [`dtcp`](crate::dtcp) come first. This is the agent's own offer.
@@ -53,6 +55,10 @@ pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
     out.extend_from_slice(head);
     match way {
         Switching::Relayed => {}
+        Switching::Sealed => {
+            out.truncate(out.len() - 2);
+            out.extend_from_slice(b"+tls\r\n");
+        }
         Switching::Refused(refusal) => offer::write_refusal(refusal, out),
         Switching::Direct(offer) => offer::write(offer, out),
     }

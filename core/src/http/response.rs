@@ -128,6 +128,8 @@ pub struct Wishes {
     pub proxy_header: bool,
     /// `Rendezvous-Pool: ?`: how many clients are held for the ID ([`pool`](super::pool)).
     pub pool: bool,
+    /// `raw=1`: raw clients (`docs/protocol.md §10.1`).
+    pub raw: bool,
 }
 
 /// Appends an agent's registration: a CONNECT with its token, a `Host`, and with a token that is not plain a
@@ -146,6 +148,9 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, w
     }
     if let Token::Challenged { challenge, .. } = token {
         out.extend_from_slice(format!("&challenge={challenge}").as_bytes());
+    }
+    if wishes.raw {
+        out.extend_from_slice(b"&raw=1");
     }
     out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
     if !matches!(token, Token::Plain(_)) {

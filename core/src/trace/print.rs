@@ -7,7 +7,7 @@ use data_encoding::BASE32_NOPAD;
 use super::parse::wall_after;
 use super::words::{ConnText as Conn, HostPortText, SpanText};
 use super::{Event, Identity, Outcome, Setup, Trace, config, direct, show};
-use crate::agent::Upstream;
+use crate::agent::{EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::machine::Secured;
 use crate::time::Now;
@@ -145,6 +145,14 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
     }
     if let Some(place) = &upstream.stream {
         write!(out, " stream={}", HostPortText(place))?;
+    }
+    for (label, place) in &upstream.ports {
+        write!(out, " port={label}:{}", HostPortText(place))?;
+    }
+    match &upstream.end_to_end {
+        EndToEnd::Off => {}
+        EndToEnd::Terminate => write!(out, " end-to-end")?,
+        EndToEnd::PassTo(place) => write!(out, " tls-to={}", HostPortText(place))?,
     }
     writeln!(out)
 }

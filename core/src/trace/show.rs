@@ -43,6 +43,7 @@ pub(super) fn output(output: &Output) -> String {
         Output::StartTls { on, role: TlsRole::Client { upstream } } => {
             format!("start-tls {} client upstream={upstream}", Conn(*on))
         }
+        Output::StartTls { on, role: TlsRole::EndToEnd } => format!("start-tls {} end-to-end", Conn(*on)),
         Output::StartTls { on, role: TlsRole::DirectServer } => {
             format!("start-tls {} direct-server", Conn(*on))
         }

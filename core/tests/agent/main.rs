@@ -56,6 +56,8 @@ fn key() -> Key {
 fn upstream() -> Upstream {
     let relay = Relay { place: relay().into(), tls: false, host_header: "relay".into() };
     Upstream {
+        ports: Vec::new(),
+        end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: ID,
         key: key(),

@@ -234,6 +234,8 @@ impl World {
         };
         connector(&mut of_connector);
         let upstream = Upstream {
+            ports: Vec::new(),
+            end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: relay(),
             id: ID,
             key: Key::new(b"12345678901234567890".to_vec(), Algorithm::Sha256, 8, 30).unwrap(),

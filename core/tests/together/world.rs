@@ -61,6 +61,8 @@ impl World {
         let now = Now { mono: Time(1_000_000), wall: 1_715_937_600 };
         let theirs = Now { wall: now.wall.saturating_add_signed(skew), ..now };
         let upstream = Upstream {
+            ports: Vec::new(),
+            end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: at_relay(),
             id: ID,
             key: key(),

@@ -1,30 +1,38 @@
 //! `rendezvous agent`: the program beside a hidden server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use rendezvous_core::agent::{Agent, Config, POOL, POOL_MAX, Seeds, Upstream};
+use rendezvous_core::agent::{Agent, Config, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
+use rustls::ServerConfig;
 
+use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::share::Share;
 use super::tape::{TRACE, Tape};
 use super::upstream;
 use crate::buffer::Sizes;
+use crate::cert::{self, Identity, PairFiles};
+use crate::clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
+use crate::ids::is_name;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, seconds};
-use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
+use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
+use crate::state::State;
 use crate::ticket::Ticket;
+use crate::tls_config;
 use crate::trust::Trust;
 
 const SPEC: Spec = Spec {
@@ -42,7 +50,26 @@ const SPEC: Spec = Spec {
         TO_CA,
         TO_PIN,
         TO_INSECURE,
-        Opt::many("stream", "HOST:PORT", "none", "the local service for clients that come with 'rendezvous connect'"),
+        Opt::many(
+            "stream",
+            "[LABEL=]HOST:PORT",
+            "none",
+            "the local service for clients of 'rendezvous connect' and of a --tcp port of the relay; with a LABEL: of the port with that label",
+        ),
+        Opt::flag(
+            "end-to-end",
+            "terminate the TLS of clients here, with a key that the relay does not have; the ID must be enrolled with --end-to-end",
+        ),
+        Opt::many(
+            "tls-to",
+            "HOST:PORT",
+            "none",
+            "the local service that terminates the TLS of clients itself; the ID must be enrolled with --end-to-end",
+        ),
+        Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
+        Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
+        Opt::many("name", "NAME", "", "one more name for the self-signed certificate of --end-to-end"),
+        STATE.explained("the folder of agent.crt and agent.key"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::one(
             "pool-max",
@@ -78,7 +105,7 @@ const SPEC: Spec = Spec {
     notes: "\
 A --to https://… is followed by the options that say how its certificate is checked. The certificate must be for HOST;
 the Host field of requests stays that of the client.
-With several tickets each is followed by its own --to and --stream, or shares those before it:
+With several tickets each is followed by its own --to, --tls-to and --stream, or shares those before it:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
 With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
 sent; what is not HTTP is refused. The service has to be told to trust these fields (see the README).
@@ -119,7 +146,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     // Behind the relays stand the local services that speak TLS.
     let mut service_tls = Vec::new();
     let relays = services.len();
-    for Service { ticket: file, to, stream } in services {
+    let terminates = matches.flag("end-to-end");
+    if !terminates {
+        refuse_without_end_to_end(&matches)?;
+    } else if services.iter().all(|service| service.tls_to.is_some()) {
+        return Err(Failure::Usage("--end-to-end is for a --to or a --stream, which is missing".to_owned()));
+    }
+    for Service { ticket: file, to, stream, ports, tls_to } in services {
         let ticket = Ticket::load(&file)?;
         if !ticket.relay.tls {
             log::warn!(
@@ -135,6 +168,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             None => None,
         };
         upstreams.push(Upstream {
+            ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
+            end_to_end: match &tls_to {
+                Some(at) => EndToEnd::PassTo(upstream::place(at)),
+                None if terminates => EndToEnd::Terminate,
+                None => EndToEnd::Off,
+            },
             relay: upstream::relay(&ticket.relay),
             id: ticket.id,
             key: ticket.key.clone(),
@@ -147,6 +186,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         });
     }
     tls.upstreams.append(&mut service_tls);
+    if terminates {
+        tls.end_to_end = Some(end_to_end(&matches)?);
+    }
     let mut net = daemon::world()?;
     let once = matches.flag("once");
     let mut config = Config { upstreams, once, send_proxy, forwarded, ..Config::default() };
@@ -248,12 +290,58 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
 }
 
+/// Refuses options that mean nothing without `--end-to-end`.
+fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
+    for option in ["cert", "key", "name"] {
+        if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
+            return Err(Failure::Usage(format!("--{option} is for --end-to-end, which is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// How the TLS of clients is terminated. Says which pin clients can check.
+fn end_to_end(matches: &Matches) -> Result<Arc<ServerConfig>, Failure> {
+    let provider = tls_config::provider();
+    let Identity { certified, pin } = match certificate::files(matches)? {
+        Some((cert, key)) => cert::load(&cert, &key, &provider)?,
+        None => {
+            let state = State::open(matches.one("state"))?;
+            let mut names = cert::default_names(None);
+            names.extend(matches.get_all("name", certificate::name)?);
+            let (identity, warning) = cert::ensure(&state, PairFiles::AGENT, &names, &provider)?;
+            if let Some(warning) = warning {
+                log::warn!("event=certificate reason={}", Escaped(&warning));
+            }
+            identity
+        }
+    };
+    let leaf = certified.cert.first();
+    if let Some(warning) = leaf.and_then(|leaf| cert::validity_warning(leaf, clock::wall())) {
+        log::warn!("event=certificate reason={}", Escaped(&warning));
+    }
+    log::info!("event=end-to-end pin={pin}");
+    tls_config::server_config(certified, &provider)
+}
+
 /// One ticket and where its clients are taken.
 #[derive(Debug, PartialEq, Eq)]
 struct Service {
     ticket: PathBuf,
     to: Option<LocalService>,
     stream: Option<HostPort>,
+    /// The services of ports of the relay, by their labels.
+    ports: Vec<(String, HostPort)>,
+    tls_to: Option<HostPort>,
+}
+
+/// A `--stream`: the label of a port of the relay, if there is one, and the service.
+fn stream(text: &str) -> Result<(Option<String>, HostPort), String> {
+    match text.split_once('=') {
+        None => Ok((None, host_port(text)?)),
+        Some((label, _)) if !is_name(label) => Err(format!("'{label}' cannot be the label of a port")),
+        Some((label, at)) => Ok((Some(label.to_owned()), host_port(at)?)),
+    }
 }
 
 /// A ticket and what follows it on the command line.
@@ -261,16 +349,43 @@ struct Service {
 struct Group {
     ticket: Option<PathBuf>,
     to: Option<To>,
+    services: OwnServices,
+}
+
+/// The local services of a ticket that speak something else than HTTP in clear.
+#[derive(Clone, Default)]
+struct OwnServices {
     stream: Option<HostPort>,
+    ports: Vec<(String, HostPort)>,
+    tls_to: Option<HostPort>,
+}
+
+impl OwnServices {
+    fn is_empty(&self) -> bool {
+        self.stream.is_none() && self.ports.is_empty() && self.tls_to.is_none()
+    }
+
+    /// Takes a `--stream`; false if there was one already.
+    fn take_stream(&mut self, (label, at): (Option<String>, HostPort)) -> bool {
+        match label {
+            None => self.stream.replace(at).is_none(),
+            Some(label) if self.ports.iter().any(|(known, _)| *known == label) => false,
+            Some(label) => {
+                self.ports.push((label, at));
+                true
+            }
+        }
+    }
 }
 
 /// Each ticket with the services behind it, or else those before it.
 fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
     // Each is read for its error's sake: with the option's name, or the line of the file.
     matches.get_all("to", To::parse)?;
-    matches.get_all("stream", host_port)?;
+    matches.get_all("stream", stream)?;
+    matches.get_all("tls-to", host_port)?;
     let mut groups = vec![Group::default()];
-    let options: Vec<&str> = ["ticket", "to", "stream"].into_iter().chain(TRUST_OPTIONS).collect();
+    let options: Vec<&str> = ["ticket", "to", "stream", "tls-to"].into_iter().chain(TRUST_OPTIONS).collect();
     for (option, text) in matches.in_order(&options) {
         if option == "ticket" {
             groups.push(Group { ticket: Some(PathBuf::from(text)), ..Group::default() });
@@ -280,7 +395,8 @@ fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
         let usage = |why| Failure::Usage(format!("--{option}: {why}"));
         let is_second = match option {
             "to" => group.to.replace(To::parse(text).map_err(usage)?).is_some(),
-            "stream" => group.stream.replace(host_port(text).map_err(usage)?).is_some(),
+            "stream" => !group.services.take_stream(stream(text).map_err(usage)?),
+            "tls-to" => group.services.tls_to.replace(host_port(text).map_err(usage)?).is_some(),
             _ => {
                 let to = group.to.as_mut();
                 to.ok_or_else(|| usage("a --to https://HOST:PORT comes first".to_owned()))?
@@ -292,22 +408,23 @@ fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
             return Err(Failure::Usage(format!("--{option} {text}: this ticket has a --{option} already")));
         }
     }
-    let (mut last_to, mut last_stream) = (None, None);
+    let (mut last_to, mut last_own) = (None, OwnServices::default());
     let mut services = Vec::new();
-    for Group { ticket, to, stream } in groups {
-        // A ticket with a service of its own shares no stream service.
-        if to.is_some() || stream.is_some() {
-            last_stream = stream;
+    for Group { ticket, to, services: own } in groups {
+        // A ticket with a service of its own shares no other than the HTTP service.
+        if to.is_some() || !own.is_empty() {
+            last_own = own;
             last_to = to.map(To::finish).transpose()?.or(last_to);
         }
         let Some(ticket) = ticket else { continue };
-        if last_to.is_none() && last_stream.is_none() {
+        if last_to.is_none() && last_own.is_empty() {
             let ticket = ticket.display();
             return Err(Failure::Usage(format!(
-                "--to HOST:PORT (or --stream HOST:PORT) is missing for {ticket}"
+                "--to HOST:PORT (or --tls-to or --stream HOST:PORT) is missing for {ticket}"
             )));
         }
-        services.push(Service { ticket, to: last_to.clone(), stream: last_stream.clone() });
+        let OwnServices { stream, ports, tls_to } = last_own.clone();
+        services.push(Service { ticket, to: last_to.clone(), stream, ports, tls_to });
     }
     if services.is_empty() {
         return Err(Failure::Usage("--ticket FILE is missing (see: rendezvous agent --help)".to_owned()));

@@ -60,7 +60,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let folder = Folder::name()?;
     let state = State::open(Some(&folder.0.to_string_lossy()))?;
     let (Identity { certified, pin }, _) =
-        cert::ensure(&state, &cert::default_names(None), &tls_config::provider())?;
+        cert::ensure(&state, cert::PairFiles::RELAY, &cert::default_names(None), &tls_config::provider())?;
 
     let mut net = daemon::world()?;
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -73,6 +73,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let id = entropy::id()?;
     let url = RelayUrl { tls: true, host: relay.ip().to_string(), port: relay.port() };
     let tls = TlsSetup {
+        end_to_end: None,
         server: Some(tls_config::server_config(certified, &tls_config::provider())?),
         upstreams: vec![upstream::tls(&url, &Trust::Pins(vec![pin]))?],
         direct: None,
@@ -216,6 +217,8 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
     let mut relay = Engine::new(config, *entropy::octets()?, now);
     relay.handle_ids(vec![Enrolment::new(id, key.clone())], now);
     let upstream = Upstream {
+        ports: Vec::new(),
+        end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,
         key,

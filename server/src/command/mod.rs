@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod agent;
+mod certificate;
 pub mod check;
 #[cfg(feature = "xmpp")]
 mod component;

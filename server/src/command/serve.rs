@@ -276,7 +276,7 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Fail
         None => {
             let mut names = cert::default_names(settings.engine.domain.as_deref());
             names.extend(settings.names.iter().cloned());
-            let (identity, warning) = cert::ensure(state, &names, &provider)?;
+            let (identity, warning) = cert::ensure(state, cert::PairFiles::RELAY, &names, &provider)?;
             if let Some(warning) = warning {
                 log::warn!("event=certificate reason={}", Escaped(&warning));
             }

@@ -58,7 +58,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Whether a record of `on` may hold more bytes than those that pass.
     pub(super) fn may_overrun(&self, on: ConnId, passes: usize) -> bool {
         let slot = self.slots.get(on.index as usize).and_then(Option::as_deref).filter(|slot| slot.id == on);
-        slot.is_some_and(|slot| slot.tls.is_some() && passes.saturating_sub(slot.wire.len()) < IN_PLACE_MIN)
+        slot.is_some_and(|slot| {
+            let Some(tls) = &slot.tls else { return false };
+            passes.saturating_sub(slot.wire.len() + tls.kept()) < IN_PLACE_MIN
+        })
     }
 
     /// Receives and opens records of `on` beside the mate's buffer, for the bytes that pass to be moved from there.

@@ -64,7 +64,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         // What the machine keeps of a pair's request waits for the answer: that is no lack of progress.
         let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
         let has_progress = by_machine == 0 || slot.mate.is_some();
-        let kept = slot.wire.capacity() + handshake + by_machine;
+        let inner = slot.tls.as_ref().map_or(0, |tls| tls.kept());
+        let kept = slot.wire.capacity() + inner + handshake + by_machine;
         let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
         let now = self.now.mono;
         let has_queue = !slot.is_drained();

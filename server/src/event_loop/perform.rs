@@ -113,6 +113,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn start_tls(&mut self, on: ConnId, role: TlsRole) {
         let session = match role {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
+            TlsRole::EndToEnd => self.tls.end_to_end.clone().map(TlsSession::server),
             TlsRole::Client { upstream } => {
                 let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
                 upstream.map(|(config, name)| TlsSession::client(config, name))
@@ -129,15 +130,24 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         match session {
             Some(Ok(session)) => {
                 let Some(slot) = find(&mut self.slots, on) else { return };
-                slot.tls = Some(Box::new(session));
-                slot.may_be_http = role == TlsRole::Server;
-                // Even without an octet from the peer: a client speaks first.
-                slot.unopened = true;
-                // What came in clear behind the machine's last word is TLS already.
+                // What came behind the machine's last bytes is TLS already.
                 let parked = slot.parked.take();
-                if let Some(parked) = parked {
-                    slot.wire = self.pool[parked].filled().to_vec();
+                let wire = parked.map_or_else(Vec::new, |parked| self.pool[parked].filled().to_vec());
+                match &mut slot.tls {
+                    Some(outer) => {
+                        if let Err(error) = outer.begin_inner(session, wire) {
+                            log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
+                            self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+                        }
+                    }
+                    None => {
+                        slot.tls = Some(Box::new(session));
+                        slot.may_be_http = role == TlsRole::Server;
+                        slot.wire = wire;
+                    }
                 }
+                // Even without a byte from the peer: a client sends first.
+                slot.unopened = true;
                 self.give(parked);
                 // A PROXY header may have changed whose connection it is.
                 self.charge_like(on, on);

@@ -11,7 +11,7 @@ use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::net::Net;
 use crate::slot::{Reading, Writing};
-use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession, sealable};
+use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession};
 
 /// Plaintext goes into the outgoing buffer of a destination in clear.
 struct ToClear {
@@ -220,7 +220,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         passes: usize,
     ) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let limit = sealable(room).min(scratch.len()).min(passes);
+        let tls = self.slot(mate).and_then(|dst| dst.tls.as_deref());
+        let limit = tls.map_or(0, |tls| tls.sealable(room)).min(scratch.len()).min(passes);
         let received = self.receive(on, &mut scratch[..limit]);
         if let Received::Octets(n) = received {
             let mut buffer = self.pool.lend(out);

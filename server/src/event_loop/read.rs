@@ -205,7 +205,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let is_answer = wire.starts_with(b"HTTP/");
         let result = self.with_tls(on, |tls, out| tls.open(wire, out, taker));
         let Some(slot) = self.slot(on) else {
-            return Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false });
+            return Ok(Opened { consumed: wire.len(), ended: true, cut: false, secured: false, full: false });
         };
         match &result {
             Some(Ok(opened)) => {
@@ -217,6 +217,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
                 if opened.ended {
                     slot.reading = Reading::Ending(End::Clean);
+                } else if opened.cut {
+                    slot.reading = Reading::Ending(End::Truncated);
                 }
             }
             Some(Err(error)) => {
@@ -241,7 +243,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             None => {}
         }
         self.flush(on);
-        result.unwrap_or(Ok(Opened { consumed: wire.len(), ended: true, secured: false, full: false }))
+        let gone = Opened { consumed: wire.len(), ended: true, cut: false, secured: false, full: false };
+        result.unwrap_or(Ok(gone))
     }
 
     /// Offers what is parked, unless it is to move without being offered.

@@ -266,18 +266,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Seals all of `octets`, however long the queue gets: they are the machine's, few and short.
     fn seal(&mut self, on: ConnId, octets: &[u8]) -> bool {
-        let mut rest = octets;
-        self.with_tls(on, |tls, out| {
-            while !rest.is_empty() {
-                out.reserve(rest.len() + crate::tls::OVERHEAD_MAX);
-                match tls.seal(rest, out) {
-                    Ok(0) | Err(_) => return false,
-                    Ok(n) => rest = &rest[n..],
-                }
-            }
-            true
-        })
-        .unwrap_or(false)
+        self.with_tls(on, |tls, out| tls.seal_all(octets, out).is_ok()).unwrap_or(false)
     }
 
     /// Appends close_notify; false if there is nothing to append.

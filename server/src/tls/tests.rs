@@ -47,7 +47,7 @@ impl End {
     }
 
     fn records(&mut self) -> &mut super::records::Records {
-        match &mut self.tls.side {
+        match &mut self.tls.layer.side {
             Side::Records(records) => records,
             _ => panic!("the records are not ours"),
         }
@@ -189,9 +189,9 @@ fn octets_of_any_number_arrive_in_both_directions() {
 #[test]
 fn the_records_of_the_newer_version_are_ours_after_the_handshake() {
     let (server, client) = secured(&rustls::version::TLS13);
-    assert!(matches!((server.tls.side, client.tls.side), (Side::Records(_), Side::Records(_))));
+    assert!(matches!((server.tls.layer.side, client.tls.layer.side), (Side::Records(_), Side::Records(_))));
     let (server, client) = secured(&rustls::version::TLS12);
-    assert!(matches!((server.tls.side, client.tls.side), (Side::Server(_), Side::Client(_))));
+    assert!(matches!((server.tls.layer.side, client.tls.layer.side), (Side::Server(_), Side::Client(_))));
 }
 
 #[test]
@@ -491,4 +491,102 @@ fn tickets_without_end_are_refused() {
     assert_eq!(alert_for(&mut server, &mut client, &[(ContentType::Handshake, ticket); 28]), None);
     let error = alert_for(&mut server, &mut client, &[(ContentType::Handshake, ticket); 33]);
     assert!(error.is_some_and(|error| error.contains("UnexpectedMessage")));
+}
+
+/// Both ends after a second handshake inside of the first, on connections with these versions: server, client.
+fn nested(outer: &'static SupportedProtocolVersion, inner: &'static SupportedProtocolVersion) -> (End, End) {
+    let (mut server, mut client) = secured(outer);
+    let (server_config, client_config) = configs(inner);
+    let name = ServerName::try_from("relay").expect("a name");
+    let of_client = TlsSession::client(client_config, name).expect("a session");
+    let of_server = TlsSession::server(server_config).expect("a session");
+    client.tls.begin_inner(of_client, Vec::new()).expect("it can begin");
+    server.tls.begin_inner(of_server, Vec::new()).expect("it can begin");
+    assert!(!client.tls.is_secured() && !server.tls.is_secured());
+    for _ in 0..4 {
+        for from_client in [true, false] {
+            let mut out = Buffer::with_room(0);
+            let (this, other) =
+                if from_client { (&mut client, &mut server) } else { (&mut server, &mut client) };
+            this.open(&mut out).expect("a handshake");
+            other.wire.extend_from_slice(out.filled());
+        }
+    }
+    assert!(client.tls.is_secured() && server.tls.is_secured());
+    assert!(client.tls.peer_certificate().is_some());
+    (server, client)
+}
+
+#[test]
+fn bytes_arrive_through_two_layers_in_whatever_pieces() {
+    let many: Vec<u8> = (0..100_000_u32).map(|it| it.to_le_bytes()[0]).collect();
+    for outer in VERSIONS {
+        for inner in VERSIONS {
+            let (mut server, mut client) = nested(outer, inner);
+            for len in [1, 2, 1_319, 1_320, 1_321, 1_360, 16_344, 16_384, 16_385, 100_000] {
+                send(&mut server, &mut client, &many[..len]);
+                send(&mut client, &mut server, &many[..len]);
+            }
+        }
+    }
+    let (mut server, mut client) = nested(&rustls::version::TLS13, &rustls::version::TLS13);
+    let mut out = Buffer::with_room(8 * ROOM_MIN);
+    assert_eq!(client.tls.seal(&many[..50_000], &mut out).expect("it can be sealed"), 50_000);
+    for piece in out.filled().chunks(997) {
+        server.wire.extend_from_slice(piece);
+        server.open(&mut Buffer::with_room(0)).expect("it can be opened");
+    }
+    assert_eq!(server.got, many[..50_000]);
+}
+
+#[test]
+fn one_record_of_any_size_fits_into_the_room_for_one_sealed_twice() {
+    let (mut server, mut client) = nested(&rustls::version::TLS13, &rustls::version::TLS13);
+    let plain = vec![7; RECORD_MAX];
+    for _ in 0..40 {
+        let mut out = Buffer::with_room(ROOM_MIN);
+        assert_eq!(server.tls.seal(&plain, &mut out).expect("it can be sealed"), RECORD_MAX);
+        assert!(out.filled().len() <= ROOM_MIN, "{}", out.filled().len());
+        client.wire.extend_from_slice(out.filled());
+        client.open(&mut Buffer::with_room(0)).expect("it can be opened");
+    }
+    assert_eq!(client.got.len(), 40 * RECORD_MAX);
+}
+
+#[test]
+fn the_end_of_the_inner_layer_is_the_end_and_that_of_the_outer_one_alone_is_a_cut() {
+    let (mut server, mut client) = nested(&rustls::version::TLS13, &rustls::version::TLS13);
+    let mut out = Buffer::with_room(ROOM_MIN);
+    server.tls.seal_end(&mut out);
+    client.wire.extend_from_slice(out.filled());
+    client.open(&mut Buffer::with_room(0)).expect("it can be opened");
+    assert!(client.ended);
+
+    let (mut server, mut client) = nested(&rustls::version::TLS13, &rustls::version::TLS13);
+    let mut out = Buffer::with_room(ROOM_MIN);
+    server.tls.seal(b"part", &mut out).expect("it can be sealed");
+    server.tls.layer.seal_end(&mut out);
+    client.wire.extend_from_slice(out.filled());
+    let opened = client.tls.open(&mut client.wire, &mut Buffer::with_room(0), &mut Taker(&mut client.got));
+    let opened = opened.expect("it can be opened");
+    assert!(opened.cut && !opened.ended, "{opened:?}");
+    assert_eq!(client.got, b"part");
+}
+
+#[test]
+fn an_inner_layer_that_is_broken_sends_its_alert_through_the_outer_one() {
+    let (mut server, mut client) = nested(&rustls::version::TLS13, &rustls::version::TLS13);
+    let mut out = Buffer::with_room(ROOM_MIN);
+    client
+        .tls
+        .layer
+        .seal(b"\x17\x03\x03\x00\x20 this is no record of the inner layer", &mut out)
+        .expect("sealed");
+    server.wire.extend_from_slice(out.filled());
+    let mut answer = Buffer::with_room(0);
+    assert!(server.open(&mut answer).is_err());
+    assert!(!answer.is_empty(), "an alert");
+    client.wire.extend_from_slice(answer.filled());
+    assert!(client.open(&mut Buffer::with_room(0)).is_err(), "the client gets it");
+    assert!(server.tls.seal(b"more", &mut Buffer::with_room(ROOM_MIN)).is_err());
 }

@@ -11,7 +11,7 @@ use data_encoding::BASE32_NOPAD;
 use super::super::words::{Words, is_name, number, place};
 use super::super::{Identity, Setup, config, direct};
 use super::Parser;
-use crate::agent::{self, Upstream};
+use crate::agent::{self, EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::http::is_authority;
 use crate::id::Id;
@@ -151,6 +151,8 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
     let at = words.keyed("relay", place)?;
     let host_header = words.keyed("host", |host| is_authority(host).then(|| host.to_owned()))?;
     let mut upstream = Upstream {
+        ports: Vec::new(),
+        end_to_end: EndToEnd::Off,
         relay: Relay { place: at, tls: false, host_header },
         id: identity.enrolment.id,
         key: identity.enrolment.key.clone(),
@@ -165,7 +167,8 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
     while let Some(word) = words.next() {
         let bad = || {
             format!(
-                "'{word}' is none of tls plain pool= pool-max= service= service-tls= stream=, or can't be that"
+                "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, port=, \
+                 end-to-end or tls-to="
             )
         };
         match word.split_once('=').unwrap_or((word, "")) {
@@ -175,6 +178,12 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
             ("pool-max", pool) => pool_max = Some(number(pool).ok_or_else(bad)?),
             ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
+            ("end-to-end", "") => upstream.end_to_end = EndToEnd::Terminate,
+            ("tls-to", at) => upstream.end_to_end = EndToEnd::PassTo(place(at).ok_or_else(bad)?),
+            ("port", at) => {
+                let (label, at) = at.split_once(':').ok_or_else(bad)?;
+                upstream.ports.push((label.to_owned(), place(at).ok_or_else(bad)?));
+            }
             ("stream", at) => upstream.stream = Some(place(at).ok_or_else(bad)?),
             _ => return Err(bad()),
         }

@@ -216,7 +216,7 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
     let had_key = fs::symlink_metadata(state.file(cert::KEY_FILE)).is_ok();
     let mut names = cert::default_names(None);
     names.push(public_host(&relay.host).to_owned());
-    let (identity, warning) = cert::ensure(state, &names, &tls_config::provider())?;
+    let (identity, warning) = cert::ensure(state, cert::PairFiles::RELAY, &names, &tls_config::provider())?;
     if !had_key {
         let folder = state.folder().display();
         complain(Some("id"), &format!("note: a new key is in {folder}: start the relay with this folder"));

@@ -10,6 +10,7 @@ use rendezvous_core::prefix::Prefix;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
+use crate::command::certificate;
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::tape::TRACE;
 use crate::command::upstream::span;
@@ -196,8 +197,8 @@ impl Settings {
                 by_port,
             ]
             .concat(),
-            certificate: certificate(matches)?,
-            names: matches.get_all("name", name)?,
+            certificate: certificate::files(matches)?,
+            names: matches.get_all("name", certificate::name)?,
             drain: seconds("drain")?,
             buffer,
             buffer_memory: memory.0,
@@ -294,25 +295,12 @@ fn proxies(matches: &Matches) -> Result<Vec<Prefix>, Failure> {
     Ok(proxies)
 }
 
-fn certificate(matches: &Matches) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
-    match (matches.get_if("cert", value::path)?, matches.get_if("key", value::path)?) {
-        (Some(cert), Some(key)) => Ok(Some((cert, key))),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(Failure::Usage("--cert needs --key FILE".to_owned())),
-        (None, Some(_)) => Err(Failure::Usage("--key needs --cert FILE".to_owned())),
-    }
-}
-
 fn domain(text: &str) -> Result<String, String> {
     let domain = text.trim_matches('.').to_ascii_lowercase();
     match crate::cert::normal_name(&domain) {
         Some(name) if !name.starts_with('*') && name.parse::<std::net::IpAddr>().is_err() => Ok(name),
         _ => Err(format!("'{text}' is not a domain name")),
     }
-}
-
-fn name(text: &str) -> Result<String, String> {
-    crate::cert::normal_name(text).ok_or_else(|| format!("'{text}' is neither a host name nor an address"))
 }
 
 fn to_u32(number: u64) -> u32 {

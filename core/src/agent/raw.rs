@@ -1,0 +1,186 @@
+//! Raw clients, and clients whose TLS the agent terminates (`docs/protocol.md §10`).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::forwarding::Unforwarded;
+use super::{Agent, Asked, EndToEnd, RawTarget, Sealed, State, Upstream, conn_state};
+use crate::client_hello::{self, ClientHello};
+use crate::conn::{Close, ConnId, TlsFailure, TlsRole};
+use crate::http::accept::Form;
+use crate::http::head::{self, Body, Finder, Found};
+use crate::http::reply::{SEALED_STREAM, Status, Switching, write_switching};
+use crate::machine::Output;
+use crate::note::Note;
+use crate::proxy_header::{self, RawName};
+use crate::reach::HostPort;
+use crate::time::Now;
+
+/// The answer to a request that the relay could read.
+const IN_CLEAR: Unforwarded = Unforwarded {
+    status: Status::Forbidden403,
+    why: "the hidden server is end-to-end, and this request came in clear through the relay",
+};
+const NO_SUCH_PORT: &str = "no local service for this port of the relay";
+const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
+
+/// Whether a ClientHello names this host; `None` as long as it is not whole.
+pub(super) fn is_named(hello: &ClientHello, name: &str) -> Option<bool> {
+    match hello {
+        ClientHello::Partial => None,
+        ClientHello::Name(own) => Some(own == name),
+        ClientHello::NoName | ClientHello::NotTls | ClientHello::Refused(_) => Some(false),
+    }
+}
+
+impl Upstream {
+    /// The local service for what a client asks, with the TLS that it speaks.
+    pub(super) fn place_of(&self, asked: Asked) -> Option<(&HostPort, Option<u16>)> {
+        let stream = self.stream.as_ref().map(|place| (place, None));
+        let http = self.service.as_ref().map(|place| (place, self.service_tls));
+        match asked {
+            Asked::Http { .. } => http,
+            Asked::Stream { .. } => stream.or(http),
+            Asked::Raw(RawTarget::Stream) => stream,
+            Asked::Raw(RawTarget::Port(port)) => {
+                self.ports.get(usize::from(port)).map(|(_, place)| (place, None))
+            }
+            Asked::Raw(RawTarget::Tls) => match &self.end_to_end {
+                EndToEnd::PassTo(place) => Some((place, None)),
+                EndToEnd::Off | EndToEnd::Terminate => None,
+            },
+        }
+    }
+}
+
+impl Agent {
+    /// The PROXY header of a client is there. Whether the client is a raw one, and is dealt with.
+    pub(super) fn take_raw(&mut self, on: ConnId, header: &[u8], now: Now) -> bool {
+        let Some(conn) = self.conns.state(on) else { return false };
+        let upstream = &self.config.upstreams[usize::from(conn.upstream)];
+        if !upstream.takes_raw() {
+            return false;
+        }
+        match (proxy_header::raw_name(header), &upstream.end_to_end) {
+            (Err(why), _) => self.lose_client(on, why, Close::Abort, now),
+            (Ok(None), _) => return false,
+            (Ok(Some(RawName::Host(name))), EndToEnd::Terminate) => {
+                let state = State::Hello { name, reader: client_hello::Reader::default() };
+                self.enter(on, state, Some(now.mono + self.config.head_timeout));
+            }
+            (Ok(Some(RawName::Host(_))), EndToEnd::PassTo(_)) => {
+                self.meet(on, Asked::Raw(RawTarget::Tls), None, now);
+            }
+            (Ok(Some(RawName::Host(_))), EndToEnd::Off) => {
+                self.lose_client(on, "this agent terminates no TLS of clients", Close::Abort, now);
+            }
+            (Ok(Some(RawName::Port(label))), _) => {
+                let own = upstream.ports.iter().position(|(known, _)| *known == label);
+                let target = match own.map(u16::try_from) {
+                    Some(Ok(port)) => Some(RawTarget::Port(port)),
+                    _ => upstream.stream.as_ref().map(|_| RawTarget::Stream),
+                };
+                match target {
+                    Some(target) => self.meet(on, Asked::Raw(target), None, now),
+                    None => self.lose_client(on, NO_SUCH_PORT, Close::Abort, now),
+                }
+            }
+        }
+        true
+    }
+
+    /// Looks at a raw client's ClientHello. It stays: it belongs to the handshake.
+    pub(super) fn read_hello(&mut self, on: ConnId, is_named: Option<bool>, now: Now) {
+        match is_named {
+            None => {}
+            Some(false) => self.lose_client(on, OTHER_NAME, Close::Abort, now),
+            Some(true) => {
+                let name = match conn_state(&mut self.conns, on) {
+                    Some(State::Hello { name, .. }) => core::mem::take(name),
+                    _ => return,
+                };
+                self.seal(on, Some(name), now);
+            }
+        }
+    }
+
+    /// Begins the client's TLS.
+    fn seal(&mut self, on: ConnId, name: Option<String>, now: Now) {
+        if let Some(conn) = self.conns.state(on) {
+            conn.sealed = Some(Box::new(Sealed { name }));
+        }
+        self.enter(on, State::Sealing, Some(now.mono + self.config.head_timeout));
+        self.conns.say(Output::StartTls { on, role: TlsRole::EndToEnd });
+    }
+
+    /// The client's handshake is complete: its request comes next.
+    pub(super) fn sealed(&mut self, on: ConnId, now: Now) {
+        self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
+    }
+
+    /// The client's handshake failed. The alert is on its way.
+    pub(super) fn not_sealed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        let from = self.conns.from(on);
+        self.conns.note(Note::TlsFailed { on, from, why });
+        let upstream = self.conns.state(on).map(|conn| conn.upstream);
+        self.close(on, Close::Linger, now);
+        upstream.into_iter().for_each(|upstream| self.unanswered_client(upstream, now));
+    }
+
+    /// Whether the agent terminates the TLS of this client.
+    pub(super) fn is_sealed(&mut self, on: ConnId) -> bool {
+        self.conns.state(on).is_some_and(|conn| conn.sealed.is_some())
+    }
+
+    /// The host that every request of this client must name, if there is one.
+    pub(super) fn name_of(&mut self, on: ConnId) -> Option<String> {
+        self.conns.state(on)?.sealed.as_ref()?.name.clone()
+    }
+
+    /// Whether the relay can read what this client sends, and must not.
+    pub(super) fn refuses_clear(&mut self, on: ConnId) -> bool {
+        let Some(conn) = self.conns.state(on) else { return false };
+        let (upstream, is_clear) = (conn.upstream, conn.sealed.is_none());
+        is_clear && self.upstream(upstream).end_to_end != EndToEnd::Off
+    }
+
+    /// The head of a request that came in clear: a connector's, which goes on with TLS, or one that is refused. How many
+    /// bytes were consumed.
+    pub(super) fn read_sealed_request(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let limits = self.config.head;
+        let terminates = self.terminates(on);
+        let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
+        match finder.find(bytes, &limits) {
+            Found::Partial => 0,
+            Found::Complete(len) if terminates && asks_sealed(&bytes[..len]) => {
+                let mut text = Vec::new();
+                write_switching(&mut text, Switching::Sealed);
+                self.conns.send(on, text);
+                self.seal(on, None, now);
+                len
+            }
+            Found::Complete(_) | Found::Refused(_) => {
+                self.turn_away(on, IN_CLEAR, Form::preferred(bytes), now);
+                0
+            }
+        }
+    }
+
+    /// A request in clear did not come in time.
+    pub(super) fn refuse_clear(&mut self, on: ConnId, now: Now) {
+        self.turn_away(on, IN_CLEAR, Form::Json, now);
+    }
+
+    fn terminates(&mut self, on: ConnId) -> bool {
+        let Some(conn) = self.conns.state(on) else { return false };
+        let upstream = conn.upstream;
+        self.upstream(upstream).end_to_end == EndToEnd::Terminate
+    }
+}
+
+/// Whether this head is that of a connector that goes on with TLS.
+fn asks_sealed(head: &[u8]) -> bool {
+    let Ok(head) = head::parse(head) else { return false };
+    head.body == Body::None && head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(SEALED_STREAM))
+}
