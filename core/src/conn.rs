@@ -52,9 +52,11 @@ pub enum TlsRole {
         /// TLS follow.
         upstream: u16,
     },
-    /// The server for a client whose TLS the agent terminates, with the certificate of the hidden server. On a connection
-    /// that has TLS already, it is TLS inside of that TLS.
+    /// The server for a client of HTTP whose TLS the agent terminates, with the certificate of the hidden server. On a
+    /// connection that has TLS already, it is TLS inside of that TLS.
     EndToEnd,
+    /// The same for a connector.
+    EndToEndStream,
     /// The server of a direct connection, with the driver's self-signed certificate. TLS 1.3 alone. The peer is asked for
     /// its certificate, and any is accepted: the machine checks the fingerprint.
     DirectServer,

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::entropy;
 use crate::failure::{Failure, reason};
-use crate::files::FileKind;
+use crate::files::{self, FileKind};
 use crate::pin::Pin;
 use crate::state::{self, LockError, PUBLIC, SECRET, State};
 use crate::{trust, x509};
@@ -66,7 +66,7 @@ pub struct Identity {
 ///
 /// [`Failure::Failed`]: which file, and what is wrong with it; or that the two do not belong together.
 pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
-    let pem = crate::files::read(key, FileKind::KEY)?;
+    let pem = files::read(key, FileKind::KEY)?;
     assemble(trust::read_certificates(cert)?, cert, &pem, key, provider)
 }
 
@@ -83,28 +83,28 @@ pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identi
 /// together.
 pub fn ensure(
     state: &State,
-    files: PairFiles,
+    pair: PairFiles,
     names: &[String],
     provider: &CryptoProvider,
 ) -> Result<(Identity, Option<String>), Failure> {
     let wanted = in_order(names.iter().filter_map(|name| normal_name(name)));
     // Most of the time there is nothing to change, and no need for the lock, which may be held, or for a folder that can
     // be written to.
-    if let Ok(Some(complete)) = load_complete(state, files, &wanted, provider) {
+    if let Ok(Some(complete)) = load_complete(state, pair, &wanted, provider) {
         return Ok(complete);
     }
     let made = match state.lock() {
-        Ok(_lock) => make_missing(state, files, names, &wanted),
+        Ok(_lock) => make_missing(state, pair, names, &wanted),
         Err(LockError::Unavailable(failure)) => Err(failure),
         Err(LockError::Held(failure)) => return Err(failure),
     };
-    let (cert, key) = files.paths(state);
+    let (cert, key) = pair.paths(state);
     match made {
-        Ok(warning) => Ok((load_own(state, files, provider)?, warning)),
+        Ok(warning) => Ok((load_own(state, pair, provider)?, warning)),
         Err(failure) if is_missing(&key)? || is_missing(&cert)? => Err(failure),
         // What is there serves, although it cannot be changed.
         Err(failure) => {
-            let identity = load_own(state, files, provider)?;
+            let identity = load_own(state, pair, provider)?;
             Ok((identity, Some(format!("{} lacks names: {failure}", cert.display()))))
         }
     }
@@ -113,11 +113,11 @@ pub fn ensure(
 /// The state folder's certificate and a warning, as [`ensure`] gives them; `None` if files or names are missing.
 fn load_complete(
     state: &State,
-    files: PairFiles,
+    pair: PairFiles,
     wanted: &[String],
     provider: &CryptoProvider,
 ) -> Result<Option<(Identity, Option<String>)>, Failure> {
-    let (cert, key) = files.paths(state);
+    let (cert, key) = pair.paths(state);
     if is_missing(&key)? || is_missing(&cert)? {
         return Ok(None);
     }
@@ -126,23 +126,23 @@ fn load_complete(
         Lacks::Names { made_here: true, .. } => return Ok(None),
         Lacks::Names { made_here: false, all } => Some(not_made_here(&cert, &all)),
     };
-    Ok(Some((load_own(state, files, provider)?, warning)))
+    Ok(Some((load_own(state, pair, provider)?, warning)))
 }
 
-fn load_own(state: &State, files: PairFiles, provider: &CryptoProvider) -> Result<Identity, Failure> {
-    let (cert, key) = files.paths(state);
-    let pem = crate::files::read(&key, FileKind::STATE_KEY)?;
+fn load_own(state: &State, pair: PairFiles, provider: &CryptoProvider) -> Result<Identity, Failure> {
+    let (cert, key) = pair.paths(state);
+    let pem = files::read(&key, FileKind::STATE_KEY)?;
     assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)
 }
 
 /// Makes what is missing of key, certificate and its names; the lock is held. A warning, as [`ensure`] gives it.
 fn make_missing(
     state: &State,
-    files: PairFiles,
+    pair: PairFiles,
     names: &[String],
     wanted: &[String],
 ) -> Result<Option<String>, Failure> {
-    let (cert, key) = files.paths(state);
+    let (cert, key) = pair.paths(state);
     if is_missing(&key)? {
         if !is_missing(&cert)? {
             return Err(Failure::Failed(format!(
@@ -151,15 +151,15 @@ fn make_missing(
                 key.display()
             )));
         }
-        let pair = KeyPair::generate().map_err(|error| cannot_make(&error))?;
-        state.write(files.key, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)?;
+        let made = KeyPair::generate().map_err(|error| cannot_make(&error))?;
+        state.write(pair.key, Zeroizing::new(made.serialize_pem()).as_bytes(), SECRET)?;
     }
-    let pem = crate::files::read(&key, FileKind::STATE_KEY)?;
+    let pem = files::read(&key, FileKind::STATE_KEY)?;
     match missing_names(&cert, wanted)? {
         Lacks::Nothing => Ok(None),
         Lacks::Names { made_here: true, all } => {
             let certificate = self_signed(&pem, &key, names, &all)?;
-            state.write(files.cert, certificate.as_bytes(), PUBLIC)?;
+            state.write(pair.cert, certificate.as_bytes(), PUBLIC)?;
             Ok(None)
         }
         Lacks::Names { made_here: false, all } => Ok(Some(not_made_here(&cert, &all))),

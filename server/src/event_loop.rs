@@ -57,14 +57,24 @@ pub type ClientTls = (Arc<ClientConfig>, ServerName<'static>);
 pub struct TlsSetup {
     /// For [`TlsRole::Server`](rendezvous_core::machine::TlsRole::Server).
     pub server: Option<Arc<ServerConfig>>,
-    /// For [`TlsRole::EndToEnd`](rendezvous_core::machine::TlsRole::EndToEnd).
-    pub end_to_end: Option<Arc<ServerConfig>>,
+    /// For [`TlsRole::EndToEnd`](rendezvous_core::machine::TlsRole::EndToEnd) and
+    /// [`TlsRole::EndToEndStream`](rendezvous_core::machine::TlsRole::EndToEndStream).
+    pub end_to_end: Option<EndToEndTls>,
     /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of their numbers: the upstreams, and behind
     /// them the local services that speak TLS.
     pub upstreams: Vec<ClientTls>,
     /// For [`TlsRole::DirectServer`](rendezvous_core::machine::TlsRole::DirectServer) and
     /// [`TlsRole::DirectClient`](rendezvous_core::machine::TlsRole::DirectClient).
     pub direct: Option<DirectTls>,
+}
+
+/// How an agent terminates the TLS of clients.
+#[derive(Clone, Debug)]
+pub struct EndToEndTls {
+    /// Of clients of HTTP.
+    pub http: Arc<ServerConfig>,
+    /// Of connectors.
+    pub connectors: Arc<ServerConfig>,
 }
 
 /// What the loop has done, in numbers that only grow.

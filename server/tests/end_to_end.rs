@@ -333,7 +333,8 @@ fn without_a_file_the_key_is_in_the_state_folder() {
 fn keys_of_a_relay_and_certificates_have_pins_too() {
     let folder = Folder::new();
     let state = rendezvous::state::State::open(folder.file("state").to_str()).unwrap();
-    let (relay, _) = cert::ensure(&state, &["localhost".to_owned()], &provider()).unwrap();
+    let (relay, _) =
+        cert::ensure(&state, cert::PairFiles::RELAY, &["localhost".to_owned()], &provider()).unwrap();
     for file in ["state/relay.key", "state/relay.crt"] {
         assert_eq!(run(&folder, &["key", file]).out, format!("{}\n", relay.pin));
     }

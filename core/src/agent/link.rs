@@ -197,7 +197,7 @@ impl Agent {
                 _ => {}
             }
         }
-        let on = resting.unwrap_or_else(|| self.conns.insert(Conn { upstream, state: State::Over }, None));
+        let on = resting.unwrap_or_else(|| self.conns.insert(Conn::new(upstream, State::Over), None));
         self.begin(on, now);
     }
 

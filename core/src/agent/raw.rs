@@ -22,6 +22,9 @@ const IN_CLEAR: Unforwarded = Unforwarded {
     status: Status::Forbidden403,
     why: "the hidden server is end-to-end, and this request came in clear through the relay",
 };
+/// The answer to a connector that asks for something else than a stream.
+pub(super) const NO_STREAM: Unforwarded =
+    Unforwarded { status: Status::Forbidden403, why: "a connector may ask for a stream alone" };
 const NO_SUCH_PORT: &str = "no local service for this port of the relay";
 const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
 
@@ -107,11 +110,12 @@ impl Agent {
 
     /// Begins the client's TLS.
     fn seal(&mut self, on: ConnId, name: Option<String>, now: Now) {
+        let role = if name.is_some() { TlsRole::EndToEnd } else { TlsRole::EndToEndStream };
         if let Some(conn) = self.conns.state(on) {
             conn.sealed = Some(Box::new(Sealed { name }));
         }
         self.enter(on, State::Sealing, Some(now.mono + self.config.head_timeout));
-        self.conns.say(Output::StartTls { on, role: TlsRole::EndToEnd });
+        self.conns.say(Output::StartTls { on, role });
     }
 
     /// The client's handshake is complete: its request comes next.
@@ -136,6 +140,17 @@ impl Agent {
     /// The host that every request of this client must name, if there is one.
     pub(super) fn name_of(&mut self, on: ConnId) -> Option<String> {
         self.conns.state(on)?.sealed.as_ref()?.name.clone()
+    }
+
+    /// What this client may ask for inside of the TLS that the agent terminates: a client of HTTP gets the HTTP service, and
+    /// a connector the stream service. In clear both are possible.
+    pub(super) fn may_ask_for_stream(&mut self, on: ConnId) -> bool {
+        self.name_of(on).is_none()
+    }
+
+    /// Whether this client came as a connector, inside of TLS that the agent terminates.
+    pub(super) fn is_sealed_connector(&mut self, on: ConnId) -> bool {
+        self.is_sealed(on) && self.name_of(on).is_none()
     }
 
     /// Whether the relay can read what this client sends, and must not.

@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use super::direct::{GONE, offer_of};
 use super::forwarding::Unforwarded;
 use super::link::Stage;
+use super::raw::NO_STREAM;
 use super::{Agent, Asked, Conn, State, conn_state};
 use crate::conns::Ended;
 use crate::dialer::Dialling;
@@ -89,13 +90,15 @@ impl Agent {
         if self.refuses_clear(on) {
             return self.read_sealed_request(on, bytes, now);
         }
-        if self.upstream(upstream).stream.is_none() && !forwards {
+        if self.upstream(upstream).stream.is_none() && !forwards && !self.is_sealed(on) {
             if let Some(asked) = Asked::http(bytes) {
                 self.meet(on, asked, None, now);
             }
             return 0;
         }
-        let has_stream = self.upstream(upstream).stream.is_some();
+        let is_connector = self.is_sealed_connector(on);
+        let has_stream =
+            is_connector || self.upstream(upstream).stream.is_some() && self.may_ask_for_stream(on);
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
@@ -103,6 +106,10 @@ impl Agent {
                 let offer = self.config.direct.as_ref().and_then(|_| offer_of(&bytes[..len]));
                 self.meet(on, Asked::Stream { parked: bytes.len() > len }, offer, now);
                 len
+            }
+            Found::Complete(_) | Found::Refused(_) if is_connector => {
+                self.turn_away(on, NO_STREAM, Form::preferred(bytes), now);
+                0
             }
             Found::Refused(refusal) if forwards => {
                 self.turn_away(on, Unforwarded::refused(refusal), Form::preferred(bytes), now);

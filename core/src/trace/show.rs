@@ -44,6 +44,9 @@ pub(super) fn output(output: &Output) -> String {
             format!("start-tls {} client upstream={upstream}", Conn(*on))
         }
         Output::StartTls { on, role: TlsRole::EndToEnd } => format!("start-tls {} end-to-end", Conn(*on)),
+        Output::StartTls { on, role: TlsRole::EndToEndStream } => {
+            format!("start-tls {} end-to-end-stream", Conn(*on))
+        }
         Output::StartTls { on, role: TlsRole::DirectServer } => {
             format!("start-tls {} direct-server", Conn(*on))
         }

@@ -1,7 +1,6 @@
 //! `rendezvous agent`: the program beside a hidden server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use rendezvous_core::agent::{Agent, Config, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
@@ -10,7 +9,6 @@ use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
-use rustls::ServerConfig;
 
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
@@ -18,22 +16,25 @@ use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::share::Share;
 use super::tape::{TRACE, Tape};
 use super::upstream;
+use crate::allowed_keys::{AllowedKeys, KeyList};
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity, PairFiles};
 use crate::clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
-use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
+use crate::event_loop::{ClientTls, EndToEndTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::ids::is_name;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
+use crate::pin::Pin;
 use crate::state::State;
 use crate::ticket::Ticket;
-use crate::tls_config;
+use crate::tls_config::{self, EndToEndClients};
 use crate::trust::Trust;
+use rendezvous_core::id::Id;
 
 const SPEC: Spec = Spec {
     command: "agent",
@@ -70,6 +71,13 @@ const SPEC: Spec = Spec {
         Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
         Opt::many("name", "NAME", "", "one more name for the self-signed certificate of --end-to-end"),
         STATE.explained("the folder of agent.crt and agent.key"),
+        Opt::many(
+            "allow-key",
+            "sha256//PIN",
+            "every client",
+            "let in clients with this key alone ('rendezvous key' makes one); with --end-to-end",
+        ),
+        Opt::one("allow-keys", "FILE", "none", "the same for each line of this file, which SIGHUP reads again"),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::one(
             "pool-max",
@@ -147,6 +155,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut service_tls = Vec::new();
     let relays = services.len();
     let terminates = matches.flag("end-to-end");
+    let key_list = key_list(&matches)?;
     if !terminates {
         refuse_without_end_to_end(&matches)?;
     } else if services.iter().all(|service| service.tls_to.is_some()) {
@@ -187,7 +196,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     tls.upstreams.append(&mut service_tls);
     if terminates {
-        tls.end_to_end = Some(end_to_end(&matches)?);
+        let ids = upstreams.iter().map(|upstream| upstream.id).collect();
+        tls.end_to_end = Some(end_to_end(&matches, ids, key_list.as_ref().map(KeyList::keys))?);
     }
     let mut net = daemon::world()?;
     let once = matches.flag("once");
@@ -213,7 +223,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { shown, names, tape }, &mut event_loop, drain)?;
+    daemon::run(&mut Beside { shown, names, tape, key_list }, &mut event_loop, drain)?;
     if once { daemon::check_delivered(&event_loop) } else { Ok(()) }
 }
 
@@ -224,6 +234,7 @@ struct Beside {
     /// The hidden servers, by the names of their tickets' files.
     names: Names,
     tape: Option<Tape>,
+    key_list: Option<KeyList>,
 }
 
 impl Program for Beside {
@@ -244,7 +255,14 @@ impl Program for Beside {
     }
 
     fn reload(&mut self, _: &mut Loop<Recorder<Agent>>) {
-        log::info!("event=reload reason={}", Escaped("an agent reads its tickets at its start alone"));
+        log::info!("event=reload-ignored reason=\"tickets are read only at startup\"");
+        match self.key_list.as_ref().map(KeyList::reload) {
+            None => {}
+            Some(Ok(keys)) => log::info!("event=reloaded option=allow-keys keys={keys}"),
+            Some(Err(failure)) => {
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
+            }
+        }
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
@@ -290,9 +308,19 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
 }
 
+/// The keys of clients that are let in; `None`: all clients are.
+fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
+    let pins = matches.get_all("allow-key", Pin::parse)?;
+    let file = matches.get_if("allow-keys", path)?;
+    if pins.is_empty() && file.is_none() {
+        return Ok(None);
+    }
+    KeyList::load(pins, file).map(Some)
+}
+
 /// Refuses options that mean nothing without `--end-to-end`.
 fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
-    for option in ["cert", "key", "name"] {
+    for option in ["cert", "key", "name", "allow-key", "allow-keys"] {
         if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
             return Err(Failure::Usage(format!("--{option} is for --end-to-end, which is missing")));
         }
@@ -300,8 +328,8 @@ fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How the TLS of clients is terminated. Says which pin clients can check.
-fn end_to_end(matches: &Matches) -> Result<Arc<ServerConfig>, Failure> {
+/// How the TLS of clients of these hidden servers is terminated. Logs the pin that clients can check.
+fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> Result<EndToEndTls, Failure> {
     let provider = tls_config::provider();
     let Identity { certified, pin } = match certificate::files(matches)? {
         Some((cert, key)) => cert::load(&cert, &key, &provider)?,
@@ -321,7 +349,13 @@ fn end_to_end(matches: &Matches) -> Result<Arc<ServerConfig>, Failure> {
         log::warn!("event=certificate reason={}", Escaped(&warning));
     }
     log::info!("event=end-to-end pin={pin}");
-    tls_config::server_config(certified, &provider)
+    let config = |clients, certified| {
+        tls_config::end_to_end_server_config(clients, certified, allowed.clone(), &provider)
+    };
+    Ok(EndToEndTls {
+        http: config(EndToEndClients::Http, certified.clone())?,
+        connectors: config(EndToEndClients::Connectors(ids), certified)?,
+    })
 }
 
 /// One ticket and where its clients are taken.

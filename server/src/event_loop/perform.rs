@@ -113,7 +113,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn start_tls(&mut self, on: ConnId, role: TlsRole) {
         let session = match role {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
-            TlsRole::EndToEnd => self.tls.end_to_end.clone().map(TlsSession::server),
+            TlsRole::EndToEnd => {
+                self.tls.end_to_end.as_ref().map(|end_to_end| TlsSession::server(end_to_end.http.clone()))
+            }
+            TlsRole::EndToEndStream => self
+                .tls
+                .end_to_end
+                .as_ref()
+                .map(|end_to_end| TlsSession::server(end_to_end.connectors.clone())),
             TlsRole::Client { upstream } => {
                 let upstream = self.tls.upstreams.get(usize::from(upstream)).cloned();
                 upstream.map(|(config, name)| TlsSession::client(config, name))
