@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use log::Level;
-use rendezvous_core::connector::{Config, Connector, Outcome};
+use rendezvous_core::connector::{Config, Connector, Outcome, Sealing};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::Listener;
-use rendezvous_core::note::Note;
+use rendezvous_core::machine::{Listener, TlsFailure};
+use rendezvous_core::note::{ConnectFailure, Note};
 use rendezvous_core::pair::{Side, Why};
 use rendezvous_core::time::{Now, Span};
 
@@ -15,18 +15,20 @@ use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::share::Share;
 use super::upstream;
 use crate::buffer::Sizes;
+use crate::cert::{self, Identity};
 use crate::daemon::{self, Program, cannot};
 use crate::entropy;
-use crate::event_loop::{EventLoop, TlsSetup};
+use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::logging::{self, Names};
 use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
-use crate::options::value::{listen_address, one_of, seconds};
+use crate::options::value::{listen_address, one_of, path, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 use crate::pin::Pin;
 use crate::relay_url::RelayUrl;
 use crate::ticket::parse_ca;
+use crate::tls_config;
 use crate::trust::Trust;
 
 const SPEC: Spec = Spec {
@@ -42,6 +44,18 @@ const SPEC: Spec = Spec {
         ),
         Opt::one("ca", "FILE|system", "system, without --pin", "the CA that signed the relay's certificate"),
         Opt::flag("insecure", "check no certificate: whoever is in between can read and change everything"),
+        Opt::many(
+            "end-to-end",
+            "sha256//…",
+            "off: the relay can read the stream",
+            "TLS with the agent inside the stream; the pin of the agent's key, as the agent logs it at its start",
+        ),
+        Opt::one(
+            "key",
+            "FILE",
+            "none",
+            "with --end-to-end: our key, which 'rendezvous key' makes; the agent may allow listed keys alone",
+        ),
         Opt::many(
             "listen",
             "ADDR:PORT",
@@ -68,7 +82,8 @@ RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config
         ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
 An agent with --direct is dialled, and dials --direct-listen; where neither works, and with agents that have no
 --direct, the stream goes through the relay. Direct connections are in TLS, with certificates that the relay carries the
-fingerprints of.
+fingerprints of; with --end-to-end they are agreed on inside TLS, and the relay can neither see nor change them.
+With --end-to-end standard input is not read before the agent has proved that it has the pinned key.
 Exit code 0 when both sides have ended, 1 with one line when it could not be.",
 };
 
@@ -87,19 +102,23 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         Failure::Usage("ID: not a UUID such as 2f402f80-da50-41e1-9b23-0123456789ab".to_owned())
     })?;
     let trust = trust(&matches)?;
+    let end_to_end = EndToEnd::of(&matches)?;
     let listen = matches.get_all("listen", listen_address)?;
     let wish = matches.get("direct", one_of(&["off", "prefer", "require"]))?;
     let reachable = reachable(&matches)?;
     let patience = matches.get("direct-timeout", direct_timeout)?;
     let drain = upstream::span(matches.get("drain", seconds)?);
-    if !relay.tls {
-        log::warn!("event=in-clear relay={relay} reason=\"the URL says http://: everything can be read\"");
-    } else if trust == Trust::Insecure {
-        log::warn!(
-            "event=insecure relay={relay} reason=\"no certificate is checked: anybody could be the relay\""
-        );
+    warn_of_relay(&relay, &trust, end_to_end.is_some());
+    if let Some(end_to_end) = &end_to_end {
+        let level = if listen.is_empty() { Level::Debug } else { Level::Info };
+        let (pins, own) = (end_to_end.pins_text(","), end_to_end.own_text());
+        log::log!(level, "event=end-to-end pin={pins} key={own}");
     }
     let mut tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };
+    if let Some(end_to_end) = &end_to_end {
+        // The connector's number 1.
+        tls.upstreams.push(end_to_end.tls(id)?);
+    }
 
     let stdio = listen.is_empty();
     let mut net = daemon::world()?;
@@ -112,6 +131,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut config =
         Config { once: stdio, direct_only: wish == REQUIRE, ..Config::new(upstream::relay(&relay), id) };
     let share = Share::take();
+    if end_to_end.is_some() {
+        config.sealing = Sealing::EndToEnd;
+    }
     config.locals_max = share.locals(reachable.listens());
     net.limit_sockets(share.sockets);
     // The local ones first, then that of direct connections; behind it, standard input and output.
@@ -136,8 +158,71 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if !stdio {
         return Ok(());
     }
-    verdict(event_loop.machine().last())?;
+    verdict(event_loop.machine().last(), end_to_end.as_ref())?;
     daemon::check_delivered(&event_loop)
+}
+
+fn warn_of_relay(relay: &RelayUrl, trust: &Trust, is_end_to_end: bool) {
+    if !relay.tls {
+        let what = if is_end_to_end { "the ID" } else { "everything" };
+        log::warn!("event=in-clear relay={relay} reason=\"the URL says http://: {what} can be read\"");
+    } else if *trust == Trust::Insecure {
+        log::warn!(
+            "event=insecure relay={relay} reason=\"no certificate is checked: anybody could be the relay\""
+        );
+    }
+}
+
+/// TLS with the agent inside the stream.
+struct EndToEnd {
+    /// The agent's key is one of these.
+    pins: Vec<Pin>,
+    own: Option<Identity>,
+}
+
+impl EndToEnd {
+    fn of(matches: &Matches) -> Result<Option<Self>, Failure> {
+        let pins = matches.get_all("end-to-end", Pin::parse)?;
+        let key = matches.get_if("key", path)?;
+        if pins.is_empty() {
+            return match key {
+                Some(_) => {
+                    Err(Failure::Usage("--key needs --end-to-end: the key is shown to the agent".to_owned()))
+                }
+                None => Ok(None),
+            };
+        }
+        let own = key.map(|key| cert::of_key(&key, &tls_config::provider())).transpose()?;
+        Ok(Some(Self { pins, own }))
+    }
+
+    fn tls(&self, id: Id) -> Result<ClientTls, Failure> {
+        let own = self.own.as_ref().map(|own| own.certified.clone());
+        let config = tls_config::end_to_end_client_config(&self.pins, own, &tls_config::provider())?;
+        Ok((config, tls_config::end_to_end_name(id)))
+    }
+
+    fn pins_text(&self, between: &str) -> String {
+        self.pins.iter().map(Pin::to_string).collect::<Vec<_>>().join(between)
+    }
+
+    fn own_text(&self) -> String {
+        self.own.as_ref().map_or_else(|| "none".to_owned(), |own| own.pin.to_string())
+    }
+
+    /// What a failure means, with the pins that it is about. The pin that the peer has shown is not printed: it would be
+    /// copied into the command line, and the relay chooses it.
+    fn explain(&self, why: ConnectFailure) -> String {
+        let text = logging::connect_failure(why);
+        match (why, &self.own) {
+            (ConnectFailure::EndToEnd(TlsFailure::Certificate), _) => {
+                format!("{text} (expected: {})", self.pins_text(" or "))
+            }
+            (ConnectFailure::NotAllowed(_), Some(own)) => format!("{text} (this key: {})", own.pin),
+            (ConnectFailure::NotAllowed(_), None) => format!("{text} (no --key was given)"),
+            _ => text,
+        }
+    }
 }
 
 /// The places of the words of `--direct`.
@@ -209,10 +294,13 @@ fn trust(matches: &Matches) -> Result<Trust, Failure> {
 }
 
 /// What standard input and output came to.
-fn verdict(outcome: Option<Outcome>) -> Result<(), Failure> {
+fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<(), Failure> {
     match outcome {
         None | Some(Outcome::Ended(Why::Done) | Outcome::Abandoned) => Ok(()),
-        Some(Outcome::Failed(why)) => Err(Failure::Failed(logging::connect_failure(why))),
+        Some(Outcome::Failed(why)) => Err(Failure::Failed(match end_to_end {
+            Some(end_to_end) => end_to_end.explain(why),
+            None => logging::connect_failure(why),
+        })),
         Some(Outcome::Ended(why)) => Err(Failure::Failed(
             match why {
                 Why::Truncated(Side::Hidden) | Why::Reset(Side::Hidden) => "the other side broke off",

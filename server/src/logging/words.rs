@@ -130,8 +130,8 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         }
         ConnectFailure::EndToEnd(why) => format!("end to end, the agent: {}", tls(why)),
         ConnectFailure::NotAllowed(how) => format!(
-            "the agent does not allow this key, or the connection broke ({} before the agent's answer): give the key with \
-             --key, and its pin ('rendezvous key FILE') to the agent's owner for --allow-key",
+            "{} before the agent's answer: the agent may not allow this key; the pin that 'rendezvous key FILE' prints of \
+             --key FILE belongs in the agent's --allow-key",
             end_text(how)
         ),
     }

@@ -44,6 +44,11 @@ const BLOCKS: &[(&str, Use)] = &[
     ),
     (SYSTEMD, Use::OwnCase),
     (BY_HAND, Use::OwnCase),
+    // The cases of `end_to_end`.
+    (
+        "# The hidden server was enrolled with 'id add home --end-to-end'. The agent logs the pin of its key.",
+        Use::OwnCase,
+    ),
     ("# Where one can be reached, at 192.0.2.7:8000 …", Use::Options),
     ("# The agent can be reached, by a port of the router's that leads to it:", Use::Options),
     ("# Somewhere that both can reach. Its log says what to give as --via.", Use::Options),
