@@ -401,8 +401,9 @@ const fn refusal(response: &Response) -> ConnectFailure {
     if response.is_offline { ConnectFailure::Offline } else { ConnectFailure::Refused(response.status) }
 }
 
-/// Whether a refusal of a sealed stream has its usual meaning: the relay and the agent answer so whatever kind of stream is
-/// asked for. Any other status comes from something that does not know sealed streams.
+/// Whether a refusal of a sealed stream has its usual meaning: the relay answers so whatever kind of stream is asked for. Any
+/// other status can come from an agent that does not know sealed streams, 502 too: one that does switches before it dials
+/// its service.
 const fn is_sealed_refusal(status: u16) -> bool {
-    matches!(status, 421 | 502 | 503)
+    matches!(status, 421 | 503)
 }

@@ -263,6 +263,7 @@ fn other_answers_are_explained() {
         ("200 OK", "has the agent --end-to-end and --stream?"),
         ("403 Forbidden", "has the agent --end-to-end and --stream?"),
         ("404 Not Found", "its agent has no --end-to-end"),
+        ("502 Bad Gateway", "has no --end-to-end, or it went away"),
         ("503 Service Unavailable", "busy"),
     ];
     for (status, part) in answers {

@@ -144,6 +144,7 @@ const fn not_sealed(status: u16) -> &'static str {
         101 => {
             "the stream would begin without TLS to the agent: the agent has no --end-to-end, or the relay takes it away"
         }
+        502 => "the hidden server's agent has no --end-to-end, or it went away",
         _ => "the agent or the relay answered something else: has the agent --end-to-end and --stream?",
     }
 }

@@ -21,6 +21,7 @@ mod differential;
 mod direct;
 mod dtcp;
 mod embedding;
+mod end_to_end;
 mod forwarded;
 mod forwarding;
 mod harness;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("direct", direct::CASES),
+        ("end_to_end", end_to_end::CASES),
         ("names", names::CASES),
         ("listening", listening::CASES),
         ("nat", nat::CASES),

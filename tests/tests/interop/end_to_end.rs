@@ -1,0 +1,359 @@
+//! `connect --end-to-end`: streams that the relay cannot read, keys that an agent lets in, and a relay that puts itself
+//! between.
+
+use std::io::{self, PipeReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use crate::connect::greets;
+use crate::direct::{DIRECT, RELAYED};
+use crate::harness::{Case, case};
+use crate::hidden::{Raw, both_ways, expect, read_head};
+use crate::program::{Program, run};
+use crate::wire::Below;
+use crate::world::{Enrolled, Relay, World, listening_at, rendezvous};
+
+pub(crate) const CASES: &[Case] = &[
+    case("a_stream_crosses_end_to_end_in_tls_and_in_clear", &[], a_stream_crosses_end_to_end),
+    case("bulk_goes_both_ways_at_once_end_to_end", &[], bulk_goes_both_ways_at_once),
+    case("half_close_crosses_both_ways_end_to_end", &[], half_close_crosses_both_ways),
+    case("a_local_port_serves_many_end_to_end", &[], a_local_port_serves_many),
+    case("a_key_that_is_not_pinned_is_refused_and_nothing_is_read", &[], a_key_that_is_not_pinned),
+    case("the_agent_lets_in_listed_keys_alone_and_reloads_the_list", &[], the_agent_lets_in_listed_keys),
+    case("a_connector_without_tls_is_refused_by_an_agent_end_to_end", &[], a_connector_without_tls),
+    case("an_agent_that_is_not_end_to_end_is_no_success", &[], an_agent_that_is_not_end_to_end),
+    case("a_direct_connection_is_agreed_on_inside", &[], a_direct_connection_is_agreed_on_inside),
+    case("a_relay_that_offers_itself_is_not_dialled", &[], a_relay_that_offers_itself),
+    case("a_relay_that_strips_the_upgrade_is_refused", &[], a_relay_that_strips_the_upgrade),
+    case("a_relay_that_changes_a_byte_is_noticed", &[], a_relay_that_changes_a_byte),
+];
+
+/// What the local program sends.
+const MARKER: &[u8] = b"MARKER of the local program\n";
+
+/// A service behind an agent's `--stream` and `--end-to-end`.
+struct Stream {
+    world: World,
+    relay: Relay,
+    home: Enrolled,
+    service: Raw,
+    agent: Program,
+    /// Of the agent's key.
+    pin: String,
+}
+
+impl Stream {
+    fn start(options: &[&str]) -> Self {
+        let world = World::new();
+        let home = world.enrol("home", &["--end-to-end"]);
+        Self::start_in(world, home, options)
+    }
+
+    fn start_in(world: World, home: Enrolled, options: &[&str]) -> Self {
+        let service = Raw::start();
+        let relay = world.relay(&[]);
+        let (address, state) = (service.address.to_string(), world.folder.0.join("agent"));
+        let own = ["--stream", &address, "--end-to-end", "--state", state.to_str().expect("a path of ours")];
+        let agent = world.agent(&relay, &home, Below::Tls13, &[&own, options].concat());
+        let pin = agent.pick("its pin", |line| {
+            let pin = line.split_once("event=end-to-end pin=")?.1;
+            Some(pin.split([' ', '"']).next()?.to_owned())
+        });
+        Self { world, relay, home, service, agent, pin }
+    }
+
+    fn command(&self, options: &[&str]) -> Command {
+        let mut command = rendezvous();
+        command.args(["connect", &self.relay.url(Below::Tls13), &self.home.id, "--pin", &self.relay.pin]);
+        command.args(["--end-to-end", &self.pin]).args(options);
+        command
+    }
+
+    /// By way of a relay in clear, at this address.
+    fn command_by(&self, relay: SocketAddr, options: &[&str]) -> Command {
+        let mut command = rendezvous();
+        command.args(["connect", &format!("http://{relay}"), &self.home.id]);
+        command.args(["--end-to-end", &self.pin]).args(options);
+        command
+    }
+
+    /// Makes a key in the world's folder: its path and its pin.
+    fn key(&self, name: &str) -> (String, String) {
+        let path = self.world.folder.0.join(name).to_str().expect("a path of ours").to_owned();
+        let made = run(rendezvous().args(["key", &path]));
+        assert!(made.status.success());
+        (path, String::from_utf8(made.stdout).expect("UTF-8").trim_end().to_owned())
+    }
+}
+
+/// It fails with these words in its one line, and what its local program has written is still there to be read.
+fn fails(command: &mut Command, parts: &[&str]) {
+    let (stdin, mut writer) = io::pipe().expect("a pipe");
+    writer.write_all(MARKER).expect("it fits");
+    drop(writer);
+    let read = |mut from: PipeReader| {
+        let mut left = Vec::new();
+        from.read_to_end(&mut left).expect("a pipe");
+        left
+    };
+    command.args(["--log", "error"]);
+    let ours = stdin.try_clone().expect("a descriptor");
+    let child = command.stdin(OwnedFd::from(stdin)).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = child.spawn().expect("it starts").wait_with_output().expect("it ends");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), complaint.lines().count()), (Some(1), 1), "{complaint}");
+    assert!(parts.iter().all(|part| complaint.contains(part)), "{parts:?}: {complaint}");
+    assert_eq!((read(ours), output.stdout), (MARKER.to_vec(), Vec::new()), "standard input was read");
+}
+
+fn a_stream_crosses_end_to_end() {
+    let stream = Stream::start(&[]);
+    greets(&stream.service, &mut stream.command(&[]));
+    greets(&stream.service, &mut stream.command_by(stream.relay.clear, &[]));
+}
+
+fn bulk_goes_both_ways_at_once() {
+    let stream = Stream::start(&[]);
+    let (mut connect, to, from) = Program::start_piped("connect", &mut stream.command(&[]));
+    both_ways(to, from, stream.service.accept(), 8 << 20);
+    assert!(connect.exit().success());
+}
+
+fn half_close_crosses_both_ways() {
+    let stream = Stream::start(&[]);
+    let (mut connect, mut to, mut from) = Program::start_piped("connect", &mut stream.command(&[]));
+    let mut hidden = stream.service.accept();
+    to.write_all(b"a question").expect("it takes bytes");
+    drop(to);
+    let mut question = Vec::new();
+    hidden.read_to_end(&mut question).expect("a clean end");
+    assert_eq!(question, b"a question");
+    hidden.write_all(b"an answer").expect("it takes bytes");
+    drop(hidden);
+    let mut answer = Vec::new();
+    from.read_to_end(&mut answer).expect("a clean end");
+    assert_eq!(answer, b"an answer");
+    assert!(connect.exit().success());
+}
+
+fn a_local_port_serves_many() {
+    let stream = Stream::start(&[]);
+    let connect = Program::start("connect", &mut stream.command(&["--listen", "127.0.0.1:0"]));
+    let port = connect.pick("where it listens", listening_at);
+    for n in 0..5_u8 {
+        let mut client = TcpStream::connect(port).expect("it listens");
+        client.write_all(&[n]).expect("it takes bytes");
+        let mut hidden = stream.service.accept();
+        expect(&mut hidden, &[n]);
+        hidden.write_all(&[n; 1000]).expect("it takes bytes");
+        hidden.shutdown(Shutdown::Write).expect("it is open");
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).expect("a clean end");
+        assert_eq!(got, [n; 1000]);
+    }
+}
+
+fn a_key_that_is_not_pinned() {
+    let stream = Stream::start(&[]);
+    let (_, other) = stream.key("other.key");
+    let mut command = rendezvous();
+    command.args(["connect", &stream.relay.url(Below::Tls13), &stream.home.id, "--pin", &stream.relay.pin]);
+    let parts = ["the relay may be putting itself between", other.as_str()];
+    fails(command.args(["--end-to-end", &other]), &parts);
+    greets(&stream.service, &mut stream.command(&[]));
+}
+
+fn the_agent_lets_in_listed_keys() {
+    let world = World::new();
+    let home = world.enrol("home", &["--end-to-end"]);
+    let list = world.folder.write("keys", "# nobody yet\n");
+    let stream = Stream::start_in(world, home, &["--allow-keys", list.to_str().expect("a path of ours")]);
+    let (user, of_user) = stream.key("user.key");
+    let (stranger, of_stranger) = stream.key("stranger.key");
+    let not_allowed = "the agent may not allow this key";
+    fails(&mut stream.command(&["--key", &user]), &[not_allowed, &of_user]);
+
+    stream.world.folder.write("keys", &format!("# people\n{of_user} anna\n"));
+    stream.agent.signal("HUP");
+    stream.agent.says("event=reloaded");
+    greets(&stream.service, &mut stream.command(&["--key", &user]));
+    fails(&mut stream.command(&["--key", &stranger]), &[not_allowed, &of_stranger]);
+    fails(&mut stream.command(&[]), &[not_allowed, "no --key was given"]);
+
+    stream.world.folder.write("keys", "# people\n\nnonsense\n");
+    stream.agent.signal("HUP");
+    stream.agent.says("keys:3: ");
+    greets(&stream.service, &mut stream.command(&["--key", &user]));
+}
+
+fn a_connector_without_tls() {
+    let stream = Stream::start(&[]);
+    let mut command = rendezvous();
+    command.args(["connect", &stream.relay.url(Below::Tls13), &stream.home.id, "--pin", &stream.relay.pin]);
+    fails(&mut command, &["403"]);
+}
+
+fn an_agent_that_is_not_end_to_end() {
+    let service = Raw::start();
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let relay = world.relay(&[]);
+    let address = service.address.to_string();
+    let _agent = world.agent(&relay, &home, Below::Tls13, &["--stream", &address]);
+    let mut command = rendezvous();
+    command.args(["connect", &relay.url(Below::Tls13), &home.id, "--pin", &relay.pin]);
+    command.args(["--end-to-end", &format!("sha256//{}=", "A".repeat(43))]);
+    fails(&mut command, &["not end to end"]);
+}
+
+/// Options with which an agent on this machine can be dialled.
+const AGENT_DIRECT: [&str; 2] = ["--direct", "127.0.0.1:0"];
+const ALLOW: [&str; 4] = ["--direct-allow", "loopback", "--log", "debug"];
+
+fn a_direct_connection_is_agreed_on_inside() {
+    let stream = Stream::start(&AGENT_DIRECT);
+    let between = Between::start(stream.relay.clear, Tampering::None);
+    let options = [&ALLOW[..], &["--direct", "require"]].concat();
+    let mut command = stream.command_by(between.address, &options);
+    let (mut connect, mut to, mut from) = Program::start_piped("connect", &mut command);
+    let mut hidden = stream.service.accept();
+    to.write_all(MARKER).expect("it takes bytes");
+    expect(&mut hidden, MARKER);
+    drop((to, hidden));
+    from.read_to_end(&mut Vec::new()).expect("stdout ends");
+    assert!(connect.exit().success());
+    assert_eq!((connect.said(DIRECT), connect.said(RELAYED)), (1, 0));
+    assert!(between.saw(b"octet-stream+tls"), "it went by way of the relay");
+    for hidden in [&b"DTCP"[..], b"MARKER"] {
+        assert!(!between.saw(hidden), "the relay can read {}", String::from_utf8_lossy(hidden));
+    }
+}
+
+/// What the relay writes about a direct connection leads nowhere: the fingerprints that count are inside.
+fn a_relay_that_offers_itself() {
+    let stream = Stream::start(&AGENT_DIRECT);
+    let own = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let offer = format!(
+        "DTCP-Key: relays\r\nDTCP-Host: {}\r\nDTCP-Fingerprint: {}\r\n",
+        own.local_addr().expect("an address"),
+        "17".repeat(32)
+    );
+    let between = Between::start(stream.relay.clear, Tampering::Offer(offer));
+    for wish in ["off", "prefer", "require"] {
+        let options = [&ALLOW[..], &["--direct", wish]].concat();
+        greets(&stream.service, &mut stream.command_by(between.address, &options));
+    }
+    assert!(between.saw(b"DTCP-Key: relays"));
+    own.set_nonblocking(true).expect("it is open");
+    assert_eq!(
+        own.accept().map(|_| ()).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock,
+        "the relay was dialled"
+    );
+}
+
+fn a_relay_that_strips_the_upgrade() {
+    let stream = Stream::start(&AGENT_DIRECT);
+    let between = Between::start(stream.relay.clear, Tampering::Strip);
+    fails(&mut stream.command_by(between.address, &ALLOW[..2]), &["not end to end"]);
+    assert!(!between.saw(b"MARKER"));
+}
+
+fn a_relay_that_changes_a_byte() {
+    let stream = Stream::start(&[]);
+    let between = Between::start(stream.relay.clear, Tampering::Flip);
+    fails(&mut stream.command_by(between.address, &[]), &["end to end, the agent"]);
+}
+
+/// What the relay between does.
+#[derive(Clone, Debug)]
+enum Tampering {
+    None,
+    /// Adds these fields to the request and to the answer in front of TLS.
+    Offer(String),
+    /// Asks the agent for a stream without TLS, and says that there is one.
+    Strip,
+    /// Changes the last byte of what comes first behind the agent's 101.
+    Flip,
+}
+
+/// A relay that reads and changes what it can: it stands in front of the real one.
+struct Between {
+    address: SocketAddr,
+    seen: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Between {
+    fn start(relay: SocketAddr, tampering: Tampering) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let all = seen.clone();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(hidden)) = (client, TcpStream::connect(relay)) else { return };
+                let (tampering, all) = (tampering.clone(), all.clone());
+                thread::spawn(move || carry(client, hidden, &tampering, &all));
+            }
+        });
+        Self { address, seen }
+    }
+
+    fn saw(&self, what: &[u8]) -> bool {
+        let seen = self.seen.lock().expect("no thread panics");
+        seen.windows(what.len()).any(|part| part == what)
+    }
+}
+
+/// Carries one connection. An error ends it: either side may go away at any time.
+fn carry(mut client: TcpStream, mut hidden: TcpStream, tampering: &Tampering, seen: &Mutex<Vec<u8>>) {
+    let request = String::from_utf8(read_head(&mut client)).expect("a head");
+    let request = match tampering {
+        Tampering::Offer(fields) => format!("{}{fields}\r\n", &request[..request.len() - 2]),
+        Tampering::Strip => request.replace("octet-stream+tls", "octet-stream"),
+        Tampering::None | Tampering::Flip => request,
+    };
+    note(seen, request.as_bytes());
+    if hidden.write_all(request.as_bytes()).is_err() {
+        return;
+    }
+    let answer = String::from_utf8(read_head(&mut hidden)).expect("a head");
+    let answer = match tampering {
+        Tampering::Offer(fields) => format!("{}{fields}\r\n", &answer[..answer.len() - 2]),
+        Tampering::None | Tampering::Strip | Tampering::Flip => answer,
+    };
+    note(seen, answer.as_bytes());
+    if client.write_all(answer.as_bytes()).is_err() {
+        return;
+    }
+    let (Ok(from), Ok(to)) = (client.try_clone(), hidden.try_clone()) else { return };
+    let flips = matches!(tampering, Tampering::Flip);
+    thread::scope(|scope| {
+        scope.spawn(|| pump(from, to, false, seen));
+        pump(hidden, client, flips, seen);
+    });
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, mut flips: bool, seen: &Mutex<Vec<u8>>) {
+    let mut bytes = [0; 16_384];
+    while let Ok(len) = from.read(&mut bytes) {
+        if len == 0 {
+            break;
+        }
+        note(seen, &bytes[..len]);
+        if std::mem::take(&mut flips) {
+            bytes[len - 1] ^= 1;
+        }
+        if to.write_all(&bytes[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+fn note(seen: &Mutex<Vec<u8>>, bytes: &[u8]) {
+    seen.lock().expect("no thread panics").extend_from_slice(bytes);
+}
