@@ -4,6 +4,7 @@ use data_encoding::BASE32_NOPAD;
 use rendezvous::allowed_keys;
 use rendezvous::ids::{Ids, is_label, is_name};
 use rendezvous::key_uri;
+use rendezvous::password_file;
 use rendezvous::ticket::Ticket;
 use rendezvous_core::token::Key;
 
@@ -75,4 +76,26 @@ fn assert_hides(shown: &str, key: &Key) {
 /// Nothing of a Key URI is repeated.
 fn assert_tells_no_secret(message: &str) {
     assert!(!message.contains("secret="), "{message:?} tells a secret");
+}
+
+pub(crate) fn password_file(bytes: &[u8]) {
+    const HASH: &str = "$2y$10$abcdefghijklmnopqrstuuO9Rrz9S0O4zjdgX3UX9d5mJEGXgXIVa";
+    match password_file::parse(bytes, "passwords") {
+        Ok(passwords) => {
+            let is_entry = |line: &&[u8]| !line.trim_ascii().is_empty() && !line.starts_with(b"#");
+            let lines = bytes.split(|byte| *byte == b'\n').filter(is_entry).count();
+            assert_eq!(passwords.len(), lines, "an entry a line");
+            let changed = password_file::with_entry(bytes, "anna", HASH);
+            let read = password_file::parse(&changed, "passwords").expect("what is set is read");
+            assert_eq!(read.entry("anna").map(|entry| entry.hash()), Some(HASH));
+            let is_new = passwords.entry("anna").is_none();
+            assert_eq!(read.len(), passwords.len() + usize::from(is_new), "the others stay");
+        }
+        Err(failure) => {
+            let failure = failure.to_string();
+            let number = failure.split(':').nth(1).and_then(|number| number.parse::<usize>().ok());
+            let line = number.and_then(|number| bytes.split(|byte| *byte == b'\n').nth(number - 1));
+            assert!(line.is_some_and(|line| !line.trim_ascii().is_empty()), "the number of a line");
+        }
+    }
 }

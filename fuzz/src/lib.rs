@@ -55,6 +55,7 @@ pub const TARGETS: &[Target] = &[
     ("ids", files::ids),
     ("matching", matching::run),
     ("pair", pair::run),
+    ("password_file", files::password_file),
     ("proxy_header", proxy_header::run),
     ("response", response::run),
     ("sim", sim::run),

@@ -67,6 +67,9 @@ impl FileKind {
     /// `--allow-keys`.
     pub const ALLOWED_KEYS: FileKind =
         FileKind { noun: "allowed keys", guard: Guard::Writers, bytes_max: 1 << 20 };
+    /// `--password-file`.
+    pub const PASSWORDS: FileKind =
+        FileKind { noun: "passwords", guard: Guard::OwnerAndGroup, bytes_max: 1 << 20 };
     /// `relay.key` in the state folder.
     pub const STATE_KEY: FileKind = FileKind { noun: "key", guard: Guard::StateFolder, bytes_max: 1 << 20 };
     /// `ids` in the state folder.

@@ -361,3 +361,48 @@ pub(crate) fn descriptors() -> Option<usize> {
     // One of them is the listing's own.
     Some(listed.count().saturating_sub(1))
 }
+
+/// A terminal that does not show what is typed, until this is dropped.
+pub(crate) struct EchoOff<'t, T: AsFd> {
+    terminal: &'t T,
+    before: libc::termios,
+}
+
+impl<'t, T: AsFd> EchoOff<'t, T> {
+    /// Turns the echo off; the line feed at the end of a line is still shown.
+    ///
+    /// # Errors
+    /// It is no terminal.
+    #[allow(unsafe_code, reason = "tcgetattr(3) into a plain structure of numbers")]
+    pub(crate) fn on(terminal: &'t T) -> std::io::Result<Self> {
+        use std::os::fd::AsRawFd;
+
+        // SAFETY: termios is a C structure of integers, for which all zeroes are valid.
+        let mut before: libc::termios = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is open for the length of the borrow; `before` is valid for writing.
+        if unsafe { libc::tcgetattr(terminal.as_fd().as_raw_fd(), &raw mut before) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let this = Self { terminal, before };
+        let mut silent = before;
+        silent.c_lflag = silent.c_lflag & !libc::ECHO | libc::ECHONL;
+        this.set(&silent)?;
+        Ok(this)
+    }
+
+    #[allow(unsafe_code, reason = "tcsetattr(3) from a plain structure of numbers")]
+    fn set(&self, to: &libc::termios) -> std::io::Result<()> {
+        use std::os::fd::AsRawFd;
+
+        // SAFETY: the descriptor is open for the length of the borrow; `to` is a structure that tcgetattr(3) filled.
+        let rc = unsafe { libc::tcsetattr(self.terminal.as_fd().as_raw_fd(), libc::TCSAFLUSH, to) };
+        if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    }
+}
+
+impl<T: AsFd> Drop for EchoOff<'_, T> {
+    fn drop(&mut self) {
+        // The terminal may be gone by now.
+        let _ = self.set(&self.before);
+    }
+}

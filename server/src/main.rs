@@ -35,6 +35,11 @@ const COMMANDS: &[Command] = &[
         summary: "make a key for 'connect --key', print the pin of a key or certificate",
         run: command::key::run,
     },
+    Command {
+        name: "password",
+        summary: "set a password for 'agent --password-file'",
+        run: command::password::run,
+    },
     #[cfg(feature = "xmpp")]
     Command {
         name: "dtcp",

@@ -14,6 +14,7 @@ pub mod id;
 pub mod key;
 mod listen;
 mod local;
+pub mod password;
 #[cfg(feature = "xmpp")]
 pub mod proxy;
 #[cfg(feature = "replay")]

@@ -132,7 +132,7 @@ fn a_wrong_option_is_named_and_exit_2() {
 }
 
 fn help_and_version_are_results() {
-    let commands = ["serve", "agent", "connect", "demo", "id", "check", "token", "status", "key"];
+    let commands = ["serve", "agent", "connect", "demo", "id", "check", "token", "status", "key", "password"];
     let of_commands = commands.map(|command| vec![command, "--help"]);
     for args in of_commands.into_iter().chain([vec![], vec!["--help"], vec!["--version"]]) {
         let output = run(rendezvous().args(&args));

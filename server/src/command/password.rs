@@ -1,0 +1,116 @@
+//! `rendezvous password`: sets a password in a file for `agent --password-file`.
+
+use std::io::{self, BufRead, IsTerminal, Read, Stdin};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::console::complain;
+use crate::entropy;
+use crate::failure::{Failure, reason};
+use crate::files::{self, FileKind};
+use crate::linux::EchoOff;
+use crate::options::value::count;
+use crate::options::{Opt, Spec, parse};
+use crate::password_file::{
+    self, COST_ADVISED, COST_MAX, COST_MIN, PASSWORD_MAX, check_password, check_user,
+};
+use crate::state::{self, SECRET};
+
+const SPEC: Spec = Spec {
+    command: "password",
+    operands: &["FILE", "USER"],
+    summary: "Sets the password of a user in a file for 'agent --password-file'. The file is made if it is missing.",
+    options: &[Opt::one("cost", "N", "12", "how long a check takes: 2^N rounds of bcrypt, 4 to 14")],
+    notes: "\
+The password is asked for twice on a terminal, without showing it; otherwise it is the first line of standard input. It
+has 72 bytes at most. The file is that of 'htpasswd -B', mode 0600. An agent reads it again on SIGHUP.",
+};
+
+/// The longest line that is read, in bytes: longer than any password, so that a longer one is noticed.
+const LINE_MAX: u64 = 4_096;
+
+/// Runs the command with the arguments behind its name.
+///
+/// # Errors
+///
+/// [`Failure`] for wrong options, a user name or a password that cannot be used, and if the file can be neither read nor
+/// written.
+pub fn run(args: &[String]) -> Result<(), Failure> {
+    let matches = parse(&SPEC, args)?;
+    let [file, user] = matches.operands() else { return Err(Failure::Usage("FILE USER".to_owned())) };
+    if file.is_empty() {
+        return Err(Failure::Usage("FILE: the name is empty".to_owned()));
+    }
+    check_user(user).map_err(|why| Failure::Usage(format!("USER: {why}")))?;
+    let costs = count(COST_MIN.into(), COST_MAX.into());
+    let cost = u32::try_from(matches.get("cost", costs)?).unwrap_or(COST_ADVISED);
+    if cost < COST_ADVISED {
+        complain(
+            Some(SPEC.command),
+            &format!("warning: a cost below {COST_ADVISED} makes a stolen file easy to guess at"),
+        );
+    }
+    let path = Path::new(file);
+    // A file that cannot be used is noticed before the password is typed.
+    let before = read(path)?;
+    let password = ask()?;
+    check_password(&password).map_err(|why| Failure::Failed(why.to_owned()))?;
+    let hash = hash(&password, cost)?;
+    state::write_whole(path, &password_file::with_entry(&before, user, &hash), SECRET)
+}
+
+/// The text of the file; empty if there is no such file.
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let bytes =
+        files::read_if_exists(path, FileKind::PASSWORDS)?.map(|content| content.bytes).unwrap_or_default();
+    password_file::parse(&bytes, &path.display().to_string())?;
+    Ok(bytes)
+}
+
+fn hash(password: &str, cost: u32) -> Result<String, Failure> {
+    let parts = bcrypt::non_truncating_hash_with_salt(password, cost, *entropy::octets()?);
+    let parts = parts.map_err(|error| Failure::Failed(format!("cannot hash the password: {error}")))?;
+    Ok(parts.format_for_version(bcrypt::Version::TwoY))
+}
+
+fn ask() -> Result<Zeroizing<String>, Failure> {
+    let input = io::stdin();
+    if !input.is_terminal() {
+        return read_line(&input);
+    }
+    let cannot =
+        |error: io::Error| Failure::Failed(format!("cannot read from the terminal: {}", reason(&error)));
+    let _silent = EchoOff::on(&input).map_err(cannot)?;
+    complain(Some(SPEC.command), "the new password, which is not shown:");
+    let first = read_line(&input)?;
+    complain(Some(SPEC.command), "the same once more:");
+    let second = read_line(&input)?;
+    if first == second {
+        Ok(first)
+    } else {
+        Err(Failure::Failed("the two passwords differ: nothing was changed".to_owned()))
+    }
+}
+
+/// The next line of standard input, without its end.
+fn read_line(input: &Stdin) -> Result<Zeroizing<String>, Failure> {
+    let cannot = |why: &str| Failure::Failed(format!("cannot read the password from standard input: {why}"));
+    // Room for all of it at once: a vector that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LINE_MAX as usize));
+    let read = input.lock().take(LINE_MAX).read_until(b'\n', &mut bytes);
+    read.map_err(|error| cannot(&reason(&error)))?;
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    if bytes.len() > PASSWORD_MAX {
+        return Err(Failure::Failed(format!(
+            "the password is longer than {PASSWORD_MAX} bytes, and bcrypt ignores the rest"
+        )));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| cannot("it is not UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
