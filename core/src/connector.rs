@@ -353,7 +353,12 @@ impl Connector {
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Abandoned);
         let from = self.conns.from(local);
-        self.conns.note(Note::Dropped { on: local, from, why: "ended before the service was reached" });
+        self.conns.note(Note::Dropped {
+            on: local,
+            from,
+            upstream: None,
+            why: "ended before the service was reached",
+        });
         self.conns.close(local, how, now);
         self.conns.close(relay, Close::Abort, now);
     }

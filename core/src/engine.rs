@@ -305,7 +305,7 @@ impl Engine {
 
     fn drop_conn(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.note(Note::Dropped { on, from, upstream: None, why });
         self.conns.close(on, how, now);
     }
 

@@ -107,6 +107,8 @@ pub enum Note {
         on: ConnId,
         /// Where it comes from.
         from: Option<SocketAddr>,
+        /// Agent: the position of its relay in the list of upstreams, if it has one.
+        upstream: Option<u16>,
         /// Fixed text.
         why: &'static str,
     },
@@ -116,6 +118,8 @@ pub enum Note {
         on: ConnId,
         /// The peer.
         from: Option<SocketAddr>,
+        /// Agent: the position of its relay in the list of upstreams.
+        upstream: Option<u16>,
         /// Why.
         why: TlsFailure,
     },

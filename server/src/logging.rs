@@ -237,8 +237,30 @@ fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Names(pub BTreeMap<Id, String>);
 
-/// The names of an agent's or connector's upstreams, as they are shown.
-pub type Upstreams = [String];
+impl Names {
+    /// Adds a name. An ID with two names (one hidden server at two relays) is shown with both.
+    pub fn add(&mut self, id: Id, name: &str) {
+        let names = self.0.entry(id).or_default();
+        if !names.is_empty() && !names.split(',').any(|known| known == name) {
+            names.push(',');
+            names.push_str(name);
+        } else if names.is_empty() {
+            names.push_str(name);
+        }
+    }
+}
+
+/// One of an agent's or connector's relays, as logs show it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its address.
+    pub relay: String,
+    /// The hidden server's name, under which the relay logs it too; `None` in a connector.
+    pub name: Option<String>,
+}
+
+/// An agent's or connector's relays, in the order of the machine's upstreams.
+pub type Upstreams = [Upstream];
 
 /// Writes a note down.
 pub fn note(note: &Note, names: &Names, upstreams: &Upstreams) {
@@ -270,15 +292,45 @@ impl Line<'_> {
         Escaped(self.names.0.get(&id).map_or("?", String::as_str))
     }
 
-    fn upstream(&self, upstream: u16) -> Escaped<'_> {
-        Escaped(self.upstreams.get(usize::from(upstream)).map_or("?", String::as_str))
+    /// The hidden server's name, if it has one, and its relay under the key `key`.
+    fn upstream(&self, key: &'static str, upstream: u16) -> UpstreamText<'_> {
+        UpstreamText { key, upstream: self.upstreams.get(usize::from(upstream)) }
+    }
+
+    /// The hidden server's name, if the connection is for one that has a name.
+    fn name_of(&self, upstream: Option<u16>) -> NameText<'_> {
+        let upstream = upstream.and_then(|upstream| self.upstreams.get(usize::from(upstream)));
+        NameText(upstream.and_then(|upstream| upstream.name.as_deref()))
     }
 }
+
+/// Begins with a space, as do [`NameText`] and [`From`].
+struct UpstreamText<'a> {
+    key: &'static str,
+    upstream: Option<&'a Upstream>,
+}
+
+struct NameText<'a>(Option<&'a str>);
 
 struct Conn(ConnId);
 struct From(Option<SocketAddr>);
 struct Millis(Span);
 struct Stamp(u64);
+
+impl fmt::Display for UpstreamText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, upstream } = *self;
+        let name = NameText(upstream.and_then(|upstream| upstream.name.as_deref()));
+        let relay = Escaped(upstream.map_or("?", |upstream| upstream.relay.as_str()));
+        write!(f, "{name} {key}={relay}")
+    }
+}
+
+impl fmt::Display for NameText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, " name={}", Escaped(name)))
+    }
+}
 
 impl fmt::Display for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -367,11 +419,13 @@ impl fmt::Display for Line<'_> {
                 )?;
                 write!(f, " from-hidden={from_hidden} after={} reason={}", Millis(after), pair_end(why))
             }
-            Note::Dropped { on, from, why } => {
-                write!(f, "event=dropped conn={} reason={}{}", Conn(on), Escaped(why), From(from))
+            Note::Dropped { on, from, upstream, why } => {
+                let (conn, name, from) = (Conn(on), self.name_of(upstream), From(from));
+                write!(f, "event=dropped conn={conn}{name} reason={}{from}", Escaped(why))
             }
-            Note::TlsFailed { on, from, why } => {
-                write!(f, "event=tls-failed conn={} reason={}{}", Conn(on), Escaped(tls(why)), From(from))
+            Note::TlsFailed { on, from, upstream, why } => {
+                let (conn, name, from) = (Conn(on), self.name_of(upstream), From(from));
+                write!(f, "event=tls-failed conn={conn}{name} reason={}{from}", Escaped(tls(why)))
             }
             Note::DialFailed { on, what, why, again } => {
                 let (what, upstream) = match what {
@@ -379,44 +433,36 @@ impl fmt::Display for Line<'_> {
                     Target::Service(upstream) => ("service", upstream),
                     Target::Stream(upstream) => ("stream", upstream),
                 };
-                let (conn, relay) = (Conn(on), self.upstream(upstream));
-                write!(
-                    f,
-                    "event=unreachable what={what} conn={conn} relay={relay} reason={}",
-                    Escaped(dial(why))
-                )?;
+                let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
+                write!(f, "event=unreachable what={what} conn={conn}{relay} reason={}", Escaped(dial(why)))?;
                 if what != "relay" {
                     f.write_str(" answered=502")?;
                 }
                 again.map_or(Ok(()), |again| write!(f, " again-in={}", Millis(again)))
             }
             Note::ServiceTlsFailed { on, upstream, why } => {
-                let (conn, relay) = (Conn(on), self.upstream(upstream));
+                let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
                 write!(
                     f,
-                    "event=unreachable what=service conn={conn} relay={relay} reason={} answered=502",
+                    "event=unreachable what=service conn={conn}{relay} reason={} answered=502",
                     Escaped(tls(why))
                 )
             }
             Note::Registered { on, upstream, waiting } => {
                 write!(
                     f,
-                    "event=waiting conn={} relay={} waiting={waiting}",
+                    "event=waiting conn={}{} waiting={waiting}",
                     Conn(on),
-                    self.upstream(upstream)
+                    self.upstream("relay", upstream)
                 )
             }
             Note::RelayLost { on, upstream, why, again } => {
-                let (conn, relay, again) = (Conn(on), self.upstream(upstream), Millis(again));
-                write!(
-                    f,
-                    "event=relay-lost conn={conn} relay={relay} {} again-in={again}",
-                    RelayLossText(why)
-                )
+                let (conn, relay, again) = (Conn(on), self.upstream("relay", upstream), Millis(again));
+                write!(f, "event=relay-lost conn={conn}{relay} {} again-in={again}", RelayLossText(why))
             }
             Note::Slowed { upstream, pause } => {
-                let (relay, pause) = (self.upstream(upstream), Millis(pause));
-                write!(f, "event=slowed relay={relay} reason=unanswered-clients again-in={pause}")
+                let (relay, pause) = (self.upstream("relay", upstream), Millis(pause));
+                write!(f, "event=slowed{relay} reason=unanswered-clients again-in={pause}")
             }
             Note::ClientRefused { on, from, id, why } => {
                 let (conn, name, from) = (Conn(on), self.name(id), From(from));
@@ -427,29 +473,25 @@ impl fmt::Display for Line<'_> {
                 )
             }
             Note::DirectDial { on, id, to } => {
-                write!(f, "event=direct-dial conn={} peer={} to={to}", Conn(on), self.name(id))
+                write!(f, "event=direct-dial conn={} name={} to={to}", Conn(on), self.name(id))
             }
             Note::Served { relay, local, upstream, stream } => {
                 let (conn, local, service) =
                     (Conn(relay), Conn(local), if stream { "stream" } else { "http" });
                 write!(
                     f,
-                    "event=served conn={conn} local={local} service={service} relay={}",
-                    self.upstream(upstream)
+                    "event=served conn={conn} local={local} service={service}{}",
+                    self.upstream("relay", upstream)
                 )
             }
             Note::Direct { on, local, upstream, with } => {
-                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream(upstream));
-                write!(f, "event=direct conn={conn} local={local} agreed-through={relay}{}", From(with))
+                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("agreed-through", upstream));
+                write!(f, "event=direct conn={conn} local={local}{relay}{}", From(with))
             }
             Note::Relayed { relay: on, local, upstream, why } => {
-                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream(upstream));
+                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("relay", upstream));
                 let why = not_direct(why);
-                write!(
-                    f,
-                    "event=relayed conn={conn} local={local} relay={relay} why-not-direct={}",
-                    Escaped(why)
-                )
+                write!(f, "event=relayed conn={conn} local={local}{relay} why-not-direct={}", Escaped(why))
             }
             Note::ConnectFailed { local, why } => {
                 write!(

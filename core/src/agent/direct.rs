@@ -180,7 +180,8 @@ impl Agent {
         let Some(&mut State::Ready { session }) = conn_state(&mut self.conns, local) else { return };
         let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
         self.forget_session(session, now);
-        self.conns.note(Note::Dropped { on: local, from: None, why });
+        let upstream = self.conns.state(local).map(|conn| conn.upstream);
+        self.conns.note(Note::Dropped { on: local, from: None, upstream, why });
         self.close(local, Close::Abort, now);
         if let Some(Stream { relay, .. }) = stream {
             self.close(relay, Close::Truncate, now);

@@ -300,7 +300,8 @@ impl Agent {
         let over = match refused {
             Some(refused) if follower.is_answerable() => {
                 let from = self.conns.from(relay);
-                self.conns.note(Note::Dropped { on: relay, from, why: refused.why });
+                let upstream = self.conns.any_state(relay).map(|conn| conn.upstream);
+                self.conns.note(Note::Dropped { on: relay, from, upstream, why: refused.why });
                 self.send_reply(relay, refused, false, Form::Json, now);
                 // A service must not take a part of a request for the whole.
                 let hidden = if in_request { Close::Truncate } else { Close::Linger };

@@ -126,8 +126,8 @@ impl Agent {
     /// The client's handshake failed. The alert is on its way.
     pub(super) fn not_sealed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::TlsFailed { on, from, why });
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
+        self.conns.note(Note::TlsFailed { on, from, upstream, why });
         self.close(on, Close::Linger, now);
         upstream.into_iter().for_each(|upstream| self.unanswered_client(upstream, now));
     }

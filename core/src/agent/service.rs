@@ -151,7 +151,7 @@ impl Agent {
         let upstream = conn.upstream;
         let Some((place, tls)) = self.upstream(upstream).place_of(asked) else {
             let from = self.conns.from(on);
-            self.conns.note(Note::Dropped { on, from, why: NO_SERVICE });
+            self.conns.note(Note::Dropped { on, from, upstream: Some(upstream), why: NO_SERVICE });
             return self.refuse(on, Unforwarded::no_service(NO_SERVICE), asked, now);
         };
         let place = place.clone();
@@ -245,7 +245,8 @@ impl Agent {
     /// Answers a client whose first request is not forwarded for what it is, and logs that.
     pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why: why.why });
+        let upstream = self.conns.state(on).map(|conn| conn.upstream);
+        self.conns.note(Note::Dropped { on, from, upstream, why: why.why });
         self.refuse(on, why, Asked::Http { is_head: false, form }, now);
     }
 
@@ -315,8 +316,8 @@ impl Agent {
     /// A client is not served, and told nothing.
     pub(super) fn lose_client(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why });
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
+        self.conns.note(Note::Dropped { on, from, upstream, why });
         self.close(on, how, now);
         if let Some(upstream) = upstream {
             self.unanswered_client(upstream, now);

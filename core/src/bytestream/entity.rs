@@ -308,7 +308,7 @@ impl Entity {
 
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.note(Note::Dropped { on, from, upstream: None, why });
         self.enter(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }

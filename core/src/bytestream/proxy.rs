@@ -314,7 +314,7 @@ impl Proxy {
 
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.note(Note::Dropped { on, from, upstream: None, why });
         self.enter(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }

@@ -25,7 +25,7 @@ impl Machine for Connector {
         }
         if self.conns.len() as u64 > 2 * u64::from(self.config.locals_max) {
             const WHY: &str = "too many local connections";
-            self.conns.note(Note::Dropped { on: local, from: Some(from), why: WHY });
+            self.conns.note(Note::Dropped { on: local, from: Some(from), upstream: None, why: WHY });
             self.conns.close(local, Close::Truncate, now);
             return local;
         }

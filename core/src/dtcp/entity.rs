@@ -384,7 +384,7 @@ impl Entity {
 
     fn unwanted(&mut self, on: ConnId, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, why });
+        self.conns.note(Note::Dropped { on, from, upstream: None, why });
         self.conns.close(on, Close::Abort, now);
     }
 

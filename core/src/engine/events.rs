@@ -65,7 +65,7 @@ impl Machine for Engine {
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         if let Some(State::Securing) = self.conns.state(on) {
             let from = self.conns.from(on);
-            self.conns.note(Note::TlsFailed { on, from, why });
+            self.conns.note(Note::TlsFailed { on, from, upstream: None, why });
             match (why, self.conns.state(on)) {
                 (TlsFailure::PlainHttp, Some(state)) => {
                     *state = State::PlainHttp { finder: Finder::default() };

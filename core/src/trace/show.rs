@@ -100,8 +100,10 @@ fn note(note: &Note) -> String {
             SpanText(*after),
             pair_end(*why)
         ),
-        Note::Dropped { on, from, why } => format!("dropped {}{} why=\"{why}\"", Conn(*on), source(*from)),
-        Note::TlsFailed { on, from, why } => {
+        Note::Dropped { on, from, why, upstream: _ } => {
+            format!("dropped {}{} why=\"{why}\"", Conn(*on), source(*from))
+        }
+        Note::TlsFailed { on, from, why, upstream: _ } => {
             format!("tls-failed {}{} why={}", Conn(*on), source(*from), tls(*why))
         }
         Note::DialFailed { on, what, why, again } => {

@@ -160,7 +160,10 @@ fn a_header_that_is_none_ends_the_client() {
         let (mut rig, pool) = pool_of(sending(Version::V2));
         rig.hears(pool[0], &octets);
         let news = rig.news();
-        assert!(notes(&news).contains(&Note::Dropped { on: pool[0], from: None, why }), "{news:?}");
+        assert!(
+            notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+            "{news:?}"
+        );
         assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
         assert!(dials(&news).iter().all(|(_, to)| *to == relay()));
     }
@@ -178,7 +181,10 @@ fn a_header_that_never_ends_ends_the_client_after_ten_seconds() {
     rig.wait(Span::from_secs(10));
     let why = "the relay's PROXY header did not arrive in time";
     let news = rig.news();
-    assert!(notes(&news).contains(&Note::Dropped { on: pool[0], from: None, why }), "{news:?}");
+    assert!(
+        notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+        "{news:?}"
+    );
     assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
     assert!(dials(&news).is_empty());
 }
@@ -193,7 +199,7 @@ fn the_relay_may_go_away_within_the_header() {
         let news = rig.news();
         assert!(asked(&news, Output::Close { on: pool[0], how: close }));
         let why = "the client went away before it was served";
-        assert!(notes(&news).contains(&Note::Dropped { on: pool[0], from: None, why }));
+        assert!(notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }));
     }
 }
 

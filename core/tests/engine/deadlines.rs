@@ -28,7 +28,7 @@ fn a_tls_handshake_that_fails_closes_and_is_noted_once() {
     let why = TlsFailure::Protocol;
     world.not_secured(on, why);
     assert!(!world.is_open(on));
-    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, why }]);
+    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, upstream: None, why }]);
 
     let late = world.open_on(1, "192.0.2.1:1000");
     world.wait_secs(10);
@@ -370,5 +370,8 @@ fn a_request_in_clear_is_redirected_and_noted_as_what_it_is() {
     assert!(world.got(on).contains("\r\nLocation: https://relay/x\r\n"), "{}", world.got(on));
     assert_eq!(world.closing(on), Some(Close::Linger));
     let from = "192.0.2.1:1000".parse().ok();
-    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, why: TlsFailure::PlainHttp }]);
+    assert_eq!(
+        world.take_notes(),
+        [Note::TlsFailed { on, from, upstream: None, why: TlsFailure::PlainHttp }]
+    );
 }

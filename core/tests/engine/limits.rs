@@ -175,7 +175,7 @@ fn an_address_has_its_connections_and_no_more() {
     assert_eq!((world.got(third).as_str(), world.closing(third)), ("", Some(Close::Abort)));
     let from = "192.0.2.1:3".parse().ok();
     let why = "too many connections from this address";
-    assert_eq!(world.take_notes(), [Note::Dropped { on: third, from, why }]);
+    assert_eq!(world.take_notes(), [Note::Dropped { on: third, from, upstream: None, why }]);
     let neighbour = world.open_from("192.0.2.2:1");
     assert!(world.is_open(neighbour));
     world.end(first, End::Reset);

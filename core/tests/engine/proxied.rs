@@ -36,7 +36,7 @@ impl World {
 
     fn dropped(&self, on: ConnId) -> Option<(Option<String>, &'static str)> {
         self.notes.iter().find_map(|note| match note {
-            Note::Dropped { on: which, from, why } if *which == on => {
+            Note::Dropped { on: which, from, why, .. } if *which == on => {
                 Some((from.map(|from| from.to_string()), *why))
             }
             _ => None,

@@ -147,7 +147,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
         return Err(Failure::Usage("--direct is for a --stream HOST:PORT, which is missing".to_owned()));
     }
-    let mut shown = Vec::new();
+    let mut relays_in_logs = Vec::new();
     let mut names = Names::default();
     let mut tls = TlsSetup::default();
     let mut upstreams = Vec::new();
@@ -163,15 +163,17 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     for Service { ticket: file, to, stream, ports, tls_to } in services {
         let ticket = Ticket::load(&file)?;
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !ticket.relay.tls {
             log::warn!(
-                "event=in-clear relay={} reason=\"the ticket says http://: token and traffic can be read\"",
+                "event=in-clear name={} relay={} reason=\"the ticket says http://: token and traffic can be read\"",
+                Escaped(&name),
                 ticket.relay
             );
         }
         tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
-        shown.push(ticket.relay.to_string());
-        names.0.insert(ticket.id, file.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        names.add(ticket.id, &name);
+        relays_in_logs.push(logging::Upstream { relay: ticket.relay.to_string(), name: Some(name) });
         let tls_of_service = match &to {
             Some(to) => local_tls(to, &mut service_tls, relays)?,
             None => None,
@@ -223,14 +225,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { shown, names, tape, key_list }, &mut event_loop, drain)?;
+    daemon::run(&mut Beside { relays_in_logs, names, tape, key_list }, &mut event_loop, drain)?;
     if once { daemon::check_delivered(&event_loop) } else { Ok(()) }
 }
 
 /// The agent around its event loop.
 struct Beside {
     /// The relays, as logs name them.
-    shown: Vec<String>,
+    relays_in_logs: Vec<logging::Upstream>,
     /// The hidden servers, by the names of their tickets' files.
     names: Names,
     tape: Option<Tape>,
@@ -244,13 +246,14 @@ impl Program for Beside {
     const MANAGED: bool = true;
 
     fn note(&mut self, note: &Note) {
-        logging::note(note, &self.names, &self.shown);
+        logging::note(note, &self.names, &self.relays_in_logs);
     }
 
     fn status(&self, event_loop: &Loop<Recorder<Agent>>) -> Option<String> {
         let agent = event_loop.machine().machine();
-        let waiting =
-            (0..).zip(&self.shown).map(|(upstream, at)| format!("{} at {at}", agent.waiting(upstream)));
+        let waiting = (0..)
+            .zip(&self.relays_in_logs)
+            .map(|(upstream, of)| format!("{} at {}", agent.waiting(upstream), of.relay));
         Some(format!("connections that wait: {}", Vec::from_iter(waiting).join(", ")))
     }
 

@@ -153,7 +153,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             .adopt(stdio_listener, Sock::Stdio(Box::new(sock)), nowhere)
             .map_err(|error| cannot("watch standard input and output", &error))?;
     }
-    let mut beside = Beside { shown: vec![relay.to_string()], stdio };
+    let mut beside = Beside { relay: logging::Upstream { relay: relay.to_string(), name: None }, stdio };
     daemon::run(&mut beside, &mut event_loop, drain)?;
     if !stdio {
         return Ok(());
@@ -251,7 +251,7 @@ fn direct_timeout(text: &str) -> Result<Span, String> {
 
 /// The connector around its event loop.
 struct Beside {
-    shown: Vec<String>,
+    relay: logging::Upstream,
     stdio: bool,
 }
 
@@ -269,7 +269,7 @@ impl Program for Beside {
 
     fn note(&mut self, note: &Note) {
         if log::log_enabled!(self.ordinary()) {
-            logging::note(note, &Names::default(), &self.shown);
+            logging::note(note, &Names::default(), std::slice::from_ref(&self.relay));
         }
     }
 

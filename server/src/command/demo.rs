@@ -162,7 +162,8 @@ impl Program for Demo {
 
     fn note(&mut self, note: &Note) {
         let names = Names([(self.id, NAME.to_owned())].into());
-        logging::note(note, &names, &[self.relay.to_string()]);
+        let upstream = logging::Upstream { relay: self.relay.to_string(), name: Some(NAME.to_owned()) };
+        logging::note(note, &names, &[upstream]);
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Trio>) {

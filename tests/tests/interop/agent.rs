@@ -20,6 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_ca_file_serves_as_well_as_a_pin", &[Peer::Openssl], a_ca_file_serves_as_well_as_a_pin),
     case("once_is_one_rendezvous", &[], once_is_one_rendezvous),
     case("two_tickets_are_two_relays", &[], two_tickets_are_two_relays),
+    case("every_line_about_a_connection_names_its_hidden_server", &[], every_line_names_its_hidden_server),
     case("idle_clients_of_one_ticket_leave_those_of_another_alone", &[], idle_clients_of_one_ticket),
     case("a_clock_three_hours_ahead_does_not_matter", &[Peer::Faketime], || clock("+3h")),
     case("a_clock_two_days_behind_does_not_matter", &[Peer::Faketime], || clock("-2d")),
@@ -187,6 +188,37 @@ fn two_tickets_are_two_relays() {
         assert_eq!(relay.ask(get(id)).text(), page_text("GET", "/x", b""));
     }
     drop(agent);
+}
+
+/// Two hidden servers at one relay: only the name tells their lines apart.
+fn every_line_names_its_hidden_server() {
+    let world = World::new();
+    let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
+    let mut relay = world.relay(&[]);
+    let closed = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+    let (service, closed) = (page().to_string(), closed.to_string());
+    let ticket = world.ticket(&relay, &two, Below::Tls13).display().to_string();
+    let options = ["--to", &service, "--ticket", &ticket, "--to", &closed, "--log", "debug"];
+    let agent = world.agent(&relay, &one, Below::Tls13, &options);
+    let is_of = |line: &str, name: &str| line.contains(&format!(" name=\"{name}-https\""));
+    let seen = |event: &str, name: &str| {
+        let what = format!("{event} of {name}");
+        agent.until(&what, |lines| lines.iter().any(|line| line.contains(event) && is_of(line, name)));
+    };
+    seen(said::WAITING, "two");
+    let ask = |id: &str| format!("GET /x HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(id));
+    assert_eq!(relay.ask(ask(&one.id)).status(), 200);
+    assert_eq!(relay.ask(ask(&two.id)).status(), 502);
+    seen("event=served", "one");
+    seen(said::PAIR_ENDED, "one");
+    seen(said::UNREACHABLE, "two");
+    relay.program.kill();
+    seen(said::RELAY_LOST, "one");
+    seen(said::RELAY_LOST, "two");
+    let lines = agent.lines_with(" conn=").into_iter().chain(agent.lines_with(" relay="));
+    for line in lines.chain(agent.lines_with(said::PAIR_ENDED)) {
+        assert!(is_of(&line, "one") || is_of(&line, "two"), "a line without the name: {line}");
+    }
 }
 
 /// An agent that may have 200 descriptors, with a ticket each for two hidden servers, and more clients of the one than

@@ -327,7 +327,12 @@ impl Entity {
     /// A local connection went away before its stream was clear.
     pub(super) fn abandon(&mut self, local: ConnId, session: Option<u64>, now: Now) {
         let from = self.conns.from(local);
-        self.conns.note(Note::Dropped { on: local, from, why: "ended before the stream was clear" });
+        self.conns.note(Note::Dropped {
+            on: local,
+            from,
+            upstream: None,
+            why: "ended before the stream was clear",
+        });
         self.conns.close(local, Close::Abort, now);
         self.free.retain(|free| *free != local);
         if let Some(session) = session {
