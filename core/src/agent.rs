@@ -73,9 +73,10 @@ pub struct Upstream {
     /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
     /// that says how its certificate is checked. `None`: it speaks in clear.
     pub service_tls: Option<u16>,
-    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well. Raw
-    /// clients of a port come here too, if the port has no service of its own.
+    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
     pub stream: Option<HostPort>,
+    /// Raw clients of ports without a service of their own get the stream service.
+    pub stream_takes_ports: bool,
     /// The local services of ports of the relay, by their labels.
     pub ports: Vec<(String, HostPort)>,
     /// Who terminates the TLS of clients that the relay routes by the ClientHello.
@@ -98,7 +99,8 @@ impl Upstream {
     /// Whether the relay may hand raw clients over.
     #[must_use]
     pub fn takes_raw(&self) -> bool {
-        self.end_to_end != EndToEnd::Off || self.stream.is_some() || !self.ports.is_empty()
+        let stream_takes_ports = self.stream_takes_ports && self.stream.is_some();
+        self.end_to_end != EndToEnd::Off || stream_takes_ports || !self.ports.is_empty()
     }
 }
 

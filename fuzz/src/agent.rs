@@ -216,6 +216,7 @@ impl Setting {
         let relay = place(self.named, number);
         Upstream {
             ports: Vec::new(),
+            stream_takes_ports: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: Relay { place: relay, tls: self.tls, host_header: "relay".to_owned() },
             id: Id(number.into()),

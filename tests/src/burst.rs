@@ -47,6 +47,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     let relay = Relay { place: relay_address().into(), tls: true, host_header: "relay".to_owned() };
     let upstream = Upstream {
         ports: Vec::new(),
+        stream_takes_ports: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: id(0),

@@ -327,6 +327,7 @@ impl Plan {
                 run.add(service.answering(self.octets_max, &self.endings), Some(at));
                 let upstream = Upstream {
                     ports: Vec::new(),
+                    stream_takes_ports: false,
                     end_to_end: rendezvous_core::agent::EndToEnd::Off,
                     relay: self.relay(named),
                     id,

@@ -160,6 +160,13 @@ impl Forwarding {
 }
 
 impl Agent {
+    /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
+        let (mate, side) = self.conns.mate(on)?;
+        let relay = if side == Side::Client { on } else { mate };
+        forwarding(self, relay).map(|it| (it.follower.clone(), side))
+    }
+
     /// Gates a new pair of a client and the HTTP service, if its requests are to get forwarding fields.
     pub(super) fn gate(&mut self, local: ConnId, relay: ConnId) {
         let Some(conn) = self.conns.state(relay) else { return };

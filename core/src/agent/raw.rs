@@ -45,7 +45,7 @@ impl Upstream {
         match asked {
             Asked::Http { .. } => http,
             Asked::Stream { .. } => stream.or(http),
-            Asked::Raw(RawTarget::Stream) => stream,
+            Asked::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
             Asked::Raw(RawTarget::Port(port)) => {
                 self.ports.get(usize::from(port)).map(|(_, place)| (place, None))
             }
@@ -82,7 +82,7 @@ impl Agent {
                 let own = upstream.ports.iter().position(|(known, _)| *known == label);
                 let target = match own.map(u16::try_from) {
                     Some(Ok(port)) => Some(RawTarget::Port(port)),
-                    _ => upstream.stream.as_ref().map(|_| RawTarget::Stream),
+                    _ => upstream.place_of(Asked::Raw(RawTarget::Stream)).map(|_| RawTarget::Stream),
                 };
                 match target {
                     Some(target) => self.meet(on, Asked::Raw(target), None, now),

@@ -220,6 +220,17 @@ pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
     len
 }
 
+/// The same, of a client that a relay hands over to an agent: the name of a raw client stays.
+pub(super) fn client_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
+    match proxy_header::parse(octets) {
+        Parsed::Complete { len, .. } if !matches!(proxy_header::raw_name(&octets[..len]), Ok(None)) => {
+            out.extend_from_slice(&octets[..len]);
+            len
+        }
+        _ => proxy_header(octets, out),
+    }
+}
+
 /// Appends lines of DTCP. The four words stay, and what is behind a colon is what `key` gives for it; otherwise a line
 /// is none of the four, still, and what is no whole line is not read.
 pub(super) fn lines(octets: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
@@ -329,13 +340,15 @@ fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
                 out.extend_from_slice(b"challenge=");
                 out.extend_from_slice(challenge);
             }
+            // It says which clients the hidden server takes.
+            (Some(("raw", _)), _) => out.extend_from_slice(parameter.as_bytes()),
             (Some(("nonce", _)), Some(_)) => out.extend_from_slice(parameter.as_bytes()),
             (Some((name @ ("response" | "nonce" | "challenge"), value)), None) => {
                 out.extend_from_slice(name.as_bytes());
                 out.push(b'=');
                 blur(value.as_bytes(), out);
             }
-            _ if matches!(parameter, "response" | "nonce" | "challenge") => {
+            _ if matches!(parameter, "response" | "nonce" | "challenge" | "raw") => {
                 out.extend_from_slice(parameter.as_bytes())
             }
             _ => blur(parameter.as_bytes(), out),

@@ -146,6 +146,9 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
     if let Some(place) = &upstream.stream {
         write!(out, " stream={}", HostPortText(place))?;
     }
+    if upstream.stream_takes_ports {
+        write!(out, " ports-to-stream")?;
+    }
     for (label, place) in &upstream.ports {
         write!(out, " port={label}:{}", HostPortText(place))?;
     }

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 use super::people::People;
 use super::print::{Clock, write_event, write_setup};
 use super::{Event, Octets, Outcome, Setup, mask, show, words};
-use crate::agent::Agent;
+use crate::agent::{Agent, Upstream};
 use crate::client_hello;
 use crate::dtcp::Key as DirectKey;
 use crate::engine::{Engine, Transport};
@@ -93,8 +93,8 @@ impl Shadow for Engine {
 }
 
 impl Shadow for Agent {
-    fn follower(&mut self, _: ConnId) -> Option<(Follower, Side)> {
-        None
+    fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
+        Self::follower(self, on)
     }
 }
 
@@ -113,7 +113,10 @@ impl<M: Shadow> Tape<M> {
         let _ = write_setup(&mut text, setup, seed, people.identities());
         let (listeners, asks) = match setup {
             Setup::Relay(config) => (config.listeners.clone(), false),
-            Setup::Agent { config, .. } => (Vec::new(), config.asks_for_address()),
+            Setup::Agent { config, .. } => {
+                let takes_raw = config.upstreams.iter().any(Upstream::takes_raw);
+                (Vec::new(), config.asks_for_address() || takes_raw)
+            }
         };
         let mut tape = Self {
             shadow,
@@ -310,8 +313,14 @@ impl<M: Shadow> Tape<M> {
     /// Whose a client is, where an agent asked for that; and what it asks: of the head no more counts than its form.
     fn client(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let is_header = self.asks && proxy_header::begins_v2(bytes);
-        let header = if is_header { mask::proxy_header(bytes, out) } else { 0 };
-        let bytes = &bytes[header..];
+        let header = if is_header { mask::client_header(bytes, out) } else { 0 };
+        let (header, bytes) = bytes.split_at(header);
+        if client_hello::begins(bytes) {
+            return client_hello::redact(bytes, out);
+        }
+        if !matches!(proxy_header::raw_name(header), Ok(None)) {
+            return mask::opaque(bytes, out);
+        }
         let head = match Finder::default().find(bytes, &self.limits) {
             Found::Complete(len) => len,
             Found::Partial | Found::Refused(_) => bytes.len(),

@@ -18,10 +18,13 @@ mod backoff;
 mod challenge;
 mod ending;
 mod forwarding;
+#[path = "../common/hello.rs"]
+mod hello;
 mod hostile;
 mod path;
 mod pool;
 mod proxy;
+mod raw;
 mod reaching;
 #[path = "../common/rig.rs"]
 mod rig;
@@ -57,6 +60,7 @@ fn upstream() -> Upstream {
     let relay = Relay { place: relay().into(), tls: false, host_header: "relay".into() };
     Upstream {
         ports: Vec::new(),
+        stream_takes_ports: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: ID,

@@ -235,6 +235,7 @@ impl World {
         connector(&mut of_connector);
         let upstream = Upstream {
             ports: Vec::new(),
+            stream_takes_ports: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: relay(),
             id: ID,

@@ -8,6 +8,8 @@ mod drain;
 mod follow;
 mod hand_over;
 mod held;
+#[path = "../common/hello.rs"]
+mod hello;
 mod ids;
 mod limits;
 mod pair_ends;

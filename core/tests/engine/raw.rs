@@ -9,6 +9,7 @@ use rendezvous_core::pair::Why;
 use rendezvous_core::proxy_header::{self, Parsed, RawName};
 use rendezvous_core::registry::Enrolment;
 
+use crate::hello::hello;
 use crate::world::World;
 use crate::{GET, ID, OK, OTHER, bound_connect, config, credential, enrolled, get};
 
@@ -30,19 +31,6 @@ fn world() -> World {
 fn list() -> Vec<Enrolment> {
     let sealed = Enrolment { end_to_end: true, ports: vec![0], ..enrolled(ID, &["home"]) };
     vec![sealed, enrolled(OTHER, &["open"])]
-}
-
-/// A ClientHello for this host name.
-fn hello(name: &str) -> Vec<u8> {
-    let name = name.as_bytes();
-    let len = |len: usize| u16::try_from(len).expect("short").to_be_bytes();
-    let entry = [&[0], &len(name.len())[..], name].concat();
-    let data = [&len(entry.len())[..], &entry].concat();
-    let extension = [&[0, 0], &len(data.len())[..], &data].concat();
-    let body =
-        [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1, 1, 0], &len(extension.len()), &extension].concat();
-    let message = [&[1, 0], &len(body.len())[..], &body].concat();
-    [&[22, 3, 1], &len(message.len())[..], &message].concat()
 }
 
 impl World {

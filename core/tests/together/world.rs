@@ -62,6 +62,7 @@ impl World {
         let theirs = Now { wall: now.wall.saturating_add_signed(skew), ..now };
         let upstream = Upstream {
             ports: Vec::new(),
+            stream_takes_ports: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: at_relay(),
             id: ID,

@@ -179,6 +179,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             None => None,
         };
         upstreams.push(Upstream {
+            stream_takes_ports: true,
             ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
             end_to_end: match &tls_to {
                 Some(at) => EndToEnd::PassTo(upstream::place(at)),

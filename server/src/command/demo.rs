@@ -219,6 +219,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
     relay.handle_ids(vec![Enrolment::new(id, key.clone())], now);
     let upstream = Upstream {
         ports: Vec::new(),
+        stream_takes_ports: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,

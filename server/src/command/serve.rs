@@ -326,7 +326,7 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
         Transport::Proxied => log::info!("event=listening on={on} tls=yes proxied=yes"),
         Transport::Port(port) => {
             let name = settings.engine.ports.get(usize::from(port)).map_or("", String::as_str);
-            log::info!("event=listening on={on} tls=no port-of={name}");
+            log::info!("event=listening on={on} port-of={name}");
         }
     }
     settings.engine.listeners.push(transport);

@@ -35,6 +35,7 @@ mod peers;
 mod program;
 mod prosody;
 mod proxy;
+mod raw;
 mod readme;
 mod readme_security;
 mod returns;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         ("stdio", stdio::CASES),
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),
+        ("raw", raw::CASES),
         ("readme", readme::CASES),
         ("readme_security", readme_security::CASES),
         ("harness", harness::CASES),

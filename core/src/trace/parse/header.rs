@@ -152,6 +152,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
     let host_header = words.keyed("host", |host| is_authority(host).then(|| host.to_owned()))?;
     let mut upstream = Upstream {
         ports: Vec::new(),
+        stream_takes_ports: false,
         end_to_end: EndToEnd::Off,
         relay: Relay { place: at, tls: false, host_header },
         id: identity.enrolment.id,
@@ -167,8 +168,8 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
     while let Some(word) = words.next() {
         let bad = || {
             format!(
-                "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, port=, \
-                 end-to-end or tls-to="
+                "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, \
+                 ports-to-stream, port=, end-to-end or tls-to="
             )
         };
         match word.split_once('=').unwrap_or((word, "")) {
@@ -178,6 +179,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
             ("pool-max", pool) => pool_max = Some(number(pool).ok_or_else(bad)?),
             ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
+            ("ports-to-stream", "") => upstream.stream_takes_ports = true,
             ("end-to-end", "") => upstream.end_to_end = EndToEnd::Terminate,
             ("tls-to", at) => upstream.end_to_end = EndToEnd::PassTo(place(at).ok_or_else(bad)?),
             ("port", at) => {

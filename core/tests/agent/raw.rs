@@ -1,0 +1,241 @@
+//! Raw clients, and clients whose TLS the agent terminates (docs/protocol.md §10).
+
+use rendezvous_core::agent::EndToEnd;
+use rendezvous_core::proxy_header::{RawName, Version, write, write_raw};
+
+use super::*;
+use crate::hello::hello;
+
+const NAME: &str = "home.hidden.example";
+const SEALED: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
+
+fn database() -> SocketAddr {
+    address(2, 5432)
+}
+
+fn tls_service() -> SocketAddr {
+    address(2, 443)
+}
+
+fn serve_stream(config: &mut Config) {
+    (config.upstreams[0].stream, config.upstreams[0].stream_takes_ports) = (Some(ssh().into()), true);
+}
+
+fn end_to_end() -> Rig<Agent> {
+    agent_with(|config| {
+        config.upstreams[0].end_to_end = EndToEnd::Terminate;
+        serve_stream(config);
+    })
+}
+
+fn header(name: &RawName) -> Vec<u8> {
+    let mut header = Vec::new();
+    write_raw("198.51.100.7:40000".parse().ok(), name, &mut header);
+    header
+}
+
+fn by_name(name: &str) -> Vec<u8> {
+    header(&RawName::Host(name.to_owned()))
+}
+
+fn by_port(label: &str) -> Vec<u8> {
+    header(&RawName::Port(label.to_owned()))
+}
+
+/// A client came with this; the pool's first connection, and what the agent did.
+fn comes(rig: Rig<Agent>, bytes: &[u8]) -> (Rig<Agent>, ConnId, usize, Vec<Did>) {
+    let (mut rig, pool) = pool_of(rig);
+    rig.news();
+    let used = rig.hears(pool[0], bytes);
+    let news = rig.news();
+    (rig, pool[0], used, news)
+}
+
+fn starts_tls(news: &[Did], on: ConnId, role: TlsRole) -> bool {
+    asked(news, Output::StartTls { on, role })
+}
+
+fn dial_of(news: &[Did], to: SocketAddr) -> Option<ConnId> {
+    dials(news).into_iter().find(|(_, at)| *at == to).map(|(on, _)| on)
+}
+
+#[test]
+fn an_agent_says_that_it_takes_raw_clients_if_it_does() {
+    let says = |change: fn(&mut Config)| {
+        let mut rig = agent_with(change);
+        let (on, _) = one(&rig.news());
+        rig.tell(|agent, now| agent.handle_connected(on, now));
+        sent(&rig.news(), on).contains("&raw=1 HTTP/1.1\r\n")
+    };
+    assert!(!says(|_| ()));
+    assert!(says(serve_stream));
+    assert!(says(|config| config.upstreams[0].ports.push(("db".to_owned(), database().into()))));
+    assert!(says(|config| config.upstreams[0].end_to_end = EndToEnd::Terminate));
+    assert!(says(|config| config.upstreams[0].end_to_end = EndToEnd::PassTo(tls_service().into())));
+}
+
+#[test]
+fn the_agent_terminates_the_tls_of_a_raw_client_and_reads_its_request_inside() {
+    let header = by_name(NAME);
+    let hello = hello(NAME);
+    let (mut rig, on, used, news) = comes(end_to_end(), &[&header[..], &hello[..30]].concat());
+    assert_eq!(used, header.len());
+    assert!(!starts_tls(&news, on, TlsRole::EndToEnd), "the hello is not whole");
+    assert_eq!(rig.hears(on, &hello), 0, "the hello belongs to the handshake");
+    assert!(starts_tls(&rig.news(), on, TlsRole::EndToEnd));
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert_eq!(rig.hears(on, format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes()), 0);
+    assert!(dial_of(&rig.news(), service()).is_some());
+}
+
+#[test]
+fn a_client_hello_that_names_another_host_than_the_relay_says_is_refused() {
+    for other in ["other.hidden.example", "192.0.2.1"] {
+        let (_, on, _, news) = comes(end_to_end(), &[by_name(NAME), hello(other)].concat());
+        assert!(asked(&news, Output::Close { on, how: Close::Abort }), "{other}");
+    }
+    let (_, on, _, news) = comes(end_to_end(), &[&by_name(NAME)[..], GET].concat());
+    assert!(asked(&news, Output::Close { on, how: Close::Abort }), "no TLS at all");
+}
+
+#[test]
+fn a_header_with_two_names_is_refused() {
+    let mut twice = by_name(NAME);
+    let extension = twice.split_off(28);
+    let len = u16::try_from(12 + 2 * extension.len()).unwrap().to_be_bytes();
+    twice[14..16].copy_from_slice(&len);
+    let header = [&twice[..], &extension, &extension].concat();
+    let (_, on, _, news) = comes(end_to_end(), &[header, hello(NAME)].concat());
+    assert!(asked(&news, Output::Close { on, how: Close::Abort }));
+}
+
+#[test]
+fn a_handshake_that_fails_or_takes_too_long_ends_the_connection() {
+    let bytes = [by_name(NAME), hello(NAME)].concat();
+    let (mut rig, on, _, _) = comes(end_to_end(), &bytes);
+    rig.tell(|agent, now| agent.handle_tls_failed(on, TlsFailure::Version, now));
+    assert!(asked(&rig.news(), Output::Close { on, how: Close::Linger }), "the alert is on its way");
+    let (mut rig, on, _, _) = comes(end_to_end(), &bytes);
+    rig.wait(Span::from_secs(10));
+    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
+    let (mut rig, on, _, _) = comes(end_to_end(), &by_name(NAME));
+    rig.wait(Span::from_secs(10));
+    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
+}
+
+#[test]
+fn an_end_to_end_agent_refuses_what_the_relay_could_read() {
+    let mut header = Vec::new();
+    write(Version::V2, "198.51.100.7:40000".parse().ok(), &mut header);
+    for front in [&header[..], b""] {
+        for request in [GET, UPGRADE] {
+            let (_, on, _, news) = comes(end_to_end(), &[front, request].concat());
+            assert!(sent(&news, on).starts_with("HTTP/1.1 403 Forbidden\r\n"), "{news:?}");
+            assert!(dial_of(&news, service()).is_none() && dial_of(&news, ssh()).is_none());
+        }
+    }
+    let passes = agent_with(|config| {
+        config.upstreams[0].end_to_end = EndToEnd::PassTo(tls_service().into());
+    });
+    let (_, on, _, news) = comes(passes, SEALED);
+    assert!(sent(&news, on).starts_with("HTTP/1.1 403 Forbidden\r\n"), "nobody terminates TLS here");
+}
+
+#[test]
+fn a_connector_goes_on_with_tls_inside_its_stream() {
+    let (mut rig, on, used, news) = comes(end_to_end(), SEALED);
+    assert_eq!(used, SEALED.len());
+    let switching =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
+    assert_eq!(sent(&news, on), switching);
+    assert!(starts_tls(&news, on, TlsRole::EndToEndStream));
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert_eq!(rig.hears(on, UPGRADE), UPGRADE.len());
+    let local = dial_of(&rig.news(), ssh()).expect("the stream service");
+    rig.tell(|agent, now| agent.handle_connected(local, now));
+    assert!(sent(&rig.news(), on).contains("Upgrade: octet-stream\r\n"));
+}
+
+#[test]
+fn a_connector_gets_no_page_and_a_browser_no_stream() {
+    let (mut rig, on, _, _) = comes(end_to_end(), SEALED);
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    rig.news();
+    rig.hears(on, GET);
+    assert!(sent(&rig.news(), on).starts_with("HTTP/1.1 403 Forbidden\r\n"));
+
+    let (mut rig, on, _, _) = comes(end_to_end(), &[by_name(NAME), hello(NAME)].concat());
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    rig.news();
+    rig.hears(on, UPGRADE);
+    let news = rig.news();
+    assert!(dial_of(&news, ssh()).is_none());
+    assert!(dial_of(&news, service()).is_some(), "it is a request for the HTTP service");
+}
+
+#[test]
+fn a_service_that_terminates_tls_itself_gets_the_client_s_bytes_as_they_came() {
+    let rig = agent_with(|config| {
+        config.upstreams[0].end_to_end = EndToEnd::PassTo(tls_service().into());
+    });
+    let header = by_name(NAME);
+    let (mut rig, on, used, news) = comes(rig, &[header.clone(), hello(NAME)].concat());
+    assert_eq!(used, header.len(), "the hello moves in the pair");
+    let local = dial_of(&news, tls_service()).expect("a dial");
+    rig.tell(|agent, now| agent.handle_connected(local, now));
+    let news = rig.news();
+    assert!(asked(&news, Output::Pair { hidden: local, client: on }));
+    assert_eq!(sent(&news, on), "", "nothing is answered");
+}
+
+#[test]
+fn a_port_has_its_own_service_or_the_stream_service() {
+    let services = || {
+        agent_with(|config| {
+            config.upstreams[0].ports.push(("db".to_owned(), database().into()));
+            serve_stream(config);
+        })
+    };
+    for (label, to) in [("db", database()), ("ssh", ssh())] {
+        let header = by_port(label);
+        let (mut rig, on, used, news) = comes(services(), &header);
+        assert_eq!(used, header.len());
+        let local = dial_of(&news, to).expect("a dial before a byte of the client");
+        rig.tell(|agent, now| agent.handle_connected(local, now));
+        let news = rig.news();
+        assert!(asked(&news, Output::Pair { hidden: local, client: on }));
+        assert_eq!(sent(&news, on), "");
+    }
+    let rig = agent_with(|config| config.upstreams[0].ports.push(("db".to_owned(), database().into())));
+    let (_, on, _, news) = comes(rig, &by_port("ssh"));
+    assert!(asked(&news, Output::Close { on, how: Close::Abort }), "no service for this port");
+}
+
+#[test]
+fn a_raw_client_whose_service_is_not_there_is_cut_and_told_nothing() {
+    let rig = agent_with(serve_stream);
+    let (mut rig, on, _, news) = comes(rig, &by_port("ssh"));
+    let local = dial_of(&news, ssh()).expect("a dial");
+    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let news = rig.news();
+    assert!(asked(&news, Output::Close { on, how: Close::Truncate }));
+    assert_eq!(sent(&news, on), "");
+}
+
+#[test]
+fn an_agent_that_did_not_ask_for_raw_clients_takes_a_header_for_what_it_is() {
+    let rig = agent_with(|config| config.forwarded = true);
+    let header = by_name(NAME);
+    let (_, on, used, news) = comes(rig, &[&header[..], GET].concat());
+    assert_eq!(used, header.len());
+    assert!(dial_of(&news, service()).is_some(), "{on:?}");
+}
+
+#[test]
+fn other_clients_come_as_before_to_an_agent_that_takes_raw_ones() {
+    let rig = agent_with(serve_stream);
+    let (_, _, used, news) = comes(rig, GET);
+    assert_eq!(used, 0);
+    assert!(dial_of(&news, service()).is_some());
+}
