@@ -178,6 +178,14 @@ impl Stamp {
     }
 }
 
+impl fmt::Display for Stamp {
+    /// Digits, signs and colons; `-` if there is no file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(numbers) = self.0 else { return f.write_str("-") };
+        f.write_str(&numbers.map(|number| number.to_string()).join(":"))
+    }
+}
+
 impl From<&Metadata> for Stamp {
     fn from(of: &Metadata) -> Stamp {
         let numbers = [of.dev(), of.ino(), of.size()].map(|number| number as i64);

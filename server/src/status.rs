@@ -8,6 +8,7 @@ use rendezvous_core::note::{Note, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use crate::event_loop::Stats;
+use crate::ids::Stamp;
 use crate::json::quote;
 use crate::logging::{self, Names};
 use crate::pin::Pin;
@@ -96,6 +97,8 @@ pub struct Report<'a> {
     pub counters: &'a Counters,
     /// How the operator calls the IDs.
     pub names: &'a Names,
+    /// The state of the file `ids` that is in force.
+    pub ids_stamp: Stamp,
     /// The pin of the certificate that is served.
     pub pin: Pin,
 }
@@ -121,12 +124,14 @@ impl Report<'_> {
             (or_null(descriptors.map(|it| it as u64)), or_null(descriptors_max));
         let _ = write!(
             text,
-            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\"}},",
+            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\"}},\
+             \"ids_stamp\":\"{}\",",
             quote(env!("CARGO_PKG_VERSION")),
             std::process::id(),
             self.uptime.0 / 1_000_000,
             self.snapshot.draining,
-            self.pin
+            self.pin,
+            self.ids_stamp
         );
         let _ = write!(
             text,

@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use common::Folder;
 use common::cli::run;
 use rendezvous::event_loop::Stats;
+use rendezvous::ids::Stamp;
 use rendezvous::json::Value;
 use rendezvous::logging::Names;
 use rendezvous::pin::Pin;
@@ -43,8 +44,8 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
     let snapshot = Snapshot { connections, connections_max: 100, draining: false, ids };
     let resources = Resources { descriptors_max: Some(1024), ..Resources::default() };
     let (stats, names) = (Stats::default(), &Names(names));
-    let pin = Pin([0; 32]);
-    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names, pin }.json()
+    let (pin, ids_stamp) = (Pin([0; 32]), Stamp::default());
+    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names, ids_stamp, pin }.json()
 }
 
 fn refused(status: Status, why: &'static str) -> Note {

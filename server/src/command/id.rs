@@ -12,14 +12,14 @@ use crate::ids::{Edit, Entry, IDS_FILE, Ids};
 use crate::options::{Opt, STATE, Spec, did_you_mean, parse};
 use crate::relay_url::RelayUrl;
 use crate::state::{self, State};
-use crate::status::socket;
+use crate::status::socket::{self, IdsChange};
 use crate::ticket::parse_ca;
 use crate::trust::Trust;
 
 const HELP: &str = "\
 Usage: rendezvous id COMMAND [OPTIONS] [NAME]
 
-Enrols hidden servers at the relay whose state folder this is. A running relay sees changes within two seconds.
+Enrols hidden servers at the relay whose state folder this is. A running relay puts changes in force before the command ends.
 
 Commands:
     id add NAME        enrol a hidden server and write its ticket
@@ -122,7 +122,7 @@ fn show(args: &[String]) -> Result<(), Failure> {
 const REMOVE: Spec = Spec {
     command: "id remove",
     operands: &["NAME"],
-    summary: "Forgets a hidden server. A running relay closes its waiting connections within two seconds.",
+    summary: "Forgets a hidden server. A running relay closes its waiting connections.",
     options: &[STATE],
     notes: "",
 };
@@ -132,8 +132,31 @@ fn remove(args: &[String]) -> Result<(), Failure> {
     let state = State::open_for_owner(matches.one("state"))?;
     let mut edit = Edit::begin(&state)?;
     let entry = edit.remove(&matches.operands().concat())?;
-    edit.commit()?;
+    commit(edit)?;
     print(&format!("{entry} is removed\n"))
+}
+
+/// Writes the file and waits until a running relay has read it.
+fn commit(edit: Edit<'_>) -> Result<(), Failure> {
+    let (state, within) = (edit.state(), socket::IDS_PATIENCE.as_secs());
+    edit.commit()?;
+    let path = state.file(IDS_FILE);
+    match socket::await_ids(state.folder(), &path) {
+        IdsChange::InForce => {}
+        IdsChange::NotRead => complain(
+            Some("id"),
+            &format!(
+                "note: {} is changed, but the running relay has not read it within {within} s: the change is not in \
+                 force yet (if the relay refused the file, its log says why)",
+                path.display()
+            ),
+        ),
+        IdsChange::Unknown => complain(
+            Some("id"),
+            "note: the running relay is of an older version: the change is in force within two seconds",
+        ),
+    }
+    Ok(())
 }
 
 fn details(entry: &Entry) -> String {

@@ -156,10 +156,6 @@ impl Program for Relay {
         if let Some(tape) = &mut self.tape {
             tape.write(&event_loop.tell(|engine, _| engine.take_text()));
         }
-        for _ in 0..CALLERS_MAX {
-            let Some(caller) = event_loop.net().caller() else { break };
-            socket::answer(caller, &self.report(event_loop));
-        }
         match self.files.reloaded() {
             None => {}
             Some(Ok((settings, (tls, pin), ids))) => {
@@ -184,6 +180,12 @@ impl Program for Relay {
             Some(Err(failure)) => {
                 log::error!("event=ids-refused reason={}", Escaped(&failure.to_string()));
             }
+        }
+        for _ in 0..CALLERS_MAX {
+            let Some(caller) = event_loop.net().caller() else { break };
+            socket::answer(caller, &self.report(event_loop));
+            // A command that has changed the file asks until the change is in force.
+            self.files.look_at_ids();
         }
     }
 
@@ -232,6 +234,7 @@ impl Relay {
             resources,
             counters: &self.counters,
             names: &self.names,
+            ids_stamp: self.ids.stamp(),
             pin: self.pin,
         };
         report.json()

@@ -129,6 +129,11 @@ impl<'a> Edit<'a> {
         Ok(entry)
     }
 
+    /// The state folder.
+    pub fn state(&self) -> &'a State {
+        self.state
+    }
+
     /// Writes the file and lets the lock go.
     ///
     /// # Errors

@@ -5,17 +5,18 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use mio::net::UnixListener;
-use socket2::SockRef;
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::DOCUMENT_MAX;
+use crate::clock::Clock;
 use crate::failure::{Failure, reason};
+use crate::ids::Stamp;
 use crate::json::Value;
 use crate::linux;
 use crate::logging::Escaped;
@@ -30,6 +31,10 @@ const NEW_NAME: &str = ".status.sock.new";
 const PATH_MAX: usize = 100;
 /// How long a relay may take to answer: it is one turn of its loop.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long [`await_ids`] waits.
+pub const IDS_PATIENCE: Duration = Duration::from_secs(3);
+/// The time between two questions of [`await_ids`].
+const IDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens it. What a dead relay left there is replaced. Where the folder can have none, it says so in the log, and the
 /// relay does without: `None`.
@@ -128,20 +133,69 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
             "no relay runs with the state folder {} (another one: --state DIR)",
             folder.display()
         )),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            Failure::Failed(format!("the relay at {} does not answer", path.display()))
-        }
+        _ if is_late(error) => Failure::Failed(format!("the relay at {} does not answer", path.display())),
         _ => Failure::of_file("ask the relay at", &path, error),
     };
-    let read = || -> io::Result<String> {
-        let (_open, short) = short_path(folder, NAME)?;
-        let stream = UnixStream::connect(short)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut text = String::new();
-        stream.take(2 * DOCUMENT_MAX as u64).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    read().map_err(|error| failed(&error))
+    ask_within(folder, PATIENCE).map_err(|error| failed(&error))
+}
+
+/// [`ask`] for at most this long for the connection, and again for each read.
+fn ask_within(folder: &Path, patience: Duration) -> io::Result<String> {
+    let (_open, short) = short_path(folder, NAME)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Holds for connect(2), too, which waits while the relay's queue is full.
+    socket.set_write_timeout(Some(patience))?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(short)?)?;
+    let mut text = String::new();
+    socket.take(2 * DOCUMENT_MAX as u64).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// What is known of a change of the file `ids`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdsChange {
+    /// It is in force, or no relay runs.
+    InForce,
+    /// A relay runs, and has not read the file within [`IDS_PATIENCE`].
+    NotRead,
+    /// The relay is of a version that does not tell which state of the file is in force.
+    Unknown,
+}
+
+/// Waits until the relay of a state folder, if one runs, has read the file `ids` as it is now. Each question makes the
+/// relay look at the file.
+#[must_use]
+pub fn await_ids(folder: &Path, ids: &Path) -> IdsChange {
+    let clock = Clock::start();
+    let start = clock.now().mono;
+    loop {
+        let waited = Duration::from_micros(clock.now().mono.since(start).0);
+        let left = IDS_PATIENCE.saturating_sub(waited);
+        if left.is_zero() {
+            return IdsChange::NotRead;
+        }
+        match ask_within(folder, left) {
+            Ok(document) => {
+                let Some(document) = Value::parse(&document) else {
+                    thread::sleep(IDS_PAUSE);
+                    continue;
+                };
+                match document.text("ids_stamp") {
+                    None => return IdsChange::Unknown,
+                    // Taken anew: later changes of others contain this one.
+                    Some(stamp) if stamp == Stamp::of(ids).to_string() => return IdsChange::InForce,
+                    Some(_) => thread::sleep(IDS_PAUSE),
+                }
+            }
+            Err(error) if is_late(&error) => return IdsChange::NotRead,
+            Err(_) => return IdsChange::InForce,
+        }
+    }
+}
+
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// The pin of the certificate that the relay of a state folder serves, if one runs.

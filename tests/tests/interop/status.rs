@@ -24,6 +24,8 @@ pub(crate) const CASES: &[Case] = &[
     case("a_dead_relays_socket_is_replaced_and_a_living_ones_is_not", &[], one_relay_a_folder),
     case("who_asks_and_does_not_read_stops_nobody", &[], who_asks_and_does_not_read_stops_nobody),
     case("refusals_count_though_the_log_leaves_them_out", &[], refusals_count_though_the_log_leaves_them_out),
+    case("a_change_of_ids_is_in_force_when_its_command_ends", &[], a_change_of_ids_is_in_force),
+    case("a_command_that_changes_ids_does_not_wait_for_a_relay_for_ever", &[], a_relay_that_does_not_answer),
     case("with_few_descriptors_it_serves_reloads_and_recovers", &[], with_few_descriptors),
 ];
 
@@ -175,4 +177,43 @@ fn with_few_descriptors() {
     let mut wire = Wire::open(Below::Clear, relay.clear);
     wire.send(request.as_bytes());
     assert_eq!(Answer::read(&mut wire).status(), 200);
+}
+
+/// `rendezvous id` with these arguments; what it prints on standard error.
+fn change_ids(world: &World, arguments: &[&str]) -> String {
+    let output = run(rendezvous().arg("id").args(arguments).arg("--state").arg(world.state()));
+    assert!(output.status.success(), "id {arguments:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn a_change_of_ids_is_in_force() {
+    let world = World::new();
+    let relay = world.relay(&[]);
+    for name in ["one", "two", "three"] {
+        let of = world.enrol(name, &[]);
+        let wire = world.waiting(&relay, &of, Below::Clear);
+        let ask = format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&of.id));
+        assert_eq!(change_ids(&world, &["rotate", name]), "");
+        let token = world.token(&relay, &of);
+        let old = relay.ask(format!("CONNECT uuid:{}?{token} HTTP/1.1\r\n\r\n", of.id));
+        assert_eq!(old.status(), 401, "the old secret");
+        assert_eq!(change_ids(&world, &["set", name, "--end-to-end", "on"]), "");
+        assert_eq!(change_ids(&world, &["remove", name]), "");
+        assert_eq!(relay.ask(ask).status(), 404);
+        drop(wire);
+    }
+}
+
+fn a_relay_that_does_not_answer() {
+    let world = World::new();
+    world.enrol("home", &[]);
+    let mut relay = world.relay(&[]);
+    relay.program.signal("STOP");
+    let note = change_ids(&world, &["set", "home", "--end-to-end", "on"]);
+    assert!(note.contains("note: ") && note.contains("has not read it within 3 s"), "{note}");
+    relay.program.signal("CONT");
+    assert_eq!(change_ids(&world, &["set", "home", "--end-to-end", "off"]), "");
+    relay.program.kill();
+    // Its socket is still there.
+    assert_eq!(change_ids(&world, &["set", "home", "--end-to-end", "on"]), "");
 }

@@ -8,7 +8,7 @@ use rendezvous_core::id::Id;
 use rendezvous_core::token::{Algorithm, Key};
 use zeroize::Zeroizing;
 
-use super::paste;
+use super::{commit, paste};
 use crate::console::{complain, print};
 use crate::entropy;
 use crate::failure::{Failure, reason};
@@ -131,7 +131,7 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
 const SET: Spec = Spec {
     command: "id set",
     operands: &["NAME"],
-    summary: "Changes a hidden server that is enrolled. A running relay sees the change within two seconds.",
+    summary: "Changes a hidden server that is enrolled. The change is in force in a running relay before the command ends.",
     options: &[
         Opt::one(
             "end-to-end",
@@ -156,7 +156,7 @@ pub(super) fn set(args: &[String]) -> Result<(), Failure> {
     let end_to_end = ["on", "off"][end_to_end];
     edit.set_end_to_end(&name, end_to_end == "on")?;
     let entry = edit.get(&name)?.clone();
-    edit.commit()?;
+    commit(edit)?;
     print(&format!("{entry} is changed: end-to-end {end_to_end}\n"))
 }
 
@@ -232,18 +232,18 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
 fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result<(), Failure> {
     let name = &entry.name;
     let Some(out) = out else {
-        edit.commit()?;
+        commit(edit)?;
         return print(&format!(
             "{entry} {done}\nIts ticket: rendezvous id ticket {name} --relay https://HOST:PORT\n"
         ));
     };
     let ticket = out.ticket(entry);
     if out.path.is_none() {
-        edit.commit()?;
+        commit(edit)?;
         out.write(&ticket, name)?;
     } else {
         out.write(&ticket, name)?;
-        edit.commit().inspect_err(|_| out.take_back())?;
+        commit(edit).inspect_err(|_| out.take_back())?;
     }
     out.tell(&ticket, name, done)
 }
