@@ -1,7 +1,7 @@
 //! The program beside a client that speaks no HTTP.
 
 use arbitrary::{Arbitrary, Unstructured};
-use rendezvous_core::connector::{Config, Connector};
+use rendezvous_core::connector::{Config, Connector, Sealing};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
@@ -11,6 +11,8 @@ use rendezvous_core::time::{Now, Time};
 use crate::direct::{Line, THEIRS, direct, is_line, key_of, offer};
 use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
 
+const SEALED: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
 const OPERATIONS_MAX: usize = 64;
 
 #[derive(Arbitrary, Debug)]
@@ -18,7 +20,8 @@ struct Setup {
     tls: bool,
     named: bool,
     once: bool,
-    /// The lowest bit: it asks for direct connections; the next: it can be reached; the next: nothing else will do.
+    /// The lowest bit: it asks for direct connections; the next: it can be reached; the next: nothing else will do; the
+    /// next: TLS with the agent inside.
     how: u8,
 }
 
@@ -71,6 +74,9 @@ struct Done {
     pinned: Vec<ConnId>,
     /// The key that the machine offered last.
     key: String,
+    sealing: Sealing,
+    /// In which connections the agent was asked inside of TLS.
+    asked_inside: Vec<ConnId>,
 }
 
 pub(crate) fn run(octets: &[u8]) {
@@ -83,10 +89,11 @@ pub(crate) fn run(octets: &[u8]) {
     let relay = Relay { place, tls: setup.tls, host_header: "relay".to_owned() };
     let direct = (setup.how & 1 == 1).then(|| direct(setup.how >> 1 & 1 == 1, 1, Direct::TRIED));
     let direct_only = setup.how >> 2 & 1 == 1;
-    let config = Config { once: setup.once, direct, direct_only, ..Config::new(relay, Id(7)) };
+    let sealing = if setup.how >> 3 & 1 == 1 { Sealing::EndToEnd } else { Sealing::None };
+    let config = Config { once: setup.once, direct, direct_only, sealing, ..Config::new(relay, Id(7)) };
     let now = Now { mono: Time(1_000_000), wall: 1_715_937_600 };
     let mut shell = Shell::new(Connector::with_direct(config, [5; 32]), now);
-    let mut done = Done::default();
+    let mut done = Done { sealing, ..Done::default() };
     for _ in 0..OPERATIONS_MAX {
         if unstructured.is_empty() {
             break;
@@ -116,6 +123,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
             for what in [Doing::Resolve { addresses: 2 }, Doing::Connect, Doing::Secure] {
                 shell.doing(on, what);
             }
+            seal(shell, done, on);
             done.answered.push(on);
             let interim: &[u8] = if interim { b"HTTP/1.1 103 Early Hints\r\nLink: </>\r\n\r\n" } else { b"" };
             let more: &[u8] = if more { b"SSH-2.0-x\r\n" } else { b"" };
@@ -141,6 +149,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
             for what in [Doing::Resolve { addresses: 1 }, Doing::Connect, Doing::Secure] {
                 shell.doing(on, what);
             }
+            seal(shell, done, on);
             done.answered.push(on);
             let (head, end) = SWITCHING.split_at(SWITCHING.len() - 2);
             shell.give(on, &[head, offer(hosts).as_bytes(), end].concat());
@@ -159,10 +168,24 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
     }
 }
 
+/// Begins TLS with the agent, if the stream is to be end to end.
+fn seal(shell: &mut Shell<Connector>, done: &Done, on: ConnId) {
+    if done.sealing == Sealing::EndToEnd {
+        shell.give(on, SEALED);
+        shell.doing(on, Doing::Secure);
+    }
+}
+
 fn judge(shell: &mut Shell<Connector>, done: &mut Done) {
     for did in std::mem::take(&mut shell.did) {
         match did {
-            Did::Sent(_, text) => {
+            Did::Sent(on, text) => {
+                let is_outside = text.ends_with(b"\r\nUpgrade: octet-stream+tls\r\n\r\n");
+                if done.sealing == Sealing::None {
+                    assert!(!is_outside, "nothing is to be end to end");
+                } else if text.starts_with(b"GET / ") && !is_outside {
+                    done.asked_inside.push(on);
+                }
                 let is_request = text.starts_with(b"GET / HTTP/1.1\r\n");
                 assert!(is_request || is_line(&text), "the request, lines and nothing else");
                 done.key = key_of(&text).unwrap_or_else(|| std::mem::take(&mut done.key));
@@ -170,6 +193,8 @@ fn judge(shell: &mut Shell<Connector>, done: &mut Done) {
             Did::Paired { hidden, client } => {
                 let is_met = done.answered.contains(&hidden) || done.pinned.contains(&hidden);
                 assert!(is_met && hidden != client, "met before a 101, or without the right certificate");
+                let is_sealed = done.asked_inside.contains(&hidden) || done.pinned.contains(&hidden);
+                assert!(done.sealing == Sealing::None || is_sealed, "met in sight of the relay");
             }
             Did::Noted(_) => {}
         }

@@ -16,6 +16,7 @@ pub(crate) fn run(octets: &[u8]) {
                 assert_eq!(parse_status(head), Some(response.status));
                 let text: String = head.iter().map(|&octet| char::from(octet).to_ascii_lowercase()).collect();
                 assert!(!response.upgrade_octet_stream || text.contains("octet-stream"));
+                assert!(!response.upgrade_sealed_stream || text.contains("octet-stream+tls"));
                 assert!(response.content_length.is_none_or(|it| text.contains(&it.to_string())));
                 assert!(response.retry_after.is_none_or(|it| text.contains(&it.to_string())));
             }

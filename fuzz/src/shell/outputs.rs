@@ -75,6 +75,7 @@ impl<M: Machine> Shell<M> {
                 assert!(sock.mate.is_none() && sock.stage == Stage::Up, "TLS in the middle");
                 // What was not consumed is TLS already.
                 sock.parked.clear();
+                sock.incoming.clear();
                 sock.stage = Stage::Securing;
             }
             Output::Resolve { on, .. } => {
