@@ -114,7 +114,7 @@ fn show(args: &[String]) -> Result<(), Failure> {
             }]),
             None => Trust::System,
         };
-        text.push_str(&paste::for_clients(&name, entry.id, &relay, &trust));
+        text.push_str(&paste::for_clients(entry, &relay, &trust));
     }
     print(&text)
 }

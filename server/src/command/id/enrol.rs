@@ -189,7 +189,7 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     if let Some(out) = out {
         let ticket = out.ticket(&entry);
         out.write(&ticket, &name)?;
-        out.tell(&ticket, &name, "")?;
+        out.tell(&entry, "")?;
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result
         out.write(&ticket, name)?;
         commit(edit).inspect_err(|_| out.take_back())?;
     }
-    out.tell(&ticket, name, done)
+    out.tell(entry, done)
 }
 
 /// Where a ticket goes, and what it says of the relay.
@@ -306,7 +306,7 @@ impl Out {
     }
 
     /// Says what was done and what comes next; where the ticket itself went to stdout, nothing: it may be a pipe.
-    fn tell(&self, ticket: &Ticket, name: &str, done: &str) -> Result<(), Failure> {
+    fn tell(&self, entry: &Entry, done: &str) -> Result<(), Failure> {
         if !self.relay.tls {
             warn(&format!(
                 "{} is in clear: everyone on the way can read and change what is sent",
@@ -316,14 +316,14 @@ impl Out {
         let Some(path) = &self.path else { return Ok(()) };
         let mut text = String::new();
         if !done.is_empty() {
-            text.push_str(&format!("{name} {} {done}\n", ticket.id));
+            text.push_str(&format!("{entry} {done}\n"));
         }
         text.push_str(&format!(
             "{} is its ticket: whoever has it can be that hidden server\n",
             path.display()
         ));
-        text.push_str(&paste::for_agent(path));
-        text.push_str(&paste::for_clients(name, ticket.id, &self.relay, &self.trust));
+        text.push_str(&paste::for_agent(path, entry));
+        text.push_str(&paste::for_clients(entry, &self.relay, &self.trust));
         print(&text)
     }
 }
