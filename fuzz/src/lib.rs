@@ -9,6 +9,7 @@
 //! (`tests/tests/corpora.rs`), with the compiler that everything else is built with.
 
 mod agent;
+mod client_hello;
 mod connector;
 mod credentials;
 mod date;
@@ -44,6 +45,7 @@ pub const TARGETS: &[Target] = &[
     ("allowed_keys", files::allowed_keys),
     ("authorization", credentials::authorization),
     ("challenge", credentials::challenge),
+    ("client_hello", client_hello::run),
     ("connector", connector::run),
     ("date", date::run),
     ("dtcp_handshake", dtcp_handshake::run),

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rendezvous_core::proxy_header::{LEN_MAX, Parsed, Version, begins_v2, parse, write};
+use rendezvous_core::proxy_header::{
+    LEN_MAX, Parsed, RawName, Version, begins_v2, parse, raw_name, write, write_raw,
+};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -23,8 +25,23 @@ pub(crate) fn run(octets: &[u8]) {
             let said = if header.starts_with(SIGNATURE) { binary(header) } else { line(header) };
             assert_eq!(source.map(canonical), said.map(canonical), "what the document says");
             rewrite(source);
+            match raw_name(header) {
+                Ok(Some(name)) => rewrite_raw(source, &name),
+                Ok(None) => {}
+                Err(why) => assert!(!why.is_empty()),
+            }
         }
     }
+}
+
+/// A raw client's header is written so that it reads the same.
+fn rewrite_raw(source: Option<SocketAddr>, name: &RawName) {
+    let mut header = Vec::new();
+    write_raw(source, name, &mut header);
+    assert_eq!(raw_name(&header).as_ref(), Ok(&Some(name.clone())));
+    let Parsed::Complete { len, source: read } = parse(&header) else { panic!("no header: {header:?}") };
+    assert_eq!(len, header.len());
+    assert!(source.is_none() || read == source.map(canonical), "{read:?} for {source:?}");
 }
 
 /// The first verdict that is one.
