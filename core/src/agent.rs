@@ -79,6 +79,9 @@ pub struct Upstream {
     pub stream_takes_ports: bool,
     /// The local services of ports of the relay, by their labels.
     pub ports: Vec<(String, HostPort)>,
+    /// The local HTTP service speaks HTTP/2 in clear with prior knowledge (RFC 9113 §3.3): it gets the bytes of clients that
+    /// speak it as they come, where the agent terminates their TLS.
+    pub service_h2: bool,
     /// Who terminates the TLS of clients that the relay routes by the ClientHello.
     pub end_to_end: EndToEnd,
 }
@@ -315,6 +318,8 @@ enum RawTarget {
     Stream,
     /// The service of a port: its place in [`Upstream::ports`].
     Port(u16),
+    /// The HTTP service, by HTTP/2.
+    H2,
 }
 
 impl State {

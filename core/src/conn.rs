@@ -69,6 +69,8 @@ pub enum TlsRole {
 pub struct Secured {
     /// Its certificate, if it sent one. The peer has the private key.
     pub certificate: Option<Fingerprint>,
+    /// Both sides speak HTTP/2 (ALPN `h2`, RFC 9113 §3.2).
+    pub is_h2: bool,
 }
 
 /// Why a name or an address could not be reached.

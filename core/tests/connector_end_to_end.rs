@@ -266,7 +266,7 @@ fn a_direct_connection_is_agreed_on_inside_alone() {
     let news = rig.news();
     assert!(asked(&news, Output::StartTls { on: link, role: TlsRole::DirectClient }), "{news:?}");
     // Whoever is there has the certificate that the relay would have announced.
-    let relay = Secured { certificate: Some(Fingerprint([6; 32])) };
+    let relay = Secured { certificate: Some(Fingerprint([6; 32])), ..Secured::default() };
     rig.tell(|connector, now| connector.handle_secured(link, relay, now));
     let news = rig.news();
     assert_eq!(sent(&news, link), "", "it is shown no key");

@@ -217,6 +217,7 @@ impl Setting {
         Upstream {
             ports: Vec::new(),
             stream_takes_ports: false,
+            service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: Relay { place: relay, tls: self.tls, host_header: "relay".to_owned() },
             id: Id(number.into()),

@@ -93,6 +93,8 @@ struct Layer {
     may_take_over: bool,
     /// The peer's own certificate, where it sent one.
     certificate: Option<CertificateDer<'static>>,
+    /// Both sides speak HTTP/2.
+    is_h2: bool,
     secured: bool,
     end_sent: bool,
     /// How much plaintext was sealed so far.
@@ -197,6 +199,15 @@ impl TlsSession {
         match &self.inner {
             Some(inner) => inner.layer.peer_certificate(),
             None => self.layer.peer_certificate(),
+        }
+    }
+
+    /// Whether both sides speak HTTP/2 (ALPN `h2`); inside, if there is an inner layer.
+    #[must_use]
+    pub fn is_h2(&self) -> bool {
+        match &self.inner {
+            Some(inner) => inner.layer.is_h2,
+            None => self.layer.is_h2,
         }
     }
 
@@ -311,6 +322,7 @@ impl Layer {
             is_inner: false,
             may_take_over,
             certificate: None,
+            is_h2: false,
             secured: false,
             end_sent: false,
             sealed: 0,
@@ -407,6 +419,7 @@ impl Layer {
             self.secured = true;
             opened.secured = true;
             self.certificate = self.certificate_of_handshake();
+            self.is_h2 = self.alpn_protocol() == Some(b"h2");
         }
         if !self.secured || opened.full || opened.ended {
             return Ok(());
@@ -519,6 +532,14 @@ impl Layer {
             Side::Server(conn) => conn.is_handshaking(),
             Side::Client(conn) => conn.is_handshaking(),
             Side::Records(_) | Side::Gone => false,
+        }
+    }
+
+    fn alpn_protocol(&self) -> Option<&[u8]> {
+        match &self.side {
+            Side::Server(conn) => conn.alpn_protocol(),
+            Side::Client(conn) => conn.alpn_protocol(),
+            Side::Records(_) | Side::Gone => None,
         }
     }
 

@@ -29,6 +29,7 @@ use crate::trust::{self, Trust};
 pub const ALPN_STREAM: &[u8] = b"rendezvous-stream";
 
 const ALPN: &[u8] = b"http/1.1";
+const ALPN_H2: &[u8] = b"h2";
 /// For clients of HTTP/1.0 that say so: `curl -0`.
 const ALPN_OLD: &[u8] = b"http/1.0";
 
@@ -94,6 +95,8 @@ pub fn server_config(
 pub enum EndToEndClients {
     /// HTTP clients, such as browsers: TLS 1.2 and 1.3, ALPN `http/1.1` or none.
     Http,
+    /// The same, and ALPN `h2` in front of it.
+    Http2,
     /// Connectors: TLS 1.3, ALPN [`ALPN_STREAM`]. The client must name one of these IDs ([`end_to_end_name`]): otherwise a
     /// relay could hand a connector over to another agent that has the same key.
     Connectors(Vec<Id>),
@@ -115,11 +118,11 @@ pub fn end_to_end_server_config(
 ) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone());
     let builder = match clients {
-        EndToEndClients::Http => builder.with_safe_default_protocol_versions(),
+        EndToEndClients::Http | EndToEndClients::Http2 => builder.with_safe_default_protocol_versions(),
         EndToEndClients::Connectors(_) => builder.with_protocol_versions(&[&TLS13]),
     };
     let builder = builder.map_err(|error| tls_is_unusable(&error))?;
-    let resumes = allowed.is_none() && clients == EndToEndClients::Http;
+    let resumes = allowed.is_none() && !matches!(clients, EndToEndClients::Connectors(_));
     let builder = match allowed {
         Some(keys) => builder.with_client_cert_verifier(trust::allowed_clients(keys, provider)),
         None => builder.with_no_client_auth(),
@@ -128,6 +131,10 @@ pub fn end_to_end_server_config(
         EndToEndClients::Http => {
             (Arc::new(SingleCertAndKey::from(certified)), vec![ALPN.to_vec(), ALPN_OLD.to_vec()])
         }
+        EndToEndClients::Http2 => (
+            Arc::new(SingleCertAndKey::from(certified)),
+            vec![ALPN_H2.to_vec(), ALPN.to_vec(), ALPN_OLD.to_vec()],
+        ),
         EndToEndClients::Connectors(ids) => {
             let names = ids.iter().map(Id::to_string).collect();
             (Arc::new(ForConnectors { names, certified }), vec![ALPN_STREAM.to_vec()])

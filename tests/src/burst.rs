@@ -48,6 +48,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     let upstream = Upstream {
         ports: Vec::new(),
         stream_takes_ports: false,
+        service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: id(0),

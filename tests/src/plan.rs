@@ -328,6 +328,7 @@ impl Plan {
                 let upstream = Upstream {
                     ports: Vec::new(),
                     stream_takes_ports: false,
+                    service_h2: false,
                     end_to_end: rendezvous_core::agent::EndToEnd::Off,
                     relay: self.relay(named),
                     id,

@@ -49,7 +49,7 @@ impl Machine for Agent {
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) => self.with_party(now, |party| party.secured(link, tls)),
-            Some(State::Sealing) => self.sealed(on, now),
+            Some(State::Sealing) => self.sealed(on, tls, now),
             _ => self.race(on, now, |dialers, _, _| dialers.secured(on, now)),
         }
         self.check_invariants();

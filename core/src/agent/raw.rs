@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::forwarding::Unforwarded;
 use super::{Agent, Asked, EndToEnd, RawTarget, Sealed, State, Upstream, conn_state};
 use crate::client_hello::{self, ClientHello};
-use crate::conn::{Close, ConnId, TlsFailure, TlsRole};
+use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
 use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found};
 use crate::http::reply::{SEALED_STREAM, Status, Switching, write_switching};
@@ -45,6 +45,7 @@ impl Upstream {
         match asked {
             Asked::Http { .. } => http,
             Asked::Stream { .. } => stream.or(http),
+            Asked::Raw(RawTarget::H2) => http.filter(|_| self.service_h2),
             Asked::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
             Asked::Raw(RawTarget::Port(port)) => {
                 self.ports.get(usize::from(port)).map(|(_, place)| (place, None))
@@ -119,7 +120,10 @@ impl Agent {
     }
 
     /// The client's handshake is complete: its request comes next.
-    pub(super) fn sealed(&mut self, on: ConnId, now: Now) {
+    pub(super) fn sealed(&mut self, on: ConnId, tls: Secured, now: Now) {
+        if tls.is_h2 && self.name_of(on).is_some() {
+            return self.meet(on, Asked::Raw(RawTarget::H2), None, now);
+        }
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
     }
 

@@ -152,6 +152,9 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
     for (label, place) in &upstream.ports {
         write!(out, " port={label}:{}", HostPortText(place))?;
     }
+    if upstream.service_h2 {
+        write!(out, " service-h2")?;
+    }
     match &upstream.end_to_end {
         EndToEnd::Off => {}
         EndToEnd::Terminate => write!(out, " end-to-end")?,
@@ -196,9 +199,10 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
         }
         Event::Connected { on } => write!(out, "connected {}", Conn(*on)),
         Event::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), show::dial(*why)),
-        Event::Secured { on, tls: Secured { certificate } } => {
+        Event::Secured { on, tls: Secured { certificate, is_h2 } } => {
             write!(out, "secured {}", Conn(*on))?;
-            certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))
+            certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))?;
+            if *is_h2 { out.write_str(" h2") } else { Ok(()) }
         }
         Event::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), show::tls(*why)),
         Event::In { on, octets } => {

@@ -61,6 +61,7 @@ fn upstream() -> Upstream {
     Upstream {
         ports: Vec::new(),
         stream_takes_ports: false,
+        service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay,
         id: ID,

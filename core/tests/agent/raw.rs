@@ -239,3 +239,23 @@ fn other_clients_come_as_before_to_an_agent_that_takes_raw_ones() {
     assert_eq!(used, 0);
     assert!(dial_of(&news, service()).is_some());
 }
+
+#[test]
+fn a_client_of_http_2_goes_to_a_service_that_speaks_it_and_is_not_followed() {
+    let bytes = [by_name(NAME), hello(NAME)].concat();
+    for is_h2 in [true, false] {
+        let rig = agent_with(|config| {
+            config.upstreams[0].end_to_end = EndToEnd::Terminate;
+            config.upstreams[0].service_h2 = true;
+        });
+        let (mut rig, on, _, _) = comes(rig, &bytes);
+        rig.tell(|agent, now| agent.handle_secured(on, Secured { is_h2, ..Secured::default() }, now));
+        let local = dial_of(&rig.news(), service());
+        assert_eq!(local.is_some(), is_h2, "a client of HTTP/1.1 sends its request first");
+        let Some(local) = local else { continue };
+        rig.tell(|agent, now| agent.handle_connected(local, now));
+        let news = rig.news();
+        assert!(asked(&news, Output::Pair { hidden: local, client: on }));
+        assert!(!asked(&news, Output::Gate { on }));
+    }
+}

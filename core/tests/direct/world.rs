@@ -236,6 +236,7 @@ impl World {
         let upstream = Upstream {
             ports: Vec::new(),
             stream_takes_ports: false,
+            service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: relay(),
             id: ID,
@@ -407,7 +408,9 @@ impl World {
                 let peer = 1 - side;
                 let certificate = Some(certificate(peer, self.rules.forged[peer]));
                 self.sock(side, on).expect("a socket").tls = Securing::Up;
-                self.tell(side, |machine, now| machine.handle_secured(on, Secured { certificate }, now));
+                self.tell(side, |machine, now| {
+                    machine.handle_secured(on, Secured { certificate, ..Secured::default() }, now)
+                });
             }
             Event::TlsFailed { wire, end } => {
                 let (side, on) = self.wires[wire].ends[end].at.expect("a connection");

@@ -63,6 +63,7 @@ impl World {
         let upstream = Upstream {
             ports: Vec::new(),
             stream_takes_ports: false,
+            service_h2: false,
             end_to_end: rendezvous_core::agent::EndToEnd::Off,
             relay: at_relay(),
             id: ID,

@@ -78,7 +78,7 @@ impl<M: Machine> Shell<M> {
                     _ => None,
                 };
                 sock.stage = Stage::Up;
-                self.machine.handle_secured(on, Secured { certificate }, now);
+                self.machine.handle_secured(on, Secured { certificate, ..Secured::default() }, now);
                 self.ready.push_back(on);
             }
             (Doing::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {

@@ -9,6 +9,7 @@ use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
+use rustls::sign::CertifiedKey;
 
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
@@ -66,6 +67,10 @@ const SPEC: Spec = Spec {
             "HOST:PORT",
             "none",
             "the local service that terminates the TLS of clients itself; the ID must be enrolled with --end-to-end",
+        ),
+        Opt::flag(
+            "to-h2",
+            "offer HTTP/2 with --end-to-end: the --to service speaks it in clear, with prior knowledge, as well as HTTP/1.1",
         ),
         Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
         Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
@@ -155,6 +160,16 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut service_tls = Vec::new();
     let relays = services.len();
     let terminates = matches.flag("end-to-end");
+    if matches.flag("to-h2") && forwarded {
+        return Err(Failure::Usage(
+            "--to-h2 and --forwarded exclude each other: nobody reads HTTP/2".to_owned(),
+        ));
+    }
+    if matches.flag("to-h2")
+        && services.iter().any(|service| service.to.as_ref().is_some_and(|to| to.tls.is_some()))
+    {
+        return Err(Failure::Usage("--to-h2 is for a --to in clear, not for https://".to_owned()));
+    }
     let key_list = key_list(&matches)?;
     if !terminates {
         refuse_without_end_to_end(&matches)?;
@@ -180,6 +195,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         };
         upstreams.push(Upstream {
             stream_takes_ports: true,
+            service_h2: matches.flag("to-h2"),
             ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
             end_to_end: match &tls_to {
                 Some(at) => EndToEnd::PassTo(upstream::place(at)),
@@ -312,6 +328,20 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
 }
 
+/// Refuses a certificate of several names: on a connection with HTTP/2 browsers ask for all of them (RFC 9113 §9.1.1), and
+/// nobody compares the names of its requests.
+fn refuse_several_names(certified: &CertifiedKey) -> Result<(), Failure> {
+    let names = certified.cert.first().map(|leaf| cert::names_of(leaf)).unwrap_or_default();
+    if names.len() <= 1 && !names.iter().any(|name| name.starts_with('*')) {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!(
+        "--to-h2 needs a certificate of one name, and this one is for {}: browsers would send requests for all of them on one \
+         connection",
+        names.join(", ")
+    )))
+}
+
 /// The keys of clients that are let in; `None`: all clients are.
 fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
     let pins = matches.get_all("allow-key", Pin::parse)?;
@@ -324,6 +354,9 @@ fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
 
 /// Refuses options that mean nothing without `--end-to-end`.
 fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
+    if matches.flag("to-h2") {
+        return Err(Failure::Usage("--to-h2 is for --end-to-end, which is missing".to_owned()));
+    }
     for option in ["cert", "key", "name", "allow-key", "allow-keys"] {
         if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
             return Err(Failure::Usage(format!("--{option} is for --end-to-end, which is missing")));
@@ -339,8 +372,11 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         Some((cert, key)) => cert::load(&cert, &key, &provider)?,
         None => {
             let state = State::open(matches.one("state"))?;
-            let mut names = cert::default_names(None);
-            names.extend(matches.get_all("name", certificate::name)?);
+            let mut names = matches.get_all("name", certificate::name)?;
+            // A name of this machine would tell clients where the hidden server is.
+            if names.is_empty() {
+                names.push("localhost".to_owned());
+            }
             let (identity, warning) = cert::ensure(&state, PairFiles::AGENT, &names, &provider)?;
             if let Some(warning) = warning {
                 log::warn!("event=certificate reason={}", Escaped(&warning));
@@ -353,11 +389,17 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         log::warn!("event=certificate reason={}", Escaped(&warning));
     }
     log::info!("event=end-to-end pin={pin}");
+    if matches.flag("to-h2") {
+        refuse_several_names(&certified)?;
+    }
     let config = |clients, certified| {
         tls_config::end_to_end_server_config(clients, certified, allowed.clone(), &provider)
     };
     Ok(EndToEndTls {
-        http: config(EndToEndClients::Http, certified.clone())?,
+        http: config(
+            if matches.flag("to-h2") { EndToEndClients::Http2 } else { EndToEndClients::Http },
+            certified.clone(),
+        )?,
         connectors: config(EndToEndClients::Connectors(ids), certified)?,
     })
 }

@@ -220,6 +220,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
     let upstream = Upstream {
         ports: Vec::new(),
         stream_takes_ports: false,
+        service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,

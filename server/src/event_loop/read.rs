@@ -11,7 +11,7 @@ use crate::escape::Escaped;
 use crate::net::Net;
 use crate::slot::{Gate, Reading, Slot};
 use crate::tls::{
-    HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, is_hello_too_long,
+    HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession, is_hello_too_long,
 };
 
 /// Plaintext goes into a buffer.
@@ -345,7 +345,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.release_if_empty(on);
         if let Ok(Opened { secured: true, .. }) = opened {
             let shown = self.slot(on).and_then(|slot| slot.tls.as_deref()?.peer_certificate());
-            let tls = Secured { certificate: shown.map(Fingerprint::of) };
+            let certificate = shown.map(Fingerprint::of);
+            let is_h2 = self.slot(on).and_then(|slot| slot.tls.as_deref()).is_some_and(TlsSession::is_h2);
+            let tls = Secured { certificate, is_h2 };
             self.machine.handle_secured(on, tls, self.now);
             self.settle();
         }

@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_cut_is_a_reset_at_a_port", &[], cut_at_port),
     case("what_is_sent_end_to_end_is_in_no_trace_and_no_log", &[Peer::Curl], no_trace),
     case("a_relay_that_cheats_is_refused", &[], cheating_relay),
+    case("http_2_goes_to_a_service_that_speaks_it", &[Peer::Curl, Peer::Nginx], http_2),
     case("the_options_that_contradict_each_other_are_refused", &[], options),
 ];
 
@@ -317,6 +318,36 @@ fn cheating_relay() {
     assert!(service.is_idle(), "the service was never reached");
 }
 
+/// nginx 1.22 speaks HTTP/2 in clear and nothing else on one port: the agent offers it, and curl takes it.
+fn http_2() {
+    let folder = crate::world::Folder::new();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let path = folder.0.display().to_string();
+    let config = format!(
+        "daemon off; master_process off; pid {path}/pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; client_body_temp_path {path}/b; proxy_temp_path {path}/p; fastcgi_temp_path {path}/f;\n\
+         uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
+         server {{ listen 127.0.0.1:{port} http2; return 200 \"$server_protocol\\n\"; }} }}\n"
+    );
+    let config = folder.write("nginx.conf", &config);
+    let mut nginx = Peer::Nginx.command();
+    let _nginx = Program::start("nginx", nginx.arg("-e").arg("stderr").arg("-c").arg(config));
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::yield_now();
+    }
+    let sealed = Sealed::terminating(&["--to", &format!("127.0.0.1:{port}"), "--to-h2", "--name", NAME]);
+    let output = run(sealed.curl().args(["-k", "--http2"]).args([sealed.url("/one"), sealed.url("/two")]));
+    assert_eq!(text(&output), "HTTP/2.0\nHTTP/2.0\n");
+    let state = sealed.world.folder.0.join("agent-state").display().to_string();
+    let ticket = sealed.world.ticket(&sealed.relay, &sealed.home, Below::Tls13).display().to_string();
+    let more = ["agent", "--ticket", &ticket, "--to", "h:1", "--end-to-end", "--to-h2", "--state", &state];
+    let output = run(rendezvous().args(more).args(["--name", NAME, "--name", "other.relay.test"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a certificate of one name"));
+}
+
 /// A PROXY header of version 2 with a host name.
 fn proxy_header(name: &str) -> Vec<u8> {
     let len = u8::try_from(name.len()).expect("a short name");
@@ -353,4 +384,10 @@ fn options() {
     refused(&["agent", "--ticket", "t", "--to", "h:1", "--name", "n"], "--end-to-end");
     refused(&["agent", "--ticket", "t", "--stream", "a b=h:1"], "label");
     refused(&["agent", "--ticket", "t", "--tls-to", "h:1", "--end-to-end"], "--end-to-end");
+    refused(&["agent", "--ticket", "t", "--to", "h:1", "--to-h2"], "--end-to-end");
+    refused(
+        &["agent", "--ticket", "t", "--to", "h:1", "--end-to-end", "--to-h2", "--forwarded"],
+        "--forwarded",
+    );
+    refused(&["agent", "--ticket", "t", "--to", "https://h:1", "--end-to-end", "--to-h2"], "in clear");
 }

@@ -32,12 +32,19 @@ impl Parser {
             }
             "secured" => {
                 let on = words.conn()?;
-                let certificate = if words.rest.is_empty() {
-                    None
-                } else {
-                    Some(words.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?)
-                };
-                Event::Secured { on, tls: Secured { certificate } }
+                let mut tls = Secured::default();
+                while let Some(word) = words.next() {
+                    match word.split_once('=') {
+                        None if word == "h2" => tls.is_h2 = true,
+                        Some(("certificate", digits)) => {
+                            let read = Fingerprint::parse(digits.as_bytes());
+                            tls.certificate =
+                                Some(read.ok_or_else(|| format!("'{digits}' is no fingerprint"))?);
+                        }
+                        _ => return Err(format!("unexpected '{word}': certificate= or h2")),
+                    }
+                }
+                Event::Secured { on, tls }
             }
             "tls-failed" => Event::TlsFailed { on: words.conn()?, why: words.read("a reason", tls_failure)? },
             "in" => {

@@ -153,6 +153,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
     let mut upstream = Upstream {
         ports: Vec::new(),
         stream_takes_ports: false,
+        service_h2: false,
         end_to_end: EndToEnd::Off,
         relay: Relay { place: at, tls: false, host_header },
         id: identity.enrolment.id,
@@ -169,7 +170,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
         let bad = || {
             format!(
                 "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, \
-                 ports-to-stream, port=, end-to-end or tls-to="
+                 ports-to-stream, service-h2, port=, end-to-end or tls-to="
             )
         };
         match word.split_once('=').unwrap_or((word, "")) {
@@ -179,6 +180,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
             ("pool-max", pool) => pool_max = Some(number(pool).ok_or_else(bad)?),
             ("service", at) => upstream.service = Some(place(at).ok_or_else(bad)?),
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
+            ("service-h2", "") => upstream.service_h2 = true,
             ("ports-to-stream", "") => upstream.stream_takes_ports = true,
             ("end-to-end", "") => upstream.end_to_end = EndToEnd::Terminate,
             ("tls-to", at) => upstream.end_to_end = EndToEnd::PassTo(place(at).ok_or_else(bad)?),
