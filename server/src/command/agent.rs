@@ -176,6 +176,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     } else if services.iter().all(|service| service.tls_to.is_some()) {
         return Err(Failure::Usage("--end-to-end is for a --to or a --stream, which is missing".to_owned()));
     }
+    if key_list.is_some() && services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
+        return Err(Failure::Usage(
+            "--allow-key and --allow-keys exclude --tls-to and --stream LABEL=HOST:PORT, whose clients show no key"
+                .to_owned(),
+        ));
+    }
     for Service { ticket: file, to, stream, ports, tls_to } in services {
         let ticket = Ticket::load(&file)?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -194,7 +200,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             None => None,
         };
         upstreams.push(Upstream {
-            stream_takes_ports: true,
+            // A client of a port shows no key.
+            stream_takes_ports: key_list.is_none(),
             service_h2: matches.flag("to-h2"),
             ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
             end_to_end: match &tls_to {

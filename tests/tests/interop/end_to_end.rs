@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_direct_connection_is_agreed_on_inside", &[], a_direct_connection_is_agreed_on_inside),
     case("a_relay_that_offers_itself_is_not_dialled", &[], a_relay_that_offers_itself),
     case("a_relay_that_strips_the_upgrade_is_refused", &[], a_relay_that_strips_the_upgrade),
+    case("a_port_of_the_relay_is_no_way_around_the_keys", &[], a_port_is_no_way_around_the_keys),
     case("a_relay_that_changes_a_byte_is_noticed", &[], a_relay_that_changes_a_byte),
 ];
 
@@ -266,6 +267,36 @@ fn a_relay_that_changes_a_byte() {
     let stream = Stream::start(&[]);
     let between = Between::start(stream.relay.clear, Tampering::Flip);
     fails(&mut stream.command_by(between.address, &[]), &["end to end, the agent"]);
+}
+
+/// A relay can hand over anybody as a client of a port, who shows no key.
+fn a_port_is_no_way_around_the_keys() {
+    let service = Raw::start();
+    let world = World::new();
+    let home = world.enrol("home", &["--end-to-end"]);
+    let list = world.folder.write("keys", "# nobody\n");
+    let relay = world.relay(&["--tcp", "127.0.0.1:0=home"]);
+    let at: SocketAddr = relay
+        .program
+        .pick("the port", |line| line.split_once(" on=")?.1.strip_suffix(" port-of=home")?.parse().ok());
+    let (address, state) = (service.address.to_string(), world.folder.0.join("agent"));
+    let options = ["--stream", &address, "--end-to-end", "--state", state.to_str().expect("a path of ours")];
+    let options = [&options[..], &["--allow-keys", list.to_str().expect("a path of ours")]].concat();
+    let _agent = world.agent(&relay, &home, Below::Tls13, &options);
+    let mut client = TcpStream::connect(at).expect("it listens");
+    client.write_all(MARKER).expect("it takes bytes");
+    relay.program.says("event=hand-over-failed");
+    let mut got = Vec::new();
+    let _ = client.read_to_end(&mut got);
+    assert_eq!(got, b"");
+
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    for way in ["--tls-to=127.0.0.1:1", "--stream=ssh=127.0.0.1:1"] {
+        let mut agent = rendezvous();
+        agent.args(["agent", "--ticket"]).arg(&ticket).args(options.iter().chain([&way]));
+        let output = run(&mut agent);
+        assert_eq!(output.status.code(), Some(2), "{way}");
+    }
 }
 
 /// What the relay between does.
