@@ -99,7 +99,7 @@ pub struct Over {
 /// Why a pair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Both sides ended in order.
+    /// Both sides ended in order, or the client broke off after its last exchange ([`Pair::reason`]).
     Done,
     /// This side's stream was cut: FIN without close_notify.
     Truncated(Side),
@@ -305,6 +305,18 @@ impl Pair {
             Side::Hidden => &self.to_hidden,
         };
         direction.queued && !matches!(direction.flow, Flow::Dead)
+    }
+
+    /// The reason to report for a pair that ended because of `why`. Many clients close without close_notify, or reset
+    /// the connection because they have not read ours. If the client did so when its last request had been answered
+    /// completely (`is_answered`) and the whole answer was in its socket, the exchange is a success: [`Why::Done`].
+    #[must_use]
+    pub fn reason(&self, why: Why, is_answered: bool) -> Why {
+        let is_sent = self.to_client.flow != Flow::Dead && !self.to_client.queued;
+        match why {
+            Why::Truncated(Side::Client) | Why::Reset(Side::Client) if is_answered && is_sent => Why::Done,
+            _ => why,
+        }
     }
 
     /// The state of the direction that begins at `src`.

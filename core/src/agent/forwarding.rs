@@ -323,6 +323,16 @@ impl Agent {
 }
 
 /// What is known of the exchanges of the client on `relay`; `None` where no fields are written.
+impl Agent {
+    /// Whether the requests of this client are forwarded one by one, and all of them are answered completely.
+    pub(super) fn is_answered(&mut self, relay: ConnId) -> bool {
+        match self.conns.any_state(relay).map(|conn| &conn.state) {
+            Some(State::Paired(Some(forwarding))) => forwarding.follower.is_complete(),
+            _ => false,
+        }
+    }
+}
+
 fn forwarding(agent: &mut Agent, relay: ConnId) -> Option<&mut Forwarding> {
     match conn_state(&mut agent.conns, relay) {
         Some(State::Paired(Some(forwarding))) => Some(forwarding),

@@ -336,6 +336,7 @@ impl Agent {
     pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(&mut Conn { upstream, .. }) = self.conns.any_state(hidden) else { return };
+        let why = pair.reason(over.why, self.is_answered(client));
         for on in [hidden, client] {
             if let Some(conn) = self.conns.any_state(on) {
                 let link = &mut self.links[usize::from(conn.upstream)];
@@ -350,7 +351,7 @@ impl Agent {
             from_client: pair.octets_from(Side::Client),
             from_hidden: pair.octets_from(Side::Hidden),
             after: now.mono.since(pair.began()),
-            why: over.why,
+            why,
         });
         if pair.octets_from(Side::Hidden) == 0 {
             self.unanswered_client(upstream, now);

@@ -219,6 +219,14 @@ impl Engine {
         is_allowed && matches!(self.route(head), Route::To { id: named, .. } if named == id)
     }
 
+    /// Whether the exchanges of this client are followed, and all of them are complete.
+    pub(super) fn is_answered(&mut self, client: ConnId) -> bool {
+        match self.conns.any_state(client) {
+            Some(State::Client { follow: Some(follow), .. }) => follow.follower.is_complete(),
+            _ => false,
+        }
+    }
+
     /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection
     /// ends.
     pub(super) fn settle_followed(&mut self, client: ConnId, now: Now) {

@@ -295,6 +295,7 @@ impl Engine {
         let (from_client, from_hidden) = (pair.octets_from(Side::Client), pair.octets_from(Side::Hidden));
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.registry.tally(id, from_client, from_hidden, now);
+        let why = pair.reason(over.why, self.is_answered(client));
         self.conns.note(Note::PairEnded {
             hidden,
             client,
@@ -302,7 +303,7 @@ impl Engine {
             from_client,
             from_hidden,
             after: now.mono.since(pair.began()),
-            why: over.why,
+            why,
         });
         self.serve_held(id, now);
     }

@@ -387,6 +387,13 @@ impl Follower {
         }
     }
 
+    /// Whether each request that passed is complete, and its whole response has passed. True as well when the hidden
+    /// server has ended its direction.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.is_in_request() && (self.is_answered() || self.life == Life::Ended)
+    }
+
     /// Whether the responses to all requests that passed have passed.
     fn is_answered(&self) -> bool {
         self.unanswered.len == 0

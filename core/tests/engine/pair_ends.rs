@@ -82,7 +82,7 @@ fn a_reset_crosses_from_either_side_and_is_never_a_clean_end() {
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Abort), Some(Close::Truncate)));
     assert_eq!(why(&mut world), Some(Why::Reset(Side::Hidden)));
 
-    let (hidden, client) = world.answered_pair(ID);
+    let (hidden, client) = world.pair(ID);
     world.end(client, End::Reset);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Truncate), Some(Close::Abort)));
     assert_eq!(why(&mut world), Some(Why::Reset(Side::Client)));
@@ -96,10 +96,52 @@ fn a_truncation_is_never_made_a_clean_end() {
     assert_eq!(ends(&world, client), (false, Some(Close::Truncate)));
     assert_eq!(why(&mut world), Some(Why::Truncated(Side::Hidden)));
 
-    let (hidden, client) = world.answered_pair(ID);
+    let (hidden, client) = world.pair(ID);
     world.end(client, End::Truncated);
     assert_eq!(ends(&world, hidden), (false, Some(Close::Truncate)));
     assert_eq!(why(&mut world), Some(Why::Truncated(Side::Client)));
+}
+
+#[test]
+fn a_client_that_breaks_off_behind_a_complete_answer_is_a_success() {
+    for how in [End::Reset, End::Truncated] {
+        let mut world = world();
+        let (hidden, client) = world.answered_pair(ID);
+        world.end(client, how);
+        assert_eq!(world.closing(hidden), Some(Close::Truncate), "the hidden server sees what happened");
+        assert_eq!(why(&mut world), Some(Why::Done), "{how:?}");
+
+        // An answer that the hidden server's end delimits.
+        let (hidden, client) = world.pair(ID);
+        world.write(hidden, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall");
+        world.end(hidden, End::Clean);
+        assert!(world.take(client).ends_with("all"));
+        if world.is_open(client) {
+            world.end(client, how);
+        }
+        assert_eq!(why(&mut world), Some(Why::Done), "{how:?}");
+    }
+}
+
+#[test]
+fn a_client_that_breaks_off_in_an_answer_is_no_success() {
+    for (how, expected) in
+        [(End::Reset, Why::Reset(Side::Client)), (End::Truncated, Why::Truncated(Side::Client))]
+    {
+        let mut world = world();
+        let (hidden, client) = world.pair(ID);
+        world.write(hidden, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhalf");
+        assert!(world.take(client).ends_with("half"));
+        world.end(client, how);
+        assert_eq!(why(&mut world), Some(expected));
+
+        // It was answered, but the answer is still in the queue.
+        let (hidden, client) = world.pair(ID);
+        world.stall(client, true);
+        world.write(hidden, ANSWER);
+        world.end(client, how);
+        assert_eq!(why(&mut world), Some(expected));
+    }
 }
 
 #[test]
