@@ -96,6 +96,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         pin,
         listen: settings.listen,
         ports: settings.engine.ports.clone(),
+        has_domain: settings.engine.domain.is_some(),
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -131,6 +132,7 @@ struct Relay {
     listen: Vec<(SocketAddr, Transport)>,
     /// The names that the ports for raw clients have.
     ports: Vec<String>,
+    has_domain: bool,
 }
 
 impl Program for Relay {
@@ -262,8 +264,14 @@ impl Relay {
             ..Enrolment::new(entry.id, entry.key.clone())
         });
         let enrolments = enrolments.collect();
+        if let (false, Some(sealed)) = (self.has_domain, ids.entries.iter().find(|entry| entry.end_to_end)) {
+            log::warn!(
+                "event=end-to-end name={:?} reason=\"without --domain no client can name it, but for connect --end-to-end\"",
+                sealed.name
+            );
+        }
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
-            log::warn!("event=tcp-port name={name} reason=\"no hidden server has this name or label\"");
+            log::warn!("event=tcp-port name={name:?} reason=\"no hidden server has this name or label\"");
         }
         event_loop.tell(|engine, now| engine.handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
