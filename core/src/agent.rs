@@ -9,9 +9,10 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use self::direct::Negotiations;
+pub use self::door::{Door, PasswordCheck, Verdict};
 use self::forwarding::Forwarding;
 use self::link::{Link, Stage};
 use self::pool::Pool;
@@ -28,6 +29,7 @@ use crate::http::head::{self, Finder};
 use crate::id::Id;
 use crate::machine::{Close, ConnId, USER_TIMEOUT};
 use crate::pair;
+use crate::prefix::Prefix;
 use crate::proxy_header::Version;
 use crate::reach::{Answer, Deadlines, HostPort, Relay};
 use crate::time::{Now, Span, Time};
@@ -36,6 +38,7 @@ use crate::token::Key;
 mod debt;
 mod dialling;
 mod direct;
+mod door;
 mod events;
 mod forwarding;
 mod link;
@@ -84,6 +87,8 @@ pub struct Upstream {
     pub service_h2: bool,
     /// Who terminates the TLS of clients that the relay routes by the ClientHello.
     pub end_to_end: EndToEnd,
+    /// Asks the clients of the HTTP service for a password. `None`: everybody is let in.
+    pub door: Option<Door>,
 }
 
 /// Who terminates the TLS of raw clients (`docs/protocol.md §10`).
@@ -122,6 +127,11 @@ pub struct Config {
     /// of [`forwarded`](crate::http::forwarded); the relay is asked for the client's address. What is not HTTP is
     /// refused then. Default: off.
     pub forwarded: bool,
+    /// The addresses of clients that are let in; empty: all. If there are some, a client whose address is unknown is not.
+    pub allow: Vec<Prefix>,
+    /// The addresses of clients that are not let in, even if they are among `allow`. Clients of HTTP get 403, raw ones are
+    /// cut.
+    pub deny: Vec<Prefix>,
     /// Take and make direct connections for the stream service, with clients that ask for it. `None`, the default:
     /// neither.
     pub direct: Option<Direct>,
@@ -153,6 +163,8 @@ impl Default for Config {
             once: false,
             send_proxy: None,
             forwarded: false,
+            allow: Vec::new(),
+            deny: Vec::new(),
             direct: None,
             service_connections_max: 4_000,
             head: head::Limits::default(),
@@ -169,8 +181,17 @@ impl Default for Config {
 impl Config {
     /// Whether the relay is asked for a PROXY header with each client's address.
     #[must_use]
-    pub const fn asks_for_address(&self) -> bool {
-        self.send_proxy.is_some() || self.forwarded
+    pub fn asks_for_address(&self) -> bool {
+        let has_list = !self.allow.is_empty() || !self.deny.is_empty();
+        // A door limits the wrong passwords of each address.
+        let has_door = self.upstreams.iter().any(|upstream| upstream.door.is_some());
+        self.send_proxy.is_some() || self.forwarded || has_list || has_door
+    }
+
+    /// Whether a client with this address is let in.
+    fn lets_in(&self, from: Option<IpAddr>) -> bool {
+        let is_in = |list: &[Prefix]| from.is_some_and(|from| list.iter().any(|it| it.contains(from)));
+        !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
 }
 
@@ -188,6 +209,9 @@ pub struct Agent {
     nonces: Entropy,
     jitter: Entropy,
     direct: Option<Negotiations>,
+    /// Passwords that the caller has not taken, one of a connection at most; and the number of the last one.
+    checks: Vec<PasswordCheck>,
+    checked: u64,
     stopping: bool,
 }
 
@@ -388,6 +412,8 @@ impl Agent {
             nonces,
             jitter,
             direct,
+            checks: Vec::new(),
+            checked: 0,
             stopping: false,
         };
         for upstream in agent.upstreams() {

@@ -32,7 +32,8 @@
 //! An `id` line gives an identity a name for this file: the UUID, the secret in BASE32, and where they differ from the
 //! default `algorithm=SHA1`, `digits=6`, `period=60`, `tokens=any` (plain tokens are taken), `labels=`. It may stand
 //! anywhere before it is used. An `upstream` has one of them as its first word; `tls`, `plain` (for plain tokens),
-//! `pool`, `pool-max` (if the pool grows), `service` and `stream` are there or not; `service-tls=N` if the service speaks TLS, with `N` for `upstream=N`
+//! `pool`, `pool-max` (if the pool grows), `service` and `stream` are there or not; `door=REALM` if clients of the service need a password, with `password-keep` if it gets that;
+//! `service-tls=N` if the service speaks TLS, with `N` for `upstream=N`
 //! of its handshake. An agent that takes direct connections has a line `direct` behind
 //! those:
 //!
@@ -96,6 +97,7 @@
 //! | `stalled CONN` | `handle_stalled` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
 //! | `timeout` | `handle_timeout` |
+//! | `verified CONN TICKET right\|wrong\|busy=N` | an agent's: the result of a check of a password; the check is no action |
 //! | `path-changed` | an agent's: an address or a route of the machine has changed |
 //! | `drain` | the operator's wish: nothing new |
 //! | `ids NAME…`, `config KEY=VALUE…` | a relay's operator's wishes |
@@ -227,6 +229,7 @@ pub enum Event {
     Config { config: Box<engine::Config> },
     Drain,
     PathChanged,
+    Verified { on: ConnId, ticket: u64, verdict: agent::Verdict },
 }
 
 /// An action as it is expected.

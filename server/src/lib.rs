@@ -24,6 +24,7 @@ pub mod logging;
 pub mod net;
 pub mod notify;
 pub mod options;
+mod password_check;
 pub mod password_file;
 pub mod pin;
 pub mod relay_url;

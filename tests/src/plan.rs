@@ -330,6 +330,7 @@ impl Plan {
                     stream_takes_ports: false,
                     service_h2: false,
                     end_to_end: rendezvous_core::agent::EndToEnd::Off,
+                    door: None,
                     relay: self.relay(named),
                     id,
                     key: key_of(id),

@@ -96,6 +96,7 @@ impl Machine for Agent {
         self.dialers.greeted(on, &mut self.conns, now);
         let ended = self.conns.flushed(on, now);
         self.pair_over(ended, now);
+        self.flushed_gated(on);
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {

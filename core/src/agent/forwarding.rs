@@ -4,13 +4,16 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Agent, State, conn_state};
+use super::door::{Answer, Guard, Judgement, VERDICT_TIMEOUT};
+use super::{Agent, Door, PasswordCheck, State, conn_state};
 use crate::conns::Ended;
 use crate::http::accept::Form;
+use crate::http::basic::Credentials;
 use crate::http::follower::{Follower, Mode, Step};
-use crate::http::forwarded::{self, Origin};
+use crate::http::forwarded::{self, Origin, Rewrite};
 use crate::http::head::{Limits, Refusal};
 use crate::http::reply::Status;
+use crate::http::reply::diagnostic::{ADDRESS, CREDENTIALS};
 use crate::machine::{Close, ConnId, Output, PASS_ALL};
 use crate::note::Note;
 use crate::pair::{Flow, Over, Side, Why};
@@ -28,10 +31,24 @@ pub(super) struct Forwarding {
     unmoved: u64,
     /// The client's bytes wait for the service's answer.
     waits: bool,
-    /// A part of a head is held: the rest has to come in time.
-    is_partial: bool,
+    /// What has to happen in time.
+    awaited: Awaited,
+    /// Asks for a password.
+    guard: Option<Guard>,
     /// Why the client's next request is not forwarded. Whatever else the client sends is dropped.
     refused: Option<Unforwarded>,
+}
+
+/// What a client's connection waits for, if it is not for the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    Nothing,
+    /// The rest of a head.
+    Head,
+    /// The result of a check of a password.
+    Verdict,
+    /// The next request of a client that was denied.
+    Retry,
 }
 
 /// The answer to a request that is not forwarded.
@@ -48,6 +65,8 @@ impl Unforwarded {
     pub(super) const fn no_service(why: &'static str) -> Self {
         Self { status: Status::BadGateway502, why }
     }
+
+    pub(super) const ADDRESS: Self = Self { status: Status::Forbidden403, why: ADDRESS };
 
     /// The agent is out of something for now.
     pub(super) const fn unavailable(why: &'static str) -> Self {
@@ -66,6 +85,8 @@ const MISDIRECTED: Unforwarded = Unforwarded {
     why: "the request is for another host than the TLS connection",
 };
 
+const MALFORMED: Unforwarded = Unforwarded { status: Status::BadRequest400, why: CREDENTIALS };
+
 /// What the bytes of one half lead to.
 #[derive(Default)]
 struct Outcome {
@@ -75,31 +96,63 @@ struct Outcome {
     text: Vec<u8>,
     /// How many bytes behind those pass; 0: none.
     pass: u64,
+    /// The password of the request at the front, which has to be checked.
+    check: Option<Credentials>,
+    /// The answer to the last request that was consumed.
+    answer: Option<Answer>,
 }
 
 impl Forwarding {
-    pub(super) fn new(limits: Limits, origin: Option<Origin>, host: Option<String>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        origin: Option<Origin>,
+        host: Option<String>,
+        door: Option<Door>,
+    ) -> Self {
         Self {
             follower: Follower::new(limits, Mode::Strict),
             origin,
             host,
             unmoved: 0,
             waits: false,
-            is_partial: false,
+            awaited: Awaited::Nothing,
+            guard: door.map(Guard::new),
             refused: None,
         }
     }
 
-    fn on_client_bytes(&mut self, bytes: &[u8]) -> Outcome {
-        let mut outcome = Outcome::default();
+    fn on_client_bytes(&mut self, bytes: &[u8], now: Now) -> Outcome {
         self.waits = false;
-        self.is_partial = false;
+        self.awaited = Awaited::Nothing;
+        let outcome = self.take_client_bytes(bytes, now);
+        let guard = self.guard.as_ref();
+        if self.awaited == Awaited::Nothing && self.refused.is_none() {
+            if outcome.check.is_some() || guard.is_some_and(Guard::is_asking) {
+                self.awaited = Awaited::Verdict;
+            } else if guard.is_some_and(Guard::awaits_retry) {
+                self.awaited = Awaited::Retry;
+            }
+        }
+        outcome
+    }
+
+    fn take_client_bytes(&mut self, bytes: &[u8], now: Now) -> Outcome {
+        let mut outcome = Outcome::default();
         loop {
             if self.refused.is_some() {
                 outcome.consumed = bytes.len();
                 return outcome;
             }
-            let rest = bytes.get(outcome.consumed..).unwrap_or_default();
+            let mut rest = bytes.get(outcome.consumed..).unwrap_or_default();
+            if let Some(guard) = &mut self.guard {
+                let dropped = guard.drop_body(rest);
+                outcome.consumed += dropped;
+                rest = rest.get(dropped..).unwrap_or_default();
+                if guard.is_answer_queued() {
+                    self.waits = true;
+                    return outcome;
+                }
+            }
             match self.follower.on_client(rest) {
                 Step::Request { head, .. }
                     if self.host.as_ref().is_some_and(|host| !head.names_host(host)) =>
@@ -107,15 +160,32 @@ impl Forwarding {
                     self.refused = Some(MISDIRECTED);
                 }
                 Step::Request { len, head } => {
-                    match &self.origin {
-                        Some(origin) => {
-                            let written = forwarded::write(&head, origin, &mut outcome.text);
+                    let is_answerable = self.follower.is_answerable() && self.unmoved == 0;
+                    let raw = rest.get(..len).unwrap_or_default();
+                    let judgement = match &mut self.guard {
+                        Some(guard) => guard.judge(&head, raw, is_answerable, now),
+                        None => Judgement::Pass,
+                    };
+                    match judgement {
+                        Judgement::Pass => {
+                            let how = self.rewrite();
+                            let written = forwarded::rewrite(&head, how, &mut outcome.text);
                             self.follower.request_passed(&written);
                         }
-                        None => {
-                            head.as_it_came(&mut outcome.text);
-                            self.follower.request_passed(&head);
+                        Judgement::Hold => {
+                            self.waits = true;
+                            return outcome;
                         }
+                        Judgement::Ask(credentials) => {
+                            self.waits = true;
+                            outcome.check = Some(credentials);
+                            return outcome;
+                        }
+                        Judgement::Malformed => {
+                            self.refused = Some(MALFORMED);
+                            continue;
+                        }
+                        Judgement::Answer(answer) => outcome.answer = Some(answer),
                     }
                     outcome.consumed += len;
                 }
@@ -124,7 +194,9 @@ impl Forwarding {
                     return outcome;
                 }
                 Step::More | Step::Response { .. } => {
-                    self.is_partial = !rest.is_empty();
+                    if !rest.is_empty() {
+                        self.awaited = Awaited::Head;
+                    }
                     return outcome;
                 }
                 Step::Hold => {
@@ -138,6 +210,13 @@ impl Forwarding {
                 Step::Refused(refusal) => self.refused = Some(Unforwarded::refused(refusal)),
             }
         }
+    }
+
+    /// What changes in the heads of requests. Even if nothing is added, an Upgrade to `h2c` is removed, behind which
+    /// requests would pass that nobody looks at.
+    fn rewrite(&self) -> Rewrite<'_> {
+        let removes_credentials = self.guard.as_ref().is_some_and(|guard| !guard.door.keeps_credentials());
+        Rewrite { origin: self.origin.as_ref(), removes_credentials }
     }
 
     /// How many bytes of the service pass.
@@ -178,7 +257,8 @@ impl Agent {
         let client = self.conns.from(relay).map(|from| from.ip());
         let origin = self.forwards(relay).then_some(Origin { client, is_https });
         let host = self.name_of(relay);
-        let forwarding = Forwarding::new(self.config.head, origin, host);
+        let door = self.door(relay);
+        let forwarding = Forwarding::new(self.config.head, origin, host, door);
         if let Some(state) = conn_state(&mut self.conns, relay) {
             *state = State::Paired(Some(Box::new(forwarding)));
         }
@@ -201,9 +281,9 @@ impl Agent {
 
     fn read_client(&mut self, relay: ConnId, local: ConnId, bytes: &[u8], now: Now) -> usize {
         let Some(forwarding) = forwarding(self, relay) else { return 0 };
-        let was_partial = forwarding.is_partial;
-        let Outcome { consumed, text, pass } = forwarding.on_client_bytes(bytes);
-        let is_partial = forwarding.is_partial;
+        let before = forwarding.awaited;
+        let Outcome { consumed, text, pass, check, answer } = forwarding.on_client_bytes(bytes, now);
+        let awaited = forwarding.awaited;
         let sent = u32::try_from(text.len()).unwrap_or(u32::MAX);
         self.conns.send(local, text);
         if consumed > 0 {
@@ -214,10 +294,19 @@ impl Agent {
         if pass > 0 {
             self.conns.say(Output::Pass { from: relay, bytes: pass });
         }
-        if !is_partial {
-            self.conns.set_due(relay, None);
-        } else if !was_partial || consumed > 0 {
-            self.conns.set_due(relay, Some(now.mono + self.config.head_timeout));
+        let timeout = match awaited {
+            Awaited::Nothing => None,
+            Awaited::Head | Awaited::Retry => Some(self.config.head_timeout),
+            Awaited::Verdict => Some(VERDICT_TIMEOUT),
+        };
+        if timeout.is_none() || awaited != before || consumed > 0 {
+            self.conns.set_due(relay, timeout.map(|timeout| now.mono + timeout));
+        }
+        if let Some(credentials) = check {
+            self.ask(relay, credentials);
+        }
+        if let Some(answer) = answer {
+            return self.answer(relay, local, answer, consumed, bytes.len(), now);
         }
         self.conclude(relay, now);
         consumed
@@ -272,11 +361,80 @@ impl Agent {
 
     /// The rest of a head did not come in time. Whether there is such a head.
     pub(super) fn expire_gated(&mut self, relay: ConnId, now: Now) -> bool {
-        let is_late = forwarding(self, relay).is_some_and(|it| it.is_partial);
-        if is_late {
-            self.refuse_next(relay, Unforwarded::LATE, now);
+        let Some(awaited) = forwarding(self, relay).map(|it| it.awaited) else { return false };
+        match awaited {
+            Awaited::Nothing => return false,
+            Awaited::Head => self.refuse_next(relay, Unforwarded::LATE, now),
+            Awaited::Verdict => {
+                const LATE: &str = "the password was not checked in time";
+                self.refuse_next(relay, Unforwarded::unavailable(LATE), now);
+            }
+            Awaited::Retry => self.end_idle(relay, now),
         }
-        is_late
+        true
+    }
+
+    /// Ends the pair of a client that is between two exchanges.
+    fn end_idle(&mut self, relay: ConnId, now: Now) {
+        let over = Over { hidden: Close::Linger, client: Close::Linger, why: Why::Done };
+        let ended = self.conns.end_pair(relay, over, now);
+        self.pair_over(ended, now);
+    }
+
+    /// Has a password checked.
+    fn ask(&mut self, on: ConnId, credentials: Credentials) {
+        self.checked += 1;
+        let ticket = self.checked;
+        let from = self.conns.from(on).map(|from| from.ip());
+        if let Some(guard) = self.guard(on) {
+            guard.asked(ticket);
+            self.checks.push(PasswordCheck { on, ticket, from, credentials });
+        }
+    }
+
+    /// Sends the door's answer to a request of which `consumed` bytes were dropped. How many are dropped now.
+    fn answer(
+        &mut self,
+        relay: ConnId,
+        local: ConnId,
+        answer: Answer,
+        consumed: usize,
+        offered: usize,
+        now: Now,
+    ) -> usize {
+        let from = self.conns.from(relay);
+        let upstream = self.conns.state(relay).map(|conn| conn.upstream);
+        self.conns.note(Note::Dropped { on: relay, from, upstream, why: answer.why });
+        let len = u32::try_from(answer.text.len()).unwrap_or(u32::MAX);
+        let is_open = self.conns.pair_of(relay).is_some_and(|it| it.flow_from(Side::Hidden) == Flow::Open);
+        if is_open {
+            self.conns.send(relay, answer.text);
+            // It takes the place of the service's answer.
+            let ended = self.conns.moved(local, len, len, now);
+            self.pair_over(ended, now);
+        }
+        if answer.closes || !is_open {
+            self.end_idle(relay, now);
+            return offered;
+        }
+        consumed
+    }
+
+    /// The send queue of a gated half is empty.
+    pub(super) fn flushed_gated(&mut self, on: ConnId) {
+        if self.guard(on).is_some_and(Guard::flushed) {
+            self.offer_again(on);
+        }
+    }
+
+    /// The door of a client's connection.
+    pub(super) fn guard(&mut self, relay: ConnId) -> Option<&mut Guard> {
+        forwarding(self, relay)?.guard.as_mut()
+    }
+
+    /// For traces: how many of the client's next bytes belong to the body of a request that was denied.
+    pub(crate) fn unread_body(&mut self, on: ConnId) -> u64 {
+        self.guard(on).map_or(0, |guard| guard.unread_body())
     }
 
     /// What the client sends next is not forwarded: it is dropped, and answered in its turn.
@@ -288,7 +446,7 @@ impl Agent {
     }
 
     /// Has what is held of the client offered again.
-    fn offer_again(&mut self, relay: ConnId) {
+    pub(super) fn offer_again(&mut self, relay: ConnId) {
         let is_read =
             self.conns.pair_of(relay).is_some_and(|pair| pair.flow_from(Side::Client) != Flow::Dead);
         if is_read {
@@ -297,13 +455,21 @@ impl Agent {
     }
 
     /// Ends the pair if no request will be answered any more, or if the turn of the one that is not forwarded has come.
-    fn conclude(&mut self, relay: ConnId, now: Now) {
+    pub(super) fn conclude(&mut self, relay: ConnId, now: Now) {
         let Some(forwarding) = forwarding(self, relay) else { return };
         let (follower, refused) = (&forwarding.follower, forwarding.refused);
         if forwarding.unmoved > 0 {
             return;
         }
         let in_request = follower.is_in_request();
+        if refused.is_none()
+            && follower.is_answerable()
+            && forwarding.guard.as_ref().is_some_and(Guard::has_denied)
+        {
+            return self.offer_again(relay);
+        }
+        let Some(forwarding) = self::forwarding(self, relay) else { return };
+        let follower = &forwarding.follower;
         let over = match refused {
             Some(refused) if follower.is_answerable() => {
                 let from = self.conns.from(relay);

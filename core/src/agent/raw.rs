@@ -44,8 +44,9 @@ impl Upstream {
         let http = self.service.as_ref().map(|place| (place, self.service_tls));
         match asked {
             Asked::Http { .. } => http,
-            Asked::Stream { .. } => stream.or(http),
-            Asked::Raw(RawTarget::H2) => http.filter(|_| self.service_h2),
+            // A connector is not asked for the password of the HTTP service.
+            Asked::Stream { .. } => stream.or(http.filter(|_| self.door.is_none())),
+            Asked::Raw(RawTarget::H2) => http.filter(|_| self.service_h2 && self.door.is_none()),
             Asked::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
             Asked::Raw(RawTarget::Port(port)) => {
                 self.ports.get(usize::from(port)).map(|(_, place)| (place, None))

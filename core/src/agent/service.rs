@@ -8,13 +8,15 @@ use super::direct::{GONE, offer_of};
 use super::forwarding::Unforwarded;
 use super::link::Stage;
 use super::raw::NO_STREAM;
-use super::{Agent, Asked, Conn, State, conn_state};
+use super::{Agent, Asked, Conn, Door, State, conn_state};
 use crate::conns::Ended;
 use crate::dialer::Dialling;
 use crate::dtcp::Offer;
 use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
-use crate::http::reply::diagnostic::{NO_DESCRIPTORS, NO_SERVICE, SERVICE_UNREACHABLE, TOO_MANY_CLIENTS};
+use crate::http::reply::diagnostic::{
+    ADDRESS, NO_DESCRIPTORS, NO_SERVICE, SERVICE_UNREACHABLE, TOO_MANY_CLIENTS,
+};
 use crate::http::reply::{Reply, Status, Switching, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output, TlsFailure, TlsRole};
 use crate::note::{Note, Target};
@@ -149,6 +151,11 @@ impl Agent {
     pub(super) fn meet(&mut self, on: ConnId, asked: Asked, offer: Option<Box<Offer>>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
+        if !self.config.lets_in(self.conns.from(on).map(|from| from.ip())) {
+            let from = self.conns.from(on);
+            self.conns.note(Note::Dropped { on, from, upstream: Some(upstream), why: ADDRESS });
+            return self.refuse(on, Unforwarded::ADDRESS, asked, now);
+        }
         let Some((place, tls)) = self.upstream(upstream).place_of(asked) else {
             let from = self.conns.from(on);
             self.conns.note(Note::Dropped { on, from, upstream: Some(upstream), why: NO_SERVICE });
@@ -289,9 +296,10 @@ impl Agent {
         self.unanswered_client(upstream, now);
     }
 
-    /// Whether the exchanges of this client are followed: its requests get fields, or must all name one host.
+    /// Whether the exchanges of this client are followed: its requests get fields, must all name one host, or need a
+    /// password.
     pub(super) fn follows(&mut self, on: ConnId) -> bool {
-        self.forwards(on) || self.name_of(on).is_some()
+        self.forwards(on) || self.name_of(on).is_some() || self.door(on).is_some()
     }
 
     /// Whether each request of this client gets forwarding fields.
@@ -299,6 +307,12 @@ impl Agent {
         let Some(conn) = self.conns.state(on) else { return false };
         let upstream = conn.upstream;
         self.config.forwarded && self.upstream(upstream).service.is_some()
+    }
+
+    /// What this client is asked for.
+    pub(super) fn door(&mut self, on: ConnId) -> Option<Door> {
+        let upstream = self.conns.state(on)?.upstream;
+        self.upstream(upstream).door.clone()
     }
 
     /// The client went away before it met the local service.

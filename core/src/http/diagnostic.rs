@@ -2,6 +2,10 @@
 
 /// 401 to a client.
 pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
+/// 401, of an agent.
+pub(crate) const PASSWORD: &str = "the hidden server asks for a user name and a password";
+/// 403, of an agent.
+pub(crate) const ADDRESS: &str = "the hidden server's agent takes no clients from this address";
 /// 400.
 pub(crate) const CREDENTIALS: &str = "malformed Authorization";
 /// 400.

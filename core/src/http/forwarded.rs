@@ -28,6 +28,29 @@ pub struct Origin {
 /// no one looks at; and the names of removed fields in `Connection`, so that the next hop does not remove the new ones.
 /// All other lines stay as they came.
 pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a> {
+    rewrite(head, Rewrite { origin: Some(origin), removes_credentials: false }, out)
+}
+
+/// What changes in a head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rewrite<'o> {
+    /// The forwarding fields; `None`: those of the client stay.
+    pub(crate) origin: Option<&'o Origin>,
+    /// Whether every `Authorization` is removed.
+    pub(crate) removes_credentials: bool,
+}
+
+impl Rewrite<'_> {
+    /// Whether a field of the client is removed.
+    fn removes(self, name: &[u8]) -> bool {
+        is_same_name(name, b"HTTP2-Settings")
+            || self.origin.is_some() && is_forwarding_name(name)
+            || self.removes_credentials && is_same_name(name, b"Authorization")
+    }
+}
+
+/// As [`write`], with what is to be changed.
+pub(crate) fn rewrite<'a>(head: &Head<'a>, how: Rewrite<'_>, out: &mut Vec<u8>) -> Head<'a> {
     let mut raw = Vec::new();
     head.as_it_came(&mut raw);
     let mut lines = raw.split_inclusive(|byte| *byte == b'\n');
@@ -36,18 +59,20 @@ pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a
         head.upgrade.is_some() && fields(&raw).any(|(name, value)| is_kept_upgrade(name, value));
     for line in lines {
         let Some((name, value)) = split_field(line) else { break };
-        if is_forwarding_name(name) || is_same_name(name, b"HTTP2-Settings") {
+        if how.removes(name) {
             continue;
         }
         if name.eq_ignore_ascii_case(b"Connection") {
-            write_list(line, name, value, |item| is_kept_option(item, keeps_upgrade), out);
+            write_list(line, name, value, |item| is_kept_option(item, how, keeps_upgrade), out);
         } else if name.eq_ignore_ascii_case(b"Upgrade") {
             write_list(line, name, value, |item| !item.eq_ignore_ascii_case(b"h2c"), out);
         } else {
             out.extend_from_slice(line);
         }
     }
-    write_fields(head.host, origin, out);
+    if let Some(origin) = how.origin {
+        write_fields(head.host, origin, out);
+    }
     out.extend_from_slice(b"\r\n");
     let mut written = *head;
     if !keeps_upgrade {
@@ -106,9 +131,8 @@ pub(super) fn is_same_name(name: &[u8], other: &[u8]) -> bool {
 }
 
 /// Whether an option of `Connection` stays.
-fn is_kept_option(option: &[u8], keeps_upgrade: bool) -> bool {
-    let names_removed = is_forwarding_name(option) || is_same_name(option, b"HTTP2-Settings");
-    !names_removed && (keeps_upgrade || !option.eq_ignore_ascii_case(b"upgrade"))
+fn is_kept_option(option: &[u8], how: Rewrite<'_>, keeps_upgrade: bool) -> bool {
+    !how.removes(option) && (keeps_upgrade || !option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// Whether this field asks for another protocol than `h2c`.

@@ -6,6 +6,7 @@
 //! | [`follower`] | where each request and each response of a pair ends |
 //! | [`forwarded`] | the fields that tell a server for which client a request was forwarded |
 //! | [`target`] | what a target or a `Host` says about who is meant |
+//! | [`basic`] | user name and password in an `Authorization` |
 //! | [`challenge`] | `WWW-Authenticate`, and the user name in an `Authorization` |
 //! | [`accept`] | whether a client prefers an error page to JSON |
 //! | [`reply`] | the answers that relay and agent give themselves |
@@ -17,6 +18,7 @@
 //! Everything else on a connection is octets, passed on as they came.
 
 pub mod accept;
+pub mod basic;
 pub mod challenge;
 pub mod date;
 pub mod follower;

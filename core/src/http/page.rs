@@ -64,6 +64,16 @@ fn words(status: Status, diagnostic: &str) -> Words {
                  tell you its ID.",
             ],
         ),
+        (Status::Unauthorized401, _) => (
+            "A password is needed",
+            "This server asks for a user name and a password.",
+            &["Reload this page and type them. The person who runs the server can tell you both."],
+        ),
+        (Status::Forbidden403, diagnostic::ADDRESS) => (
+            "Your network is not allowed",
+            "This server takes no visitors from the network that you are in.",
+            &["Ask the person who runs the server."],
+        ),
         (Status::BadRequest400, diagnostic::CREDENTIALS) => (
             "The user name could not be read",
             "Your browser or program sent a user name in a form that cannot be read without doubt.",

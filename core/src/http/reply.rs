@@ -109,6 +109,11 @@ pub struct Reply {
 impl Reply {
     /// Appends the whole answer. `wall` goes into `Date`, which an error answer must have (RFC 9110 §6.6.1).
     pub fn write(&self, wall: u64, out: &mut Vec<u8>) {
+        self.write_with(&[], wall, out);
+    }
+
+    /// As [`Reply::write`], with further field lines.
+    pub(crate) fn write_with(&self, fields: &[u8], wall: u64, out: &mut Vec<u8>) {
         debug_assert!(self.status.code() >= 400, "{} is no error", self.status.code());
         let body = self.body();
         let text = |out: &mut Vec<u8>, text: &str| out.extend_from_slice(text.as_bytes());
@@ -140,6 +145,7 @@ impl Reply {
         if let Some(challenge) = &self.token_challenge {
             text(out, &format!("{FIELD}: {challenge}\r\n"));
         }
+        out.extend_from_slice(fields);
         if self.close {
             text(out, "Connection: close\r\n");
         }

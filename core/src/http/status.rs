@@ -9,9 +9,9 @@ pub enum Status {
     Ok200,
     /// Malformed.
     BadRequest400,
-    /// A token that is not accepted; a client that has not said whom it wants.
+    /// A token that is not accepted; a client that has not said whom it wants; a password that is missing or wrong.
     Unauthorized401,
-    /// A CONNECT to something else than an ID.
+    /// A CONNECT to something else than an ID; a client whose address is not allowed.
     Forbidden403,
     /// No hidden server waits.
     NotFound404,

@@ -70,6 +70,8 @@ impl Settings for agent::Config {
             ("once", Slot::Flag(&mut self.once)),
             ("send-proxy", Slot::MaybeVersion(&mut self.send_proxy)),
             ("forwarded", Slot::Flag(&mut self.forwarded)),
+            ("allow", Slot::Prefixes(&mut self.allow)),
+            ("deny", Slot::Prefixes(&mut self.deny)),
             ("service-connections-max", Slot::Count(&mut self.service_connections_max)),
             ("head-octets-max", Slot::Count(&mut self.head.head_octets_max)),
             ("line-octets-max", Slot::Count(&mut self.head.line_octets_max)),

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use data_encoding::{BASE64, BASE64_NOPAD};
 
 use super::people::StandIn;
+use crate::http::basic;
 use crate::http::challenge::{Identified, decode_basic, identify};
 use crate::http::date::parse_date;
 use crate::http::follower::{Follower, Step};
@@ -48,6 +49,8 @@ pub(super) type IsLabel<'a> = &'a dyn Fn(&str) -> bool;
 pub(super) enum Reader<'a> {
     /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID or a label.
     Whole(Token<'a>, IsLabel<'a>),
+    /// It is complete, and an agent's: an `Authorization` may hold a password that is checked.
+    Door,
     /// It is not complete, or refused: nothing but its form counts.
     Form,
 }
@@ -63,6 +66,9 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
         field(line, out, |name, value, out| match reader {
             Reader::Whole(_, is_label) if name.eq_ignore_ascii_case(b"Authorization") => {
                 credentials(value, is_label, out);
+            }
+            Reader::Door if name.eq_ignore_ascii_case(b"Authorization") => {
+                out.extend_from_slice(&basic::stand_in(value));
             }
             Reader::Whole(..) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
                 out.extend_from_slice(value);

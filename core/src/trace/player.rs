@@ -127,6 +127,11 @@ impl<'t> Player<'t> {
                     agent.handle_path_changed(now);
                 }
             }
+            Event::Verified { on, ticket, verdict } => {
+                if let Running::Agent(agent) = &mut self.machine {
+                    agent.handle_verified(*on, *ticket, *verdict, now);
+                }
+            }
             Event::Drain => match &mut self.machine {
                 Running::Relay(engine) => engine.handle_drain(now),
                 Running::Agent(agent) => agent.handle_drain(now),
@@ -194,6 +199,7 @@ impl<'t> Player<'t> {
             | Event::Ids { .. }
             | Event::Config { .. }
             | Event::PathChanged
+            | Event::Verified { .. }
             | Event::Drain => {}
         }
         match event {
@@ -234,7 +240,13 @@ impl<'t> Player<'t> {
             let mut octets = Vec::new();
             let output = self.machine.get().poll_output(&mut octets);
             match output {
-                Output::Idle { .. } => return actions,
+                Output::Idle { .. } => {
+                    // Their results are in the trace.
+                    if let Running::Agent(agent) = &mut self.machine {
+                        let _ = agent.take_checks();
+                    }
+                    return actions;
+                }
                 Output::Resolve { on, .. } => {
                     self.live(on, Stage::Resolving);
                     if let Some(life) = self.lives.get_mut(&on) {
@@ -303,6 +315,7 @@ impl<'t> Player<'t> {
             | Event::Connected { .. }
             | Event::DialFailed { .. }
             | Event::PathChanged
+            | Event::Verified { .. }
                 if is_relay =>
             {
                 return Err("this is an event of an agent's".to_string());
@@ -332,6 +345,7 @@ impl<'t> Player<'t> {
             | Event::End { on, .. }
             | Event::WriteFailed { on }
             | Event::Stalled { on }
+            | Event::Verified { on, .. }
             | Event::Closed { on } => *on,
         };
         let Some(life) = self.lives.get(&on) else {

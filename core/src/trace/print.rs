@@ -7,7 +7,7 @@ use data_encoding::BASE32_NOPAD;
 use super::parse::wall_after;
 use super::words::{ConnText as Conn, HostPortText, SpanText};
 use super::{Event, Identity, Outcome, Setup, Trace, config, direct, show};
-use crate::agent::{EndToEnd, Upstream};
+use crate::agent::{EndToEnd, Upstream, Verdict};
 use crate::engine::Transport;
 use crate::machine::Secured;
 use crate::time::Now;
@@ -160,6 +160,12 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
         EndToEnd::Terminate => write!(out, " end-to-end")?,
         EndToEnd::PassTo(place) => write!(out, " tls-to={}", HostPortText(place))?,
     }
+    if let Some(door) = &upstream.door {
+        write!(out, " door={}", door.realm())?;
+        if door.keeps_credentials() {
+            write!(out, " password-keep")?;
+        }
+    }
     writeln!(out)
 }
 
@@ -232,6 +238,14 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Resu
         }
         Event::Drain => write!(out, "drain"),
         Event::PathChanged => write!(out, "path-changed"),
+        Event::Verified { on, ticket, verdict } => {
+            write!(out, "verified {} {ticket} ", Conn(*on))?;
+            match verdict {
+                Verdict::Right => write!(out, "right"),
+                Verdict::Wrong => write!(out, "wrong"),
+                Verdict::Busy { retry_after } => write!(out, "busy={retry_after}"),
+            }
+        }
     }?;
     writeln!(out)
 }

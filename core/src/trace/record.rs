@@ -10,7 +10,7 @@ use super::print::write_identity;
 use super::tape::{Mode, Shadow, Tape};
 use super::{Event, Setup};
 use crate::account::Owners;
-use crate::agent::{self, Agent, Seeds};
+use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
 use crate::engine::{Config, Engine};
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::registry::Enrolment;
@@ -36,6 +36,7 @@ const STAND_IN: [u8; 32] = [0; 32];
 /// * By a stand-in of its length that takes the same path: the seed that makes nonces and a relay's challenges, and with
 ///   it those that it sends and gets, and the nonces of the CONNECTs that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
+/// * A user name and a password that an agent is to check by letters of their lengths; the result of the check as it was.
 /// * In lines about direct connections the words; our keys by their stand-ins, others by `x`.
 /// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
 ///   other fields; what else a balancer says in a PROXY header; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
@@ -115,6 +116,24 @@ impl Recorder<Agent> {
             tape.record(&Event::PathChanged, now, |shadow| shadow.handle_path_changed(now));
         }
         self.machine.handle_path_changed(now);
+    }
+
+    /// [`Agent::take_checks`].
+    #[must_use]
+    pub fn take_checks(&mut self) -> Vec<PasswordCheck> {
+        if let Some(tape) = &mut self.tape {
+            tape.discard_checks();
+        }
+        self.machine.take_checks()
+    }
+
+    /// [`Agent::handle_verified`].
+    pub fn handle_verified(&mut self, on: ConnId, ticket: u64, verdict: Verdict, now: Now) {
+        if let Some(tape) = &mut self.tape {
+            let event = Event::Verified { on, ticket, verdict };
+            tape.record(&event, now, |shadow| shadow.handle_verified(on, ticket, verdict, now));
+        }
+        self.machine.handle_verified(on, ticket, verdict, now);
     }
 
     /// [`Agent::handle_drain`].

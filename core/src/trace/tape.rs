@@ -84,17 +84,44 @@ impl Mode {
 pub(super) trait Shadow: Machine {
     /// A copy of what follows the exchanges of the pair of a gated connection, and which side the connection is.
     fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)>;
+
+    /// How the heads of requests at a gate are read.
+    fn gate_reader<'a>(token: mask::Token<'a>, is_label: mask::IsLabel<'a>) -> mask::Reader<'a>;
+
+    /// How many of the next bytes at a gate are a body that is dropped.
+    fn unread_body(&mut self, _: ConnId) -> u64 {
+        0
+    }
 }
 
 impl Shadow for Engine {
     fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         Self::follower(self, on)
     }
+
+    fn gate_reader<'a>(token: mask::Token<'a>, is_label: mask::IsLabel<'a>) -> mask::Reader<'a> {
+        mask::Reader::Whole(token, is_label)
+    }
 }
 
 impl Shadow for Agent {
     fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         Self::follower(self, on)
+    }
+
+    fn gate_reader<'a>(_: mask::Token<'a>, _: mask::IsLabel<'a>) -> mask::Reader<'a> {
+        mask::Reader::Door
+    }
+
+    fn unread_body(&mut self, on: ConnId) -> u64 {
+        Self::unread_body(self, on)
+    }
+}
+
+impl Tape<Agent> {
+    /// The shadow's passwords are not checked: it gets the results of the machine's.
+    pub(super) fn discard_checks(&mut self) {
+        let _ = self.shadow.take_checks();
     }
 }
 
@@ -256,6 +283,9 @@ impl<M: Shadow> Tape<M> {
 
     /// What is at a gate; or what a client sends that has left its pair.
     fn followed(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
+        let body = usize::try_from(self.shadow.unread_body(on)).unwrap_or(usize::MAX);
+        let (body, bytes) = bytes.split_at(body.min(bytes.len()));
+        mask::opaque(body, out);
         let Some((mut follower, from)) = self.shadow.follower(on) else {
             *self.mode(on) = Mode::REQUESTS;
             return self.request(on, bytes, now, out);
@@ -263,7 +293,7 @@ impl<M: Shadow> Tape<M> {
         let token = |registration: &Registration<'_>| self.people.token(registration, now.wall);
         let is_label = |name: &str| self.people.is_label(name);
         let head =
-            |head: &[u8], out: &mut Vec<u8>| mask::request(head, mask::Reader::Whole(&token, &is_label), out);
+            |head: &[u8], out: &mut Vec<u8>| mask::request(head, M::gate_reader(&token, &is_label), out);
         mask::exchanges(&mut follower, from, bytes, head, out);
     }
 

@@ -32,13 +32,13 @@ struct Half {
     got: Vec<u8>,
 }
 
-struct Gated {
-    rig: Rig<Agent>,
-    relay: ConnId,
-    local: ConnId,
+pub(crate) struct Gated {
+    pub(crate) rig: Rig<Agent>,
+    pub(crate) relay: ConnId,
+    pub(crate) local: ConnId,
     client: Half,
     service: Half,
-    closed: Vec<(ConnId, Close)>,
+    pub(crate) closed: Vec<(ConnId, Close)>,
     notes: Vec<Note>,
 }
 
@@ -54,7 +54,7 @@ fn proxy_header(source: Option<&str>) -> Vec<u8> {
 
 impl Gated {
     /// A pair whose client has sent this, behind the relay's PROXY header.
-    fn new(rig: Rig<Agent>, source: Option<&str>, first: &str) -> Self {
+    pub(crate) fn new(rig: Rig<Agent>, source: Option<&str>, first: &str) -> Self {
         let (mut rig, pool) = pool_of(rig);
         let header = proxy_header(source);
         rig.news();
@@ -75,20 +75,20 @@ impl Gated {
         gated
     }
 
-    fn client(&mut self, text: &str) {
+    pub(crate) fn client(&mut self, text: &str) {
         self.client.kept.extend_from_slice(text.as_bytes());
         self.client.is_fresh = true;
         self.work();
     }
 
-    fn service(&mut self, text: &str) {
+    pub(crate) fn service(&mut self, text: &str) {
         self.service.kept.extend_from_slice(text.as_bytes());
         self.service.is_fresh = true;
         self.work();
     }
 
     /// Does what the agent asks for until nothing is left to do.
-    fn work(&mut self) {
+    pub(crate) fn work(&mut self) {
         loop {
             self.perform();
             let (relay, local) = (self.relay, self.local);
@@ -149,16 +149,16 @@ impl Gated {
     }
 
     /// What the service has got.
-    fn to_service(&self) -> String {
+    pub(crate) fn to_service(&self) -> String {
         String::from_utf8_lossy(&self.client.got).into_owned()
     }
 
     /// What the client has got.
-    fn to_client(&self) -> String {
+    pub(crate) fn to_client(&self) -> String {
         String::from_utf8_lossy(&self.service.got).into_owned()
     }
 
-    fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         !self.closed.is_empty()
     }
 }

@@ -16,6 +16,7 @@ use rendezvous_core::token::{Algorithm, Key};
 
 mod backoff;
 mod challenge;
+mod door;
 mod ending;
 mod forwarding;
 #[path = "../common/hello.rs"]
@@ -63,6 +64,7 @@ fn upstream() -> Upstream {
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
+        door: None,
         relay,
         id: ID,
         key: key(),

@@ -1,8 +1,8 @@
 //! `rendezvous agent`: the program beside a hidden server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rendezvous_core::agent::{Agent, Config, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
+use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
@@ -28,8 +28,9 @@ use crate::failure::Failure;
 use crate::ids::is_name;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
-use crate::options::value::{HostPort, count, host_port, listen_address, path, seconds};
+use crate::options::value::{HostPort, count, host_port, listen_address, path, prefix, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
+use crate::password_check::PasswordChecker;
 use crate::pin::Pin;
 use crate::state::State;
 use crate::ticket::Ticket;
@@ -101,6 +102,15 @@ const SPEC: Spec = Spec {
             "tell the --to services each client's address, and the outside host and scheme, in fields of every request",
         ),
         Opt::one(
+            "password-file",
+            "FILE",
+            "none",
+            "ask every request of the --to services for a user name and a password of this file ('rendezvous password' writes it), which SIGHUP reads again",
+        ),
+        Opt::flag("password-keep", "pass the field Authorization on to the service; otherwise it is removed"),
+        Opt::many("allow", "ADDR/BITS", "all", "let in clients with these addresses alone, as the relay tells them"),
+        Opt::many("deny", "ADDR/BITS", "none", "let in no clients with these addresses, whatever --allow says"),
+        Opt::one(
             "direct",
             "ADDR:PORT",
             "none",
@@ -147,6 +157,21 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if forwarded && services.iter().all(|service| service.to.is_none()) {
         return Err(Failure::Usage("--forwarded is for a --to HOST:PORT, which is missing".to_owned()));
     }
+    let password_file = matches.get_if("password-file", path)?;
+    let keeps_password = matches.flag("password-keep");
+    if password_file.is_some() && services.iter().all(|service| service.to.is_none()) {
+        return Err(Failure::Usage("--password-file is for a --to HOST:PORT, which is missing".to_owned()));
+    }
+    if matches.flag("to-h2") && password_file.is_some() {
+        return Err(Failure::Usage(
+            "--to-h2 and --password-file exclude each other: nobody reads HTTP/2".to_owned(),
+        ));
+    }
+    if keeps_password && password_file.is_none() {
+        return Err(Failure::Usage("--password-keep is for --password-file, which is missing".to_owned()));
+    }
+    let allow = matches.get_all("allow", prefix)?;
+    let deny = matches.get_all("deny", prefix)?;
     let reachable = matches.get_if("direct", listen_address)?;
     let reachable = Reachable::of(&matches, "direct", reachable)?;
     if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
@@ -192,6 +217,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
                 ticket.relay
             );
         }
+        let door = match &password_file {
+            Some(_) if to.is_some() => Some(door(&ticket, &file, tls_to.is_some(), keeps_password)?),
+            _ => None,
+        };
         tls.upstreams.push(upstream::tls(&ticket.relay, &ticket.trust)?);
         names.add(ticket.id, &name);
         relays_in_logs.push(logging::Upstream { relay: ticket.relay.to_string(), name: Some(name) });
@@ -209,6 +238,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
                 None if terminates => EndToEnd::Terminate,
                 None => EndToEnd::Off,
             },
+            door,
             relay: upstream::relay(&ticket.relay),
             id: ticket.id,
             key: ticket.key.clone(),
@@ -226,8 +256,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         tls.end_to_end = Some(end_to_end(&matches, ids, key_list.as_ref().map(KeyList::keys))?);
     }
     let mut net = daemon::world()?;
+    let checker = password_file.map(|file| PasswordChecker::start(file, net.waker())).transpose()?;
     let once = matches.flag("once");
-    let mut config = Config { upstreams, once, send_proxy, forwarded, ..Config::default() };
+    let mut config = Config { upstreams, once, send_proxy, forwarded, allow, deny, ..Config::default() };
     // Without a limit, one ticket's clients could take all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
@@ -249,7 +280,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { relays_in_logs, names, tape, key_list }, &mut event_loop, drain)?;
+    daemon::run(&mut Beside { relays_in_logs, names, tape, key_list, checker }, &mut event_loop, drain)?;
     if once { daemon::check_delivered(&event_loop) } else { Ok(()) }
 }
 
@@ -261,6 +292,7 @@ struct Beside {
     names: Names,
     tape: Option<Tape>,
     key_list: Option<KeyList>,
+    checker: Option<PasswordChecker>,
 }
 
 impl Program for Beside {
@@ -290,12 +322,25 @@ impl Program for Beside {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }
         }
+        match self.checker.as_mut().map(PasswordChecker::reload) {
+            None => {}
+            Some(Ok(users)) => log::info!("event=reloaded option=password-file users={users}"),
+            Some(Err(failure)) => {
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
+            }
+        }
     }
 
     fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
         if event_loop.net().paths_changed() {
             log::info!("event=path-changed");
             event_loop.tell(|agent, now| agent.handle_path_changed(now));
+        }
+        if let Some(checker) = &mut self.checker {
+            let checks = event_loop.tell(|agent, _| agent.take_checks());
+            for (on, ticket, verdict) in checker.work(checks, event_loop.now().mono) {
+                event_loop.tell(|agent, now| agent.handle_verified(on, ticket, verdict, now));
+            }
         }
         if let Some(tape) = &mut self.tape {
             tape.write(&event_loop.tell(|agent, _| agent.take_text()));
@@ -309,6 +354,24 @@ impl Program for Beside {
     fn is_done(&self, agent: &Recorder<Agent>, _: bool) -> bool {
         agent.machine().is_done()
     }
+}
+
+/// What the clients of a hidden server's HTTP service are asked for: its name is that of the ticket's file.
+fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) -> Result<Door, Failure> {
+    if !ticket.relay.tls {
+        return Err(Failure::Usage(format!(
+            "--password-file: the relay {} is reached by http://, where passwords could be read",
+            ticket.relay
+        )));
+    }
+    if has_tls_to {
+        return Err(Failure::Usage(
+            "--password-file: with --tls-to the local service gets requests that the agent cannot read"
+                .to_owned(),
+        ));
+    }
+    let door = Door::new(&file.file_stem().unwrap_or_default().to_string_lossy());
+    Ok(if keeps_password { door.keeping_credentials() } else { door })
 }
 
 /// Of the PROXY protocol.

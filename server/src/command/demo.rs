@@ -222,6 +222,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: rendezvous_core::agent::EndToEnd::Off,
+        door: None,
         relay: Relay { tls: true, ..upstream::relay(url) },
         id,
         key,

@@ -19,6 +19,7 @@ mod curl;
 mod demand;
 mod differential;
 mod direct;
+mod door;
 mod dtcp;
 mod embedding;
 mod end_to_end;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),
         ("direct", direct::CASES),
+        ("door", door::CASES),
         ("end_to_end", end_to_end::CASES),
         ("names", names::CASES),
         ("listening", listening::CASES),

@@ -294,7 +294,7 @@ pub(crate) fn basic(id: &str) -> String {
     format!("Authorization: Basic {}\r\n", base64(format!("{id}:").as_bytes()))
 }
 
-fn base64(octets: &[u8]) -> String {
+pub(crate) fn base64(octets: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |group: u32, place: u32| char::from(DIGITS[(group >> (18 - 6 * place) & 63) as usize]);
     let group = |chunk: &[u8]| {

@@ -82,6 +82,11 @@ impl Recorded {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 agent.handle_path_changed(now);
             }
+            Event::Verified { on, ticket, verdict } => {
+                let Self::Agent(agent) = self else { unreachable!("not of a relay") };
+                let _ = agent.take_checks();
+                agent.handle_verified(on, ticket, verdict, now);
+            }
             Event::Drain => match self {
                 Self::Relay(relay) => relay.handle_drain(now),
                 Self::Agent(agent) => agent.handle_drain(now),

@@ -10,6 +10,7 @@ use core::net::SocketAddr;
 use super::super::words::{Words, address, number, span};
 use super::super::{Event, Octets, config, show};
 use super::Parser;
+use crate::agent::Verdict;
 use crate::dtcp::Fingerprint;
 use crate::engine;
 use crate::machine::{DialFailure, End, Listener, Secured, TlsFailure};
@@ -86,6 +87,11 @@ impl Parser {
             }
             "drain" => Event::Drain,
             "path-changed" => Event::PathChanged,
+            "verified" => Event::Verified {
+                on: words.conn()?,
+                ticket: words.read("the number of a check", number)?,
+                verdict: words.read("right, wrong or busy=N", verdict)?,
+            },
             _ => return Err(format!("there is no event '{word}'")),
         };
         words.end()?;
@@ -109,6 +115,15 @@ fn end(word: &str) -> Option<End> {
 fn dial_failure(word: &str) -> Option<DialFailure> {
     use DialFailure::{Local, Name, Refused, Unreachable};
     [Name, Refused, Unreachable, Local].into_iter().find(|it| show::dial(*it) == word)
+}
+
+fn verdict(word: &str) -> Option<Verdict> {
+    match word.split_once('=').unwrap_or((word, "")) {
+        ("right", "") => Some(Verdict::Right),
+        ("wrong", "") => Some(Verdict::Wrong),
+        ("busy", seconds) => Some(Verdict::Busy { retry_after: number(seconds)? }),
+        _ => None,
+    }
 }
 
 fn tls_failure(word: &str) -> Option<TlsFailure> {

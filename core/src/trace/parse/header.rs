@@ -11,7 +11,7 @@ use data_encoding::BASE32_NOPAD;
 use super::super::words::{Words, is_name, number, place};
 use super::super::{Identity, Setup, config, direct};
 use super::Parser;
-use crate::agent::{self, EndToEnd, Upstream};
+use crate::agent::{self, Door, EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::http::is_authority;
 use crate::id::Id;
@@ -155,6 +155,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
         stream_takes_ports: false,
         service_h2: false,
         end_to_end: EndToEnd::Off,
+        door: None,
         relay: Relay { place: at, tls: false, host_header },
         id: identity.enrolment.id,
         key: identity.enrolment.key.clone(),
@@ -170,7 +171,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
         let bad = || {
             format!(
                 "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, \
-                 ports-to-stream, service-h2, port=, end-to-end or tls-to="
+                 ports-to-stream, service-h2, port=, end-to-end, tls-to=, door= or password-keep"
             )
         };
         match word.split_once('=').unwrap_or((word, "")) {
@@ -182,6 +183,11 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
             ("service-tls", at) => upstream.service_tls = Some(number(at).ok_or_else(bad)?),
             ("service-h2", "") => upstream.service_h2 = true,
             ("ports-to-stream", "") => upstream.stream_takes_ports = true,
+            ("door", realm) => upstream.door = Some(Door::new(realm)),
+            ("password-keep", "") => {
+                let door = upstream.door.take().ok_or_else(bad)?;
+                upstream.door = Some(door.keeping_credentials());
+            }
             ("end-to-end", "") => upstream.end_to_end = EndToEnd::Terminate,
             ("tls-to", at) => upstream.end_to_end = EndToEnd::PassTo(place(at).ok_or_else(bad)?),
             ("port", at) => {

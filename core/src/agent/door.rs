@@ -1,0 +1,283 @@
+//! The door: each request of an HTTP client needs a user name and a password (RFC 7617).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::{Agent, ConnId};
+use crate::http::accept::Form;
+use crate::http::basic::{self, Credentials, Presented};
+use crate::http::head::{Body, Head};
+use crate::http::reply::diagnostic::PASSWORD;
+use crate::http::reply::{Reply, Status};
+use crate::time::{Now, Span};
+
+/// The body of a request that gets 401 is dropped up to this many bytes; if it is longer, the connection is closed.
+const DROPPED_BODY_MAX: u64 = 64 << 10;
+
+/// How long the caller may take to check a password.
+pub(super) const VERDICT_TIMEOUT: Span = Span::from_secs(30);
+
+/// What the clients of an HTTP service are asked for.
+///
+/// Connectors and raw clients are not asked: they reach the stream services alone, which keys guard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    realm: String,
+    keeps_credentials: bool,
+}
+
+impl Door {
+    /// The longest realm, in bytes.
+    const REALM_MAX: usize = 64;
+
+    /// A door that names itself to clients. What is neither letter, digit, `-`, `.` nor `_` becomes `_`.
+    #[must_use]
+    pub fn new(realm: &str) -> Self {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
+        let letters = realm.chars().map(|letter| if is_plain(letter) { letter } else { '_' });
+        Self { realm: letters.take(Self::REALM_MAX).collect(), keeps_credentials: false }
+    }
+
+    /// The same door, whose service gets `Authorization` as well. Otherwise it is removed.
+    #[must_use]
+    pub fn keeping_credentials(self) -> Self {
+        Self { keeps_credentials: true, ..self }
+    }
+
+    /// Whether the service gets `Authorization`.
+    #[must_use]
+    pub const fn keeps_credentials(&self) -> bool {
+        self.keeps_credentials
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+}
+
+/// A user name and a password that the caller checks: [`Agent::take_checks`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PasswordCheck {
+    /// The connection whose request waits.
+    pub on: ConnId,
+    /// Tells this check from others of the connection.
+    pub ticket: u64,
+    /// The client's address, if it is known.
+    pub from: Option<IpAddr>,
+    /// What the request presents.
+    pub credentials: Credentials,
+}
+
+/// The result of a [`PasswordCheck`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The request may pass.
+    Right,
+    /// The client gets 401.
+    Wrong,
+    /// It was not checked: the client gets 429.
+    Busy {
+        /// When it may try again, in seconds.
+        retry_after: u32,
+    },
+}
+
+/// Where the request at the front of a client's bytes stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// It was not looked at.
+    Open,
+    /// Its password is being checked.
+    Asked { ticket: u64 },
+    /// It may pass.
+    Admitted,
+    /// It gets an answer of ours in its turn.
+    Denied(Denial),
+}
+
+/// Why a request is not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Denial {
+    NoPassword,
+    Wrong,
+    Busy { retry_after: u32 },
+}
+
+/// The door of one client's connection.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    pub(super) door: Door,
+    admission: Admission,
+    /// How much of the body of a denied request is still to be dropped.
+    unread: u64,
+    /// An answer of ours is in the send queue. The client's next bytes wait, so that there is never more than one.
+    is_answer_queued: bool,
+    /// The last request was denied.
+    is_denied: bool,
+}
+
+/// What happens to the request at the front.
+pub(super) enum Judgement {
+    Pass,
+    /// It stays where it is.
+    Hold,
+    /// It stays where it is until these are checked.
+    Ask(Credentials),
+    /// Its credentials are malformed: it gets 400, and the connection is closed.
+    Malformed,
+    /// It is answered with this, and dropped.
+    Answer(Answer),
+}
+
+/// An answer of the door.
+pub(super) struct Answer {
+    pub(super) text: Vec<u8>,
+    pub(super) closes: bool,
+    pub(super) why: &'static str,
+}
+
+impl Guard {
+    pub(super) const fn new(door: Door) -> Self {
+        Self { door, admission: Admission::Open, unread: 0, is_answer_queued: false, is_denied: false }
+    }
+
+    /// Judges the request at the front; `raw` is its head. `is_answerable`: an answer of ours would be the response to it.
+    pub(super) fn judge(&mut self, head: &Head<'_>, raw: &[u8], is_answerable: bool, now: Now) -> Judgement {
+        if self.admission == Admission::Open {
+            match basic::read(head.authorization) {
+                Presented::Nothing => self.admission = Admission::Denied(Denial::NoPassword),
+                Presented::Malformed => return Judgement::Malformed,
+                Presented::Basic(credentials) => return Judgement::Ask(credentials),
+            }
+        }
+        match self.admission {
+            Admission::Admitted => {
+                self.admission = Admission::Open;
+                self.is_denied = false;
+                Judgement::Pass
+            }
+            Admission::Denied(denial) if is_answerable => {
+                Judgement::Answer(self.answer(denial, head, raw, now))
+            }
+            Admission::Open | Admission::Asked { .. } | Admission::Denied(_) => Judgement::Hold,
+        }
+    }
+
+    fn answer(&mut self, denial: Denial, head: &Head<'_>, raw: &[u8], now: Now) -> Answer {
+        let body = match head.body {
+            Body::None => Some(0),
+            Body::Length(bytes) => Some(bytes).filter(|bytes| *bytes <= DROPPED_BODY_MAX),
+            Body::Chunked => None,
+        };
+        // With `Expect` the body may follow or not.
+        let kept = body.filter(|_| head.persists && !head.expect);
+        self.admission = Admission::Open;
+        self.unread = kept.unwrap_or(0);
+        self.is_answer_queued = true;
+        self.is_denied = true;
+        let (status, retry_after) = match denial {
+            Denial::NoPassword | Denial::Wrong => (Status::Unauthorized401, None),
+            Denial::Busy { retry_after } => (Status::TooManyRequests429, Some(retry_after)),
+        };
+        let reply = Reply {
+            status,
+            diagnostic: denial.why(),
+            permanent: false,
+            retry_after,
+            close: kept.is_none(),
+            head_request: head.method == "HEAD",
+            form: Form::preferred(raw),
+            challenge: None,
+            token_challenge: None,
+        };
+        let (mut challenge, mut text) = (Vec::new(), Vec::new());
+        if status == Status::Unauthorized401 {
+            basic::write_challenge(&self.door.realm, &mut challenge);
+        }
+        reply.write_with(&challenge, now.wall, &mut text);
+        Answer { text, closes: kept.is_none(), why: denial.why() }
+    }
+
+    /// Drops the front of the client's bytes as far as it belongs to a denied request. How many bytes that were.
+    pub(super) fn drop_body(&mut self, bytes: &[u8]) -> usize {
+        let len = usize::try_from(self.unread).unwrap_or(usize::MAX).min(bytes.len());
+        self.unread -= len as u64;
+        len
+    }
+
+    pub(super) const fn unread_body(&self) -> u64 {
+        self.unread
+    }
+
+    pub(super) const fn asked(&mut self, ticket: u64) {
+        self.admission = Admission::Asked { ticket };
+    }
+
+    /// Whether a password is being checked.
+    pub(super) const fn is_asking(&self) -> bool {
+        matches!(self.admission, Admission::Asked { .. })
+    }
+
+    /// Whether a request waits for its turn to be denied.
+    pub(super) const fn has_denied(&self) -> bool {
+        matches!(self.admission, Admission::Denied(_))
+    }
+
+    /// Whether the client was denied, and its next request is to come.
+    pub(super) const fn awaits_retry(&self) -> bool {
+        self.is_denied && matches!(self.admission, Admission::Open)
+    }
+
+    pub(super) const fn is_answer_queued(&self) -> bool {
+        self.is_answer_queued
+    }
+
+    /// The send queue is empty. Whether the client's next bytes waited for that.
+    pub(super) const fn flushed(&mut self) -> bool {
+        core::mem::replace(&mut self.is_answer_queued, false)
+    }
+
+    /// The result of a check. Whether it is that of the request at the front.
+    fn verified(&mut self, ticket: u64, verdict: Verdict) -> bool {
+        if self.admission != (Admission::Asked { ticket }) {
+            return false;
+        }
+        self.admission = match verdict {
+            Verdict::Right => Admission::Admitted,
+            Verdict::Wrong => Admission::Denied(Denial::Wrong),
+            Verdict::Busy { retry_after } => Admission::Denied(Denial::Busy { retry_after }),
+        };
+        true
+    }
+}
+
+impl Denial {
+    const fn why(self) -> &'static str {
+        match self {
+            Self::NoPassword => PASSWORD,
+            Self::Wrong => "wrong user name or password",
+            Self::Busy { .. } => "too many passwords to check",
+        }
+    }
+}
+
+impl Agent {
+    /// Returns the passwords to check since the last call. The driver calls this whenever the machine is idle, and
+    /// [`Agent::handle_verified`] for each. A check is dropped if its connection ends meanwhile.
+    #[must_use]
+    pub fn take_checks(&mut self) -> Vec<PasswordCheck> {
+        core::mem::take(&mut self.checks)
+    }
+
+    /// The result of a [`PasswordCheck`]. Results that come late, or twice, are ignored.
+    pub fn handle_verified(&mut self, on: ConnId, ticket: u64, verdict: Verdict, now: Now) {
+        if self.guard(on).is_some_and(|guard| guard.verified(ticket, verdict)) {
+            self.offer_again(on);
+            self.conclude(on, now);
+        }
+        self.check_invariants();
+    }
+}

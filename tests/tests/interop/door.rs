@@ -1,0 +1,226 @@
+//! `agent --password-file`, `--allow` and `--deny`, with curl and requests.
+
+use std::process::Command;
+
+use crate::curl::text;
+use crate::harness::{Case, case};
+use crate::hidden::{page, page_text};
+use crate::peers::{Peer, script};
+use crate::program::{Program, run, run_with};
+use crate::proxy::connect_from;
+use crate::wire::{Answer, Below, Wire};
+use crate::world::{Enrolled, Relay, World, base64, rendezvous};
+
+pub(crate) const CASES: &[Case] = &[
+    case("curl_needs_the_password", &[Peer::Curl], curl_needs_the_password),
+    case("a_page_of_sixty_resources_costs_one_hash", &[Peer::Curl], a_page_of_sixty_resources),
+    case("requests_repeats_a_request_on_the_same_connection", &[Peer::Requests], requests_repeats),
+    case("ten_thousand_guesses_cost_others_nothing", &[Peer::Curl], ten_thousand_guesses),
+    case("the_passwords_are_read_again_on_sighup", &[Peer::Curl], the_passwords_are_read_again),
+    case("a_trace_of_the_door_replays_and_holds_no_password", &[Peer::Curl], a_trace_of_the_door),
+    case("passwords_are_not_asked_for_where_they_could_be_read", &[], passwords_in_clear),
+    case("addresses_are_let_in_or_not", &[Peer::Curl], addresses),
+];
+
+/// What the agent logs of each hash.
+const HASHED: &str = "event=password-hashed";
+
+/// A page behind an agent that asks for a password: anna's is `right`.
+struct Door {
+    world: World,
+    relay: Relay,
+    agent: Program,
+}
+
+fn set_password(world: &World, user: &str, password: &str) {
+    let mut set = rendezvous();
+    set.args(["password", "--cost", "4"]).arg(world.folder.0.join("users")).arg(user);
+    assert!(run_with(&mut set, password.as_bytes()).status.success());
+}
+
+fn start(options: &[&str]) -> (World, Relay, Enrolled) {
+    let world = World::new();
+    let home = world.enrol("home", &["--label", "home"]);
+    let relay = world.relay(&[&["--domain", "example.test"][..], options].concat());
+    (world, relay, home)
+}
+
+impl Door {
+    fn start(options: &[&str]) -> Self {
+        let (world, relay, home) = start(&[]);
+        set_password(&world, "anna", "right");
+        let users = world.folder.0.join("users").to_str().expect("a path of ours").to_owned();
+        let own = ["--to", &page().to_string(), "--password-file", &users, "--log", "debug"];
+        let agent = world.agent(&relay, &home, Below::Tls13, &[&own, options].concat());
+        Self { world, relay, agent }
+    }
+
+    fn url(&self, target: &str) -> String {
+        format!("{}{target}", self.relay.url(Below::Tls13))
+    }
+
+    /// curl, with these credentials.
+    fn curl(&self, user: Option<&str>) -> Command {
+        let mut curl = curl(&self.world);
+        if let Some(user) = user {
+            curl.args(["-u", user]);
+        }
+        curl
+    }
+
+    /// The status of a request with these credentials.
+    fn status(&self, user: Option<&str>) -> String {
+        let mut curl = self.curl(user);
+        text(&run(curl.args(["-o", "/dev/null", "-w", "%{http_code}", &self.url("/")])))
+    }
+}
+
+fn curl(world: &World) -> Command {
+    let mut curl = Peer::Curl.command();
+    curl.args([
+        "-q",
+        "-sS",
+        "--max-time",
+        "60",
+        "--noproxy",
+        "*",
+        "-H",
+        "Host: home.example.test",
+        "--cacert",
+    ]);
+    curl.arg(world.certificate());
+    curl
+}
+
+fn curl_needs_the_password() {
+    let door = Door::start(&[]);
+    assert_eq!(door.status(None), "401");
+    assert_eq!(door.status(Some("anna:wrong")), "401");
+    assert_eq!(door.status(Some("nobody:right")), "401");
+    assert_eq!(door.status(Some("anna:right")), "200");
+    let shown = text(&run(door.curl(None).args(["-i", &door.url("/")])));
+    assert!(shown.contains("WWW-Authenticate: Basic realm=\"home-https\", charset=\"UTF-8\""), "{shown}");
+    // It asks first, and repeats the request with its body on the same connection.
+    let mut curl = door.curl(Some("anna:right"));
+    curl.args(["--anyauth", "-d", "hello", "-w", " %{num_connects}", &door.url("/post")]);
+    assert_eq!(text(&run(&mut curl)), format!("{} 1", page_text("POST", "/post", b"hello")));
+    door.agent.says("event=wrong-password peer=127.0.0.1");
+    assert_eq!(door.agent.said("anna"), 0, "no name is logged");
+}
+
+fn a_page_of_sixty_resources() {
+    let door = Door::start(&[]);
+    let mut curl = door.curl(Some("anna:right"));
+    curl.args(["--parallel", "--parallel-max", "6", "-w", "%{http_code}\n", "-o", "/dev/null"]);
+    let shown = text(&run(curl.arg(door.url("/[1-60]"))));
+    assert_eq!(shown.matches("200").count(), 60, "{shown}");
+    door.agent.says_exactly(HASHED, 1);
+}
+
+fn requests_repeats() {
+    let door = Door::start(&[]);
+    let mut client = Peer::Requests.command();
+    client.arg(script("door_client.py")).arg(door.relay.url(Below::Tls13)).arg(door.world.certificate());
+    let expected = page_text("GET", "/2", b"") + &page_text("POST", "/4", b"hello");
+    assert_eq!(text(&run(&mut client)), format!("401\n{expected}401\n{expected}done\n"));
+    // The right one once, the wrong one of each session.
+    door.agent.says_exactly(HASHED, 3);
+}
+
+fn ten_thousand_guesses() {
+    const GUESSES: usize = 10_000;
+    let door = Door::start(&[]);
+    std::thread::scope(|scope| {
+        let guesser = scope.spawn(|| {
+            let mut wire = Wire::over(connect_from("127.0.0.9", door.relay.tls), Below::Tls13);
+            let (mut wrong, mut busy) = (0, 0);
+            for guess in 0..GUESSES {
+                let pair = base64(format!("anna:{guess}").as_bytes());
+                let head = format!(
+                    "GET / HTTP/1.1\r\nHost: home.example.test\r\nAuthorization: Basic {pair}\r\n\r\n"
+                );
+                wire.send(head.as_bytes());
+                match Answer::read(&mut wire).status() {
+                    401 => wrong += 1,
+                    429 => busy += 1,
+                    status => panic!("{status}"),
+                }
+            }
+            (wrong, busy)
+        });
+        let mut served = 0;
+        while !guesser.is_finished() || served == 0 {
+            assert_eq!(door.status(Some("anna:right")), "200");
+            served += 1;
+        }
+        let (wrong, busy) = guesser.join().expect("it goes on to its end");
+        assert_eq!(wrong + busy, GUESSES);
+        assert!(busy > GUESSES / 2, "{busy} of the guesses were not checked");
+    });
+}
+
+fn the_passwords_are_read_again() {
+    let door = Door::start(&[]);
+    assert_eq!(door.status(Some("anna:right")), "200");
+    set_password(&door.world, "anna", "new");
+    door.agent.signal("HUP");
+    door.agent.says("event=reloaded option=password-file users=1");
+    assert_eq!(door.status(Some("anna:right")), "401");
+    assert_eq!(door.status(Some("anna:new")), "200");
+    let users = door.world.folder.0.join("users");
+    std::fs::write(users, "anna:in-clear\n").expect("a file of ours");
+    door.agent.signal("HUP");
+    door.agent.says("event=reload-refused");
+    assert_eq!(door.status(Some("anna:new")), "200");
+    assert_eq!(door.agent.said("in-clear"), 0);
+}
+
+fn a_trace_of_the_door() {
+    let folder = World::new();
+    let trace = folder.folder.0.join("agent.trace").to_str().expect("a path of ours").to_owned();
+    let mut door = Door::start(&["--trace", &trace]);
+    assert_eq!(door.status(None), "401");
+    assert_eq!(door.status(Some("anna:wrong-secret")), "401");
+    let mut curl = door.curl(Some("anna:right"));
+    curl.args(["--anyauth", "-d", "hello", &door.url("/post")]);
+    assert_eq!(text(&run(&mut curl)), page_text("POST", "/post", b"hello"));
+    door.agent.signal("TERM");
+    assert!(door.agent.exit().success());
+    let recorded = std::fs::read_to_string(&trace).expect("a trace");
+    assert!(recorded.contains(" right\n") && recorded.contains(" wrong\n"), "{recorded}");
+    for pair in ["anna:wrong-secret", "anna:right"] {
+        assert!(!recorded.contains(&base64(pair.as_bytes())), "{pair}");
+    }
+    assert!(!recorded.contains("The recording ends"), "{recorded}");
+    let replayed = run(rendezvous().args(["replay", &trace, "--check"]));
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
+}
+
+fn passwords_in_clear() {
+    let (world, relay, home) = start(&[]);
+    set_password(&world, "anna", "right");
+    let users = world.folder.0.join("users").to_str().expect("a path of ours").to_owned();
+    let fails = |below: Below, options: &[&str], word: &str| {
+        let mut agent = rendezvous();
+        agent.args(["agent", "--ticket"]).arg(world.ticket(&relay, &home, below));
+        let output = run(agent.args(["--password-file", &users]).args(options));
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && complaint.contains(word), "{complaint}");
+    };
+    fails(Below::Clear, &["--to", "127.0.0.1:1"], "http://");
+    fails(Below::Tls13, &["--stream", "127.0.0.1:1"], "--to");
+    fails(Below::Tls13, &["--to", "127.0.0.1:1", "--tls-to", "127.0.0.1:2"], "--tls-to");
+}
+
+fn addresses() {
+    let (world, relay, home) = start(&[]);
+    let to = page().to_string();
+    let options = ["--to", &to, "--allow", "127.0.0.0/24", "--deny", "127.0.0.9"];
+    let _agent = world.agent(&relay, &home, Below::Tls13, &options);
+    let url = relay.url(Below::Tls13);
+    for (from, expected) in [("127.0.0.1", "200"), ("127.0.0.9", "403"), ("127.0.1.1", "403")] {
+        let mut curl = curl(&world);
+        curl.args(["--interface", from, "-o", "/dev/null", "-w", "%{http_code}", &url]);
+        assert_eq!(text(&run(&mut curl)), expected, "{from}");
+    }
+}
