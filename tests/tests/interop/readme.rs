@@ -61,6 +61,10 @@ const BLOCKS: &[(&str, Use)] = &[
         Use::None("it builds everything anew; CI does"),
     ),
     (
+        "rendezvous password users anna                                    # asks for it; `htpasswd -B -C 12 users anna` does as well",
+        Use::None("it asks on a terminal; the cases of door.rs do the same without one"),
+    ),
+    (
         "cargo bench -p tests --bench relay    # the relay beside HAProxy, nginx and rathole, on the same loads",
         Use::None("it takes hours of a quiet machine"),
     ),
