@@ -9,8 +9,8 @@ use super::{Agent, Asked, EndToEnd, RawTarget, Sealed, State, Upstream, conn_sta
 use crate::client_hello::{self, ClientHello};
 use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
 use crate::http::accept::Form;
-use crate::http::head::{self, Body, Finder, Found};
-use crate::http::reply::{SEALED_STREAM, Status, Switching, write_switching};
+use crate::http::head::{self, Finder, Found};
+use crate::http::reply::{Status, Switching, write_switching};
 use crate::machine::Output;
 use crate::note::Note;
 use crate::proxy_header::{self, RawName};
@@ -173,7 +173,9 @@ impl Agent {
         let Some(State::Head(finder)) = conn_state(&mut self.conns, on) else { return 0 };
         match finder.find(bytes, &limits) {
             Found::Partial => 0,
-            Found::Complete(len) if terminates && asks_sealed(&bytes[..len]) => {
+            Found::Complete(len)
+                if terminates && head::parse(&bytes[..len]).is_ok_and(|head| head.asks_sealed_stream()) =>
+            {
                 let mut text = Vec::new();
                 write_switching(&mut text, Switching::Sealed);
                 self.conns.send(on, text);
@@ -197,10 +199,4 @@ impl Agent {
         let upstream = conn.upstream;
         self.upstream(upstream).end_to_end == EndToEnd::Terminate
     }
-}
-
-/// Whether this head is that of a connector that goes on with TLS.
-fn asks_sealed(head: &[u8]) -> bool {
-    let Ok(head) = head::parse(head) else { return false };
-    head.body == Body::None && head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(SEALED_STREAM))
 }

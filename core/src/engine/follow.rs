@@ -12,7 +12,6 @@
 
 use alloc::boxed::Box;
 
-use super::request::asks_sealed_stream;
 use super::route::Route;
 use super::{Engine, State};
 use crate::conns::Ended;
@@ -215,7 +214,7 @@ impl Engine {
     /// The requests in front of it mean nothing (RFC 9110 §3.3). A client with credentials of the Digest scheme sends its
     /// first request to another hidden server without any: only the challenge brings it to name that one.
     fn names(&self, head: &Head<'_>, id: Id) -> bool {
-        let is_allowed = !self.registry.is_end_to_end(id) || asks_sealed_stream(head);
+        let is_allowed = !self.registry.is_end_to_end(id) || head.asks_sealed_stream();
         is_allowed && matches!(self.route(head), Route::To { id: named, .. } if named == id)
     }
 

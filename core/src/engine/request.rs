@@ -10,9 +10,9 @@ use super::{
 use crate::client_hello::Alert;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
-use crate::http::head::{self, Body, Found, Head};
+use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
 use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP};
-use crate::http::reply::{Reply, SEALED_STREAM, Status, write_redirect};
+use crate::http::reply::{Reply, Status, write_redirect};
 use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
@@ -110,7 +110,7 @@ impl Engine {
                 const WHY: &str = "the host and the user name are of two hidden servers";
                 self.refuse_client(on, None, Status::Misdirected421, WHY, answer, now);
             }
-            Route::To { id, by } if self.registry.is_end_to_end(id) && !asks_sealed_stream(head) => {
+            Route::To { id, by } if self.registry.is_end_to_end(id) && !head.asks_sealed_stream() => {
                 // A browser repeats a 421 on a connection of its own, whose ClientHello names the hidden server.
                 let status = match by {
                     Means::Label => Status::Misdirected421,
@@ -287,19 +287,12 @@ impl Engine {
     }
 }
 
-/// Whether this is the request of a connector that speaks TLS with the agent inside the stream: what is behind the head
-/// is unreadable for the relay.
-pub(super) fn asks_sealed_stream(head: &Head<'_>) -> bool {
-    head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(SEALED_STREAM))
-}
-
 /// Whether this is a connector's request for another hidden server than `labelled`, the one of its host's label. A
 /// connector sends the ID that it was given as user name; behind a label that would be ignored. In any other request
 /// the user name is the hidden server's own.
 fn contradicts(head: &Head<'_>, labelled: Id) -> bool {
     let is_connector = head.method == "GET"
         && head.target == "/"
-        && (asks_sealed_stream(head)
-            || head.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case("octet-stream")));
+        && (head.upgrades_to(SEALED_STREAM) || head.upgrades_to("octet-stream"));
     is_connector && matches!(head.authorization.map(identify), Some(Identified::Id(id)) if id != labelled)
 }

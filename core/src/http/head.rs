@@ -37,6 +37,9 @@ pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     if line.is_connect() { Head::connect(line, &fields, raw) } else { Head::client(line, &fields, raw) }
 }
 
+/// The `Upgrade` of a connector that speaks TLS with the agent inside its stream (`docs/protocol.md §6.3`).
+pub const SEALED_STREAM: &str = "octet-stream+tls";
+
 /// The body that a head announces (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
@@ -144,6 +147,19 @@ impl<'a> Head<'a> {
     pub fn names_host(&self, host: &str) -> bool {
         let named = self.host.and_then(Authority::parse).map(|authority| authority.host);
         named.is_some_and(|named| named.strip_suffix('.').unwrap_or(named).eq_ignore_ascii_case(host))
+    }
+
+    /// Whether the connection is to go on with this protocol and no other.
+    #[must_use]
+    pub fn upgrades_to(&self, protocol: &str) -> bool {
+        self.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(protocol))
+    }
+
+    /// Whether a connector wants to speak TLS with the agent behind the two heads (`docs/protocol.md §6.3`): the relay can
+    /// read nothing of it. A body would be behind the head as well, in clear.
+    #[must_use]
+    pub fn asks_sealed_stream(&self) -> bool {
+        self.body == Body::None && self.upgrades_to(SEALED_STREAM)
     }
 
     /// Whether a hidden server wants to register; otherwise this is a client.

@@ -65,9 +65,6 @@ pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
     out.extend_from_slice(end);
 }
 
-/// The `Upgrade` of a connector that speaks TLS with the agent inside its stream.
-pub const SEALED_STREAM: &str = "octet-stream+tls";
-
 /// The diagnostic of a relay's 404: no hidden server waits under the ID that a request names.
 pub const NOBODY: &str = diagnostic::NOBODY;
 

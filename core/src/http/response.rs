@@ -7,10 +7,10 @@ use data_encoding::{BASE64, HEXLOWER};
 
 use super::date::parse_date;
 use super::fields::{self, Fields};
+use super::head::SEALED_STREAM;
 use super::head::{Finder, Found, Limits, Refusal, split_line};
 use super::offer;
 use super::pool::{FIELD as POOL, PoolState};
-use super::reply::SEALED_STREAM;
 use super::syntax::{Authority, decimal};
 use super::target::Token;
 use crate::id::Id;

@@ -259,6 +259,13 @@ fn an_end_to_end_hidden_server_gets_no_client_in_clear() {
         world.assert_refused(client, "403 Forbidden", END_TO_END);
         assert_eq!(world.mate(client), None);
     }
+    // A body would be in clear behind the head of a connector.
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: relay\r\nUpgrade: octet-stream+tls\r\nConnection: Upgrade\r\nContent-Length: 2\r\n{}\r\nhi",
+        credential(ID)
+    );
+    let client = world.says(request);
+    world.assert_refused(client, "403 Forbidden", END_TO_END);
     // The relay terminated TLS for another name, and the request names this one.
     let client = world.says("GET / HTTP/1.1\r\nHost: home.hidden.example\r\n\r\n");
     world.assert_refused(client, "421 Misdirected Request", END_TO_END);
