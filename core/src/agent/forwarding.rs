@@ -256,8 +256,8 @@ impl Agent {
         let is_https = self.upstream(upstream).relay.tls || self.is_sealed(relay);
         let client = self.conns.from(relay).map(|from| from.ip());
         let origin = self.forwards(relay).then_some(Origin { client, is_https });
-        let host = self.name_of(relay);
-        let door = self.door(relay);
+        let host = self.name_of(relay).map(String::from);
+        let door = self.door(relay).cloned();
         let forwarding = Forwarding::new(self.config.head, origin, host, door);
         if let Some(state) = conn_state(&mut self.conns, relay) {
             *state = State::Paired(Some(Box::new(forwarding)));

@@ -143,8 +143,8 @@ impl Agent {
     }
 
     /// The host that every request of this client must name, if there is one.
-    pub(super) fn name_of(&mut self, on: ConnId) -> Option<String> {
-        self.conns.state(on)?.sealed.as_ref()?.name.clone()
+    pub(super) fn name_of(&mut self, on: ConnId) -> Option<&str> {
+        self.conns.state(on)?.sealed.as_ref()?.name.as_deref()
     }
 
     /// What this client may ask for inside of the TLS that the agent terminates: a client of HTTP gets the HTTP service, and

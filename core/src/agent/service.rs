@@ -310,9 +310,9 @@ impl Agent {
     }
 
     /// What this client is asked for.
-    pub(super) fn door(&mut self, on: ConnId) -> Option<Door> {
+    pub(super) fn door(&mut self, on: ConnId) -> Option<&Door> {
         let upstream = self.conns.state(on)?.upstream;
-        self.upstream(upstream).door.clone()
+        self.upstream(upstream).door.as_ref()
     }
 
     /// The client went away before it met the local service.
