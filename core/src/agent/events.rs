@@ -267,7 +267,7 @@ impl Agent {
     }
 
     fn expire(&mut self, on: ConnId, now: Now) {
-        let forwards = self.follows(on);
+        let reads_head = self.reads_head(on);
         let refuses_clear = self.refuses_clear(on);
         let Some(conn) = self.conns.state(on) else { return };
         match &conn.state {
@@ -284,7 +284,7 @@ impl Agent {
                 self.lose_client(on, "the client's TLS handshake took too long", Close::Abort, now);
             }
             State::Head(_) if refuses_clear => self.refuse_clear(on, now),
-            State::Head(_) if forwards => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
+            State::Head(_) if reads_head => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
             // Whatever is there by now is for the HTTP service.
             State::Head(_) => self.meet(on, Asked::OTHER, None, now),
             State::Deciding { .. } => {

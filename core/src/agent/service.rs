@@ -92,7 +92,7 @@ impl Agent {
         if self.refuses_clear(on) {
             return self.read_sealed_request(on, bytes, now);
         }
-        if self.upstream(upstream).stream.is_none() && !forwards && !self.is_sealed(on) {
+        if self.upstream(upstream).stream.is_none() && !self.reads_head(on) {
             if let Some(asked) = Asked::http(bytes) {
                 self.meet(on, asked, None, now);
             }
@@ -300,6 +300,11 @@ impl Agent {
     /// password.
     pub(super) fn follows(&mut self, on: ConnId) -> bool {
         self.forwards(on) || self.name_of(on).is_some() || self.door(on).is_some()
+    }
+
+    /// Whether nothing of this client reaches a service before its whole head was read.
+    pub(super) fn reads_head(&mut self, on: ConnId) -> bool {
+        self.follows(on) || self.is_sealed(on)
     }
 
     /// Whether each request of this client gets forwarding fields.

@@ -175,6 +175,18 @@ fn a_connector_gets_no_page_and_a_browser_no_stream() {
 }
 
 #[test]
+fn a_connector_that_sends_no_whole_request_inside_tls_reaches_no_service() {
+    let (mut rig, on, _, _) = comes(end_to_end(), SEALED);
+    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    rig.news();
+    rig.hears(on, &GET[..10]);
+    rig.wait(Span::from_secs(10));
+    let news = rig.news();
+    assert!(sent(&news, on).starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{news:?}");
+    assert!(dial_of(&news, service()).is_none() && dial_of(&news, ssh()).is_none());
+}
+
+#[test]
 fn a_service_that_terminates_tls_itself_gets_the_client_s_bytes_as_they_came() {
     let rig = agent_with(|config| {
         config.upstreams[0].end_to_end = EndToEnd::PassTo(tls_service().into());
