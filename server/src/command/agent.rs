@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
+use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
@@ -20,7 +21,6 @@ use super::upstream;
 use crate::allowed_keys::{AllowedKeys, KeyList};
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity, PairFiles};
-use crate::clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EndToEndTls, EventLoop, TlsSetup};
@@ -36,7 +36,6 @@ use crate::state::State;
 use crate::ticket::Ticket;
 use crate::tls_config::{self, EndToEndClients};
 use crate::trust::Trust;
-use rendezvous_core::id::Id;
 
 const SPEC: Spec = Spec {
     command: "agent",
@@ -75,7 +74,7 @@ const SPEC: Spec = Spec {
         ),
         Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
         Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
-        Opt::many("name", "NAME", "", "one more name for the self-signed certificate of --end-to-end"),
+        Opt::many("name", "NAME", "localhost", "a name for the self-signed certificate of --end-to-end; may be repeated"),
         STATE.explained("the folder of agent.crt and agent.key"),
         Opt::many(
             "allow-key",
@@ -438,26 +437,17 @@ fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
 /// How the TLS of clients of these hidden servers is terminated. Logs the pin that clients can check.
 fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> Result<EndToEndTls, Failure> {
     let provider = tls_config::provider();
-    let Identity { certified, pin } = match certificate::files(matches)? {
-        Some((cert, key)) => cert::load(&cert, &key, &provider)?,
-        None => {
-            let state = State::open(matches.one("state"))?;
-            let mut names = matches.get_all("name", certificate::name)?;
-            // A name of this machine would tell clients where the hidden server is.
-            if names.is_empty() {
-                names.push("localhost".to_owned());
-            }
-            let (identity, warning) = cert::ensure(&state, PairFiles::AGENT, &names, &provider)?;
-            if let Some(warning) = warning {
-                log::warn!("event=certificate reason={}", Escaped(&warning));
-            }
-            identity
+    let own = || {
+        let state = State::open(matches.one("state"))?;
+        let mut names = matches.get_all("name", certificate::name)?;
+        // A name of this machine would tell clients where the hidden server is.
+        if names.is_empty() {
+            names.push("localhost".to_owned());
         }
+        cert::ensure(&state, PairFiles::AGENT, &names, &provider)
     };
-    let leaf = certified.cert.first();
-    if let Some(warning) = leaf.and_then(|leaf| cert::validity_warning(leaf, clock::wall())) {
-        log::warn!("event=certificate reason={}", Escaped(&warning));
-    }
+    let Identity { certified, pin } =
+        certificate::load(certificate::files(matches)?.as_ref(), own, &provider)?;
     log::info!("event=end-to-end pin={pin}");
     if matches.flag("to-h2") {
         refuse_several_names(&certified)?;

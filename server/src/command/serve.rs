@@ -14,13 +14,13 @@ use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
 use self::settings::{SPEC, Settings};
+use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};
 use super::share::{Share, Wave};
 use super::tape::Tape;
 use crate::activation::{self, Inherited};
 use crate::background_writer::FLUSH_MAX;
 use crate::cert::{self, Identity};
-use crate::clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
@@ -282,22 +282,12 @@ impl Relay {
 /// How TLS is served, and the pin of the certificate.
 fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Failure> {
     let provider = tls_config::provider();
-    let Identity { certified, pin } = match &settings.certificate {
-        Some((cert, key)) => cert::load(cert, key, &provider)?,
-        None => {
-            let mut names = cert::default_names(settings.engine.domain.as_deref());
-            names.extend(settings.names.iter().cloned());
-            let (identity, warning) = cert::ensure(state, cert::PairFiles::RELAY, &names, &provider)?;
-            if let Some(warning) = warning {
-                log::warn!("event=certificate reason={}", Escaped(&warning));
-            }
-            identity
-        }
+    let own = || {
+        let mut names = cert::default_names(settings.engine.domain.as_deref());
+        names.extend(settings.names.iter().cloned());
+        cert::ensure(state, cert::PairFiles::RELAY, &names, &provider)
     };
-    let leaf = certified.cert.first();
-    if let Some(warning) = leaf.and_then(|leaf| cert::validity_warning(leaf, clock::wall())) {
-        log::warn!("event=certificate reason={}", Escaped(&warning));
-    }
+    let Identity { certified, pin } = certificate::load(settings.certificate.as_ref(), own, &provider)?;
     log::info!("event=certificate pin={pin}");
     let server = Some(tls_config::server_config(certified, &provider)?);
     Ok((TlsSetup { server, ..TlsSetup::default() }, pin))
