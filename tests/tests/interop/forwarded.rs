@@ -65,8 +65,9 @@ fn form(python: Peer, name: &str) {
     Forwarded::to(address).fill_in(python);
 }
 
-/// nginx with one server, at an address of its own: a port that is passed on cannot be told it.
-fn nginx(world: &World, server: &str) -> (SocketAddr, Program) {
+/// nginx with one server, at an address of its own: a port that is passed on cannot be told it. `listen` are the options of
+/// its listener.
+pub(crate) fn nginx(world: &World, listen: &str, server: &str) -> (SocketAddr, Program) {
     let own = std::process::id().to_be_bytes();
     let address = (1..=250)
         .map(|last| SocketAddr::from(([127, own[2] | 1, own[3], last], 8090)))
@@ -78,7 +79,7 @@ fn nginx(world: &World, server: &str) -> (SocketAddr, Program) {
         .concat();
     let config = format!(
         "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log stderr notice;\nevents {{}}\nhttp {{\n\
-         {places}  access_log off;\n  server {{\n    listen {address};\n{server}  }}\n}}\n"
+         {places}  access_log off;\n  server {{\n    listen {address} {listen};\n{server}  }}\n}}\n"
     );
     let config = world.folder.write("nginx.conf", &config);
     let program = Program::start("nginx", Peer::Nginx.command().arg("-c").arg(config).args(["-e", "stderr"]));
@@ -91,7 +92,7 @@ fn django_behind_nginx() {
     let (django, _server) = service(Peer::Django, "forwarded_django.py");
     let world = World::new();
     let pass = format!("    location / {{ proxy_pass http://{django}; proxy_http_version 1.1; }}\n");
-    let (address, _nginx) = nginx(&world, &pass);
+    let (address, _nginx) = nginx(&world, "", &pass);
     Forwarded::to(address).fill_in(Peer::Django);
 }
 
@@ -105,7 +106,7 @@ fn nginx_redirects() {
          real_ip_header X-Forwarded-For;\n    add_header X-Client $remote_addr;\n",
         root.display()
     );
-    let (address, _nginx) = nginx(&world, &server);
+    let (address, _nginx) = nginx(&world, "", &server);
     let forwarded = Forwarded::to(address);
     let url = forwarded.relay.url(Below::Tls13);
     let mut client = curl(&forwarded.world, &forwarded.home, "--basic");

@@ -26,6 +26,8 @@ mod end_to_end;
 mod forwarded;
 mod forwarding;
 mod harness;
+#[path = "../../../core/tests/common/hello.rs"]
+mod hello;
 mod hidden;
 mod listening;
 mod names;

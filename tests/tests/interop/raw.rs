@@ -6,7 +6,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 
 use crate::curl::text;
+use crate::forwarded::nginx;
 use crate::harness::{Case, case};
+use crate::hello::hello;
 use crate::hidden::{Raw, expect, noise, page, read_head, sha256};
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
@@ -307,7 +309,7 @@ fn cheating_relay() {
         assert_eq!(Answer::read(&mut wire).status(), 403);
     }
     // The header of one name in front of the ClientHello of another; then no TLS behind a header.
-    let hello = client_hello("other.relay.test");
+    let hello = hello("other.relay.test");
     for behind in [&hello[..], b"GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\n"] {
         let mut wire = accept();
         wire.write_all(&[&proxy_header(NAME), behind].concat()).expect("it can be written");
@@ -320,24 +322,9 @@ fn cheating_relay() {
 
 /// nginx 1.22 speaks HTTP/2 in clear and nothing else on one port: the agent offers it, and curl takes it.
 fn http_2() {
-    let folder = crate::world::Folder::new();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
-    drop(listener);
-    let path = folder.0.display().to_string();
-    let config = format!(
-        "daemon off; master_process off; pid {path}/pid; error_log stderr; events {{}}\n\
-         http {{ access_log off; client_body_temp_path {path}/b; proxy_temp_path {path}/p; fastcgi_temp_path {path}/f;\n\
-         uwsgi_temp_path {path}/u; scgi_temp_path {path}/s;\n\
-         server {{ listen 127.0.0.1:{port} http2; return 200 \"$server_protocol\\n\"; }} }}\n"
-    );
-    let config = folder.write("nginx.conf", &config);
-    let mut nginx = Peer::Nginx.command();
-    let _nginx = Program::start("nginx", nginx.arg("-e").arg("stderr").arg("-c").arg(config));
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        std::thread::yield_now();
-    }
-    let sealed = Sealed::terminating(&["--to", &format!("127.0.0.1:{port}"), "--to-h2", "--name", NAME]);
+    let world = World::new();
+    let (service, _nginx) = nginx(&world, "http2", "    return 200 \"$server_protocol\\n\";\n");
+    let sealed = Sealed::terminating(&["--to", &service.to_string(), "--to-h2", "--name", NAME]);
     let output = run(sealed.curl().args(["-k", "--http2"]).args([sealed.url("/one"), sealed.url("/two")]));
     assert_eq!(text(&output), "HTTP/2.0\nHTTP/2.0\n");
     let state = sealed.world.folder.0.join("agent-state").display().to_string();
@@ -356,19 +343,6 @@ fn proxy_header(name: &str) -> Vec<u8> {
     header.extend([192, 0, 2, 1, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, len]);
     header.extend(name.as_bytes());
     header
-}
-
-/// The beginning of a TLS connection to this host.
-fn client_hello(name: &str) -> Vec<u8> {
-    let name = name.as_bytes();
-    let len = |len: usize| u16::try_from(len).expect("short").to_be_bytes();
-    let entry = [&[0], &len(name.len())[..], name].concat();
-    let data = [&len(entry.len())[..], &entry].concat();
-    let extension = [&[0, 0], &len(data.len())[..], &data].concat();
-    let body =
-        [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1, 1, 0], &len(extension.len()), &extension].concat();
-    let message = [&[1, 0], &len(body.len())[..], &body].concat();
-    [&[22, 3, 1], &len(message.len())[..], &message].concat()
 }
 
 fn options() {
