@@ -152,7 +152,7 @@ pub mod entropy;
 pub mod fingerprint;
 pub mod http;
 pub mod id;
-mod limiter;
+pub mod limiter;
 pub mod machine;
 pub mod note;
 pub mod offer;

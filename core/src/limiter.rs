@@ -8,13 +8,13 @@ use crate::time::{Span, Time};
 
 /// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// This many times at once.
-    pub(crate) burst: u32,
+    pub burst: u32,
     /// And once more after each such span.
-    pub(crate) refill: Span,
+    pub refill: Span,
     /// What exceeds the limit counts up to this many times, and is paid off first.
-    pub(crate) debt_max: u32,
+    pub debt_max: u32,
 }
 
 /// Authentication failures of one address, or of one ID with plain tokens: a few are forgiven, a flood is not.
@@ -32,7 +32,9 @@ pub(crate) fn exceeds_share(own: u32, free: u32) -> bool {
 }
 
 impl Rate {
-    pub(crate) const fn new(burst: u32, refill: Span) -> Self {
+    /// A rate whose excess is not remembered.
+    #[must_use]
+    pub const fn new(burst: u32, refill: Span) -> Self {
         Self { burst, refill, debt_max: 0 }
     }
 }
@@ -73,7 +75,7 @@ impl Bucket {
 
 /// A bucket for each key. At most a given number of keys are remembered; the one remembered longest is forgotten first.
 #[derive(Clone, Debug)]
-pub(crate) struct RateLimiter<K> {
+pub struct RateLimiter<K> {
     rate: Rate,
     keys_max: usize,
     buckets: BTreeMap<K, Bucket>,
@@ -81,12 +83,14 @@ pub(crate) struct RateLimiter<K> {
 }
 
 impl<K: Ord + Clone> RateLimiter<K> {
-    pub(crate) const fn new(rate: Rate, keys_max: usize) -> Self {
+    /// Of `keys_max` keys; nothing was spent yet.
+    #[must_use]
+    pub const fn new(rate: Rate, keys_max: usize) -> Self {
         Self { rate, keys_max, buckets: BTreeMap::new(), oldest: VecDeque::new() }
     }
 
     /// If nothing is left for a key: how long until something is.
-    pub(crate) fn exhausted<Q: Ord + ?Sized>(&mut self, key: &Q, now: Time) -> Option<Span>
+    pub fn exhausted<Q: Ord + ?Sized>(&mut self, key: &Q, now: Time) -> Option<Span>
     where
         K: Borrow<Q>,
     {
@@ -94,7 +98,7 @@ impl<K: Ord + Clone> RateLimiter<K> {
     }
 
     /// It happened once more.
-    pub(crate) fn spend(&mut self, key: K, now: Time) {
+    pub fn spend(&mut self, key: K, now: Time) {
         if !self.buckets.contains_key(&key) {
             if self.oldest.len() >= self.keys_max
                 && let Some(oldest) = self.oldest.pop_front()

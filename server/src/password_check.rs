@@ -14,6 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use mio::Waker;
 use rendezvous_core::agent::{PasswordCheck, Verdict};
 use rendezvous_core::http::basic::Credentials;
+use rendezvous_core::limiter::{Rate, RateLimiter, Source};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Span, Time};
 use sha2::Sha256;
@@ -47,9 +48,6 @@ const DUMMY: &str = "abcdefghijklmnopqrstuuO9Rrz9S0O4zjdgX3UX9d5mJEGXgXIVa";
 
 /// Identifies user, password and entry: a keyed hash, so that nothing can be guessed from it.
 type Digest = [u8; 32];
-
-/// An address that counts as one; of IPv6, the /64. Unknown ones count as one.
-type Address = u128;
 
 /// Reads a file of passwords.
 ///
@@ -137,7 +135,7 @@ impl PasswordChecker {
 struct Waiting {
     credentials: Credentials,
     hash: Arc<str>,
-    address: Address,
+    address: Source,
     from: Option<IpAddr>,
     requests: Vec<(ConnId, u64)>,
 }
@@ -150,15 +148,15 @@ struct Queue {
     key: Zeroizing<[u8; 32]>,
     waiting: BTreeMap<Digest, Waiting>,
     /// What waits of each address, and whose turn comes next.
-    by_address: BTreeMap<Address, VecDeque<Digest>>,
-    turns: VecDeque<Address>,
+    by_address: BTreeMap<Source, VecDeque<Digest>>,
+    turns: VecDeque<Source>,
     running: Option<Digest>,
     /// The file was read again since the running check began.
     is_outdated: bool,
     /// Right passwords, and until when each is remembered; the oldest first.
     right: BTreeMap<Digest, Time>,
     right_order: VecDeque<Digest>,
-    wrong: WrongGuesses,
+    wrong: RateLimiter<Source>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -180,7 +178,7 @@ impl Queue {
             is_outdated: false,
             right: BTreeMap::new(),
             right_order: VecDeque::new(),
-            wrong: WrongGuesses::default(),
+            wrong: RateLimiter::new(Rate::new(WRONG_BURST, WRONG_REFILL), ADDRESSES_MAX),
         }
     }
 
@@ -203,7 +201,7 @@ impl Queue {
         }
         let address = address(from);
         let of_address = self.by_address.get(&address).map_or(0, VecDeque::len);
-        let until = self.wrong.exhausted(address, now);
+        let until = self.wrong.exhausted(&address, now);
         let is_full = self.waiting.contains_key(&digest)
             || self.waiting.len() >= QUEUE_MAX
             || of_address >= QUEUE_PER_ADDRESS_MAX;
@@ -253,7 +251,7 @@ impl Queue {
         if is_right {
             self.remember(digest, now);
         } else {
-            self.wrong.add(waiting.address, now);
+            self.wrong.spend(waiting.address, now);
             let from = waiting.from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
             // The name is not logged: it may be a password.
             log::info!("event=wrong-password peer={from}");
@@ -318,50 +316,8 @@ fn dummy(passwords: &Passwords) -> Arc<str> {
     format!("$2y${cost:02}${DUMMY}").into()
 }
 
-fn address(from: Option<IpAddr>) -> Address {
-    match from.map(|from| from.to_canonical()) {
-        None => 0,
-        Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped().to_bits(),
-        Some(IpAddr::V6(v6)) => v6.to_bits() >> 64 << 64 | 1,
-    }
-}
-
-/// The wrong passwords of each address: a token bucket each.
-#[derive(Default)]
-struct WrongGuesses {
-    /// How many count still, and since when.
-    guesses: BTreeMap<Address, (u32, Time)>,
-    oldest: VecDeque<Address>,
-}
-
-impl WrongGuesses {
-    fn add(&mut self, address: Address, now: Time) {
-        if !self.guesses.contains_key(&address) {
-            if self.oldest.len() >= ADDRESSES_MAX
-                && let Some(oldest) = self.oldest.pop_front()
-            {
-                self.guesses.remove(&oldest);
-            }
-            self.oldest.push_back(address);
-        }
-        let guess = self.guesses.entry(address).or_insert((0, now));
-        Self::refill(guess, now);
-        guess.0 = (guess.0 + 1).min(WRONG_BURST);
-    }
-
-    /// If no further guess is checked: how long until one is.
-    fn exhausted(&mut self, address: Address, now: Time) -> Option<Span> {
-        let guess = self.guesses.get_mut(&address)?;
-        Self::refill(guess, now);
-        (guess.0 >= WRONG_BURST).then(|| (guess.1 + WRONG_REFILL).since(now))
-    }
-
-    fn refill((count, since): &mut (u32, Time), now: Time) {
-        let periods = now.since(*since).0 / WRONG_REFILL.0;
-        let forgiven = u32::try_from(periods).unwrap_or(u32::MAX).min(*count);
-        *count -= forgiven;
-        *since = if *count == 0 { now } else { *since + Span(u64::from(forgiven) * WRONG_REFILL.0) };
-    }
+fn address(from: Option<IpAddr>) -> Source {
+    from.map(Source::from).unwrap_or_default()
 }
 
 #[cfg(test)]
