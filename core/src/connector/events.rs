@@ -85,31 +85,21 @@ impl Machine for Connector {
         while used < bytes.len() {
             let rest = &bytes[used..];
             let step = match self.conns.state(on) {
-                Some(State::Asking { answer, .. }) => match answer.hear(rest, &limits) {
-                    Heard::Partial => 0,
-                    Heard::Interim(len) => len,
-                    // What is behind a 101 is the stream: it stays, and goes to the local side first.
-                    Heard::Final(response) => {
-                        self.answered(on, &response, &rest[..response.len], now);
-                        response.len
+                Some(State::Asking { answer, .. } | State::Inside { answer, .. }) => {
+                    match answer.hear(rest, &limits) {
+                        Heard::Partial => 0,
+                        Heard::Interim(len) => len,
+                        // What is behind a 101 is the stream: it stays, and goes to the local side first.
+                        Heard::Final(response) => {
+                            self.answered(on, &response, &rest[..response.len], now);
+                            response.len
+                        }
+                        Heard::Garbled => {
+                            self.garbled(on, now);
+                            0
+                        }
                     }
-                    Heard::Garbled => {
-                        self.attempt_failed(on, DialError::Garbled, now);
-                        0
-                    }
-                },
-                Some(State::Inside { answer, .. }) => match answer.hear(rest, &limits) {
-                    Heard::Partial => 0,
-                    Heard::Interim(len) => len,
-                    Heard::Final(response) => {
-                        self.answered(on, &response, &rest[..response.len], now);
-                        response.len
-                    }
-                    Heard::Garbled => {
-                        self.fail(on, ConnectFailure::Garbled, now);
-                        0
-                    }
-                },
+                }
                 Some(State::Deciding { .. } | State::Staying { .. }) => self.read_line(on, rest, now),
                 Some(&mut State::Link(link)) => self.with_party(now, |party| party.octets(link, rest)),
                 // What is behind the 101 to a sealed stream belongs to the handshake.
@@ -227,6 +217,17 @@ impl Machine for Connector {
         match &self.direct {
             Some(direct) => direct.or_idle(output),
             None => output,
+        }
+    }
+}
+
+impl Connector {
+    /// What answered speaks no HTTP. In front of TLS with the agent another address of the relay may be better; inside it
+    /// was the agent.
+    fn garbled(&mut self, on: ConnId, now: Now) {
+        match self.conns.state(on) {
+            Some(State::Inside { .. }) => self.fail(on, ConnectFailure::Garbled, now),
+            _ => self.attempt_failed(on, DialError::Garbled, now),
         }
     }
 }
