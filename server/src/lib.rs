@@ -6,6 +6,7 @@ pub mod allowed_keys;
 mod background_writer;
 pub mod buffer;
 pub mod cert;
+pub mod certificates;
 pub mod clock;
 pub mod command;
 pub mod console;

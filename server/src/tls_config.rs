@@ -63,22 +63,33 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
     Ok(Arc::new(config))
 }
 
-/// The server side (the relay): one certificate, whatever name the client asks for, and if it asks for none.
+/// The server side with one certificate, whatever name the client asks for, and if it asks for none.
+///
+/// # Errors
+///
+/// Those of [`server_config_with`].
+pub fn server_config(
+    certified: Arc<CertifiedKey>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Failure> {
+    server_config_with(Arc::new(SingleCertAndKey::from(certified)), provider)
+}
+
+/// The server side (the relay); `resolver` selects the certificate of each client.
 ///
 /// Sessions are resumed by tickets, whose key lives in this configuration: nothing is stored for a session, and a new
-/// configuration (a new certificate) ends all sessions of the old one.
+/// configuration ends all sessions of the old one.
 ///
 /// # Errors
 ///
 /// [`Failure::Failed`] where the system gives no entropy for the ticket key.
-pub fn server_config(
-    certified: Arc<CertifiedKey>,
+pub fn server_config_with(
+    resolver: Arc<dyn ResolvesServerCert>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;
-    let resolver = Arc::new(SingleCertAndKey::from(certified));
     let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
     config.alpn_protocols = vec![ALPN.to_vec(), ALPN_OLD.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -11,9 +11,10 @@ use common::Folder;
 use common::cli::run;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rendezvous::cert::{self, Identity};
+use rendezvous::certificates::Certificates;
 use rendezvous::pin::Pin;
 use rendezvous::state::State;
-use rendezvous::tls_config::{client_config, provider, server_config};
+use rendezvous::tls_config::{client_config, provider, server_config, server_config_with};
 use rendezvous::trust::Trust;
 use rustls::{ClientConnection, ServerConfig, ServerConnection, version};
 
@@ -278,4 +279,102 @@ fn no_octets_of_a_certificate_make_it_panic() {
         }
         assert_eq!(Pin::of_certificate(&der[..at]), None);
     }
+}
+
+/// The names of the certificate that a client gets for the name `for_name` (without SNI if it is an address).
+fn served(certificates: &Arc<Certificates>, for_name: &'static str) -> Vec<String> {
+    let mut server =
+        ServerConnection::new(server_config_with(certificates.clone(), &provider()).unwrap()).unwrap();
+    let client = client_config(&Trust::Insecure, &provider()).unwrap();
+    let mut client = ClientConnection::new(client, for_name.try_into().unwrap()).unwrap();
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    server.read_tls(&mut wire.as_slice()).unwrap();
+    server.process_new_packets().unwrap();
+    let mut wire = Vec::new();
+    while server.wants_write() {
+        server.write_tls(&mut wire).unwrap();
+    }
+    client.read_tls(&mut wire.as_slice()).unwrap();
+    client.process_new_packets().unwrap();
+    cert::names_of(&client.peer_certificates().unwrap()[0])
+}
+
+#[test]
+fn a_client_gets_the_certificate_for_the_name_it_asks_for() {
+    let folder = Folder::new();
+    let named = |names: &[&str]| {
+        let names: Vec<_> =
+            names.iter().map(|name| rcgen::SanType::DnsName((*name).try_into().unwrap())).collect();
+        make(&folder, |params| params.subject_alt_names = names.clone())
+    };
+    let first = named(&["first.example"]);
+    let others = vec![named(&["*.home.example"]), named(&["a.home.example", "B.other.example"])];
+    let certificates = Arc::new(Certificates::new(first, others));
+    let a = ["a.home.example", "b.other.example"];
+    assert_eq!(served(&certificates, "a.home.example"), a, "an exact name goes before a wildcard");
+    assert_eq!(served(&certificates, "b.OTHER.example"), a, "letter case does not matter");
+    assert_eq!(served(&certificates, "x.home.example"), ["*.home.example"]);
+    for other in ["home.example", "y.x.home.example", "other.example", "first.example", "127.0.0.1"] {
+        assert_eq!(served(&certificates, other), ["first.example"], "{other}");
+    }
+    assert!(certificates.has("x.home.example") && !certificates.has("y.x.home.example"));
+}
+
+#[test]
+fn a_client_that_cannot_verify_one_kind_of_key_gets_the_other() {
+    let folder = Folder::new();
+    let of_kind = |algorithm| {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let params = CertificateParams::new(["relay.example".to_owned()]).unwrap();
+        fs::write(folder.file("crt"), params.self_signed(&pair).unwrap().pem()).unwrap();
+        fs::write(folder.file("key"), pair.serialize_pem()).unwrap();
+        fs::set_permissions(folder.file("key"), Permissions::from_mode(0o600)).unwrap();
+        cert::load(&folder.file("crt"), &folder.file("key"), &provider()).unwrap()
+    };
+    let (edwards, ecdsa) = (of_kind(&rcgen::PKCS_ED25519), of_kind(&rcgen::PKCS_ECDSA_P256_SHA256));
+    let wanted = ecdsa.pin;
+    let certificates = Arc::new(Certificates::new(edwards, vec![ecdsa]));
+    let server = server_config_with(certificates, &provider()).unwrap();
+    // As a client without Ed25519 would, it refuses any other key.
+    let mut provider = (*provider()).clone();
+    let algorithms = &mut provider.signature_verification_algorithms;
+    algorithms.mapping = &algorithms.mapping[..3];
+    let pinned = Trust::Pins(vec![wanted]).verifier(&Arc::new(provider.clone())).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(pinned)
+        .with_no_client_auth();
+    let mut client = ClientConnection::new(Arc::new(client), "relay.example".try_into().unwrap()).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    server.read_tls(&mut wire.as_slice()).unwrap();
+    server.process_new_packets().unwrap();
+    let mut wire = Vec::new();
+    while server.wants_write() {
+        server.write_tls(&mut wire).unwrap();
+    }
+    client.read_tls(&mut wire.as_slice()).unwrap();
+    client.process_new_packets().unwrap();
+}
+
+#[test]
+fn each_certificate_has_its_own_key() {
+    let folder = Folder::new();
+    for (args, said) in [
+        (&["--cert", "a"][..], "--cert needs --key FILE"),
+        (&["--key", "a"], "--key needs --cert FILE"),
+        (&["--cert", "a", "--key", "a", "--cert", "b"], "--cert is given 2 times and --key 1 times"),
+    ] {
+        let done = run(&folder, &[&["serve"], args].concat());
+        assert_eq!(done.code, 2, "{args:?}: {}", done.err);
+        assert!(done.err.contains(said), "{args:?}: {}", done.err);
+    }
+    // The second pair is read, too.
+    make(&folder, |_| {});
+    let done = run(&folder, &["serve", "--cert", "crt", "--key", "key", "--cert", "none", "--key", "none"]);
+    assert!(done.code == 1 && done.err.contains("none"), "{}", done.err);
 }

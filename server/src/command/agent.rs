@@ -447,7 +447,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         cert::ensure(&state, PairFiles::AGENT, &names, &provider)
     };
     let Identity { certified, pin } =
-        certificate::load(certificate::files(matches)?.as_ref(), own, &provider)?;
+        certificate::load(&certificate::files(matches)?, own, &provider)?.into_first();
     log::info!("event=end-to-end pin={pin}");
     if matches.flag("to-h2") {
         refuse_several_names(&certified)?;

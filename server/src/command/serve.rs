@@ -4,6 +4,7 @@ mod files;
 mod settings;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use rendezvous_core::engine::{Engine, Transport};
@@ -20,7 +21,7 @@ use super::share::{Share, Wave};
 use super::tape::Tape;
 use crate::activation::{self, Inherited};
 use crate::background_writer::FLUSH_MAX;
-use crate::cert::{self, Identity};
+use crate::cert;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
@@ -279,7 +280,7 @@ impl Relay {
     }
 }
 
-/// How TLS is served, and the pin of the certificate.
+/// How TLS is served, and the pin of the certificate that a client gets for the domain.
 fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Failure> {
     let provider = tls_config::provider();
     let own = || {
@@ -287,9 +288,12 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Fail
         names.extend(settings.names.iter().cloned());
         cert::ensure(state, cert::PairFiles::RELAY, &names, &provider)
     };
-    let Identity { certified, pin } = certificate::load(settings.certificate.as_ref(), own, &provider)?;
-    log::info!("event=certificate pin={pin}");
-    let server = Some(tls_config::server_config(certified, &provider)?);
+    let certificates = certificate::load(&settings.certificates, own, &provider)?;
+    for pin in certificates.pins() {
+        log::info!("event=certificate pin={pin}");
+    }
+    let pin = certificates.pin(settings.engine.domain.as_deref());
+    let server = Some(tls_config::server_config_with(Arc::new(certificates), &provider)?);
     Ok((TlsSetup { server, ..TlsSetup::default() }, pin))
 }
 

@@ -52,13 +52,18 @@ pub(super) const SPEC: Spec = Spec {
             "listen for clients of the hidden server with this name or label: whatever they send goes to it; may be repeated",
         ),
         STATE,
-        Opt::one(
+        Opt::many(
             "cert",
             "FILE",
             "relay.crt in the state folder, self-signed, made when missing",
-            "the certificate chain, PEM",
+            "a certificate chain, PEM; each client gets the first one for the name it asks for, else the first of all",
         ),
-        Opt::one("key", "FILE", "relay.key in the state folder", "its key, PEM"),
+        Opt::many(
+            "key",
+            "FILE",
+            "relay.key in the state folder",
+            "the key of the --cert of the same position, PEM",
+        ),
         Opt::many("name", "NAME", "", "one more name or address for the self-signed certificate"),
         Opt::one(
             "domain",
@@ -125,7 +130,7 @@ those that are asked for; their names (FileDescriptorName=) say what they speak:
 pub(super) struct Settings {
     pub(super) engine: Config,
     pub(super) listen: Vec<(SocketAddr, Transport)>,
-    pub(super) certificate: Option<(PathBuf, PathBuf)>,
+    pub(super) certificates: Vec<(PathBuf, PathBuf)>,
     pub(super) names: Vec<String>,
     pub(super) drain: Span,
     pub(super) buffer: usize,
@@ -197,7 +202,7 @@ impl Settings {
                 by_port,
             ]
             .concat(),
-            certificate: certificate::files(matches)?,
+            certificates: certificate::files(matches)?,
             names: matches.get_all("name", certificate::name)?,
             drain: seconds("drain")?,
             buffer,
