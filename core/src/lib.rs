@@ -113,6 +113,7 @@
 //! | [`engine`] | the relay |
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
+//! | `acme` | certificates: an ACME client (feature `acme`) |
 //! | [`dtcp`], [`offer`] | direct connections, and what is offered for them |
 //! | [`bytestream`] | the stream proxy, and both ends of its streams |
 //! | [`xmpp`] | stanzas, and a component of an XMPP server |
@@ -136,6 +137,8 @@ extern crate alloc;
 
 pub mod account;
 pub mod acl;
+#[cfg(feature = "acme")]
+pub mod acme;
 mod admission;
 pub mod agent;
 pub mod backoff;

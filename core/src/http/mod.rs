@@ -40,3 +40,5 @@ mod status;
 mod syntax;
 
 pub(crate) use self::syntax::is_authority;
+#[cfg(feature = "acme")]
+pub(crate) use self::syntax::{Authority, is_target};

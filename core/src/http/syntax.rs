@@ -49,6 +49,12 @@ const fn is_unreserved_or_sub_delim(octet: u8) -> bool {
         )
 }
 
+/// Whether all bytes of `text` may be in a request target.
+#[cfg(feature = "acme")]
+pub(crate) fn is_target(text: &str) -> bool {
+    text.bytes().all(is_target_octet)
+}
+
 /// Space and horizontal tab.
 pub(super) const fn is_blank(octet: u8) -> bool {
     matches!(octet, b' ' | b'\t')
@@ -89,16 +95,16 @@ pub(super) fn strip_prefix_caseless<'a>(text: &'a str, prefix: &str) -> Option<&
 
 /// `uri-host [ ":" port ]`: a `Host` field, or the authority of a target without user information.
 #[derive(Clone, Copy)]
-pub(super) struct Authority<'a> {
+pub(crate) struct Authority<'a> {
     /// A registered name, an IPv4 address or an IPv6 address in brackets; can be empty (RFC 9110 §7.2).
-    pub(super) host: &'a str,
+    pub(crate) host: &'a str,
     /// `None` without a port, or with an empty one.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
     /// `None` for what RFC 3986 §3.2 does not allow, for user information and for a port above 65535.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let host_octets = match text.strip_prefix('[') {
             Some(inner) => inner.find(']')? + 2,
             None => text.find(':').unwrap_or(text.len()),
