@@ -38,6 +38,8 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 /// The extension `server_name` (RFC 6066 §3).
 const SERVER_NAME: u16 = 0;
+/// The extension `application_layer_protocol_negotiation` (RFC 7301 §3.1).
+const APPLICATION_PROTOCOLS: u16 = 16;
 /// The only type of name that is defined.
 const HOST_NAME: u8 = 0;
 
@@ -221,6 +223,16 @@ pub(crate) fn begins(wire: &[u8]) -> bool {
     wire.first() == Some(&HANDSHAKE)
 }
 
+/// Whether the bytes begin with a whole ClientHello that offers this application protocol and no other (ALPN, RFC 7301 §3.1).
+#[must_use]
+pub fn offers_only(wire: &[u8], protocol: &[u8]) -> bool {
+    let Ok(Some(message)) = Reader::default().find(wire) else { return false };
+    let Ok(Some(list)) = extension(&message, APPLICATION_PROTOCOLS) else { return false };
+    let mut list = Cursor(list);
+    let only = list.part16().and_then(|names| Cursor(names).part8().map(|name| (names, name)));
+    only.is_ok_and(|(names, name)| name == protocol && names.len() == 1 + name.len())
+}
+
 /// For traces: appends as many bytes that lead to the same verdict. Of a whole hello nothing stays but its form and the
 /// server name; what is behind it becomes zeros.
 pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
@@ -319,6 +331,11 @@ impl<'a> Cursor<'a> {
 
 /// The host name in the body of a ClientHello.
 fn server_name(body: &[u8]) -> Result<Option<String>, Malformed> {
+    extension(body, SERVER_NAME)?.map_or(Ok(None), host_name)
+}
+
+/// The data of the only extension of a kind in the body of a ClientHello.
+fn extension(body: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     let mut hello = Cursor(body);
     let _version = hello.u16()?;
     let _random = hello.take(32)?;
@@ -344,11 +361,11 @@ fn server_name(body: &[u8]) -> Result<Option<String>, Malformed> {
     while !extensions.0.is_empty() {
         let kind = extensions.u16()?;
         let data = extensions.part16()?;
-        if kind == SERVER_NAME && found.replace(data).is_some() {
+        if kind == wanted && found.replace(data).is_some() {
             return Err(Malformed::Name);
         }
     }
-    found.map_or(Ok(None), host_name)
+    Ok(found)
 }
 
 /// The name in the extension `server_name`.

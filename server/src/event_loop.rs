@@ -75,6 +75,8 @@ pub struct EndToEndTls {
     pub http: Arc<ServerConfig>,
     /// Of connectors.
     pub connectors: Arc<ServerConfig>,
+    /// Of validators of a CA, which show no key: for a ClientHello with `acme-tls/1` as its only protocol.
+    pub challenges: Option<Arc<ServerConfig>>,
 }
 
 /// What the loop has done, in numbers that only grow.

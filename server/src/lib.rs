@@ -1,8 +1,11 @@
 //! The program `rendezvous`: an event loop that moves octets, and the commands around it. What the octets mean is
 //! decided in [`rendezvous_core`].
 
+#[cfg(feature = "acme")]
+pub mod acme;
 pub mod activation;
 pub mod allowed_keys;
+mod alpn;
 mod background_writer;
 pub mod buffer;
 pub mod cert;
@@ -21,6 +24,7 @@ pub mod ids;
 pub mod json;
 pub mod key_uri;
 mod linux;
+pub mod live_certificates;
 pub mod logging;
 pub mod net;
 pub mod notify;

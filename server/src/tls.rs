@@ -18,6 +18,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::records::{Record, Records, Secrets};
 use self::states::{Step, end_step, say, seal_step, work};
+use crate::alpn;
 use crate::buffer::Buffer;
 pub use crate::buffer::RECORD_MAX;
 
@@ -93,8 +94,8 @@ struct Layer {
     may_take_over: bool,
     /// The peer's own certificate, where it sent one.
     certificate: Option<CertificateDer<'static>>,
-    /// Both sides speak HTTP/2.
-    is_h2: bool,
+    /// The application protocol that was agreed on.
+    protocol: Protocol,
     secured: bool,
     end_sent: bool,
     /// How much plaintext was sealed so far.
@@ -112,6 +113,17 @@ enum Side {
     Records(Box<Records>),
     /// Nothing can be opened or sealed any more.
     Gone,
+}
+
+/// The application protocol of a connection, as far as it is handled in a way of its own (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, a stream of ours, or none.
+    Other,
+    /// HTTP/2 (RFC 9113 §3.2).
+    H2,
+    /// A CA validates a name: no data follows the handshake (RFC 8737 §3).
+    Challenge,
 }
 
 /// How far [`TlsSession::open`] came.
@@ -202,12 +214,12 @@ impl TlsSession {
         }
     }
 
-    /// Whether both sides speak HTTP/2 (ALPN `h2`); inside, if there is an inner layer.
+    /// The application protocol that was agreed on; inside, if there is an inner layer.
     #[must_use]
-    pub fn is_h2(&self) -> bool {
+    pub fn protocol(&self) -> Protocol {
         match &self.inner {
-            Some(inner) => inner.layer.is_h2,
-            None => self.layer.is_h2,
+            Some(inner) => inner.layer.protocol,
+            None => self.layer.protocol,
         }
     }
 
@@ -322,7 +334,7 @@ impl Layer {
             is_inner: false,
             may_take_over,
             certificate: None,
-            is_h2: false,
+            protocol: Protocol::Other,
             secured: false,
             end_sent: false,
             sealed: 0,
@@ -419,7 +431,11 @@ impl Layer {
             self.secured = true;
             opened.secured = true;
             self.certificate = self.certificate_of_handshake();
-            self.is_h2 = self.alpn_protocol() == Some(b"h2");
+            self.protocol = match self.alpn_protocol() {
+                Some(alpn::H2) => Protocol::H2,
+                Some(alpn::CHALLENGE) => Protocol::Challenge,
+                _ => Protocol::Other,
+            };
         }
         if !self.secured || opened.full || opened.ended {
             return Ok(());

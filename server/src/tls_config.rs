@@ -20,18 +20,15 @@ use rustls::{CipherSuite, ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 
 use crate::allowed_keys::AllowedKeys;
+use crate::alpn;
 use crate::failure::Failure;
+use crate::live_certificates::{ChallengesOr, LiveCertificates, LiveOr};
 use crate::pin::Pin;
 use crate::trust::{self, Trust};
 
 /// The application protocol between `connect --end-to-end` and an agent. Both require it, so that no session serves both
 /// HTTP and streams.
 pub const ALPN_STREAM: &[u8] = b"rendezvous-stream";
-
-const ALPN: &[u8] = b"http/1.1";
-const ALPN_H2: &[u8] = b"h2";
-/// For clients of HTTP/1.0 that say so: `curl -0`.
-const ALPN_OLD: &[u8] = b"http/1.0";
 
 /// The cryptography, handed in wherever it is needed: no process-wide default is set or read. The cipher that this
 /// processor is fastest with comes first.
@@ -56,7 +53,7 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn::HTTP_1_1.to_vec()];
     config.resumption = Resumption::disabled();
     // The records of TLS 1.3 are ours after the handshake.
     config.enable_secret_extraction = true;
@@ -72,10 +69,11 @@ pub fn server_config(
     certified: Arc<CertifiedKey>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
-    server_config_with(Arc::new(SingleCertAndKey::from(certified)), provider)
+    server_config_with(Arc::new(SingleCertAndKey::from(certified)), None, provider)
 }
 
-/// The server side (the relay); `resolver` selects the certificate of each client.
+/// The server side (the relay); `resolver` selects the certificate of each client. With `live`, its certificates go before
+/// those, and validators of a CA are answered from it.
 ///
 /// Sessions are resumed by tickets, whose key lives in this configuration: nothing is stored for a session, and a new
 /// configuration ends all sessions of the old one.
@@ -85,19 +83,50 @@ pub fn server_config(
 /// [`Failure::Failed`] where the system gives no entropy for the ticket key.
 pub fn server_config_with(
     resolver: Arc<dyn ResolvesServerCert>,
+    live: Option<&Arc<LiveCertificates>>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;
+    let mut protocols = vec![alpn::HTTP_1_1.to_vec(), alpn::HTTP_1_0.to_vec()];
+    let resolver = match live {
+        None => resolver,
+        Some(live) => {
+            protocols.push(alpn::CHALLENGE.to_vec());
+            let live_or = LiveOr { live: live.clone(), otherwise: resolver };
+            Arc::new(ChallengesOr { live: live.clone(), otherwise: Some(Arc::new(live_or)) })
+        }
+    };
     let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-    config.alpn_protocols = vec![ALPN.to_vec(), ALPN_OLD.to_vec()];
+    config.alpn_protocols = protocols;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = cryptography::Ticketer::new().map_err(|error| tls_is_unusable(&error))?;
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;
     // The client's order says what its own processor is good at; without AES in ours, that counts more.
     config.ignore_client_order = !processor_has_aes();
+    Ok(Arc::new(config))
+}
+
+/// The server side for validators of a CA alone (RFC 8737 §3): TLS 1.2 and 1.3, no client certificate, no resumption.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] where the cryptography has no version of TLS.
+pub fn challenge_server_config(
+    live: &Arc<LiveCertificates>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ServerConfig>, Failure> {
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| tls_is_unusable(&error))?;
+    let resolver = ChallengesOr { live: live.clone(), otherwise: None };
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+    config.alpn_protocols = vec![alpn::CHALLENGE.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -113,7 +142,8 @@ pub enum EndToEndClients {
     Connectors(Vec<Id>),
 }
 
-/// The agent's side of TLS that the relay does not terminate.
+/// The agent's side of TLS that the relay does not terminate. With `live`, its certificates go before `certified` for
+/// clients of HTTP; connectors always get `certified`, which they know by its pin.
 ///
 /// With `allowed`, clients must show a certificate whose key is listed, and no session is resumed: it would keep a client
 /// whose key was removed.
@@ -124,6 +154,7 @@ pub enum EndToEndClients {
 pub fn end_to_end_server_config(
     clients: EndToEndClients,
     certified: Arc<CertifiedKey>,
+    live: Option<&Arc<LiveCertificates>>,
     allowed: Option<AllowedKeys>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
@@ -138,14 +169,18 @@ pub fn end_to_end_server_config(
         Some(keys) => builder.with_client_cert_verifier(trust::allowed_clients(keys, provider)),
         None => builder.with_no_client_auth(),
     };
-    let (resolver, alpn): (Arc<dyn ResolvesServerCert>, _) = match clients {
-        EndToEndClients::Http => {
-            (Arc::new(SingleCertAndKey::from(certified)), vec![ALPN.to_vec(), ALPN_OLD.to_vec()])
+    let of_http = |certified| -> Arc<dyn ResolvesServerCert> {
+        let own = Arc::new(SingleCertAndKey::from(certified));
+        match live {
+            None => own,
+            Some(live) => Arc::new(LiveOr { live: live.clone(), otherwise: own }),
         }
-        EndToEndClients::Http2 => (
-            Arc::new(SingleCertAndKey::from(certified)),
-            vec![ALPN_H2.to_vec(), ALPN.to_vec(), ALPN_OLD.to_vec()],
-        ),
+    };
+    let (resolver, alpn): (Arc<dyn ResolvesServerCert>, _) = match clients {
+        EndToEndClients::Http => (of_http(certified), vec![alpn::HTTP_1_1.to_vec(), alpn::HTTP_1_0.to_vec()]),
+        EndToEndClients::Http2 => {
+            (of_http(certified), vec![alpn::H2.to_vec(), alpn::HTTP_1_1.to_vec(), alpn::HTTP_1_0.to_vec()])
+        }
         EndToEndClients::Connectors(ids) => {
             let names = ids.iter().map(Id::to_string).collect();
             (Arc::new(ForConnectors { names, certified }), vec![ALPN_STREAM.to_vec()])

@@ -85,6 +85,19 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// An ECDSA signature of P-256 in DER (RFC 3279 §2.2.3) as r and s, 32 bytes each, big-endian.
+pub(crate) fn ecdsa_signature(der: &[u8]) -> Option<[u8; 64]> {
+    let mut numbers = Der(Der(der).expect(SEQUENCE)?.content);
+    let mut signature = [0; 64];
+    for half in signature.chunks_exact_mut(32) {
+        let content = numbers.expect(INTEGER)?.content;
+        let digits = content.iter().position(|byte| *byte != 0).map_or(&[][..], |first| &content[first..]);
+        let start = half.len().checked_sub(digits.len())?;
+        half[start..].copy_from_slice(digits);
+    }
+    Some(signature)
+}
+
 /// A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970. What is
 /// before 1970 counts as its first day.
 fn time(value: &Value<'_>) -> Option<u64> {

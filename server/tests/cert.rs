@@ -284,7 +284,7 @@ fn no_octets_of_a_certificate_make_it_panic() {
 /// The names of the certificate that a client gets for the name `for_name` (without SNI if it is an address).
 fn served(certificates: &Arc<Certificates>, for_name: &'static str) -> Vec<String> {
     let mut server =
-        ServerConnection::new(server_config_with(certificates.clone(), &provider()).unwrap()).unwrap();
+        ServerConnection::new(server_config_with(certificates.clone(), None, &provider()).unwrap()).unwrap();
     let client = client_config(&Trust::Insecure, &provider()).unwrap();
     let mut client = ClientConnection::new(client, for_name.try_into().unwrap()).unwrap();
     let mut wire = Vec::new();
@@ -335,7 +335,7 @@ fn a_client_that_cannot_verify_one_kind_of_key_gets_the_other() {
     let (edwards, ecdsa) = (of_kind(&rcgen::PKCS_ED25519), of_kind(&rcgen::PKCS_ECDSA_P256_SHA256));
     let wanted = ecdsa.pin;
     let certificates = Arc::new(Certificates::new(edwards, vec![ecdsa]));
-    let server = server_config_with(certificates, &provider()).unwrap();
+    let server = server_config_with(certificates, None, &provider()).unwrap();
     // As a client without Ed25519 would, it refuses any other key.
     let mut provider = (*provider()).clone();
     let algorithms = &mut provider.signature_verification_algorithms;

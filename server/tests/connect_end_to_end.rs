@@ -35,7 +35,7 @@ fn identity(folder: &Folder, name: &str) -> Identity {
 
 fn agent_config(agent: &Identity, allowed: Option<AllowedKeys>) -> Arc<ServerConfig> {
     let clients = EndToEndClients::Connectors(vec![ID]);
-    end_to_end_server_config(clients, agent.certified.clone(), allowed, &provider()).unwrap()
+    end_to_end_server_config(clients, agent.certified.clone(), None, allowed, &provider()).unwrap()
 }
 
 /// A connector that was started, with the marker at its standard input.

@@ -69,12 +69,12 @@ fn handshake(
 
 fn for_connectors(agent: &Identity, allowed: Option<&AllowedKeys>) -> Arc<ServerConfig> {
     let clients = EndToEndClients::Connectors(vec![OTHER_ID, ID]);
-    end_to_end_server_config(clients, agent.certified.clone(), allowed.cloned(), &provider()).unwrap()
+    end_to_end_server_config(clients, agent.certified.clone(), None, allowed.cloned(), &provider()).unwrap()
 }
 
 fn for_http(agent: &Identity, allowed: Option<&AllowedKeys>) -> Arc<ServerConfig> {
     let (http, certified) = (EndToEndClients::Http, agent.certified.clone());
-    end_to_end_server_config(http, certified, allowed.cloned(), &provider()).unwrap()
+    end_to_end_server_config(http, certified, None, allowed.cloned(), &provider()).unwrap()
 }
 
 fn connector(pin: Pin, own: Option<&Identity>) -> Arc<ClientConfig> {

@@ -453,7 +453,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         refuse_several_names(&certified)?;
     }
     let config = |clients, certified| {
-        tls_config::end_to_end_server_config(clients, certified, allowed.clone(), &provider)
+        tls_config::end_to_end_server_config(clients, certified, None, allowed.clone(), &provider)
     };
     Ok(EndToEndTls {
         http: config(
@@ -461,6 +461,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
             certified.clone(),
         )?,
         connectors: config(EndToEndClients::Connectors(ids), certified)?,
+        challenges: None,
     })
 }
 

@@ -293,7 +293,7 @@ fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Fail
         log::info!("event=certificate pin={pin}");
     }
     let pin = certificates.pin(settings.engine.domain.as_deref());
-    let server = Some(tls_config::server_config_with(Arc::new(certificates), &provider)?);
+    let server = Some(tls_config::server_config_with(Arc::new(certificates), None, &provider)?);
     Ok((TlsSetup { server, ..TlsSetup::default() }, pin))
 }
 

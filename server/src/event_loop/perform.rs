@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 
+use rendezvous_core::client_hello;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
 
 use super::{Event, EventLoop, find};
+use crate::alpn;
 use crate::direct_tls::DirectTls;
 use crate::escape::Escaped;
 use crate::net::{Net, Resolved};
@@ -114,7 +116,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let session = match role {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
             TlsRole::EndToEnd => {
-                self.tls.end_to_end.as_ref().map(|end_to_end| TlsSession::server(end_to_end.http.clone()))
+                // The machine has read the whole ClientHello.
+                let parked = find(&mut self.slots, on).and_then(|slot| slot.parked);
+                let hello = parked.map_or(&[][..], |parked| self.pool[parked].filled());
+                let is_validation = client_hello::offers_only(hello, alpn::CHALLENGE);
+                self.tls.end_to_end.as_ref().map(|end_to_end| match &end_to_end.challenges {
+                    Some(challenges) if is_validation => TlsSession::server(challenges.clone()),
+                    _ => TlsSession::server(end_to_end.http.clone()),
+                })
             }
             TlsRole::EndToEndStream => self
                 .tls

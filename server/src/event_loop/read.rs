@@ -11,7 +11,8 @@ use crate::escape::Escaped;
 use crate::net::Net;
 use crate::slot::{Gate, Reading, Slot};
 use crate::tls::{
-    HANDSHAKE_WIRE_MAX, Opened, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession, is_hello_too_long,
+    HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
+    is_hello_too_long,
 };
 
 /// Plaintext goes into a buffer.
@@ -346,16 +347,30 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if let Ok(Opened { secured: true, .. }) = opened {
             let shown = self.slot(on).and_then(|slot| slot.tls.as_deref()?.peer_certificate());
             let certificate = shown.map(Fingerprint::of);
-            let is_h2 = self.slot(on).and_then(|slot| slot.tls.as_deref()).is_some_and(TlsSession::is_h2);
-            let tls = Secured { certificate, is_h2 };
+            let protocol = self.slot(on).and_then(|slot| slot.tls.as_deref()).map(TlsSession::protocol);
+            let tls = Secured { certificate, is_h2: protocol == Some(Protocol::H2) };
             self.machine.handle_secured(on, tls, self.now);
             self.settle();
+            if protocol == Some(Protocol::Challenge) {
+                self.end_challenge(on);
+                return false;
+            }
         }
         if got {
             self.offer_parked(on);
         }
         // Without room for a record, and with nobody who makes some, there is nothing to do now.
         got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
+    }
+
+    /// A CA's validator has what it came for. Whatever it sends is ignored, as if it had ended its side (RFC 8737 §3).
+    fn end_challenge(&mut self, on: ConnId) {
+        let Some(slot) = self.slot(on) else { return };
+        slot.unopened = false;
+        slot.wire = Vec::new();
+        let parked = slot.parked.take();
+        self.give(parked);
+        self.report_end(on, End::Clean);
     }
 
     /// Whether a client of the relay begins with HTTP where TLS should begin. It goes on in clear then.

@@ -2,6 +2,8 @@
 //! keeps, and what its peers can do to it.
 
 mod bulk;
+#[cfg(feature = "acme")]
+mod challenges;
 mod crafted;
 mod ends;
 mod faulty;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use rendezvous::buffer::Sizes;
 use rendezvous::clock;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
+use rendezvous::live_certificates::LiveCertificates;
 use rendezvous::net::Net;
 use rendezvous::net::mio::MioNet;
-use rendezvous::tls_config::{provider, server_config};
+use rendezvous::tls_config::{provider, server_config_with};
 use rendezvous_core::engine::{Config, Engine, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::note::Note;
@@ -47,6 +48,7 @@ type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Note]) -> bool + Send>;
 pub(crate) struct Relay<N: Net = MioNet> {
     tls: SocketAddr,
     clear: SocketAddr,
+    live: Arc<LiveCertificates>,
     roots: Arc<RootCertStore>,
     questions: Option<Sender<Question<N>>>,
     thread: Option<JoinHandle<()>>,
@@ -80,7 +82,9 @@ impl<N: Net + 'static> Relay<N> {
         let (certified, certificate) = certificate();
         let mut roots = RootCertStore::empty();
         roots.add(certificate).unwrap();
-        let server = server_config(certified, &provider()).unwrap();
+        let live = Arc::new(LiveCertificates::default());
+        let own = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        let server = server_config_with(own, Some(&live), &provider()).unwrap();
         let (questions, asked) = channel();
         let (listening, addresses) = channel();
         let thread = thread::spawn(move || {
@@ -96,7 +100,7 @@ impl<N: Net + 'static> Relay<N> {
             run(&mut event_loop, &asked);
         });
         let (tls, clear) = addresses.recv().unwrap();
-        Self { tls, clear, roots: Arc::new(roots), questions: Some(questions), thread: Some(thread) }
+        Self { tls, clear, live, roots: Arc::new(roots), questions: Some(questions), thread: Some(thread) }
     }
 
     /// A connection on which nothing was sent yet but a TLS handshake.
@@ -106,6 +110,11 @@ impl<N: Net + 'static> Relay<N> {
 
     pub(crate) fn address(&self, kind: Kind) -> SocketAddr {
         if kind == Kind::Clear { self.clear } else { self.tls }
+    }
+
+    /// The certificates that can change.
+    pub(crate) const fn live(&self) -> &Arc<LiveCertificates> {
+        &self.live
     }
 
     pub(crate) const fn roots(&self) -> &Arc<RootCertStore> {
