@@ -24,7 +24,7 @@ use rendezvous_core::registry::Enrolment;
 use rendezvous_core::token::{Algorithm, Key};
 use rendezvous_core::{Close, ConnId, End, Engine, Id, Listener, Machine, Now, Output, Time};
 
-enum Event {
+enum Input {
     Accepted(TcpStream),
     Received(ConnId, Vec<u8>, Option<End>),
 }
@@ -71,21 +71,21 @@ pub fn serve(listener: TcpListener, ids: Vec<Enrolment>) -> io::Result<()> {
     let machine = Engine::new(config, seed, now());
     let mut relay = Relay { machine, conns: BTreeMap::new(), caused: VecDeque::new(), until: None };
     relay.machine.handle_ids(ids, now());
-    let (events, inbox) = sync_channel(64);
-    let accepted = events.clone();
+    let (inputs, inbox) = sync_channel(64);
+    let accepted = inputs.clone();
     thread::spawn(move || {
-        listener.incoming().flatten().try_for_each(|it| accepted.send(Event::Accepted(it)))
+        listener.incoming().flatten().try_for_each(|it| accepted.send(Input::Accepted(it)))
     });
     loop {
         relay.run(now());
         let wait = relay.until.map_or(60_000_000, |until| until.since(now().mono).0);
         match inbox.recv_timeout(Duration::from_micros(wait)) {
-            Ok(Event::Accepted(socket)) => {
-                if let Err(error) = relay.accept(socket, &events, now()) {
+            Ok(Input::Accepted(socket)) => {
+                if let Err(error) = relay.accept(socket, &inputs, now()) {
                     eprintln!("cannot serve a connection: {error}");
                 }
             }
-            Ok(Event::Received(on, bytes, end)) => {
+            Ok(Input::Received(on, bytes, end)) => {
                 if let Some(conn) = relay.conns.get_mut(&on) {
                     conn.kept.extend(bytes);
                     (conn.is_reading, conn.fresh, conn.end) = (false, true, end);
@@ -96,7 +96,7 @@ pub fn serve(listener: TcpListener, ids: Vec<Enrolment>) -> io::Result<()> {
     }
 }
 
-fn read(on: ConnId, mut socket: TcpStream, permits: &Receiver<()>, events: &SyncSender<Event>) {
+fn read(on: ConnId, mut socket: TcpStream, permits: &Receiver<()>, inputs: &SyncSender<Input>) {
     while permits.recv().is_ok() {
         let mut bytes = vec![0; 16 * 1024];
         let (len, end) = match socket.read(&mut bytes) {
@@ -105,20 +105,20 @@ fn read(on: ConnId, mut socket: TcpStream, permits: &Receiver<()>, events: &Sync
             Err(_) => (0, Some(End::Reset)),
         };
         bytes.truncate(len);
-        if events.send(Event::Received(on, bytes, end)).is_err() {
+        if inputs.send(Input::Received(on, bytes, end)).is_err() {
             return;
         }
     }
 }
 
 impl Relay {
-    fn accept(&mut self, socket: TcpStream, events: &SyncSender<Event>, now: Now) -> io::Result<()> {
+    fn accept(&mut self, socket: TcpStream, inputs: &SyncSender<Input>, now: Now) -> io::Result<()> {
         socket.set_write_timeout(Some(Duration::from_secs(5)))?;
         let (reader, from) = (socket.try_clone()?, socket.peer_addr()?);
         let (permits, permitted) = channel();
         let on = self.machine.handle_open(Listener(0), from, now);
-        let events = events.clone();
-        thread::spawn(move || read(on, reader, &permitted, &events));
+        let inputs = inputs.clone();
+        thread::spawn(move || read(on, reader, &permitted, &inputs));
         let conn = Conn {
             socket,
             permits,
@@ -216,7 +216,7 @@ impl Relay {
         match output {
             Output::Send { to, .. } => self.write(to, text),
             Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
-            Output::Note(note) => eprintln!("{note:?}"),
+            Output::Event(event) => eprintln!("{event:?}"),
             Output::Pair { hidden, client } => {
                 self.change(hidden, |conn| (conn.peer, conn.gate) = (Some(client), None));
                 self.change(client, |conn| (conn.peer, conn.gate) = (Some(hidden), None));

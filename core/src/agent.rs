@@ -31,17 +31,17 @@ use crate::machine::{Close, ConnId, USER_TIMEOUT};
 use crate::pair;
 use crate::prefix::Prefix;
 use crate::proxy_header::Version;
-use crate::reach::{Answer, Deadlines, HostPort, Relay};
+use crate::relay_client::{Answer, Deadlines, HostPort, Relay};
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
-mod debt;
+mod decaying_debt;
 mod dialling;
 mod direct;
 mod door;
-mod events;
 mod forwarding;
 mod link;
+mod machine;
 mod pool;
 mod proof;
 mod raw;
@@ -276,7 +276,7 @@ impl Conn {
 #[derive(Clone, Debug)]
 enum State {
     /// The next attempt at a relay, when its time comes.
-    Resting,
+    Backoff,
     /// On the way to the relay: the lead of a race.
     Reaching,
     /// A further address of a relay or of a local service is tried.
@@ -301,7 +301,7 @@ enum State {
     /// The stream goes directly; the client is yet to say so.
     Leaving,
     /// On the way to the local service: the lead of a race.
-    Local { relay: ConnId, asked: Asked },
+    Local { relay: ConnId, asked: ServiceKind },
     /// The local service, reached and not read, until it is decided whom it is paired with.
     Ready { session: SessionId },
     /// A direct connection that is not established.
@@ -310,7 +310,7 @@ enum State {
     /// fields.
     Paired(Option<Box<Forwarding>>),
     /// It is being closed.
-    Over,
+    PairEnd,
 }
 
 /// Over which path a connection waits.
@@ -324,7 +324,7 @@ enum Path {
 
 /// What a client came for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum ServiceKind {
     /// The HTTP service; its request is parked. `is_head`: it is a HEAD. `form`: of an error answer.
     Http { is_head: bool, form: Form },
     /// The stream service. `parked`: octets of the stream are there already.
@@ -349,7 +349,7 @@ enum RawTarget {
 impl State {
     const fn why(&self) -> &'static str {
         match self {
-            Self::Resting => "back-off",
+            Self::Backoff => "back-off",
             Self::Reaching => "dial of the relay",
             Self::Rival => "dial",
             Self::Registering { .. } => "the relay's answer",
@@ -364,13 +364,13 @@ impl State {
             Self::Leaving => "the end of the relayed connection",
             Self::Ready { .. } | Self::Link(_) => "a direct connection",
             Self::Paired(_) => "pair",
-            Self::Over => "closing",
+            Self::PairEnd => "closing",
         }
     }
 
     const fn stage(&self) -> Stage {
         match self {
-            Self::Resting | Self::Reaching | Self::Registering { .. } => Stage::Connecting,
+            Self::Backoff | Self::Reaching | Self::Registering { .. } => Stage::Connecting,
             Self::Waiting { .. } => Stage::Waiting,
             Self::Header
             | Self::Hello { .. }
@@ -382,7 +382,7 @@ impl State {
             | Self::Leaving
             | Self::Ready { .. }
             | Self::Paired(_) => Stage::Serving,
-            Self::Link(_) | Self::Rival | Self::Over => Stage::Other,
+            Self::Link(_) | Self::Rival | Self::PairEnd => Stage::Other,
         }
     }
 }
@@ -428,7 +428,7 @@ impl Agent {
         self.stopping = true;
         for on in self.conns.open_ids() {
             let how = match self.conns.state(on).map(|conn| &conn.state) {
-                Some(State::Resting | State::Reaching) => Close::Abort,
+                Some(State::Backoff | State::Reaching) => Close::Abort,
                 Some(State::Registering { .. } | State::Waiting { .. }) => Close::Linger,
                 _ => continue,
             };
@@ -439,8 +439,8 @@ impl Agent {
     /// How many connections there are, closing ones included; attempts that are not begun do not count.
     #[must_use]
     pub fn connections(&self) -> usize {
-        let resting = self.links.iter().filter(|link| link.resting.is_some()).count();
-        self.conns.len() - resting
+        let backing_off = self.links.iter().filter(|link| link.backing_off.is_some()).count();
+        self.conns.len() - backing_off
     }
 
     /// How many clients are being served.
@@ -490,11 +490,11 @@ impl Agent {
     fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
         let Some(conn) = self.conns.state(on) else { return };
         let link = &mut self.links[usize::from(conn.upstream)];
-        if matches!(conn.state, State::Resting) {
-            link.resting = None;
+        if matches!(conn.state, State::Backoff) {
+            link.backing_off = None;
         }
-        if matches!(state, State::Resting) {
-            link.resting = due;
+        if matches!(state, State::Backoff) {
+            link.backing_off = due;
         }
         if matches!(conn.state, State::Waiting { path: Path::Old, .. }) {
             link.old_path -= 1;
@@ -506,7 +506,7 @@ impl Agent {
 
     fn close(&mut self, on: ConnId, how: Close, now: Now) {
         self.dialers.cancel(on, &mut self.conns, now);
-        self.enter(on, State::Over, None);
+        self.enter(on, State::PairEnd, None);
         self.conns.close(on, how, now);
     }
 

@@ -32,7 +32,7 @@ impl Default for Retry {
 
 /// What went wrong, as far as the pace of further attempts goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Grade {
+pub(crate) enum ErrorClass {
     /// No connection came about: a restart or a lost route, which may be over in a moment.
     Unreachable,
     /// It may be over in a moment: a lack of room, a broken connection. With the peer's `Retry-After`.
@@ -64,20 +64,20 @@ impl Backoff {
 
     /// The delay after one more failure: evenly spread over the upper third of a range that doubles each time, so
     /// that many who failed at once do not come back at once.
-    pub(crate) fn next(&mut self, grade: Grade, entropy: &mut Entropy) -> Span {
-        let (first, retry_after) = match grade {
-            Grade::Unreachable => (self.bounds.first, None),
-            Grade::Failure(retry_after) => (self.bounds.first, retry_after),
-            Grade::Refusal(retry_after) => (self.bounds.first_refused, retry_after),
+    pub(crate) fn next(&mut self, class: ErrorClass, entropy: &mut Entropy) -> Span {
+        let (first, retry_after) = match class {
+            ErrorClass::Unreachable => (self.bounds.first, None),
+            ErrorClass::Failure(retry_after) => (self.bounds.first, retry_after),
+            ErrorClass::Refusal(retry_after) => (self.bounds.first_refused, retry_after),
         };
         let floor = Span(first.0.saturating_add(first.0 / 2));
         let doubled = Span(self.ceiling.0.saturating_mul(2)).max(floor).min(self.bounds.max);
-        self.ceiling = match grade {
-            Grade::Unreachable if self.unreachable < RESTART_ATTEMPTS => {
+        self.ceiling = match class {
+            ErrorClass::Unreachable if self.unreachable < RESTART_ATTEMPTS => {
                 self.unreachable += 1;
                 doubled.min(RESTART_DELAY_MAX)
             }
-            Grade::Unreachable | Grade::Failure(_) | Grade::Refusal(_) => doubled,
+            ErrorClass::Unreachable | ErrorClass::Failure(_) | ErrorClass::Refusal(_) => doubled,
         };
         let third = self.ceiling.0 / 3;
         let delay = Span(self.ceiling.0 - entropy.below(third + 1));
@@ -96,15 +96,15 @@ mod tests {
         let mut entropy = Entropy::new([7; 32]);
         let mut sum = 0;
         while sum < 40_000_000 {
-            let delay = backoff.next(Grade::Unreachable, &mut entropy);
+            let delay = backoff.next(ErrorClass::Unreachable, &mut entropy);
             assert!(delay <= Span::from_secs(2), "{delay:?}");
             sum += delay.0;
         }
-        let late = (0..60).map(|_| backoff.next(Grade::Unreachable, &mut entropy)).last();
+        let late = (0..60).map(|_| backoff.next(ErrorClass::Unreachable, &mut entropy)).last();
         assert!(late.is_some_and(|late| late >= Span::from_secs(40)), "{late:?}");
         backoff.reset();
-        assert!(backoff.next(Grade::Unreachable, &mut entropy) < Span::from_secs(1));
-        assert!(backoff.next(Grade::Failure(None), &mut entropy) < Span::from_secs(2));
-        assert!(backoff.next(Grade::Failure(None), &mut entropy) >= Span::from_secs(2), "doubled");
+        assert!(backoff.next(ErrorClass::Unreachable, &mut entropy) < Span::from_secs(1));
+        assert!(backoff.next(ErrorClass::Failure(None), &mut entropy) < Span::from_secs(2));
+        assert!(backoff.next(ErrorClass::Failure(None), &mut entropy) >= Span::from_secs(2), "doubled");
     }
 }

@@ -11,18 +11,18 @@ use crate::conns::{Conns, Ended};
 use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
+use crate::event::{ConnectFailure, Event, NotDirect};
 use crate::http::head;
 use crate::http::response::{Response, write_sealed_upgrade, write_upgrade};
 use crate::id::Id;
 use crate::machine::{Close, ConnId, End, Output, TlsRole};
-use crate::note::{ConnectFailure, NotDirect, Note};
-use crate::pair::{self, Side, Why};
-use crate::reach::{Answer, Deadlines, Relay};
+use crate::pair::{self, EndReason, Side};
+use crate::relay_client::{Answer, Deadlines, Relay};
 use crate::time::{Now, Span};
 
 mod dialling;
 mod direct;
-mod events;
+mod machine;
 
 /// Everything about a connector that can be set.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It met the service, and the pair ended so.
-    Ended(Why),
+    Ended(EndReason),
     /// It could not be.
     Failed(ConnectFailure),
     /// The local side went away before anything came of it.
@@ -295,7 +295,7 @@ impl Connector {
         if response.status == 101 && response.upgrade_sealed_stream {
             self.enter(on, State::Sealing { local });
             self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
-            self.conns.say(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } });
+            self.conns.emit(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } });
             return;
         }
         let why = match refusal(response) {
@@ -317,11 +317,11 @@ impl Connector {
 
     /// Makes a pair of the local connection and the one that it was opened for, relayed or direct.
     fn join(&mut self, on: ConnId, local: ConnId, now: Now) {
-        self.conns.say(Output::Read { on: local, wanted: true });
+        self.conns.emit(Output::Read { on: local, wanted: true });
         self.enter(local, State::Paired);
         self.enter(on, State::Paired);
         self.conns.pair(on, local, false, now);
-        self.conns.note(Note::Served { relay: on, local, upstream: 0, stream: true });
+        self.conns.event(Event::Served { relay: on, local, upstream: 0, stream: true });
     }
 
     /// It could not be. The local side must not take that for the end of a stream in order.
@@ -342,7 +342,7 @@ impl Connector {
         self.forget_session(on, now);
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Failed(why));
-        self.conns.note(Note::ConnectFailed { local, why });
+        self.conns.event(Event::ConnectFailed { local, why });
         self.conns.close(on, how, now);
         self.conns.close(local, Close::Truncate, now);
     }
@@ -353,7 +353,7 @@ impl Connector {
         self.failed = self.failed.saturating_add(1);
         self.last = Some(Outcome::Abandoned);
         let from = self.conns.from(local);
-        self.conns.note(Note::Dropped {
+        self.conns.event(Event::Dropped {
             on: local,
             from,
             upstream: None,
@@ -372,7 +372,7 @@ impl Connector {
     fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         self.last = Some(Outcome::Ended(over.why));
-        self.conns.note(Note::PairEnded {
+        self.conns.event(Event::PairEnded {
             hidden,
             client,
             id: self.config.id,

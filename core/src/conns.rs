@@ -10,11 +10,11 @@ use core::net::SocketAddr;
 use slab::Slab;
 
 use crate::admission::AdmissionQueue;
+use crate::event::Event;
 use crate::limiter::Source;
 use crate::machine::{Close, ConnId, End, Output};
-use crate::note::Note;
 use crate::opaque::Opaque;
-use crate::pair::{Act, Limits, Over, Pair, Side};
+use crate::pair::{Act, Limits, Pair, PairEnd, Side};
 use crate::time::{Now, Span, Time};
 
 /// A lingering connection on which nothing comes for this long is closed.
@@ -37,7 +37,7 @@ const SPARE_MIN: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Conns<S> {
     table: Slab<Conn<S>>,
-    pairs: Slab<Tie>,
+    pairs: Slab<PairEntry>,
     generation: u32,
     deadlines: BinaryHeap<Reverse<(Time, ConnId)>>,
     outputs: VecDeque<Pending>,
@@ -82,7 +82,7 @@ enum Phase {
 
 /// Two connections that are one pair.
 #[derive(Clone, Debug)]
-struct Tie {
+struct PairEntry {
     pair: Pair,
     hidden: ConnId,
     client: ConnId,
@@ -100,7 +100,7 @@ pub(crate) struct Ended {
     pub(crate) hidden: ConnId,
     pub(crate) client: ConnId,
     pub(crate) pair: Pair,
-    pub(crate) over: Over,
+    pub(crate) over: PairEnd,
 }
 
 impl<S> Conns<S> {
@@ -269,12 +269,12 @@ impl<S> Conns<S> {
         }
     }
 
-    pub(crate) fn say(&mut self, output: Output) {
+    pub(crate) fn emit(&mut self, output: Output) {
         self.outputs.push_back(Pending::Other(output));
     }
 
-    pub(crate) fn note(&mut self, note: Note) {
-        self.say(Output::Note(note));
+    pub(crate) fn event(&mut self, event: Event) {
+        self.emit(Output::Event(event));
     }
 
     /// Begins the end of a connection. Again with `Abort`: ends the patience of an earlier one.
@@ -295,10 +295,10 @@ impl<S> Conns<S> {
         let was_open = conn.phase == Phase::Open;
         conn.phase = phase;
         if let Some(pair) = conn.pair {
-            self.untie(pair);
+            self.unpair(pair);
         }
         self.set_due(on, due);
-        self.say(Output::Close { on, how });
+        self.emit(Output::Close { on, how });
         if was_open {
             self.closing += 1;
             if phase != Phase::Gone {
@@ -332,7 +332,7 @@ impl<S> Conns<S> {
         let conn = self.conn(on)?;
         debug_assert!(conn.phase != Phase::Open, "closed, but not by the machine");
         if let Some(pair) = conn.pair {
-            self.untie(pair);
+            self.unpair(pair);
         }
         let Conn { state, phase, .. } = self.table.remove(on.index as usize);
         if phase != Phase::Open {
@@ -358,7 +358,7 @@ impl<S> Conns<S> {
     /// Makes a pair. A client that has ended already counts as ended.
     pub(crate) fn pair(&mut self, hidden: ConnId, client: ConnId, head_queued: bool, now: Now) {
         let pair = Pair::new(self.limits, head_queued, now.mono);
-        let tie = self.pairs.insert(Tie { pair, hidden, client });
+        let tie = self.pairs.insert(PairEntry { pair, hidden, client });
         let index = u32::try_from(tie).unwrap_or_else(|_| unreachable!("fewer pairs than connections"));
         for on in [hidden, client] {
             if let Some(conn) = self.conn(on) {
@@ -367,7 +367,7 @@ impl<S> Conns<S> {
             }
             self.set_due(on, None);
         }
-        self.say(Output::Pair { hidden, client });
+        self.emit(Output::Pair { hidden, client });
         let act = if self.has_ended(client) {
             self.pairs[tie].pair.on_end(Side::Client, End::Clean, now.mono)
         } else {
@@ -387,7 +387,7 @@ impl<S> Conns<S> {
     }
 
     /// The other end of a pair, and which side `on` itself is.
-    pub(crate) fn mate(&mut self, on: ConnId) -> Option<(ConnId, Side)> {
+    pub(crate) fn peer(&mut self, on: ConnId) -> Option<(ConnId, Side)> {
         let pair = self.conn(on)?.pair?;
         let tie = self.pairs.get(pair as usize)?;
         Some(if tie.hidden == on { (tie.client, Side::Hidden) } else { (tie.hidden, Side::Client) })
@@ -487,9 +487,9 @@ impl<S> Conns<S> {
     }
 
     /// Ends the pair that a connection belongs to.
-    pub(crate) fn end_pair(&mut self, on: ConnId, over: Over, now: Now) -> Option<Ended> {
+    pub(crate) fn end_pair(&mut self, on: ConnId, over: PairEnd, now: Now) -> Option<Ended> {
         let index = self.conn(on)?.pair?;
-        self.act(index, Some(Act::Over(over)), now)
+        self.act(index, Some(Act::PairEnd(over)), now)
     }
 
     /// The deadline of a paired connection has passed.
@@ -556,7 +556,7 @@ impl<S> Conns<S> {
         self.table.get_mut(on.index as usize).filter(|conn| conn.generation == on.generation)
     }
 
-    fn untie(&mut self, pair: u32) {
+    fn unpair(&mut self, pair: u32) {
         let Some(tie) = self.pairs.try_remove(pair as usize) else { return };
         for on in [tie.hidden, tie.client] {
             if let Some(conn) = self.conn(on) {
@@ -582,17 +582,17 @@ impl<S> Conns<S> {
     }
 
     fn act(&mut self, index: u32, act: Option<Act>, now: Now) -> Option<Ended> {
-        let &Tie { pair, hidden, client } = self.pairs.get(index as usize)?;
+        let &PairEntry { pair, hidden, client } = self.pairs.get(index as usize)?;
         let end = |side| if side == Side::Hidden { hidden } else { client };
         match act {
-            Some(Act::Over(over)) => {
+            Some(Act::PairEnd(over)) => {
                 self.close(hidden, over.hidden, now);
                 self.close(client, over.client, now);
                 return Some(Ended { hidden, client, pair, over });
             }
-            Some(Act::CloseWrite(side)) => self.say(Output::CloseWrite { on: end(side) }),
-            Some(Act::StopReading(side)) => self.say(Output::Read { on: end(side), wanted: false }),
-            Some(Act::CheckAck(side)) => self.say(Output::CheckAck { on: end(side) }),
+            Some(Act::CloseWrite(side)) => self.emit(Output::CloseWrite { on: end(side) }),
+            Some(Act::StopReading(side)) => self.emit(Output::Read { on: end(side), wanted: false }),
+            Some(Act::CheckAck(side)) => self.emit(Output::CheckAck { on: end(side) }),
             None => {}
         }
         self.set_due(hidden, pair.deadline());

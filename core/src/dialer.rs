@@ -12,8 +12,8 @@ pub use self::race::{ATTEMPT_DELAY, Race, Todo};
 use crate::conns::Conns;
 use crate::endpoint::{Host, HostPort};
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
-use crate::reach::Deadlines;
-use crate::table::Table;
+use crate::relay_client::Deadlines;
+use crate::sorted_vec_map::SortedVecMap;
 use crate::time::{Now, Span};
 
 mod address_book;
@@ -86,9 +86,9 @@ pub(crate) enum Progress {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialers {
     /// By their leads.
-    races: Table<ConnId, Running>,
+    races: SortedVecMap<ConnId, Running>,
     /// The lead of each rival.
-    rivals: Table<ConnId, ConnId>,
+    rivals: SortedVecMap<ConnId, ConnId>,
     /// What is known of each host. As many as places are configured.
     books: BTreeMap<HostPort, AddressBook>,
 }
@@ -154,7 +154,7 @@ impl Dialers {
                 running.race.resolved(&address, true, book, now.mono);
             }
             Host::Name(name) => {
-                conns.say(Output::Resolve { on: lead, host: name.clone(), port: place.port });
+                conns.emit(Output::Resolve { on: lead, host: name.clone(), port: place.port });
             }
         }
         self.races.insert(lead, running);
@@ -212,7 +212,7 @@ impl Dialers {
                 Progress::Greet(on)
             }
             Some(role) => {
-                conns.say(Output::StartTls { on, role });
+                conns.emit(Output::StartTls { on, role });
                 Progress::Pending
             }
         };
@@ -229,7 +229,7 @@ impl Dialers {
         attempt.is_greeting = false;
         race.connected(attempt.address, now.mono);
         if let Some(role) = self.races.get(&lead).and_then(|running| running.tls) {
-            conns.say(Output::StartTls { on, role });
+            conns.emit(Output::StartTls { on, role });
         }
         self.set_due(lead, conns, now);
     }
@@ -357,7 +357,7 @@ impl Dialers {
                     if !is_lead {
                         self.rivals.insert(on, lead);
                     }
-                    conns.say(Output::Dial { on, to });
+                    conns.emit(Output::Dial { on, to });
                 }
                 Todo::Late(address) => {
                     let on = running.attempts.iter().find(|it| it.address == address).map(|it| it.on);

@@ -34,12 +34,12 @@ use crate::machine::Listener;
 pub use crate::offer::{HOSTS_MAX, Key, KeyError, Offer};
 use crate::time::Span;
 
+pub(crate) mod endpoint;
 pub mod entity;
 pub mod handshake;
 pub mod host;
 pub mod line;
 pub mod negotiation;
-pub(crate) mod party;
 pub mod xmpp;
 
 /// How long a direct connection of an agent or a connector may take, from the dial or the accept until it is

@@ -15,6 +15,7 @@ pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
+use crate::event::{Event, WaitingEnd};
 use crate::http::accept::Form;
 use crate::http::follower::Follower;
 use crate::http::head::Finder;
@@ -23,15 +24,14 @@ use crate::http::reply::diagnostic::{BUSY, FULL, NOBODY, OFFLINE, STOPPING};
 use crate::id::Id;
 use crate::limiter::{Source, Sources};
 use crate::machine::{Close, ConnId};
-use crate::note::{Note, WaitingEnd};
 use crate::registry::{Enrolment, Registry, Takers, WaitingKind};
 use crate::time::{Now, Span, Time};
 use crate::token::ChallengeKey;
 
 mod admission;
 mod config;
-mod events;
 mod follow;
+mod machine;
 mod raw;
 mod rendezvous;
 mod request;
@@ -241,13 +241,13 @@ impl Engine {
         for on in self.registry.enrol(ids, now.mono) {
             match self.conns.state(on) {
                 Some(State::Waiting { id, since, .. }) => {
-                    let note = Note::WaitingEnded {
+                    let event = Event::WaitingEnded {
                         on,
                         id: *id,
                         why: WaitingEnd::Revoked,
                         after: now.mono.since(*since),
                     };
-                    self.conns.note(note);
+                    self.conns.event(event);
                     self.conns.close(on, Close::Linger, now);
                 }
                 Some(State::Held { id, request }) => {
@@ -305,7 +305,7 @@ impl Engine {
 
     fn drop_conn(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, upstream: None, why });
+        self.conns.event(Event::Dropped { on, from, upstream: None, why });
         self.conns.close(on, how, now);
     }
 

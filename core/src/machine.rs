@@ -11,7 +11,7 @@ use core::net::SocketAddr;
 
 use crate::account::Owners;
 pub use crate::conn::{Close, ConnId, DialFailure, End, Listener, Secured, TlsFailure, TlsRole};
-use crate::note::Note;
+use crate::event::Event;
 use crate::time::{Now, Span, Time};
 
 /// The default limit of how long bytes to a waiting connection may stay unacknowledged.
@@ -120,7 +120,7 @@ pub enum Output {
         how: Close,
     },
     /// An event to log or to count.
-    Note(Note),
+    Event(Event),
     /// Nothing more to do until the next event or the deadline.
     Idle {
         /// The next deadline: call [`Machine::handle_timeout`] by then. `None`: there is none.

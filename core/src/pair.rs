@@ -82,23 +82,23 @@ pub enum Act {
     /// Look at this end's last acknowledgement.
     CheckAck(Side),
     /// The pair is over; close both ends.
-    Over(Over),
+    PairEnd(PairEnd),
 }
 
 /// How a pair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Over {
+pub struct PairEnd {
     /// How the hidden server's side is to be closed.
     pub hidden: Close,
     /// How the client's side is to be closed.
     pub client: Close,
     /// Why.
-    pub why: Why,
+    pub why: EndReason,
 }
 
 /// Why a pair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum EndReason {
     /// Both sides ended in order, or the client broke off after its last exchange ([`Pair::reason`]).
     Done,
     /// This side's stream was cut: FIN without close_notify.
@@ -213,9 +213,9 @@ impl Pair {
                 // It may still read: what goes to it is cut as well, unless that has ended in order.
                 let whole = self.from(src.other()).flow != Flow::Open;
                 let own = if whole { Close::Linger } else { Close::Truncate };
-                Some(self.cut(src, own, Why::Truncated(src)))
+                Some(self.cut(src, own, EndReason::Truncated(src)))
             }
-            (End::Reset, _) => Some(self.cut(src, Close::Abort, Why::Reset(src))),
+            (End::Reset, _) => Some(self.cut(src, Close::Abort, EndReason::Reset(src))),
         }
     }
 
@@ -236,14 +236,14 @@ impl Pair {
     pub fn on_acked(&mut self, side: Side, age: Option<Span>, now: Time) -> Option<Act> {
         let direction = self.from(side.other());
         direction.owed = if age.is_some() || direction.queued { Some(now) } else { None };
-        self.is_silent(age).then(|| self.cut(side, Close::Abort, Why::Silent(side)))
+        self.is_silent(age).then(|| self.cut(side, Close::Abort, EndReason::Silent(side)))
     }
 
     /// Others wait for the memory of what is queued for `side`, which takes too little of it. That queue is dropped:
     /// `side` is reset, the other side is cut.
     #[must_use]
     pub fn on_stalled(&mut self, side: Side) -> Act {
-        self.cut(side, Close::Abort, Why::SlowReader(side))
+        self.cut(side, Close::Abort, EndReason::SlowReader(side))
     }
 
     /// Whether a peer that has owed an acknowledgement for so long is dead.
@@ -309,12 +309,14 @@ impl Pair {
 
     /// The reason to report for a pair that ended because of `why`. Many clients close without close_notify, or reset
     /// the connection because they have not read ours. If the client did so when its last request had been answered
-    /// completely (`is_answered`) and the whole answer was in its socket, the exchange is a success: [`Why::Done`].
+    /// completely (`is_answered`) and the whole answer was in its socket, the exchange is a success: [`EndReason::Done`].
     #[must_use]
-    pub fn reason(&self, why: Why, is_answered: bool) -> Why {
+    pub fn reason(&self, why: EndReason, is_answered: bool) -> EndReason {
         let is_sent = self.to_client.flow != Flow::Dead && !self.to_client.queued;
         match why {
-            Why::Truncated(Side::Client) | Why::Reset(Side::Client) if is_answered && is_sent => Why::Done,
+            EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) if is_answered && is_sent => {
+                EndReason::Done
+            }
             _ => why,
         }
     }
@@ -354,42 +356,44 @@ impl Pair {
     fn over_if_finished(&self) -> Option<Act> {
         use Flow::{Dead, Draining, Open, Shut};
         match (self.to_hidden.flow, self.to_client.flow) {
-            (Shut, Shut) => {
-                Some(Act::Over(Over { hidden: Close::Linger, client: Close::Linger, why: Why::Done }))
-            }
+            (Shut, Shut) => Some(Act::PairEnd(PairEnd {
+                hidden: Close::Linger,
+                client: Close::Linger,
+                why: EndReason::Done,
+            })),
             // The side that takes nothing any more is reset; the other had its clean end, after its last octet.
-            (Dead, Shut) => Some(Act::Over(Over {
+            (Dead, Shut) => Some(Act::PairEnd(PairEnd {
                 hidden: Close::Abort,
                 client: Close::Linger,
-                why: Why::Reset(Side::Hidden),
+                why: EndReason::Reset(Side::Hidden),
             })),
-            (Shut, Dead) => Some(Act::Over(Over {
+            (Shut, Dead) => Some(Act::PairEnd(PairEnd {
                 hidden: Close::Linger,
                 client: Close::Abort,
-                why: Why::Reset(Side::Client),
+                why: EndReason::Reset(Side::Client),
             })),
-            (Dead, Dead) => Some(Act::Over(Over {
+            (Dead, Dead) => Some(Act::PairEnd(PairEnd {
                 hidden: Close::Abort,
                 client: Close::Abort,
-                why: Why::Reset(Side::Client),
+                why: EndReason::Reset(Side::Client),
             })),
             (Open, _) | (_, Open) | (Draining, _) | (_, Draining) => None,
         }
     }
 
     /// `src` is gone in disorder: the other side gets what is queued for it, and then sees that something is missing.
-    fn cut(&mut self, src: Side, own: Close, why: Why) -> Act {
+    fn cut(&mut self, src: Side, own: Close, why: EndReason) -> Act {
         self.from(src).flow = Flow::Dead;
-        Act::Over(match src {
-            Side::Hidden => Over { hidden: own, client: Close::Truncate, why },
-            Side::Client => Over { hidden: Close::Truncate, client: own, why },
+        Act::PairEnd(match src {
+            Side::Hidden => PairEnd { hidden: own, client: Close::Truncate, why },
+            Side::Client => PairEnd { hidden: Close::Truncate, client: own, why },
         })
     }
 
     /// Nobody ended in disorder, but it is over: whose sender has not ended sees a cut, never a clean end.
-    fn give_up(&self, why: Why) -> Act {
+    fn give_up(&self, why: EndReason) -> Act {
         let close = |flow| if flow == Flow::Open { Close::Truncate } else { Close::Linger };
-        Act::Over(Over { hidden: close(self.to_hidden.flow), client: close(self.to_client.flow), why })
+        Act::PairEnd(PairEnd { hidden: close(self.to_hidden.flow), client: close(self.to_client.flow), why })
     }
 
     const fn half_closed(&self) -> bool {
@@ -399,16 +403,16 @@ impl Pair {
     /// When nothing has moved for too long. A queue is no idleness: whether its reader lives is checked instead. But
     /// where one direction is dead its source is not read any more, and a peer in the same state would not read us:
     /// each would wait for the other, alive and for ever.
-    fn patience(&self) -> Option<(Time, Why)> {
+    fn patience(&self) -> Option<(Time, EndReason)> {
         let dead = self.to_hidden.flow == Flow::Dead || self.to_client.flow == Flow::Dead;
         if !dead && (self.to_hidden.queued || self.to_client.queued) {
             return None;
         }
         let last_moved = self.to_hidden.moved.max(self.to_client.moved);
         if self.half_closed() {
-            return Some((last_moved + self.limits.half_closed, Why::HalfClosed));
+            return Some((last_moved + self.limits.half_closed, EndReason::HalfClosed));
         }
-        self.limits.idle.map(|idle| (last_moved + idle, Why::Idle))
+        self.limits.idle.map(|idle| (last_moved + idle, EndReason::Idle))
     }
 
     /// Whose acknowledgements are to be looked at next, and when.

@@ -14,11 +14,11 @@ use crate::token::{ChallengeKey, Key};
 use self::held::Held;
 pub(crate) use self::held::Holding;
 use self::pairs::Pairs;
-use self::spent::{Mark, Spent};
+use self::replay_cache::{ReplayCache, TokenKey};
 
 mod held;
 mod pairs;
-mod spent;
+mod replay_cache;
 
 /// An ID counts as served for this long after a connection last waited for it, and every enrolled one for as long
 /// after the relay's start.
@@ -120,9 +120,9 @@ pub(crate) struct Registry {
     /// How many connections wait, of all IDs.
     waiting: u32,
     /// Accepted tokens of time steps, by seconds of the wall clock.
-    spent: Spent,
+    replay_cache: ReplayCache,
     /// Accepted tokens over challenges, by seconds of the monotonic clock.
-    spent_challenged: Spent,
+    spent_challenged: ReplayCache,
     nobody: Key,
     started: Time,
 }
@@ -205,8 +205,8 @@ impl Registry {
             has_end_to_end: false,
             pairs: Pairs::default(),
             waiting: 0,
-            spent: Spent::default(),
-            spent_challenged: Spent::default(),
+            replay_cache: ReplayCache::default(),
+            spent_challenged: ReplayCache::default(),
             nobody: Key::dummy(),
             started,
         }
@@ -235,7 +235,7 @@ impl Registry {
                     let last_waiting =
                         if rotated.waiting.is_empty() { rotated.last_waiting } else { Some(now) };
                     old.insert(enrolment.id, rotated);
-                    self.spent.forget(enrolment.id);
+                    self.replay_cache.forget(enrolment.id);
                     self.spent_challenged.forget(enrolment.id);
                     Entry { tally, last_waiting, ..Entry::new(enrolment) }
                 }
@@ -301,7 +301,7 @@ impl Registry {
                 };
                 if policy.one_time_strict {
                     let until = acceptable_until(&entry.enrolment.key, step);
-                    entry.spend([0; 16], until, &mut self.spent, policy, now)
+                    entry.spend([0; 16], until, &mut self.replay_cache, policy, now)
                 } else {
                     Ok(())
                 }
@@ -311,7 +311,7 @@ impl Registry {
                 match (entry, step) {
                     (Some(entry), Some(step)) => {
                         let until = acceptable_until(&entry.enrolment.key, step);
-                        entry.spend(response, until, &mut self.spent, policy, now)
+                        entry.spend(response, until, &mut self.replay_cache, policy, now)
                     }
                     _ => Err(Refused::Unauthorized),
                 }
@@ -519,12 +519,12 @@ impl Entry {
         &mut self,
         token: [u8; 16],
         until: u64,
-        spent: &mut Spent,
+        replay_cache: &mut ReplayCache,
         policy: Policy,
         now: Now,
     ) -> Result<(), Refused> {
         let room = policy.tokens_max.saturating_sub(self.accepted_challenged.count(secs(now.mono)));
-        self.accepted.spend((self.enrolment.id, token), until, spent, room, now.wall)
+        self.accepted.spend((self.enrolment.id, token), until, replay_cache, room, now.wall)
     }
 
     /// Remembers a token over a challenge, which is acceptable until the monotonic clock's second `until`.
@@ -532,12 +532,12 @@ impl Entry {
         &mut self,
         token: [u8; 16],
         until: u64,
-        spent: &mut Spent,
+        replay_cache: &mut ReplayCache,
         policy: Policy,
         now: Now,
     ) -> Result<(), Refused> {
         let room = policy.tokens_max.saturating_sub(self.accepted.count(now.wall));
-        self.accepted_challenged.spend((self.enrolment.id, token), until, spent, room, secs(now.mono))
+        self.accepted_challenged.spend((self.enrolment.id, token), until, replay_cache, room, secs(now.mono))
     }
 }
 
@@ -550,13 +550,13 @@ impl Accepted {
     /// Remembers a token until a second, if it is not remembered yet and `room` is not exhausted.
     fn spend(
         &mut self,
-        mark: Mark,
+        mark: TokenKey,
         until: u64,
-        spent: &mut Spent,
+        replay_cache: &mut ReplayCache,
         room: u32,
         second: u64,
     ) -> Result<(), Refused> {
-        if spent.contains(&mark, until) {
+        if replay_cache.contains(&mark, until) {
             return Err(Refused::Unauthorized);
         }
         if self.count(second) >= room {
@@ -570,7 +570,7 @@ impl Accepted {
             *it = AcceptedUntil { until, tokens: 0 };
         }
         it.tokens += 1;
-        spent.insert(mark, until, second);
+        replay_cache.insert(mark, until, second);
         Ok(())
     }
 }

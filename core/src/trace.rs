@@ -128,9 +128,9 @@ use core::net::SocketAddr;
 
 pub use self::octets::Octets;
 pub use self::parse::ParseError;
-pub use self::player::{Action, Player};
 pub use self::record::Recorder;
 pub use self::replay::{Difference, Played, Replay};
+pub use self::replayer::{Action, Replayer};
 use crate::machine::{ConnId, DialFailure, End, Listener, Secured, TlsFailure};
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
@@ -138,17 +138,17 @@ use crate::{agent, engine};
 
 mod config;
 mod direct;
-mod mask;
+mod display;
 mod octets;
 mod parse;
-mod people;
-mod player;
 mod print;
+mod pseudonyms;
 mod record;
+mod redact;
 mod replay;
-mod show;
-mod tape;
-mod words;
+mod replayer;
+mod tokenizer;
+mod writer;
 
 /// What happened to one machine from its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ pub struct Trace {
     pub seed: [u8; 32],
     /// Who is known by which name in this file.
     pub identities: Vec<Identity>,
-    /// What happened; the first is [`Event::Start`], and no other is.
+    /// What happened; the first is [`Input::Start`], and no other is.
     pub steps: Vec<Step>,
 }
 
@@ -194,7 +194,7 @@ pub struct Step {
     /// When.
     pub now: Now,
     /// What.
-    pub event: Event,
+    pub event: Input,
     /// The actions, in order.
     pub outcomes: Vec<Outcome>,
 }
@@ -205,7 +205,7 @@ pub struct Step {
     missing_docs,
     reason = "each is a method of Machine, with that method's arguments; see the table above"
 )]
-pub enum Event {
+pub enum Input {
     Start,
     Open { on: Listener, from: SocketAddr },
     Found { on: ConnId, addresses: Vec<SocketAddr> },

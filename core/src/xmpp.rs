@@ -23,10 +23,10 @@
 //! in the same trusted network.
 
 pub mod component;
+pub mod component_host;
 pub mod condition;
 pub mod element;
-pub mod hosted;
 pub mod iq;
 pub mod jid;
-mod outline;
+mod stanza_framer;
 pub mod stream;

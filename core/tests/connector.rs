@@ -3,19 +3,19 @@
 use std::net::SocketAddr;
 
 use rendezvous_core::connector::{Config, Connector, Outcome};
+use rendezvous_core::event::{ConnectFailure, Event};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
 };
-use rendezvous_core::note::{ConnectFailure, Note};
-use rendezvous_core::pair::{Side, Why};
-use rendezvous_core::reach::{Host, HostPort, Relay};
+use rendezvous_core::pair::{EndReason, Side};
+use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::Span;
 
-#[path = "common/rig.rs"]
-mod rig;
+#[path = "common/harness.rs"]
+mod harness;
 
-use rig::{Did, Rig, address, asked, beginning, dials, notes, sent};
+use harness::{Done, Harness, address, asked, beginning, dials, events, sent};
 
 const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
 const SWITCHING: &[u8] =
@@ -25,48 +25,48 @@ fn relay() -> SocketAddr {
     address(1, 8443)
 }
 
-fn connector_with(change: impl FnOnce(&mut Config)) -> Rig<Connector> {
+fn connector_with(change: impl FnOnce(&mut Config)) -> Harness<Connector> {
     let relay = Relay { place: relay().into(), tls: true, host_header: "relay:8443".into() };
     let mut config = Config::new(relay, ID);
     change(&mut config);
-    Rig::new(Connector::new(config))
+    Harness::new(Connector::new(config))
 }
 
-fn open(rig: &mut Rig<Connector>) -> ConnId {
-    rig.tell(|connector, now| connector.handle_open(Listener(0), address(9, 9), now))
+fn open(harness: &mut Harness<Connector>) -> ConnId {
+    harness.call(|connector, now| connector.handle_open(Listener(0), address(9, 9), now))
 }
 
 /// A local connection, and the one to the relay, on which the request was sent.
-fn asking(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
-    let local = open(rig);
-    let (on, _) = dials(&rig.news())[0];
-    rig.tell(|connector, now| connector.handle_connected(on, now));
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+fn asking(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
+    let local = open(harness);
+    let (on, _) = dials(&harness.news())[0];
+    harness.call(|connector, now| connector.handle_connected(on, now));
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     (local, on)
 }
 
-fn assert_failed(rig: &mut Rig<Connector>, local: ConnId, why: ConnectFailure) {
-    let news = rig.news();
-    assert!(notes(&news).contains(&Note::ConnectFailed { local, why }), "{news:?}");
+fn assert_failed(harness: &mut Harness<Connector>, local: ConnId, why: ConnectFailure) {
+    let news = harness.news();
+    assert!(events(&news).contains(&Event::ConnectFailed { local, why }), "{news:?}");
     assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
-    assert_eq!(rig.machine.last(), Some(Outcome::Failed(why)));
-    assert_eq!(rig.machine.failed(), 1);
-    assert_eq!(rig.machine.connections(), 0);
+    assert_eq!(harness.machine.last(), Some(Outcome::Failed(why)));
+    assert_eq!(harness.machine.failed(), 1);
+    assert_eq!(harness.machine.connections(), 0);
 }
 
 #[test]
 fn the_request_is_sent_at_once_and_the_local_side_is_not_read_before_the_answer() {
-    let mut rig = connector_with(|_| ());
-    let local = open(&mut rig);
-    let news = rig.news();
+    let mut harness = connector_with(|_| ());
+    let local = open(&mut harness);
+    let news = harness.news();
     assert!(asked(&news, Output::Read { on: local, wanted: false }));
     let (on, to) = dials(&news)[0];
     assert_eq!(to, relay());
-    rig.tell(|connector, now| connector.handle_connected(on, now));
-    assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } })]);
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+    harness.call(|connector, now| connector.handle_connected(on, now));
+    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } })]);
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     assert_eq!(
-        sent(&rig.news(), on),
+        sent(&harness.news(), on),
         "GET / HTTP/1.1\r\nHost: relay:8443\r\n\
          Authorization: Basic MmY0MDJmODAtZGE1MC00MWUxLTliMjMtMDEyMzQ1Njc4OWFiOg==\r\n\
          Connection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n"
@@ -75,235 +75,235 @@ fn the_request_is_sent_at_once_and_the_local_side_is_not_read_before_the_answer(
 
 #[test]
 fn with_the_101_the_two_are_a_pair() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    assert_eq!(rig.hears(on, &SWITCHING[..40]), 0);
-    assert_eq!(rig.hears(on, SWITCHING), SWITCHING.len());
-    let news = rig.news();
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    assert_eq!(harness.hears(on, &SWITCHING[..40]), 0);
+    assert_eq!(harness.hears(on, SWITCHING), SWITCHING.len());
+    let news = harness.news();
     assert!(asked(&news, Output::Read { on: local, wanted: true }));
     assert!(asked(&news, Output::Pair { hidden: on, client: local }));
-    assert!(notes(&news).contains(&Note::Served { relay: on, local, upstream: 0, stream: true }));
+    assert!(events(&news).contains(&Event::Served { relay: on, local, upstream: 0, stream: true }));
 }
 
 #[test]
 fn octets_behind_the_101_are_left_for_the_local_side() {
-    let mut rig = connector_with(|_| ());
-    let (_, on) = asking(&mut rig);
-    assert_eq!(rig.hears(on, &[SWITCHING, b"SSH-2.0-x\r\n"].concat()), SWITCHING.len());
-    assert_eq!(rig.machine.pairs(), 1);
+    let mut harness = connector_with(|_| ());
+    let (_, on) = asking(&mut harness);
+    assert_eq!(harness.hears(on, &[SWITCHING, b"SSH-2.0-x\r\n"].concat()), SWITCHING.len());
+    assert_eq!(harness.machine.pairs(), 1);
 }
 
 #[test]
 fn any_other_answer_is_the_error_that_it_is() {
     for status in [200, 401, 404, 502, 503] {
-        let mut rig = connector_with(|_| ());
-        let (local, on) = asking(&mut rig);
+        let mut harness = connector_with(|_| ());
+        let (local, on) = asking(&mut harness);
         let answer = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 2\r\n\r\n");
-        assert_eq!(rig.hears(on, format!("{answer}{{}}").as_bytes()), answer.len());
-        assert_failed(&mut rig, local, ConnectFailure::Refused(status));
+        assert_eq!(harness.hears(on, format!("{answer}{{}}").as_bytes()), answer.len());
+        assert_failed(&mut harness, local, ConnectFailure::Refused(status));
     }
 }
 
 #[test]
 fn a_101_to_another_protocol_is_a_refusal() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    assert_failed(&mut rig, local, ConnectFailure::Refused(101));
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, b"HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_failed(&mut harness, local, ConnectFailure::Refused(101));
 }
 
 #[test]
 fn an_interim_answer_is_no_answer() {
-    let mut rig = connector_with(|_| ());
-    let (_, on) = asking(&mut rig);
-    let _ = rig.hears(on, &[b"HTTP/1.1 102 Processing\r\n\r\n", SWITCHING].concat());
-    assert_eq!(rig.machine.pairs(), 1);
+    let mut harness = connector_with(|_| ());
+    let (_, on) = asking(&mut harness);
+    let _ = harness.hears(on, &[b"HTTP/1.1 102 Processing\r\n\r\n", SWITCHING].concat());
+    assert_eq!(harness.machine.pairs(), 1);
 }
 
 #[test]
 fn a_refusal_without_its_last_line_is_one() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    assert_eq!(rig.hears(on, b"HTTP/1.1 404\r\nConte"), 0);
-    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
-    assert_failed(&mut rig, local, ConnectFailure::Refused(404));
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    assert_eq!(harness.hears(on, b"HTTP/1.1 404\r\nConte"), 0);
+    harness.call(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_failed(&mut harness, local, ConnectFailure::Refused(404));
 }
 
 #[test]
 fn an_end_garbage_and_silence_are_told_apart() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    rig.tell(|connector, now| connector.handle_end(on, End::Truncated, now));
-    assert_failed(&mut rig, local, ConnectFailure::Ended(End::Truncated));
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    harness.call(|connector, now| connector.handle_end(on, End::Truncated, now));
+    assert_failed(&mut harness, local, ConnectFailure::Ended(End::Truncated));
 
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, b"220 mail.example ESMTP\r\n");
-    assert_failed(&mut rig, local, ConnectFailure::Garbled);
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, b"220 mail.example ESMTP\r\n");
+    assert_failed(&mut harness, local, ConnectFailure::Garbled);
 
-    let mut rig = connector_with(|_| ());
-    let (local, _) = asking(&mut rig);
-    rig.wait(Span::from_secs(30));
-    assert_failed(&mut rig, local, ConnectFailure::Silent);
+    let mut harness = connector_with(|_| ());
+    let (local, _) = asking(&mut harness);
+    harness.wait(Span::from_secs(30));
+    assert_failed(&mut harness, local, ConnectFailure::Silent);
 }
 
 /// A local connection of a connector whose relay has two addresses, and the first dial.
-fn dialling_two(change: impl FnOnce(&mut Config)) -> (Rig<Connector>, ConnId, ConnId) {
-    let mut rig = connector_with(|config| {
+fn dialling_two(change: impl FnOnce(&mut Config)) -> (Harness<Connector>, ConnId, ConnId) {
+    let mut harness = connector_with(|config| {
         config.relay.place = HostPort { host: Host::Name("relay".into()), port: 8443 };
         change(config);
     });
-    let local = open(&mut rig);
-    let on = rig.news().iter().find_map(|did| match did {
-        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+    let local = open(&mut harness);
+    let on = harness.news().iter().find_map(|did| match did {
+        Done::Asked(Output::Resolve { on, .. }) => Some(*on),
         _ => None,
     });
     let on = on.unwrap();
-    rig.tell(|connector, now| connector.handle_resolved(on, &[address(1, 8443), address(2, 8443)], now));
-    let (on, to) = dials(&rig.news())[0];
+    harness.call(|connector, now| connector.handle_resolved(on, &[address(1, 8443), address(2, 8443)], now));
+    let (on, to) = dials(&harness.news())[0];
     assert_eq!(to, address(1, 8443));
-    (rig, local, on)
+    (harness, local, on)
 }
 
-fn secure(rig: &mut Rig<Connector>, on: ConnId) {
-    rig.tell(|connector, now| connector.handle_connected(on, now));
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+fn secure(harness: &mut Harness<Connector>, on: ConnId) {
+    harness.call(|connector, now| connector.handle_connected(on, now));
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
 }
 
 /// The one dial at the second address.
-fn second(rig: &mut Rig<Connector>) -> ConnId {
-    let dials = dials(&rig.news());
+fn second(harness: &mut Harness<Connector>) -> ConnId {
+    let dials = dials(&harness.news());
     let [(on, to)] = dials[..] else { panic!("{dials:?}") };
     assert_eq!(to, address(2, 8443));
     on
 }
 
-fn assert_paired(rig: &mut Rig<Connector>, local: ConnId, on: ConnId) {
-    secure(rig, on);
-    assert!(sent(&rig.news(), on).starts_with("GET / HTTP/1.1\r\n"));
-    assert_eq!(rig.hears(on, SWITCHING), SWITCHING.len());
-    assert!(asked(&rig.news(), Output::Pair { hidden: on, client: local }));
-    assert_eq!(rig.machine.connections(), 2, "all other attempts are closed");
+fn assert_paired(harness: &mut Harness<Connector>, local: ConnId, on: ConnId) {
+    secure(harness, on);
+    assert!(sent(&harness.news(), on).starts_with("GET / HTTP/1.1\r\n"));
+    assert_eq!(harness.hears(on, SWITCHING), SWITCHING.len());
+    assert!(asked(&harness.news(), Output::Pair { hidden: on, client: local }));
+    assert_eq!(harness.machine.connections(), 2, "all other attempts are closed");
 }
 
 #[test]
 fn a_relay_that_can_not_be_reached_is_tried_at_each_address() {
-    let (mut rig, local, _) = dialling_two(|_| ());
-    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
-    let on = second(&mut rig);
-    rig.tell(|connector, now| connector.handle_dial_failed(on, DialFailure::Refused, now));
-    assert_eq!(rig.machine.last(), None, "the first may still answer");
-    assert_eq!(rig.wait_for_deadline(), Span::from_millis(9_750));
-    assert_failed(&mut rig, local, ConnectFailure::Unreachable(DialFailure::Unreachable));
+    let (mut harness, local, _) = dialling_two(|_| ());
+    assert_eq!(harness.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut harness);
+    harness.call(|connector, now| connector.handle_dial_failed(on, DialFailure::Refused, now));
+    assert_eq!(harness.machine.last(), None, "the first may still answer");
+    assert_eq!(harness.wait_for_deadline(), Span::from_millis(9_750));
+    assert_failed(&mut harness, local, ConnectFailure::Unreachable(DialFailure::Unreachable));
 }
 
 #[test]
 fn a_dead_first_address_costs_250_ms() {
-    let (mut rig, local, _) = dialling_two(|_| ());
-    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
-    let on = second(&mut rig);
-    assert_paired(&mut rig, local, on);
+    let (mut harness, local, _) = dialling_two(|_| ());
+    assert_eq!(harness.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut harness);
+    assert_paired(&mut harness, local, on);
 }
 
 #[test]
 fn a_silent_handshake_gets_a_rival_and_the_next_connection_begins_with_that() {
-    let (mut rig, local, first) = dialling_two(|_| ());
-    rig.tell(|connector, now| connector.handle_connected(first, now));
-    rig.news();
-    assert_eq!(rig.wait_for_deadline(), Span::from_millis(250));
-    let on = second(&mut rig);
-    assert_paired(&mut rig, local, on);
-    let _ = open(&mut rig);
-    let resolve = rig.news().iter().find_map(|did| match did {
-        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+    let (mut harness, local, first) = dialling_two(|_| ());
+    harness.call(|connector, now| connector.handle_connected(first, now));
+    harness.news();
+    assert_eq!(harness.wait_for_deadline(), Span::from_millis(250));
+    let on = second(&mut harness);
+    assert_paired(&mut harness, local, on);
+    let _ = open(&mut harness);
+    let resolve = harness.news().iter().find_map(|did| match did {
+        Done::Asked(Output::Resolve { on, .. }) => Some(*on),
         _ => None,
     });
     let all = [address(1, 8443), address(2, 8443)];
-    rig.tell(|connector, now| connector.handle_resolved(resolve.unwrap(), &all, now));
-    second(&mut rig);
+    harness.call(|connector, now| connector.handle_resolved(resolve.unwrap(), &all, now));
+    second(&mut harness);
 }
 
 #[test]
 fn a_first_address_that_fails_in_whatever_way_is_followed_by_the_second_at_once() {
-    let fail: [fn(&mut Rig<Connector>, ConnId); 6] = [
-        |rig, on| rig.tell(|it, now| it.handle_dial_failed(on, DialFailure::Refused, now)),
-        |rig, on| {
-            rig.tell(|it, now| it.handle_connected(on, now));
-            rig.tell(|it, now| it.handle_tls_failed(on, TlsFailure::Protocol, now));
+    let fail: [fn(&mut Harness<Connector>, ConnId); 6] = [
+        |harness, on| harness.call(|it, now| it.handle_dial_failed(on, DialFailure::Refused, now)),
+        |harness, on| {
+            harness.call(|it, now| it.handle_connected(on, now));
+            harness.call(|it, now| it.handle_tls_failed(on, TlsFailure::Protocol, now));
         },
-        |rig, on| {
-            rig.tell(|it, now| it.handle_connected(on, now));
-            rig.tell(|it, now| it.handle_end(on, End::Reset, now));
+        |harness, on| {
+            harness.call(|it, now| it.handle_connected(on, now));
+            harness.call(|it, now| it.handle_end(on, End::Reset, now));
         },
-        |rig, on| {
-            secure(rig, on);
-            assert_eq!(rig.hears(on, b"220 smtp.example\r\n\r\n"), 0);
+        |harness, on| {
+            secure(harness, on);
+            assert_eq!(harness.hears(on, b"220 smtp.example\r\n\r\n"), 0);
         },
-        |rig, on| {
-            secure(rig, on);
-            rig.tell(|it, now| it.handle_end(on, End::Clean, now));
+        |harness, on| {
+            secure(harness, on);
+            harness.call(|it, now| it.handle_end(on, End::Clean, now));
         },
-        |rig, on| {
-            secure(rig, on);
-            rig.news();
-            assert_eq!(rig.wait_for_deadline(), Span::from_secs(30), "the answer");
+        |harness, on| {
+            secure(harness, on);
+            harness.news();
+            assert_eq!(harness.wait_for_deadline(), Span::from_secs(30), "the answer");
         },
     ];
     for fail in fail {
-        let (mut rig, local, first) = dialling_two(|_| ());
-        fail(&mut rig, first);
-        let on = second(&mut rig);
-        assert_paired(&mut rig, local, on);
+        let (mut harness, local, first) = dialling_two(|_| ());
+        fail(&mut harness, first);
+        let on = second(&mut harness);
+        assert_paired(&mut harness, local, on);
         // What still comes of the first is nobody's.
-        assert_eq!(rig.hears(first, SWITCHING), 0);
+        assert_eq!(harness.hears(first, SWITCHING), 0);
     }
 }
 
 #[test]
 fn a_relay_in_clear_that_does_not_answer_within_a_second_gets_a_rival_and_may_still_win() {
     for first_wins in [false, true] {
-        let (mut rig, local, first) = dialling_two(|config| config.relay.tls = false);
-        rig.tell(|connector, now| connector.handle_connected(first, now));
-        rig.news();
-        assert_eq!(rig.wait_for_deadline(), Span::from_secs(1));
-        let on = second(&mut rig);
-        rig.tell(|connector, now| connector.handle_connected(on, now));
+        let (mut harness, local, first) = dialling_two(|config| config.relay.tls = false);
+        harness.call(|connector, now| connector.handle_connected(first, now));
+        harness.news();
+        assert_eq!(harness.wait_for_deadline(), Span::from_secs(1));
+        let on = second(&mut harness);
+        harness.call(|connector, now| connector.handle_connected(on, now));
         let winner = if first_wins { first } else { on };
-        assert_eq!(rig.hears(winner, SWITCHING), SWITCHING.len());
-        assert!(asked(&rig.news(), Output::Pair { hidden: winner, client: local }));
-        assert_eq!(rig.machine.connections(), 2);
+        assert_eq!(harness.hears(winner, SWITCHING), SWITCHING.len());
+        assert!(asked(&harness.news(), Output::Pair { hidden: winner, client: local }));
+        assert_eq!(harness.machine.connections(), 2);
     }
 }
 
 #[test]
 fn an_answer_is_an_answer_though_another_address_is_left() {
-    let (mut rig, local, on) = dialling_two(|_| ());
-    secure(&mut rig, on);
-    let _ = rig.hears(on, b"HTTP/1.1 404 Not Found\r\n\r\n");
-    assert_failed(&mut rig, local, ConnectFailure::Refused(404));
+    let (mut harness, local, on) = dialling_two(|_| ());
+    secure(&mut harness, on);
+    let _ = harness.hears(on, b"HTTP/1.1 404 Not Found\r\n\r\n");
+    assert_failed(&mut harness, local, ConnectFailure::Refused(404));
 }
 
 #[test]
 fn a_local_side_that_goes_away_takes_all_attempts_with_it() {
-    let (mut rig, local, _) = dialling_two(|_| ());
-    rig.wait_for_deadline();
-    rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
-    assert_eq!(rig.machine.connections(), 0);
-    assert_eq!(rig.machine.last(), Some(Outcome::Abandoned));
+    let (mut harness, local, _) = dialling_two(|_| ());
+    harness.wait_for_deadline();
+    harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
+    assert_eq!(harness.machine.connections(), 0);
+    assert_eq!(harness.machine.last(), Some(Outcome::Abandoned));
 }
 
 #[test]
 fn a_wrong_certificate_ends_it() {
-    let mut rig = connector_with(|_| ());
-    let local = open(&mut rig);
-    let (on, _) = dials(&rig.news())[0];
-    rig.tell(|connector, now| connector.handle_connected(on, now));
-    rig.tell(|connector, now| connector.handle_tls_failed(on, TlsFailure::Certificate, now));
-    let news = rig.news();
+    let mut harness = connector_with(|_| ());
+    let local = open(&mut harness);
+    let (on, _) = dials(&harness.news())[0];
+    harness.call(|connector, now| connector.handle_connected(on, now));
+    harness.call(|connector, now| connector.handle_tls_failed(on, TlsFailure::Certificate, now));
+    let news = harness.news();
     assert!(sent(&news, on).is_empty());
     assert!(asked(&news, Output::Close { on, how: Close::Linger }), "the alert arrives");
     assert_eq!(
-        rig.machine.last(),
+        harness.machine.last(),
         Some(Outcome::Failed(ConnectFailure::Tls(TlsFailure::Certificate))),
         "for {local:?}"
     );
@@ -311,72 +311,72 @@ fn a_wrong_certificate_ends_it() {
 
 #[test]
 fn a_local_end_before_the_101_is_passed_on_after_it() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    rig.tell(|connector, now| connector.handle_end(local, End::Clean, now));
-    rig.news();
-    let _ = rig.hears(on, SWITCHING);
-    let news = rig.news();
-    let pair = news.iter().position(|did| *did == Did::Asked(Output::Pair { hidden: on, client: local }));
-    let end = news.iter().position(|did| *did == Did::Asked(Output::CloseWrite { on }));
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    harness.call(|connector, now| connector.handle_end(local, End::Clean, now));
+    harness.news();
+    let _ = harness.hears(on, SWITCHING);
+    let news = harness.news();
+    let pair = news.iter().position(|did| *did == Done::Asked(Output::Pair { hidden: on, client: local }));
+    let end = news.iter().position(|did| *did == Done::Asked(Output::CloseWrite { on }));
     assert!(pair.is_some() && pair < end, "{news:?}");
 }
 
 #[test]
 fn a_local_reset_before_the_101_drops_the_connection_to_the_relay() {
-    let mut rig = connector_with(|config| config.once = true);
-    let (local, on) = asking(&mut rig);
-    rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
-    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
-    assert_eq!((rig.machine.last(), rig.machine.is_done()), (Some(Outcome::Abandoned), true));
+    let mut harness = connector_with(|config| config.once = true);
+    let (local, on) = asking(&mut harness);
+    harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
+    assert!(asked(&harness.news(), Output::Close { on, how: Close::Abort }));
+    assert_eq!((harness.machine.last(), harness.machine.is_done()), (Some(Outcome::Abandoned), true));
 }
 
 #[test]
 fn a_stream_that_both_sides_ended_is_a_success() {
-    let mut rig = connector_with(|config| config.once = true);
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, SWITCHING);
-    rig.tell(|connector, now| connector.handle_end(local, End::Clean, now));
-    assert!(asked(&rig.news(), Output::CloseWrite { on }));
-    assert!(!rig.machine.is_done());
-    rig.tell(|connector, now| connector.handle_moved(on, 7, 0, now));
-    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
-    assert_eq!(rig.machine.last(), Some(Outcome::Ended(Why::Done)));
-    assert_eq!((rig.machine.failed(), rig.machine.is_done()), (0, true));
+    let mut harness = connector_with(|config| config.once = true);
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, SWITCHING);
+    harness.call(|connector, now| connector.handle_end(local, End::Clean, now));
+    assert!(asked(&harness.news(), Output::CloseWrite { on }));
+    assert!(!harness.machine.is_done());
+    harness.call(|connector, now| connector.handle_moved(on, 7, 0, now));
+    harness.call(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_eq!(harness.machine.last(), Some(Outcome::Ended(EndReason::Done)));
+    assert_eq!((harness.machine.failed(), harness.machine.is_done()), (0, true));
 }
 
 #[test]
 fn a_stream_that_was_cut_does_not_end_cleanly() {
-    let mut rig = connector_with(|_| ());
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, SWITCHING);
-    rig.tell(|connector, now| connector.handle_end(on, End::Truncated, now));
-    assert!(asked(&rig.news(), Output::Close { on: local, how: Close::Truncate }));
-    assert_eq!(rig.machine.last(), Some(Outcome::Ended(Why::Truncated(Side::Hidden))));
+    let mut harness = connector_with(|_| ());
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, SWITCHING);
+    harness.call(|connector, now| connector.handle_end(on, End::Truncated, now));
+    assert!(asked(&harness.news(), Output::Close { on: local, how: Close::Truncate }));
+    assert_eq!(harness.machine.last(), Some(Outcome::Ended(EndReason::Truncated(Side::Hidden))));
 }
 
 #[test]
 fn each_local_connection_has_its_own_and_once_takes_no_second() {
-    let mut rig = connector_with(|_| ());
-    open(&mut rig);
-    open(&mut rig);
-    assert_eq!(dials(&rig.news()).len(), 2);
-    let mut rig = connector_with(|config| config.once = true);
-    open(&mut rig);
-    let second = open(&mut rig);
-    let news = rig.news();
+    let mut harness = connector_with(|_| ());
+    open(&mut harness);
+    open(&mut harness);
+    assert_eq!(dials(&harness.news()).len(), 2);
+    let mut harness = connector_with(|config| config.once = true);
+    open(&mut harness);
+    let second = open(&mut harness);
+    let news = harness.news();
     assert_eq!(dials(&news).len(), 1);
     assert!(asked(&news, Output::Close { on: second, how: Close::Abort }));
 }
 
 #[test]
 fn a_drain_ends_what_waits_for_its_answer_and_lets_pairs_go_on() {
-    let mut rig = connector_with(|_| ());
-    let (_, paired) = asking(&mut rig);
-    let _ = rig.hears(paired, SWITCHING);
-    let (local, _) = asking(&mut rig);
-    rig.tell(Connector::handle_drain);
-    assert!(asked(&rig.news(), Output::Close { on: local, how: Close::Truncate }));
-    assert_eq!((rig.machine.pairs(), rig.machine.connections()), (1, 2));
-    assert_eq!(rig.now.wall, beginning().wall);
+    let mut harness = connector_with(|_| ());
+    let (_, paired) = asking(&mut harness);
+    let _ = harness.hears(paired, SWITCHING);
+    let (local, _) = asking(&mut harness);
+    harness.call(Connector::handle_drain);
+    assert!(asked(&harness.news(), Output::Close { on: local, how: Close::Truncate }));
+    assert_eq!((harness.machine.pairs(), harness.machine.connections()), (1, 2));
+    assert_eq!(harness.now.wall, beginning().wall);
 }

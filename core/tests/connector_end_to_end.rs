@@ -4,16 +4,16 @@
 use rendezvous_core::acl::Policy;
 use rendezvous_core::connector::{Config, Connector, Outcome, Sealing};
 use rendezvous_core::dtcp::{Direct, Fingerprint};
+use rendezvous_core::event::{ConnectFailure, Event, NotDirect};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole};
-use rendezvous_core::note::{ConnectFailure, NotDirect, Note};
-use rendezvous_core::reach::Relay;
+use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 
-#[path = "common/rig.rs"]
-mod rig;
+#[path = "common/harness.rs"]
+mod harness;
 
-use rig::{Did, Rig, address, asked, dials, notes, sent};
+use harness::{Done, Harness, address, asked, dials, events, sent};
 
 const SEALED: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
@@ -32,7 +32,7 @@ fn with_offer(head: &str, host: u8) -> String {
     format!("{}{fields}", &head[..head.len() - 2])
 }
 
-fn connector(tls: bool, has_direct: bool) -> Rig<Connector> {
+fn connector(tls: bool, has_direct: bool) -> Harness<Connector> {
     let relay = Relay { place: address(1, 443).into(), tls, host_header: "relay".into() };
     let direct = has_direct.then(|| Direct {
         hosts: vec![address(3, 7_000).into()],
@@ -42,66 +42,69 @@ fn connector(tls: bool, has_direct: bool) -> Rig<Connector> {
         patience: Direct::TRIED,
     });
     let config = Config { direct, sealing: Sealing::EndToEnd, ..Config::new(relay, Id(7)) };
-    Rig::new(Connector::with_direct(config, [5; 32]))
+    Harness::new(Connector::with_direct(config, [5; 32]))
 }
 
 /// A local connection, and the one to the relay, on which the request was sent.
-fn asking(rig: &mut Rig<Connector>, tls: bool) -> (ConnId, ConnId) {
-    let local = rig.tell(|connector, now| connector.handle_open(Listener(0), address(9, 9), now));
-    let news = rig.news();
+fn asking(harness: &mut Harness<Connector>, tls: bool) -> (ConnId, ConnId) {
+    let local = harness.call(|connector, now| connector.handle_open(Listener(0), address(9, 9), now));
+    let news = harness.news();
     assert!(asked(&news, Output::Read { on: local, wanted: false }));
     let (on, _) = dials(&news)[0];
-    rig.tell(|connector, now| connector.handle_connected(on, now));
+    harness.call(|connector, now| connector.handle_connected(on, now));
     if tls {
-        assert!(asked(&rig.news(), Output::StartTls { on, role: TlsRole::Client { upstream: 0 } }));
-        rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+        assert!(asked(&harness.news(), Output::StartTls { on, role: TlsRole::Client { upstream: 0 } }));
+        harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     }
-    assert_eq!(sent(&rig.news(), on), OUTSIDE, "nothing of a direct connection is in sight of the relay");
+    assert_eq!(sent(&harness.news(), on), OUTSIDE, "nothing of a direct connection is in sight of the relay");
     (local, on)
 }
 
 /// The same, and TLS with the agent has begun.
-fn sealing(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
-    let (local, on) = asking(rig, true);
-    assert_eq!(rig.hears(on, SEALED.as_bytes()), SEALED.len());
-    assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
+fn sealing(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
+    let (local, on) = asking(harness, true);
+    assert_eq!(harness.hears(on, SEALED.as_bytes()), SEALED.len());
+    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
     (local, on)
 }
 
 /// The same, and the request was sent to the agent.
-fn inside(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
-    let (local, on) = sealing(rig);
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
-    rig.news();
+fn inside(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
+    let (local, on) = sealing(harness);
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
+    harness.news();
     (local, on)
 }
 
-fn assert_failed(rig: &mut Rig<Connector>, local: ConnId, why: ConnectFailure) {
-    let news = rig.news();
-    assert!(notes(&news).contains(&Note::ConnectFailed { local, why }), "{news:?}");
+fn assert_failed(harness: &mut Harness<Connector>, local: ConnId, why: ConnectFailure) {
+    let news = harness.news();
+    assert!(events(&news).contains(&Event::ConnectFailed { local, why }), "{news:?}");
     assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
     assert!(!asked(&news, Output::Read { on: local, wanted: true }), "the local side was read");
     assert!(
-        !news.iter().any(|did| matches!(did, Did::Sent(..) | Did::Asked(Output::Dial { .. }))),
+        !news.iter().any(|did| matches!(did, Done::Sent(..) | Done::Asked(Output::Dial { .. }))),
         "{news:?}"
     );
-    assert_eq!(rig.machine.last(), Some(Outcome::Failed(why)));
-    assert_eq!((rig.machine.failed(), rig.machine.connections()), (1, 0));
+    assert_eq!(harness.machine.last(), Some(Outcome::Failed(why)));
+    assert_eq!((harness.machine.failed(), harness.machine.connections()), (1, 0));
 }
 
 #[test]
 fn the_stream_begins_with_the_agent_s_answer_inside_of_its_tls() {
     for tls in [true, false] {
-        let mut rig = connector(tls, false);
-        let (local, on) = asking(&mut rig, tls);
-        assert_eq!(rig.hears(on, SEALED.as_bytes()), SEALED.len());
-        assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
-        rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+        let mut harness = connector(tls, false);
+        let (local, on) = asking(&mut harness, tls);
+        assert_eq!(harness.hears(on, SEALED.as_bytes()), SEALED.len());
+        assert_eq!(
+            harness.news(),
+            [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]
+        );
+        harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
         let request = OUTSIDE.replace("octet-stream+tls", "octet-stream");
-        assert_eq!(sent(&rig.news(), on), request);
+        assert_eq!(sent(&harness.news(), on), request);
         let stream = [SWITCHING, "SSH-2.0-x\r\n"].concat();
-        assert_eq!(rig.hears(on, stream.as_bytes()), SWITCHING.len());
-        let news = rig.news();
+        assert_eq!(harness.hears(on, stream.as_bytes()), SWITCHING.len());
+        let news = harness.news();
         assert!(asked(&news, Output::Read { on: local, wanted: true }));
         assert!(asked(&news, Output::Pair { hidden: on, client: local }));
     }
@@ -109,20 +112,20 @@ fn the_stream_begins_with_the_agent_s_answer_inside_of_its_tls() {
 
 #[test]
 fn both_answers_come_in_any_pieces() {
-    let mut rig = connector(true, false);
-    let (local, on) = asking(&mut rig, true);
-    let piecemeal = |rig: &mut Rig<Connector>, head: &str| {
+    let mut harness = connector(true, false);
+    let (local, on) = asking(&mut harness, true);
+    let piecemeal = |harness: &mut Harness<Connector>, head: &str| {
         for end in 1..head.len() {
-            assert_eq!(rig.hears(on, &head.as_bytes()[..end]), 0);
+            assert_eq!(harness.hears(on, &head.as_bytes()[..end]), 0);
         }
-        assert_eq!(rig.hears(on, head.as_bytes()), head.len());
+        assert_eq!(harness.hears(on, head.as_bytes()), head.len());
     };
-    piecemeal(&mut rig, SEALED);
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
+    piecemeal(&mut harness, SEALED);
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
     let interim = "HTTP/1.1 102 Processing\r\n\r\n";
-    assert_eq!(rig.hears(on, interim.as_bytes()), interim.len());
-    piecemeal(&mut rig, SWITCHING);
-    assert!(asked(&rig.news(), Output::Pair { hidden: on, client: local }));
+    assert_eq!(harness.hears(on, interim.as_bytes()), interim.len());
+    piecemeal(&mut harness, SWITCHING);
+    assert!(asked(&harness.news(), Output::Pair { hidden: on, client: local }));
 }
 
 /// A relay that takes the upgrade away can offer a direct connection of its own: it is not even looked at.
@@ -130,10 +133,10 @@ fn both_answers_come_in_any_pieces() {
 fn a_101_without_tls_begins_no_stream() {
     let websocket = SEALED.replace("octet-stream+tls", "websocket");
     for answer in [SWITCHING, &with_offer(SWITCHING, 6), &websocket, &SEALED.replace("Connection", "X")] {
-        let mut rig = connector(true, true);
-        let (local, on) = asking(&mut rig, true);
-        assert_eq!(rig.hears(on, answer.as_bytes()), answer.len());
-        assert_failed(&mut rig, local, ConnectFailure::NotSealed(101));
+        let mut harness = connector(true, true);
+        let (local, on) = asking(&mut harness, true);
+        assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
+        assert_failed(&mut harness, local, ConnectFailure::NotSealed(101));
     }
 }
 
@@ -142,57 +145,57 @@ fn an_answer_of_something_that_knows_no_sealed_streams_says_so() {
     let unknown = [200, 301, 400, 401, 403, 404, 426, 500, 502].map(|status| (status, true));
     let usual = [421, 503].map(|status| (status, false));
     for (status, is_unknown) in unknown.into_iter().chain(usual) {
-        let mut rig = connector(true, false);
-        let (local, on) = asking(&mut rig, true);
-        let _ = rig.hears(on, format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        let mut harness = connector(true, false);
+        let (local, on) = asking(&mut harness, true);
+        let _ = harness.hears(on, format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n").as_bytes());
         let why =
             if is_unknown { ConnectFailure::NotSealed(status) } else { ConnectFailure::Refused(status) };
-        assert_failed(&mut rig, local, why);
+        assert_failed(&mut harness, local, why);
     }
-    let mut rig = connector(true, false);
-    let (local, on) = asking(&mut rig, true);
-    let _ = rig.hears(on, b"HTTP/1.1 503 X\r\nHidden-Server: offline\r\n\r\n");
-    assert_failed(&mut rig, local, ConnectFailure::Offline);
+    let mut harness = connector(true, false);
+    let (local, on) = asking(&mut harness, true);
+    let _ = harness.hears(on, b"HTTP/1.1 503 X\r\nHidden-Server: offline\r\n\r\n");
+    assert_failed(&mut harness, local, ConnectFailure::Offline);
 }
 
 /// The relay can write what the agent would say inside: it belongs to the handshake.
 #[test]
 fn what_follows_the_101_is_left_to_the_handshake() {
     let answer = [SEALED, &with_offer(SWITCHING, 6)].concat();
-    let mut rig = connector(true, true);
-    let (local, on) = asking(&mut rig, true);
-    assert_eq!(rig.hears(on, answer.as_bytes()), SEALED.len());
-    assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
-    assert_eq!(rig.hears(on, SWITCHING.as_bytes()), 0);
-    assert_eq!((rig.news(), rig.machine.pairs()), (Vec::new(), 0));
-    rig.tell(|connector, now| connector.handle_tls_failed(on, TlsFailure::Protocol, now));
-    assert_failed(&mut rig, local, ConnectFailure::EndToEnd(TlsFailure::Protocol));
+    let mut harness = connector(true, true);
+    let (local, on) = asking(&mut harness, true);
+    assert_eq!(harness.hears(on, answer.as_bytes()), SEALED.len());
+    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
+    assert_eq!(harness.hears(on, SWITCHING.as_bytes()), 0);
+    assert_eq!((harness.news(), harness.machine.pairs()), (Vec::new(), 0));
+    harness.call(|connector, now| connector.handle_tls_failed(on, TlsFailure::Protocol, now));
+    assert_failed(&mut harness, local, ConnectFailure::EndToEnd(TlsFailure::Protocol));
 }
 
 #[test]
 fn a_key_that_is_not_pinned_gets_no_request() {
     for why in [TlsFailure::Certificate, TlsFailure::Alpn, TlsFailure::Ended] {
-        let mut rig = connector(true, true);
-        let (local, on) = sealing(&mut rig);
-        rig.tell(|connector, now| connector.handle_tls_failed(on, why, now));
-        assert_failed(&mut rig, local, ConnectFailure::EndToEnd(why));
+        let mut harness = connector(true, true);
+        let (local, on) = sealing(&mut harness);
+        harness.call(|connector, now| connector.handle_tls_failed(on, why, now));
+        assert_failed(&mut harness, local, ConnectFailure::EndToEnd(why));
     }
-    let mut rig = connector(true, true);
-    let (local, on) = sealing(&mut rig);
-    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
-    assert_failed(&mut rig, local, ConnectFailure::EndToEnd(TlsFailure::Ended));
+    let mut harness = connector(true, true);
+    let (local, on) = sealing(&mut harness);
+    harness.call(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_failed(&mut harness, local, ConnectFailure::EndToEnd(TlsFailure::Ended));
 }
 
 /// TLS 1.3 ends for a client before the agent has looked at its key.
 #[test]
 fn an_end_in_front_of_the_agent_s_answer_says_that_the_key_may_not_be_allowed() {
     for how in [End::Clean, End::Truncated, End::Reset] {
-        let mut rig = connector(true, false);
-        let (local, on) = inside(&mut rig);
-        rig.tell(|connector, now| connector.handle_write_failed(on, now));
-        assert_eq!(rig.machine.last(), None);
-        rig.tell(|connector, now| connector.handle_end(on, how, now));
-        assert_failed(&mut rig, local, ConnectFailure::NotAllowed(how));
+        let mut harness = connector(true, false);
+        let (local, on) = inside(&mut harness);
+        harness.call(|connector, now| connector.handle_write_failed(on, now));
+        assert_eq!(harness.machine.last(), None);
+        harness.call(|connector, now| connector.handle_end(on, how, now));
+        assert_failed(&mut harness, local, ConnectFailure::NotAllowed(how));
     }
 }
 
@@ -205,73 +208,73 @@ fn the_agent_s_other_answers_are_the_errors_that_they_are() {
         (b"SSH-2.0-x\r\n", ConnectFailure::Garbled),
     ];
     for (answer, why) in answers {
-        let mut rig = connector(true, false);
-        let (local, on) = inside(&mut rig);
-        let _ = rig.hears(on, answer);
-        assert_failed(&mut rig, local, why);
+        let mut harness = connector(true, false);
+        let (local, on) = inside(&mut harness);
+        let _ = harness.hears(on, answer);
+        assert_failed(&mut harness, local, why);
     }
-    let mut rig = connector(true, false);
-    let (local, on) = inside(&mut rig);
-    assert_eq!(rig.hears(on, b"HTTP/1.1 404 X\r\nConte"), 0);
-    rig.tell(|connector, now| connector.handle_end(on, End::Clean, now));
-    assert_failed(&mut rig, local, ConnectFailure::Refused(404));
+    let mut harness = connector(true, false);
+    let (local, on) = inside(&mut harness);
+    assert_eq!(harness.hears(on, b"HTTP/1.1 404 X\r\nConte"), 0);
+    harness.call(|connector, now| connector.handle_end(on, End::Clean, now));
+    assert_failed(&mut harness, local, ConnectFailure::Refused(404));
 }
 
 #[test]
 fn each_step_has_its_deadline() {
-    let mut rig = connector(true, true);
-    let (local, _) = sealing(&mut rig);
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
-    assert_failed(&mut rig, local, ConnectFailure::Silent);
+    let mut harness = connector(true, true);
+    let (local, _) = sealing(&mut harness);
+    assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
+    assert_failed(&mut harness, local, ConnectFailure::Silent);
 
-    let mut rig = connector(true, true);
-    let (local, _) = inside(&mut rig);
-    rig.wait(Span::from_secs(30));
-    assert_failed(&mut rig, local, ConnectFailure::Silent);
+    let mut harness = connector(true, true);
+    let (local, _) = inside(&mut harness);
+    harness.wait(Span::from_secs(30));
+    assert_failed(&mut harness, local, ConnectFailure::Silent);
 }
 
 #[test]
 fn a_local_side_that_goes_away_takes_the_other_one_along() {
     for enter in [sealing, inside] {
-        let mut rig = connector(true, true);
-        let (local, on) = enter(&mut rig);
-        rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
-        assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
-        assert_eq!(rig.machine.last(), Some(Outcome::Abandoned));
-        assert_eq!(rig.machine.connections(), 0);
+        let mut harness = connector(true, true);
+        let (local, on) = enter(&mut harness);
+        harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
+        assert!(asked(&harness.news(), Output::Close { on, how: Close::Abort }));
+        assert_eq!(harness.machine.last(), Some(Outcome::Abandoned));
+        assert_eq!(harness.machine.connections(), 0);
     }
 }
 
 /// The relay's own fingerprint and address are in its 101, the agent's inside: the agent's count.
 #[test]
 fn a_direct_connection_is_agreed_on_inside_alone() {
-    let mut rig = connector(true, true);
-    let (local, on) = asking(&mut rig, true);
+    let mut harness = connector(true, true);
+    let (local, on) = asking(&mut harness, true);
     let outside = with_offer(SEALED, 6);
-    assert_eq!(rig.hears(on, outside.as_bytes()), outside.len());
-    assert_eq!(rig.news(), [Did::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
-    rig.tell(|connector, now| connector.handle_secured(on, Secured::default(), now));
-    let request = sent(&rig.news(), on);
+    assert_eq!(harness.hears(on, outside.as_bytes()), outside.len());
+    assert_eq!(harness.news(), [Done::Asked(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } })]);
+    harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
+    let request = sent(&harness.news(), on);
     assert!(
         request.contains("\r\nUpgrade: octet-stream\r\n") && request.contains("\r\nDTCP-Key: "),
         "{request}"
     );
     let answer = with_offer(SWITCHING, 2);
-    assert_eq!(rig.hears(on, answer.as_bytes()), answer.len());
-    let [(link, to)] = dials(&rig.news())[..] else { panic!("one dial") };
+    assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
+    let [(link, to)] = dials(&harness.news())[..] else { panic!("one dial") };
     assert_eq!(to, address(2, 7_000), "the agent's address, not the relay's");
-    rig.tell(|connector, now| connector.handle_connected(link, now));
-    assert_eq!(sent(&rig.news(), link), "starttls\n");
-    assert_eq!(rig.hears(link, b"ok\n"), 3);
-    let news = rig.news();
+    harness.call(|connector, now| connector.handle_connected(link, now));
+    assert_eq!(sent(&harness.news(), link), "starttls\n");
+    assert_eq!(harness.hears(link, b"ok\n"), 3);
+    let news = harness.news();
     assert!(asked(&news, Output::StartTls { on: link, role: TlsRole::DirectClient }), "{news:?}");
     // Whoever is there has the certificate that the relay would have announced.
     let relay = Secured { certificate: Some(Fingerprint([6; 32])), ..Secured::default() };
-    rig.tell(|connector, now| connector.handle_secured(link, relay, now));
-    let news = rig.news();
+    harness.call(|connector, now| connector.handle_secured(link, relay, now));
+    let news = harness.news();
     assert_eq!(sent(&news, link), "", "it is shown no key");
     assert!(
-        news.iter().any(|did| matches!(did, Did::Asked(Output::Close { on, .. }) if *on == link)),
+        news.iter().any(|did| matches!(did, Done::Asked(Output::Close { on, .. }) if *on == link)),
         "{news:?}"
     );
     assert!(!asked(&news, Output::Pair { hidden: link, client: local }));
@@ -279,11 +282,11 @@ fn a_direct_connection_is_agreed_on_inside_alone() {
 
 #[test]
 fn without_an_offer_inside_the_stream_goes_through_the_relay() {
-    let mut rig = connector(true, true);
-    let (local, on) = inside(&mut rig);
-    assert_eq!(rig.hears(on, SWITCHING.as_bytes()), SWITCHING.len());
-    let news = rig.news();
+    let mut harness = connector(true, true);
+    let (local, on) = inside(&mut harness);
+    assert_eq!(harness.hears(on, SWITCHING.as_bytes()), SWITCHING.len());
+    let news = harness.news();
     assert!(asked(&news, Output::Pair { hidden: on, client: local }));
     let why = NotDirect::Unsupported;
-    assert!(notes(&news).contains(&Note::Relayed { relay: on, local, upstream: 0, why }));
+    assert!(events(&news).contains(&Event::Relayed { relay: on, local, upstream: 0, why }));
 }

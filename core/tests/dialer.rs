@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rendezvous_core::dialer::{ATTEMPT_DELAY, AddressBook, Race, Todo};
-use rendezvous_core::reach::Deadlines;
+use rendezvous_core::relay_client::Deadlines;
 use rendezvous_core::time::{Span, Time};
 
 fn v4(host: u8) -> SocketAddr {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::pair::{Act, Flow, Limits, Over, Pair, Side, Why};
+use rendezvous_core::pair::{Act, EndReason, Flow, Limits, Pair, PairEnd, Side};
 use rendezvous_core::time::{Span, Time};
 
 const LIMITS: Limits = Limits {
@@ -144,24 +144,26 @@ impl Model {
         };
         let (hidden, client) = (close(Side::Hidden)?, close(Side::Client)?);
         let why = match (hidden, client) {
-            (Close::Linger, Close::Linger) => Why::Done,
-            (Close::Abort, Close::Linger) => Why::Reset(Side::Hidden),
-            _ => Why::Reset(Side::Client),
+            (Close::Linger, Close::Linger) => EndReason::Done,
+            (Close::Abort, Close::Linger) => EndReason::Reset(Side::Hidden),
+            _ => EndReason::Reset(Side::Client),
         };
-        Some(Act::Over(Over { hidden, client, why }))
+        Some(Act::PairEnd(PairEnd { hidden, client, why }))
     }
 }
 
 /// `towards`: the direction to src. It may read still: what its peer has not ended is cut for it too.
 fn cut(src: Side, event: Event, towards: Flow) -> Act {
     let (own, why) = match event {
-        Event::SrcEnds(End::Truncated) if towards == Flow::Open => (Close::Truncate, Why::Truncated(src)),
-        Event::SrcEnds(End::Truncated) => (Close::Linger, Why::Truncated(src)),
-        _ => (Close::Abort, Why::Reset(src)),
+        Event::SrcEnds(End::Truncated) if towards == Flow::Open => {
+            (Close::Truncate, EndReason::Truncated(src))
+        }
+        Event::SrcEnds(End::Truncated) => (Close::Linger, EndReason::Truncated(src)),
+        _ => (Close::Abort, EndReason::Reset(src)),
     };
-    Act::Over(match src {
-        Side::Hidden => Over { hidden: own, client: Close::Truncate, why },
-        Side::Client => Over { hidden: Close::Truncate, client: own, why },
+    Act::PairEnd(match src {
+        Side::Hidden => PairEnd { hidden: own, client: Close::Truncate, why },
+        Side::Client => PairEnd { hidden: Close::Truncate, client: own, why },
     })
 }
 
@@ -195,7 +197,7 @@ fn every_event_in_every_state_on_both_sides_is_what_the_table_says() {
             let act = happens(&mut pair_then, src, event, START);
             assert_eq!(act, expected, "{event:?} of {src:?} in {model:?}");
             checked += 1;
-            if matches!(act, Some(Act::Over(_))) {
+            if matches!(act, Some(Act::PairEnd(_))) {
                 continue;
             }
             for side in SIDES {
@@ -232,8 +234,8 @@ fn an_open_pair_has_no_deadline_but_the_operator_s() {
     let mut pair = quiet(LIMITS);
     assert_eq!(pair.deadline(), Some(at(600)));
     assert_eq!(pair.on_timeout(at(599)), None);
-    let over = Over { hidden: Close::Truncate, client: Close::Truncate, why: Why::Idle };
-    assert_eq!(pair.on_timeout(at(600)), Some(Act::Over(over)));
+    let over = PairEnd { hidden: Close::Truncate, client: Close::Truncate, why: EndReason::Idle };
+    assert_eq!(pair.on_timeout(at(600)), Some(Act::PairEnd(over)));
 }
 
 #[test]
@@ -249,8 +251,8 @@ fn the_half_closed_deadline_runs_from_the_end_and_is_put_off_by_what_moves_in_ei
         let closes = [Close::Linger, Close::Truncate];
         let (hidden, client) =
             if src == Side::Client { (closes[0], closes[1]) } else { (closes[1], closes[0]) };
-        let over = Over { hidden, client, why: Why::HalfClosed };
-        assert_eq!(pair.on_timeout(at(580)), Some(Act::Over(over)));
+        let over = PairEnd { hidden, client, why: EndReason::HalfClosed };
+        assert_eq!(pair.on_timeout(at(580)), Some(Act::PairEnd(over)));
     }
 }
 
@@ -296,10 +298,10 @@ fn a_queue_does_not_stay_the_deadline_of_a_pair_with_a_dead_side() {
         assert_eq!(pair.on_timeout(at(secs)), Some(Act::CheckAck(Side::Client)), "{secs}");
         assert_eq!(pair.on_acked(Side::Client, Some(Span::from_millis(200)), at(secs)), None);
     }
-    let over = Over { hidden: Close::Linger, client: Close::Linger, why: Why::HalfClosed };
+    let over = PairEnd { hidden: Close::Linger, client: Close::Linger, why: EndReason::HalfClosed };
     assert_eq!(
         pair.on_timeout(at(62)),
-        Some(Act::Over(over)),
+        Some(Act::PairEnd(over)),
         "what is queued has its sender's end behind it"
     );
 }
@@ -312,12 +314,12 @@ fn who_owes_an_acknowledgement_for_thirty_seconds_is_reset_and_the_other_cut() {
         assert_eq!(pair.on_timeout(at(10)), Some(Act::CheckAck(side)));
         let silent = Some(Span::from_secs(30));
         assert!(pair.is_silent(silent) && !pair.is_silent(None) && !pair.is_silent(Some(Span(29_999_999))));
-        let Some(Act::Over(over)) = pair.on_acked(side, silent, at(10)) else { panic!("it is over") };
+        let Some(Act::PairEnd(over)) = pair.on_acked(side, silent, at(10)) else { panic!("it is over") };
         let expected = match side {
             Side::Hidden => (Close::Abort, Close::Truncate),
             Side::Client => (Close::Truncate, Close::Abort),
         };
-        assert_eq!((over.hidden, over.client, over.why), (expected.0, expected.1, Why::Silent(side)));
+        assert_eq!((over.hidden, over.client, over.why), (expected.0, expected.1, EndReason::Silent(side)));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rendezvous_core::machine::End;
-use rendezvous_core::pair::{Act, Limits, Pair, Side, Why};
+use rendezvous_core::pair::{Act, EndReason, Limits, Pair, Side};
 use rendezvous_core::time::{Span, Time};
 
 const LIMITS: Limits = Limits {
@@ -17,9 +17,9 @@ const START: Time = Time(1_000_000);
 const SIDES: [Side; 2] = [Side::Client, Side::Hidden];
 
 /// xorshift64*: the same seed, the same walk.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -52,18 +52,18 @@ impl Walk {
     }
 
     /// One thing that a world may do; what the pair says to it.
-    fn step(&mut self, dice: &mut Dice) -> Option<Act> {
-        let src = SIDES[usize::from(dice.below(2) == 1)];
+    fn step(&mut self, rng: &mut Rng) -> Option<Act> {
+        let src = SIDES[usize::from(rng.below(2) == 1)];
         let dst = src.other();
-        self.now = self.now + Span::from_millis(dice.below(3_000));
+        self.now = self.now + Span::from_millis(rng.below(3_000));
         let now = self.now;
         if self.pair.deadline().is_some_and(|due| due <= now) {
             return self.pair.on_timeout(now);
         }
-        let size = u32::try_from(dice.below(1_000) + 1).expect("small");
+        let size = u32::try_from(rng.below(1_000) + 1).expect("small");
         let pipe = self.pipe(src);
         let open = !pipe.src_ended && !pipe.paused;
-        match dice.below(100) {
+        match rng.below(100) {
             0..40 if open => {
                 pipe.sent += u64::from(size);
                 pipe.queue += size;
@@ -87,12 +87,12 @@ impl Walk {
                 pipe.src_ended = true;
                 self.pair.on_end(src, End::Clean, now)
             }
-            96 if !pipe.src_ended && dice.below(4) == 0 => {
+            96 if !pipe.src_ended && rng.below(4) == 0 => {
                 pipe.src_ended = true;
                 let how = if size.is_multiple_of(2) { End::Truncated } else { End::Reset };
                 self.pair.on_end(src, how, now)
             }
-            97 if !pipe.dst_failed && dice.below(4) == 0 => {
+            97 if !pipe.dst_failed && rng.below(4) == 0 => {
                 (pipe.dst_failed, pipe.queue) = (true, 0);
                 self.pair.on_write_failed(dst, now)
             }
@@ -101,7 +101,7 @@ impl Walk {
     }
 
     /// What is said is possible and true.
-    fn obey(&mut self, act: Act, seed: u64) -> Option<Why> {
+    fn obey(&mut self, act: Act, seed: u64) -> Option<EndReason> {
         match act {
             Act::CloseWrite(dst) => {
                 let pipe = self.pipe(dst.other());
@@ -121,8 +121,8 @@ impl Walk {
             Act::CheckAck(side) => {
                 assert_eq!(self.pair.on_acked(side, None, self.now), None, "seed {seed}");
             }
-            Act::Over(over) => {
-                if over.why == Why::Done {
+            Act::PairEnd(over) => {
+                if over.why == EndReason::Done {
                     for pipe in &self.pipes {
                         assert!(pipe.src_ended && !pipe.dst_failed, "seed {seed}: not done");
                         assert_eq!(
@@ -143,12 +143,12 @@ impl Walk {
 fn no_octet_is_lost_or_invented_on_any_walk() {
     let mut ways: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 1..=2_000 {
-        let mut dice = Dice(seed);
+        let mut rng = Rng(seed);
         let limits = Limits { idle: (seed % 2 == 0).then(|| Span::from_secs(30)), ..LIMITS };
         let mut walk = Walk { pair: Pair::new(limits, false, START), pipes: Default::default(), now: START };
         let mut ended = None;
         for _ in 0..20_000 {
-            if let Some(act) = walk.step(&mut dice) {
+            if let Some(act) = walk.step(&mut rng) {
                 ended = walk.obey(act, seed);
             }
             for side in SIDES {

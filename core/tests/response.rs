@@ -2,7 +2,7 @@
 
 use rendezvous_core::http::head::{self, Finder, Found, Limits};
 use rendezvous_core::http::response::{
-    Response, ResponseError, Wishes, parse_response, parse_status, write_connect, write_upgrade,
+    RegistrationOptions, Response, ResponseError, parse_response, parse_status, write_connect, write_upgrade,
 };
 use rendezvous_core::http::target::{Registration, Token, registration};
 use rendezvous_core::id::Id;
@@ -208,7 +208,7 @@ fn the_status_of_a_head_that_was_cut_off_can_still_be_read() {
 fn an_agent_registers_with_a_bound_token() {
     let token = Token::Bound { response: [0xa5; 16], nonce: b"abcdefghijkl-_09" };
     let mut out = Vec::new();
-    write_connect(&mut out, ID, &token, "relay.example.com:8443", Wishes::default());
+    write_connect(&mut out, ID, &token, "relay.example.com:8443", RegistrationOptions::default());
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "CONNECT uuid:2f402f80-da50-41e1-9b23-0123456789ab?response=a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\
@@ -219,7 +219,7 @@ fn an_agent_registers_with_a_bound_token() {
 #[test]
 fn an_agent_registers_with_a_plain_token() {
     let mut out = Vec::new();
-    write_connect(&mut out, ID, &Token::Plain(b"012345"), "[::1]", Wishes::default());
+    write_connect(&mut out, ID, &Token::Plain(b"012345"), "[::1]", RegistrationOptions::default());
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "CONNECT uuid:2f402f80-da50-41e1-9b23-0123456789ab?response=012345 HTTP/1.1\r\nHost: [::1]\r\n\r\n"
@@ -236,7 +236,7 @@ fn a_relay_reads_what_an_agent_writes() {
         Token::Challenged { response, nonce, challenge },
     ] {
         let mut out = Vec::new();
-        write_connect(&mut out, ID, &token, "relay.example.com", Wishes::default());
+        write_connect(&mut out, ID, &token, "relay.example.com", RegistrationOptions::default());
         assert_eq!(Finder::default().find(&out, &Limits::default()), Found::Complete(out.len()));
         let head = head::parse(&out).unwrap();
         assert!(head.is_connect());

@@ -3,17 +3,17 @@
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
+use rendezvous_core::event::Event;
 use rendezvous_core::http::reply::ACCEPTED;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::{Parsed, Version, parse};
-use rendezvous_core::reach::{Host, HostPort, Relay};
+use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::{Now, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
 use crate::direct::{Line, direct, is_line, key_of, offer};
-use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
+use crate::shell::{ConnStep, Did, SWITCHING, Shell, WorldStep, address};
 
 const OPERATIONS_MAX: usize = 64;
 /// 2024-05-17T09:20:00Z.
@@ -42,7 +42,7 @@ struct Setting {
 enum Operation<'a> {
     On {
         on: u8,
-        what: Doing,
+        what: ConnStep,
     },
     /// One after the other, as far as the connection takes them: it is connected, secured and accepted.
     Accept {
@@ -62,7 +62,7 @@ enum Operation<'a> {
         on: u8,
         octets: &'a [u8],
     },
-    Pass(Passing),
+    Pass(WorldStep),
     Drain,
     /// A direct connection is accepted.
     Open,
@@ -102,7 +102,7 @@ pub(crate) fn run(octets: &[u8]) {
         perform(&mut shell, operation, &key);
         judge(&mut shell, &most, &streams, &mut key);
     }
-    shell.tell(Agent::handle_drain);
+    shell.call(Agent::handle_drain);
     shell.clear();
     judge(&mut shell, &most, &streams, &mut key);
     assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
@@ -147,7 +147,7 @@ fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
         Operation::Client { on, kind } => picked(on, kind.octets()),
         Operation::Raw { on, octets } => picked(on, octets),
         Operation::Pass(what) => shell.pass(what),
-        Operation::Drain => shell.tell(Agent::handle_drain),
+        Operation::Drain => shell.call(Agent::handle_drain),
         Operation::Open => drop(shell.open(0, 9)),
         Operation::Offer { on, hosts } => {
             let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n";
@@ -162,7 +162,7 @@ fn shell_wall(shell: &Shell<Agent>) -> u64 {
 }
 
 fn accept(shell: &mut Shell<Agent>, on: ConnId) {
-    for what in [Doing::Resolve { addresses: 1 }, Doing::Connect, Doing::Secure] {
+    for what in [ConnStep::Resolve { addresses: 1 }, ConnStep::Connect, ConnStep::Secure] {
         shell.doing(on, what);
     }
     shell.give(on, ACCEPTED);
@@ -264,7 +264,7 @@ fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool], key: &mut Str
                 let is_header = matches!(parse(&text), Parsed::Complete { len, .. } if len == text.len());
                 assert!(known || is_header || is_told, "{:?}", String::from_utf8_lossy(&text));
             }
-            Did::Noted(Note::Registered { upstream, waiting, .. }) => {
+            Did::Noted(Event::Registered { upstream, waiting, .. }) => {
                 assert!(waiting <= most[usize::from(upstream)] + 1, "more wait than the pool asks for");
             }
             Did::Noted(_) => {}

@@ -5,11 +5,11 @@ use rendezvous_core::connector::{Config, Connector, Sealing};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::reach::{Host, HostPort, Relay};
+use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::{Now, Time};
 
 use crate::direct::{Line, THEIRS, direct, is_line, key_of, offer};
-use crate::shell::{Did, Doing, Passing, SWITCHING, Shell, address};
+use crate::shell::{ConnStep, Did, SWITCHING, Shell, WorldStep, address};
 
 const SEALED: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
@@ -30,7 +30,7 @@ enum Operation<'a> {
     Open,
     On {
         on: u8,
-        what: Doing,
+        what: ConnStep,
     },
     /// As far as the connection takes it: it is connected, secured and answered 101.
     Switch {
@@ -46,7 +46,7 @@ enum Operation<'a> {
         on: u8,
         octets: &'a [u8],
     },
-    Pass(Passing),
+    Pass(WorldStep),
     Drain,
     /// A direct connection is accepted.
     Accept,
@@ -102,7 +102,7 @@ pub(crate) fn run(octets: &[u8]) {
         perform(&mut shell, &mut done, operation);
         judge(&mut shell, &mut done);
     }
-    shell.tell(Connector::handle_drain);
+    shell.call(Connector::handle_drain);
     shell.clear();
     judge(&mut shell, &mut done);
     assert_eq!((shell.machine.pairs(), shell.machine.connections()), (0, 0), "somebody is left");
@@ -120,7 +120,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
         }
         Operation::Switch { on, interim, more } => {
             let Some(on) = shell.pick(on) else { return };
-            for what in [Doing::Resolve { addresses: 2 }, Doing::Connect, Doing::Secure] {
+            for what in [ConnStep::Resolve { addresses: 2 }, ConnStep::Connect, ConnStep::Secure] {
                 shell.doing(on, what);
             }
             seal(shell, done, on);
@@ -142,11 +142,11 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
             }
         }
         Operation::Pass(what) => shell.pass(what),
-        Operation::Drain => shell.tell(Connector::handle_drain),
+        Operation::Drain => shell.call(Connector::handle_drain),
         Operation::Accept => drop(shell.open(1, 9)),
         Operation::Agree { on, hosts } => {
             let Some(on) = shell.pick(on) else { return };
-            for what in [Doing::Resolve { addresses: 1 }, Doing::Connect, Doing::Secure] {
+            for what in [ConnStep::Resolve { addresses: 1 }, ConnStep::Connect, ConnStep::Secure] {
                 shell.doing(on, what);
             }
             seal(shell, done, on);
@@ -162,7 +162,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
         Operation::SecureRightly { on } => {
             if let Some(on) = shell.pick(on) {
                 done.pinned.push(on);
-                shell.doing(on, Doing::SecureAs(THEIRS));
+                shell.doing(on, ConnStep::SecureAs(THEIRS));
             }
         }
     }
@@ -172,7 +172,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
 fn seal(shell: &mut Shell<Connector>, done: &Done, on: ConnId) {
     if done.sealing == Sealing::EndToEnd {
         shell.give(on, SEALED);
-        shell.doing(on, Doing::Secure);
+        shell.doing(on, ConnStep::Secure);
     }
 }
 

@@ -61,7 +61,7 @@ fn serve(tls: Tls, judge: usize, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
                         acts.push(Act::Judged(key.to_vec()));
                         assert_eq!(serving.on_octets(&said[used..end]), Step { used: 0, act: Served::Wait });
                         assert_eq!(serving.judge(Verdict::Later), Served::Wait);
-                        let verdict = [Verdict::Wrong, Verdict::Tentative, Verdict::Commit, Verdict::Spent]
+                        let verdict = [Verdict::Wrong, Verdict::Tentative, Verdict::Commit, Verdict::UsedKey]
                             [(judge + verdicts) % 4];
                         verdicts += 1;
                         is_final = verdict == Verdict::Commit;
@@ -100,14 +100,14 @@ fn dial(tls: Tls, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     let (mut acts, mut used) = (Vec::new(), 0);
     let mut is_over = false;
     let mut is_secure = false;
-    note(&mut acts, dialling.on_connected());
+    event(&mut acts, dialling.on_connected());
     for end in ends(said.len(), cut) {
         loop {
             let Step { used: took, act } = dialling.on_octets(&said[used..end], &mine);
             used += took;
             assert!(used <= end);
             assert!(!is_over || act == Dialled::Wait && took == 0, "it is over");
-            note(&mut acts, act);
+            event(&mut acts, act);
             match act {
                 Dialled::StartTls => {
                     assert!(tls != Tls::Off && !is_secure);
@@ -116,7 +116,7 @@ fn dial(tls: Tls, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
                         dialling.on_octets(&said[used..end], &mine),
                         Step { used: 0, act: Dialled::Wait }
                     );
-                    note(&mut acts, dialling.on_tls_up());
+                    event(&mut acts, dialling.on_tls_up());
                 }
                 Dialled::ShowKey => assert!(tls != Tls::Require, "a key in clear"),
                 Dialled::Right => {
@@ -134,7 +134,7 @@ fn dial(tls: Tls, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     (acts, used)
 }
 
-fn note(acts: &mut Vec<Act>, act: Dialled) {
+fn event(acts: &mut Vec<Act>, act: Dialled) {
     acts.push(match act {
         Dialled::Wait => return,
         Dialled::AskTls => Act::AskTls,

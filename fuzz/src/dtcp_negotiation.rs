@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiator, Output, SessionId, Signal};
+use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiation, Output, SessionId, Signal};
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
-use rendezvous_core::reach::HostPort;
+use rendezvous_core::relay_client::HostPort;
 use rendezvous_core::time::{Span, Time};
 
 #[derive(Arbitrary, Debug)]
@@ -59,7 +59,7 @@ enum Operation {
         link: u8,
     },
     /// A line, whole or cut.
-    Said {
+    Message {
         link: u8,
         line: Line,
         cut: u8,
@@ -116,7 +116,7 @@ struct Session {
 }
 
 struct Story {
-    it: Negotiator,
+    it: Negotiation,
     tls: Tls,
     now: Time,
     links: BTreeMap<LinkId, Connection>,
@@ -140,8 +140,8 @@ pub(crate) fn run(octets: &[u8]) {
         concealed: None,
         ..Config::default()
     };
-    let it = Negotiator::new(config, [7; 32]);
-    let mut story = Story {
+    let it = Negotiation::new(config, [7; 32]);
+    let mut shrinker = Story {
         it,
         tls,
         now: Time(1_000_000),
@@ -151,13 +151,13 @@ pub(crate) fn run(octets: &[u8]) {
         until: None,
     };
     while let Ok(operation) = Operation::arbitrary(&mut unstructured) {
-        story.act(operation);
-        story.obey();
+        shrinker.act(operation);
+        shrinker.apply_actions();
         if unstructured.is_empty() {
             break;
         }
     }
-    story.end();
+    shrinker.end();
 }
 
 fn peer(is_joe: bool) -> &'static str {
@@ -213,7 +213,7 @@ impl Story {
             Operation::Cancel { session } => {
                 let session = self.session(session);
                 self.it.cancel(session);
-                self.obey();
+                self.apply_actions();
                 self.sessions.remove(&session);
             }
             Operation::Accepted => {
@@ -249,7 +249,7 @@ impl Story {
                     self.it.handle_dial_failed(link);
                 }
             }
-            Operation::Said { link, line, cut } => self.said(link, &line, cut),
+            Operation::Message { link, line, cut } => self.said(link, &line, cut),
             Operation::TlsUp { link, pinned } => {
                 let Some(link) = self.link_in(link, Stage::Securing) else { return };
                 let connection = Connection { secure: true, ..Connection::new(Stage::Up) };
@@ -303,7 +303,7 @@ impl Story {
         self.it.handle_timeout(self.now);
     }
 
-    fn obey(&mut self) {
+    fn apply_actions(&mut self) {
         loop {
             match self.it.poll_output() {
                 Output::Idle { until } => {
@@ -373,7 +373,7 @@ impl Story {
     /// With time alone everything comes to its end.
     fn end(&mut self) {
         for _ in 0..1000 {
-            self.obey();
+            self.apply_actions();
             let Some(until) = self.until else {
                 assert_eq!((self.it.links(), self.it.sessions()), (0, 0), "what has no deadline");
                 return;

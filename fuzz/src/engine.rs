@@ -3,7 +3,7 @@
 use arbitrary::{Arbitrary, Unstructured};
 
 use crate::engine_world::{World, ids};
-use crate::shell::{Doing, Passing};
+use crate::shell::{ConnStep, WorldStep};
 
 /// Few enough for the fuzzer to go deep, many enough for a story.
 const OPERATIONS_MAX: usize = 64;
@@ -14,8 +14,8 @@ enum Operation<'a> {
     Connect { on: u8, token: Token, behind: bool },
     Request { on: u8, id: u8, way: u8, method: u8, behind: u8 },
     Raw { on: u8, octets: &'a [u8] },
-    On { on: u8, what: Doing },
-    Pass(Passing),
+    On { on: u8, what: ConnStep },
+    Pass(WorldStep),
     Enrol { which: u8, second: u8, plain: u8 },
     Config { strict: bool, hold: u8 },
     Drain,

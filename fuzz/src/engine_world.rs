@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::{BASE64, HEXLOWER};
 use rendezvous_core::engine::{Config, Engine, Transport};
+use rendezvous_core::event::Event;
 use rendezvous_core::http::head::{Finder, Limits};
 use rendezvous_core::http::reply::{ACCEPTED, write_accepted};
 use rendezvous_core::http::response::parse_response;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
@@ -92,14 +92,14 @@ impl World {
         let all = || ids().into_iter().enumerate().filter(|(at, _)| bit(which, *at) == 1);
         let list: Vec<Enrolment> = all().map(enrolment).collect();
         self.enrolled = all().map(|(at, id)| (id, bit(second, at))).collect();
-        self.shell.tell(|engine, now| engine.handle_ids(list, now));
+        self.shell.call(|engine, now| engine.handle_ids(list, now));
         // An entry that was gone in between has forgotten.
         self.spent.clear();
         self.judge();
     }
 
     pub(crate) fn drain(&mut self) {
-        self.shell.tell(Engine::handle_drain);
+        self.shell.call(Engine::handle_drain);
         self.judge();
     }
 
@@ -112,7 +112,7 @@ impl World {
             held_per_id_max: HELD_MAX,
             ..Config::default()
         };
-        self.shell.tell(|engine, _| engine.handle_config(config));
+        self.shell.call(|engine, _| engine.handle_config(config));
     }
 
     pub(crate) fn open(&mut self, listener: u8, host: u8) {
@@ -203,7 +203,7 @@ impl World {
                     assert!(text.len() <= 32 << 10, "more than a head");
                     self.peers.entry(on).or_default().last = text;
                 }
-                Did::Noted(Note::Waiting { on, id, waiting, .. }) => self.waits(on, id, waiting),
+                Did::Noted(Event::Waiting { on, id, waiting, .. }) => self.waits(on, id, waiting),
                 Did::Noted(_) => {}
                 Did::Paired { hidden, client } => self.meets(hidden, client),
             }

@@ -74,12 +74,12 @@ pub(crate) fn run(octets: &[u8]) {
     };
     let matching = Matching::new(LIMITS, rules.clone());
     let (sockets, waiting) = (Vec::new(), BTreeMap::new());
-    let mut story = Story { matching, rules, now: Time(0), sockets, waiting, opened: 0, claimed: 0 };
+    let mut shrinker = Story { matching, rules, now: Time(0), sockets, waiting, opened: 0, claimed: 0 };
     while !octets.is_empty() {
         let Ok(operation) = octets.arbitrary() else { return };
-        story.go(&operation);
-        story.take_matches();
-        story.check();
+        shrinker.go(&operation);
+        shrinker.take_matches();
+        shrinker.check();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::pair::{Act, Flow, Limits, Pair, Side, Why};
+use rendezvous_core::pair::{Act, EndReason, Flow, Limits, Pair, Side};
 use rendezvous_core::time::{Span, Time};
 
 use crate::pair_model::Model;
@@ -74,14 +74,14 @@ pub(crate) fn run(octets: &[u8]) {
     let pair = Pair::new(limits, setup.head_queued, now);
     let model = Model::new(setup.head_queued);
     let (octets, write_failed, stopped) = ([0; 2], [false; 2], [false; 2]);
-    let mut story = Story { pair, model, limits, now, last: now, octets, write_failed, stopped };
-    while !unstructured.is_empty() && !story.model.over {
+    let mut shrinker = Story { pair, model, limits, now, last: now, octets, write_failed, stopped };
+    while !unstructured.is_empty() && !shrinker.model.over {
         let Ok(operation) = Operation::arbitrary(&mut unstructured) else { break };
-        story.perform(&operation);
-        story.check();
+        shrinker.perform(&operation);
+        shrinker.check();
     }
-    if !story.model.over {
-        story.leave();
+    if !shrinker.model.over {
+        shrinker.leave();
     }
 }
 
@@ -156,7 +156,7 @@ impl Story {
         let age = age.map(|secs| Span::from_secs(secs.into()));
         let act = self.pair.on_acked(side, age, self.now);
         let silent = age.is_some_and(|age| age >= self.limits.silent);
-        let wanted = silent.then(|| self.model.cut(side, Close::Abort, Why::Silent(side)));
+        let wanted = silent.then(|| self.model.cut(side, Close::Abort, EndReason::Silent(side)));
         assert_eq!(act, wanted);
         assert_eq!(self.pair.is_silent(age), silent);
     }
@@ -190,7 +190,7 @@ impl Story {
         let patience = if half_closed { Some(self.limits.half_closed) } else { self.limits.idle };
         let due = self.last + patience.expect("patience that can end");
         assert!(due <= self.now && !self.model.is_owed(), "given up too early");
-        let why = if half_closed { Why::HalfClosed } else { Why::Idle };
+        let why = if half_closed { EndReason::HalfClosed } else { EndReason::Idle };
         assert_eq!(act, self.model.given_up(why));
     }
 

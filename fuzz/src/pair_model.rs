@@ -2,7 +2,7 @@
 //! every answer worked out from that. No states, so that a slip in the states of `rendezvous_core::pair` shows.
 
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::pair::{Act, Flow, Over, Side, Why};
+use rendezvous_core::pair::{Act, EndReason, Flow, PairEnd, Side};
 
 /// One direction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,7 +65,7 @@ impl Model {
         let way = self.way(from);
         // What nobody takes does not wait.
         way.queued = queued && !way.lost;
-        self.tell(from)
+        self.call(from)
     }
 
     pub(crate) fn ended(&mut self, from: Side, how: End) -> Option<Act> {
@@ -74,20 +74,20 @@ impl Model {
                 // Where nobody takes anything any more, an end is no news.
                 let way = self.way(from);
                 way.ended |= !way.lost;
-                self.tell(from)
+                self.call(from)
             }
             End::Truncated => {
                 // It may read still, and is cut as well, unless what goes to it has ended, or is lost.
                 let back = *self.way(from.other());
                 let own = if back.ended || back.lost { Close::Linger } else { Close::Truncate };
-                Some(self.cut(from, own, Why::Truncated(from)))
+                Some(self.cut(from, own, EndReason::Truncated(from)))
             }
-            End::Reset => Some(self.cut(from, Close::Abort, Why::Reset(from))),
+            End::Reset => Some(self.cut(from, Close::Abort, EndReason::Reset(from))),
         }
     }
 
     /// `side` broke off: the other one gets what is queued, and can tell.
-    pub(crate) fn cut(&mut self, side: Side, own: Close, why: Why) -> Act {
+    pub(crate) fn cut(&mut self, side: Side, own: Close, why: EndReason) -> Act {
         self.finish(side, own, Close::Truncate, why)
     }
 
@@ -99,14 +99,14 @@ impl Model {
     }
 
     /// It lasted too long. Who has not ended is cut; who has, or is owed nothing, sees an end in order.
-    pub(crate) fn given_up(&mut self, why: Why) -> Act {
+    pub(crate) fn given_up(&mut self, why: EndReason) -> Act {
         let close = |way: Way| if way.ended || way.lost { Close::Linger } else { Close::Truncate };
         let (to_client, to_hidden) = (close(self.from_hidden), close(self.from_client));
         self.finish(Side::Hidden, to_hidden, to_client, why)
     }
 
     /// The end is passed on behind the last octet.
-    fn tell(&mut self, from: Side) -> Option<Act> {
+    fn call(&mut self, from: Side) -> Option<Act> {
         let way = self.way(from);
         let now = way.ended && !way.queued && !way.told && !way.lost;
         if !now {
@@ -126,18 +126,18 @@ impl Model {
         let close = |way: Way| if way.lost { Close::Abort } else { Close::Linger };
         let (to_client, to_hidden) = (close(self.from_hidden), close(self.from_client));
         let why = match (self.from_hidden.lost, self.from_client.lost) {
-            (false, false) => Why::Done,
-            (false, true) => Why::Reset(Side::Hidden),
-            (true, _) => Why::Reset(Side::Client),
+            (false, false) => EndReason::Done,
+            (false, true) => EndReason::Reset(Side::Hidden),
+            (true, _) => EndReason::Reset(Side::Client),
         };
         Some(self.finish(Side::Hidden, to_hidden, to_client, why))
     }
 
-    fn finish(&mut self, side: Side, own: Close, other: Close, why: Why) -> Act {
+    fn finish(&mut self, side: Side, own: Close, other: Close, why: EndReason) -> Act {
         self.over = true;
-        Act::Over(match side {
-            Side::Hidden => Over { hidden: own, client: other, why },
-            Side::Client => Over { hidden: other, client: own, why },
+        Act::PairEnd(match side {
+            Side::Hidden => PairEnd { hidden: own, client: other, why },
+            Side::Client => PairEnd { hidden: other, client: own, why },
         })
     }
 }

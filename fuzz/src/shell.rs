@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, TlsFailure};
-use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Time};
 
-pub(crate) use self::peers::{Doing, Passing};
+pub(crate) use self::peers::{ConnStep, WorldStep};
 use crate::sock::{Sock, Stage};
 
 mod outputs;
@@ -29,12 +29,12 @@ pub(crate) const SWITCHING: &[u8] =
 #[derive(Debug)]
 pub(crate) enum Did {
     Sent(ConnId, Vec<u8>),
-    Noted(Note),
+    Noted(Event),
     Paired { hidden: ConnId, client: ConnId },
 }
 
 #[derive(Debug)]
-enum Event {
+enum Input {
     Flushed(ConnId),
     Moved { from: ConnId, read: usize, queued: usize },
     Acked(ConnId),
@@ -50,7 +50,7 @@ pub(crate) struct Shell<M> {
     pub(crate) deadline: Option<Time>,
     pub(crate) did: Vec<Did>,
     pub(crate) socks: BTreeMap<ConnId, Sock>,
-    events: VecDeque<Event>,
+    inputs: VecDeque<Input>,
     ready: VecDeque<ConnId>,
     slow: bool,
     late: Vec<ConnId>,
@@ -58,15 +58,15 @@ pub(crate) struct Shell<M> {
 
 impl<M: Machine> Shell<M> {
     pub(crate) fn new(machine: M, now: Now) -> Self {
-        let (events, ready) = (VecDeque::new(), VecDeque::new());
+        let (inputs, ready) = (VecDeque::new(), VecDeque::new());
         let (did, socks) = (Vec::new(), BTreeMap::new());
         let mut shell =
-            Self { machine, now, deadline: None, did, socks, events, ready, slow: false, late: Vec::new() };
+            Self { machine, now, deadline: None, did, socks, inputs, ready, slow: false, late: Vec::new() };
         shell.run();
         shell
     }
 
-    pub(crate) fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         let result = what(&mut self.machine, self.now);
         self.run();
         result
@@ -101,8 +101,8 @@ impl<M: Machine> Shell<M> {
     fn run(&mut self) {
         for _ in 0..TURNS_MAX {
             self.drain();
-            if let Some(event) = self.events.pop_front() {
-                self.hand_in(&event);
+            if let Some(input) = self.inputs.pop_front() {
+                self.hand_in(&input);
             } else if let Some(on) = self.ready.pop_front() {
                 self.serve(on);
             } else {
@@ -112,22 +112,22 @@ impl<M: Machine> Shell<M> {
         panic!("no end of it");
     }
 
-    fn hand_in(&mut self, event: &Event) {
+    fn hand_in(&mut self, input: &Input) {
         let now = self.now;
         let short = |octets: usize| u32::try_from(octets).expect("far below 4 GiB");
-        match *event {
-            Event::Flushed(on) => self.machine.handle_flushed(on, now),
-            Event::Moved { from, read, queued } => {
+        match *input {
+            Input::Flushed(on) => self.machine.handle_flushed(on, now),
+            Input::Moved { from, read, queued } => {
                 self.machine.handle_moved(from, short(read), short(queued), now);
             }
-            Event::Acked(on) => {
+            Input::Acked(on) => {
                 let age = self.socks.get(&on).and_then(|sock| sock.age);
                 self.machine.handle_acked(on, age, now);
             }
-            Event::WriteFailed(on) => self.machine.handle_write_failed(on, now),
-            Event::TlsFailed(on) => self.machine.handle_tls_failed(on, TlsFailure::Ended, now),
-            Event::Ended(on, how) => self.machine.handle_end(on, how, now),
-            Event::Closed(on) => {
+            Input::WriteFailed(on) => self.machine.handle_write_failed(on, now),
+            Input::TlsFailed(on) => self.machine.handle_tls_failed(on, TlsFailure::Ended, now),
+            Input::Ended(on, how) => self.machine.handle_end(on, how, now),
+            Input::Closed(on) => {
                 self.socks.remove(&on);
                 self.machine.handle_closed(on, now);
             }
@@ -145,18 +145,18 @@ impl<M: Machine> Shell<M> {
             let said = sock.queued == 0 || sock.write_failed;
             let over = said && (sock.end.is_some() || how == Close::Truncate);
             if read > 0 {
-                self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+                self.inputs.push_back(Input::Moved { from: on, read, queued: 0 });
             }
             if over {
                 self.bury(on);
             }
         } else if sock.stage == Stage::Securing {
             if sock.end.is_some() && !std::mem::replace(&mut sock.end_told, true) {
-                self.events.push_back(Event::TlsFailed(on));
+                self.inputs.push_back(Input::TlsFailed(on));
             }
         } else if sock.wanted {
-            match sock.mate {
-                Some(mate) if sock.gate != Some(0) => self.pump(on, mate),
+            match sock.peer {
+                Some(peer) if sock.gate != Some(0) => self.pump(on, peer),
                 Some(_) => self.offer(on),
                 None => self.offer(on),
             }
@@ -177,18 +177,18 @@ impl<M: Machine> Shell<M> {
                 sock.parked = parked[used..].to_vec();
             }
             self.ready.push_back(on);
-        } else if sock.mate.is_some() && !sock.parked.is_empty() {
+        } else if sock.peer.is_some() && !sock.parked.is_empty() {
             if sock.untold_end().is_some() && !std::mem::replace(&mut sock.last_told, true) {
                 self.machine.handle_last_bytes(on, self.now);
             }
         } else if let Some(how) = sock.untold_end() {
             sock.end_told = true;
-            self.events.push_back(Event::Ended(on, how));
+            self.inputs.push_back(Input::Ended(on, how));
         }
     }
 
-    fn pump(&mut self, on: ConnId, mate: ConnId) {
-        let Some(dst) = self.socks.get(&mate) else { return };
+    fn pump(&mut self, on: ConnId, peer: ConnId) {
+        let Some(dst) = self.socks.get(&peer) else { return };
         let (queued, stalled, takes) = (dst.queued, dst.stalled, !dst.write_failed && !dst.write_ended);
         let Some(sock) = self.socks.get_mut(&on) else { return };
         if !takes || queued >= QUEUED_MAX {
@@ -205,16 +205,16 @@ impl<M: Machine> Shell<M> {
         if octets.is_empty() {
             if let Some(how) = sock.untold_end() {
                 sock.end_told = true;
-                self.events.push_back(Event::Ended(on, how));
+                self.inputs.push_back(Input::Ended(on, how));
             }
             return;
         }
         let queued = queued + octets.len();
-        self.events.push_back(Event::Moved { from: on, read: octets.len(), queued });
+        self.inputs.push_back(Input::Moved { from: on, read: octets.len(), queued });
         if stalled {
-            self.socks.entry(mate).and_modify(|dst| dst.queued = queued);
+            self.socks.entry(peer).and_modify(|dst| dst.queued = queued);
         } else {
-            self.events.push_back(Event::Flushed(mate));
+            self.inputs.push_back(Input::Flushed(peer));
         }
         self.ready.push_back(on);
     }

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::time::{Span, Time};
-use tests::actors::{Ending, Habits, Style};
-use tests::dice::Dice;
-use tests::plan::{Blow, Person, Plan, id};
+use tests::actors::{Behaviour, Ending, Style};
+use tests::plan::{Incident, Person, Plan, id};
+use tests::rng::Rng;
 use tests::secured::Secured;
 
 /// Who comes, and what happens to the relay: few enough that a run is short.
@@ -39,9 +39,9 @@ struct Setting {
 }
 
 #[derive(Arbitrary, Debug)]
-enum Happening {
-    Client { id: u8, at: u16, habits: u64, coy: bool, method: u8 },
-    Program { id: u8, at: u16, habits: u64 },
+enum Step {
+    Client { id: u8, at: u16, behaviour: u64, coy: bool, method: u8 },
+    Program { id: u8, at: u16, behaviour: u64 },
     Hidden { id: u8, style: u8, seed: u64 },
     Agent { id: u8, seed: u8, pool: u8, skew: i16, named: bool },
     Scanner { at: u16, seed: u64 },
@@ -59,10 +59,10 @@ pub(crate) fn run(octets: &[u8]) {
         if unstructured.is_empty() {
             break;
         }
-        let Ok(happening) = Happening::arbitrary(&mut unstructured) else { break };
+        let Ok(happening) = Step::arbitrary(&mut unstructured) else { break };
         happening.add_to(&mut plan);
     }
-    plan.blows.sort_by_key(|(at, _)| *at);
+    plan.incidents.sort_by_key(|(at, _)| *at);
     // In clear: key exchange has entropy of its own, and the same choices would not be the same run.
     if let Err(failure) = plan.run(false, &SECURED) {
         panic!("{}\n{plan:#?}", failure.why);
@@ -73,7 +73,7 @@ impl Setting {
     /// What is not chosen here is drawn from the seed.
     fn plan(&self) -> Plan {
         let mut plan = Plan::draw(self.seed, false);
-        (plan.people, plan.blows) = (Vec::new(), Vec::new());
+        (plan.participants, plan.incidents) = (Vec::new(), Vec::new());
         let faults = &mut plan.faults;
         let [short_recv, short_send, would_block, spurious, stale, late, no_descriptor, aborted] =
             self.faults;
@@ -105,21 +105,21 @@ impl Setting {
     }
 }
 
-impl Happening {
+impl Step {
     fn add_to(&self, plan: &mut Plan) {
         let id = |number: u8| id(u64::from(number % 3));
         let moment = |ms: u16| Time(1_000_000 + u64::from(ms % HOUR_MS) * 1_000);
-        let habits = |seed: u64| Habits::draw(&mut Dice::new(seed), plan.octets_max, &plan.endings);
+        let behaviour = |seed: u64| Behaviour::draw(&mut Rng::new(seed), plan.octets_max, &plan.endings);
         let person = match *self {
-            Self::Client { id: of, at, habits: seed, coy, method } => Person::Client {
+            Self::Client { id: of, at, behaviour: seed, coy, method } => Person::Client {
                 id: id(of),
                 begins: moment(at),
-                habits: habits(seed),
+                behaviour: behaviour(seed),
                 coy,
                 method: ["GET", "HEAD", "OPTIONS", "PATCH"][usize::from(method % 4)],
             },
-            Self::Program { id: of, at, habits: seed } => {
-                Person::Program { id: id(of), begins: moment(at), habits: habits(seed) }
+            Self::Program { id: of, at, behaviour: seed } => {
+                Person::Program { id: id(of), begins: moment(at), behaviour: behaviour(seed) }
             }
             Self::Hidden { id: of, style, seed } => {
                 let pool = usize::from(1 + style / 4 % 4);
@@ -131,14 +131,16 @@ impl Happening {
             }
             Self::Scanner { at, seed } => Person::Scanner { begins: moment(at), seed },
             Self::Clock { at, seconds } => {
-                return plan.blows.push((moment(at), Blow::Clock(seconds.into())));
+                return plan.incidents.push((moment(at), Incident::Clock(seconds.into())));
             }
             Self::Descriptors { at, most } => {
-                return plan.blows.push((moment(at), Blow::Descriptors(u32::from(1 + most % 16))));
+                return plan.incidents.push((moment(at), Incident::Descriptors(u32::from(1 + most % 16))));
             }
-            Self::Revoked { at, id: of } => return plan.blows.push((moment(at), Blow::Revoked(id(of)))),
-            Self::Killed { at } => return plan.blows.push((moment(at), Blow::Killed)),
+            Self::Revoked { at, id: of } => {
+                return plan.incidents.push((moment(at), Incident::Revoked(id(of))));
+            }
+            Self::Killed { at } => return plan.incidents.push((moment(at), Incident::Killed)),
         };
-        plan.people.push(person);
+        plan.participants.push(person);
     }
 }

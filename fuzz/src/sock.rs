@@ -24,7 +24,7 @@ pub(crate) struct Sock {
     /// `parked` is to be offered.
     pub(crate) fresh: bool,
     pub(crate) wanted: bool,
-    pub(crate) mate: Option<ConnId>,
+    pub(crate) peer: Option<ConnId>,
     /// How many bytes move before the next are offered; `None`: none are.
     pub(crate) gate: Option<u64>,
     pub(crate) last_told: bool,
@@ -56,7 +56,7 @@ impl Sock {
             parked: Vec::new(),
             fresh: false,
             wanted: true,
-            mate: None,
+            peer: None,
             gate: None,
             last_told: false,
             most: usize::MAX,

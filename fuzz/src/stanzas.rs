@@ -8,7 +8,7 @@ use rendezvous_core::bytestream::stanza::{Query, Stanza};
 use rendezvous_core::bytestream::xmpp::{NAMESPACE, read, write};
 use rendezvous_core::machine::{Listener, Machine, Output};
 use rendezvous_core::time::{Now, Span, Time};
-use rendezvous_core::xmpp::hosted::IqHandler;
+use rendezvous_core::xmpp::component_host::IqHandler;
 use rendezvous_core::xmpp::iq::{Iq, Kind};
 use rendezvous_core::xmpp::jid::Jid;
 use rendezvous_core::xmpp::stream::{Part, Stream};

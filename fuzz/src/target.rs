@@ -1,7 +1,7 @@
 //! Who is meant: targets, labels.
 
 use rendezvous_core::http::head;
-use rendezvous_core::http::response::{Wishes, write_connect};
+use rendezvous_core::http::response::{RegistrationOptions, write_connect};
 use rendezvous_core::http::target::{Token, label, registration, rendezvous_parameter};
 
 /// The octets are a target, a host and a domain, a line each.
@@ -30,7 +30,13 @@ fn check_registration(target: &str) {
     let of_token = String::from_utf8(of_token).expect("digits, or letters");
     assert!(target.contains(&format!("{front}{of_token}")), "{target:?} holds another token");
     let mut connect = Vec::new();
-    write_connect(&mut connect, registration.id, &registration.token, "relay", Wishes::default());
+    write_connect(
+        &mut connect,
+        registration.id,
+        &registration.token,
+        "relay",
+        RegistrationOptions::default(),
+    );
     let head = head::parse(&connect).expect("what an agent writes is a head");
     assert_eq!(rendezvous_core::http::target::registration(head.target), Ok(registration));
 }

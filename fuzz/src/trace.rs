@@ -1,6 +1,6 @@
 //! Traces: text that is read and written, and machines that are played by it.
 
-use rendezvous_core::trace::{Event, Replay, Setup, Trace};
+use rendezvous_core::trace::{Input, Replay, Setup, Trace};
 
 /// Connections that an agent of a trace may be asked to keep: what a trace asks for is done, so it is not asked for
 /// thousands.
@@ -39,7 +39,7 @@ fn play(mut trace: Trace) {
     let mut recorded = Vec::new();
     for played in Replay::new(&trace) {
         let Ok(actions) = played.actions else { continue };
-        if let Event::Open { .. } = played.step.event {
+        if let Input::Open { .. } = played.step.event {
             most += 16;
         }
         assert!(actions.len() <= most, "{} actions for one event", actions.len());

@@ -84,10 +84,10 @@ fn understand(iq: &Iq) {
         );
     }
     assert_eq!(iq.not_understood().is_some(), iq.is_request(), "answers are never answered");
-    if let Some(dtcp::Said::Request(Ok(offer)) | dtcp::Said::Answer(Ok(offer))) = dtcp::read(iq) {
+    if let Some(dtcp::Message::Request(Ok(offer)) | dtcp::Message::Answer(Ok(offer))) = dtcp::read(iq) {
         let id = iq.id.clone();
         let answer = dtcp::answer(&iq.from, &iq.to, id, &offer);
-        assert_eq!(dtcp::read(&answer), Some(dtcp::Said::Answer(Ok(offer))));
+        assert_eq!(dtcp::read(&answer), Some(dtcp::Message::Answer(Ok(offer))));
     }
     if let Some(stanza) = bytestream::read(iq, bytestream::NAMESPACE) {
         let written = bytestream::write(&stanza, &iq.from, bytestream::NAMESPACE);

@@ -122,9 +122,9 @@ fn load_complete(
         return Ok(None);
     }
     let warning = match missing_names(&cert, wanted)? {
-        Lacks::Nothing => None,
-        Lacks::Names { made_here: true, .. } => return Ok(None),
-        Lacks::Names { made_here: false, all } => Some(not_made_here(&cert, &all)),
+        MissingNames::Nothing => None,
+        MissingNames::Names { made_here: true, .. } => return Ok(None),
+        MissingNames::Names { made_here: false, all } => Some(not_made_here(&cert, &all)),
     };
     Ok(Some((load_own(state, pair, provider)?, warning)))
 }
@@ -156,13 +156,13 @@ fn make_missing(
     }
     let pem = files::read(&key, FileKind::STATE_KEY)?;
     match missing_names(&cert, wanted)? {
-        Lacks::Nothing => Ok(None),
-        Lacks::Names { made_here: true, all } => {
+        MissingNames::Nothing => Ok(None),
+        MissingNames::Names { made_here: true, all } => {
             let certificate = self_signed(&pem, &key, names, &all)?;
             state.write(pair.cert, certificate.as_bytes(), PUBLIC)?;
             Ok(None)
         }
-        Lacks::Names { made_here: false, all } => Ok(Some(not_made_here(&cert, &all))),
+        MissingNames::Names { made_here: false, all } => Ok(Some(not_made_here(&cert, &all))),
     }
 }
 
@@ -332,7 +332,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
         .any(|mark| pem.windows(mark.len()).any(|part| part == *mark))
 }
 
-enum Lacks {
+enum MissingNames {
     Nothing,
     /// `all`: the names that it should be for, the old ones included.
     Names {
@@ -341,24 +341,24 @@ enum Lacks {
     },
 }
 
-fn missing_names(cert: &Path, wanted: &[String]) -> Result<Lacks, Failure> {
+fn missing_names(cert: &Path, wanted: &[String]) -> Result<MissingNames, Failure> {
     if is_missing(cert)? {
-        return Ok(Lacks::Names { made_here: true, all: wanted.to_vec() });
+        return Ok(MissingNames::Names { made_here: true, all: wanted.to_vec() });
     }
     let chain = trust::read_certificates(cert)?;
     let Some(parts) = chain.first().and_then(|own| x509::parts(own)) else {
-        return Ok(Lacks::Nothing); // malformed, which is said when it is loaded
+        return Ok(MissingNames::Nothing); // malformed, which is said when it is loaded
     };
     let has = parts.names();
     let lacking: Vec<_> = wanted.iter().filter(|name| !has.contains(name)).cloned().collect();
     if lacking.is_empty() {
-        return Ok(Lacks::Nothing);
+        return Ok(MissingNames::Nothing);
     }
     let mark = MADE_HERE.as_bytes();
     let made_here =
         parts.issuer == parts.subject && parts.issuer.windows(mark.len()).any(|part| part == mark);
     let all = if made_here { in_order(has.into_iter().chain(lacking)) } else { lacking };
-    Ok(Lacks::Names { made_here, all })
+    Ok(MissingNames::Names { made_here, all })
 }
 
 /// Sorted, and each name once; they are few, and this is less code than sorting them.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use log::Level;
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::Machine;
-use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
@@ -35,10 +35,10 @@ pub trait Program {
     const MANAGED: bool = false;
 
     /// Something happened.
-    fn note(&mut self, note: &Note);
+    fn event(&mut self, event: &Event);
 
     /// The level of what it does in the ordinary way.
-    fn ordinary(&self) -> Level {
+    fn default_level(&self) -> Level {
         Level::Info
     }
 
@@ -51,7 +51,7 @@ pub trait Program {
     }
 
     /// A turn of the event loop is over.
-    fn turned(&mut self, _: &mut Loop<Self::Machine>) {}
+    fn after_turn(&mut self, _: &mut Loop<Self::Machine>) {}
 
     /// The time between two ticks has passed.
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
@@ -136,34 +136,39 @@ pub fn warn_of_root() {
 pub fn run<P: Program>(
     program: &mut P,
     event_loop: &mut Loop<P::Machine>,
-    patience: Span,
+    drain_max: Span,
 ) -> Result<(), Failure> {
     let start = event_loop.now().mono;
-    let mut course =
-        Course { ticked: start, drained: None, reloading: false, patience, manager: manager::<P>(start) };
-    course.manager.ready(start);
-    while course.turn(program, event_loop)? {}
+    let mut program_run = ProgramRun {
+        ticked: start,
+        drained: None,
+        reloading: false,
+        drain_max,
+        manager: manager::<P>(start),
+    };
+    program_run.manager.ready(start);
+    while program_run.turn(program, event_loop)? {}
     logging::catch_up();
-    if course.drained.is_some() {
+    if program_run.drained.is_some() {
         let stats = event_loop.stats();
         let (relayed, copied, turns) = (stats.relayed, stats.copied, stats.turns);
-        log::log!(program.ordinary(), "event=stopped relayed={relayed} copied={copied} turns={turns}");
+        log::log!(program.default_level(), "event=stopped relayed={relayed} copied={copied} turns={turns}");
     }
     Ok(())
 }
 
 /// How far a program has come.
-struct Course {
+struct ProgramRun {
     ticked: Time,
     /// Until when connections may end; `None` until it is told to stop.
     drained: Option<Time>,
     /// The service manager knows that the program reloads.
     reloading: bool,
-    patience: Span,
+    drain_max: Span,
     manager: Manager,
 }
 
-impl Course {
+impl ProgramRun {
     /// One turn of the event loop, and what follows from it; whether there is another.
     fn turn<P: Program>(
         &mut self,
@@ -175,7 +180,7 @@ impl Course {
         event_loop.turn(at_most).map_err(|error| cannot("wait for events", &error))?;
         let now = event_loop.now().mono;
         while let Some(signal) = event_loop.net().signal() {
-            self.heed(signal, program, event_loop);
+            self.handle_signal(signal, program, event_loop);
         }
         if let Some(every) = P::TICK
             && self.ticked + every <= now
@@ -184,16 +189,16 @@ impl Course {
             program.tick(event_loop);
             logging::catch_up();
         }
-        for note in event_loop.take_notes() {
-            program.note(&note);
+        for event in event_loop.take_events() {
+            program.event(&event);
             self.manager.touch();
         }
-        program.turned(event_loop);
+        program.after_turn(event_loop);
         if self.reloading && !program.is_reloading() {
             self.reloading = false;
             self.manager.ready(now);
         }
-        self.manager.tell(now, || program.status(event_loop));
+        self.manager.update(now, || program.status(event_loop));
         let is_late = self.drained.is_some_and(|until| until <= now);
         if program.is_done(event_loop.machine(), self.drained.is_some()) {
             return Ok(!event_loop.is_drained() && !is_late);
@@ -212,7 +217,7 @@ impl Course {
         [tick, self.drained, self.manager.due()].into_iter().flatten().min()
     }
 
-    fn heed<P: Program>(&mut self, signal: i32, program: &mut P, event_loop: &mut Loop<P::Machine>) {
+    fn handle_signal<P: Program>(&mut self, signal: i32, program: &mut P, event_loop: &mut Loop<P::Machine>) {
         let now = event_loop.now().mono;
         if signal == SIGHUP && !P::HANGUP_ENDS {
             self.manager.reloading(now);
@@ -225,10 +230,10 @@ impl Course {
             event_loop.stop_accepting();
             program.stopping();
             // A reader of the log may rely on it: the listeners are closed by now.
-            let within = self.patience.as_secs_up();
-            log::log!(program.ordinary(), "event=stopping connections-may-end-within={within}s");
-            event_loop.tell(P::drain);
-            self.drained = Some(now + self.patience);
+            let within = self.drain_max.as_secs_up();
+            log::log!(program.default_level(), "event=stopping connections-may-end-within={within}s");
+            event_loop.call(P::drain);
+            self.drained = Some(now + self.drain_max);
         }
     }
 }

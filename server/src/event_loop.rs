@@ -4,7 +4,7 @@
 //! machine asks for, and decides nothing that the protocol could care about.
 //!
 //! What happens on the machine's request may have consequences of its own (a send fails, a socket is closed). Those
-//! are not told within the request, but queued (`Event`) and told when the machine is idle again: mutate, drain,
+//! are not told within the request, but queued (`Input`) and told when the machine is idle again: mutate, drain,
 //! mutate.
 
 use std::collections::VecDeque;
@@ -12,8 +12,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
-use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Span, Time};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
@@ -97,7 +97,7 @@ type SlotOf<N> = Slot<<N as Net>::Sock, <N as Net>::Pipe>;
 
 /// What is to be told to the machine when it is idle.
 #[derive(Clone, Copy, Debug)]
-enum Event {
+enum Input {
     Flushed(ConnId),
     Moved { from: ConnId, read: u32, queued: u32 },
     RoundTrip { on: ConnId, round_trip: Span },
@@ -123,8 +123,8 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     ready: VecDeque<ConnId>,
     /// Those among them that move much: they come after the others, and not all in one turn.
     busy: VecDeque<ConnId>,
-    events: VecDeque<Event>,
-    notes: Vec<Note>,
+    inputs: VecDeque<Input>,
+    events: Vec<Event>,
     accepting: Vec<accept::Backlog>,
     /// Connections that wait for a buffer.
     waiters: Waiters,
@@ -161,8 +161,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             pool: Pool::new(sizes),
             ready: VecDeque::new(),
             busy: VecDeque::new(),
-            events: VecDeque::new(),
-            notes: Vec::new(),
+            inputs: VecDeque::new(),
+            events: Vec::new(),
             accepting: accept::Backlog::all(listeners),
             waiters: Waiters::default(),
             waiters_due: Time::default(),
@@ -191,7 +191,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     /// Tells the machine something that is not of a connection (the operator's wishes), and does what it asks.
-    pub fn tell<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
+    pub fn call<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         self.now = self.net.now();
         let result = what(&mut self.machine, self.now);
         self.any().settle();
@@ -239,8 +239,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     /// What the machine noted since the last call.
-    pub fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// The machine.
@@ -285,7 +285,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.slots.shrink_to_fit();
         self.ready.shrink_to_fit();
         self.busy.shrink_to_fit();
-        self.events.shrink_to_fit();
+        self.inputs.shrink_to_fit();
         self.waiters.shrink();
         self.pool.shrink();
     }
@@ -296,8 +296,8 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     /// Gives up spare buffers that nobody needed since this was called last. How many octets they had.
-    pub fn ebb(&mut self) -> usize {
-        self.pool.ebb()
+    pub fn release_idle(&mut self) -> usize {
+        self.pool.release_idle()
     }
 
     /// The time of the last turn.
@@ -363,28 +363,28 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     output => self.perform(output),
                 }
             }
-            match self.events.pop_front() {
-                Some(event) => self.hand_in(event),
+            match self.inputs.pop_front() {
+                Some(input) => self.hand_in(input),
                 None => return,
             }
         }
     }
 
-    fn hand_in(&mut self, event: Event) {
+    fn hand_in(&mut self, input: Input) {
         let now = self.now;
-        match event {
+        match input {
             // The machine may have said more since; then it is told when that is in the socket too.
-            Event::Flushed(on) if self.queued(on) > 0 => {}
-            Event::Flushed(on) => self.machine.handle_flushed(on, now),
-            Event::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
-            Event::RoundTrip { on, round_trip } => self.machine.handle_round_trip(on, round_trip, now),
-            Event::Acked { on, age } => self.machine.handle_acked(on, age, now),
-            Event::LocalAddress { on, local } => self.machine.handle_local_address(on, local, now),
-            Event::WriteFailed(on) => self.machine.handle_write_failed(on, now),
-            Event::DialFailed(on, why) => self.machine.handle_dial_failed(on, why, now),
-            Event::TlsFailed(on, why) => self.machine.handle_tls_failed(on, why, now),
-            Event::Ended(on, how) => self.machine.handle_end(on, how, now),
-            Event::Closed(on) => self.machine.handle_closed(on, now),
+            Input::Flushed(on) if self.queued(on) > 0 => {}
+            Input::Flushed(on) => self.machine.handle_flushed(on, now),
+            Input::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
+            Input::RoundTrip { on, round_trip } => self.machine.handle_round_trip(on, round_trip, now),
+            Input::Acked { on, age } => self.machine.handle_acked(on, age, now),
+            Input::LocalAddress { on, local } => self.machine.handle_local_address(on, local, now),
+            Input::WriteFailed(on) => self.machine.handle_write_failed(on, now),
+            Input::DialFailed(on, why) => self.machine.handle_dial_failed(on, why, now),
+            Input::TlsFailed(on, why) => self.machine.handle_tls_failed(on, why, now),
+            Input::Ended(on, how) => self.machine.handle_end(on, how, now),
+            Input::Closed(on) => self.machine.handle_closed(on, now),
         }
     }
 
@@ -417,9 +417,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.discard(on);
         } else if slot.reading == Reading::Ended && slot.readable {
             self.drain(on);
-        } else if let Some(mate) = slot.mate {
+        } else if let Some(peer) = slot.peer {
             self.pump(on);
-            self.charge(mate);
+            self.charge(peer);
         } else {
             self.offer(on);
         }
@@ -468,10 +468,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");
             }
             assert!(!slot.pipe.as_ref().is_some_and(Pipe::is_empty), "an idle pipe is held");
-            if let Some(mate) = slot.mate {
-                let mate = self.slots.get(mate.index as usize).and_then(Option::as_deref);
+            if let Some(peer) = slot.peer {
+                let peer = self.slots.get(peer.index as usize).and_then(Option::as_deref);
                 assert!(
-                    mate.is_some_and(|mate| mate.mate == Some(slot.id)),
+                    peer.is_some_and(|peer| peer.peer == Some(slot.id)),
                     "a pair that one side does not know"
                 );
             }

@@ -29,13 +29,13 @@ const LINKS_MAX: usize = 40;
 #[derive(Clone, Copy, Debug)]
 pub struct FileKind {
     noun: &'static str,
-    guard: Guard,
+    protection: Protection,
     bytes_max: u64,
 }
 
 /// Who may have access to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Guard {
+enum Protection {
     /// Anyone.
     None,
     /// Root and the effective user.
@@ -45,35 +45,41 @@ enum Guard {
     /// Root and the effective user; a group may read it if it belongs to root. Debian's group `ssl-cert` and
     /// PostgreSQL's keys are kept so.
     OwnerAndGroup,
-    /// As [`Guard::Owner`]; and root may read what belongs to the owner of the state folder that contains it, because
+    /// As [`Protection::Owner`]; and root may read what belongs to the owner of the state folder that contains it, because
     /// root enrols hidden servers for a relay that has its own user.
     StateFolder,
 }
 
 impl FileKind {
     /// `--config`.
-    pub const CONFIG: FileKind = FileKind { noun: "configuration", guard: Guard::None, bytes_max: 1 << 20 };
+    pub const CONFIG: FileKind =
+        FileKind { noun: "configuration", protection: Protection::None, bytes_max: 1 << 20 };
     /// `ca` and `--cert`.
     pub const CERTIFICATE: FileKind =
-        FileKind { noun: "certificate", guard: Guard::None, bytes_max: 16 << 20 };
+        FileKind { noun: "certificate", protection: Protection::None, bytes_max: 16 << 20 };
     /// `replay`.
-    pub const TRACE: FileKind = FileKind { noun: "trace", guard: Guard::None, bytes_max: 1 << 30 };
+    pub const TRACE: FileKind = FileKind { noun: "trace", protection: Protection::None, bytes_max: 1 << 30 };
     /// `--ticket`.
-    pub const TICKET: FileKind = FileKind { noun: "ticket", guard: Guard::Owner, bytes_max: 64 << 10 };
+    pub const TICKET: FileKind =
+        FileKind { noun: "ticket", protection: Protection::Owner, bytes_max: 64 << 10 };
     /// `--secret-file`.
-    pub const SECRET: FileKind = FileKind { noun: "secret", guard: Guard::Owner, bytes_max: 64 << 10 };
+    pub const SECRET: FileKind =
+        FileKind { noun: "secret", protection: Protection::Owner, bytes_max: 64 << 10 };
     /// `--key`.
-    pub const KEY: FileKind = FileKind { noun: "key", guard: Guard::OwnerAndGroup, bytes_max: 1 << 20 };
+    pub const KEY: FileKind =
+        FileKind { noun: "key", protection: Protection::OwnerAndGroup, bytes_max: 1 << 20 };
     /// `--allow-keys`.
     pub const ALLOWED_KEYS: FileKind =
-        FileKind { noun: "allowed keys", guard: Guard::Writers, bytes_max: 1 << 20 };
+        FileKind { noun: "allowed keys", protection: Protection::Writers, bytes_max: 1 << 20 };
     /// `--password-file`.
     pub const PASSWORDS: FileKind =
-        FileKind { noun: "passwords", guard: Guard::OwnerAndGroup, bytes_max: 1 << 20 };
+        FileKind { noun: "passwords", protection: Protection::OwnerAndGroup, bytes_max: 1 << 20 };
     /// `relay.key` in the state folder.
-    pub const STATE_KEY: FileKind = FileKind { noun: "key", guard: Guard::StateFolder, bytes_max: 1 << 20 };
+    pub const STATE_KEY: FileKind =
+        FileKind { noun: "key", protection: Protection::StateFolder, bytes_max: 1 << 20 };
     /// `ids` in the state folder.
-    pub const IDS: FileKind = FileKind { noun: "IDs", guard: Guard::StateFolder, bytes_max: 16 << 20 };
+    pub const IDS: FileKind =
+        FileKind { noun: "IDs", protection: Protection::StateFolder, bytes_max: 16 << 20 };
 }
 
 /// What was read.
@@ -130,7 +136,7 @@ pub fn read_if_exists(path: &Path, kind: FileKind) -> Result<Option<Content>, Fa
 /// [`Failure::Failed`] with the command that helps.
 pub fn check_folder(folder: &Path, for_owner: bool) -> Result<(), Failure> {
     let owners = if for_owner { Owners::of_state_folder(folder) } else { Owners::own() };
-    let checked = Way::new(owners).follow(folder);
+    let checked = PathWalk::new(owners).follow(folder);
     checked.map_err(|why| Failure::Failed(format!("cannot use the folder {}: {why}", folder.display())))
 }
 
@@ -154,20 +160,20 @@ impl From<io::Error> for OpenError {
 fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
     // Before it is opened: opening a device can have effects.
     check_type(&fs::metadata(path)?)?;
-    let owners = match kind.guard {
-        Guard::None => None,
-        Guard::Owner | Guard::OwnerAndGroup | Guard::Writers => Some(Owners::own()),
-        Guard::StateFolder => Some(Owners::of_state_folder(parent(path))),
+    let owners = match kind.protection {
+        Protection::None => None,
+        Protection::Owner | Protection::OwnerAndGroup | Protection::Writers => Some(Owners::own()),
+        Protection::StateFolder => Some(Owners::of_state_folder(parent(path))),
     };
     if let Some(owners) = owners {
-        Way::new(owners).follow(path).map_err(OpenError::Refused)?;
+        PathWalk::new(owners).follow(path).map_err(OpenError::Refused)?;
     }
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let metadata = file.metadata()?;
     check_type(&metadata)?;
     if let Some(owners) = owners {
-        check_secret(path, kind.guard, &metadata, owners).map_err(OpenError::Refused)?;
+        check_secret(path, kind.protection, &metadata, owners).map_err(OpenError::Refused)?;
     }
     Ok(Opened { file, metadata })
 }
@@ -207,14 +213,19 @@ fn check_type(metadata: &Metadata) -> Result<(), OpenError> {
     Err(OpenError::Refused(format!("it is {what}, not a regular file")))
 }
 
-fn check_secret(path: &Path, guard: Guard, metadata: &Metadata, owners: Owners) -> Result<(), String> {
+fn check_secret(
+    path: &Path,
+    protection: Protection,
+    metadata: &Metadata,
+    owners: Owners,
+) -> Result<(), String> {
     let (mode, shown) = (metadata.mode() & 0o7777, path.display());
     if !owners.contains(metadata.uid()) {
         let (is, own) = (user(metadata.uid()), user(owners.effective));
         let wanted = if owners.effective == 0 { own.clone() } else { format!("root or {own}") };
         return Err(format!("it belongs to {is}, not to {wanted} (mode {mode:04o}): chown {own} {shown}"));
     }
-    if guard == Guard::Writers {
+    if protection == Protection::Writers {
         if mode & 0o022 != 0 {
             return Err(format!("others may write to it (mode {mode:04o}): chmod go-w {shown}"));
         }
@@ -222,7 +233,8 @@ fn check_secret(path: &Path, guard: Guard, metadata: &Metadata, owners: Owners) 
     }
     // In $CREDENTIALS_DIRECTORY (systemd's LoadCredential=) the bits of the group may be the mask of an access list that
     // names the service's user alone.
-    let group_may_read = is_credential(path) || guard == Guard::OwnerAndGroup && metadata.uid() == 0;
+    let group_may_read =
+        is_credential(path) || protection == Protection::OwnerAndGroup && metadata.uid() == 0;
     let closed_to = if group_may_read { 0o037 } else { 0o077 };
     if mode & closed_to != 0 {
         return Err(format!("others may open it (mode {mode:04o}): chmod 600 {shown}"));
@@ -264,7 +276,7 @@ impl Owners {
 }
 
 /// The folders and links on the way to a file.
-struct Way {
+struct PathWalk {
     owners: Owners,
     /// Where we are, without links.
     at: PathBuf,
@@ -273,9 +285,9 @@ struct Way {
     links: usize,
 }
 
-impl Way {
-    fn new(owners: Owners) -> Way {
-        Way { owners, at: PathBuf::from("/"), todo: Vec::new(), links: 0 }
+impl PathWalk {
+    fn new(owners: Owners) -> PathWalk {
+        PathWalk { owners, at: PathBuf::from("/"), todo: Vec::new(), links: 0 }
     }
 
     /// Checks every folder and every link on the way to `path`, and `path` itself if it is a folder. If one of them

@@ -16,9 +16,9 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use rendezvous_core::event::{Event, RelayLoss, Target};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::note::{Note, RelayLoss, Target};
 use rendezvous_core::time::Span;
 
 use crate::background_writer::{BackgroundWriter, FLUSH_MAX};
@@ -29,7 +29,7 @@ use crate::options::Opt;
 
 pub use crate::escape::Escaped;
 pub use limiter::Limiter;
-pub use words::{connect_failure, dial, obstacle, tls, waiting_end};
+pub use words::{connect_error, connect_failure, dial, tls, waiting_end};
 use words::{end_text, not_direct, pair_end, refusal_hint};
 
 /// `--log-rate N`, for the commands that strangers talk to.
@@ -263,26 +263,28 @@ pub struct Upstream {
 pub type Upstreams = [Upstream];
 
 /// Writes a note down.
-pub fn note(note: &Note, names: &Names, upstreams: &Upstreams) {
-    let level = level(note);
+pub fn event(event: &Event, names: &Names, upstreams: &Upstreams) {
+    let level = level(event);
     if log::log_enabled!(level) {
-        log::log!(level, "{}", Line { note, names, upstreams });
+        log::log!(level, "{}", Line { event, names, upstreams });
     }
 }
 
-fn level(note: &Note) -> Level {
-    match note {
-        Note::Challenged { .. } | Note::Dropped { .. } | Note::TlsFailed { .. } => Level::Debug,
-        Note::RelayLost { why: RelayLoss::Challenged, .. } => Level::Debug,
-        Note::RelayLost { .. } | Note::DialFailed { .. } | Note::Slowed { .. } => Level::Warn,
-        Note::ServiceTlsFailed { .. } => Level::Warn,
-        Note::ConnectFailed { .. } | Note::HandOverFailed { .. } | Note::ClientRefused { .. } => Level::Warn,
+fn level(event: &Event) -> Level {
+    match event {
+        Event::Challenged { .. } | Event::Dropped { .. } | Event::TlsFailed { .. } => Level::Debug,
+        Event::RelayLost { why: RelayLoss::Challenged, .. } => Level::Debug,
+        Event::RelayLost { .. } | Event::DialFailed { .. } | Event::Slowed { .. } => Level::Warn,
+        Event::ServiceTlsFailed { .. } => Level::Warn,
+        Event::ConnectFailed { .. } | Event::HandOverFailed { .. } | Event::ClientRefused { .. } => {
+            Level::Warn
+        }
         _ => Level::Info,
     }
 }
 
 struct Line<'a> {
-    note: &'a Note,
+    event: &'a Event,
     names: &'a Names,
     upstreams: &'a Upstreams,
 }
@@ -366,8 +368,8 @@ impl fmt::Display for Stamp {
 impl fmt::Display for Line<'_> {
     #[expect(clippy::too_many_lines, reason = "one arm for each event, all of them the same shape")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self.note {
-            Note::Waiting { on, from, id, waiting } => {
+        match *self.event {
+            Event::Waiting { on, from, id, waiting } => {
                 write!(
                     f,
                     "event=waiting conn={} name={}{} waiting={waiting}",
@@ -376,7 +378,7 @@ impl fmt::Display for Line<'_> {
                     From(from)
                 )
             }
-            Note::WaitingEnded { on, id, why, after } => {
+            Event::WaitingEnded { on, id, why, after } => {
                 let (name, why) = (self.name(id), waiting_end(why));
                 write!(
                     f,
@@ -385,7 +387,7 @@ impl fmt::Display for Line<'_> {
                     Millis(after)
                 )
             }
-            Note::Refused { on, from, id, status, why } => {
+            Event::Refused { on, from, id, status, why } => {
                 write!(
                     f,
                     "event=refused conn={} status={} reason={}",
@@ -398,20 +400,20 @@ impl fmt::Display for Line<'_> {
                 }
                 write!(f, "{}", From(from))
             }
-            Note::Challenged { on, from } => write!(f, "event=challenged conn={}{}", Conn(on), From(from)),
-            Note::Held { on, id } => write!(f, "event=held conn={} name={}", Conn(on), self.name(id)),
-            Note::Paired { hidden, client, from, id } => {
+            Event::Challenged { on, from } => write!(f, "event=challenged conn={}{}", Conn(on), From(from)),
+            Event::Held { on, id } => write!(f, "event=held conn={} name={}", Conn(on), self.name(id)),
+            Event::Paired { hidden, client, from, id } => {
                 let (hidden, client) = (Conn(hidden), Conn(client));
                 write!(f, "event=paired hidden={hidden} client={client} name={}{}", self.name(id), From(from))
             }
-            Note::HandOverFailed { hidden, client, id, retried } => {
+            Event::HandOverFailed { hidden, client, id, retried } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
                 write!(
                     f,
                     "event=hand-over-failed hidden={hidden} client={client} name={name} retried={retried}"
                 )
             }
-            Note::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => {
+            Event::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
                 write!(
                     f,
@@ -419,15 +421,15 @@ impl fmt::Display for Line<'_> {
                 )?;
                 write!(f, " from-hidden={from_hidden} after={} reason={}", Millis(after), pair_end(why))
             }
-            Note::Dropped { on, from, upstream, why } => {
+            Event::Dropped { on, from, upstream, why } => {
                 let (conn, name, from) = (Conn(on), self.name_of(upstream), From(from));
                 write!(f, "event=dropped conn={conn}{name} reason={}{from}", Escaped(why))
             }
-            Note::TlsFailed { on, from, upstream, why } => {
+            Event::TlsFailed { on, from, upstream, why } => {
                 let (conn, name, from) = (Conn(on), self.name_of(upstream), From(from));
                 write!(f, "event=tls-failed conn={conn}{name} reason={}{from}", Escaped(tls(why)))
             }
-            Note::DialFailed { on, what, why, again } => {
+            Event::DialFailed { on, what, why, again } => {
                 let (what, upstream) = match what {
                     Target::Relay(upstream) => ("relay", upstream),
                     Target::Service(upstream) => ("service", upstream),
@@ -440,7 +442,7 @@ impl fmt::Display for Line<'_> {
                 }
                 again.map_or(Ok(()), |again| write!(f, " again-in={}", Millis(again)))
             }
-            Note::ServiceTlsFailed { on, upstream, why } => {
+            Event::ServiceTlsFailed { on, upstream, why } => {
                 let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
                 write!(
                     f,
@@ -448,7 +450,7 @@ impl fmt::Display for Line<'_> {
                     Escaped(tls(why))
                 )
             }
-            Note::Registered { on, upstream, waiting } => {
+            Event::Registered { on, upstream, waiting } => {
                 write!(
                     f,
                     "event=waiting conn={}{} waiting={waiting}",
@@ -456,15 +458,15 @@ impl fmt::Display for Line<'_> {
                     self.upstream("relay", upstream)
                 )
             }
-            Note::RelayLost { on, upstream, why, again } => {
+            Event::RelayLost { on, upstream, why, again } => {
                 let (conn, relay, again) = (Conn(on), self.upstream("relay", upstream), Millis(again));
                 write!(f, "event=relay-lost conn={conn}{relay} {} again-in={again}", RelayLossText(why))
             }
-            Note::Slowed { upstream, pause } => {
+            Event::Slowed { upstream, pause } => {
                 let (relay, pause) = (self.upstream("relay", upstream), Millis(pause));
                 write!(f, "event=slowed{relay} reason=unanswered-clients again-in={pause}")
             }
-            Note::ClientRefused { on, from, id, why } => {
+            Event::ClientRefused { on, from, id, why } => {
                 let (conn, name, from) = (Conn(on), self.name(id), From(from));
                 write!(
                     f,
@@ -472,10 +474,10 @@ impl fmt::Display for Line<'_> {
                     Escaped(why)
                 )
             }
-            Note::DirectDial { on, id, to } => {
+            Event::DirectDial { on, id, to } => {
                 write!(f, "event=direct-dial conn={} name={} to={to}", Conn(on), self.name(id))
             }
-            Note::Served { relay, local, upstream, stream } => {
+            Event::Served { relay, local, upstream, stream } => {
                 let (conn, local, service) =
                     (Conn(relay), Conn(local), if stream { "stream" } else { "http" });
                 write!(
@@ -484,16 +486,16 @@ impl fmt::Display for Line<'_> {
                     self.upstream("relay", upstream)
                 )
             }
-            Note::Direct { on, local, upstream, with } => {
+            Event::Direct { on, local, upstream, with } => {
                 let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("agreed-through", upstream));
                 write!(f, "event=direct conn={conn} local={local}{relay}{}", From(with))
             }
-            Note::Relayed { relay: on, local, upstream, why } => {
+            Event::Relayed { relay: on, local, upstream, why } => {
                 let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("relay", upstream));
                 let why = not_direct(why);
                 write!(f, "event=relayed conn={conn} local={local}{relay} why-not-direct={}", Escaped(why))
             }
-            Note::ConnectFailed { local, why } => {
+            Event::ConnectFailed { local, why } => {
                 write!(
                     f,
                     "event=connect-failed conn={} reason={}",

@@ -66,18 +66,18 @@ impl Manager {
 
     /// The program does what it is for: it was started, or has reloaded.
     pub fn ready(&mut self, now: Time) {
-        self.say("READY=1".to_owned(), now);
+        self.queue("READY=1".to_owned(), now);
     }
 
     /// The program reads its configuration again; [`Manager::ready`] follows.
     pub fn reloading(&mut self, now: Time) {
         let since = linux::monotonic_micros().map_or_else(String::new, |it| format!("\nMONOTONIC_USEC={it}"));
-        self.say(format!("RELOADING=1{since}"), now);
+        self.queue(format!("RELOADING=1{since}"), now);
     }
 
     /// The program ends.
     pub fn stopping(&mut self, now: Time) {
-        self.say("STOPPING=1".to_owned(), now);
+        self.queue("STOPPING=1".to_owned(), now);
     }
 
     /// Something happened that may change the line about the state.
@@ -87,7 +87,7 @@ impl Manager {
 
     /// Says what is due: to be called after every turn of the event loop. `status` is the line about the state, asked
     /// for only where it is wanted.
-    pub fn tell(&mut self, now: Time, status: impl FnOnce() -> Option<String>) {
+    pub fn update(&mut self, now: Time, status: impl FnOnce() -> Option<String>) {
         if self.socket.is_none() {
             return;
         }
@@ -123,7 +123,7 @@ impl Manager {
         [watchdog, status, self.retry].into_iter().flatten().min()
     }
 
-    fn say(&mut self, what: String, now: Time) {
+    fn queue(&mut self, what: String, now: Time) {
         if self.socket.is_some() {
             self.unsent.push_back(what);
             if self.unsent.len() > UNSENT_MAX {

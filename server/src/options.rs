@@ -113,7 +113,7 @@ pub struct Spec {
     /// Its options, without `--help`.
     pub options: &'static [Opt],
     /// What `--help` says at the end; may be empty.
-    pub notes: &'static str,
+    pub events: &'static str,
 }
 
 /// Reads `args` (those behind the command's name) and, where the table has `config`, the file that it names.
@@ -284,8 +284,8 @@ fn help(spec: &Spec) -> String {
         brief.push_str(operand);
     }
     let mut text = getopts(spec).usage(&format!("{brief}\n\n{}", spec.summary));
-    if !spec.notes.is_empty() {
-        text.push_str(&format!("\n{}\n", spec.notes));
+    if !spec.events.is_empty() {
+        text.push_str(&format!("\n{}\n", spec.events));
     }
     text
 }

@@ -39,7 +39,7 @@ pub(crate) struct Slot<S, P> {
     pub(crate) wire: Vec<u8>,
     /// Records in `wire` may be whole.
     pub(crate) unopened: bool,
-    pub(crate) mate: Option<ConnId>,
+    pub(crate) peer: Option<ConnId>,
     /// It is, or was, half of a pair.
     pub(crate) was_paired: bool,
     /// In a pair: which of our bytes move without being offered to the machine.
@@ -48,10 +48,10 @@ pub(crate) struct Slot<S, P> {
     pub(crate) last_told: bool,
     pub(crate) reading: Reading,
     /// The end of the socket itself was received, which comes after that of a TLS stream: nothing unread is in it.
-    pub(crate) heard_out: bool,
+    pub(crate) eof_seen: bool,
     /// A sending call has shown that the connection was reset, or lost: the system says so once, and what looks like an
     /// end in order afterwards is none.
-    pub(crate) torn: bool,
+    pub(crate) reset_seen: bool,
     pub(crate) writing: Writing,
     pub(crate) closing: Option<Close>,
 }
@@ -194,13 +194,13 @@ impl<S, P> Slot<S, P> {
             bulk: false,
             wire: Vec::new(),
             unopened: false,
-            mate: None,
+            peer: None,
             was_paired: false,
             gate: Gate::Open,
             last_told: false,
             reading: Reading::Open,
-            heard_out: false,
-            torn: false,
+            eof_seen: false,
+            reset_seen: false,
             writing: Writing::Open,
             closing: None,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rendezvous_core::engine::{IdSnapshot, Snapshot};
-use rendezvous_core::note::{Note, WaitingEnd};
+use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use crate::event_loop::Stats;
@@ -32,29 +32,29 @@ pub struct Counters {
 
 impl Counters {
     /// Counts what a note tells of.
-    pub fn count(&mut self, note: &Note) {
-        match note {
-            Note::Refused { status, why, .. } => *self.refused.entry((status.code(), why)).or_default() += 1,
-            Note::Dropped { why, .. } => *self.dropped.entry(why).or_default() += 1,
-            Note::TlsFailed { why, .. } => *self.dropped.entry(logging::tls(*why)).or_default() += 1,
-            Note::WaitingEnded { why, .. } => self.count_waiting_ended(*why),
-            Note::Challenged { .. } => self.challenged += 1,
-            Note::HandOverFailed { .. } => self.hand_overs_failed += 1,
-            Note::Waiting { .. }
-            | Note::Held { .. }
-            | Note::Paired { .. }
-            | Note::PairEnded { .. }
-            | Note::DialFailed { .. }
-            | Note::ServiceTlsFailed { .. }
-            | Note::Registered { .. }
-            | Note::RelayLost { .. }
-            | Note::Slowed { .. }
-            | Note::ClientRefused { .. }
-            | Note::DirectDial { .. }
-            | Note::Served { .. }
-            | Note::Direct { .. }
-            | Note::Relayed { .. }
-            | Note::ConnectFailed { .. } => {}
+    pub fn count(&mut self, event: &Event) {
+        match event {
+            Event::Refused { status, why, .. } => *self.refused.entry((status.code(), why)).or_default() += 1,
+            Event::Dropped { why, .. } => *self.dropped.entry(why).or_default() += 1,
+            Event::TlsFailed { why, .. } => *self.dropped.entry(logging::tls(*why)).or_default() += 1,
+            Event::WaitingEnded { why, .. } => self.count_waiting_ended(*why),
+            Event::Challenged { .. } => self.challenged += 1,
+            Event::HandOverFailed { .. } => self.hand_overs_failed += 1,
+            Event::Waiting { .. }
+            | Event::Held { .. }
+            | Event::Paired { .. }
+            | Event::PairEnded { .. }
+            | Event::DialFailed { .. }
+            | Event::ServiceTlsFailed { .. }
+            | Event::Registered { .. }
+            | Event::RelayLost { .. }
+            | Event::Slowed { .. }
+            | Event::ClientRefused { .. }
+            | Event::DirectDial { .. }
+            | Event::Served { .. }
+            | Event::Direct { .. }
+            | Event::Relayed { .. }
+            | Event::ConnectFailed { .. } => {}
         }
     }
 

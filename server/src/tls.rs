@@ -17,7 +17,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use self::records::{Record, Records, Secrets};
-use self::states::{Step, end_step, say, seal_step, work};
+use self::states::{Step, emit, end_step, seal_step, work};
 use crate::alpn;
 use crate::buffer::Buffer;
 pub use crate::buffer::RECORD_MAX;
@@ -519,7 +519,7 @@ impl Layer {
     /// Appends the alert for what went wrong. Without the octets that were wrong: they would be so a second time.
     fn say_why(&mut self, out: &mut Buffer) {
         while self.has_more_to_say() {
-            let said = process!(self, &mut [], status => status.state.and_then(|state| say(state, out)));
+            let said = process!(self, &mut [], status => status.state.and_then(|state| emit(state, out)));
             if said.is_err() {
                 return;
             }

@@ -29,30 +29,30 @@ fn give(all: Vec<BufferId>, pool: &mut Pool) {
 #[test]
 fn what_was_given_back_is_kept_until_nobody_needed_it_for_a_while() {
     let mut pool = after(5);
-    assert_eq!(pool.ebb(), 0, "they were in use just now");
-    assert_eq!(pool.ebb(), 5 * SIZES.bulk, "nobody needed them since");
-    assert_eq!(pool.ebb(), 0, "none is left");
+    assert_eq!(pool.release_idle(), 0, "they were in use just now");
+    assert_eq!(pool.release_idle(), 5 * SIZES.bulk, "nobody needed them since");
+    assert_eq!(pool.release_idle(), 0, "none is left");
 }
 
 #[test]
 fn those_that_were_needed_in_between_are_kept() {
     let mut pool = after(5);
-    pool.ebb();
+    pool.release_idle();
     for _ in 0..3 {
         let in_use = take(2, &mut pool);
         give(in_use, &mut pool);
     }
-    assert_eq!(pool.ebb(), 3 * SIZES.bulk);
+    assert_eq!(pool.release_idle(), 3 * SIZES.bulk);
     let in_use = take(2, &mut pool);
     give(in_use, &mut pool);
-    assert_eq!(pool.ebb(), 0);
+    assert_eq!(pool.release_idle(), 0);
 }
 
 #[test]
 fn a_burst_leaves_no_more_than_a_few() {
     let mut pool = after(48);
-    pool.ebb();
-    assert_eq!(pool.ebb(), 8 * SIZES.bulk);
+    pool.release_idle();
+    assert_eq!(pool.release_idle(), 8 * SIZES.bulk);
 }
 
 #[test]
@@ -62,8 +62,8 @@ fn both_sizes_ebb() {
     let bulk = pool.take(Charged::NOBODY).expect("room");
     pool.give(head);
     pool.give(bulk);
-    pool.ebb();
-    assert_eq!(pool.ebb(), SIZES.head + SIZES.bulk);
+    pool.release_idle();
+    assert_eq!(pool.release_idle(), SIZES.head + SIZES.bulk);
 }
 
 fn owners(address: u8, id: u128) -> Owners {
@@ -217,9 +217,9 @@ fn a_working_buffer_costs_what_is_kept_of_it() {
     let parked = pool.take_working(charged);
     assert_eq!(pool.used(), 0);
     pool[parked].append(b"GET / HT");
-    pool.tighten(parked);
+    pool.shrink_buffer(parked);
     assert_eq!((pool.used(), pool[parked].filled()), (8, &b"GET / HT"[..]));
-    pool.loosen(parked);
+    pool.grow_buffer(parked);
     assert_eq!((pool.used(), pool[parked].filled()), (0, &b"GET / HT"[..]));
     assert!(pool[parked].room() > 16 << 10);
     pool.give(parked);

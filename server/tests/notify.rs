@@ -59,7 +59,7 @@ fn a_name_that_leads_nowhere_is_an_error_and_no_manager_is_none() {
     }
     let mut nobody = Manager::default();
     nobody.ready(NOW);
-    nobody.tell(NOW, || panic!("nobody wants to know"));
+    nobody.update(NOW, || panic!("nobody wants to know"));
     assert_eq!(nobody.due(), None);
 }
 
@@ -67,7 +67,7 @@ fn a_name_that_leads_nowhere_is_an_error_and_no_manager_is_none() {
 fn the_watchdog_is_told_at_half_of_its_time() {
     let (socket, mut manager) = managed(Some(Span::from_secs(10)));
     let mut lives = |at: Time| {
-        manager.tell(at, || None);
+        manager.update(at, || None);
         (receive(&socket).as_deref() == Some("WATCHDOG=1"), manager.due())
     };
     assert_eq!(lives(NOW), (true, Some(NOW + Span::from_secs(5))));
@@ -79,16 +79,16 @@ fn the_watchdog_is_told_at_half_of_its_time() {
 fn the_line_about_the_state_is_told_when_it_is_another_and_not_too_often() {
     let (socket, mut manager) = managed(None);
     let line = |text: &str| Some(text.to_owned());
-    manager.tell(NOW, || line("one"));
+    manager.update(NOW, || line("one"));
     assert_eq!(receive(&socket).unwrap(), "STATUS=one");
     assert_eq!(manager.due(), None, "nothing happened since");
     manager.touch();
     assert_eq!(manager.due(), Some(NOW + Span::from_secs(2)));
-    manager.tell(NOW + Span::from_secs(1), || panic!("too early"));
-    manager.tell(NOW + Span::from_secs(2), || line("one"));
+    manager.update(NOW + Span::from_secs(1), || panic!("too early"));
+    manager.update(NOW + Span::from_secs(2), || line("one"));
     assert_eq!(receive(&socket), None, "it is the same");
     manager.touch();
-    manager.tell(NOW + Span::from_secs(4), || line("two"));
+    manager.update(NOW + Span::from_secs(4), || line("two"));
     assert_eq!(receive(&socket).unwrap(), "STATUS=two");
 }
 
@@ -96,7 +96,7 @@ fn the_line_about_the_state_is_told_when_it_is_another_and_not_too_often() {
 fn a_manager_that_takes_nothing_for_a_while_gets_the_changes_of_state_later_in_order() {
     let (socket, mut manager) = managed(None);
     // As many as the system keeps for one that does not read; then one that does not fit.
-    manager.tell(NOW, || None);
+    manager.update(NOW, || None);
     let mut told = 0;
     while manager.due().is_none() {
         manager.ready(NOW);
@@ -107,7 +107,7 @@ fn a_manager_that_takes_nothing_for_a_while_gets_the_changes_of_state_later_in_o
     manager.stopping(NOW);
     let kept = std::iter::from_fn(|| receive(&socket)).filter(|it| it == "READY=1").count();
     assert_eq!(kept, told - 1);
-    manager.tell(NOW + Span::from_millis(200), || None);
+    manager.update(NOW + Span::from_millis(200), || None);
     assert_eq!(
         (receive(&socket).as_deref(), receive(&socket).as_deref()),
         (Some("READY=1"), Some("STOPPING=1"))

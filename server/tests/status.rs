@@ -18,10 +18,10 @@ use rendezvous::pin::Pin;
 use rendezvous::state::State;
 use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
 use rendezvous_core::engine::{Connections, IdSnapshot, Snapshot};
+use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::http::reply::Status;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{ConnId, TlsFailure};
-use rendezvous_core::note::{Note, WaitingEnd};
 use rendezvous_core::time::Span;
 
 const ON: ConnId = ConnId { index: 0, generation: 1 };
@@ -48,25 +48,25 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
     Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names, ids_stamp, pin }.json()
 }
 
-fn refused(status: Status, why: &'static str) -> Note {
-    Note::Refused { on: ON, from: None, id: None, status, why }
+fn refused(status: Status, why: &'static str) -> Event {
+    Event::Refused { on: ON, from: None, id: None, status, why }
 }
 
 #[test]
 fn refusals_are_counted_by_status_and_reason() {
     let mut counters = Counters::default();
-    for note in [
+    for event in [
         refused(Status::NotFound404, "nobody"),
         refused(Status::NotFound404, "nobody"),
         refused(Status::Unavailable503, "full"),
-        Note::Dropped { on: ON, from: None, upstream: None, why: "no request came" },
-        Note::TlsFailed { on: ON, from: None, upstream: None, why: TlsFailure::Protocol },
-        Note::WaitingEnded { on: ON, id: Id(1), why: WaitingEnd::Replaced, after: Span::ZERO },
-        Note::Challenged { on: ON, from: None },
-        Note::HandOverFailed { hidden: ON, client: ON, id: Id(1), retried: true },
-        Note::Held { on: ON, id: Id(1) },
+        Event::Dropped { on: ON, from: None, upstream: None, why: "no request came" },
+        Event::TlsFailed { on: ON, from: None, upstream: None, why: TlsFailure::Protocol },
+        Event::WaitingEnded { on: ON, id: Id(1), why: WaitingEnd::Replaced, after: Span::ZERO },
+        Event::Challenged { on: ON, from: None },
+        Event::HandOverFailed { hidden: ON, client: ON, id: Id(1), retried: true },
+        Event::Held { on: ON, id: Id(1) },
     ] {
-        counters.count(&note);
+        counters.count(&event);
     }
     let status = Value::parse(&document(Vec::new(), BTreeMap::new(), &counters)).expect("JSON");
     let refused: Vec<_> = status

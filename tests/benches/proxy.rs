@@ -23,7 +23,7 @@ use std::time::Duration;
 use rendezvous_core::bytestream::name::StreamId;
 use rendezvous_core::bytestream::stanza::{Query, Stanza};
 use rendezvous_core::bytestream::xmpp::{NAMESPACE, write};
-use rendezvous_core::xmpp::component::{Component, Heard, Secret};
+use rendezvous_core::xmpp::component::{Action, Component, Secret};
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::iq::{Iq, Kind};
 use rendezvous_core::xmpp::jid::{IqId, Jid};
@@ -100,7 +100,7 @@ impl Claims<'_> {
         let query = Query::Claim { sid: StreamId::new(&format!("stream-{pair}")), endpoint: Some(endpoint) };
         let id = IqId::new(&format!("{side}{pair}")).expect("short");
         let stanza = Stanza { peer: jid(OURS), id, query };
-        self.ends.say(&write(&stanza, &name(side, pair), NAMESPACE));
+        self.ends.emit(&write(&stanza, &name(side, pair), NAMESPACE));
         sock
     }
 }
@@ -148,7 +148,7 @@ impl Sides for Socks<'_> {
         let activate = Element::new(SOCKS, "activate").with_text(name("b", pair).as_str());
         let query = Element::new(SOCKS, "query").with("sid", &format!("stream-{pair}")).with_child(activate);
         let id = IqId::new(&format!("s{pair}"));
-        self.ends.say(&Iq {
+        self.ends.emit(&Iq {
             from: name("a", pair),
             to: jid(THEIRS),
             id,
@@ -173,17 +173,17 @@ impl Ends {
         let (component, header) = Component::begin(ENDS, Secret::new(SECRET.as_bytes()));
         sock.write_all(&header).expect("it takes octets");
         let mut ends = Self { sock, component, read: Vec::new() };
-        while !matches!(ends.hear(), Heard::Up) {}
+        while !matches!(ends.hear(), Action::Up) {}
         ends
     }
 
-    fn hear(&mut self) -> Heard {
+    fn hear(&mut self) -> Action {
         loop {
             let mut rest = &self.read[..];
             let heard = self.component.read(&mut rest);
             self.read = rest.to_vec();
             match heard {
-                Some(Heard::Say(octets)) => self.sock.write_all(&octets).expect("it takes octets"),
+                Some(Action::Say(octets)) => self.sock.write_all(&octets).expect("it takes octets"),
                 Some(heard) => return heard,
                 None => {
                     let mut more = [0; 4096];
@@ -195,7 +195,7 @@ impl Ends {
         }
     }
 
-    fn say(&mut self, iq: &Iq) {
+    fn emit(&mut self, iq: &Iq) {
         let mut text = Vec::new();
         iq.write(&mut text);
         self.sock.write_all(&text).expect("it takes octets");
@@ -203,7 +203,7 @@ impl Ends {
 
     fn await_result(&mut self) {
         match self.hear() {
-            Heard::Iq(Iq { kind: Kind::Result, .. }) => {}
+            Action::Iq(Iq { kind: Kind::Result, .. }) => {}
             other => panic!("no result: {other:?}"),
         }
     }

@@ -7,15 +7,15 @@ use rendezvous_core::id::Id;
 use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 
-pub use self::channel::{Channel, Heard, Tls};
+pub use self::channel::{Channel, Received, Tls};
 pub use self::client::{Client, Program};
 pub use self::greedy::Greedy;
 pub use self::hidden::{Hidden, Style, bound_registration};
 pub use self::scanner::Scanner;
-pub use self::talker::{Ending, Habits, Talker, field};
-use crate::dice::Dice;
-use crate::model::Ledger;
-use crate::sim_net::{Who, World};
+pub use self::talker::{Behaviour, Ending, Talker, field};
+use crate::model::ByteLedger;
+use crate::rng::Rng;
+use crate::sim_net::{ProcessId, World};
 
 mod channel;
 mod client;
@@ -27,7 +27,7 @@ mod talker;
 /// Someone with a script.
 pub trait Actor {
     /// Something happened, or the time has come: does what is to be done now.
-    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger);
+    fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger);
 
     /// Begins nothing any more; what is begun goes on.
     fn retire(&mut self);
@@ -41,7 +41,7 @@ pub trait Actor {
 
 /// One that a test looks at afterwards.
 impl<A: Actor> Actor for Rc<RefCell<A>> {
-    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         self.borrow_mut().act(who, world, ledger);
     }
 
@@ -70,6 +70,6 @@ pub fn key_of(id: Id) -> Key {
 }
 
 /// Some time, up to so many microseconds.
-fn moment(dice: &mut Dice, most: u64) -> Span {
-    Span(dice.below(most + 1))
+fn moment(rng: &mut Rng, most: u64) -> Span {
+    Span(rng.below(most + 1))
 }

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use rendezvous::buffer::Sizes;
 use rendezvous_core::agent::{self, POOL, Upstream};
 use rendezvous_core::engine::{self, Transport};
-use rendezvous_core::note::Note;
-use rendezvous_core::reach::Relay;
+use rendezvous_core::event::Event;
+use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 
-use crate::actors::{Actor, Client, Habits, Hidden, Style, key_of};
-use crate::dice::Dice;
+use crate::actors::{Actor, Behaviour, Client, Hidden, Style, key_of};
 use crate::plan::{address, id};
+use crate::rng::Rng;
 use crate::run::{Run, SIZES, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
@@ -43,7 +43,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
     run.start_relay(config, SIZES, secured.server(true), &[id(0)]);
     let at = address(2, id(0));
-    run.add(Hidden::new(at, id(0), Style::Service, Dice::new(1)).holding(Habits::plain(100)), Some(at));
+    run.add(Hidden::new(at, id(0), Style::Service, Rng::new(1)).holding(Behaviour::plain(100)), Some(at));
     let relay = Relay { place: relay_address().into(), tls: true, host_header: "relay".to_owned() };
     let upstream = Upstream {
         ports: Vec::new(),
@@ -69,7 +69,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
         .map(|number| {
             // In one moment they would not fit into the backlog of the relay's listener.
             let begins = begins + Span(100 * number);
-            let client = Client::new(relay_address(), id(0), begins, Habits::plain(100));
+            let client = Client::new(relay_address(), id(0), begins, Behaviour::plain(100));
             let client = Rc::new(RefCell::new(client.secured(secured.client(true))));
             run.add(Rc::clone(&client), None);
             client
@@ -82,7 +82,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     let refusals = all.iter().flat_map(|client| client.borrow().refusals.clone()).collect();
     run.wait(Span::from_secs(120));
     let agent = &run.agents[0];
-    let lost = agent.notes.iter().filter(|note| matches!(note, Note::RelayLost { .. })).count();
+    let lost = agent.events.iter().filter(|event| matches!(event, Event::RelayLost { .. })).count();
     let waiting = agent.event_loop.machine().inner().waiting(0);
     run.leave();
     Burst { refusals, slowest, lost, waiting }

@@ -6,13 +6,13 @@
 pub mod actors;
 pub mod any_certificate;
 pub mod burst;
-pub mod dice;
 pub mod exchanges;
 pub mod model;
 pub mod plan;
 pub mod reuse;
+pub mod rng;
 pub mod run;
 pub mod secured;
+pub mod shrinker;
 pub mod siege;
 pub mod sim_net;
-pub mod story;

@@ -1,14 +1,14 @@
-//! What must hold, whatever happens: the books of all octets ([`Ledger`]), what every machine and its loop do to each
-//! other ([`Watched`]), and what a process owes its connections ([`check_rest`], [`check_turn`]).
+//! What must hold, whatever happens: the books of all octets ([`ByteLedger`]), what every machine and its loop do to each
+//! other ([`ContractChecker`]), and what a process owes its connections ([`check_rest`], [`check_turn`]).
 
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Span, Time};
 
-pub use self::duty::{check_rest, check_turn};
-pub use self::witness::Watched;
+pub use self::contract_checker::ContractChecker;
+pub use self::liveness::{check_rest, check_turn};
 
-mod duty;
-mod witness;
+mod contract_checker;
+mod liveness;
 
 /// What was sent, and its end, come out within so long, where both sides are there and nothing else moves between them:
 /// longer than any rest of an actor, and than what the relay gives a side that is cut.
@@ -41,7 +41,7 @@ pub struct Flow {
 
 /// The books: what every sender sent, and what of it came out where.
 #[derive(Clone, Debug, Default)]
-pub struct Ledger {
+pub struct ByteLedger {
     flows: Vec<Flow>,
     /// Clean ends that were seen.
     pub clean: u64,
@@ -60,7 +60,7 @@ pub const fn octet(flow: usize, at: u64) -> u8 {
     (mixed >> 13) as u8 ^ at as u8
 }
 
-impl Ledger {
+impl ByteLedger {
     /// A client's flow, or one that answers it.
     pub fn begin(&mut self, id: Id, answers: Option<usize>) -> usize {
         let moved = self.now;

@@ -10,11 +10,11 @@ use rendezvous_core::connector;
 use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::id::Id;
 use rendezvous_core::pair::{HAND_OVER, Limits};
-use rendezvous_core::reach::{Host, HostPort, Relay};
+use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::{Span, Time};
 
-use crate::actors::{Client, Ending, Habits, Hidden, Program, Scanner, Style, key_of};
-use crate::dice::Dice;
+use crate::actors::{Behaviour, Client, Ending, Hidden, Program, Scanner, Style, key_of};
+use crate::rng::Rng;
 use crate::run::{Run, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::{Fate, Faults};
@@ -34,7 +34,7 @@ pub enum Person {
         /// When it comes.
         begins: Time,
         /// How it talks.
-        habits: Habits,
+        behaviour: Behaviour,
         /// It waits to be asked whom it wants.
         coy: bool,
         /// How it asks.
@@ -47,7 +47,7 @@ pub enum Person {
         /// When it comes.
         begins: Time,
         /// How it talks.
-        habits: Habits,
+        behaviour: Behaviour,
     },
     /// A hidden server that speaks to the relay itself.
     Hidden {
@@ -82,7 +82,7 @@ pub enum Person {
 
 /// Something that happens to the relay.
 #[derive(Clone, Copy, Debug)]
-pub enum Blow {
+pub enum Incident {
     /// Its wall clock is set.
     Clock(i64),
     /// It has so many descriptors.
@@ -121,9 +121,9 @@ pub struct Plan {
     /// No more octets may come out: a check that a test makes fail, to see what becomes of a failure.
     pub received_max: Option<u64>,
     /// Who is there.
-    pub people: Vec<Person>,
+    pub participants: Vec<Person>,
     /// What happens to the relay, and when.
-    pub blows: Vec<(Time, Blow)>,
+    pub incidents: Vec<(Time, Incident)>,
 }
 
 /// What a run has come to.
@@ -201,13 +201,13 @@ impl Plan {
         }
         run.world.borrow_mut().names.insert("relay".to_owned(), names);
         self.start_relay(run, secured);
-        for person in &self.people {
+        for person in &self.participants {
             self.welcome(run, person, secured);
         }
         let mut pairs = 0;
-        for (at, blow) in &self.blows {
+        for (at, incident) in &self.incidents {
             run.until(*at);
-            pairs += self.suffer(run, *blow, secured);
+            pairs += self.suffer(run, *incident, secured);
         }
         run.until_done(Time(300_000_000));
         run.retire();
@@ -220,7 +220,7 @@ impl Plan {
         run.leave();
         let world = run.world.clone();
         for agent in &mut run.agents {
-            agent.tell(&world, agent::Agent::handle_drain);
+            agent.call(&world, agent::Agent::handle_drain);
         }
         run.wait(Span::from_secs(200));
         run.check_empty();
@@ -240,16 +240,16 @@ impl Plan {
     /// that may remember one.
     fn return_once(&self, run: &mut Run, secured: &Secured) {
         // Tokens of a time that is still to come are remembered until it is over.
-        if self.blows.iter().any(|(_, blow)| matches!(blow, Blow::Clock(_))) {
+        if self.incidents.iter().any(|(_, incident)| matches!(incident, Incident::Clock(_))) {
             return;
         }
         let world = run.world.clone();
         let config = engine::Config { tokens_per_id_max: 1, ..self.config() };
         let Some(relay) = &mut run.relay else { return };
-        relay.tell(&world, |relay, now| relay.handle_config(config, now));
+        relay.call(&world, |relay, now| relay.handle_config(config, now));
         for number in 0..IDS {
             let style = Style::Modern { pool: 1 };
-            let hidden = Hidden::new(relay_address(), id(number), style, Dice::new(number));
+            let hidden = Hidden::new(relay_address(), id(number), style, Rng::new(number));
             run.add(hidden.secured(secured.client(self.tls)), None);
         }
         run.wait(Span::from_secs(20));
@@ -278,19 +278,19 @@ impl Plan {
         run.start_relay(self.config(), sizes, secured.server(self.tls), &ids);
     }
 
-    fn suffer(&self, run: &mut Run, blow: Blow, secured: &Secured) -> u64 {
+    fn suffer(&self, run: &mut Run, incident: Incident, secured: &Secured) -> u64 {
         let world = run.world.clone();
         let Some(relay) = &mut run.relay else { return 0 };
-        match blow {
-            Blow::Clock(seconds) => world.borrow_mut().jump(relay.who, seconds),
-            Blow::Descriptors(most) => world.borrow_mut().limit_descriptors(relay.who, most),
-            Blow::Revoked(gone) => {
+        match incident {
+            Incident::Clock(seconds) => world.borrow_mut().jump(relay.who, seconds),
+            Incident::Descriptors(most) => world.borrow_mut().limit_descriptors(relay.who, most),
+            Incident::Revoked(gone) => {
                 let ids: Vec<Id> = (0..IDS).map(id).collect();
                 run.enrol(&ids.iter().copied().filter(|id| *id != gone).collect::<Vec<_>>());
                 run.wait(Span::from_millis(700));
                 run.enrol(&ids);
             }
-            Blow::Killed => {
+            Incident::Killed => {
                 let pairs = relay.event_loop.machine().pairs;
                 run.kill_relay();
                 run.wait(Span::from_millis(300));
@@ -305,25 +305,25 @@ impl Plan {
         let relay = relay_address();
         let tls = secured.client(self.tls);
         match *person {
-            Person::Client { id, begins, habits, coy, method } => {
-                let client = Client::new(relay, id, begins, habits).coy(coy).method(method).secured(tls);
+            Person::Client { id, begins, behaviour, coy, method } => {
+                let client = Client::new(relay, id, begins, behaviour).coy(coy).method(method).secured(tls);
                 run.add(client, None);
             }
-            Person::Program { id, begins, habits } => {
+            Person::Program { id, begins, behaviour } => {
                 let at = address(3, id);
                 if !run.connects_to(at) {
                     let config = connector::Config::new(self.relay(false), id);
                     run.start_connector(config, Sizes::for_peer(), secured.peer(self.tls), at);
                 }
-                run.add(Program::new(at, id, begins, habits), None);
+                run.add(Program::new(at, id, begins, behaviour), None);
             }
             Person::Hidden { id, style, seed } => {
-                let hidden = Hidden::new(relay, id, style, Dice::new(seed));
+                let hidden = Hidden::new(relay, id, style, Rng::new(seed));
                 run.add(hidden.answering(self.octets_max, &self.endings).secured(tls), None);
             }
             Person::Agent { id, seed, pool, skew, named } => {
                 let at = address(2, id);
-                let service = Hidden::new(at, id, Style::Service, Dice::new(u64::from(seed)));
+                let service = Hidden::new(at, id, Style::Service, Rng::new(u64::from(seed)));
                 run.add(service.answering(self.octets_max, &self.endings), Some(at));
                 let upstream = Upstream {
                     ports: Vec::new(),
@@ -348,7 +348,7 @@ impl Plan {
                 }
             }
             Person::Scanner { begins, seed } => {
-                run.add(Scanner::new(relay, begins, Dice::new(seed)), None);
+                run.add(Scanner::new(relay, begins, Rng::new(seed)), None);
             }
         }
     }

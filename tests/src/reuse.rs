@@ -10,13 +10,13 @@ use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
-use crate::actors::{Actor, Channel, Heard, Tls, bound_registration, field, key_of};
-use crate::dice::Dice;
-use crate::model::Ledger;
+use crate::actors::{Actor, Channel, Received, Tls, bound_registration, field, key_of};
+use crate::model::ByteLedger;
 use crate::plan::id;
+use crate::rng::Rng;
 use crate::run::{Run, SIZES, relay_address};
 use crate::secured::Secured;
-use crate::sim_net::{Faults, Who, World};
+use crate::sim_net::{Faults, ProcessId, World};
 
 /// Hidden servers.
 const SITES: u64 = 3;
@@ -58,23 +58,23 @@ struct Request {
 }
 
 impl Request {
-    fn draw(number: u64, dice: &mut Dice) -> Self {
-        let length = |dice: &mut Dice| dice.length(BODY_MAX) as usize;
-        let method = ["GET", "POST", "HEAD"][dice.below(3) as usize];
-        let body = match (method, dice.below(2)) {
-            ("POST", 0) => Body::Length(length(dice)),
-            ("POST", _) => Body::Chunked(length(dice)),
+    fn draw(number: u64, rng: &mut Rng) -> Self {
+        let length = |rng: &mut Rng| rng.length(BODY_MAX) as usize;
+        let method = ["GET", "POST", "HEAD"][rng.below(3) as usize];
+        let body = match (method, rng.below(2)) {
+            ("POST", 0) => Body::Length(length(rng)),
+            ("POST", _) => Body::Chunked(length(rng)),
             _ => Body::None,
         };
-        let status = [200, 200, 204, 304][dice.below(4) as usize];
-        let answer = match dice.below(8) {
+        let status = [200, 200, 204, 304][rng.below(4) as usize];
+        let answer = match rng.below(8) {
             _ if status != 200 => Body::None,
-            0 => Body::Close(length(dice)),
-            1..4 => Body::Chunked(length(dice)),
-            _ => Body::Length(length(dice)),
+            0 => Body::Close(length(rng)),
+            1..4 => Body::Chunked(length(rng)),
+            _ => Body::Length(length(rng)),
         };
-        let interim = dice.below(5) == 0;
-        Self { number, site: dice.below(SITES), method, body, status, interim, answer }
+        let interim = rng.below(5) == 0;
+        Self { number, site: rng.below(SITES), method, body, status, interim, answer }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -185,16 +185,16 @@ impl Line {
     }
 
     /// Moves what can be moved. Sends in pieces of chance.
-    fn exchange(&mut self, who: Who, world: &mut World, dice: &mut Dice) {
+    fn exchange(&mut self, who: ProcessId, world: &mut World, rng: &mut Rng) {
         while !self.unsent.is_empty() {
-            let piece = self.unsent.len().min(1 + dice.length(5_000) as usize);
+            let piece = self.unsent.len().min(1 + rng.length(5_000) as usize);
             let sent = self.channel.send(world, &self.unsent[..piece]);
             if sent == 0 {
                 break;
             }
             self.unsent.drain(..sent);
-            if dice.below(3) == 0 {
-                world.nap(who, world.now() + Span::from_millis(dice.between(1, 20)));
+            if rng.below(3) == 0 {
+                world.nap(who, world.now() + Span::from_millis(rng.between(1, 20)));
                 break;
             }
         }
@@ -204,9 +204,9 @@ impl Line {
         let mut buffer = [0; 4_096];
         while self.eof.is_none() {
             match self.channel.recv(world, &mut buffer) {
-                Heard::Octets(n) => self.received.extend_from_slice(&buffer[..n]),
-                Heard::Nothing => break,
-                Heard::End(how) => self.eof = Some(how),
+                Received::Octets(n) => self.received.extend_from_slice(&buffer[..n]),
+                Received::Nothing => break,
+                Received::End(how) => self.eof = Some(how),
             }
         }
     }
@@ -224,7 +224,7 @@ struct Site {
     number: u64,
     book: Rc<RefCell<Book>>,
     tls: Option<Tls>,
-    dice: Dice,
+    rng: Rng,
     lines: Vec<(Line, Stage)>,
     nonce: u64,
     over: bool,
@@ -242,7 +242,7 @@ enum Stage {
 }
 
 impl Site {
-    fn register(&mut self, who: Who, world: &mut World) {
+    fn register(&mut self, who: ProcessId, world: &mut World) {
         let waits = |(_, stage): &&(Line, Stage)| matches!(stage, Stage::Registering | Stage::Waiting);
         while !self.over && self.lines.iter().filter(waits).count() < POOL {
             let ep = world.connect(who, relay_address()).expect("the relay is there");
@@ -287,13 +287,13 @@ impl Site {
 }
 
 impl Actor for Site {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         self.register(who, world);
         let mut lines = std::mem::take(&mut self.lines);
         for (line, stage) in &mut lines {
-            line.exchange(who, world, &mut self.dice);
+            line.exchange(who, world, &mut self.rng);
             while self.step(line, stage) {}
-            line.exchange(who, world, &mut self.dice);
+            line.exchange(who, world, &mut self.rng);
             line.ends |= line.eof.is_some();
         }
         lines.retain_mut(|(line, _)| {
@@ -326,7 +326,7 @@ impl Actor for Site {
 /// A client that reuses its connection for whatever it requests next.
 struct Reuser {
     tls: Option<Tls>,
-    dice: Dice,
+    rng: Rng,
     begins: Time,
     /// It sends requests without awaiting the response in front of them.
     pipelines: bool,
@@ -379,7 +379,7 @@ impl Reuser {
 }
 
 impl Actor for Reuser {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         if self.over {
             return;
         }
@@ -397,7 +397,7 @@ impl Actor for Reuser {
         };
         loop {
             self.send_requests(&mut line);
-            line.exchange(who, world, &mut self.dice);
+            line.exchange(who, world, &mut self.rng);
             if !self.take(&mut line) {
                 break;
             }
@@ -442,11 +442,11 @@ pub struct Reuse {
 /// A request reached another hidden server than it names, was not answered, or was answered by another.
 #[must_use]
 pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
-    let mut dice = Dice::new(seed);
+    let mut rng = Rng::new(seed);
     let faults = Faults {
-        latency_max: Span::from_millis(dice.between(1, 30)),
+        latency_max: Span::from_millis(rng.between(1, 30)),
         // With less, a TLS handshake takes longer than it may.
-        room_max: 2_000 + dice.length(40_000) as usize,
+        room_max: 2_000 + rng.length(40_000) as usize,
         ..Faults::default()
     };
     let mut run = Run::new(seed, faults);
@@ -454,7 +454,7 @@ pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
     let config = engine::Config { listeners: vec![transport], ..engine::Config::default() };
     let ids: Vec<_> = (0..SITES).map(id).collect();
     run.start_relay(config, SIZES, secured.server(tls), &ids);
-    let requests: Vec<_> = (0..CLIENTS * REQUESTS).map(|number| Request::draw(number, &mut dice)).collect();
+    let requests: Vec<_> = (0..CLIENTS * REQUESTS).map(|number| Request::draw(number, &mut rng)).collect();
     let served = vec![0; requests.len()];
     let book = Rc::new(RefCell::new(Book { requests: requests.clone(), served }));
     for number in 0..SITES {
@@ -462,7 +462,7 @@ pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
             number,
             book: Rc::clone(&book),
             tls: secured.client(tls),
-            dice: dice.fork(),
+            rng: rng.fork(),
             lines: Vec::new(),
             nonce: 0,
             over: false,
@@ -475,9 +475,9 @@ pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
     for own in requests.chunks(REQUESTS as usize) {
         let client = Rc::new(RefCell::new(Reuser {
             tls: secured.client(tls),
-            dice: dice.fork(),
-            begins: begins + Span::from_millis(dice.below(100)),
-            pipelines: dice.below(2) == 0,
+            rng: rng.fork(),
+            begins: begins + Span::from_millis(rng.below(100)),
+            pipelines: rng.below(2) == 0,
             open: own.iter().copied().collect(),
             sent: 0,
             line: None,
@@ -493,7 +493,11 @@ pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
         assert!(in_time, "seed {seed}: {:?} is not answered", client.open.front());
     }
     let pairs = run.relay.as_ref().map_or(0, |relay| {
-        relay.notes.iter().filter(|note| matches!(note, rendezvous_core::note::Note::Paired { .. })).count()
+        relay
+            .events
+            .iter()
+            .filter(|event| matches!(event, rendezvous_core::event::Event::Paired { .. }))
+            .count()
     });
     let reuse = Reuse {
         requests: book.borrow().served.iter().map(|times| u64::from(*times > 0)).sum(),

@@ -11,16 +11,16 @@ use rendezvous::event_loop::{EventLoop, TlsSetup};
 use rendezvous_core::agent::{self, Agent, Seeds};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{self, Engine};
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Machine;
-use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use crate::actors::{Actor, key_of};
-use crate::model::{Ledger, Watched, check_rest, check_turn};
-use crate::sim_net::{Faults, Shared, SimNet, Who, World};
+use crate::model::{ByteLedger, ContractChecker, check_rest, check_turn};
+use crate::sim_net::{Faults, ProcessId, Shared, SimNet, World};
 
 /// So many turns of a process at one moment in which it asks the world for nothing are a loop that spins.
 const IDLE_TURNS_MAX: u32 = 64;
@@ -30,11 +30,11 @@ const TURNS_MAX: u32 = 200_000;
 /// A process: an event loop in the world.
 pub struct Process<M: Machine> {
     /// Its loop.
-    pub event_loop: EventLoop<SimNet, Watched<M>>,
+    pub event_loop: EventLoop<SimNet, ContractChecker<M>>,
     /// Its place in the world.
-    pub who: Who,
+    pub who: ProcessId,
     /// What it noted.
-    pub notes: Vec<Note>,
+    pub events: Vec<Event>,
     sizes: Sizes,
     is_relay: bool,
     idle_turns: u32,
@@ -68,16 +68,16 @@ impl<M: Machine> Process<M> {
         }
         let in_clear = tls.server.is_none() && tls.upstreams.is_empty();
         let now = world.borrow().clocks(who);
-        let watched = Watched::new(machine(now), Rc::clone(world), who, in_clear);
+        let watched = ContractChecker::new(machine(now), Rc::clone(world), who, in_clear);
         let net = SimNet::new(Rc::clone(world), who);
         let listeners = u16::try_from(listen.len()).unwrap_or(0);
         let event_loop = EventLoop::new(net, watched, tls, sizes, listeners);
-        Self { event_loop, who, notes: Vec::new(), sizes, is_relay, idle_turns: 0, turned_at: Time(0) }
+        Self { event_loop, who, events: Vec::new(), sizes, is_relay, idle_turns: 0, turned_at: Time(0) }
     }
 
     /// Tells the machine something.
-    pub fn tell(&mut self, world: &Shared, what: impl FnOnce(&mut M, Now)) {
-        self.event_loop.tell(|watched, now| what(watched.inner_mut(), now));
+    pub fn call(&mut self, world: &Shared, what: impl FnOnce(&mut M, Now)) {
+        self.event_loop.call(|watched, now| what(watched.inner_mut(), now));
         world.borrow_mut().rouse(self.who);
     }
 }
@@ -87,7 +87,7 @@ impl<M: Machine> Runs for Process<M> {
         let before = world.borrow().moves();
         let steps = self.event_loop.machine().steps;
         self.event_loop.turn(None).expect("the simulated poll does not fail");
-        self.notes.append(&mut self.event_loop.take_notes());
+        self.events.append(&mut self.event_loop.take_events());
         let moved = world.borrow().moves() > before;
         // A turn in which nothing is done but to look whether there is something to do.
         let told = self.event_loop.machine().steps > steps + 8;
@@ -120,7 +120,7 @@ pub struct Run {
     /// The world.
     pub world: Shared,
     /// The books.
-    pub ledger: Ledger,
+    pub ledger: ByteLedger,
     /// The relay.
     pub relay: Option<Process<Recorder<Engine>>>,
     /// Agents.
@@ -129,7 +129,7 @@ pub struct Run {
     pub connectors: Vec<Process<Connector>>,
     /// What enters and leaves the machine of a relay that starts from now on is written down.
     pub traces: bool,
-    actors: Vec<(Who, Box<dyn Actor>)>,
+    actors: Vec<(ProcessId, Box<dyn Actor>)>,
     turns_now: u32,
     steps_before: u64,
 }
@@ -149,7 +149,7 @@ impl Run {
     pub fn new(seed: u64, faults: Faults) -> Self {
         Self {
             world: Rc::new(RefCell::new(World::new(seed, faults))),
-            ledger: Ledger::default(),
+            ledger: ByteLedger::default(),
             relay: None,
             agents: Vec::new(),
             connectors: Vec::new(),
@@ -174,7 +174,7 @@ impl Run {
     pub fn enrol(&mut self, ids: &[Id]) {
         let enrolments = ids.iter().copied().map(enrolment).collect();
         if let Some(relay) = &mut self.relay {
-            relay.tell(&self.world, |relay, now| relay.handle_ids(enrolments, now));
+            relay.call(&self.world, |relay, now| relay.handle_ids(enrolments, now));
         }
     }
 
@@ -184,7 +184,7 @@ impl Run {
         if let Some(relay) = &mut self.relay {
             // What it does about it does not matter any more.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                relay.event_loop.tell(|watched, _| trace = watched.inner_mut().take_text());
+                relay.event_loop.call(|watched, _| trace = watched.inner_mut().take_text());
             }));
         }
         trace
@@ -236,7 +236,7 @@ impl Run {
 
     /// The place of an actor in the world.
     #[must_use]
-    pub fn who(&self, actor: usize) -> Who {
+    pub fn who(&self, actor: usize) -> ProcessId {
         self.actors[actor].0
     }
 
@@ -339,11 +339,11 @@ impl Run {
         }
     }
 
-    fn next_ready(&mut self) -> Option<Who> {
+    fn next_ready(&mut self) -> Option<ProcessId> {
         self.world.borrow_mut().next_ready()
     }
 
-    fn turn(&mut self, who: Who) {
+    fn turn(&mut self, who: ProcessId) {
         if let Some((_, actor)) = self.actors.iter_mut().find(|(actor, _)| *actor == who) {
             let mut world = self.world.borrow_mut();
             world.hear(who);

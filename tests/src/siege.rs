@@ -8,9 +8,9 @@ use rendezvous_core::engine::{self, Transport};
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
-use crate::actors::{Actor, Client, Greedy, Habits, Hidden, Style};
-use crate::dice::Dice;
+use crate::actors::{Actor, Behaviour, Client, Greedy, Hidden, Style};
 use crate::plan::id;
+use crate::rng::Rng;
 use crate::run::{Run, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
@@ -76,8 +76,8 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
     run.start_relay(config, sizes, secured.server(tls), &[id(0), id(1)]);
     for (number, octets) in [(0, 150_000), (1, 3_000)] {
         let style = Style::Modern { pool: 24 };
-        let hidden = Hidden::new(relay_address(), id(number), style, Dice::new(number));
-        run.add(hidden.holding(Habits::plain(octets)).secured(secured.client(tls)), None);
+        let hidden = Hidden::new(relay_address(), id(number), style, Rng::new(number));
+        run.add(hidden.holding(Behaviour::plain(octets)).secured(secured.client(tls)), None);
     }
     run.wait(Span::from_secs(1));
     for number in 0..attackers {
@@ -105,7 +105,7 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
     for round in 0..ROUNDS {
         let begins = run.now();
         let place = if round % 2 == 0 { HONEST } else { 200 };
-        let client = Client::new(relay_address(), id(1), begins, Habits::plain(100));
+        let client = Client::new(relay_address(), id(1), begins, Behaviour::plain(100));
         let client = Rc::new(RefCell::new(client.secured(secured.client(tls))));
         let actor = run.add(Rc::clone(&client), None);
         let who = run.who(actor);
@@ -137,8 +137,9 @@ fn bytes(run: &Run) -> usize {
 
 /// A client of the first hidden server that reads so much of its answer, and then rests.
 fn reader(begins: Time, read_most: usize, read_rest: Span) -> Client {
-    let habits = Habits { read_most, read_rest, patience: Span::from_secs(600), ..Habits::plain(100) };
-    Client::new(relay_address(), id(0), begins, habits)
+    let behaviour =
+        Behaviour { read_most, read_rest, patience: Span::from_secs(600), ..Behaviour::plain(100) };
+    Client::new(relay_address(), id(0), begins, behaviour)
 }
 
 /// A ClientHello of 16,000 bytes that its sender does not end.

@@ -20,7 +20,7 @@ pub use self::attention::Attention;
 use self::pipe::{Pipe, Pipes};
 pub use self::tcp::Ep;
 use self::world::What;
-pub use self::world::{Fate, Faults, WALL, Who, World};
+pub use self::world::{Fate, Faults, ProcessId, WALL, World};
 
 mod attention;
 mod opening;
@@ -35,14 +35,14 @@ pub type Shared = Rc<RefCell<World>>;
 /// One process's view of the world.
 pub struct SimNet {
     world: Shared,
-    who: Who,
+    who: ProcessId,
     pipes: Pipes,
 }
 
 impl SimNet {
     /// The view of one process, which has moved in as `who`.
     #[must_use]
-    pub fn new(world: Shared, who: Who) -> Self {
+    pub fn new(world: Shared, who: ProcessId) -> Self {
         Self { world, who, pipes: Pipes::default() }
     }
 }
@@ -174,7 +174,7 @@ impl Net for SimNet {
 }
 
 impl World {
-    fn watch(&mut self, who: Who, ep: Ep, token: ConnId) {
+    fn watch(&mut self, who: ProcessId, ep: Ep, token: ConnId) {
         self.ends[ep.0].token = Some(token);
         let watched = &mut self.residents[who.0].watched;
         let index = token.index as usize;
@@ -186,7 +186,7 @@ impl World {
     }
 
     /// What became ready for a process since it asked last.
-    fn edges(&mut self, who: Who, edges: &mut Vec<Edge>) {
+    fn edges(&mut self, who: ProcessId, edges: &mut Vec<Edge>) {
         let before = edges.len();
         for ep in std::mem::take(&mut self.residents[who.0].woken) {
             let room = self.room(ep) >= self.links[ep.0 / 2].send_room.div_ceil(3);
@@ -214,19 +214,19 @@ impl World {
                 edges.push(Edge::Listener(listening.number));
             }
         }
-        if self.dice.one_of_thousand(self.faults.spurious) {
+        if self.rng.one_of_thousand(self.faults.spurious) {
             self.invent(who, edges);
         }
         for edge in &edges[before..] {
-            self.note(|log| {
+            self.event(|log| {
                 let _ = write!(log, "{who:?} {edge:?}");
             });
         }
     }
 
     /// An edge for nothing.
-    fn invent(&mut self, who: Who, edges: &mut Vec<Edge>) {
-        let at = usize::try_from(self.dice.below(self.ends.len() as u64)).unwrap_or(0);
+    fn invent(&mut self, who: ProcessId, edges: &mut Vec<Edge>) {
+        let at = usize::try_from(self.rng.below(self.ends.len() as u64)).unwrap_or(0);
         if let Some(tcp) = self.ends.get(at)
             && let (Some(token), true) = (tcp.token, tcp.owner == Some(who))
         {
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// A process waits: it is run again at once if there is something to do, else when its time has come.
-    fn rest(&mut self, who: Who, news: bool, at_most: Option<Span>) {
+    fn rest(&mut self, who: ProcessId, news: bool, at_most: Option<Span>) {
         let now = self.now;
         let resident = &mut self.residents[who.0];
         // What it says of its patience counts from its last turn.
@@ -247,33 +247,33 @@ impl World {
         }
         let Some(at_most) = at_most else { return };
         let mut until = now + Span::from_millis(at_most.as_millis_up());
-        if self.dice.one_of_thousand(self.faults.late) {
-            until = if self.dice.below(2) == 0 {
-                until + Span(self.dice.below(5_000))
+        if self.rng.one_of_thousand(self.faults.late) {
+            until = if self.rng.below(2) == 0 {
+                until + Span(self.rng.below(5_000))
             } else {
-                now + Span(1 + self.dice.below(at_most.0))
+                now + Span(1 + self.rng.below(at_most.0))
             };
         }
         self.residents[who.0].wake_at = Some(until);
         self.nap(who, until);
     }
 
-    fn accept_for(&mut self, who: Who, on: u16) -> io::Result<(Ep, SocketAddr)> {
+    fn accept_for(&mut self, who: ProcessId, on: u16) -> io::Result<(Ep, SocketAddr)> {
         let at = self.residents[who.0].listeners.get(usize::from(on)).copied();
         let at = at.ok_or(ErrorKind::WouldBlock)?;
         let listening = self.listening.get_mut(&at).ok_or(ErrorKind::WouldBlock)?;
         let Some(&ep) = listening.backlog.front() else { return Err(ErrorKind::WouldBlock.into()) };
         let resident = &self.residents[who.0];
         if resident.descriptors >= resident.descriptors_max
-            || self.dice.one_of_thousand(self.faults.no_descriptor)
+            || self.rng.one_of_thousand(self.faults.no_descriptor)
         {
             listening.muted = true;
-            self.note(|log| {
+            self.event(|log| {
                 let _ = write!(log, "{who:?} has no descriptor for {ep:?}");
             });
             return Err(io::Error::from_raw_os_error(24));
         }
-        let aborted = self.ends[ep.0].dead && self.dice.one_of_thousand(self.faults.aborted);
+        let aborted = self.ends[ep.0].dead && self.rng.one_of_thousand(self.faults.aborted);
         let from = self.ends[ep.peer().0].owner.map_or(at, |peer| self.address_of(peer, ep));
         self.accept(at);
         if aborted {
@@ -283,7 +283,7 @@ impl World {
         Ok((ep, from))
     }
 
-    fn rearm(&mut self, who: Who, on: u16) {
+    fn rearm(&mut self, who: ProcessId, on: u16) {
         let at = self.residents[who.0].listeners.get(usize::from(on)).copied();
         if let Some(listening) = at.and_then(|at| self.listening.get_mut(&at)) {
             listening.muted = false;
@@ -294,16 +294,16 @@ impl World {
         }
     }
 
-    fn look_up(&mut self, who: Who, on: ConnId, host: &str, port: u16) {
+    fn look_up(&mut self, who: ProcessId, on: ConnId, host: &str, port: u16) {
         let Some(addresses) = self.names.get(host) else { return };
         let with_port = |address: &SocketAddr| SocketAddr::new(address.ip(), port);
         let addresses: Vec<_> = addresses.iter().map(with_port).collect();
-        let at = self.now + Span(self.dice.below(3_000_000));
+        let at = self.now + Span(self.rng.below(3_000_000));
         self.residents[who.0].names.push_back((at, on, addresses));
         self.at(at, What::Named(who));
     }
 
-    fn looked_up(&mut self, who: Who) -> Option<(ConnId, Vec<SocketAddr>)> {
+    fn looked_up(&mut self, who: ProcessId) -> Option<(ConnId, Vec<SocketAddr>)> {
         let now = self.now;
         let names = &mut self.residents[who.0].names;
         let at = names.iter().position(|(at, _, _)| *at <= now)?;

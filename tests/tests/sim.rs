@@ -15,8 +15,8 @@ use tests::burst;
 use tests::plan::{Outcome, Plan};
 use tests::reuse;
 use tests::secured::Secured;
+use tests::shrinker;
 use tests::siege::{self, Kind};
-use tests::story;
 
 /// Runs of `cargo test`.
 const SEEDS: u64 = 256;
@@ -39,7 +39,7 @@ fn run_all(plans: impl Iterator<Item = Plan>) -> Outcome {
         if number > 0 && number.is_multiple_of(TELL) {
             println!("{number} runs so far");
         }
-        match story::run(&plan, false, &secured) {
+        match shrinker::run(&plan, false, &secured) {
             Ok(outcome) => {
                 sum.steps += outcome.steps;
                 sum.octets += outcome.octets;
@@ -48,8 +48,8 @@ fn run_all(plans: impl Iterator<Item = Plan>) -> Outcome {
                 sum.pairs += outcome.pairs;
             }
             Err(failure) => {
-                let story = story::tell(&plan, failure, &secured);
-                panic!("{}", story.text(&story.write(folder())));
+                let report = shrinker::report(&plan, failure, &secured);
+                panic!("{}", report.text(&report.write(folder())));
             }
         }
     }
@@ -142,23 +142,24 @@ fn a_failure_is_made_small_and_written_down_and_fails_again() {
     let secured = Secured::new();
     for tls in [false, true] {
         let drawn = (0..).map(|seed| Plan { received_max: Some(5), ..Plan::draw(seed, tls) });
-        let failing = drawn.filter_map(|plan| story::run(&plan, false, &secured).err().map(|it| (plan, it)));
+        let failing =
+            drawn.filter_map(|plan| shrinker::run(&plan, false, &secured).err().map(|it| (plan, it)));
         // How small a plan becomes depends on chance: the smallest of a few.
-        let told = failing.filter(|(plan, _)| plan.people.len() > 6).take(4).map(|(plan, failure)| {
+        let told = failing.filter(|(plan, _)| plan.participants.len() > 6).take(4).map(|(plan, failure)| {
             assert_eq!(failure.why, "more octets than the test allows");
-            (story::tell(&plan, failure.clone(), &secured), failure)
+            (shrinker::report(&plan, failure.clone(), &secured), failure)
         });
-        let (story, failure) =
-            told.min_by_key(|(story, _)| story.plan.people.len()).expect("there are enough seeds");
-        assert!(story.plan.people.len() <= 3, "one who sends and one who receives: {}", story.plan);
+        let (report, failure) =
+            told.min_by_key(|(report, _)| report.plan.participants.len()).expect("there are enough seeds");
+        assert!(report.plan.participants.len() <= 3, "one who sends and one who receives: {}", report.plan);
 
         let folder = folder().join(if tls { "shown-tls" } else { "shown" });
         std::fs::create_dir_all(&folder).expect("a folder can be made");
-        let files = story.write(&folder).expect("files can be written");
-        let text = story.text(&Ok(files.clone()));
+        let files = report.write(&folder).expect("files can be written");
+        let text = report.text(&Ok(files.clone()));
         assert!(text.contains(&failure.why) && text.contains("PLAN="), "{text}");
 
-        let again = story::run(&read(&files.plan), false, &secured).expect_err("it fails again");
+        let again = shrinker::run(&read(&files.plan), false, &secured).expect_err("it fails again");
         assert_eq!(again.why, failure.why);
 
         let recorded = std::fs::read_to_string(&files.trace).expect("it was written");

@@ -16,9 +16,9 @@ use rendezvous_core::bytestream::proxy::{self, Proxy};
 use rendezvous_core::bytestream::stanza::{Connection, Stanza};
 use rendezvous_core::machine::Machine;
 use rendezvous_core::time::{Now, Span, Time};
-use tests::model::{Watched, check_rest, check_turn, octet};
+use tests::model::{ContractChecker, check_rest, check_turn, octet};
 use tests::run::SIZES;
-use tests::sim_net::{Ep, Fate, Faults, Shared, SimNet, Who, World};
+use tests::sim_net::{Ep, Fate, Faults, ProcessId, Shared, SimNet, World};
 
 const ALICE: &str = "alice@example.org/a";
 const BOB: &str = "bob@example.org/b";
@@ -43,7 +43,7 @@ fn jid(text: &str) -> Jid {
 /// What speaks with stanzas.
 trait Speaks: Machine {
     fn hear(&mut self, stanza: Stanza, now: Now);
-    fn say(&mut self) -> Option<Stanza>;
+    fn emit(&mut self) -> Option<Stanza>;
 }
 
 impl Speaks for Entity {
@@ -51,8 +51,8 @@ impl Speaks for Entity {
         self.handle_stanza(stanza, now);
     }
 
-    fn say(&mut self) -> Option<Stanza> {
-        while self.poll_report().is_some() {}
+    fn emit(&mut self) -> Option<Stanza> {
+        while self.poll_event().is_some() {}
         self.poll_stanza()
     }
 }
@@ -62,22 +62,22 @@ impl Speaks for Proxy {
         self.handle_stanza(stanza, now);
     }
 
-    fn say(&mut self) -> Option<Stanza> {
-        while self.poll_report().is_some() {}
+    fn emit(&mut self) -> Option<Stanza> {
+        while self.poll_event().is_some() {}
         self.poll_stanza()
     }
 }
 
 /// One process.
 struct Process<M: Machine> {
-    who: Who,
+    who: ProcessId,
     jid: &'static str,
-    event_loop: EventLoop<SimNet, Watched<M>>,
+    event_loop: EventLoop<SimNet, ContractChecker<M>>,
 }
 
 /// A process, whatever its machine is.
 trait Runs {
-    fn who(&self) -> Who;
+    fn who(&self) -> ProcessId;
     fn jid(&self) -> &'static str;
     fn turn(&mut self, world: &Shared) -> Vec<Stanza>;
     fn hear(&mut self, stanza: Stanza, world: &Shared);
@@ -93,7 +93,7 @@ impl<M: Speaks> Process<M> {
         for on in listen {
             world.borrow_mut().listen(who, *on);
         }
-        let watched = Watched::new(machine, Rc::clone(world), who, true);
+        let watched = ContractChecker::new(machine, Rc::clone(world), who, true);
         let net = SimNet::new(Rc::clone(world), who);
         let listeners = u16::try_from(listen.len()).expect("a few");
         let event_loop = EventLoop::new(net, watched, TlsSetup::default(), SIZES, listeners);
@@ -101,12 +101,12 @@ impl<M: Speaks> Process<M> {
     }
 
     fn said(&mut self) -> Vec<Stanza> {
-        self.event_loop.tell(|watched, _| std::iter::from_fn(|| watched.inner_mut().say()).collect())
+        self.event_loop.call(|watched, _| std::iter::from_fn(|| watched.inner_mut().emit()).collect())
     }
 }
 
 impl<M: Speaks> Runs for Process<M> {
-    fn who(&self) -> Who {
+    fn who(&self) -> ProcessId {
         self.who
     }
 
@@ -116,13 +116,13 @@ impl<M: Speaks> Runs for Process<M> {
 
     fn turn(&mut self, world: &Shared) -> Vec<Stanza> {
         self.event_loop.turn(None).expect("the simulated poll does not fail");
-        self.event_loop.take_notes();
+        self.event_loop.take_events();
         check_turn(&mut world.borrow_mut(), self.who, self.event_loop.machine(), false);
         self.said()
     }
 
     fn hear(&mut self, stanza: Stanza, world: &Shared) {
-        self.event_loop.tell(|watched, now| watched.inner_mut().hear(stanza, now));
+        self.event_loop.call(|watched, now| watched.inner_mut().hear(stanza, now));
         world.borrow_mut().rouse(self.who);
     }
 
@@ -218,7 +218,7 @@ struct Scene {
     processes: Vec<Box<dyn Runs>>,
     /// What waits at the server, for each in its order.
     server: BTreeMap<&'static str, VecDeque<(Time, Stanza)>>,
-    people: Who,
+    participants: ProcessId,
     service: SocketAddr,
     talkers: Vec<Talker>,
 }
@@ -249,14 +249,14 @@ impl Scene {
             Box::new(Process::new(&world, BOB, &[bob_at], Entity::new(bob, [2; 32]))),
             Box::new(Process::new(&world, PROXY, &[proxy_at], Proxy::new(proxy))),
         ];
-        let people = world.borrow_mut().settle(false);
-        world.borrow_mut().listen(people, service);
-        Self { world, processes, server: BTreeMap::new(), people, service, talkers: Vec::new() }
+        let participants = world.borrow_mut().settle(false);
+        world.borrow_mut().listen(participants, service);
+        Self { world, processes, server: BTreeMap::new(), participants, service, talkers: Vec::new() }
     }
 
     fn begin_streams(&mut self) {
         for stream in 0..STREAMS {
-            let ep = self.world.borrow_mut().connect(self.people, at(1, 1)).expect("there is a way");
+            let ep = self.world.borrow_mut().connect(self.participants, at(1, 1)).expect("there is a way");
             self.talkers.push(Talker::new(ep, Some(2 * stream)));
         }
     }
@@ -293,12 +293,12 @@ impl Scene {
             && self.processes.iter().all(|process| process.is_empty(&world))
     }
 
-    fn next_ready(&mut self) -> Option<Who> {
+    fn next_ready(&mut self) -> Option<ProcessId> {
         self.world.borrow_mut().next_ready()
     }
 
-    fn turn(&mut self, who: Who) {
-        if who == self.people {
+    fn turn(&mut self, who: ProcessId) {
+        if who == self.participants {
             return self.act();
         }
         let process = self.processes.iter_mut().find(|process| process.who() == who).expect("one of them");
@@ -311,7 +311,7 @@ impl Scene {
     /// Everybody outside does what can be done.
     fn act(&mut self) {
         let mut world = self.world.borrow_mut();
-        world.hear(self.people);
+        world.hear(self.participants);
         while let Some(ep) = world.accept(self.service) {
             self.talkers.push(Talker::new(ep, None));
         }
@@ -330,7 +330,7 @@ impl Scene {
         let to = [ALICE, BOB, PROXY].into_iter().find(|to| *to == stanza.peer.as_str()).expect("one of them");
         let waiting = self.server.entry(to).or_default();
         let mut world = self.world.borrow_mut();
-        let delay = world.dice.below(DELAY);
+        let delay = world.rng.below(DELAY);
         let due = waiting.back().map_or(Time(0), |(due, _)| *due).max(world.now() + Span(delay));
         waiting.push_back((due, Stanza { peer: jid(from), ..stanza }));
     }

@@ -7,7 +7,7 @@ use data_encoding::{BASE64URL_NOPAD, Encoding};
 
 use super::url::Url;
 use crate::opaque::Opaque;
-use crate::reach::Deadlines;
+use crate::relay_client::Deadlines;
 use crate::time::Span;
 
 /// Everything about an ACME client that can be set.

@@ -93,7 +93,7 @@ fn translate(output: Output) -> Output {
         Output::LocalAddress { on } => Output::LocalAddress { on: outward(on) },
         Output::CloseWrite { on } => Output::CloseWrite { on: outward(on) },
         Output::Close { on, how } => Output::Close { on: outward(on), how },
-        Output::Note(_) | Output::Idle { .. } => output,
+        Output::Event(_) | Output::Idle { .. } => output,
     }
 }
 

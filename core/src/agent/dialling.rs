@@ -4,9 +4,9 @@ use super::service::NoService;
 use super::{Agent, Conn, State, conn_state};
 use crate::conns::Conns;
 use crate::dialer::{DialError, Dialers, Dialling, Progress};
+use crate::event::RelayLoss;
 use crate::machine::{Close, ConnId, TlsFailure};
-use crate::note::RelayLoss;
-use crate::reach::HostPort;
+use crate::relay_client::HostPort;
 use crate::time::Now;
 
 impl Agent {

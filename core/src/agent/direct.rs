@@ -14,22 +14,22 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Agent, Conn, State, conn_state};
+use crate::dtcp::endpoint::{Action, DtcpEndpoint};
 use crate::dtcp::line::{self, Command, Found};
 use crate::dtcp::negotiation::{LinkId, Refusal, SessionId, Signal};
-use crate::dtcp::party::{Party, Word};
 use crate::dtcp::{Direct, HANDSHAKE_MAX, Offer};
+use crate::event::{ConnectError, Event, NotDirect};
 use crate::http::offer::{self, Offered};
 use crate::http::reply::{Switching, write_switching};
 use crate::machine::{Close, ConnId, End, Listener, Output};
-use crate::note::{NotDirect, Note, Obstacle};
-use crate::table::Table;
+use crate::sorted_vec_map::SortedVecMap;
 use crate::time::Now;
 
 /// What is negotiated.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiations {
-    party: Party,
-    streams: Table<SessionId, Stream>,
+    dtcp_endpoint: DtcpEndpoint,
+    streams: SortedVecMap<SessionId, Stream>,
     listener: Option<Listener>,
 }
 
@@ -47,28 +47,28 @@ impl Negotiations {
         // A session ends with what was decided on the relayed connection; behind that there is a direct one to come.
         let session = config.patience + HANDSHAKE_MAX;
         Self {
-            party: Party::new(config.negotiation(session), seed),
-            streams: Table::default(),
+            dtcp_endpoint: DtcpEndpoint::new(config.negotiation(session), seed),
+            streams: SortedVecMap::default(),
             listener: config.listener,
         }
     }
 
     pub(super) fn or_idle(&self, output: Output) -> Output {
-        self.party.or_idle(output)
+        self.dtcp_endpoint.or_idle(output)
     }
 }
 
 impl Agent {
     /// A connection was accepted. While nothing is negotiated nobody can be right: then it costs nothing.
     pub(super) fn accept(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
-        let conn = self.conns.insert(Conn::new(0, State::Over), Some(from));
+        let conn = self.conns.insert(Conn::new(0, State::PairEnd), Some(from));
         match &mut self.direct {
-            Some(direct) if direct.listener == Some(on) && !direct.party.is_idle() => {
-                let link = direct.party.accept(conn, from, now);
+            Some(direct) if direct.listener == Some(on) && !direct.dtcp_endpoint.is_idle() => {
+                let link = direct.dtcp_endpoint.accept(conn, from, now);
                 if let Some(state) = conn_state(&mut self.conns, conn) {
                     *state = State::Link(link);
                 }
-                self.obey(now);
+                self.apply_actions(now);
             }
             _ => self.conns.close(conn, Close::Abort, now),
         }
@@ -76,10 +76,14 @@ impl Agent {
     }
 
     /// Tells the party what happened to a link, and does what it says.
-    pub(super) fn with_party<R: Default>(&mut self, now: Now, tell: impl FnOnce(&mut Party) -> R) -> R {
+    pub(super) fn with_dtcp_endpoint<R: Default>(
+        &mut self,
+        now: Now,
+        tell: impl FnOnce(&mut DtcpEndpoint) -> R,
+    ) -> R {
         let Some(direct) = &mut self.direct else { return R::default() };
-        let result = tell(&mut direct.party);
-        self.obey(now);
+        let result = tell(&mut direct.dtcp_endpoint);
+        self.apply_actions(now);
         result
     }
 
@@ -90,16 +94,17 @@ impl Agent {
         // Limits count by the ID: a client's address is known only if the relay says it.
         let id = self.config.upstreams[usize::from(upstream)].id;
         let peer = alloc::format!("{id}/{}.{}", relay.index, relay.generation);
-        let session = direct.party.negotiator().handle_request(&peer, theirs, &config.hosts, now.mono);
+        let session =
+            direct.dtcp_endpoint.negotiation().handle_request(&peer, theirs, &config.hosts, now.mono);
         let from = self.conns.from(relay);
         direct.streams.insert(session, Stream { relay, local, from });
         let due = Some(now.mono + config.patience);
         self.enter(relay, State::Deciding { local, session }, due);
         self.enter(local, State::Ready { session }, None);
-        self.conns.say(Output::UserTimeout { on: relay, after: None });
-        self.conns.say(Output::Read { on: local, wanted: false });
-        self.conns.say(Output::Read { on: relay, wanted: true });
-        self.obey(now);
+        self.conns.emit(Output::UserTimeout { on: relay, after: None });
+        self.conns.emit(Output::Read { on: local, wanted: false });
+        self.conns.emit(Output::Read { on: relay, wanted: true });
+        self.apply_actions(now);
     }
 
     /// What the client says on the relayed connection; how many octets that consumed.
@@ -145,7 +150,7 @@ impl Agent {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return false;
         };
-        if !self.direct.as_ref().is_some_and(|direct| direct.party.has_links(session)) {
+        if !self.direct.as_ref().is_some_and(|direct| direct.dtcp_endpoint.has_links(session)) {
             return false;
         }
         self.conns.set_due(local, Some(now.mono + HANDSHAKE_MAX));
@@ -159,10 +164,10 @@ impl Agent {
             return self.close(on, Close::Abort, now);
         };
         let Some(upstream) = self.conns.state(on).map(|conn| conn.upstream) else { return };
-        let obstacle = self.forget_session(session, now);
+        let connect_error = self.forget_session(session, now);
         self.choose(local, on, self.conns.from(on), now);
-        let why = obstacle.map_or(NotDirect::Declined, NotDirect::Met);
-        self.conns.note(Note::Relayed { relay: on, local, upstream, why });
+        let why = connect_error.map_or(NotDirect::Declined, NotDirect::Met);
+        self.conns.event(Event::Relayed { relay: on, local, upstream, why });
     }
 
     /// The client is lost, with its session and its way to the local service.
@@ -181,33 +186,33 @@ impl Agent {
         let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
         self.forget_session(session, now);
         let upstream = self.conns.state(local).map(|conn| conn.upstream);
-        self.conns.note(Note::Dropped { on: local, from: None, upstream, why });
+        self.conns.event(Event::Dropped { on: local, from: None, upstream, why });
         self.close(local, Close::Abort, now);
         if let Some(Stream { relay, .. }) = stream {
             self.close(relay, Close::Truncate, now);
         }
     }
 
-    fn forget_session(&mut self, session: SessionId, now: Now) -> Option<Obstacle> {
+    fn forget_session(&mut self, session: SessionId, now: Now) -> Option<ConnectError> {
         let direct = self.direct.as_mut()?;
-        let obstacle = direct.party.cancel(session);
-        self.obey(now);
+        let connect_error = direct.dtcp_endpoint.cancel(session);
+        self.apply_actions(now);
         self.direct.as_mut()?.streams.remove(&session);
-        obstacle
+        connect_error
     }
 
     /// Does what the party says, until it says nothing.
-    fn obey(&mut self, now: Now) {
+    fn apply_actions(&mut self, now: Now) {
         while let Some(word) = self.next_word(now) {
             match word {
-                Word::Signal { session, signal } => self.signal(session, signal, now),
-                Word::Established { session, on, tls } => {
+                Action::Signal { session, signal } => self.signal(session, signal, now),
+                Action::Established { session, on, tls } => {
                     debug_assert!(tls, "a direct connection in clear");
                     self.went_direct(session, on, now);
                 }
-                Word::Dialled { session, on, to } => self.note_dial(session, on, to),
+                Action::Dialled { session, on, to } => self.note_dial(session, on, to),
                 // It is for the client to say what comes now.
-                Word::Failed { session, .. } => {
+                Action::Failed { session, .. } => {
                     if let Some(direct) = &mut self.direct {
                         direct.streams.remove(&session);
                     }
@@ -220,18 +225,18 @@ impl Agent {
         let relay = self.direct.as_ref().and_then(|direct| direct.streams.get(&session)).map(|it| it.relay);
         let upstream = relay.and_then(|relay| self.conns.any_state(relay)).map_or(0, |conn| conn.upstream);
         let id = self.upstream(upstream).id;
-        self.conns.note(Note::DirectDial { on, id, to });
+        self.conns.event(Event::DirectDial { on, id, to });
     }
 
-    fn next_word(&mut self, now: Now) -> Option<Word> {
+    fn next_word(&mut self, now: Now) -> Option<Action> {
         let link = |link: LinkId| Conn::new(0, State::Link(link));
-        let party = &mut self.direct.as_mut()?.party;
-        let word = party.poll(&mut self.conns, link, now);
-        if word.is_some() || !party.is_idle() {
+        let dtcp_endpoint = &mut self.direct.as_mut()?.dtcp_endpoint;
+        let word = dtcp_endpoint.poll(&mut self.conns, link, now);
+        if word.is_some() || !dtcp_endpoint.is_idle() {
             return word;
         }
-        party.dismiss_strangers();
-        party.poll(&mut self.conns, link, now)
+        dtcp_endpoint.dismiss_strangers();
+        dtcp_endpoint.poll(&mut self.conns, link, now)
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal, now: Now) {
@@ -254,7 +259,7 @@ impl Agent {
                     Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
                     Refusal::Unreachable => NotDirect::Nowhere,
                 };
-                self.conns.note(Note::Relayed { relay, local, upstream, why });
+                self.conns.event(Event::Relayed { relay, local, upstream, why });
             }
             Signal::GiveUp(_) => {
                 Command::Error.write(&mut text);
@@ -281,16 +286,16 @@ impl Agent {
         }
         let with = self.conns.from(on);
         self.choose(local, on, from.or(with), now);
-        self.conns.note(Note::Direct { on, local, upstream, with });
+        self.conns.event(Event::Direct { on, local, upstream, with });
     }
 
     /// The stream goes this way.
     fn choose(&mut self, local: ConnId, client: ConnId, from: Option<SocketAddr>, now: Now) {
         let is_header_queued = self.greet(local, from);
-        self.conns.say(Output::Read { on: local, wanted: true });
+        self.conns.emit(Output::Read { on: local, wanted: true });
         self.join(local, client, is_header_queued, now);
         if let Some(&mut Conn { upstream, .. }) = self.conns.any_state(client) {
-            self.conns.note(Note::Served { relay: client, local, upstream, stream: true });
+            self.conns.event(Event::Served { relay: client, local, upstream, stream: true });
         }
     }
 }

@@ -91,7 +91,7 @@ enum Admission {
     /// It was not looked at.
     Open,
     /// Its password is being checked.
-    Asked { ticket: u64 },
+    ServiceKind { ticket: u64 },
     /// It may pass.
     Admitted,
     /// It gets an answer of ours in its turn.
@@ -162,7 +162,7 @@ impl Guard {
             Admission::Denied(denial) if is_answerable => {
                 Judgement::Answer(self.answer(denial, head, raw, now))
             }
-            Admission::Open | Admission::Asked { .. } | Admission::Denied(_) => Judgement::Hold,
+            Admission::Open | Admission::ServiceKind { .. } | Admission::Denied(_) => Judgement::Hold,
         }
     }
 
@@ -213,12 +213,12 @@ impl Guard {
     }
 
     pub(super) const fn asked(&mut self, ticket: u64) {
-        self.admission = Admission::Asked { ticket };
+        self.admission = Admission::ServiceKind { ticket };
     }
 
     /// Whether a password is being checked.
     pub(super) const fn is_asking(&self) -> bool {
-        matches!(self.admission, Admission::Asked { .. })
+        matches!(self.admission, Admission::ServiceKind { .. })
     }
 
     /// Whether a request waits for its turn to be denied.
@@ -242,7 +242,7 @@ impl Guard {
 
     /// The result of a check. Whether it is that of the request at the front.
     fn verified(&mut self, ticket: u64, verdict: Verdict) -> bool {
-        if self.admission != (Admission::Asked { ticket }) {
+        if self.admission != (Admission::ServiceKind { ticket }) {
             return false;
         }
         self.admission = match verdict {

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::door::{Answer, Guard, Judgement, VERDICT_TIMEOUT};
 use super::{Agent, Door, PasswordCheck, State, conn_state};
 use crate::conns::Ended;
+use crate::event::Event;
 use crate::http::accept::Form;
 use crate::http::basic::Credentials;
 use crate::http::follower::{Follower, Mode, Step};
@@ -15,8 +16,7 @@ use crate::http::head::{Limits, Refusal};
 use crate::http::reply::Status;
 use crate::http::reply::diagnostic::{ADDRESS, CREDENTIALS};
 use crate::machine::{Close, ConnId, Output, PASS_ALL};
-use crate::note::Note;
-use crate::pair::{Flow, Over, Side, Why};
+use crate::pair::{EndReason, Flow, PairEnd, Side};
 use crate::time::Now;
 
 /// What is known of the exchanges of a pair. The connection to the relay holds it.
@@ -241,8 +241,8 @@ impl Forwarding {
 impl Agent {
     /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
-        let (mate, side) = self.conns.mate(on)?;
-        let relay = if side == Side::Client { on } else { mate };
+        let (peer, side) = self.conns.peer(on)?;
+        let relay = if side == Side::Client { on } else { peer };
         forwarding(self, relay).map(|it| (it.follower.clone(), side))
     }
 
@@ -250,7 +250,7 @@ impl Agent {
     pub(super) fn gate(&mut self, local: ConnId, relay: ConnId) {
         let Some(conn) = self.conns.state(relay) else { return };
         let upstream = conn.upstream;
-        if !self.follows(relay) || self.conns.mate(relay).is_none() {
+        if !self.follows(relay) || self.conns.peer(relay).is_none() {
             return;
         }
         let is_https = self.upstream(upstream).relay.tls || self.is_sealed(relay);
@@ -263,13 +263,13 @@ impl Agent {
             *state = State::Paired(Some(Box::new(forwarding)));
         }
         for on in [relay, local] {
-            self.conns.say(Output::Gate { on });
+            self.conns.emit(Output::Gate { on });
         }
     }
 
     /// Bytes of a gated half; how many were consumed.
     pub(super) fn read_gated(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        match self.conns.mate(on) {
+        match self.conns.peer(on) {
             Some((local, Side::Client)) => self.read_client(on, local, bytes, now),
             Some((relay, Side::Hidden)) => {
                 self.read_service(on, relay, bytes, now);
@@ -292,7 +292,7 @@ impl Agent {
             self.pair_over(ended, now);
         }
         if pass > 0 {
-            self.conns.say(Output::Pass { from: relay, bytes: pass });
+            self.conns.emit(Output::Pass { from: relay, bytes: pass });
         }
         let timeout = match awaited {
             Awaited::Nothing => None,
@@ -320,9 +320,9 @@ impl Agent {
         }
         let waits = core::mem::take(&mut forwarding.waits);
         let is_opaque = forwarding.follower.is_opaque();
-        self.conns.say(Output::Pass { from: local, bytes: pass });
+        self.conns.emit(Output::Pass { from: local, bytes: pass });
         if is_opaque {
-            self.conns.say(Output::Pass { from: relay, bytes: PASS_ALL });
+            self.conns.emit(Output::Pass { from: relay, bytes: PASS_ALL });
             self.conns.set_due(relay, None);
             if let Some(state) = conn_state(&mut self.conns, relay) {
                 *state = State::Paired(None);
@@ -335,7 +335,7 @@ impl Agent {
 
     /// Bytes of a gated half were let pass and have moved.
     pub(super) fn moved_gated(&mut self, from: ConnId, read: u32, now: Now) {
-        let Some((relay, Side::Hidden)) = self.conns.mate(from) else { return };
+        let Some((relay, Side::Hidden)) = self.conns.peer(from) else { return };
         let Some(forwarding) = forwarding(self, relay) else { return };
         forwarding.unmoved = forwarding.unmoved.saturating_sub(u64::from(read));
         if forwarding.unmoved == 0 {
@@ -346,7 +346,7 @@ impl Agent {
 
     /// No more bytes come behind those that are held of a gated half.
     pub(super) fn last_gated(&mut self, on: ConnId, now: Now) {
-        match self.conns.mate(on) {
+        match self.conns.peer(on) {
             Some((_, Side::Client)) => {
                 let Some(forwarding) = forwarding(self, on) else { return };
                 if !forwarding.waits {
@@ -354,7 +354,7 @@ impl Agent {
                 }
             }
             // Part of a response head, or a farewell that answers no request: the client judges it.
-            Some((_, Side::Hidden)) => self.conns.say(Output::Pass { from: on, bytes: PASS_ALL }),
+            Some((_, Side::Hidden)) => self.conns.emit(Output::Pass { from: on, bytes: PASS_ALL }),
             None => {}
         }
     }
@@ -376,7 +376,7 @@ impl Agent {
 
     /// Ends the pair of a client that is between two exchanges.
     fn end_idle(&mut self, relay: ConnId, now: Now) {
-        let over = Over { hidden: Close::Linger, client: Close::Linger, why: Why::Done };
+        let over = PairEnd { hidden: Close::Linger, client: Close::Linger, why: EndReason::Done };
         let ended = self.conns.end_pair(relay, over, now);
         self.pair_over(ended, now);
     }
@@ -404,7 +404,7 @@ impl Agent {
     ) -> usize {
         let from = self.conns.from(relay);
         let upstream = self.conns.state(relay).map(|conn| conn.upstream);
-        self.conns.note(Note::Dropped { on: relay, from, upstream, why: answer.why });
+        self.conns.event(Event::Dropped { on: relay, from, upstream, why: answer.why });
         let len = u32::try_from(answer.text.len()).unwrap_or(u32::MAX);
         let is_open = self.conns.pair_of(relay).is_some_and(|it| it.flow_from(Side::Hidden) == Flow::Open);
         if is_open {
@@ -450,7 +450,7 @@ impl Agent {
         let is_read =
             self.conns.pair_of(relay).is_some_and(|pair| pair.flow_from(Side::Client) != Flow::Dead);
         if is_read {
-            self.conns.say(Output::Read { on: relay, wanted: true });
+            self.conns.emit(Output::Read { on: relay, wanted: true });
         }
     }
 
@@ -474,13 +474,15 @@ impl Agent {
             Some(refused) if follower.is_answerable() => {
                 let from = self.conns.from(relay);
                 let upstream = self.conns.any_state(relay).map(|conn| conn.upstream);
-                self.conns.note(Note::Dropped { on: relay, from, upstream, why: refused.why });
+                self.conns.event(Event::Dropped { on: relay, from, upstream, why: refused.why });
                 self.send_reply(relay, refused, false, Form::Json, now);
                 // A service must not take a part of a request for the whole.
                 let hidden = if in_request { Close::Truncate } else { Close::Linger };
-                Over { hidden, client: Close::Linger, why: Why::Done }
+                PairEnd { hidden, client: Close::Linger, why: EndReason::Done }
             }
-            _ if follower.is_over() => Over { hidden: Close::Linger, client: Close::Linger, why: Why::Done },
+            _ if follower.is_over() => {
+                PairEnd { hidden: Close::Linger, client: Close::Linger, why: EndReason::Done }
+            }
             _ => return,
         };
         let ended: Option<Ended> = self.conns.end_pair(relay, over, now);

@@ -5,18 +5,18 @@ use core::net::SocketAddr;
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::debt::Debt;
+use super::decaying_debt::DecayingDebt;
 use super::pool::Pool;
 use super::proof::{Proof, Prover};
 use super::unanswered::Unanswered;
 use super::{Agent, Conn, Path, State};
-use crate::backoff::{Backoff, Grade, Retry};
+use crate::backoff::{Backoff, ErrorClass, Retry};
 use crate::dialer::Dialling;
-use crate::http::response::{Response, Wishes, write_connect};
+use crate::event::{Event, RelayLoss, Target};
+use crate::http::response::{RegistrationOptions, Response, write_connect};
 use crate::http::target::Token;
 use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRole};
-use crate::note::{Note, RelayLoss, Target};
-use crate::reach::Answer;
+use crate::relay_client::Answer;
 use crate::time::{Now, Span, Time};
 
 /// A waiting connection that ends after this long has not failed: relays and paths in between end idle ones in time
@@ -44,7 +44,7 @@ pub(super) struct Link {
     /// Connections of clients, to the relay and to the local services.
     pub(super) serving: u32,
     /// When the one that rests is due; there is one at most.
-    pub(super) resting: Option<Time>,
+    pub(super) backing_off: Option<Time>,
     /// After a failure, nothing is begun before this time; what is under way goes on.
     not_before: Time,
     /// The relay took a connection since the last failure. While it has not, one connection tries, not the pool.
@@ -57,7 +57,7 @@ pub(super) struct Link {
     /// Clients that got no answer.
     unanswered: Unanswered,
     /// Connections that were opened because a path changed.
-    path_changes: Debt,
+    path_changes: DecayingDebt,
 }
 
 /// What a link counts.
@@ -77,14 +77,14 @@ impl Link {
             waiting: 0,
             old_path: 0,
             serving: 0,
-            resting: None,
+            backing_off: None,
             not_before: Time(0),
             proven: false,
             backoff: Backoff::new(retry),
             pool,
             prover: Prover::default(),
             unanswered: Unanswered::default(),
-            path_changes: Debt::default(),
+            path_changes: DecayingDebt::default(),
         }
     }
 
@@ -124,9 +124,9 @@ impl Link {
 
 /// When to try again.
 #[derive(Clone, Copy, Debug)]
-enum Pace {
+enum RetryDelay {
     AtOnce,
-    After(Grade),
+    After(ErrorClass),
     /// Enough other connections wait: the pool is filled where it lacks one, and nothing has failed.
     None,
 }
@@ -150,19 +150,19 @@ impl Agent {
         };
         // Each of them may be gone at once.
         let lacking = if link.unanswered.is_heavy(now) { lacking.min(1) } else { lacking };
-        let (not_before, rests) = (link.not_before, link.resting.is_some());
+        let (not_before, rests) = (link.not_before, link.backing_off.is_some());
         if self.stopping || lacking == 0 {
             return;
         }
         if now.mono < not_before {
             if !rests {
-                let on = self.conns.insert(Conn::new(upstream, State::Over), None);
-                self.enter(on, State::Resting, Some(not_before));
+                let on = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
+                self.enter(on, State::Backoff, Some(not_before));
             }
             return;
         }
         for _ in 0..lacking {
-            let on = self.conns.insert(Conn::new(upstream, State::Over), None);
+            let on = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
             self.begin(on, now);
         }
     }
@@ -185,7 +185,7 @@ impl Agent {
         link.path_changes.add(PATH_CHANGE_COST, now);
         link.proven = false;
         link.not_before = now.mono;
-        let mut resting = None;
+        let mut backing_off = None;
         for on in self.conns.open_ids() {
             match self.conns.state(on) {
                 Some(Conn { upstream: of, .. }) if *of != upstream => {}
@@ -193,11 +193,11 @@ impl Agent {
                     *path = Path::Old;
                     self.link(upstream).old_path += 1;
                 }
-                Some(Conn { state: State::Resting, .. }) => resting = Some(on),
+                Some(Conn { state: State::Backoff, .. }) => backing_off = Some(on),
                 _ => {}
             }
         }
-        let on = resting.unwrap_or_else(|| self.conns.insert(Conn::new(upstream, State::Over), None));
+        let on = backing_off.unwrap_or_else(|| self.conns.insert(Conn::new(upstream, State::PairEnd), None));
         self.begin(on, now);
     }
 
@@ -236,12 +236,12 @@ impl Agent {
             }
         };
         let mut text = Vec::new();
-        let wishes = Wishes {
+        let options = RegistrationOptions {
             proxy_header: self.config.asks_for_address(),
             pool: link.pool.grows(),
             raw: upstream.takes_raw(),
         };
-        write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, wishes);
+        write_connect(&mut text, upstream.id, &token, &upstream.relay.host_header, options);
         self.conns.send(on, text);
         let patience = self.answer_patience(index, at, now);
         let state = State::Registering { answer: Answer::default(), proof, at };
@@ -275,7 +275,7 @@ impl Agent {
             return self.refused(on, upstream, proof, response, now);
         }
         self.enter(on, State::Waiting { since: now.mono, path: Path::Current }, Some(now.mono + SETTLED));
-        self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
+        self.conns.emit(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let link = self.link(upstream);
         link.proven = true;
         link.prover.accepted(proof, response.challenge, now);
@@ -283,7 +283,7 @@ impl Agent {
         if let Some(state) = response.pool {
             link.pool.on_state(state, waiting);
         }
-        self.conns.note(Note::Registered { on, upstream, waiting });
+        self.conns.event(Event::Registered { on, upstream, waiting });
         self.fill_for(upstream, response.pool.map_or(0, |state| state.held), now);
     }
 
@@ -295,10 +295,10 @@ impl Agent {
         let is_invited = is_of_token && link.prover.refused(proof, response.challenge, now);
         // If another one is under way, or rests, none is begun now.
         if is_invited && (link.connecting > 1 || link.prover.take_retry(now)) {
-            self.lose_at(on, RelayLoss::Challenged, Pace::AtOnce, now);
+            self.lose_at(on, RelayLoss::Challenged, RetryDelay::AtOnce, now);
         } else {
             let loss = RelayLoss::Refused(response.status);
-            self.lose_at(on, loss, Pace::After(grade(loss, retry_after)), now);
+            self.lose_at(on, loss, RetryDelay::After(class(loss, retry_after)), now);
         }
     }
 
@@ -312,7 +312,7 @@ impl Agent {
         let is_news = link.not_before <= now.mono;
         link.not_before = link.not_before.max(now.mono + pause);
         if is_news {
-            self.conns.note(Note::Slowed { upstream, pause });
+            self.conns.event(Event::Slowed { upstream, pause });
         }
     }
 
@@ -367,11 +367,11 @@ impl Agent {
         {
             let link = self.link(upstream);
             if link.pool.is_replaced(link.waiting.saturating_sub(1)) {
-                return self.lose_at(on, loss, Pace::None, now);
+                return self.lose_at(on, loss, RetryDelay::None, now);
             }
         }
         if let Some(&mut Conn { state: State::Waiting { path: Path::Old, .. }, .. }) = self.conns.state(on) {
-            return self.lose_at(on, loss, Pace::None, now);
+            return self.lose_at(on, loss, RetryDelay::None, now);
         }
         let (waited, at) = match self.conns.state(on).map(|conn| &conn.state) {
             Some(State::Waiting { since, .. }) => (now.mono.since(*since), None),
@@ -379,7 +379,11 @@ impl Agent {
             _ => (Span::ZERO, None),
         };
         let is_elsewhere = at.is_some_and(|at| self.failed_at(on, at, loss, now));
-        let pace = if waited >= OLD || is_elsewhere { Pace::AtOnce } else { Pace::After(grade(loss, None)) };
+        let pace = if waited >= OLD || is_elsewhere {
+            RetryDelay::AtOnce
+        } else {
+            RetryDelay::After(class(loss, None))
+        };
         self.lose_at(on, loss, pace, now);
     }
 
@@ -395,7 +399,7 @@ impl Agent {
         book.has_other(at, now.mono)
     }
 
-    fn lose_at(&mut self, on: ConnId, why: RelayLoss, pace: Pace, now: Now) {
+    fn lose_at(&mut self, on: ConnId, why: RelayLoss, pace: RetryDelay, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         let how = match why {
@@ -408,38 +412,38 @@ impl Agent {
         };
         self.close(on, how, now);
         let again = self.try_again(upstream, pace, now);
-        self.conns.note(match why {
+        self.conns.event(match why {
             RelayLoss::Unreachable(why) => {
-                Note::DialFailed { on, what: Target::Relay(upstream), why, again: Some(again) }
+                Event::DialFailed { on, what: Target::Relay(upstream), why, again: Some(again) }
             }
-            _ => Note::RelayLost { on, upstream, why, again },
+            _ => Event::RelayLost { on, upstream, why, again },
         });
     }
 
     /// One connection tries again, and no more than one: of a pool that fails as a whole, the first to fail sets the
     /// time. Returns how long until that one begins; zero also where one is under way.
-    fn try_again(&mut self, upstream: u16, pace: Pace, now: Now) -> Span {
+    fn try_again(&mut self, upstream: u16, pace: RetryDelay, now: Now) -> Span {
         let link = &mut self.links[usize::from(upstream)];
         match pace {
-            Pace::None => {}
-            Pace::AtOnce => link.proven = false,
-            Pace::After(grade) => {
+            RetryDelay::None => {}
+            RetryDelay::AtOnce => link.proven = false,
+            RetryDelay::After(class) => {
                 link.proven = false;
                 if link.not_before <= now.mono {
-                    link.not_before = now.mono + link.backoff.next(grade, &mut self.jitter);
+                    link.not_before = now.mono + link.backoff.next(class, &mut self.jitter);
                 }
             }
         }
         self.fill(upstream, now);
-        self.link(upstream).resting.map_or(Span::ZERO, |due| due.since(now.mono))
+        self.link(upstream).backing_off.map_or(Span::ZERO, |due| due.since(now.mono))
     }
 }
 
 /// What may be over in a moment, and what somebody has to change.
-fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
+fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
     match loss {
-        RelayLoss::Refused(500..) => Grade::Failure(retry_after),
-        RelayLoss::Refused(_) | RelayLoss::Challenged => Grade::Refusal(retry_after),
+        RelayLoss::Refused(500..) => ErrorClass::Failure(retry_after),
+        RelayLoss::Refused(_) | RelayLoss::Challenged => ErrorClass::Refusal(retry_after),
         RelayLoss::Garbled
         | RelayLoss::Tls(
             TlsFailure::Certificate
@@ -453,13 +457,13 @@ fn grade(loss: RelayLoss, retry_after: Option<Span>) -> Grade {
             | TlsFailure::Cipher
             | TlsFailure::TooLong
             | TlsFailure::Protocol,
-        ) => Grade::Refusal(None),
+        ) => ErrorClass::Refusal(None),
         RelayLoss::Unreachable(DialFailure::Name | DialFailure::Refused | DialFailure::Unreachable) => {
-            Grade::Unreachable
+            ErrorClass::Unreachable
         }
         RelayLoss::Ended(_)
         | RelayLoss::Silent
         | RelayLoss::Tls(TlsFailure::Ended)
-        | RelayLoss::Unreachable(DialFailure::Local) => Grade::Failure(None),
+        | RelayLoss::Unreachable(DialFailure::Local) => ErrorClass::Failure(None),
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! No token is ever made for a time that a peer names.
 
-use super::debt::Debt;
+use super::decaying_debt::DecayingDebt;
 use crate::time::{Now, Span, Time};
 use crate::token::Challenge;
 
@@ -43,7 +43,7 @@ pub(super) struct Prover {
     /// The newest challenge.
     given: Option<Given>,
     clock: OwnClock,
-    retries: Debt,
+    retries: DecayingDebt,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -5,16 +5,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::forwarding::Unforwarded;
-use super::{Agent, Asked, EndToEnd, RawTarget, Sealed, State, Upstream, conn_state};
+use super::{Agent, EndToEnd, RawTarget, Sealed, ServiceKind, State, Upstream, conn_state};
 use crate::client_hello::{self, ClientHello};
 use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
+use crate::event::Event;
 use crate::http::accept::Form;
 use crate::http::head::{self, Finder, Found};
 use crate::http::reply::{Status, Switching, write_switching};
 use crate::machine::Output;
-use crate::note::Note;
 use crate::proxy_header::{self, RawName};
-use crate::reach::HostPort;
+use crate::relay_client::HostPort;
 use crate::time::Now;
 
 /// The answer to a request that the relay could read.
@@ -39,19 +39,19 @@ pub(super) fn is_named(hello: &ClientHello, name: &str) -> Option<bool> {
 
 impl Upstream {
     /// The local service for what a client asks, with the TLS that it speaks.
-    pub(super) fn place_of(&self, asked: Asked) -> Option<(&HostPort, Option<u16>)> {
+    pub(super) fn place_of(&self, asked: ServiceKind) -> Option<(&HostPort, Option<u16>)> {
         let stream = self.stream.as_ref().map(|place| (place, None));
         let http = self.service.as_ref().map(|place| (place, self.service_tls));
         match asked {
-            Asked::Http { .. } => http,
+            ServiceKind::Http { .. } => http,
             // A connector is not asked for the password of the HTTP service.
-            Asked::Stream { .. } => stream.or(http.filter(|_| self.door.is_none())),
-            Asked::Raw(RawTarget::H2) => http.filter(|_| self.service_h2 && self.door.is_none()),
-            Asked::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
-            Asked::Raw(RawTarget::Port(port)) => {
+            ServiceKind::Stream { .. } => stream.or(http.filter(|_| self.door.is_none())),
+            ServiceKind::Raw(RawTarget::H2) => http.filter(|_| self.service_h2 && self.door.is_none()),
+            ServiceKind::Raw(RawTarget::Stream) => stream.filter(|_| self.stream_takes_ports),
+            ServiceKind::Raw(RawTarget::Port(port)) => {
                 self.ports.get(usize::from(port)).map(|(_, place)| (place, None))
             }
-            Asked::Raw(RawTarget::Tls) => match &self.end_to_end {
+            ServiceKind::Raw(RawTarget::Tls) => match &self.end_to_end {
                 EndToEnd::PassTo(place) => Some((place, None)),
                 EndToEnd::Off | EndToEnd::Terminate => None,
             },
@@ -75,7 +75,7 @@ impl Agent {
                 self.enter(on, state, Some(now.mono + self.config.head_timeout));
             }
             (Ok(Some(RawName::Host(_))), EndToEnd::PassTo(_)) => {
-                self.meet(on, Asked::Raw(RawTarget::Tls), None, now);
+                self.meet(on, ServiceKind::Raw(RawTarget::Tls), None, now);
             }
             (Ok(Some(RawName::Host(_))), EndToEnd::Off) => {
                 self.lose_client(on, "this agent terminates no TLS of clients", Close::Abort, now);
@@ -84,10 +84,10 @@ impl Agent {
                 let own = upstream.ports.iter().position(|(known, _)| *known == label);
                 let target = match own.map(u16::try_from) {
                     Some(Ok(port)) => Some(RawTarget::Port(port)),
-                    _ => upstream.place_of(Asked::Raw(RawTarget::Stream)).map(|_| RawTarget::Stream),
+                    _ => upstream.place_of(ServiceKind::Raw(RawTarget::Stream)).map(|_| RawTarget::Stream),
                 };
                 match target {
-                    Some(target) => self.meet(on, Asked::Raw(target), None, now),
+                    Some(target) => self.meet(on, ServiceKind::Raw(target), None, now),
                     None => self.lose_client(on, NO_SUCH_PORT, Close::Abort, now),
                 }
             }
@@ -117,13 +117,13 @@ impl Agent {
             conn.sealed = Some(Box::new(Sealed { name }));
         }
         self.enter(on, State::Sealing, Some(now.mono + self.config.head_timeout));
-        self.conns.say(Output::StartTls { on, role });
+        self.conns.emit(Output::StartTls { on, role });
     }
 
     /// The client's handshake is complete: its request comes next.
     pub(super) fn sealed(&mut self, on: ConnId, tls: Secured, now: Now) {
         if tls.is_h2 && self.name_of(on).is_some() {
-            return self.meet(on, Asked::Raw(RawTarget::H2), None, now);
+            return self.meet(on, ServiceKind::Raw(RawTarget::H2), None, now);
         }
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
     }
@@ -132,7 +132,7 @@ impl Agent {
     pub(super) fn not_sealed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
-        self.conns.note(Note::TlsFailed { on, from, upstream, why });
+        self.conns.event(Event::TlsFailed { on, from, upstream, why });
         self.close(on, Close::Linger, now);
         upstream.into_iter().for_each(|upstream| self.unanswered_client(upstream, now));
     }

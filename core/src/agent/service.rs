@@ -8,10 +8,11 @@ use super::direct::{GONE, offer_of};
 use super::forwarding::Unforwarded;
 use super::link::Stage;
 use super::raw::NO_STREAM;
-use super::{Agent, Asked, Conn, Door, State, conn_state};
+use super::{Agent, Conn, Door, ServiceKind, State, conn_state};
 use crate::conns::Ended;
 use crate::dialer::Dialling;
 use crate::dtcp::Offer;
+use crate::event::{Event, Target};
 use crate::http::accept::Form;
 use crate::http::head::{self, Body, Finder, Found, Refusal};
 use crate::http::reply::diagnostic::{
@@ -19,10 +20,9 @@ use crate::http::reply::diagnostic::{
 };
 use crate::http::reply::{Reply, Status, Switching, write_switching};
 use crate::machine::{Close, ConnId, DialFailure, Output, TlsFailure, TlsRole};
-use crate::note::{Note, Target};
 use crate::pair::Side;
 use crate::proxy_header::{self, Parsed};
-use crate::reach::Deadlines;
+use crate::relay_client::Deadlines;
 use crate::time::Now;
 
 /// `Retry-After` of a 503, in seconds.
@@ -37,8 +37,8 @@ impl Agent {
         self.link(upstream).take();
         if is_full {
             let (from, id) = (self.conns.from(on), self.upstream(upstream).id);
-            self.conns.note(Note::ClientRefused { on, from, id, why: TOO_MANY_CLIENTS });
-            let asked = Asked::http(bytes).unwrap_or(Asked::OTHER);
+            self.conns.event(Event::ClientRefused { on, from, id, why: TOO_MANY_CLIENTS });
+            let asked = ServiceKind::http(bytes).unwrap_or(ServiceKind::OTHER);
             let why = Unforwarded::unavailable(TOO_MANY_CLIENTS);
             self.refuse(on, why, asked, now);
             return self.fill(upstream, now);
@@ -93,7 +93,7 @@ impl Agent {
             return self.read_sealed_request(on, bytes, now);
         }
         if self.upstream(upstream).stream.is_none() && !self.reads_head(on) {
-            if let Some(asked) = Asked::http(bytes) {
+            if let Some(asked) = ServiceKind::http(bytes) {
                 self.meet(on, asked, None, now);
             }
             return 0;
@@ -106,7 +106,7 @@ impl Agent {
             Found::Partial => 0,
             Found::Complete(len) if has_stream && asks_for_stream(&bytes[..len]) => {
                 let offer = self.config.direct.as_ref().and_then(|_| offer_of(&bytes[..len]));
-                self.meet(on, Asked::Stream { parked: bytes.len() > len }, offer, now);
+                self.meet(on, ServiceKind::Stream { parked: bytes.len() > len }, offer, now);
                 len
             }
             Found::Complete(_) | Found::Refused(_) if is_connector => {
@@ -129,7 +129,7 @@ impl Agent {
                     }
                     Ok(head) => self.meet(
                         on,
-                        Asked::Http { is_head: head.method == "HEAD", form: Form::preferred(bytes) },
+                        ServiceKind::Http { is_head: head.method == "HEAD", form: Form::preferred(bytes) },
                         None,
                         now,
                     ),
@@ -140,7 +140,7 @@ impl Agent {
                 0
             }
             Found::Complete(_) | Found::Refused(_) => {
-                self.meet(on, Asked::http(bytes).unwrap_or(Asked::OTHER), None, now);
+                self.meet(on, ServiceKind::http(bytes).unwrap_or(ServiceKind::OTHER), None, now);
                 0
             }
         }
@@ -148,22 +148,22 @@ impl Agent {
 
     /// Connects to a local service; not before now, since services drop idle connections. `offer`: the client would
     /// rather have a direct connection to it.
-    pub(super) fn meet(&mut self, on: ConnId, asked: Asked, offer: Option<Box<Offer>>, now: Now) {
+    pub(super) fn meet(&mut self, on: ConnId, asked: ServiceKind, offer: Option<Box<Offer>>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         if !self.config.lets_in(self.conns.from(on).map(|from| from.ip())) {
             let from = self.conns.from(on);
-            self.conns.note(Note::Dropped { on, from, upstream: Some(upstream), why: ADDRESS });
+            self.conns.event(Event::Dropped { on, from, upstream: Some(upstream), why: ADDRESS });
             return self.refuse(on, Unforwarded::ADDRESS, asked, now);
         }
         let Some((place, tls)) = self.upstream(upstream).place_of(asked) else {
             let from = self.conns.from(on);
-            self.conns.note(Note::Dropped { on, from, upstream: Some(upstream), why: NO_SERVICE });
+            self.conns.event(Event::Dropped { on, from, upstream: Some(upstream), why: NO_SERVICE });
             return self.refuse(on, Unforwarded::no_service(NO_SERVICE), asked, now);
         };
         let place = place.clone();
-        self.conns.say(Output::Read { on, wanted: false });
-        let local = self.conns.insert(Conn::new(upstream, State::Over), None);
+        self.conns.emit(Output::Read { on, wanted: false });
+        let local = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
         let patience = self.config.local_dial;
         let how = Dialling {
             tls: tls.map(|upstream| TlsRole::Client { upstream }),
@@ -194,20 +194,20 @@ impl Agent {
         }
         let is_tls = self.upstream(upstream).place_of(asked).is_some_and(|(_, tls)| tls.is_some());
         let is_header_queued = !is_tls && self.greet(local, self.conns.from(relay));
-        if matches!(asked, Asked::Stream { .. }) {
+        if matches!(asked, ServiceKind::Stream { .. }) {
             let mut text = Vec::new();
             write_switching(&mut text, Switching::Relayed);
             self.conns.send(relay, text);
         }
-        self.conns.say(Output::UserTimeout { on: relay, after: None });
-        self.conns.say(Output::Read { on: relay, wanted: true });
-        let has_parked = !matches!(asked, Asked::Stream { parked: false } | Asked::Raw(_));
+        self.conns.emit(Output::UserTimeout { on: relay, after: None });
+        self.conns.emit(Output::Read { on: relay, wanted: true });
+        let has_parked = !matches!(asked, ServiceKind::Stream { parked: false } | ServiceKind::Raw(_));
         let is_head_queued = has_parked && self.conns.has_ended(relay);
         self.join(local, relay, is_header_queued || is_head_queued, now);
         if !asked.is_stream() {
             self.gate(local, relay);
         }
-        self.conns.note(Note::Served { relay, local, upstream, stream: asked.is_stream() });
+        self.conns.event(Event::Served { relay, local, upstream, stream: asked.is_stream() });
     }
 
     /// Tells the local service whose its connection is, where that is wanted.
@@ -237,9 +237,9 @@ impl Agent {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
         self.close(local, Close::Abort, now);
         let what = if asked.is_stream() { Target::Stream(upstream) } else { Target::Service(upstream) };
-        self.conns.note(match why {
-            NoService::Dial(why) => Note::DialFailed { on: local, what, why, again: None },
-            NoService::Tls(why) => Note::ServiceTlsFailed { on: local, upstream, why },
+        self.conns.event(match why {
+            NoService::Dial(why) => Event::DialFailed { on: local, what, why, again: None },
+            NoService::Tls(why) => Event::ServiceTlsFailed { on: local, upstream, why },
         });
         let why = match why {
             NoService::Dial(DialFailure::Local) => Unforwarded::unavailable(NO_DESCRIPTORS),
@@ -253,14 +253,14 @@ impl Agent {
     pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
-        self.conns.note(Note::Dropped { on, from, upstream, why: why.why });
-        self.refuse(on, why, Asked::Http { is_head: false, form }, now);
+        self.conns.event(Event::Dropped { on, from, upstream, why: why.why });
+        self.refuse(on, why, ServiceKind::Http { is_head: false, form }, now);
     }
 
     /// Answers a client that is not served, and closes its connection. A raw client is cut: nothing that we send would
     /// be of its protocol.
-    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, asked: Asked, now: Now) {
-        if let Asked::Raw(_) = asked {
+    pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, asked: ServiceKind, now: Now) {
+        if let ServiceKind::Raw(_) = asked {
             let upstream = self.conns.state(relay).map(|conn| conn.upstream);
             self.close(relay, Close::Truncate, now);
             return upstream.into_iter().for_each(|upstream| self.unanswered_client(upstream, now));
@@ -336,14 +336,14 @@ impl Agent {
     pub(super) fn lose_client(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
-        self.conns.note(Note::Dropped { on, from, upstream, why });
+        self.conns.event(Event::Dropped { on, from, upstream, why });
         self.close(on, how, now);
         if let Some(upstream) = upstream {
             self.unanswered_client(upstream, now);
         }
     }
 
-    fn local(&mut self, local: ConnId) -> Option<(u16, ConnId, Asked)> {
+    fn local(&mut self, local: ConnId) -> Option<(u16, ConnId, ServiceKind)> {
         match self.conns.state(local)? {
             &mut Conn { upstream, state: State::Local { relay, asked, .. }, .. } => {
                 Some((upstream, relay, asked))
@@ -360,10 +360,10 @@ impl Agent {
             if let Some(conn) = self.conns.any_state(on) {
                 let link = &mut self.links[usize::from(conn.upstream)];
                 link.count(conn.state.stage(), Stage::Other);
-                conn.state = State::Over;
+                conn.state = State::PairEnd;
             }
         }
-        self.conns.note(Note::PairEnded {
+        self.conns.event(Event::PairEnded {
             hidden,
             client,
             id: self.upstream(upstream).id,
@@ -387,7 +387,7 @@ pub(super) enum NoService {
     Tls(TlsFailure),
 }
 
-impl Asked {
+impl ServiceKind {
     /// Anything for the HTTP service but a HEAD.
     pub(super) const OTHER: Self = Self::Http { is_head: false, form: Form::Json };
 

@@ -4,7 +4,7 @@
 //! connection to the local service. But clients that go early are ordinary, and a port scan brings many of them: so some
 //! are forgiven at once, answered clients make up for others, and the longest pause is short.
 
-use super::debt::Debt;
+use super::decaying_debt::DecayingDebt;
 use crate::time::{Now, Span};
 
 /// What the first of them cost.
@@ -21,7 +21,7 @@ const PAUSE_MAX: Span = Span::from_secs(4);
 /// What the clients of a relay that got no answer have cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unanswered {
-    debt: Debt,
+    debt: DecayingDebt,
     /// How many there were since the last answered one, or since all was forgiven.
     row: u32,
 }

@@ -13,26 +13,26 @@ use super::failures::Failures;
 use super::initiator::{Initiator, Parties};
 use super::matching::{self, Claim, Matching, Rules};
 use super::name::{Allow, IqId, Jid, StreamId};
-use super::role::{Act, Failure, Patience};
+use super::role::{Act, Failure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use super::target::Target;
 use crate::acl::Policy;
 use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
 use crate::entropy::Entropy;
+use crate::event::Event;
 use crate::limiter::DialBudget;
 use crate::machine::{Close, ConnId, End, Output};
-use crate::note::Note;
 use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
 use crate::xmpp::iq::Iq;
 
-mod events;
+mod event;
 mod iqs;
-mod report;
+mod machine;
 mod sessions;
 
-pub use self::report::Report;
+pub use self::event::StreamEvent;
 
 /// Everything that can be set. All limits are inclusive.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct Config {
     /// How long a socket may be nobody's. Default 30 s.
     pub unclaimed: Span,
     /// How long what is waited for.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// Deadlines of a pair.
     pub pair: pair::Limits,
 }
@@ -95,7 +95,7 @@ impl Config {
             sessions_max: 256,
             dials_per_minute_max: 60,
             unclaimed: Span::from_secs(30),
-            patience: Patience::default(),
+            patience: Timeouts::default(),
             pair: pair::Limits::default(),
         }
     }
@@ -106,7 +106,7 @@ impl Config {
 /// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`] and
 /// [`Entity::handle_begin`]. After those, as after any other `handle_*`, and after the outputs,
 /// [`Entity::poll_stanza`] and [`Entity::poll_report`] are to be called until `None`. As an
-/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it takes its stanzas as IQs.
+/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
@@ -123,7 +123,7 @@ pub struct Entity {
     stanzas: VecDeque<Stanza>,
     /// Answers to what is none of our stanzas.
     answers: VecDeque<Iq>,
-    reports: VecDeque<Report>,
+    events: VecDeque<StreamEvent>,
     draining: bool,
 }
 
@@ -246,7 +246,7 @@ impl Entity {
             entropy: Entropy::new(seed),
             stanzas: VecDeque::new(),
             answers: VecDeque::new(),
-            reports: VecDeque::new(),
+            events: VecDeque::new(),
             draining: false,
             config,
         }
@@ -258,8 +258,8 @@ impl Entity {
     }
 
     /// The next thing to log.
-    pub fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+    pub fn poll_event(&mut self) -> Option<StreamEvent> {
+        self.events.pop_front()
     }
 
     /// How many connections there are, closing ones included.
@@ -282,7 +282,7 @@ impl Entity {
 
     fn pair(&mut self, stream: ConnId, local: ConnId, has_ended: bool, now: Now) {
         for on in [stream, local] {
-            self.conns.say(Output::Read { on, wanted: true });
+            self.conns.emit(Output::Read { on, wanted: true });
             self.enter(on, State::Paired, None);
         }
         self.conns.pair(stream, local, false, now);
@@ -295,7 +295,7 @@ impl Entity {
     fn pair_over(&mut self, ended: Option<Ended>) {
         let Some(Ended { hidden, pair, over, .. }) = ended else { return };
         let (from_peer, to_peer) = (pair.octets_from(Side::Hidden), pair.octets_from(Side::Client));
-        self.reports.push_back(Report::Ended { on: hidden, from_peer, to_peer, why: over.why });
+        self.events.push_back(StreamEvent::Ended { on: hidden, from_peer, to_peer, why: over.why });
     }
 
     /// The service is not there: the peer must not take that for the end of a stream in order.
@@ -303,12 +303,12 @@ impl Entity {
         let Some(&mut State::Service { stream }) = self.conns.state(service) else { return };
         self.conns.close(service, Close::Abort, now);
         self.conns.close(stream, Close::Truncate, now);
-        self.reports.push_back(Report::NoService { on: stream });
+        self.events.push_back(StreamEvent::NoService { on: stream });
     }
 
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, upstream: None, why });
+        self.conns.event(Event::Dropped { on, from, upstream: None, why });
         self.enter(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }
@@ -324,12 +324,12 @@ impl Entity {
         self.refuse(claim.from, claim.iq, condition);
     }
 
-    fn say(&mut self, peer: Jid, id: IqId, query: Query) {
+    fn emit(&mut self, peer: Jid, id: IqId, query: Query) {
         self.stanzas.push_back(Stanza { peer, id, query });
     }
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
-        self.say(peer, id, Query::Error(condition));
+        self.emit(peer, id, Query::Error(condition));
     }
 
     fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {

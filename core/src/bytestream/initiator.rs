@@ -6,7 +6,7 @@
 //! | `Identified` | I2: the target's socket is known and it was told so (PF7); its word is waited for, not for long |
 //! | `Dialling`, `Claimed` | I4: on the way to the proxy that the target named (A6.3, A6.4) |
 //! | `Reversing` | I5: refused; the target may make an offer itself |
-//! | `Over` | I8, I9, or the other role (I3 is left as soon as it is entered) |
+//! | `PairEnd` | I8, I9, or the other role (I3 is left as soon as it is entered) |
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::name::{IqId, Jid, StreamId};
-use super::role::{Act, Failure, Patience};
+use super::role::{Act, Failure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::time::Time;
 
@@ -32,7 +32,7 @@ pub struct Initiator {
     offer: IqId,
     /// Whether the peer may make an offer if it refuses ours: one reversal, else two ends behind NATs never stop.
     reversible: bool,
-    patience: Patience,
+    patience: Timeouts,
     state: State,
     due: Time,
 }
@@ -51,7 +51,7 @@ enum State {
     Dialling { via: Jid, to: SocketAddr, rest: VecDeque<SocketAddr>, until: Time },
     Claimed { via: Jid, iq: IqId },
     Reversing(Condition),
-    Over,
+    PairEnd,
 }
 
 /// Whom a stream is between, and what it is called.
@@ -74,7 +74,7 @@ impl Initiator {
         mut connections: Vec<Connection>,
         offer: IqId,
         reversible: bool,
-        patience: Patience,
+        patience: Timeouts,
         now: Time,
     ) -> (Self, Vec<Act>) {
         connections.truncate(CONNECTIONS_MAX);
@@ -110,7 +110,7 @@ impl Initiator {
         match &self.state {
             State::Offered { .. } => *from == self.peer,
             State::Claimed { .. } => self.awaits_clearance(from),
-            State::Identified | State::Dialling { .. } | State::Reversing(_) | State::Over => false,
+            State::Identified | State::Dialling { .. } | State::Reversing(_) | State::PairEnd => false,
         }
     }
 
@@ -126,7 +126,7 @@ impl Initiator {
         match &self.state {
             State::Offered { .. } | State::Identified => *from == self.peer && *id == self.offer,
             State::Claimed { via, iq } => from == via && id == iq,
-            State::Dialling { .. } | State::Reversing(_) | State::Over => false,
+            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => false,
         }
     }
 
@@ -159,7 +159,7 @@ impl Initiator {
             State::Identified if connection == Some(&self.me) => vec![self.clear()],
             State::Identified => self.fail(Failure::UnknownConnection),
             State::Claimed { .. } => vec![self.clear()],
-            State::Dialling { .. } | State::Reversing(_) | State::Over => Vec::new(),
+            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Initiator {
             }
             State::Offered { .. } | State::Identified => self.fail(Failure::Refused(condition)),
             State::Claimed { .. } => self.fail(Failure::Disowned(condition)),
-            State::Dialling { .. } | State::Reversing(_) | State::Over => Vec::new(),
+            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
         }
     }
 
@@ -209,7 +209,7 @@ impl Initiator {
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
             State::Identified | State::Claimed { .. } | State::Dialling { .. } => self.fail(Failure::Reset),
-            State::Offered { .. } | State::Reversing(_) | State::Over => Vec::new(),
+            State::Offered { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
         }
     }
 
@@ -225,7 +225,7 @@ impl Initiator {
             State::Dialling { .. } => self.fail(Failure::Unreachable),
             State::Reversing(condition) => self.fail(Failure::Refused(condition)),
             State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::Silent),
-            State::Over => Vec::new(),
+            State::PairEnd => Vec::new(),
         }
     }
 
@@ -233,7 +233,7 @@ impl Initiator {
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Over => None,
+            State::PairEnd => None,
             _ => Some(self.due),
         }
     }
@@ -252,12 +252,12 @@ impl Initiator {
     }
 
     fn clear(&mut self) -> Act {
-        self.state = State::Over;
+        self.state = State::PairEnd;
         Act::Clear
     }
 
     fn fail(&mut self, why: Failure) -> Vec<Act> {
-        self.state = State::Over;
+        self.state = State::PairEnd;
         vec![Act::Fail(why)]
     }
 }

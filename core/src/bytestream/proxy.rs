@@ -27,18 +27,18 @@ use super::stanza::{Condition, Query, Stanza};
 use super::streams::{Claimant, Streams};
 use crate::bytestream::xmpp::NAMESPACE;
 use crate::conns::{Conns, Ended};
+use crate::event::Event;
 use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId, Output};
-use crate::note::Note;
 use crate::pair::{self, Side};
 use crate::time::{Now, Span, Time};
 use crate::xmpp::iq::Iq;
 
-mod events;
+mod event;
 mod iqs;
-mod report;
+mod machine;
 
-pub use self::report::Report;
+pub use self::event::ProxyEvent;
 
 /// Everything that can be set. All limits are inclusive.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl Config {
 /// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Proxy::handle_stanza`], after which
 /// [`Proxy::poll_stanza`] and [`Proxy::poll_report`] are to be called until `None`, as after any other `handle_*`, and
 /// after the outputs: a 'clear to send' goes out when the pair is made. As an
-/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it takes its stanzas as IQs.
+/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]
 pub struct Proxy {
     config: Config,
@@ -111,7 +111,7 @@ pub struct Proxy {
     stanzas: VecDeque<Stanza>,
     /// Answers to what is none of our stanzas.
     answers: VecDeque<Iq>,
-    reports: VecDeque<Report>,
+    events: VecDeque<ProxyEvent>,
     draining: bool,
 }
 
@@ -158,7 +158,7 @@ impl Proxy {
             claims: BTreeMap::new(),
             stanzas: VecDeque::new(),
             answers: VecDeque::new(),
-            reports: VecDeque::new(),
+            events: VecDeque::new(),
             draining: false,
             config,
         }
@@ -191,8 +191,8 @@ impl Proxy {
     }
 
     /// The next thing to log.
-    pub fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+    pub fn poll_event(&mut self) -> Option<ProxyEvent> {
+        self.events.pop_front()
     }
 
     /// How many connections there are, closing ones included.
@@ -277,10 +277,10 @@ impl Proxy {
         self.streams.pair(&claim.sid);
         self.enter(second, State::Paired { sid: claim.sid }, None);
         for on in [first, second] {
-            self.conns.say(Output::Read { on, wanted: true });
+            self.conns.emit(Output::Read { on, wanted: true });
         }
         self.conns.pair(first, second, false, now);
-        self.reports.push_back(Report::Paired {
+        self.events.push_back(ProxyEvent::Paired {
             first: by.clone(),
             first_on: first,
             second: claim.from.clone(),
@@ -297,7 +297,7 @@ impl Proxy {
         if let Some(State::Paired { sid }) = self.conns.any_state(hidden) {
             self.streams.end(sid);
         }
-        self.reports.push_back(Report::Ended {
+        self.events.push_back(ProxyEvent::Ended {
             first_on: hidden,
             second_on: client,
             from_first: pair.octets_from(Side::Hidden),
@@ -314,7 +314,7 @@ impl Proxy {
 
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, upstream: None, why });
+        self.conns.event(Event::Dropped { on, from, upstream: None, why });
         self.enter(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }
@@ -341,7 +341,7 @@ impl Proxy {
     }
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
-        self.reports.push_back(Report::Refused { from: peer.clone(), condition });
+        self.events.push_back(ProxyEvent::Refused { from: peer.clone(), condition });
         self.stanzas.push_back(Stanza { peer, id, query: Query::Error(condition) });
     }
 

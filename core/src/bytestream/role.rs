@@ -7,7 +7,7 @@ use crate::time::Span;
 
 /// How long an initiator or a target waits for what; see the tables of docs/stream-proxy.md §2, §3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// For the peer's answer, for the proxy's, and for all dials together (I1, I4, T1, T2). Default 60 s.
     pub answer: Span,
     /// For one dial. Default 10 s.
@@ -22,7 +22,7 @@ pub struct Patience {
     pub reversal: Span,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             answer: Span::from_secs(60),
@@ -34,7 +34,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl Timeouts {
     /// How long a target dials one address.
     pub(crate) fn of_target(&self) -> Span {
         self.concealed.unwrap_or(self.dial)

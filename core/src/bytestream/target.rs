@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `Dialling` | T1 |
 //! | `Claimed` | T2: the claim (PF4) and the word to the initiator (PF5) are out, both at once |
-//! | `Over` | T8, T9, or the other role |
+//! | `PairEnd` | T8, T9, or the other role |
 //!
 //! Whether an offer is wanted at all (T0: A5, 400) is said by whoever makes a target of it.
 
@@ -16,7 +16,7 @@ use core::net::SocketAddr;
 
 use super::initiator::{CONNECTIONS_MAX, Parties};
 use super::name::{IqId, Jid};
-use super::role::{Act, Failure, Patience};
+use super::role::{Act, Failure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::acl::Policy;
 use crate::time::Time;
@@ -28,7 +28,7 @@ pub struct Target {
     /// The id of the initiator's PF2.
     offer: IqId,
     reversible: bool,
-    patience: Patience,
+    patience: Timeouts,
     state: State,
     due: Time,
 }
@@ -43,7 +43,7 @@ pub struct Target {
 enum State {
     Dialling { current: Connection, rest: VecDeque<Connection>, until: Time },
     Claimed { at: Jid, iq: IqId },
-    Over,
+    PairEnd,
 }
 
 impl Target {
@@ -55,7 +55,7 @@ impl Target {
         connections: Vec<Connection>,
         offer: IqId,
         reversible: bool,
-        (policy, patience): (&Policy, Patience),
+        (policy, patience): (&Policy, Timeouts),
         now: Time,
     ) -> (Self, Vec<Act>) {
         let mut rest: VecDeque<Connection> =
@@ -69,7 +69,7 @@ impl Target {
                 (Self { parties, offer, reversible, patience, state, due }, vec![dial])
             }
             None => {
-                let state = State::Over;
+                let state = State::PairEnd;
                 let mut target = Self { parties, offer, reversible, patience, state, due };
                 let acts = target.give_up();
                 (target, acts)
@@ -128,7 +128,7 @@ impl Target {
     #[must_use]
     pub fn on_result(&mut self) -> Vec<Act> {
         debug_assert!(matches!(self.state, State::Claimed { .. }), "an answer to nothing");
-        self.state = State::Over;
+        self.state = State::PairEnd;
         vec![Act::Clear]
     }
 
@@ -144,7 +144,7 @@ impl Target {
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
             State::Claimed { .. } => self.fail(Failure::Reset),
-            State::Dialling { .. } | State::Over => Vec::new(),
+            State::Dialling { .. } | State::PairEnd => Vec::new(),
         }
     }
 
@@ -158,7 +158,7 @@ impl Target {
             State::Dialling { until, .. } if until > now => self.dial_next(now),
             State::Dialling { .. } => self.give_up(),
             State::Claimed { .. } => self.fail(Failure::Silent),
-            State::Over => Vec::new(),
+            State::PairEnd => Vec::new(),
         }
     }
 
@@ -166,20 +166,20 @@ impl Target {
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Over => None,
+            State::PairEnd => None,
             _ => Some(self.due),
         }
     }
 
     /// A1.2, A2.1: nothing there that could be reached.
     fn give_up(&mut self) -> Vec<Act> {
-        self.state = State::Over;
+        self.state = State::PairEnd;
         let refusal = self.answer(Query::Error(Condition::NotFound404));
         vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(Failure::Unreachable) }]
     }
 
     fn fail(&mut self, why: Failure) -> Vec<Act> {
-        self.state = State::Over;
+        self.state = State::PairEnd;
         vec![Act::Fail(why)]
     }
 

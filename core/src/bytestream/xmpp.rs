@@ -37,7 +37,7 @@ pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
 
 /// [Reads](read) an IQ for one of the component's JIDs; `None` too if that is not `me`.
 #[must_use]
-pub fn hear(iq: &Iq, me: &Jid, namespace: &str) -> Option<Stanza> {
+pub fn receive(iq: &Iq, me: &Jid, namespace: &str) -> Option<Stanza> {
     if iq.to == *me { read(iq, namespace) } else { None }
 }
 

@@ -5,8 +5,8 @@ use core::net::SocketAddr;
 use super::{Connector, State};
 use crate::conns::Conns;
 use crate::dialer::{DialError, Dialers, Progress};
+use crate::event::ConnectFailure;
 use crate::machine::{Close, ConnId};
-use crate::note::ConnectFailure;
 use crate::time::Now;
 
 impl Connector {
@@ -32,7 +32,7 @@ impl Connector {
     pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) if is_complete => {
-                self.with_party(now, |party| party.resolved(link, addresses));
+                self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.resolved(link, addresses));
             }
             _ => self.race(on, now, |dialers, conns, rival| {
                 dialers.resolved(on, addresses, is_complete, conns, rival, now)

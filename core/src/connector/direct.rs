@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{Config, Connector, State};
+use crate::dtcp::endpoint::{Action, DtcpEndpoint};
 use crate::dtcp::line::{self, Command, Found};
 use crate::dtcp::negotiation::{Failure, Refusal, SessionId, Signal};
-use crate::dtcp::party::{Party, Word};
 use crate::dtcp::{Direct, HANDSHAKE_MAX};
+use crate::event::{ConnectError, ConnectFailure, Event, NotDirect};
 use crate::http::offer::{self, Offered};
 use crate::machine::{Close, ConnId, Listener, Output};
-use crate::note::{ConnectFailure, NotDirect, Note, Obstacle};
-use crate::table::Table;
+use crate::sorted_vec_map::SortedVecMap;
 use crate::time::Now;
 
 /// How many streams may be negotiated at once; those that come more go through the relay.
@@ -25,9 +25,9 @@ const SESSIONS_MAX: usize = 1_024;
 /// What is negotiated.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiations {
-    party: Party,
+    dtcp_endpoint: DtcpEndpoint,
     /// The relayed connection of each session.
-    relays: Table<SessionId, ConnId>,
+    relays: SortedVecMap<SessionId, ConnId>,
     listener: Option<Listener>,
 }
 
@@ -39,7 +39,11 @@ impl Negotiations {
         negotiation.sessions_max = SESSIONS_MAX;
         // Each local connection brings about three dials at most, and is its user's own.
         negotiation.dials_per_minute_max = u32::MAX;
-        Self { party: Party::new(negotiation, seed), relays: Table::default(), listener: direct.listener }
+        Self {
+            dtcp_endpoint: DtcpEndpoint::new(negotiation, seed),
+            relays: SortedVecMap::default(),
+            listener: direct.listener,
+        }
     }
 
     pub(super) fn listens_on(&self, on: Listener) -> bool {
@@ -47,7 +51,7 @@ impl Negotiations {
     }
 
     pub(super) fn or_idle(&self, output: Output) -> Output {
-        self.party.or_idle(output)
+        self.dtcp_endpoint.or_idle(output)
     }
 }
 
@@ -56,10 +60,10 @@ impl Connector {
     pub(super) fn accept(&mut self, from: SocketAddr, now: Now) -> ConnId {
         let on = self.conns.insert(State::Unwanted, Some(from));
         match &mut self.direct {
-            Some(direct) if !direct.party.is_idle() => {
-                let link = direct.party.accept(on, from, now);
+            Some(direct) if !direct.dtcp_endpoint.is_idle() => {
+                let link = direct.dtcp_endpoint.accept(on, from, now);
                 self.enter(on, State::Link(link));
-                self.obey(now);
+                self.apply_actions(now);
             }
             _ => self.conns.close(on, Close::Abort, now),
         }
@@ -67,22 +71,26 @@ impl Connector {
     }
 
     /// Tells the party what happened, and does what it says.
-    pub(super) fn with_party<R: Default>(&mut self, now: Now, tell: impl FnOnce(&mut Party) -> R) -> R {
+    pub(super) fn with_dtcp_endpoint<R: Default>(
+        &mut self,
+        now: Now,
+        tell: impl FnOnce(&mut DtcpEndpoint) -> R,
+    ) -> R {
         let Some(direct) = &mut self.direct else { return R::default() };
-        let result = tell(&mut direct.party);
-        self.obey(now);
+        let result = tell(&mut direct.dtcp_endpoint);
+        self.apply_actions(now);
         result
     }
 
     /// Asks for the service, and for a direct connection to it.
     pub(super) fn ask_directly(&mut self, on: ConnId, now: Now) {
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
-        let asked = direct.party.negotiator().request("agent", &config.hosts, now.mono);
+        let asked = direct.dtcp_endpoint.negotiation().request("agent", &config.hosts, now.mono);
         direct.relays.insert(asked, on);
         if let Some(State::Asking { session, .. } | State::Inside { session, .. }) = self.conns.state(on) {
             *session = Some(asked);
         }
-        self.obey(now);
+        self.apply_actions(now);
     }
 
     /// The agent takes us to its service; with an offer of its own, if it takes part.
@@ -110,7 +118,9 @@ impl Connector {
                 self.enter(on, State::Deciding { local, session, gave_up: false });
                 let patience = self.config.direct.as_ref().map(|direct| direct.patience);
                 self.conns.set_due(on, patience.map(|patience| now.mono + patience));
-                self.with_party(now, |party| party.negotiator().handle_answer(session, &theirs, now.mono));
+                self.with_dtcp_endpoint(now, |dtcp_endpoint| {
+                    dtcp_endpoint.negotiation().handle_answer(session, &theirs, now.mono)
+                });
             }
         }
     }
@@ -128,7 +138,9 @@ impl Connector {
         match self.conns.state(on) {
             Some(&mut State::Deciding { local, session, gave_up: false }) => {
                 self.enter(on, State::Deciding { local, session, gave_up: true });
-                self.with_party(now, |party| party.negotiator().handle_give_up(session));
+                self.with_dtcp_endpoint(now, |dtcp_endpoint| {
+                    dtcp_endpoint.negotiation().handle_give_up(session)
+                });
             }
             Some(&mut State::Staying { local, why }) => self.settle(on, local, why, now),
             _ => self.fail(on, ConnectFailure::Misspoken, now),
@@ -138,8 +150,8 @@ impl Connector {
 
     /// It was tried for long enough.
     pub(super) fn late(&mut self, on: ConnId, now: Now) {
-        let obstacle = self.forget_session(on, now);
-        self.stay(on, obstacle.map_or(NotDirect::Late, NotDirect::Met), now);
+        let connect_error = self.forget_session(on, now);
+        self.stay(on, connect_error.map_or(NotDirect::Late, NotDirect::Met), now);
     }
 
     /// There is no direct connection, and the session is over: the agent is told, if the relay will do.
@@ -148,7 +160,7 @@ impl Connector {
         if self.config.direct_only {
             return self.fail(on, ConnectFailure::NotDirect(why), now);
         }
-        self.say(on, Command::Error);
+        self.emit(on, Command::Error);
         let has_hosts = self.config.direct.as_ref().is_some_and(|direct| !direct.hosts.is_empty());
         if has_hosts && !gave_up {
             self.enter(on, State::Staying { local, why });
@@ -164,11 +176,11 @@ impl Connector {
             return self.fail(on, ConnectFailure::NotDirect(why), now);
         }
         self.join(on, local, now);
-        self.conns.note(Note::Relayed { relay: on, local, upstream: 0, why });
+        self.conns.event(Event::Relayed { relay: on, local, upstream: 0, why });
     }
 
     /// The session of this relayed connection is over, if it has one; what was in its way.
-    pub(super) fn forget_session(&mut self, relay: ConnId, now: Now) -> Option<Obstacle> {
+    pub(super) fn forget_session(&mut self, relay: ConnId, now: Now) -> Option<ConnectError> {
         let session = match self.conns.state(relay) {
             Some(
                 &mut (State::Asking { session: Some(session), .. }
@@ -179,45 +191,45 @@ impl Connector {
         };
         let direct = self.direct.as_mut()?;
         direct.relays.remove(&session)?;
-        let obstacle = direct.party.cancel(session);
-        self.obey(now);
-        obstacle
+        let connect_error = direct.dtcp_endpoint.cancel(session);
+        self.apply_actions(now);
+        connect_error
     }
 
     /// Does what the party says, until it says nothing.
-    fn obey(&mut self, now: Now) {
+    fn apply_actions(&mut self, now: Now) {
         while let Some(word) = self.next_word(now) {
             match word {
-                Word::Signal { session, signal: Signal::Request(offer) } => {
+                Action::Signal { session, signal: Signal::Request(offer) } => {
                     if let Some(relay) = self.relay_of(session) {
                         self.request(relay, Some(&offer));
                     }
                 }
                 // That we dial no more is not said before the end: then it is the last line.
-                Word::Signal { .. } => {}
-                Word::Dialled { on, to, .. } => {
-                    self.conns.note(Note::DirectDial { on, id: self.config.id, to })
+                Action::Signal { .. } => {}
+                Action::Dialled { on, to, .. } => {
+                    self.conns.event(Event::DirectDial { on, id: self.config.id, to })
                 }
-                Word::Established { session, on, tls } => {
+                Action::Established { session, on, tls } => {
                     debug_assert!(tls, "a direct connection in clear");
                     self.went_direct(session, on, now);
                 }
-                Word::Failed { session, why, obstacle } => {
+                Action::Failed { session, why, connect_error } => {
                     let why = if why == Failure::Deadline { NotDirect::Late } else { NotDirect::Nowhere };
-                    self.failed_directly(session, obstacle.map_or(why, NotDirect::Met), now);
+                    self.failed_directly(session, connect_error.map_or(why, NotDirect::Met), now);
                 }
             }
         }
     }
 
-    fn next_word(&mut self, now: Now) -> Option<Word> {
-        let party = &mut self.direct.as_mut()?.party;
-        let word = party.poll(&mut self.conns, State::Link, now);
-        if word.is_some() || !party.is_idle() {
+    fn next_word(&mut self, now: Now) -> Option<Action> {
+        let dtcp_endpoint = &mut self.direct.as_mut()?.dtcp_endpoint;
+        let word = dtcp_endpoint.poll(&mut self.conns, State::Link, now);
+        if word.is_some() || !dtcp_endpoint.is_idle() {
             return word;
         }
-        party.dismiss_strangers();
-        party.poll(&mut self.conns, State::Link, now)
+        dtcp_endpoint.dismiss_strangers();
+        dtcp_endpoint.poll(&mut self.conns, State::Link, now)
     }
 
     fn relay_of(&self, session: SessionId) -> Option<ConnId> {
@@ -248,14 +260,14 @@ impl Connector {
             debug_assert!(false, "a session without its stream");
             return self.conns.close(on, Close::Abort, now);
         };
-        self.say(relay, Command::Ok(b""));
+        self.emit(relay, Command::Ok(b""));
         self.conns.close(relay, Close::Linger, now);
         let with = self.conns.from(on);
         self.join(on, local, now);
-        self.conns.note(Note::Direct { on, local, upstream: 0, with });
+        self.conns.event(Event::Direct { on, local, upstream: 0, with });
     }
 
-    fn say(&mut self, relay: ConnId, line: Command<'_>) {
+    fn emit(&mut self, relay: ConnId, line: Command<'_>) {
         let mut text = Vec::new();
         line.write(&mut text);
         self.conns.send(relay, text);

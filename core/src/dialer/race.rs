@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::address_book::{ADDRESSES_MAX, AddressBook};
-use crate::reach::Deadlines;
+use crate::relay_client::Deadlines;
 use crate::time::{Span, Time};
 
 /// The next address is tried this long after the one before (RFC 8305 §5, Connection Attempt Delay)…
@@ -42,7 +42,7 @@ enum LookUp {
     Pending {
         until: Time,
     },
-    Over,
+    PairEnd,
 }
 
 /// When the next address is tried.
@@ -113,13 +113,13 @@ impl Race {
         let left: Vec<_> = self.left.iter().copied().collect();
         self.left = book.order(&left, now).into();
         if is_complete {
-            self.look_up = LookUp::Over;
+            self.look_up = LookUp::PairEnd;
         }
     }
 
     /// The look-up is over and found nothing, or nothing more.
     pub fn unresolved(&mut self) {
-        self.look_up = LookUp::Over;
+        self.look_up = LookUp::PairEnd;
     }
 
     /// The next thing to do. Called after everything that happened, and when the time has come, until it is
@@ -146,7 +146,7 @@ impl Race {
         if let LookUp::Pending { until } = self.look_up
             && until <= now
         {
-            self.look_up = LookUp::Over;
+            self.look_up = LookUp::PairEnd;
         }
         self.due().map_or(Todo::Lost, Todo::Wait)
     }
@@ -158,7 +158,7 @@ impl Race {
         let next = self.next_at().filter(|_| !self.left.is_empty());
         let look_up = match self.look_up {
             LookUp::Pending { until } => Some(until),
-            LookUp::Over => None,
+            LookUp::PairEnd => None,
         };
         [late, next, look_up].into_iter().flatten().min()
     }

@@ -11,25 +11,25 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::endpoint::{Action, DtcpEndpoint};
 use super::negotiation::{self, Failure, LinkId, Refusal, SessionId, Signal};
-use super::party::{Party, Word};
 use crate::conns::{Conns, Ended};
-use crate::dtcp::xmpp::{self, Said};
+use crate::dtcp::xmpp::{self, Message};
 use crate::endpoint::HostPort;
 use crate::entropy::Entropy;
+use crate::event::{ConnectError, Event};
 use crate::machine::{Close, ConnId, End, Output};
-use crate::note::{Note, Obstacle};
 use crate::pair::{self, Side};
-use crate::table::Table;
+use crate::sorted_vec_map::SortedVecMap;
 use crate::time::Now;
 use crate::xmpp::condition::{Condition, StanzaError};
 use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{Allow, IqId, Jid};
 
 mod door;
-mod report;
+mod event;
 
-pub use report::{Outcome, Refused, Report};
+pub use event::{DtcpEvent, Outcome, Refused};
 
 /// How many requests are dealt with at once. Whoever gets through first is served: one that leads nowhere keeps
 /// nobody else out.
@@ -71,18 +71,18 @@ pub enum Role {
 }
 
 /// The state machine. Beside [`Machine`](crate::machine::Machine)'s door and that of
-/// [`IqHandler`](crate::xmpp::hosted::IqHandler) it has [`Entity::poll_report`].
+/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it has [`Entity::poll_report`].
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
     conns: Conns<State>,
-    party: Party,
-    sessions: Table<SessionId, Talk>,
+    dtcp_endpoint: DtcpEndpoint,
+    sessions: SortedVecMap<SessionId, SessionInfo>,
     local: Option<ConnId>,
     is_online: bool,
     entropy: Entropy,
     iqs: VecDeque<Iq>,
-    reports: VecDeque<Report>,
+    events: VecDeque<DtcpEvent>,
     outcome: Option<Outcome>,
     /// Nothing new begins.
     over: bool,
@@ -90,7 +90,7 @@ pub struct Entity {
 
 /// What is said about a session.
 #[derive(Debug)]
-struct Talk {
+struct SessionInfo {
     peer: Jid,
     /// The id of the request: ours, as long as it is not answered; or the peer's.
     id: Option<IqId>,
@@ -141,13 +141,13 @@ impl Entity {
         let negotiation = negotiation::Config { sessions_max, ..config.negotiation.clone() };
         Self {
             conns: Conns::new(config.pair),
-            party: Party::new(negotiation, entropy.block()),
-            sessions: Table::default(),
+            dtcp_endpoint: DtcpEndpoint::new(negotiation, entropy.block()),
+            sessions: SortedVecMap::default(),
             local: None,
             is_online: false,
             entropy,
             iqs: VecDeque::new(),
-            reports: VecDeque::new(),
+            events: VecDeque::new(),
             outcome: None,
             over: false,
             config,
@@ -155,8 +155,8 @@ impl Entity {
     }
 
     /// The next thing to log.
-    pub fn poll_report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+    pub fn poll_event(&mut self) -> Option<DtcpEvent> {
+        self.events.pop_front()
     }
 
     /// What became of the local connection; `None` as long as that is open.
@@ -167,7 +167,7 @@ impl Entity {
 
     /// The local connection is there. Who opens waits for the server no longer than for the peer.
     fn welcome(&mut self, local: ConnId, now: Now) {
-        self.conns.say(Output::Read { on: local, wanted: false });
+        self.conns.emit(Output::Read { on: local, wanted: false });
         self.enter(local, State::Local);
         self.local = Some(local);
         if let Role::Open { .. } = self.config.role {
@@ -180,8 +180,8 @@ impl Entity {
     fn expire(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
         if self.sessions.is_empty() {
-            let refused = Refused { why: Failure::Deadline, error: None, obstacle: None };
-            self.reports.push_back(Report::Failed { peer: to.clone(), refused: refused.clone() });
+            let refused = Refused { why: Failure::Deadline, error: None, connect_error: None };
+            self.events.push_back(DtcpEvent::Failed { peer: to.clone(), refused: refused.clone() });
             self.finish(Outcome::Failed(refused), now);
         }
     }
@@ -193,9 +193,9 @@ impl Entity {
             return;
         }
         let peer = to.clone();
-        let session = self.party.negotiator().request(peer.as_str(), &self.config.hosts, now.mono);
-        self.reports.push_back(Report::Begun { peer: peer.clone() });
-        self.sessions.insert(session, Talk { peer, id: None, error: None });
+        let session = self.dtcp_endpoint.negotiation().request(peer.as_str(), &self.config.hosts, now.mono);
+        self.events.push_back(DtcpEvent::Begun { peer: peer.clone() });
+        self.sessions.insert(session, SessionInfo { peer, id: None, error: None });
     }
 
     fn requested(&mut self, iq: &Iq, theirs: &super::Offer, now: Now) {
@@ -212,8 +212,8 @@ impl Entity {
         }
         let peer = iq.from.clone();
         let hosts = &self.config.hosts;
-        let session = self.party.negotiator().handle_request(peer.as_str(), theirs, hosts, now.mono);
-        self.sessions.insert(session, Talk { peer, id: iq.id.clone(), error: None });
+        let session = self.dtcp_endpoint.negotiation().handle_request(peer.as_str(), theirs, hosts, now.mono);
+        self.sessions.insert(session, SessionInfo { peer, id: iq.id.clone(), error: None });
     }
 
     fn has_enough_of(&self, peer: &Jid) -> bool {
@@ -222,14 +222,14 @@ impl Entity {
     }
 
     fn decline(&mut self, iq: &Iq, condition: Condition, text: &str) {
-        self.reports.push_back(Report::Declined { peer: iq.from.clone(), condition });
+        self.events.push_back(DtcpEvent::Declined { peer: iq.from.clone(), condition });
         self.iqs.extend(iq.refusal(condition, text));
     }
 
     /// The session whose request of ours this answers.
     fn asked(&self, iq: &Iq) -> Option<SessionId> {
         let Role::Open { .. } = self.config.role else { return None };
-        let is_ours = |talk: &&Talk| talk.id.is_some() && talk.id == iq.id && talk.peer == iq.from;
+        let is_ours = |talk: &&SessionInfo| talk.id.is_some() && talk.id == iq.id && talk.peer == iq.from;
         self.sessions.iter().find(|(_, talk)| is_ours(talk)).map(|(session, _)| *session)
     }
 
@@ -238,8 +238,8 @@ impl Entity {
             talk.id = None;
         }
         match theirs {
-            Ok(theirs) => self.party.negotiator().handle_answer(session, &theirs, now.mono),
-            Err(_) => self.party.negotiator().handle_refused(session),
+            Ok(theirs) => self.dtcp_endpoint.negotiation().handle_answer(session, &theirs, now.mono),
+            Err(_) => self.dtcp_endpoint.negotiation().handle_refused(session),
         }
     }
 
@@ -248,29 +248,29 @@ impl Entity {
             talk.id = None;
             talk.error = Some(error);
         }
-        self.party.negotiator().handle_refused(session);
+        self.dtcp_endpoint.negotiation().handle_refused(session);
     }
 
     /// An IQ for our JID.
-    fn hear(&mut self, iq: &Iq, now: Now) {
+    fn on_iq(&mut self, iq: &Iq, now: Now) {
         match xmpp::read(iq) {
             None => self.iqs.extend(iq.not_understood()),
-            Some(Said::Request(Ok(theirs))) => self.requested(iq, &theirs, now),
-            Some(Said::Request(Err(error))) => {
+            Some(Message::Request(Ok(theirs))) => self.requested(iq, &theirs, now),
+            Some(Message::Request(Err(error))) => {
                 self.decline(iq, Condition::BadRequest, &alloc::format!("{error}"));
             }
-            Some(Said::Answer(theirs)) => {
+            Some(Message::Answer(theirs)) => {
                 if let Some(session) = self.asked(iq) {
                     self.answered(session, theirs, now);
                 }
             }
-            Some(Said::Error { error, key }) => match (self.asked(iq), key) {
+            Some(Message::Error { error, key }) => match (self.asked(iq), key) {
                 (Some(session), _) => self.refused(session, error),
                 (None, Some(key)) => {
                     if let Some(session) =
-                        self.party.negotiator().session_of(iq.from.as_str(), key.as_bytes())
+                        self.dtcp_endpoint.negotiation().session_of(iq.from.as_str(), key.as_bytes())
                     {
-                        self.party.negotiator().handle_give_up(session);
+                        self.dtcp_endpoint.negotiation().handle_give_up(session);
                     }
                 }
                 (None, None) => {}
@@ -280,16 +280,18 @@ impl Entity {
 
     /// Says and does what the negotiation has come to since the last call.
     fn settle(&mut self, now: Now) {
-        while let Some(word) = self.party.poll(&mut self.conns, State::Link, now) {
+        while let Some(word) = self.dtcp_endpoint.poll(&mut self.conns, State::Link, now) {
             match word {
-                Word::Signal { session, signal } => self.signal(session, signal),
-                Word::Established { session, on, tls } => self.established(session, on, tls, now),
-                Word::Dialled { session, to, .. } => {
+                Action::Signal { session, signal } => self.signal(session, signal),
+                Action::Established { session, on, tls } => self.established(session, on, tls, now),
+                Action::Dialled { session, to, .. } => {
                     if let Some(talk) = self.sessions.get(&session) {
-                        self.reports.push_back(Report::Dialled { peer: talk.peer.clone(), to });
+                        self.events.push_back(DtcpEvent::Dialled { peer: talk.peer.clone(), to });
                     }
                 }
-                Word::Failed { session, why, obstacle } => self.failed(session, why, obstacle, now),
+                Action::Failed { session, why, connect_error } => {
+                    self.failed(session, why, connect_error, now)
+                }
             }
         }
         self.conns.check_invariants();
@@ -305,7 +307,7 @@ impl Entity {
                 xmpp::request(me, &peer, id, &ours)
             }
             Signal::Answer(ours) => {
-                self.reports.push_back(Report::Begun { peer: peer.clone() });
+                self.events.push_back(DtcpEvent::Begun { peer: peer.clone() });
                 xmpp::answer(me, &peer, talk.id.take(), &ours)
             }
             Signal::GiveUp(key) => xmpp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
@@ -313,7 +315,7 @@ impl Entity {
                 let (condition, text) = xmpp::refusal(why);
                 let id = talk.id.take();
                 self.sessions.remove(&session);
-                self.reports.push_back(Report::Declined { peer: peer.clone(), condition });
+                self.events.push_back(DtcpEvent::Declined { peer: peer.clone(), condition });
                 let kind = Kind::Error(StanzaError::new(condition, text));
                 Iq { from: me.clone(), to: peer, id, kind, payload: None }
             }
@@ -322,26 +324,26 @@ impl Entity {
     }
 
     fn established(&mut self, session: SessionId, on: ConnId, tls: bool, now: Now) {
-        let Some(Talk { peer, .. }) = self.sessions.remove(&session) else { return };
+        let Some(SessionInfo { peer, .. }) = self.sessions.remove(&session) else { return };
         let Some(local) = self.local.take() else { return self.conns.close(on, Close::Abort, now) };
-        self.reports.push_back(Report::Established { peer, tls });
+        self.events.push_back(DtcpEvent::Established { peer, tls });
         for half in [on, local] {
-            self.conns.say(Output::Read { on: half, wanted: true });
+            self.conns.emit(Output::Read { on: half, wanted: true });
             self.enter(half, State::Paired);
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
         for talk in self.sessions.values() {
-            let refused = Refused { why: Failure::Busy, error: None, obstacle: None };
-            self.reports.push_back(Report::Failed { peer: talk.peer.clone(), refused });
+            let refused = Refused { why: Failure::Busy, error: None, connect_error: None };
+            self.events.push_back(DtcpEvent::Failed { peer: talk.peer.clone(), refused });
         }
         self.cancel_all();
     }
 
-    fn failed(&mut self, session: SessionId, why: Failure, obstacle: Option<Obstacle>, now: Now) {
-        let Some(Talk { peer, error, .. }) = self.sessions.remove(&session) else { return };
-        let refused = Refused { why, error, obstacle };
-        self.reports.push_back(Report::Failed { peer, refused: refused.clone() });
+    fn failed(&mut self, session: SessionId, why: Failure, connect_error: Option<ConnectError>, now: Now) {
+        let Some(SessionInfo { peer, error, .. }) = self.sessions.remove(&session) else { return };
+        let refused = Refused { why, error, connect_error };
+        self.events.push_back(DtcpEvent::Failed { peer, refused: refused.clone() });
         // Who accepts goes on: the next may get through.
         if let Role::Open { .. } = self.config.role {
             self.finish(Outcome::Failed(refused), now);
@@ -350,7 +352,7 @@ impl Entity {
 
     fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { pair, over, .. }) = ended else { return };
-        self.reports.push_back(Report::Ended {
+        self.events.push_back(DtcpEvent::Ended {
             from_peer: pair.octets_from(Side::Hidden),
             to_peer: pair.octets_from(Side::Client),
             why: over.why,
@@ -369,7 +371,7 @@ impl Entity {
         self.cancel_all();
         for on in self.conns.open_ids() {
             if let Some(&mut State::Link(link)) = self.conns.state(on) {
-                self.party.ended(link, End::Reset);
+                self.dtcp_endpoint.ended(link, End::Reset);
             }
         }
     }
@@ -378,13 +380,13 @@ impl Entity {
     fn cancel_all(&mut self) {
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {
-            self.party.cancel(session);
+            self.dtcp_endpoint.cancel(session);
         }
     }
 
     fn unwanted(&mut self, on: ConnId, why: &'static str, now: Now) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Dropped { on, from, upstream: None, why });
+        self.conns.event(Event::Dropped { on, from, upstream: None, why });
         self.conns.close(on, Close::Abort, now);
     }
 

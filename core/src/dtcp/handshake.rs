@@ -73,7 +73,7 @@ pub enum Verdict {
     /// It names no session, or not for this peer.
     Wrong,
     /// It named a session that is settled: the connection is of no use any more (docs/dtcp.md §6.3).
-    Spent,
+    UsedKey,
     /// It is right, and the requestor, who dialled, has the last word.
     Tentative,
     /// It is right, and we are the requestor: established.
@@ -96,7 +96,7 @@ enum ServingState {
     Securing,
     Judged,
     Tentative,
-    Over,
+    PairEnd,
 }
 
 impl Serving {
@@ -112,7 +112,7 @@ impl Serving {
         let is_tentative = match self.state {
             ServingState::Listening => false,
             ServingState::Tentative => true,
-            ServingState::Securing | ServingState::Judged | ServingState::Over => {
+            ServingState::Securing | ServingState::Judged | ServingState::PairEnd => {
                 return Step { used: 0, act: Served::Wait };
             }
         };
@@ -141,13 +141,13 @@ impl Serving {
         match verdict {
             Verdict::Later => Served::Wait,
             Verdict::Wrong => self.refuse(),
-            Verdict::Spent => self.dismiss(),
+            Verdict::UsedKey => self.dismiss(),
             Verdict::Tentative => {
                 self.state = ServingState::Tentative;
                 Served::Accept
             }
             Verdict::Commit => {
-                self.state = ServingState::Over;
+                self.state = ServingState::PairEnd;
                 Served::Accept
             }
         }
@@ -196,7 +196,7 @@ impl Serving {
     fn acknowledged(&mut self, command: Command<'_>) -> Served<'static> {
         match command {
             Command::Ok(b"") => {
-                self.state = ServingState::Over;
+                self.state = ServingState::PairEnd;
                 Served::Acknowledged
             }
             Command::Ok(_) | Command::StartTls | Command::Key(_) | Command::Error => self.refuse(),
@@ -213,7 +213,7 @@ impl Serving {
     }
 
     fn dismiss(&mut self) -> Served<'static> {
-        self.state = ServingState::Over;
+        self.state = ServingState::PairEnd;
         Served::Dismiss
     }
 }
@@ -250,7 +250,7 @@ enum DiallingState {
     AskedTls,
     Securing,
     AskedKey,
-    Over,
+    PairEnd,
 }
 
 impl Dialling {
@@ -290,7 +290,7 @@ impl Dialling {
     #[must_use]
     pub fn on_octets(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
         match self.state {
-            DiallingState::Securing | DiallingState::Over => return Step { used: 0, act: Dialled::Wait },
+            DiallingState::Securing | DiallingState::PairEnd => return Step { used: 0, act: Dialled::Wait },
             // The serving party answers; who speaks first speaks something else (docs/dtcp.md §6.32).
             DiallingState::Fresh if !bytes.is_empty() => return Step { used: 0, act: self.fail() },
             DiallingState::Fresh | DiallingState::AskedTls | DiallingState::AskedKey => {}
@@ -311,7 +311,7 @@ impl Dialling {
             }
             (DiallingState::AskedTls, Command::Error) if self.tls == Tls::Prefer => self.show_key(),
             (DiallingState::AskedKey, Command::Ok(key)) if mine.is(key) => {
-                self.state = DiallingState::Over;
+                self.state = DiallingState::PairEnd;
                 Dialled::Right
             }
             _ => self.fail(),
@@ -324,7 +324,7 @@ impl Dialling {
     }
 
     fn fail(&mut self) -> Dialled {
-        self.state = DiallingState::Over;
+        self.state = DiallingState::PairEnd;
         Dialled::Failed
     }
 }

@@ -1,6 +1,6 @@
 //! The sessions of one party and their connections: who dials, who gave up, which connection wins.
 //!
-//! Sans-IO like every machine here: `handle_*` take what happened, [`Negotiator::poll_output`] says what to do about
+//! Sans-IO like every machine here: `handle_*` take what happened, [`Negotiation::poll_output`] says what to do about
 //! it, until it says [`Output::Idle`]. Connections ([`LinkId`]) and sessions ([`SessionId`]) are numbers of the
 //! negotiator's own that are never used again, so that a word about one that is over does no harm and is ignored.
 //!
@@ -28,7 +28,7 @@ use crate::endpoint::{Host, HostPort};
 use crate::entropy::Entropy;
 use crate::limiter::DialBudget;
 use crate::machine::Close;
-use crate::table::Table;
+use crate::sorted_vec_map::SortedVecMap;
 use crate::time::{Span, Time};
 
 mod link;
@@ -36,7 +36,7 @@ mod output;
 mod session;
 
 pub use crate::offer::Refusal;
-use link::{Link, Spent};
+use link::{Link, UsedKey};
 pub use output::{Failure, Output, Signal, TlsRole};
 use session::{Peer, Session, account};
 
@@ -96,12 +96,12 @@ impl Default for Config {
 
 /// One party: any number of sessions, behind one listener or none.
 #[derive(Clone, Debug)]
-pub struct Negotiator {
+pub struct Negotiation {
     config: Config,
     entropy: Entropy,
-    sessions: Table<SessionId, Session>,
-    links: Table<LinkId, Link>,
-    spent: VecDeque<Spent>,
+    sessions: SortedVecMap<SessionId, Session>,
+    links: SortedVecMap<LinkId, Link>,
+    used_keys: VecDeque<UsedKey>,
     /// A session of which a connection was refused because one side requires TLS and the other one has it off.
     in_clear: Option<SessionId>,
     dials: DialBudget,
@@ -110,7 +110,7 @@ pub struct Negotiator {
     next: u64,
 }
 
-impl Negotiator {
+impl Negotiation {
     /// A party without sessions. The seed, from the operating system, is what its keys are made of.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
@@ -118,9 +118,9 @@ impl Negotiator {
             dials: DialBudget::new(config.dials_per_minute_max),
             config,
             entropy: Entropy::new(seed),
-            sessions: Table::default(),
-            links: Table::default(),
-            spent: VecDeque::new(),
+            sessions: SortedVecMap::default(),
+            links: SortedVecMap::default(),
+            used_keys: VecDeque::new(),
             in_clear: None,
             outputs: VecDeque::new(),
             next: 0,
@@ -131,13 +131,13 @@ impl Negotiator {
     pub fn request(&mut self, peer: &str, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         if self.sessions.len() >= self.config.sessions_max {
-            self.say(Output::Failed { session: id, why: Failure::Busy });
+            self.emit(Output::Failed { session: id, why: Failure::Busy });
             return id;
         }
         let offer = self.offer(hosts);
         let due = now + self.config.session;
         self.sessions.insert(id, Session::request(peer, &offer, due));
-        self.say(Output::Signal { session: id, signal: Signal::Request(offer) });
+        self.emit(Output::Signal { session: id, signal: Signal::Request(offer) });
         id
     }
 
@@ -155,14 +155,14 @@ impl Negotiator {
             None
         };
         if let Some(refusal) = refusal {
-            self.say(Output::Signal { session: id, signal: Signal::Refuse(refusal) });
+            self.emit(Output::Signal { session: id, signal: Signal::Refuse(refusal) });
             return id;
         }
         let ours = self.offer(hosts);
         let due = now + self.config.session;
         let known = Peer::new(theirs, self.config.tls);
         self.sessions.insert(id, Session::respond(peer, &ours, known, due));
-        self.say(Output::Signal { session: id, signal: Signal::Answer(ours) });
+        self.emit(Output::Signal { session: id, signal: Signal::Answer(ours) });
         self.dial_all(id, theirs, now);
         self.check_invariants();
         id
@@ -227,7 +227,7 @@ impl Negotiator {
     pub fn handle_accepted(&mut self, now: Time) -> LinkId {
         let link = LinkId(self.number());
         if self.links.values().filter(|link| !link.is_dialled()).count() >= self.config.accepted_max {
-            self.say(Output::Close { link, how: Close::Abort });
+            self.emit(Output::Close { link, how: Close::Abort });
             return link;
         }
         self.links.insert(link, Link::accepted(self.config.tls, now + self.config.handshake));
@@ -240,7 +240,7 @@ impl Negotiator {
             return;
         }
         match addresses.iter().find(|address| self.config.policy.allows(**address)) {
-            Some(to) => self.say(Output::Dial { link, to: *to }),
+            Some(to) => self.emit(Output::Dial { link, to: *to }),
             None => self.drop_link(link, Close::Abort),
         }
     }
@@ -335,7 +335,7 @@ impl Negotiator {
         self.links.len()
     }
 
-    fn say(&mut self, output: Output) {
+    fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
 

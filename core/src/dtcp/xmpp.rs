@@ -14,7 +14,7 @@ pub const NAMESPACE: &str = iq::DTCP;
 
 /// What an IQ says of DTCP.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Message {
     /// Somebody asks for a session; without a key that is one, it is answered with 400 (docs/dtcp.md §6.20).
     Request(Result<Offer, KeyError>),
     /// The answer to the request with this id. Without a usable key the session has failed (docs/dtcp.md §6.16).
@@ -31,17 +31,17 @@ pub enum Said {
 
 /// Reads an IQ; `None` for one that is not about DTCP. An error may be about it without a word of it.
 #[must_use]
-pub fn read(iq: &Iq) -> Option<Said> {
+pub fn read(iq: &Iq) -> Option<Message> {
     let query = iq.payload_of(NAMESPACE, "query");
     match &iq.kind {
         Kind::Get => None,
-        Kind::Set => Some(Said::Request(offer(query?))),
+        Kind::Set => Some(Message::Request(offer(query?))),
         // An answer without a query has no key either.
-        Kind::Result => Some(Said::Answer(query.map_or(Err(KeyError), offer))),
+        Kind::Result => Some(Message::Answer(query.map_or(Err(KeyError), offer))),
         Kind::Error(error) => {
             let key = query.and_then(|query| query.each("key").next());
             let key = key.and_then(|key| Key::new(key.text().as_bytes()).ok());
-            Some(Said::Error { error: error.clone(), key })
+            Some(Message::Error { error: error.clone(), key })
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::http::follower::{Follower, Step, begins_like_request};
 use crate::http::head::Head;
 use crate::id::Id;
 use crate::machine::{Close, ConnId, Output, PASS_ALL};
-use crate::pair::{Over, Side, Why};
+use crate::pair::{EndReason, PairEnd, Side};
 use crate::time::Now;
 
 /// The exchanges of one pair.
@@ -92,8 +92,8 @@ impl Follow {
 impl Engine {
     /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
-        let (mate, side) = self.conns.mate(on)?;
-        match self.conns.state(if side == Side::Client { on } else { mate })? {
+        let (peer, side) = self.conns.peer(on)?;
+        match self.conns.state(if side == Side::Client { on } else { peer })? {
             State::Client { follow: Some(follow), .. } => Some((follow.follower.clone(), side)),
             _ => None,
         }
@@ -135,7 +135,7 @@ impl Engine {
 
     /// Bytes of a hidden server are at its gate.
     pub(super) fn follow_hidden(&mut self, hidden: ConnId, bytes: &[u8], now: Now) {
-        let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return };
+        let Some((client, Side::Hidden)) = self.conns.peer(hidden) else { return };
         if let Some(State::Client { request, .. }) = self.conns.state(client) {
             *request = None;
         }
@@ -159,7 +159,7 @@ impl Engine {
         }
         if follow.at_gate == AtGate::Response {
             // What it waited for may have come: it is offered again.
-            self.conns.say(Output::Read { on: client, wanted: true });
+            self.conns.emit(Output::Read { on: client, wanted: true });
         }
         self.put_follow(client, follow);
         self.settle_followed(client, now);
@@ -168,8 +168,8 @@ impl Engine {
     /// No bytes come behind those at the gate of `on`. Part of a request head is not forwarded: it may be meant for
     /// another hidden server. Other bytes pass.
     pub(super) fn follow_last(&mut self, on: ConnId, now: Now) {
-        let Some((mate, side)) = self.conns.mate(on) else { return };
-        let client = if side == Side::Client { on } else { mate };
+        let Some((peer, side)) = self.conns.peer(on) else { return };
+        let client = if side == Side::Client { on } else { peer };
         let Some((_, mut follow)) = self.take_follow(client) else { return };
         match follow.at_gate {
             AtGate::PartOfHead if side == Side::Client => follow.at_gate = AtGate::Leave,
@@ -182,8 +182,8 @@ impl Engine {
 
     /// Bytes that were let pass have moved.
     pub(super) fn follow_moved(&mut self, from: ConnId, read: u32, now: Now) {
-        let Some((mate, side)) = self.conns.mate(from) else { return };
-        let client = if side == Side::Client { from } else { mate };
+        let Some((peer, side)) = self.conns.peer(from) else { return };
+        let client = if side == Side::Client { from } else { peer };
         let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
         if let Passing::Bytes(left) = follow.passing(side) {
             *left = left.saturating_sub(u64::from(read));
@@ -196,8 +196,8 @@ impl Engine {
 
     /// One side of a pair has ended its stream in order. Whether the pair is over because of that.
     pub(super) fn follow_end(&mut self, on: ConnId, now: Now) -> bool {
-        let Some((mate, side)) = self.conns.mate(on) else { return false };
-        let client = if side == Side::Client { on } else { mate };
+        let Some((peer, side)) = self.conns.peer(on) else { return false };
+        let client = if side == Side::Client { on } else { peer };
         let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return false };
         *follow.passing(side) = Passing::Ended;
         follow.passed(side);
@@ -206,7 +206,7 @@ impl Engine {
             Side::Hidden => follow.follower.hidden_ended(),
         }
         self.settle_followed(client, now);
-        self.conns.mate(on).is_none()
+        self.conns.peer(on).is_none()
     }
 
     /// Whether a later request names the hidden server `id`.
@@ -246,9 +246,9 @@ impl Engine {
             return;
         }
         if is_over {
-            self.end_followed(client, hidden, Why::Done, now);
+            self.end_followed(client, hidden, EndReason::Done, now);
         } else if is_malformed {
-            self.end_followed(client, Close::Truncate, Why::Truncated(Side::Client), now);
+            self.end_followed(client, Close::Truncate, EndReason::Truncated(Side::Client), now);
         } else if leaves {
             self.leave(client, now);
         }
@@ -257,31 +257,37 @@ impl Engine {
     /// The client leaves the pair, which is a clean end for the hidden server. What is at the client's gate is offered
     /// again, like the first request on a connection.
     fn leave(&mut self, client: ConnId, now: Now) {
-        let Some((hidden, _)) = self.conns.mate(client) else { return };
-        let ended = self.ended(hidden, client, Close::Linger, Why::Done);
+        let Some((hidden, _)) = self.conns.peer(client) else { return };
+        let ended = self.ended(hidden, client, Close::Linger, EndReason::Done);
         self.conns.close(hidden, Close::Linger, now);
         self.pair_over(ended, now);
-        self.conns.say(Output::Read { on: client, wanted: true });
+        self.conns.emit(Output::Read { on: client, wanted: true });
         self.await_head(client, self.config.head_timeout, now);
     }
 
     /// Ends a pair although the client has sent more. The client gets everything that the hidden server sent.
-    fn end_followed(&mut self, client: ConnId, hidden_close: Close, why: Why, now: Now) {
-        let Some((hidden, _)) = self.conns.mate(client) else { return };
+    fn end_followed(&mut self, client: ConnId, hidden_close: Close, why: EndReason, now: Now) {
+        let Some((hidden, _)) = self.conns.peer(client) else { return };
         let ended = self.ended(hidden, client, hidden_close, why);
         self.conns.close(hidden, hidden_close, now);
         self.conns.close(client, Close::Linger, now);
         self.pair_over(ended, now);
     }
 
-    fn ended(&mut self, hidden: ConnId, client: ConnId, hidden_close: Close, why: Why) -> Option<Ended> {
+    fn ended(
+        &mut self,
+        hidden: ConnId,
+        client: ConnId,
+        hidden_close: Close,
+        why: EndReason,
+    ) -> Option<Ended> {
         let pair = *self.conns.pair_of(client)?;
-        let over = Over { hidden: hidden_close, client: Close::Linger, why };
+        let over = PairEnd { hidden: hidden_close, client: Close::Linger, why };
         Some(Ended { hidden, client, pair, over })
     }
 
     fn pass(&mut self, follow: &mut Follow, from: Side, client: ConnId, bytes: u64) {
-        let Some((hidden, _)) = self.conns.mate(client) else { return };
+        let Some((hidden, _)) = self.conns.peer(client) else { return };
         let passing = follow.passing(from);
         let Passing::Bytes(before) = *passing else { return };
         *passing = match before.saturating_add(bytes) {
@@ -289,7 +295,7 @@ impl Engine {
             bytes => Passing::Bytes(bytes),
         };
         let from = if from == Side::Client { client } else { hidden };
-        self.conns.say(Output::Pass { from, bytes });
+        self.conns.emit(Output::Pass { from, bytes });
     }
 
     fn take_follow(&mut self, client: ConnId) -> Option<(Id, Box<Follow>)> {

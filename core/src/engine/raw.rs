@@ -7,11 +7,11 @@ use alloc::vec::Vec;
 use super::{Answer, Engine, NOBODY, Request, State};
 use crate::client_hello::{Alert, ClientHello};
 use crate::conn::{Close, ConnId};
+use crate::event::Event;
 use crate::http::reply::Status;
 use crate::http::target;
 use crate::id::Id;
 use crate::machine::{Output, TlsRole};
-use crate::note::Note;
 use crate::proxy_header::{self, RawName};
 use crate::time::Now;
 
@@ -48,7 +48,7 @@ impl Engine {
         if let Some(state) = self.conns.state(on) {
             *state = State::Securing;
         }
-        self.conns.say(Output::StartTls { on, role: TlsRole::Server });
+        self.conns.emit(Output::StartTls { on, role: TlsRole::Server });
         0
     }
 
@@ -85,7 +85,7 @@ impl Engine {
         now: Now,
     ) {
         let from = self.conns.from(on);
-        self.conns.note(Note::Refused { on, from, id, status, why });
+        self.conns.event(Event::Refused { on, from, id, status, why });
         match alert {
             Some(alert) => {
                 self.conns.send(on, alert.record().to_vec());

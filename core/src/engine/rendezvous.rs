@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use super::follow::Follow;
 use super::{Answer, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
 use crate::conns::Ended;
+use crate::event::{Event, WaitingEnd};
 use crate::http::head::Head;
 use crate::http::pool::PoolState;
 use crate::http::reply::{Status, write_accepted};
@@ -13,7 +14,6 @@ use crate::http::target::{Registration, Token};
 use crate::id::Id;
 use crate::limiter::exceeds_share;
 use crate::machine::{Close, ConnId, End, Output};
-use crate::note::{Note, WaitingEnd};
 use crate::pair::{Flow, Side};
 use crate::proxy_header;
 use crate::registry::{Departure, Holding, Presence, Takers, WaitingKind};
@@ -41,7 +41,7 @@ impl Engine {
         let due = now.mono + self.config.answer;
         let state = State::Waiting { id, kind, flushed: false, since: now.mono, proxy_header };
         self.become_state(on, state, Some(due));
-        self.conns.say(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
+        self.conns.emit(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let challenge = match registration.token {
             Token::Challenged { .. } => true,
             Token::Bound { .. } => connect.asks_challenge,
@@ -53,7 +53,7 @@ impl Engine {
         write_accepted(&mut text, challenge.as_ref(), pool);
         self.conns.send(on, text);
         let from = self.conns.from(on);
-        self.conns.note(Note::Waiting { on, from, id, waiting: self.registry.waiting(id) });
+        self.conns.event(Event::Waiting { on, from, id, waiting: self.registry.waiting(id) });
         self.serve_held(id, now);
     }
 
@@ -137,7 +137,7 @@ impl Engine {
             let State::Held { request, .. } = core::mem::replace(state, State::Hidden { id }) else {
                 continue;
             };
-            self.conns.say(Output::Read { on: client, wanted: true });
+            self.conns.emit(Output::Read { on: client, wanted: true });
             self.hand_over(hidden, client, id, request, now);
         }
     }
@@ -152,7 +152,7 @@ impl Engine {
     ) {
         request.first_handed.get_or_insert(now.mono);
         (request.handed, request.round_trip) = (now.mono, Span::ZERO);
-        self.conns.say(Output::UserTimeout { on: hidden, after: None });
+        self.conns.emit(Output::UserTimeout { on: hidden, after: None });
         let mut head = Vec::new();
         // A raw client's head has one already.
         if request.takers() == Takers::All
@@ -172,17 +172,17 @@ impl Engine {
         self.registry.pair_began(id, self.conns.source(client));
         self.conns.pair(hidden, client, true, now);
         if is_followed {
-            self.conns.say(Output::Gate { on: hidden });
-            self.conns.say(Output::Gate { on: client });
+            self.conns.emit(Output::Gate { on: hidden });
+            self.conns.emit(Output::Gate { on: client });
         }
         let from = self.conns.from(client);
-        self.conns.note(Note::Paired { hidden, client, from, id });
+        self.conns.event(Event::Paired { hidden, client, from, id });
     }
 
     /// The waiting connection is of no use, and no octet of an answer came: the next one gets the request, or the
     /// client gets 502. `how` closes the failed one. False if this is not that case.
     pub(super) fn hand_over_failed(&mut self, hidden: ConnId, how: Close, now: Now) -> bool {
-        let Some((client, Side::Hidden)) = self.conns.mate(hidden) else { return false };
+        let Some((client, Side::Hidden)) = self.conns.peer(hidden) else { return false };
         // Neither octets behind the head nor a client that takes nothing any more can be handed over again.
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
@@ -194,12 +194,12 @@ impl Engine {
         self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
         let next = if again { self.registry.take(id, request.takers(), now) } else { None };
-        self.conns.note(Note::HandOverFailed { hidden, client, id, retried: next.is_some() });
+        self.conns.event(Event::HandOverFailed { hidden, client, id, retried: next.is_some() });
         match next {
             Some(next) => {
                 request.tries += 1;
                 // Nobody read it any more where the failed connection could not be written to.
-                self.conns.say(Output::Read { on: client, wanted: true });
+                self.conns.emit(Output::Read { on: client, wanted: true });
                 self.hand_over(next, client, id, request, now);
             }
             None => {
@@ -215,7 +215,7 @@ impl Engine {
     /// time, since it fails then. Returns whether the connection is ended.
     pub(super) fn is_hand_over_lost(&mut self, hidden: ConnId, age: Option<Span>, now: Now) -> bool {
         let Some(patience) = self.config.pair.hand_over else { return false };
-        let (Some((client, Side::Hidden)), Some(age)) = (self.conns.mate(hidden), age) else { return false };
+        let (Some((client, Side::Hidden)), Some(age)) = (self.conns.peer(hidden), age) else { return false };
         let is_whole = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
@@ -255,10 +255,10 @@ impl Engine {
         let is_late = due <= now.mono;
         let next = if is_late { None } else { self.registry.take(id, request.takers(), now) };
         let retried = next.is_some();
-        self.conns.note(Note::HandOverFailed { hidden, client, id, retried });
+        self.conns.event(Event::HandOverFailed { hidden, client, id, retried });
         match next {
             Some(next) => {
-                self.conns.say(Output::Read { on: client, wanted: true });
+                self.conns.emit(Output::Read { on: client, wanted: true });
                 self.hand_over(next, client, id, request, now);
             }
             None if is_late => self.refuse_lost(client, id, request.answer, now),
@@ -277,8 +277,8 @@ impl Engine {
             Holding::Refused => return self.refuse_unserved(on, id, answer, now),
         }
         self.become_state(on, State::Held { id, request }, Some(due));
-        self.conns.say(Output::Read { on, wanted: false });
-        self.conns.note(Note::Held { on, id });
+        self.conns.emit(Output::Read { on, wanted: false });
+        self.conns.event(Event::Held { on, id });
         self.serve_held(id, now);
     }
 
@@ -296,7 +296,7 @@ impl Engine {
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.registry.tally(id, from_client, from_hidden, now);
         let why = pair.reason(over.why, self.is_answered(client));
-        self.conns.note(Note::PairEnded {
+        self.conns.event(Event::PairEnded {
             hidden,
             client,
             id,
@@ -314,7 +314,7 @@ impl Engine {
         let departure =
             if why == WaitingEnd::Ended(End::Clean) { Departure::InOrder } else { Departure::Lost };
         self.registry.leave(id, on, departure, now);
-        self.conns.note(Note::WaitingEnded { on, id, why, after });
+        self.conns.event(Event::WaitingEnded { on, id, why, after });
         self.conns.close(on, Close::Linger, now);
     }
 }

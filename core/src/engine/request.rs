@@ -3,11 +3,12 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use super::route::{Means, Route};
+use super::route::{Route, RoutedBy};
 use super::{
     Answer, AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State,
 };
 use crate::client_hello::Alert;
+use crate::event::Event;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
@@ -17,7 +18,6 @@ use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
 use crate::machine::{Close, ConnId, Output};
-use crate::note::Note;
 use crate::registry::{Policy, Refused};
 use crate::time::{Now, Span};
 
@@ -106,22 +106,22 @@ impl Engine {
             return self.refuse_client(on, None, Status::Unavailable503, why, answer, now);
         }
         match self.route(head) {
-            Route::To { id, by: Means::Label } if contradicts(head, id) => {
+            Route::To { id, by: RoutedBy::Label } if contradicts(head, id) => {
                 const WHY: &str = "the host and the user name are of two hidden servers";
                 self.refuse_client(on, None, Status::Misdirected421, WHY, answer, now);
             }
             Route::To { id, by } if self.registry.is_end_to_end(id) && !head.asks_sealed_stream() => {
                 // A browser repeats a 421 on a connection of its own, whose ClientHello names the hidden server.
                 let status = match by {
-                    Means::Label => Status::Misdirected421,
-                    Means::UserName | Means::Parameter | Means::ParameterBeforeUserName => {
+                    RoutedBy::Label => Status::Misdirected421,
+                    RoutedBy::UserName | RoutedBy::Parameter | RoutedBy::ParameterBeforeUserName => {
                         Status::Forbidden403
                     }
                 };
                 self.refuse_client(on, Some(id), status, END_TO_END, answer, now);
             }
             Route::To { id, by } if self.registry.is_enrolled(id) => {
-                let follower = (by != Means::Label).then(|| {
+                let follower = (by != RoutedBy::Label).then(|| {
                     let mut follower = Follower::new(self.config.head, Mode::Lenient);
                     follower.request_passed(head);
                     follower
@@ -171,12 +171,12 @@ impl Engine {
         reply.write(now.wall, &mut text);
         self.conns.send(on, text);
         let from = self.conns.from(on);
-        self.conns.note(Note::Challenged { on, from });
+        self.conns.event(Event::Challenged { on, from });
         match keep {
             Some(discard) => {
                 let due = now.mono + self.config.answer;
                 self.become_state(on, State::Answering { discard }, Some(due));
-                self.conns.say(Output::Read { on, wanted: false });
+                self.conns.emit(Output::Read { on, wanted: false });
             }
             None => self.conns.close(on, Close::Linger, now),
         }
@@ -282,7 +282,7 @@ impl Engine {
         reply.write(now.wall, &mut text);
         self.conns.send(on, text);
         let from = self.conns.from(on);
-        self.conns.note(Note::Refused { on, from, id, status, why });
+        self.conns.event(Event::Refused { on, from, id, status, why });
         self.conns.close(on, Close::Linger, now);
     }
 }

@@ -14,7 +14,7 @@ pub(super) enum Route {
         /// Its ID.
         id: Id,
         /// What named it.
-        by: Means,
+        by: RoutedBy,
     },
     /// A label under the relay's domain that is not enrolled.
     Unknown,
@@ -26,7 +26,7 @@ pub(super) enum Route {
 
 /// What in a request named the hidden server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Means {
+pub(super) enum RoutedBy {
     /// The label in `Host`.
     Label,
     /// The user name in `Authorization`.
@@ -38,7 +38,7 @@ pub(super) enum Means {
     ParameterBeforeUserName,
 }
 
-impl Means {
+impl RoutedBy {
     /// Whether the hidden server gets the request without its `Authorization` line.
     pub(super) const fn removes_authorization(self) -> bool {
         match self {
@@ -60,7 +60,7 @@ impl Engine {
             && let Some(label) = target::label(host, domain)
         {
             return match self.registry.labelled(label) {
-                Some(id) => Route::To { id, by: Means::Label },
+                Some(id) => Route::To { id, by: RoutedBy::Label },
                 None => Route::Unknown,
             };
         }
@@ -71,9 +71,9 @@ impl Engine {
             Some(Identified::Unidentified) | None => None,
         };
         let (id, by) = match (user, target::rendezvous_parameter(head.target)) {
-            (Some(_), Some(id)) if head.upgrade.is_some() => (id, Means::ParameterBeforeUserName),
-            (Some(id), _) => (id, Means::UserName),
-            (None, Some(id)) => (id, Means::Parameter),
+            (Some(_), Some(id)) if head.upgrade.is_some() => (id, RoutedBy::ParameterBeforeUserName),
+            (Some(id), _) => (id, RoutedBy::UserName),
+            (None, Some(id)) => (id, RoutedBy::Parameter),
             (None, None) => return Route::Ask,
         };
         Route::To { id, by }

@@ -102,7 +102,7 @@ pub struct Follower {
     requests: Requests,
     responses: Responses,
     unanswered: Pipeline,
-    life: Life,
+    persistence: Persistence,
     /// How many skipped bytes have not passed yet, from the client and from the hidden server.
     client_pending: u64,
     hidden_pending: u64,
@@ -144,7 +144,7 @@ enum Responses {
 
 /// How long the connection carries exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+enum Persistence {
     /// Another exchange may follow.
     Open,
     /// No exchange is answered after those that are under way.
@@ -166,7 +166,7 @@ impl Follower {
             requests: Requests::Head(Finder::default()),
             responses: Responses::Head(Finder::default()),
             unanswered: Pipeline::default(),
-            life: Life::Open,
+            persistence: Persistence::Open,
             client_pending: 0,
             hidden_pending: 0,
         }
@@ -189,7 +189,7 @@ impl Follower {
             Requests::Head(_) if self.unanswered.is_blocked() => Step::Hold,
             // At the first byte that decides it: another protocol need not send a line end.
             Requests::Head(_) if self.mode == Mode::Lenient && !begins_like_request(bytes) => {
-                self.life = Life::Opaque;
+                self.persistence = Persistence::Opaque;
                 Step::Opaque
             }
             Requests::Head(finder) => match finder.find(bytes, &self.limits) {
@@ -305,8 +305,8 @@ impl Follower {
 
     /// The hidden server has ended its direction: no further response comes.
     pub fn hidden_ended(&mut self) {
-        if self.life != Life::Opaque {
-            self.life = Life::Ended;
+        if self.persistence != Persistence::Opaque {
+            self.persistence = Persistence::Ended;
         }
     }
 
@@ -344,24 +344,24 @@ impl Follower {
     /// Whether the connection is no HTTP connection any more: everything passes, in both directions.
     #[must_use]
     pub fn is_opaque(&self) -> bool {
-        self.life == Life::Opaque
+        self.persistence == Persistence::Opaque
     }
 
     /// Whether the connection can carry no exchange after those that are under way: one side said `Connection: close`,
     /// or HTTP/1.0 without `keep-alive`; or a response cannot be delimited; or a side has ended.
     #[must_use]
     pub fn will_close(&self) -> bool {
-        self.life != Life::Open
+        self.persistence != Persistence::Open
     }
 
     /// Whether everything that can be answered has been answered, and no more requests will be: the caller can end the
     /// client's connection in order. True as well when the hidden server has ended its direction.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        match self.life {
-            Life::Open | Life::Opaque => false,
-            Life::Closing => self.is_answered(),
-            Life::Ended => true,
+        match self.persistence {
+            Persistence::Open | Persistence::Opaque => false,
+            Persistence::Closing => self.is_answered(),
+            Persistence::Ended => true,
         }
     }
 
@@ -391,7 +391,7 @@ impl Follower {
     /// server has ended its direction.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        !self.is_in_request() && (self.is_answered() || self.life == Life::Ended)
+        !self.is_in_request() && (self.is_answered() || self.persistence == Persistence::Ended)
     }
 
     /// Whether the responses to all requests that passed have passed.
@@ -478,7 +478,7 @@ impl Follower {
 
     /// The protocol changes with these bytes.
     fn switch(&mut self) -> Step<'static> {
-        self.life = Life::Opaque;
+        self.persistence = Persistence::Opaque;
         Step::Opaque
     }
 
@@ -488,8 +488,8 @@ impl Follower {
     }
 
     fn close(&mut self) {
-        if self.life == Life::Open {
-            self.life = Life::Closing;
+        if self.persistence == Persistence::Open {
+            self.persistence = Persistence::Closing;
         }
     }
 }

@@ -123,7 +123,7 @@ pub fn parse_status(bytes: &[u8]) -> Option<u16> {
 
 /// What an agent asks its relay for, besides the registration itself. An older relay ignores all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Wishes {
+pub struct RegistrationOptions {
     /// `PROXY-Protocol: v2`: the address of each client ([`proxy_header`](crate::proxy_header)).
     pub proxy_header: bool,
     /// `Rendezvous-Pool: ?`: how many clients are held for the ID ([`pool`](super::pool)).
@@ -135,7 +135,7 @@ pub struct Wishes {
 /// Appends an agent's registration: a CONNECT with its token, a `Host`, and with a token that is not plain a
 /// `Rendezvous-Challenge: next`, which asks for a challenge in the 200 (see [`challenge`](crate::token::challenge)).
 /// `host` is the relay's, with the port if it is not the scheme's.
-pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, wishes: Wishes) {
+pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, options: RegistrationOptions) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
     match token {
@@ -149,17 +149,17 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, w
     if let Token::Challenged { challenge, .. } = token {
         out.extend_from_slice(format!("&challenge={challenge}").as_bytes());
     }
-    if wishes.raw {
+    if options.raw {
         out.extend_from_slice(b"&raw=1");
     }
     out.extend_from_slice(format!(" HTTP/1.1\r\nHost: {host}\r\n").as_bytes());
     if !matches!(token, Token::Plain(_)) {
         out.extend_from_slice(format!("{CHALLENGE}: next\r\n").as_bytes());
     }
-    if wishes.pool {
+    if options.pool {
         out.extend_from_slice(format!("{POOL}: ?\r\n").as_bytes());
     }
-    if wishes.proxy_header {
+    if options.proxy_header {
         out.extend_from_slice(b"PROXY-Protocol: v2\r\n");
     }
     out.extend_from_slice(b"\r\n");

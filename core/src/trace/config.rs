@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::words::{SpanText, Words, number, span};
+use super::tokenizer::{SpanText, Tokenizer, number, span};
 use crate::prefix::Prefix;
 use crate::proxy_header::Version;
 use crate::time::Span;
@@ -149,8 +149,8 @@ impl fmt::Display for Slot<'_> {
 }
 
 /// Reads `key=value` for each setting that differs from the default.
-pub(super) fn read<C: Settings>(words: &mut Words<'_>, config: &mut C) -> Result<(), String> {
-    while let Some(word) = words.next() {
+pub(super) fn read<C: Settings>(tokenizer: &mut Tokenizer<'_>, config: &mut C) -> Result<(), String> {
+    while let Some(word) = tokenizer.next() {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("'{word}' is not key=value"))?;
         let mut slots = config.slots();
         let slot = slots.iter_mut().find(|(name, _)| *name == key);

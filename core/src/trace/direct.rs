@@ -5,14 +5,14 @@ use alloc::string::String;
 use core::fmt;
 use core::net::SocketAddr;
 
-use super::words::{HostPortText, SpanText, Words, address, number, place, span};
+use super::tokenizer::{HostPortText, SpanText, Tokenizer, address, number, place, span};
 use crate::acl::Policy;
 use crate::dtcp::{Direct, Fingerprint};
 use crate::machine::Listener;
 
 /// Reads what stands behind `direct`.
-pub(super) fn read(words: &mut Words<'_>) -> Result<Direct, String> {
-    let certificate = words.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?;
+pub(super) fn read(tokenizer: &mut Tokenizer<'_>) -> Result<Direct, String> {
+    let certificate = tokenizer.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?;
     let mut direct = Direct {
         hosts: Default::default(),
         listener: None,
@@ -20,7 +20,7 @@ pub(super) fn read(words: &mut Words<'_>) -> Result<Direct, String> {
         policy: Policy::default(),
         patience: Direct::AWAITED,
     };
-    while let Some(word) = words.next() {
+    while let Some(word) = tokenizer.next() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         set(&mut direct, key, value).ok_or_else(|| {
             format!("'{word}' is none of listener= hosts= allow= own= patience=, or can't be that")

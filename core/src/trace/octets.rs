@@ -8,7 +8,7 @@ use core::fmt::{self, Write as _};
 use data_encoding::{BASE64, HEXLOWER};
 
 use super::Identity;
-use super::words::is_name;
+use super::tokenizer::is_name;
 use crate::http::date::write_date;
 use crate::token::Challenge;
 

@@ -6,12 +6,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::words::{self, Words, number, span};
-use super::{Event, Identity, Octets, Outcome, Setup, Step, Trace, show};
+use super::tokenizer::{self, Tokenizer, number, span};
+use super::{Identity, Input, Octets, Outcome, Setup, Step, Trace, display};
 use crate::time::{Now, Time};
 
-mod event;
 mod header;
+mod input;
 
 /// The last second of the year 9999: HTTP can write no later date.
 const WALL_MAX: u64 = 253_402_300_799;
@@ -45,7 +45,7 @@ impl Trace {
         for line in text.lines() {
             at += 1;
             parser
-                .line(words::without_comment(line).trim(), at)
+                .line(tokenizer::without_comment(line).trim(), at)
                 .map_err(|why| ParseError { line: at, why })?;
         }
         parser.finish().map_err(|why| ParseError { line: at.max(1), why })
@@ -57,7 +57,7 @@ impl Trace {
 enum Open {
     #[default]
     Nothing,
-    Event,
+    Input,
     Outcome,
 }
 
@@ -116,20 +116,20 @@ impl Parser {
     }
 
     fn step(&mut self, line: &str, at: u32) -> Result<(), String> {
-        let mut words = Words::new(line);
+        let mut tokenizer = Tokenizer::new(line);
         let before = self.steps.last().map(|step| step.now);
-        let mono = words.read("a time, such as @5s, @+100ms, @17us or @+0", |word| {
+        let mono = tokenizer.read("a time, such as @5s, @+100ms, @17us or @+0", |word| {
             let Some(later) = word.strip_prefix('+') else { return Some(Time(span(word)?.0)) };
             Some(before?.mono + span(later)?)
         })?;
         if before.is_some_and(|before| mono < before.mono) {
             return Err("this is earlier than the event before".to_owned());
         }
-        let mut peek = words;
+        let mut peek = tokenizer;
         let said = peek.next().and_then(|word| word.strip_prefix("wall="));
         let wall = match (said, self.anchor) {
             (Some(wall), _) => {
-                words = peek;
+                tokenizer = peek;
                 let wall = number(wall).filter(|wall| *wall <= WALL_MAX);
                 wall.ok_or_else(|| format!("wall= is a number of seconds, up to {WALL_MAX}"))?
             }
@@ -142,12 +142,12 @@ impl Parser {
         if said.is_some() {
             self.anchor = Some(now);
         }
-        let event = self.event(&mut words)?;
-        if (event == Event::Start) != self.steps.is_empty() {
+        let event = self.event(&mut tokenizer)?;
+        if (event == Input::Start) != self.steps.is_empty() {
             return Err("the first event is 'start', and no other is".to_owned());
         }
-        if matches!(event, Event::In { .. }) {
-            self.open = Open::Event;
+        if matches!(event, Input::In { .. }) {
+            self.open = Open::Input;
         }
         self.steps.push(Step { line: at, now, event, outcomes: Vec::new() });
         self.check_octets()
@@ -155,17 +155,17 @@ impl Parser {
 
     fn outcome(&mut self, text: &str, at: u32) -> Result<(), String> {
         let step = self.steps.last_mut().ok_or("an action comes behind an event")?;
-        let mut words = Words::new(text);
-        let verb = words.next().unwrap_or_default();
-        if !show::VERBS.contains(&verb) {
+        let mut tokenizer = Tokenizer::new(text);
+        let verb = tokenizer.next().unwrap_or_default();
+        if !display::VERBS.contains(&verb) {
             return Err(format!("there is no action '{verb}'"));
         }
         let outcome = if verb == "send" {
-            let on = words.conn()?;
+            let on = tokenizer.conn()?;
             let mut octets = Octets::default();
-            octets.read(words.rest)?;
+            octets.read(tokenizer.rest)?;
             self.open = Open::Outcome;
-            Outcome { line: at, text: format!("send {}", words::ConnText(on)), octets: Some(octets) }
+            Outcome { line: at, text: format!("send {}", tokenizer::ConnText(on)), octets: Some(octets) }
         } else {
             Outcome { line: at, text: text.to_owned(), octets: None }
         };
@@ -176,7 +176,7 @@ impl Parser {
     fn more_octets(&mut self, line: &str) -> Result<(), String> {
         let step = self.steps.last_mut();
         let octets = match (self.open, step) {
-            (Open::Event, Some(Step { event: Event::In { octets, .. }, .. })) => Some(octets),
+            (Open::Input, Some(Step { event: Input::In { octets, .. }, .. })) => Some(octets),
             (Open::Outcome, Some(step)) => step.outcomes.last_mut().and_then(|it| it.octets.as_mut()),
             _ => None,
         };
@@ -189,7 +189,7 @@ impl Parser {
         let Some(step) = self.steps.last() else { return Ok(()) };
         let octets = match (&step.event, step.outcomes.last()) {
             (_, Some(outcome)) => outcome.octets.as_ref(),
-            (Event::In { octets, .. }, None) => {
+            (Input::In { octets, .. }, None) => {
                 if octets.is_pattern() {
                     return Err(
                         "$nonce and $challenge stand for what is not known: in actions alone".to_owned()

@@ -5,8 +5,8 @@ use core::fmt;
 use data_encoding::BASE32_NOPAD;
 
 use super::parse::wall_after;
-use super::words::{ConnText as Conn, HostPortText, SpanText};
-use super::{Event, Identity, Outcome, Setup, Trace, config, direct, show};
+use super::tokenizer::{ConnText as Conn, HostPortText, SpanText};
+use super::{Identity, Input, Outcome, Setup, Trace, config, direct, display};
 use crate::agent::{EndToEnd, Upstream, Verdict};
 use crate::engine::Transport;
 use crate::machine::Secured;
@@ -191,54 +191,54 @@ impl Clock {
     }
 }
 
-pub(super) fn write_event(out: &mut impl fmt::Write, event: &Event) -> fmt::Result {
+pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Result {
     match event {
-        Event::Start => write!(out, "start"),
-        Event::Open { on, from } => write!(out, "open {} {from}", on.0),
-        Event::Found { on, addresses } => {
+        Input::Start => write!(out, "start"),
+        Input::Open { on, from } => write!(out, "open {} {from}", on.0),
+        Input::Found { on, addresses } => {
             write!(out, "found {}", Conn(*on))?;
             addresses.iter().try_for_each(|address| write!(out, " {address}"))
         }
-        Event::Resolved { on, addresses } => {
+        Input::Resolved { on, addresses } => {
             write!(out, "resolved {}", Conn(*on))?;
             addresses.iter().try_for_each(|address| write!(out, " {address}"))
         }
-        Event::Connected { on } => write!(out, "connected {}", Conn(*on)),
-        Event::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), show::dial(*why)),
-        Event::Secured { on, tls: Secured { certificate, is_h2 } } => {
+        Input::Connected { on } => write!(out, "connected {}", Conn(*on)),
+        Input::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), display::dial(*why)),
+        Input::Secured { on, tls: Secured { certificate, is_h2 } } => {
             write!(out, "secured {}", Conn(*on))?;
             certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))?;
             if *is_h2 { out.write_str(" h2") } else { Ok(()) }
         }
-        Event::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), show::tls(*why)),
-        Event::In { on, octets } => {
+        Input::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), display::tls(*why)),
+        Input::In { on, octets } => {
             write!(out, "in {} ", Conn(*on))?;
             octets.write(out, OCTETS_INDENT)
         }
-        Event::LastBytes { on } => write!(out, "last-bytes {}", Conn(*on)),
-        Event::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
-        Event::Flushed { on } => write!(out, "flushed {}", Conn(*on)),
-        Event::RoundTrip { on, round_trip } => {
+        Input::LastBytes { on } => write!(out, "last-bytes {}", Conn(*on)),
+        Input::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
+        Input::Flushed { on } => write!(out, "flushed {}", Conn(*on)),
+        Input::RoundTrip { on, round_trip } => {
             write!(out, "round-trip {} {}", Conn(*on), SpanText(*round_trip))
         }
-        Event::Acked { on, age: Some(age) } => write!(out, "acked {} {}", Conn(*on), SpanText(*age)),
-        Event::Acked { on, age: None } => write!(out, "acked {} none", Conn(*on)),
-        Event::End { on, how } => write!(out, "end {} {}", Conn(*on), show::end(*how)),
-        Event::WriteFailed { on } => write!(out, "write-failed {}", Conn(*on)),
-        Event::Stalled { on } => write!(out, "stalled {}", Conn(*on)),
-        Event::Closed { on } => write!(out, "closed {}", Conn(*on)),
-        Event::Timeout => write!(out, "timeout"),
-        Event::Ids { names } => {
+        Input::Acked { on, age: Some(age) } => write!(out, "acked {} {}", Conn(*on), SpanText(*age)),
+        Input::Acked { on, age: None } => write!(out, "acked {} none", Conn(*on)),
+        Input::End { on, how } => write!(out, "end {} {}", Conn(*on), display::end(*how)),
+        Input::WriteFailed { on } => write!(out, "write-failed {}", Conn(*on)),
+        Input::Stalled { on } => write!(out, "stalled {}", Conn(*on)),
+        Input::Closed { on } => write!(out, "closed {}", Conn(*on)),
+        Input::Timeout => write!(out, "timeout"),
+        Input::Ids { names } => {
             write!(out, "ids")?;
             names.iter().try_for_each(|name| write!(out, " {name}"))
         }
-        Event::Config { config } => {
+        Input::Config { config } => {
             write!(out, "config")?;
             config::write(&**config, out)
         }
-        Event::Drain => write!(out, "drain"),
-        Event::PathChanged => write!(out, "path-changed"),
-        Event::Verified { on, ticket, verdict } => {
+        Input::Drain => write!(out, "drain"),
+        Input::PathChanged => write!(out, "path-changed"),
+        Input::Verified { on, ticket, verdict } => {
             write!(out, "verified {} {ticket} ", Conn(*on))?;
             match verdict {
                 Verdict::Right => write!(out, "right"),

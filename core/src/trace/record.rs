@@ -5,10 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::people::People;
 use super::print::write_identity;
-use super::tape::{Mode, Shadow, Tape};
-use super::{Event, Setup};
+use super::pseudonyms::Pseudonyms;
+use super::writer::{Mode, Shadow, TraceWriter};
+use super::{Input, Setup};
 use crate::account::Owners;
 use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
 use crate::engine::{Config, Engine};
@@ -47,50 +47,50 @@ const STAND_IN: [u8; 32] = [0; 32];
 #[derive(Debug)]
 pub struct Recorder<M> {
     machine: M,
-    tape: Option<Box<Tape<M>>>,
+    writer: Option<Box<TraceWriter<M>>>,
 }
 
 impl Recorder<Engine> {
     /// A relay (see [`Engine::new`]), with a trace of it where `traced`.
     #[must_use]
     pub fn relay(config: Config, seed: [u8; 32], now: Now, traced: bool) -> Self {
-        let tape = traced.then(|| {
+        let writer = traced.then(|| {
             let shadow = Engine::new(config.clone(), STAND_IN, now);
-            let (people, limits) = (People::of_relay(seed, STAND_IN), config.head);
+            let (pseudonyms, limits) = (Pseudonyms::of_relay(seed, STAND_IN), config.head);
             let setup = Setup::Relay(Box::new(config.clone()));
-            Box::new(Tape::begin(&setup, &STAND_IN, people, shadow, limits, Mode::REQUESTS, now))
+            Box::new(TraceWriter::begin(&setup, &STAND_IN, pseudonyms, shadow, limits, Mode::REQUESTS, now))
         });
-        Self { machine: Engine::new(config, seed, now), tape }
+        Self { machine: Engine::new(config, seed, now), writer }
     }
 
     /// [`Engine::handle_ids`].
     pub fn handle_ids(&mut self, ids: Vec<Enrolment>, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let (names, stand_ins, new) = tape.people.enrol(&ids);
+        if let Some(writer) = &mut self.writer {
+            let (names, stand_ins, new) = writer.pseudonyms.enrol(&ids);
             for identity in &new {
-                let _ = write_identity(&mut tape.text, identity);
+                let _ = write_identity(&mut writer.text, identity);
             }
-            tape.record(&Event::Ids { names }, now, |shadow| shadow.handle_ids(stand_ins, now));
+            writer.record(&Input::Ids { names }, now, |shadow| shadow.handle_ids(stand_ins, now));
         }
         self.machine.handle_ids(ids, now);
     }
 
     /// [`Engine::handle_config`]; `now` is when.
     pub fn handle_config(&mut self, config: Config, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.limits = config.head;
+        if let Some(writer) = &mut self.writer {
+            writer.limits = config.head;
             // The listeners stay what they were, and stand at the beginning.
             let event =
-                Event::Config { config: Box::new(Config { listeners: Vec::new(), ..config.clone() }) };
-            tape.record(&event, now, |shadow| shadow.handle_config(config.clone()));
+                Input::Config { config: Box::new(Config { listeners: Vec::new(), ..config.clone() }) };
+            writer.record(&event, now, |shadow| shadow.handle_config(config.clone()));
         }
         self.machine.handle_config(config);
     }
 
     /// [`Engine::handle_drain`].
     pub fn handle_drain(&mut self, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Drain, now, |shadow| shadow.handle_drain(now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Drain, now, |shadow| shadow.handle_drain(now));
         }
         self.machine.handle_drain(now);
     }
@@ -100,20 +100,29 @@ impl Recorder<Agent> {
     /// An agent (see [`Agent::new`]), with a trace of it where `traced`.
     #[must_use]
     pub fn agent(config: agent::Config, seeds: Seeds, now: Now, traced: bool) -> Self {
-        let tape = traced.then(|| {
-            let mut people = People::default();
-            let masked = agent::Config { upstreams: people.upstreams(&config.upstreams), ..config.clone() };
+        let writer = traced.then(|| {
+            let mut pseudonyms = Pseudonyms::default();
+            let masked =
+                agent::Config { upstreams: pseudonyms.upstreams(&config.upstreams), ..config.clone() };
             let shadow = Agent::new(masked.clone(), Seeds { nonces: STAND_IN, jitter: seeds.jitter }, now);
             let setup = Setup::Agent { config: Box::new(masked), jitter: seeds.jitter };
-            Box::new(Tape::begin(&setup, &STAND_IN, people, shadow, config.head, Mode::Answer, now))
+            Box::new(TraceWriter::begin(
+                &setup,
+                &STAND_IN,
+                pseudonyms,
+                shadow,
+                config.head,
+                Mode::Answer,
+                now,
+            ))
         });
-        Self { machine: Agent::new(config, seeds, now), tape }
+        Self { machine: Agent::new(config, seeds, now), writer }
     }
 
     /// [`Agent::handle_path_changed`].
     pub fn handle_path_changed(&mut self, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::PathChanged, now, |shadow| shadow.handle_path_changed(now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::PathChanged, now, |shadow| shadow.handle_path_changed(now));
         }
         self.machine.handle_path_changed(now);
     }
@@ -121,25 +130,25 @@ impl Recorder<Agent> {
     /// [`Agent::take_checks`].
     #[must_use]
     pub fn take_checks(&mut self) -> Vec<PasswordCheck> {
-        if let Some(tape) = &mut self.tape {
-            tape.discard_checks();
+        if let Some(writer) = &mut self.writer {
+            writer.discard_checks();
         }
         self.machine.take_checks()
     }
 
     /// [`Agent::handle_verified`].
     pub fn handle_verified(&mut self, on: ConnId, ticket: u64, verdict: Verdict, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::Verified { on, ticket, verdict };
-            tape.record(&event, now, |shadow| shadow.handle_verified(on, ticket, verdict, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::Verified { on, ticket, verdict };
+            writer.record(&event, now, |shadow| shadow.handle_verified(on, ticket, verdict, now));
         }
         self.machine.handle_verified(on, ticket, verdict, now);
     }
 
     /// [`Agent::handle_drain`].
     pub fn handle_drain(&mut self, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Drain, now, |shadow| shadow.handle_drain(now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Drain, now, |shadow| shadow.handle_drain(now));
         }
         self.machine.handle_drain(now);
     }
@@ -153,67 +162,67 @@ impl<M> Recorder<M> {
 
     /// What was recorded since the last call; nothing where nothing is recorded.
     pub fn take_text(&mut self) -> String {
-        self.tape.as_mut().map_or_else(String::new, |tape| core::mem::take(&mut tape.text))
+        self.writer.as_mut().map_or_else(String::new, |writer| core::mem::take(&mut writer.text))
     }
 }
 
 impl<M: Shadow> Machine for Recorder<M> {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
-        if let Some(tape) = &mut self.tape {
-            tape.open(on, from, now);
+        if let Some(writer) = &mut self.writer {
+            writer.open(on, from, now);
         }
         // That it is the shadow's id, the outputs will show.
         self.machine.handle_open(on, from, now)
     }
 
     fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::Found { on, addresses: addresses.to_vec() };
-            tape.record(&event, now, |shadow| shadow.handle_found(on, addresses, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::Found { on, addresses: addresses.to_vec() };
+            writer.record(&event, now, |shadow| shadow.handle_found(on, addresses, now));
         }
         self.machine.handle_found(on, addresses, now);
     }
 
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::Resolved { on, addresses: addresses.to_vec() };
-            tape.record(&event, now, |shadow| shadow.handle_resolved(on, addresses, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::Resolved { on, addresses: addresses.to_vec() };
+            writer.record(&event, now, |shadow| shadow.handle_resolved(on, addresses, now));
         }
         self.machine.handle_resolved(on, addresses, now);
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Connected { on }, now, |shadow| shadow.handle_connected(on, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Connected { on }, now, |shadow| shadow.handle_connected(on, now));
         }
         self.machine.handle_connected(on, now);
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::DialFailed { on, why };
-            tape.record(&event, now, |shadow| shadow.handle_dial_failed(on, why, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::DialFailed { on, why };
+            writer.record(&event, now, |shadow| shadow.handle_dial_failed(on, why, now));
         }
         self.machine.handle_dial_failed(on, why, now);
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Secured { on, tls }, now, |shadow| shadow.handle_secured(on, tls, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Secured { on, tls }, now, |shadow| shadow.handle_secured(on, tls, now));
         }
         self.machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::TlsFailed { on, why };
-            tape.record(&event, now, |shadow| shadow.handle_tls_failed(on, why, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::TlsFailed { on, why };
+            writer.record(&event, now, |shadow| shadow.handle_tls_failed(on, why, now));
         }
         self.machine.handle_tls_failed(on, why, now);
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let shadow = self.tape.as_mut().and_then(|tape| tape.offer(on, bytes, now));
+        let shadow = self.writer.as_mut().and_then(|writer| writer.offer(on, bytes, now));
         let used = self.machine.handle_bytes(on, bytes, now);
         debug_assert!(
             shadow.is_none_or(|shadow| shadow == used),
@@ -223,38 +232,38 @@ impl<M: Shadow> Machine for Recorder<M> {
     }
 
     fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::LastBytes { on }, now, |shadow| shadow.handle_last_bytes(on, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::LastBytes { on }, now, |shadow| shadow.handle_last_bytes(on, now));
         }
         self.machine.handle_last_bytes(on, now);
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::Moved { on: from, read, queued };
-            tape.record(&event, now, |shadow| shadow.handle_moved(from, read, queued, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::Moved { on: from, read, queued };
+            writer.record(&event, now, |shadow| shadow.handle_moved(from, read, queued, now));
         }
         self.machine.handle_moved(from, read, queued, now);
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Flushed { on }, now, |shadow| shadow.handle_flushed(on, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Flushed { on }, now, |shadow| shadow.handle_flushed(on, now));
         }
         self.machine.handle_flushed(on, now);
     }
 
     fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            let event = Event::RoundTrip { on, round_trip };
-            tape.record(&event, now, |shadow| shadow.handle_round_trip(on, round_trip, now));
+        if let Some(writer) = &mut self.writer {
+            let event = Input::RoundTrip { on, round_trip };
+            writer.record(&event, now, |shadow| shadow.handle_round_trip(on, round_trip, now));
         }
         self.machine.handle_round_trip(on, round_trip, now);
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Acked { on, age }, now, |shadow| shadow.handle_acked(on, age, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Acked { on, age }, now, |shadow| shadow.handle_acked(on, age, now));
         }
         self.machine.handle_acked(on, age, now);
     }
@@ -265,22 +274,22 @@ impl<M: Shadow> Machine for Recorder<M> {
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::End { on, how }, now, |shadow| shadow.handle_end(on, how, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::End { on, how }, now, |shadow| shadow.handle_end(on, how, now));
         }
         self.machine.handle_end(on, how, now);
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::WriteFailed { on }, now, |shadow| shadow.handle_write_failed(on, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::WriteFailed { on }, now, |shadow| shadow.handle_write_failed(on, now));
         }
         self.machine.handle_write_failed(on, now);
     }
 
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Stalled { on }, now, |shadow| shadow.handle_stalled(on, now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Stalled { on }, now, |shadow| shadow.handle_stalled(on, now));
         }
         self.machine.handle_stalled(on, now);
     }
@@ -294,16 +303,16 @@ impl<M: Shadow> Machine for Recorder<M> {
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Closed { on }, now, |shadow| shadow.handle_closed(on, now));
-            tape.forget(on);
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Closed { on }, now, |shadow| shadow.handle_closed(on, now));
+            writer.forget(on);
         }
         self.machine.handle_closed(on, now);
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        if let Some(tape) = &mut self.tape {
-            tape.record(&Event::Timeout, now, |shadow| shadow.handle_timeout(now));
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Timeout, now, |shadow| shadow.handle_timeout(now));
         }
         self.machine.handle_timeout(now);
     }
@@ -311,8 +320,8 @@ impl<M: Shadow> Machine for Recorder<M> {
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         let before = text.len();
         let output = self.machine.poll_output(text);
-        if let Some(tape) = &mut self.tape {
-            tape.compare(&output, &text[before..]);
+        if let Some(writer) = &mut self.writer {
+            writer.compare(&output, &text[before..]);
         }
         output
     }

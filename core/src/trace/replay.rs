@@ -5,14 +5,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::octets::Context;
-use super::player::{Action, Player};
-use super::{Event, Identity, Octets, Outcome, Step, Trace};
+use super::replayer::{Action, Replayer};
+use super::{Identity, Input, Octets, Outcome, Step, Trace};
 
 /// A trace that is run, a step at a time.
 #[derive(Debug)]
 pub struct Replay<'t> {
     trace: &'t Trace,
-    player: Option<Player<'t>>,
+    replayer: Option<Replayer<'t>>,
     next: usize,
 }
 
@@ -38,12 +38,12 @@ pub struct Difference {
 }
 
 impl Trace {
-    /// The octets that a step offers, where its event is [`Event::In`]; otherwise none.
+    /// The octets that a step offers, where its event is [`Input::In`]; otherwise none.
     #[must_use]
     pub fn octets(&self, step: &Step) -> Vec<u8> {
         let context = Context { identities: &self.identities, wall: step.now.wall };
         match &step.event {
-            Event::In { octets, .. } => octets.resolve(context),
+            Input::In { octets, .. } => octets.resolve(context),
             _ => Vec::new(),
         }
     }
@@ -53,7 +53,7 @@ impl<'t> Replay<'t> {
     /// Nothing was run yet.
     #[must_use]
     pub const fn new(trace: &'t Trace) -> Self {
-        Self { trace, player: None, next: 0 }
+        Self { trace, replayer: None, next: 0 }
     }
 }
 
@@ -63,13 +63,13 @@ impl<'t> Iterator for Replay<'t> {
     fn next(&mut self) -> Option<Played<'t>> {
         let step = self.trace.steps.get(self.next)?;
         self.next += 1;
-        let actions = match &mut self.player {
+        let actions = match &mut self.replayer {
             None => {
-                let (player, actions) = Player::start(self.trace, step.now);
-                self.player = Some(player);
+                let (replayer, actions) = Replayer::start(self.trace, step.now);
+                self.replayer = Some(replayer);
                 Ok(actions)
             }
-            Some(player) => player.tell(&step.event, step.now),
+            Some(replayer) => replayer.apply(&step.event, step.now),
         };
         Some(Played { step, actions, identities: &self.trace.identities })
     }

@@ -47,7 +47,7 @@ pub enum Loss {
 
 /// What a component has to say about received octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Action {
     /// Send this.
     Say(Opaque<Vec<u8>>),
     /// The server knows us: from now on IQs may be sent.
@@ -57,7 +57,7 @@ pub enum Heard {
     /// A stanza is skipped; the answer, if it is a question.
     Excess(Option<Iq>),
     /// It is over: send `say`, and close.
-    Over {
+    PairEnd {
         /// Why.
         why: Loss,
         /// The end of our stream.
@@ -73,13 +73,13 @@ pub struct Component {
     secret: Secret,
 }
 
-/// `Header` ─id─▶ `Handshake` ─`<handshake/>`─▶ `Up`; any ─error or end─▶ `Over`. See the [module](self).
+/// `Header` ─id─▶ `Handshake` ─`<handshake/>`─▶ `Up`; any ─error or end─▶ `PairEnd`. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Header,
     Handshake,
     Up,
-    Over,
+    PairEnd,
 }
 
 impl Secret {
@@ -120,8 +120,8 @@ impl Component {
     }
 
     /// What the front of received octets means; `octets` is shortened by what was taken. `None` when all of them were.
-    pub fn read(&mut self, octets: &mut &[u8]) -> Option<Heard> {
-        while self.state != State::Over {
+    pub fn read(&mut self, octets: &mut &[u8]) -> Option<Action> {
+        while self.state != State::PairEnd {
             let heard = match self.stream.read(octets) {
                 Ok(None) => return None,
                 Ok(Some(Part::Header(header))) => self.header(&header),
@@ -138,14 +138,14 @@ impl Component {
         None
     }
 
-    fn header(&mut self, header: &Element) -> Option<Heard> {
+    fn header(&mut self, header: &Element) -> Option<Action> {
         self.state = State::Handshake;
         // One without an id goes before an error (docs/dtcp.md §7.1).
         let id = header.attribute("id").filter(|id| !id.is_empty())?;
-        Some(Heard::Say(Opaque(self.secret.handshake(id))))
+        Some(Action::Say(Opaque(self.secret.handshake(id))))
     }
 
-    fn stanza(&mut self, stanza: &Element) -> Option<Heard> {
+    fn stanza(&mut self, stanza: &Element) -> Option<Action> {
         if stanza.is(STREAM, "error") {
             let condition = StreamCondition::read(stanza);
             return Some(self.over(Loss::Refused(condition), stream::FOOTER.to_vec()));
@@ -154,14 +154,14 @@ impl Component {
             // Prosody answers a wrong namespace with a handshake of type 'error'.
             State::Handshake if stanza.is(COMPONENT, "handshake") && stanza.attribute("type").is_none() => {
                 self.state = State::Up;
-                Some(Heard::Up)
+                Some(Action::Up)
             }
-            State::Up => Iq::read(stanza).map(Heard::Iq),
-            State::Header | State::Handshake | State::Over => None,
+            State::Up => Iq::read(stanza).map(Action::Iq),
+            State::Header | State::Handshake | State::PairEnd => None,
         }
     }
 
-    fn excess(&self, start: Option<&Element>) -> Option<Heard> {
+    fn excess(&self, start: Option<&Element>) -> Option<Action> {
         if self.state != State::Up {
             return None;
         }
@@ -169,11 +169,11 @@ impl Component {
             "More than {STANZA_OCTETS_MAX} octets, or more than {DEPTH_MAX} elements in each other"
         );
         let refuse = |iq: Iq| iq.refusal(Condition::PolicyViolation, &most);
-        Some(Heard::Excess(start.and_then(Iq::read).and_then(refuse)))
+        Some(Action::Excess(start.and_then(Iq::read).and_then(refuse)))
     }
 
-    fn over(&mut self, why: Loss, say: Vec<u8>) -> Heard {
-        self.state = State::Over;
-        Heard::Over { why, say }
+    fn over(&mut self, why: Loss, say: Vec<u8>) -> Action {
+        self.state = State::PairEnd;
+        Action::PairEnd { why, say }
     }
 }

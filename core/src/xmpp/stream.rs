@@ -23,7 +23,7 @@ use rxml::{AttrMap, Event, Namespace, Options, Parse, Parser, QName, WithOptions
 
 use super::condition::StreamCondition;
 use super::element::Element;
-use super::outline::{Mark, Outline};
+use super::stanza_framer::{StanzaFramer, TagEnd};
 
 /// The namespace of the stream's own elements (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
@@ -51,7 +51,7 @@ pub enum Part {
 /// The reader of one stream.
 pub struct Stream {
     parser: Parser,
-    outline: Outline,
+    framer: StanzaFramer,
     reading: Reading,
     /// What was read of the header or the stanza.
     frame: Vec<u8>,
@@ -78,7 +78,7 @@ enum Reading {
     /// The rest of a stanza.
     Excess,
     Ended,
-    Over(StreamCondition),
+    PairEnd(StreamCondition),
 }
 
 impl Default for Stream {
@@ -94,7 +94,7 @@ impl Stream {
         let options = Options { max_token_length: STANZA_OCTETS_MAX + 1, ..Options::default() };
         Self {
             parser: Parser::with_options(options),
-            outline: Outline::new(),
+            framer: StanzaFramer::new(),
             reading: Reading::Header,
             frame: Vec::new(),
         }
@@ -107,7 +107,7 @@ impl Stream {
     ///
     /// What the stream is to be ended with; the same again on every later call.
     pub fn read(&mut self, octets: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
-        if let Reading::Over(condition) = self.reading {
+        if let Reading::PairEnd(condition) = self.reading {
             return Err(condition);
         }
         while let Some((octet, rest)) = octets.split_first() {
@@ -116,7 +116,7 @@ impl Stream {
                 Ok(None) => {}
                 Ok(part) => return Ok(part),
                 Err(condition) => {
-                    self.reading = Reading::Over(condition);
+                    self.reading = Reading::PairEnd(condition);
                     return Err(condition);
                 }
             }
@@ -127,10 +127,10 @@ impl Stream {
     fn take(&mut self, octet: u8) -> Result<Option<Part>, StreamCondition> {
         match self.reading {
             Reading::Ended => Ok(None),
-            Reading::Over(condition) => Err(condition),
+            Reading::PairEnd(condition) => Err(condition),
             Reading::Header => self.take_of_header(octet),
             Reading::Between => {
-                self.outline.read(octet)?;
+                self.framer.read(octet)?;
                 // Keep-alives (RFC 6120 §4.6.1) are not kept.
                 if octet == b'<' {
                     self.frame.push(octet);
@@ -140,7 +140,7 @@ impl Stream {
             }
             Reading::Stanza { tag } => self.take_of_stanza(octet, tag),
             Reading::Excess => {
-                if self.outline.read(octet)? == Some(Mark::Closed) && self.outline.depth() == 1 {
+                if self.framer.read(octet)? == Some(TagEnd::Closed) && self.framer.depth() == 1 {
                     self.reading = Reading::Between;
                 }
                 Ok(None)
@@ -153,22 +153,22 @@ impl Stream {
             return Err(StreamCondition::PolicyViolation);
         }
         self.frame.push(octet);
-        match self.outline.read(octet)? {
+        match self.framer.read(octet)? {
             None => Ok(None),
-            Some(Mark::Opened) => {
+            Some(TagEnd::Opened) => {
                 self.reading = Reading::Between;
                 self.parse_header().map(Some)
             }
             // A stream without anything in it.
-            Some(Mark::Closed) => Err(StreamCondition::BadFormat),
+            Some(TagEnd::Closed) => Err(StreamCondition::BadFormat),
         }
     }
 
     fn take_of_stanza(&mut self, octet: u8, tag: Option<usize>) -> Result<Option<Part>, StreamCondition> {
-        let is_inside = self.outline.depth() > 1;
-        let mark = self.outline.read(octet)?;
-        let is_whole = mark == Some(Mark::Closed) && self.outline.depth() <= 1;
-        if self.frame.len() == STANZA_OCTETS_MAX || self.outline.depth() > DEPTH_MAX {
+        let is_inside = self.framer.depth() > 1;
+        let mark = self.framer.read(octet)?;
+        let is_whole = mark == Some(TagEnd::Closed) && self.framer.depth() <= 1;
+        if self.frame.len() == STANZA_OCTETS_MAX || self.framer.depth() > DEPTH_MAX {
             if !is_inside {
                 return Err(StreamCondition::PolicyViolation);
             }
@@ -177,10 +177,10 @@ impl Stream {
         }
         self.frame.push(octet);
         if is_whole {
-            self.reading = if self.outline.depth() == 0 { Reading::Ended } else { Reading::Between };
+            self.reading = if self.framer.depth() == 0 { Reading::Ended } else { Reading::Between };
             return self.parse().map(Some);
         }
-        if mark == Some(Mark::Opened) && tag.is_none() {
+        if mark == Some(TagEnd::Opened) && tag.is_none() {
             self.reading = Reading::Stanza { tag: Some(self.frame.len()) };
         }
         Ok(None)

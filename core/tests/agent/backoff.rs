@@ -3,19 +3,19 @@
 use super::*;
 
 /// How long it takes from one dial to the next, for as long as an hour, with a relay that deals with each dial so.
-fn pauses(mut rig: Rig<Agent>, mut deal: impl FnMut(&mut Rig<Agent>, ConnId)) -> Vec<Span> {
+fn pauses(mut harness: Harness<Agent>, mut deal: impl FnMut(&mut Harness<Agent>, ConnId)) -> Vec<Span> {
     let (mut pauses, mut last) = (Vec::new(), None);
-    let end = rig.now.mono + Span::from_secs(3_600);
-    while rig.now.mono < end {
-        let dialled = dials(&rig.news());
+    let end = harness.now.mono + Span::from_secs(3_600);
+    while harness.now.mono < end {
+        let dialled = dials(&harness.news());
         if dialled.is_empty() {
-            rig.wait_for_deadline();
+            harness.wait_for_deadline();
         }
         for (on, _) in dialled {
-            pauses.extend(last.map(|last| rig.now.mono.since(last)));
-            last = Some(rig.now.mono);
+            pauses.extend(last.map(|last| harness.now.mono.since(last)));
+            last = Some(harness.now.mono);
             assert!(pauses.len() < 5_000, "a storm");
-            deal(&mut rig, on);
+            deal(&mut harness, on);
         }
     }
     pauses
@@ -33,8 +33,8 @@ fn assert_grows(pauses: &[Span], first: Span) {
 
 #[test]
 fn an_unreachable_relay_is_tried_within_two_seconds_for_a_minute_and_then_ever_more_seldom() {
-    let pauses = pauses(agent(), |rig, on| {
-        rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
+    let pauses = pauses(agent(), |harness, on| {
+        harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
     });
     assert_grows(&pauses[..2], Span::from_millis(500));
     let mut outage = Span::ZERO;
@@ -49,16 +49,16 @@ fn an_unreachable_relay_is_tried_within_two_seconds_for_a_minute_and_then_ever_m
 
 #[test]
 fn a_refusing_relay_is_tried_more_slowly() {
-    let pauses = pauses(agent(), |rig, on| refuse(rig, on, REFUSED));
+    let pauses = pauses(agent(), |harness, on| refuse(harness, on, REFUSED));
     assert_grows(&pauses, Span::from_secs(4));
     assert!((60..=95).contains(&pauses.len()), "{} attempts", pauses.len());
 }
 
 #[test]
 fn a_relay_that_accepts_and_then_ends_everything_is_not_stormed() {
-    let pauses = pauses(agent(), |rig, on| {
-        accept(rig, on);
-        rig.tell(|agent, now| agent.handle_end(on, End::Clean, now));
+    let pauses = pauses(agent(), |harness, on| {
+        accept(harness, on);
+        harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
     });
     assert!(pauses.len() < 400, "{} attempts", pauses.len());
 }
@@ -71,10 +71,10 @@ fn two_agents_that_push_each_other_out_do_not_storm() {
             config.upstreams[0].plain = true;
             config.upstreams.push(config.upstreams[0].clone());
         }),
-        |rig, on| {
-            accept(rig, on);
+        |harness, on| {
+            accept(harness, on);
             if let Some(older) = waiting.replace(on) {
-                rig.tell(|agent, now| agent.handle_end(older, End::Clean, now));
+                harness.call(|agent, now| agent.handle_end(older, End::Clean, now));
             }
         },
     );
@@ -87,10 +87,10 @@ fn agents_that_lost_the_same_relay_do_not_come_back_in_the_same_moment() {
         .map(|seed| {
             let config = Config { upstreams: vec![upstream()], ..Config::default() };
             let seeds = Seeds { nonces: [7; 32], jitter: [seed; 32] };
-            let mut rig = Rig::new(Agent::new(config, seeds, beginning()));
-            let (on, _) = one(&rig.news());
-            rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
-            rig.wait_for_deadline()
+            let mut harness = Harness::new(Agent::new(config, seeds, beginning()));
+            let (on, _) = one(&harness.news());
+            harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
+            harness.wait_for_deadline()
         })
         .collect();
     pauses.sort_unstable();
@@ -102,68 +102,68 @@ fn agents_that_lost_the_same_relay_do_not_come_back_in_the_same_moment() {
 #[test]
 fn a_restarted_relay_has_its_agent_back_within_a_second_and_the_pool_at_once_after_it() {
     for waited in [Span::from_secs(20), Span::from_secs(7_200)] {
-        let (mut rig, pool) = pool_of(agent());
-        rig.wait(waited);
+        let (mut harness, pool) = pool_of(agent());
+        harness.wait(waited);
         for on in pool {
-            rig.tell(|agent, now| agent.handle_end(on, End::Reset, now));
+            harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
         }
-        let mut dialled = dials(&rig.news());
+        let mut dialled = dials(&harness.news());
         if let Some((on, _)) = dialled.pop() {
             // The relay is not up again yet.
-            rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
+            harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Refused, now));
         }
         assert!(dialled.is_empty(), "one tries, not all");
-        assert!(rig.wait_for_deadline() <= Span::from_millis(750));
-        let (on, _) = one(&rig.news());
-        accept(&mut rig, on);
-        assert_eq!(dials(&rig.news()).len(), 3);
+        assert!(harness.wait_for_deadline() <= Span::from_millis(750));
+        let (on, _) = one(&harness.news());
+        accept(&mut harness, on);
+        assert_eq!(dials(&harness.news()).len(), 3);
     }
 }
 
 #[test]
 fn a_young_end_is_a_failure_and_an_old_one_is_not() {
     for (waited, failed) in [(30, true), (59, true), (60, false), (120, false)] {
-        let mut rig = agent_with(|config| config.upstreams[0].plain = true);
-        let (on, _) = one(&rig.news());
-        accept(&mut rig, on);
-        rig.wait(Span::from_secs(waited));
-        rig.news();
-        rig.tell(|agent, now| agent.handle_end(on, End::Clean, now));
-        let news = rig.news();
+        let mut harness = agent_with(|config| config.upstreams[0].plain = true);
+        let (on, _) = one(&harness.news());
+        accept(&mut harness, on);
+        harness.wait(Span::from_secs(waited));
+        harness.news();
+        harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
+        let news = harness.news();
         let why = RelayLoss::Ended(End::Clean);
-        let lost = |note: &Note| match note {
-            Note::RelayLost { why: it, again, .. } => *it == why && (*again != Span::ZERO) == failed,
+        let lost = |event: &Event| match event {
+            Event::RelayLost { why: it, again, .. } => *it == why && (*again != Span::ZERO) == failed,
             _ => false,
         };
-        assert!(notes(&news).iter().any(lost), "{news:?}");
+        assert!(events(&news).iter().any(lost), "{news:?}");
         assert_eq!(dials(&news).is_empty(), failed, "after {waited} s");
     }
 }
 
 #[test]
 fn a_lasting_success_makes_the_next_failure_the_first() {
-    let mut rig = agent_with(|config| config.upstreams[0].pool = 1);
+    let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     for _ in 0..8 {
-        let (on, _) = one(&rig.news());
-        rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
-        rig.wait_for_deadline();
+        let (on, _) = one(&harness.news());
+        harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
+        harness.wait_for_deadline();
     }
-    let (on, _) = one(&rig.news());
-    accept(&mut rig, on);
-    rig.wait(Span::from_secs(10));
-    rig.tell(|agent, now| agent.handle_end(on, End::Reset, now));
-    assert!(rig.wait_for_deadline() <= Span::from_millis(750));
+    let (on, _) = one(&harness.news());
+    accept(&mut harness, on);
+    harness.wait(Span::from_secs(10));
+    harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
+    assert!(harness.wait_for_deadline() <= Span::from_millis(750));
 }
 
 #[test]
 fn retry_after_is_honoured_within_reason() {
     for (asked, least, most) in [(30, 30, 38), (1, 0, 2), (600, 60, 75), (4_000_000_000_u64, 60, 75)] {
         for status in ["429 Too Many Requests", "503 Service Unavailable"] {
-            let mut rig = agent();
-            let (on, _) = one(&rig.news());
+            let mut harness = agent();
+            let (on, _) = one(&harness.news());
             let answer = format!("HTTP/1.1 {status}\r\nRetry-After: {asked}\r\nContent-Length: 0\r\n\r\n");
-            refuse(&mut rig, on, answer.as_bytes());
-            let pause = rig.wait_for_deadline();
+            refuse(&mut harness, on, answer.as_bytes());
+            let pause = harness.wait_for_deadline();
             assert!(pause >= Span::from_secs(least), "{status} {asked}: {pause:?}");
             assert!(pause <= Span::from_secs(most.max(6)), "{status} {asked}: {pause:?}");
         }
@@ -172,22 +172,22 @@ fn retry_after_is_honoured_within_reason() {
 
 #[test]
 fn a_refusal_that_is_cut_off_behind_its_status_line_is_one() {
-    let mut rig = agent();
-    let (on, _) = one(&rig.news());
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(rig.hears(on, b"HTTP/1.1 403\r\n"), 0);
-    rig.tell(|agent, now| agent.handle_end(on, End::Clean, now));
-    let refused = |note: &Note| matches!(note, Note::RelayLost { why: RelayLoss::Refused(403), .. });
-    assert!(notes(&rig.news()).iter().any(refused));
+    let mut harness = agent();
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(harness.hears(on, b"HTTP/1.1 403\r\n"), 0);
+    harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
+    let refused = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Refused(403), .. });
+    assert!(events(&harness.news()).iter().any(refused));
 }
 
 #[test]
 fn what_is_no_http_is_garbled() {
-    let mut rig = agent();
-    let (on, _) = one(&rig.news());
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(rig.hears(on, b"SSH-2.0-OpenSSH_9.6\r\n"), 0);
-    let garbled = |note: &Note| matches!(note, Note::RelayLost { why: RelayLoss::Garbled, .. });
-    assert!(notes(&rig.news()).iter().any(garbled));
-    assert!(rig.wait_for_deadline() >= Span::from_secs(4));
+    let mut harness = agent();
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(harness.hears(on, b"SSH-2.0-OpenSSH_9.6\r\n"), 0);
+    let garbled = |event: &Event| matches!(event, Event::RelayLost { why: RelayLoss::Garbled, .. });
+    assert!(events(&harness.news()).iter().any(garbled));
+    assert!(harness.wait_for_deadline() >= Span::from_secs(4));
 }

@@ -10,7 +10,7 @@ use super::*;
 const CLIENT: &str = "198.51.100.7:40000";
 const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-fn door() -> Rig<Agent> {
+fn door() -> Harness<Agent> {
     agent_with(|config| config.upstreams[0].door = Some(Door::new("home")))
 }
 
@@ -32,7 +32,7 @@ fn told(path: &str) -> String {
 }
 
 fn checks(gated: &mut Gated) -> Vec<PasswordCheck> {
-    gated.rig.tell(|agent, _| agent.take_checks())
+    gated.harness.call(|agent, _| agent.take_checks())
 }
 
 /// Checks what is to be checked: `anna` has the password `right`.
@@ -41,7 +41,7 @@ fn check(gated: &mut Gated) -> usize {
     for check in &checks {
         let pair = (check.credentials.user(), check.credentials.password());
         let verdict = if pair == ("anna", "right") { Verdict::Right } else { Verdict::Wrong };
-        gated.rig.tell(|agent, now| agent.handle_verified(check.on, check.ticket, verdict, now));
+        gated.harness.call(|agent, now| agent.handle_verified(check.on, check.ticket, verdict, now));
     }
     gated.work();
     checks.len()
@@ -50,7 +50,7 @@ fn check(gated: &mut Gated) -> usize {
 /// The client has read everything.
 fn flush(gated: &mut Gated) {
     let relay = gated.relay;
-    gated.rig.tell(|agent, now| agent.handle_flushed(relay, now));
+    gated.harness.call(|agent, now| agent.handle_flushed(relay, now));
     gated.work();
 }
 
@@ -96,7 +96,7 @@ fn the_check_has_the_address_and_shows_no_password() {
     assert_eq!(check.from, Some("198.51.100.7".parse().unwrap()));
     assert_eq!((check.credentials.user(), check.credentials.password()), ("anna", "ri:ght"));
     assert!(!format!("{check:?}").contains("ght") && !format!("{check:?}").contains("anna"));
-    assert!(!format!("{:?}", gated.rig.tell(|agent, _| agent.clone())).contains("ght"));
+    assert!(!format!("{:?}", gated.harness.call(|agent, _| agent.clone())).contains("ght"));
 }
 
 #[test]
@@ -309,13 +309,13 @@ fn a_busy_door_answers_429_and_a_late_result_means_nothing() {
     let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
     let asked = checks(&mut gated).remove(0);
     let busy = Verdict::Busy { retry_after: 7 };
-    gated.rig.tell(|agent, now| agent.handle_verified(asked.on, asked.ticket, busy, now));
+    gated.harness.call(|agent, now| agent.handle_verified(asked.on, asked.ticket, busy, now));
     gated.work();
     assert!(gated.to_client().contains("\r\nRetry-After: 7\r\n"), "{}", gated.to_client());
     assert!(!gated.to_client().contains("WWW-Authenticate"));
     flush(&mut gated);
     gated.client(&get("/2", "anna:wrong"));
-    gated.rig.tell(|agent, now| agent.handle_verified(asked.on, asked.ticket, Verdict::Right, now));
+    gated.harness.call(|agent, now| agent.handle_verified(asked.on, asked.ticket, Verdict::Right, now));
     gated.work();
     assert_eq!(gated.to_service(), "");
     settle(&mut gated);
@@ -325,7 +325,7 @@ fn a_busy_door_answers_429_and_a_late_result_means_nothing() {
 #[test]
 fn a_check_that_takes_too_long_gets_503() {
     let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
-    gated.rig.wait(Span::from_secs(31));
+    gated.harness.wait(Span::from_secs(31));
     gated.work();
     assert!(gated.is_closed());
     assert_eq!((gated.to_service().as_str(), statuses(&gated)), ("", vec!["503".to_owned()]));
@@ -335,7 +335,7 @@ fn a_check_that_takes_too_long_gets_503() {
 fn a_denied_client_that_sends_no_more_is_closed() {
     let mut gated = Gated::new(door(), Some(CLIENT), &request("GET /", ""));
     flush(&mut gated);
-    gated.rig.wait(Span::from_secs(11));
+    gated.harness.wait(Span::from_secs(11));
     gated.work();
     assert!(gated.is_closed());
     assert_eq!(statuses(&gated), ["401"]);
@@ -346,7 +346,7 @@ fn a_client_that_is_served_may_be_idle() {
     let mut gated = Gated::new(door(), Some(CLIENT), &get("/", "anna:right"));
     settle(&mut gated);
     gated.service(DONE);
-    gated.rig.wait(Span::from_secs(3_600));
+    gated.harness.wait(Span::from_secs(3_600));
     gated.work();
     assert!(!gated.is_closed());
 }
@@ -370,14 +370,14 @@ fn every_cut_of_a_request_is_judged_alike() {
 /// What becomes of a client with this address: whether the service is dialled, and what the client gets.
 fn comes_from(address: Option<&str>, allow: &[&str], deny: &[&str], first: &[u8]) -> (bool, String) {
     let parse = |list: &[&str]| list.iter().map(|it| it.parse().unwrap()).collect();
-    let rig = agent_with(|config| (config.allow, config.deny) = (parse(allow), parse(deny)));
-    let (mut rig, pool) = pool_of(rig);
-    rig.news();
+    let harness = agent_with(|config| (config.allow, config.deny) = (parse(allow), parse(deny)));
+    let (mut harness, pool) = pool_of(harness);
+    harness.news();
     let mut text = Vec::new();
     write(Version::V2, address.map(|it| it.parse().unwrap()), &mut text);
     text.extend_from_slice(first);
-    let _ = rig.hears(pool[0], &text);
-    let news = rig.news();
+    let _ = harness.hears(pool[0], &text);
+    let news = harness.news();
     (dials(&news).iter().any(|(_, to)| *to == service()), sent(&news, pool[0]))
 }
 

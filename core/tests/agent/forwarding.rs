@@ -33,16 +33,16 @@ struct Half {
 }
 
 pub(crate) struct Gated {
-    pub(crate) rig: Rig<Agent>,
+    pub(crate) harness: Harness<Agent>,
     pub(crate) relay: ConnId,
     pub(crate) local: ConnId,
     client: Half,
     service: Half,
     pub(crate) closed: Vec<(ConnId, Close)>,
-    notes: Vec<Note>,
+    events: Vec<Event>,
 }
 
-fn forwarding() -> Rig<Agent> {
+fn forwarding() -> Harness<Agent> {
     agent_with(|config| config.forwarded = true)
 }
 
@@ -54,22 +54,22 @@ fn proxy_header(source: Option<&str>) -> Vec<u8> {
 
 impl Gated {
     /// A pair whose client has sent this, behind the relay's PROXY header.
-    pub(crate) fn new(rig: Rig<Agent>, source: Option<&str>, first: &str) -> Self {
-        let (mut rig, pool) = pool_of(rig);
+    pub(crate) fn new(harness: Harness<Agent>, source: Option<&str>, first: &str) -> Self {
+        let (mut harness, pool) = pool_of(harness);
         let header = proxy_header(source);
-        rig.news();
-        let used = rig.hears(pool[0], &[&header, first.as_bytes()].concat());
+        harness.news();
+        let used = harness.hears(pool[0], &[&header, first.as_bytes()].concat());
         assert_eq!(used, header.len(), "the request stays until the service is reached");
-        let (local, _) = dials(&rig.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
-        rig.tell(|agent, now| agent.handle_connected(local, now));
+        let (local, _) = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
+        harness.call(|agent, now| agent.handle_connected(local, now));
         let mut gated = Self {
-            rig,
+            harness,
             relay: pool[0],
             local,
             client: Half { kept: first.as_bytes().to_vec(), ..Half::default() },
             service: Half::default(),
             closed: Vec::new(),
-            notes: Vec::new(),
+            events: Vec::new(),
         };
         gated.work();
         gated
@@ -113,9 +113,9 @@ impl Gated {
                 break;
             }
             if let Some((on, len)) = moved {
-                self.rig.tell(|agent, now| agent.handle_moved(on, len, 0, now));
+                self.harness.call(|agent, now| agent.handle_moved(on, len, 0, now));
             } else if let Some((on, kept)) = offer {
-                let used = self.rig.hears(on, &kept);
+                let used = self.harness.hears(on, &kept);
                 self.half(on).kept.drain(..used);
             } else {
                 return;
@@ -128,21 +128,21 @@ impl Gated {
     }
 
     fn perform(&mut self) {
-        for did in self.rig.news() {
+        for did in self.harness.news() {
             match did {
-                Did::Sent(to, text) if to == self.local => self.client.got.extend(text),
-                Did::Sent(to, text) if to == self.relay => self.service.got.extend(text),
-                Did::Asked(Output::Pass { from, bytes }) => {
+                Done::Sent(to, text) if to == self.local => self.client.got.extend(text),
+                Done::Sent(to, text) if to == self.relay => self.service.got.extend(text),
+                Done::Asked(Output::Pass { from, bytes }) => {
                     let half = self.half(from);
                     half.passes = half.passes.saturating_add(bytes);
                 }
-                Did::Asked(Output::Gate { on } | Output::Read { on, wanted: true }) => {
+                Done::Asked(Output::Gate { on } | Output::Read { on, wanted: true }) => {
                     self.half(on).is_fresh = true;
                 }
-                Did::Asked(Output::Close { on, how }) if [self.relay, self.local].contains(&on) => {
+                Done::Asked(Output::Close { on, how }) if [self.relay, self.local].contains(&on) => {
                     self.closed.push((on, how));
                 }
-                Did::Asked(Output::Note(note)) => self.notes.push(note),
+                Done::Asked(Output::Event(event)) => self.events.push(event),
                 _ => {}
             }
         }
@@ -165,10 +165,10 @@ impl Gated {
 
 #[test]
 fn the_relay_is_asked_for_addresses() {
-    let mut rig = forwarding();
-    let (on, _) = one(&rig.news());
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert!(sent(&rig.news(), on).contains("\r\nPROXY-Protocol: v2\r\n"));
+    let mut harness = forwarding();
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert!(sent(&harness.news(), on).contains("\r\nPROXY-Protocol: v2\r\n"));
 }
 
 #[test]
@@ -214,23 +214,23 @@ fn without_an_address_the_client_is_unknown() {
 
 #[test]
 fn the_scheme_is_that_of_the_relay() {
-    let rig = agent_with(|config| {
+    let harness = agent_with(|config| {
         config.forwarded = true;
         config.upstreams[0].relay.tls = true;
         config.upstreams[0].pool = 1;
     });
-    let mut rig = rig;
-    let (on, _) = one(&rig.news());
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    assert_eq!(rig.hears(on, OK), OK.len());
+    let mut harness = harness;
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert_eq!(harness.hears(on, OK), OK.len());
     let header = proxy_header(Some(CLIENT));
-    rig.news();
-    assert_eq!(rig.hears(on, &[&header, GET].concat()), header.len());
-    let (local, _) = dials(&rig.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    assert_eq!(rig.hears(on, GET), GET.len());
-    assert!(sent(&rig.news(), local).contains("X-Forwarded-Proto: https\r\n"));
+    harness.news();
+    assert_eq!(harness.hears(on, &[&header, GET].concat()), header.len());
+    let (local, _) = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).expect("a dial");
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    assert_eq!(harness.hears(on, GET), GET.len());
+    assert!(sent(&harness.news(), local).contains("X-Forwarded-Proto: https\r\n"));
 }
 
 #[test]
@@ -270,10 +270,10 @@ fn a_first_request_that_is_not_http_is_answered_without_the_service() {
         ("PRI * HTTP/2.0\r\n\r\n", "505"),
         ("\x16\x03\x01", "400"),
     ] {
-        let (mut rig, pool) = pool_of(forwarding());
+        let (mut harness, pool) = pool_of(forwarding());
         let header = proxy_header(Some(CLIENT));
-        rig.hears(pool[0], &[&header, first.as_bytes()].concat());
-        let news = rig.news();
+        harness.hears(pool[0], &[&header, first.as_bytes()].concat());
+        let news = harness.news();
         assert!(sent(&news, pool[0]).starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}");
         assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }), "{first:?}");
         assert!(dials(&news).iter().all(|(_, to)| *to != service()), "{first:?}");
@@ -314,20 +314,20 @@ fn a_malformed_chunk_or_trailer_is_answered_and_the_service_sees_a_cut() {
 
 #[test]
 fn half_a_head_has_to_become_a_whole_one_in_time() {
-    let (mut rig, pool) = pool_of(forwarding());
-    rig.hears(pool[0], &[&proxy_header(Some(CLIENT)), &GET[..9]].concat());
-    rig.wait(Span::from_secs(10));
-    assert!(sent(&rig.news(), pool[0]).starts_with("HTTP/1.1 408 "));
+    let (mut harness, pool) = pool_of(forwarding());
+    harness.hears(pool[0], &[&proxy_header(Some(CLIENT)), &GET[..9]].concat());
+    harness.wait(Span::from_secs(10));
+    assert!(sent(&harness.news(), pool[0]).starts_with("HTTP/1.1 408 "));
 
     let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
     gated.service(DONE);
     // Between two requests there is time.
-    gated.rig.wait(Span::from_secs(60));
+    gated.harness.wait(Span::from_secs(60));
     gated.client("GET /2");
-    gated.rig.wait(Span::from_secs(9));
+    gated.harness.wait(Span::from_secs(9));
     gated.client(" HTTP/1.1\r\n");
     assert!(!gated.is_closed());
-    gated.rig.wait(Span::from_secs(1));
+    gated.harness.wait(Span::from_secs(1));
     gated.work();
     assert!(gated.to_client().starts_with(&format!("{DONE}HTTP/1.1 408 ")), "{}", gated.to_client());
     assert_eq!(gated.closed, [(gated.local, Close::Linger), (gated.relay, Close::Linger)]);
@@ -339,11 +339,11 @@ fn half_a_head_at_the_end_is_not_forwarded() {
     let mut gated = Gated::new(forwarding(), Some(CLIENT), &get("/1"));
     gated.client("GET /2 HT");
     let relay = gated.relay;
-    gated.rig.tell(|agent, now| agent.handle_last_bytes(relay, now));
+    gated.harness.call(|agent, now| agent.handle_last_bytes(relay, now));
     gated.work();
     // The end can be told: nothing is held.
     assert!(gated.client.kept.is_empty());
-    gated.rig.tell(|agent, now| agent.handle_end(relay, End::Clean, now));
+    gated.harness.call(|agent, now| agent.handle_end(relay, End::Clean, now));
     gated.service(DONE);
     assert_eq!(gated.to_service(), told("/1"));
     assert!(gated.to_client().starts_with(DONE));
@@ -355,7 +355,7 @@ fn the_last_bytes_of_the_service_reach_the_client() {
     gated.service("HTTP/1.1 200 OK\r\nX-Half");
     assert_eq!(gated.to_client(), "");
     let local = gated.local;
-    gated.rig.tell(|agent, now| agent.handle_last_bytes(local, now));
+    gated.harness.call(|agent, now| agent.handle_last_bytes(local, now));
     gated.work();
     assert_eq!(gated.to_client(), "HTTP/1.1 200 OK\r\nX-Half");
 }
@@ -386,29 +386,29 @@ fn after_the_last_exchange_the_pair_ends() {
 
 #[test]
 fn streams_are_left_alone() {
-    let rig = agent_with(|config| {
+    let harness = agent_with(|config| {
         config.forwarded = true;
         config.upstreams[0].stream = Some(ssh().into());
     });
-    let (mut rig, pool) = pool_of(rig);
+    let (mut harness, pool) = pool_of(harness);
     let header = proxy_header(Some(CLIENT));
-    rig.news();
-    assert_eq!(rig.hears(pool[0], &[&header, UPGRADE].concat()), header.len() + UPGRADE.len());
-    let (local, to) = dials(&rig.news()).into_iter().find(|(_, to)| *to != relay()).expect("a dial");
+    harness.news();
+    assert_eq!(harness.hears(pool[0], &[&header, UPGRADE].concat()), header.len() + UPGRADE.len());
+    let (local, to) = dials(&harness.news()).into_iter().find(|(_, to)| *to != relay()).expect("a dial");
     assert_eq!(to, ssh());
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    let news = rig.news();
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Pair { hidden: local, client: pool[0] }));
-    assert!(!news.iter().any(|did| matches!(did, Did::Asked(Output::Gate { .. }))));
+    assert!(!news.iter().any(|did| matches!(did, Done::Asked(Output::Gate { .. }))));
 }
 
 #[test]
 fn a_proxy_header_can_come_in_front() {
-    let rig = agent_with(|config| {
+    let harness = agent_with(|config| {
         config.forwarded = true;
         config.send_proxy = Some(Version::V1);
     });
-    let gated = Gated::new(rig, Some(CLIENT), &get("/1"));
+    let gated = Gated::new(harness, Some(CLIENT), &get("/1"));
     let header = "PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n";
     assert_eq!(gated.to_service(), format!("{header}{}", told("/1")));
 }

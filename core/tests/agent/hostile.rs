@@ -9,15 +9,15 @@ use rendezvous_core::token::{Challenge, ChallengeKey};
 use super::*;
 
 /// The real relay, and how many connections it had.
-struct Real(Rig<Engine>, u32);
+struct Real(Harness<Engine>, u32);
 
 impl Real {
     fn new(seed: u8) -> Self {
         let config = engine::Config { listeners: vec![Transport::Plain], ..engine::Config::default() };
-        let mut rig = Rig::new(Engine::new(config, [seed; 32], beginning()));
+        let mut harness = Harness::new(Engine::new(config, [seed; 32], beginning()));
         let home = Enrolment { plain_tokens: true, ..Enrolment::new(ID, key()) };
-        rig.tell(|engine, now| engine.handle_ids(vec![home], now));
-        Self(rig, 0)
+        harness.call(|engine, now| engine.handle_ids(vec![home], now));
+        Self(harness, 0)
     }
 
     /// What it answers to a CONNECT, at this time. Each comes from another address.
@@ -25,7 +25,7 @@ impl Real {
         self.0.now = now;
         self.1 += 1;
         let from = SocketAddr::new(std::net::Ipv4Addr::from(self.1).into(), 1);
-        let on = self.0.tell(|engine, now| engine.handle_open(Listener(0), from, now));
+        let on = self.0.call(|engine, now| engine.handle_open(Listener(0), from, now));
         self.0.hears(on, connect.as_bytes());
         sent(&self.0.news(), on)
     }
@@ -39,27 +39,27 @@ impl Real {
 }
 
 /// What a relay got in a minute that deals with the `n`th connection as `deal` does, and when it got it.
-fn collect(mut deal: impl FnMut(&mut Rig<Agent>, ConnId, u64)) -> Vec<(String, Now)> {
-    let mut rig = agent();
+fn collect(mut deal: impl FnMut(&mut Harness<Agent>, ConnId, u64)) -> Vec<(String, Now)> {
+    let mut harness = agent();
     let mut collected = Vec::new();
-    let end = rig.now.mono + Span::from_secs(60);
+    let end = harness.now.mono + Span::from_secs(60);
     let mut queue = Vec::new();
-    while rig.now.mono < end {
-        queue.extend(dials(&rig.news()).into_iter().filter(|(_, to)| *to == relay()));
+    while harness.now.mono < end {
+        queue.extend(dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()));
         let Some((on, _)) = queue.pop() else {
-            rig.wait_for_deadline();
+            harness.wait_for_deadline();
             continue;
         };
-        rig.tell(|agent, now| agent.handle_connected(on, now));
-        let news = rig.news();
+        harness.call(|agent, now| agent.handle_connected(on, now));
+        let news = harness.news();
         let text = sent(&news, on);
         queue.extend(dials(&news).into_iter().filter(|(_, to)| *to == relay()));
         if !text.is_empty() {
-            collected.push((text, rig.now));
+            collected.push((text, harness.now));
         }
         let n = collected.len() as u64;
         assert!(n < 5_000, "a storm");
-        deal(&mut rig, on, n);
+        deal(&mut harness, on, n);
     }
     assert!(collected.len() > 3, "{}", collected.len());
     collected
@@ -69,30 +69,30 @@ fn later(now: Now, secs: u64) -> Now {
     Now { mono: Time(now.mono.0 + secs * 1_000_000), wall: now.wall + secs }
 }
 
-fn taken_and_gone(rig: &mut Rig<Agent>, on: ConnId, answer: &[u8]) {
-    rig.hears(on, answer);
-    rig.hears(on, b"G");
-    rig.tell(|agent, now| agent.handle_end(on, End::Truncated, now));
+fn taken_and_gone(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
+    harness.hears(on, answer);
+    harness.hears(on, b"G");
+    harness.call(|agent, now| agent.handle_end(on, End::Truncated, now));
 }
 
 /// 401 and 200 by turns, each with another time far ahead, and with a challenge of the hostile relay's own.
 fn by_turns(challenges: bool) -> Vec<(String, Now)> {
     let mut own = ChallengeKey::new([6; 32]);
-    collect(move |rig, on, n| {
+    collect(move |harness, on, n| {
         let status = if n % 2 == 1 { "401 Unauthorized" } else { "200 OK" };
         let mut answer = format!("HTTP/1.1 {status}\r\n").into_bytes();
         answer.extend_from_slice(b"Date: ");
         write_date(WALL + 3_600 * n, &mut answer);
         if challenges {
             answer.extend_from_slice(
-                format!("\r\nRendezvous-Challenge: {}", own.issue(rig.now.mono)).as_bytes(),
+                format!("\r\nRendezvous-Challenge: {}", own.issue(harness.now.mono)).as_bytes(),
             );
         }
         answer.extend_from_slice(b"\r\n\r\n");
         if n % 2 == 1 {
-            rig.hears(on, &answer);
+            harness.hears(on, &answer);
         } else {
-            taken_and_gone(rig, on, &answer);
+            taken_and_gone(harness, on, &answer);
         }
     })
 }
@@ -128,13 +128,13 @@ fn a_token_over_a_challenge_of_a_hostile_relay_is_accepted_at_no_time() {
 fn a_challenge_that_a_relay_in_between_passes_on_is_good_for_one_connection_while_it_lives() {
     let mut real = Real::new(1);
     let mut fetched = None;
-    let collected = collect(|rig, on, n| {
-        let challenge = *fetched.get_or_insert_with(|| real.challenge(rig.now));
+    let collected = collect(|harness, on, n| {
+        let challenge = *fetched.get_or_insert_with(|| real.challenge(harness.now));
         let challenge = format!("Rendezvous-Challenge: {challenge}\r\nContent-Length: 0\r\n\r\n");
         if n == 1 {
-            rig.hears(on, format!("HTTP/1.1 401 Unauthorized\r\n{challenge}").as_bytes());
+            harness.hears(on, format!("HTTP/1.1 401 Unauthorized\r\n{challenge}").as_bytes());
         } else {
-            taken_and_gone(rig, on, b"HTTP/1.1 200 OK\r\n\r\n");
+            taken_and_gone(harness, on, b"HTTP/1.1 200 OK\r\n\r\n");
         }
     });
     let (connect, at) = collected.iter().find(|(text, _)| text.contains("&challenge=")).expect("one");

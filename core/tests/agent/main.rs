@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 
 use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
+use rendezvous_core::event::{Event, RelayLoss, Target};
 use rendezvous_core::http::date::write_date;
 use rendezvous_core::http::target::{Token, registration};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Machine, Output, Secured, TlsFailure, TlsRole,
 };
-use rendezvous_core::note::{Note, RelayLoss, Target};
-use rendezvous_core::reach::{Host, HostPort, Relay};
+use rendezvous_core::relay_client::{Host, HostPort, Relay};
 use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -19,6 +19,8 @@ mod challenge;
 mod door;
 mod ending;
 mod forwarding;
+#[path = "../common/harness.rs"]
+mod harness;
 #[path = "../common/hello.rs"]
 mod hello;
 mod hostile;
@@ -27,12 +29,10 @@ mod pool;
 mod proxy;
 mod raw;
 mod reaching;
-#[path = "../common/rig.rs"]
-mod rig;
 mod serving;
 mod tls_service;
 
-use rig::{Did, Rig, WALL, address, asked, beginning, dials, notes, sent};
+use harness::{Done, Harness, WALL, address, asked, beginning, dials, events, sent};
 
 const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: hidden\r\n\r\n";
@@ -77,42 +77,42 @@ fn upstream() -> Upstream {
     }
 }
 
-fn agent_with(change: impl FnOnce(&mut Config)) -> Rig<Agent> {
+fn agent_with(change: impl FnOnce(&mut Config)) -> Harness<Agent> {
     let mut config = Config { upstreams: vec![upstream()], ..Config::default() };
     change(&mut config);
-    Rig::new(Agent::new(config, Seeds { nonces: [7; 32], jitter: [7; 32] }, beginning()))
+    Harness::new(Agent::new(config, Seeds { nonces: [7; 32], jitter: [7; 32] }, beginning()))
 }
 
-fn agent() -> Rig<Agent> {
+fn agent() -> Harness<Agent> {
     agent_with(|_| ())
 }
 
 /// An agent whose pool is full, and the pool.
-fn pool_of(mut rig: Rig<Agent>) -> (Rig<Agent>, Vec<ConnId>) {
+fn pool_of(mut harness: Harness<Agent>) -> (Harness<Agent>, Vec<ConnId>) {
     let mut pool = Vec::new();
     for _ in 0..2 {
-        for (on, _) in dials(&rig.news()) {
-            accept(&mut rig, on);
+        for (on, _) in dials(&harness.news()) {
+            accept(&mut harness, on);
             pool.push(on);
         }
     }
-    assert!(dials(&rig.news()).is_empty());
-    (rig, pool)
+    assert!(dials(&harness.news()).is_empty());
+    (harness, pool)
 }
 
 /// The relay is reached, and answers with 200.
-fn accept(rig: &mut Rig<Agent>, on: ConnId) {
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(rig.hears(on, OK), OK.len());
+fn accept(harness: &mut Harness<Agent>, on: ConnId) {
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(harness.hears(on, OK), OK.len());
 }
 
 /// The relay is reached, and answers otherwise.
-fn refuse(rig: &mut Rig<Agent>, on: ConnId, answer: &[u8]) {
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(rig.hears(on, answer), answer.len());
+fn refuse(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(harness.hears(on, answer), answer.len());
 }
 
-fn one(news: &[Did]) -> (ConnId, SocketAddr) {
+fn one(news: &[Done]) -> (ConnId, SocketAddr) {
     let dials = dials(news);
     assert_eq!(dials.len(), 1, "{news:?}");
     dials[0]

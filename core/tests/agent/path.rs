@@ -3,60 +3,60 @@
 use super::*;
 
 /// The dials of the relay since the last call.
-fn to_relay(rig: &mut Rig<Agent>) -> Vec<ConnId> {
-    dials(&rig.news()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
+fn to_relay(harness: &mut Harness<Agent>) -> Vec<ConnId> {
+    dials(&harness.news()).into_iter().filter(|(_, to)| *to == relay()).map(|(on, _)| on).collect()
 }
 
-fn change(rig: &mut Rig<Agent>) -> Vec<ConnId> {
-    rig.tell(Agent::handle_path_changed);
-    to_relay(rig)
+fn change(harness: &mut Harness<Agent>) -> Vec<ConnId> {
+    harness.call(Agent::handle_path_changed);
+    to_relay(harness)
 }
 
 #[test]
 fn a_new_connection_is_opened_at_once_and_a_pool_behind_it_and_the_old_ones_stay() {
-    let (mut rig, _) = pool_of(agent());
-    rig.wait(Span::from_secs(3_600));
-    let first = change(&mut rig);
+    let (mut harness, _) = pool_of(agent());
+    harness.wait(Span::from_secs(3_600));
+    let first = change(&mut harness);
     assert_eq!(first.len(), 1);
-    accept(&mut rig, first[0]);
-    let others = to_relay(&mut rig);
+    accept(&mut harness, first[0]);
+    let others = to_relay(&mut harness);
     assert_eq!(others.len(), 3);
     for on in others {
-        accept(&mut rig, on);
+        accept(&mut harness, on);
     }
-    assert!(to_relay(&mut rig).is_empty());
-    assert_eq!(rig.machine.waiting(0), 8, "the old ones may live");
+    assert!(to_relay(&mut harness).is_empty());
+    assert_eq!(harness.machine.waiting(0), 8, "the old ones may live");
 }
 
 #[test]
 fn old_connections_that_die_are_no_failure_and_need_no_other() {
-    let (mut rig, pool) = pool_of(agent());
-    let first = change(&mut rig);
-    accept(&mut rig, first[0]);
-    for on in to_relay(&mut rig) {
-        accept(&mut rig, on);
+    let (mut harness, pool) = pool_of(agent());
+    let first = change(&mut harness);
+    accept(&mut harness, first[0]);
+    for on in to_relay(&mut harness) {
+        accept(&mut harness, on);
     }
     for on in pool {
-        rig.tell(|agent, now| agent.handle_end(on, End::Reset, now));
+        harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
     }
-    assert!(to_relay(&mut rig).is_empty());
-    assert_eq!(rig.machine.waiting(0), 4);
+    assert!(to_relay(&mut harness).is_empty());
+    assert_eq!(harness.machine.waiting(0), 4);
     // There is no back-off: the next one that is taken is replaced at once.
-    rig.hears(first[0], GET);
-    assert_eq!(to_relay(&mut rig).len(), 1);
+    harness.hears(first[0], GET);
+    assert_eq!(to_relay(&mut harness).len(), 1);
 }
 
 #[test]
 fn old_connections_that_live_are_closed_after_a_minute_without_clients() {
-    let (mut rig, pool) = pool_of(agent());
-    let first = change(&mut rig);
-    accept(&mut rig, first[0]);
-    for on in to_relay(&mut rig) {
-        accept(&mut rig, on);
+    let (mut harness, pool) = pool_of(agent());
+    let first = change(&mut harness);
+    accept(&mut harness, first[0]);
+    for on in to_relay(&mut harness) {
+        accept(&mut harness, on);
     }
-    rig.wait(Span::from_secs(120));
-    assert_eq!(rig.machine.waiting(0), 4);
-    let news = rig.news();
+    harness.wait(Span::from_secs(120));
+    assert_eq!(harness.machine.waiting(0), 4);
+    let news = harness.news();
     for on in pool {
         assert!(asked(&news, Output::Close { on, how: Close::Linger }));
     }
@@ -64,40 +64,40 @@ fn old_connections_that_live_are_closed_after_a_minute_without_clients() {
 
 #[test]
 fn the_back_off_ends_when_a_path_changes() {
-    let mut rig = agent();
+    let mut harness = agent();
     for _ in 0..6 {
-        for on in to_relay(&mut rig) {
-            rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
+        for on in to_relay(&mut harness) {
+            harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
         }
-        rig.wait_for_deadline();
+        harness.wait_for_deadline();
     }
-    for on in to_relay(&mut rig) {
-        rig.tell(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
+    for on in to_relay(&mut harness) {
+        harness.call(|agent, now| agent.handle_dial_failed(on, DialFailure::Unreachable, now));
     }
-    assert_eq!(change(&mut rig).len(), 1);
+    assert_eq!(change(&mut harness).len(), 1);
 }
 
 #[test]
 fn a_connection_that_is_on_its_way_is_not_waited_for() {
-    let mut rig = agent();
-    one(&rig.news());
-    assert_eq!(change(&mut rig).len(), 1);
+    let mut harness = agent();
+    one(&harness.news());
+    assert_eq!(change(&mut harness).len(), 1);
 }
 
 #[test]
 fn paths_that_change_all_the_time_open_a_connection_every_five_seconds() {
-    let (mut rig, _) = pool_of(agent());
+    let (mut harness, _) = pool_of(agent());
     let mut opened = 0;
     for _ in 0..600 {
-        opened += change(&mut rig).len();
-        rig.wait(Span::from_millis(100));
+        opened += change(&mut harness).len();
+        harness.wait(Span::from_millis(100));
     }
     assert!((10..=18).contains(&opened), "{opened}");
 }
 
 #[test]
 fn an_agent_that_stops_opens_none() {
-    let (mut rig, _) = pool_of(agent());
-    rig.tell(Agent::handle_drain);
-    assert!(change(&mut rig).is_empty());
+    let (mut harness, _) = pool_of(agent());
+    harness.call(Agent::handle_drain);
+    assert!(change(&mut harness).is_empty());
 }

@@ -7,11 +7,11 @@ use super::*;
 const CLIENT: &str = "198.51.100.7:40000";
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-fn sending(version: Version) -> Rig<Agent> {
+fn sending(version: Version) -> Harness<Agent> {
     agent_with(|config| config.send_proxy = Some(version))
 }
 
-fn with_stream(version: Version) -> Rig<Agent> {
+fn with_stream(version: Version) -> Harness<Agent> {
     agent_with(|config| {
         config.send_proxy = Some(version);
         config.upstreams[0].stream = Some(ssh().into());
@@ -25,25 +25,26 @@ fn header(version: Version, source: Option<&str>) -> Vec<u8> {
 }
 
 /// What the relay hands over, all but the octets that the agent took; then the local service, once it is reached.
-fn offer(rig: &mut Rig<Agent>, on: ConnId, octets: &[u8], used: usize) -> (ConnId, SocketAddr) {
-    rig.news();
-    assert_eq!(rig.hears(on, octets), used);
-    reached(rig)
+fn offer(harness: &mut Harness<Agent>, on: ConnId, octets: &[u8], used: usize) -> (ConnId, SocketAddr) {
+    harness.news();
+    assert_eq!(harness.hears(on, octets), used);
+    reached(harness)
 }
 
-fn reached(rig: &mut Rig<Agent>) -> (ConnId, SocketAddr) {
-    let found = dials(&rig.news()).into_iter().find(|(_, to)| *to != relay()).expect("no service dialled");
-    rig.tell(|agent, now| agent.handle_connected(found.0, now));
+fn reached(harness: &mut Harness<Agent>) -> (ConnId, SocketAddr) {
+    let found =
+        dials(&harness.news()).into_iter().find(|(_, to)| *to != relay()).expect("no service dialled");
+    harness.call(|agent, now| agent.handle_connected(found.0, now));
     found
 }
 
 /// What the local service gets before it meets the client, octet for octet; nothing comes behind the pair.
-fn before_the_pair(news: &[Did], local: ConnId) -> Vec<u8> {
-    let is_pair = |did: &Did| matches!(did, Did::Asked(Output::Pair { hidden, .. }) if *hidden == local);
+fn before_the_pair(news: &[Done], local: ConnId) -> Vec<u8> {
+    let is_pair = |did: &Done| matches!(did, Done::Asked(Output::Pair { hidden, .. }) if *hidden == local);
     let pair = news.iter().position(is_pair).unwrap_or_else(|| panic!("no pair: {news:?}"));
-    let got = |news: &[Did]| {
+    let got = |news: &[Done]| {
         let texts = news.iter().filter_map(|did| match did {
-            Did::Sent(to, text) if *to == local => Some(text.clone()),
+            Done::Sent(to, text) if *to == local => Some(text.clone()),
             _ => None,
         });
         texts.collect::<Vec<_>>().concat()
@@ -54,10 +55,11 @@ fn before_the_pair(news: &[Did], local: ConnId) -> Vec<u8> {
 
 #[test]
 fn it_asks_in_its_connect_and_not_otherwise() {
-    for (mut rig, asks) in [(sending(Version::V1), true), (sending(Version::V2), true), (agent(), false)] {
-        let (on, _) = one(&rig.news());
-        rig.tell(|agent, now| agent.handle_connected(on, now));
-        let text = sent(&rig.news(), on);
+    for (mut harness, asks) in [(sending(Version::V1), true), (sending(Version::V2), true), (agent(), false)]
+    {
+        let (on, _) = one(&harness.news());
+        harness.call(|agent, now| agent.handle_connected(on, now));
+        let text = sent(&harness.news(), on);
         let asking = " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\nPROXY-Protocol: v2\r\n\r\n";
         let end =
             if asks { asking } else { " HTTP/1.1\r\nHost: relay\r\nRendezvous-Challenge: next\r\n\r\n" };
@@ -70,12 +72,12 @@ fn the_service_is_told_in_the_version_that_was_asked_for() {
     for version in [Version::V1, Version::V2] {
         for source in [Some(CLIENT), Some("[2001:db8::7]:40000"), None] {
             let came = header(Version::V2, source);
-            let (mut rig, pool) = pool_of(sending(version));
+            let (mut harness, pool) = pool_of(sending(version));
             let octets = [&came, GET].concat();
-            let (local, to) = offer(&mut rig, pool[0], &octets, came.len());
+            let (local, to) = offer(&mut harness, pool[0], &octets, came.len());
             assert_eq!(to, service());
             assert_eq!(
-                before_the_pair(&rig.news(), local),
+                before_the_pair(&harness.news(), local),
                 header(version, source),
                 "{version:?} {source:?}"
             );
@@ -87,14 +89,14 @@ fn the_service_is_told_in_the_version_that_was_asked_for() {
 fn the_header_may_come_in_pieces_and_a_request_later() {
     let came = header(Version::V2, Some(CLIENT));
     for cut in 1..=came.len() {
-        let (mut rig, pool) = pool_of(sending(Version::V1));
-        rig.news();
-        let used = rig.hears(pool[0], &came[..cut]);
+        let (mut harness, pool) = pool_of(sending(Version::V1));
+        harness.news();
+        let used = harness.hears(pool[0], &came[..cut]);
         assert_eq!(used, if cut == came.len() { cut } else { 0 });
-        assert!(dials(&rig.news()).iter().all(|(_, to)| *to == relay()), "{cut}");
+        assert!(dials(&harness.news()).iter().all(|(_, to)| *to == relay()), "{cut}");
         let rest = [&came[used..], GET].concat();
-        let (local, _) = offer(&mut rig, pool[0], &rest, came.len() - used);
-        assert_eq!(before_the_pair(&rig.news(), local), b"PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n");
+        let (local, _) = offer(&mut harness, pool[0], &rest, came.len() - used);
+        assert_eq!(before_the_pair(&harness.news(), local), b"PROXY TCP4 198.51.100.7 0.0.0.0 40000 0\r\n");
     }
 }
 
@@ -102,9 +104,9 @@ fn the_header_may_come_in_pieces_and_a_request_later() {
 fn a_relay_that_sends_no_header_is_an_unknown_client() {
     let nothing = [(Version::V1, b"PROXY UNKNOWN\r\n".to_vec()), (Version::V2, header(Version::V2, None))];
     for (version, told) in nothing {
-        let (mut rig, pool) = pool_of(sending(version));
-        let (local, _) = offer(&mut rig, pool[0], GET, 0);
-        assert_eq!(before_the_pair(&rig.news(), local), told);
+        let (mut harness, pool) = pool_of(sending(version));
+        let (local, _) = offer(&mut harness, pool[0], GET, 0);
+        assert_eq!(before_the_pair(&harness.news(), local), told);
     }
 }
 
@@ -112,42 +114,42 @@ fn a_relay_that_sends_no_header_is_an_unknown_client() {
 #[test]
 fn a_client_cannot_say_itself_who_it_is() {
     let forged = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n";
-    let (mut rig, pool) = pool_of(sending(Version::V1));
-    let (local, _) = offer(&mut rig, pool[0], forged, 0);
-    assert_eq!(before_the_pair(&rig.news(), local), b"PROXY UNKNOWN\r\n");
+    let (mut harness, pool) = pool_of(sending(Version::V1));
+    let (local, _) = offer(&mut harness, pool[0], forged, 0);
+    assert_eq!(before_the_pair(&harness.news(), local), b"PROXY UNKNOWN\r\n");
     // And behind the relay's header, one of version 2 is the request already.
     let came = header(Version::V2, Some(CLIENT));
     let again = [&came[..], &header(Version::V2, Some("10.0.0.1:1"))].concat();
-    let (mut rig, pool) = pool_of(sending(Version::V1));
-    let (local, _) = offer(&mut rig, pool[0], &again, came.len());
-    assert_eq!(before_the_pair(&rig.news(), local), header(Version::V1, Some(CLIENT)));
+    let (mut harness, pool) = pool_of(sending(Version::V1));
+    let (local, _) = offer(&mut harness, pool[0], &again, came.len());
+    assert_eq!(before_the_pair(&harness.news(), local), header(Version::V1, Some(CLIENT)));
 }
 
 #[test]
 fn a_stream_service_is_told_as_well() {
     let came = header(Version::V2, Some(CLIENT));
     for behind in [b"".as_slice(), b"SSH-2.0-x\r\n"] {
-        let (mut rig, pool) = pool_of(with_stream(Version::V1));
+        let (mut harness, pool) = pool_of(with_stream(Version::V1));
         let octets = [&came, UPGRADE, behind].concat();
-        let (local, to) = offer(&mut rig, pool[0], &octets, came.len() + UPGRADE.len());
+        let (local, to) = offer(&mut harness, pool[0], &octets, came.len() + UPGRADE.len());
         assert_eq!(to, ssh());
-        let news = rig.news();
+        let news = harness.news();
         assert_eq!(before_the_pair(&news, local), header(Version::V1, Some(CLIENT)));
         assert!(sent(&news, pool[0]).starts_with("HTTP/1.1 101 "));
-        assert!(notes(&news).contains(&Note::Served { relay: pool[0], local, upstream: 0, stream: true }));
+        assert!(events(&news).contains(&Event::Served { relay: pool[0], local, upstream: 0, stream: true }));
     }
 }
 
 #[test]
 fn a_client_that_has_ended_its_side_is_ended_behind_the_header() {
     let came = header(Version::V2, Some(CLIENT));
-    let (mut rig, pool) = pool_of(with_stream(Version::V2));
-    rig.hears(pool[0], &[&came, UPGRADE].concat());
-    rig.tell(|agent, now| agent.handle_end(pool[0], End::Clean, now));
-    let (local, _) = reached(&mut rig);
-    assert!(!asked(&rig.news(), Output::CloseWrite { on: local }), "the header is queued");
-    rig.tell(|agent, now| agent.handle_flushed(local, now));
-    assert!(asked(&rig.news(), Output::CloseWrite { on: local }));
+    let (mut harness, pool) = pool_of(with_stream(Version::V2));
+    harness.hears(pool[0], &[&came, UPGRADE].concat());
+    harness.call(|agent, now| agent.handle_end(pool[0], End::Clean, now));
+    let (local, _) = reached(&mut harness);
+    assert!(!asked(&harness.news(), Output::CloseWrite { on: local }), "the header is queued");
+    harness.call(|agent, now| agent.handle_flushed(local, now));
+    assert!(asked(&harness.news(), Output::CloseWrite { on: local }));
 }
 
 #[test]
@@ -157,11 +159,11 @@ fn a_header_that_is_none_ends_the_client() {
     let cases =
         [(too_long, "PROXY header too long"), (unknown, "PROXY header of an unknown version or command")];
     for (octets, why) in cases {
-        let (mut rig, pool) = pool_of(sending(Version::V2));
-        rig.hears(pool[0], &octets);
-        let news = rig.news();
+        let (mut harness, pool) = pool_of(sending(Version::V2));
+        harness.hears(pool[0], &octets);
+        let news = harness.news();
         assert!(
-            notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+            events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
             "{news:?}"
         );
         assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
@@ -171,18 +173,18 @@ fn a_header_that_is_none_ends_the_client() {
 
 #[test]
 fn a_header_that_never_ends_ends_the_client_after_ten_seconds() {
-    let (mut rig, pool) = pool_of(agent_with(|config| {
+    let (mut harness, pool) = pool_of(agent_with(|config| {
         config.send_proxy = Some(Version::V2);
         config.upstreams[0].pool = 1;
     }));
-    rig.hears(pool[0], SIGNATURE);
-    let (next, _) = one(&rig.news());
-    accept(&mut rig, next);
-    rig.wait(Span::from_secs(10));
+    harness.hears(pool[0], SIGNATURE);
+    let (next, _) = one(&harness.news());
+    accept(&mut harness, next);
+    harness.wait(Span::from_secs(10));
     let why = "the relay's PROXY header did not arrive in time";
-    let news = rig.news();
+    let news = harness.news();
     assert!(
-        notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
+        events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),
         "{news:?}"
     );
     assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
@@ -192,20 +194,20 @@ fn a_header_that_never_ends_ends_the_client_after_ten_seconds() {
 #[test]
 fn the_relay_may_go_away_within_the_header() {
     for (how, close) in [(End::Clean, Close::Linger), (End::Reset, Close::Abort)] {
-        let (mut rig, pool) = pool_of(sending(Version::V2));
-        rig.hears(pool[0], &SIGNATURE[..5]);
-        rig.news();
-        rig.tell(|agent, now| agent.handle_end(pool[0], how, now));
-        let news = rig.news();
+        let (mut harness, pool) = pool_of(sending(Version::V2));
+        harness.hears(pool[0], &SIGNATURE[..5]);
+        harness.news();
+        harness.call(|agent, now| agent.handle_end(pool[0], how, now));
+        let news = harness.news();
         assert!(asked(&news, Output::Close { on: pool[0], how: close }));
         let why = "the client went away before it was served";
-        assert!(notes(&news).contains(&Note::Dropped { on: pool[0], from: None, upstream: Some(0), why }));
+        assert!(events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }));
     }
 }
 
 #[test]
 fn without_it_a_header_is_the_client_s() {
-    let (mut rig, pool) = pool_of(agent());
-    let (local, _) = offer(&mut rig, pool[0], &[&header(Version::V2, Some(CLIENT)), GET].concat(), 0);
-    assert_eq!(before_the_pair(&rig.news(), local), b"");
+    let (mut harness, pool) = pool_of(agent());
+    let (local, _) = offer(&mut harness, pool[0], &[&header(Version::V2, Some(CLIENT)), GET].concat(), 0);
+    assert_eq!(before_the_pair(&harness.news(), local), b"");
 }

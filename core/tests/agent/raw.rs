@@ -22,7 +22,7 @@ fn serve_stream(config: &mut Config) {
     (config.upstreams[0].stream, config.upstreams[0].stream_takes_ports) = (Some(ssh().into()), true);
 }
 
-fn end_to_end() -> Rig<Agent> {
+fn end_to_end() -> Harness<Agent> {
     agent_with(|config| {
         config.upstreams[0].end_to_end = EndToEnd::Terminate;
         serve_stream(config);
@@ -44,29 +44,29 @@ fn by_port(label: &str) -> Vec<u8> {
 }
 
 /// A client came with this; the pool's first connection, and what the agent did.
-fn comes(rig: Rig<Agent>, bytes: &[u8]) -> (Rig<Agent>, ConnId, usize, Vec<Did>) {
-    let (mut rig, pool) = pool_of(rig);
-    rig.news();
-    let used = rig.hears(pool[0], bytes);
-    let news = rig.news();
-    (rig, pool[0], used, news)
+fn comes(harness: Harness<Agent>, bytes: &[u8]) -> (Harness<Agent>, ConnId, usize, Vec<Done>) {
+    let (mut harness, pool) = pool_of(harness);
+    harness.news();
+    let used = harness.hears(pool[0], bytes);
+    let news = harness.news();
+    (harness, pool[0], used, news)
 }
 
-fn starts_tls(news: &[Did], on: ConnId, role: TlsRole) -> bool {
+fn starts_tls(news: &[Done], on: ConnId, role: TlsRole) -> bool {
     asked(news, Output::StartTls { on, role })
 }
 
-fn dial_of(news: &[Did], to: SocketAddr) -> Option<ConnId> {
+fn dial_of(news: &[Done], to: SocketAddr) -> Option<ConnId> {
     dials(news).into_iter().find(|(_, at)| *at == to).map(|(on, _)| on)
 }
 
 #[test]
 fn an_agent_says_that_it_takes_raw_clients_if_it_does() {
     let says = |change: fn(&mut Config)| {
-        let mut rig = agent_with(change);
-        let (on, _) = one(&rig.news());
-        rig.tell(|agent, now| agent.handle_connected(on, now));
-        sent(&rig.news(), on).contains("&raw=1 HTTP/1.1\r\n")
+        let mut harness = agent_with(change);
+        let (on, _) = one(&harness.news());
+        harness.call(|agent, now| agent.handle_connected(on, now));
+        sent(&harness.news(), on).contains("&raw=1 HTTP/1.1\r\n")
     };
     assert!(!says(|_| ()));
     assert!(says(serve_stream));
@@ -79,14 +79,14 @@ fn an_agent_says_that_it_takes_raw_clients_if_it_does() {
 fn the_agent_terminates_the_tls_of_a_raw_client_and_reads_its_request_inside() {
     let header = by_name(NAME);
     let hello = hello(NAME);
-    let (mut rig, on, used, news) = comes(end_to_end(), &[&header[..], &hello[..30]].concat());
+    let (mut harness, on, used, news) = comes(end_to_end(), &[&header[..], &hello[..30]].concat());
     assert_eq!(used, header.len());
     assert!(!starts_tls(&news, on, TlsRole::EndToEnd), "the hello is not whole");
-    assert_eq!(rig.hears(on, &hello), 0, "the hello belongs to the handshake");
-    assert!(starts_tls(&rig.news(), on, TlsRole::EndToEnd));
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    assert_eq!(rig.hears(on, format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes()), 0);
-    assert!(dial_of(&rig.news(), service()).is_some());
+    assert_eq!(harness.hears(on, &hello), 0, "the hello belongs to the handshake");
+    assert!(starts_tls(&harness.news(), on, TlsRole::EndToEnd));
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert_eq!(harness.hears(on, format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n").as_bytes()), 0);
+    assert!(dial_of(&harness.news(), service()).is_some());
 }
 
 #[test]
@@ -113,15 +113,15 @@ fn a_header_with_two_names_is_refused() {
 #[test]
 fn a_handshake_that_fails_or_takes_too_long_ends_the_connection() {
     let bytes = [by_name(NAME), hello(NAME)].concat();
-    let (mut rig, on, _, _) = comes(end_to_end(), &bytes);
-    rig.tell(|agent, now| agent.handle_tls_failed(on, TlsFailure::Version, now));
-    assert!(asked(&rig.news(), Output::Close { on, how: Close::Linger }), "the alert is on its way");
-    let (mut rig, on, _, _) = comes(end_to_end(), &bytes);
-    rig.wait(Span::from_secs(10));
-    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
-    let (mut rig, on, _, _) = comes(end_to_end(), &by_name(NAME));
-    rig.wait(Span::from_secs(10));
-    assert!(asked(&rig.news(), Output::Close { on, how: Close::Abort }));
+    let (mut harness, on, _, _) = comes(end_to_end(), &bytes);
+    harness.call(|agent, now| agent.handle_tls_failed(on, TlsFailure::Version, now));
+    assert!(asked(&harness.news(), Output::Close { on, how: Close::Linger }), "the alert is on its way");
+    let (mut harness, on, _, _) = comes(end_to_end(), &bytes);
+    harness.wait(Span::from_secs(10));
+    assert!(asked(&harness.news(), Output::Close { on, how: Close::Abort }));
+    let (mut harness, on, _, _) = comes(end_to_end(), &by_name(NAME));
+    harness.wait(Span::from_secs(10));
+    assert!(asked(&harness.news(), Output::Close { on, how: Close::Abort }));
 }
 
 #[test]
@@ -144,59 +144,59 @@ fn an_end_to_end_agent_refuses_what_the_relay_could_read() {
 
 #[test]
 fn a_connector_goes_on_with_tls_inside_its_stream() {
-    let (mut rig, on, used, news) = comes(end_to_end(), SEALED);
+    let (mut harness, on, used, news) = comes(end_to_end(), SEALED);
     assert_eq!(used, SEALED.len());
     let switching =
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
     assert_eq!(sent(&news, on), switching);
     assert!(starts_tls(&news, on, TlsRole::EndToEndStream));
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    assert_eq!(rig.hears(on, UPGRADE), UPGRADE.len());
-    let local = dial_of(&rig.news(), ssh()).expect("the stream service");
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    assert!(sent(&rig.news(), on).contains("Upgrade: octet-stream\r\n"));
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert_eq!(harness.hears(on, UPGRADE), UPGRADE.len());
+    let local = dial_of(&harness.news(), ssh()).expect("the stream service");
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    assert!(sent(&harness.news(), on).contains("Upgrade: octet-stream\r\n"));
 }
 
 #[test]
 fn a_connector_gets_no_page_and_a_browser_no_stream() {
-    let (mut rig, on, _, _) = comes(end_to_end(), SEALED);
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    rig.news();
-    rig.hears(on, GET);
-    assert!(sent(&rig.news(), on).starts_with("HTTP/1.1 403 Forbidden\r\n"));
+    let (mut harness, on, _, _) = comes(end_to_end(), SEALED);
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    harness.news();
+    harness.hears(on, GET);
+    assert!(sent(&harness.news(), on).starts_with("HTTP/1.1 403 Forbidden\r\n"));
 
-    let (mut rig, on, _, _) = comes(end_to_end(), &[by_name(NAME), hello(NAME)].concat());
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    rig.news();
-    rig.hears(on, UPGRADE);
-    let news = rig.news();
+    let (mut harness, on, _, _) = comes(end_to_end(), &[by_name(NAME), hello(NAME)].concat());
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    harness.news();
+    harness.hears(on, UPGRADE);
+    let news = harness.news();
     assert!(dial_of(&news, ssh()).is_none());
     assert!(dial_of(&news, service()).is_some(), "it is a request for the HTTP service");
 }
 
 #[test]
 fn a_connector_that_sends_no_whole_request_inside_tls_reaches_no_service() {
-    let (mut rig, on, _, _) = comes(end_to_end(), SEALED);
-    rig.tell(|agent, now| agent.handle_secured(on, Secured::default(), now));
-    rig.news();
-    rig.hears(on, &GET[..10]);
-    rig.wait(Span::from_secs(10));
-    let news = rig.news();
+    let (mut harness, on, _, _) = comes(end_to_end(), SEALED);
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    harness.news();
+    harness.hears(on, &GET[..10]);
+    harness.wait(Span::from_secs(10));
+    let news = harness.news();
     assert!(sent(&news, on).starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{news:?}");
     assert!(dial_of(&news, service()).is_none() && dial_of(&news, ssh()).is_none());
 }
 
 #[test]
 fn a_service_that_terminates_tls_itself_gets_the_client_s_bytes_as_they_came() {
-    let rig = agent_with(|config| {
+    let harness = agent_with(|config| {
         config.upstreams[0].end_to_end = EndToEnd::PassTo(tls_service().into());
     });
     let header = by_name(NAME);
-    let (mut rig, on, used, news) = comes(rig, &[header.clone(), hello(NAME)].concat());
+    let (mut harness, on, used, news) = comes(harness, &[header.clone(), hello(NAME)].concat());
     assert_eq!(used, header.len(), "the hello moves in the pair");
     let local = dial_of(&news, tls_service()).expect("a dial");
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    let news = rig.news();
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Pair { hidden: local, client: on }));
     assert_eq!(sent(&news, on), "", "nothing is answered");
 }
@@ -211,43 +211,43 @@ fn a_port_has_its_own_service_or_the_stream_service() {
     };
     for (label, to) in [("db", database()), ("ssh", ssh())] {
         let header = by_port(label);
-        let (mut rig, on, used, news) = comes(services(), &header);
+        let (mut harness, on, used, news) = comes(services(), &header);
         assert_eq!(used, header.len());
         let local = dial_of(&news, to).expect("a dial before a byte of the client");
-        rig.tell(|agent, now| agent.handle_connected(local, now));
-        let news = rig.news();
+        harness.call(|agent, now| agent.handle_connected(local, now));
+        let news = harness.news();
         assert!(asked(&news, Output::Pair { hidden: local, client: on }));
         assert_eq!(sent(&news, on), "");
     }
-    let rig = agent_with(|config| config.upstreams[0].ports.push(("db".to_owned(), database().into())));
-    let (_, on, _, news) = comes(rig, &by_port("ssh"));
+    let harness = agent_with(|config| config.upstreams[0].ports.push(("db".to_owned(), database().into())));
+    let (_, on, _, news) = comes(harness, &by_port("ssh"));
     assert!(asked(&news, Output::Close { on, how: Close::Abort }), "no service for this port");
 }
 
 #[test]
 fn a_raw_client_whose_service_is_not_there_is_cut_and_told_nothing() {
-    let rig = agent_with(serve_stream);
-    let (mut rig, on, _, news) = comes(rig, &by_port("ssh"));
+    let harness = agent_with(serve_stream);
+    let (mut harness, on, _, news) = comes(harness, &by_port("ssh"));
     let local = dial_of(&news, ssh()).expect("a dial");
-    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-    let news = rig.news();
+    harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Close { on, how: Close::Truncate }));
     assert_eq!(sent(&news, on), "");
 }
 
 #[test]
 fn an_agent_that_did_not_ask_for_raw_clients_takes_a_header_for_what_it_is() {
-    let rig = agent_with(|config| config.forwarded = true);
+    let harness = agent_with(|config| config.forwarded = true);
     let header = by_name(NAME);
-    let (_, on, used, news) = comes(rig, &[&header[..], GET].concat());
+    let (_, on, used, news) = comes(harness, &[&header[..], GET].concat());
     assert_eq!(used, header.len());
     assert!(dial_of(&news, service()).is_some(), "{on:?}");
 }
 
 #[test]
 fn other_clients_come_as_before_to_an_agent_that_takes_raw_ones() {
-    let rig = agent_with(serve_stream);
-    let (_, _, used, news) = comes(rig, GET);
+    let harness = agent_with(serve_stream);
+    let (_, _, used, news) = comes(harness, GET);
     assert_eq!(used, 0);
     assert!(dial_of(&news, service()).is_some());
 }
@@ -256,17 +256,17 @@ fn other_clients_come_as_before_to_an_agent_that_takes_raw_ones() {
 fn a_client_of_http_2_goes_to_a_service_that_speaks_it_and_is_not_followed() {
     let bytes = [by_name(NAME), hello(NAME)].concat();
     for is_h2 in [true, false] {
-        let rig = agent_with(|config| {
+        let harness = agent_with(|config| {
             config.upstreams[0].end_to_end = EndToEnd::Terminate;
             config.upstreams[0].service_h2 = true;
         });
-        let (mut rig, on, _, _) = comes(rig, &bytes);
-        rig.tell(|agent, now| agent.handle_secured(on, Secured { is_h2, ..Secured::default() }, now));
-        let local = dial_of(&rig.news(), service());
+        let (mut harness, on, _, _) = comes(harness, &bytes);
+        harness.call(|agent, now| agent.handle_secured(on, Secured { is_h2, ..Secured::default() }, now));
+        let local = dial_of(&harness.news(), service());
         assert_eq!(local.is_some(), is_h2, "a client of HTTP/1.1 sends its request first");
         let Some(local) = local else { continue };
-        rig.tell(|agent, now| agent.handle_connected(local, now));
-        let news = rig.news();
+        harness.call(|agent, now| agent.handle_connected(local, now));
+        let news = harness.news();
         assert!(asked(&news, Output::Pair { hidden: local, client: on }));
         assert!(!asked(&news, Output::Gate { on }));
     }

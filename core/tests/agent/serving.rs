@@ -3,10 +3,10 @@
 use super::*;
 
 /// A client's octets come on the first waiting connection; that one, and the connection to the local service.
-fn take(rig: &mut Rig<Agent>, on: ConnId, octets: &[u8], used: usize) -> ConnId {
-    rig.news();
-    assert_eq!(rig.hears(on, octets), used);
-    let news = rig.news();
+fn take(harness: &mut Harness<Agent>, on: ConnId, octets: &[u8], used: usize) -> ConnId {
+    harness.news();
+    assert_eq!(harness.hears(on, octets), used);
+    let news = harness.news();
     assert!(asked(&news, Output::Read { on, wanted: false }));
     let local = dials(&news).into_iter().find(|(_, to)| *to != relay());
     local.unwrap_or_else(|| panic!("no service dialled: {news:?}")).0
@@ -14,53 +14,53 @@ fn take(rig: &mut Rig<Agent>, on: ConnId, octets: &[u8], used: usize) -> ConnId 
 
 #[test]
 fn the_local_service_is_dialled_when_a_client_comes_and_not_before() {
-    let (mut rig, pool) = pool_of(agent());
-    let local = take(&mut rig, pool[0], b"G", 0);
-    assert_eq!(rig.hears(pool[0], GET), 0);
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    let news = rig.news();
+    let (mut harness, pool) = pool_of(agent());
+    let local = take(&mut harness, pool[0], b"G", 0);
+    assert_eq!(harness.hears(pool[0], GET), 0);
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    let news = harness.news();
     assert!(asked(&news, Output::UserTimeout { on: pool[0], after: None }));
     assert!(asked(&news, Output::Pair { hidden: local, client: pool[0] }));
-    let served = Note::Served { relay: pool[0], local, upstream: 0, stream: false };
-    assert!(notes(&news).contains(&served));
-    assert_eq!(rig.machine.pairs(), 1);
+    let served = Event::Served { relay: pool[0], local, upstream: 0, stream: false };
+    assert!(events(&news).contains(&served));
+    assert_eq!(harness.machine.pairs(), 1);
 }
 
 #[test]
 fn octets_behind_the_200_are_the_rendezvous_already() {
-    let mut rig = agent();
-    let (on, _) = one(&rig.news());
-    rig.tell(|agent, now| agent.handle_connected(on, now));
-    assert_eq!(rig.hears(on, &[OK, GET].concat()), OK.len());
-    let dials = dials(&rig.news());
+    let mut harness = agent();
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    assert_eq!(harness.hears(on, &[OK, GET].concat()), OK.len());
+    let dials = dials(&harness.news());
     assert!(dials.iter().any(|(_, to)| *to == service()));
     assert_eq!(dials.iter().filter(|(_, to)| *to == relay()).count(), 4);
 }
 
 #[test]
 fn a_service_that_is_down_is_a_502() {
-    let (mut rig, pool) = pool_of(agent());
-    let local = take(&mut rig, pool[0], GET, 0);
-    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-    let news = rig.news();
+    let (mut harness, pool) = pool_of(agent());
+    let local = take(&mut harness, pool[0], GET, 0);
+    harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let news = harness.news();
     let text = sent(&news, pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
     assert!(text.contains("\r\nConnection: close\r\n"));
     assert!(text.contains(r#"{"error":{"permanent":false,"diagnostic":"#));
     assert!(asked(&news, Output::Close { on: pool[0], how: Close::Linger }));
     let (what, why) = (Target::Service(0), DialFailure::Refused);
-    assert!(notes(&news).contains(&Note::DialFailed { on: local, what, why, again: None }));
+    assert!(events(&news).contains(&Event::DialFailed { on: local, what, why, again: None }));
     assert!(dials(&news).is_empty(), "the failure is not the relay's");
 }
 
 #[test]
 fn a_client_of_an_agent_without_an_http_service_gets_502_and_nothing_is_dialled() {
-    let (mut rig, pool) = pool_of(agent_with(|config| {
+    let (mut harness, pool) = pool_of(agent_with(|config| {
         config.upstreams[0].service = None;
         config.upstreams[0].stream = Some(service().into());
     }));
-    rig.hears(pool[0], GET);
-    let news = rig.news();
+    harness.hears(pool[0], GET);
+    let news = harness.news();
     let text = sent(&news, pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n"), "{text}");
     assert!(text.contains("no HTTP service"), "{text}");
@@ -70,10 +70,10 @@ fn a_client_of_an_agent_without_an_http_service_gets_502_and_nothing_is_dialled(
 
 #[test]
 fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_gets_no_body() {
-    let (mut rig, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
-    take(&mut rig, pool[0], b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n", 0);
-    rig.wait(Span::from_secs(10));
-    let text = sent(&rig.news(), pool[0]);
+    let (mut harness, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
+    take(&mut harness, pool[0], b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n", 0);
+    harness.wait(Span::from_secs(10));
+    let text = sent(&harness.news(), pool[0]);
     assert!(text.starts_with("HTTP/1.1 502 Bad Gateway\r\n") && text.ends_with("\r\n\r\n"), "{text}");
 }
 
@@ -81,81 +81,81 @@ fn a_service_that_does_not_answer_is_a_502_after_ten_seconds_and_a_head_request_
 fn a_head_request_is_known_however_it_is_cut() {
     const HEAD: &[u8] = b"HEAD / HTTP/1.1\r\nHost: hidden\r\n\r\n";
     for first in 1..=HEAD.len() {
-        let (mut rig, pool) = pool_of(agent());
-        rig.news();
-        assert_eq!(rig.hears(pool[0], &HEAD[..first]), 0);
-        let mut news = rig.news();
+        let (mut harness, pool) = pool_of(agent());
+        harness.news();
+        assert_eq!(harness.hears(pool[0], &HEAD[..first]), 0);
+        let mut news = harness.news();
         assert!(dials(&news).iter().any(|(_, to)| *to == relay()), "the next one is opened at once");
         if !dials(&news).iter().any(|(_, to)| *to == service()) {
             assert!(first < 5, "{first}");
-            rig.hears(pool[0], HEAD);
-            news = rig.news();
+            harness.hears(pool[0], HEAD);
+            news = harness.news();
         }
         let local = dials(&news).into_iter().find(|(_, to)| *to == service()).unwrap().0;
-        rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-        let text = sent(&rig.news(), pool[0]);
+        harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+        let text = sent(&harness.news(), pool[0]);
         assert!(text.starts_with("HTTP/1.1 502 ") && text.ends_with("\r\n\r\n"), "{first}: {text}");
     }
 }
 
 #[test]
 fn what_may_become_a_head_request_is_waited_for_ten_seconds() {
-    let (mut rig, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
-    rig.hears(pool[0], b"HEAD");
-    let (next, _) = one(&rig.news());
-    accept(&mut rig, next);
-    rig.wait(Span::from_secs(10));
-    assert_eq!(one(&rig.news()).1, service());
+    let (mut harness, pool) = pool_of(agent_with(|config| config.upstreams[0].pool = 1));
+    harness.hears(pool[0], b"HEAD");
+    let (next, _) = one(&harness.news());
+    accept(&mut harness, next);
+    harness.wait(Span::from_secs(10));
+    assert_eq!(one(&harness.news()).1, service());
 }
 
 #[test]
 fn a_service_with_two_addresses_is_reached_at_the_second() {
-    let (mut rig, pool) = pool_of(agent_with(|config| {
+    let (mut harness, pool) = pool_of(agent_with(|config| {
         config.upstreams[0].service = Some(HostPort { host: Host::Name("localhost".into()), port: 8080 });
     }));
-    rig.hears(pool[0], GET);
-    let on = rig.news().iter().find_map(|did| match did {
-        Did::Asked(Output::Resolve { on, .. }) => Some(*on),
+    harness.hears(pool[0], GET);
+    let on = harness.news().iter().find_map(|did| match did {
+        Done::Asked(Output::Resolve { on, .. }) => Some(*on),
         _ => None,
     });
     let local = on.unwrap();
-    rig.tell(|agent, now| agent.handle_resolved(local, &[address(8, 8080), address(9, 8080)], now));
-    let (local, to) = one(&rig.news());
+    harness.call(|agent, now| agent.handle_resolved(local, &[address(8, 8080), address(9, 8080)], now));
+    let (local, to) = one(&harness.news());
     assert_eq!(to, address(8, 8080));
-    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-    let (local, to) = one(&rig.news());
+    harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+    let (local, to) = one(&harness.news());
     assert_eq!(to, address(9, 8080));
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    assert!(asked(&rig.news(), Output::Pair { hidden: local, client: pool[0] }));
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    assert!(asked(&harness.news(), Output::Pair { hidden: local, client: pool[0] }));
 }
 
 #[test]
 fn a_client_that_goes_away_takes_the_dial_with_it() {
-    let (mut rig, pool) = pool_of(agent());
-    let local = take(&mut rig, pool[0], GET, 0);
-    rig.tell(|agent, now| agent.handle_end(pool[0], End::Reset, now));
-    let news = rig.news();
+    let (mut harness, pool) = pool_of(agent());
+    let local = take(&mut harness, pool[0], GET, 0);
+    harness.call(|agent, now| agent.handle_end(pool[0], End::Reset, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Close { on: local, how: Close::Abort }));
     assert!(asked(&news, Output::Close { on: pool[0], how: Close::Abort }));
 }
 
 #[test]
 fn a_half_close_of_either_side_is_passed_on() {
-    let (mut rig, pool) = pool_of(agent());
-    let (client, local) = (pool[0], take(&mut rig, pool[0], GET, 0));
-    rig.tell(|agent, now| agent.handle_connected(local, now));
-    rig.tell(|agent, now| agent.handle_moved(client, 30, 0, now));
-    rig.news();
-    rig.tell(|agent, now| agent.handle_end(client, End::Clean, now));
-    assert!(asked(&rig.news(), Output::CloseWrite { on: local }));
-    rig.tell(|agent, now| agent.handle_moved(local, 100, 0, now));
-    rig.tell(|agent, now| agent.handle_end(local, End::Clean, now));
-    let news = rig.news();
+    let (mut harness, pool) = pool_of(agent());
+    let (client, local) = (pool[0], take(&mut harness, pool[0], GET, 0));
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    harness.call(|agent, now| agent.handle_moved(client, 30, 0, now));
+    harness.news();
+    harness.call(|agent, now| agent.handle_end(client, End::Clean, now));
+    assert!(asked(&harness.news(), Output::CloseWrite { on: local }));
+    harness.call(|agent, now| agent.handle_moved(local, 100, 0, now));
+    harness.call(|agent, now| agent.handle_end(local, End::Clean, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Close { on: client, how: Close::Linger }));
     let ended =
-        |note: &Note| matches!(note, Note::PairEnded { id: ID, from_client: 30, from_hidden: 100, .. });
-    assert!(notes(&news).iter().any(ended), "{news:?}");
-    assert_eq!(rig.machine.pairs(), 0);
+        |event: &Event| matches!(event, Event::PairEnded { id: ID, from_client: 30, from_hidden: 100, .. });
+    assert!(events(&news).iter().any(ended), "{news:?}");
+    assert_eq!(harness.machine.pairs(), 0);
 }
 
 mod stream {
@@ -167,31 +167,31 @@ mod stream {
 
     #[test]
     fn a_connector_is_answered_101_and_taken_to_the_stream_service() {
-        let (mut rig, pool) = pool_of(agent_with(with_stream));
+        let (mut harness, pool) = pool_of(agent_with(with_stream));
         let on = pool[0];
         let octets = [UPGRADE, b"SSH-2.0-x\r\n"].concat();
-        rig.hears(on, &octets[..20]);
-        assert!(dials(&rig.news()).iter().all(|(_, to)| *to == relay()));
-        assert_eq!(rig.hears(on, &octets), UPGRADE.len());
-        let (local, to) = one(&rig.news());
+        harness.hears(on, &octets[..20]);
+        assert!(dials(&harness.news()).iter().all(|(_, to)| *to == relay()));
+        assert_eq!(harness.hears(on, &octets), UPGRADE.len());
+        let (local, to) = one(&harness.news());
         assert_eq!(to, ssh());
-        assert_eq!(sent(&rig.news(), on), "");
-        rig.tell(|agent, now| agent.handle_connected(local, now));
-        let news = rig.news();
+        assert_eq!(sent(&harness.news(), on), "");
+        harness.call(|agent, now| agent.handle_connected(local, now));
+        let news = harness.news();
         assert!(sent(&news, on).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
         assert!(asked(&news, Output::Pair { hidden: local, client: on }));
-        assert!(notes(&news).contains(&Note::Served { relay: on, local, upstream: 0, stream: true }));
+        assert!(events(&news).contains(&Event::Served { relay: on, local, upstream: 0, stream: true }));
     }
 
     #[test]
     fn a_stream_service_that_is_down_is_a_502() {
-        let (mut rig, pool) = pool_of(agent_with(with_stream));
-        let local = take(&mut rig, pool[0], UPGRADE, UPGRADE.len());
-        rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
-        let news = rig.news();
+        let (mut harness, pool) = pool_of(agent_with(with_stream));
+        let local = take(&mut harness, pool[0], UPGRADE, UPGRADE.len());
+        harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Refused, now));
+        let news = harness.news();
         assert!(sent(&news, pool[0]).starts_with("HTTP/1.1 502 "));
         let (what, why) = (Target::Stream(0), DialFailure::Refused);
-        assert!(notes(&news).contains(&Note::DialFailed { on: local, what, why, again: None }));
+        assert!(events(&news).contains(&Event::DialFailed { on: local, what, why, again: None }));
     }
 
     #[test]
@@ -200,28 +200,28 @@ mod stream {
         let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000]].concat();
         let nonsense = b"\x16\x03\x01\0\xee".as_slice();
         for octets in [GET, websocket.as_slice(), &endless, nonsense] {
-            let (mut rig, pool) = pool_of(agent_with(with_stream));
-            take(&mut rig, pool[0], octets, 0);
+            let (mut harness, pool) = pool_of(agent_with(with_stream));
+            take(&mut harness, pool[0], octets, 0);
         }
     }
 
     #[test]
     fn a_head_that_never_ends_goes_to_the_http_service_after_ten_seconds() {
-        let (mut rig, pool) = pool_of(agent_with(|config| {
+        let (mut harness, pool) = pool_of(agent_with(|config| {
             with_stream(config);
             config.upstreams[0].pool = 1;
         }));
-        assert_eq!(rig.hears(pool[0], b"GET / HT"), 0);
-        let (next, _) = one(&rig.news());
-        accept(&mut rig, next);
-        rig.wait(Span::from_secs(10));
-        assert_eq!(one(&rig.news()).1, service());
+        assert_eq!(harness.hears(pool[0], b"GET / HT"), 0);
+        let (next, _) = one(&harness.news());
+        accept(&mut harness, next);
+        harness.wait(Span::from_secs(10));
+        assert_eq!(one(&harness.news()).1, service());
     }
 
     #[test]
     fn without_a_stream_service_a_connector_is_the_http_services() {
-        let (mut rig, pool) = pool_of(agent());
-        take(&mut rig, pool[0], UPGRADE, 0);
+        let (mut harness, pool) = pool_of(agent());
+        take(&mut harness, pool[0], UPGRADE, 0);
     }
 }
 
@@ -230,22 +230,22 @@ const PAUSE_MAX: Span = Span::from_secs(4);
 
 /// A relay that accepts every connection and brings a client on each.
 struct Flood {
-    rig: Rig<Agent>,
+    harness: Harness<Agent>,
     opened: std::collections::VecDeque<ConnId>,
     /// The last connection to another relay.
     other: Option<ConnId>,
 }
 
 impl Flood {
-    fn new(rig: Rig<Agent>) -> Self {
-        let mut flood = Self { rig, opened: std::collections::VecDeque::new(), other: None };
+    fn new(harness: Harness<Agent>) -> Self {
+        let mut flood = Self { harness, opened: std::collections::VecDeque::new(), other: None };
         flood.news();
         flood
     }
 
     /// What was done since the last call; connections to the relay are to be accepted.
-    fn news(&mut self) -> Vec<Did> {
-        let news = self.rig.news();
+    fn news(&mut self) -> Vec<Done> {
+        let news = self.harness.news();
         for (on, to) in dials(&news) {
             match to.port() {
                 80 => self.opened.push_back(on),
@@ -257,21 +257,21 @@ impl Flood {
     }
 
     /// A client comes, if need be after the agent's pause; its connection, and what the agent does about it.
-    fn bring(&mut self, octets: &[u8]) -> (ConnId, Vec<Did>) {
+    fn bring(&mut self, octets: &[u8]) -> (ConnId, Vec<Done>) {
         if self.opened.is_empty() {
-            self.rig.wait(PAUSE_MAX);
+            self.harness.wait(PAUSE_MAX);
             self.news();
         }
         let on = self.opened.pop_front().expect("the agent opens connections as they are taken");
-        accept(&mut self.rig, on);
+        accept(&mut self.harness, on);
         self.news();
-        self.rig.hears(on, octets);
+        self.harness.hears(on, octets);
         (on, self.news())
     }
 }
 
 /// The connection on which a local service is dialled.
-fn service_dial(news: &[Did]) -> Option<ConnId> {
+fn service_dial(news: &[Done]) -> Option<ConnId> {
     dials(news).into_iter().find(|(_, to)| *to == service() || *to == ssh()).map(|(on, _)| on)
 }
 
@@ -291,16 +291,16 @@ fn clients_above_an_upstream_s_limit_get_503_with_the_reason() {
         assert!(text.contains("\r\nRetry-After: ") && text.contains("as many clients"), "{text}");
         assert!(asked(&news, Output::Close { on, how: Close::Linger }));
         let why = "the hidden server's agent serves as many clients as it can";
-        assert!(notes(&news).contains(&Note::ClientRefused { on, from: None, id: ID, why }));
+        assert!(events(&news).contains(&Event::ClientRefused { on, from: None, id: ID, why }));
     }
     // A pair that ends makes room, and so does a service that is down.
     let (on, local) = locals[0];
-    flood.rig.tell(|agent, now| agent.handle_connected(local, now));
-    assert_eq!(flood.rig.machine.pairs(), 1);
-    flood.rig.tell(|agent, now| agent.handle_end(on, End::Reset, now));
+    flood.harness.call(|agent, now| agent.handle_connected(local, now));
+    assert_eq!(flood.harness.machine.pairs(), 1);
+    flood.harness.call(|agent, now| agent.handle_end(on, End::Reset, now));
     assert!(service_dial(&flood.bring(GET).1).is_some());
     assert!(service_dial(&flood.bring(GET).1).is_none());
-    flood.rig.tell(|agent, now| agent.handle_dial_failed(locals[1].1, DialFailure::Refused, now));
+    flood.harness.call(|agent, now| agent.handle_dial_failed(locals[1].1, DialFailure::Refused, now));
     assert!(service_dial(&flood.bring(GET).1).is_some());
 }
 
@@ -317,9 +317,9 @@ fn the_clients_of_one_upstream_leave_those_of_another_alone() {
     let served = (0..70).filter(|_| service_dial(&flood.bring(GET).1).is_some()).count();
     assert_eq!(served, 50);
     let other = other.expect("the second upstream's connection");
-    accept(&mut flood.rig, other);
+    accept(&mut flood.harness, other);
     flood.news();
-    flood.rig.hears(other, GET);
+    flood.harness.hears(other, GET);
     assert!(service_dial(&flood.news()).is_some());
 }
 
@@ -329,21 +329,21 @@ fn a_burst_of_clients_is_served_without_delay_however_short_their_requests_are()
     for _ in 0..2_000 {
         let (on, news) = flood.bring(GET);
         let local = service_dial(&news).expect("dialled at once");
-        flood.rig.tell(|agent, now| agent.handle_connected(local, now));
-        flood.rig.tell(|agent, now| agent.handle_moved(on, 30, 0, now));
-        flood.rig.tell(|agent, now| agent.handle_moved(local, 100, 0, now));
-        flood.rig.tell(|agent, now| agent.handle_end(local, End::Clean, now));
-        flood.rig.tell(|agent, now| agent.handle_end(on, End::Clean, now));
+        flood.harness.call(|agent, now| agent.handle_connected(local, now));
+        flood.harness.call(|agent, now| agent.handle_moved(on, 30, 0, now));
+        flood.harness.call(|agent, now| agent.handle_moved(local, 100, 0, now));
+        flood.harness.call(|agent, now| agent.handle_end(local, End::Clean, now));
+        flood.harness.call(|agent, now| agent.handle_end(on, End::Clean, now));
         flood.news();
     }
-    assert_eq!(flood.rig.machine.pairs(), 0);
+    assert_eq!(flood.harness.machine.pairs(), 0);
 }
 
 #[test]
 fn an_agent_without_descriptors_answers_503_and_not_that_the_service_is_down() {
-    let (mut rig, pool) = pool_of(agent());
-    let local = take(&mut rig, pool[0], GET, 0);
-    rig.tell(|agent, now| agent.handle_dial_failed(local, DialFailure::Local, now));
-    let text = sent(&rig.news(), pool[0]);
+    let (mut harness, pool) = pool_of(agent());
+    let local = take(&mut harness, pool[0], GET, 0);
+    harness.call(|agent, now| agent.handle_dial_failed(local, DialFailure::Local, now));
+    let text = sent(&harness.news(), pool[0]);
     assert!(text.starts_with("HTTP/1.1 503 ") && text.contains("descriptors"), "{text}");
 }

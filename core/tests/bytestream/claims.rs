@@ -5,10 +5,10 @@ use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
 use rendezvous_core::time::Span;
 
 use crate::ends::{Offer, PEER, entity, entity_with};
-use crate::rig::Rig;
+use crate::harness::Harness;
 use crate::{THIRD, claim, clear, error, stanza};
 
-impl Rig<Entity> {
+impl Harness<Entity> {
     /// Somebody who offers nothing, so that we offer something: then we listen for it too.
     fn listens_for(&mut self, who: &str) {
         self.hears_of(stanza(
@@ -29,45 +29,45 @@ impl Rig<Entity> {
 }
 
 /// An entity that waits for its peer, and for a stranger.
-fn listening() -> (Rig<Entity>, Offer) {
-    let mut rig = entity();
-    let offer = rig.begin();
-    rig.listens_for(THIRD);
-    (rig, offer)
+fn listening() -> (Harness<Entity>, Offer) {
+    let mut harness = entity();
+    let offer = harness.begin();
+    harness.listens_for(THIRD);
+    (harness, offer)
 }
 
 #[test]
 fn another_peers_socket_is_not_to_be_guessed() {
-    let (mut rig, offer) = listening();
-    rig.accept("10.0.0.2:50123");
+    let (mut harness, offer) = listening();
+    harness.accept("10.0.0.2:50123");
     let mut refused = 0;
     for port in 40_000..=50_123 {
-        for answer in rig.claims_of(THIRD, "guess", port) {
+        for answer in harness.claims_of(THIRD, "guess", port) {
             assert_eq!(answer, error(THIRD, "guess", Condition::Resource500));
             refused += 1;
         }
     }
     assert_eq!(refused, 10_124 - 32);
-    rig.is_claimed(&offer, "10.0.0.1:50123");
-    assert_eq!(rig.stanzas(), [clear(PEER, "pf4")]);
+    harness.is_claimed(&offer, "10.0.0.1:50123");
+    assert_eq!(harness.stanzas(), [clear(PEER, "pf4")]);
 }
 
 #[test]
 fn five_failed_claims_a_minute_and_then_500() {
-    let (mut rig, offer) = listening();
+    let (mut harness, offer) = listening();
     for port in 1..=5 {
-        assert_eq!(rig.claims_of(THIRD, "guess", port), []);
+        assert_eq!(harness.claims_of(THIRD, "guess", port), []);
     }
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.stanzas(), vec![error(THIRD, "guess", Condition::NotFound404); 5]);
-    rig.accept("10.0.0.2:1001");
-    assert_eq!(rig.claims_of(THIRD, "guess", 1001), [error(THIRD, "guess", Condition::Resource500)]);
-    rig.is_claimed(&offer, "10.0.0.1:1001");
-    assert_eq!(rig.stanzas(), [clear(PEER, "pf4")], "nobody else's matter");
-    rig.accept("10.0.0.3:1002");
-    rig.wait(Span::from_secs(12));
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.stanzas(), vec![error(THIRD, "guess", Condition::NotFound404); 5]);
+    harness.accept("10.0.0.2:1001");
+    assert_eq!(harness.claims_of(THIRD, "guess", 1001), [error(THIRD, "guess", Condition::Resource500)]);
+    harness.is_claimed(&offer, "10.0.0.1:1001");
+    assert_eq!(harness.stanzas(), [clear(PEER, "pf4")], "nobody else's matter");
+    harness.accept("10.0.0.3:1002");
+    harness.wait(Span::from_secs(12));
     assert_eq!(
-        rig.claims_of(THIRD, "claim", 1002),
+        harness.claims_of(THIRD, "claim", 1002),
         [clear(THIRD, "claim")],
         "one more is forgiven after 12 s"
     );
@@ -75,14 +75,14 @@ fn five_failed_claims_a_minute_and_then_500() {
 
 #[test]
 fn claims_on_no_stream_are_failures_too() {
-    let mut rig = entity();
-    rig.begin();
+    let mut harness = entity();
+    harness.begin();
     for _ in 0..5 {
-        assert_eq!(rig.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::NotFound404)]);
+        assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::NotFound404)]);
     }
-    assert_eq!(rig.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::Resource500)]);
+    assert_eq!(harness.claims_of(THIRD, "x", 1001), [error(THIRD, "x", Condition::Resource500)]);
     assert_eq!(
-        rig.claims_of("third@example.com/other", "x", 1001),
+        harness.claims_of("third@example.com/other", "x", 1001),
         [error("third@example.com/other", "x", Condition::Resource500)],
         "a resource more is no JID more"
     );
@@ -90,21 +90,25 @@ fn claims_on_no_stream_are_failures_too() {
 
 #[test]
 fn early_claims_of_one_push_out_nobody_elses() {
-    let mut rig = entity_with(|config| config.matching.early_claims_max = 3);
-    let offer = rig.begin();
-    rig.listens_for(THIRD);
-    rig.is_claimed(&offer, "10.0.0.1:1001");
+    let mut harness = entity_with(|config| config.matching.early_claims_max = 3);
+    let offer = harness.begin();
+    harness.listens_for(THIRD);
+    harness.is_claimed(&offer, "10.0.0.1:1001");
     for port in 1..=2 {
-        assert_eq!(rig.claims_of(THIRD, &port.to_string(), port), []);
+        assert_eq!(harness.claims_of(THIRD, &port.to_string(), port), []);
     }
     for port in 3..=7 {
         let oldest = (port - 2).to_string();
         assert_eq!(
-            rig.claims_of(THIRD, &port.to_string(), port),
+            harness.claims_of(THIRD, &port.to_string(), port),
             [error(THIRD, &oldest, Condition::Resource500)]
         );
     }
-    assert_eq!(rig.claims_of(THIRD, "8", 8), [error(THIRD, "8", Condition::Resource500)], "five have failed");
-    rig.accept("10.0.0.2:1001");
-    assert_eq!(rig.stanzas(), [clear(PEER, "pf4")]);
+    assert_eq!(
+        harness.claims_of(THIRD, "8", 8),
+        [error(THIRD, "8", Condition::Resource500)],
+        "five have failed"
+    );
+    harness.accept("10.0.0.2:1001");
+    assert_eq!(harness.stanzas(), [clear(PEER, "pf4")]);
 }

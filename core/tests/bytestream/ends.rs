@@ -1,13 +1,13 @@
 //! One entity, and its world in the test's hands.
 
-use rendezvous_core::bytestream::entity::{Config, Entity, Report};
+use rendezvous_core::bytestream::entity::{Config, Entity, StreamEvent};
 use rendezvous_core::bytestream::name::{IqId, StreamId};
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Connection, Query, Stanza};
 use rendezvous_core::machine::{ConnId, DialFailure, Listener, Machine, Output};
 use rendezvous_core::time::Span;
 
-use crate::rig::{Did, Rig, dials};
+use crate::harness::{Done, Harness, dials};
 use crate::{at, jid, sid, stanza};
 
 pub(crate) const ME: &str = "me@example.org/here";
@@ -35,13 +35,13 @@ pub(crate) fn config() -> Config {
     config
 }
 
-pub(crate) fn entity_with(change: impl FnOnce(&mut Config)) -> Rig<Entity> {
+pub(crate) fn entity_with(change: impl FnOnce(&mut Config)) -> Harness<Entity> {
     let mut config = config();
     change(&mut config);
-    Rig::new(Entity::new(config, [5; 32]))
+    Harness::new(Entity::new(config, [5; 32]))
 }
 
-pub(crate) fn entity() -> Rig<Entity> {
+pub(crate) fn entity() -> Harness<Entity> {
     entity_with(|_| ())
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Offer {
     pub(crate) connections: Vec<Connection>,
 }
 
-impl Rig<Entity> {
+impl Harness<Entity> {
     pub(crate) fn stanzas(&mut self) -> Vec<Stanza> {
         std::iter::from_fn(|| self.machine.poll_stanza()).collect()
     }
@@ -65,21 +65,21 @@ impl Rig<Entity> {
     }
 
     /// What was reported, except for the dials.
-    pub(crate) fn reports(&mut self) -> Vec<Report> {
-        let reports = std::iter::from_fn(|| self.machine.poll_report());
-        reports.filter(|it| !matches!(it, Report::Dialled { .. })).collect()
+    pub(crate) fn events(&mut self) -> Vec<StreamEvent> {
+        let events = std::iter::from_fn(|| self.machine.poll_event());
+        events.filter(|it| !matches!(it, StreamEvent::Dialled { .. })).collect()
     }
 
     pub(crate) fn hears_of(&mut self, stanza: Stanza) {
-        self.tell(|entity, now| entity.handle_stanza(stanza, now));
+        self.call(|entity, now| entity.handle_stanza(stanza, now));
     }
 
     pub(crate) fn accept(&mut self, from: &str) -> ConnId {
-        self.tell(|entity, now| entity.handle_open(Listener(0), at(from), now))
+        self.call(|entity, now| entity.handle_open(Listener(0), at(from), now))
     }
 
     pub(crate) fn local(&mut self) -> ConnId {
-        self.tell(|entity, now| entity.handle_open(Listener(1), at("127.0.0.1:9"), now))
+        self.call(|entity, now| entity.handle_open(Listener(1), at("127.0.0.1:9"), now))
     }
 
     #[track_caller]
@@ -91,17 +91,17 @@ impl Rig<Entity> {
 
     /// The connection is up, from this local address.
     pub(crate) fn connected(&mut self, on: ConnId, local: &str) {
-        self.tell(|entity, now| entity.handle_connected(on, now));
-        self.tell(|entity, now| entity.handle_local_address(on, at(local), now));
+        self.call(|entity, now| entity.handle_connected(on, now));
+        self.call(|entity, now| entity.handle_local_address(on, at(local), now));
     }
 
     pub(crate) fn refused(&mut self, on: ConnId) {
-        self.tell(|entity, now| entity.handle_dial_failed(on, DialFailure::Refused, now));
+        self.call(|entity, now| entity.handle_dial_failed(on, DialFailure::Refused, now));
     }
 
     /// PF1: the offer that a stream begins with.
     pub(crate) fn begin(&mut self) -> Offer {
-        self.tell(|entity, now| entity.handle_begin(jid(PEER), None, now));
+        self.call(|entity, now| entity.handle_begin(jid(PEER), None, now));
         self.offer()
     }
 
@@ -138,27 +138,27 @@ impl Rig<Entity> {
 
     #[track_caller]
     pub(crate) fn assert_failed(&mut self, why: Failure) {
-        assert_eq!(self.reports(), [Report::Failed { peer: jid(PEER), why }]);
+        assert_eq!(self.events(), [StreamEvent::Failed { peer: jid(PEER), why }]);
         assert_eq!((self.machine.sessions(), self.machine.connections()), (0, 0));
         // A deadline that was put off may wake it once more, for nothing.
         self.wait(Span::from_secs(60));
-        assert_eq!((self.idle, self.reports()), (None, vec![]), "nothing is waited for any more");
+        assert_eq!((self.idle, self.events()), (None, vec![]), "nothing is waited for any more");
     }
 
     #[track_caller]
     pub(crate) fn assert_clear(&mut self, on: ConnId) {
-        assert_eq!(self.reports(), [Report::Clear { peer: jid(PEER), on }]);
+        assert_eq!(self.events(), [StreamEvent::Clear { peer: jid(PEER), on }]);
         assert_eq!(self.machine.sessions(), 0);
     }
 
     #[track_caller]
     pub(crate) fn assert_waits(&mut self) {
-        assert_eq!((self.reports(), self.machine.sessions()), (vec![], 1));
+        assert_eq!((self.events(), self.machine.sessions()), (vec![], 1));
     }
 
     /// Whether the news have this.
     pub(crate) fn asked(&mut self, output: Output) -> bool {
-        self.news().contains(&Did::Asked(output))
+        self.news().contains(&Done::Asked(output))
     }
 }
 

@@ -4,12 +4,12 @@ use rendezvous_core::bytestream::stanza::{Condition, Query};
 use rendezvous_core::machine::{Close, ConnId, Output};
 use rendezvous_core::time::Span;
 
-use crate::rig::Did;
+use crate::harness::Done;
 use crate::{INITIATOR, TARGET, THIRD, claim, clear, error, jid, proxy, proxy_with, stanza};
 
-fn closed(news: &[Did]) -> Vec<ConnId> {
-    let close = |did: &Did| match did {
-        Did::Asked(Output::Close { on, how: Close::Abort }) => Some(*on),
+fn closed(news: &[Done]) -> Vec<ConnId> {
+    let close = |did: &Done| match did {
+        Done::Asked(Output::Close { on, how: Close::Abort }) => Some(*on),
         _ => None,
     };
     news.iter().filter_map(close).collect()
@@ -17,130 +17,138 @@ fn closed(news: &[Did]) -> Vec<ConnId> {
 
 #[test]
 fn of_10_000_unclaimed_sockets_the_oldest_go() {
-    let mut rig = proxy();
+    let mut harness = proxy();
     let from = |n: u32| format!("10.{}.{}.{}:{}", 1 + n / 62_500, n / 250 % 250, n % 250, 1_000 + n % 60_000);
-    let first: Vec<ConnId> = (0..10_000).map(|n| rig.accept(&from(n))).collect();
-    assert_eq!(rig.machine.unclaimed(), 10_000);
-    assert_eq!(closed(&rig.news()), []);
+    let first: Vec<ConnId> = (0..10_000).map(|n| harness.accept(&from(n))).collect();
+    assert_eq!(harness.machine.unclaimed(), 10_000);
+    assert_eq!(closed(&harness.news()), []);
     for n in 10_000..10_500 {
-        rig.accept(&from(n));
+        harness.accept(&from(n));
     }
-    assert_eq!(closed(&rig.news()), first[..500]);
-    assert_eq!((rig.machine.unclaimed(), rig.machine.connections()), (10_000, 10_000));
+    assert_eq!(closed(&harness.news()), first[..500]);
+    assert_eq!((harness.machine.unclaimed(), harness.machine.connections()), (10_000, 10_000));
     // Whoever is there still can be claimed.
-    rig.claims(TARGET, "t", &format!("10.0.0.1:{}", 1_000 + 10_499));
-    assert_eq!((rig.machine.unclaimed(), rig.machine.claimed()), (9_999, 1));
-    rig.wait(Span::from_secs(60));
-    assert_eq!(rig.machine.connections(), 0);
+    harness.claims(TARGET, "t", &format!("10.0.0.1:{}", 1_000 + 10_499));
+    assert_eq!((harness.machine.unclaimed(), harness.machine.claimed()), (9_999, 1));
+    harness.wait(Span::from_secs(60));
+    assert_eq!(harness.machine.connections(), 0);
 }
 
 #[test]
 fn one_address_pushes_out_its_own_sockets_and_nobody_elses() {
-    let mut rig = proxy_with(|config| config.matching.unclaimed_per_address_max = 2);
-    rig.accept("10.0.0.2:1001");
-    let own = rig.accept("10.0.0.3:1001");
-    rig.accept("10.0.0.3:1002");
-    assert_eq!(closed(&rig.news()), []);
-    rig.accept("10.0.0.3:1003");
-    assert_eq!(closed(&rig.news()), [own]);
+    let mut harness = proxy_with(|config| config.matching.unclaimed_per_address_max = 2);
+    harness.accept("10.0.0.2:1001");
+    let own = harness.accept("10.0.0.3:1001");
+    harness.accept("10.0.0.3:1002");
+    assert_eq!(closed(&harness.news()), []);
+    harness.accept("10.0.0.3:1003");
+    assert_eq!(closed(&harness.news()), [own]);
 }
 
 #[test]
 fn one_connection_too_many_is_reset() {
-    let mut rig = proxy_with(|config| config.connections_max = 2);
-    rig.accept("10.0.0.2:1001");
-    rig.accept("10.0.0.2:1002");
-    rig.news();
-    let third = rig.accept("10.0.0.2:1003");
-    assert_eq!(closed(&rig.news()), [third]);
+    let mut harness = proxy_with(|config| config.connections_max = 2);
+    harness.accept("10.0.0.2:1001");
+    harness.accept("10.0.0.2:1002");
+    harness.news();
+    let third = harness.accept("10.0.0.2:1003");
+    assert_eq!(closed(&harness.news()), [third]);
 }
 
 #[test]
 fn of_early_claims_the_oldest_goes_with_500() {
-    let mut rig = proxy_with(|config| config.matching.early_claims_max = 1);
-    rig.claims(TARGET, "t", "10.0.0.1:1001");
-    rig.claims(INITIATOR, "i", "10.0.0.1:1002");
-    assert_eq!(rig.said(), [error(TARGET, "t", Condition::Resource500)]);
-    rig.accept("10.0.0.3:1002");
-    assert_eq!(rig.machine.claimed(), 1);
+    let mut harness = proxy_with(|config| config.matching.early_claims_max = 1);
+    harness.claims(TARGET, "t", "10.0.0.1:1001");
+    harness.claims(INITIATOR, "i", "10.0.0.1:1002");
+    assert_eq!(harness.said(), [error(TARGET, "t", Condition::Resource500)]);
+    harness.accept("10.0.0.3:1002");
+    assert_eq!(harness.machine.claimed(), 1);
 }
 
 #[test]
 fn one_claimed_socket_too_many_is_500_and_stays_unclaimed() {
-    let mut rig = proxy_with(|config| config.claimed_max = 1);
-    rig.claimed();
-    rig.accept("10.0.0.4:1003");
-    rig.hear(stanza(THIRD, "x", claim("other", "10.0.0.1:1003")));
-    assert_eq!(rig.said(), [error(THIRD, "x", Condition::Resource500)]);
-    assert_eq!(rig.machine.unclaimed(), 1);
-    rig.claims(INITIATOR, "i", "10.0.0.1:1003");
-    assert_eq!(rig.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")], "the other half needs no more room");
+    let mut harness = proxy_with(|config| config.claimed_max = 1);
+    harness.claimed();
+    harness.accept("10.0.0.4:1003");
+    harness.hear(stanza(THIRD, "x", claim("other", "10.0.0.1:1003")));
+    assert_eq!(harness.said(), [error(THIRD, "x", Condition::Resource500)]);
+    assert_eq!(harness.machine.unclaimed(), 1);
+    harness.claims(INITIATOR, "i", "10.0.0.1:1003");
+    assert_eq!(
+        harness.said(),
+        [clear(TARGET, "t"), clear(INITIATOR, "i")],
+        "the other half needs no more room"
+    );
 }
 
 #[test]
 fn one_jid_has_so_many_claims_at_a_time_whatever_its_resource() {
-    let mut rig = proxy_with(|config| config.claims_per_jid_max = 2);
-    rig.claimed();
-    rig.hear(stanza("target@example.org/2", "2", claim("2", "10.0.0.1:1002")));
-    rig.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
-    assert_eq!(rig.said(), [error("target@example.org/3", "3", Condition::Resource500)]);
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.said(), [error("target@example.org/2", "2", Condition::NotFound404)]);
-    rig.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
-    assert_eq!(rig.said(), [], "one was answered, one more may come");
+    let mut harness = proxy_with(|config| config.claims_per_jid_max = 2);
+    harness.claimed();
+    harness.hear(stanza("target@example.org/2", "2", claim("2", "10.0.0.1:1002")));
+    harness.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
+    assert_eq!(harness.said(), [error("target@example.org/3", "3", Condition::Resource500)]);
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.said(), [error("target@example.org/2", "2", Condition::NotFound404)]);
+    harness.hear(stanza("target@example.org/3", "3", claim("3", "10.0.0.1:1003")));
+    assert_eq!(harness.said(), [], "one was answered, one more may come");
 }
 
 #[test]
 fn five_failed_claims_a_minute_and_then_500() {
-    let mut rig = proxy();
+    let mut harness = proxy();
     for n in 0..5 {
-        rig.claims(&format!("target@example.org/{n}"), "t", "10.0.0.1:1001");
+        harness.claims(&format!("target@example.org/{n}"), "t", "10.0.0.1:1001");
     }
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.said().len(), 5);
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.said().len(), 5);
     // Its socket may be there: that is not looked at any more.
-    rig.accept("10.0.0.2:1001");
-    rig.claims(TARGET, "6", "10.0.0.1:1001");
-    assert_eq!(rig.said(), [error(TARGET, "6", Condition::Resource500)]);
-    rig.claims(INITIATOR, "i", "10.0.0.1:1001");
-    assert_eq!((rig.said(), rig.machine.claimed()), (vec![], 1), "nobody else's matter");
-    rig.wait(Span::from_secs(12));
-    rig.accept("10.0.0.2:1002");
-    rig.claims(TARGET, "7", "10.0.0.1:1002");
-    assert_eq!(rig.said(), [clear(INITIATOR, "i"), clear(TARGET, "7")], "one more is forgiven after 12 s");
+    harness.accept("10.0.0.2:1001");
+    harness.claims(TARGET, "6", "10.0.0.1:1001");
+    assert_eq!(harness.said(), [error(TARGET, "6", Condition::Resource500)]);
+    harness.claims(INITIATOR, "i", "10.0.0.1:1001");
+    assert_eq!((harness.said(), harness.machine.claimed()), (vec![], 1), "nobody else's matter");
+    harness.wait(Span::from_secs(12));
+    harness.accept("10.0.0.2:1002");
+    harness.claims(TARGET, "7", "10.0.0.1:1002");
+    assert_eq!(
+        harness.said(),
+        [clear(INITIATOR, "i"), clear(TARGET, "7")],
+        "one more is forgiven after 12 s"
+    );
 }
 
 #[test]
 fn claims_under_way_together_that_fail_all_count() {
-    let mut rig = proxy();
+    let mut harness = proxy();
     for _ in 0..33 {
-        rig.claims(THIRD, "c", "10.0.0.1:1001");
+        harness.claims(THIRD, "c", "10.0.0.1:1001");
     }
-    assert_eq!(rig.said(), [error(THIRD, "c", Condition::Resource500)], "32 are let in");
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.said(), vec![error(THIRD, "c", Condition::NotFound404); 32]);
+    assert_eq!(harness.said(), [error(THIRD, "c", Condition::Resource500)], "32 are let in");
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.said(), vec![error(THIRD, "c", Condition::NotFound404); 32]);
     // At five a minute: 28 have to be forgiven before there are fewer than five.
     for _ in 0..27 {
-        rig.wait(Span::from_secs(12));
-        rig.claims(THIRD, "c", "10.0.0.1:1001");
-        assert_eq!(rig.said(), [error(THIRD, "c", Condition::Resource500)]);
+        harness.wait(Span::from_secs(12));
+        harness.claims(THIRD, "c", "10.0.0.1:1001");
+        assert_eq!(harness.said(), [error(THIRD, "c", Condition::Resource500)]);
     }
-    rig.wait(Span::from_secs(12));
-    rig.claims(THIRD, "c", "10.0.0.1:1001");
-    rig.claims(THIRD, "d", "10.0.0.1:1001");
-    assert_eq!(rig.said(), [], "what is under way may be true");
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.said().len(), 2);
+    harness.wait(Span::from_secs(12));
+    harness.claims(THIRD, "c", "10.0.0.1:1001");
+    harness.claims(THIRD, "d", "10.0.0.1:1001");
+    assert_eq!(harness.said(), [], "what is under way may be true");
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.said().len(), 2);
 }
 
 #[test]
 fn claims_that_are_pushed_out_have_failed() {
-    let mut rig = proxy();
+    let mut harness = proxy();
     let (mut refused, mut pushed_out) = (0, 0);
     for n in 0..20_000_u32 {
         let who = format!("{}@example.com/{n}", n % 40);
-        rig.claims(&who, "c", &format!("10.0.0.1:{}", 1_024 + n));
-        for answer in rig.said() {
+        harness.claims(&who, "c", &format!("10.0.0.1:{}", 1_024 + n));
+        for answer in harness.said() {
             assert_eq!(answer.query, Query::Error(Condition::Resource500));
             *(if answer.peer == jid(&who) { &mut refused } else { &mut pushed_out }) += 1;
         }
@@ -151,46 +159,46 @@ fn claims_that_are_pushed_out_have_failed() {
 
 #[test]
 fn whoever_has_most_early_claims_makes_room() {
-    let mut rig = proxy_with(|config| config.matching.early_claims_max = 3);
-    rig.claims(TARGET, "t", "10.0.0.1:1001");
+    let mut harness = proxy_with(|config| config.matching.early_claims_max = 3);
+    harness.claims(TARGET, "t", "10.0.0.1:1001");
     for id in ["1", "2", "3", "4"] {
-        rig.claims(&format!("{THIRD}{id}"), id, "10.0.0.1:1002");
+        harness.claims(&format!("{THIRD}{id}"), id, "10.0.0.1:1002");
     }
     let expected = ["1", "2"].map(|id| error(&format!("{THIRD}{id}"), id, Condition::Resource500));
-    assert_eq!(rig.said(), expected, "a resource more is no JID more");
-    rig.claims(INITIATOR, "i", "10.0.0.1:1003");
-    assert_eq!(rig.said(), [error(&format!("{THIRD}3"), "3", Condition::Resource500)]);
-    rig.accept("10.0.0.2:1001");
-    rig.accept("10.0.0.3:1003");
-    assert_eq!(rig.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
+    assert_eq!(harness.said(), expected, "a resource more is no JID more");
+    harness.claims(INITIATOR, "i", "10.0.0.1:1003");
+    assert_eq!(harness.said(), [error(&format!("{THIRD}3"), "3", Condition::Resource500)]);
+    harness.accept("10.0.0.2:1001");
+    harness.accept("10.0.0.3:1003");
+    assert_eq!(harness.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
 }
 
 #[test]
 fn guessing_stream_ids_is_a_failure_too() {
-    let mut rig = proxy();
-    rig.paired();
+    let mut harness = proxy();
+    harness.paired();
     for n in 0..6 {
-        rig.claims(THIRD, &n.to_string(), "10.0.0.1:1009");
+        harness.claims(THIRD, &n.to_string(), "10.0.0.1:1009");
     }
     let mut expected: Vec<_> =
         (0..5).map(|n: u8| error(THIRD, &n.to_string(), Condition::Conflict409)).collect();
     expected.push(error(THIRD, "5", Condition::Resource500));
-    assert_eq!(rig.said(), expected);
+    assert_eq!(harness.said(), expected);
 }
 
 #[test]
 fn many_failing_jids_are_forgotten_one_by_one() {
-    let mut rig = proxy_with(|config| config.failures_per_minute_max = 1);
-    rig.paired();
+    let mut harness = proxy_with(|config| config.failures_per_minute_max = 1);
+    harness.paired();
     let who = |n: u32| format!("{n}@example.com/x");
     for n in 0..1_025 {
-        rig.claims(&who(n), "f", "10.0.0.1:1009");
+        harness.claims(&who(n), "f", "10.0.0.1:1009");
     }
-    rig.said();
-    rig.claims(&who(1_024), "f", "10.0.0.1:1009");
-    rig.claims(&who(0), "f", "10.0.0.1:1009");
+    harness.said();
+    harness.claims(&who(1_024), "f", "10.0.0.1:1009");
+    harness.claims(&who(0), "f", "10.0.0.1:1009");
     assert_eq!(
-        rig.said(),
+        harness.said(),
         [error(&who(1_024), "f", Condition::Resource500), error(&who(0), "f", Condition::Conflict409)]
     );
 }

@@ -64,17 +64,17 @@ mod together;
 mod world;
 
 #[allow(dead_code, reason = "shared with other tests")]
-#[path = "../common/rig.rs"]
-mod rig;
+#[path = "../common/harness.rs"]
+mod harness;
 
 use std::net::SocketAddr;
 
 use rendezvous_core::bytestream::name::{IqId, Jid, StreamId};
-use rendezvous_core::bytestream::proxy::{Config, Proxy, Report};
+use rendezvous_core::bytestream::proxy::{Config, Proxy, ProxyEvent};
 use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
 use rendezvous_core::machine::{Close, ConnId, Listener, Machine, Output};
 
-use rig::{Did, Rig, asked};
+use harness::{Done, Harness, asked};
 
 const TARGET: &str = "target@example.org/home";
 const INITIATOR: &str = "initiator@example.net/work";
@@ -119,23 +119,23 @@ fn config() -> Config {
     config
 }
 
-fn proxy() -> Rig<Proxy> {
-    Rig::new(Proxy::new(config()))
+fn proxy() -> Harness<Proxy> {
+    Harness::new(Proxy::new(config()))
 }
 
-fn proxy_with(change: impl FnOnce(&mut Config)) -> Rig<Proxy> {
+fn proxy_with(change: impl FnOnce(&mut Config)) -> Harness<Proxy> {
     let mut config = config();
     change(&mut config);
-    Rig::new(Proxy::new(config))
+    Harness::new(Proxy::new(config))
 }
 
-impl Rig<Proxy> {
+impl Harness<Proxy> {
     fn accept(&mut self, from: &str) -> ConnId {
-        self.tell(|proxy, now| proxy.handle_open(Listener(0), at(from), now))
+        self.call(|proxy, now| proxy.handle_open(Listener(0), at(from), now))
     }
 
     fn hear(&mut self, stanza: Stanza) {
-        self.tell(|proxy, now| proxy.handle_stanza(stanza, now));
+        self.call(|proxy, now| proxy.handle_stanza(stanza, now));
     }
 
     /// What the proxy says since the last call.
@@ -143,8 +143,8 @@ impl Rig<Proxy> {
         std::iter::from_fn(|| self.machine.poll_stanza()).collect()
     }
 
-    fn reports(&mut self) -> Vec<Report> {
-        std::iter::from_fn(|| self.machine.poll_report()).collect()
+    fn events(&mut self) -> Vec<ProxyEvent> {
+        std::iter::from_fn(|| self.machine.poll_event()).collect()
     }
 
     /// A claim from this JID, with this id, on the stream `s`.
@@ -168,7 +168,7 @@ impl Rig<Proxy> {
         assert_eq!(self.said(), [clear(TARGET, "t"), clear(INITIATOR, "i")]);
         assert_eq!(self.machine.pairs(), 1);
         self.news();
-        self.reports();
+        self.events();
         (first, second)
     }
 
@@ -181,7 +181,7 @@ impl Rig<Proxy> {
     #[track_caller]
     fn assert_not_closed(&mut self) {
         let news = self.news();
-        assert!(!news.iter().any(|did| matches!(did, Did::Asked(Output::Close { .. }))), "{news:?}");
+        assert!(!news.iter().any(|did| matches!(did, Done::Asked(Output::Close { .. }))), "{news:?}");
     }
 }
 

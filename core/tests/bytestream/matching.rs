@@ -8,136 +8,136 @@ use rendezvous_core::bytestream::stanza::Condition;
 use rendezvous_core::machine::{ConnId, End, Listener, Machine};
 use rendezvous_core::time::{Span, Time};
 
-use crate::rig::Rig;
+use crate::harness::Harness;
 use crate::{INITIATOR, TARGET, at, claim, error, iq, jid, proxy, proxy_with, sid, stanza};
 
 /// Whether a claim of this endpoint has a socket at once.
-fn fits(rig: &mut Rig<Proxy>, endpoint: &str) -> bool {
-    let before = rig.machine.unclaimed();
-    rig.claims(TARGET, "t", endpoint);
-    rig.machine.unclaimed() < before
+fn fits(harness: &mut Harness<Proxy>, endpoint: &str) -> bool {
+    let before = harness.machine.unclaimed();
+    harness.claims(TARGET, "t", endpoint);
+    harness.machine.unclaimed() < before
 }
 
 #[test]
 fn reading_5a_the_remote_address_of_the_socket() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    assert!(fits(&mut rig, "10.0.0.2:1001"));
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    assert!(fits(&mut harness, "10.0.0.2:1001"));
 }
 
 #[test]
 fn reading_5b_the_address_dialled_with_the_diallers_port() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    assert!(fits(&mut rig, "10.0.0.1:1001"));
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    assert!(fits(&mut harness, "10.0.0.1:1001"));
 }
 
 #[test]
 fn reading_5b_with_an_announced_address() {
-    let mut rig = proxy_with(|config| {
+    let mut harness = proxy_with(|config| {
         config.rules.listeners = vec![at("0.0.0.0:4000")];
         config.rules.announced = vec![at("192.0.2.1:0").ip()];
     });
-    rig.accept("10.0.0.2:1001");
-    assert!(!fits(&mut rig, "0.0.0.0:1001"), "an unspecified address is no address");
-    assert!(fits(&mut rig, "192.0.2.1:1001"));
+    harness.accept("10.0.0.2:1001");
+    assert!(!fits(&mut harness, "0.0.0.0:1001"), "an unspecified address is no address");
+    assert!(fits(&mut harness, "192.0.2.1:1001"));
 }
 
 #[test]
 fn an_ipv4_address_in_an_ipv6_socket_is_the_same() {
-    let mut rig = proxy_with(|config| config.rules.listeners = vec![at("[::ffff:10.0.0.1]:4000")]);
-    rig.accept("[::ffff:10.0.0.2]:1001");
-    assert!(fits(&mut rig, "10.0.0.1:1001"));
+    let mut harness = proxy_with(|config| config.rules.listeners = vec![at("[::ffff:10.0.0.1]:4000")]);
+    harness.accept("[::ffff:10.0.0.2]:1001");
+    assert!(fits(&mut harness, "10.0.0.1:1001"));
 }
 
 #[test]
 fn another_port_or_another_address_is_none() {
     for endpoint in ["10.0.0.1:1002", "10.0.0.9:1001", "10.0.0.1:4000", "10.0.0.2:4000"] {
-        let mut rig = proxy();
-        rig.accept("10.0.0.2:1001");
-        assert!(!fits(&mut rig, endpoint), "{endpoint}");
+        let mut harness = proxy();
+        harness.accept("10.0.0.2:1001");
+        assert!(!fits(&mut harness, endpoint), "{endpoint}");
     }
 }
 
 #[test]
 fn the_remote_address_goes_before_the_port() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    rig.accept("10.0.0.3:1001");
-    assert!(fits(&mut rig, "10.0.0.3:1001"));
-    rig.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
-    assert_eq!(rig.machine.unclaimed(), 0, "only the first one's is left, and it fits");
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    harness.accept("10.0.0.3:1001");
+    assert!(fits(&mut harness, "10.0.0.3:1001"));
+    harness.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
+    assert_eq!(harness.machine.unclaimed(), 0, "only the first one's is left, and it fits");
 }
 
 #[test]
 fn of_two_that_fit_none_is_taken() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    let other = rig.accept("10.0.0.3:1001");
-    assert!(!fits(&mut rig, "10.0.0.1:1001"));
-    rig.tell(|proxy, now| proxy.handle_end(other, End::Reset, now));
-    assert_eq!(rig.machine.claimed(), 1, "until one of them is left");
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    let other = harness.accept("10.0.0.3:1001");
+    assert!(!fits(&mut harness, "10.0.0.1:1001"));
+    harness.call(|proxy, now| proxy.handle_end(other, End::Reset, now));
+    assert_eq!(harness.machine.claimed(), 1, "until one of them is left");
 }
 
 #[test]
 fn reading_5c_any_address_is_off_by_default() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    assert!(!fits(&mut rig, "192.168.1.1:1001"));
-    let mut rig = proxy_with(|config| config.rules.any_address = true);
-    rig.accept("10.0.0.2:1001");
-    assert!(fits(&mut rig, "192.168.1.1:1001"));
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    assert!(!fits(&mut harness, "192.168.1.1:1001"));
+    let mut harness = proxy_with(|config| config.rules.any_address = true);
+    harness.accept("10.0.0.2:1001");
+    assert!(fits(&mut harness, "192.168.1.1:1001"));
 }
 
 #[test]
 fn reading_5d_the_only_socket_is_off_by_default() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    assert!(!fits(&mut rig, "10.0.0.1:4000"));
-    let mut rig = proxy_with(|config| config.rules.only_socket = true);
-    rig.accept("10.0.0.2:1001");
-    assert!(!fits(&mut rig, "10.0.0.1:4001"));
-    assert!(fits(&mut rig, "10.0.0.1:4000"));
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    assert!(!fits(&mut harness, "10.0.0.1:4000"));
+    let mut harness = proxy_with(|config| config.rules.only_socket = true);
+    harness.accept("10.0.0.2:1001");
+    assert!(!fits(&mut harness, "10.0.0.1:4001"));
+    assert!(fits(&mut harness, "10.0.0.1:4000"));
 }
 
 #[test]
 fn reading_5d_not_while_there_are_two() {
-    let mut rig = proxy_with(|config| config.rules.only_socket = true);
-    rig.accept("10.0.0.2:1001");
-    let other = rig.accept("10.0.0.3:1002");
-    assert!(!fits(&mut rig, "10.0.0.1:4000"));
-    rig.tell(|proxy, now| proxy.handle_end(other, End::Reset, now));
-    assert_eq!(rig.machine.claimed(), 1);
+    let mut harness = proxy_with(|config| config.rules.only_socket = true);
+    harness.accept("10.0.0.2:1001");
+    let other = harness.accept("10.0.0.3:1002");
+    assert!(!fits(&mut harness, "10.0.0.1:4000"));
+    harness.call(|proxy, now| proxy.handle_end(other, End::Reset, now));
+    assert_eq!(harness.machine.claimed(), 1);
 }
 
 #[test]
 fn each_listener_has_its_own_address() {
-    let mut rig = proxy_with(|config| config.rules.listeners.push(at("10.0.1.1:4000")));
-    rig.tell(|proxy, now| proxy.handle_open(Listener(1), at("10.0.0.2:1001"), now));
-    assert!(!fits(&mut rig, "10.0.0.1:1001"));
-    assert!(fits(&mut rig, "10.0.1.1:1001"));
+    let mut harness = proxy_with(|config| config.rules.listeners.push(at("10.0.1.1:4000")));
+    harness.call(|proxy, now| proxy.handle_open(Listener(1), at("10.0.0.2:1001"), now));
+    assert!(!fits(&mut harness, "10.0.0.1:1001"));
+    assert!(fits(&mut harness, "10.0.1.1:1001"));
 }
 
 #[test]
 fn a_socket_that_times_out_may_leave_one_that_fits() {
-    let mut rig = proxy();
-    rig.accept("10.0.0.2:1001");
-    rig.wait(Span::from_secs(29));
-    rig.accept("10.0.0.3:1001");
-    assert!(!fits(&mut rig, "10.0.0.1:1001"));
-    rig.wait(Span::from_secs(1));
-    assert_eq!(rig.machine.claimed(), 1);
+    let mut harness = proxy();
+    harness.accept("10.0.0.2:1001");
+    harness.wait(Span::from_secs(29));
+    harness.accept("10.0.0.3:1001");
+    assert!(!fits(&mut harness, "10.0.0.1:1001"));
+    harness.wait(Span::from_secs(1));
+    assert_eq!(harness.machine.claimed(), 1);
 }
 
 #[test]
 fn the_remote_address_goes_before_the_port_whoever_came_first() {
-    let mut rig = proxy();
-    rig.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
-    rig.claims(TARGET, "t", "10.0.0.2:1001");
-    rig.accept("10.0.0.2:1001");
-    rig.wait(Span::from_secs(2));
-    assert_eq!(rig.said(), [error(INITIATOR, "i", Condition::NotFound404)]);
-    assert_eq!(rig.machine.claimed(), 1);
+    let mut harness = proxy();
+    harness.hear(stanza(INITIATOR, "i", claim("other", "10.0.0.1:1001")));
+    harness.claims(TARGET, "t", "10.0.0.2:1001");
+    harness.accept("10.0.0.2:1001");
+    harness.wait(Span::from_secs(2));
+    assert_eq!(harness.said(), [error(INITIATOR, "i", Condition::NotFound404)]);
+    assert_eq!(harness.machine.claimed(), 1);
 }
 
 /// As many sockets and claims of one port as there may be, by strangers who have all addresses that it takes. A look at

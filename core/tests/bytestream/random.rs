@@ -9,14 +9,14 @@ use rendezvous_core::entropy::Entropy;
 use rendezvous_core::machine::{ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
 
-use crate::rig::{Did, Rig};
+use crate::harness::{Done, Harness};
 use crate::{claim, proxy_with, stanza};
 
 /// A few of everything, so that they meet.
 const WHO: [&str; 5] = ["a@a/1", "a@a/2", "b@b/1", "c@c/1", "d@d/1"];
 
 struct Walk {
-    rig: Rig<Proxy>,
+    harness: Harness<Proxy>,
     chance: Entropy,
     open: Vec<ConnId>,
     claims: u32,
@@ -29,24 +29,24 @@ impl Walk {
         match self.chance.below(10) {
             0..=3 => {
                 let from = format!("10.0.0.{}:{}", self.below(3) + 2, self.below(6) + 1_000);
-                let on = self.rig.accept(&from);
+                let on = self.harness.accept(&from);
                 self.open.push(on);
             }
             4..=7 => {
                 let endpoint = format!("10.0.0.{}:{}", self.below(4) + 1, self.below(6) + 1_000);
                 let (sid, who) = (self.below(4).to_string(), WHO[self.below(5)]);
                 self.claims += 1;
-                self.rig.hear(stanza(who, &self.claims.to_string(), claim(&sid, &endpoint)));
+                self.harness.hear(stanza(who, &self.claims.to_string(), claim(&sid, &endpoint)));
             }
             8 if !self.open.is_empty() => {
                 let at = self.below(self.open.len());
                 let on = self.open.swap_remove(at);
                 let how = if self.below(2) == 0 { End::Clean } else { End::Reset };
-                self.rig.tell(|proxy, now| proxy.handle_end(on, how, now));
+                self.harness.call(|proxy, now| proxy.handle_end(on, how, now));
             }
             _ => {
                 let span = Span(self.chance.below(4_000_000));
-                self.rig.wait(span);
+                self.harness.wait(span);
             }
         }
         self.look();
@@ -57,14 +57,14 @@ impl Walk {
     }
 
     fn look(&mut self) {
-        for did in self.rig.news() {
+        for did in self.harness.news() {
             match did {
-                Did::Asked(Output::Close { on, .. }) => self.open.retain(|open| *open != on),
-                Did::Asked(Output::Pair { .. }) => self.pairs += 1,
+                Done::Asked(Output::Close { on, .. }) => self.open.retain(|open| *open != on),
+                Done::Asked(Output::Pair { .. }) => self.pairs += 1,
                 _ => {}
             }
         }
-        for answer in self.rig.said() {
+        for answer in self.harness.said() {
             assert!(matches!(answer.query, Query::Error(_) | Query::CLEAR), "{answer:?}");
             *self.answers.entry(answer.id.as_str().to_owned()).or_insert(0) += 1;
         }
@@ -75,7 +75,7 @@ impl Walk {
 fn every_claim_is_answered_once_and_nothing_is_left() {
     let mut pairs = 0;
     for seed in 0..40 {
-        let rig = proxy_with(|config| {
+        let harness = proxy_with(|config| {
             config.failures_per_minute_max = 1_000;
             (config.connections_max, config.claimed_max, config.claims_per_jid_max) = (12, 3, 4);
             (config.matching.unclaimed_max, config.matching.unclaimed_per_address_max) = (6, 3);
@@ -83,7 +83,7 @@ fn every_claim_is_answered_once_and_nothing_is_left() {
             (config.rules.any_address, config.rules.only_socket) = (seed % 2 == 0, seed % 4 == 0);
         });
         let mut walk = Walk {
-            rig,
+            harness,
             chance: Entropy::new([seed; 32]),
             open: Vec::new(),
             claims: 0,
@@ -94,14 +94,14 @@ fn every_claim_is_answered_once_and_nothing_is_left() {
             walk.step();
         }
         for on in std::mem::take(&mut walk.open) {
-            walk.rig.tell(|proxy, now| proxy.handle_end(on, End::Reset, now));
+            walk.harness.call(|proxy, now| proxy.handle_end(on, End::Reset, now));
         }
-        walk.rig.wait(Span::from_secs(600));
+        walk.harness.wait(Span::from_secs(600));
         walk.look();
         assert_eq!(walk.answers.len(), walk.claims as usize, "seed {seed}: a claim without an answer");
         assert!(walk.answers.values().all(|times| *times == 1), "seed {seed}: answered twice");
-        assert_eq!((walk.rig.machine.connections(), walk.rig.machine.pairs()), (0, 0), "seed {seed}");
-        assert_eq!(walk.rig.idle, None, "seed {seed}");
+        assert_eq!((walk.harness.machine.connections(), walk.harness.machine.pairs()), (0, 0), "seed {seed}");
+        assert_eq!(walk.harness.idle, None, "seed {seed}");
         pairs += walk.pairs;
     }
     assert!(pairs > 100, "only {pairs} pairs: the walk goes nowhere");

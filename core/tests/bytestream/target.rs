@@ -1,16 +1,16 @@
 //! The target's table, row by row.
 
 use rendezvous_core::acl::Policy;
-use rendezvous_core::bytestream::entity::{Entity, Report};
+use rendezvous_core::bytestream::entity::{Entity, StreamEvent};
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
 use rendezvous_core::machine::{Close, ConnId, End, Machine, Output};
 use rendezvous_core::time::Span;
-use rendezvous_core::xmpp::hosted::IqHandler;
+use rendezvous_core::xmpp::component_host::IqHandler;
 
 use crate::ends::{ME, PEER, PROXY, SERVICE, config, connection, entity, entity_with, just_under};
-use crate::rig::{Rig, asked, dials};
+use crate::harness::{Harness, asked, dials};
 use crate::{at, error, jid, sid, stanza};
 
 fn offered() -> Vec<Connection> {
@@ -18,128 +18,128 @@ fn offered() -> Vec<Connection> {
 }
 
 /// An entity that changes no roles, at T1; its first dial.
-fn dialling() -> (Rig<Entity>, ConnId) {
-    let mut rig = entity_with(|config| config.reversal = false);
-    rig.is_offered("s", offered());
-    let (on, to) = rig.one_dial();
+fn dialling() -> (Harness<Entity>, ConnId) {
+    let mut harness = entity_with(|config| config.reversal = false);
+    harness.is_offered("s", offered());
+    let (on, to) = harness.one_dial();
     assert_eq!(to, "10.0.0.2:7000");
-    (rig, on)
+    (harness, on)
 }
 
 /// T2.
-fn claimed() -> (Rig<Entity>, ConnId, Stanza) {
-    let (mut rig, on) = dialling();
-    rig.connected(on, "10.0.0.1:3333");
-    let claim = rig.stanzas().remove(0);
-    (rig, on, claim)
+fn claimed() -> (Harness<Entity>, ConnId, Stanza) {
+    let (mut harness, on) = dialling();
+    harness.connected(on, "10.0.0.1:3333");
+    let claim = harness.stanzas().remove(0);
+    (harness, on, claim)
 }
 
 #[test]
 fn t0_a1_no_connection_is_404() {
-    let mut rig = entity_with(|config| config.reversal = false);
-    rig.is_offered("s", vec![]);
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-    rig.assert_failed(Failure::Unreachable);
+    let mut harness = entity_with(|config| config.reversal = false);
+    harness.is_offered("s", vec![]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    harness.assert_failed(Failure::Unreachable);
 }
 
 #[test]
 fn t0_a1_3_then_it_makes_the_offer_with_the_same_stream_id() {
-    let mut rig = entity();
-    rig.is_offered("s", vec![]);
-    let stanzas = rig.stanzas();
+    let mut harness = entity();
+    harness.is_offered("s", vec![]);
+    let stanzas = harness.stanzas();
     assert_eq!(stanzas[0], error(PEER, "pf2", Condition::NotFound404));
     let connections = config().connections;
     assert_eq!(stanzas[1].query, Query::Offer { sid: Some(sid("s")), connections, malformed: 0 });
-    let on = rig.accept("10.0.0.2:1001");
-    rig.hears_of(stanza(PEER, "pf4", crate::claim("s", "10.0.0.1:1001")));
+    let on = harness.accept("10.0.0.2:1001");
+    harness.hears_of(stanza(PEER, "pf4", crate::claim("s", "10.0.0.1:1001")));
     let used = Query::Result { sid: None, connection: Some(jid(ME)) };
-    rig.hears_of(Stanza { peer: jid(PEER), id: stanzas[1].id.clone(), query: used });
-    rig.assert_clear(on);
+    harness.hears_of(Stanza { peer: jid(PEER), id: stanzas[1].id.clone(), query: used });
+    harness.assert_clear(on);
 }
 
 #[test]
 fn t0_a1_3_not_where_it_has_nothing_to_offer_either() {
-    let mut rig = entity_with(|config| config.connections.clear());
-    rig.is_offered("s", vec![]);
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-    rig.assert_failed(Failure::Unreachable);
+    let mut harness = entity_with(|config| config.connections.clear());
+    harness.is_offered("s", vec![]);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    harness.assert_failed(Failure::Unreachable);
 }
 
 #[test]
 fn t0_a1_3_roles_are_changed_once() {
-    let mut rig = entity();
-    rig.is_offered("s", vec![]);
-    let offer = rig.stanzas().remove(1);
-    rig.hears_of(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::NotFound404) });
-    rig.assert_failed(Failure::Refused(Condition::NotFound404));
+    let mut harness = entity();
+    harness.is_offered("s", vec![]);
+    let offer = harness.stanzas().remove(1);
+    harness.hears_of(Stanza { peer: jid(PEER), id: offer.id, query: Query::Error(Condition::NotFound404) });
+    harness.assert_failed(Failure::Refused(Condition::NotFound404));
 }
 
 #[test]
 fn t0_a5_not_wanted_is_406() {
-    let mut rig = entity_with(|config| config.service = None);
-    rig.is_offered("s", offered());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotAcceptable406)]);
-    assert_eq!((rig.machine.sessions(), dials(&rig.news())), (0, vec![]));
+    let mut harness = entity_with(|config| config.service = None);
+    harness.is_offered("s", offered());
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotAcceptable406)]);
+    assert_eq!((harness.machine.sessions(), dials(&harness.news())), (0, vec![]));
 }
 
 #[test]
 fn t0_a5_by_policy_is_403() {
-    let mut rig = entity_with(|config| config.allow = Allow::These(vec![jid("example.org")]));
-    rig.is_offered("s", offered());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::Forbidden403)]);
+    let mut harness = entity_with(|config| config.allow = Allow::These(vec![jid("example.org")]));
+    harness.is_offered("s", offered());
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Forbidden403)]);
 }
 
 #[test]
 fn t0_too_many_streams_are_500_and_503_while_shutting_down() {
-    let mut rig = entity_with(|config| config.sessions_max = 1);
-    rig.is_offered("1", offered());
-    rig.is_offered("2", offered());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::Resource500)]);
-    rig.tell(|entity, now| entity.handle_drain(now));
-    rig.is_offered("3", offered());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::Unavailable503)]);
+    let mut harness = entity_with(|config| config.sessions_max = 1);
+    harness.is_offered("1", offered());
+    harness.is_offered("2", offered());
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Resource500)]);
+    harness.call(|entity, now| entity.handle_drain(now));
+    harness.is_offered("3", offered());
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Unavailable503)]);
 }
 
 #[test]
 fn t0_the_same_stream_again_is_409() {
-    let (mut rig, _) = dialling();
-    rig.is_offered("s", offered());
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::Conflict409)]);
-    rig.assert_waits();
+    let (mut harness, _) = dialling();
+    harness.is_offered("s", offered());
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::Conflict409)]);
+    harness.assert_waits();
 }
 
 #[test]
 fn t0_no_stream_id_or_nothing_but_malformed_connections_is_400() {
-    let mut rig = entity();
+    let mut harness = entity();
     for query in [
         Query::Offer { sid: None, connections: offered(), malformed: 0 },
         Query::Offer { sid: Some(sid("s")), connections: vec![], malformed: 1 },
     ] {
-        rig.hears_of(stanza(PEER, "pf2", query));
-        assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::BadRequest400)]);
+        harness.hears_of(stanza(PEER, "pf2", query));
+        assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::BadRequest400)]);
     }
 }
 
 #[test]
 fn t0_malformed_connections_are_skipped_if_a_good_one_is_left() {
-    let mut rig = entity();
+    let mut harness = entity();
     let query = Query::Offer { sid: Some(sid("s")), connections: offered(), malformed: 3 };
-    rig.hears_of(stanza(PEER, "pf2", query));
-    assert_eq!(rig.one_dial().1, "10.0.0.2:7000");
+    harness.hears_of(stanza(PEER, "pf2", query));
+    assert_eq!(harness.one_dial().1, "10.0.0.2:7000");
 }
 
 #[test]
 fn t0_connections_are_dialled_in_the_order_of_the_document() {
-    let (mut rig, on) = dialling();
-    rig.refused(on);
-    assert_eq!(rig.one_dial().1, "10.0.0.9:4000");
+    let (mut harness, on) = dialling();
+    harness.refused(on);
+    assert_eq!(harness.one_dial().1, "10.0.0.9:4000");
 }
 
 #[test]
 fn t0_a_dial_may_take_10_s() {
-    let (mut rig, on) = dialling();
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
-    let news = rig.news();
+    let (mut harness, on) = dialling();
+    assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
+    let news = harness.news();
     assert!(asked(&news, Output::Close { on, how: Close::Abort }));
     assert_eq!(dials(&news)[0].1, at("10.0.0.9:4000"));
 }
@@ -147,14 +147,14 @@ fn t0_a_dial_may_take_10_s() {
 /// What of these is dialled by an entity with this policy, one after the other.
 fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
     let dialled = |to: &&str| {
-        let mut rig = entity_with(|config| {
+        let mut harness = entity_with(|config| {
             (config.reversal, config.dial) = (false, policy.clone());
         });
-        rig.is_offered("s", vec![connection(PEER, to)]);
-        let any = dials(&rig.news()).into_iter().next();
+        harness.is_offered("s", vec![connection(PEER, to)]);
+        let any = dials(&harness.news()).into_iter().next();
         if any.is_none() {
-            assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-            rig.assert_failed(Failure::Unreachable);
+            assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+            harness.assert_failed(Failure::Unreachable);
         }
         any.map(|(_, to)| to.to_string())
     };
@@ -209,44 +209,44 @@ fn t0_where_we_listen_ourselves_is_not_dialled() {
 
 #[test]
 fn t1_a2_every_dial_failed_is_404() {
-    let (mut rig, on) = dialling();
-    rig.refused(on);
-    let (on, _) = rig.one_dial();
-    rig.refused(on);
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-    rig.assert_failed(Failure::Unreachable);
+    let (mut harness, on) = dialling();
+    harness.refused(on);
+    let (on, _) = harness.one_dial();
+    harness.refused(on);
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    harness.assert_failed(Failure::Unreachable);
 }
 
 #[test]
 fn t1_a2_2_then_it_makes_the_offer_with_the_same_stream_id() {
-    let mut rig = entity();
-    rig.is_offered("s", vec![connection(PEER, "10.0.0.2:7000")]);
-    let (on, _) = rig.one_dial();
-    rig.refused(on);
-    let stanzas = rig.stanzas();
+    let mut harness = entity();
+    harness.is_offered("s", vec![connection(PEER, "10.0.0.2:7000")]);
+    let (on, _) = harness.one_dial();
+    harness.refused(on);
+    let stanzas = harness.stanzas();
     assert_eq!(stanzas[0], error(PEER, "pf2", Condition::NotFound404));
     assert!(matches!(&stanzas[1].query, Query::Offer { sid: Some(same), .. } if *same == sid("s")));
 }
 
 #[test]
 fn t1_all_dials_together_may_take_60_s() {
-    let mut rig = entity_with(|config| config.reversal = false);
-    rig.is_offered("s", vec![connection(PEER, "10.0.0.2:7000"); 8]);
-    rig.wait(just_under(60));
-    rig.assert_waits();
-    assert_eq!(dials(&rig.news()).len(), 6);
-    rig.wait(Span(1));
-    assert_eq!(rig.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
-    rig.assert_failed(Failure::Unreachable);
+    let mut harness = entity_with(|config| config.reversal = false);
+    harness.is_offered("s", vec![connection(PEER, "10.0.0.2:7000"); 8]);
+    harness.wait(just_under(60));
+    harness.assert_waits();
+    assert_eq!(dials(&harness.news()).len(), 6);
+    harness.wait(Span(1));
+    assert_eq!(harness.stanzas(), [error(PEER, "pf2", Condition::NotFound404)]);
+    harness.assert_failed(Failure::Unreachable);
 }
 
 #[test]
 fn t1_pf4_and_pf5_go_out_together() {
-    let (mut rig, on) = dialling();
-    rig.refused(on);
-    let (on, _) = rig.one_dial();
-    rig.connected(on, "10.0.0.1:3333");
-    let stanzas = rig.stanzas();
+    let (mut harness, on) = dialling();
+    harness.refused(on);
+    let (on, _) = harness.one_dial();
+    harness.connected(on, "10.0.0.1:3333");
+    let stanzas = harness.stanzas();
     assert_eq!(stanzas[0].peer, jid(PROXY));
     assert_eq!(stanzas[0].query, crate::claim("s", "10.0.0.9:3333"));
     let used = Query::Result { sid: Some(sid("s")), connection: Some(jid(PROXY)) };
@@ -255,137 +255,137 @@ fn t1_pf4_and_pf5_go_out_together() {
 
 #[test]
 fn t1_a_socket_that_ends_at_once_is_a_dial_that_failed() {
-    let (mut rig, on) = dialling();
-    rig.tell(|entity, now| entity.handle_connected(on, now));
-    rig.tell(|entity, now| entity.handle_end(on, End::Reset, now));
-    assert_eq!(rig.one_dial().1, "10.0.0.9:4000");
+    let (mut harness, on) = dialling();
+    harness.call(|entity, now| entity.handle_connected(on, now));
+    harness.call(|entity, now| entity.handle_end(on, End::Reset, now));
+    assert_eq!(harness.one_dial().1, "10.0.0.9:4000");
 }
 
 #[test]
 fn t2_pf7_the_result_is_clear_to_send_and_the_socket_is_handed_over() {
-    let (mut rig, on, claim) = claimed();
-    rig.news();
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    rig.assert_clear(on);
-    let (service, to) = rig.one_dial();
+    let (mut harness, on, claim) = claimed();
+    harness.news();
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.assert_clear(on);
+    let (service, to) = harness.one_dial();
     assert_eq!(to, SERVICE);
-    rig.tell(|entity, now| entity.handle_connected(service, now));
-    let news = rig.news();
+    harness.call(|entity, now| entity.handle_connected(service, now));
+    let news = harness.news();
     assert!(asked(&news, Output::Read { on, wanted: true }));
     assert!(asked(&news, Output::Pair { hidden: on, client: service }));
 }
 
 #[test]
 fn t2_a4_an_error_closes() {
-    let (mut rig, on, claim) = claimed();
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::NotFound404) });
-    assert!(rig.asked(Output::Close { on, how: Close::Abort }));
-    rig.assert_failed(Failure::Disowned(Condition::NotFound404));
+    let (mut harness, on, claim) = claimed();
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::Error(Condition::NotFound404) });
+    assert!(harness.asked(Output::Close { on, how: Close::Abort }));
+    harness.assert_failed(Failure::Disowned(Condition::NotFound404));
 }
 
 #[test]
 fn t2_nothing_is_read_before_it_is_clear() {
-    let (mut rig, on, _) = claimed();
-    let news = rig.news();
+    let (mut harness, on, _) = claimed();
+    let news = harness.news();
     assert!(asked(&news, Output::LocalAddress { on }), "what it claims was asked for");
     assert!(asked(&news, Output::Read { on, wanted: false }));
     assert!(!asked(&news, Output::Read { on, wanted: true }));
-    assert_eq!(rig.hears(on, b"early"), 0);
+    assert_eq!(harness.hears(on, b"early"), 0);
 }
 
 #[test]
 fn t2_a_reset_of_the_socket_closes() {
-    let (mut rig, on, _) = claimed();
-    rig.tell(|entity, now| entity.handle_end(on, End::Reset, now));
-    rig.assert_failed(Failure::Reset);
+    let (mut harness, on, _) = claimed();
+    harness.call(|entity, now| entity.handle_end(on, End::Reset, now));
+    harness.assert_failed(Failure::Reset);
 }
 
 #[test]
 fn t2_a_clean_end_is_the_half_close_of_an_initiator_that_is_clear_before_us() {
-    let (mut rig, on, claim) = claimed();
-    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
-    rig.assert_waits();
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    rig.assert_clear(on);
-    let (service, _) = rig.one_dial();
-    rig.tell(|entity, now| entity.handle_connected(service, now));
-    assert!(rig.asked(Output::CloseWrite { on: service }));
+    let (mut harness, on, claim) = claimed();
+    harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
+    harness.assert_waits();
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.assert_clear(on);
+    let (service, _) = harness.one_dial();
+    harness.call(|entity, now| entity.handle_connected(service, now));
+    assert!(harness.asked(Output::CloseWrite { on: service }));
 }
 
 #[test]
 fn t2_after_a_clean_end_60_s_without_an_answer_close_all_the_same() {
-    let (mut rig, on, _) = claimed();
-    rig.tell(|entity, now| entity.handle_end(on, End::Clean, now));
-    rig.wait(Span::from_secs(60));
-    rig.assert_failed(Failure::Silent);
+    let (mut harness, on, _) = claimed();
+    harness.call(|entity, now| entity.handle_end(on, End::Clean, now));
+    harness.wait(Span::from_secs(60));
+    harness.assert_failed(Failure::Silent);
 }
 
 #[test]
 fn t2_60_s_without_an_answer_close() {
-    let (mut rig, on, _) = claimed();
-    rig.news();
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(60));
-    assert!(rig.asked(Output::Close { on, how: Close::Abort }));
-    rig.assert_failed(Failure::Silent);
+    let (mut harness, on, _) = claimed();
+    harness.news();
+    assert_eq!(harness.wait_for_deadline(), Span::from_secs(60));
+    assert!(harness.asked(Output::Close { on, how: Close::Abort }));
+    harness.assert_failed(Failure::Silent);
 }
 
 #[test]
 fn t8_without_a_service_the_stream_is_truncated() {
-    let (mut rig, on, claim) = claimed();
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    rig.reports();
-    let (service, _) = rig.one_dial();
-    rig.refused(service);
-    assert!(rig.asked(Output::Close { on, how: Close::Truncate }), "never a clean end");
-    assert_eq!(rig.reports(), [Report::NoService { on }]);
+    let (mut harness, on, claim) = claimed();
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.events();
+    let (service, _) = harness.one_dial();
+    harness.refused(service);
+    assert!(harness.asked(Output::Close { on, how: Close::Truncate }), "never a clean end");
+    assert_eq!(harness.events(), [StreamEvent::NoService { on }]);
 }
 
 #[test]
 fn t8_a_service_that_does_not_answer_is_none_after_10_s() {
-    let (mut rig, on, claim) = claimed();
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    rig.news();
-    assert_eq!(rig.wait_for_deadline(), Span::from_secs(10));
-    assert!(rig.asked(Output::Close { on, how: Close::Truncate }));
+    let (mut harness, on, claim) = claimed();
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    harness.news();
+    assert_eq!(harness.wait_for_deadline(), Span::from_secs(10));
+    assert!(harness.asked(Output::Close { on, how: Close::Truncate }));
 }
 
 #[test]
 fn t9_a_local_connection_outlives_the_failure_of_a_peers_stream() {
-    let mut rig = entity_with(|config| (config.service, config.reversal) = (None, false));
-    let local = rig.local();
-    rig.is_offered("1", vec![]);
-    assert_eq!(rig.reports(), [Report::Failed { peer: jid(PEER), why: Failure::Unreachable }]);
-    rig.stanzas();
-    rig.is_offered("2", offered());
-    let (on, _) = rig.one_dial();
-    rig.connected(on, "10.0.0.1:3333");
-    let claim = rig.stanzas().remove(0);
-    rig.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
-    assert!(rig.asked(Output::Pair { hidden: on, client: local }));
+    let mut harness = entity_with(|config| (config.service, config.reversal) = (None, false));
+    let local = harness.local();
+    harness.is_offered("1", vec![]);
+    assert_eq!(harness.events(), [StreamEvent::Failed { peer: jid(PEER), why: Failure::Unreachable }]);
+    harness.stanzas();
+    harness.is_offered("2", offered());
+    let (on, _) = harness.one_dial();
+    harness.connected(on, "10.0.0.1:3333");
+    let claim = harness.stanzas().remove(0);
+    harness.hears_of(Stanza { peer: claim.peer, id: claim.id, query: Query::CLEAR });
+    assert!(harness.asked(Output::Pair { hidden: on, client: local }));
 }
 
 #[test]
 fn pf7_without_an_id_is_for_the_one_claim_of_its_sender() {
-    let (mut rig, on, claim) = claimed();
+    let (mut harness, on, claim) = claimed();
     let other = if claim.peer == jid(PEER) { PROXY } else { PEER };
-    rig.hears_of(stanza(other, "", Query::CLEAR));
-    rig.assert_waits();
-    rig.hears_of(Stanza { peer: claim.peer, id: crate::iq(""), query: Query::CLEAR });
-    rig.assert_clear(on);
+    harness.hears_of(stanza(other, "", Query::CLEAR));
+    harness.assert_waits();
+    harness.hears_of(Stanza { peer: claim.peer, id: crate::iq(""), query: Query::CLEAR });
+    harness.assert_clear(on);
 }
 
 #[test]
 fn the_connection_is_named_as_the_offer_wrote_it() {
     let offer = connection("ClientA@Example.org/Home", "10.0.0.2:7000");
-    let mut rig = entity_with(|config| config.reversal = false);
+    let mut harness = entity_with(|config| config.reversal = false);
     let offer = Connection {
         jid: rendezvous_core::xmpp::jid::Jid::parse("ClientA@Example.org/Home").unwrap(),
         ..offer
     };
-    rig.is_offered("s", vec![offer]);
-    let (on, _) = rig.one_dial();
-    rig.connected(on, "10.0.0.1:3333");
-    for stanza in rig.stanzas() {
+    harness.is_offered("s", vec![offer]);
+    let (on, _) = harness.one_dial();
+    harness.connected(on, "10.0.0.1:3333");
+    for stanza in harness.stanzas() {
         let iq = rendezvous_core::bytestream::xmpp::write(&stanza, &jid(PEER), "whoknows");
         let mut text = Vec::new();
         iq.write(&mut text);

@@ -1,10 +1,10 @@
 //! All three roles against each other, in memory: whole streams, octet for octet.
 
-use rendezvous_core::bytestream::entity::Report;
+use rendezvous_core::bytestream::entity::StreamEvent;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::Condition;
 use rendezvous_core::machine::End;
-use rendezvous_core::pair::Why;
+use rendezvous_core::pair::EndReason;
 use rendezvous_core::time::Span;
 
 use crate::ends::PROXY;
@@ -26,7 +26,7 @@ fn talk(world: &mut World, local: Hand) {
     assert_eq!(world.received(local), b"the answer");
     assert_eq!(world.ended(local), Some(End::Clean));
     assert!(world.is_empty());
-    let ended = |report: &Report| matches!(report, Report::Ended { why: Why::Done, .. });
+    let ended = |event: &StreamEvent| matches!(event, StreamEvent::Ended { why: EndReason::Done, .. });
     assert!(ended(world.alice_reports.last().unwrap()) && ended(world.bob_reports.last().unwrap()));
 }
 
@@ -76,9 +76,9 @@ fn two_ends_that_cannot_be_reached_give_up_after_one_reversal() {
     });
     world.unreachable = vec![at("10.0.0.1:5000"), at("10.0.0.2:5000")];
     let local = world.open();
-    assert_eq!(world.alice_reports, [Report::Failed { peer: jid(BOB), why: Failure::Unreachable }]);
+    assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why: Failure::Unreachable }]);
     let why = Failure::Refused(Condition::NotFound404);
-    assert_eq!(world.bob_reports, [Report::Failed { peer: jid(ALICE), why }]);
+    assert_eq!(world.bob_reports, [StreamEvent::Failed { peer: jid(ALICE), why }]);
     assert_eq!(world.ended(local), Some(End::Reset), "no clean end");
 }
 
@@ -89,8 +89,8 @@ fn a4_behind_a_nat_that_rewrites_ports_the_proxy_finds_no_socket() {
     world.open();
     world.wait(Span::from_secs(60));
     let disowned = Failure::Disowned(Condition::NotFound404);
-    assert_eq!(world.alice_reports, [Report::Failed { peer: jid(BOB), why: disowned }]);
-    assert_eq!(world.bob_reports, [Report::Failed { peer: jid(ALICE), why: disowned }]);
+    assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why: disowned }]);
+    assert_eq!(world.bob_reports, [StreamEvent::Failed { peer: jid(ALICE), why: disowned }]);
     assert!(world.service.is_empty());
 }
 
@@ -101,7 +101,7 @@ fn a5_who_is_not_wanted_learns_it() {
     });
     world.open();
     let why = Failure::Refused(Condition::NotAcceptable406);
-    assert_eq!(world.alice_reports, [Report::Failed { peer: jid(BOB), why }]);
+    assert_eq!(world.alice_reports, [StreamEvent::Failed { peer: jid(BOB), why }]);
 }
 
 #[test]

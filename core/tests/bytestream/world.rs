@@ -12,7 +12,7 @@ use rendezvous_core::machine::{End, Listener, Machine};
 use rendezvous_core::time::{Now, Span};
 
 use crate::ends::{PROXY, connection};
-use crate::rig::beginning;
+use crate::harness::beginning;
 use crate::{at, jid};
 use shell::{Shell, Wires};
 
@@ -29,8 +29,8 @@ pub(crate) struct World {
     pub(crate) alice: Shell<Entity>,
     pub(crate) bob: Shell<Entity>,
     pub(crate) proxy: Shell<Proxy>,
-    pub(crate) alice_reports: Vec<entity::Report>,
-    pub(crate) bob_reports: Vec<entity::Report>,
+    pub(crate) alice_reports: Vec<entity::StreamEvent>,
+    pub(crate) bob_reports: Vec<entity::StreamEvent>,
     /// Bob's service, its side of the connections to it.
     pub(crate) service: Vec<Hand>,
     /// Who can't be connected to.
@@ -117,7 +117,7 @@ impl World {
     }
 
     pub(crate) fn tell_proxy(&mut self, stanza: Stanza) {
-        self.proxy.tell(&mut self.wires, self.now, |proxy, now| proxy.handle_stanza(stanza, now));
+        self.proxy.call(&mut self.wires, self.now, |proxy, now| proxy.handle_stanza(stanza, now));
         self.run();
     }
 
@@ -174,9 +174,9 @@ impl World {
             if next.is_none() {
                 return;
             }
-            self.alice.tell(&mut self.wires, self.now, Machine::handle_timeout);
-            self.bob.tell(&mut self.wires, self.now, Machine::handle_timeout);
-            self.proxy.tell(&mut self.wires, self.now, Machine::handle_timeout);
+            self.alice.call(&mut self.wires, self.now, Machine::handle_timeout);
+            self.bob.call(&mut self.wires, self.now, Machine::handle_timeout);
+            self.proxy.call(&mut self.wires, self.now, Machine::handle_timeout);
             self.run();
         }
     }
@@ -200,18 +200,18 @@ impl World {
         let of_bob = std::mem::take(&mut self.bob.dials);
         let any = !of_alice.is_empty() || !of_bob.is_empty();
         for (on, to) in of_alice {
-            let up = self.reach("10.0.0.1", to);
+            let up = self.relay_client("10.0.0.1", to);
             self.alice.connected(&mut self.wires, on, up, self.now);
         }
         for (on, to) in of_bob {
-            let up = self.reach("10.0.0.2", to);
+            let up = self.relay_client("10.0.0.2", to);
             self.bob.connected(&mut self.wires, on, up, self.now);
         }
         any
     }
 
     /// A connection from there: its near end, and its own address.
-    fn reach(&mut self, host: &str, to: SocketAddr) -> Option<(usize, SocketAddr)> {
+    fn relay_client(&mut self, host: &str, to: SocketAddr) -> Option<(usize, SocketAddr)> {
         if self.unreachable.contains(&to) {
             return None;
         }
@@ -249,11 +249,11 @@ impl World {
             happened = true;
             self.post(PROXY, stanza);
         }
-        while self.proxy.machine.poll_report().is_some() {}
-        let reports = std::iter::from_fn(|| self.alice.machine.poll_report());
-        self.alice_reports.extend(reports.filter(|it| !matches!(it, entity::Report::Dialled { .. })));
-        let reports = std::iter::from_fn(|| self.bob.machine.poll_report());
-        self.bob_reports.extend(reports.filter(|it| !matches!(it, entity::Report::Dialled { .. })));
+        while self.proxy.machine.poll_event().is_some() {}
+        let events = std::iter::from_fn(|| self.alice.machine.poll_event());
+        self.alice_reports.extend(events.filter(|it| !matches!(it, entity::StreamEvent::Dialled { .. })));
+        let events = std::iter::from_fn(|| self.bob.machine.poll_event());
+        self.bob_reports.extend(events.filter(|it| !matches!(it, entity::StreamEvent::Dialled { .. })));
         happened
     }
 
@@ -272,9 +272,9 @@ impl World {
         let Some(stanza) = self.server.get_mut(who).and_then(VecDeque::pop_front) else { return false };
         let (wires, now) = (&mut self.wires, self.now);
         match who {
-            ALICE => self.alice.tell(wires, now, |alice, now| alice.handle_stanza(stanza, now)),
-            BOB => self.bob.tell(wires, now, |bob, now| bob.handle_stanza(stanza, now)),
-            _ => self.proxy.tell(wires, now, |proxy, now| proxy.handle_stanza(stanza, now)),
+            ALICE => self.alice.call(wires, now, |alice, now| alice.handle_stanza(stanza, now)),
+            BOB => self.bob.call(wires, now, |bob, now| bob.handle_stanza(stanza, now)),
+            _ => self.proxy.call(wires, now, |proxy, now| proxy.handle_stanza(stanza, now)),
         }
         true
     }

@@ -1,25 +1,25 @@
 //! A connector and an agent find a direct connection, or stay on the relay: whichever it is, each program gets what the
 //! other said, all of it, once, in order, and the end behind it.
 
+#[path = "../common/harness.rs"]
+mod harness;
 mod odd;
-#[path = "../common/rig.rs"]
-mod rig;
 mod walk;
 mod world;
 
 use std::cell::RefCell;
 
 use rendezvous_core::acl::Policy;
+use rendezvous_core::event::{ConnectError, ConnectFailure, Event, NotDirect};
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
-use rendezvous_core::note::{ConnectFailure, NotDirect, Note, Obstacle};
 use rendezvous_core::time::Span;
-use world::{BOTH, CLIENT, Event, Rules, SAID, SERVICE, World};
+use world::{BOTH, CLIENT, Input, Rules, SAID, SERVICE, World};
 
 /// Which way the stream went, as one side noted it.
 fn way(world: &World, side: usize) -> Option<Result<(), NotDirect>> {
-    let mut ways = world.notes[side].iter().filter_map(|note| match note {
-        Note::Direct { .. } => Some(Ok(())),
-        Note::Relayed { why, .. } => Some(Err(*why)),
+    let mut ways = world.events[side].iter().filter_map(|event| match event {
+        Event::Direct { .. } => Some(Ok(())),
+        Event::Relayed { why, .. } => Some(Err(*why)),
         _ => None,
     });
     let way = ways.next();
@@ -42,8 +42,8 @@ fn arrived(world: &World) -> bool {
 
 /// The client's program was cut off, with this to say; the service's has nothing that could be half of something.
 fn refused(world: &World, why: NotDirect) {
-    let refused = Note::ConnectFailed { local: world.local(), why: ConnectFailure::NotDirect(why) };
-    assert!(world.notes[CLIENT].contains(&refused), "{:?}", world.notes[CLIENT]);
+    let refused = Event::ConnectFailed { local: world.local(), why: ConnectFailure::NotDirect(why) };
+    assert!(world.events[CLIENT].contains(&refused), "{:?}", world.events[CLIENT]);
     assert_ne!(world.got(CLIENT).1, Some(End::Clean), "it may not look like a stream's end");
     assert_eq!((world.got(CLIENT).0, world.got(SERVICE).0), (&b""[..], &b""[..]));
     for side in [CLIENT, SERVICE] {
@@ -93,12 +93,12 @@ fn where_every_dial_fails_the_client_waits_for_the_agent_only_where_that_dials()
         // Whether the agent's dials were refused is not to be told from the time: so the client's patience ends.
         let late = listens[CLIENT];
         let mut world = World::new(Rules { listens, dials_fail: true, late, ..BOTH });
-        while let Some(event) = world.events().into_iter().max_by_key(|event| match event {
-            Event::Refuse { .. } => 2,
-            Event::Late => 0,
+        while let Some(input) = world.inputs().into_iter().max_by_key(|input| match input {
+            Input::Refuse { .. } => 2,
+            Input::Late => 0,
             _ => 1,
         }) {
-            world.step(event);
+            world.step(input);
         }
         assert!(!arrived(&world));
     }
@@ -111,7 +111,7 @@ fn another_certificate_than_announced_is_refused_and_the_stream_stays_on_the_rel
         walk::all(World::new(rules), &|world| assert!(!arrived(world)));
     }
     let world = walk::one(World::new(Rules { forged: [false, true], ..AGENT_ALONE }), 1);
-    let why = NotDirect::Met(Obstacle::Tls(TlsFailure::Certificate));
+    let why = NotDirect::Met(ConnectError::Tls(TlsFailure::Certificate));
     assert_eq!(way(&world, CLIENT), Some(Err(why)));
 }
 
@@ -134,7 +134,7 @@ fn where_a_direct_connection_is_required_nothing_else_will_do() {
         if is_direct {
             assert!(arrived(world));
         } else {
-            refused(world, NotDirect::Met(Obstacle::Dial(DialFailure::Refused)));
+            refused(world, NotDirect::Met(ConnectError::Dial(DialFailure::Refused)));
         }
     });
     assert_eq!(ways.take(), [true; 2]);

@@ -5,19 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rendezvous_core::acl::Policy;
 use rendezvous_core::connector::{Config, Connector, Outcome};
 use rendezvous_core::dtcp::{Direct, Fingerprint, HANDSHAKE_MAX};
+use rendezvous_core::event::{ConnectFailure, Event, NotDirect};
 use rendezvous_core::http::offer::{self, Offered};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
-use rendezvous_core::note::{ConnectFailure, NotDirect, Note};
-use rendezvous_core::pair::Why;
-use rendezvous_core::reach::Relay;
+use rendezvous_core::pair::EndReason;
+use rendezvous_core::relay_client::Relay;
 
-use crate::rig::{Did, Rig, address, asked, dials, notes, sent};
+use crate::harness::{Done, Harness, address, asked, dials, events, sent};
 
 const LOCAL: Listener = Listener(0);
 const DIRECT: Listener = Listener(1);
 
-fn connector(hosts: usize) -> Rig<Connector> {
+fn connector(hosts: usize) -> Harness<Connector> {
     let relay = Relay { place: address(1, 80).into(), tls: false, host_header: "relay".into() };
     let direct = Direct {
         hosts: (0..hosts).map(|_| address(3, 7_000).into()).collect(),
@@ -27,14 +27,14 @@ fn connector(hosts: usize) -> Rig<Connector> {
         patience: Direct::TRIED,
     };
     let config = Config { direct: Some(direct), ..Config::new(relay, Id(7)) };
-    Rig::new(Connector::with_direct(config, [5; 32]))
+    Harness::new(Connector::with_direct(config, [5; 32]))
 }
 
 /// A local connection, and the one to the relay, on which the request was sent.
-fn asking(rig: &mut Rig<Connector>) -> (ConnId, ConnId) {
-    let local = rig.tell(|connector, now| connector.handle_open(LOCAL, address(9, 9), now));
-    let (on, _) = dials(&rig.news())[0];
-    rig.tell(|connector, now| connector.handle_connected(on, now));
+fn asking(harness: &mut Harness<Connector>) -> (ConnId, ConnId) {
+    let local = harness.call(|connector, now| connector.handle_open(LOCAL, address(9, 9), now));
+    let (on, _) = dials(&harness.news())[0];
+    harness.call(|connector, now| connector.handle_connected(on, now));
     (local, on)
 }
 
@@ -51,12 +51,12 @@ fn agreed(hosts: &str) -> Vec<u8> {
     switching(&format!("DTCP-Key: theirs\r\n{hosts}DTCP-Fingerprint: {}\r\n", fingerprint()))
 }
 
-fn failed(rig: &mut Rig<Connector>, local: ConnId, why: ConnectFailure) {
-    let news = rig.news();
-    assert!(notes(&news).contains(&Note::ConnectFailed { local, why }), "{news:?}");
+fn failed(harness: &mut Harness<Connector>, local: ConnId, why: ConnectFailure) {
+    let news = harness.news();
+    assert!(events(&news).contains(&Event::ConnectFailed { local, why }), "{news:?}");
     assert!(asked(&news, Output::Close { on: local, how: Close::Truncate }), "no clean end");
-    assert_eq!(rig.machine.last(), Some(Outcome::Failed(why)));
-    assert_eq!(rig.machine.connections(), 0);
+    assert_eq!(harness.machine.last(), Some(Outcome::Failed(why)));
+    assert_eq!(harness.machine.connections(), 0);
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn what_lacks_something_or_says_it_twice_is_no_offer() {
 /// The agent believes that lines are said: it gets one.
 #[test]
 fn an_answer_that_is_no_offer_is_stayed_with() {
-    let mut rig = connector(0);
-    let (local, on) = asking(&mut rig);
-    let _ = rig.news();
-    let _ = rig.hears(on, &switching("DTCP-Key: a\r\n"));
-    let news = rig.news();
+    let mut harness = connector(0);
+    let (local, on) = asking(&mut harness);
+    let _ = harness.news();
+    let _ = harness.hears(on, &switching("DTCP-Key: a\r\n"));
+    let news = harness.news();
     assert_eq!(sent(&news, on), "error\n");
     assert!(asked(&news, Output::Pair { hidden: on, client: local }));
 }
@@ -120,136 +120,139 @@ fn an_answer_that_is_no_offer_is_stayed_with() {
 #[test]
 fn an_agent_may_say_error_once_and_nothing_else() {
     for said in [&b"ok\n"[..], b"error\nerror\n", b"key:theirs\n", b"SSH-2.0\n", b"\n", &[b'x'; 512]] {
-        let mut rig = connector(1);
-        let (local, on) = asking(&mut rig);
-        let _ = rig.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
-        let _ = rig.hears(on, said);
-        failed(&mut rig, local, ConnectFailure::Misspoken);
+        let mut harness = connector(1);
+        let (local, on) = asking(&mut harness);
+        let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+        let _ = harness.hears(on, said);
+        failed(&mut harness, local, ConnectFailure::Misspoken);
     }
 }
 
 /// Ours have failed already, and it was told so: its line is awaited, and no octet is taken for it.
 #[test]
 fn the_agents_line_is_awaited_before_its_octets() {
-    let mut rig = connector(1);
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, &agreed(""));
-    let _ = rig.news();
-    rig.wait(Direct::TRIED);
-    assert_eq!(sent(&rig.news(), on), "error\n");
-    assert_eq!(rig.hears(on, b"err"), 0);
-    assert_eq!(rig.hears(on, b"error\nerror\n"), 6, "what is behind the line is the service's");
-    let news = rig.news();
+    let mut harness = connector(1);
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, &agreed(""));
+    let _ = harness.news();
+    harness.wait(Direct::TRIED);
+    assert_eq!(sent(&harness.news(), on), "error\n");
+    assert_eq!(harness.hears(on, b"err"), 0);
+    assert_eq!(harness.hears(on, b"error\nerror\n"), 6, "what is behind the line is the service's");
+    let news = harness.news();
     assert!(asked(&news, Output::Pair { hidden: on, client: local }));
-    assert!(notes(&news).contains(&Note::Relayed { relay: on, local, upstream: 0, why: NotDirect::Late }));
+    assert!(events(&news).contains(&Event::Relayed { relay: on, local, upstream: 0, why: NotDirect::Late }));
 }
 
 #[test]
 fn an_agent_that_never_says_its_line_is_given_up() {
-    let mut rig = connector(1);
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, &agreed(""));
-    rig.wait(Direct::TRIED + Config::DEADLINES.answer);
-    failed(&mut rig, local, ConnectFailure::Silent);
+    let mut harness = connector(1);
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, &agreed(""));
+    harness.wait(Direct::TRIED + Config::DEADLINES.answer);
+    failed(&mut harness, local, ConnectFailure::Silent);
 }
 
 #[test]
 fn a_relay_that_ends_in_the_middle_is_a_failure() {
     for how in [End::Clean, End::Truncated, End::Reset] {
-        let mut rig = connector(1);
-        let (local, on) = asking(&mut rig);
-        let _ = rig.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
-        rig.tell(|connector, now| connector.handle_end(on, how, now));
-        failed(&mut rig, local, ConnectFailure::Ended(how));
+        let mut harness = connector(1);
+        let (local, on) = asking(&mut harness);
+        let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+        harness.call(|connector, now| connector.handle_end(on, how, now));
+        failed(&mut harness, local, ConnectFailure::Ended(how));
     }
 }
 
 #[test]
 fn a_local_program_that_goes_away_takes_everything_with_it() {
-    let mut rig = connector(1);
-    let (local, on) = asking(&mut rig);
-    let _ = rig.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
-    rig.tell(|connector, now| connector.handle_end(local, End::Reset, now));
-    assert_eq!(rig.machine.last(), Some(Outcome::Abandoned));
-    assert_eq!(rig.machine.connections(), 0);
+    let mut harness = connector(1);
+    let (local, on) = asking(&mut harness);
+    let _ = harness.hears(on, &agreed("DTCP-Host: 10.0.0.2:7000\r\n"));
+    harness.call(|connector, now| connector.handle_end(local, End::Reset, now));
+    assert_eq!(harness.machine.last(), Some(Outcome::Abandoned));
+    assert_eq!(harness.machine.connections(), 0);
 }
 
-fn stranger(rig: &mut Rig<Connector>, from: u32) -> ConnId {
+fn stranger(harness: &mut Harness<Connector>, from: u32) -> ConnId {
     let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::from_bits(from)), 9);
-    rig.tell(|connector, now| connector.handle_open(DIRECT, from, now))
+    harness.call(|connector, now| connector.handle_open(DIRECT, from, now))
 }
 
-fn is_closed(news: &[Did], on: ConnId) -> bool {
+fn is_closed(news: &[Done], on: ConnId) -> bool {
     asked(news, Output::Close { on, how: Close::Abort })
 }
 
 #[test]
 fn strangers_are_closed_at_once_while_nothing_is_negotiated() {
-    let mut rig = connector(1);
-    let on = stranger(&mut rig, 1);
-    assert!(is_closed(&rig.news(), on));
+    let mut harness = connector(1);
+    let on = stranger(&mut harness, 1);
+    assert!(is_closed(&harness.news(), on));
 }
 
 #[test]
 fn of_one_address_no_more_than_sixteen_may_wait() {
-    let mut rig = connector(1);
-    asking(&mut rig);
+    let mut harness = connector(1);
+    asking(&mut harness);
     for n in 0..20 {
-        let on = stranger(&mut rig, 1);
-        assert_eq!(is_closed(&rig.news(), on), n >= 16);
+        let on = stranger(&mut harness, 1);
+        assert_eq!(is_closed(&harness.news(), on), n >= 16);
     }
-    let on = stranger(&mut rig, 2);
-    assert!(!is_closed(&rig.news(), on), "of another there may be");
+    let on = stranger(&mut harness, 2);
+    assert!(!is_closed(&harness.news(), on), "of another there may be");
 }
 
 #[test]
 fn of_too_many_the_oldest_that_has_shown_nothing_goes() {
-    let mut rig = connector(1);
-    asking(&mut rig);
-    let first = stranger(&mut rig, 0);
+    let mut harness = connector(1);
+    asking(&mut harness);
+    let first = stranger(&mut harness, 0);
     for n in 1..256 {
-        stranger(&mut rig, n);
+        stranger(&mut harness, n);
     }
-    assert!(!is_closed(&rig.news(), first));
-    let last = stranger(&mut rig, 1_000);
-    let news = rig.news();
+    assert!(!is_closed(&harness.news(), first));
+    let last = stranger(&mut harness, 1_000);
+    let news = harness.news();
     assert!(is_closed(&news, first) && !is_closed(&news, last));
 }
 
 #[test]
 fn strangers_do_not_wait_for_ever() {
-    let mut rig = connector(1);
-    asking(&mut rig);
-    let on = stranger(&mut rig, 1);
-    let _ = rig.news();
-    assert_eq!(rig.wait_for_deadline(), HANDSHAKE_MAX);
-    assert!(is_closed(&rig.news(), on));
+    let mut harness = connector(1);
+    asking(&mut harness);
+    let on = stranger(&mut harness, 1);
+    let _ = harness.news();
+    assert_eq!(harness.wait_for_deadline(), HANDSHAKE_MAX);
+    assert!(is_closed(&harness.news(), on));
 }
 
 /// Else a connector whose one stream is over would live for as long as they do.
 #[test]
 fn strangers_go_when_nothing_is_negotiated_any_more() {
-    let mut rig = connector(1);
-    let (_, on) = asking(&mut rig);
-    let silent = stranger(&mut rig, 1);
-    assert!(!is_closed(&rig.news(), silent));
-    let _ = rig.hears(on, &switching(""));
-    assert!(is_closed(&rig.news(), silent));
+    let mut harness = connector(1);
+    let (_, on) = asking(&mut harness);
+    let silent = stranger(&mut harness, 1);
+    assert!(!is_closed(&harness.news(), silent));
+    let _ = harness.hears(on, &switching(""));
+    assert!(is_closed(&harness.news(), silent));
 }
 
 /// As many as there may be at once; those behind are not asked about, and go through the relay.
 #[test]
 fn too_many_at_once_go_through_the_relay() {
-    let mut rig = connector(1);
+    let mut harness = connector(1);
     let mut last = None;
     for _ in 0..1_025 {
-        let (_, on) = asking(&mut rig);
+        let (_, on) = asking(&mut harness);
         last = Some(on);
     }
     let last = last.unwrap();
-    let request = sent(&rig.news(), last);
+    let request = sent(&harness.news(), last);
     assert!(request.starts_with("GET / HTTP/1.1\r\n") && !request.contains("DTCP"));
-    let _ = rig.hears(last, &switching(""));
-    rig.tell(|connector, now| connector.handle_end(last, End::Reset, now));
-    assert_eq!(rig.machine.last(), Some(Outcome::Ended(Why::Reset(rendezvous_core::pair::Side::Hidden))));
+    let _ = harness.hears(last, &switching(""));
+    harness.call(|connector, now| connector.handle_end(last, End::Reset, now));
+    assert_eq!(
+        harness.machine.last(),
+        Some(Outcome::Ended(EndReason::Reset(rendezvous_core::pair::Side::Hidden)))
+    );
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::world::{Event, World};
+use crate::world::{Input, World};
 
 /// Checks every world in which nothing can happen any more; how many different worlds there were.
 pub(crate) fn all(world: World, check: &dyn Fn(&World)) -> usize {
@@ -12,21 +12,21 @@ pub(crate) fn all(world: World, check: &dyn Fn(&World)) -> usize {
     seen.len()
 }
 
-fn walk(world: World, path: &mut Vec<Event>, seen: &mut BTreeSet<(u64, u64)>, check: &dyn Fn(&World)) {
+fn walk(world: World, path: &mut Vec<Input>, seen: &mut BTreeSet<(u64, u64)>, check: &dyn Fn(&World)) {
     if !seen.insert(name(&world)) {
         return;
     }
-    let events = world.events();
-    if events.is_empty() {
+    let inputs = world.inputs();
+    if inputs.is_empty() {
         let _shown_on_panic = Path(path);
         check(&world);
     }
-    for event in events {
+    for input in inputs {
         let mut next = world.clone();
-        path.push(event);
+        path.push(input);
         {
             let _shown_on_panic = Path(path);
-            next.step(event);
+            next.step(input);
         }
         walk(next, path, seen, check);
         path.pop();
@@ -35,19 +35,19 @@ fn walk(world: World, path: &mut Vec<Event>, seen: &mut BTreeSet<(u64, u64)>, ch
 
 /// One run, in which the dice say what happens next.
 pub(crate) fn one(mut world: World, seed: u64) -> World {
-    let mut dice = seed;
+    let mut rng = seed;
     let mut path = Vec::new();
     loop {
-        let events = world.events();
-        if events.is_empty() {
+        let inputs = world.inputs();
+        if inputs.is_empty() {
             return world;
         }
         // Knuth's MMIX; its upper half is good enough.
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let event = events[usize::try_from(dice >> 33).unwrap() % events.len()];
-        path.push(event);
+        rng = rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let input = inputs[usize::try_from(rng >> 33).unwrap() % inputs.len()];
+        path.push(input);
         let _shown_on_panic = Path(&path);
-        world.step(event);
+        world.step(input);
     }
 }
 
@@ -62,7 +62,7 @@ fn name(world: &World) -> (u64, u64) {
 }
 
 /// What led to a failure.
-struct Path<'a>(&'a [Event]);
+struct Path<'a>(&'a [Input]);
 
 impl Drop for Path<'_> {
     fn drop(&mut self) {

@@ -9,12 +9,12 @@ use rendezvous_core::acl::Policy;
 use rendezvous_core::agent::{self, Agent, Seeds, Upstream};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::dtcp::{Direct, Fingerprint};
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsRole,
 };
-use rendezvous_core::note::Note;
-use rendezvous_core::reach::{HostPort, Relay};
+use rendezvous_core::relay_client::{HostPort, Relay};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -108,7 +108,7 @@ enum Dial {
     Accepted {
         by: usize,
     },
-    Over,
+    PairEnd,
 }
 
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ struct Sock {
     tls: Securing,
     wanted: bool,
     parked: Vec<u8>,
-    mate: Option<ConnId>,
+    other: Option<ConnId>,
     /// Its end was received.
     ended: bool,
     closing: bool,
@@ -154,7 +154,7 @@ struct Side {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum Input {
     Accept { wire: usize },
     Refuse { wire: usize },
     Connected { wire: usize },
@@ -174,7 +174,7 @@ pub(crate) struct World {
     was_late: bool,
     was_broken: bool,
     /// What each side noted; not part of what is to come.
-    pub(crate) notes: [Vec<Note>; 2],
+    pub(crate) events: [Vec<Event>; 2],
 }
 
 /// What two worlds with the same future have in common.
@@ -263,12 +263,12 @@ impl World {
             rules,
             sides: [side(Program::Connector(Box::new(connector))), side(Program::Agent(Box::new(agent)))],
             wires: (0..3)
-                .map(|_| Wire { dial: Dial::Over, ends: [WireEnd::new(None), WireEnd::new(None)] })
+                .map(|_| Wire { dial: Dial::PairEnd, ends: [WireEnd::new(None), WireEnd::new(None)] })
                 .collect(),
             now: START,
             was_late: false,
             was_broken: false,
-            notes: [Vec::new(), Vec::new()],
+            events: [Vec::new(), Vec::new()],
         };
         world.begin();
         world
@@ -277,7 +277,7 @@ impl World {
     fn begin(&mut self) {
         self.obey(SERVICE);
         let waiting = self.lay(RELAYED, 1, SERVICE);
-        self.tell(SERVICE, |agent, now| agent.handle_connected(waiting, now));
+        self.call(SERVICE, |agent, now| agent.handle_connected(waiting, now));
         // What the agent registers with is for the relay.
         self.wires[RELAYED].ends[0].coming.clear();
         self.come(RELAYED, 1, Item::Octets(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
@@ -286,10 +286,10 @@ impl World {
         self.attach(LOCAL, 1, CLIENT, local);
         self.obey(CLIENT);
         let asking = self.lay(RELAYED, 0, CLIENT);
-        self.tell(CLIENT, |connector, now| connector.handle_connected(asking, now));
+        self.call(CLIENT, |connector, now| connector.handle_connected(asking, now));
         self.deliver(RELAYED, 1, true);
         let service = self.lay(STREAM, 0, SERVICE);
-        self.tell(SERVICE, |agent, now| agent.handle_connected(service, now));
+        self.call(SERVICE, |agent, now| agent.handle_connected(service, now));
         for (wire, end, side) in [(LOCAL, 1, CLIENT), (STREAM, 0, SERVICE)] {
             self.come(wire, end, Item::Octets(SAID[side].to_vec()));
             self.come(wire, end, Item::End(End::Clean));
@@ -315,48 +315,48 @@ impl World {
         self.sides[side].socks.insert(on, Sock::new(wire, end));
     }
 
-    fn tell(&mut self, side: usize, what: impl FnOnce(&mut dyn Machine, Now)) {
+    fn call(&mut self, side: usize, what: impl FnOnce(&mut dyn Machine, Now)) {
         let now = self.now;
         what(self.program(side), now);
         self.obey(side);
     }
 
     /// Everything that may happen next; nothing at the end.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
+    pub(crate) fn inputs(&self) -> Vec<Input> {
+        let mut inputs = Vec::new();
         let waits = self.sides[CLIENT].idle.is_some_and(|idle| idle <= self.now.mono + Direct::TRIED);
         if self.rules.late && !self.was_late && waits {
-            events.push(Event::Late);
+            inputs.push(Input::Late);
         }
         if self.rules.breaks && !self.was_broken {
-            events.extend([End::Clean, End::Truncated, End::Reset].map(Event::Break));
+            inputs.extend([End::Clean, End::Truncated, End::Reset].map(Input::Break));
         }
         for (wire, it) in self.wires.iter().enumerate() {
             match it.dial {
                 Dial::Begun { .. } => {
-                    events.push(Event::Accept { wire });
+                    inputs.push(Input::Accept { wire });
                     if self.rules.dials_fail {
-                        events.push(Event::Refuse { wire });
+                        inputs.push(Input::Refuse { wire });
                     }
                 }
-                Dial::Accepted { .. } => events.push(Event::Connected { wire }),
-                Dial::Over => {}
+                Dial::Accepted { .. } => inputs.push(Input::Connected { wire }),
+                Dial::PairEnd => {}
             }
             for end in 0..2 {
-                self.events_at(wire, end, &mut events);
+                self.events_at(wire, end, &mut inputs);
             }
         }
-        events
+        inputs
     }
 
-    fn events_at(&self, wire: usize, end: usize, events: &mut Vec<Event>) {
+    fn events_at(&self, wire: usize, end: usize, inputs: &mut Vec<Input>) {
         let it = &self.wires[wire].ends[end];
         let Some(sock) = it.at.and_then(|(side, on)| self.sides[side].socks.get(&on)) else { return };
         if sock.tls == Securing::Begun {
             match self.sock_at(wire, 1 - end).map(|sock| sock.tls) {
-                Some(Securing::Begun | Securing::Up) => events.push(Event::TlsUp { wire, end }),
+                Some(Securing::Begun | Securing::Up) => inputs.push(Input::TlsUp { wire, end }),
                 _ if it.coming.iter().any(|it| matches!(it, Item::End(_))) => {
-                    events.push(Event::TlsFailed { wire, end });
+                    inputs.push(Input::TlsFailed { wire, end });
                 }
                 _ => {}
             }
@@ -364,9 +364,9 @@ impl World {
         }
         let is_up = !matches!(self.wires[wire].dial, Dial::Accepted { by } | Dial::Begun { by } if by == end);
         if !it.coming.is_empty() && (sock.wanted || sock.closing) && is_up {
-            events.push(Event::Deliver { wire, end, all: false });
+            inputs.push(Input::Deliver { wire, end, all: false });
             if self.rules.cut.is_none() && it.coming.len() > 1 {
-                events.push(Event::Deliver { wire, end, all: true });
+                inputs.push(Input::Deliver { wire, end, all: true });
             }
         }
     }
@@ -377,9 +377,9 @@ impl World {
     }
 
     /// This happens, and what the two want done about it.
-    pub(crate) fn step(&mut self, event: Event) {
-        match event {
-            Event::Accept { wire } => {
+    pub(crate) fn step(&mut self, input: Input) {
+        match input {
+            Input::Accept { wire } => {
                 let Dial::Begun { by } = self.wires[wire].dial else { unreachable!("of a dial") };
                 self.wires[wire].dial = Dial::Accepted { by };
                 let server = 1 - by;
@@ -388,42 +388,42 @@ impl World {
                 self.attach(wire, server, server, on);
                 self.obey(server);
             }
-            Event::Refuse { wire } => {
+            Input::Refuse { wire } => {
                 let Dial::Begun { by } = self.wires[wire].dial else { unreachable!("of a dial") };
-                self.wires[wire].dial = Dial::Over;
+                self.wires[wire].dial = Dial::PairEnd;
                 let (_, on) = self.wires[wire].ends[by].at.expect("a dialler");
                 self.sides[by].socks.remove(&on);
-                self.tell(by, |machine, now| machine.handle_dial_failed(on, DialFailure::Refused, now));
+                self.call(by, |machine, now| machine.handle_dial_failed(on, DialFailure::Refused, now));
             }
-            Event::Connected { wire } => {
+            Input::Connected { wire } => {
                 let Dial::Accepted { by } = self.wires[wire].dial else { unreachable!("of a dial") };
-                self.wires[wire].dial = Dial::Over;
+                self.wires[wire].dial = Dial::PairEnd;
                 let (_, on) = self.wires[wire].ends[by].at.expect("a dialler");
                 if self.sides[by].socks.contains_key(&on) {
-                    self.tell(by, |machine, now| machine.handle_connected(on, now));
+                    self.call(by, |machine, now| machine.handle_connected(on, now));
                 }
             }
-            Event::Deliver { wire, end, all } => self.deliver(wire, end, all),
-            Event::TlsUp { wire, end } => {
+            Input::Deliver { wire, end, all } => self.deliver(wire, end, all),
+            Input::TlsUp { wire, end } => {
                 let (side, on) = self.wires[wire].ends[end].at.expect("a connection");
                 let peer = 1 - side;
                 let certificate = Some(certificate(peer, self.rules.forged[peer]));
                 self.sock(side, on).expect("a socket").tls = Securing::Up;
-                self.tell(side, |machine, now| {
+                self.call(side, |machine, now| {
                     machine.handle_secured(on, Secured { certificate, ..Secured::default() }, now)
                 });
             }
-            Event::TlsFailed { wire, end } => {
+            Input::TlsFailed { wire, end } => {
                 let (side, on) = self.wires[wire].ends[end].at.expect("a connection");
                 let why = rendezvous_core::machine::TlsFailure::Ended;
                 self.sock(side, on).expect("a socket").tls = Securing::Up;
-                self.tell(side, |machine, now| machine.handle_tls_failed(on, why, now));
+                self.call(side, |machine, now| machine.handle_tls_failed(on, why, now));
             }
-            Event::Late => {
+            Input::Late => {
                 self.was_late = true;
                 self.wait(Direct::TRIED);
             }
-            Event::Break(how) => {
+            Input::Break(how) => {
                 self.was_broken = true;
                 for end in 0..2 {
                     self.wires[RELAYED].ends[end].coming.clear();
@@ -439,7 +439,7 @@ impl World {
     pub(crate) fn wait(&mut self, span: Span) {
         self.now = Now { mono: self.now.mono + span, ..self.now };
         for side in [CLIENT, SERVICE] {
-            self.tell(side, |machine, now| machine.handle_timeout(now));
+            self.call(side, |machine, now| machine.handle_timeout(now));
         }
     }
 
@@ -495,7 +495,7 @@ impl World {
         if let Some(how) = ended
             && self.sock(side, on).is_some_and(|sock| !sock.closing)
         {
-            self.tell(side, |machine, now| machine.handle_end(on, how, now));
+            self.call(side, |machine, now| machine.handle_end(on, how, now));
         }
     }
 
@@ -507,11 +507,11 @@ impl World {
             return;
         }
         let octets = std::mem::take(&mut sock.parked);
-        if let Some(mate) = sock.mate {
+        if let Some(other) = sock.other {
             let len = u32::try_from(octets.len()).unwrap();
-            self.send(side, mate, octets);
+            self.send(side, other, octets);
             self.program(side).handle_moved(on, len, 0, now);
-            self.program(side).handle_flushed(mate, now);
+            self.program(side).handle_flushed(other, now);
         } else if sock.wanted {
             let used = self.program(side).handle_bytes(on, &octets, now);
             let sock = self.sock(side, on).expect("it is closed by nobody but the machine");
@@ -562,10 +562,10 @@ impl World {
                 }
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, other) in [(hidden, client), (client, hidden)] {
                     let sock = self.sock(side, on).expect("a connection that there is");
-                    assert!(sock.mate.is_none() && sock.wanted && sock.tls != Securing::Begun);
-                    sock.mate = Some(mate);
+                    assert!(sock.other.is_none() && sock.wanted && sock.tls != Securing::Begun);
+                    sock.other = Some(other);
                     told.push_back(Told::Offer(on));
                 }
             }
@@ -592,7 +592,7 @@ impl World {
                 let (wire, end) = (sock.wire, sock.end);
                 self.come(wire, 1 - end, Item::End(End::Clean));
             }
-            Output::Note(note) => self.notes[side].push(note),
+            Output::Event(event) => self.events[side].push(event),
             Output::UserTimeout { .. } => {}
             Output::Resolve { .. }
             | Output::Gate { .. }
@@ -608,9 +608,9 @@ impl World {
         sock.closing = true;
         sock.parked.clear();
         let ended = std::mem::replace(&mut sock.write_ended, true);
-        let (wire, end, mate, is_done) = (sock.wire, sock.end, sock.mate.take(), sock.ended);
-        if let Some(mate) = mate.and_then(|mate| self.sock(side, mate)) {
-            mate.mate = None;
+        let (wire, end, other, is_done) = (sock.wire, sock.end, sock.other.take(), sock.ended);
+        if let Some(other) = other.and_then(|other| self.sock(side, other)) {
+            other.other = None;
         }
         if wire == usize::MAX {
             self.sides[side].socks.remove(&on);
@@ -619,7 +619,7 @@ impl World {
         if let Dial::Begun { by } = self.wires[wire].dial
             && by == side
         {
-            self.wires[wire].dial = Dial::Over;
+            self.wires[wire].dial = Dial::PairEnd;
             self.sides[side].socks.remove(&on);
             return told.push_back(Told::Closed(on));
         }
@@ -678,7 +678,7 @@ impl Sock {
             tls: Securing::Clear,
             wanted: true,
             parked: Vec::new(),
-            mate: None,
+            other: None,
             ended: false,
             closing: false,
             write_ended: false,

@@ -2,7 +2,7 @@
 
 use rendezvous_core::acl::{Policy, Scope, scope};
 use rendezvous_core::dtcp::host::{parse, write};
-use rendezvous_core::reach::Host;
+use rendezvous_core::relay_client::Host;
 
 use crate::everywhere;
 

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rendezvous_core::dtcp::handshake::Tls;
 
-use crate::world::{Event, Outcome, Owner, PLAIN, Rules, SAID, World};
+use crate::world::{Input, Outcome, Owner, PLAIN, Rules, SAID, World};
 
 /// All runs from one beginning: worlds that were seen, with the number of runs from there on.
 #[derive(Default)]
@@ -25,24 +25,24 @@ fn name(world: &World) -> (u64, u64) {
 }
 
 impl Walk {
-    fn runs(&mut self, world: World, path: &mut Vec<Event>, check: &dyn Fn(&World)) -> u128 {
+    fn runs(&mut self, world: World, path: &mut Vec<Input>, check: &dyn Fn(&World)) -> u128 {
         let name = name(&world);
         if let Some(runs) = self.seen.get(&name) {
             return *runs;
         }
-        let events = world.events();
-        if events.is_empty() {
+        let inputs = world.inputs();
+        if inputs.is_empty() {
             let _shown_on_panic = Path(path);
             check(&world);
             *self.ways.entry(format!("{:?}", world.outcomes[0])).or_default() += 1;
         }
-        let mut runs = u128::from(events.is_empty());
-        for event in events {
+        let mut runs = u128::from(inputs.is_empty());
+        for input in inputs {
             let mut next = world.clone();
-            path.push(event);
+            path.push(input);
             {
                 let _shown_on_panic = Path(path);
-                next.step(event);
+                next.step(input);
             }
             runs += self.runs(next, path, check);
             path.pop();
@@ -53,7 +53,7 @@ impl Walk {
 }
 
 /// What led to a failure.
-struct Path<'a>(&'a [Event]);
+struct Path<'a>(&'a [Input]);
 
 impl Drop for Path<'_> {
     fn drop(&mut self) {
@@ -160,8 +160,8 @@ fn octets_may_be_cut_everywhere() {
             for cut in 1..=50 {
                 for last in [false, true] {
                     let mut world = World::new(Rules { hosts, tls: [tls; 2], cut: Some(cut), ..PLAIN });
-                    while let Some(event) = pick(&world.events(), last) {
-                        world.step(event);
+                    while let Some(input) = pick(&world.inputs(), last) {
+                        world.step(input);
                     }
                     one_wins(&world);
                 }
@@ -170,6 +170,6 @@ fn octets_may_be_cut_everywhere() {
     }
 }
 
-fn pick(events: &[Event], last: bool) -> Option<Event> {
-    if last { events.last() } else { events.first() }.copied()
+fn pick(inputs: &[Input], last: bool) -> Option<Input> {
+    if last { inputs.last() } else { inputs.first() }.copied()
 }

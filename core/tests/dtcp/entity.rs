@@ -1,18 +1,18 @@
 //! The entity: what it says over XMPP, and when its local connection meets the direct one.
 
 use rendezvous_core::bytestream::name::Allow;
-use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role, SESSIONS_MAX};
+use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role, SESSIONS_MAX};
 use rendezvous_core::dtcp::negotiation::{self, Failure};
-use rendezvous_core::dtcp::xmpp::{self as dtcp, Said};
+use rendezvous_core::dtcp::xmpp::{self as dtcp, Message};
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Output};
-use rendezvous_core::pair::{self, Why};
+use rendezvous_core::pair::{self, EndReason};
 use rendezvous_core::time::Span;
+use rendezvous_core::xmpp::component_host::IqHandler;
 use rendezvous_core::xmpp::condition::{Condition, StanzaError};
-use rendezvous_core::xmpp::hosted::IqHandler;
 use rendezvous_core::xmpp::iq::{Iq, Kind};
 use rendezvous_core::xmpp::jid::{IqId, Jid};
 
-use super::rig::{Did, Rig, address, dials, sent};
+use super::harness::{Done, Harness, address, dials, sent};
 use super::{HOST, THEIRS, offer, place};
 
 mod limits;
@@ -25,7 +25,7 @@ fn jid(text: &str) -> Jid {
 }
 
 struct Stage {
-    rig: Rig<Entity>,
+    harness: Harness<Entity>,
     local: ConnId,
 }
 
@@ -39,17 +39,17 @@ impl Stage {
             negotiation: negotiation::Config::default(),
             pair: pair::Limits::default(),
         };
-        let mut rig = Rig::new(Entity::new(config, [7; 32]));
-        let local = rig.tell(|it, now| it.handle_open(Listener(1), address(1, 1), now));
-        assert_eq!(rig.news(), [Did::Asked(Output::Read { on: local, wanted: false })]);
-        Self { rig, local }
+        let mut harness = Harness::new(Entity::new(config, [7; 32]));
+        let local = harness.call(|it, now| it.handle_open(Listener(1), address(1, 1), now));
+        assert_eq!(harness.news(), [Done::Asked(Output::Read { on: local, wanted: false })]);
+        Self { harness, local }
     }
 
     /// Joe is asked; the request.
     fn open(hosts: &[&str]) -> (Self, Iq) {
         let mut stage = Self::new(Role::Open { to: jid(JOE) }, hosts);
         assert_eq!(stage.iqs(), [], "the server is not there");
-        stage.rig.tell(IqHandler::handle_online);
+        stage.harness.call(IqHandler::handle_online);
         let [request] = &stage.iqs()[..] else { panic!("one request") };
         assert_eq!((&request.from, &request.to, &request.kind), (&jid(ME), &jid(JOE), &Kind::Set));
         let request = request.clone();
@@ -58,22 +58,22 @@ impl Stage {
 
     fn accept(hosts: &[&str]) -> Self {
         let mut stage = Self::new(Role::Accept { from: Allow::Everybody }, hosts);
-        stage.rig.tell(IqHandler::handle_online);
+        stage.harness.call(IqHandler::handle_online);
         assert_eq!(stage.iqs(), []);
         stage
     }
 
     fn iqs(&mut self) -> Vec<Iq> {
-        std::iter::from_fn(|| self.rig.machine.poll_iq()).collect()
+        std::iter::from_fn(|| self.harness.machine.poll_iq()).collect()
     }
 
-    fn reports(&mut self) -> Vec<Report> {
-        std::iter::from_fn(|| self.rig.machine.poll_report()).collect()
+    fn events(&mut self) -> Vec<DtcpEvent> {
+        std::iter::from_fn(|| self.harness.machine.poll_event()).collect()
     }
 
     /// An IQ comes; what is answered.
     fn hears(&mut self, iq: &Iq) -> Vec<Iq> {
-        self.rig.tell(|it, now| it.handle_iq(iq.clone(), now));
+        self.harness.call(|it, now| it.handle_iq(iq.clone(), now));
         self.iqs()
     }
 
@@ -83,22 +83,24 @@ impl Stage {
     }
 
     fn accepted(&mut self) -> ConnId {
-        self.rig.tell(|it, now| it.handle_open(Listener(0), address(2, 2), now))
+        self.harness.call(|it, now| it.handle_open(Listener(0), address(2, 2), now))
     }
 
     fn is_over(&mut self, how: &Outcome) {
-        assert_eq!(self.rig.machine.outcome(), Some(how));
+        assert_eq!(self.harness.machine.outcome(), Some(how));
         assert!(
-            self.rig.news().contains(&Did::Asked(Output::Close { on: self.local, how: Close::Truncate }))
+            self.harness
+                .news()
+                .contains(&Done::Asked(Output::Close { on: self.local, how: Close::Truncate }))
         );
-        assert!(self.rig.machine.is_done());
+        assert!(self.harness.machine.is_done());
     }
 }
 
 /// Our key in an IQ of ours.
 fn key(iq: &Iq) -> String {
     match dtcp::read(iq) {
-        Some(Said::Request(Ok(offer)) | Said::Answer(Ok(offer))) => {
+        Some(Message::Request(Ok(offer)) | Message::Answer(Ok(offer))) => {
             String::from_utf8(offer.key.as_bytes().to_vec()).unwrap()
         }
         other => panic!("{other:?}"),
@@ -136,38 +138,38 @@ fn code(iqs: &[Iq]) -> u16 {
 
 /// Nothing is paired, nothing failed.
 fn goes_on(stage: &mut Stage) {
-    assert_eq!(stage.rig.news(), []);
-    assert_eq!(stage.rig.machine.outcome(), None);
+    assert_eq!(stage.harness.news(), []);
+    assert_eq!(stage.harness.machine.outcome(), None);
 }
 
 #[test]
 fn who_opens_asks_dials_and_pairs() {
     let (mut stage, request) = Stage::open(&[]);
     assert_eq!(stage.hears(&answer(&request, JOE, &[HOST])), []);
-    let (on, _) = dials(&stage.rig.news())[0];
-    stage.rig.tell(|it, now| it.handle_connected(on, now));
-    assert_eq!(sent(&stage.rig.news(), on), format!("key:{THEIRS}\n"));
+    let (on, _) = dials(&stage.harness.news())[0];
+    stage.harness.call(|it, now| it.handle_connected(on, now));
+    assert_eq!(sent(&stage.harness.news(), on), format!("key:{THEIRS}\n"));
     let line = format!("ok:{}\n", key(&request));
-    let used = stage.rig.hears(on, format!("{line}hello").as_bytes());
+    let used = stage.harness.hears(on, format!("{line}hello").as_bytes());
     assert_eq!(used, line.len(), "what is behind it is the stream");
-    let news = stage.rig.news();
+    let news = stage.harness.news();
     assert_eq!(sent(&news, on), "ok\n");
-    assert!(news.contains(&Did::Asked(Output::Read { on: stage.local, wanted: true })));
-    assert_eq!(news.last(), Some(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert!(news.contains(&Done::Asked(Output::Read { on: stage.local, wanted: true })));
+    assert_eq!(news.last(), Some(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
     let peer = jid(JOE);
     assert_eq!(
-        stage.reports(),
+        stage.events(),
         [
-            Report::Begun { peer: peer.clone() },
-            Report::Dialled { peer: peer.clone(), to: HOST.parse().unwrap() },
-            Report::Established { peer, tls: false }
+            DtcpEvent::Begun { peer: peer.clone() },
+            DtcpEvent::Dialled { peer: peer.clone(), to: HOST.parse().unwrap() },
+            DtcpEvent::Established { peer, tls: false }
         ]
     );
     for half in [on, stage.local] {
-        stage.rig.tell(|it, now| it.handle_end(half, End::Clean, now));
+        stage.harness.call(|it, now| it.handle_end(half, End::Clean, now));
     }
-    assert_eq!(stage.rig.machine.outcome(), Some(&Outcome::Ended(Why::Done)));
-    assert!(stage.rig.machine.is_done());
+    assert_eq!(stage.harness.machine.outcome(), Some(&Outcome::Ended(EndReason::Done)));
+    assert!(stage.harness.machine.is_done());
 }
 
 #[test]
@@ -177,10 +179,10 @@ fn who_accepts_answers_serves_and_pairs() {
     let [answer] = &answers[..] else { panic!("{answers:?}") };
     assert_eq!((&answer.to, &answer.id, &answer.kind), (&jid(JOE), &IqId::new("1"), &Kind::Result));
     let on = stage.accepted();
-    assert_eq!(stage.rig.hears(on, format!("key:{}\n", key(answer)).as_bytes()), 37);
-    assert_eq!(sent(&stage.rig.news(), on), format!("ok:{THEIRS}\n"));
-    let _ = stage.rig.hears(on, b"ok\n");
-    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert_eq!(stage.harness.hears(on, format!("key:{}\n", key(answer)).as_bytes()), 37);
+    assert_eq!(sent(&stage.harness.news(), on), format!("ok:{THEIRS}\n"));
+    let _ = stage.harness.hears(on, b"ok\n");
+    assert!(stage.harness.news().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
 }
 
 #[test]
@@ -197,14 +199,14 @@ fn case_3_a_connection_that_was_there_at_success_is_told_and_closed() {
     let answer = stage.asked(&[]).remove(0);
     let line = format!("key:{}\n", key(&answer));
     let (late, silent, on) = (stage.accepted(), stage.accepted(), stage.accepted());
-    let _ = stage.rig.hears(on, format!("{line}ok\n").as_bytes());
-    stage.rig.news();
-    let _ = stage.rig.hears(late, line.as_bytes());
-    let close = Did::Asked(Output::Close { on: late, how: Close::Linger });
-    assert_eq!(stage.rig.news(), [Did::Sent(late, b"error\n".to_vec()), close]);
-    assert_eq!(stage.rig.hears(silent, b""), 0);
-    stage.rig.tell(|it, now| it.handle_end(on, End::Reset, now));
-    assert!(stage.rig.machine.is_done(), "it goes with the stream");
+    let _ = stage.harness.hears(on, format!("{line}ok\n").as_bytes());
+    stage.harness.news();
+    let _ = stage.harness.hears(late, line.as_bytes());
+    let close = Done::Asked(Output::Close { on: late, how: Close::Linger });
+    assert_eq!(stage.harness.news(), [Done::Sent(late, b"error\n".to_vec()), close]);
+    assert_eq!(stage.harness.hears(silent, b""), 0);
+    stage.harness.call(|it, now| it.handle_end(on, End::Reset, now));
+    assert!(stage.harness.machine.is_done(), "it goes with the stream");
 }
 
 #[test]
@@ -213,9 +215,9 @@ fn a_direct_connection_that_is_cut_closes_behind_the_alert_and_one_that_is_reset
         let mut stage = Stage::accept(&[HOST]);
         stage.asked(&[]);
         let on = stage.accepted();
-        stage.rig.news();
-        stage.rig.tell(|it, now| it.handle_end(on, end, now));
-        assert_eq!(stage.rig.news(), [Did::Asked(Output::Close { on, how })]);
+        stage.harness.news();
+        stage.harness.call(|it, now| it.handle_end(on, end, now));
+        assert_eq!(stage.harness.news(), [Done::Asked(Output::Close { on, how })]);
     }
 }
 
@@ -224,13 +226,13 @@ fn case_6_a_request_where_neither_has_a_host_is_refused_with_503() {
     let mut stage = Stage::accept(&[]);
     assert_eq!(code(&stage.asked(&[])), 503);
     let condition = Condition::ServiceUnavailable;
-    assert_eq!(stage.reports(), [Report::Declined { peer: jid(JOE), condition }]);
+    assert_eq!(stage.events(), [DtcpEvent::Declined { peer: jid(JOE), condition }]);
     goes_on(&mut stage);
 }
 
 #[test]
 fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
-    let refused = Refused { why: Failure::Unreachable, error: None, obstacle: None };
+    let refused = Refused { why: Failure::Unreachable, error: None, connect_error: None };
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
     goes_on(&mut stage);
@@ -239,9 +241,9 @@ fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
 
     let mut stage = Stage::accept(&[HOST]);
     let answer = stage.asked(&[]).remove(0);
-    stage.reports();
+    stage.events();
     stage.hears(&error(JOE, IqId::new("g"), Some(&key(&answer))));
-    assert_eq!(stage.reports(), [Report::Failed { peer: jid(JOE), refused }]);
+    assert_eq!(stage.events(), [DtcpEvent::Failed { peer: jid(JOE), refused }]);
     goes_on(&mut stage);
     assert!(matches!(stage.asked(&[])[..], [Iq { kind: Kind::Result, .. }]), "the next may get through");
 }
@@ -250,8 +252,8 @@ fn case_9_when_both_gave_up_who_opens_fails_and_who_accepts_goes_on() {
 fn case_10_at_the_deadline_the_other_is_told_and_the_session_is_over() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[]));
-    stage.rig.wait(Span::from_secs(60));
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, obstacle: None }));
+    stage.harness.wait(Span::from_secs(60));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Deadline, error: None, connect_error: None }));
 }
 
 #[test]
@@ -272,27 +274,29 @@ fn case_12_a_give_up_counts_from_the_peer_alone_and_with_our_key_alone() {
 fn case_13_a_give_up_names_the_others_key_and_has_an_id_of_its_own() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[HOST]));
-    let (on, _) = dials(&stage.rig.news())[0];
+    let (on, _) = dials(&stage.harness.news())[0];
     let refused = rendezvous_core::machine::DialFailure::Refused;
-    stage.rig.tell(|it, now| it.handle_dial_failed(on, refused, now));
+    stage.harness.call(|it, now| it.handle_dial_failed(on, refused, now));
     let iqs = stage.iqs();
     let [said] = &iqs[..] else { panic!("{iqs:?}") };
     assert!(said.id.is_some() && said.id != request.id);
-    assert!(matches!(dtcp::read(said), Some(Said::Error { key: Some(it), .. }) if it.is(THEIRS.as_bytes())));
+    assert!(
+        matches!(dtcp::read(said), Some(Message::Error { key: Some(it), .. }) if it.is(THEIRS.as_bytes()))
+    );
 }
 
 #[test]
 fn case_14_who_is_told_to_stop_gives_up() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[HOST]));
-    let (on, _) = dials(&stage.rig.news())[0];
-    stage.rig.tell(IqHandler::handle_drain);
+    let (on, _) = dials(&stage.harness.news())[0];
+    stage.harness.call(IqHandler::handle_drain);
     assert!(
         matches!(&stage.iqs()[..], [Iq { kind: Kind::Error(error), .. }] if error.condition.code() == 503)
     );
-    assert_eq!(stage.rig.machine.outcome(), Some(&Outcome::Abandoned));
-    assert!(stage.rig.news().contains(&Did::Asked(Output::Close { on, how: Close::Abort })));
-    assert!(stage.rig.machine.is_done());
+    assert_eq!(stage.harness.machine.outcome(), Some(&Outcome::Abandoned));
+    assert!(stage.harness.news().contains(&Done::Asked(Output::Close { on, how: Close::Abort })));
+    assert!(stage.harness.machine.is_done());
 }
 
 #[test]
@@ -300,12 +304,12 @@ fn a_local_connection_that_breaks_gives_up_and_one_that_ends_does_not() {
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[HOST]));
     let local = stage.local;
-    stage.rig.tell(|it, now| it.handle_end(local, End::Clean, now));
-    assert_eq!(stage.rig.machine.outcome(), None);
+    stage.harness.call(|it, now| it.handle_end(local, End::Clean, now));
+    assert_eq!(stage.harness.machine.outcome(), None);
     let (mut stage, request) = Stage::open(&[HOST]);
     stage.hears(&answer(&request, JOE, &[HOST]));
     let local = stage.local;
-    stage.rig.tell(|it, now| it.handle_end(local, End::Reset, now));
+    stage.harness.call(|it, now| it.handle_end(local, End::Reset, now));
     assert_eq!(stage.iqs().len(), 1, "a give-up");
     stage.is_over(&Outcome::Abandoned);
 }
@@ -351,8 +355,8 @@ fn the_first_that_gets_through_is_served_and_the_others_are_told() {
     stage.hears(&by_ann);
     let to_bob = stage.hears(&to_bob).remove(0);
     let on = stage.accepted();
-    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
-    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let _ = stage.harness.hears(on, format!("key:{}\nok\n", key(&to_bob)).as_bytes());
+    assert!(stage.harness.news().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
     let iqs = stage.iqs();
     let [given_up] = &iqs[..] else { panic!("{iqs:?}: who is not dialled has nothing to be told") };
     assert_eq!((&given_up.to, code_of(given_up)), (&jid("ann@y/1"), 503));
@@ -370,7 +374,7 @@ fn case_16_an_answer_counts_once_with_our_id_and_from_the_peer_alone() {
     stage.hears(&odd);
     goes_on(&mut stage);
     stage.hears(&answer(&request, JOE, &[HOST]));
-    assert_eq!(dials(&stage.rig.news()).len(), 1);
+    assert_eq!(dials(&stage.harness.news()).len(), 1);
     stage.hears(&answer(&request, JOE, &[HOST]));
     goes_on(&mut stage);
 }
@@ -381,7 +385,7 @@ fn case_16_an_answer_without_a_key_fails_the_session() {
     let mut odd = answer(&request, JOE, &[]);
     odd.payload = None;
     assert_eq!(stage.hears(&odd), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, obstacle: None }));
+    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: None, connect_error: None }));
 }
 
 #[test]
@@ -393,7 +397,11 @@ fn a_refusal_fails_the_session_and_what_it_says_is_kept() {
     let mut refusal = error(JOE, request.id.clone(), None);
     refusal.kind = Kind::Error(said.clone());
     assert_eq!(stage.hears(&refusal), []);
-    stage.is_over(&Outcome::Failed(Refused { why: Failure::Refused, error: Some(said), obstacle: None }));
+    stage.is_over(&Outcome::Failed(Refused {
+        why: Failure::Refused,
+        error: Some(said),
+        connect_error: None,
+    }));
 }
 
 #[test]

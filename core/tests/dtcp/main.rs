@@ -40,11 +40,11 @@ mod addresses;
 mod crossing;
 mod entity;
 mod handshake;
+#[allow(dead_code, reason = "shared with other tests")]
+#[path = "../common/harness.rs"]
+mod harness;
 mod line;
 mod offers;
-#[allow(dead_code, reason = "shared with other tests")]
-#[path = "../common/rig.rs"]
-mod rig;
 mod sessions;
 mod signals;
 mod world;
@@ -53,11 +53,11 @@ use std::net::SocketAddr;
 
 use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiator, Output, SessionId, Signal};
+use rendezvous_core::dtcp::negotiation::{Config, Failure, LinkId, Negotiation, Output, SessionId, Signal};
 use rendezvous_core::dtcp::{Fingerprint, Key, Offer, host};
 use rendezvous_core::machine::Close;
 use rendezvous_core::opaque::Opaque;
-use rendezvous_core::reach::HostPort;
+use rendezvous_core::relay_client::HostPort;
 use rendezvous_core::time::{Span, Time};
 
 const START: Time = Time(1_000_000);
@@ -82,13 +82,13 @@ fn pinned(hosts: &[&str], certificate: Fingerprint) -> Offer {
 
 /// One party, and what it said since it was asked last.
 struct Party {
-    it: Negotiator,
+    it: Negotiation,
     now: Time,
 }
 
 impl Party {
     fn new(config: Config) -> Self {
-        Self { it: Negotiator::new(config, [7; 32]), now: START }
+        Self { it: Negotiation::new(config, [7; 32]), now: START }
     }
 
     fn with_tls(tls: Tls) -> Self {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiator, Output, SessionId, Signal};
+use rendezvous_core::dtcp::negotiation::{Config, LinkId, Negotiation, Output, SessionId, Signal};
 use rendezvous_core::machine::Close;
 
 use crate::{START, place};
@@ -35,7 +35,7 @@ pub(crate) const SAID: [&[u8]; 2] = [b"ok\nkey:requestor\nerror", b"ok\nstarttls
 pub(crate) enum Owner {
     /// No connection yet.
     Nobody,
-    Negotiator,
+    Negotiation,
     Application,
     Closed,
 }
@@ -75,7 +75,7 @@ enum Dial {
     Accepted,
     /// The dialling end was closed at once; the other may come up, and see that, or never.
     CalledOff,
-    Over,
+    PairEnd,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ pub(crate) enum Outcome {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Event {
+pub(crate) enum Input {
     Signal {
         to: usize,
     },
@@ -128,7 +128,7 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct World {
     rules: Rules,
-    pub(crate) parties: [Negotiator; 2],
+    pub(crate) parties: [Negotiation; 2],
     sessions: [Option<SessionId>; 2],
     signals: [VecDeque<Signal>; 2],
     pub(crate) wires: Vec<Wire>,
@@ -156,7 +156,7 @@ impl WireEnd {
     }
 
     fn hears(&self) -> bool {
-        let open = matches!(self.owner, Owner::Negotiator | Owner::Application);
+        let open = matches!(self.owner, Owner::Negotiation | Owner::Application);
         open && !self.paused && self.securing != Securing::Begun && !self.coming.is_empty()
     }
 
@@ -164,7 +164,7 @@ impl WireEnd {
     fn answers_tls(&self) -> bool {
         match self.securing {
             Securing::Clear => false,
-            Securing::Begun => self.owner == Owner::Negotiator,
+            Securing::Begun => self.owner == Owner::Negotiation,
             Securing::Up => true,
         }
     }
@@ -179,7 +179,7 @@ impl World {
     pub(crate) fn new(rules: Rules) -> Self {
         let party = |at: usize| {
             let config = Config { tls: rules.tls[at], concealed: None, ..Config::default() };
-            Negotiator::new(config, [u8::try_from(at).unwrap(); 32])
+            Negotiation::new(config, [u8::try_from(at).unwrap(); 32])
         };
         let mut world = Self {
             rules,
@@ -195,84 +195,84 @@ impl World {
         world
     }
 
-    fn hosts(&self, at: usize) -> Vec<rendezvous_core::reach::HostPort> {
+    fn hosts(&self, at: usize) -> Vec<rendezvous_core::relay_client::HostPort> {
         (0..self.rules.hosts[at]).map(|host| place(&format!("192.0.2.{host}:800{at}"))).collect()
     }
 
     /// Everything that may happen next; nothing at the end.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        let mut events = Vec::new();
+    pub(crate) fn inputs(&self) -> Vec<Input> {
+        let mut inputs = Vec::new();
         for to in 0..2 {
             if !self.signals[to].is_empty() {
-                events.push(Event::Signal { to });
+                inputs.push(Input::Signal { to });
             }
         }
         for (wire, it) in self.wires.iter().enumerate() {
             match it.dial {
                 Dial::Begun => {
-                    events.push(Event::Accept { wire });
+                    inputs.push(Input::Accept { wire });
                     if self.rules.dials_fail {
-                        events.push(Event::Refuse { wire });
+                        inputs.push(Input::Refuse { wire });
                     }
                 }
-                Dial::Accepted => events.push(Event::Connected { wire }),
-                Dial::CalledOff => events.extend([Event::Accept { wire }, Event::Vanish { wire }]),
-                Dial::Over => {}
+                Dial::Accepted => inputs.push(Input::Connected { wire }),
+                Dial::CalledOff => inputs.extend([Input::Accept { wire }, Input::Vanish { wire }]),
+                Dial::PairEnd => {}
             }
             for (at, end) in it.ends.iter().enumerate() {
-                if end.securing == Securing::Begun && end.owner == Owner::Negotiator {
+                if end.securing == Securing::Begun && end.owner == Owner::Negotiation {
                     if it.ends[1 - at].answers_tls() {
-                        events.push(Event::TlsUp { wire, at });
+                        inputs.push(Input::TlsUp { wire, at });
                     }
                     if end.coming.iter().any(|item| matches!(item, Item::End)) {
-                        events.push(Event::TlsFailed { wire, at });
+                        inputs.push(Input::TlsFailed { wire, at });
                     }
                 }
                 if end.hears() {
-                    events.push(Event::Octets { wire, to: at, all: false });
+                    inputs.push(Input::Octets { wire, to: at, all: false });
                     if self.rules.cut.is_none() && end.queued_octets() > 1 {
-                        events.push(Event::Octets { wire, to: at, all: true });
+                        inputs.push(Input::Octets { wire, to: at, all: true });
                     }
                 }
             }
         }
-        events
+        inputs
     }
 
     /// This happens, and what the parties want done about it.
-    pub(crate) fn step(&mut self, event: Event) {
-        match event {
-            Event::Signal { to } => self.signal(to),
-            Event::Accept { wire } => {
+    pub(crate) fn step(&mut self, input: Input) {
+        match input {
+            Input::Signal { to } => self.signal(to),
+            Input::Accept { wire } => {
                 let server = 1 - self.wires[wire].dialler;
                 let was = self.wires[wire].dial;
-                self.wires[wire].dial = if was == Dial::Begun { Dial::Accepted } else { Dial::Over };
+                self.wires[wire].dial = if was == Dial::Begun { Dial::Accepted } else { Dial::PairEnd };
                 let link = self.parties[server].handle_accepted(START);
                 let end = &mut self.wires[wire].ends[server];
-                (end.link, end.owner) = (Some(link), Owner::Negotiator);
+                (end.link, end.owner) = (Some(link), Owner::Negotiation);
                 self.obey(server);
             }
-            Event::Refuse { wire } => {
+            Input::Refuse { wire } => {
                 let dialler = self.wires[wire].dialler;
-                self.wires[wire].dial = Dial::Over;
+                self.wires[wire].dial = Dial::PairEnd;
                 self.parties[dialler].handle_dial_failed(self.link(wire, dialler));
                 self.obey(dialler);
             }
-            Event::Vanish { wire } => self.wires[wire].dial = Dial::Over,
-            Event::Connected { wire } => {
+            Input::Vanish { wire } => self.wires[wire].dial = Dial::PairEnd,
+            Input::Connected { wire } => {
                 let dialler = self.wires[wire].dialler;
-                self.wires[wire].dial = Dial::Over;
-                self.wires[wire].ends[dialler].owner = Owner::Negotiator;
+                self.wires[wire].dial = Dial::PairEnd;
+                self.wires[wire].ends[dialler].owner = Owner::Negotiation;
                 self.parties[dialler].handle_connected(self.link(wire, dialler));
                 self.obey(dialler);
             }
-            Event::Octets { wire, to, all } => self.deliver(wire, to, all),
-            Event::TlsUp { wire, at } => {
+            Input::Octets { wire, to, all } => self.deliver(wire, to, all),
+            Input::TlsUp { wire, at } => {
                 self.wires[wire].ends[at].securing = Securing::Up;
                 self.parties[at].handle_tls_up(self.link(wire, at), None);
                 self.obey(at);
             }
-            Event::TlsFailed { wire, at } => {
+            Input::TlsFailed { wire, at } => {
                 self.parties[at].handle_tls_failed(self.link(wire, at));
                 self.obey(at);
             }
@@ -324,7 +324,7 @@ impl World {
         self.offer(wire, to);
         if is_end {
             let end = &mut self.wires[wire].ends[to];
-            if end.owner == Owner::Negotiator {
+            if end.owner == Owner::Negotiation {
                 self.parties[to].handle_end(self.link(wire, to));
                 self.obey(to);
             }
@@ -335,7 +335,7 @@ impl World {
     fn offer(&mut self, wire: usize, at: usize) {
         let end = &mut self.wires[wire].ends[at];
         match end.owner {
-            Owner::Negotiator if !end.paused => {
+            Owner::Negotiation if !end.paused => {
                 let kept = std::mem::take(&mut end.kept);
                 let link = end.link.unwrap();
                 let used = self.parties[at].handle_octets(link, &kept);
@@ -351,7 +351,7 @@ impl World {
                 let rest = std::mem::take(&mut end.kept);
                 end.got.extend(rest);
             }
-            Owner::Negotiator | Owner::Nobody | Owner::Closed => {}
+            Owner::Negotiation | Owner::Nobody | Owner::Closed => {}
         }
     }
 
@@ -417,7 +417,7 @@ impl World {
         let eats = self.rules.resets_eat && how == Close::Abort;
         let Wire { ends, dial, dialler } = &mut self.wires[wire];
         if *dialler == at {
-            *dial = if *dial == Dial::Begun { Dial::CalledOff } else { Dial::Over };
+            *dial = if *dial == Dial::Begun { Dial::CalledOff } else { Dial::PairEnd };
         }
         ends[at].owner = Owner::Closed;
         ends[at].coming.clear();

@@ -1,16 +1,16 @@
 //! Many unauthenticated connections: the oldest ones of the address with the most make room.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId};
-use rendezvous_core::note::Note;
 
 use crate::world::World;
 use crate::{BUSY, ID, get, world_with};
 
 impl World {
     fn slow_ones(&mut self) -> Vec<(ConnId, &'static str)> {
-        let notes = self.take_notes();
-        let dropped = notes.into_iter().filter_map(|note| match note {
-            Note::Dropped { on, why, .. } => Some((on, why)),
+        let events = self.take_events();
+        let dropped = events.into_iter().filter_map(|event| match event {
+            Event::Dropped { on, why, .. } => Some((on, why)),
             _ => None,
         });
         dropped.collect()
@@ -143,7 +143,7 @@ fn held_clients_of_one_address_leave_places_for_another_and_addresses_take_turns
     assert!(world.is_open(honest) && world.is_open(flood[0]) && !world.is_open(flood[3]));
     world.assert_refused(flood[3], "503 Service Unavailable", BUSY);
     world.register(ID);
-    assert!(world.mate(flood[0]).is_some(), "its address came first");
+    assert!(world.peer(flood[0]).is_some(), "its address came first");
     world.register(ID);
-    assert!(world.mate(honest).is_some(), "and then it is the other's turn");
+    assert!(world.peer(honest).is_some(), "and then it is the other's turn");
 }

@@ -1,7 +1,7 @@
 //! A client whose request names no hidden server (docs/protocol.md §3.3), and heads that are refused before that.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::note::Note;
 
 use crate::world::World;
 use crate::{GET, ID, get, world};
@@ -39,7 +39,7 @@ fn who_names_nobody_is_asked_in_one_line_and_kept() {
     assert_eq!(world.got(on), challenge(&world, &world.got(on), ""));
     assert!(world.is_open(on));
     let from = "192.0.2.1:1000".parse().ok();
-    assert_eq!(world.take_notes(), [Note::Challenged { on, from }]);
+    assert_eq!(world.take_events(), [Event::Challenged { on, from }]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn after_the_challenge_the_same_connection_reaches_the_hidden_server() {
     let on = world.says(ASK);
     assert!(world.was_challenged(on));
     world.write(on, get(ID));
-    assert_eq!((world.mate(on), world.got(hidden).as_str()), (Some(hidden), GET));
+    assert_eq!((world.peer(on), world.got(hidden).as_str()), (Some(hidden), GET));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_body_that_comes_with_its_head_and_the_next_request_is_thrown_away_alone() {
     let hidden = world.register(ID);
     let on = world.says(posting("Content-Length: 5\r\n") + "GET /" + &get(ID));
     assert!(world.was_challenged(on));
-    assert_eq!((world.mate(on), world.got(hidden).as_str()), (Some(hidden), GET));
+    assert_eq!((world.peer(on), world.got(hidden).as_str()), (Some(hidden), GET));
 }
 
 #[test]
@@ -231,10 +231,10 @@ fn an_end_between_two_requests_is_no_fault() {
     let mut world = world();
     let on = world.says(ASK);
     assert!(world.was_challenged(on));
-    world.take_notes();
+    world.take_events();
     world.end(on, End::Clean);
     assert_eq!(world.closing(on), Some(Close::Linger));
-    assert_eq!(world.take_notes(), []);
+    assert_eq!(world.take_events(), []);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn every_request_has_the_same_verdict_wherever_it_is_cut() {
             let hidden = world.register(ID);
             let on = world.open();
             pieces.iter().for_each(|piece| world.write(on, piece));
-            (world.got(on), world.got(hidden), world.closing(on), world.mate(on))
+            (world.got(on), world.got(hidden), world.closing(on), world.peer(on))
         };
         let octets = request.as_bytes();
         let whole = verdict(&[octets]);

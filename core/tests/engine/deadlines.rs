@@ -1,8 +1,8 @@
 //! Every state that is not idle has a deadline, and what happens at it.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, End, TlsFailure};
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::Span;
 
 use crate::{ANSWER, ID, get, world, world_with};
@@ -28,13 +28,13 @@ fn a_tls_handshake_that_fails_closes_and_is_noted_once() {
     let why = TlsFailure::Protocol;
     world.not_secured(on, why);
     assert!(!world.is_open(on));
-    assert_eq!(world.take_notes(), [Note::TlsFailed { on, from, upstream: None, why }]);
+    assert_eq!(world.take_events(), [Event::TlsFailed { on, from, upstream: None, why }]);
 
     let late = world.open_on(1, "192.0.2.1:1000");
     world.wait_secs(10);
-    world.take_notes();
+    world.take_events();
     world.not_secured(late, why);
-    assert_eq!(world.take_notes(), [], "it was given up before");
+    assert_eq!(world.take_events(), [], "it was given up before");
 }
 
 #[test]
@@ -255,11 +255,11 @@ fn a_pair_in_which_nothing_moves_is_closed_after_the_operator_s_limit() {
         (world.closing(hidden), world.closing(client)),
         (Some(Close::Truncate), Some(Close::Truncate))
     );
-    let why = world.take_notes().into_iter().find_map(|note| match note {
-        Note::PairEnded { why, .. } => Some(why),
+    let why = world.take_events().into_iter().find_map(|event| match event {
+        Event::PairEnded { why, .. } => Some(why),
         _ => None,
     });
-    assert_eq!(why, Some(Why::Idle));
+    assert_eq!(why, Some(EndReason::Idle));
 }
 
 #[test]
@@ -289,11 +289,11 @@ fn a_peer_that_acknowledges_nothing_for_thirty_seconds_is_dead() {
     world.ages.insert(client, Span::from_secs(30));
     world.wait_secs(10);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Truncate), Some(Close::Abort)));
-    let ended = world.take_notes().into_iter().find_map(|note| match note {
-        Note::PairEnded { why, .. } => Some(why),
+    let ended = world.take_events().into_iter().find_map(|event| match event {
+        Event::PairEnded { why, .. } => Some(why),
         _ => None,
     });
-    assert_eq!(ended, Some(Why::Silent(Side::Client)));
+    assert_eq!(ended, Some(EndReason::Silent(Side::Client)));
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_request_that_does_not_even_leave_is_looked_after_as_well() {
     let hidden = world.register(ID);
     world.stall(hidden, true);
     let client = world.says(get(ID));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     world.ages.insert(hidden, Span::from_secs(30));
     world.wait_secs(5);
     world.assert_refused(client, "503 Service Unavailable", crate::OFFLINE);
@@ -371,7 +371,7 @@ fn a_request_in_clear_is_redirected_and_noted_as_what_it_is() {
     assert_eq!(world.closing(on), Some(Close::Linger));
     let from = "192.0.2.1:1000".parse().ok();
     assert_eq!(
-        world.take_notes(),
-        [Note::TlsFailed { on, from, upstream: None, why: TlsFailure::PlainHttp }]
+        world.take_events(),
+        [Event::TlsFailed { on, from, upstream: None, why: TlsFailure::PlainHttp }]
     );
 }

@@ -1,7 +1,7 @@
 //! The relay shuts down in order.
 
+use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::machine::Close;
-use rendezvous_core::note::{Note, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use crate::{ANSWER, ID, OTHER, STRANGER, bound_connect, get, plain_connect, world};
@@ -13,11 +13,11 @@ fn waiting_connections_close_and_pairs_go_on() {
     let mut world = world();
     let waiting = [world.register(OTHER), world.register_plain(OTHER)];
     let (hidden, client) = world.pair(ID);
-    world.take_notes();
+    world.take_events();
     world.drain();
     assert_eq!(waiting.map(|on| world.closing(on)), [Some(Close::Linger); 2]);
-    let gone = |on| Note::WaitingEnded { on, id: OTHER, why: WaitingEnd::Drained, after: Span::ZERO };
-    assert_eq!(world.take_notes(), waiting.map(gone));
+    let gone = |on| Event::WaitingEnded { on, id: OTHER, why: WaitingEnd::Drained, after: Span::ZERO };
+    assert_eq!(world.take_events(), waiting.map(gone));
     world.write(hidden, ANSWER);
     assert_eq!(world.got(client), ANSWER);
     assert_eq!(world.engine.pairs(), 1);

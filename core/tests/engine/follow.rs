@@ -1,8 +1,8 @@
 //! Later requests of a client that names its hidden server in each request.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::Why;
+use rendezvous_core::pair::EndReason;
 
 use crate::world::World;
 use crate::{ANSWER, DOMAIN, FAILED, GET, ID, NOBODY, OTHER, STRANGER, credential, get, post, world};
@@ -29,18 +29,18 @@ fn a_later_request_that_names_another_hidden_server_is_handed_over_to_that_one()
     world.write(client, post(OTHER, "for the other"));
     assert_eq!(world.got(hidden), "", "nothing of it reaches the first");
     assert_eq!(world.closing(hidden), Some(Close::Linger), "the first sees a clean end");
-    assert_eq!(world.mate(client), Some(other));
+    assert_eq!(world.peer(client), Some(other));
     assert_eq!(
         world.take(other),
         "POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 13\r\n\r\nfor the other"
     );
     world.write(other, answer("theirs"));
     assert_eq!(world.take(client), answer("theirs"));
-    let ended = world.take_notes().into_iter().find_map(|note| match note {
-        Note::PairEnded { id, why, .. } => Some((id, why)),
+    let ended = world.take_events().into_iter().find_map(|event| match event {
+        Event::PairEnded { id, why, .. } => Some((id, why)),
         _ => None,
     });
-    assert_eq!(ended, Some((ID, Why::Done)));
+    assert_eq!(ended, Some((ID, EndReason::Done)));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_later_request_of_the_same_id_stays_in_the_pair_as_it_came() {
         world.write(hidden, ANSWER);
         assert_eq!(world.take(client), ANSWER);
     }
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
 }
 
 #[test]
@@ -64,14 +64,14 @@ fn a_head_that_names_another_waits_for_the_exchanges_in_front_of_it() {
     world.write(client, format!("{}{}", get(ID), get(OTHER)));
     assert_eq!(world.take(hidden), get(ID), "the requests in front of it pass");
     world.write(hidden, answer("one"));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     let second = answer("two");
     let (front, back) = second.split_at(second.len() - 1);
     world.write(hidden, front);
-    assert_eq!((world.mate(client), world.got(other).as_str()), (Some(hidden), ""));
+    assert_eq!((world.peer(client), world.got(other).as_str()), (Some(hidden), ""));
     world.write(hidden, back);
     assert_eq!(world.take(client), answer("one") + &answer("two"), "in order and whole");
-    assert_eq!(world.mate(client), Some(other));
+    assert_eq!(world.peer(client), Some(other));
     assert_eq!(world.take(other), GET);
 }
 
@@ -89,7 +89,7 @@ fn wherever_two_requests_are_cut_each_reaches_whom_it_names() {
         };
         assert_eq!(world.take(hidden), without("of one"), "cut at {cut}");
         assert_eq!(world.take(other), without("of another"), "cut at {cut}");
-        assert_eq!(world.mate(client), Some(other));
+        assert_eq!(world.peer(client), Some(other));
     }
 }
 
@@ -98,11 +98,11 @@ fn a_client_may_go_back_and_forth() {
     let mut world = world();
     let client = world.open();
     for (turn, id) in [ID, OTHER, ID, OTHER, OTHER, ID].into_iter().enumerate() {
-        if world.mate(client).is_none_or(|_| turn != 4) {
+        if world.peer(client).is_none_or(|_| turn != 4) {
             world.register(id);
         }
         world.write(client, get(id));
-        let hidden = world.mate(client).expect("a pair");
+        let hidden = world.peer(client).expect("a pair");
         world.take(hidden);
         world.write(hidden, answer(&format!("{turn}")));
         assert_eq!(world.take(client), answer(&format!("{turn}")));
@@ -117,7 +117,7 @@ fn a_later_request_that_names_nobody_is_challenged_and_asked_again() {
     let challenge = world.take(client);
     assert!(challenge.starts_with("HTTP/1.1 401 "), "{challenge}");
     world.write(client, get(OTHER));
-    assert_eq!((world.mate(client), world.take(other)), (Some(other), GET.to_owned()));
+    assert_eq!((world.peer(client), world.take(other)), (Some(other), GET.to_owned()));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_label_of_another_hidden_server_counts_as_its_name() {
     let request = format!("GET / HTTP/1.1\r\nHost: home.{DOMAIN}\r\n\r\n");
     world.write(client, &request);
     assert_eq!(world.got(hidden), "");
-    assert_eq!((world.mate(client), world.take(home)), (Some(home), request));
+    assert_eq!((world.peer(client), world.take(home)), (Some(home), request));
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_response_that_only_the_end_delimits_ends_the_connection_in_order() {
     world.register(OTHER);
     world.write(client, get(OTHER));
     world.write(hidden, "HTTP/1.1 200 OK\r\n\r\nuntil the end");
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     world.end(hidden, End::Clean);
     assert_eq!(world.take(client), "HTTP/1.1 200 OK\r\n\r\nuntil the end");
     assert_eq!((world.got(hidden).as_str(), world.closing(hidden)), ("", Some(Close::Linger)));
@@ -215,7 +215,7 @@ fn a_connection_that_is_to_close_is_not_handed_over_anew() {
 fn a_client_that_ends_behind_its_last_request_gets_the_answer() {
     let (mut world, _, client, other) = between_exchanges();
     world.write_last(client, get(OTHER));
-    assert_eq!((world.mate(client), world.take(other)), (Some(other), GET.to_owned()));
+    assert_eq!((world.peer(client), world.take(other)), (Some(other), GET.to_owned()));
     assert!(world.wire(other).write_ended, "its end is passed on behind the request");
     world.write(other, ANSWER);
     assert_eq!(world.take(client), ANSWER);
@@ -242,7 +242,7 @@ fn part_of_a_head_does_not_cut_the_answer_in_front_of_it() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);
     world.write_last(client, "GET /par");
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     world.write(hidden, ANSWER);
     assert_eq!(world.take(client), ANSWER);
     assert_eq!((world.got(hidden).as_str(), world.closing(hidden)), ("", Some(Close::Linger)));
@@ -287,7 +287,7 @@ fn an_upgrade_that_is_not_taken_is_followed_by_requests() {
     );
     let client = world.says(upgrade + &get(OTHER));
     world.write(hidden, ANSWER);
-    assert_eq!((world.mate(client), world.take(other)), (Some(other), GET.to_owned()));
+    assert_eq!((world.peer(client), world.take(other)), (Some(other), GET.to_owned()));
 }
 
 #[test]
@@ -296,12 +296,12 @@ fn a_failed_hand_over_is_repeated_with_its_gate() {
     let (second, first) = (world.register(ID), world.register(ID));
     let other = world.register(OTHER);
     let client = world.says(get(ID) + &get(OTHER));
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.end(first, End::Reset);
-    assert_eq!(world.mate(client), Some(second));
+    assert_eq!(world.peer(client), Some(second));
     world.write(second, ANSWER);
     assert_eq!(world.take(client), ANSWER);
-    assert_eq!((world.mate(client), world.take(other)), (Some(other), GET.to_owned()));
+    assert_eq!((world.peer(client), world.take(other)), (Some(other), GET.to_owned()));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Between the rendezvous and the hidden server's first byte (docs/protocol.md §4.5).
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::Why;
+use rendezvous_core::pair::EndReason;
 use rendezvous_core::time::Span;
 
 use crate::world::World;
@@ -13,20 +13,20 @@ fn is_retried(request: &str) -> bool {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     let client = world.says(request);
-    assert_eq!(world.mate(client), Some(first), "{request}");
+    assert_eq!(world.peer(client), Some(first), "{request}");
     world.end(first, End::Clean);
     if !world.is_open(client) {
         let whole = world.answer("502 Bad Gateway", "Connection: close\r\n", false, FAILED);
         assert_eq!(world.got(client), whole);
     }
-    world.mate(client) == Some(second)
+    world.peer(client) == Some(second)
 }
 
 fn retries(world: &mut World) -> Vec<bool> {
-    let notes = world.take_notes().into_iter();
-    notes
-        .filter_map(|note| match note {
-            Note::HandOverFailed { retried, .. } => Some(retried),
+    let events = world.take_events().into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::HandOverFailed { retried, .. } => Some(retried),
             _ => None,
         })
         .collect()
@@ -38,7 +38,7 @@ fn at_the_rendezvous_the_kernel_s_patience_is_for_slow_readers_again() {
     let hidden = world.register(ID);
     assert!(world.wire(hidden).user_timeout.is_some());
     let client = world.says(get(ID));
-    assert_eq!((world.mate(client), world.wire(hidden).user_timeout), (Some(hidden), None));
+    assert_eq!((world.peer(client), world.wire(hidden).user_timeout), (Some(hidden), None));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_get_goes_to_the_next_two_and_to_no_more() {
     let client = world.says(get(ID));
     for _ in 0..3 {
         let hidden = waiting.pop().expect("one more");
-        assert_eq!((world.mate(client), world.take(hidden).as_str()), (Some(hidden), GET));
+        assert_eq!((world.peer(client), world.take(hidden).as_str()), (Some(hidden), GET));
         world.end(hidden, End::Reset);
     }
     world.assert_refused(client, "502 Bad Gateway", FAILED);
@@ -90,10 +90,10 @@ fn what_is_retried_is_answered_as_if_nothing_had_been() {
     assert_eq!((world.got(client).as_str(), world.got(second)), (ANSWER, format!("{GET}more")));
     world.end(second, End::Clean);
     world.end(client, End::Clean);
-    let Some(Note::PairEnded { hidden, why, from_hidden, .. }) = world.take_notes().pop() else {
+    let Some(Event::PairEnded { hidden, why, from_hidden, .. }) = world.take_events().pop() else {
         panic!("the pair ended")
     };
-    assert_eq!((hidden, why, from_hidden), (second, Why::Done, ANSWER.len() as u64));
+    assert_eq!((hidden, why, from_hidden), (second, EndReason::Done, ANSWER.len() as u64));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn after_a_failed_write_the_next_hidden_server_hears_the_client_again() {
     world.write_fails(first);
     assert!(!world.wire(client).wanted);
     world.end(first, End::Reset);
-    assert_eq!((world.mate(client), world.wire(client).wanted), (Some(second), true));
+    assert_eq!((world.peer(client), world.wire(client).wanted), (Some(second), true));
     world.write(client, "more");
     assert_eq!(world.got(second), format!("{GET}more"));
 }
@@ -179,7 +179,7 @@ fn a_connection_that_acknowledges_nothing_is_a_failed_hand_over_too() {
     let client = world.says(get(ID));
     world.ages.insert(first, Span::from_secs(30));
     world.wait_secs(10);
-    assert_eq!((world.closing(first), world.mate(client)), (Some(Close::Abort), Some(second)));
+    assert_eq!((world.closing(first), world.peer(client)), (Some(Close::Abort), Some(second)));
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_client_that_ended_its_side_is_retried_with_its_end() {
     world.end(client, End::Clean);
     assert!(world.wire(first).write_ended);
     world.end(first, End::Clean);
-    assert_eq!((world.mate(client), world.got(second).as_str()), (Some(second), GET));
+    assert_eq!((world.peer(client), world.got(second).as_str()), (Some(second), GET));
     assert!(world.wire(second).write_ended);
     world.write(second, ANSWER);
     world.end(second, End::Clean);
@@ -249,9 +249,9 @@ fn a_head_that_is_not_acknowledged_within_a_second_goes_to_the_next_connection()
     dies(&mut world, first);
     let client = world.says(get(ID));
     world.wait_ms(999);
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
-    assert_eq!((world.closing(first), world.mate(client)), (Some(Close::Abort), Some(second)));
+    assert_eq!((world.closing(first), world.peer(client)), (Some(Close::Abort), Some(second)));
     assert_eq!((world.take(second).as_str(), retries(&mut world)), (GET, vec![true]));
     world.write(second, ANSWER);
     assert_eq!(world.got(client), ANSWER);
@@ -265,9 +265,9 @@ fn at_a_far_agent_it_takes_four_round_trips() {
     world.round_trips.insert(first, Span::from_millis(600));
     let client = world.says(get(ID));
     world.wait_ms(2_399);
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
-    assert_eq!(world.mate(client), Some(second));
+    assert_eq!(world.peer(client), Some(second));
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn without_another_connection_the_client_is_held_and_gets_the_next_one() {
     assert!(!world.is_open(first) && world.is_open(client));
     world.wait_secs(2);
     let next = world.register(ID);
-    assert_eq!(world.mate(client), Some(next));
+    assert_eq!(world.peer(client), Some(next));
     world.write(next, ANSWER);
     assert_eq!(world.got(client), ANSWER);
 }
@@ -310,7 +310,7 @@ fn what_may_not_be_repeated_has_four_seconds_and_gets_502() {
     dies(&mut world, first);
     let client = world.says(post(ID, "body"));
     world.wait_ms(3_999);
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.wait_ms(1);
     world.assert_refused(client, "502 Bad Gateway", FAILED);
     assert!(world.is_open(second) && world.got(second).is_empty());
@@ -324,7 +324,7 @@ fn a_head_that_was_acknowledged_is_never_handed_over_again() {
     // Something was acknowledged since the hand-over, and something else is not.
     world.ages.insert(first, Span::from_millis(600));
     world.wait_secs(9);
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.write(first, ANSWER);
     assert_eq!((world.got(client).as_str(), world.got(second).as_str()), (ANSWER, ""));
 }
@@ -336,5 +336,5 @@ fn a_delayed_acknowledgement_of_earlier_bytes_is_none_of_the_head() {
     let client = world.says(get(ID));
     world.ages.insert(first, Span::from_millis(980));
     world.wait_secs(1);
-    assert_eq!(world.mate(client), Some(second));
+    assert_eq!(world.peer(client), Some(second));
 }

@@ -1,7 +1,7 @@
 //! Clients that are held until a connection waits again (docs/protocol.md §3.6).
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::note::Note;
 use rendezvous_core::time::Span;
 
 use crate::world::World;
@@ -11,13 +11,13 @@ use crate::{BUSY, GET, ID, NOBODY, OFFLINE, OTHER, STRANGER, both, config, get, 
 fn while_all_connections_are_taken_a_client_is_held_for_the_next_one() {
     let mut world = world();
     world.pair(ID);
-    world.take_notes();
+    world.take_events();
     let client = world.says(get(ID));
-    assert_eq!(world.take_notes(), [Note::Held { on: client, id: ID }]);
+    assert_eq!(world.take_events(), [Event::Held { on: client, id: ID }]);
     world.wait_ms(4_999);
     assert_eq!(world.got(client), "");
     let hidden = world.register(ID);
-    assert_eq!((world.mate(client), world.got(hidden).as_str()), (Some(hidden), GET));
+    assert_eq!((world.peer(client), world.got(hidden).as_str()), (Some(hidden), GET));
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn first_come_first_served() {
     let clients = [(); 4].map(|()| world.says(get(ID)));
     for client in clients {
         let hidden = world.register(ID);
-        assert_eq!(world.mate(hidden), Some(client));
+        assert_eq!(world.peer(hidden), Some(client));
     }
 }
 
@@ -37,7 +37,7 @@ fn whoever_is_held_for_another_id_is_not_served() {
     world.pair(ID);
     let client = world.says(get(ID));
     world.register(OTHER);
-    assert_eq!(world.mate(client), None);
+    assert_eq!(world.peer(client), None);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn nobody_came_in_time_is_503_for_each_at_its_own_time() {
     world.assert_refused(first, "503 Service Unavailable", BUSY);
     assert!(world.is_open(second));
     let hidden = world.register(ID);
-    assert_eq!(world.mate(hidden), Some(second));
+    assert_eq!(world.peer(hidden), Some(second));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_hidden_server_that_comes_back_within_two_seconds_was_never_away() {
     let client = world.says(get(ID));
     world.wait_ms(1_900);
     let hidden = world.register(ID);
-    assert_eq!(world.mate(hidden), Some(client));
+    assert_eq!(world.peer(hidden), Some(client));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_hidden_server_that_replaces_one_connection_of_several_is_there() {
     world.end(old, End::Clean);
     world.wait_secs(10);
     let client = world.says(get(ID));
-    assert_eq!(world.mate(client), Some(kept));
+    assert_eq!(world.peer(client), Some(kept));
     // The one that stayed was taken: it is busy, and clients are held as long as ever.
     let next = world.says(get(ID));
     world.wait_secs(5);
@@ -187,7 +187,7 @@ fn a_relay_that_just_started_holds_for_every_enrolled_id_and_for_no_other() {
     let late = world.says(get(OTHER));
     world.assert_refused(late, "404 Not Found", NOBODY);
     let hidden = world.register(ID);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn a_held_client_s_end_goes_out_behind_the_head_and_not_before() {
     world.stall(hidden, true);
     let head = crate::bound_connect(ID, world.now.wall, "0123456789abcdef");
     world.write(hidden, head);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert!(!world.wire(hidden).write_ended);
     world.stall(hidden, false);
     assert!(world.wire(hidden).write_ended);
@@ -252,7 +252,7 @@ fn a_held_client_that_went_away_is_not_served() {
         world.end_at_once(gone, how);
         assert_eq!(world.closing(gone), Some(close));
         let hidden = world.register(ID);
-        assert_eq!(world.mate(hidden), Some(next));
+        assert_eq!(world.peer(hidden), Some(next));
     }
 }
 
@@ -263,7 +263,7 @@ fn a_held_client_that_can_t_be_written_to_is_not_served() {
     let client = world.says(get(ID));
     world.write_fails(client);
     let hidden = world.register(ID);
-    assert!(!world.is_open(client) && world.mate(hidden).is_none());
+    assert!(!world.is_open(client) && world.peer(hidden).is_none());
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_client_that_comes_later_does_not_pass_one_that_is_held() {
     let plain = world.register_plain(ID);
     let (first, second) = (world.says(get(ID)), world.says(get(ID)));
     world.wait_ms(100);
-    assert_eq!(world.mate(plain), Some(first));
+    assert_eq!(world.peer(plain), Some(first));
     let hidden = world.register(ID);
-    assert_eq!(world.mate(hidden), Some(second));
+    assert_eq!(world.peer(hidden), Some(second));
 }

@@ -1,7 +1,7 @@
 //! The operator changes the list of IDs while the relay runs.
 
+use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::machine::{Close, End};
-use rendezvous_core::note::{Note, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use crate::{
@@ -16,13 +16,13 @@ fn a_removed_id_s_waiting_connections_close_and_nobody_else_s() {
     let mut world = world();
     let (bound, plain, other) = (world.register(ID), world.register_plain(ID), world.register(OTHER));
     world.wait_secs(2);
-    world.take_notes();
+    world.take_events();
     world.enrol(vec![enrolled(OTHER, &[])]);
     assert_eq!([bound, plain].map(|on| world.closing(on)), [Some(Close::Linger); 2]);
     assert!(world.is_open(other));
     let after = Span::from_secs(2);
-    let gone = |on| Note::WaitingEnded { on, id: ID, why: WaitingEnd::Revoked, after };
-    assert_eq!(world.take_notes(), [gone(bound), gone(plain)]);
+    let gone = |on| Event::WaitingEnded { on, id: ID, why: WaitingEnd::Revoked, after };
+    assert_eq!(world.take_events(), [gone(bound), gone(plain)]);
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn the_same_list_again_changes_nothing() {
     let (waiting, plain) = (world.register(OTHER), world.register_plain(OTHER));
     let held = world.says(get(ID));
     let token = bound_connect(ID, world.now.wall, NONCE);
-    world.take_notes();
+    world.take_events();
     world.enrol(both());
-    assert_eq!(world.take_notes(), []);
+    assert_eq!(world.take_events(), []);
     assert!([hidden, client, waiting, plain, held].iter().all(|on| world.is_open(*on)));
     let first = world.says(&token);
-    assert_eq!(world.mate(first), Some(held));
+    assert_eq!(world.peer(first), Some(held));
     world.enrol(both());
     let again = world.says(&token);
     world.assert_refused(again, "401 Unauthorized", "not authorized");
@@ -148,9 +148,9 @@ fn a_label_goes_where_the_list_says_now() {
     world.enrol(vec![enrolled(ID, &["cellar"]), enrolled(OTHER, &["home"])]);
     let (hidden, other) = (world.register(ID), world.register(OTHER));
     let client = world.says(request);
-    assert_eq!(world.mate(client), Some(other));
+    assert_eq!(world.peer(client), Some(other));
     let client = world.says(request.replace("home", "cellar"));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn of_two_lines_with_one_id_the_first_counts_and_nothing_is_lost() {
     world.enrol(ids);
     assert!(world.is_open(waiting));
     let client = world.says(get(ID));
-    assert_eq!(world.mate(client), Some(waiting));
+    assert_eq!(world.peer(client), Some(waiting));
     let client = world.says("GET / HTTP/1.1\r\nHost: cellar.hidden.example\r\n\r\n");
     world.assert_refused(client, "404 Not Found", NOBODY);
 }
@@ -218,5 +218,5 @@ fn a_new_id_is_there_at_once() {
     world.enrol(ids);
     let hidden = world.register(STRANGER);
     let client = world.says(get(STRANGER));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
 }

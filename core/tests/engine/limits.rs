@@ -1,7 +1,7 @@
 //! Everything is limited: guesses, connections, pairs, what is remembered.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
 
 use crate::world::{WALL, World};
 use crate::{ID, OK, OTHER, STRANGER, both, bound_connect, get, plain_connect, world, world_with};
@@ -170,12 +170,12 @@ fn an_address_has_its_connections_and_no_more() {
     let mut world = world_with(|config| config.connections_per_address_max = 2);
     let first = world.open_from("192.0.2.1:1");
     world.open_from("192.0.2.1:2");
-    world.take_notes();
+    world.take_events();
     let third = world.open_from("192.0.2.1:3");
     assert_eq!((world.got(third).as_str(), world.closing(third)), ("", Some(Close::Abort)));
     let from = "192.0.2.1:3".parse().ok();
     let why = "too many connections from this address";
-    assert_eq!(world.take_notes(), [Note::Dropped { on: third, from, upstream: None, why }]);
+    assert_eq!(world.take_events(), [Event::Dropped { on: third, from, upstream: None, why }]);
     let neighbour = world.open_from("192.0.2.2:1");
     assert!(world.is_open(neighbour));
     world.end(first, End::Reset);
@@ -196,7 +196,7 @@ fn zero_connections_of_an_address_are_no_limit() {
 fn a_full_relay_answers_503_and_keeps_what_is_established() {
     let mut world = world_with(|config| config.connections_max = 3);
     let (waiting, served) = (world.register(ID), world.says(get(ID)));
-    assert_eq!(world.mate(served), Some(waiting));
+    assert_eq!(world.peer(served), Some(waiting));
     let last = world.register(ID);
     let nonce = "0123456789abcdef";
     for request in
@@ -212,7 +212,7 @@ fn a_full_relay_answers_503_and_keeps_what_is_established() {
     assert!([waiting, served, last].iter().all(|on| world.is_open(*on)));
     world.end(served, End::Reset);
     let on = world.says(get(ID));
-    assert_eq!(world.mate(on), Some(last));
+    assert_eq!(world.peer(on), Some(last));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn silent_connections_never_keep_hidden_servers_and_clients_out() {
         world.register(ID);
         let client = world.open_from(&format!("192.0.2.2:{port}"));
         world.write(client, get(ID));
-        assert!(world.mate(client).is_some(), "client {port}: {:?}", world.got(client));
+        assert!(world.peer(client).is_some(), "client {port}: {:?}", world.got(client));
         clients.push(client);
         assert!(world.engine.connections() <= 200 + 64, "{}", world.engine.connections());
         let held_by_silent = silent.iter().filter(|on| world.is_open(**on)).count();
@@ -255,7 +255,7 @@ fn a_few_addresses_with_many_pairs_leave_connections_for_another() {
     assert!(refused > 0, "the relay is not full");
     let client = world.open_from("192.0.2.2:1");
     world.write(client, get(ID));
-    assert!(world.mate(client).is_some(), "{:?}", world.got(client));
+    assert!(world.peer(client).is_some(), "{:?}", world.got(client));
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn an_id_has_its_pairs_and_no_more() {
     world.pair(OTHER);
     world.end(client, End::Reset);
     let third = world.says(get(ID));
-    assert_eq!(world.mate(third), Some(waiting));
+    assert_eq!(world.peer(third), Some(waiting));
 }
 
 #[test]
@@ -287,13 +287,13 @@ fn one_address_never_has_all_pairs_of_an_id() {
         world.register(ID);
         let client = world.open_from(&format!("198.51.100.7:{port}"));
         world.write(client, get(ID));
-        pairs += usize::from(world.mate(client).is_some());
+        pairs += usize::from(world.peer(client).is_some());
     }
     assert_eq!(pairs, 89, "eight for each one that is free, and one");
     for address in 1..=10 {
         let client = world.open_from(&format!("192.0.2.{address}:9"));
         world.write(client, get(ID));
-        assert!(world.mate(client).is_some(), "{address}: {:?}", world.got(client));
+        assert!(world.peer(client).is_some(), "{address}: {:?}", world.got(client));
     }
 }
 
@@ -303,11 +303,11 @@ fn held_clients_meet_nobody_either_while_the_id_has_all_its_pairs() {
     let plain = world.register_plain(ID);
     let (first, second) = (world.says(get(ID)), world.says(get(ID)));
     world.wait_ms(100);
-    assert_eq!(world.mate(plain), Some(first));
+    assert_eq!(world.peer(plain), Some(first));
     let waiting = world.register(ID);
-    assert_eq!(world.mate(second), None);
+    assert_eq!(world.peer(second), None);
     world.end(first, End::Reset);
-    assert_eq!(world.mate(second), Some(waiting));
+    assert_eq!(world.peer(second), Some(waiting));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_failed_hand_over_makes_room_for_a_held_client() {
     let waiting = world.register(ID);
     world.end(plain, End::Reset);
     world.assert_refused(first, "502 Bad Gateway", crate::FAILED);
-    assert_eq!(world.mate(second), Some(waiting));
+    assert_eq!(world.peer(second), Some(waiting));
 }
 
 #[test]

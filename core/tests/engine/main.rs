@@ -151,7 +151,7 @@ impl World {
     fn pair(&mut self, id: Id) -> (ConnId, ConnId) {
         let hidden = self.register(id);
         let client = self.says(get(id));
-        assert_eq!(self.mate(client), Some(hidden));
+        assert_eq!(self.peer(client), Some(hidden));
         assert_eq!(self.take(hidden), GET);
         (hidden, client)
     }

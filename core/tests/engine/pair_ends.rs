@@ -1,8 +1,8 @@
 //! What the end of one side of a pair means for the other, in the whole engine (docs/protocol.md §4.2).
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::Span;
 
 use crate::world::World;
@@ -13,9 +13,9 @@ fn ends(world: &World, on: ConnId) -> (bool, Option<Close>) {
 }
 
 /// Why the last pair ended.
-fn why(world: &mut World) -> Option<Why> {
-    world.take_notes().into_iter().rev().find_map(|note| match note {
-        Note::PairEnded { why, .. } => Some(why),
+fn why(world: &mut World) -> Option<EndReason> {
+    world.take_events().into_iter().rev().find_map(|event| match event {
+        Event::PairEnded { why, .. } => Some(why),
         _ => None,
     })
 }
@@ -46,7 +46,7 @@ fn a_client_s_clean_end_is_passed_on_and_the_answer_still_arrives() {
     world.end(hidden, End::Clean);
     assert_eq!(world.got(client), format!("{ANSWER}more"));
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Linger)));
-    assert_eq!(why(&mut world), Some(Why::Done));
+    assert_eq!(why(&mut world), Some(EndReason::Done));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_hidden_server_s_clean_end_is_passed_on_and_the_client_may_go_on() {
     assert_eq!(world.take(hidden), "more");
     world.end(client, End::Clean);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Linger)));
-    assert_eq!(why(&mut world), Some(Why::Done));
+    assert_eq!(why(&mut world), Some(EndReason::Done));
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn a_reset_crosses_from_either_side_and_is_never_a_clean_end() {
     let (hidden, client) = world.answered_pair(ID);
     world.end(hidden, End::Reset);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Abort), Some(Close::Truncate)));
-    assert_eq!(why(&mut world), Some(Why::Reset(Side::Hidden)));
+    assert_eq!(why(&mut world), Some(EndReason::Reset(Side::Hidden)));
 
     let (hidden, client) = world.pair(ID);
     world.end(client, End::Reset);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Truncate), Some(Close::Abort)));
-    assert_eq!(why(&mut world), Some(Why::Reset(Side::Client)));
+    assert_eq!(why(&mut world), Some(EndReason::Reset(Side::Client)));
 }
 
 #[test]
@@ -94,12 +94,12 @@ fn a_truncation_is_never_made_a_clean_end() {
     let (hidden, client) = world.answered_pair(ID);
     world.end(hidden, End::Truncated);
     assert_eq!(ends(&world, client), (false, Some(Close::Truncate)));
-    assert_eq!(why(&mut world), Some(Why::Truncated(Side::Hidden)));
+    assert_eq!(why(&mut world), Some(EndReason::Truncated(Side::Hidden)));
 
     let (hidden, client) = world.pair(ID);
     world.end(client, End::Truncated);
     assert_eq!(ends(&world, hidden), (false, Some(Close::Truncate)));
-    assert_eq!(why(&mut world), Some(Why::Truncated(Side::Client)));
+    assert_eq!(why(&mut world), Some(EndReason::Truncated(Side::Client)));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_client_that_breaks_off_behind_a_complete_answer_is_a_success() {
         let (hidden, client) = world.answered_pair(ID);
         world.end(client, how);
         assert_eq!(world.closing(hidden), Some(Close::Truncate), "the hidden server sees what happened");
-        assert_eq!(why(&mut world), Some(Why::Done), "{how:?}");
+        assert_eq!(why(&mut world), Some(EndReason::Done), "{how:?}");
 
         // An answer that the hidden server's end delimits.
         let (hidden, client) = world.pair(ID);
@@ -119,14 +119,14 @@ fn a_client_that_breaks_off_behind_a_complete_answer_is_a_success() {
         if world.is_open(client) {
             world.end(client, how);
         }
-        assert_eq!(why(&mut world), Some(Why::Done), "{how:?}");
+        assert_eq!(why(&mut world), Some(EndReason::Done), "{how:?}");
     }
 }
 
 #[test]
 fn a_client_that_breaks_off_in_an_answer_is_no_success() {
     for (how, expected) in
-        [(End::Reset, Why::Reset(Side::Client)), (End::Truncated, Why::Truncated(Side::Client))]
+        [(End::Reset, EndReason::Reset(Side::Client)), (End::Truncated, EndReason::Truncated(Side::Client))]
     {
         let mut world = world();
         let (hidden, client) = world.pair(ID);
@@ -155,7 +155,7 @@ fn a_client_that_can_t_be_written_to_is_still_read_from_and_its_hidden_server_no
     assert_eq!(world.take(hidden), "what was on its way");
     world.end(client, End::Reset);
     assert!(!world.is_open(hidden) && !world.is_open(client));
-    assert_eq!(why(&mut world), Some(Why::Reset(Side::Client)));
+    assert_eq!(why(&mut world), Some(EndReason::Reset(Side::Client)));
 }
 
 #[test]
@@ -166,15 +166,15 @@ fn octets_and_time_are_counted() {
     world.wait_secs(2);
     world.end(client, End::Clean);
     world.end(hidden, End::Clean);
-    let ended = world.take_notes().pop();
-    let expected = Note::PairEnded {
+    let ended = world.take_events().pop();
+    let expected = Event::PairEnded {
         hidden,
         client,
         id: ID,
         from_client: 5,
         from_hidden: ANSWER.len() as u64,
         after: Span::from_secs(2),
-        why: Why::Done,
+        why: EndReason::Done,
     };
     assert_eq!(ended, Some(expected));
 }
@@ -192,7 +192,7 @@ fn a_pair_that_idled_for_long_still_has_all_its_time_when_one_side_ends() {
     world.wait_secs(59);
     assert!(world.is_open(client));
     world.wait_secs(2);
-    assert_eq!(why(&mut world), Some(Why::HalfClosed));
+    assert_eq!(why(&mut world), Some(EndReason::HalfClosed));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_half_closed_pair_in_which_nothing_moves_is_closed_and_no_end_is_made_up() {
     world.end(client, End::Clean);
     world.wait_secs(60);
     assert_eq!((world.closing(hidden), world.closing(client)), (Some(Close::Linger), Some(Close::Truncate)));
-    assert_eq!(why(&mut world), Some(Why::HalfClosed));
+    assert_eq!(why(&mut world), Some(EndReason::HalfClosed));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which of several waiting connections a client gets (docs/protocol.md §2.6).
 
+use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::note::{Note, WaitingEnd};
 
 use crate::world::World;
 use crate::{GET, ID, OK, OTHER, bound_connect, get, plain_connect, world, world_with};
@@ -9,14 +9,14 @@ use crate::{GET, ID, OK, OTHER, bound_connect, get, plain_connect, world, world_
 /// Whom the next client meets.
 fn next(world: &mut World) -> Option<ConnId> {
     let client = world.says(get(ID));
-    world.mate(client)
+    world.peer(client)
 }
 
 fn replaced(world: &mut World) -> Vec<ConnId> {
-    let notes = world.take_notes().into_iter();
-    notes
-        .filter_map(|note| match note {
-            Note::WaitingEnded { on, id: ID, why: WaitingEnd::Replaced, .. } => Some(on),
+    let events = world.take_events().into_iter();
+    events
+        .filter_map(|event| match event {
+            Event::WaitingEnded { on, id: ID, why: WaitingEnd::Replaced, .. } => Some(on),
             _ => None,
         })
         .collect()
@@ -102,9 +102,9 @@ fn a_plain_connection_meets_nobody_for_a_hundred_milliseconds() {
     let hidden = world.register_plain(ID);
     let client = world.says(get(ID));
     world.wait(rendezvous_core::time::Span(99_999));
-    assert_eq!((world.mate(client), world.got(hidden).as_str()), (None, ""));
+    assert_eq!((world.peer(client), world.got(hidden).as_str()), (None, ""));
     world.wait(rendezvous_core::time::Span(1));
-    assert_eq!((world.mate(client), world.got(hidden).as_str()), (Some(hidden), GET));
+    assert_eq!((world.peer(client), world.got(hidden).as_str()), (Some(hidden), GET));
 }
 
 #[test]
@@ -115,12 +115,12 @@ fn the_hundred_milliseconds_begin_when_the_200_is_in_the_socket() {
     world.write(hidden, plain_connect(ID, world.now.wall));
     let client = world.says(get(ID));
     world.wait_secs(1);
-    assert_eq!(world.mate(client), None);
+    assert_eq!(world.peer(client), None);
     world.stall(hidden, false);
     world.wait_ms(99);
-    assert_eq!(world.mate(client), None);
+    assert_eq!(world.peer(client), None);
     world.wait_ms(1);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.got(hidden), format!("{OK}{GET}"));
 }
 
@@ -142,10 +142,10 @@ fn a_plain_connection_that_goes_within_its_hundred_milliseconds_leaves_nothing_b
     let client = world.says(get(ID));
     world.end(hidden, End::Clean);
     world.wait_secs(1);
-    assert!(world.is_open(client) && world.mate(client).is_none());
+    assert!(world.is_open(client) && world.peer(client).is_none());
     let again = world.register_plain(ID);
     world.wait_ms(100);
-    assert_eq!(world.mate(client), Some(again));
+    assert_eq!(world.peer(client), Some(again));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_hidden_server_of_2013_serves_one_client_after_the_other() {
     for _ in 0..10 {
         let client = world.says(get(ID));
         world.wait_ms(100);
-        assert_eq!(world.mate(client), Some(hidden));
+        assert_eq!(world.peer(client), Some(hidden));
         world.write(hidden, crate::ANSWER);
         assert_eq!(world.got(client), crate::ANSWER);
         // It comes back at once, with the same digits.
@@ -169,10 +169,10 @@ fn a_note_says_how_many_wait() {
     world.register(ID);
     world.register(ID);
     let counts: Vec<u32> = world
-        .take_notes()
+        .take_events()
         .iter()
-        .filter_map(|note| match note {
-            Note::Waiting { waiting, .. } => Some(*waiting),
+        .filter_map(|event| match event {
+            Event::Waiting { waiting, .. } => Some(*waiting),
             _ => None,
         })
         .collect();

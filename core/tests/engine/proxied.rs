@@ -1,8 +1,8 @@
 //! A listener behind a balancer, and agents that want to know who their clients are.
 
 use rendezvous_core::engine::Transport;
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::{Version, write};
 
 use crate::world::{WALL, World};
@@ -35,8 +35,8 @@ impl World {
     }
 
     fn dropped(&self, on: ConnId) -> Option<(Option<String>, &'static str)> {
-        self.notes.iter().find_map(|note| match note {
-            Note::Dropped { on: which, from, why, .. } if *which == on => {
+        self.events.iter().find_map(|event| match event {
+            Event::Dropped { on: which, from, why, .. } if *which == on => {
                 Some((from.map(|from| from.to_string()), *why))
             }
             _ => None,
@@ -63,8 +63,8 @@ fn the_header_says_whose_the_connection_is_and_then_comes_tls() {
     world.wire_mut(on).unread.clear();
     world.secured(on);
     world.write(on, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let asked = Note::Challenged { on, from: Some(CLIENT.parse().expect("an address")) };
-    assert!(world.notes.contains(&asked), "{:?}", world.notes);
+    let asked = Event::Challenged { on, from: Some(CLIENT.parse().expect("an address")) };
+    assert!(world.events.contains(&asked), "{:?}", world.events);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn an_agent_that_asks_hears_where_its_client_comes_from_before_the_first_octet()
     world.expect(hidden, OK);
     let client = world.open_from(CLIENT);
     world.write(client, get(ID));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     let got = &world.wire(hidden).got;
     let header = header(Some(CLIENT));
     assert_eq!(&got[..header.len()], header);
@@ -188,9 +188,9 @@ fn a_second_agent_that_gets_the_request_gets_what_it_asked_for() {
     let client = world.open_from(CLIENT);
     world.write(client, get(ID));
     // The newest one is asked first.
-    assert_eq!(world.mate(client), Some(asking_one));
+    assert_eq!(world.peer(client), Some(asking_one));
     world.end(asking_one, End::Reset);
-    assert_eq!(world.mate(client), Some(plain));
+    assert_eq!(world.peer(client), Some(plain));
     assert!(world.got(plain).starts_with("GET / HTTP/1.1\r\n"), "without a header: {:?}", world.got(plain));
 }
 

@@ -2,10 +2,10 @@
 
 use rendezvous_core::client_hello::Alert;
 use rendezvous_core::engine::Transport;
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Close, ConnId, End};
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::Why;
+use rendezvous_core::pair::EndReason;
 use rendezvous_core::proxy_header::{self, Parsed, RawName};
 use rendezvous_core::registry::Enrolment;
 
@@ -66,11 +66,11 @@ fn a_client_hello_for_an_end_to_end_name_goes_to_its_hidden_server_untouched() {
     let hello = hello("HOME.hidden.example.");
     for byte in &hello[..hello.len() - 1] {
         world.write(client, [*byte]);
-        assert_eq!(world.mate(client), None);
+        assert_eq!(world.peer(client), None);
         assert!(!world.wire(client).securing);
     }
     world.write(client, [&hello[hello.len() - 1..], b"early"].concat());
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     let name = RawName::Host("home.hidden.example".to_owned());
     assert_eq!(world.raw(hidden), (name, CLIENT.to_owned(), [&hello[..], b"early"].concat()));
     assert!(world.wire(client).got.is_empty(), "the relay answers nothing");
@@ -86,7 +86,7 @@ fn an_id_is_a_name_as_well() {
     let hidden = world.register_raw(ID);
     let client = world.open_on(TLS, CLIENT);
     world.write(client, hello(&format!("{ID}.hidden.example")));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn a_held_raw_client_meets_the_next_connection_that_takes_raw_clients() {
     let nonce = world.fresh_nonce();
     let connect = bound_connect(ID, world.now.wall, &nonce).replace(" HTTP", "&raw=1 HTTP");
     let hidden = world.says(connect);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     let got = world.wire(hidden).got.clone();
     assert!(got.starts_with(OK.as_bytes()) && got.ends_with(&hello));
 }
@@ -177,7 +177,7 @@ fn connections_of_other_agents_get_no_raw_clients() {
     let older = world.register(ID);
     let client = world.open_on(TLS, CLIENT);
     world.write(client, hello("home.hidden.example"));
-    assert_eq!(world.mate(client), Some(new));
+    assert_eq!(world.peer(client), Some(new));
     assert!(world.is_open(old) && world.is_open(older));
 }
 
@@ -188,9 +188,9 @@ fn a_failed_hand_over_is_repeated_with_the_whole_hello() {
     let client = world.open_on(TLS, CLIENT);
     let hello = hello("home.hidden.example");
     world.write(client, &hello);
-    assert_eq!(world.mate(client), Some(first));
+    assert_eq!(world.peer(client), Some(first));
     world.end(first, End::Reset);
-    assert_eq!(world.mate(client), Some(second));
+    assert_eq!(world.peer(client), Some(second));
     assert_eq!(world.raw(second).2, hello);
     world.end(second, End::Reset);
     world.assert_alert(client, Alert::UnrecognizedName);
@@ -201,7 +201,7 @@ fn a_client_of_a_port_is_handed_over_before_it_sends_a_byte() {
     let mut world = world();
     let hidden = world.register_raw(ID);
     let client = world.open_on(PORT, CLIENT);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.raw(hidden), (RawName::Port("ssh".to_owned()), CLIENT.to_owned(), Vec::new()));
     world.write(hidden, b"SSH-2.0-x\r\n");
     assert_eq!(world.got(client), "SSH-2.0-x\r\n");
@@ -217,10 +217,10 @@ fn a_client_of_a_port_that_nobody_serves_is_reset() {
     let client = world.open_on(PORT, CLIENT);
     assert_eq!(world.closing(client), Some(Close::Abort), "the port is nobody's");
     let reasons: Vec<_> = world
-        .take_notes()
+        .take_events()
         .into_iter()
-        .filter_map(|note| match note {
-            Note::Refused { why, id, .. } => Some((why, id)),
+        .filter_map(|event| match event {
+            Event::Refused { why, id, .. } => Some((why, id)),
             _ => None,
         })
         .collect();
@@ -236,11 +236,11 @@ fn a_cut_hidden_server_is_a_reset_for_a_raw_client() {
     world.write(hidden, b"part");
     world.end(hidden, End::Truncated);
     assert_eq!(world.closing(client), Some(Close::Truncate), "which is a reset in clear");
-    let why = world.take_notes().into_iter().find_map(|note| match note {
-        Note::PairEnded { why, .. } => Some(why),
+    let why = world.take_events().into_iter().find_map(|event| match event {
+        Event::PairEnded { why, .. } => Some(why),
         _ => None,
     });
-    assert!(matches!(why, Some(Why::Truncated(_))));
+    assert!(matches!(why, Some(EndReason::Truncated(_))));
 }
 
 #[test]
@@ -257,7 +257,7 @@ fn an_end_to_end_hidden_server_gets_no_client_in_clear() {
     ] {
         let client = world.says(&request);
         world.assert_refused(client, "403 Forbidden", END_TO_END);
-        assert_eq!(world.mate(client), None);
+        assert_eq!(world.peer(client), None);
     }
     // A body would be in clear behind the head of a connector.
     let request = format!(
@@ -277,7 +277,7 @@ fn a_later_request_for_an_end_to_end_hidden_server_is_refused_as_the_first_one_i
     world.register_raw(ID);
     let open = world.register(OTHER);
     let client = world.says(get(OTHER));
-    assert_eq!(world.mate(client), Some(open));
+    assert_eq!(world.peer(client), Some(open));
     world.write(open, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     world.take(client);
     world.write(client, get(ID));
@@ -290,7 +290,7 @@ fn a_sealed_stream_is_passed_on_and_nothing_else_on_its_connection() {
     let hidden = world.register_raw(ID);
     let upgrade = "Connection: Upgrade\r\nUpgrade: octet-stream+tls\r\n";
     let client = world.says(format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}{}\r\n", credential(ID)));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.take(hidden), format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}\r\n"));
     // The agent does not switch: the next request is one in clear.
     world.write(hidden, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
@@ -305,7 +305,7 @@ fn clients_in_clear_of_other_hidden_servers_may_take_connections_of_new_agents()
     let mut world = world();
     let hidden = world.register_raw(OTHER);
     let client = world.says(get(OTHER));
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.take(hidden), GET);
 }
 
@@ -319,7 +319,7 @@ fn behind_a_balancer_the_hello_comes_after_the_header() {
     let hello = hello("home.hidden.example");
     world.write(client, [&header[..], &hello[..10]].concat());
     world.write(client, &hello[10..]);
-    assert_eq!(world.mate(client), Some(hidden));
+    assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.raw(hidden).1, CLIENT);
     assert_eq!(world.raw(hidden).2, hello);
 }

@@ -1,6 +1,6 @@
 //! A hidden server registers (docs/protocol.md §2).
 
-use rendezvous_core::note::{Note, WaitingEnd};
+use rendezvous_core::event::{Event, WaitingEnd};
 
 use crate::world::{WALL, World};
 use crate::{
@@ -17,7 +17,7 @@ fn a_bound_token_gets_exactly_200_and_the_connection_waits() {
     assert_eq!(world.got(on), OK);
     assert!(world.is_open(on));
     let from = "192.0.2.1:1000".parse().ok();
-    assert_eq!(world.take_notes(), [Note::Waiting { on, from, id: ID, waiting: 1 }]);
+    assert_eq!(world.take_events(), [Event::Waiting { on, from, id: ID, waiting: 1 }]);
     // What nobody acknowledges while it waits is dead, says the kernel.
     assert_eq!(world.wire(on).user_timeout, Some(Config::default().user_timeout));
 }
@@ -228,13 +228,13 @@ fn octets_behind_the_head_are_409_and_cost_no_token() {
 fn octets_before_the_rendezvous_are_a_protocol_error_and_close() {
     let mut world = world();
     let on = world.register(ID);
-    world.take_notes();
+    world.take_events();
     world.wait_secs(3);
     world.write(on, "x");
     assert!(!world.is_open(on));
     assert_eq!(world.got(on), "", "there is no answer to it");
     let after = rendezvous_core::time::Span::from_secs(3);
-    assert_eq!(world.take_notes(), [Note::WaitingEnded { on, id: ID, why: WaitingEnd::Talked, after }]);
+    assert_eq!(world.take_events(), [Event::WaitingEnded { on, id: ID, why: WaitingEnd::Talked, after }]);
 }
 
 #[test]
@@ -291,6 +291,6 @@ fn an_end_while_waiting_closes_and_the_id_has_one_less() {
         let (first, second) = (world.register(ID), world.register(ID));
         world.end(second, how);
         let client = world.says(crate::get(ID));
-        assert_eq!(world.mate(client), Some(first));
+        assert_eq!(world.peer(client), Some(first));
     }
 }

@@ -1,6 +1,6 @@
 //! Which hidden server a request names (docs/protocol.md §3.1), and 404.
 
-use rendezvous_core::note::Note;
+use rendezvous_core::event::Event;
 
 use crate::world::World;
 use crate::{GET, ID, NOBODY, OTHER, STRANGER, bound_connect, credential, get, world, world_with};
@@ -10,7 +10,7 @@ fn reaches(request: &str) -> Option<String> {
     let mut world = world();
     let hidden = world.register(ID);
     let client = world.says(request);
-    (world.mate(client) == Some(hidden)).then(|| world.got(hidden))
+    (world.peer(client) == Some(hidden)).then(|| world.got(hidden))
 }
 
 fn upgrade(target: &str, fields: &str) -> String {
@@ -193,12 +193,12 @@ fn the_label_goes_before_the_credential_and_the_credential_before_the_parameter(
         credential(OTHER)
     );
     let client = world.says(&request);
-    assert_eq!((world.mate(client), world.got(hidden)), (Some(hidden), request));
+    assert_eq!((world.peer(client), world.got(hidden)), (Some(hidden), request));
 
     let hidden = world.register(ID);
     let head = format!("GET /?rendezvous={OTHER} HTTP/1.1\r\nHost: relay\r\n");
     let client = world.says(format!("{head}{}\r\n", credential(ID)));
-    assert_eq!((world.mate(client), world.got(hidden)), (Some(hidden), format!("{head}\r\n")));
+    assert_eq!((world.peer(client), world.got(hidden)), (Some(hidden), format!("{head}\r\n")));
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_client_in_tls_is_served_like_one_in_clear() {
     let client = world.open_on(1, "192.0.2.1:1000");
     world.secured(client);
     world.write(client, get(ID));
-    assert_eq!((world.mate(client), world.got(hidden).as_str()), (Some(hidden), GET));
+    assert_eq!((world.peer(client), world.got(hidden).as_str()), (Some(hidden), GET));
 }
 
 #[test]
@@ -294,10 +294,10 @@ fn a_refusal_tells_the_operator_of_an_id_that_is_enrolled_and_of_no_other() {
         (bound_connect(ID, stale, NONCE), Some(ID)),
         (bound_connect(STRANGER, stale, NONCE), None),
     ] {
-        world.take_notes();
+        world.take_events();
         world.says(&request);
-        let told = world.take_notes().into_iter().find_map(|note| match note {
-            Note::Refused { id, .. } => Some(id),
+        let told = world.take_events().into_iter().find_map(|event| match event {
+            Event::Refused { id, .. } => Some(id),
             _ => None,
         });
         assert_eq!(told, Some(named), "{request}");

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use rendezvous_core::engine::{Config, Engine};
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Secured, TlsFailure};
-use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 
@@ -22,7 +22,7 @@ const STEPS_MAX: u32 = 200_000;
 pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) events: Vec<Event>,
     pub(crate) deadline: Option<Time>,
     pub(crate) why: &'static str,
     /// What a connection's peer owes, for whoever asks.
@@ -33,7 +33,7 @@ pub(crate) struct World {
     /// For nonces that are used once.
     pub(crate) counter: u32,
     wires: BTreeMap<ConnId, Wire>,
-    events: VecDeque<Event>,
+    inputs: VecDeque<Input>,
     ready: VecDeque<ConnId>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Wire {
     /// What the peer has sent and nobody has taken.
     pub(crate) unread: Vec<u8>,
     pub(crate) wanted: bool,
-    pub(crate) mate: Option<ConnId>,
+    pub(crate) peer: Option<ConnId>,
     /// How many bytes move before the next are offered; `None`: none are.
     gate: Option<u64>,
     last_told: bool,
@@ -64,7 +64,7 @@ pub(crate) struct Wire {
     end_told: bool,
 }
 
-enum Event {
+enum Input {
     Flushed(ConnId),
     Acked(ConnId),
     Closed(ConnId),
@@ -83,7 +83,7 @@ impl World {
         let mut world = Self {
             engine: Engine::new(config, [7; 32], now),
             now,
-            notes: Vec::new(),
+            events: Vec::new(),
             deadline: None,
             why: "",
             ages: BTreeMap::new(),
@@ -91,7 +91,7 @@ impl World {
             checks: Vec::new(),
             counter: 0,
             wires: BTreeMap::new(),
-            events: VecDeque::new(),
+            inputs: VecDeque::new(),
             ready: VecDeque::new(),
         };
         world.enrol(ids);
@@ -125,7 +125,7 @@ impl World {
             got: Vec::new(),
             unread: Vec::new(),
             wanted: true,
-            mate: None,
+            peer: None,
             gate: None,
             last_told: false,
             write_ended: false,
@@ -198,7 +198,7 @@ impl World {
         wire.stalled = stalled;
         if !stalled && wire.queued > 0 {
             wire.queued = 0;
-            self.events.push_back(Event::Flushed(on));
+            self.inputs.push_back(Input::Flushed(on));
         }
         self.run();
     }
@@ -286,13 +286,13 @@ impl World {
         self.wire(on).closing
     }
 
-    pub(crate) fn mate(&self, on: ConnId) -> Option<ConnId> {
-        self.wire(on).mate
+    pub(crate) fn peer(&self, on: ConnId) -> Option<ConnId> {
+        self.wire(on).peer
     }
 
     /// The notes since this was asked last.
-    pub(crate) fn take_notes(&mut self) -> Vec<Note> {
-        std::mem::take(&mut self.notes)
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     pub(crate) fn wire_mut(&mut self, on: ConnId) -> &mut Wire {

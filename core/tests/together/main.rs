@@ -4,9 +4,9 @@ mod shell;
 mod world;
 
 use rendezvous_core::connector::Outcome;
+use rendezvous_core::event::ConnectFailure;
 use rendezvous_core::machine::End;
-use rendezvous_core::note::ConnectFailure;
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::Span;
 
 use world::{Hand, ID, World};
@@ -64,7 +64,7 @@ fn a_half_close_is_passed_on_and_the_answer_still_comes() {
         world.end(hidden, End::Clean);
         assert_eq!(world.received(client), ANSWER);
         assert_eq!(world.ended(client), Some(End::Clean));
-        assert_eq!(world.ends(), [Why::Done]);
+        assert_eq!(world.ends(), [EndReason::Done]);
         assert_eq!((world.relay.machine.pairs(), world.agent.machine.pairs()), (0, 0));
         assert_eq!(world.agent.machine.connections(), 4);
     }
@@ -92,7 +92,7 @@ fn a_reset_crosses_and_is_no_clean_end() {
     world.end(hidden, End::Reset);
     assert_eq!(world.received(client), "HTTP/1.1 200 OK\r\n\r\nhalf of");
     assert!(matches!(world.ended(client), Some(End::Truncated | End::Reset)));
-    assert_eq!(world.ends(), [Why::Reset(Side::Hidden)]);
+    assert_eq!(world.ends(), [EndReason::Reset(Side::Hidden)]);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_connector_carries_a_stream_both_ways_and_its_ends() {
         world.end(hidden, End::Clean);
         assert_eq!(world.received(program), "the rest");
         assert_eq!(world.ended(program), Some(End::Clean));
-        assert_eq!(world.connector.machine.last(), Some(Outcome::Ended(Why::Done)));
+        assert_eq!(world.connector.machine.last(), Some(Outcome::Ended(EndReason::Done)));
         assert!(world.http.is_empty());
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::{
     Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsRole,
 };
-use rendezvous_core::note::Note;
 use rendezvous_core::time::{Now, Time};
 
 /// All wires. Each has two ends, 2n and 2n + 1.
@@ -54,12 +54,12 @@ impl Wires {
 
 pub(crate) struct Shell<M> {
     pub(crate) machine: M,
-    pub(crate) notes: Vec<Note>,
+    pub(crate) events: Vec<Event>,
     pub(crate) idle: Option<Time>,
     /// What it wants to reach; the world connects it.
     pub(crate) dials: Vec<(ConnId, SocketAddr)>,
     socks: BTreeMap<ConnId, Sock>,
-    events: VecDeque<Event>,
+    inputs: VecDeque<Input>,
 }
 
 struct Sock {
@@ -70,7 +70,7 @@ struct Sock {
     parked: Vec<u8>,
     /// `parked` is to be offered.
     fresh: bool,
-    mate: Option<ConnId>,
+    peer: Option<ConnId>,
     /// How many bytes move before the next are offered; `None`: none are.
     gate: Option<u64>,
     last_told: bool,
@@ -78,7 +78,7 @@ struct Sock {
     closing: bool,
 }
 
-enum Event {
+enum Input {
     Flushed(ConnId),
     Secured(ConnId),
     Closed(ConnId),
@@ -88,17 +88,17 @@ impl<M: Machine> Shell<M> {
     pub(crate) fn new(machine: M, now: Now) -> Self {
         let mut shell = Self {
             machine,
-            notes: Vec::new(),
+            events: Vec::new(),
             idle: None,
             dials: Vec::new(),
             socks: BTreeMap::new(),
-            events: VecDeque::new(),
+            inputs: VecDeque::new(),
         };
         shell.settle(&mut Wires::default(), now);
         shell
     }
 
-    pub(crate) fn tell<R>(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now) -> R) -> R {
+    pub(crate) fn call<R>(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now) -> R) -> R {
         let result = what(&mut self.machine, now);
         self.settle(wires, now);
         result
@@ -145,15 +145,15 @@ impl<M: Machine> Shell<M> {
             let over = wires.ended(sock.wire).is_some();
             if over {
                 self.socks.remove(&on);
-                self.events.push_back(Event::Closed(on));
+                self.inputs.push_back(Input::Closed(on));
             }
             return dropped || over;
         }
         if !sock.wanted {
             return false;
         }
-        if let Some(mate) = sock.mate.filter(|_| sock.gate != Some(0)) {
-            return self.pump(wires, on, mate, most, now);
+        if let Some(peer) = sock.peer.filter(|_| sock.gate != Some(0)) {
+            return self.pump(wires, on, peer, most, now);
         }
         let received = wires.receive(sock.wire, most);
         let offered = !received.is_empty() || std::mem::take(&mut sock.fresh) && !sock.parked.is_empty();
@@ -164,7 +164,7 @@ impl<M: Machine> Shell<M> {
             sock.parked.drain(..used);
             return true;
         }
-        if sock.mate.is_some() && !sock.parked.is_empty() {
+        if sock.peer.is_some() && !sock.parked.is_empty() {
             let is_last = wires.ended(sock.wire).is_some() && !std::mem::replace(&mut sock.last_told, true);
             if is_last {
                 self.machine.handle_last_bytes(on, now);
@@ -174,7 +174,7 @@ impl<M: Machine> Shell<M> {
         self.report_end(wires, on, now)
     }
 
-    fn pump(&mut self, wires: &mut Wires, on: ConnId, mate: ConnId, most: usize, now: Now) -> bool {
+    fn pump(&mut self, wires: &mut Wires, on: ConnId, peer: ConnId, most: usize, now: Now) -> bool {
         let Some(sock) = self.socks.get_mut(&on) else { return false };
         let passes = sock.gate.and_then(|gate| usize::try_from(gate).ok()).unwrap_or(usize::MAX);
         let octets: Vec<u8> = if sock.parked.is_empty() {
@@ -187,9 +187,9 @@ impl<M: Machine> Shell<M> {
         if octets.is_empty() {
             return self.report_end(wires, on, now);
         }
-        wires.send(self.socks[&mate].wire, &octets);
+        wires.send(self.socks[&peer].wire, &octets);
         self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
-        self.events.push_back(Event::Flushed(mate));
+        self.inputs.push_back(Input::Flushed(peer));
         true
     }
 
@@ -209,10 +209,10 @@ impl<M: Machine> Shell<M> {
             match self.machine.poll_output(&mut text) {
                 Output::Idle { until, .. } => {
                     self.idle = until;
-                    match self.events.pop_front() {
-                        Some(Event::Flushed(on)) => self.machine.handle_flushed(on, now),
-                        Some(Event::Secured(on)) => self.machine.handle_secured(on, Secured::default(), now),
-                        Some(Event::Closed(on)) => self.machine.handle_closed(on, now),
+                    match self.inputs.pop_front() {
+                        Some(Input::Flushed(on)) => self.machine.handle_flushed(on, now),
+                        Some(Input::Secured(on)) => self.machine.handle_secured(on, Secured::default(), now),
+                        Some(Input::Closed(on)) => self.machine.handle_closed(on, now),
                         None => return,
                     }
                 }
@@ -226,7 +226,7 @@ impl<M: Machine> Shell<M> {
             Output::Send { to, len } => {
                 assert_eq!(len as usize, text.len());
                 wires.send(self.socks[&to].wire, text);
-                self.events.push_back(Event::Flushed(to));
+                self.inputs.push_back(Input::Flushed(to));
             }
             Output::Read { on, wanted } => {
                 if let Some(sock) = self.socks.get_mut(&on) {
@@ -235,9 +235,9 @@ impl<M: Machine> Shell<M> {
                 }
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, peer) in [(hidden, client), (client, hidden)] {
                     let sock = self.socks.get_mut(&on).expect("only what is there can be paired");
-                    (sock.mate, sock.gate) = (Some(mate), None);
+                    (sock.peer, sock.gate) = (Some(peer), None);
                     assert!(sock.wanted, "paired, but not read");
                 }
             }
@@ -253,7 +253,7 @@ impl<M: Machine> Shell<M> {
             Output::StartTls { on, role } => {
                 assert!(!matches!(role, TlsRole::Client { upstream: 1.. }));
                 self.socks.get_mut(&on).expect("TLS on a connection").tls = true;
-                self.events.push_back(Event::Secured(on));
+                self.inputs.push_back(Input::Secured(on));
             }
             Output::Resolve { .. } => panic!("there are no names here"),
             Output::Dial { on, to } => self.dials.push((on, to)),
@@ -262,7 +262,7 @@ impl<M: Machine> Shell<M> {
             Output::CheckAck { on } => self.machine.handle_acked(on, None, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),
-            Output::Note(note) => self.notes.push(note),
+            Output::Event(event) => self.events.push(event),
             Output::Idle { .. } => {}
         }
     }
@@ -270,7 +270,7 @@ impl<M: Machine> Shell<M> {
     fn close(&mut self, wires: &mut Wires, on: ConnId, how: Close) {
         self.dials.retain(|(dialled, _)| *dialled != on);
         let Some(sock) = self.socks.get_mut(&on) else {
-            return self.events.push_back(Event::Closed(on));
+            return self.inputs.push_back(Input::Closed(on));
         };
         sock.closing = true;
         let (wire, tls) = (sock.wire, sock.tls);
@@ -282,13 +282,13 @@ impl<M: Machine> Shell<M> {
                 Close::Truncate | Close::Abort => End::Reset,
             },
         );
-        if let Some(mate) = sock.mate.take().and_then(|mate| self.socks.get_mut(&mate)) {
-            (mate.mate, mate.gate) = (None, None);
-            mate.fresh = true;
+        if let Some(peer) = sock.peer.take().and_then(|peer| self.socks.get_mut(&peer)) {
+            (peer.peer, peer.gate) = (None, None);
+            peer.fresh = true;
         }
         if how == Close::Abort {
             self.socks.remove(&on);
-            self.events.push_back(Event::Closed(on));
+            self.inputs.push_back(Input::Closed(on));
         }
     }
 }
@@ -301,7 +301,7 @@ impl Sock {
             wanted: true,
             parked: Vec::new(),
             fresh: false,
-            mate: None,
+            peer: None,
             gate: None,
             last_told: false,
             ended: false,

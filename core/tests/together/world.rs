@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rendezvous_core::agent::{self, Agent, Seeds, Upstream};
 use rendezvous_core::connector::{self, Connector};
 use rendezvous_core::engine::{self, Engine, Transport};
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{End, Machine};
-use rendezvous_core::note::Note;
-use rendezvous_core::reach::Relay;
 use rendezvous_core::registry::Enrolment;
+use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::token::{Algorithm, Key};
 
@@ -163,7 +163,7 @@ impl World {
 
     pub(crate) fn drain_agent(&mut self) {
         let now = self.agents_now();
-        self.agent.tell(&mut self.wires, now, Agent::handle_drain);
+        self.agent.call(&mut self.wires, now, Agent::handle_drain);
         self.run();
     }
 
@@ -180,9 +180,9 @@ impl World {
                 return;
             }
             let theirs = self.agents_now();
-            self.relay.tell(&mut self.wires, self.now, Machine::handle_timeout);
-            self.agent.tell(&mut self.wires, theirs, Machine::handle_timeout);
-            self.connector.tell(&mut self.wires, self.now, Machine::handle_timeout);
+            self.relay.call(&mut self.wires, self.now, Machine::handle_timeout);
+            self.agent.call(&mut self.wires, theirs, Machine::handle_timeout);
+            self.connector.call(&mut self.wires, self.now, Machine::handle_timeout);
             self.run();
         }
     }
@@ -208,17 +208,17 @@ impl World {
         let of_connector = std::mem::take(&mut self.connector.dials);
         let any = !of_agent.is_empty() || !of_connector.is_empty();
         for (on, to) in of_agent {
-            let wire = self.reach(to);
+            let wire = self.relay_client(to);
             self.agent.connected(&mut self.wires, on, wire, theirs);
         }
         for (on, to) in of_connector {
-            let wire = self.reach(to);
+            let wire = self.relay_client(to);
             self.connector.connected(&mut self.wires, on, wire, self.now);
         }
         any
     }
 
-    fn reach(&mut self, to: SocketAddr) -> Option<usize> {
+    fn relay_client(&mut self, to: SocketAddr) -> Option<usize> {
         let is_relay = to == relay_address();
         if !if is_relay { self.relay_up } else { self.services_up } {
             return None;
@@ -241,12 +241,12 @@ impl World {
     }
 
     /// How the agent's pairs have ended.
-    pub(crate) fn ends(&self) -> Vec<rendezvous_core::pair::Why> {
-        let end = |note: &Note| match note {
-            Note::PairEnded { why, .. } => Some(*why),
+    pub(crate) fn ends(&self) -> Vec<rendezvous_core::pair::EndReason> {
+        let end = |event: &Event| match event {
+            Event::PairEnded { why, .. } => Some(*why),
             _ => None,
         };
-        self.agent.notes.iter().filter_map(end).collect()
+        self.agent.events.iter().filter_map(end).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The handshake with a server, as Prosody and ejabberd do it.
 
-use rendezvous_core::xmpp::component::{Component, Heard, Loss, Secret};
+use rendezvous_core::xmpp::component::{Action, Component, Loss, Secret};
 use rendezvous_core::xmpp::condition::StreamCondition;
 
 use super::HEADER;
@@ -13,7 +13,7 @@ fn begin() -> Component {
     component
 }
 
-fn hear(component: &mut Component, text: &str) -> Vec<Heard> {
+fn hear(component: &mut Component, text: &str) -> Vec<Action> {
     let mut octets = text.as_bytes();
     let mut heard = Vec::new();
     while let Some(next) = component.read(&mut octets) {
@@ -25,16 +25,16 @@ fn hear(component: &mut Component, text: &str) -> Vec<Heard> {
 
 fn up() -> Component {
     let mut component = begin();
-    assert!(matches!(hear(&mut component, HEADER)[..], [Heard::Say(_)]));
+    assert!(matches!(hear(&mut component, HEADER)[..], [Action::Say(_)]));
     assert!(!component.is_up());
-    assert_eq!(hear(&mut component, "<handshake/>"), [Heard::Up]);
+    assert_eq!(hear(&mut component, "<handshake/>"), [Action::Up]);
     assert!(component.is_up());
     component
 }
 
 fn over(component: &mut Component, text: &str) -> Loss {
     let heard = hear(component, text);
-    let [Heard::Over { why, say }] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::PairEnd { why, say }] = &heard[..] else { panic!("{heard:?}") };
     assert!(say.ends_with(b"</stream:stream>"));
     assert!(!component.is_up());
     assert_eq!(hear(component, "<iq type='get' from='a' to='b'/>"), []);
@@ -46,7 +46,7 @@ fn over(component: &mut Component, text: &str) -> Loss {
 fn the_handshake_is_the_sum_of_id_and_secret_in_lower_case() {
     let heard = hear(&mut begin(), HEADER);
     let said = b"<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>".to_vec();
-    let [Heard::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!(String::from_utf8_lossy(octets), String::from_utf8_lossy(&said));
 }
 
@@ -54,7 +54,7 @@ fn the_handshake_is_the_sum_of_id_and_secret_in_lower_case() {
 #[test]
 fn the_id_is_unescaped_before_it_is_hashed() {
     let heard = hear(&mut begin(), &HEADER.replace("3BF96D32", "a&amp;b"));
-    let [Heard::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!(
         String::from_utf8_lossy(octets),
         "<handshake>42aadcd1ad4664955ff23936ea95a10f9d9189d6</handshake>"
@@ -66,7 +66,7 @@ fn iqs_are_handed_on_and_other_stanzas_ignored() {
     let mut component = up();
     let heard =
         hear(&mut component, " <message from='a' to='b'/><iq/><iq type='get' from='a' to='b'/> <presence/>");
-    assert!(matches!(&heard[..], [Heard::Iq(iq)] if iq.id.is_none()), "{heard:?}");
+    assert!(matches!(&heard[..], [Action::Iq(iq)] if iq.id.is_none()), "{heard:?}");
 }
 
 /// A stanza of 17,000 octets.
@@ -79,7 +79,7 @@ fn a_stanza_that_is_too_much_is_skipped_and_answered_if_it_is_a_question() {
     let mut component = up();
     let question = "type='get' from='Joe@x/1' to='proxy.localhost' id='7'";
     let heard = hear(&mut component, &(excess(question, "iq") + "<iq type='get' from='a' to='b'/>"));
-    let [Heard::Excess(Some(answer)), Heard::Iq(_)] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Excess(Some(answer)), Action::Iq(_)] = &heard[..] else { panic!("{heard:?}") };
     let text = super::written(answer);
     let start = "<iq type='error' from='proxy.localhost' to='Joe@x/1' id='7'>\
         <error code='406' type='modify'><policy-violation ";
@@ -91,10 +91,10 @@ fn a_stanza_that_is_too_much_is_skipped_and_answered_if_it_is_a_question() {
         ("type='set' to='b' id='7'", "iq"),
         ("type='set' from='a@x/1' to='@' id='7'", "iq"),
     ] {
-        assert_eq!(hear(&mut component, &excess(start, name)), [Heard::Excess(None)], "{start}");
+        assert_eq!(hear(&mut component, &excess(start, name)), [Action::Excess(None)], "{start}");
     }
     let long = format!("<iq type='get' from='a' to='b' a='{}'><query/></iq>", "x".repeat(17_000));
-    assert_eq!(hear(&mut component, &long), [Heard::Excess(None)], "it did not say so in time");
+    assert_eq!(hear(&mut component, &long), [Action::Excess(None)], "it did not say so in time");
     assert!(component.is_up());
 }
 
@@ -103,7 +103,7 @@ fn the_longest_jid_is_read() {
     let account = "ü".repeat(511) + "x";
     let from = format!("{account}@{}/{}", "d".repeat(1023), "&quot;".repeat(1023));
     let heard = hear(&mut up(), &format!("<iq type='get' from='{from}' to='b' id='1'/>"));
-    let [Heard::Iq(iq)] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Iq(iq)] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!(iq.from.as_str(), from.replace("&quot;", "\""));
     let presence = format!("<presence from='a@b/{}' to='c'/>", "r".repeat(1023));
     assert_eq!(hear(&mut up(), &presence), [], "ignored, and the stream goes on");
@@ -143,7 +143,7 @@ fn the_end_of_the_stream_and_nonsense_are_told_apart() {
     assert_eq!(over(&mut up(), "</stream:stream>"), Loss::Closed);
     assert_eq!(over(&mut up(), "</iq>"), Loss::Garbled(StreamCondition::NotWellFormed));
     let heard = hear(&mut up(), "<a><!-- -->");
-    let [Heard::Over { say, .. }] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::PairEnd { say, .. }] = &heard[..] else { panic!("{heard:?}") };
     let said = "<stream:error><restricted-xml xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
     assert_eq!(String::from_utf8_lossy(say), said);
     let odd = "<stream:error><odd xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";

@@ -1,7 +1,7 @@
 //! DTCP's IQs, to the letter of XEP-0046. A test of the case docs/dtcp.md §6.N has `case_N` in its name.
 
 use rendezvous_core::dtcp::negotiation::Refusal;
-use rendezvous_core::dtcp::xmpp::{Said, answer, give_up, read, refusal, request};
+use rendezvous_core::dtcp::xmpp::{Message, answer, give_up, read, refusal, request};
 use rendezvous_core::dtcp::{Key, KeyError, Offer};
 use rendezvous_core::xmpp::condition::Condition;
 
@@ -16,7 +16,7 @@ fn offer(text: &str, hosts: &[&str]) -> Offer {
 }
 
 /// What an IQ with this in its query says.
-fn set(query: &str) -> Option<Said> {
+fn set(query: &str) -> Option<Message> {
     read(&iq(&format!(
         "<iq type='set' id='1' from='a@x/y' to='b@z'><query xmlns='http://jabber.org/protocol/dtcp'>{query}</query></iq>"
     )))
@@ -31,7 +31,7 @@ fn the_request_of_the_seed_is_read_and_written() {
         "<iq type='set' from='me@x/a' to='joe@x/Home' id='dtcp_1'><query xmlns='http://jabber.org/protocol/dtcp'>\
          <key>c7b5ea3f</key><host>192.168.0.32:8000</host><host>63.110.44.12:8000</host></query></iq>"
     );
-    assert_eq!(read(&iq(&written(&it))), Some(Said::Request(Ok(ours))));
+    assert_eq!(read(&iq(&written(&it))), Some(Message::Request(Ok(ours))));
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_answer_of_the_seed_is_read_and_written() {
         "<iq type='result' from='joe@x/Home' to='me@x/a' id='dtcp_1'><query xmlns='http://jabber.org/protocol/dtcp'>\
          <key>a1b2c3d4</key><host>192.168.0.33:8000</host></query></iq>"
     );
-    assert_eq!(read(&iq(&written(&it))), Some(Said::Answer(Ok(ours))));
+    assert_eq!(read(&iq(&written(&it))), Some(Message::Answer(Ok(ours))));
 }
 
 #[test]
@@ -51,14 +51,14 @@ fn the_refusal_of_the_seed_is_read() {
     let it = iq(
         "<iq type='error' id='dtcp_1' from='joe@x/Home' to='me@x/a'><error code='501'>DTCP not supported</error></iq>",
     );
-    let Some(Said::Error { error, key: None }) = read(&it) else { panic!("{:?}", read(&it)) };
+    let Some(Message::Error { error, key: None }) = read(&it) else { panic!("{:?}", read(&it)) };
     assert_eq!((error.condition, &*error.text), (Condition::FeatureNotImplemented, "DTCP not supported"));
 }
 
 #[test]
 fn case_5_only_three_hosts_are_kept_usable_or_not() {
     let hosts = "<key>k</key><host>nonsense</host><host>1:1</host><host/><host>2:2</host>";
-    assert_eq!(set(hosts), Some(Said::Request(Ok(offer("k", &["nonsense", "1:1", ""])))));
+    assert_eq!(set(hosts), Some(Message::Request(Ok(offer("k", &["nonsense", "1:1", ""])))));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn case_12_and_13_a_give_up_is_read_with_an_id_and_without() {
             ));
             let said = read(&it);
             assert!(
-                matches!(&said, Some(Said::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
+                matches!(&said, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")),
                 "{said:?}"
             );
         }
@@ -89,7 +89,7 @@ fn case_13_a_give_up_is_written_with_an_id_and_in_both_forms() {
          <text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>Could not connect to any of the hosts.</text></error></iq>"
     );
     let said = read(&iq(&written(&it)));
-    assert!(matches!(&said, Some(Said::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")), "{said:?}");
+    assert!(matches!(&said, Some(Message::Error { key: Some(key), .. }) if key.is(b"a1b2c3d4")), "{said:?}");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn the_key_of_a_give_up_is_not_shown_and_what_can_be_none_is_none() {
     let shown = format!("{:?}", read(&give_up("a1b2c3d4")));
     assert!(shown.contains("key: Some(Key(…))"), "{shown}");
     for odd in ["", "a&#10;b", &"x".repeat(256)] {
-        assert!(matches!(read(&give_up(odd)), Some(Said::Error { key: None, .. })), "{odd}");
+        assert!(matches!(read(&give_up(odd)), Some(Message::Error { key: None, .. })), "{odd}");
     }
 }
 
@@ -119,22 +119,22 @@ fn case_16_an_answer_without_a_key_is_no_answer() {
         ["", "<query xmlns='http://jabber.org/protocol/dtcp'/>", "<query xmlns='other'><key>k</key></query>"]
     {
         let it = iq(&format!("<iq type='result' id='1' from='a' to='b'>{inner}</iq>"));
-        assert_eq!(read(&it), Some(Said::Answer(Err(KeyError))), "{inner}");
+        assert_eq!(read(&it), Some(Message::Answer(Err(KeyError))), "{inner}");
     }
 }
 
 #[test]
 fn case_20_a_key_has_1_to_255_octets_that_a_line_can_carry() {
     let long = "x".repeat(255);
-    assert_eq!(set(&format!("<key>{long}</key>")), Some(Said::Request(Ok(offer(&long, &[])))));
+    assert_eq!(set(&format!("<key>{long}</key>")), Some(Message::Request(Ok(offer(&long, &[])))));
     let odd = ["", "<key/>", "<key>a&#10;b</key>", "<key>a&#13;b</key>", "<key xmlns='other'>k</key>"];
     let odd = odd.map(str::to_owned).into_iter().chain([format!("<key>{}</key>", "x".repeat(256))]);
     for query in odd {
-        assert_eq!(set(&query), Some(Said::Request(Err(KeyError))), "{query}");
+        assert_eq!(set(&query), Some(Message::Request(Err(KeyError))), "{query}");
     }
     assert_eq!(
         set("<key> a:b ü&lt;</key>"),
-        Some(Said::Request(Ok(offer(" a:b ü<", &[])))),
+        Some(Message::Request(Ok(offer(" a:b ü<", &[])))),
         "nothing is trimmed"
     );
 }

@@ -3,8 +3,8 @@
 
 mod bytestream;
 mod component;
+mod component_host;
 mod dtcp;
-mod hosted;
 mod iq;
 mod jid;
 mod stream;

@@ -2,7 +2,7 @@
 
 use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL};
 
-use super::{Did, Event, Shell};
+use super::{Did, Input, Shell};
 use crate::sock::{Sock, Stage};
 
 impl<M: Machine> Shell<M> {
@@ -50,17 +50,17 @@ impl<M: Machine> Shell<M> {
                 self.ready.push_back(on);
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, peer) in [(hidden, client), (client, hidden)] {
                     let sock = self.open_sock(on);
-                    assert!(sock.mate.is_none() && sock.stage == Stage::Up, "paired twice, or too early");
-                    (sock.mate, sock.gate, sock.wanted) = (Some(mate), None, true);
+                    assert!(sock.peer.is_none() && sock.stage == Stage::Up, "paired twice, or too early");
+                    (sock.peer, sock.gate, sock.wanted) = (Some(peer), None, true);
                     self.ready.push_back(on);
                 }
                 self.did.push(Did::Paired { hidden, client });
             }
             Output::Gate { on } => {
                 let sock = self.open_sock(on);
-                assert!(sock.mate.is_some() && sock.gate.is_none(), "a gate without a pair, or two");
+                assert!(sock.peer.is_some() && sock.gate.is_none(), "a gate without a pair, or two");
                 (sock.gate, sock.fresh, sock.last_told) = (Some(0), true, false);
             }
             Output::Pass { from, bytes } => {
@@ -72,7 +72,7 @@ impl<M: Machine> Shell<M> {
             }
             Output::StartTls { on, .. } => {
                 let sock = self.open_sock(on);
-                assert!(sock.mate.is_none() && sock.stage == Stage::Up, "TLS in the middle");
+                assert!(sock.peer.is_none() && sock.stage == Stage::Up, "TLS in the middle");
                 // What was not consumed is TLS already.
                 sock.parked.clear();
                 sock.incoming.clear();
@@ -91,14 +91,14 @@ impl<M: Machine> Shell<M> {
             Output::LocalAddress { on } => panic!("{on:?} is none of a stream proxy's"),
             Output::CheckAck { on } => {
                 self.open_sock(on);
-                self.events.push_back(Event::Acked(on));
+                self.inputs.push_back(Input::Acked(on));
             }
             Output::CloseWrite { on } => {
                 let sock = self.open_sock(on);
                 assert!(!std::mem::replace(&mut sock.write_ended, true), "ended twice");
             }
             Output::Close { on, how } => self.close(on, how),
-            Output::Note(note) => self.did.push(Did::Noted(note)),
+            Output::Event(event) => self.did.push(Did::Noted(event)),
             Output::Send { .. } | Output::Idle { .. } => unreachable!("seen to already"),
         }
     }
@@ -112,7 +112,7 @@ impl<M: Machine> Shell<M> {
                 sock.queued += text.len();
                 sock.owes_flushed = true;
             } else {
-                self.events.push_back(Event::Flushed(to));
+                self.inputs.push_back(Input::Flushed(to));
             }
         }
         self.did.push(Did::Sent(to, text.to_vec()));
@@ -127,16 +127,16 @@ impl<M: Machine> Shell<M> {
         assert!(sock.closing.is_none() || hastened, "closed twice");
         sock.closing = Some(how);
         sock.parked.clear();
-        let mate = sock.mate.take();
+        let peer = sock.peer.take();
         let up = sock.stage == Stage::Up || sock.stage == Stage::Securing;
         if how == Close::Abort || !up {
             self.bury(on);
         }
         self.ready.push_back(on);
-        if let Some(mate) = mate.and_then(|mate| self.socks.get_mut(&mate).map(|sock| (mate, sock))) {
-            let (mate, sock) = mate;
-            (sock.mate, sock.gate, sock.fresh) = (None, None, true);
-            self.ready.push_back(mate);
+        if let Some(peer) = peer.and_then(|peer| self.socks.get_mut(&peer).map(|sock| (peer, sock))) {
+            let (peer, sock) = peer;
+            (sock.peer, sock.gate, sock.fresh) = (None, None, true);
+            self.ready.push_back(peer);
         }
     }
 
@@ -145,6 +145,6 @@ impl<M: Machine> Shell<M> {
         if known == Some(true) {
             return;
         }
-        if self.slow { self.late.push(on) } else { self.events.push_back(Event::Closed(on)) }
+        if self.slow { self.late.push(on) } else { self.inputs.push_back(Input::Closed(on)) }
     }
 }

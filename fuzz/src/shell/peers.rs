@@ -7,12 +7,12 @@ use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Secured, TlsFailure};
 use rendezvous_core::time::{Span, Time};
 
-use super::{Event, Shell, TURNS_MAX, address};
+use super::{Input, Shell, TURNS_MAX, address};
 use crate::sock::Stage;
 
 /// What the world does to a connection.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(crate) enum Doing {
+pub(crate) enum ConnStep {
     Resolve {
         addresses: u8,
     },
@@ -36,7 +36,7 @@ pub(crate) enum Doing {
 
 /// What passes for everybody.
 #[derive(Arbitrary, Clone, Copy, Debug)]
-pub(crate) enum Passing {
+pub(crate) enum WorldStep {
     /// To the next deadline, and so many milliseconds beyond it.
     Deadline(u8),
     Millis(u16),
@@ -50,38 +50,38 @@ pub(crate) enum Passing {
 }
 
 impl<M: Machine> Shell<M> {
-    pub(crate) fn doing(&mut self, on: ConnId, what: Doing) {
+    pub(crate) fn doing(&mut self, on: ConnId, what: ConnStep) {
         let Some(sock) = self.socks.get_mut(&on) else { return };
         if sock.buried {
             return;
         }
         let now = self.now;
         match (what, sock.stage) {
-            (Doing::Resolve { addresses }, Stage::Resolving) => {
+            (ConnStep::Resolve { addresses }, Stage::Resolving) => {
                 let addresses: Vec<SocketAddr> = (0..1 + addresses % 4).map(address).collect();
                 self.machine.handle_resolved(on, &addresses, now);
             }
-            (Doing::Connect, Stage::Dialling) => {
+            (ConnStep::Connect, Stage::Dialling) => {
                 sock.stage = Stage::Up;
                 self.machine.handle_connected(on, now);
                 self.ready.push_back(on);
             }
-            (Doing::DialFails(why), Stage::Resolving | Stage::Dialling) => {
+            (ConnStep::DialFails(why), Stage::Resolving | Stage::Dialling) => {
                 let why =
                     [DialFailure::Refused, DialFailure::Unreachable, DialFailure::Name, DialFailure::Local]
                         [usize::from(why % 4)];
                 self.machine.handle_dial_failed(on, why, now);
             }
-            (Doing::Secure | Doing::SecureAs(_), Stage::Securing) if sock.closing.is_none() => {
+            (ConnStep::Secure | ConnStep::SecureAs(_), Stage::Securing) if sock.closing.is_none() => {
                 let certificate = match what {
-                    Doing::SecureAs(octet) => Some(Fingerprint([octet; 32])),
+                    ConnStep::SecureAs(octet) => Some(Fingerprint([octet; 32])),
                     _ => None,
                 };
                 sock.stage = Stage::Up;
                 self.machine.handle_secured(on, Secured { certificate, ..Secured::default() }, now);
                 self.ready.push_back(on);
             }
-            (Doing::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {
+            (ConnStep::TlsFails(why), Stage::Securing) if !sock.end_told && sock.closing.is_none() => {
                 sock.end_told = true;
                 sock.end = sock.end.or(Some(End::Reset));
                 let why =
@@ -89,17 +89,17 @@ impl<M: Machine> Shell<M> {
                 self.machine.handle_tls_failed(on, why, now);
             }
             (_, Stage::Resolving | Stage::Dialling) => {}
-            (Doing::Pieces(most), _) => sock.most = if most == 0 { usize::MAX } else { most.into() },
-            (Doing::End(how), _) => {
+            (ConnStep::Pieces(most), _) => sock.most = if most == 0 { usize::MAX } else { most.into() },
+            (ConnStep::End(how), _) => {
                 let how = [End::Clean, End::Truncated, End::Reset][usize::from(how % 3)];
                 sock.end = sock.end.or(Some(how));
                 self.ready.push_back(on);
             }
-            (Doing::Stall, _) => sock.stalled = true,
-            (Doing::Flow, _) => self.flow(on),
-            (Doing::Take(some), _) => self.take(on, some.into()),
-            (Doing::WriteFails, _) => self.write_fails(on),
-            (Doing::Age(seconds), _) => {
+            (ConnStep::Stall, _) => sock.stalled = true,
+            (ConnStep::Flow, _) => self.flow(on),
+            (ConnStep::Take(some), _) => self.take(on, some.into()),
+            (ConnStep::WriteFails, _) => self.write_fails(on),
+            (ConnStep::Age(seconds), _) => {
                 sock.age = (seconds > 0).then(|| Span::from_secs(seconds.into()));
             }
             _ => {}
@@ -107,21 +107,21 @@ impl<M: Machine> Shell<M> {
         self.run();
     }
 
-    pub(crate) fn pass(&mut self, what: Passing) {
+    pub(crate) fn pass(&mut self, what: WorldStep) {
         match what {
-            Passing::Deadline(beyond) => {
+            WorldStep::Deadline(beyond) => {
                 if let Some(deadline) = self.deadline {
                     self.wake(deadline + Span::from_millis(beyond.into()));
                 }
             }
-            Passing::Millis(ms) => self.wait(Span::from_millis(ms.into())),
-            Passing::Seconds(secs) => self.wait(Span::from_secs(secs.into())),
-            Passing::Spurious => self.wake(self.now.mono),
-            Passing::Wall(seconds) => self.now.wall = self.now.wall.saturating_add_signed(seconds.into()),
-            Passing::Slow(slow) => {
+            WorldStep::Millis(ms) => self.wait(Span::from_millis(ms.into())),
+            WorldStep::Seconds(secs) => self.wait(Span::from_secs(secs.into())),
+            WorldStep::Spurious => self.wake(self.now.mono),
+            WorldStep::Wall(seconds) => self.now.wall = self.now.wall.saturating_add_signed(seconds.into()),
+            WorldStep::Slow(slow) => {
                 self.slow = slow;
                 if !slow {
-                    self.events.extend(std::mem::take(&mut self.late).into_iter().map(Event::Closed));
+                    self.inputs.extend(std::mem::take(&mut self.late).into_iter().map(Input::Closed));
                     self.run();
                 }
             }
@@ -151,12 +151,16 @@ impl<M: Machine> Shell<M> {
 
     /// Everybody leaves, and all deadlines pass.
     pub(crate) fn clear(&mut self) {
-        self.pass(Passing::Slow(false));
+        self.pass(WorldStep::Slow(false));
         for _ in 0..TURNS_MAX {
             for on in self.socks.keys().copied().collect::<Vec<_>>() {
-                for what in
-                    [Doing::Flow, Doing::DialFails(0), Doing::TlsFails(1), Doing::Pieces(0), Doing::End(2)]
-                {
+                for what in [
+                    ConnStep::Flow,
+                    ConnStep::DialFails(0),
+                    ConnStep::TlsFails(1),
+                    ConnStep::Pieces(0),
+                    ConnStep::End(2),
+                ] {
                     self.doing(on, what);
                 }
             }
@@ -171,10 +175,10 @@ impl<M: Machine> Shell<M> {
         let Some(sock) = self.socks.get_mut(&on) else { return };
         sock.stalled = false;
         let had = std::mem::take(&mut sock.queued) > 0;
-        if std::mem::take(&mut sock.owes_flushed) || had && sock.mate.is_some() {
-            self.events.push_back(Event::Flushed(on));
+        if std::mem::take(&mut sock.owes_flushed) || had && sock.peer.is_some() {
+            self.inputs.push_back(Input::Flushed(on));
         }
-        self.ready.extend(sock.mate);
+        self.ready.extend(sock.peer);
         self.ready.push_back(on);
     }
 
@@ -184,8 +188,8 @@ impl<M: Machine> Shell<M> {
             return;
         }
         sock.queued -= some;
-        if let Some(from) = sock.mate {
-            self.events.push_back(Event::Moved { from, read: 0, queued: sock.queued });
+        if let Some(from) = sock.peer {
+            self.inputs.push_back(Input::Moved { from, read: 0, queued: sock.queued });
             self.ready.push_back(from);
         }
     }
@@ -197,7 +201,7 @@ impl<M: Machine> Shell<M> {
         }
         (sock.queued, sock.owes_flushed) = (0, false);
         if sock.closing.is_none() {
-            self.events.push_back(Event::WriteFailed(on));
+            self.inputs.push_back(Input::WriteFailed(on));
         }
         self.ready.push_back(on);
     }

@@ -123,7 +123,7 @@ impl Spare {
         }
     }
 
-    fn ebb(&mut self) -> usize {
+    fn release_idle(&mut self) -> usize {
         // The last that came is the first that is taken: those in front were not needed.
         let given_up = self.free.drain(..self.fewest).map(|bytes| bytes.len()).sum();
         self.fewest = self.free.len();
@@ -251,7 +251,7 @@ impl Pool {
     }
 
     /// Exchanges the working buffer for one that has no room beside what is in it, which is charged.
-    pub fn tighten(&mut self, id: BufferId) {
+    pub fn shrink_buffer(&mut self, id: BufferId) {
         let Buffer { kind: Kind::Working, owner, .. } = self[id] else { return };
         let bytes = self[id].filled().to_vec();
         let charged = bytes.len();
@@ -277,7 +277,7 @@ impl Pool {
     }
 
     /// Exchanges a buffer that was [tightened](Pool::tighten) for a working buffer, with the same bytes.
-    pub fn loosen(&mut self, id: BufferId) {
+    pub fn grow_buffer(&mut self, id: BufferId) {
         let Buffer { kind: kind @ (Kind::Kept | Kind::Queue), owner, charged, .. } = self[id] else { return };
         let bytes = self.fresh(self.sizes.head);
         let mut working = Buffer { bytes, head: 0, tail: 0, charged: 0, kind: Kind::Working, owner };
@@ -354,8 +354,8 @@ impl Pool {
     }
 
     /// Keeps of the spare buffers those that were needed since this was called last. How many bytes were given up.
-    pub fn ebb(&mut self) -> usize {
-        self.spare_head.ebb() + self.spare_small.ebb() + self.spare_bulk.ebb()
+    pub fn release_idle(&mut self) -> usize {
+        self.spare_head.release_idle() + self.spare_small.release_idle() + self.spare_bulk.release_idle()
     }
 
     /// Keeps no spare buffers, until more are given back.
@@ -392,7 +392,7 @@ impl Pool {
     }
 
     /// Takes the buffer itself out of its place, which is kept for [`Pool::put_back`].
-    pub fn lend(&mut self, id: BufferId) -> Buffer {
+    pub fn checkout(&mut self, id: BufferId) -> Buffer {
         std::mem::replace(&mut self[id], Buffer::with_room(0))
     }
 

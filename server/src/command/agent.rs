@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
-use rendezvous_core::note::Note;
 use rendezvous_core::proxy_header::Version;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
@@ -16,7 +16,7 @@ use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::share::Share;
-use super::tape::{TRACE, Tape};
+use super::trace_writer::{TRACE, TraceWriter};
 use super::upstream;
 use crate::allowed_keys::{AllowedKeys, KeyList};
 use crate::buffer::Sizes;
@@ -124,7 +124,7 @@ const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 A --to https://… is followed by the options that say how its certificate is checked. The certificate must be for HOST;
 the Host field of requests stays that of the client.
 With several tickets each is followed by its own --to, --tls-to and --stream, or shares those before it:
@@ -274,34 +274,38 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let (direct, of_direct) = reachable.open(&mut net, Listener(0), false, &[], Direct::AWAITED)?;
         (config.direct, tls.direct, listeners) = (Some(direct), Some(of_direct), 1);
     }
-    let tape = matches.get_if(TRACE.long, path)?.as_deref().map(Tape::create).transpose()?;
+    let trace_writer = matches.get_if(TRACE.long, path)?.as_deref().map(TraceWriter::create).transpose()?;
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
-    let agent = Recorder::agent(config, seeds, net.now(), tape.is_some());
+    let agent = Recorder::agent(config, seeds, net.now(), trace_writer.is_some());
     let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { relays_in_logs, names, tape, key_list, checker }, &mut event_loop, drain)?;
+    daemon::run(
+        &mut AgentProgram { relays_in_logs, names, trace_writer, key_list, checker },
+        &mut event_loop,
+        drain,
+    )?;
     if once { daemon::check_delivered(&event_loop) } else { Ok(()) }
 }
 
 /// The agent around its event loop.
-struct Beside {
+struct AgentProgram {
     /// The relays, as logs name them.
     relays_in_logs: Vec<logging::Upstream>,
     /// The hidden servers, by the names of their tickets' files.
     names: Names,
-    tape: Option<Tape>,
+    trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
     checker: Option<PasswordChecker>,
 }
 
-impl Program for Beside {
+impl Program for AgentProgram {
     type Machine = Recorder<Agent>;
 
     const TICK: Option<Span> = None;
     const MANAGED: bool = true;
 
-    fn note(&mut self, note: &Note) {
-        logging::note(note, &self.names, &self.relays_in_logs);
+    fn event(&mut self, event: &Event) {
+        logging::event(event, &self.names, &self.relays_in_logs);
     }
 
     fn status(&self, event_loop: &Loop<Recorder<Agent>>) -> Option<String> {
@@ -330,19 +334,19 @@ impl Program for Beside {
         }
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
+    fn after_turn(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
         if event_loop.net().paths_changed() {
             log::info!("event=path-changed");
-            event_loop.tell(|agent, now| agent.handle_path_changed(now));
+            event_loop.call(|agent, now| agent.handle_path_changed(now));
         }
         if let Some(checker) = &mut self.checker {
-            let checks = event_loop.tell(|agent, _| agent.take_checks());
+            let checks = event_loop.call(|agent, _| agent.take_checks());
             for (on, ticket, verdict) in checker.work(checks, event_loop.now().mono) {
-                event_loop.tell(|agent, now| agent.handle_verified(on, ticket, verdict, now));
+                event_loop.call(|agent, now| agent.handle_verified(on, ticket, verdict, now));
             }
         }
-        if let Some(tape) = &mut self.tape {
-            tape.write(&event_loop.tell(|agent, _| agent.take_text()));
+        if let Some(trace_writer) = &mut self.trace_writer {
+            trace_writer.write(&event_loop.call(|agent, _| agent.take_text()));
         }
     }
 

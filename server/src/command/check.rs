@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rendezvous_core::http::reply::NOBODY;
-use rendezvous_core::http::response::{Response, Wishes, write_connect};
+use rendezvous_core::http::response::{RegistrationOptions, Response, write_connect};
 use rendezvous_core::http::target::Token;
 use rendezvous_core::token::Challenge;
 
@@ -37,7 +37,7 @@ const SPEC: Spec = Spec {
         TO_PIN,
         TO_INSECURE,
     ],
-    notes: "\
+    events: "\
 A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
 10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
 step 'client' sends GET / to the hidden server as a client does, to see whether an agent serves it.",
@@ -57,7 +57,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         .ok_or_else(|| Failure::Usage("--ticket FILE is missing".to_owned()))?;
     let to = only_service(&matches)?;
     let ticket = Ticket::load(&file)?;
-    say("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
+    print_step("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
     let relay = check_relay(&ticket);
     let service = to.map_or(Ok(()), |to| check_service(&to));
     if relay.and(service).is_err() {
@@ -133,7 +133,8 @@ fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, 
         },
     )?;
     if !is_tls {
-        let _ = say("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
+        let _ =
+            print_step("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
         return Ok(address);
     }
     let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
@@ -234,7 +235,7 @@ fn registration(ticket: &Ticket, challenge: Option<Challenge>) -> Result<Vec<u8>
         }
     };
     let mut request = Vec::new();
-    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), Wishes::default());
+    write_connect(&mut request, ticket.id, &token, &ticket.relay.authority(), RegistrationOptions::default());
     Ok(request)
 }
 
@@ -326,11 +327,11 @@ fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> 
 
 fn report(name: &str, step: &Step) -> Result<(), NotOk> {
     // If stdout cannot be written, nobody reads it.
-    let _ = say(name, step);
+    let _ = print_step(name, step);
     if let Step::Failed(_) = step { Err(NotOk) } else { Ok(()) }
 }
 
-fn say(name: &str, step: &Step) -> Result<(), Failure> {
+fn print_step(name: &str, step: &Step) -> Result<(), Failure> {
     let (word, text) = match step {
         Step::Ok(text) => ("ok", text),
         Step::Info(text) => ("info", text),

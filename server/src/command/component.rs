@@ -9,8 +9,8 @@ use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::xmpp as bytestream;
 use rendezvous_core::machine::End;
 use rendezvous_core::xmpp::component::{Loss, Secret};
+use rendezvous_core::xmpp::component_host::{Config, HostEvent};
 use rendezvous_core::xmpp::condition::StreamCondition;
-use rendezvous_core::xmpp::hosted::{Config, Report};
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::upstream;
@@ -126,23 +126,23 @@ fn domain(text: &str) -> Result<Jid, String> {
 }
 
 /// Logs what became of the connection to the server.
-pub(super) fn log(report: Report, server: &str, ordinary: Level) {
+pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
     match report {
-        Report::Up => log::log!(ordinary, "event=xmpp-up server={server}"),
-        Report::Down { why, again } => {
+        HostEvent::Up => log::log!(default_level, "event=xmpp-up server={server}"),
+        HostEvent::Down { why, again } => {
             let again = again.as_secs_up();
             log::warn!("event=xmpp-down server={server} reason={} again={again}s", LossText(why));
         }
-        Report::Full => {
+        HostEvent::Full => {
             log::warn!("event=xmpp-queue-full server={server} reason=\"the server is away: IQs are dropped\"")
         }
-        Report::Misrouted { to, total } => {
+        HostEvent::Misrouted { to, total } => {
             log::warn!(
                 "event=xmpp-misrouted server={server} to={} total={total} reason=\"the server sends us stanzas for another domain\" hint=\"ejabberd: global_routes: false for each component's listener\"",
                 Escaped(to.as_str())
             );
         }
-        Report::Excess { total } => {
+        HostEvent::Excess { total } => {
             log::warn!(
                 "event=xmpp-excess server={server} total={total} reason=\"stanzas are too long, or nest too deep, and are skipped\""
             );

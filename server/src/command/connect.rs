@@ -5,10 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use log::Level;
 use rendezvous_core::connector::{Config, Connector, Outcome, Sealing};
 use rendezvous_core::dtcp::Direct;
+use rendezvous_core::event::{ConnectFailure, Event};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::{Listener, TlsFailure};
-use rendezvous_core::note::{ConnectFailure, Note};
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::{Now, Span};
 
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
@@ -76,7 +76,7 @@ const SPEC: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config:
     Host home
         ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
@@ -153,7 +153,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             .adopt(stdio_listener, Sock::Stdio(Box::new(sock)), nowhere)
             .map_err(|error| cannot("watch standard input and output", &error))?;
     }
-    let mut beside = Beside { relay: logging::Upstream { relay: relay.to_string(), name: None }, stdio };
+    let mut beside =
+        ConnectProgram { relay: logging::Upstream { relay: relay.to_string(), name: None }, stdio };
     daemon::run(&mut beside, &mut event_loop, drain)?;
     if !stdio {
         return Ok(());
@@ -250,12 +251,12 @@ fn direct_timeout(text: &str) -> Result<Span, String> {
 }
 
 /// The connector around its event loop.
-struct Beside {
+struct ConnectProgram {
     relay: logging::Upstream,
     stdio: bool,
 }
 
-impl Program for Beside {
+impl Program for ConnectProgram {
     type Machine = Connector;
 
     const TICK: Option<Span> = None;
@@ -263,13 +264,13 @@ impl Program for Beside {
     const HANGUP_ENDS: bool = true;
 
     // Standard error is the user's terminal, and what matters there is said once, at the end.
-    fn ordinary(&self) -> Level {
+    fn default_level(&self) -> Level {
         if self.stdio { Level::Debug } else { Level::Info }
     }
 
-    fn note(&mut self, note: &Note) {
-        if log::log_enabled!(self.ordinary()) {
-            logging::note(note, &Names::default(), std::slice::from_ref(&self.relay));
+    fn event(&mut self, event: &Event) {
+        if log::log_enabled!(self.default_level()) {
+            logging::event(event, &Names::default(), std::slice::from_ref(&self.relay));
         }
     }
 
@@ -296,21 +297,23 @@ fn trust(matches: &Matches) -> Result<Trust, Failure> {
 /// What standard input and output came to.
 fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<(), Failure> {
     match outcome {
-        None | Some(Outcome::Ended(Why::Done) | Outcome::Abandoned) => Ok(()),
+        None | Some(Outcome::Ended(EndReason::Done) | Outcome::Abandoned) => Ok(()),
         Some(Outcome::Failed(why)) => Err(Failure::Failed(match end_to_end {
             Some(end_to_end) => end_to_end.explain(why),
             None => logging::connect_failure(why),
         })),
         Some(Outcome::Ended(why)) => Err(Failure::Failed(
             match why {
-                Why::Truncated(Side::Hidden) | Why::Reset(Side::Hidden) => "the other side broke off",
-                Why::Truncated(Side::Client) | Why::Reset(Side::Client) => {
+                EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
+                    "the other side broke off"
+                }
+                EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
                     "standard input or output broke off"
                 }
-                Why::Silent(_) => "the relay does not answer any more",
-                Why::HalfClosed | Why::Idle => "nothing moved for too long",
-                Why::SlowReader(_) => "one side read too slowly while memory was short",
-                Why::Done => "done",
+                EndReason::Silent(_) => "the relay does not answer any more",
+                EndReason::HalfClosed | EndReason::Idle => "nothing moved for too long",
+                EndReason::SlowReader(_) => "one side read too slowly while memory was short",
+                EndReason::Done => "done",
             }
             .to_owned(),
         )),

@@ -1,7 +1,7 @@
 //! `rendezvous demo`: the first five minutes. Relay, hidden page and agent in one process, on loopback.
 
+mod machines;
 mod page;
-mod trio;
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,16 +10,16 @@ use std::sync::{Arc, OnceLock};
 
 use rendezvous_core::agent::{self, Agent, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::engine::{self, Engine, Transport};
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
-use rendezvous_core::note::Note;
 use rendezvous_core::pair;
-use rendezvous_core::reach::{HostPort, Relay};
 use rendezvous_core::registry::Enrolment;
+use rendezvous_core::relay_client::{HostPort, Relay};
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::token::{Algorithm, Key};
 
+use self::machines::DemoMachines;
 use self::page::Ends;
-use self::trio::Trio;
 use super::upstream;
 use crate::background_writer::{BackgroundWriter, FLUSH_MAX, Sink};
 use crate::buffer::Sizes;
@@ -41,7 +41,7 @@ const SPEC: Spec = Spec {
     operands: &[],
     summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",
     options: &[Opt::flag("once", "exit after that fetch: 0 if it came, 1 if not"), LOG],
-    notes: "Its certificate and its ID are made anew each time, in a folder that is gone afterwards.",
+    events: "Its certificate and its ID are made anew each time, in a folder that is gone afterwards.",
 };
 
 /// Where the relay of the demonstration listens, if nobody else does.
@@ -78,8 +78,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         upstreams: vec![upstream::tls(&url, &Trust::Pins(vec![pin]))?],
         direct: None,
     };
-    let trio = trio(id, &url, page, net.now())?;
-    let mut event_loop = EventLoop::new(net, trio, tls, Sizes::for_peer(), 2);
+    let machines = machines(id, &url, page, net.now())?;
+    let mut event_loop = EventLoop::new(net, machines, tls, Sizes::for_peer(), 2);
     let printer = Printer::start()?;
     printer.print(&format!(
         "relay        {url}, pin {pin}\n\
@@ -156,43 +156,43 @@ struct Demo {
 }
 
 impl Program for Demo {
-    type Machine = Trio;
+    type Machine = DemoMachines;
 
     const TICK: Option<Span> = Some(Span::from_millis(100));
 
-    fn note(&mut self, note: &Note) {
+    fn event(&mut self, event: &Event) {
         let names = Names([(self.id, NAME.to_owned())].into());
         let upstream = logging::Upstream { relay: self.relay.to_string(), name: Some(NAME.to_owned()) };
-        logging::note(note, &names, &[upstream]);
+        logging::event(event, &names, &[upstream]);
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Trio>) {
+    fn after_turn(&mut self, event_loop: &mut Loop<DemoMachines>) {
         if !self.asked && event_loop.machine().agent.waiting(0) > 0 {
             self.asked = true;
             let (relay, id) = (self.relay, self.id);
-            event_loop.tell(|trio, _| trio.ends.fetch(relay, id));
+            event_loop.call(|machines, _| machines.ends.fetch(relay, id));
         }
         if event_loop.machine().stopping {
             // Whatever its fetch comes to now, it is not the page's fault.
             return;
         }
-        if let Some(fetched) = event_loop.tell(|trio, _| trio.ends.fetched()) {
+        if let Some(fetched) = event_loop.call(|machines, _| machines.ends.fetched()) {
             self.result = Some(self.show(fetched));
         } else if self.result.is_none() && event_loop.now().mono >= self.deadline {
             self.result = Some(Err("the page did not come in time".to_owned()));
         }
     }
 
-    fn drain(trio: &mut Trio, now: Now) {
-        trio.stopping = true;
-        trio.relay.handle_drain(now);
-        trio.agent.handle_drain(now);
+    fn drain(machines: &mut DemoMachines, now: Now) {
+        machines.stopping = true;
+        machines.relay.handle_drain(now);
+        machines.agent.handle_drain(now);
     }
 
-    fn is_done(&self, trio: &Trio, draining: bool) -> bool {
+    fn is_done(&self, machines: &DemoMachines, draining: bool) -> bool {
         let failed = matches!(self.result, Some(Err(_)));
         let fetched = self.once && self.result.is_some();
-        failed || fetched || draining && trio.relay.connections() == 0 && trio.agent.is_done()
+        failed || fetched || draining && machines.relay.connections() == 0 && machines.agent.is_done()
     }
 }
 
@@ -210,7 +210,7 @@ impl Demo {
     }
 }
 
-fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Failure> {
+fn machines(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<DemoMachines, Failure> {
     let key = Key::new(entropy::octets::<32>()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
         .map_err(|error| Failure::Failed(format!("cannot make a secret: {error}")))?;
     let pair = pair::Limits { hand_over: Some(pair::HAND_OVER), ..pair::Limits::default() };
@@ -235,7 +235,7 @@ fn trio(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<Trio, Fail
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
-    Ok(Trio { relay, agent: Agent::new(config, seeds, now), ends: Ends::new(), stopping: false })
+    Ok(DemoMachines { relay, agent: Agent::new(config, seeds, now), ends: Ends::new(), stopping: false })
 }
 
 /// A folder that is gone when this is.

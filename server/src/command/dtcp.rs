@@ -6,17 +6,17 @@ use log::Level;
 use rendezvous_core::acl::Policy;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::dtcp::HOSTS_MAX;
-use rendezvous_core::dtcp::entity::{Config, Entity, Outcome, Refused, Report, Role};
+use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role};
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{self, Failure as Why};
+use rendezvous_core::dtcp::negotiation::{self, Failure as EndReason};
+use rendezvous_core::event::{ConnectError, Event};
 use rendezvous_core::machine::Listener;
-use rendezvous_core::note::{Note, Obstacle};
 use rendezvous_core::pair::{self, Side};
-use rendezvous_core::reach::HostPort;
+use rendezvous_core::relay_client::HostPort;
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
+use rendezvous_core::xmpp::component_host::{self, ComponentHost};
 use rendezvous_core::xmpp::condition::StreamCondition;
-use rendezvous_core::xmpp::hosted::{self, Hosted};
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, LossText, SECRET_FILE, XMPP, jid, own_jid, required};
@@ -87,7 +87,7 @@ const OPEN: Spec = Spec {
     operands: &[],
     summary: "Asks a peer for a direct connection; standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, TO, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
-    notes: NOTES,
+    events: NOTES,
 };
 
 const ACCEPT: Spec = Spec {
@@ -95,7 +95,7 @@ const ACCEPT: Spec = Spec {
     operands: &[],
     summary: "Waits for a peer that asks for a direct connection; standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, FROM, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
-    notes: NOTES,
+    events: NOTES,
 };
 
 /// Standard error is the user's terminal: what goes as it should is said on demand.
@@ -151,12 +151,12 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
         negotiation: negotiation::Config { tls, policy, ..negotiation::Config::default() },
         pair: pair::Limits::default(),
     };
-    let mut beside = Beside::new(&server, &config);
+    let mut beside = DtcpProgram::new(&server, &config);
     let direct = if tls == Tls::Off { None } else { Some(DirectTls::new(&tls_config::provider())?) };
     let local = Listener(config.listeners);
     let entity = Entity::new(config, *entropy::octets()?);
     let now = net.now();
-    let machine = Hosted::new(server, entity, *entropy::octets()?, now);
+    let machine = ComponentHost::new(server, entity, *entropy::octets()?, now);
     let mut event_loop =
         EventLoop::new(net, machine, TlsSetup { direct, ..TlsSetup::default() }, Sizes::for_peer(), local.0);
     let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
@@ -203,7 +203,7 @@ fn policy(matches: &Matches) -> Result<Policy, Failure> {
 }
 
 /// The entity around its event loop.
-struct Beside {
+struct DtcpProgram {
     /// The XMPP server, for the log.
     server: String,
     /// Whom to: `None` where we accept.
@@ -214,8 +214,8 @@ struct Beside {
     outcome: Option<Outcome>,
 }
 
-impl Beside {
-    fn new(server: &hosted::Config, config: &Config) -> Self {
+impl DtcpProgram {
+    fn new(server: &component_host::Config, config: &Config) -> Self {
         let to = match &config.role {
             Role::Open { to } => Some(to.clone()),
             Role::Accept { .. } => None,
@@ -239,7 +239,7 @@ impl Beside {
         }
         let to = self.to.as_ref().map_or("the peer", Jid::as_str);
         match self.outcome {
-            None | Some(Outcome::Ended(pair::Why::Done) | Outcome::Abandoned) => Ok(()),
+            None | Some(Outcome::Ended(pair::EndReason::Done) | Outcome::Abandoned) => Ok(()),
             Some(Outcome::Failed(refused)) => {
                 let why = reason(&refused);
                 Err(Failure::Failed(format!("no direct connection to {to}: {}", Shown(&why))))
@@ -249,35 +249,35 @@ impl Beside {
     }
 }
 
-impl Program for Beside {
-    type Machine = Hosted<Entity>;
+impl Program for DtcpProgram {
+    type Machine = ComponentHost<Entity>;
 
     const TICK: Option<Span> = None;
     const HANGUP_ENDS: bool = true;
 
-    fn ordinary(&self) -> Level {
+    fn default_level(&self) -> Level {
         ORDINARY
     }
 
-    fn note(&mut self, note: &Note) {
+    fn event(&mut self, event: &Event) {
         if log::log_enabled!(ORDINARY) {
-            logging::note(note, &Names::default(), &[]);
+            logging::event(event, &Names::default(), &[]);
         }
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Self::Machine>) {
-        let is_over = event_loop.tell(|machine, _| {
-            while let Some(report) = machine.poll_report() {
-                self.hear(report);
+    fn after_turn(&mut self, event_loop: &mut Loop<Self::Machine>) {
+        let is_over = event_loop.call(|machine, _| {
+            while let Some(event) = machine.poll_event() {
+                self.on_host_event(event);
             }
-            while let Some(report) = machine.inner_mut().poll_report() {
-                tell(report, self.to.is_some());
+            while let Some(event) = machine.inner_mut().poll_event() {
+                log_event(event, self.to.is_some());
             }
             self.outcome = machine.inner().outcome().cloned();
             self.outcome.is_some() || self.lost.is_some()
         });
         if is_over {
-            event_loop.tell(Self::drain);
+            event_loop.call(Self::drain);
         }
     }
 
@@ -290,40 +290,40 @@ impl Program for Beside {
     }
 }
 
-impl Beside {
-    fn hear(&mut self, report: hosted::Report) {
-        match report {
-            hosted::Report::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
-            report => {
-                self.was_up |= report == hosted::Report::Up;
-                component::log(report, &self.server, ORDINARY);
+impl DtcpProgram {
+    fn on_host_event(&mut self, event: component_host::HostEvent) {
+        match event {
+            component_host::HostEvent::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
+            event => {
+                self.was_up |= event == component_host::HostEvent::Up;
+                component::log(event, &self.server, ORDINARY);
             }
         }
     }
 }
 
-fn tell(report: Report, opens: bool) {
-    match report {
-        Report::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
-        Report::Dialled { peer, to } => {
+fn log_event(event: DtcpEvent, opens: bool) {
+    match event {
+        DtcpEvent::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
+        DtcpEvent::Dialled { peer, to } => {
             // Who opens chose the peer; who accepts dials for whoever asks.
             let level = if opens { ORDINARY } else { Level::Info };
             log::log!(level, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()));
         }
-        Report::Declined { peer, condition } => {
+        DtcpEvent::Declined { peer, condition } => {
             log::warn!("event=dtcp-declined peer={} condition={}", Escaped(peer.as_str()), condition.name());
         }
-        Report::Established { peer, tls } => {
+        DtcpEvent::Established { peer, tls } => {
             let tls = if tls { "yes" } else { "no" };
             log::log!(ORDINARY, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
         }
-        Report::Failed { peer, refused } => {
+        DtcpEvent::Failed { peer, refused } => {
             // Who opens fails with it, and says so in the end.
             let level = if opens { ORDINARY } else { Level::Warn };
             let why = reason(&refused);
             log::log!(level, "event=dtcp-failed peer={} reason={}", Escaped(peer.as_str()), Escaped(&why));
         }
-        Report::Ended { from_peer, to_peer, why } => {
+        DtcpEvent::Ended { from_peer, to_peer, why } => {
             let why = Escaped(ending(why));
             log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} reason={why}");
         }
@@ -333,40 +333,42 @@ fn tell(report: Report, opens: bool) {
 /// Why there is no connection, as the end of a sentence, with the peer's own text in it.
 fn reason(refused: &Refused) -> String {
     match (refused.why, &refused.error) {
-        (Why::Refused, Some(error)) => {
+        (EndReason::Refused, Some(error)) => {
             let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
             format!("it was refused with {} {}{text}", error.condition.code(), error.condition.name())
         }
-        (Why::Refused, None) => "the answer made no sense".to_owned(),
-        (Why::Unreachable, _) if refused.obstacle == Some(Obstacle::NoTls) => {
+        (EndReason::Refused, None) => "the answer made no sense".to_owned(),
+        (EndReason::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
             "503, one side requires TLS and the other has it off: both need the same --tls".to_owned()
         }
-        (Why::Unreachable, _) if refused.obstacle == Some(Obstacle::Handshake) => {
+        (EndReason::Unreachable, _) if refused.connect_error == Some(ConnectError::Handshake) => {
             "503, who was dialled did not accept us: another peer is there, or it requires TLS and we have --tls off"
                 .to_owned()
         }
-        (Why::Unreachable, _) => {
-            let met = refused.obstacle.map(|obstacle| format!(" ({})", logging::obstacle(obstacle)));
+        (EndReason::Unreachable, _) => {
+            let met = refused.connect_error.map(|connect_error| format!(" ({})", logging::connect_error(connect_error)));
             format!(
                 "503, neither side could reach the other{}: one needs --listen, the other leave to dial that (--allow)",
                 met.unwrap_or_default()
             )
         }
-        (Why::Deadline, _) => "it took too long".to_owned(),
-        (Why::Busy, _) => "there is one already".to_owned(),
+        (EndReason::Deadline, _) => "it took too long".to_owned(),
+        (EndReason::Busy, _) => "there is one already".to_owned(),
     }
 }
 
 /// How the stream ended.
-const fn ending(why: pair::Why) -> &'static str {
+const fn ending(why: pair::EndReason) -> &'static str {
     match why {
-        pair::Why::Done => "done",
-        pair::Why::Truncated(Side::Hidden) | pair::Why::Reset(Side::Hidden) => "the other side broke off",
-        pair::Why::Truncated(Side::Client) | pair::Why::Reset(Side::Client) => {
+        pair::EndReason::Done => "done",
+        pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
+            "the other side broke off"
+        }
+        pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
             "standard input or output broke off"
         }
-        pair::Why::Silent(_) => "the other side does not answer any more",
-        pair::Why::HalfClosed | pair::Why::Idle => "nothing moved for too long",
-        pair::Why::SlowReader(_) => "one side read too slowly while memory was short",
+        pair::EndReason::Silent(_) => "the other side does not answer any more",
+        pair::EndReason::HalfClosed | pair::EndReason::Idle => "nothing moved for too long",
+        pair::EndReason::SlowReader(_) => "one side read too slowly while memory was short",
     }
 }

@@ -69,7 +69,7 @@ const LIST: Spec = Spec {
     operands: &[],
     summary: "Lists the hidden servers that are enrolled, without their secrets.",
     options: &[STATE, Opt::flag("json", "as a JSON array, for programs")],
-    notes: "",
+    events: "",
 };
 
 fn list(args: &[String]) -> Result<(), Failure> {
@@ -92,7 +92,7 @@ const SHOW: Spec = Spec {
     operands: &["NAME"],
     summary: "Shows a hidden server that is enrolled, without its secret.",
     options: &[enrol::RELAY.explained("print what its clients type, too"), enrol::CA, STATE],
-    notes: "",
+    events: "",
 };
 
 fn show(args: &[String]) -> Result<(), Failure> {
@@ -124,7 +124,7 @@ const REMOVE: Spec = Spec {
     operands: &["NAME"],
     summary: "Forgets a hidden server. A running relay closes its waiting connections.",
     options: &[STATE],
-    notes: "",
+    events: "",
 };
 
 fn remove(args: &[String]) -> Result<(), Failure> {

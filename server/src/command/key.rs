@@ -14,7 +14,7 @@ const SPEC: Spec = Spec {
     operands: &["[FILE]"],
     summary: "Prints the pin of a key or a certificate (PEM). If there is no such file, a key is made first.",
     options: &[],
-    notes: "\
+    events: "\
 FILE: the default is connect.key in $STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous.
 A new key is ECDSA P-256, readable for its owner alone. The pin is the SHA-256 of the public key, as curl's
 --pinnedpubkey has it: 'agent --allow-key' and 'connect --end-to-end' take it, and everybody may know it.",

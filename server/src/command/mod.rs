@@ -24,6 +24,6 @@ mod share;
 pub mod status;
 #[cfg(feature = "xmpp")]
 pub mod stream;
-mod tape;
 pub mod token;
+mod trace_writer;
 mod upstream;

@@ -22,7 +22,7 @@ const SPEC: Spec = Spec {
     operands: &["FILE", "USER"],
     summary: "Sets the password of a user in a file for 'agent --password-file'. The file is made if it is missing.",
     options: &[Opt::one("cost", "N", "12", "how long a check takes: 2^N rounds of bcrypt, 4 to 14")],
-    notes: "\
+    events: "\
 The password is asked for twice on a terminal, without showing it; otherwise it is the first line of standard input. It
 has 72 bytes at most. The file is that of 'htpasswd -B', mode 0600. An agent reads it again on SIGHUP.",
 };

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use log::Level;
 use rendezvous_core::bytestream::proxy::{Config, Proxy};
-use rendezvous_core::note::Note;
+use rendezvous_core::event::Event;
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::xmpp::hosted::Hosted;
+use rendezvous_core::xmpp::component_host::ComponentHost;
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, namespace, required};
-use super::share::{BUFFER_MEMORY, MAX_CONNECTIONS, Share, Wave};
+use super::share::{BUFFER_MEMORY, IdleMemory, MAX_CONNECTIONS, Share};
 use super::upstream::span;
 use crate::buffer::Sizes;
 use crate::daemon::{self, Loop, Program};
@@ -47,7 +47,7 @@ const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 In Prosody's configuration:
     Component \"proxy.example.org\"
         component_secret = \"…\"
@@ -92,10 +92,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
     let sizes = Sizes { ceiling: usize::try_from(memory).unwrap_or(usize::MAX), ..Sizes::for_peer() };
     let now = net.now();
-    let hosted = Hosted::new(server, Proxy::new(config), *entropy::octets()?, now);
-    let mut event_loop = EventLoop::new(net, hosted, TlsSetup::default(), sizes, listeners);
+    let component_host = ComponentHost::new(server, Proxy::new(config), *entropy::octets()?, now);
+    let mut event_loop = EventLoop::new(net, component_host, TlsSetup::default(), sizes, listeners);
     daemon::warn_of_root();
-    daemon::run(&mut Beside { shown, wave: Wave::default() }, &mut event_loop, drain)
+    daemon::run(&mut ProxyProgram { shown, idle_memory: IdleMemory::default() }, &mut event_loop, drain)
 }
 
 fn config(matches: &Matches, name: Jid) -> Result<Config, Failure> {
@@ -112,55 +112,55 @@ fn narrow(number: u64) -> u32 {
 }
 
 /// The proxy around its event loop.
-struct Beside {
+struct ProxyProgram {
     /// The XMPP server, as logs name it.
     shown: String,
-    wave: Wave,
+    idle_memory: IdleMemory,
 }
 
-impl Program for Beside {
-    type Machine = Hosted<Proxy>;
+impl Program for ProxyProgram {
+    type Machine = ComponentHost<Proxy>;
 
     const TICK: Option<Span> = Some(Span::from_secs(1));
     const MANAGED: bool = true;
 
-    fn note(&mut self, note: &Note) {
-        logging::note(note, &Names::default(), &[]);
+    fn event(&mut self, event: &Event) {
+        logging::event(event, &Names::default(), &[]);
     }
 
-    fn reload(&mut self, _: &mut Loop<Hosted<Proxy>>) {
+    fn reload(&mut self, _: &mut Loop<ComponentHost<Proxy>>) {
         log::info!("event=reload reason=\"a proxy reads its options at its start alone\"");
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Hosted<Proxy>>) {
-        let (of_server, of_proxy) = event_loop.tell(|hosted, _| {
-            let of_server = Vec::from_iter(std::iter::from_fn(|| hosted.poll_report()));
-            (of_server, Vec::from_iter(std::iter::from_fn(|| hosted.inner_mut().poll_report())))
+    fn after_turn(&mut self, event_loop: &mut Loop<ComponentHost<Proxy>>) {
+        let (of_server, of_proxy) = event_loop.call(|component_host, _| {
+            let of_server = Vec::from_iter(std::iter::from_fn(|| component_host.poll_event()));
+            (of_server, Vec::from_iter(std::iter::from_fn(|| component_host.inner_mut().poll_event())))
         });
-        for report in of_server {
-            component::log(report, &self.shown, Level::Info);
+        for event in of_server {
+            component::log(event, &self.shown, Level::Info);
         }
-        for report in of_proxy {
-            streams::proxy(&report);
+        for event in of_proxy {
+            streams::proxy(&event);
         }
     }
 
-    fn tick(&mut self, event_loop: &mut Loop<Hosted<Proxy>>) {
-        self.wave.ebb(event_loop);
+    fn tick(&mut self, event_loop: &mut Loop<ComponentHost<Proxy>>) {
+        self.idle_memory.release_idle(event_loop);
     }
 
-    fn status(&self, event_loop: &Loop<Hosted<Proxy>>) -> Option<String> {
-        let hosted = event_loop.machine();
-        let (proxy, is_up) = (hosted.inner(), if hosted.is_up() { "up" } else { "down" });
+    fn status(&self, event_loop: &Loop<ComponentHost<Proxy>>) -> Option<String> {
+        let component_host = event_loop.machine();
+        let (proxy, is_up) = (component_host.inner(), if component_host.is_up() { "up" } else { "down" });
         let (pairs, claimed, unclaimed) = (proxy.pairs(), proxy.claimed(), proxy.unclaimed());
         Some(format!("XMPP {is_up}, {pairs} pairs, {claimed} claimed and {unclaimed} unclaimed connections"))
     }
 
-    fn drain(hosted: &mut Hosted<Proxy>, now: Now) {
-        hosted.handle_drain(now);
+    fn drain(component_host: &mut ComponentHost<Proxy>, now: Now) {
+        component_host.handle_drain(now);
     }
 
-    fn is_done(&self, hosted: &Hosted<Proxy>, _: bool) -> bool {
-        hosted.is_done()
+    fn is_done(&self, component_host: &ComponentHost<Proxy>, _: bool) -> bool {
+        component_host.is_done()
     }
 }

@@ -17,7 +17,7 @@ const SPEC: Spec = Spec {
     summary: "Runs a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \
 nothing is sent anywhere.",
     options: &[Opt::flag("check", "print nothing; compare with the actions in the trace")],
-    notes: "\
+    events: "\
 With --check the exit code is 0 where every action is as recorded, and 1 where one is not; the first that is
 not is shown. What is printed without it is a trace again: the same events, with the actions of this program.
 The format is described in the documentation of rendezvous_core::trace.",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use rendezvous_core::engine::{Engine, Transport};
-use rendezvous_core::note::Note;
+use rendezvous_core::event::Event;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
@@ -17,8 +17,8 @@ use self::files::{Files, Sources};
 use self::settings::{SPEC, Settings};
 use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};
-use super::share::{Share, Wave};
-use super::tape::Tape;
+use super::share::{IdleMemory, Share};
+use super::trace_writer::TraceWriter;
 use crate::activation::{self, Inherited};
 use crate::background_writer::FLUSH_MAX;
 use crate::cert;
@@ -65,8 +65,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     net.allow_pipes(limits.pipes);
     net.limit_sockets(limits.sockets);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
-    let tape = settings.trace.as_deref().map(Tape::create).transpose()?;
-    let engine = Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), tape.is_some());
+    let trace_writer = settings.trace.as_deref().map(TraceWriter::create).transpose()?;
+    let engine =
+        Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), trace_writer.is_some());
     let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
 
     let drain = settings.drain;
@@ -86,8 +87,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         files,
         ids: Ids::default(),
         names: Names::default(),
-        tape,
-        wave: Wave::default(),
+        trace_writer,
+        idle_memory: IdleMemory::default(),
         started: event_loop.now().mono,
         counters: Counters::default(),
         buffer_octets_max: settings.sizes().ceiling,
@@ -117,8 +118,8 @@ struct Relay {
     files: Files,
     ids: Ids,
     names: Names,
-    tape: Option<Tape>,
-    wave: Wave,
+    trace_writer: Option<TraceWriter>,
+    idle_memory: IdleMemory,
     started: Time,
     counters: Counters,
     buffer_octets_max: usize,
@@ -142,9 +143,9 @@ impl Program for Relay {
     const TICK: Option<Span> = Some(Span::from_secs(1));
     const MANAGED: bool = true;
 
-    fn note(&mut self, note: &Note) {
-        self.counters.count(note);
-        logging::note(note, &self.names, &[]);
+    fn event(&mut self, event: &Event) {
+        self.counters.count(event);
+        logging::event(event, &self.names, &[]);
     }
 
     fn reload(&mut self, _: &mut Loop<Recorder<Engine>>) {
@@ -155,9 +156,9 @@ impl Program for Relay {
         self.files.is_reloading()
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
-        if let Some(tape) = &mut self.tape {
-            tape.write(&event_loop.tell(|engine, _| engine.take_text()));
+    fn after_turn(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+        if let Some(trace_writer) = &mut self.trace_writer {
+            trace_writer.write(&event_loop.call(|engine, _| engine.take_text()));
         }
         match self.files.reloaded() {
             None => {}
@@ -169,7 +170,7 @@ impl Program for Relay {
                 logging::limit(settings.log_rate);
                 event_loop.set_tls(tls);
                 event_loop.set_head(settings.sizes().head);
-                event_loop.tell(|engine, now| engine.handle_config(settings.engine, now));
+                event_loop.call(|engine, now| engine.handle_config(settings.engine, now));
                 self.enrol(ids, event_loop);
                 log::info!("event=reloaded");
             }
@@ -205,7 +206,7 @@ impl Program for Relay {
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
-        self.wave.ebb(event_loop);
+        self.idle_memory.release_idle(event_loop);
         self.files.look_at_ids();
     }
 
@@ -274,7 +275,7 @@ impl Relay {
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
             log::warn!("event=tcp-port name={name:?} reason=\"no hidden server has this name or label\"");
         }
-        event_loop.tell(|engine, now| engine.handle_ids(enrolments, now));
+        event_loop.call(|engine, now| engine.handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
         self.ids = ids;
     }

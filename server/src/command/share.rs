@@ -22,7 +22,7 @@ pub(super) const BUFFER_MEMORY: Opt = Opt::one(
 /// Where there are few in all, three of eight.
 const DESCRIPTORS_KEPT: u64 = 64;
 /// Connections above the limit that are still told why they are refused; where there are few in all, a quarter.
-const COURTESY: u64 = 64;
+const REFUSED_CONNECTIONS_MAX: u64 = 64;
 /// When so many connections are gone, their memory is given back to the system.
 const WAVE_MIN: usize = 256;
 /// A spare buffer that nobody needed for so long is given back to the system.
@@ -52,7 +52,7 @@ impl Share {
         let pipes = PIPES_MAX.min(descriptors / 32);
         let kept = DESCRIPTORS_KEPT.min(descriptors / 8 * 3);
         let sockets = descriptors.saturating_sub(kept + 2 * pipes).max(8);
-        let connections = sockets - COURTESY.min(sockets / 4);
+        let connections = sockets - REFUSED_CONNECTIONS_MAX.min(sockets / 4);
         Self {
             descriptors: Some(descriptors),
             sockets: usize::try_from(sockets).unwrap_or(usize::MAX),
@@ -123,7 +123,7 @@ impl Share {
 /// What connections and their octets have swollen. Those who serve few, and wake for nothing, keep the few spare buffers
 /// they have.
 #[derive(Default)]
-pub(super) struct Wave {
+pub(super) struct IdleMemory {
     /// The most connections since their memory was given back last.
     connections: usize,
     /// When spare buffers are looked at again.
@@ -132,7 +132,7 @@ pub(super) struct Wave {
 
 /// What is to be given back to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ebb {
+enum Release {
     Nothing,
     /// Spare buffers that nobody needed.
     Spare,
@@ -140,13 +140,13 @@ enum Ebb {
     All,
 }
 
-impl Wave {
+impl IdleMemory {
     /// After a wave the memory is not as large as the wave was.
-    pub(super) fn ebb<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
+    pub(super) fn release_idle<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
         let is_less = match self.look(event_loop.connections(), event_loop.now().mono) {
-            Ebb::Nothing => false,
-            Ebb::Spare => event_loop.ebb() > 0,
-            Ebb::All => {
+            Release::Nothing => false,
+            Release::Spare => event_loop.release_idle() > 0,
+            Release::All => {
                 event_loop.shrink();
                 true
             }
@@ -156,17 +156,17 @@ impl Wave {
         }
     }
 
-    fn look(&mut self, connections: usize, now: Time) -> Ebb {
+    fn look(&mut self, connections: usize, now: Time) -> Release {
         if connections + WAVE_MIN <= self.connections {
             self.connections = connections;
-            return Ebb::All;
+            return Release::All;
         }
         self.connections = self.connections.max(connections);
         if now < self.due {
-            return Ebb::Nothing;
+            return Release::Nothing;
         }
         self.due = now + SPARE_TIME;
-        Ebb::Spare
+        Release::Spare
     }
 }
 
@@ -211,18 +211,19 @@ mod tests {
 
     #[test]
     fn spare_buffers_are_looked_at_every_ten_seconds() {
-        let mut wave = Wave::default();
-        let looks: Vec<_> = (0..=20).filter(|&second| wave.look(100, at(second)) == Ebb::Spare).collect();
+        let mut idle_memory = IdleMemory::default();
+        let looks: Vec<_> =
+            (0..=20).filter(|&second| idle_memory.look(100, at(second)) == Release::Spare).collect();
         assert_eq!(looks, [0, 10, 20]);
     }
 
     #[test]
     fn when_many_connections_are_gone_all_is_given_back_once() {
-        let mut wave = Wave::default();
-        wave.look(0, at(0));
-        assert_eq!(wave.look(1_000, at(1)), Ebb::Nothing);
-        assert_eq!(wave.look(1_000 - WAVE_MIN + 1, at(2)), Ebb::Nothing, "too few are gone");
-        assert_eq!(wave.look(1_000 - WAVE_MIN, at(3)), Ebb::All);
-        assert_eq!(wave.look(1_000 - WAVE_MIN, at(4)), Ebb::Nothing, "they are gone already");
+        let mut idle_memory = IdleMemory::default();
+        idle_memory.look(0, at(0));
+        assert_eq!(idle_memory.look(1_000, at(1)), Release::Nothing);
+        assert_eq!(idle_memory.look(1_000 - WAVE_MIN + 1, at(2)), Release::Nothing, "too few are gone");
+        assert_eq!(idle_memory.look(1_000 - WAVE_MIN, at(3)), Release::All);
+        assert_eq!(idle_memory.look(1_000 - WAVE_MIN, at(4)), Release::Nothing, "they are gone already");
     }
 }

@@ -15,7 +15,7 @@ const SPEC: Spec = Spec {
     operands: &[],
     summary: "Shows what a running relay is doing: who waits, pairs, octets, what it refused and why, what it uses.",
     options: &[STATE, Opt::flag("json", "as one JSON object, for programs")],
-    notes: "\
+    events: "\
 It asks the relay's socket, status.sock in the state folder, which its owner (and root) may open.
 'SEEN' is how long ago a connection of the hidden server was there. Counters begin at the relay's
 start. Exit code 1 where no relay runs with that state folder.",

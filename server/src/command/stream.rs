@@ -3,18 +3,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use log::Level;
-use rendezvous_core::bytestream::entity::{Config, Entity, Report};
+use rendezvous_core::bytestream::entity::{Config, Entity, StreamEvent};
 use rendezvous_core::bytestream::initiator::CONNECTIONS_MAX;
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::bytestream::role::Failure as NoStream;
 use rendezvous_core::bytestream::stanza::Connection;
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::Listener;
-use rendezvous_core::note::Note;
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::xmpp::component::Loss;
+use rendezvous_core::xmpp::component_host::{self, ComponentHost};
 use rendezvous_core::xmpp::condition::StreamCondition;
-use rendezvous_core::xmpp::hosted::{self, Hosted};
 use rendezvous_core::xmpp::jid::Jid;
 
 use super::component::{self, COMPONENT, NAMESPACE, SECRET_FILE, XMPP, allow, jid, namespace, required};
@@ -88,7 +88,7 @@ const OPEN: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 Without --listen and --via there is nothing to offer; then the peer may offer what it has (a role reversal, once).
 Exit code 0 when both sides have ended, 1 with one line when it could not be.",
 };
@@ -119,7 +119,7 @@ const ACCEPT: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 --listen and --via are for a peer none of whose addresses can be reached: then we offer ours (a role reversal, once).
 Exit code 0 when both sides have ended, 1 with one line when the stream broke off.",
 };
@@ -191,11 +191,11 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     change(&mut config);
     let opens = config.peer.is_some();
 
-    let ordinary = if matches!(task, Task::Stdio) { Level::Debug } else { Level::Info };
+    let default_level = if matches!(task, Task::Stdio) { Level::Debug } else { Level::Info };
     let mut net = daemon::world()?;
     for on in &listen {
         let on = super::listen::listen(&mut net, *on, &listen)?;
-        log::log!(ordinary, "event=listening on={on}");
+        log::log!(default_level, "event=listening on={on}");
         config.rules.listeners.push(on);
     }
     config.rules.announced = announce.iter().map(SocketAddr::ip).collect();
@@ -204,8 +204,9 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
     let now = net.now();
     let entity = Entity::new(config, *entropy::octets()?);
-    let hosted = Hosted::new(server, entity, *entropy::octets()?, now);
-    let mut event_loop = EventLoop::new(net, hosted, TlsSetup::default(), Sizes::for_peer(), listeners);
+    let component_host = ComponentHost::new(server, entity, *entropy::octets()?, now);
+    let mut event_loop =
+        EventLoop::new(net, component_host, TlsSetup::default(), Sizes::for_peer(), listeners);
     let once = !matches!(task, Task::Serve);
     match task {
         Task::Stdio => {
@@ -216,12 +217,20 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
                 .map_err(|error| cannot("watch standard input and output", &error))?;
         }
         Task::Offer(peer) => {
-            event_loop.tell(|hosted, now| hosted.inner_mut().handle_begin(peer, None, now));
+            event_loop.call(|component_host, now| component_host.inner_mut().handle_begin(peer, None, now));
         }
         Task::Serve => daemon::warn_of_root(),
     }
-    let mut beside =
-        Beside { shown, ordinary, once, opens, is_up: false, was_up: false, lost: None, outcome: None };
+    let mut beside = StreamProgram {
+        shown,
+        default_level,
+        once,
+        opens,
+        is_up: false,
+        was_up: false,
+        lost: None,
+        outcome: None,
+    };
     daemon::run(&mut beside, &mut event_loop, drain)?;
     if let Some(why) = beside.lost {
         let why = component::LossText(why);
@@ -263,16 +272,16 @@ fn via(text: &str) -> Result<Connection, String> {
 }
 
 /// The entity around its event loop.
-struct Beside {
+struct StreamProgram {
     /// The XMPP server, as logs name it.
     shown: String,
-    ordinary: Level,
+    default_level: Level,
     /// It ends when there is nothing left of its one stream.
     once: bool,
     /// Whether it offers a stream, and does not wait for one.
     opens: bool,
     /// What the last stream came to, and whether the server knew us then.
-    outcome: Option<Report>,
+    outcome: Option<StreamEvent>,
     is_up: bool,
     /// Whether the server ever knew us.
     was_up: bool,
@@ -280,7 +289,7 @@ struct Beside {
     lost: Option<Loss>,
 }
 
-impl Beside {
+impl StreamProgram {
     /// Whether there will be no stream because the server is not there: who opens one does not wait for it, and nobody
     /// for one that does not want us.
     fn is_hopeless(&self, why: Loss) -> bool {
@@ -289,86 +298,88 @@ impl Beside {
     }
 }
 
-impl Program for Beside {
-    type Machine = Hosted<Entity>;
+impl Program for StreamProgram {
+    type Machine = ComponentHost<Entity>;
 
     const TICK: Option<Span> = None;
     const HANGUP_ENDS: bool = true;
 
     // Standard error may be the user's terminal, and what matters there is said once, at the end.
-    fn ordinary(&self) -> Level {
-        self.ordinary
+    fn default_level(&self) -> Level {
+        self.default_level
     }
 
-    fn note(&mut self, note: &Note) {
-        if log::log_enabled!(self.ordinary) {
-            logging::note(note, &Names::default(), &[]);
+    fn event(&mut self, event: &Event) {
+        if log::log_enabled!(self.default_level) {
+            logging::event(event, &Names::default(), &[]);
         }
     }
 
-    fn turned(&mut self, event_loop: &mut Loop<Hosted<Entity>>) {
-        let (of_server, of_entity) = event_loop.tell(|hosted, _| {
-            let of_server = Vec::from_iter(std::iter::from_fn(|| hosted.poll_report()));
-            (of_server, Vec::from_iter(std::iter::from_fn(|| hosted.inner_mut().poll_report())))
+    fn after_turn(&mut self, event_loop: &mut Loop<ComponentHost<Entity>>) {
+        let (of_server, of_entity) = event_loop.call(|component_host, _| {
+            let of_server = Vec::from_iter(std::iter::from_fn(|| component_host.poll_event()));
+            (of_server, Vec::from_iter(std::iter::from_fn(|| component_host.inner_mut().poll_event())))
         });
-        for report in of_server {
-            match report {
-                hosted::Report::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
-                report => {
-                    self.was_up |= report == hosted::Report::Up;
-                    component::log(report, &self.shown, self.ordinary);
+        for event in of_server {
+            match event {
+                component_host::HostEvent::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
+                event => {
+                    self.was_up |= event == component_host::HostEvent::Up;
+                    component::log(event, &self.shown, self.default_level);
                 }
             }
         }
         if self.once && self.lost.is_some() {
             self.once = false;
-            event_loop.tell(Hosted::handle_drain);
+            event_loop.call(ComponentHost::handle_drain);
         }
-        for report in of_entity {
-            streams::entity(&report, self.ordinary);
-            if !matches!(report, Report::Clear { .. } | Report::Dialled { .. }) {
+        for event in of_entity {
+            streams::entity(&event, self.default_level);
+            if !matches!(event, StreamEvent::Clear { .. } | StreamEvent::Dialled { .. }) {
                 self.is_up = event_loop.machine().is_up();
-                self.outcome = Some(report);
+                self.outcome = Some(event);
             }
         }
         let entity = event_loop.machine().inner();
         if self.once && entity.connections() == 0 && entity.sessions() == 0 {
             self.once = false;
-            event_loop.tell(Hosted::handle_drain);
+            event_loop.call(ComponentHost::handle_drain);
         }
     }
 
-    fn drain(hosted: &mut Hosted<Entity>, now: Now) {
-        hosted.handle_drain(now);
+    fn drain(component_host: &mut ComponentHost<Entity>, now: Now) {
+        component_host.handle_drain(now);
     }
 
-    fn is_done(&self, hosted: &Hosted<Entity>, _: bool) -> bool {
-        hosted.is_done()
+    fn is_done(&self, component_host: &ComponentHost<Entity>, _: bool) -> bool {
+        component_host.is_done()
     }
 }
 
 /// What one stream came to.
-fn verdict(outcome: Option<Report>, is_up: bool) -> Result<(), Failure> {
+fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
     let why = match outcome {
         None
         | Some(
-            Report::Ended { why: Why::Done, .. }
-            | Report::Failed { why: NoStream::Cancelled, .. }
-            | Report::Clear { .. }
-            | Report::Dialled { .. },
+            StreamEvent::Ended { why: EndReason::Done, .. }
+            | StreamEvent::Failed { why: NoStream::Cancelled, .. }
+            | StreamEvent::Clear { .. }
+            | StreamEvent::Dialled { .. },
         ) => return Ok(()),
-        Some(Report::Failed { why: NoStream::Silent, .. }) if !is_up => {
+        Some(StreamEvent::Failed { why: NoStream::Silent, .. }) if !is_up => {
             "no answer in time: there is no connection to the XMPP server".to_owned()
         }
-        Some(Report::Failed { why, .. }) => streams::failure(why),
-        Some(Report::NoService { .. }) => streams::NO_SERVICE.to_owned(),
-        Some(Report::Ended { why, .. }) => match why {
-            Why::Truncated(Side::Hidden) | Why::Reset(Side::Hidden) => "the peer broke off",
-            Why::Truncated(Side::Client) | Why::Reset(Side::Client) => "our own side of the stream broke off",
-            Why::Silent(_) => "the peer does not answer any more",
-            Why::HalfClosed | Why::Idle => "nothing moved for too long",
-            Why::SlowReader(_) => "one side read too slowly while memory was short",
-            Why::Done => "done",
+        Some(StreamEvent::Failed { why, .. }) => streams::failure(why),
+        Some(StreamEvent::NoService { .. }) => streams::NO_SERVICE.to_owned(),
+        Some(StreamEvent::Ended { why, .. }) => match why {
+            EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => "the peer broke off",
+            EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
+                "our own side of the stream broke off"
+            }
+            EndReason::Silent(_) => "the peer does not answer any more",
+            EndReason::HalfClosed | EndReason::Idle => "nothing moved for too long",
+            EndReason::SlowReader(_) => "one side read too slowly while memory was short",
+            EndReason::Done => "done",
         }
         .to_owned(),
     };

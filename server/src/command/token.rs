@@ -29,7 +29,7 @@ const SPEC: Spec = Spec {
             "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket",
         ),
     ],
-    notes: "\
+    events: "\
 The result is the query of a CONNECT, with a fresh nonce, good for one connection:
 
     CONNECT uuid:ID?response=TOKEN&nonce=NONCE HTTP/1.1

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rendezvous_core::endpoint::{self, Host};
-use rendezvous_core::reach::Relay;
+use rendezvous_core::relay_client::Relay;
 use rendezvous_core::time::Span;
 use rustls_pki_types::ServerName;
 
@@ -17,12 +17,12 @@ use crate::trust::Trust;
 
 /// The relay as the core dials it.
 pub(super) fn relay(url: &RelayUrl) -> Relay {
-    Relay { place: reach(&url.host, url.port), tls: url.tls, host_header: url.authority() }
+    Relay { place: relay_client(&url.host, url.port), tls: url.tls, host_header: url.authority() }
 }
 
 /// A local service as the core dials it.
 pub(super) fn place(to: &HostPort) -> endpoint::HostPort {
-    reach(&to.host, to.port)
+    relay_client(&to.host, to.port)
 }
 
 /// How the relay's certificate is checked, and under which name.
@@ -42,7 +42,7 @@ pub(super) fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn reach(host: &str, port: u16) -> endpoint::HostPort {
+fn relay_client(host: &str, port: u16) -> endpoint::HostPort {
     let host = host.parse::<IpAddr>().map_or_else(|_| Host::Name(host.to_owned()), Host::Address);
     endpoint::HostPort { host, port }
 }

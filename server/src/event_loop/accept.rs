@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::{ConnId, End, Listener, Machine};
 use rendezvous_core::time::{Span, Time};
 
-use super::{Event, EventLoop};
+use super::{EventLoop, Input};
 use crate::net::Net;
 use crate::slot::{Link, Reading, Slot};
 
@@ -83,7 +83,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             && slot.reading == Reading::Open
         {
             slot.reading = Reading::Ended;
-            self.events.push_back(Event::Ended(id, End::Reset));
+            self.inputs.push_back(Input::Ended(id, End::Reset));
             self.settle();
         }
         watched.map(|()| id)

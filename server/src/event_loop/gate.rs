@@ -17,14 +17,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     ///
     /// Nothing is offered while the mate has a whole buffer to send: the machine may answer what it is offered with
     /// bytes of its own for the mate.
-    pub(super) fn offer_gated(&mut self, on: ConnId, mate: ConnId) -> Go {
+    pub(super) fn offer_gated(&mut self, on: ConnId, peer: ConnId) -> Go {
         // What has moved is told before what is behind it is offered.
         self.settle();
-        if self.queued(mate) as usize >= self.pool.sizes().head {
+        if self.queued(peer) as usize >= self.pool.sizes().head {
             return Go::Wait;
         }
         let Some(slot) = self.slot(on) else { return Go::Wait };
-        if slot.mate != Some(mate) || slot.gate != Gate::After(0) {
+        if slot.peer != Some(peer) || slot.gate != Gate::After(0) {
             return Go::On;
         }
         if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
@@ -34,7 +34,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         match slot.reading {
             _ if slot.unopened => {
-                if self.has_room_for(on, mate) && self.open_parked(on, 0) {
+                if self.has_room_for(on, peer) && self.open_parked(on, 0) {
                     return Go::On;
                 }
             }
@@ -46,7 +46,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
             }
             Reading::Open if slot.readable => {
-                if self.has_room_for(on, mate) && self.receive_parked(on).is_some() {
+                if self.has_room_for(on, peer) && self.receive_parked(on).is_some() {
                     return Go::On;
                 }
             }
@@ -65,8 +65,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Receives and opens records of `on` beside the mate's buffer, for the bytes that pass to be moved from there.
-    pub(super) fn receive_beside(&mut self, on: ConnId, mate: ConnId) -> Go {
-        if !self.has_room_for(on, mate) {
+    pub(super) fn receive_beside(&mut self, on: ConnId, peer: ConnId) -> Go {
+        if !self.has_room_for(on, peer) {
             return Go::Wait;
         }
         let is_unopened = self.slot(on).is_some_and(|slot| slot.unopened);

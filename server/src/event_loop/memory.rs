@@ -52,18 +52,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn charge(&mut self, on: ConnId) {
         let Some(slot) = find(&mut self.slots, on) else { return };
         if let Some(parked) = slot.parked {
-            self.pool.tighten(parked);
+            self.pool.shrink_buffer(parked);
         }
         if let Some(out) = slot.out {
             self.pool.recharge(out);
         }
-        if slot.mate.is_none() {
+        if slot.peer.is_none() {
             slot.wire.shrink_to_fit();
         }
         let handshake = if slot.is_securing() && slot.closing.is_none() { HANDSHAKE_MEMORY } else { 0 };
         // What the machine keeps of a pair's request waits for the answer: that is no lack of progress.
         let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
-        let has_progress = by_machine == 0 || slot.mate.is_some();
+        let has_progress = by_machine == 0 || slot.peer.is_some();
         let inner = slot.tls.as_ref().map_or(0, |tls| tls.kept());
         let kept = slot.wire.capacity() + inner + handshake + by_machine;
         let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
@@ -185,8 +185,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Whether there is room for a record or a segment of `on` beside what its peer is to get; if not, `on` waits: in
     /// line, or for the peer.
-    pub(super) fn has_room_for(&mut self, on: ConnId, mate: ConnId) -> bool {
-        match self.slot(mate).and_then(|mate| mate.out) {
+    pub(super) fn has_room_for(&mut self, on: ConnId, peer: ConnId) -> bool {
+        match self.slot(peer).and_then(|peer| peer.out) {
             Some(out) => self.pool[out].room() >= ROOM_MIN,
             None => self.may_queue(on),
         }
@@ -320,7 +320,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let buffers: usize = slot.parked.iter().chain(&slot.out).map(of_buffer).sum();
             let since = memory.kept_since.into_iter().chain(memory.queued_since).min();
             // The two halves of a pair may both be well, and have parts of records.
-            let is_fresh = |since| slot.mate.is_some() && self.now.mono.since(since) < STALLED;
+            let is_fresh = |since| slot.peer.is_some() && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_fresh(since));
             let piped = if which == Bytes::Any { memory.piped } else { 0 };
             let bytes = buffers + memory.kept + piped;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rendezvous_core::client_hello;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Machine, Output, TlsFailure, TlsRole};
 
-use super::{Event, EventLoop, find};
+use super::{EventLoop, Input, find};
 use crate::alpn;
 use crate::direct_tls::DirectTls;
 use crate::escape::Escaped;
@@ -32,10 +32,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, peer) in [(hidden, client), (client, hidden)] {
                     self.charge_like(on, client);
                     if let Some(slot) = self.slot(on) {
-                        slot.mate = Some(mate);
+                        slot.peer = Some(peer);
                         slot.was_paired = true;
                         slot.gate = Gate::Open;
                         slot.wanted = true;
@@ -45,7 +45,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 // What TLS has to say itself, tickets: a client that is dead by now would else owe nobody anything.
                 let queued = self.queued(client);
                 if queued > 0 {
-                    self.events.push_back(Event::Moved { from: hidden, read: 0, queued });
+                    self.inputs.push_back(Input::Moved { from: hidden, read: 0, queued });
                 }
             }
             Output::Gate { on } => {
@@ -82,9 +82,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     (round_trip, age) = (net.round_trip(sock), net.last_ack(sock));
                 }
                 if let Some(round_trip) = round_trip {
-                    self.events.push_back(Event::RoundTrip { on, round_trip });
+                    self.inputs.push_back(Input::RoundTrip { on, round_trip });
                 }
-                self.events.push_back(Event::Acked { on, age });
+                self.inputs.push_back(Input::Acked { on, age });
             }
             Output::LocalAddress { on } => self.tell_local_address(on),
             Output::CloseWrite { on } => {
@@ -96,7 +96,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
             }
             Output::Close { on, how } => self.close(on, how),
-            Output::Note(note) => self.notes.push(note),
+            Output::Event(event) => self.events.push(event),
             Output::Idle { .. } => {}
         }
     }
@@ -107,7 +107,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return debug_assert!(false, "not up, and asked for its address");
         };
         match net.local_address(sock) {
-            Ok(local) => self.events.push_back(Event::LocalAddress { on, local }),
+            Ok(local) => self.inputs.push_back(Input::LocalAddress { on, local }),
             Err(_) => self.report_end(on, End::Reset),
         }
     }
@@ -153,7 +153,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     Some(outer) => {
                         if let Err(error) = outer.begin_inner(session, wire) {
                             log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
-                            self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+                            self.inputs.push_back(Input::TlsFailed(on, TlsFailure::Protocol));
                         }
                     }
                     None => {
@@ -172,11 +172,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Some(Err(error)) => {
                 log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
-                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+                self.inputs.push_back(Input::TlsFailed(on, TlsFailure::Protocol));
             }
             None => {
                 debug_assert!(false, "TLS without a configuration for it");
-                self.events.push_back(Event::TlsFailed(on, TlsFailure::Protocol));
+                self.inputs.push_back(Input::TlsFailed(on, TlsFailure::Protocol));
             }
         }
     }
@@ -185,7 +185,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.slot_for(on);
         let sock = match self.net.connect(to) {
             Ok(sock) => sock,
-            Err(error) => return self.events.push_back(Event::DialFailed(on, dial_failure(&error))),
+            Err(error) => return self.inputs.push_back(Input::DialFailed(on, dial_failure(&error))),
         };
         let Some((slot, net)) = self.slot_and_net(on) else { return };
         let mut sock = sock;
@@ -195,7 +195,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         slot.link = Link::Dialling(sock);
         if let Err(error) = watched {
             slot.link = Link::None;
-            self.events.push_back(Event::DialFailed(on, dial_failure(&error)));
+            self.inputs.push_back(Input::DialFailed(on, dial_failure(&error)));
         }
     }
 

@@ -7,7 +7,7 @@
 use rendezvous_core::machine::{ConnId, Machine};
 
 use super::read::Received;
-use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::net::Net;
 use crate::slot::{Reading, Writing};
@@ -79,13 +79,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     fn pump_once(&mut self, on: ConnId) -> Go {
         let Some(slot) = self.slot(on) else { return Go::Wait };
-        let Some(mate) = slot.mate else { return Go::Wait };
+        let Some(peer) = slot.peer else { return Go::Wait };
         if !slot.wanted {
             return Go::Wait;
         }
         let (parked, unopened, reading, readable) = (slot.parked, slot.unopened, slot.reading, slot.readable);
         let passes = slot.gate.passes();
-        let Some(dst) = self.slot(mate) else { return Go::Wait };
+        let Some(dst) = self.slot(peer) else { return Go::Wait };
         if dst.writing != Writing::Open {
             return Go::Wait;
         }
@@ -95,16 +95,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let dst_tls = dst.tls.is_some();
         let passes = usize::try_from(passes).unwrap_or(usize::MAX);
         match (parked, reading) {
-            _ if passes == 0 => self.offer_gated(on, mate),
-            (Some(parked), _) => self.move_parked(on, mate, parked, dst_tls, passes),
+            _ if passes == 0 => self.offer_gated(on, peer),
+            (Some(parked), _) => self.move_parked(on, peer, parked, dst_tls, passes),
             (None, Reading::Ending(how)) if !unopened => {
                 self.report_end(on, how);
                 Go::Wait
             }
             (None, Reading::Ended) => Go::Wait,
             (None, _) if !unopened && !readable => Go::Wait,
-            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on, mate),
-            (None, _) => self.receive_for(on, mate, dst_tls, passes),
+            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on, peer),
+            (None, _) => self.receive_for(on, peer, dst_tls, passes),
         }
     }
 
@@ -112,29 +112,29 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn move_parked(
         &mut self,
         on: ConnId,
-        mate: ConnId,
+        peer: ConnId,
         parked: BufferId,
         dst_tls: bool,
         passes: usize,
     ) -> Go {
         let octets = self.pool[parked].filled().len().min(passes);
         let is_all = octets == self.pool[parked].filled().len();
-        let has_queue = self.slot(mate).is_some_and(|dst| dst.out.is_some());
+        let has_queue = self.slot(peer).is_some_and(|dst| dst.out.is_some());
         if !dst_tls && is_all && !has_queue && self.pool.is_movable(parked) {
             if !self.pool.is_tight(parked) && !self.queue_working(on, parked) {
                 return Go::Wait;
             }
-            if let Some(dst) = self.slot(mate) {
+            if let Some(dst) = self.slot(peer) {
                 dst.out = Some(parked);
             }
             if let Some(slot) = self.slot(on) {
                 slot.parked = None;
             }
-            return self.account(on, mate, octets);
+            return self.account(on, peer, octets);
         }
-        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
-        let mut buffer = self.pool.lend(out);
-        let sealed = match find(&mut self.slots, mate).and_then(|dst| dst.tls.as_deref_mut()) {
+        let Some(out) = self.out_for(on, peer) else { return Go::Wait };
+        let mut buffer = self.pool.checkout(out);
+        let sealed = match find(&mut self.slots, peer).and_then(|dst| dst.tls.as_deref_mut()) {
             Some(_) if buffer.room() < ROOM_MIN => Some(0),
             Some(tls) => tls.seal(&self.pool[parked].filled()[..octets], &mut buffer).ok(),
             None if dst_tls => None,
@@ -145,31 +145,31 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
         };
         self.pool.put_back(out, buffer);
-        self.settle_out(mate);
+        self.settle_out(peer);
         match sealed {
             Some(0) => Go::Wait,
             Some(n) => {
                 self.pool[parked].consume(n);
                 self.release_if_empty(on);
-                self.account(on, mate, n)
+                self.account(on, peer, n)
             }
             None => {
-                self.write_failed(mate);
+                self.write_failed(peer);
                 Go::Wait
             }
         }
     }
 
     /// Receives at most `passes` bytes into the outgoing buffer of the mate.
-    fn receive_for(&mut self, on: ConnId, mate: ConnId, dst_tls: bool, passes: usize) -> Go {
+    fn receive_for(&mut self, on: ConnId, peer: ConnId, dst_tls: bool, passes: usize) -> Go {
         let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
         if !src_tls
             && !dst_tls
-            && let Some(received) = self.splice(on, mate, passes)
+            && let Some(received) = self.splice(on, peer, passes)
         {
-            return self.received(on, mate, received);
+            return self.received(on, peer, received);
         }
-        let Some(out) = self.out_for(on, mate) else { return Go::Wait };
+        let Some(out) = self.out_for(on, peer) else { return Go::Wait };
         let room = self.pool[out].room();
         let enough = match (src_tls, dst_tls) {
             (false, false) => 1,
@@ -177,21 +177,21 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             (_, true) => ROOM_MIN,
         };
         if room < enough {
-            self.settle_out(mate);
+            self.settle_out(peer);
             return Go::Wait;
         }
         let received = match (src_tls, dst_tls) {
             (false, false) => self.clear_to_clear(on, out, passes),
-            (false, true) => self.clear_to_tls(on, mate, out, room, passes),
-            (true, _) => self.tls_to(on, mate, out, room, dst_tls, passes),
+            (false, true) => self.clear_to_tls(on, peer, out, room, passes),
+            (true, _) => self.tls_to(on, peer, out, room, dst_tls, passes),
         };
-        self.settle_out(mate);
-        self.received(on, mate, received)
+        self.settle_out(peer);
+        self.received(on, peer, received)
     }
 
-    fn received(&mut self, on: ConnId, mate: ConnId, received: Received) -> Go {
+    fn received(&mut self, on: ConnId, peer: ConnId, received: Received) -> Go {
         match received {
-            Received::Octets(n) => self.account(on, mate, n),
+            Received::Octets(n) => self.account(on, peer, n),
             Received::Nothing => Go::Wait,
             Received::End(how) => {
                 self.set_reading(on, Reading::Ending(how));
@@ -201,7 +201,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     fn clear_to_clear(&mut self, on: ConnId, out: BufferId, passes: usize) -> Received {
-        let mut buffer = self.pool.lend(out);
+        let mut buffer = self.pool.checkout(out);
         let limit = buffer.room().min(passes);
         let received = self.receive(on, &mut buffer.spare()[..limit]);
         if let Received::Octets(n) = received {
@@ -214,24 +214,24 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn clear_to_tls(
         &mut self,
         on: ConnId,
-        mate: ConnId,
+        peer: ConnId,
         out: BufferId,
         room: usize,
         passes: usize,
     ) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let tls = self.slot(mate).and_then(|dst| dst.tls.as_deref());
+        let tls = self.slot(peer).and_then(|dst| dst.tls.as_deref());
         let limit = tls.map_or(0, |tls| tls.sealable(room)).min(scratch.len()).min(passes);
         let received = self.receive(on, &mut scratch[..limit]);
         if let Received::Octets(n) = received {
-            let mut buffer = self.pool.lend(out);
+            let mut buffer = self.pool.checkout(out);
             let sealed = self
-                .slot(mate)
+                .slot(peer)
                 .and_then(|dst| dst.tls.as_deref_mut())
                 .is_some_and(|tls| tls.seal(&scratch[..n], &mut buffer).is_ok_and(|sealed| sealed == n));
             self.pool.put_back(out, buffer);
             if !sealed {
-                self.write_failed(mate);
+                self.write_failed(peer);
             }
         }
         self.scratch = scratch;
@@ -242,7 +242,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn tls_to(
         &mut self,
         on: ConnId,
-        mate: ConnId,
+        peer: ConnId,
         out: BufferId,
         room: usize,
         dst_tls: bool,
@@ -268,15 +268,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
         }
         let octets =
-            if end.is_none() { self.open_for(on, mate, out, &mut scratch[..wire], dst_tls) } else { 0 };
+            if end.is_none() { self.open_for(on, peer, out, &mut scratch[..wire], dst_tls) } else { 0 };
         self.scratch = scratch;
         end.map_or(Received::Octets(octets), Received::End)
     }
 
     /// Opens records of `on` into the outgoing buffer of its mate; how much plaintext that was.
-    fn open_for(&mut self, on: ConnId, mate: ConnId, out: BufferId, wire: &mut [u8], dst_tls: bool) -> usize {
-        let buffer = self.pool.lend(out);
-        let tls = if dst_tls { self.slot(mate).and_then(|dst| dst.tls.take()) } else { None };
+    fn open_for(&mut self, on: ConnId, peer: ConnId, out: BufferId, wire: &mut [u8], dst_tls: bool) -> usize {
+        let buffer = self.pool.checkout(out);
+        let tls = if dst_tls { self.slot(peer).and_then(|dst| dst.tls.take()) } else { None };
         let Some(tls) = tls else {
             let mut taker = ToClear { out: buffer, octets: 0 };
             // What went wrong is an event already.
@@ -288,40 +288,40 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut taker = ToTls { out: buffer, tls, octets: 0, failed: false };
         let _ = self.open(on, wire, &mut taker);
         self.pool.put_back(out, taker.out);
-        if let Some(dst) = self.slot(mate) {
+        if let Some(dst) = self.slot(peer) {
             dst.tls = Some(taker.tls);
         }
         if taker.failed {
-            self.write_failed(mate);
+            self.write_failed(peer);
         }
         taker.octets
     }
 
     /// So many octets of `on` are in the outgoing buffer of its mate: they go out at once, as far as they can.
-    fn account(&mut self, on: ConnId, mate: ConnId, octets: usize) -> Go {
+    fn account(&mut self, on: ConnId, peer: ConnId, octets: usize) -> Go {
         self.stats.relayed += octets as u64;
         if octets > 0 {
             self.note_progress(on);
             // Told before what becomes of them: who hears that they can't be sent must know that they were taken.
-            let queued = self.queued(mate);
+            let queued = self.queued(peer);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
-            self.events.push_back(Event::Moved { from: on, read, queued });
+            self.inputs.push_back(Input::Moved { from: on, read, queued });
             if let Some(slot) = self.slot(on) {
                 slot.fresh |= slot.gate.moved(octets);
             }
         }
-        self.flush(mate);
+        self.flush(peer);
         Go::On
     }
 
     /// The outgoing buffer of a destination, made if there is none; without one, the source waits for the next that
     /// becomes free.
-    fn out_for(&mut self, on: ConnId, mate: ConnId) -> Option<BufferId> {
-        if let Some(out) = self.slot(mate)?.out {
+    fn out_for(&mut self, on: ConnId, peer: ConnId) -> Option<BufferId> {
+        if let Some(out) = self.slot(peer)?.out {
             return Some(out);
         }
         let out = self.take_queue(on)?;
-        self.slot(mate)?.out = Some(out);
+        self.slot(peer)?.out = Some(out);
         Some(out)
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
 
-use super::{Event, EventLoop, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
@@ -44,7 +44,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut octets = 0;
         for _ in 0..TURN_CALLS_MAX {
             let Some(slot) = self.slot(on) else { return };
-            if slot.closing.is_some() || slot.mate.is_some() {
+            if slot.closing.is_some() || slot.peer.is_some() {
                 // It became something else by what it was offered.
                 return self.enqueue(on);
             }
@@ -117,7 +117,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             if !slot.readable || octets >= TURN_OCTETS_MAX {
                 break;
             }
-            if slot.heard_out {
+            if slot.eof_seen {
                 // No receiving call would show more than the end, again and again.
                 slot.readable = false;
                 broken |= slot.sock().and_then(|sock| net.take_error(sock)).is_some();
@@ -133,7 +133,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if octets > 0 && self.slot(on).is_some_and(|slot| slot.closing.is_some()) {
             // Told before a reset that came behind them: that may be the end of the connection.
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
-            self.events.push_back(Event::Moved { from: on, read, queued: 0 });
+            self.inputs.push_back(Input::Moved { from: on, read, queued: 0 });
         }
         if broken {
             self.write_failed(on);
@@ -156,8 +156,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some(slot) = self.slot(on) else { return Received::Nothing };
         match received {
             Ok(0) => {
-                slot.heard_out = true;
-                Received::End(match (slot.torn, &slot.tls) {
+                slot.eof_seen = true;
+                Received::End(match (slot.reset_seen, &slot.tls) {
                     (true, _) => End::Reset,
                     (false, Some(_)) => End::Truncated,
                     (false, None) => End::Clean,
@@ -173,7 +173,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 Received::Nothing
             }
             Err(_) => {
-                slot.heard_out = true;
+                slot.eof_seen = true;
                 Received::End(End::Reset)
             }
         }
@@ -189,9 +189,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn report_end(&mut self, on: ConnId, how: End) {
         let Some(slot) = self.slot(on) else { return };
         slot.reading = Reading::Ended;
-        let event =
-            if slot.is_securing() { Event::TlsFailed(on, TlsFailure::Ended) } else { Event::Ended(on, how) };
-        self.events.push_back(event);
+        let input =
+            if slot.is_securing() { Input::TlsFailed(on, TlsFailure::Ended) } else { Input::Ended(on, how) };
+        self.inputs.push_back(input);
     }
 
     /// Runs TLS over octets of the wire: what was kept, and `scratch` behind it, whose first `kept` octets are the
@@ -232,14 +232,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 slot.unopened = false;
                 slot.wire = Vec::new();
                 slot.reading = Reading::Ended;
-                let event = if slot.is_securing() {
+                let input = if slot.is_securing() {
                     let why = if is_answer { TlsFailure::PlainHttp } else { error.failure() };
-                    Event::TlsFailed(on, why)
+                    Input::TlsFailed(on, why)
                 } else {
                     // The stream is cut, but the connection is not: the alert is on its way, and a reset would eat it.
-                    Event::Ended(on, End::Truncated)
+                    Input::Ended(on, End::Truncated)
                 };
-                self.events.push_back(event);
+                self.inputs.push_back(input);
             }
             None => {}
         }
@@ -252,7 +252,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn offer_parked(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let Some(parked) = slot.parked else { return };
-        if slot.mate.is_some() && slot.gate != Gate::After(0) {
+        if slot.peer.is_some() && slot.gate != Gate::After(0) {
             return;
         }
         let used = self.machine.handle_bytes(on, self.pool[parked].filled(), self.now);
@@ -296,7 +296,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             };
         }
         let parked = self.parked_for(on)?;
-        let mut buffer = self.pool.lend(parked);
+        let mut buffer = self.pool.checkout(parked);
         // Not more than one head: what is behind it waits in the system.
         let room = self.pool.sizes().in_clear().saturating_sub(buffer.filled().len()).min(buffer.room());
         let received =
@@ -328,7 +328,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         let kept = self.recall_wire(on, &mut scratch);
-        let mut park = Park(self.pool.lend(parked));
+        let mut park = Park(self.pool.checkout(parked));
         if park.0.room() >= kept + received && self.is_plain_http(on, &scratch[..kept + received]) {
             park.0.append(&scratch[..kept + received]);
             self.pool.put_back(parked, park.0);
@@ -402,12 +402,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some(slot) = self.slot(on) else { return };
         slot.wire = Vec::new();
         slot.reading = Reading::Ended;
-        let event = if slot.is_securing() {
-            Event::TlsFailed(on, TlsFailure::TooLong)
+        let input = if slot.is_securing() {
+            Input::TlsFailed(on, TlsFailure::TooLong)
         } else {
-            Event::Ended(on, End::Truncated)
+            Input::Ended(on, End::Truncated)
         };
-        self.events.push_back(event);
+        self.inputs.push_back(input);
     }
 
     /// Copies the kept octets of the wire to the front of the scratch buffer; how many they are.
@@ -433,7 +433,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
         let slot = find(&mut self.slots, on)?;
         if let Some(parked) = slot.parked {
-            self.pool.loosen(parked);
+            self.pool.grow_buffer(parked);
             // What was consumed leaves room in front, which is needed behind.
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();

@@ -14,14 +14,14 @@ use crate::slot::Link;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives at most `at_most` bytes into a pipe for the mate; `None` where that can't be, or does not pay.
-    pub(super) fn splice(&mut self, on: ConnId, mate: ConnId, at_most: usize) -> Option<Received> {
-        if !self.slot(on)?.bulk || !self.slot(mate)?.is_drained() {
+    pub(super) fn splice(&mut self, on: ConnId, peer: ConnId, at_most: usize) -> Option<Received> {
+        if !self.slot(on)?.bulk || !self.slot(peer)?.is_drained() {
             return None;
         }
         let Some(room) = self.granted(on) else { return Some(Received::Nothing) };
         let mut pipe = {
             let link = |on: ConnId| self.slots.get(on.index as usize)?.as_ref().map(|slot| &slot.link);
-            let (Some(Link::Up(from)), Some(Link::Up(to))) = (link(on), link(mate)) else { return None };
+            let (Some(Link::Up(from)), Some(Link::Up(to))) = (link(on), link(peer)) else { return None };
             self.net.take_pipe(from, to)?
         };
         let (slot, net) = self.slot_and_net(on)?;
@@ -37,7 +37,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if let Received::Octets(octets) = received {
             self.stats.spliced += octets as u64;
         }
-        match (received, self.slot(mate)) {
+        match (received, self.slot(peer)) {
             (Received::Octets(_), Some(dst)) => {
                 dst.pipe = Some(pipe);
                 self.end_wait(on);

@@ -4,7 +4,7 @@ use std::io;
 
 use rendezvous_core::machine::{Close, ConnId, Machine};
 
-use super::{Event, EventLoop, find};
+use super::{EventLoop, Input, find};
 use crate::buffer::BufferId;
 use crate::net::{Net, Pipe};
 use crate::slot::{Gate, Link, Reading, Slot, Writing};
@@ -53,7 +53,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
                 Err(error) => {
                     // Of a peer that had ended before, it is 'broken pipe': its end was in order.
-                    slot.torn = error.kind() != io::ErrorKind::BrokenPipe;
+                    slot.reset_seen = error.kind() != io::ErrorKind::BrokenPipe;
                     return self.write_failed(on);
                 }
             }
@@ -80,20 +80,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// The queue of `on` got shorter, or is empty anyway: whom does it concern?
     fn flushed(&mut self, on: ConnId, progress: bool) {
         let Some(slot) = self.slot(on) else { return };
-        let mate = slot.mate;
+        let peer = slot.peer;
         if slot.is_drained() {
             let owed = std::mem::take(&mut slot.owes_flushed);
-            if owed || (progress && mate.is_some()) {
-                self.events.push_back(Event::Flushed(on));
+            if owed || (progress && peer.is_some()) {
+                self.inputs.push_back(Input::Flushed(on));
             }
             self.finish_writing(on);
-        } else if let (true, Some(mate)) = (progress, mate) {
+        } else if let (true, Some(peer)) = (progress, peer) {
             let queued = self.queued(on);
-            self.events.push_back(Event::Moved { from: mate, read: 0, queued });
+            self.inputs.push_back(Input::Moved { from: peer, read: 0, queued });
         }
-        if progress && let Some(mate) = mate {
+        if progress && let Some(peer) = peer {
             // Room is readiness of whoever has something for us.
-            self.enqueue(mate);
+            self.enqueue(peer);
         }
     }
 
@@ -138,7 +138,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let Some((slot, net)) = self.slot_and_net(on) else { continue };
             let left = slot.sock().map_or(0, |sock| net.unacknowledged(sock));
             if left == 0 || slot.writing == Writing::Failed {
-                self.bury(on, true);
+                self.remove_slot(on, true);
             } else {
                 self.truncating.push(on);
             }
@@ -158,7 +158,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.drop_pipe(on);
         self.give(out);
         if told {
-            self.events.push_back(Event::WriteFailed(on));
+            self.inputs.push_back(Input::WriteFailed(on));
         }
         self.try_bury(on);
     }
@@ -167,9 +167,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn close(&mut self, on: ConnId, how: Close) {
         let Some(slot) = self.slot(on) else {
             // It never came to a socket.
-            return self.events.push_back(Event::Closed(on));
+            return self.inputs.push_back(Input::Closed(on));
         };
-        let mate = slot.mate.take();
+        let peer = slot.peer.take();
         let first = slot.closing.is_none();
         slot.closing = Some(how);
         slot.reading = Reading::Ended;
@@ -178,12 +178,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         slot.unopened = false;
         let up = matches!(slot.link, Link::Up(_));
         let fin_sent = slot.writing == Writing::Ended;
-        if let Some(mate) = mate {
-            self.unmate(mate);
+        if let Some(peer) = peer {
+            self.unmate(peer);
         }
         self.give(parked);
         if how == Close::Abort || !up {
-            return self.bury(on, up && !fin_sent);
+            return self.remove_slot(on, up && !fin_sent);
         }
         debug_assert!(first, "closed twice in the same way");
         if let Some(slot) = self.slot(on) {
@@ -204,17 +204,17 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn try_bury(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
-        if slot.closing.is_some() && written && slot.heard_out {
-            self.bury(on, false);
+        if slot.closing.is_some() && written && slot.eof_seen {
+            self.remove_slot(on, false);
         }
     }
 
     /// Closes the socket now.
-    fn bury(&mut self, on: ConnId, abort: bool) {
+    fn remove_slot(&mut self, on: ConnId, abort: bool) {
         let Some(place) = self.slots.get_mut(on.index as usize) else { return };
         let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
-        let Slot { link, parked, out, pipe, mate, memory, writing, was_paired, .. } = *slot;
-        debug_assert!(mate.is_none(), "buried while paired");
+        let Slot { link, parked, out, pipe, peer, memory, writing, was_paired, .. } = *slot;
+        debug_assert!(peer.is_none(), "buried while paired");
         self.give(parked);
         self.give(out);
         self.discharge(memory);
@@ -228,13 +228,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Link::None => {}
         }
         self.end_rest();
-        self.events.push_back(Event::Closed(on));
+        self.inputs.push_back(Input::Closed(on));
     }
 
     /// The other side of a pair is gone: the octets of this one are the machine's again.
     fn unmate(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
-            slot.mate = None;
+            slot.peer = None;
             slot.gate = Gate::Open;
             slot.fresh = true;
             self.enqueue(on);

@@ -5,36 +5,38 @@ use std::fmt;
 use rendezvous_core::bytestream::role::Failure;
 use rendezvous_core::bytestream::stanza::Condition;
 use rendezvous_core::bytestream::{entity, proxy};
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 
 use super::{Conn, Escaped, Level, Millis};
 
 /// Writes down what a proxy reports.
-pub fn proxy(report: &proxy::Report) {
-    let level = match report {
-        proxy::Report::Refused { .. } => Level::Warn,
-        proxy::Report::Paired { .. } | proxy::Report::Ended { .. } => Level::Info,
+pub fn proxy(event: &proxy::ProxyEvent) {
+    let level = match event {
+        proxy::ProxyEvent::Refused { .. } => Level::Warn,
+        proxy::ProxyEvent::Paired { .. } | proxy::ProxyEvent::Ended { .. } => Level::Info,
     };
-    log::log!(level, "{}", OfProxy(report));
+    log::log!(level, "{}", OfProxy(event));
 }
 
 /// Writes down what an entity reports; what is in order at the level `ordinary`.
-pub fn entity(report: &entity::Report, ordinary: Level) {
-    let level = match report {
-        entity::Report::Failed { .. } | entity::Report::NoService { .. } => ordinary.max(Level::Warn),
-        entity::Report::Clear { .. } | entity::Report::Ended { .. } => ordinary,
+pub fn entity(event: &entity::StreamEvent, default_level: Level) {
+    let level = match event {
+        entity::StreamEvent::Failed { .. } | entity::StreamEvent::NoService { .. } => {
+            default_level.max(Level::Warn)
+        }
+        entity::StreamEvent::Clear { .. } | entity::StreamEvent::Ended { .. } => default_level,
         // It is the peer that chose the address.
-        entity::Report::Dialled { .. } => Level::Info,
+        entity::StreamEvent::Dialled { .. } => Level::Info,
     };
-    log::log!(level, "{}", OfEntity(report));
+    log::log!(level, "{}", OfEntity(event));
 }
 
-struct OfProxy<'a>(&'a proxy::Report);
+struct OfProxy<'a>(&'a proxy::ProxyEvent);
 
 impl fmt::Display for OfProxy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            proxy::Report::Paired { first, first_on, second, second_on } => write!(
+            proxy::ProxyEvent::Paired { first, first_on, second, second_on } => write!(
                 f,
                 "event=paired first-conn={} second-conn={} first={} second={}",
                 Conn(*first_on),
@@ -42,7 +44,7 @@ impl fmt::Display for OfProxy<'_> {
                 Escaped(first.as_str()),
                 Escaped(second.as_str())
             ),
-            proxy::Report::Ended { first_on, second_on, from_first, from_second, after, why } => write!(
+            proxy::ProxyEvent::Ended { first_on, second_on, from_first, from_second, after, why } => write!(
                 f,
                 "event=pair-ended first-conn={} second-conn={} from-first={from_first} from-second={from_second} \
                  after={} reason={}",
@@ -51,7 +53,7 @@ impl fmt::Display for OfProxy<'_> {
                 Millis(*after),
                 ended(*why, ["first", "second"])
             ),
-            proxy::Report::Refused { from, condition } => {
+            proxy::ProxyEvent::Refused { from, condition } => {
                 let (from, why) = (Escaped(from.as_str()), Escaped(refused(*condition)));
                 write!(f, "event=claim-refused from={from} reason={why}")
             }
@@ -59,18 +61,18 @@ impl fmt::Display for OfProxy<'_> {
     }
 }
 
-struct OfEntity<'a>(&'a entity::Report);
+struct OfEntity<'a>(&'a entity::StreamEvent);
 
 impl fmt::Display for OfEntity<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            entity::Report::Clear { peer, on } => {
+            entity::StreamEvent::Clear { peer, on } => {
                 write!(f, "event=clear-to-send conn={} peer={}", Conn(*on), Escaped(peer.as_str()))
             }
-            entity::Report::Dialled { peer, to } => {
+            entity::StreamEvent::Dialled { peer, to } => {
                 write!(f, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()))
             }
-            entity::Report::Failed { peer, why } => {
+            entity::StreamEvent::Failed { peer, why } => {
                 write!(
                     f,
                     "event=no-stream peer={} reason={}",
@@ -78,10 +80,10 @@ impl fmt::Display for OfEntity<'_> {
                     Escaped(&failure(*why))
                 )
             }
-            entity::Report::NoService { on } => {
+            entity::StreamEvent::NoService { on } => {
                 write!(f, "event=no-service conn={} reason={}", Conn(*on), Escaped(NO_SERVICE))
             }
-            entity::Report::Ended { on, from_peer, to_peer, why } => write!(
+            entity::StreamEvent::Ended { on, from_peer, to_peer, why } => write!(
                 f,
                 "event=stream-ended conn={} from-peer={from_peer} to-peer={to_peer} reason={}",
                 Conn(*on),
@@ -95,16 +97,16 @@ impl fmt::Display for OfEntity<'_> {
 pub const NO_SERVICE: &str = "the service that the stream is for can't be reached";
 
 /// Why a pair ended, in a word, with names for its [`Side::Hidden`] and its other side.
-fn ended(why: Why, [hidden, client]: [&str; 2]) -> String {
+fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
     let name = |side| if side == Side::Hidden { hidden } else { client };
     match why {
-        Why::Done => "done".to_owned(),
-        Why::Truncated(side) => format!("cut-by-{}", name(side)),
-        Why::Reset(side) => format!("reset-by-{}", name(side)),
-        Why::HalfClosed => "half-closed-too-long".to_owned(),
-        Why::Idle => "idle-too-long".to_owned(),
-        Why::Silent(side) => format!("{}-unreachable", name(side)),
-        Why::SlowReader(_) => "slow-reader".to_owned(),
+        EndReason::Done => "done".to_owned(),
+        EndReason::Truncated(side) => format!("cut-by-{}", name(side)),
+        EndReason::Reset(side) => format!("reset-by-{}", name(side)),
+        EndReason::HalfClosed => "half-closed-too-long".to_owned(),
+        EndReason::Idle => "idle-too-long".to_owned(),
+        EndReason::Silent(side) => format!("{}-unreachable", name(side)),
+        EndReason::SlowReader(_) => "slow-reader".to_owned(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What happened, and why, as people are told.
 
+use rendezvous_core::event::{ConnectError, ConnectFailure, NotDirect, WaitingEnd};
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
-use rendezvous_core::note::{ConnectFailure, NotDirect, Obstacle, WaitingEnd};
-use rendezvous_core::pair::{Side, Why};
+use rendezvous_core::pair::{EndReason, Side};
 
 /// What an agent's operator can do about a refusal.
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
@@ -30,18 +30,18 @@ pub const fn waiting_end(why: WaitingEnd) -> &'static str {
 }
 
 /// How a pair ended, in a word.
-pub(super) const fn pair_end(why: Why) -> &'static str {
+pub(super) const fn pair_end(why: EndReason) -> &'static str {
     match why {
-        Why::Done => "done",
-        Why::Truncated(Side::Hidden) => "cut-by-hidden",
-        Why::Truncated(Side::Client) => "cut-by-client",
-        Why::Reset(Side::Hidden) => "reset-by-hidden",
-        Why::Reset(Side::Client) => "reset-by-client",
-        Why::HalfClosed => "half-closed-too-long",
-        Why::Idle => "idle-too-long",
-        Why::Silent(Side::Hidden) => "hidden-unreachable",
-        Why::Silent(Side::Client) => "client-unreachable",
-        Why::SlowReader(_) => "slow-reader",
+        EndReason::Done => "done",
+        EndReason::Truncated(Side::Hidden) => "cut-by-hidden",
+        EndReason::Truncated(Side::Client) => "cut-by-client",
+        EndReason::Reset(Side::Hidden) => "reset-by-hidden",
+        EndReason::Reset(Side::Client) => "reset-by-client",
+        EndReason::HalfClosed => "half-closed-too-long",
+        EndReason::Idle => "idle-too-long",
+        EndReason::Silent(Side::Hidden) => "hidden-unreachable",
+        EndReason::Silent(Side::Client) => "client-unreachable",
+        EndReason::SlowReader(_) => "slow-reader",
     }
 }
 
@@ -157,21 +157,21 @@ pub(super) const fn not_direct(why: NotDirect) -> &'static str {
         NotDirect::Busy => "the hidden server's agent is agreeing on too many at once",
         NotDirect::Late => "it took too long (--direct-timeout)",
         NotDirect::Declined => "the client stays on the relay",
-        NotDirect::Met(why) => obstacle(why),
+        NotDirect::Met(why) => connect_error(why),
     }
 }
 
 /// What was in the way of a direct connection, in words.
 #[must_use]
-pub const fn obstacle(why: Obstacle) -> &'static str {
+pub const fn connect_error(why: ConnectError) -> &'static str {
     match why {
-        Obstacle::Dial(why) => dial(why),
-        Obstacle::Budget => "too many addresses were dialled within a minute",
-        Obstacle::Handshake => "whoever was dialled is not the right one",
-        Obstacle::Tls(TlsFailure::Certificate) => {
+        ConnectError::Dial(why) => dial(why),
+        ConnectError::Budget => "too many addresses were dialled within a minute",
+        ConnectError::Handshake => "whoever was dialled is not the right one",
+        ConnectError::Tls(TlsFailure::Certificate) => {
             "its certificate is not the one that was announced: somebody may be in between"
         }
-        Obstacle::Tls(why) => tls(why),
-        Obstacle::NoTls => "one side requires TLS, and the other has it off",
+        ConnectError::Tls(why) => tls(why),
+        ConnectError::NoTls => "one side requires TLS, and the other has it off",
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn work<D>(
         Ok(ConnectionState::ReadEarlyData(_)) => {
             Step::Failed(Error::General("early data, which we never offer".into()))
         }
-        Ok(state) => match say(state, out) {
+        Ok(state) => match emit(state, out) {
             Ok(()) => Step::Again,
             Err(error) => Step::Failed(error),
         },
@@ -64,7 +64,7 @@ pub(super) fn seal_step<D>(
             Ok(written) => Ok(written),
         })
         .map(|()| true),
-        state => say(state, out).map(|()| false),
+        state => emit(state, out).map(|()| false),
     }
 }
 
@@ -79,12 +79,12 @@ pub(super) fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer)
             })
             .map(|()| true)
         }
-        state => say(state, out).map(|()| false),
+        state => emit(state, out).map(|()| false),
     }
 }
 
 /// Lets rustls say what it must before it can send: tickets, key updates.
-pub(super) fn say<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
+pub(super) fn emit<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
     match state {
         ConnectionState::EncodeTlsData(mut data) => grow(out, |room| match data.encode(room) {
             Err(EncodeError::InsufficientSize(size)) => Err(Ok(size.required_size)),

@@ -9,8 +9,8 @@ use rendezvous::pin::Pin;
 use rendezvous::tls_config::{client_config, provider};
 use rendezvous::trust::Trust;
 use rendezvous_core::client_hello;
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::TlsFailure;
-use rendezvous_core::note::Note;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion, version};
 
@@ -86,8 +86,8 @@ fn without_a_challenge_for_its_name_a_validator_gets_an_alert() {
     relay.live().provide(NAME, challenge());
     relay.live().withdraw(NAME);
     assert!(validate(&relay, NAME, client(&["acme-tls/1"], &version::TLS13), b"").is_err());
-    relay.until_noted("the failure is noted", |_, notes| {
-        notes.iter().any(|note| matches!(note, Note::TlsFailed { why: TlsFailure::Protocol, .. }))
+    relay.until_noted("the failure is noted", |_, events| {
+        events.iter().any(|event| matches!(event, Event::TlsFailed { why: TlsFailure::Protocol, .. }))
     });
     relay.until_empty();
 }

@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::TlsFailure;
-use rendezvous_core::note::Note;
 use rustls::ClientConnection;
 
 use crate::bulk::octets;
@@ -32,8 +32,8 @@ fn rest_of(mut sock: &TcpStream) -> Vec<u8> {
 }
 
 fn until_failed(relay: &Relay, how: TlsFailure) {
-    relay.until_noted("the failure is noted", move |_, notes| {
-        notes.iter().any(|note| matches!(note, Note::TlsFailed { why, .. } if *why == how))
+    relay.until_noted("the failure is noted", move |_, events| {
+        events.iter().any(|event| matches!(event, Event::TlsFailed { why, .. } if *why == how))
     });
 }
 
@@ -175,8 +175,8 @@ fn close_notify_within_the_handshake_is_no_end_in_order() {
         sock.shutdown(Shutdown::Write).unwrap();
         let _ = rest_of(&sock);
     }
-    relay.until_noted("both failed", |_, notes| {
-        notes.iter().filter(|note| matches!(note, Note::TlsFailed { .. })).count() == 2
+    relay.until_noted("both failed", |_, events| {
+        events.iter().filter(|event| matches!(event, Event::TlsFailed { .. })).count() == 2
     });
     relay.until_empty();
 }

@@ -15,8 +15,8 @@ use rendezvous::net::Net;
 use rendezvous::net::mio::MioNet;
 use rendezvous::tls_config::{provider, server_config_with};
 use rendezvous_core::engine::{Config, Engine, Transport};
+use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
-use rendezvous_core::note::Note;
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::Span;
 use rendezvous_core::token::{Algorithm, Key};
@@ -42,7 +42,7 @@ pub(crate) fn queues<N: Net>(event_loop: &Loop<N>) -> usize {
 }
 
 pub(crate) type Loop<N> = EventLoop<N, Engine>;
-type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Note]) -> bool + Send>;
+type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Event]) -> bool + Send>;
 
 /// The relay: dropped, it ends, and whatever made its loop panic fails the test.
 pub(crate) struct Relay<N: Net = MioNet> {
@@ -95,7 +95,7 @@ impl<N: Net + 'static> Relay<N> {
             let engine = Engine::new(config, [7; 32], net.now());
             let tls = TlsSetup { server: Some(server), ..TlsSetup::default() };
             let mut event_loop = EventLoop::new(wrap(net), engine, tls, sizes, 2);
-            event_loop.tell(|engine, now| engine.handle_ids(vec![enrolment(ID), enrolment(OTHER)], now));
+            event_loop.call(|engine, now| engine.handle_ids(vec![enrolment(ID), enrolment(OTHER)], now));
             listening.send(listeners).unwrap();
             run(&mut event_loop, &asked);
         });
@@ -166,11 +166,11 @@ impl<N: Net + 'static> Relay<N> {
     pub(crate) fn until_noted(
         &self,
         what: &str,
-        mut condition: impl FnMut(&mut Loop<N>, &[Note]) -> bool + Send + 'static,
+        mut condition: impl FnMut(&mut Loop<N>, &[Event]) -> bool + Send + 'static,
     ) {
         let (answered, answer) = channel();
-        self.question(Box::new(move |event_loop, notes| {
-            let yes = condition(event_loop, notes);
+        self.question(Box::new(move |event_loop, events| {
+            let yes = condition(event_loop, events);
             if yes {
                 answered.send(()).unwrap();
             }
@@ -205,10 +205,10 @@ impl<N: Net> Drop for Relay<N> {
 
 fn run<N: Net>(event_loop: &mut Loop<N>, asked: &Receiver<Question<N>>) {
     let mut open: Vec<Question<N>> = Vec::new();
-    let mut notes = Vec::new();
+    let mut events = Vec::new();
     loop {
         event_loop.turn(Some(Span::from_millis(2))).unwrap();
-        notes.append(&mut event_loop.take_notes());
+        events.append(&mut event_loop.take_events());
         loop {
             match asked.try_recv() {
                 Ok(question) => open.push(question),
@@ -216,7 +216,7 @@ fn run<N: Net>(event_loop: &mut Loop<N>, asked: &Receiver<Question<N>>) {
                 Err(TryRecvError::Disconnected) => return,
             }
         }
-        open.retain_mut(|question| !question(event_loop, &notes));
+        open.retain_mut(|question| !question(event_loop, &events));
     }
 }
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
 
-use rendezvous_core::note::Note;
+use rendezvous_core::event::Event;
 use rendezvous_core::time::Span;
 use socket2::SockRef;
 
@@ -154,13 +154,13 @@ fn a_deadline_between_two_milliseconds_is_no_reason_to_spin() {
     client.send(&request("GET"));
     let (told, turns) = channel();
     let (mut held, mut heard) = (None, 0);
-    relay.until_noted("nobody came for the client", move |event_loop, notes| {
+    relay.until_noted("nobody came for the client", move |event_loop, events| {
         let turns = event_loop.stats().turns;
-        if held.is_none() && notes.iter().skip(heard).any(|note| matches!(note, Note::Held { .. })) {
+        if held.is_none() && events.iter().skip(heard).any(|event| matches!(event, Event::Held { .. })) {
             held = Some(turns);
-            heard = notes.len();
+            heard = events.len();
         }
-        let is_over = notes.iter().skip(heard).any(|note| matches!(note, Note::Refused { .. }));
+        let is_over = events.iter().skip(heard).any(|event| matches!(event, Event::Refused { .. }));
         if let (Some(held), true) = (held, is_over) {
             told.send(turns - held).unwrap();
             return true;

@@ -57,12 +57,12 @@ impl Turned<Proxy> {
     fn claim(&mut self, who: &str, endpoint: SocketAddr) {
         let query = Query::Claim { sid: StreamId::new("s"), endpoint: Some(endpoint) };
         let stanza = Stanza { peer: jid(who), id: IqId::new(who).unwrap(), query };
-        self.0.tell(|proxy, now| proxy.handle_stanza(stanza, now));
+        self.0.call(|proxy, now| proxy.handle_stanza(stanza, now));
     }
 
     #[track_caller]
     fn answer(&mut self) -> Stanza {
-        self.until(|turned| turned.0.tell(|proxy, _| proxy.poll_stanza()))
+        self.until(|after_turn| after_turn.0.call(|proxy, _| proxy.poll_stanza()))
     }
 
     /// A socket that the proxy has accepted, and claimed for this one.
@@ -70,7 +70,7 @@ impl Turned<Proxy> {
         let sock = connect(at);
         let before = self.0.machine().claimed();
         self.claim(who, sock.local_addr().unwrap());
-        self.until(|turned| (turned.0.machine().claimed() != before).then_some(()));
+        self.until(|after_turn| (after_turn.0.machine().claimed() != before).then_some(()));
         sock
     }
 }
@@ -94,13 +94,13 @@ fn the_end_of_an_unclaimed_socket_shows_at_once() {
     let (mut proxy, at) = Turned::proxy();
     for is_reset in [false, true] {
         let sock = connect(at);
-        proxy.until(|turned| (turned.0.machine().unclaimed() == 1).then_some(()));
+        proxy.until(|after_turn| (after_turn.0.machine().unclaimed() == 1).then_some(()));
         if is_reset {
             reset(sock);
         } else {
             drop(sock);
         }
-        proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+        proxy.until(|after_turn| (after_turn.0.connections() == 0).then_some(()));
     }
 }
 
@@ -115,7 +115,7 @@ fn a_claimed_socket_that_dies_is_404_at_once() {
             drop(sock);
         }
         assert_eq!(proxy.answer().query, Query::Error(Condition::NotFound404));
-        proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+        proxy.until(|after_turn| (after_turn.0.connections() == 0).then_some(()));
     }
 }
 
@@ -149,7 +149,7 @@ fn octets_and_an_end_that_waited_unread_cross_whole() {
     });
     assert_eq!(got, b"early");
     drop(bob);
-    proxy.until(|turned| (turned.0.connections() == 0).then_some(()));
+    proxy.until(|after_turn| (after_turn.0.connections() == 0).then_some(()));
 }
 
 /// A target claims the address that it dialled, with the port that the system gave it.
@@ -167,8 +167,8 @@ fn a_machine_learns_the_local_address_of_what_it_dialled() {
     let connections = vec![Connection { jid: jid(BOB), to: there }];
     let query = Query::Offer { sid: StreamId::new("s"), connections, malformed: 0 };
     let offer = Stanza { peer: jid(BOB), id: IqId::new("1").unwrap(), query };
-    entity.0.tell(|entity, now| entity.handle_stanza(offer, now));
-    let claim = entity.until(|turned| turned.0.tell(|entity, _| entity.poll_stanza()));
+    entity.0.call(|entity, now| entity.handle_stanza(offer, now));
+    let claim = entity.until(|after_turn| after_turn.0.call(|entity, _| entity.poll_stanza()));
     let (_, from) = listener.accept().unwrap();
     assert_eq!(claim.query, Query::Claim { sid: StreamId::new("s"), endpoint: Some(from) });
 }

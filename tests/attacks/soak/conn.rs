@@ -68,7 +68,7 @@ impl Conn {
     }
 
     /// Says something short, however full the socket is.
-    pub(crate) fn say(&mut self, words: &[u8]) -> io::Result<()> {
+    pub(crate) fn emit(&mut self, words: &[u8]) -> io::Result<()> {
         match &mut self.tls {
             Some(tls) => tls.writer().write_all(words)?,
             None => self.queued.extend_from_slice(words),

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use rustls::ClientConfig;
-use tests::dice::Dice;
+use tests::rng::Rng;
 
 use crate::Failure;
 use crate::conn::{self, Conn};
 use crate::ground::{self, Agent, Folder, Relay};
-use crate::ledger::{CLIENT, HIDDEN, Ledger, Plan};
+use crate::ledger::{ByteLedger, CLIENT, HIDDEN, Plan};
 use crate::party::{self, Common, Fate, Party, Role};
 
 /// Identities whose waiting connections are the crowd's own.
@@ -41,7 +41,7 @@ pub(crate) struct Crowd {
     paced: Vec<usize>,
     service: TcpListener,
     tls: Arc<ClientConfig>,
-    dice: Dice,
+    rng: Rng,
     pub(crate) common: Common,
     agents: Vec<Agent>,
     /// The one that is dead, and since when.
@@ -78,8 +78,8 @@ impl Crowd {
             paced: Vec::new(),
             service,
             tls: conn::client_config()?,
-            dice: Dice::new(seed),
-            common: Common { seed, ledger: Ledger::default(), identities, stopping: false },
+            rng: Rng::new(seed),
+            common: Common { seed, ledger: ByteLedger::default(), identities, stopping: false },
             agents: Vec::new(),
             dead: None,
             next_victim: 0,
@@ -190,7 +190,7 @@ impl Crowd {
 
     /// A connection to the relay from anywhere in 127.0.0.0/8, every other one in TLS.
     fn connect(&mut self) -> Result<Conn, Failure> {
-        let [a, b, c, _, _, _, _, in_tls] = self.dice.throw().to_le_bytes();
+        let [a, b, c, _, _, _, _, in_tls] = self.rng.next_u64().to_le_bytes();
         let from = Ipv4Addr::new(127, a % 250 + 1, b, c % 250 + 1);
         if in_tls % 2 == 0 {
             Conn::connect(from, self.relay.tls, Some(&self.tls))
@@ -208,7 +208,7 @@ impl Crowd {
             let identity = (0..OWN).min_by_key(|identity| counts.of[*identity]).unwrap_or(0);
             counts.of[identity] += 1;
             let mut conn = self.connect()?;
-            conn.say(self.common.identities[identity].connect()?.as_bytes())?;
+            conn.emit(self.common.identities[identity].connect()?.as_bytes())?;
             self.add(Party { conn, role: Role::Asking { answer: Vec::new() }, identity: Some(identity) })?;
         }
         Ok(counts)
@@ -216,10 +216,10 @@ impl Crowd {
 
     /// One that waits leaves, in order or not.
     pub(crate) fn one_leaves(&mut self) {
-        let start = self.dice.below(self.parties.len() as u64) as usize;
+        let start = self.rng.below(self.parties.len() as u64) as usize;
         let waits = |at: &usize| matches!(&self.parties[*at], Some(Party { role: Role::Waiting, .. }));
         let Some(at) = (start..self.parties.len()).find(waits) else { return };
-        let fate = if self.dice.below(2) == 0 { Fate::Closes } else { Fate::Resets };
+        let fate = if self.rng.below(2) == 0 { Fate::Closes } else { Fate::Resets };
         if let Some(identity) = self.parties[at].as_ref().and_then(|party| party.identity) {
             self.common.ledger.left(identity);
         }
@@ -248,14 +248,14 @@ impl Crowd {
 
     /// A client such as come all the time.
     pub(crate) fn call_any(&mut self) -> Result<(), Failure> {
-        let dice = &mut self.dice;
-        let identity = dice.below((OWN + STEADY + MORTAL) as u64) as usize;
-        let lengths = [dice.length(1 << 20), dice.length(1 << 20)];
-        let breaker = if dice.below(2) == 0 { CLIENT } else { HIDDEN };
-        let breaks = (dice.below(8) == 0).then(|| (breaker, dice.below(lengths[breaker] + 1)));
-        let at_once = dice.below(2) == 0;
+        let rng = &mut self.rng;
+        let identity = rng.below((OWN + STEADY + MORTAL) as u64) as usize;
+        let lengths = [rng.length(1 << 20), rng.length(1 << 20)];
+        let breaker = if rng.below(2) == 0 { CLIENT } else { HIDDEN };
+        let breaks = (rng.below(8) == 0).then(|| (breaker, rng.below(lengths[breaker] + 1)));
+        let at_once = rng.below(2) == 0;
         // A quarter takes its time, up to a minute.
-        let pace = (dice.below(4) == 0).then_some(16 << 10);
+        let pace = (rng.below(4) == 0).then_some(16 << 10);
         self.call(Plan { identity, lengths, pace, breaks, at_once })
     }
 

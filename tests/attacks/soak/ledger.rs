@@ -45,7 +45,7 @@ pub(crate) struct Entry {
 
 /// Every pair, and what went wrong.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct ByteLedger {
     entries: BTreeMap<u64, Entry>,
     killed: BTreeMap<usize, Instant>,
     left: BTreeMap<usize, Instant>,
@@ -58,7 +58,7 @@ pub(crate) struct Ledger {
     pub(crate) faults: u64,
 }
 
-impl Ledger {
+impl ByteLedger {
     pub(crate) fn open(&mut self, plan: Plan) -> u64 {
         let pair = self.next;
         self.next += 1;

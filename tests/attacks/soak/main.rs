@@ -165,16 +165,16 @@ fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
 fn churn(crowd: &mut Crowd, waiting: usize, seconds: u64) -> Result<Vec<Look>, Failure> {
     let begun = Instant::now();
     let mut looks = Vec::new();
-    let mut duties = DUTIES.map(|(duty, period)| (duty, period, period));
+    let mut duties = DUTIES.map(|(liveness, period)| (liveness, period, period));
     crowd.call_for_long()?;
     while begun.elapsed().as_secs() < seconds {
         crowd.turn()?;
         crowd.fill_up(waiting)?;
         crowd.revive_in_time()?;
-        for &mut (duty, ref mut due, period) in &mut duties {
+        for &mut (liveness, ref mut due, period) in &mut duties {
             while *due <= begun.elapsed() {
                 *due += period;
-                match duty {
+                match liveness {
                     Duty::Call => crowd.call_any()?,
                     Duty::Leave => crowd.one_leaves(),
                     Duty::Kill => crowd.kill_agent()?,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::conn::Conn;
 use crate::ground::Identity;
-use crate::ledger::{CLIENT, HIDDEN, Ledger};
+use crate::ledger::{ByteLedger, CLIENT, HIDDEN};
 use crate::stream::Stream;
 
 /// The longest head that is heard.
@@ -69,7 +69,7 @@ pub(crate) struct Party {
 /// What all of them share.
 pub(crate) struct Common {
     pub(crate) seed: u64,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: ByteLedger,
     pub(crate) identities: Vec<Identity>,
     /// Paced pairs are to end.
     pub(crate) stopping: bool,
@@ -104,7 +104,7 @@ impl Party {
         }
         match self.listen(common, scratch) {
             Fate::Stays => {
-                self.say(common, scratch).unwrap_or_else(|error| self.cut_off(&error, common, scratch))
+                self.emit(common, scratch).unwrap_or_else(|error| self.cut_off(&error, common, scratch))
             }
             fate => fate,
         }
@@ -175,7 +175,7 @@ impl Party {
                 }
                 self.role = Role::Moving(Traffic::new(pair, HIDDEN));
                 // A failed write is found by the next one.
-                let _ = self.conn.say(SWITCHING);
+                let _ = self.conn.emit(SWITCHING);
                 if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
             }
             Role::Calling { traffic, answer } => {
@@ -242,14 +242,14 @@ impl Party {
     }
 
     /// Sends what finds room now.
-    fn say(&mut self, common: &mut Common, scratch: &mut [u8]) -> io::Result<Fate> {
+    fn emit(&mut self, common: &mut Common, scratch: &mut [u8]) -> io::Result<Fate> {
         match &mut self.role {
             Role::Calling { traffic, .. }
                 if common.ledger.plan(traffic.pair).is_some_and(|it| it.at_once) =>
             {
-                traffic.say(&mut self.conn, common, scratch, false)
+                traffic.emit(&mut self.conn, common, scratch, false)
             }
-            Role::Moving(traffic) => traffic.say(&mut self.conn, common, scratch, true),
+            Role::Moving(traffic) => traffic.emit(&mut self.conn, common, scratch, true),
             _ => Ok(Fate::Stays),
         }
     }
@@ -276,7 +276,7 @@ impl Traffic {
         Ok(())
     }
 
-    fn say(
+    fn emit(
         &mut self,
         conn: &mut Conn,
         common: &mut Common,
@@ -345,7 +345,7 @@ fn pair_of(head: &[u8]) -> Result<u64, String> {
 /// A client of a pair, with its head said.
 pub(crate) fn client(mut conn: Conn, pair: u64, common: &Common) -> io::Result<Party> {
     let plan = common.ledger.plan(pair).ok_or(ErrorKind::NotFound)?;
-    conn.say(common.head(pair, true).ok_or(ErrorKind::NotFound)?.as_bytes())?;
+    conn.emit(common.head(pair, true).ok_or(ErrorKind::NotFound)?.as_bytes())?;
     let role = Role::Calling { traffic: Traffic::new(pair, CLIENT), answer: Vec::new() };
     Ok(Party { conn, role, identity: Some(plan.identity) })
 }

@@ -14,7 +14,7 @@ pub type Tls = Arc<rustls::ClientConfig>;
 
 /// What a receiving call brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Received {
     /// So many octets.
     Octets(usize),
     /// Nothing for now.
@@ -30,7 +30,7 @@ pub struct Channel {
     /// The end of the wire, seen under TLS.
     wire_end: Option<End>,
     /// Sending told of a reset.
-    torn: bool,
+    reset_seen: bool,
     closed: bool,
 }
 
@@ -66,7 +66,7 @@ impl Channel {
             tls.set_buffer_limit(Some(20_000));
             Box::new(tls)
         });
-        Self { ep, tls, wire_end: None, torn: false, closed: false }
+        Self { ep, tls, wire_end: None, reset_seen: false, closed: false }
     }
 
     /// Its end of the wire.
@@ -82,32 +82,32 @@ impl Channel {
     }
 
     /// Receives.
-    pub fn recv(&mut self, world: &mut World, into: &mut [u8]) -> Heard {
+    pub fn recv(&mut self, world: &mut World, into: &mut [u8]) -> Received {
         let Some(tls) = &mut self.tls else {
             return match world.recv(self.ep, into) {
-                Ok(0) if self.torn => Heard::End(End::Reset),
-                Ok(0) => Heard::End(End::Clean),
-                Ok(n) => Heard::Octets(n),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Heard::Nothing,
-                Err(_) => Heard::End(End::Reset),
+                Ok(0) if self.reset_seen => Received::End(End::Reset),
+                Ok(0) => Received::End(End::Clean),
+                Ok(n) => Received::Octets(n),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
+                Err(_) => Received::End(End::Reset),
             };
         };
         loop {
             match tls.reader().read(into) {
-                Ok(0) => return Heard::End(End::Clean),
-                Ok(n) => return Heard::Octets(n),
+                Ok(0) => return Received::End(End::Clean),
+                Ok(n) => return Received::Octets(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Heard::End(self.wire_end.unwrap_or(End::Truncated)),
+                Err(_) => return Received::End(self.wire_end.unwrap_or(End::Truncated)),
             }
             if let Some(end) = self.wire_end {
-                return Heard::End(end);
+                return Received::End(end);
             }
             match tls.read_tls(&mut Wire(world, self.ep)) {
                 Ok(0) => self.wire_end = Some(End::Truncated),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     flush(tls, world, self.ep);
-                    return Heard::Nothing;
+                    return Received::Nothing;
                 }
                 Err(_) => self.wire_end = Some(End::Reset),
             }
@@ -125,7 +125,7 @@ impl Channel {
                 Ok(n) => n,
                 Err(error) => {
                     // It is told once: who hears of a reset in sending does not hear of it in receiving.
-                    self.torn |= !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe);
+                    self.reset_seen |= !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe);
                     0
                 }
             };

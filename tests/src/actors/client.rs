@@ -9,16 +9,16 @@ use rendezvous_core::time::{Span, Time};
 
 use super::Actor;
 use super::channel::{Channel, Tls};
-use super::talker::{Habits, Talk, Talker, field};
-use crate::model::Ledger;
-use crate::sim_net::{Who, World};
+use super::talker::{Behaviour, Progress, Talker, field};
+use crate::model::ByteLedger;
+use crate::sim_net::{ProcessId, World};
 
 /// A client that asks a relay for a hidden server, once.
 pub struct Client {
     to: SocketAddr,
     id: Id,
     begins: Time,
-    habits: Habits,
+    behaviour: Behaviour,
     method: &'static str,
     /// It waits to be asked before it says whom it wants.
     coy: bool,
@@ -35,12 +35,12 @@ pub struct Client {
 impl Client {
     /// A client of this ID that begins at this time.
     #[must_use]
-    pub const fn new(to: SocketAddr, id: Id, begins: Time, habits: Habits) -> Self {
+    pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
         Self {
             to,
             id,
             begins,
-            habits,
+            behaviour,
             method: "GET",
             coy: false,
             tls: None,
@@ -88,14 +88,14 @@ impl Client {
         // What follows the head is a body, or another protocol: anything else would not be HTTP.
         if flow.is_multiple_of(2) {
             head.push_str("Connection: Upgrade\r\nUpgrade: raw\r\n");
-        } else if self.habits.octets > 0 {
-            let _ = write!(head, "Content-Length: {}\r\n", self.habits.octets);
+        } else if self.behaviour.octets > 0 {
+            let _ = write!(head, "Content-Length: {}\r\n", self.behaviour.octets);
         }
         head.push_str("X-Last: 1\r\n\r\n");
         head
     }
 
-    fn hear(&mut self, head: &str, ledger: &mut Ledger) {
+    fn hear(&mut self, head: &str, ledger: &mut ByteLedger) {
         let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) else { return };
         if let Some(answer) = field(head, "X-Answer").and_then(|value| value.parse().ok()) {
             ledger.answered(answer, flow);
@@ -112,7 +112,7 @@ impl Client {
             self.coy = false;
             let request = self.request(flow, true);
             if let Some(talker) = &mut self.talker {
-                talker.say(request.as_bytes());
+                talker.emit(request.as_bytes());
                 talker.send_flow(flow);
             }
         }
@@ -120,7 +120,7 @@ impl Client {
 }
 
 impl Actor for Client {
-    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         if self.over {
             return;
         }
@@ -130,8 +130,8 @@ impl Actor for Client {
         if self.talker.is_none() {
             let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
             let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
-            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), self.habits, world.now());
-            talker.say(self.request(flow, !self.coy).as_bytes());
+            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), self.behaviour, world.now());
+            talker.emit(self.request(flow, !self.coy).as_bytes());
             if !self.coy {
                 talker.send_flow(flow);
             }
@@ -139,9 +139,9 @@ impl Actor for Client {
         }
         while let Some(talker) = &mut self.talker {
             match talker.go_on(who, world, ledger) {
-                Talk::Quiet => return,
-                Talk::Head(head) => self.hear(&head, ledger),
-                Talk::Over => return self.over = true,
+                Progress::Quiet => return,
+                Progress::Head(head) => self.hear(&head, ledger),
+                Progress::PairEnd => return self.over = true,
             }
         }
     }
@@ -167,7 +167,7 @@ pub struct Program {
     to: SocketAddr,
     id: Id,
     begins: Time,
-    habits: Habits,
+    behaviour: Behaviour,
     flow: Option<usize>,
     talker: Option<Talker>,
     over: bool,
@@ -176,8 +176,8 @@ pub struct Program {
 impl Program {
     /// A program that wants the stream service of this ID.
     #[must_use]
-    pub const fn new(to: SocketAddr, id: Id, begins: Time, habits: Habits) -> Self {
-        Self { to, id, begins, habits, flow: None, talker: None, over: false }
+    pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
+        Self { to, id, begins, behaviour, flow: None, talker: None, over: false }
     }
 
     /// How what it got ended.
@@ -188,7 +188,7 @@ impl Program {
 }
 
 impl Actor for Program {
-    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         if self.over {
             return;
         }
@@ -198,21 +198,21 @@ impl Actor for Program {
         if self.talker.is_none() {
             let Ok(ep) = world.connect(who, self.to) else { return self.over = true };
             let flow = *self.flow.get_or_insert_with(|| ledger.begin(self.id, None));
-            let mut talker = Talker::new(Channel::new(ep, None), self.habits, world.now());
-            talker.say(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
+            let mut talker = Talker::new(Channel::new(ep, None), self.behaviour, world.now());
+            talker.emit(format!("HELLO\r\nX-Flow: {flow:08}\r\n\r\n").as_bytes());
             talker.send_flow(flow);
             self.talker = Some(talker);
         }
         while let (Some(talker), Some(flow)) = (&mut self.talker, self.flow) {
             match talker.go_on(who, world, ledger) {
-                Talk::Quiet => return,
-                Talk::Head(head) => {
+                Progress::Quiet => return,
+                Progress::Head(head) => {
                     let answer = field(&head, "X-Answer").and_then(|value| value.parse().ok());
                     let answer = answer.expect("nobody but the service talks to a local program");
                     ledger.answered(answer, flow);
                     talker.read_flow(answer, ledger);
                 }
-                Talk::Over => {
+                Progress::PairEnd => {
                     let end = talker.heard_end;
                     assert!(end != Some(End::Truncated), "no TLS here");
                     return self.over = true;

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use rendezvous_core::time::{Span, Time};
 
 use super::Actor;
-use crate::model::Ledger;
-use crate::sim_net::{Ep, Who, World};
+use crate::model::ByteLedger;
+use crate::sim_net::{Ep, ProcessId, World};
 
 /// Sending calls of one turn.
 const CALLS_MAX: usize = 8;
@@ -32,14 +32,14 @@ impl Greedy {
         Self { to, text, again, sent: 0, next: begins, ep: None, over: false }
     }
 
-    fn pause(&mut self, who: Who, world: &mut World) {
+    fn pause(&mut self, who: ProcessId, world: &mut World) {
         self.next = world.now() + PAUSE;
         world.nap(who, self.next);
     }
 }
 
 impl Actor for Greedy {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         if self.over {
             return;
         }

@@ -9,11 +9,11 @@ use rendezvous_core::token::Key;
 
 use super::channel::{Channel, Tls};
 use super::client::REST;
-use super::talker::{Habits, Talk, Talker, field};
+use super::talker::{Behaviour, Progress, Talker, field};
 use super::{Actor, Ending, key_of, moment};
-use crate::dice::Dice;
-use crate::model::Ledger;
-use crate::sim_net::{Ep, Who, World};
+use crate::model::ByteLedger;
+use crate::rng::Rng;
+use crate::sim_net::{Ep, ProcessId, World};
 
 /// What a hidden server is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +40,11 @@ pub struct Hidden {
     id: Id,
     style: Style,
     key: Key,
-    dice: Dice,
+    rng: Rng,
     endings: Vec<Ending>,
     octets_max: u64,
     /// How it answers, where that is not drawn.
-    habits: Option<Habits>,
+    behaviour: Option<Behaviour>,
     tls: Option<Tls>,
     lines: Vec<Line>,
     next_try: Time,
@@ -68,16 +68,16 @@ struct Line {
 impl Hidden {
     /// A hidden server of this ID; `at` is its relay, or for a service its own address.
     #[must_use]
-    pub fn new(at: SocketAddr, id: Id, style: Style, dice: Dice) -> Self {
+    pub fn new(at: SocketAddr, id: Id, style: Style, rng: Rng) -> Self {
         Self {
             at,
             id,
             style,
             key: key_of(id),
-            dice,
+            rng,
             endings: vec![Ending::HalfClose],
             octets_max: 1_000,
-            habits: None,
+            behaviour: None,
             tls: None,
             lines: Vec::new(),
             next_try: Time(0),
@@ -97,8 +97,8 @@ impl Hidden {
 
     /// It answers everybody in the same way.
     #[must_use]
-    pub const fn holding(mut self, habits: Habits) -> Self {
-        self.habits = Some(habits);
+    pub const fn holding(mut self, behaviour: Behaviour) -> Self {
+        self.behaviour = Some(behaviour);
         self
     }
 
@@ -117,7 +117,7 @@ impl Hidden {
         }
     }
 
-    fn registration(&mut self, world: &World, who: Who) -> String {
+    fn registration(&mut self, world: &World, who: ProcessId) -> String {
         let step = self.key.step(world.clocks(who).wall);
         let id = self.id;
         if self.style == Style::Old {
@@ -129,7 +129,7 @@ impl Hidden {
         bound_registration(id, step, &format!("nonce-of-{}-{:012}", who.0, self.nonce))
     }
 
-    fn begin_lines(&mut self, who: Who, world: &mut World) {
+    fn begin_lines(&mut self, who: ProcessId, world: &mut World) {
         let waiting = |line: &Line| !matches!(line.state, State::Serving);
         while self.lines.iter().filter(|line| waiting(line)).count() < self.pool() {
             if world.now() < self.next_try {
@@ -139,14 +139,14 @@ impl Hidden {
                 self.next_try = world.now() + REST;
                 continue;
             };
-            let habits = Habits { octets: u64::MAX, ending: Ending::AfterPeer, ..Habits::plain(0) };
-            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), habits, world.now());
-            talker.say(self.registration(world, who).as_bytes());
+            let behaviour = Behaviour { octets: u64::MAX, ending: Ending::AfterPeer, ..Behaviour::plain(0) };
+            let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), behaviour, world.now());
+            talker.emit(self.registration(world, who).as_bytes());
             self.lines.push(Line { talker, state: State::Registering });
         }
     }
 
-    fn accept(&mut self, who: Who, world: &mut World) {
+    fn accept(&mut self, who: ProcessId, world: &mut World) {
         while let Some(ep) = world.accept(self.at) {
             self.take(ep, world.now());
             world.rouse(who);
@@ -154,21 +154,21 @@ impl Hidden {
     }
 
     fn take(&mut self, ep: Ep, now: Time) {
-        let talker = Talker::new(Channel::new(ep, None), Habits::plain(u64::MAX), now);
+        let talker = Talker::new(Channel::new(ep, None), Behaviour::plain(u64::MAX), now);
         self.lines.push(Line { talker, state: State::Waiting { until: None } });
     }
 
     /// A head came on this line; false if it is of no use any more.
-    fn hear(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut Ledger) -> bool {
+    fn hear(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut ByteLedger) -> bool {
         let now = world.now();
         match line.state {
             State::Registering if head.starts_with("HTTP/1.1 200") => {
                 let until = match self.style {
-                    Style::Talker | Style::Fickle => Some(now + moment(&mut self.dice, 20_000_000)),
+                    Style::Talker | Style::Fickle => Some(now + moment(&mut self.rng, 20_000_000)),
                     _ => None,
                 };
                 line.state = State::Waiting { until };
-                let forever = Habits { patience: Span::from_secs(1_000_000), ..line.talker.habits };
+                let forever = Behaviour { patience: Span::from_secs(1_000_000), ..line.talker.behaviour };
                 line.talker.change(forever, now);
                 true
             }
@@ -178,8 +178,8 @@ impl Hidden {
             }
             State::Waiting { .. } if head.contains("\r\nUpgrade: octet-stream\r\n") => {
                 // A connector: it speaks when it is told that this is a stream.
-                line.talker.say(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
-                line.talker.say(b"Upgrade: octet-stream\r\n\r\n");
+                line.talker.emit(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
+                line.talker.emit(b"Upgrade: octet-stream\r\n\r\n");
                 true
             }
             State::Waiting { .. } => {
@@ -191,21 +191,21 @@ impl Hidden {
                 }
                 self.met += 1;
                 let answer = ledger.begin(self.id, Some(flow));
-                let habits = match self.habits {
-                    Some(habits) => habits,
-                    None => Habits::draw(&mut self.dice, self.octets_max, &self.endings),
+                let behaviour = match self.behaviour {
+                    Some(behaviour) => behaviour,
+                    None => Behaviour::draw(&mut self.rng, self.octets_max, &self.endings),
                 };
-                line.talker.change(habits, now);
+                line.talker.change(behaviour, now);
                 let head = match head {
                     _ if head.contains("\r\nUpgrade: raw\r\n") => {
                         "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw".to_owned()
                     }
                     _ if answer.is_multiple_of(3) && !head.starts_with("HEAD ") => {
-                        format!("200 OK\r\nContent-Length: {}", habits.octets)
+                        format!("200 OK\r\nContent-Length: {}", behaviour.octets)
                     }
                     _ => "200 OK".to_owned(),
                 };
-                line.talker.say(format!("HTTP/1.1 {head}\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
+                line.talker.emit(format!("HTTP/1.1 {head}\r\nX-Answer: {answer:08}\r\n\r\n").as_bytes());
                 line.talker.send_flow(answer);
                 line.talker.read_flow(flow, ledger);
                 line.state = State::Serving;
@@ -216,15 +216,15 @@ impl Hidden {
     }
 
     /// A waiting connection that was long enough what it is.
-    fn misbehave(&mut self, line: &mut Line, who: Who, world: &mut World) {
+    fn misbehave(&mut self, line: &mut Line, who: ProcessId, world: &mut World) {
         let State::Waiting { until: Some(until) } = line.state else { return };
         if world.now() < until {
             return world.nap(who, until);
         }
         line.state = State::Waiting { until: None };
         let ep = line.talker.channel().ep();
-        match (self.style, self.dice.below(3)) {
-            (Style::Talker, _) => line.talker.say(b"hello?"),
+        match (self.style, self.rng.below(3)) {
+            (Style::Talker, _) => line.talker.emit(b"hello?"),
             (_, 0) => line.talker.abort(world),
             (_, 1) => world.lose(ep),
             _ => {
@@ -243,7 +243,7 @@ pub fn bound_registration(id: Id, step: u64, nonce: &str) -> String {
 }
 
 impl Actor for Hidden {
-    fn act(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         if self.style == Style::Service {
             self.accept(who, world);
         } else if !self.retired {
@@ -254,13 +254,13 @@ impl Actor for Hidden {
             self.misbehave(line, who, world);
             loop {
                 match line.talker.go_on(who, world, ledger) {
-                    Talk::Quiet => return true,
-                    Talk::Head(head) => {
+                    Progress::Quiet => return true,
+                    Progress::Head(head) => {
                         if !self.hear(line, &head, world, ledger) {
                             line.talker.abort(world);
                         }
                     }
-                    Talk::Over => {
+                    Progress::PairEnd => {
                         let lost = !matches!(line.state, State::Serving);
                         if lost && line.talker.heard_end != Some(End::Clean) {
                             self.next_try = self.next_try.max(world.now() + REST);

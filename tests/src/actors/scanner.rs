@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use rendezvous_core::time::{Span, Time};
 
 use super::Actor;
-use crate::dice::Dice;
-use crate::model::Ledger;
-use crate::sim_net::{Ep, Who, World};
+use crate::model::ByteLedger;
+use crate::rng::Rng;
+use crate::sim_net::{Ep, ProcessId, World};
 
 /// Octets that scanners send.
 const TEXTS: [&[u8]; 12] = [
@@ -30,7 +30,7 @@ pub struct Scanner {
     to: SocketAddr,
     begins: Time,
     stays: Span,
-    dice: Dice,
+    rng: Rng,
     text: Vec<u8>,
     slow: bool,
     deaf: bool,
@@ -42,20 +42,20 @@ pub struct Scanner {
 impl Scanner {
     /// A scanner that begins at this time.
     #[must_use]
-    pub fn new(to: SocketAddr, begins: Time, mut dice: Dice) -> Self {
-        let which = usize::try_from(dice.below(TEXTS.len() as u64 + 2)).unwrap_or(0);
+    pub fn new(to: SocketAddr, begins: Time, mut rng: Rng) -> Self {
+        let which = usize::try_from(rng.below(TEXTS.len() as u64 + 2)).unwrap_or(0);
         let text = match TEXTS.get(which) {
             Some(text) => text.to_vec(),
-            None => (0..dice.length(40_000)).map(|_| dice.throw().to_le_bytes()[0]).collect(),
+            None => (0..rng.length(40_000)).map(|_| rng.next_u64().to_le_bytes()[0]).collect(),
         };
-        let stays = Span::from_secs(dice.between(0, 100));
-        let (slow, deaf) = (dice.below(3) == 0, dice.below(4) == 0);
-        Self { to, begins, stays, dice, text, slow, deaf, next: begins, ep: None, over: false }
+        let stays = Span::from_secs(rng.between(0, 100));
+        let (slow, deaf) = (rng.below(3) == 0, rng.below(4) == 0);
+        Self { to, begins, stays, rng, text, slow, deaf, next: begins, ep: None, over: false }
     }
 }
 
 impl Actor for Scanner {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         if self.over {
             return;
         }
@@ -73,7 +73,7 @@ impl Actor for Scanner {
         let up = world.connected(ep);
         if world.now() >= leaves || up.is_err() {
             self.over = true;
-            return if self.dice.below(2) == 0 { world.close(ep) } else { world.abort(ep) };
+            return if self.rng.below(2) == 0 { world.close(ep) } else { world.abort(ep) };
         }
         world.nap(who, leaves);
         if !matches!(up, Ok(true)) {

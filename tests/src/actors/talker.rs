@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
-use super::channel::{Channel, Heard};
-use crate::dice::Dice;
-use crate::model::{Ledger, octet};
-use crate::sim_net::{Who, World};
+use super::channel::{Channel, Received};
+use crate::model::{ByteLedger, octet};
+use crate::rng::Rng;
+use crate::sim_net::{ProcessId, World};
 
 /// How a conversation is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Ending {
 
 /// How somebody talks.
 #[derive(Clone, Copy, Debug)]
-pub struct Habits {
+pub struct Behaviour {
     /// Octets behind the head.
     pub octets: u64,
     /// Octets sent at once, at most.
@@ -46,7 +46,7 @@ pub struct Habits {
     pub patience: Span,
 }
 
-impl Habits {
+impl Behaviour {
     /// Everything at once, in order.
     #[must_use]
     pub const fn plain(octets: u64) -> Self {
@@ -62,47 +62,47 @@ impl Habits {
     }
 
     /// By chance. `room`: how many octets at most.
-    pub fn draw(dice: &mut Dice, room: u64, endings: &[Ending]) -> Self {
-        let slow = |dice: &mut Dice| match dice.below(6) {
-            0 => (1 + dice.below(4), Span(dice.below(3_000))),
-            1 => (1 + dice.length(1_000), Span(dice.below(100_000))),
+    pub fn draw(rng: &mut Rng, room: u64, endings: &[Ending]) -> Self {
+        let slow = |rng: &mut Rng| match rng.below(6) {
+            0 => (1 + rng.below(4), Span(rng.below(3_000))),
+            1 => (1 + rng.length(1_000), Span(rng.below(100_000))),
             _ => (65_536, Span::ZERO),
         };
-        let octets = dice.length(room);
-        let (mut send_most, send_rest) = slow(dice);
-        let (mut read_most, read_rest) = slow(dice);
+        let octets = rng.length(room);
+        let (mut send_most, send_rest) = slow(rng);
+        let (mut read_most, read_rest) = slow(rng);
         // One octet at a time, but not for ever.
         send_most = send_most.max(octets / 500);
         read_most = read_most.max(room / 500);
-        let ending = usize::try_from(dice.below(endings.len() as u64)).unwrap_or(0);
+        let ending = usize::try_from(rng.below(endings.len() as u64)).unwrap_or(0);
         Self {
             octets,
             send_most: usize::try_from(send_most).unwrap_or(1),
             send_rest,
-            read_most: if dice.below(40) == 0 { 0 } else { usize::try_from(read_most).unwrap_or(1) },
+            read_most: if rng.below(40) == 0 { 0 } else { usize::try_from(read_most).unwrap_or(1) },
             read_rest,
             ending: endings[ending],
-            patience: Span::from_secs(dice.between(20, 150)),
+            patience: Span::from_secs(rng.between(20, 150)),
         }
     }
 }
 
 /// What a conversation has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Talk {
+pub enum Progress {
     /// Nothing new.
     Quiet,
     /// A head came, whole.
     Head(String),
     /// It is closed.
-    Over,
+    PairEnd,
 }
 
 /// One conversation.
 pub struct Talker {
     channel: Channel,
     /// How it is held.
-    pub habits: Habits,
+    pub behaviour: Behaviour,
     /// Octets to be sent before those of the flow.
     preamble: Vec<u8>,
     head: Vec<u8>,
@@ -123,10 +123,10 @@ pub struct Talker {
 impl Talker {
     /// Begins to talk on a channel.
     #[must_use]
-    pub fn new(channel: Channel, habits: Habits, now: Time) -> Self {
+    pub fn new(channel: Channel, behaviour: Behaviour, now: Time) -> Self {
         Self {
             channel,
-            habits,
+            behaviour,
             preamble: Vec::new(),
             head: Vec::new(),
             unread: Vec::new(),
@@ -135,14 +135,14 @@ impl Talker {
             inward: None,
             send_at: now,
             read_at: now,
-            give_up: now + habits.patience,
+            give_up: now + behaviour.patience,
             heard_end: None,
             ended: false,
         }
     }
 
     /// Says this before everything else that is still to be said.
-    pub fn say(&mut self, text: &[u8]) {
+    pub fn emit(&mut self, text: &[u8]) {
         self.preamble.extend_from_slice(text);
     }
 
@@ -152,7 +152,7 @@ impl Talker {
     }
 
     /// What comes behind the head that was just read are octets of this flow.
-    pub fn read_flow(&mut self, flow: usize, ledger: &mut Ledger) {
+    pub fn read_flow(&mut self, flow: usize, ledger: &mut ByteLedger) {
         self.inward = Some(flow);
         ledger.received(flow, &std::mem::take(&mut self.unread));
     }
@@ -163,9 +163,9 @@ impl Talker {
     }
 
     /// The patience begins anew, with other habits.
-    pub fn change(&mut self, habits: Habits, now: Time) {
-        self.habits = habits;
-        self.give_up = now + habits.patience;
+    pub fn change(&mut self, behaviour: Behaviour, now: Time) {
+        self.behaviour = behaviour;
+        self.give_up = now + behaviour.patience;
     }
 
     /// The connection.
@@ -186,9 +186,9 @@ impl Talker {
     }
 
     /// Goes on as far as it can.
-    pub fn go_on(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) -> Talk {
+    pub fn go_on(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         let talk = self.talk(who, world, ledger);
-        let is_deaf = self.habits.read_most == 0 || self.heard_end.is_some();
+        let is_deaf = self.behaviour.read_most == 0 || self.heard_end.is_some();
         let is_gone = self.is_over() || world.is_lost(self.channel.ep());
         if let Some((flow, _)) = self.out.filter(|_| is_gone) {
             ledger.sender_left(flow);
@@ -199,47 +199,47 @@ impl Talker {
         talk
     }
 
-    fn talk(&mut self, who: Who, world: &mut World, ledger: &mut Ledger) -> Talk {
+    fn talk(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         if self.is_over() {
-            return Talk::Over;
+            return Progress::PairEnd;
         }
         match world.connected(self.channel.ep()) {
             Ok(true) => {}
             Ok(false) if world.now() < self.give_up => {
                 world.nap(who, self.give_up);
-                return Talk::Quiet;
+                return Progress::Quiet;
             }
             Ok(false) | Err(_) => {
                 self.channel.abort(world);
-                return Talk::Over;
+                return Progress::PairEnd;
             }
         }
         if world.now() >= self.give_up {
             self.channel.abort(world);
-            return Talk::Over;
+            return Progress::PairEnd;
         }
         let read = self.read(world, ledger);
-        if let Talk::Head(_) = read {
+        if let Progress::Head(_) = read {
             return read;
         }
         self.write(world, ledger);
         self.finish(world, ledger);
-        if self.is_over() { Talk::Over } else { self.sleep(who, world) }
+        if self.is_over() { Progress::PairEnd } else { self.sleep(who, world) }
     }
 
-    fn sleep(&self, who: Who, world: &mut World) -> Talk {
+    fn sleep(&self, who: ProcessId, world: &mut World) -> Progress {
         let now = world.now();
         let next = [self.send_at, self.read_at, self.give_up].into_iter().filter(|at| *at > now).min();
         world.nap(who, next.unwrap_or(self.give_up));
-        Talk::Quiet
+        Progress::Quiet
     }
 
-    fn write(&mut self, world: &mut World, ledger: &mut Ledger) {
+    fn write(&mut self, world: &mut World, ledger: &mut ByteLedger) {
         while world.now() >= self.send_at && !self.ended {
-            let most = self.habits.send_most.max(1);
+            let most = self.behaviour.send_most.max(1);
             let sent = if self.preamble.is_empty() {
                 let Some((flow, sent)) = &mut self.out else { break };
-                let n = (self.habits.octets - *sent).min(most as u64).min(16_384);
+                let n = (self.behaviour.octets - *sent).min(most as u64).min(16_384);
                 if n == 0 {
                     break;
                 }
@@ -254,7 +254,7 @@ impl Talker {
                 *sent += n as u64;
                 ledger.sent(*flow, n as u64);
                 if n > 0 {
-                    world.note(|log| {
+                    world.event(|log| {
                         let _ = write!(log, "{:?} flow {flow} sent {sent}", self.channel.ep());
                     });
                 }
@@ -268,19 +268,19 @@ impl Talker {
             if sent == 0 {
                 break;
             }
-            if self.habits.send_rest > Span::ZERO {
-                self.send_at = world.now() + self.habits.send_rest;
+            if self.behaviour.send_rest > Span::ZERO {
+                self.send_at = world.now() + self.behaviour.send_rest;
             }
         }
     }
 
     /// Everything is said: what now?
-    fn finish(&mut self, world: &mut World, ledger: &mut Ledger) {
+    fn finish(&mut self, world: &mut World, ledger: &mut ByteLedger) {
         let all_said = self.preamble.is_empty()
-            && self.out.is_some_and(|(_, sent)| sent == self.habits.octets)
+            && self.out.is_some_and(|(_, sent)| sent == self.behaviour.octets)
             && self.channel.flush(world);
         if all_said && !self.ended {
-            match self.habits.ending {
+            match self.behaviour.ending {
                 Ending::HalfClose => {
                     self.end_flow(ledger);
                     self.ended = self.channel.end_write(world, true);
@@ -303,7 +303,7 @@ impl Talker {
                 }
                 Ending::AfterPeer => {}
             }
-            if self.habits.ending == Ending::Cut && !self.channel.is_tls() {
+            if self.behaviour.ending == Ending::Cut && !self.channel.is_tls() {
                 self.end_flow(ledger);
             }
         }
@@ -321,42 +321,42 @@ impl Talker {
         }
     }
 
-    fn end_flow(&mut self, ledger: &mut Ledger) {
+    fn end_flow(&mut self, ledger: &mut ByteLedger) {
         if let Some((flow, _)) = self.out {
             ledger.end(flow);
         }
     }
 
-    fn read(&mut self, world: &mut World, ledger: &mut Ledger) -> Talk {
+    fn read(&mut self, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         let mut buffer = [0; 8_192];
-        while world.now() >= self.read_at && self.habits.read_most > 0 {
+        while world.now() >= self.read_at && self.behaviour.read_most > 0 {
             if self.take_head() {
                 let head = std::mem::take(&mut self.head);
-                return Talk::Head(String::from_utf8_lossy(&head).into_owned());
+                return Progress::Head(String::from_utf8_lossy(&head).into_owned());
             }
             if self.heard_end.is_some() {
                 break;
             }
-            let most = self.habits.read_most.min(buffer.len());
+            let most = self.behaviour.read_most.min(buffer.len());
             match self.channel.recv(world, &mut buffer[..most]) {
-                Heard::Nothing => break,
-                Heard::Octets(n) => {
+                Received::Nothing => break,
+                Received::Octets(n) => {
                     match self.inward {
                         Some(flow) => {
                             ledger.received(flow, &buffer[..n]);
                             let received = ledger.flows()[flow].received;
-                            world.note(|log| {
+                            world.event(|log| {
                                 let _ =
                                     write!(log, "{:?} flow {flow} received {received}", self.channel.ep());
                             });
                         }
                         None => self.unread.extend_from_slice(&buffer[..n]),
                     }
-                    if self.habits.read_rest > Span::ZERO {
-                        self.read_at = world.now() + self.habits.read_rest;
+                    if self.behaviour.read_rest > Span::ZERO {
+                        self.read_at = world.now() + self.behaviour.read_rest;
                     }
                 }
-                Heard::End(end) => {
+                Received::End(end) => {
                     self.heard_end = Some(end);
                     if let (End::Clean, Some(flow)) = (end, self.inward) {
                         ledger.ended(flow);
@@ -364,7 +364,7 @@ impl Talker {
                 }
             }
         }
-        Talk::Quiet
+        Progress::Quiet
     }
 
     /// Takes a head from what was received; whether it is whole.

@@ -2,9 +2,9 @@
 
 use rendezvous_core::time::{Span, Time};
 
-use super::{Blow, IDS, Person, Plan, id};
-use crate::actors::{Ending, Habits, Style};
-use crate::dice::Dice;
+use super::{IDS, Incident, Person, Plan, id};
+use crate::actors::{Behaviour, Ending, Style};
+use crate::rng::Rng;
 use crate::sim_net::Faults;
 
 /// Clients have come by then.
@@ -14,10 +14,10 @@ impl Plan {
     /// Draws a run.
     #[must_use]
     pub fn draw(seed: u64, tls: bool) -> Self {
-        let mut dice = Dice::new(seed ^ 0x5eed_0000);
+        let mut rng = Rng::new(seed ^ 0x5eed_0000);
         let mut rate = |most: u64| {
-            let on = dice.below(2) == 0;
-            if on { u32::try_from(dice.length(most)).unwrap_or(0) } else { 0 }
+            let on = rng.below(2) == 0;
+            if on { u32::try_from(rng.length(most)).unwrap_or(0) } else { 0 }
         };
         let mut faults = Faults {
             short_recv: rate(500),
@@ -32,122 +32,122 @@ impl Plan {
             latency_max: Span::ZERO,
             room_max: 0,
         };
-        faults.latency_max = Span(dice.length(200_000));
-        faults.room_max = usize::try_from((256 << dice.below(11)) + dice.below(200)).unwrap_or(65_536);
-        let magnitude = dice.between(4, 18);
+        faults.latency_max = Span(rng.length(200_000));
+        faults.room_max = usize::try_from((256 << rng.below(11)) + rng.below(200)).unwrap_or(65_536);
+        let magnitude = rng.between(4, 18);
         // Through a small window, not for ever.
         let octets_max = (1 << magnitude).min(faults.room_max as u64 * 64);
         let mut endings: Vec<Ending> =
             [Ending::AfterPeer, Ending::Close, Ending::Reset, Ending::Lost, Ending::Cut]
                 .into_iter()
-                .filter(|_| dice.below(3) == 0)
+                .filter(|_| rng.below(3) == 0)
                 .collect();
         endings.push(Ending::HalfClose);
         let mut plan = Self {
             seed,
             tls,
             faults,
-            waiting_max: u32::try_from(dice.between(1, 8)).unwrap_or(8),
-            pairs_max: u32::try_from(dice.length(30).max(1)).unwrap_or(8),
-            held_max: u32::try_from(dice.length(10)).unwrap_or(8),
-            hold: Span(dice.length(8_000_000)),
-            ceiling: usize::try_from(dice.length(8 << 20).max(400_000)).unwrap_or(8 << 20),
+            waiting_max: u32::try_from(rng.between(1, 8)).unwrap_or(8),
+            pairs_max: u32::try_from(rng.length(30).max(1)).unwrap_or(8),
+            held_max: u32::try_from(rng.length(10)).unwrap_or(8),
+            hold: Span(rng.length(8_000_000)),
+            ceiling: usize::try_from(rng.length(8 << 20).max(400_000)).unwrap_or(8 << 20),
             octets_max,
             silent: false,
             endings,
             received_max: None,
-            people: Vec::new(),
-            blows: Vec::new(),
+            participants: Vec::new(),
+            incidents: Vec::new(),
         };
-        plan.invite(&mut dice);
-        plan.strike(&mut dice);
-        plan.silent = dice.below(3) == 0;
+        plan.invite(&mut rng);
+        plan.strike(&mut rng);
+        plan.silent = rng.below(3) == 0;
         plan
     }
 
-    fn invite(&mut self, dice: &mut Dice) {
-        let some = |most: u64, dice: &mut Dice| if dice.below(3) == 0 { 0 } else { dice.length(most) };
+    fn invite(&mut self, rng: &mut Rng) {
+        let some = |most: u64, rng: &mut Rng| if rng.below(3) == 0 { 0 } else { rng.length(most) };
         for number in 0..IDS {
-            for _ in 0..dice.below(3) {
-                let style = match dice.below(6) {
+            for _ in 0..rng.below(3) {
+                let style = match rng.below(6) {
                     0 => Style::Old,
                     1 => Style::Talker,
                     2 => Style::Fickle,
-                    _ => Style::Modern { pool: usize::try_from(dice.between(1, 4)).unwrap_or(1) },
+                    _ => Style::Modern { pool: usize::try_from(rng.between(1, 4)).unwrap_or(1) },
                 };
-                self.people.push(Person::Hidden { id: id(number), style, seed: dice.throw() });
+                self.participants.push(Person::Hidden { id: id(number), style, seed: rng.next_u64() });
             }
-            if dice.below(3) == 0 {
-                self.people.push(Person::Agent {
+            if rng.below(3) == 0 {
+                self.participants.push(Person::Agent {
                     id: id(number),
-                    seed: dice.throw().to_le_bytes()[0],
-                    pool: u16::try_from(dice.between(1, 4)).unwrap_or(1),
-                    skew: if dice.below(4) == 0 { 5_000 } else { 0 },
-                    named: dice.below(3) == 0,
+                    seed: rng.next_u64().to_le_bytes()[0],
+                    pool: u16::try_from(rng.between(1, 4)).unwrap_or(1),
+                    skew: if rng.below(4) == 0 { 5_000 } else { 0 },
+                    named: rng.below(3) == 0,
                 });
             }
         }
         // Some come before anybody waits for them.
-        let moment = |dice: &mut Dice| match dice.below(4) {
-            0 => Time(1_000_000 + dice.length(HOUR_OF_CLIENTS)),
-            _ => Time(2_000_000 + dice.below(HOUR_OF_CLIENTS)),
+        let moment = |rng: &mut Rng| match rng.below(4) {
+            0 => Time(1_000_000 + rng.length(HOUR_OF_CLIENTS)),
+            _ => Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
         };
-        for _ in 0..some(16, dice) {
+        for _ in 0..some(16, rng) {
             let methods = ["GET", "HEAD", "OPTIONS", "PATCH"];
-            self.people.push(Person::Client {
-                id: id(dice.below(IDS)),
-                begins: moment(dice),
-                habits: Habits::draw(dice, self.octets_max, &self.endings),
-                coy: dice.below(4) == 0,
-                method: methods[usize::try_from(dice.below(4)).unwrap_or(0)],
+            self.participants.push(Person::Client {
+                id: id(rng.below(IDS)),
+                begins: moment(rng),
+                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
+                coy: rng.below(4) == 0,
+                method: methods[usize::try_from(rng.below(4)).unwrap_or(0)],
             });
         }
-        for _ in 0..some(6, dice) {
-            self.people.push(Person::Program {
-                id: id(dice.below(IDS)),
-                begins: moment(dice),
-                habits: Habits::draw(dice, self.octets_max, &self.endings),
+        for _ in 0..some(6, rng) {
+            self.participants.push(Person::Program {
+                id: id(rng.below(IDS)),
+                begins: moment(rng),
+                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
             });
         }
-        for _ in 0..some(8, dice) {
-            self.people.push(Person::Scanner { begins: moment(dice), seed: dice.throw() });
+        for _ in 0..some(8, rng) {
+            self.participants.push(Person::Scanner { begins: moment(rng), seed: rng.next_u64() });
         }
     }
 
-    fn strike(&mut self, dice: &mut Dice) {
-        if dice.below(2) == 0 {
+    fn strike(&mut self, rng: &mut Rng) {
+        if rng.below(2) == 0 {
             return;
         }
-        for _ in 0..dice.length(4) {
-            let at = Time(1_000_000 + dice.below(HOUR_OF_CLIENTS));
-            let blow = match dice.below(4) {
-                0 => Blow::Clock(if dice.below(2) == 0 { 3_600 } else { -3_600 }),
-                1 => Blow::Descriptors(u32::try_from(dice.length(16)).unwrap_or(0)),
-                2 => Blow::Revoked(id(dice.below(IDS))),
-                _ => Blow::Killed,
+        for _ in 0..rng.length(4) {
+            let at = Time(1_000_000 + rng.below(HOUR_OF_CLIENTS));
+            let incident = match rng.below(4) {
+                0 => Incident::Clock(if rng.below(2) == 0 { 3_600 } else { -3_600 }),
+                1 => Incident::Descriptors(u32::try_from(rng.length(16)).unwrap_or(0)),
+                2 => Incident::Revoked(id(rng.below(IDS))),
+                _ => Incident::Killed,
             };
-            self.blows.push((at, blow));
+            self.incidents.push((at, incident));
         }
-        self.blows.sort_by_key(|(at, _)| *at);
+        self.incidents.sort_by_key(|(at, _)| *at);
     }
 
     /// The same run without one or the other.
     #[must_use]
     pub fn smaller(&self) -> Vec<Self> {
         let mut all = Vec::new();
-        let half = self.people.len() / 2;
+        let half = self.participants.len() / 2;
         if half > 1 {
-            all.push(Self { people: self.people[half..].to_vec(), ..self.clone() });
-            all.push(Self { people: self.people[..half].to_vec(), ..self.clone() });
+            all.push(Self { participants: self.participants[half..].to_vec(), ..self.clone() });
+            all.push(Self { participants: self.participants[..half].to_vec(), ..self.clone() });
         }
-        for at in 0..self.people.len() {
+        for at in 0..self.participants.len() {
             let mut smaller = self.clone();
-            smaller.people.remove(at);
+            smaller.participants.remove(at);
             all.push(smaller);
         }
-        for at in 0..self.blows.len() {
+        for at in 0..self.incidents.len() {
             let mut smaller = self.clone();
-            smaller.blows.remove(at);
+            smaller.incidents.remove(at);
             all.push(smaller);
         }
         for at in 0..self.faults.clone().rates().count() {

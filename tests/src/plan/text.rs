@@ -18,8 +18,8 @@ use std::str::FromStr;
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Span, Time};
 
-use super::{Blow, Person, Plan, id};
-use crate::actors::{Ending, Habits, Style};
+use super::{Incident, Person, Plan, id};
+use crate::actors::{Behaviour, Ending, Style};
 use crate::sim_net::Faults;
 
 const FIRST_LINE: &str = "rendezvous-plan 1";
@@ -64,12 +64,12 @@ impl fmt::Display for Plan {
             write!(f, " {name}={rate}")?;
         }
         writeln!(f, " latency={} room={}", self.faults.latency_max.0, self.faults.room_max)?;
-        self.people.iter().try_for_each(|person| writeln!(f, "{person}"))?;
-        self.blows.iter().try_for_each(|(at, blow)| match blow {
-            Blow::Clock(seconds) => writeln!(f, "blow at={} clock={seconds}", at.0),
-            Blow::Descriptors(most) => writeln!(f, "blow at={} descriptors={most}", at.0),
-            Blow::Revoked(id) => writeln!(f, "blow at={} revoked={}", at.0, number(*id)),
-            Blow::Killed => writeln!(f, "blow at={} killed=1", at.0),
+        self.participants.iter().try_for_each(|person| writeln!(f, "{person}"))?;
+        self.incidents.iter().try_for_each(|(at, incident)| match incident {
+            Incident::Clock(seconds) => writeln!(f, "blow at={} clock={seconds}", at.0),
+            Incident::Descriptors(most) => writeln!(f, "blow at={} descriptors={most}", at.0),
+            Incident::Revoked(id) => writeln!(f, "blow at={} revoked={}", at.0, number(*id)),
+            Incident::Killed => writeln!(f, "blow at={} killed=1", at.0),
         })
     }
 }
@@ -77,13 +77,13 @@ impl fmt::Display for Plan {
 impl fmt::Display for Person {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Client { id, begins, habits, coy, method } => {
+            Self::Client { id, begins, behaviour, coy, method } => {
                 write!(f, "client id={} at={} method={method} coy={coy} ", number(*id), begins.0)?;
-                write_habits(f, habits)
+                write_habits(f, behaviour)
             }
-            Self::Program { id, begins, habits } => {
+            Self::Program { id, begins, behaviour } => {
                 write!(f, "program id={} at={} ", number(*id), begins.0)?;
-                write_habits(f, habits)
+                write_habits(f, behaviour)
             }
             Self::Hidden { id, style, seed } => {
                 let style = match style {
@@ -103,8 +103,8 @@ impl fmt::Display for Person {
     }
 }
 
-fn write_habits(f: &mut fmt::Formatter<'_>, habits: &Habits) -> fmt::Result {
-    let Habits { octets, send_most, send_rest, read_most, read_rest, ending, patience } = habits;
+fn write_habits(f: &mut fmt::Formatter<'_>, behaviour: &Behaviour) -> fmt::Result {
+    let Behaviour { octets, send_most, send_rest, read_most, read_rest, ending, patience } = behaviour;
     write!(f, "octets={octets} send={send_most}/{} read={read_most}/{} ", send_rest.0, read_rest.0)?;
     write!(f, "ending={} patience={}", name_of(*ending), patience.0)
 }
@@ -114,7 +114,7 @@ impl FromStr for Plan {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut plan = Self::draw(0, false);
-        (plan.people, plan.blows) = (Vec::new(), Vec::new());
+        (plan.participants, plan.incidents) = (Vec::new(), Vec::new());
         let mut lines = text.lines().zip(1..).filter(|(line, _)| !line.is_empty() && !line.starts_with('#'));
         if lines.next().is_none_or(|(line, _)| line != FIRST_LINE) {
             return Err(format!("it does not begin with '{FIRST_LINE}'"));
@@ -141,18 +141,18 @@ impl Plan {
                 self.faults.room_max = words.get("room")?;
             }
             "blow" => {
-                let blow = if let Ok(seconds) = words.get("clock") {
-                    Blow::Clock(seconds)
+                let incident = if let Ok(seconds) = words.get("clock") {
+                    Incident::Clock(seconds)
                 } else if let Ok(most) = words.get("descriptors") {
-                    Blow::Descriptors(most)
+                    Incident::Descriptors(most)
                 } else if let Ok(gone) = words.get("revoked") {
-                    Blow::Revoked(id(gone))
+                    Incident::Revoked(id(gone))
                 } else {
-                    words.get::<u8>("killed").map(|_| Blow::Killed)?
+                    words.get::<u8>("killed").map(|_| Incident::Killed)?
                 };
-                self.blows.push((Time(words.get("at")?), blow));
+                self.incidents.push((Time(words.get("at")?), incident));
             }
-            _ => self.people.push(person(what, &words)?),
+            _ => self.participants.push(person(what, &words)?),
         }
         Ok(())
     }
@@ -177,11 +177,11 @@ fn person(what: &str, words: &Words<'_>) -> Result<Person, String> {
         "client" => {
             let method = words.text("method")?;
             let method = METHODS.into_iter().find(|known| *known == method).ok_or("an unknown method")?;
-            let (habits, coy) = (words.habits()?, words.get("coy")?);
-            Person::Client { id: words.id()?, begins: Time(words.get("at")?), habits, coy, method }
+            let (behaviour, coy) = (words.behaviour()?, words.get("coy")?);
+            Person::Client { id: words.id()?, begins: Time(words.get("at")?), behaviour, coy, method }
         }
         "program" => {
-            Person::Program { id: words.id()?, begins: Time(words.get("at")?), habits: words.habits()? }
+            Person::Program { id: words.id()?, begins: Time(words.get("at")?), behaviour: words.behaviour()? }
         }
         "hidden" => {
             let style = match words.text("style")?.split_once(':').unwrap_or((words.text("style")?, "1")) {
@@ -234,11 +234,11 @@ impl<'a> Words<'a> {
         Ok((most.parse().map_err(|_| bad())?, Span(rest.parse().map_err(|_| bad())?)))
     }
 
-    fn habits(&self) -> Result<Habits, String> {
+    fn behaviour(&self) -> Result<Behaviour, String> {
         let ((send_most, send_rest), (read_most, read_rest)) = (self.pace("send")?, self.pace("read")?);
         let (octets, patience) = (self.get("octets")?, Span(self.get("patience")?));
         let ending = ending(self.text("ending")?)?;
-        Ok(Habits { octets, send_most, send_rest, read_most, read_rest, ending, patience })
+        Ok(Behaviour { octets, send_most, send_rest, read_most, read_rest, ending, patience })
     }
 }
 

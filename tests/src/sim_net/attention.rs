@@ -3,7 +3,7 @@
 use rendezvous_core::machine::ConnId;
 
 use super::tcp::Ep;
-use super::world::{Who, World};
+use super::world::{ProcessId, World};
 
 /// What is to be done about a socket that a process was told of and has not called since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub enum Attention {
 
 impl World {
     /// A process attends to a socket, or is told that it should.
-    pub(super) fn attend(&mut self, who: Who, ep: Ep) {
+    pub(super) fn attend(&mut self, who: ProcessId, ep: Ep) {
         let resident = &mut self.residents[who.0];
         let tcp = &mut self.ends[ep.0];
         tcp.attended = resident.turns;
@@ -31,7 +31,7 @@ impl World {
     /// One to which it has owed that for more than `turns` turns, if there is one.
     pub fn neglected(
         &mut self,
-        who: Who,
+        who: ProcessId,
         turns: u64,
         owes: impl Fn(&Self, Ep, ConnId) -> Attention,
     ) -> Option<ConnId> {

@@ -7,14 +7,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use rendezvous_core::time::Span;
 
 use super::tcp::{Ep, Link, Opening, Tcp};
-use super::world::{Fate, What, Who, World};
+use super::world::{Fate, ProcessId, What, World};
 
 impl World {
     /// Begins to connect.
     ///
     /// # Errors
     /// No descriptor, no route.
-    pub fn connect(&mut self, who: Who, to: SocketAddr) -> Result<Ep, ErrorKind> {
+    pub fn connect(&mut self, who: ProcessId, to: SocketAddr) -> Result<Ep, ErrorKind> {
         if self.fates.get(&to) == Some(&Fate::Unreachable) {
             return Err(ErrorKind::HostUnreachable);
         }
@@ -24,9 +24,9 @@ impl World {
         self.residents[who.0].descriptors += 1;
         let ep = Ep(self.ends.len());
         let least = self.faults.latency_min.0.max(1);
-        let latency = Span(self.dice.between(least, self.faults.latency_max.0.max(least)));
+        let latency = Span(self.rng.between(least, self.faults.latency_max.0.max(least)));
         let room_max = self.faults.room_max.max(1) as u64;
-        let mut room = || usize::try_from(1 + (room_max >> 8) + self.dice.length(room_max)).unwrap_or(1);
+        let mut room = || usize::try_from(1 + (room_max >> 8) + self.rng.length(room_max)).unwrap_or(1);
         let (receive_room, send_room) = (room(), room());
         self.links.push(Link {
             to,
@@ -40,7 +40,7 @@ impl World {
         self.ends.push(Tcp::new(Some(who), self.now));
         self.ends.push(Tcp::new(None, self.now));
         self.at(self.now + latency, What::Syn(ep));
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{who:?} connect {ep:?} to {to}");
         });
         Ok(ep)
@@ -48,14 +48,14 @@ impl World {
 
     /// Our own address of a connection, dialled or accepted.
     #[must_use]
-    pub fn local_address(&self, who: Who, ep: Ep) -> SocketAddr {
+    pub fn local_address(&self, who: ProcessId, ep: Ep) -> SocketAddr {
         // The even end is the one that dialled.
         if ep.0.is_multiple_of(2) { self.address_of(who, ep.peer()) } else { self.links[ep.0 / 2].to }
     }
 
     /// The address that a connection seems to come from.
     #[must_use]
-    pub fn address_of(&self, who: Who, ep: Ep) -> SocketAddr {
+    pub fn address_of(&self, who: ProcessId, ep: Ep) -> SocketAddr {
         let number = u8::try_from(who.0 % 250).unwrap_or(0);
         let host = self.residents[who.0].host.unwrap_or(number);
         let port = u16::try_from(1024 + ep.0 % 60_000).unwrap_or(u16::MAX);
@@ -69,7 +69,7 @@ impl World {
         let ep = listening.backlog.pop_front()?;
         self.ends[ep.0].owner = Some(who);
         self.residents[who.0].descriptors += 1;
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{who:?} accept {ep:?}");
         });
         if self.ends[ep.0].is_readable() {

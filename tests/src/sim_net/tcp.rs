@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Span, Time};
 
-use super::world::Who;
+use super::world::ProcessId;
 
 /// An end of a connection; the other end is [`Ep::peer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ pub(crate) enum Opening {
 /// way, or wait at the sender for the window to open.
 #[derive(Debug)]
 pub(crate) struct Tcp {
-    pub(crate) owner: Option<Who>,
+    pub(crate) owner: Option<ProcessId>,
     pub(crate) token: Option<ConnId>,
     pub(crate) opening: Opening,
     pub(crate) inbox: VecDeque<u8>,
@@ -79,7 +79,7 @@ pub(crate) struct Tcp {
 }
 
 impl Tcp {
-    pub(crate) const fn new(owner: Option<Who>, now: Time) -> Self {
+    pub(crate) const fn new(owner: Option<ProcessId>, now: Time) -> Self {
         Self {
             owner,
             token: None,

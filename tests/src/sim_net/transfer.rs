@@ -43,7 +43,7 @@ impl World {
             let latency = self.links[ep.0 / 2].latency;
             self.at(self.now + latency, What::Arrive(ep));
         }
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{ep:?} recv {n}");
         });
         Ok(n)
@@ -99,7 +99,7 @@ impl World {
         self.ends[ep.peer().0].inbox.extend(&from[..n]);
         self.ends[ep.0].sent += n as u64;
         self.post(ep.peer(), Segment::Octets(n));
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{ep:?} send {n}");
         });
         Ok(n)
@@ -196,7 +196,7 @@ impl World {
         }
         if !std::mem::replace(&mut self.ends[ep.0].fin_sent, true) {
             self.post(ep.peer(), Segment::Fin);
-            self.note(|log| {
+            self.event(|log| {
                 let _ = write!(log, "{ep:?} fin");
             });
         }
@@ -209,7 +209,7 @@ impl World {
             return self.abort(ep);
         }
         let _ = self.end_write(ep);
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{ep:?} close");
         });
         self.release(ep);
@@ -222,14 +222,14 @@ impl World {
             self.ends[ep.0].lost = self.ends[peer.0].on_the_way();
             // What has not left yet is lost, and what is on its way may be.
             let window_is_shut = self.ends[peer.0].wire.front().is_some_and(|(at, _)| *at <= self.now);
-            if window_is_shut || self.dice.below(2) == 0 {
+            if window_is_shut || self.rng.below(2) == 0 {
                 let tcp = &mut self.ends[peer.0];
                 tcp.wire.clear();
                 tcp.inbox.truncate(tcp.arrived);
             }
             self.post(peer, Segment::Rst);
         }
-        self.note(|log| {
+        self.event(|log| {
             let _ = write!(log, "{ep:?} abort");
         });
         self.release(ep);
@@ -238,7 +238,7 @@ impl World {
     /// A NAT forgets the connection: nothing arrives any more, and nobody is told.
     pub fn lose(&mut self, ep: Ep) {
         if !std::mem::replace(&mut self.links[ep.0 / 2].lost, true) {
-            self.note(|log| {
+            self.event(|log| {
                 let _ = write!(log, "{ep:?} lost");
             });
             self.at(self.now + ALARM, What::Alarm(ep));
@@ -295,7 +295,7 @@ impl World {
         tcp.arrived = 0;
         if let Some(who) = tcp.owner {
             self.residents[who.0].descriptors -= 1;
-            if self.dice.one_of_thousand(self.faults.stale)
+            if self.rng.one_of_thousand(self.faults.stale)
                 && let Some(token) = self.ends[ep.0].token
             {
                 self.residents[who.0].stale.push(token);
@@ -306,10 +306,10 @@ impl World {
 
     /// Whether a call on this end is to block though it need not. An edge follows.
     fn blocks(&mut self, ep: Ep) -> bool {
-        if !self.is_of_process(ep) || !self.dice.one_of_thousand(self.faults.would_block) {
+        if !self.is_of_process(ep) || !self.rng.one_of_thousand(self.faults.would_block) {
             return false;
         }
-        let until = self.now + Span(self.dice.between(1, DEAF));
+        let until = self.now + Span(self.rng.between(1, DEAF));
         let tcp = &mut self.ends[ep.0];
         tcp.deaf_until = tcp.deaf_until.max(until);
         self.at(until, What::Wake(ep));
@@ -317,8 +317,8 @@ impl World {
     }
 
     fn cut(&mut self, ep: Ep, times: u32, n: usize) -> usize {
-        if n > 1 && self.is_of_process(ep) && self.dice.one_of_thousand(times) {
-            let most = self.dice.length(n as u64 - 1).max(1);
+        if n > 1 && self.is_of_process(ep) && self.rng.one_of_thousand(times) {
+            let most = self.rng.length(n as u64 - 1).max(1);
             return usize::try_from(most).unwrap_or(1);
         }
         n
@@ -414,7 +414,7 @@ impl World {
         if over {
             tcp.dead = true;
             tcp.error = Some(ErrorKind::TimedOut);
-            self.note(|log| {
+            self.event(|log| {
                 let _ = write!(log, "{ep:?} timed out");
             });
             self.wake(ep);

@@ -10,11 +10,11 @@ use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span, Time};
 
 use super::tcp::{Ep, Link, Tcp};
-use crate::dice::Dice;
+use crate::rng::Rng;
 
 /// Someone who lives in the world: a process with an event loop, or an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Who(pub(crate) usize);
+pub struct ProcessId(pub(crate) usize);
 
 /// What goes wrong how often, in so many of a thousand calls; and how long things take.
 #[derive(Clone, Debug, Default)]
@@ -60,14 +60,14 @@ pub(crate) enum What {
     Opened(Ep),
     Wake(Ep),
     Alarm(Ep),
-    Nap(Who),
-    Named(Who),
+    Nap(ProcessId),
+    Named(ProcessId),
 }
 
 /// A listener.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) who: Who,
+    pub(crate) who: ProcessId,
     /// Its number for its process.
     pub(crate) number: u16,
     pub(crate) backlog: VecDeque<Ep>,
@@ -106,7 +106,7 @@ pub(crate) struct Resident {
 pub struct World {
     pub(crate) now: Time,
     /// Where its chance comes from.
-    pub dice: Dice,
+    pub rng: Rng,
     /// What goes wrong.
     pub faults: Faults,
     pub(crate) events: BinaryHeap<Reverse<(Time, u64, What)>>,
@@ -115,7 +115,7 @@ pub struct World {
     pub(crate) links: Vec<Link>,
     pub(crate) listening: BTreeMap<SocketAddr, Listening>,
     pub(crate) residents: Vec<Resident>,
-    pub(crate) ready: Vec<Who>,
+    pub(crate) ready: Vec<ProcessId>,
     /// Addresses where connections have a fate of their own.
     pub fates: BTreeMap<SocketAddr, Fate>,
     /// Names and their addresses; a name that is not here is never answered.
@@ -136,7 +136,7 @@ impl World {
     pub fn new(seed: u64, faults: Faults) -> Self {
         Self {
             now: Time(1_000_000),
-            dice: Dice::new(seed),
+            rng: Rng::new(seed),
             faults,
             events: BinaryHeap::new(),
             order: 0,
@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Writes a line down, if that is done at all.
-    pub fn note(&mut self, line: impl FnOnce(&mut String)) {
+    pub fn event(&mut self, line: impl FnOnce(&mut String)) {
         if let Some(log) = &mut self.log {
             let _ = write!(log, "{:>12} ", self.now.0);
             line(log);
@@ -181,40 +181,40 @@ impl World {
 
     /// Both clocks, as this one has them.
     #[must_use]
-    pub fn clocks(&self, who: Who) -> Now {
+    pub fn clocks(&self, who: ProcessId) -> Now {
         let wall = (WALL + self.now.0 / 1_000_000).saturating_add_signed(self.residents[who.0].skew);
         Now { mono: self.now, wall }
     }
 
     /// Sets the wall clock of one of them, by so many seconds.
-    pub fn jump(&mut self, who: Who, seconds: i64) {
-        self.note(|log| {
+    pub fn jump(&mut self, who: ProcessId, seconds: i64) {
+        self.event(|log| {
             let _ = write!(log, "{who:?} clock {seconds:+}");
         });
         self.residents[who.0].skew += seconds;
     }
 
     /// Someone moves in.
-    pub fn settle(&mut self, is_process: bool) -> Who {
-        let who = Who(self.residents.len());
+    pub fn settle(&mut self, is_process: bool) -> ProcessId {
+        let who = ProcessId(self.residents.len());
         self.residents.push(Resident { is_process, descriptors_max: u32::MAX, ..Resident::default() });
         self.rouse(who);
         who
     }
 
     /// Connections of a resident come from this address from now on, which others may have too.
-    pub fn place(&mut self, who: Who, host: u8) {
+    pub fn place(&mut self, who: ProcessId, host: u8) {
         self.residents[who.0].host = Some(host);
     }
 
     /// How many descriptors a process may have.
-    pub fn limit_descriptors(&mut self, who: Who, most: u32) {
+    pub fn limit_descriptors(&mut self, who: ProcessId, most: u32) {
         self.residents[who.0].descriptors_max = most;
     }
 
     /// How many descriptors it has.
     #[must_use]
-    pub fn descriptors(&self, who: Who) -> u32 {
+    pub fn descriptors(&self, who: ProcessId) -> u32 {
         self.residents[who.0].descriptors
     }
 
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// Someone listens.
-    pub fn listen(&mut self, who: Who, at: SocketAddr) {
+    pub fn listen(&mut self, who: ProcessId, at: SocketAddr) {
         let resident = &mut self.residents[who.0];
         let number = u16::try_from(resident.listeners.len()).unwrap_or(u16::MAX);
         resident.listeners.push(at);
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// Nobody listens there any more; who is in the backlog is reset.
-    pub fn stop_listening(&mut self, who: Who) {
+    pub fn stop_listening(&mut self, who: ProcessId) {
         for at in std::mem::take(&mut self.residents[who.0].listeners) {
             for ep in self.listening.remove(&at).map(|gone| gone.backlog).into_iter().flatten() {
                 self.abort(ep);
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Everything that a process has is reset, as the system does it when it is killed.
-    pub fn kill(&mut self, who: Who) {
+    pub fn kill(&mut self, who: ProcessId) {
         self.stop_listening(who);
         for at in 0..self.ends.len() {
             if self.ends[at].owner == Some(who) && !self.ends[at].closed {
@@ -260,27 +260,27 @@ impl World {
     }
 
     /// An actor hears of what happened: it looks at everything it has.
-    pub fn hear(&mut self, who: Who) {
+    pub fn hear(&mut self, who: ProcessId) {
         for ep in std::mem::take(&mut self.residents[who.0].woken) {
             self.ends[ep.0].queued = false;
         }
     }
 
     /// Someone has something to do now.
-    pub fn rouse(&mut self, who: Who) {
+    pub fn rouse(&mut self, who: ProcessId) {
         if !std::mem::replace(&mut self.residents[who.0].ready, true) {
             self.ready.push(who);
         }
     }
 
     /// Someone wants to be roused at this time, whatever happens before.
-    pub fn nap(&mut self, who: Who, until: Time) {
+    pub fn nap(&mut self, who: ProcessId, until: Time) {
         self.at(until, What::Nap(who));
     }
 
     /// Someone who is ready, by chance; `None` if all sleep.
-    pub fn next_ready(&mut self) -> Option<Who> {
-        let at = usize::try_from(self.dice.below(self.ready.len() as u64)).unwrap_or(0);
+    pub fn next_ready(&mut self) -> Option<ProcessId> {
+        let at = usize::try_from(self.rng.below(self.ready.len() as u64)).unwrap_or(0);
         if self.ready.is_empty() {
             return None;
         }
@@ -291,20 +291,20 @@ impl World {
 
     /// The socket that a process watches with this token.
     #[must_use]
-    pub fn watched(&self, who: Who, token: ConnId) -> Option<Ep> {
+    pub fn watched(&self, who: ProcessId, token: ConnId) -> Option<Ep> {
         self.socket(who, token).filter(|ep| !self.ends[ep.0].closed)
     }
 
     /// The same, also where it was closed.
     #[must_use]
-    pub fn socket(&self, who: Who, token: ConnId) -> Option<Ep> {
+    pub fn socket(&self, who: ProcessId, token: ConnId) -> Option<Ep> {
         let ep = self.residents[who.0].watched.get(token.index as usize).copied().flatten()?;
         (self.ends[ep.0].token == Some(token)).then_some(ep)
     }
 
     /// When a process wants to be run next, if nothing happens before.
     #[must_use]
-    pub fn wake_at(&self, who: Who) -> Option<Time> {
+    pub fn wake_at(&self, who: ProcessId) -> Option<Time> {
         self.residents[who.0].wake_at
     }
 
@@ -316,7 +316,7 @@ impl World {
 
     /// Whether a listener has somebody that its process was not told of.
     #[must_use]
-    pub fn has_untold(&self, who: Who) -> bool {
+    pub fn has_untold(&self, who: ProcessId) -> bool {
         self.listening.values().any(|it| it.who == who && !it.muted && !it.backlog.is_empty())
     }
 

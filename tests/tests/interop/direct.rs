@@ -127,18 +127,18 @@ const BULK: usize = 20 << 20;
 /// What an agreement takes on the relay: a head, its answer, a line or two.
 pub(crate) const AGREEMENT: u64 = 2_048;
 
-fn bulk(reach: &Reach) {
-    let stream = Stream::start(reach.agent);
-    let Ends { mut connect, to, from, hidden } = stream.open(reach.client);
+fn bulk(relay_client: &Reach) {
+    let stream = Stream::start(relay_client.agent);
+    let Ends { mut connect, to, from, hidden } = stream.open(relay_client.client);
     both_ways(to, from, hidden, BULK);
     assert!(connect.exit().success());
-    let (way, other) = if reach.is_direct { (DIRECT, RELAYED) } else { (RELAYED, DIRECT) };
+    let (way, other) = if relay_client.is_direct { (DIRECT, RELAYED) } else { (RELAYED, DIRECT) };
     for program in [&connect, &stream.agent] {
         assert_eq!((program.said(way), program.said(other)), (1, 0));
     }
     stream.relay.program.says("event=pair-ended");
     let relayed = relayed(&stream.world);
-    if reach.is_direct {
+    if relay_client.is_direct {
         assert!(relayed < AGREEMENT, "{relayed} octets went through the relay");
     } else {
         assert!(relayed >= 2 * BULK as u64, "{relayed} octets went through the relay");
@@ -146,9 +146,9 @@ fn bulk(reach: &Reach) {
 }
 
 fn the_service_may_speak_first() {
-    for reach in [AGENT, CLIENT, BOTH, NEITHER] {
-        let stream = Stream::start(reach.agent);
-        stream.open(reach.client).greet();
+    for relay_client in [AGENT, CLIENT, BOTH, NEITHER] {
+        let stream = Stream::start(relay_client.agent);
+        stream.open(relay_client.client).greet();
     }
 }
 

@@ -138,8 +138,8 @@ fn certificate(server: &Prosody) -> String {
 fn ours_and_a_peer_speak_tls() {
     let server = server();
     let certificate = certificate(&server);
-    let theirs = |reach: &[&'static str], tls| {
-        [reach, &["--tls", tls, "--cert"]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    let theirs = |relay_client: &[&'static str], tls| {
+        [relay_client, &["--tls", tls, "--cert"]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     for (their_reach, our_reach) in [(REACHABLE, HIDDEN), (HIDDEN, REACHABLE)] {
         for (their_tls, our_tls) in [("prefer", "require"), ("require", "prefer")] {

@@ -347,7 +347,7 @@ fn carry(mut client: TcpStream, mut hidden: TcpStream, tampering: &Tampering, se
         Tampering::Strip => request.replace("octet-stream+tls", "octet-stream"),
         Tampering::None | Tampering::Flip => request,
     };
-    note(seen, request.as_bytes());
+    event(seen, request.as_bytes());
     if hidden.write_all(request.as_bytes()).is_err() {
         return;
     }
@@ -356,7 +356,7 @@ fn carry(mut client: TcpStream, mut hidden: TcpStream, tampering: &Tampering, se
         Tampering::Offer(fields) => format!("{}{fields}\r\n", &answer[..answer.len() - 2]),
         Tampering::None | Tampering::Strip | Tampering::Flip => answer,
     };
-    note(seen, answer.as_bytes());
+    event(seen, answer.as_bytes());
     if client.write_all(answer.as_bytes()).is_err() {
         return;
     }
@@ -374,7 +374,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mut flips: bool, seen: &Mutex<Ve
         if len == 0 {
             break;
         }
-        note(seen, &bytes[..len]);
+        event(seen, &bytes[..len]);
         if std::mem::take(&mut flips) {
             bytes[len - 1] ^= 1;
         }
@@ -385,6 +385,6 @@ fn pump(mut from: TcpStream, mut to: TcpStream, mut flips: bool, seen: &Mutex<Ve
     let _ = to.shutdown(Shutdown::Write);
 }
 
-fn note(seen: &Mutex<Vec<u8>>, bytes: &[u8]) {
+fn event(seen: &Mutex<Vec<u8>>, bytes: &[u8]) {
     seen.lock().expect("no thread panics").extend_from_slice(bytes);
 }

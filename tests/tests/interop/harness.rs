@@ -102,9 +102,9 @@ pub(crate) fn main(groups: &[(&str, &[Case])]) -> ExitCode {
     let wanted: VecDeque<_> = all.into_iter().filter(|(name, _)| options.wants(name)).collect();
     if options.list {
         for (name, _) in &wanted {
-            say(&format!("{name}: test\n"));
+            print(&format!("{name}: test\n"));
         }
-        say(&format!("\n{} tests, 0 benchmarks\n", wanted.len()));
+        print(&format!("\n{} tests, 0 benchmarks\n", wanted.len()));
         return ExitCode::SUCCESS;
     }
     peers::build();
@@ -128,9 +128,9 @@ fn run_all(
     let started = Instant::now();
     let threads =
         threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(2).max(1);
-    say(&format!("\nrunning {} tests\n", wanted.len()));
+    print(&format!("\nrunning {} tests\n", wanted.len()));
     // A panic is told with its case, not in the middle of another's lines.
-    panic::set_hook(Box::new(|info| program::note(format!("{info}"))));
+    panic::set_hook(Box::new(|info| program::event(format!("{info}"))));
     let queue = Mutex::new(wanted);
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -141,7 +141,7 @@ fn run_all(
                         break;
                     };
                     let verdict = run(case, required);
-                    say(&line(&name, &verdict));
+                    print(&line(&name, &verdict));
                     done.lock().expect("no case panics outside").push((name, verdict));
                 }
             });
@@ -200,12 +200,12 @@ fn finish(done: &[(String, Verdict)], left_out: usize, seconds: f64) -> ExitCode
          finished in {seconds:.2}s\n\n",
         failed.len()
     );
-    say(&text);
+    print(&text);
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
 /// One write a piece, so that lines of several threads stay whole.
-fn say(text: &str) {
+fn print(text: &str) {
     let mut out = io::stdout().lock();
     // Whoever closed the pipe does not want to know.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -254,7 +254,7 @@ fn reaches(world: &World, names: &Names, zone: Zone, port: u16) {
 
 fn took(started: Instant, what: &str) {
     let took = started.elapsed();
-    crate::program::note(format!("{what}: {took:?}"));
+    crate::program::event(format!("{what}: {took:?}"));
     assert!(took < LITTLE, "{what} took {took:?}");
 }
 

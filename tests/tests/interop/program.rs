@@ -55,7 +55,7 @@ pub(crate) fn forget() {
 }
 
 /// Adds a line to what is shown if this thread's case fails; a thread of no case shows it at once.
-pub(crate) fn note(line: String) {
+pub(crate) fn event(line: String) {
     if !OF_A_CASE.get() {
         return eprintln!("{line}");
     }
@@ -428,6 +428,6 @@ fn noted(command: &Command, output: Output) -> Output {
     let text = |octets: &[u8]| String::from_utf8_lossy(&octets[..octets.len().min(4000)]).into_owned();
     let line = [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy);
     let line: Vec<_> = line.collect();
-    note(format!("{}: {}\n{}{}", line.join(" "), output.status, text(&output.stdout), text(&output.stderr)));
+    event(format!("{}: {}\n{}{}", line.join(" "), output.status, text(&output.stdout), text(&output.stderr)));
     output
 }

@@ -209,8 +209,8 @@ fn a_relay_that_does_not_answer() {
     world.enrol("home", &[]);
     let mut relay = world.relay(&[]);
     relay.program.signal("STOP");
-    let note = change_ids(&world, &["set", "home", "--end-to-end", "on"]);
-    assert!(note.contains("note: ") && note.contains("has not read it within 3 s"), "{note}");
+    let event = change_ids(&world, &["set", "home", "--end-to-end", "on"]);
+    assert!(event.contains("note: ") && event.contains("has not read it within 3 s"), "{event}");
     relay.program.signal("CONT");
     assert_eq!(change_ids(&world, &["set", "home", "--end-to-end", "off"]), "");
     relay.program.kill();

@@ -1,7 +1,7 @@
 //! The corpus as it is written.
 
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::trace::{Event, Octets, Player, Replay, Setup, Trace};
+use rendezvous_core::trace::{Input, Octets, Replay, Replayer, Setup, Trace};
 
 use crate::cut::{Shell, joined, took};
 use crate::{cases, each_case};
@@ -39,15 +39,15 @@ fn a_case_written_out_is_the_same_case() {
 fn deadlines_are_exact() {
     each_case(|_, _, trace| {
         for (place, step) in trace.steps.iter().enumerate() {
-            if step.event != Event::Timeout || step.outcomes.is_empty() {
+            if step.event != Input::Timeout || step.outcomes.is_empty() {
                 continue;
             }
-            let mut player = before(trace, place)?;
+            let mut replayer = before(trace, place)?;
             let early = Now { mono: step.now.mono - Span(1), ..step.now };
             if early.mono < trace.steps[place - 1].now.mono {
                 continue;
             }
-            let actions = player.tell(&Event::Timeout, early)?;
+            let actions = replayer.apply(&Input::Timeout, early)?;
             if !actions.is_empty() {
                 return Err(format!("{}: a microsecond earlier: {actions:?}", step.line));
             }
@@ -82,9 +82,9 @@ fn trailing_octets_change_no_verdict_but_409() {
             return Ok(());
         }
         for (place, step) in trace.steps.iter().enumerate() {
-            let Event::In { on, .. } = step.event else { continue };
+            let Input::In { on, .. } = step.event else { continue };
             let octets = trace.octets(step);
-            let expected = before(trace, place)?.tell(&step.event, step.now)?;
+            let expected = before(trace, place)?.apply(&step.event, step.now)?;
             let is_unfinished = expected.iter().all(|action| action.text.starts_with("took "));
             // More bytes of a pair may be let pass.
             let is_gated = expected.first().is_some_and(|action| action.text.starts_with("pass "));
@@ -92,8 +92,8 @@ fn trailing_octets_change_no_verdict_but_409() {
                 continue;
             }
             let more = [&octets, TRAILING].concat();
-            let event = Event::In { on, octets: Octets::literal(&more) };
-            let got = before(trace, place)?.tell(&event, step.now)?;
+            let event = Input::In { on, octets: Octets::literal(&more) };
+            let got = before(trace, place)?.apply(&event, step.now)?;
             let is_conflict = octets.starts_with(b"CONNECT ")
                 && got.iter().any(|action| action.octets.starts_with(b"HTTP/1.1 409 "));
             if got != expected && !is_conflict {
@@ -113,22 +113,22 @@ fn trailing_octets_act_at_an_agent_as_if_they_came_later() {
     for (name, _, trace) in &cases() {
         let Setup::Agent { .. } = trace.setup else { continue };
         for (place, step) in trace.steps.iter().enumerate() {
-            let Event::In { on, .. } = step.event else { continue };
+            let Input::In { on, .. } = step.event else { continue };
             let octets = [&*trace.octets(step), TRAILING].concat();
-            let offer = |player: &mut Player<'_>, octets: &[u8]| {
-                let event = Event::In { on, octets: Octets::literal(octets) };
-                player
-                    .tell(&event, step.now)
+            let offer = |replayer: &mut Replayer<'_>, octets: &[u8]| {
+                let event = Input::In { on, octets: Octets::literal(octets) };
+                replayer
+                    .apply(&event, step.now)
                     .unwrap_or_else(|why| panic!("{name}.trace:{}: {why}", step.line))
             };
             let together = offer(&mut before(trace, place).expect("it can happen"), &octets);
 
-            let mut player = before(trace, place).expect("it can happen");
-            let mut apart = player.tell(&step.event, step.now).expect("it can happen");
+            let mut replayer = before(trace, place).expect("it can happen");
+            let mut apart = replayer.apply(&step.event, step.now).expect("it can happen");
             let mut shell = Shell::default();
             shell.look(&apart);
             if !shell.is_deaf(on) {
-                let more = offer(&mut player, &octets[took(&apart)..]);
+                let more = offer(&mut replayer, &octets[took(&apart)..]);
                 apart.extend(more);
             }
             assert_eq!(joined(together), joined(apart), "{name}.trace:{}: with trailing octets", step.line);
@@ -139,10 +139,10 @@ fn trailing_octets_act_at_an_agent_as_if_they_came_later() {
 }
 
 /// The machine before the step at this place.
-fn before(trace: &Trace, place: usize) -> Result<Player<'_>, String> {
-    let (mut player, _) = Player::start(trace, trace.steps[0].now);
+fn before(trace: &Trace, place: usize) -> Result<Replayer<'_>, String> {
+    let (mut replayer, _) = Replayer::start(trace, trace.steps[0].now);
     for step in &trace.steps[1..place] {
-        player.tell(&step.event, step.now)?;
+        replayer.apply(&step.event, step.now)?;
     }
-    Ok(player)
+    Ok(replayer)
 }

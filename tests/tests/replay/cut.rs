@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::trace::{Action, Event, Octets, Player, Trace};
+use rendezvous_core::trace::{Action, Input, Octets, Replayer, Trace};
 
 use crate::each_case;
 
@@ -17,22 +17,22 @@ fn octets_cut_at_every_octet_make_no_difference() {
 
 fn cut(trace: &Trace) -> Result<(), String> {
     let start = trace.steps[0].now;
-    let (mut whole, expected) = Player::start(trace, start);
-    let (mut player, got) = Player::start(trace, start);
+    let (mut whole, expected) = Replayer::start(trace, start);
+    let (mut replayer, got) = Replayer::start(trace, start);
     assert_eq!(expected, got);
     let mut shell = Shell::default();
     for step in &trace.steps[1..] {
-        let expected = whole.tell(&step.event, step.now)?;
+        let expected = whole.apply(&step.event, step.now)?;
         let got = match step.event {
-            Event::In { on, .. } => {
+            Input::In { on, .. } => {
                 let octets = trace.octets(step);
                 let mut all = Vec::new();
                 let mut used = 0;
                 for end in shell.ends(on, &octets).map_err(|why| format!("{}: {why}", step.line))? {
                     if shell.is_gated(on) {
                         // How requests and responses are cut is the follower's own test. A shell offers what is there.
-                        let event = Event::In { on, octets: Octets::literal(&octets[used..]) };
-                        let actions = player.tell(&event, step.now)?;
+                        let event = Input::In { on, octets: Octets::literal(&octets[used..]) };
+                        let actions = replayer.apply(&event, step.now)?;
                         shell.look(&actions);
                         if actions.iter().any(|action| action.text.starts_with("pass ")) {
                             used = octets.len();
@@ -43,8 +43,8 @@ fn cut(trace: &Trace) -> Result<(), String> {
                     if shell.is_deaf(on) {
                         break;
                     }
-                    let event = Event::In { on, octets: Octets::literal(&octets[used..end]) };
-                    let actions = player.tell(&event, step.now)?;
+                    let event = Input::In { on, octets: Octets::literal(&octets[used..end]) };
+                    let actions = replayer.apply(&event, step.now)?;
                     shell.look(&actions);
                     used += took(&actions);
                     all.extend(actions);
@@ -53,10 +53,10 @@ fn cut(trace: &Trace) -> Result<(), String> {
                 joined(all)
             }
             _ => {
-                if let Event::Secured { on, .. } = step.event {
+                if let Input::Secured { on, .. } = step.event {
                     shell.secured(on);
                 }
-                let actions = player.tell(&step.event, step.now)?;
+                let actions = replayer.apply(&step.event, step.now)?;
                 shell.look(&actions);
                 actions
             }

@@ -7,7 +7,7 @@ use rendezvous_core::agent::{Agent, Seeds};
 use rendezvous_core::engine::Engine;
 use rendezvous_core::machine::{ConnId, Listener, Machine, Output};
 use rendezvous_core::time::{Now, Time};
-use rendezvous_core::trace::{Event, Identity, Recorder, Replay, Setup, Step, Trace};
+use rendezvous_core::trace::{Identity, Input, Recorder, Replay, Setup, Step, Trace};
 
 use crate::{cases, each_case};
 
@@ -56,42 +56,42 @@ impl Recorded {
         sent
     }
 
-    fn tell(&mut self, trace: &Trace, event: &Event, octets: &[u8], now: Now) {
+    fn call(&mut self, trace: &Trace, event: &Input, octets: &[u8], now: Now) {
         let machine = self.machine();
         match *event {
-            Event::Open { on, from } => drop(machine.handle_open(on, from, now)),
-            Event::Found { on, ref addresses } => machine.handle_found(on, addresses, now),
-            Event::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
-            Event::Connected { on } => machine.handle_connected(on, now),
-            Event::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
-            Event::Secured { on, tls } => machine.handle_secured(on, tls, now),
-            Event::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
-            Event::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
-            Event::LastBytes { on } => machine.handle_last_bytes(on, now),
-            Event::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
-            Event::Flushed { on } => machine.handle_flushed(on, now),
-            Event::RoundTrip { on, round_trip } => machine.handle_round_trip(on, round_trip, now),
-            Event::Acked { on, age } => machine.handle_acked(on, age, now),
-            Event::End { on, how } => machine.handle_end(on, how, now),
-            Event::WriteFailed { on } => machine.handle_write_failed(on, now),
-            Event::Stalled { on } => machine.handle_stalled(on, now),
-            Event::Closed { on } => machine.handle_closed(on, now),
-            Event::Timeout => machine.handle_timeout(now),
-            Event::Start => unreachable!("it has started"),
-            Event::PathChanged => {
+            Input::Open { on, from } => drop(machine.handle_open(on, from, now)),
+            Input::Found { on, ref addresses } => machine.handle_found(on, addresses, now),
+            Input::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
+            Input::Connected { on } => machine.handle_connected(on, now),
+            Input::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
+            Input::Secured { on, tls } => machine.handle_secured(on, tls, now),
+            Input::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
+            Input::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
+            Input::LastBytes { on } => machine.handle_last_bytes(on, now),
+            Input::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
+            Input::Flushed { on } => machine.handle_flushed(on, now),
+            Input::RoundTrip { on, round_trip } => machine.handle_round_trip(on, round_trip, now),
+            Input::Acked { on, age } => machine.handle_acked(on, age, now),
+            Input::End { on, how } => machine.handle_end(on, how, now),
+            Input::WriteFailed { on } => machine.handle_write_failed(on, now),
+            Input::Stalled { on } => machine.handle_stalled(on, now),
+            Input::Closed { on } => machine.handle_closed(on, now),
+            Input::Timeout => machine.handle_timeout(now),
+            Input::Start => unreachable!("it has started"),
+            Input::PathChanged => {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 agent.handle_path_changed(now);
             }
-            Event::Verified { on, ticket, verdict } => {
+            Input::Verified { on, ticket, verdict } => {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 let _ = agent.take_checks();
                 agent.handle_verified(on, ticket, verdict, now);
             }
-            Event::Drain => match self {
+            Input::Drain => match self {
                 Self::Relay(relay) => relay.handle_drain(now),
                 Self::Agent(agent) => agent.handle_drain(now),
             },
-            Event::Ids { ref names } => {
+            Input::Ids { ref names } => {
                 let known = |name: &String| {
                     let is_it = |identity: &&Identity| identity.name == *name;
                     trace.identities.iter().find(is_it).expect("a name").enrolment.clone()
@@ -99,7 +99,7 @@ impl Recorded {
                 let Self::Relay(relay) = self else { unreachable!("not of an agent") };
                 relay.handle_ids(names.iter().map(known).collect(), now);
             }
-            Event::Config { ref config } => {
+            Input::Config { ref config } => {
                 let Self::Relay(relay) = self else { unreachable!("not of an agent") };
                 relay.handle_config((**config).clone(), now);
             }
@@ -131,7 +131,7 @@ fn record(trace: &Trace) -> (String, String) {
     for played in Replay::new(trace).skip(1) {
         let step = played.step;
         let octets = with_own_key(trace.octets(step), keys.as_ref());
-        machine.tell(trace, &step.event, &octets, step.now);
+        machine.call(trace, &step.event, &octets, step.now);
         let said = machine.drain();
         let theirs = played.actions.iter().flatten().find_map(|action| offered_key(&action.octets));
         keys = keys.or(theirs.zip(offered_key(&said)));
@@ -242,18 +242,18 @@ fn base32(octets: &[u8]) -> String {
 fn damaged_heads_take_the_same_path() {
     const DAMAGES: usize = 400;
     const SHOWN_MAX: usize = 10;
-    let mut dice = Dice(1);
+    let mut rng = Rng(1);
     let mut complaints = Vec::new();
     for (_, _, trace) in &cases() {
         for (place, step) in trace.steps.iter().enumerate() {
             let octets = trace.octets(step);
-            let Event::In { on, .. } = step.event else { continue };
+            let Input::In { on, .. } = step.event else { continue };
             let is_agent = matches!(trace.setup, Setup::Agent { .. });
             if is_agent && trace.steps[..place].iter().any(|before| leaves_octets(trace, before, on)) {
                 continue;
             }
             for _ in 0..DAMAGES {
-                let damaged = dice.damage(&octets);
+                let damaged = rng.damage(&octets);
                 let offer = || {
                     if is_agent {
                         offer_to_agent(trace, place, &damaged)
@@ -273,7 +273,7 @@ fn damaged_heads_take_the_same_path() {
 /// Whether octets of this connection are kept after a step: what is offered next would have to begin with them.
 fn leaves_octets(trace: &Trace, step: &Step, of: ConnId) -> bool {
     let took = step.outcomes.iter().find_map(|outcome| outcome.text.strip_prefix("took "));
-    matches!(step.event, Event::In { on, .. } if on == of)
+    matches!(step.event, Input::In { on, .. } if on == of)
         && took.and_then(|took| took.parse().ok()).unwrap_or(0) < trace.octets(step).len()
 }
 
@@ -282,7 +282,7 @@ fn offer_to_relay(trace: &Trace, octets: &[u8]) {
     let [start, ids, ..] = &*trace.steps else { return };
     let mut relay = Recorded::start(trace);
     relay.drain();
-    relay.tell(trace, &ids.event, &[], ids.now);
+    relay.call(trace, &ids.event, &[], ids.now);
     relay.drain();
     let from = "192.0.2.1:40000".parse().expect("an address");
     let now = Now { mono: Time(1_000), ..start.now };
@@ -293,11 +293,11 @@ fn offer_to_relay(trace: &Trace, octets: &[u8]) {
 
 /// An agent of its own goes through a trace up to this step, and gets these octets instead.
 fn offer_to_agent(trace: &Trace, place: usize, octets: &[u8]) {
-    let Event::In { on, .. } = trace.steps[place].event else { return };
+    let Input::In { on, .. } = trace.steps[place].event else { return };
     let mut agent = Recorded::start(trace);
     agent.drain();
     for step in &trace.steps[1..place] {
-        agent.tell(trace, &step.event, &trace.octets(step), step.now);
+        agent.call(trace, &step.event, &trace.octets(step), step.now);
         agent.drain();
     }
     offer(&mut agent, on, octets, trace.steps[place].now);
@@ -317,9 +317,9 @@ fn offer(to: &mut Recorded, on: ConnId, octets: &[u8], now: Now) {
 }
 
 /// Chance that is the same every time.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).expect("31 bits") % bound

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use rendezvous_core::time::{Span, Time};
-use tests::actors::{Actor, Ending, Habits, bound_registration, key_of};
-use tests::model::Ledger;
+use tests::actors::{Actor, Behaviour, Ending, bound_registration, key_of};
+use tests::model::ByteLedger;
 use tests::plan::id;
 use tests::run::relay_address;
-use tests::sim_net::{Ep, Faults, WALL, Who, World};
+use tests::sim_net::{Ep, Faults, ProcessId, WALL, World};
 
 use crate::{CALM, client, finish, in_seconds, scene};
 
@@ -17,8 +17,8 @@ fn octets_behind_a_request_follow_it_however_it_is_cut() {
     for faults in [CALM, Faults { short_recv: 1_000, ..CALM }] {
         for send_most in [1, 2, 3, 100, 170, 180, 65_536] {
             let mut run = scene(10, faults.clone(), 10, Ending::HalfClose, None);
-            let habits = Habits { send_most, send_rest: Span::from_millis(3), ..Habits::plain(50) };
-            let client = client(&mut run, habits, None);
+            let behaviour = Behaviour { send_most, send_rest: Span::from_millis(3), ..Behaviour::plain(50) };
+            let client = client(&mut run, behaviour, None);
             let until = in_seconds(&run, 100);
             assert!(run.until_or(until, |_| client.borrow().is_done()), "{send_most}: it never ended");
             run.wait(Span::from_secs(1));
@@ -39,7 +39,7 @@ struct Eager {
 }
 
 impl Actor for Eager {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         let ep = match self.ep {
             Some(ep) => ep,
             None => *self.ep.insert(world.connect(who, relay_address()).expect("there is a descriptor")),

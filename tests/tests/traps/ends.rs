@@ -1,9 +1,9 @@
 //! Hang-ups, resets, and what is in front of them.
 
+use rendezvous_core::event::Event;
 use rendezvous_core::machine::End;
-use rendezvous_core::note::Note;
 use rendezvous_core::time::Span;
-use tests::actors::{Actor as _, Ending, Habits};
+use tests::actors::{Actor as _, Behaviour, Ending};
 use tests::run::Run;
 use tests::sim_net::Faults;
 
@@ -14,7 +14,7 @@ use crate::{CALM, client, finish, in_seconds, scene};
 fn octets_in_front_of_a_hang_up_are_read() {
     for seed in 0..20 {
         let mut run = scene(seed, CALM, 50_000, Ending::Close, None);
-        let client = client(&mut run, Habits::plain(20), None);
+        let client = client(&mut run, Behaviour::plain(20), None);
         run.wait(Span::from_secs(60));
         assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
         let answer = &run.ledger.flows()[1];
@@ -29,7 +29,7 @@ fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
     for seed in 0..40 {
         let faults = Faults { spurious: 100, ..CALM };
         let mut run = scene(seed, faults, 5_000, Ending::Reset, None);
-        let client = client(&mut run, Habits::plain(100_000), None);
+        let client = client(&mut run, Behaviour::plain(100_000), None);
         run.wait(Span::from_secs(60));
         // Before the first octet of an answer it is a 502 of the relay's own, which ends in order.
         if client.borrow().met {
@@ -46,8 +46,8 @@ fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
 fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
     for seed in 0..40 {
         let mut run = scene(seed, CALM, 2_000, Ending::Close, None);
-        let drops = Habits { send_most: 100, send_rest: Span::from_millis(3), ..Habits::plain(20_000) };
-        let client = client(&mut run, Habits { ending: Ending::AfterPeer, ..drops }, None);
+        let drops = Behaviour { send_most: 100, send_rest: Span::from_millis(3), ..Behaviour::plain(20_000) };
+        let client = client(&mut run, Behaviour { ending: Ending::AfterPeer, ..drops }, None);
         run.wait(Span::from_secs(60));
         assert!(client.borrow().is_done(), "seed {seed}");
         finish(run);
@@ -62,12 +62,12 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
         .len() as u64;
     let faults = Faults { room_max: 20_000, ..CALM };
     let mut run = scene(seed, faults, 60_000, Ending::Reset, None);
-    let slow = Habits { read_most: 1_000, read_rest, ..Habits::plain(20) };
+    let slow = Behaviour { read_most: 1_000, read_rest, ..Behaviour::plain(20) };
     let client = client(&mut run, slow, None);
     let ended = |run: &Run| {
-        let notes = &run.relay.as_ref().expect("there is a relay").notes;
-        notes.iter().find_map(|note| match note {
-            Note::PairEnded { from_hidden, .. } => Some(*from_hidden),
+        let events = &run.relay.as_ref().expect("there is a relay").events;
+        events.iter().find_map(|event| match event {
+            Event::PairEnded { from_hidden, .. } => Some(*from_hidden),
             _ => None,
         })
     };
@@ -121,7 +121,7 @@ fn a_reset_of_ours_overtakes_octets_only_after_five_seconds() {
 fn who_was_forgotten_by_a_nat_is_noticed() {
     for ending in [Ending::Lost, Ending::AfterPeer] {
         let mut run = scene(8, CALM, 100, Ending::AfterPeer, None);
-        let patient = Habits { ending, patience: Span::from_secs(90), ..Habits::plain(50) };
+        let patient = Behaviour { ending, patience: Span::from_secs(90), ..Behaviour::plain(50) };
         let client = client(&mut run, patient, None);
         run.wait(Span::from_secs(80));
         let Some(relay) = &run.relay else { panic!("there is a relay") };

@@ -1,11 +1,11 @@
 //! Who comes and goes: backlogs, descriptors, events of those who are gone.
 
 use rendezvous_core::time::Span;
-use tests::actors::{Actor, Ending, Habits, Scanner};
-use tests::dice::Dice;
-use tests::model::Ledger;
+use tests::actors::{Actor, Behaviour, Ending, Scanner};
+use tests::model::ByteLedger;
+use tests::rng::Rng;
 use tests::run::{Run, relay_address};
-use tests::sim_net::{Ep, Faults, Who, World};
+use tests::sim_net::{Ep, Faults, ProcessId, World};
 
 use crate::{CALM, client, finish, in_seconds, scene};
 
@@ -16,7 +16,7 @@ fn a_listener_without_descriptors_is_tried_again_when_there_are_some() {
     let who = relay.who;
     let used = run.world.borrow().descriptors(who);
     run.world.borrow_mut().limit_descriptors(who, used);
-    let clients: Vec<_> = (0..40).map(|_| client(&mut run, Habits::plain(5), None)).collect();
+    let clients: Vec<_> = (0..40).map(|_| client(&mut run, Behaviour::plain(5), None)).collect();
     run.wait(Span::from_secs(3));
     assert!(!clients.iter().any(|client| client.borrow().met), "there is no descriptor for anybody");
     run.world.borrow_mut().limit_descriptors(who, 1_000);
@@ -32,7 +32,7 @@ fn who_is_gone_from_the_backlog_stops_nobody_behind_him() {
     for _ in 0..40 {
         run.add(Hasty { ep: None }, None);
     }
-    let last = client(&mut run, Habits::plain(5), None);
+    let last = client(&mut run, Behaviour::plain(5), None);
     run.wait(Span::from_secs(20));
     assert!(last.borrow().met);
     finish(run);
@@ -45,7 +45,7 @@ fn events_of_closed_sockets_reach_nobody() {
     for _ in 0..40 {
         run.add(Hasty { ep: None }, None);
     }
-    let clients: Vec<_> = (0..10).map(|_| client(&mut run, Habits::plain(2_000), None)).collect();
+    let clients: Vec<_> = (0..10).map(|_| client(&mut run, Behaviour::plain(2_000), None)).collect();
     let until = in_seconds(&run, 100);
     let all = |_: &mut Run| clients.iter().all(|client| client.borrow().is_done());
     assert!(run.until_or(until, all), "somebody is kept waiting");
@@ -57,10 +57,10 @@ fn events_of_closed_sockets_reach_nobody() {
 fn scanners_leave_nothing_behind() {
     let mut run =
         scene(9, Faults { short_recv: 300, spurious: 100, stale: 300, ..CALM }, 10, Ending::Close, None);
-    let mut dice = Dice::new(9);
+    let mut rng = Rng::new(9);
     for _ in 0..100 {
-        let begins = run.now() + Span(dice.below(10_000_000));
-        run.add(Scanner::new(relay_address(), begins, dice.fork()), None);
+        let begins = run.now() + Span(rng.below(10_000_000));
+        run.add(Scanner::new(relay_address(), begins, rng.fork()), None);
     }
     let until = in_seconds(&run, 150);
     run.until_done(until);
@@ -73,7 +73,7 @@ struct Hasty {
 }
 
 impl Actor for Hasty {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         match self.ep {
             None => self.ep = world.connect(who, relay_address()).ok(),
             Some(ep) if world.connected(ep).is_ok_and(|up| up) && world.can_send(ep) => world.abort(ep),

@@ -33,10 +33,10 @@ use std::rc::Rc;
 
 use rendezvous_core::engine::{Config, Transport};
 use rendezvous_core::time::{Span, Time};
-use tests::actors::{Client, Ending, Habits, Hidden, Style};
-use tests::dice::Dice;
-use tests::model::Ledger;
+use tests::actors::{Behaviour, Client, Ending, Hidden, Style};
+use tests::model::ByteLedger;
 use tests::plan::id;
+use tests::rng::Rng;
 use tests::run::{Run, SIZES, relay_address};
 use tests::secured::Secured;
 use tests::sim_net::Faults;
@@ -57,7 +57,7 @@ const CALM: Faults = Faults {
 
 /// A relay, and a hidden server that answers `octets` at most and ends so.
 fn scene(seed: u64, faults: Faults, octets: u64, ending: Ending, secured: Option<&Secured>) -> Run {
-    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Dice::new(seed));
+    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Rng::new(seed));
     scene_with(hidden.answering(octets, &[ending]), seed, faults, secured)
 }
 
@@ -81,9 +81,9 @@ fn scene_with(hidden: Hidden, seed: u64, faults: Faults, secured: Option<&Secure
     run
 }
 
-fn client(run: &mut Run, habits: Habits, secured: Option<&Secured>) -> Rc<RefCell<Client>> {
+fn client(run: &mut Run, behaviour: Behaviour, secured: Option<&Secured>) -> Rc<RefCell<Client>> {
     let tls = secured.and_then(|secured| secured.client(true));
-    let client = Client::new(relay_address(), id(0), run.now(), habits).secured(tls);
+    let client = Client::new(relay_address(), id(0), run.now(), behaviour).secured(tls);
     let client = Rc::new(RefCell::new(client));
     run.add(Rc::clone(&client), None);
     client
@@ -91,11 +91,11 @@ fn client(run: &mut Run, habits: Habits, secured: Option<&Secured>) -> Rc<RefCel
 
 /// A relay, and a hidden server that sends so many octets and reads as fast as it can.
 fn fast_scene(seed: u64, faults: Faults, octets: u64) -> Run {
-    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 4 }, Dice::new(seed));
-    scene_with(hidden.holding(Habits::plain(octets)), seed, faults, None)
+    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 4 }, Rng::new(seed));
+    scene_with(hidden.holding(Behaviour::plain(octets)), seed, faults, None)
 }
 
-fn finish(mut run: Run) -> Ledger {
+fn finish(mut run: Run) -> ByteLedger {
     run.leave();
     run.wait(Span::from_secs(120));
     run.check_empty();

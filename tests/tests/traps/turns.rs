@@ -8,13 +8,13 @@ use rendezvous::buffer::Sizes;
 use rendezvous_core::engine::{Config, Transport};
 use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
-use tests::actors::{Actor, Ending, Habits, Hidden, Style};
-use tests::dice::Dice;
-use tests::model::Ledger;
+use tests::actors::{Actor, Behaviour, Ending, Hidden, Style};
+use tests::model::ByteLedger;
 use tests::plan::id;
+use tests::rng::Rng;
 use tests::run::{Run, relay_address};
 use tests::secured::Secured;
-use tests::sim_net::{Ep, Faults, Who, World};
+use tests::sim_net::{Ep, Faults, ProcessId, World};
 
 use crate::{CALM, client, fast_scene, finish, in_seconds, scene, scene_with};
 
@@ -25,7 +25,7 @@ fn a_turn_that_stops_early_goes_on_without_another_edge() {
         let secured = secured.as_ref();
         let mut run = scene(1, CALM, 10, Ending::HalfClose, secured);
         let until = in_seconds(&run, 100);
-        let client = client(&mut run, Habits::plain(3_000_000), secured);
+        let client = client(&mut run, Behaviour::plain(3_000_000), secured);
         assert!(run.until_or(until, |_| client.borrow().is_done()), "it never ended");
         run.wait(Span::from_secs(60));
         assert_eq!(run.ledger.flows()[0].received, 3_000_000);
@@ -40,12 +40,12 @@ fn records_that_wait_in_user_space_are_readiness() {
     let secured = Secured::new();
     for seed in 0..8 {
         let faults = Faults { room_max: 40_000, short_recv: 300, ..CALM };
-        let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Dice::new(seed));
+        let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Rng::new(seed));
         // Small records: there is room for some of those that are there, and not for all.
-        let hidden = hidden.holding(Habits { send_most: 400, ..Habits::plain(200_000) });
+        let hidden = hidden.holding(Behaviour { send_most: 400, ..Behaviour::plain(200_000) });
         let mut run = scene_with(hidden, seed, faults, Some(&secured));
         let until = in_seconds(&run, 110);
-        let slow = Habits { read_most: 700, read_rest: Span::from_millis(1), ..Habits::plain(300_000) };
+        let slow = Behaviour { read_most: 700, read_rest: Span::from_millis(1), ..Behaviour::plain(300_000) };
         let client = client(&mut run, slow, Some(&secured));
         assert!(run.until_or(until, |_| client.borrow().is_done()), "seed {seed}: it never ended");
         assert_eq!(client.borrow().heard_end(), Some(End::Clean), "seed {seed}");
@@ -54,10 +54,10 @@ fn records_that_wait_in_user_space_are_readiness() {
 }
 
 /// How long a client takes that others begin to read slowly beside, when it has begun.
-fn time_beside(seed: u64, others: u32, slow: Habits) -> Span {
+fn time_beside(seed: u64, others: u32, slow: Behaviour) -> Span {
     let faults = Faults { room_max: 40_000, ..CALM };
     let mut run = fast_scene(seed, faults, 1 << 18);
-    let steady = Habits { send_most: 1_000, send_rest: Span(500), ..Habits::plain(1_000_000) };
+    let steady = Behaviour { send_most: 1_000, send_rest: Span(500), ..Behaviour::plain(1_000_000) };
     let quick = client(&mut run, steady, None);
     let begun = run.now();
     run.wait(Span::from_millis(50));
@@ -76,12 +76,12 @@ fn time_beside(seed: u64, others: u32, slow: Habits) -> Span {
 /// A slow reader stops its own sender: with twenty of them it takes nobody longer than without.
 #[test]
 fn slow_readers_slow_nobody_else() {
-    let deaf = Habits { read_most: 0, patience: Span::from_secs(3), ..Habits::plain(10) };
-    let slow = Habits { read_most: 10, read_rest: Span(2_000), ..deaf };
+    let deaf = Behaviour { read_most: 0, patience: Span::from_secs(3), ..Behaviour::plain(10) };
+    let slow = Behaviour { read_most: 10, read_rest: Span(2_000), ..deaf };
     for seed in 0..3 {
         let alone = time_beside(seed, 0, deaf);
-        for habits in [deaf, slow] {
-            let beside = time_beside(seed, 8, habits);
+        for behaviour in [deaf, slow] {
+            let beside = time_beside(seed, 8, behaviour);
             assert!(beside.0 <= alone.0 + alone.0 / 20, "seed {seed}: {beside:?} instead of {alone:?}");
         }
     }
@@ -91,8 +91,8 @@ fn slow_readers_slow_nobody_else() {
 #[test]
 fn a_fast_pair_keeps_no_other_waiting() {
     let mut run = fast_scene(6, CALM, 100);
-    let fast: Vec<_> = (0..2).map(|_| client(&mut run, Habits::plain(6_000_000), None)).collect();
-    let drop_by_drop = Habits { send_most: 1, send_rest: Span::from_millis(1), ..Habits::plain(10) };
+    let fast: Vec<_> = (0..2).map(|_| client(&mut run, Behaviour::plain(6_000_000), None)).collect();
+    let drop_by_drop = Behaviour { send_most: 1, send_rest: Span::from_millis(1), ..Behaviour::plain(10) };
     let interactive = client(&mut run, drop_by_drop, None);
     let until = in_seconds(&run, 100);
     assert!(run.until_or(until, |_| interactive.borrow().is_done()), "it waits for others");
@@ -107,7 +107,7 @@ fn room_in_a_destination_wakes_its_source() {
     for seed in 0..6 {
         let faults = Faults { room_max: 9_000, short_send: 300, ..CALM };
         let mut run = scene(seed, faults, 300_000, Ending::HalfClose, None);
-        let slow = Habits { read_most: 3_000, read_rest: Span::from_millis(2), ..Habits::plain(20) };
+        let slow = Behaviour { read_most: 3_000, read_rest: Span::from_millis(2), ..Behaviour::plain(20) };
         let client = client(&mut run, slow, None);
         let until = in_seconds(&run, 110);
         assert!(run.until_or(until, |_| client.borrow().is_done()), "seed {seed}: it never ended");
@@ -123,10 +123,10 @@ fn with_few_buffers_all_come_through() {
     let config = Config { listeners: vec![Transport::Plain], ..Config::default() };
     let sizes = Sizes { head: 34 * 1024, bulk: 40 * 1024, ceiling: 300 * 1024 };
     run.start_relay(config, sizes, Secured::new().server(false), &[id(0)]);
-    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 8 }, Dice::new(6));
+    let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 8 }, Rng::new(6));
     run.add(hidden.answering(20_000, &[Ending::HalfClose]), None);
     run.wait(Span::from_secs(1));
-    let clients: Vec<_> = (0..30).map(|_| client(&mut run, Habits::plain(30_000), None)).collect();
+    let clients: Vec<_> = (0..30).map(|_| client(&mut run, Behaviour::plain(30_000), None)).collect();
     let until = in_seconds(&run, 115);
     let all = |_: &mut Run| clients.iter().all(|client| client.borrow().is_done());
     assert!(run.until_or(until, all), "somebody starves");
@@ -157,7 +157,7 @@ struct Silent {
 }
 
 impl Actor for Silent {
-    fn act(&mut self, who: Who, world: &mut World, _: &mut Ledger) {
+    fn act(&mut self, who: ProcessId, world: &mut World, _: &mut ByteLedger) {
         match self.ep {
             None => self.ep = world.connect(who, self.to).ok(),
             Some(ep) if world.has_end(ep) && self.ended.is_none() => {

@@ -1,12 +1,12 @@
 //! An entity behind a component: its stanzas as IQs.
 
 use super::{Close, Entity, Failure, Iq, Now, Vec};
-use crate::bytestream::xmpp::{hear, write};
-use crate::xmpp::hosted::IqHandler;
+use crate::bytestream::xmpp::{receive, write};
+use crate::xmpp::component_host::IqHandler;
 
 impl IqHandler for Entity {
     fn handle_iq(&mut self, iq: Iq, now: Now) {
-        match hear(&iq, &self.config.jid, &self.config.namespace) {
+        match receive(&iq, &self.config.jid, &self.config.namespace) {
             Some(stanza) => self.handle_stanza(stanza, now),
             None => self.answers.extend(iq.not_understood()),
         }

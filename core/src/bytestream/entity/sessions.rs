@@ -1,20 +1,20 @@
 //! The streams that are not clear yet: how they begin, what their roles ask for, how they end.
 
 use super::{
-    Act, Claim, Close, Condition, ConnId, Connection, Entity, Failure, Initiator, IqId, Jid, Note, Now,
-    Output, Parties, Query, Report, Role, Session, SocketAddr, Stanza, State, StreamId, Target, Vec,
+    Act, Claim, Close, Condition, ConnId, Connection, Entity, Event, Failure, Initiator, IqId, Jid, Now,
+    Output, Parties, Query, Role, Session, SocketAddr, Stanza, State, StreamEvent, StreamId, Target, Vec,
 };
 use crate::limiter::exceeds_share;
 
 impl Entity {
     /// PF1: a stream with this peer is wished for. `local`: the local connection that it is for; without one it is
-    /// taken to the service. Its end is a [`Report`].
+    /// taken to the service. Its end is a [`StreamEvent`].
     pub fn handle_begin(&mut self, peer: Jid, local: Option<ConnId>, now: Now) {
         if self.draining || self.sessions.len() >= self.config.sessions_max as usize {
             if let Some(local) = local {
                 self.unwanted(local, Close::Truncate, "too many streams, or shutting down", now);
             }
-            self.reports.push_back(Report::Failed { peer, why: Failure::Cancelled });
+            self.events.push_back(StreamEvent::Failed { peer, why: Failure::Cancelled });
             return;
         }
         let sid = StreamId::random(&mut self.entropy);
@@ -259,13 +259,13 @@ impl Entity {
                     Role::Initiator(_) => Vec::new(),
                 });
             }
-            self.reports.push_back(Report::Dialled { peer: known.peer.clone(), to });
+            self.events.push_back(StreamEvent::Dialled { peer: known.peer.clone(), to });
         }
         let on = self.conns.insert(State::Dialling { session }, None);
         if let Some(old) = known.stream.replace(on) {
             self.conns.close(old, Close::Abort, now);
         }
-        self.conns.say(Output::Dial { on, to });
+        self.conns.emit(Output::Dial { on, to });
     }
 
     /// A1.3, A2.2: we make the offer now, with the same stream id.
@@ -287,7 +287,7 @@ impl Entity {
     fn clear(&mut self, session: u64, now: Now) {
         let Some(known) = self.remove(session) else { return };
         let Some(stream) = known.stream else { return debug_assert!(false, "clear, but no socket") };
-        self.reports.push_back(Report::Clear { peer: known.peer, on: stream });
+        self.events.push_back(StreamEvent::Clear { peer: known.peer, on: stream });
         let has_ended = matches!(self.conns.state(stream), Some(State::Stream { has_ended: true, .. }));
         match (known.local, self.config.service) {
             (Some(local), _) => self.pair(stream, local, has_ended, now),
@@ -295,7 +295,7 @@ impl Entity {
                 let service = self.conns.insert(State::Service { stream }, None);
                 self.conns.set_due(service, Some(now.mono + self.config.patience.dial));
                 self.enter(stream, State::Ready { service, has_ended }, None);
-                self.conns.say(Output::Dial { on: service, to });
+                self.conns.emit(Output::Dial { on: service, to });
             }
             (None, None) => self.unwanted(stream, Close::Truncate, "nobody here to take the stream", now),
         }
@@ -315,7 +315,7 @@ impl Entity {
             }
             _ => {}
         }
-        self.reports.push_back(Report::Failed { peer: known.peer, why });
+        self.events.push_back(StreamEvent::Failed { peer: known.peer, why });
     }
 
     fn remove(&mut self, session: u64) -> Option<Session> {
@@ -327,7 +327,7 @@ impl Entity {
     /// A local connection went away before its stream was clear.
     pub(super) fn abandon(&mut self, local: ConnId, session: Option<u64>, now: Now) {
         let from = self.conns.from(local);
-        self.conns.note(Note::Dropped {
+        self.conns.event(Event::Dropped {
             on: local,
             from,
             upstream: None,

@@ -7,7 +7,7 @@ use super::{Entity, Outcome, State};
 use crate::account::Owners;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span};
-use crate::xmpp::hosted::IqHandler;
+use crate::xmpp::component_host::IqHandler;
 use crate::xmpp::iq::Iq;
 
 impl Entity {
@@ -22,7 +22,7 @@ impl Entity {
 impl IqHandler for Entity {
     fn handle_iq(&mut self, iq: Iq, now: Now) {
         if iq.to == self.config.jid {
-            self.hear(&iq, now);
+            self.on_iq(&iq, now);
         } else {
             self.iqs.extend(iq.not_understood());
         }
@@ -68,11 +68,11 @@ impl Machine for Entity {
             self.unwanted(on, "there is one connection, and no other", now);
         } else if is_local {
             self.welcome(on, now);
-        } else if self.party.is_idle() {
+        } else if self.dtcp_endpoint.is_idle() {
             // Nobody who connects now can be right: then it costs nothing.
             self.unwanted(on, "no session is under way", now);
         } else {
-            let link = self.party.accept(on, from, now);
+            let link = self.dtcp_endpoint.accept(on, from, now);
             self.enter(on, State::Link(link));
         }
         self.settle(now);
@@ -81,41 +81,41 @@ impl Machine for Entity {
 
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         if let Some(link) = self.link(on) {
-            self.party.resolved(link, addresses);
+            self.dtcp_endpoint.resolved(link, addresses);
         }
         self.settle(now);
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
         if let Some(link) = self.link(on) {
-            self.party.connected(link);
+            self.dtcp_endpoint.connected(link);
         }
         self.settle(now);
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
         if let Some(link) = self.link(on) {
-            self.party.dial_failed(link, why);
+            self.dtcp_endpoint.dial_failed(link, why);
         }
         self.settle(now);
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         if let Some(link) = self.link(on) {
-            self.party.secured(link, tls);
+            self.dtcp_endpoint.secured(link, tls);
         }
         self.settle(now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         if let Some(link) = self.link(on) {
-            self.party.tls_failed(link, why);
+            self.dtcp_endpoint.tls_failed(link, why);
         }
         self.settle(now);
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let used = self.link(on).map_or(0, |link| self.party.octets(link, bytes));
+        let used = self.link(on).map_or(0, |link| self.dtcp_endpoint.octets(link, bytes));
         self.settle(now);
         used
     }
@@ -140,7 +140,7 @@ impl Machine for Entity {
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         match self.conns.state(on) {
-            Some(&mut State::Link(link)) => self.party.ended(link, how),
+            Some(&mut State::Link(link)) => self.dtcp_endpoint.ended(link, how),
             // It may have said everything already: that is passed on when there is somebody to pass it to.
             Some(State::Local) if how == End::Clean => self.conns.mark_ended(on),
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
@@ -171,7 +171,7 @@ impl Machine for Entity {
         let ended = self.conns.stalled(on, now);
         self.pair_over(ended, now);
         match self.conns.state(on) {
-            Some(&mut State::Link(link)) => self.party.ended(link, End::Reset),
+            Some(&mut State::Link(link)) => self.dtcp_endpoint.ended(link, End::Reset),
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
             Some(State::Paired | State::Unwanted) | None => {}
         }
@@ -197,11 +197,11 @@ impl Machine for Entity {
                 Some(State::Link(_) | State::Unwanted) | None => {}
             }
         }
-        self.party.timeout(now);
+        self.dtcp_endpoint.timeout(now);
         self.settle(now);
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
-        self.party.or_idle(self.conns.poll(text, State::why))
+        self.dtcp_endpoint.or_idle(self.conns.poll(text, State::why))
     }
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{LinkId, Negotiator, Output, SessionId, TlsRole};
+use super::{LinkId, Negotiation, Output, SessionId, TlsRole};
 use crate::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verdict};
 use crate::dtcp::line::{self, Command, Found};
 use crate::dtcp::{Fingerprint, Key};
@@ -55,7 +55,7 @@ pub(super) enum Standing {
 /// The key of a session that has its connection. Connections that were there by then are told that they lost; later
 /// ones are told that there is no such key (docs/dtcp.md §6.3, §6.4).
 #[derive(Clone, Debug)]
-pub(super) struct Spent {
+pub(super) struct UsedKey {
     key: Key,
     /// Links before this one were there.
     before: LinkId,
@@ -100,7 +100,7 @@ impl Link {
     }
 }
 
-impl Negotiator {
+impl Negotiation {
     pub(super) fn connected(&mut self, on: LinkId) {
         if let Some(Link { end: LinkEnd::Dialling { handshake, .. }, .. }) = self.links.get_mut(&on) {
             let act = handshake.on_connected();
@@ -185,7 +185,7 @@ impl Negotiator {
             let verdict = self.worth(on, session);
             self.judge(on, session, verdict);
             if self.links.contains_key(&on) {
-                self.say(Output::Read { link: on, wanted: true });
+                self.emit(Output::Read { link: on, wanted: true });
             }
         }
     }
@@ -202,7 +202,7 @@ impl Negotiator {
     /// A connection is of no use any more, which may be the end of its session.
     pub(super) fn drop_link(&mut self, on: LinkId, how: Close) {
         let Some(link) = self.links.remove(&on) else { return };
-        self.say(Output::Close { link: on, how });
+        self.emit(Output::Close { link: on, how });
         if let Some(session) = link.session() {
             self.review(session);
         }
@@ -211,11 +211,11 @@ impl Negotiator {
 
     pub(super) fn remember_spent(&mut self, key: Key) {
         let oldest = self.links.iter().find(|(_, it)| !it.is_dialled()).map(|(on, _)| *on);
-        self.spent.retain(|it| oldest.is_some_and(|on| on < it.before));
+        self.used_keys.retain(|it| oldest.is_some_and(|on| on < it.before));
         if oldest.is_some() {
-            self.spent.truncate(SPENT_MAX - 1);
+            self.used_keys.truncate(SPENT_MAX - 1);
             let before = LinkId(self.next);
-            self.spent.push_front(Spent { key, before });
+            self.used_keys.push_front(UsedKey { key, before });
         }
     }
 
@@ -226,7 +226,7 @@ impl Negotiator {
     fn write(&mut self, link: LinkId, command: Command<'_>) {
         let mut octets = Opaque::<Vec<u8>>::default();
         command.write(&mut octets);
-        self.say(Output::Write { link, octets });
+        self.emit(Output::Write { link, octets });
     }
 
     fn act_dialled(&mut self, on: LinkId, act: Dialled) {
@@ -234,7 +234,7 @@ impl Negotiator {
         match act {
             Dialled::Wait => {}
             Dialled::AskTls => self.write(on, Command::StartTls),
-            Dialled::StartTls => self.say(Output::StartTls { link: on, role: TlsRole::Client }),
+            Dialled::StartTls => self.emit(Output::StartTls { link: on, role: TlsRole::Client }),
             Dialled::ShowKey => {
                 if let Some(key) = self.sessions.get(&id).and_then(|it| it.theirs()).cloned() {
                     self.write(on, Command::Key(key.as_bytes()));
@@ -255,7 +255,7 @@ impl Negotiator {
             Served::Wait => {}
             Served::StartTls => {
                 self.write(on, Command::Ok(b""));
-                self.say(Output::StartTls { link: on, role: TlsRole::Server });
+                self.emit(Output::StartTls { link: on, role: TlsRole::Server });
             }
             Served::Judge(shown) => self.judge_shown(on, shown),
             Served::Accept => self.accept(on),
@@ -279,8 +279,8 @@ impl Negotiator {
     fn judge_shown(&mut self, on: LinkId, shown: &[u8]) {
         let session = self.find(shown);
         let mut is_spent = false;
-        for spent in &self.spent {
-            is_spent |= spent.key.is(shown) & (on < spent.before);
+        for used_keys in &self.used_keys {
+            is_spent |= used_keys.key.is(shown) & (on < used_keys.before);
         }
         match session {
             Some(id) => {
@@ -288,7 +288,7 @@ impl Negotiator {
                 self.judge(on, id, verdict);
             }
             None => {
-                let verdict = if is_spent { Verdict::Spent } else { Verdict::Wrong };
+                let verdict = if is_spent { Verdict::UsedKey } else { Verdict::Wrong };
                 self.judge_as(on, verdict);
             }
         }
@@ -297,11 +297,11 @@ impl Negotiator {
     /// What the right key of this session is worth on this connection.
     fn worth(&self, on: LinkId, id: SessionId) -> Verdict {
         let (Some(session), Some(link)) = (self.sessions.get(&id), self.links.get(&on)) else {
-            return Verdict::Spent;
+            return Verdict::UsedKey;
         };
         let parked = self.links.values().filter(|it| it.is_parked()).count();
         match session.standing() {
-            Standing::Unanswered if parked >= self.config.parked_max => Verdict::Spent,
+            Standing::Unanswered if parked >= self.config.parked_max => Verdict::UsedKey,
             Standing::Unanswered => Verdict::Later,
             _ if !session.trusts(link.certificate) => Verdict::Wrong,
             Standing::Requestor => Verdict::Commit,
@@ -313,10 +313,10 @@ impl Negotiator {
         match verdict {
             Verdict::Later => {
                 self.belongs(on, Shown::Parked(id));
-                self.say(Output::Read { link: on, wanted: false });
+                self.emit(Output::Read { link: on, wanted: false });
             }
             Verdict::Tentative | Verdict::Commit => self.belongs(on, Shown::Tentative(id)),
-            Verdict::Wrong | Verdict::Spent => {}
+            Verdict::Wrong | Verdict::UsedKey => {}
         }
         self.judge_as(on, verdict);
     }

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::link::{Link, Standing};
-use super::{Failure, LinkId, Negotiator, Output, SessionId, Signal};
+use super::{Failure, LinkId, Negotiation, Output, SessionId, Signal};
 use crate::dtcp::handshake::Tls;
 use crate::dtcp::{Fingerprint, HOSTS_MAX, Key, Offer, host};
 use crate::endpoint::{Host, HostPort};
@@ -17,8 +17,8 @@ pub(super) struct Session {
     peer: String,
     mine: Key,
     phase: Phase,
-    ours: Effort,
-    theirs: Effort,
+    ours: DialState,
+    theirs: DialState,
     /// Not before then is said that we give up.
     concealed_until: Option<Time>,
     due: Time,
@@ -51,7 +51,7 @@ pub(super) struct Peer {
 
 /// Whether a party still tries to reach the other. `Untried` ─the hosts are known─▶ `Trying` ─none is left─▶ `GaveUp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Effort {
+enum DialState {
     /// It has not begun.
     Untried,
     Trying,
@@ -69,12 +69,12 @@ impl Session {
 
     fn new(peer: &str, ours: &Offer, phase: Phase, due: Time) -> Self {
         // Who was given no host cannot try: that goes without saying (docs/dtcp.md §6.8).
-        let theirs = if ours.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
+        let theirs = if ours.hosts.is_empty() { DialState::GaveUp } else { DialState::Trying };
         Self {
             peer: peer.to_string(),
             mine: ours.key.clone(),
             phase,
-            ours: Effort::Untried,
+            ours: DialState::Untried,
             theirs,
             concealed_until: None,
             due,
@@ -117,11 +117,11 @@ impl Session {
     }
 
     pub(super) fn they_gave_up(&mut self) {
-        self.theirs = Effort::GaveUp;
+        self.theirs = DialState::GaveUp;
     }
 
     pub(super) fn is_over_but_for_links(&self) -> bool {
-        (self.ours, self.theirs) == (Effort::GaveUp, Effort::GaveUp)
+        (self.ours, self.theirs) == (DialState::GaveUp, DialState::GaveUp)
     }
 
     /// Whether this is the session that `peer` asked for with its key.
@@ -175,7 +175,7 @@ impl Peer {
     }
 }
 
-impl Negotiator {
+impl Negotiation {
     /// The session that this key of ours names. Every session is looked at, whichever it is.
     pub(super) fn find(&self, shown: &[u8]) -> Option<SessionId> {
         let mut found = None;
@@ -191,7 +191,7 @@ impl Negotiator {
     pub(super) fn dial_all(&mut self, id: SessionId, theirs: &Offer, now: Time) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         // That who was given no host does not try goes without saying here as well (docs/dtcp.md §6.6).
-        session.ours = if theirs.hosts.is_empty() { Effort::GaveUp } else { Effort::Trying };
+        session.ours = if theirs.hosts.is_empty() { DialState::GaveUp } else { DialState::Trying };
         let tls = if session.is_pinned() { Tls::Require } else { self.config.tls };
         let account = session.account().to_string();
         let concealed = self.config.concealed.filter(|_| session.was_asked_for());
@@ -234,11 +234,11 @@ impl Negotiator {
         };
         let Some(output) = output else { return false };
         if !self.may_dial(account, now) {
-            self.say(Output::Withheld { session });
+            self.emit(Output::Withheld { session });
             return false;
         }
         self.links.insert(link, Link::dialled(session, tls, due));
-        self.say(output);
+        self.emit(output);
         true
     }
 
@@ -248,7 +248,7 @@ impl Negotiator {
         let lives = self.links.values().any(is_ours);
         let dials = self.links.values().any(|link| is_ours(link) && link.is_dialled());
         let Some(session) = self.sessions.get(&id) else { return };
-        if !dials && session.ours == Effort::Trying && session.concealed_until.is_none() {
+        if !dials && session.ours == DialState::Trying && session.concealed_until.is_none() {
             self.say_give_up(id);
         }
         if !lives && self.sessions.get(&id).is_some_and(Session::is_over_but_for_links) {
@@ -260,15 +260,15 @@ impl Negotiator {
     pub(super) fn say_give_up(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(key) = session.theirs().cloned() else { return };
-        if core::mem::replace(&mut session.ours, Effort::GaveUp) != Effort::GaveUp {
-            self.say(Output::Signal { session: id, signal: Signal::GiveUp(key) });
+        if core::mem::replace(&mut session.ours, DialState::GaveUp) != DialState::GaveUp {
+            self.emit(Output::Signal { session: id, signal: Signal::GiveUp(key) });
         }
     }
 
     /// The one connection is found; all others of the session are discarded.
     pub(super) fn commit(&mut self, id: SessionId, on: LinkId) {
         let Some(link) = self.links.remove(&on) else { return };
-        self.say(Output::Established { session: id, link: on, tls: link.is_secure() });
+        self.emit(Output::Established { session: id, link: on, tls: link.is_secure() });
         if let Some(session) = self.discard(id) {
             self.remember_spent(session.mine);
         }
@@ -276,7 +276,7 @@ impl Negotiator {
 
     pub(super) fn fail(&mut self, id: SessionId, why: Failure) {
         self.discard(id);
-        self.say(Output::Failed { session: id, why });
+        self.emit(Output::Failed { session: id, why });
     }
 
     /// Forgets a session and closes what belongs to it.
@@ -287,9 +287,9 @@ impl Negotiator {
         for link in links {
             if self.links.remove(&link).is_some_and(|it| it.is_parked()) {
                 self.write_error(link);
-                self.say(Output::Close { link, how: Close::Linger });
+                self.emit(Output::Close { link, how: Close::Linger });
             } else {
-                self.say(Output::Close { link, how: Close::Abort });
+                self.emit(Output::Close { link, how: Close::Abort });
             }
         }
         Some(session)

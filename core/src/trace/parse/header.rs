@@ -8,15 +8,15 @@ use alloc::vec::Vec;
 
 use data_encoding::BASE32_NOPAD;
 
-use super::super::words::{Words, is_name, number, place};
+use super::super::tokenizer::{Tokenizer, is_name, number, place};
 use super::super::{Identity, Setup, config, direct};
 use super::Parser;
 use crate::agent::{self, Door, EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::http::is_authority;
 use crate::id::Id;
-use crate::reach::Relay;
 use crate::registry::Enrolment;
+use crate::relay_client::Relay;
 use crate::token::{Algorithm, Key};
 
 /// What is missing where no seed is.
@@ -25,16 +25,16 @@ const SEED: &str = "a seed, up to 64 hexadecimal digits";
 impl Parser {
     /// A line that describes the machine, or an identity.
     pub(super) fn header(&mut self, line: &str) -> Result<(), String> {
-        let mut words = Words::new(line);
-        let word = words.next().unwrap_or_default();
+        let mut tokenizer = Tokenizer::new(line);
+        let word = tokenizer.next().unwrap_or_default();
         if word == "id" {
-            return self.identity(&mut words);
+            return self.identity(&mut tokenizer);
         }
         if !self.steps.is_empty() {
             return Err(format!("'{word}' is neither an event (@TIME …) nor an action (-> …)"));
         }
         if word == "machine" {
-            let machine = words.next().unwrap_or_default();
+            let machine = tokenizer.next().unwrap_or_default();
             let setup = match machine {
                 "relay" => Setup::Relay(Box::default()),
                 "agent" => Setup::Agent { config: Box::default(), jitter: [0; 32] },
@@ -43,16 +43,16 @@ impl Parser {
             if self.setup.replace(setup).is_some() {
                 return Err("there is a machine already".to_owned());
             }
-            return words.end();
+            return tokenizer.end();
         }
         if word == "seed" {
-            self.seed = Some(words.read(SEED, seed)?);
-            return words.end();
+            self.seed = Some(tokenizer.read(SEED, seed)?);
+            return tokenizer.end();
         }
         match (word, &mut self.setup) {
             (_, None) => Err(format!("'{word}': the line 'machine relay', or 'machine agent', comes first")),
             ("listen", Some(Setup::Relay(config))) => {
-                while let Some(word) = words.next() {
+                while let Some(word) = tokenizer.next() {
                     let transport = match (word, word.strip_prefix("port=")) {
                         ("plain", _) => Transport::Plain,
                         ("tls", _) => Transport::Tls,
@@ -73,13 +73,13 @@ impl Parser {
                 Ok(())
             }
             ("jitter", Some(Setup::Agent { jitter, .. })) => {
-                *jitter = words.read(SEED, seed)?;
-                words.end()
+                *jitter = tokenizer.read(SEED, seed)?;
+                tokenizer.end()
             }
-            ("config", Some(Setup::Relay(config))) => config::read(&mut words, &mut **config),
-            ("config", Some(Setup::Agent { config, .. })) => config::read(&mut words, &mut **config),
+            ("config", Some(Setup::Relay(config))) => config::read(&mut tokenizer, &mut **config),
+            ("config", Some(Setup::Agent { config, .. })) => config::read(&mut tokenizer, &mut **config),
             ("upstream", Some(Setup::Agent { config, .. })) => {
-                let upstream = upstream(&mut words, &self.identities)?;
+                let upstream = upstream(&mut tokenizer, &self.identities)?;
                 config.upstreams.push(upstream);
                 if config.upstreams.len() > usize::from(u16::MAX) {
                     return Err("too many upstreams".to_owned());
@@ -87,25 +87,25 @@ impl Parser {
                 Ok(())
             }
             ("direct", Some(Setup::Agent { config, .. })) => {
-                config.direct = Some(direct::read(&mut words)?);
+                config.direct = Some(direct::read(&mut tokenizer)?);
                 Ok(())
             }
             _ => Err(format!("'{word}' is no line of this machine's")),
         }
     }
 
-    fn identity(&mut self, words: &mut Words<'_>) -> Result<(), String> {
-        let name =
-            words.read("a name: letters, digits, - and _", |word| is_name(word).then(|| word.to_owned()))?;
+    fn identity(&mut self, tokenizer: &mut Tokenizer<'_>) -> Result<(), String> {
+        let name = tokenizer
+            .read("a name: letters, digits, - and _", |word| is_name(word).then(|| word.to_owned()))?;
         if self.identities.iter().any(|identity| identity.name == name) {
             return Err(format!("there is an id '{name}' already"));
         }
-        let id = words.read("a UUID", |word| Id::parse(word.as_bytes()))?;
-        let secret = words.keyed("secret", |word| BASE32_NOPAD.decode(word.as_bytes()).ok())?;
+        let id = tokenizer.read("a UUID", |word| Id::parse(word.as_bytes()))?;
+        let secret = tokenizer.keyed("secret", |word| BASE32_NOPAD.decode(word.as_bytes()).ok())?;
         let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Key::DIGITS, Key::PERIOD_SECS);
         let mut labels = Vec::new();
         let (mut plain_tokens, mut end_to_end, mut ports) = (false, false, Vec::new());
-        while let Some(word) = words.next() {
+        while let Some(word) = tokenizer.next() {
             let bad = || {
                 format!(
                     "unexpected '{word}': algorithm=, digits=, period=, tokens=any, tls=end-to-end, ports= or labels="
@@ -144,12 +144,12 @@ fn seed(digits: &str) -> Option<[u8; 32]> {
     Some(seed)
 }
 
-fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, String> {
-    let name = words.next().unwrap_or_default();
+fn upstream(tokenizer: &mut Tokenizer<'_>, identities: &[Identity]) -> Result<Upstream, String> {
+    let name = tokenizer.next().unwrap_or_default();
     let identity = identities.iter().find(|identity| identity.name == name);
     let identity = identity.ok_or_else(|| format!("there is no line 'id {name} …' above"))?;
-    let at = words.keyed("relay", place)?;
-    let host_header = words.keyed("host", |host| is_authority(host).then(|| host.to_owned()))?;
+    let at = tokenizer.keyed("relay", place)?;
+    let host_header = tokenizer.keyed("host", |host| is_authority(host).then(|| host.to_owned()))?;
     let mut upstream = Upstream {
         ports: Vec::new(),
         stream_takes_ports: false,
@@ -167,7 +167,7 @@ fn upstream(words: &mut Words<'_>, identities: &[Identity]) -> Result<Upstream, 
         stream: None,
     };
     let mut pool_max = None;
-    while let Some(word) = words.next() {
+    while let Some(word) = tokenizer.next() {
         let bad = || {
             format!(
                 "unexpected '{word}': tls, plain, pool=, pool-max=, service=, service-tls=, stream=, \

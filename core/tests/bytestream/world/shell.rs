@@ -57,29 +57,29 @@ pub(crate) struct Shell<M> {
     pub(crate) idle: Option<Time>,
     pub(crate) dials: Vec<(ConnId, SocketAddr)>,
     socks: BTreeMap<ConnId, Sock>,
-    events: VecDeque<Event>,
+    inputs: VecDeque<Input>,
 }
 
 struct Sock {
     wire: usize,
     local: SocketAddr,
     wanted: bool,
-    mate: Option<ConnId>,
+    peer: Option<ConnId>,
     ended: bool,
     closing: bool,
 }
 
-enum Event {
+enum Input {
     Flushed(ConnId),
     Closed(ConnId),
 }
 
 impl<M: Machine> Shell<M> {
     pub(crate) fn new(machine: M) -> Self {
-        Self { machine, idle: None, dials: Vec::new(), socks: BTreeMap::new(), events: VecDeque::new() }
+        Self { machine, idle: None, dials: Vec::new(), socks: BTreeMap::new(), inputs: VecDeque::new() }
     }
 
-    pub(crate) fn tell(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now)) {
+    pub(crate) fn call(&mut self, wires: &mut Wires, now: Now, what: impl FnOnce(&mut M, Now)) {
         what(&mut self.machine, now);
         self.settle(wires, now);
     }
@@ -136,18 +136,18 @@ impl<M: Machine> Shell<M> {
             let over = wires.ended(sock.wire).is_some();
             if over {
                 self.socks.remove(&on);
-                self.events.push_back(Event::Closed(on));
+                self.inputs.push_back(Input::Closed(on));
             }
             return dropped || over;
         }
-        if let Some(mate) = sock.mate
+        if let Some(peer) = sock.peer
             && sock.wanted
         {
             let octets = wires.receive(sock.wire, most);
             if !octets.is_empty() {
-                wires.send(self.socks[&mate].wire, &octets);
+                wires.send(self.socks[&peer].wire, &octets);
                 self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
-                self.events.push_back(Event::Flushed(mate));
+                self.inputs.push_back(Input::Flushed(peer));
                 return true;
             }
         } else {
@@ -167,9 +167,9 @@ impl<M: Machine> Shell<M> {
             match self.machine.poll_output(&mut Vec::new()) {
                 Output::Idle { until, .. } => {
                     self.idle = until;
-                    match self.events.pop_front() {
-                        Some(Event::Flushed(on)) => self.machine.handle_flushed(on, now),
-                        Some(Event::Closed(on)) => self.machine.handle_closed(on, now),
+                    match self.inputs.pop_front() {
+                        Some(Input::Flushed(on)) => self.machine.handle_flushed(on, now),
+                        Some(Input::Closed(on)) => self.machine.handle_closed(on, now),
                         None => return,
                     }
                 }
@@ -186,9 +186,9 @@ impl<M: Machine> Shell<M> {
                 }
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, peer) in [(hidden, client), (client, hidden)] {
                     let sock = self.socks.get_mut(&on).expect("only what is there can be paired");
-                    sock.mate = Some(mate);
+                    sock.peer = Some(peer);
                     assert!(sock.wanted, "paired, but not read");
                 }
             }
@@ -197,7 +197,7 @@ impl<M: Machine> Shell<M> {
             Output::LocalAddress { on } => self.machine.handle_local_address(on, self.socks[&on].local, now),
             Output::CloseWrite { on } => wires.end(self.socks[&on].wire, End::Clean),
             Output::Close { on, how } => self.close(wires, on, how),
-            Output::Note(_) => {}
+            Output::Event(_) => {}
             Output::Send { .. }
             | Output::Gate { .. }
             | Output::Pass { .. }
@@ -211,18 +211,18 @@ impl<M: Machine> Shell<M> {
     fn close(&mut self, wires: &mut Wires, on: ConnId, how: Close) {
         self.dials.retain(|(dialled, _)| *dialled != on);
         let Some(sock) = self.socks.get_mut(&on) else {
-            return self.events.push_back(Event::Closed(on));
+            return self.inputs.push_back(Input::Closed(on));
         };
         sock.closing = true;
         let end = if how == Close::Linger { End::Clean } else { End::Reset };
         wires.end(sock.wire, end);
-        if let Some(mate) = sock.mate.take().and_then(|mate| self.socks.get_mut(&mate)) {
-            mate.mate = None;
-            mate.wanted = false;
+        if let Some(peer) = sock.peer.take().and_then(|peer| self.socks.get_mut(&peer)) {
+            peer.peer = None;
+            peer.wanted = false;
         }
         if how == Close::Abort {
             self.socks.remove(&on);
-            self.events.push_back(Event::Closed(on));
+            self.inputs.push_back(Input::Closed(on));
         }
     }
 }
@@ -230,6 +230,6 @@ impl<M: Machine> Shell<M> {
 impl Sock {
     /// Its first outputs come after it is known here.
     const fn new(wire: usize, local: SocketAddr) -> Self {
-        Self { wire, local, wanted: true, mate: None, ended: false, closing: false }
+        Self { wire, local, wanted: true, peer: None, ended: false, closing: false }
     }
 }

@@ -2,7 +2,7 @@
 
 use rendezvous_core::dtcp::entity::{SESSIONS_MAX, SESSIONS_PER_PEER_MAX};
 use rendezvous_core::dtcp::{Key, Offer};
-use rendezvous_core::note::Note;
+use rendezvous_core::event::Event;
 
 use super::*;
 
@@ -14,12 +14,12 @@ fn request(peer: &str, key: &str, hosts: &[&str]) -> Iq {
 
 /// A connection is not taken.
 fn is_shut_out(stage: &mut Stage) -> bool {
-    stage.rig.news();
+    stage.harness.news();
     let on = stage.accepted();
-    let news = stage.rig.news();
+    let news = stage.harness.news();
     let is_noted =
-        |did: &Did| matches!(did, Did::Asked(Output::Note(Note::Dropped { on: it, .. })) if *it == on);
-    news.iter().any(is_noted) && news.contains(&Did::Asked(Output::Close { on, how: Close::Abort }))
+        |did: &Done| matches!(did, Done::Asked(Output::Event(Event::Dropped { on: it, .. })) if *it == on);
+    news.iter().any(is_noted) && news.contains(&Done::Asked(Output::Close { on, how: Close::Abort }))
 }
 
 #[test]
@@ -29,8 +29,8 @@ fn connections_are_taken_while_a_session_is_under_way_and_at_no_other_time() {
     let answer = stage.asked(&[]).remove(0);
     assert!(!is_shut_out(&mut stage));
     let on = stage.accepted();
-    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&answer)).as_bytes());
-    assert!(stage.rig.news().contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
+    let _ = stage.harness.hears(on, format!("key:{}\nok\n", key(&answer)).as_bytes());
+    assert!(stage.harness.news().contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
     assert!(is_shut_out(&mut stage), "there is a stream");
 
     let mut stage = Stage::accept(&[HOST]);
@@ -46,23 +46,23 @@ fn connections_are_taken_while_a_session_is_under_way_and_at_no_other_time() {
 fn a_peer_that_does_not_get_through_keeps_nobody_out_and_the_first_through_wins() {
     let mut stage = Stage::accept(&[HOST]);
     assert!(matches!(stage.asked(&[HOST])[..], [Iq { kind: Kind::Result, .. }]));
-    let (to_joe, _) = dials(&stage.rig.news())[0];
+    let (to_joe, _) = dials(&stage.harness.news())[0];
     let answers = stage.hears(&request("ann@y/1", "k", &[]));
     let [Iq { kind: Kind::Result, .. }] = &answers[..] else { panic!("{answers:?}") };
     let on = stage.accepted();
-    stage.reports();
-    let _ = stage.rig.hears(on, format!("key:{}\nok\n", key(&answers[0])).as_bytes());
-    let news = stage.rig.news();
-    assert!(news.contains(&Did::Asked(Output::Pair { hidden: on, client: stage.local })));
-    assert!(news.contains(&Did::Asked(Output::Close { on: to_joe, how: Close::Abort })));
+    stage.events();
+    let _ = stage.harness.hears(on, format!("key:{}\nok\n", key(&answers[0])).as_bytes());
+    let news = stage.harness.news();
+    assert!(news.contains(&Done::Asked(Output::Pair { hidden: on, client: stage.local })));
+    assert!(news.contains(&Done::Asked(Output::Close { on: to_joe, how: Close::Abort })));
     let iqs = stage.iqs();
     assert!(matches!(&iqs[..], [Iq { kind: Kind::Error(_), to, .. }] if *to == jid(JOE)), "{iqs:?}");
-    let refused = Refused { why: Failure::Busy, error: None, obstacle: None };
+    let refused = Refused { why: Failure::Busy, error: None, connect_error: None };
     assert_eq!(
-        stage.reports(),
+        stage.events(),
         [
-            Report::Established { peer: jid("ann@y/1"), tls: false },
-            Report::Failed { peer: jid(JOE), refused }
+            DtcpEvent::Established { peer: jid("ann@y/1"), tls: false },
+            DtcpEvent::Failed { peer: jid(JOE), refused }
         ]
     );
     assert_eq!(code(&stage.hears(&request("bob@y/1", "k", &[]))), 503, "there is a stream");
@@ -87,8 +87,8 @@ fn one_account_has_so_many_sessions_and_all_together_so_many() {
         assert!(iqs.iter().any(|iq| matches!(iq.kind, Kind::Result)), "{iqs:?}");
     }
     assert_eq!(code(&stage.hears(&request("ann@y/1", "k", &[]))), 500);
-    stage.rig.wait(Span::from_secs(60));
-    assert_eq!(stage.rig.machine.outcome(), None);
+    stage.harness.wait(Span::from_secs(60));
+    assert_eq!(stage.harness.machine.outcome(), None);
     stage.iqs();
     let answers = stage.hears(&request("ann@y/1", "k", &[]));
     assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "they end");
@@ -97,22 +97,22 @@ fn one_account_has_so_many_sessions_and_all_together_so_many() {
 #[test]
 fn who_opens_waits_for_the_server_as_long_as_for_the_peer_and_who_accepts_for_ever() {
     let mut stage = Stage::new(Role::Open { to: jid(JOE) }, &[HOST]);
-    stage.rig.wait(Span::from_secs(59));
+    stage.harness.wait(Span::from_secs(59));
     goes_on(&mut stage);
-    stage.rig.wait(Span::from_secs(1));
-    let refused = Refused { why: Failure::Deadline, error: None, obstacle: None };
-    assert_eq!(stage.reports(), [Report::Failed { peer: jid(JOE), refused: refused.clone() }]);
+    stage.harness.wait(Span::from_secs(1));
+    let refused = Refused { why: Failure::Deadline, error: None, connect_error: None };
+    assert_eq!(stage.events(), [DtcpEvent::Failed { peer: jid(JOE), refused: refused.clone() }]);
     stage.is_over(&Outcome::Failed(refused));
 
     let mut stage = Stage::new(Role::Open { to: jid(JOE) }, &[HOST]);
-    stage.rig.wait(Span::from_secs(59));
-    stage.rig.tell(IqHandler::handle_online);
+    stage.harness.wait(Span::from_secs(59));
+    stage.harness.call(IqHandler::handle_online);
     assert_eq!(stage.iqs().len(), 1);
-    stage.rig.wait(Span::from_secs(59));
+    stage.harness.wait(Span::from_secs(59));
     goes_on(&mut stage);
 
     let mut stage = Stage::new(Role::Accept { from: Allow::Everybody }, &[HOST]);
-    stage.rig.wait(Span::from_secs(24 * 3600));
+    stage.harness.wait(Span::from_secs(24 * 3600));
     goes_on(&mut stage);
 }
 
@@ -120,10 +120,10 @@ fn who_opens_waits_for_the_server_as_long_as_for_the_peer_and_who_accepts_for_ev
 fn keys_that_wait_to_be_sent_are_not_shown() {
     let (mut stage, request) = Stage::open(&[]);
     stage.hears(&answer(&request, JOE, &[HOST]));
-    let (on, _) = dials(&stage.rig.news())[0];
-    let now = stage.rig.now;
-    stage.rig.machine.handle_connected(on, now);
-    let shown = format!("{:?}", stage.rig.machine);
+    let (on, _) = dials(&stage.harness.news())[0];
+    let now = stage.harness.now;
+    stage.harness.machine.handle_connected(on, now);
+    let shown = format!("{:?}", stage.harness.machine);
     assert!(shown.contains(&format!("({} octets)", "key:\n".len() + THEIRS.len())), "{shown}");
     let octets = format!("{:?}", THEIRS.as_bytes());
     assert!(!shown.contains(octets.trim_matches(['[', ']'])) && !shown.contains(THEIRS), "{shown}");

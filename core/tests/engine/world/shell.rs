@@ -2,15 +2,15 @@
 
 use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL, TlsRole};
 
-use super::{Event, STEPS_MAX, World};
+use super::{Input, STEPS_MAX, World};
 
 impl World {
     /// Until nothing is left to do at this moment.
     pub(crate) fn run(&mut self) {
         for _ in 0..STEPS_MAX {
             self.drain_outputs();
-            if let Some(event) = self.events.pop_front() {
-                self.tell(&event);
+            if let Some(input) = self.inputs.pop_front() {
+                self.call(&input);
             } else if let Some(on) = self.ready.pop_front() {
                 self.serve(on);
             } else {
@@ -48,7 +48,7 @@ impl World {
                 if wire.stalled {
                     wire.queued += text.len();
                 } else {
-                    self.events.push_back(Event::Flushed(to));
+                    self.inputs.push_back(Input::Flushed(to));
                 }
             }
             Output::Read { on, wanted } => {
@@ -58,10 +58,10 @@ impl World {
                 self.ready.push_back(on);
             }
             Output::Pair { hidden, client } => {
-                for (on, mate) in [(hidden, client), (client, hidden)] {
+                for (on, peer) in [(hidden, client), (client, hidden)] {
                     let wire = self.wire_mut(on);
-                    assert!(wire.mate.is_none() && wire.closing.is_none(), "paired twice, or too late");
-                    wire.mate = Some(mate);
+                    assert!(wire.peer.is_none() && wire.closing.is_none(), "paired twice, or too late");
+                    wire.peer = Some(peer);
                     wire.gate = None;
                     wire.wanted = true;
                     self.ready.push_back(on);
@@ -69,7 +69,7 @@ impl World {
             }
             Output::Gate { on } => {
                 let wire = self.wire_mut(on);
-                assert!(wire.mate.is_some(), "a gate without a pair");
+                assert!(wire.peer.is_some(), "a gate without a pair");
                 (wire.gate, wire.fresh, wire.last_told) = (Some(0), true, false);
             }
             Output::Pass { from, bytes } => {
@@ -87,7 +87,7 @@ impl World {
             Output::LocalAddress { .. } => panic!("a relay knows where it is"),
             Output::CheckAck { on } => {
                 self.checks.push(on);
-                self.events.push_back(Event::Acked(on));
+                self.inputs.push_back(Input::Acked(on));
             }
             Output::CloseWrite { on } => {
                 let wire = self.wire_mut(on);
@@ -95,7 +95,7 @@ impl World {
                 wire.write_ended = true;
             }
             Output::Close { on, how } => self.close(on, how),
-            Output::Note(note) => self.notes.push(note),
+            Output::Event(event) => self.events.push(event),
             Output::Resolve { .. } | Output::Dial { .. } | Output::Idle { .. } => {
                 panic!("not from a relay: {output:?}")
             }
@@ -107,33 +107,33 @@ impl World {
         assert!(!wire.closed && (wire.closing.is_none() || how == Close::Abort), "closed twice");
         // What a test wants to know is how it began.
         wire.closing.get_or_insert(how);
-        let mate = wire.mate.take();
+        let peer = wire.peer.take();
         if how == Close::Abort {
             wire.closed = true;
-            self.events.push_back(Event::Closed(on));
+            self.inputs.push_back(Input::Closed(on));
         } else {
             self.ready.push_back(on);
         }
-        if let Some(mate) = mate {
-            let wire = self.wire_mut(mate);
-            wire.mate = None;
+        if let Some(peer) = peer {
+            let wire = self.wire_mut(peer);
+            wire.peer = None;
             wire.gate = None;
             wire.fresh = true;
-            self.ready.push_back(mate);
+            self.ready.push_back(peer);
         }
     }
 
-    fn tell(&mut self, event: &Event) {
-        match *event {
-            Event::Flushed(on) if self.wire(on).closed => {}
-            Event::Flushed(on) => self.engine.handle_flushed(on, self.now),
-            Event::Acked(on) => {
+    fn call(&mut self, input: &Input) {
+        match *input {
+            Input::Flushed(on) if self.wire(on).closed => {}
+            Input::Flushed(on) => self.engine.handle_flushed(on, self.now),
+            Input::Acked(on) => {
                 if let Some(round_trip) = self.round_trips.get(&on) {
                     self.engine.handle_round_trip(on, *round_trip, self.now);
                 }
                 self.engine.handle_acked(on, self.ages.get(&on).copied(), self.now);
             }
-            Event::Closed(on) => self.engine.handle_closed(on, self.now),
+            Input::Closed(on) => self.engine.handle_closed(on, self.now),
         }
     }
 
@@ -147,7 +147,7 @@ impl World {
             let dropped = u32::try_from(std::mem::take(&mut wire.unread).len()).expect("short");
             if wire.end.is_some() {
                 wire.closed = true;
-                self.events.push_back(Event::Closed(on));
+                self.inputs.push_back(Input::Closed(on));
             } else if dropped > 0 {
                 self.engine.handle_moved(on, dropped, 0, self.now);
             }
@@ -156,13 +156,13 @@ impl World {
         if !wire.wanted || wire.securing && wire.end.is_none() {
             return;
         }
-        if let Some(mate) = wire.mate.filter(|_| wire.gate != Some(0)) {
+        if let Some(peer) = wire.peer.filter(|_| wire.gate != Some(0)) {
             let passes = wire.gate.map_or(usize::MAX, |gate| usize::try_from(gate).expect("64 bits"));
             let octets: Vec<u8> = wire.unread.drain(..passes.min(wire.unread.len())).collect();
             wire.gate = wire.gate.map(|gate| gate - octets.len() as u64);
             wire.fresh |= wire.gate == Some(0);
             if !octets.is_empty() {
-                let to = self.wire_mut(mate);
+                let to = self.wire_mut(peer);
                 if !to.failed {
                     to.got.extend_from_slice(&octets);
                     to.queued += if to.stalled { octets.len() } else { 0 };

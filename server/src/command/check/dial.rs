@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use rendezvous_core::dialer::{AddressBook, Race, Todo};
-use rendezvous_core::reach::Deadlines;
+use rendezvous_core::relay_client::Deadlines;
 
 use super::wire::{Deadline, WireError};
 use crate::clock::Clock;
@@ -63,9 +63,9 @@ pub(super) fn resolve(
 }
 
 /// What became of an attempt.
-enum News<T> {
+enum Attempt<T> {
     Connected(SocketAddr),
-    Over(SocketAddr, Result<T, WireError>),
+    PairEnd(SocketAddr, Result<T, WireError>),
 }
 
 /// An attempt that came to nothing.
@@ -117,9 +117,9 @@ pub(super) fn race<T: Send + 'static>(
         };
         let now = clock.now().mono;
         match news {
-            News::Connected(address) => race.connected(address, now),
-            News::Over(address, Ok(value)) => return (Some((address, value)), failures),
-            News::Over(address, Err(why)) => {
+            Attempt::Connected(address) => race.connected(address, now),
+            Attempt::PairEnd(address, Ok(value)) => return (Some((address, value)), failures),
+            Attempt::PairEnd(address, Err(why)) => {
                 let is_connected = race.connect_time(address).is_some();
                 if failures.iter().all(|it| it.address != address) {
                     race.failed(address, now);
@@ -134,17 +134,17 @@ fn attempt<T: Send + 'static>(
     address: SocketAddr,
     step: Duration,
     test: impl Fn(TcpStream, Deadline) -> Result<T, WireError> + Send + 'static,
-    news: Sender<News<T>>,
+    news: Sender<Attempt<T>>,
 ) {
     // If another address was reached, nobody reads what came of this one.
     thread::spawn(move || {
         let result = match TcpStream::connect_timeout(&address, step) {
             Ok(stream) => {
-                drop(news.send(News::Connected(address)));
+                drop(news.send(Attempt::Connected(address)));
                 test(stream, Deadline::after(step))
             }
             Err(error) => Err(error.into()),
         };
-        drop(news.send(News::Over(address, result)));
+        drop(news.send(Attempt::PairEnd(address, result)));
     });
 }

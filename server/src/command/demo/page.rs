@@ -54,7 +54,7 @@ impl Ends {
             "GET / HTTP/1.1\r\nHost: {relay}\r\nAuthorization: Basic {user}\r\nConnection: close\r\n\r\n"
         );
         let on = self.insert(Role::Visitor { request: request.into_bytes(), answer: Vec::new() });
-        self.say(Output::Dial { on, to: relay });
+        self.emit(Output::Dial { on, to: relay });
     }
 
     /// What the visitor got: the answer's body, or what went wrong. Once.
@@ -74,7 +74,7 @@ impl Ends {
         (conn.generation == on.generation).then_some(&mut conn.role)
     }
 
-    fn say(&mut self, output: Output) {
+    fn emit(&mut self, output: Output) {
         self.outputs.push_back((output, Vec::new()));
     }
 
@@ -88,7 +88,7 @@ impl Ends {
             && !matches!(role, Role::Closing)
         {
             *role = Role::Closing;
-            self.say(Output::Close { on, how: Close::Linger });
+            self.emit(Output::Close { on, how: Close::Linger });
         }
     }
 
@@ -121,7 +121,7 @@ impl Machine for Ends {
     fn handle_resolved(&mut self, _: ConnId, _: &[SocketAddr], _: Now) {}
 
     fn handle_connected(&mut self, on: ConnId, _: Now) {
-        self.say(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } });
+        self.emit(Output::StartTls { on, role: TlsRole::Client { upstream: 0 } });
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, _: Now) {

@@ -71,7 +71,7 @@ const ADD: Spec = Spec {
             "its secret (BASE32), if it has one already; - is stdin",
         ),
     ],
-    notes: "\
+    events: "\
 A hidden server written for node-rendezvous: --algorithm SHA1 --digits 6 --tokens any",
 };
 
@@ -109,7 +109,7 @@ const ROTATE: Spec = Spec {
     operands: &["NAME"],
     summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket is worth nothing any more.",
     options: &[RELAY, OUT, CA, STATE],
-    notes: "",
+    events: "",
 };
 
 /// `id rotate NAME`.
@@ -141,7 +141,7 @@ const SET: Spec = Spec {
         ),
         STATE,
     ],
-    notes: "",
+    events: "",
 };
 
 /// `id set NAME`.
@@ -170,7 +170,7 @@ const TICKET: Spec = Spec {
         CA,
         STATE,
     ],
-    notes: "",
+    events: "",
 };
 
 /// `id ticket NAME`.
@@ -189,7 +189,7 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     if let Some(out) = out {
         let ticket = out.ticket(&entry);
         out.write(&ticket, &name)?;
-        out.tell(&entry, "")?;
+        out.print(&entry, "")?;
     }
     Ok(())
 }
@@ -245,7 +245,7 @@ fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result
         out.write(&ticket, name)?;
         commit(edit).inspect_err(|_| out.take_back())?;
     }
-    out.tell(entry, done)
+    out.print(entry, done)
 }
 
 /// Where a ticket goes, and what it says of the relay.
@@ -306,7 +306,7 @@ impl Out {
     }
 
     /// Says what was done and what comes next; where the ticket itself went to stdout, nothing: it may be a pipe.
-    fn tell(&self, entry: &Entry, done: &str) -> Result<(), Failure> {
+    fn print(&self, entry: &Entry, done: &str) -> Result<(), Failure> {
         if !self.relay.tls {
             warn(&format!(
                 "{} is in clear: everyone on the way can read and change what is sent",

@@ -12,7 +12,7 @@ use rendezvous_core::time::Span;
 use crate::buffer::Sizes;
 use crate::command::certificate;
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
-use crate::command::tape::TRACE;
+use crate::command::trace_writer::TRACE;
 use crate::command::upstream::span;
 use crate::failure::Failure;
 use crate::ids::{is_label, is_name};
@@ -113,7 +113,7 @@ pub(super) const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    notes: "\
+    events: "\
 SIGHUP reads certificate, key, ids and the --config file's limits again, all or nothing (listeners,
 buffers and the log level stay). A change to the ids file is live within two seconds without it.
 SIGTERM and SIGINT end the relay in order; a second one at once.

@@ -172,9 +172,9 @@ pub(super) fn table() -> Vec<Vec<u8>> {
 /// One of the heads with up to three things done to it, the same for the same seed.
 pub(super) fn mutate(heads: &[Vec<u8>], seed: u64) -> Vec<u8> {
     const OCTETS: &[u8] = b"\r\n\r\n\t :,;\0\x0b\x7f\x80\xe9aA0/?#[]%HT\"\\";
-    let mut dice = noise(seed, 64).into_iter();
+    let mut rng = noise(seed, 64).into_iter();
     let mut roll = |sides: usize| {
-        let pair = [dice.next(), dice.next()].map(Option::unwrap_or_default);
+        let pair = [rng.next(), rng.next()].map(Option::unwrap_or_default);
         usize::from(u16::from_le_bytes(pair)) % sides.max(1)
     };
     let mut head = heads[roll(heads.len())].clone();

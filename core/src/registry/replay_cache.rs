@@ -1,0 +1,114 @@
+//! Tokens that were accepted, for as long as they would be again.
+//!
+//! They come and go in waves with the connections that brought them. So they lie side by side in few large pieces of
+//! memory: thousands of small ones would each keep a page of what the wave has left.
+
+use alloc::vec::Vec;
+
+use crate::id::Id;
+use crate::sorted_vec_map::SortedVecMap;
+
+/// A bound token's 16 octets stand for its nonce; a plain one has zeroes, since there is one for each step.
+pub(super) type TokenKey = (Id, [u8; 16]);
+
+/// Marks that are found at once and not yet in the long row: so many, and one more for each 32 there.
+const RECENT_MIN: usize = 64;
+
+/// All accepted tokens, by the wall clock's second from which they are acceptable no more.
+#[derive(Debug, Default)]
+pub(super) struct ReplayCache(SortedVecMap<u64, TokenSet>);
+
+/// A set, as two rows in order: a new mark moves few others to get its place in the short one.
+#[derive(Debug, Default)]
+struct TokenSet {
+    sorted: Vec<TokenKey>,
+    recent: Vec<TokenKey>,
+}
+
+impl ReplayCache {
+    /// Remembers a token until `until`, and forgets all whose time is over at `wall`. False if it was there already.
+    pub(super) fn insert(&mut self, mark: TokenKey, until: u64, wall: u64) -> bool {
+        self.0.retain(|&until| until > wall);
+        self.0.get_or_insert_with(until, TokenSet::default).insert(mark)
+    }
+
+    /// Whether a token was accepted that is acceptable until `until`.
+    pub(super) fn contains(&self, mark: &TokenKey, until: u64) -> bool {
+        self.0.get(&until).is_some_and(|tokens| tokens.contains(mark))
+    }
+
+    /// Forgets those of an ID whose secret they were made with is no more.
+    pub(super) fn forget(&mut self, id: Id) {
+        for tokens in self.0.values_mut() {
+            tokens.sorted.retain(|mark| mark.0 != id);
+            tokens.recent.retain(|mark| mark.0 != id);
+        }
+    }
+}
+
+impl TokenSet {
+    fn contains(&self, mark: &TokenKey) -> bool {
+        self.sorted.binary_search(mark).is_ok() || self.recent.binary_search(mark).is_ok()
+    }
+
+    fn insert(&mut self, mark: TokenKey) -> bool {
+        if self.sorted.binary_search(&mark).is_ok() {
+            return false;
+        }
+        let Err(place) = self.recent.binary_search(&mark) else { return false };
+        self.recent.insert(place, mark);
+        if self.recent.len() >= RECENT_MIN + self.sorted.len() / 32 {
+            self.merge();
+        }
+        true
+    }
+
+    /// Puts the short row into the long one: from behind, where there is room for it.
+    fn merge(&mut self) {
+        let mut rest = self.sorted.len();
+        self.sorted.extend_from_slice(&self.recent);
+        while let Some(mark) = self.recent.pop() {
+            while rest > 0 && self.sorted[rest - 1] > mark {
+                rest -= 1;
+                self.sorted[rest + self.recent.len() + 1] = self.sorted[rest];
+            }
+            self.sorted[rest + self.recent.len()] = mark;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeSet;
+
+    use super::*;
+
+    /// The `n`th mark of a run that is in no order.
+    fn mark(n: u32) -> TokenKey {
+        let scattered = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        (Id(scattered % 7), scattered.to_be_bytes())
+    }
+
+    #[test]
+    fn whatever_the_order_each_mark_is_new_once() {
+        let mut replay_cache = ReplayCache::default();
+        let mut model = BTreeSet::new();
+        for n in 0..20_000 {
+            let mark = mark(n * n % 12_289);
+            assert_eq!(replay_cache.contains(&mark, 100), model.contains(&mark), "{n}");
+            assert_eq!(replay_cache.insert(mark, 100, 0), model.insert(mark), "{n}");
+        }
+        replay_cache.forget(Id(3));
+        assert!(model.iter().all(|mark| replay_cache.contains(mark, 100) == (mark.0 != Id(3))));
+    }
+
+    #[test]
+    fn marks_are_forgotten_in_their_second_and_not_before() {
+        let mut replay_cache = ReplayCache::default();
+        assert!(replay_cache.insert(mark(1), 100, 0));
+        assert!(!replay_cache.insert(mark(1), 100, 99));
+        assert!(replay_cache.insert(mark(1), 100, 100));
+        assert!(replay_cache.insert(mark(2), 130, 100));
+        assert!(!replay_cache.contains(&mark(1), 100));
+    }
+}

@@ -1,0 +1,190 @@
+//! Who is enrolled, and who stands in for them in a recording.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use data_encoding::HEXLOWER;
+
+use super::Identity;
+use crate::agent::Upstream;
+use crate::entropy::Entropy;
+use crate::http::target::{Registration, Token};
+use crate::id::Id;
+use crate::registry::Enrolment;
+use crate::token::{Challenge, ChallengeKey, Key};
+
+/// The real keys, and the ones that are written down.
+#[derive(Debug)]
+pub(super) struct Pseudonyms {
+    /// Those that are enrolled at the moment.
+    keys: BTreeMap<Id, Keys>,
+    /// Everyone who was written down so far.
+    identities: Vec<Identity>,
+    /// Where stand-in secrets come from. They are no secrets: anyone can compute them.
+    secrets: Entropy,
+    /// Of a relay: what its own challenges are made with, and those of its shadow.
+    challenges: Option<(ChallengeKey, ChallengeKey)>,
+}
+
+/// What stands in for the token of a CONNECT and for its challenge: text as long as that which came.
+pub(super) struct StandIn {
+    pub(super) response: Vec<u8>,
+    pub(super) challenge: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+struct Keys {
+    real: Key,
+    stand_in: Key,
+}
+
+impl Default for Pseudonyms {
+    fn default() -> Self {
+        Self {
+            keys: BTreeMap::new(),
+            identities: Vec::new(),
+            secrets: Entropy::new([0; 32]),
+            challenges: None,
+        }
+    }
+}
+
+impl Pseudonyms {
+    /// Those of a relay, with its seed and that of its shadow.
+    pub(super) fn of_relay(seed: [u8; 32], stand_in: [u8; 32]) -> Self {
+        let challenges = Some((ChallengeKey::new(seed), ChallengeKey::new(stand_in)));
+        Self { challenges, ..Self::default() }
+    }
+
+    /// Takes a new list. Returns the names of its lines, the lines with stand-in secrets, and those of them that were
+    /// not written down yet. A secret that stays keeps its stand-in, one that changes gets another.
+    pub(super) fn enrol(&mut self, list: &[Enrolment]) -> (Vec<String>, Vec<Enrolment>, Vec<Identity>) {
+        let old = core::mem::take(&mut self.keys);
+        let (mut names, mut stand_ins, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for enrolment in list {
+            // Of two lines with one ID the first counts; it is the one that stays.
+            if self.keys.contains_key(&enrolment.id) {
+                continue;
+            }
+            let kept = old.get(&enrolment.id).filter(|keys| keys.real == enrolment.key);
+            let keys = kept.cloned().unwrap_or_else(|| Keys {
+                real: enrolment.key.clone(),
+                stand_in: self.stand_in(&enrolment.key),
+            });
+            let enrolment = Enrolment { key: keys.stand_in.clone(), ..enrolment.clone() };
+            self.keys.insert(enrolment.id, keys);
+            let known = self.identities.iter().find(|identity| identity.enrolment == enrolment);
+            let name = match known {
+                Some(identity) => identity.name.clone(),
+                None => {
+                    let identity = self.name(enrolment.clone());
+                    let name = identity.name.clone();
+                    new.push(identity);
+                    name
+                }
+            };
+            names.push(name);
+            stand_ins.push(enrolment);
+        }
+        (names, stand_ins, new)
+    }
+
+    /// The upstreams of an agent with stand-in secrets. One secret has one stand-in; of one ID there may be several, at
+    /// several relays.
+    pub(super) fn upstreams(&mut self, list: &[Upstream]) -> Vec<Upstream> {
+        let mut masked: Vec<Upstream> = Vec::new();
+        for upstream in list {
+            let before =
+                list.iter().zip(&masked).find(|(it, _)| it.id == upstream.id && it.key == upstream.key);
+            let key = match before {
+                Some((_, known)) => known.key.clone(),
+                None => {
+                    let key = self.stand_in(&upstream.key);
+                    self.name(Enrolment::new(upstream.id, key.clone()));
+                    key
+                }
+            };
+            masked.push(Upstream { key, ..upstream.clone() });
+        }
+        masked
+    }
+
+    /// Everyone who was named so far.
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
+    /// Whether a user name is a label of anybody's, alone or with a domain behind it.
+    pub(super) fn is_label(&self, name: &str) -> bool {
+        let label = name.split('.').next().unwrap_or_default();
+        let mut labels = self.identities.iter().flat_map(|identity| &identity.enrolment.labels);
+        labels.any(|known| known.eq_ignore_ascii_case(label))
+    }
+
+    /// A name for somebody new.
+    fn name(&mut self, enrolment: Enrolment) -> Identity {
+        let identity = Identity { name: format!("id{}", self.identities.len() + 1), enrolment };
+        self.identities.push(identity.clone());
+        identity
+    }
+
+    fn stand_in(&mut self, key: &Key) -> Key {
+        let mut secret = Vec::new();
+        while secret.len() < key.secret().len() {
+            secret.extend_from_slice(&self.secrets.block());
+        }
+        secret.truncate(key.secret().len());
+        let made = Key::new(secret, key.algorithm(), key.digits(), key.period());
+        made.unwrap_or_else(|_| unreachable!("it is like a key that there is"))
+    }
+
+    /// What stands in for a token: where it is right, the right one of the same step; where it is wrong, a wrong one.
+    pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> StandIn {
+        let Token::Challenged { response, nonce, challenge } = registration.token else {
+            return StandIn { response: self.timed_token(registration, wall), challenge: None };
+        };
+        let stand_in = self.challenge(&challenge);
+        let keys = self.keys.get(&registration.id);
+        let right = keys.filter(|keys| keys.real.check_over_challenge(&challenge, nonce, &response));
+        let token = right.map_or([0; 16], |keys| keys.stand_in.over_challenge(&stand_in, nonce));
+        StandIn {
+            response: HEXLOWER.encode(&token).into_bytes(),
+            challenge: Some(stand_in.as_bytes().to_vec()),
+        }
+    }
+
+    /// What stands in for a challenge: if the relay made it, the one that its shadow made; otherwise one that nobody
+    /// made.
+    fn challenge(&self, challenge: &Challenge) -> Challenge {
+        let made = self.challenges.as_ref().and_then(|(real, shadow)| real.translate(challenge, shadow));
+        let nobodys = || Challenge::parse(&alloc::vec![b'x'; challenge.as_bytes().len()]);
+        made.or_else(nobodys).unwrap_or(*challenge)
+    }
+
+    /// What stands in for a token that is bound to a time.
+    fn timed_token(&self, registration: &Registration<'_>, wall: u64) -> Vec<u8> {
+        let keys = self.keys.get(&registration.id);
+        match registration.token {
+            Token::Plain(digits) => {
+                let step = keys.and_then(|keys| Some((keys, keys.real.check_plain(wall, digits)?)));
+                if let Some((keys, step)) = step {
+                    return keys.stand_in.plain(step).as_bytes().to_vec();
+                }
+                let is_wrong = |token: &Vec<u8>| {
+                    keys.is_none_or(|keys| keys.stand_in.check_plain(wall, token).is_none())
+                };
+                // Three are right at most.
+                let wrong = (b'0'..=b'9').map(|digit| alloc::vec![digit; digits.len()]).find(is_wrong);
+                wrong.unwrap_or_default()
+            }
+            Token::Bound { response, nonce } => {
+                let step = keys.and_then(|keys| Some((keys, keys.real.check_bound(wall, nonce, &response)?)));
+                let token = step.map_or([0; 16], |(keys, step)| keys.stand_in.bound(step, nonce));
+                HEXLOWER.encode(&token).into_bytes()
+            }
+            Token::Challenged { .. } => Vec::new(),
+        }
+    }
+}

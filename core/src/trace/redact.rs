@@ -1,0 +1,487 @@
+//! Octets without what is in them: of the same length, and taking the same path through a machine.
+//!
+//! Whatever is not known to be harmless becomes `x`; what decides the path stays. Each function says why the verdict
+//! cannot change.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use data_encoding::{BASE64, BASE64_NOPAD};
+
+use super::pseudonyms::StandIn;
+use crate::http::basic;
+use crate::http::challenge::{Identified, decode_basic, identify};
+use crate::http::date::parse_date;
+use crate::http::follower::{Follower, Step};
+use crate::http::pool::FIELD as POOL;
+use crate::http::response::parse_status;
+use crate::http::target::{Registration, registration};
+use crate::id::Id;
+use crate::pair::Side;
+use crate::proxy_header::{self, Parsed};
+use crate::token::Challenge;
+use crate::token::challenge::FIELD as CHALLENGE;
+
+/// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
+/// secret.
+const READ: [&[u8]; 9] = [
+    b"Host",
+    b"Connection",
+    b"Upgrade",
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"Expect",
+    b"Accept",
+    b"DTCP-Host",
+    b"DTCP-Fingerprint",
+];
+
+/// What stands in for the token of a CONNECT.
+pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> StandIn;
+
+/// Whether a user name is a label.
+pub(super) type IsLabel<'a> = &'a dyn Fn(&str) -> bool;
+
+/// How much of a head counts.
+#[derive(Clone, Copy)]
+pub(super) enum Reader<'a> {
+    /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID or a label.
+    Whole(Token<'a>, IsLabel<'a>),
+    /// It is complete, and an agent's: an `Authorization` may hold a password that is checked.
+    Door,
+    /// It is not complete, or refused: nothing but its form counts.
+    Form,
+}
+
+/// Appends a request's head, or as much of it as is there.
+pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
+    let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
+    out.extend_from_slice(blank);
+    let (line, fields) = first_line(head);
+    request_line(line, reader, out);
+    let is_connect = line.starts_with(b"CONNECT ");
+    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+        field(line, out, |name, value, out| match reader {
+            Reader::Whole(_, is_label) if name.eq_ignore_ascii_case(b"Authorization") => {
+                credentials(value, is_label, out);
+            }
+            Reader::Door if name.eq_ignore_ascii_case(b"Authorization") => {
+                out.extend_from_slice(&basic::stand_in(value));
+            }
+            Reader::Whole(..) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
+                out.extend_from_slice(value);
+            }
+            // Whatever the key is, ours is not compared with it; what it may be made of is looked at.
+            _ if name.eq_ignore_ascii_case(b"DTCP-Key") => blur(value, out),
+            _ if READ.iter().any(|known| name.eq_ignore_ascii_case(known)) => out.extend_from_slice(value),
+            _ => unread(value, out),
+        });
+    }
+}
+
+/// Appends the head of an answer, or as much of it as is there.
+///
+/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Retry-After`,
+/// `Rendezvous-Challenge` and `Rendezvous-Pool`, a connector `Hidden-Server`, and a person `Date`; where they are malformed, the stand-in is malformed.
+pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
+    answer_with(head, |_| false, out);
+}
+
+/// Appends the head of an answer, with the values of those fields for which `is_kept` is true.
+fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    /// `HTTP/1.1 200`.
+    const STATUS_OCTETS: usize = 12;
+    let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
+    out.extend_from_slice(blank);
+    let (line, fields) = first_line(head);
+    let is_partial =
+        !line.ends_with(b"\n") && b"HTTP/".iter().zip(line).all(|(expected, byte)| expected == byte);
+    if is_partial || parse_status(line).is_some() {
+        let (status, phrase) = line.split_at(STATUS_OCTETS.min(line.len()));
+        out.extend_from_slice(status);
+        unread(phrase, out);
+    } else {
+        blur(line, out);
+    }
+    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+        field(line, out, |name, value, out| {
+            let text = value.trim_ascii();
+            let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
+            let is_delay = name.eq_ignore_ascii_case(b"Retry-After") && text.iter().all(u8::is_ascii_digit);
+            let is_challenge = name.eq_ignore_ascii_case(CHALLENGE.as_bytes());
+            let is_offline = name.eq_ignore_ascii_case(b"Hidden-Server") && text == b"offline";
+            let is_harmless = is_date || is_delay || is_offline || is_kept(name);
+            if is_harmless || is_challenge && Challenge::parse(text).is_some() {
+                out.extend_from_slice(value);
+            } else if name.eq_ignore_ascii_case(POOL.as_bytes()) {
+                pool_state(value, out);
+            } else if is_challenge {
+                // Letters could make up a challenge.
+                out.extend(value.iter().map(|&octet| if octet.is_ascii_graphic() { b'!' } else { octet }));
+            } else {
+                unread(value, out);
+            }
+        });
+    }
+}
+
+/// Appends the value of a `Rendezvous-Pool`. Its numbers stay; a number that is malformed becomes letters, which are none.
+fn pool_state(value: &[u8], out: &mut Vec<u8>) {
+    for word in value.split_inclusive(u8::is_ascii_whitespace) {
+        let name = if word.starts_with(b"held=") || word.starts_with(b"room=") { 5 } else { 0 };
+        let (name, rest) = word.split_at(name);
+        out.extend_from_slice(name);
+        let is_number = !name.is_empty() && rest.trim_ascii_end().iter().all(u8::is_ascii_digit);
+        if is_number {
+            out.extend_from_slice(rest);
+        } else {
+            unread(rest, out);
+        }
+    }
+}
+
+/// Appends bytes at a gate, from one side of a pair whose exchanges are followed; `follower` is a copy of the machine's.
+/// Heads, and the lines between chunks, frame the exchanges in the same way as before; bodies are `x`.
+pub(super) fn exchanges(
+    follower: &mut Follower,
+    from: Side,
+    bytes: &[u8],
+    mut request_head: impl FnMut(&[u8], &mut Vec<u8>),
+    out: &mut Vec<u8>,
+) {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let before = follower.clone();
+        let step = match from {
+            Side::Client => follower.on_client(rest),
+            Side::Hidden => follower.on_hidden(rest),
+        };
+        let len = match step {
+            Step::Request { len, .. } | Step::Response { len } => len,
+            Step::Skip(len) => usize::try_from(len).unwrap_or(usize::MAX).min(rest.len()),
+            Step::More | Step::Opaque | Step::Hold | Step::Refused(_) => rest.len(),
+        };
+        let (front, behind) = rest.split_at(len);
+        let is_body = match from {
+            Side::Client => before.redact_client_body(front, out),
+            Side::Hidden => before.redact_hidden_body(front, out),
+        };
+        match (step, from) {
+            _ if is_body => {}
+            (Step::Request { head, .. }, _) => {
+                request_head(front, out);
+                follower.request_passed(&head);
+            }
+            (Step::Opaque | Step::Hold, Side::Client) => opaque(front, out),
+            (_, Side::Client) => request(front, Reader::Form, out),
+            (_, Side::Hidden) => response(front, out),
+        }
+        rest = behind;
+    }
+}
+
+/// Appends a hidden server's response head, or as much of it as is there, or what is none. What frames the response
+/// stays.
+fn response(head: &[u8], out: &mut Vec<u8>) {
+    const FRAMING: [&[u8]; 4] = [b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding"];
+    answer_with(head, |name| FRAMING.iter().any(|known| name.eq_ignore_ascii_case(known)), out);
+}
+
+/// Appends a PROXY header, or as much of it as is there, if there is one; how many octets that were. Addresses stay,
+/// what a balancer adds to them does not.
+///
+/// What makes it malformed is in what stays: a line, the fixed part of a header of version 2, or extensions, in whose
+/// place other malformed ones stand. In the place of well-formed ones stands one that means nothing.
+pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
+    let is_v2 = proxy_header::begins_v2(octets);
+    let read = match octets.get(13) {
+        // The fixed part and, by the family, the addresses.
+        Some(0x11) if is_v2 => 16 + 12,
+        Some(0x21) if is_v2 => 16 + 36,
+        _ if is_v2 => 16,
+        _ => octets.iter().position(|&octet| octet == b'\n').map_or(octets.len(), |at| at + 1),
+    };
+    let parsed = proxy_header::parse(octets);
+    let malformed_extensions = parsed == Parsed::Refused(proxy_header::MALFORMED_EXTENSION);
+    let len = match parsed {
+        Parsed::Refused(_) if malformed_extensions => octets.len(),
+        Parsed::Complete { len, .. } => len,
+        Parsed::Partial => octets.len(),
+        Parsed::Refused(_) if is_v2 || octets.starts_with(b"PROXY ") => read.min(octets.len()),
+        Parsed::Refused(_) => 0,
+    };
+    let (read, unread) = octets[..len].split_at(read.min(len));
+    out.extend_from_slice(read);
+    match (parsed, unread.len()) {
+        (Parsed::Complete { .. }, 3..) if is_v2 => {
+            let [.., high, low] = (unread.len() - 3).to_be_bytes();
+            out.extend_from_slice(&[proxy_header::NOOP, high, low]);
+            opaque(&unread[3..], out);
+        }
+        _ if malformed_extensions => out.extend(unread.iter().map(|_| u8::MAX)),
+        _ => opaque(unread, out),
+    }
+    len
+}
+
+/// The same, of a client that a relay hands over to an agent: the name of a raw client stays.
+pub(super) fn client_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
+    match proxy_header::parse(octets) {
+        Parsed::Complete { len, .. } if !matches!(proxy_header::raw_name(&octets[..len]), Ok(None)) => {
+            out.extend_from_slice(&octets[..len]);
+            len
+        }
+        _ => proxy_header(octets, out),
+    }
+}
+
+/// Appends lines of DTCP. The four words stay, and what is behind a colon is what `key` gives for it; otherwise a line
+/// is none of the four, still, and what is no whole line is not read.
+pub(super) fn lines(octets: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
+    for line in octets.split_inclusive(|&octet| octet == b'\n') {
+        let text = line.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
+        let Some(text) = text else { return opaque(line, out) };
+        let word = text.iter().position(|&octet| octet == b':').unwrap_or(text.len());
+        let (word, argument) = text.split_at(word);
+        if matches!(word, b"starttls" | b"key" | b"ok" | b"error") {
+            out.extend_from_slice(word);
+            if let Some((colon, argument)) = argument.split_first() {
+                out.push(*colon);
+                out.extend_from_slice(&key(argument));
+            }
+        } else {
+            opaque(text, out);
+        }
+        out.extend_from_slice(&line[text.len()..]);
+    }
+}
+
+/// Appends so many octets that nobody reads.
+pub(super) fn opaque(octets: &[u8], out: &mut Vec<u8>) {
+    out.extend(core::iter::repeat_n(b'x', octets.len()));
+}
+
+/// Appends octets whose form counts: letters and digits become `x`, which may stand wherever they may, and an octet
+/// of no ASCII another one.
+fn blur(octets: &[u8], out: &mut Vec<u8>) {
+    out.extend(octets.iter().map(|&octet| match octet {
+        _ if octet.is_ascii_alphanumeric() => b'x',
+        0x80.. => 0xff,
+        _ => octet,
+    }));
+}
+
+fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
+    let end = head.iter().position(|&octet| octet == b'\n').map_or(head.len(), |at| at + 1);
+    head.split_at(end)
+}
+
+/// The line, with its CRLF if it has one. Its parts stay parts, and none becomes one that it was not: no method is
+/// `xxx`, no target begins or ends with it where it did not with a letter.
+fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
+    let text_octets = line.iter().take_while(|&&octet| !matches!(octet, b'\r' | b'\n')).count();
+    let (text, end) = line.split_at(text_octets);
+    let parts: Vec<&[u8]> = text.split(|&octet| octet == b' ').collect();
+    let is_method = |word: &[u8]| (1..=16).contains(&word.len()) && word.iter().all(u8::is_ascii_uppercase);
+    match *parts {
+        [method, target, version] if !end.is_empty() => {
+            if is_method(method) {
+                out.extend_from_slice(method);
+            } else {
+                blur(method, out);
+            }
+            out.push(b' ');
+            match core::str::from_utf8(target) {
+                Ok(target) if method == b"CONNECT" => connect_target(target, reader, out),
+                Ok(target) => client_target(target, out),
+                Err(_) => blur(target, out),
+            }
+            out.push(b' ');
+            match version {
+                [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
+                    out.extend_from_slice(version)
+                }
+                _ => blur(version, out),
+            }
+        }
+        [method, _, ..] if is_method(method) => {
+            out.extend_from_slice(method);
+            blur(&text[method.len()..], out);
+        }
+        // An agent waits for the rest of what may become a HEAD.
+        [method] if b"HEAD".starts_with(method) => out.extend_from_slice(method),
+        _ => blur(text, out),
+    }
+    out.extend_from_slice(end);
+}
+
+/// The ID stays where it is one; a token that is to be judged is replaced; where there is a fault it is a fault still:
+/// `x` is no hexadecimal digit, and names stay.
+fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
+    let Some((scheme, rest)) = target.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case("uuid:"))
+    else {
+        return blur(target.as_bytes(), out);
+    };
+    let token = match (reader, registration(target)) {
+        (Reader::Whole(token, _), Ok(registration)) => Some(token(&registration)),
+        _ => None,
+    };
+    out.extend_from_slice(scheme.as_bytes());
+    let (id, query) = rest.split_once('?').map_or((rest, None), |(id, query)| (id, Some(query)));
+    match Id::parse(id.as_bytes()) {
+        Some(_) => out.extend_from_slice(id.as_bytes()),
+        None => blur(id.as_bytes(), out),
+    }
+    let Some(query) = query else { return };
+    for (place, parameter) in query.split('&').enumerate() {
+        out.push(if place == 0 { b'?' } else { b'&' });
+        match (parameter.split_once('='), &token) {
+            (Some(("response", _)), Some(token)) => {
+                out.extend_from_slice(b"response=");
+                out.extend_from_slice(&token.response);
+            }
+            (Some(("challenge", _)), Some(StandIn { challenge: Some(challenge), .. })) => {
+                out.extend_from_slice(b"challenge=");
+                out.extend_from_slice(challenge);
+            }
+            // It says which clients the hidden server takes.
+            (Some(("raw", _)), _) => out.extend_from_slice(parameter.as_bytes()),
+            (Some(("nonce", _)), Some(_)) => out.extend_from_slice(parameter.as_bytes()),
+            (Some((name @ ("response" | "nonce" | "challenge"), value)), None) => {
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                blur(value.as_bytes(), out);
+            }
+            _ if matches!(parameter, "response" | "nonce" | "challenge" | "raw") => {
+                out.extend_from_slice(parameter.as_bytes())
+            }
+            _ => blur(parameter.as_bytes(), out),
+        }
+    }
+}
+
+/// Scheme and authority stay, for they are compared with `Host`; an ID stays in `rendezvous=ID`; nothing else of path
+/// and query is read, beyond their characters.
+fn client_target(target: &str, out: &mut Vec<u8>) {
+    let authority_end = target.split_once("://").map(|(scheme, rest)| {
+        let authority = rest.find(['/', '?']).unwrap_or(rest.len());
+        (scheme.len() + 3, scheme.len() + 3 + authority)
+    });
+    let path = match authority_end {
+        _ if target.starts_with('/') => target,
+        // A user name and a password have no place there, and are refused with or without their letters.
+        Some((authority, end)) => {
+            let (scheme, authority) = target[..end].split_at(authority);
+            out.extend_from_slice(scheme.as_bytes());
+            if authority.contains('@') {
+                blur(authority.as_bytes(), out);
+            } else {
+                out.extend_from_slice(authority.as_bytes());
+            }
+            &target[end..]
+        }
+        None => return blur(target.as_bytes(), out),
+    };
+    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    blur(path.as_bytes(), out);
+    let Some(query) = query else { return };
+    for (place, parameter) in query.split('&').enumerate() {
+        out.push(if place == 0 { b'?' } else { b'&' });
+        match parameter.split_once('=') {
+            Some(("rendezvous", id)) => {
+                out.extend_from_slice(b"rendezvous=");
+                match Id::parse(id.as_bytes()) {
+                    Some(_) => out.extend_from_slice(id.as_bytes()),
+                    None => blur(id.as_bytes(), out),
+                }
+            }
+            None if parameter == "rendezvous" => out.extend_from_slice(parameter.as_bytes()),
+            _ => blur(parameter.as_bytes(), out),
+        }
+    }
+}
+
+/// A field line, with its CRLF if it has one. The name stays if it is one; the value is for `read`, if it is whole.
+fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8>)) {
+    let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let name_octets = text.iter().position(|&octet| octet == b':');
+    let is_name =
+        |name: &&[u8]| name.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'));
+    let Some(name) = name_octets.and_then(|octets| text.get(..octets)).filter(is_name) else {
+        return blur(line, out);
+    };
+    let value = &text[name.len() + 1..];
+    out.extend_from_slice(name);
+    out.push(b':');
+    if text.len() < line.len() {
+        read(name, value, out);
+    } else {
+        unread(value, out);
+    }
+    out.extend_from_slice(&line[text.len()..]);
+}
+
+/// A value that nobody reads; blanks and control octets stay, for the latter are refused.
+fn unread(value: &[u8], out: &mut Vec<u8>) {
+    let is_text = |octet: u8| octet.is_ascii_graphic() || octet >= 0x80;
+    out.extend(value.iter().map(|&octet| if is_text(octet) { b'x' } else { octet }));
+}
+
+/// The value of an `Authorization`: another one of its length that names the same ID or label, or nobody, or cannot be
+/// read. The scheme stays where somebody is named.
+fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
+    let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
+    let front = value.iter().take_while(blank).count();
+    let back = value[front..].iter().rev().take_while(blank).count();
+    let text = &value[front..value.len() - back];
+    out.extend_from_slice(&value[..front]);
+    let nobody = || vec![b'x'; text.len()];
+    let named = |name: &str| basic(text, name).unwrap_or_else(|| digest(text.len(), name));
+    let found = identify(text);
+    let stand_in = match &found {
+        Identified::Unidentified => nobody(),
+        Identified::Malformed => malformed(text.len()),
+        Identified::Id(id) => named(&id.to_string()),
+        Identified::Name(name) if is_label(name) => named(name),
+        Identified::Name(_) => nobody(),
+    };
+    debug_assert!(stand_in.len() == text.len(), "{}", stand_in.len());
+    debug_assert!(stand_in == nobody() || identify(&stand_in) == found, "{found:?}");
+    out.extend_from_slice(&stand_in);
+    out.extend_from_slice(&value[value.len() - back..]);
+}
+
+/// Basic in bad BASE64. Without any it has no colon: that is malformed as well.
+fn malformed(octets: usize) -> Vec<u8> {
+    let mut text = b"Basic ".to_vec();
+    text.resize(octets.max(text.len()), b'!');
+    text.truncate(octets);
+    text
+}
+
+/// Basic with another password, where it is Basic and there is room for the name.
+fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
+    let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;
+    let blank = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
+    let mut pair = decode_basic(&rest[blank..])?;
+    let user = pair.iter().position(|&octet| octet == b':').filter(|&user| user >= name.len())?;
+    pair[..user].fill(b' ');
+    pair[..name.len()].copy_from_slice(name.as_bytes());
+    pair[user + 1..].fill(b'x');
+    let encoding = if rest.ends_with(b"=") { BASE64 } else { BASE64_NOPAD };
+    Some([scheme, &rest[..blank], encoding.encode(&pair).as_bytes()].concat())
+}
+
+/// Digest with this user name and, to fill it up, a parameter that nobody knows, or commas where there is no room for
+/// one.
+fn digest(octets: usize, name: &str) -> Vec<u8> {
+    let quoted = format!("Digest username=\"{name}\"");
+    let mut text = if quoted.len() <= octets { quoted } else { format!("Digest username={name}") };
+    match octets.saturating_sub(text.len()) {
+        room @ 0..4 => text.push_str(&",".repeat(room)),
+        room => text.push_str(&format!(",x={}", "x".repeat(room - 3))),
+    }
+    text.into_bytes()
+}

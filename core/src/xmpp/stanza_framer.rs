@@ -1,0 +1,128 @@
+//! The outline of XML, octet by octet: where tags begin and end, and how deep elements nest. Nothing is kept.
+//!
+//! What is between `<` and `>` is the parser's to judge; here it is looked at only as far as it takes to find the end.
+
+use super::condition::StreamCondition;
+
+/// Where the next octet stands, and in how many elements.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StanzaFramer {
+    place: Position,
+    depth: usize,
+}
+
+/// What an octet was the last of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TagEnd {
+    /// A start tag.
+    Opened,
+    /// An element; [`StanzaFramer::depth`] is without it.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Position {
+    /// Between tags.
+    Text,
+    /// Behind `<`.
+    Markup,
+    /// In `<?xml … ?>`.
+    Declaration,
+    /// In a start tag…
+    StartTag,
+    /// …in a value there, which this octet ends…
+    Value(u8),
+    /// …and behind `/`.
+    Empty,
+    /// In an end tag.
+    EndTag,
+    /// Behind `<!`, and so many octets of `[CDATA[`.
+    Bang(usize),
+    /// In a CDATA section, behind so many octets of `]]>`.
+    Section(usize),
+}
+
+const SECTION: &[u8] = b"[CDATA[";
+
+impl StanzaFramer {
+    /// The beginning of a stream.
+    pub(super) const fn new() -> Self {
+        Self { place: Position::Text, depth: 0 }
+    }
+
+    /// How many elements have begun and not ended.
+    pub(super) const fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Reads one octet.
+    ///
+    /// # Errors
+    ///
+    /// What the stream is to be ended with: this is no XML, or none that XMPP has.
+    pub(super) fn read(&mut self, octet: u8) -> Result<Option<TagEnd>, StreamCondition> {
+        self.place = match (self.place, octet) {
+            (Position::Text, b'<') => Position::Markup,
+            (Position::Text, _) => self.text(octet)?,
+            (Position::Markup, _) => self.markup(octet)?,
+            (Position::Declaration, b'>') => Position::Text,
+            (Position::StartTag, b'>') => {
+                self.place = Position::Text;
+                return Ok(Some(TagEnd::Opened));
+            }
+            (Position::StartTag, b'/') => Position::Empty,
+            (Position::StartTag, b'\'' | b'"') => Position::Value(octet),
+            (Position::Value(quote), _) if octet == quote => Position::StartTag,
+            (Position::Empty | Position::EndTag, b'>') => {
+                self.place = Position::Text;
+                self.depth = self.depth.checked_sub(1).ok_or(StreamCondition::NotWellFormed)?;
+                return Ok(Some(TagEnd::Closed));
+            }
+            (Position::StartTag | Position::Value(_) | Position::EndTag, b'<') | (Position::Empty, _) => {
+                return Err(StreamCondition::NotWellFormed);
+            }
+            (
+                place @ (Position::Declaration | Position::StartTag | Position::Value(_) | Position::EndTag),
+                _,
+            ) => place,
+            (Position::Bang(met), _) => self.bang(met, octet)?,
+            (Position::Section(met), b']') => Position::Section((met + 1).min(2)),
+            (Position::Section(2), b'>') => Position::Text,
+            (Position::Section(_), _) => Position::Section(0),
+        };
+        Ok(None)
+    }
+
+    /// Outside of stanzas there is white space alone.
+    const fn text(&self, octet: u8) -> Result<Position, StreamCondition> {
+        match (octet, self.depth) {
+            (b' ' | b'\t' | b'\r' | b'\n', _) | (_, 2..) => Ok(Position::Text),
+            (_, 0) => Err(StreamCondition::NotWellFormed),
+            (_, 1) => Err(StreamCondition::BadFormat),
+        }
+    }
+
+    fn markup(&mut self, octet: u8) -> Result<Position, StreamCondition> {
+        match octet {
+            b'/' => Ok(Position::EndTag),
+            b'!' => Ok(Position::Bang(0)),
+            b'?' if self.depth == 0 => Ok(Position::Declaration),
+            b'?' => Err(StreamCondition::RestrictedXml),
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':' | 0x80.. => {
+                self.depth += 1;
+                Ok(Position::StartTag)
+            }
+            _ => Err(StreamCondition::NotWellFormed),
+        }
+    }
+
+    /// Of all that begins so XMPP has CDATA sections alone.
+    fn bang(&self, met: usize, octet: u8) -> Result<Position, StreamCondition> {
+        match (SECTION.get(met), met + 1 == SECTION.len()) {
+            (Some(wanted), false) if *wanted == octet => Ok(Position::Bang(met + 1)),
+            (Some(wanted), true) if *wanted == octet => self.text(octet).and(Ok(Position::Section(0))),
+            _ if met == 0 => Err(StreamCondition::RestrictedXml),
+            _ => Err(StreamCondition::NotWellFormed),
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! A machine behind a component: whose connection is whose, and what comes and goes with the server.
+
+mod limits;
+mod server;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use rendezvous_core::account::Owners;
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure, TlsRole,
+};
+use rendezvous_core::relay_client::{Host, HostPort};
+use rendezvous_core::time::{Now, Span, Time};
+use rendezvous_core::xmpp::component::{Loss, Secret};
+use rendezvous_core::xmpp::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_OCTETS_MAX};
+use rendezvous_core::xmpp::iq::Iq;
+
+use super::{HEADER, iq, jid, written};
+
+/// What the machine inside was told.
+#[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
+#[derive(Clone, Debug, PartialEq)]
+enum Told {
+    Open(ConnId),
+    Resolved(ConnId),
+    Connected(ConnId),
+    DialFailed(ConnId),
+    Secured(ConnId),
+    TlsFailed(ConnId),
+    Bytes(ConnId, usize),
+    Moved(ConnId),
+    Flushed(ConnId),
+    Acked(ConnId),
+    LocalAddress(ConnId),
+    End(ConnId),
+    WriteFailed(ConnId),
+    Stalled(ConnId),
+    Closed(ConnId),
+    Timeout,
+    Iq(Iq),
+    Online,
+    Offline,
+    Drain,
+}
+
+/// A machine that does as the test says, and keeps what it is told.
+#[derive(Debug, Default)]
+struct Puppet {
+    told: Vec<Told>,
+    outputs: VecDeque<Output>,
+    iqs: VecDeque<Iq>,
+    is_done: bool,
+}
+
+const OWN: ConnId = ConnId { index: 4, generation: 9 };
+
+impl Machine for Puppet {
+    fn handle_open(&mut self, _: Listener, _: SocketAddr, _: Now) -> ConnId {
+        self.told.push(Told::Open(OWN));
+        OWN
+    }
+    fn handle_resolved(&mut self, on: ConnId, _: &[SocketAddr], _: Now) {
+        self.told.push(Told::Resolved(on));
+    }
+    fn handle_connected(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Connected(on));
+    }
+    fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, _: Now) {
+        self.told.push(Told::DialFailed(on));
+    }
+    fn handle_secured(&mut self, on: ConnId, _: Secured, _: Now) {
+        self.told.push(Told::Secured(on));
+    }
+    fn handle_tls_failed(&mut self, on: ConnId, _: TlsFailure, _: Now) {
+        self.told.push(Told::TlsFailed(on));
+    }
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], _: Now) -> usize {
+        self.told.push(Told::Bytes(on, bytes.len()));
+        bytes.len() / 2
+    }
+    fn handle_moved(&mut self, from: ConnId, _: u32, _: u32, _: Now) {
+        self.told.push(Told::Moved(from));
+    }
+    fn handle_flushed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Flushed(on));
+    }
+    fn handle_acked(&mut self, on: ConnId, _: Option<Span>, _: Now) {
+        self.told.push(Told::Acked(on));
+    }
+    fn handle_local_address(&mut self, on: ConnId, _: SocketAddr, _: Now) {
+        self.told.push(Told::LocalAddress(on));
+    }
+    fn handle_end(&mut self, on: ConnId, _: End, _: Now) {
+        self.told.push(Told::End(on));
+    }
+    fn handle_write_failed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::WriteFailed(on));
+    }
+    fn handle_stalled(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Stalled(on));
+    }
+    fn owners(&self, _: ConnId) -> Owners {
+        Owners::default()
+    }
+    fn handle_closed(&mut self, on: ConnId, _: Now) {
+        self.told.push(Told::Closed(on));
+    }
+    fn handle_timeout(&mut self, _: Now) {
+        self.told.push(Told::Timeout);
+    }
+    fn poll_output(&mut self, _: &mut Vec<u8>) -> Output {
+        self.outputs.pop_front().unwrap_or(Output::Idle { until: None, why: "nothing" })
+    }
+}
+
+impl IqHandler for Puppet {
+    fn handle_iq(&mut self, iq: Iq, _: Now) {
+        self.told.push(Told::Iq(iq));
+    }
+    fn handle_online(&mut self, _: Now) {
+        self.told.push(Told::Online);
+    }
+    fn handle_offline(&mut self, _: Now) {
+        self.told.push(Told::Offline);
+    }
+    fn handle_drain(&mut self, _: Now) {
+        self.told.push(Told::Drain);
+    }
+    fn poll_iq(&mut self) -> Option<Iq> {
+        self.iqs.pop_front()
+    }
+    fn is_done(&self) -> bool {
+        self.is_done
+    }
+}
+
+/// Something that was asked for; octets as text.
+#[derive(Clone, Debug, PartialEq)]
+enum Asked {
+    Message(ConnId, String),
+    Other(Output),
+}
+
+struct Stage {
+    it: ComponentHost<Puppet>,
+    now: Now,
+}
+
+fn to(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn server(generation: u32) -> ConnId {
+    ConnId { index: 0, generation }
+}
+
+fn outside(on: ConnId) -> ConnId {
+    ConnId { index: on.index + 1, ..on }
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::at(Host::Address(to("192.0.2.1:1").ip()))
+    }
+
+    fn at(host: Host) -> Self {
+        let now = Now { mono: Time(1_000_000), wall: 0 };
+        let config = Config {
+            server: HostPort { host, port: 5347 },
+            name: jid("proxy.localhost"),
+            secret: Secret::new(b"test"),
+        };
+        Self { it: ComponentHost::new(config, Puppet::default(), [7; 32], now), now }
+    }
+
+    fn news(&mut self) -> Vec<Asked> {
+        let mut news = Vec::new();
+        loop {
+            let mut text = Vec::new();
+            match self.it.poll_output(&mut text) {
+                Output::Idle { .. } => return news,
+                Output::Send { to, .. } => news.push(Asked::Message(to, String::from_utf8(text).unwrap())),
+                output => news.push(Asked::Other(output)),
+            }
+        }
+    }
+
+    fn until(&mut self) -> Option<Time> {
+        match self.it.poll_output(&mut Vec::new()) {
+            Output::Idle { until, .. } => until,
+            output => panic!("{output:?} was not asked for"),
+        }
+    }
+
+    fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.it.inner_mut().told)
+    }
+
+    fn events(&mut self) -> Vec<HostEvent> {
+        std::iter::from_fn(|| self.it.poll_event()).collect()
+    }
+
+    fn hears(&mut self, on: ConnId, text: &str) -> Vec<Asked> {
+        assert_eq!(self.it.handle_bytes(on, text.as_bytes(), self.now), text.len());
+        self.news()
+    }
+
+    fn sleep(&mut self, span: Span) -> Vec<Asked> {
+        self.now.mono = self.now.mono + span;
+        self.it.handle_timeout(self.now);
+        self.news()
+    }
+
+    /// Sleeps until something is asked for; how long that was. A deadline that was put off wakes as well.
+    fn wake(&mut self) -> (Span, Vec<Asked>) {
+        let start = self.now.mono;
+        loop {
+            let until = self.until().expect("a deadline");
+            let news = self.sleep(until.since(self.now.mono));
+            if !news.is_empty() {
+                return (self.now.mono.since(start), news);
+            }
+        }
+    }
+
+    /// The connection of this generation is made, and the server knows us.
+    fn up(&mut self, generation: u32) -> ConnId {
+        let on = server(generation);
+        assert!(matches!(self.news()[..], [Asked::Other(Output::Dial { on: dialled, .. })] if dialled == on));
+        self.greet(on);
+        on
+    }
+
+    fn greet(&mut self, on: ConnId) {
+        self.it.handle_connected(on, self.now);
+        assert!(
+            matches!(&self.news()[..], [Asked::Message(_, header)] if header.ends_with("to='proxy.localhost'>"))
+        );
+        assert!(
+            matches!(&self.hears(on, HEADER)[..], [Asked::Message(_, said)] if said.starts_with("<handshake>"))
+        );
+        let after = Some(Span::from_secs(60));
+        assert_eq!(self.hears(on, "<handshake/>"), [Asked::Other(Output::UserTimeout { on, after })]);
+        self.it.handle_flushed(on, self.now);
+        assert!(self.it.is_up());
+        assert_eq!(self.events(), [HostEvent::Up]);
+        assert_eq!(self.told().last(), Some(&Told::Online));
+    }
+
+    /// The connection is reset; what was reported.
+    fn reset(&mut self, on: ConnId) -> Vec<HostEvent> {
+        self.it.handle_end(on, End::Reset, self.now);
+        assert_eq!(self.news(), [close(on, Close::Abort)]);
+        self.it.handle_closed(on, self.now);
+        assert!(!self.it.is_up());
+        self.events()
+    }
+}
+
+fn close(on: ConnId, how: Close) -> Asked {
+    Asked::Other(Output::Close { on, how })
+}
+
+fn question(id: u32) -> Iq {
+    iq(&format!("<iq type='get' from='proxy.localhost' to='b' id='{id}'/>"))
+}
+
+fn again(events: &[HostEvent], why: Loss) -> Span {
+    match events {
+        [HostEvent::Down { why: said, again }] if *said == why => *again,
+        _ => panic!("{events:?}"),
+    }
+}
+
+#[test]
+fn iqs_go_in_and_out() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    let text = "<iq type='set' from='a@b/c' to='x@proxy.localhost' id='1'><query xmlns='n'/></iq>";
+    assert_eq!(stage.hears(on, text), []);
+    assert_eq!(stage.told(), [Told::Iq(iq(text))]);
+    stage.it.inner_mut().iqs.extend([question(1), question(2)]);
+    let both = written(&question(1)) + &written(&question(2));
+    assert_eq!(stage.news(), [Asked::Message(on, both)]);
+}
+
+#[test]
+fn one_batch_is_on_its_way_at_a_time() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    stage.it.inner_mut().iqs.push_back(question(1));
+    assert_eq!(stage.news().len(), 1);
+    stage.it.inner_mut().iqs.push_back(question(2));
+    assert_eq!(stage.news(), []);
+    stage.it.handle_flushed(on, stage.now);
+    assert_eq!(stage.news(), [Asked::Message(on, written(&question(2)))]);
+}
+
+#[test]
+fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
+    let mut stage = Stage::new();
+    let each = written(&question(100_000)).len();
+    let most = QUEUE_OCTETS_MAX / each;
+    let ids = 100_000..100_000 + u32::try_from(most).unwrap() + 3;
+    stage.it.inner_mut().iqs.extend(ids.map(question));
+    assert!(matches!(stage.news()[..], [Asked::Other(Output::Dial { .. })]));
+    assert_eq!(stage.events(), [HostEvent::Full]);
+    let on = server(1);
+    stage.it.handle_connected(on, stage.now);
+    stage.news();
+    stage.hears(on, HEADER);
+    let news = stage.hears(on, "<handshake/>");
+    let [Asked::Other(Output::UserTimeout { .. }), Asked::Message(_, text)] = &news[..] else {
+        panic!("{news:?}")
+    };
+    assert_eq!(text.len(), most * each);
+    assert!(text.starts_with(&written(&question(100_000))));
+}
+
+#[test]
+fn connections_of_the_machine_inside_keep_their_own_ids() {
+    let mut stage = Stage::new();
+    let _ = stage.news();
+    let (it, now) = (&mut stage.it, stage.now);
+    let on = it.handle_open(Listener(0), to("192.0.2.7:7"), now);
+    assert_eq!(on, outside(OWN));
+    it.handle_resolved(on, &[to("192.0.2.7:7")], now);
+    it.handle_connected(on, now);
+    it.handle_dial_failed(on, DialFailure::Refused, now);
+    it.handle_secured(on, Secured::default(), now);
+    it.handle_tls_failed(on, TlsFailure::Ended, now);
+    assert_eq!(it.handle_bytes(on, b"1234", now), 2, "what was not consumed is offered again");
+    it.handle_moved(on, 1, 1, now);
+    it.handle_flushed(on, now);
+    it.handle_acked(on, None, now);
+    it.handle_local_address(on, to("192.0.2.7:7"), now);
+    it.handle_end(on, End::Clean, now);
+    it.handle_write_failed(on, now);
+    it.handle_stalled(on, now);
+    it.handle_closed(on, now);
+    assert_eq!(
+        stage.told(),
+        [
+            Told::Open(OWN),
+            Told::Resolved(OWN),
+            Told::Connected(OWN),
+            Told::DialFailed(OWN),
+            Told::Secured(OWN),
+            Told::TlsFailed(OWN),
+            Told::Bytes(OWN, 4),
+            Told::Moved(OWN),
+            Told::Flushed(OWN),
+            Told::Acked(OWN),
+            Told::LocalAddress(OWN),
+            Told::End(OWN),
+            Told::WriteFailed(OWN),
+            Told::Stalled(OWN),
+            Told::Closed(OWN),
+        ]
+    );
+}
+
+#[test]
+fn what_the_machine_inside_asks_for_is_of_its_own_connections() {
+    let mut stage = Stage::new();
+    let _ = stage.news();
+    let other = ConnId { index: 0, generation: 3 };
+    let asked = |on: ConnId, other: ConnId| {
+        vec![
+            Output::Send { to: on, len: 0 },
+            Output::Read { on, wanted: true },
+            Output::Pair { hidden: on, client: other },
+            Output::Gate { on },
+            Output::Pass { from: on, bytes: 7 },
+            Output::StartTls { on, role: TlsRole::Server },
+            Output::Resolve { on, host: "x".to_owned(), port: 1 },
+            Output::Dial { on, to: to("192.0.2.1:1") },
+            Output::UserTimeout { on, after: None },
+            Output::CheckAck { on },
+            Output::LocalAddress { on },
+            Output::CloseWrite { on },
+            Output::Close { on, how: Close::Linger },
+        ]
+    };
+    stage.it.inner_mut().outputs.extend(asked(OWN, other));
+    let wanted = asked(outside(OWN), outside(other)).into_iter().map(|output| match output {
+        Output::Send { to, .. } => Asked::Message(to, String::new()),
+        output => Asked::Other(output),
+    });
+    assert_eq!(stage.news(), wanted.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_ping_and_a_question_what_it_understands_are_answered() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    let ask =
+        |payload: &str| format!("<iq type='get' from='a@b/c' to='x@proxy.localhost' id='1'>{payload}</iq>");
+    let answers = |stage: &mut Stage, payload: &str| {
+        let said = stage.hears(on, &ask(payload));
+        stage.it.handle_flushed(on, stage.now);
+        assert_eq!(stage.told(), [], "the machine inside does not get it");
+        let [Asked::Message(_, text)] = &said[..] else { panic!("{said:?}") };
+        text.clone()
+    };
+    let ping = answers(&mut stage, "<ping xmlns='urn:xmpp:ping'/>");
+    assert_eq!(ping, "<iq type='result' from='x@proxy.localhost' to='a@b/c' id='1'/>");
+    let info = answers(&mut stage, "<query xmlns='http://jabber.org/protocol/disco#info'/>");
+    assert!(info.contains("<identity category='component' type='generic' name='rendezvous'/>"), "{info}");
+    for feature in ["http://jabber.org/protocol/disco#info", "urn:xmpp:ping"] {
+        assert!(info.contains(&format!("<feature var='{feature}'/>")), "{info}");
+    }
+    let node = answers(&mut stage, "<query xmlns='http://jabber.org/protocol/disco#info' node='n'/>");
+    assert!(node.contains("<item-not-found "), "{node}");
+}
+
+#[test]
+fn what_is_for_another_component_is_reported_and_dropped() {
+    let mut stage = Stage::new();
+    let on = stage.up(1);
+    while stage.it.poll_event().is_some() {}
+    for total in 1..=3 {
+        let text = "<iq type='set' from='a@b/c' to='x@other.localhost/R' id='1'><query xmlns='n'/></iq>";
+        assert_eq!(stage.hears(on, text), []);
+        assert_eq!(stage.told(), []);
+        let event = stage.it.poll_event();
+        if total < 3 {
+            assert!(
+                matches!(event, Some(HostEvent::Misrouted { total: it, .. }) if it == total),
+                "{event:?}"
+            );
+        } else {
+            assert_eq!(event, None);
+        }
+    }
+}

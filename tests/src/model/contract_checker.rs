@@ -1,0 +1,442 @@
+//! A machine that is watched: everything that goes in and comes out is checked against the contract of
+//! [`rendezvous_core::machine`], and written down.
+
+use std::fmt::{Debug, Write as _};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rendezvous_core::account::Owners;
+use rendezvous_core::event::Event;
+use rendezvous_core::machine::{
+    Close, ConnId, DialFailure, End, Listener, Machine, Output, PASS_ALL, Secured, TlsFailure,
+};
+use rendezvous_core::pair::HAND_OVER;
+use rendezvous_core::time::{Now, Span, Time};
+
+use crate::sim_net::{ProcessId, Shared};
+
+/// So many outputs without an input are a machine that talks to itself.
+const OUTPUTS_MAX: u32 = 100_000;
+
+/// A closing connection is given so long before it is reset, if nothing moves.
+const PATIENCE_MIN: Span = Span::from_secs(5);
+
+/// A peer that owes an acknowledgement for so long is dead.
+const SILENT: Span = Span::from_secs(30);
+
+/// What was seen of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) id: ConnId,
+    pub(super) wanted: bool,
+    pub(super) peer: Option<ConnId>,
+    /// How many bytes may move before the next are offered; `None`: none are.
+    pub(super) gate: Option<u64>,
+    /// In a pair: bytes at the gate that the machine was offered, and neither consumed nor let pass.
+    pub(super) held: usize,
+    /// It was the hidden side of a pair: it never is again.
+    pub(super) met: bool,
+    pub(super) waits: bool,
+    pub(super) ended: bool,
+    /// It ended in order.
+    pub(super) clean: bool,
+    /// It is, or was, half of a pair.
+    paired: bool,
+    /// It is gone: reset, or silent for too long.
+    gone: bool,
+    pub(super) end_crossed: bool,
+    pub(super) write_failed: bool,
+    /// Others needed its memory.
+    stalled: bool,
+    pub(super) closing: Option<Close>,
+    /// When it began to close.
+    closing_since: Time,
+    /// Octets in front of it that its socket has not taken.
+    pub(super) queued: u32,
+    /// Octets that it sent as half of a pair.
+    moved: u64,
+    /// Octets that the machine took of it.
+    pub(super) taken: u64,
+    /// Octets that were to be sent to it, as plaintext.
+    pub(super) owed: u64,
+    /// When something last happened.
+    pub(super) since: Time,
+}
+
+/// A machine that is watched.
+pub struct ContractChecker<M> {
+    machine: M,
+    world: Shared,
+    who: ProcessId,
+    pub(super) seen: Vec<Option<Seen>>,
+    /// Calls into the machine, both doors.
+    pub steps: u64,
+    in_a_row: u32,
+    /// No TLS: a clean end is a FIN.
+    pub in_clear: bool,
+    /// Rendezvous so far.
+    pub pairs: u64,
+    /// Connections that lost their memory to others so far.
+    pub stalled: u64,
+}
+
+impl<M> ContractChecker<M> {
+    /// Watches a machine that has not been told anything.
+    pub const fn new(machine: M, world: Shared, who: ProcessId, in_clear: bool) -> Self {
+        Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0, stalled: 0 }
+    }
+
+    /// The machine itself.
+    pub const fn inner(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine itself, for what its operator tells it.
+    pub const fn inner_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// How many connections began and were not closed.
+    pub fn open(&self) -> usize {
+        self.seen.iter().flatten().count()
+    }
+
+    /// How many wait to meet somebody.
+    pub fn waiting(&self) -> usize {
+        self.seen.iter().flatten().filter(|seen| seen.waits).count()
+    }
+
+    fn log(&self, what: impl Debug) {
+        self.world.borrow_mut().event(|log| {
+            let _ = write!(log, "{:?} {what:?}", self.who);
+        });
+    }
+
+    fn see(&mut self, on: ConnId, now: Time) -> &mut Seen {
+        let index = on.index as usize;
+        if self.seen.len() <= index {
+            self.seen.resize(index + 1, None);
+        }
+        let seen = self.seen[index].get_or_insert(Seen {
+            id: on,
+            wanted: true,
+            peer: None,
+            gate: None,
+            held: 0,
+            met: false,
+            waits: false,
+            ended: false,
+            clean: false,
+            paired: false,
+            gone: false,
+            end_crossed: false,
+            write_failed: false,
+            stalled: false,
+            closing: None,
+            closing_since: now,
+            queued: 0,
+            moved: 0,
+            taken: 0,
+            owed: 0,
+            since: now,
+        });
+        assert_eq!(seen.id, on, "two connections in one place");
+        seen
+    }
+
+    /// Something is told of a connection, which must be there.
+    fn told(&mut self, on: ConnId, now: Now, what: impl Debug) -> &mut Seen {
+        self.steps += 1;
+        self.in_a_row = 0;
+        self.log(format_args!("{}.{} <- {what:?}", on.index, on.generation));
+        let seen = self.seen.get_mut(on.index as usize).and_then(Option::as_mut);
+        let Some(seen) = seen.filter(|seen| seen.id == on) else {
+            panic!("{what:?} is told of {on:?}, which is not there");
+        };
+        seen.since = now.mono;
+        seen
+    }
+
+    fn asked(&mut self, output: &Output, now: Time) {
+        match output {
+            Output::Idle { .. } => {
+                self.in_a_row = 0;
+                return;
+            }
+            Output::Send { to, len } => {
+                let seen = self.see(*to, now);
+                assert!(*len > 0, "an empty Send");
+                assert_eq!(seen.closing, None, "a Send after Close");
+                seen.queued = *len;
+                seen.owed += u64::from(*len);
+            }
+            Output::Read { on, wanted } => self.see(*on, now).wanted = *wanted,
+            Output::Pair { hidden, client } => self.pair(*hidden, *client, now),
+            Output::Gate { on } => {
+                let seen = self.see(*on, now);
+                assert!(seen.peer.is_some() && seen.gate.is_none(), "a gate without a pair, or two");
+                seen.gate = Some(0);
+            }
+            Output::Pass { from, bytes } => {
+                assert!(*bytes > 0, "nothing passes");
+                let seen = self.see(*from, now);
+                let gate = seen.gate.expect("something passes where there is no gate");
+                seen.gate = Some(gate.saturating_add(*bytes)).filter(|gate| *gate != PASS_ALL);
+                seen.held = 0;
+            }
+            Output::Resolve { on, .. } | Output::Dial { on, .. } => self.see(*on, now).since = now,
+            Output::CloseWrite { on } => {
+                let seen = self.see(*on, now);
+                assert_eq!(seen.queued, 0, "an end that passes octets");
+                assert!(!seen.end_crossed, "ended twice");
+                seen.end_crossed = true;
+                let peer = seen.peer.expect("only a pair's side is ended");
+                assert!(self.see(peer, now).clean, "an end that nobody sent");
+            }
+            Output::Close { on, how } => self.close(*on, *how, now),
+            Output::Event(Event::Waiting { on, .. }) => self.see(*on, now).waits = true,
+            Output::Event(Event::WaitingEnded { on, .. }) => {
+                if let Some(Some(seen)) = self.seen.get_mut(on.index as usize) {
+                    seen.waits = false;
+                }
+            }
+            Output::StartTls { .. }
+            | Output::UserTimeout { .. }
+            | Output::CheckAck { .. }
+            | Output::LocalAddress { .. }
+            | Output::Event(_) => {}
+        }
+        self.log(format_args!("-> {output:?}"));
+    }
+
+    fn pair(&mut self, hidden: ConnId, client: ConnId, now: Time) {
+        assert_ne!(hidden, client, "paired with itself");
+        self.pairs += 1;
+        for (on, peer) in [(hidden, client), (client, hidden)] {
+            let seen = self.see(on, now);
+            assert_eq!(seen.peer, None, "paired while paired");
+            assert_eq!(seen.closing, None, "paired while closing");
+            assert!(seen.wanted, "paired, but not read");
+            // A client may leave a pair in order and request the next hidden server.
+            assert!(on == client || seen.moved == 0, "a hidden server's connection serves a second client");
+            seen.peer = Some(peer);
+            seen.gate = None;
+            seen.held = 0;
+            seen.paired = true;
+            seen.waits = false;
+        }
+        let seen = self.see(hidden, now);
+        assert!(!std::mem::replace(&mut seen.met, true), "one waiting connection meets one client");
+    }
+
+    fn close(&mut self, on: ConnId, how: Close, now: Time) {
+        let world = Rc::clone(&self.world);
+        let who = self.who;
+        let seen = self.see(on, now);
+        if seen.paired && seen.closing.is_none() && how == Close::Abort {
+            let world = world.borrow();
+            let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
+            // A hidden server that ended before its first octet has no more to hear: another gets the request.
+            let is_passed_over = seen.met && seen.ended && seen.moved == 0;
+            let is_well = !seen.gone && !seen.stalled && !seen.write_failed && !is_dead && !is_passed_over;
+            assert!(!is_well, "reset at once, whatever is queued for it, though it is well: {seen:?}");
+        }
+        match seen.closing {
+            None => seen.closing_since = now,
+            Some(closing @ (Close::Linger | Close::Truncate)) => {
+                assert_eq!(how, Close::Abort, "closed twice");
+                let patience = now.since(seen.closing_since);
+                assert!(
+                    seen.stalled || patience >= PATIENCE_MIN,
+                    "{closing:?} had {patience:?} only: {seen:?}"
+                );
+            }
+            Some(Close::Abort) => panic!("closed after it was aborted"),
+        }
+        seen.closing = Some(how);
+        seen.gate = None;
+        seen.since = now;
+        seen.waits = false;
+        if let Some(peer) = seen.peer.take() {
+            let peer = self.see(peer, now);
+            peer.peer = None;
+            peer.gate = None;
+            peer.since = now;
+        }
+    }
+}
+
+impl<M: Machine> Machine for ContractChecker<M> {
+    fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
+        let id = self.machine.handle_open(on, from, now);
+        let known = self.seen.get(id.index as usize).is_some_and(Option::is_some);
+        assert!(!known, "opened in the place of another");
+        self.see(id, now.mono);
+        self.told(id, now, format_args!("open {on:?} {from}"));
+        id
+    }
+
+    fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.told(on, now, format_args!("found {addresses:?}"));
+        self.machine.handle_found(on, addresses, now);
+    }
+
+    fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
+        self.told(on, now, format_args!("resolved {addresses:?}"));
+        self.machine.handle_resolved(on, addresses, now);
+    }
+
+    fn handle_connected(&mut self, on: ConnId, now: Now) {
+        self.told(on, now, "connected");
+        self.machine.handle_connected(on, now);
+    }
+
+    fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
+        self.told(on, now, why);
+        self.machine.handle_dial_failed(on, why, now);
+    }
+
+    fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
+        self.told(on, now, "secured");
+        self.machine.handle_secured(on, tls, now);
+    }
+
+    fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
+        self.told(on, now, why);
+        self.machine.handle_tls_failed(on, why, now);
+    }
+
+    fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
+        let seen = self.told(on, now, format_args!("bytes {}", bytes.len()));
+        assert!(seen.wanted, "octets are offered that nobody wanted");
+        assert!(seen.peer.is_none() || seen.gate == Some(0), "bytes are offered that are to move");
+        assert!(!seen.ended, "octets after the end");
+        assert!(!bytes.is_empty(), "nothing is offered");
+        let used = self.machine.handle_bytes(on, bytes, now);
+        assert!(used <= bytes.len(), "more consumed than there was");
+        let seen = self.see(on, now.mono);
+        seen.taken += used as u64;
+        seen.held = bytes.len() - used;
+        used
+    }
+
+    fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "last bytes");
+        assert_eq!(seen.gate, Some(0), "held bytes without a gate");
+        assert!(!seen.ended, "ended twice");
+        self.machine.handle_last_bytes(on, now);
+    }
+
+    fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
+        let seen = self.told(from, now, format_args!("moved {read} queued {queued}"));
+        if let Some(gate) = &mut seen.gate {
+            *gate = gate.checked_sub(u64::from(read)).expect("more moved than was let pass");
+        }
+        assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
+        if let Some(peer) = seen.peer {
+            seen.moved += u64::from(read);
+            let peer = self.see(peer, now.mono);
+            peer.queued = queued;
+            peer.owed += u64::from(read);
+        }
+        self.machine.handle_moved(from, read, queued, now);
+    }
+
+    fn handle_flushed(&mut self, on: ConnId, now: Now) {
+        self.told(on, now, "flushed").queued = 0;
+        self.machine.handle_flushed(on, now);
+    }
+
+    fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
+        self.told(on, now, format_args!("round trip {round_trip:?}"));
+        self.machine.handle_round_trip(on, round_trip, now);
+    }
+
+    fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
+        let seen = self.told(on, now, format_args!("acked {age:?}"));
+        // A hidden server that acknowledges nothing of the head that it was handed is given up early.
+        let least = if seen.moved == 0 { Span(HAND_OVER.0 / 2) } else { SILENT };
+        seen.gone |= age.is_some_and(|age| age >= least);
+        self.machine.handle_acked(on, age, now);
+    }
+
+    fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
+        self.told(on, now, format_args!("local address {local}"));
+        self.machine.handle_local_address(on, local, now);
+    }
+
+    fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
+        let in_clear = self.in_clear;
+        let seen = self.told(on, now, how);
+        assert!(!std::mem::replace(&mut seen.ended, true), "ended twice");
+        seen.clean = how == End::Clean;
+        seen.gone |= how == End::Reset;
+        if in_clear {
+            let seen = seen.clone();
+            let world = self.world.borrow();
+            let ep = world.socket(self.who, on).expect("who ends had a socket");
+            assert!(!seen.clean || world.has_fin(ep), "a clean end without a FIN: {on:?}");
+            let is_whole = world.moved(ep).0 == seen.taken + seen.moved;
+            assert!(seen.peer.is_none() || is_whole, "an end that passes octets: {seen:?}");
+        }
+        self.machine.handle_end(on, how, now);
+    }
+
+    fn handle_write_failed(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "write failed");
+        assert!(!std::mem::replace(&mut seen.write_failed, true), "writing failed twice");
+        seen.queued = 0;
+        self.machine.handle_write_failed(on, now);
+    }
+
+    fn handle_stalled(&mut self, on: ConnId, now: Now) {
+        let seen = self.told(on, now, "stalled");
+        assert!(seen.closing != Some(Close::Abort), "stalled, but it is gone");
+        seen.stalled = true;
+        self.stalled += 1;
+        self.machine.handle_stalled(on, now);
+    }
+
+    fn owners(&self, on: ConnId) -> Owners {
+        self.machine.owners(on)
+    }
+
+    fn kept(&self, on: ConnId) -> usize {
+        self.machine.kept(on)
+    }
+
+    fn handle_closed(&mut self, on: ConnId, now: Now) {
+        let in_clear = self.in_clear;
+        let seen = self.told(on, now, "closed").clone();
+        assert!(seen.closing.is_some(), "closed, but not by the machine");
+        let world = self.world.borrow();
+        if let Some(ep) = world.socket(self.who, on).filter(|ep| !world.is_dead(*ep))
+            && seen.closing != Some(Close::Abort)
+        {
+            let sent = world.moved(ep).1;
+            assert!(sent >= seen.owed, "closed before {} octets were sent: {seen:?}", seen.owed - sent);
+            assert!(sent == seen.owed || !in_clear, "more was sent than there was: {seen:?}");
+            assert_eq!(world.lost(ep), 0, "reset while octets were on their way: {seen:?}");
+        }
+        drop(world);
+        self.seen[on.index as usize] = None;
+        self.machine.handle_closed(on, now);
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.steps += 1;
+        self.in_a_row = 0;
+        self.log("timeout");
+        self.machine.handle_timeout(now);
+    }
+
+    fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        self.steps += 1;
+        self.in_a_row += 1;
+        assert!(self.in_a_row < OUTPUTS_MAX, "outputs without end");
+        let output = self.machine.poll_output(text);
+        let now = self.world.borrow().now();
+        self.asked(&output, now);
+        output
+    }
+}

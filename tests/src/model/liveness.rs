@@ -1,0 +1,131 @@
+//! What a process owes its connections: at once, in so many turns, or by a deadline.
+
+use rendezvous_core::machine::{Close, ConnId};
+use rendezvous_core::time::Span;
+
+use super::contract_checker::{ContractChecker, Seen};
+use crate::sim_net::{Attention, Ep, ProcessId, World};
+
+/// How long a connection that neither waits nor moves octets may do nothing: the longest deadline, and the time to
+/// close.
+const IDLE_MAX: Span = Span::from_secs(62);
+/// How long a closing one may take.
+const CLOSING_MAX: Span = Span::from_secs(32);
+/// How long one that is to be reset may take once its peer has everything.
+const RESET_MAX: Span = Span::from_millis(100);
+/// A connection that is ready, and whose readiness is of use, is served within so many turns, whatever the others do.
+const TURNS_MAX: u64 = 4;
+
+/// Whether everything that could go on has gone on: checked when everybody sleeps. `is_relay`: deadlines are checked
+/// too. `short`: there may be no buffer for who needs one.
+///
+/// # Panics
+/// It has not.
+pub fn check_rest<M>(
+    world: &World,
+    who: ProcessId,
+    watched: &ContractChecker<M>,
+    is_relay: bool,
+    short: bool,
+) {
+    assert!(!world.has_untold(who), "{who:?}: somebody is in the backlog, and nobody accepts");
+    for seen in watched.seen.iter().flatten() {
+        check_deadline(world, seen, is_relay);
+        let Some(ep) = world.watched(who, seen.id) else { continue };
+        check_reset(world, watched, seen, ep);
+        if let Some(liveness) = liveness(world, who, watched, seen, ep, short) {
+            panic!("{liveness}: {seen:?} {:?}", seen.peer.and_then(|peer| state(watched, peer)));
+        }
+    }
+}
+
+/// Whether nobody waits for the others: every connection that is ready was served within some turns. One slow reader
+/// stops its own sender and nobody else, one fast peer does not own the loop.
+///
+/// # Panics
+/// Somebody was not served.
+pub fn check_turn<M>(world: &mut World, who: ProcessId, watched: &ContractChecker<M>, short: bool) {
+    let neglected = world.neglected(who, TURNS_MAX, |world, ep, on| {
+        let Some(seen) = state(watched, on) else { return Attention::NotNow };
+        if liveness(world, who, watched, seen, ep, short).is_some() {
+            Attention::Owed
+        } else if world.readable(ep) > 0 || (world.has_end(ep) && !seen.ended) {
+            Attention::NotNow
+        } else {
+            Attention::Done
+        }
+    });
+    if let Some(on) = neglected {
+        panic!("ready for {TURNS_MAX} turns, and not served: {:?}", state(watched, on));
+    }
+}
+
+fn check_deadline(world: &World, seen: &Seen, is_relay: bool) {
+    let idle = world.now().since(seen.since);
+    if seen.closing.is_some() {
+        assert!(idle <= CLOSING_MAX, "closes for ever: {seen:?}");
+    } else if is_relay && !seen.waits && seen.peer.is_none() {
+        assert!(idle <= IDLE_MAX, "no deadline ends it: {seen:?}");
+    }
+}
+
+/// In clear, an end in disorder is a reset, which comes when the peer has everything.
+fn check_reset<M>(world: &World, watched: &ContractChecker<M>, seen: &Seen, ep: Ep) {
+    if seen.closing != Some(Close::Truncate) || !watched.in_clear || world.is_dead(ep) {
+        return;
+    }
+    let is_taken = world.moved(ep).1 == seen.owed && world.unacknowledged(ep) == 0;
+    let since = world.heard_at(ep).max(seen.since);
+    let is_late = world.now().since(since) > RESET_MAX;
+    assert!(!(is_taken && is_late), "the peer has everything, and nobody resets: {seen:?}");
+}
+
+/// What is to be done about a connection now, if there is something.
+fn liveness<M>(
+    world: &World,
+    who: ProcessId,
+    watched: &ContractChecker<M>,
+    seen: &Seen,
+    ep: Ep,
+    short: bool,
+) -> Option<&'static str> {
+    if world.is_deaf(ep) {
+        return None;
+    }
+    if seen.queued > 0 && seen.closing.is_none() && !seen.write_failed && world.could_send(ep) {
+        return Some("octets are queued, there is room, and nobody sends");
+    }
+    let readable = world.readable(ep) > 0;
+    match (seen.closing, seen.peer) {
+        (Some(Close::Linger | Close::Truncate), _) if readable => {
+            Some("octets of a closing connection are unread, and nobody reads")
+        }
+        (Some(Close::Linger | Close::Truncate), _) => None,
+        (Some(Close::Abort), _) => Some("aborted, and still there"),
+        (None, _) if seen.ended => None,
+        (None, None) if !seen.wanted && watched.in_clear && !readable && world.moved(ep).0 == seen.taken => {
+            world.has_end(ep).then_some("an end that nobody looked for")
+        }
+        (None, _) if !seen.wanted || short => None,
+        (None, None) if readable => Some("octets are unread, and nobody reads"),
+        (None, None) => world.has_end(ep).then_some("an end that nobody saw"),
+        // The machine decides when they go on.
+        (None, Some(_)) if seen.held > 0 => None,
+        (None, Some(peer)) if !takes(world, who, watched, peer) => None,
+        (None, Some(_)) if readable => Some("octets are unread, the other side is free, nobody reads"),
+        (None, Some(_)) => world.has_end(ep).then_some("an end that nobody passes on"),
+    }
+}
+
+/// Whether a side of a pair takes octets now.
+fn takes<M>(world: &World, who: ProcessId, watched: &ContractChecker<M>, on: ConnId) -> bool {
+    let Some(seen) = state(watched, on) else { return false };
+    // In TLS there may be octets in front of it that the machine never hears of.
+    let taken = |ep| !watched.in_clear && !world.could_send(ep);
+    let is_deaf = world.watched(who, on).is_none_or(|ep| world.is_deaf(ep) || taken(ep));
+    seen.queued == 0 && !seen.write_failed && !seen.end_crossed && !is_deaf
+}
+
+fn state<M>(watched: &ContractChecker<M>, on: ConnId) -> Option<&Seen> {
+    watched.seen.get(on.index as usize)?.as_ref().filter(|seen| seen.id == on)
+}
