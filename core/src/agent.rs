@@ -32,6 +32,7 @@ use crate::pair;
 use crate::prefix::Prefix;
 use crate::proxy_header::Version;
 use crate::relay_client::{Answer, Deadlines, HostPort, Relay};
+use crate::subject::Subject;
 use crate::time::{Now, Span, Time};
 use crate::token::Key;
 
@@ -127,6 +128,13 @@ pub struct Config {
     /// of [`forwarded`](crate::http::forwarded); the relay is asked for the client's address. What is not HTTP is
     /// refused then. Default: off.
     pub forwarded: bool,
+    /// Tell the HTTP services in each request the subject of the client's certificate, by
+    /// [`SUBJECT_FIELD`](crate::http::forwarded::SUBJECT_FIELD). A client of HTTP without one ([`Secured::subject`]) is not
+    /// served. For services whose clients' TLS ends here ([`EndToEnd::Terminate`]), without [`Upstream::service_h2`].
+    /// Default: off.
+    ///
+    /// [`Secured::subject`]: crate::machine::Secured::subject
+    pub subject: bool,
     /// The addresses of clients that are let in; empty: all. If there are some, a client whose address is unknown is not.
     pub allow: Vec<Prefix>,
     /// The addresses of clients that are not let in, even if they are among `allow`. Clients of HTTP get 403, raw ones are
@@ -163,6 +171,7 @@ impl Default for Config {
             once: false,
             send_proxy: None,
             forwarded: false,
+            subject: false,
             allow: Vec::new(),
             deny: Vec::new(),
             direct: None,
@@ -247,6 +256,8 @@ struct Conn {
 struct Sealed {
     /// The server name of its ClientHello; `None` for a connector.
     name: Option<String>,
+    /// The subject of its certificate, if the service gets it.
+    subject: Option<Subject>,
 }
 
 impl Conn {

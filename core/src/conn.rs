@@ -1,6 +1,7 @@
 //! The vocabulary of connections: ids, listeners, ends, closes, TLS roles and failures.
 
 use crate::fingerprint::Fingerprint;
+use crate::subject::Subject;
 
 /// The id of a connection: an index and a generation. An event of a closed connection cannot reach the connection that
 /// has its index now.
@@ -65,12 +66,15 @@ pub enum TlsRole {
 }
 
 /// What a TLS handshake has proved about the peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Secured {
     /// Its certificate, if it sent one. The peer has the private key.
     pub certificate: Option<Fingerprint>,
     /// Both sides speak HTTP/2 (ALPN `h2`, RFC 9113 §3.2).
     pub is_h2: bool,
+    /// The subject of its certificate, if clients have to show one of a CA
+    /// ([`TlsRole::EndToEnd`]).
+    pub subject: Option<Subject>,
 }
 
 /// Why a name or an address could not be reached.

@@ -166,6 +166,7 @@ pub mod proxy_header;
 pub mod registry;
 pub mod relay_client;
 mod sorted_vec_map;
+pub mod subject;
 pub mod time;
 pub mod token;
 pub mod trace;

@@ -24,6 +24,7 @@ use crate::direct_tls::DirectTls;
 use crate::net::Pipe;
 use crate::net::{Edge, GENERATION_MASK, Net};
 use crate::slot::{Link, Reading, Slot};
+use crate::tls_config::LetIn;
 
 use self::draining::Draining;
 use self::table::find;
@@ -77,6 +78,8 @@ pub struct EndToEndTls {
     pub connectors: Arc<ServerConfig>,
     /// Of validators of a CA, which show no key: for a ClientHello with `acme-tls/1` as its only protocol.
     pub challenges: Option<Arc<ServerConfig>>,
+    /// Which of them are let in.
+    pub let_in: LetIn,
 }
 
 /// What the loop has done, in numbers that only grow.

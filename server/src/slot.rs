@@ -1,6 +1,6 @@
 //! What the event loop keeps for one connection.
 
-use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL};
+use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL, TlsRole};
 use rendezvous_core::time::Time;
 
 use crate::buffer::{BufferId, Charged};
@@ -12,6 +12,8 @@ pub(crate) struct Slot<S, P> {
     pub(crate) id: ConnId,
     pub(crate) link: Link<S>,
     pub(crate) tls: Option<Box<TlsSession>>,
+    /// Our side of the TLS handshake that began last.
+    pub(crate) role: Option<TlsRole>,
     /// The first bytes of a client of the relay are to come: they may be HTTP without TLS.
     pub(crate) may_be_http: bool,
     /// Readiness is state: an edge sets it, `WouldBlock` clears it, nothing else does.
@@ -180,6 +182,7 @@ impl<S, P> Slot<S, P> {
             id,
             link,
             tls: None,
+            role: None,
             may_be_http: false,
             readable: true,
             writable: true,

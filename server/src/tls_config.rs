@@ -13,6 +13,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs as cryptography;
 #[cfg(not(feature = "aws-lc-rs"))]
 use rustls::crypto::ring as cryptography;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
@@ -142,11 +143,22 @@ pub enum EndToEndClients {
     Connectors(Vec<Id>),
 }
 
+/// Which clients an agent lets in, whose TLS it terminates.
+#[derive(Clone, Debug)]
+pub enum LetIn {
+    /// All of them. None is asked for a certificate.
+    All,
+    /// Those that show a certificate whose key is listed at the time of the handshake.
+    Keys(AllowedKeys),
+    /// Those that show a certificate of a CA ([`trust::signed_clients`]).
+    Signed(Arc<dyn ClientCertVerifier>),
+}
+
 /// The agent's side of TLS that the relay does not terminate. With `live`, its certificates go before `certified` for
 /// clients of HTTP; connectors always get `certified`, which they know by its pin.
 ///
-/// With `allowed`, clients must show a certificate whose key is listed, and no session is resumed: it would keep a client
-/// whose key was removed.
+/// If clients have to show a certificate, no session is resumed: it would keep a client whose key was removed, or whose
+/// certificate has expired.
 ///
 /// # Errors
 ///
@@ -155,7 +167,7 @@ pub fn end_to_end_server_config(
     clients: EndToEndClients,
     certified: Arc<CertifiedKey>,
     live: Option<&Arc<LiveCertificates>>,
-    allowed: Option<AllowedKeys>,
+    let_in: &LetIn,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, Failure> {
     let builder = ServerConfig::builder_with_provider(provider.clone());
@@ -164,10 +176,13 @@ pub fn end_to_end_server_config(
         EndToEndClients::Connectors(_) => builder.with_protocol_versions(&[&TLS13]),
     };
     let builder = builder.map_err(|error| tls_is_unusable(&error))?;
-    let resumes = allowed.is_none() && !matches!(clients, EndToEndClients::Connectors(_));
-    let builder = match allowed {
-        Some(keys) => builder.with_client_cert_verifier(trust::allowed_clients(keys, provider)),
-        None => builder.with_no_client_auth(),
+    let resumes = matches!(let_in, LetIn::All) && !matches!(clients, EndToEndClients::Connectors(_));
+    let builder = match let_in {
+        LetIn::All => builder.with_no_client_auth(),
+        LetIn::Keys(keys) => {
+            builder.with_client_cert_verifier(trust::allowed_clients(keys.clone(), provider))
+        }
+        LetIn::Signed(verifier) => builder.with_client_cert_verifier(verifier.clone()),
     };
     let of_http = |certified| -> Arc<dyn ResolvesServerCert> {
         let own = Arc::new(SingleCertAndKey::from(certified));

@@ -10,8 +10,8 @@ use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
     verify_tls13_signature_with_raw_key,
 };
-use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, RootCertStore,
     SignatureScheme,
@@ -179,6 +179,70 @@ pub(crate) fn any_client(provider: &CryptoProvider) -> Arc<dyn ClientCertVerifie
 /// certificate do not matter; that the client has the key is proved by its signature.
 pub(crate) fn allowed_clients(keys: AllowedKeys, provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
     Arc::new(ByKey { keys: Keys::Listed(keys), algorithms: provider.signature_verification_algorithms })
+}
+
+/// Requires a client's certificate that is signed, for clients, by a CA of this PEM file, and whose subject can be shown.
+/// Clients are told the names of the CAs, so that browsers offer the certificates that fit.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the file cannot be read or has no certificate in it.
+pub fn signed_clients(
+    path: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
+    let mut roots = RootCertStore::empty();
+    let unusable = |error: &dyn fmt::Display| {
+        Failure::Failed(format!("{} has a certificate that cannot be used: {error}", path.display()))
+    };
+    for certificate in read_certificates(path)? {
+        roots.add(certificate).map_err(|error| unusable(&error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
+    Ok(Arc::new(WithSubject(verifier.map_err(|error| unusable(&error))?)))
+}
+
+/// A verifier of clients that also refuses certificates whose subject cannot be shown.
+#[derive(Debug)]
+struct WithSubject(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for WithSubject {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        let subject = x509::parts(end_entity).and_then(|parts| parts.subject_text());
+        subject.map(|_| verified).ok_or_else(|| CertificateError::BadEncoding.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
 }
 
 /// Of a client. Where any key is accepted, the machine judges it when the handshake is complete.

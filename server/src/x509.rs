@@ -1,9 +1,11 @@
-//! As much of X.509 as a pin and a list of names need. Nothing here is trusted: it reads certificates that a
+//! As much of X.509 as a pin, a list of names and the text of a subject need. Nothing here is trusted: it reads certificates that a
 //! validator may refuse (version 1, expired), because a pin is about the key alone.
 
 use std::net::IpAddr;
 
+use data_encoding::HEXUPPER;
 use rendezvous_core::http::date::days_since_1970;
+use rendezvous_core::subject::Subject;
 
 /// Parts of a certificate, as DER.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +54,18 @@ impl Parts<'_> {
         self.alt_names().unwrap_or_default()
     }
 
+    /// The subject as text (RFC 4514), in printable ASCII: what is not is escaped. `None` if it is malformed or too long.
+    pub(crate) fn subject_text(&self) -> Option<Subject> {
+        let mut names = Vec::new();
+        let mut rest = Der(Der(self.subject).expect(SEQUENCE)?.content);
+        while !rest.0.is_empty() {
+            names.push(relative_name(rest.expect(SET)?.content)?);
+        }
+        // The text begins with the last one (RFC 4514 §2.1).
+        names.reverse();
+        Subject::new(&names.join(","))
+    }
+
     fn alt_names(&self) -> Option<Vec<String>> {
         let mut extensions = Der(self.extensions);
         while let Some(extension) = extensions.next() {
@@ -73,6 +87,95 @@ impl Parts<'_> {
         }
         None
     }
+}
+
+/// A RelativeDistinguishedName as text: its attributes, joined by `+`.
+fn relative_name(set: &[u8]) -> Option<String> {
+    let mut attributes = Vec::new();
+    let mut rest = Der(set);
+    while !rest.0.is_empty() {
+        let mut attribute = Der(rest.expect(SEQUENCE)?.content);
+        let kind = attribute.expect(OBJECT_ID)?.content;
+        let value = attribute.next().filter(|_| attribute.0.is_empty())?;
+        attributes.push(attribute_text(kind, &value)?);
+    }
+    Some(attributes.join("+"))
+}
+
+/// An attribute of a name as text. If its type has no short name, or its value is no string, the value is shown as
+/// hexadecimal digits of its DER (RFC 4514 §2.4).
+fn attribute_text(kind: &[u8], value: &Value<'_>) -> Option<String> {
+    let name = SHORT_NAMES.iter().find(|(known, _)| *known == kind);
+    match name.map(|(_, name)| (name, string(value))) {
+        Some((name, Some(text))) => Some(format!("{name}={}", escaped(&text))),
+        Some((name, None)) => Some(format!("{name}=#{}", HEXUPPER.encode(value.whole))),
+        None => Some(format!("{}=#{}", dotted(kind)?, HEXUPPER.encode(value.whole))),
+    }
+}
+
+/// The text of a DirectoryString or IA5String (RFC 5280 §4.1.2.4); `None` if it is something else, or malformed.
+fn string(value: &Value<'_>) -> Option<String> {
+    let content = value.content;
+    match value.tag {
+        UTF8_STRING => std::str::from_utf8(content).ok().map(str::to_owned),
+        NUMERIC_STRING | PRINTABLE_STRING | IA5_STRING | VISIBLE_STRING => {
+            content.is_ascii().then(|| content.iter().copied().map(char::from).collect())
+        }
+        BMP_STRING => {
+            let (units, rest) = content.as_chunks();
+            let units = units.iter().copied().map(u16::from_be_bytes);
+            let text = char::decode_utf16(units).collect::<Result<String, _>>().ok();
+            text.filter(|_| rest.is_empty())
+        }
+        UNIVERSAL_STRING => {
+            let (units, rest) = content.as_chunks();
+            let text =
+                units.iter().copied().map(u32::from_be_bytes).map(char::from_u32).collect::<Option<String>>();
+            text.filter(|_| rest.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// A value with everything escaped that stands for something else in the text of a name (RFC 4514 §2.4), or is no
+/// printable ASCII: the latter as `\\` and two hexadecimal digits for each byte of its UTF-8.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for (at, byte) in text.bytes().enumerate() {
+        let is_edge = at == 0 || at + 1 == text.len();
+        match byte {
+            b'"' | b'+' | b',' | b';' | b'<' | b'=' | b'>' | b'\\' => out.extend(['\\', char::from(byte)]),
+            b' ' if is_edge => out.push_str("\\ "),
+            b'#' if at == 0 => out.push_str("\\#"),
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => out.extend(["\\", &HEXUPPER.encode(&[byte])]),
+        }
+    }
+    out
+}
+
+/// An object identifier in dotted decimals; `None` if it is malformed or has an arc above 2³².
+fn dotted(content: &[u8]) -> Option<String> {
+    let mut arcs = Vec::new();
+    let mut arc = 0_u64;
+    for (at, byte) in content.iter().enumerate() {
+        arc = arc << 7 | u64::from(byte & 0x7f);
+        if arc > u64::from(u32::MAX) {
+            return None;
+        }
+        if byte & 0x80 == 0 {
+            arcs.push(arc);
+            arc = 0;
+        } else if at + 1 == content.len() {
+            return None;
+        }
+    }
+    // The first two arcs share a number (X.690 §8.19.4).
+    let first = *arcs.first()?;
+    let root = (first / 40).min(2);
+    let mut text = format!("{root}.{}", first - 40 * root);
+    arcs.iter().skip(1).for_each(|arc| text += &format!(".{arc}"));
+    Some(text)
 }
 
 /// The algorithm (content of the AlgorithmIdentifier) and the key's octets of a SubjectPublicKeyInfo.
@@ -131,11 +234,36 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_ID: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+const NUMERIC_STRING: u8 = 0x12;
+const PRINTABLE_STRING: u8 = 0x13;
+const IA5_STRING: u8 = 0x16;
+const VISIBLE_STRING: u8 = 0x1a;
+const UNIVERSAL_STRING: u8 = 0x1c;
+const BMP_STRING: u8 = 0x1e;
 const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const DNS_NAME: u8 = 0x82;
 const IP_ADDRESS: u8 = 0x87;
+/// The short names of RFC 4514 §3, and others that are registered (RFC 4520) and usual in certificates.
+const SHORT_NAMES: &[(&[u8], &str)] = &[
+    (&[0x55, 4, 3], "CN"),
+    (&[0x55, 4, 4], "sn"),
+    (&[0x55, 4, 5], "serialNumber"),
+    (&[0x55, 4, 6], "C"),
+    (&[0x55, 4, 7], "L"),
+    (&[0x55, 4, 8], "ST"),
+    (&[0x55, 4, 9], "STREET"),
+    (&[0x55, 4, 10], "O"),
+    (&[0x55, 4, 11], "OU"),
+    (&[0x55, 4, 12], "title"),
+    (&[0x55, 4, 42], "givenName"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], "UID"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], "DC"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], "emailAddress"),
+];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
@@ -179,5 +307,91 @@ impl<'a> Der<'a> {
         let whole = &self.0[..self.0.len() - rest.len()];
         self.0 = rest;
         Some(Value { tag, whole, content })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::string::BmpString;
+    use rcgen::{CertificateParams, DistinguishedName, DnType, DnValue, KeyPair};
+
+    use super::parts;
+
+    fn certificate(names: Vec<(DnType, DnValue)>) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        let mut subject = DistinguishedName::new();
+        names.into_iter().for_each(|(kind, value)| subject.push(kind, value));
+        params.distinguished_name = subject;
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    fn text(names: Vec<(DnType, DnValue)>) -> Option<String> {
+        let der = certificate(names);
+        parts(&der).unwrap().subject_text().map(|subject| subject.to_string())
+    }
+
+    fn utf8(text: &str) -> DnValue {
+        DnValue::Utf8String(text.to_owned())
+    }
+
+    #[test]
+    fn a_subject_is_shown_from_its_last_name_to_its_first() {
+        let names = vec![
+            (DnType::CountryName, DnValue::PrintableString("DE".try_into().unwrap())),
+            (DnType::OrganizationName, utf8("Example, Inc.")),
+            (DnType::CommonName, utf8("anna")),
+        ];
+        assert_eq!(text(names).unwrap(), r"CN=anna,O=Example\, Inc.,C=DE");
+        assert_eq!(text(Vec::new()).unwrap(), "");
+    }
+
+    #[test]
+    fn what_could_stand_for_something_else_is_escaped() {
+        for (value, shown) in [
+            ("a,CN=root", r"a\,CN\=root"),
+            (r#"a"+;<>\b"#, r#"a\"\+\;\<\>\\b"#),
+            (" #a #", r"\ #a #"),
+            ("#a ", r"\#a\ "),
+            (" ", r"\ "),
+            ("a\r\nX: y\0", r"a\0D\0AX: y\00"),
+            ("é", r"\C3\A9"),
+        ] {
+            assert_eq!(text(vec![(DnType::CommonName, utf8(value))]).unwrap(), format!("CN={shown}"));
+        }
+        let wide = DnValue::BmpString(BmpString::try_from("é").unwrap());
+        assert_eq!(text(vec![(DnType::CommonName, wide)]).unwrap(), r"CN=\C3\A9");
+    }
+
+    #[test]
+    fn a_type_without_a_short_name_is_shown_by_its_number_and_its_der() {
+        let kind = DnType::CustomDnType(vec![1, 2, 840, 113_549]);
+        assert_eq!(text(vec![(kind, utf8("CN=x"))]).unwrap(), "1.2.840.113549=#0C04434E3D78");
+    }
+
+    #[test]
+    fn a_subject_that_is_too_long_is_not_shown() {
+        assert!(text(vec![(DnType::CommonName, utf8(&"a".repeat(2_045)))]).is_some());
+        assert!(text(vec![(DnType::CommonName, utf8(&"a".repeat(2_046)))]).is_none());
+    }
+
+    #[test]
+    fn rubbish_is_refused_or_shown_in_plain_letters() {
+        let names = vec![
+            (DnType::OrganizationName, utf8("Example, Inc.")),
+            (DnType::CommonName, DnValue::BmpString(BmpString::try_from("anna").unwrap())),
+        ];
+        let whole = certificate(names);
+        let show = |der: &[u8]| {
+            let subject = parts(der).and_then(|parts| parts.subject_text());
+            assert!(subject.is_none_or(|it| it.as_str().bytes().all(|byte| matches!(byte, b' '..=b'~'))));
+        };
+        for at in 0..whole.len() {
+            show(&whole[..at]);
+            for value in [0x00, 0x01, 0x0c, 0x1c, 0x1e, 0x30, 0x31, 0x80, 0x83, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] = value;
+                show(&changed);
+            }
+        }
     }
 }

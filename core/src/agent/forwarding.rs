@@ -17,6 +17,7 @@ use crate::http::reply::Status;
 use crate::http::reply::diagnostic::{ADDRESS, CREDENTIALS};
 use crate::machine::{Close, ConnId, Output, PASS_ALL};
 use crate::pair::{EndReason, Flow, PairEnd, Side};
+use crate::subject::Subject;
 use crate::time::Now;
 
 /// What is known of the exchanges of a pair. The connection to the relay holds it.
@@ -25,6 +26,8 @@ pub(super) struct Forwarding {
     follower: Follower,
     /// What the fields say; `None`: no fields are written.
     origin: Option<Origin>,
+    /// The subject of the client's certificate; `None`: the service does not get it.
+    subject: Option<Subject>,
     /// The host that each request must name.
     host: Option<String>,
     /// How many bytes of the service were let pass and have not moved.
@@ -106,12 +109,14 @@ impl Forwarding {
     pub(super) fn new(
         limits: Limits,
         origin: Option<Origin>,
+        subject: Option<Subject>,
         host: Option<String>,
         door: Option<Door>,
     ) -> Self {
         Self {
             follower: Follower::new(limits, Mode::Strict),
             origin,
+            subject,
             host,
             unmoved: 0,
             waits: false,
@@ -216,7 +221,7 @@ impl Forwarding {
     /// requests would pass that nobody looks at.
     fn rewrite(&self) -> Rewrite<'_> {
         let removes_credentials = self.guard.as_ref().is_some_and(|guard| !guard.door.keeps_credentials());
-        Rewrite { origin: self.origin.as_ref(), removes_credentials }
+        Rewrite { origin: self.origin.as_ref(), subject: self.subject.as_ref(), removes_credentials }
     }
 
     /// How many bytes of the service pass.
@@ -258,7 +263,9 @@ impl Agent {
         let origin = self.forwards(relay).then_some(Origin { client, is_https });
         let host = self.name_of(relay).map(String::from);
         let door = self.door(relay).cloned();
-        let forwarding = Forwarding::new(self.config.head, origin, host, door);
+        let sealed = self.conns.state(relay).and_then(|conn| conn.sealed.as_deref());
+        let subject = sealed.and_then(|sealed| sealed.subject.clone());
+        let forwarding = Forwarding::new(self.config.head, origin, subject, host, door);
         if let Some(state) = conn_state(&mut self.conns, relay) {
             *state = State::Paired(Some(Box::new(forwarding)));
         }

@@ -26,6 +26,7 @@ const IN_CLEAR: Unforwarded = Unforwarded {
 pub(super) const NO_STREAM: Unforwarded =
     Unforwarded { status: Status::Forbidden403, why: "a connector may ask for a stream alone" };
 const NO_SUCH_PORT: &str = "no local service for this port of the relay";
+const NO_SUBJECT: &str = "the client has no certificate of a trusted CA";
 const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
 
 /// Whether a ClientHello names this host; `None` as long as it is not whole.
@@ -114,7 +115,7 @@ impl Agent {
     fn seal(&mut self, on: ConnId, name: Option<String>, now: Now) {
         let role = if name.is_some() { TlsRole::EndToEnd } else { TlsRole::EndToEndStream };
         if let Some(conn) = self.conns.state(on) {
-            conn.sealed = Some(Box::new(Sealed { name }));
+            conn.sealed = Some(Box::new(Sealed { name, subject: None }));
         }
         self.enter(on, State::Sealing, Some(now.mono + self.config.head_timeout));
         self.conns.emit(Output::StartTls { on, role });
@@ -122,7 +123,14 @@ impl Agent {
 
     /// The client's handshake is complete: its request comes next.
     pub(super) fn sealed(&mut self, on: ConnId, tls: Secured, now: Now) {
-        if tls.is_h2 && self.name_of(on).is_some() {
+        if self.config.subject && self.name_of(on).is_some() {
+            let Some(subject) = tls.subject else {
+                return self.lose_client(on, NO_SUBJECT, Close::Linger, now);
+            };
+            if let Some(sealed) = self.conns.state(on).and_then(|conn| conn.sealed.as_mut()) {
+                sealed.subject = Some(subject);
+            }
+        } else if tls.is_h2 && self.name_of(on).is_some() {
             return self.meet(on, ServiceKind::Raw(RawTarget::H2), None, now);
         }
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));

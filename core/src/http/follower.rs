@@ -38,7 +38,7 @@ use alloc::vec::Vec;
 use self::body::{Body, Progress};
 use self::response_head::{Framing, ResponseHead};
 use super::fields::Fields;
-use super::forwarded::{is_forwarding_name, is_same_name};
+use super::forwarded::{is_certificate_name, is_forwarding_name, is_same_name};
 use super::head::{self, Finder, Found, Head, Limits, Refusal};
 use super::syntax::is_tchar;
 
@@ -584,7 +584,10 @@ fn check_trailers(mode: Mode, fields: &Fields<'_, '_>) -> Result<(), Refusal> {
         "Cookie",
     ];
     let is_of_head = |name: &str| NAMES.iter().any(|it| is_same_name(name.as_bytes(), it.as_bytes()));
-    let is_refused = |name: &str| is_of_head(name) || is_forwarding_name(name.as_bytes());
+    let is_refused = |name: &str| {
+        let bytes = name.as_bytes();
+        is_of_head(name) || is_forwarding_name(bytes) || is_certificate_name(bytes)
+    };
     match mode {
         Mode::Strict if fields.names().any(is_refused) => Err(Refusal::Trailer),
         Mode::Strict | Mode::Lenient => Ok(()),

@@ -3,6 +3,8 @@
 //!
 //! A server trusts them, so those that the client sent are removed, in every spelling that a server could take for one
 //! of them. Each field is written once and has one value.
+//!
+//! The same goes for [`SUBJECT_FIELD`], which tells a server the subject of the client's certificate.
 
 use alloc::format;
 use alloc::string::String;
@@ -11,6 +13,10 @@ use core::net::IpAddr;
 
 use super::head::Head;
 use super::syntax::{is_tchar, trim};
+use crate::subject::Subject;
+
+/// The field with the subject of the client's certificate: a distinguished name in text form (RFC 4514).
+pub const SUBJECT_FIELD: &str = "X-Client-Cert-Subject";
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub struct Origin {
 /// no one looks at; and the names of removed fields in `Connection`, so that the next hop does not remove the new ones.
 /// All other lines stay as they came.
 pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a> {
-    rewrite(head, Rewrite { origin: Some(origin), removes_credentials: false }, out)
+    rewrite(head, Rewrite { origin: Some(origin), subject: None, removes_credentials: false }, out)
 }
 
 /// What changes in a head.
@@ -36,6 +42,8 @@ pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a
 pub(crate) struct Rewrite<'o> {
     /// The forwarding fields; `None`: those of the client stay.
     pub(crate) origin: Option<&'o Origin>,
+    /// The subject of the client's certificate; `None`: the client's own fields about certificates stay.
+    pub(crate) subject: Option<&'o Subject>,
     /// Whether every `Authorization` is removed.
     pub(crate) removes_credentials: bool,
 }
@@ -45,6 +53,7 @@ impl Rewrite<'_> {
     fn removes(self, name: &[u8]) -> bool {
         is_same_name(name, b"HTTP2-Settings")
             || self.origin.is_some() && is_forwarding_name(name)
+            || self.subject.is_some() && is_certificate_name(name)
             || self.removes_credentials && is_same_name(name, b"Authorization")
     }
 }
@@ -72,6 +81,9 @@ pub(crate) fn rewrite<'a>(head: &Head<'a>, how: Rewrite<'_>, out: &mut Vec<u8>) 
     }
     if let Some(origin) = how.origin {
         write_fields(head.host, origin, out);
+    }
+    if let Some(subject) = how.subject {
+        out.extend_from_slice(format!("{SUBJECT_FIELD}: {subject}\r\n").as_bytes());
     }
     out.extend_from_slice(b"\r\n");
     let mut written = *head;
@@ -122,6 +134,17 @@ pub(super) fn is_forwarding_name(name: &[u8]) -> bool {
     const PREFIX: &[u8] = b"X-Forwarded-";
     let is_prefixed = name.get(..PREFIX.len()).is_some_and(|prefix| is_same_name(prefix, PREFIX));
     is_prefixed || NAMES.iter().any(|it| is_same_name(name, it))
+}
+
+/// Whether a field named `name` could be taken for one that a reverse proxy adds about a client's certificate: ours, those
+/// of RFC 9440, and those that are usual with nginx, HAProxy, Envoy and Traefik.
+pub(super) fn is_certificate_name(name: &[u8]) -> bool {
+    const NAMES: &[&[u8]] =
+        &[b"Client-Cert", b"Client-Cert-Chain", b"X-SSL-Cert", b"X-Forwarded-Client-Cert"];
+    const PREFIXES: &[&[u8]] =
+        &[b"X-Client-Cert", b"X-SSL-Client-", b"SSL-Client-", b"X-Forwarded-TLS-Client-"];
+    let begins = |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|front| is_same_name(front, prefix));
+    NAMES.iter().any(|it| is_same_name(name, it)) || PREFIXES.iter().any(begins)
 }
 
 /// Whether two field names are the same to a server that reads `-`, `_` and `.` as one character.

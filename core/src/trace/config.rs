@@ -70,6 +70,7 @@ impl Settings for agent::Config {
             ("once", Slot::Flag(&mut self.once)),
             ("send-proxy", Slot::MaybeVersion(&mut self.send_proxy)),
             ("forwarded", Slot::Flag(&mut self.forwarded)),
+            ("subject", Slot::Flag(&mut self.subject)),
             ("allow", Slot::Prefixes(&mut self.allow)),
             ("deny", Slot::Prefixes(&mut self.deny)),
             ("service-connections-max", Slot::Count(&mut self.service_connections_max)),

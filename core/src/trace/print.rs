@@ -205,10 +205,13 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
         }
         Input::Connected { on } => write!(out, "connected {}", Conn(*on)),
         Input::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), display::dial(*why)),
-        Input::Secured { on, tls: Secured { certificate, is_h2 } } => {
+        Input::Secured { on, tls: Secured { certificate, is_h2, subject } } => {
             write!(out, "secured {}", Conn(*on))?;
             certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))?;
-            if *is_h2 { out.write_str(" h2") } else { Ok(()) }
+            if *is_h2 {
+                out.write_str(" h2")?;
+            }
+            subject.iter().try_for_each(|it| write!(out, " subject={}", it.as_str().len()))
         }
         Input::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), display::tls(*why)),
         Input::In { on, octets } => {

@@ -14,6 +14,7 @@ use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
 use crate::engine::{Config, Engine};
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::registry::Enrolment;
+use crate::subject::Subject;
 use crate::time::{Now, Span};
 
 /// What the shadow's seed is.
@@ -38,7 +39,7 @@ const STAND_IN: [u8; 32] = [0; 32];
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
 /// * A user name and a password that an agent is to check by letters of their lengths; the result of the check as it was.
 /// * In lines about direct connections the words; our keys by their stand-ins, others by `x`.
-/// * By `x`: letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
+/// * By `x`: the subject of a client's certificate; letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
 ///   other fields; what else a balancer says in a PROXY header; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
 /// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent, and after
 ///   it was decided which way a stream goes.
@@ -208,7 +209,10 @@ impl<M: Shadow> Machine for Recorder<M> {
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         if let Some(writer) = &mut self.writer {
-            writer.record(&Input::Secured { on, tls }, now, |shadow| shadow.handle_secured(on, tls, now));
+            let subject = tls.subject.as_ref().and_then(|it| Subject::stand_in(it.as_str().len()));
+            let masked = Secured { subject, ..tls.clone() };
+            let event = Input::Secured { on, tls: masked.clone() };
+            writer.record(&event, now, |shadow| shadow.handle_secured(on, masked, now));
         }
         self.machine.handle_secured(on, tls, now);
     }

@@ -181,7 +181,7 @@ impl<'t> Replayer<'t> {
             Input::Resolved { on, addresses } => machine.handle_resolved(*on, addresses, now),
             Input::Connected { on } => machine.handle_connected(*on, now),
             Input::DialFailed { on, why } => machine.handle_dial_failed(*on, *why, now),
-            Input::Secured { on, tls } => machine.handle_secured(*on, *tls, now),
+            Input::Secured { on, tls } => machine.handle_secured(*on, tls.clone(), now),
             Input::TlsFailed { on, why } => machine.handle_tls_failed(*on, *why, now),
             Input::LastBytes { on } => machine.handle_last_bytes(*on, now),
             Input::Moved { on, read, queued } => machine.handle_moved(*on, *read, *queued, now),

@@ -2,6 +2,7 @@
 
 use rendezvous_core::agent::EndToEnd;
 use rendezvous_core::proxy_header::{RawName, Version, write, write_raw};
+use rendezvous_core::subject::Subject;
 
 use super::*;
 use crate::hello::hello;
@@ -270,4 +271,33 @@ fn a_client_of_http_2_goes_to_a_service_that_speaks_it_and_is_not_followed() {
         assert!(asked(&news, Output::Pair { hidden: local, client: on }));
         assert!(!asked(&news, Output::Gate { on }));
     }
+}
+
+#[test]
+fn every_request_of_a_client_with_a_certificate_names_its_subject_and_no_other() {
+    let with_subject = || {
+        let harness = agent_with(|config| {
+            config.upstreams[0].end_to_end = EndToEnd::Terminate;
+            config.subject = true;
+        });
+        comes(harness, &[by_name(NAME), hello(NAME)].concat())
+    };
+    let (mut harness, on, _, _) = with_subject();
+    let subject = Subject::new("CN=anna,O=\\C3\\A9t\\C3\\A9");
+    harness.call(|agent, now| agent.handle_secured(on, Secured { subject, ..Secured::default() }, now));
+    let head = |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nHost: {NAME}\r\n{fields}\r\n");
+    let forged = "X-Client-Cert-Subject: CN=root\r\nx_client.cert_SUBJECT: CN=root\r\nClient-Cert: :AA==:\r\n\
+                  X-SSL-Client-S-DN: CN=root\r\nConnection: X-Client-Cert-Subject\r\nX-Other: 1\r\n";
+    let requests = head("/1", "") + &head("/2", forged) + &head("/3", forged);
+    harness.hears(on, requests.as_bytes());
+    let local = dial_of(&harness.news(), service()).expect("a dial");
+    harness.call(|agent, now| agent.handle_connected(local, now));
+    assert_eq!(harness.hears(on, requests.as_bytes()), requests.len());
+    let told = "X-Client-Cert-Subject: CN=anna,O=\\C3\\A9t\\C3\\A9\r\n";
+    let other = format!("X-Other: 1\r\n{told}");
+    assert_eq!(sent(&harness.news(), local), head("/1", told) + &head("/2", &other) + &head("/3", &other));
+
+    let (mut harness, on, _, _) = with_subject();
+    harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
+    assert!(asked(&harness.news(), Output::Close { on, how: Close::Linger }), "no certificate, no service");
 }

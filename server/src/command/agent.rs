@@ -18,7 +18,7 @@ use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::share::Share;
 use super::trace_writer::{TRACE, TraceWriter};
 use super::upstream;
-use crate::allowed_keys::{AllowedKeys, KeyList};
+use crate::allowed_keys::KeyList;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity, PairFiles};
 use crate::daemon::{self, Loop, Program};
@@ -34,8 +34,8 @@ use crate::password_check::PasswordChecker;
 use crate::pin::Pin;
 use crate::state::State;
 use crate::ticket::Ticket;
-use crate::tls_config::{self, EndToEndClients};
-use crate::trust::Trust;
+use crate::tls_config::{self, EndToEndClients, LetIn};
+use crate::trust::{self, Trust};
 
 const SPEC: Spec = Spec {
     command: "agent",
@@ -83,6 +83,12 @@ const SPEC: Spec = Spec {
             "let in clients with this key alone ('rendezvous key' makes one); with --end-to-end",
         ),
         Opt::one("allow-keys", "FILE", "none", "the same for each line of this file, which SIGHUP reads again"),
+        Opt::one(
+            "client-ca",
+            "FILE",
+            "every client",
+            "let in clients alone that show a certificate of a CA in this PEM file; with --end-to-end. The --to services get its subject in the field X-Client-Cert-Subject of every request",
+        ),
         Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
         Opt::one(
             "pool-max",
@@ -195,10 +201,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         return Err(Failure::Usage("--to-h2 is for a --to in clear, not for https://".to_owned()));
     }
     let key_list = key_list(&matches)?;
+    let client_ca = matches.get_if("client-ca", path)?;
     if !terminates {
         refuse_without_end_to_end(&matches)?;
     } else if services.iter().all(|service| service.tls_to.is_some()) {
         return Err(Failure::Usage("--end-to-end is for a --to or a --stream, which is missing".to_owned()));
+    }
+    if client_ca.is_some() {
+        refuse_beside_client_ca(&matches, key_list.is_some(), &services)?;
     }
     if key_list.is_some() && services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
         return Err(Failure::Usage(
@@ -228,8 +238,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             None => None,
         };
         upstreams.push(Upstream {
-            // A client of a port shows no key.
-            stream_takes_ports: key_list.is_none(),
+            // A client of a port shows neither key nor certificate.
+            stream_takes_ports: key_list.is_none() && client_ca.is_none(),
             service_h2: matches.flag("to-h2"),
             ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
             end_to_end: match &tls_to {
@@ -252,12 +262,19 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     tls.upstreams.append(&mut service_tls);
     if terminates {
         let ids = upstreams.iter().map(|upstream| upstream.id).collect();
-        tls.end_to_end = Some(end_to_end(&matches, ids, key_list.as_ref().map(KeyList::keys))?);
+        let let_in = match (&key_list, &client_ca) {
+            (Some(list), _) => LetIn::Keys(list.keys()),
+            (None, Some(file)) => LetIn::Signed(trust::signed_clients(file, &tls_config::provider())?),
+            (None, None) => LetIn::All,
+        };
+        tls.end_to_end = Some(end_to_end(&matches, ids, let_in)?);
     }
     let mut net = daemon::world()?;
     let checker = password_file.map(|file| PasswordChecker::start(file, net.waker())).transpose()?;
     let once = matches.flag("once");
-    let mut config = Config { upstreams, once, send_proxy, forwarded, allow, deny, ..Config::default() };
+    let subject = client_ca.is_some();
+    let mut config =
+        Config { upstreams, once, send_proxy, forwarded, subject, allow, deny, ..Config::default() };
     // Without a limit, one ticket's clients could take all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
@@ -425,12 +442,26 @@ fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
     KeyList::load(pins, file).map(Some)
 }
 
+/// Refuses what `--client-ca` could not guard, or could not tell the services about.
+fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Service]) -> Result<(), Failure> {
+    let why = if has_keys {
+        "--allow-key or --allow-keys exclude each other"
+    } else if matches.flag("to-h2") {
+        "--to-h2 exclude each other: nobody reads HTTP/2"
+    } else if services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
+        "--tls-to or --stream LABEL=HOST:PORT exclude each other: their clients show the agent no certificate"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Usage(format!("--client-ca and {why}")))
+}
+
 /// Refuses options that mean nothing without `--end-to-end`.
 fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
     if matches.flag("to-h2") {
         return Err(Failure::Usage("--to-h2 is for --end-to-end, which is missing".to_owned()));
     }
-    for option in ["cert", "key", "name", "allow-key", "allow-keys"] {
+    for option in ["cert", "key", "name", "allow-key", "allow-keys", "client-ca"] {
         if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
             return Err(Failure::Usage(format!("--{option} is for --end-to-end, which is missing")));
         }
@@ -439,7 +470,7 @@ fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
 }
 
 /// How the TLS of clients of these hidden servers is terminated. Logs the pin that clients can check.
-fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> Result<EndToEndTls, Failure> {
+fn end_to_end(matches: &Matches, ids: Vec<Id>, let_in: LetIn) -> Result<EndToEndTls, Failure> {
     let provider = tls_config::provider();
     let own = || {
         let state = State::open(matches.one("state"))?;
@@ -457,7 +488,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         refuse_several_names(&certified)?;
     }
     let config = |clients, certified| {
-        tls_config::end_to_end_server_config(clients, certified, None, allowed.clone(), &provider)
+        tls_config::end_to_end_server_config(clients, certified, None, &let_in, &provider)
     };
     Ok(EndToEndTls {
         http: config(
@@ -466,6 +497,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, allowed: Option<AllowedKeys>) -> 
         )?,
         connectors: config(EndToEndClients::Connectors(ids), certified)?,
         challenges: None,
+        let_in,
     })
 }
 

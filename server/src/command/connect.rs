@@ -56,6 +56,12 @@ const SPEC: Spec = Spec {
             "none",
             "with --end-to-end: our key, which 'rendezvous key' makes; the agent may allow listed keys alone",
         ),
+        Opt::one(
+            "cert",
+            "FILE",
+            "self-signed",
+            "the certificate of --key, PEM, for an agent with --client-ca",
+        ),
         Opt::many(
             "listen",
             "ADDR:PORT",
@@ -185,6 +191,10 @@ impl EndToEnd {
     fn of(matches: &Matches) -> Result<Option<Self>, Failure> {
         let pins = matches.get_all("end-to-end", Pin::parse)?;
         let key = matches.get_if("key", path)?;
+        let cert = matches.get_if("cert", path)?;
+        if cert.is_some() && key.is_none() {
+            return Err(Failure::Usage("--cert needs --key FILE".to_owned()));
+        }
         if pins.is_empty() {
             return match key {
                 Some(_) => {
@@ -193,7 +203,12 @@ impl EndToEnd {
                 None => Ok(None),
             };
         }
-        let own = key.map(|key| cert::of_key(&key, &tls_config::provider())).transpose()?;
+        let provider = tls_config::provider();
+        let own = match (key, cert) {
+            (None, _) => None,
+            (Some(key), None) => Some(cert::of_key(&key, &provider)?),
+            (Some(key), Some(cert)) => Some(cert::load(&cert, &key, &provider)?),
+        };
         Ok(Some(Self { pins, own }))
     }
 

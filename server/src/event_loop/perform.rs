@@ -146,6 +146,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         match session {
             Some(Ok(session)) => {
                 let Some(slot) = find(&mut self.slots, on) else { return };
+                slot.role = Some(role);
                 // What came behind the machine's last bytes is TLS already.
                 let parked = slot.parked.take();
                 let wire = parked.map_or_else(Vec::new, |parked| self.pool[parked].filled().to_vec());

@@ -3,9 +3,9 @@
 use std::io;
 
 use rendezvous_core::dtcp::Fingerprint;
-use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure};
+use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure, TlsRole};
 
-use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EndToEndTls, EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
@@ -14,6 +14,8 @@ use crate::tls::{
     HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
     is_hello_too_long,
 };
+use crate::tls_config::LetIn;
+use crate::x509;
 
 /// Plaintext goes into a buffer.
 pub(super) struct Park(pub(super) Buffer);
@@ -345,10 +347,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.scratch = scratch;
         self.release_if_empty(on);
         if let Ok(Opened { secured: true, .. }) = opened {
-            let shown = self.slot(on).and_then(|slot| slot.tls.as_deref()?.peer_certificate());
-            let certificate = shown.map(Fingerprint::of);
             let protocol = self.slot(on).and_then(|slot| slot.tls.as_deref()).map(TlsSession::protocol);
-            let tls = Secured { certificate, is_h2: protocol == Some(Protocol::H2) };
+            let tls = self.secured(on);
             self.machine.handle_secured(on, tls, self.now);
             self.settle();
             if protocol == Some(Protocol::Challenge) {
@@ -371,6 +371,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let parked = slot.parked.take();
         self.give(parked);
         self.report_end(on, End::Clean);
+    }
+
+    /// What the handshake that is complete now has proved.
+    fn secured(&mut self, on: ConnId) -> Secured {
+        let Some(slot) = find(&mut self.slots, on) else { return Secured::default() };
+        let Some(tls) = slot.tls.as_deref() else { return Secured::default() };
+        let shown = tls.peer_certificate();
+        let is_signed = matches!(slot.role, Some(TlsRole::EndToEnd | TlsRole::EndToEndStream))
+            && matches!(&self.tls.end_to_end, Some(EndToEndTls { let_in: LetIn::Signed(_), .. }));
+        let subject =
+            shown.filter(|_| is_signed).and_then(x509::parts).and_then(|parts| parts.subject_text());
+        Secured { certificate: shown.map(Fingerprint::of), is_h2: tls.protocol() == Protocol::H2, subject }
     }
 
     /// Whether a client of the relay begins with HTTP where TLS should begin. It goes on in clear then.

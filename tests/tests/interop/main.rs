@@ -12,6 +12,7 @@
 mod agent;
 mod answers;
 mod by_hand;
+mod client_ca;
 mod clients;
 mod closing;
 mod connect;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         ("demand", demand::CASES),
         ("differential", differential::CASES),
         ("clients", clients::CASES),
+        ("client_ca", client_ca::CASES),
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),

@@ -32,17 +32,17 @@ const DOMAIN: &str = "relay.test";
 const NAME: &str = "home.relay.test";
 
 /// A relay with an end-to-end hidden server, and its agent.
-struct Sealed {
-    world: World,
-    relay: Relay,
-    home: Enrolled,
-    agent: Program,
-    pin: String,
+pub(crate) struct Sealed {
+    pub(crate) world: World,
+    pub(crate) relay: Relay,
+    pub(crate) home: Enrolled,
+    pub(crate) agent: Program,
+    pub(crate) pin: String,
 }
 
 impl Sealed {
     /// The agent terminates TLS, with these options beside.
-    fn terminating(options: &[&str]) -> Self {
+    pub(crate) fn terminating(options: &[&str]) -> Self {
         let world = World::new();
         let home = world.enrol("home", &["--label", "home", "--end-to-end"]);
         let relay = world.relay(&["--domain", DOMAIN]);
@@ -57,7 +57,7 @@ impl Sealed {
     }
 
     /// curl, which knows where the relay is.
-    fn curl(&self) -> Command {
+    pub(crate) fn curl(&self) -> Command {
         let mut curl = Peer::Curl.command();
         curl.args([
             "-sS",
@@ -75,7 +75,7 @@ impl Sealed {
         format!("{name}:{}:{}", self.relay.tls.port(), self.relay.tls.ip())
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{NAME}:{}{path}", self.relay.tls.port())
     }
 }

@@ -64,7 +64,7 @@ impl Recorded {
             Input::Resolved { on, ref addresses } => machine.handle_resolved(on, addresses, now),
             Input::Connected { on } => machine.handle_connected(on, now),
             Input::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
-            Input::Secured { on, tls } => machine.handle_secured(on, tls, now),
+            Input::Secured { on, ref tls } => machine.handle_secured(on, tls.clone(), now),
             Input::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
             Input::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
             Input::LastBytes { on } => machine.handle_last_bytes(on, now),

@@ -14,6 +14,7 @@ use crate::agent::Verdict;
 use crate::dtcp::Fingerprint;
 use crate::engine;
 use crate::machine::{DialFailure, End, Listener, Secured, TlsFailure};
+use crate::subject::Subject;
 
 impl Parser {
     /// What stands behind the time.
@@ -42,7 +43,12 @@ impl Parser {
                             tls.certificate =
                                 Some(read.ok_or_else(|| format!("'{digits}' is no fingerprint"))?);
                         }
-                        _ => return Err(format!("unexpected '{word}': certificate= or h2")),
+                        Some(("subject", len)) => {
+                            let read = number(len).and_then(Subject::stand_in);
+                            tls.subject =
+                                Some(read.ok_or_else(|| format!("'{len}' is no length of a subject"))?);
+                        }
+                        _ => return Err(format!("unexpected '{word}': certificate=, h2 or subject=")),
                     }
                 }
                 Input::Secured { on, tls }
