@@ -280,7 +280,12 @@ pub fn of_key(key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure
     assemble(vec![certificate], key, &pem, key, provider)
 }
 
-fn assemble(
+/// A chain and its key (PEM), whose files are named in errors.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the key cannot be used, or is not that of the chain's first certificate.
+pub(crate) fn assemble(
     chain: Vec<CertificateDer<'static>>,
     cert: &Path,
     pem: &[u8],

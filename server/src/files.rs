@@ -77,6 +77,9 @@ impl FileKind {
     /// `relay.key` in the state folder.
     pub const STATE_KEY: FileKind =
         FileKind { noun: "key", protection: Protection::StateFolder, bytes_max: 1 << 20 };
+    /// The files of `acme` in the state folder.
+    pub const ACME: FileKind =
+        FileKind { noun: "ACME file", protection: Protection::StateFolder, bytes_max: 4 << 20 };
     /// `ids` in the state folder.
     pub const IDS: FileKind =
         FileKind { noun: "IDs", protection: Protection::StateFolder, bytes_max: 16 << 20 };

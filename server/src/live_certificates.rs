@@ -24,6 +24,8 @@ struct Shared {
     certificates: BTreeMap<String, Identity>,
     /// The certificates for validators (RFC 8737 §3), by the name that is validated.
     challenges: BTreeMap<String, Arc<CertifiedKey>>,
+    /// The texts for validators that come by HTTP (RFC 8555 §8.3), by their tokens.
+    texts: BTreeMap<String, String>,
 }
 
 impl LiveCertificates {
@@ -57,6 +59,22 @@ impl LiveCertificates {
     #[must_use]
     pub fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         self.read().challenges.get(name.to_ascii_lowercase().as_str()).cloned()
+    }
+
+    /// Answers validators that ask for `token` with `text` from now on.
+    pub fn provide_http(&self, token: &str, text: &str) {
+        self.write().texts.insert(token.to_owned(), text.to_owned());
+    }
+
+    /// Validators that ask for `token` get a 404 from now on.
+    pub fn withdraw_http(&self, token: &str) {
+        self.write().texts.remove(token);
+    }
+
+    /// The text for validators that ask for `token`.
+    #[must_use]
+    pub fn text(&self, token: &str) -> Option<String> {
+        self.read().texts.get(token).cloned()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shared> {

@@ -138,6 +138,19 @@ impl State {
         &self.folder
     }
 
+    /// A folder in it, made if it is missing, mode 0700. It has a lock of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`State::open`].
+    pub fn subfolder(&self, name: &str) -> Result<State, Failure> {
+        let folder = self.folder.join(name);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        made.map_err(|error| Failure::of_file("make the folder", &folder, &error))?;
+        files::check_folder(&folder, true)?;
+        Ok(State { folder })
+    }
+
     /// The path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)

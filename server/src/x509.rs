@@ -10,6 +10,9 @@ use rendezvous_core::subject::Subject;
 /// Parts of a certificate, as DER.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
+    /// The content of the serial number's INTEGER.
+    #[cfg_attr(not(feature = "acme"), expect(dead_code))]
+    pub(crate) serial: &'a [u8],
     /// The whole Name.
     pub(crate) issuer: &'a [u8],
     /// The whole Name.
@@ -27,7 +30,7 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
     let mut certificate = Der(Der(certificate).expect(SEQUENCE)?.content);
     let mut tbs = Der(certificate.expect(SEQUENCE)?.content);
     tbs.skip_if(VERSION);
-    tbs.expect(INTEGER)?; // the serial number
+    let serial = tbs.expect(INTEGER)?.content;
     tbs.expect(SEQUENCE)?; // the signature's algorithm
     let issuer = tbs.expect(SEQUENCE)?.whole;
     let validity = tbs.expect(SEQUENCE)?.content;
@@ -39,7 +42,7 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
             extensions = Der(field.content).expect(SEQUENCE)?.content;
         }
     }
-    Some(Parts { issuer, subject, spki, validity, extensions })
+    Some(Parts { serial, issuer, subject, spki, validity, extensions })
 }
 
 impl Parts<'_> {
@@ -67,23 +70,34 @@ impl Parts<'_> {
     }
 
     fn alt_names(&self) -> Option<Vec<String>> {
+        let mut names = Der(Der(self.extension(SUBJECT_ALT_NAME)?).expect(SEQUENCE)?.content);
+        let mut all = Vec::new();
+        while let Some(name) = names.next() {
+            all.extend(match name.tag {
+                DNS_NAME => std::str::from_utf8(name.content).ok().map(str::to_ascii_lowercase),
+                IP_ADDRESS => address(name.content).map(|address| address.to_string()),
+                _ => None,
+            });
+        }
+        Some(all)
+    }
+
+    /// The keyIdentifier of the Authority Key Identifier (RFC 5280 §4.2.1.1).
+    #[cfg(feature = "acme")]
+    pub(crate) fn authority_key_id(&self) -> Option<&[u8]> {
+        let mut fields = Der(Der(self.extension(AUTHORITY_KEY_ID)?).expect(SEQUENCE)?.content);
+        Some(fields.expect(KEY_IDENTIFIER)?.content)
+    }
+
+    /// The value of an extension: the content of its OCTET STRING.
+    fn extension(&self, wanted: &[u8]) -> Option<&[u8]> {
         let mut extensions = Der(self.extensions);
         while let Some(extension) = extensions.next() {
             let mut extension = Der(extension.content);
-            if extension.expect(OBJECT_ID)?.content != SUBJECT_ALT_NAME {
-                continue;
+            if extension.expect(OBJECT_ID)?.content == wanted {
+                extension.skip_if(BOOLEAN); // critical
+                return Some(extension.expect(OCTET_STRING)?.content);
             }
-            extension.skip_if(BOOLEAN); // critical
-            let mut names = Der(Der(extension.expect(OCTET_STRING)?.content).expect(SEQUENCE)?.content);
-            let mut all = Vec::new();
-            while let Some(name) = names.next() {
-                all.extend(match name.tag {
-                    DNS_NAME => std::str::from_utf8(name.content).ok().map(str::to_ascii_lowercase),
-                    IP_ADDRESS => address(name.content).map(|address| address.to_string()),
-                    _ => None,
-                });
-            }
-            return Some(all);
         }
         None
     }
@@ -188,7 +202,25 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
+/// The common name in a Name (DER), of which the last one counts; `None` if it has none.
+#[cfg(feature = "acme")]
+pub(crate) fn common_name(name: &[u8]) -> Option<String> {
+    let mut sets = Der(Der(name).expect(SEQUENCE)?.content);
+    let mut found = None;
+    while let Some(set) = sets.next() {
+        let mut attributes = Der(set.content);
+        while let Some(attribute) = attributes.next() {
+            let mut fields = Der(attribute.content);
+            if fields.expect(OBJECT_ID)?.content == COMMON_NAME {
+                found = fields.next().map(|value| String::from_utf8_lossy(value.content).into_owned());
+            }
+        }
+    }
+    found
+}
+
 /// An ECDSA signature of P-256 in DER (RFC 3279 §2.2.3) as r and s, 32 bytes each, big-endian.
+#[cfg(feature = "acme")]
 pub(crate) fn ecdsa_signature(der: &[u8]) -> Option<[u8; 64]> {
     let mut numbers = Der(Der(der).expect(SEQUENCE)?.content);
     let mut signature = [0; 64];
@@ -265,6 +297,12 @@ const SHORT_NAMES: &[(&[u8], &str)] = &[
     (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], "emailAddress"),
 ];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+#[cfg(feature = "acme")]
+const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
+#[cfg(feature = "acme")]
+const KEY_IDENTIFIER: u8 = 0x80;
+#[cfg(feature = "acme")]
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);

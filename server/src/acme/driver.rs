@@ -1,0 +1,281 @@
+//! The driver of an ACME client on the event loop.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use mio::Waker;
+use rendezvous_core::acme::{
+    Action, Answer, ChallengeKind, Client, Config, Event, ExternalAccount, Names, Proof, Question,
+    QuestionId, Url, Wanted, With,
+};
+use rendezvous_core::machine::Machine;
+use rendezvous_core::time::Now;
+use rustls::crypto::CryptoProvider;
+
+use super::answers::{Answers, KeyChoice};
+use super::folder::{self, Folder};
+use crate::entropy;
+use crate::escape::Escaped;
+use crate::event_loop::EventLoop;
+use crate::failure::Failure;
+use crate::live_certificates::LiveCertificates;
+use crate::net::mio::MioNet;
+use crate::state::State;
+use crate::worker::Worker;
+
+/// No clock is before this time: 2026-11-01, in seconds since 1970. Before a release it is set to the day of the release.
+const BUILT: u64 = 1_793_491_200;
+const DAY: u64 = 24 * 60 * 60;
+
+/// What an operator can set.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The CA's directory.
+    pub directory: Url,
+    /// Whether the operator agrees to the CA's terms of service.
+    pub agrees_to_terms: bool,
+    /// Contacts of the account: `mailto:` URLs.
+    pub contacts: Vec<String>,
+    /// The account at the CA that the ACME account is bound to.
+    pub external_account: Option<ExternalAccount>,
+    /// The profile of certificates.
+    pub profile: Option<String>,
+    /// The common name of the topmost issuer of the chain that is preferred.
+    pub preferred_chain: Option<String>,
+    /// The kinds of challenges that are answered, the preferred one first.
+    pub challenges: Vec<ChallengeKind>,
+}
+
+/// Something to do on the thread.
+#[derive(Debug)]
+enum Job {
+    /// Load the certificates for these names, and serve them.
+    Load(Vec<Names>),
+    Answer(QuestionId, Question),
+}
+
+#[derive(Debug)]
+enum Done {
+    Loaded(Vec<Wanted>),
+    Answered(QuestionId, Answer),
+}
+
+/// A driver that has its files, and no thread yet.
+#[derive(Debug)]
+pub struct Prepared {
+    answers: Answers,
+    names: Vec<Names>,
+    client: Option<Client>,
+}
+
+impl Prepared {
+    /// Opens the files in the state folder, serves the stored certificates for `names` from `live`, and makes a client that
+    /// keeps them valid. This may wait for the lock of the files.
+    ///
+    /// # Errors
+    /// The files cannot be used, or another program uses them.
+    pub fn open(
+        state: &State,
+        settings: Settings,
+        keys: KeyChoice,
+        names: Vec<Names>,
+        (live, provider): (Arc<LiveCertificates>, Arc<CryptoProvider>),
+        now: Now,
+    ) -> Result<Self, Failure> {
+        let directory = settings.directory;
+        let folder = Folder::open(state, &directory)?;
+        let account_key = folder::public(&folder.account_key()?).map_err(Failure::Failed)?;
+        let document = folder.document(&directory)?;
+        let config = Config {
+            agrees_to_terms: settings.agrees_to_terms,
+            contacts: settings.contacts,
+            external_account: settings.external_account,
+            profile: settings.profile,
+            preferred_chain: settings.preferred_chain,
+            challenges: settings.challenges,
+            user_agent: format!("rendezvous/{}", env!("CARGO_PKG_VERSION")),
+            built: BUILT,
+            ..Config::new(directory, account_key)
+        };
+        let answers = Answers { folder, live, keys, provider };
+        let wanted = answers.load(names.clone());
+        for it in &wanted {
+            let served = it.names.as_slice().first().is_some_and(|name| answers.live.get(name).is_some());
+            if !served {
+                log::warn!(
+                    "event=certificate-missing name={} reason=\"a self-signed certificate is served until the CA has issued one\"",
+                    Escaped(&it.names.to_string())
+                );
+            }
+        }
+        let client = Client::new(config, document, wanted, *entropy::octets()?, now);
+        Ok(Self { answers, names, client: Some(client) })
+    }
+
+    /// The client, once.
+    pub const fn take_client(&mut self) -> Option<Client> {
+        self.client.take()
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(self, waker: Arc<Waker>) -> io::Result<Driver> {
+        let Self { answers, names, .. } = self;
+        let live = answers.live.clone();
+        let worker = Worker::start("acme", waker, move |job| match job {
+            Job::Load(names) => Done::Loaded(answers.load(names)),
+            Job::Answer(id, question) => Done::Answered(id, answers.answer(question)),
+        })?;
+        Ok(Driver {
+            worker,
+            jobs: VecDeque::new(),
+            live,
+            names,
+            is_reachable: true,
+            providing: None,
+            held: None,
+        })
+    }
+}
+
+/// Carries out what a client asks for.
+#[derive(Debug)]
+pub struct Driver {
+    worker: Worker<Job, Done>,
+    jobs: VecDeque<Job>,
+    live: Arc<LiveCertificates>,
+    names: Vec<Names>,
+    /// Whether validators reach this program.
+    is_reachable: bool,
+    /// The [`Question::Provide`] that is open.
+    providing: Option<QuestionId>,
+    /// The answer to it, until validators reach this program.
+    held: Option<(QuestionId, Answer)>,
+}
+
+impl Driver {
+    /// Certificates for these names are wanted from now on, and for no others.
+    pub fn want(&mut self, names: Vec<Names>) {
+        if names != self.names {
+            self.names.clone_from(&names);
+            self.jobs.push_back(Job::Load(names));
+        }
+    }
+
+    /// Whether validators reach this program. As long as they do not, no challenge is said to be ready.
+    pub const fn set_reachable(&mut self, is_reachable: bool) {
+        self.is_reachable = is_reachable;
+    }
+
+    /// Does what the client has asked for, after each turn of the event loop.
+    pub fn work<M: Machine>(&mut self, event_loop: &mut EventLoop<MioNet, With<M>>) {
+        if self.is_reachable
+            && let Some((id, answer)) = self.held.take()
+        {
+            event_loop.call(|with, now| with.handle_answer(id, answer, now));
+        }
+        loop {
+            match self.worker.answer() {
+                Some(Done::Loaded(wanted)) => event_loop.call(|with, now| {
+                    if let Some(client) = with.client_mut() {
+                        client.set_wanted(wanted, now);
+                    }
+                }),
+                Some(Done::Answered(id, answer)) if !self.is_reachable && self.providing == Some(id) => {
+                    self.held = Some((id, answer));
+                }
+                Some(Done::Answered(id, answer)) => {
+                    event_loop.call(|with, now| with.handle_answer(id, answer, now));
+                }
+                None => {}
+            }
+            while let Some(action) = event_loop.call(|with, _| with.poll_action()) {
+                self.carry_out(action);
+            }
+            if self.worker.is_busy() {
+                return;
+            }
+            let Some(job) = self.jobs.pop_front() else { return };
+            self.worker.ask(job);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Ask { id, question } => {
+                self.providing = matches!(question, Question::Provide(_)).then_some(id);
+                self.jobs.push_back(Job::Answer(id, question));
+            }
+            Action::Withdraw(challenge) => match challenge.proof {
+                Proof::TlsAlpn01 { .. } => self.live.withdraw(&challenge.name),
+                Proof::Http01 { token, .. } => self.live.withdraw_http(&token),
+            },
+            Action::Event(event) => log_event(&event),
+        }
+    }
+}
+
+fn log_event(event: &Event) {
+    let shown = |names: &Names| names.to_string();
+    match event {
+        Event::Account { url } => log::info!("event=acme-account url={}", Escaped(url)),
+        Event::Ordering { names, why } => {
+            log::info!("event=certificate-order name={} reason={}", Escaped(&shown(names)), Escaped(why));
+        }
+        Event::Installed { names, not_after, renew_at } => {
+            let now = crate::clock::wall();
+            log::info!(
+                "event=certificate-installed name={} days={} renewal-in={}h",
+                Escaped(&shown(names)),
+                not_after.saturating_sub(now) / DAY,
+                renew_at.saturating_sub(now) / 3600
+            );
+        }
+        Event::Failed { names, step, why, again } => {
+            let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
+            log::warn!(
+                "event=certificate-failed name={} step={} reason={} retry-in={again}s",
+                Escaped(&names),
+                Escaped(step),
+                Escaped(why)
+            );
+        }
+        Event::Expiring { names, left: 0, last_failure } => {
+            log::error!(
+                "event=certificate-expired name={} reason={}",
+                Escaped(&shown(names)),
+                Escaped(last_failure)
+            );
+        }
+        Event::Expiring { names, left, last_failure } => {
+            log::warn!(
+                "event=certificate-expiring name={} days={} hours={} reason={}",
+                Escaped(&shown(names)),
+                left / DAY,
+                left / 3600 % 24,
+                Escaped(last_failure)
+            );
+        }
+        Event::Explained { names, url } => {
+            log::warn!(
+                "event=certificate-early-renewal name={} url={}",
+                Escaped(&shown(names)),
+                Escaped(url)
+            );
+        }
+        Event::ClockBeforeBuild => {
+            log::warn!(
+                "event=acme-clock reason=\"the clock is before this program was made: nothing is ordered\""
+            );
+        }
+        Event::ClockDiffers { date } => {
+            log::warn!(
+                "event=acme-clock ca-date={date} reason=\"the clock differs from the CA's: nothing is ordered\""
+            );
+        }
+        Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", Escaped(what)),
+    }
+}
