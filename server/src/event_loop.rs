@@ -1,11 +1,10 @@
 //! The event loop: edges → ready queue → bounded turns → deadlines → outputs.
 //!
-//! It is generic over the world ([`Net`]) and over the protocol ([`Machine`]): it moves octets and carries out what the
-//! machine asks for, and decides nothing that the protocol could care about.
+//! The loop is generic over the network ([`Net`]) and the protocol ([`Machine`]). It moves bytes and performs the
+//! machine's outputs. It makes no protocol decisions.
 //!
-//! What happens on the machine's request may have consequences of its own (a send fails, a socket is closed). Those
-//! are not told within the request, but queued (`Input`) and told when the machine is idle again: mutate, drain,
-//! mutate.
+//! Performing an output may cause further inputs: a send fails, a socket is closed. Those are not handed to the machine
+//! at once but queued (`Input`), and handed in once the machine is idle: mutate, drain, mutate.
 
 use std::collections::VecDeque;
 use std::io;
@@ -40,20 +39,20 @@ mod splice;
 mod table;
 mod write;
 
-/// One connection moves at most so many octets in a turn…
+/// Limit of bytes that one connection moves in a turn.
 const TURN_OCTETS_MAX: usize = 256 * 1024;
-/// …in at most so many receiving calls.
+/// Limit of receive calls for one connection in a turn.
 const TURN_CALLS_MAX: usize = 16;
-/// Connections that move much receive and send so many octets in a turn, all together and with the last one's share on
-/// top: then it is looked whether anybody else is ready.
+/// Bytes after which the busy connections stop for this turn, received and sent by all of them together. The last
+/// connection may exceed it.
 const BUSY_OCTETS_MAX: u64 = 512 * 1024;
-/// How often a socket that is to be reset once its peer has everything is looked at.
+/// Interval at which the send queue of a socket that is to be reset is polled.
 const TRUNCATE_TICK: Span = Span::from_millis(10);
 
-/// How the certificate of a peer that is dialled is checked, and under which name.
+/// The TLS configuration for a peer that is dialled, and the name that its certificate is checked for.
 pub type ClientTls = (Arc<ClientConfig>, ServerName<'static>);
 
-/// With what certificate, and with whom, TLS is spoken.
+/// TLS configurations by role.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSetup {
     /// For [`TlsRole::Server`](rendezvous_core::machine::TlsRole::Server).
@@ -61,44 +60,45 @@ pub struct TlsSetup {
     /// For [`TlsRole::EndToEnd`](rendezvous_core::machine::TlsRole::EndToEnd) and
     /// [`TlsRole::EndToEndStream`](rendezvous_core::machine::TlsRole::EndToEndStream).
     pub end_to_end: Option<EndToEndTls>,
-    /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), in the order of their numbers: the upstreams, and behind
-    /// them the local services that speak TLS.
+    /// For [`TlsRole::Client`](rendezvous_core::machine::TlsRole::Client), by index: the upstreams, followed by the
+    /// local services that speak TLS.
     pub upstreams: Vec<ClientTls>,
     /// For [`TlsRole::DirectServer`](rendezvous_core::machine::TlsRole::DirectServer) and
     /// [`TlsRole::DirectClient`](rendezvous_core::machine::TlsRole::DirectClient).
     pub direct: Option<DirectTls>,
 }
 
-/// How an agent terminates the TLS of clients.
+/// TLS configurations with which an agent terminates the TLS of clients.
 #[derive(Clone, Debug)]
 pub struct EndToEndTls {
-    /// Of clients of HTTP.
+    /// For HTTP clients.
     pub http: Arc<ServerConfig>,
-    /// Of connectors.
+    /// For connectors.
     pub connectors: Arc<ServerConfig>,
-    /// Of validators of a CA, which show no key: for a ClientHello with `acme-tls/1` as its only protocol.
+    /// For the validators of a CA, which present no client certificate: used if the ClientHello offers `acme-tls/1` as
+    /// its only protocol.
     pub challenges: Option<Arc<ServerConfig>>,
     /// Which of them are let in.
     pub let_in: LetIn,
 }
 
-/// What the loop has done, in numbers that only grow.
+/// Counters of the loop; they only increase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Octets of pairs that were received, as plaintext.
+    /// Bytes of pairs received, as plaintext.
     pub relayed: u64,
-    /// Octets of pairs that were copied in user space by us, beside what rustls copies itself.
+    /// Bytes of pairs copied in user space, apart from the copies that rustls makes.
     pub copied: u64,
-    /// Octets of pairs that went from socket to socket within the system.
+    /// Bytes of pairs spliced from socket to socket in the kernel.
     pub spliced: u64,
-    /// Turns.
+    /// Number of turns.
     pub turns: u64,
 }
 
-/// A slot of the loop over `N`.
+/// The slot type of a loop over `N`.
 type SlotOf<N> = Slot<<N as Net>::Sock, <N as Net>::Pipe>;
 
-/// What is to be told to the machine when it is idle.
+/// An input that is handed to the machine once it is idle.
 #[derive(Clone, Copy, Debug)]
 enum Input {
     Flushed(ConnId),
@@ -113,33 +113,33 @@ enum Input {
     Closed(ConnId),
 }
 
-/// The loop over one world and one machine.
+/// The event loop over one network and one machine.
 ///
-/// The machine comes last, for what needs not know which one it is is written once for all of them
-/// (`EventLoop<N, dyn Machine>`): a program with seven kinds of machines has one loop in it, not seven.
+/// `M` is the last field and may be unsized, so the code that is independent of the machine is compiled once, for
+/// `EventLoop<N, dyn Machine>`, and not once for each of the seven kinds of machine.
 pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     net: N,
     tls: TlsSetup,
     slots: Vec<Option<Box<SlotOf<N>>>>,
     pool: Pool,
-    /// Connections that something can be done for.
+    /// Connections with work to do.
     ready: VecDeque<ConnId>,
-    /// Those among them that move much: they come after the others, and not all in one turn.
+    /// Connections with work to do that move bulk data. They are served after `ready`, and not all in one turn.
     busy: VecDeque<ConnId>,
     inputs: VecDeque<Input>,
     events: Vec<Event>,
     accepting: Vec<accept::Backlog>,
     /// Connections that wait for a buffer.
     waiters: Waiters,
-    /// When it is looked whether one of them has waited for too long.
+    /// When the waiters are next checked for ones that have waited too long.
     waiters_due: Time,
-    /// If more is kept than may be, and nobody could be cut: when it is looked again.
+    /// When memory is next relieved, if the last attempt found too little to cut.
     relief_due: Time,
-    /// How many bytes were used when that was done last.
+    /// Bytes in use at the last relief.
     relief_used: usize,
-    /// Connections that are reset as soon as their peer has everything.
+    /// Connections that are reset once their peer has acknowledged everything.
     truncating: Vec<ConnId>,
-    /// Sockets that are closed as soon as their peer has everything.
+    /// Sockets that are closed once their peer has acknowledged everything.
     draining: Draining<N::Sock>,
     edges: Vec<Edge>,
     text: Vec<u8>,
@@ -147,14 +147,14 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     deadline: Option<Time>,
     now: Now,
     stats: Stats,
-    /// Octets that came from sockets, and that sockets took.
+    /// Bytes received from sockets, and bytes accepted by sockets.
     received: u64,
     sent: u64,
     machine: M,
 }
 
 impl<N: Net, M: Machine> EventLoop<N, M> {
-    /// A loop over `net` with so many listeners, which the machine knows as 0, 1, 2…
+    /// Creates a loop over `net` with this many listeners, which the machine knows as 0, 1, 2…
     pub fn new(mut net: N, machine: M, tls: TlsSetup, sizes: Sizes, listeners: u16) -> Self {
         let now = net.now();
         Self {
@@ -185,15 +185,16 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
     }
 
-    /// One turn: waits until something is ready or due, for `at_most` this long, and deals with it.
+    /// Runs one turn: waits for readiness or a deadline, for at most `at_most`, and handles what is due.
     ///
     /// # Errors
-    /// The system's polling call failed: nothing can be done any more.
+    /// The polling call failed; the loop cannot continue.
     pub fn turn(&mut self, at_most: Option<Span>) -> io::Result<()> {
         self.any().turn_once(at_most)
     }
 
-    /// Tells the machine something that is not of a connection (the operator's wishes), and does what it asks.
+    /// Calls the machine for an event that belongs to no connection, such as an operator's request, and performs its
+    /// outputs.
     pub fn call<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         self.now = self.net.now();
         let result = what(&mut self.machine, self.now);
@@ -201,32 +202,32 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         result
     }
 
-    /// Takes a connection that was not accepted by a listener of ours, as if it was by listener `on`.
+    /// Admits a connection that no listener of the loop accepted, as if listener `on` had accepted it.
     ///
     /// # Errors
-    /// It can't be watched.
+    /// The socket cannot be registered for polling.
     pub fn adopt(&mut self, on: Listener, sock: N::Sock, from: SocketAddr) -> io::Result<ConnId> {
         self.now = self.net.now();
         self.any().admit(on, sock, from)
     }
 
-    /// Accepts nothing any more.
+    /// Stops accepting connections and closes the listeners.
     pub fn stop_accepting(&mut self) {
         self.accepting.clear();
         self.net.stop_listening();
     }
 
-    /// Whether the peers of all connections that are over have acknowledged everything.
+    /// Whether the peers of all closed connections have acknowledged everything.
     pub fn is_drained(&self) -> bool {
         self.draining.is_empty()
     }
 
-    /// How many connections of pairs were closed in order although their peers did not acknowledge everything in time.
+    /// Number of paired connections that ended cleanly but whose peers did not acknowledge everything in time.
     pub const fn undelivered(&self) -> u64 {
         self.draining.undelivered()
     }
 
-    /// Resets every connection: whoever is left sees that it did not end in order.
+    /// Resets every connection, so that its peer sees an unclean end.
     pub fn abort_all(&mut self) {
         self.any().close_draining();
         for slot in std::mem::take(&mut self.slots).into_iter().flatten() {
@@ -236,12 +237,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         }
     }
 
-    /// New certificates, for handshakes from now on.
+    /// Sets the TLS configurations for new handshakes.
     pub fn set_tls(&mut self, tls: TlsSetup) {
         self.tls = tls;
     }
 
-    /// What the machine noted since the last call.
+    /// The machine's events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -251,37 +252,37 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         &self.machine
     }
 
-    /// The world.
+    /// The network.
     pub const fn net(&mut self) -> &mut N {
         &mut self.net
     }
 
-    /// What was done so far.
+    /// The loop's counters.
     pub const fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// Octets in buffers at the moment.
+    /// Bytes in buffers.
     pub const fn buffer_octets(&self) -> usize {
         self.pool.used()
     }
 
-    /// How many buffers are in use at the moment.
+    /// Number of buffers in use.
     pub fn buffers(&self) -> usize {
         self.pool.count()
     }
 
-    /// How many pipes of the system are in use at the moment.
+    /// Number of pipes in use.
     pub fn pipes(&self) -> usize {
         self.slots.iter().flatten().filter(|slot| slot.pipe.is_some()).count()
     }
 
-    /// How many connections there are at the moment, closing ones included.
+    /// Number of connections, including those that are closing.
     pub fn connections(&self) -> usize {
         self.slots.iter().flatten().count()
     }
 
-    /// Gives back what a wave of connections has left behind, as far as nobody uses it.
+    /// Releases capacity that is no longer used after a burst of connections.
     pub fn shrink(&mut self) {
         let used = self.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
         self.slots.truncate(used);
@@ -293,12 +294,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.pool.shrink();
     }
 
-    /// Heads may be this large from now on, with one TLS record behind them.
+    /// Sets the limit of request heads, including one TLS record behind the head.
     pub fn set_head(&mut self, bytes: usize) {
         self.pool.set_head(bytes);
     }
 
-    /// Gives up spare buffers that nobody needed since this was called last. How many octets they had.
+    /// Releases spare buffers that were not used since the last call. Returns the number of bytes released.
     pub fn release_idle(&mut self) -> usize {
         self.pool.release_idle()
     }
@@ -308,7 +309,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.now
     }
 
-    /// The loop over whatever machine.
+    /// The loop with its machine's type erased.
     fn any(&mut self) -> &mut EventLoop<N, dyn Machine> {
         self
     }
@@ -340,7 +341,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.relieve_waiters();
             self.call_waiters();
         }
-        // Whoever is gone by now has no deadline any more.
+        // A connection that was closed in this turn must not time out.
         self.settle();
         if self.deadline.is_some_and(|deadline| deadline <= self.now.mono) {
             self.machine.handle_timeout(self.now);
@@ -353,7 +354,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     // ---- the machine ----
 
-    /// Drains the machine to idleness, tells it what that led to, and again until nothing is left to tell.
+    /// Performs the machine's outputs until it is idle, then hands in the next queued input, until none is left.
     fn settle(&mut self) {
         loop {
             loop {
@@ -376,7 +377,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn hand_in(&mut self, input: Input) {
         let now = self.now;
         match input {
-            // The machine may have said more since; then it is told when that is in the socket too.
+            // The machine may have sent more since. The input is repeated when those bytes are flushed too.
             Input::Flushed(on) if self.queued(on) > 0 => {}
             Input::Flushed(on) => self.machine.handle_flushed(on, now),
             Input::Moved { from, read, queued } => self.machine.handle_moved(from, read, queued, now),
@@ -393,7 +394,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     // ---- turns ----
 
-    /// Bulk, for as long as nobody else need wait for it.
+    /// Serves connections with bulk data until the limit of bytes for this turn is reached.
     fn serve_busy(&mut self) {
         let enough = self.received + self.sent + BUSY_OCTETS_MAX;
         for _ in 0..self.busy.len() {
@@ -405,7 +406,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// One bounded turn of one connection.
+    /// Serves one connection, within the limits of a turn.
     fn serve(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         slot.queued = false;
@@ -447,7 +448,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// How long the turn may wait.
+    /// How long this turn may wait for readiness.
     fn patience(&self, at_most: Option<Span>) -> Option<Span> {
         if !self.ready.is_empty() || !self.busy.is_empty() {
             return Some(Span::ZERO);

@@ -1,4 +1,4 @@
-//! Accepting: bounded batches, and a listener that never goes silent.
+//! Accepting connections: bounded batches, and a retry after accept errors.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,24 +10,25 @@ use super::{EventLoop, Input};
 use crate::net::Net;
 use crate::slot::{Link, Reading, Slot};
 
-/// Accepts of one listener in one turn.
+/// Limit of connections that one listener accepts in one turn.
 const ACCEPTS_MAX: usize = 32;
-/// How long a listener rests when there are no descriptors, or no memory, for what it has.
+/// Delay before a listener is tried again after an accept error (no descriptors or no memory).
 const REST: Span = Span::from_millis(100);
 
-/// What a listener may have for us.
+/// State of a listener's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backlog {
-    /// Nothing, until its next edge.
+    /// Empty until the next edge.
     Empty,
-    /// Something.
+    /// There may be connections to accept.
     Some,
-    /// Something that could not be accepted: edge-triggered, it would tell nobody again.
+    /// Accepting failed. The poll is edge-triggered and reports no further edge, so the listener is tried again at
+    /// `until`.
     Resting { until: Time },
 }
 
 impl Backlog {
-    /// Whoever came before the loop began made no edge that it saw.
+    /// The initial states: connections may have arrived before the loop started, without an edge.
     pub(super) fn all(listeners: u16) -> Vec<Self> {
         vec![Self::Some; usize::from(listeners)]
     }
@@ -53,7 +54,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// How long until a listener is to be tried again.
+    /// Time until a listener is to be tried again.
     pub(super) fn accept_retry(&self) -> Option<Span> {
         let wait = |backlog: &Backlog| match backlog {
             Backlog::Empty => None,
@@ -63,7 +64,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.accepting.iter().filter_map(wait).min()
     }
 
-    /// A descriptor is free again: resting listeners need rest no more.
+    /// Retries listeners after accept errors at once, because a descriptor has become free.
     pub(super) fn end_rest(&mut self) {
         for backlog in &mut self.accepting {
             if let Backlog::Resting { until } = backlog {
@@ -108,20 +109,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return self.set_backlog(on, Backlog::Empty);
                 }
-                // Gone before we came, or a signal: the next one may be there.
+                // The connection was reset before it was accepted, or the call was interrupted: accept the next one.
                 Err(error)
                     if matches!(
                         error.kind(),
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
                     ) => {}
-                // The sockets that drain may have the descriptors.
+                // Draining sockets hold descriptors: close them and try again.
                 Err(_) if !self.draining.is_empty() => {
                     self.close_draining();
                     self.rest(on);
                     return self.end_rest();
                 }
                 Err(error) => {
-                    // Once, until the listener has nothing left.
+                    // Logged once until the backlog is empty.
                     if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::Resting { .. })) {
                         log::warn!(
                             "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",

@@ -1,7 +1,7 @@
-//! Sockets of connections that are over, whose peer has not acknowledged everything yet.
+//! Sockets of closed connections whose peers have not acknowledged everything yet.
 //!
-//! After a close the system goes on sending, but nobody learns whether it succeeds; and if it is short of memory for TCP
-//! it drops what is left, since nobody owns it. So a socket is closed when its send queue is empty.
+//! After close(2) the kernel goes on sending, but the result is unknown; if it runs short of TCP memory, it drops the
+//! remaining data of orphaned sockets. So a socket is closed only when its send queue is empty.
 
 use std::collections::VecDeque;
 
@@ -11,30 +11,31 @@ use rendezvous_core::time::{Span, Time};
 use super::EventLoop;
 use crate::net::Net;
 
-/// How many such sockets are kept. If there are more, the oldest are closed, and the system goes on by itself.
+/// Limit of draining sockets. Beyond it the oldest one is closed, and the kernel sends the rest.
 const DRAINING_MAX: usize = 256;
-/// A socket is closed if its peer acknowledges nothing for this long.
+/// A draining socket is closed if its peer acknowledges nothing for this long.
 const DRAINING_IDLE: Span = Span::from_secs(10);
-/// A socket is closed after this long, whatever its peer acknowledges.
+/// A draining socket is closed after this time, even if its peer still makes progress.
 const DRAINING_TIMEOUT: Span = Span::from_secs(5 * 60);
-/// How often it is looked, depending on how long it takes: no event tells that a queue is empty.
+/// Bounds of the polling interval, which grows with the time that a socket has drained. No event reports an empty send
+/// queue.
 const LOOK_MIN: Span = Span::from_millis(1);
 const LOOK_MAX: Span = Span::from_millis(50);
 
-/// The sockets, those that were closed first in front.
+/// The draining sockets, oldest first.
 #[derive(Debug)]
 pub(super) struct Draining<S> {
     sockets: VecDeque<Socket<S>>,
-    /// How many sockets of pairs were closed although their queue was not empty.
+    /// Number of paired sockets that were closed with data in their send queue.
     undelivered: u64,
 }
 
 #[derive(Debug)]
 struct Socket<S> {
     sock: S,
-    /// It was half of a pair.
+    /// Whether the connection was half of a pair.
     was_paired: bool,
-    /// Bytes that are not acknowledged.
+    /// Unacknowledged bytes.
     left: usize,
     since: Time,
     /// When the peer last acknowledged something.
@@ -54,14 +55,14 @@ impl<S> Draining<S> {
         self.undelivered
     }
 
-    /// All of them, to be closed now.
+    /// Removes all sockets, to be closed now.
     pub(super) fn take(&mut self) -> impl Iterator<Item = S> + use<S> {
         let sockets = std::mem::take(&mut self.sockets);
         self.undelivered += sockets.iter().filter(|socket| socket.was_paired).count() as u64;
         sockets.into_iter().map(|socket| socket.sock)
     }
 
-    /// How long until it is to be looked again: the longer the last one takes, the longer.
+    /// Time until the sockets are polled again. It grows with the age of the newest one.
     pub(super) fn due(&self, now: Time) -> Option<Span> {
         let last = self.sockets.back()?;
         Some(Span(now.since(last.since).0 / 2).clamp(LOOK_MIN, LOOK_MAX))
@@ -69,7 +70,7 @@ impl<S> Draining<S> {
 }
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Closes a socket whose connection is over, as soon as its peer has everything.
+    /// Closes the socket of a closed connection as soon as its peer has acknowledged everything.
     pub(super) fn close_delivered(&mut self, mut sock: N::Sock, was_paired: bool) {
         let left = self.net.unacknowledged(&mut sock);
         if left == 0 {
@@ -85,7 +86,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.draining.sockets.push_back(Socket { sock, was_paired, left, since: now, progress: now });
     }
 
-    /// Closes the sockets whose peer has everything by now, or takes too long.
+    /// Closes the sockets whose peer has acknowledged everything or has timed out.
     pub(super) fn finish_draining(&mut self) {
         if self.draining.is_empty() {
             return;
@@ -108,7 +109,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Makes room for new connections: the system goes on by itself with what is left.
+    /// Closes all draining sockets to free descriptors. The kernel sends what is left.
     pub(super) fn close_draining(&mut self) {
         for sock in self.draining.take() {
             self.net.close(sock);

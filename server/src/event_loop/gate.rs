@@ -1,4 +1,4 @@
-//! Gated halves of pairs: their bytes are offered to the machine before they move.
+//! Gated halves of pairs: the machine inspects their bytes before they are relayed.
 
 use rendezvous_core::machine::{ConnId, Machine};
 
@@ -8,17 +8,17 @@ use crate::net::Net;
 use crate::slot::{Gate, Reading};
 use crate::tls::RECORD_MAX;
 
-/// Records are opened in place for the mate as long as so many more bytes than those at hand may pass: the last record
-/// of a body may hold bytes that are to be offered.
+/// Records are opened directly into the peer's buffer only while at least this many bytes beyond those at hand may
+/// pass: the last record of a body may also hold bytes that the machine must inspect.
 const IN_PLACE_MIN: usize = 2 * RECORD_MAX;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Offers what is at the gate of `on`, or receives more for it.
+    /// Offers the bytes at the gate of `on` to the machine, or receives more.
     ///
-    /// Nothing is offered while the mate has a whole buffer to send: the machine may answer what it is offered with
-    /// bytes of its own for the mate.
+    /// Nothing is offered while the peer has a full buffer to send, because the machine may respond with bytes of its
+    /// own for the peer.
     pub(super) fn offer_gated(&mut self, on: ConnId, peer: ConnId) -> Go {
-        // What has moved is told before what is behind it is offered.
+        // The machine must know of moved bytes before it is offered the bytes behind them.
         self.settle();
         if self.queued(peer) as usize >= self.pool.sizes().head {
             return Go::Wait;
@@ -55,7 +55,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Go::Wait
     }
 
-    /// Whether a record of `on` may hold more bytes than those that pass.
+    /// Whether a record of `on` may hold more bytes than may pass.
     pub(super) fn may_overrun(&self, on: ConnId, passes: usize) -> bool {
         let slot = self.slots.get(on.index as usize).and_then(Option::as_deref).filter(|slot| slot.id == on);
         slot.is_some_and(|slot| {
@@ -64,7 +64,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         })
     }
 
-    /// Receives and opens records of `on` beside the mate's buffer, for the bytes that pass to be moved from there.
+    /// Receives and opens records of `on` into its parked buffer, from which the bytes that may pass are moved to the
+    /// peer.
     pub(super) fn receive_beside(&mut self, on: ConnId, peer: ConnId) -> Go {
         if !self.has_room_for(on, peer) {
             return Go::Wait;

@@ -1,4 +1,4 @@
-//! The memory of connections: charging it, waiting for it, and taking it from those that make no progress.
+//! Memory of connections: charging it, waiting for it, and reclaiming it from connections that make no progress.
 
 use std::cmp::Reverse;
 
@@ -11,36 +11,36 @@ use crate::net::{Net, Pipe};
 use crate::slot::{Wait, Writing};
 use crate::tls::{HANDSHAKE_MEMORY, ROOM_MIN};
 
-/// When a connection has waited for memory for so long, a connection without progress loses its own.
+/// How long a connection waits for memory before memory is reclaimed from a stalled connection.
 const WAIT_MAX: Span = Span::from_millis(500);
-/// No progress: the peer has not taken a buffer's worth of its queue for so long, while an account waits that uses much
-/// less.
+/// A connection is stalled if its peer has not taken a buffer's worth of its queue for this long, while an account that
+/// uses much less is waiting.
 const STALLED: Span = Span::from_secs(1);
-/// The same, while only accounts wait that use as much.
+/// The same limit if only accounts with a similar use are waiting.
 const STALLED_AMONG_EQUALS: Span = Span::from_secs(5);
-/// How long it is remembered that a connection of an account lost its memory.
+/// How long an account counts as stalled after one of its connections lost its memory.
 const STALL_MEMORY: Span = Span::from_secs(30);
-/// A handshake or a head of most clients keeps no more.
+/// The kept memory of a typical handshake or head.
 const SMALL_KEPT: usize = HANDSHAKE_MEMORY + 4 * 1024;
-/// How often it is looked whether somebody has waited for too long.
+/// Interval at which waiters are checked for ones that have waited too long.
 const TICK: Span = Span::from_millis(100);
-/// Accounts that are looked at in one turn for the next connection that gets memory.
+/// Limit of accounts tried per turn for the next grant of memory.
 const LINES_MAX: usize = 64;
-/// Connections that are called in one turn.
+/// Limit of waiting connections resumed per turn.
 const CALLS_MAX: usize = 256;
 
 /// A connection that uses memory and makes no progress.
 #[derive(Clone, Copy, Debug)]
 struct Holder {
-    /// What its account uses that uses less.
+    /// The smaller use of its two accounts, in bytes.
     least: usize,
-    /// Since when it has made no progress.
+    /// When it last made progress.
     since: Time,
     on: ConnId,
     bytes: usize,
 }
 
-/// Which bytes are looked for.
+/// Which bytes are reclaimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bytes {
     Kept,
@@ -48,7 +48,7 @@ enum Bytes {
 }
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Charges what a connection uses after its turn. What it keeps takes no more memory than it needs.
+    /// Charges the memory that a connection uses after its turn, and shrinks what it keeps to its size.
     pub(super) fn charge(&mut self, on: ConnId) {
         let Some(slot) = find(&mut self.slots, on) else { return };
         if let Some(parked) = slot.parked {
@@ -61,7 +61,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             slot.wire.shrink_to_fit();
         }
         let handshake = if slot.is_securing() && slot.closing.is_none() { HANDSHAKE_MEMORY } else { 0 };
-        // What the machine keeps of a pair's request waits for the answer: that is no lack of progress.
+        // What the machine keeps of a paired request waits for the response: that is not a lack of progress.
         let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
         let has_progress = by_machine == 0 || slot.peer.is_some();
         let inner = slot.tls.as_ref().map_or(0, |tls| tls.kept());
@@ -88,14 +88,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// A connection is gone: it is charged no more.
+    /// Releases all charges of a closed connection.
     pub(super) fn discharge(&mut self, memory: crate::slot::Memory) {
         self.pool.charge_kept(memory.owner, memory.kept, 0);
         self.pool.charge_piped(memory.owner, memory.piped, 0);
         self.pool.close_account(memory.owner);
     }
 
-    /// From now on a connection is charged to the accounts of `like`.
+    /// Charges a connection to the accounts of `like` from now on.
     pub(super) fn charge_like(&mut self, on: ConnId, like: ConnId) {
         let owners = self.machine.owners(like);
         let Some(slot) = find(&mut self.slots, on) else { return };
@@ -112,7 +112,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.pool.close_account(before);
     }
 
-    /// The peer of `on` took `n` bytes of its queue.
+    /// Records that the peer of `on` took `n` bytes of its queue.
     pub(super) fn note_taken(&mut self, on: ConnId, n: usize) {
         let (now, worth) = (self.now.mono, self.pool.sizes().small());
         let Some(slot) = self.slot(on) else { return };
@@ -124,7 +124,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Something came of the bytes that `on` sent.
+    /// Records that the bytes received from `on` made progress.
     pub(super) fn note_progress(&mut self, on: ConnId) {
         let now = self.now.mono;
         if let Some(slot) = self.slot(on) {
@@ -134,7 +134,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     // ---- waiting ----
 
-    /// A buffer for what `on` sends to its peer in a pair; without one, `on` waits in line.
+    /// A buffer for what `on` sends to its peer. Returns `None` if `on` has to wait.
     pub(super) fn take_queue(&mut self, on: ConnId) -> Option<BufferId> {
         if !self.may_queue(on) {
             return None;
@@ -144,7 +144,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.pool.take(owner)
     }
 
-    /// Whether `on` may have a buffer for what it sends to its peer in a pair; if not, `on` waits in line.
+    /// Whether `on` may have a buffer for what it sends to its peer. If not, `on` is queued as a waiter.
     pub(super) fn may_queue(&mut self, on: ConnId) -> bool {
         let Some(slot) = find(&mut self.slots, on) else { return false };
         let memory = &mut slot.memory;
@@ -158,7 +158,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let now = self.now.mono;
         let since = match memory.wait {
-            // It was called in vain: it has waited since it first came.
+            // It was resumed but got no memory: it keeps its place in time.
             Wait::Called { since, at } if now.since(at) < TICK => since,
             Wait::No | Wait::InLine { .. } | Wait::Called { .. } => now,
         };
@@ -167,7 +167,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         false
     }
 
-    /// How large the queue is that `on` may have for its peer; `None` if `on` waits in line.
+    /// Size of the queue that `on` may have for its peer; `None` if `on` has to wait.
     pub(super) fn granted(&mut self, on: ConnId) -> Option<usize> {
         if !self.may_queue(on) {
             return None;
@@ -176,15 +176,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.pool.granted(owner)
     }
 
-    /// `on` has the buffer that it waited for, or was granted at once.
+    /// Records that `on` has got its buffer and no longer waits.
     pub(super) fn end_wait(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
             slot.memory.wait = Wait::No;
         }
     }
 
-    /// Whether there is room for a record or a segment of `on` beside what its peer is to get; if not, `on` waits: in
-    /// line, or for the peer.
+    /// Whether the peer's queue has room for a record or segment of `on`. If not, `on` waits for memory or for the
+    /// peer.
     pub(super) fn has_room_for(&mut self, on: ConnId, peer: ConnId) -> bool {
         match self.slot(peer).and_then(|peer| peer.out) {
             Some(out) => self.pool[out].room() >= ROOM_MIN,
@@ -192,7 +192,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Makes the working buffer that `on` received into a queue of its peer; false if `on` waits in line.
+    /// Turns the working buffer that `on` received into into a queue of its peer. Returns false if `on` has to wait.
     pub(super) fn queue_working(&mut self, on: ConnId, working: BufferId) -> bool {
         if !self.may_queue(on) {
             return false;
@@ -202,7 +202,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         true
     }
 
-    /// Calls the connections that can have memory now: of each rank one account after the other.
+    /// Resumes waiting connections for which there is memory now, by rank, one account after the other.
     pub(super) fn call_waiters(&mut self) {
         let (mut promised, mut calls) = (0, 0);
         for rank in Rank::ALL {
@@ -236,12 +236,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// When it is looked again whether somebody has waited for too long.
+    /// Time until the waiters are checked again.
     pub(super) fn memory_due(&self) -> Option<Span> {
         (!self.waiters.is_empty()).then(|| self.waiters_due.since(self.now.mono))
     }
 
-    /// If a connection has waited for too long, those that make no progress make room.
+    /// If a connection has waited too long, reclaims memory from connections that make no progress.
     pub(super) fn relieve_waiters(&mut self) {
         if self.waiters.is_empty() || self.now.mono < self.waiters_due {
             return;
@@ -263,7 +263,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         holders.retain(|holder| now.since(holder.since) >= STALLED);
         let Some(worst) = holders.first().map(|holder| holder.least) else { return };
         let small = self.pool.sizes().small();
-        // An account that waits is entitled to half of what the largest one has.
+        // A waiting account is entitled to half of what the largest one uses.
         let (mut entitled, mut equal) = (0, 0);
         for (on, waiting) in late {
             let Some(slot) = find(&mut self.slots, on) else { continue };
@@ -278,10 +278,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.cut(&holders, equal.saturating_sub(freed));
     }
 
-    /// If more memory is used than there is, connections that make no progress are cut.
+    /// If more memory is used than allowed, cuts connections that make no progress.
     pub(super) fn relieve(&mut self) {
         let is_enough = self.pool.kept_excess() == 0 && self.pool.excess() == 0;
-        // Some more than need be: all connections are looked at for it.
+        // Frees some more than necessary, because it scans all connections.
         let more = self.pool.sizes().kept_max() / 8;
         let has_grown = self.pool.used() >= self.relief_used + more;
         if is_enough || (self.now.mono < self.relief_due && !has_grown) {
@@ -307,8 +307,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.relief_used = self.pool.used();
     }
 
-    /// Connections that use memory; the accounts that use most come first, and of one account those that have made no
-    /// progress for longest. Of kept bytes, those who keep many come before those who keep as few as most clients do.
+    /// Connections that use memory, in the order in which they are cut: by descending use of their account, then by
+    /// descending time without progress. For kept bytes, connections that keep many bytes come before those that keep
+    /// as few as a typical client.
     fn holders(&self, which: Bytes) -> Vec<Holder> {
         let mut holders = Vec::new();
         for slot in self.slots.iter().flatten() {
@@ -319,12 +320,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let memory = &slot.memory;
             let buffers: usize = slot.parked.iter().chain(&slot.out).map(of_buffer).sum();
             let since = memory.kept_since.into_iter().chain(memory.queued_since).min();
-            // The two halves of a pair may both be well, and have parts of records.
+            // Both halves of a pair may be making progress and hold partial records.
             let is_fresh = |since| slot.peer.is_some() && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_fresh(since));
             let piped = if which == Bytes::Any { memory.piped } else { 0 };
             let bytes = buffers + memory.kept + piped;
-            // A handshake or a head that has just begun, and is not large, is no reason for too little memory.
+            // A small handshake or head that has just begun is not the cause of a shortage.
             let is_innocent = |since| bytes <= SMALL_KEPT && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_innocent(since));
             if let (Some(since), 1..) = (since, bytes) {
@@ -339,10 +340,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         holders
     }
 
-    /// Cuts connections in this order until so many bytes are free; how many are.
+    /// Cuts connections in this order until `bytes` bytes are free. Returns how many were freed.
     fn cut(&mut self, holders: &[Holder], bytes: usize) -> usize {
         let mut freed = 0;
-        // An account that has lost half of its memory is passed over as long as others have more.
+        // In the first pass, an account that has lost half of its memory is skipped.
         for half in [true, false] {
             for holder in holders {
                 if freed >= bytes {

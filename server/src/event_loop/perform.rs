@@ -1,4 +1,4 @@
-//! What the machine asks for, carried out.
+//! Performs the outputs of the machine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::slot::{Gate, Link, Writing};
 use crate::tls::TlsSession;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Begins it; what comes of it is told later.
+    /// Starts performing an output. Its result is queued as an input.
     pub(super) fn perform(&mut self, output: Output) {
         match output {
             Output::Send { to, len } => {
@@ -42,7 +42,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                         self.enqueue(on);
                     }
                 }
-                // What TLS has to say itself, tickets: a client that is dead by now would else owe nobody anything.
+                // Session tickets may already be queued for the client. Without this input, the machine would not watch
+                // for its acknowledgements.
                 let queued = self.queued(client);
                 if queued > 0 {
                     self.inputs.push_back(Input::Moved { from: hidden, read: 0, queued });
@@ -116,7 +117,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let session = match role {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
             TlsRole::EndToEnd => {
-                // The machine has read the whole ClientHello.
+                // The machine has read the whole ClientHello, which is still in the parked buffer.
                 let parked = find(&mut self.slots, on).and_then(|slot| slot.parked);
                 let hello = parked.map_or(&[][..], |parked| self.pool[parked].filled());
                 let is_validation = client_hello::offers_only(hello, alpn::CHALLENGE);
@@ -147,7 +148,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Some(Ok(session)) => {
                 let Some(slot) = find(&mut self.slots, on) else { return };
                 slot.role = Some(role);
-                // What came behind the machine's last bytes is TLS already.
+                // Bytes behind those that the machine consumed belong to the TLS session.
                 let parked = slot.parked.take();
                 let wire = parked.map_or_else(Vec::new, |parked| self.pool[parked].filled().to_vec());
                 match &mut slot.tls {
@@ -163,10 +164,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                         slot.wire = wire;
                     }
                 }
-                // Even without a byte from the peer: a client sends first.
+                // Run TLS even before the peer sends anything: a client sends first.
                 slot.unopened = true;
                 self.give(parked);
-                // A PROXY header may have changed whose connection it is.
+                // A PROXY header may have changed the accounts of the connection.
                 self.charge_like(on, on);
                 self.charge(on);
                 self.enqueue(on);
@@ -200,7 +201,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// The socket of a dial is writable: it may be up.
+    /// Handles a writable dialling socket, which may be connected.
     pub(super) fn finish_dial(&mut self, on: ConnId) {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
         if !slot.writable {
@@ -214,7 +215,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.enqueue(on);
             }
             Ok(false) => {
-                // The first edge may come too early.
+                // The first edge may come before the socket is connected.
                 slot.writable = false;
                 slot.link = Link::Dialling(sock);
             }
@@ -226,7 +227,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.settle();
     }
 
-    /// Tells the machine of answers to look-ups.
+    /// Hands resolved names to the machine.
     pub(super) fn hear_names(&mut self) {
         while let Some(Resolved { on, addresses, is_complete }) = self.net.resolved() {
             if self.slot(on).is_none() {

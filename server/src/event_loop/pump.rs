@@ -1,8 +1,8 @@
-//! The relay path: octets of one half of a pair to the other.
+//! The relay path: moves bytes from one half of a pair to the other.
 //!
-//! The destination owns the octets: what is received in clear is received into the destination's outgoing buffer, or
-//! sealed into it. What was parked before the rendezvous moves by swapping the two buffers' indices. A source is never
-//! read for more than its destination has room for, so that a slow reader closes its own sender's window.
+//! The destination owns the bytes: cleartext is received into the destination's outgoing buffer or sealed into it.
+//! Bytes that were parked before the rendezvous move by swapping the indices of the two buffers. A source is never read
+//! for more than its destination has room for, so a slow reader closes the sender's TCP window.
 
 use rendezvous_core::machine::{ConnId, Machine};
 
@@ -13,13 +13,13 @@ use crate::net::Net;
 use crate::slot::{Reading, Writing};
 use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession};
 
-/// Plaintext goes into the outgoing buffer of a destination in clear.
+/// Takes plaintext into the outgoing buffer of a cleartext destination.
 struct ToClear {
     out: Buffer,
     octets: usize,
 }
 
-/// Plaintext is sealed into the outgoing buffer of a destination in TLS.
+/// Seals plaintext into the outgoing buffer of a TLS destination.
 struct ToTls {
     out: Buffer,
     tls: Box<TlsSession>,
@@ -52,18 +52,18 @@ impl Take for ToTls {
     }
 }
 
-/// Whether the turn goes on.
+/// Whether the turn continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Go {
     On,
-    /// Nothing can be done until something happens.
+    /// Nothing can be done until the next event.
     Wait,
 }
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Moves octets from `on` to its mate, as many as a turn allows.
+    /// Moves bytes from `on` to its peer, within the limits of a turn.
     pub(super) fn pump(&mut self, on: ConnId) {
-        // What TLS takes for itself, or a peer pads with, is work as well.
+        // Counts bytes on the wire, so that TLS overhead and padding count as work.
         let enough = self.received + TURN_OCTETS_MAX as u64;
         for _ in 0..TURN_CALLS_MAX {
             match self.pump_once(on) {
@@ -108,7 +108,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// What was received before the rendezvous, or at a gate, goes first; at most `passes` bytes of it.
+    /// Moves at most `passes` of the bytes that were parked before the rendezvous or at a gate.
     fn move_parked(
         &mut self,
         on: ConnId,
@@ -160,7 +160,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Receives at most `passes` bytes into the outgoing buffer of the mate.
+    /// Receives at most `passes` bytes into the outgoing buffer of the peer.
     fn receive_for(&mut self, on: ConnId, peer: ConnId, dst_tls: bool, passes: usize) -> Go {
         let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
         if !src_tls
@@ -238,7 +238,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         received
     }
 
-    /// Records are received into the scratch buffer, behind what was kept of the wire, and opened from there.
+    /// Receives records into the scratch buffer, behind the kept wire bytes, and opens them from there.
     fn tls_to(
         &mut self,
         on: ConnId,
@@ -256,7 +256,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut end = None;
         let mut wire = kept;
         if readable {
-            // No record opens to more bytes than it takes on the wire.
+            // A record's plaintext is shorter than the record.
             let limit = scratch.len().min(kept + room).min(passes);
             match self.receive(on, &mut scratch[kept..limit]) {
                 Received::Octets(n) => wire += n,
@@ -273,13 +273,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         end.map_or(Received::Octets(octets), Received::End)
     }
 
-    /// Opens records of `on` into the outgoing buffer of its mate; how much plaintext that was.
+    /// Opens records of `on` into the outgoing buffer of its peer. Returns the length of the plaintext.
     fn open_for(&mut self, on: ConnId, peer: ConnId, out: BufferId, wire: &mut [u8], dst_tls: bool) -> usize {
         let buffer = self.pool.checkout(out);
         let tls = if dst_tls { self.slot(peer).and_then(|dst| dst.tls.take()) } else { None };
         let Some(tls) = tls else {
             let mut taker = ToClear { out: buffer, octets: 0 };
-            // What went wrong is an event already.
+            // `open` has already queued an input for the error.
             let _ = self.open(on, wire, &mut taker);
             self.pool.put_back(out, taker.out);
             self.stats.copied += taker.octets as u64;
@@ -297,12 +297,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         taker.octets
     }
 
-    /// So many octets of `on` are in the outgoing buffer of its mate: they go out at once, as far as they can.
+    /// Accounts for `octets` bytes moved from `on` to the outgoing buffer of its peer, and flushes that buffer.
     fn account(&mut self, on: ConnId, peer: ConnId, octets: usize) -> Go {
         self.stats.relayed += octets as u64;
         if octets > 0 {
             self.note_progress(on);
-            // Told before what becomes of them: who hears that they can't be sent must know that they were taken.
+            // Queued before the flush: if the flush fails, the machine must already know that the bytes were taken.
             let queued = self.queued(peer);
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.inputs.push_back(Input::Moved { from: on, read, queued });
@@ -314,8 +314,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Go::On
     }
 
-    /// The outgoing buffer of a destination, made if there is none; without one, the source waits for the next that
-    /// becomes free.
+    /// The outgoing buffer of a destination, allocated if there is none. Returns `None` if the source has to wait for
+    /// memory.
     fn out_for(&mut self, on: ConnId, peer: ConnId) -> Option<BufferId> {
         if let Some(out) = self.slot(peer)?.out {
             return Some(out);
@@ -325,7 +325,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Some(out)
     }
 
-    /// Gives the outgoing buffer back if nothing came into it.
+    /// Releases the outgoing buffer if it is still empty.
     fn settle_out(&mut self, on: ConnId) {
         let Some(out) = self.slot(on).and_then(|slot| slot.out) else { return };
         if self.pool[out].is_empty() {

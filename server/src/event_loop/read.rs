@@ -1,4 +1,4 @@
-//! The reading side of a connection that is no half of a pair: octets for the machine, or for nobody.
+//! The reading side of an unpaired connection: bytes for the machine, or bytes to discard.
 
 use std::io;
 
@@ -17,16 +17,16 @@ use crate::tls::{
 use crate::tls_config::LetIn;
 use crate::x509;
 
-/// Plaintext goes into a buffer.
+/// Takes plaintext into a buffer.
 pub(super) struct Park(pub(super) Buffer);
 
-/// What one receiving call brought.
+/// Result of one receive call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
     Octets(usize),
-    /// Nothing for now.
+    /// The socket has no data now.
     Nothing,
-    /// Nothing any more.
+    /// The stream has ended.
     End(End),
 }
 
@@ -41,13 +41,14 @@ impl Take for Park {
 }
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Receives and offers to the machine, until there is nothing more, or it wants no more, or the turn is over.
+    /// Receives bytes and offers them to the machine until the socket is empty, the machine wants no more, or the turn
+    /// is over.
     pub(super) fn offer(&mut self, on: ConnId) {
         let mut octets = 0;
         for _ in 0..TURN_CALLS_MAX {
             let Some(slot) = self.slot(on) else { return };
             if slot.closing.is_some() || slot.peer.is_some() {
-                // It became something else by what it was offered.
+                // The machine has closed or paired the connection.
                 return self.enqueue(on);
             }
             if !slot.wanted && !slot.is_securing() {
@@ -76,8 +77,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.enqueue(on);
     }
 
-    /// Nothing is to be received now: an end with nothing in front of it is told all the same. In TLS it is not to be
-    /// seen from outside.
+    /// Reports an EOF or reset with no data before it, although the machine does not want to receive now. Not possible
+    /// in TLS, where the end is inside the encrypted stream.
     fn look_for_end(&mut self, on: ConnId) {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
         if slot.tls.is_some() || slot.parked.is_some() {
@@ -91,7 +92,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let Some(sock) = slot.sock() else { return };
         let looked = match net.peek_end(sock) {
-            // It stays readable: for when it is wanted.
+            // The socket stays readable, for when the data is wanted.
             Ok(false) => return,
             Ok(true) => Ok(0),
             Err(error) => Err(error),
@@ -101,15 +102,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Receives and drops: nobody wants the octets of a connection that is closing, but unread ones would make its
-    /// close a reset.
+    /// Receives and discards the bytes of a connection that is closing: closing a socket with unread data would reset
+    /// it.
     pub(super) fn discard(&mut self, on: ConnId) {
         self.drain(on);
         self.try_bury(on);
     }
 
-    /// Receives and drops what comes after the end of the stream, as much as a turn allows. A reset there is about the
-    /// writing side.
+    /// Receives and discards what follows the end of the stream, within the limits of a turn. A reset after it fails
+    /// the writing side.
     pub(super) fn drain(&mut self, on: ConnId) {
         let mut octets = 0;
         let mut broken = false;
@@ -120,7 +121,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 break;
             }
             if slot.eof_seen {
-                // No receiving call would show more than the end, again and again.
+                // Further receive calls would only return EOF again.
                 slot.readable = false;
                 broken |= slot.sock().and_then(|sock| net.take_error(sock)).is_some();
                 break;
@@ -133,7 +134,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.scratch = scratch;
         if octets > 0 && self.slot(on).is_some_and(|slot| slot.closing.is_some()) {
-            // Told before a reset that came behind them: that may be the end of the connection.
+            // Queued before a reset that followed these bytes, because the reset may end the connection.
             let read = u32::try_from(octets).unwrap_or(u32::MAX);
             self.inputs.push_back(Input::Moved { from: on, read, queued: 0 });
         }
@@ -145,7 +146,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// One receiving call. `WouldBlock`, and nothing else, clears readiness.
+    /// Makes one receive call. Only `WouldBlock` clears readiness.
     pub(super) fn receive(&mut self, on: ConnId, into: &mut [u8]) -> Received {
         let Some((slot, net)) = self.slot_and_net(on) else { return Received::Nothing };
         let Some(sock) = slot.sock() else { return Received::Nothing };
@@ -153,7 +154,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.judge(on, received)
     }
 
-    /// What a receiving call says.
+    /// Interprets the result of a receive call.
     pub(super) fn judge(&mut self, on: ConnId, received: io::Result<usize>) -> Received {
         let Some(slot) = self.slot(on) else { return Received::Nothing };
         match received {
@@ -187,7 +188,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Everything that came before the end is where it belongs.
+    /// Reports the end of the stream, after everything before it has been delivered.
     pub(super) fn report_end(&mut self, on: ConnId, how: End) {
         let Some(slot) = self.slot(on) else { return };
         slot.reading = Reading::Ended;
@@ -196,15 +197,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.inputs.push_back(input);
     }
 
-    /// Runs TLS over octets of the wire: what was kept, and `scratch` behind it, whose first `kept` octets are the
-    /// caller's copy of it. What is not consumed is kept.
+    /// Runs TLS over wire bytes. `wire` holds a copy of the kept bytes, followed by newly received ones. What is not
+    /// consumed is kept.
     pub(super) fn open(
         &mut self,
         on: ConnId,
         wire: &mut [u8],
         taker: &mut impl Take,
     ) -> Result<Opened, TlsError> {
-        // No record begins like this.
+        // No TLS record begins like this.
         let is_answer = wire.starts_with(b"HTTP/");
         let result = self.with_tls(on, |tls, out| tls.open(wire, out, taker));
         let Some(slot) = self.slot(on) else {
@@ -238,7 +239,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     let why = if is_answer { TlsFailure::PlainHttp } else { error.failure() };
                     Input::TlsFailed(on, why)
                 } else {
-                    // The stream is cut, but the connection is not: the alert is on its way, and a reset would eat it.
+                    // The stream is cut, but the socket is not reset: the alert is still on its way, and a reset would
+                    // discard it.
                     Input::Ended(on, End::Truncated)
                 };
                 self.inputs.push_back(input);
@@ -250,7 +252,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         result.unwrap_or(Ok(gone))
     }
 
-    /// Offers what is parked, unless it is to move without being offered.
+    /// Offers the parked bytes to the machine, unless they are to be relayed without inspection.
     pub(super) fn offer_parked(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let Some(parked) = slot.parked else { return };
@@ -268,7 +270,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.settle();
     }
 
-    /// Receives into the parked buffer and offers it. How much came; `None` when the turn is over.
+    /// Receives into the parked buffer and offers it to the machine. Returns the number of bytes received, or `None` if
+    /// the turn is over.
     pub(super) fn receive_parked(&mut self, on: ConnId) -> Option<usize> {
         if self.slot(on)?.tls.is_some() {
             let limit = self.wire_limit(on);
@@ -299,7 +302,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let parked = self.parked_for(on)?;
         let mut buffer = self.pool.checkout(parked);
-        // Not more than one head: what is behind it waits in the system.
+        // At most one head; the rest stays in the kernel's receive buffer.
         let room = self.pool.sizes().in_clear().saturating_sub(buffer.filled().len()).min(buffer.room());
         let received =
             if room > 0 { self.receive(on, &mut buffer.spare()[..room]) } else { Received::Nothing };
@@ -321,8 +324,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Opens what was kept of the wire, and `received` octets that are in the scratch buffer behind it, into the
-    /// parked buffer, and offers that. False when the turn is over.
+    /// Opens the kept wire bytes and the `received` bytes behind them in the scratch buffer into the parked buffer, and
+    /// offers the plaintext. Returns false if the turn is over.
     pub(super) fn open_parked(&mut self, on: ConnId, received: usize) -> bool {
         let Some(parked) = self.parked_for(on) else {
             self.keep_wire(on, received);
@@ -359,11 +362,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if got {
             self.offer_parked(on);
         }
-        // Without room for a record, and with nobody who makes some, there is nothing to do now.
+        // If there was no room for a record, nothing can be done until the machine consumes bytes.
         got || !matches!(opened, Ok(Opened { full: true, .. }) | Err(_))
     }
 
-    /// A CA's validator has what it came for. Whatever it sends is ignored, as if it had ended its side (RFC 8737 §3).
+    /// Ends the connection of a CA's validator after its handshake. Anything that it sends is ignored, as if it had
+    /// sent close_notify (RFC 8737 §3).
     fn end_challenge(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         slot.unopened = false;
@@ -385,7 +389,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Secured { certificate: shown.map(Fingerprint::of), is_h2: tls.protocol() == Protocol::H2, subject }
     }
 
-    /// Whether a client of the relay begins with HTTP where TLS should begin. It goes on in clear then.
+    /// Whether a client of the relay begins with plain HTTP instead of TLS. If so, the connection goes on in clear.
     fn is_plain_http(&mut self, on: ConnId, wire: &[u8]) -> bool {
         let Some(slot) = self.slot(on) else { return false };
         let is_first = !wire.is_empty() && std::mem::take(&mut slot.may_be_http);
@@ -398,8 +402,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         true
     }
 
-    /// How many bytes of the wire are received at most before some of them are opened: one record, or the largest
-    /// message of a handshake.
+    /// Limit of wire bytes received before some of them are opened: one record, or the largest handshake message.
     fn wire_limit(&mut self, on: ConnId) -> usize {
         let tls = self.slot(on).and_then(|slot| slot.tls.as_deref());
         match tls {
@@ -409,7 +412,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// What was kept of the wire is as long as it may be, and still no whole message.
+    /// Refuses a message that exceeds the limit of wire bytes.
     fn refuse_wire(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         slot.wire = Vec::new();
@@ -422,7 +425,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.inputs.push_back(input);
     }
 
-    /// Copies the kept octets of the wire to the front of the scratch buffer; how many they are.
+    /// Copies the kept wire bytes to the front of the scratch buffer. Returns how many they are.
     pub(super) fn recall_wire(&mut self, on: ConnId, scratch: &mut [u8]) -> usize {
         let Some(slot) = self.slot(on) else { return 0 };
         let kept = slot.wire.len();
@@ -430,7 +433,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         kept
     }
 
-    /// Keeps octets that are in the scratch buffer behind what is kept of the wire.
+    /// Appends received bytes in the scratch buffer to the kept wire bytes.
     pub(super) fn keep_wire(&mut self, on: ConnId, received: usize) {
         let scratch = std::mem::take(&mut self.scratch);
         if let Some(slot) = self.slot(on) {
@@ -441,12 +444,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.scratch = scratch;
     }
 
-    /// The parked buffer with room in it, made if there is none. [`EventLoop::charge`] takes the room away again.
+    /// The parked buffer with room for a record, allocated if there is none. [`EventLoop::charge`] shrinks it after the
+    /// turn.
     fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
         let slot = find(&mut self.slots, on)?;
         if let Some(parked) = slot.parked {
             self.pool.grow_buffer(parked);
-            // What was consumed leaves room in front, which is needed behind.
+            // Consumed bytes leave room in front, but the room is needed behind.
             if self.pool[parked].room() < RECORD_MAX {
                 self.pool[parked].compact();
             }
@@ -468,8 +472,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 }
 
-/// Whether the bytes are the method of a request and a space, or as much of it as is there. No TLS record begins with a
-/// letter.
+/// Whether the bytes are a request method and a space, or a prefix of them. No TLS record begins with a letter.
 fn begins_with_method(wire: &[u8]) -> bool {
     let method = wire.iter().take_while(|octet| octet.is_ascii_uppercase()).count();
     method > 0 && wire.get(method).is_none_or(|&octet| octet == b' ')

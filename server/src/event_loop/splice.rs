@@ -1,7 +1,7 @@
-//! Octets of a pair in clear, through a pipe of the system: received into it and sent from it, never seen here.
+//! Splicing: moves the bytes of a cleartext pair through a kernel pipe, without copying them to user space.
 //!
-//! A pipe is the destination's as long as octets are in it, and nobody's otherwise. It is received into when it is
-//! empty, and only then: so what waits for a slow reader is bounded, and 'nothing there' is never 'no room'.
+//! A pipe belongs to the destination while bytes are in it, and to the pool otherwise. It is filled only when it is
+//! empty: so the bytes queued for a slow reader are bounded, and `WouldBlock` always means 'no data', never 'no room'.
 
 use std::io;
 
@@ -13,7 +13,8 @@ use crate::net::{Net, is_unspliceable};
 use crate::slot::Link;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Receives at most `at_most` bytes into a pipe for the mate; `None` where that can't be, or does not pay.
+    /// Receives at most `at_most` bytes into a pipe for the peer. Returns `None` if splicing is impossible or not worth
+    /// it.
     pub(super) fn splice(&mut self, on: ConnId, peer: ConnId, at_most: usize) -> Option<Received> {
         if !self.slot(on)?.bulk || !self.slot(peer)?.is_drained() {
             return None;
@@ -47,7 +48,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Some(received)
     }
 
-    /// Gives the pipe back that a connection has, with what is in it: nobody takes that any more.
+    /// Releases the pipe of a connection and discards the bytes in it.
     pub(super) fn drop_pipe(&mut self, on: ConnId) {
         if let Some(pipe) = self.slot(on).and_then(|slot| slot.pipe.take()) {
             self.net.give_pipe(pipe);

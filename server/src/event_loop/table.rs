@@ -1,4 +1,4 @@
-//! The table of connections, their turns and their buffers.
+//! The table of connections, the ready queues and the buffers.
 
 use rendezvous_core::machine::{ConnId, Machine};
 
@@ -16,7 +16,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         Some((find(&mut self.slots, on)?, &mut self.net))
     }
 
-    /// A slot for a connection that the machine made.
+    /// Makes the slot of a connection that the machine opened.
     pub(super) fn slot_for(&mut self, on: ConnId) {
         if self.slot(on).is_none() {
             self.put(Slot::new(on, Link::None));
@@ -51,7 +51,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 }
 
-/// The slot of a connection, if it is still that connection's.
+/// The slot of a connection, if it still belongs to that connection.
 pub(super) fn find<S, P>(slots: &mut [Option<Box<Slot<S, P>>>], on: ConnId) -> Option<&mut Slot<S, P>> {
     slots.get_mut(on.index as usize)?.as_deref_mut().filter(|slot| slot.id == on)
 }

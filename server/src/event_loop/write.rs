@@ -1,4 +1,4 @@
-//! The writing side of a connection: sending, ending, closing.
+//! The writing side of a connection: sending, shutting down, closing.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::net::{Net, Pipe};
 use crate::slot::{Gate, Link, Reading, Slot, Writing};
 
 impl<N: Net> EventLoop<N, dyn Machine> {
-    /// Sends octets of the machine's: at once as far as the socket takes them, the rest when it does.
+    /// Sends bytes of the machine: as many as the socket accepts now, the rest when it is writable.
     pub(super) fn send(&mut self, on: ConnId, octets: &[u8]) {
         let Some(slot) = self.slot(on) else { return };
         if slot.writing != Writing::Open || matches!(slot.link, Link::None | Link::Dialling(_)) {
@@ -26,7 +26,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.charge(on);
     }
 
-    /// Moves what is queued into the socket; when all is there, goes on to what is to follow it. Tells the machine.
+    /// Writes queued data to the socket. Once the queue is empty, continues with the pending shutdown. Queues inputs
+    /// for the machine.
     pub(super) fn flush(&mut self, on: ConnId) {
         let mut progress = false;
         loop {
@@ -38,7 +39,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             if !slot.writable {
                 break;
             }
-            // What is in the pipe came before what is in the buffer.
+            // The bytes in the pipe precede those in the buffer.
             let sent = match (&mut slot.pipe, slot.out) {
                 (Some(pipe), _) => self.net.splice_out(pipe, sock),
                 (None, Some(out)) => self.net.send(sock, self.pool[out].filled()),
@@ -52,7 +53,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
                 Err(error) => {
-                    // Of a peer that had ended before, it is 'broken pipe': its end was in order.
+                    // 'Broken pipe' follows an end that was reported before, so it is not a reset.
                     slot.reset_seen = error.kind() != io::ErrorKind::BrokenPipe;
                     return self.write_failed(on);
                 }
@@ -61,7 +62,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.flushed(on, progress);
     }
 
-    /// The socket took so many octets of what is queued first.
+    /// Removes `n` bytes that the socket accepted from the front of the queue.
     fn sent(&mut self, on: ConnId, n: usize) {
         self.sent += n as u64;
         self.note_taken(on, n);
@@ -77,7 +78,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// The queue of `on` got shorter, or is empty anyway: whom does it concern?
+    /// Queues the inputs that follow from a shorter or empty queue, and resumes the peer.
     fn flushed(&mut self, on: ConnId, progress: bool) {
         let Some(slot) = self.slot(on) else { return };
         let peer = slot.peer;
@@ -92,19 +93,19 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.inputs.push_back(Input::Moved { from: peer, read: 0, queued });
         }
         if progress && let Some(peer) = peer {
-            // Room is readiness of whoever has something for us.
+            // The peer can send again now that there is room.
             self.enqueue(peer);
         }
     }
 
-    /// The queue is empty: close_notify, FIN, reset, whatever is due.
+    /// Continues with the pending shutdown once the queue is empty: close_notify, FIN or reset.
     fn finish_writing(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let to_be_reset = slot.tls.is_none() && slot.closing == Some(Close::Truncate);
         match slot.writing {
             Writing::Open | Writing::Failed => {}
             Writing::Cutting | Writing::Ended if to_be_reset => {
-                // A reset would destroy what the peer has not taken yet: it waits for that.
+                // A reset would discard what the peer has not acknowledged yet, so it is delayed.
                 if !self.truncating.contains(&on) {
                     self.truncating.push(on);
                 }
@@ -132,7 +133,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Connections in clear whose end is to be a reset: those whose peer has everything get it now.
+    /// Resets the cleartext connections that end with a reset and whose peers have acknowledged everything.
     pub(super) fn finish_truncating(&mut self) {
         for on in std::mem::take(&mut self.truncating) {
             let Some((slot, net)) = self.slot_and_net(on) else { continue };
@@ -145,7 +146,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// The socket takes nothing any more.
+    /// Handles a failed write: discards the queue and reports the failure.
     pub(super) fn write_failed(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         if slot.writing == Writing::Failed {
@@ -163,10 +164,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.try_bury(on);
     }
 
-    /// Begins or hastens the end of a connection.
+    /// Starts closing a connection, or closes it faster than before.
     pub(super) fn close(&mut self, on: ConnId, how: Close) {
         let Some(slot) = self.slot(on) else {
-            // It never came to a socket.
+            // It never had a socket.
             return self.inputs.push_back(Input::Closed(on));
         };
         let peer = slot.peer.take();
@@ -199,8 +200,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.try_bury(on);
     }
 
-    /// Closes the socket of a connection that has said everything, and whose peer has: with octets unread, the close
-    /// would be a reset, and that can eat what was said.
+    /// Closes the socket once both sides have ended. With unread data, close(2) would send a reset, which could discard
+    /// data in flight.
     pub(super) fn try_bury(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
@@ -231,7 +232,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.inputs.push_back(Input::Closed(on));
     }
 
-    /// The other side of a pair is gone: the octets of this one are the machine's again.
+    /// Detaches the other half of an ended pair: its bytes go to the machine again.
     fn unmate(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
             slot.peer = None;
@@ -241,7 +242,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// How many octets wait for the socket.
+    /// Number of bytes queued for the socket.
     pub(super) fn queued(&mut self, on: ConnId) -> u32 {
         let Some(slot) = find(&mut self.slots, on) else { return 0 };
         let buffered = slot.out.map_or(0, |out| self.pool[out].filled().len());
@@ -264,12 +265,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         true
     }
 
-    /// Seals all of `octets`, however long the queue gets: they are the machine's, few and short.
+    /// Seals all of `octets`, even beyond the buffer's size: the machine's own messages are few and short.
     fn seal(&mut self, on: ConnId, octets: &[u8]) -> bool {
         self.with_tls(on, |tls, out| tls.seal_all(octets, out).is_ok()).unwrap_or(false)
     }
 
-    /// Appends close_notify; false if there is nothing to append.
+    /// Appends close_notify. Returns false if nothing was appended.
     fn seal_end(&mut self, on: ConnId) -> bool {
         self.with_tls(on, |tls, out| {
             let before = out.filled().len();
@@ -279,7 +280,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         .unwrap_or(false)
     }
 
-    /// Works with the TLS session of a connection and its outgoing buffer, which is made for it if there is none.
+    /// Calls `work` with the TLS session of a connection and its outgoing buffer, allocated if there is none.
     pub(super) fn with_tls<R>(
         &mut self,
         on: ConnId,
