@@ -1,5 +1,5 @@
-//! Listening sockets that the service manager opened (sd_listen_fds(3)): it holds them while we restart, so that
-//! whoever connects meanwhile waits in them and is not refused.
+//! Socket activation (sd_listen_fds(3)). The service manager holds the listening sockets during a restart, so
+//! connections wait in their backlogs and are not refused.
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
@@ -10,29 +10,29 @@ use socket2::Socket;
 use crate::failure::{Failure, reason};
 use crate::linux;
 
-/// The first descriptor that is passed on.
+/// The first inherited descriptor.
 const FIRST: i32 = 3;
-/// More than anybody passes on.
+/// Limit of inherited descriptors.
 const COUNT_MAX: i32 = 1024;
 
-/// A listener that was passed on.
+/// An inherited listener.
 #[derive(Debug)]
 pub struct Inherited {
     /// The socket, non-blocking.
     pub listener: TcpListener,
-    /// Where it listens.
+    /// The address that it listens on.
     pub on: SocketAddr,
-    /// What it speaks.
+    /// The protocol that its connections use.
     pub transport: Transport,
 }
 
-/// All that were passed on to this process, in their order. The variables that say so are taken out of the environment.
+/// Takes all inherited listeners, in order, and removes the variables that announce them from the environment.
 ///
 /// # Errors
-/// [`Failure`] for a descriptor that is no listening TCP socket, and a name that says nothing.
+/// [`Failure`] if a descriptor is not a listening TCP socket, or if its name is unknown.
 pub fn take() -> Result<Vec<Inherited>, Failure> {
     let [pid, count, names] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"].map(linux::take_variable);
-    // Meant for another, one that started us and forgot to take them out.
+    // The variables are for another process, which started this one without removing them.
     if number(pid) != i32::try_from(std::process::id()).ok() {
         return Ok(Vec::new());
     }
@@ -44,11 +44,11 @@ pub fn take() -> Result<Vec<Inherited>, Failure> {
     (FIRST..FIRST + count).map(|fd| inherit(fd, names.next().unwrap_or_default())).collect()
 }
 
-/// What a socket of that name (`FileDescriptorName=` of a socket unit) speaks. Without the line it has the unit's
-/// name, and in a shell none.
+/// The protocol for a socket with this name (`FileDescriptorName=` of a socket unit). Without that line, the name is
+/// the unit's; outside of systemd there is none.
 ///
 /// # Errors
-/// It is none of the names that say it.
+/// The name is unknown.
 pub fn transport(name: &str) -> Result<Transport, Failure> {
     match name {
         "tls" | "" | "unknown" | "stored" => Ok(Transport::Tls),

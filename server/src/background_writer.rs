@@ -1,7 +1,7 @@
-//! Records that a thread of its own writes, so that a full pipe or a slow disk holds up nobody but that thread.
+//! Records written by a background thread, so that a full pipe or a slow disk blocks no other thread.
 //!
-//! Records wait in a bounded queue. A record that does not fit is counted, and so is every record behind it until the
-//! thread takes the queue: what is missing is one gap, at a known place.
+//! Records wait in a bounded queue. A record that does not fit is counted and dropped, and so is every record after it
+//! until the thread takes the queue: the missing records are one gap at a known place.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,24 +9,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How long the end of a program may take because of what is not written yet.
+/// Limit of the delay at exit while remaining records are written.
 pub(crate) const FLUSH_MAX: Duration = Duration::from_secs(1);
-/// The thread writes at most this many bytes in one call; then there is room for as many again.
+/// Limit of bytes that the thread writes in one call, after which there is room for as many again.
 const CHUNK_MAX: usize = 64 * 1024;
-/// The thread needs little, and routers have little.
+/// Stack size of the thread. It needs little, and routers have little memory.
 const STACK: usize = 256 * 1024;
 
-/// Where a [`BackgroundWriter`]'s thread writes to. Each call may block.
+/// The destination of a [`BackgroundWriter`]. Each call may block.
 pub(crate) trait Sink: Send + 'static {
-    /// Writes bytes, which may begin or end within a record. The sink deals with errors itself.
+    /// Writes bytes, which may begin or end within a record. The sink handles errors itself.
     fn write(&mut self, bytes: &[u8]);
 
-    /// This many records behind those that were written did not fit into the queue.
+    /// Reports that this many records after those written were dropped.
     fn lost(&mut self, records: u64);
 }
 
-/// A bounded queue of records and the thread that writes them. When it is dropped, the thread writes what is left and
-/// ends; nobody waits for that (see [`BackgroundWriter::flush`]).
+/// A bounded queue of records and the thread that writes them. On drop, the thread writes the rest and ends, and the
+/// drop does not wait for it (see [`BackgroundWriter::flush`]).
 #[derive(Debug)]
 pub(crate) struct BackgroundWriter {
     shared: Arc<Shared>,
@@ -36,20 +36,20 @@ pub(crate) struct BackgroundWriter {
 struct Shared {
     queue: Mutex<Queue>,
     capacity: usize,
-    /// There is something to do for the thread.
+    /// Notified when there is work for the thread.
     filled: Condvar,
-    /// The thread has done everything.
+    /// Notified when the thread has finished all work.
     drained: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     bytes: VecDeque<u8>,
-    /// Bytes that the thread has taken and not written yet.
+    /// Bytes that the thread has taken but not written yet.
     in_flight: usize,
-    /// Records that did not fit, since the thread took bytes last.
+    /// Records dropped since the thread last took bytes.
     lost: u64,
-    /// Whether the thread is telling its sink of lost records.
+    /// Whether the thread is reporting dropped records to its sink.
     is_telling: bool,
     is_closed: bool,
 }
@@ -61,10 +61,10 @@ impl Queue {
 }
 
 impl BackgroundWriter {
-    /// Starts the thread. `capacity` is the number of bytes that may wait, those that are being written included.
+    /// Starts the thread. `capacity` limits the waiting bytes, including those that are being written.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(crate) fn start(name: &str, capacity: usize, sink: impl Sink) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -77,7 +77,7 @@ impl BackgroundWriter {
         Ok(Self { shared })
     }
 
-    /// Queues one record. False if it is lost.
+    /// Queues one record. Returns false if it was dropped.
     pub(crate) fn push(&self, record: &[u8]) -> bool {
         let mut queue = self.shared.lock();
         let is_lost =
@@ -92,7 +92,7 @@ impl BackgroundWriter {
         !is_lost
     }
 
-    /// Waits until everything is written, for at most `patience`. Whether it is.
+    /// Waits until everything is written, for at most `patience`. Returns whether it is.
     pub(crate) fn flush(&self, patience: Duration) -> bool {
         let queue = self.shared.lock();
         let (queue, _) = self
@@ -141,7 +141,7 @@ impl Shared {
                 if queue.is_closed {
                     return;
                 }
-                // What a burst took is not kept.
+                // Release the capacity that a burst needed.
                 queue.bytes = VecDeque::new();
                 queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
@@ -155,10 +155,10 @@ mod tests {
 
     use super::*;
 
-    /// The bytes to write, or the number of lost records.
+    /// The written bytes, or the number of dropped records.
     type Call = Result<Vec<u8>, u64>;
 
-    /// Passes its calls on to the test, and returns when the test lets it.
+    /// Reports its calls to the test and returns when the test allows it.
     struct Scripted {
         calls: Sender<Call>,
         go_on: Receiver<()>,

@@ -1,7 +1,7 @@
-//! Buffers that hold bytes between two sockets, by index, and the accounts that they are charged to.
+//! Buffers for bytes on their way between two sockets, and the accounts that they are charged to.
 //!
-//! An idle connection owns none. A buffer is a slab index ([`BufferId`]), so that bytes move from one connection to
-//! another by swapping indices. See [`Pool`] for the ceiling and the shares.
+//! An idle connection owns no buffer. Buffers are referred to by a slab index ([`BufferId`]), so bytes move from one
+//! connection to another by swapping indices. See [`Pool`] for the memory limit and its fair shares.
 
 mod accounts;
 mod pool;
@@ -11,38 +11,38 @@ pub use self::accounts::Charged;
 pub use self::pool::{Pool, SMALL, Sizes};
 pub use self::waiters::{Line, Rank, Waiters};
 
-/// The plaintext of one TLS record at most (RFC 8446 §5.1). Buffers are made to hold whole records.
+/// Limit of a TLS record's plaintext (RFC 8446 §5.1). Buffers hold whole records.
 pub const RECORD_MAX: usize = 16_384;
 
-/// Which buffer.
+/// The index of a buffer in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferId(u32);
 
-/// What a buffer is charged for.
+/// How a buffer is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Bytes of a pair on their way.
+    /// Queued bytes of a pair.
     Queue,
-    /// Bytes that had to be kept, whatever the ceiling was.
+    /// Bytes that must be kept even beyond the limit.
     Kept,
-    /// The working buffer of one connection's turn: free of charge.
+    /// The working buffer of a connection's turn. It is not charged.
     Working,
 }
 
-/// One buffer: bytes `head..tail` are in it.
+/// A buffer; bytes `head..tail` are filled.
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
     head: usize,
     tail: usize,
-    /// What the pool has charged for it.
+    /// Bytes that the pool has charged for it.
     charged: usize,
     kind: Kind,
     owner: Charged,
 }
 
 impl Buffer {
-    /// A buffer of no pool.
+    /// Makes a buffer that belongs to no pool.
     #[must_use]
     pub fn with_room(bytes: usize) -> Self {
         Self {
@@ -55,30 +55,30 @@ impl Buffer {
         }
     }
 
-    /// What is in it.
+    /// The filled bytes.
     #[must_use]
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.head..self.tail]
     }
 
-    /// The room behind it.
+    /// The room behind the filled bytes.
     pub fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes[self.tail..]
     }
 
-    /// How much room there is behind it.
+    /// Size of the room behind the filled bytes.
     #[must_use]
     pub fn room(&self) -> usize {
         self.bytes.len() - self.tail
     }
 
-    /// `n` bytes were written into [`Buffer::spare`].
+    /// Marks `n` bytes that were written into [`Buffer::spare`] as filled.
     pub fn commit(&mut self, n: usize) {
         self.tail += n;
         debug_assert!(self.tail <= self.bytes.len(), "more than there was room for");
     }
 
-    /// `n` bytes were taken from the front.
+    /// Removes `n` bytes from the front.
     pub fn consume(&mut self, n: usize) {
         self.head += n;
         debug_assert!(self.head <= self.tail, "more than there was");
@@ -88,7 +88,7 @@ impl Buffer {
         }
     }
 
-    /// Moves what is in it to the front, so that all the room is behind it.
+    /// Moves the filled bytes to the front, so that all the room is behind them.
     pub fn compact(&mut self) {
         if self.head > 0 {
             self.bytes.copy_within(self.head..self.tail, 0);
@@ -97,8 +97,8 @@ impl Buffer {
         }
     }
 
-    /// Makes room for `n` bytes behind what is in it, growing where it must: for TLS messages, whose length rustls
-    /// decides. Returns the room.
+    /// Makes room for `n` bytes behind the filled ones and returns it. Grows the buffer if necessary: rustls decides
+    /// the length of TLS messages.
     pub fn reserve(&mut self, n: usize) -> &mut [u8] {
         if self.room() < n {
             self.bytes.resize(self.tail + n, 0);
@@ -106,13 +106,13 @@ impl Buffer {
         self.spare()
     }
 
-    /// Appends bytes, growing where it must.
+    /// Appends bytes, growing the buffer if necessary.
     pub fn append(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len())[..bytes.len()].copy_from_slice(bytes);
         self.commit(bytes.len());
     }
 
-    /// Whether nothing is in it.
+    /// Whether no bytes are filled.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.head == self.tail

@@ -1,4 +1,4 @@
-//! What a command prints: its result on stdout, complaints and panics on stderr.
+//! Console output: results on stdout, errors and panics on stderr.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -8,9 +8,9 @@ use crate::escape::Line;
 use crate::failure::{Failure, reason};
 use crate::logging;
 
-/// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. What
-/// does not print, which may come from a peer, a file or an argument, is escaped. A closed stderr is nothing to fail for.
-/// In a command that logs, the line comes behind those of the log, and [`logging::flush`] waits for it.
+/// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. Unprintable text,
+/// which may come from a peer, a file or an argument, is escaped. Write errors are ignored. If the command logs, the
+/// line follows the log's lines, and [`logging::flush`] waits for it.
 pub fn complain(command: Option<&str>, text: &str) {
     let mut line = String::from("rendezvous: ");
     if let Some(command) = command {
@@ -23,8 +23,8 @@ pub fn complain(command: Option<&str>, text: &str) {
     }
 }
 
-/// From now on a panic is one line like that of [`complain`], and a backtrace where `RUST_BACKTRACE` asks for one.
-/// Nothing that reads standard error can hold up the end of the program for longer than [`logging::flush`] waits.
+/// Installs a panic hook that prints one line like [`complain`], and a backtrace if `RUST_BACKTRACE` is set. A blocked
+/// stderr delays the exit no longer than [`logging::flush`] waits.
 pub fn complain_of_panics() {
     panic::set_hook(Box::new(|panic| {
         complain(None, &panic.to_string());
@@ -36,11 +36,11 @@ pub fn complain_of_panics() {
     }));
 }
 
-/// Writes a result to stdout. A reader that went away (`… | head -1`) has what it wanted, and is no error.
+/// Writes a result to stdout. A closed pipe (`… | head -1`) is not an error.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where stdout cannot be written: a full disk.
+/// [`Failure::Failed`] if stdout cannot be written, for example on a full disk.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

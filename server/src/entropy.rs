@@ -1,4 +1,4 @@
-//! Octets that nobody can guess, from the operating system: the one place that asks for them.
+//! Random bytes from the operating system. Only this module asks for them.
 
 use data_encoding::BASE64URL_NOPAD;
 use rendezvous_core::id::Id;
@@ -6,11 +6,11 @@ use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
-/// `N` random octets.
+/// Returns `N` random bytes.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where the system gives none.
+/// [`Failure::Failed`] if the system provides none.
 pub fn octets<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut random = Zeroizing::new([0; N]);
     getrandom::fill(&mut *random)
@@ -18,7 +18,7 @@ pub fn octets<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     Ok(random)
 }
 
-/// A random ID: a UUID of version 4 (RFC 9562 §5.4), random but for version and variant.
+/// Makes a random ID: a UUID of version 4 (RFC 9562 §5.4).
 ///
 /// # Errors
 ///
@@ -28,7 +28,7 @@ pub fn id() -> Result<Id, Failure> {
     Ok(Id(random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62))
 }
 
-/// A fresh nonce for a bound token: 24 characters.
+/// Makes a random nonce for a bound token: 24 characters.
 ///
 /// # Errors
 ///

@@ -1,35 +1,35 @@
-//! The escaper for text that peers or files had a hand in, before a person or a program reads it.
+//! Escaping of text from peers or files, before it is shown or logged.
 //!
-//! What is not printable becomes an escape such as `\n` or `\u{202e}`: control characters, line separators, characters
-//! that turn the direction of text (Unicode Standard Annex #9), characters without a width, combining ones, private
-//! and unassigned ones. A text that is cut ends in [`CUT`].
+//! Unprintable characters become escapes such as `\n` or `\u{202e}`: control characters, line separators, bidirectional
+//! controls (Unicode Standard Annex #9), zero-width and combining characters, private and unassigned ones. Truncated
+//! text ends in [`CUT`].
 
 use std::fmt::{self, Write as _};
 use std::io;
 
-/// The mark at the end of a text that is not shown as a whole.
+/// The mark at the end of truncated text.
 pub const CUT: &str = "[...]";
 
-/// The longest text in a log line, in characters.
+/// Limit of a value in a log line, in characters.
 const VALUE_MAX: usize = 200;
-/// The longest text of a peer's in a sentence for a person, in characters.
+/// Limit of a peer's text in a message, in characters.
 const TEXT_MAX: usize = 500;
-/// The longest line for a person, in characters: a path is no longer (PATH_MAX).
+/// Limit of a line on the console, in characters. A path is shorter (PATH_MAX).
 const LINE_MAX: usize = 5_000;
 
-/// A value of a log line: in quotes, printable ASCII as it is, everything else escaped, at most 200 characters.
+/// A value in a log line: quoted, printable ASCII unchanged, everything else escaped, at most 200 characters.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a str);
 
-/// A peer's text in a sentence for a person: printable characters as they are, at most 500.
+/// A peer's text in a message: printable characters unchanged, at most 500.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a>(pub &'a str);
 
-/// A whole line for a person, in which escapes are already: printable characters as they are, at most 5,000.
+/// A line on the console that already contains escapes: printable characters unchanged, at most 5,000.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a>(pub &'a str);
 
-/// Writes text into `out` as [`Line`] shows it, of any length.
+/// Writes text into `out` like [`Line`], without a limit.
 #[derive(Debug)]
 pub struct LineWriter<W>(pub W);
 
@@ -70,9 +70,9 @@ impl<W: io::Write> fmt::Write for LineWriter<W> {
     }
 }
 
-/// Whether a character shows as itself, and changes nothing around it.
+/// Whether a character is visible and does not affect the text around it.
 fn is_printable(c: char) -> bool {
-    // The standard library knows the tables: it escapes what does not print, and what joins the character before it.
+    // The standard library has the tables: it escapes unprintable and combining characters.
     match c {
         ' '..='~' => true,
         c => c.escape_debug().next() == Some(c),

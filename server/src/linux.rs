@@ -1,21 +1,21 @@
-//! What only Linux tells of a TCP socket. Elsewhere the answers are 'unknown', and dead peers are found by keepalive
-//! alone.
+//! System calls that the standard library does not offer, most of them Linux only. Elsewhere TCP state is unknown, and
+//! only keepalive detects dead peers.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// How a connection stands with its peer's acknowledgements.
+/// State of a connection's acknowledgements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acks {
-    /// The peer owes one: for octets in flight, or for probes of its closed window.
+    /// Whether an acknowledgement is outstanding, for data in flight or for zero-window probes.
     pub(crate) owed: bool,
-    /// How long ago the last one came.
+    /// Time since the last one was received.
     pub(crate) last: Duration,
-    /// How long a round trip takes, smoothed.
+    /// Smoothed round-trip time.
     pub(crate) round_trip: Duration,
 }
 
-/// TCP_INFO; `None` where there is none (not TCP, not Linux).
+/// Reads TCP_INFO; `None` if there is none (not TCP, not Linux).
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "getsockopt(2) into a plain structure of numbers")]
 pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
@@ -25,8 +25,8 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
     // SAFETY: tcp_info is a C structure of integers, for which all zeroes are valid.
     let mut info: libc::tcp_info = unsafe { zeroed() };
     let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).ok()?;
-    // SAFETY: the descriptor is open for the length of the borrow; `info` and `len` are valid for writing, and `len`
-    // says how much room there is.
+    // SAFETY: the descriptor is open for the length of the borrow; `info` and `len` are valid for writing, and `len` is
+    // the size of `info`.
     let rc = unsafe {
         libc::getsockopt(
             sock.as_fd().as_raw_fd(),
@@ -37,14 +37,14 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
         )
     };
     (rc == 0).then(|| Acks {
-        // A closed window leaves nothing in flight, and its probes are answered by whoever lives.
+        // With a closed window nothing is in flight, but a living peer answers the probes.
         owed: info.tcpi_unacked > 0 || info.tcpi_probes >= 2,
         last: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
         round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
     })
 }
 
-/// SIOCOUTQ: octets sent that were not acknowledged; 0 where it can't be known.
+/// Number of sent but unacknowledged bytes (SIOCOUTQ); 0 if unknown.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "ioctl(2) into one integer")]
 pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
@@ -56,10 +56,10 @@ pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
     if rc == 0 { usize::try_from(octets).unwrap_or(0) } else { 0 }
 }
 
-/// Receives from a socket what is there, without waiting, whether the socket is non-blocking or not; 0 is the end.
+/// Receives available data without blocking, even on a blocking socket. Returns 0 at EOF.
 ///
 /// # Errors
-/// Those of recv(2); `WouldBlock` when nothing is there.
+/// Those of recv(2); `WouldBlock` if there is no data.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "recv(2) into a slice")]
 pub(crate) fn receive_now(socket: &impl AsFd, into: &mut [u8]) -> std::io::Result<usize> {
@@ -71,10 +71,10 @@ pub(crate) fn receive_now(socket: &impl AsFd, into: &mut [u8]) -> std::io::Resul
     usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
 }
 
-/// Sends to a socket as much as there is room for, without waiting, whether the socket is non-blocking or not.
+/// Sends as much as there is room for without blocking, even on a blocking socket.
 ///
 /// # Errors
-/// Those of send(2); `WouldBlock` when there is no room.
+/// Those of send(2); `WouldBlock` if there is no room.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "send(2) from a slice")]
 pub(crate) fn send_now(socket: &impl AsFd, from: &[u8]) -> std::io::Result<usize> {
@@ -86,7 +86,7 @@ pub(crate) fn send_now(socket: &impl AsFd, from: &[u8]) -> std::io::Result<usize
     usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
 }
 
-/// Waits until something can be read from a file, or nothing ever can.
+/// Waits until a file is readable, or at EOF or in error.
 ///
 /// # Errors
 /// Those of poll(2).
@@ -94,7 +94,7 @@ pub(crate) fn wait_readable(file: &impl AsFd) -> std::io::Result<()> {
     wait(file, libc::POLLIN)
 }
 
-/// Waits until something can be written to a file, or nothing ever can.
+/// Waits until a file is writable, or in error.
 ///
 /// # Errors
 /// Those of poll(2).
@@ -114,10 +114,10 @@ fn wait(file: &impl AsFd, events: libc::c_short) -> std::io::Result<()> {
     if rc < 0 && error.kind() != std::io::ErrorKind::Interrupted { Err(error) } else { Ok(()) }
 }
 
-/// A pipe that holds `octets`: the end that is read, and the one that is written.
+/// Makes a pipe of this capacity in bytes. Returns its read end and its write end.
 ///
 /// # Errors
-/// Those of pipe2(2), and of fcntl(2) where this user has as much in pipes as the system allows.
+/// Those of pipe2(2), and of fcntl(2) if this user's pipes have reached the system's limit.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "pipe2(2) into two integers, and fcntl(2) on one of them")]
 pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
@@ -128,7 +128,7 @@ pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::o
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: both were opened just now, and nobody else has them.
+    // SAFETY: both were just opened, and nothing else owns them.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     // SAFETY: F_SETPIPE_SZ takes an integer; the descriptor is open.
     if unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, octets) } < 0 {
@@ -137,10 +137,10 @@ pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::o
     Ok((read, write))
 }
 
-/// Moves at most so many octets between a pipe and a socket, inside the system; 0 is the end of `from`.
+/// Moves at most `at_most` bytes between a pipe and a socket in the kernel. Returns 0 at the EOF of `from`.
 ///
 /// # Errors
-/// Those of splice(2); `WouldBlock` when `from` has nothing, or `to` no room.
+/// Those of splice(2); `WouldBlock` if `from` has no data or `to` has no room.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "splice(2) between open descriptors")]
 pub(crate) fn splice(from: &impl AsFd, to: &impl AsFd, at_most: usize) -> std::io::Result<usize> {
@@ -154,19 +154,19 @@ pub(crate) fn splice(from: &impl AsFd, to: &impl AsFd, at_most: usize) -> std::i
     usize::try_from(rc).map_err(|_| std::io::Error::last_os_error())
 }
 
-/// TCP_INFO; `None` where there is none (not TCP, not Linux).
+/// Reads TCP_INFO: unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn acks(_: &impl AsFd) -> Option<Acks> {
     None
 }
 
-/// SIOCOUTQ: octets sent that were not acknowledged; 0 where it can't be known.
+/// Number of sent but unacknowledged bytes: unknown on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unacknowledged(_: &impl AsFd) -> usize {
     0
 }
 
-/// A socket that receives a message for each change of this machine's addresses and routes (rtnetlink(7)).
+/// Opens a socket that receives a message for each change of this machine's addresses and routes (rtnetlink(7)).
 ///
 /// # Errors
 /// Those of socket(2) and bind(2).
@@ -193,13 +193,13 @@ pub(crate) fn route_messages() -> std::io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// There is none.
+/// Not available on this system.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn route_messages() -> std::io::Result<socket2::Socket> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 
-/// Gives memory that was freed back to the system; the C library keeps it otherwise.
+/// Returns freed memory to the system, which the C library would keep.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "malloc_trim(3) takes one integer")]
 pub(crate) fn trim_heap() {
@@ -207,11 +207,11 @@ pub(crate) fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Nothing: other C libraries keep less, and have no call for it.
+/// Does nothing: other C libraries keep less memory and have no call for it.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) const fn trim_heap() {}
 
-/// Makes `place`'s descriptor number mean `file` from now on (dup2).
+/// Makes the descriptor number of `place` refer to `file` (dup2).
 ///
 /// # Errors
 /// Those of dup2(2).
@@ -220,13 +220,13 @@ pub(crate) const fn trim_heap() {}
 pub(crate) fn replace(file: &impl AsFd, place: &impl AsFd) -> std::io::Result<()> {
     use std::os::fd::AsRawFd;
 
-    // SAFETY: both descriptors are open for the length of the borrows; whoever holds `place` holds `file` after it.
+    // SAFETY: both descriptors are open for the length of the borrows; the owner of `place` then owns a duplicate of
+    // `file`.
     let rc = unsafe { libc::dup2(file.as_fd().as_raw_fd(), place.as_fd().as_raw_fd()) };
     if rc < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Raises the limit of open descriptors to what the system allows this process, and says what it is then; `None`
-/// where it can't be known.
+/// Raises the limit of open descriptors to the hard limit. Returns the new limit, or `None` if it is unknown.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "getrlimit(2) and setrlimit(2) on a plain structure of numbers")]
 pub(crate) fn raise_descriptors() -> Option<u64> {
@@ -243,11 +243,11 @@ pub(crate) fn raise_descriptors() -> Option<u64> {
     Some(limit.rlim_cur)
 }
 
-/// From now on no program that this process starts, were there any, has more rights than it, and the secrets in its
-/// memory are in no core dump and for no debugger of the same user.
+/// Drops privileges that no command needs: programs started from here gain no rights, and core dumps and debuggers of
+/// the same user cannot read the secrets in memory.
 ///
 /// # Errors
-/// The first of the system's refusals; the others were tried.
+/// The first call that failed; the others were tried as well.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "prctl(2) with integers, and setrlimit(2) on a plain structure of numbers")]
 pub(crate) fn give_up_privileges() -> std::io::Result<()> {
@@ -259,7 +259,7 @@ pub(crate) fn give_up_privileges() -> std::io::Result<()> {
     let (dumps, privileges) = {
         let no: libc::c_ulong = 0;
         let yes: libc::c_ulong = 1;
-        // SAFETY: both options take integers alone, and change this process alone.
+        // SAFETY: both options take only integers and affect only this process.
         let dumps = check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, no, no, no, no) });
         // SAFETY: as above.
         (dumps, check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, no, no, no) }))
@@ -269,20 +269,20 @@ pub(crate) fn give_up_privileges() -> std::io::Result<()> {
     core.and(dumps).and(privileges)
 }
 
-/// Whether this process may do everything.
+/// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     effective_user() == 0
 }
 
-/// The effective user of this process.
+/// The effective user ID of this process.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "geteuid(2), which cannot fail")]
 pub(crate) fn effective_user() -> u32 {
-    // SAFETY: it reads one number.
+    // SAFETY: it only returns a number.
     unsafe { libc::geteuid() }
 }
 
-/// Whether a user's number only stands for users that this user namespace does not know (user_namespaces(7)).
+/// Whether a user ID stands for users that this user namespace does not map (user_namespaces(7)).
 pub(crate) fn is_unmapped_user(uid: u32) -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
     if read("/proc/sys/kernel/overflowuid").trim().parse() != Ok(uid) {
@@ -296,17 +296,17 @@ pub(crate) fn is_unmapped_user(uid: u32) -> bool {
         };
         (first..first.saturating_add(count)).contains(&u64::from(uid))
     };
-    // Without a map there is no namespace.
+    // Without a map there is no user namespace.
     !map.is_empty() && !map.lines().any(is_in)
 }
 
-/// Runs `make` while new files are for their owner alone: the file mode creation mask is 0177 meanwhile.
+/// Runs `make` with a file mode creation mask of 0177, so that new files are private to their owner.
 ///
-/// The mask is the whole process's: a file that another thread makes at the same time is for its owner alone as well.
+/// The mask applies to the whole process: files that other threads create at the same time are private as well.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "umask(2), which cannot fail")]
 pub(crate) fn with_private_files<R>(make: impl FnOnce() -> R) -> R {
-    // SAFETY: it takes and gives an integer.
+    // SAFETY: it takes and returns an integer.
     let before = unsafe { libc::umask(0o177) };
     let made = make();
     // SAFETY: as above.
@@ -314,9 +314,9 @@ pub(crate) fn with_private_files<R>(make: impl FnOnce() -> R) -> R {
     made
 }
 
-/// Takes a variable out of the environment, so that no other program gets it.
+/// Removes a variable from the environment, so that child programs do not inherit it.
 ///
-/// Only at the start of a command, while no other thread reads the environment.
+/// Call it only at the start of a command, while no other thread reads the environment.
 #[allow(unsafe_code, reason = "the environment is the C library's, which other threads may be reading")]
 pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     let value = std::env::var_os(name)?;
@@ -325,24 +325,24 @@ pub(crate) fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     Some(value)
 }
 
-/// A descriptor that this process was started with, by its number; programs started from here do not get it.
+/// Takes over a descriptor that this process inherited, by its number, and sets FD_CLOEXEC.
 ///
 /// # Errors
-/// There is none of that number.
+/// The descriptor is not open.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "a descriptor's number from outside, and fcntl(2) on it")]
 pub(crate) fn inherited(number: i32) -> std::io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::{FromRawFd, OwnedFd};
 
-    // SAFETY: F_SETFD takes an integer, and fails on a number that is no open descriptor.
+    // SAFETY: F_SETFD takes an integer, and fails if the number is not an open descriptor.
     if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } != 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: it is open, as was just seen; whoever started us says that it is for us, and the caller asks once.
+    // SAFETY: it is open, as just checked; the parent process passed it to us, and the caller takes it once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// The system's monotonic clock in microseconds, as the service manager has it; `None` where there is none.
+/// The monotonic clock in microseconds, as the service manager reads it; `None` if there is none.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "clock_gettime(2) into a plain structure of numbers")]
 pub(crate) fn monotonic_micros() -> Option<u64> {
@@ -355,24 +355,24 @@ pub(crate) fn monotonic_micros() -> Option<u64> {
     Some(seconds * 1_000_000 + nanos / 1_000)
 }
 
-/// How many descriptors this process has; `None` where it can't be known.
+/// Number of open descriptors of this process; `None` if unknown.
 pub(crate) fn descriptors() -> Option<usize> {
     let listed = std::fs::read_dir("/proc/self/fd").ok()?;
-    // One of them is the listing's own.
+    // One of them belongs to the directory listing itself.
     Some(listed.count().saturating_sub(1))
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// Turns off the echo of a terminal until it is dropped.
 pub(crate) struct EchoOff<'t, T: AsFd> {
     terminal: &'t T,
     before: libc::termios,
 }
 
 impl<'t, T: AsFd> EchoOff<'t, T> {
-    /// Turns the echo off; the line feed at the end of a line is still shown.
+    /// Turns the echo off. The line feed at the end of a line is still shown.
     ///
     /// # Errors
-    /// It is no terminal.
+    /// `terminal` is not a terminal.
     #[allow(unsafe_code, reason = "tcgetattr(3) into a plain structure of numbers")]
     pub(crate) fn on(terminal: &'t T) -> std::io::Result<Self> {
         use std::os::fd::AsRawFd;
@@ -402,7 +402,7 @@ impl<'t, T: AsFd> EchoOff<'t, T> {
 
 impl<T: AsFd> Drop for EchoOff<'_, T> {
     fn drop(&mut self) {
-        // The terminal may be gone by now.
+        // Ignored: the terminal may be gone.
         let _ = self.set(&self.before);
     }
 }

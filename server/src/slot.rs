@@ -1,4 +1,4 @@
-//! What the event loop keeps for one connection.
+//! The event loop's state of one connection.
 
 use rendezvous_core::machine::{Close, ConnId, End, PASS_ALL, TlsRole};
 use rendezvous_core::time::Time;
@@ -6,7 +6,7 @@ use rendezvous_core::time::Time;
 use crate::buffer::{BufferId, Charged};
 use crate::tls::TlsSession;
 
-/// One connection of the event loop. An idle one owns no buffer.
+/// A connection of the event loop. An idle one owns no buffer.
 #[derive(Debug)]
 pub(crate) struct Slot<S, P> {
     pub(crate) id: ConnId,
@@ -14,82 +14,82 @@ pub(crate) struct Slot<S, P> {
     pub(crate) tls: Option<Box<TlsSession>>,
     /// Our side of the TLS handshake that began last.
     pub(crate) role: Option<TlsRole>,
-    /// The first bytes of a client of the relay are to come: they may be HTTP without TLS.
+    /// The first bytes of a relay's client have not arrived yet; they may be HTTP without TLS.
     pub(crate) may_be_http: bool,
-    /// Readiness is state: an edge sets it, `WouldBlock` clears it, nothing else does.
+    /// Whether the socket is readable. An edge sets it, and only `WouldBlock` clears it. The same holds for `writable`.
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// It is in the ready queue.
+    /// Whether it is in a ready queue.
     pub(crate) queued: bool,
-    /// The machine takes octets.
+    /// Whether the machine wants to receive.
     pub(crate) wanted: bool,
-    /// What is known of its memory.
+    /// Its memory.
     pub(crate) memory: Memory,
-    /// Octets are in `parked` that the machine has not been offered in its present state.
+    /// Whether `parked` holds bytes that the machine has not been offered in its present state.
     pub(crate) fresh: bool,
-    /// `handle_flushed` is owed.
+    /// Whether `handle_flushed` is pending.
     pub(crate) owes_flushed: bool,
-    /// Octets as the machine or the mate will get them.
+    /// Received plaintext for the machine or the peer.
     pub(crate) parked: Option<BufferId>,
-    /// Octets for the socket.
+    /// Bytes queued for the socket.
     pub(crate) out: Option<BufferId>,
-    /// Octets for the socket that came before those: they are in the system.
+    /// Bytes queued for the socket before those in `out`, in a kernel pipe.
     pub(crate) pipe: Option<P>,
-    /// The last call brought much: it pays to splice, and whoever moves less goes first.
+    /// Whether the last receive call returned bulk data: splicing pays then, and other connections are served first.
     pub(crate) bulk: bool,
-    /// Octets of the wire that were not opened yet: part of a record, or records that the mate has no room for.
+    /// Wire bytes that were not opened yet: a partial record, or records that the peer has no room for.
     pub(crate) wire: Vec<u8>,
-    /// Records in `wire` may be whole.
+    /// Whether `wire` may hold whole records.
     pub(crate) unopened: bool,
     pub(crate) peer: Option<ConnId>,
-    /// It is, or was, half of a pair.
+    /// Whether it is or was half of a pair.
     pub(crate) was_paired: bool,
-    /// In a pair: which of our bytes move without being offered to the machine.
+    /// In a pair: which received bytes are relayed without being offered to the machine.
     pub(crate) gate: Gate,
-    /// The machine knows that no bytes come behind those that it holds at its gate.
+    /// Whether the machine was told that no bytes follow those at its gate.
     pub(crate) last_told: bool,
     pub(crate) reading: Reading,
-    /// The end of the socket itself was received, which comes after that of a TLS stream: nothing unread is in it.
+    /// Whether the EOF of the socket was received, which follows that of a TLS stream: no unread data is left.
     pub(crate) eof_seen: bool,
-    /// A sending call has shown that the connection was reset, or lost: the system says so once, and what looks like an
-    /// end in order afterwards is none.
+    /// Whether a send call has failed because the connection was reset or lost. The system reports that once; a clean
+    /// EOF after it is not one.
     pub(crate) reset_seen: bool,
     pub(crate) writing: Writing,
     pub(crate) closing: Option<Close>,
 }
 
-/// The memory of a connection: who is charged for it, whether it is used, and whether more is waited for.
+/// The memory of a connection: its accounts, its use, and whether it waits for more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
     pub(crate) owner: Charged,
-    /// Kept bytes outside of any buffer that are charged: of the wire, of a handshake, and of the machine.
+    /// Charged kept bytes outside of buffers: of the wire, the handshake and the machine.
     pub(crate) kept: usize,
-    /// Bytes of its queue in a pipe that are charged.
+    /// Charged bytes of its queue in a pipe.
     pub(crate) piped: usize,
-    /// Since when there are kept bytes that nothing came of.
+    /// Since when it has kept bytes without progress.
     pub(crate) kept_since: Option<Time>,
     /// Since when the peer has not taken a buffer's worth of the queue.
     pub(crate) queued_since: Option<Time>,
-    /// How much of the queue it has taken since then.
+    /// Bytes of the queue that the peer has taken since then.
     pub(crate) taken: usize,
     pub(crate) wait: Wait,
 }
 
-/// Whether a connection waits for a buffer.
+/// Whether a connection waits for memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// It does not.
+    /// It does not wait.
     No,
     /// It waits in line.
     InLine {
-        /// Since when.
+        /// When it began to wait.
         since: Time,
     },
-    /// It was called: it may take a buffer although others wait.
+    /// It was resumed and may take memory although others wait.
     Called {
-        /// Since when it had waited.
+        /// When it began to wait.
         since: Time,
-        /// When it was called.
+        /// When it was resumed.
         at: Time,
     },
 }
@@ -106,27 +106,27 @@ impl Memory {
     };
 }
 
-/// The socket, as far as there is one.
+/// The socket of a connection, if it has one.
 #[derive(Debug)]
 pub(crate) enum Link<S> {
-    /// A name is looked up, or nothing was dialled yet, or the dial failed.
+    /// No socket: a name is being resolved, dialling has not begun, or it has failed.
     None,
-    /// A dial is under way.
+    /// A socket that is connecting.
     Dialling(S),
     Up(S),
 }
 
-/// Which bytes of one half of a pair move without being offered to the machine first.
+/// Which bytes of one half of a pair are relayed without being offered to the machine first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// All of them.
+    /// All bytes.
     Open,
-    /// This many; those behind them are offered.
+    /// This many bytes; those behind them are offered.
     After(u64),
 }
 
 impl Gate {
-    /// How many bytes may move now.
+    /// Number of bytes that may be relayed now.
     pub(crate) const fn passes(self) -> u64 {
         match self {
             Self::Open => u64::MAX,
@@ -134,7 +134,7 @@ impl Gate {
         }
     }
 
-    /// The machine lets more bytes pass.
+    /// Lets more bytes pass.
     pub(crate) fn pass(&mut self, more: u64) {
         if let Self::After(bytes) = *self {
             *self = match bytes.saturating_add(more) {
@@ -144,7 +144,7 @@ impl Gate {
         }
     }
 
-    /// Bytes have moved. Whether the next ones are to be offered.
+    /// Records that bytes were relayed. Returns whether the next ones are to be offered.
     pub(crate) fn moved(&mut self, bytes: usize) -> bool {
         let Self::After(left) = self else { return false };
         debug_assert!(*left >= bytes as u64, "more moved than was let pass");
@@ -153,25 +153,25 @@ impl Gate {
     }
 }
 
-/// The reading side.
+/// State of the reading side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     Open,
-    /// The end was seen; what came before it is still on its way.
+    /// The end was received, but the bytes before it have not all been delivered.
     Ending(End),
-    /// The end was reported, or nobody is interested in it.
+    /// The end was reported, or is not wanted.
     Ended,
 }
 
-/// The writing side.
+/// State of the writing side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writing {
     Open,
-    /// What is queued goes out, then close_notify on TLS, then FIN.
+    /// The queue is flushed, then close_notify (on TLS) and FIN are sent.
     Ending,
-    /// What is queued goes out, then FIN without close_notify.
+    /// The queue is flushed, then FIN is sent without close_notify.
     Cutting,
-    /// FIN is in the socket.
+    /// FIN was sent.
     Ended,
     Failed,
 }
@@ -209,7 +209,7 @@ impl<S, P> Slot<S, P> {
         }
     }
 
-    /// The socket of a connection that is up.
+    /// The socket of a connected connection.
     pub(crate) const fn sock(&mut self) -> Option<&mut S> {
         match &mut self.link {
             Link::Up(sock) => Some(sock),
@@ -217,7 +217,7 @@ impl<S, P> Slot<S, P> {
         }
     }
 
-    /// Nothing waits for the socket.
+    /// Whether nothing is queued for the socket.
     pub(crate) const fn is_drained(&self) -> bool {
         self.out.is_none() && self.pipe.is_none()
     }

@@ -1,4 +1,5 @@
-//! A helper thread for calls that may block, such as reading files: the event loop asks, is woken and takes the answer.
+//! A helper thread for blocking calls such as reading files. The event loop sends a request, is woken, and takes the
+//! response.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::thread;
 
 use mio::Waker;
 
-/// A thread that answers one question at a time. It ends when this is dropped and its last answer is made.
+/// A thread that handles one request at a time. After this is dropped, it ends once its last request is done.
 #[derive(Debug)]
 pub(crate) struct Worker<Q, A> {
     questions: Sender<Q>,
@@ -16,10 +17,10 @@ pub(crate) struct Worker<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
-    /// Starts the thread. `waker` wakes the event loop for each answer.
+    /// Starts the thread. `waker` wakes the event loop for each response.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(crate) fn start(
         name: &str,
         waker: Arc<Waker>,
@@ -37,7 +38,7 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
         Ok(Self { questions, answers, is_busy: false })
     }
 
-    /// Asks. False if the last question is not answered yet.
+    /// Sends a request. Returns false if the previous one is not done yet.
     pub(crate) fn ask(&mut self, question: Q) -> bool {
         if self.is_busy {
             return false;
@@ -46,12 +47,12 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
         self.is_busy
     }
 
-    /// Whether a question is not answered yet.
+    /// Whether a request is not done yet.
     pub(crate) const fn is_busy(&self) -> bool {
         self.is_busy
     }
 
-    /// The answer, once it is there.
+    /// Takes the response, if there is one.
     pub(crate) fn answer(&mut self) -> Option<A> {
         match self.answers.try_recv() {
             Ok(answer) => {

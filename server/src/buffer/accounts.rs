@@ -1,4 +1,4 @@
-//! How much memory each account uses.
+//! Memory use by account.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use rendezvous_core::account::{Account, Owners};
 use rendezvous_core::time::Time;
 use slab::Slab;
 
-/// The accounts of one connection, by their places in the table of accounts.
+/// The accounts of one connection, as indices into the table of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charged {
     peer: Option<u32>,
@@ -15,30 +15,30 @@ pub struct Charged {
 
 #[derive(Debug)]
 struct Entry {
-    /// `None` for the one that stands for connections without an account.
+    /// `None` for the entry of connections without an account.
     account: Option<Account>,
-    /// All bytes that it is charged with.
+    /// Bytes charged to the account.
     used: usize,
-    /// Those of them that are in queues.
+    /// Those of `used` that are in queues.
     queued: usize,
-    /// Connections that are charged to it.
+    /// Number of connections charged to the account.
     connections: usize,
     /// When one of its connections last lost its memory because it made no progress.
     stalled: Option<Time>,
 }
 
-/// A table of accounts. One that uses nothing, and that no connection is charged to, is removed.
+/// The table of accounts. An account that uses nothing and has no connections is removed.
 #[derive(Debug)]
 pub(super) struct Accounts {
     entries: Slab<Entry>,
     places: BTreeMap<Account, u32>,
 }
 
-/// The place of the entry for connections without an account.
+/// Index of the entry for connections without an account.
 const UNATTRIBUTED: u32 = 0;
 
 impl Charged {
-    /// No account that is known.
+    /// The accounts of a connection whose peer is unknown.
     pub const NOBODY: Self = Self { peer: Some(UNATTRIBUTED), server: None };
 
     fn places(self) -> impl Iterator<Item = u32> {
@@ -53,7 +53,7 @@ impl Accounts {
         Self { entries, places: BTreeMap::new() }
     }
 
-    /// A connection is charged to these from now on.
+    /// Charges a connection to these accounts from now on.
     pub(super) fn open(&mut self, owners: Owners) -> Charged {
         if owners == Owners::default() {
             return Charged::NOBODY;
@@ -62,7 +62,7 @@ impl Accounts {
         Charged { peer: peer.map(|it| self.entry(it)), server: server.map(|it| self.entry(it)) }
     }
 
-    /// A connection is no longer charged to these.
+    /// Stops charging a connection to these accounts.
     pub(super) fn close(&mut self, charged: Charged) {
         for place in charged.places().filter(|&place| place != UNATTRIBUTED) {
             self.entries[place as usize].connections -= 1;
@@ -70,7 +70,7 @@ impl Accounts {
         }
     }
 
-    /// `before` bytes of a connection became `after`.
+    /// Changes a connection's charge from `before` to `after` bytes.
     pub(super) fn charge(&mut self, charged: Charged, before: usize, after: usize, is_queue: bool) {
         for place in charged.places() {
             let entry = &mut self.entries[place as usize];
@@ -84,13 +84,13 @@ impl Accounts {
         }
     }
 
-    /// What the account uses that uses less.
+    /// The smaller use of the two accounts, in bytes.
     pub(super) fn least(&self, charged: Charged) -> usize {
         charged.places().map(|place| self.entries[place as usize].used).min().unwrap_or(0)
     }
 
-    /// The better one of the two accounts, as its place, and whether it has stalled: one that has not comes before one
-    /// that has, and of two such accounts the one that uses less.
+    /// The preferred account of the two (its index), and whether it has stalled. Accounts that have not stalled come
+    /// first, then those that use less.
     pub(super) fn better(&self, charged: Charged) -> (u32, bool) {
         let key = |place: u32| {
             let entry = &self.entries[place as usize];
@@ -99,8 +99,8 @@ impl Accounts {
         charged.places().map(key).min().map_or((UNATTRIBUTED, false), |(stalled, _, place)| (place, stalled))
     }
 
-    /// What the queues of the account take whose queues take less. An account that has stalled counts as one that uses
-    /// at least `stalled_min`.
+    /// The smaller queue use of the two accounts, in bytes. An account that has stalled counts as using at least
+    /// `stalled_min`.
     pub(super) fn least_queued(&self, charged: Charged, stalled_min: usize) -> usize {
         let queued = |place: u32| {
             let entry = &self.entries[place as usize];
@@ -109,14 +109,14 @@ impl Accounts {
         charged.places().map(queued).min().unwrap_or(0)
     }
 
-    /// A connection of these accounts has lost its memory.
+    /// Marks the accounts as stalled: a connection of theirs has lost its memory.
     pub(super) fn note_stalled(&mut self, charged: Charged, now: Time) {
         for place in charged.places().filter(|&place| place != UNATTRIBUTED) {
             self.entries[place as usize].stalled = Some(now);
         }
     }
 
-    /// Forgets what stalled before this time.
+    /// Clears the marks of accounts that stalled before this time.
     pub(super) fn forgive(&mut self, before: Time) {
         for (_, entry) in &mut self.entries {
             entry.stalled = entry.stalled.filter(|&at| at >= before);
@@ -127,7 +127,7 @@ impl Accounts {
         self.entries.shrink_to_fit();
     }
 
-    /// How many accounts there are.
+    /// Number of accounts.
     #[cfg(debug_assertions)]
     pub(super) fn count(&self) -> usize {
         self.places.len()

@@ -1,20 +1,20 @@
-//! The memory of one event loop: one ceiling, and fair shares below it.
+//! The memory of one event loop: one limit, and fair shares below it.
 //!
-//! Everything that peers cause is charged to the ceiling, and to the [accounts](rendezvous_core::account) of the
-//! connection that it is for. There are two kinds:
+//! All memory that peers cause is charged to the limit and to the [accounts](rendezvous_core::account) of its
+//! connection. There are two kinds:
 //!
-//! * **Queues** of pairs, which a connection can wait for. Their bound is a dynamic threshold (Choudhury and Hahne,
-//!   'Dynamic queue length thresholds for shared-memory packet switches', 1998): an account is granted a buffer while
-//!   it uses less than what is free. However much one account asks for, as much as it has got stays free for others.
-//!   A connection has two accounts, and one of them below the threshold suffices: so the clients of one address starve
-//!   no other address, and the clients of one hidden server starve no other hidden server, even behind one address. The
-//!   last parts of the memory are only for accounts that use little, or nothing. The very last one is not for accounts
-//!   [with a connection that stalled](Pool::note_stalled) lately.
-//! * **Kept bytes**, which are there already when they are charged: parts of heads, of records and of handshakes, and
-//!   answers that a socket has not taken. They may take half of the ceiling, and what queues do not use.
+//! * **Queues** of pairs, which a connection can wait for. They are bounded by a dynamic threshold (Choudhury and
+//!   Hahne, 'Dynamic queue length thresholds for shared-memory packet switches', 1998): an account is granted a buffer
+//!   while it uses less than what is free. So however much one account asks for, as much again stays free for others. A
+//!   connection has two accounts, and it is granted a buffer if either is below the threshold: the clients of one
+//!   address cannot starve another address, and the clients of one hidden server cannot starve another hidden server,
+//!   even behind one address. The last parts of the memory are reserved for accounts that use little or nothing. The
+//!   very last one excludes accounts with a connection that [stalled](Pool::note_stalled) recently.
+//! * **Kept bytes**, which already exist when they are charged: partial heads, records and handshakes, and responses
+//!   that a socket has not accepted. They may use half of the limit, and what queues do not use.
 //!
-//! If kept bytes come when queues take more than their half, the ceiling holds all the same: the event loop takes memory
-//! from connections that make no progress, and if there is none, from those that keep most.
+//! The limit also holds if kept bytes arrive while queues use more than their half: the event loop reclaims memory from
+//! connections that make no progress, and if there are none, from those that keep most.
 
 use rendezvous_core::account::Owners;
 use rendezvous_core::client_hello::WIRE_MAX;
@@ -25,31 +25,31 @@ use super::accounts::{Accounts, Charged};
 use super::waiters::{Line, Rank};
 use super::{Buffer, BufferId, Kind, RECORD_MAX};
 
-/// Free buffers of each size that are kept at most, and the part of the ceiling that they may take: they are not charged.
+/// Limit of free buffers per size, and the share of the limit that they may use. Free buffers are not charged.
 const SPARE_MAX: usize = 8;
 const SPARE_PART: usize = 16;
-/// The small size of a queue: a sealed TLS record, and what fills the wait for the next one.
+/// The small queue size: a sealed TLS record, and what arrives while waiting for the next one.
 pub const SMALL: usize = 34 * 1024;
 
-/// Sizes and the ceiling, in bytes.
+/// Buffer sizes and the memory limit, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Of the buffer that heads are received into: the largest head and one TLS record.
+    /// Size of the buffer that heads are received into: the largest head and one TLS record.
     pub head: usize,
-    /// Of the large size of a queue; at least [`SMALL`].
+    /// The large queue size, at least [`SMALL`].
     pub bulk: usize,
-    /// Of all together; at least four times `bulk`.
+    /// The memory limit, at least four times `bulk`.
     pub ceiling: usize,
 }
 
 impl Sizes {
-    /// For an agent or a connector.
+    /// Sizes for an agent or a connector.
     #[must_use]
     pub const fn for_peer() -> Self {
         Self { head: SMALL, bulk: 128 * 1024, ceiling: 48 * 1024 * 1024 }
     }
 
-    /// Bytes of a connection in clear that are received at most before the machine takes some: the largest head, or the
+    /// Limit of bytes received on a cleartext connection before the machine consumes some: the largest head or the
     /// longest ClientHello.
     #[must_use]
     pub const fn in_clear(&self) -> usize {
@@ -57,25 +57,25 @@ impl Sizes {
         if head < WIRE_MAX && self.head >= WIRE_MAX { WIRE_MAX } else { head }
     }
 
-    /// The small size of a queue.
+    /// The small queue size.
     #[must_use]
     pub const fn small(&self) -> usize {
         if self.head < SMALL { self.head } else { SMALL }
     }
 
-    /// Kept bytes may take so much, and queues the rest. What queues do not use may be kept as well.
+    /// Limit of kept bytes. Kept bytes may also use what queues do not use.
     #[must_use]
     pub const fn kept_max(&self) -> usize {
         self.ceiling / 2
     }
 
-    /// Kept bytes may take so much even if queues make progress and take all the rest.
+    /// What kept bytes may use even if queues make progress and use all the rest.
     const fn kept_min(&self) -> usize {
         self.ceiling / 8
     }
 
-    /// The part of the ceiling that an account which uses so much is granted no queue from. The last part, a queue at
-    /// least, is for accounts that use nothing, and another one for those that use little.
+    /// The part of the limit that is not granted to an account that uses this much. The last part, at least one queue,
+    /// is reserved for accounts that use nothing; another one for those that use little.
     fn reserve(&self, used: usize) -> usize {
         const LITTLE: usize = 4;
         if used == 0 {
@@ -98,15 +98,15 @@ pub struct Pool {
     spare_bulk: Spare,
     sizes: Sizes,
     used: usize,
-    /// Of `used`, the kept bytes.
+    /// Those of `used` that are kept bytes.
     kept: usize,
 }
 
-/// Memory of one size for the next buffer.
+/// Free memory blocks of one size.
 #[derive(Debug, Default)]
 struct Spare {
     free: Vec<Vec<u8>>,
-    /// The fewest there were since the last [`Spare::ebb`]: that many were not needed.
+    /// The lowest number of free blocks since the last [`Spare::release_idle`]: that many were not needed.
     fewest: usize,
 }
 
@@ -124,7 +124,7 @@ impl Spare {
     }
 
     fn release_idle(&mut self) -> usize {
-        // The last that came is the first that is taken: those in front were not needed.
+        // Blocks are reused last in, first out, so the ones in front were not needed.
         let given_up = self.free.drain(..self.fewest).map(|bytes| bytes.len()).sum();
         self.fewest = self.free.len();
         given_up
@@ -132,7 +132,7 @@ impl Spare {
 }
 
 impl Pool {
-    /// A pool without buffers yet.
+    /// Makes a pool without buffers.
     #[must_use]
     pub fn new(sizes: Sizes) -> Self {
         debug_assert!(sizes.small() <= sizes.bulk, "the large size is the larger one");
@@ -150,42 +150,43 @@ impl Pool {
 
     // ---- accounts ----
 
-    /// A connection is charged to these accounts from now on.
+    /// Charges a connection to these accounts from now on.
     pub fn open_account(&mut self, owners: Owners) -> Charged {
         self.accounts.open(owners)
     }
 
-    /// A connection is no longer charged to these accounts.
+    /// Stops charging a connection to these accounts.
     pub fn close_account(&mut self, charged: Charged) {
         self.accounts.close(charged);
     }
 
-    /// What the account uses that uses less of the two. It decides what the connection is granted.
+    /// The smaller use of a connection's two accounts, in bytes.
     #[must_use]
     pub fn least(&self, charged: Charged) -> usize {
         self.accounts.least(charged)
     }
 
-    /// The line that a connection waits for memory in: that of the better one of its accounts.
+    /// The line in which a connection waits for memory: that of its preferred account.
     #[must_use]
     pub fn line(&self, charged: Charged) -> Line {
         let (account, stalled) = self.accounts.better(charged);
         Line { account, rank: if stalled { Rank::Stalled } else { Rank::Clear } }
     }
 
-    /// A connection of these accounts has lost its memory because it made no progress. As long as that is remembered,
-    /// they come after accounts without such connections, and the last part of the memory is not for them.
+    /// Marks the accounts as stalled: a connection of theirs lost its memory because it made no progress. Until the
+    /// mark is [cleared](Pool::forgive), other accounts come first, and the last part of the memory is not granted to
+    /// these.
     pub fn note_stalled(&mut self, charged: Charged, now: Time) {
         self.accounts.note_stalled(charged, now);
     }
 
-    /// Forgets connections that stalled before this time.
+    /// Clears the marks of accounts that stalled before this time.
     pub fn forgive(&mut self, before: Time) {
         self.accounts.forgive(before);
     }
 
-    /// What the queues of one account may use at the moment: as much as is free for queues. However much is kept, half
-    /// of the ceiling is for queues.
+    /// Bytes that the queues of one account may use now: as many as are free for queues. Half of the limit is for
+    /// queues, even if more is kept.
     fn share(&self) -> usize {
         let kept = self.kept.clamp(self.sizes.kept_min(), self.sizes.kept_max());
         self.sizes.ceiling.saturating_sub(self.used - self.kept + kept)
@@ -193,14 +194,14 @@ impl Pool {
 
     // ---- queues ----
 
-    /// An empty buffer for a queue, of the large size or of the small one; `None` if the connection has to wait.
+    /// Allocates an empty queue of the large or small size. Returns `None` if the connection has to wait.
     pub fn take(&mut self, charged: Charged) -> Option<BufferId> {
         let size = self.granted(charged)?;
         let bytes = self.fresh(size);
         Some(self.insert(bytes, Kind::Queue, charged))
     }
 
-    /// How large the queue is that a connection may have now; `None` if it has to wait.
+    /// Size of the queue that a connection may have now; `None` if it has to wait.
     #[must_use]
     pub fn granted(&self, charged: Charged) -> Option<usize> {
         if self.is_ample(charged) {
@@ -210,12 +211,12 @@ impl Pool {
         }
     }
 
-    /// `before` bytes of a connection's queue, outside of any buffer, became `after`.
+    /// Changes the charge for queued bytes outside of buffers, such as those in a pipe.
     pub fn charge_piped(&mut self, charged: Charged, before: usize, after: usize) {
         self.charge(Kind::Queue, charged, before, after);
     }
 
-    /// Whether [`Pool::take`] would give a buffer if `promised` bytes more were in use.
+    /// Whether [`Pool::take`] would succeed with `promised` more bytes in use.
     #[must_use]
     pub fn grants(&self, charged: Charged, promised: usize) -> bool {
         let free = self.share().saturating_sub(promised);
@@ -223,34 +224,34 @@ impl Pool {
         (used == 0 || used < free) && self.sizes.small() + self.sizes.reserve(used) <= free
     }
 
-    /// Whether there is a queue for anybody if `promised` bytes more were in use.
+    /// Whether any account could get a queue with `promised` more bytes in use.
     #[must_use]
     pub fn has_free(&self, promised: usize) -> bool {
         self.sizes.small() + promised <= self.share()
     }
 
-    /// Whether a queue may have the large size: only well below the threshold, and while there is room for some more.
+    /// Whether a queue may have the large size: only well below the threshold, and while there is room for more.
     fn is_ample(&self, charged: Charged) -> bool {
         let Sizes { bulk, .. } = self.sizes;
         let after = self.queued(charged) + bulk;
         after <= self.share() / 2 && bulk + self.sizes.reserve(after).max(4 * bulk) <= self.share()
     }
 
-    /// What counts as used by the queues of a connection's accounts.
+    /// The queue use that counts for a connection.
     fn queued(&self, charged: Charged) -> usize {
         self.accounts.least_queued(charged, self.sizes.small())
     }
 
     // ---- kept bytes ----
 
-    /// The buffer that bytes are received into before it is known how many of them have to be kept. It is free of
-    /// charge: one turn of one connection has it, and then gives it back or [tightens](Pool::tighten) it.
+    /// Allocates a buffer to receive into, before it is known how many bytes have to be kept. It is not charged: only
+    /// one turn of one connection uses it, and then gives it back or [shrinks](Pool::shrink_buffer) it.
     pub fn take_working(&mut self, charged: Charged) -> BufferId {
         let bytes = self.fresh(self.sizes.head);
         self.insert(bytes, Kind::Working, charged)
     }
 
-    /// Exchanges the working buffer for one that has no room beside what is in it, which is charged.
+    /// Replaces a working buffer by one of the size of its content, which is charged.
     pub fn shrink_buffer(&mut self, id: BufferId) {
         let Buffer { kind: Kind::Working, owner, .. } = self[id] else { return };
         let bytes = self[id].filled().to_vec();
@@ -261,7 +262,7 @@ impl Pool {
         self.keep(working.bytes);
     }
 
-    /// Makes the working buffer, as it is, a queue. The caller has asked whether [one is granted](Pool::grants).
+    /// Turns a working buffer into a queue. The caller must have checked that a queue [is granted](Pool::grants).
     pub fn charge_as_queue(&mut self, id: BufferId) {
         let Buffer { kind: Kind::Working, owner, ref bytes, .. } = self[id] else { return };
         let charged = bytes.len();
@@ -270,13 +271,13 @@ impl Pool {
         self[id].charged = charged;
     }
 
-    /// Whether a buffer may become a queue as it is: it takes no more than a queue of the small size.
+    /// Whether a buffer may become a queue as it is, because it is no larger than a small queue.
     #[must_use]
     pub fn is_movable(&self, id: BufferId) -> bool {
         self[id].kind == Kind::Kept || self[id].bytes.len() <= self.sizes.small()
     }
 
-    /// Exchanges a buffer that was [tightened](Pool::tighten) for a working buffer, with the same bytes.
+    /// Replaces a [shrunk](Pool::shrink_buffer) buffer by a working buffer with the same content.
     pub fn grow_buffer(&mut self, id: BufferId) {
         let Buffer { kind: kind @ (Kind::Kept | Kind::Queue), owner, charged, .. } = self[id] else { return };
         let bytes = self.fresh(self.sizes.head);
@@ -287,14 +288,14 @@ impl Pool {
         self.keep(tight.bytes);
     }
 
-    /// A buffer with these bytes in it, whatever the ceiling is.
+    /// Allocates a buffer with these bytes, regardless of the limit.
     pub fn hold(&mut self, bytes: &[u8], charged: Charged) -> BufferId {
         let id = self.insert(bytes.to_vec(), Kind::Kept, charged);
         self[id].commit(bytes.len());
         id
     }
 
-    /// Charges what a buffer takes now: one that is not of a fixed size may have grown.
+    /// Updates the charge of a buffer that may have grown.
     pub fn recharge(&mut self, id: BufferId) {
         let Buffer { kind, owner, charged, ref bytes, .. } = self[id];
         let size = bytes.capacity();
@@ -304,26 +305,26 @@ impl Pool {
         }
     }
 
-    /// `before` kept bytes of a connection, outside of any buffer, became `after`.
+    /// Changes the charge for kept bytes outside of buffers.
     pub fn charge_kept(&mut self, charged: Charged, before: usize, after: usize) {
         self.charge(Kind::Kept, charged, before, after);
     }
 
-    /// How many kept bytes have to go because queues need them: those above half of the ceiling. What is left, an account
-    /// that uses nothing finds a queue in.
+    /// Number of kept bytes to reclaim because queues need them: those above half of the limit, as far as an account
+    /// that uses nothing would otherwise find no queue.
     #[must_use]
     pub fn kept_excess(&self) -> usize {
         let above_all = (self.used + self.sizes.small()).saturating_sub(self.sizes.ceiling);
         self.kept.saturating_sub(self.sizes.kept_max()).min(above_all)
     }
 
-    /// How many bytes are above the ceiling.
+    /// Number of bytes above the limit.
     #[must_use]
     pub const fn excess(&self) -> usize {
         self.used.saturating_sub(self.sizes.ceiling)
     }
 
-    /// How many kept bytes may go if no queue can.
+    /// Number of kept bytes that may be reclaimed if no queue can be.
     #[must_use]
     pub const fn spare_kept(&self) -> usize {
         self.kept.saturating_sub(self.sizes.kept_min())
@@ -341,24 +342,24 @@ impl Pool {
         self.keep(buffer.bytes);
     }
 
-    /// How many bytes a buffer is charged with.
+    /// Number of bytes charged for a buffer.
     #[must_use]
     pub fn charged(&self, id: BufferId) -> usize {
         self[id].charged
     }
 
-    /// Whether a buffer has a fixed size that leaves room for more.
+    /// Whether a buffer has the size of its content rather than a fixed size with room for more.
     #[must_use]
     pub fn is_tight(&self, id: BufferId) -> bool {
         self[id].kind == Kind::Kept
     }
 
-    /// Keeps of the spare buffers those that were needed since this was called last. How many bytes were given up.
+    /// Releases spare buffers that were not needed since the last call. Returns the number of bytes released.
     pub fn release_idle(&mut self) -> usize {
         self.spare_head.release_idle() + self.spare_small.release_idle() + self.spare_bulk.release_idle()
     }
 
-    /// Keeps no spare buffers, until more are given back.
+    /// Releases all spare buffers.
     pub fn shrink(&mut self) {
         self.spare_head = Spare::default();
         self.spare_small = Spare::default();
@@ -367,44 +368,44 @@ impl Pool {
         self.accounts.shrink();
     }
 
-    /// How many bytes are charged.
+    /// Number of bytes charged.
     #[must_use]
     pub const fn used(&self) -> usize {
         self.used
     }
 
-    /// How many buffers are in use.
+    /// Number of buffers in use.
     #[must_use]
     pub fn count(&self) -> usize {
         self.buffers.len()
     }
 
-    /// The sizes.
+    /// The buffer sizes.
     #[must_use]
     pub const fn sizes(&self) -> Sizes {
         self.sizes
     }
 
-    /// Heads may be this large from now on: see [`Sizes::head`].
+    /// Sets the size of the buffer for heads; see [`Sizes::head`].
     pub fn set_head(&mut self, head: usize) {
         self.sizes.head = head;
         self.spare_head = Spare::default();
     }
 
-    /// Takes the buffer itself out of its place, which is kept for [`Pool::put_back`].
+    /// Moves a buffer out of the pool; its index stays reserved until [`Pool::put_back`].
     pub fn checkout(&mut self, id: BufferId) -> Buffer {
         std::mem::replace(&mut self[id], Buffer::with_room(0))
     }
 
-    /// Puts a buffer back that was lent.
+    /// Puts a buffer back that was checked out.
     pub fn put_back(&mut self, id: BufferId, buffer: Buffer) {
         self[id] = buffer;
     }
 
-    /// What must hold between two turns.
+    /// Checks the invariants that hold between two turns.
     ///
     /// # Panics
-    /// It does not.
+    /// If an invariant does not hold.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self, kept_outside: usize, connections: usize) {
         let charged: usize = self.buffers.iter().map(|(_, buffer)| buffer.charged).sum();
@@ -414,7 +415,7 @@ impl Pool {
         assert_eq!(loose, 0, "a working buffer that was not given back");
     }
 
-    /// Where memory of one of the three sizes is kept for the next buffer; two of them may be the same.
+    /// The free blocks of a size; two of the three sizes may be equal.
     fn spare(&mut self, size: usize) -> Option<&mut Spare> {
         if size == self.sizes.small() {
             Some(&mut self.spare_small)
@@ -431,7 +432,7 @@ impl Pool {
         self.spare(size).map_or_else(|| vec![0; size], |spare| spare.take(size))
     }
 
-    /// Keeps memory for the next buffer of that size.
+    /// Keeps a block for the next buffer of its size.
     fn keep(&mut self, bytes: Vec<u8>) {
         let ceiling = self.sizes.ceiling;
         if let Some(spare) = self.spare(bytes.len()) {
@@ -447,8 +448,8 @@ impl Pool {
         self.accounts.charge(owner, before, after, kind == Kind::Queue);
     }
 
-    /// Charges a buffer to other accounts from now on. Also one that costs nothing at the moment: its accounts may be
-    /// gone when it costs something again.
+    /// Charges a buffer to other accounts from now on. This includes a buffer that is not charged now, because its
+    /// former accounts may be gone when it is charged again.
     pub fn reown(&mut self, id: BufferId, owner: Charged) {
         let Buffer { kind, owner: before, charged, .. } = self[id];
         self.charge(kind, owner, 0, charged);

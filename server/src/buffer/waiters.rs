@@ -1,4 +1,4 @@
-//! Connections that wait for memory, in an order that no account can fill.
+//! Connections that wait for memory, ordered so that no account can fill the queue.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,27 +7,27 @@ use rendezvous_core::machine::ConnId;
 /// The line of one account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The place of the account.
+    /// The index of the account.
     pub account: u32,
-    /// Its rank.
+    /// The rank of the account.
     pub rank: Rank,
 }
 
-/// Which lines come first.
+/// The order in which accounts are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rank {
-    /// Accounts whose connections take what they ask for.
+    /// Accounts without a recent stall.
     Clear,
-    /// Accounts with a connection that lost its memory lately, because it made no progress.
+    /// Accounts with a connection that recently lost its memory because it made no progress.
     Stalled,
 }
 
 impl Rank {
-    /// All of them, the first one first.
+    /// All ranks, in the order in which they are served.
     pub const ALL: [Self; 2] = [Self::Clear, Self::Stalled];
 }
 
-/// One line for each account, and the accounts of each rank in turn.
+/// One line per account, served round-robin within each rank.
 #[derive(Debug, Default)]
 pub struct Waiters {
     lines: BTreeMap<u32, VecDeque<ConnId>>,
@@ -35,7 +35,7 @@ pub struct Waiters {
 }
 
 impl Waiters {
-    /// A connection waits in the line of an account. A line keeps the rank that it begins with, until it is
+    /// Appends a connection to the line of an account. A line keeps its initial rank until it is
     /// [demoted](Waiters::demote).
     pub fn push(&mut self, Line { account, rank }: Line, on: ConnId) {
         let waiting = self.lines.entry(account).or_default();
@@ -45,8 +45,8 @@ impl Waiters {
         waiting.push_back(on);
     }
 
-    /// Whether a connection that does not wait yet may take memory now: nobody waits in its line, or in one that comes
-    /// before it.
+    /// Whether a connection that is not waiting may take memory now, because no connection waits in its line or in one
+    /// that comes before it.
     #[must_use]
     pub fn may_pass(&self, Line { account, rank }: Line) -> bool {
         self.lines.is_empty()
@@ -54,25 +54,25 @@ impl Waiters {
                 && Rank::ALL.into_iter().filter(|it| *it <= rank).all(|it| self.turns[it as usize].is_empty())
     }
 
-    /// Whether nobody waits.
+    /// Whether no connection waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// How many accounts of this rank have a line.
+    /// Number of lines of this rank.
     #[must_use]
     pub fn lines(&self, rank: Rank) -> usize {
         self.turns[rank as usize].len()
     }
 
-    /// The first connection of the line whose turn it is among those of this rank.
+    /// The first connection of the current line of this rank.
     #[must_use]
     pub fn first(&self, rank: Rank) -> Option<ConnId> {
         self.lines.get(self.turns[rank as usize].front()?)?.front().copied()
     }
 
-    /// Removes the first connection of the line whose turn it is, and gives the turn to the next line.
+    /// Removes the first connection of the current line and advances to the next line.
     pub fn pop(&mut self, rank: Rank) {
         let turns = &mut self.turns[rank as usize];
         let Some(account) = turns.pop_front() else { return };
@@ -86,19 +86,20 @@ impl Waiters {
         }
     }
 
-    /// The next account of this rank has its turn.
+    /// Advances to the next line of this rank.
     pub fn skip(&mut self, rank: Rank) {
         let turns = &mut self.turns[rank as usize];
         turns.rotate_left(usize::from(turns.len() > 1));
     }
 
-    /// The line whose turn it is among those that come first, comes after them from now on.
+    /// Moves the current line of the first rank to the second rank.
     pub fn demote(&mut self) {
         let [clear, stalled] = &mut self.turns;
         stalled.extend(clear.pop_front());
     }
 
-    /// Removes those that do not wait any more, and counts for each line those that remain and are late.
+    /// Removes connections that no longer wait. Returns the first late connection of each line, with the number of late
+    /// ones.
     pub fn late(
         &mut self,
         mut is_waiting: impl FnMut(ConnId) -> bool,
@@ -119,7 +120,7 @@ impl Waiters {
         late
     }
 
-    /// Gives back what many waiters have left behind.
+    /// Releases unused capacity.
     pub fn shrink(&mut self) {
         self.turns.iter_mut().for_each(VecDeque::shrink_to_fit);
     }
@@ -137,7 +138,7 @@ mod tests {
         Line { account, rank }
     }
 
-    /// The next `n` connections that are called.
+    /// The next `n` connections to be resumed.
     fn called(waiters: &mut Waiters, rank: Rank, n: usize) -> Vec<u32> {
         let mut order = Vec::new();
         for _ in 0..n {
