@@ -1,5 +1,5 @@
-//! What every command that holds connections does beside its event loop: signals, notes, the service manager, the
-//! orderly end.
+//! The frame of every long-running command around its event loop: signals, events, the service manager and graceful
+//! shutdown.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,68 +20,69 @@ use crate::notify::Manager;
 /// The event loop of a daemon.
 pub type Loop<M> = EventLoop<MioNet, M>;
 
-/// A command around its event loop.
+/// A command that runs an event loop.
 pub trait Program {
-    /// Its state machine.
+    /// The command's state machine.
     type Machine: Machine;
 
-    /// How often [`Program::tick`] is wanted; `None`: never, and nothing wakes the process for it.
+    /// Interval of [`Program::tick`]; `None` if it is never called.
     const TICK: Option<Span>;
 
-    /// Whether SIGHUP ends it like SIGTERM; otherwise it is [`Program::reload`].
+    /// Whether SIGHUP shuts the program down like SIGTERM. Otherwise it calls [`Program::reload`].
     const HANGUP_ENDS: bool = false;
 
-    /// Whether it is what a service manager starts, and tells it how it stands.
+    /// Whether the program reports its state to a service manager.
     const MANAGED: bool = false;
 
-    /// Something happened.
+    /// Handles an event of the machine.
     fn event(&mut self, event: &Event);
 
-    /// The level of what it does in the ordinary way.
+    /// The log level of ordinary events.
     fn default_level(&self) -> Level {
         Level::Info
     }
 
-    /// SIGHUP. What takes time is done on another thread; [`Program::is_reloading`] until then.
+    /// Handles SIGHUP. Slow work runs on another thread; [`Program::is_reloading`] returns true until it is done.
     fn reload(&mut self, _: &mut Loop<Self::Machine>) {}
 
-    /// Whether a reload has not come to its end.
+    /// Whether a reload is in progress.
     fn is_reloading(&self) -> bool {
         false
     }
 
-    /// A turn of the event loop is over.
+    /// Called after each turn of the event loop.
     fn after_turn(&mut self, _: &mut Loop<Self::Machine>) {}
 
-    /// The time between two ticks has passed.
+    /// Called at the interval [`Program::TICK`].
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
 
-    /// A line about its state, for the service manager.
+    /// The status line for the service manager.
     fn status(&self, _: &Loop<Self::Machine>) -> Option<String> {
         None
     }
 
-    /// The first SIGINT or SIGTERM: whoever comes from now on comes to another.
+    /// Called at the first SIGINT or SIGTERM, after the listeners are closed.
     fn stopping(&mut self) {}
 
-    /// The first SIGINT or SIGTERM, too: begin nothing new, end what only waits.
+    /// Called at the first SIGINT or SIGTERM, after [`Program::stopping`]: starts nothing new and ends idle
+    /// connections.
     fn drain(machine: &mut Self::Machine, now: Now);
 
-    /// Whether there is nothing left to do; `draining` after [`Program::drain`].
+    /// Whether nothing is left to do. `draining` is true after [`Program::drain`].
     fn is_done(&self, machine: &Self::Machine, draining: bool) -> bool;
 }
 
-/// A world whose signals are taken: from now on SIGINT, SIGTERM and SIGHUP end nothing at once.
+/// Makes the network of a daemon, which handles SIGINT, SIGTERM and SIGHUP from now on.
 ///
 /// # Errors
-/// The system has no descriptors left.
+/// Polling or the signal handlers cannot be set up.
 pub fn world() -> Result<MioNet, Failure> {
     let mut net = MioNet::new().map_err(|error| cannot("set up polling", &error))?;
     net.take_signals(&[SIGINT, SIGTERM, SIGHUP]).map_err(|error| cannot("take signals", &error))?;
     Ok(net)
 }
 
-/// Whether a program that ran to the end of its stream may report success.
+/// Checks that the peers acknowledged all data before a program reports success.
 ///
 /// # Errors
 /// A peer did not acknowledge everything that was sent to it.
@@ -92,13 +93,12 @@ pub(crate) fn check_delivered<M: Machine>(event_loop: &Loop<M>) -> Result<(), Fa
     Err(Failure::Failed("the end of the stream was sent, and was not acknowledged in time".to_owned()))
 }
 
-/// A call of the system's that failed.
+/// Makes the failure of a system call: `cannot WHAT: reason`.
 pub(crate) fn cannot(what: &str, error: &std::io::Error) -> Failure {
     Failure::Failed(format!("cannot {what}: {}", reason(error)))
 }
 
-/// From now on a file that reaches the limit of its size (RLIMIT_FSIZE) is an error of the call that writes to it, and
-/// does not end the program.
+/// Ignores SIGXFSZ, so that a write beyond the file size limit (RLIMIT_FSIZE) fails instead of ending the program.
 ///
 /// # Errors
 /// Those of sigaction(2).
@@ -110,16 +110,16 @@ pub fn survive_file_size_limit() -> Result<(), Failure> {
     }
 }
 
-/// Gives up what no command ever needs, before any of them reads a secret: core dumps, debuggers of the same user, and
-/// programs with more rights than this one.
+/// Drops privileges that no command needs, before any secret is read: core dumps, debuggers of the same user, and
+/// gaining rights through child programs.
 ///
 /// # Errors
-/// The system refused some of it; the rest is done.
+/// The first system call that failed; the others were made.
 pub fn give_up_privileges() -> Result<(), Failure> {
     linux::give_up_privileges().map_err(|error| cannot("give up privileges", &error))
 }
 
-/// Says what to do instead of running as root, once everything else is in order.
+/// Logs a warning if the program runs as root.
 pub fn warn_of_root() {
     if linux::is_root() {
         log::warn!(
@@ -129,10 +129,11 @@ pub fn warn_of_root() {
     }
 }
 
-/// Runs until the program is done, or until a signal ended it: in order within `patience`, then at once.
+/// Runs until the program is done or a signal ends it. After a signal, connections may end within `patience`; then they
+/// are reset.
 ///
 /// # Errors
-/// The system's polling call failed.
+/// The polling call failed.
 pub fn run<P: Program>(
     program: &mut P,
     event_loop: &mut Loop<P::Machine>,
@@ -157,19 +158,19 @@ pub fn run<P: Program>(
     Ok(())
 }
 
-/// How far a program has come.
+/// State of a running program.
 struct ProgramRun {
     ticked: Time,
-    /// Until when connections may end; `None` until it is told to stop.
+    /// When draining ends; `None` before the first signal.
     drained: Option<Time>,
-    /// The service manager knows that the program reloads.
+    /// Whether a reload was reported to the service manager.
     reloading: bool,
     drain_max: Span,
     manager: Manager,
 }
 
 impl ProgramRun {
-    /// One turn of the event loop, and what follows from it; whether there is another.
+    /// Runs one turn of the event loop and handles its results. Returns whether to continue.
     fn turn<P: Program>(
         &mut self,
         program: &mut P,
@@ -211,7 +212,7 @@ impl ProgramRun {
         Ok(true)
     }
 
-    /// When the next turn is wanted at the latest.
+    /// When the next turn is needed at the latest.
     fn wake<P: Program>(&self) -> Option<Time> {
         let tick = P::TICK.map(|every| self.ticked + every);
         [tick, self.drained, self.manager.due()].into_iter().flatten().min()
@@ -229,7 +230,7 @@ impl ProgramRun {
             self.manager.stopping(now);
             event_loop.stop_accepting();
             program.stopping();
-            // A reader of the log may rely on it: the listeners are closed by now.
+            // Log readers may rely on this line: the listeners are closed by now.
             let within = self.drain_max.as_secs_up();
             log::log!(program.default_level(), "event=stopping connections-may-end-within={within}s");
             event_loop.call(P::drain);
@@ -238,7 +239,7 @@ impl ProgramRun {
     }
 }
 
-/// The service manager that started us; one that cannot be reached is done without.
+/// Connects to the service manager that started this process. Returns an inactive one if that fails.
 fn manager<P: Program>(now: Time) -> Manager {
     if !P::MANAGED {
         return Manager::default();

@@ -1,7 +1,7 @@
-//! TLS of direct connections: a certificate of this process's own, which the peer knows by its fingerprint.
+//! TLS of direct connections, with a certificate per process that the peer knows by its fingerprint.
 //!
-//! No name, date or signer is checked, on either side; that the peer has the key to the certificate it shows is proved
-//! by its signature of the handshake, as always. Whether it is the right certificate is for the machine to judge.
+//! Names, dates and signers are not checked on either side. The peer proves by its handshake signature that it has the
+//! certificate's key, as usual. The machine compares the certificate's fingerprint.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -19,23 +19,23 @@ use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use crate::failure::Failure;
 use crate::trust::{self, Trust};
 
-/// Both sides of TLS 1.3 with a fresh self-signed certificate (ECDSA P-256), and its fingerprint.
+/// TLS 1.3 configurations for both sides with a fresh self-signed certificate (ECDSA P-256), and its fingerprint.
 #[derive(Clone, Debug)]
 pub struct DirectTls {
-    /// For connections that were accepted. The peer is asked for its certificate, and may have none.
+    /// For accepted connections. The peer is asked for a certificate but need not present one.
     pub server: Arc<ServerConfig>,
-    /// For connections that were dialled.
+    /// For dialled connections.
     pub client: Arc<ClientConfig>,
-    /// Of our certificate.
+    /// The fingerprint of our certificate.
     pub fingerprint: Fingerprint,
 }
 
 impl DirectTls {
-    /// Makes key and certificate; they live as long as this does.
+    /// Generates a key and a certificate, used as long as this value exists.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where the system gives no entropy, or the cryptography has no TLS 1.3.
+    /// [`Failure::Failed`] if the system provides no entropy, or the provider has no TLS 1.3.
     pub fn new(provider: &Arc<CryptoProvider>) -> Result<Self, Failure> {
         let certified = Arc::new(self_signed(provider)?);
         let own = certified.cert.first().map(|own| Fingerprint::of(own));
@@ -62,14 +62,14 @@ impl DirectTls {
         Ok(Self { server: Arc::new(server), client: Arc::new(client), fingerprint })
     }
 
-    /// The name that a client asks for: none. rustls wants one, and sends no address.
+    /// The server name of a client: an IP address, because rustls requires a name but does not send an address.
     #[must_use]
     pub fn name() -> ServerName<'static> {
         ServerName::from(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 }
 
-/// The dates are rcgen's, which is to say any.
+/// Makes the self-signed certificate. Its dates are rcgen's defaults and are not checked.
 fn self_signed(provider: &CryptoProvider) -> Result<CertifiedKey, Failure> {
     let pair = KeyPair::generate().map_err(|error| cannot(&error))?;
     let mut params = CertificateParams::default();

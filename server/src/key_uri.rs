@@ -1,4 +1,4 @@
-//! The Key URI of authenticator programs: how an ID and its secret are written in `ids` and in tickets.
+//! The Key URI of authenticator apps, which holds an ID and its secret in the file `ids` and in tickets.
 //!
 //! `otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30`
 
@@ -9,20 +9,20 @@ use rendezvous_core::id::Id;
 use rendezvous_core::token::{Algorithm, Key, KeyError};
 use zeroize::Zeroizing;
 
-/// Why a text is no Key URI. Its text names the part, and never holds any of it: there is a secret in it.
+/// Why a text is not a Key URI. The message names the part but never repeats it, because it may contain a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyUriError {
     /// It does not begin with `otpauth://totp/`.
     Scheme,
-    /// What follows is not `rendezvous:` and a UUID.
+    /// The label is not `rendezvous:` and a UUID.
     Label,
-    /// A parameter that is not known.
+    /// An unknown parameter.
     Unknown,
-    /// A parameter that must be there is missing.
+    /// A required parameter is missing.
     Missing(&'static str),
-    /// A parameter that is there twice.
+    /// A parameter is repeated.
     Twice(&'static str),
-    /// A parameter with a value that makes no sense: its name, and what it should be.
+    /// A parameter has an invalid value: its name and the expected value.
     Invalid(&'static str, &'static str),
 }
 
@@ -42,13 +42,13 @@ impl fmt::Display for KeyUriError {
 
 impl std::error::Error for KeyUriError {}
 
-/// Reads a Key URI. The parameters stand in any order; those that are absent are what the Key URI format says:
-/// `algorithm=SHA1`, `digits=6`, `period=30` (and not what `id add` takes by default). `issuer` and `image`, which
-/// authenticator programs add, are ignored.
+/// Parses a Key URI. Parameters may be in any order. Absent ones have the defaults of the Key URI format,
+/// `algorithm=SHA1`, `digits=6` and `period=30`, which differ from those of `id add`. `issuer` and `image`, which
+/// authenticator apps add, are ignored.
 ///
 /// # Errors
 ///
-/// Says what is missing or wrong, without repeating it.
+/// The missing or invalid part, without repeating it.
 pub fn parse(text: &str) -> Result<(Id, Key), KeyUriError> {
     const PREFIX: &str = "otpauth://totp/";
     let (prefix, rest) = text.split_at_checked(PREFIX.len()).ok_or(KeyUriError::Scheme)?;
@@ -64,11 +64,11 @@ pub fn parse(text: &str) -> Result<(Id, Key), KeyUriError> {
     Ok((id, given.into_key()?))
 }
 
-/// Writes the Key URI, with all parameters. It has the secret in it.
+/// Formats a Key URI with all parameters, including the secret.
 pub fn print(id: Id, key: &Key) -> Zeroizing<String> {
     let secret = encode_secret(key.secret());
     let algorithm = key.algorithm().name();
-    // Written in one go into one piece of memory: a string that grows leaves copies of the secret behind.
+    // Allocated once with its full capacity: a growing string leaves copies of the secret in memory.
     let mut uri = Zeroizing::new(String::with_capacity(secret.len() + 128));
     let tail = format!("&algorithm={algorithm}&digits={}&period={}", key.digits(), key.period());
     for part in ["otpauth://totp/rendezvous:", &id.to_string(), "?secret=", &secret, &tail] {
@@ -77,18 +77,18 @@ pub fn print(id: Id, key: &Key) -> Zeroizing<String> {
     uri
 }
 
-/// Reads a secret in BASE32: upper or lower case, with padding or without.
+/// Decodes a secret in BASE32: upper or lower case, with or without padding.
 ///
 /// # Errors
 ///
-/// [`KeyUriError::Invalid`] for anything else, and for nothing.
+/// [`KeyUriError::Invalid`] for anything else, including an empty text.
 pub fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyUriError> {
     const BAD: KeyUriError = KeyUriError::Invalid("secret", "BASE32");
     let text = text.trim_end_matches('=');
     if text.is_empty() {
         return Err(KeyUriError::Missing("secret"));
     }
-    // Where the last letter has more bits than the last octet needs, programs disagree about what they are: ignored.
+    // Programs disagree on unused bits of the last character: ignore them.
     let mut spec = BASE32_NOPAD.specification();
     spec.check_trailing_bits = false;
     let encoding = spec.encoding().map_err(|_| BAD)?;
@@ -102,13 +102,13 @@ pub fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyUriError> {
     Ok(octets)
 }
 
-/// Writes a secret in BASE32, upper case, without padding.
+/// Encodes a secret in BASE32, upper case, without padding.
 pub fn encode_secret(secret: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(BASE32_NOPAD.encode(secret))
 }
 
-/// `rendezvous:UUID`, or the UUID alone; the colon may be escaped, and spaces may follow it, as programs that keep
-/// Key URIs write them.
+/// Parses `rendezvous:UUID` or a bare UUID. The colon may be percent-encoded and spaces may follow it, as some
+/// authenticator apps write it.
 fn parse_label(label: &str) -> Option<Id> {
     let label = label.replace("%3A", ":").replace("%3a", ":").replace("%20", " ");
     let uuid = match label.split_once(':') {
@@ -148,7 +148,7 @@ impl Parameters {
         let mut secret = self.secret.ok_or(KeyUriError::Missing("secret"))?;
         let digits = self.digits.unwrap_or(6);
         let period = self.period.unwrap_or(30);
-        // Taken out, not copied: the key wipes it from here on.
+        // Moved, not copied: the key wipes it on drop.
         let octets = std::mem::take(&mut *secret);
         Key::new(octets, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(|error| {
             match error {
@@ -170,7 +170,7 @@ fn once<T>(name: &'static str, place: &mut Option<T>, value: T) -> Result<(), Ke
     }
 }
 
-/// Digits alone: no sign.
+/// Parses digits without a sign.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }

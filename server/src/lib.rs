@@ -1,5 +1,5 @@
-//! The program `rendezvous`: an event loop that moves octets, and the commands around it. What the octets mean is
-//! decided in [`rendezvous_core`].
+//! The program `rendezvous`: an event loop that moves bytes, and the commands around it. The protocol is implemented in
+//! [`rendezvous_core`].
 
 #[cfg(feature = "acme")]
 pub mod acme;

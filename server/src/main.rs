@@ -1,4 +1,4 @@
-//! The one binary: finds the command and runs it.
+//! The `rendezvous` binary: finds the command and runs it.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use rendezvous::failure::Failure;
 use rendezvous::logging;
 use rendezvous::options::did_you_mean;
 
-/// A command: what is typed, what it is for, and what runs it with the arguments behind its name.
+/// A command: its name, its summary for `--help`, and the function that runs it with the remaining arguments.
 struct Command {
     name: &'static str,
     summary: &'static str,
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Sets `of` to the command's name as soon as it is known.
+/// Runs the command in the arguments, and sets `of` to its name once it is known.
 fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
     let mut args = Vec::new();
     for (place, arg) in std::env::args_os().enumerate().skip(1) {

@@ -1,5 +1,5 @@
-//! Everything that the event loop asks of the world: sockets, readiness, clocks, names. [`mio::MioNet`] is the real
-//! one; a simulator is another.
+//! The operating system interface of the event loop: sockets, readiness, clocks, names. [`mio::MioNet`] implements it;
+//! so does a simulator in the tests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,48 +15,48 @@ mod pipe;
 mod resolver;
 pub mod stdio;
 
-/// What became ready. An edge only says that it is worth trying: what a socket really does, its calls say.
+/// A readiness edge. It is only a hint to try a call; the result of the call decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// A connection may be read from, or written to, or both.
+    /// A connection may be readable, writable or both.
     Conn {
-        /// The token that it is watched with. Its generation is cut to [`GENERATION_MASK`].
+        /// The token that it was registered with. Its generation is truncated to [`GENERATION_MASK`].
         token: ConnId,
-        /// Readable, or ended, or in error.
+        /// Readable, at EOF, or in error.
         read: bool,
-        /// Writable, or unwritable for ever, or in error.
+        /// Writable, closed for writing, or in error.
         write: bool,
     },
-    /// A listener has connections to accept; its position in the order in which they were opened.
+    /// A listener, by its index in order of opening, may have connections to accept.
     Listener(u16),
 }
 
-/// An answer to a look-up.
+/// A result of a name look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The connection that it is for.
     pub on: ConnId,
-    /// The addresses that are known. None in the last answer if the name has none.
+    /// The addresses known so far. If the last result has none, the name does not resolve.
     pub addresses: Vec<SocketAddr>,
-    /// Whether this is the last answer: it has all addresses.
+    /// Whether this is the last result, with all addresses.
     pub is_complete: bool,
 }
 
-/// The bits of a generation that fit into an event's token: 32, or 12 beside 20 bits of index on 32-bit machines.
+/// The bits of a generation that fit into a token: 32, or 12 on 32-bit machines, where the index takes 20 bits.
 pub const GENERATION_MASK: u32 = if cfg!(target_pointer_width = "64") { u32::MAX } else { 0xfff };
 
-/// What is in a pipe.
+/// A kernel pipe for spliced bytes.
 pub trait Pipe {
-    /// How many octets.
+    /// Number of bytes in the pipe.
     fn len(&self) -> usize;
 
-    /// Whether there are none.
+    /// Whether the pipe is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Whether splicing failed because it can't be done there, or is not allowed: it says nothing about the connection.
+/// Whether splicing failed because it is not supported or not allowed there. The connection itself is fine.
 #[must_use]
 pub fn is_unspliceable(error: &io::Error) -> bool {
     // EINVAL; EPERM; ENOSYS and EOPNOTSUPP.
@@ -66,76 +66,76 @@ pub fn is_unspliceable(error: &io::Error) -> bool {
     )
 }
 
-/// A world to run in. All calls are non-blocking, but for [`Net::wait`]: what cannot be done now is
-/// [`io::ErrorKind::WouldBlock`].
+/// The network that an event loop runs on. All calls except [`Net::wait`] are non-blocking: they return
+/// [`io::ErrorKind::WouldBlock`] if they cannot be done now.
 pub trait Net {
-    /// One connection.
+    /// A connected socket.
     type Sock;
-    /// A place in the system for octets on their way between two connections, which the program itself never sees.
+    /// A kernel pipe for bytes on their way between two sockets, which the program does not see.
     type Pipe: Pipe;
 
-    /// A connection on which so many octets come at once moves much: splicing pays then, and whoever moves less goes
-    /// first.
+    /// A receive call that returns this many bytes marks its connection as bulk: splicing pays then, and other
+    /// connections are served first.
     const BULK_MIN: usize;
 
-    /// Both clocks, read once a turn.
+    /// Reads both clocks; called once per turn.
     fn now(&mut self) -> Now;
 
-    /// Waits until something is ready, for `at_most` this long (`None`: for ever), and appends what is. May return
-    /// early, with nothing.
+    /// Waits until something is ready, for at most `at_most` (`None`: no limit), and appends the edges. May return
+    /// early, without edges.
     ///
     /// # Errors
-    /// Those of the polling call; an interruption by a signal is no error.
+    /// Those of the polling call. Interruption by a signal is not an error.
     fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()>;
 
-    /// Accepts one connection from the listener at this position.
+    /// Accepts one connection from the listener with this index.
     ///
     /// # Errors
-    /// `WouldBlock` when none is there; `ConnectionAborted` for one that is gone already; anything else leaves the
-    /// listener silent until it is [rearmed](Net::rearm).
+    /// `WouldBlock` if there is none; `ConnectionAborted` if it was reset. After any other error the listener reports
+    /// no edges until it is [rearmed](Net::rearm).
     fn accept(&mut self, on: u16) -> io::Result<(Self::Sock, SocketAddr)>;
 
-    /// Makes a listener tell again about connections that it has told of before.
+    /// Makes a listener report pending connections again.
     ///
     /// # Errors
     /// Those of the registration call.
     fn rearm(&mut self, on: u16) -> io::Result<()>;
 
-    /// Accepts nothing any more: closes all listeners.
+    /// Closes all listeners.
     fn stop_listening(&mut self);
 
-    /// Begins to connect.
+    /// Starts to connect.
     ///
     /// # Errors
-    /// Those that show at once; the others show in [`Net::connected`].
+    /// Immediate errors; later ones are returned by [`Net::connected`].
     fn connect(&mut self, to: SocketAddr) -> io::Result<Self::Sock>;
 
-    /// Whether a connection that was begun is up.
+    /// Whether a connection has been established.
     ///
     /// # Errors
-    /// Why it can't be.
+    /// Why connecting failed.
     fn connected(&mut self, sock: &mut Self::Sock) -> io::Result<bool>;
 
-    /// Our own address of a connection that is up.
+    /// The local address of an established connection.
     ///
     /// # Errors
-    /// It has none.
+    /// The socket has none.
     fn local_address(&mut self, sock: &mut Self::Sock) -> io::Result<SocketAddr>;
 
-    /// Watches a connection for both directions, edge-triggered, once and for good.
+    /// Registers a socket once for both directions, edge-triggered.
     ///
     /// # Errors
     /// Those of the registration call.
     fn watch(&mut self, sock: &mut Self::Sock, token: ConnId) -> io::Result<()>;
 
-    /// Receives what is there, at most `into.len()` octets; 0 is the end.
+    /// Receives at most `into.len()` bytes. Returns 0 at EOF.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing will come any more.
+    /// `WouldBlock`, or why the connection failed.
     fn recv(&mut self, sock: &mut Self::Sock, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Whether nothing will come any more and nothing is unread: looks, and leaves everything where it is. False where
-    /// octets are there, and where nobody can look without receiving.
+    /// Whether the socket is at EOF with no unread data, without consuming anything. Returns false if there is unread
+    /// data, or if the socket does not allow peeking.
     ///
     /// # Errors
     /// As [`Net::recv`].
@@ -144,19 +144,20 @@ pub trait Net {
     /// Sends as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing can be sent any more.
+    /// `WouldBlock`, or why the connection failed.
     fn send(&mut self, sock: &mut Self::Sock, from: &[u8]) -> io::Result<usize>;
 
-    /// An empty pipe for octets of `from` on their way to `to`; `None` where these can't be spliced, or none is left.
+    /// Takes an empty pipe for bytes from `from` to `to`. Returns `None` if they cannot be spliced or no pipe is left.
     fn take_pipe(&mut self, from: &Self::Sock, to: &Self::Sock) -> Option<Self::Pipe>;
 
-    /// Gives a pipe back, with what may still be in it.
+    /// Gives a pipe back and discards its content.
     fn give_pipe(&mut self, pipe: Self::Pipe);
 
-    /// Receives what is there into an empty pipe, as much as fits and at most `at_most` bytes; 0 is the end.
+    /// Receives into an empty pipe, as much as fits and at most `at_most` bytes. Returns 0 at EOF.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing will come any more; [`is_unspliceable`] where a receiving call has to get it.
+    /// `WouldBlock`; why the connection failed; or an error for which [`is_unspliceable`] is true, if the data must be
+    /// received by [`Net::recv`].
     fn splice_in(
         &mut self,
         sock: &mut Self::Sock,
@@ -164,45 +165,45 @@ pub trait Net {
         at_most: usize,
     ) -> io::Result<usize>;
 
-    /// Sends what is in a pipe, as much as there is room for.
+    /// Sends from a pipe, as much as there is room for.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing can be sent any more.
+    /// `WouldBlock`, or why the connection failed.
     fn splice_out(&mut self, pipe: &mut Self::Pipe, sock: &mut Self::Sock) -> io::Result<usize>;
 
-    /// Ends the writing side: FIN. There is no way to end both sides at once.
+    /// Shuts down the writing side: sends FIN. No call shuts down both sides.
     ///
     /// # Errors
     /// The peer is gone.
     fn end_write(&mut self, sock: &mut Self::Sock) -> io::Result<()>;
 
-    /// Closes. What was sent is still delivered, unless octets are unread.
+    /// Closes a socket. Sent data is still delivered, unless there is unread data.
     fn close(&mut self, sock: Self::Sock);
 
-    /// Closes with a reset: what was not delivered is lost.
+    /// Resets a connection; undelivered data is lost.
     fn abort(&mut self, sock: Self::Sock);
 
-    /// Takes a pending error of the socket, one that no receiving call would show.
+    /// Takes a pending socket error that receive calls would not return.
     fn take_error(&mut self, sock: &mut Self::Sock) -> Option<io::Error>;
 
-    /// How long octets may stay unacknowledged before the system gives up; `None`: its own default.
+    /// Sets how long sent data may stay unacknowledged before the connection fails; `None`: the system's default.
     fn user_timeout(&mut self, sock: &mut Self::Sock, after: Option<Span>);
 
-    /// How long ago the last acknowledgement came, if the peer owes one; `None` if it owes none, or can't be known.
+    /// Time since the last acknowledgement if one is outstanding; `None` if none is, or if unknown.
     fn last_ack(&mut self, sock: &mut Self::Sock) -> Option<Span>;
 
-    /// How long a round trip takes; `None` where that can't be known.
+    /// The round-trip time; `None` if unknown.
     fn round_trip(&mut self, sock: &mut Self::Sock) -> Option<Span> {
         let _ = sock;
         None
     }
 
-    /// How many octets sent the peer has not acknowledged; 0 where that can't be known.
+    /// Number of unacknowledged bytes; 0 if unknown.
     fn unacknowledged(&mut self, sock: &mut Self::Sock) -> usize;
 
-    /// Begins to look up a host name; the answers come from [`Net::resolved`] after some later [`Net::wait`].
+    /// Starts to resolve a host name. [`Net::resolved`] returns the results after later calls of [`Net::wait`].
     fn resolve(&mut self, on: ConnId, host: &str, port: u16);
 
-    /// The next answer to a look-up.
+    /// The next result of a name look-up.
     fn resolved(&mut self) -> Option<Resolved>;
 }

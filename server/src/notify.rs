@@ -1,7 +1,7 @@
-//! What a service manager is told (sd_notify(3)): ready, reloading, stopping, still alive, and a line about the state.
+//! Notifications to a service manager (sd_notify(3)): ready, reloading, stopping, watchdog and a status line.
 //!
-//! Nothing waits for the manager: what it has no room for is sent again later, in order, if it is a change of state,
-//! and forgotten if it is not.
+//! Sending never blocks. If the manager's socket is full, changes of state are sent again later, in order, and other
+//! messages are dropped.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -13,34 +13,34 @@ use rendezvous_core::time::{Span, Time};
 
 use crate::linux;
 
-/// The line about the state goes out this often at most.
+/// Minimum interval between two status lines.
 const STATUS_EVERY: Span = Span::from_secs(2);
-/// What was not taken is sent again after this long.
+/// Delay before unsent messages are sent again.
 const RETRY: Span = Span::from_millis(200);
-/// Changes of state that are kept for a manager that takes nothing; the oldest go first.
+/// Limit of unsent messages; the oldest are dropped first.
 const UNSENT_MAX: usize = 16;
 
-/// The service manager, if there is one.
+/// The connection to the service manager, if there is one.
 #[derive(Debug, Default)]
 pub struct Manager {
     socket: Option<UnixDatagram>,
     unsent: VecDeque<String>,
     retry: Option<Time>,
-    /// How often it is told that we live, and when next.
+    /// The interval of watchdog messages, and when the next one is due.
     watchdog: Option<(Span, Time)>,
-    /// The line about the state as it was sent last.
+    /// The status line sent last.
     status: Option<String>,
-    /// When it may be looked at again.
+    /// When the status line may be sent again.
     status_due: Time,
-    /// It may be another by now.
+    /// Whether the status line may have changed.
     stale: bool,
 }
 
 impl Manager {
-    /// The manager that this process's environment names, if it does; what names it is taken out of the environment.
+    /// Connects to the manager named in the environment, if any, and removes its variables from the environment.
     ///
     /// # Errors
-    /// It is named, and cannot be reached.
+    /// The manager cannot be reached.
     pub fn from_environment(now: Time) -> io::Result<Self> {
         let socket = linux::take_variable("NOTIFY_SOCKET");
         let micros = linux::take_variable("WATCHDOG_USEC");
@@ -51,11 +51,11 @@ impl Manager {
         socket.map_or(Ok(Self::default()), |name| Self::at(&name, every, now))
     }
 
-    /// The manager that listens at `name` (a path, or `@` and an abstract name) and takes us for dead after `watchdog`
-    /// without a word.
+    /// Connects to the manager at `name` (a path, or `@` and an abstract name), which considers this process dead after
+    /// `watchdog` without a message.
     ///
     /// # Errors
-    /// It is no name of a socket, or nobody listens there.
+    /// `name` is not a socket address, or no process listens there.
     pub fn at(name: &OsStr, watchdog: Option<Span>, now: Time) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.connect_addr(&address(name)?)?;
@@ -64,29 +64,29 @@ impl Manager {
         Ok(Self { socket: Some(socket), watchdog, stale: true, ..Self::default() })
     }
 
-    /// The program does what it is for: it was started, or has reloaded.
+    /// Reports that the program has started, or has reloaded.
     pub fn ready(&mut self, now: Time) {
         self.queue("READY=1".to_owned(), now);
     }
 
-    /// The program reads its configuration again; [`Manager::ready`] follows.
+    /// Reports a reload; [`Manager::ready`] follows.
     pub fn reloading(&mut self, now: Time) {
         let since = linux::monotonic_micros().map_or_else(String::new, |it| format!("\nMONOTONIC_USEC={it}"));
         self.queue(format!("RELOADING=1{since}"), now);
     }
 
-    /// The program ends.
+    /// Reports that the program is shutting down.
     pub fn stopping(&mut self, now: Time) {
         self.queue("STOPPING=1".to_owned(), now);
     }
 
-    /// Something happened that may change the line about the state.
+    /// Marks the status line as possibly changed.
     pub const fn touch(&mut self) {
         self.stale = true;
     }
 
-    /// Says what is due: to be called after every turn of the event loop. `status` is the line about the state, asked
-    /// for only where it is wanted.
+    /// Sends the messages that are due. Call it after every turn of the event loop. `status` makes the status line and
+    /// is called only if one is due.
     pub fn update(&mut self, now: Time, status: impl FnOnce() -> Option<String>) {
         if self.socket.is_none() {
             return;
@@ -114,7 +114,7 @@ impl Manager {
         }
     }
 
-    /// When [`Manager::tell`] has something to say at the latest; `None`: nothing is due.
+    /// When [`Manager::update`] has something to send at the latest; `None` if nothing is due.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
         self.socket.as_ref()?;

@@ -1,4 +1,4 @@
-//! The pin of a public key, as curl's `--pinnedpubkey` has it.
+//! Pins of public keys, in the format of curl's `--pinnedpubkey`.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::x509;
 
-/// SHA-256 of a public key (its SubjectPublicKeyInfo, as DER): it stays the same when a certificate is renewed with
-/// the same key. Printed as `sha256//BASE64`.
+/// The SHA-256 hash of a public key (its SubjectPublicKeyInfo in DER). It does not change when a certificate is renewed
+/// with the same key. Displayed as `sha256//BASE64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pin(pub [u8; 32]);
 
@@ -18,7 +18,7 @@ impl Pin {
         Pin(Sha256::digest(spki).into())
     }
 
-    /// The pin of a certificate (DER); `None` for what is no certificate.
+    /// The pin of a certificate (DER); `None` if it is malformed.
     pub fn of_certificate(certificate: &[u8]) -> Option<Pin> {
         x509::parts(certificate).map(|parts| Pin::of_spki(parts.spki))
     }
@@ -27,7 +27,7 @@ impl Pin {
     ///
     /// # Errors
     ///
-    /// Says what a pin looks like.
+    /// A message that describes the format of a pin.
     pub fn parse(text: &str) -> Result<Pin, String> {
         let octets = text.strip_prefix("sha256//").and_then(|base64| BASE64.decode(base64.as_bytes()).ok());
         let octets = octets.and_then(|octets| octets.try_into().ok());

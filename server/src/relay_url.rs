@@ -1,28 +1,27 @@
-//! Where a relay is: `https://relay.example.com:8443`.
+//! The URL of a relay: `https://relay.example.com:8443`.
 
 use std::fmt;
 
 use crate::options::value::{NOT_ASCII, bracketed, public_host, split_host_port};
 
-/// The address of a relay.
+/// The URL of a relay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayUrl {
-    /// Whether over TLS (`https`) or in clear (`http`).
+    /// Whether TLS is used (`https`) or not (`http`).
     pub tls: bool,
-    /// The host name, in lower case, or the address without brackets, perhaps with a zone.
+    /// The host name in lower case, or the address without brackets, possibly with a zone.
     pub host: String,
-    /// The port; 443 or 80 where the URL has none.
+    /// The port; 443 or 80 if the URL has none.
     pub port: u16,
 }
 
 impl RelayUrl {
-    /// Reads `https://HOST`, `https://HOST:PORT` or the same with `http`; HOST is a name, an IPv4 address or an IPv6
-    /// address in brackets. A `/` may follow and nothing else.
+    /// Parses `https://HOST`, `https://HOST:PORT` or the same with `http`. HOST is a name, an IPv4 address or an IPv6
+    /// address in brackets. Only a `/` may follow.
     ///
     /// # Errors
     ///
-    /// The end of a sentence that begins with the place of the URL. It does not repeat the URL, which may have a
-    /// password in it.
+    /// A message that follows the place of the URL. It does not repeat the URL, which may contain a password.
     pub fn parse(text: &str) -> Result<RelayUrl, String> {
         let (scheme, rest) =
             text.split_once("://").ok_or("not the URL of a relay: it begins with https://")?;
@@ -53,8 +52,8 @@ impl RelayUrl {
         }
     }
 
-    /// Host and port as the `Host` field has them: the port only where it is not the scheme's own, the host without a
-    /// zone and without a dot behind it.
+    /// Host and port for the `Host` field: the port only if it is not the scheme's default, the host without a zone and
+    /// without a trailing dot.
     pub fn authority(&self) -> String {
         self.with_port(bracketed(public_host(&self.host)))
     }

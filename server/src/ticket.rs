@@ -1,4 +1,4 @@
-//! A ticket: all that an agent needs to be one hidden server at one relay, as a text file.
+//! Tickets: text files with all that an agent needs to be one hidden server at one relay.
 //!
 //! ```text
 //! relay https://relay.example.com:8443
@@ -6,8 +6,8 @@
 //! id otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30
 //! ```
 //!
-//! `pin` may be repeated; `ca FILE` or `ca system` stand instead of pins, and `ca system` is meant where there is
-//! neither. `token plain` is for relays that know no bound tokens. `#` begins a comment line.
+//! `pin` may be repeated. `ca FILE` or `ca system` replaces the pins; the default without either is `ca system`. `token
+//! plain` is for relays that do not know bound tokens. `#` begins a comment line.
 
 use std::path::{Path, PathBuf};
 
@@ -23,27 +23,27 @@ use crate::relay_url::RelayUrl;
 use crate::state::{self, SECRET};
 use crate::trust::Trust;
 
-/// What a ticket says. `Debug` does not show the secret.
+/// The content of a ticket. `Debug` does not show the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// The relay. In clear ([`RelayUrl::tls`]) is legal, and for whoever uses it to warn of.
+    /// The relay. A cleartext URL ([`RelayUrl::tls`]) is allowed; the caller warns of it.
     pub relay: RelayUrl,
-    /// What the relay's certificate must be. Means nothing in clear.
+    /// How the relay's certificate is verified. Ignored for a cleartext URL.
     pub trust: Trust,
-    /// Which hidden server.
+    /// The ID of the hidden server.
     pub id: Id,
-    /// What it proves itself with.
+    /// The key that its tokens are made with.
     pub key: Key,
-    /// Whether to send plain tokens (`token plain`): then one connection may wait, not more.
+    /// Whether to send plain tokens (`token plain`). If so, only one connection may wait.
     pub plain: bool,
 }
 
 impl Ticket {
-    /// Reads a ticket file. A `ca` file with a relative name is looked for beside the ticket.
+    /// Reads a ticket file. A relative `ca` path is relative to the ticket.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`], with file and line where it is about one; also where others than the owner can read it.
+    /// [`Failure::Failed`], with file and line if possible; also if users other than the owner can read the file.
     pub fn load(path: &Path) -> Result<Ticket, Failure> {
         let bytes = files::read(path, FileKind::TICKET)?;
         let mut ticket = Ticket::parse(&bytes, &path.display().to_string())?;
@@ -53,11 +53,11 @@ impl Ticket {
         Ok(ticket)
     }
 
-    /// Reads the text of a ticket; `shown` is its name in messages.
+    /// Parses the text of a ticket; `shown` is its name in messages.
     ///
     /// # Errors
     ///
-    /// As [`Ticket::load`].
+    /// Those of [`Ticket::load`].
     pub fn parse(bytes: &[u8], shown: &str) -> Result<Ticket, Failure> {
         let mut given = Lines::default();
         for (number, line) in (1..).zip(bytes.split(|octet| *octet == b'\n')) {
@@ -68,7 +68,7 @@ impl Ticket {
         given.into_ticket().map_err(|why| Failure::Failed(format!("{shown}: {why}")))
     }
 
-    /// The text of the ticket, secret and all, with a comment that says whose it is.
+    /// The text of the ticket including the secret, with a comment that names its ID.
     pub fn to_text(&self, name: &str) -> Zeroizing<String> {
         let uri = key_uri::print(self.id, &self.key);
         let mut head = format!("# rendezvous ticket for {name}: whoever has it can be that hidden server\n");
@@ -80,7 +80,7 @@ impl Ticket {
             Trust::System | Trust::Insecure => {}
         }
         let tail = if self.plain { "\ntoken plain\n" } else { "\n" };
-        // In one go into one piece of memory: a string that grows leaves copies of the secret behind.
+        // Allocated once with its full capacity: a growing string leaves copies of the secret in memory.
         let mut text = Zeroizing::new(String::with_capacity(head.len() + uri.len() + 32));
         for part in [head.as_str(), "id ", &uri, tail] {
             text.push_str(part);
@@ -88,21 +88,21 @@ impl Ticket {
         text
     }
 
-    /// Writes the ticket as a new file, for its owner alone; never over another.
+    /// Writes the ticket as a new file, private to its owner. Never overwrites a file.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where the file exists or cannot be written.
+    /// [`Failure::Failed`] if the file exists or cannot be written.
     pub fn write_new(&self, path: &Path, name: &str) -> Result<(), Failure> {
         state::write_new(path, self.to_text(name).as_bytes(), SECRET)
     }
 }
 
-/// Reads what stands behind `ca`: `system`, or a file's name.
+/// Parses the value of `ca`: `system` or a file name.
 ///
 /// # Errors
 ///
-/// Says that it is empty.
+/// The value is empty.
 pub fn parse_ca(text: &str) -> Result<Trust, String> {
     match text {
         "" => Err("'ca' needs a value: FILE or system".to_owned()),
@@ -121,7 +121,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Reads one line. An error never repeats a value that may be a secret.
+    /// Parses one line. Errors never repeat a value that may be a secret.
     fn read(&mut self, line: &str) -> Result<(), String> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -130,7 +130,7 @@ impl Lines {
         let (word, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         let value = value.trim();
         if word != "id" && value.contains("secret=") {
-            // Lines that became one on their way through a clipboard: what is told of them must not tell the secret.
+            // Lines may have been joined by copying them: the message must not contain the secret.
             return Err("a Key URI where none belongs: each word begins a line of its own".to_owned());
         }
         match word {
@@ -143,7 +143,7 @@ impl Lines {
             "id" => once(word, &mut self.id, key_uri::parse(value).map_err(|error| error.to_string())?),
             "token" if value == "plain" => once(word, &mut self.plain, true),
             "token" => Err("'token' is to be followed by: plain".to_owned()),
-            // A line that lost its first word may begin with the secret: only what looks like a word is shown.
+            // A line without its first word may begin with the secret: show it only if it looks like a keyword.
             word if word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase()) => {
                 Err(format!("unknown word '{word}': none of relay, pin, ca, id, token"))
             }

@@ -1,8 +1,8 @@
-//! One look-up of a host name by the system's resolver (getaddrinfo(3)). It blocks, for as long as the resolver likes.
+//! One look-up of a host name by the system's resolver (getaddrinfo(3)). It blocks until the resolver returns.
 
 use std::net::SocketAddr;
 
-/// The addresses that are asked for.
+/// An address family to resolve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Family {
     /// AAAA.
@@ -12,12 +12,12 @@ pub(crate) enum Family {
 }
 
 impl Family {
-    /// Both, in the order in which they are preferred (RFC 8305 §3).
+    /// Both families, in order of preference (RFC 8305 §3).
     pub(crate) const ALL: [Self; 2] = [Self::V6, Self::V4];
 }
 
-/// Looks up the addresses of one family, so that a name server that is silent for the other holds nothing up. None if
-/// the name has none. The ports are 0.
+/// Resolves the addresses of one family, so that a name server that does not respond for one family does not delay the
+/// other. Returns none if the name has none. The ports are 0.
 #[cfg(unix)]
 #[allow(unsafe_code, reason = "getaddrinfo(3): the standard library cannot ask for one family")]
 pub(crate) fn look_up(host: &str, family: Family) -> Vec<SocketAddr> {

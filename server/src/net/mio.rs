@@ -1,4 +1,4 @@
-//! The real world: mio over the system's sockets, edge-triggered.
+//! The network of the operating system: mio, edge-triggered.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -20,15 +20,15 @@ use super::{Edge, GENERATION_MASK, Net, Resolved};
 use crate::clock::Clock;
 use crate::linux;
 
-/// Connections that the system holds for us until we accept them; more than mio's fixed 128, since a restart of the
-/// relay brings all agents at once.
+/// The listen backlog. It is larger than mio's fixed 128, because all agents reconnect at once after a restart of the
+/// relay.
 const BACKLOG: i32 = 4096;
-/// A dead idle path is noticed after 25 s + 3 × 5 s (docs/protocol.md §2.7). The core's `USER_TIMEOUT` fits these.
+/// A dead idle path is detected after 25 s + 3 × 5 s (docs/protocol.md §2.7). The core's `USER_TIMEOUT` matches these.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(25);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Tokens from here upwards are not connections; no table of connections grows that far.
+/// Tokens from here upwards are not connections; the table of connections never grows this large.
 const SPECIAL: usize = usize::MAX - 0xffff;
 const SIGNALS: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -37,20 +37,20 @@ const STATUS: Token = Token(usize::MAX - 2);
 /// Bits of a token that hold the connection's index.
 const INDEX_BITS: u32 = if cfg!(target_pointer_width = "64") { 32 } else { 20 };
 
-/// The system's sockets, clocks, signals and names.
+/// Sockets, clocks, signals and names of the operating system.
 pub struct MioNet {
     poll: Poll,
     events: Events,
     clock: Clock,
     listeners: Vec<TcpListener>,
-    /// Sockets that connections have now, and may have.
+    /// Number of connected sockets, and its limit.
     sockets: usize,
     sockets_max: usize,
     signals: Option<Signals>,
-    /// A signal may be pending.
+    /// Whether a signal may be pending.
     signalled: bool,
     status: Option<UnixListener>,
-    /// Somebody may wait in the status socket.
+    /// Whether a connection to the status socket may be pending.
     asked: bool,
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
@@ -58,16 +58,16 @@ pub struct MioNet {
     pipes: Pipes,
 }
 
-/// What is special about a listening socket.
+/// Options of a listening socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bind {
-    /// `[::]` takes IPv6 alone.
+    /// `[::]` accepts only IPv6.
     pub only_v6: bool,
-    /// The address need not be one of this machine (IP_FREEBIND, on Linux): it may come later.
+    /// The address need not exist yet (IP_FREEBIND, on Linux).
     pub may_be_missing: bool,
 }
 
-/// One connection.
+/// A connected socket, or standard input and output.
 #[derive(Debug)]
 pub enum Sock {
     /// A TCP socket.
@@ -77,7 +77,7 @@ pub enum Sock {
 }
 
 impl MioNet {
-    /// A world without listeners.
+    /// Makes a network without listeners.
     ///
     /// # Errors
     /// The system has no descriptors left.
@@ -102,8 +102,8 @@ impl MioNet {
         })
     }
 
-    /// Listens; returns the address with the port that was given, where 0 was asked for. Its position among all
-    /// listeners is how many there were before. `[::]` takes IPv4 as well.
+    /// Opens a listener. Returns its address, with the actual port if 0 was requested. Its index is the number of
+    /// earlier listeners. `[::]` accepts IPv4 as well.
     ///
     /// # Errors
     /// Those of socket, bind and listen.
@@ -111,7 +111,7 @@ impl MioNet {
         self.bind(on, Bind::default())
     }
 
-    /// As [`MioNet::listen`], with what is special about the socket.
+    /// Opens a listener like [`MioNet::listen`], with options.
     ///
     /// # Errors
     /// Those of socket, bind and listen.
@@ -130,7 +130,7 @@ impl MioNet {
         self.take_listener(socket.into())
     }
 
-    /// Takes a listener that somebody else opened, non-blocking; returns its address. Its position is as that of
+    /// Takes over a non-blocking listener that was opened elsewhere. Returns its address. Its index is assigned as in
     /// [`MioNet::listen`].
     ///
     /// # Errors
@@ -144,29 +144,29 @@ impl MioNet {
         Ok(address)
     }
 
-    /// Lets octets between sockets in clear go through pipes of the system, at most so many; each takes two descriptors
-    /// while it is in use. Without this call there are none.
+    /// Allows at most `max` kernel pipes between cleartext sockets; each uses two descriptors. By default there are
+    /// none.
     pub const fn allow_pipes(&mut self, max: usize) {
         self.pipes.set_max(max);
     }
 
-    /// Leaves room for other descriptors: past so many sockets of connections nothing is accepted, as if the system had
-    /// no descriptors left. Without this call there is no such limit.
+    /// Limits the number of connected sockets, to leave descriptors for other uses. Beyond the limit, accepting fails
+    /// as if there were no descriptors left. By default there is no limit.
     pub const fn limit_sockets(&mut self, max: usize) {
         self.sockets_max = max;
     }
 
-    /// Wakes [`Net::wait`] from another thread.
+    /// Returns a waker that wakes [`Net::wait`] from another thread.
     #[must_use]
     pub fn waker(&self) -> Arc<Waker> {
         Arc::clone(&self.waker)
     }
 
-    /// Watches this machine's addresses and routes: a change wakes [`Net::wait`] and is then had from
+    /// Watches this machine's addresses and routes. A change wakes [`Net::wait`] and is reported by
     /// [`MioNet::paths_changed`].
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The system cannot start a thread.
     pub fn watch_paths(&mut self) -> io::Result<()> {
         self.paths = Some(Paths::watch(self.waker())?);
         Ok(())
@@ -177,47 +177,47 @@ impl MioNet {
         self.paths.as_ref().is_some_and(Paths::take)
     }
 
-    /// Takes the status socket: who connects to it wakes [`Net::wait`] and is then had from [`MioNet::caller`].
+    /// Takes the status socket. A connection to it wakes [`Net::wait`] and is returned by [`MioNet::caller`].
     ///
     /// # Errors
     /// Those of the registration call.
     pub fn take_status(&mut self, mut listener: UnixListener) -> io::Result<()> {
         self.poll.registry().register(&mut listener, STATUS, Interest::READABLE)?;
         self.status = Some(listener);
-        // Whoever came before made no edge.
+        // Connections that came before caused no edge.
         self.asked = true;
         Ok(())
     }
 
-    /// Who connected to the status socket, one at a time.
+    /// Accepts the next connection to the status socket.
     pub fn caller(&mut self) -> Option<UnixStream> {
         let listener = self.status.as_ref().filter(|_| self.asked)?;
         match listener.accept() {
             Ok((caller, _)) => Some(caller),
             Err(error) => {
-                // Anything else is for the next turn: no edge tells of it again.
+                // After any other error, try again in the next turn: there is no further edge.
                 self.asked = error.kind() != io::ErrorKind::WouldBlock;
                 None
             }
         }
     }
 
-    /// Takes these signals: they wake [`Net::wait`] and are then had from [`MioNet::signal`].
+    /// Handles these signals: they wake [`Net::wait`] and are returned by [`MioNet::signal`].
     ///
     /// # Errors
-    /// The system refuses.
+    /// The signal handlers cannot be installed.
     pub fn take_signals(&mut self, which: &[i32]) -> io::Result<()> {
         let mut signals = Signals::new(which)?;
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
-        // A signal that came before the registration may have made no edge.
+        // A signal before the registration may have caused no edge.
         self.signalled = true;
         Ok(())
     }
 
-    /// A signal that came, one at a time.
+    /// Returns the next pending signal.
     pub fn signal(&mut self) -> Option<i32> {
-        // Looking is a system call and more: once per turn it costs a relayed request a twentieth of its time.
+        // Checking for signals in every turn would add about 5 % to the time of a relayed request.
         let signals = self.signals.as_mut().filter(|_| self.signalled)?;
         let signal = signals.pending().next();
         self.signalled = signal.is_some();
@@ -238,7 +238,7 @@ impl Net for MioNet {
     fn wait(&mut self, edges: &mut Vec<Edge>, at_most: Option<Span>) -> io::Result<()> {
         let has_answer = self.resolver.as_ref().is_some_and(Resolver::has_answer);
         let at_most = if has_answer { Some(Span::ZERO) } else { at_most };
-        // mio rounds up to milliseconds itself.
+        // mio rounds up to milliseconds.
         match self.poll.poll(&mut self.events, at_most.map(|span| Duration::from_micros(span.0))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             other => other?,
@@ -253,7 +253,7 @@ impl Net for MioNet {
                 }
                 Token(token) => edges.push(Edge::Conn {
                     token: from_token(token),
-                    // An error or a hang-up is for the calls to find out, in both directions.
+                    // On an error or hang-up, calls in both directions find out the reason.
                     read: event.is_readable() || event.is_read_closed() || event.is_error(),
                     write: event.is_writable() || event.is_write_closed() || event.is_error(),
                 }),
@@ -270,7 +270,7 @@ impl Net for MioNet {
         let (stream, from) = listener.accept()?;
         self.sockets += 1;
         tune(&stream);
-        // What came over IPv4 to a socket of both families is an IPv4 address.
+        // A dual-stack listener reports IPv4 peers as IPv4-mapped addresses.
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         Ok((Sock::Tcp(stream), from))
     }
@@ -282,7 +282,7 @@ impl Net for MioNet {
 
     fn stop_listening(&mut self) {
         for mut listener in self.listeners.drain(..) {
-            // Closing does not do it where a service manager has the same socket.
+            // Closing is not enough if the service manager holds the same socket.
             let _ = self.poll.registry().deregister(&mut listener);
         }
         self.status = None;
@@ -335,7 +335,7 @@ impl Net for MioNet {
     fn peek_end(&mut self, sock: &mut Sock) -> io::Result<bool> {
         match sock {
             Sock::Tcp(stream) => uninterrupted(|| stream.peek(&mut [0])).map(|n| n == 0),
-            // `WouldBlock` would mean that it is not ready.
+            // `WouldBlock` would mean that it is not readable.
             Sock::Stdio(_) => Ok(false),
         }
     }
@@ -365,7 +365,7 @@ impl Net for MioNet {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other,
         }
-        // In front of an urgent octet splice(2) stops and says the same, whatever is behind it.
+        // splice(2) also returns 0 in front of TCP urgent data.
         match uninterrupted(|| stream.peek(&mut [0]))? {
             0 => Ok(0),
             _ => Err(io::ErrorKind::Unsupported.into()),
@@ -396,7 +396,7 @@ impl Net for MioNet {
 
     fn abort(&mut self, sock: Sock) {
         if let Sock::Tcp(stream) = &sock {
-            // Where it fails, the close is merely a polite one.
+            // If this fails, the connection is closed without a reset.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
         self.close(sock);
@@ -412,7 +412,7 @@ impl Net for MioNet {
     fn user_timeout(&mut self, sock: &mut Sock, after: Option<Span>) {
         #[cfg(target_os = "linux")]
         if let Sock::Tcp(stream) = sock {
-            // A system that refuses leaves us its own patience.
+            // If this fails, the system's default timeout applies.
             let after = after.map(|span| Duration::from_micros(span.0));
             let _ = SockRef::from(&*stream).set_tcp_user_timeout(after);
         }
@@ -450,7 +450,7 @@ impl Net for MioNet {
     }
 }
 
-/// A signal is no answer: asks again.
+/// Repeats a call that a signal interrupted.
 fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
@@ -470,8 +470,8 @@ fn set_free_bind(_: &Socket, _: SocketAddr) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// No delay for small messages, and keepalive so that a dead idle path shows. Where the system refuses either, the
-/// connection still works.
+/// Disables Nagle's algorithm and enables keepalive, which detects a dead idle path. Errors are ignored: the connection
+/// works without them.
 fn tune(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let keepalive = TcpKeepalive::new()

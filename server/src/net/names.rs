@@ -1,4 +1,4 @@
-//! Which addresses names have, as far as is known: look-ups that are under way, and the addresses of the last ones.
+//! The addresses of host names: look-ups in progress, and the results of the last ones.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,38 +9,39 @@ use rendezvous_core::time::{Span, Time};
 use super::Resolved;
 use super::look_up::Family;
 
-/// Addresses are used for this long without another look-up.
+/// How long the addresses of a successful look-up are used without another.
 const FRESH: Span = Span::from_secs(30);
-/// After a look-up that failed, the addresses of an earlier one are used for this long without another.
+/// How long earlier addresses are used without another look-up after one has failed.
 const RETRY: Span = Span::from_secs(5);
-/// Names that are remembered.
+/// Limit of names in the cache.
 const NAMES_MAX: usize = 256;
-/// Connections that wait for the look-up of one name.
+/// Limit of connections that wait for the look-up of one name.
 const WAITING_MAX: usize = 1_024;
 
-/// The names of a program.
+/// The name cache of a program.
 ///
-/// The addresses of the last look-up that found any are kept. If they are older than 30 s, they are told at once, and
-/// another look-up begins, so that nobody waits for a name server that does not answer. Look-ups of one name are one.
+/// The addresses of the last successful look-up are kept. If they are older than 30 s, they are reported at once and
+/// another look-up starts, so that a name server that does not respond delays no connection. Concurrent requests for a
+/// name share one look-up.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     names: BTreeMap<String, Name>,
-    /// Look-ups to be begun.
+    /// Names whose look-up has not started.
     begun: VecDeque<String>,
     answers: VecDeque<Resolved>,
 }
 
 #[derive(Debug, Default)]
 struct Name {
-    /// The addresses of the last look-up that found any.
+    /// The addresses of the last successful look-up.
     good: Vec<SocketAddr>,
-    /// Until then no other look-up begins.
+    /// Until then no other look-up starts.
     fresh_until: Time,
     used: Time,
     look_up: Option<LookUp>,
 }
 
-/// A look-up that is under way.
+/// A look-up in progress.
 #[derive(Debug, Default)]
 struct LookUp {
     found: BTreeMap<Family, Vec<SocketAddr>>,
@@ -48,7 +49,7 @@ struct LookUp {
 }
 
 impl Names {
-    /// Somebody wants the addresses of a name.
+    /// Requests the addresses of a name.
     pub(super) fn ask(&mut self, on: ConnId, host: &str, port: u16, now: Time) {
         let loopback = loopback(host);
         if !loopback.is_empty() {
@@ -75,12 +76,12 @@ impl Names {
         }
     }
 
-    /// The next name to be looked up, in both families.
+    /// The next name to look up, in both families.
     pub(super) fn next_look_up(&mut self) -> Option<String> {
         self.begun.pop_front()
     }
 
-    /// A look-up of one family is over. None: it found nothing.
+    /// Records the result of a look-up of one family. No addresses: it failed.
     pub(super) fn found(&mut self, host: &str, family: Family, addresses: Vec<SocketAddr>, now: Time) {
         let Some(name) = self.names.get_mut(host) else { return };
         let Some(look_up) = &mut name.look_up else { return };
@@ -107,12 +108,12 @@ impl Names {
         }
     }
 
-    /// The next answer.
+    /// The next result.
     pub(super) fn next_answer(&mut self) -> Option<Resolved> {
         self.answers.pop_front()
     }
 
-    /// Whether there is an answer.
+    /// Whether there is a result.
     pub(super) fn has_answer(&self) -> bool {
         !self.answers.is_empty()
     }
@@ -123,7 +124,7 @@ impl Names {
         self.answers.push_back(Resolved { on, addresses, is_complete });
     }
 
-    /// Forgets the name that was not used for longest, if there are too many.
+    /// Removes the least recently used name if the cache is full.
     fn make_room(&mut self, host: &str) {
         if self.names.len() < NAMES_MAX || self.names.contains_key(host) {
             return;
@@ -138,13 +139,13 @@ impl Names {
 
 const LOOPBACK: [IpAddr; 2] = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)];
 
-/// The addresses of `localhost`, whatever a name server says (RFC 6761 §6.3); none for any other name.
+/// The addresses of `localhost`, independent of name servers (RFC 6761 §6.3); none for any other name.
 pub(crate) fn loopback(host: &str) -> Vec<IpAddr> {
     let is_localhost = host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost");
     if is_localhost { LOOPBACK.to_vec() } else { Vec::new() }
 }
 
-/// Whether this is a name below `localhost`. Such a name may stand in the hosts file; else it is loopback as well.
+/// Whether a name is below `localhost`. Such a name may be in the hosts file; otherwise it is loopback as well.
 fn is_in_localhost(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     host.ends_with(".localhost")
@@ -170,7 +171,7 @@ mod tests {
         addresses.iter().map(|it| SocketAddr::new(it.parse().expect("an address"), 0)).collect()
     }
 
-    /// The answers: for whom, the addresses, whether they are all.
+    /// The results: connection, addresses, whether they are complete.
     fn answers(names: &mut Names) -> Vec<(u32, Vec<String>, bool)> {
         let next = || names.next_answer();
         std::iter::from_fn(next)

@@ -1,7 +1,7 @@
-//! Changes of this machine's addresses and routes, watched on a thread of its own.
+//! Detects changes of this machine's addresses and routes, on a thread of its own.
 //!
-//! On Linux the system sends a message for each change (rtnetlink(7)). Elsewhere it is looked every few seconds which
-//! addresses connections would have.
+//! On Linux, the kernel sends a message for each change (rtnetlink(7)). Elsewhere the thread polls the source addresses
+//! of new connections every few seconds.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -16,24 +16,24 @@ use rendezvous_core::time::Span;
 use crate::clock::Clock;
 use crate::linux;
 
-/// A burst of messages is over when none came for this long.
+/// A burst of messages ends after this long without one.
 const QUIET: Duration = Duration::from_millis(200);
-/// A burst is reported after this long, though it goes on.
+/// A burst is reported after this long even if it continues.
 const BURST_MAX: Span = Span::from_secs(1);
-/// Where the system sends no messages, the addresses are looked at this often.
+/// Polling interval where the system sends no messages.
 const LOOK: Duration = Duration::from_secs(5);
-/// Two addresses that are nobody's (RFC 5737, RFC 3849): nothing is sent to them, the system looks up the route.
+/// Two documentation addresses (RFC 5737, RFC 3849). Nothing is sent to them; the system only selects a route.
 const NOBODY: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
 
-/// Reports that paths have changed.
+/// Reports changes of paths.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Paths(Arc<AtomicBool>);
 
 impl Paths {
-    /// Begins to watch; `waker` wakes the loop after each change.
+    /// Starts to watch; `waker` wakes the loop after each change.
     ///
     /// # Errors
-    /// The system has no thread for it.
+    /// The system cannot start a thread.
     pub(super) fn watch(waker: Arc<Waker>) -> io::Result<Self> {
         let paths = Self::default();
         let changed = Arc::clone(&paths.0);
@@ -70,7 +70,7 @@ fn watch_messages(messages: &socket2::Socket, report: impl Fn()) {
     }
 }
 
-/// Receives one message, which is not read. False if none came in time, or none can come.
+/// Receives and discards one message. Returns false on timeout or if no more can come.
 fn receive(messages: &socket2::Socket) -> bool {
     let mut message = [std::mem::MaybeUninit::uninit(); 64];
     loop {
@@ -78,7 +78,7 @@ fn receive(messages: &socket2::Socket) -> bool {
             Ok(_) => return true,
             Err(error) => match (error.kind(), error.raw_os_error()) {
                 (io::ErrorKind::Interrupted, _) => {}
-                // More came than there was room for: that is a change as well.
+                // The receive buffer overflowed: there was a change.
                 (_, Some(libc::ENOBUFS)) => return true,
                 _ => return false,
             },
@@ -98,7 +98,7 @@ fn watch_addresses(report: impl Fn()) {
     }
 }
 
-/// The addresses that connections would have, of each family.
+/// The source addresses of new connections, by family.
 fn own_addresses() -> [Option<IpAddr>; 2] {
     NOBODY.map(|(any, nobody)| {
         let socket = UdpSocket::bind(any).ok()?;

@@ -1,5 +1,5 @@
-//! Pipes between two sockets of the system (splice(2)): the octets of a pair in clear go through them without passing
-//! through this program. Only Linux has it; elsewhere there are no pipes, and octets are copied.
+//! Kernel pipes between two sockets (splice(2)), for the bytes of a cleartext pair. Only Linux has splice(2); elsewhere
+//! there are no pipes, and bytes are copied.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use crate::linux;
 use crate::net;
 
-/// How much a pipe is to hold, in octets.
+/// Requested capacity of a pipe, in bytes.
 const SIZE: i32 = 512 * 1024;
-/// Empty pipes that are kept for the next pair.
+/// Limit of empty pipes that are kept for reuse.
 const SPARE_MAX: usize = 16;
 
 /// One pipe: two descriptors.
@@ -20,7 +20,7 @@ pub struct Pipe {
     held: usize,
 }
 
-/// All pipes.
+/// The pool of pipes.
 #[derive(Debug, Default)]
 pub(super) struct Pipes {
     spare: Vec<Pipe>,
@@ -35,7 +35,7 @@ impl net::Pipe for Pipe {
 }
 
 impl Pipes {
-    /// So many, and not one more: each takes two descriptors.
+    /// Sets the limit of pipes; each uses two descriptors.
     pub(super) const fn set_max(&mut self, max: usize) {
         self.max = max;
     }
@@ -68,7 +68,7 @@ impl Pipe {
         Ok(Self { read, write, held: 0 })
     }
 
-    /// From a socket, as much as is there and fits, and at most `at_most` bytes; the pipe is empty.
+    /// Receives from a socket into the empty pipe, as much as fits and at most `at_most` bytes.
     pub(super) fn fill(&mut self, from: &impl AsFd, at_most: usize) -> io::Result<usize> {
         debug_assert!(self.held == 0, "no room and nothing to receive would look the same");
         let n = linux::splice(from, &self.write, at_most.min(SIZE as usize))?;
@@ -76,7 +76,7 @@ impl Pipe {
         Ok(n)
     }
 
-    /// To a socket, as much as it takes.
+    /// Sends from the pipe to a socket, as much as it accepts.
     pub(super) fn empty(&mut self, to: &impl AsFd) -> io::Result<usize> {
         let n = linux::splice(&self.read, to, self.held)?;
         self.held -= n;

@@ -1,5 +1,5 @@
-//! Name look-ups on threads, because the system's resolver blocks: two for each name that is being looked up, one for
-//! each family. There are none in a program that was given no name.
+//! Name resolution on threads, because the system's resolver blocks: two threads for each name in progress, one per
+//! family. They are started on demand.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,16 +16,16 @@ use super::Resolved;
 use super::look_up::{Family, look_up};
 use super::names::Names;
 
-/// Threads at once. A name server that is silent holds the threads of its names for as long as the system's resolver
-/// waits; other names have others.
+/// Limit of threads. A name server that does not respond occupies the threads of its names until the system's resolver
+/// times out.
 const THREADS_MAX: usize = 32;
-/// If the IPv4 addresses are there first, the IPv6 ones are waited for so long (RFC 8305 §3, Resolution Delay).
+/// Delay of IPv4 addresses while the IPv6 ones are still being resolved (RFC 8305 §3, Resolution Delay).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
-/// What a thread has found.
+/// The result of a thread.
 type Found = (String, Family, Vec<SocketAddr>);
 
-/// Asks and answers.
+/// The name resolver of a program.
 #[derive(Debug)]
 pub(super) struct Resolver {
     names: Names,
@@ -33,7 +33,7 @@ pub(super) struct Resolver {
     finder: Sender<Found>,
     waker: Arc<Waker>,
     threads: usize,
-    /// Names for which there is no thread.
+    /// Names that wait for a thread.
     queue: VecDeque<String>,
 }
 
@@ -43,13 +43,13 @@ impl Resolver {
         Self { names: Names::default(), found, finder, waker, threads: 0, queue: VecDeque::new() }
     }
 
-    /// Asks for a name.
+    /// Requests the addresses of a name.
     pub(super) fn ask(&mut self, on: ConnId, host: &str, port: u16, now: Time) {
         self.names.ask(on, host, port, now);
         self.begin(now);
     }
 
-    /// An answer, if one is there.
+    /// The next result, if there is one.
     pub(super) fn answer(&mut self, now: Time) -> Option<Resolved> {
         while let Ok((host, family, addresses)) = self.found.try_recv() {
             self.threads -= 1;
@@ -59,12 +59,12 @@ impl Resolver {
         self.names.next_answer()
     }
 
-    /// Whether there is an answer for which nothing wakes the loop.
+    /// Whether there is a result for which the waker was not called.
     pub(super) fn has_answer(&self) -> bool {
         self.names.has_answer()
     }
 
-    /// Begins the look-ups for which there are threads.
+    /// Starts look-ups while threads are available.
     fn begin(&mut self, now: Time) {
         while let Some(host) = self.names.next_look_up() {
             self.queue.push_back(host);
@@ -90,7 +90,7 @@ impl Resolver {
             if family == Family::V4 && !addresses.is_empty() {
                 v6.wait(RESOLUTION_DELAY);
             }
-            // If nobody wants it any more, the program ends.
+            // Fails only if the program is ending.
             if finder.send((host, family, addresses)).is_ok() {
                 let _ = waker.wake();
             }
@@ -102,7 +102,7 @@ impl Resolver {
     }
 }
 
-/// Whether a look-up is over.
+/// Whether a look-up has finished.
 #[derive(Debug, Default)]
 struct Finished {
     is_finished: Mutex<bool>,

@@ -1,9 +1,9 @@
-//! Standard input and output as one connection: what ssh's ProxyCommand gives us.
+//! Standard input and output as one connection, as ssh's ProxyCommand uses them.
 //!
-//! Other processes may share both, so that their open file descriptions are left as they are: O_NONBLOCK would be set
-//! for everybody, and would stay after a kill. Sockets are asked not to wait call by call. Pipes and terminals are opened
-//! once more, which makes a description of our own. For everything else (files, devices, and pipes that may not be opened
-//! again) a thread makes the calls that block, behind a socket.
+//! Other processes may share both, so their open file descriptions are not changed: O_NONBLOCK would apply to all of
+//! them, and would stay set after a kill. Sockets are used with MSG_DONTWAIT. Pipes and terminals are reopened, which
+//! makes a description of our own. For everything else (files, devices, and pipes that cannot be reopened), a thread
+//! makes the blocking calls behind a socket pair.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -22,37 +22,37 @@ use socket2::SockRef;
 
 use crate::linux;
 
-/// A helper thread moves at most this much at once.
+/// Limit of bytes that a helper thread moves at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Both descriptors. No call on them blocks.
+/// Standard input and output. No call on them blocks.
 #[derive(Debug)]
 pub struct Stdio {
     input: End,
     /// `None` once the writing side has ended.
     output: Option<End>,
-    /// Bytes that a helper thread was sent and has not written.
+    /// Bytes that were sent to a helper thread and that it has not written yet.
     unwritten: Arc<AtomicUsize>,
-    /// Why the helper thread that writes has ended, if it was an error.
+    /// The error that ended the writing helper thread, if any.
     output_failed: Arc<OnceLock<io::ErrorKind>>,
 }
 
-/// One of the two.
+/// Standard input or standard output.
 #[derive(Debug)]
 enum End {
-    /// A socket, which is shared.
+    /// A shared socket.
     Socket(OwnedFd),
-    /// A pipe or a terminal, non-blocking, by a description that nobody else has.
+    /// A pipe or terminal, reopened as non-blocking.
     Own(File),
-    /// Behind a thread.
+    /// Anything else, behind a helper thread.
     Helped(Helped),
 }
 
-/// This side of a socket whose other side a thread has.
+/// Our side of the socket pair to a helper thread.
 #[derive(Debug)]
 struct Helped {
     stream: UnixStream,
-    /// Why the thread has ended, if it was an error.
+    /// The error that ended the thread, if any.
     failed: Arc<OnceLock<io::ErrorKind>>,
 }
 
@@ -63,7 +63,7 @@ enum Direction {
 }
 
 impl Stdio {
-    /// Takes over standard input and output. This process must use neither of them otherwise.
+    /// Takes over standard input and output. The process must not use them otherwise.
     ///
     /// # Errors
     /// One of them is closed, or the system has no descriptors or threads left.
@@ -78,13 +78,13 @@ impl Stdio {
         Ok(Self { input, output: Some(output), unwritten, output_failed })
     }
 
-    /// Watches both directions.
+    /// Registers both directions for polling.
     pub fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.input.watch(registry, token, Interest::READABLE)?;
         self.output.as_ref().map_or(Ok(()), |end| end.watch(registry, token, Interest::WRITABLE))
     }
 
-    /// Stops watching.
+    /// Deregisters both directions.
     pub fn unwatch(&mut self, registry: &Registry) {
         self.input.unwatch(registry);
         if let Some(output) = &self.output {
@@ -114,7 +114,7 @@ impl Stdio {
                 if let Some(error) = helped.failed.get() {
                     return Err((*error).into());
                 }
-                // Counted first: the thread may have written it before the call returns.
+                // Counted before the call: the thread may write the bytes before it returns.
                 self.unwritten.fetch_add(from.len(), Ordering::Relaxed);
                 let sent = helped.stream.write(from);
                 let unsent = from.len() - sent.as_ref().map_or(0, |n| *n);
@@ -124,26 +124,26 @@ impl Stdio {
         }
     }
 
-    /// How many bytes were sent and are not written by a helper thread yet.
+    /// Number of sent bytes that a helper thread has not written yet.
     pub fn unwritten(&self) -> usize {
         self.unwritten.load(Ordering::Relaxed)
     }
 
-    /// Why bytes that were sent could not be written, once that is known.
+    /// The error that kept sent bytes from being written, once it is known.
     pub fn take_error(&self) -> Option<io::Error> {
         self.output_failed.get().map(|error| (*error).into())
     }
 
-    /// Ends standard output: whoever reads it sees the end, for we hold no other descriptor of it, unless it is a socket
-    /// that is standard input as well (socat's EXEC).
+    /// Closes standard output. Its reader sees EOF, because this process holds no other descriptor of it, unless it is
+    /// a socket that is also standard input (socat's EXEC).
     pub fn end_write(&mut self, registry: &Registry) {
         let Some(output) = self.output.take() else { return };
         output.unwatch(registry);
         if let End::Socket(socket) = &output {
-            // It fails if the peer is gone, which will show.
+            // It fails only if the peer is gone, which other calls report.
             let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         }
-        // A helper thread ends when it has written what it was sent.
+        // A helper thread ends after it has written everything.
     }
 }
 
@@ -175,7 +175,7 @@ impl End {
             if let Err(error) = copied {
                 let _ = of_thread.set(error.kind());
             }
-            // The end shows when the error can be had.
+            // Closed after the error is stored, so that the error is available at EOF.
             drop(theirs);
         };
         thread::Builder::new().name("stdio".to_owned()).spawn(work)?;
@@ -187,7 +187,7 @@ impl End {
     }
 
     fn unwatch(&self, registry: &Registry) {
-        // It is about to be closed, which ends the watch too.
+        // An error does not matter: closing the descriptor deregisters it too.
         let _ = SourceFd(&self.raw()).deregister(registry);
     }
 
@@ -200,14 +200,14 @@ impl End {
     }
 }
 
-/// Opens a pipe or a terminal once more, non-blocking: only the new description is.
+/// Reopens a pipe or terminal with a new, non-blocking description.
 ///
 /// # Errors
-/// It is neither, it may not be opened (a pipe of another user's), or its other end is gone.
+/// It is neither, it cannot be opened (a pipe of another user), or its other end is closed.
 #[cfg(target_os = "linux")]
 fn open_again(file: &File, direction: Direction) -> io::Result<File> {
     let before = file.metadata()?;
-    // The master of a pseudo-terminal is no terminal here: opening it makes another one.
+    // A pseudo-terminal's master is excluded: opening it again makes another terminal.
     let is_master = before.rdev() == libc::makedev(5, 2);
     if !before.file_type().is_fifo() && (is_master || !file.is_terminal()) {
         return Err(io::ErrorKind::Unsupported.into());
@@ -225,13 +225,13 @@ fn open_again(file: &File, direction: Direction) -> io::Result<File> {
     }
 }
 
-/// Elsewhere the same description would be opened.
+/// Not available: other systems would open the same description.
 #[cfg(not(target_os = "linux"))]
 fn open_again(_: &File, _: Direction) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Copies until the end of `from`, whether they block or not; `written` is told of every call that wrote.
+/// Copies blocking or non-blocking data until `from` is at EOF; `written` is called after each write.
 fn copy(mut from: impl Read + AsFd, mut to: impl Write + AsFd, written: impl Fn(usize)) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
@@ -257,7 +257,7 @@ fn copy(mut from: impl Read + AsFd, mut to: impl Write + AsFd, written: impl Fn(
     }
 }
 
-/// Waits if a call failed that is to be made again; `None` if it is not.
+/// Waits if a call failed and must be repeated; `None` if it failed for good.
 fn wait_after(error: &io::Error, wait: impl FnOnce() -> io::Result<()>) -> Option<io::Result<()>> {
     match error.kind() {
         io::ErrorKind::Interrupted => Some(Ok(())),
@@ -266,7 +266,7 @@ fn wait_after(error: &io::Error, wait: impl FnOnce() -> io::Result<()>) -> Optio
     }
 }
 
-/// Puts a pipe without a reader in the place of descriptor 1, so that our duplicate is the only one left in this process.
+/// Replaces descriptor 1 by a pipe without a reader, so that our duplicate is the only one in this process.
 fn close_stdout() -> io::Result<()> {
     let (_, nobody) = io::pipe()?;
     linux::replace(&nobody, &io::stdout())
