@@ -219,6 +219,7 @@ fn message_len(wire: &[u8]) -> Result<Option<usize>, Malformed> {
 }
 
 /// Whether bytes begin as a TLS handshake does.
+#[cfg(feature = "trace")]
 pub(crate) fn begins(wire: &[u8]) -> bool {
     wire.first() == Some(&HANDSHAKE)
 }
@@ -235,6 +236,7 @@ pub fn offers_only(wire: &[u8], protocol: &[u8]) -> bool {
 
 /// For traces: appends as many bytes that lead to the same verdict. Of a whole hello nothing stays but its form and the
 /// server name; what is behind it becomes zeros.
+#[cfg(feature = "trace")]
 pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
     let begin = out.len();
     out.extend_from_slice(wire);
@@ -255,6 +257,7 @@ pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Where in the wire each byte of the message is.
+#[cfg(feature = "trace")]
 fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
     let mut begin = 0;
     contents(wire).flat_map(move |content| {
@@ -265,6 +268,7 @@ fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 /// Which bytes of a well-formed message are lengths, types, or the server name.
+#[cfg(feature = "trace")]
 fn kept_of_message(wire: &[u8]) -> Vec<bool> {
     let message: Vec<u8> = contents(wire).flatten().copied().collect();
     let len = message_len(wire).ok().flatten().unwrap_or(0).min(message.len());
@@ -397,7 +401,7 @@ fn canonical(name: &[u8]) -> Result<Option<String>, Malformed> {
     Ok(Some(name.to_ascii_lowercase()))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "trace"))]
 mod tests {
     use super::*;
 

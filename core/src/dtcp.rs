@@ -20,8 +20,8 @@
 //! | [`negotiation`] | the sessions of one party, with their connections |
 //! | [`host`] | `host:port` |
 //! | [`acl`](crate::acl) | which addresses may be dialled |
-//! | [`xmpp`] | offers and give-ups as IQs |
-//! | [`entity`] | one session over XMPP, with a local connection |
+//! | `xmpp` | offers and give-ups as IQs |
+//! | `entity` | one session over XMPP, with a local connection |
 //!
 //! How offers and give-ups travel only the last of these knows.
 
@@ -35,11 +35,13 @@ pub use crate::offer::{HOSTS_MAX, Key, KeyError, Offer};
 use crate::time::Span;
 
 pub(crate) mod endpoint;
+#[cfg(feature = "xmpp")]
 pub mod entity;
 pub mod handshake;
 pub mod host;
 pub mod line;
 pub mod negotiation;
+#[cfg(feature = "xmpp")]
 pub mod xmpp;
 
 /// How long a direct connection of an agent or a connector may take, from the dial or the accept until it is

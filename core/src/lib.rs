@@ -98,7 +98,7 @@
 //! ## Determinism
 //!
 //! The same calls give the same outputs, bit for bit. Entropy is the seed given at construction, so the seed of a real
-//! program comes from the operating system. [`trace`] records and replays calls.
+//! program comes from the operating system. `trace` records and replays calls.
 //!
 //! ## Memory
 //!
@@ -115,19 +115,19 @@
 //! | [`connector`] | the program beside a client that speaks no HTTP |
 //! | `acme` | certificates: an ACME client (feature `acme`) |
 //! | [`dtcp`], [`offer`] | direct connections, and what is offered for them |
-//! | [`bytestream`] | the stream proxy, and both ends of its streams |
-//! | [`xmpp`] | stanzas, and a component of an XMPP server |
+//! | `bytestream` | the stream proxy, and both ends of its streams (feature `xmpp`) |
+//! | `xmpp` | stanzas, and a component of an XMPP server (feature `xmpp`) |
 //! | [`http`] | heads, targets, credentials, answers |
 //! | [`token`], [`id`] | what a hidden server proves itself with |
 //! | [`client_hello`] | the server name that a TLS client asks for |
 //! | [`registry`] | enrolled IDs and their waiting connections |
 //! | [`pair`] | the half-close table |
-//! | [`dialer`], [`reach`], [`backoff`] | how a host is dialled, and when it is tried again |
+//! | [`dialer`], [`relay_client`], [`backoff`] | how a host is dialled, and when it is tried again |
 //! | [`conn`], [`endpoint`], [`acl`], [`fingerprint`] | connections, hosts and ports, which may be dialled, certificates |
 //! | [`account`], [`prefix`], [`proxy_header`] | whom memory is charged to; address prefixes; the PROXY protocol |
-//! | [`note`] | what is logged and counted |
+//! | [`event`] | what is logged and counted |
 //! | [`opaque`] | bytes that are not shown |
-//! | [`trace`] | recording and replaying |
+//! | `trace` | recording and replaying (feature `trace`) |
 //! | [`time`], [`entropy`] | clocks and randomness as values |
 
 #![no_std]
@@ -142,6 +142,7 @@ pub mod acme;
 mod admission;
 pub mod agent;
 pub mod backoff;
+#[cfg(feature = "xmpp")]
 pub mod bytestream;
 pub mod client_hello;
 pub mod conn;
@@ -169,7 +170,9 @@ mod sorted_vec_map;
 pub mod subject;
 pub mod time;
 pub mod token;
+#[cfg(feature = "trace")]
 pub mod trace;
+#[cfg(feature = "xmpp")]
 pub mod xmpp;
 
 pub use agent::Agent;

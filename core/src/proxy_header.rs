@@ -21,6 +21,7 @@ const V2_REST_MAX: usize = 2_048;
 /// Why a header is refused whose addresses can be read.
 pub(crate) const MALFORMED_EXTENSION: &str = "malformed extension in the PROXY header";
 /// The type of the extension that means nothing (§2.2.4).
+#[cfg(feature = "trace")]
 pub(crate) const NOOP: u8 = 0x04;
 /// The type of the extension with a checksum (§2.2.3).
 const CRC32C: u8 = 0x03;

@@ -25,6 +25,7 @@ impl<K: Ord, V> SortedVecMap<K, V> {
         self.0.len()
     }
 
+    #[cfg(feature = "xmpp")]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

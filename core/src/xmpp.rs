@@ -17,7 +17,7 @@
 //! | [`iq`] | the one kind of stanza that is used here |
 //! | [`condition`] | what stanza errors and stream errors say |
 //! | [`component`] | the client's side of XEP-0114 |
-//! | [`hosted`] | a machine behind such a component: what a command runs |
+//! | [`component_host`] | a machine behind such a component: what a command runs |
 //!
 //! There is no TLS on such a stream and the secret is all that guards it: the server belongs on the same machine, or
 //! in the same trusted network.

@@ -1,5 +1,7 @@
 //! Traces as text: what is read, and what is said of a text that is none.
 
+#![cfg(feature = "trace")]
+
 use rendezvous_core::trace::{Octets, ParseError, Trace};
 
 const HEADER: &str = "rendezvous-trace 1\nmachine relay\nlisten plain\n\

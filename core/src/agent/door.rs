@@ -208,6 +208,7 @@ impl Guard {
         len
     }
 
+    #[cfg(feature = "trace")]
     pub(super) const fn unread_body(&self) -> u64 {
         self.unread
     }

@@ -245,6 +245,7 @@ impl Forwarding {
 
 impl Agent {
     /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    #[cfg(feature = "trace")]
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         let (peer, side) = self.conns.peer(on)?;
         let relay = if side == Side::Client { on } else { peer };
@@ -440,6 +441,7 @@ impl Agent {
     }
 
     /// For traces: how many of the client's next bytes belong to the body of a request that was denied.
+    #[cfg(feature = "trace")]
     pub(crate) fn unread_body(&mut self, on: ConnId) -> u64 {
         self.guard(on).map_or(0, |guard| guard.unread_body())
     }

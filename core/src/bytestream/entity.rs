@@ -105,7 +105,7 @@ impl Config {
 ///
 /// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`] and
 /// [`Entity::handle_begin`]. After those, as after any other `handle_*`, and after the outputs,
-/// [`Entity::poll_stanza`] and [`Entity::poll_report`] are to be called until `None`. As an
+/// [`Entity::poll_stanza`] and [`Entity::poll_event`] are to be called until `None`. As an
 /// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {

@@ -94,7 +94,7 @@ impl Config {
 /// The proxy's state machine.
 ///
 /// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Proxy::handle_stanza`], after which
-/// [`Proxy::poll_stanza`] and [`Proxy::poll_report`] are to be called until `None`, as after any other `handle_*`, and
+/// [`Proxy::poll_stanza`] and [`Proxy::poll_event`] are to be called until `None`, as after any other `handle_*`, and
 /// after the outputs: a 'clear to send' goes out when the pair is made. As an
 /// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
 #[derive(Debug)]

@@ -71,7 +71,7 @@ pub enum Role {
 }
 
 /// The state machine. Beside [`Machine`](crate::machine::Machine)'s door and that of
-/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it has [`Entity::poll_report`].
+/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it has [`Entity::poll_event`].
 #[derive(Debug)]
 pub struct Entity {
     config: Config,

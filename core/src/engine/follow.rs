@@ -91,6 +91,7 @@ impl Follow {
 
 impl Engine {
     /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    #[cfg(feature = "trace")]
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         let (peer, side) = self.conns.peer(on)?;
         match self.conns.state(if side == Side::Client { on } else { peer })? {

@@ -2,10 +2,12 @@
 
 use alloc::format;
 use alloc::string::String;
+#[cfg(feature = "trace")]
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+#[cfg(feature = "trace")]
 use data_encoding::{BASE64, BASE64_NOPAD};
 use zeroize::Zeroizing;
 
@@ -78,6 +80,7 @@ pub fn write_challenge(realm: &str, out: &mut Vec<u8>) {
 
 /// For traces: another value of the same length that [`read`] takes for the same, with a user name and a password of
 /// the same lengths.
+#[cfg(feature = "trace")]
 pub(crate) fn stand_in(value: &[u8]) -> Vec<u8> {
     let Some((scheme, blank, encoded)) = split(value) else {
         return value.iter().map(|&byte| if is_blank(byte) { byte } else { b'x' }).collect();
@@ -105,7 +108,7 @@ fn split(authorization: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     (encoded.is_empty() || !blank.is_empty()).then_some((scheme, blank, encoded))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "trace"))]
 mod tests {
     use super::*;
 

@@ -33,6 +33,7 @@
 mod body;
 mod response_head;
 
+#[cfg(feature = "trace")]
 use alloc::vec::Vec;
 
 use self::body::{Body, Progress};
@@ -324,6 +325,7 @@ impl Follower {
     }
 
     /// For traces: appends the next bytes of the client's body under way, redacted. False: no body is under way.
+    #[cfg(feature = "trace")]
     pub(crate) fn redact_client_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         match self.requests {
             Requests::Body(body) | Requests::Announced(body) => body.redact(bytes, out),
@@ -333,6 +335,7 @@ impl Follower {
     }
 
     /// For traces: appends the next bytes of the hidden server's body under way, redacted. False: no body is under way.
+    #[cfg(feature = "trace")]
     pub(crate) fn redact_hidden_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         match self.responses {
             Responses::Body(body) => body.redact(bytes, out),

@@ -39,6 +39,7 @@ mod request_line;
 mod status;
 mod syntax;
 
+#[cfg(feature = "trace")]
 pub(crate) use self::syntax::is_authority;
 #[cfg(feature = "acme")]
 pub(crate) use self::syntax::{Authority, is_target};

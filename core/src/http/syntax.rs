@@ -126,6 +126,7 @@ impl<'a> Authority<'a> {
 }
 
 /// Whether it may be the value of a `Host` field.
+#[cfg(feature = "trace")]
 pub(crate) fn is_authority(text: &str) -> bool {
     Authority::parse(text).is_some()
 }

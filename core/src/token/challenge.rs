@@ -136,6 +136,7 @@ impl ChallengeKey {
     }
 
     /// The challenge that `other` would have made in this one's place; `None` if this key did not make it.
+    #[cfg(feature = "trace")]
     pub(crate) fn translate(&self, challenge: &Challenge, other: &Self) -> Option<Challenge> {
         self.open(challenge).map(|(step, random)| other.seal(step, random))
     }

@@ -9,7 +9,7 @@
 //! A stanza that is too much ([`Part::Excess`]) is skipped; if it is an IQ that asks for an answer, and says so in
 //! time, it gets one: 406.
 //!
-//! Deadlines are [`hosted`](super::hosted)'s.
+//! Deadlines are [`component_host`](super::component_host)'s.
 
 use alloc::vec::Vec;
 use core::fmt;

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! * The connection to the server is `ConnId { index: 0, .. }`, whose generation grows with every attempt; connection
-//!   `index` of the machine inside is `index + 1` outside. [Notes](crate::event::Note) are passed on as they are: ids in
+//!   `index` of the machine inside is `index + 1` outside. [Events](crate::event::Event) are passed on as they are: ids in
 //!   them are the machine's own.
 //! * The server may come and go: the machine is told, and its own connections go on untouched. IQs that it wants to
 //!   send meanwhile wait, within [`QUEUE_OCTETS_MAX`]; what was on its way when the server went is lost, like anything

@@ -50,6 +50,8 @@
 //! | not allowed, too many failures | `who_is_not_allowed_is_403`, `five_failed_claims_a_minute_and_then_500` |
 //! | bounds | `of_10_000_unclaimed_sockets_the_oldest_go`, `one_address_pushes_out_its_own_sockets_and_nobody_elses`, `of_early_claims_the_oldest_goes_with_500` |
 
+#![cfg(feature = "xmpp")]
+
 mod claims;
 mod ends;
 mod initiator;

@@ -36,6 +36,8 @@
 //! | 39 | certificates | `offers` |
 //! | 40 | the end before the commit, and behind it | `sessions` |
 
+#![cfg(feature = "xmpp")]
+
 mod addresses;
 mod crossing;
 mod entity;

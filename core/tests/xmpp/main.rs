@@ -1,6 +1,8 @@
 //! XMPP: streams, IQs, the component's side of XEP-0114, a machine behind one, and the stanzas of DTCP and of the
 //! stream proxy.
 
+#![cfg(feature = "xmpp")]
+
 mod bytestream;
 mod component;
 mod component_host;

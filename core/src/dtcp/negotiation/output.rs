@@ -39,7 +39,7 @@ pub enum Failure {
 /// Which side of TLS a connection takes: who dialled is the client (docs/dtcp.md §6.26).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
-    /// With our certificate. The client's, if it shows one, is reported with [`Negotiation::handle_tls_up`](super::Negotiator::handle_tls_up).
+    /// With our certificate. The client's, if it shows one, is reported with [`Negotiation::handle_tls_up`](super::Negotiation::handle_tls_up).
     Server,
     /// The server may have any certificate: it is reported, and judged here.
     Client,
@@ -122,7 +122,7 @@ pub enum Output {
     },
     /// Nothing more to do until something happens, or until the deadline.
     Idle {
-        /// When [`Negotiation::handle_timeout`](super::Negotiator::handle_timeout) is to be called at the latest; `None`: no deadline runs.
+        /// When [`Negotiation::handle_timeout`](super::Negotiation::handle_timeout) is to be called at the latest; `None`: no deadline runs.
         until: Option<Time>,
     },
 }

@@ -1,5 +1,6 @@
 //! Message bodies: where each ends (RFC 9112 §6 and §7.1). Nothing of a body is kept, and data is skipped unseen.
 
+#[cfg(feature = "trace")]
 use alloc::vec::Vec;
 
 use super::super::fields::{self, Fields};
@@ -67,6 +68,7 @@ impl Body {
 
     /// Appends bytes of the body, with `x` in the place of each byte that is not framing: of a chunk line the size
     /// stays, of trailers the names. The body ends, and is malformed, where it was.
+    #[cfg(feature = "trace")]
     pub(super) fn redact(self, bytes: &[u8], out: &mut Vec<u8>) {
         let Self::Chunked(mut place) = self else {
             return out.extend(bytes.iter().map(|_| b'x'));
@@ -98,6 +100,7 @@ impl Body {
 }
 
 /// Values of trailer fields become `x`; what makes them malformed stays.
+#[cfg(feature = "trace")]
 fn redact_trailers(bytes: &[u8], out: &mut Vec<u8>) {
     let mut in_value = false;
     out.extend(bytes.iter().map(|&byte| match byte {
