@@ -1,11 +1,11 @@
-//! The keys that an agent lets in: `--allow-key` and the file of `--allow-keys`.
+//! The client keys that an agent accepts: `--allow-key` and the file of `--allow-keys`.
 //!
 //! ```text
 //! # one pin a line, and a comment behind it
 //! sha256//CkjRtbnzTHoYyqR2gDoeQ5pUkeh3cHJ7ApdhcGvEeXc= laptop of Anna
 //! ```
 //!
-//! An empty list lets nobody in.
+//! An empty list admits no client.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::files::{self, FileKind};
 use crate::pin::Pin;
 
-/// The keys that are let in now. All clones share one set, and a reload replaces it for all of them.
+/// The accepted keys. All clones share one set, which a reload replaces.
 #[derive(Clone, Debug)]
 pub struct AllowedKeys(Arc<RwLock<Vec<Pin>>>);
 
@@ -25,32 +25,32 @@ impl AllowedKeys {
         Self(Arc::new(RwLock::new(in_order(pins))))
     }
 
-    /// Whether the key of this pin is let in.
+    /// Whether a key with this pin is accepted.
     #[must_use]
     pub fn contains(&self, pin: &Pin) -> bool {
-        // A set is replaced in one assignment, so that a panic elsewhere leaves a whole one.
+        // The set is replaced in one assignment, so it is consistent even after a panic elsewhere.
         self.0.read().unwrap_or_else(PoisonError::into_inner).binary_search(pin).is_ok()
     }
 
-    /// How many keys are let in.
+    /// Number of accepted keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Whether nobody is let in.
+    /// Whether no key is accepted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Replaces the set. Handshakes that begin later use the new one.
+    /// Replaces the set for later handshakes.
     pub fn replace(&self, pins: Vec<Pin>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = in_order(pins);
     }
 }
 
-/// Where the keys come from, and the set that was read last.
+/// The sources of the keys, and the set that was read last.
 #[derive(Clone, Debug)]
 pub struct KeyList {
     given: Vec<Pin>,
@@ -59,27 +59,27 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    /// Reads the keys: those of `--allow-key`, and those of the file, if there is one.
+    /// Reads the keys of `--allow-key` and those of the file, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] if the file cannot be read, if others can write to it, or for its first line that is malformed.
+    /// [`Failure::Failed`] if the file cannot be read, if other users can write to it, or if a line is malformed.
     pub fn load(given: Vec<Pin>, file: Option<PathBuf>) -> Result<Self, Failure> {
         let keys = AllowedKeys::new(read(&given, file.as_deref())?);
         Ok(Self { given, file, keys })
     }
 
-    /// The set, as it is after each [`KeyList::reload`].
+    /// The set, which [`KeyList::reload`] updates.
     #[must_use]
     pub fn keys(&self) -> AllowedKeys {
         self.keys.clone()
     }
 
-    /// Reads the file again, and returns how many keys are let in now.
+    /// Reads the file again. Returns the number of accepted keys.
     ///
     /// # Errors
     ///
-    /// As [`KeyList::load`]; the set stays as it was.
+    /// Those of [`KeyList::load`]; the set is unchanged.
     pub fn reload(&self) -> Result<usize, Failure> {
         self.keys.replace(read(&self.given, self.file.as_deref())?);
         Ok(self.keys.len())
@@ -95,7 +95,7 @@ fn read(given: &[Pin], file: Option<&Path>) -> Result<Vec<Pin>, Failure> {
     Ok(pins)
 }
 
-/// Reads the text of a file of keys; `shown` is its name in messages.
+/// Parses the text of a file of keys; `shown` is its name in messages.
 ///
 /// # Errors
 ///
@@ -111,7 +111,7 @@ pub fn parse(bytes: &[u8], shown: &str) -> Result<Vec<Pin>, Failure> {
     Ok(pins)
 }
 
-/// The pin of a line; `None` for an empty line or a comment. The comment behind a pin may be in any encoding.
+/// The pin of a line; `None` for an empty line or a comment. The comment after a pin may be in any encoding.
 fn read_line(line: &[u8]) -> Result<Option<Pin>, &'static str> {
     let line = line.trim_ascii();
     if line.is_empty() || line.starts_with(b"#") {

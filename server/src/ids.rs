@@ -1,11 +1,12 @@
-//! The file `ids`: which hidden servers a relay knows, a line each, made to be read and edited by hand.
+//! The file `ids`: the hidden servers that a relay knows, one per line, made to be read and edited by hand.
 //!
 //! ```text
 //! home  otpauth://totp/rendezvous:UUID?secret=BASE32&algorithm=SHA256&digits=8&period=30  label=home  tokens=bound  tls=relay
 //! ```
 //!
-//! A name, a Key URI, labels for `LABEL.DOMAIN` (any number), which tokens are taken (`bound` by default), and who
-//! terminates the clients' TLS (`relay` by default, or `end-to-end`: the agent or its local service). Blank lines and lines that begin with `#` are comments.
+//! The fields are a name, a Key URI, any number of labels for `LABEL.DOMAIN`, the accepted tokens (`bound` by default),
+//! and whether the relay terminates the clients' TLS (`relay` by default; with `end-to-end`, the agent or its local
+//! service does). Empty lines and lines that begin with `#` are ignored.
 
 mod edit;
 
@@ -22,21 +23,21 @@ use crate::files::{self, Content, FileKind};
 use crate::key_uri;
 pub use edit::Edit;
 
-/// The file's name in the state folder.
+/// Name of the file in the state folder.
 pub const IDS_FILE: &str = "ids";
 
-/// Which tokens a relay takes for an ID.
+/// The tokens that a relay accepts for an ID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tokens {
-    /// Only those bound to a nonce.
+    /// Only tokens bound to a nonce.
     #[default]
     Bound,
-    /// Plain ones too.
+    /// Plain tokens as well.
     Any,
 }
 
 impl Tokens {
-    /// Reads `bound` or `any`.
+    /// Parses `bound` or `any`.
     pub fn parse(text: &str) -> Option<Tokens> {
         [Tokens::Bound, Tokens::Any].into_iter().find(|tokens| tokens.name() == text)
     }
@@ -50,35 +51,35 @@ impl Tokens {
     }
 }
 
-/// One hidden server. `Debug` does not show the secret.
+/// A hidden server. `Debug` does not show the secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What the operator calls it; see [`is_name`].
+    /// The operator's name for it; see [`is_name`].
     pub name: String,
     /// Its ID.
     pub id: Id,
-    /// What it proves itself with.
+    /// The key that its tokens are made with.
     pub key: Key,
-    /// Its names under the relay's domain; see [`is_label`].
+    /// Its labels under the relay's domain; see [`is_label`].
     pub labels: Vec<String>,
-    /// Which tokens it may send.
+    /// The tokens that it may send.
     pub tokens: Tokens,
-    /// The relay does not terminate its clients' TLS.
+    /// Whether its clients' TLS is terminated by the agent or its local service instead of the relay.
     pub end_to_end: bool,
 }
 
-/// The word that says who terminates TLS, as it is written into the file.
+/// The field of the file for [`Entry::end_to_end`].
 fn tls_word(end_to_end: bool) -> &'static str {
     if end_to_end { "tls=end-to-end" } else { "tls=relay" }
 }
 
-/// Whether a name can be one of the file: 1 to 64 letters, digits, `-`, `_`, `.`, the first of them no dot or dash.
+/// Whether a name is valid: 1 to 64 letters, digits, `-`, `_`, `.`, the first of them not a dot or dash.
 pub fn is_name(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=64).contains(&text.len()) && text.bytes().all(fits) && !text.starts_with(['.', '-'])
 }
 
-/// Whether a label can be one: 1 to 63 lower-case letters, digits and dashes, none at the ends (RFC 1123); and no
+/// Whether a label is valid: 1 to 63 lower-case letters, digits and dashes, no dash at either end (RFC 1123), and not a
 /// UUID, which would be another hidden server's ID.
 pub fn is_label(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -89,33 +90,33 @@ pub fn is_label(text: &str) -> bool {
         && Id::parse(text.as_bytes()).is_none()
 }
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Ids {
-    /// The hidden servers, in the order of their lines.
+    /// The hidden servers, in order of their lines.
     pub entries: Vec<Entry>,
-    /// What is wrong with other lines: `ids:7: …`. They are left out, the rest stands.
+    /// Errors of malformed lines: `ids:7: …`. Such lines are skipped.
     pub complaints: Vec<String>,
-    /// The line (from 0) of each entry.
+    /// The line (counted from 0) of each entry.
     lines: Vec<usize>,
     stamp: Stamp,
 }
 
 impl Ids {
-    /// Reads the file; one that is missing knows nobody.
+    /// Reads the file. A missing file has no entries.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where it cannot be read, or others than its owner can read it.
+    /// [`Failure::Failed`] if the file cannot be read, or if users other than its owner can read it.
     pub fn load(path: &Path) -> Result<Ids, Failure> {
         let Some(content) = read(path)? else { return Ok(Ids::default()) };
         let mut ids = Ids::parse(&content.bytes, &path.display().to_string());
-        // Of before it was read, so that a change meanwhile is a change.
+        // Taken before the file was read, so that a change in between is detected.
         ids.stamp = Stamp::from(&content.metadata);
         Ok(ids)
     }
 
-    /// Reads the text of such a file; `shown` is its name in complaints.
+    /// Parses the text of such a file; `shown` is its name in messages.
     pub fn parse(bytes: &[u8], shown: &str) -> Ids {
         let mut ids = Ids::default();
         for (number, line) in bytes.split(|octet| *octet == b'\n').enumerate() {
@@ -131,17 +132,17 @@ impl Ids {
         ids
     }
 
-    /// Whether the file is another than the one that was read: one call of `stat`, for a look every second or two.
+    /// Whether the file has changed since it was read: one call of `stat`, cheap enough to poll.
     pub fn has_changed(&self, path: &Path) -> bool {
         Stamp::of(path) != self.stamp
     }
 
-    /// The state that the file was in when it was read.
+    /// The stamp of the file when it was read.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 
-    /// The entry of that name.
+    /// The entry with this name.
     pub fn get(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.name == name)
     }
@@ -150,7 +151,7 @@ impl Ids {
         entry.map(|entry| self.clash(&entry).map_or(Ok(entry), Err)).transpose()
     }
 
-    /// What keeps `new` from standing beside the others.
+    /// The conflict between `new` and the other entries, if any.
     fn clash(&self, new: &Entry) -> Option<String> {
         for old in &self.entries {
             if old.name == new.name {
@@ -167,19 +168,19 @@ impl Ids {
     }
 }
 
-/// By what a changed file is known: its device, inode, size and times. Files that are written whole get a new inode.
+/// Identifies a state of a file by its device, inode, size and times. A file that is replaced gets a new inode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp(Option<[i64; 7]>);
 
 impl Stamp {
-    /// The file's stamp as it is now; one stamp for all files that are missing.
+    /// The present stamp of a file. All missing files have the same stamp.
     pub fn of(path: &Path) -> Stamp {
         std::fs::metadata(path).map_or(Stamp(None), |metadata| Stamp::from(&metadata))
     }
 }
 
 impl fmt::Display for Stamp {
-    /// Digits, signs and colons; `-` if there is no file.
+    /// Formats as digits, signs and colons; `-` if there is no file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(numbers) = self.0 else { return f.write_str("-") };
         f.write_str(&numbers.map(|number| number.to_string()).join(":"))
@@ -195,18 +196,18 @@ impl From<&Metadata> for Stamp {
 }
 
 impl fmt::Display for Entry {
-    /// The entry without its secret.
+    /// Formats the entry without its secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.id)
     }
 }
 
-/// Reads the file; `None` if there is none.
+/// Reads the file; `None` if it does not exist.
 fn read(path: &Path) -> Result<Option<Content>, Failure> {
     files::read_if_exists(path, FileKind::IDS)
 }
 
-/// Reads one line; `None` for a comment. The complaint repeats nothing that may be a secret.
+/// Parses one line; `None` for a comment. Errors repeat nothing that may be a secret.
 fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
     let mut words = line.split_whitespace();
@@ -258,13 +259,13 @@ fn add_label(labels: &mut Vec<String>, label: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Shows the name, unless it is as long as a secret: a Key URI may have been wrapped right before it.
+/// Shows the name only if it is too short for a secret: a Key URI may have been wrapped just before it.
 fn no_uri(name: &str) -> String {
     let shown = if name.len() < 16 { format!("'{name}'") } else { "a name".to_owned() };
     format!("{shown} has no Key URI (otpauth://…)")
 }
 
-/// Shows the word up to the `=`, and only if it looks like one: a Key URI that was cut in two may stand there.
+/// Shows the word up to the `=` only if it looks like a keyword: it may be part of a Key URI that was cut in two.
 fn unknown(word: &str) -> String {
     let word = word.split('=').next().unwrap_or_default();
     let harmless = word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase());

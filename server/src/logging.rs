@@ -1,7 +1,7 @@
-//! Log lines: one an event, `key=value`, on stderr. Values that a peer or a file had a hand in are escaped.
+//! Log lines on stderr: one event per line, as `key=value`. Values from peers or files are escaped.
 //!
-//! A thread of its own writes the lines, because whatever reads them may stop reading: a full pipe must not stop the
-//! event loop. Lines that do not fit into its queue are counted, and `event=log-lines-lost` says how many.
+//! A thread writes the lines, because their reader may stop reading: a full pipe must not block the event loop. Lines
+//! that do not fit into its queue are counted and reported by `event=log-lines-lost`.
 
 mod limiter;
 mod output;
@@ -32,24 +32,24 @@ pub use limiter::Limiter;
 pub use words::{connect_error, connect_failure, dial, tls, waiting_end};
 use words::{end_text, not_direct, pair_end, refusal_hint};
 
-/// `--log-rate N`, for the commands that strangers talk to.
+/// `--log-rate N`, for commands that accept connections.
 pub const LOG_RATE: Opt = Opt::one(
     "log-rate",
     "N",
     "200",
     "log lines a second that peers may cause, five times as many at once; the rest is counted; 0 for no limit",
 );
-/// What [`LOG_RATE`] is where nothing is said.
+/// The default of [`LOG_RATE`].
 const RATE: u32 = 200;
 
-/// How many bytes of lines may wait for the reader of standard error.
+/// Limit of bytes that wait to be written to stderr.
 const QUEUE: usize = 1 << 20;
 
-/// Starts logging at a level (`--log`), else at what `RUST_LOG` says, else at `info`. Under systemd the time is the
-/// journal's business.
+/// Starts logging at a level (`--log`), else at that of `RUST_LOG`, else at `info`. Under systemd, lines have no time,
+/// because the journal adds it.
 ///
 /// # Errors
-/// The level is none, or the thread that writes the lines cannot be started.
+/// The level is unknown, or the thread that writes the lines cannot be started.
 pub fn start(level: Option<&str>) -> Result<(), Failure> {
     let mut builder = env_logger::Builder::new();
     match level {
@@ -73,14 +73,14 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
     builder.target(env_logger::Target::Pipe(Box::new(Queue)));
     builder.format(|out, record| {
         write!(out, "{}", Prefix(record.level()))?;
-        // Values of peers are escaped where they are put in; this is for what other crates log.
+        // Values from peers are already escaped. This escapes what other crates log.
         fmt::Write::write_fmt(&mut LineWriter(&mut *out), *record.args()).map_err(io::Error::other)?;
         out.write_all(b"\n")
     });
     let logger = builder.build();
     let filter = logger.filter();
     let limiter = Mutex::new(Limiter::new(RATE));
-    // A second start in one process (tests) keeps the first.
+    // In tests, a second start in one process keeps the first logger.
     let limited = LIMITED.get_or_init(|| Limited { logger, limiter, clock: Clock::start() });
     if log::set_logger(limited).is_ok() {
         log::set_max_level(filter);
@@ -88,7 +88,7 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a line that is no event behind those of the log. False if there is no log to write to.
+/// Writes a line that is not an event, after those of the log. Returns false if logging has not started.
 pub(crate) fn write_line(text: &str) -> bool {
     WRITER.get().is_some_and(|writer| {
         writer.push(format!("{text}\n").as_bytes());
@@ -96,7 +96,7 @@ pub(crate) fn write_line(text: &str) -> bool {
     })
 }
 
-/// Whether this program logs.
+/// Whether logging has started.
 pub(crate) fn is_started() -> bool {
     WRITER.get().is_some()
 }
@@ -108,14 +108,14 @@ pub fn flush() {
     }
 }
 
-/// How many lines peers may cause in a second; 0: as many as they like.
+/// Sets how many lines per second peers may cause; 0: no limit.
 pub fn limit(rate: u32) {
     if let Some(limited) = LIMITED.get() {
         limited.limiter().set_rate(rate);
     }
 }
 
-/// Says how many lines were left out since that was last said; once a second at most.
+/// Logs how many lines were suppressed since the last such report, at most once per second.
 pub fn catch_up() {
     if let Some(limited) = LIMITED.get() {
         let left_out = limited.limiter().catch_up(limited.clock.now().mono);
@@ -123,24 +123,24 @@ pub fn catch_up() {
     }
 }
 
-/// How many lines were left out since the start.
+/// Number of lines suppressed since the start.
 #[must_use]
 pub fn left_out() -> u64 {
     LIMITED.get().map_or(0, |limited| limited.limiter().total())
 }
 
-/// How many lines were lost since the start, because nobody read them or they could not be written.
+/// Number of lines lost since the start because they were not read in time or could not be written.
 #[must_use]
 pub fn lost() -> u64 {
     output::lost()
 }
 
-/// Where the lines go.
+/// The writer of the lines.
 static WRITER: OnceLock<BackgroundWriter> = OnceLock::new();
-/// Whether a line begins with the time.
+/// Whether lines begin with the time.
 static TIMED: OnceLock<bool> = OnceLock::new();
 
-/// Takes one line a call from `env_logger`.
+/// Receives the lines of `env_logger`, one per call.
 struct Queue;
 
 impl io::Write for Queue {
@@ -161,7 +161,7 @@ fn lost_notice(count: u64) -> String {
     format!("{}event=log-lines-lost count={count} hint=\"{hint}\"\n", Prefix(Level::Warn))
 }
 
-/// The time, unless the journal has it, and the level.
+/// The prefix of a line: the time, unless the journal adds it, and the level.
 struct Prefix(Level);
 
 impl fmt::Display for Prefix {
@@ -175,7 +175,7 @@ impl fmt::Display for Prefix {
 
 static LIMITED: OnceLock<Limited> = OnceLock::new();
 
-/// The logger, which what peers do cannot make write more than the limit.
+/// A logger with a rate limit for lines that peers cause.
 struct Limited {
     logger: env_logger::Logger,
     limiter: Mutex<Limiter>,
@@ -213,7 +213,7 @@ impl Log for Limited {
                 return;
             }
             let left_out = limiter.catch_up(now);
-            // Nothing is written with the lock held.
+            // Do not write while the lock is held.
             drop(limiter);
             self.say_left_out(left_out);
         }
@@ -225,20 +225,20 @@ impl Log for Limited {
     }
 }
 
-/// What a command says of itself, and errors, are the operator's doing.
+/// Whether peers can cause a line: neither errors nor a command's own lines.
 fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
     const OWN: [&str; 4] =
         ["rendezvous::command", "rendezvous::daemon", "rendezvous::state", "rendezvous::status"];
     metadata.level() != Level::Error && !OWN.iter().any(|own| metadata.target().starts_with(own))
 }
 
-/// The operator's names of IDs. An ID is a capability (whoever knows it reaches the hidden server), so that logs have
-/// names instead.
+/// The operator's names of IDs. An ID is a capability: a client that knows it can reach the hidden server. So logs
+/// contain names instead.
 #[derive(Clone, Debug, Default)]
 pub struct Names(pub BTreeMap<Id, String>);
 
 impl Names {
-    /// Adds a name. An ID with two names (one hidden server at two relays) is shown with both.
+    /// Adds a name. An ID with two names (one hidden server at two relays) is logged with both.
     pub fn add(&mut self, id: Id, name: &str) {
         let names = self.0.entry(id).or_default();
         if !names.is_empty() && !names.split(',').any(|known| known == name) {
@@ -250,19 +250,19 @@ impl Names {
     }
 }
 
-/// One of an agent's or connector's relays, as logs show it.
+/// A relay of an agent or connector, as it is logged.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Its address.
+    /// The relay's address.
     pub relay: String,
-    /// The hidden server's name, under which the relay logs it too; `None` in a connector.
+    /// The hidden server's name, which the relay logs too; `None` in a connector.
     pub name: Option<String>,
 }
 
-/// An agent's or connector's relays, in the order of the machine's upstreams.
+/// The relays of an agent or connector, by the machine's index of upstreams.
 pub type Upstreams = [Upstream];
 
-/// Writes a note down.
+/// Logs an event.
 pub fn event(event: &Event, names: &Names, upstreams: &Upstreams) {
     let level = level(event);
     if log::log_enabled!(level) {
@@ -294,19 +294,19 @@ impl Line<'_> {
         Escaped(self.names.0.get(&id).map_or("?", String::as_str))
     }
 
-    /// The hidden server's name, if it has one, and its relay under the key `key`.
+    /// The hidden server's name, if known, and its relay under the key `key`.
     fn upstream(&self, key: &'static str, upstream: u16) -> UpstreamText<'_> {
         UpstreamText { key, upstream: self.upstreams.get(usize::from(upstream)) }
     }
 
-    /// The hidden server's name, if the connection is for one that has a name.
+    /// The hidden server's name, if the connection is for one with a name.
     fn name_of(&self, upstream: Option<u16>) -> NameText<'_> {
         let upstream = upstream.and_then(|upstream| self.upstreams.get(usize::from(upstream)));
         NameText(upstream.and_then(|upstream| upstream.name.as_deref()))
     }
 }
 
-/// Begins with a space, as do [`NameText`] and [`From`].
+/// Begins with a space, as [`NameText`] and [`From`] do.
 struct UpstreamText<'a> {
     key: &'static str,
     upstream: Option<&'a Upstream>,
@@ -356,7 +356,7 @@ impl fmt::Display for Millis {
 }
 
 impl fmt::Display for Stamp {
-    /// RFC 3339, in UTC.
+    /// Formats as RFC 3339, in UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (year, month, day) = rendezvous_core::http::date::civil(self.0 / 86_400);
         let second = self.0 % 86_400;

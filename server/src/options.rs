@@ -1,5 +1,5 @@
-//! The frame of every command: what it takes, said once in a table ([`Spec`], [`Opt`]), from which `--help`, the
-//! command line and the `--config` file are read alike.
+//! Parsing of a command's options. A table ([`Spec`], [`Opt`]) defines them once for `--help`, the command line and the
+//! `--config` file.
 
 mod config;
 mod suggest;
@@ -12,41 +12,41 @@ use getopts::{Fail, HasArg, Occur, Options};
 use crate::failure::Failure;
 pub use suggest::did_you_mean;
 
-/// How often an option may be given, and whether it has a value.
+/// How often an option may be given, and whether it takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// No value.
     Flag,
-    /// A value, once.
+    /// A value; may be given once.
     One,
-    /// A value, as often as wanted.
+    /// A value; may be repeated.
     Many,
 }
 
-/// One option of a command.
+/// An option of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Opt {
-    /// Its name, without the dashes; also its word in a `--config` file.
+    /// Its name without dashes; also its keyword in a `--config` file.
     pub long: &'static str,
-    /// Its letter, where it has one.
+    /// Its letter, if it has one.
     pub short: Option<char>,
-    /// What the value is: `ADDR:PORT`, `SECONDS`. Empty for a flag.
+    /// The kind of value: `ADDR:PORT`, `SECONDS`. Empty for a flag.
     pub hint: &'static str,
-    /// A sentence for `--help`, without the default.
+    /// Its text for `--help`, without the default.
     pub help: &'static str,
-    /// What holds when it is not given, as it would be typed ([`Matches::get`] reads it) or in words. May be empty.
+    /// Its default, in the form of a value ([`Matches::get`] parses it) or as a description. May be empty.
     pub default: &'static str,
-    /// How often, and with a value or without.
+    /// How often it may be given, and whether it takes a value.
     pub kind: Kind,
 }
 
 impl Opt {
-    /// An option without a value.
+    /// Makes an option without a value.
     pub const fn flag(long: &'static str, help: &'static str) -> Opt {
         Opt { long, short: None, hint: "", help, default: "", kind: Kind::Flag }
     }
 
-    /// An option that may be given once, with a value.
+    /// Makes an option with a value that may be given once.
     pub const fn one(
         long: &'static str,
         hint: &'static str,
@@ -56,7 +56,7 @@ impl Opt {
         Opt { long, short: None, hint, help, default, kind: Kind::One }
     }
 
-    /// An option that may be repeated, with a value each time.
+    /// Makes an option with a value that may be repeated.
     pub const fn many(
         long: &'static str,
         hint: &'static str,
@@ -66,18 +66,18 @@ impl Opt {
         Opt { long, short: None, hint, help, default, kind: Kind::Many }
     }
 
-    /// The same option with a letter.
+    /// Sets the option's letter.
     pub const fn letter(self, letter: char) -> Opt {
         Opt { short: Some(letter), ..self }
     }
 
-    /// The same option with another sentence for `--help`.
+    /// Replaces the option's text for `--help`.
     pub const fn explained(self, help: &'static str) -> Opt {
         Opt { help, ..self }
     }
 }
 
-/// `--state DIR`, the same for all commands that have it.
+/// `--state DIR`, common to several commands.
 pub const STATE: Opt = Opt::one(
     "state",
     "DIR",
@@ -85,7 +85,7 @@ pub const STATE: Opt = Opt::one(
     "the folder of the relay's files: ids, relay.crt, relay.key",
 );
 
-/// `--config FILE`; a command that has it in its table reads its options from such a file too.
+/// `--config FILE`. A command with this option also reads its options from such a file.
 pub const CONFIG: Opt = Opt::one(
     "config",
     "FILE",
@@ -93,7 +93,7 @@ pub const CONFIG: Opt = Opt::one(
     "the same long options, a line each (listen [::]:443), # comments; the command line wins",
 );
 
-/// `--log LEVEL`, for the commands that hold a connection.
+/// `--log LEVEL`, for long-running commands.
 pub const LOG: Opt = Opt::one(
     "log",
     "LEVEL",
@@ -101,27 +101,27 @@ pub const LOG: Opt = Opt::one(
     "what to log on stderr: error, warn, info, debug or trace",
 );
 
-/// All that a command takes.
+/// The arguments of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// What is typed behind `rendezvous`: `serve`, `id add`.
+    /// The command's words after `rendezvous`: `serve`, `id add`.
     pub command: &'static str,
-    /// What it takes beside options, each once and in this order: `RELAY`, `ID`. Those in brackets may be missing: `[FILE]`.
+    /// Its operands in order: `RELAY`, `ID`. Those in brackets are optional: `[FILE]`.
     pub operands: &'static [&'static str],
     /// What it does, in a sentence or a paragraph.
     pub summary: &'static str,
     /// Its options, without `--help`.
     pub options: &'static [Opt],
-    /// What `--help` says at the end; may be empty.
+    /// Text at the end of `--help`; may be empty.
     pub events: &'static str,
 }
 
-/// Reads `args` (those behind the command's name) and, where the table has `config`, the file that it names.
+/// Parses `args` (those after the command's name) and the `--config` file, if the command has that option.
 ///
 /// # Errors
 ///
-/// [`Failure::Help`] with the text for `--help`; [`Failure::Usage`], naming the option and what was meant, or the
-/// file and the line.
+/// [`Failure::Help`] with the text for `--help`; [`Failure::Usage`] with the option and a suggestion, or with file and
+/// line.
 pub fn parse(spec: &Spec, args: &[String]) -> Result<Matches, Failure> {
     let parsed = getopts(spec).parse(args).map_err(|fail| refuse(spec, &fail))?;
     if parsed.opt_present("help") {
@@ -151,8 +151,8 @@ pub fn parse(spec: &Spec, args: &[String]) -> Result<Matches, Failure> {
     Ok(matches)
 }
 
-/// What was given, on the command line or in a `--config` file. Values of a file come before those of the command
-/// line; for an option that may be given once the command line replaces the file.
+/// The given options, from the command line or a `--config` file. Values from the file come before those of the command
+/// line; the command line overrides an option that may be given once.
 #[derive(Clone, Debug)]
 pub struct Matches {
     spec: Spec,
@@ -163,7 +163,7 @@ pub struct Matches {
 #[derive(Clone, Debug)]
 struct Value {
     long: &'static str,
-    /// The position among the arguments, or the line of the file.
+    /// The index of the argument, or the line of the file.
     place: usize,
     text: String,
     origin: Origin,
@@ -181,7 +181,7 @@ impl Matches {
         self.of(long).next().is_some()
     }
 
-    /// The value of an option as text; of a repeated one the last.
+    /// The value of an option as text; the last one of a repeated option.
     pub fn one(&self, long: &str) -> Option<&str> {
         self.of(long).last().map(|value| value.text.as_str())
     }
@@ -191,25 +191,25 @@ impl Matches {
         self.of(long).map(|value| value.text.as_str()).collect()
     }
 
-    /// All values of several options in the order in which they were given, each with the option's name: for options
-    /// that belong to the one before (`--ticket A --to B --ticket C`).
+    /// All values of several options in the order in which they were given, each with its option's name. For options
+    /// that refer to a preceding one (`--ticket A --to B --ticket C`).
     pub fn in_order(&self, longs: &[&str]) -> Vec<(&'static str, &str)> {
         let mut all: Vec<_> = self.values.iter().filter(|value| longs.contains(&value.long)).collect();
-        // Each has a place of its own.
+        // Places are unique.
         all.sort_unstable_by_key(|value| (value.origin == Origin::CommandLine, value.place));
         all.into_iter().map(|value| (value.long, value.text.as_str())).collect()
     }
 
-    /// The operands, as many as [`Spec::operands`] has, or fewer where they may be missing.
+    /// The operands in the order of [`Spec::operands`]; optional ones may be missing.
     pub fn operands(&self) -> &[String] {
         &self.free
     }
 
-    /// The value of an option, read by `read` (see [`value`]); its default where it is not given.
+    /// The value of an option, or its default, parsed by `read` (see [`value`]).
     ///
     /// # Errors
     ///
-    /// [`Failure::Usage`] naming the option, or the file and the line, and what `read` said.
+    /// [`Failure::Usage`] with the option, or the file and line, and the error of `read`.
     pub fn get<T>(&self, long: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
         match self.get_if(long, &read)? {
             Some(value) => Ok(value),
@@ -221,7 +221,7 @@ impl Matches {
         }
     }
 
-    /// The value of an option, read by `read`, if it was given.
+    /// The value of an option, parsed by `read`, if it was given.
     ///
     /// # Errors
     ///
@@ -234,7 +234,7 @@ impl Matches {
         self.of(long).last().map(|value| value.read(&read)).transpose()
     }
 
-    /// All values of an option, read by `read`, in order; none if it was not given.
+    /// All values of an option, parsed by `read`, in order; none if it was not given.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ impl Matches {
         self.values.iter().filter(move |value| value.long == long)
     }
 
-    /// Puts what a file says before what the command line says.
+    /// Inserts the values of a file before those of the command line.
     fn add_file(&mut self, mut of_file: Vec<Value>) {
         of_file.retain(|value| {
             let opt = self.spec.options.iter().find(|opt| opt.long == value.long);

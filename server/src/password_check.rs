@@ -1,8 +1,8 @@
-//! Checks the passwords that clients send: off the loop's thread, one at a time, in turn by address.
+//! Checks clients' passwords on a worker thread, one at a time, round-robin by address.
 //!
-//! A bcrypt hash takes a tenth of a second or longer. So right passwords are remembered for a while, equal checks are one
-//! hash, and the queue is bounded. A client that would have to wait too long gets 429, and so does a guess from an address
-//! with too many wrong ones; a password that is remembered passes all the same.
+//! A bcrypt hash takes a tenth of a second or longer. So correct passwords are cached for a while, equal checks share
+//! one hash, and the queue is bounded. A client that would have to wait too long gets 429, and so does a guess from an
+//! address with too many wrong passwords. A cached password is accepted in any case.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -26,34 +26,34 @@ use crate::files::{self, FileKind};
 use crate::password_file::{self, COST_ADVISED, Passwords};
 use crate::worker::Worker;
 
-/// How long a right password is remembered.
+/// How long a correct password is cached.
 const REMEMBERED: Span = Span::from_secs(600);
-/// How many right passwords are remembered; the oldest is forgotten first.
+/// Limit of cached passwords; the oldest is removed first.
 const REMEMBERED_MAX: usize = 1_024;
-/// How many different passwords wait for a check.
+/// Limit of different passwords that wait for a check.
 const QUEUE_MAX: usize = 256;
-/// How many of them may be of one address.
+/// Limit of waiting passwords per address.
 const QUEUE_PER_ADDRESS_MAX: usize = 4;
-/// How many requests wait for the same check.
+/// Limit of requests that wait for the same check.
 const SAME_MAX: usize = 256;
-/// Wrong passwords of one address that are checked at once, and how long it takes until one more is.
+/// Rate limit of wrong passwords per address: the burst, and the time until one more is checked.
 const WRONG_BURST: u32 = 20;
 const WRONG_REFILL: Span = Span::from_secs(3);
-/// How many addresses with wrong passwords are remembered; the one remembered longest is forgotten first.
+/// Limit of addresses with wrong passwords that are tracked; the oldest is removed first.
 const ADDRESSES_MAX: usize = 8_192;
-/// `Retry-After` of a request that found the queue full, in seconds.
+/// `Retry-After` in seconds for a request that finds the queue full.
 const BUSY_SECS: u32 = 2;
-/// The hash of no password, behind the cost.
+/// A hash that no password matches, without its cost.
 const DUMMY: &str = "abcdefghijklmnopqrstuuO9Rrz9S0O4zjdgX3UX9d5mJEGXgXIVa";
 
-/// Identifies user, password and entry: a keyed hash, so that nothing can be guessed from it.
+/// Identifies user, password and entry: a keyed hash, from which none of them can be guessed.
 type Digest = [u8; 32];
 
-/// Reads a file of passwords.
+/// Reads a password file.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] if it cannot be read, if others can read it, or for its first line that is malformed.
+/// [`Failure::Failed`] if it cannot be read, if other users can read it, or if a line is malformed.
 fn load(path: &Path) -> Result<Passwords, Failure> {
     let bytes = files::read(path, FileKind::PASSWORDS)?;
     let passwords = password_file::parse(&bytes, &path.display().to_string())?;
@@ -91,7 +91,7 @@ impl PasswordChecker {
     /// Reads the file and starts the thread; `waker` wakes the event loop for each result.
     ///
     /// # Errors
-    /// [`Failure::Failed`] as for [`load`], and if the system has no entropy or no thread left.
+    /// [`Failure::Failed`] as for [`load`], or if the system has no entropy or cannot start a thread.
     pub(crate) fn start(path: PathBuf, waker: Arc<Waker>) -> Result<Self, Failure> {
         let queue = Queue::new(load(&path)?, *entropy::octets()?);
         let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
@@ -101,10 +101,10 @@ impl PasswordChecker {
         Ok(Self { path, worker: worker.map_err(no_thread)?, queue })
     }
 
-    /// Reads the file again, and returns how many users there are. What was remembered is forgotten.
+    /// Reads the file again and clears the cache. Returns the number of users.
     ///
     /// # Errors
-    /// As [`load`]; the old passwords stay.
+    /// Those of [`load`]; the old passwords stay.
     pub(crate) fn reload(&mut self) -> Result<usize, Failure> {
         let passwords = load(&self.path)?;
         let users = passwords.len();
@@ -112,7 +112,7 @@ impl PasswordChecker {
         Ok(users)
     }
 
-    /// Takes these checks. Returns the results of those that are known already, and of earlier ones.
+    /// Takes these checks. Returns their results, if cached, and those of earlier checks.
     pub(crate) fn work(&mut self, checks: Vec<PasswordCheck>, now: Time) -> Vec<(ConnId, u64, Verdict)> {
         let mut results = Vec::new();
         if let Some(is_right) = self.worker.answer() {
@@ -131,7 +131,7 @@ impl PasswordChecker {
     }
 }
 
-/// A check that waits or is under way.
+/// A check that waits or runs.
 struct Waiting {
     credentials: Credentials,
     hash: Arc<str>,
@@ -140,20 +140,20 @@ struct Waiting {
     requests: Vec<(ConnId, u64)>,
 }
 
-/// What waits, what is remembered, and who guesses.
+/// The queue of checks, the cache and the rate limit.
 struct Queue {
     passwords: Passwords,
-    /// In the place of the hash of a user that does not exist: a check takes as long.
+    /// The hash for users that do not exist, so that their checks take as long.
     dummy: Arc<str>,
     key: Zeroizing<[u8; 32]>,
     waiting: BTreeMap<Digest, Waiting>,
-    /// What waits of each address, and whose turn comes next.
+    /// The waiting checks by address, and the addresses in turn.
     by_address: BTreeMap<Source, VecDeque<Digest>>,
     turns: VecDeque<Source>,
     running: Option<Digest>,
-    /// The file was read again since the running check began.
+    /// Whether the file was reloaded after the running check began.
     is_outdated: bool,
-    /// Right passwords, and until when each is remembered; the oldest first.
+    /// The cached passwords, with their expiry, oldest first.
     right: BTreeMap<Digest, Time>,
     right_order: VecDeque<Digest>,
     wrong: RateLimiter<Source>,
@@ -182,7 +182,7 @@ impl Queue {
         }
     }
 
-    /// How many different passwords wait, or are being checked.
+    /// Number of different passwords that wait or are being checked.
     fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -193,7 +193,7 @@ impl Queue {
         if self.right.get(&digest).is_some_and(|until| now < *until) {
             return results.push((on, ticket, Verdict::Right));
         }
-        // The result of a check that began before a reload is thrown away: nothing more waits for that one.
+        // A check that began before a reload is repeated, so no more requests may join it.
         if let Some(waiting) = self.waiting.get_mut(&digest)
             && waiting.requests.len() < SAME_MAX
         {
@@ -225,7 +225,7 @@ impl Queue {
         self.waiting.insert(digest, waiting);
     }
 
-    /// The next check: one of each address in turn.
+    /// The next check, round-robin by address.
     fn next(&mut self) -> Option<Job> {
         let address = self.turns.pop_front()?;
         let of_address = self.by_address.get_mut(&address)?;
@@ -240,7 +240,7 @@ impl Queue {
         Some(Job { credentials: waiting.credentials.clone(), hash: Arc::clone(&waiting.hash) })
     }
 
-    /// The running check is done.
+    /// Handles the result of the running check.
     fn finish(&mut self, is_right: bool, now: Time, results: &mut Vec<(ConnId, u64, Verdict)>) {
         let Some(digest) = self.running.take() else { return };
         let Some(waiting) = self.waiting.remove(&digest) else { return };
@@ -253,7 +253,7 @@ impl Queue {
         } else {
             self.wrong.spend(waiting.address, now);
             let from = waiting.from.map_or_else(|| "unknown".to_owned(), |from| from.to_string());
-            // The name is not logged: it may be a password.
+            // The user name is not logged: it may be a password.
             log::info!("event=wrong-password peer={from}");
         }
         let verdict = if is_right { Verdict::Right } else { Verdict::Wrong };
@@ -272,7 +272,7 @@ impl Queue {
         }
     }
 
-    /// New passwords: nothing that was known of the old ones counts any more.
+    /// Replaces the passwords and clears the cache.
     fn replace(&mut self, passwords: Passwords) {
         self.dummy = dummy(&passwords);
         self.passwords = passwords;
@@ -287,7 +287,7 @@ impl Queue {
         others.into_values().for_each(|waiting| self.enqueue_again(waiting));
     }
 
-    /// Checks once more what waited for a check against old passwords.
+    /// Repeats a check that was made against old passwords.
     fn enqueue_again(&mut self, waiting: Waiting) {
         let (digest, hash) = self.identify(&waiting.credentials);
         match self.waiting.get_mut(&digest) {
@@ -296,7 +296,7 @@ impl Queue {
         }
     }
 
-    /// Which check this is, and the hash that it is compared with.
+    /// The digest of a check, and the hash to compare with.
     fn identify(&self, credentials: &Credentials) -> (Digest, Arc<str>) {
         let entry = self.passwords.entry(credentials.user());
         let hash = entry.map_or_else(|| Arc::clone(&self.dummy), |entry| Arc::from(entry.hash()));
@@ -310,7 +310,7 @@ impl Queue {
     }
 }
 
-/// A hash of no password, as costly as the costliest of the file.
+/// A hash that no password matches, with the highest cost in the file.
 fn dummy(passwords: &Passwords) -> Arc<str> {
     let cost = passwords.entries().iter().map(|entry| entry.cost()).max().unwrap_or(COST_ADVISED);
     format!("$2y${cost:02}${DUMMY}").into()
@@ -347,7 +347,7 @@ mod tests {
         PasswordCheck { on, ticket, from: from.parse().ok(), credentials }
     }
 
-    /// A queue with its worker, which is as quick as wanted.
+    /// A queue and its worker, driven by the test.
     struct Run {
         queue: Queue,
         results: Vec<(ConnId, u64, Verdict)>,
@@ -364,7 +364,7 @@ mod tests {
             self.queue.take(check(ticket, from, pair), self.now, &mut self.results);
         }
 
-        /// One hash; false: nothing waits.
+        /// Computes one hash. Returns false if no check waits.
         fn hash(&mut self) -> bool {
             let Some(job) = self.queue.next() else { return false };
             self.hashes += 1;
@@ -419,7 +419,7 @@ mod tests {
         ];
         for round in 0..2 {
             for (ticket, pair) in (0..).zip(pairs) {
-                // Each from an address of its own.
+                // Each from a different address.
                 run.take(ticket, &format!("192.0.2.{}", ticket + 10 * round), pair);
                 run.hash_all();
             }
@@ -452,7 +452,7 @@ mod tests {
         flood(&mut run);
         assert_eq!(run.queue.len(), QUEUE_PER_ADDRESS_MAX);
         run.take(1, OTHER, "anna:right");
-        // One of the flood may come first, and no more.
+        // At most one of the flood comes first.
         run.hash();
         run.hash();
         assert!(run.verdicts().contains(&(1, Verdict::Right)));
@@ -461,7 +461,7 @@ mod tests {
             run.hash_all();
         }
         assert!(run.hashes <= 2 + WRONG_BURST as usize + QUEUE_PER_ADDRESS_MAX, "{}", run.hashes);
-        // The right one is served at once, even from the address that guesses.
+        // The correct password is accepted at once, even from the guessing address.
         run.verdicts();
         run.take(2, ONE, "anna:right");
         run.take(3, ONE, "anna:wrong");
@@ -505,7 +505,7 @@ mod tests {
         let job = run.queue.next().unwrap();
         run.take(3, ONE, "anna:new");
         run.queue.replace(passwords(&[("anna", "new")]));
-        // The check that was under way was right, by the old file.
+        // The running check succeeded by the old file.
         assert!(bcrypt::verify("b", &job.hash).unwrap());
         run.queue.finish(true, run.now, &mut run.results);
         run.take(4, ONE, "anna:right");

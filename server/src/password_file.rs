@@ -1,32 +1,32 @@
-//! The file of `agent --password-file`: users and the bcrypt hashes of their passwords, as `htpasswd -B` writes it.
+//! The file of `agent --password-file`: users and bcrypt hashes, in the format of `htpasswd -B`.
 //!
 //! ```text
 //! # a comment
 //! anna:$2y$12$…53 characters…
 //! ```
 //!
-//! A file without entries lets nobody in.
+//! A file without entries admits no client.
 
 use std::fmt;
 
 use crate::failure::Failure;
 
-/// The cost from which on a hash takes long enough. `htpasswd -B` uses 5 if it is not told otherwise.
+/// The lowest cost at which guessing is slow enough. `htpasswd -B` uses 5 by default.
 pub const COST_ADVISED: u32 = 10;
 
-/// The highest cost: such a hash takes about a second.
+/// The highest accepted cost: such a hash takes about a second.
 pub const COST_MAX: u32 = 14;
 
 /// The lowest cost of bcrypt.
 pub const COST_MIN: u32 = 4;
 
-/// The longest password, in bytes: bcrypt ignores what is behind it.
+/// Limit of a password, in bytes: bcrypt ignores the rest.
 pub const PASSWORD_MAX: usize = 72;
 
-/// The longest user name, in bytes.
+/// Limit of a user name, in bytes.
 pub const USER_MAX: usize = 255;
 
-/// The length of a hash: `$2y$12$`, 22 characters of salt and 31 of the hash.
+/// Length of a hash: `$2y$12$`, 22 characters of salt and 31 of the hash.
 const HASH_LEN: usize = 60;
 
 /// A user and the hash of the password. `Debug` does not show the hash.
@@ -38,7 +38,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The user.
+    /// The user name.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
@@ -50,7 +50,7 @@ impl Entry {
         &self.hash
     }
 
-    /// The cost of a check: 2^cost rounds.
+    /// The cost: a check takes 2^cost rounds.
     #[must_use]
     pub const fn cost(&self) -> u32 {
         self.cost
@@ -63,10 +63,10 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// The entries of a file.
+/// The entries of a password file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passwords {
-    /// In the order of their users.
+    /// Sorted by user.
     entries: Vec<Entry>,
 }
 
@@ -78,31 +78,31 @@ impl Passwords {
         self.entries.get(at)
     }
 
-    /// All entries, in the order of their users.
+    /// All entries, sorted by user.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// How many users there are.
+    /// Number of users.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no users.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// Reads the text of such a file; `shown` is its name in messages.
+/// Parses the text of a password file; `shown` is its name in messages.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] for the first malformed line, with its number. Nothing of the line is repeated: it may hold a
-/// password.
+/// [`Failure::Failed`] for the first malformed line, with its number. The message repeats nothing of the line, which
+/// may contain a password.
 pub fn parse(bytes: &[u8], shown: &str) -> Result<Passwords, Failure> {
     let mut numbered = Vec::new();
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
@@ -122,7 +122,7 @@ pub fn parse(bytes: &[u8], shown: &str) -> Result<Passwords, Failure> {
     Ok(Passwords { entries: numbered.into_iter().map(|(entry, _)| entry).collect() })
 }
 
-/// The text of a file with this entry: in the place of the user's old one, or behind the others. All other lines stay.
+/// The text of a file in which this entry replaces the user's old one or is appended. All other lines are unchanged.
 #[must_use]
 pub fn with_entry(bytes: &[u8], user: &str, hash: &str) -> Vec<u8> {
     let is_old = |line: &[u8]| !line.starts_with(b"#") && user_of(line) == Some(user.as_bytes());
@@ -145,11 +145,11 @@ pub fn with_entry(bytes: &[u8], user: &str, hash: &str) -> Vec<u8> {
     text
 }
 
-/// Checks a user name: not empty, no colon, at which the name ends in a request (RFC 7617 §2), and no control character.
+/// Checks a user name: not empty, no control character, and no colon, which ends the name in a request (RFC 7617 §2).
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The rule that the name breaks.
 pub fn check_user(user: &str) -> Result<(), &'static str> {
     match () {
         () if user.is_empty() => Err("the user name is empty"),
@@ -163,11 +163,11 @@ pub fn check_user(user: &str) -> Result<(), &'static str> {
     }
 }
 
-/// Checks a new password: not empty, no control character (RFC 7617 §2), and no byte that bcrypt ignores.
+/// Checks a new password: not empty, no control character (RFC 7617 §2), and not longer than bcrypt can use.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The rule that the password breaks.
 pub fn check_password(password: &str) -> Result<(), &'static str> {
     match () {
         () if password.is_empty() => Err("the password is empty"),
@@ -188,7 +188,7 @@ fn user_of(line: &[u8]) -> Option<&[u8]> {
     line.get(..colon)
 }
 
-/// The entry of a line; `None` for an empty line or a comment.
+/// Parses a line; `None` for an empty line or a comment.
 fn read_line(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     if line.trim_ascii().is_empty() || line.starts_with(b"#") {
         return Ok(None);
@@ -200,7 +200,7 @@ fn read_line(line: &[u8]) -> Result<Option<Entry>, &'static str> {
     Ok(Some(Entry { user: user.to_owned(), hash: hash.to_owned(), cost }))
 }
 
-/// The cost of a hash that can be checked.
+/// The cost of a valid hash.
 fn cost_of(hash: &str) -> Result<u32, &'static str> {
     const NOT_BCRYPT: &str =
         "the hash is none of bcrypt ($2a$, $2b$ or $2y$): set the password again with 'rendezvous password'";
@@ -216,7 +216,7 @@ fn cost_of(hash: &str) -> Result<u32, &'static str> {
         return Err(MALFORMED);
     };
     let is_base64 = text.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'/'));
-    // The last characters hold two and four bits that count: a checker may refuse others.
+    // Only some bits of the last characters count: other implementations refuse the rest.
     let is_salt = matches!(bytes.get(28), Some(b'.' | b'O' | b'e' | b'u'));
     if bytes.len() != HASH_LEN || !is_base64 || !is_salt || hash.parse::<bcrypt::HashParts>().is_err() {
         return Err(MALFORMED);

@@ -1,4 +1,4 @@
-//! What a relay tells of itself to whoever may open its status socket: counters, and one document about this moment.
+//! The status document of a relay: counters, and a snapshot of the present state.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,12 +15,12 @@ use crate::pin::Pin;
 
 pub mod socket;
 
-/// A document is no longer than this, in octets, so that one call puts it into a socket; IDs that do not fit are left
-/// out, those with nothing going on first.
+/// Limit of the document, in bytes, so that one call writes it to a socket. IDs that do not fit are omitted, inactive
+/// ones first.
 pub const DOCUMENT_MAX: usize = 96 * 1024;
 
-/// What happened since the start, by reason, whatever the log shows of it. Reasons are fixed texts, so that it grows
-/// no further than their number.
+/// Counters since the start, by reason. They are independent of the log level. Reasons are fixed texts, so the number
+/// of counters is bounded.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     refused: BTreeMap<(u16, &'static str), u64>,
@@ -31,7 +31,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts what a note tells of.
+    /// Counts an event.
     pub fn count(&mut self, event: &Event) {
         match event {
             Event::Refused { status, why, .. } => *self.refused.entry((status.code(), why)).or_default() += 1,
@@ -63,48 +63,48 @@ impl Counters {
     }
 }
 
-/// What of the process is limited, and how much of it is used.
+/// Limited resources of the process, and their use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resources {
-    /// Octets in buffers.
+    /// Bytes in buffers.
     pub buffer_octets: usize,
-    /// Octets that there may be in buffers.
+    /// Limit of bytes in buffers.
     pub buffer_octets_max: usize,
-    /// Pipes of the system in use.
+    /// Kernel pipes in use.
     pub pipes: usize,
-    /// Descriptors in use, where that can be known.
+    /// Descriptors in use, if known.
     pub descriptors: Option<usize>,
-    /// Descriptors that there may be, where that can be known.
+    /// Limit of descriptors, if known.
     pub descriptors_max: Option<u64>,
-    /// Log lines that were left out because there were too many.
+    /// Log lines suppressed by the rate limit.
     pub log_lines_left_out: u64,
-    /// Log lines that were lost because nobody read them in time, or they could not be written.
+    /// Log lines lost because they were not read in time or could not be written.
     pub log_lines_lost: u64,
 }
 
-/// Everything that the document is made of.
+/// The input of the document.
 #[derive(Debug)]
 pub struct Report<'a> {
-    /// Since the start.
+    /// Time since the start.
     pub uptime: Span,
-    /// The engine.
+    /// State of the engine.
     pub snapshot: Snapshot,
-    /// The event loop.
+    /// Counters of the event loop.
     pub stats: Stats,
-    /// The process.
+    /// Resources of the process.
     pub resources: Resources,
-    /// What happened.
+    /// Counted events.
     pub counters: &'a Counters,
-    /// How the operator calls the IDs.
+    /// The operator's names of the IDs.
     pub names: &'a Names,
-    /// The state of the file `ids` that is in force.
+    /// The stamp of the file `ids` that is in force.
     pub ids_stamp: Stamp,
-    /// The pin of the certificate that is served.
+    /// The pin of the served certificate.
     pub pin: Pin,
 }
 
 impl Report<'_> {
-    /// The document: one JSON object and a line's end, at most [`DOCUMENT_MAX`] octets.
+    /// Formats the document: one JSON object and a line feed, at most [`DOCUMENT_MAX`] bytes.
     #[must_use]
     pub fn json(&self) -> String {
         let mut text = String::from("{");

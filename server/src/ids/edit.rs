@@ -1,4 +1,4 @@
-//! Changes of the file `ids`: under the lock, whole, and with every other octet of it kept.
+//! Edits of the file `ids`: under the lock, written as a whole, with all other bytes unchanged.
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,8 +15,7 @@ use crate::state::{Lock, SECRET, State};
 const HEADER: &str = "# The hidden servers that this relay knows. These are secrets: keep the file to yourself (mode 600).\n\
                       # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]  [tls=relay|end-to-end]\n";
 
-/// A change that is being made. It holds the lock of the state folder; nothing is written before
-/// [`commit`](Edit::commit).
+/// An edit in progress. It holds the lock of the state folder. Nothing is written before [`commit`](Edit::commit).
 pub struct Edit<'a> {
     state: &'a State,
     text: Zeroizing<Vec<u8>>,
@@ -35,7 +34,7 @@ impl<'a> Edit<'a> {
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where that cannot be done; a broken line is no error, and is kept.
+    /// [`Failure::Failed`] if either fails. A malformed line is not an error and is kept.
     pub fn begin(state: &'a State) -> Result<Edit<'a>, Failure> {
         let lock = state.lock()?;
         let path = state.file(IDS_FILE);
@@ -47,25 +46,25 @@ impl<'a> Edit<'a> {
         Ok(Edit { state, text, ids, _lock: lock })
     }
 
-    /// What the file says, with the changes made so far.
+    /// The content of the file, with the changes made so far.
     pub fn ids(&self) -> &Ids {
         &self.ids
     }
 
-    /// The entry of that name.
+    /// The entry with this name.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where there is none; it says which name was probably meant.
+    /// [`Failure::Failed`] if there is none, with the most similar name.
     pub fn get(&self, name: &str) -> Result<&Entry, Failure> {
         self.ids.get(name).ok_or_else(|| self.ids.nobody(name, &self.state.file(IDS_FILE)))
     }
 
-    /// Adds a line at the end.
+    /// Appends a line.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where the name, the ID or a label is taken.
+    /// [`Failure::Failed`] if the name, the ID or a label is taken.
     pub fn add(&mut self, entry: &Entry) -> Result<(), Failure> {
         if let Some(clash) = self.ids.clash(entry) {
             return Err(Failure::Failed(format!("{}: {clash}", self.state.file(IDS_FILE).display())));
@@ -86,11 +85,11 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Gives an ID another key; the rest of its line stays.
+    /// Replaces the key of an ID; the rest of its line is unchanged.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where there is none of that name.
+    /// [`Failure::Failed`] if there is no such ID.
     pub fn rotate(&mut self, name: &str, key: &Key) -> Result<(), Failure> {
         let uri = key_uri::print(self.get(name)?.id, key);
         let line = self.line_of(name)?;
@@ -99,11 +98,11 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Says who terminates the TLS of an ID's clients; the rest of its line stays.
+    /// Sets whether an ID's TLS is end to end; the rest of its line is unchanged.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where there is none of that name.
+    /// [`Failure::Failed`] if there is no such ID.
     pub fn set_end_to_end(&mut self, name: &str, end_to_end: bool) -> Result<(), Failure> {
         let line = self.line_of(name)?;
         let bytes = &self.text[line.clone()];
@@ -117,11 +116,11 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Takes an ID's line out.
+    /// Removes the line of an ID.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where there is none of that name.
+    /// [`Failure::Failed`] if there is no such ID.
     pub fn remove(&mut self, name: &str) -> Result<Entry, Failure> {
         let entry = self.get(name)?.clone();
         let line = self.line_of(name)?;
@@ -134,16 +133,16 @@ impl<'a> Edit<'a> {
         self.state
     }
 
-    /// Writes the file and lets the lock go.
+    /// Writes the file and releases the lock.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`], the file is as it was.
+    /// [`Failure::Failed`] if that fails; the file is unchanged.
     pub fn commit(self) -> Result<(), Failure> {
         self.state.write(IDS_FILE, &self.text, SECRET)
     }
 
-    /// Where the line of that name is, with its newline.
+    /// The range of the line with this name, including its newline.
     fn line_of(&self, name: &str) -> Result<Range<usize>, Failure> {
         let place = self.ids.entries.iter().position(|entry| entry.name == name);
         let number = place.and_then(|place| self.ids.lines.get(place)).copied();
@@ -153,7 +152,7 @@ impl<'a> Edit<'a> {
         Ok(start..start + lines.next().unwrap_or_default())
     }
 
-    /// Puts `parts` in the place of a range, in a new piece of memory; the old one is wiped.
+    /// Replaces a range by `parts` in newly allocated memory, and wipes the old one.
     fn splice(&mut self, range: Range<usize>, parts: &[&str]) {
         let added: usize = parts.iter().map(|part| part.len()).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(self.text.len() - range.len() + added));
@@ -166,7 +165,7 @@ impl<'a> Edit<'a> {
 }
 
 impl Ids {
-    /// What to say where there is no entry of that name in the file `path`.
+    /// The failure for a name that is not in the file `path`.
     pub fn nobody(&self, name: &str, path: &Path) -> Failure {
         let meant = did_you_mean(name, self.entries.iter().map(|entry| entry.name.as_str()));
         let hint = match meant {
@@ -177,7 +176,7 @@ impl Ids {
     }
 }
 
-/// Where the word is that begins with `key`, of those behind the second one.
+/// The range of the word that begins with `key`, from the third word on.
 fn word_with(line: &[u8], key: &str) -> Option<Range<usize>> {
     let text = std::str::from_utf8(line).unwrap_or_default();
     let word = text.split_whitespace().skip(2).find(|word| word.starts_with(key))?;
@@ -185,7 +184,7 @@ fn word_with(line: &[u8], key: &str) -> Option<Range<usize>> {
     Some(start..start + word.len())
 }
 
-/// Where the second word of a line is, by the same notion of a space as where lines are read; at its end if it has none.
+/// The range of the second word of a line, or its end if it has none. Words are separated as in `parse_line`.
 fn second_word(line: &[u8]) -> Range<usize> {
     let text = std::str::from_utf8(line).unwrap_or_default();
     let end = text.len();

@@ -1,42 +1,42 @@
-//! How many log lines peers may cause.
+//! Rate limit for log lines that peers cause.
 
 use rendezvous_core::time::{Span, Time};
 
-/// So many seconds' lines may come at once.
+/// Size of a burst, in seconds of the rate.
 const BURST_SECS: u64 = 5;
-/// How often it is said how many lines were left out.
+/// Minimum interval between two reports of suppressed lines.
 const SAID_EVERY: Span = Span::from_secs(1);
 
-/// A token bucket for lines: so many a second, and five times as many at once.
+/// A token bucket for lines: `rate` per second, and five times as many in a burst.
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    /// Lines a second; 0: no limit.
+    /// Lines per second; 0: no limit.
     rate: u32,
-    /// Millionths of lines that there is room for.
+    /// Millionths of lines in the bucket.
     room: u64,
-    /// When `room` was right.
+    /// When `room` was last updated.
     at: Time,
-    /// Lines left out since that was last said, and when it was.
+    /// Lines suppressed since the last report, and its time.
     left_out: u64,
     said: Time,
-    /// Lines left out in all.
+    /// Total of suppressed lines.
     total: u64,
 }
 
 impl Limiter {
-    /// A bucket that is full at the time 0.
+    /// Makes a bucket that is full at time 0.
     #[must_use]
     pub const fn new(rate: u32) -> Self {
         Self { rate, room: Self::room_max(rate), at: Time(0), left_out: 0, said: Time(0), total: 0 }
     }
 
-    /// Another rate, with a full bucket.
+    /// Sets the rate and fills the bucket.
     pub const fn set_rate(&mut self, rate: u32) {
         self.rate = rate;
         self.room = Self::room_max(rate);
     }
 
-    /// Whether a line may be written at this time; otherwise it is counted.
+    /// Whether a line may be written now. Otherwise it is counted as suppressed.
     pub fn take(&mut self, now: Time) -> bool {
         self.fill(now);
         if self.rate == 0 {
@@ -53,7 +53,8 @@ impl Limiter {
         true
     }
 
-    /// How many lines were left out since it was asked last; 0 for none, and within a second after the last answer.
+    /// Number of lines suppressed since the last report; 0 if there are none, or less than a second after the last
+    /// report.
     pub fn catch_up(&mut self, now: Time) -> u64 {
         if self.left_out == 0 || now < self.said + SAID_EVERY {
             return 0;
@@ -62,7 +63,7 @@ impl Limiter {
         std::mem::take(&mut self.left_out)
     }
 
-    /// How many lines were left out in all.
+    /// Total of suppressed lines.
     #[must_use]
     pub const fn total(&self) -> u64 {
         self.total

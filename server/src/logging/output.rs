@@ -1,4 +1,4 @@
-//! Standard error as the log's thread writes it.
+//! Standard error, as the log thread writes it.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,34 +8,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::background_writer::Sink;
 use crate::linux;
 
-/// Lines that were lost since the start.
+/// Number of lines lost since the start.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were lost since the start, because their reader was too slow or they could not be written.
+/// Number of lines lost since the start because they were not read in time or could not be written.
 pub(super) fn lost() -> u64 {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Standard error. Lines that cannot be written are counted, and the count is written as soon as something can be.
+/// Standard error. Lines that cannot be written are counted; the count is written as soon as possible.
 pub(super) struct Output {
     file: File,
-    /// Makes the line that says how many lines are missing.
+    /// Makes the line that reports lost lines.
     notice: fn(u64) -> String,
-    /// Lines that are missing, which was not said yet.
+    /// Lost lines that were not reported yet.
     missing: u64,
-    /// What was written ends with a whole line.
+    /// Whether the output ends with a complete line.
     at_line_start: bool,
-    /// The bytes up to the next end of a line belong to a line that is counted as missing.
+    /// Whether the bytes up to the next line feed belong to a line that was counted as lost.
     is_skipping: bool,
 }
 
 impl Output {
-    /// Standard error; `notice` makes the line that says how many lines are missing.
+    /// Opens standard error; `notice` makes the line that reports lost lines.
     ///
     /// # Errors
     /// The system has no descriptors left.
     pub(super) fn stderr(notice: fn(u64) -> String) -> io::Result<Self> {
-        // Not through the handle of the standard library: its lock would be held while a call blocks.
+        // Does not use the standard library's handle, whose lock would be held during a blocking call.
         Ok(Self::new(File::from(io::stderr().as_fd().try_clone_to_owned()?), notice))
     }
 
@@ -48,12 +48,12 @@ impl Output {
         LOST.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Writes how many lines are missing. Whether none are missing now.
+    /// Reports the lost lines. Returns whether all are reported.
     fn say_missing(&mut self) -> bool {
         if self.missing == 0 {
             return true;
         }
-        // The line that was begun is one of those that are missing.
+        // The incomplete line was counted as lost: end it.
         if !self.at_line_start && self.put(b"\n") > 0 {
             return false;
         }
@@ -64,7 +64,7 @@ impl Output {
         self.missing == 0
     }
 
-    /// Writes bytes; how many of them could not be written.
+    /// Writes bytes. Returns how many could not be written.
     fn put(&mut self, bytes: &[u8]) -> usize {
         let mut left = bytes;
         while !left.is_empty() {
@@ -75,7 +75,7 @@ impl Output {
                     left = &left[n..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // Another process that shares it has made it non-blocking.
+                // Another process that shares stderr has made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if linux::wait_writable(&self.file).is_err() {
                         break;
@@ -130,7 +130,7 @@ mod tests {
         output.write(b"ee");
         output.write(b"\nfour\nfive");
         assert_eq!(output.missing, 5);
-        // There is room again.
+        // Now there is room again.
         let path = std::env::temp_dir().join(format!("rendezvous-output-{}", std::process::id()));
         output.file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Log lines of the stream proxy, and of its streams' ends. JIDs are peers' text.
+//! Log lines of the stream proxy and of stream endpoints. JIDs come from peers and are escaped.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use rendezvous_core::pair::{EndReason, Side};
 
 use super::{Conn, Escaped, Level, Millis};
 
-/// Writes down what a proxy reports.
+/// Logs an event of a proxy.
 pub fn proxy(event: &proxy::ProxyEvent) {
     let level = match event {
         proxy::ProxyEvent::Refused { .. } => Level::Warn,
@@ -18,14 +18,14 @@ pub fn proxy(event: &proxy::ProxyEvent) {
     log::log!(level, "{}", OfProxy(event));
 }
 
-/// Writes down what an entity reports; what is in order at the level `ordinary`.
+/// Logs an event of a stream endpoint; ordinary events at `default_level`.
 pub fn entity(event: &entity::StreamEvent, default_level: Level) {
     let level = match event {
         entity::StreamEvent::Failed { .. } | entity::StreamEvent::NoService { .. } => {
             default_level.max(Level::Warn)
         }
         entity::StreamEvent::Clear { .. } | entity::StreamEvent::Ended { .. } => default_level,
-        // It is the peer that chose the address.
+        // The peer chose the address: log it in any case.
         entity::StreamEvent::Dialled { .. } => Level::Info,
     };
     log::log!(level, "{}", OfEntity(event));
@@ -93,10 +93,10 @@ impl fmt::Display for OfEntity<'_> {
     }
 }
 
-/// A stream that nobody here takes.
+/// The reason logged for a stream whose local service is unreachable.
 pub const NO_SERVICE: &str = "the service that the stream is for can't be reached";
 
-/// Why a pair ended, in a word, with names for its [`Side::Hidden`] and its other side.
+/// The reason why a pair ended, as one word, with names for the two sides.
 fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
     let name = |side| if side == Side::Hidden { hidden } else { client };
     match why {
@@ -110,7 +110,7 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
     }
 }
 
-/// Why a claim was refused, in words.
+/// The reason why a claim was refused.
 const fn refused(condition: Condition) -> &'static str {
     match condition {
         Condition::BadRequest400 => "400: no claim",
@@ -126,7 +126,7 @@ const fn refused(condition: Condition) -> &'static str {
     }
 }
 
-/// Why there is no stream, in words.
+/// The reason why there is no stream.
 #[must_use]
 pub fn failure(why: Failure) -> String {
     let text = match why {

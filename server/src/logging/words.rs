@@ -1,10 +1,10 @@
-//! What happened, and why, as people are told.
+//! Texts for reasons and errors, in logs and messages.
 
 use rendezvous_core::event::{ConnectError, ConnectFailure, NotDirect, WaitingEnd};
 use rendezvous_core::machine::{DialFailure, End, TlsFailure};
 use rendezvous_core::pair::{EndReason, Side};
 
-/// What an agent's operator can do about a refusal.
+/// A hint for an agent's operator about a refusal.
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
     match status {
         401 => Some("unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay"),
@@ -15,7 +15,7 @@ pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
     }
 }
 
-/// Why a waiting connection met no client, in a word.
+/// The reason why a waiting connection was not paired, as one word.
 #[must_use]
 pub const fn waiting_end(why: WaitingEnd) -> &'static str {
     match why {
@@ -29,7 +29,7 @@ pub const fn waiting_end(why: WaitingEnd) -> &'static str {
     }
 }
 
-/// How a pair ended, in a word.
+/// The reason why a pair ended, as one word.
 pub(super) const fn pair_end(why: EndReason) -> &'static str {
     match why {
         EndReason::Done => "done",
@@ -45,7 +45,7 @@ pub(super) const fn pair_end(why: EndReason) -> &'static str {
     }
 }
 
-/// Why a TLS handshake failed, in words.
+/// The reason why a TLS handshake failed.
 #[must_use]
 pub const fn tls(why: TlsFailure) -> &'static str {
     match why {
@@ -70,7 +70,7 @@ pub const fn tls(why: TlsFailure) -> &'static str {
     }
 }
 
-/// Why something could not be reached, in words.
+/// The reason why a host could not be reached.
 #[must_use]
 pub const fn dial(why: DialFailure) -> &'static str {
     match why {
@@ -81,7 +81,7 @@ pub const fn dial(why: DialFailure) -> &'static str {
     }
 }
 
-/// How a connection ended, in words.
+/// How a connection ended.
 pub(super) const fn end_text(end: End) -> &'static str {
     match end {
         End::Clean => "it ended the connection",
@@ -90,7 +90,7 @@ pub(super) const fn end_text(end: End) -> &'static str {
     }
 }
 
-/// Why a connector's connection could not be, in words.
+/// The reason why a connector's connection failed.
 #[must_use]
 pub fn connect_failure(why: ConnectFailure) -> String {
     match why {
@@ -137,7 +137,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
     }
 }
 
-/// Why a stream does not go on with TLS between the ends, in words.
+/// The reason why a stream does not continue with TLS between its ends.
 const fn not_sealed(status: u16) -> &'static str {
     match status {
         404 => "the hidden server is offline, there is none with this ID, or its agent has no --end-to-end",
@@ -149,7 +149,7 @@ const fn not_sealed(status: u16) -> &'static str {
     }
 }
 
-/// Why there is no direct connection, in words.
+/// The reason why there is no direct connection.
 pub(super) const fn not_direct(why: NotDirect) -> &'static str {
     match why {
         NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
@@ -161,7 +161,7 @@ pub(super) const fn not_direct(why: NotDirect) -> &'static str {
     }
 }
 
-/// What was in the way of a direct connection, in words.
+/// The reason why a direct connection failed.
 #[must_use]
 pub const fn connect_error(why: ConnectError) -> &'static str {
     match why {

@@ -1,4 +1,4 @@
-//! The `--config` file: the long options of a command, a line each.
+//! The `--config` file: long options, one per line.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{CONFIG, Kind, Origin, Spec, Value, did_you_mean};
 use crate::failure::Failure;
 use crate::files::{self, FileKind};
 
-/// Reads the file. [`Failure::Usage`] with file and line for what is not an option, or not as often.
+/// Reads the file. Returns [`Failure::Usage`] with file and line for an unknown or repeated option.
 pub(super) fn read(spec: &Spec, path: &Path) -> Result<Vec<Value>, Failure> {
     let file = path.display().to_string();
     let text = files::read_text(path, FileKind::CONFIG)?

@@ -1,7 +1,7 @@
-//! 'Did you mean …?'
+//! Suggestions for mistyped words.
 
-/// Which of the known words was probably meant by `typed`: one that differs in at most two letters (one in short
-/// words), or that `typed` is the beginning of.
+/// The known word most similar to `typed`: one that differs in at most two letters (one in short words), or that begins
+/// with `typed`.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.trim_start_matches('-');
     let allowed = if typed.len() < 5 { 1 } else { 2 };
@@ -17,7 +17,7 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, word)| word)
 }
 
-/// The edit distance (Levenshtein); more than 64 letters are no typing error of anything.
+/// The edit distance (Levenshtein). Words of more than 64 letters are never similar.
 fn distance(a: &str, b: &str) -> usize {
     if a.len() > 64 {
         return usize::MAX;

@@ -1,5 +1,4 @@
-//! Readers of option values, for [`Matches::get`](super::Matches::get). Their errors are the end of a sentence that
-//! begins with the option's name.
+//! Parsers of option values for [`Matches::get`](super::Matches::get). Their errors follow the option's name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,10 +8,10 @@ use std::time::Duration;
 use rendezvous_core::prefix::Prefix;
 use rustls_pki_types::ServerName;
 
-/// A host, by name or address, and a port.
+/// A host name or address and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// A host name in lower case, or an address without brackets.
+    /// A host name in lower case or an address without brackets.
     pub host: String,
     /// The port, not 0.
     pub port: u16,
@@ -24,7 +23,7 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// `ADDR:PORT` to listen on: `[::]:443`, `0.0.0.0:8443`; port 0 lets the system choose.
+/// Parses an `ADDR:PORT` to listen on: `[::]:443`, `0.0.0.0:8443`. With port 0 the system selects one.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| match text.parse::<u16>() {
         Ok(port) => format!(
@@ -34,7 +33,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-/// `ADDR:PORT` where others reach us: `192.0.2.1:4000`, `[2001:db8::1]:4000`. An address that there is, and a port.
+/// Parses an `ADDR:PORT` that peers connect to: `192.0.2.1:4000`, `[2001:db8::1]:4000`. Neither part may be zero.
 pub fn announced(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text
         .parse()
@@ -45,7 +44,7 @@ pub fn announced(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// `HOST:PORT` to connect to: `127.0.0.1:8080`, `[::1]:22`, `printer.lan:80`. The port is not 0.
+/// Parses a `HOST:PORT` to connect to: `127.0.0.1:8080`, `[::1]:22`, `printer.lan:80`. The port is not 0.
 pub fn host_port(text: &str) -> Result<HostPort, String> {
     if !text.is_ascii() {
         return Err(format!("'{text}' {NOT_ASCII}"));
@@ -59,18 +58,18 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
     }
 }
 
-/// `ADDR[/BITS]`: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1`.
+/// Parses `ADDR[/BITS]`: `10.0.0.0/8`, `2001:db8::/32`, `192.0.2.1`.
 pub fn prefix(text: &str) -> Result<Prefix, String> {
     text.parse()
         .map_err(|error| format!("'{text}' is not a range of addresses, such as 10.0.0.0/8 or ::1: {error}"))
 }
 
-/// A file name.
+/// Parses a file name.
 pub fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("the file name is empty".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
-/// A time: `5`, `0.5` (seconds), `250ms`, `30s`, `10m`, `2h`. At most a year.
+/// Parses a time: `5`, `0.5` (seconds), `250ms`, `30s`, `10m`, `2h`. At most a year.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     const YEAR: u128 = 366 * 86_400 * 1_000_000;
     let bad = || format!("'{text}' is not a time, such as 5 or 0.5 (seconds), 250ms, 10m or 2h");
@@ -83,7 +82,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
         _ => return Err(bad()),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    // No sign, no exponent, and not only a dot.
+    // Excludes signs, exponents and a lone dot.
     let all = [whole, fraction].concat();
     if all.is_empty() || all.len() > 18 || !all.bytes().all(|octet| octet.is_ascii_digit()) {
         return Err(bad());
@@ -96,7 +95,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A size in octets within bounds (inclusive), with an optional unit: `65536`, `64k`, `16KiB`, `8M`, `1G`; the units
+/// Parses a size in bytes within bounds (inclusive), with an optional unit: `65536`, `64k`, `16KiB`, `8M`, `1G`. Units
 /// are powers of 1024.
 pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
@@ -115,7 +114,7 @@ pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     }
 }
 
-/// A count within bounds (inclusive).
+/// Parses a count within bounds (inclusive).
 pub fn count(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
         let number =
@@ -124,7 +123,7 @@ pub fn count(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     }
 }
 
-/// One of some words; what comes back is the word's position.
+/// Parses one of some words. Returns its index.
 pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<usize, String> {
     move |text| {
         let place = words.iter().position(|word| word.eq_ignore_ascii_case(text));
@@ -132,13 +131,13 @@ pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<usize, 
     }
 }
 
-/// What is wrong with a host name in other letters: whoever has one has to convert it.
+/// The error for a host name with non-ASCII letters, which the user must convert.
 pub(crate) const NOT_ASCII: &str =
     "has letters outside ASCII in it: write the host's A-label form (xn--…), which 'idn2 NAME' prints";
 
-/// Splits `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`; `None` where it is none of these, or the host is neither a name
-/// nor an address. The host comes back in lower case, without brackets. An IPv6 address may have a zone, as in
-/// `[fe80::1%eth0]` (RFC 4007 §11), also as a URL has it: `[fe80::1%25eth0]` (RFC 6874).
+/// Splits `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`. Returns `None` for anything else, or if the host is neither a
+/// name nor an address. The returned host is in lower case, without brackets. An IPv6 address may have a zone, as in
+/// `[fe80::1%eth0]` (RFC 4007 §11) or, in a URL, `[fe80::1%25eth0]` (RFC 6874).
 pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
     let mut zoned = String::new();
     let (host, port) = match text.strip_prefix('[') {
@@ -173,15 +172,15 @@ pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
     Some((host.to_ascii_lowercase(), port))
 }
 
-/// Whether this may be the zone of an address: an interface's name or number.
+/// Whether a text may be a zone: an interface's name or number.
 fn is_zone(zone: &str) -> bool {
     let is_of_zone =
         |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b'@');
     !zone.is_empty() && zone.len() < 64 && zone.bytes().all(is_of_zone)
 }
 
-/// The host as certificates and `Host` fields have it: without the zone of an address, which says something on this
-/// machine alone (RFC 6874 §1), and without the dot behind a name (RFC 6066 §3).
+/// The host for certificates and `Host` fields: without an address's zone, which is local to this machine (RFC 6874
+/// §1), and without a name's trailing dot (RFC 6066 §3).
 pub(crate) fn public_host(host: &str) -> &str {
     match host.split_once('%') {
         Some((address, _)) => address,
@@ -189,7 +188,7 @@ pub(crate) fn public_host(host: &str) -> &str {
     }
 }
 
-/// The host as it stands before a colon: an IPv6 address in brackets.
+/// The host before a colon and port: an IPv6 address in brackets.
 pub(crate) fn bracketed(host: &str) -> String {
     match host.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]"),
@@ -198,7 +197,7 @@ pub(crate) fn bracketed(host: &str) -> String {
     }
 }
 
-/// Digits alone: no sign, no space.
+/// Parses digits without a sign or space.
 fn number(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -1,5 +1,5 @@
-//! The status socket: whoever connects gets one document, and the end. It is in the relay's state folder, for its
-//! owner alone, and there is nothing to ask.
+//! The status socket in the relay's state folder, private to its owner. Each connection receives one document and EOF;
+//! there are no requests.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -25,25 +25,25 @@ use crate::state::{LockError, State};
 
 /// Its name in the state folder.
 pub const NAME: &str = "status.sock";
-/// What it is called before it is ready.
+/// Its name until it is ready.
 const NEW_NAME: &str = ".status.sock.new";
-/// A longer path does not fit into a socket's address everywhere (104 octets on BSD, 108 on Linux).
+/// Limit of a path that fits into a socket address on all systems (104 bytes on BSD, 108 on Linux).
 const PATH_MAX: usize = 100;
-/// How long a relay may take to answer: it is one turn of its loop.
+/// How long to wait for a relay's answer, which takes one turn of its event loop.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long [`await_ids`] waits.
+/// Timeout of [`await_ids`].
 pub const IDS_PATIENCE: Duration = Duration::from_secs(3);
-/// The time between two questions of [`await_ids`].
+/// Interval between two requests of [`await_ids`].
 const IDS_PAUSE: Duration = Duration::from_millis(20);
 
-/// Opens it. What a dead relay left there is replaced. Where the folder can have none, it says so in the log, and the
-/// relay does without: `None`.
+/// Opens the status socket and replaces one that a dead relay left behind. If that is impossible, it logs a warning and
+/// returns `None`: the relay runs without the socket.
 ///
 /// # Errors
-/// [`Failure::Failed`] where another relay is alive in this state folder.
+/// [`Failure::Failed`] if another relay runs with this state folder.
 pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
-    // Of two that start at once the second finds the first alive. In a folder that cannot be written to there is neither
-    // a lock nor a socket.
+    // The lock lets one of two relays that start at once find the other alive. A read-only folder has neither lock nor
+    // socket.
     let _lock = match state.lock() {
         Ok(lock) => Some(lock),
         Err(LockError::Unavailable(_)) => None,
@@ -69,7 +69,7 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
     }
 }
 
-/// The file of a status socket. It is removed when this is dropped, unless it is another relay's by then.
+/// The file of a status socket. It is removed on drop, unless another relay has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -77,7 +77,7 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// The file of the socket that [`open`] has made in the state folder.
+    /// The file that [`open`] made in the state folder.
     #[must_use]
     pub fn of(state: &State) -> Option<Self> {
         let path = state.file(NAME);
@@ -85,12 +85,11 @@ impl SocketFile {
         Some(Self { path, device_and_inode })
     }
 
-    /// Removes the file on a thread of its own, since a disk may take long; the receiver gets nothing, and is
-    /// disconnected when it is done.
+    /// Removes the file on another thread, because a disk may be slow. The receiver is disconnected once that is done.
     #[must_use]
     pub fn remove_in_background(self) -> Receiver<()> {
         let (done, is_done) = channel();
-        // Without a thread it is removed here.
+        // If there is no thread, the file is removed here.
         let _ = thread::Builder::new().name("status-socket".to_owned()).spawn(move || {
             drop(self);
             drop(done);
@@ -111,9 +110,9 @@ fn device_and_inode(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Puts the document into the socket and closes it. A peer that has no room for it gets what there is room for.
+/// Writes the document to a connection and closes it. If it does not fit into the send buffer, the rest is dropped.
 pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
-    // Where the system refuses, its own default has room for it.
+    // If this fails, the system's default size is large enough.
     let _ = SockRef::from(&caller).set_send_buffer_size(2 * DOCUMENT_MAX);
     match caller.write(document.as_bytes()) {
         Ok(octets) if octets == document.len() => {}
@@ -122,10 +121,10 @@ pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
     }
 }
 
-/// What the relay of a state folder says.
+/// Reads the status document of the relay of a state folder.
 ///
 /// # Errors
-/// [`Failure::Failed`] where none runs, it may not be asked, or it does not answer.
+/// [`Failure::Failed`] if no relay runs, access is denied, or it does not respond.
 pub fn ask(folder: &Path) -> Result<String, Failure> {
     let path = folder.join(NAME);
     let failed = |error: &io::Error| match error.kind() {
@@ -139,11 +138,11 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
     ask_within(folder, PATIENCE).map_err(|error| failed(&error))
 }
 
-/// [`ask`] for at most this long for the connection, and again for each read.
+/// Reads the document with this timeout for the connection and for each read.
 fn ask_within(folder: &Path, patience: Duration) -> io::Result<String> {
     let (_open, short) = short_path(folder, NAME)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Holds for connect(2), too, which waits while the relay's queue is full.
+    // It also limits connect(2), which blocks while the relay's backlog is full.
     socket.set_write_timeout(Some(patience))?;
     socket.set_read_timeout(Some(patience))?;
     socket.connect(&SockAddr::unix(short)?)?;
@@ -152,19 +151,19 @@ fn ask_within(folder: &Path, patience: Duration) -> io::Result<String> {
     Ok(text)
 }
 
-/// What is known of a change of the file `ids`.
+/// Whether a change of the file `ids` is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdsChange {
     /// It is in force, or no relay runs.
     InForce,
-    /// A relay runs, and has not read the file within [`IDS_PATIENCE`].
+    /// A relay runs but has not read the file within [`IDS_PATIENCE`].
     NotRead,
-    /// The relay is of a version that does not tell which state of the file is in force.
+    /// The relay's version does not report which state of the file is in force.
     Unknown,
 }
 
-/// Waits until the relay of a state folder, if one runs, has read the file `ids` as it is now. Each question makes the
-/// relay look at the file.
+/// Waits until the relay of a state folder, if one runs, has read the present state of the file `ids`. Each request
+/// makes the relay check the file.
 #[must_use]
 pub fn await_ids(folder: &Path, ids: &Path) -> IdsChange {
     let clock = Clock::start();
@@ -183,7 +182,7 @@ pub fn await_ids(folder: &Path, ids: &Path) -> IdsChange {
                 };
                 match document.text("ids_stamp") {
                     None => return IdsChange::Unknown,
-                    // Taken anew: later changes of others contain this one.
+                    // Computed anew: later changes by others include this one.
                     Some(stamp) if stamp == Stamp::of(ids).to_string() => return IdsChange::InForce,
                     Some(_) => thread::sleep(IDS_PAUSE),
                 }
@@ -205,7 +204,7 @@ pub fn served_pin(folder: &Path) -> Option<Pin> {
     Pin::parse(document.get("certificate")?.text("pin")?).ok()
 }
 
-/// Whether somebody listens there. One whose queue is full is somebody.
+/// Whether a process listens there, even if its backlog is full.
 fn is_alive(folder: &Path) -> bool {
     let Ok((_open, short)) = short_path(folder, NAME) else { return false };
     match mio::net::UnixStream::connect(short) {
@@ -214,7 +213,7 @@ fn is_alive(folder: &Path) -> bool {
     }
 }
 
-/// The socket is for its owner alone from the moment it exists, and gets its name when it can be connected to.
+/// Binds the socket, private to its owner from the start. It gets its name once it accepts connections.
 fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
@@ -227,7 +226,7 @@ fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// A path to a file of the folder that fits into a socket's address, for as long as the file that comes with it is open.
+/// A path to a file of the folder that is short enough for a socket address, valid while the returned file is open.
 fn short_path(folder: &Path, name: &str) -> io::Result<(Option<File>, PathBuf)> {
     let path = folder.join(name);
     if path.as_os_str().len() <= PATH_MAX {
