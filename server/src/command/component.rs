@@ -1,5 +1,5 @@
-//! What the commands behind an XMPP server have in common: where it is, as what it knows us, and what becomes of the
-//! connection to it.
+//! Common code of the commands that are components of an XMPP server: their options, and the log lines of the
+//! connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -44,10 +44,10 @@ pub(super) const NAMESPACE: Opt = Opt::one(
     "of the stanzas: both ends and the proxy have to agree",
 );
 
-/// The server, as the core dials it.
+/// The configuration of the connection to the XMPP server.
 ///
 /// # Errors
-/// An option is missing or wrong, or the secret can't be read.
+/// An option is missing or invalid, or the secret cannot be read.
 pub(super) fn config(matches: &Matches) -> Result<Config, Failure> {
     let server = required(matches, XMPP, host_port)?;
     let name = required(matches, COMPONENT, domain)?;
@@ -60,7 +60,7 @@ pub(super) fn config(matches: &Matches) -> Result<Config, Failure> {
     Ok(Config { server: upstream::place(&server), name, secret: Secret::new(secret) })
 }
 
-/// An option that must be given.
+/// The value of a required option.
 pub(super) fn required<T>(
     matches: &Matches,
     opt: Opt,
@@ -71,12 +71,12 @@ pub(super) fn required<T>(
         .ok_or_else(|| Failure::Usage(format!("--{} {} is missing", opt.long, opt.hint)))
 }
 
-/// A JID, in normal form.
+/// Parses and normalises a JID.
 pub(super) fn jid(text: &str) -> Result<Jid, String> {
     Jid::parse(text).ok_or_else(|| format!("'{text}' is no JID, such as joe@proxy.example.org/home"))
 }
 
-/// A JID of the component's: `--as`.
+/// Parses a JID of the component's domain: `--as`.
 pub(super) fn own_jid(text: &str, component: &Jid) -> Result<Jid, String> {
     let jid = jid(text)?;
     if jid.domain() == component.as_str() {
@@ -92,7 +92,7 @@ pub(super) fn allow(matches: &Matches) -> Result<Allow, Failure> {
     Ok(if these.is_empty() { Allow::Everybody } else { Allow::These(these) })
 }
 
-/// `--namespace NAME`, as the core takes it.
+/// The value of `--namespace NAME`.
 pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
     matches.get(NAMESPACE.long, |text| match text {
         "" => Err("a namespace has a name".to_owned()),
@@ -100,7 +100,7 @@ pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
     })
 }
 
-/// Where others reach us has to be known.
+/// Checks that peers can be told an address to connect to.
 pub(super) fn check_announced(listen: &[SocketAddr], announce: &[SocketAddr]) -> Result<(), Failure> {
     if announce.is_empty() && listen.iter().any(|on| on.ip().is_unspecified()) {
         return Err(Failure::Usage(
@@ -114,7 +114,7 @@ pub(super) fn check_announced(listen: &[SocketAddr], announce: &[SocketAddr]) ->
     Ok(())
 }
 
-/// Where others reach us: what is announced, else where we listen.
+/// The addresses that peers connect to: the announced ones, or else those of the listeners.
 pub(super) fn ways(listeners: &[SocketAddr], announce: &[SocketAddr]) -> Vec<SocketAddr> {
     if announce.is_empty() { listeners.to_vec() } else { announce.to_vec() }
 }
@@ -125,7 +125,7 @@ fn domain(text: &str) -> Result<Jid, String> {
     if is_domain { jid(text) } else { Err(format!("'{text}' is not a domain alone")) }
 }
 
-/// Logs what became of the connection to the server.
+/// Logs an event of the connection to the XMPP server.
 pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
     match report {
         HostEvent::Up => log::log!(default_level, "event=xmpp-up server={server}"),
@@ -150,7 +150,7 @@ pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
     }
 }
 
-/// Why there is no connection to the server, as a value of a log line.
+/// Why the XMPP server is not connected, as a quoted value of a log line.
 pub(super) struct LossText(pub(super) Loss);
 
 impl fmt::Display for LossText {
@@ -169,7 +169,7 @@ impl fmt::Display for LossText {
     }
 }
 
-/// What the operator can do about it.
+/// A hint for the operator.
 const fn hint(condition: StreamCondition) -> &'static str {
     match condition {
         StreamCondition::NotAuthorized => {

@@ -1,4 +1,4 @@
-//! `rendezvous connect`: the program beside a client that speaks no HTTP.
+//! `rendezvous connect`: runs next to a client that does not speak HTTP.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -93,10 +93,10 @@ With --end-to-end standard input is not read before the agent has proved that it
 Exit code 0 when both sides have ended, 1 with one line when it could not be.",
 };
 
-/// Runs the connector until its stream is over, or until it is told to stop.
+/// Runs the connector until its stream ends, or until a signal ends it.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, and where the stream could not be.
+/// [`Failure`] for invalid options, or if the stream could not be set up.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
@@ -122,7 +122,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let mut tls = TlsSetup { upstreams: vec![upstream::tls(&relay, &trust)?], ..TlsSetup::default() };
     if let Some(end_to_end) = &end_to_end {
-        // The connector's number 1.
+        // The connector refers to it as upstream 1.
         tls.upstreams.push(end_to_end.tls(id)?);
     }
 
@@ -142,7 +142,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     config.locals_max = share.locals(reachable.listens());
     net.limit_sockets(share.sockets);
-    // The local ones first, then that of direct connections; behind it, standard input and output.
+    // The local listeners come first, then that of direct connections, then standard input and output.
     let local = u16::try_from(listen.len()).unwrap_or(u16::MAX - 1);
     let (direct_listener, stdio_listener) = (Listener(local), Listener(local + 1));
     if wish != OFF {
@@ -182,7 +182,7 @@ fn warn_of_relay(relay: &RelayUrl, trust: &Trust, is_end_to_end: bool) {
 
 /// TLS with the agent inside the stream.
 struct EndToEnd {
-    /// The agent's key is one of these.
+    /// The accepted keys of the agent.
     pins: Vec<Pin>,
     own: Option<Identity>,
 }
@@ -226,8 +226,8 @@ impl EndToEnd {
         self.own.as_ref().map_or_else(|| "none".to_owned(), |own| own.pin.to_string())
     }
 
-    /// What a failure means, with the pins that it is about. The pin that the peer has shown is not printed: it would be
-    /// copied into the command line, and the relay chooses it.
+    /// The message for a failure, with the pins in question. The pin that the peer presented is not printed: users
+    /// would copy it into the command line, but the relay may have chosen it.
     fn explain(&self, why: ConnectFailure) -> String {
         let text = logging::connect_failure(why);
         match (why, &self.own) {
@@ -241,11 +241,11 @@ impl EndToEnd {
     }
 }
 
-/// The places of the words of `--direct`.
+/// Indices of the words of `--direct`.
 const OFF: usize = 0;
 const REQUIRE: usize = 2;
 
-/// Where the agent may dial us. It looks up no names.
+/// The addresses at which the agent may dial this connector. Agents do not resolve names.
 fn reachable(matches: &Matches) -> Result<Reachable, Failure> {
     let listen = matches.get_if("direct-listen", listen_address)?;
     let reachable = Reachable::of(matches, "direct-listen", listen)?;
@@ -275,10 +275,10 @@ impl Program for ConnectProgram {
     type Machine = Connector;
 
     const TICK: Option<Span> = None;
-    // ssh ends its ProxyCommand so.
+    // ssh ends its ProxyCommand with SIGHUP.
     const HANGUP_ENDS: bool = true;
 
-    // Standard error is the user's terminal, and what matters there is said once, at the end.
+    // Standard error is the user's terminal: only the final error is printed there.
     fn default_level(&self) -> Level {
         if self.stdio { Level::Debug } else { Level::Info }
     }
@@ -309,7 +309,7 @@ fn trust(matches: &Matches) -> Result<Trust, Failure> {
     }
 }
 
-/// What standard input and output came to.
+/// The result of the stream on standard input and output.
 fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<(), Failure> {
     match outcome {
         None | Some(Outcome::Ended(EndReason::Done) | Outcome::Abandoned) => Ok(()),

@@ -1,4 +1,4 @@
-//! `rendezvous demo`: the first five minutes. Relay, hidden page and agent in one process, on loopback.
+//! `rendezvous demo`: a quick start. Relay, hidden page and agent in one process, on loopback.
 
 mod machines;
 mod page;
@@ -44,16 +44,16 @@ const SPEC: Spec = Spec {
     events: "Its certificate and its ID are made anew each time, in a folder that is gone afterwards.",
 };
 
-/// Where the relay of the demonstration listens, if nobody else does.
+/// The relay's port, if it is free.
 const PORT: u16 = 8443;
-/// The fetch may take this long.
+/// Timeout of the fetch.
 const PATIENCE: Span = Span::from_secs(10);
 const NAME: &str = "demo";
 
-/// Runs the demonstration until it is told to stop.
+/// Runs the demo until a signal ends it.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, and where the page did not come through.
+/// [`Failure`] for invalid options, or if the page could not be fetched.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
@@ -98,14 +98,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// Standard output, written by a thread: nobody need read it for the demonstration to go on.
+/// Standard output, written by a thread, so that the demo continues without a reader.
 struct Printer {
     writer: BackgroundWriter,
     failed: Arc<OnceLock<String>>,
 }
 
 impl Printer {
-    /// More than the demonstration ever prints.
+    /// More than the demo ever prints.
     const QUEUE: usize = 64 * 1024;
 
     fn start() -> Result<Self, Failure> {
@@ -119,7 +119,7 @@ impl Printer {
         self.writer.push(text.as_bytes());
     }
 
-    /// Waits for a reader for a second at most.
+    /// Waits for the reader for at most a second.
     fn finish(&self) -> Result<(), Failure> {
         self.writer.flush(FLUSH_MAX);
         self.failed.get().map_or(Ok(()), |why| Err(Failure::Failed(format!("cannot write to stdout: {why}"))))
@@ -127,7 +127,7 @@ impl Printer {
 }
 
 struct Stdout {
-    /// Why it could not be written to. A reader that went away is no failure.
+    /// The error that stopped writing. A closed pipe is not an error.
     failed: Arc<OnceLock<String>>,
 }
 
@@ -144,7 +144,7 @@ impl Sink for Stdout {
     fn lost(&mut self, _: u64) {}
 }
 
-/// The demonstration around its event loop.
+/// The demo around its event loop.
 struct Demo {
     relay: SocketAddr,
     id: Id,
@@ -173,7 +173,7 @@ impl Program for Demo {
             event_loop.call(|machines, _| machines.ends.fetch(relay, id));
         }
         if event_loop.machine().stopping {
-            // Whatever its fetch comes to now, it is not the page's fault.
+            // The fetch is aborted by the shutdown: its result does not count.
             return;
         }
         if let Some(fetched) = event_loop.call(|machines, _| machines.ends.fetched()) {
@@ -238,11 +238,11 @@ fn machines(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<DemoMa
     Ok(DemoMachines { relay, agent: Agent::new(config, seeds, now), ends: Ends::new(), stopping: false })
 }
 
-/// A folder that is gone when this is.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
-    /// A random name, which is nobody else's; [`State::open`] makes the folder.
+    /// Makes a unique random name; [`State::open`] makes the folder.
     fn name() -> Result<Self, Failure> {
         let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(*entropy::octets()?));
         Ok(Self(std::env::temp_dir().join(name)))
@@ -251,7 +251,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nothing in it is of use to anybody; what can't be removed is left to the system.
+        // Ignored: it holds nothing of value, and it is in the folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,5 +1,4 @@
-//! What agent and connector have in common where they take or make direct connections: options, and what follows from
-//! them.
+//! Options of agents and connectors for direct connections, and the configuration made from them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,10 +31,10 @@ pub(super) const ALLOW: Opt = Opt::many(
     "dial also what is not on the public Internet: loopback, link-local, private or shared addresses",
 );
 
-/// Where direct connections are accepted, and what the other side is told about it.
+/// The address of direct connections, and the hosts announced to the other side.
 #[derive(Debug)]
 pub(super) struct Reachable {
-    /// The option that says where to listen, for error messages.
+    /// The option for the listen address, for error messages.
     option: &'static str,
     listen: Option<SocketAddr>,
     announced: Vec<HostPort>,
@@ -43,10 +42,10 @@ pub(super) struct Reachable {
 }
 
 impl Reachable {
-    /// What the options say, `option` being the one that says where to listen.
+    /// Reads the options; `option` is the one for the listen address.
     ///
     /// # Errors
-    /// They make no sense, alone or together.
+    /// An option is invalid, or options contradict each other.
     pub(super) fn of(
         matches: &Matches,
         option: &'static str,
@@ -77,16 +76,16 @@ impl Reachable {
         self.listen.is_some()
     }
 
-    /// The first of the announced hosts that is a name.
+    /// The first announced host that is a name.
     pub(super) fn name(&self) -> Option<&HostPort> {
         self.announced.iter().find(|it| it.host.parse::<IpAddr>().is_err())
     }
 
-    /// Listens, if that is wanted, as `listener`; `names`: host names of the other side's are looked up; `own`: where
-    /// this program listens as well.
+    /// Opens the listener, if one is configured, as `listener`. `names`: host names of the other side are resolved.
+    /// `own`: other addresses that this program listens on.
     ///
     /// # Errors
-    /// It can't be listened there, or there can be no certificate.
+    /// The address cannot be listened on, or no certificate can be made.
     pub(super) fn open(
         &self,
         net: &mut MioNet,
@@ -117,10 +116,9 @@ impl Reachable {
     }
 }
 
-/// What `--direct-allow` says; no names are looked up, and of our own addresses it knows nothing.
-///
+/// The policy of `--direct-allow`. It resolves no names and does not know this machine's own addresses.
 /// # Errors
-/// There is no such kind of addresses.
+/// Unknown kind of addresses.
 pub(super) fn policy(matches: &Matches) -> Result<Policy, Failure> {
     let allowed = matches.get_all(ALLOW.long, kind)?;
     let may = |scope| allowed.contains(&scope);
@@ -134,7 +132,7 @@ pub(super) fn policy(matches: &Matches) -> Result<Policy, Failure> {
     })
 }
 
-/// What is not on the public Internet, and may be dialled all the same.
+/// Parses a kind of non-public addresses that may be dialled.
 fn kind(text: &str) -> Result<Scope, String> {
     match text {
         "loopback" => Ok(Scope::Loopback),

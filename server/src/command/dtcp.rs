@@ -1,4 +1,4 @@
-//! `rendezvous dtcp`: one stream between two parties that can talk over XMPP, where one of them can be reached.
+//! `rendezvous dtcp`: a stream between two peers that can exchange XMPP stanzas, if one of them can be connected to.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -98,13 +98,13 @@ const ACCEPT: Spec = Spec {
     events: NOTES,
 };
 
-/// Standard error is the user's terminal: what goes as it should is said on demand.
+/// The level of ordinary events: standard error is the user's terminal.
 const ORDINARY: Level = Level::Debug;
 
-/// Runs the command with the arguments behind `dtcp`.
+/// Runs `dtcp` with the remaining arguments.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, and where the stream could not be.
+/// [`Failure`] for invalid options, or if the stream could not be set up.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     const NAMES: [&str; 2] = ["open", "accept"];
     let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
@@ -175,7 +175,7 @@ fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
     Ok(bound)
 }
 
-/// What the peer is told, if that is not where we listen.
+/// The hosts announced to the peer, if they differ from the listen address.
 fn hosts(matches: &Matches, listen: Option<SocketAddr>) -> Result<Vec<HostPort>, Failure> {
     let hosts = matches.get_all(HOST.long, host_port)?;
     let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
@@ -204,12 +204,12 @@ fn policy(matches: &Matches) -> Result<Policy, Failure> {
 
 /// The entity around its event loop.
 struct DtcpProgram {
-    /// The XMPP server, for the log.
+    /// The XMPP server, for logs.
     server: String,
-    /// Whom to: `None` where we accept.
+    /// The peer; `None` if this side accepts.
     to: Option<Jid>,
     was_up: bool,
-    /// Why there is no server to do it with.
+    /// Why the XMPP server is unreachable, if that ended the program.
     lost: Option<Loss>,
     outcome: Option<Outcome>,
 }
@@ -224,14 +224,14 @@ impl DtcpProgram {
         Self { server: place, to, was_up: false, lost: None, outcome: None }
     }
 
-    /// Whether a server that is not there is the end: who opens does not wait for it, and nobody for one that does not
-    /// want us.
+    /// Whether to give up because the XMPP server is not connected. `open` does not wait for it, and neither command
+    /// waits for a server that refuses the component.
     fn is_hopeless(&self, why: Loss) -> bool {
         let unwanted = [StreamCondition::NotAuthorized, StreamCondition::HostUnknown].map(Loss::Refused);
         !self.was_up && (self.to.is_some() || unwanted.contains(&why))
     }
 
-    /// What standard input and output came to.
+    /// The result of the stream on standard input and output.
     fn verdict(self) -> Result<(), Failure> {
         if let Some(why) = self.lost {
             let why = LossText(why);
@@ -306,7 +306,7 @@ fn log_event(event: DtcpEvent, opens: bool) {
     match event {
         DtcpEvent::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
         DtcpEvent::Dialled { peer, to } => {
-            // Who opens chose the peer; who accepts dials for whoever asks.
+            // With `open`, the user chose the peer. With `accept`, the program dials addresses that a peer chose.
             let level = if opens { ORDINARY } else { Level::Info };
             log::log!(level, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()));
         }
@@ -318,7 +318,7 @@ fn log_event(event: DtcpEvent, opens: bool) {
             log::log!(ORDINARY, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
         }
         DtcpEvent::Failed { peer, refused } => {
-            // Who opens fails with it, and says so in the end.
+            // With `open`, the failure is also the final error.
             let level = if opens { ORDINARY } else { Level::Warn };
             let why = reason(&refused);
             log::log!(level, "event=dtcp-failed peer={} reason={}", Escaped(peer.as_str()), Escaped(&why));
@@ -330,7 +330,7 @@ fn log_event(event: DtcpEvent, opens: bool) {
     }
 }
 
-/// Why there is no connection, as the end of a sentence, with the peer's own text in it.
+/// Why there is no connection, including the peer's own text.
 fn reason(refused: &Refused) -> String {
     match (refused.why, &refused.error) {
         (EndReason::Refused, Some(error)) => {

@@ -1,4 +1,4 @@
-//! `rendezvous id`: enrols hidden servers at a relay.
+//! `rendezvous id`: manages the hidden servers of a relay.
 
 mod enrol;
 mod paste;
@@ -45,11 +45,11 @@ const COMMANDS: &[(&str, Run)] = &[
     ("ticket", enrol::ticket),
 ];
 
-/// Runs the command with the arguments behind `id`.
+/// Runs `id` with the remaining arguments.
 ///
 /// # Errors
 ///
-/// [`Failure`] for wrong options, and for what could not be done.
+/// [`Failure`] for invalid options, or if the change could not be made.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
     if let Some((_, run)) = COMMANDS.iter().find(|(known, _)| known == name) {
@@ -105,7 +105,7 @@ fn show(args: &[String]) -> Result<(), Failure> {
     let entry = ids.get(&name).ok_or_else(|| ids.nobody(&name, &path))?;
     let mut text = details(entry);
     if let Some(relay) = relay {
-        // As it is: what only shows does not make or change a certificate.
+        // The existing pin: `id show` does not make or change a certificate.
         let trust = match matches.get_if("ca", parse_ca)? {
             Some(given) => given,
             None if relay.tls => Trust::Pins(vec![match socket::served_pin(&folder) {

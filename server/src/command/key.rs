@@ -1,4 +1,4 @@
-//! `rendezvous key`: makes a key, and prints pins.
+//! `rendezvous key`: makes keys and prints pins.
 
 use std::path::PathBuf;
 
@@ -23,11 +23,11 @@ A new key is ECDSA P-256, readable for its owner alone. The pin is the SHA-256 o
 /// The default file in the state folder.
 const FILE: &str = "connect.key";
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
 ///
-/// [`Failure`] for wrong options, and if the file can be neither read nor made.
+/// [`Failure`] for invalid options, or if the file can be neither read nor made.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let file = match matches.operands().first().map(String::as_str) {

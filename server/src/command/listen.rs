@@ -1,4 +1,4 @@
-//! How every command opens its listeners.
+//! Opens the listeners of commands.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,22 +6,22 @@ use std::net::SocketAddr;
 use crate::failure::{Failure, reason};
 use crate::net::mio::{Bind, MioNet};
 
-/// A port that needs no privilege, for hints.
+/// An unprivileged port, for hints.
 const PORT: u16 = 8443;
 
-/// Listens on an address; `all` are those that the program listens on. The result has the port that was given, if 0
-/// was asked for.
+/// Listens on an address. `all` are the addresses that the program listens on. Returns the address with the actual
+/// port, if 0 was requested.
 ///
-/// `[::]` takes IPv4 as well, unless `all` has an IPv4 address with the same port. An address that no interface has is
-/// listened on all the same, where the system can do that: at boot it may come later than the program.
+/// `[::]` accepts IPv4 as well, unless `all` has an IPv4 address with the same port. An address that no interface has
+/// is accepted if the system allows it, because at boot the interface may be configured later.
 ///
 /// # Errors
-/// The address cannot be listened on, and why.
+/// The address cannot be listened on.
 pub(super) fn listen(net: &mut MioNet, on: SocketAddr, all: &[SocketAddr]) -> Result<SocketAddr, Failure> {
     open(net, on, all).map_err(|error| cannot_listen(on, &error))
 }
 
-/// As [`listen`], with the system's error.
+/// Listens like [`listen`], but returns the system's error.
 pub(super) fn open(net: &mut MioNet, on: SocketAddr, all: &[SocketAddr]) -> io::Result<SocketAddr> {
     let bind = Bind { only_v6: is_only_v6(on, all), may_be_missing: false };
     match net.bind(on, bind) {
@@ -37,13 +37,13 @@ pub(super) fn open(net: &mut MioNet, on: SocketAddr, all: &[SocketAddr]) -> io::
     }
 }
 
-/// Whether a socket on `on` must leave IPv4 to another of the program's listeners.
+/// Whether a socket on `on` must leave IPv4 to another listener of the program.
 fn is_only_v6(on: SocketAddr, all: &[SocketAddr]) -> bool {
     let is_beside = |other: &SocketAddr| other.is_ipv4() && other.port() == on.port() && on.port() != 0;
     on.is_ipv6() && all.iter().any(is_beside)
 }
 
-/// Why an address cannot be listened on, and what to do.
+/// The failure for an address that cannot be listened on, with a hint.
 pub(super) fn cannot_listen(on: SocketAddr, error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied if on.port() < 1024 => {

@@ -1,4 +1,4 @@
-//! The local service of an agent: `--to HOST:PORT`, and how the certificate of one that speaks TLS is checked.
+//! The local service of an agent: `--to HOST:PORT`, and the verification of its certificate if it uses TLS.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::pin::Pin;
 use crate::ticket::parse_ca;
 use crate::trust::Trust;
 
-/// `--to-ca`, for the `--to` in front of it.
+/// `--to-ca`, for the preceding `--to`.
 pub(super) const TO_CA: Opt = Opt::many(
     "to-ca",
     "FILE|system",
@@ -17,25 +17,25 @@ pub(super) const TO_CA: Opt = Opt::many(
     "the CA that signed the certificate of the --to https://… in front of it",
 );
 
-/// `--to-pin`, for the `--to` in front of it.
+/// `--to-pin`, for the preceding `--to`.
 pub(super) const TO_PIN: Opt =
     Opt::many("to-pin", "sha256//…", "", "the pin of the key of the --to https://… in front of it");
 
-/// `--to-insecure`, for the `--to` in front of it.
+/// `--to-insecure`, for the preceding `--to`.
 pub(super) const TO_INSECURE: Opt = Opt::flag(
     "to-insecure",
     "check no certificate of the --to https://… in front of it: whoever is in between can read and change everything",
 );
 
-/// Options that say how the certificate of a local service is checked.
+/// Options for the verification of a local service's certificate.
 pub(super) const TRUST_OPTIONS: [&str; 3] = ["to-ca", "to-pin", "to-insecure"];
 
 /// A local HTTP service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LocalService {
-    /// Where it listens.
+    /// Its address.
     pub(super) at: HostPort,
-    /// If it speaks TLS, how its certificate is checked.
+    /// How its certificate is verified, if it uses TLS.
     pub(super) tls: Option<Trust>,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for LocalService {
     }
 }
 
-/// `--to` and the options for it that follow.
+/// A `--to` and the options that follow it.
 #[derive(Clone, Debug)]
 pub(super) struct To {
     at: HostPort,
@@ -56,8 +56,8 @@ pub(super) struct To {
 }
 
 impl To {
-    /// Reads the value of `--to`: `HOST:PORT`, `http://HOST:PORT` (the same), or `https://HOST:PORT`. After a scheme the
-    /// port may be missing, and a `/` may follow.
+    /// Parses the value of `--to`: `HOST:PORT`, `http://HOST:PORT` (equivalent) or `https://HOST:PORT`. With a scheme,
+    /// the port is optional and a `/` may follow.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let (is_tls, default_port, rest) = match text.split_once("://") {
             None => return Ok(Self::new(host_port(text)?, false)),
@@ -84,7 +84,7 @@ impl To {
         Self { at, is_tls, ca: None, pins: Vec::new(), is_insecure: false }
     }
 
-    /// Takes an option that follows it: one of [`TRUST_OPTIONS`] and its value.
+    /// Adds an option that follows it: one of [`TRUST_OPTIONS`] and its value.
     pub(super) fn take(&mut self, option: &str, text: &str) -> Result<(), Failure> {
         let usage = |why: String| Failure::Usage(format!("--{option}: {why}"));
         if !self.is_tls {
@@ -102,7 +102,7 @@ impl To {
         Ok(())
     }
 
-    /// The service, with the trust that its options give.
+    /// The service with the trust of its options.
     pub(super) fn finish(self) -> Result<LocalService, Failure> {
         let tls = match (self.is_tls, self.is_insecure, self.pins.is_empty(), self.ca) {
             (false, ..) => None,
@@ -118,7 +118,7 @@ impl To {
     }
 }
 
-/// The one `--to` of a command that has no other, with its options.
+/// The service of a command that takes a single `--to`.
 pub(super) fn only_service(matches: &Matches) -> Result<Option<LocalService>, Failure> {
     let mut to = matches.get_if("to", To::parse)?;
     for (option, text) in matches.in_order(&TRUST_OPTIONS) {

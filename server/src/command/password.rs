@@ -27,15 +27,14 @@ The password is asked for twice on a terminal, without showing it; otherwise it 
 has 72 bytes at most. The file is that of 'htpasswd -B', mode 0600. An agent reads it again on SIGHUP.",
 };
 
-/// The longest line that is read, in bytes: longer than any password, so that a longer one is noticed.
+/// Limit of a line, in bytes. It exceeds that of passwords, so that longer ones are detected.
 const LINE_MAX: u64 = 4_096;
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
 ///
-/// [`Failure`] for wrong options, a user name or a password that cannot be used, and if the file can be neither read nor
-/// written.
+/// [`Failure`] for invalid options, an invalid user name or password, or if the file can be neither read nor written.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let [file, user] = matches.operands() else { return Err(Failure::Usage("FILE USER".to_owned())) };
@@ -52,7 +51,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         );
     }
     let path = Path::new(file);
-    // A file that cannot be used is noticed before the password is typed.
+    // Detects an unusable file before the user types the password.
     let before = read(path)?;
     let password = ask()?;
     check_password(&password).map_err(|why| Failure::Failed(why.to_owned()))?;
@@ -60,7 +59,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     state::write_whole(path, &password_file::with_entry(&before, user, &hash), SECRET)
 }
 
-/// The text of the file; empty if there is no such file.
+/// The text of the file; empty if it does not exist.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let bytes =
         files::read_if_exists(path, FileKind::PASSWORDS)?.map(|content| content.bytes).unwrap_or_default();
@@ -93,10 +92,10 @@ fn ask() -> Result<Zeroizing<String>, Failure> {
     }
 }
 
-/// The next line of standard input, without its end.
+/// Reads the next line of standard input, without its line feed.
 fn read_line(input: &Stdin) -> Result<Zeroizing<String>, Failure> {
     let cannot = |why: &str| Failure::Failed(format!("cannot read the password from standard input: {why}"));
-    // Room for all of it at once: a vector that grows leaves copies behind.
+    // Allocated once with its full capacity: a growing vector leaves copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LINE_MAX as usize));
     let read = input.lock().take(LINE_MAX).read_until(b'\n', &mut bytes);
     read.map_err(|error| cannot(&reason(&error)))?;

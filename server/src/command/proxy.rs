@@ -55,10 +55,10 @@ Whoever offers streams through it does so with 'rendezvous stream … --via prox
 Running pairs outlive the XMPP server.",
 };
 
-/// Runs the proxy until it is told to stop.
+/// Runs the proxy until a signal ends it.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, unreadable secrets, addresses that can't be listened on.
+/// [`Failure`] for invalid options, an unreadable secret, or an address that cannot be listened on.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
@@ -113,7 +113,7 @@ fn narrow(number: u64) -> u32 {
 
 /// The proxy around its event loop.
 struct ProxyProgram {
-    /// The XMPP server, as logs name it.
+    /// The XMPP server, for logs.
     shown: String,
     idle_memory: IdleMemory,
 }

@@ -1,4 +1,4 @@
-//! `rendezvous replay`: what was recorded, run again.
+//! `rendezvous replay`: replays a recorded trace.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,11 +23,11 @@ not is shown. What is printed without it is a trace again: the same events, with
 The format is described in the documentation of rendezvous_core::trace.",
 };
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, for a file that is no trace, and for one whose events can't happen; with `--check`
-/// also where an action is not as recorded.
+/// [`Failure`] for invalid options, a malformed trace, or an impossible event; with `--check` also for an action that
+/// differs from the trace.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let shown = &matches.operands()[0];
@@ -44,7 +44,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     print(&played(shown, &text, &trace)?)
 }
 
-/// `FILE:LINE: expected …, got …`.
+/// Formats a difference: `FILE:LINE: expected …, got …`.
 fn complaint(file: &str, difference: &Difference) -> String {
     let Difference { line, expected, got } = difference;
     let expected = expected.as_deref().unwrap_or("nothing more");
@@ -52,7 +52,7 @@ fn complaint(file: &str, difference: &Difference) -> String {
     format!("{file}:{line}: expected: {expected}; got: {got}")
 }
 
-/// The trace as it was written, with the actions of this machine in the place of its own.
+/// The trace with the actions of this machine instead of the recorded ones.
 fn played(file: &str, text: &str, trace: &Trace) -> Result<String, Failure> {
     let mut actions = BTreeMap::new();
     for Played { step, actions: done, .. } in Replay::new(trace) {

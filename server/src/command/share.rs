@@ -1,4 +1,4 @@
-//! What a command that strangers connect to takes of the system: descriptors, and memory that it gives back.
+//! How commands that accept connections share descriptors, and release idle memory.
 
 use rendezvous_core::machine::Machine;
 use rendezvous_core::time::{Span, Time};
@@ -18,37 +18,37 @@ pub(super) const BUFFER_MEMORY: Opt = Opt::one(
     "of everything that peers make the program keep: handshakes, heads, answers, queues",
 );
 
-/// Descriptors that are not connections': listeners, the poller, files that a reload opens, whoever asks for the status.
-/// Where there are few in all, three of eight.
+/// Descriptors reserved for other uses: listeners, the poller, files of a reload, status connections. At most three
+/// eighths of all descriptors.
 const DESCRIPTORS_KEPT: u64 = 64;
-/// Connections above the limit that are still told why they are refused; where there are few in all, a quarter.
+/// Connections beyond the limit that still receive a response with the reason; at most a quarter.
 const REFUSED_CONNECTIONS_MAX: u64 = 64;
-/// When so many connections are gone, their memory is given back to the system.
+/// Memory is released after this many connections have closed.
 const WAVE_MIN: usize = 256;
-/// A spare buffer that nobody needed for so long is given back to the system.
+/// Idle buffers are released after this long.
 const SPARE_TIME: Span = Span::from_secs(10);
-/// Pipes at most, between connections in clear.
+/// Limit of pipes between cleartext connections.
 const PIPES_MAX: u64 = 64;
 
-/// What the limit of descriptors leaves.
+/// The division of the descriptors.
 pub(super) struct Share {
-    /// All of them; `None` where that can't be known.
+    /// The limit of descriptors; `None` if unknown.
     pub(super) descriptors: Option<u64>,
-    /// Sockets of connections.
+    /// Limit of connected sockets.
     pub(super) sockets: usize,
-    /// Pipes beside them.
+    /// Limit of pipes.
     pub(super) pipes: usize,
-    /// Connections that are served; a few more are told why not.
+    /// Limit of served connections. Some more are accepted to refuse them with a reason.
     connections: u32,
 }
 
 impl Share {
-    /// As many descriptors as there may be.
+    /// Raises the limit of descriptors and divides them.
     pub(super) fn take() -> Self {
         let Some(descriptors) = linux::raise_descriptors() else {
             return Self { descriptors: None, sockets: usize::MAX, pipes: 0, connections: u32::MAX };
         };
-        // Not more than every sixteenth descriptor.
+        // At most a sixteenth of the descriptors: two per pipe.
         let pipes = PIPES_MAX.min(descriptors / 32);
         let kept = DESCRIPTORS_KEPT.min(descriptors / 8 * 3);
         let sockets = descriptors.saturating_sub(kept + 2 * pipes).max(8);
@@ -61,7 +61,7 @@ impl Share {
         }
     }
 
-    /// Never more connections than descriptors.
+    /// Lowers `connections_max` to what the descriptors allow.
     pub(super) fn limit(&self, connections_max: &mut u32) {
         if self.connections < *connections_max {
             let connections = self.connections;
@@ -71,30 +71,30 @@ impl Share {
     }
 }
 
-/// Connections that accepted direct connections may take, besides those of clients.
+/// Limit of accepted direct connections, in addition to those of clients.
 const DIRECT_MAX: usize = 256;
-/// Connections that linger, besides those of clients; where there are few in all, an eighth.
+/// Limit of lingering connections, in addition to those of clients; at most an eighth.
 const LINGERING_MAX: usize = 256;
-/// Connections of one ticket's clients at most, however many descriptors there are.
+/// Limit of the connections of one ticket's clients, regardless of descriptors.
 const PER_TICKET_MAX: usize = 8_000;
-/// A pool grows up to one of this many sockets.
+/// The pools of all tickets together may use one of this many parts of the sockets.
 const POOL_PART: usize = 8;
-/// Local connections of a connector at most.
+/// Limit of a connector's local connections.
 const LOCALS_MAX: usize = 4_000;
 
 impl Share {
-    /// How far the pool of each ticket may grow: so far that all pools, and as many connections on their way, take a
-    /// quarter of the sockets at most, unless they are configured to be larger.
+    /// Limit of each ticket's pool: all pools, with as many connections in progress, use at most a quarter of the
+    /// sockets, unless they are configured to be larger.
     pub(super) fn pool_max(&self, tickets: usize, pool: u16, pool_max: u16) -> u16 {
         let each = u16::try_from(self.sockets / tickets.max(1) / POOL_PART).unwrap_or(u16::MAX);
         pool_max.min(each).max(pool)
     }
 
-    /// How many connections the clients of each ticket may have, where as many connections as `pool` wait for each of
-    /// `tickets`. So many that no ticket's clients take the descriptors of another's.
+    /// Limit of the connections of each ticket's clients, if `pool` connections wait for each of `tickets`. The clients
+    /// of one ticket cannot use up the descriptors of another.
     pub(super) fn per_ticket(&self, tickets: usize, pool: usize, is_direct: bool) -> u32 {
         let tickets = tickets.max(1);
-        // One more is on its way for each connection that waits.
+        // For each waiting connection, another one may be in progress.
         let pools = tickets.saturating_mul(2 * pool);
         let each = self.beside(pools, is_direct) / tickets;
         let per_ticket = u32::try_from(each.clamp(2, PER_TICKET_MAX)).unwrap_or(u32::MAX);
@@ -107,12 +107,12 @@ impl Share {
         per_ticket
     }
 
-    /// How many local connections a connector may take: each has one to the relay.
+    /// Limit of a connector's local connections; each needs another one to the relay.
     pub(super) fn locals(&self, is_direct: bool) -> u32 {
         u32::try_from((self.beside(0, is_direct) / 2).clamp(1, LOCALS_MAX)).unwrap_or(u32::MAX)
     }
 
-    /// Sockets that are left beside `others`, and those that peers may bring about.
+    /// Sockets left after `others`, lingering connections and direct connections.
     fn beside(&self, others: usize, is_direct: bool) -> usize {
         let direct = if is_direct { DIRECT_MAX.min(self.sockets / 4) } else { 0 };
         let lingering = LINGERING_MAX.min(self.sockets / 8);
@@ -120,28 +120,28 @@ impl Share {
     }
 }
 
-/// What connections and their octets have swollen. Those who serve few, and wake for nothing, keep the few spare buffers
-/// they have.
+/// Tracks memory that bursts of connections have left behind. A program with few connections keeps its few spare
+/// buffers, because it does not wake up to release them.
 #[derive(Default)]
 pub(super) struct IdleMemory {
-    /// The most connections since their memory was given back last.
+    /// The highest number of connections since memory was last released.
     connections: usize,
-    /// When spare buffers are looked at again.
+    /// When spare buffers are next checked.
     due: Time,
 }
 
-/// What is to be given back to the system.
+/// The memory to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Release {
     Nothing,
-    /// Spare buffers that nobody needed.
+    /// Spare buffers that were not used.
     Spare,
-    /// All that nobody uses.
+    /// All unused memory.
     All,
 }
 
 impl IdleMemory {
-    /// After a wave the memory is not as large as the wave was.
+    /// Releases memory that is no longer used after a burst of connections.
     pub(super) fn release_idle<M: Machine>(&mut self, event_loop: &mut Loop<M>) {
         let is_less = match self.look(event_loop.connections(), event_loop.now().mono) {
             Release::Nothing => false,

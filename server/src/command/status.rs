@@ -1,4 +1,4 @@
-//! `rendezvous status`: what a running relay is doing.
+//! `rendezvous status`: shows the state of a running relay.
 
 use std::fmt::Write as _;
 
@@ -21,11 +21,11 @@ It asks the relay's socket, status.sock in the state folder, which its owner (an
 start. Exit code 1 where no relay runs with that state folder.",
 };
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
 ///
-/// [`Failure`] for wrong options, and where no relay runs or it does not answer.
+/// [`Failure`] for invalid options, or if no relay runs or it does not respond.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let document = socket::ask(&state::find(matches.one("state"))?)?;
@@ -35,7 +35,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     print(&if matches.flag("json") { document } else { table(&value) })
 }
 
-/// For people. Nothing in it can be taken for a terminal's control.
+/// Formats the status for the terminal. Control characters are escaped.
 fn table(status: &Value) -> String {
     let mut text = String::new();
     let number = |of: Option<&Value>, name| of.and_then(|of| of.number(name)).unwrap_or_default();
@@ -117,7 +117,7 @@ fn reasons(status: &Value, text: &mut String) {
     }
 }
 
-/// An empty line, and rows whose columns are as wide as what is in them.
+/// Appends an empty line and rows with aligned columns.
 fn columns<const N: usize>(rows: &[[String; N]], text: &mut String) {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
@@ -135,7 +135,7 @@ fn shown(text: &str) -> String {
     Shown(text).to_string()
 }
 
-/// Seconds, in the two largest units.
+/// Formats seconds in the two largest units.
 fn span(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -146,7 +146,7 @@ fn span(seconds: u64) -> String {
     }
 }
 
-/// Octets, with three digits or more.
+/// Formats a number of bytes with three or more digits.
 fn octets(count: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if count < 1024 {

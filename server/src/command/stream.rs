@@ -124,10 +124,10 @@ const ACCEPT: Spec = Spec {
 Exit code 0 when both sides have ended, 1 with one line when the stream broke off.",
 };
 
-/// Runs the command with the arguments behind `stream`.
+/// Runs `stream` with the remaining arguments.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, unreadable secrets, and where the stream could not be.
+/// [`Failure`] for invalid options, an unreadable secret, or if the stream could not be set up.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
     match name.as_str() {
@@ -152,7 +152,7 @@ fn open(args: &[String]) -> Result<(), Failure> {
     serve(&matches, task, |config| {
         config.peer = Some(peer);
         config.service = service;
-        // Who opens one takes no other; a role reversal is still the same.
+        // `open` accepts no other stream. A role reversal still works.
         config.allow = Allow::These(Vec::new());
     })
 }
@@ -169,13 +169,13 @@ fn accept(args: &[String]) -> Result<(), Failure> {
     })
 }
 
-/// What there is to do.
+/// What the command does.
 enum Task {
-    /// One stream, by standard input and output.
+    /// One stream, on standard input and output.
     Stdio,
     /// One stream to this peer, for a service.
     Offer(Jid),
-    /// All streams that are offered, for a service.
+    /// All offered streams, for a service.
     Serve,
 }
 
@@ -250,7 +250,7 @@ fn config(matches: &Matches, me: Jid) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Direct first, proxies next.
+/// The offered addresses: direct ones first, then proxies.
 fn offer(config: &Config, announce: &[SocketAddr], via: Vec<Connection>) -> Result<Vec<Connection>, Failure> {
     let ways = component::ways(&config.rules.listeners, announce);
     let own = ways.into_iter().map(|to| Connection { jid: config.jid.clone(), to });
@@ -263,7 +263,7 @@ fn offer(config: &Config, announce: &[SocketAddr], via: Vec<Connection>) -> Resu
     Ok(offer)
 }
 
-/// `JID=ADDR:PORT`.
+/// Parses `JID=ADDR:PORT`.
 fn via(text: &str) -> Result<Connection, String> {
     let (proxy, to) = text
         .rsplit_once('=')
@@ -273,25 +273,25 @@ fn via(text: &str) -> Result<Connection, String> {
 
 /// The entity around its event loop.
 struct StreamProgram {
-    /// The XMPP server, as logs name it.
+    /// The XMPP server, for logs.
     shown: String,
     default_level: Level,
-    /// It ends when there is nothing left of its one stream.
+    /// Whether it exits after one stream.
     once: bool,
-    /// Whether it offers a stream, and does not wait for one.
+    /// Whether it offers a stream rather than waiting for one.
     opens: bool,
-    /// What the last stream came to, and whether the server knew us then.
+    /// The outcome of the last stream, and whether the XMPP server was connected then.
     outcome: Option<StreamEvent>,
     is_up: bool,
-    /// Whether the server ever knew us.
+    /// Whether the XMPP server was ever connected.
     was_up: bool,
-    /// Why there is no server to do it with.
+    /// Why the XMPP server is unreachable, if that ended the program.
     lost: Option<Loss>,
 }
 
 impl StreamProgram {
-    /// Whether there will be no stream because the server is not there: who opens one does not wait for it, and nobody
-    /// for one that does not want us.
+    /// Whether to give up because the XMPP server is not connected. `open` does not wait for it, and neither command
+    /// waits for a server that refuses the component.
     fn is_hopeless(&self, why: Loss) -> bool {
         let unwanted = [StreamCondition::NotAuthorized, StreamCondition::HostUnknown].map(Loss::Refused);
         self.once && !self.was_up && (self.opens || unwanted.contains(&why))
@@ -304,7 +304,7 @@ impl Program for StreamProgram {
     const TICK: Option<Span> = None;
     const HANGUP_ENDS: bool = true;
 
-    // Standard error may be the user's terminal, and what matters there is said once, at the end.
+    // Standard error may be the user's terminal: only the final error is printed there.
     fn default_level(&self) -> Level {
         self.default_level
     }
@@ -356,7 +356,7 @@ impl Program for StreamProgram {
     }
 }
 
-/// What one stream came to.
+/// The result of one stream.
 fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
     let why = match outcome {
         None

@@ -1,4 +1,4 @@
-//! `rendezvous token`: a token, for scripts and for agents of other people.
+//! `rendezvous token`: prints a token, for scripts and other agents.
 
 use std::path::Path;
 
@@ -40,11 +40,11 @@ With --plain it is the value of 'response' alone; a relay takes that where the I
 with 'id add --tokens any'.",
 };
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
 ///
-/// [`Failure`] for wrong options, and for a ticket that cannot be read.
+/// [`Failure`] for invalid options, or if the ticket cannot be read.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let path = matches.get_if("ticket", value::path)?;

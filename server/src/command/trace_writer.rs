@@ -1,4 +1,4 @@
-//! The file that `--trace` writes.
+//! Writes the file of `--trace`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -19,10 +19,10 @@ pub(super) const TRACE: Opt = Opt::one(
     "record what happens, for 'rendezvous replay', into a new file: no secrets, but addresses and IDs; it grows without bound",
 );
 
-/// How many bytes may wait for the disk.
+/// Limit of bytes that wait to be written to disk.
 const QUEUE: usize = 8 << 20;
 
-/// A trace under way. A thread of its own writes it: a disk that is slow holds up nobody else. A trace has no gaps: if
+/// A trace that is being recorded. A thread writes it, so that a slow disk blocks nothing else. A trace has no gaps: if
 /// something cannot be recorded, the recording ends, and the log and the last line of the file say so.
 pub(super) struct TraceWriter {
     path: PathBuf,
@@ -30,10 +30,10 @@ pub(super) struct TraceWriter {
 }
 
 impl TraceWriter {
-    /// Makes the file, for its owner alone.
+    /// Makes the file, private to its owner.
     ///
     /// # Errors
-    /// It cannot be made; or it exists, and what is in it may be worth something.
+    /// It cannot be made, or it already exists.
     pub(super) fn create(path: &Path) -> Result<Self, Failure> {
         let file = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(path);
         let file = file.map_err(|error| Failure::of_file("make", path, &error))?;
@@ -46,7 +46,7 @@ impl TraceWriter {
         Ok(Self { path: path.to_owned(), writer })
     }
 
-    /// Adds whole lines to it. A full disk ends the recording, and nothing else.
+    /// Appends whole lines. A full disk ends only the recording.
     pub(super) fn write(&mut self, text: &str) {
         if !text.is_empty() {
             self.writer.push(text.as_bytes());
@@ -66,14 +66,14 @@ fn log_end(path: &Path, why: &str) {
     log::error!("event=trace-ended file={} reason={}", Escaped(&path.to_string_lossy()), Escaped(why));
 }
 
-/// The file, as its thread writes it.
+/// The file, owned by the writer thread.
 struct TraceFile {
     path: PathBuf,
     /// `None` once the recording has ended.
     file: Option<File>,
-    /// How many bytes are in the file.
+    /// Length of the file in bytes.
     len: u64,
-    /// Where the last event in the file begins; its actions stand behind it.
+    /// Offset of the last event in the file; its actions follow it.
     last_event: u64,
     at_line_start: bool,
 }
@@ -83,7 +83,7 @@ impl TraceFile {
         Self { path, file: Some(file), len: 0, last_event: 0, at_line_start: true }
     }
 
-    /// These bytes are in the file now.
+    /// Updates the offsets after these bytes were written.
     fn event(&mut self, written: &[u8]) {
         let Some(last) = written.last() else { return };
         let behind = written.windows(2).rposition(|bytes| bytes == b"\n@").map(|at| at + 1);
@@ -94,10 +94,10 @@ impl TraceFile {
         self.len += written.len() as u64;
     }
 
-    /// Ends the recording behind the first `len` bytes of the file.
+    /// Ends the recording after the first `len` bytes of the file.
     fn end(&mut self, len: u64, why: &str) {
         let Some(mut file) = self.file.take() else { return };
-        // If there is no room for this line either, the file ends without it; the log has it in any case.
+        // If this line does not fit either, only the log has it.
         let _ = file
             .set_len(len)
             .and_then(|()| file.seek(SeekFrom::Start(len)))
@@ -123,7 +123,7 @@ impl Sink for TraceFile {
         };
         self.event(&bytes[..bytes.len() - left.len()]);
         if let Some(error) = error {
-            // An event without some of its actions would be a gap.
+            // An event without all its actions would be a gap: cut before the last event.
             self.end(self.last_event, &reason(&error));
         }
     }
@@ -137,7 +137,7 @@ impl Sink for TraceFile {
 mod tests {
     use super::*;
 
-    /// What is in the file after these calls of its thread's.
+    /// The content of the file after these calls.
     fn written(calls: impl FnOnce(&mut TraceFile)) -> String {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);

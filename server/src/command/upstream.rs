@@ -1,4 +1,4 @@
-//! What agent, connector and demonstration have in common: a relay that is dialled.
+//! Configuration of dialled relays, for agent, connector and demo.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,29 +15,29 @@ use crate::relay_url::RelayUrl;
 use crate::tls_config;
 use crate::trust::Trust;
 
-/// The relay as the core dials it.
+/// The core's representation of a relay.
 pub(super) fn relay(url: &RelayUrl) -> Relay {
     Relay { place: relay_client(&url.host, url.port), tls: url.tls, host_header: url.authority() }
 }
 
-/// A local service as the core dials it.
+/// The core's representation of a local service.
 pub(super) fn place(to: &HostPort) -> endpoint::HostPort {
     relay_client(&to.host, to.port)
 }
 
-/// How the relay's certificate is checked, and under which name.
+/// The TLS configuration and server name for a relay.
 pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<ClientTls, Failure> {
     tls_to(&url.host, trust)
 }
 
-/// How the certificate of a server of this name, or address, is checked.
+/// The TLS configuration and server name for a server with this name or address.
 pub(super) fn tls_to(host: &str, trust: &Trust) -> Result<ClientTls, Failure> {
     let name = ServerName::try_from(public_host(host).to_owned())
         .map_err(|_| Failure::Failed(format!("'{host}' is not a name that a certificate could have")))?;
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
 }
 
-/// A time as the core counts it.
+/// Converts a duration to the core's type.
 pub(super) fn span(duration: Duration) -> Span {
     Span(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
 }

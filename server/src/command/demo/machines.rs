@@ -1,4 +1,4 @@
-//! Three machines on one event loop: each connection's index says whose it is.
+//! Three machines on one event loop. The index of a connection selects its machine.
 
 use std::net::SocketAddr;
 
@@ -10,20 +10,20 @@ use rendezvous_core::time::{Now, Span};
 
 use super::page::Ends;
 
-/// How many they are.
+/// Number of machines.
 const COUNT: u32 = 3;
 
-/// Relay, agent, and what is at both ends of them.
+/// The machines of the relay, the agent and both ends.
 #[derive(Debug)]
 pub(super) struct DemoMachines {
     pub(super) relay: Engine,
     pub(super) agent: Agent,
     pub(super) ends: Ends,
-    /// Told to stop.
+    /// Whether the program is shutting down.
     pub(super) stopping: bool,
 }
 
-/// The relay's listener; the other one is the page's.
+/// The relay's listener. The other listener is that of the page.
 pub(super) const RELAY: Listener = Listener(0);
 
 const OF_RELAY: u32 = 0;
@@ -31,7 +31,7 @@ const OF_AGENT: u32 = 1;
 const OF_ENDS: u32 = 2;
 
 impl DemoMachines {
-    /// The machine that a connection belongs to, and its id there.
+    /// The machine of a connection, and the connection's ID in it.
     fn whose(&mut self, on: ConnId) -> (&mut dyn Machine, ConnId) {
         let inner = ConnId { index: on.index / COUNT, ..on };
         match on.index % COUNT {
@@ -46,7 +46,7 @@ const fn outer(of: u32, inner: ConnId) -> ConnId {
     ConnId { index: inner.index * COUNT + of, ..inner }
 }
 
-/// The same output, about the connection's id outside.
+/// Translates the connection IDs of an output to those of the event loop.
 fn renamed(of: u32, output: Output) -> Output {
     let name = |on| outer(of, on);
     match output {

@@ -1,4 +1,4 @@
-//! The two ends of the demonstration: a hidden web page, and one visitor who fetches it.
+//! Both ends of the demo: a hidden web page, and a client that fetches it.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ pub(super) const PAGE: &str = "\
 <p>Its server listens on loopback alone. You came to it through the relay.</p>
 ";
 
-/// A web server for one page, and a client that asks for it once.
+/// A web server with one page, and a client that requests it once.
 #[derive(Debug)]
 pub(super) struct Ends {
     conns: Slab<Conn>,
@@ -47,7 +47,7 @@ impl Ends {
         Self { conns: Slab::new(), generation: 0, outputs: VecDeque::new(), fetched: None }
     }
 
-    /// Begins to fetch the page of hidden server `id` from the relay at `relay`.
+    /// Starts to fetch the page of hidden server `id` from the relay at `relay`.
     pub(super) fn fetch(&mut self, relay: SocketAddr, id: Id) {
         let user = BASE64.encode(format!("{id}:demo").as_bytes());
         let request = format!(
@@ -57,7 +57,7 @@ impl Ends {
         self.emit(Output::Dial { on, to: relay });
     }
 
-    /// What the visitor got: the answer's body, or what went wrong. Once.
+    /// Takes the result of the fetch: the response body or an error. Returned only once.
     pub(super) const fn fetched(&mut self) -> Option<Result<String, String>> {
         self.fetched.take()
     }

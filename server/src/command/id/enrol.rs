@@ -1,4 +1,4 @@
-//! `id add`, `id rotate` and `id ticket`: what makes secrets and tickets.
+//! `id add`, `id rotate`, `id set` and `id ticket`: the commands that make secrets and tickets.
 
 use std::fs;
 use std::io::{self, Read};
@@ -194,8 +194,9 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a ticket says of the relay's certificate: `--ca`; else the pin of the one that a running relay serves; else that
-/// of the state folder's certificate, which is made if there is none, and gets the relay's name.
+/// How the ticket's agent verifies the relay: as `--ca` says; else by the pin of the certificate that a running relay
+/// serves; else by that of the certificate in the state folder, which is made if missing and covers the relay's host
+/// name.
 fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Failure> {
     if let Some(given) = matches.get_if("ca", parse_ca)? {
         return Ok(given);
@@ -227,8 +228,8 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
     Ok(Trust::Pins(vec![identity.pin]))
 }
 
-/// Writes the ticket and then the file: a ticket that nobody knows is harmless and is taken back, an ID without a
-/// ticket would be left half made.
+/// Writes the ticket and then the file. A ticket without an ID is harmless and is removed again; an ID without its
+/// ticket would be unusable.
 fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result<(), Failure> {
     let name = &entry.name;
     let Some(out) = out else {
@@ -248,7 +249,7 @@ fn finish(edit: Edit<'_>, out: Option<Out>, entry: &Entry, done: &str) -> Result
     out.print(entry, done)
 }
 
-/// Where a ticket goes, and what it says of the relay.
+/// Where the ticket is written, and its contents about the relay.
 struct Out {
     /// `None`: stdout.
     path: Option<PathBuf>,
@@ -257,7 +258,7 @@ struct Out {
 }
 
 impl Out {
-    /// `None` where no relay was given, hence no ticket is wanted.
+    /// Reads the options. Returns `None` if no relay, and hence no ticket, was requested.
     fn of(
         matches: &Matches,
         name: &str,
@@ -277,7 +278,7 @@ impl Out {
             Some(given) => Some(given),
             None => Some(PathBuf::from(format!("{name}.ticket"))),
         };
-        // Said before anything is changed; that it is not overwritten is seen to when it is written.
+        // Checked before anything is changed. Writing the ticket never overwrites a file in any case.
         if let Some(path) = path.as_ref().filter(|path| fs::symlink_metadata(path).is_ok()) {
             return Err(Failure::Failed(format!(
                 "{} exists and is not overwritten: move it away, or use --out FILE",
@@ -305,7 +306,7 @@ impl Out {
         }
     }
 
-    /// Says what was done and what comes next; where the ticket itself went to stdout, nothing: it may be a pipe.
+    /// Prints the result and the next steps. Prints nothing if the ticket went to stdout, which may be a pipe.
     fn print(&self, entry: &Entry, done: &str) -> Result<(), Failure> {
         if !self.relay.tls {
             warn(&format!(
@@ -377,12 +378,12 @@ fn new_key(
     digits: u8,
     period: u32,
 ) -> Result<Key, Failure> {
-    // Taken out, not copied: the key wipes it from here on.
+    // Moved, not copied: the key wipes it on drop.
     let octets = std::mem::take(&mut *secret);
     Key::new(octets, algorithm, digits, period).map_err(|error| Failure::Failed(error.to_string()))
 }
 
-/// 32 octets; with SHA-1, of 7 bits each, for hidden servers that take them as text.
+/// Makes a secret of 32 bytes; for SHA-1 of 7 bits each, for hidden servers that read it as text.
 fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut secret = Zeroizing::new(entropy::octets::<32>()?.to_vec());
     if algorithm == Algorithm::Sha1 {
@@ -391,7 +392,7 @@ fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(secret)
 }
 
-/// Reads a secret in BASE32 from a file, or from stdin (`-`); white space in it is nothing.
+/// Reads a BASE32 secret from a file or from stdin (`-`), ignoring white space.
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (octets, shown) = if path == Path::new("-") {
         let mut octets = Zeroizing::new(Vec::with_capacity(4096));

@@ -1,4 +1,4 @@
-//! What `id add` prints, ready to paste.
+//! The commands that `id add` prints, ready to paste.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::ids::Entry;
 use crate::relay_url::RelayUrl;
 use crate::trust::Trust;
 
-/// What is typed beside the hidden server.
+/// The command to run next to the hidden server.
 pub(super) fn for_agent(ticket: &Path, entry: &Entry) -> String {
     let ticket = quoted(&ticket.display().to_string());
     let (option, then) = if entry.end_to_end {
@@ -20,12 +20,12 @@ pub(super) fn for_agent(ticket: &Path, entry: &Entry) -> String {
     )
 }
 
-/// What clients type: curl, and ssh through the connector.
+/// The commands for clients: curl, and ssh through the connector.
 pub(super) fn for_clients(entry: &Entry, relay: &RelayUrl, trust: &Trust) -> String {
     let (name, id) = (&entry.name, entry.id);
     let (curl, connect) = match trust {
         _ if !relay.tls => (String::new(), String::new()),
-        // curl checks the pin beside the certificate, not instead of it: -k leaves the pin alone to decide.
+        // curl verifies the certificate in addition to the pin; `-k` turns that off.
         Trust::Pins(pins) => {
             let all = pins.iter().map(ToString::to_string).collect::<Vec<_>>().join(";");
             let each: String = pins.iter().map(|pin| format!(" --pin {pin}")).collect();
@@ -58,7 +58,7 @@ pub(super) fn for_clients(entry: &Entry, relay: &RelayUrl, trust: &Trust) -> Str
     )
 }
 
-/// A word for the shell.
+/// Quotes a word for the shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
