@@ -1,4 +1,4 @@
-//! Buffers that were given back: how long they are kept. And the shares of the accounts.
+//! Spare buffers, and the fair shares of accounts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,7 +9,7 @@ use rendezvous_core::time::Time;
 
 const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 256 * 1024, ceiling: 48 * 1024 * 1024 };
 
-/// A pool whose `n` bulk buffers were in use at once, and are no more.
+/// A pool after `n` bulk buffers were in use at once and given back.
 fn after(n: usize) -> Pool {
     let mut pool = Pool::new(SIZES);
     give(take(n, &mut pool), &mut pool);
@@ -71,7 +71,7 @@ fn owners(address: u8, id: u128) -> Owners {
     Owners { server: Some(Account::Id(Id(id))), ..Owners::of_peer(Some(from)) }
 }
 
-/// Takes buffers until there is none; how many bytes.
+/// Takes buffers until none is left. Returns their bytes.
 fn take_all(pool: &mut Pool, charged: Charged) -> usize {
     let before = pool.used();
     while pool.take(charged).is_some() {}
@@ -83,7 +83,7 @@ fn one_account_leaves_as_much_as_it_takes() {
     let mut pool = Pool::new(SIZES);
     let greedy = pool.open_account(owners(1, 1));
     let taken = take_all(&mut pool, greedy);
-    // An eighth is for bytes that have to be kept.
+    // An eighth is reserved for kept bytes.
     let half = SIZES.ceiling / 8 * 7 / 2;
     assert!(taken <= half + SIZES.bulk, "{taken}");
     assert!(taken >= half - SIZES.bulk, "{taken}");
@@ -102,7 +102,7 @@ fn whoever_shares_one_account_with_the_greedy_gets_memory_by_the_other() {
     }
 }
 
-/// Where very many accounts are greedy, the ceiling is used up, and those that make no progress are cut.
+/// If very many accounts are greedy, the limit is reached, and connections without progress are cut.
 #[test]
 fn a_new_account_finds_memory_beside_ten_greedy_ones_and_the_ceiling_holds() {
     for (addresses, ids) in [(1, 1), (10, 1), (1, 10), (10, 10), (100, 5), (250, 1)] {
@@ -171,7 +171,7 @@ fn queues_leave_room_for_kept_bytes_and_what_is_above_the_ceiling_is_told() {
     assert_eq!(pool.spare_kept(), 400_000 - (128 << 10));
 }
 
-/// Whatever accounts that use something take, one that uses nothing finds a queue: at the least ceiling, too.
+/// Even at the lowest limit, an account that uses nothing gets a queue.
 #[test]
 fn the_last_queue_is_for_an_account_that_uses_nothing() {
     let mut pool = Pool::new(Sizes { ceiling: 256 << 10, bulk: 64 << 10, ..SIZES });
@@ -195,7 +195,7 @@ fn the_last_queue_is_not_for_an_account_that_stalled_until_that_is_forgotten() {
     }
     let queues: Vec<BufferId> = stalled.iter().filter_map(|&stalled| pool.take(stalled)).collect();
     assert!(queues.len() >= 4, "there is room for some of them");
-    // Another hidden server behind an address that stalled, and another address: one account suffices.
+    // Another hidden server behind a stalled address, and another address: one account is enough.
     for (address, id) in [(0, 2), (200, 1)] {
         let honest = pool.open_account(owners(address, id));
         assert_eq!(pool.line(honest).rank, Rank::Clear);

@@ -1,4 +1,4 @@
-//! The relay's certificate, and what clients accept.
+//! The relay's certificate, and its verification by clients.
 
 mod common;
 
@@ -18,7 +18,7 @@ use rendezvous::tls_config::{client_config, provider, server_config, server_conf
 use rendezvous::trust::Trust;
 use rustls::{ClientConnection, ServerConfig, ServerConnection, version};
 
-/// A certificate of version 1, which webpki does not read: the kind that relays of 2013 have.
+/// A version 1 certificate, which webpki does not parse. Relays of 2013 have such certificates.
 const OLD_CERT: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBAzCBqgIBATAKBggqhkjOPQQDAjAOMQwwCgYDVQQDDANvbGQwHhcNMjYxMTIx\n\
@@ -47,7 +47,7 @@ fn names(identity: &Identity) -> Vec<String> {
     cert::names_of(&identity.certified.cert[0])
 }
 
-/// A self-signed certificate for `localhost` in files of the folder.
+/// Makes a self-signed certificate for `localhost` in files of the folder.
 fn make(folder: &Folder, change: impl Fn(&mut CertificateParams)) -> Identity {
     let pair = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -58,7 +58,7 @@ fn make(folder: &Folder, change: impl Fn(&mut CertificateParams)) -> Identity {
     cert::load(&folder.file("crt"), &folder.file("key"), &provider()).unwrap()
 }
 
-/// A handshake in memory; `Err` is what the client says.
+/// A handshake in memory. Returns the client's error.
 fn handshake(
     server: Arc<ServerConfig>,
     trust: &Trust,
@@ -281,7 +281,7 @@ fn no_octets_of_a_certificate_make_it_panic() {
     }
 }
 
-/// The names of the certificate that a client gets for the name `for_name` (without SNI if it is an address).
+/// The names of the certificate that a client receives for the server name `for_name` (no SNI if it is an address).
 fn served(certificates: &Arc<Certificates>, for_name: &'static str) -> Vec<String> {
     let mut server =
         ServerConnection::new(server_config_with(certificates.clone(), None, &provider()).unwrap()).unwrap();
@@ -336,7 +336,7 @@ fn a_client_that_cannot_verify_one_kind_of_key_gets_the_other() {
     let wanted = ecdsa.pin;
     let certificates = Arc::new(Certificates::new(edwards, vec![ecdsa]));
     let server = server_config_with(certificates, None, &provider()).unwrap();
-    // As a client without Ed25519 would, it refuses any other key.
+    // A client without Ed25519 refuses any other key.
     let mut provider = (*provider()).clone();
     let algorithms = &mut provider.signature_verification_algorithms;
     algorithms.mapping = &algorithms.mapping[..3];
@@ -373,7 +373,7 @@ fn each_certificate_has_its_own_key() {
         assert_eq!(done.code, 2, "{args:?}: {}", done.err);
         assert!(done.err.contains(said), "{args:?}: {}", done.err);
     }
-    // The second pair is read, too.
+    // The second pair is read as well.
     make(&folder, |_| {});
     let done = run(&folder, &["serve", "--cert", "crt", "--key", "key", "--cert", "none", "--key", "none"]);
     assert!(done.code == 1 && done.err.contains("none"), "{}", done.err);

@@ -1,4 +1,4 @@
-//! `connect --end-to-end` against relays and agents of the test's own: honest ones, and a relay that puts itself between.
+//! `connect --end-to-end` with relays and agents of the test: honest ones, and a relay that intercepts.
 
 mod common;
 
@@ -22,7 +22,7 @@ const SEALED: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
 const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
-/// What the local program sends.
+/// The bytes that the local program sends.
 const MARKER: &[u8] = b"MARKER of the local program\n";
 
 fn identity(folder: &Folder, name: &str) -> Identity {
@@ -38,7 +38,7 @@ fn agent_config(agent: &Identity, let_in: LetIn) -> Arc<ServerConfig> {
     end_to_end_server_config(clients, agent.certified.clone(), None, &let_in, &provider()).unwrap()
 }
 
-/// A connector that was started, with the marker at its standard input.
+/// A running connector with the marker at its standard input.
 struct Connector {
     child: Child,
     listener: TcpListener,
@@ -64,7 +64,7 @@ impl Connector {
         Self { child, listener, stdin }
     }
 
-    /// Accepts it at the relay, and reads its request.
+    /// Accepts its connection at the relay and reads its request.
     fn accept(&self) -> (Wire, String) {
         let (socket, _) = self.listener.accept().unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -77,7 +77,7 @@ impl Connector {
         (self.child.wait_with_output().unwrap(), self.stdin)
     }
 
-    /// It has failed with this in its one line, and the local program's bytes were not read.
+    /// Asserts that it failed with these texts in its one line, and that it did not read the local program's bytes.
     fn assert_failed(self, parts: &[&str]) -> String {
         let (output, mut stdin) = self.end();
         let complaint = String::from_utf8(output.stderr).unwrap();
@@ -96,7 +96,7 @@ impl Connector {
     }
 }
 
-/// The relay's end of a connection, and everything that the relay has seen there.
+/// The relay's end of a connection, with everything that the relay has seen on it.
 struct Wire {
     socket: TcpStream,
     seen: Vec<u8>,
@@ -138,14 +138,14 @@ fn read_head(from: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Ends a connection in order: the connector ends, then the relay, so that no reset destroys what is on its way.
+/// Ends a connection cleanly: first the connector, then the relay, so that no reset discards data in flight.
 fn ended(mut wire: Wire) -> Wire {
     let _ = wire.read_to_end(&mut Vec::new());
     wire.socket.shutdown(Shutdown::Both).ok();
     wire
 }
 
-/// Serves one stream as an agent behind an honest relay does: everything comes back. The relay's wire.
+/// Serves one stream like an agent behind an honest relay, and echoes everything. Returns the relay's end.
 fn serve(mut wire: Wire, config: Arc<ServerConfig>, fields: &str) -> Wire {
     wire.write_all(SEALED).unwrap();
     let mut tls = ServerConnection::new(config).unwrap();
@@ -177,7 +177,7 @@ fn the_stream_crosses_and_the_relay_reads_nothing_of_it() {
     assert_eq!(output.stdout, MARKER);
 }
 
-/// For rotation: the old key and the new one.
+/// Key rotation: the old key and the new one.
 #[test]
 fn one_of_several_pins_is_enough() {
     let folder = Folder::new();
@@ -221,7 +221,7 @@ fn a_relay_that_shows_the_agent_s_certificate_without_its_key_is_refused() {
     connector.assert_failed(&["the relay may be putting itself between"]);
 }
 
-/// With an offer of the relay's own: its address is not dialled.
+/// The relay also announces an address of its own, which must not be dialled.
 #[test]
 fn a_relay_that_strips_tls_is_refused() {
     let folder = Folder::new();
@@ -243,7 +243,7 @@ fn a_relay_that_strips_tls_is_refused() {
     assert!(!wire.saw(b"MARKER"));
 }
 
-/// Behind the 101 the relay writes in clear what the agent would answer inside.
+/// After the 101, the relay sends in clear what the agent would send inside TLS.
 #[test]
 fn an_answer_in_clear_behind_the_101_is_not_taken_for_the_agent_s() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! TLS between connectors or browsers and an agent, and the list of keys that an agent lets in.
+//! TLS between connectors or browsers and an agent, and the agent's list of accepted keys.
 
 mod common;
 
@@ -33,7 +33,7 @@ fn identity(folder: &Folder, name: &str) -> Identity {
     cert::of_key(&path, &provider()).unwrap()
 }
 
-/// What came of a handshake, judged by the server: in TLS 1.3 the client finishes first.
+/// The result of a handshake at the server: in TLS 1.3 the client finishes first.
 fn handshake(
     client: &Arc<ClientConfig>,
     server: &Arc<ServerConfig>,
@@ -115,7 +115,7 @@ fn a_connector_refuses_a_key_that_is_not_pinned() {
     assert!(refused.starts_with("client: invalid peer certificate"), "{refused}");
 }
 
-/// A relay that shows the agent's certificate does not have the key to it.
+/// A relay that presents the agent's certificate does not have its key.
 #[test]
 fn a_certificate_without_its_key_is_refused_on_both_sides() {
     let folder = Folder::new();
@@ -171,7 +171,7 @@ fn a_reload_is_seen_by_the_next_handshake_and_an_empty_list_means_nobody() {
     assert!(allowed.is_empty() && lets_in(&client, &server).is_err());
 }
 
-/// A session that is resumed would pass by a list that has changed since.
+/// A resumed session would bypass a list that has changed since.
 #[test]
 fn no_session_is_resumed_where_keys_are_required() {
     let folder = Folder::new();
@@ -221,7 +221,7 @@ fn a_connector_of_another_id_is_refused() {
     }
 }
 
-/// Records what the server asks for.
+/// Records the server's certificate request.
 #[derive(Debug)]
 struct WithoutHints(SingleCertAndKey);
 

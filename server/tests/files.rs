@@ -1,4 +1,4 @@
-//! The reader for files: what it refuses, and that it never waits.
+//! Reading files: what is refused, and that it never blocks.
 
 mod common;
 
@@ -16,7 +16,7 @@ use common::Folder;
 use common::cli::run;
 use rendezvous::files::{FileKind, check_folder, read, read_if_exists, read_text};
 
-/// A user that owns nothing here.
+/// A user without files.
 const NOBODY: u32 = 65_534;
 
 fn set_mode(path: &Path, mode: u32) {
@@ -38,7 +38,7 @@ fn folder_in(folder: &Folder, name: &str, mode: u32) -> PathBuf {
 
 fn fifo(path: &Path) {
     let name = CString::new(path.as_os_str().as_bytes()).unwrap();
-    // SAFETY: the name ends with a zero.
+    // SAFETY: the name is NUL-terminated.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
 }
 
@@ -46,7 +46,7 @@ fn refusal(path: &Path, kind: FileKind) -> String {
     read(path, kind).expect_err("it is refused").to_string()
 }
 
-/// Starts a program that was copied: another test's child may still have the copy open, between its fork and its exec.
+/// Starts a copied program. Retries while another test's child has the copy open between its fork and exec.
 fn spawn(command: &mut Command) -> Child {
     loop {
         match command.spawn() {
@@ -148,7 +148,7 @@ fn a_file_that_is_too_large_is_refused_with_its_limit() {
     fs::File::options().write(true).open(&path).unwrap().set_len((16 << 20) + 1).unwrap();
     assert!(refusal(&path, FileKind::CONFIG).ends_with(": it is larger than 1 MiB"));
     assert!(refusal(&path, FileKind::CERTIFICATE).ends_with(": it is larger than 16 MiB"));
-    // Files without a size of their own are bounded as well.
+    // Files without a size are limited as well.
     assert!(read(Path::new("/proc/self/status"), FileKind::CONFIG).is_ok());
 }
 
@@ -201,7 +201,7 @@ fn a_secret_in_a_folder_that_others_can_write_to_is_refused() {
 #[test]
 fn a_link_of_ones_own_is_followed_and_its_folders_are_checked() {
     let folder = Folder::new();
-    // As Kubernetes mounts secrets.
+    // The layout of Kubernetes secrets.
     let mount = folder_in(&folder, "mount", 0o1777);
     let data = mount.join("..2026_11_30");
     fs::create_dir(&data).unwrap();
@@ -209,7 +209,7 @@ fn a_link_of_ones_own_is_followed_and_its_folders_are_checked() {
     symlink("..2026_11_30", mount.join("..data")).unwrap();
     symlink("..data/ticket", mount.join("ticket")).unwrap();
     assert_eq!(*read(&mount.join("ticket"), FileKind::TICKET).unwrap(), b"secret");
-    // The folder of the link can be written to, or that of its target.
+    // The folder of the link is writable, or that of its target.
     let open = folder_in(&folder, "open", 0o777);
     symlink(data.join("ticket"), open.join("ticket")).unwrap();
     assert!(refusal(&open.join("ticket"), FileKind::TICKET).contains("everybody can write"));
@@ -286,7 +286,7 @@ fn root_enrols_for_the_user_of_the_state_folder_but_does_not_serve_from_it() {
     assert_eq!(fs::metadata(state.join("ids")).unwrap().uid(), NOBODY);
     let refused = run(&folder, &["serve", "--listen", "127.0.0.1:0"]);
     assert!(refused.err.contains("state belongs to nobody"), "{}", refused.err);
-    // A link in it may lead to root's own files.
+    // A link in it may point to root's own files.
     fs::rename(state.join("ids"), folder.file("elsewhere")).unwrap();
     chown(folder.file("elsewhere"), Some(0), None).unwrap();
     symlink(folder.file("elsewhere"), state.join("ids")).unwrap();
@@ -327,7 +327,7 @@ fn permission_denied_names_the_mode_and_the_owner() {
         String::from_utf8(output.stderr).unwrap(),
         "rendezvous: token: cannot read ticket home.ticket: permission denied (mode 0600, owner root)\n"
     );
-    // The user's own ticket is read in the same place, and root's that the user can read is trusted.
+    // The user's own ticket is read in the same folder, and so is one of root's that the user can read.
     chown(folder.file("home.ticket"), Some(NOBODY), None).unwrap();
     let output = spawn(&mut token).wait_with_output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("home.ticket:1: "));
@@ -353,7 +353,7 @@ fn every_command_gives_up_its_privileges() {
     let relay = format!("http://{at}");
     let xmpp = ["--xmpp", &at, "--component", "a.example.org", "--as", "a@a.example.org/a"];
     let xmpp = [&xmpp[..], &["--secret-file", "secret"]].concat();
-    // Each waits: for its standard input, for a server, for connections.
+    // Each one waits: for standard input, for a server, for connections.
     let commands = [
         vec!["id", "add", "home", "--state", "state", "--secret-file", "-"],
         vec!["connect", &relay, id, "--listen", "127.0.0.1:0"],

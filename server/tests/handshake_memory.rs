@@ -1,4 +1,4 @@
-//! What a TLS handshake takes in memory: the number that each one is charged with.
+//! The memory of a TLS handshake: the number that each handshake is charged with.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
 
-/// Handshakes that are in progress at once.
+/// Number of concurrent handshakes.
 const COUNT: usize = 2_000;
 
 struct Nowhere;
@@ -32,7 +32,7 @@ fn resident() -> usize {
     pages * 4096
 }
 
-/// What each of many server's sessions takes that got these bytes.
+/// The memory of each of many server sessions that received these bytes.
 fn each(config: &Arc<rustls::ServerConfig>, wire: &[u8]) -> usize {
     let before = resident();
     let sessions: Vec<Box<TlsSession>> = (0..COUNT)
@@ -45,7 +45,7 @@ fn each(config: &Arc<rustls::ServerConfig>, wire: &[u8]) -> usize {
         })
         .collect();
     let each = resident().saturating_sub(before) / sessions.len();
-    // Their memory is not given to the next ones.
+    // Keep their memory, so that later sessions do not reuse it.
     std::mem::forget(sessions);
     each
 }

@@ -71,7 +71,7 @@ fn unknown_words_and_wrong_values_are_refused() {
     assert!(line("label=x label=x").contains("the label 'x' is there twice"));
     assert!(line("# comment").contains("unknown word"));
     assert!(complaint("a").contains("'a' has no Key URI"));
-    // An editor wrapped the line before the secret.
+    // An editor may have wrapped the line before the secret.
     assert!(!complaint("JBSWY3DPEHPK3PXP").contains("JBSW"));
     assert!(complaint(&uri(1)).contains("begins with a name"));
     assert!(!complaint("a otpauth://totp/x?secret=JBSWY3DPEHPK3PXP").contains("JBSW"));

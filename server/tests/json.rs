@@ -1,4 +1,4 @@
-//! JSON, as far as we write and read it.
+//! JSON, as far as the program reads and writes it.
 
 use rendezvous::json::{Value, quote};
 

@@ -1,4 +1,4 @@
-//! How many log lines peers may cause.
+//! The rate limit of log lines that peers cause.
 
 use rendezvous::logging::Limiter;
 use rendezvous_core::time::{Span, Time};

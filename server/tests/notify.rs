@@ -1,4 +1,4 @@
-//! What the service manager is told, and what is taken from it.
+//! Messages to the service manager, and the environment variables that name it.
 
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
@@ -19,7 +19,7 @@ fn receive(socket: &UnixDatagram) -> Option<String> {
     Some(String::from_utf8(octets[..len].to_vec()).unwrap())
 }
 
-/// A manager at an abstract name.
+/// A manager at an abstract socket name.
 fn managed(watchdog: Option<Span>) -> (UnixDatagram, Manager) {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("rendezvous-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -95,7 +95,7 @@ fn the_line_about_the_state_is_told_when_it_is_another_and_not_too_often() {
 #[test]
 fn a_manager_that_takes_nothing_for_a_while_gets_the_changes_of_state_later_in_order() {
     let (socket, mut manager) = managed(None);
-    // As many as the system keeps for one that does not read; then one that does not fit.
+    // As many messages as the system queues for a manager that does not read, then one more.
     manager.update(NOW, || None);
     let mut told = 0;
     while manager.due().is_none() {

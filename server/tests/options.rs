@@ -1,4 +1,4 @@
-//! What is typed, and what it is answered with.
+//! Command lines, and the responses to them.
 
 mod common;
 
@@ -188,7 +188,7 @@ fn help_goes_to_stdout_and_a_wrong_command_to_stderr() {
     }
 }
 
-/// Each of them is fine by itself. What is not asked for fits itself to the rest.
+/// Each option is valid by itself. Defaults adapt to the given options.
 #[test]
 fn limits_that_contradict_each_other_are_refused_with_the_arithmetic() {
     let folder = Folder::new();
@@ -218,7 +218,7 @@ fn limits_that_contradict_each_other_are_refused_with_the_arithmetic() {
         assert_eq!(done.code, 2, "{args:?}: {}", done.err);
         assert!(done.err.starts_with(&format!("rendezvous: serve: {said}: ")), "{args:?}: {}", done.err);
     }
-    // They are read, and the first thing that is wrong is the certificate.
+    // The options are read; the first error is the certificate's.
     for args in [
         &["--head-size", "64k"][..],
         &["--buffer-memory", "8M"],

@@ -1,4 +1,4 @@
-//! `rendezvous password`, run as people run it.
+//! `rendezvous password`, run as a user does.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn set(folder: &Folder, user: &str, input: &str) -> Output {
     let mut command = command(folder, &["password", "users", user, "--cost", "4"]);
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
-    // The program may end before it reads.
+    // The program may exit before it reads.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }

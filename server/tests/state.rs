@@ -1,4 +1,4 @@
-//! The state folder, and files that are written whole.
+//! The state folder, and files that are replaced atomically.
 
 mod common;
 

@@ -124,7 +124,7 @@ fn the_socket_is_its_owners_and_whoever_connects_gets_the_document_and_the_end()
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     let mut caller = UnixStream::connect(&path).unwrap();
     let document = "x".repeat(DOCUMENT_MAX);
-    // Nobody reads while it is answered.
+    // The document is written while nothing reads it.
     socket::answer(listener.accept().unwrap().0, &document);
     let mut text = String::new();
     caller.read_to_string(&mut text).unwrap();
@@ -162,7 +162,7 @@ fn a_folder_with_a_long_name_has_a_socket_too() {
     assert!(socket::open(&state).is_err(), "it is found alive");
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| socket::ask(state.folder()));
-        // The look whether it is alive is in the queue, too.
+        // The connection that checks whether the relay is alive is in the backlog, too.
         while !asked.is_finished() {
             match listener.accept() {
                 Ok((caller, _)) => socket::answer(caller, "{}\n"),

@@ -73,7 +73,7 @@ fn what_is_wrong_is_named_by_file_and_line() {
     assert!(refusal(&[ID]).starts_with("home.ticket: no line 'relay"));
     assert!(refusal(&[RELAY]).starts_with("home.ticket: no line 'id"));
     assert!(!refusal(&["JBSWY3DPEHPK3PXP"]).contains("JBSW"), "a line that lost its front may be a secret");
-    // Lines that a clipboard made one.
+    // Lines may be joined by copying them.
     let joined = format!("{RELAY} {PIN} {ID}");
     for line in [joined.as_str(), &joined.replace("relay ", "pin "), &joined.replace("relay ", "ca ")] {
         assert!(!refusal(&[line]).contains("JBSW"), "a secret is told");

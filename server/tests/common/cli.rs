@@ -1,11 +1,11 @@
-//! The program, run as people run it.
+//! Runs the program as a user does.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
 use super::Folder;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: i32,
@@ -13,7 +13,7 @@ pub(crate) struct Done {
     pub(crate) err: String,
 }
 
-/// The command, to be run in the folder, with its state in `state` there.
+/// The command in the folder, with its state in `state` there.
 pub(crate) fn command<S: AsRef<OsStr>>(folder: &Folder, args: &[S]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rendezvous"));
     command.args(args).current_dir(folder.path()).stdin(Stdio::null());
@@ -21,7 +21,7 @@ pub(crate) fn command<S: AsRef<OsStr>>(folder: &Folder, args: &[S]) -> Command {
     command
 }
 
-/// Runs it to its end. It never panics, and complains in one line.
+/// Runs the command. It must not panic, and its error must be one line.
 pub(crate) fn run<S: AsRef<OsStr>>(folder: &Folder, args: &[S]) -> Done {
     let output = command(folder, args).output().expect("the program runs");
     let done = Done {

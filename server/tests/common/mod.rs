@@ -1,11 +1,11 @@
-//! A folder for one test.
+//! A temporary folder for one test.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) mod cli;
 
-/// A new folder, gone with the value.
+/// A new folder, removed on drop.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {

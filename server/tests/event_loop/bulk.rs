@@ -1,4 +1,4 @@
-//! Many octets: none lost, none moved twice, none out of order, and none copied where that can be helped.
+//! Bulk data: no byte is lost, repeated or reordered, and none is copied unnecessarily.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use crate::relay::{Relay, SIZES, passed_on, request};
 
 const MANY: usize = 20_000_000;
 
-/// Octets that repeat only after a long time, another row for each seed.
+/// Bytes with a long period, different for each seed.
 pub(crate) fn octets(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -22,7 +22,7 @@ pub(crate) fn octets(seed: u32, len: usize) -> Vec<u8> {
     all
 }
 
-/// Sends, ends, and says what came meanwhile.
+/// Sends everything, ends the stream, and returns what was received.
 fn exchange(peer: &Peer, out: &[u8]) -> (Vec<u8>, Ending) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -49,13 +49,13 @@ fn both_ways(hidden_kind: Kind, client_kind: Kind) {
     relay.until_empty();
     let stats = relay.ask(|event_loop| event_loop.stats());
     assert_eq!(stats.relayed, 2 * MANY as u64);
-    // What TLS opened goes to a peer in clear by one copy beside its own; nothing else is copied.
+    // Decrypted bytes for a cleartext peer are copied once, in addition to rustls's copy; nothing else is copied.
     let to_clear = (hidden_kind == Kind::Clear) != (client_kind == Kind::Clear);
     if cfg!(target_os = "linux") {
         let in_clear = (hidden_kind, client_kind) == (Kind::Clear, Kind::Clear);
         assert_eq!(stats.spliced > MANY as u64 / 2, in_clear, "{stats:?}");
     }
-    // What was at a gate in the beginning moves with its buffer.
+    // Bytes that were at a gate at the start move with their buffer.
     let copied = if to_clear { (MANY - 2 * SIZES.head) as u64..=MANY as u64 } else { 0..=0 };
     assert!(copied.contains(&stats.copied), "{stats:?}");
 }
@@ -118,7 +118,7 @@ fn octets_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
                 client.send(&sending);
                 client.end();
             });
-            // Nobody waits yet: the relay holds the client, and reads one buffer of it at most.
+            // No hidden server is waiting: the relay holds the client and reads at most one buffer.
             relay.until("the client is held, with octets", |event_loop| event_loop.buffers() > 0);
             relay.hidden(Kind::Clear).recv_all()
         });

@@ -23,7 +23,7 @@ fn challenge() -> Arc<CertifiedKey> {
     Key::generate().unwrap().challenge(NAME, &[7; 32], &provider()).unwrap()
 }
 
-/// A client that takes any certificate, with these application protocols.
+/// A client that accepts any certificate and offers these protocols.
 fn client(protocols: &[&str], version: &'static SupportedProtocolVersion) -> Arc<ClientConfig> {
     let verifier = Trust::Insecure.verifier(&provider()).unwrap();
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[version]).unwrap();
@@ -32,8 +32,7 @@ fn client(protocols: &[&str], version: &'static SupportedProtocolVersion) -> Arc
     Arc::new(config)
 }
 
-/// The certificate and the protocol that a client gets, if it gets one, and whether the relay then ends the connection
-/// in order.
+/// The certificate and protocol that a client receives, if any, and whether the relay then ends the connection cleanly.
 fn validate(
     relay: &Relay,
     name: &'static str,
@@ -103,7 +102,7 @@ fn a_challenge_is_answered_for_no_other_protocol() {
         assert_ne!(leaf, certified.cert[0].to_vec(), "{protocols:?}");
         assert_ne!(protocol.as_deref(), Some(&b"acme-tls/1"[..]));
     }
-    // The usual certificate is not used with the protocol of validators.
+    // The usual certificate is not used with the validators' protocol.
     let refused = validate(&relay, NAME, client(&["acme-tls/1", "h2"], &version::TLS13), b"");
     assert!(refused.is_err(), "{refused:?}");
 }
@@ -126,7 +125,7 @@ fn a_new_certificate_is_served_to_new_connections_and_touches_no_other() {
     relay.live().retain(|name| name != NAME);
     let leaf = validate(&relay, NAME, client(&["http/1.1"], &version::TLS13), b"").unwrap().0;
     assert_eq!(leaf, before);
-    // `client_config` is what agents have.
+    // Agents use `client_config`.
     assert!(
         validate(&relay, NAME, client_config(&Trust::Pins(vec![pin(&before)]), &provider()).unwrap(), b"")
             .is_ok()

@@ -1,4 +1,4 @@
-//! Records that no decent TLS library would send, sealed by hand.
+//! Hand-made records that no TLS library would send.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use rustls::{
 use crate::peer::{Kind, client_config, socket};
 use crate::relay::{Relay, registration};
 
-/// A TLS 1.3 connection whose records are made here.
+/// A TLS 1.3 connection whose records are made by the test.
 struct Crafted {
     sock: TcpStream,
     encrypter: Box<dyn MessageEncrypter>,
@@ -50,7 +50,7 @@ impl Crafted {
     }
 }
 
-/// A key update is `24 0 0 1 x`: here without its end.
+/// A key update is `24 0 0 1 x`; this one is truncated.
 const PART_OF_A_MESSAGE: &[u8] = &[24, 0, 0];
 
 #[test]
@@ -107,7 +107,7 @@ fn records_without_octets_are_no_progress_and_no_harm() {
 fn key_updates_without_end_fill_no_memory() {
     let relay = Relay::start();
     let mut peer = Crafted::connect(&relay);
-    // Each but the first is sealed with a key that is old by then: the first asks for an update of ours.
+    // All but the first are sealed with an outdated key: the first requests a key update.
     peer.send(ContentType::Handshake, &[24, 0, 0, 1, 1]);
     peer.send(ContentType::Handshake, &[24, 0, 0, 1, 1]);
     relay.until("nothing is kept", |event_loop| event_loop.buffers() == 0);

@@ -1,4 +1,4 @@
-//! How one side's end looks on the other: in order, or such that it can tell.
+//! How the end of one side is passed to the other: a clean end, or one that the peer can recognise as unclean.
 
 use std::io::Write;
 use std::thread;
@@ -12,7 +12,7 @@ use crate::relay::{Relay, queues};
 
 const KINDS: [Kind; 3] = [Kind::Clear, Kind::Tls12, Kind::Tls13];
 
-/// Every pair of kinds.
+/// All pairs of kinds.
 fn all() -> impl Iterator<Item = (Kind, Kind)> {
     KINDS.into_iter().flat_map(|first| KINDS.map(|second| (first, second)))
 }
@@ -75,7 +75,7 @@ fn close_notify_without_fin_is_passed_on_as_a_half_close() {
     relay.until_empty();
 }
 
-/// How a disorderly end looks to a peer of this kind.
+/// How a peer of this kind sees an unclean end.
 const fn disorder(kind: Kind) -> Ending {
     match kind {
         Kind::Clear => Ending::Reset,
@@ -157,11 +157,11 @@ fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
             client.reset();
             let clock = Clock::start();
             let (got, ending) = hidden.recv_all();
-            // On a machine that is busy, what is queued may take longer than the end of a pair may: it is reset then.
+            // On a busy machine, the queue may take longer to send than a pair may take to end; then it is reset.
             let late = clock.now().mono >= Time(4_000_000) && ending == Ending::Reset;
             let refused = down.join().unwrap().is_err();
             assert!(got.len() <= up && got.iter().all(|&octet| octet == 0));
-            // The system shows a reset once: to whichever of the two calls came first.
+            // The system reports a reset once, to the first of the two calls.
             let is_disorder = ending == disorder(kind) || (kind == Kind::Clear && refused) || late;
             assert!(is_disorder, "{kind:?}: {ending:?} after {:?}", clock.now().mono);
         });
@@ -184,13 +184,13 @@ fn octets_behind_close_notify_are_dropped_and_harm_nothing() {
     relay.until_empty();
 }
 
-/// A pair that is over for the relay, whose hidden server has yet to read nearly all of this.
+/// A pair that has ended at the relay while its hidden server has not read most of these bytes.
 fn over_and_unread(relay: &Relay) -> (crate::peer::Peer, Vec<u8>) {
     let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
     hidden.send(b"enough");
     hidden.end();
     assert_eq!(client.recv_all(), (b"enough".to_vec(), Ending::Clean));
-    // More than the hidden server's system takes unread, less than the relay's sends.
+    // More than the hidden server's receive buffer holds, less than the relay's send buffer.
     let rest = octets(7, 1_000_000);
     client.send(&rest);
     client.end();

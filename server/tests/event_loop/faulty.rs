@@ -1,4 +1,4 @@
-//! A world with faults: everything that a system may do, and seldom does.
+//! A network with faults: behaviour that systems may show but seldom do.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -8,20 +8,20 @@ use rendezvous::net::{Edge, Net, Resolved};
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::{Now, Span};
 
-/// What goes wrong.
+/// The faults.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults {
-    /// No receiving and no sending call moves more; 0: as much as there is.
+    /// Limit of bytes per receive or send call; 0: none.
     pub(crate) cut: usize,
-    /// One call in so many fails with `WouldBlock`, though the socket is ready; 0: none.
+    /// One in so many calls returns `WouldBlock` although the socket is ready; 0: none.
     pub(crate) would_block: u32,
-    /// Edges of connections that are not ready, or long gone.
+    /// Edges for connections that are not ready or no longer exist.
     pub(crate) spurious: bool,
-    /// What the first accepting calls answer, the last one first.
+    /// Errors of the first accept calls, the last one first.
     pub(crate) accept: Vec<i32>,
-    /// The send with this number, on the connection with this number, fails with `ConnectionReset`.
+    /// The send call with this number, on the connection with this number, fails with `ConnectionReset`.
     pub(crate) broken_send: Option<(u32, u32)>,
-    /// Splicing fails like this: not allowed, not there, not for this socket.
+    /// The error of splicing: not allowed, not available, not for this socket.
     pub(crate) unspliceable: Option<i32>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Faults {
 pub(crate) struct Faulty<N: Net> {
     net: N,
     faults: Faults,
-    /// The edges that follow what was not true.
+    /// The edges that follow a false `WouldBlock`.
     owed: Vec<Edge>,
     seen: Vec<ConnId>,
     accepted: u32,
@@ -37,7 +37,7 @@ pub(crate) struct Faulty<N: Net> {
     dice: u32,
 }
 
-/// A socket with what its faults need.
+/// A socket with the state of its faults.
 pub(crate) struct Sock<S> {
     sock: S,
     token: Option<ConnId>,
@@ -103,7 +103,7 @@ impl<N: Net> Net for Faulty<N> {
             None => self.net.accept(on)?,
         };
         if let Some(errno) = self.faults.accept.pop() {
-            // It is still there, but no edge tells of it again.
+            // The connection is still pending, but there is no further edge for it.
             self.refused.insert(on, (sock, from));
             return Err(io::Error::from_raw_os_error(errno));
         }

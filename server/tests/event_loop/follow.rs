@@ -1,4 +1,4 @@
-//! Gated pairs over real sockets: every byte arrives once and in order, whatever passes unseen and whatever is looked at.
+//! Gated pairs over real sockets: every byte arrives once and in order, whether it is inspected or not.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use rendezvous::buffer::Sizes;
 
 const KINDS: [Kind; 3] = [Kind::Clear, Kind::Tls12, Kind::Tls13];
 
-/// Bodies around the lengths of a record, of a buffer, and of what is opened in place.
+/// Lengths of bodies around those of a record, of a buffer, and of the limit for opening in place.
 const LENGTHS: [usize; 9] = [0, 1, 16_383, 16_384, 33_000, 70_000, 131_072, 300_001, 1_500_000];
 
 fn body(seed: usize, len: usize) -> Vec<u8> {
@@ -23,14 +23,14 @@ fn answer(len: usize) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n")
 }
 
-/// `POST` for an ID, as a client sends it.
+/// A client's `POST` for an ID.
 fn request(of: rendezvous_core::id::Id, body: &[u8]) -> Vec<u8> {
     let head =
         format!("POST / HTTP/1.1\r\nHost: relay\r\n{}Content-Length: {}\r\n\r\n", credential(of), body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// A hidden server that answers requests with their own bodies until the relay ends its stream.
+/// A hidden server that answers requests with their bodies until the relay ends the stream.
 fn echo(hidden: Peer, requests: Vec<(String, Vec<u8>)>) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         for (head, body) in requests {
@@ -56,7 +56,7 @@ fn exchanges(relay: &Relay, hidden: Kind, client: Kind, is_pipelined: bool) {
     println!("{client:?} to {hidden:?}");
     let bodies: Vec<Vec<u8>> = LENGTHS.iter().enumerate().map(|(seed, len)| body(seed, *len)).collect();
     let stripped = |body: &Vec<u8>| (post(body.len()), body.clone());
-    // Only the first request loses its credential: the others are part of the stream.
+    // The credential is removed from the first request only: the others are part of the stream.
     let later = |body: &Vec<u8>| {
         let head = String::from_utf8(
             request(ID, body)[..].split_at(request(ID, body).len() - body.len()).0.to_vec(),

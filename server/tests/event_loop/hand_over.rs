@@ -1,4 +1,4 @@
-//! Rendezvous that fail, and peers that leave.
+//! Rendezvous that fail, and peers that disconnect.
 
 use crate::faulty::Faults;
 use crate::peer::{Ending, Kind};
@@ -38,7 +38,7 @@ fn the_next_waiting_connection_gets_a_request_that_the_first_one_dropped() {
 
 #[test]
 fn octets_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream() {
-    // The second connection's third send: its 200, the head, what came behind the head.
+    // The third send of the second connection: its 200, the head, what followed the head.
     let relay = Relay::faulty(Faults { broken_send: Some((2, 3)), ..Faults::default() });
     let spare = relay.hidden(Kind::Clear);
     let hidden = relay.hidden(Kind::Clear);

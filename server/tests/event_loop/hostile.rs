@@ -1,4 +1,4 @@
-//! Peers that break TLS: each is told so, and none of them harms the loop.
+//! Peers that violate TLS: each receives an alert, and none affects the loop.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -24,7 +24,7 @@ fn client_hello(relay: &Relay) -> Vec<u8> {
     wire
 }
 
-/// Everything until a clean end.
+/// Receives everything until a clean end.
 fn rest_of(mut sock: &TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     sock.read_to_end(&mut all).expect("no reset eats what was sent");
@@ -139,7 +139,7 @@ fn plain_http_on_a_port_for_tls_is_redirected_or_told_so() {
 #[test]
 fn an_old_version_of_tls_is_told_from_other_faults() {
     let relay = Relay::start();
-    // A ClientHello of TLS 1.0 with one suite and no extension.
+    // A ClientHello of TLS 1.0 with one cipher suite and no extensions.
     let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 2, 0, 47, 1, 0]);
@@ -167,7 +167,7 @@ fn an_end_within_the_handshake_is_a_failure_wherever_it_comes() {
 #[test]
 fn close_notify_within_the_handshake_is_no_end_in_order() {
     let relay = Relay::start();
-    // A warning in clear: close_notify.
+    // An unencrypted warning alert: close_notify.
     let close_notify = [ALERT, 3, 3, 0, 2, 1, 0];
     for first in [Vec::new(), client_hello(&relay)] {
         let mut sock = socket(relay.address(Kind::Tls13));
@@ -185,7 +185,7 @@ fn close_notify_within_the_handshake_is_no_end_in_order() {
 fn a_handshake_message_without_end_is_refused_early() {
     let relay = Relay::start();
     let mut sock = socket(relay.address(Kind::Tls13));
-    // Most of a ClientHello of 60,000 octets, as its header says, in records of 100.
+    // Most of a ClientHello whose header announces 60,000 bytes, in records of 100.
     let mut octets = vec![1, 0, 0xea, 0x60];
     octets.resize(50_000, 0);
     let records = octets.chunks(100).flat_map(|piece| {
@@ -214,7 +214,7 @@ fn garbage_within_a_stream_ends_its_pair_in_disorder() {
     relay.until_empty();
 }
 
-/// The record with the alert at the end of what the relay sent, header included: sealed in TLS 1.3 and 1.2.
+/// Whether the relay's last record is an alert; in TLS 1.3 and 1.2 it is sealed.
 fn has_alert_at_the_end(kind: Kind, wire: &[u8]) -> bool {
     let mut rest = wire;
     let mut last: &[u8] = &[];
@@ -225,12 +225,12 @@ fn has_alert_at_the_end(kind: Kind, wire: &[u8]) -> bool {
     match kind {
         Kind::Clear => false,
         Kind::Tls12 => last.first() == Some(&ALERT),
-        // Two octets, their type, and the tag.
+        // Two bytes, their type, and the tag.
         Kind::Tls13 => last.starts_with(&[23, 3, 3, 0, 2 + 1 + 16]),
     }
 }
 
-/// A connection in a state, and the other one of its pair.
+/// Brings a connection into a state; also returns the other half of its pair.
 type State = fn(&Relay, Kind) -> (Peer, Option<Peer>);
 
 #[test]
@@ -263,7 +263,7 @@ fn no_reset_eats_the_alert_of_a_violation_after_the_handshake() {
         for (state, make) in states {
             let (peer, _mate) = make(&relay, kind);
             let mut sock = peer.sock();
-            // A record that nobody sealed, and a peer that goes on sending.
+            // A forged record, and a peer that continues sending.
             let mut record = vec![23, 3, 3, 0, 40];
             record.extend_from_slice(&octets(2, 40));
             sock.write_all(&record).expect("it is open");

@@ -1,5 +1,4 @@
-//! The event loop over real sockets on loopback, with the relay's engine in it: what it moves, how it ends, what it
-//! keeps, and what its peers can do to it.
+//! The event loop over real loopback sockets, with the relay's engine: data, ends, memory, and hostile peers.
 
 mod bulk;
 #[cfg(feature = "acme")]

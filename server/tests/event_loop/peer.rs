@@ -1,4 +1,4 @@
-//! The other end of a connection to the relay: a blocking socket, in clear or with TLS on it.
+//! The other end of a connection to the relay: a blocking socket, with or without TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use crate::relay::PATIENCE;
 
-/// How a peer speaks to the relay.
+/// The protocol between a peer and the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Clear,
@@ -30,12 +30,12 @@ pub(crate) enum Ending {
     Reset,
 }
 
-/// One connection; a clone is the same connection, for another thread.
+/// One connection. A clone is the same connection, for another thread.
 #[derive(Clone)]
 pub(crate) struct Peer {
     sock: Arc<TcpStream>,
     tls: Option<Arc<Mutex<ClientConnection>>>,
-    /// Received, and not asked for yet.
+    /// Received bytes that were not returned yet.
     kept: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -53,12 +53,12 @@ impl Peer {
         Self { sock: Arc::new(sock), tls: Some(Arc::new(Mutex::new(conn))), kept: Arc::default() }
     }
 
-    /// The socket itself, beneath TLS.
+    /// The socket beneath TLS.
     pub(crate) fn sock(&self) -> &TcpStream {
         &self.sock
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     pub(crate) fn send(&self, octets: &[u8]) {
         self.try_send(octets).expect("the relay reads");
     }
@@ -81,13 +81,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends zeroes in clear until the relay takes no more, and says how many.
+    /// Sends zeroes in clear until the relay accepts no more. Returns how many.
     pub(crate) fn fill(&self) -> usize {
         assert!(self.tls.is_none());
         self.sock.set_nonblocking(true).unwrap();
         let mut octets = 0;
         let mut full = 0;
-        // Once is not enough: it goes on taking until its buffers are full as well as the system's.
+        // Repeated, because the relay continues reading until its own buffers are full too.
         while full < 3 {
             match (&*self.sock).write(&[0; 64 * 1024]) {
                 Ok(n) => {
@@ -105,7 +105,7 @@ impl Peer {
         octets
     }
 
-    /// Receives what there is next.
+    /// Receives the next bytes.
     pub(crate) fn recv(&self) -> Result<Vec<u8>, Ending> {
         let kept = std::mem::take(&mut *self.kept.lock().unwrap());
         if !kept.is_empty() {
@@ -159,7 +159,7 @@ impl Peer {
         all
     }
 
-    /// Everything until the end, and the end.
+    /// Receives everything until the end. Returns it with the kind of end.
     pub(crate) fn recv_all(&self) -> (Vec<u8>, Ending) {
         let mut all = Vec::new();
         loop {
@@ -170,13 +170,13 @@ impl Peer {
         }
     }
 
-    /// Ends our side in order: close_notify, FIN.
+    /// Ends our side cleanly: close_notify, FIN.
     pub(crate) fn end(&self) {
         self.close_notify();
         self.cut();
     }
 
-    /// close_notify without FIN.
+    /// Sends close_notify without FIN.
     pub(crate) fn close_notify(&self) {
         let mut wire = Vec::new();
         if let Some(mut tls) = self.tls() {
@@ -188,9 +188,9 @@ impl Peer {
         (&*self.sock).write_all(&wire).expect("the relay reads");
     }
 
-    /// FIN without close_notify.
+    /// Sends FIN without close_notify.
     pub(crate) fn cut(&self) {
-        // Whoever was reset meanwhile has nothing to end.
+        // It fails if the connection was reset.
         let _ = self.sock.shutdown(Shutdown::Write);
     }
 
@@ -205,7 +205,7 @@ impl Peer {
     }
 }
 
-/// A blocking socket that loses patience.
+/// A blocking socket with a timeout.
 pub(crate) fn socket(to: SocketAddr) -> TcpStream {
     let sock = TcpStream::connect(to).unwrap();
     sock.set_nodelay(true).unwrap();
@@ -223,7 +223,7 @@ pub(crate) fn client_config(kind: Kind, roots: &Arc<RootCertStore>) -> ClientCon
         .with_no_client_auth()
 }
 
-/// What TLS has opened: octets, the clean end, or nothing yet.
+/// Decrypted bytes, the clean end, or nothing yet.
 fn plaintext(tls: &mut ClientConnection) -> Option<Result<Vec<u8>, Ending>> {
     let mut octets = vec![0; 32 * 1024];
     match tls.reader().read(&mut octets) {

@@ -1,4 +1,4 @@
-//! Slow readers, fast writers, many who wait, and no memory left.
+//! Slow readers, fast writers, many waiters, and exhausted memory.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +44,8 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
     }
 }
 
-/// Where records are much smaller than the room that one may need, some of what was received finds no room though the
-/// buffer is not full; nothing more comes from the sender to remind of it.
+/// If records are much smaller than the room that a record may need, received records may wait although the buffer is
+/// not full, and the sender causes no further edge.
 #[test]
 fn small_records_that_had_no_room_for_a_slow_reader_are_not_forgotten() {
     let relay = Relay::start();
@@ -123,14 +123,14 @@ fn heads_without_end_make_room_for_those_that_end() {
         let held = (n + 1) * begun.len();
         relay.until("a head has begun", move |event_loop| event_loop.buffer_octets() == held);
     }
-    // A head that is whole needs no memory of its own, however much the others have.
+    // A complete head needs no memory of its own, however much others use.
     for _ in 0..3 {
         let eager = relay.connect(Kind::Clear);
         eager.send(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
         assert!(eager.recv().unwrap().starts_with(CHALLENGED));
     }
     assert_eq!(relay.ask(|event_loop| event_loop.buffers()), holders.len());
-    // What is left is for queues: the oldest one goes.
+    // The rest is reserved for queues: the oldest connection is closed.
     let newest = relay.connect(Kind::Clear);
     newest.send(begun.as_bytes());
     assert_eq!(holders[0].recv(), Err(Ending::Reset));
@@ -157,7 +157,7 @@ fn heads_that_never_end_cost_what_they_sent_and_stall_nobody() {
             client.send(&sent);
             client.end();
         });
-        // Octet by octet, each one has its turn.
+        // Byte by byte, each connection is served in turn.
         scope.spawn(|| {
             for _ in 0..20 {
                 for peer in &slow {
@@ -243,28 +243,28 @@ fn a_loop_with_nothing_to_do_does_nothing() {
     let sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 400 * 1024 };
     let relay = Relay::with(sizes, |_| {});
     let waiting = [relay.hidden(Kind::Tls13), relay.hidden(Kind::Clear)];
-    // A reader that does not read, in clear and in TLS, with as much behind it as there is room for.
+    // A peer that does not read, in clear and in TLS, with full queues.
     let stuck = [relay.pair(Kind::Clear, Kind::Clear), relay.pair(Kind::Tls12, Kind::Clear)];
     for (_, client) in &stuck {
         client.fill();
     }
-    // One side ended, in every way.
+    // One side has ended, in every way.
     let half = [relay.pair(Kind::Clear, Kind::Tls13), relay.pair(Kind::Tls13, Kind::Clear)];
     half[0].1.close_notify();
     half[1].1.end();
     assert_eq!((half[0].0.recv(), half[1].0.recv()), (Err(Ending::Clean), Err(Ending::Clean)));
-    // An answer that is there, and a client that stays.
+    // A finished response, and a client that stays connected.
     let answered = relay.connect(Kind::Tls12);
     answered.send(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
     assert!(answered.recv().unwrap().starts_with(CHALLENGED));
-    // Heads without end, with a buffer and without one.
+    // Incomplete heads, with and without a buffer.
     let begun: Vec<Peer> = (0..12).map(|_| relay.connect(Kind::Clear)).collect();
     for peer in &begun {
         peer.send(b"GET /");
     }
     let turns = relay.ask(|event_loop| event_loop.stats().turns);
     thread::sleep(Duration::from_millis(300));
-    // It is woken every 2 ms by its owner.
+    // Its owner wakes it every 2 ms.
     let more = relay.ask(|event_loop| event_loop.stats().turns) - turns;
     assert!(more < 600, "{more} turns in 0.3 s");
     drop((waiting, stuck, half, answered, begun));

@@ -1,4 +1,4 @@
-//! A relay in a thread of this process, with one ID enrolled.
+//! A relay on a thread of this process, with one enrolled ID.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,14 +29,14 @@ use crate::peer::{Kind, Peer};
 
 /// The enrolled ID.
 pub(crate) const ID: Id = Id(0x1e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
-/// Another one, with the same secret.
+/// Another ID with the same secret.
 pub(crate) const OTHER: Id = Id(0x2e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
-/// Nothing here takes so long.
+/// Timeout of every wait.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// What tests have who do not care.
+/// The default sizes of tests.
 pub(crate) const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 64 * 1024 * 1024 };
 
-/// In how many places octets wait.
+/// Number of places in which bytes are queued.
 pub(crate) fn queues<N: Net>(event_loop: &Loop<N>) -> usize {
     event_loop.buffers() + event_loop.pipes()
 }
@@ -44,7 +44,7 @@ pub(crate) fn queues<N: Net>(event_loop: &Loop<N>) -> usize {
 pub(crate) type Loop<N> = EventLoop<N, Engine>;
 type Question<N> = Box<dyn FnMut(&mut Loop<N>, &[Event]) -> bool + Send>;
 
-/// The relay: dropped, it ends, and whatever made its loop panic fails the test.
+/// The relay. It ends on drop; a panic of its loop fails the test.
 pub(crate) struct Relay<N: Net = MioNet> {
     tls: SocketAddr,
     clear: SocketAddr,
@@ -103,7 +103,7 @@ impl<N: Net + 'static> Relay<N> {
         Self { tls, clear, live, roots: Arc::new(roots), questions: Some(questions), thread: Some(thread) }
     }
 
-    /// A connection on which nothing was sent yet but a TLS handshake.
+    /// A connection after its TLS handshake, if any, on which nothing else was sent.
     pub(crate) fn connect(&self, kind: Kind) -> Peer {
         Peer::connect(self.address(kind), kind, &self.roots)
     }
@@ -121,7 +121,7 @@ impl<N: Net + 'static> Relay<N> {
         &self.roots
     }
 
-    /// A hidden server's connection that waits.
+    /// A waiting connection of the hidden server.
     pub(crate) fn hidden(&self, kind: Kind) -> Peer {
         self.hidden_of(ID, kind)
     }
@@ -134,7 +134,7 @@ impl<N: Net + 'static> Relay<N> {
         hidden
     }
 
-    /// A client and a hidden server that have met: the hidden server has read the client's head.
+    /// A paired hidden server and client; the hidden server has read the client's head.
     pub(crate) fn pair(&self, hidden: Kind, client: Kind) -> (Peer, Peer) {
         let hidden = self.hidden(hidden);
         let client = self.connect(client);
@@ -144,7 +144,7 @@ impl<N: Net + 'static> Relay<N> {
         (hidden, client)
     }
 
-    /// What the loop's owner sees between two turns.
+    /// Runs a function on the loop's thread between two turns.
     pub(crate) fn ask<R: Send + 'static>(
         &self,
         mut question: impl FnMut(&mut Loop<N>) -> R + Send + 'static,
@@ -157,12 +157,12 @@ impl<N: Net + 'static> Relay<N> {
         answer.recv_timeout(PATIENCE).expect("the loop answers")
     }
 
-    /// Waits until this is so.
+    /// Waits until the condition is true.
     pub(crate) fn until(&self, what: &str, mut condition: impl FnMut(&mut Loop<N>) -> bool + Send + 'static) {
         self.until_noted(what, move |event_loop, _| condition(event_loop));
     }
 
-    /// Waits until the loop, or one of its notes so far, says so.
+    /// Waits until the loop's state or an event so far satisfies the condition.
     pub(crate) fn until_noted(
         &self,
         what: &str,
@@ -179,7 +179,7 @@ impl<N: Net + 'static> Relay<N> {
         answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never: {what}"));
     }
 
-    /// Waits until nothing is left: no connection, no buffer.
+    /// Waits until no connection and no buffer is left.
     pub(crate) fn until_empty(&self) {
         self.until("everything is given back", |event_loop| {
             event_loop.connections() == 0
@@ -220,7 +220,7 @@ fn run<N: Net>(event_loop: &mut Loop<N>, asked: &Receiver<Question<N>>) {
     }
 }
 
-/// What a hidden server gets for its token.
+/// The response to a valid token.
 pub(crate) const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 fn key() -> Key {
@@ -231,7 +231,7 @@ fn enrolment(id: Id) -> Enrolment {
     Enrolment::new(id, key())
 }
 
-/// A CONNECT with a token that was not used before.
+/// A CONNECT with an unused token.
 pub(crate) fn registration() -> Vec<u8> {
     registration_of(ID)
 }
@@ -245,7 +245,7 @@ fn registration_of(id: Id) -> Vec<u8> {
     format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n").into_bytes()
 }
 
-/// A client's head, with the credential that names the ID.
+/// A client's head with the credential that names the ID.
 pub(crate) fn request(method: &str) -> Vec<u8> {
     format!("{method} / HTTP/1.1\r\nHost: relay\r\n{}\r\n", credential(ID)).into_bytes()
 }
@@ -256,7 +256,7 @@ pub(crate) fn credential(id: Id) -> String {
     format!("Authorization: Basic {pair}\r\n")
 }
 
-/// What the hidden server gets of it.
+/// The head that the hidden server receives.
 pub(crate) fn passed_on(method: &str) -> Vec<u8> {
     format!("{method} / HTTP/1.1\r\nHost: relay\r\n\r\n").into_bytes()
 }

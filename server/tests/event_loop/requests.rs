@@ -1,4 +1,4 @@
-//! Octets before the rendezvous: heads in pieces, in a row, and with something behind them.
+//! Bytes before the rendezvous: heads in pieces, several heads, and data after heads.
 
 use crate::peer::{Ending, Kind};
 use crate::relay::{Relay, registration};
@@ -34,7 +34,8 @@ fn a_registration_is_accepted_octet_by_octet() {
 #[test]
 fn requests_in_a_row_are_answered_one_by_one_where_ever_the_buffer_ends() {
     let relay = Relay::start();
-    // Each is kept open after its challenge; together they are longer than a buffer, and end within a head.
+    // The connection is kept open after each challenge. Together the heads are longer than a buffer, whose end is
+    // within a head.
     let one = format!("GET / HTTP/1.1\r\nHost: relay\r\nX: {}\r\n\r\n", "x".repeat(7_000)).into_bytes();
     for kind in KINDS {
         let client = relay.connect(kind);

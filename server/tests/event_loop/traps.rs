@@ -1,5 +1,5 @@
-//! Traps of edge-triggered loops, as the system of this machine sets them: the loop's thread is made to wait until
-//! everything has happened that is to meet it at once.
+//! Traps of edge-triggered loops, on this machine's system. The loop's thread is stopped until all events of a test
+//! have happened, so that it finds them at once.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,7 +16,7 @@ use crate::bulk::octets;
 use crate::peer::{Ending, Kind, Peer, socket};
 use crate::relay::{ACCEPTED, Relay, SIZES, registration, request};
 
-/// Lets `work` happen while the relay's loop stands still: afterwards it finds all of it at once.
+/// Runs `work` while the relay's loop is stopped: it then finds all results at once.
 fn behind_its_back<R>(relay: &Relay, work: impl FnOnce() -> R) -> R {
     let (stands, standing) = channel();
     let (go, going) = channel::<()>();
@@ -51,7 +51,7 @@ fn octets_that_a_reset_is_behind_arrive_and_are_no_clean_end() {
     relay.until_empty();
 }
 
-/// Both have ended by the time that it is looked at: the system tells of a hang-up, with the answer unread.
+/// Both sides have ended when the loop looks: the system reports a hang-up while the response is unread.
 #[test]
 fn octets_that_a_hang_up_is_told_with_arrive() {
     let relay = Relay::start();
@@ -69,7 +69,7 @@ fn octets_that_a_hang_up_is_told_with_arrive() {
     relay.until_empty();
 }
 
-/// The first write to it succeeds and is answered by a reset, the second is a broken pipe.
+/// The first write succeeds and is answered by a reset; the second fails with a broken pipe.
 #[test]
 fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
     let relay = Relay::start();
@@ -115,10 +115,10 @@ fn who_is_gone_from_the_backlog_stops_nobody_behind_him() {
     relay.until_empty();
 }
 
-/// Where this is set, few descriptors are left to this process.
+/// If this is set, the process has few descriptors left.
 const FEW: &str = "RENDEZVOUS_TEST_FEW_DESCRIPTORS";
 
-/// In a process of its own, since descriptors are what a process has.
+/// In a process of its own, because the descriptor limit is per process.
 #[test]
 fn a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks() {
     const NAME: &str = "traps::a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks";
@@ -134,7 +134,7 @@ fn a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks
     let relay = Relay::start();
     let mut held: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     assert!(held.len() < 64, "there is a limit");
-    // One for who knocks, and none for who is to open.
+    // One for the connecting client, and none to accept it with.
     held.pop();
     let knocks = TcpStream::connect(relay.address(Kind::Clear)).expect("there is a backlog");
     let turns = relay.ask(|event_loop| event_loop.stats().turns);
@@ -146,7 +146,7 @@ fn a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks
     relay.until_empty();
 }
 
-/// What is between two milliseconds is slept, not spun through.
+/// The rest of a millisecond is slept, not spun.
 #[test]
 fn a_deadline_between_two_milliseconds_is_no_reason_to_spin() {
     let relay = Relay::with(SIZES, |config| config.hold = Span(50_500));
@@ -175,7 +175,7 @@ fn a_deadline_between_two_milliseconds_is_no_reason_to_spin() {
     relay.until_empty();
 }
 
-/// Behind a CONNECT, octets that came with it are a conflict; such that come after its 200 end it.
+/// After a CONNECT, bytes that arrive with it are a conflict; bytes after its 200 end it.
 #[test]
 fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
     let relay = Relay::start();
@@ -187,7 +187,7 @@ fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
             behind_its_back(&relay, || whole.chunks(cut).for_each(|piece| hidden.send(piece)));
             let (answer, ending) = hidden.recv_all();
             let is_conflict = answer.starts_with(b"HTTP/1.1 409 ");
-            // In TLS each piece is a record, and it may be offered by itself.
+            // In TLS each piece is a record, which may be offered separately.
             let is_closed = kind != Kind::Clear && cut == 1 && answer == ACCEPTED;
             assert!(is_conflict || is_closed, "{kind:?} {cut}: {}", String::from_utf8_lossy(&answer));
             assert_eq!(ending, Ending::Clean);

@@ -1,5 +1,5 @@
-//! Connections that nothing is read of: their ends show, and not an octet is lost by looking. The stream proxy is made
-//! of such connections.
+//! Connections that are not read: their ends are detected without consuming a byte. The stream proxy has such
+//! connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ use crate::relay::{PATIENCE, SIZES};
 const ALICE: &str = "alice@example.org/a";
 const BOB: &str = "bob@example.org/b";
 
-/// One machine over real sockets, turned by the test itself.
+/// A machine over real sockets, driven by the test.
 struct Turned<M: Machine>(EventLoop<MioNet, M>);
 
 impl<M: Machine> Turned<M> {
@@ -31,7 +31,7 @@ impl<M: Machine> Turned<M> {
         (Self(EventLoop::new(net, machine(at), TlsSetup::default(), SIZES, 1)), at)
     }
 
-    /// Turns until this is there.
+    /// Runs turns until `what` returns a value.
     #[track_caller]
     fn until<R>(&mut self, mut what: impl FnMut(&mut Self) -> Option<R>) -> R {
         let since = self.0.net().now().mono;
@@ -65,7 +65,7 @@ impl Turned<Proxy> {
         self.until(|after_turn| after_turn.0.call(|proxy, _| proxy.poll_stanza()))
     }
 
-    /// A socket that the proxy has accepted, and claimed for this one.
+    /// A socket that the proxy has accepted, claimed by this JID.
     fn claimed(&mut self, at: SocketAddr, who: &str) -> TcpStream {
         let sock = connect(at);
         let before = self.0.machine().claimed();
@@ -119,7 +119,7 @@ fn a_claimed_socket_that_dies_is_404_at_once() {
     }
 }
 
-/// What is unread hides the end, and both cross when the two are joined: looking has consumed nothing.
+/// Unread data hides the end. Both are relayed after pairing, because peeking consumes nothing.
 #[test]
 fn octets_and_an_end_that_waited_unread_cross_whole() {
     let (mut proxy, at) = Turned::proxy();
@@ -152,7 +152,7 @@ fn octets_and_an_end_that_waited_unread_cross_whole() {
     proxy.until(|after_turn| (after_turn.0.connections() == 0).then_some(()));
 }
 
-/// A target claims the address that it dialled, with the port that the system gave it.
+/// A target claims the address that it dialled, with the port that the system assigned.
 #[test]
 fn a_machine_learns_the_local_address_of_what_it_dialled() {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
