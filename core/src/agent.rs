@@ -121,7 +121,7 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Serve one rendezvous, of whichever upstream, and be done. The pool is one then.
     pub once: bool,
-    /// Tell the local services whose each connection is, by a PROXY header of this version before its first octet; the
+    /// Tell the local services whose each connection is, by a PROXY header of this version before its first byte; the
     /// relay is asked for it. `None`, the default: neither.
     pub send_proxy: Option<Version>,
     /// Tell the HTTP services in each request which client it comes from, and the outside host and scheme, by the fields
@@ -156,7 +156,7 @@ pub struct Config {
     pub deadlines: Deadlines,
     /// How long each address of the local service is tried, and its TLS handshake; default 10 s each.
     pub local_dial: Span,
-    /// How long octets to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
+    /// How long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
     /// How failures are paced.
     pub retry: Retry,
@@ -296,7 +296,7 @@ enum State {
     Registering { answer: Answer, proof: Proof, at: Option<SocketAddr> },
     /// It waits at the relay for a client.
     Waiting { since: Time, path: Path },
-    /// A client came; the relay says whose it is before its first octet.
+    /// A client came; the relay says whose it is before its first byte.
     Header,
     /// A raw client came, whose TLS ends here: its ClientHello is to come.
     Hello { name: String, reader: client_hello::Reader },
@@ -338,7 +338,7 @@ enum Path {
 enum ServiceKind {
     /// The HTTP service; its request is parked. `is_head`: it is a HEAD. `form`: of an error answer.
     Http { is_head: bool, form: Form },
-    /// The stream service. `parked`: octets of the stream are there already.
+    /// The stream service. `parked`: bytes of the stream are there already.
     Stream { parked: bool },
     /// What a raw client comes for: its bytes go there as they come.
     Raw(RawTarget),

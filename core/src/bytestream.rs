@@ -16,7 +16,7 @@
 //! [`Stanza`](stanza::Stanza)s and goes out as such; [`xmpp`] reads and writes them
 //! as IQs.
 //!
-//! Octets that come before a stream is clear to send are left unread in the kernel
+//! Bytes that come before a stream is clear to send are left unread in the kernel
 //! ([`Read { wanted: false }`](crate::machine::Output::Read)): TCP may overtake XMPP, and nothing may be lost or
 //! forwarded early. An end with nothing unread in front of it shows all the same.
 //!

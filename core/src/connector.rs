@@ -138,7 +138,7 @@ enum State {
     /// The agent has answered with an offer of its own: a direct connection is tried. `gave_up`: the agent does not
     /// dial any more.
     Deciding { local: ConnId, session: SessionId, gave_up: bool },
-    /// There is no direct connection. The agent knows, and is yet to say that it dials no more: its octets follow.
+    /// There is no direct connection. The agent knows, and is yet to say that it dials no more: its bytes follow.
     Staying { local: ConnId, why: NotDirect },
     /// A direct connection that is not established.
     Link(LinkId),
@@ -376,8 +376,8 @@ impl Connector {
             hidden,
             client,
             id: self.config.id,
-            from_client: pair.octets_from(Side::Client),
-            from_hidden: pair.octets_from(Side::Hidden),
+            from_client: pair.bytes_from(Side::Client),
+            from_hidden: pair.bytes_from(Side::Hidden),
             after: now.mono.since(pair.began()),
             why: over.why,
         });

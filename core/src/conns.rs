@@ -263,9 +263,9 @@ impl<S> Conns<S> {
         });
     }
 
-    pub(crate) fn send(&mut self, on: ConnId, octets: Vec<u8>) {
-        if !octets.is_empty() && self.state(on).is_some() {
-            self.outputs.push_back(Pending::Send(on, Opaque(octets.into_boxed_slice())));
+    pub(crate) fn send(&mut self, on: ConnId, bytes: Vec<u8>) {
+        if !bytes.is_empty() && self.state(on).is_some() {
+            self.outputs.push_back(Pending::Send(on, Opaque(bytes.into_boxed_slice())));
         }
     }
 
@@ -403,10 +403,10 @@ impl<S> Conns<S> {
     pub(crate) fn is_unanswered_by(&mut self, hidden: ConnId) -> bool {
         let Some(pair) = self.conn(hidden).and_then(|conn| conn.pair) else { return false };
         let tie = self.pairs.get(pair as usize);
-        tie.is_some_and(|tie| tie.hidden == hidden && tie.pair.octets_from(Side::Hidden) == 0)
+        tie.is_some_and(|tie| tie.hidden == hidden && tie.pair.bytes_from(Side::Hidden) == 0)
     }
 
-    /// Octets of a pair moved, or octets of a closing connection were dropped.
+    /// Bytes of a pair moved, or bytes of a closing connection were dropped.
     pub(crate) fn moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) -> Option<Ended> {
         if let Some(conn) = self.conn(from)
             && let Phase::Closing { until, received, last } = &mut conn.phase
@@ -501,12 +501,9 @@ impl<S> Conns<S> {
     pub(crate) fn poll(&mut self, text: &mut Vec<u8>, why: impl Fn(&S) -> &'static str) -> Output {
         match self.outputs.pop_front() {
             Some(Pending::Other(output)) => output,
-            Some(Pending::Send(to, octets)) => {
-                text.extend_from_slice(&octets);
-                Output::Send {
-                    to,
-                    len: u32::try_from(octets.len()).unwrap_or_else(|_| unreachable!("4 GiB")),
-                }
+            Some(Pending::Send(to, bytes)) => {
+                text.extend_from_slice(&bytes);
+                Output::Send { to, len: u32::try_from(bytes.len()).unwrap_or_else(|_| unreachable!("4 GiB")) }
             }
             None => {
                 let Some(&Reverse((until, on))) = self.deadlines.peek() else {

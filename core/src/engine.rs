@@ -1,4 +1,4 @@
-//! The relay: every connection from its first octet to its last.
+//! The relay: every connection from its first byte to its last.
 //!
 //! What a connection is, is one enum (`State`), and each event is one match over it. A connection that becomes half of
 //! a pair is handed to the half-close table ([`crate::pair`]); the engine keeps what the hand-over may still need.
@@ -44,7 +44,7 @@ const PLAIN_DELAY: Span = Span::from_millis(100);
 /// How often a request that nobody answered is given to one more waiting connection.
 const RETRIES_MAX: u8 = 2;
 /// A challenged request with a longer body is not waited for: its connection closes.
-const DISCARD_OCTETS_MAX: u64 = 64 * 1024;
+const DISCARD_BYTES_MAX: u64 = 64 * 1024;
 /// Each time that so much of a challenged request's body has come, the rest of it has [`Config::answer`] again.
 const DISCARD_STEP: u64 = 8 * 1024;
 /// How long a connection may keep silent between a challenge and its next request.
@@ -106,7 +106,7 @@ enum State {
     Securing,
     /// A request in clear where a TLS handshake should begin; it has the deadline of the handshake.
     PlainHttp { finder: Finder },
-    /// A request head is to come. `begun`: its first octet is there.
+    /// A request head is to come. `begun`: its first byte is there.
     Head { finder: Finder, begun: bool },
     /// An answer is on its way to the socket; then so much of the request's body is to be thrown away.
     Answering { discard: u64 },
@@ -118,7 +118,7 @@ enum State {
     Held { id: Id, request: Box<Request> },
     /// The hidden server's half of a pair.
     Hidden { id: Id },
-    /// The client's half of a pair; the request for as long as no octet of an answer came; `follow`: its later requests
+    /// The client's half of a pair; the request for as long as no byte of an answer came; `follow`: its later requests
     /// may name another hidden server.
     Client { id: Id, request: Option<Box<Request>>, follow: Option<Box<Follow>> },
 }

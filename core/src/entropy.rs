@@ -1,10 +1,10 @@
-//! Unguessable octets from one seed: nonces, jitter. The seed comes in; the same seed gives the same octets.
+//! Unguessable bytes from one seed: nonces, jitter. The seed comes in; the same seed gives the same bytes.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// A generator in counter mode: block `i` is HMAC-SHA-256(seed, i). Who does not know the seed cannot tell its
-/// octets from chance.
+/// bytes from chance.
 #[derive(Clone)]
 pub struct Entropy {
     keyed: Hmac<Sha256>,
@@ -20,8 +20,8 @@ impl Entropy {
         Self { keyed, counter: 0 }
     }
 
-    /// 32 octets for another use: a seed or a key that tells nothing about the blocks, nor about what other labels give.
-    /// `label` is longer than a counter: 9 octets or more.
+    /// 32 bytes for another use: a seed or a key that tells nothing about the blocks, nor about what other labels give.
+    /// `label` is longer than a counter: 9 bytes or more.
     #[must_use]
     pub(crate) fn derive(&self, label: &[u8]) -> [u8; 32] {
         debug_assert!(label.len() > 8, "a label that could be a counter");
@@ -30,7 +30,7 @@ impl Entropy {
         mac.finalize().into_bytes().into()
     }
 
-    /// The next 32 octets.
+    /// The next 32 bytes.
     pub fn block(&mut self) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         mac.update(&self.counter.to_be_bytes());
@@ -38,7 +38,7 @@ impl Entropy {
         mac.finalize().into_bytes().into()
     }
 
-    /// The next 16 octets.
+    /// The next 16 bytes.
     pub fn half_block(&mut self) -> [u8; 16] {
         let mut half = [0; 16];
         half.copy_from_slice(&self.block()[..16]);

@@ -1,6 +1,6 @@
 //! What is worth a log line or a counter, as values: the shell writes them down, tests compare them.
 //!
-//! A note holds no secret, no token and no octet that a peer sent.
+//! A note holds no secret, no token and no byte that a peer sent.
 
 use core::net::SocketAddr;
 
@@ -73,7 +73,7 @@ pub enum Event {
         /// Whose hidden server it is.
         id: Id,
     },
-    /// Relay: the waiting connection failed before its first octet; `retried`: another one has the request now.
+    /// Relay: the waiting connection failed before its first byte; `retried`: another one has the request now.
     HandOverFailed {
         /// The hidden server's connection.
         hidden: ConnId,
@@ -92,9 +92,9 @@ pub enum Event {
         client: ConnId,
         /// Whose hidden server it is.
         id: Id,
-        /// Octets that the client's side sent, behind the request's head.
+        /// Bytes that the client's side sent, behind the request's head.
         from_client: u64,
-        /// Octets that the hidden server's side sent.
+        /// Bytes that the hidden server's side sent.
         from_hidden: u64,
         /// How long it lasted.
         after: Span,

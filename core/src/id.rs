@@ -10,7 +10,7 @@ pub struct Id(pub u128);
 
 impl Id {
     /// How long the text form is.
-    pub const TEXT_OCTETS: usize = 36;
+    pub const TEXT_BYTES: usize = 36;
 
     /// Reads the text form of RFC 9562 §4: 8-4-4-4-12 hexadecimal digits, of any case. `None` for anything else:
     /// braces, `urn:uuid:`, percent-encoding, spaces and missing hyphens are not ours to repair.
@@ -18,17 +18,17 @@ impl Id {
     /// The version and variant bits are not looked at: IDs are assigned by whoever runs the relay.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        if text.len() != Self::TEXT_OCTETS {
+        if text.len() != Self::TEXT_BYTES {
             return None;
         }
         let mut value = 0;
-        for (at, &octet) in text.iter().enumerate() {
+        for (at, &byte) in text.iter().enumerate() {
             if matches!(at, 8 | 13 | 18 | 23) {
-                if octet != b'-' {
+                if byte != b'-' {
                     return None;
                 }
             } else {
-                value = value << 4 | u128::from(char::from(octet).to_digit(16)?);
+                value = value << 4 | u128::from(char::from(byte).to_digit(16)?);
             }
         }
         Some(Self(value))

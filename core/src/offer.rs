@@ -27,20 +27,20 @@ pub struct Key(Zeroizing<Vec<u8>>);
 pub struct KeyError;
 
 impl Key {
-    /// The longest key that is accepted, in octets.
-    pub const OCTETS_MAX: usize = 255;
+    /// The longest key that is accepted, in bytes.
+    pub const BYTES_MAX: usize = 255;
 
     /// A key as it was offered.
     ///
     /// # Errors
     ///
-    /// It is empty, longer than [`Key::OCTETS_MAX`], or has a CR or LF in it, which a line could not carry
+    /// It is empty, longer than [`Key::BYTES_MAX`], or has a CR or LF in it, which a line could not carry
     /// (docs/dtcp.md §6.20).
-    pub fn new(octets: &[u8]) -> Result<Self, KeyError> {
-        let octets = Zeroizing::new(octets.to_vec());
-        let fits = (1..=Self::OCTETS_MAX).contains(&octets.len());
-        let is_line = !octets.iter().any(|octet| matches!(octet, b'\r' | b'\n'));
-        if fits && is_line { Ok(Self(octets)) } else { Err(KeyError) }
+    pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes = Zeroizing::new(bytes.to_vec());
+        let fits = (1..=Self::BYTES_MAX).contains(&bytes.len());
+        let is_line = !bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
+        if fits && is_line { Ok(Self(bytes)) } else { Err(KeyError) }
     }
 
     /// A new key: 128 bits in 32 hexadecimal digits.

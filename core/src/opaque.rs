@@ -1,9 +1,9 @@
-//! Octets that may hold secrets.
+//! Bytes that may hold secrets.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// Octets, owned as `T` does it, of which `Debug` shows nothing but how many there are.
+/// Bytes, owned as `T` does it, of which `Debug` shows nothing but how many there are.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Opaque<T>(pub T);
 

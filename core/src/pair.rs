@@ -1,7 +1,7 @@
 //! The half-close table: what the end of one side of a pair means for the other.
 //!
 //! A pair is two directions, client → hidden server and hidden server → client, and one table ([`Flow`]) that both
-//! follow. It sees lengths and ends, never octets, and does not know which program it runs in: relay, agent and
+//! follow. It sees lengths and ends, never bytes, and does not know which program it runs in: relay, agent and
 //! connector use it alike.
 //!
 //! | in state | src data | src clean end | src truncated or reset | dst's queue empties | write to dst fails |
@@ -33,7 +33,7 @@ pub enum Flow {
     Open,
     /// src ended; what it sent is still queued for dst.
     Draining,
-    /// src ended, and dst was told so after the last octet.
+    /// src ended, and dst was told so after the last byte.
     Shut,
     /// dst takes nothing any more.
     Dead,
@@ -46,7 +46,7 @@ pub struct Limits {
     pub half_closed: Span,
     /// Open and nothing moves; `None`, the default: for ever.
     pub idle: Option<Span>,
-    /// This long after octets were sent, and again after as long, it is looked at whether they were acknowledged;
+    /// This long after bytes were sent, and again after as long, it is looked at whether they were acknowledged;
     /// default 10 s.
     pub check: Span,
     /// A peer that owes acknowledgements and gave none for this long is dead; default 30 s. A peer that merely reads
@@ -118,13 +118,13 @@ pub enum EndReason {
 #[derive(Clone, Copy, Debug)]
 struct Direction {
     flow: Flow,
-    /// Octets wait to be sent to dst.
+    /// Bytes wait to be sent to dst.
     queued: bool,
-    /// Since when octets sent to dst may be unacknowledged; `None`: they were seen to be acknowledged.
+    /// Since when bytes sent to dst may be unacknowledged; `None`: they were seen to be acknowledged.
     owed: Option<Time>,
-    /// Octets received from src so far.
-    octets: u64,
-    /// When octets last moved in this direction.
+    /// Bytes received from src so far.
+    bytes: u64,
+    /// When bytes last moved in this direction.
     moved: Time,
 }
 
@@ -155,7 +155,7 @@ impl Pair {
     /// the socket yet, as far as is known.
     #[must_use]
     pub const fn new(limits: Limits, head_queued: bool, now: Time) -> Self {
-        let open = Direction { flow: Flow::Open, queued: false, owed: None, octets: 0, moved: now };
+        let open = Direction { flow: Flow::Open, queued: false, owed: None, bytes: 0, moved: now };
         let to_hidden = Direction { queued: head_queued, owed: Some(now), ..open };
         let hand_over_check = match limits.hand_over {
             Some(after) if head_queued => Some(Time(now.0.saturating_add(after.0))),
@@ -164,7 +164,7 @@ impl Pair {
         Self { limits, to_hidden, to_client: open, began: now, hand_over_check }
     }
 
-    /// Octets came from `from` (`read` may be 0: some of the queue was sent) and `queued` wait for the other side.
+    /// Bytes came from `from` (`read` may be 0: some of the queue was sent) and `queued` wait for the other side.
     #[must_use]
     pub fn on_moved(&mut self, from: Side, read: u32, queued: u32, now: Time) -> Option<Act> {
         if from == Side::Hidden && read > 0 {
@@ -175,7 +175,7 @@ impl Pair {
             read == 0 || !matches!(direction.flow, Flow::Draining | Flow::Shut),
             "octets after the end"
         );
-        direction.octets = direction.octets.saturating_add(u64::from(read));
+        direction.bytes = direction.bytes.saturating_add(u64::from(read));
         if direction.flow == Flow::Dead {
             // They are dropped: nothing moved, and nothing waits.
             return None;
@@ -288,12 +288,12 @@ impl Pair {
         check.into_iter().chain(patience).chain(self.hand_over_check).min()
     }
 
-    /// Octets received from `side` so far.
+    /// Bytes received from `side` so far.
     #[must_use]
-    pub const fn octets_from(&self, side: Side) -> u64 {
+    pub const fn bytes_from(&self, side: Side) -> u64 {
         match side {
-            Side::Client => self.to_hidden.octets,
-            Side::Hidden => self.to_client.octets,
+            Side::Client => self.to_hidden.bytes,
+            Side::Hidden => self.to_client.bytes,
         }
     }
 
@@ -361,7 +361,7 @@ impl Pair {
                 client: Close::Linger,
                 why: EndReason::Done,
             })),
-            // The side that takes nothing any more is reset; the other had its clean end, after its last octet.
+            // The side that takes nothing any more is reset; the other had its clean end, after its last byte.
             (Dead, Shut) => Some(Act::PairEnd(PairEnd {
                 hidden: Close::Abort,
                 client: Close::Linger,

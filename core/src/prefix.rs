@@ -56,7 +56,7 @@ impl FromStr for Prefix {
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => all,
-            Some(bits) if bits.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 bits.parse().ok().filter(|bits| *bits <= all).ok_or(PrefixError::Bits)?
             }
             Some(_) => return Err(PrefixError::Bits),

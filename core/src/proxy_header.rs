@@ -15,7 +15,7 @@ const V1_START: &[u8] = b"PROXY ";
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The fixed part of a header of version 2.
 const V2_FIXED: usize = 16;
-/// Addresses and extensions of a header of version 2 at most, in octets; the protocol itself allows 65,535.
+/// Addresses and extensions of a header of version 2 at most, in bytes; the protocol itself allows 65,535.
 const V2_REST_MAX: usize = 2_048;
 
 /// Why a header is refused whose addresses can be read.
@@ -37,7 +37,7 @@ const PORT: u8 = 0xE0;
 /// The longest value of either, in bytes: the longest host name.
 pub const RAW_NAME_MAX: usize = 255;
 
-/// The longest header that is read, in octets.
+/// The longest header that is read, in bytes.
 pub const LEN_MAX: usize = V2_FIXED + V2_REST_MAX;
 
 /// Which form of the header.
@@ -56,7 +56,7 @@ pub enum Parsed {
     Partial,
     /// A whole one.
     Complete {
-        /// Its length in octets: the stream itself begins there.
+        /// Its length in bytes: the stream itself begins there.
         len: usize,
         /// Whose stream it is; `None` if the sender does not say, or speaks for itself (`UNKNOWN`, `LOCAL`).
         source: Option<SocketAddr>,
@@ -149,7 +149,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether these octets begin, as far as they go, as a header of version 2 does: nothing that begins so is HTTP.
+/// Whether these bytes begin, as far as they go, as a header of version 2 does: nothing that begins so is HTTP.
 #[must_use]
 pub fn begins_v2(bytes: &[u8]) -> bool {
     begins(bytes, V2_START)
@@ -193,7 +193,7 @@ fn begins(bytes: &[u8], start: &[u8]) -> bool {
 }
 
 fn v1(bytes: &[u8]) -> Parsed {
-    let Some(end) = bytes.iter().take(V1_MAX).position(|&octet| octet == b'\n') else {
+    let Some(end) = bytes.iter().take(V1_MAX).position(|&byte| byte == b'\n') else {
         return if bytes.len() < V1_MAX { Parsed::Partial } else { Parsed::Refused("PROXY line too long") };
     };
     const MALFORMED: Parsed = Parsed::Refused("malformed PROXY line");
@@ -230,7 +230,7 @@ fn both<A: FromStr>(source: &str, destination: &str) -> Option<A> {
 }
 
 fn port(text: &str) -> Option<u16> {
-    let plain = text.bytes().all(|octet| octet.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     if plain { text.parse().ok() } else { None }
 }
 
@@ -277,7 +277,7 @@ fn v2(bytes: &[u8]) -> Parsed {
     Parsed::Complete { len, source }
 }
 
-/// Whether the octets behind the addresses are well-formed extensions (§2.2: type, length in two octets, value), and
+/// Whether the bytes behind the addresses are well-formed extensions (§2.2: type, length in two bytes, value), and
 /// the checksum among them, if there is one, is that of the whole `header`.
 fn are_extensions(mut rest: &[u8], header: &[u8]) -> bool {
     while let Some((&[kind, high, low], behind)) = rest.split_first_chunk::<3>() {
@@ -299,13 +299,13 @@ fn are_extensions(mut rest: &[u8], header: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// The CRC-32C of a header with zeroes in the place of the checksum itself, which are the four octets at `at` (§2.2.3).
+/// The CRC-32C of a header with zeroes in the place of the checksum itself, which are the four bytes at `at` (§2.2.3).
 fn checksum_without(header: &[u8], at: usize) -> u32 {
     const POLYNOMIAL: u32 = 0x82F6_3B78;
-    let octets = header.iter().enumerate();
-    let octets = octets.map(|(place, octet)| if (at..at + 4).contains(&place) { 0 } else { *octet });
-    !octets.fold(u32::MAX, |checksum, octet| {
-        (0..8).fold(checksum ^ u32::from(octet), |checksum, _| {
+    let bytes = header.iter().enumerate();
+    let bytes = bytes.map(|(place, byte)| if (at..at + 4).contains(&place) { 0 } else { *byte });
+    !bytes.fold(u32::MAX, |checksum, byte| {
+        (0..8).fold(checksum ^ u32::from(byte), |checksum, _| {
             if checksum & 1 == 1 { checksum >> 1 ^ POLYNOMIAL } else { checksum >> 1 }
         })
     })

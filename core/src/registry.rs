@@ -151,9 +151,9 @@ struct Entry {
 pub(crate) struct Tally {
     /// Pairs that ended.
     pub(crate) pairs: u64,
-    /// Octets that their clients sent.
+    /// Bytes that their clients sent.
     pub(crate) from_client: u64,
-    /// Octets that the hidden server sent.
+    /// Bytes that the hidden server sent.
     pub(crate) from_hidden: u64,
     /// When the last of them ended.
     ended: Option<Time>,

@@ -44,12 +44,12 @@ pub(crate) struct Answer {
     status: Option<u16>,
 }
 
-/// What the octets of an answer are so far.
+/// What the bytes of an answer are so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerState {
     /// Not enough.
     Partial,
-    /// So many octets of an interim answer (RFC 9110 §15.2), of no interest.
+    /// So many bytes of an interim answer (RFC 9110 §15.2), of no interest.
     Interim(usize),
     /// The answer.
     Final(Response),

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 /// is less than a walk through all of them. The memory of the most entries that there were is kept.
 ///
 /// What it is for is the size of the program: a `BTreeMap` of one more type is 4 to 5 kB of code, and this a few hundred
-/// octets.
+/// bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct SortedVecMap<K, V>(Vec<(K, V)>);
 
@@ -105,9 +105,9 @@ mod tests {
         let mut entropy = crate::entropy::Entropy::new([7; 32]);
         let (mut table, mut model) = (SortedVecMap::default(), BTreeMap::new());
         for value in 0..10_000 {
-            let octets = entropy.half_block();
-            let key = octets[0] % 32;
-            match octets[1] % 4 {
+            let bytes = entropy.half_block();
+            let key = bytes[0] % 32;
+            match bytes[1] % 4 {
                 0 | 1 => {
                     table.insert(key, value);
                     model.insert(key, value);

@@ -22,8 +22,8 @@ pub mod challenge;
 /// The most digits that a plain token has: dynamic truncation leaves 31 bits (RFC 4226 §5.3), ten decimal digits.
 pub const DIGITS_MAX: u8 = 10;
 
-/// How many octets a bound token has; 32 hexadecimal digits on the wire.
-pub const BOUND_OCTETS: usize = 16;
+/// How many bytes a bound token has; 32 hexadecimal digits on the wire.
+pub const BOUND_BYTES: usize = 16;
 
 /// The hash under the HMAC (RFC 6238 §1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +58,7 @@ impl Algorithm {
 /// Why a [`Key`] cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// The secret is empty or longer than [`Key::SECRET_OCTETS_MAX`].
+    /// The secret is empty or longer than [`Key::SECRET_BYTES_MAX`].
     Secret,
     /// The digits are not 6 to 10.
     Digits,
@@ -99,11 +99,11 @@ impl Key {
     /// The longest time step.
     pub const PERIOD_SECS_MAX: u32 = 3_600;
     /// The longest secret.
-    pub const SECRET_OCTETS_MAX: usize = 256;
+    pub const SECRET_BYTES_MAX: usize = 256;
 
-    /// A key. `secret` has 1 to 256 octets, `digits` is 6 to 10, `period` 1 to 3600 seconds.
+    /// A key. `secret` has 1 to 256 bytes, `digits` is 6 to 10, `period` 1 to 3600 seconds.
     ///
-    /// How long a secret should be (RFC 4226 §4 R6: 16 octets at least) is for whoever enrols an ID to say: here a
+    /// How long a secret should be (RFC 4226 §4 R6: 16 bytes at least) is for whoever enrols an ID to say: here a
     /// short one is accepted, since secrets that old hidden servers already have must stay usable.
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Key {
     /// The first of the limits that is not kept. The secret is wiped then as well.
     pub fn new(secret: Vec<u8>, algorithm: Algorithm, digits: u8, period: u32) -> Result<Self, KeyError> {
         let secret = Zeroizing::new(secret);
-        if secret.is_empty() || secret.len() > Self::SECRET_OCTETS_MAX {
+        if secret.is_empty() || secret.len() > Self::SECRET_BYTES_MAX {
             return Err(KeyError::Secret);
         }
         if !(6..=DIGITS_MAX).contains(&digits) {
@@ -172,28 +172,28 @@ impl Key {
         let hash = self.hash(&[&step.to_be_bytes()]);
         let front = usize::from(hash.last() & 0x0f);
         let mut value = 0;
-        for octet in &hash.octets[front..front + 4] {
+        for byte in &hash.bytes[front..front + 4] {
             // `^` would do the same: the bits are apart.
-            value = value << 8 | u64::from(*octet);
+            value = value << 8 | u64::from(*byte);
         }
         Plain::new(value & 0x7fff_ffff, self.digits)
     }
 
-    /// The bound token of a time step and a nonce: the first 16 octets of HMAC(secret, T as 8 octets ‖ nonce).
+    /// The bound token of a time step and a nonce: the first 16 bytes of HMAC(secret, T as 8 bytes ‖ nonce).
     #[must_use]
-    pub fn bound(&self, step: u64, nonce: &[u8]) -> [u8; BOUND_OCTETS] {
-        let mut token = [0; BOUND_OCTETS];
-        token.copy_from_slice(&self.hash(&[&step.to_be_bytes(), nonce]).octets[..BOUND_OCTETS]);
+    pub fn bound(&self, step: u64, nonce: &[u8]) -> [u8; BOUND_BYTES] {
+        let mut token = [0; BOUND_BYTES];
+        token.copy_from_slice(&self.hash(&[&step.to_be_bytes(), nonce]).bytes[..BOUND_BYTES]);
         token
     }
 
-    /// The token over a challenge of the relay and a nonce: the first 16 octets of HMAC(secret, [`challenge::LABEL`] ‖
+    /// The token over a challenge of the relay and a nonce: the first 16 bytes of HMAC(secret, [`challenge::LABEL`] ‖
     /// challenge ‖ 0x00 ‖ nonce).
     #[must_use]
-    pub fn over_challenge(&self, challenge: &Challenge, nonce: &[u8]) -> [u8; BOUND_OCTETS] {
+    pub fn over_challenge(&self, challenge: &Challenge, nonce: &[u8]) -> [u8; BOUND_BYTES] {
         let hash = self.hash(&[challenge::LABEL, challenge.as_bytes(), b"\0", nonce]);
-        let mut token = [0; BOUND_OCTETS];
-        token.copy_from_slice(&hash.octets[..BOUND_OCTETS]);
+        let mut token = [0; BOUND_BYTES];
+        token.copy_from_slice(&hash.bytes[..BOUND_BYTES]);
         token
     }
 
@@ -206,13 +206,13 @@ impl Key {
             *to = *from;
         }
         let long_enough = choice(token.len() == usize::from(self.digits));
-        self.check(wall, |step| self.plain(step).octets.ct_eq(&given) & long_enough)
+        self.check(wall, |step| self.plain(step).bytes.ct_eq(&given) & long_enough)
     }
 
     /// The time step that a bound token was made for, out of the current one and its two neighbours; `None` if it is
     /// of none of them. The time this takes depends on the key and the nonce's length alone.
     #[must_use]
-    pub fn check_bound(&self, wall: u64, nonce: &[u8], response: &[u8; BOUND_OCTETS]) -> Option<u64> {
+    pub fn check_bound(&self, wall: u64, nonce: &[u8], response: &[u8; BOUND_BYTES]) -> Option<u64> {
         self.check(wall, |step| self.bound(step, nonce).ct_eq(response))
     }
 
@@ -223,7 +223,7 @@ impl Key {
         &self,
         challenge: &Challenge,
         nonce: &[u8],
-        response: &[u8; BOUND_OCTETS],
+        response: &[u8; BOUND_BYTES],
     ) -> bool {
         let fits = self.over_challenge(challenge, nonce).ct_eq(response);
         bool::from(fits & choice(self.usable))
@@ -276,26 +276,26 @@ impl fmt::Debug for Key {
 /// A plain token: 6 to 10 decimal digits. `Debug` does not show them.
 #[derive(Clone)]
 pub struct Plain {
-    /// Zero octets behind the digits.
-    octets: [u8; DIGITS_MAX as usize],
+    /// Zero bytes behind the digits.
+    bytes: [u8; DIGITS_MAX as usize],
     digits: u8,
 }
 
 impl Plain {
     fn new(mut value: u64, digits: u8) -> Self {
-        let mut octets = [0; DIGITS_MAX as usize];
-        for octet in octets.iter_mut().take(usize::from(digits)).rev() {
+        let mut bytes = [0; DIGITS_MAX as usize];
+        for byte in bytes.iter_mut().take(usize::from(digits)).rev() {
             // A remainder of ten fits in any integer.
-            *octet = b'0' + (value % 10) as u8;
+            *byte = b'0' + (value % 10) as u8;
             value /= 10;
         }
-        Self { octets, digits }
+        Self { bytes, digits }
     }
 
     /// The digits, as they are sent.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.octets[..usize::from(self.digits)]
+        &self.bytes[..usize::from(self.digits)]
     }
 }
 
@@ -311,15 +311,15 @@ impl fmt::Debug for Plain {
     }
 }
 
-/// An HMAC of any of the three hashes: `len` octets, then zeroes.
+/// An HMAC of any of the three hashes: `len` bytes, then zeroes.
 struct Hash {
-    octets: [u8; 64],
+    bytes: [u8; 64],
     len: usize,
 }
 
 impl Hash {
     fn last(&self) -> u8 {
-        self.octets[self.len - 1]
+        self.bytes[self.len - 1]
     }
 }
 
@@ -329,9 +329,9 @@ fn hash<M: Mac + KeyInit>(secret: &[u8], message: &[&[u8]]) -> Hash {
         mac.update(part);
     }
     let result = mac.finalize().into_bytes();
-    let mut octets = [0; 64];
-    octets[..result.len()].copy_from_slice(&result);
-    Hash { octets, len: result.len() }
+    let mut bytes = [0; 64];
+    bytes[..result.len()].copy_from_slice(&result);
+    Hash { bytes, len: result.len() }
 }
 
 fn choice(is: bool) -> Choice {

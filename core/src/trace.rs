@@ -107,7 +107,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `$times(x,70000)` | an octet so many times; of one event 1048576 octets at most together |
+//! | `$times(x,70000)` | a byte so many times; of one event 1048576 bytes at most together |
 //! | `$id(home)` | the UUID |
 //! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of so many steps from now (up to 2) |
 //! | `$bound(home,NONCE)`, `$bound(home,NONCE,+1)` | the bound token |
@@ -126,7 +126,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-pub use self::octets::Octets;
+pub use self::bytes::Bytes;
 pub use self::parse::ParseError;
 pub use self::record::Recorder;
 pub use self::replay::{Difference, Played, Replay};
@@ -136,10 +136,10 @@ use crate::registry::Enrolment;
 use crate::time::{Now, Span};
 use crate::{agent, engine};
 
+mod bytes;
 mod config;
 mod direct;
 mod display;
-mod octets;
 mod parse;
 mod print;
 mod pseudonyms;
@@ -214,7 +214,7 @@ pub enum Input {
     DialFailed { on: ConnId, why: DialFailure },
     Secured { on: ConnId, tls: Secured },
     TlsFailed { on: ConnId, why: TlsFailure },
-    In { on: ConnId, octets: Octets },
+    In { on: ConnId, bytes: Bytes },
     LastBytes { on: ConnId },
     Moved { on: ConnId, read: u32, queued: u32 },
     Flushed { on: ConnId },
@@ -237,10 +237,10 @@ pub enum Input {
 pub struct Outcome {
     /// The line it stands on; 0 if it was not read from text. Two that differ in it alone are equal.
     pub line: u32,
-    /// The text of the action, without octets: `send 0.1`, `pair 0.1 1.2`.
+    /// The text of the action, without bytes: `send 0.1`, `pair 0.1 1.2`.
     pub text: String,
-    /// The octets of a `send`.
-    pub octets: Option<Octets>,
+    /// The bytes of a `send`.
+    pub bytes: Option<Bytes>,
 }
 
 impl PartialEq for Step {
@@ -253,7 +253,7 @@ impl Eq for Step {}
 
 impl PartialEq for Outcome {
     fn eq(&self, other: &Self) -> bool {
-        (&self.text, &self.octets) == (&other.text, &other.octets)
+        (&self.text, &self.bytes) == (&other.text, &other.bytes)
     }
 }
 

@@ -4,13 +4,13 @@
 //! XEP-0086 for the numbers of errors; docs/dtcp.md §7 for what servers really do.
 //!
 //! ```text
-//!                 octets                       IQs
+//!                 bytes                       IQs
 //!   XMPP server ◀────────▶ component ◀─ hosted ────▶ a machine that handles IQs ◀──▶ its own sockets
 //! ```
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`stream`] | octets to elements, within budgets |
+//! | [`stream`] | bytes to elements, within budgets |
 //! | `outline` | where a stanza ends, without keeping any of it |
 //! | [`element`] | a small tree, read or to be written |
 //! | [`jid`] | names of entities and of IQs |

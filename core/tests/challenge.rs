@@ -330,7 +330,7 @@ fn basic_without_a_colon_is_malformed() {
 
 #[test]
 fn basic_may_be_without_padding_and_in_the_url_safe_alphabet() {
-    // Three lengths of password for three lengths of padding, and octets whose BASE64 has `+` and `/`.
+    // Three lengths of password for three lengths of padding, and bytes whose BASE64 has `+` and `/`.
     for password in ["", "p", "pw", "\u{3fb}\u{3ff}~~~???", "\u{fffd}"] {
         let pair = format!("{UUID}:{password}");
         let padded = BASE64.encode(pair.as_bytes());
@@ -360,7 +360,7 @@ fn basic_in_bad_base64_is_malformed() {
 }
 
 #[test]
-fn octets_that_are_no_text_do_no_harm() {
+fn bytes_that_are_no_text_do_no_harm() {
     assert_eq!(identify(b"Digest username=\"\xff\xfe\""), Unidentified);
     assert_eq!(identify(b"\xff\xfe \xff"), Unidentified);
     let named = [b"Digest realm=\"\xe9\xff\", username=".as_slice(), UUID.as_bytes()].concat();

@@ -86,7 +86,7 @@ fn with_the_101_the_two_are_a_pair() {
 }
 
 #[test]
-fn octets_behind_the_101_are_left_for_the_local_side() {
+fn bytes_behind_the_101_are_left_for_the_local_side() {
     let mut harness = connector_with(|_| ());
     let (_, on) = asking(&mut harness);
     assert_eq!(harness.hears(on, &[SWITCHING, b"SSH-2.0-x\r\n"].concat()), SWITCHING.len());

@@ -60,7 +60,7 @@ fn every_other_way_to_write_a_uuid_is_refused() {
 }
 
 #[test]
-fn octets_that_are_no_text_are_refused() {
+fn bytes_that_are_no_text_are_refused() {
     assert_eq!(Id::parse(&[0xff; 36]), None);
     assert_eq!(Id::parse(&[0; 36]), None);
 }

@@ -19,9 +19,9 @@ const SIDES: [Side; 2] = [Side::Client, Side::Hidden];
 /// What happens to one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// Octets came from src, and some of the queue is left.
+    /// Bytes came from src, and some of the queue is left.
     Queued,
-    /// Octets came from src, and all of them are in dst's socket.
+    /// Bytes came from src, and all of them are in dst's socket.
     Passed,
     /// Some of the queue was sent, and some is left.
     Progress,
@@ -268,7 +268,7 @@ fn what_comes_for_a_side_that_takes_nothing_more_is_counted_and_puts_nothing_off
     let mut pair = quiet(LIMITS);
     assert_eq!(pair.on_write_failed(Side::Client, at(500)), Some(Act::StopReading(Side::Hidden)));
     assert_eq!(pair.on_moved(Side::Hidden, 7, 7, at(550)), None);
-    assert_eq!((pair.deadline(), pair.octets_from(Side::Hidden)), (Some(at(560)), 7));
+    assert_eq!((pair.deadline(), pair.bytes_from(Side::Hidden)), (Some(at(560)), 7));
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_queue_is_no_idleness_but_is_looked_after() {
     assert_eq!(pair.on_flushed(Side::Client, at(100_040)), Some(Act::CloseWrite(Side::Client)));
 }
 
-/// Found by the simulated world (seed 60): of two programs of ours each had octets for the other, and neither read,
+/// Found by the simulated world (seed 60): of two programs of ours each had bytes for the other, and neither read,
 /// since both had a local side that was dead; every probe was answered, and it lasted for ever.
 #[test]
 fn a_queue_does_not_stay_the_deadline_of_a_pair_with_a_dead_side() {

@@ -1,4 +1,4 @@
-//! A random walk of a pair beside a model that counts: no octet is lost, none is invented, and no end is made up.
+//! A random walk of a pair beside a model that counts: no byte is lost, none is invented, and no end is made up.
 
 use std::collections::BTreeMap;
 
@@ -140,7 +140,7 @@ impl Walk {
 }
 
 #[test]
-fn no_octet_is_lost_or_invented_on_any_walk() {
+fn no_byte_is_lost_or_invented_on_any_walk() {
     let mut ways: BTreeMap<String, u32> = BTreeMap::new();
     for seed in 1..=2_000 {
         let mut rng = Rng(seed);
@@ -152,7 +152,7 @@ fn no_octet_is_lost_or_invented_on_any_walk() {
                 ended = walk.obey(act, seed);
             }
             for side in SIDES {
-                assert_eq!(walk.pair.octets_from(side), walk.pipe(side).sent, "seed {seed}");
+                assert_eq!(walk.pair.bytes_from(side), walk.pipe(side).sent, "seed {seed}");
             }
             if ended.is_some() {
                 break;

@@ -121,7 +121,7 @@ fn extended(extensions: &[u8]) -> Vec<u8> {
 fn extensions_are_read_within_the_header_s_length_alone() {
     for good in [
         &[][..],
-        // NOOP, twice; a type that nobody knows; TLS with its five octets and nothing else.
+        // NOOP, twice; a type that nobody knows; TLS with its five bytes and nothing else.
         &[4, 0, 0, 4, 0, 2, 9, 9],
         &[0xee, 0, 1, 7],
         &[0x20, 0, 5, 1, 0, 0, 0, 0],
@@ -158,7 +158,7 @@ const CHECKSUM: [u8; 4] = [0xd8, 0xf7, 0x9e, 0x7c];
 fn a_checksum_must_be_right() {
     let header = extended(&[3, 0, 4, CHECKSUM[0], CHECKSUM[1], CHECKSUM[2], CHECKSUM[3], 4, 0, 1, 0]);
     assert_eq!(parse(&header), is(Some("192.0.2.1:80"), header.len()));
-    // Without its type, octet 28, it is no checksum.
+    // Without its type, byte 28, it is no checksum.
     for at in (16..header.len()).filter(|at| *at != 28) {
         let mut wrong = header.clone();
         wrong[at] ^= 1;

@@ -9,7 +9,7 @@ use rendezvous_core::id::Id;
 use rendezvous_core::token::Challenge;
 
 const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
-const SMALL: Limits = Limits { head_octets_max: 64, line_octets_max: 32 };
+const SMALL: Limits = Limits { head_bytes_max: 64, line_bytes_max: 32 };
 
 const BARE: Response = Response {
     pool: None,
@@ -24,7 +24,7 @@ const BARE: Response = Response {
     challenge: None,
 };
 
-/// Reads a head whole, cut at every octet, octet by octet, and with octets behind it: one answer to all of them.
+/// Reads a head whole, cut at every byte, byte by byte, and with bytes behind it: one answer to all of them.
 fn read(text: &str, limits: &Limits) -> Result<Option<Response>, ResponseError> {
     let bytes = text.as_bytes();
     let whole = parse_response(bytes, &mut Finder::default(), limits);
@@ -39,8 +39,8 @@ fn read(text: &str, limits: &Limits) -> Result<Option<Response>, ResponseError> 
     }
     let mut finder = Finder::default();
     let mut early = (0..bytes.len()).map(|len| parse_response(&bytes[..len], &mut finder, limits));
-    let octetwise = early.find(|it| *it != Ok(None));
-    assert_eq!(octetwise.unwrap_or_else(|| parse_response(bytes, &mut finder, limits)), whole, "{text:?}");
+    let bytewise = early.find(|it| *it != Ok(None));
+    assert_eq!(bytewise.unwrap_or_else(|| parse_response(bytes, &mut finder, limits)), whole, "{text:?}");
     if whole != Ok(None) {
         let behind = [bytes, b"\x16\r\n\0HTTP/1.1"].concat();
         assert_eq!(
@@ -76,7 +76,7 @@ fn an_empty_line_in_front_belongs_to_the_head() {
 }
 
 #[test]
-fn octets_behind_the_head_are_left_alone() {
+fn bytes_behind_the_head_are_left_alone() {
     let bytes = b"HTTP/1.1 200 OK\r\n\r\nGET / HTTP/1.1\r\n";
     let response = parse_response(bytes, &mut Finder::default(), &Limits::default()).unwrap().unwrap();
     assert_eq!(&bytes[response.len..], b"GET / HTTP/1.1\r\n");
@@ -246,7 +246,7 @@ fn a_relay_reads_what_an_agent_writes() {
 }
 
 #[test]
-fn a_connector_asks_for_an_octet_stream_at_once() {
+fn a_connector_asks_for_an_byte_stream_at_once() {
     let mut out = Vec::new();
     write_upgrade(&mut out, "relay.example.com:8443", ID, None);
     assert_eq!(

@@ -193,13 +193,13 @@ fn no_token_fits_the_dummy() {
 
 #[test]
 fn a_key_keeps_its_limits() {
-    let new = |octets, digits, period| Key::new(vec![b'x'; octets], Algorithm::Sha1, digits, period);
-    for (octets, digits, period) in [(1, 6, 1), (256, 10, 3_600), (20, 8, 30)] {
-        let key = new(octets, digits, period).unwrap();
-        assert_eq!((key.secret().len(), key.digits(), key.period()), (octets, digits, period));
+    let new = |bytes, digits, period| Key::new(vec![b'x'; bytes], Algorithm::Sha1, digits, period);
+    for (bytes, digits, period) in [(1, 6, 1), (256, 10, 3_600), (20, 8, 30)] {
+        let key = new(bytes, digits, period).unwrap();
+        assert_eq!((key.secret().len(), key.digits(), key.period()), (bytes, digits, period));
         assert_eq!(key.algorithm(), Algorithm::Sha1);
     }
-    for (octets, digits, period, expected) in [
+    for (bytes, digits, period, expected) in [
         (0, 8, 30, KeyError::Secret),
         (257, 8, 30, KeyError::Secret),
         (20, 5, 30, KeyError::Digits),
@@ -207,7 +207,7 @@ fn a_key_keeps_its_limits() {
         (20, 8, 0, KeyError::Period),
         (20, 8, 3_601, KeyError::Period),
     ] {
-        assert_eq!(new(octets, digits, period), Err(expected), "{octets} {digits} {period}");
+        assert_eq!(new(bytes, digits, period), Err(expected), "{bytes} {digits} {period}");
     }
     let texts = [KeyError::Secret, KeyError::Digits, KeyError::Period].map(|error| error.to_string());
     assert_eq!(

@@ -2,47 +2,47 @@
 
 #![cfg(feature = "trace")]
 
-use rendezvous_core::trace::{Octets, ParseError, Trace};
+use rendezvous_core::trace::{Bytes, ParseError, Trace};
 
 const HEADER: &str = "rendezvous-trace 1\nmachine relay\nlisten plain\n\
     id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP\n";
 const START: &str = "@5s wall=1795219200 start\n";
 
-fn octets(written: &str) -> Result<Vec<u8>, ParseError> {
+fn bytes(written: &str) -> Result<Vec<u8>, ParseError> {
     let trace = Trace::parse(&format!("{HEADER}{START}@+0 in 0.1 {written}\n"))?;
-    Ok(trace.octets(&trace.steps[1]))
+    Ok(trace.bytes(&trace.steps[1]))
 }
 
 #[test]
-fn octets_are_written_as_a_person_would() {
-    assert_eq!(octets(r#""a\r\n\t\"\\\$\x00\xff""#), Ok(b"a\r\n\t\"\\$\x00\xff".to_vec()));
-    assert_eq!(octets("\"one\" \"two\"\n    \"three\"   # and a comment"), Ok(b"onetwothree".to_vec()));
-    assert_eq!(octets(r#""$times(x,3)-$times(\x00,2)""#), Ok(b"xxx-\0\0".to_vec()));
-    assert_eq!(octets(r#""<$id(home)>""#), Ok(b"<6ba7b810-9dad-41d1-80b4-00c04fd430c8>".to_vec()));
-    assert_eq!(octets(r#""$date""#), Ok(b"Sat, 21 Nov 2026 00:00:00 GMT".to_vec()));
+fn bytes_are_written_as_a_person_would() {
+    assert_eq!(bytes(r#""a\r\n\t\"\\\$\x00\xff""#), Ok(b"a\r\n\t\"\\$\x00\xff".to_vec()));
+    assert_eq!(bytes("\"one\" \"two\"\n    \"three\"   # and a comment"), Ok(b"onetwothree".to_vec()));
+    assert_eq!(bytes(r#""$times(x,3)-$times(\x00,2)""#), Ok(b"xxx-\0\0".to_vec()));
+    assert_eq!(bytes(r#""<$id(home)>""#), Ok(b"<6ba7b810-9dad-41d1-80b4-00c04fd430c8>".to_vec()));
+    assert_eq!(bytes(r#""$date""#), Ok(b"Sat, 21 Nov 2026 00:00:00 GMT".to_vec()));
     assert_eq!(
-        octets(r#""$basic(home,pw)""#),
+        bytes(r#""$basic(home,pw)""#),
         Ok(b"NmJhN2I4MTAtOWRhZC00MWQxLTgwYjQtMDBjMDRmZDQzMGM4OnB3".to_vec())
     );
-    let tokens = octets(r#""$totp(home)$totp(home,-1)$bound(home,nonce-of-sixteen)""#).expect("tokens");
+    let tokens = bytes(r#""$totp(home)$totp(home,-1)$bound(home,nonce-of-sixteen)""#).expect("tokens");
     assert_eq!(tokens.len(), 8 + 8 + 32);
 }
 
-/// However the repetitions of one event are spread, they stand for a mebioctet at most; what is larger is written out.
+/// However the repetitions of one event are spread, they stand for a mebibyte at most; what is larger is written out.
 #[test]
 fn repetitions_are_bounded_together() {
     let half = "$times(x,524288)";
-    assert_eq!(octets(&format!("\"{half}-{half}\"")).map(|it| it.len()), Ok((1 << 20) + 1));
+    assert_eq!(bytes(&format!("\"{half}-{half}\"")).map(|it| it.len()), Ok((1 << 20) + 1));
     for written in
         [format!("\"{half}{half}$times(y,1)\""), format!("\"{half}\" \"{half}\"\n    \"$times(y,48)\"")]
     {
-        let error = octets(&written).map(|it| it.len()).expect_err("more than there may be");
+        let error = bytes(&written).map(|it| it.len()).expect_err("more than there may be");
         assert!(error.why.contains("$times"), "{error}");
     }
     for blank in ["", "Sat, 21 Nov 2026 00:00:00 GMT"] {
         let large = [vec![b'x'; 1 << 20], blank.into(), vec![b'y'; 100], vec![b'z'; 1 << 20]].concat();
-        let dated = Octets::dated(&large, 1_795_219_200);
-        let again = octets(&dated.to_string()).map(|again| again == large);
+        let dated = Bytes::dated(&large, 1_795_219_200);
+        let again = bytes(&dated.to_string()).map(|again| again == large);
         assert_eq!(again, Ok(true));
     }
 }

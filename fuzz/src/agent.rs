@@ -60,7 +60,7 @@ enum Operation<'a> {
     },
     Raw {
         on: u8,
-        octets: &'a [u8],
+        bytes: &'a [u8],
     },
     Pass(WorldStep),
     Drain,
@@ -86,8 +86,8 @@ enum Kind {
     StreamAndMore,
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
     let (config, most) = setup.config();
     let streams: Vec<bool> = config.upstreams.iter().map(|it| it.stream.is_some()).collect();
@@ -111,9 +111,9 @@ pub(crate) fn run(octets: &[u8]) {
 
 /// `key`: what the agent offered last.
 fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
-    let mut picked = |on: u8, octets: &[u8]| {
+    let mut picked = |on: u8, bytes: &[u8]| {
         if let Some(on) = shell.pick(on) {
-            shell.give(on, octets);
+            shell.give(on, bytes);
         }
     };
     match operation {
@@ -144,8 +144,8 @@ fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
                 shell.give(on, &answer);
             }
         }
-        Operation::Client { on, kind } => picked(on, kind.octets()),
-        Operation::Raw { on, octets } => picked(on, octets),
+        Operation::Client { on, kind } => picked(on, kind.bytes()),
+        Operation::Raw { on, bytes } => picked(on, bytes),
         Operation::Pass(what) => shell.pass(what),
         Operation::Drain => shell.call(Agent::handle_drain),
         Operation::Open => drop(shell.open(0, 9)),
@@ -153,7 +153,7 @@ fn perform(shell: &mut Shell<Agent>, operation: Operation<'_>, key: &str) {
             let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n";
             picked(on, format!("{head}{}\r\n", offer(hosts)).as_bytes());
         }
-        Operation::Say { on, line } => picked(on, &line.octets(key)),
+        Operation::Say { on, line } => picked(on, &line.bytes(key)),
     }
 }
 
@@ -169,7 +169,7 @@ fn accept(shell: &mut Shell<Agent>, on: ConnId) {
 }
 
 impl Kind {
-    const fn octets(self) -> &'static [u8] {
+    const fn bytes(self) -> &'static [u8] {
         match self {
             Self::Http => b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbehind",
             Self::Head => b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",

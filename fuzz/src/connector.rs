@@ -44,7 +44,7 @@ enum Operation<'a> {
     },
     Raw {
         on: u8,
-        octets: &'a [u8],
+        bytes: &'a [u8],
     },
     Pass(WorldStep),
     Drain,
@@ -79,8 +79,8 @@ struct Done {
     asked_inside: Vec<ConnId>,
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
     let place = match setup.named {
         true => HostPort { host: Host::Name("relay".to_owned()), port: 443 },
@@ -135,10 +135,10 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
                 shell.give(on, format!("HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n").as_bytes());
             }
         }
-        Operation::Raw { on, octets } => {
+        Operation::Raw { on, bytes } => {
             if let Some(on) = shell.pick(on) {
                 done.answered.push(on);
-                shell.give(on, octets);
+                shell.give(on, bytes);
             }
         }
         Operation::Pass(what) => shell.pass(what),
@@ -156,7 +156,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
         }
         Operation::Say { on, line } => {
             if let Some(on) = shell.pick(on) {
-                shell.give(on, &line.octets(&done.key));
+                shell.give(on, &line.bytes(&done.key));
             }
         }
         Operation::SecureRightly { on } => {

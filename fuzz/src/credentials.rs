@@ -1,39 +1,39 @@
-//! Credentials: any octets, and what clients make of our challenge.
+//! Credentials: any bytes, and what clients make of our challenge.
 
 use arbitrary::{Arbitrary, Unstructured};
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
 use rendezvous_core::http::challenge::{Identified, identify, write_challenge};
 use rendezvous_core::id::Id;
 
-pub(crate) fn authorization(octets: &[u8]) {
-    let found = identify(octets);
-    let padded = [b" \t ", octets, b"\t"].concat();
+pub(crate) fn authorization(bytes: &[u8]) {
+    let found = identify(bytes);
+    let padded = [b" \t ", bytes, b"\t"].concat();
     assert_eq!(identify(&padded), found, "blanks around it");
-    let blank = |octet: &u8| matches!(octet, b' ' | b'\t');
-    let start = octets.iter().take_while(|octet| blank(octet)).count();
-    let scheme = start + octets[start..].iter().take_while(|octet| !blank(octet)).count();
-    let mut shouted = octets.to_vec();
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().take_while(|byte| blank(byte)).count();
+    let scheme = start + bytes[start..].iter().take_while(|byte| !blank(byte)).count();
+    let mut shouted = bytes.to_vec();
     shouted[..scheme].make_ascii_uppercase();
     assert_eq!(identify(&shouted), found, "the scheme has no case");
     match found {
-        Identified::Id(id) => assert!(spells(octets, &id.to_string()), "{id} came from nowhere"),
-        Identified::Name(name) => assert!(spells(octets, &name.to_lowercase()), "{name} came from nowhere"),
+        Identified::Id(id) => assert!(spells(bytes, &id.to_string()), "{id} came from nowhere"),
+        Identified::Name(name) => assert!(spells(bytes, &name.to_lowercase()), "{name} came from nowhere"),
         Identified::Unidentified | Identified::Malformed => {}
     }
 }
 
-/// Whether the octets hold the user name, which is in lower case: in BASE64, or behind backslashes and percent signs.
-fn spells(octets: &[u8], wanted: &str) -> bool {
-    let text: Vec<u8> = octets.iter().copied().filter(|octet| *octet != b'\\').collect();
+/// Whether the bytes hold the user name, which is in lower case: in BASE64, or behind backslashes and percent signs.
+fn spells(bytes: &[u8], wanted: &str) -> bool {
+    let text: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != b'\\').collect();
     let mut plain = Vec::new();
     let mut at = 0;
-    while let Some(&octet) = text.get(at) {
-        let escaped = (octet == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+    while let Some(&byte) = text.get(at) {
+        let escaped = (byte == b'%').then(|| text.get(at + 1..at + 3)).flatten();
         let value = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        plain.push(value.unwrap_or(octet));
+        plain.push(value.unwrap_or(byte));
         at += if value.is_some() { 3 } else { 1 };
     }
-    let last = octets.split(|octet| matches!(octet, b' ' | b'\t')).rfind(|word| !word.is_empty());
+    let last = bytes.split(|byte| matches!(byte, b' ' | b'\t')).rfind(|word| !word.is_empty());
     let alphabets = [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD];
     let standard = last.map(|word| String::from_utf8_lossy(word).replace('-', "+").replace('_', "/"));
     let mut decoded = standard.iter().flat_map(|word| alphabets.iter().map(|it| it.decode(word.as_bytes())));
@@ -77,7 +77,7 @@ enum Prefix {
 enum User {
     Quoted,
     Token,
-    /// A quoted-pair before every octet whose bit is set.
+    /// A quoted-pair before every byte whose bit is set.
     Escaped(u64),
     /// `username*`; percent-encoded where the bit is set.
     Extended(u64),
@@ -93,8 +93,8 @@ enum Comma {
     Semicolon,
 }
 
-pub(crate) fn challenge(octets: &[u8]) {
-    let Ok(client) = Client::arbitrary(&mut Unstructured::new(octets)) else { return };
+pub(crate) fn challenge(bytes: &[u8]) {
+    let Ok(client) = Client::arbitrary(&mut Unstructured::new(bytes)) else { return };
     let mut line = Vec::new();
     write_challenge(&client.nonce, &client.opaque, &mut line);
     let line = String::from_utf8(line).expect("a challenge is text");

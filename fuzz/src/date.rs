@@ -4,20 +4,20 @@ use rendezvous_core::http::date::{parse_date, write_date};
 
 const LAST: u64 = 253_402_300_799;
 
-pub(crate) fn run(octets: &[u8]) {
-    if let Some(wall) = parse_date(octets) {
-        assert_eq!(written(wall), octets, "what is read is written the same");
-        assert_eq!(counted(wall).as_bytes(), octets);
+pub(crate) fn run(bytes: &[u8]) {
+    if let Some(wall) = parse_date(bytes) {
+        assert_eq!(written(wall), bytes, "what is read is written the same");
+        assert_eq!(counted(wall).as_bytes(), bytes);
     }
-    let Some(number) = octets.first_chunk().map(|octets| u64::from_le_bytes(*octets)) else { return };
+    let Some(number) = bytes.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)) else { return };
     let wall = if number >> 63 == 0 { number % (LAST + 1) } else { number };
     let text = written(wall);
     assert_eq!(parse_date(&text), Some(wall.min(LAST)));
     assert_eq!(text, counted(wall.min(LAST)).as_bytes());
-    // One octet changed is another date or none.
-    let (at, octet) = (usize::from(octets[0]) % text.len(), octets[octets.len() - 1]);
+    // One byte changed is another date or none.
+    let (at, byte) = (usize::from(bytes[0]) % text.len(), bytes[bytes.len() - 1]);
     let mut other = text.clone();
-    other[at] = octet;
+    other[at] = byte;
     assert!(other == text || parse_date(&other) != Some(wall.min(LAST)));
 }
 

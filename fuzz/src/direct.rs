@@ -8,7 +8,7 @@ use rendezvous_core::time::Span;
 
 use crate::shell::address;
 
-/// The certificate that peers announce is all of this octet.
+/// The certificate that peers announce is all of this byte.
 pub(crate) const THEIRS: u8 = 7;
 
 /// A line of a peer's.
@@ -20,14 +20,14 @@ pub(crate) enum Line {
     OkKey,
     Ok,
     Error,
-    /// And then octets of the stream.
+    /// And then bytes of the stream.
     OkAndMore,
     ErrorAndMore,
     Nonsense,
 }
 
 impl Line {
-    pub(crate) fn octets(self, key: &str) -> Vec<u8> {
+    pub(crate) fn bytes(self, key: &str) -> Vec<u8> {
         match self {
             Self::StartTls => b"starttls\n".to_vec(),
             Self::Key => format!("key:{key}\n").into_bytes(),
@@ -56,7 +56,7 @@ pub(crate) fn key_of(sent: &[u8]) -> Option<String> {
 
 /// Whether this is a line of a machine's, whole and alone.
 pub(crate) fn is_line(sent: &[u8]) -> bool {
-    let is_one = sent.ends_with(b"\n") && sent.iter().filter(|octet| **octet == b'\n').count() == 1;
+    let is_one = sent.ends_with(b"\n") && sent.iter().filter(|byte| **byte == b'\n').count() == 1;
     let fixed: [&[u8]; 5] = [b"starttls\n", b"ok\n", b"error\n", b"key:theirs\n", b"ok:theirs\n"];
     is_one && fixed.contains(&sent)
 }

@@ -3,9 +3,9 @@
 use rendezvous_core::dtcp::Key;
 use rendezvous_core::dtcp::handshake::{Dialled, Dialling, ERRORS_MAX, Served, Serving, Step, Tls, Verdict};
 
-/// The first octet says how; the others are what the peer says.
-pub(crate) fn run(octets: &[u8]) {
-    let Some((how, said)) = octets.split_first() else { return };
+/// The first byte says how; the others are what the peer says.
+pub(crate) fn run(bytes: &[u8]) {
+    let Some((how, said)) = bytes.split_first() else { return };
     let tls = [Tls::Off, Tls::Prefer, Tls::Require][usize::from(how % 3)];
     let judge = usize::from(how / 3);
     let cuts = [said.len().max(1), 1, 5];
@@ -32,7 +32,7 @@ enum Act {
     Failed,
 }
 
-/// Everything that was done, and how many octets were consumed by then.
+/// Everything that was done, and how many bytes were consumed by then.
 fn serve(tls: Tls, judge: usize, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     let mut serving = Serving::new(tls);
     let (mut acts, mut used) = (Vec::new(), 0);
@@ -41,7 +41,7 @@ fn serve(tls: Tls, judge: usize, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     let mut is_final = false;
     for end in ends(said.len(), cut) {
         loop {
-            let Step { used: took, act } = serving.on_octets(&said[used..end]);
+            let Step { used: took, act } = serving.on_bytes(&said[used..end]);
             used += took;
             assert!(used <= end);
             assert!(!is_over || act == Served::Wait && took == 0, "it is over");
@@ -52,14 +52,14 @@ fn serve(tls: Tls, judge: usize, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
                     Served::StartTls => {
                         assert!(tls != Tls::Off && !serving.is_secure(), "TLS that nobody wants, or twice");
                         acts.push(Act::StartTls);
-                        assert_eq!(serving.on_octets(&said[used..end]), Step { used: 0, act: Served::Wait });
+                        assert_eq!(serving.on_bytes(&said[used..end]), Step { used: 0, act: Served::Wait });
                         serving.on_tls_up();
                     }
                     Served::Judge(key) => {
                         assert!(!key.is_empty());
                         assert!(tls != Tls::Require || serving.is_secure(), "a key in clear");
                         acts.push(Act::Judged(key.to_vec()));
-                        assert_eq!(serving.on_octets(&said[used..end]), Step { used: 0, act: Served::Wait });
+                        assert_eq!(serving.on_bytes(&said[used..end]), Step { used: 0, act: Served::Wait });
                         assert_eq!(serving.judge(Verdict::Later), Served::Wait);
                         let verdict = [Verdict::Wrong, Verdict::Tentative, Verdict::Commit, Verdict::UsedKey]
                             [(judge + verdicts) % 4];
@@ -103,7 +103,7 @@ fn dial(tls: Tls, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     event(&mut acts, dialling.on_connected());
     for end in ends(said.len(), cut) {
         loop {
-            let Step { used: took, act } = dialling.on_octets(&said[used..end], &mine);
+            let Step { used: took, act } = dialling.on_bytes(&said[used..end], &mine);
             used += took;
             assert!(used <= end);
             assert!(!is_over || act == Dialled::Wait && took == 0, "it is over");
@@ -113,7 +113,7 @@ fn dial(tls: Tls, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
                     assert!(tls != Tls::Off && !is_secure);
                     is_secure = true;
                     assert_eq!(
-                        dialling.on_octets(&said[used..end], &mine),
+                        dialling.on_bytes(&said[used..end], &mine),
                         Step { used: 0, act: Dialled::Wait }
                     );
                     event(&mut acts, dialling.on_tls_up());

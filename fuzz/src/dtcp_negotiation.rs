@@ -126,8 +126,8 @@ struct Story {
     until: Option<Time>,
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
     let tls = [Tls::Off, Tls::Prefer, Tls::Require][usize::from(setup.tls % 3)];
     let config = Config {
@@ -281,7 +281,7 @@ impl Story {
             Line::OurOk { session } => with(b"ok:", *session),
             Line::Ack => b"ok\n".to_vec(),
             Line::Error => b"error\n".to_vec(),
-            Line::Any(octets) => octets.clone(),
+            Line::Any(bytes) => bytes.clone(),
         };
         let len = if cut == 0 { line.len() } else { line.len().min(usize::from(cut)) };
         let connection = self.links.get_mut(&link).expect("it is there");
@@ -292,7 +292,7 @@ impl Story {
     fn offer(&mut self, link: LinkId) {
         let Some(connection) = self.links.get_mut(&link) else { return };
         if connection.wanted && connection.stage == Stage::Up {
-            let used = self.it.handle_octets(link, &connection.kept);
+            let used = self.it.handle_bytes(link, &connection.kept);
             assert!(used <= connection.kept.len());
             connection.kept.drain(..used);
         }
@@ -320,8 +320,8 @@ impl Story {
                     assert!(to.port() != 0 && !to.ip().is_unspecified(), "{to} is nowhere");
                     self.links.insert(link, Connection::new(Stage::Dialling));
                 }
-                Output::Write { link, octets } => {
-                    assert!(octets.ends_with(b"\n"));
+                Output::Write { link, bytes } => {
+                    assert!(bytes.ends_with(b"\n"));
                     assert_eq!(self.links[&link].stage, Stage::Up);
                 }
                 Output::StartTls { link, .. } => {

@@ -13,7 +13,7 @@ enum Operation<'a> {
     Open { listener: u8, host: u8 },
     Connect { on: u8, token: Token, behind: bool },
     Request { on: u8, id: u8, way: u8, method: u8, behind: u8 },
-    Raw { on: u8, octets: &'a [u8] },
+    Raw { on: u8, bytes: &'a [u8] },
     On { on: u8, what: ConnStep },
     Pass(WorldStep),
     Enrol { which: u8, second: u8, plain: u8 },
@@ -31,8 +31,8 @@ struct Token {
     nonce: Option<u8>,
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let mut world = World::new();
     for _ in 0..OPERATIONS_MAX {
         if unstructured.is_empty() {
@@ -63,9 +63,9 @@ fn perform(world: &mut World, operation: Operation<'_>) {
                 world.request(on, id, way, method, behind % 8);
             }
         }
-        Operation::Raw { on, octets } => {
+        Operation::Raw { on, bytes } => {
             if let Some(on) = world.shell.pick(on) {
-                world.raw(on, octets);
+                world.raw(on, bytes);
             }
         }
         Operation::On { on, what } => {

@@ -35,9 +35,9 @@ pub(crate) struct World {
 /// What a peer has sent, as far as it was ours to send.
 #[derive(Debug, Default)]
 struct Peer {
-    /// It also sent octets that the fuzzer made up, so that its own may mean anything.
+    /// It also sent bytes that the fuzzer made up, so that its own may mean anything.
     raw: bool,
-    /// Its last request has octets behind it, which may become the front of the next.
+    /// Its last request has bytes behind it, which may become the front of the next.
     ragged: bool,
     /// The tokens in its CONNECTs: ID, secret, step, nonce; no nonce in a plain one.
     claims: Vec<(Id, u8, u64, Option<u8>)>,
@@ -120,9 +120,9 @@ impl World {
         self.judge();
     }
 
-    pub(crate) fn raw(&mut self, on: ConnId, octets: &[u8]) {
+    pub(crate) fn raw(&mut self, on: ConnId, bytes: &[u8]) {
         self.peers.entry(on).or_default().raw = true;
-        self.shell.give(on, octets);
+        self.shell.give(on, bytes);
         self.judge();
     }
 
@@ -190,8 +190,8 @@ impl World {
         if way % (WAYS + 1) != WAYS {
             peer.requests.push((id, format!("{line}{front}{back}{body}\r\n")));
         }
-        let octets = "octets".repeat(usize::from(behind));
-        self.shell.give(on, format!("{line}{front}{field}{back}{body}\r\n{octets}").as_bytes());
+        let bytes = "octets".repeat(usize::from(behind));
+        self.shell.give(on, format!("{line}{front}{field}{back}{body}\r\n{bytes}").as_bytes());
         self.judge();
     }
 

@@ -8,8 +8,8 @@ use rendezvous::password_file;
 use rendezvous::ticket::Ticket;
 use rendezvous_core::token::Key;
 
-pub(crate) fn ticket(octets: &[u8]) {
-    match Ticket::parse(octets, "t") {
+pub(crate) fn ticket(bytes: &[u8]) {
+    match Ticket::parse(bytes, "t") {
         Ok(ticket) => {
             let text = ticket.to_text("someone");
             let again = Ticket::parse(text.as_bytes(), "t").expect("what we write, we read");
@@ -22,9 +22,9 @@ pub(crate) fn ticket(octets: &[u8]) {
     }
 }
 
-pub(crate) fn ids(octets: &[u8]) {
-    let ids = Ids::parse(octets, "ids");
-    let lines = octets.split(|octet| *octet == b'\n').count();
+pub(crate) fn ids(bytes: &[u8]) {
+    let ids = Ids::parse(bytes, "ids");
+    let lines = bytes.split(|byte| *byte == b'\n').count();
     assert!(ids.entries.len() + ids.complaints.len() <= lines, "one verdict a line");
     let mut text = String::new();
     for entry in &ids.entries {

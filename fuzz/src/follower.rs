@@ -5,13 +5,13 @@ use rendezvous_core::http::follower::Mode;
 use rendezvous_core::http::head::{Body, Limits, parse};
 use tests::exchanges::{Exchanges, Found, From, Pieces, What};
 
-pub(crate) fn run(octets: &[u8]) {
-    let (mode, turns) = match octets {
+pub(crate) fn run(bytes: &[u8]) {
+    let (mode, turns) = match bytes {
         [b'S', turns @ ..] => (Mode::Strict, turns),
         [_, turns @ ..] => (Mode::Lenient, turns),
         [] => return,
     };
-    for limits in [Limits::default(), Limits { head_octets_max: 200, line_octets_max: 60 }] {
+    for limits in [Limits::default(), Limits { head_bytes_max: 200, line_bytes_max: 60 }] {
         let whole = follow(turns, limits, mode, Pieces::Whole);
         for pieces in [Pieces::Of(1), Pieces::Of(3)] {
             let cut = follow(turns, limits, mode, pieces);

@@ -2,37 +2,37 @@
 
 use rendezvous_core::http::head::{Finder, Found, Head, Limits, Refusal, parse};
 
-pub(crate) fn run(octets: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     // Small limits are passed by short inputs.
-    for limits in [Limits::default(), Limits { head_octets_max: 200, line_octets_max: 60 }] {
-        let found = find(octets, &limits);
+    for limits in [Limits::default(), Limits { head_bytes_max: 200, line_bytes_max: 60 }] {
+        let found = find(bytes, &limits);
         match found {
-            Found::Partial => assert!(parse(octets).is_err(), "a head without an end"),
+            Found::Partial => assert!(parse(bytes).is_err(), "a head without an end"),
             Found::Refused(refusal) => {
                 assert!((400..600).contains(&refusal.status().code()) && !refusal.why().is_empty());
                 let over = [Refusal::LineTooLong, Refusal::HeadTooLarge].contains(&refusal);
-                assert!(over || parse(octets).is_err(), "{refusal:?}, and then not");
+                assert!(over || parse(bytes).is_err(), "{refusal:?}, and then not");
             }
             Found::Complete(len) => {
-                assert!(len <= octets.len() && len <= limits.head_octets_max as usize);
-                if let Ok(head) = parse(&octets[..len]) {
-                    check(&head, &octets[..len]);
+                assert!(len <= bytes.len() && len <= limits.head_bytes_max as usize);
+                if let Ok(head) = parse(&bytes[..len]) {
+                    check(&head, &bytes[..len]);
                 }
             }
         }
     }
 }
 
-/// The verdict, which is the same for all pieces: whole, octet by octet, in two halves.
-fn find(octets: &[u8], limits: &Limits) -> Found {
-    let whole = Finder::default().find(octets, limits);
+/// The verdict, which is the same for all pieces: whole, byte by byte, in two halves.
+fn find(bytes: &[u8], limits: &Limits) -> Found {
+    let whole = Finder::default().find(bytes, limits);
     let mut finder = Finder::default();
-    let first = (0..=octets.len()).map(|len| finder.find(&octets[..len], limits));
-    let octetwise = first.into_iter().find(|found| *found != Found::Partial).unwrap_or(Found::Partial);
-    assert_eq!(octetwise, whole, "octet by octet");
+    let first = (0..=bytes.len()).map(|len| finder.find(&bytes[..len], limits));
+    let bytewise = first.into_iter().find(|found| *found != Found::Partial).unwrap_or(Found::Partial);
+    assert_eq!(bytewise, whole, "octet by octet");
     let mut finder = Finder::default();
-    let half = finder.find(&octets[..octets.len() / 2], limits);
-    let halves = if half == Found::Partial { finder.find(octets, limits) } else { half };
+    let half = finder.find(&bytes[..bytes.len() / 2], limits);
+    let halves = if half == Found::Partial { finder.find(bytes, limits) } else { half };
     assert_eq!(halves, whole, "in halves");
     whole
 }
@@ -65,9 +65,9 @@ fn check(head: &Head<'_>, raw: &[u8]) {
     assert_eq!(head.is_connect(), head.method == "CONNECT");
 }
 
-/// By lines of text, not by octets: a way of its own.
+/// By lines of text, not by bytes: a way of its own.
 fn less_authorization(head: &[u8]) -> Vec<u8> {
-    let text: String = head.iter().map(|&octet| char::from(octet)).collect();
+    let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let keeps = |line: &&str| {
         let name = line.split(':').next().unwrap_or_default();
         !(line.contains(':') && name.eq_ignore_ascii_case("authorization"))

@@ -1,4 +1,4 @@
-//! The bodies of the fuzz targets: each takes octets from anywhere and panics where its invariant, the first line of
+//! The bodies of the fuzz targets: each takes bytes from anywhere and panics where its invariant, the first line of
 //! its file in `fuzz_targets`, does not hold.
 //!
 //! ```text
@@ -74,8 +74,8 @@ pub const TARGETS: &[Target] = &[
 /// # Panics
 ///
 /// Its invariant does not hold, or there is no such target.
-pub fn run(name: &str, octets: &[u8]) {
+pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, body) = target.unwrap_or_else(|| panic!("no target {name}"));
-    body(octets);
+    body(bytes);
 }

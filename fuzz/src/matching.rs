@@ -58,10 +58,10 @@ struct Story {
     claimed: u32,
 }
 
-/// The octets are a setup and operations.
-pub(crate) fn run(octets: &[u8]) {
-    let mut octets = Unstructured::new(octets);
-    let Ok(setup) = octets.arbitrary::<Setup>() else { return };
+/// The bytes are a setup and operations.
+pub(crate) fn run(bytes: &[u8]) {
+    let mut bytes = Unstructured::new(bytes);
+    let Ok(setup) = bytes.arbitrary::<Setup>() else { return };
     let mut listeners = vec![at(1, 0)];
     if setup.second_listener {
         listeners.push("0.0.0.0:1001".parse().expect("an address"));
@@ -75,8 +75,8 @@ pub(crate) fn run(octets: &[u8]) {
     let matching = Matching::new(LIMITS, rules.clone());
     let (sockets, waiting) = (Vec::new(), BTreeMap::new());
     let mut shrinker = Story { matching, rules, now: Time(0), sockets, waiting, opened: 0, claimed: 0 };
-    while !octets.is_empty() {
-        let Ok(operation) = octets.arbitrary() else { return };
+    while !bytes.is_empty() {
+        let Ok(operation) = bytes.arbitrary() else { return };
         shrinker.go(&operation);
         shrinker.take_matches();
         shrinker.check();

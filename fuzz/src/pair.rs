@@ -52,15 +52,15 @@ struct Story {
     model: Model,
     limits: Limits,
     now: Time,
-    /// When octets, or an end, last moved.
+    /// When bytes, or an end, last moved.
     last: Time,
-    octets: [u64; 2],
+    bytes: [u64; 2],
     write_failed: [bool; 2],
     stopped: [bool; 2],
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let Ok(setup) = Setup::arbitrary(&mut unstructured) else { return };
     let seconds = |count: u8| Span::from_secs(u64::from(count % 64) + 1);
     let limits = Limits {
@@ -73,8 +73,8 @@ pub(crate) fn run(octets: &[u8]) {
     let now = Time(5_000_000);
     let pair = Pair::new(limits, setup.head_queued, now);
     let model = Model::new(setup.head_queued);
-    let (octets, write_failed, stopped) = ([0; 2], [false; 2], [false; 2]);
-    let mut shrinker = Story { pair, model, limits, now, last: now, octets, write_failed, stopped };
+    let (bytes, write_failed, stopped) = ([0; 2], [false; 2], [false; 2]);
+    let mut shrinker = Story { pair, model, limits, now, last: now, bytes, write_failed, stopped };
     while !unstructured.is_empty() && !shrinker.model.over {
         let Ok(operation) = Operation::arbitrary(&mut unstructured) else { break };
         shrinker.perform(&operation);
@@ -105,7 +105,7 @@ impl Story {
                 // After an end nothing is read, and nothing can be queued for who takes nothing.
                 let read = if self.model.has_ended(from) { 0 } else { read };
                 let queued = if self.write_failed[place(from.other())] { 0 } else { queued };
-                self.octets[place(from)] += u64::from(read);
+                self.bytes[place(from)] += u64::from(read);
                 self.put_off(from);
                 let act = self.pair.on_moved(from, read.into(), queued.into(), now);
                 assert_eq!(act, self.model.moved(from, queued > 0));
@@ -145,7 +145,7 @@ impl Story {
         }
     }
 
-    /// Octets move in that direction: that shows life, but not where nobody takes them.
+    /// Bytes move in that direction: that shows life, but not where nobody takes them.
     fn put_off(&mut self, from: Side) {
         if self.model.flow(from) != Flow::Dead {
             self.last = self.now;
@@ -170,7 +170,7 @@ impl Story {
             if let Some(early) = deadline.0.checked_sub(1).map(Time).filter(|early| *early > self.now) {
                 assert_eq!(self.pair.on_timeout(early), None, "too early");
             }
-            // A deadline can have passed when it is set: a queue became empty long after the last octet.
+            // A deadline can have passed when it is set: a queue became empty long after the last byte.
             self.now = self.now.max(deadline);
             match self.pair.on_timeout(self.now) {
                 Some(Act::CheckAck(side)) => {
@@ -196,7 +196,7 @@ impl Story {
 
     fn check(&mut self) {
         for side in [Side::Hidden, Side::Client] {
-            assert_eq!(self.pair.octets_from(side), self.octets[place(side)]);
+            assert_eq!(self.pair.bytes_from(side), self.bytes[place(side)]);
             if !self.model.over {
                 assert_eq!(self.pair.flow_from(side), self.model.flow(side));
             }

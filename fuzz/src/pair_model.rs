@@ -9,7 +9,7 @@ use rendezvous_core::pair::{Act, EndReason, Flow, PairEnd, Side};
 struct Way {
     /// The sender has ended, in order.
     ended: bool,
-    /// Octets wait for the receiver.
+    /// Bytes wait for the receiver.
     queued: bool,
     /// The receiver was told of the end.
     told: bool,
@@ -42,7 +42,7 @@ impl Model {
         self.way(side).ended
     }
 
-    /// Somebody is owed octets, and may take them; where one way is lost, that is no reason to wait.
+    /// Somebody is owed bytes, and may take them; where one way is lost, that is no reason to wait.
     pub(crate) fn is_owed(&self) -> bool {
         let ways = [self.from_hidden, self.from_client];
         ways.iter().any(|way| way.queued) && !ways.iter().any(|way| way.lost)
@@ -105,7 +105,7 @@ impl Model {
         self.finish(Side::Hidden, to_hidden, to_client, why)
     }
 
-    /// The end is passed on behind the last octet.
+    /// The end is passed on behind the last byte.
     fn call(&mut self, from: Side) -> Option<Act> {
         let way = self.way(from);
         let now = way.ended && !way.queued && !way.told && !way.lost;

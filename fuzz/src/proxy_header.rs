@@ -8,19 +8,19 @@ use rendezvous_core::proxy_header::{
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-pub(crate) fn run(octets: &[u8]) {
-    let whole = parse(octets);
-    assert_eq!(octetwise(octets), whole, "octet by octet");
-    assert_eq!(begins_v2(octets), octets.starts_with(SIGNATURE) || SIGNATURE.starts_with(octets));
+pub(crate) fn run(bytes: &[u8]) {
+    let whole = parse(bytes);
+    assert_eq!(bytewise(bytes), whole, "octet by octet");
+    assert_eq!(begins_v2(bytes), bytes.starts_with(SIGNATURE) || SIGNATURE.starts_with(bytes));
     match whole {
-        Parsed::Partial => assert!(octets.len() < LEN_MAX, "a header without an end"),
+        Parsed::Partial => assert!(bytes.len() < LEN_MAX, "a header without an end"),
         Parsed::Refused(why) => {
             assert!(!why.is_empty());
-            assert_eq!(parse(&[octets, b"\r\n"].concat()), whole, "what comes behind makes it no better");
+            assert_eq!(parse(&[bytes, b"\r\n"].concat()), whole, "what comes behind makes it no better");
         }
         Parsed::Complete { len, source } => {
-            assert!(len <= octets.len() && len <= LEN_MAX);
-            let header = &octets[..len];
+            assert!(len <= bytes.len() && len <= LEN_MAX);
+            let header = &bytes[..len];
             assert_eq!(parse(header), whole, "without what is behind it");
             let said = if header.starts_with(SIGNATURE) { binary(header) } else { line(header) };
             assert_eq!(source.map(canonical), said.map(canonical), "what the document says");
@@ -45,8 +45,8 @@ fn rewrite_raw(source: Option<SocketAddr>, name: &RawName) {
 }
 
 /// The first verdict that is one.
-fn octetwise(octets: &[u8]) -> Parsed {
-    let verdicts = (0..=octets.len()).map(|len| parse(&octets[..len]));
+fn bytewise(bytes: &[u8]) -> Parsed {
+    let verdicts = (0..=bytes.len()).map(|len| parse(&bytes[..len]));
     verdicts.into_iter().find(|it| *it != Parsed::Partial).unwrap_or(Parsed::Partial)
 }
 

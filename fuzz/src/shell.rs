@@ -87,12 +87,12 @@ impl<M: Machine> Shell<M> {
     }
 
     /// The peer sends.
-    pub(crate) fn give(&mut self, on: ConnId, octets: &[u8]) {
+    pub(crate) fn give(&mut self, on: ConnId, bytes: &[u8]) {
         if let Some(sock) = self.socks.get_mut(&on)
             && sock.end.is_none()
             && matches!(sock.stage, Stage::Up)
         {
-            sock.incoming.extend(octets);
+            sock.incoming.extend(bytes);
             self.ready.push_back(on);
             self.run();
         }
@@ -114,7 +114,7 @@ impl<M: Machine> Shell<M> {
 
     fn hand_in(&mut self, input: &Input) {
         let now = self.now;
-        let short = |octets: usize| u32::try_from(octets).expect("far below 4 GiB");
+        let short = |bytes: usize| u32::try_from(bytes).expect("far below 4 GiB");
         match *input {
             Input::Flushed(on) => self.machine.handle_flushed(on, now),
             Input::Moved { from, read, queued } => {
@@ -195,22 +195,22 @@ impl<M: Machine> Shell<M> {
             return;
         }
         let passes = sock.gate.and_then(|gate| usize::try_from(gate).ok()).unwrap_or(usize::MAX);
-        let octets: Vec<u8> = if sock.parked.is_empty() {
+        let bytes: Vec<u8> = if sock.parked.is_empty() {
             sock.receive(PARKED_MAX.min(passes))
         } else {
             sock.parked.drain(..passes.min(sock.parked.len())).collect()
         };
-        sock.gate = sock.gate.map(|gate| gate - octets.len() as u64);
+        sock.gate = sock.gate.map(|gate| gate - bytes.len() as u64);
         sock.fresh |= sock.gate == Some(0);
-        if octets.is_empty() {
+        if bytes.is_empty() {
             if let Some(how) = sock.untold_end() {
                 sock.end_told = true;
                 self.inputs.push_back(Input::Ended(on, how));
             }
             return;
         }
-        let queued = queued + octets.len();
-        self.inputs.push_back(Input::Moved { from: on, read: octets.len(), queued });
+        let queued = queued + bytes.len();
+        self.inputs.push_back(Input::Moved { from: on, read: bytes.len(), queued });
         if stalled {
             self.socks.entry(peer).and_modify(|dst| dst.queued = queued);
         } else {

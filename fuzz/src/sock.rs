@@ -28,12 +28,12 @@ pub(crate) struct Sock {
     /// How many bytes move before the next are offered; `None`: none are.
     pub(crate) gate: Option<u64>,
     pub(crate) last_told: bool,
-    /// At most so many octets are received at once.
+    /// At most so many bytes are received at once.
     pub(crate) most: usize,
     /// How the peer has ended its side.
     pub(crate) end: Option<End>,
     pub(crate) end_told: bool,
-    /// Octets for the peer that it has not taken.
+    /// Bytes for the peer that it has not taken.
     pub(crate) queued: usize,
     /// A `Send` is to be followed by a 'flushed'.
     pub(crate) owes_flushed: bool,

@@ -18,11 +18,11 @@ const HEADER: &[u8] = b"<stream:stream xmlns='jabber:component:accept' \
 const PROXY: &str = "p.org";
 const ENTITY: &str = "e@p.org/x";
 
-/// The octets are what a server sends behind its header.
-pub(crate) fn run(octets: &[u8]) {
+/// The bytes are what a server sends behind its header.
+pub(crate) fn run(bytes: &[u8]) {
     let now = Now { mono: Time(1), wall: 1 };
     let (mut proxy, mut entity) = (proxy(now), entity(now));
-    for iq in iqs(octets) {
+    for iq in iqs(bytes) {
         if let Some(stanza) = read(&iq, NAMESPACE) {
             check_again(&stanza);
         }
@@ -36,9 +36,9 @@ pub(crate) fn run(octets: &[u8]) {
     assert_eq!(entity.sessions(), 0, "a session for ever");
 }
 
-fn iqs(octets: &[u8]) -> Vec<Iq> {
+fn iqs(bytes: &[u8]) -> Vec<Iq> {
     let mut stream = Stream::new();
-    let text = [HEADER, octets].concat();
+    let text = [HEADER, bytes].concat();
     let mut rest = &text[..];
     let mut iqs = Vec::new();
     while let Ok(Some(part)) = stream.read(&mut rest) {

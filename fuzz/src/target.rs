@@ -4,9 +4,9 @@ use rendezvous_core::http::head;
 use rendezvous_core::http::response::{RegistrationOptions, write_connect};
 use rendezvous_core::http::target::{Token, label, registration, rendezvous_parameter};
 
-/// The octets are a target, a host and a domain, a line each.
-pub(crate) fn run(octets: &[u8]) {
-    let Ok(text) = std::str::from_utf8(octets) else { return };
+/// The bytes are a target, a host and a domain, a line each.
+pub(crate) fn run(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut lines = text.split('\n');
     let (target, host, domain) = (
         lines.next().unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! Tokens, against the RFCs' own words.
 
 use arbitrary::{Arbitrary, Unstructured};
-use rendezvous_core::token::{Algorithm, BOUND_OCTETS, Challenge, Key};
+use rendezvous_core::token::{Algorithm, BOUND_BYTES, Challenge, Key};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
@@ -13,16 +13,16 @@ struct Case<'a> {
     wall: u64,
     /// What is presented besides what is right.
     guess: &'a [u8],
-    bound_guess: [u8; BOUND_OCTETS],
+    bound_guess: [u8; BOUND_BYTES],
     nonce: &'a [u8],
     secret: &'a [u8],
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(octets)) else { return };
+pub(crate) fn run(bytes: &[u8]) {
+    let Ok(case) = Case::arbitrary_take_rest(Unstructured::new(bytes)) else { return };
     let algorithm = [Algorithm::Sha1, Algorithm::Sha256, Algorithm::Sha512][usize::from(case.algorithm) % 3];
     let (digits, period) = (6 + case.digits % 5, 1 + u32::from(case.period) % Key::PERIOD_SECS_MAX);
-    let fits = (1..=Key::SECRET_OCTETS_MAX).contains(&case.secret.len());
+    let fits = (1..=Key::SECRET_BYTES_MAX).contains(&case.secret.len());
     let key = Key::new(case.secret.to_vec(), algorithm, digits, period);
     assert_eq!(key.is_ok(), fits);
     let Ok(key) = key else { return };
@@ -34,7 +34,7 @@ pub(crate) fn run(octets: &[u8]) {
     let plain = |step: u64| plain(&mac(algorithm, case.secret, &step.to_be_bytes()), digits);
     let bound = |step: u64| {
         let mac = mac(algorithm, case.secret, &[&step.to_be_bytes(), case.nonce].concat());
-        <[u8; BOUND_OCTETS]>::try_from(&mac[..BOUND_OCTETS]).expect("no hash is shorter")
+        <[u8; BOUND_BYTES]>::try_from(&mac[..BOUND_BYTES]).expect("no hash is shorter")
     };
     for step in window.iter().copied().chain([now.saturating_sub(2), now.saturating_add(2), 0]) {
         assert_eq!(key.plain(step).as_bytes(), plain(step).as_bytes());
@@ -51,7 +51,7 @@ pub(crate) fn run(octets: &[u8]) {
     if let Some(challenge) = Challenge::parse(case.guess) {
         let message = [b"rendezvous challenge\0", case.guess, b"\0", case.nonce].concat();
         let mac = mac(algorithm, case.secret, &message);
-        let token = <[u8; BOUND_OCTETS]>::try_from(&mac[..BOUND_OCTETS]).expect("no hash is shorter");
+        let token = <[u8; BOUND_BYTES]>::try_from(&mac[..BOUND_BYTES]).expect("no hash is shorter");
         for guess in [token, case.bound_guess] {
             let fits = key.check_over_challenge(&challenge, case.nonce, &guess);
             assert_eq!(fits, guess == token);
@@ -76,9 +76,9 @@ fn plain(mac: &[u8], digits: u8) -> String {
 
 fn mac(algorithm: Algorithm, secret: &[u8], text: &[u8]) -> Vec<u8> {
     match algorithm {
-        Algorithm::Sha1 => hmac(64, |octets| Sha1::digest(octets).to_vec(), secret, text),
-        Algorithm::Sha256 => hmac(64, |octets| Sha256::digest(octets).to_vec(), secret, text),
-        Algorithm::Sha512 => hmac(128, |octets| Sha512::digest(octets).to_vec(), secret, text),
+        Algorithm::Sha1 => hmac(64, |bytes| Sha1::digest(bytes).to_vec(), secret, text),
+        Algorithm::Sha256 => hmac(64, |bytes| Sha256::digest(bytes).to_vec(), secret, text),
+        Algorithm::Sha512 => hmac(128, |bytes| Sha512::digest(bytes).to_vec(), secret, text),
     }
 }
 
@@ -86,7 +86,7 @@ fn mac(algorithm: Algorithm, secret: &[u8], text: &[u8]) -> Vec<u8> {
 fn hmac(block: usize, hash: impl Fn(&[u8]) -> Vec<u8>, secret: &[u8], text: &[u8]) -> Vec<u8> {
     let mut key = if secret.len() > block { hash(secret) } else { secret.to_vec() };
     key.resize(block, 0);
-    let pad = |with: u8| key.iter().map(|octet| octet ^ with).collect::<Vec<u8>>();
+    let pad = |with: u8| key.iter().map(|byte| byte ^ with).collect::<Vec<u8>>();
     let inner = hash(&[&pad(0x36), text].concat());
     hash(&[pad(0x5c), inner].concat())
 }

@@ -6,8 +6,8 @@ use rendezvous_core::trace::{Input, Replay, Setup, Trace};
 /// thousands.
 const POOLS_MAX: u32 = 16;
 
-pub(crate) fn run(octets: &[u8]) {
-    let Ok(text) = str::from_utf8(octets) else { return };
+pub(crate) fn run(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
     let trace = match Trace::parse(text) {
         Ok(trace) => trace,
         Err(error) => {

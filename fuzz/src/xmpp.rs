@@ -5,16 +5,16 @@ use rendezvous_core::dtcp::xmpp as dtcp;
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::element::Element;
 use rendezvous_core::xmpp::iq::Iq;
-use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_OCTETS_MAX, Stream};
+use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_BYTES_MAX, Stream};
 
 const HEADER: &[u8] = b"<stream:stream xmlns='jabber:component:accept' \
     xmlns:stream='http://etherx.jabber.org/streams' id='1'>";
 
 type Read = (Vec<Part>, Option<StreamCondition>);
 
-pub(crate) fn run(octets: &[u8]) {
-    read(octets);
-    let (parts, _) = read(&[HEADER, octets].concat());
+pub(crate) fn run(bytes: &[u8]) {
+    read(bytes);
+    let (parts, _) = read(&[HEADER, bytes].concat());
     for part in &parts[1.min(parts.len())..] {
         if let Part::Stanza(stanza) = part {
             assert!(depth(stanza) < DEPTH_MAX);
@@ -27,18 +27,18 @@ pub(crate) fn run(octets: &[u8]) {
 }
 
 /// The same however it is cut.
-fn read(octets: &[u8]) -> Read {
-    let whole = pieces(octets, octets.len().max(1));
+fn read(bytes: &[u8]) -> Read {
+    let whole = pieces(bytes, bytes.len().max(1));
     for cut in [1, 2, 3, 7, 64, 1000] {
-        assert_eq!(pieces(octets, cut), whole, "in pieces of {cut}");
+        assert_eq!(pieces(bytes, cut), whole, "in pieces of {cut}");
     }
     whole
 }
 
-fn pieces(octets: &[u8], cut: usize) -> Read {
+fn pieces(bytes: &[u8], cut: usize) -> Read {
     let mut stream = Stream::new();
     let mut parts = Vec::new();
-    for piece in octets.chunks(cut) {
+    for piece in bytes.chunks(cut) {
         let mut piece = piece;
         loop {
             match stream.read(&mut piece) {
@@ -60,21 +60,21 @@ fn depth(element: &Element) -> usize {
 
 /// What is written is read, unless references made it longer than a stanza may be.
 fn rewrite(stanza: &Element) {
-    let mut octets = HEADER.to_vec();
-    stanza.write("jabber:component:accept", &mut octets);
-    let (parts, condition) = pieces(&octets, octets.len());
-    assert_eq!(condition, None, "{}", octets.escape_ascii());
+    let mut bytes = HEADER.to_vec();
+    stanza.write("jabber:component:accept", &mut bytes);
+    let (parts, condition) = pieces(&bytes, bytes.len());
+    assert_eq!(condition, None, "{}", bytes.escape_ascii());
     match &parts[1..] {
         [Part::Stanza(again)] => assert_eq!(again, stanza),
-        [Part::Excess(_)] => assert!(octets.len() - HEADER.len() > STANZA_OCTETS_MAX),
+        [Part::Excess(_)] => assert!(bytes.len() - HEADER.len() > STANZA_BYTES_MAX),
         _ => panic!("{parts:?}"),
     }
 }
 
 fn understand(iq: &Iq) {
-    let mut octets = HEADER.to_vec();
-    iq.write(&mut octets);
-    let (parts, _) = pieces(&octets, octets.len());
+    let mut bytes = HEADER.to_vec();
+    iq.write(&mut bytes);
+    let (parts, _) = pieces(&bytes, bytes.len());
     if let [_, Part::Stanza(stanza)] = &parts[..] {
         let again = Iq::read(stanza).expect("an IQ that was one");
         // What nobody reads of an error is not written either.

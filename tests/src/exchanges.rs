@@ -211,13 +211,13 @@ impl Exchanges {
         match step {
             Step::More => {
                 assert!(
-                    self.client.bytes.len() < self.limits.head_octets_max as usize,
+                    self.client.bytes.len() < self.limits.head_bytes_max as usize,
                     "more than a head kept"
                 );
                 false
             }
             Step::Request { len, head } => {
-                assert!(len <= self.limits.head_octets_max as usize);
+                assert!(len <= self.limits.head_bytes_max as usize);
                 let again = self.follower.clone().on_client(&self.client.bytes);
                 assert_eq!(step, again, "a head that is kept back is found again");
                 self.follower.request_passed(&head);
@@ -262,13 +262,13 @@ impl Exchanges {
         match self.follower.on_hidden(&self.hidden.bytes) {
             Step::More => {
                 assert!(
-                    self.hidden.bytes.len() < self.limits.head_octets_max as usize,
+                    self.hidden.bytes.len() < self.limits.head_bytes_max as usize,
                     "more than a head kept"
                 );
                 false
             }
             Step::Response { len } => {
-                assert!(len <= self.limits.head_octets_max as usize && len <= self.hidden.bytes.len());
+                assert!(len <= self.limits.head_bytes_max as usize && len <= self.hidden.bytes.len());
                 self.responses += 1;
                 assert!(self.responses <= self.requests, "a response without a request");
                 self.hidden.find(What::Head(len as u64));

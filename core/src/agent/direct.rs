@@ -7,7 +7,7 @@
 //! | on the relay | from the client | from us |
 //! |---|---|---|
 //! | `ok` | a direct connection is established: this one ends | never |
-//! | `error` | stay here: its octets follow | we dial no more; once, where the client has hosts, at the latest before our own octets |
+//! | `error` | stay here: its bytes follow | we dial no more; once, where the client has hosts, at the latest before our own bytes |
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -107,7 +107,7 @@ impl Agent {
         self.apply_actions(now);
     }
 
-    /// What the client says on the relayed connection; how many octets that consumed.
+    /// What the client says on the relayed connection; how many bytes that consumed.
     pub(super) fn read_decision(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         match line::find(bytes) {
             Found::Partial => 0,
@@ -158,7 +158,7 @@ impl Agent {
         true
     }
 
-    /// The client stays on the relay. That we dial no more is said before the first octet of the local service.
+    /// The client stays on the relay. That we dial no more is said before the first byte of the local service.
     fn stay(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return self.close(on, Close::Abort, now);

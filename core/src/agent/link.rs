@@ -103,7 +103,7 @@ impl Link {
         }
     }
 
-    /// The relay brought a client. That alone does not end the back-off: an octet costs the relay nothing.
+    /// The relay brought a client. That alone does not end the back-off: a byte costs the relay nothing.
     pub(super) fn take(&mut self) {
         self.proven = true;
     }

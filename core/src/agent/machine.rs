@@ -221,7 +221,7 @@ impl Machine for Agent {
 }
 
 impl Agent {
-    /// One step over the octets that are there; how many it used, and whether another step may follow.
+    /// One step over the bytes that are there; how many it used, and whether another step may follow.
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match conn_state(&mut self.conns, on) {
@@ -252,7 +252,7 @@ impl Agent {
             Some(State::Paired(_)) => (self.read_gated(on, bytes, now), false),
             Some(State::Deciding { .. } | State::Leaving) => (self.read_decision(on, bytes, now), false),
             Some(&mut State::Link(link)) => {
-                (self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.octets(link, bytes)), false)
+                (self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.bytes(link, bytes)), false)
             }
             Some(
                 State::Backoff

@@ -29,7 +29,7 @@ use crate::time::Now;
 const RETRY_AFTER: u32 = 5;
 
 impl Agent {
-    /// The first octets of a client. The next connection is opened at once.
+    /// The first bytes of a client. The next connection is opened at once.
     pub(super) fn taken(&mut self, on: ConnId, bytes: &[u8], now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
@@ -55,7 +55,7 @@ impl Agent {
         }
     }
 
-    /// The front of what the relay hands over, where it was asked for a PROXY header; how many octets that consumed, and
+    /// The front of what the relay hands over, where it was asked for a PROXY header; how many bytes that consumed, and
     /// whether the request comes next. An older relay, which does not know what it was asked for, sends that at once.
     pub(super) fn read_header(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let len = if proxy_header::begins_v2(bytes) {
@@ -82,7 +82,7 @@ impl Agent {
         (len, true)
     }
 
-    /// Looks at the head of a client's request; how many octets it consumed. Only a connector's request is answered
+    /// Looks at the head of a client's request; how many bytes it consumed. Only a connector's request is answered
     /// here. Whatever else is in it, even nonsense, is for the HTTP service to judge, untouched.
     pub(super) fn read_head(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let limits = self.config.head;
@@ -221,7 +221,7 @@ impl Agent {
         is_said
     }
 
-    /// Makes a pair of the local service and a client's connection, relayed or direct. Octets of the client that are
+    /// Makes a pair of the local service and a client's connection, relayed or direct. Bytes of the client that are
     /// parked go first.
     pub(super) fn join(&mut self, local: ConnId, client: ConnId, is_head_queued: bool, now: Now) {
         for on in [local, client] {
@@ -367,12 +367,12 @@ impl Agent {
             hidden,
             client,
             id: self.upstream(upstream).id,
-            from_client: pair.octets_from(Side::Client),
-            from_hidden: pair.octets_from(Side::Hidden),
+            from_client: pair.bytes_from(Side::Client),
+            from_hidden: pair.bytes_from(Side::Hidden),
             after: now.mono.since(pair.began()),
             why,
         });
-        if pair.octets_from(Side::Hidden) == 0 {
+        if pair.bytes_from(Side::Hidden) == 0 {
             self.unanswered_client(upstream, now);
         }
     }
@@ -391,7 +391,7 @@ impl ServiceKind {
     /// Anything for the HTTP service but a HEAD.
     pub(super) const OTHER: Self = Self::Http { is_head: false, form: Form::Json };
 
-    /// What these first octets ask of the HTTP service; `None` as long as they may become a HEAD, which is refused
+    /// What these first bytes ask of the HTTP service; `None` as long as they may become a HEAD, which is refused
     /// without a body.
     fn http(bytes: &[u8]) -> Option<Self> {
         const HEAD: &[u8] = b"HEAD ";
@@ -417,8 +417,8 @@ impl ServiceKind {
 }
 
 /// Whether this head is a connector's. With a body, what is behind the head would not be the stream.
-fn asks_for_stream(octets: &[u8]) -> bool {
-    let Ok(head) = head::parse(octets) else { return false };
+fn asks_for_stream(bytes: &[u8]) -> bool {
+    let Ok(head) = head::parse(bytes) else { return false };
     let offers = head.upgrade.unwrap_or_default();
     head.body == Body::None && offers.split(',').any(|it| it.trim().eq_ignore_ascii_case("octet-stream"))
 }

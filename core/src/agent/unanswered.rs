@@ -1,6 +1,6 @@
 //! Clients that were gone before the local service had answered. Too many of them slow the agent down.
 //!
-//! A relay that accepts a connection, sends an octet and closes costs the agent a TLS handshake each time, and perhaps a
+//! A relay that accepts a connection, sends a byte and closes costs the agent a TLS handshake each time, and perhaps a
 //! connection to the local service. But clients that go early are ordinary, and a port scan brings many of them: so some
 //! are forgiven at once, answered clients make up for others, and the longest pause is short.
 

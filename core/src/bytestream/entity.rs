@@ -294,7 +294,7 @@ impl Entity {
 
     fn pair_over(&mut self, ended: Option<Ended>) {
         let Some(Ended { hidden, pair, over, .. }) = ended else { return };
-        let (from_peer, to_peer) = (pair.octets_from(Side::Hidden), pair.octets_from(Side::Client));
+        let (from_peer, to_peer) = (pair.bytes_from(Side::Hidden), pair.bytes_from(Side::Client));
         self.events.push_back(StreamEvent::Ended { on: hidden, from_peer, to_peer, why: over.why });
     }
 

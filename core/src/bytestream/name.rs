@@ -7,7 +7,7 @@ use core::fmt;
 use crate::entropy::Entropy;
 pub use crate::xmpp::jid::{Allow, IqId, Jid};
 
-/// What pairs two sockets at a proxy: at most 256 octets, and a secret, since whoever knows it can take part.
+/// What pairs two sockets at a proxy: at most 256 bytes, and a secret, since whoever knows it can take part.
 ///
 /// The mail's samples use `A01`; ours have 128 random bits (docs/stream-proxy.md §5.6).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,12 +15,12 @@ pub struct StreamId(Box<str>);
 
 impl StreamId {
     /// More is refused, so that what strangers make us keep has a bound.
-    pub const OCTETS_MAX: usize = 256;
+    pub const BYTES_MAX: usize = 256;
 
-    /// Takes any text of 1 to [`StreamId::OCTETS_MAX`] octets.
+    /// Takes any text of 1 to [`StreamId::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (1..=Self::OCTETS_MAX).contains(&text.len()).then(|| Self(text.into()))
+        (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self(text.into()))
     }
 
     /// 128 random bits as 32 hexadecimal digits.

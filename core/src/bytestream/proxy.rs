@@ -300,8 +300,8 @@ impl Proxy {
         self.events.push_back(ProxyEvent::Ended {
             first_on: hidden,
             second_on: client,
-            from_first: pair.octets_from(Side::Hidden),
-            from_second: pair.octets_from(Side::Client),
+            from_first: pair.bytes_from(Side::Hidden),
+            from_second: pair.bytes_from(Side::Client),
             after: now.mono.since(pair.began()),
             why: over.why,
         });

@@ -110,7 +110,7 @@ fn connection(of: &Element) -> Option<Connection> {
 fn address(of: &Element) -> Option<SocketAddr> {
     let ip: IpAddr = of.attribute("ip")?.parse().ok()?;
     let port = of.attribute("port")?;
-    let is_number = port.bytes().all(|octet| octet.is_ascii_digit());
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     Some(SocketAddr::new(ip, port.parse().ok().filter(|_| is_number)?))
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Our offer is in the request, the agent's in its 101. From then on lines are said on the relayed connection, and
 //! the local side is not read. We say one line, the last: `ok` when a direct connection is established, and end the
-//! relayed one; `error` when there is none, and our octets follow. The agent says `error` when it dials no more, and
-//! where we have hosts it says so once before its own octets: so that is waited for.
+//! relayed one; `error` when there is none, and our bytes follow. The agent says `error` when it dials no more, and
+//! where we have hosts it says so once before its own bytes: so that is waited for.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -125,7 +125,7 @@ impl Connector {
         }
     }
 
-    /// A line of the agent's on the relayed connection; how many octets that consumed.
+    /// A line of the agent's on the relayed connection; how many bytes that consumed.
     pub(super) fn read_line(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let len = match line::find(bytes) {
             Found::Partial => return 0,

@@ -110,7 +110,7 @@ impl Machine for Connector {
                 }
                 Some(State::Deciding { .. } | State::Staying { .. }) => self.read_line(on, rest, now),
                 Some(&mut State::Link(link)) => {
-                    self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.octets(link, rest))
+                    self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.bytes(link, rest))
                 }
                 // What is behind the 101 to a sealed stream belongs to the handshake.
                 Some(

@@ -3,7 +3,7 @@
 //!
 //! The machine keeps a [`LinkId`] in the state of each connection that is a link, tells the party what happens to it,
 //! and then takes [`Action`]s until there is none. Whatever is not a word was carried out by then. An established
-//! connection is the machine's: the octets that were not consumed are offered to it, or paired, like those of any
+//! connection is the machine's: the bytes that were not consumed are offered to it, or paired, like those of any
 //! other.
 
 use core::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::time::{Now, Time};
 /// more is closed.
 pub(crate) const ACCEPTED_PER_ADDRESS_MAX: usize = 16;
 
-/// What the negotiator says that is not about a connection's octets.
+/// What the negotiator says that is not about a connection's bytes.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     /// Tell the other party.
@@ -147,9 +147,9 @@ impl DtcpEndpoint {
     }
 
     /// [`Machine::handle_bytes`](machine::Machine::handle_bytes) of a link.
-    pub(crate) fn octets(&mut self, link: LinkId, octets: &[u8]) -> usize {
+    pub(crate) fn bytes(&mut self, link: LinkId, bytes: &[u8]) -> usize {
         let session = self.negotiation.session_of_link(link);
-        let used = self.negotiation.handle_octets(link, octets);
+        let used = self.negotiation.handle_bytes(link, bytes);
         if let Some(session) = session
             && self.negotiation.session_of_link(link).is_none()
         {
@@ -231,7 +231,7 @@ impl DtcpEndpoint {
                         conns.close(on, how, now);
                     }
                 }
-                Output::Write { link, octets } => self.with(link, |on| conns.send(on, octets.0)),
+                Output::Write { link, bytes } => self.with(link, |on| conns.send(on, bytes.0)),
                 Output::StartTls { link, role } => {
                     let role = match role {
                         TlsRole::Server => machine::TlsRole::DirectServer,

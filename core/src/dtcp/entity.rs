@@ -353,8 +353,8 @@ impl Entity {
     fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { pair, over, .. }) = ended else { return };
         self.events.push_back(DtcpEvent::Ended {
-            from_peer: pair.octets_from(Side::Hidden),
-            to_peer: pair.octets_from(Side::Client),
+            from_peer: pair.bytes_from(Side::Hidden),
+            to_peer: pair.bytes_from(Side::Client),
             why: over.why,
         });
         self.finish(Outcome::Ended(over.why), now);

@@ -37,7 +37,7 @@ pub enum Tls {
     Require,
 }
 
-/// What was made of received octets.
+/// What was made of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<A> {
     /// How many were consumed, from the front.
@@ -108,7 +108,7 @@ impl Serving {
 
     /// Reads at most one line from the front of what was received and not consumed.
     #[must_use]
-    pub fn on_octets<'a>(&mut self, bytes: &'a [u8]) -> Step<Served<'a>> {
+    pub fn on_bytes<'a>(&mut self, bytes: &'a [u8]) -> Step<Served<'a>> {
         let is_tentative = match self.state {
             ServingState::Listening => false,
             ServingState::Tentative => true,
@@ -288,7 +288,7 @@ impl Dialling {
 
     /// Reads at most one line from the front of what was received and not consumed; `mine` is our key.
     #[must_use]
-    pub fn on_octets(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
+    pub fn on_bytes(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
         match self.state {
             DiallingState::Securing | DiallingState::PairEnd => return Step { used: 0, act: Dialled::Wait },
             // The serving party answers; who speaks first speaks something else (docs/dtcp.md §6.32).

@@ -7,7 +7,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::endpoint::{Host, HostPort};
 
 /// The longest name (RFC 1035 §2.3.4, without the root's dot).
-const NAME_OCTETS_MAX: usize = 253;
+const NAME_BYTES_MAX: usize = 253;
 
 /// Reads a host: `192.0.2.1:8000`, `[2001:db8::1]:8000` or `example.org:8000`. `None` for everything else, an IPv6
 /// address without brackets among it: where its port begins cannot be told.
@@ -16,7 +16,7 @@ const NAME_OCTETS_MAX: usize = 253;
 #[must_use]
 pub fn parse(text: &str) -> Option<HostPort> {
     let (host, port) = text.rsplit_once(':')?;
-    if port.is_empty() || port.len() > 5 || !port.bytes().all(|octet| octet.is_ascii_digit()) {
+    if port.is_empty() || port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let port = port.parse().ok()?;
@@ -50,12 +50,12 @@ pub fn write(place: &HostPort) -> String {
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     let last = text.rsplit('.').next().unwrap_or(text);
-    text.len() <= NAME_OCTETS_MAX
+    text.len() <= NAME_BYTES_MAX
         && text.split('.').all(is_label)
         && !last.starts_with(|first: char| first.is_ascii_digit())
 }

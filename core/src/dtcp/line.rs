@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 /// The longest line with its LF (docs/dtcp.md §6.19).
-pub const OCTETS_MAX: usize = 512;
+pub const BYTES_MAX: usize = 512;
 
 /// One of the four commands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,38 +22,38 @@ pub enum Command<'a> {
     Error,
 }
 
-/// What the front of the octets received is.
+/// What the front of the bytes received is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
     /// Not a whole line yet.
     Partial,
-    /// A line of `len` octets, LF included. What is behind is not looked at.
+    /// A line of `len` bytes, LF included. What is behind is not looked at.
     Command {
         /// What it says.
         command: Command<'a>,
-        /// How many octets it takes.
+        /// How many bytes it takes.
         len: usize,
     },
-    /// A line of `len` octets, LF included, that is no command: unknown, empty, or `key` without an argument.
+    /// A line of `len` bytes, LF included, that is no command: unknown, empty, or `key` without an argument.
     Unknown {
-        /// How many octets it takes.
+        /// How many bytes it takes.
         len: usize,
     },
-    /// More than [`OCTETS_MAX`] octets without a whole line: where the next line begins is not known.
+    /// More than [`BYTES_MAX`] bytes without a whole line: where the next line begins is not known.
     TooLong,
 }
 
 /// Reads the first line of everything that was received and not consumed, however it was cut.
 #[must_use]
 pub fn find(bytes: &[u8]) -> Found<'_> {
-    let front = &bytes[..bytes.len().min(OCTETS_MAX)];
-    let Some(end) = front.iter().position(|octet| *octet == b'\n') else {
-        return if front.len() == OCTETS_MAX { Found::TooLong } else { Found::Partial };
+    let front = &bytes[..bytes.len().min(BYTES_MAX)];
+    let Some(end) = front.iter().position(|byte| *byte == b'\n') else {
+        return if front.len() == BYTES_MAX { Found::TooLong } else { Found::Partial };
     };
     let len = end + 1;
     let line = &front[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let colon = line.iter().position(|octet| *octet == b':');
+    let colon = line.iter().position(|byte| *byte == b':');
     let (word, argument) = colon.map_or((line, &b""[..]), |at| (&line[..at], &line[at + 1..]));
     let command = match word {
         b"starttls" => Command::StartTls,

@@ -5,9 +5,9 @@
 //! negotiator's own that are never used again, so that a word about one that is over does no harm and is ignored.
 //!
 //! * A link is the negotiator's until [`Output::Close`] or [`Output::Established`], and not a moment longer.
-//! * Octets: the driver offers what it has received, keeps what was not consumed, and offers it again with what comes
+//! * Bytes: the driver offers what it has received, keeps what was not consumed, and offers it again with what comes
 //!   next. What is left at `Established` is the application's, before anything else; what is left at
-//!   [`Output::StartTls`] is the TLS engine's. The application's first octet may follow `Established` at once, behind
+//!   [`Output::StartTls`] is the TLS engine's. The application's first byte may follow `Established` at once, behind
 //!   every [`Output::Write`].
 //! * Signals: that an offer or a give-up is from whom it says is for the signalling channel to know. A *peer* is
 //!   whatever text tells one from another there, a JID for one. What stands before its first `/` is its *account*, by
@@ -261,12 +261,12 @@ impl Negotiation {
         self.drop_link(link, Close::Abort);
     }
 
-    /// Octets were received and are offered, from the first that was not consumed yet. Returns how many were consumed
+    /// Bytes were received and are offered, from the first that was not consumed yet. Returns how many were consumed
     /// from the front. What is left once the link is not the negotiator's any more is not for it: see the
     /// [module](self).
     #[must_use]
-    pub fn handle_octets(&mut self, link: LinkId, octets: &[u8]) -> usize {
-        let used = self.read(link, octets);
+    pub fn handle_bytes(&mut self, link: LinkId, bytes: &[u8]) -> usize {
+        let used = self.read(link, bytes);
         self.check_invariants();
         used
     }

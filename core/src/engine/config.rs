@@ -39,7 +39,7 @@ pub struct Config {
     pub proxies: Vec<Prefix>,
     /// Plain tokens are taken once only.
     pub one_time_strict: bool,
-    /// Limits of a request head, in octets.
+    /// Limits of a request head, in bytes.
     pub head: head::Limits,
     /// Connections in all.
     pub connections_max: u32,
@@ -59,13 +59,13 @@ pub struct Config {
     pub tokens_per_id_max: u32,
     /// A TLS handshake may take this long.
     pub handshake: Span,
-    /// A head may take this long from its first octet, and the first octet from the connection's beginning.
+    /// A head may take this long from its first byte, and the first byte from the connection's beginning.
     pub head_timeout: Span,
     /// An answer must be in the socket, and the body of a challenged request must be there, after this long.
     pub answer: Span,
     /// How long a client is held for the next waiting connection.
     pub hold: Span,
-    /// How long octets to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
+    /// How long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
     /// Deadlines of a pair.
     pub pair: pair::Limits,

@@ -346,7 +346,7 @@ impl Engine {
         max > 0 && of_address > max
     }
 
-    /// One step over the octets that are there; how many it used, and whether another step may follow.
+    /// One step over the bytes that are there; how many it used, and whether another step may follow.
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match self.conns.state(on) {

@@ -179,13 +179,13 @@ impl Engine {
         self.conns.event(Event::Paired { hidden, client, from, id });
     }
 
-    /// The waiting connection is of no use, and no octet of an answer came: the next one gets the request, or the
+    /// The waiting connection is of no use, and no byte of an answer came: the next one gets the request, or the
     /// client gets 502. `how` closes the failed one. False if this is not that case.
     pub(super) fn hand_over_failed(&mut self, hidden: ConnId, how: Close, now: Now) -> bool {
         let Some((client, Side::Hidden)) = self.conns.peer(hidden) else { return false };
-        // Neither octets behind the head nor a client that takes nothing any more can be handed over again.
+        // Neither bytes behind the head nor a client that takes nothing any more can be handed over again.
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
-            pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
+            pair.bytes_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
         let Some(State::Client { id, request, .. }) = self.conns.state(client) else { return false };
         let id = *id;
@@ -217,7 +217,7 @@ impl Engine {
         let Some(patience) = self.config.pair.hand_over else { return false };
         let (Some((client, Side::Hidden)), Some(age)) = (self.conns.peer(hidden), age) else { return false };
         let is_whole = self.conns.pair_of(hidden).is_some_and(|pair| {
-            pair.octets_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
+            pair.bytes_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
         let Some(State::Client { request: Some(request), .. }) = self.conns.state(client) else {
             return false;
@@ -292,7 +292,7 @@ impl Engine {
     pub(super) fn pair_over(&mut self, ended: Option<Ended>, now: Now) {
         let Some(Ended { hidden, client, pair, over }) = ended else { return };
         let Some(id) = self.paired_id(hidden) else { return };
-        let (from_client, from_hidden) = (pair.octets_from(Side::Client), pair.octets_from(Side::Hidden));
+        let (from_client, from_hidden) = (pair.bytes_from(Side::Client), pair.bytes_from(Side::Hidden));
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.registry.tally(id, from_client, from_hidden, now);
         let why = pair.reason(over.why, self.is_answered(client));

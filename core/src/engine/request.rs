@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::route::{Route, RoutedBy};
 use super::{
-    Answer, AnswerForm, DISCARD_OCTETS_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State,
+    Answer, AnswerForm, DISCARD_BYTES_MAX, Engine, FULL, NOBODY, RETRY_AFTER, Request, STOPPING, State,
 };
 use crate::client_hello::Alert;
 use crate::event::Event;
@@ -23,14 +23,14 @@ use crate::time::{Now, Span};
 
 impl Engine {
     pub(super) fn request(&mut self, on: ConnId, bytes: &[u8], len: usize, now: Now) {
-        let (octets, behind) = bytes.split_at(len);
-        match head::parse(octets) {
+        let (bytes, behind) = bytes.split_at(len);
+        match head::parse(bytes) {
             Err(refusal) => {
-                let form = AnswerForm::of(octets);
+                let form = AnswerForm::of(bytes);
                 self.refuse(on, None, refusal.status(), refusal.why(), form, None, now);
             }
             Ok(head) if head.is_connect() => self.register(on, &head, !behind.is_empty(), now),
-            Ok(head) => self.client(on, &head, AnswerForm::of(octets), now),
+            Ok(head) => self.client(on, &head, AnswerForm::of(bytes), now),
         }
     }
 
@@ -152,7 +152,7 @@ impl Engine {
     pub(super) fn challenge(&mut self, on: ConnId, head: &Head<'_>, form: AnswerForm, now: Now) {
         let discard = match head.body {
             Body::None => Some(0),
-            Body::Length(octets) if octets <= DISCARD_OCTETS_MAX && !head.expect => Some(octets),
+            Body::Length(bytes) if bytes <= DISCARD_BYTES_MAX && !head.expect => Some(bytes),
             Body::Length(_) | Body::Chunked => None,
         };
         let keep = discard.filter(|_| !head.close);

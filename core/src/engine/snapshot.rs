@@ -53,9 +53,9 @@ pub struct IdSnapshot {
     pub pairs: u32,
     /// Its pairs that ended since the relay started.
     pub pairs_ended: u64,
-    /// Octets that clients sent behind the request's head, in the pairs of now and in those that ended.
+    /// Bytes that clients sent behind the request's head, in the pairs of now and in those that ended.
     pub from_client: u64,
-    /// Octets that the hidden server sent, likewise.
+    /// Bytes that the hidden server sent, likewise.
     pub from_hidden: u64,
     /// How long ago a connection of it was there; zero while one is; `None`: not since the relay started.
     pub seen: Option<Span>,
@@ -81,8 +81,8 @@ impl Engine {
                 && let Ok(place) = ids.binary_search_by_key(id, |of| of.id)
             {
                 let of = &mut ids[place];
-                of.from_client = of.from_client.saturating_add(pair.octets_from(Side::Client));
-                of.from_hidden = of.from_hidden.saturating_add(pair.octets_from(Side::Hidden));
+                of.from_client = of.from_client.saturating_add(pair.bytes_from(Side::Client));
+                of.from_hidden = of.from_hidden.saturating_add(pair.bytes_from(Side::Hidden));
             }
         }
         Snapshot {

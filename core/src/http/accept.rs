@@ -20,7 +20,7 @@ impl Form {
     /// lines count.
     #[must_use]
     pub fn preferred(head: &[u8]) -> Self {
-        let lines = head.strip_prefix(b"\r\n").unwrap_or(head).split_inclusive(|&octet| octet == b'\n');
+        let lines = head.strip_prefix(b"\r\n").unwrap_or(head).split_inclusive(|&byte| byte == b'\n');
         let fields = lines.skip(1).take_while(|line| !matches!(line, [b'\n'] | [b'\r', b'\n']));
         let (mut html, mut json) = (Best::default(), Best::default());
         for line in fields.filter(|line| line.ends_with(b"\n")) {
@@ -76,10 +76,10 @@ impl<'a> Range<'a> {
     fn parse(text: &'a [u8]) -> Option<Self> {
         let mut parts = Items { rest: Some(text), separator: b';' };
         let name = trim(parts.next()?);
-        let slash = name.iter().position(|&octet| octet == b'/')?;
+        let slash = name.iter().position(|&byte| byte == b'/')?;
         let mut range = Self { kind: &name[..slash], subtype: &name[slash + 1..], quality: 1_000 };
         for part in parts {
-            let equals = part.iter().position(|&octet| octet == b'=')?;
+            let equals = part.iter().position(|&byte| byte == b'=')?;
             let (key, value) = (trim(&part[..equals]), trim(&part[equals + 1..]));
             if key.eq_ignore_ascii_case(b"q") {
                 range.quality = quality(value)?;
@@ -128,10 +128,10 @@ impl<'a> Iterator for Items<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         let text = self.rest.take()?;
         let (mut is_quoted, mut is_escaped) = (false, false);
-        let end = text.iter().position(|&octet| {
-            let is_end = octet == self.separator && !is_quoted;
-            is_quoted ^= octet == b'"' && !is_escaped;
-            is_escaped = is_quoted && octet == b'\\' && !is_escaped;
+        let end = text.iter().position(|&byte| {
+            let is_end = byte == self.separator && !is_quoted;
+            is_quoted ^= byte == b'"' && !is_escaped;
+            is_escaped = is_quoted && byte == b'\\' && !is_escaped;
             is_end
         });
         let Some(end) = end else { return Some(text) };

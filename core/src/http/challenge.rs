@@ -39,8 +39,8 @@ const NAME_MAX: usize = 253;
 #[must_use]
 pub fn identify(authorization: &[u8]) -> Identified {
     let authorization = trim(authorization);
-    let scheme_octets = authorization.iter().take_while(|&&octet| !is_blank(octet)).count();
-    let (scheme, credentials) = authorization.split_at(scheme_octets);
+    let scheme_bytes = authorization.iter().take_while(|&&byte| !is_blank(byte)).count();
+    let (scheme, credentials) = authorization.split_at(scheme_bytes);
     if scheme.eq_ignore_ascii_case(b"Digest") {
         digest(trim(credentials))
     } else if scheme.eq_ignore_ascii_case(b"Basic") {
@@ -71,10 +71,10 @@ struct Malformed;
 pub(crate) fn decode_basic(credentials: &[u8]) -> Option<Vec<u8>> {
     let standard: Vec<u8> = credentials
         .iter()
-        .map(|&octet| match octet {
+        .map(|&byte| match byte {
             b'-' => b'+',
             b'_' => b'/',
-            _ => octet,
+            _ => byte,
         })
         .collect();
     let encoding = if standard.ends_with(b"=") { BASE64 } else { BASE64_NOPAD };
@@ -83,7 +83,7 @@ pub(crate) fn decode_basic(credentials: &[u8]) -> Option<Vec<u8>> {
 
 fn basic(credentials: &[u8]) -> Identified {
     let Some(pair) = decode_basic(credentials) else { return Identified::Malformed };
-    let Some(colon) = pair.iter().position(|&octet| octet == b':') else { return Identified::Malformed };
+    let Some(colon) = pair.iter().position(|&byte| byte == b':') else { return Identified::Malformed };
     match prefixed_id(&pair) {
         Some(id) => Identified::Id(id),
         None => of_user_name(&pair[..colon]),
@@ -93,7 +93,7 @@ fn basic(credentials: &[u8]) -> Identified {
 /// The ID in `uuid:ID:password` or `urn:uuid:ID:password`; the colon behind the ID may be missing.
 fn prefixed_id(pair: &[u8]) -> Option<Id> {
     let rest = without_scheme(pair)?;
-    let end = rest.iter().position(|&octet| octet == b':').unwrap_or(rest.len());
+    let end = rest.iter().position(|&byte| byte == b':').unwrap_or(rest.len());
     Id::parse(rest[..end].trim_ascii())
 }
 
@@ -135,7 +135,7 @@ fn digest(credentials: &[u8]) -> Identified {
         match parameters.next() {
             Ok(Some((name, value))) => {
                 found.parameter(name, value);
-                is_hashed |= name.eq_ignore_ascii_case(b"userhash") && value.octets().eq(*b"true");
+                is_hashed |= name.eq_ignore_ascii_case(b"userhash") && value.bytes().eq(*b"true");
             }
             Ok(None) => break true,
             Err(Malformed) => break false,
@@ -172,7 +172,7 @@ impl Names {
 
     fn parameter(&mut self, name: &[u8], value: Value<'_>) {
         if name.eq_ignore_ascii_case(b"username") {
-            self.add(of_user_name(&value.octets().collect::<Vec<_>>()));
+            self.add(of_user_name(&value.bytes().collect::<Vec<_>>()));
         } else if name.eq_ignore_ascii_case(b"username*") {
             self.add(extended(value));
         }
@@ -182,11 +182,11 @@ impl Names {
     fn anywhere(credentials: &[u8]) -> Self {
         let mut found = Self::default();
         let mut is_start = true;
-        for (at, &octet) in credentials.iter().enumerate() {
+        for (at, &byte) in credentials.iter().enumerate() {
             let text = credentials.get(at..).unwrap_or_default();
-            let name_octets = if is_start { text.iter().take_while(|&&it| is_tchar(it)).count() } else { 0 };
-            is_start = !is_tchar(octet);
-            let (name, rest) = text.split_at(name_octets);
+            let name_bytes = if is_start { text.iter().take_while(|&&it| is_tchar(it)).count() } else { 0 };
+            is_start = !is_tchar(byte);
+            let (name, rest) = text.split_at(name_bytes);
             let is_user = name.eq_ignore_ascii_case(b"username") || name.eq_ignore_ascii_case(b"username*");
             let value = trim_start(rest).strip_prefix(b"=").filter(|_| is_user);
             let Some(value) = value else { continue };
@@ -209,16 +209,14 @@ impl<'a> Parameters<'a> {
     /// value are skipped: `stale`, or the rest of a list without quotes.
     fn next(&mut self) -> Result<Option<(&'a [u8], Value<'a>)>, Malformed> {
         loop {
-            let start = self.rest.iter().take_while(|&&octet| is_separator(octet)).count();
+            let start = self.rest.iter().take_while(|&&byte| is_separator(byte)).count();
             let list = self.rest.get(start..).unwrap_or_default();
             if list.is_empty() {
                 return Ok(None);
             }
-            let name_octets = list
-                .iter()
-                .take_while(|&&octet| !is_separator(octet) && !matches!(octet, b'=' | b'"'))
-                .count();
-            let (name, behind) = list.split_at(name_octets);
+            let name_bytes =
+                list.iter().take_while(|&&byte| !is_separator(byte) && !matches!(byte, b'=' | b'"')).count();
+            let (name, behind) = list.split_at(name_bytes);
             let Some(value) = trim_start(behind).strip_prefix(b"=") else {
                 if behind.starts_with(b"\"") {
                     return Err(Malformed);
@@ -229,15 +227,15 @@ impl<'a> Parameters<'a> {
             let (value, rest) = Value::parse(trim_start(value))?;
             self.rest = rest;
             return match rest.first() {
-                Some(&octet) if !is_separator(octet) => Err(Malformed),
+                Some(&byte) if !is_separator(byte) => Err(Malformed),
                 _ => Ok(Some((name, value))),
             };
         }
     }
 }
 
-fn is_separator(octet: u8) -> bool {
-    is_blank(octet) || matches!(octet, b',' | b';')
+fn is_separator(byte: u8) -> bool {
+    is_blank(byte) || matches!(byte, b',' | b';')
 }
 
 /// A parameter's value, quotes removed, escapes not yet.
@@ -252,14 +250,14 @@ impl<'a> Value<'a> {
     /// else it is made of: some clients forget the quotes of `uri` or `opaque`.
     fn parse(text: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
         let Some(inner) = text.strip_prefix(b"\"") else {
-            let len = text.iter().take_while(|&&octet| !is_separator(octet) && octet != b'"').count();
+            let len = text.iter().take_while(|&&byte| !is_separator(byte) && byte != b'"').count();
             let (raw, rest) = text.split_at(len);
             return Ok((Self { raw, is_quoted: false }, rest));
         };
         let mut is_escaped = false;
-        let end = inner.iter().position(|&octet| {
-            let is_end = octet == b'"' && !is_escaped;
-            is_escaped = octet == b'\\' && !is_escaped;
+        let end = inner.iter().position(|&byte| {
+            let is_end = byte == b'"' && !is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
             is_end
         });
         let (raw, rest) = end.and_then(|end| inner.split_at_checked(end)).ok_or(Malformed)?;
@@ -269,36 +267,36 @@ impl<'a> Value<'a> {
     /// Whether the value ends where it seems to, if quotes are missing elsewhere; `rest` is what is behind it. The string
     /// in `"name, realm="rendezvous"` ends behind the name.
     fn is_whole(self, rest: &[u8]) -> bool {
-        let is_separated = rest.first().is_none_or(|&octet| is_separator(octet));
-        is_separated || self.is_quoted && !self.raw.iter().any(|&octet| is_separator(octet))
+        let is_separated = rest.first().is_none_or(|&byte| is_separator(byte));
+        is_separated || self.is_quoted && !self.raw.iter().any(|&byte| is_separator(byte))
     }
 
     /// What the value means: quoted-pairs are resolved (RFC 9110 §5.6.4).
-    fn octets(self) -> impl Iterator<Item = u8> + 'a {
+    fn bytes(self) -> impl Iterator<Item = u8> + 'a {
         let mut raw = self.raw.iter().copied();
         core::iter::from_fn(move || match raw.next()? {
             b'\\' if self.is_quoted => raw.next(),
-            octet => Some(octet),
+            byte => Some(byte),
         })
     }
 }
 
 /// The user name in `UTF-8'language'text`, where the text is percent-encoded (RFC 8187 §3.2).
 fn extended(value: Value<'_>) -> Identified {
-    let mut octets = value.octets();
-    if !octets.by_ref().take_while(|&it| it != b'\'').map(|it| it.to_ascii_uppercase()).eq(*b"UTF-8") {
+    let mut bytes = value.bytes();
+    if !bytes.by_ref().take_while(|&it| it != b'\'').map(|it| it.to_ascii_uppercase()).eq(*b"UTF-8") {
         return Identified::Unidentified;
     }
     // The language means nothing here; without the second quote there is no text left, and no name.
-    octets.by_ref().find(|&it| it == b'\'');
-    let decoded = core::iter::from_fn(|| match octets.next()? {
+    bytes.by_ref().find(|&it| it == b'\'');
+    let decoded = core::iter::from_fn(|| match bytes.next()? {
         b'%' => {
             // Here `^` would do the same as `|`: the bits are apart.
-            let mut digit = || char::from(octets.next()?).to_digit(16);
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
             let value = digit().zip(digit()).map(|(high, low)| high << 4 | low);
             Some(value.and_then(|value| u8::try_from(value).ok()))
         }
-        octet => Some(Some(octet)),
+        byte => Some(Some(byte)),
     });
     let name: Option<Vec<u8>> = decoded.collect();
     name.map_or(Identified::Unidentified, |name| of_user_name(&name))

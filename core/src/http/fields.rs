@@ -51,7 +51,7 @@ impl<'r, 'a> Fields<'r, 'a> {
     /// Whether the lists in all fields of that name hold `token`, in any case (RFC 9110 §5.6.1).
     pub(super) fn lists(&self, name: &str, token: &str) -> bool {
         self.all(name)
-            .flat_map(|value| value.split(|&octet| octet == b','))
+            .flat_map(|value| value.split(|&byte| byte == b','))
             .any(|item| trim(item).eq_ignore_ascii_case(token.as_bytes()))
     }
     /// Whether the connection may carry another exchange after a message with these fields (RFC 9112 §9.3).

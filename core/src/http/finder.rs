@@ -1,4 +1,4 @@
-//! Where a head ends: looked for octet by octet, once, however the octets arrive.
+//! Where a head ends: looked for byte by byte, once, however the bytes arrive.
 
 use super::refusal::Refusal;
 use super::request_line::RequestLine;
@@ -10,16 +10,16 @@ pub const FIELDS_MAX: usize = 100;
 /// How much of a head is read before it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest head, with its last empty line, in octets. Passed: 431.
-    pub head_octets_max: u32,
-    /// The longest request line, with its CRLF, in octets; RFC 9112 §3 asks for 8000 at least. Passed: 414.
-    pub line_octets_max: u32,
+    /// The longest head, with its last empty line, in bytes. Passed: 431.
+    pub head_bytes_max: u32,
+    /// The longest request line, with its CRLF, in bytes; RFC 9112 §3 asks for 8000 at least. Passed: 414.
+    pub line_bytes_max: u32,
 }
 
 impl Default for Limits {
     /// 16 KiB and 8 KiB.
     fn default() -> Self {
-        Self { head_octets_max: 16 << 10, line_octets_max: 8 << 10 }
+        Self { head_bytes_max: 16 << 10, line_bytes_max: 8 << 10 }
     }
 }
 
@@ -28,17 +28,17 @@ impl Default for Limits {
 pub enum Found {
     /// No end yet, and nothing wrong so far.
     Partial,
-    /// The head is complete: this many octets, an empty line in front included.
+    /// The head is complete: this many bytes, an empty line in front included.
     Complete(usize),
     /// There is no need to wait for the rest.
     Refused(Refusal),
 }
 
-/// Finds the end of a head in octets that come in pieces; looks at each octet once, so that a peer which sends one at
+/// Finds the end of a head in bytes that come in pieces; looks at each byte once, so that a peer which sends one at
 /// a time costs no more than one that sends them all.
 ///
-/// The verdict does not depend on the pieces: the first fault in the order of the octets decides, and what can be
-/// refused before the end is: an octet that cannot begin a request, a bare LF or CR, a control octet, a folded field,
+/// The verdict does not depend on the pieces: the first fault in the order of the bytes decides, and what can be
+/// refused before the end is: a byte that cannot begin a request, a bare LF or CR, a control byte, a folded field,
 /// a malformed request line, and whatever passes a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Finder {
@@ -57,7 +57,7 @@ impl Finder {
     }
 
     /// Goes on where the last call stopped. `bytes` is everything that was received and not consumed, from the first
-    /// octet on: what it held in the last call, and what came since.
+    /// byte on: what it held in the last call, and what came since.
     ///
     /// After any other answer than [`Found::Partial`] it begins anew with the next call.
     pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Found {
@@ -88,26 +88,26 @@ impl Finder {
         check_first_line: impl Fn(&[u8]) -> Result<(), Refusal>,
     ) -> Result<Option<usize>, Refusal> {
         let mut before = self.scanned.checked_sub(1).and_then(|at| bytes.get(at as usize)).copied();
-        while let Some(&octet) = bytes.get(self.scanned as usize) {
-            self.check(octet, before)?;
-            before = Some(octet);
+        while let Some(&byte) = bytes.get(self.scanned as usize) {
+            self.check(byte, before)?;
+            before = Some(byte);
             self.scanned += 1;
-            if octet == b'\n' && self.end_line(bytes, &check_first_line)? {
+            if byte == b'\n' && self.end_line(bytes, &check_first_line)? {
                 return Ok(Some(self.scanned as usize));
             }
-            if self.lines == 0 && self.scanned - self.line >= limits.line_octets_max {
+            if self.lines == 0 && self.scanned - self.line >= limits.line_bytes_max {
                 return Err(Refusal::LineTooLong);
             }
-            if self.scanned >= limits.head_octets_max {
+            if self.scanned >= limits.head_bytes_max {
                 return Err(Refusal::HeadTooLarge);
             }
         }
         Ok(None)
     }
 
-    /// Whether `octet` may follow `before` at this place.
-    fn check(&self, octet: u8, before: Option<u8>) -> Result<(), Refusal> {
-        match octet {
+    /// Whether `byte` may follow `before` at this place.
+    fn check(&self, byte: u8, before: Option<u8>) -> Result<(), Refusal> {
+        match byte {
             b'\n' if before == Some(b'\r') => Ok(()),
             b'\n' => Err(Refusal::BareLineFeed),
             _ if before == Some(b'\r') => Err(Refusal::BareCarriageReturn),
@@ -115,19 +115,19 @@ impl Finder {
                 Err(Refusal::BlankLines)
             }
             b'\r' => Ok(()),
-            _ if self.scanned == self.line => self.check_line_start(octet),
+            _ if self.scanned == self.line => self.check_line_start(byte),
             b'\t' => Ok(()),
-            _ if octet.is_ascii_control() => Err(Refusal::Control),
+            _ if byte.is_ascii_control() => Err(Refusal::Control),
             _ => Ok(()),
         }
     }
 
-    fn check_line_start(&self, octet: u8) -> Result<(), Refusal> {
-        match octet {
+    fn check_line_start(&self, byte: u8) -> Result<(), Refusal> {
+        match byte {
             _ if self.lines as usize > FIELDS_MAX => Err(Refusal::TooManyFields),
-            _ if is_tchar(octet) => Ok(()),
+            _ if is_tchar(byte) => Ok(()),
             _ if self.lines == 0 => Err(Refusal::NotHttp),
-            _ if is_blank(octet) => Err(Refusal::Folded),
+            _ if is_blank(byte) => Err(Refusal::Folded),
             _ => Err(Refusal::FieldName),
         }
     }

@@ -16,13 +16,13 @@ use super::request_line::{CONNECT, RequestLine};
 use super::syntax::{Authority, decimal};
 use crate::token::challenge::FIELD as CHALLENGE;
 
-/// Reads a complete head: the octets of which a [`Finder`] said [`Found::Complete`], no more and no fewer.
+/// Reads a complete head: the bytes of which a [`Finder`] said [`Found::Complete`], no more and no fewer.
 ///
 /// # Errors
 ///
 /// Every [`Refusal`] but the two about lengths.
 pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
-    const UNLIMITED: Limits = Limits { head_octets_max: u32::MAX, line_octets_max: u32::MAX };
+    const UNLIMITED: Limits = Limits { head_bytes_max: u32::MAX, line_bytes_max: u32::MAX };
     match Finder::default().find(bytes, &UNLIMITED) {
         // The reader of the fields looks at the length once more: either alone would do.
         Found::Complete(len) if len == bytes.len() => {}
@@ -45,7 +45,7 @@ pub const SEALED_STREAM: &str = "octet-stream+tls";
 pub enum Body {
     /// None.
     None,
-    /// That many octets.
+    /// That many bytes.
     Length(u64),
     /// As many as its chunks say.
     Chunked,
@@ -168,15 +168,15 @@ impl<'a> Head<'a> {
         self.method == CONNECT
     }
 
-    /// Appends the head octet for octet, less an empty line in front of it.
+    /// Appends the head byte for byte, less an empty line in front of it.
     pub fn as_it_came(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.raw);
     }
 
-    /// Appends the head octet for octet, less an empty line in front of it and less the `Authorization` line.
+    /// Appends the head byte for byte, less an empty line in front of it and less the `Authorization` line.
     pub fn without_authorization(&self, out: &mut Vec<u8>) {
         const NAME: &[u8] = b"Authorization:";
-        for line in self.raw.split_inclusive(|&octet| octet == b'\n') {
+        for line in self.raw.split_inclusive(|&byte| byte == b'\n') {
             // There is no space between a name and its colon, and no line goes on in the next: parse() refused both.
             if !line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
                 out.extend_from_slice(line);
@@ -239,7 +239,7 @@ fn upgrade<'a>(fields: &Fields<'_, 'a>) -> Option<&'a str> {
 
 /// The first line without its CRLF, and everything behind it.
 pub(super) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&octet| octet == b'\n')?;
+    let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let (line, rest) = bytes.split_at_checked(end + 1)?;
     Some((line.strip_suffix(b"\r\n")?, rest))
 }

@@ -15,7 +15,7 @@
 //! | [`pool`] | how many connections a relay needs of an agent |
 //! | [`date`] | the one form of date that HTTP writes |
 //!
-//! Everything else on a connection is octets, passed on as they came.
+//! Everything else on a connection is bytes, passed on as they came.
 
 pub mod accept;
 pub mod basic;

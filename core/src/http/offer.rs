@@ -94,10 +94,10 @@ fn of(fields: &Fields<'_, '_>) -> Option<Offer> {
     let only = |name| fields.only(name, super::head::Refusal::FieldValue).ok().flatten();
     let key = only(KEY)?;
     // Two that were merged are two.
-    let is_one = key.iter().all(|octet| octet.is_ascii_graphic() && *octet != b',');
+    let is_one = key.iter().all(|byte| byte.is_ascii_graphic() && *byte != b',');
     let key = Key::new(key).ok().filter(|_| is_one)?;
     let fingerprint = Fingerprint::parse(only(FINGERPRINT)?)?;
-    let listed = fields.all(HOST).flat_map(|value| value.split(|octet| *octet == b','));
+    let listed = fields.all(HOST).flat_map(|value| value.split(|byte| *byte == b','));
     let hosts = listed.map(trim).filter(|host| !host.is_empty()).take(HOSTS_MAX);
     let hosts = hosts.map(|host| String::from_utf8_lossy(host).into_owned()).collect();
     Some(Offer { key, hosts, fingerprint: Some(fingerprint) })

@@ -38,7 +38,7 @@ impl PoolState {
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let number = |name: &[u8]| {
-            let mut words = value.split(|octet| octet.is_ascii_whitespace());
+            let mut words = value.split(|byte| byte.is_ascii_whitespace());
             let digits = words.find_map(|word| word.strip_prefix(name)?.strip_prefix(b"="))?;
             u32::try_from(decimal(digits)?).ok()
         };

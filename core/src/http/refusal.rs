@@ -3,10 +3,10 @@
 use super::status::Status;
 
 /// Why a request head is refused. Each has its [`status`](Self::status) and a fixed text for the answer's body; the
-/// rules are those of RFC 9112, at their strictest: what is passed on octet for octet must mean one thing to everybody.
+/// rules are those of RFC 9112, at their strictest: what is passed on byte for byte must mean one thing to everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The first octet cannot begin a request: a TLS handshake on a listener in clear, another protocol.
+    /// The first byte cannot begin a request: a TLS handshake on a listener in clear, another protocol.
     NotHttp,
     /// More than one empty line before the request line (RFC 9112 §2.2 asks for one to be ignored).
     BlankLines,
@@ -14,9 +14,9 @@ pub enum Refusal {
     BareLineFeed,
     /// CR without LF (RFC 9112 §2.2).
     BareCarriageReturn,
-    /// Another control octet than those, or than a tab in a field.
+    /// Another control byte than those, or than a tab in a field.
     Control,
-    /// Not `method SP target SP version`, or an octet outside RFC 3986 in the target, or no such version at all.
+    /// Not `method SP target SP version`, or a byte outside RFC 3986 in the target, or no such version at all.
     RequestLine,
     /// A form of target that the method does not have (RFC 9112 §3.2).
     TargetForm,
@@ -24,7 +24,7 @@ pub enum Refusal {
     Folded,
     /// A field name that is empty, no token, or followed by a space (RFC 9112 §5.1).
     FieldName,
-    /// An octet in a field's value that may not be there (RFC 9110 §5.5).
+    /// A byte in a field's value that may not be there (RFC 9110 §5.5).
     FieldValue,
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
     HostMissing,
@@ -50,7 +50,7 @@ pub enum Refusal {
     Chunk,
     /// A trailer field that belongs into a head: framing, routing, credentials, forwarding (RFC 9110 §6.5.1).
     Trailer,
-    /// The octets end before the head does. [`Finder`](super::head::Finder) does not hand such a head on.
+    /// The bytes end before the head does. [`Finder`](super::head::Finder) does not hand such a head on.
     Incomplete,
     /// The request line is over the limit.
     LineTooLong,

@@ -32,7 +32,7 @@ pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Op
     out.extend_from_slice(end);
 }
 
-/// What an agent answers a connector with, before octets flow (RFC 9110 §15.2.2).
+/// What an agent answers a connector with, before bytes flow (RFC 9110 §15.2.2).
 pub const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
 

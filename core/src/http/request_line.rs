@@ -1,7 +1,7 @@
 //! The first line of a request (RFC 9112 §3), and HTTP versions.
 
 use super::refusal::Refusal;
-use super::syntax::{Authority, is_target_octet, is_tchar};
+use super::syntax::{Authority, is_target_byte, is_tchar};
 
 /// HTTP/1.x.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ impl<'a> RequestLine<'a> {
             return Err(Refusal::RequestLine);
         };
         let is_made_of = |text: &str, fits: fn(u8) -> bool| !text.is_empty() && text.bytes().all(fits);
-        if !is_made_of(method, is_tchar) || !is_made_of(target, is_target_octet) {
+        if !is_made_of(method, is_tchar) || !is_made_of(target, is_target_byte) {
             return Err(Refusal::RequestLine);
         }
         let line = Self { method, target, version: parse_version(version)? };

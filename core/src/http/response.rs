@@ -25,7 +25,7 @@ pub struct Response {
     pub status: u16,
     /// `Date`, in seconds since 1970; `None` if it is missing or in an obsolete form.
     pub date: Option<u64>,
-    /// How many octets the head has. What is behind them is the body, or the rendezvous already.
+    /// How many bytes the head has. What is behind them is the body, or the rendezvous already.
     pub len: usize,
     /// Whether the connection goes on as `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
     pub upgrade_octet_stream: bool,
@@ -72,8 +72,8 @@ impl From<Refusal> for ResponseError {
     }
 }
 
-/// Reads the head of an answer. `bytes` is everything that was received and not consumed, from the first octet on;
-/// `Ok(None)` asks for more. `finder` keeps the place, so that octets that come one by one are looked at once.
+/// Reads the head of an answer. `bytes` is everything that was received and not consumed, from the first byte on;
+/// `Ok(None)` asks for more. `finder` keeps the place, so that bytes that come one by one are looked at once.
 ///
 /// A reason phrase and every field may be missing: node-rendezvous sends none of them.
 ///

@@ -29,7 +29,7 @@ pub enum Status {
     TooManyRequests429,
     /// The head is over the limit.
     HeadTooLarge431,
-    /// The other side could not be reached or ended before its first octet.
+    /// The other side could not be reached or ended before its first byte.
     BadGateway502,
     /// Full, shutting down, or nobody came in time.
     Unavailable503,

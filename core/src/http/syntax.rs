@@ -1,10 +1,10 @@
 //! The lexical rules that heads, credentials and targets share (RFC 9110 §5.6, RFC 3986 §2 and §3.2).
 
 /// What tokens are made of (RFC 9110 §5.6.2).
-pub(super) const fn is_tchar(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric()
+pub(super) const fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
         || matches!(
-            octet,
+            byte,
             b'!' | b'#'
                 | b'$'
                 | b'%'
@@ -24,14 +24,14 @@ pub(super) const fn is_tchar(octet: u8) -> bool {
 
 /// What a request target may contain: the characters of RFC 3986 §2 but `#`, which begins a fragment, and a fragment
 /// is never sent. Brackets are allowed anywhere: browsers leave them as they are in a query.
-pub(super) const fn is_target_octet(octet: u8) -> bool {
-    is_unreserved_or_sub_delim(octet) || matches!(octet, b':' | b'/' | b'?' | b'[' | b']' | b'@' | b'%')
+pub(super) const fn is_target_byte(byte: u8) -> bool {
+    is_unreserved_or_sub_delim(byte) || matches!(byte, b':' | b'/' | b'?' | b'[' | b']' | b'@' | b'%')
 }
 
-const fn is_unreserved_or_sub_delim(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric()
+const fn is_unreserved_or_sub_delim(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
         || matches!(
-            octet,
+            byte,
             b'-' | b'.'
                 | b'_'
                 | b'~'
@@ -52,12 +52,12 @@ const fn is_unreserved_or_sub_delim(octet: u8) -> bool {
 /// Whether all bytes of `text` may be in a request target.
 #[cfg(feature = "acme")]
 pub(crate) fn is_target(text: &str) -> bool {
-    text.bytes().all(is_target_octet)
+    text.bytes().all(is_target_byte)
 }
 
 /// Space and horizontal tab.
-pub(super) const fn is_blank(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t')
+pub(super) const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// `text` without the optional whitespace around it (RFC 9110 §5.6.3).
@@ -67,12 +67,12 @@ pub(super) fn trim(text: &[u8]) -> &[u8] {
 
 /// `text` without the optional whitespace in front of it.
 pub(super) fn trim_start(text: &[u8]) -> &[u8] {
-    let blank = text.iter().take_while(|&&octet| is_blank(octet)).count();
+    let blank = text.iter().take_while(|&&byte| is_blank(byte)).count();
     text.get(blank..).unwrap_or_default()
 }
 
 fn trim_end(text: &[u8]) -> &[u8] {
-    let blank = text.iter().rev().take_while(|&&octet| is_blank(octet)).count();
+    let blank = text.iter().rev().take_while(|&&byte| is_blank(byte)).count();
     text.get(..text.len() - blank).unwrap_or_default()
 }
 
@@ -81,8 +81,8 @@ pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0_u64, |value, &octet| {
-        let digit = octet.is_ascii_digit().then(|| u64::from(octet - b'0'))?;
+    text.iter().try_fold(0_u64, |value, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         value.checked_mul(10)?.checked_add(digit)
     })
 }
@@ -105,11 +105,11 @@ pub(crate) struct Authority<'a> {
 impl<'a> Authority<'a> {
     /// `None` for what RFC 3986 §3.2 does not allow, for user information and for a port above 65535.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
-        let host_octets = match text.strip_prefix('[') {
+        let host_bytes = match text.strip_prefix('[') {
             Some(inner) => inner.find(']')? + 2,
             None => text.find(':').unwrap_or(text.len()),
         };
-        let (host, rest) = text.split_at_checked(host_octets)?;
+        let (host, rest) = text.split_at_checked(host_bytes)?;
         let port = match rest.strip_prefix(':') {
             Some("") => None,
             Some(digits) => Some(u16::try_from(decimal(digits.as_bytes())?).ok()?),

@@ -14,7 +14,7 @@ use super::head::Head;
 use super::reply::Status;
 use super::syntax::{Authority, strip_prefix_caseless};
 use crate::id::Id;
-use crate::token::{BOUND_OCTETS, Challenge};
+use crate::token::{BOUND_BYTES, Challenge};
 
 /// What a hidden server's CONNECT says: `uuid:ID?response=TKN`, `uuid:ID?response=TKN&nonce=N` or
 /// `uuid:ID?response=TKN&nonce=N&challenge=C`.
@@ -36,14 +36,14 @@ pub enum Token<'a> {
     /// Bound to a time step and a nonce.
     Bound {
         /// The token.
-        response: [u8; BOUND_OCTETS],
+        response: [u8; BOUND_BYTES],
         /// The nonce: 16 to 64 of `A-Z a-z 0-9 - _`.
         nonce: &'a [u8],
     },
     /// Bound to a challenge of the relay and a nonce (see [`challenge`](crate::token::challenge)).
     Challenged {
         /// The token.
-        response: [u8; BOUND_OCTETS],
+        response: [u8; BOUND_BYTES],
         /// The nonce: 16 to 64 of `A-Z a-z 0-9 - _`.
         nonce: &'a [u8],
         /// The challenge.
@@ -193,16 +193,16 @@ fn challenged<'a>(response: &str, nonce: &'a str, challenge: &str) -> Option<Tok
 
 fn parse_nonce(nonce: &str) -> Option<&[u8]> {
     let nonce = nonce.as_bytes();
-    let is_nonce_octet = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-    let fits = (16..=64).contains(&nonce.len()) && nonce.iter().all(is_nonce_octet);
+    let is_nonce_byte = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+    let fits = (16..=64).contains(&nonce.len()) && nonce.iter().all(is_nonce_byte);
     fits.then_some(nonce)
 }
 
-fn hash_front(response: &str) -> Option<[u8; BOUND_OCTETS]> {
-    let mut octets = [0; BOUND_OCTETS];
-    if response.len() != 2 * BOUND_OCTETS {
+fn hash_front(response: &str) -> Option<[u8; BOUND_BYTES]> {
+    let mut bytes = [0; BOUND_BYTES];
+    if response.len() != 2 * BOUND_BYTES {
         return None;
     }
-    HEXLOWER.decode_mut(response.as_bytes(), &mut octets).ok()?;
-    Some(octets)
+    HEXLOWER.decode_mut(response.as_bytes(), &mut bytes).ok()?;
+    Some(bytes)
 }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::id::Id;
 use crate::sorted_vec_map::SortedVecMap;
 
-/// A bound token's 16 octets stand for its nonce; a plain one has zeroes, since there is one for each step.
+/// A bound token's 16 bytes stand for its nonce; a plain one has zeroes, since there is one for each step.
 pub(super) type TokenKey = (Id, [u8; 16]);
 
 /// Marks that are found at once and not yet in the long row: so many, and one more for each 32 there.

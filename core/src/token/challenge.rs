@@ -18,9 +18,9 @@
 //!   bare 200 always.
 //! * C is 16 to 64 of `A-Z a-z 0-9 - _`, and means nothing to the hidden server. N has the same form and is fresh for
 //!   every connection.
-//! * TKN is 32 lower-case hexadecimal digits: the first 16 octets of HMAC(secret, [`LABEL`] ‖ C ‖ 0x00 ‖ N), with the
-//!   hash of the ID. No other token is a MAC over such a message: a plain token's has 8 octets, and that of a token
-//!   bound to a time step has 8 octets and then a nonce, in which there is no zero octet.
+//! * TKN is 32 lower-case hexadecimal digits: the first 16 bytes of HMAC(secret, [`LABEL`] ‖ C ‖ 0x00 ‖ N), with the
+//!   hash of the ID. No other token is a MAC over such a message: a plain token's has 8 bytes, and that of a token
+//!   bound to a time step has 8 bytes and then a nonce, in which there is no zero byte.
 //! * The relay accepts each (ID, C, N) once, for as long as C lives, 60 to 120 s. The challenge is not spent by that:
 //!   several connections may use one, each with a nonce of its own.
 //!
@@ -50,14 +50,14 @@ pub const FIELD: &str = "Rendezvous-Challenge";
 /// A challenge is good in the step in which it was made and in the next one; a step has this many seconds.
 const STEP_SECS: u64 = 60;
 
-const RANDOM_OCTETS: usize = 12;
-const MAC_OCTETS: usize = 16;
-const OCTETS: usize = 4 + RANDOM_OCTETS + MAC_OCTETS;
+const RANDOM_BYTES: usize = 12;
+const MAC_BYTES: usize = 16;
+const BYTES: usize = 4 + RANDOM_BYTES + MAC_BYTES;
 
 /// A challenge as it is on the wire. Whether the relay made it, and whether it still lives, is not known here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Challenge {
-    /// Zero octets behind the text.
+    /// Zero bytes behind the text.
     text: [u8; Self::LEN_MAX],
     len: u8,
 }
@@ -71,13 +71,13 @@ impl Challenge {
     /// Reads a challenge; `None` if it is not 16 to 64 of `A-Z a-z 0-9 - _`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
-        let is_octet = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
-        if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&text.len()) || !text.iter().all(is_octet) {
+        let is_byte = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
+        if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&text.len()) || !text.iter().all(is_byte) {
             return None;
         }
-        let mut octets = [0; Self::LEN_MAX];
-        octets[..text.len()].copy_from_slice(text);
-        Some(Self { text: octets, len: u8::try_from(text.len()).ok()? })
+        let mut bytes = [0; Self::LEN_MAX];
+        bytes[..text.len()].copy_from_slice(text);
+        Some(Self { text: bytes, len: u8::try_from(text.len()).ok()? })
     }
 
     /// The text.
@@ -101,7 +101,7 @@ impl fmt::Debug for Challenge {
 
 /// Makes challenges and recognises them, without remembering any.
 ///
-/// A challenge is the number of its time step, 12 random octets, and a MAC over both under a key of this process.
+/// A challenge is the number of its time step, 12 random bytes, and a MAC over both under a key of this process.
 #[derive(Clone)]
 pub struct ChallengeKey {
     keyed: Hmac<Sha256>,
@@ -121,8 +121,8 @@ impl ChallengeKey {
 
     /// A challenge that nobody has seen before.
     pub fn issue(&mut self, now: Time) -> Challenge {
-        let mut random = [0; RANDOM_OCTETS];
-        random.copy_from_slice(&self.random.half_block()[..RANDOM_OCTETS]);
+        let mut random = [0; RANDOM_BYTES];
+        random.copy_from_slice(&self.random.half_block()[..RANDOM_BYTES]);
         self.seal(step(now), random)
     }
 
@@ -141,31 +141,31 @@ impl ChallengeKey {
         self.open(challenge).map(|(step, random)| other.seal(step, random))
     }
 
-    fn seal(&self, step: u32, random: [u8; RANDOM_OCTETS]) -> Challenge {
-        let mut octets = [0; OCTETS];
-        octets[..4].copy_from_slice(&step.to_be_bytes());
-        octets[4..4 + RANDOM_OCTETS].copy_from_slice(&random);
-        let mac = self.mac(&octets[..4 + RANDOM_OCTETS]);
-        octets[4 + RANDOM_OCTETS..].copy_from_slice(&mac);
-        let text = BASE64URL_NOPAD.encode(&octets);
+    fn seal(&self, step: u32, random: [u8; RANDOM_BYTES]) -> Challenge {
+        let mut bytes = [0; BYTES];
+        bytes[..4].copy_from_slice(&step.to_be_bytes());
+        bytes[4..4 + RANDOM_BYTES].copy_from_slice(&random);
+        let mac = self.mac(&bytes[..4 + RANDOM_BYTES]);
+        bytes[4 + RANDOM_BYTES..].copy_from_slice(&mac);
+        let text = BASE64URL_NOPAD.encode(&bytes);
         Challenge::parse(text.as_bytes()).unwrap_or_else(|| unreachable!("32 octets are 43 characters"))
     }
 
     /// The step and the random part of a challenge that this key made.
-    fn open(&self, challenge: &Challenge) -> Option<(u32, [u8; RANDOM_OCTETS])> {
-        let octets = BASE64URL_NOPAD.decode(challenge.as_bytes()).ok()?;
-        let (front, mac) = octets.split_at_checked(4 + RANDOM_OCTETS)?;
+    fn open(&self, challenge: &Challenge) -> Option<(u32, [u8; RANDOM_BYTES])> {
+        let bytes = BASE64URL_NOPAD.decode(challenge.as_bytes()).ok()?;
+        let (front, mac) = bytes.split_at_checked(4 + RANDOM_BYTES)?;
         let is_ours = bool::from(self.mac(front).ct_eq(mac));
         let (step, random) = front.split_first_chunk::<4>()?;
         Some((u32::from_be_bytes(*step), random.try_into().ok()?)).filter(|_| is_ours)
     }
 
-    fn mac(&self, front: &[u8]) -> [u8; MAC_OCTETS] {
+    fn mac(&self, front: &[u8]) -> [u8; MAC_BYTES] {
         let mut mac = self.keyed.clone();
         mac.update(front);
-        let mut octets = [0; MAC_OCTETS];
-        octets.copy_from_slice(&mac.finalize().into_bytes()[..MAC_OCTETS]);
-        octets
+        let mut bytes = [0; MAC_BYTES];
+        bytes.copy_from_slice(&mac.finalize().into_bytes()[..MAC_BYTES]);
+        bytes
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) const VERBS: &[&str] = &[
     "note",
 ];
 
-/// An output, without the octets of a `Send`.
+/// An output, without the bytes of a `Send`.
 pub(super) fn output(output: &Output) -> String {
     match output {
         Output::Send { to, .. } => format!("send {}", Conn(*to)),

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::tokenizer::{self, Tokenizer, number, span};
-use super::{Identity, Input, Octets, Outcome, Setup, Step, Trace, display};
+use super::{Bytes, Identity, Input, Outcome, Setup, Step, Trace, display};
 use crate::time::{Now, Time};
 
 mod header;
@@ -52,7 +52,7 @@ impl Trace {
     }
 }
 
-/// What a line of octets alone goes on with.
+/// What a line of bytes alone goes on with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Open {
     #[default]
@@ -87,7 +87,7 @@ impl Parser {
             };
         }
         if line.starts_with('"') {
-            return self.more_octets(line);
+            return self.more_bytes(line);
         }
         self.open = Open::Nothing;
         if let Some(action) = line.strip_prefix("->") {
@@ -150,7 +150,7 @@ impl Parser {
             self.open = Open::Input;
         }
         self.steps.push(Step { line: at, now, event, outcomes: Vec::new() });
-        self.check_octets()
+        self.check_bytes()
     }
 
     fn outcome(&mut self, text: &str, at: u32) -> Result<(), String> {
@@ -162,44 +162,44 @@ impl Parser {
         }
         let outcome = if verb == "send" {
             let on = tokenizer.conn()?;
-            let mut octets = Octets::default();
-            octets.read(tokenizer.rest)?;
+            let mut bytes = Bytes::default();
+            bytes.read(tokenizer.rest)?;
             self.open = Open::Outcome;
-            Outcome { line: at, text: format!("send {}", tokenizer::ConnText(on)), octets: Some(octets) }
+            Outcome { line: at, text: format!("send {}", tokenizer::ConnText(on)), bytes: Some(bytes) }
         } else {
-            Outcome { line: at, text: text.to_owned(), octets: None }
+            Outcome { line: at, text: text.to_owned(), bytes: None }
         };
         step.outcomes.push(outcome);
-        self.check_octets()
+        self.check_bytes()
     }
 
-    fn more_octets(&mut self, line: &str) -> Result<(), String> {
+    fn more_bytes(&mut self, line: &str) -> Result<(), String> {
         let step = self.steps.last_mut();
-        let octets = match (self.open, step) {
-            (Open::Input, Some(Step { event: Input::In { octets, .. }, .. })) => Some(octets),
-            (Open::Outcome, Some(step)) => step.outcomes.last_mut().and_then(|it| it.octets.as_mut()),
+        let bytes = match (self.open, step) {
+            (Open::Input, Some(Step { event: Input::In { bytes, .. }, .. })) => Some(bytes),
+            (Open::Outcome, Some(step)) => step.outcomes.last_mut().and_then(|it| it.bytes.as_mut()),
             _ => None,
         };
-        octets.ok_or("octets stand behind 'in' or 'send' alone")?.read(line)?;
-        self.check_octets()
+        bytes.ok_or("octets stand behind 'in' or 'send' alone")?.read(line)?;
+        self.check_bytes()
     }
 
-    /// The octets that were read last name nobody who is not there, and are not a riddle.
-    fn check_octets(&self) -> Result<(), String> {
+    /// The bytes that were read last name nobody who is not there, and are not a riddle.
+    fn check_bytes(&self) -> Result<(), String> {
         let Some(step) = self.steps.last() else { return Ok(()) };
-        let octets = match (&step.event, step.outcomes.last()) {
-            (_, Some(outcome)) => outcome.octets.as_ref(),
-            (Input::In { octets, .. }, None) => {
-                if octets.is_pattern() {
+        let bytes = match (&step.event, step.outcomes.last()) {
+            (_, Some(outcome)) => outcome.bytes.as_ref(),
+            (Input::In { bytes, .. }, None) => {
+                if bytes.is_pattern() {
                     return Err(
                         "$nonce and $challenge stand for what is not known: in actions alone".to_owned()
                     );
                 }
-                Some(octets)
+                Some(bytes)
             }
             _ => None,
         };
-        octets.into_iter().flat_map(Octets::names).try_for_each(|name| self.check_name(name))
+        bytes.into_iter().flat_map(Bytes::names).try_for_each(|name| self.check_name(name))
     }
 
     fn check_name(&self, name: &str) -> Result<(), String> {

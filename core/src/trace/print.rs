@@ -13,9 +13,9 @@ use crate::machine::Secured;
 use crate::time::Now;
 use crate::token::{Algorithm, Key};
 
-/// What a line of octets, or an action, begins with.
+/// What a line of bytes, or an action, begins with.
 const INDENT: &str = "    ";
-const OCTETS_INDENT: &str = "        ";
+const BYTES_INDENT: &str = "        ";
 
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,8 +89,8 @@ pub(super) fn write_setup(
 /// Without the zeroes in front.
 fn write_seed(out: &mut impl fmt::Write, word: &str, seed: &[u8; 32]) -> fmt::Result {
     write!(out, "{word} ")?;
-    let significant = seed.iter().position(|octet| *octet != 0).unwrap_or(31);
-    seed[significant..].iter().try_for_each(|octet| write!(out, "{octet:02x}"))?;
+    let significant = seed.iter().position(|byte| *byte != 0).unwrap_or(31);
+    seed[significant..].iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
     writeln!(out)
 }
 
@@ -214,9 +214,9 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
             subject.iter().try_for_each(|it| write!(out, " subject={}", it.as_str().len()))
         }
         Input::TlsFailed { on, why } => write!(out, "tls-failed {} {}", Conn(*on), display::tls(*why)),
-        Input::In { on, octets } => {
+        Input::In { on, bytes } => {
             write!(out, "in {} ", Conn(*on))?;
-            octets.write(out, OCTETS_INDENT)
+            bytes.write(out, BYTES_INDENT)
         }
         Input::LastBytes { on } => write!(out, "last-bytes {}", Conn(*on)),
         Input::Moved { on, read, queued } => write!(out, "moved {} read={read} queued={queued}", Conn(*on)),
@@ -257,9 +257,9 @@ impl fmt::Display for Outcome {
     /// Its line, or lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{INDENT}-> {}", self.text)?;
-        if let Some(octets) = &self.octets {
+        if let Some(bytes) = &self.bytes {
             write!(f, " ")?;
-            octets.write(f, OCTETS_INDENT)?;
+            bytes.write(f, BYTES_INDENT)?;
         }
         writeln!(f)
     }

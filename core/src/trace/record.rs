@@ -25,7 +25,7 @@ const STAND_IN: [u8; 32] = [0; 32];
 /// # What is in the trace
 ///
 /// Nothing that opens anything. Beside the machine there is a *shadow*: one of the same kind with another seed and other
-/// secrets, which is told the same things, with the octets masked. What is written down is what the shadow was told
+/// secrets, which is told the same things, with the bytes masked. What is written down is what the shadow was told
 /// and what it did; so a trace replays to what it holds, and the shadow is checked at every output to do what the
 /// machine itself does. Where it does not, that is written down, and the recording ends.
 ///

@@ -1,4 +1,4 @@
-//! Octets without what is in them: of the same length, and taking the same path through a machine.
+//! Bytes without what is in them: of the same length, and taking the same path through a machine.
 //!
 //! Whatever is not known to be harmless becomes `x`; what decides the path stays. Each function says why the verdict
 //! cannot change.
@@ -62,7 +62,7 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let (line, fields) = first_line(head);
     request_line(line, reader, out);
     let is_connect = line.starts_with(b"CONNECT ");
-    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+    for line in fields.split_inclusive(|&byte| byte == b'\n') {
         field(line, out, |name, value, out| match reader {
             Reader::Whole(_, is_label) if name.eq_ignore_ascii_case(b"Authorization") => {
                 credentials(value, is_label, out);
@@ -92,20 +92,20 @@ pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
 /// Appends the head of an answer, with the values of those fields for which `is_kept` is true.
 fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     /// `HTTP/1.1 200`.
-    const STATUS_OCTETS: usize = 12;
+    const STATUS_BYTES: usize = 12;
     let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
     out.extend_from_slice(blank);
     let (line, fields) = first_line(head);
     let is_partial =
         !line.ends_with(b"\n") && b"HTTP/".iter().zip(line).all(|(expected, byte)| expected == byte);
     if is_partial || parse_status(line).is_some() {
-        let (status, phrase) = line.split_at(STATUS_OCTETS.min(line.len()));
+        let (status, phrase) = line.split_at(STATUS_BYTES.min(line.len()));
         out.extend_from_slice(status);
         unread(phrase, out);
     } else {
         blur(line, out);
     }
-    for line in fields.split_inclusive(|&octet| octet == b'\n') {
+    for line in fields.split_inclusive(|&byte| byte == b'\n') {
         field(line, out, |name, value, out| {
             let text = value.trim_ascii();
             let is_date = name.eq_ignore_ascii_case(b"Date") && parse_date(text).is_some();
@@ -119,7 +119,7 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
                 pool_state(value, out);
             } else if is_challenge {
                 // Letters could make up a challenge.
-                out.extend(value.iter().map(|&octet| if octet.is_ascii_graphic() { b'!' } else { octet }));
+                out.extend(value.iter().map(|&byte| if byte.is_ascii_graphic() { b'!' } else { byte }));
             } else {
                 unread(value, out);
             }
@@ -189,30 +189,30 @@ fn response(head: &[u8], out: &mut Vec<u8>) {
     answer_with(head, |name| FRAMING.iter().any(|known| name.eq_ignore_ascii_case(known)), out);
 }
 
-/// Appends a PROXY header, or as much of it as is there, if there is one; how many octets that were. Addresses stay,
+/// Appends a PROXY header, or as much of it as is there, if there is one; how many bytes that were. Addresses stay,
 /// what a balancer adds to them does not.
 ///
 /// What makes it malformed is in what stays: a line, the fixed part of a header of version 2, or extensions, in whose
 /// place other malformed ones stand. In the place of well-formed ones stands one that means nothing.
-pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
-    let is_v2 = proxy_header::begins_v2(octets);
-    let read = match octets.get(13) {
+pub(super) fn proxy_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    let is_v2 = proxy_header::begins_v2(bytes);
+    let read = match bytes.get(13) {
         // The fixed part and, by the family, the addresses.
         Some(0x11) if is_v2 => 16 + 12,
         Some(0x21) if is_v2 => 16 + 36,
         _ if is_v2 => 16,
-        _ => octets.iter().position(|&octet| octet == b'\n').map_or(octets.len(), |at| at + 1),
+        _ => bytes.iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |at| at + 1),
     };
-    let parsed = proxy_header::parse(octets);
+    let parsed = proxy_header::parse(bytes);
     let malformed_extensions = parsed == Parsed::Refused(proxy_header::MALFORMED_EXTENSION);
     let len = match parsed {
-        Parsed::Refused(_) if malformed_extensions => octets.len(),
+        Parsed::Refused(_) if malformed_extensions => bytes.len(),
         Parsed::Complete { len, .. } => len,
-        Parsed::Partial => octets.len(),
-        Parsed::Refused(_) if is_v2 || octets.starts_with(b"PROXY ") => read.min(octets.len()),
+        Parsed::Partial => bytes.len(),
+        Parsed::Refused(_) if is_v2 || bytes.starts_with(b"PROXY ") => read.min(bytes.len()),
         Parsed::Refused(_) => 0,
     };
-    let (read, unread) = octets[..len].split_at(read.min(len));
+    let (read, unread) = bytes[..len].split_at(read.min(len));
     out.extend_from_slice(read);
     match (parsed, unread.len()) {
         (Parsed::Complete { .. }, 3..) if is_v2 => {
@@ -227,23 +227,23 @@ pub(super) fn proxy_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
 }
 
 /// The same, of a client that a relay hands over to an agent: the name of a raw client stays.
-pub(super) fn client_header(octets: &[u8], out: &mut Vec<u8>) -> usize {
-    match proxy_header::parse(octets) {
-        Parsed::Complete { len, .. } if !matches!(proxy_header::raw_name(&octets[..len]), Ok(None)) => {
-            out.extend_from_slice(&octets[..len]);
+pub(super) fn client_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    match proxy_header::parse(bytes) {
+        Parsed::Complete { len, .. } if !matches!(proxy_header::raw_name(&bytes[..len]), Ok(None)) => {
+            out.extend_from_slice(&bytes[..len]);
             len
         }
-        _ => proxy_header(octets, out),
+        _ => proxy_header(bytes, out),
     }
 }
 
 /// Appends lines of DTCP. The four words stay, and what is behind a colon is what `key` gives for it; otherwise a line
 /// is none of the four, still, and what is no whole line is not read.
-pub(super) fn lines(octets: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
-    for line in octets.split_inclusive(|&octet| octet == b'\n') {
+pub(super) fn lines(bytes: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
         let Some(text) = text else { return opaque(line, out) };
-        let word = text.iter().position(|&octet| octet == b':').unwrap_or(text.len());
+        let word = text.iter().position(|&byte| byte == b':').unwrap_or(text.len());
         let (word, argument) = text.split_at(word);
         if matches!(word, b"starttls" | b"key" | b"ok" | b"error") {
             out.extend_from_slice(word);
@@ -258,32 +258,32 @@ pub(super) fn lines(octets: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec
     }
 }
 
-/// Appends so many octets that nobody reads.
-pub(super) fn opaque(octets: &[u8], out: &mut Vec<u8>) {
-    out.extend(core::iter::repeat_n(b'x', octets.len()));
+/// Appends so many bytes that nobody reads.
+pub(super) fn opaque(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend(core::iter::repeat_n(b'x', bytes.len()));
 }
 
-/// Appends octets whose form counts: letters and digits become `x`, which may stand wherever they may, and an octet
+/// Appends bytes whose form counts: letters and digits become `x`, which may stand wherever they may, and a byte
 /// of no ASCII another one.
-fn blur(octets: &[u8], out: &mut Vec<u8>) {
-    out.extend(octets.iter().map(|&octet| match octet {
-        _ if octet.is_ascii_alphanumeric() => b'x',
+fn blur(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend(bytes.iter().map(|&byte| match byte {
+        _ if byte.is_ascii_alphanumeric() => b'x',
         0x80.. => 0xff,
-        _ => octet,
+        _ => byte,
     }));
 }
 
 fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
-    let end = head.iter().position(|&octet| octet == b'\n').map_or(head.len(), |at| at + 1);
+    let end = head.iter().position(|&byte| byte == b'\n').map_or(head.len(), |at| at + 1);
     head.split_at(end)
 }
 
 /// The line, with its CRLF if it has one. Its parts stay parts, and none becomes one that it was not: no method is
 /// `xxx`, no target begins or ends with it where it did not with a letter.
 fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
-    let text_octets = line.iter().take_while(|&&octet| !matches!(octet, b'\r' | b'\n')).count();
-    let (text, end) = line.split_at(text_octets);
-    let parts: Vec<&[u8]> = text.split(|&octet| octet == b' ').collect();
+    let text_bytes = line.iter().take_while(|&&byte| !matches!(byte, b'\r' | b'\n')).count();
+    let (text, end) = line.split_at(text_bytes);
+    let parts: Vec<&[u8]> = text.split(|&byte| byte == b' ').collect();
     let is_method = |word: &[u8]| (1..=16).contains(&word.len()) && word.iter().all(u8::is_ascii_uppercase);
     match *parts {
         [method, target, version] if !end.is_empty() => {
@@ -406,10 +406,10 @@ fn client_target(target: &str, out: &mut Vec<u8>) {
 /// A field line, with its CRLF if it has one. The name stays if it is one; the value is for `read`, if it is whole.
 fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8>)) {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
-    let name_octets = text.iter().position(|&octet| octet == b':');
+    let name_bytes = text.iter().position(|&byte| byte == b':');
     let is_name =
         |name: &&[u8]| name.iter().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'));
-    let Some(name) = name_octets.and_then(|octets| text.get(..octets)).filter(is_name) else {
+    let Some(name) = name_bytes.and_then(|bytes| text.get(..bytes)).filter(is_name) else {
         return blur(line, out);
     };
     let value = &text[name.len() + 1..];
@@ -423,16 +423,16 @@ fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8
     out.extend_from_slice(&line[text.len()..]);
 }
 
-/// A value that nobody reads; blanks and control octets stay, for the latter are refused.
+/// A value that nobody reads; blanks and control bytes stay, for the latter are refused.
 fn unread(value: &[u8], out: &mut Vec<u8>) {
-    let is_text = |octet: u8| octet.is_ascii_graphic() || octet >= 0x80;
-    out.extend(value.iter().map(|&octet| if is_text(octet) { b'x' } else { octet }));
+    let is_text = |byte: u8| byte.is_ascii_graphic() || byte >= 0x80;
+    out.extend(value.iter().map(|&byte| if is_text(byte) { b'x' } else { byte }));
 }
 
 /// The value of an `Authorization`: another one of its length that names the same ID or label, or nobody, or cannot be
 /// read. The scheme stays where somebody is named.
 fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
-    let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let front = value.iter().take_while(blank).count();
     let back = value[front..].iter().rev().take_while(blank).count();
     let text = &value[front..value.len() - back];
@@ -454,10 +454,10 @@ fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
 }
 
 /// Basic in bad BASE64. Without any it has no colon: that is malformed as well.
-fn malformed(octets: usize) -> Vec<u8> {
+fn malformed(bytes: usize) -> Vec<u8> {
     let mut text = b"Basic ".to_vec();
-    text.resize(octets.max(text.len()), b'!');
-    text.truncate(octets);
+    text.resize(bytes.max(text.len()), b'!');
+    text.truncate(bytes);
     text
 }
 
@@ -466,7 +466,7 @@ fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
     let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;
     let blank = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
     let mut pair = decode_basic(&rest[blank..])?;
-    let user = pair.iter().position(|&octet| octet == b':').filter(|&user| user >= name.len())?;
+    let user = pair.iter().position(|&byte| byte == b':').filter(|&user| user >= name.len())?;
     pair[..user].fill(b' ');
     pair[..name.len()].copy_from_slice(name.as_bytes());
     pair[user + 1..].fill(b'x');
@@ -476,10 +476,10 @@ fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
 
 /// Digest with this user name and, to fill it up, a parameter that nobody knows, or commas where there is no room for
 /// one.
-fn digest(octets: usize, name: &str) -> Vec<u8> {
+fn digest(bytes: usize, name: &str) -> Vec<u8> {
     let quoted = format!("Digest username=\"{name}\"");
-    let mut text = if quoted.len() <= octets { quoted } else { format!("Digest username={name}") };
-    match octets.saturating_sub(text.len()) {
+    let mut text = if quoted.len() <= bytes { quoted } else { format!("Digest username={name}") };
+    match bytes.saturating_sub(text.len()) {
         room @ 0..4 => text.push_str(&",".repeat(room)),
         room => text.push_str(&format!(",x={}", "x".repeat(room - 3))),
     }

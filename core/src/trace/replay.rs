@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::octets::Context;
+use super::bytes::Context;
 use super::replayer::{Action, Replayer};
-use super::{Identity, Input, Octets, Outcome, Step, Trace};
+use super::{Bytes, Identity, Input, Outcome, Step, Trace};
 
 /// A trace that is run, a step at a time.
 #[derive(Debug)]
@@ -38,12 +38,12 @@ pub struct Difference {
 }
 
 impl Trace {
-    /// The octets that a step offers, where its event is [`Input::In`]; otherwise none.
+    /// The bytes that a step offers, where its event is [`Input::In`]; otherwise none.
     #[must_use]
-    pub fn octets(&self, step: &Step) -> Vec<u8> {
+    pub fn bytes(&self, step: &Step) -> Vec<u8> {
         let context = Context { identities: &self.identities, wall: step.now.wall };
         match &step.event {
-            Input::In { octets, .. } => octets.resolve(context),
+            Input::In { bytes, .. } => bytes.resolve(context),
             _ => Vec::new(),
         }
     }
@@ -104,12 +104,12 @@ impl Played<'_> {
 
 impl Outcome {
     fn fits(&self, action: &Action, context: Context<'_>) -> bool {
-        let fits = |octets: &Octets| octets.fits(&action.octets, context);
-        self.text == action.text && self.octets.as_ref().map_or(action.octets.is_empty(), fits)
+        let fits = |bytes: &Bytes| bytes.fits(&action.bytes, context);
+        self.text == action.text && self.bytes.as_ref().map_or(action.bytes.is_empty(), fits)
     }
 
     /// On one line.
     fn shown(&self) -> String {
-        self.octets.as_ref().map_or_else(|| self.text.clone(), |octets| format!("{} {octets}", self.text))
+        self.bytes.as_ref().map_or_else(|| self.text.clone(), |bytes| format!("{} {bytes}", self.text))
     }
 }

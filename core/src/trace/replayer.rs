@@ -6,9 +6,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::octets::Context;
+use super::bytes::Context;
 use super::tokenizer::ConnText;
-use super::{Identity, Input, Octets, Outcome, Setup, Trace, display};
+use super::{Bytes, Identity, Input, Outcome, Setup, Trace, display};
 use crate::agent::{Agent, Seeds};
 use crate::engine::Engine;
 use crate::machine::{Close, ConnId, Machine, Output, PASS_ALL};
@@ -17,18 +17,18 @@ use crate::time::Now;
 /// What a machine did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
-    /// Its text, without octets.
+    /// Its text, without bytes.
     pub text: String,
-    /// The octets of a `send`; otherwise none.
-    pub octets: Vec<u8>,
+    /// The bytes of a `send`; otherwise none.
+    pub bytes: Vec<u8>,
 }
 
 impl Action {
     /// The same as it is written in a trace; `now` is when it happened.
     #[must_use]
     pub fn outcome(&self, now: Now) -> Outcome {
-        let octets = (!self.octets.is_empty()).then(|| Octets::dated(&self.octets, now.wall));
-        Outcome { line: 0, text: self.text.clone(), octets }
+        let bytes = (!self.bytes.is_empty()).then(|| Bytes::dated(&self.bytes, now.wall));
+        Outcome { line: 0, text: self.text.clone(), bytes }
     }
 }
 
@@ -63,7 +63,7 @@ struct ConnState {
     peer: Option<ConnId>,
     /// In a pair: how many bytes move before the next are offered; `None`: nothing is offered.
     gate: Option<u64>,
-    /// How many octets were offered and not consumed.
+    /// How many bytes were offered and not consumed.
     kept: usize,
 }
 
@@ -136,16 +136,16 @@ impl<'t> Replayer<'t> {
                 Running::Relay(engine) => engine.handle_drain(now),
                 Running::Agent(agent) => agent.handle_drain(now),
             },
-            Input::In { on, octets } => {
-                let used = self.offer(*on, &octets.resolve(context), now)?;
+            Input::In { on, bytes } => {
+                let used = self.offer(*on, &bytes.resolve(context), now)?;
                 if used > 0 {
-                    actions.push(Action { text: format!("took {used}"), octets: Vec::new() });
+                    actions.push(Action { text: format!("took {used}"), bytes: Vec::new() });
                 }
             }
             Input::Open { on, from } => {
                 let id = self.machine.get().handle_open(*on, *from, now);
                 self.live(id, Stage::Up);
-                actions.push(Action { text: format!("conn {}", ConnText(id)), octets: Vec::new() });
+                actions.push(Action { text: format!("conn {}", ConnText(id)), bytes: Vec::new() });
             }
             _ => self.tell_of_connection(event, now),
         }
@@ -153,23 +153,23 @@ impl<'t> Replayer<'t> {
         Ok(actions)
     }
 
-    /// Offers octets to the machine, without draining it. How many it consumed.
+    /// Offers bytes to the machine, without draining it. How many it consumed.
     ///
     /// # Errors
     ///
     /// Fewer are offered than were left over the last time.
-    fn offer(&mut self, on: ConnId, octets: &[u8], now: Now) -> Result<usize, String> {
+    fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Result<usize, String> {
         if let Some(life) = self.conns.get(&on)
-            && octets.len() < life.kept
+            && bytes.len() < life.kept
         {
-            let (kept, offered) = (life.kept, octets.len());
+            let (kept, offered) = (life.kept, bytes.len());
             return Err(format!(
                 "{kept} octets were not consumed and are to be offered again, not {offered}"
             ));
         }
-        let used = self.machine.get().handle_bytes(on, octets, now);
+        let used = self.machine.get().handle_bytes(on, bytes, now);
         if let Some(life) = self.conns.get_mut(&on) {
-            life.kept = octets.len() - used;
+            life.kept = bytes.len() - used;
         }
         Ok(used)
     }
@@ -237,8 +237,8 @@ impl<'t> Replayer<'t> {
     fn drain(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         loop {
-            let mut octets = Vec::new();
-            let output = self.machine.get().poll_output(&mut octets);
+            let mut bytes = Vec::new();
+            let output = self.machine.get().poll_output(&mut bytes);
             match output {
                 Output::Idle { .. } => {
                     // Their results are in the trace.
@@ -285,7 +285,7 @@ impl<'t> Replayer<'t> {
                 Output::Close { on, how } => self.close(on, how),
                 _ => {}
             }
-            actions.push(Action { text: display::output(&output), octets });
+            actions.push(Action { text: display::output(&output), bytes });
         }
     }
 

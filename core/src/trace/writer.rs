@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 
 use super::print::{Clock, write_event, write_setup};
 use super::pseudonyms::Pseudonyms;
-use super::{Input, Octets, Outcome, Setup, display, redact, tokenizer};
+use super::{Bytes, Input, Outcome, Setup, display, redact, tokenizer};
 use crate::agent::{Agent, Upstream};
 use crate::client_hello;
 use crate::dtcp::Key as DirectKey;
@@ -51,7 +51,7 @@ pub(super) struct TraceWriter<M> {
     is_over: bool,
 }
 
-/// What the octets of a connection are to the machine.
+/// What the bytes of a connection are to the machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mode {
     /// To a relay: a balancer's PROXY header, and then TLS.
@@ -181,12 +181,12 @@ impl<M: Shadow> TraceWriter<M> {
 
     fn drain(&mut self, now: Now) {
         loop {
-            let mut octets = Vec::new();
-            let output = self.shadow.poll_output(&mut octets);
-            let key = offered(&octets);
+            let mut bytes = Vec::new();
+            let output = self.shadow.poll_output(&mut bytes);
+            let key = offered(&bytes);
             match &output {
                 Output::Idle { .. } => return,
-                Output::Send { to, .. } if key.is_some() || octets == b"starttls\n" => {
+                Output::Send { to, .. } if key.is_some() || bytes == b"starttls\n" => {
                     *self.mode(*to) = Mode::Lines;
                 }
                 Output::Pair { hidden, client } => {
@@ -203,14 +203,14 @@ impl<M: Shadow> TraceWriter<M> {
                 }
                 _ => {}
             }
-            let octets = (!octets.is_empty()).then(|| Octets::dated(&octets, now.wall));
-            self.action(display::output(&output), octets);
+            let bytes = (!bytes.is_empty()).then(|| Bytes::dated(&bytes, now.wall));
+            self.action(display::output(&output), bytes);
             self.ahead.push_back((output, key));
         }
     }
 
-    fn action(&mut self, text: String, octets: Option<Octets>) {
-        let _ = write!(self.text, "{}", Outcome { line: 0, text, octets });
+    fn action(&mut self, text: String, bytes: Option<Bytes>) {
+        let _ = write!(self.text, "{}", Outcome { line: 0, text, bytes });
     }
 
     fn mode(&mut self, on: ConnId) -> &mut Mode {
@@ -237,11 +237,11 @@ impl<M: Shadow> TraceWriter<M> {
         }
     }
 
-    /// How many octets the shadow consumed.
+    /// How many bytes the shadow consumed.
     pub(super) fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Option<usize> {
         let masked = self.masked(on, bytes, now);
         debug_assert_eq!(masked.len(), bytes.len());
-        let event = Input::In { on, octets: Octets::literal(&masked) };
+        let event = Input::In { on, bytes: Bytes::literal(&masked) };
         let used = self.record(&event, now, |shadow| shadow.handle_bytes(on, &masked, now))?;
         match self.mode(on) {
             Mode::Requests { body, .. } => *body -= (*body).min(used as u64),
@@ -320,7 +320,7 @@ impl<M: Shadow> TraceWriter<M> {
         }
         if let Mode::Requests { announced, .. } = self.mode(on) {
             *announced = match head::parse(head).map(|head| head.body) {
-                Ok(Body::Length(octets)) => octets,
+                Ok(Body::Length(bytes)) => bytes,
                 _ => 0,
             };
         }
@@ -367,13 +367,13 @@ impl<M: Shadow> TraceWriter<M> {
         ours.map_or_else(|| vec![b'x'; shown.len()], |(_, stand_in)| stand_in.as_bytes().to_vec())
     }
 
-    /// Whether the machine does what its shadow did. `octets`: of a `Send`.
-    pub(super) fn compare(&mut self, output: &Output, octets: &[u8]) {
+    /// Whether the machine does what its shadow did. `bytes`: of a `Send`.
+    pub(super) fn compare(&mut self, output: &Output, bytes: &[u8]) {
         if self.is_over || matches!(output, Output::Idle { .. }) {
             return;
         }
         let (shadow, stand_in) = self.ahead.pop_front().unzip();
-        if let (Some(key), Some(Some(stand_in))) = (offered(octets), stand_in) {
+        if let (Some(key), Some(Some(stand_in))) = (offered(bytes), stand_in) {
             self.keys.push_back((key, stand_in));
             if self.keys.len() > KEYS_MAX {
                 self.keys.pop_front();
@@ -391,10 +391,10 @@ impl<M: Shadow> TraceWriter<M> {
     }
 }
 
-/// The key that an agent offers in its 101, if these octets are one.
-fn offered(octets: &[u8]) -> Option<DirectKey> {
-    match offer::read(octets) {
-        Offered::Offer(offer) if octets.starts_with(b"HTTP/1.1 101 ") => Some(offer.key),
+/// The key that an agent offers in its 101, if these bytes are one.
+fn offered(bytes: &[u8]) -> Option<DirectKey> {
+    match offer::read(bytes) {
+        Offered::Offer(offer) if bytes.starts_with(b"HTTP/1.1 101 ") => Some(offer.key),
         Offered::Offer(_) | Offered::Nothing | Offered::Refused(_) | Offered::Malformed => None,
     }
 }

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::condition::{Condition, StreamCondition};
 use super::element::Element;
 use super::iq::{COMPONENT, Iq};
-use super::stream::{self, DEPTH_MAX, Part, STANZA_OCTETS_MAX, STREAM, Stream};
+use super::stream::{self, DEPTH_MAX, Part, STANZA_BYTES_MAX, STREAM, Stream};
 use crate::machine::{DialFailure, End};
 use crate::opaque::Opaque;
 
@@ -45,7 +45,7 @@ pub enum Loss {
     Garbled(StreamCondition),
 }
 
-/// What a component has to say about received octets.
+/// What a component has to say about received bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Send this.
@@ -83,10 +83,10 @@ enum State {
 }
 
 impl Secret {
-    /// The octets that the server's configuration has as well.
+    /// The bytes that the server's configuration has as well.
     #[must_use]
-    pub fn new(octets: &[u8]) -> Self {
-        Self(Zeroizing::new(octets.to_vec()))
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.to_vec()))
     }
 
     /// The handshake for a stream's id (XEP-0114 §3).
@@ -119,10 +119,10 @@ impl Component {
         self.state == State::Up
     }
 
-    /// What the front of received octets means; `octets` is shortened by what was taken. `None` when all of them were.
-    pub fn read(&mut self, octets: &mut &[u8]) -> Option<Action> {
+    /// What the front of received bytes means; `bytes` is shortened by what was taken. `None` when all of them were.
+    pub fn read(&mut self, bytes: &mut &[u8]) -> Option<Action> {
         while self.state != State::PairEnd {
-            let heard = match self.stream.read(octets) {
+            let heard = match self.stream.read(bytes) {
                 Ok(None) => return None,
                 Ok(Some(Part::Header(header))) => self.header(&header),
                 Ok(Some(Part::Stanza(stanza))) => self.stanza(&stanza),
@@ -134,7 +134,7 @@ impl Component {
                 return heard;
             }
         }
-        *octets = &[];
+        *bytes = &[];
         None
     }
 
@@ -166,7 +166,7 @@ impl Component {
             return None;
         }
         let most = alloc::format!(
-            "More than {STANZA_OCTETS_MAX} octets, or more than {DEPTH_MAX} elements in each other"
+            "More than {STANZA_BYTES_MAX} octets, or more than {DEPTH_MAX} elements in each other"
         );
         let refuse = |iq: Iq| iq.refusal(Condition::PolicyViolation, &most);
         Some(Action::Excess(start.and_then(Iq::read).and_then(refuse)))

@@ -9,7 +9,7 @@
 //!   `index` of the machine inside is `index + 1` outside. [Events](crate::event::Event) are passed on as they are: ids in
 //!   them are the machine's own.
 //! * The server may come and go: the machine is told, and its own connections go on untouched. IQs that it wants to
-//!   send meanwhile wait, within [`QUEUE_OCTETS_MAX`]; what was on its way when the server went is lost, like anything
+//!   send meanwhile wait, within [`QUEUE_BYTES_MAX`]; what was on its way when the server went is lost, like anything
 //!   that a server loses, and deadlines are the machine's.
 //! * What the machine inside reports in its own way the shell asks it for ([`ComponentHost::inner`], [`ComponentHost::inner_mut`]);
 //!   everything that is told to it through there is followed by [`Machine::poll_output`] as ever.
@@ -37,8 +37,8 @@ mod door;
 mod server;
 mod service;
 
-/// How many octets of IQs may wait for the server; what is more is dropped.
-pub const QUEUE_OCTETS_MAX: usize = 256 * 1024;
+/// How many bytes of IQs may wait for the server; what is more is dropped.
+pub const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
 /// Looking up the server's name, and then connecting to the last of its addresses, may take so long…
 const DIAL: Span = Span::from_secs(10);
@@ -266,13 +266,13 @@ impl<M: IqHandler> ComponentHost<M> {
         self.leaving && self.conns.len() == 0 && self.inner.is_done()
     }
 
-    fn read(&mut self, on: ConnId, mut octets: &[u8], now: Now) {
+    fn read(&mut self, on: ConnId, mut bytes: &[u8], now: Now) {
         while let Some(State::Greeting(component) | State::Up(component, _) | State::Leaving(component)) =
             self.conns.state(on)
         {
-            match component.read(&mut octets) {
+            match component.read(&mut bytes) {
                 None => return,
-                Some(Action::Say(octets)) => self.conns.send(on, octets.0),
+                Some(Action::Say(bytes)) => self.conns.send(on, bytes.0),
                 Some(Action::Up) => self.up(on, now),
                 Some(Action::Iq(iq)) => self.handle_iq(iq, now),
                 Some(Action::Excess(answer)) => self.skipped(answer.as_ref()),
@@ -326,7 +326,7 @@ impl<M: IqHandler> ComponentHost<M> {
     fn enqueue(&mut self, iq: &Iq) {
         let before = self.queue.len();
         iq.write(&mut self.queue);
-        if self.queue.len() > QUEUE_OCTETS_MAX {
+        if self.queue.len() > QUEUE_BYTES_MAX {
             self.queue.truncate(before);
             if !core::mem::replace(&mut self.is_full, true) {
                 self.events.push_back(HostEvent::Full);
@@ -345,8 +345,8 @@ impl<M: IqHandler> ComponentHost<M> {
             return false;
         }
         if !self.queue.is_empty() {
-            let octets = core::mem::take(&mut self.queue);
-            self.conns.send(on, octets.0);
+            let bytes = core::mem::take(&mut self.queue);
+            self.conns.send(on, bytes.0);
             self.flight = Flight::Sent;
             return true;
         }

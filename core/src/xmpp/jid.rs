@@ -8,10 +8,10 @@ use core::fmt;
 
 use crate::entropy::Entropy;
 
-/// The longest part of a JID, in octets (RFC 7622 §3.1).
-const PART_OCTETS_MAX: usize = 1_023;
+/// The longest part of a JID, in bytes (RFC 7622 §3.1).
+const PART_BYTES_MAX: usize = 1_023;
 
-/// A full, bare or domain JID (RFC 7622), at most 3,071 octets.
+/// A full, bare or domain JID (RFC 7622), at most 3,071 bytes.
 ///
 /// One that was [parsed](Jid::parse) is compared in its normal form, and written as it came: a peer may compare it with
 /// its own text.
@@ -48,7 +48,7 @@ impl fmt::Debug for Jid {
     }
 }
 
-/// The `id` of an IQ, at most 256 octets; may be empty.
+/// The `id` of an IQ, at most 256 bytes; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IqId(Box<str>);
 
@@ -62,13 +62,13 @@ pub enum Allow {
 }
 
 impl Jid {
-    /// RFC 7622 §3.1: three parts of 1,023 octets each, and two separators.
-    pub const OCTETS_MAX: usize = 3 * PART_OCTETS_MAX + 2;
+    /// RFC 7622 §3.1: three parts of 1,023 bytes each, and two separators.
+    pub const BYTES_MAX: usize = 3 * PART_BYTES_MAX + 2;
 
-    /// Takes any text of 1 to [`Jid::OCTETS_MAX`] octets.
+    /// Takes any text of 1 to [`Jid::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (1..=Self::OCTETS_MAX).contains(&text.len()).then(|| Self { normal: text.into(), given: None })
+        (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self { normal: text.into(), given: None })
     }
 
     /// Reads and normalises: account and domain in lower case as far as they are ASCII. What else RFC 7622 asks for
@@ -79,7 +79,7 @@ impl Jid {
             text.split_once('/').map_or((text, None), |(bare, resource)| (bare, Some(resource)));
         let (account, domain) =
             bare.split_once('@').map_or((None, bare), |(account, domain)| (Some(account), domain));
-        let is_part = |part: &str| (1..=PART_OCTETS_MAX).contains(&part.len());
+        let is_part = |part: &str| (1..=PART_BYTES_MAX).contains(&part.len());
         let is_name = |part: &str| {
             is_part(part) && !part.contains(|c: char| c.is_control() || c.is_whitespace() || c == '@')
         };
@@ -120,12 +120,12 @@ impl Jid {
 
 impl IqId {
     /// More is refused, so that what strangers make us keep has a bound.
-    pub const OCTETS_MAX: usize = 256;
+    pub const BYTES_MAX: usize = 256;
 
-    /// Takes any text of up to [`IqId::OCTETS_MAX`] octets.
+    /// Takes any text of up to [`IqId::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (text.len() <= Self::OCTETS_MAX).then(|| Self(text.into()))
+        (text.len() <= Self::BYTES_MAX).then(|| Self(text.into()))
     }
 
     /// 128 random bits as 32 hexadecimal digits: who does not get the question can't forge its answer.

@@ -1,17 +1,17 @@
-//! The outline of XML, octet by octet: where tags begin and end, and how deep elements nest. Nothing is kept.
+//! The outline of XML, byte by byte: where tags begin and end, and how deep elements nest. Nothing is kept.
 //!
 //! What is between `<` and `>` is the parser's to judge; here it is looked at only as far as it takes to find the end.
 
 use super::condition::StreamCondition;
 
-/// Where the next octet stands, and in how many elements.
+/// Where the next byte stands, and in how many elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StanzaFramer {
     place: Position,
     depth: usize,
 }
 
-/// What an octet was the last of.
+/// What a byte was the last of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TagEnd {
     /// A start tag.
@@ -30,15 +30,15 @@ enum Position {
     Declaration,
     /// In a start tag…
     StartTag,
-    /// …in a value there, which this octet ends…
+    /// …in a value there, which this byte ends…
     Value(u8),
     /// …and behind `/`.
     Empty,
     /// In an end tag.
     EndTag,
-    /// Behind `<!`, and so many octets of `[CDATA[`.
+    /// Behind `<!`, and so many bytes of `[CDATA[`.
     Bang(usize),
-    /// In a CDATA section, behind so many octets of `]]>`.
+    /// In a CDATA section, behind so many bytes of `]]>`.
     Section(usize),
 }
 
@@ -55,24 +55,24 @@ impl StanzaFramer {
         self.depth
     }
 
-    /// Reads one octet.
+    /// Reads one byte.
     ///
     /// # Errors
     ///
     /// What the stream is to be ended with: this is no XML, or none that XMPP has.
-    pub(super) fn read(&mut self, octet: u8) -> Result<Option<TagEnd>, StreamCondition> {
-        self.place = match (self.place, octet) {
+    pub(super) fn read(&mut self, byte: u8) -> Result<Option<TagEnd>, StreamCondition> {
+        self.place = match (self.place, byte) {
             (Position::Text, b'<') => Position::Markup,
-            (Position::Text, _) => self.text(octet)?,
-            (Position::Markup, _) => self.markup(octet)?,
+            (Position::Text, _) => self.text(byte)?,
+            (Position::Markup, _) => self.markup(byte)?,
             (Position::Declaration, b'>') => Position::Text,
             (Position::StartTag, b'>') => {
                 self.place = Position::Text;
                 return Ok(Some(TagEnd::Opened));
             }
             (Position::StartTag, b'/') => Position::Empty,
-            (Position::StartTag, b'\'' | b'"') => Position::Value(octet),
-            (Position::Value(quote), _) if octet == quote => Position::StartTag,
+            (Position::StartTag, b'\'' | b'"') => Position::Value(byte),
+            (Position::Value(quote), _) if byte == quote => Position::StartTag,
             (Position::Empty | Position::EndTag, b'>') => {
                 self.place = Position::Text;
                 self.depth = self.depth.checked_sub(1).ok_or(StreamCondition::NotWellFormed)?;
@@ -85,7 +85,7 @@ impl StanzaFramer {
                 place @ (Position::Declaration | Position::StartTag | Position::Value(_) | Position::EndTag),
                 _,
             ) => place,
-            (Position::Bang(met), _) => self.bang(met, octet)?,
+            (Position::Bang(met), _) => self.bang(met, byte)?,
             (Position::Section(met), b']') => Position::Section((met + 1).min(2)),
             (Position::Section(2), b'>') => Position::Text,
             (Position::Section(_), _) => Position::Section(0),
@@ -94,16 +94,16 @@ impl StanzaFramer {
     }
 
     /// Outside of stanzas there is white space alone.
-    const fn text(&self, octet: u8) -> Result<Position, StreamCondition> {
-        match (octet, self.depth) {
+    const fn text(&self, byte: u8) -> Result<Position, StreamCondition> {
+        match (byte, self.depth) {
             (b' ' | b'\t' | b'\r' | b'\n', _) | (_, 2..) => Ok(Position::Text),
             (_, 0) => Err(StreamCondition::NotWellFormed),
             (_, 1) => Err(StreamCondition::BadFormat),
         }
     }
 
-    fn markup(&mut self, octet: u8) -> Result<Position, StreamCondition> {
-        match octet {
+    fn markup(&mut self, byte: u8) -> Result<Position, StreamCondition> {
+        match byte {
             b'/' => Ok(Position::EndTag),
             b'!' => Ok(Position::Bang(0)),
             b'?' if self.depth == 0 => Ok(Position::Declaration),
@@ -117,10 +117,10 @@ impl StanzaFramer {
     }
 
     /// Of all that begins so XMPP has CDATA sections alone.
-    fn bang(&self, met: usize, octet: u8) -> Result<Position, StreamCondition> {
+    fn bang(&self, met: usize, byte: u8) -> Result<Position, StreamCondition> {
         match (SECTION.get(met), met + 1 == SECTION.len()) {
-            (Some(wanted), false) if *wanted == octet => Ok(Position::Bang(met + 1)),
-            (Some(wanted), true) if *wanted == octet => self.text(octet).and(Ok(Position::Section(0))),
+            (Some(wanted), false) if *wanted == byte => Ok(Position::Bang(met + 1)),
+            (Some(wanted), true) if *wanted == byte => self.text(byte).and(Ok(Position::Section(0))),
             _ if met == 0 => Err(StreamCondition::RestrictedXml),
             _ => Err(StreamCondition::NotWellFormed),
         }

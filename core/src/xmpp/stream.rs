@@ -1,8 +1,8 @@
-//! The XML stream that a server sends: octets in, header, stanzas and end out. However the octets are cut, the same
+//! The XML stream that a server sends: bytes in, header, stanzas and end out. However the bytes are cut, the same
 //! stanzas come out.
 //!
 //! XMPP's restricted XML (RFC 6120 §11) is the parser's: no document types, comments, processing instructions or
-//! entities of the sender's, UTF-8 alone. The bounds are ours: a piece of the stream is kept as octets until its
+//! entities of the sender's, UTF-8 alone. The bounds are ours: a piece of the stream is kept as bytes until its
 //! outline says that it is whole, and then parsed at once. What has no bound in the parser never
 //! gets there, and no limit of the parser's own is ever met.
 //!
@@ -28,9 +28,9 @@ use super::stanza_framer::{StanzaFramer, TagEnd};
 /// The namespace of the stream's own elements (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 
-/// The longest stanza, or header, in octets as they were sent. Sixteen KiB of nothing but attributes take about
+/// The longest stanza, or header, in bytes as they were sent. Sixteen KiB of nothing but attributes take about
 /// 230 kB in memory.
-pub const STANZA_OCTETS_MAX: usize = 16 * 1024;
+pub const STANZA_BYTES_MAX: usize = 16 * 1024;
 /// How deep elements nest, the stream's own included.
 pub const DEPTH_MAX: usize = 32;
 
@@ -41,7 +41,7 @@ pub enum Part {
     Header(Element),
     /// A child of the stream's.
     Stanza(Element),
-    /// A stanza of more than [`STANZA_OCTETS_MAX`] octets, or deeper than [`DEPTH_MAX`], which is skipped: without what
+    /// A stanza of more than [`STANZA_BYTES_MAX`] bytes, or deeper than [`DEPTH_MAX`], which is skipped: without what
     /// is in it; `None` if not even its first tag has an end within the limit.
     Excess(Option<Element>),
     /// The stream's end. Nothing is read behind it.
@@ -60,7 +60,7 @@ pub struct Stream {
 /// What is read.
 ///
 /// ```text
-/// Header ─whole─▶ Between ─first octet of an element─▶ Stanza ─whole─▶ Between
+/// Header ─whole─▶ Between ─first byte of an element─▶ Stanza ─whole─▶ Between
 /// Stanza ─too long or too deep─▶ Excess ─its end─▶ Between
 /// Stanza ─the end of the stream─▶ Ended
 /// any ─not XMPP's XML─▶ Over
@@ -91,7 +91,7 @@ impl Stream {
     /// A reader that awaits the header.
     #[must_use]
     pub fn new() -> Self {
-        let options = Options { max_token_length: STANZA_OCTETS_MAX + 1, ..Options::default() };
+        let options = Options { max_token_length: STANZA_BYTES_MAX + 1, ..Options::default() };
         Self {
             parser: Parser::with_options(options),
             framer: StanzaFramer::new(),
@@ -100,19 +100,19 @@ impl Stream {
         }
     }
 
-    /// The next part, read from the front of `octets`, which is shortened by what was taken; `None` when all of them
+    /// The next part, read from the front of `bytes`, which is shortened by what was taken; `None` when all of them
     /// were, and more are needed.
     ///
     /// # Errors
     ///
     /// What the stream is to be ended with; the same again on every later call.
-    pub fn read(&mut self, octets: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
+    pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
         if let Reading::PairEnd(condition) = self.reading {
             return Err(condition);
         }
-        while let Some((octet, rest)) = octets.split_first() {
-            *octets = rest;
-            match self.take(*octet) {
+        while let Some((byte, rest)) = bytes.split_first() {
+            *bytes = rest;
+            match self.take(*byte) {
                 Ok(None) => {}
                 Ok(part) => return Ok(part),
                 Err(condition) => {
@@ -124,23 +124,23 @@ impl Stream {
         Ok(None)
     }
 
-    fn take(&mut self, octet: u8) -> Result<Option<Part>, StreamCondition> {
+    fn take(&mut self, byte: u8) -> Result<Option<Part>, StreamCondition> {
         match self.reading {
             Reading::Ended => Ok(None),
             Reading::PairEnd(condition) => Err(condition),
-            Reading::Header => self.take_of_header(octet),
+            Reading::Header => self.take_of_header(byte),
             Reading::Between => {
-                self.framer.read(octet)?;
+                self.framer.read(byte)?;
                 // Keep-alives (RFC 6120 §4.6.1) are not kept.
-                if octet == b'<' {
-                    self.frame.push(octet);
+                if byte == b'<' {
+                    self.frame.push(byte);
                     self.reading = Reading::Stanza { tag: None };
                 }
                 Ok(None)
             }
-            Reading::Stanza { tag } => self.take_of_stanza(octet, tag),
+            Reading::Stanza { tag } => self.take_of_stanza(byte, tag),
             Reading::Excess => {
-                if self.framer.read(octet)? == Some(TagEnd::Closed) && self.framer.depth() == 1 {
+                if self.framer.read(byte)? == Some(TagEnd::Closed) && self.framer.depth() == 1 {
                     self.reading = Reading::Between;
                 }
                 Ok(None)
@@ -148,12 +148,12 @@ impl Stream {
         }
     }
 
-    fn take_of_header(&mut self, octet: u8) -> Result<Option<Part>, StreamCondition> {
-        if self.frame.len() == STANZA_OCTETS_MAX {
+    fn take_of_header(&mut self, byte: u8) -> Result<Option<Part>, StreamCondition> {
+        if self.frame.len() == STANZA_BYTES_MAX {
             return Err(StreamCondition::PolicyViolation);
         }
-        self.frame.push(octet);
-        match self.framer.read(octet)? {
+        self.frame.push(byte);
+        match self.framer.read(byte)? {
             None => Ok(None),
             Some(TagEnd::Opened) => {
                 self.reading = Reading::Between;
@@ -164,18 +164,18 @@ impl Stream {
         }
     }
 
-    fn take_of_stanza(&mut self, octet: u8, tag: Option<usize>) -> Result<Option<Part>, StreamCondition> {
+    fn take_of_stanza(&mut self, byte: u8, tag: Option<usize>) -> Result<Option<Part>, StreamCondition> {
         let is_inside = self.framer.depth() > 1;
-        let mark = self.framer.read(octet)?;
+        let mark = self.framer.read(byte)?;
         let is_whole = mark == Some(TagEnd::Closed) && self.framer.depth() <= 1;
-        if self.frame.len() == STANZA_OCTETS_MAX || self.framer.depth() > DEPTH_MAX {
+        if self.frame.len() == STANZA_BYTES_MAX || self.framer.depth() > DEPTH_MAX {
             if !is_inside {
                 return Err(StreamCondition::PolicyViolation);
             }
             self.reading = if is_whole { Reading::Between } else { Reading::Excess };
             return self.excess(tag).map(Some);
         }
-        self.frame.push(octet);
+        self.frame.push(byte);
         if is_whole {
             self.reading = if self.framer.depth() == 0 { Reading::Ended } else { Reading::Between };
             return self.parse().map(Some);
@@ -193,7 +193,7 @@ impl Stream {
             return Ok(Part::Excess(None));
         };
         self.frame.truncate(len);
-        let is_name = |octet: &&u8| !octet.is_ascii_whitespace() && **octet != b'>';
+        let is_name = |byte: &&u8| !byte.is_ascii_whitespace() && **byte != b'>';
         let name: Vec<u8> = self.frame[1..].iter().take_while(is_name).copied().collect();
         self.frame.extend_from_slice(b"</");
         self.frame.extend(name);
@@ -215,11 +215,11 @@ impl Stream {
     /// Parses what was kept, which is whole: a stanza, or the first or the last tag of the stream.
     fn parse(&mut self) -> Result<Part, StreamCondition> {
         let mut frame = core::mem::take(&mut self.frame);
-        let mut octets = &frame[..];
+        let mut bytes = &frame[..];
         let mut open = Vec::new();
         let mut whole = None;
         loop {
-            match self.parser.parse(&mut octets, false) {
+            match self.parser.parse(&mut bytes, false) {
                 Ok(Some(event)) => whole = whole.or(grow(&mut open, event)),
                 // The end of the document, which `false` above leaves for later.
                 Ok(None) | Err(EndOrError::NeedMoreData) => break,

@@ -24,10 +24,10 @@ fn header(version: Version, source: Option<&str>) -> Vec<u8> {
     header
 }
 
-/// What the relay hands over, all but the octets that the agent took; then the local service, once it is reached.
-fn offer(harness: &mut Harness<Agent>, on: ConnId, octets: &[u8], used: usize) -> (ConnId, SocketAddr) {
+/// What the relay hands over, all but the bytes that the agent took; then the local service, once it is reached.
+fn offer(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> (ConnId, SocketAddr) {
     harness.news();
-    assert_eq!(harness.hears(on, octets), used);
+    assert_eq!(harness.hears(on, bytes), used);
     reached(harness)
 }
 
@@ -38,7 +38,7 @@ fn reached(harness: &mut Harness<Agent>) -> (ConnId, SocketAddr) {
     found
 }
 
-/// What the local service gets before it meets the client, octet for octet; nothing comes behind the pair.
+/// What the local service gets before it meets the client, byte for byte; nothing comes behind the pair.
 fn before_the_pair(news: &[Done], local: ConnId) -> Vec<u8> {
     let is_pair = |did: &Done| matches!(did, Done::Asked(Output::Pair { hidden, .. }) if *hidden == local);
     let pair = news.iter().position(is_pair).unwrap_or_else(|| panic!("no pair: {news:?}"));
@@ -73,8 +73,8 @@ fn the_service_is_told_in_the_version_that_was_asked_for() {
         for source in [Some(CLIENT), Some("[2001:db8::7]:40000"), None] {
             let came = header(Version::V2, source);
             let (mut harness, pool) = pool_of(sending(version));
-            let octets = [&came, GET].concat();
-            let (local, to) = offer(&mut harness, pool[0], &octets, came.len());
+            let bytes = [&came, GET].concat();
+            let (local, to) = offer(&mut harness, pool[0], &bytes, came.len());
             assert_eq!(to, service());
             assert_eq!(
                 before_the_pair(&harness.news(), local),
@@ -130,8 +130,8 @@ fn a_stream_service_is_told_as_well() {
     let came = header(Version::V2, Some(CLIENT));
     for behind in [b"".as_slice(), b"SSH-2.0-x\r\n"] {
         let (mut harness, pool) = pool_of(with_stream(Version::V1));
-        let octets = [&came, UPGRADE, behind].concat();
-        let (local, to) = offer(&mut harness, pool[0], &octets, came.len() + UPGRADE.len());
+        let bytes = [&came, UPGRADE, behind].concat();
+        let (local, to) = offer(&mut harness, pool[0], &bytes, came.len() + UPGRADE.len());
         assert_eq!(to, ssh());
         let news = harness.news();
         assert_eq!(before_the_pair(&news, local), header(Version::V1, Some(CLIENT)));
@@ -158,9 +158,9 @@ fn a_header_that_is_none_ends_the_client() {
     let unknown = [SIGNATURE, &[0x31, 0x11, 0, 0]].concat();
     let cases =
         [(too_long, "PROXY header too long"), (unknown, "PROXY header of an unknown version or command")];
-    for (octets, why) in cases {
+    for (bytes, why) in cases {
         let (mut harness, pool) = pool_of(sending(Version::V2));
-        harness.hears(pool[0], &octets);
+        harness.hears(pool[0], &bytes);
         let news = harness.news();
         assert!(
             events(&news).contains(&Event::Dropped { on: pool[0], from: None, upstream: Some(0), why }),

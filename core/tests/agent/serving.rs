@@ -2,10 +2,10 @@
 
 use super::*;
 
-/// A client's octets come on the first waiting connection; that one, and the connection to the local service.
-fn take(harness: &mut Harness<Agent>, on: ConnId, octets: &[u8], used: usize) -> ConnId {
+/// A client's bytes come on the first waiting connection; that one, and the connection to the local service.
+fn take(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> ConnId {
     harness.news();
-    assert_eq!(harness.hears(on, octets), used);
+    assert_eq!(harness.hears(on, bytes), used);
     let news = harness.news();
     assert!(asked(&news, Output::Read { on, wanted: false }));
     let local = dials(&news).into_iter().find(|(_, to)| *to != relay());
@@ -27,7 +27,7 @@ fn the_local_service_is_dialled_when_a_client_comes_and_not_before() {
 }
 
 #[test]
-fn octets_behind_the_200_are_the_rendezvous_already() {
+fn bytes_behind_the_200_are_the_rendezvous_already() {
     let mut harness = agent();
     let (on, _) = one(&harness.news());
     harness.call(|agent, now| agent.handle_connected(on, now));
@@ -169,10 +169,10 @@ mod stream {
     fn a_connector_is_answered_101_and_taken_to_the_stream_service() {
         let (mut harness, pool) = pool_of(agent_with(with_stream));
         let on = pool[0];
-        let octets = [UPGRADE, b"SSH-2.0-x\r\n"].concat();
-        harness.hears(on, &octets[..20]);
+        let bytes = [UPGRADE, b"SSH-2.0-x\r\n"].concat();
+        harness.hears(on, &bytes[..20]);
         assert!(dials(&harness.news()).iter().all(|(_, to)| *to == relay()));
-        assert_eq!(harness.hears(on, &octets), UPGRADE.len());
+        assert_eq!(harness.hears(on, &bytes), UPGRADE.len());
         let (local, to) = one(&harness.news());
         assert_eq!(to, ssh());
         assert_eq!(sent(&harness.news(), on), "");
@@ -199,9 +199,9 @@ mod stream {
         let websocket = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
         let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 20_000]].concat();
         let nonsense = b"\x16\x03\x01\0\xee".as_slice();
-        for octets in [GET, websocket.as_slice(), &endless, nonsense] {
+        for bytes in [GET, websocket.as_slice(), &endless, nonsense] {
             let (mut harness, pool) = pool_of(agent_with(with_stream));
-            take(&mut harness, pool[0], octets, 0);
+            take(&mut harness, pool[0], bytes, 0);
         }
     }
 
@@ -257,7 +257,7 @@ impl Flood {
     }
 
     /// A client comes, if need be after the agent's pause; its connection, and what the agent does about it.
-    fn bring(&mut self, octets: &[u8]) -> (ConnId, Vec<Done>) {
+    fn bring(&mut self, bytes: &[u8]) -> (ConnId, Vec<Done>) {
         if self.opened.is_empty() {
             self.harness.wait(PAUSE_MAX);
             self.news();
@@ -265,7 +265,7 @@ impl Flood {
         let on = self.opened.pop_front().expect("the agent opens connections as they are taken");
         accept(&mut self.harness, on);
         self.news();
-        self.harness.hears(on, octets);
+        self.harness.hears(on, bytes);
         (on, self.news())
     }
 }

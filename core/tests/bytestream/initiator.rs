@@ -44,7 +44,7 @@ fn i0_pf1_pf2_offers_its_own_address_first_and_proxies_next_with_128_random_bits
     let first = harness.begin();
     assert_eq!(first.connections, config().connections);
     assert_eq!(first.sid.as_str().len(), 32);
-    assert!(first.sid.as_str().bytes().all(|octet| octet.is_ascii_hexdigit()));
+    assert!(first.sid.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
     let second = harness.begin();
     assert_ne!(first.sid, second.sid);
     assert_ne!(first.id, second.id);

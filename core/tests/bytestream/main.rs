@@ -32,7 +32,7 @@
 //! | T1 connected | `t1_pf4_and_pf5_go_out_together` |
 //! | T2 result | `t2_pf7_the_result_is_clear_to_send_and_the_socket_is_handed_over` |
 //! | T2 error | `t2_a4_an_error_closes` |
-//! | T2 octets | `t2_nothing_is_read_before_it_is_clear`, `octets_before_clear_to_send_at_the_target_wait_unread` |
+//! | T2 bytes | `t2_nothing_is_read_before_it_is_clear`, `bytes_before_clear_to_send_at_the_target_wait_unread` |
 //! | T2 reset, 60 s | `t2_a_reset_of_the_socket_closes`, `t2_60_s_without_an_answer_close` |
 //! | T2 FIN: a half-close, other than the table has it | `t2_a_clean_end_is_the_half_close_of_an_initiator_that_is_clear_before_us`, `t2_after_a_clean_end_60_s_without_an_answer_close_all_the_same` |
 //!
@@ -44,7 +44,7 @@
 //! | unclaimed, EOF or 30 s | `unclaimed_and_ended_is_closed`, `accept_reads_nothing_and_is_unclaimed_for_30_s` |
 //! | claimed, EOF or 60 s | `claimed_and_ended_is_404`, `claimed_for_60_s_is_504`, `a_socket_that_died_between_claim_and_pairing_leaves_the_stream_id_free`, `a_socket_that_died_unseen_before_pairing_ends_the_pair` |
 //! | claimed, the same JID or a third | `the_same_jid_again_is_409_and_changes_nothing`, `a_third_jid_after_pairing_is_409_and_the_pair_goes_on`, `a_stolen_stream_id_is_noticed_by_whom_it_was_stolen_from` |
-//! | paired, octets and FIN | `paired_octets_and_ends_are_passed_on_and_closed_when_both_are_done`, `paired_and_reset_is_closed_on_both_sides` |
+//! | paired, bytes and FIN | `paired_bytes_and_ends_are_passed_on_and_closed_when_both_are_done`, `paired_and_reset_is_closed_on_both_sides` |
 //! | no socket for 2 s | `a_claim_without_a_socket_is_404_after_2_s`, `a_claim_may_come_before_its_socket` |
 //! | no stream id, no endpoint | `no_stream_id_or_no_endpoint_is_400` |
 //! | not allowed, too many failures | `who_is_not_allowed_is_403`, `five_failed_claims_a_minute_and_then_500` |

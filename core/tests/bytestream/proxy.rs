@@ -195,7 +195,7 @@ fn a_stolen_stream_id_is_noticed_by_whom_it_was_stolen_from() {
 }
 
 #[test]
-fn paired_octets_and_ends_are_passed_on_and_closed_when_both_are_done() {
+fn paired_bytes_and_ends_are_passed_on_and_closed_when_both_are_done() {
     let mut harness = proxy();
     let (first, second) = harness.paired();
     harness.call(|proxy, now| proxy.handle_moved(first, 5, 0, now));

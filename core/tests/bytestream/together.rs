@@ -1,4 +1,4 @@
-//! All three roles against each other, in memory: whole streams, octet for octet.
+//! All three roles against each other, in memory: whole streams, byte for byte.
 
 use rendezvous_core::bytestream::entity::StreamEvent;
 use rendezvous_core::bytestream::role::Failure;
@@ -11,7 +11,7 @@ use crate::ends::PROXY;
 use crate::world::{ALICE, BOB, Hand, World};
 use crate::{at, claim, jid, stanza};
 
-/// Octets both ways, half-close both ways, and nothing is left.
+/// Bytes both ways, half-close both ways, and nothing is left.
 fn talk(world: &mut World, local: Hand) {
     let service = *world.service.last().expect("the stream is at Bob's service");
     let question: Vec<u8> = (0..=255).cycle().take(1_000).collect();
@@ -105,7 +105,7 @@ fn a5_who_is_not_wanted_learns_it() {
 }
 
 #[test]
-fn octets_before_clear_to_send_at_the_target_wait_unread() {
+fn bytes_before_clear_to_send_at_the_target_wait_unread() {
     let mut world = World::new(usize::MAX);
     world.held = vec![BOB];
     let local = world.open();
@@ -129,7 +129,7 @@ fn octets_before_clear_to_send_at_the_target_wait_unread() {
 }
 
 #[test]
-fn octets_before_clear_to_send_at_the_initiator_wait_unread() {
+fn bytes_before_clear_to_send_at_the_initiator_wait_unread() {
     let mut world = World::behind_firewalls(usize::MAX);
     world.held = vec![PROXY];
     let local = world.open();
@@ -147,7 +147,7 @@ fn octets_before_clear_to_send_at_the_initiator_wait_unread() {
 }
 
 #[test]
-fn octets_before_clear_to_send_at_the_proxy_wait_unread() {
+fn bytes_before_clear_to_send_at_the_proxy_wait_unread() {
     let mut world = World::new(usize::MAX);
     let (first, first_at) = world.connect_to_proxy();
     world.send(first, b"early ");

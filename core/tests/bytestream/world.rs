@@ -52,7 +52,7 @@ pub(crate) struct Hand(usize);
 
 impl World {
     /// Everybody can be reached, and offers itself and the proxy. Alice's local connections open streams to Bob, who
-    /// takes them to his service. No turn moves more than `most` octets of a connection.
+    /// takes them to his service. No turn moves more than `most` bytes of a connection.
     pub(crate) fn new(most: usize) -> Self {
         Self::with(most, |_, _| ())
     }
@@ -126,8 +126,8 @@ impl World {
         self.server.get(who).map_or(0, VecDeque::len)
     }
 
-    pub(crate) fn send(&mut self, hand: Hand, octets: &[u8]) {
-        self.wires.send(hand.0, octets);
+    pub(crate) fn send(&mut self, hand: Hand, bytes: &[u8]) {
+        self.wires.send(hand.0, bytes);
         self.run();
     }
 
@@ -145,7 +145,7 @@ impl World {
         self.wires.ended(hand.0)
     }
 
-    /// How many octets wait unread in front of the machines.
+    /// How many bytes wait unread in front of the machines.
     pub(crate) fn unread(&self) -> usize {
         let all = [self.alice.wires(), self.bob.wires(), self.proxy.wires()].concat();
         all.into_iter().map(|wire| self.wires.unread(wire)).sum()

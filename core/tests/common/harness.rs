@@ -72,8 +72,8 @@ impl<M: Machine> Harness<M> {
         }
     }
 
-    pub(crate) fn hears(&mut self, on: ConnId, octets: &[u8]) -> usize {
-        self.call(|machine, now| machine.handle_bytes(on, octets, now))
+    pub(crate) fn hears(&mut self, on: ConnId, bytes: &[u8]) -> usize {
+        self.call(|machine, now| machine.handle_bytes(on, bytes, now))
     }
 
     /// Lets time pass, from deadline to deadline.

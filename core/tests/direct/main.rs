@@ -141,7 +141,7 @@ fn where_a_direct_connection_is_required_nothing_else_will_do() {
 }
 
 #[test]
-fn octets_are_cut_everywhere() {
+fn bytes_are_cut_everywhere() {
     for cut in [1, 2, 7] {
         for listens in [[true; 2], [false, true], [true, false]] {
             for seed in 0..40 {

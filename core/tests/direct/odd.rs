@@ -128,9 +128,9 @@ fn an_agent_may_say_error_once_and_nothing_else() {
     }
 }
 
-/// Ours have failed already, and it was told so: its line is awaited, and no octet is taken for it.
+/// Ours have failed already, and it was told so: its line is awaited, and no byte is taken for it.
 #[test]
-fn the_agents_line_is_awaited_before_its_octets() {
+fn the_agents_line_is_awaited_before_its_bytes() {
     let mut harness = connector(1);
     let (local, on) = asking(&mut harness);
     let _ = harness.hears(on, &agreed(""));

@@ -45,7 +45,7 @@ pub(crate) struct Rules {
     pub(crate) breaks: bool,
     /// Nothing but a direct connection will do.
     pub(crate) required: bool,
-    /// How many octets are delivered at once; `None`: one write, or all there is.
+    /// How many bytes are delivered at once; `None`: one write, or all there is.
     pub(crate) cut: Option<usize>,
 }
 
@@ -76,7 +76,7 @@ impl Program {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Item {
-    Octets(Vec<u8>),
+    Bytes(Vec<u8>),
     End(End),
 }
 
@@ -280,7 +280,7 @@ impl World {
         self.call(SERVICE, |agent, now| agent.handle_connected(waiting, now));
         // What the agent registers with is for the relay.
         self.wires[RELAYED].ends[0].coming.clear();
-        self.come(RELAYED, 1, Item::Octets(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
+        self.come(RELAYED, 1, Item::Bytes(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
         self.deliver(RELAYED, 1, true);
         let local = self.program(CLIENT).handle_open(Listener(0), address(9, 9), START);
         self.attach(LOCAL, 1, CLIENT, local);
@@ -291,7 +291,7 @@ impl World {
         let service = self.lay(STREAM, 0, SERVICE);
         self.call(SERVICE, |agent, now| agent.handle_connected(service, now));
         for (wire, end, side) in [(LOCAL, 1, CLIENT), (STREAM, 0, SERVICE)] {
-            self.come(wire, end, Item::Octets(SAID[side].to_vec()));
+            self.come(wire, end, Item::Bytes(SAID[side].to_vec()));
             self.come(wire, end, Item::End(End::Clean));
         }
     }
@@ -449,7 +449,7 @@ impl World {
             return;
         }
         match (to.at, item) {
-            (None, Item::Octets(octets)) if wire == LOCAL || wire == STREAM => to.got.extend(octets),
+            (None, Item::Bytes(bytes)) if wire == LOCAL || wire == STREAM => to.got.extend(bytes),
             (None, Item::End(how)) if wire == LOCAL || wire == STREAM => to.ended = to.ended.or(Some(how)),
             (_, item) => to.coming.push_back(item),
         }
@@ -463,15 +463,15 @@ impl World {
         let cut = self.rules.cut;
         let it = &mut self.wires[wire].ends[end];
         let Some((side, on)) = it.at else { return };
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let mut ended = None;
         while ended.is_none() {
             match it.coming.pop_front() {
-                Some(Item::Octets(mut came)) => {
+                Some(Item::Bytes(mut came)) => {
                     if let Some(cut) = cut.filter(|cut| *cut < came.len()) {
-                        it.coming.push_front(Item::Octets(came.split_off(cut)));
+                        it.coming.push_front(Item::Bytes(came.split_off(cut)));
                     }
-                    octets.append(&mut came);
+                    bytes.append(&mut came);
                 }
                 Some(Item::End(how)) => ended = Some(how),
                 None => break,
@@ -489,7 +489,7 @@ impl World {
         }
         // After its end a connection says nothing more, not even that it was reset.
         let ended = ended.filter(|_| !std::mem::replace(&mut sock.ended, true));
-        sock.parked.append(&mut octets);
+        sock.parked.append(&mut bytes);
         self.offer(side, on);
         self.obey(side);
         if let Some(how) = ended
@@ -506,27 +506,27 @@ impl World {
         if sock.closing || sock.parked.is_empty() || sock.tls == Securing::Begun {
             return;
         }
-        let octets = std::mem::take(&mut sock.parked);
+        let bytes = std::mem::take(&mut sock.parked);
         if let Some(other) = sock.other {
-            let len = u32::try_from(octets.len()).unwrap();
-            self.send(side, other, octets);
+            let len = u32::try_from(bytes.len()).unwrap();
+            self.send(side, other, bytes);
             self.program(side).handle_moved(on, len, 0, now);
             self.program(side).handle_flushed(other, now);
         } else if sock.wanted {
-            let used = self.program(side).handle_bytes(on, &octets, now);
+            let used = self.program(side).handle_bytes(on, &bytes, now);
             let sock = self.sock(side, on).expect("it is closed by nobody but the machine");
-            sock.parked = octets[used..].to_vec();
+            sock.parked = bytes[used..].to_vec();
         } else {
-            sock.parked = octets;
+            sock.parked = bytes;
         }
     }
 
-    fn send(&mut self, side: usize, on: ConnId, octets: Vec<u8>) {
+    fn send(&mut self, side: usize, on: ConnId, bytes: Vec<u8>) {
         let sock = self.sock(side, on).expect("a connection that there is");
         assert!(!sock.write_ended && !sock.closing, "octets behind the end");
         assert_ne!(sock.tls, Securing::Begun, "octets in the middle of a handshake");
         let (wire, end) = (sock.wire, sock.end);
-        self.come(wire, 1 - end, Item::Octets(octets));
+        self.come(wire, 1 - end, Item::Bytes(bytes));
     }
 
     fn obey(&mut self, side: usize) {

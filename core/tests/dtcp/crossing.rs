@@ -74,7 +74,7 @@ fn winner(world: &World) -> Option<usize> {
     }
 }
 
-/// One connection wins, both know which, and every octet of the applications goes there and arrives.
+/// One connection wins, both know which, and every byte of the applications goes there and arrives.
 fn one_wins(world: &World) {
     let winner = winner(world);
     assert!(winner.is_some());
@@ -154,7 +154,7 @@ fn where_only_one_side_requires_tls_both_agree_in_every_interleaving() {
 }
 
 #[test]
-fn octets_may_be_cut_everywhere() {
+fn bytes_may_be_cut_everywhere() {
     for tls in [Tls::Off, Tls::Require] {
         for hosts in [[1, 1], [1, 0], [0, 1], [3, 3]] {
             for cut in 1..=50 {

@@ -9,7 +9,7 @@ fn key() -> Key {
 
 /// A serving end that has read one line.
 fn heard<'a>(serving: &mut Serving, line: &'a [u8]) -> Served<'a> {
-    let Step { used, act } = serving.on_octets(line);
+    let Step { used, act } = serving.on_bytes(line);
     assert_eq!(used, line.len(), "{:?}", line.escape_ascii().to_string());
     act
 }
@@ -37,7 +37,7 @@ fn dialling(tls: Tls) -> Dialling {
 }
 
 fn answer(dialling: &mut Dialling, line: &[u8]) -> Dialled {
-    dialling.on_octets(line, &key()).act
+    dialling.on_bytes(line, &key()).act
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn a_right_key_at_the_requestor_needs_no_ack() {
     let mut serving = Serving::new(Tls::Off);
     assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
     assert_eq!(serving.judge(Verdict::Commit), Served::Accept);
-    assert_eq!(serving.on_octets(b"ok\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"ok\n"), Step { used: 0, act: Served::Wait });
 }
 
 #[test]
@@ -53,16 +53,16 @@ fn a_right_key_at_the_responder_needs_the_ack() {
     let mut serving = tentative();
     assert!(serving.is_tentative());
     assert_eq!(heard(&mut serving, b"ok\n"), Served::Acknowledged);
-    assert_eq!(serving.on_octets(b"key:k\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"key:k\n"), Step { used: 0, act: Served::Wait });
 }
 
 #[test]
 fn case_2_nothing_is_read_behind_a_key_until_it_is_judged() {
     let mut serving = Serving::new(Tls::Off);
-    assert_eq!(serving.on_octets(b"key:k\nstarttls\n"), Step { used: 6, act: Served::Judge(b"k") });
-    assert_eq!(serving.on_octets(b"starttls\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"key:k\nstarttls\n"), Step { used: 6, act: Served::Judge(b"k") });
+    assert_eq!(serving.on_bytes(b"starttls\n"), Step { used: 0, act: Served::Wait });
     assert_eq!(serving.judge(Verdict::Later), Served::Wait);
-    assert_eq!(serving.on_octets(b"starttls\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"starttls\n"), Step { used: 0, act: Served::Wait });
     assert_eq!(serving.judge(Verdict::Wrong), Served::Refuse);
     assert_eq!(heard(&mut serving, b"starttls\n"), Served::Refuse);
 }
@@ -78,7 +78,7 @@ fn case_17_a_fourth_error_ends_the_connection() {
         assert_eq!(act, Served::Refuse);
     }
     assert_eq!(heard(&mut serving, b"\n"), Served::Dismiss);
-    assert_eq!(serving.on_octets(b"key:k\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"key:k\n"), Step { used: 0, act: Served::Wait });
 }
 
 #[test]
@@ -93,8 +93,8 @@ fn case_18_nonsense_is_an_error_and_the_connection_stays() {
 #[test]
 fn case_19_a_line_too_long_ends_the_connection() {
     for mut serving in [Serving::new(Tls::Off), tentative()] {
-        assert_eq!(serving.on_octets(&[b'k'; 511]), Step { used: 0, act: Served::Wait });
-        assert_eq!(serving.on_octets(&[b'k'; 512]).act, Served::Dismiss);
+        assert_eq!(serving.on_bytes(&[b'k'; 511]), Step { used: 0, act: Served::Wait });
+        assert_eq!(serving.on_bytes(&[b'k'; 512]).act, Served::Dismiss);
     }
 }
 
@@ -108,14 +108,14 @@ fn case_22_an_argument_to_the_ack_is_no_ack() {
 }
 
 #[test]
-fn case_26_octets_behind_starttls_are_not_lines() {
+fn case_26_bytes_behind_starttls_are_not_lines() {
     let mut serving = Serving::new(Tls::Prefer);
-    assert_eq!(serving.on_octets(b"starttls\nkey:k\n"), Step { used: 9, act: Served::StartTls });
-    assert_eq!(serving.on_octets(b"key:k\n"), Step { used: 0, act: Served::Wait });
+    assert_eq!(serving.on_bytes(b"starttls\nkey:k\n"), Step { used: 9, act: Served::StartTls });
+    assert_eq!(serving.on_bytes(b"key:k\n"), Step { used: 0, act: Served::Wait });
     let mut dialling = dialling(Tls::Require);
     let injected = [&b"ok\n"[..], b"ok:c7b5ea3f\n"].concat();
-    assert_eq!(dialling.on_octets(&injected, &key()), Step { used: 3, act: Dialled::StartTls });
-    assert_eq!(dialling.on_octets(&injected[3..], &key()), Step { used: 0, act: Dialled::Wait });
+    assert_eq!(dialling.on_bytes(&injected, &key()), Step { used: 3, act: Dialled::StartTls });
+    assert_eq!(dialling.on_bytes(&injected[3..], &key()), Step { used: 0, act: Dialled::Wait });
     assert_eq!(dialling.on_tls_up(), Dialled::ShowKey);
 }
 
@@ -179,7 +179,7 @@ fn case_31_any_other_answer_fails_the_connection() {
     ] {
         let mut dialling = dialling(Tls::Off);
         assert_eq!(answer(&mut dialling, line), Dialled::Failed, "{:?}", line.escape_ascii().to_string());
-        assert_eq!(dialling.on_octets(b"ok:c7b5ea3f\n", &key()), Step { used: 0, act: Dialled::Wait });
+        assert_eq!(dialling.on_bytes(b"ok:c7b5ea3f\n", &key()), Step { used: 0, act: Dialled::Wait });
     }
     for line in [&b"ok:c7b5ea3f\n"[..], b"starttls\n", b"hello\n"] {
         assert_eq!(answer(&mut dialling(Tls::Prefer), line), Dialled::Failed);
@@ -188,14 +188,14 @@ fn case_31_any_other_answer_fails_the_connection() {
 }
 
 #[test]
-fn case_32_octets_before_anything_was_asked_fail_the_connection() {
+fn case_32_bytes_before_anything_was_asked_fail_the_connection() {
     let mut fresh = Dialling::new(Tls::Off);
-    assert_eq!(fresh.on_octets(b"", &key()).act, Dialled::Wait);
-    assert_eq!(fresh.on_octets(b"o", &key()).act, Dialled::Failed);
+    assert_eq!(fresh.on_bytes(b"", &key()).act, Dialled::Wait);
+    assert_eq!(fresh.on_bytes(b"o", &key()).act, Dialled::Failed);
 }
 
 #[test]
-fn case_25_octets_behind_the_right_answer_stay() {
+fn case_25_bytes_behind_the_right_answer_stay() {
     let answered = b"ok:c7b5ea3f\nerror\n";
-    assert_eq!(dialling(Tls::Off).on_octets(answered, &key()), Step { used: 12, act: Dialled::Right });
+    assert_eq!(dialling(Tls::Off).on_bytes(answered, &key()), Step { used: 12, act: Dialled::Right });
 }

@@ -1,8 +1,8 @@
 //! Lines.
 
-use rendezvous_core::dtcp::line::{Command, Found, OCTETS_MAX, find};
+use rendezvous_core::dtcp::line::{BYTES_MAX, Command, Found, find};
 
-/// The one verdict on these octets, with anything or nothing behind them, and none before the last of them.
+/// The one verdict on these bytes, with anything or nothing behind them, and none before the last of them.
 fn read(line: &[u8]) -> Found<'_> {
     for cut in 0..line.len() {
         assert_eq!(find(&line[..cut]), Found::Partial, "{:?} cut at {cut}", line.escape_ascii().to_string());
@@ -51,11 +51,11 @@ fn case_18_nonsense_is_no_command() {
 }
 
 #[test]
-fn case_19_a_line_has_512_octets_at_most() {
-    let longest = [b"key:".as_slice(), &[b'k'; OCTETS_MAX - 5], b"\n"].concat();
-    assert!(command(&longest) == Command::Key(&[b'k'; OCTETS_MAX - 5]));
-    let longer = [b'k'; OCTETS_MAX];
-    assert_eq!(find(&longer[..OCTETS_MAX - 1]), Found::Partial);
+fn case_19_a_line_has_512_bytes_at_most() {
+    let longest = [b"key:".as_slice(), &[b'k'; BYTES_MAX - 5], b"\n"].concat();
+    assert!(command(&longest) == Command::Key(&[b'k'; BYTES_MAX - 5]));
+    let longer = [b'k'; BYTES_MAX];
+    assert_eq!(find(&longer[..BYTES_MAX - 1]), Found::Partial);
     assert_eq!(find(&longer), Found::TooLong);
     assert_eq!(find(&[&longer[..], b"\n"].concat()), Found::TooLong);
 }

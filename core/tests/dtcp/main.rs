@@ -27,7 +27,7 @@
 //! | 21 | CR LF | `line` |
 //! | 22 | arguments | `line`, `handshake` |
 //! | 23 | case, white space | `line` |
-//! | 24, 25 | octets behind the last line | `line`, `handshake`, `sessions` |
+//! | 24, 25 | bytes behind the last line | `line`, `handshake`, `sessions` |
 //! | 26–30 | `starttls` | `handshake`, `sessions` |
 //! | 31, 32 | the dialling side hears something else | `handshake`, `sessions` |
 //! | 33–35 | hosts: how they are written, names, whom to dial | `addresses`, `offers` |
@@ -149,10 +149,10 @@ impl Party {
         link
     }
 
-    /// All of the octets are consumed; what was said.
-    fn hears(&mut self, link: LinkId, octets: &[u8]) -> Vec<Output> {
-        let used = self.it.handle_octets(link, octets);
-        assert_eq!(used, octets.len(), "{:?}", octets.escape_ascii().to_string());
+    /// All of the bytes are consumed; what was said.
+    fn hears(&mut self, link: LinkId, bytes: &[u8]) -> Vec<Output> {
+        let used = self.it.handle_bytes(link, bytes);
+        assert_eq!(used, bytes.len(), "{:?}", bytes.escape_ascii().to_string());
         self.news()
     }
 
@@ -170,8 +170,8 @@ fn ok_line(key: &Key) -> Vec<u8> {
     [b"ok:", key.as_bytes(), b"\n"].concat()
 }
 
-fn write(link: LinkId, octets: impl Into<Vec<u8>>) -> Output {
-    Output::Write { link, octets: Opaque(octets.into()) }
+fn write(link: LinkId, bytes: impl Into<Vec<u8>>) -> Output {
+    Output::Write { link, bytes: Opaque(bytes.into()) }
 }
 
 fn error(link: LinkId) -> Output {

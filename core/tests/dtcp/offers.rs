@@ -38,7 +38,7 @@ fn case_20_our_keys_are_32_hexadecimal_digits_and_never_the_same() {
 }
 
 #[test]
-fn case_20_keys_of_1_to_255_octets_that_a_line_can_carry_are_accepted() {
+fn case_20_keys_of_1_to_255_bytes_that_a_line_can_carry_are_accepted() {
     for good in [&b"a"[..], &[b'k'; 255], b"a:b c", "schlüssel".as_bytes()] {
         assert!(Key::new(good).is_ok());
     }
@@ -160,7 +160,7 @@ fn what_a_dial_met_is_not_to_be_told_from_what_is_said_and_when() {
     let open = told(|party, dial| party.it.handle_connected(dial));
     let another_service = told(|party, dial| {
         party.it.handle_connected(dial);
-        let _ = party.it.handle_octets(dial, b"SSH-2.0-OpenSSH_9.9\r\nerror\nerror\nerror\nerror\n");
+        let _ = party.it.handle_bytes(dial, b"SSH-2.0-OpenSSH_9.9\r\nerror\nerror\nerror\nerror\n");
         party.it.handle_end(dial);
     });
     assert_eq!(refused.first().map(|(second, _)| *second), Some(10));

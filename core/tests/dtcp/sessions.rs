@@ -163,23 +163,23 @@ fn case_17_four_wrong_keys_at_once_are_answered_and_the_rest_is_not_read() {
     let (_, key, _) = party.requestor(&offer(&[]));
     let link = party.accepted();
     let lines = [b"key:wrong\n".repeat(4), key_line(&key)].concat();
-    assert_eq!(party.it.handle_octets(link, &lines), 40);
+    assert_eq!(party.it.handle_bytes(link, &lines), 40);
     let errors = [error(link), error(link), error(link), error(link), close(link, Close::Linger)];
     assert_eq!(party.news(), errors);
 }
 
 #[test]
-fn case_24_octets_behind_the_key_are_the_applications_at_a_serving_requestor() {
+fn case_24_bytes_behind_the_key_are_the_applications_at_a_serving_requestor() {
     let mut party = Party::with_tls(Tls::Off);
     let (_, key, _) = party.requestor(&offer(&[]));
     let link = party.accepted();
     let line = key_line(&key);
-    assert_eq!(party.it.handle_octets(link, &[&line[..], b"error\n"].concat()), line.len());
-    assert_eq!(party.it.handle_octets(link, b"error\n"), 0);
+    assert_eq!(party.it.handle_bytes(link, &[&line[..], b"error\n"].concat()), line.len());
+    assert_eq!(party.it.handle_bytes(link, b"error\n"), 0);
 }
 
 #[test]
-fn case_24_octets_behind_a_wrong_key_are_further_commands() {
+fn case_24_bytes_behind_a_wrong_key_are_further_commands() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, key, _) = party.requestor(&offer(&[]));
     let link = party.accepted();
@@ -189,16 +189,16 @@ fn case_24_octets_behind_a_wrong_key_are_further_commands() {
 }
 
 #[test]
-fn case_24_octets_behind_the_ack_are_the_applications() {
+fn case_24_bytes_behind_the_ack_are_the_applications() {
     let mut party = Party::with_tls(Tls::Off);
     let (_, key, _) = party.responder(&offer(&[HOST]));
     let link = party.accepted();
     let lines = [&key_line(&key)[..], b"ok\nkey:x\n"].concat();
-    assert_eq!(party.it.handle_octets(link, &lines), lines.len() - 6);
+    assert_eq!(party.it.handle_bytes(link, &lines), lines.len() - 6);
 }
 
 #[test]
-fn case_25_octets_behind_the_answer_are_the_applications() {
+fn case_25_bytes_behind_the_answer_are_the_applications() {
     for is_requestor in [true, false] {
         let mut party = Party::with_tls(Tls::Off);
         let theirs = offer(&[HOST]);
@@ -206,7 +206,7 @@ fn case_25_octets_behind_the_answer_are_the_applications() {
         let dial = one_dial(&news);
         party.connected(dial);
         let line = ok_line(&key);
-        assert_eq!(party.it.handle_octets(dial, &[&line[..], b"ok\n"].concat()), line.len());
+        assert_eq!(party.it.handle_bytes(dial, &[&line[..], b"ok\n"].concat()), line.len());
     }
 }
 
@@ -241,7 +241,7 @@ fn case_32_who_speaks_before_it_was_asked_is_closed() {
     let mut party = Party::with_tls(Tls::Off);
     let (session, _, news) = party.requestor(&offer(&[HOST]));
     let dial = one_dial(&news);
-    assert_eq!(party.it.handle_octets(dial, b"SSH-2.0-x\r\n"), 0);
+    assert_eq!(party.it.handle_bytes(dial, b"SSH-2.0-x\r\n"), 0);
     assert_eq!(party.news(), [close(dial, Close::Abort), give_up(session)]);
 }
 
@@ -275,7 +275,7 @@ fn only_so_many_connections_are_accepted_at_once() {
     party.accepted();
     let link = party.it.handle_accepted(party.now);
     assert_eq!(party.news(), [close(link, Close::Abort)]);
-    assert_eq!(party.it.handle_octets(link, b"ok\n"), 0);
+    assert_eq!(party.it.handle_bytes(link, b"ok\n"), 0);
     assert_eq!((party.news(), party.it.links()), (vec![], 1));
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Rules {
     pub dials_fail: bool,
     /// A reset eats what was on its way.
     pub resets_eat: bool,
-    /// How many octets are delivered at once; `None`: one write, or all there is.
+    /// How many bytes are delivered at once; `None`: one write, or all there is.
     pub cut: Option<usize>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Securing {
 
 #[derive(Clone, Debug)]
 enum Item {
-    Octets(Vec<u8>),
+    Bytes(Vec<u8>),
     End,
 }
 
@@ -110,7 +110,7 @@ pub(crate) enum Input {
         wire: usize,
     },
     /// The next write, or everything.
-    Octets {
+    Bytes {
         wire: usize,
         to: usize,
         all: bool,
@@ -169,8 +169,8 @@ impl WireEnd {
         }
     }
 
-    fn queued_octets(&self) -> usize {
-        self.coming.iter().filter(|it| matches!(it, Item::Octets(_))).count()
+    fn queued_bytes(&self) -> usize {
+        self.coming.iter().filter(|it| matches!(it, Item::Bytes(_))).count()
     }
 }
 
@@ -229,9 +229,9 @@ impl World {
                     }
                 }
                 if end.hears() {
-                    inputs.push(Input::Octets { wire, to: at, all: false });
-                    if self.rules.cut.is_none() && end.queued_octets() > 1 {
-                        inputs.push(Input::Octets { wire, to: at, all: true });
+                    inputs.push(Input::Bytes { wire, to: at, all: false });
+                    if self.rules.cut.is_none() && end.queued_bytes() > 1 {
+                        inputs.push(Input::Bytes { wire, to: at, all: true });
                     }
                 }
             }
@@ -266,7 +266,7 @@ impl World {
                 self.parties[dialler].handle_connected(self.link(wire, dialler));
                 self.obey(dialler);
             }
-            Input::Octets { wire, to, all } => self.deliver(wire, to, all),
+            Input::Bytes { wire, to, all } => self.deliver(wire, to, all),
             Input::TlsUp { wire, at } => {
                 self.wires[wire].ends[at].securing = Securing::Up;
                 self.parties[at].handle_tls_up(self.link(wire, at), None);
@@ -308,16 +308,16 @@ impl World {
         let mut is_end = false;
         loop {
             match end.coming.pop_front() {
-                Some(Item::Octets(mut octets)) => {
-                    if let Some(cut) = self.rules.cut.filter(|cut| *cut < octets.len()) {
-                        end.coming.push_front(Item::Octets(octets.split_off(cut)));
+                Some(Item::Bytes(mut bytes)) => {
+                    if let Some(cut) = self.rules.cut.filter(|cut| *cut < bytes.len()) {
+                        end.coming.push_front(Item::Bytes(bytes.split_off(cut)));
                     }
-                    end.kept.append(&mut octets);
+                    end.kept.append(&mut bytes);
                 }
                 Some(Item::End) => is_end = true,
                 None => {}
             }
-            if !all || !matches!(end.coming.front(), Some(Item::Octets(_))) {
+            if !all || !matches!(end.coming.front(), Some(Item::Bytes(_))) {
                 break;
             }
         }
@@ -338,7 +338,7 @@ impl World {
             Owner::Negotiation if !end.paused => {
                 let kept = std::mem::take(&mut end.kept);
                 let link = end.link.unwrap();
-                let used = self.parties[at].handle_octets(link, &kept);
+                let used = self.parties[at].handle_bytes(link, &kept);
                 self.wires[wire].ends[at].kept = kept[used..].to_vec();
                 self.obey(at);
                 let end = &mut self.wires[wire].ends[at];
@@ -366,9 +366,9 @@ impl World {
                     ends[at].link = Some(link);
                     self.wires.push(Wire { dialler: at, dial: Dial::Begun, ends });
                 }
-                Output::Write { link, octets } => {
+                Output::Write { link, bytes } => {
                     let wire = self.wire(at, link);
-                    self.send(wire, at, &octets);
+                    self.send(wire, at, &bytes);
                 }
                 Output::StartTls { link, .. } => {
                     let wire = self.wire(at, link);
@@ -404,11 +404,11 @@ impl World {
         self.wires.iter().position(|it| it.ends[at].link == Some(link)).expect("a link that there is")
     }
 
-    fn send(&mut self, wire: usize, from: usize, octets: &[u8]) {
+    fn send(&mut self, wire: usize, from: usize, bytes: &[u8]) {
         assert_ne!(self.wires[wire].ends[from].owner, Owner::Closed, "octets behind the end");
         let other = &mut self.wires[wire].ends[1 - from];
         if other.owner != Owner::Closed {
-            other.coming.push_back(Item::Octets(octets.to_vec()));
+            other.coming.push_back(Item::Bytes(bytes.to_vec()));
         }
     }
 

@@ -314,12 +314,12 @@ fn every_request_has_the_same_verdict_wherever_it_is_cut() {
             pieces.iter().for_each(|piece| world.write(on, piece));
             (world.got(on), world.got(hidden), world.closing(on), world.peer(on))
         };
-        let octets = request.as_bytes();
-        let whole = verdict(&[octets]);
-        for cut in 1..octets.len() {
-            assert_eq!(verdict(&[&octets[..cut], &octets[cut..]]), whole, "{request:?} cut at {cut}");
+        let bytes = request.as_bytes();
+        let whole = verdict(&[bytes]);
+        for cut in 1..bytes.len() {
+            assert_eq!(verdict(&[&bytes[..cut], &bytes[cut..]]), whole, "{request:?} cut at {cut}");
         }
-        let singles: Vec<&[u8]> = octets.chunks(1).collect();
+        let singles: Vec<&[u8]> = bytes.chunks(1).collect();
         assert_eq!(verdict(&singles), whole, "{request:?} octet by octet");
     }
 }

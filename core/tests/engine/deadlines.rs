@@ -64,9 +64,9 @@ fn a_head_that_does_not_arrive_in_time_is_408() {
     let on = world.open();
     world.wait_secs(9);
     world.write(on, "G");
-    for octet in ["E", "T", " ", "/", " ", "H", "T", "T", "P"] {
+    for byte in ["E", "T", " ", "/", " ", "H", "T", "T", "P"] {
         world.wait_secs(1);
-        world.write(on, octet);
+        world.write(on, byte);
         assert!(world.is_open(on));
     }
     world.wait_secs(1);

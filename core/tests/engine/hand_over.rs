@@ -42,7 +42,7 @@ fn at_the_rendezvous_the_kernel_s_patience_is_for_slow_readers_again() {
 }
 
 #[test]
-fn a_waiting_connection_that_ends_before_its_first_octet_is_502() {
+fn a_waiting_connection_that_ends_before_its_first_byte_is_502() {
     for how in [End::Clean, End::Truncated, End::Reset] {
         let mut world = world();
         let (hidden, client) = world.pair(ID);
@@ -114,7 +114,7 @@ fn get_head_and_options_without_a_body_are_retried_and_nothing_else_is() {
 }
 
 #[test]
-fn what_octets_followed_is_not_retried() {
+fn what_bytes_followed_is_not_retried() {
     assert!(!is_retried(&(get(ID) + "x")));
     let mut world = world();
     let (_, first) = (world.register(ID), world.register(ID));
@@ -125,7 +125,7 @@ fn what_octets_followed_is_not_retried() {
 }
 
 #[test]
-fn the_first_octet_ends_the_hand_over() {
+fn the_first_byte_ends_the_hand_over() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     let client = world.says(get(ID));
@@ -207,7 +207,7 @@ fn a_client_that_ended_its_side_gets_its_502() {
 }
 
 #[test]
-fn a_client_that_goes_before_the_first_octet_ends_the_pair_and_no_retry() {
+fn a_client_that_goes_before_the_first_byte_ends_the_pair_and_no_retry() {
     let mut world = world();
     world.register(ID);
     let (hidden, client) = world.pair(ID);

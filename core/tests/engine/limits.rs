@@ -18,9 +18,9 @@ fn wrong_bound() -> String {
 }
 
 impl World {
-    fn says_from(&mut self, from: &str, octets: &str) -> ConnId {
+    fn says_from(&mut self, from: &str, bytes: &str) -> ConnId {
         let on = self.open_from(from);
-        self.write(on, octets);
+        self.write(on, bytes);
         on
     }
 

@@ -89,7 +89,7 @@ fn world_with(change: impl FnOnce(&mut Config)) -> World {
 fn bound_connect(id: Id, wall: u64, nonce: &str) -> String {
     let key = key_of(id);
     let token = key.bound(key.step(wall), nonce.as_bytes());
-    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
 }
 
@@ -120,9 +120,9 @@ fn post(id: Id, body: &str) -> String {
 
 impl World {
     /// A new connection that sends this.
-    fn says(&mut self, octets: impl AsRef<[u8]>) -> ConnId {
+    fn says(&mut self, bytes: impl AsRef<[u8]>) -> ConnId {
         let on = self.open();
-        self.write(on, octets);
+        self.write(on, bytes);
         on
     }
 
@@ -147,7 +147,7 @@ impl World {
         on
     }
 
-    /// A pair: the request is at the hidden server, and no octet of an answer came.
+    /// A pair: the request is at the hidden server, and no byte of an answer came.
     fn pair(&mut self, id: Id) -> (ConnId, ConnId) {
         let hidden = self.register(id);
         let client = self.says(get(id));

@@ -21,7 +21,7 @@ fn why(world: &mut World) -> Option<EndReason> {
 }
 
 #[test]
-fn octets_move_both_ways_and_later_requests_are_part_of_the_stream() {
+fn bytes_move_both_ways_and_later_requests_are_part_of_the_stream() {
     let mut world = world();
     let (hidden, client) = world.answered_pair(ID);
     let again = get(ID);
@@ -63,7 +63,7 @@ fn a_hidden_server_s_clean_end_is_passed_on_and_the_client_may_go_on() {
 }
 
 #[test]
-fn an_end_is_passed_on_behind_the_last_octet() {
+fn an_end_is_passed_on_behind_the_last_byte() {
     let mut world = world();
     let (hidden, client) = world.answered_pair(ID);
     world.stall(client, true);
@@ -159,7 +159,7 @@ fn a_client_that_can_t_be_written_to_is_still_read_from_and_its_hidden_server_no
 }
 
 #[test]
-fn octets_and_time_are_counted() {
+fn bytes_and_time_are_counted() {
     let mut world = world();
     let (hidden, client) = world.answered_pair(ID);
     world.write(client, "12345");

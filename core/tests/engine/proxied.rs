@@ -162,7 +162,7 @@ fn connections_without_a_header_make_room_for_each_other() {
 }
 
 #[test]
-fn an_agent_that_asks_hears_where_its_client_comes_from_before_the_first_octet() {
+fn an_agent_that_asks_hears_where_its_client_comes_from_before_the_first_byte() {
     let mut world = proxied();
     let hidden = world.open();
     world.write(hidden, asking("0123456789abcdef"));

@@ -215,7 +215,7 @@ fn unknown_parameters_and_all_fields_but_a_body_s_are_ignored() {
 }
 
 #[test]
-fn octets_behind_the_head_are_409_and_cost_no_token() {
+fn bytes_behind_the_head_are_409_and_cost_no_token() {
     let mut world = world();
     let head = bound_connect(ID, WALL, NONCE);
     let on = world.says(head.clone() + "x");
@@ -225,7 +225,7 @@ fn octets_behind_the_head_are_409_and_cost_no_token() {
 }
 
 #[test]
-fn octets_before_the_rendezvous_are_a_protocol_error_and_close() {
+fn bytes_before_the_rendezvous_are_a_protocol_error_and_close() {
     let mut world = world();
     let on = world.register(ID);
     world.take_events();
@@ -278,8 +278,8 @@ fn every_registration_has_the_same_answer_wherever_it_is_cut() {
         for cut in 1..head.len() {
             assert_eq!(verdict(&[&head[..cut], &head[cut..]]), whole, "{head:?} cut at {cut}");
         }
-        let octets: Vec<&str> = head.split("").filter(|it| !it.is_empty()).collect();
-        assert_eq!(verdict(&octets), whole, "{head:?} octet by octet");
+        let bytes: Vec<&str> = head.split("").filter(|it| !it.is_empty()).collect();
+        assert_eq!(verdict(&bytes), whole, "{head:?} octet by octet");
     }
 }
 

@@ -37,7 +37,7 @@ fn digest_and_basic_name_an_id_and_are_taken_out_of_the_head() {
 }
 
 #[test]
-fn the_head_arrives_octet_for_octet_and_what_is_behind_it_too() {
+fn the_head_arrives_byte_for_byte_and_what_is_behind_it_too() {
     let request = format!(
         "PATCH //a/../b?%zz=%E9&[x] HTTP/1.1\r\nhOST: relay:443\r\nX:1\r\nx: 2\r\n{}X:\t3 \r\nEmpty:\r\n\
          Proxy-Authorization: Basic eDp5\r\nContent-Length: 4\r\n\r\nbody and more",

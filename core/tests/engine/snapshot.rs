@@ -50,7 +50,7 @@ fn an_empty_relay_shows_its_ids_in_order_and_nothing_else() {
 }
 
 #[test]
-fn octets_count_each_way_in_pairs_of_now_and_in_those_that_ended() {
+fn bytes_count_each_way_in_pairs_of_now_and_in_those_that_ended() {
     let mut world = world();
     let (hidden, client) = world.pair(ID);
     world.write(hidden, ANSWER);

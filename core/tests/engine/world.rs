@@ -159,10 +159,10 @@ impl World {
     }
 
     /// The peer sends.
-    pub(crate) fn write(&mut self, on: ConnId, octets: impl AsRef<[u8]>) {
+    pub(crate) fn write(&mut self, on: ConnId, bytes: impl AsRef<[u8]>) {
         let wire = self.wire_mut(on);
         assert!(wire.end.is_none(), "octets after the end");
-        wire.unread.extend_from_slice(octets.as_ref());
+        wire.unread.extend_from_slice(bytes.as_ref());
         wire.fresh = true;
         self.ready.push_back(on);
         self.run();
@@ -184,7 +184,7 @@ impl World {
         self.run();
     }
 
-    /// The same, seen while nothing is read: a reset is, and an end may have come with the last octets.
+    /// The same, seen while nothing is read: a reset is, and an end may have come with the last bytes.
     pub(crate) fn end_at_once(&mut self, on: ConnId, how: End) {
         let wire = self.wire_mut(on);
         (wire.end, wire.end_told) = (Some(how), true);
@@ -192,7 +192,7 @@ impl World {
         self.run();
     }
 
-    /// Octets to the peer stay in the queue from now on, or go on.
+    /// Bytes to the peer stay in the queue from now on, or go on.
     pub(crate) fn stall(&mut self, on: ConnId, stalled: bool) {
         let wire = self.wire_mut(on);
         wire.stalled = stalled;

@@ -163,7 +163,7 @@ fn trailers_keep_the_rules_of_fields() {
     }
     let many = "X: y\r\n".repeat(101);
     assert_eq!(judge(Mode::Lenient, &format!("0\r\n{many}\r\n")), Some(Refusal::TooManyFields));
-    let small = Limits { head_octets_max: 100, line_octets_max: 60 };
+    let small = Limits { head_bytes_max: 100, line_bytes_max: 60 };
     let request = post(CHUNKED, &format!("0\r\nX: {}\r\n\r\n", "y".repeat(100)));
     let outcome = follow_within(small, Mode::Lenient, &[C(&request)]);
     assert_eq!(outcome.client.last().map(|it| it.what), Some(What::Refused(Refusal::HeadTooLarge)));

@@ -129,7 +129,7 @@ fn a_request_that_no_relay_forwards_is_refused_in_both_modes() {
 
 #[test]
 fn a_head_over_the_limit_is_refused() {
-    let small = Limits { head_octets_max: 100, line_octets_max: 40 };
+    let small = Limits { head_bytes_max: 100, line_bytes_max: 40 };
     let long_line = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(40));
     let long_head = with("GET / HTTP/1.1\r\nHost: a", &format!("X: {}\r\n", "x".repeat(100)), "");
     for (text, refusal) in [(&long_line, Refusal::LineTooLong), (&long_head, Refusal::HeadTooLarge)] {

@@ -36,9 +36,9 @@ fn a_finder_begins_anew_after_a_head() {
 }
 
 #[test]
-fn octets_that_come_one_by_one_are_looked_at_once() {
-    // Were each call to look at everything again, this would be 2 * 10^12 octets, and would not end.
-    let limits = Limits { head_octets_max: 2_000_001, line_octets_max: 100 };
+fn bytes_that_come_one_by_one_are_looked_at_once() {
+    // Were each call to look at everything again, this would be 2 * 10^12 bytes, and would not end.
+    let limits = Limits { head_bytes_max: 2_000_001, line_bytes_max: 100 };
     let mut text = b"GET / HTTP/1.1\r\nX: ".to_vec();
     text.resize(2_000_000, b'x');
     let mut finder = Finder::default();

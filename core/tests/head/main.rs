@@ -1,20 +1,20 @@
 //! Request heads: which are read and how, which are refused and why, and where they end.
 //!
-//! Every head goes through [`read`]: whole, cut at every octet, octet by octet, and with octets behind it.
+//! Every head goes through [`read`]: whole, cut at every byte, byte by byte, and with bytes behind it.
 
+mod bytes;
 mod ends;
 mod fields;
-mod octets;
 mod passed_on;
 mod read;
 mod request_line;
 
 use rendezvous_core::http::head::{Finder, Found, Head, Limits, Refusal, parse};
 
-const LIMITS: Limits = Limits { head_octets_max: 16 << 10, line_octets_max: 8 << 10 };
-const SMALL: Limits = Limits { head_octets_max: 100, line_octets_max: 40 };
+const LIMITS: Limits = Limits { head_bytes_max: 16 << 10, line_bytes_max: 8 << 10 };
+const SMALL: Limits = Limits { head_bytes_max: 100, line_bytes_max: 40 };
 
-/// The one verdict on these octets, however they are cut.
+/// The one verdict on these bytes, however they are cut.
 fn find(bytes: &[u8], limits: &Limits) -> Found {
     let whole = Finder::default().find(bytes, limits);
     for cut in 0..bytes.len() {
@@ -24,9 +24,9 @@ fn find(bytes: &[u8], limits: &Limits) -> Found {
         assert_eq!(late, whole, "{:?} cut at {cut}", bytes.escape_ascii().to_string());
     }
     let mut finder = Finder::default();
-    let octetwise =
+    let bytewise =
         (1..=bytes.len()).map(|len| finder.find(&bytes[..len], limits)).find(|it| *it != Found::Partial);
-    assert_eq!(octetwise.unwrap_or(Found::Partial), whole, "{:?}", bytes.escape_ascii().to_string());
+    assert_eq!(bytewise.unwrap_or(Found::Partial), whole, "{:?}", bytes.escape_ascii().to_string());
     if whole != Found::Partial {
         let behind = [bytes, b"\r\n\x16\0GET / HTTP/1.1\r\n"].concat();
         assert_eq!(Finder::default().find(&behind, limits), whole, "{:?}", bytes.escape_ascii().to_string());

@@ -5,7 +5,7 @@ use rendezvous_core::http::head::Found;
 use crate::{LIMITS, as_it_came, find, good, read, with, without_authorization};
 
 #[test]
-fn a_head_is_passed_on_octet_for_octet() {
+fn a_head_is_passed_on_byte_for_byte() {
     let text = "GET /%7e//x?[] HTTP/1.1\r\nx-B:  2 \r\nHOST:a\r\nX-b:\r\nx-B: 1\t\r\nX-A:a,b ,c\r\n\r\n";
     assert_eq!(as_it_came(&good(text)), text);
     assert_eq!(without_authorization(&good(text)), text);
@@ -35,7 +35,7 @@ fn the_authorization_line_is_left_out_and_nothing_else() {
 }
 
 #[test]
-fn octets_above_ascii_in_values_are_passed_on_as_they_are() {
+fn bytes_above_ascii_in_values_are_passed_on_as_they_are() {
     let text = b"GET / HTTP/1.1\r\nHost: a\r\nX: \xff\x80\xc3\xa9\tz\r\n\r\n";
     let mut out = b"before".to_vec();
     read(text).unwrap().without_authorization(&mut out);

@@ -1,4 +1,4 @@
-//! Relay, agent and connector against each other, in memory: whole rendezvous, octet for octet.
+//! Relay, agent and connector against each other, in memory: whole rendezvous, byte for byte.
 
 mod shell;
 mod world;
@@ -27,7 +27,7 @@ fn request(world: &mut World, request: &str) -> Hand {
 }
 
 #[test]
-fn a_request_reaches_the_hidden_server_octet_for_octet_and_its_answer_the_client() {
+fn a_request_reaches_the_hidden_server_byte_for_byte_and_its_answer_the_client() {
     for most in [usize::MAX, 100, 1] {
         let mut world = World::new(most, 0);
         assert_eq!(world.agent.machine.waiting(0), 4);

@@ -16,7 +16,7 @@ pub(crate) struct Wires(Vec<Inbox>);
 /// What is on its way to one end.
 #[derive(Default)]
 struct Inbox {
-    octets: VecDeque<u8>,
+    bytes: VecDeque<u8>,
     end: Option<End>,
 }
 
@@ -28,10 +28,10 @@ impl Wires {
     }
 
     /// Sends from this end.
-    pub(crate) fn send(&mut self, from: usize, octets: &[u8]) {
+    pub(crate) fn send(&mut self, from: usize, bytes: &[u8]) {
         let inbox = &mut self.0[from ^ 1];
         assert_eq!(inbox.end, None, "sent after the end");
-        inbox.octets.extend(octets);
+        inbox.bytes.extend(bytes);
     }
 
     /// Ends the sending from this end.
@@ -40,15 +40,15 @@ impl Wires {
         inbox.end = inbox.end.or(Some(how));
     }
 
-    /// At most so many octets that came to this end.
+    /// At most so many bytes that came to this end.
     pub(crate) fn receive(&mut self, at: usize, most: usize) -> Vec<u8> {
-        let octets = &mut self.0[at].octets;
-        octets.drain(..most.min(octets.len())).collect()
+        let bytes = &mut self.0[at].bytes;
+        bytes.drain(..most.min(bytes.len())).collect()
     }
 
     /// How the sending to this end has ended, once everything sent is received.
     pub(crate) fn ended(&self, at: usize) -> Option<End> {
-        self.0[at].end.filter(|_| self.0[at].octets.is_empty())
+        self.0[at].end.filter(|_| self.0[at].bytes.is_empty())
     }
 }
 
@@ -127,7 +127,7 @@ impl<M: Machine> Shell<M> {
         self.socks.values().map(|sock| sock.wire).collect()
     }
 
-    /// One turn for each connection, of at most `most` octets. Whether anything happened.
+    /// One turn for each connection, of at most `most` bytes. Whether anything happened.
     pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
         let all: Vec<ConnId> = self.socks.keys().copied().collect();
         let mut happened = false;
@@ -177,18 +177,18 @@ impl<M: Machine> Shell<M> {
     fn pump(&mut self, wires: &mut Wires, on: ConnId, peer: ConnId, most: usize, now: Now) -> bool {
         let Some(sock) = self.socks.get_mut(&on) else { return false };
         let passes = sock.gate.and_then(|gate| usize::try_from(gate).ok()).unwrap_or(usize::MAX);
-        let octets: Vec<u8> = if sock.parked.is_empty() {
+        let bytes: Vec<u8> = if sock.parked.is_empty() {
             wires.receive(sock.wire, most.min(passes))
         } else {
             sock.parked.drain(..passes.min(sock.parked.len())).collect()
         };
-        sock.gate = sock.gate.map(|gate| gate - octets.len() as u64);
+        sock.gate = sock.gate.map(|gate| gate - bytes.len() as u64);
         sock.fresh |= sock.gate == Some(0);
-        if octets.is_empty() {
+        if bytes.is_empty() {
             return self.report_end(wires, on, now);
         }
-        wires.send(self.socks[&peer].wire, &octets);
-        self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
+        wires.send(self.socks[&peer].wire, &bytes);
+        self.machine.handle_moved(on, u32::try_from(bytes.len()).unwrap(), 0, now);
         self.inputs.push_back(Input::Flushed(peer));
         true
     }

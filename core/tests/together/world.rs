@@ -55,7 +55,7 @@ fn at_relay() -> Relay {
 }
 
 impl World {
-    /// Everything is up. No turn moves more than `most` octets of a connection; the agent's clock is `skew` seconds
+    /// Everything is up. No turn moves more than `most` bytes of a connection; the agent's clock is `skew` seconds
     /// ahead.
     pub(crate) fn new(most: usize, skew: i64) -> Self {
         let now = Now { mono: Time(1_000_000), wall: 1_715_937_600 };
@@ -117,14 +117,14 @@ impl World {
         address(9, self.clients)
     }
 
-    pub(crate) fn send(&mut self, hand: Hand, octets: &[u8]) {
-        self.wires.send(hand.0, octets);
+    pub(crate) fn send(&mut self, hand: Hand, bytes: &[u8]) {
+        self.wires.send(hand.0, bytes);
         self.run();
     }
 
     /// Sends and ends in one go, before anybody has read of it.
-    pub(crate) fn send_all(&mut self, hand: Hand, octets: &[u8]) {
-        self.wires.send(hand.0, octets);
+    pub(crate) fn send_all(&mut self, hand: Hand, bytes: &[u8]) {
+        self.wires.send(hand.0, bytes);
         self.end(hand, End::Clean);
     }
 

@@ -14,12 +14,12 @@ fn begin() -> Component {
 }
 
 fn hear(component: &mut Component, text: &str) -> Vec<Action> {
-    let mut octets = text.as_bytes();
+    let mut bytes = text.as_bytes();
     let mut heard = Vec::new();
-    while let Some(next) = component.read(&mut octets) {
+    while let Some(next) = component.read(&mut bytes) {
         heard.push(next);
     }
-    assert!(octets.is_empty(), "octets are left");
+    assert!(bytes.is_empty(), "octets are left");
     heard
 }
 
@@ -46,17 +46,17 @@ fn over(component: &mut Component, text: &str) -> Loss {
 fn the_handshake_is_the_sum_of_id_and_secret_in_lower_case() {
     let heard = hear(&mut begin(), HEADER);
     let said = b"<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>".to_vec();
-    let [Action::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
-    assert_eq!(String::from_utf8_lossy(octets), String::from_utf8_lossy(&said));
+    let [Action::Say(bytes)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(String::from_utf8_lossy(bytes), String::from_utf8_lossy(&said));
 }
 
 /// printf '%s' 'a&btest' | sha1sum
 #[test]
 fn the_id_is_unescaped_before_it_is_hashed() {
     let heard = hear(&mut begin(), &HEADER.replace("3BF96D32", "a&amp;b"));
-    let [Action::Say(octets)] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Say(bytes)] = &heard[..] else { panic!("{heard:?}") };
     assert_eq!(
-        String::from_utf8_lossy(octets),
+        String::from_utf8_lossy(bytes),
         "<handshake>42aadcd1ad4664955ff23936ea95a10f9d9189d6</handshake>"
     );
 }
@@ -69,7 +69,7 @@ fn iqs_are_handed_on_and_other_stanzas_ignored() {
     assert!(matches!(&heard[..], [Action::Iq(iq)] if iq.id.is_none()), "{heard:?}");
 }
 
-/// A stanza of 17,000 octets.
+/// A stanza of 17,000 bytes.
 fn excess(start: &str, name: &str) -> String {
     format!("<{name} {start}><body>{}</body></{name}>", "x".repeat(17_000))
 }

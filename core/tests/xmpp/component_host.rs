@@ -13,7 +13,7 @@ use rendezvous_core::machine::{
 use rendezvous_core::relay_client::{Host, HostPort};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::xmpp::component::{Loss, Secret};
-use rendezvous_core::xmpp::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_OCTETS_MAX};
+use rendezvous_core::xmpp::component_host::{ComponentHost, Config, HostEvent, IqHandler, QUEUE_BYTES_MAX};
 use rendezvous_core::xmpp::iq::Iq;
 
 use super::{HEADER, iq, jid, written};
@@ -135,7 +135,7 @@ impl IqHandler for Puppet {
     }
 }
 
-/// Something that was asked for; octets as text.
+/// Something that was asked for; bytes as text.
 #[derive(Clone, Debug, PartialEq)]
 enum Asked {
     Message(ConnId, String),
@@ -301,7 +301,7 @@ fn one_batch_is_on_its_way_at_a_time() {
 fn iqs_wait_for_the_server_within_bounds_and_go_out_in_their_order() {
     let mut stage = Stage::new();
     let each = written(&question(100_000)).len();
-    let most = QUEUE_OCTETS_MAX / each;
+    let most = QUEUE_BYTES_MAX / each;
     let ids = 100_000..100_000 + u32::try_from(most).unwrap() + 3;
     stage.it.inner_mut().iqs.extend(ids.map(question));
     assert!(matches!(stage.news()[..], [Asked::Other(Output::Dial { .. })]));

@@ -124,7 +124,7 @@ fn case_16_an_answer_without_a_key_is_no_answer() {
 }
 
 #[test]
-fn case_20_a_key_has_1_to_255_octets_that_a_line_can_carry() {
+fn case_20_a_key_has_1_to_255_bytes_that_a_line_can_carry() {
     let long = "x".repeat(255);
     assert_eq!(set(&format!("<key>{long}</key>")), Some(Message::Request(Ok(offer(&long, &[])))));
     let odd = ["", "<key/>", "<key>a&#10;b</key>", "<key>a&#13;b</key>", "<key xmlns='other'>k</key>"];

@@ -30,10 +30,10 @@ fn id(text: &str) -> IqId {
 /// One stanza as a server sends it.
 fn stanza(text: &str) -> Element {
     let mut stream = Stream::new();
-    let mut octets = HEADER.as_bytes();
-    assert!(matches!(stream.read(&mut octets), Ok(Some(Part::Header(_)))));
-    let mut octets = text.as_bytes();
-    match stream.read(&mut octets) {
+    let mut bytes = HEADER.as_bytes();
+    assert!(matches!(stream.read(&mut bytes), Ok(Some(Part::Header(_)))));
+    let mut bytes = text.as_bytes();
+    match stream.read(&mut bytes) {
         Ok(Some(Part::Stanza(stanza))) => stanza,
         other => panic!("{other:?} of {text}"),
     }

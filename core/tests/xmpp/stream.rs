@@ -1,16 +1,16 @@
-//! Octets to stanzas, however they are cut; and what is refused.
+//! Bytes to stanzas, however they are cut; and what is refused.
 
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::element::Element;
-use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_OCTETS_MAX, Stream};
+use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_BYTES_MAX, Stream};
 
 use super::HEADER;
 
-/// Everything that comes of these octets, given in pieces of `cut`.
-fn parts(octets: &[u8], cut: usize) -> (Vec<Part>, Option<StreamCondition>) {
+/// Everything that comes of these bytes, given in pieces of `cut`.
+fn parts(bytes: &[u8], cut: usize) -> (Vec<Part>, Option<StreamCondition>) {
     let mut stream = Stream::new();
     let mut parts = Vec::new();
-    for piece in octets.chunks(cut) {
+    for piece in bytes.chunks(cut) {
         let mut piece = piece;
         loop {
             match stream.read(&mut piece) {
@@ -106,7 +106,7 @@ fn text_between_stanzas_is_refused_unless_it_is_white_space() {
 fn white_space_for_years_is_no_stanza() {
     let mut stream = Stream::new();
     assert!(stream.read(&mut HEADER.as_bytes()).unwrap().is_some());
-    for _ in 0..4 * STANZA_OCTETS_MAX {
+    for _ in 0..4 * STANZA_BYTES_MAX {
         assert_eq!(stream.read(&mut &b" "[..]), Ok(None));
     }
     assert!(matches!(stream.read(&mut &b"<iq/>"[..]), Ok(Some(Part::Stanza(_)))));
@@ -123,8 +123,8 @@ fn skipped((parts, condition): (Vec<Part>, Option<StreamCondition>)) -> Option<E
 
 #[test]
 fn a_stanza_of_more_than_sixteen_kib_is_skipped() {
-    let of = |octets: usize| format!("<a b='c'>{}</a>", "x".repeat(octets - 13));
-    let most = STANZA_OCTETS_MAX;
+    let of = |bytes: usize| format!("<a b='c'>{}</a>", "x".repeat(bytes - 13));
+    let most = STANZA_BYTES_MAX;
     for cut in [1, 100, 1023, 1024, 1025, 20_000] {
         let (all, condition) =
             parts([HEADER, &of(most), &of(most + 1), &of(most), &of(100_000)].concat().as_bytes(), cut);
@@ -150,9 +150,9 @@ fn a_stanza_whose_first_tag_is_too_long_is_skipped_unknown() {
     for cut in [1, 512, text.len()] {
         assert_eq!(skipped(parts(text.as_bytes(), cut)), None);
     }
-    let long = |octets: usize| [HEADER, "<a b='", &"x".repeat(octets - 9), "'/><next/>"].concat();
-    assert_eq!(skipped(parts(long(STANZA_OCTETS_MAX + 1).as_bytes(), 512)), None);
-    let (all, condition) = parts(long(STANZA_OCTETS_MAX).as_bytes(), 512);
+    let long = |bytes: usize| [HEADER, "<a b='", &"x".repeat(bytes - 9), "'/><next/>"].concat();
+    assert_eq!(skipped(parts(long(STANZA_BYTES_MAX + 1).as_bytes(), 512)), None);
+    let (all, condition) = parts(long(STANZA_BYTES_MAX).as_bytes(), 512);
     assert!(matches!(&all[..], [Part::Header(_), Part::Stanza(_), Part::Stanza(_)]), "{condition:?}");
 }
 
@@ -179,7 +179,7 @@ fn what_is_skipped_ends_where_its_first_tag_does() {
 fn nothing_is_kept_of_what_is_skipped() {
     let mut stream = Stream::new();
     assert!(stream.read(&mut HEADER.as_bytes()).unwrap().is_some());
-    assert!(stream.read(&mut ["<a>", &"x".repeat(STANZA_OCTETS_MAX)].concat().as_bytes()).unwrap().is_some());
+    assert!(stream.read(&mut ["<a>", &"x".repeat(STANZA_BYTES_MAX)].concat().as_bytes()).unwrap().is_some());
     for _ in 0..10_000 {
         assert_eq!(stream.read(&mut &b"<b c='x'>x<d/>"[..]), Ok(None));
         let shown = format!("{stream:?}");
@@ -212,7 +212,7 @@ fn what_is_skipped_has_no_comment_either() {
 #[test]
 fn a_header_has_sixteen_kib_and_no_end_and_nothing_before_it() {
     let of = |text: &str| all(text);
-    let long = HEADER.replace("id=", &format!("a='{}' id=", "x".repeat(STANZA_OCTETS_MAX)));
+    let long = HEADER.replace("id=", &format!("a='{}' id=", "x".repeat(STANZA_BYTES_MAX)));
     let (none, condition) = parts(long.as_bytes(), 512);
     assert_eq!((none, condition), (vec![], Some(StreamCondition::PolicyViolation)));
     for (text, wanted) in [
@@ -226,7 +226,7 @@ fn a_header_has_sixteen_kib_and_no_end_and_nothing_before_it() {
     }
     let empty = HEADER.replace("id='3BF96D32'>", "/>");
     assert_eq!(of(&empty), (vec![], Some(StreamCondition::BadFormat)));
-    let end = [HEADER, "</stream:stream", &" ".repeat(STANZA_OCTETS_MAX), ">"].concat();
+    let end = [HEADER, "</stream:stream", &" ".repeat(STANZA_BYTES_MAX), ">"].concat();
     assert_eq!(parts(end.as_bytes(), 512).1, Some(StreamCondition::PolicyViolation));
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum ConnStep {
     /// With this certificate.
     SecureAs(u8),
     TlsFails(u8),
-    /// Receiving brings at most so many octets from now on; 0: as many as there are.
+    /// Receiving brings at most so many bytes from now on; 0: as many as there are.
     Pieces(u8),
     End(u8),
     Stall,
@@ -74,7 +74,7 @@ impl<M: Machine> Shell<M> {
             }
             (ConnStep::Secure | ConnStep::SecureAs(_), Stage::Securing) if sock.closing.is_none() => {
                 let certificate = match what {
-                    ConnStep::SecureAs(octet) => Some(Fingerprint([octet; 32])),
+                    ConnStep::SecureAs(byte) => Some(Fingerprint([byte; 32])),
                     _ => None,
                 };
                 sock.stage = Stage::Up;

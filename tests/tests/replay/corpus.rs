@@ -1,7 +1,7 @@
 //! The corpus as it is written.
 
 use rendezvous_core::time::{Now, Span};
-use rendezvous_core::trace::{Input, Octets, Replay, Replayer, Setup, Trace};
+use rendezvous_core::trace::{Bytes, Input, Replay, Replayer, Setup, Trace};
 
 use crate::cut::{Shell, joined, took};
 use crate::{cases, each_case};
@@ -75,7 +75,7 @@ fn a_case_with_a_line_missing_is_harmless() {
 
 /// With more octets behind what was offered, a relay's verdict is the same; but for a CONNECT, which gets 409.
 #[test]
-fn trailing_octets_change_no_verdict_but_409() {
+fn trailing_bytes_change_no_verdict_but_409() {
     const TRAILING: &[u8] = b"GET";
     each_case(|_, _, trace| {
         if let Setup::Agent { .. } = trace.setup {
@@ -83,7 +83,7 @@ fn trailing_octets_change_no_verdict_but_409() {
         }
         for (place, step) in trace.steps.iter().enumerate() {
             let Input::In { on, .. } = step.event else { continue };
-            let octets = trace.octets(step);
+            let bytes = trace.bytes(step);
             let expected = before(trace, place)?.apply(&step.event, step.now)?;
             let is_unfinished = expected.iter().all(|action| action.text.starts_with("took "));
             // More bytes of a pair may be let pass.
@@ -91,11 +91,11 @@ fn trailing_octets_change_no_verdict_but_409() {
             if is_unfinished || is_gated {
                 continue;
             }
-            let more = [&octets, TRAILING].concat();
-            let event = Input::In { on, octets: Octets::literal(&more) };
+            let more = [&bytes, TRAILING].concat();
+            let event = Input::In { on, bytes: Bytes::literal(&more) };
             let got = before(trace, place)?.apply(&event, step.now)?;
-            let is_conflict = octets.starts_with(b"CONNECT ")
-                && got.iter().any(|action| action.octets.starts_with(b"HTTP/1.1 409 "));
+            let is_conflict = bytes.starts_with(b"CONNECT ")
+                && got.iter().any(|action| action.bytes.starts_with(b"HTTP/1.1 409 "));
             if got != expected && !is_conflict {
                 return Err(format!("{}: with trailing octets: {got:?}", step.line));
             }
@@ -107,28 +107,28 @@ fn trailing_octets_change_no_verdict_but_409() {
 /// An agent reads on behind an answer: more octets act as if they came a moment later, and not at all where they are
 /// not to be offered then.
 #[test]
-fn trailing_octets_act_at_an_agent_as_if_they_came_later() {
+fn trailing_bytes_act_at_an_agent_as_if_they_came_later() {
     const TRAILING: &[u8] = b"HEAD / HTTP/1.1\r\nHost: relay.example\r\n\r\n";
     let mut steps = 0;
     for (name, _, trace) in &cases() {
         let Setup::Agent { .. } = trace.setup else { continue };
         for (place, step) in trace.steps.iter().enumerate() {
             let Input::In { on, .. } = step.event else { continue };
-            let octets = [&*trace.octets(step), TRAILING].concat();
-            let offer = |replayer: &mut Replayer<'_>, octets: &[u8]| {
-                let event = Input::In { on, octets: Octets::literal(octets) };
+            let bytes = [&*trace.bytes(step), TRAILING].concat();
+            let offer = |replayer: &mut Replayer<'_>, bytes: &[u8]| {
+                let event = Input::In { on, bytes: Bytes::literal(bytes) };
                 replayer
                     .apply(&event, step.now)
                     .unwrap_or_else(|why| panic!("{name}.trace:{}: {why}", step.line))
             };
-            let together = offer(&mut before(trace, place).expect("it can happen"), &octets);
+            let together = offer(&mut before(trace, place).expect("it can happen"), &bytes);
 
             let mut replayer = before(trace, place).expect("it can happen");
             let mut apart = replayer.apply(&step.event, step.now).expect("it can happen");
             let mut shell = Shell::default();
             shell.look(&apart);
             if !shell.is_deaf(on) {
-                let more = offer(&mut replayer, &octets[took(&apart)..]);
+                let more = offer(&mut replayer, &bytes[took(&apart)..]);
                 apart.extend(more);
             }
             assert_eq!(joined(together), joined(apart), "{name}.trace:{}: with trailing octets", step.line);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rendezvous_core::machine::ConnId;
-use rendezvous_core::trace::{Action, Input, Octets, Replayer, Trace};
+use rendezvous_core::trace::{Action, Bytes, Input, Replayer, Trace};
 
 use crate::each_case;
 
@@ -11,7 +11,7 @@ use crate::each_case;
 const CUT_DIFFERS: &str = "octets-behind-a-connect-get-409";
 
 #[test]
-fn octets_cut_at_every_octet_make_no_difference() {
+fn bytes_cut_at_every_byte_make_no_difference() {
     each_case(|name, _, trace| if name == CUT_DIFFERS { Ok(()) } else { cut(trace) });
 }
 
@@ -25,17 +25,17 @@ fn cut(trace: &Trace) -> Result<(), String> {
         let expected = whole.apply(&step.event, step.now)?;
         let got = match step.event {
             Input::In { on, .. } => {
-                let octets = trace.octets(step);
+                let bytes = trace.bytes(step);
                 let mut all = Vec::new();
                 let mut used = 0;
-                for end in shell.ends(on, &octets).map_err(|why| format!("{}: {why}", step.line))? {
+                for end in shell.ends(on, &bytes).map_err(|why| format!("{}: {why}", step.line))? {
                     if shell.is_gated(on) {
                         // How requests and responses are cut is the follower's own test. A shell offers what is there.
-                        let event = Input::In { on, octets: Octets::literal(&octets[used..]) };
+                        let event = Input::In { on, bytes: Bytes::literal(&bytes[used..]) };
                         let actions = replayer.apply(&event, step.now)?;
                         shell.look(&actions);
                         if actions.iter().any(|action| action.text.starts_with("pass ")) {
-                            used = octets.len();
+                            used = bytes.len();
                         }
                         all.extend(actions);
                         break;
@@ -43,13 +43,13 @@ fn cut(trace: &Trace) -> Result<(), String> {
                     if shell.is_deaf(on) {
                         break;
                     }
-                    let event = Input::In { on, octets: Octets::literal(&octets[used..end]) };
+                    let event = Input::In { on, bytes: Bytes::literal(&bytes[used..end]) };
                     let actions = replayer.apply(&event, step.now)?;
                     shell.look(&actions);
                     used += took(&actions);
                     all.extend(actions);
                 }
-                shell.kept.insert(on, octets[used..].to_vec());
+                shell.kept.insert(on, bytes[used..].to_vec());
                 joined(all)
             }
             _ => {
@@ -81,14 +81,14 @@ pub(crate) struct Shell {
 
 impl Shell {
     /// Up to where the octets are offered each time: from those that were there before to all of them.
-    fn ends(&self, on: ConnId, octets: &[u8]) -> Result<Vec<usize>, String> {
+    fn ends(&self, on: ConnId, bytes: &[u8]) -> Result<Vec<usize>, String> {
         let kept = self.kept.get(&on).map_or(&[][..], Vec::as_slice);
-        if !octets.starts_with(kept) {
+        if !bytes.starts_with(kept) {
             return Err(format!("{} octets were left over, and are not offered again", kept.len()));
         }
         let first = kept.len().max(1);
-        let again = (kept.len() == octets.len()).then_some(octets.len());
-        Ok(if again.is_some() { again.into_iter().collect() } else { (first..=octets.len()).collect() })
+        let again = (kept.len() == bytes.len()).then_some(bytes.len());
+        Ok(if again.is_some() { again.into_iter().collect() } else { (first..=bytes.len()).collect() })
     }
 
     pub(crate) fn is_deaf(&self, on: ConnId) -> bool {
@@ -137,7 +137,7 @@ pub(crate) fn took(actions: &[Action]) -> usize {
 /// The actions of all the pieces, as they would be of the whole.
 pub(crate) fn joined(actions: Vec<Action>) -> Vec<Action> {
     let used = took(&actions);
-    let took = (used > 0).then(|| Action { text: format!("took {used}"), octets: Vec::new() });
+    let took = (used > 0).then(|| Action { text: format!("took {used}"), bytes: Vec::new() });
     let others = actions.into_iter().filter(|action| !action.text.starts_with("took "));
     took.into_iter().chain(others).collect()
 }

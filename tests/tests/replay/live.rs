@@ -65,8 +65,8 @@ fn run(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A relay with a listener in clear, and where that is.
@@ -78,7 +78,7 @@ fn serve(state: &Path, trace: &Path) -> (Killed, String) {
     let mut address = None;
     loop {
         let mut line = String::new();
-        assert!(lines.read_line(&mut line).is_ok_and(|octets| octets > 0), "the relay ended");
+        assert!(lines.read_line(&mut line).is_ok_and(|bytes| bytes > 0), "the relay ended");
         if let Some((_, on)) = line.split_once("event=listening on=") {
             address = on.split(' ').next().map(str::to_owned);
         }
@@ -96,8 +96,8 @@ fn dial(address: &str) -> TcpStream {
     tcp
 }
 
-fn read(from: &mut TcpStream, octets: usize) -> String {
-    let mut all = vec![0; octets];
+fn read(from: &mut TcpStream, bytes: usize) -> String {
+    let mut all = vec![0; bytes];
     from.read_exact(&mut all).expect("it comes");
     text(&all)
 }
@@ -216,10 +216,10 @@ fn rendezvous_id(ids: &str) -> String {
     words.find(is_id).expect("an ID").to_owned()
 }
 
-fn base64(octets: &[u8]) -> String {
+fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
-    for chunk in octets.chunks(3) {
+    for chunk in bytes.chunks(3) {
         let value = (0..3).fold(0, |value, at| value << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
         for at in 0..4 {
             let letter = usize::try_from(value >> (18 - 6 * at) & 63).expect("six bits");

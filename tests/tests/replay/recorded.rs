@@ -56,7 +56,7 @@ impl Recorded {
         sent
     }
 
-    fn call(&mut self, trace: &Trace, event: &Input, octets: &[u8], now: Now) {
+    fn call(&mut self, trace: &Trace, event: &Input, bytes: &[u8], now: Now) {
         let machine = self.machine();
         match *event {
             Input::Open { on, from } => drop(machine.handle_open(on, from, now)),
@@ -66,7 +66,7 @@ impl Recorded {
             Input::DialFailed { on, why } => machine.handle_dial_failed(on, why, now),
             Input::Secured { on, ref tls } => machine.handle_secured(on, tls.clone(), now),
             Input::TlsFailed { on, why } => machine.handle_tls_failed(on, why, now),
-            Input::In { on, .. } => drop(machine.handle_bytes(on, octets, now)),
+            Input::In { on, .. } => drop(machine.handle_bytes(on, bytes, now)),
             Input::LastBytes { on } => machine.handle_last_bytes(on, now),
             Input::Moved { on, read, queued } => machine.handle_moved(on, read, queued, now),
             Input::Flushed { on } => machine.handle_flushed(on, now),
@@ -108,15 +108,15 @@ impl Recorded {
 }
 
 /// The key that an agent offers for a direct connection, if it does.
-fn offered_key(octets: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(octets);
+fn offered_key(bytes: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(bytes);
     let (_, behind) = text.split_once("\r\nDTCP-Key: ")?;
     behind.split("\r\n").next().map(str::to_owned)
 }
 
 /// What a trace offers, with the machine's own key in the place of the trace's.
-fn with_own_key(octets: Vec<u8>, keys: Option<&(String, String)>) -> Vec<u8> {
-    match (String::from_utf8(octets), keys) {
+fn with_own_key(bytes: Vec<u8>, keys: Option<&(String, String)>) -> Vec<u8> {
+    match (String::from_utf8(bytes), keys) {
         (Ok(text), Some((theirs, own))) => text.replace(theirs, own).into_bytes(),
         (Ok(text), None) => text.into_bytes(),
         (Err(error), _) => error.into_bytes(),
@@ -130,10 +130,10 @@ fn record(trace: &Trace) -> (String, String) {
     let mut keys = None;
     for played in Replay::new(trace).skip(1) {
         let step = played.step;
-        let octets = with_own_key(trace.octets(step), keys.as_ref());
-        machine.call(trace, &step.event, &octets, step.now);
+        let bytes = with_own_key(trace.bytes(step), keys.as_ref());
+        machine.call(trace, &step.event, &bytes, step.now);
         let said = machine.drain();
-        let theirs = played.actions.iter().flatten().find_map(|action| offered_key(&action.octets));
+        let theirs = played.actions.iter().flatten().find_map(|action| offered_key(&action.bytes));
         keys = keys.or(theirs.zip(offered_key(&said)));
         sent.extend(said);
     }
@@ -156,7 +156,7 @@ fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
         if matches!(trace.setup, Setup::Agent { .. }) {
             forbidden.extend(tokens_of_agent(&sent));
             forbidden.extend(offered_key(sent.as_bytes()));
-            forbidden.extend(trace.steps.iter().flat_map(|step| unread(&trace.octets(step))));
+            forbidden.extend(trace.steps.iter().flat_map(|step| unread(&trace.bytes(step))));
         }
         match forbidden.iter().find(|it| text.contains(it.as_str())) {
             Some(found) => Err(format!(" recorded, it holds {found}:\n{text}")),
@@ -176,7 +176,7 @@ fn tokens_of_relay(trace: &Trace) -> Vec<String> {
                 let digits = key.plain(step);
                 tokens.push(format!("={}", String::from_utf8_lossy(digits.as_bytes())));
                 let bound = key.bound(step, b"nonce-of-sixteen");
-                tokens.push(bound.iter().map(|octet| format!("{octet:02x}")).collect());
+                tokens.push(bound.iter().map(|byte| format!("{byte:02x}")).collect());
             }
         }
     }
@@ -191,7 +191,7 @@ fn tokens_of_agent(sent: &str) -> Vec<String> {
 }
 
 /// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
-fn unread(octets: &[u8]) -> Vec<String> {
+fn unread(bytes: &[u8]) -> Vec<String> {
     const READ: [&str; 11] = [
         "Host",
         "Connection",
@@ -205,7 +205,7 @@ fn unread(octets: &[u8]) -> Vec<String> {
         "DTCP-Host",
         "DTCP-Fingerprint",
     ];
-    let text = String::from_utf8_lossy(octets);
+    let text = String::from_utf8_lossy(bytes);
     let mut parts = Vec::new();
     for line in text.lines() {
         if let Some(status) = line.strip_prefix("HTTP/1.1 ") {
@@ -226,10 +226,9 @@ fn unread(octets: &[u8]) -> Vec<String> {
 }
 
 /// RFC 4648 §6, without padding.
-fn base32(octets: &[u8]) -> String {
+fn base32(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    let bits: Vec<u8> =
-        octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1)).collect();
+    let bits: Vec<u8> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect();
     let letter = |bits: &[u8]| {
         let value = bits.iter().fold(0, |value, bit| value << 1 | bit) << (5 - bits.len());
         char::from(LETTERS[usize::from(value)])
@@ -246,14 +245,14 @@ fn damaged_heads_take_the_same_path() {
     let mut complaints = Vec::new();
     for (_, _, trace) in &cases() {
         for (place, step) in trace.steps.iter().enumerate() {
-            let octets = trace.octets(step);
+            let bytes = trace.bytes(step);
             let Input::In { on, .. } = step.event else { continue };
             let is_agent = matches!(trace.setup, Setup::Agent { .. });
-            if is_agent && trace.steps[..place].iter().any(|before| leaves_octets(trace, before, on)) {
+            if is_agent && trace.steps[..place].iter().any(|before| leaves_bytes(trace, before, on)) {
                 continue;
             }
             for _ in 0..DAMAGES {
-                let damaged = rng.damage(&octets);
+                let damaged = rng.damage(&bytes);
                 let offer = || {
                     if is_agent {
                         offer_to_agent(trace, place, &damaged)
@@ -271,14 +270,14 @@ fn damaged_heads_take_the_same_path() {
 }
 
 /// Whether octets of this connection are kept after a step: what is offered next would have to begin with them.
-fn leaves_octets(trace: &Trace, step: &Step, of: ConnId) -> bool {
+fn leaves_bytes(trace: &Trace, step: &Step, of: ConnId) -> bool {
     let took = step.outcomes.iter().find_map(|outcome| outcome.text.strip_prefix("took "));
     matches!(step.event, Input::In { on, .. } if on == of)
-        && took.and_then(|took| took.parse().ok()).unwrap_or(0) < trace.octets(step).len()
+        && took.and_then(|took| took.parse().ok()).unwrap_or(0) < trace.bytes(step).len()
 }
 
 /// A relay of its own gets these octets as the first of a connection; its recorder checks the rest.
-fn offer_to_relay(trace: &Trace, octets: &[u8]) {
+fn offer_to_relay(trace: &Trace, bytes: &[u8]) {
     let [start, ids, ..] = &*trace.steps else { return };
     let mut relay = Recorded::start(trace);
     relay.drain();
@@ -288,31 +287,31 @@ fn offer_to_relay(trace: &Trace, octets: &[u8]) {
     let now = Now { mono: Time(1_000), ..start.now };
     let on = relay.machine().handle_open(Listener(0), from, now);
     relay.drain();
-    offer(&mut relay, on, octets, now);
+    offer(&mut relay, on, bytes, now);
 }
 
 /// An agent of its own goes through a trace up to this step, and gets these octets instead.
-fn offer_to_agent(trace: &Trace, place: usize, octets: &[u8]) {
+fn offer_to_agent(trace: &Trace, place: usize, bytes: &[u8]) {
     let Input::In { on, .. } = trace.steps[place].event else { return };
     let mut agent = Recorded::start(trace);
     agent.drain();
     for step in &trace.steps[1..place] {
-        agent.call(trace, &step.event, &trace.octets(step), step.now);
+        agent.call(trace, &step.event, &trace.bytes(step), step.now);
         agent.drain();
     }
-    offer(&mut agent, on, octets, trace.steps[place].now);
+    offer(&mut agent, on, bytes, trace.steps[place].now);
 }
 
 /// Offers it in two pieces, and goes on with what is kept.
-fn offer(to: &mut Recorded, on: ConnId, octets: &[u8], now: Now) {
+fn offer(to: &mut Recorded, on: ConnId, bytes: &[u8], now: Now) {
     let mut used = 0;
-    for end in [octets.len() / 2, octets.len()] {
-        used += to.machine().handle_bytes(on, &octets[used..end], now);
+    for end in [bytes.len() / 2, bytes.len()] {
+        used += to.machine().handle_bytes(on, &bytes[used..end], now);
         to.drain();
         to.machine().handle_flushed(on, now);
         to.drain();
     }
-    let _ = to.machine().handle_bytes(on, &octets[used..], now);
+    let _ = to.machine().handle_bytes(on, &bytes[used..], now);
     to.drain();
 }
 
@@ -325,7 +324,7 @@ impl Rng {
         usize::try_from(self.0 >> 33).expect("31 bits") % bound
     }
 
-    fn damage(&mut self, octets: &[u8]) -> Vec<u8> {
+    fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
         const PARTS: &[&[u8]] = &[
             b"\r\n",
             b"\n",
@@ -377,17 +376,17 @@ impl Rng {
             b"Connection: upgrade\r\n",
             b"Upgrade: octet-stream\r\n",
         ];
-        let mut octets = octets.to_vec();
+        let mut bytes = bytes.to_vec();
         for _ in 0..=self.below(3) {
-            let at = self.below(octets.len() + 1);
+            let at = self.below(bytes.len() + 1);
             let part = PARTS[self.below(PARTS.len())];
-            let end = (at + self.below(4)).min(octets.len());
+            let end = (at + self.below(4)).min(bytes.len());
             match self.below(4) {
-                0 => drop(octets.drain(at..end)),
-                1 => octets.truncate(at.max(8)),
-                _ => drop(octets.splice(at..end, part.iter().copied())),
+                0 => drop(bytes.drain(at..end)),
+                1 => bytes.truncate(at.max(8)),
+                _ => drop(bytes.splice(at..end, part.iter().copied())),
             }
         }
-        octets
+        bytes
     }
 }

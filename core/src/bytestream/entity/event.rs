@@ -40,9 +40,9 @@ pub enum StreamEvent {
     Ended {
         /// Its socket.
         on: ConnId,
-        /// Octets from the peer.
+        /// Bytes from the peer.
         from_peer: u64,
-        /// Octets to the peer.
+        /// Bytes to the peer.
         to_peer: u64,
         /// Why. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
         why: EndReason,

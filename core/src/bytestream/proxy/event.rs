@@ -26,9 +26,9 @@ pub enum ProxyEvent {
         first_on: ConnId,
         /// The socket of the second.
         second_on: ConnId,
-        /// Octets from the first.
+        /// Bytes from the first.
         from_first: u64,
-        /// Octets from the second.
+        /// Bytes from the second.
         from_second: u64,
         /// How long it lasted.
         after: Span,

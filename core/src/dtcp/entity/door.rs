@@ -115,7 +115,7 @@ impl Machine for Entity {
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let used = self.link(on).map_or(0, |link| self.dtcp_endpoint.octets(link, bytes));
+        let used = self.link(on).map_or(0, |link| self.dtcp_endpoint.bytes(link, bytes));
         self.settle(now);
         used
     }

@@ -123,21 +123,21 @@ impl Negotiation {
     }
 
     /// Reads lines until one is not whole, or the link has something else to wait for.
-    pub(super) fn read(&mut self, on: LinkId, octets: &[u8]) -> usize {
+    pub(super) fn read(&mut self, on: LinkId, bytes: &[u8]) -> usize {
         let mut used = 0;
         while self.links.contains_key(&on) {
-            let rest = &octets[used..];
+            let rest = &bytes[used..];
             self.note_clear(on, rest);
             let Some(link) = self.links.get_mut(&on) else { break };
             let took = match &mut link.end {
                 LinkEnd::Serving { handshake, .. } => {
-                    let Step { used, act } = handshake.on_octets(rest);
+                    let Step { used, act } = handshake.on_bytes(rest);
                     self.act_served(on, act);
                     used
                 }
                 LinkEnd::Dialling { session, handshake } => {
                     let Some(mine) = self.sessions.get(session).map(|it| it.mine()) else { break };
-                    let Step { used, act } = handshake.on_octets(rest, mine);
+                    let Step { used, act } = handshake.on_bytes(rest, mine);
                     self.act_dialled(on, act);
                     used
                 }
@@ -151,9 +151,9 @@ impl Negotiation {
     }
 
     /// Takes down if the next line shows that one side requires TLS and the other one has it off.
-    fn note_clear(&mut self, on: LinkId, octets: &[u8]) {
+    fn note_clear(&mut self, on: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(&on) else { return };
-        let Found::Command { command, .. } = line::find(octets) else { return };
+        let Found::Command { command, .. } = line::find(bytes) else { return };
         let session = match (link.end.clone(), command) {
             (LinkEnd::Serving { handshake, .. }, Command::Key(shown)) if handshake.refuses_keys() => {
                 self.find(shown)
@@ -224,9 +224,9 @@ impl Negotiation {
     }
 
     fn write(&mut self, link: LinkId, command: Command<'_>) {
-        let mut octets = Opaque::<Vec<u8>>::default();
-        command.write(&mut octets);
-        self.emit(Output::Write { link, octets });
+        let mut bytes = Opaque::<Vec<u8>>::default();
+        command.write(&mut bytes);
+        self.emit(Output::Write { link, bytes });
     }
 
     fn act_dialled(&mut self, on: LinkId, act: Dialled) {

@@ -80,17 +80,17 @@ pub enum Output {
     Write {
         /// The connection.
         link: LinkId,
-        /// What, at least one octet.
-        octets: Opaque<Vec<u8>>,
+        /// What, at least one byte.
+        bytes: Opaque<Vec<u8>>,
     },
-    /// Begin TLS, with every octet received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
+    /// Begin TLS, with every byte received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
     StartTls {
         /// The connection.
         link: LinkId,
         /// Our side of it.
         role: TlsRole,
     },
-    /// Whether received octets are to be offered; when wanted again, what was kept is offered again.
+    /// Whether received bytes are to be offered; when wanted again, what was kept is offered again.
     Read {
         /// The connection.
         link: LinkId,

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::super::tokenizer::{Tokenizer, address, number, span};
-use super::super::{Input, Octets, config, display};
+use super::super::{Bytes, Input, config, display};
 use super::Parser;
 use crate::agent::Verdict;
 use crate::dtcp::Fingerprint;
@@ -57,9 +57,9 @@ impl Parser {
                 Input::TlsFailed { on: tokenizer.conn()?, why: tokenizer.read("a reason", tls_failure)? }
             }
             "in" => {
-                let (on, mut octets) = (tokenizer.conn()?, Octets::default());
-                octets.read(tokenizer.rest)?;
-                return Ok(Input::In { on, octets });
+                let (on, mut bytes) = (tokenizer.conn()?, Bytes::default());
+                bytes.read(tokenizer.rest)?;
+                return Ok(Input::In { on, bytes });
             }
             "last-bytes" => Input::LastBytes { on: tokenizer.conn()? },
             "moved" => Input::Moved {

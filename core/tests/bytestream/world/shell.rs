@@ -14,7 +14,7 @@ pub(crate) struct Wires(Vec<Inbox>);
 /// What is on its way to one end.
 #[derive(Default)]
 struct Inbox {
-    octets: VecDeque<u8>,
+    bytes: VecDeque<u8>,
     end: Option<End>,
 }
 
@@ -25,10 +25,10 @@ impl Wires {
         (at, at + 1)
     }
 
-    pub(crate) fn send(&mut self, from: usize, octets: &[u8]) {
+    pub(crate) fn send(&mut self, from: usize, bytes: &[u8]) {
         let inbox = &mut self.0[from ^ 1];
         assert_eq!(inbox.end, None, "sent after the end");
-        inbox.octets.extend(octets);
+        inbox.bytes.extend(bytes);
     }
 
     pub(crate) fn end(&mut self, from: usize, how: End) {
@@ -37,18 +37,18 @@ impl Wires {
     }
 
     pub(crate) fn receive(&mut self, at: usize, most: usize) -> Vec<u8> {
-        let octets = &mut self.0[at].octets;
-        octets.drain(..most.min(octets.len())).collect()
+        let bytes = &mut self.0[at].bytes;
+        bytes.drain(..most.min(bytes.len())).collect()
     }
 
-    /// How many octets nobody has read at this end.
+    /// How many bytes nobody has read at this end.
     pub(crate) fn unread(&self, at: usize) -> usize {
-        self.0[at].octets.len()
+        self.0[at].bytes.len()
     }
 
     /// How the sending to this end has ended, once everything sent is received.
     pub(crate) fn ended(&self, at: usize) -> Option<End> {
-        self.0[at].end.filter(|_| self.0[at].octets.is_empty())
+        self.0[at].end.filter(|_| self.0[at].bytes.is_empty())
     }
 }
 
@@ -118,7 +118,7 @@ impl<M: Machine> Shell<M> {
         self.socks.values().filter(|sock| !sock.closing).map(|sock| sock.wire).collect()
     }
 
-    /// One turn for each connection, of at most `most` octets. Whether anything happened.
+    /// One turn for each connection, of at most `most` bytes. Whether anything happened.
     pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
         let all: Vec<ConnId> = self.socks.keys().copied().collect();
         let mut happened = false;
@@ -143,10 +143,10 @@ impl<M: Machine> Shell<M> {
         if let Some(peer) = sock.peer
             && sock.wanted
         {
-            let octets = wires.receive(sock.wire, most);
-            if !octets.is_empty() {
-                wires.send(self.socks[&peer].wire, &octets);
-                self.machine.handle_moved(on, u32::try_from(octets.len()).unwrap(), 0, now);
+            let bytes = wires.receive(sock.wire, most);
+            if !bytes.is_empty() {
+                wires.send(self.socks[&peer].wire, &bytes);
+                self.machine.handle_moved(on, u32::try_from(bytes.len()).unwrap(), 0, now);
                 self.inputs.push_back(Input::Flushed(peer));
                 return true;
             }

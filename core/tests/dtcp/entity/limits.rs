@@ -125,6 +125,6 @@ fn keys_that_wait_to_be_sent_are_not_shown() {
     stage.harness.machine.handle_connected(on, now);
     let shown = format!("{:?}", stage.harness.machine);
     assert!(shown.contains(&format!("({} octets)", "key:\n".len() + THEIRS.len())), "{shown}");
-    let octets = format!("{:?}", THEIRS.as_bytes());
-    assert!(!shown.contains(octets.trim_matches(['[', ']'])) && !shown.contains(THEIRS), "{shown}");
+    let bytes = format!("{:?}", THEIRS.as_bytes());
+    assert!(!shown.contains(bytes.trim_matches(['[', ']'])) && !shown.contains(THEIRS), "{shown}");
 }

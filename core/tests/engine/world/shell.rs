@@ -1,4 +1,4 @@
-//! What the event loop does for a machine: outputs are carried out, octets and ends go where they belong.
+//! What the event loop does for a machine: outputs are carried out, bytes and ends go where they belong.
 
 use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL, TlsRole};
 
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Octets and ends go where they belong.
+    /// Bytes and ends go where they belong.
     fn serve(&mut self, on: ConnId) {
         let wire = self.wire_mut(on);
         if wire.closed {
@@ -158,23 +158,23 @@ impl World {
         }
         if let Some(peer) = wire.peer.filter(|_| wire.gate != Some(0)) {
             let passes = wire.gate.map_or(usize::MAX, |gate| usize::try_from(gate).expect("64 bits"));
-            let octets: Vec<u8> = wire.unread.drain(..passes.min(wire.unread.len())).collect();
-            wire.gate = wire.gate.map(|gate| gate - octets.len() as u64);
+            let bytes: Vec<u8> = wire.unread.drain(..passes.min(wire.unread.len())).collect();
+            wire.gate = wire.gate.map(|gate| gate - bytes.len() as u64);
             wire.fresh |= wire.gate == Some(0);
-            if !octets.is_empty() {
+            if !bytes.is_empty() {
                 let to = self.wire_mut(peer);
                 if !to.failed {
-                    to.got.extend_from_slice(&octets);
-                    to.queued += if to.stalled { octets.len() } else { 0 };
+                    to.got.extend_from_slice(&bytes);
+                    to.queued += if to.stalled { bytes.len() } else { 0 };
                 }
-                let lengths = [octets.len(), to.queued].map(|it| u32::try_from(it).expect("short"));
+                let lengths = [bytes.len(), to.queued].map(|it| u32::try_from(it).expect("short"));
                 self.engine.handle_moved(on, lengths[0], lengths[1], self.now);
                 return self.ready.push_back(on);
             }
         } else if wire.fresh && !wire.unread.is_empty() {
             (wire.fresh, wire.last_told) = (false, false);
-            let octets = wire.unread.clone();
-            let used = self.engine.handle_bytes(on, &octets, self.now);
+            let bytes = wire.unread.clone();
+            let used = self.engine.handle_bytes(on, &bytes, self.now);
             self.wire_mut(on).unread.drain(..used);
             return self.ready.push_back(on);
         }

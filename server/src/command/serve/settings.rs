@@ -153,14 +153,14 @@ impl Settings {
             ..pair::Limits::default()
         };
         let head = head::Limits {
-            head_octets_max: to_u32(octets("head-size", 1 << 10, 1 << 20)?),
+            head_bytes_max: to_u32(octets("head-size", 1 << 10, 1 << 20)?),
             ..head::Limits::default()
         };
         let asked = usize_of(octets(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?);
         let memory = Memory(ceiling.unwrap_or(asked));
         let heads_max = memory.count(
             ("max-heads", matches.get_if("max-heads", value::count(4, 1_000_000))?),
-            ("head-size", u64::from(head.head_octets_max)),
+            ("head-size", u64::from(head.head_bytes_max)),
             Config::default().heads_max,
         )?;
         let handshakes_max = memory.count(
@@ -215,7 +215,7 @@ impl Settings {
     /// The sizes of buffers.
     pub(super) fn sizes(&self) -> Sizes {
         // A head, and a record behind it.
-        let head = self.engine.head.head_octets_max as usize + RECORD_MAX + 1024;
+        let head = self.engine.head.head_bytes_max as usize + RECORD_MAX + 1024;
         Sizes { head, bulk: self.buffer, ceiling: self.buffer_memory }
     }
 }

@@ -1,4 +1,4 @@
-//! Octets as a person writes them: quoted text with escapes, repetitions, and values that depend on the moment.
+//! Bytes as a person writes them: quoted text with escapes, repetitions, and values that depend on the moment.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -19,19 +19,19 @@ const RUN_MAX: u32 = 1 << 20;
 /// `$nonce` stands for so many lower-case hexadecimal digits.
 const NONCE_DIGITS: usize = 32;
 /// `$challenge` stands for so many letters, digits, `-` and `_`: the length of a relay's challenge.
-const CHALLENGE_OCTETS: usize = 43;
+const CHALLENGE_BYTES: usize = 43;
 
-/// A sequence of octets, parts of which may depend on the wall clock or on an identity.
+/// A sequence of bytes, parts of which may depend on the wall clock or on an identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Octets(Vec<Piece>);
+pub struct Bytes(Vec<Piece>);
 
-/// One part of [`Octets`].
+/// One part of [`Bytes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Literal(Vec<u8>),
     /// `$times(x,70000)`.
     Run {
-        octet: u8,
+        byte: u8,
         count: u32,
     },
     /// `$id(home)`.
@@ -73,26 +73,26 @@ pub(super) struct Context<'a> {
     pub(super) wall: u64,
 }
 
-impl Octets {
-    /// These octets and no others.
+impl Bytes {
+    /// These bytes and no others.
     #[must_use]
-    pub fn literal(octets: &[u8]) -> Self {
+    pub fn literal(bytes: &[u8]) -> Self {
         let mut pieces = Self::default();
-        pieces.push(octets);
+        pieces.push(bytes);
         pieces
     }
 
-    /// These octets, with `$date` where the date of this second stands.
+    /// These bytes, with `$date` where the date of this second stands.
     #[must_use]
-    pub fn dated(octets: &[u8], wall: u64) -> Self {
+    pub fn dated(bytes: &[u8], wall: u64) -> Self {
         let mut date = Vec::new();
         write_date(wall, &mut date);
-        let Some(at) = octets.windows(date.len()).position(|window| *window == *date) else {
-            return Self::literal(octets);
+        let Some(at) = bytes.windows(date.len()).position(|window| *window == *date) else {
+            return Self::literal(bytes);
         };
-        let mut all = Self::literal(&octets[..at]);
+        let mut all = Self::literal(&bytes[..at]);
         all.0.push(Piece::Date);
-        all.push(&octets[at + date.len()..]);
+        all.push(&bytes[at + date.len()..]);
         all
     }
 
@@ -113,7 +113,7 @@ impl Octets {
         })
     }
 
-    /// The octets at this moment. A `$nonce` and a `$challenge` are all zeroes.
+    /// The bytes at this moment. A `$nonce` and a `$challenge` are all zeroes.
     pub(super) fn resolve(&self, context: Context<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         for piece in &self.0 {
@@ -122,9 +122,9 @@ impl Octets {
         out
     }
 
-    /// Whether these are the octets at this moment.
-    pub(super) fn fits(&self, octets: &[u8], context: Context<'_>) -> bool {
-        let mut rest = octets;
+    /// Whether these are the bytes at this moment.
+    pub(super) fn fits(&self, bytes: &[u8], context: Context<'_>) -> bool {
+        let mut rest = bytes;
         let mut part = Vec::new();
         for piece in &self.0 {
             let front = if let Some(Pattern { len, fits }) = piece.pattern() {
@@ -191,45 +191,45 @@ impl Octets {
         Err("the closing quote is missing".to_string())
     }
 
-    /// Octets as they are; long repetitions as such, as long as there is room for them.
-    fn push(&mut self, octets: &[u8]) {
-        for run in octets.chunk_by(|a, b| a == b) {
+    /// Bytes as they are; long repetitions as such, as long as there is room for them.
+    fn push(&mut self, bytes: &[u8]) {
+        for run in bytes.chunk_by(|a, b| a == b) {
             match (run, u32::try_from(run.len())) {
-                (&[octet, ..], Ok(count)) if run.len() >= RUN_MIN && self.has_room(count) => {
-                    self.0.push(Piece::Run { octet, count });
+                (&[byte, ..], Ok(count)) if run.len() >= RUN_MIN && self.has_room(count) => {
+                    self.0.push(Piece::Run { byte, count });
                 }
                 _ => self.push_literal(run),
             }
         }
     }
 
-    /// Whether a repetition of so many octets may be added.
+    /// Whether a repetition of so many bytes may be added.
     fn has_room(&self, count: u32) -> bool {
         let counts = self.0.iter().map(|piece| if let Piece::Run { count, .. } = piece { *count } else { 0 });
         counts.fold(count, u32::saturating_add) <= RUN_MAX
     }
 
-    fn push_literal(&mut self, octets: &[u8]) {
+    fn push_literal(&mut self, bytes: &[u8]) {
         if let Some(Piece::Literal(last)) = self.0.last_mut() {
-            last.extend_from_slice(octets);
-        } else if !octets.is_empty() {
-            self.0.push(Piece::Literal(octets.to_vec()));
+            last.extend_from_slice(bytes);
+        } else if !bytes.is_empty() {
+            self.0.push(Piece::Literal(bytes.to_vec()));
         }
     }
 
-    /// Writes it, a string for each line of the octets; `indent` begins every line but the first.
+    /// Writes it, a string for each line of the bytes; `indent` begins every line but the first.
     pub(super) fn write(&self, out: &mut impl fmt::Write, indent: &str) -> fmt::Result {
         out.write_char('"')?;
         // A line feed that ended the last literal; whether the line is broken there depends on what is next.
         let mut line_ended = false;
         for (place, piece) in self.0.iter().enumerate() {
-            if let Piece::Literal(octets) = piece {
-                for &octet in octets {
-                    if line_ended && octet != b'\r' {
+            if let Piece::Literal(bytes) = piece {
+                for &byte in bytes {
+                    if line_ended && byte != b'\r' {
                         write!(out, "\"\n{indent}\"")?;
                     }
-                    line_ended = octet == b'\n';
-                    write_escaped(out, octet)?;
+                    line_ended = byte == b'\n';
+                    write_escaped(out, byte)?;
                 }
             } else {
                 if core::mem::take(&mut line_ended) {
@@ -245,8 +245,8 @@ impl Octets {
     fn write_piece(&self, out: &mut impl fmt::Write, place: usize) -> fmt::Result {
         write!(out, "{}", self.0[place])?;
         match (&self.0[place], self.0.get(place + 1)) {
-            (Piece::Date | Piece::Nonce | Piece::Challenge, Some(Piece::Literal(octets)))
-                if octets.first().is_some_and(|octet| matches!(octet, b'a'..=b'z' | b'(')) =>
+            (Piece::Date | Piece::Nonce | Piece::Challenge, Some(Piece::Literal(bytes)))
+                if bytes.first().is_some_and(|byte| matches!(byte, b'a'..=b'z' | b'(')) =>
             {
                 out.write_str("()")
             }
@@ -255,7 +255,7 @@ impl Octets {
     }
 }
 
-/// The texts that a piece stands for: so many octets, each of which fits.
+/// The texts that a piece stands for: so many bytes, each of which fits.
 struct Pattern {
     len: usize,
     fits: fn(&u8) -> bool,
@@ -269,7 +269,7 @@ impl Piece {
                 Some(Pattern { len: NONCE_DIGITS, fits: |it| matches!(it, b'0'..=b'9' | b'a'..=b'f') })
             }
             Self::Challenge => Some(Pattern {
-                len: CHALLENGE_OCTETS,
+                len: CHALLENGE_BYTES,
                 fits: |it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'),
             }),
             _ => None,
@@ -290,15 +290,15 @@ impl Piece {
             fits.ok_or_else(|| format!("'{name}' in ${word}() is no name: letters, digits, - and _"))
         };
         match (word, &*arguments) {
-            ("times", [octet, count]) => {
+            ("times", [byte, count]) => {
                 let count = count.parse().ok().filter(|count| (1..=RUN_MAX).contains(count));
                 let count = count.ok_or_else(|| format!("$times: not a count from 1 to {RUN_MAX}"))?;
-                let octet = match octet.as_bytes() {
-                    &[octet @ b'!'..=b'~'] => Some(octet),
-                    [b'\\', b'x', digits @ ..] => hex_octet(digits),
+                let byte = match byte.as_bytes() {
+                    &[byte @ b'!'..=b'~'] => Some(byte),
+                    [b'\\', b'x', digits @ ..] => hex_byte(digits),
                     _ => None,
                 };
-                Ok(Self::Run { octet: octet.ok_or("$times: not one octet, such as x or \\x00")?, count })
+                Ok(Self::Run { byte: byte.ok_or("$times: not one octet, such as x or \\x00")?, count })
             }
             ("id", [of]) => Ok(Self::Id(name(of)?)),
             ("totp", [of]) => Ok(Self::Plain { name: name(of)?, offset: 0 }),
@@ -332,8 +332,8 @@ impl Piece {
     fn resolve(&self, context: Context<'_>, out: &mut Vec<u8>) {
         let identity = |name: &str| context.identities.iter().find(|identity| identity.name == name);
         match self {
-            Self::Literal(octets) => out.extend_from_slice(octets),
-            Self::Run { octet, count } => out.extend(core::iter::repeat_n(*octet, *count as usize)),
+            Self::Literal(bytes) => out.extend_from_slice(bytes),
+            Self::Run { byte, count } => out.extend(core::iter::repeat_n(*byte, *count as usize)),
             Self::Id(name) => {
                 out.extend(
                     identity(name).into_iter().flat_map(|it| it.enrolment.id.to_string().into_bytes()),
@@ -363,7 +363,7 @@ impl Piece {
             }
             Self::Date => write_date(context.wall, out),
             Self::Nonce => out.extend_from_slice(&[b'0'; NONCE_DIGITS]),
-            Self::Challenge => out.extend_from_slice(&[b'0'; CHALLENGE_OCTETS]),
+            Self::Challenge => out.extend_from_slice(&[b'0'; CHALLENGE_BYTES]),
         }
     }
 }
@@ -372,14 +372,14 @@ impl fmt::Display for Piece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let steps = |offset: i8| if offset == 0 { String::new() } else { format!(",{offset:+}") };
         match self {
-            Self::Literal(octets) => octets.iter().try_for_each(|octet| write_escaped(f, *octet)),
+            Self::Literal(bytes) => bytes.iter().try_for_each(|byte| write_escaped(f, *byte)),
             Self::Run {
-                octet: octet @ (b'!' | b'#' | b'%'..=b'\'' | b'*' | b'+' | b'-'..=b'[' | b']'..=b'~'),
+                byte: byte @ (b'!' | b'#' | b'%'..=b'\'' | b'*' | b'+' | b'-'..=b'[' | b']'..=b'~'),
                 count,
             } => {
-                write!(f, "$times({},{count})", char::from(*octet))
+                write!(f, "$times({},{count})", char::from(*byte))
             }
-            Self::Run { octet, count } => write!(f, "$times(\\x{octet:02x},{count})"),
+            Self::Run { byte, count } => write!(f, "$times(\\x{byte:02x},{count})"),
             Self::Id(name) => write!(f, "$id({name})"),
             Self::Plain { name, offset } => write!(f, "$totp({name}{})", steps(*offset)),
             Self::Bound { name, nonce, offset } => write!(f, "$bound({name},{nonce}{})", steps(*offset)),
@@ -394,7 +394,7 @@ impl fmt::Display for Piece {
     }
 }
 
-impl fmt::Display for Octets {
+impl fmt::Display for Bytes {
     /// On one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
@@ -411,25 +411,25 @@ fn escape(letters: &mut core::str::CharIndices<'_>) -> Result<u8, String> {
         Some(letter @ ('"' | '\\' | '$')) => Ok(u8::try_from(letter).unwrap_or(b'?')),
         Some('x') => {
             let mut digit = || letters.next().and_then(|(_, digit)| u8::try_from(digit).ok()).unwrap_or(b' ');
-            hex_octet(&[digit(), digit()]).ok_or_else(|| "\\x needs two hexadecimal digits".to_string())
+            hex_byte(&[digit(), digit()]).ok_or_else(|| "\\x needs two hexadecimal digits".to_string())
         }
         _ => Err("an escape is one of \\r \\n \\t \\\" \\\\ \\$ \\xHH".to_string()),
     }
 }
 
-fn hex_octet(digits: &[u8]) -> Option<u8> {
+fn hex_byte(digits: &[u8]) -> Option<u8> {
     let &[high, low] = digits else { return None };
     let digit = |it: u8| char::from(it).to_digit(16);
     u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
-fn write_escaped(out: &mut impl fmt::Write, octet: u8) -> fmt::Result {
-    match octet {
+fn write_escaped(out: &mut impl fmt::Write, byte: u8) -> fmt::Result {
+    match byte {
         b'\r' => out.write_str("\\r"),
         b'\n' => out.write_str("\\n"),
         b'\t' => out.write_str("\\t"),
-        b'"' | b'\\' | b'$' => write!(out, "\\{}", char::from(octet)),
-        b' '..=b'~' => out.write_char(char::from(octet)),
-        _ => write!(out, "\\x{octet:02x}"),
+        b'"' | b'\\' | b'$' => write!(out, "\\{}", char::from(byte)),
+        b' '..=b'~' => out.write_char(char::from(byte)),
+        _ => write!(out, "\\x{byte:02x}"),
     }
 }

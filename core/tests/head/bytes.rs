@@ -1,11 +1,11 @@
-//! What is refused: line ends, and octets that are nothing in HTTP.
+//! What is refused: line ends, and bytes that are nothing in HTTP.
 
 use rendezvous_core::http::head::{Finder, Found, Refusal};
 
 use crate::{LIMITS, all_are, all_fields_are, find, read};
 
 #[test]
-fn what_cannot_begin_a_request_is_refused_at_its_first_octet() {
+fn what_cannot_begin_a_request_is_refused_at_its_first_byte() {
     for first in (0..=u8::MAX).filter(|it| !it.is_ascii_alphanumeric() && !b"!#$%&'*+-.^_`|~\r".contains(it))
     {
         let expected = if first == b'\n' { Refusal::BareLineFeed } else { Refusal::NotHttp };
@@ -57,7 +57,7 @@ fn a_carriage_return_without_line_feed_is_refused() {
 }
 
 #[test]
-fn a_control_octet_anywhere_is_refused() {
+fn a_control_byte_anywhere_is_refused() {
     let text = b"GET /path HTTP/1.1\r\nHost: a\r\nX-Y: z z\r\n\r\n";
     let controls = (0..0x20_u8).chain([0x7f]).filter(|it| !b"\t\r\n".contains(it));
     for control in controls {
@@ -113,7 +113,7 @@ fn a_field_name_is_a_token_before_a_colon() {
 }
 
 #[test]
-fn a_field_value_has_no_control_octets() {
+fn a_field_value_has_no_control_bytes() {
     all_fields_are(
         Refusal::Control,
         &["X: \0\r\n", "X: a\x08b\r\n", "X: \x7f\r\n", "X:\x0b\r\n", "X\0: y\r\n"],
