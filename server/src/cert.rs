@@ -43,6 +43,12 @@ impl PairFiles {
     /// Of an agent that terminates the TLS of clients.
     pub const AGENT: Self = Self { cert: "agent.crt", key: "agent.key" };
 
+    /// The file of the key.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        self.key
+    }
+
     fn paths(self, state: &State) -> (PathBuf, PathBuf) {
         (state.file(self.cert), state.file(self.key))
     }

@@ -101,6 +101,57 @@ pub struct Report<'a> {
     pub ids_stamp: Stamp,
     /// The pin of the served certificate.
     pub pin: Pin,
+    /// Each certificate from a CA has another key.
+    pub changes_keys: bool,
+    /// The certificates from a CA.
+    pub certificates: Vec<CertificateReport>,
+}
+
+/// How things are with a certificate from a CA. Times are in seconds since 1970.
+#[derive(Clone, Debug)]
+pub struct CertificateReport {
+    /// Its name.
+    pub name: String,
+    /// The end of its validity; `None` if there is no certificate yet.
+    pub not_after: Option<u64>,
+    /// The time of the report.
+    pub now: u64,
+    /// The next order, or the next attempt of one.
+    pub next: u64,
+    /// Attempts that failed since the last certificate.
+    pub failures: u32,
+    /// Why the last one failed; empty if none did.
+    pub last_failure: String,
+}
+
+/// So many certificates are reported at most, those with failures and those that expire soonest first.
+const CERTIFICATES_MAX: usize = 64;
+/// So much of a failure is reported, in characters.
+const FAILURE_MAX: usize = 300;
+
+impl CertificateReport {
+    fn json(&self) -> String {
+        const DAY: u64 = 24 * 60 * 60;
+        let state = match self.not_after {
+            None if self.failures > 0 => "failing",
+            None => "missing",
+            Some(end) if end <= self.now => "expired",
+            Some(_) if self.failures > 0 => "failing",
+            Some(_) => "valid",
+        };
+        let or_null = |it: Option<u64>| it.map_or_else(|| "null".to_owned(), |it| it.to_string());
+        let last_failure: String = self.last_failure.chars().take(FAILURE_MAX).collect();
+        format!(
+            "{{\"name\":{},\"state\":\"{state}\",\"not_after\":{},\"days_left\":{},\"next_in\":{},\"failures\":{},\
+             \"last_failure\":{}}}",
+            quote(&self.name),
+            or_null(self.not_after),
+            or_null(self.not_after.map(|end| end.saturating_sub(self.now) / DAY)),
+            self.next.saturating_sub(self.now),
+            self.failures,
+            quote(&last_failure)
+        )
+    }
 }
 
 impl Report<'_> {
@@ -111,6 +162,7 @@ impl Report<'_> {
         self.write_process(&mut text);
         self.write_connections(&mut text);
         self.write_counters(&mut text);
+        self.write_certificates(&mut text);
         self.write_ids(&mut text);
         text.push_str("}\n");
         text
@@ -124,13 +176,14 @@ impl Report<'_> {
             (or_null(descriptors.map(|it| it as u64)), or_null(descriptors_max));
         let _ = write!(
             text,
-            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\"}},\
+            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\",\"changes_keys\":{}}},\
              \"ids_stamp\":\"{}\",",
             quote(env!("CARGO_PKG_VERSION")),
             std::process::id(),
             self.uptime.0 / 1_000_000,
             self.snapshot.draining,
             self.pin,
+            self.changes_keys,
             self.ids_stamp
         );
         let _ = write!(
@@ -177,6 +230,13 @@ impl Report<'_> {
                 counts.iter().map(|(why, count)| format!("{{\"why\":{},\"count\":{count}}}", quote(why)));
             let _ = write!(text, "\"{name}\":[{}],", Vec::from_iter(counts).join(","));
         }
+    }
+
+    fn write_certificates(&self, text: &mut String) {
+        let mut all: Vec<&CertificateReport> = self.certificates.iter().collect();
+        all.sort_by_key(|it| (it.failures == 0, it.not_after));
+        let all: Vec<String> = all.into_iter().take(CERTIFICATES_MAX).map(CertificateReport::json).collect();
+        let _ = write!(text, "\"certificates\":[{}],", all.join(","));
     }
 
     fn write_ids(&self, text: &mut String) {

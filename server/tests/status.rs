@@ -45,7 +45,19 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
     let resources = Resources { descriptors_max: Some(1024), ..Resources::default() };
     let (stats, names) = (Stats::default(), &Names(names));
     let (pin, ids_stamp) = (Pin([0; 32]), Stamp::default());
-    Report { uptime: Span::from_secs(61), snapshot, stats, resources, counters, names, ids_stamp, pin }.json()
+    Report {
+        uptime: Span::from_secs(61),
+        snapshot,
+        stats,
+        resources,
+        counters,
+        names,
+        ids_stamp,
+        pin,
+        changes_keys: false,
+        certificates: Vec::new(),
+    }
+    .json()
 }
 
 fn refused(status: Status, why: &'static str) -> Event {

@@ -70,13 +70,13 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opens the files in the state folder, serves the stored certificates for `names` from `live`, and makes a client that
+    /// Opens the files in the state folder, in a folder that begins with the prefix, serves the stored certificates for `names` from `live`, and makes a client that
     /// keeps them valid. This may wait for the lock of the files.
     ///
     /// # Errors
     /// The files cannot be used, or another program uses them.
     pub fn open(
-        state: &State,
+        (state, prefix): (&State, &str),
         settings: Settings,
         keys: KeyChoice,
         names: Vec<Names>,
@@ -84,7 +84,7 @@ impl Prepared {
         now: Now,
     ) -> Result<Self, Failure> {
         let directory = settings.directory;
-        let folder = Folder::open(state, &directory)?;
+        let folder = Folder::open(state, prefix, &directory)?;
         let account_key = folder::public(&folder.account_key()?).map_err(Failure::Failed)?;
         let document = folder.document(&directory)?;
         let config = Config {

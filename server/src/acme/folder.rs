@@ -1,4 +1,5 @@
-//! The files of an ACME client in the state folder: `acme/HOST-DIGEST/`, one folder for each directory URL.
+//! The files of an ACME client in the state folder: `acme/HOST-DIGEST/`, one folder for each directory URL; those of an
+//! agent begin with `agent-`, so that it can share the state folder of a relay.
 //!
 //! | file | what it has |
 //! |---|---|
@@ -39,6 +40,7 @@ pub(super) struct Folder {
     /// `acme` in the state folder.
     all: State,
     own: State,
+    prefix: String,
     _lock: Lock,
 }
 
@@ -50,20 +52,19 @@ pub(super) struct Stored {
 }
 
 impl Folder {
-    /// Opens the folder for this directory, made if it is missing, and locks it.
+    /// Opens the folder for this directory, whose name begins with `prefix`, made if it is missing, and locks it.
     ///
     /// # Errors
     /// It cannot be made, or another program runs a client there.
-    pub(super) fn open(state: &State, directory: &Url) -> Result<Self, Failure> {
+    pub(super) fn open(state: &State, prefix: &str, directory: &Url) -> Result<Self, Failure> {
         let all = state.subfolder("acme")?;
         let digest = Sha256::digest(directory.as_str());
         let host = directory.authority().replace([':', '[', ']'], "_");
-        let own = all.subfolder(&format!(
-            "{host}-{:02x}{:02x}{:02x}{:02x}",
-            digest[0], digest[1], digest[2], digest[3]
-        ))?;
+        let digest = &digest[..4];
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let own = all.subfolder(&format!("{prefix}{host}-{digest}"))?;
         let lock = own.lock()?;
-        Ok(Self { all, own, _lock: lock })
+        Ok(Self { all, own, prefix: prefix.to_owned(), _lock: lock })
     }
 
     /// The key of the account; made if there is none.
@@ -148,7 +149,9 @@ impl Folder {
         let others = fs::read_dir(self.all.folder()).ok()?.filter_map(Result::ok);
         let others = others.filter(|other| other.path() != self.own.folder() && other.path().is_dir());
         let found = others.filter_map(|other| {
-            let other = self.all.subfolder(other.file_name().to_str()?).ok()?;
+            let name = other.file_name();
+            let name = name.to_str().filter(|name| is_of_agent(name) == is_of_agent(&self.prefix))?;
+            let other = self.all.subfolder(name).ok()?;
             self.certificate_in(&other, names, now, provider)
         });
         found.max_by_key(|stored| stored.certificate.not_after)
@@ -276,6 +279,10 @@ impl Folder {
             Escaped(&outcome)
         );
     }
+}
+
+fn is_of_agent(folder: &str) -> bool {
+    folder.starts_with("agent-")
 }
 
 /// The coordinates of a key.

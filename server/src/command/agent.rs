@@ -1,7 +1,10 @@
 //! `rendezvous agent`: the program beside a hidden server.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+#[cfg(feature = "acme")]
+use rendezvous_core::acme::ChallengeKind;
 use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::event::Event;
@@ -12,6 +15,7 @@ use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::Recorder;
 use rustls::sign::CertifiedKey;
 
+use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
@@ -21,11 +25,14 @@ use super::upstream;
 use crate::allowed_keys::KeyList;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity, PairFiles};
+#[cfg(feature = "acme")]
+use crate::clock::Clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EndToEndTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::ids::is_name;
+use crate::live_certificates::LiveCertificates;
 use crate::logging::{self, Escaped, LOG_RATE, Names};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, prefix, seconds};
@@ -75,6 +82,29 @@ const SPEC: Spec = Spec {
         Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
         Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
         Opt::many("name", "NAME", "localhost", "a name for the self-signed certificate of --end-to-end; may be repeated"),
+        #[cfg(feature = "acme")]
+        acme::ACME.explained(
+            "get certificates for each --name from a CA through the relay, and renew them; with --end-to-end. The relay's port 443 \
+             must lead to it",
+        ),
+        #[cfg(feature = "acme")]
+        acme::AGREE,
+        #[cfg(feature = "acme")]
+        acme::DIRECTORY_URL,
+        #[cfg(feature = "acme")]
+        acme::CONTACT,
+        #[cfg(feature = "acme")]
+        acme::CA,
+        #[cfg(feature = "acme")]
+        acme::EAB_KID,
+        #[cfg(feature = "acme")]
+        acme::EAB_KEY,
+        #[cfg(feature = "acme")]
+        acme::PROFILE,
+        #[cfg(feature = "acme")]
+        acme::PREFERRED_CHAIN,
+        #[cfg(feature = "acme")]
+        acme::KEEP_KEY,
         STATE.explained("the folder of agent.crt and agent.key"),
         Opt::many(
             "allow-key",
@@ -260,6 +290,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         });
     }
     tls.upstreams.append(&mut service_tls);
+    let mut acme = read_acme(&matches, terminates)?;
+    let acme_tls = acme.tls()?;
     if terminates {
         let ids = upstreams.iter().map(|upstream| upstream.id).collect();
         let let_in = match (&key_list, &client_ca) {
@@ -267,7 +299,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             (None, Some(file)) => LetIn::Signed(trust::signed_clients(file, &tls_config::provider())?),
             (None, None) => LetIn::All,
         };
-        tls.end_to_end = Some(end_to_end(&matches, ids, let_in)?);
+        let live = acme_tls.as_ref().map(|(live, _)| live);
+        tls.end_to_end = Some(end_to_end(&matches, ids, let_in, live)?);
+    }
+    let ca_upstream = tls.upstreams.len();
+    if let Some((_, ca)) = acme_tls {
+        tls.upstreams.push(ca);
+        open_acme(&mut acme, &matches)?;
     }
     let mut net = daemon::world()?;
     let checker = password_file.map(|file| PasswordChecker::start(file, net.waker())).transpose()?;
@@ -294,10 +332,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let trace_writer = matches.get_if(TRACE.long, path)?.as_deref().map(TraceWriter::create).transpose()?;
     let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
     let agent = Recorder::agent(config, seeds, net.now(), trace_writer.is_some());
-    let mut event_loop = EventLoop::new(net, agent, tls, Sizes::for_peer(), listeners);
+    let mut event_loop =
+        EventLoop::new(net, acme.host(agent, ca_upstream), tls, Sizes::for_peer(), listeners);
+    acme.start(event_loop.net().waker())?;
+    acme.set_reachable(false);
     daemon::warn_of_root();
     daemon::run(
-        &mut AgentProgram { relays_in_logs, names, trace_writer, key_list, checker },
+        &mut AgentProgram { relays_in_logs, names, trace_writer, key_list, checker, acme },
         &mut event_loop,
         drain,
     )?;
@@ -313,10 +354,20 @@ struct AgentProgram {
     trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
     checker: Option<PasswordChecker>,
+    /// Certificates from a CA.
+    acme: Acme,
+}
+
+impl AgentProgram {
+    /// Whether a connection waits at a relay, so that a CA's validator gets here.
+    fn is_reachable(&self, event_loop: &Loop<Host<Recorder<Agent>>>) -> bool {
+        let agent = acme::inner(event_loop.machine()).machine();
+        (0..).zip(&self.relays_in_logs).any(|(upstream, _)| agent.waiting(upstream) > 0)
+    }
 }
 
 impl Program for AgentProgram {
-    type Machine = Recorder<Agent>;
+    type Machine = Host<Recorder<Agent>>;
 
     const TICK: Option<Span> = None;
     const MANAGED: bool = true;
@@ -325,15 +376,15 @@ impl Program for AgentProgram {
         logging::event(event, &self.names, &self.relays_in_logs);
     }
 
-    fn status(&self, event_loop: &Loop<Recorder<Agent>>) -> Option<String> {
-        let agent = event_loop.machine().machine();
+    fn status(&self, event_loop: &Loop<Host<Recorder<Agent>>>) -> Option<String> {
+        let agent = acme::inner(event_loop.machine()).machine();
         let waiting = (0..)
             .zip(&self.relays_in_logs)
             .map(|(upstream, of)| format!("{} at {}", agent.waiting(upstream), of.relay));
         Some(format!("connections that wait: {}", Vec::from_iter(waiting).join(", ")))
     }
 
-    fn reload(&mut self, _: &mut Loop<Recorder<Agent>>) {
+    fn reload(&mut self, _: &mut Loop<Host<Recorder<Agent>>>) {
         log::info!("event=reload-ignored reason=\"tickets are read only at startup\"");
         match self.key_list.as_ref().map(KeyList::reload) {
             None => {}
@@ -351,28 +402,36 @@ impl Program for AgentProgram {
         }
     }
 
-    fn after_turn(&mut self, event_loop: &mut Loop<Recorder<Agent>>) {
+    fn after_turn(&mut self, event_loop: &mut Loop<Host<Recorder<Agent>>>) {
         if event_loop.net().paths_changed() {
             log::info!("event=path-changed");
-            event_loop.call(|agent, now| agent.handle_path_changed(now));
+            event_loop.call(|host, now| acme::inner_mut(host).handle_path_changed(now));
         }
         if let Some(checker) = &mut self.checker {
-            let checks = event_loop.call(|agent, _| agent.take_checks());
+            let checks = event_loop.call(|host, _| acme::inner_mut(host).take_checks());
             for (on, ticket, verdict) in checker.work(checks, event_loop.now().mono) {
-                event_loop.call(|agent, now| agent.handle_verified(on, ticket, verdict, now));
+                event_loop.call(|host, now| acme::inner_mut(host).handle_verified(on, ticket, verdict, now));
             }
         }
         if let Some(trace_writer) = &mut self.trace_writer {
-            trace_writer.write(&event_loop.call(|agent, _| agent.take_text()));
+            trace_writer.write(&event_loop.call(|host, _| acme::inner_mut(host).take_text()));
+        }
+        if self.acme.is_on() {
+            self.acme.set_reachable(self.is_reachable(event_loop));
+            self.acme.work(event_loop);
         }
     }
 
-    fn drain(agent: &mut Recorder<Agent>, now: Now) {
-        agent.handle_drain(now);
+    fn stopping(&mut self) {
+        self.acme.stop();
     }
 
-    fn is_done(&self, agent: &Recorder<Agent>, _: bool) -> bool {
-        agent.machine().is_done()
+    fn drain(host: &mut Host<Recorder<Agent>>, now: Now) {
+        acme::inner_mut(host).handle_drain(now);
+    }
+
+    fn is_done(&self, host: &Host<Recorder<Agent>>, _: bool) -> bool {
+        acme::inner(host).machine().is_done()
     }
 }
 
@@ -469,8 +528,55 @@ fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The options about certificates from a CA.
+#[cfg(feature = "acme")]
+fn read_acme(matches: &Matches, terminates: bool) -> Result<Acme, Failure> {
+    let acme = Acme::read(matches, vec![ChallengeKind::TlsAlpn01])?;
+    if acme.is_on() && !terminates {
+        return Err(Failure::Usage("--acme is for --end-to-end, which is missing".to_owned()));
+    }
+    if acme.is_on() && names_for_ca(matches)?.is_empty() {
+        return Err(Failure::Usage(
+            "--acme needs --name LABEL.DOMAIN: the name of this hidden server under the relay's --domain"
+                .to_owned(),
+        ));
+    }
+    Ok(acme)
+}
+
+#[cfg(not(feature = "acme"))]
+fn read_acme(_: &Matches, _: bool) -> Result<Acme, Failure> {
+    Ok(Acme)
+}
+
+/// The names that certificates are wanted for from a CA.
+#[cfg(feature = "acme")]
+fn names_for_ca(matches: &Matches) -> Result<Vec<String>, Failure> {
+    let mut names = matches.get_all("name", certificate::name)?;
+    names.retain(|name| acme::is_public_name(name));
+    Ok(names)
+}
+
+#[cfg(feature = "acme")]
+fn open_acme(acme: &mut Acme, matches: &Matches) -> Result<(), Failure> {
+    let state = State::open(matches.one("state"))?;
+    let names = names_for_ca(matches)?;
+    let own_key = names.first().map(|name| (name.clone(), state.file(PairFiles::AGENT.key())));
+    acme.open(&state, "agent-", names, own_key, Clock::start().now())
+}
+
+#[cfg(not(feature = "acme"))]
+fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
+    Ok(())
+}
+
 /// How the TLS of clients of these hidden servers is terminated. Logs the pin that clients can check.
-fn end_to_end(matches: &Matches, ids: Vec<Id>, let_in: LetIn) -> Result<EndToEndTls, Failure> {
+fn end_to_end(
+    matches: &Matches,
+    ids: Vec<Id>,
+    let_in: LetIn,
+    live: Option<&Arc<LiveCertificates>>,
+) -> Result<EndToEndTls, Failure> {
     let provider = tls_config::provider();
     let own = || {
         let state = State::open(matches.one("state"))?;
@@ -488,7 +594,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, let_in: LetIn) -> Result<EndToEnd
         refuse_several_names(&certified)?;
     }
     let config = |clients, certified| {
-        tls_config::end_to_end_server_config(clients, certified, None, &let_in, &provider)
+        tls_config::end_to_end_server_config(clients, certified, live, &let_in, &provider)
     };
     Ok(EndToEndTls {
         http: config(
@@ -496,7 +602,7 @@ fn end_to_end(matches: &Matches, ids: Vec<Id>, let_in: LetIn) -> Result<EndToEnd
             certified.clone(),
         )?,
         connectors: config(EndToEndClients::Connectors(ids), certified)?,
-        challenges: None,
+        challenges: live.map(|live| tls_config::challenge_server_config(live, &provider)).transpose()?,
         let_in,
     })
 }

@@ -108,10 +108,11 @@ fn show(args: &[String]) -> Result<(), Failure> {
         // The existing pin: `id show` does not make or change a certificate.
         let trust = match matches.get_if("ca", parse_ca)? {
             Some(given) => given,
-            None if relay.tls => Trust::Pins(vec![match socket::served_pin(&folder) {
-                Some(pin) => pin,
-                None => cert::pin_of_file(&folder.join(cert::CERT_FILE))?,
-            }]),
+            None if relay.tls => match socket::served_certificate(&folder) {
+                Some(served) if served.changes_keys => Trust::System,
+                Some(served) => Trust::Pins(vec![served.pin]),
+                None => Trust::Pins(vec![cert::pin_of_file(&folder.join(cert::CERT_FILE))?]),
+            },
             None => Trust::System,
         };
         text.push_str(&paste::for_clients(entry, &relay, &trust));

@@ -1,5 +1,10 @@
 //! The commands, one file each.
 
+#[cfg(feature = "acme")]
+mod acme;
+#[cfg(not(feature = "acme"))]
+#[path = "acme_off.rs"]
+mod acme;
 pub mod agent;
 mod certificate;
 pub mod check;

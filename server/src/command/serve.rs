@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+#[cfg(feature = "acme")]
+use rendezvous_core::acme::ChallengeKind;
 use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::event::Event;
 use rendezvous_core::registry::Enrolment;
@@ -15,6 +17,7 @@ use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
 use self::settings::{SPEC, Settings};
+use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};
 use super::share::{IdleMemory, Share};
@@ -22,16 +25,19 @@ use super::trace_writer::TraceWriter;
 use crate::activation::{self, Inherited};
 use crate::background_writer::FLUSH_MAX;
 use crate::cert;
+use crate::certificates::Certificates;
+use crate::clock::Clock;
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
-use crate::event_loop::{EventLoop, TlsSetup};
+use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::ids::{Entry, IDS_FILE, Ids, Tokens};
 use crate::linux;
+use crate::live_certificates::LiveCertificates;
 use crate::logging::{self, Escaped, Names};
 use crate::net::Net;
 use crate::net::mio::MioNet;
-use crate::options::parse;
+use crate::options::{Matches, parse};
 use crate::pin::Pin;
 use crate::state::State;
 use crate::status::socket::SocketFile;
@@ -53,14 +59,23 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     logging::limit(settings.log_rate);
     let inherited = activation::take()?;
     let state = State::open(matches.one("state"))?;
-    let (tls, pin) = tls_setup(&settings, &state)?;
+    let mut acme = read_acme(&matches, &settings)?;
+    let acme_tls = acme.tls()?;
+    let (tls, served) = tls_setup(&settings, &state, acme_tls.as_ref())?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
     // While a signal still ends the program at once: this may wait for a lock.
     let status = socket::open(&state)?;
     let socket_file = status.is_some().then(|| SocketFile::of(&state)).flatten();
 
+    let names = wanted_names(settings.engine.domain.as_deref(), &ids, &served);
+    let own_key = settings.engine.domain.clone().map(|domain| (domain, state.file(cert::KEY_FILE)));
+    acme.open(&state, "", names, own_key, Clock::start().now())?;
+
     let mut net = daemon::world()?;
     listen(&mut net, &mut settings, inherited)?;
+    if acme.is_on() {
+        hint_at_port(&settings.listen);
+    }
     let limits = limit_connections(&mut settings);
     net.allow_pipes(limits.pipes);
     net.limit_sockets(limits.sockets);
@@ -68,7 +83,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let trace_writer = settings.trace.as_deref().map(TraceWriter::create).transpose()?;
     let engine =
         Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), trace_writer.is_some());
-    let mut event_loop = EventLoop::new(net, engine, tls, settings.sizes(), listeners);
+    let mut event_loop = EventLoop::new(net, acme.host(engine, 0), tls, settings.sizes(), listeners);
+    acme.start(event_loop.net().waker())?;
 
     let drain = settings.drain;
     if let Some(listener) = status {
@@ -80,6 +96,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         ids: state.file(IDS_FILE),
         state,
         buffer_octets_max: settings.sizes().ceiling,
+        acme_tls,
     };
     let files = Files::start(sources, ids.stamp(), event_loop.net())
         .map_err(|error| daemon::cannot("start a thread", &error))?;
@@ -95,10 +112,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         descriptors_max: limits.descriptors,
         socket_file,
         removal: None,
-        pin,
+        served,
+        acme,
         listen: settings.listen,
         ports: settings.engine.ports.clone(),
-        has_domain: settings.engine.domain.is_some(),
+        domain: settings.engine.domain,
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
@@ -128,17 +146,18 @@ struct Relay {
     socket_file: Option<SocketFile>,
     /// The removal of that file.
     removal: Option<Receiver<()>>,
-    /// The pin of the certificate that is served.
-    pin: Pin,
+    served: Served,
+    /// Certificates from a CA.
+    acme: Acme,
     /// The listeners that were asked for at the start.
     listen: Vec<(SocketAddr, Transport)>,
     /// The names that the ports for raw clients have.
     ports: Vec<String>,
-    has_domain: bool,
+    domain: Option<String>,
 }
 
 impl Program for Relay {
-    type Machine = Recorder<Engine>;
+    type Machine = Host<Recorder<Engine>>;
 
     const TICK: Option<Span> = Some(Span::from_secs(1));
     const MANAGED: bool = true;
@@ -148,7 +167,7 @@ impl Program for Relay {
         logging::event(event, &self.names, &[]);
     }
 
-    fn reload(&mut self, _: &mut Loop<Recorder<Engine>>) {
+    fn reload(&mut self, _: &mut Loop<Host<Recorder<Engine>>>) {
         self.files.reload();
     }
 
@@ -156,21 +175,22 @@ impl Program for Relay {
         self.files.is_reloading()
     }
 
-    fn after_turn(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+    fn after_turn(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         if let Some(trace_writer) = &mut self.trace_writer {
-            trace_writer.write(&event_loop.call(|engine, _| engine.take_text()));
+            trace_writer.write(&event_loop.call(|host, _| acme::inner_mut(host).take_text()));
         }
         match self.files.reloaded() {
             None => {}
-            Some(Ok((settings, (tls, pin), ids))) => {
+            Some(Ok((settings, (tls, served), ids))) => {
                 if settings.listen != self.listen {
                     log::warn!("event=reload-ignored option=listen hint=\"listeners change at a restart\"");
                 }
-                self.pin = pin;
+                self.served = served;
+                self.domain.clone_from(&settings.engine.domain);
                 logging::limit(settings.log_rate);
                 event_loop.set_tls(tls);
                 event_loop.set_head(settings.sizes().head);
-                event_loop.call(|engine, now| engine.handle_config(settings.engine, now));
+                event_loop.call(|host, now| acme::inner_mut(host).handle_config(settings.engine, now));
                 self.enrol(ids, event_loop);
                 log::info!("event=reloaded");
             }
@@ -185,6 +205,7 @@ impl Program for Relay {
                 log::error!("event=ids-refused reason={}", Escaped(&failure.to_string()));
             }
         }
+        self.acme.work(event_loop);
         for _ in 0..CALLERS_MAX {
             let Some(caller) = event_loop.net().caller() else { break };
             socket::answer(caller, &self.report(event_loop));
@@ -193,8 +214,8 @@ impl Program for Relay {
         }
     }
 
-    fn status(&self, event_loop: &Loop<Recorder<Engine>>) -> Option<String> {
-        let snapshot = event_loop.machine().machine().snapshot(event_loop.now());
+    fn status(&self, event_loop: &Loop<Host<Recorder<Engine>>>) -> Option<String> {
+        let snapshot = acme::inner(event_loop.machine()).machine().snapshot(event_loop.now());
         let (ids, of) = (snapshot.ids.len(), snapshot.connections);
         let (waiting, pairs) = (of.waiting, of.paired / 2);
         Some(format!("{ids} IDs, {waiting} connections wait, {pairs} pairs, {} connections in all", of.all()))
@@ -202,25 +223,26 @@ impl Program for Relay {
 
     /// Another relay may take the state folder, and the addresses, while our pairs end.
     fn stopping(&mut self) {
+        self.acme.stop();
         self.removal = self.socket_file.take().map(SocketFile::remove_in_background);
     }
 
-    fn tick(&mut self, event_loop: &mut Loop<Recorder<Engine>>) {
+    fn tick(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         self.idle_memory.release_idle(event_loop);
         self.files.look_at_ids();
     }
 
-    fn drain(engine: &mut Recorder<Engine>, now: Now) {
-        engine.handle_drain(now);
+    fn drain(host: &mut Host<Recorder<Engine>>, now: Now) {
+        acme::inner_mut(host).handle_drain(now);
     }
 
-    fn is_done(&self, engine: &Recorder<Engine>, draining: bool) -> bool {
-        draining && engine.machine().connections() == 0
+    fn is_done(&self, host: &Host<Recorder<Engine>>, draining: bool) -> bool {
+        draining && acme::inner(host).machine().connections() == 0
     }
 }
 
 impl Relay {
-    fn report(&self, event_loop: &mut Loop<Recorder<Engine>>) -> String {
+    fn report(&self, event_loop: &mut Loop<Host<Recorder<Engine>>>) -> String {
         let now = event_loop.now();
         let resources = Resources {
             buffer_octets: event_loop.buffer_octets(),
@@ -233,18 +255,26 @@ impl Relay {
         };
         let report = Report {
             uptime: now.mono.since(self.started),
-            snapshot: event_loop.machine().machine().snapshot(now),
+            snapshot: acme::inner(event_loop.machine()).machine().snapshot(now),
             stats: event_loop.stats(),
             resources,
             counters: &self.counters,
             names: &self.names,
             ids_stamp: self.ids.stamp(),
-            pin: self.pin,
+            pin: self.pin(),
+            changes_keys: self.acme.changes_keys(),
+            certificates: self.acme.report(event_loop.machine()),
         };
         report.json()
     }
 
-    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Recorder<Engine>>) {
+    /// The pin of the certificate that a client gets for the domain.
+    fn pin(&self) -> Pin {
+        let of_ca = self.acme.live().zip(self.domain.as_deref()).and_then(|(live, domain)| live.get(domain));
+        of_ca.map_or(self.served.pin, |identity| identity.pin)
+    }
+
+    fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         for complaint in &ids.complaints {
             log::error!("event=ids-line reason={}", Escaped(complaint));
         }
@@ -266,7 +296,9 @@ impl Relay {
             ..Enrolment::new(entry.id, entry.key.clone())
         });
         let enrolments = enrolments.collect();
-        if let (false, Some(sealed)) = (self.has_domain, ids.entries.iter().find(|entry| entry.end_to_end)) {
+        if let (false, Some(sealed)) =
+            (self.domain.is_some(), ids.entries.iter().find(|entry| entry.end_to_end))
+        {
             log::warn!(
                 "event=end-to-end name={:?} reason=\"without --domain no client can name it, but for connect --end-to-end\"",
                 sealed.name
@@ -275,27 +307,85 @@ impl Relay {
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
             log::warn!("event=tcp-port name={name:?} reason=\"no hidden server has this name or label\"");
         }
-        event_loop.call(|engine, now| engine.handle_ids(enrolments, now));
+        event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
+        self.acme.want(wanted_names(self.domain.as_deref(), &ids, &self.served));
         self.ids = ids;
     }
 }
 
-/// How TLS is served, and the pin of the certificate that a client gets for the domain.
-fn tls_setup(settings: &Settings, state: &State) -> Result<(TlsSetup, Pin), Failure> {
+/// The certificates that clients get, if there is none from a CA.
+pub(crate) struct Served {
+    /// The pin of the one that a client gets for the domain.
+    pin: Pin,
+    /// Those of `--cert`.
+    given: Option<Arc<Certificates>>,
+}
+
+/// How TLS is served.
+fn tls_setup(
+    settings: &Settings,
+    state: &State,
+    acme: Option<&(Arc<LiveCertificates>, ClientTls)>,
+) -> Result<(TlsSetup, Served), Failure> {
     let provider = tls_config::provider();
     let own = || {
         let mut names = cert::default_names(settings.engine.domain.as_deref());
         names.extend(settings.names.iter().cloned());
         cert::ensure(state, cert::PairFiles::RELAY, &names, &provider)
     };
-    let certificates = certificate::load(&settings.certificates, own, &provider)?;
+    let certificates = Arc::new(certificate::load(&settings.certificates, own, &provider)?);
     for pin in certificates.pins() {
         log::info!("event=certificate pin={pin}");
     }
     let pin = certificates.pin(settings.engine.domain.as_deref());
-    let server = Some(tls_config::server_config_with(Arc::new(certificates), None, &provider)?);
-    Ok((TlsSetup { server, ..TlsSetup::default() }, pin))
+    let live = acme.map(|(live, _)| live);
+    let server = Some(tls_config::server_config_with(certificates.clone(), live, &provider)?);
+    let upstreams = acme.map(|(_, ca)| ca.clone()).into_iter().collect();
+    let given = (!settings.certificates.is_empty()).then_some(certificates);
+    Ok((TlsSetup { server, upstreams, ..TlsSetup::default() }, Served { pin, given }))
+}
+
+/// The options about certificates from a CA.
+#[cfg(feature = "acme")]
+fn read_acme(matches: &Matches, settings: &Settings) -> Result<Acme, Failure> {
+    let acme = Acme::read(matches, vec![ChallengeKind::TlsAlpn01])?;
+    match settings.engine.domain.as_deref() {
+        _ if !acme.is_on() => Ok(acme),
+        None => {
+            Err(Failure::Usage("--acme needs --domain DOMAIN: the name to get a certificate for".to_owned()))
+        }
+        Some(domain) if !acme::is_public_name(domain) => {
+            Err(Failure::Usage(format!("--acme: no CA issues certificates for --domain {domain}")))
+        }
+        Some(_) => Ok(acme),
+    }
+}
+
+#[cfg(not(feature = "acme"))]
+fn read_acme(_: &Matches, _: &Settings) -> Result<Acme, Failure> {
+    Ok(Acme)
+}
+
+/// The names that certificates are wanted for from a CA: the domain first, and the labels of the hidden servers whose TLS
+/// the relay terminates, in the order in which they are enrolled. Never IDs: what a CA issues is public. Names that a
+/// given certificate has are left out.
+fn wanted_names(domain: Option<&str>, ids: &Ids, served: &Served) -> Vec<String> {
+    let Some(domain) = domain else { return Vec::new() };
+    let labels = ids.entries.iter().filter(|entry| !entry.end_to_end).flat_map(|entry| &entry.labels);
+    let names = std::iter::once(domain.to_owned()).chain(labels.map(|label| format!("{label}.{domain}")));
+    names.filter(|name| !served.given.as_ref().is_some_and(|given| given.has(name))).collect()
+}
+
+/// A CA's validators know no other port than 443.
+fn hint_at_port(listen: &[(SocketAddr, Transport)]) {
+    let is_tls = |transport: &Transport| matches!(transport, Transport::Tls | Transport::Proxied);
+    if !listen.iter().any(|(on, transport)| on.port() == 443 && is_tls(transport)) {
+        log::info!(
+            "event=acme-port reason=\"the CA's validators come to port 443 alone, and nothing listens there\" hint=\"lead port \
+             443 of the domain's addresses here, or use --listen [::]:443\""
+        );
+    }
 }
 
 /// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.

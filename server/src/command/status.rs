@@ -68,9 +68,33 @@ fn table(status: &Value) -> String {
         number(Some(status), "log_lines_left_out"),
         number(Some(status), "log_lines_lost")
     );
+    certificates(status, &mut text);
     ids(status, &mut text);
     reasons(status, &mut text);
     text
+}
+
+/// The certificates from a CA.
+fn certificates(status: &Value, text: &mut String) {
+    let mut rows = vec![
+        ["CERTIFICATE", "STATE", "DAYS LEFT", "NEXT TRY", "FAILURES", "LAST FAILURE"].map(str::to_owned),
+    ];
+    for of in status.list("certificates") {
+        rows.push([
+            shown(of.text("name").unwrap_or("?")),
+            shown(of.text("state").unwrap_or("?")),
+            of.number("days_left").map_or("-".to_owned(), |days| days.to_string()),
+            of.number("next_in").map_or("-".to_owned(), |next| match next {
+                0 => "now".to_owned(),
+                next => span(next),
+            }),
+            of.number("failures").unwrap_or_default().to_string(),
+            shown(of.text("last_failure").unwrap_or("")),
+        ]);
+    }
+    if rows.len() > 1 {
+        columns(&rows, text);
+    }
 }
 
 fn ids(status: &Value, text: &mut String) {

@@ -197,11 +197,22 @@ fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// The pin of the certificate that the relay of a state folder serves, if one runs.
+/// The certificate that the relay of a state folder serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServedCertificate {
+    /// Its pin.
+    pub pin: Pin,
+    /// It is from a CA, and the next one has another key.
+    pub changes_keys: bool,
+}
+
+/// The certificate that the relay of a state folder serves, if one runs.
 #[must_use]
-pub fn served_pin(folder: &Path) -> Option<Pin> {
+pub fn served_certificate(folder: &Path) -> Option<ServedCertificate> {
     let document = Value::parse(&ask(folder).ok()?)?;
-    Pin::parse(document.get("certificate")?.text("pin")?).ok()
+    let certificate = document.get("certificate")?;
+    let changes_keys = certificate.get("changes_keys") == Some(&Value::Bool(true));
+    Some(ServedCertificate { pin: Pin::parse(certificate.text("pin")?).ok()?, changes_keys })
 }
 
 /// Whether a process listens there, even if its backlog is full.

@@ -205,8 +205,14 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
         return Ok(Trust::System); // there is nothing to check
     }
     let path = state.file(cert::CERT_FILE);
-    let served = socket::served_pin(state.folder());
-    if let Some(pin) = served.filter(|pin| cert::pin_of_file(&path).ok() != Some(*pin)) {
+    let served = socket::served_certificate(state.folder());
+    if served.is_some_and(|served| served.changes_keys) {
+        // A pin would be wrong after the next renewal.
+        return Ok(Trust::System);
+    }
+    if let Some(pin) =
+        served.map(|served| served.pin).filter(|pin| cert::pin_of_file(&path).ok() != Some(*pin))
+    {
         warn(&format!(
             "the running relay serves another certificate than {} (--cert): its pin is used. If a public CA signed it, \
              give --ca system instead, because a renewed certificate can have another key",

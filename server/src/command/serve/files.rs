@@ -3,20 +3,21 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{limit_connections, tls_setup};
+use super::{Served, limit_connections, tls_setup};
 use crate::command::serve::settings::{SPEC, Settings};
-use crate::event_loop::TlsSetup;
+use crate::event_loop::{ClientTls, TlsSetup};
 use crate::failure::Failure;
 use crate::ids::{Ids, Stamp};
+use crate::live_certificates::LiveCertificates;
 use crate::net::mio::MioNet;
 use crate::options::parse;
-use crate::pin::Pin;
 use crate::state::State;
 use crate::worker::Worker;
 
 /// What a reload has read.
-pub(super) type Reloaded = (Settings, (TlsSetup, Pin), Ids);
+pub(super) type Reloaded = (Settings, (TlsSetup, Served), Ids);
 
 /// The state of the file `ids`, and what was in it then.
 type ChangedIds = (Stamp, Result<Ids, Failure>);
@@ -30,6 +31,8 @@ pub(super) struct Sources {
     pub(super) ids: PathBuf,
     /// The ceiling of all buffers, which stays as it is.
     pub(super) buffer_octets_max: usize,
+    /// Certificates from a CA, and how the CA's own is checked: both stay as they are.
+    pub(super) acme_tls: Option<(Arc<LiveCertificates>, ClientTls)>,
 }
 
 impl Sources {
@@ -38,7 +41,7 @@ impl Sources {
         let matches = parse(&SPEC, &self.args)?;
         let mut settings = Settings::read(&matches, Some(self.buffer_octets_max))?;
         limit_connections(&mut settings);
-        let tls = tls_setup(&settings, &self.state)?;
+        let tls = tls_setup(&settings, &self.state, self.acme_tls.as_ref())?;
         let ids = Ids::load(&self.ids)?;
         Ok((settings, tls, ids))
     }

@@ -10,6 +10,8 @@ use rendezvous_core::prefix::Prefix;
 use rendezvous_core::time::Span;
 
 use crate::buffer::Sizes;
+#[cfg(feature = "acme")]
+use crate::command::acme;
 use crate::command::certificate;
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::trace_writer::TRACE;
@@ -71,6 +73,26 @@ pub(super) const SPEC: Spec = Spec {
             "none",
             "LABEL.DOMAIN is the hidden server with that label or ID, without a challenge",
         ),
+        #[cfg(feature = "acme")]
+        acme::ACME,
+        #[cfg(feature = "acme")]
+        acme::AGREE,
+        #[cfg(feature = "acme")]
+        acme::DIRECTORY_URL,
+        #[cfg(feature = "acme")]
+        acme::CONTACT,
+        #[cfg(feature = "acme")]
+        acme::CA,
+        #[cfg(feature = "acme")]
+        acme::EAB_KID,
+        #[cfg(feature = "acme")]
+        acme::EAB_KEY,
+        #[cfg(feature = "acme")]
+        acme::PROFILE,
+        #[cfg(feature = "acme")]
+        acme::PREFERRED_CHAIN,
+        #[cfg(feature = "acme")]
+        acme::KEEP_KEY,
         Opt::one("one-time", "strict", "reuse within its step", "refuse a plain token a second time"),
         Opt::one("wait", "SECONDS", "5", "how long a client is held for the hidden server's next connection"),
         MAX_CONNECTIONS,

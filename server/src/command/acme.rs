@@ -1,0 +1,315 @@
+//! The options of relay and agent about certificates from a CA (ACME), and what they make of them.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mio::Waker;
+use rendezvous_core::acme::{ChallengeKind, ExternalAccount, Names, Url, With};
+use rendezvous_core::machine::Machine;
+use rendezvous_core::time::Now;
+
+use super::upstream;
+use crate::acme::key::Key;
+use crate::acme::{Driver, KeyChoice, Prepared, Settings};
+use crate::clock;
+use crate::daemon::{self, Loop};
+use crate::event_loop::ClientTls;
+use crate::failure::Failure;
+use crate::files::{self, FileKind};
+use crate::live_certificates::LiveCertificates;
+use crate::logging::Escaped;
+use crate::options::{Matches, Opt, value};
+use crate::state::State;
+use crate::status::CertificateReport;
+use crate::tls_config;
+use crate::trust::Trust;
+
+/// A machine with an ACME client beside it, if there is one.
+pub(super) type Host<M> = With<M>;
+
+/// The machine itself.
+pub(super) const fn inner<M: Machine>(host: &Host<M>) -> &M {
+    host.inner()
+}
+
+/// The machine itself.
+pub(super) const fn inner_mut<M: Machine>(host: &mut Host<M>) -> &mut M {
+    host.inner_mut()
+}
+
+/// Let's Encrypt.
+const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+/// Its directory for tests.
+const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+pub(super) const ACME: Opt = Opt::flag(
+    "acme",
+    "get certificates from a CA, and renew them: its validators come to port 443, which must lead here",
+);
+pub(super) const AGREE: Opt =
+    Opt::flag("acme-agree-tos", "agree to the CA's terms of service: without it there are no certificates");
+pub(super) const DIRECTORY_URL: Opt =
+    Opt::one("acme-directory", "URL", DIRECTORY, "the CA's directory (RFC 8555 §7.1.1)");
+pub(super) const CONTACT: Opt = Opt::many(
+    "acme-contact",
+    "MAIL",
+    "none",
+    "an address for the CA's account, which many CAs neither need nor use",
+);
+pub(super) const CA: Opt =
+    Opt::one("acme-ca", "FILE", "the system's CAs", "the roots (PEM) for the TLS of the CA's own server");
+pub(super) const EAB_KID: Opt =
+    Opt::one("acme-eab-kid", "ID", "none", "the key identifier that the CA gave (external account binding)");
+pub(super) const EAB_KEY: Opt =
+    Opt::one("acme-eab-key-file", "FILE", "none", "a file with the key (base64url) that the CA gave with it");
+pub(super) const PROFILE: Opt = Opt::one(
+    "acme-profile",
+    "NAME",
+    "the CA's default",
+    "the profile of certificates, if the CA offers it: tlsserver, shortlived",
+);
+pub(super) const PREFERRED_CHAIN: Opt = Opt::one(
+    "acme-preferred-chain",
+    "CN",
+    "the CA's default",
+    "the chain whose topmost certificate was issued by this common name",
+);
+pub(super) const KEEP_KEY: Opt = Opt::flag(
+    "acme-keep-key",
+    "keep the key of a certificate over renewals, so that pins stay valid; the first key is that of the self-signed certificate",
+);
+
+/// The options without [`ACME`].
+const OTHERS: [Opt; 9] =
+    [AGREE, DIRECTORY_URL, CONTACT, CA, EAB_KID, EAB_KEY, PROFILE, PREFERRED_CHAIN, KEEP_KEY];
+
+/// What was asked for, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Acme {
+    wish: Option<Wish>,
+    prepared: Option<Prepared>,
+    driver: Option<Driver>,
+}
+
+#[derive(Debug)]
+struct Wish {
+    settings: Settings,
+    ca: Trust,
+    keeps_key: bool,
+    live: Arc<LiveCertificates>,
+}
+
+impl Acme {
+    /// Reads the options. `kinds` are the challenges that can be answered.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`], also if the CA's terms are not agreed to.
+    pub(super) fn read(matches: &Matches, kinds: Vec<ChallengeKind>) -> Result<Self, Failure> {
+        if !matches.flag(ACME.long) {
+            return match OTHERS.iter().find(|option| matches.one(option.long).is_some()) {
+                Some(option) => {
+                    Err(Failure::Usage(format!("--{} is for --acme, which is missing", option.long)))
+                }
+                None => Ok(Self::default()),
+            };
+        }
+        let directory = matches.get(DIRECTORY_URL.long, |text| {
+            Url::parse(text).ok_or_else(|| format!("'{text}' is no https:// URL"))
+        })?;
+        let agrees_to_terms = matches.flag(AGREE.long);
+        if !agrees_to_terms {
+            return Err(Failure::Usage(format!(
+                "--acme needs --{}: the CA at {directory} has terms of service that you must agree to (those of Let's \
+                 Encrypt: https://letsencrypt.org/repository/). To try it out first: --acme-directory {STAGING}",
+                AGREE.long
+            )));
+        }
+        let settings = Settings {
+            directory,
+            agrees_to_terms,
+            contacts: matches.get_all(CONTACT.long, contact)?,
+            external_account: external_account(matches)?,
+            profile: matches.one(PROFILE.long).map(str::to_owned),
+            preferred_chain: matches.one(PREFERRED_CHAIN.long).map(str::to_owned),
+            challenges: kinds,
+        };
+        let ca = matches.get_if(CA.long, value::path)?.map_or(Trust::System, Trust::CaFile);
+        let keeps_key = matches.flag(KEEP_KEY.long);
+        Ok(Self { wish: Some(Wish { settings, ca, keeps_key, live: Arc::default() }), ..Self::default() })
+    }
+
+    /// Whether `--acme` was given.
+    pub(super) const fn is_on(&self) -> bool {
+        self.wish.is_some()
+    }
+
+    /// Whether keys change with each renewal.
+    pub(super) fn changes_keys(&self) -> bool {
+        self.wish.as_ref().is_some_and(|wish| !wish.keeps_key)
+    }
+
+    /// The store of the certificates, and how the TLS of the CA's own server is checked.
+    ///
+    /// # Errors
+    /// The CA's roots cannot be read.
+    pub(super) fn tls(&self) -> Result<Option<(Arc<LiveCertificates>, ClientTls)>, Failure> {
+        let Some(wish) = &self.wish else { return Ok(None) };
+        let host = wish.settings.directory.authority();
+        let (host, _) = value::split_host_port(host)
+            .ok_or_else(|| Failure::Usage(format!("--{}: '{host}' is no host", DIRECTORY_URL.long)))?;
+        Ok(Some((wish.live.clone(), upstream::tls_to(&host, &wish.ca)?)))
+    }
+
+    /// Loads what is stored in the state folder, in folders that begin with `prefix`. `own_key`: the file of the key whose pin is known already, and the name
+    /// that it is used for. This may wait for a lock.
+    ///
+    /// # Errors
+    /// The files cannot be used, or another program uses them.
+    pub(super) fn open(
+        &mut self,
+        state: &State,
+        prefix: &str,
+        names: Vec<String>,
+        own_key: Option<(String, PathBuf)>,
+        now: Now,
+    ) -> Result<(), Failure> {
+        let Some(wish) = &self.wish else { return Ok(()) };
+        let keys = match own_key {
+            Some((name, path)) if wish.keeps_key => KeyChoice::Keep { name, key: own(&path)? },
+            None if wish.keeps_key => KeyChoice::Keep { name: String::new(), key: None },
+            Some(_) | None => KeyChoice::Fresh,
+        };
+        let with = (wish.live.clone(), tls_config::provider());
+        let (settings, names) = (wish.settings.clone(), parsed(names));
+        self.prepared = Some(Prepared::open((state, prefix), settings, keys, names, with, now)?);
+        Ok(())
+    }
+
+    /// Puts the client beside a machine. `upstream` is where the driver's list has the CA.
+    pub(super) fn host<M: Machine>(&mut self, machine: M, upstream: usize) -> Host<M> {
+        let client = self.prepared.as_mut().and_then(Prepared::take_client);
+        With::new(machine, client, u16::try_from(upstream).unwrap_or(u16::MAX))
+    }
+
+    /// Starts the thread that reads and writes files.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start(&mut self, waker: Arc<Waker>) -> Result<(), Failure> {
+        if let Some(prepared) = self.prepared.take() {
+            let driver = prepared.start(waker).map_err(|error| daemon::cannot("start a thread", &error))?;
+            self.driver = Some(driver);
+        }
+        Ok(())
+    }
+
+    /// Certificates for these names are wanted, and for no others.
+    pub(super) fn want(&mut self, names: Vec<String>) {
+        if let Some(driver) = &mut self.driver {
+            driver.want(parsed(names));
+        }
+    }
+
+    /// Whether validators reach this program.
+    pub(super) const fn set_reachable(&mut self, is_reachable: bool) {
+        if let Some(driver) = &mut self.driver {
+            driver.set_reachable(is_reachable);
+        }
+    }
+
+    /// Does what the client asks for, after each turn of the event loop.
+    pub(super) fn work<M: Machine>(&mut self, event_loop: &mut Loop<Host<M>>) {
+        if let Some(driver) = &mut self.driver {
+            driver.work(event_loop);
+        }
+    }
+
+    /// Ends it: another program may use the files.
+    pub(super) fn stop(&mut self) {
+        self.driver = None;
+    }
+
+    /// How things are with each certificate.
+    pub(super) fn report<M: Machine>(&self, host: &Host<M>) -> Vec<CertificateReport> {
+        let now = clock::wall();
+        let status = host.client().map(|client| client.status()).unwrap_or_default();
+        let report = |it: rendezvous_core::acme::Status| CertificateReport {
+            name: it.names.to_string(),
+            not_after: it.not_after,
+            now,
+            next: it.next,
+            failures: it.failures,
+            last_failure: it.last_failure,
+        };
+        status.into_iter().map(report).collect()
+    }
+
+    /// The store of the certificates.
+    pub(super) fn live(&self) -> Option<&LiveCertificates> {
+        self.wish.as_ref().map(|wish| &*wish.live)
+    }
+}
+
+/// Each name as those of one certificate. A name that no CA issues certificates for is left out.
+fn parsed(names: Vec<String>) -> Vec<Names> {
+    let parse = |name: String| {
+        let names = Names::parse([name.as_str()]);
+        if names.is_none() {
+            log::warn!(
+                "event=acme-ignored name={} reason=\"no CA issues certificates for it\"",
+                Escaped(&name)
+            );
+        }
+        names
+    };
+    names.into_iter().filter_map(parse).collect()
+}
+
+/// Whether a CA may issue a certificate for this name.
+pub(super) fn is_public_name(name: &str) -> bool {
+    Names::parse([name]).is_some()
+}
+
+/// The key in a file of the state folder, if it is there and of the kind that orders have.
+fn own(path: &std::path::Path) -> Result<Option<Key>, Failure> {
+    let Some(content) = files::read_if_exists(path, FileKind::STATE_KEY)? else { return Ok(None) };
+    match Key::from_pem(&content.bytes) {
+        Ok(key) => Ok(Some(key)),
+        Err(why) => {
+            log::warn!(
+                "event=acme-ignored option={} reason={}",
+                KEEP_KEY.long,
+                Escaped(&format!("the key {} is not kept: {why}", path.display()))
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// A contact: a mail address or a URL.
+fn contact(text: &str) -> Result<String, String> {
+    if text.starts_with("mailto:") {
+        Ok(text.to_owned())
+    } else if text.contains('@') && !text.contains([':', ' ', ',']) {
+        Ok(format!("mailto:{text}"))
+    } else {
+        Err(format!("'{text}' is no mail address"))
+    }
+}
+
+fn external_account(matches: &Matches) -> Result<Option<ExternalAccount>, Failure> {
+    let id = matches.one(EAB_KID.long);
+    let file = matches.get_if(EAB_KEY.long, value::path)?;
+    let (id, file) = match (id, file) {
+        (None, None) => return Ok(None),
+        (Some(id), Some(file)) => (id, file),
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(Failure::Usage(format!("--{} and --{} need each other", EAB_KID.long, EAB_KEY.long)));
+        }
+    };
+    let text = files::read(&file, FileKind::SECRET)?;
+    let text = std::str::from_utf8(&text).unwrap_or_default();
+    let account = ExternalAccount::parse(id, text);
+    let wrong = || Failure::Failed(format!("cannot use the key in {}: it is not base64url", file.display()));
+    account.map(Some).ok_or_else(wrong)
+}
