@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A page with a form, by Django, as the README says that it is set up behind 'rendezvous agent --forwarded'. It prints
+"""A page with a form, by Django, as the manual says that it is set up behind 'rendezvous agent --forwarded'. It prints
 'listening PORT'.
 
 GET /form has the form and Django's token; POST /form redirects to the outside address of /done, if Django finds the

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A page with a form, by Flask, as the README says that it is set up behind 'rendezvous agent --forwarded'. It prints
+"""A page with a form, by Flask, as the manual says that it is set up behind 'rendezvous agent --forwarded'. It prints
 'listening PORT'. What its pages are is said in forwarded_django.py; the token and the Origin are checked by hand.
 """
 

@@ -166,7 +166,7 @@ the Host field of requests stays that of the client.
 With several tickets each is followed by its own --to, --tls-to and --stream, or shares those before it:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
 With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
-sent; what is not HTTP is refused. The service has to be told to trust these fields (see the README).
+sent; what is not HTTP is refused. The service has to be told to trust these fields (see the manual).
 It connects to the local service only when a client is there. If the relay is away, it comes back by itself.
 With --direct, clients that come with 'rendezvous connect' are told where it listens, and dialled where they say, by
 address: then the stream does not go through the relay, unless neither can reach the other.",

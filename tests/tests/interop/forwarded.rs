@@ -1,4 +1,4 @@
-//! `agent --forwarded`: what services know of their clients, with nginx, Django and Flask set up as the README says.
+//! `agent --forwarded`: what services know of their clients, with nginx, Django and Flask set up as the manual says.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! The README's own commands. Each block of shell is run, as it stands or with names that this machine has, or it is
-//! listed with the reason why it is not.
+//! Runs the shell blocks of the README and the manual, as they stand or with names of this machine. A block that no test
+//! runs is listed with the reason. Links between the documents are checked too.
 
 use std::env;
 use std::fs;
@@ -21,21 +21,28 @@ pub(crate) const CASES: &[Case] = &[
     case("the_commands_for_systemd_work", &[Peer::Bash], the_commands_for_systemd_work),
     case("commands_that_need_others_are_accepted", &[Peer::Bash], commands_that_need_others_are_accepted),
     case("blocks_are_found_by_their_fence", &[], blocks_are_found_by_their_fence),
+    case("every_link_leads_to_a_file_and_a_heading", &[], every_link_leads_to_a_file_and_a_heading),
+    case("the_readme_has_at_most_250_lines", &[], the_readme_has_at_most_250_lines),
 ];
 
-/// What becomes of a block of shell.
+/// The documents with commands, relative to the repository.
+const DOCUMENTS: &[&str] =
+    &["README.md", "CONTRIBUTING.md", "server/docs/manual.md", "server/docs/benchmarks.md"];
+
+/// How a block of shell is tested.
 enum Use {
-    /// The quick start: it is run as it stands.
+    /// The quick start, which runs as it stands.
     QuickStart,
-    /// A case of its own runs it, with other names.
+    /// A case of its own runs it with other names.
     OwnCase,
-    /// Its options are checked: it needs an XMPP server, a router or another host, which other cases stand in for.
+    /// Only the options are checked, because the block needs an XMPP server, a router or another host. Other cases run the
+    /// same commands with replacements for those.
     Options,
-    /// It is not run.
+    /// It is not run, for this reason.
     None(&'static str),
 }
 
-/// The first line of each block, and what becomes of it.
+/// The first line of each block, and how it is tested.
 const BLOCKS: &[(&str, Use)] = &[
     (DEMO, Use::OwnCase),
     (
@@ -54,19 +61,19 @@ const BLOCKS: &[(&str, Use)] = &[
     ("# Somewhere that both can reach. Its log says what to give as --via.", Use::Options),
     (
         "tests/run        # fetches the programs that the tests need (curl, node, python …), then runs everything",
-        Use::None("it runs this test, and takes hours"),
+        Use::None("it runs this test and takes hours"),
     ),
     (
         "cargo build --profile small --no-default-features --features ring -p rendezvous",
-        Use::None("it builds everything anew; CI does"),
+        Use::None("it rebuilds everything; CI runs it"),
     ),
     (
         "rendezvous password users anna                                    # asks for it; `htpasswd -B -C 12 users anna` does as well",
-        Use::None("it asks on a terminal; the cases of door.rs do the same without one"),
+        Use::None("it reads from a terminal; the cases of door.rs do the same without one"),
     ),
     (
         "cargo bench -p tests --bench relay    # the relay beside HAProxy, nginx and rathole, on the same loads",
-        Use::None("it takes hours of a quiet machine"),
+        Use::None("it takes hours on an idle machine"),
     ),
 ];
 
@@ -74,12 +81,12 @@ const DEMO: &str = "cargo install --path server      # Rust 1.89 or later and a 
 const SYSTEMD: &str = "cp server/dist/rendezvous*.{service,socket} /etc/systemd/system/";
 const BY_HAND: &str = "DIGITS=$(rendezvous token --ticket home.ticket --plain)";
 
-/// The folder of the whole project.
+/// The folder of the repository.
 fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the project has a folder")
 }
 
-/// The text of every fenced block of shell, with what follows `sh` after its fence.
+/// Every fenced block of shell: the rest of the line after `sh`, and the text.
 fn blocks_of(text: &str) -> Vec<(String, String)> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
@@ -95,22 +102,27 @@ fn blocks_of(text: &str) -> Vec<(String, String)> {
     blocks
 }
 
+fn document(name: &str) -> String {
+    fs::read_to_string(project().join(name)).unwrap_or_else(|error| panic!("cannot read {name}: {error}"))
+}
+
+/// The shell blocks of all documents.
 fn blocks() -> Vec<(String, String)> {
-    blocks_of(&fs::read_to_string(project().join("README.md")).expect("there is a README.md"))
+    DOCUMENTS.iter().flat_map(|name| blocks_of(&document(name))).collect()
 }
 
 fn first_line(block: &str) -> &str {
     block.lines().next().unwrap_or_default()
 }
 
-/// The block that begins with this line.
+/// The block with this first line.
 fn block(first: &str) -> String {
     let found = blocks().into_iter().find(|(_, block)| first_line(block) == first);
-    found.unwrap_or_else(|| panic!("no block of README.md begins with: {first}")).1
+    found.unwrap_or_else(|| panic!("no document has a block with the first line: {first}")).1
 }
 
-/// A bash that runs the script in the folder, with our binary, and before it what `stand_ins` has, on the path. What
-/// runs on behind a script ends with its shell; each line is shown before it is run.
+/// A bash that runs the script in the folder. The path begins with `stand_ins` and the folder of our binary. The shell
+/// prints each line before it runs it, and kills its background jobs when it ends.
 fn bash(folder: &Folder, stand_ins: Option<&Path>, script: &str) -> Command {
     let script =
         format!("trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\nset -xeuo pipefail\n{script}");
@@ -132,7 +144,7 @@ fn runs(bash: &mut Command) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Puts a program into the folder that stands in for another.
+/// Writes a script that replaces the program `name`, and returns its folder for the path.
 fn stand_in(folder: &Folder, name: &str, script: &str) -> PathBuf {
     let programs = folder.0.join("programs");
     fs::create_dir_all(&programs).expect("a folder can be made");
@@ -144,7 +156,7 @@ fn stand_in(folder: &Folder, name: &str, script: &str) -> PathBuf {
 
 fn the_quick_start_works_as_it_stands() {
     let blocks: Vec<_> = blocks().into_iter().filter(|(mark, _)| mark == "quickstart").collect();
-    assert!(!blocks.is_empty(), "no block of README.md is marked ```sh quickstart");
+    assert!(!blocks.is_empty(), "no document has a block marked ```sh quickstart");
     let script: String = blocks.into_iter().map(|(_, block)| block).collect();
     let _port = usual_port();
     runs(&mut bash(&Folder::new(), None, &script));
@@ -156,20 +168,21 @@ fn every_block_of_shell_is_run_or_listed() {
         let first = first_line(block);
         let listed = BLOCKS.iter().find(|(line, _)| *line == first);
         let (_, how) = listed.unwrap_or_else(|| {
-            panic!(
-                "nothing runs the block of README.md that begins with: {first}\nAdd it to BLOCKS, and run it"
-            )
+            panic!("no test runs the block with the first line: {first}\nAdd it to BLOCKS, and run it")
         });
         let marked = mark == "quickstart";
         assert_eq!(matches!(how, Use::QuickStart), marked, "{first}");
     }
     for (line, how) in BLOCKS {
-        assert!(blocks.iter().any(|(_, block)| first_line(block) == *line), "README.md has no block: {line}");
-        assert!(!matches!(how, Use::None("")), "{line}: without a reason");
+        assert!(
+            blocks.iter().any(|(_, block)| first_line(block) == *line),
+            "no document has the block: {line}"
+        );
+        assert!(!matches!(how, Use::None("")), "{line}: no reason given");
     }
 }
 
-/// `cargo install` is left to people: it builds everything anew.
+/// A script replaces `cargo`, because `cargo install` would rebuild everything.
 fn the_demonstration_works() {
     let folder = Folder::new();
     let programs = stand_in(&folder, "cargo", "exit 0");
@@ -193,7 +206,7 @@ fn a_hidden_server_by_hand_works() {
     relay.program.says(said::WAITING);
 }
 
-/// Without systemd: a stand-in starts the relay as its unit does.
+/// A script replaces `systemctl` and starts the relay as its unit does.
 fn the_commands_for_systemd_work() {
     let folder = Folder::new();
     let state = folder.0.join("state").display().to_string();
@@ -212,14 +225,14 @@ fn the_commands_for_systemd_work() {
         .replace("server/dist/", &format!("{}/server/dist/", project().display()))
         .replace("/etc/systemd/system/", &format!("{}/", units.display()))
         .replace("/var/lib/rendezvous", &state);
-    // The relay is no child of this shell.
+    // The relay is not a child of this shell, so the trap of `bash` does not kill it.
     let script = format!(
         "{script}kill $(rendezvous status --json --state '{state}' | grep -o '\"pid\":[0-9]*' | cut -d: -f2)\n"
     );
     runs(&mut bash(&folder, Some(&programs), &script));
 }
 
-/// Every command line is taken by the program: what fails is what is not there.
+/// The program accepts every command line. The commands may still fail, because the other hosts do not exist.
 fn commands_that_need_others_are_accepted() {
     let folder = Folder::new();
     let mut add = Command::new(profile().join("rendezvous"));
@@ -230,7 +243,7 @@ fn commands_that_need_others_are_accepted() {
         folder.write(name, "secret\n");
     }
     let rendezvous = profile().join("rendezvous");
-    // Exit code 2 is wrong usage; one that goes on after a second has what it wants.
+    // Exit code 2 is wrong usage. A program that still runs after a second has accepted its options.
     let program = format!(
         "echo \"$*\" >> '{0}/ran'\ntimeout 1 '{1}' \"$@\" < /dev/null\n[ $? != 2 ] || echo \"$*\" >> '{0}/refused'\ncat > /dev/null",
         folder.0.display(),
@@ -263,4 +276,44 @@ fn blocks_are_found_by_their_fence() {
         "a\n```sh quickstart\none\ntwo\n```\n```lua\nthree\n```\n  ```sh\nfour\n  ```\n```\nfive\n```\n";
     let found = [("quickstart", "one\ntwo\n"), ("", "four\n")];
     assert_eq!(blocks_of(text), found.map(|(mark, block)| (mark.to_owned(), block.to_owned())));
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|it| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_'));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+fn every_link_leads_to_a_file_and_a_heading() {
+    let mut broken = Vec::new();
+    for name in DOCUMENTS.iter().chain(&["SECURITY.md", "CHANGELOG.md"]) {
+        let text = document(name);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.starts_with("https://") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let folder = Path::new(name).parent().expect("a file has a folder");
+            let file = if file.is_empty() { PathBuf::from(name) } else { folder.join(file) };
+            let linked = fs::read_to_string(project().join(file));
+            let found =
+                linked.is_ok_and(|text| heading.is_empty() || anchors(&text).iter().any(|it| it == heading));
+            if !found {
+                broken.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "broken links: {broken:#?}");
+    assert_eq!(anchors("# A\n## `b C`, d\n"), ["a", "b-c-d"]);
+}
+
+/// Reference material belongs in the manual.
+fn the_readme_has_at_most_250_lines() {
+    let lines = document("README.md").lines().count();
+    assert!(lines <= 250, "README.md has {lines} lines");
 }

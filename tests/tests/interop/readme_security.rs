@@ -1,4 +1,4 @@
-//! The README's Security chapter names tests that exist.
+//! The tests that the manual's Security chapter names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The code spans in the last column of the table with this first heading.
+/// The code spans in the last column of the table whose first column has this heading.
 fn spans_in_table<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
     let rows = text.lines().skip_while(|line| !line.starts_with(&format!("| {heading} |")));
     let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
@@ -42,21 +42,21 @@ fn gather_tests(folder: &Path, into: &mut BTreeSet<String>) {
 }
 
 fn every_test_that_it_names_exists() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("there is a README.md");
+    let manual = fs::read_to_string(root().join("server/docs/manual.md")).expect("there is a manual");
     let mut tests = BTreeSet::new();
     for folder in ["core/src", "core/tests", "server/src", "server/tests", "tests/tests"] {
         gather_tests(&root().join(folder), &mut tests);
     }
-    let named = spans_in_table(&readme, "against");
-    assert!(named.len() > 20, "the table of what is defended is not found");
+    let named = spans_in_table(&manual, "against");
+    assert!(named.len() > 20, "the table of defences is missing");
     let exists = |name: &str| {
         let target = format!("fuzz/fuzz_targets/{name}.rs");
-        // A program with what it is to run, such as `tests/attacks/run reuse`.
+        // A program with arguments, such as `tests/attacks/run reuse`.
         let path = name.split(' ').next().unwrap_or_default();
         tests.contains(name)
             || root().join(target).is_file()
             || name.contains('/') && root().join(path).exists()
     };
     let missing: Vec<_> = named.into_iter().filter(|name| !exists(name)).collect();
-    assert!(missing.is_empty(), "README.md names tests that do not exist: {missing:#?}");
+    assert!(missing.is_empty(), "the manual names tests that do not exist: {missing:#?}");
 }

@@ -73,7 +73,7 @@ impl Service {
         options
     }
 
-    /// As the README has it for a certificate.
+    /// As the manual has it for a certificate.
     fn pin(&self) -> String {
         let script = "openssl x509 -pubkey -noout -in \"$0\" | openssl pkey -pubin -outform der \
                       | openssl dgst -sha256 -binary | openssl enc -base64";
