@@ -1,4 +1,4 @@
-//! The people on the other ends of simulated sockets, well-behaved and not.
+//! Actors at the other ends of simulated sockets, well-behaved and hostile.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,22 +24,22 @@ mod hidden;
 mod scanner;
 mod talker;
 
-/// Someone with a script.
+/// A scripted participant of a simulation.
 pub trait Actor {
-    /// Something happened, or the time has come: does what is to be done now.
+    /// Called after an event or at the requested time: performs the next steps of the script.
     fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger);
 
-    /// Begins nothing any more; what is begun goes on.
+    /// Starts nothing new. Connections that exist continue.
     fn retire(&mut self);
 
-    /// Leaves: resets what is open.
+    /// Resets all open connections.
     fn leave(&mut self, world: &mut World);
 
-    /// Whether it has nothing more to do, if nobody comes.
+    /// Whether it has nothing more to do unless a peer connects.
     fn is_done(&self) -> bool;
 }
 
-/// One that a test looks at afterwards.
+/// An actor that a test inspects afterwards.
 impl<A: Actor> Actor for Rc<RefCell<A>> {
     fn act(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) {
         self.borrow_mut().act(who, world, ledger);
@@ -61,7 +61,7 @@ impl<A: Actor> Actor for Rc<RefCell<A>> {
 /// The secret of an ID.
 ///
 /// # Panics
-/// Never: a secret of 20 octets is a good one.
+/// Never: a secret of 20 bytes is valid.
 #[must_use]
 pub fn key_of(id: Id) -> Key {
     let mut secret = id.0.to_be_bytes().to_vec();
@@ -69,7 +69,7 @@ pub fn key_of(id: Id) -> Key {
     Key::new(secret, Algorithm::Sha256, 8, 30).expect("a good secret")
 }
 
-/// Some time, up to so many microseconds.
+/// A random time span of at most `most` microseconds.
 fn moment(rng: &mut Rng, most: u64) -> Span {
     Span(rng.below(most + 1))
 }

@@ -1,4 +1,4 @@
-//! A client of TLS that believes every relay: what a relay shows is looked at by tests of its own.
+//! A certificate verifier that accepts every certificate. Other tests check the relay's certificate.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
-/// Takes any certificate, and looks at no signature: so it costs a load nothing.
+/// Accepts any certificate and verifies no signature, so that it costs a load test no time.
 #[derive(Debug)]
 pub struct AnyCertificate(Vec<SignatureScheme>);
 
 impl AnyCertificate {
-    /// One that asks for the signatures that this provider knows.
+    /// A verifier that offers the signature schemes of this provider.
     #[must_use]
     pub fn of(provider: &CryptoProvider) -> Arc<Self> {
         Arc::new(Self(provider.signature_verification_algorithms.supported_schemes()))

@@ -1,4 +1,4 @@
-//! Many clients at once for one hidden server whose agent is far from the relay, in a simulated world.
+//! Many simultaneous clients of one hidden server whose agent is far from the relay, in a simulated world.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,24 +17,24 @@ use crate::run::{Run, SIZES, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Burst {
-    /// The statuses of the clients that were refused.
+    /// The statuses of the refused clients.
     pub refusals: Vec<u16>,
-    /// How long the slowest client waited for its whole answer.
+    /// How long the slowest client waited for its complete response.
     pub slowest: Span,
     /// Connections that the agent lost.
     pub lost: usize,
-    /// Connections that wait two minutes after it.
+    /// Connections that wait two minutes later.
     pub waiting: u32,
 }
 
-/// So many clients begin in one moment. Each round trip, also that of the agent to its service, takes `round_trip`. The
-/// agent's pool is the default one, and grows up to `pool_max`.
+/// Starts all clients at the same moment. Each round trip, including that of the agent to its service, takes
+/// `round_trip`. The agent's pool has the default size and grows up to `pool_max`.
 ///
 /// # Panics
-/// Something that must hold does not.
+/// An invariant is violated.
 #[must_use]
 pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -> Burst {
     let latency = Span(round_trip.0 / 2);
@@ -67,7 +67,7 @@ pub fn run(clients: usize, round_trip: Span, pool_max: u16, secured: &Secured) -
     let begins = run.now();
     let all: Vec<_> = (0..clients as u64)
         .map(|number| {
-            // In one moment they would not fit into the backlog of the relay's listener.
+            // If all came in the same microsecond, they would not fit into the backlog of the relay's listener.
             let begins = begins + Span(100 * number);
             let client = Client::new(relay_address(), id(0), begins, Behaviour::plain(100));
             let client = Rc::new(RefCell::new(client.secured(secured.client(true))));

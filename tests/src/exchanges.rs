@@ -1,12 +1,12 @@
-//! Two directions of an HTTP connection before a [`Follower`]: delivers bytes in pieces, does what the follower tells,
-//! and records where what was found begins.
+//! Two directions of an HTTP connection before a [`Follower`]: delivers bytes in pieces, follows its instructions, and
+//! records where each part begins.
 
 use std::fmt;
 
 use rendezvous_core::http::follower::{Follower, Mode, Step};
 use rendezvous_core::http::head::{Limits, Refusal};
 
-/// Who sends.
+/// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     /// The client.
@@ -15,7 +15,7 @@ pub enum From {
     Hidden,
 }
 
-/// How bytes are delivered. What is found may not depend on it.
+/// How bytes are delivered. The result must not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pieces {
     /// As they are given.
@@ -24,7 +24,7 @@ pub enum Pieces {
     Of(usize),
 }
 
-/// Something that was found in a direction, at that many bytes from its beginning.
+/// A part of a direction, at this offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Where it begins.
@@ -33,7 +33,7 @@ pub struct Found {
     pub what: What,
 }
 
-/// What was found.
+/// The kinds of parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// A request or response head of that many bytes.
@@ -63,11 +63,11 @@ impl fmt::Display for Found {
 /// One direction.
 #[derive(Debug, Default)]
 struct Direction {
-    /// What has come and not passed.
+    /// Bytes that have arrived and not passed.
     bytes: Vec<u8>,
-    /// How many have passed.
+    /// How many bytes have passed.
     passed: u64,
-    /// How many to come belong to what was skipped.
+    /// How many of the following bytes are skipped.
     skipping: u64,
     found: Vec<Found>,
     is_opaque: bool,
@@ -93,10 +93,10 @@ impl Direction {
         self.passed += len as u64;
     }
 
-    /// Passes what is there of the skipped bytes; how many.
+    /// Passes the available skipped bytes, and returns their number.
     fn pass_skipped(&mut self) -> u64 {
         let len = usize::try_from(self.skipping).unwrap_or(usize::MAX).min(self.bytes.len());
-        // The length of a body may exceed every buffer: what has come of it counts.
+        // A body may be longer than every buffer: its bytes count as they arrive.
         if len > 0 {
             self.find(What::Skipped(len as u64));
         }
@@ -114,10 +114,10 @@ impl Direction {
     }
 }
 
-/// A conversation.
+/// The two directions of one connection.
 #[derive(Debug)]
 pub struct Exchanges {
-    /// The follower, for what it tells of itself.
+    /// The follower, for inspection.
     pub follower: Follower,
     limits: Limits,
     client: Direction,
@@ -128,7 +128,7 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// A connection on which nothing has been sent.
+    /// A connection without any bytes so far.
     #[must_use]
     pub fn new(limits: Limits, mode: Mode) -> Self {
         Self {
@@ -144,7 +144,6 @@ impl Exchanges {
     /// Delivers bytes, and passes what may pass.
     ///
     /// # Panics
-    ///
     /// The follower contradicts itself.
     pub fn deliver(&mut self, from: From, bytes: &[u8], pieces: Pieces) {
         let len = match pieces {
@@ -183,7 +182,7 @@ impl Exchanges {
         found
     }
 
-    /// One step of the hidden server follows all steps that the client can make: so what is found does not depend on the
+    /// One step of the hidden server follows all possible steps of the client. So the result does not depend on the
     /// pieces in which the bytes come.
     fn drive(&mut self) {
         loop {
@@ -201,7 +200,7 @@ impl Exchanges {
         assert!(!self.follower.is_over() || self.follower.will_close());
     }
 
-    /// Whether something has changed.
+    /// Returns whether something has changed.
     fn step_client(&mut self) -> bool {
         if self.client.skipping > 0 || self.client.is_refused {
             return false;
@@ -253,7 +252,7 @@ impl Exchanges {
         }
     }
 
-    /// Whether something has changed.
+    /// Returns whether something has changed.
     fn step_hidden(&mut self) -> bool {
         if self.hidden.skipping > 0 {
             return false;

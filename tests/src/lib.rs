@@ -1,7 +1,6 @@
-//! What the tests of the whole have in common: a [simulated world](sim_net), [people](actors) in it, what
-//! [must hold](model) there, [runs](run) of all of them together, [plans](plan) of runs, drawn from a
-//! seed, [what is told](story) of a run that failed, [HTTP exchanges](exchanges) before a follower,
-//! and a [client of TLS](any_certificate) for the tests with sockets.
+//! Shared parts of the tests: a [simulated network](sim_net), [actors](actors) in it, [invariants](model), [runs](run)
+//! of all of them, [plans](plan) of runs that are drawn from a seed, a [shrinker](shrinker) for failed runs, [HTTP
+//! exchanges](exchanges) before a follower, and a [TLS verifier](any_certificate) for the tests with sockets.
 
 pub mod actors;
 pub mod any_certificate;

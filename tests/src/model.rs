@@ -1,5 +1,5 @@
-//! What must hold, whatever happens: the books of all octets ([`ByteLedger`]), what every machine and its loop do to each
-//! other ([`ContractChecker`]), and what a process owes its connections ([`check_rest`], [`check_turn`]).
+//! Invariants of every run: the ledger of all bytes ([`ByteLedger`]), the contract between a machine and its loop
+//! ([`ContractChecker`]), and the progress of all connections ([`check_rest`], [`check_turn`]).
 
 use rendezvous_core::id::Id;
 use rendezvous_core::time::{Span, Time};
@@ -10,50 +10,50 @@ pub use self::liveness::{check_rest, check_turn};
 mod contract_checker;
 mod liveness;
 
-/// What was sent, and its end, come out within so long, where both sides are there and nothing else moves between them:
-/// longer than any rest of an actor, and than what the relay gives a side that is cut.
+/// Sent bytes and ends must come out within this time if both sides are connected and no others move between them. It
+/// exceeds every pause of an actor and the time that the relay gives a side that is cut.
 const STUCK_MAX: Span = Span::from_secs(20);
 
-/// One direction between a client and a hidden server, behind the heads.
+/// One direction between a client and a hidden server, after the heads.
 #[derive(Clone, Debug)]
 pub struct Flow {
-    /// Whose client it is.
+    /// The ID that the client requested.
     pub id: Id,
     /// The client's flow that it answers; `None` for a client's own.
     pub answers: Option<usize>,
-    /// Octets that went in.
+    /// Bytes that went in.
     pub sent: u64,
-    /// Its sender ended in order, behind the last of them.
+    /// Its sender ended cleanly after the last byte.
     pub ended: bool,
-    /// Octets that came out.
+    /// Bytes that came out.
     pub received: u64,
-    /// How often a hidden server got the head in front of it.
+    /// How often a hidden server got the head before it.
     pub met: u32,
     /// A clean end came out.
     pub done: bool,
-    /// Its sender has gone away without an end in order: what is on its way need not come out.
+    /// Its sender has left without a clean end: bytes in transit need not come out.
     pub sender_left: bool,
-    /// Its receiver has gone away, or reads nothing.
+    /// Its receiver has left, or reads nothing.
     pub receiver_left: bool,
-    /// When its octets, or its end, last went in or came out.
+    /// When its bytes, or its end, last went in or came out.
     pub moved: Time,
 }
 
-/// The books: what every sender sent, and what of it came out where.
+/// What every sender sent, and what of it came out where.
 #[derive(Clone, Debug, Default)]
 pub struct ByteLedger {
     flows: Vec<Flow>,
-    /// Clean ends that were seen.
+    /// Clean ends that came out.
     pub clean: u64,
-    /// Octets that came out.
+    /// Bytes that came out.
     pub octets: u64,
-    /// No more than so many octets may come out: a check that a test makes fail.
+    /// A limit of bytes that come out: a check that a test makes fail.
     pub octets_max: Option<u64>,
-    /// The time.
+    /// The current time.
     pub now: Time,
 }
 
-/// The octet at this position of a flow: another one for neighbours and for other flows.
+/// The byte at this position of a flow. Neighbours, and other flows, have different bytes.
 #[must_use]
 pub const fn octet(flow: usize, at: u64) -> u8 {
     let mixed = at.wrapping_mul(0x9e37_79b9).wrapping_add((flow as u64).wrapping_mul(0x85eb_ca6b));
@@ -61,7 +61,7 @@ pub const fn octet(flow: usize, at: u64) -> u8 {
 }
 
 impl ByteLedger {
-    /// A client's flow, or one that answers it.
+    /// Registers a client's flow, or one that answers it.
     pub fn begin(&mut self, id: Id, answers: Option<usize>) -> usize {
         let moved = self.now;
         let (sent, received, met) = (0, 0, 0);
@@ -78,7 +78,7 @@ impl ByteLedger {
         &self.flows
     }
 
-    /// So many octets went in.
+    /// Records that bytes went in.
     pub fn sent(&mut self, flow: usize, octets: u64) {
         let flow = &mut self.flows[flow];
         assert!(!flow.ended, "the actor sends after its end");
@@ -88,7 +88,7 @@ impl ByteLedger {
         }
     }
 
-    /// The sender ends in order.
+    /// Records that the sender ended cleanly.
     pub fn end(&mut self, flow: usize) {
         let flow = &mut self.flows[flow];
         if !std::mem::replace(&mut flow.ended, true) {
@@ -96,27 +96,27 @@ impl ByteLedger {
         }
     }
 
-    /// The sender is gone. One that ended in order may go.
+    /// Records that the sender has left. A sender that ended cleanly may leave.
     pub fn sender_left(&mut self, flow: usize) {
         let flow = &mut self.flows[flow];
         flow.sender_left |= !flow.ended;
     }
 
-    /// The receiver is gone, or does not read.
+    /// Records that the receiver has left, or does not read.
     pub fn receiver_left(&mut self, flow: usize) {
         self.flows[flow].receiver_left = true;
     }
 
-    /// Everybody is gone.
+    /// Records that all receivers have left.
     pub fn all_left(&mut self) {
         self.flows.iter_mut().for_each(|flow| flow.receiver_left = true);
     }
 
-    /// Where there is a buffer for everybody, what was sent comes out, as long as both sides are there. `wire`: when
-    /// something last moved that does not show, part of a record.
+    /// Checks that sent bytes come out while both sides are connected. Call it only when every connection can get a
+    /// buffer. `wire`: when bytes last moved that do not show in the ledger, such as part of a record.
     ///
     /// # Panics
-    /// It does not.
+    /// A flow is stuck.
     pub fn check_rest(&mut self, now: Time, wire: Time) {
         self.now = now;
         for (number, flow) in self.flows.iter_mut().enumerate() {
@@ -129,13 +129,13 @@ impl ByteLedger {
         }
     }
 
-    /// A hidden server of this ID got a client's head. False if another one has the client by now: a head that was on
-    /// its way to a waiting connection that ended goes to the next, and may arrive all the same.
+    /// Records that a hidden server of this ID got a client's head. Returns false if another one serves the client
+    /// already: a head in transit to a waiting connection that ended is given to the next one, and may still arrive.
     pub fn met(&mut self, flow: usize, by: Id) -> bool {
         let flow = self.flows.get_mut(flow).expect("a head that nobody sent");
         assert_eq!(flow.answers, None, "a hidden server got an answer for a request");
         assert_eq!(flow.id, by, "a client met the hidden server of another ID");
-        // A request without a body may be repeated, with the client's end behind it.
+        // A request without a body may be repeated, followed by the client's end.
         flow.done = false;
         flow.receiver_left = false;
         flow.moved = self.now;
@@ -144,7 +144,7 @@ impl ByteLedger {
         flow.received == 0
     }
 
-    /// A client got an answer's head.
+    /// Records that a client got a response head.
     pub fn answered(&mut self, by: usize, client: usize) {
         let flow = self.flows.get_mut(by).expect("an answer that nobody gave");
         assert_eq!(flow.answers, Some(client), "a client got the answer of another");
@@ -153,7 +153,7 @@ impl ByteLedger {
         assert_eq!(flow.met, 1, "an answer came twice");
     }
 
-    /// These octets came out.
+    /// Records bytes that came out.
     pub fn received(&mut self, flow: usize, octets: &[u8]) {
         self.octets += octets.len() as u64;
         assert!(self.octets_max.is_none_or(|most| self.octets <= most), "more octets than the test allows");
@@ -172,7 +172,7 @@ impl ByteLedger {
         assert!(state.received <= state.sent, "flow {flow}: more than was sent");
     }
 
-    /// A clean end came out.
+    /// Records a clean end that came out.
     pub fn ended(&mut self, flow: usize) {
         let state = &mut self.flows[flow];
         assert!(state.ended, "flow {flow}: a clean end that its sender did not send");

@@ -1,5 +1,5 @@
-//! What happens in one simulated run, drawn from its seed: swarm testing. Each run has some kinds of people and faults
-//! and not others, in its own proportions, so that every combination comes to its turn.
+//! The events of one simulated run, drawn from its seed (swarm testing). Each run has some kinds of actors and faults
+//! and not others, in random proportions, so that all combinations are tested.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,87 +22,87 @@ use crate::sim_net::{Fate, Faults};
 mod draw;
 mod text;
 
-/// The hidden servers' IDs.
+/// Number of hidden servers.
 const IDS: u64 = 3;
-/// Somebody.
+/// A participant of a run.
 #[derive(Clone, Debug)]
 pub enum Person {
-    /// A client of HTTP.
+    /// An HTTP client.
     Client {
-        /// Whom it wants.
+        /// The requested hidden server.
         id: Id,
-        /// When it comes.
+        /// When it starts.
         begins: Time,
-        /// How it talks.
+        /// Its speeds and ending.
         behaviour: Behaviour,
-        /// It waits to be asked whom it wants.
+        /// It sends the ID only after the challenge.
         coy: bool,
-        /// How it asks.
+        /// The method of its request.
         method: &'static str,
     },
     /// A local program at the connector for this ID.
     Program {
-        /// Whom it wants.
+        /// The requested hidden server.
         id: Id,
-        /// When it comes.
+        /// When it starts.
         begins: Time,
-        /// How it talks.
+        /// Its speeds and ending.
         behaviour: Behaviour,
     },
-    /// A hidden server that speaks to the relay itself.
+    /// A hidden server that connects to the relay itself.
     Hidden {
-        /// Which.
+        /// Its ID.
         id: Id,
-        /// What it is like.
+        /// Its kind.
         style: Style,
-        /// Its own chance.
+        /// Its own seed.
         seed: u64,
     },
     /// An agent with its service.
     Agent {
-        /// Which.
+        /// Its ID.
         id: Id,
-        /// Its own chance.
+        /// Its own seed.
         seed: u8,
-        /// How many connections wait.
+        /// The size of its pool.
         pool: u16,
-        /// Its clock is so far off.
+        /// The error of its clock, in seconds.
         skew: i64,
-        /// It looks its relay up by name.
+        /// It resolves its relay's name.
         named: bool,
     },
     /// A scanner.
     Scanner {
-        /// When it comes.
+        /// When it starts.
         begins: Time,
-        /// Its own chance.
+        /// Its own seed.
         seed: u64,
     },
 }
 
-/// Something that happens to the relay.
+/// An event at the relay.
 #[derive(Clone, Copy, Debug)]
 pub enum Incident {
-    /// Its wall clock is set.
+    /// Its wall clock is changed by this many seconds.
     Clock(i64),
-    /// It has so many descriptors.
+    /// It has this many descriptors.
     Descriptors(u32),
-    /// An ID is taken off the list, and comes back after so long.
+    /// An ID is revoked, and enrolled again later.
     Revoked(Id),
-    /// It is killed, and another begins.
+    /// It is killed, and another one starts.
     Killed,
 }
 
-/// A run before it is run.
+/// The description of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The seed of everything that is left to chance while it runs.
+    /// The seed of all randomness during the run.
     pub seed: u64,
-    /// TLS wherever it can be.
+    /// TLS wherever possible.
     pub tls: bool,
-    /// What goes wrong.
+    /// Rates of faults.
     pub faults: Faults,
-    /// Limits of the relay.
+    /// Limits of the relay: see [`engine::Config`].
     pub waiting_max: u32,
     /// See [`engine::Config`].
     pub pairs_max: u32,
@@ -110,47 +110,47 @@ pub struct Plan {
     pub held_max: u32,
     /// See [`engine::Config`].
     pub hold: Span,
-    /// All buffers of the relay.
+    /// The relay's limit of buffer memory.
     pub ceiling: usize,
-    /// How long answers are, at most.
+    /// Maximum length of responses.
     pub octets_max: u64,
-    /// The relay's name has another address in front of its own, where nobody answers.
+    /// The relay's name resolves first to an address that never answers.
     pub silent: bool,
-    /// How people end.
+    /// The possible endings of connections.
     pub endings: Vec<Ending>,
-    /// No more octets may come out: a check that a test makes fail, to see what becomes of a failure.
+    /// A limit of bytes that come out: a check that a test makes fail, to test the report of a failure.
     pub received_max: Option<u64>,
-    /// Who is there.
+    /// The participants.
     pub participants: Vec<Person>,
-    /// What happens to the relay, and when.
+    /// The relay's incidents, with their times.
     pub incidents: Vec<(Time, Incident)>,
 }
 
-/// What a run has come to.
+/// The result of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Calls into machines.
     pub steps: u64,
-    /// Octets that came out where they should.
+    /// Bytes that arrived at their destination.
     pub octets: u64,
-    /// Clean ends that came out.
+    /// Clean ends that arrived.
     pub clean: u64,
-    /// Clients that were sent on their way.
+    /// Flows of clients.
     pub flows: u64,
     /// Rendezvous at the relay.
     pub pairs: u64,
-    /// What was written down.
+    /// The log.
     pub log: String,
-    /// What entered and left the relay's machine, for `rendezvous replay`, if it was written down.
+    /// The trace of the relay's machine, for `rendezvous replay`, if it was recorded.
     pub trace: String,
 }
 
-/// What a run has failed in.
+/// Why a run failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What does not hold.
+    /// The violated invariant.
     pub why: String,
-    /// What was written down until then.
+    /// The log until then.
     pub log: String,
     /// See [`Outcome::trace`].
     pub trace: String,
@@ -163,10 +163,10 @@ pub const fn id(number: u64) -> Id {
 }
 
 impl Plan {
-    /// Runs it to its end. `log`: everything is written down, the relay's trace too.
+    /// Runs the plan to its end. `log`: records the log and the relay's trace.
     ///
     /// # Errors
-    /// Something that must hold does not.
+    /// An invariant is violated.
     pub fn run(&self, log: bool, secured: &Secured) -> Result<Outcome, Failure> {
         let mut run = Run::new(self.seed, self.faults.clone());
         if log {
@@ -176,7 +176,7 @@ impl Plan {
         run.ledger.octets_max = self.received_max;
         let result = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut run, secured)));
         let trace = run.take_trace();
-        // Whoever failed may hold the world still.
+        // The failure may have happened while the world was borrowed.
         let log = run.world.try_borrow().map_or_else(|_| String::new(), |world| world.log().to_owned());
         match result {
             Ok(outcome) => Ok(Outcome { log, trace, ..outcome }),
@@ -236,10 +236,10 @@ impl Plan {
         }
     }
 
-    /// When everybody has left, no token is remembered that is acceptable no more: who comes again is taken by a relay
-    /// that may remember one.
+    /// When all have left, the replay cache has no expired token: a relay that may remember only one token accepts a
+    /// new one.
     fn return_once(&self, run: &mut Run, secured: &Secured) {
-        // Tokens of a time that is still to come are remembered until it is over.
+        // Tokens of a future time stay in the replay cache until that time has passed.
         if self.incidents.iter().any(|(_, incident)| matches!(incident, Incident::Clock(_))) {
             return;
         }

@@ -18,7 +18,7 @@ use crate::run::{Run, SIZES, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::{Faults, ProcessId, World};
 
-/// Hidden servers.
+/// Number of hidden servers.
 const SITES: u64 = 3;
 /// Waiting connections of each hidden server.
 const POOL: usize = 4;
@@ -30,7 +30,7 @@ const REQUESTS: u64 = 12;
 const BODY_MAX: u64 = 20_000;
 /// All requests are answered within this time.
 const TIME_MAX: Span = Span::from_secs(120);
-/// What a body may look like: it must not be read as a head.
+/// Contents of a body that must not be parsed as a head.
 const DECOY: &str =
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nGET /decoy HTTP/1.1\r\nHost: relay\r\nX-For: 99\r\n\r\n";
 
@@ -139,7 +139,7 @@ fn write_body(out: &mut Vec<u8>, body: Body) {
     }
 }
 
-/// Takes so many bytes of a body from the front, once it is whole.
+/// Takes this many bytes of a body from the front, once it is complete.
 fn take_body(bytes: &mut Vec<u8>, body: Body) -> bool {
     let whole = match body {
         Body::None | Body::Close(_) => 0,
@@ -157,7 +157,7 @@ fn take_body(bytes: &mut Vec<u8>, body: Body) -> bool {
     is_whole
 }
 
-/// Takes a head from the front, once it is whole.
+/// Takes a head from the front, once it is complete.
 fn take_head(bytes: &mut Vec<u8>) -> Option<String> {
     let end = bytes.windows(4).position(|it| it == b"\r\n\r\n")? + 4;
     Some(String::from_utf8(bytes.drain(..end).collect()).expect("a head is text"))
@@ -167,7 +167,7 @@ fn number(head: &str, name: &str) -> Option<u64> {
     field(head, name).map(|value| value.parse().expect("it is a number"))
 }
 
-/// A connection with what was received and what is to be sent.
+/// A connection with its received and unsent bytes.
 struct Line {
     channel: Channel,
     received: Vec<u8>,
@@ -184,7 +184,7 @@ impl Line {
         Self { channel, received: Vec::new(), unsent: Vec::new(), ends: false, has_ended: false, eof: None }
     }
 
-    /// Moves what can be moved. Sends in pieces of chance.
+    /// Sends and receives what is possible. Sends in pieces of random length.
     fn exchange(&mut self, who: ProcessId, world: &mut World, rng: &mut Rng) {
         while !self.unsent.is_empty() {
             let piece = self.unsent.len().min(1 + rng.length(5_000) as usize);
@@ -219,7 +219,7 @@ struct Book {
     served: Vec<u32>,
 }
 
-/// A hidden server that keeps connections open and answers what each request asks for.
+/// A hidden server that keeps connections open and sends the responses that the requests ask for.
 struct Site {
     number: u64,
     book: Rc<RefCell<Book>>,
@@ -236,7 +236,7 @@ enum Stage {
     Waiting,
     /// Between two requests.
     Idle,
-    /// The body of this request is to come.
+    /// The body of this request is incomplete.
     InBody(Request),
     Done,
 }
@@ -255,7 +255,7 @@ impl Site {
         }
     }
 
-    /// Takes the next step with what has come; false if more has to come.
+    /// Takes the next step with the received bytes. Returns false if more are needed.
     fn step(&self, line: &mut Line, stage: &mut Stage) -> bool {
         match *stage {
             Stage::Registering => {
@@ -323,16 +323,16 @@ impl Actor for Site {
     }
 }
 
-/// A client that reuses its connection for whatever it requests next.
+/// A client that sends all its requests on one connection as long as possible.
 struct Reuser {
     tls: Option<Tls>,
     rng: Rng,
     begins: Time,
-    /// It sends requests without awaiting the response in front of them.
+    /// It pipelines requests.
     pipelines: bool,
-    /// To be answered, in order.
+    /// Unanswered requests, in order.
     open: VecDeque<Request>,
-    /// So many of them are sent on this connection.
+    /// How many of them are sent on this connection.
     sent: usize,
     line: Option<Line>,
     /// Connections that it needed.
@@ -349,7 +349,7 @@ impl Reuser {
         }
     }
 
-    /// Takes a response; false if more has to come.
+    /// Takes a response. Returns false if more bytes are needed.
     fn take(&mut self, line: &mut Line) -> bool {
         let Some(&request) = self.open.front().filter(|_| self.sent > 0) else {
             assert!(line.received.is_empty(), "a response to no request");
@@ -425,7 +425,7 @@ impl Actor for Reuser {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reuse {
     /// Requests that were answered.
@@ -445,7 +445,7 @@ pub fn run(seed: u64, tls: bool, secured: &Secured) -> Reuse {
     let mut rng = Rng::new(seed);
     let faults = Faults {
         latency_max: Span::from_millis(rng.between(1, 30)),
-        // With less, a TLS handshake takes longer than it may.
+        // With less room, a TLS handshake exceeds its timeout.
         room_max: 2_000 + rng.length(40_000) as usize,
         ..Faults::default()
     };

@@ -1,17 +1,17 @@
-//! Chance that comes from a number: the same seed, the same throws.
+//! Deterministic random numbers: the same seed gives the same sequence.
 
-/// A small generator (SplitMix64): its quality is enough to spread a test over its possibilities.
+/// A small generator (SplitMix64). Its quality suffices to spread a test over its cases.
 #[derive(Clone, Debug)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The dice of a seed.
+    /// A generator with this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// 64 even bits.
+    /// 64 uniform bits.
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -20,22 +20,22 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number below `bound`; 0 where `bound` is 0.
+    /// A number below `bound`; 0 if `bound` is 0.
     pub const fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next_u64() % bound }
     }
 
-    /// A number of `from..=to`.
+    /// A number in `from..=to`.
     pub const fn between(&mut self, from: u64, to: u64) -> u64 {
         from + self.below(to - from + 1)
     }
 
-    /// True in so many of a thousand cases. No dice are thrown for what never happens.
+    /// True with a probability of `times` in a thousand. A probability of 0 draws no number.
     pub const fn one_of_thousand(&mut self, times: u32) -> bool {
         times > 0 && self.below(1_000) < times as u64
     }
 
-    /// A length: mostly small, sometimes up to `most`, and often just at a power of two, where mistakes live.
+    /// A length: mostly small, sometimes up to `most`, and often next to a power of two, where off-by-one errors show.
     pub const fn length(&mut self, most: u64) -> u64 {
         if most == 0 {
             return 0;
@@ -49,7 +49,7 @@ impl Rng {
         if length > most { most } else { length }
     }
 
-    /// Other dice, which do not change when these are thrown more or less often.
+    /// An independent generator, which does not change when this one is used more or less often.
     #[must_use]
     pub const fn fork(&mut self) -> Self {
         Self(self.next_u64())

@@ -1,5 +1,4 @@
-//! One run of the simulated world: processes with real event loops, actors, and everybody's turns in an order of
-//! chance.
+//! One run of the simulated world: processes with real event loops, and actors, scheduled in random order.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,18 +21,18 @@ use crate::actors::{Actor, key_of};
 use crate::model::{ByteLedger, ContractChecker, check_rest, check_turn};
 use crate::sim_net::{Faults, ProcessId, Shared, SimNet, World};
 
-/// So many turns of a process at one moment in which it asks the world for nothing are a loop that spins.
+/// A process with this many turns at one moment without a call to the network is spinning.
 const IDLE_TURNS_MAX: u32 = 64;
-/// So many turns of everybody at one moment: time stands still.
+/// With this many turns of all at one moment, time does not advance.
 const TURNS_MAX: u32 = 200_000;
 
 /// A process: an event loop in the world.
 pub struct Process<M: Machine> {
     /// Its loop.
     pub event_loop: EventLoop<SimNet, ContractChecker<M>>,
-    /// Its place in the world.
+    /// Its ID in the world.
     pub who: ProcessId,
-    /// What it noted.
+    /// The events that it emitted.
     pub events: Vec<Event>,
     sizes: Sizes,
     is_relay: bool,
@@ -41,13 +40,13 @@ pub struct Process<M: Machine> {
     turned_at: Time,
 }
 
-/// A process, whatever its machine is.
+/// A process with any machine.
 pub trait Runs {
-    /// One turn.
+    /// Runs one turn.
     fn turn(&mut self, world: &Shared);
-    /// Whether everything that could go on has gone on.
+    /// Checks that everything that could make progress has.
     fn check_rest(&self, world: &World);
-    /// Whether somebody may get no buffer for now.
+    /// Whether a connection may lack a buffer for now.
     fn is_short(&self) -> bool;
     /// Calls into the machine so far.
     fn steps(&self) -> u64;
@@ -75,7 +74,7 @@ impl<M: Machine> Process<M> {
         Self { event_loop, who, events: Vec::new(), sizes, is_relay, idle_turns: 0, turned_at: Time(0) }
     }
 
-    /// Tells the machine something.
+    /// Calls the machine directly.
     pub fn call(&mut self, world: &Shared, what: impl FnOnce(&mut M, Now)) {
         self.event_loop.call(|watched, now| what(watched.inner_mut(), now));
         world.borrow_mut().rouse(self.who);
@@ -89,13 +88,13 @@ impl<M: Machine> Runs for Process<M> {
         self.event_loop.turn(None).expect("the simulated poll does not fail");
         self.events.append(&mut self.event_loop.take_events());
         let moved = world.borrow().moves() > before;
-        // A turn in which nothing is done but to look whether there is something to do.
+        // A turn that only polls makes no more calls than this.
         let told = self.event_loop.machine().steps > steps + 8;
         let now = self.event_loop.now().mono;
         let passed = std::mem::replace(&mut self.turned_at, now) < now;
         self.idle_turns = if moved || told || passed { 0 } else { self.idle_turns + 1 };
         assert!(self.idle_turns < IDLE_TURNS_MAX, "{:?} spins", self.who);
-        // Answers are few and short, and come on top.
+        // Answers are few and short, and are not charged to the limit.
         let bound = self.sizes.ceiling + 4_096 * self.event_loop.connections();
         assert!(self.event_loop.buffer_octets() <= bound, "{:?}: more memory than its bound", self.who);
         let short = self.is_short();
@@ -115,11 +114,11 @@ impl<M: Machine> Runs for Process<M> {
     }
 }
 
-/// The world, and everybody in it.
+/// The world, and all participants.
 pub struct Run {
     /// The world.
     pub world: Shared,
-    /// The books.
+    /// The byte ledger.
     pub ledger: ByteLedger,
     /// The relay.
     pub relay: Option<Process<Recorder<Engine>>>,
@@ -127,7 +126,7 @@ pub struct Run {
     pub agents: Vec<Process<Agent>>,
     /// Connectors.
     pub connectors: Vec<Process<Connector>>,
-    /// What enters and leaves the machine of a relay that starts from now on is written down.
+    /// Records a trace of every relay that is started from now on.
     pub traces: bool,
     actors: Vec<(ProcessId, Box<dyn Actor>)>,
     turns_now: u32,
@@ -140,7 +139,7 @@ pub fn relay_address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(10, 0, 0, 1), 443))
 }
 
-/// Buffers as large as a test needs them.
+/// Buffers that are large enough for tests.
 pub const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 64 * 1024, ceiling: 16 * 1024 * 1024 };
 
 impl Run {
@@ -160,7 +159,7 @@ impl Run {
         }
     }
 
-    /// A relay that knows these IDs.
+    /// Starts a relay that knows these IDs.
     pub fn start_relay(&mut self, config: engine::Config, sizes: Sizes, tls: TlsSetup, ids: &[Id]) {
         let traces = self.traces;
         let relay = Process::new(&self.world, sizes, tls, &[relay_address()], true, |now| {
@@ -170,7 +169,7 @@ impl Run {
         self.enrol(ids);
     }
 
-    /// The relay's operator has this list of IDs now.
+    /// Replaces the relay's list of IDs.
     pub fn enrol(&mut self, ids: &[Id]) {
         let enrolments = ids.iter().copied().map(enrolment).collect();
         if let Some(relay) = &mut self.relay {
@@ -178,11 +177,11 @@ impl Run {
         }
     }
 
-    /// What was written down of the relay that is there; also after a failure, wherever that was.
+    /// Takes the trace of the current relay; also after a failure.
     pub fn take_trace(&mut self) -> String {
         let mut trace = String::new();
         if let Some(relay) = &mut self.relay {
-            // What it does about it does not matter any more.
+            // Its outputs no longer matter.
             let _ = catch_unwind(AssertUnwindSafe(|| {
                 relay.event_loop.call(|watched, _| trace = watched.inner_mut().take_text());
             }));
@@ -196,7 +195,7 @@ impl Run {
         self.world.borrow().is_listened(at)
     }
 
-    /// The relay is killed: its sockets are reset, its memory is gone.
+    /// Kills the relay: its sockets are reset, its memory is lost.
     pub fn kill_relay(&mut self) {
         if let Some(relay) = self.relay.take() {
             self.steps_before += relay.steps();
@@ -204,14 +203,14 @@ impl Run {
         }
     }
 
-    /// An agent.
+    /// Starts an agent.
     pub fn start_agent(&mut self, config: agent::Config, sizes: Sizes, tls: TlsSetup, seed: u8) {
         let seeds = Seeds { nonces: [seed; 32], jitter: [seed; 32] };
         let agent = Process::new(&self.world, sizes, tls, &[], false, |now| Agent::new(config, seeds, now));
         self.agents.push(agent);
     }
 
-    /// A connector that listens here.
+    /// Starts a connector that listens here.
     pub fn start_connector(
         &mut self,
         config: connector::Config,
@@ -223,7 +222,7 @@ impl Run {
         self.connectors.push(connector);
     }
 
-    /// Someone moves in; if `listens`, at that address.
+    /// Adds an actor, which may listen at that address.
     pub fn add(&mut self, actor: impl Actor + 'static, listens: Option<SocketAddr>) -> usize {
         let mut world = self.world.borrow_mut();
         let who = world.settle(false);
@@ -234,7 +233,7 @@ impl Run {
         self.actors.len() - 1
     }
 
-    /// The place of an actor in the world.
+    /// The ID of an actor in the world.
     #[must_use]
     pub fn who(&self, actor: usize) -> ProcessId {
         self.actors[actor].0
@@ -248,29 +247,29 @@ impl Run {
         self.steps_before + agents + connectors + self.relay.as_ref().map_or(0, Runs::steps)
     }
 
-    /// The time.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Time {
         self.world.borrow().now()
     }
 
-    /// Lets everything happen until that time.
+    /// Runs until that time.
     ///
     /// # Panics
-    /// Something that must hold does not.
+    /// An invariant is violated.
     pub fn until(&mut self, time: Time) {
         self.until_or(time, |_| false);
     }
 
-    /// Lets everything happen for so long.
+    /// Runs for this long.
     pub fn wait(&mut self, span: Span) {
         self.until(self.now() + span);
     }
 
-    /// Lets everything happen until that time, or until this is so when everybody sleeps.
+    /// Runs until that time, or until the condition holds while all sleep.
     ///
     /// # Panics
-    /// Something that must hold does not.
+    /// An invariant is violated.
     pub fn until_or(&mut self, time: Time, mut enough: impl FnMut(&mut Self) -> bool) -> bool {
         loop {
             while let Some(who) = self.next_ready() {
@@ -294,19 +293,19 @@ impl Run {
         }
     }
 
-    /// Until every actor is done, or that time.
+    /// Runs until every actor is done, or until that time.
     pub fn until_done(&mut self, time: Time) -> bool {
         self.until_or(time, |run| run.actors.iter().all(|(_, actor)| actor.is_done()))
     }
 
-    /// Actors begin nothing any more.
+    /// Actors start nothing new.
     pub fn retire(&mut self) {
         for (_, actor) in &mut self.actors {
             actor.retire();
         }
     }
 
-    /// Actors reset what they have, and go.
+    /// Actors reset their connections and leave.
     pub fn leave(&mut self) {
         self.ledger.all_left();
         let mut world = self.world.borrow_mut();
@@ -316,7 +315,7 @@ impl Run {
         }
     }
 
-    /// Everybody has left, and time enough has passed: nothing is left.
+    /// Checks that nothing is left after all have left and enough time has passed.
     ///
     /// # Panics
     /// Something is left.

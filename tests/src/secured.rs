@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// A relay's certificate, and those who trust it.
+/// A relay's certificate, and the configurations that trust it.
 pub struct Secured {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -34,21 +34,21 @@ impl Secured {
             .expect("versions that the provider has")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        // As ours have it: the records are taken over after the handshake.
+        // As in our own configuration: the loop handles the records after the handshake.
         client.enable_secret_extraction = true;
         Self { server, client: Arc::new(client) }
     }
 
-    /// The relay's part, if there is TLS.
+    /// The relay's TLS setup.
     #[must_use]
     pub fn server(&self, tls: bool) -> TlsSetup {
         TlsSetup { server: tls.then(|| Arc::clone(&self.server)), ..TlsSetup::default() }
     }
 
-    /// An agent's or a connector's part.
+    /// An agent's or a connector's TLS setup.
     ///
     /// # Panics
-    /// Never: the name is a good one.
+    /// Never: the name is valid.
     #[must_use]
     pub fn peer(&self, tls: bool) -> TlsSetup {
         let name = ServerName::try_from("relay").expect("a good name");
@@ -56,7 +56,7 @@ impl Secured {
         TlsSetup { upstreams, ..TlsSetup::default() }
     }
 
-    /// An actor's part.
+    /// An actor's TLS configuration.
     #[must_use]
     pub fn client(&self, tls: bool) -> Option<Arc<ClientConfig>> {
         tls.then(|| Arc::clone(&self.client))

@@ -1,4 +1,4 @@
-//! What is told of a run that failed: the smallest plan that fails in the same way, and files that show it again.
+//! Reports a failed run: the smallest plan that fails in the same way, and files that reproduce it.
 
 use std::cell::Cell;
 use std::io;
@@ -8,34 +8,34 @@ use std::sync::Once;
 use crate::plan::{Failure, Outcome, Plan};
 use crate::secured::Secured;
 
-/// Of a failed run's log, so much is shown.
+/// How many lines of a failed run's log are shown.
 const LINES: usize = 60;
-/// Key exchange has entropy of its own: in TLS a smaller plan has so many tries to fail.
+/// Key exchange uses its own entropy, so a smaller plan with TLS is tried this many times.
 const TRIES_TLS: u32 = 4;
 
-/// A failure, made small.
+/// A failure with a reduced plan.
 pub struct FailureReport {
-    /// What happens in it.
+    /// The plan that fails.
     pub plan: Plan,
     /// How it fails.
     pub failure: Failure,
 }
 
-/// Where it was written to.
+/// The files of a report.
 #[derive(Clone, Debug)]
 pub struct Files {
-    /// The plan, which runs again: what the whole program does, loop and machines.
+    /// The plan, which reproduces the run of the whole program, loop and machines.
     pub plan: PathBuf,
-    /// What entered the relay's machine and what it did, for `rendezvous replay`.
+    /// The inputs and outputs of the relay's machine, for `rendezvous replay`.
     pub trace: PathBuf,
-    /// Everything, in the order in which it happened.
+    /// All events, in order.
     pub log: PathBuf,
 }
 
-/// Runs a plan. A run that fails is told by its story, not by each of the panics on the way to it.
+/// Runs a plan. A failed run is reported once, without the output of each panic.
 ///
 /// # Errors
-/// Something that must hold does not.
+/// An invariant is violated.
 pub fn run(plan: &Plan, log: bool, secured: &Secured) -> Result<Outcome, Failure> {
     thread_local! {
         static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -55,11 +55,11 @@ pub fn run(plan: &Plan, log: bool, secured: &Secured) -> Result<Outcome, Failure
     result
 }
 
-/// The story of a run that failed.
+/// Makes the report of a failed run.
 #[must_use]
 pub fn report(plan: &Plan, failure: Failure, secured: &Secured) -> FailureReport {
     let mut report = FailureReport { plan: plan.clone(), failure };
-    // The one that is told is one that was written down.
+    // The reported failure must be one with a log.
     if let Some(failure) = fails(plan, &report.failure, secured) {
         report.failure = failure;
     }
@@ -82,16 +82,16 @@ fn fails(plan: &Plan, how: &Failure, secured: &Secured) -> Option<Failure> {
     (0..tries).find_map(|_| run(plan, true, secured).err().filter(|other| kind(&other.why) == kind(&how.why)))
 }
 
-/// What kind of failure it is: without numbers, which are others in a smaller run.
+/// The kind of a failure: its text without numbers, which differ in a smaller run.
 fn kind(why: &str) -> String {
     why.chars().filter(|c| !c.is_ascii_digit()).take(40).collect()
 }
 
 impl FailureReport {
-    /// Writes it down.
+    /// Writes the files.
     ///
     /// # Errors
-    /// A file can't be written.
+    /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> io::Result<Files> {
         let seed = self.plan.seed;
         let kind = if self.plan.tls { "tls" } else { "plain" };
@@ -104,7 +104,7 @@ impl FailureReport {
         Ok(files)
     }
 
-    /// Tells it.
+    /// The report as text.
     #[must_use]
     pub fn text(&self, files: &io::Result<Files>) -> String {
         let lines: Vec<&str> = self.failure.log.lines().collect();

@@ -1,4 +1,4 @@
-//! Attackers that take a relay's memory, beside honest clients, in a simulated world.
+//! Attackers that use up a relay's memory, beside honest clients, in a simulated world.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,40 +15,40 @@ use crate::run::{Run, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::Faults;
 
-/// The longest that an honest client waits for its whole answer, however many attackers there are: the time after which
-/// an attacker that makes no progress loses its memory, and the latency of a request.
+/// The longest time that an honest client waits for its complete response, however many attackers there are: the time
+/// after which an attacker without progress loses its memory, and the latency of a request.
 pub const WAIT_MAX: Span = Span::from_millis(1_200);
-/// Attackers come within so long.
+/// All attackers connect within this time.
 const GATHERING: Span = Span::from_secs(1);
-/// Honest clients.
+/// Number of honest clients.
 const ROUNDS: u64 = 6;
-/// Where honest clients come from.
+/// The address of honest clients.
 const HONEST: u8 = 249;
 
-/// What attackers do.
+/// Kinds of attackers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// They ask for a large answer and read nothing of it.
+    /// They request a large response and read nothing of it.
     SlowReader,
-    /// They ask for a large answer and read ten bytes of it a second.
+    /// They request a large response and read ten bytes of it per second.
     DripReader,
     /// They send most of a head.
     HalfHead,
     /// They send most of a ClientHello.
     HalfHello,
-    /// They send request after request, and read no answer.
+    /// They send request after request, and read no response.
     Pipeliner,
 }
 
 impl Kind {
-    /// Those without TLS.
+    /// The kinds without TLS.
     pub const IN_CLEAR: [Self; 4] = [Self::SlowReader, Self::DripReader, Self::HalfHead, Self::Pipeliner];
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Siege {
-    /// The longest that an honest client waited.
+    /// The longest time that an honest client waited.
     pub waited: Span,
     /// Connections that lost their memory.
     pub stalled: u64,
@@ -56,11 +56,11 @@ pub struct Siege {
     pub bytes: usize,
 }
 
-/// So many attackers of these kinds, from so many addresses, and honest clients of another hidden server: from an address
-/// of their own, and from the first of the attackers'. `ceiling` is that of the relay's memory.
+/// Runs attackers of these kinds, from this many addresses, and honest clients of another hidden server: from an
+/// address of their own, and from the attackers' first one. `ceiling` is the relay's memory limit.
 ///
 /// # Panics
-/// An honest client is not answered in time, or something else that must hold does not.
+/// An honest client is not answered in time, or another invariant is violated.
 #[must_use]
 pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Siege {
     let tls = kinds.contains(&Kind::HalfHello);
@@ -123,7 +123,7 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
         siege.waited = siege.waited.max(run.now().since(begins));
         run.wait(Span::from_millis(150));
     }
-    // Small handshakes and heads that have just begun are not cut for others, and may come on top.
+    // Small handshakes and heads that have just begun are not dropped, and may exceed the limit.
     let most = ceiling + ceiling / 16;
     assert!(siege.bytes <= most, "{kinds:?}: {} bytes, more than {most}", siege.bytes);
     siege.stalled = run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().stalled);
@@ -135,14 +135,14 @@ fn bytes(run: &Run) -> usize {
     run.relay.as_ref().map_or(0, |relay| relay.event_loop.buffer_octets())
 }
 
-/// A client of the first hidden server that reads so much of its answer, and then rests.
+/// A client of the first hidden server that reads this much of its response at a time, and then pauses.
 fn reader(begins: Time, read_most: usize, read_rest: Span) -> Client {
     let behaviour =
         Behaviour { read_most, read_rest, patience: Span::from_secs(600), ..Behaviour::plain(100) };
     Client::new(relay_address(), id(0), begins, behaviour)
 }
 
-/// A ClientHello of 16,000 bytes that its sender does not end.
+/// A ClientHello of 16,000 bytes that is never completed.
 fn half_hello() -> Vec<u8> {
     let mut hello = vec![22, 3, 1, 0x3e, 0x84, 1, 0, 0x3e, 0x80, 3, 3];
     hello.resize(15_900, 7);

@@ -1,10 +1,10 @@
-//! [`SimNet`]: the event loop's world, simulated: sockets as Linux makes them, with every fault that it may have, and a
-//! time that jumps.
+//! [`SimNet`]: a simulated network for the event loop. It has sockets as Linux makes them, all their faults, and a
+//! simulated clock.
 //!
-//! Several loops live in one [`World`], one thread runs them all: [`Net::wait`] never waits, it says when its loop is
-//! to be run again ([`World::next_ready`]). What is in here is what was seen of edge-triggered epoll on Linux: a socket
-//! whose state changes is looked at when its loop polls, and told with everything that it is ready for; after that, it
-//! is silent until it changes again.
+//! Several loops live in one [`World`], and one thread runs them all. [`Net::wait`] never blocks; it records when its
+//! loop is to run again ([`World::next_ready`]). The behaviour is that of edge-triggered epoll on Linux: when the state
+//! of a socket changes, the next poll of its loop reports everything that it is ready for, and then nothing until the
+//! next change.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ mod tcp;
 mod transfer;
 mod world;
 
-/// The world, as everybody in it has it.
+/// The world, as shared by all its processes.
 pub type Shared = Rc<RefCell<World>>;
 
 /// One process's view of the world.
@@ -40,7 +40,7 @@ pub struct SimNet {
 }
 
 impl SimNet {
-    /// The view of one process, which has moved in as `who`.
+    /// The view of the process `who`.
     #[must_use]
     pub fn new(world: Shared, who: ProcessId) -> Self {
         Self { world, who, pipes: Pipes::default() }
@@ -185,7 +185,7 @@ impl World {
         self.wake(ep);
     }
 
-    /// What became ready for a process since it asked last.
+    /// Collects what became ready for a process since its last poll.
     fn edges(&mut self, who: ProcessId, edges: &mut Vec<Edge>) {
         let before = edges.len();
         for ep in std::mem::take(&mut self.residents[who.0].woken) {
@@ -224,7 +224,7 @@ impl World {
         }
     }
 
-    /// An edge for nothing.
+    /// A spurious edge.
     fn invent(&mut self, who: ProcessId, edges: &mut Vec<Edge>) {
         let at = usize::try_from(self.rng.below(self.ends.len() as u64)).unwrap_or(0);
         if let Some(tcp) = self.ends.get(at)
@@ -235,11 +235,11 @@ impl World {
         edges.push(Edge::Listener(0));
     }
 
-    /// A process waits: it is run again at once if there is something to do, else when its time has come.
+    /// A process waits: it runs again at once if there is something to do, else at its timeout.
     fn rest(&mut self, who: ProcessId, news: bool, at_most: Option<Span>) {
         let now = self.now;
         let resident = &mut self.residents[who.0];
-        // What it says of its patience counts from its last turn.
+        // Its timeout counts from its last turn.
         let awake = resident.turned_at.replace(now) != Some(now);
         if news || awake || at_most == Some(Span::ZERO) {
             resident.wake_at = None;

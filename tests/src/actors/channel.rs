@@ -1,4 +1,4 @@
-//! One connection of an actor, in clear or in TLS.
+//! One connection of an actor, with or without TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use rustls::pki_types::ServerName;
 
 use crate::sim_net::{Ep, World};
 
-/// A TLS client's configuration.
+/// The configuration of a TLS client.
 pub type Tls = Arc<rustls::ClientConfig>;
 
-/// What a receiving call brought.
+/// The result of a receiving call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// So many octets.
+    /// This number of bytes.
     Octets(usize),
-    /// Nothing for now.
+    /// No data for now.
     Nothing,
-    /// Nothing any more.
+    /// No more data: the connection has ended.
     End(End),
 }
 
@@ -27,14 +27,14 @@ pub enum Received {
 pub struct Channel {
     ep: Ep,
     tls: Option<Box<ClientConnection>>,
-    /// The end of the wire, seen under TLS.
+    /// The end of the TCP connection below TLS.
     wire_end: Option<End>,
-    /// Sending told of a reset.
+    /// A send has already reported the reset.
     reset_seen: bool,
     closed: bool,
 }
 
-/// The wire, as rustls wants it.
+/// Adapts the simulated socket to rustls.
 struct Wire<'a>(&'a mut World, Ep);
 
 impl Read for Wire<'_> {
@@ -54,10 +54,10 @@ impl Write for Wire<'_> {
 }
 
 impl Channel {
-    /// A connection in clear, or in TLS where there is a configuration for it.
+    /// Wraps a connection, in TLS if there is a configuration.
     ///
     /// # Panics
-    /// The configuration does not fit.
+    /// The configuration is invalid.
     #[must_use]
     pub fn new(ep: Ep, tls: Option<&Tls>) -> Self {
         let tls = tls.map(|config| {
@@ -69,19 +69,19 @@ impl Channel {
         Self { ep, tls, wire_end: None, reset_seen: false, closed: false }
     }
 
-    /// Its end of the wire.
+    /// Its simulated socket.
     #[must_use]
     pub const fn ep(&self) -> Ep {
         self.ep
     }
 
-    /// Whether it is closed by now.
+    /// Whether this side has closed it.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// Receives.
+    /// Receives bytes.
     pub fn recv(&mut self, world: &mut World, into: &mut [u8]) -> Received {
         let Some(tls) = &mut self.tls else {
             return match world.recv(self.ep, into) {
@@ -118,20 +118,20 @@ impl Channel {
         }
     }
 
-    /// Sends what there is room for.
+    /// Sends as many bytes as there is room for.
     pub fn send(&mut self, world: &mut World, from: &[u8]) -> usize {
         let Some(tls) = &mut self.tls else {
             return match world.send(self.ep, from) {
                 Ok(n) => n,
                 Err(error) => {
-                    // It is told once: who hears of a reset in sending does not hear of it in receiving.
+                    // The kernel reports a reset once: a caller that got it from a send does not get it from a receive.
                     self.reset_seen |= !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::BrokenPipe);
                     0
                 }
             };
         };
         flush(tls, world, self.ep);
-        // What waits here was not sent: the books are of what is on the wire.
+        // Bytes that would be queued here are not sent: the ledger counts only what is on the wire.
         if tls.is_handshaking() || tls.wants_write() || !world.can_send(self.ep) {
             return 0;
         }
@@ -140,14 +140,14 @@ impl Channel {
         n
     }
 
-    /// Sends what TLS holds back; whether everything is on the wire.
+    /// Sends what TLS has queued. Returns whether everything is on the wire.
     pub fn flush(&mut self, world: &mut World) -> bool {
         let Some(tls) = &mut self.tls else { return true };
         flush(tls, world, self.ep);
         !tls.wants_write()
     }
 
-    /// Ends the writing side in order; false if it is to be tried again.
+    /// Ends the writing side cleanly. Returns false if the caller has to try again.
     pub fn end_write(&mut self, world: &mut World, notify: bool) -> bool {
         if !self.flush(world) {
             return false;
@@ -163,21 +163,21 @@ impl Channel {
         true
     }
 
-    /// Closes.
+    /// Closes the connection.
     pub fn close(&mut self, world: &mut World) {
         if !std::mem::replace(&mut self.closed, true) {
             world.close(self.ep);
         }
     }
 
-    /// Resets.
+    /// Resets the connection.
     pub fn abort(&mut self, world: &mut World) {
         if !std::mem::replace(&mut self.closed, true) {
             world.abort(self.ep);
         }
     }
 
-    /// Whether it is TLS.
+    /// Whether it uses TLS.
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.tls.is_some()

@@ -1,4 +1,4 @@
-//! Clients: of HTTP at the relay, and local programs at a connector.
+//! Clients: HTTP clients at the relay, and local programs at a connector.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,27 +13,27 @@ use super::talker::{Behaviour, Progress, Talker, field};
 use crate::model::ByteLedger;
 use crate::sim_net::{ProcessId, World};
 
-/// A client that asks a relay for a hidden server, once.
+/// A client that requests a hidden server from a relay, once.
 pub struct Client {
     to: SocketAddr,
     id: Id,
     begins: Time,
     behaviour: Behaviour,
     method: &'static str,
-    /// It waits to be asked before it says whom it wants.
+    /// It sends the ID only after the challenge.
     coy: bool,
     tls: Option<Tls>,
     flow: Option<usize>,
     talker: Option<Talker>,
     /// The statuses of the relay's own answers.
     pub refusals: Vec<u16>,
-    /// It met its hidden server.
+    /// It reached its hidden server.
     pub met: bool,
     over: bool,
 }
 
 impl Client {
-    /// A client of this ID that begins at this time.
+    /// A client of this ID that starts at this time.
     #[must_use]
     pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
         Self {
@@ -52,28 +52,28 @@ impl Client {
         }
     }
 
-    /// It says whom it wants only when it is asked.
+    /// Sets whether it sends the ID only after the challenge.
     #[must_use]
     pub const fn coy(mut self, coy: bool) -> Self {
         self.coy = coy;
         self
     }
 
-    /// It asks in this way.
+    /// Sets the method of its request.
     #[must_use]
     pub const fn method(mut self, method: &'static str) -> Self {
         self.method = method;
         self
     }
 
-    /// It speaks TLS.
+    /// Sets its TLS.
     #[must_use]
     pub fn secured(mut self, tls: Option<Tls>) -> Self {
         self.tls = tls;
         self
     }
 
-    /// How the answer ended.
+    /// How the response ended.
     #[must_use]
     pub fn heard_end(&self) -> Option<End> {
         self.talker.as_ref()?.heard_end
@@ -85,7 +85,7 @@ impl Client {
             let credential = format!("Authorization: Digest username=\"{}\", realm=\"r\"\r\n", self.id);
             head.push_str(&credential);
         }
-        // What follows the head is a body, or another protocol: anything else would not be HTTP.
+        // After the head comes a body or another protocol. Anything else would not be HTTP.
         if flow.is_multiple_of(2) {
             head.push_str("Connection: Upgrade\r\nUpgrade: raw\r\n");
         } else if self.behaviour.octets > 0 {
@@ -162,7 +162,7 @@ impl Actor for Client {
     }
 }
 
-/// A local program that talks to a connector.
+/// A local program that uses a connector.
 pub struct Program {
     to: SocketAddr,
     id: Id,
@@ -174,13 +174,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// A program that wants the stream service of this ID.
+    /// A program that uses the stream service of this ID.
     #[must_use]
     pub const fn new(to: SocketAddr, id: Id, begins: Time, behaviour: Behaviour) -> Self {
         Self { to, id, begins, behaviour, flow: None, talker: None, over: false }
     }
 
-    /// How what it got ended.
+    /// How the received stream ended.
     #[must_use]
     pub fn heard_end(&self) -> Option<End> {
         self.talker.as_ref()?.heard_end
@@ -237,5 +237,5 @@ impl Actor for Program {
     }
 }
 
-/// How long a peer rests that was refused.
+/// How long a refused peer waits before it retries.
 pub(super) const REST: Span = Span::from_secs(1);

@@ -1,4 +1,4 @@
-//! Attackers that make a relay keep bytes: they send parts of messages, or messages whose answers they never read.
+//! Attackers that make a relay hold bytes: they send parts of messages, or messages whose answers they never read.
 
 use std::net::SocketAddr;
 
@@ -8,16 +8,16 @@ use super::Actor;
 use crate::model::ByteLedger;
 use crate::sim_net::{Ep, ProcessId, World};
 
-/// Sending calls of one turn.
+/// Maximum number of sends per turn.
 const CALLS_MAX: usize = 8;
-/// How long it waits before it connects again.
+/// How long it waits before it reconnects.
 const PAUSE: Span = Span::from_millis(500);
 
-/// An attacker: connects, sends its text, reads nothing, and comes again when it is thrown out.
+/// An attacker: connects, sends its text, reads nothing, and reconnects when it is disconnected.
 pub struct Greedy {
     to: SocketAddr,
     text: Vec<u8>,
-    /// The text is sent again and again.
+    /// The text is sent repeatedly.
     again: bool,
     sent: usize,
     next: Time,
@@ -26,7 +26,7 @@ pub struct Greedy {
 }
 
 impl Greedy {
-    /// An attacker that begins at this time.
+    /// An attacker that starts at this time.
     #[must_use]
     pub const fn new(to: SocketAddr, begins: Time, text: Vec<u8>, again: bool) -> Self {
         Self { to, text, again, sent: 0, next: begins, ep: None, over: false }

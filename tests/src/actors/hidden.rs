@@ -1,4 +1,4 @@
-//! Hidden servers: such that speak to the relay themselves, the old ones too, and local services behind an agent.
+//! Hidden servers: those that connect to the relay themselves, including old ones, and local services behind an agent.
 
 use std::net::SocketAddr;
 
@@ -15,22 +15,22 @@ use crate::model::ByteLedger;
 use crate::rng::Rng;
 use crate::sim_net::{Ep, ProcessId, World};
 
-/// What a hidden server is like.
+/// The kind of a hidden server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// It keeps connections waiting, each with a token bound to a nonce.
+    /// It keeps a pool of waiting connections, each with a token bound to a nonce.
     Modern {
-        /// How many.
+        /// The size of the pool.
         pool: usize,
     },
-    /// Of 2013: one connection with a plain token; when a client comes, or the connection ends, the next at once. It
-    /// leaves connections that it does not need any more as they are.
+    /// As in 2013: one connection with a plain token. When a client comes or the connection ends, it opens the next one
+    /// at once. It neither reads nor closes connections that it no longer needs.
     Old,
-    /// It talks while it waits.
+    /// It sends bytes while it waits.
     Talker,
-    /// Its waiting connections are reset, end, or are forgotten by a NAT, after a while.
+    /// Its waiting connections are reset, end, or are lost by a NAT, after a while.
     Fickle,
-    /// It is reached by an agent: it listens.
+    /// It listens, and an agent connects to it.
     Service,
 }
 
@@ -43,13 +43,13 @@ pub struct Hidden {
     rng: Rng,
     endings: Vec<Ending>,
     octets_max: u64,
-    /// How it answers, where that is not drawn.
+    /// How it answers; drawn at random if `None`.
     behaviour: Option<Behaviour>,
     tls: Option<Tls>,
     lines: Vec<Line>,
     next_try: Time,
     nonce: u64,
-    /// Clients that it met.
+    /// Number of clients that it has served.
     pub met: u64,
     retired: bool,
 }
@@ -66,7 +66,7 @@ struct Line {
 }
 
 impl Hidden {
-    /// A hidden server of this ID; `at` is its relay, or for a service its own address.
+    /// A hidden server of this ID. `at` is its relay, or for a service its own address.
     #[must_use]
     pub fn new(at: SocketAddr, id: Id, style: Style, rng: Rng) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Hidden {
         }
     }
 
-    /// How it answers: so many octets at most, ended in one of these ways.
+    /// Sets how it answers: the maximum length in bytes, and the possible endings.
     #[must_use]
     pub fn answering(mut self, octets_max: u64, endings: &[Ending]) -> Self {
         self.octets_max = octets_max;
@@ -95,14 +95,14 @@ impl Hidden {
         self
     }
 
-    /// It answers everybody in the same way.
+    /// Sets one behaviour for all answers.
     #[must_use]
     pub const fn holding(mut self, behaviour: Behaviour) -> Self {
         self.behaviour = Some(behaviour);
         self
     }
 
-    /// It speaks TLS.
+    /// Sets its TLS.
     #[must_use]
     pub fn secured(mut self, tls: Option<Tls>) -> Self {
         self.tls = tls;
@@ -158,7 +158,7 @@ impl Hidden {
         self.lines.push(Line { talker, state: State::Waiting { until: None } });
     }
 
-    /// A head came on this line; false if it is of no use any more.
+    /// Handles a head on this line. Returns false if the line is useless afterwards.
     fn hear(&mut self, line: &mut Line, head: &str, world: &World, ledger: &mut ByteLedger) -> bool {
         let now = world.now();
         match line.state {
@@ -177,7 +177,7 @@ impl Hidden {
                 false
             }
             State::Waiting { .. } if head.contains("\r\nUpgrade: octet-stream\r\n") => {
-                // A connector: it speaks when it is told that this is a stream.
+                // A connector sends its bytes only after the 101.
                 line.talker.emit(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n");
                 line.talker.emit(b"Upgrade: octet-stream\r\n\r\n");
                 true
@@ -215,7 +215,7 @@ impl Hidden {
         }
     }
 
-    /// A waiting connection that was long enough what it is.
+    /// Ends, resets or loses a waiting connection whose time is over.
     fn misbehave(&mut self, line: &mut Line, who: ProcessId, world: &mut World) {
         let State::Waiting { until: Some(until) } = line.state else { return };
         if world.now() < until {
@@ -234,7 +234,7 @@ impl Hidden {
     }
 }
 
-/// A CONNECT with the token of this ID for this step, bound to this nonce.
+/// A CONNECT with the token of this ID for this time step, bound to this nonce.
 #[must_use]
 pub fn bound_registration(id: Id, step: u64, nonce: &str) -> String {
     let token = key_of(id).bound(step, nonce.as_bytes());
@@ -273,7 +273,7 @@ impl Actor for Hidden {
         });
         self.lines = lines;
         if self.style == Style::Old {
-            // It knows of none but the newest that waits; the others stay as they are, and nobody looks at them.
+            // It uses only its newest waiting connection. It never reads the others.
             let deaf = self.lines.iter().filter(|line| !matches!(line.state, State::Serving)).count();
             debug_assert!(deaf <= 1 || self.retired, "an old one has one");
         }

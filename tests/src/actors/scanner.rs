@@ -1,4 +1,4 @@
-//! Those who want nothing good: garbage, half a head, silence.
+//! Scanners: garbage, half a head, silence.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::model::ByteLedger;
 use crate::rng::Rng;
 use crate::sim_net::{Ep, ProcessId, World};
 
-/// Octets that scanners send.
+/// What scanners send.
 const TEXTS: [&[u8]; 12] = [
     b"",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
@@ -25,7 +25,7 @@ const TEXTS: [&[u8]; 12] = [
     b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic =\r\n\r\n",
 ];
 
-/// A scanner: connects, says something, stays for a while.
+/// A scanner: connects, sends some text, and stays for a while.
 pub struct Scanner {
     to: SocketAddr,
     begins: Time,
@@ -40,7 +40,7 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// A scanner that begins at this time.
+    /// A scanner that starts at this time.
     #[must_use]
     pub fn new(to: SocketAddr, begins: Time, mut rng: Rng) -> Self {
         let which = usize::try_from(rng.below(TEXTS.len() as u64 + 2)).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! One conversation: heads, then octets of a flow in each direction, with the habits of whoever holds it.
+//! One connection's script: heads, then the bytes of a flow in each direction, at given speeds.
 
 use std::fmt::Write as _;
 
@@ -10,44 +10,44 @@ use crate::model::{ByteLedger, octet};
 use crate::rng::Rng;
 use crate::sim_net::{ProcessId, World};
 
-/// How a conversation is ended.
+/// How a connection is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// After the last octet the writing side ends; closed when the peer has ended too.
+    /// Half-closes after the last byte, and closes when the peer has ended too.
     HalfClose,
-    /// After the last octet nothing; closed when the peer has ended.
+    /// Does nothing after the last byte, and closes when the peer has ended.
     AfterPeer,
-    /// After the last octet closed at once, whatever comes.
+    /// Closes right after the last byte.
     Close,
-    /// Reset after the last octet.
+    /// Resets after the last byte.
     Reset,
-    /// A NAT forgets it after the last octet.
+    /// A NAT loses the connection after the last byte.
     Lost,
-    /// On TLS, a FIN without close_notify after the last octet; closed when the peer has ended too.
+    /// With TLS, sends a FIN without close_notify after the last byte, and closes when the peer has ended too.
     Cut,
 }
 
-/// How somebody talks.
+/// Speeds and ending of one side of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
-    /// Octets behind the head.
+    /// Bytes after the head.
     pub octets: u64,
-    /// Octets sent at once, at most.
+    /// Maximum number of bytes per send.
     pub send_most: usize,
-    /// After which it rests.
+    /// Pause between sends.
     pub send_rest: Span,
-    /// Octets received at once, at most; 0: nothing is ever received.
+    /// Maximum number of bytes per receive. 0: it never reads.
     pub read_most: usize,
-    /// After which it rests.
+    /// Pause between receives.
     pub read_rest: Span,
     /// How it ends.
     pub ending: Ending,
-    /// It gives up after so long.
+    /// Time after which it gives up.
     pub patience: Span,
 }
 
 impl Behaviour {
-    /// Everything at once, in order.
+    /// Sends and reads everything at once, and ends cleanly.
     #[must_use]
     pub const fn plain(octets: u64) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Behaviour {
         }
     }
 
-    /// By chance. `room`: how many octets at most.
+    /// Draws a behaviour with at most `room` bytes.
     pub fn draw(rng: &mut Rng, room: u64, endings: &[Ending]) -> Self {
         let slow = |rng: &mut Rng| match rng.below(6) {
             0 => (1 + rng.below(4), Span(rng.below(3_000))),
@@ -71,7 +71,7 @@ impl Behaviour {
         let octets = rng.length(room);
         let (mut send_most, send_rest) = slow(rng);
         let (mut read_most, read_rest) = slow(rng);
-        // One octet at a time, but not for ever.
+        // Single bytes, but in a bounded number of sends.
         send_most = send_most.max(octets / 500);
         read_most = read_most.max(room / 500);
         let ending = usize::try_from(rng.below(endings.len() as u64)).unwrap_or(0);
@@ -87,28 +87,28 @@ impl Behaviour {
     }
 }
 
-/// What a conversation has come to.
+/// What a step of a connection resulted in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Nothing new.
     Quiet,
-    /// A head came, whole.
+    /// A complete head.
     Head(String),
-    /// It is closed.
+    /// The connection is closed.
     PairEnd,
 }
 
-/// One conversation.
+/// The script of one connection.
 pub struct Talker {
     channel: Channel,
-    /// How it is held.
+    /// Its speeds and ending.
     pub behaviour: Behaviour,
-    /// Octets to be sent before those of the flow.
+    /// Bytes to send before those of the flow.
     preamble: Vec<u8>,
     head: Vec<u8>,
-    /// What was received and belongs to no flow yet.
+    /// Received bytes that belong to no flow yet.
     unread: Vec<u8>,
-    /// Octets of an answer's body to be passed over.
+    /// Bytes of a response body to skip.
     skip: usize,
     out: Option<(usize, u64)>,
     inward: Option<usize>,
@@ -121,7 +121,7 @@ pub struct Talker {
 }
 
 impl Talker {
-    /// Begins to talk on a channel.
+    /// Starts the script on a channel.
     #[must_use]
     pub fn new(channel: Channel, behaviour: Behaviour, now: Time) -> Self {
         Self {
@@ -141,28 +141,28 @@ impl Talker {
         }
     }
 
-    /// Says this before everything else that is still to be said.
+    /// Appends text that is sent before the flow.
     pub fn emit(&mut self, text: &[u8]) {
         self.preamble.extend_from_slice(text);
     }
 
-    /// From now on it sends the octets of this flow, when the preamble is out.
+    /// Sends the bytes of this flow after the preamble.
     pub fn send_flow(&mut self, flow: usize) {
         self.out = Some((flow, 0));
     }
 
-    /// What comes behind the head that was just read are octets of this flow.
+    /// Treats the bytes after the last head as those of this flow.
     pub fn read_flow(&mut self, flow: usize, ledger: &mut ByteLedger) {
         self.inward = Some(flow);
         ledger.received(flow, &std::mem::take(&mut self.unread));
     }
 
-    /// So many octets behind the head that was just read are passed over, and then another head comes.
+    /// Skips this many bytes after the last head; then another head follows.
     pub fn skip(&mut self, octets: usize) {
         self.skip = octets;
     }
 
-    /// The patience begins anew, with other habits.
+    /// Changes the behaviour and restarts the timeout.
     pub fn change(&mut self, behaviour: Behaviour, now: Time) {
         self.behaviour = behaviour;
         self.give_up = now + behaviour.patience;
@@ -185,7 +185,7 @@ impl Talker {
         self.channel.abort(world);
     }
 
-    /// Goes on as far as it can.
+    /// Makes as much progress as possible.
     pub fn go_on(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         let talk = self.talk(who, world, ledger);
         let is_deaf = self.behaviour.read_most == 0 || self.heard_end.is_some();
@@ -243,7 +243,7 @@ impl Talker {
                 if n == 0 {
                     break;
                 }
-                // Without room it is tried with one octet, so that room is told of.
+                // Without room it sends one byte, so that the system reports room later.
                 let n = if self.channel.is_tls() {
                     n
                 } else {
@@ -274,7 +274,7 @@ impl Talker {
         }
     }
 
-    /// Everything is said: what now?
+    /// Ends the connection after everything has been sent.
     fn finish(&mut self, world: &mut World, ledger: &mut ByteLedger) {
         let all_said = self.preamble.is_empty()
             && self.out.is_some_and(|(_, sent)| sent == self.behaviour.octets)
@@ -367,7 +367,7 @@ impl Talker {
         Progress::Quiet
     }
 
-    /// Takes a head from what was received; whether it is whole.
+    /// Takes a complete head from the received bytes. Returns whether there was one.
     fn take_head(&mut self) -> bool {
         let skipped = self.skip.min(self.unread.len());
         self.unread.drain(..skipped);

@@ -1,5 +1,5 @@
-//! A machine that is watched: everything that goes in and comes out is checked against the contract of
-//! [`rendezvous_core::machine`], and written down.
+//! Wraps a machine, checks all its inputs and outputs against the contract of [`rendezvous_core::machine`], and logs
+//! them.
 
 use std::fmt::{Debug, Write as _};
 use std::net::SocketAddr;
@@ -15,61 +15,61 @@ use rendezvous_core::time::{Now, Span, Time};
 
 use crate::sim_net::{ProcessId, Shared};
 
-/// So many outputs without an input are a machine that talks to itself.
+/// A machine with this many outputs after one input is in an endless loop.
 const OUTPUTS_MAX: u32 = 100_000;
 
-/// A closing connection is given so long before it is reset, if nothing moves.
+/// Minimum time before a closing connection without progress is reset.
 const PATIENCE_MIN: Span = Span::from_secs(5);
 
-/// A peer that owes an acknowledgement for so long is dead.
+/// A peer that has unacknowledged data and is silent for this time is dead.
 const SILENT: Span = Span::from_secs(30);
 
-/// What was seen of one connection.
+/// The observed state of one connection.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) id: ConnId,
     pub(super) wanted: bool,
     pub(super) peer: Option<ConnId>,
-    /// How many bytes may move before the next are offered; `None`: none are.
+    /// How many bytes may move before the next ones are offered; `None` if there is no gate.
     pub(super) gate: Option<u64>,
-    /// In a pair: bytes at the gate that the machine was offered, and neither consumed nor let pass.
+    /// In a pair: bytes at the gate that were offered to the machine, and neither consumed nor passed.
     pub(super) held: usize,
-    /// It was the hidden side of a pair: it never is again.
+    /// It was the hidden side of a pair, and must not be again.
     pub(super) met: bool,
     pub(super) waits: bool,
     pub(super) ended: bool,
-    /// It ended in order.
+    /// It ended cleanly.
     pub(super) clean: bool,
     /// It is, or was, half of a pair.
     paired: bool,
-    /// It is gone: reset, or silent for too long.
+    /// It was reset, or silent for too long.
     gone: bool,
     pub(super) end_crossed: bool,
     pub(super) write_failed: bool,
-    /// Others needed its memory.
+    /// Its memory was needed for others.
     stalled: bool,
     pub(super) closing: Option<Close>,
     /// When it began to close.
     closing_since: Time,
-    /// Octets in front of it that its socket has not taken.
+    /// Bytes queued for it that its socket has not accepted.
     pub(super) queued: u32,
-    /// Octets that it sent as half of a pair.
+    /// Bytes that it sent as half of a pair.
     moved: u64,
-    /// Octets that the machine took of it.
+    /// Bytes that the machine consumed from it.
     pub(super) taken: u64,
-    /// Octets that were to be sent to it, as plaintext.
+    /// Plaintext bytes that must be sent to it.
     pub(super) owed: u64,
-    /// When something last happened.
+    /// The time of its last event.
     pub(super) since: Time,
 }
 
-/// A machine that is watched.
+/// A machine whose inputs and outputs are checked.
 pub struct ContractChecker<M> {
     machine: M,
     world: Shared,
     who: ProcessId,
     pub(super) seen: Vec<Option<Seen>>,
-    /// Calls into the machine, both doors.
+    /// Inputs and outputs so far.
     pub steps: u64,
     in_a_row: u32,
     /// No TLS: a clean end is a FIN.
@@ -81,7 +81,7 @@ pub struct ContractChecker<M> {
 }
 
 impl<M> ContractChecker<M> {
-    /// Watches a machine that has not been told anything.
+    /// Wraps a machine that has had no input.
     pub const fn new(machine: M, world: Shared, who: ProcessId, in_clear: bool) -> Self {
         Self { machine, world, who, seen: Vec::new(), steps: 0, in_a_row: 0, in_clear, pairs: 0, stalled: 0 }
     }
@@ -91,17 +91,17 @@ impl<M> ContractChecker<M> {
         &self.machine
     }
 
-    /// The machine itself, for what its operator tells it.
+    /// The machine itself, for the operator's calls.
     pub const fn inner_mut(&mut self) -> &mut M {
         &mut self.machine
     }
 
-    /// How many connections began and were not closed.
+    /// How many connections have begun and are not closed.
     pub fn open(&self) -> usize {
         self.seen.iter().flatten().count()
     }
 
-    /// How many wait to meet somebody.
+    /// How many connections wait for a peer.
     pub fn waiting(&self) -> usize {
         self.seen.iter().flatten().filter(|seen| seen.waits).count()
     }
@@ -144,7 +144,7 @@ impl<M> ContractChecker<M> {
         seen
     }
 
-    /// Something is told of a connection, which must be there.
+    /// Records an output for a connection, which must exist.
     fn told(&mut self, on: ConnId, now: Now, what: impl Debug) -> &mut Seen {
         self.steps += 1;
         self.in_a_row = 0;
@@ -217,7 +217,7 @@ impl<M> ContractChecker<M> {
             assert_eq!(seen.peer, None, "paired while paired");
             assert_eq!(seen.closing, None, "paired while closing");
             assert!(seen.wanted, "paired, but not read");
-            // A client may leave a pair in order and request the next hidden server.
+            // A client may leave a pair cleanly and request the next hidden server.
             assert!(on == client || seen.moved == 0, "a hidden server's connection serves a second client");
             seen.peer = Some(peer);
             seen.gate = None;
@@ -236,7 +236,7 @@ impl<M> ContractChecker<M> {
         if seen.paired && seen.closing.is_none() && how == Close::Abort {
             let world = world.borrow();
             let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
-            // A hidden server that ended before its first octet has no more to hear: another gets the request.
+            // A hidden server that ended before its first byte gets no more input: the request goes to another one.
             let is_passed_over = seen.met && seen.ended && seen.moved == 0;
             let is_well = !seen.gone && !seen.stalled && !seen.write_failed && !is_dead && !is_passed_over;
             assert!(!is_well, "reset at once, whatever is queued for it, though it is well: {seen:?}");
@@ -354,7 +354,7 @@ impl<M: Machine> Machine for ContractChecker<M> {
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let seen = self.told(on, now, format_args!("acked {age:?}"));
-        // A hidden server that acknowledges nothing of the head that it was handed is given up early.
+        // A hidden server that acknowledges nothing of the head that it got is given up early.
         let least = if seen.moved == 0 { Span(HAND_OVER.0 / 2) } else { SILENT };
         seen.gone |= age.is_some_and(|age| age >= least);
         self.machine.handle_acked(on, age, now);

@@ -1,4 +1,4 @@
-//! What a process owes its connections: at once, in so many turns, or by a deadline.
+//! Liveness of a process's connections: progress at once, within a number of turns, or by a deadline.
 
 use rendezvous_core::machine::{Close, ConnId};
 use rendezvous_core::time::Span;
@@ -6,21 +6,20 @@ use rendezvous_core::time::Span;
 use super::contract_checker::{ContractChecker, Seen};
 use crate::sim_net::{Attention, Ep, ProcessId, World};
 
-/// How long a connection that neither waits nor moves octets may do nothing: the longest deadline, and the time to
-/// close.
+/// How long a connection that neither waits nor moves bytes may be idle: the longest deadline, and the time to close.
 const IDLE_MAX: Span = Span::from_secs(62);
-/// How long a closing one may take.
+/// How long closing may take.
 const CLOSING_MAX: Span = Span::from_secs(32);
-/// How long one that is to be reset may take once its peer has everything.
+/// How long a reset may take after its peer has everything.
 const RESET_MAX: Span = Span::from_millis(100);
-/// A connection that is ready, and whose readiness is of use, is served within so many turns, whatever the others do.
+/// A ready connection with useful work is served within this many turns, independent of the others.
 const TURNS_MAX: u64 = 4;
 
-/// Whether everything that could go on has gone on: checked when everybody sleeps. `is_relay`: deadlines are checked
-/// too. `short`: there may be no buffer for who needs one.
+/// Checks that everything that could make progress has: called when all processes sleep. `is_relay`: deadlines are
+/// checked too. `short`: a connection may lack a buffer.
 ///
 /// # Panics
-/// It has not.
+/// A connection has missed its progress or its deadline.
 pub fn check_rest<M>(
     world: &World,
     who: ProcessId,
@@ -39,11 +38,11 @@ pub fn check_rest<M>(
     }
 }
 
-/// Whether nobody waits for the others: every connection that is ready was served within some turns. One slow reader
-/// stops its own sender and nobody else, one fast peer does not own the loop.
+/// Checks fairness: every ready connection was served within some turns. One slow reader stops only its own sender, and
+/// one fast peer does not starve the others.
 ///
 /// # Panics
-/// Somebody was not served.
+/// A connection was not served.
 pub fn check_turn<M>(world: &mut World, who: ProcessId, watched: &ContractChecker<M>, short: bool) {
     let neglected = world.neglected(who, TURNS_MAX, |world, ep, on| {
         let Some(seen) = state(watched, on) else { return Attention::NotNow };
@@ -69,7 +68,7 @@ fn check_deadline(world: &World, seen: &Seen, is_relay: bool) {
     }
 }
 
-/// In clear, an end in disorder is a reset, which comes when the peer has everything.
+/// Without TLS a truncation is a reset, which comes when the peer has everything.
 fn check_reset<M>(world: &World, watched: &ContractChecker<M>, seen: &Seen, ep: Ep) {
     if seen.closing != Some(Close::Truncate) || !watched.in_clear || world.is_dead(ep) {
         return;
@@ -80,7 +79,7 @@ fn check_reset<M>(world: &World, watched: &ContractChecker<M>, seen: &Seen, ep: 
     assert!(!(is_taken && is_late), "the peer has everything, and nobody resets: {seen:?}");
 }
 
-/// What is to be done about a connection now, if there is something.
+/// What has to be done about a connection now, if anything.
 fn liveness<M>(
     world: &World,
     who: ProcessId,
@@ -109,7 +108,7 @@ fn liveness<M>(
         (None, _) if !seen.wanted || short => None,
         (None, None) if readable => Some("octets are unread, and nobody reads"),
         (None, None) => world.has_end(ep).then_some("an end that nobody saw"),
-        // The machine decides when they go on.
+        // The machine decides when they continue.
         (None, Some(_)) if seen.held > 0 => None,
         (None, Some(peer)) if !takes(world, who, watched, peer) => None,
         (None, Some(_)) if readable => Some("octets are unread, the other side is free, nobody reads"),
@@ -117,10 +116,10 @@ fn liveness<M>(
     }
 }
 
-/// Whether a side of a pair takes octets now.
+/// Whether a side of a pair accepts bytes now.
 fn takes<M>(world: &World, who: ProcessId, watched: &ContractChecker<M>, on: ConnId) -> bool {
     let Some(seen) = state(watched, on) else { return false };
-    // In TLS there may be octets in front of it that the machine never hears of.
+    // TLS may have queued bytes that the machine does not know of.
     let taken = |ep| !watched.in_clear && !world.could_send(ep);
     let is_deaf = world.watched(who, on).is_none_or(|ep| world.is_deaf(ep) || taken(ep));
     seen.queued == 0 && !seen.write_failed && !seen.end_crossed && !is_deaf

@@ -1,4 +1,4 @@
-//! Drawing a run from its seed, and making one smaller.
+//! Draws a plan from its seed, and makes a plan smaller.
 
 use rendezvous_core::time::{Span, Time};
 
@@ -7,11 +7,11 @@ use crate::actors::{Behaviour, Ending, Style};
 use crate::rng::Rng;
 use crate::sim_net::Faults;
 
-/// Clients have come by then.
+/// All clients have started by then.
 const HOUR_OF_CLIENTS: u64 = 60_000_000;
 
 impl Plan {
-    /// Draws a run.
+    /// Draws a plan.
     #[must_use]
     pub fn draw(seed: u64, tls: bool) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed_0000);
@@ -35,7 +35,7 @@ impl Plan {
         faults.latency_max = Span(rng.length(200_000));
         faults.room_max = usize::try_from((256 << rng.below(11)) + rng.below(200)).unwrap_or(65_536);
         let magnitude = rng.between(4, 18);
-        // Through a small window, not for ever.
+        // Bounded, so that a small window does not make the run endless.
         let octets_max = (1 << magnitude).min(faults.room_max as u64 * 64);
         let mut endings: Vec<Ending> =
             [Ending::AfterPeer, Ending::Close, Ending::Reset, Ending::Lost, Ending::Cut]
@@ -87,7 +87,7 @@ impl Plan {
                 });
             }
         }
-        // Some come before anybody waits for them.
+        // Some clients start before a hidden server waits for them.
         let moment = |rng: &mut Rng| match rng.below(4) {
             0 => Time(1_000_000 + rng.length(HOUR_OF_CLIENTS)),
             _ => Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
@@ -131,7 +131,7 @@ impl Plan {
         self.incidents.sort_by_key(|(at, _)| *at);
     }
 
-    /// The same run without one or the other.
+    /// Plans that lack one part of this one each.
     #[must_use]
     pub fn smaller(&self) -> Vec<Self> {
         let mut all = Vec::new();

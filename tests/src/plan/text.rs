@@ -37,7 +37,7 @@ const FAULTS: [&str; 8] =
     ["short-recv", "short-send", "would-block", "spurious", "stale", "late", "no-descriptor", "aborted"];
 
 impl Faults {
-    /// All kinds that have a rate, of a thousand.
+    /// All faults that have a rate per thousand.
     pub(super) fn rates(&mut self) -> impl Iterator<Item = (&'static str, &mut u32)> {
         let Self {
             short_recv, short_send, would_block, spurious, stale, late, no_descriptor, aborted, ..
@@ -206,7 +206,7 @@ fn person(what: &str, words: &Words<'_>) -> Result<Person, String> {
     })
 }
 
-/// `key=value` in a row.
+/// The `key=value` pairs of a line.
 struct Words<'a>(BTreeMap<&'a str, &'a str>);
 
 impl<'a> Words<'a> {

@@ -1,23 +1,23 @@
-//! Whether a process does in time what its sockets are ready for.
+//! Whether a process serves its ready sockets in time.
 
 use rendezvous_core::machine::ConnId;
 
 use super::tcp::Ep;
 use super::world::{ProcessId, World};
 
-/// What is to be done about a socket that a process was told of and has not called since.
+/// What is to be done about a socket that was reported to a process and not called since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attention {
-    /// The process has to do something, and time for it.
+    /// The process has to serve it within its time.
     Owed,
-    /// Nothing now; but it may be its turn again without an edge.
+    /// Nothing now, but its turn may come without another edge.
     NotNow,
     /// Nothing until the next edge.
     Done,
 }
 
 impl World {
-    /// A process attends to a socket, or is told that it should.
+    /// Records that a process has called a socket, or got an edge for it.
     pub(super) fn attend(&mut self, who: ProcessId, ep: Ep) {
         let resident = &mut self.residents[who.0];
         let tcp = &mut self.ends[ep.0];
@@ -27,8 +27,8 @@ impl World {
         }
     }
 
-    /// Asks of every socket that a process has to attend to and did not in its last turn whether it owes it something.
-    /// One to which it has owed that for more than `turns` turns, if there is one.
+    /// Checks every socket that its process has to serve and did not in its last turn. Returns one that has waited for
+    /// more than `turns` turns, if any.
     pub fn neglected(
         &mut self,
         who: ProcessId,

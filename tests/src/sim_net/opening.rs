@@ -1,4 +1,4 @@
-//! How connections begin: SYNs, listeners, backlogs.
+//! How connections are established: SYNs, listeners, backlogs.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -10,10 +10,10 @@ use super::tcp::{Ep, Link, Opening, Tcp};
 use super::world::{Fate, ProcessId, What, World};
 
 impl World {
-    /// Begins to connect.
+    /// Starts to connect.
     ///
     /// # Errors
-    /// No descriptor, no route.
+    /// No descriptor, or no route.
     pub fn connect(&mut self, who: ProcessId, to: SocketAddr) -> Result<Ep, ErrorKind> {
         if self.fates.get(&to) == Some(&Fate::Unreachable) {
             return Err(ErrorKind::HostUnreachable);
@@ -46,14 +46,14 @@ impl World {
         Ok(ep)
     }
 
-    /// Our own address of a connection, dialled or accepted.
+    /// The local address of a connection, dialled or accepted.
     #[must_use]
     pub fn local_address(&self, who: ProcessId, ep: Ep) -> SocketAddr {
-        // The even end is the one that dialled.
+        // The even end dialled.
         if ep.0.is_multiple_of(2) { self.address_of(who, ep.peer()) } else { self.links[ep.0 / 2].to }
     }
 
-    /// The address that a connection seems to come from.
+    /// The remote address that a connection appears to have.
     #[must_use]
     pub fn address_of(&self, who: ProcessId, ep: Ep) -> SocketAddr {
         let number = u8::try_from(who.0 % 250).unwrap_or(0);
@@ -62,7 +62,7 @@ impl World {
         SocketAddr::from((Ipv4Addr::new(10, 9, 0, host + 1), port))
     }
 
-    /// A connection that a listener of this one has; `None` if there is none.
+    /// Accepts a connection from a listener's backlog; `None` if it is empty.
     pub fn accept(&mut self, at: SocketAddr) -> Option<Ep> {
         let listening = self.listening.get_mut(&at)?;
         let who = listening.who;
@@ -95,7 +95,7 @@ impl World {
             return self.at(back, What::Opened(ep));
         };
         if listening.backlog.len() >= listening.backlog_max {
-            // The SYN is dropped; the next comes after 1, 3, 7… seconds.
+            // The SYN is dropped and sent again after 1, 3, 7… seconds.
             if tries < 6 {
                 self.at(self.now + Span::from_secs(1 << (tries - 1)), What::Syn(ep));
             } else {

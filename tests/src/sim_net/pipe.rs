@@ -1,12 +1,12 @@
-//! Pipes of the simulated system.
+//! Simulated pipes.
 
 use std::io;
 
 use rendezvous::net;
 
-/// How much a pipe holds, in octets: less than a socket, so that it is filled to the brim now and then.
+/// The capacity of a pipe, in bytes: less than that of a socket, so that it is sometimes full.
 const ROOM: usize = 24 * 1024;
-/// As many as a process may have: few, so that they run out.
+/// The number of pipes of a process: few, so that they run out.
 const MAX: usize = 3;
 
 /// One pipe.

@@ -1,4 +1,4 @@
-//! One end of a simulated connection: what its kernel knows.
+//! One end of a simulated connection: the state in its kernel.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ impl Ep {
     }
 }
 
-/// What is on the wire.
+/// What is in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Segment {
     Octets(usize),
@@ -29,7 +29,7 @@ pub(crate) enum Segment {
     Rst,
 }
 
-/// How far the opening of a connection has come.
+/// The state of connection establishment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// SYN sent.
@@ -38,8 +38,8 @@ pub(crate) enum Opening {
     Failed(ErrorKind),
 }
 
-/// One end. `inbox` holds what was sent to it: the first `arrived` octets can be received, the others are on their
-/// way, or wait at the sender for the window to open.
+/// One end. `inbox` holds the bytes that were sent to it. The first `arrived` bytes can be received. The others are in
+/// transit, or wait at the sender for the window to open.
 #[derive(Debug)]
 pub(crate) struct Tcp {
     pub(crate) owner: Option<ProcessId>,
@@ -48,33 +48,33 @@ pub(crate) struct Tcp {
     pub(crate) inbox: VecDeque<u8>,
     pub(crate) arrived: usize,
     pub(crate) wire: VecDeque<(Time, Segment)>,
-    /// The peer's FIN is here.
+    /// The peer's FIN has arrived.
     pub(crate) fin: bool,
     pub(crate) fin_sent: bool,
     /// The owner closed it.
     pub(crate) closed: bool,
-    /// Reset, timed out: nothing comes, nothing goes.
+    /// Reset or timed out: nothing arrives, nothing can be sent.
     pub(crate) dead: bool,
-    /// To be told once, by whichever call comes first.
+    /// Reported once, by whichever call comes first.
     pub(crate) error: Option<ErrorKind>,
-    /// A call found no room: there will be an edge when there is some.
+    /// A call found no room: an edge follows when there is some.
     pub(crate) no_room: bool,
-    /// Already in its owner's list of what woke.
+    /// Already in its owner's list of woken sockets.
     pub(crate) queued: bool,
-    /// A call was blocked for no reason of its own; until then nothing can be concluded from idleness.
+    /// A call was blocked as a fault. Until then idleness proves nothing.
     pub(crate) deaf_until: Time,
     pub(crate) user_timeout: Option<Span>,
-    /// When the peer was last heard.
+    /// When the last segment of the peer arrived.
     pub(crate) heard: Time,
-    /// Since when something is unacknowledged.
+    /// Since when sent bytes are unacknowledged.
     pub(crate) owed_since: Option<Time>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// Octets that were on their way when the owner reset the connection, which may never arrive.
+    /// Bytes that were in transit when the owner reset the connection, and may never arrive.
     pub(crate) lost: usize,
-    /// The turn of the owner in which it last called, or was told, or had nothing to do here.
+    /// The turn of the owner in which it last called this end, got an edge for it, or had nothing to do here.
     pub(crate) attended: u64,
-    /// It is among those that its owner has to attend to.
+    /// It is in the list of sockets that its owner has to serve.
     pub(crate) pending: bool,
 }
 
@@ -115,19 +115,19 @@ impl Tcp {
     }
 }
 
-/// What two ends have in common.
+/// The shared state of two ends.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) to: SocketAddr,
     pub(crate) latency: Span,
-    /// Octets that can be received at one end at once.
+    /// The receive buffer of each end, in bytes.
     pub(crate) receive_room: usize,
-    /// Octets that one end can have sent and the other not taken into its receiving room.
+    /// The send buffer of each end, in bytes that the other end has not taken into its receive buffer.
     pub(crate) send_room: usize,
-    /// A NAT between them has forgotten it.
+    /// A NAT on the path has lost it.
     pub(crate) lost: bool,
     /// SYNs that were dropped.
     pub(crate) tries: u32,
-    /// What the answer to the SYN will say.
+    /// The result of the SYN when its answer arrives.
     pub(crate) verdict: Opening,
 }

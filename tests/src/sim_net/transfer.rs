@@ -1,4 +1,4 @@
-//! Octets, ends and resets between the two ends of a connection, as Linux hands them out.
+//! Bytes, ends and resets between the two ends of a connection, with Linux's semantics.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read};
@@ -8,20 +8,20 @@ use rendezvous_core::time::{Span, Time};
 use super::tcp::{Ep, Opening, Segment};
 use super::world::{What, World};
 
-/// A dead idle path shows after so long: 25 s and three probes of 5 s.
+/// Time until a dead idle path is detected: 25 s and three probes of 5 s.
 const KEEPALIVE: Span = Span::from_secs(40);
-/// The system's own patience with octets that nobody acknowledges.
+/// The system's own timeout for unacknowledged bytes.
 const RETRIES: Span = Span::from_secs(924);
-/// How often a lost connection is looked at.
+/// How often a lost connection is checked.
 const ALARM: Span = Span::from_secs(1);
-/// A call that was blocked for no reason is told of after so long at most, in microseconds.
+/// Maximum delay of the edge after a call that was blocked as a fault, in microseconds.
 const DEAF: u64 = 20_000;
 
 impl World {
     /// Receives, as `recv(2)` does.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing comes any more: said once, whichever call asks first.
+    /// `WouldBlock`, or why nothing arrives any more, which only the first call reports.
     pub fn recv(&mut self, ep: Ep, into: &mut [u8]) -> io::Result<usize> {
         self.moves += 1;
         if self.blocks(ep) {
@@ -39,7 +39,7 @@ impl World {
         tcp.received += n as u64;
         self.octets_at = self.now;
         if tcp.wire.front().is_some_and(|(at, _)| *at <= self.now) {
-            // It waited for room here.
+            // Bytes that waited for room here can now be sent.
             let latency = self.links[ep.0 / 2].latency;
             self.at(self.now + latency, What::Arrive(ep));
         }
@@ -49,7 +49,7 @@ impl World {
         Ok(n)
     }
 
-    /// Whether `recv(2)` would say that it is the end, and nothing is unread.
+    /// Whether `recv(2)` would return EOF, with nothing unread.
     ///
     /// # Errors
     /// As [`World::recv`].
@@ -61,7 +61,7 @@ impl World {
         self.hear_end(ep).map(|()| true)
     }
 
-    /// Nothing is unread: has it ended?
+    /// With nothing unread: whether the connection has ended.
     fn hear_end(&mut self, ep: Ep) -> io::Result<()> {
         let tcp = &mut self.ends[ep.0];
         match tcp.error.take() {
@@ -74,8 +74,8 @@ impl World {
     /// Sends, as `send(2)` does.
     ///
     /// # Errors
-    /// `WouldBlock`, or why nothing goes any more: what a receiving call would say as well, if nobody was told it, and
-    /// then `BrokenPipe`.
+    /// `WouldBlock`, or why nothing can be sent any more: first the error that a receive would report too, if no call
+    /// has reported it, and then `BrokenPipe`.
     pub fn send(&mut self, ep: Ep, from: &[u8]) -> io::Result<usize> {
         self.moves += 1;
         if let Some(error) = self.ends[ep.0].error.take() {
@@ -111,7 +111,7 @@ impl World {
         self.links[ep.0 / 2].send_room.saturating_sub(self.ends[ep.peer().0].on_the_way())
     }
 
-    /// Whether there is so much room that its owner was told, if it had asked.
+    /// Whether there is enough room for an edge.
     #[must_use]
     pub fn could_send(&self, ep: Ep) -> bool {
         let tcp = &self.ends[ep.0];
@@ -119,62 +119,62 @@ impl World {
             && (tcp.dead || self.room(ep) >= self.links[ep.0 / 2].send_room.div_ceil(3))
     }
 
-    /// How many octets can be received now.
+    /// How many bytes can be received now.
     #[must_use]
     pub fn readable(&self, ep: Ep) -> usize {
         self.ends[ep.0].arrived
     }
 
-    /// How many octets were received, and sent, so far.
+    /// How many bytes were received and sent so far.
     #[must_use]
     pub fn moved(&self, ep: Ep) -> (u64, u64) {
         (self.ends[ep.0].received, self.ends[ep.0].sent)
     }
 
-    /// Octets that may never arrive, because this end was reset while they were on their way.
+    /// Bytes that may never arrive, because this end was reset while they were in transit.
     #[must_use]
     pub fn lost(&self, ep: Ep) -> usize {
         self.ends[ep.0].lost
     }
 
-    /// Whether the connection is reset, or given up.
+    /// Whether the connection is reset or timed out.
     #[must_use]
     pub fn is_dead(&self, ep: Ep) -> bool {
         self.ends[ep.0].dead
     }
 
-    /// When the other end was last heard.
+    /// When the last segment of the other end arrived.
     #[must_use]
     pub fn heard_at(&self, ep: Ep) -> Time {
         self.ends[ep.0].heard
     }
 
-    /// Whether the peer's FIN is here, or the connection is dead.
+    /// Whether the peer's FIN has arrived, or the connection is dead.
     #[must_use]
     pub fn has_end(&self, ep: Ep) -> bool {
         self.ends[ep.0].fin || self.ends[ep.0].dead
     }
 
-    /// Whether the peer's FIN is here, behind everything that was received.
+    /// Whether the peer's FIN has arrived, after all bytes were received.
     #[must_use]
     pub fn has_fin(&self, ep: Ep) -> bool {
         self.ends[ep.0].fin && self.ends[ep.0].arrived == 0
     }
 
-    /// Whether this end can send: it neither ended nor died.
+    /// Whether this end can send: it has neither ended nor died.
     #[must_use]
     pub fn can_send(&self, ep: Ep) -> bool {
         let tcp = &self.ends[ep.0];
         !tcp.fin_sent && !tcp.dead && tcp.error.is_none()
     }
 
-    /// Whether a call was blocked for no reason, and the edge that follows is still to come.
+    /// Whether a call was blocked as a fault, and the edge that follows is still to come.
     #[must_use]
     pub fn is_deaf(&self, ep: Ep) -> bool {
         self.ends[ep.0].deaf_until >= self.now
     }
 
-    /// How the opening stands.
+    /// Whether the connection is established.
     ///
     /// # Errors
     /// Why there is no connection.
@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    /// FIN.
+    /// Sends a FIN.
     ///
     /// # Errors
     /// The connection is gone.
@@ -203,7 +203,7 @@ impl World {
         Ok(())
     }
 
-    /// Closes. Octets that were not received make it a reset.
+    /// Closes. Unread bytes turn it into a reset.
     pub fn close(&mut self, ep: Ep) {
         if self.ends[ep.0].arrived > 0 {
             return self.abort(ep);
@@ -220,7 +220,7 @@ impl World {
         let peer = ep.peer();
         if !self.ends[ep.0].dead && self.ends[ep.0].opening == Opening::Up {
             self.ends[ep.0].lost = self.ends[peer.0].on_the_way();
-            // What has not left yet is lost, and what is on its way may be.
+            // Bytes that have not been sent are lost, and bytes in transit may be.
             let window_is_shut = self.ends[peer.0].wire.front().is_some_and(|(at, _)| *at <= self.now);
             if window_is_shut || self.rng.below(2) == 0 {
                 let tcp = &mut self.ends[peer.0];
@@ -235,7 +235,7 @@ impl World {
         self.release(ep);
     }
 
-    /// A NAT forgets the connection: nothing arrives any more, and nobody is told.
+    /// A NAT loses the connection: nothing arrives any more, and no end gets an error.
     pub fn lose(&mut self, ep: Ep) {
         if !std::mem::replace(&mut self.links[ep.0 / 2].lost, true) {
             self.event(|log| {
@@ -246,30 +246,30 @@ impl World {
         }
     }
 
-    /// Whether a NAT has forgotten it.
+    /// Whether a NAT has lost it.
     #[must_use]
     pub fn is_lost(&self, ep: Ep) -> bool {
         self.links[ep.0 / 2].lost
     }
 
-    /// Octets sent that have not arrived at the other end's system.
+    /// Sent bytes that have not arrived at the other end's system.
     #[must_use]
     pub fn unacknowledged(&self, ep: Ep) -> usize {
         if self.ends[ep.0].dead { 0 } else { self.ends[ep.peer().0].on_the_way() }
     }
 
-    /// How long ago the other end was heard, if it owes an acknowledgement.
+    /// Time since the last segment of the other end, if bytes are unacknowledged.
     #[must_use]
     pub fn last_ack(&self, ep: Ep) -> Option<Span> {
         if self.unacknowledged(ep) == 0 {
             return None;
         }
         let lost = self.links[ep.0 / 2].lost;
-        // A peer whose window is shut answers the probes.
+        // A peer with a closed window answers the probes.
         Some(if lost { self.now.since(self.ends[ep.0].heard) } else { Span::from_millis(200) })
     }
 
-    /// How long a round trip takes.
+    /// The round-trip time.
     #[must_use]
     pub fn round_trip(&self, ep: Ep) -> Span {
         Span(2 * self.links[ep.0 / 2].latency.0)
@@ -304,7 +304,7 @@ impl World {
         }
     }
 
-    /// Whether a call on this end is to block though it need not. An edge follows.
+    /// Whether a call on this end is blocked as a fault. An edge follows.
     fn blocks(&mut self, ep: Ep) -> bool {
         if !self.is_of_process(ep) || !self.rng.one_of_thousand(self.faults.would_block) {
             return false;
@@ -357,7 +357,7 @@ impl World {
                         if !reset {
                             break;
                         }
-                        // A reset waits for no window: what is behind this never comes, a FIN neither.
+                        // A reset waits for no window: the bytes behind this, and a FIN, never arrive.
                         tcp.inbox.drain(tcp.arrived..tcp.arrived + *n);
                         cut = true;
                     }
@@ -387,7 +387,7 @@ impl World {
         }
     }
 
-    /// The other end has taken something of what this one sent.
+    /// The other end has received some of what this one sent.
     fn acknowledge(&mut self, ep: Ep) {
         let left = self.ends[ep.peer().0].on_the_way();
         let enough = self.room(ep) >= self.links[ep.0 / 2].send_room.div_ceil(3);
@@ -400,7 +400,7 @@ impl World {
         }
     }
 
-    /// A lost connection: is it time to give it up?
+    /// Whether a lost connection has timed out.
     pub(super) fn alarm(&mut self, ep: Ep) {
         let tcp = &mut self.ends[ep.0];
         if tcp.closed || tcp.dead {

@@ -1,4 +1,4 @@
-//! The world that all simulated processes and peers share: time, wires, listeners.
+//! The world that all simulated processes and actors share: time, links, listeners.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -12,47 +12,47 @@ use rendezvous_core::time::{Now, Span, Time};
 use super::tcp::{Ep, Link, Tcp};
 use crate::rng::Rng;
 
-/// Someone who lives in the world: a process with an event loop, or an actor.
+/// A participant of the world: a process with an event loop, or an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProcessId(pub(crate) usize);
 
-/// What goes wrong how often, in so many of a thousand calls; and how long things take.
+/// Rates of faults, per thousand calls, and latencies.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// A receiving call takes less than there is.
+    /// A receive returns fewer bytes than available.
     pub short_recv: u32,
-    /// A sending call takes less than there is room for.
+    /// A send accepts fewer bytes than there is room for.
     pub short_send: u32,
-    /// A call would block for no reason; an edge follows.
+    /// A call blocks as a fault; an edge follows.
     pub would_block: u32,
-    /// Edges for nothing.
+    /// Spurious edges.
     pub spurious: u32,
-    /// Events of connections that are closed.
+    /// Events of closed connections.
     pub stale: u32,
-    /// Polls that return late, and such that return early.
+    /// Polls that return late or early.
     pub late: u32,
-    /// Accepting calls without a descriptor for it.
+    /// Accepts that fail for lack of a descriptor.
     pub no_descriptor: u32,
-    /// Connections that were reset in the backlog are told as aborted, and not as connections.
+    /// Connections that were reset in the backlog are reported as aborted.
     pub aborted: u32,
-    /// A link's latency at least, in one direction.
+    /// Minimum latency of a link, in one direction.
     pub latency_min: Span,
-    /// A link's latency at most.
+    /// Maximum latency of a link.
     pub latency_max: Span,
     /// The largest window.
     pub room_max: usize,
 }
 
-/// What becomes of a connection to an address where nobody listens.
+/// The result of connecting to an address without a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// No answer, ever.
+    /// Never an answer.
     Silent,
     /// No route.
     Unreachable,
 }
 
-/// Something that is going to happen.
+/// A scheduled event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum What {
     Arrive(Ep),
@@ -68,17 +68,17 @@ pub(crate) enum What {
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) who: ProcessId,
-    /// Its number for its process.
+    /// Its number in its process.
     pub(crate) number: u16,
     pub(crate) backlog: VecDeque<Ep>,
     pub(crate) backlog_max: usize,
     pub(crate) told: bool,
-    /// It tells nobody anything until it is rearmed.
+    /// It gives no edges until it is rearmed.
     pub(crate) muted: bool,
     pub(crate) open: bool,
 }
 
-/// What the world knows of one who lives in it.
+/// The state of a participant.
 #[derive(Debug, Default)]
 pub(crate) struct Resident {
     pub(crate) is_process: bool,
@@ -91,23 +91,23 @@ pub(crate) struct Resident {
     pub(crate) descriptors: u32,
     pub(crate) descriptors_max: u32,
     pub(crate) skew: i64,
-    /// The last part of its address, where that is not its number.
+    /// The last part of its address, if it is not its number.
     pub(crate) host: Option<u8>,
     pub(crate) names: VecDeque<(Time, ConnId, Vec<SocketAddr>)>,
     /// The sockets of a process by the indices of their tokens.
     pub(crate) watched: Vec<Option<Ep>>,
     /// How often it has waited.
     pub(crate) turns: u64,
-    /// Sockets that it was told of, or called with success, and may have to go on with.
+    /// Sockets that gave an edge, or were called successfully, and may have more to do.
     pub(crate) pending: Vec<Ep>,
 }
 
 /// The world.
 pub struct World {
     pub(crate) now: Time,
-    /// Where its chance comes from.
+    /// The source of randomness.
     pub rng: Rng,
-    /// What goes wrong.
+    /// Rates of faults.
     pub faults: Faults,
     pub(crate) events: BinaryHeap<Reverse<(Time, u64, What)>>,
     order: u64,
@@ -116,14 +116,14 @@ pub struct World {
     pub(crate) listening: BTreeMap<SocketAddr, Listening>,
     pub(crate) residents: Vec<Resident>,
     pub(crate) ready: Vec<ProcessId>,
-    /// Addresses where connections have a fate of their own.
+    /// Results for addresses without a listener.
     pub fates: BTreeMap<SocketAddr, Fate>,
-    /// Names and their addresses; a name that is not here is never answered.
+    /// Names and their addresses. Other names are never resolved.
     pub names: BTreeMap<String, Vec<SocketAddr>>,
     log: Option<String>,
     /// Calls and events so far.
     pub(crate) moves: u64,
-    /// When an octet was last received, by anybody.
+    /// When a byte was last received by any participant.
     pub octets_at: Time,
 }
 
@@ -153,18 +153,18 @@ impl World {
         }
     }
 
-    /// From now on everything that happens is written down.
+    /// Records everything from now on.
     pub fn keep_log(&mut self) {
         self.log = Some(String::new());
     }
 
-    /// What was written down.
+    /// The recorded log.
     #[must_use]
     pub fn log(&self) -> &str {
         self.log.as_deref().unwrap_or_default()
     }
 
-    /// Writes a line down, if that is done at all.
+    /// Adds a line to the log, if it is recorded.
     pub fn event(&mut self, line: impl FnOnce(&mut String)) {
         if let Some(log) = &mut self.log {
             let _ = write!(log, "{:>12} ", self.now.0);
@@ -173,20 +173,20 @@ impl World {
         }
     }
 
-    /// The time.
+    /// The current time.
     #[must_use]
     pub const fn now(&self) -> Time {
         self.now
     }
 
-    /// Both clocks, as this one has them.
+    /// Both clocks of this participant.
     #[must_use]
     pub fn clocks(&self, who: ProcessId) -> Now {
         let wall = (WALL + self.now.0 / 1_000_000).saturating_add_signed(self.residents[who.0].skew);
         Now { mono: self.now, wall }
     }
 
-    /// Sets the wall clock of one of them, by so many seconds.
+    /// Changes the wall clock of a participant by this many seconds.
     pub fn jump(&mut self, who: ProcessId, seconds: i64) {
         self.event(|log| {
             let _ = write!(log, "{who:?} clock {seconds:+}");
@@ -194,7 +194,7 @@ impl World {
         self.residents[who.0].skew += seconds;
     }
 
-    /// Someone moves in.
+    /// Adds a participant.
     pub fn settle(&mut self, is_process: bool) -> ProcessId {
         let who = ProcessId(self.residents.len());
         self.residents.push(Resident { is_process, descriptors_max: u32::MAX, ..Resident::default() });
@@ -202,12 +202,12 @@ impl World {
         who
     }
 
-    /// Connections of a resident come from this address from now on, which others may have too.
+    /// Connections of a participant come from this address from now on, which others may share.
     pub fn place(&mut self, who: ProcessId, host: u8) {
         self.residents[who.0].host = Some(host);
     }
 
-    /// How many descriptors a process may have.
+    /// Sets how many descriptors a process may have.
     pub fn limit_descriptors(&mut self, who: ProcessId, most: u32) {
         self.residents[who.0].descriptors_max = most;
     }
@@ -218,13 +218,13 @@ impl World {
         self.residents[who.0].descriptors
     }
 
-    /// Whether someone listens there.
+    /// Whether there is a listener at this address.
     #[must_use]
     pub fn is_listened(&self, at: SocketAddr) -> bool {
         self.listening.contains_key(&at)
     }
 
-    /// Someone listens.
+    /// Adds a listener.
     pub fn listen(&mut self, who: ProcessId, at: SocketAddr) {
         let resident = &mut self.residents[who.0];
         let number = u16::try_from(resident.listeners.len()).unwrap_or(u16::MAX);
@@ -235,7 +235,7 @@ impl World {
         self.listening.insert(at, listening);
     }
 
-    /// Nobody listens there any more; who is in the backlog is reset.
+    /// Removes the listeners; connections in the backlog are reset.
     pub fn stop_listening(&mut self, who: ProcessId) {
         for at in std::mem::take(&mut self.residents[who.0].listeners) {
             for ep in self.listening.remove(&at).map(|gone| gone.backlog).into_iter().flatten() {
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    /// Everything that a process has is reset, as the system does it when it is killed.
+    /// Resets everything that a process has, as the system does when it is killed.
     pub fn kill(&mut self, who: ProcessId) {
         self.stop_listening(who);
         for at in 0..self.ends.len() {
@@ -259,26 +259,26 @@ impl World {
         resident.names.clear();
     }
 
-    /// An actor hears of what happened: it looks at everything it has.
+    /// Reports to an actor that something has happened: it checks all its connections.
     pub fn hear(&mut self, who: ProcessId) {
         for ep in std::mem::take(&mut self.residents[who.0].woken) {
             self.ends[ep.0].queued = false;
         }
     }
 
-    /// Someone has something to do now.
+    /// Marks a participant as ready to run.
     pub fn rouse(&mut self, who: ProcessId) {
         if !std::mem::replace(&mut self.residents[who.0].ready, true) {
             self.ready.push(who);
         }
     }
 
-    /// Someone wants to be roused at this time, whatever happens before.
+    /// Schedules a participant for this time.
     pub fn nap(&mut self, who: ProcessId, until: Time) {
         self.at(until, What::Nap(who));
     }
 
-    /// Someone who is ready, by chance; `None` if all sleep.
+    /// A random participant that is ready; `None` if all sleep.
     pub fn next_ready(&mut self) -> Option<ProcessId> {
         let at = usize::try_from(self.rng.below(self.ready.len() as u64)).unwrap_or(0);
         if self.ready.is_empty() {
@@ -295,14 +295,14 @@ impl World {
         self.socket(who, token).filter(|ep| !self.ends[ep.0].closed)
     }
 
-    /// The same, also where it was closed.
+    /// The same, also if it was closed.
     #[must_use]
     pub fn socket(&self, who: ProcessId, token: ConnId) -> Option<Ep> {
         let ep = self.residents[who.0].watched.get(token.index as usize).copied().flatten()?;
         (self.ends[ep.0].token == Some(token)).then_some(ep)
     }
 
-    /// When a process wants to be run next, if nothing happens before.
+    /// When a process wants to run next, if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, who: ProcessId) -> Option<Time> {
         self.residents[who.0].wake_at
@@ -314,19 +314,19 @@ impl World {
         self.moves
     }
 
-    /// Whether a listener has somebody that its process was not told of.
+    /// Whether a listener has a connection without an edge for it.
     #[must_use]
     pub fn has_untold(&self, who: ProcessId) -> bool {
         self.listening.values().any(|it| it.who == who && !it.muted && !it.backlog.is_empty())
     }
 
-    /// When something happens next.
+    /// The time of the next event.
     #[must_use]
     pub fn next_event(&self) -> Option<Time> {
         self.events.peek().map(|Reverse((at, _, _))| *at)
     }
 
-    /// Goes to the next thing that happens, if that is before `until`, and lets it happen.
+    /// Advances to the next event, if it is before `until`, and performs it.
     pub fn advance(&mut self, until: Time) -> bool {
         let Some(next) = self.next_event().filter(|next| *next <= until) else {
             self.now = self.now.max(until);
@@ -368,7 +368,7 @@ impl World {
         }
     }
 
-    /// Something changed at this end: whoever owns it will hear of it.
+    /// This end has changed: its owner gets an edge.
     pub(crate) fn wake(&mut self, ep: Ep) {
         let tcp = &mut self.ends[ep.0];
         if let Some(who) = tcp.owner
