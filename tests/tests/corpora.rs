@@ -1,11 +1,11 @@
-//! The checked-in corpora of the fuzz targets, as plain tests: with this compiler, its assertions, and no fuzzer.
+//! Runs the checked-in corpora of the fuzz targets as plain tests, with this compiler and its assertions.
 
 use std::fs;
 use std::path::Path;
 
 use rendezvous_fuzz::TARGETS;
 
-/// Runs everything in the corpus of a target.
+/// Runs every input in the corpus of a target.
 fn run(target: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -13,7 +13,7 @@ fn run(target: &str) {
     files.sort();
     assert!(!files.is_empty(), "{} is empty", folder.display());
     for file in files {
-        // The last line before a panic says whose it is.
+        // The last line before a panic names the input.
         println!("{}", file.display());
         rendezvous_fuzz::run(target, &fs::read(&file).expect("a file can be read"));
     }

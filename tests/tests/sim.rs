@@ -1,9 +1,9 @@
-//! The relay, agents, connectors and everybody else in a simulated world, run after run.
+//! Relay, agents, connectors and all other actors in a simulated world, for many seeds.
 //!
-//! `cargo test` runs 256 seeds; `SEEDS=1000000 cargo test --release -p tests --test sim -- --nocapture` as many as one
-//! likes, and shows how fast. A run that fails is made smaller as long as it fails, told, and written down: as a plan,
-//! which `PLAN=file` runs again, and as a trace of the relay's machine, for `rendezvous replay`. `SEED=…` and
-//! `SEED_TLS=…` run one seed. Plans that once failed are in `corpus/*.plan`.
+//! `cargo test` runs 256 seeds. `SEEDS=1000000 cargo test --release -p tests --test sim -- --nocapture` runs more, and
+//! prints the speed. A failed run is reduced while it still fails, and reported. Two files reproduce it: a plan, which
+//! `PLAN=file` runs again, and a trace of the relay's machine, for `rendezvous replay`. `SEED=…` and `SEED_TLS=…` run
+//! one seed. Plans that once failed are in `corpus/*.plan`.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ use tests::siege::{self, Kind};
 
 /// Runs of `cargo test`.
 const SEEDS: u64 = 256;
-/// Of many runs, it is told when so many more are done.
+/// With many runs, progress is printed after this many.
 const TELL: usize = 10_000;
 
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// The folder for what is to be kept of a failure.
+/// The folder for the files of a failure.
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -102,7 +102,7 @@ fn the_same_seed_gives_the_same_trace_twice() {
     }
 }
 
-/// Key exchange draws entropy of its own: what holds is the same, the octets on the wire are not.
+/// Key exchange uses its own entropy: the bytes on the wire differ between runs, the invariants are the same.
 #[test]
 fn in_tls_it_holds_too() {
     let seeds = match asked("SEED_TLS") {
@@ -136,7 +136,7 @@ fn a_plan_written_down_is_the_same_plan() {
     }
 }
 
-/// A check that is made to fail, in clear and in TLS: what is told of it is small, and shows it again.
+/// A check that is made to fail, with and without TLS: the report is small, and reproduces it.
 #[test]
 fn a_failure_is_made_small_and_written_down_and_fails_again() {
     let secured = Secured::new();
@@ -144,7 +144,7 @@ fn a_failure_is_made_small_and_written_down_and_fails_again() {
         let drawn = (0..).map(|seed| Plan { received_max: Some(5), ..Plan::draw(seed, tls) });
         let failing =
             drawn.filter_map(|plan| shrinker::run(&plan, false, &secured).err().map(|it| (plan, it)));
-        // How small a plan becomes depends on chance: the smallest of a few.
+        // How small a plan becomes depends on chance, so the smallest of a few is taken.
         let told = failing.filter(|(plan, _)| plan.participants.len() > 6).take(4).map(|(plan, failure)| {
             assert_eq!(failure.why, "more octets than the test allows");
             (shrinker::report(&plan, failure.clone(), &secured), failure)
@@ -169,7 +169,7 @@ fn a_failure_is_made_small_and_written_down_and_fails_again() {
     }
 }
 
-/// Recorded, a run is the same run, and its trace replays to what it holds.
+/// A recorded run is the same run, and its trace replays to its recorded actions.
 #[test]
 fn what_was_recorded_of_a_run_replays() {
     let secured = Secured::new();
@@ -186,7 +186,7 @@ fn what_was_recorded_of_a_run_replays() {
 }
 
 /// However many attackers there are, an honest client waits no longer than the constant [`siege::WAIT_MAX`]: with the
-/// least memory that there can be, and with less.
+/// minimum of memory, and with less.
 fn besiege(kinds: &[Kind]) {
     for ceiling in [256 << 10, 1 << 20] {
         for attackers in [15, 60, 150] {
@@ -227,8 +227,8 @@ fn an_honest_client_waits_no_longer_the_more_attackers_of_all_kinds_there_are() 
     besiege(&Kind::IN_CLEAR);
 }
 
-/// Clients that reuse their connections for requests to several hidden servers: each request is answered by the one that
-/// it names. `SEED_REUSE=…` runs one seed, `SEEDS_REUSE=…` so many.
+/// Clients that reuse their connections for requests to several hidden servers: each request is answered by the one
+/// that it names. `SEED_REUSE=…` runs one seed, `SEEDS_REUSE=…` this many.
 #[test]
 fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_names() {
     let seeds = match asked("SEED_REUSE") {
@@ -247,7 +247,8 @@ fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_
     assert!(pairs > 2 * connections as usize, "clients move between hidden servers on one connection");
 }
 
-/// 150 clients at once at 100 ms; 60 and 120 at 200 ms. More than a few are more than may be opened at once.
+/// 150 clients at once with a round trip of 100 ms; 60 and 120 with 200 ms. These are more connections than may be
+/// opened at once.
 #[test]
 fn a_burst_of_clients_is_served_whole_by_a_pool_that_grows() {
     let secured = Secured::new();

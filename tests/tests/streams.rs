@@ -1,7 +1,6 @@
-//! The stream proxy in the simulated world: two entities and a proxy, each with a real event loop, over sockets that
-//! have every fault that Linux has; an XMPP server that takes its time is between them. What must hold of every machine
-//! and loop is checked all along (`tests::model`); here, that every stream comes about and arrives whole, whichever way
-//! it goes.
+//! The stream proxy in the simulated world: two entities and a proxy, each with a real event loop, over sockets with
+//! all the faults of Linux, and an XMPP server with delays between them. `tests::model` checks the invariants of every
+//! machine and loop. The tests here check that every stream is established and arrives completely, on every path.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -27,9 +26,9 @@ const PROXY: &str = "proxy.example.org";
 const SEEDS: u64 = 48;
 /// Streams of one run.
 const STREAMS: usize = 6;
-/// A stanza takes so long at most, in microseconds.
+/// The maximum delay of a stanza, in microseconds.
 const DELAY: u64 = 400_000;
-/// Nothing here takes so long.
+/// The timeout of a run.
 const PATIENCE: Span = Span::from_secs(120);
 
 fn at(host: u8, port: u16) -> SocketAddr {
@@ -40,7 +39,7 @@ fn jid(text: &str) -> Jid {
     Jid::new(text).expect("a JID")
 }
 
-/// What speaks with stanzas.
+/// A machine that exchanges stanzas.
 trait Speaks: Machine {
     fn hear(&mut self, stanza: Stanza, now: Now);
     fn emit(&mut self) -> Option<Stanza>;
@@ -75,7 +74,7 @@ struct Process<M: Machine> {
     event_loop: EventLoop<SimNet, ContractChecker<M>>,
 }
 
-/// A process, whatever its machine is.
+/// A process with any machine.
 trait Runs {
     fn who(&self) -> ProcessId;
     fn jid(&self) -> &'static str;
@@ -140,10 +139,10 @@ impl<M: Speaks> Runs for Process<M> {
     }
 }
 
-/// One end of a stream, outside: sends its octets, ends, and takes those of the other.
+/// One end of a stream, outside: sends its bytes, ends, and reads those of the other.
 struct Talker {
     ep: Ep,
-    /// Which flow it sends; a program's is known, a service's is that of its program and one more.
+    /// The flow that it sends. A program's is known; a service's is the next one after that of its program.
     flow: Option<usize>,
     sent: u64,
     got: u64,
@@ -151,7 +150,7 @@ struct Talker {
     heard_end: bool,
 }
 
-/// Octets of a flow: the first says which it is.
+/// The length of a flow, whose first byte contains its number.
 fn length(flow: usize) -> u64 {
     1 + (flow as u64 * 919) % 3_000
 }
@@ -190,7 +189,7 @@ impl Talker {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("flow {:?}: {error}", self.flow),
             };
-            // Whom a service talks with, the first octet says.
+            // The first byte identifies the peer of a service.
             let other = match self.flow {
                 Some(flow) => flow ^ 1,
                 None => usize::from(octets[0]),
@@ -212,11 +211,11 @@ impl Talker {
     }
 }
 
-/// Everybody.
+/// All processes and ends of a run.
 struct Scene {
     world: Shared,
     processes: Vec<Box<dyn Runs>>,
-    /// What waits at the server, for each in its order.
+    /// Stanzas at the server, in order for each receiver.
     server: BTreeMap<&'static str, VecDeque<(Time, Stanza)>>,
     participants: ProcessId,
     service: SocketAddr,
@@ -224,7 +223,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// `unreachable`: whose listeners nobody can connect to.
+    /// `unreachable`: listeners that cannot be reached.
     fn new(seed: u64, faults: Faults, unreachable: &[SocketAddr]) -> Self {
         let world: Shared = Rc::new(RefCell::new(World::new(seed, faults)));
         let (alice_at, bob_at, proxy_at, service) = (at(1, 5000), at(2, 5000), at(3, 4000), at(4, 22));
@@ -308,7 +307,7 @@ impl Scene {
         }
     }
 
-    /// Everybody outside does what can be done.
+    /// All ends outside make as much progress as possible.
     fn act(&mut self) {
         let mut world = self.world.borrow_mut();
         world.hear(self.participants);
@@ -361,7 +360,7 @@ fn faults(seed: u64) -> Faults {
     }
 }
 
-/// Everything arrives, with so many pairs at the proxy for each stream.
+/// Checks that everything arrives, with this many pairs at the proxy for each stream.
 fn arrives(unreachable: &[SocketAddr], by_proxy: u64) {
     for seed in 0..SEEDS {
         println!("seed {seed}");
@@ -384,7 +383,7 @@ fn streams_by_proxy_arrive_whole() {
     arrives(&[at(1, 5000)], 1);
 }
 
-/// Neither Alice nor the proxy can be reached: Bob offers what he has, and she dials him.
+/// Neither Alice nor the proxy can be reached: Bob makes an offer, and she dials him.
 #[test]
 fn streams_with_roles_changed_arrive_whole() {
     arrives(&[at(1, 5000), at(3, 4000)], 0);

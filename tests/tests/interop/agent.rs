@@ -1,4 +1,4 @@
-//! What the agent says, and when it gives up.
+//! The agent's log lines, retries and failures.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -35,7 +35,7 @@ fn get(id: &str) -> String {
 }
 
 fn a_local_service_that_is_down() {
-    // Bound, so that nobody else gets the port, and not listening.
+    // Bound, so that no other program gets the port, but not listening.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
     let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("it is bound");
@@ -44,13 +44,13 @@ fn a_local_service_that_is_down() {
     assert_eq!(answer.status(), 502);
     assert!(answer.text().starts_with("{\"error\":{\"permanent\":"), "{answer:?}");
     agent.says(said::UNREACHABLE);
-    // The service comes, and is found.
+    // When the service starts, the agent connects to it.
     socket.listen(16).expect("it is bound");
     page_on(TcpListener::from(socket));
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
 }
 
-/// How long a storm is watched for, and what is no storm in it: four connections, each tried thrice.
+/// How long attempts are counted, and how many are allowed: four connections, with three attempts each.
 const WATCHED: Duration = Duration::from_secs(4);
 const NO_STORM: usize = 16;
 
@@ -118,7 +118,7 @@ fn a_ticket_that_others_can_read_is_refused() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "it says what to do");
 }
 
-/// A certificate as `openssl req -x509` makes it: its own CA.
+/// A self-signed certificate as `openssl req -x509` makes it is its own CA.
 fn a_ca_file_serves_as_well_as_a_pin() {
     let world = World::new();
     let home = world.enrol("home", &[]);
@@ -152,7 +152,7 @@ fn a_ca_file_serves_as_well_as_a_pin() {
     let agent = start_agent(&ticket, &["--to", &page().to_string()]);
     agent.says(said::WAITING);
     assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
-    // A new ticket has the pin of what the running relay serves, not that of the state folder.
+    // A new ticket has the pin of the running relay's certificate, not that of the state folder.
     let pinned = world.state().with_file_name("pinned.ticket");
     let mut again = rendezvous();
     again.args(["id", "ticket", "home", "--relay", &relay.url(Below::Tls13), "--state"]).arg(world.state());
@@ -190,7 +190,7 @@ fn two_tickets_are_two_relays() {
     drop(agent);
 }
 
-/// Two hidden servers at one relay: only the name tells their lines apart.
+/// Two hidden servers at one relay: only the name distinguishes their log lines.
 fn every_line_names_its_hidden_server() {
     let world = World::new();
     let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
@@ -221,8 +221,8 @@ fn every_line_names_its_hidden_server() {
     }
 }
 
-/// An agent that may have 200 descriptors, with a ticket each for two hidden servers, and more clients of the one than
-/// it serves. A few are refused, not many: after 20 the agent pauses.
+/// An agent with 200 descriptors, two tickets, and more clients of one ticket than it serves. Only a few are refused:
+/// after 20 the agent pauses.
 fn idle_clients_of_one_ticket() {
     let world = World::new();
     let (one, two) = (world.enrol("one", &[]), world.enrol("two", &[]));
@@ -255,7 +255,7 @@ fn idle_clients_of_one_ticket() {
     for _ in 0..20 {
         assert_eq!(relay.ask(get(&two.id)).text(), page_text("GET", "/x", b""));
     }
-    // Those that leave make room.
+    // Clients that leave free their descriptors.
     let served = idle.len();
     drop(idle);
     agent.until("the end of its pairs", |lines| {
@@ -270,12 +270,13 @@ fn clock(offset: &str) {
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
     let ticket = world.ticket(&relay, &home, Below::Tls13);
-    // `faketime` stays between us and what it starts, and outlives no kill: its library is loaded without it.
+    // `faketime` would stay as a process between the test and the program, and survive a kill. So its library is loaded
+    // directly.
     let library = run(Peer::Faketime.command().args(["-f", "+0", "printenv", "LD_PRELOAD"]));
     let library = String::from_utf8_lossy(&library.stdout).trim().to_owned();
     let faked = |arguments: &[&str]| {
         let mut command = rendezvous();
-        // What measures spans of time goes on as it does.
+        // The monotonic clock is not changed.
         command.env("LD_PRELOAD", &library).env("FAKETIME", offset).env("DONT_FAKE_MONOTONIC", "1");
         command.args(arguments).arg("--ticket").arg(&ticket).args(["--to", &page().to_string()]);
         command
@@ -305,7 +306,7 @@ fn check_says_what_clients_get() {
             let line = lines.lines().find(|line| line.starts_with("client ")).map(str::to_owned);
             line.unwrap_or_else(|| panic!("no line for the client: {lines}"))
         };
-        // The token that the first check registers has a connection wait for a moment, which counts as an agent.
+        // The token that the first check registers makes a waiting connection for a moment, which counts as an agent.
         let first = line();
         assert!(first.starts_with("client       info    "), "{first}");
         let agent = start_agent(&ticket, &["--to", &page().to_string()]);

@@ -1,4 +1,4 @@
-//! Every answer of the relay's own: status, fields, body.
+//! The relay's own answers: status, fields, body.
 
 use std::io::{Read as _, Write as _};
 
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
-/// What every answer has that is no success.
+/// Checks the fields that every answer except a success has.
 fn is_well_formed(of: &str, answer: &Answer) {
     let show = format!("{of:?} → {answer:?}");
     assert!(answer.field("date").is_some_and(|date| date.ends_with(" GMT")), "Date: {show}");
@@ -171,7 +171,7 @@ fn unknown_id_and_wrong_token_are_one_answer() {
     let nonce = "response=00000000000000000000000000000000&nonce=0123456789abcdef";
     let ask = |id: &str, query: &str| {
         let mut answer = relay.ask(format!("CONNECT uuid:{id}?{query} HTTP/1.1\r\n\r\n"));
-        // Each has a challenge of its own, and all have one.
+        // Each answer has one challenge, and all differ.
         assert_eq!(answer.field("Rendezvous-Challenge").map(str::len), Some(43));
         let of_its_own = ["date", "rendezvous-challenge"];
         answer.fields.retain(|(name, _)| !of_its_own.iter().any(|it| name.eq_ignore_ascii_case(it)));
@@ -266,10 +266,10 @@ fn the_challenge_keeps_or_closes() {
     ] {
         let mut wire = relay.open(Below::Clear);
         wire.send(head(fields).as_bytes());
-        // At once: nothing of the body was sent.
+        // The answer comes at once: no byte of the body was sent.
         let answer = Answer::read(&mut wire);
         assert_eq!((answer.status(), answer.field("connection")), (401, Some("close")), "{fields:?}");
-        // The close lingers: the body is taken, no reset eats the answer.
+        // The close lingers: the relay reads the body, so that no reset destroys the answer.
         wire.send(b"12345");
         wire.end();
         assert_eq!(wire.rest(), b"", "{fields:?}");
@@ -348,7 +348,7 @@ fn a_label_needs_no_challenge() {
         let mut got = vec![0; head.len()];
         hidden.read_exact(&mut got).expect("the head arrives");
         assert_eq!(String::from_utf8_lossy(&got), head, "nothing is left out");
-        // Unanswered, it would go to the next waiting connection.
+        // Without a response the request would go to the next waiting connection.
         hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it takes octets");
         assert_eq!(Answer::read_head(&mut client).status(), 204);
     }

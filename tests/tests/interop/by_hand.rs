@@ -1,4 +1,4 @@
-//! A hidden server made of what every machine has: openssl and oathtool.
+//! A hidden server made of common programs: openssl and oathtool.
 
 use std::io::{Read, Write as _};
 
@@ -19,10 +19,10 @@ pub(crate) const CASES: &[Case] = &[
 
 const NEEDS: &[Peer] = &[Peer::Openssl, Peer::Oathtool, Peer::Curl];
 
-/// What oathtool prints for an ID as it is enrolled by default.
+/// The output of oathtool for an ID that is enrolled with the defaults.
 fn oathtool(of: &Enrolled) -> String {
     let mut oathtool = Peer::Oathtool.command();
-    // The secret comes by stdin, as it should.
+    // The secret goes over stdin, not into the arguments.
     oathtool.args(["--totp=sha256", "--digits=8", "--base32", "-"]);
     text(&crate::program::run_with(&mut oathtool, of.secret.as_bytes())).trim().to_owned()
 }
@@ -60,7 +60,7 @@ fn s_client(version: &str) {
     to.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nby hand\n")
         .expect("s_client reads");
     assert_eq!(text(&client.join().expect("curl runs")), "by hand\n");
-    // curl's end crosses to s_client, which then ends.
+    // curl's EOF is forwarded to s_client, which then ends.
     from.read_to_end(&mut Vec::new()).expect("s_client ends");
     drop(hidden);
 }
@@ -69,7 +69,7 @@ fn oathtool_and_token_agree() {
     let world = World::new();
     let home = world.enrol("home", &["--tokens", "any"]);
     let relay = world.relay(&[]);
-    // A step may end between the two: then the second try agrees.
+    // A time step may end between the two calls: then the second attempt agrees.
     let agree = || world.plain_token(&relay, &home) == oathtool(&home);
     assert!(agree() || agree());
 }

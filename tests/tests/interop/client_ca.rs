@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 
 const PEERS: &[Peer] = &[Peer::Curl, Peer::Nginx, Peer::Openssl];
 
-/// A CA, and certificates that it signs.
+/// A CA that signs certificates.
 struct Authority {
     folder: PathBuf,
     name: &'static str,
@@ -42,7 +42,7 @@ impl Authority {
         self.folder.join(format!("{}.{suffix}", self.name)).display().to_string()
     }
 
-    /// Signs a certificate: the paths of it and of its key.
+    /// Signs a certificate, and returns the paths of it and of its key.
     fn sign(&self, subject: &str) -> (String, String) {
         let (request, certificate, key) = (self.path("csr"), self.path("user.pem"), self.path("user.key"));
         let mut openssl = Peer::Openssl.command();
@@ -52,7 +52,7 @@ impl Authority {
         let mut openssl = Peer::Openssl.command();
         openssl.args(["x509", "-req", "-days", "2", "-in", &request, "-out", &certificate]);
         openssl.args(["-CA", &self.path("pem"), "-CAkey", &self.path("key"), "-CAcreateserial"]);
-        // Without an extension it would be a certificate of version 1.
+        // Without an extension openssl makes a certificate of version 1.
         let extensions = self.path("ext");
         std::fs::write(&extensions, "extendedKeyUsage=clientAuth\n").expect("a file can be written");
         assert!(run(openssl.args(["-extfile", &extensions])).status.success());

@@ -1,4 +1,4 @@
-//! Other people's clients: wget, wget2, lynx, curl as HTTP/1.0, Python, Ruby, Node; and what people see in them.
+//! Third-party clients: wget, wget2, lynx, curl with HTTP/1.0, Python, Ruby, Node; and their output.
 
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,7 @@ fn wget2_answers_the_challenge() {
 
 fn lynx_gets_a_page_and_reads_the_errors() {
     let (world, relay, home, _agent) = World::with_service(page());
-    // lynx compares names alone, not addresses.
+    // lynx compares only names, not addresses.
     let url = format!("https://localhost:{}/lynx", relay.tls.port());
     let lynx = |options: &[&str]| {
         let mut lynx = Peer::Lynx.command();
@@ -139,7 +139,7 @@ fn plain_http_is_redirected() {
     let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string()]);
     let url = format!("http://{}/typed?a=b", relay.tls);
     let mut curl = curl(&world, &home, "--basic");
-    // Credentials go on to another scheme if that is asked for alone.
+    // curl sends credentials to another scheme only on request.
     let output = run(curl.args(["-L", "--location-trusted", &url]));
     assert_eq!(text(&output), page_text("GET", "/typed?a=b", b""));
     relay.program.says("plain HTTP instead of TLS");
@@ -154,6 +154,6 @@ fn an_agent_leaves_in_order() {
     let output = run(curl.args(["-w", "%{http_code}", &relay.url(Below::Tls13)]));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.ends_with("no hidden server waits under this ID\"}}\n404"), "{said}");
-    // It is held for two seconds; five were for one that may come back.
+    // It is held for two seconds. An offline hidden server would be waited for during five.
     assert!(asked.elapsed() < Duration::from_millis(4_500), "{:?}", asked.elapsed());
 }

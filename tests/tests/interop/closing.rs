@@ -1,4 +1,4 @@
-//! Half-close, reset, truncation: each crosses as what it is.
+//! Half-close, reset and truncation are forwarded unchanged.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::Shutdown;
@@ -34,7 +34,7 @@ pub(crate) const CASES: &[Case] = &[
 
 const SIZE: usize = 3 << 20;
 
-/// A client at a hidden server of ours, both in the test's hand.
+/// A client and a hidden server, both controlled by the test, as a pair.
 fn pair(world: &World, below_client: Below, below_hidden: Below, options: &[&str]) -> (Relay, Wire, Wire) {
     let home = world.enrol("home", &[]);
     let relay = world.relay(options);

@@ -1,4 +1,4 @@
-//! `rendezvous connect`: what is not HTTP, by stdio and by a local port.
+//! `rendezvous connect`: protocols other than HTTP, over stdio and a local port.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     case("as_the_proxy_command_of_socat", &[Peer::Socat], as_a_proxy_command),
 ];
 
-/// Where an agent has no HTTP service: nobody listens there.
+/// The HTTP service of an agent without one: nothing listens there.
 pub(crate) const NO_HTTP: &str = "127.0.0.1:1";
 
 /// A service behind an agent's `--stream`.
@@ -59,14 +59,14 @@ impl Stream {
         command
     }
 
-    /// A connector's stdio, and the service's end of it.
+    /// A connector's stdio, and the service's end of the stream.
     fn open(&self) -> (Program, ChildStdin, ChildStdout, TcpStream) {
         let (program, to, from) = Program::start_piped("connect", &mut self.command());
         (program, to, from, self.service.accept())
     }
 }
 
-/// Sends a word each way through a connector at a service, the service first; then both end.
+/// Sends a word each way through a connector, the service first; then both end.
 pub(crate) fn greets(service: &Raw, connect: &mut Command) {
     let (mut program, mut to, mut from) = Program::start_piped("connect", connect);
     let mut hidden = service.accept();
@@ -74,7 +74,7 @@ pub(crate) fn greets(service: &Raw, connect: &mut Command) {
     expect(&mut from, b"SSH-2.0-x\r\n");
     to.write_all(b"SSH-2.0-y\r\n").expect("it takes octets");
     expect(&mut hidden, b"SSH-2.0-y\r\n");
-    // The service ends first: an old relay passes no half-close on, and the connector has nothing more to say.
+    // The service ends first: an old relay forwards no half-close, and the connector sends nothing more.
     drop(hidden);
     let mut rest = Vec::new();
     from.read_to_end(&mut rest).expect("stdout ends");
@@ -103,7 +103,7 @@ fn small_writes_are_not_held_back() {
         times.push(started.elapsed());
     }
     times.sort();
-    // A delayed acknowledgement is 40 ms, on any of the six hops.
+    // A delayed acknowledgement takes 40 ms, on any of the six hops.
     assert!(times[50] < Duration::from_millis(20), "half of the keystrokes took longer than {:?}", times[50]);
     drop((to, from));
     echo.join().expect("the echo ends");
@@ -120,7 +120,7 @@ fn bulk_goes_both_ways_at_once() {
 
 fn half_close_crosses_both_ways() {
     let stream = Stream::start();
-    // The client ends first, as `ssh host cat < file` does.
+    // The client ends first, as with `ssh host cat < file`.
     let (mut connect, mut to, mut from, mut hidden) = stream.open();
     to.write_all(b"a question").expect("it takes octets");
     drop(to);

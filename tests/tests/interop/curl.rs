@@ -44,7 +44,7 @@ impl Home {
         Self { world, relay, home, _agent: agent }
     }
 
-    /// curl with a user and a CA; what to fetch is still to be said.
+    /// curl with a user and a CA. The caller adds the URL.
     fn curl(&self, scheme: &str) -> Command {
         curl(&self.world, &self.home, scheme)
     }
@@ -54,10 +54,10 @@ impl Home {
     }
 }
 
-/// curl, quiet but for errors, as a client of one hidden server.
+/// curl as a client of one hidden server, which prints only errors.
 pub(crate) fn curl(world: &World, home: &Enrolled, scheme: &str) -> Command {
     let mut curl = Peer::Curl.command();
-    // No file of the user's changes what is sent.
+    // Ignores the user's configuration files.
     curl.args([
         "-q",
         "-sS",
@@ -74,7 +74,7 @@ pub(crate) fn curl(world: &World, home: &Enrolled, scheme: &str) -> Command {
     curl
 }
 
-/// What a successful program wrote.
+/// The standard output of a successful program.
 pub(crate) fn text(output: &Output) -> String {
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -127,7 +127,7 @@ fn posts(options: &[&str], digest: bool) {
 fn put_of_a_stream_is_chunked() {
     let home = Home::new();
     let body = noise(7, 1 << 20);
-    // curl cannot rewind a pipe for a second round: it asks first, with an empty body, as digest makes it.
+    // curl cannot rewind a pipe for a second request: with Digest it first sends an empty body.
     let mut curl = home.curl("--digest");
     curl.args(["-T", "-"]).arg(home.url("/put"));
     let output = run_with(&mut curl, &body);
@@ -144,7 +144,7 @@ fn several_requests_on_one_connection() {
     for page in &pages {
         assert!(got.contains(page.as_str()), "{page} in {got}");
     }
-    // The first may need a second connection after the challenge; all others go on with it.
+    // The first request may need a second connection after the challenge. All others reuse it.
     let connects: Vec<_> = got.lines().filter_map(|line| line.parse::<u32>().ok()).collect();
     assert_eq!(connects.len(), 5, "{got}");
     assert_eq!(connects[1..], [0; 4], "{got}");

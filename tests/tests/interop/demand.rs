@@ -1,4 +1,4 @@
-//! Nothing is refused that should not be: one agent with the default pool under demand.
+//! One agent with the default pool under high demand refuses no client.
 
 use std::sync::{Barrier, Mutex};
 use std::thread;
@@ -45,20 +45,20 @@ fn answers_all(requests: u32, abreast: usize) {
     let others: Vec<_> =
         outputs.iter().filter(|(target, output)| *output != page_text("GET", target, b"")).collect();
     assert_eq!(answered, requests as usize, "the others: {others:?}");
-    // And one more, when all is quiet again.
+    // One more, after the burst.
     let after = run(curl(&world, &home, "--digest").arg(format!("{}/after", relay.url(Below::Tls13))));
     assert_eq!(text(&after), page_text("GET", "/after", b""));
     drop(agent);
 }
 
-/// What it wrote, or what it complained of.
+/// The program's standard output, or its errors.
 fn run_quietly(curl: &mut std::process::Command) -> String {
     let output = curl.output().expect("curl runs");
     let of = if output.status.success() { output.stdout } else { output.stderr };
     String::from_utf8_lossy(&of).into_owned()
 }
 
-/// So many clients at one moment, and an agent whose line to the relay has this round trip, in milliseconds.
+/// Many simultaneous clients, and an agent whose path to the relay has this round-trip time, in milliseconds.
 fn answers_burst(clients: usize, round_trip: u32) {
     let world = World::new();
     let home = world.enrol("home", &[]);

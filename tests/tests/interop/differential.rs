@@ -1,7 +1,7 @@
-//! Our head parser against another's: the same octets to ours and to Python's h11.
+//! Differential test of our head parser: the same bytes to ours and to Python's h11.
 //!
-//! Ours may be stricter, and [`STRICTER`] says where and why. It may not be looser: what both accept has the same
-//! length, framing, target and fields, and where we accept what h11 does not, [`LOOSER`] says why that is right.
+//! Ours may be stricter, as [`STRICTER`] lists with reasons. It must not be more permissive: heads that both accept
+//! have the same length, framing, target and fields. [`LOOSER`] lists the heads that only ours accepts, with reasons.
 
 mod exchanges;
 mod heads;
@@ -60,7 +60,7 @@ const STRICTER: &[(Refusal, &str)] = &[
     (Refusal::Version, "h11 reads any HTTP/x.y; and CONNECT under HTTP/1.0 is refused by decision"),
 ];
 
-/// What we accept and h11 does not, by the beginning of its words.
+/// What we accept and h11 refuses, by the beginning of its message.
 const LOOSER: &[(&str, &str)] = &[
     (
         "no request line received",
@@ -69,7 +69,7 @@ const LOOSER: &[(&str, &str)] = &[
     ("Missing mandatory Host", "a CONNECT of 2013 has no Host, and none is looked at"),
 ];
 
-/// A verdict, in the words of `h11_head.py`.
+/// A verdict, in the format of `h11_head.py`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     More,
@@ -81,7 +81,7 @@ fn h11_reads_the_table_of_heads_as_we_do() {
     let heads = heads::table();
     assert!(heads.len() >= 300, "{} heads", heads.len());
     let seen = compare(&heads);
-    // A reason that nothing needs is a reason that nobody checks.
+    // An entry that no head needs is out of date.
     for (refusal, _) in STRICTER {
         assert!(seen.contains_key(&format!("{refusal:?}")), "no head shows {refusal:?}");
     }
@@ -97,7 +97,7 @@ fn h11_reads_mutated_heads_as_we_do() {
     println!("{seen:?}");
 }
 
-/// Fails where a difference is not listed; how many of each class there were otherwise.
+/// Fails on a difference that is not listed. Returns how many of each class there were.
 fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
     let theirs = h11(heads);
     let mut seen = BTreeMap::new();
@@ -106,7 +106,7 @@ fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
         let (ours, refusal) = ours(octets);
         let class = match (&ours, &theirs) {
             (Verdict::Ok(ours), Verdict::Ok(theirs)) if ours == theirs => continue,
-            // Until a head is whole nothing is passed on; who says no first is a matter of taste.
+            // Before a head is complete nothing is passed on, so it does not matter which parser refuses first.
             (Verdict::No(_) | Verdict::More, Verdict::No(_) | Verdict::More) => continue,
             (Verdict::No(_), Verdict::Ok(_)) => {
                 STRICTER.iter().find(|(it, _)| Some(*it) == refusal).map(|(it, _)| format!("{it:?}"))
@@ -126,7 +126,7 @@ fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
     seen
 }
 
-/// The class, where what h11 says fits what is there.
+/// The class of a listed difference: h11's message must match the bytes.
 fn looser(octets: &[u8], why: &str) -> Option<String> {
     let (words, _) = LOOSER.iter().find(|(words, _)| why.starts_with(words))?;
     let fits = match *words {
@@ -148,7 +148,8 @@ fn ours(octets: &[u8]) -> (Verdict, Option<Refusal>) {
     }
 }
 
-/// As `h11_head.py` has it. Of a CONNECT we keep neither `Host` nor `Authorization`: the octets are asked.
+/// In the format of `h11_head.py`. Our parser keeps neither `Host` nor `Authorization` of a CONNECT, so they are taken
+/// from the bytes.
 fn describe(head: &Head<'_>, len: usize) -> String {
     let mut raw = Vec::new();
     head.as_it_came(&mut raw);
@@ -170,7 +171,7 @@ fn describe(head: &Head<'_>, len: usize) -> String {
     let framing = match head.body {
         Body::None => "none".to_owned(),
         Body::Chunked => "chunked".to_owned(),
-        // As it came: zeroes in front and all.
+        // Unchanged, with leading zeroes.
         Body::Length(length) => {
             let text = named("content-length");
             assert!(hex(length.to_string().as_bytes()).len() <= text.len());
@@ -208,7 +209,7 @@ fn h11(heads: &[Vec<u8>]) -> Vec<Verdict> {
         input.extend_from_slice(head);
     }
     let mut stdin = child.stdin.take().expect("piped");
-    // Both pipes at once: one alone would fill.
+    // Write and read at the same time: otherwise a pipe would fill.
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("python runs");
     writer.join().expect("no panic").expect("python reads everything");

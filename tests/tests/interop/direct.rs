@@ -1,4 +1,4 @@
-//! `--direct`: a stream past the relay where one side can be reached, and through it where none can.
+//! `--direct`: a stream past the relay if one side can be reached, and through it otherwise.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -33,11 +33,11 @@ pub(crate) const CASES: &[Case] = &[
     case("options_that_make_no_sense_are_refused", &[], options_that_make_no_sense_are_refused),
 ];
 
-/// What the log lines say of the way.
+/// How the log reports the path of a stream.
 pub(crate) const DIRECT: &str = "event=direct ";
 pub(crate) const RELAYED: &str = "event=relayed ";
 
-/// Who can be reached, on loopback: who may not dial loopback reaches nobody there.
+/// Which side can be reached, on loopback: a side that may not dial loopback reaches no peer there.
 struct Reach {
     agent: &'static [&'static str],
     client: &'static [&'static str],
@@ -86,14 +86,14 @@ impl Stream {
         command
     }
 
-    /// A connector's stdio, and the service's end of it.
+    /// A connector's stdio, and the service's end of the stream.
     fn open(&self, options: &[&str]) -> Ends {
         let (connect, to, from) = Program::start_piped("connect", &mut self.command(options));
         Ends { connect, to, from, hidden: self.service.accept() }
     }
 }
 
-/// How many octets went through the relay so far.
+/// How many bytes went through the relay so far.
 pub(crate) fn relayed(world: &World) -> u64 {
     let output = run(rendezvous().args(["status", "--json", "--state"]).arg(world.state()));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
@@ -109,7 +109,7 @@ struct Ends {
 }
 
 impl Ends {
-    /// A word each way, the service first; then both end.
+    /// Sends a word each way, the service first; then both end.
     fn greet(mut self) {
         self.hidden.write_all(b"SSH-2.0-x\r\n").expect("it takes octets");
         expect(&mut self.from, b"SSH-2.0-x\r\n");
@@ -124,7 +124,7 @@ impl Ends {
 }
 
 const BULK: usize = 20 << 20;
-/// What an agreement takes on the relay: a head, its answer, a line or two.
+/// The bytes of a negotiation on the relay: a head, its answer, a line or two.
 pub(crate) const AGREEMENT: u64 = 2_048;
 
 fn bulk(relay_client: &Reach) {
@@ -154,7 +154,7 @@ fn the_service_may_speak_first() {
 
 fn half_close_crosses_both_ways() {
     let stream = Stream::start(AGENT.agent);
-    // The client ends first, as `ssh host cat < file` does.
+    // The client ends first, as with `ssh host cat < file`.
     let Ends { mut connect, mut to, mut from, mut hidden } = stream.open(AGENT.client);
     to.write_all(b"a question").expect("it takes octets");
     drop(to);
@@ -224,7 +224,7 @@ fn a_local_port_serves_many() {
     connect.says_times(DIRECT, 10);
 }
 
-/// Takes the place of whom the agent announces, with a certificate of its own. What it was told inside of TLS.
+/// Listens at the address that the agent announces, with a certificate of its own. Returns what it received inside TLS.
 fn in_between(listener: TcpListener) -> JoinHandle<Vec<u8>> {
     let tls = DirectTls::new(&provider()).expect("a certificate");
     thread::spawn(move || {
@@ -234,7 +234,7 @@ fn in_between(listener: TcpListener) -> JoinHandle<Vec<u8>> {
         tcp.write_all(b"ok\n").expect("it takes octets");
         let session = ServerConnection::new(Arc::clone(&tls.server)).expect("a session");
         let mut told = Vec::new();
-        // It ends without close_notify, or is reset.
+        // The peer ends without close_notify, or resets.
         let _ = StreamOwned::new(session, tcp).read_to_end(&mut told);
         told
     })
@@ -277,7 +277,7 @@ fn what_is_required_and_cannot_be() {
     );
 }
 
-/// Nor does one with it to a client that does not ask.
+/// An agent without `--direct` does not negotiate, and an agent with it does not if the client does not ask.
 fn an_agent_without_it_says_nothing_of_it() {
     for (options, asks) in [(&[][..], true), (&["--direct", "127.0.0.1:0"][..], false)] {
         let stream = Stream::start_at(Raw::start(), options);
@@ -300,14 +300,14 @@ fn an_agent_without_it_says_nothing_of_it() {
     }
 }
 
-/// While nothing is agreed on they are closed at once; while something is, they may stay until there are too many.
+/// They are closed at once while no client is negotiating. Otherwise they may stay until there are too many.
 fn strangers_at_the_agents_port_stop_nobody() {
     let stream = Stream::start(AGENT.agent);
     let at: SocketAddr = stream.agent.pick("where it listens", crate::world::listening_at);
     let mut strangers: Vec<_> = (0..100).map(|_| TcpStream::connect(at).expect("it listens")).collect();
     for stranger in &mut strangers {
         stranger.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        // An end or a reset: it says nothing.
+        // An EOF or a reset, without a byte.
         assert_eq!(stranger.read(&mut [0]).unwrap_or(0), 0);
     }
     let started = Instant::now();

@@ -22,10 +22,10 @@ pub(crate) const CASES: &[Case] = &[
     case("addresses_are_let_in_or_not", &[Peer::Curl], addresses),
 ];
 
-/// What the agent logs of each hash.
+/// The agent's log line for each hash.
 const HASHED: &str = "event=password-hashed";
 
-/// A page behind an agent that asks for a password: anna's is `right`.
+/// A page behind an agent that requires a password: anna's is `right`.
 struct Door {
     world: World,
     relay: Relay,
@@ -100,7 +100,7 @@ fn curl_needs_the_password() {
     assert_eq!(door.status(Some("anna:right")), "200");
     let shown = text(&run(door.curl(None).args(["-i", &door.url("/")])));
     assert!(shown.contains("WWW-Authenticate: Basic realm=\"home-https\", charset=\"UTF-8\""), "{shown}");
-    // It asks first, and repeats the request with its body on the same connection.
+    // It repeats the request with its body on the same connection after the challenge.
     let mut curl = door.curl(Some("anna:right"));
     curl.args(["--anyauth", "-d", "hello", "-w", " %{num_connects}", &door.url("/post")]);
     assert_eq!(text(&run(&mut curl)), format!("{} 1", page_text("POST", "/post", b"hello")));
@@ -123,7 +123,7 @@ fn requests_repeats() {
     client.arg(script("door_client.py")).arg(door.relay.url(Below::Tls13)).arg(door.world.certificate());
     let expected = page_text("GET", "/2", b"") + &page_text("POST", "/4", b"hello");
     assert_eq!(text(&run(&mut client)), format!("401\n{expected}401\n{expected}done\n"));
-    // The right one once, the wrong one of each session.
+    // One hash for the correct password, and one for the wrong one of each session.
     door.agent.says_exactly(HASHED, 3);
 }
 

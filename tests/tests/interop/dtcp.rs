@@ -1,5 +1,5 @@
-//! `rendezvous dtcp`: our two ends with each other, and each of them with a peer written from the text of the seed, over
-//! a real XMPP server.
+//! `rendezvous dtcp`: our two ends with each other, and each of them with an independent implementation of the XEP,
+//! over a real XMPP server.
 
 mod ends;
 
@@ -134,7 +134,7 @@ fn certificate(server: &Prosody) -> String {
     file.to_owned()
 }
 
-/// The peer has no half-close in TLS, so it has its say first.
+/// The peer has no half-close in TLS, so it sends first.
 fn ours_and_a_peer_speak_tls() {
     let server = server();
     let certificate = certificate(&server);
@@ -161,7 +161,7 @@ fn ours_and_a_peer_speak_tls() {
             assert!(accepter.exit().success() && opener.program.exit().success());
         }
     }
-    // In clear where one side has none.
+    // Without TLS if one side does not support it.
     let accepter = peer(&server, "accept", ACCOUNT, REACHABLE);
     let opener = open(&server, ACCOUNT, &["--tls", "prefer"]);
     opener.program.says("tls=no");
@@ -208,12 +208,12 @@ fn ours_give_up_where_neither_is_reached() {
     let accepter = accept(&server, LOST);
     open(&server, ACCEPTER, LOST).fails("503, neither side could reach the other");
     accepter.program.says("event=dtcp-failed");
-    // Who accepts goes on, and the next gets through.
+    // The accepting end continues, and serves the next one.
     let opener = open(&server, ACCEPTER, REACHABLE);
     exchange(opener, accepter, 1000);
 }
 
-/// Whoever dials, and whichever side it is that requires TLS.
+/// Both directions of dialling, and both sides requiring TLS.
 fn tls_off_against_require_is_named() {
     let server = server();
     for (ours, theirs) in [("require", "off"), ("off", "require")] {
@@ -224,7 +224,7 @@ fn tls_off_against_require_is_named() {
     }
 }
 
-/// In a moment, not at the deadline of a minute.
+/// The failure is immediate, not at the deadline of a minute.
 fn a_give_up_counts_with_an_id_and_without() {
     let server = server();
     for (jid, how) in [(ACCOUNT, "id"), (ACCOUNT, "empty-id"), (COMPONENT, "no-id"), (COMPONENT, "id")] {
@@ -274,7 +274,7 @@ fn who_is_not_wanted() {
     let accepter = accept(&server, &["--from", "opener@c.localhost", "--listen", "127.0.0.1:0"]);
     open(&server, ACCEPTER, REACHABLE).fails("it was refused with 403 forbidden");
     accepter.program.says("event=dtcp-declined");
-    // Two with one name push each other out.
+    // Two components with one name disconnect each other.
     drop(accepter);
     let accepter = accept(&server, &["--from", "a.localhost", "--listen", "127.0.0.1:0"]);
     exchange(open(&server, ACCEPTER, HIDDEN), accepter, 1000);
@@ -338,7 +338,7 @@ fn sigterm_gives_up() {
     assert!(accepter.program.exit().success());
 }
 
-/// Whatever is wrong is found before anything is dialled.
+/// Every error is found before anything is dialled.
 fn what_was_typed_wrong() {
     let folder = Folder::new();
     let secret = folder.write("secret", "s3cret\n");

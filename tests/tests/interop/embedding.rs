@@ -33,7 +33,7 @@ fn the_example_of_the_core_is_a_relay() {
     let relay = listener.local_addr().expect("it is bound");
     let id = Id::parse(ID.as_bytes()).expect("a UUID");
     let ids = vec![Enrolment { plain_tokens: true, ..Enrolment::new(id, key()) }];
-    // It ends with the process of the tests.
+    // The thread ends with the test process.
     thread::spawn(move || blocking_relay::serve(listener, ids));
 
     let hidden = || {
@@ -63,7 +63,7 @@ fn the_example_of_the_core_is_a_relay() {
     let head = service.join().expect("the service ends");
     assert!(head.starts_with("GET /page HTTP/1.1\r\n") && !head.contains("uthorization"), "{head}");
 
-    // Both halves of the pair are gated: the relay looks for the request behind this one.
+    // Both halves of the pair are gated: the relay looks for the next request.
     let body = noise(1, 300_000);
     let mut waiting = hidden();
     let len = body.len();

@@ -1,5 +1,5 @@
-//! `connect --end-to-end`: streams that the relay cannot read, keys that an agent lets in, and a relay that puts itself
-//! between.
+//! `connect --end-to-end`: streams that the relay cannot read, keys that an agent accepts, and a relay that acts as a
+//! man in the middle.
 
 use std::io::{self, PipeReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -42,7 +42,7 @@ struct Stream {
     home: Enrolled,
     service: Raw,
     agent: Program,
-    /// Of the agent's key.
+    /// The pin of the agent's key.
     pin: String,
 }
 
@@ -73,7 +73,7 @@ impl Stream {
         command
     }
 
-    /// By way of a relay in clear, at this address.
+    /// Through a relay without TLS, at this address.
     fn command_by(&self, relay: SocketAddr, options: &[&str]) -> Command {
         let mut command = rendezvous();
         command.args(["connect", &format!("http://{relay}"), &self.home.id]);
@@ -81,7 +81,7 @@ impl Stream {
         command
     }
 
-    /// Makes a key in the world's folder: its path and its pin.
+    /// Makes a key in the world's folder. Returns its path and its pin.
     fn key(&self, name: &str) -> (String, String) {
         let path = self.world.folder.0.join(name).to_str().expect("a path of ours").to_owned();
         let made = run(rendezvous().args(["key", &path]));
@@ -90,7 +90,7 @@ impl Stream {
     }
 }
 
-/// It fails with these words in its one line, and what its local program has written is still there to be read.
+/// Checks that it fails with these words in one line, and has read nothing of what its local program has written.
 fn fails(command: &mut Command, parts: &[&str]) {
     let (stdin, mut writer) = io::pipe().expect("a pipe");
     writer.write_all(MARKER).expect("it fits");
@@ -233,7 +233,7 @@ fn a_direct_connection_is_agreed_on_inside() {
     }
 }
 
-/// What the relay writes about a direct connection leads nowhere: the fingerprints that count are inside.
+/// A direct offer that the relay forges has no effect: only the fingerprints inside TLS count.
 fn a_relay_that_offers_itself() {
     let stream = Stream::start(&AGENT_DIRECT);
     let own = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -269,7 +269,7 @@ fn a_relay_that_changes_a_byte() {
     fails(&mut stream.command_by(between.address, &[]), &["end to end, the agent"]);
 }
 
-/// A relay can hand over anybody as a client of a port, who shows no key.
+/// A relay can hand over any connection as a client of a port, which shows no key.
 fn a_port_is_no_way_around_the_keys() {
     let service = Raw::start();
     let world = World::new();
@@ -299,19 +299,19 @@ fn a_port_is_no_way_around_the_keys() {
     }
 }
 
-/// What the relay between does.
+/// What the relay in the middle does.
 #[derive(Clone, Debug)]
 enum Tampering {
     None,
-    /// Adds these fields to the request and to the answer in front of TLS.
+    /// Adds these fields to the request and to the answer before TLS.
     Offer(String),
-    /// Asks the agent for a stream without TLS, and says that there is one.
+    /// Requests a stream without TLS from the agent, and answers that there is one with TLS.
     Strip,
-    /// Changes the last byte of what comes first behind the agent's 101.
+    /// Changes the last byte of the first data after the agent's 101.
     Flip,
 }
 
-/// A relay that reads and changes what it can: it stands in front of the real one.
+/// A relay that reads and changes what it can, in front of the real one.
 struct Between {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -339,7 +339,7 @@ impl Between {
     }
 }
 
-/// Carries one connection. An error ends it: either side may go away at any time.
+/// Forwards one connection. An error ends it, because either side may close at any time.
 fn carry(mut client: TcpStream, mut hidden: TcpStream, tampering: &Tampering, seen: &Mutex<Vec<u8>>) {
     let request = String::from_utf8(read_head(&mut client)).expect("a head");
     let request = match tampering {

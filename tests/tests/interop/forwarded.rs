@@ -1,4 +1,4 @@
-//! `agent --forwarded`: what services know of their clients, with nginx, Django and Flask set up as the manual says.
+//! `agent --forwarded`: what services learn of their clients, with nginx, Django and Flask set up as in the manual.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     case("the_option_is_for_http_services", &[], the_option_is_for_http_services),
 ];
 
-/// Where clients come from: not where the agent is.
+/// The clients' address, which differs from the agent's.
 const CLIENT: &str = "127.0.0.9";
 
 /// A relay, and an agent that forwards to this service.
@@ -41,7 +41,7 @@ impl Forwarded {
         Self { world, relay, home, _agent: agent }
     }
 
-    /// Fills in the form in Python's way.
+    /// Submits the form with the Python client.
     fn fill_in(&self, python: Peer) {
         let url = self.relay.url(Below::Tls13);
         let mut client = python.command();
@@ -52,7 +52,7 @@ impl Forwarded {
     }
 }
 
-/// A Python program that says where it listens.
+/// A Python program that prints where it listens.
 fn service(python: Peer, name: &str) -> (SocketAddr, Program) {
     let mut command = python.command();
     let server = Program::start("service", command.arg("-u").arg(script(name)));
@@ -65,8 +65,8 @@ fn form(python: Peer, name: &str) {
     Forwarded::to(address).fill_in(python);
 }
 
-/// nginx with one server, at an address of its own: a port that is passed on cannot be told it. `listen` are the options of
-/// its listener.
+/// nginx with one server, at an address of its own, because it cannot report a port that it chose. `listen` are
+/// the options of its listener.
 pub(crate) fn nginx(world: &World, listen: &str, server: &str) -> (SocketAddr, Program) {
     let own = std::process::id().to_be_bytes();
     let address = (1..=250)
@@ -83,7 +83,7 @@ pub(crate) fn nginx(world: &World, listen: &str, server: &str) -> (SocketAddr, P
     );
     let config = world.folder.write("nginx.conf", &config);
     let program = Program::start("nginx", Peer::Nginx.command().arg("-c").arg(config).args(["-e", "stderr"]));
-    // It listens by then.
+    // At this line it listens.
     program.says("using the \"epoll\" event method");
     (address, program)
 }
@@ -119,7 +119,7 @@ fn nginx_redirects() {
     let host = url.strip_prefix("https://").expect("its scheme");
     let is_there = shown.contains(" 1 https://") && shown.ends_with(&format!("{host}/dir/"));
     assert!(is_there, "{shown}");
-    // curl knows %header{} since 7.84.
+    // curl supports %header{} since 7.84.
     assert!(shown.starts_with(CLIENT) || shown.starts_with("%header"), "{shown}");
 }
 
@@ -148,7 +148,7 @@ fn every_request_is_told() {
     let mut local = service.accept();
     assert_eq!(exchange(&mut local), told("/1", ""));
     assert_eq!(Answer::read(&mut client).text(), "ok");
-    // A later one, with names that would be the same to CGI, and two more behind it.
+    // A later request, with names that CGI does not distinguish from the real ones, and two more after it.
     let forged = request(
         "/2",
         &format!("{credentials}X_Forwarded_For: 1\r\nConnection: X-Forwarded-For\r\nFORWARDED: x\r\n"),
@@ -169,7 +169,7 @@ fn every_request_is_told() {
     local.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nthird").expect("it takes an answer");
     assert_eq!(Answer::read(&mut client).text(), "ok");
     assert_eq!(Answer::read(&mut client).text(), "third");
-    // What is no HTTP is answered in its turn, and the service does not see it.
+    // Input that is not HTTP is answered in its turn, and the service does not receive it.
     let refused = Answer::read(&mut client);
     assert_eq!((refused.status(), refused.field("Connection")), (400, Some("close")));
     let mut rest = Vec::new();

@@ -1,4 +1,4 @@
-//! Octet for octet: heads as they came, less `Authorization`; everything behind them untouched.
+//! Heads are forwarded byte for byte, without `Authorization`; everything after them is unchanged.
 
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     case("100_mb_each_way_clear_to_clear", &[], || each_way(Below::Clear, Below::Clear)),
 ];
 
-/// Case, order, spaces and repetitions that a parser would have tidied up.
+/// Case, order, spaces and repetitions that a parser might normalise.
 fn odd_head(authorization: &str) -> String {
     format!(
         "PATCH /a/../b?x=%7e&&y HTTP/1.1\r\nhOsT:  relay:1\r\nX-b:2\r\nx-a:\t1 \r\nX-B: 3\r\nEmpty:\r\n{authorization}\
@@ -73,7 +73,7 @@ fn however_the_octets_are_cut() {
         let mut client = relay.open(Below::Clear);
         let (first, second) = sent.as_bytes().split_at(at);
         client.send(first);
-        // Without a delay of Nagle's, the second send is a segment of its own.
+        // With TCP_NODELAY the second send is a segment of its own.
         client.send(second);
         let mut got = vec![0; wanted.len()];
         hidden.read_exact(&mut got).expect("all of it arrives");
@@ -116,7 +116,7 @@ fn an_upgrade_with_the_id_in_its_target_is_untouched() {
     let mut got = vec![0; head.len()];
     hidden.read_exact(&mut got).expect("all of it arrives");
     assert_eq!(String::from_utf8_lossy(&got), head);
-    // What is behind an Upgrade may be a request for another hidden server until the 101.
+    // Until the 101, bytes after an Upgrade may be a request for another hidden server.
     hidden.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello").expect("it takes octets");
     let mut behind = [0; 6];
     hidden.read_exact(&mut behind).expect("what is behind the head");
@@ -151,13 +151,13 @@ fn each_way(client_side: Below, hidden_side: Below) {
     drop(agent);
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
-    // What the relay counted itself.
+    // The relay's own counters.
     if client_side == Below::Clear && hidden_side == Below::Clear {
         relay.program.says(" copied=0 ");
     }
 }
 
-/// Takes everything up to the client's end, then answers; gives the sum of what came behind the head.
+/// Reads everything up to the client's EOF, then answers. Returns the hash of the bytes after the head.
 fn served(mut stream: TcpStream, head: usize, answer: &[u8]) -> String {
     stream.read_exact(&mut vec![0; head]).expect("the head is whole");
     let sum = sum_of(&mut stream);
@@ -165,7 +165,7 @@ fn served(mut stream: TcpStream, head: usize, answer: &[u8]) -> String {
     sum
 }
 
-/// The sum of everything up to a clean end.
+/// The hash of everything up to a clean end.
 fn sum_of(from: &mut impl Read) -> String {
     let (mut sum, mut octets, mut part) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {

@@ -1,4 +1,4 @@
-//! Runs the cases and prints what cargo's own harness would, with 'ignored' for a case whose peer is missing.
+//! Runs the cases and prints the output of cargo's own harness, with 'ignored' for a case whose peer is missing.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -19,7 +19,7 @@ pub(crate) struct Case {
     pub(crate) run: fn(),
 }
 
-/// A test of that name; a function's own, where the function needs no parameter.
+/// A test with this name; the function's own name if the function needs no parameter.
 pub(crate) const fn case(name: &'static str, needs: &'static [Peer], run: fn()) -> Case {
     Case { name, needs, run }
 }
@@ -27,8 +27,8 @@ pub(crate) const fn case(name: &'static str, needs: &'static [Peer], run: fn()) 
 /// Set in the namespaces of a case that runs itself again there.
 const INSIDE: &str = "RENDEZVOUS_IN_NAMESPACE";
 
-/// Runs `body` in namespaces of its own, which are options of `unshare`: the test program runs again there, for the case
-/// `name` alone.
+/// Runs `body` in namespaces of its own. `namespaces` are options of `unshare`. The test program runs again there, for
+/// the case `name` only.
 pub(crate) fn in_own_namespaces(namespaces: &[&str], name: &str, body: fn()) {
     if env::var_os(INSIDE).is_some() {
         return body();
@@ -36,7 +36,7 @@ pub(crate) fn in_own_namespaces(namespaces: &[&str], name: &str, body: fn()) {
     let own = env::current_exe().expect("a program has a path");
     let mut again = Command::new("unshare");
     again.args(namespaces).arg(own).args(["--exact", name]);
-    // It is built already, and there is no network to build it with.
+    // The binary is built already, and there is no network to build it with.
     let output = program::run(again.env(INSIDE, "yes").env_remove("CARGO"));
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
@@ -46,14 +46,14 @@ pub(crate) fn in_own_namespaces(namespaces: &[&str], name: &str, body: fn()) {
     );
 }
 
-/// What became of a case.
+/// The result of a case.
 enum Verdict {
     Passed,
     Ignored(String),
     Failed(String),
 }
 
-/// What the arguments of `cargo test -- …` say; those that mean nothing here are taken and not heeded.
+/// The options of `cargo test -- …`. Options without a meaning here are accepted and ignored.
 #[derive(Default)]
 struct Options {
     list: bool,
@@ -91,7 +91,7 @@ impl Options {
     }
 }
 
-/// Runs what the arguments ask for. The exit status is 101 where a case failed, as cargo's harness has it.
+/// Runs the selected cases. The exit status is 101 if a case failed, as with cargo's harness.
 pub(crate) fn main(groups: &[(&str, &[Case])]) -> ExitCode {
     let options = Options::read(env::args().skip(1));
     let all: Vec<(String, &Case)> = groups
@@ -108,7 +108,7 @@ pub(crate) fn main(groups: &[(&str, &[Case])]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     peers::build();
-    // None is marked as 'not by default', so that asking for those alone is asking for none.
+    // No case is marked 'ignored' by default, so selecting only those selects none.
     let wanted = if options.only_ignored { VecDeque::new() } else { wanted };
     let left_out = count - wanted.len();
     run_all(wanted, options.threads, left_out, required())
@@ -129,7 +129,7 @@ fn run_all(
     let threads =
         threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(2).max(1);
     print(&format!("\nrunning {} tests\n", wanted.len()));
-    // A panic is told with its case, not in the middle of another's lines.
+    // A panic is printed with its case, not between the lines of another.
     panic::set_hook(Box::new(|info| program::event(format!("{info}"))));
     let queue = Mutex::new(wanted);
     let done = Mutex::new(Vec::new());
@@ -204,10 +204,10 @@ fn finish(done: &[(String, Verdict)], left_out: usize, seconds: f64) -> ExitCode
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-/// One write a piece, so that lines of several threads stay whole.
+/// One write per piece, so that lines of several threads stay whole.
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    // Whoever closed the pipe does not want to know.
+    // The reader may have closed the pipe.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::program::PATIENCE;
 
-/// The sum of something, in hex.
+/// The SHA-256 of some bytes, in hex.
 pub(crate) fn sha256(octets: &[u8]) -> String {
     hex(&Sha256::digest(octets))
 }
@@ -23,7 +23,7 @@ pub(crate) fn hex(octets: &[u8]) -> String {
     })
 }
 
-/// Octets that no compression or repetition hides a fault in: the same ones for the same seed.
+/// Incompressible bytes without repetitions; the same for the same seed.
 pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut out = Vec::with_capacity(octets + 8);
@@ -37,14 +37,14 @@ pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
     out
 }
 
-/// Reads as much as is expected, and that it is.
+/// Reads as many bytes as expected, and compares them.
 pub(crate) fn expect(from: &mut impl Read, wanted: &[u8]) {
     let mut got = vec![0; wanted.len()];
     from.read_exact(&mut got).expect("what was sent arrives");
     assert!(got == wanted, "what was sent arrives as it was");
 }
 
-/// So many octets each way at once, through to the end of both sides.
+/// Sends this many bytes each way at once, to the end of both sides.
 pub(crate) fn both_ways(
     mut to: impl Write + Send,
     mut from: impl Read,
@@ -70,7 +70,7 @@ pub(crate) fn both_ways(
     assert_eq!(sha256(&down_there), sha256(&down), "down");
 }
 
-/// A service whose connections are in the test's hand.
+/// A service whose connections the test controls.
 pub(crate) struct Raw {
     pub(crate) address: SocketAddr,
     accepted: Mutex<Receiver<TcpStream>>,
@@ -85,13 +85,13 @@ impl Raw {
         Self { address, accepted: Mutex::new(accepted) }
     }
 
-    /// Whether no connection has come that was not accepted yet.
+    /// Whether there is no connection to accept.
     pub(crate) fn is_idle(&self) -> bool {
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(accepted.try_recv(), Err(TryRecvError::Empty))
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) fn accept(&self) -> TcpStream {
         let accepted = self.accepted.lock().unwrap_or_else(PoisonError::into_inner);
         let stream = accepted.recv_timeout(PATIENCE).expect("the agent connects to the service");
@@ -101,7 +101,7 @@ impl Raw {
     }
 }
 
-/// Reads up to the blank line and not one octet further.
+/// Reads up to the blank line and not one byte further.
 pub(crate) fn read_head(from: &mut impl Read) -> Vec<u8> {
     let mut head = Vec::new();
     let mut octet = [0];
@@ -114,13 +114,13 @@ pub(crate) fn read_head(from: &mut impl Read) -> Vec<u8> {
     head
 }
 
-/// Starts a small HTTP server: it answers `METHOD TARGET OCTETS SHA256-OF-BODY`, over and over on one connection.
+/// Starts a small HTTP server. It answers `METHOD TARGET BYTES SHA256-OF-BODY` to each request of a connection.
 pub(crate) fn page() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     page_on(listener)
 }
 
-/// As [`page`], on a listener that the test chose.
+/// As [`page`], on a listener of the test's.
 pub(crate) fn page_on(listener: TcpListener) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     thread::spawn(move || {
@@ -131,20 +131,20 @@ pub(crate) fn page_on(listener: TcpListener) -> SocketAddr {
     address
 }
 
-/// What [`page`] answers to a request.
+/// The answer of [`page`] to a request.
 pub(crate) fn page_text(method: &str, target: &str, body: &[u8]) -> String {
     format!("{method} {target} {} {}\n", body.len(), sha256(body))
 }
 
-/// One request and its answer; whether another may come. `BufReader` may hold what follows, so a client that
-/// pipelines is not for this server.
+/// Serves one request. Returns whether another may come. `BufReader` may hold bytes after it, so clients must not
+/// pipeline.
 fn serve_one(stream: &TcpStream) -> Option<bool> {
     let mut from = BufReader::new(stream);
     let mut line = String::new();
     from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    // A client of HTTP/1.0 reads to the end of the connection.
+    // An HTTP/1.0 client reads to the end of the connection.
     let is_old = words.next()?.trim_end() == "HTTP/1.0";
     let (mut length, mut chunked, mut expects, mut close) = (0, false, false, is_old);
     loop {

@@ -1,4 +1,4 @@
-//! The addresses that are listened on: both families on one port, and addresses that are not there yet.
+//! Listening addresses: both families on one port, and addresses that do not exist yet.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::process::Command;
@@ -26,7 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// A port that is free in both families, as far as can be known.
+/// A port that is probably free in both families.
 fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a free port");
     listener.local_addr().expect("it is bound").port()
@@ -38,7 +38,7 @@ fn both_families_may_have_one_port() {
         let port = free_port();
         let (v4, v6) = (format!("{v4}:{port}"), format!("[::]:{port}"));
         let mut serve = rendezvous();
-        // What speaks TLS over IPv6 is in clear over IPv4: each has its own socket.
+        // TLS over IPv6 and no TLS over IPv4 show that each has its own socket.
         let mut options = [["--listen", &v6], ["--listen-plain", &v4]];
         if swapped {
             options = [["--listen", &v4], ["--listen-plain", &v6]];
@@ -68,7 +68,7 @@ fn a_port_that_is_taken_is_said_to_be() {
     }
 }
 
-/// Runs a program in a network of its own, which has loopback alone.
+/// Runs a program in a network namespace of its own, which has only loopback.
 fn in_own_network(name: &str, command: &Command) -> Program {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);

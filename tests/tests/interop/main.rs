@@ -1,8 +1,8 @@
-//! The whole, from outside: our binary between real clients and real hidden servers, on loopback.
+//! End-to-end tests: our binary between real clients and real hidden servers, on loopback.
 //!
-//! A test needs peers that are not written in Rust (curl, python, node …). Where one is missing the test says so by
-//! name and is counted as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` has it, it fails. Before the
-//! first test cargo builds the binary (`target/debug/rendezvous`); without cargo the one that is there is taken.
+//! A test needs peers that are not written in Rust (curl, python, node …). If one is missing, the test reports its name
+//! and counts as ignored; with `RENDEZVOUS_PEERS=required`, as `tests/run` sets it, the test fails. Before the first
+//! test cargo builds the binary (`target/debug/rendezvous`). Without cargo the existing one is used.
 
 #![allow(
     clippy::disallowed_methods,

@@ -1,6 +1,6 @@
-//! Names and their addresses: name servers that do not answer, and addresses where nothing, or something else, is.
+//! Name resolution: name servers that do not answer, and addresses where nothing, or another program, listens.
 //!
-//! Each case runs again in a network and a mount namespace of its own, with a name server of the test's there.
+//! Each case runs again in a network and a mount namespace of its own, with a name server that the test controls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,22 +36,22 @@ const GARBAGE: &str = "a_first_address_that_talks_garbage_costs_little";
 const HALF: &str = "a_name_server_that_never_answers_for_one_family_costs_little";
 const LOCALHOST: &str = "localhost_is_ipv6_first_and_then_ipv4";
 
-/// Where nothing is: what is sent to it goes to a link with nobody at its other end.
+/// An address without a host: packets to it go to a link with nothing at its other end.
 const NOWHERE: &str = "2001:db8::1";
-/// Before, a dead address cost 10 s each time; now it is a quarter of a second. A busy machine needs some more.
+/// A dead address costs a quarter of a second, not a timeout of 10 s. A busy machine needs some more.
 const LITTLE: Duration = Duration::from_secs(5);
 
 fn inside(name: &str, case: fn()) {
     in_own_namespaces(&["--net", "--mount"], &format!("names::{name}"), case);
 }
 
-/// What a name server answers for a name.
+/// The answer of the name server for a name.
 #[derive(Clone, Debug)]
 enum Zone {
     Addresses(Vec<IpAddr>),
-    /// Nothing, ever.
+    /// It never answers.
     Silent,
-    /// These of IPv4, and for IPv6 nothing, ever.
+    /// These IPv4 addresses; it never answers for IPv6.
     SilentV6(Vec<IpAddr>),
 }
 
@@ -60,7 +60,7 @@ enum Zone {
 struct Names(Arc<Mutex<BTreeMap<String, Zone>>>);
 
 impl Names {
-    /// Starts it, and makes the system's resolver ask it.
+    /// Starts it, and configures the system's resolver to use it.
     fn start(world: &World) -> Self {
         for words in [
             "link set lo up",
@@ -109,7 +109,7 @@ impl Names {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer to a question (RFC 1035 §4.1), if there is to be one.
+    /// The answer to a query (RFC 1035 §4.1), if there is to be one.
     fn answer(&self, question: &[u8]) -> Option<Vec<u8>> {
         let mut name = Vec::new();
         let mut at = 12;
@@ -140,7 +140,7 @@ impl Names {
             })
             .collect();
         let mut answer = question.to_vec();
-        // An answer, recursion as asked for and available, one question.
+        // A response, recursion as desired and available, one question.
         answer[2..4].copy_from_slice(&[0x81, 0x80 | code]);
         answer[4..6].copy_from_slice(&[0, 1]);
         answer[6..8].copy_from_slice(&u16::try_from(records.len()).ok()?.to_be_bytes());
@@ -205,11 +205,11 @@ fn one_of_two_relays_does_not_resolve() {
     for n in 0..80 {
         assert_eq!(ask(&relay, &home).status(), 200, "request {n}");
     }
-    // It has not resolved since.
+    // The relay's name has not been resolved since.
     assert_eq!(ask(&relay, &other).status(), 503);
 }
 
-/// `connect` and `agent` with a relay at 127.0.0.1 whose name has another address in front of that.
+/// `connect` and `agent` with a relay at 127.0.0.1 whose name resolves to another address first.
 fn reaches_the_second(first: IpAddr, port: u16) {
     let world = World::new();
     let names = Names::start(&world);

@@ -1,5 +1,5 @@
-//! `--direct` between networks: relay, agent and client in namespaces of their own. Who is behind a NAT announces an
-//! address that leads nowhere from outside; who is not has one that the other can reach.
+//! `--direct` between networks: relay, agent and client in namespaces of their own. A side behind NAT announces an
+//! address that does not work from outside. A side without NAT announces one that the other can reach.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[case(
 )];
 
 const BULK: usize = 4 << 20;
-/// Gives back what it got when that has ended.
+/// Sends back what it received, after EOF.
 const SERVICE: &str = "
 import socket
 listener = socket.create_server(('127.0.0.1', 9000))
@@ -40,7 +40,7 @@ fn in_namespaces() {
     in_own_namespaces(&["--net"], "nat::a_stream_goes_directly_unless_both_are_behind_a_nat", streams);
 }
 
-/// A namespace with a line to the relay's; it lives as long as this does.
+/// A namespace with a link to the relay's. It exists as long as this value.
 pub(crate) struct Space {
     program: Program,
     number: u8,
@@ -78,7 +78,7 @@ impl Space {
         assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// The same program, run in here.
+    /// The same program, run in this namespace.
     pub(crate) fn command(&self, command: &mut Command) -> Command {
         let mut inside = Command::new("nsenter");
         inside.arg(format!("--net=/proc/{}/ns/net", self.pid())).arg("--");

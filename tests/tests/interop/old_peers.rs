@@ -1,4 +1,4 @@
-//! The programs of 2013, as our own stand-ins for them speak: `tests/peers/old-*.js`, on node 0.12 and on today's.
+//! Programs of 2013, reimplemented for these tests: `tests/peers/old-*.js`, on node 0.12 and on today's node.
 
 use std::path::Path;
 use std::process::Output;
@@ -42,7 +42,7 @@ const NEW: &[Peer] = &[Peer::Node, Peer::Curl];
 const OLD_RELAY: &[Peer] = &[Peer::Node12, Peer::Curl, Peer::Openssl];
 const NEW_RELAY: &[Peer] = &[Peer::Node, Peer::Curl, Peer::Openssl];
 
-/// An old hidden server at a relay of ours.
+/// An old hidden server at our relay.
 struct Old {
     world: World,
     relay: Relay,
@@ -90,8 +90,8 @@ impl Old {
     }
 }
 
-/// Steady demand: the next client comes as soon as the one before was served. None is refused, although the hidden
-/// server is not there for a moment after each.
+/// Steady demand: the next client comes as soon as the previous one was served. None is refused, although the hidden
+/// server is absent for a moment after each.
 fn ten(node: Peer, below: Below, agent: &str) {
     let old = Old::start(node, below, &format!(r#","agent":"{agent}""#));
     old.program.says("registered");
@@ -122,13 +122,13 @@ fn held(node: Peer) {
     let mut curl = curl(&world, &home, "--digest");
     curl.arg(format!("{}/early", relay.url(Below::Tls13)));
     let client = std::thread::spawn(move || curl.output().expect("curl runs"));
-    // The relay is young, the ID enrolled: the client is held, and the hidden server comes now.
+    // The relay has just started and the ID is enrolled: the client is held until the hidden server connects.
     relay.program.says(said::HELD);
     let _old = Old::program(node, &world, &relay, Below::Tls12, &home, &secret, "");
     assert!(text(&client.join().expect("curl runs")).starts_with("old hidden server: GET /early 0 "));
 }
 
-/// Node 0.12 thinks that no answer to a CONNECT has a body, and takes the one of ours for a second answer.
+/// Node 0.12 assumes that no answer to a CONNECT has a body, and parses our body as a second answer.
 fn refused(node: Peer, said: &str) {
     let world = World::new();
     let (home, _) = world.enrol_old("old");
@@ -194,7 +194,7 @@ fn old_relay(node: Peer, tls: bool) {
         curl.arg(world.folder.0.join("old.crt"));
         run(curl.arg(format!("{}://localhost:{port}{target}", if tls { "https" } else { "http" })))
     };
-    // This relay refuses who comes too early, so the test waits for the agent to be back.
+    // This relay refuses clients while no agent waits, so the test waits for the agent to reconnect.
     let back = || {
         relay.until("that the agent waits", |lines| {
             let over: usize =
@@ -207,7 +207,7 @@ fn old_relay(node: Peer, tls: bool) {
         let target = format!("/{n}");
         assert_eq!(text(&get(&target)), page_text("GET", &target, b""));
     }
-    // It ends what waits for too long, cleanly: that is no failure, and the agent is back.
+    // It ends idle connections cleanly. That is not a failure, and the agent reconnects.
     let before = relay.said("idle ");
     relay.says_times("idle ", before + 1);
     back();

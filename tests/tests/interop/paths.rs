@@ -1,4 +1,4 @@
-//! The address of the agent's machine changes while clients come.
+//! The address of the agent's machine changes while clients connect.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,7 +59,7 @@ fn addresses_change() {
         let agent = Program::start("agent", &mut far.command(&mut command));
         agent.says_times(said::WAITING, 4);
         ask(&relay, &home);
-        // Clients that come before the new address is there meet dead connections.
+        // Clients that connect before the new address exists are handed to dead connections.
         far.ip(&format!("address del {old} dev far"));
         thread::scope(|scope| {
             let clients: Vec<_> = (0..6).map(|_| scope.spawn(|| ask(&relay, &home))).collect();
@@ -69,7 +69,7 @@ fn addresses_change() {
             println!("{host}: the first client after the change took {:?}", changed.elapsed());
             let longest = clients.into_iter().map(|client| client.join().expect("an answer")).max();
             println!("{host}: the longest of the others took {longest:?}");
-            // They would wait for half a minute for a connection that is dead.
+            // Without detection they would wait for half a minute on a dead connection.
             assert!(longest < Some(Duration::from_secs(12)), "{longest:?}");
         });
     }

@@ -1,4 +1,4 @@
-//! Where the programs are that the tests need. `tests/run` installs them: most for the whole machine, some under
+//! Locates the programs that the tests need. `tests/run` installs them: most for the whole machine, some under
 //! `target/peers`.
 
 use std::env;
@@ -24,9 +24,9 @@ pub(crate) enum Peer {
     Bash,
     SystemdAnalyze,
     Strace,
-    /// Namespaces, which take root.
+    /// Namespaces, which require root.
     Namespaces,
-    /// Python as it comes.
+    /// Python without packages.
     Python,
     /// Python with the `requests` package.
     Requests,
@@ -45,16 +45,16 @@ pub(crate) enum Peer {
     Nginx,
     /// Python with the `slixmpp` package.
     Slixmpp,
-    /// The node of this machine, 18 or later.
+    /// This machine's node, 18 or later.
     Node,
-    /// Node 0.12, of the time of the old peers.
+    /// Node 0.12, as old as the old peers.
     Node12,
-    /// For the harness's own test.
+    /// Never found; for the harness's own test.
     Nobody,
 }
 
 impl Peer {
-    /// Its path, or what is missing.
+    /// Its path, or the name of what is missing.
     pub(crate) fn find(self) -> Result<PathBuf, String> {
         match self {
             Self::Curl => on_path("curl"),
@@ -94,8 +94,7 @@ impl Peer {
     /// A command that runs it.
     ///
     /// # Panics
-    ///
-    /// The case did not name it among its needs.
+    /// The case does not list it among its needs.
     pub(crate) fn command(self) -> Command {
         Command::new(self.find().expect("a case names what it needs"))
     }
@@ -117,7 +116,7 @@ pub(crate) fn profile() -> PathBuf {
     own.ancestors().nth(2).map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Has cargo build our binary, of this moment: `cargo test -p tests` alone would leave an old one, or none.
+/// Builds our binary with cargo, because `cargo test -p tests` alone would use an old one, or none.
 pub(crate) fn build() {
     let Some(cargo) = env::var_os("CARGO") else { return };
     let profile = profile();
@@ -137,7 +136,7 @@ pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
 }
 
-/// `nsenter`, where a namespace can be made and has links.
+/// `nsenter`, if namespaces with links can be made.
 fn namespaces() -> Result<PathBuf, String> {
     let mut made = Command::new("unshare");
     made.args(["--net", "ip", "link", "set", "lo", "up"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -150,7 +149,7 @@ fn namespaces() -> Result<PathBuf, String> {
 
 fn on_path(name: &str) -> Result<PathBuf, String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    // HAProxy is where not everybody's PATH leads.
+    // HAProxy may be in a folder outside of PATH.
     let folders = env::split_paths(&path).chain(["/usr/sbin".into()]);
     let found = folders.map(|folder| folder.join(name)).find(|file| file.is_file());
     found.ok_or_else(|| format!("{name} is not installed"))

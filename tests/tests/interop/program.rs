@@ -1,4 +1,4 @@
-//! A program under test: its lines are gathered and awaited, it is ended by its own process ID.
+//! A program under test. Its output lines are collected and awaited, and it is ended by its own process ID.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
@@ -14,18 +14,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that any awaited event may take, on a machine that does other things too.
+/// The timeout for every awaited event, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 thread_local! {
-    /// What the running case of this thread started and noted, to be shown if it fails.
+    /// What the running case of this thread started and logged, printed if it fails.
     static JOURNAL: RefCell<Vec<Arc<Log>>> = const { RefCell::new(Vec::new()) };
 
     /// Whether this is the thread of a case, not one that a case started.
     static OF_A_CASE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The lines of one program, as they come, from both of its outputs.
+/// The lines of one program, in order, from both of its outputs.
 pub(crate) struct Log {
     name: String,
     state: Mutex<Lines>,
@@ -35,9 +35,9 @@ pub(crate) struct Log {
 #[derive(Default)]
 struct Lines {
     lines: Vec<String>,
-    /// Outputs that have not ended.
+    /// The number of outputs that have not ended.
     open: usize,
-    /// Nothing more is to be read, and what reads has stopped.
+    /// The reader thread has stopped reading.
     paused: bool,
     parked: usize,
 }
@@ -48,13 +48,13 @@ impl Log {
     }
 }
 
-/// Begins a case: nothing was started yet.
+/// Starts a case with an empty journal.
 pub(crate) fn forget() {
     JOURNAL.take();
     OF_A_CASE.set(true);
 }
 
-/// Adds a line to what is shown if this thread's case fails; a thread of no case shows it at once.
+/// Adds a line to the journal of this thread's case. In a thread without a case it is printed at once.
 pub(crate) fn event(line: String) {
     if !OF_A_CASE.get() {
         return eprintln!("{line}");
@@ -64,7 +64,7 @@ pub(crate) fn event(line: String) {
     JOURNAL.with_borrow_mut(|journal| journal.push(Arc::new(log)));
 }
 
-/// Everything that this thread's case noted and its programs said.
+/// Everything that this thread's case logged and its programs printed.
 pub(crate) fn journal() -> String {
     let mut text = String::new();
     for log in JOURNAL.take() {
@@ -87,10 +87,10 @@ pub(crate) struct Program {
     readers: usize,
 }
 
-/// The standard error of a program whose reader can stand still.
+/// The standard error of a program, whose reader can stop.
 pub(crate) struct Stallable {
     log: Arc<Log>,
-    /// Of the same pipe as the program's, but non-blocking.
+    /// The writing end of the program's pipe, non-blocking.
     writer: File,
 }
 
@@ -107,7 +107,7 @@ impl Stallable {
         self.fill();
     }
 
-    /// Goes on reading.
+    /// Continues to read.
     pub(crate) fn go_on(self) {
         self.log.lock().paused = false;
         self.log.more.notify_all();
@@ -128,14 +128,14 @@ fn fill(mut pipe: &File) {
     }
 }
 
-/// The writing end of a pipe once more, non-blocking.
+/// A second, non-blocking description of the writing end of a pipe.
 fn open_again(writer: &PipeWriter) -> File {
     const O_NONBLOCK: i32 = 0o4000;
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
     File::options().write(true).custom_flags(O_NONBLOCK).open(path).expect("the pipe again")
 }
 
-/// A pipe that is full, and that nobody reads.
+/// A full pipe that nothing reads.
 pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().expect("a pipe");
     fill(&open_again(&writer));
@@ -143,19 +143,19 @@ pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
 }
 
 impl Program {
-    /// Starts it, with both outputs gathered and nothing to read.
+    /// Starts it with both outputs collected and an empty standard input.
     pub(crate) fn start(name: &str, command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         Self::spawn(name, command)
     }
 
-    /// Starts it with something of the test's as its standard input, and both outputs gathered.
+    /// Starts it with this standard input, and both outputs collected.
     pub(crate) fn start_with(name: &str, command: &mut Command, stdin: impl Into<Stdio>) -> Self {
         command.stdin(stdin).stdout(Stdio::piped());
         Self::spawn(name, command)
     }
 
-    /// Starts it with both ends of its stdio in the test's hand; only stderr is gathered.
+    /// Starts it with standard input and output controlled by the test. Only stderr is collected.
     pub(crate) fn start_piped(
         name: &str,
         command: &mut Command,
@@ -173,7 +173,7 @@ impl Program {
         let own = open_again(&writer);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-        // The command has the pipe too, which else would not end with the program.
+        // The command holds the pipe too, so it would not end with the program.
         command.stderr(Stdio::null());
         let mut program = Self::gather(name, child);
         program.readers += 1;
@@ -182,7 +182,7 @@ impl Program {
         (program, stallable)
     }
 
-    /// Starts it with this as its standard output, and its standard error gathered.
+    /// Starts it with this standard output, and its standard error collected.
     pub(crate) fn start_printing_to(name: &str, command: &mut Command, stdout: impl Into<Stdio>) -> Self {
         command.stdin(Stdio::null()).stdout(stdout);
         Self::spawn(name, command)
@@ -196,7 +196,7 @@ impl Program {
         Self::gather(name, child)
     }
 
-    /// Awaits the first line of its file of which `pick` makes something.
+    /// Awaits the first line of its file for which `pick` returns a value.
     pub(crate) fn until_in_file<T>(
         &mut self,
         file: &Path,
@@ -236,45 +236,45 @@ impl Program {
         Self { child, log, readers }
     }
 
-    /// Awaits the first line, from the start, of which `pick` makes something.
+    /// Awaits the first line, from the start, for which `pick` returns a value.
     pub(crate) fn pick<T>(&self, what: &str, mut pick: impl FnMut(&str) -> Option<T>) -> T {
         self.await_lines(what, PATIENCE, |lines| lines.iter().find_map(|line| pick(line)))
     }
 
-    /// Awaits a line that has this in it.
+    /// Awaits a line that contains this text.
     pub(crate) fn says(&self, text: &str) {
         self.says_times(text, 1);
     }
 
-    /// Awaits so many lines that have this in them.
+    /// Awaits this many lines that contain the text.
     pub(crate) fn says_times(&self, text: &str, times: usize) {
         let what = format!("{text:?} {times} times");
         self.await_lines(&what, PATIENCE, |lines| (count(lines, text) >= times).then_some(()));
     }
 
-    /// Awaits so many lines that have this in them; more of them fail. What a program wrote before it did something that
-    /// is seen elsewhere can still be under way to us then, so that a count alone would be too early.
+    /// Awaits this many lines that contain the text, and fails if there are more. Output that a program wrote before an
+    /// effect that is seen elsewhere may still be in transit, so counting alone would be too early.
     pub(crate) fn says_exactly(&self, text: &str, times: usize) {
         self.says_times(text, times);
         assert_eq!(self.said(text), times, "lines with {text:?}");
     }
 
-    /// Awaits that its lines are as they should be.
+    /// Awaits that its lines satisfy this condition.
     pub(crate) fn until(&self, what: &str, are: impl Fn(&[String]) -> bool) {
         self.await_lines(what, PATIENCE, |lines| are(lines).then_some(()));
     }
 
-    /// How many lines so far have this in them.
+    /// How many lines so far contain this text.
     pub(crate) fn said(&self, text: &str) -> usize {
         count(&self.log.lock().lines, text)
     }
 
-    /// The lines so far that have this in them.
+    /// The lines so far that contain this text.
     pub(crate) fn lines_with(&self, text: &str) -> Vec<String> {
         self.log.lock().lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
-    /// Whether no line has this in it for so long: the one wait for which there is no event.
+    /// Whether no line contains this text for this time: the one wait without an event to await.
     pub(crate) fn is_silent_on(&self, text: &str, within: Duration) -> bool {
         let until = Instant::now() + within;
         let mut state = self.log.lock();
@@ -324,12 +324,12 @@ impl Program {
         assert!(status.is_ok_and(|status| status.success()), "cannot signal {}", self.log.name);
     }
 
-    /// Awaits its end: that of its outputs, then its own.
+    /// Awaits the end of its outputs, and its exit.
     pub(crate) fn exit(&mut self) -> ExitStatus {
         self.exit_within(PATIENCE)
     }
 
-    /// Awaits its end, whatever becomes of its outputs.
+    /// Awaits its exit without its outputs.
     pub(crate) fn exit_unread(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -341,7 +341,7 @@ impl Program {
         }
     }
 
-    /// Awaits its end for so long.
+    /// Awaits its exit within this time.
     pub(crate) fn exit_within(&mut self, within: Duration) -> ExitStatus {
         let until = Instant::now() + within;
         let mut state = self.log.lock();
@@ -354,7 +354,7 @@ impl Program {
         self.child.wait().expect("a child can be waited for")
     }
 
-    /// Kills it at once, and awaits its end.
+    /// Kills it at once, and awaits its exit.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -398,12 +398,12 @@ fn follow(log: &Arc<Log>, from: impl Read + Send + 'static) {
     });
 }
 
-/// Runs a program to its end and gives what it wrote; it is noted in case of failure.
+/// Runs a program to its end and returns its output, which is also added to the journal.
 pub(crate) fn run(command: &mut Command) -> Output {
     run_with(command, b"")
 }
 
-/// As [`run`], with something to read. What does not end in time is killed.
+/// As [`run`], with this standard input. A program that does not end in time is killed.
 pub(crate) fn run_with(command: &mut Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));

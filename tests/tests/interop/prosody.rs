@@ -12,13 +12,13 @@ use crate::world::Folder;
 pub(crate) const CASES: &[Case] =
     &[case("it_starts_again_where_it_was", &[Peer::Prosody], it_starts_again_where_it_was)];
 
-/// What every component shares with the server.
+/// The secret of every component.
 pub(crate) const SECRET: &str = "s3cret";
 
 /// Accounts of the host `localhost`. A password is the name and `pw`.
 pub(crate) const ACCOUNTS: [&str; 2] = ["alice", "bob"];
 
-/// How often other ports are tried, where somebody else has taken one meanwhile.
+/// How often other ports are tried, if another program has taken one.
 const ATTEMPTS: usize = 5;
 
 /// A running server.
@@ -26,7 +26,7 @@ pub(crate) struct Prosody {
     pub(crate) program: Program,
     /// Where components connect.
     pub(crate) components: SocketAddr,
-    /// Where accounts connect, in clear.
+    /// Where accounts connect, without TLS.
     pub(crate) clients: SocketAddr,
     folder: Folder,
 }
@@ -40,7 +40,7 @@ impl Prosody {
         Self::with(&text.collect::<String>())
     }
 
-    /// A server with this at the end of its configuration.
+    /// A server with this text at the end of its configuration.
     pub(crate) fn with(rest: &str) -> Self {
         let folder = Folder::new();
         let accounts = folder.0.join("data/localhost/accounts");
@@ -60,7 +60,7 @@ impl Prosody {
         panic!("prosody finds no free ports");
     }
 
-    /// Kills it at once, as a power cut would.
+    /// Kills it at once.
     pub(crate) fn kill(&mut self) {
         self.program.kill();
     }
@@ -70,17 +70,17 @@ impl Prosody {
         self.program = launch(&self.folder.0).expect("its ports are free again");
     }
 
-    /// A file with the components' secret, for its owner alone.
+    /// A file with the components' secret, readable by its owner only.
     pub(crate) fn secret_file(&self) -> PathBuf {
         self.folder.write("secret", &format!("{SECRET}\n"))
     }
 
-    /// A file in the server's folder, which goes with it.
+    /// A file in the server's folder, deleted with it.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.0.join(name)
     }
 
-    /// `--xmpp HOST:PORT --component NAME --secret-file FILE`, as our programs take it.
+    /// `--xmpp HOST:PORT --component NAME --secret-file FILE`, the options of our programs.
     pub(crate) fn options(&self, component: &str) -> Vec<String> {
         let file = self.secret_file();
         let file = file.to_str().expect("a path of ours");
@@ -90,7 +90,7 @@ impl Prosody {
     }
 }
 
-/// A port that nobody has at the moment.
+/// A port that is free at the moment.
 fn free() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
     listener.local_addr().expect("a listener has an address")
@@ -100,7 +100,7 @@ fn configuration(folder: &Path) -> PathBuf {
     folder.join("prosody.cfg.lua")
 }
 
-/// The backend: `epoll` stalls the tail of what its own proxy moves (0.12.3).
+/// Writes the configuration. The `epoll` backend (0.12.3) stalls the last bytes of its own proxy, so another is used.
 fn configure(folder: &Path, components: SocketAddr, clients: SocketAddr, rest: &str) -> String {
     let folder = folder.display();
     format!(
@@ -139,7 +139,7 @@ fn launch(folder: &Path) -> Option<Program> {
     (has("c2s") && has("component")).then_some(program)
 }
 
-/// The fixture's own test.
+/// Tests the fixture itself.
 fn it_starts_again_where_it_was() {
     let mut server = Prosody::start(&["a.localhost"]);
     let where_to = [server.components, server.clients];

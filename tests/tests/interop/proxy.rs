@@ -49,7 +49,7 @@ struct Behind {
 }
 
 impl Behind {
-    /// `server`: what HAProxy is told of the relay, beside its address.
+    /// `server`: HAProxy's options for the relay, after its address.
     fn start(server: &str, options: &[&str]) -> Self {
         let world = World::new();
         let home = world.enrol("home", &[]);
@@ -66,7 +66,7 @@ impl Behind {
     }
 }
 
-/// A relay with one more listener, where that is.
+/// A relay with one more listener, and that listener's address.
 fn start_relay(world: &World, options: &[&str]) -> (Relay, SocketAddr) {
     let own = ["--listen-proxy", "127.0.0.1:0", "--log", "debug"];
     let relay = world.relay(&[&own, options].concat());
@@ -76,7 +76,7 @@ fn start_relay(world: &World, options: &[&str]) -> (Relay, SocketAddr) {
     (relay, proxied)
 }
 
-/// HAProxy with one listener, which is its standard input: nobody else can take that port.
+/// HAProxy with one listener, which is its standard input, so that no other program can take that port.
 fn haproxy(world: &World, name: &str, text: &str) -> (SocketAddr, Program) {
     const DEFAULTS: &str = "global\n  maxconn 200\ndefaults\n  timeout connect 30s\n  timeout client 60s\n  timeout server 60s\n  ";
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
@@ -122,7 +122,7 @@ fn the_log_shows_the_client(server: &str) {
     says(said::PAIRED);
 }
 
-/// Two are allowed, of each client; all of them come from HAProxy.
+/// The limit is two per client; all of them come from HAProxy.
 fn the_limit_is_the_client_s(server: &str) {
     let behind = Behind::start(server, &["--max-connections-per-address", "2"]);
     let _first = behind.client("127.0.0.2");
@@ -135,7 +135,7 @@ fn the_limit_is_the_client_s(server: &str) {
     let (_other, _another) = (behind.client("127.0.0.3"), behind.client("127.0.0.3"));
 }
 
-/// It says that it speaks for itself, and ends: that is HAProxy's connection, and nobody else's.
+/// A LOCAL header and EOF: HAProxy's own connection, which counts for no client.
 fn a_health_check() {
     let behind = Behind::start("send-proxy-v2 check inter 20ms", &[]);
     behind.relay.program.until("that it is checked", |lines| {
@@ -185,7 +185,7 @@ fn without_a_header_there_is_no_tls() {
     }
 }
 
-/// What a local service gets first from a client at 127.0.0.2.
+/// The header that a local service gets from a client at 127.0.0.2.
 fn header(version: &str, port: u16) -> Vec<u8> {
     let [high, low] = port.to_be_bytes();
     match version {
@@ -210,7 +210,7 @@ fn the_whole_way(version: &str) {
         let mut hidden = service.accept();
         hidden.read_exact(&mut got).expect("all of it arrives");
         assert_eq!(got.escape_ascii().to_string(), wanted.escape_ascii().to_string());
-        // And from there it is a stream like any other.
+        // After that it is a stream like any other.
         hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it takes octets");
         assert_eq!(Answer::read_head(&mut client).status(), 204);
         client.end();
@@ -228,7 +228,7 @@ fn haproxy_as_the_service(version: &str) {
     let mut client = behind.client("127.0.0.2");
     client.send(ask(&behind.home.id).as_bytes());
     assert_eq!(Answer::read(&mut client).text(), format!("127.0.0.2:{}", port(&client)));
-    // Of a client that came without HAProxy the relay knows the address itself.
+    // The relay itself knows the address of a client that came without HAProxy.
     let mut direct = Wire::over(connect_from("127.0.0.3", behind.relay.tls), Below::Tls13);
     direct.send(ask(&behind.home.id).as_bytes());
     assert_eq!(Answer::read(&mut direct).text(), format!("127.0.0.3:{}", port(&direct)));

@@ -41,7 +41,7 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
-    /// The agent terminates TLS, with these options beside.
+    /// The agent terminates TLS, with these additional options.
     pub(crate) fn terminating(options: &[&str]) -> Self {
         let world = World::new();
         let home = world.enrol("home", &["--label", "home", "--end-to-end"]);
@@ -56,7 +56,7 @@ impl Sealed {
         Self { world, relay, home, agent, pin }
     }
 
-    /// curl, which knows where the relay is.
+    /// curl, with the relay's address.
     pub(crate) fn curl(&self) -> Command {
         let mut curl = Peer::Curl.command();
         curl.args([
@@ -175,7 +175,7 @@ fn no_other_way() {
     sealed.agent.says_exactly("event=served", 0);
 }
 
-/// Where the relay listens for clients of a hidden server.
+/// The relay's listener for clients of a hidden server.
 fn port_of(relay: &Relay) -> SocketAddr {
     relay.program.pick("its port", |line| listening_at(line).filter(|_| line.contains("port-of=")))
 }
@@ -189,7 +189,7 @@ fn by_port() {
     let _agent = world.agent(&relay, &home, Below::Tls13, &["--stream", &to, "--send-proxy", "v1"]);
     let mut client = TcpStream::connect(port_of(&relay)).expect("the relay listens");
     let own = client.local_addr().expect("an address");
-    // The server sends first, and knows whose the connection is.
+    // The server sends first, and knows the client's address.
     let mut server = service.accept();
     let line = format!("PROXY TCP4 127.0.0.1 0.0.0.0 {} 0\r\n", own.port());
     expect(&mut server, line.as_bytes());
@@ -228,7 +228,7 @@ fn cut_at_port() {
     let mut rest = Vec::new();
     let end = client.read_to_end(&mut rest).expect_err("no clean end");
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
-    // Nobody waits any more: the client is reset, after the wait for the agent's return.
+    // Without a waiting connection the client is reset, after the time for the agent's return.
     let mut client = TcpStream::connect(port_of(&relay)).expect("the relay listens");
     let end = client.read_to_end(&mut rest).expect_err("no clean end");
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
@@ -277,7 +277,7 @@ fn no_trace() {
     }
 }
 
-/// A relay in the test's hand, in clear, and an agent that waits there.
+/// A relay that the test controls, without TLS, and an agent that waits there.
 fn cheating_relay() {
     let world = World::new();
     let home = world.enrol("home", &["--label", "home", "--end-to-end"]);
@@ -299,7 +299,7 @@ fn cheating_relay() {
         wire.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("it can be written");
         wire
     };
-    // TLS is stripped: the request came to the relay, and goes on in clear.
+    // A relay that strips TLS: the request reached the relay, and continues without TLS.
     for request in [
         "GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: relay\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n",
@@ -308,7 +308,7 @@ fn cheating_relay() {
         wire.write_all(request.as_bytes()).expect("it can be written");
         assert_eq!(Answer::read(&mut wire).status(), 403);
     }
-    // The header of one name in front of the ClientHello of another; then no TLS behind a header.
+    // A header with one name before the ClientHello of another; then a header without TLS after it.
     let hello = hello("other.relay.test");
     for behind in [&hello[..], b"GET / HTTP/1.1\r\nHost: home.relay.test\r\n\r\n"] {
         let mut wire = accept();
@@ -320,7 +320,7 @@ fn cheating_relay() {
     assert!(service.is_idle(), "the service was never reached");
 }
 
-/// nginx 1.22 speaks HTTP/2 in clear and nothing else on one port: the agent offers it, and curl takes it.
+/// nginx 1.22 speaks only HTTP/2 without TLS on this port. The agent offers HTTP/2, and curl accepts it.
 fn http_2() {
     let world = World::new();
     let (service, _nginx) = nginx(&world, "http2", "    return 200 \"$server_protocol\\n\";\n");

@@ -1,4 +1,4 @@
-//! The agent comes back, and who comes meanwhile is held.
+//! The agent reconnects, and clients that come meanwhile are held.
 
 use std::thread;
 
@@ -31,7 +31,7 @@ fn restart(crash: bool) {
     }
     agent.says(said::RELAY_LOST);
     let relay = world.relay_again(&relay, &["--wait", "30"]);
-    // At once, whether the agent is back or not: all are answered.
+    // Without waiting for the agent: all are answered.
     thread::scope(|scope| {
         for below in [Below::Clear, Below::Tls12, Below::Tls13, Below::Tls13, Below::Clear, Below::Tls13] {
             let (relay, home) = (&relay, &home);
@@ -47,7 +47,7 @@ fn restart(crash: bool) {
 fn after_its_connections_were_dropped() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.says_times(said::WAITING, 4);
-    // Without its line the ID's connections are ended, and with it the agent may come again.
+    // Without its line the ID's connections are closed. With it the agent is accepted again.
     let ids = world.state().join("ids");
     let kept = std::fs::read_to_string(&ids).expect("the file of IDs");
     let removed = run(rendezvous().args(["id", "remove", &home.name, "--state"]).arg(world.state()));
@@ -64,7 +64,7 @@ fn a_stopped_agent_is_found_again() {
     let (world, relay, home, mut agent) = World::with_service(page());
     agent.kill();
     relay.program.says_times(said::WAITING_ENDED, 1);
-    // Served a moment ago: who comes now is held, and the next agent has it.
+    // It was served a moment ago: the next client is held until an agent returns.
     thread::scope(|scope| {
         let answer = scope.spawn(|| relay.ask(get(&home.id)));
         relay.program.says(said::HELD);
@@ -76,7 +76,7 @@ fn a_stopped_agent_is_found_again() {
 fn a_new_certificate_is_taken_on_hangup() {
     let (world, relay, home, _agent) = World::with_service(page());
     let (cert, key) = (world.state().join("relay.crt"), world.state().join("relay.key"));
-    // A bad file is refused, the old one stays.
+    // An invalid file is refused, and the old one stays in force.
     let good = std::fs::read_to_string(&cert).expect("the relay made one");
     std::fs::write(&cert, "no certificate").expect("it can be written");
     relay.program.signal("HUP");

@@ -90,7 +90,7 @@ struct Two {
 }
 
 impl Two {
-    /// The services of the two, each at a port; and how the agents reach the relay.
+    /// The services of the two, each at a port, and the agents' transport to the relay.
     fn new(world: World, a: u16, b: u16, below: Below) -> Self {
         let [first, second] = ["a", "b"].map(|name| world.enrol(name, &[]));
         let relay = world.relay(&["--log-rate", "0"]);
@@ -101,14 +101,14 @@ impl Two {
         Self { _world: world, relay, a: first, b: second, _agents: agents }
     }
 
-    /// With services that answer by themselves.
+    /// With services that answer automatically.
     fn with_services(below: Below) -> (Self, [Service; 2]) {
         let services = [Service::start('a'), Service::start('b')];
         let [a, b] = services.each_ref().map(|service| service.address.port());
         (Self::new(World::new(), a, b, below), services)
     }
 
-    /// With services whose connections are in the test's hand.
+    /// With services whose connections the test controls.
     fn by_hand() -> (Self, [Raw; 2]) {
         let services = [Raw::start(), Raw::start()];
         let [a, b] = services.each_ref().map(|service| service.address.port());
@@ -136,7 +136,7 @@ fn python(name: &str, python: Peer, mode: &[&str]) {
     client(command);
 }
 
-/// Runs a client: every request is answered by its own hidden server, and no connection is made for each.
+/// Runs a client: every request is answered by its own hidden server, and connections are reused.
 fn client(mut command: Command) {
     let world = World::new();
     let [a, b] = ["a", "b"].map(|name| world.enrol(name, &[]));
@@ -174,16 +174,16 @@ fn client(mut command: Command) {
 #[derive(Clone, Copy, Debug)]
 enum Writes {
     Together,
-    /// In two writes, the second one so many bytes behind the first request's start.
+    /// In two writes, the second one this many bytes after the first request's start.
     Cut(usize),
-    /// The second request when the first answer has arrived.
+    /// The second request after the first answer has arrived.
     After,
-    /// Together, and then the end of what the client sends.
+    /// Together, followed by EOF.
     ThenEnd,
 }
 
-/// Sends two requests, and expects both answers, in order, byte for byte. With an end of the client, the connection ends
-/// cleanly behind them.
+/// Sends two requests, and expects both answers, in order, byte for byte. After the client's EOF the connection ends
+/// cleanly after them.
 fn exchange(client: &mut Wire, first: &str, second: &str, answers: [&[u8]; 2], writes: Writes) {
     let both = format!("{first}{second}");
     let what = || format!("{writes:?}: {:?} …", first.lines().next());
@@ -390,7 +390,7 @@ fn an_answer_that_is_not_http_ends_the_connection() {
         read_head(&mut first);
         first.write_all(garbage.as_bytes()).expect("it takes octets");
         first.shutdown(std::net::Shutdown::Write).expect("it is open");
-        // Whether all of it arrives is the relay's choice; that it is the beginning is not.
+        // The relay may truncate it. What arrives must be its beginning.
         let (got, _) = client.rest_and_end();
         assert!(garbage.as_bytes().starts_with(&got), "{:?}", text(&got));
         let mut rest = Vec::new();
@@ -409,7 +409,7 @@ fn an_exchange_that_is_the_last_ends_the_connection() {
         let firsts = [
             (request("GET", 'a', "1", &format!("{name}Connection: close\r\n"), ""), ok),
             (two.get('a', "1").replace("HTTP/1.1", "HTTP/1.0"), ok),
-            // Whether the body still comes is unknown.
+            // It is unknown whether the body still comes.
             (
                 request("POST", 'a', "1", &expects, ""),
                 "HTTP/1.1 417 Expectation Failed\r\nContent-Length: 0\r\n\r\n",

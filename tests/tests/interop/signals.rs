@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM end every command in order; nothing that is typed makes one panic.
+//! Ctrl-C and SIGTERM shut down every command in order, and no command line causes a panic.
 
 use std::io::Write as _;
 

@@ -1,5 +1,5 @@
-//! Requests that two parsers would cut in two places: refused, or forwarded octet for octet; never re-framed, and never
-//! at another client's hidden server.
+//! Requests that two parsers could delimit differently are refused, or forwarded byte for byte. They are never
+//! re-framed, and never reach another client's hidden server.
 
 use std::io::Read as _;
 
@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_challenged_body_is_thrown_away_to_the_octet", &[], a_challenged_body_is_thrown_away_to_the_octet),
 ];
 
-/// A relay, and two hidden servers: the one that is asked for, and one that an attacker means.
+/// A relay, and two hidden servers: the requested one, and the one that an attacker wants to reach.
 struct Scene {
     world: World,
     relay: Relay,
@@ -35,13 +35,13 @@ impl Scene {
         [&self.asked, &self.other].map(|of| self.world.waiting(&self.relay, of, Below::Clear))
     }
 
-    /// The relay answers so itself, and neither hidden server ever hears an octet of it.
+    /// Checks that the relay answers itself, and that neither hidden server receives a byte.
     fn is_refused(&self, hidden: [Wire; 2], status: u16, octets: &[u8]) {
         let mut client = self.relay.open(Below::Clear);
         client.send(octets);
         let shown = String::from_utf8_lossy(octets);
         assert_eq!(Answer::read(&mut client).status(), status, "{shown:?}");
-        // It may have closed by now.
+        // The relay may have closed by now.
         let _ = client.tcp().shutdown(std::net::Shutdown::Write);
         assert_eq!(client.rest(), b"", "{shown:?}: a second answer");
         for (of, mut hidden) in [&self.asked, &self.other].into_iter().zip(hidden) {
@@ -49,7 +49,7 @@ impl Scene {
         }
     }
 
-    /// The first thing that this hidden server hears is the next client's request.
+    /// Checks that the first bytes of this hidden server are the next client's request.
     fn hears_first(&self, of: &Enrolled, hidden: &mut Wire, behind: &str) {
         let mut next = self.relay.open(Below::Clear);
         let request = |fields: &str| format!("GET /next HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
@@ -149,7 +149,7 @@ fn a_hidden_credential_is_refused() {
 
 fn what_is_forwarded_is_forwarded_as_it_came() {
     let scene = Scene::new();
-    // What is behind the end of a request is the matter of the tests of reused connections.
+    // The tests of reused connections cover what follows the end of a request.
     let table = [
         "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
         "Transfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nTrailer: x\r\n\r\n".to_owned(),

@@ -1,4 +1,4 @@
-//! What is slow, full or held by somebody else stops neither the clients nor the orderly end.
+//! Slow, full or locked resources delay neither the clients nor an orderly shutdown.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -43,7 +43,7 @@ fn clients(relay: &Relay, of: &Enrolled, count: usize) {
     }
 }
 
-/// Strangers, each of which gets a refusal that makes a line of the log.
+/// Strangers, each of which gets a refusal that makes a log line.
 fn strangers(relay: &Relay, count: usize) {
     let get = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic("00000000-0000-4000-8000-000000000000"));
     for _ in 0..count {
@@ -60,7 +60,7 @@ fn a_relay_whose_log_nobody_reads_goes_on() {
     log.stall();
     clients(&relay, &home, 5);
     relay.program.signal("TERM");
-    // The waiting connections are closed before that; who comes then is nobody's client.
+    // The waiting connections are closed before that, so later clients are refused.
     assert!(relay.program.exit_unread().success());
     assert!(TcpStream::connect(relay.clear).is_err());
 }
@@ -102,7 +102,7 @@ fn log_lines_that_do_not_fit_are_counted() {
         Program::start_stallable("relay", &mut world.serve(PORTS, &["--log-rate", "0", "--log", "debug"]));
     let mut relay = World::ready(program);
     log.stall();
-    // Each challenge makes a line of more than 60 bytes, of which a mebibyte and the pipe hold fewer than that.
+    // Each challenge makes a log line of more than 60 bytes. A mebibyte and the pipe hold fewer lines than that.
     const CHALLENGES: usize = 20_000;
     let mut wire = relay.open(Below::Clear);
     let requests = "GET / HTTP/1.1\r\nHost: h\r\n\r\n".repeat(100);
@@ -151,7 +151,7 @@ fn a_failure_is_said_behind_the_log() {
     });
 }
 
-/// The lock of the world's state folder, as another program holds it.
+/// Holds the lock of the world's state folder, as another program would.
 fn held_lock(world: &World) -> File {
     let lock = File::options().read(true).write(true).open(world.state().join("lock")).expect("it exists");
     lock.lock().expect("nobody else holds it");
@@ -180,7 +180,7 @@ fn a_held_lock_holds_up_its_reload_alone() {
     let world = World::new();
     let (mut relay, home, _agent) = configured(&world);
     let lock = held_lock(&world);
-    // The certificate is to be made anew, which takes the lock.
+    // A new certificate has to be made, which needs the lock.
     world.folder.write("config", "name one.example\n");
     relay.program.signal("HUP");
     relay.program.says("event=waiting-for-lock");
@@ -193,7 +193,7 @@ fn a_held_lock_holds_up_its_reload_alone() {
     relay.program.signal("HUP");
     relay.program.says_times("event=waiting-for-lock", 2);
     clients(&relay, &home, 3);
-    // It is not waited for at the end.
+    // The shutdown does not wait for it.
     relay.program.signal("TERM");
     assert!(relay.program.exit().success());
     assert_eq!(relay.program.said("event=reload-refused"), 0);
@@ -251,7 +251,7 @@ fn stopped_by_no_fifo(mut relay: Relay, of: &Enrolled, files: &[std::path::PathB
     assert!(relay.program.exit().success());
 }
 
-/// Runs a relay by way of another program, and a client.
+/// Runs a relay through another program, and a client.
 fn serves_by(way: &[&str], options: &[&str], world: &World, home: &Enrolled) -> Relay {
     let mut serve = Command::new(way[0]);
     let command = world.serve(PORTS, options);
@@ -298,7 +298,7 @@ fn a_file_system_without_locks_serves() {
     }
 }
 
-/// For `sh -c`: runs a program whose files may have 32 KiB.
+/// For `sh -c`: runs a program whose files are limited to 32 KiB.
 const SMALL_FILES: &str = "ulimit -f 64 && exec \"$0\" \"$@\"";
 
 fn a_file_size_limit_ends_the_log_alone() {
@@ -315,7 +315,7 @@ fn a_file_size_limit_ends_the_log_alone() {
     });
     program.until_in_file(&log, "that it is up", |line| line.contains(said::READY).then_some(()));
     let get = format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic("00000000-0000-4000-8000-000000000000"));
-    // Each makes a line of more than 80 bytes.
+    // Each makes a log line of more than 80 bytes.
     for _ in 0..500 {
         let mut wire = crate::wire::Wire::open(Below::Clear, at);
         wire.send(get.as_bytes());

@@ -1,4 +1,4 @@
-//! `rendezvous status`: what a running relay tells of itself, whatever else it has to do.
+//! `rendezvous status` reports the state of a running relay, also under load.
 
 use std::fs;
 use std::net::TcpStream;
@@ -34,7 +34,7 @@ fn status(world: &World, options: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8(output.stdout).expect("UTF-8"))
 }
 
-/// Asks until the answer is as it should be: what a relay has seen shows in its next turn.
+/// Queries until the answer is as expected: the relay's counters are updated in its next turn.
 fn status_until(world: &World, what: &str, is: impl Fn(&str) -> bool) -> String {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -132,13 +132,13 @@ fn refusals_count_though_the_log_leaves_them_out() {
         text.contains(r#""why":"no hidden server waits under this ID","count":30"#)
     });
     relay.program.signal("TERM");
-    // What the relay says of itself is never left out.
+    // The relay's own events are never suppressed.
     relay.program.says("event=stopping");
     assert!(relay.program.exit().success());
     assert!(relay.program.said(said::REFUSED) < 30);
 }
 
-/// A relay that may have 64 descriptors.
+/// A relay with 64 descriptors.
 fn relay_of_64(world: &World) -> Relay {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\""]).arg(rendezvous().get_program());
@@ -162,7 +162,7 @@ fn with_few_descriptors() {
     let relay = relay_of_64(&world);
     let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &page().to_string(), "--pool", "2"]);
     agent.says_times(said::WAITING, 2);
-    // More than it can have: silent connections make room for others.
+    // More than its descriptors: silent connections are closed for others.
     let crowd: Vec<_> =
         (0..100).map(|_| TcpStream::connect(relay.clear).expect("the system's queue has room")).collect();
     relay.program.signal("HUP");
@@ -172,14 +172,14 @@ fn with_few_descriptors() {
     let full = status(&world, &["--json"]).expect("it answers");
     assert!(full.contains(r#""max":64}"#), "{full}");
     drop(crowd);
-    // Whoever comes now comes to the end of the queue, and is served.
+    // A new client waits at the end of the queue, and is served.
     let request = format!("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{}\r\n", basic(&home.id));
     let mut wire = Wire::open(Below::Clear, relay.clear);
     wire.send(request.as_bytes());
     assert_eq!(Answer::read(&mut wire).status(), 200);
 }
 
-/// `rendezvous id` with these arguments; what it prints on standard error.
+/// Runs `rendezvous id` with these arguments. Returns its standard error.
 fn change_ids(world: &World, arguments: &[&str]) -> String {
     let output = run(rendezvous().arg("id").args(arguments).arg("--state").arg(world.state()));
     assert!(output.status.success(), "id {arguments:?}");
@@ -214,6 +214,6 @@ fn a_relay_that_does_not_answer() {
     relay.program.signal("CONT");
     assert_eq!(change_ids(&world, &["set", "home", "--end-to-end", "off"]), "");
     relay.program.kill();
-    // Its socket is still there.
+    // Its socket still exists.
     assert_eq!(change_ids(&world, &["set", "home", "--end-to-end", "on"]), "");
 }

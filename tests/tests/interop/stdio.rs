@@ -1,4 +1,4 @@
-//! The standard input and output of `connect`: whatever they are, and whoever shares them.
+//! The standard input and output of `connect`: all kinds, also shared with other programs.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case("no_device_is_needed", &[Peer::Namespaces], no_device_is_needed),
 ];
 
-/// Whether the open file description of a descriptor of ours is non-blocking.
+/// Whether the open file description of this descriptor is non-blocking.
 fn is_nonblocking(fd: &impl AsRawFd) -> bool {
     const O_NONBLOCK: u32 = 0o4000;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).expect("it is open");
@@ -72,14 +72,14 @@ fn sockets_that_others_share_stay_blocking() {
     expect(&mut ours, b"an answer");
     assert!(!is_nonblocking(&stdio));
     drop(hidden);
-    // The end of standard output shows although others have the socket.
+    // The end of standard output is visible although other processes hold the socket.
     assert_eq!(ours.read(&mut [0]).expect("a clean end"), 0);
     ours.shutdown(std::net::Shutdown::Write).expect("it is open");
     assert!(connect.wait().expect("a child can be waited for").success());
     assert!(!is_nonblocking(&stdio));
 }
 
-/// Python makes the terminal, which the standard library cannot.
+/// Python makes the terminal, because the standard library cannot.
 fn a_terminal_stays_blocking() {
     const SCRIPT: &str = "
 import os, pty, subprocess, sys, termios, fcntl
@@ -139,7 +139,7 @@ fn files_are_read_and_written_whole() {
     assert!(got == answer, "{} of {} bytes", got.len(), answer.len());
 }
 
-/// Pipes that may not be opened again: those of root, for a program of another user.
+/// Pipes that may not be opened again: root's pipes, for a program of another user.
 fn pipes_of_another_user_will_do() {
     let stream = Stream::start();
     let command = stream.command();

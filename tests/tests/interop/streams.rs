@@ -1,4 +1,4 @@
-//! `rendezvous proxy` and `rendezvous stream`, over a real XMPP server; with peers of the mail's text as either end.
+//! `rendezvous proxy` and `rendezvous stream` over a real XMPP server, with independent peers as either end.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -36,7 +36,7 @@ pub(crate) const CASES: &[Case] = &[
 
 const OPENS: &str = "joe@a.localhost/home";
 const ACCEPTS: &str = "bob@b.localhost/work";
-/// Nobody listens there.
+/// Nothing listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
 /// An XMPP server with a stream proxy.
@@ -47,7 +47,7 @@ struct Net {
     via: String,
 }
 
-/// One of our ends, its stdio in the test's hand.
+/// One of our ends, whose stdio the test controls.
 struct End {
     program: Program,
     to: ChildStdin,
@@ -86,7 +86,7 @@ impl Net {
         command
     }
 
-    /// An accepting end that the server knows.
+    /// An accepting end that has connected to the XMPP server.
     fn accept(&self, options: &[&str]) -> End {
         let end = End::start("accept", &mut self.accepting(options));
         end.program.says("event=xmpp-up");
@@ -100,7 +100,7 @@ impl Net {
         command
     }
 
-    /// Both ends, under way to each other.
+    /// Both ends, while they establish the stream.
     fn both(&self, open: &[&str], accept: &[&str]) -> (End, End) {
         let accept = self.accept(accept);
         (End::start("open", &mut self.open(open)), accept)
@@ -123,7 +123,7 @@ impl End {
         assert!(got == wanted, "what was sent arrives as it was");
     }
 
-    /// Ends its side; everything that still comes, and the exit code.
+    /// Ends its side. Returns everything that still arrives, and the exit code.
     fn finish(self) -> (Vec<u8>, Option<i32>) {
         let Self { mut program, to, mut from } = self;
         drop(to);
@@ -132,7 +132,7 @@ impl End {
         (rest, program.exit().code())
     }
 
-    /// It fails, and says this.
+    /// Checks that it fails with this message.
     fn fails(self, why: &str) {
         let Self { mut program, to, .. } = self;
         program.says(why);
@@ -141,7 +141,7 @@ impl End {
     }
 }
 
-/// A word each way, the accepting side first; then the half-closes, one after the other.
+/// Sends a word each way, the accepting side first; then each half-closes.
 fn talk(mut open: End, mut accept: End) {
     accept.send(b"SSH-2.0-x\r\n");
     open.gets(b"SSH-2.0-x\r\n");
@@ -158,7 +158,7 @@ fn talk(mut open: End, mut accept: End) {
     assert_eq!(open.finish(), (b"the answer".to_vec(), Some(0)));
 }
 
-/// A standard input in the place of one that has ended.
+/// A standard input to replace one that has ended.
 fn null() -> ChildStdin {
     let mut child = Command::new("true").stdin(std::process::Stdio::piped()).spawn().expect("it runs");
     let stdin = child.stdin.take().expect("it is piped");
@@ -202,7 +202,7 @@ fn a2_with_role_reversal() {
     net.proxy.says_exactly("event=paired", 1);
 }
 
-/// Connections through it come from a port of its own.
+/// A NAT: connections through it come from another port.
 fn rewriting_nat(to: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = listener.local_addr().expect("it listens");
@@ -210,7 +210,7 @@ fn rewriting_nat(to: SocketAddr) -> SocketAddr {
         for inside in listener.incoming().map_while(Result::ok) {
             let Ok(outside) = TcpStream::connect(to) else { return };
             thread::spawn(move || {
-                // Nothing is ever relayed: it is enough to end with the other side.
+                // No byte is ever relayed, so it is enough to end with the other side.
                 let _ = (&outside).read(&mut [0]);
                 drop(inside);
             });
@@ -227,7 +227,7 @@ fn a4_behind_a_nat() {
     accept.program.says("event=no-stream");
     accept.program.says("does a NAT between rewrite ports?");
     net.proxy.says_times("reason=\"404: no socket fits it", 2);
-    // Who accepts outlives it.
+    // The accepting end survives it.
     talk(End::start("open", &mut net.open(&["--via", &net.via])), accept);
 }
 
@@ -242,7 +242,7 @@ fn a5_busy() {
     let (mut open, mut accept) = net.both(&["--via", &net.via], &[]);
     open.send(b"x");
     accept.gets(b"x");
-    // One component has one connection: the second comes as another.
+    // One component has one connection, so the second program uses another name.
     let mut second = rendezvous();
     second.args(["stream", "open"]).args(net.prosody.options("a.localhost"));
     second.args(["--as", "eve@a.localhost/x", "--to", ACCEPTS, "--via", &net.via]);
@@ -275,7 +275,7 @@ fn services() {
     }
 }
 
-/// What `from` gets of what `to` is given, both ways at once.
+/// Checks that `from` gets what is written to `to`, both ways at once.
 fn exchange(open: End, accept: End, octets: usize, halfway: impl FnOnce() + Send) {
     let (up, down) = (noise(1, octets), noise(2, octets));
     let (mut to_open, mut to_accept) = (open.to, accept.to);
@@ -326,7 +326,7 @@ fn server_dies() {
         prosody.start_again();
         proxy.says_times("event=xmpp-up", 2);
     });
-    // And it is as good as ever.
+    // Afterwards it works as before.
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     talk(open, accept);
 }
@@ -366,7 +366,7 @@ fn slixmpp(net: &Net, role: &str, account: usize, options: &[&str]) -> (Program,
     (program, format!("{name}@localhost/x"))
 }
 
-/// What is said at our end comes back from a peer that echoes.
+/// Checks that bytes written at our end come back from a peer that echoes.
 fn echoed(mut end: End, mut peer: Program) {
     let octets = noise(3, 300_000);
     end.send(&octets);
@@ -380,7 +380,7 @@ fn echoed(mut end: End, mut peer: Program) {
 fn slixmpp_target() {
     let net = Net::start();
     for options in [&["--listen", "127.0.0.1:0"][..], &["--via", &net.via]] {
-        // In the mail's samples the claim at a proxy says `side`.
+        // In the mail's samples the claim at a proxy has `side` instead of `sid`.
         let (peer, jid) = slixmpp(&net, "target", 0, &["--side"]);
         peer.says("online");
         let open = End::start("open", &mut net.open_to(&jid, options));

@@ -1,4 +1,4 @@
-//! Under a service manager: what it is told, the sockets it passes on, and how much its units leave open.
+//! Under a service manager: notifications, socket activation, and the hardening of the units.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -37,7 +37,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_credential_is_a_ticket", &[], a_credential_is_a_ticket),
 ];
 
-/// `systemd-analyze security` gives a unit from 0 (closed) to 10 (open).
+/// `systemd-analyze security` rates a unit from 0 (closed) to 10 (open).
 fn exposure(file: &str, unit: &str) {
     const LIMIT: f32 = 1.5;
     let world = World::new();
@@ -75,7 +75,7 @@ impl Manager {
         Program::start(name, command.env("NOTIFY_SOCKET", format!("@{}", self.name)))
     }
 
-    /// Awaits a message that begins like this; those before it are skipped, but for the ones that must not come.
+    /// Awaits a message with this beginning. Messages before it are skipped, except those that must not come.
     fn hears(&self, start: &str, but_not: &str) -> String {
         loop {
             let mut octets = [0; 4096];
@@ -138,7 +138,7 @@ fn a_manager_that_is_not_there_is_done_without() {
     relay.says("event=no-service-manager");
 }
 
-/// A listener whose descriptor programs started from here have.
+/// A listener whose descriptor is inherited by programs started from here.
 fn passed_on() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     SockRef::from(&listener).set_cloexec(false).expect("a descriptor has flags");
@@ -146,7 +146,7 @@ fn passed_on() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// `rendezvous serve` with sockets as a service manager passes them on: from 3 upwards, for this process.
+/// `rendezvous serve` with sockets as a service manager passes them: from descriptor 3 upwards, for this process.
 fn activated(world: &World, sockets: [&TcpListener; 2], names: &str) -> Command {
     const SCRIPT: &str = r#"exec {a}<&"$1" {b}<&"$2"; exec 3<&"$a" 4<&"$b" {a}<&- {b}<&-; shift 2
         export LISTEN_PID=$$ LISTEN_FDS=2; exec "$@""#;
@@ -168,7 +168,7 @@ fn a_restart_refuses_nobody() {
     let pin = first.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));
     first.signal("TERM");
     assert!(first.exit().success());
-    // Nobody is there, and yet nobody is refused.
+    // No process accepts, and yet no client is refused.
     let relay = |program| crate::world::Relay { program, tls: at_tls, clear: at_clear, pin: pin.clone() };
     let mut client = Wire::open(Below::Clear, at_clear);
     client.send(
@@ -197,7 +197,7 @@ fn sockets_for_another_process_are_not_ours() {
     relay.says_exactly("event=listening", 1);
 }
 
-/// systemd gives a credential to its user by an access list, whose mask is where a file's group bits are.
+/// systemd grants its user access to a credential by an access list, whose mask is shown as the file's group bits.
 fn a_credential_is_a_ticket() {
     use std::os::unix::fs::PermissionsExt as _;
 

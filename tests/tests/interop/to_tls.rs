@@ -30,7 +30,7 @@ enum Trust {
     Insecure,
 }
 
-/// The service: certificate, key, and where it listens.
+/// The service: certificate, key, and address.
 struct Service {
     world: World,
     certificate: PathBuf,
@@ -39,7 +39,7 @@ struct Service {
 }
 
 impl Service {
-    /// `name`: what its certificate is for.
+    /// `name`: the name in its certificate.
     fn start(name: &str, options: &[&str]) -> Self {
         let world = World::new();
         let (certificate, key) = (world.folder.0.join("nas.crt"), world.folder.write("nas.key", ""));
@@ -62,7 +62,7 @@ impl Service {
         Self { world, certificate, address: SocketAddr::from(([127, 0, 0, 1], port)), _program: program }
     }
 
-    /// The options of an agent, or of `check`, that goes to it.
+    /// The options of an agent, or of `check`, that connects to it.
     fn options(&self, host: &str, trust: Trust) -> Vec<String> {
         let mut options = vec!["--to".to_owned(), format!("https://{host}:{}", self.address.port())];
         match trust {
@@ -73,7 +73,7 @@ impl Service {
         options
     }
 
-    /// As the manual has it for a certificate.
+    /// The manual's command for the pin of a certificate.
     fn pin(&self) -> String {
         let script = "openssl x509 -pubkey -noout -in \"$0\" | openssl pkey -pubin -outform der \
                       | openssl dgst -sha256 -binary | openssl enc -base64";
@@ -107,7 +107,7 @@ fn trusted(trust: Trust) {
     let options = service.options("localhost", trust);
     let agent = service.agent(&relay, &home, &options);
     let text = relay.ask(get(&home.id)).text();
-    // The name in the handshake is the host's; the Host field stays the client's.
+    // The server name in the handshake is that of `--to`; the Host field is the client's.
     assert!(text.starts_with("localhost outside.example 0 "), "{text}");
     agent.says_exactly("event=insecure", usize::from(trust == Trust::Insecure));
     let check = service.check(&relay, &home, &options);
@@ -120,7 +120,7 @@ fn untrusted() {
     let (relay, home) = service.relay();
     let other = format!("sha256//{}=", "A".repeat(43));
     for options in [
-        // No CA of the system has signed it; another pin; another name.
+        // Not signed by a CA of the system; another pin; another name.
         vec!["--to".to_owned(), format!("https://localhost:{}", service.address.port())],
         [service.options("localhost", Trust::Pin)[..2].to_vec(), vec!["--to-pin".to_owned(), other]].concat(),
         service.options("127.0.0.1", Trust::Ca),

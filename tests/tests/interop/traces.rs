@@ -1,4 +1,4 @@
-//! An agent's trace, of a run on real sockets: it replays to the same actions, and opens nothing.
+//! The trace of an agent on real sockets replays to the same actions and contains no secrets.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -29,7 +29,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Ends the agent, and gives its trace: of mode 0600, and a trace that acts as it says.
+/// Ends the agent, and returns its trace, which must have mode 0600 and replay to its actions.
 fn recorded(mut agent: Program, trace: &Path) -> String {
     agent.signal("TERM");
     assert!(agent.exit().success());
@@ -44,7 +44,7 @@ fn recorded(mut agent: Program, trace: &Path) -> String {
     text
 }
 
-/// Whom it dials, who dials it, and who stays on the relay.
+/// The agent dials, the agent is dialled, and the stream stays on the relay.
 fn an_agent_that_goes_direct_replays_too() {
     let (world, stream) = (World::new(), Raw::start());
     let home = world.enrol("home", &[]);
@@ -72,7 +72,7 @@ fn an_agent_that_goes_direct_replays_too() {
     assert!(!text.contains("SSH-2.0"), "{text}");
 }
 
-/// Two relays, one of which is never there; clients for both services; a service that is down; a restart.
+/// Two relays, one of which is never reachable; clients for both services; a service that is down; a restart.
 fn an_agent_at_work_replays_to_what_it_did() {
     let (world, stream) = (World::new(), Raw::start());
     let (home, away) = (world.enrol("home", &[]), world.enrol("away", &[]));
@@ -126,19 +126,19 @@ fn an_agent_at_work_replays_to_what_it_did() {
     }
 }
 
-/// What a request of an agent's has in its query: the token, and the nonce that it is bound to.
+/// The token and the nonce in the query of an agent's CONNECT.
 fn shown_by(agent: &mut TcpStream) -> Vec<String> {
     let head = String::from_utf8(read_head(agent)).expect("a head of ASCII");
     let query = head.split([' ', '?']).nth(2).expect("a query");
     let mut values: Vec<_> =
         query.split('&').filter_map(|it| it.split_once('=')).map(|(_, it)| it.to_owned()).collect();
     assert!(values.len() >= 2, "{head}");
-    // A challenge, which stands behind the others, opens nothing.
+    // A challenge, which comes after the others, is not secret.
     values.truncate(2);
     values
 }
 
-/// The relay is in the test's hand: what the agent shows, hears and passes on is known.
+/// The test is the relay, so it knows what the agent sends and receives.
 fn the_trace_of_an_agent_opens_nothing() {
     const COOKIES: [&str; 2] = ["c00kie-of-the-relay", "c00kie-of-the-client"];
     const KEYS: [&str; 4] =
@@ -168,7 +168,7 @@ fn the_trace_of_an_agent_opens_nothing() {
     );
     refused.write_all(answer.as_bytes()).expect("the agent reads");
 
-    // Taken at the second attempt; then a client comes, in two pieces.
+    // Accepted at the second attempt; then a client comes, in two pieces.
     let mut taken = relay.accept();
     forbidden.extend(shown_by(&mut taken));
     taken.write_all(OK.as_bytes()).expect("the agent reads");
@@ -180,7 +180,7 @@ fn the_trace_of_an_agent_opens_nothing() {
     );
     let (front, back) = request.split_at(60);
     taken.write_all(front.as_bytes()).expect("the agent reads");
-    // The next connection is opened at the client's first octet: the first piece was read alone.
+    // The agent opens the next connection at the client's first byte: it read the first piece alone.
     let mut next = relay.accept();
     forbidden.extend(shown_by(&mut next));
     taken.write_all(back.as_bytes()).expect("the agent reads");
@@ -191,7 +191,7 @@ fn the_trace_of_an_agent_opens_nothing() {
     served.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").expect("the pair lives");
     drop(served);
     taken.read_to_end(&mut Vec::new()).expect("a clean end");
-    // A relay that closes is waited for no longer.
+    // The agent does not wait for a relay that closes.
     drop((refused, taken, next));
 
     let text = recorded(agent, &trace);
@@ -205,7 +205,7 @@ fn the_trace_of_an_agent_opens_nothing() {
         assert!(!text.contains(&forbidden), "{forbidden} is in the trace:\n{text}");
     }
 
-    // A trace that was changed differs, at the line that was.
+    // In a trace that was changed, the changed line differs.
     let changed = world.folder.write("changed.trace", &text.replacen("-> pair ", "-> pair 7", 1));
     let differs = run(rendezvous().arg("replay").arg(&changed).arg("--check"));
     assert_eq!(differs.status.code(), Some(1));

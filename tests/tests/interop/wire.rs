@@ -1,4 +1,4 @@
-//! A client, or a hidden server, whose octets, ends and resets are in the test's hand.
+//! A client, or a hidden server, whose bytes, ends and resets the test controls.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use tests::any_certificate::AnyCertificate;
 
 use crate::program::PATIENCE;
 
-/// What is spoken below HTTP.
+/// The transport below HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Below {
     Clear,
@@ -38,7 +38,7 @@ impl Wire {
         Self::over(TcpStream::connect(address).expect("the relay listens"), below)
     }
 
-    /// Over a connection that is there already.
+    /// Over an existing connection.
     pub(crate) fn over(tcp: TcpStream, below: Below) -> Self {
         tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         tcp.set_nodelay(true).expect("it is TCP");
@@ -71,7 +71,7 @@ impl Wire {
         self.write_all(octets).and_then(|()| self.flush()).expect("the connection takes octets");
     }
 
-    /// The clean end of what we send: `close_notify` on TLS, then FIN.
+    /// Ends the writing side cleanly: `close_notify` with TLS, then FIN.
     pub(crate) fn end(&mut self) {
         if let Self::Tls(tls) = self {
             tls.conn.send_close_notify();
@@ -82,7 +82,7 @@ impl Wire {
         self.cut();
     }
 
-    /// FIN, whatever TLS thinks of it.
+    /// Sends FIN without close_notify.
     pub(crate) fn cut(&self) {
         self.tcp().shutdown(Shutdown::Write).expect("the connection is open");
     }
@@ -100,14 +100,14 @@ impl Wire {
         }
     }
 
-    /// Everything up to the clean end.
+    /// Reads everything up to the clean end.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         self.read_to_end(&mut all).expect("a clean end");
         all
     }
 
-    /// Everything up to whatever end, and whether it was a clean one.
+    /// Reads everything up to any end, and returns whether it was clean.
     pub(crate) fn rest_and_end(&mut self) -> (Vec<u8>, io::Result<()>) {
         let mut all = Vec::new();
         let end = self.read_to_end(&mut all).map(drop);
@@ -115,7 +115,7 @@ impl Wire {
     }
 }
 
-/// Resets a connection, once its last descriptor is closed.
+/// Resets a connection when its last descriptor is closed.
 pub(crate) fn reset(stream: TcpStream) {
     let socket = socket2::SockRef::from(&stream);
     socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER can be set");
@@ -146,7 +146,7 @@ impl Write for Wire {
     }
 }
 
-/// An answer, taken apart.
+/// A parsed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) line: String,
@@ -155,7 +155,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads one that ends where its `Content-Length` says.
+    /// Reads one that ends after its `Content-Length`.
     pub(crate) fn read(from: &mut impl Read) -> Self {
         let mut answer = Self::read_head(from);
         let length = answer.field("content-length").map_or(0, |value| value.parse().expect("a number"));
@@ -164,7 +164,7 @@ impl Answer {
         answer
     }
 
-    /// Reads its head alone.
+    /// Reads only its head.
     pub(crate) fn read_head(from: &mut impl Read) -> Self {
         let head = String::from_utf8(crate::hidden::read_head(from)).expect("a head of ASCII");
         let mut lines = head.trim_end_matches("\r\n").split("\r\n");
@@ -181,7 +181,7 @@ impl Answer {
         code.unwrap_or_else(|| panic!("no status in {:?}", self.line))
     }
 
-    /// The only field of that name.
+    /// The only field with this name.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let mut found = self.fields.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
         let value = found.next().map(|(_, value)| value.as_str());

@@ -1,4 +1,4 @@
-//! A relay and what belongs to it, in a folder of its own. What the log lines look like is written down here alone.
+//! A relay with its state, in a folder of its own. Only this module knows the format of the log lines.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,27 +12,27 @@ use crate::peers::{Peer, profile, script};
 use crate::program::{Program, run};
 use crate::wire::{Answer, Below, Wire};
 
-/// What is awaited in the log lines.
+/// Awaited parts of log lines.
 pub(crate) mod said {
-    /// The relay, or the agent: a connection waits for a client.
+    /// Relay and agent: a connection waits for a client.
     pub(crate) const WAITING: &str = "event=waiting ";
-    /// The relay: a waiting connection is no more.
+    /// Relay: a waiting connection has ended.
     pub(crate) const WAITING_ENDED: &str = "event=waiting-ended";
-    /// The relay: a client waits for the hidden server to come back.
+    /// Relay: a client is held until the hidden server returns.
     pub(crate) const HELD: &str = "event=held";
-    /// The relay: a pair.
+    /// Relay: a pair was made.
     pub(crate) const PAIRED: &str = "event=paired";
-    /// The relay: a pair is over.
+    /// Relay: a pair has ended.
     pub(crate) const PAIR_ENDED: &str = "event=pair-ended";
-    /// The relay: an answer that is no success.
+    /// Relay: an answer other than a success.
     pub(crate) const REFUSED: &str = "event=refused";
-    /// The agent: the relay is not there, or does not want us.
+    /// Agent: the relay is unreachable, or refuses the agent.
     pub(crate) const RELAY_LOST: &str = "event=relay-lost";
-    /// The agent: a local service cannot be reached.
+    /// Agent: a local service cannot be reached.
     pub(crate) const UNREACHABLE: &str = "event=unreachable";
-    /// The connector: it listens at an address.
+    /// Connector: it listens at an address.
     pub(crate) const LISTENING: &str = "event=listening";
-    /// The relay: it is up.
+    /// Relay: it has started.
     pub(crate) const READY: &str = "event=ready";
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn rendezvous() -> Command {
     command
 }
 
-/// Held by who needs the port that people use, 8443, for itself.
+/// Locks the default port, 8443.
 pub(crate) fn usual_port() -> MutexGuard<'static, ()> {
     static PORT: Mutex<()> = Mutex::new(());
     PORT.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,7 +63,7 @@ impl Folder {
         Self(path)
     }
 
-    /// Writes a file with a mode of 0600.
+    /// Writes a file with mode 0600.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).expect("a file can be written");
@@ -78,7 +78,7 @@ impl Drop for Folder {
     }
 }
 
-/// A hidden server that is enrolled.
+/// An enrolled hidden server.
 #[derive(Clone, Debug)]
 pub(crate) struct Enrolled {
     pub(crate) name: String,
@@ -110,7 +110,7 @@ impl Relay {
         Wire::open(below, self.address(below))
     }
 
-    /// Sends octets in clear and reads one answer.
+    /// Sends bytes without TLS and reads one answer.
     pub(crate) fn ask(&self, octets: impl AsRef<[u8]>) -> Answer {
         let mut wire = self.open(Below::Clear);
         wire.send(octets.as_ref());
@@ -132,7 +132,7 @@ impl World {
         self.folder.0.join("state")
     }
 
-    /// The relay's certificate, for clients that want a CA file.
+    /// The relay's certificate, for clients that need a CA file.
     pub(crate) fn certificate(&self) -> PathBuf {
         self.state().join("relay.crt")
     }
@@ -151,7 +151,7 @@ impl World {
         Enrolled { name: name.to_owned(), id: id.to_owned(), secret, ticket }
     }
 
-    /// A hidden server as they were in 2013, and the file with its secret as text.
+    /// Enrols a hidden server of the kind of 2013. Returns also the file with its secret as text.
     pub(crate) fn enrol_old(&self, name: &str) -> (Enrolled, PathBuf) {
         let secret = self.folder.write(&format!("{name}.text"), "12345678901234567890");
         let base32 = self.folder.write(&format!("{name}.base32"), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
@@ -167,17 +167,17 @@ impl World {
         self.relay_at(["127.0.0.1:0", "127.0.0.1:0"], options)
     }
 
-    /// The same relay again, where it was.
+    /// Starts the same relay again, at the same addresses.
     pub(crate) fn relay_again(&self, old: &Relay, options: &[&str]) -> Relay {
         self.relay_at([&old.tls.to_string(), &old.clear.to_string()], options)
     }
 
-    /// `rendezvous serve` on these two.
+    /// `rendezvous serve` at these two addresses.
     pub(crate) fn relay_at(&self, on: [&str; 2], options: &[&str]) -> Relay {
         Self::ready(Program::start("relay", &mut self.serve(on, options)))
     }
 
-    /// The command `rendezvous serve` on these two.
+    /// The command `rendezvous serve` with these two addresses.
     pub(crate) fn serve(&self, [tls, clear]: [&str; 2], options: &[&str]) -> Command {
         let mut serve = rendezvous();
         serve.args(["serve", "--listen", tls, "--listen-plain", clear, "--state"]).arg(self.state());
@@ -185,7 +185,7 @@ impl World {
         serve
     }
 
-    /// A relay that was started, once it is up.
+    /// Awaits that a relay has started.
     pub(crate) fn ready(program: Program) -> Relay {
         program.says(said::READY);
         let tls = program.pick("where it listens", |line| address_of(line, true));
@@ -197,7 +197,7 @@ impl World {
         Relay { program, tls, clear, pin }
     }
 
-    /// A ticket for a running relay, by the way that is asked for.
+    /// A ticket for a running relay, with this transport.
     pub(crate) fn ticket(&self, relay: &Relay, of: &Enrolled, below: Below) -> PathBuf {
         self.ticket_with(relay, of, below, |line| Some(line.to_owned()))
     }
@@ -213,7 +213,7 @@ impl World {
         let url = relay.url(below);
         let line = |line: &str| match line {
             line if line.starts_with("relay ") => Some(format!("relay {url}")),
-            // A pin is of no use in clear.
+            // A pin is refused without TLS.
             line if line.starts_with("pin ") && below == Below::Clear => None,
             line => Some(line.to_owned()),
         };
@@ -227,7 +227,7 @@ impl World {
         self.folder.write(&format!("{}-{}.ticket", of.name, below.scheme()), &text)
     }
 
-    /// A ticket for a relay behind a line with this round trip, in milliseconds, and the line.
+    /// A ticket for a relay behind a path with this round-trip time, in milliseconds, and the path.
     pub(crate) fn far_ticket(&self, relay: &Relay, of: &Enrolled, round_trip: u32) -> (Program, PathBuf) {
         let mut line = Peer::Python.command();
         line.arg(script("delay_proxy.py"));
@@ -241,7 +241,7 @@ impl World {
         (line, ticket)
     }
 
-    /// `rendezvous agent`, awaited until it waits.
+    /// Starts `rendezvous agent`, and awaits that it waits for clients.
     pub(crate) fn agent(&self, relay: &Relay, of: &Enrolled, below: Below, options: &[&str]) -> Program {
         let ticket = self.ticket(relay, of, below);
         let agent = start_agent(&ticket, options);
@@ -249,7 +249,7 @@ impl World {
         agent
     }
 
-    /// The relay, an enrolled hidden server and its agent for an HTTP service.
+    /// A relay, an enrolled hidden server and its agent for an HTTP service.
     pub(crate) fn with_service(service: SocketAddr) -> (Self, Relay, Enrolled, Program) {
         let world = Self::new();
         let home = world.enrol("home", &[]);
@@ -258,7 +258,7 @@ impl World {
         (world, relay, home, agent)
     }
 
-    /// A token for a CONNECT's query: fresh, bound to a nonce.
+    /// A fresh token for a CONNECT's query, bound to a nonce.
     pub(crate) fn token(&self, relay: &Relay, of: &Enrolled) -> String {
         let ticket = self.ticket(relay, of, Below::Tls13);
         let token = run(rendezvous().args(["token", "--ticket"]).arg(ticket));
@@ -274,7 +274,7 @@ impl World {
         String::from_utf8_lossy(&token.stdout).trim().to_owned()
     }
 
-    /// A hidden server in the test's hand: its CONNECT was answered, it waits.
+    /// A hidden server that the test controls, after the 200.
     pub(crate) fn waiting(&self, relay: &Relay, of: &Enrolled, below: Below) -> Wire {
         let mut wire = relay.open(below);
         wire.send(format!("CONNECT uuid:{}?{} HTTP/1.1\r\n\r\n", of.id, self.token(relay, of)).as_bytes());
@@ -284,12 +284,12 @@ impl World {
     }
 }
 
-/// `rendezvous agent`, not awaited.
+/// Starts `rendezvous agent` without awaiting it.
 pub(crate) fn start_agent(ticket: &Path, options: &[&str]) -> Program {
     Program::start("agent", rendezvous().args(["agent", "--ticket"]).arg(ticket).args(options))
 }
 
-/// `Authorization` of a client that wants a hidden server.
+/// The `Authorization` of a client that requests a hidden server.
 pub(crate) fn basic(id: &str) -> String {
     format!("Authorization: Basic {}\r\n", base64(format!("{id}:").as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! The corpus as it is written.
+//! The corpus, replayed unchanged.
 
 use rendezvous_core::time::{Now, Span};
 use rendezvous_core::trace::{Bytes, Input, Replay, Replayer, Setup, Trace};
@@ -34,7 +34,7 @@ fn a_case_written_out_is_the_same_case() {
     });
 }
 
-/// Where a deadline makes the machine act, it does not act a microsecond earlier.
+/// A machine that acts at a deadline does not act a microsecond earlier.
 #[test]
 fn deadlines_are_exact() {
     each_case(|_, _, trace| {
@@ -56,7 +56,7 @@ fn deadlines_are_exact() {
     });
 }
 
-/// Whatever line is missing, there is a trace or an error, and a run or an error: never a panic.
+/// With any line missing, the result is a trace or an error, and a run or an error, never a panic.
 #[test]
 fn a_case_with_a_line_missing_is_harmless() {
     each_case(|_, text, _| {
@@ -65,7 +65,7 @@ fn a_case_with_a_line_missing_is_harmless() {
             let rest: Vec<&str> =
                 lines.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, line)| *line).collect();
             if let Ok(trace) = Trace::parse(&rest.join("\n")) {
-                // An agent is told of addresses that it did not ask for, and the like: refused one by one.
+                // For example an agent gets addresses that it did not ask for: each such input is refused.
                 Replay::new(&trace).for_each(|played| drop(played.difference()));
             }
         }
@@ -73,7 +73,7 @@ fn a_case_with_a_line_missing_is_harmless() {
     });
 }
 
-/// With more octets behind what was offered, a relay's verdict is the same; but for a CONNECT, which gets 409.
+/// With more bytes after the offered ones, a relay's verdict is the same, except for a CONNECT, which gets 409.
 #[test]
 fn trailing_bytes_change_no_verdict_but_409() {
     const TRAILING: &[u8] = b"GET";
@@ -86,7 +86,7 @@ fn trailing_bytes_change_no_verdict_but_409() {
             let bytes = trace.bytes(step);
             let expected = before(trace, place)?.apply(&step.event, step.now)?;
             let is_unfinished = expected.iter().all(|action| action.text.starts_with("took "));
-            // More bytes of a pair may be let pass.
+            // More bytes of a pair may be passed.
             let is_gated = expected.first().is_some_and(|action| action.text.starts_with("pass "));
             if is_unfinished || is_gated {
                 continue;
@@ -104,8 +104,8 @@ fn trailing_bytes_change_no_verdict_but_409() {
     });
 }
 
-/// An agent reads on behind an answer: more octets act as if they came a moment later, and not at all where they are
-/// not to be offered then.
+/// An agent reads on after an answer: more bytes act as if they came a moment later. If bytes are not to be offered
+/// then, they do not act.
 #[test]
 fn trailing_bytes_act_at_an_agent_as_if_they_came_later() {
     const TRAILING: &[u8] = b"HEAD / HTTP/1.1\r\nHost: relay.example\r\n\r\n";

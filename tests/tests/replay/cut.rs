@@ -1,4 +1,4 @@
-//! The corpus with its octets cut: they are offered one more at a time, as a shell would offer them.
+//! The corpus with its bytes cut: they are offered byte by byte, as a driver would offer them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use rendezvous_core::trace::{Action, Bytes, Input, Replayer, Trace};
 
 use crate::each_case;
 
-/// The one verdict that depends on how octets are cut.
+/// The one verdict that depends on how bytes are cut.
 const CUT_DIFFERS: &str = "octets-behind-a-connect-get-409";
 
 #[test]
@@ -30,7 +30,7 @@ fn cut(trace: &Trace) -> Result<(), String> {
                 let mut used = 0;
                 for end in shell.ends(on, &bytes).map_err(|why| format!("{}: {why}", step.line))? {
                     if shell.is_gated(on) {
-                        // How requests and responses are cut is the follower's own test. A shell offers what is there.
+                        // The follower's own test covers cuts of requests and responses. A driver offers what is there.
                         let event = Input::In { on, bytes: Bytes::literal(&bytes[used..]) };
                         let actions = replayer.apply(&event, step.now)?;
                         shell.look(&actions);
@@ -68,19 +68,19 @@ fn cut(trace: &Trace) -> Result<(), String> {
     Ok(())
 }
 
-/// What the shell of an event loop knows.
+/// The state of the driver of an event loop.
 #[derive(Default)]
 pub(crate) struct Shell {
-    /// What was offered and not consumed.
+    /// Bytes that were offered and not consumed.
     kept: BTreeMap<ConnId, Vec<u8>>,
-    /// To whom nothing is to be offered, or was said not to be, by the texts of their ids.
+    /// Whether the machine has asked for no more bytes of a connection, by the text of its id.
     deaf: BTreeMap<String, bool>,
     /// Halves of pairs whose bytes are offered before they move.
     gated: BTreeSet<String>,
 }
 
 impl Shell {
-    /// Up to where the octets are offered each time: from those that were there before to all of them.
+    /// Up to where the bytes are offered each time: from those that were there before to all of them.
     fn ends(&self, on: ConnId, bytes: &[u8]) -> Result<Vec<usize>, String> {
         let kept = self.kept.get(&on).map_or(&[][..], Vec::as_slice);
         if !bytes.starts_with(kept) {
@@ -99,7 +99,7 @@ impl Shell {
         self.gated.contains(&format!("{}.{}", on.index, on.generation))
     }
 
-    /// What was left over before the handshake was for TLS.
+    /// Bytes left over before the handshake belonged to TLS.
     fn secured(&mut self, on: ConnId) {
         self.kept.remove(&on);
         self.deaf.remove(&format!("{}.{}", on.index, on.generation));
@@ -134,7 +134,7 @@ pub(crate) fn took(actions: &[Action]) -> usize {
     counts.map(|count| count.parse::<usize>().expect("a number")).sum()
 }
 
-/// The actions of all the pieces, as they would be of the whole.
+/// Joins the actions of all the pieces, as they would be for the whole.
 pub(crate) fn joined(actions: Vec<Action>) -> Vec<Action> {
     let used = took(&actions);
     let took = (used > 0).then(|| Action { text: format!("took {used}"), bytes: Vec::new() });

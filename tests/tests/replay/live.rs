@@ -9,12 +9,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Nothing of these may be in the file.
+/// Secrets that must not be in the file.
 const PASSWORD: &str = "open-sesame";
 const COOKIE: &str = "c00k1e-0f-the-client";
 const PATH_SECRET: &str = "s3cr3t-path";
 
-/// The program of this build. It is built once: `cargo test -p tests` alone would leave an old one, or none.
+/// The program of this build, built once, because `cargo test -p tests` alone would use an old one, or none.
 fn rendezvous() -> Command {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let program = PROGRAM.get_or_init(|| {
@@ -69,7 +69,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A relay with a listener in clear, and where that is.
+/// A relay with a listener without TLS, and its address.
 fn serve(state: &Path, trace: &Path) -> (Killed, String) {
     let mut command = rendezvous();
     command.args(["serve", "--listen-plain", "127.0.0.1:0", "--state"]).arg(state).arg("--trace").arg(trace);
@@ -147,7 +147,7 @@ fn a_live_relay_replays_to_what_it_did_and_its_trace_opens_nothing() {
     assert!(read_to_end(&mut again).starts_with("HTTP/1.1 401 "));
     drop(again);
 
-    // A client: challenged, then with its ID; a body behind the head, and the ends one after the other.
+    // A client: challenged, then with its ID; a body after the head, and the ends one after the other.
     let mut client = dial(&address);
     let fields = format!("Host: relay\r\nCookie: session={COOKIE}\r\n");
     write!(client, "GET /{PATH_SECRET}?q={PATH_SECRET} HTTP/1.1\r\n{fields}\r\n").expect("it is taken");
@@ -170,7 +170,7 @@ fn a_live_relay_replays_to_what_it_did_and_its_trace_opens_nothing() {
     assert_eq!(read_to_end(&mut client).len(), 100_000);
     drop(client);
 
-    // A plain token, and the relay's end.
+    // A plain token, and the relay's shutdown.
     let plain = token(true);
     let mut old = dial(&address);
     write!(old, "CONNECT uuid:{id}?response={plain} HTTP/1.1\r\n\r\n").expect("it is taken");
@@ -196,7 +196,7 @@ fn a_live_relay_replays_to_what_it_did_and_its_trace_opens_nothing() {
     let played = run(rendezvous().arg("replay").arg(&trace));
     assert_eq!(text(&played.stdout), recorded);
 
-    // Neither overwritten, nor equal once it is another.
+    // A second trace does not overwrite the first, and differs from it.
     let mut second = rendezvous();
     second.args(["serve", "--listen-plain", "127.0.0.1:0", "--state"]).arg(&state);
     let refused = run(second.arg("--trace").arg(&trace));

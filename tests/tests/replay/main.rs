@@ -1,4 +1,4 @@
-//! Traces, run again: the corpus, each case whole and cut and with more behind it, and one from a live relay.
+//! Replays traces: the corpus, each case whole, cut, and with more bytes after it, and one from a live relay.
 
 mod corpus;
 mod cut;
@@ -15,7 +15,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// Every case: its name, its text, and the trace that it is.
+/// Every case: its name, its text, and its trace.
 fn cases() -> Vec<(String, String, Trace)> {
     let mut cases = Vec::new();
     for entry in fs::read_dir(folder()).expect("the corpus is there") {
@@ -33,7 +33,7 @@ fn cases() -> Vec<(String, String, Trace)> {
     cases
 }
 
-/// Runs `check` over every case, and fails with all that it says.
+/// Runs `check` over every case, and fails with all its messages.
 fn each_case(check: impl Fn(&str, &str, &Trace) -> Result<(), String>) {
     let cases = cases();
     let complaints = cases.iter().filter_map(|(name, text, trace)| {

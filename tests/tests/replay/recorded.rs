@@ -1,5 +1,5 @@
-//! The corpus, recorded: a machine with seeds and secrets of its own goes through every case with a recorder around it.
-//! That its shadow does what it does, the recorder itself checks at every output.
+//! Records the corpus: a machine with its own seeds and secrets runs every case inside a recorder. The recorder itself
+//! checks at every output that its shadow machine does the same.
 
 use std::panic::catch_unwind;
 
@@ -11,10 +11,10 @@ use rendezvous_core::trace::{Identity, Input, Recorder, Replay, Setup, Step, Tra
 
 use crate::{cases, each_case};
 
-/// The seed that no trace may hold.
+/// The seed that no trace may contain.
 const SEED: [u8; 32] = [0x5e; 32];
 
-/// A machine with a recorder around it.
+/// A machine inside a recorder.
 enum Recorded {
     Relay(Box<Recorder<Engine>>),
     Agent(Box<Recorder<Agent>>),
@@ -49,7 +49,7 @@ impl Recorded {
         }
     }
 
-    /// Everything that the machine wants done; what it wants sent comes back.
+    /// Takes all outputs of the machine. Returns the bytes to send.
     fn drain(&mut self) -> Vec<u8> {
         let mut sent = Vec::new();
         while !matches!(self.machine().poll_output(&mut sent), Output::Idle { .. }) {}
@@ -114,7 +114,7 @@ fn offered_key(bytes: &[u8]) -> Option<String> {
     behind.split("\r\n").next().map(str::to_owned)
 }
 
-/// What a trace offers, with the machine's own key in the place of the trace's.
+/// The bytes of a trace's offer, with the machine's own key instead of the trace's.
 fn with_own_key(bytes: Vec<u8>, keys: Option<&(String, String)>) -> Vec<u8> {
     match (String::from_utf8(bytes), keys) {
         (Ok(text), Some((theirs, own))) => text.replace(theirs, own).into_bytes(),
@@ -123,7 +123,7 @@ fn with_own_key(bytes: Vec<u8>, keys: Option<&(String, String)>) -> Vec<u8> {
     }
 }
 
-/// Says to a recorder what a trace says; the text that comes of it, and what the machine itself sent.
+/// Feeds a trace to a recorder. Returns the recorded text, and what the machine itself sent.
 fn record(trace: &Trace) -> (String, String) {
     let mut machine = Recorded::start(trace);
     let mut sent = machine.drain();
@@ -165,7 +165,7 @@ fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
     });
 }
 
-/// The secrets of a trace, and the tokens that a relay took.
+/// The secrets of a trace, and the tokens that a relay accepted.
 fn tokens_of_relay(trace: &Trace) -> Vec<String> {
     let mut tokens = Vec::new();
     for identity in &trace.identities {
@@ -183,14 +183,14 @@ fn tokens_of_relay(trace: &Trace) -> Vec<String> {
     tokens
 }
 
-/// The tokens that an agent sent, with their nonces: it makes both. The challenges it has from the relay.
+/// The tokens that an agent sent, with their nonces: it makes both. The challenges come from the relay.
 fn tokens_of_agent(sent: &str) -> Vec<String> {
     let targets = sent.lines().filter_map(|line| line.strip_prefix("CONNECT ")?.split([' ', '?']).nth(1));
     let parameters = targets.flat_map(|query| query.split('&'));
     parameters.filter(|it| !it.starts_with("challenge=")).map(str::to_owned).collect()
 }
 
-/// The parts of what an agent reads that are none of its business: phrases, values of fields, a client's query.
+/// The parts of an agent's input that it does not interpret: reason phrases, values of fields, a client's query.
 fn unread(bytes: &[u8]) -> Vec<String> {
     const READ: [&str; 11] = [
         "Host",
@@ -236,7 +236,7 @@ fn base32(bytes: &[u8]) -> String {
     bits.chunks(5).map(letter).collect()
 }
 
-/// Heads that were damaged take the path of the damaged one, whatever the damage.
+/// Damaged heads cause the same actions, whatever the damage.
 #[test]
 fn damaged_heads_take_the_same_path() {
     const DAMAGES: usize = 400;
@@ -269,14 +269,14 @@ fn damaged_heads_take_the_same_path() {
     assert!(complaints.is_empty(), "{complaints:#?}");
 }
 
-/// Whether octets of this connection are kept after a step: what is offered next would have to begin with them.
+/// Whether bytes of this connection are kept after a step: the next offer would have to begin with them.
 fn leaves_bytes(trace: &Trace, step: &Step, of: ConnId) -> bool {
     let took = step.outcomes.iter().find_map(|outcome| outcome.text.strip_prefix("took "));
     matches!(step.event, Input::In { on, .. } if on == of)
         && took.and_then(|took| took.parse().ok()).unwrap_or(0) < trace.bytes(step).len()
 }
 
-/// A relay of its own gets these octets as the first of a connection; its recorder checks the rest.
+/// A new relay gets these bytes as the first of a connection; its recorder checks the rest.
 fn offer_to_relay(trace: &Trace, bytes: &[u8]) {
     let [start, ids, ..] = &*trace.steps else { return };
     let mut relay = Recorded::start(trace);
@@ -290,7 +290,7 @@ fn offer_to_relay(trace: &Trace, bytes: &[u8]) {
     offer(&mut relay, on, bytes, now);
 }
 
-/// An agent of its own goes through a trace up to this step, and gets these octets instead.
+/// A new agent replays a trace up to this step, and gets these bytes instead.
 fn offer_to_agent(trace: &Trace, place: usize, bytes: &[u8]) {
     let Input::In { on, .. } = trace.steps[place].event else { return };
     let mut agent = Recorded::start(trace);
@@ -302,7 +302,7 @@ fn offer_to_agent(trace: &Trace, place: usize, bytes: &[u8]) {
     offer(&mut agent, on, bytes, trace.steps[place].now);
 }
 
-/// Offers it in two pieces, and goes on with what is kept.
+/// Offers it in two pieces, and continues with the kept bytes.
 fn offer(to: &mut Recorded, on: ConnId, bytes: &[u8], now: Now) {
     let mut used = 0;
     for end in [bytes.len() / 2, bytes.len()] {
@@ -315,7 +315,7 @@ fn offer(to: &mut Recorded, on: ConnId, bytes: &[u8], now: Now) {
     to.drain();
 }
 
-/// Chance that is the same every time.
+/// Deterministic random numbers.
 struct Rng(u64);
 
 impl Rng {

@@ -1,7 +1,7 @@
-//! Documents that comments and documents cite, by file and section: both exist.
+//! The documents and sections that comments and documents cite exist.
 //!
-//! A citation is `docs/dtcp.md §6.17`, or a list: `docs/dtcp.md §6.33, §6.34`. It means the document in `core/docs`. In a
-//! document, a section alone means that document's own. Sections of RFCs are not checked.
+//! A citation is `docs/dtcp.md §6.17`, or a list: `docs/dtcp.md §6.33, §6.34`. It means the document in `core/docs`. In
+//! a document, a section alone means that document's own. Sections of RFCs are not checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,7 +59,7 @@ fn is_number(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|it| it.is_ascii_digit())
 }
 
-/// Everything that is wrong with the citations of a file.
+/// All faulty citations of a file.
 fn faults(file: &File, sections: &Sections) -> Vec<String> {
     let own = file.path.strip_prefix("core/docs/").and_then(|name| name.strip_suffix(".md"));
     let mut faults = Vec::new();
@@ -108,7 +108,7 @@ fn faults(file: &File, sections: &Sections) -> Vec<String> {
     faults
 }
 
-/// Whether a file that is named exists: in the repository, or beside the file that names it.
+/// Whether a named file exists: in the repository, or beside the file that names it.
 fn exists(file: &File, name: &str) -> bool {
     let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
     let name = name.split('#').next().unwrap_or(name);

@@ -1,7 +1,8 @@
-//! No circles and no upward imports between modules (docs/design.md §1.14, §3).
+//! Modules have no import cycles and no upward imports (docs/design.md §1.14, §3).
 //!
-//! The layers are the tables of docs/design.md §3.1, §3.2: a module imports only modules of rows above its own. Below that, the
-//! children of one module may import each other in one direction alone; a child and its parent belong together.
+//! The layers are the tables of docs/design.md §3.1, §3.2: a module imports only modules of rows above its own. Below
+//! that, the children of one module may import each other in one direction only. A child and its parent belong
+//! together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,14 +13,15 @@ use super::{File, files, root};
 /// entry without such an import fails the test.
 const UPWARD: &[(&str, &str, &str)] = &[];
 
-/// Circles between children of one module that are still to be removed: package, and the modules. Also only gets shorter.
+/// Cycles between children of one module that are still to be removed: package, and the modules. The list only gets
+/// shorter.
 const CIRCLES: &[(&str, &[&str])] = &[];
 
 type Path = Vec<String>;
-/// Which modules a module imports.
+/// The modules that each module imports.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
-/// The modules of a package, each with the paths that it imports, from the root of the package on.
+/// The modules of a package, each with the paths that it imports, relative to the root of the package.
 fn modules(package: &str) -> BTreeMap<Path, BTreeSet<Path>> {
     let prefix = format!("{package}/src/");
     let mut modules = BTreeMap::new();
@@ -28,7 +30,7 @@ fn modules(package: &str) -> BTreeMap<Path, BTreeSet<Path>> {
             continue;
         };
         let name: Path = name.trim_end_matches("/mod").split('/').map(String::from).collect();
-        // Tests may import what they like.
+        // Tests may import any module.
         let is_test = name.last().is_some_and(|last| last.ends_with("tests"));
         if is_test || matches!(name.as_slice(), [root] if root == "lib" || root == "main") {
             continue;
@@ -40,7 +42,7 @@ fn modules(package: &str) -> BTreeMap<Path, BTreeSet<Path>> {
     modules
 }
 
-/// All paths that begin with `crate`, `super` or `self` in a module's code, from the root of the package on.
+/// All paths that begin with `crate`, `super` or `self` in a module's code, relative to the root of the package.
 fn imports(text: &str, module: &[String]) -> BTreeSet<Path> {
     let code: String = text.lines().map(|line| line.split("//").next().unwrap_or_default()).fold(
         String::new(),
@@ -63,7 +65,7 @@ fn imports(text: &str, module: &[String]) -> BTreeSet<Path> {
             for (position, part) in path.into_iter().enumerate() {
                 match part.as_str() {
                     "crate" => full.clear(),
-                    // Behind `{` it means what is in front of that.
+                    // After `{` it means the path before the brace.
                     "self" => {}
                     "super" if position == 0 || full.len() < module.len() => {
                         full.pop();
@@ -101,7 +103,7 @@ fn tree(text: &str) -> (Vec<Path>, usize) {
             }
             let (inner, len) = tree(trimmed);
             paths.extend(inner.into_iter().map(|inner| path.iter().cloned().chain(inner).collect()));
-            // `as name` and `*` mean nothing here.
+            // `as name` and `*` are ignored.
             let end = trimmed[len..].find([',', '}']).map_or(trimmed.len(), |end| len + end);
             at += end;
             item = &trimmed[end..];
@@ -109,7 +111,7 @@ fn tree(text: &str) -> (Vec<Path>, usize) {
     }
 }
 
-/// The layer of each module of a package, as docs/design.md has them.
+/// The layer of each module of a package, from docs/design.md.
 fn layers(package: &str) -> BTreeMap<String, usize> {
     let path = root().join("core/docs/design.md");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -128,7 +130,7 @@ fn layers(package: &str) -> BTreeMap<String, usize> {
     layers
 }
 
-/// The imports between the children of one module: what is below a child counts for it.
+/// The imports between the children of one module. Modules below a child count as the child.
 fn between_children(modules: &BTreeMap<Path, BTreeSet<Path>>, parent: &[String]) -> Graph {
     let child = |path: &[String]| {
         path.strip_prefix(parent)
@@ -145,7 +147,7 @@ fn between_children(modules: &BTreeMap<Path, BTreeSet<Path>>, parent: &[String])
     graph
 }
 
-/// The circles of a graph: its strongly connected parts of more than one module.
+/// The cycles of a graph: its strongly connected components of more than one module.
 fn circles(graph: &Graph) -> BTreeSet<BTreeSet<String>> {
     let reachable = |from: &String| {
         let mut found = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Rules for the repository itself: what comments cite exists, and modules have an order.
+//! Rules for the repository itself: citations exist, and modules have an order.
 
 mod citations;
 mod layers;
@@ -17,7 +17,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All files with one of these extensions, without those that builds and fuzzers write.
+/// All files with one of these extensions, except those that builds and fuzzers write.
 fn files(extensions: &[&str]) -> Vec<File> {
     let mut found = Vec::new();
     walk(&root(), "", extensions, &mut found);

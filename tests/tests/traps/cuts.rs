@@ -1,4 +1,4 @@
-//! What is behind a head.
+//! Bytes after a head.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ fn octets_behind_a_request_follow_it_however_it_is_cut() {
     }
 }
 
-/// Sends a CONNECT and an octet behind it, in pieces, each when the one before has surely been read.
+/// Sends a CONNECT and a byte after it, in pieces, each after the previous one has certainly been read.
 struct Eager {
     pieces: Vec<Vec<u8>>,
     ep: Option<Ep>,
@@ -76,7 +76,7 @@ impl Actor for Eager {
     }
 }
 
-/// An octet that came with the CONNECT is a conflict; one that came after its 200 ends what waits.
+/// A byte that came with the CONNECT is a conflict. One that came after its 200 ends the waiting connection.
 #[test]
 fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
     let mut run = scene(11, CALM, 10, Ending::HalfClose, None);

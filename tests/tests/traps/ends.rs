@@ -1,4 +1,4 @@
-//! Hang-ups, resets, and what is in front of them.
+//! Hang-ups, resets, and the bytes before them.
 
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::End;
@@ -9,7 +9,7 @@ use tests::sim_net::Faults;
 
 use crate::{CALM, client, finish, in_seconds, scene};
 
-/// The client has ended its side: the answer's last octets and its end come as one hang-up.
+/// The client has ended its side: the answer's last bytes and its end come as one hang-up.
 #[test]
 fn octets_in_front_of_a_hang_up_are_read() {
     for seed in 0..20 {
@@ -31,7 +31,7 @@ fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
         let mut run = scene(seed, faults, 5_000, Ending::Reset, None);
         let client = client(&mut run, Behaviour::plain(100_000), None);
         run.wait(Span::from_secs(60));
-        // Before the first octet of an answer it is a 502 of the relay's own, which ends in order.
+        // Before the first byte of an answer the client gets the relay's own 502, which ends cleanly.
         if client.borrow().met {
             assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
         }
@@ -41,7 +41,8 @@ fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
     assert!(octets > 10_000, "{octets}");
 }
 
-/// The first write after it succeeds, the second is a broken pipe: neither is the end of what the peer sent.
+/// The first write after the peer's close succeeds, the second fails with a broken pipe. Neither is the end of the
+/// bytes that the peer sent.
 #[test]
 fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
     for seed in 0..40 {
@@ -54,9 +55,9 @@ fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
     }
 }
 
-/// A hidden server that resets its answer of 60,000 octets at most, and a client that takes at most 1,000 octets of it
-/// and then rests. What the client received, and of it what the relay counted as moved; `None` where the client was
-/// answered by the relay itself. And how long the client's connection outlived the pair.
+/// A hidden server that resets after an answer of at most 60,000 bytes, and a client that reads at most 1,000 bytes at
+/// a time and then pauses. Returns what the client received, and how much of it the relay counted as moved; `None` if
+/// the relay answered the client itself. Returns also how long the client's connection outlived the pair.
 fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
     const HEAD: u64 = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw\r\nX-Answer: 00000000\r\n\r\n"
         .len() as u64;
@@ -75,10 +76,10 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
     let cut_at = run.now();
     run.until_or(in_seconds(&run, 30), |_| client.borrow().is_done());
     let outlived = run.now().since(cut_at);
-    // Before the first octet of an answer it is a 502 of the relay's own.
+    // Before the first byte of an answer the client gets the relay's own 502.
     let answer = client.borrow().met.then(|| {
         assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
-        // The request may have been handed over again before: the last answer is the one that came.
+        // The request may have been handed over again before. The last answer is the one that arrived.
         let answer = run.ledger.flows().last().expect("there is an answer");
         (answer.received + HEAD, ended(&run).expect("the pair has ended"))
     });
@@ -86,7 +87,7 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
     (answer, outlived)
 }
 
-/// What is accepted by the kernel is not delivered: a reset would overtake it.
+/// Bytes accepted by the kernel are not delivered yet: an immediate reset would overtake them.
 #[test]
 fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
     let mut octets = 0;
@@ -100,8 +101,8 @@ fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
     assert!(octets > 100_000, "{octets}");
 }
 
-/// A client that takes less than what is queued for it within the five seconds that a pair's end may take is reset all
-/// the same: then some of what moved does not arrive.
+/// A client that does not read its queue within the five seconds after a pair's end is reset. Then some of the moved
+/// bytes do not arrive.
 #[test]
 fn a_reset_of_ours_overtakes_octets_only_after_five_seconds() {
     let mut late = 0;
@@ -116,7 +117,7 @@ fn a_reset_of_ours_overtakes_octets_only_after_five_seconds() {
     assert!(late > 0, "the case happens");
 }
 
-/// A NAT forgets: nobody is told, and who waits there is dead within the bound of the keepalive.
+/// A NAT loses the connection without an error. The waiting connection is dead within the bound of the keepalive.
 #[test]
 fn who_was_forgotten_by_a_nat_is_noticed() {
     for ending in [Ending::Lost, Ending::AfterPeer] {

@@ -1,4 +1,4 @@
-//! Who comes and goes: backlogs, descriptors, events of those who are gone.
+//! Listeners: backlogs, descriptors, events of closed connections.
 
 use rendezvous_core::time::Span;
 use tests::actors::{Actor, Behaviour, Ending, Scanner};
@@ -38,7 +38,7 @@ fn who_is_gone_from_the_backlog_stops_nobody_behind_him() {
     finish(run);
 }
 
-/// Each closed socket has one event more, which comes when its place is another's.
+/// Each closed socket gives one more event, which comes when another connection has its index.
 #[test]
 fn events_of_closed_sockets_reach_nobody() {
     let mut run = scene(12, Faults { stale: 1_000, ..CALM }, 3_000, Ending::Close, None);

@@ -1,4 +1,4 @@
-//! Turns: what gives no edge, what must not wait for others, and when there is nothing to do.
+//! Turns: progress without an edge, fairness, and idleness.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use tests::sim_net::{Ep, Faults, ProcessId, World};
 
 use crate::{CALM, client, fast_scene, finish, in_seconds, scene, scene_with};
 
-/// Longer than what one turn may move, and all of it there at the first edge.
+/// More bytes than one turn may move, all available at the first edge.
 #[test]
 fn a_turn_that_stops_early_goes_on_without_another_edge() {
     for secured in [None, Some(Secured::new())] {
@@ -34,14 +34,14 @@ fn a_turn_that_stops_early_goes_on_without_another_edge() {
     }
 }
 
-/// Neither do octets that TLS keeps in user space make an edge: whole records behind one that had no room.
+/// Bytes that TLS holds in user space give no edge either: complete records after one that had no room.
 #[test]
 fn records_that_wait_in_user_space_are_readiness() {
     let secured = Secured::new();
     for seed in 0..8 {
         let faults = Faults { room_max: 40_000, short_recv: 300, ..CALM };
         let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Rng::new(seed));
-        // Small records: there is room for some of those that are there, and not for all.
+        // Small records: there is room for some of the available ones, but not for all.
         let hidden = hidden.holding(Behaviour { send_most: 400, ..Behaviour::plain(200_000) });
         let mut run = scene_with(hidden, seed, faults, Some(&secured));
         let until = in_seconds(&run, 110);
@@ -53,7 +53,7 @@ fn records_that_wait_in_user_space_are_readiness() {
     }
 }
 
-/// How long a client takes that others begin to read slowly beside, when it has begun.
+/// How long a client takes from its start while others read slowly.
 fn time_beside(seed: u64, others: u32, slow: Behaviour) -> Span {
     let faults = Faults { room_max: 40_000, ..CALM };
     let mut run = fast_scene(seed, faults, 1 << 18);
@@ -73,7 +73,7 @@ fn time_beside(seed: u64, others: u32, slow: Behaviour) -> Span {
     took
 }
 
-/// A slow reader stops its own sender: with twenty of them it takes nobody longer than without.
+/// A slow reader stops its own sender: twenty of them delay no other client.
 #[test]
 fn slow_readers_slow_nobody_else() {
     let deaf = Behaviour { read_most: 0, patience: Span::from_secs(3), ..Behaviour::plain(10) };
@@ -87,7 +87,8 @@ fn slow_readers_slow_nobody_else() {
     }
 }
 
-/// That it is served in so many turns, the model checks; here, that it is done while the others go on.
+/// The model checks that it is served within a number of turns. This test checks that it finishes while the others
+/// continue.
 #[test]
 fn a_fast_pair_keeps_no_other_waiting() {
     let mut run = fast_scene(6, CALM, 100);
@@ -101,7 +102,7 @@ fn a_fast_pair_keeps_no_other_waiting() {
     finish(run);
 }
 
-/// The destination's buffer is full, its source is read no more and will make no edge: room does.
+/// When the destination's buffer is full, its source is not read and gives no edge. Room in the buffer resumes it.
 #[test]
 fn room_in_a_destination_wakes_its_source() {
     for seed in 0..6 {
@@ -116,7 +117,7 @@ fn room_in_a_destination_wakes_its_source() {
     }
 }
 
-/// Buffers for two at most: who reads slowly keeps one, and the others still come through.
+/// Buffers for two at most: a slow reader keeps one, and the others still complete.
 #[test]
 fn with_few_buffers_all_come_through() {
     let mut run = Run::new(6, Faults { room_max: 3_000, ..CALM });
@@ -149,7 +150,7 @@ fn polls_that_return_early_late_or_for_nothing_move_no_deadline_by_much() {
     finish(run);
 }
 
-/// Connects, and says nothing.
+/// Connects, and sends nothing.
 struct Silent {
     to: SocketAddr,
     ep: Option<Ep>,

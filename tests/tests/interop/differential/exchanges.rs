@@ -1,7 +1,8 @@
-//! Our exchange follower against h11: the same conversations to both.
+//! Differential test of our exchange follower: the same conversations to ours and to h11.
 //!
-//! Ours may stop earlier: what it refuses, or lets pass to the connection's end, it does not misread. Where both go on,
-//! heads and bodies have the same boundaries. Ours may not go on where h11 refuses, but for what [`LOOSER`] lists.
+//! Ours may stop earlier: a conversation that it refuses, or passes unparsed to the connection's end, is not misread.
+//! While both continue, heads and bodies have the same boundaries. Ours must not continue where h11 refuses, except for
+//! [`LOOSER`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,10 +16,10 @@ use tests::exchanges::{Exchanges, Found, From, Pieces, What};
 use crate::hidden::noise;
 use crate::peers::{Peer, script};
 
-/// What we go on behind and h11 does not.
+/// Where we continue and h11 does not.
 const LOOSER: &str = "RFC 9112 §2.2 asks for one empty line before a request to be ignored";
 
-/// What a client sends, with what may be odd about it.
+/// What clients send, with unusual parts.
 const REQUESTS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /x HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nCookie: b=c\r\n\r\n",
@@ -43,7 +44,7 @@ const REQUESTS: &[&str] = &[
     "\u{16}\u{3}\u{1}",
 ];
 
-/// What a server answers, with what may be odd about it.
+/// What servers answer, with unusual parts.
 const RESPONSES: &[&str] = &[
     "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -68,10 +69,10 @@ const RESPONSES: &[&str] = &[
     "ICY 200 OK\r\n\r\n",
 ];
 
-/// A conversation: what the client sends, and what the server answers.
+/// A conversation: the bytes of the client, and those of the server.
 type Talk = [Vec<u8>; 2];
 
-/// Chance that is the same for the same seed.
+/// Deterministic random numbers.
 struct Draw(std::vec::IntoIter<u8>);
 
 impl Draw {
@@ -85,13 +86,13 @@ impl Draw {
     }
 }
 
-/// Up to five exchanges. Most of them are plain, since what is odd is the last that is looked at.
+/// Up to five exchanges. Most are plain, because the first unusual one usually ends the comparison.
 fn generate(draw: &mut Draw) -> Talk {
     let mut talk = Talk::default();
     for _ in 0..=draw.below(5) {
         for (side, texts, plain) in [(0, REQUESTS, 9), (1, RESPONSES, 9)] {
             let from = if draw.below(3) > 0 { plain } else { texts.len() };
-            // One octet for each character.
+            // One byte for each character.
             talk[side].extend(
                 texts[draw.below(from)].chars().map(|it| u8::try_from(u32::from(it)).expect("an octet")),
             );
@@ -100,7 +101,7 @@ fn generate(draw: &mut Draw) -> Talk {
     talk
 }
 
-/// Up to three things done to a conversation.
+/// Applies up to three mutations to a conversation.
 fn mutate(talk: &mut Talk, draw: &mut Draw) {
     const OCTETS: &[u8] = b"\r\n\r\n\t :,;\0\x7f\xe90123afHGx=\"";
     for _ in 0..=draw.below(3) {
@@ -119,7 +120,7 @@ pub(super) fn h11_follows_generated_exchanges_as_we_do() {
     let talks: Vec<_> = (0..4_000).map(|seed| generate(&mut Draw::new(seed))).collect();
     let seen = compare(&talks);
     println!("{seen:?}");
-    // Otherwise it is not shown that the two agree on much.
+    // Otherwise the test would not show that the two agree on much.
     assert!(seen.get("both go on").is_some_and(|count| *count > 8_000), "{seen:?}");
     assert!(seen.contains_key(LOOSER) && seen.contains_key("ours refuses"), "{seen:?}");
 }
@@ -135,17 +136,17 @@ pub(super) fn h11_follows_mutated_exchanges_as_we_do() {
     println!("{:?}", compare(&talks));
 }
 
-/// A message: where its head begins, how many octets that has, and how many the body has, if its end is there.
+/// A message: where its head begins, the head's length, and the body's length, if it is complete.
 type Message = (u64, u64, Option<u64>);
 
-/// What was found in one direction.
+/// The messages of one direction.
 #[derive(Debug, Default)]
 struct Side {
     messages: Vec<Message>,
     end: String,
 }
 
-/// How often which class of agreement was seen.
+/// Returns how often each class of agreement occurred.
 fn compare(talks: &[Talk]) -> BTreeMap<&'static str, u32> {
     let theirs = h11(talks);
     let mut seen = BTreeMap::new();
@@ -172,12 +173,13 @@ fn compare(talks: &[Talk]) -> BTreeMap<&'static str, u32> {
     seen
 }
 
-/// What a direction shows; `None` for a difference that must not be.
+/// The class of a direction; `None` for a difference that is not allowed.
 fn class(octets: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<Vec<(&'static str, u32)>> {
     let mut both = 0;
     for (ours, theirs) in ours.messages.iter().zip(&theirs.messages) {
         let is_same = ours.0 == theirs.0 && ours.1 == theirs.1;
-        // To our follower an interim response is like a body. Where the next response begins shows that it ends right.
+        // Our follower treats an interim response like a body. The start of the next response shows that it ended
+        // correctly.
         let is_same_body = !is_client || ours.2.is_none() || theirs.2.is_none() || ours.2 == theirs.2;
         if !is_same || !is_same_body {
             return None;
@@ -200,7 +202,7 @@ fn class(octets: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<V
             ("no", Some((at, ..))) if is_client && octets.get(*at as usize..)?.starts_with(b"\r\n") => {
                 classes.push((LOOSER, 1));
             }
-            // The last response, without an end of its own.
+            // The last response has no end of its own.
             ("no", Some((_, _, None))) if !is_client && ours.end == "opaque" && we == they + 1 => {
                 classes.push(("ours lets the rest pass", 1));
             }
@@ -225,7 +227,7 @@ fn side(found: &[Found]) -> Side {
             What::Head(len) => {
                 let body = match next {
                     Some(What::Head(_) | What::Held) => Some(0),
-                    // Whether more belongs to it shows when another head follows.
+                    // The next head shows whether more bytes belong to it.
                     Some(What::Skipped(len))
                         if matches!(found.get(place + 2).map(|it| it.what), Some(What::Head(_))) =>
                     {
@@ -254,7 +256,7 @@ fn h11(talks: &[Talk]) -> Vec<[Side; 2]> {
         input.extend_from_slice(octets);
     }
     let mut stdin = child.stdin.take().expect("piped");
-    // Both pipes at once: one alone would fill.
+    // Write and read at the same time: otherwise a pipe would fill.
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().expect("python runs");
     writer.join().expect("no panic").expect("python reads everything");

@@ -1,4 +1,4 @@
-//! Heads that implementations are known to read in different ways, and mutations of them.
+//! Heads that implementations are known to parse differently, and mutations of them.
 
 use crate::hidden::noise;
 
@@ -43,7 +43,7 @@ const LINES: &[&str] = &[
     "CONNECT example.com:443 HTTP/1.0",
 ];
 
-/// Lines of fields, beside `Host: a` or alone.
+/// Fields, beside `Host: a` or alone.
 const FIELDS: &[&str] = &[
     "",
     "Content-Length: 5",
@@ -113,7 +113,7 @@ const FIELDS: &[&str] = &[
     "X: \"unclosed",
 ];
 
-/// What ends a head, and what may stand in front or behind.
+/// Ends of heads, and bytes before or after them.
 const ENDS: &[(&str, &str)] = &[
     ("", "\r\n"),
     ("", ""),
@@ -131,8 +131,8 @@ const ENDS: &[(&str, &str)] = &[
     ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\r\n"),
 ];
 
-/// Every line with every end, every field behind lines that a client, a hidden server and an old client send, and a
-/// few that are long.
+/// Every line with every end; every field after the lines of a client, a hidden server and an old client; and some long
+/// heads.
 pub(super) fn table() -> Vec<Vec<u8>> {
     let mut heads = Vec::new();
     for line in LINES {
@@ -162,14 +162,14 @@ pub(super) fn table() -> Vec<Vec<u8>> {
     heads.push(format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", long(17_000)));
     heads.push(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(99)));
     heads.push(format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(100)));
-    // One octet for each character: what is above ASCII here is no UTF-8 on the wire.
+    // One byte for each character: those above ASCII are not UTF-8 on the wire.
     heads
         .iter()
         .map(|head| head.chars().map(|it| u8::try_from(u32::from(it)).expect("an octet")).collect())
         .collect()
 }
 
-/// One of the heads with up to three things done to it, the same for the same seed.
+/// Applies up to three mutations to one of the heads, determined by the seed.
 pub(super) fn mutate(heads: &[Vec<u8>], seed: u64) -> Vec<u8> {
     const OCTETS: &[u8] = b"\r\n\r\n\t :,;\0\x0b\x7f\x80\xe9aA0/?#[]%HT\"\\";
     let mut rng = noise(seed, 64).into_iter();
@@ -178,7 +178,7 @@ pub(super) fn mutate(heads: &[Vec<u8>], seed: u64) -> Vec<u8> {
         usize::from(u16::from_le_bytes(pair)) % sides.max(1)
     };
     let mut head = heads[roll(heads.len())].clone();
-    // The long ones are mostly one octet over and over.
+    // The long ones mostly repeat one byte.
     head.truncate(1_000);
     for _ in 0..=roll(3) {
         let at = roll(head.len() + 1);

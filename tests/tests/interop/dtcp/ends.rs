@@ -1,4 +1,4 @@
-//! Programs at the ends of a stream, ours and the peer's.
+//! Programs at the ends of a stream: ours and the independent peer.
 
 use std::io::{Read, Write};
 use std::process::{ChildStdin, ChildStdout, Command};
@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::prosody::{Prosody, SECRET};
 use crate::world::rendezvous;
 
-/// Our JIDs, each behind a component of its own, and the peer's: an account, and behind a component.
+/// JIDs of our programs, each behind a component of its own, and of the peer: an account, and behind a component.
 pub(super) const OPENER: &str = "opener@a.localhost/home";
 pub(super) const ACCEPTER: &str = "accepter@b.localhost/home";
 pub(super) const ACCOUNT: &str = "alice@localhost/peer";
@@ -18,7 +18,7 @@ pub(super) const COMPONENT: &str = "peer@c.localhost/home";
 
 pub(super) const REACHABLE: &[&str] = &["--listen", "127.0.0.1:0"];
 pub(super) const HIDDEN: &[&str] = &[];
-/// Says where it is, and is not there.
+/// Announces an address where nothing listens.
 pub(super) const LOST: &[&str] = &["--listen", "127.0.0.1:0", "--host", "127.0.0.1:1"];
 
 pub(super) const UP: &str = "event=xmpp-up";
@@ -37,7 +37,7 @@ impl End {
         Self { program, to, from }
     }
 
-    /// Says this and ends; hears everything.
+    /// Sends this and ends; reads to the end.
     pub(super) fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
         let Self { program, mut to, mut from } = self;
         let writer = thread::spawn(move || to.write_all(&said).expect("it takes octets"));
@@ -49,7 +49,7 @@ impl End {
         })
     }
 
-    /// It fails, and says in its last line why.
+    /// Checks that it fails with this reason in its last line.
     pub(super) fn fails(mut self, why: &str) {
         assert_eq!(self.program.exit().code(), Some(1));
         self.program.says(why);
@@ -84,7 +84,7 @@ pub(super) fn accept(server: &Prosody, options: &[&str]) -> End {
     end
 }
 
-/// The peer of another hand, as an account or behind a component.
+/// The independent peer, as an account or behind a component.
 pub(super) fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) -> End {
     let mut peer = Peer::Slixmpp.command();
     peer.arg(script("dtcp_peer.py")).args([role, "--jid", jid]);
@@ -98,7 +98,7 @@ pub(super) fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) ->
     end
 }
 
-/// Both say something, much of it, at once; both hear it, and end well.
+/// Both send many bytes at once, receive the other's, and end successfully.
 pub(super) fn exchange(one: End, other: End, octets: usize) {
     for end in [&one, &other] {
         end.program.says("established");

@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::hidden::page_text;
 
-/// Answers each request by its target, `/NAME/KIND`, as [`answer`] has it; pipelined ones too.
+/// Answers each request by its target, `/NAME/KIND`, as [`answer`] does; pipelined ones too.
 pub(super) struct Service {
     pub(super) address: SocketAddr,
     misled: Arc<Mutex<Vec<String>>>,
@@ -31,14 +31,14 @@ impl Service {
         service
     }
 
-    /// Nothing came that was meant for another one.
+    /// Checks that no request for another one arrived.
     pub(super) fn check(self) {
         let misled = self.misled.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(misled.is_empty(), "misled: {misled:#?}");
     }
 }
 
-/// One request and its answer.
+/// Serves one request.
 fn serve(from: &mut impl BufRead, mut to: &TcpStream, name: char, misled: &Mutex<Vec<String>>) -> Option<()> {
     let mut line = String::new();
     from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
@@ -85,7 +85,7 @@ fn read_chunks(from: &mut impl BufRead) -> Option<Vec<u8>> {
     }
 }
 
-/// The answer of the hidden server of that name, to the byte.
+/// The exact answer of the hidden server with this name.
 pub(super) fn answer(name: char, method: &str, target: &str, body: &[u8]) -> Vec<u8> {
     let text = page_text(method, target, body);
     match target.rsplit('/').next().unwrap_or_default() {
@@ -108,7 +108,7 @@ pub(super) fn answer(name: char, method: &str, target: &str, body: &[u8]) -> Vec
     }
 }
 
-/// The answer to a request of a test, whose body stands behind the head or in chunks.
+/// The answer to a request of a test, whose body follows the head or is chunked.
 pub(super) fn answer_to(request: &str) -> Vec<u8> {
     let (head, body) = request.split_once("\r\n\r\n").expect("a head");
     let mut words = head.split(' ');
