@@ -21,7 +21,6 @@ pub mod event_loop;
 pub mod failure;
 pub mod files;
 pub mod ids;
-pub mod json;
 pub mod key_uri;
 mod linux;
 pub mod live_certificates;

@@ -1,18 +1,18 @@
 //! The status document of a relay: counters, and a snapshot of the present state.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use rendezvous_core::engine::{IdSnapshot, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
+use self::document::Document;
 use crate::event_loop::Stats;
 use crate::ids::Stamp;
-use crate::json::quote;
 use crate::logging::{self, Names};
 use crate::pin::Pin;
 
+pub mod document;
 pub mod socket;
 
 /// Limit of the document, in bytes, so that one call writes it to a socket. IDs that do not fit are omitted, inactive
@@ -107,7 +107,7 @@ pub struct Report<'a> {
     pub certificates: Vec<CertificateReport>,
 }
 
-/// How things are with a certificate from a CA. Times are in seconds since 1970.
+/// A certificate from a CA. Times are in seconds since 1970.
 #[derive(Clone, Debug)]
 pub struct CertificateReport {
     /// Its name.
@@ -124,148 +124,122 @@ pub struct CertificateReport {
     pub last_failure: String,
 }
 
-/// So many certificates are reported at most, those with failures and those that expire soonest first.
+/// Limit of the certificates in the document, those with failures and those that expire soonest first.
 const CERTIFICATES_MAX: usize = 64;
-/// So much of a failure is reported, in characters.
+/// Limit of the reason of a failure, in characters.
 const FAILURE_MAX: usize = 300;
 
 impl CertificateReport {
-    fn json(&self) -> String {
+    fn entry(&self) -> document::CertificateOfCa {
         const DAY: u64 = 24 * 60 * 60;
         let state = match self.not_after {
-            None if self.failures > 0 => "failing",
-            None => "missing",
             Some(end) if end <= self.now => "expired",
-            Some(_) if self.failures > 0 => "failing",
+            _ if self.failures > 0 => "failing",
+            None => "missing",
             Some(_) => "valid",
         };
-        let or_null = |it: Option<u64>| it.map_or_else(|| "null".to_owned(), |it| it.to_string());
-        let last_failure: String = self.last_failure.chars().take(FAILURE_MAX).collect();
-        format!(
-            "{{\"name\":{},\"state\":\"{state}\",\"not_after\":{},\"days_left\":{},\"next_in\":{},\"failures\":{},\
-             \"last_failure\":{}}}",
-            quote(&self.name),
-            or_null(self.not_after),
-            or_null(self.not_after.map(|end| end.saturating_sub(self.now) / DAY)),
-            self.next.saturating_sub(self.now),
-            self.failures,
-            quote(&last_failure)
-        )
+        document::CertificateOfCa {
+            name: self.name.clone(),
+            state: state.to_owned(),
+            not_after: self.not_after,
+            days_left: self.not_after.map(|end| end.saturating_sub(self.now) / DAY),
+            next_in: self.next.saturating_sub(self.now),
+            failures: self.failures,
+            last_failure: self.last_failure.chars().take(FAILURE_MAX).collect(),
+        }
     }
 }
 
 impl Report<'_> {
-    /// Formats the document: one JSON object and a line feed, at most [`DOCUMENT_MAX`] bytes.
+    /// The document as text, at most [`DOCUMENT_MAX`] bytes.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut text = String::from("{");
-        self.write_process(&mut text);
-        self.write_connections(&mut text);
-        self.write_counters(&mut text);
-        self.write_certificates(&mut text);
-        self.write_ids(&mut text);
-        text.push_str("}\n");
-        text
+        self.document().text(DOCUMENT_MAX)
     }
 
-    fn write_process(&self, text: &mut String) {
-        let Resources { buffer_octets, buffer_octets_max, pipes, descriptors, descriptors_max, .. } =
-            self.resources;
-        let or_null = |it: Option<u64>| it.map_or_else(|| "null".to_owned(), |it| it.to_string());
-        let (descriptors, descriptors_max) =
-            (or_null(descriptors.map(|it| it as u64)), or_null(descriptors_max));
-        let _ = write!(
-            text,
-            "\"version\":{},\"pid\":{},\"uptime\":{},\"stopping\":{},\"certificate\":{{\"pin\":\"{}\",\"changes_keys\":{}}},\
-             \"ids_stamp\":\"{}\",",
-            quote(env!("CARGO_PKG_VERSION")),
-            std::process::id(),
-            self.uptime.0 / 1_000_000,
-            self.snapshot.draining,
-            self.pin,
-            self.changes_keys,
-            self.ids_stamp
-        );
-        let _ = write!(
-            text,
-            "\"buffers\":{{\"octets\":{buffer_octets},\"max\":{buffer_octets_max}}},\"pipes\":{pipes},\
-             \"descriptors\":{{\"now\":{descriptors},\"max\":{descriptors_max}}},\
-             \"log_lines_left_out\":{},\"log_lines_lost\":{},",
-            self.resources.log_lines_left_out, self.resources.log_lines_lost
-        );
-    }
-
-    fn write_connections(&self, text: &mut String) {
-        let of = &self.snapshot.connections;
+    fn document(&self) -> Document {
         let Stats { relayed, copied, spliced, turns } = self.stats;
-        let _ = write!(
-            text,
-            "\"connections\":{{\"now\":{},\"max\":{},\"handshakes\":{},\"heads\":{},\"answers\":{},\
-             \"waiting\":{},\"held\":{},\"paired\":{},\"closing\":{}}},",
-            of.all(),
-            self.snapshot.connections_max,
-            of.handshakes,
-            of.heads,
-            of.answers,
-            of.waiting,
-            of.held,
-            of.paired,
-            of.closing
-        );
-        let _ = write!(
-            text,
-            "\"octets\":{{\"relayed\":{relayed},\"copied\":{copied},\"spliced\":{spliced}}},\"turns\":{turns},"
-        );
-    }
-
-    fn write_counters(&self, text: &mut String) {
         let Counters { refused, dropped, waiting_ended, challenged, hand_overs_failed } = self.counters;
-        let _ = write!(text, "\"challenged\":{challenged},\"hand_overs_failed\":{hand_overs_failed},");
-        let refused = refused.iter().map(|((status, why), count)| {
-            format!("{{\"status\":{status},\"why\":{},\"count\":{count}}}", quote(why))
+        let resources = &self.resources;
+        let refused = refused.iter().map(|(&(status, why), &count)| document::Refused {
+            status,
+            why: why.to_owned(),
+            count,
         });
-        let _ = write!(text, "\"refused\":[{}],", Vec::from_iter(refused).join(","));
-        for (name, counts) in [("dropped", dropped), ("waiting_ended", waiting_ended)] {
-            let counts =
-                counts.iter().map(|(why, count)| format!("{{\"why\":{},\"count\":{count}}}", quote(why)));
-            let _ = write!(text, "\"{name}\":[{}],", Vec::from_iter(counts).join(","));
+        Document {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime: self.uptime.0 / 1_000_000,
+            stopping: self.snapshot.draining,
+            certificate: document::Certificate { pin: self.pin.to_string(), changes_keys: self.changes_keys },
+            ids_stamp: self.ids_stamp.to_string(),
+            buffers: document::Buffers {
+                octets: resources.buffer_octets as u64,
+                max: resources.buffer_octets_max as u64,
+            },
+            pipes: resources.pipes as u64,
+            descriptors: document::Descriptors {
+                now: resources.descriptors.map(|it| it as u64),
+                max: resources.descriptors_max,
+            },
+            log_lines_left_out: resources.log_lines_left_out,
+            log_lines_lost: resources.log_lines_lost,
+            connections: self.connections(),
+            octets: document::Octets { relayed, copied, spliced },
+            turns,
+            challenged: *challenged,
+            hand_overs_failed: *hand_overs_failed,
+            refused: refused.collect(),
+            dropped: reasons(dropped),
+            waiting_ended: reasons(waiting_ended),
+            certificates: self.certificates(),
+            ids: self.ids(),
+            ids_left_out: 0,
         }
     }
 
-    fn write_certificates(&self, text: &mut String) {
+    fn connections(&self) -> document::Connections {
+        let of = &self.snapshot.connections;
+        document::Connections {
+            now: of.all().into(),
+            max: self.snapshot.connections_max.into(),
+            handshakes: of.handshakes.into(),
+            heads: of.heads.into(),
+            answers: of.answers.into(),
+            waiting: of.waiting.into(),
+            held: of.held.into(),
+            paired: of.paired.into(),
+            closing: of.closing.into(),
+        }
+    }
+
+    fn certificates(&self) -> Vec<document::CertificateOfCa> {
         let mut all: Vec<&CertificateReport> = self.certificates.iter().collect();
         all.sort_by_key(|it| (it.failures == 0, it.not_after));
-        let all: Vec<String> = all.into_iter().take(CERTIFICATES_MAX).map(CertificateReport::json).collect();
-        let _ = write!(text, "\"certificates\":[{}],", all.join(","));
+        all.into_iter().take(CERTIFICATES_MAX).map(CertificateReport::entry).collect()
     }
 
-    fn write_ids(&self, text: &mut String) {
-        const TAIL: usize = "],\"ids_left_out\":18446744073709551615}\n".len();
+    /// The enrolled IDs: busy ones first, then by name.
+    fn ids(&self) -> Vec<document::Enrolled> {
         let name = |of: &IdSnapshot| self.names.0.get(&of.id).map_or("?", String::as_str);
-        let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
         let is_idle = |of: &IdSnapshot| of.waiting + of.held + of.pairs == 0;
+        let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
         ids.sort_unstable_by_key(|of| (is_idle(of), name(of), of.id));
-        text.push_str("\"ids\":[");
-        let mut shown = 0;
-        for of in &ids {
-            let entry = id(of, name(of));
-            if text.len() + entry.len() + 1 + TAIL > DOCUMENT_MAX {
-                break;
-            }
-            text.push_str(if shown > 0 { "," } else { "" });
-            text.push_str(&entry);
-            shown += 1;
-        }
-        let _ = write!(text, "],\"ids_left_out\":{}", ids.len() - shown);
+        let entry = |of: &IdSnapshot| document::Enrolled {
+            name: name(of).to_owned(),
+            id: of.id.to_string(),
+            waiting: of.waiting.into(),
+            held: of.held.into(),
+            pairs: of.pairs.into(),
+            pairs_ended: of.pairs_ended,
+            from_client: of.from_client,
+            from_hidden: of.from_hidden,
+            seen: of.seen.map(|seen| seen.0 / 1_000_000),
+        };
+        ids.into_iter().map(entry).collect()
     }
 }
 
-fn id(of: &IdSnapshot, name: &str) -> String {
-    let IdSnapshot { id, waiting, held, pairs, pairs_ended, from_client, from_hidden, seen } = *of;
-    let seen = seen.map_or_else(|| "null".to_owned(), |seen| (seen.0 / 1_000_000).to_string());
-    format!(
-        "{{\"name\":{},\"id\":\"{id}\",\"waiting\":{waiting},\"held\":{held},\"pairs\":{pairs},\
-         \"pairs_ended\":{pairs_ended},\"from_client\":{from_client},\"from_hidden\":{from_hidden},\"seen\":{seen}}}",
-        quote(name)
-    )
+fn reasons(counts: &BTreeMap<&'static str, u64>) -> Vec<document::Reason> {
+    counts.iter().map(|(&why, &count)| document::Reason { why: why.to_owned(), count }).collect()
 }

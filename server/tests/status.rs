@@ -12,10 +12,10 @@ use common::Folder;
 use common::cli::run;
 use rendezvous::event_loop::Stats;
 use rendezvous::ids::Stamp;
-use rendezvous::json::Value;
 use rendezvous::logging::Names;
 use rendezvous::pin::Pin;
 use rendezvous::state::State;
+use rendezvous::status::document::Document;
 use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
 use rendezvous_core::engine::{Connections, IdSnapshot, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
@@ -80,22 +80,15 @@ fn refusals_are_counted_by_status_and_reason() {
     ] {
         counters.count(&event);
     }
-    let status = Value::parse(&document(Vec::new(), BTreeMap::new(), &counters)).expect("JSON");
-    let refused: Vec<_> = status
-        .list("refused")
-        .iter()
-        .map(|of| (of.number("status"), of.text("why"), of.number("count")))
-        .collect();
-    assert_eq!(refused, [(Some(404), Some("nobody"), Some(2)), (Some(503), Some("full"), Some(1))]);
-    let dropped = status.list("dropped").iter().map(|of| of.number("count").unwrap()).sum::<u64>();
-    assert_eq!((dropped, status.list("dropped").len()), (2, 2));
-    assert_eq!(status.list("waiting_ended")[0].text("why"), Some("replaced"));
-    assert_eq!((status.number("challenged"), status.number("hand_overs_failed")), (Some(1), Some(1)));
-    let connections = status.get("connections").expect("they are in it");
-    assert_eq!((connections.number("now"), connections.number("max")), (Some(6), Some(100)));
-    let descriptors = status.get("descriptors").expect("they are in it");
-    assert_eq!((descriptors.get("now"), descriptors.number("max")), (Some(&Value::Null), Some(1024)));
-    assert_eq!(status.number("uptime"), Some(61));
+    let status = Document::parse(&document(Vec::new(), BTreeMap::new(), &counters)).expect("JSON");
+    let refused: Vec<_> = status.refused.iter().map(|of| (of.status, of.why.as_str(), of.count)).collect();
+    assert_eq!(refused, [(404, "nobody", 2), (503, "full", 1)]);
+    assert_eq!(status.dropped.iter().map(|of| of.count).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(status.waiting_ended[0].why, "replaced");
+    assert_eq!((status.challenged, status.hand_overs_failed), (1, 1));
+    assert_eq!((status.connections.now, status.connections.max), (6, 100));
+    assert_eq!((status.descriptors.now, status.descriptors.max), (None, Some(1024)));
+    assert_eq!(status.uptime, 61);
 }
 
 #[test]
@@ -103,13 +96,13 @@ fn ids_have_their_names_and_whoever_is_busy_comes_first() {
     let names =
         BTreeMap::from([(Id(1), "z".to_owned()), (Id(2), "a\"\u{1b}".to_owned()), (Id(3), "b".to_owned())]);
     let ids = vec![id(1, 1), id(2, 0), id(3, 0), id(4, 0)];
-    let status = Value::parse(&document(ids, names, &Counters::default())).expect("JSON");
-    let names: Vec<_> = status.list("ids").iter().map(|of| of.text("name").unwrap()).collect();
+    let status = Document::parse(&document(ids, names, &Counters::default())).expect("JSON");
+    let names: Vec<_> = status.ids.iter().map(|of| of.name.as_str()).collect();
     assert_eq!(names, ["z", "?", "a\"\u{1b}", "b"]);
-    let first = &status.list("ids")[0];
-    assert_eq!((first.number("waiting"), first.number("seen")), (Some(1), Some(9)));
-    assert_eq!(first.text("id"), Some("00000000-0000-0000-0000-000000000001"));
-    assert_eq!(status.number("ids_left_out"), Some(0));
+    let first = &status.ids[0];
+    assert_eq!((first.waiting, first.seen), (1, Some(9)));
+    assert_eq!(first.id, "00000000-0000-0000-0000-000000000001");
+    assert_eq!(status.ids_left_out, 0);
 }
 
 #[test]
@@ -119,10 +112,9 @@ fn a_long_list_is_cut_where_the_document_would_be_too_long() {
     let document = document(ids, names, &Counters::default());
     assert!(document.len() <= DOCUMENT_MAX, "{}", document.len());
     assert!(document.len() > DOCUMENT_MAX - 1_000, "{}", document.len());
-    let status = Value::parse(&document).expect("JSON");
-    let shown = status.list("ids").len() as u64;
-    assert_eq!(shown + status.number("ids_left_out").unwrap(), 5_000);
-    assert_eq!(status.list("ids")[0].number("waiting"), Some(1), "who is busy is not left out");
+    let status = Document::parse(&document).expect("JSON");
+    assert_eq!(status.ids.len() as u64 + status.ids_left_out, 5_000);
+    assert_eq!(status.ids[0].waiting, 1, "a busy one is not left out");
 }
 
 #[test]

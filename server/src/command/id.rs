@@ -5,6 +5,8 @@ mod paste;
 
 use std::fmt::Write;
 
+use miniserde::{Serialize, json};
+
 use crate::cert;
 use crate::console::{complain, print};
 use crate::failure::Failure;
@@ -154,7 +156,7 @@ fn commit(edit: Edit<'_>) -> Result<(), Failure> {
         ),
         IdsChange::Unknown => complain(
             Some("id"),
-            "note: the running relay is of an older version: the change is in force within two seconds",
+            "note: the running relay is of another version: the change is in force within two seconds",
         ),
     }
     Ok(())
@@ -187,24 +189,34 @@ fn table(entries: &[Entry]) -> String {
     text
 }
 
-/// Names, labels and the rest are of characters that JSON needs no escapes for.
+/// One enrolled hidden server, as `--json` prints it.
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    id: String,
+    tokens: &'a str,
+    labels: &'a [String],
+    end_to_end: bool,
+    algorithm: &'a str,
+    digits: u32,
+    period: u64,
+}
+
+/// A JSON array with one line for each entry.
 fn json(entries: &[Entry]) -> String {
-    let rows: Vec<String> = entries
-        .iter()
-        .map(|entry| {
-            let labels: Vec<String> = entry.labels.iter().map(|label| format!("\"{label}\"")).collect();
-            format!(
-                "  {{\"name\":\"{}\",\"id\":\"{}\",\"tokens\":\"{}\",\"labels\":[{}],\"end_to_end\":{},\"algorithm\":\"{}\",\"digits\":{},\"period\":{}}}",
-                entry.name,
-                entry.id,
-                entry.tokens.name(),
-                labels.join(","),
-                entry.end_to_end,
-                entry.key.algorithm().name(),
-                entry.key.digits(),
-                entry.key.period()
-            )
-        })
-        .collect();
+    let row = |entry: &Entry| {
+        let row = Row {
+            name: &entry.name,
+            id: entry.id.to_string(),
+            tokens: entry.tokens.name(),
+            labels: &entry.labels,
+            end_to_end: entry.end_to_end,
+            algorithm: entry.key.algorithm().name(),
+            digits: entry.key.digits().into(),
+            period: entry.key.period().into(),
+        };
+        format!("  {}", json::to_string(&row))
+    };
+    let rows: Vec<String> = entries.iter().map(row).collect();
     if rows.is_empty() { "[]\n".to_owned() } else { format!("[\n{}\n]\n", rows.join(",\n")) }
 }

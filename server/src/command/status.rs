@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use crate::console::print;
 use crate::escape::Shown;
 use crate::failure::Failure;
-use crate::json::Value;
 use crate::options::{Opt, STATE, Spec, parse};
 use crate::state;
+use crate::status::document::{Document, Reason};
 use crate::status::socket;
 
 const SPEC: Spec = Spec {
@@ -29,44 +29,39 @@ start. Exit code 1 where no relay runs with that state folder.",
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let document = socket::ask(&state::find(matches.one("state"))?)?;
-    let value = Value::parse(&document).ok_or_else(|| {
+    let status = Document::parse(&document).ok_or_else(|| {
         Failure::Failed("the relay's answer is not complete, or of another version: try again".to_owned())
     })?;
-    print(&if matches.flag("json") { document } else { table(&value) })
+    print(&if matches.flag("json") { document } else { table(&status) })
 }
 
-/// Formats the status for the terminal. Control characters are escaped.
-fn table(status: &Value) -> String {
+/// The document as a table. Control characters in it are escaped.
+fn table(status: &Document) -> String {
     let mut text = String::new();
-    let number = |of: Option<&Value>, name| of.and_then(|of| of.number(name)).unwrap_or_default();
-    let (version, stopping) =
-        (status.text("version").unwrap_or("?"), status.get("stopping") == Some(&Value::Bool(true)));
     let _ = writeln!(
         text,
         "rendezvous {}, process {}, up {}{}",
-        shown(version),
-        number(Some(status), "pid"),
-        span(number(Some(status), "uptime")),
-        if stopping { ", stopping" } else { "" }
+        shown(&status.version),
+        status.pid,
+        span(status.uptime),
+        if status.stopping { ", stopping" } else { "" }
     );
-    let of = status.get("connections");
-    let kinds = ["handshakes", "heads", "answers", "waiting", "held", "paired", "closing"];
-    let kinds = kinds.map(|kind| format!("{} {kind}", number(of, kind))).join(", ");
-    let _ = writeln!(text, "connections  {} of {}: {kinds}", number(of, "now"), number(of, "max"));
-    let buffers = status.get("buffers");
-    let (used, most) = (octets(number(buffers, "octets")), octets(number(buffers, "max")));
-    let _ = writeln!(text, "buffers      {used} of {most}, {} pipes", number(Some(status), "pipes"));
-    let of = status.get("descriptors");
-    let known = |name| of.and_then(|of| of.number(name)).map_or("?".to_owned(), |it| it.to_string());
-    let _ = writeln!(text, "descriptors  {} of {}", known("now"), known("max"));
-    let _ = writeln!(text, "relayed      {}", octets(number(status.get("octets"), "relayed")));
+    let of = &status.connections;
+    let _ = writeln!(
+        text,
+        "connections  {} of {}: {} handshakes, {} heads, {} answers, {} waiting, {} held, {} paired, {} closing",
+        of.now, of.max, of.handshakes, of.heads, of.answers, of.waiting, of.held, of.paired, of.closing
+    );
+    let (used, most) = (octets(status.buffers.octets), octets(status.buffers.max));
+    let _ = writeln!(text, "buffers      {used} of {most}, {} pipes", status.pipes);
+    let known = |number: Option<u64>| number.map_or("?".to_owned(), |it| it.to_string());
+    let _ =
+        writeln!(text, "descriptors  {} of {}", known(status.descriptors.now), known(status.descriptors.max));
+    let _ = writeln!(text, "relayed      {}", octets(status.octets.relayed));
     let _ = writeln!(
         text,
         "challenged   {}, hand-overs failed {}, log lines left out {}, lost {}",
-        number(Some(status), "challenged"),
-        number(Some(status), "hand_overs_failed"),
-        number(Some(status), "log_lines_left_out"),
-        number(Some(status), "log_lines_lost")
+        status.challenged, status.hand_overs_failed, status.log_lines_left_out, status.log_lines_lost
     );
     certificates(status, &mut text);
     ids(status, &mut text);
@@ -75,67 +70,64 @@ fn table(status: &Value) -> String {
 }
 
 /// The certificates from a CA.
-fn certificates(status: &Value, text: &mut String) {
+fn certificates(status: &Document, text: &mut String) {
     let mut rows = vec![
         ["CERTIFICATE", "STATE", "DAYS LEFT", "NEXT TRY", "FAILURES", "LAST FAILURE"].map(str::to_owned),
     ];
-    for of in status.list("certificates") {
-        rows.push([
-            shown(of.text("name").unwrap_or("?")),
-            shown(of.text("state").unwrap_or("?")),
-            of.number("days_left").map_or("-".to_owned(), |days| days.to_string()),
-            of.number("next_in").map_or("-".to_owned(), |next| match next {
+    rows.extend(status.certificates.iter().map(|of| {
+        [
+            shown(&of.name),
+            shown(&of.state),
+            of.days_left.map_or("-".to_owned(), |days| days.to_string()),
+            match of.next_in {
                 0 => "now".to_owned(),
                 next => span(next),
-            }),
-            of.number("failures").unwrap_or_default().to_string(),
-            shown(of.text("last_failure").unwrap_or("")),
-        ]);
-    }
+            },
+            of.failures.to_string(),
+            shown(&of.last_failure),
+        ]
+    }));
     if rows.len() > 1 {
         columns(&rows, text);
     }
 }
 
-fn ids(status: &Value, text: &mut String) {
+fn ids(status: &Document, text: &mut String) {
     let mut rows = vec![
         ["NAME", "ID", "WAITING", "HELD", "PAIRS", "ENDED", "FROM CLIENTS", "FROM HIDDEN", "SEEN"]
             .map(str::to_owned),
     ];
-    for of in status.list("ids") {
-        let number = |name| of.number(name).unwrap_or_default();
-        rows.push([
-            shown(of.text("name").unwrap_or("?")),
-            shown(of.text("id").unwrap_or("?")),
-            number("waiting").to_string(),
-            number("held").to_string(),
-            number("pairs").to_string(),
-            number("pairs_ended").to_string(),
-            octets(number("from_client")),
-            octets(number("from_hidden")),
-            of.number("seen").map_or("never".to_owned(), |seen| match seen {
+    rows.extend(status.ids.iter().map(|of| {
+        [
+            shown(&of.name),
+            shown(&of.id),
+            of.waiting.to_string(),
+            of.held.to_string(),
+            of.pairs.to_string(),
+            of.pairs_ended.to_string(),
+            octets(of.from_client),
+            octets(of.from_hidden),
+            of.seen.map_or("never".to_owned(), |seen| match seen {
                 0 => "now".to_owned(),
                 seen => span(seen),
             }),
-        ]);
-    }
+        ]
+    }));
     columns(&rows, text);
-    let left_out = status.number("ids_left_out").unwrap_or_default();
-    if left_out > 0 {
-        let _ = writeln!(text, "… and {left_out} more");
+    if status.ids_left_out > 0 {
+        let _ = writeln!(text, "… and {} more", status.ids_left_out);
     }
 }
 
-fn reasons(status: &Value, text: &mut String) {
+fn reasons(status: &Document, text: &mut String) {
     let mut rows = vec![["COUNT", "WHAT", "WHY"].map(str::to_owned)];
-    for (name, what) in [("refused", "refused"), ("dropped", "dropped"), ("waiting_ended", "waiting ended")] {
-        for of in status.list(name) {
-            let what =
-                of.number("status").map_or_else(|| what.to_owned(), |status| format!("{what} {status}"));
-            let count = of.number("count").unwrap_or_default().to_string();
-            rows.push([count, what, shown(of.text("why").unwrap_or("?"))]);
-        }
-    }
+    let row = |what: String, why: &str, count: u64| [count.to_string(), what, shown(why)];
+    rows.extend(status.refused.iter().map(|of| row(format!("refused {}", of.status), &of.why, of.count)));
+    let of_kind = |what: &'static str, reasons: &[Reason]| {
+        Vec::from_iter(reasons.iter().map(|of| row(what.to_owned(), &of.why, of.count)))
+    };
+    rows.extend(of_kind("dropped", &status.dropped));
+    rows.extend(of_kind("waiting ended", &status.waiting_ended));
     if rows.len() > 1 {
         columns(&rows, text);
     }
@@ -184,6 +176,7 @@ fn octets(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::document::Enrolled;
 
     #[test]
     fn lengths_of_time_and_octets_are_for_reading() {
@@ -196,10 +189,17 @@ mod tests {
 
     #[test]
     fn nothing_in_the_table_controls_a_terminal() {
-        let status = Value::parse(
-            r#"{"version":"1\u001b[2J","ids":[{"name":"\u0007\u009b31m","id":"é"}],"dropped":[{"why":"\r\nx","count":3}]}"#,
-        );
-        let table = table(&status.unwrap());
+        let status = Document {
+            version: "1\u{1b}[2J".to_owned(),
+            ids: vec![Enrolled {
+                name: "\u{7}\u{9b}31m".to_owned(),
+                id: "é".to_owned(),
+                ..Enrolled::default()
+            }],
+            dropped: vec![Reason { why: "\r\nx".to_owned(), count: 3 }],
+            ..Document::default()
+        };
+        let table = table(&status);
         assert!(table.chars().all(|c| c == '\n' || matches!(c, ' '..='~' | 'é')), "{table:?}");
         assert!(
             table.contains(r"1\u{1b}[2J") && table.contains(r"\u{7}\u{9b}31m") && table.contains(r"\r\nx")

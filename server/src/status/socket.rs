@@ -14,10 +14,10 @@ use mio::net::UnixListener;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use super::DOCUMENT_MAX;
+use super::document::Document;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
 use crate::ids::Stamp;
-use crate::json::Value;
 use crate::linux;
 use crate::logging::Escaped;
 use crate::pin::Pin;
@@ -158,7 +158,7 @@ pub enum IdsChange {
     InForce,
     /// A relay runs but has not read the file within [`IDS_PATIENCE`].
     NotRead,
-    /// The relay's version does not report which state of the file is in force.
+    /// The relay is of another version: its document cannot be read.
     Unknown,
 }
 
@@ -176,16 +176,18 @@ pub fn await_ids(folder: &Path, ids: &Path) -> IdsChange {
         }
         match ask_within(folder, left) {
             Ok(document) => {
-                let Some(document) = Value::parse(&document) else {
+                let Some(document) = Document::parse(&document) else {
+                    if document.ends_with("}\n") {
+                        return IdsChange::Unknown;
+                    }
                     thread::sleep(IDS_PAUSE);
                     continue;
                 };
-                match document.text("ids_stamp") {
-                    None => return IdsChange::Unknown,
-                    // Computed anew: later changes by others include this one.
-                    Some(stamp) if stamp == Stamp::of(ids).to_string() => return IdsChange::InForce,
-                    Some(_) => thread::sleep(IDS_PAUSE),
+                // Computed anew: later changes by others include this one.
+                if document.ids_stamp == Stamp::of(ids).to_string() {
+                    return IdsChange::InForce;
                 }
+                thread::sleep(IDS_PAUSE);
             }
             Err(error) if is_late(&error) => return IdsChange::NotRead,
             Err(_) => return IdsChange::InForce,
@@ -209,10 +211,11 @@ pub struct ServedCertificate {
 /// The certificate that the relay of a state folder serves, if one runs.
 #[must_use]
 pub fn served_certificate(folder: &Path) -> Option<ServedCertificate> {
-    let document = Value::parse(&ask(folder).ok()?)?;
-    let certificate = document.get("certificate")?;
-    let changes_keys = certificate.get("changes_keys") == Some(&Value::Bool(true));
-    Some(ServedCertificate { pin: Pin::parse(certificate.text("pin")?).ok()?, changes_keys })
+    let certificate = Document::parse(&ask(folder).ok()?)?.certificate;
+    Some(ServedCertificate {
+        pin: Pin::parse(&certificate.pin).ok()?,
+        changes_keys: certificate.changes_keys,
+    })
 }
 
 /// Whether a process listens there, even if its backlog is full.
