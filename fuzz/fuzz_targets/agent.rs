@@ -1,4 +1,5 @@
-//! Invariant: whatever relays, names, services and clients do: no panic, no more connections than the pool asks for, ids live once, and after a drain nothing is left.
+//! Invariant: for all behaviours of relays, names, services and clients: no panic, no more connections than the pool
+//! asks for, each id is used once, and nothing is left after a drain.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("agent", bytes));

@@ -1,4 +1,4 @@
-//! Invariant: our own challenge, answered by any client that reads RFC 7616, comes back as the ID that was meant.
+//! Invariant: our own challenge, answered by any client that implements RFC 7616, yields the intended ID.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("challenge", bytes));

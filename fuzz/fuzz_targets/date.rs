@@ -1,4 +1,5 @@
-//! Invariant: a date that is read is written back the same; every second up to the year 9999 is read back; a calendar counted day by day agrees.
+//! Invariant: a date that parses is formatted to the same. Every second up to the year 9999 parses back. A calendar
+//! that counts day by day agrees.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("date", bytes));

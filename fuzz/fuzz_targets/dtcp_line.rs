@@ -1,4 +1,5 @@
-//! Invariant: a line, or none yet, or too long, as a plain reading of the document says; never a panic; what comes behind a line changes nothing, and what is written is read.
+//! Invariant: a line, an incomplete one, or one that is too long, as a simple implementation of the document finds;
+//! never a panic. Bytes after a line change nothing, and what is written parses.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("dtcp_line", bytes));

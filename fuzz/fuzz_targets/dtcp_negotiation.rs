@@ -1,4 +1,5 @@
-//! Invariant: whatever happens, in whatever order: each session is settled once and each connection handed over or closed once, nothing is said of one that is over, no key and no give-up is said twice, and with time alone everything ends.
+//! Invariant: for all events in any order: each session is settled once, each connection is handed over or closed once,
+//! finished ones are not mentioned, no key and no give-up is sent twice, and time alone ends everything.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("dtcp_negotiation", bytes));

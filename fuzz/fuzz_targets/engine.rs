@@ -1,4 +1,5 @@
-//! Invariant: whatever peers, clocks and operators do: no panic, no output for an id that is over, no rendezvous across IDs, no token twice, few outputs for an input; after everybody left nothing is left.
+//! Invariant: for all behaviours of peers, clocks and operators: no panic, no output for a closed connection, no
+//! rendezvous across IDs, no token twice, few outputs for an input. Nothing is left after all have left.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("engine", bytes));

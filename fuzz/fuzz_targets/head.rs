@@ -1,4 +1,5 @@
-//! Invariant: an answer or a refusal, never a panic; no verdict depends on how the bytes are cut; a head less its Authorization is the same head less that field.
+//! Invariant: a head, or a refusal, never a panic. No verdict depends on how the bytes are cut. Removing Authorization
+//! removes exactly that field.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("head", bytes));

@@ -1,4 +1,5 @@
-//! Invariant: a registration, an ID, a label or a refusal, never a panic; what was read is spelled out in what came, and is read the same when it is written again.
+//! Invariant: a registration, an ID, a label or a refusal, never a panic. What was parsed occurs in the input, and
+//! parses to the same when it is written.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| rendezvous_fuzz::run("target", bytes));

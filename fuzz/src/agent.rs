@@ -1,4 +1,4 @@
-//! The program beside a hidden server.
+//! The agent.
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::agent::{Agent, Config, Seeds, Upstream};
@@ -23,8 +23,8 @@ const WALL: u64 = 1_715_937_600;
 struct Setup {
     upstreams: [Setting; 2],
     two: bool,
-    /// The lowest bit: once; the next two: which PROXY headers it sends; the next two: whether it goes direct, and
-    /// whether it can be reached; the next: whether its local services speak TLS.
+    /// Options. The lowest bit: once. The next two: which PROXY headers it sends. The next two: whether it uses direct
+    /// connections, and whether it can be reached. The next: whether its local services use TLS.
     how: u8,
 }
 
@@ -44,7 +44,7 @@ enum Operation<'a> {
         on: u8,
         what: ConnStep,
     },
-    /// One after the other, as far as the connection takes them: it is connected, secured and accepted.
+    /// In order, as far as the connection allows: it is connected, secured and accepted.
     Accept {
         on: u8,
     },
@@ -66,7 +66,7 @@ enum Operation<'a> {
     Drain,
     /// A direct connection is accepted.
     Open,
-    /// A client would rather have a direct connection, to hosts of its own or to ours.
+    /// A client offers a direct connection, to hosts of its own or to ours.
     Offer {
         on: u8,
         hosts: bool,
@@ -183,7 +183,7 @@ impl Kind {
 }
 
 impl Setup {
-    /// And how many connections may wait at each upstream.
+    /// The configuration, and how many connections may wait at each upstream.
     fn config(&self) -> (Config, Vec<u32>) {
         let count = if self.two { 2 } else { 1 };
         let settings = || self.upstreams.iter().take(count);
@@ -207,7 +207,7 @@ impl Setup {
 }
 
 impl Setting {
-    /// `tls`: the local service speaks TLS.
+    /// `tls`: the local service uses TLS.
     fn upstream(&self, number: u8, tls: bool) -> Upstream {
         let place = |named: bool, host: u8| match named {
             true => HostPort { host: Host::Name(format!("host{host}")), port: 443 },
@@ -235,7 +235,7 @@ impl Setting {
 
 fn judge(shell: &mut Shell<Agent>, most: &[u32], streams: &[bool], key: &mut String) {
     for (upstream, most) in (0..).zip(most) {
-        // Whoever waited before the relay failed may wait still, beside the one that tries.
+        // Connections that waited before the relay failed may still wait, beside the new one.
         assert!(shell.machine.waiting(upstream) <= most + 1, "more wait than the pool asks for");
     }
     for did in std::mem::take(&mut shell.did) {

@@ -1,4 +1,4 @@
-//! ClientHellos, by our reader and by that of rustls.
+//! ClientHellos: our parser against that of rustls.
 
 use rendezvous_core::client_hello::{ClientHello, Reader, WIRE_MAX};
 use rustls::server::Acceptor;
@@ -20,20 +20,20 @@ pub(crate) fn run(wire: &[u8]) {
     match (whole, theirs) {
         (ClientHello::Name(ours), theirs) => assert_eq!(Some(ours), theirs),
         (ClientHello::NoName, theirs) => assert_eq!(None, theirs),
-        // It takes longer ones.
+        // rustls accepts longer ones.
         (ClientHello::Refused(_) | ClientHello::Partial, _) => {}
         (ClientHello::NotTls, _) => panic!("rustls reads what we take for no TLS"),
     }
 }
 
-/// The verdict as bytes come one by one. Once there is one, bytes behind it change nothing.
+/// The verdict as bytes come one by one. Bytes after the verdict change nothing.
 fn piecewise(wire: &[u8]) -> ClientHello {
     let mut reader = Reader::default();
     let mut verdicts = (0..=wire.len()).map(|len| reader.read(&wire[..len]));
     verdicts.find(|it| *it != ClientHello::Partial).unwrap_or(ClientHello::Partial)
 }
 
-/// The name that rustls reads; `None` if it reads no hello at all.
+/// The name that rustls finds; `None` if it refuses the ClientHello.
 fn by_rustls(mut wire: &[u8]) -> Option<Option<String>> {
     let mut acceptor = Acceptor::default();
     while !wire.is_empty() {

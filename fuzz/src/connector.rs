@@ -1,4 +1,4 @@
-//! The program beside a client that speaks no HTTP.
+//! The connector.
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::connector::{Config, Connector, Sealing};
@@ -20,8 +20,8 @@ struct Setup {
     tls: bool,
     named: bool,
     once: bool,
-    /// The lowest bit: it asks for direct connections; the next: it can be reached; the next: nothing else will do; the
-    /// next: TLS with the agent inside.
+    /// Options. The lowest bit: it asks for direct connections. The next: it can be reached. The next: it requires a
+    /// direct connection. The next: TLS with the agent inside.
     how: u8,
 }
 
@@ -32,7 +32,7 @@ enum Operation<'a> {
         on: u8,
         what: ConnStep,
     },
-    /// As far as the connection takes it: it is connected, secured and answered 101.
+    /// In order, as far as the connection allows: it is connected, secured and answered 101.
     Switch {
         on: u8,
         interim: bool,
@@ -50,7 +50,7 @@ enum Operation<'a> {
     Drain,
     /// A direct connection is accepted.
     Accept,
-    /// As far as the connection takes it: it is connected, secured and answered 101 with an offer.
+    /// In order, as far as the connection allows: it is connected, secured and answered 101 with an offer.
     Agree {
         on: u8,
         hosts: bool,
@@ -59,7 +59,7 @@ enum Operation<'a> {
         on: u8,
         line: Line,
     },
-    /// It shows the certificate that was announced.
+    /// The peer shows the announced certificate.
     SecureRightly {
         on: u8,
     },
@@ -68,14 +68,14 @@ enum Operation<'a> {
 /// What was done to the machine so far.
 #[derive(Default)]
 struct Done {
-    /// Who was answered 101, or with something made up.
+    /// Connections that got a 101, or made-up bytes.
     answered: Vec<ConnId>,
-    /// Who has shown the right certificate.
+    /// Connections that have shown the announced certificate.
     pinned: Vec<ConnId>,
     /// The key that the machine offered last.
     key: String,
     sealing: Sealing,
-    /// In which connections the agent was asked inside of TLS.
+    /// Connections in which the agent was asked inside TLS.
     asked_inside: Vec<ConnId>,
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'_>) {
     match operation {
-        // Accepted or not, the machine says; after a drain nobody is accepted any more.
+        // The machine decides whether it accepts. After a drain it accepts nothing.
         Operation::Open => drop(shell.open(0, 1)),
         Operation::On { on, what } => {
             if let Some(on) = shell.pick(on) {
@@ -168,7 +168,7 @@ fn perform(shell: &mut Shell<Connector>, done: &mut Done, operation: Operation<'
     }
 }
 
-/// Begins TLS with the agent, if the stream is to be end to end.
+/// Starts TLS with the agent, if the stream is end to end.
 fn seal(shell: &mut Shell<Connector>, done: &Done, on: ConnId) {
     if done.sealing == Sealing::EndToEnd {
         shell.give(on, SEALED);

@@ -1,4 +1,4 @@
-//! Credentials: any bytes, and what clients make of our challenge.
+//! Credentials: arbitrary bytes, and the answers of clients to our challenge.
 
 use arbitrary::{Arbitrary, Unstructured};
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
@@ -22,7 +22,7 @@ pub(crate) fn authorization(bytes: &[u8]) {
     }
 }
 
-/// Whether the bytes hold the user name, which is in lower case: in BASE64, or behind backslashes and percent signs.
+/// Whether the bytes contain the user name, which is in lower case: in BASE64, or with backslashes and percent signs.
 fn spells(bytes: &[u8], wanted: &str) -> bool {
     let text: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != b'\\').collect();
     let mut plain = Vec::new();
@@ -41,7 +41,7 @@ fn spells(bytes: &[u8], wanted: &str) -> bool {
     [plain, decoded].iter().any(|it| String::from_utf8_lossy(it).to_ascii_lowercase().contains(wanted))
 }
 
-/// A client, as its author understood RFC 7616, or did not.
+/// A client, with a correct or wrong interpretation of RFC 7616.
 #[derive(Arbitrary, Debug)]
 struct Client {
     nonce: [u8; 16],
@@ -49,22 +49,22 @@ struct Client {
     id: u128,
     user: User,
     shout: bool,
-    /// Where in the list the user name stands.
+    /// The position of the user name in the list.
     at: u8,
     comma: Comma,
     unquoted: u8,
     password: String,
-    /// A whole list for `qop`, without quotes.
+    /// `qop` has a whole list, without quotes.
     lists_qop: bool,
     /// A parameter without a value.
     stale: bool,
-    /// BASE64 without padding; in the URL-safe alphabet.
+    /// BASE64 without padding, or in the URL-safe alphabet.
     unpadded: bool,
     url_safe: bool,
     prefix: Prefix,
 }
 
-/// What is typed in front of the ID.
+/// What is typed before the ID.
 #[derive(Arbitrary, Debug)]
 enum Prefix {
     Nothing,
@@ -77,7 +77,7 @@ enum Prefix {
 enum User {
     Quoted,
     Token,
-    /// A quoted-pair before every byte whose bit is set.
+    /// A quoted-pair for every byte whose bit is set.
     Escaped(u64),
     /// `username*`; percent-encoded where the bit is set.
     Extended(u64),
@@ -164,7 +164,7 @@ impl User {
         let bits = |bits: u64| id.chars().enumerate().map(move |(at, it)| (bits >> at & 1 == 1, it));
         match self {
             Self::Quoted | Self::Basic => format!("username=\"{id}\""),
-            // A token holds no blank.
+            // A token contains no blank.
             Self::Token => format!("username={}", id.trim()),
             Self::Escaped(escaped) => {
                 let text: String =
@@ -181,7 +181,7 @@ impl User {
     }
 }
 
-/// `name="value"` over and over; the values of our challenge hold no quote.
+/// Repeated `name="value"`; the values of our challenge contain no quote.
 fn parameters(list: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = list;

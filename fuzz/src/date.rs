@@ -1,4 +1,4 @@
-//! Dates, against a calendar that is counted year by year.
+//! Dates, against a calendar that counts year by year.
 
 use rendezvous_core::http::date::{parse_date, write_date};
 
@@ -14,7 +14,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let text = written(wall);
     assert_eq!(parse_date(&text), Some(wall.min(LAST)));
     assert_eq!(text, counted(wall.min(LAST)).as_bytes());
-    // One byte changed is another date or none.
+    // With one byte changed it is another date or none.
     let (at, byte) = (usize::from(bytes[0]) % text.len(), bytes[bytes.len() - 1]);
     let mut other = text.clone();
     other[at] = byte;

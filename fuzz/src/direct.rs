@@ -1,4 +1,4 @@
-//! What agents and connectors have to say about direct connections, for the fuzzer to choose from.
+//! Lines and fields of direct connections, for the fuzzer to choose from.
 
 use arbitrary::Arbitrary;
 use rendezvous_core::acl::Policy;
@@ -8,10 +8,10 @@ use rendezvous_core::time::Span;
 
 use crate::shell::address;
 
-/// The certificate that peers announce is all of this byte.
+/// The certificate that peers announce has only this byte.
 pub(crate) const THEIRS: u8 = 7;
 
-/// A line of a peer's.
+/// A line of a peer.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum Line {
     StartTls,
@@ -20,7 +20,7 @@ pub(crate) enum Line {
     OkKey,
     Ok,
     Error,
-    /// And then bytes of the stream.
+    /// Followed by bytes of the stream.
     OkAndMore,
     ErrorAndMore,
     Nonsense,
@@ -54,7 +54,7 @@ pub(crate) fn key_of(sent: &[u8]) -> Option<String> {
     behind.split("\r\n").next().map(str::to_owned)
 }
 
-/// Whether this is a line of a machine's, whole and alone.
+/// Whether this is exactly one line of a machine.
 pub(crate) fn is_line(sent: &[u8]) -> bool {
     let is_one = sent.ends_with(b"\n") && sent.iter().filter(|byte| **byte == b'\n').count() == 1;
     let fixed: [&[u8]; 5] = [b"starttls\n", b"ok\n", b"error\n", b"key:theirs\n", b"ok:theirs\n"];

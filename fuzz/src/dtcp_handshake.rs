@@ -1,9 +1,9 @@
-//! One connection of DTCP, from either end, whatever the other says and however that is cut.
+//! One connection of DTCP, from either end, with arbitrary input in arbitrary pieces.
 
 use rendezvous_core::dtcp::Key;
 use rendezvous_core::dtcp::handshake::{Dialled, Dialling, ERRORS_MAX, Served, Serving, Step, Tls, Verdict};
 
-/// The first byte says how; the others are what the peer says.
+/// The first byte selects the side; the others are the peer's input.
 pub(crate) fn run(bytes: &[u8]) {
     let Some((how, said)) = bytes.split_first() else { return };
     let tls = [Tls::Off, Tls::Prefer, Tls::Require][usize::from(how % 3)];
@@ -17,7 +17,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// What a verdict, or what was said, came to.
+/// The actions of the handshake.
 #[derive(Clone, Debug, PartialEq)]
 enum Act {
     StartTls,
@@ -32,7 +32,7 @@ enum Act {
     Failed,
 }
 
-/// Everything that was done, and how many bytes were consumed by then.
+/// All actions, and how many bytes were consumed by then.
 fn serve(tls: Tls, judge: usize, said: &[u8], cut: usize) -> (Vec<Act>, usize) {
     let mut serving = Serving::new(tls);
     let (mut acts, mut used) = (Vec::new(), 0);

@@ -22,7 +22,7 @@ pub(crate) fn run(bytes: &[u8]) {
         Found::Command { command, len } => {
             assert!(whole(bytes, len));
             assert_eq!(Some(command), said(&bytes[..len]));
-            // No key has a CR in it, so that none is written whose last byte would be taken for the line's.
+            // No key may end in CR, which would be parsed as the end of the line.
             if !matches!(command, Command::Key([.., b'\r']) | Command::Ok([.., b'\r'])) {
                 let mut written = Vec::new();
                 command.write(&mut written);
@@ -36,7 +36,7 @@ fn whole(bytes: &[u8], len: usize) -> bool {
     len <= BYTES_MAX && bytes.iter().position(|byte| *byte == b'\n') == Some(len - 1)
 }
 
-/// What the document says of a line, read by its words.
+/// A simple implementation of the document's rules for a line.
 fn said(line: &[u8]) -> Option<Command<'_>> {
     let line = line.strip_suffix(b"\n").expect("a line ends");
     let line = line.strip_suffix(b"\r").unwrap_or(line);

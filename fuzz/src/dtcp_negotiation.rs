@@ -1,4 +1,4 @@
-//! The sessions of one party of DTCP, whatever happens to them in whatever order.
+//! The sessions of one DTCP endpoint, with events in any order.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ struct Setup {
     parked_max: u8,
 }
 
-/// What happens. Numbers choose among what there is.
+/// An event. Numbers select among what exists.
 #[derive(Arbitrary, Debug)]
 enum Operation {
     Request {
@@ -58,7 +58,7 @@ enum Operation {
     DialFailed {
         link: u8,
     },
-    /// A line, whole or cut.
+    /// A line, complete or cut.
     Message {
         link: u8,
         line: Line,
@@ -92,7 +92,7 @@ enum Line {
 
 const PINNED: Fingerprint = Fingerprint([7; 32]);
 
-/// How far a connection is, as its driver sees it.
+/// The state of a connection, as its driver sees it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stage {
     Resolving,
@@ -121,7 +121,7 @@ struct Story {
     now: Time,
     links: BTreeMap<LinkId, Connection>,
     sessions: BTreeMap<SessionId, Session>,
-    /// Keys of sessions that are over, too: somebody may show them still.
+    /// Keys, also of finished sessions, because a peer may still send them.
     keys: Vec<Key>,
     until: Option<Time>,
 }
@@ -164,7 +164,7 @@ fn peer(is_joe: bool) -> &'static str {
     if is_joe { "joe" } else { "ann" }
 }
 
-/// Hosts of a peer's, some of them of no use.
+/// Hosts of a peer, some of them unusable.
 fn hosts(count: u8) -> Vec<String> {
     let all = ["192.0.2.1:8000", "127.0.0.1:1", "nonsense", "example.org:80", "10.0.0.1:5", "192.0.2.1:0"];
     (0..count % 5).map(|at| all[usize::from(at + count / 5) % all.len()].to_owned()).collect()
@@ -188,7 +188,7 @@ impl Story {
         self.link(choice).filter(|link| self.links[link].stage == stage)
     }
 
-    /// One that there is, or one that is over.
+    /// A session that exists, or a finished one.
     fn session(&self, choice: u8) -> SessionId {
         let it = self.sessions.keys().nth(usize::from(choice) % self.sessions.len().max(1));
         it.copied().unwrap_or(SessionId(u64::from(choice)))
@@ -370,7 +370,7 @@ impl Story {
         }
     }
 
-    /// With time alone everything comes to its end.
+    /// Time alone ends everything.
     fn end(&mut self) {
         for _ in 0..1000 {
             self.apply_actions();

@@ -5,7 +5,7 @@ use arbitrary::{Arbitrary, Unstructured};
 use crate::engine_world::{World, ids};
 use crate::shell::{ConnStep, WorldStep};
 
-/// Few enough for the fuzzer to go deep, many enough for a story.
+/// Few enough for the fuzzer to explore, and enough for a complete rendezvous.
 const OPERATIONS_MAX: usize = 64;
 
 #[derive(Arbitrary, Debug)]
@@ -24,7 +24,7 @@ enum Operation<'a> {
 #[derive(Arbitrary, Debug)]
 struct Token {
     id: u8,
-    /// Mostly its own secret, now and then another ID's.
+    /// Usually its own secret, sometimes that of another ID.
     of: u8,
     version: bool,
     off: i8,
@@ -51,7 +51,7 @@ fn perform(world: &mut World, operation: Operation<'_>) {
             let Some(on) = world.shell.pick(on) else { return };
             let id = ids()[usize::from(token.id % 3)];
             let of = if token.of < 224 { id } else { ids()[usize::from(token.of % 3)] };
-            // Most are in time.
+            // Most are for the current time.
             let off = if token.off % 4 == 0 { token.off / 32 } else { token.off % 2 };
             world.connect(on, id, of, token.version.into(), off, token.nonce.map(|nonce| nonce % 16));
             if behind {

@@ -1,4 +1,4 @@
-//! What must hold of a relay, whoever talks to it: seen from outside, in what it sends, notes and pairs.
+//! The invariants of a relay with any peers: checked from outside, by what it sends, logs and pairs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,28 +22,28 @@ const WAITING_MAX: u32 = 3;
 const PAIRS_MAX: u32 = 3;
 const HELD_MAX: u32 = 2;
 
-/// A relay, and what is known of whoever talks to it.
+/// A relay, and what is known of its peers.
 pub(crate) struct World {
     pub(crate) shell: Shell<Engine>,
     /// The enrolled IDs, and which of its two secrets each has.
     enrolled: BTreeMap<Id, u8>,
     peers: BTreeMap<ConnId, Peer>,
-    /// Tokens that let somebody wait, by ID, secret, step and nonce; of this list of IDs.
+    /// Accepted tokens, by ID, secret, step and nonce, since the last list of IDs.
     spent: BTreeSet<(Id, u8, u64, u8)>,
 }
 
-/// What a peer has sent, as far as it was ours to send.
+/// What a peer has sent, as far as this module wrote it.
 #[derive(Debug, Default)]
 struct Peer {
-    /// It also sent bytes that the fuzzer made up, so that its own may mean anything.
+    /// It also sent bytes of the fuzzer's, so its requests may mean anything.
     raw: bool,
-    /// Its last request has bytes behind it, which may become the front of the next.
+    /// Its last request is followed by bytes that may become part of the next one.
     ragged: bool,
     /// The tokens in its CONNECTs: ID, secret, step, nonce; no nonce in a plain one.
     claims: Vec<(Id, u8, u64, Option<u8>)>,
     /// Its requests: the ID, and the head as a hidden server must get it.
     requests: Vec<(Id, String)>,
-    /// The last that it was sent.
+    /// The last answer that it got.
     last: Vec<u8>,
     waits_for: Option<Id>,
 }
@@ -57,7 +57,7 @@ pub(crate) fn key(id: Id, version: u8) -> Key {
     Key::new(secret, Algorithm::Sha256, 6, 30).expect("a key")
 }
 
-/// Ways of saying whom a client wants.
+/// The number of ways to name a hidden server.
 const WAYS: u8 = 5;
 
 impl World {
@@ -81,7 +81,7 @@ impl World {
         world
     }
 
-    /// A bit each: is it enrolled, has it its second secret, are its plain tokens taken.
+    /// One bit for each ID: whether it is enrolled, has its second secret, accepts plain tokens.
     pub(crate) fn enrol(&mut self, which: u8, second: u8, plain: u8) {
         let bit = |of: u8, at: usize| of >> at & 1;
         let enrolment = |(at, id): (usize, Id)| Enrolment {
@@ -93,7 +93,7 @@ impl World {
         let list: Vec<Enrolment> = all().map(enrolment).collect();
         self.enrolled = all().map(|(at, id)| (id, bit(second, at))).collect();
         self.shell.call(|engine, now| engine.handle_ids(list, now));
-        // An entry that was gone in between has forgotten.
+        // The replay cache of a removed entry is deleted.
         self.spent.clear();
         self.judge();
     }
@@ -126,14 +126,14 @@ impl World {
         self.judge();
     }
 
-    /// Before a request that is ours.
+    /// Prepares a request of this module's.
     fn asks(&mut self, on: ConnId, ragged: bool) -> &mut Peer {
         let peer = self.peers.entry(on).or_default();
         peer.raw |= std::mem::replace(&mut peer.ragged, ragged);
         peer
     }
 
-    /// A hidden server registers as `id` with the secret of `of`, for a step that is `off` the current one.
+    /// A hidden server registers as `id` with the secret of `of`, for a step that is `off` from the current one.
     pub(crate) fn connect(&mut self, on: ConnId, id: Id, of: Id, version: u8, off: i8, nonce: Option<u8>) {
         let key = key(of, version);
         let step = key.step(self.shell.now.wall).saturating_add_signed(off.into());
@@ -144,7 +144,7 @@ impl World {
             }
             None => String::from_utf8(key.plain(step).as_bytes().to_vec()).expect("digits"),
         };
-        // A secret of another ID proves nothing.
+        // The secret of another ID is not valid.
         let peer = self.asks(on, false);
         if id == of {
             peer.claims.push((id, version, step, nonce));
@@ -153,7 +153,7 @@ impl World {
         self.judge();
     }
 
-    /// A client asks for `at`.
+    /// A client requests the hidden server `at`.
     pub(crate) fn request(&mut self, on: ConnId, at: u8, way: u8, method: u8, behind: u8) {
         let at = usize::from(at % 3);
         let id = ids()[at];
@@ -182,7 +182,7 @@ impl World {
                 let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
                 (format!("/chat?rendezvous={id}"), host.to_owned(), String::new(), upgrade)
             }
-            // Nobody is named: the challenge.
+            // Without a name the answer is the challenge.
             _ => ("/".to_owned(), host.to_owned(), String::new(), ""),
         };
         let line = format!("{method} {target} HTTP/1.1\r\n");
@@ -195,7 +195,7 @@ impl World {
         self.judge();
     }
 
-    /// What the relay did since the last call, held against what it may do.
+    /// Checks everything that the relay did since the last call.
     pub(crate) fn judge(&mut self) {
         for did in std::mem::take(&mut self.shell.did) {
             match did {
@@ -208,7 +208,7 @@ impl World {
                 Did::Paired { hidden, client } => self.meets(hidden, client),
             }
         }
-        // Who is gone is forgotten: an id comes back in another life.
+        // Closed connections are removed, because their ids may be used again.
         let socks = &self.shell.socks;
         self.peers.retain(|on, _| socks.contains_key(on));
     }
@@ -219,7 +219,7 @@ impl World {
         let peer = self.peers.entry(on).or_default();
         assert!(is_accepted(&peer.last), "who waits was told so");
         assert_eq!(peer.waits_for.replace(id), None, "one connection waits once");
-        // The first request on a connection that was made up may have been a CONNECT too.
+        // The first request on a connection with arbitrary bytes may have been a CONNECT too.
         if peer.raw {
             return;
         }
@@ -260,7 +260,7 @@ impl World {
     }
 }
 
-/// A 200, with a challenge and the state of the pool, or without.
+/// Whether it is a 200, with or without a challenge and the state of the pool.
 fn is_accepted(answer: &[u8]) -> bool {
     let parsed = parse_response(answer, &mut Finder::default(), &Limits::default());
     let response = parsed.ok().flatten();

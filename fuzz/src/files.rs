@@ -1,4 +1,4 @@
-//! Files of agent and relay: tickets, the list of IDs, and the keys that an agent lets in.
+//! Files of agent and relay: tickets, the list of IDs, and the keys that an agent accepts.
 
 use data_encoding::BASE32_NOPAD;
 use rendezvous::allowed_keys;
@@ -13,7 +13,7 @@ pub(crate) fn ticket(bytes: &[u8]) {
         Ok(ticket) => {
             let text = ticket.to_text("someone");
             let again = Ticket::parse(text.as_bytes(), "t").expect("what we write, we read");
-            // An address may come out in another spelling, but in one.
+            // An address may be written in another spelling, but always in the same one.
             assert_eq!(again.to_text("someone"), text);
             assert_eq!((&again.trust, again.id, &again.key), (&ticket.trust, ticket.id, &ticket.key));
             assert_hides(&format!("{ticket:?}"), &ticket.key);
@@ -43,7 +43,7 @@ pub(crate) fn ids(bytes: &[u8]) {
     for complaint in &ids.complaints {
         assert!(complaint.starts_with("ids:"), "{complaint:?}");
         assert_tells_no_secret(complaint);
-        // A word that begins a line may be a secret, which lost what stood before it.
+        // A word that begins a line may be a secret without what stood before it.
         let lone = complaint.strip_suffix("has no Key URI (otpauth://…)").unwrap_or_default();
         let shown = lone.split('\'').nth(1).unwrap_or_default();
         assert!(shown.len() < 16, "{complaint:?} may tell a secret");
@@ -73,7 +73,7 @@ fn assert_hides(shown: &str, key: &Key) {
     assert!(secret.len() < 16 || !shown.contains(&secret), "a secret is shown");
 }
 
-/// Nothing of a Key URI is repeated.
+/// No part of a Key URI is repeated.
 fn assert_tells_no_secret(message: &str) {
     assert!(!message.contains("secret="), "{message:?} tells a secret");
 }

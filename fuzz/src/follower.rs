@@ -1,5 +1,5 @@
-//! The exchange follower. The first byte is the mode; the rest is what client and hidden server send, in turns, each
-//! ended by a byte 0xff.
+//! The exchange follower. The first byte is the mode. The rest is what client and hidden server send, alternating, each
+//! part ended by a byte 0xff.
 
 use rendezvous_core::http::follower::Mode;
 use rendezvous_core::http::head::{Body, Limits, parse};
@@ -43,7 +43,7 @@ fn follow(turns: &[u8], limits: Limits, mode: Mode, pieces: Pieces) -> Exchanges
     exchanges
 }
 
-/// What the follower tells of itself.
+/// The follower's state.
 fn told(exchanges: &Exchanges) -> (bool, bool, bool, bool) {
     let follower = &exchanges.follower;
     (follower.is_between_exchanges(), follower.is_opaque(), follower.will_close(), follower.is_over())

@@ -3,7 +3,7 @@
 use rendezvous_core::http::head::{Finder, Found, Head, Limits, Refusal, parse};
 
 pub(crate) fn run(bytes: &[u8]) {
-    // Small limits are passed by short inputs.
+    // Short inputs exceed small limits.
     for limits in [Limits::default(), Limits { head_bytes_max: 200, line_bytes_max: 60 }] {
         let found = find(bytes, &limits);
         match found {
@@ -23,7 +23,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// The verdict, which is the same for all pieces: whole, byte by byte, in two halves.
+/// The verdict, which must be the same whole, byte by byte, and in two halves.
 fn find(bytes: &[u8], limits: &Limits) -> Found {
     let whole = Finder::default().find(bytes, limits);
     let mut finder = Finder::default();
@@ -65,7 +65,7 @@ fn check(head: &Head<'_>, raw: &[u8]) {
     assert_eq!(head.is_connect(), head.method == "CONNECT");
 }
 
-/// By lines of text, not by bytes: a way of its own.
+/// An independent implementation: by lines of text, not by bytes.
 fn less_authorization(head: &[u8]) -> Vec<u8> {
     let text: String = head.iter().map(|&byte| char::from(byte)).collect();
     let keeps = |line: &&str| {

@@ -1,12 +1,12 @@
-//! The bodies of the fuzz targets: each takes bytes from anywhere and panics where its invariant, the first line of
-//! its file in `fuzz_targets`, does not hold.
+//! The bodies of the fuzz targets. Each takes arbitrary bytes and panics if its invariant, the first line of its file
+//! in `fuzz_targets`, is violated.
 //!
 //! ```text
-//! fuzz/run 600 head      # installs a nightly compiler and cargo-fuzz, where they are missing
+//! fuzz/run 600 head      # installs a nightly compiler and cargo-fuzz, if they are missing
 //! ```
 //!
-//! A finding becomes a file of `corpus/TARGET`, and the corpora are run by `cargo test` as well
-//! (`tests/tests/corpora.rs`), with the compiler that everything else is built with.
+//! A finding becomes a file of `corpus/TARGET`. `cargo test` runs the corpora as well (`tests/tests/corpora.rs`), with
+//! the compiler of everything else.
 
 mod agent;
 mod client_hello;
@@ -39,7 +39,7 @@ mod xmpp;
 /// A target: its name, which is that of its corpus as well, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: &[Target] = &[
     ("agent", agent::run),
     ("allowed_keys", files::allowed_keys),
@@ -69,11 +69,11 @@ pub const TARGETS: &[Target] = &[
     ("xmpp", xmpp::run),
 ];
 
-/// Runs the target of that name.
+/// Runs the target with this name.
 ///
 /// # Panics
 ///
-/// Its invariant does not hold, or there is no such target.
+/// Its invariant is violated, or there is no such target.
 pub fn run(name: &str, bytes: &[u8]) {
     let target = TARGETS.iter().find(|(known, _)| *known == name);
     let (_, body) = target.unwrap_or_else(|| panic!("no target {name}"));

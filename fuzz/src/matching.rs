@@ -1,4 +1,4 @@
-//! Sockets and claims against a naive model of which means which.
+//! Sockets and claims against a simple model of their matches.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,11 +27,11 @@ enum Operation {
         host: u8,
         port: u8,
     },
-    /// One of those that nobody claimed ends.
+    /// An unclaimed socket ends.
     Close {
         nth: u8,
     },
-    /// Somebody says that a socket is its own. `keep`: whoever claims it is refused for another reason.
+    /// A peer claims a socket. `keep`: the claim must be refused for another reason.
     Claim {
         host: u8,
         port: u8,
@@ -40,7 +40,7 @@ enum Operation {
     Wait {
         ms: u16,
     },
-    /// One of the claims is taken back.
+    /// A claim is withdrawn.
     Forget {
         nth: u8,
     },
@@ -50,9 +50,9 @@ struct Story {
     matching: Matching,
     rules: Rules,
     now: Time,
-    /// In the order of their coming.
+    /// In the order of their arrival.
     sockets: Vec<(ConnId, Listener, SocketAddr)>,
-    /// Claims that wait, by the number of each: until when, and whether their socket is kept from them.
+    /// Pending claims by number: their deadline, and whether they must not get a socket.
     waiting: BTreeMap<u32, (SocketAddr, Time, bool)>,
     opened: u32,
     claimed: u32,
@@ -83,10 +83,10 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// A few hosts and ports, so that they meet.
+/// A few hosts and ports, so that matches are likely.
 fn at(host: u8, port: u8) -> SocketAddr {
     let text = match host % 6 {
-        // The same host, over a socket of both families.
+        // The same host, over a dual-stack socket.
         5 => "::ffff:10.0.0.4".to_owned(),
         host => format!("10.0.0.{host}"),
     };
@@ -156,7 +156,7 @@ impl Story {
         }
     }
 
-    /// Everything that meets now: each claim once, and each socket that is not kept once.
+    /// All current matches: each claim once, and each socket that is not kept once.
     fn take_matches(&mut self) {
         while let Some((on, claim)) = self.matching.next_match() {
             assert_eq!(self.meant(claim.endpoint), Some(on), "{claim:?} means another");
@@ -180,14 +180,14 @@ impl Story {
         assert_eq!(self.matching.deadline(), due, "the next claim's");
     }
 
-    /// A claim has left.
+    /// A claim has ended.
     fn gone(&mut self, claim: &Claim) -> (SocketAddr, Time, bool) {
         let left = self.waiting.remove(&number_of(claim)).expect("a claim leaves once");
         assert_eq!(left.0, claim.endpoint, "another claim");
         left
     }
 
-    /// docs/stream-proxy.md §5.5: (a), else (b), else (c), else (d), and only if exactly one socket fits.
+    /// docs/stream-proxy.md §5.5: (a), else (b), else (c), else (d), and only if exactly one socket matches.
     fn meant(&self, endpoint: SocketAddr) -> Option<ConnId> {
         let ip = endpoint.ip().to_canonical();
         let of_port = || self.sockets.iter().filter(|(.., from)| from.port() == endpoint.port());

@@ -33,7 +33,7 @@ enum Operation {
     WriteFailed {
         of_client: bool,
     },
-    /// The answer to a check that nobody asked for.
+    /// An answer to a check that was not requested.
     Acked {
         of_client: bool,
         age: Option<u8>,
@@ -41,7 +41,7 @@ enum Operation {
     Wait {
         ms: u16,
     },
-    /// To the deadline; whoever is asked about acknowledgements answers this.
+    /// Advances to the deadline. A liveness check gets this answer.
     Deadline {
         age: Option<u8>,
     },
@@ -102,7 +102,7 @@ impl Story {
         match *operation {
             Operation::Moved { of_client, read, queued } => {
                 let from = side(of_client);
-                // After an end nothing is read, and nothing can be queued for who takes nothing.
+                // After an end nothing is read, and nothing is queued for a side that reads no more.
                 let read = if self.model.has_ended(from) { 0 } else { read };
                 let queued = if self.write_failed[place(from.other())] { 0 } else { queued };
                 self.bytes[place(from)] += u64::from(read);
@@ -118,7 +118,7 @@ impl Story {
             Operation::End { of_client, how } => {
                 let from = side(of_client);
                 let how = [End::Clean, End::Clean, End::Truncated, End::Reset][usize::from(how % 4)];
-                // A clean end comes once, and not from whom nothing is read any more.
+                // A clean end comes once, and not from a side that is not read any more.
                 if how == End::Clean && (self.model.has_ended(from) || self.stopped[place(from)]) {
                     return;
                 }
@@ -145,7 +145,7 @@ impl Story {
         }
     }
 
-    /// Bytes move in that direction: that shows life, but not where nobody takes them.
+    /// Bytes move in that direction: that restarts the timeout, unless the receiver is lost.
     fn put_off(&mut self, from: Side) {
         if self.model.flow(from) != Flow::Dead {
             self.last = self.now;
@@ -162,7 +162,7 @@ impl Story {
     }
 
     fn wait_until(&mut self, until: Time, age: Option<u8>) {
-        // Both sides can be asked at one time, each once.
+        // Both sides can be checked at one time, each once.
         let mut asked = Vec::new();
         while !self.model.over
             && let Some(deadline) = self.pair.deadline().filter(|deadline| *deadline <= until)
@@ -201,14 +201,14 @@ impl Story {
                 assert_eq!(self.pair.flow_from(side), self.model.flow(side));
             }
         }
-        // Whoever is half-closed and has nothing to send is on the clock.
+        // If a side is half-closed and has nothing to send, the timeout runs.
         if !self.model.over && self.model.is_half_closed() && !self.model.is_owed() {
             let latest = self.last + self.limits.half_closed;
             assert!(self.pair.deadline().is_some_and(|deadline| deadline <= latest), "for ever half-closed");
         }
     }
 
-    /// Everything queued is sent, and one side ends: it is over in time, whatever happened before.
+    /// Everything queued is sent, and one side ends: the pair is over in time, whatever happened before.
     fn leave(&mut self) {
         self.perform(&Operation::Flushed { of_client: true });
         self.perform(&Operation::Flushed { of_client: false });

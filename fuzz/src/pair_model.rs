@@ -1,5 +1,5 @@
-//! The half-close table once more, written from its description: for each direction what was said, sent and lost, and
-//! every answer worked out from that. No states, so that a slip in the states of `rendezvous_core::pair` shows.
+//! An independent model of the half-close table, written from its description. It derives every answer from the events
+//! of each direction, without states, so that a mistake in the states of `rendezvous_core::pair` is found.
 
 use rendezvous_core::machine::{Close, End};
 use rendezvous_core::pair::{Act, EndReason, Flow, PairEnd, Side};
@@ -7,17 +7,17 @@ use rendezvous_core::pair::{Act, EndReason, Flow, PairEnd, Side};
 /// One direction.
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
-    /// The sender has ended, in order.
+    /// The sender has ended cleanly.
     ended: bool,
     /// Bytes wait for the receiver.
     queued: bool,
-    /// The receiver was told of the end.
+    /// The end was forwarded to the receiver.
     told: bool,
-    /// The receiver takes nothing any more.
+    /// The receiver accepts nothing any more.
     lost: bool,
 }
 
-/// A pair, by whom its directions begin at.
+/// A pair, indexed by the sender of each direction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Model {
     from_hidden: Way,
@@ -42,7 +42,7 @@ impl Model {
         self.way(side).ended
     }
 
-    /// Somebody is owed bytes, and may take them; where one way is lost, that is no reason to wait.
+    /// Whether bytes wait for a side that may still accept them.
     pub(crate) fn is_owed(&self) -> bool {
         let ways = [self.from_hidden, self.from_client];
         ways.iter().any(|way| way.queued) && !ways.iter().any(|way| way.lost)
@@ -63,7 +63,7 @@ impl Model {
 
     pub(crate) fn moved(&mut self, from: Side, queued: bool) -> Option<Act> {
         let way = self.way(from);
-        // What nobody takes does not wait.
+        // Bytes for a lost receiver do not wait.
         way.queued = queued && !way.lost;
         self.call(from)
     }
@@ -71,13 +71,13 @@ impl Model {
     pub(crate) fn ended(&mut self, from: Side, how: End) -> Option<Act> {
         match how {
             End::Clean => {
-                // Where nobody takes anything any more, an end is no news.
+                // An end for a lost receiver changes nothing.
                 let way = self.way(from);
                 way.ended |= !way.lost;
                 self.call(from)
             }
             End::Truncated => {
-                // It may read still, and is cut as well, unless what goes to it has ended, or is lost.
+                // The receiver may still read, and is cut as well, unless its direction has ended or is lost.
                 let back = *self.way(from.other());
                 let own = if back.ended || back.lost { Close::Linger } else { Close::Truncate };
                 Some(self.cut(from, own, EndReason::Truncated(from)))
@@ -86,7 +86,7 @@ impl Model {
         }
     }
 
-    /// `side` broke off: the other one gets what is queued, and can tell.
+    /// `side` was truncated: the other one gets what is queued, and then a truncation.
     pub(crate) fn cut(&mut self, side: Side, own: Close, why: EndReason) -> Act {
         self.finish(side, own, Close::Truncate, why)
     }
@@ -98,14 +98,15 @@ impl Model {
         self.finished().or(sends_still.then_some(Act::StopReading(to.other())))
     }
 
-    /// It lasted too long. Who has not ended is cut; who has, or is owed nothing, sees an end in order.
+    /// The timeout. A side that has not ended is cut. A side that has ended, or for which nothing is queued, gets a
+    /// clean end.
     pub(crate) fn given_up(&mut self, why: EndReason) -> Act {
         let close = |way: Way| if way.ended || way.lost { Close::Linger } else { Close::Truncate };
         let (to_client, to_hidden) = (close(self.from_hidden), close(self.from_client));
         self.finish(Side::Hidden, to_hidden, to_client, why)
     }
 
-    /// The end is passed on behind the last byte.
+    /// The end is forwarded after the last byte.
     fn call(&mut self, from: Side) -> Option<Act> {
         let way = self.way(from);
         let now = way.ended && !way.queued && !way.told && !way.lost;
@@ -122,7 +123,7 @@ impl Model {
         if still(self.from_hidden) || still(self.from_client) {
             return None;
         }
-        // Whoever could not be written to is reset.
+        // A side whose writes failed is reset.
         let close = |way: Way| if way.lost { Close::Abort } else { Close::Linger };
         let (to_client, to_hidden) = (close(self.from_hidden), close(self.from_client));
         let why = match (self.from_hidden.lost, self.from_client.lost) {

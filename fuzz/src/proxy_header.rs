@@ -34,7 +34,7 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// A raw client's header is written so that it reads the same.
+/// A raw client's header is written so that it parses to the same.
 fn rewrite_raw(source: Option<SocketAddr>, name: &RawName) {
     let mut header = Vec::new();
     write_raw(source, name, &mut header);
@@ -44,7 +44,7 @@ fn rewrite_raw(source: Option<SocketAddr>, name: &RawName) {
     assert!(source.is_none() || read == source.map(canonical), "{read:?} for {source:?}");
 }
 
-/// The first verdict that is one.
+/// The first verdict, byte by byte.
 fn bytewise(bytes: &[u8]) -> Parsed {
     let verdicts = (0..=bytes.len()).map(|len| parse(&bytes[..len]));
     verdicts.into_iter().find(|it| *it != Parsed::Partial).unwrap_or(Parsed::Partial)
@@ -68,7 +68,7 @@ fn line(header: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// The fixed part and the addresses, by their places (§2.2).
+/// The fixed part and the addresses, by their offsets (§2.2).
 fn binary(header: &[u8]) -> Option<SocketAddr> {
     assert_eq!(usize::from(header[14]) << 8 | usize::from(header[15]), header.len() - 16);
     assert_eq!(header[12] >> 4, 2, "the version");
@@ -102,7 +102,7 @@ fn rewrite(source: Option<SocketAddr>) {
     }
 }
 
-/// An IPv4 address in other clothes is that address; neither a scope nor a flow goes into a header.
+/// A mapped IPv4 address is that address; scope and flow are not in a header.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,4 +1,4 @@
-//! Answers, as agent and connector read them.
+//! Responses, as agent and connector parse them.
 
 use rendezvous_core::http::head::{Finder, Limits};
 use rendezvous_core::http::response::{Response, ResponseError, parse_response, parse_status};

@@ -1,5 +1,5 @@
-//! A shell without sockets: it keeps its side of the contract of `rendezvous_core::machine` whatever the fuzzer
-//! chooses, and asserts that the machine keeps the other.
+//! A driver without sockets. It keeps its side of the contract of `rendezvous_core::machine` for all choices of the
+//! fuzzer, and asserts that the machine keeps the other side.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,18 +14,18 @@ use crate::sock::{Sock, Stage};
 mod outputs;
 mod peers;
 
-/// What may be received and not consumed: as much as the event loop's small buffers hold.
+/// Maximum of received and unconsumed bytes: the size of the event loop's small buffers.
 const PARKED_MAX: usize = 32 << 10;
-/// A source is not read while so much waits for its destination.
+/// A source is not read while this much is queued for its destination.
 const QUEUED_MAX: usize = 64 << 10;
-/// More turns than any run of a few operations needs: a machine that goes round in circles is caught here.
+/// More turns than any run of a few operations needs: finds a machine in an endless loop.
 const TURNS_MAX: u32 = 100_000;
 
-/// What an agent answers a connector with that made no offer.
+/// The answer of an agent without an offer to a connector.
 pub(crate) const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
 
-/// What a machine did, for whoever knows what it means.
+/// What a machine did, for the caller to interpret.
 #[derive(Debug)]
 pub(crate) enum Did {
     Sent(ConnId, Vec<u8>),
@@ -80,13 +80,13 @@ impl<M: Machine> Shell<M> {
         on
     }
 
-    /// One of the connections that are there.
+    /// One of the existing connections.
     pub(crate) fn pick(&self, nth: u8) -> Option<ConnId> {
         let nth = usize::from(nth).checked_rem(self.socks.len())?;
         self.socks.keys().nth(nth).copied()
     }
 
-    /// The peer sends.
+    /// The peer sends these bytes.
     pub(crate) fn give(&mut self, on: ConnId, bytes: &[u8]) {
         if let Some(sock) = self.socks.get_mut(&on)
             && sock.end.is_none()
@@ -220,7 +220,7 @@ impl<M: Machine> Shell<M> {
     }
 }
 
-/// Where a name, or a service, may be.
+/// The address of a name or a service.
 pub(crate) fn address(host: u8) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), 443)
 }

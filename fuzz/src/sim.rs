@@ -1,4 +1,4 @@
-//! The event loops of relay, agents and connectors in the simulated world of the tests, whose models judge.
+//! The event loops of relay, agents and connectors in the simulated world of the tests, whose models check them.
 
 use std::sync::LazyLock;
 
@@ -9,24 +9,24 @@ use tests::plan::{Incident, Person, Plan, id};
 use tests::rng::Rng;
 use tests::secured::Secured;
 
-/// Who comes, and what happens to the relay: few enough that a run is short.
+/// The number of participants and incidents: few, so that a run is short.
 const HAPPENINGS_MAX: usize = 16;
-/// The longest answer of a run.
+/// The longest response of a run.
 const OCTETS_MAX: u64 = 64 << 10;
-/// Everybody has come by then.
+/// All participants have started by then.
 const HOUR_MS: u16 = 60_000;
 
 static SECURED: LazyLock<Secured> = LazyLock::new(Secured::new);
 
 #[derive(Arbitrary, Debug)]
 struct Setting {
-    /// Of what is left to chance while it runs.
+    /// The seed of all randomness during the run.
     seed: u64,
-    /// In 256ths: receiving and sending less than asked for, no readiness, edges for nothing, old, late, no descriptor,
-    /// gone before it is accepted.
+    /// In 256ths: short receives and sends, no readiness, spurious, stale and late edges, no descriptor, reset before
+    /// it is accepted.
     faults: [u8; 8],
     latency_ms: u8,
-    /// Octets on the way in one direction: 256 times two to the power of this.
+    /// Bytes in transit in one direction: 256 times two to the power of this.
     room: u8,
     waiting_max: u8,
     pairs_max: u8,
@@ -34,7 +34,7 @@ struct Setting {
     hold_ms: u16,
     buffers_kib: u16,
     octets_max: u16,
-    /// A bit each.
+    /// One bit for each ending.
     endings: u8,
 }
 
@@ -63,14 +63,14 @@ pub(crate) fn run(octets: &[u8]) {
         happening.add_to(&mut plan);
     }
     plan.incidents.sort_by_key(|(at, _)| *at);
-    // In clear: key exchange has entropy of its own, and the same choices would not be the same run.
+    // Without TLS: key exchange has its own entropy, so the same choices would not give the same run.
     if let Err(failure) = plan.run(false, &SECURED) {
         panic!("{}\n{plan:#?}", failure.why);
     }
 }
 
 impl Setting {
-    /// What is not chosen here is drawn from the seed.
+    /// Everything that is not chosen here is drawn from the seed.
     fn plan(&self) -> Plan {
         let mut plan = Plan::draw(self.seed, false);
         (plan.participants, plan.incidents) = (Vec::new(), Vec::new());

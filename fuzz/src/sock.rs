@@ -1,11 +1,11 @@
-//! One connection, between the peer's hand and the machine's.
+//! One connection, between the peer and the machine.
 
 use std::collections::VecDeque;
 
 use rendezvous_core::machine::{Close, ConnId, End};
 use rendezvous_core::time::Span;
 
-/// How far a connection has come.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Resolving,
@@ -17,7 +17,7 @@ pub(crate) enum Stage {
 #[derive(Debug)]
 pub(crate) struct Sock {
     pub(crate) stage: Stage,
-    /// What the peer has sent and nobody has received.
+    /// Bytes that the peer has sent and the driver has not received.
     pub(crate) incoming: VecDeque<u8>,
     /// Received, and not consumed by the machine.
     pub(crate) parked: Vec<u8>,
@@ -25,26 +25,26 @@ pub(crate) struct Sock {
     pub(crate) fresh: bool,
     pub(crate) wanted: bool,
     pub(crate) peer: Option<ConnId>,
-    /// How many bytes move before the next are offered; `None`: none are.
+    /// How many bytes may move before the next ones are offered; `None` if there is no gate.
     pub(crate) gate: Option<u64>,
     pub(crate) last_told: bool,
-    /// At most so many bytes are received at once.
+    /// The maximum number of bytes of one receive.
     pub(crate) most: usize,
     /// How the peer has ended its side.
     pub(crate) end: Option<End>,
     pub(crate) end_told: bool,
-    /// Bytes for the peer that it has not taken.
+    /// Bytes for the peer that it has not read.
     pub(crate) queued: usize,
     /// A `Send` is to be followed by a 'flushed'.
     pub(crate) owes_flushed: bool,
-    /// The peer takes nothing for now.
+    /// The peer reads nothing for now.
     pub(crate) stalled: bool,
     pub(crate) write_ended: bool,
     pub(crate) write_failed: bool,
     pub(crate) closing: Option<Close>,
-    /// The socket is gone; the machine will hear of it.
+    /// The socket is gone; the machine is not told yet.
     pub(crate) buried: bool,
-    /// What the system says when it is asked for the last acknowledgement.
+    /// The answer to a query for the last acknowledgement.
     pub(crate) age: Option<Span>,
 }
 
@@ -73,13 +73,13 @@ impl Sock {
         }
     }
 
-    /// At most `room` of what the peer has sent.
+    /// At most `room` bytes of what the peer has sent.
     pub(crate) fn receive(&mut self, room: usize) -> Vec<u8> {
         let len = self.incoming.len().min(self.most).min(room);
         self.incoming.drain(..len).collect()
     }
 
-    /// How it ended, once everything before that was received.
+    /// How it ended, after everything before that was received.
     pub(crate) fn untold_end(&self) -> Option<End> {
         self.end.filter(|_| !self.end_told && self.incoming.is_empty())
     }

@@ -1,4 +1,4 @@
-//! The stream proxy's stanzas: XML to values and back, and two machines that hear them.
+//! The stream proxy's stanzas: XML to values and back, and two machines that receive them.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ const HEADER: &[u8] = b"<stream:stream xmlns='jabber:component:accept' \
 const PROXY: &str = "p.org";
 const ENTITY: &str = "e@p.org/x";
 
-/// The bytes are what a server sends behind its header.
+/// The bytes are what a server sends after its header.
 pub(crate) fn run(bytes: &[u8]) {
     let now = Now { mono: Time(1), wall: 1 };
     let (mut proxy, mut entity) = (proxy(now), entity(now));
@@ -51,11 +51,11 @@ fn iqs(bytes: &[u8]) -> Vec<Iq> {
     iqs
 }
 
-/// What was read, written, and read again is the same.
+/// What was parsed and written parses to the same.
 fn check_again(stanza: &Stanza) {
     let query = match stanza.query.clone() {
         Query::Offer { sid, connections, malformed: _ } => Query::Offer { sid, connections, malformed: 0 },
-        // Nobody claims nothing.
+        // A claim without an endpoint cannot be written.
         Query::Claim { endpoint: None, .. } => return,
         query => query,
     };
@@ -85,7 +85,7 @@ fn settle<M: IqHandler>(machine: &mut M, now: Now) -> Vec<Iq> {
     loop {
         match machine.poll_output(&mut text) {
             Output::Idle { .. } => break,
-            // Nobody can be reached.
+            // All dials fail.
             Output::Dial { on, .. } => {
                 machine.handle_dial_failed(on, rendezvous_core::machine::DialFailure::Refused, now);
             }

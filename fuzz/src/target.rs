@@ -1,4 +1,4 @@
-//! Who is meant: targets, labels.
+//! Targets and labels.
 
 use rendezvous_core::http::head;
 use rendezvous_core::http::response::{RegistrationOptions, write_connect};

@@ -1,4 +1,4 @@
-//! Tokens, against the RFCs' own words.
+//! Tokens, against an implementation from the text of the RFCs.
 
 use arbitrary::{Arbitrary, Unstructured};
 use rendezvous_core::token::{Algorithm, BOUND_BYTES, Challenge, Key};
@@ -11,7 +11,7 @@ struct Case<'a> {
     digits: u8,
     period: u16,
     wall: u64,
-    /// What is presented besides what is right.
+    /// What is presented besides the correct token.
     guess: &'a [u8],
     bound_guess: [u8; BOUND_BYTES],
     nonce: &'a [u8],
@@ -28,7 +28,7 @@ pub(crate) fn run(bytes: &[u8]) {
     let Ok(key) = key else { return };
     let now = case.wall / u64::from(period);
     assert_eq!(key.step(case.wall), now);
-    // The current step goes first, then the one before, then the one after.
+    // The current step is checked first, then the one before, then the one after.
     let window: Vec<u64> =
         [Some(now), now.checked_sub(1), now.checked_add(1)].into_iter().flatten().collect();
     let plain = |step: u64| plain(&mac(algorithm, case.secret, &step.to_be_bytes()), digits);

@@ -1,9 +1,8 @@
-//! Traces: text that is read and written, and machines that are played by it.
+//! Traces: text that is parsed and written, and replayed by machines.
 
 use rendezvous_core::trace::{Input, Replay, Setup, Trace};
 
-/// Connections that an agent of a trace may be asked to keep: what a trace asks for is done, so it is not asked for
-/// thousands.
+/// Maximum pool of an agent of a trace, because the agent opens as many connections as its trace asks for.
 const POOLS_MAX: u32 = 16;
 
 pub(crate) fn run(bytes: &[u8]) {
@@ -33,7 +32,7 @@ fn is_small(trace: &Trace) -> bool {
     pools <= POOLS_MAX
 }
 
-/// What the machine does, written down as what is expected of it, is what it does again.
+/// The actions of a replay, recorded as expected ones, are those of the next replay.
 fn play(mut trace: Trace) {
     let mut most = 64;
     let mut recorded = Vec::new();

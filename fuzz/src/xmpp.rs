@@ -58,7 +58,7 @@ fn depth(element: &Element) -> usize {
     1 + element.children().iter().map(depth).max().unwrap_or(0)
 }
 
-/// What is written is read, unless references made it longer than a stanza may be.
+/// What is written parses, unless references made it longer than a stanza may be.
 fn rewrite(stanza: &Element) {
     let mut bytes = HEADER.to_vec();
     stanza.write("jabber:component:accept", &mut bytes);
@@ -77,7 +77,7 @@ fn understand(iq: &Iq) {
     let (parts, _) = pieces(&bytes, bytes.len());
     if let [_, Part::Stanza(stanza)] = &parts[..] {
         let again = Iq::read(stanza).expect("an IQ that was one");
-        // What nobody reads of an error is not written either.
+        // Parts of an error that are not parsed are not written either.
         assert_eq!(
             (&again.from, &again.to, &again.id, &again.payload, again.is_request()),
             (&iq.from, &iq.to, &iq.id, &iq.payload, iq.is_request())

@@ -1,15 +1,15 @@
-//! The parts of the core that every connection, or every piece of a stream, goes through.
+//! Benchmarks of those parts of the core that every connection, or every piece of a stream, uses.
 //!
 //! ```text
-//! cargo bench -p tests --bench core                    times: the median of 15 rounds, the least, the most
+//! cargo bench -p tests --bench core                    times: median, minimum and maximum of 15 rounds
 //! cargo bench -p tests --bench core -- --callgrind     instructions, by valgrind: the same on a noisy machine
-//! cargo bench -p tests --bench core -- --write         the same, written down in instructions.txt
+//! cargo bench -p tests --bench core -- --write         the same, written into instructions.txt
 //! ```
 //!
-//! With `--callgrind` each count is held against the one in `instructions.txt`, and it ends with 1 where one is more
-//! than 5 % above: then either find what made it so, or say why it has to be and `--write`. Times are never judged.
-//! Instructions are those of one operation: the difference of two runs, of which one has twice as many, so that what
-//! comes before and after is in neither. Another compiler, or another version of a dependency, moves them a little.
+//! With `--callgrind` each count is compared with the one in `instructions.txt`. The exit code is 1 if one is more than
+//! 5 % above: then either find the cause, or explain it and `--write`. Times are never judged. Instructions are those
+//! of one operation: the difference of two runs, one with twice as many operations, so that setup and teardown do not
+//! count. Another compiler, or another version of a dependency, changes them a little.
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is time")]
 
@@ -32,15 +32,15 @@ const ID: Id = Id(0x0123_4567_89ab_4def_8123_4567_89ab_cdef);
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 const WALL: u64 = 784_111_777;
 const ROUNDS: usize = 15;
-/// Where the counts are kept.
+/// The file of the baseline.
 const BASELINE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
-/// A count may be so much above the one that is kept.
+/// How far a count may exceed the baseline.
 const TOLERANCE: f64 = 0.05;
 
-/// What is measured: `work` is made ready for so many operations, and does so many.
+/// A measured part: `work` prepares this many operations, and performs them.
 struct Part {
     name: &'static str,
-    /// Operations of a round; for valgrind a fiftieth of them.
+    /// Operations of a round; a fiftieth of them under valgrind.
     operations: usize,
     ready: fn(usize) -> Box<dyn FnMut(usize)>,
 }
@@ -53,7 +53,7 @@ const PARTS: [Part; 4] = [
 ];
 
 fn main() -> ExitCode {
-    // cargo says `--bench` to every benchmark.
+    // cargo passes `--bench` to every benchmark.
     let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args[..] {
@@ -93,7 +93,7 @@ fn time(part: &Part) -> f64 {
     clock.elapsed().as_secs_f64() * 1e9 / part.operations as f64
 }
 
-/// Counts, and compares or writes down. Whether all is within bounds.
+/// Counts, and compares with or writes the baseline. Returns whether all counts are within their bounds.
 fn instructions(write: bool) -> Result<bool, String> {
     let kept = fs::read_to_string(BASELINE).unwrap_or_default();
     let mut text = String::from("# Instructions of one operation, by callgrind: see core.rs.\n");
@@ -125,7 +125,7 @@ fn count(part: &Part) -> Result<u64, String> {
     Ok((twice? - once?).div_ceil(few as u64))
 }
 
-/// All instructions of a run of this program that is ready for `most` operations and does `count`.
+/// All instructions of a run of this program that prepares `most` operations and performs `count`.
 fn collected(name: &str, most: usize, count: usize) -> Result<u64, String> {
     let here = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
     let mut valgrind = Command::new("valgrind");
@@ -138,7 +138,7 @@ fn collected(name: &str, most: usize, count: usize) -> Result<u64, String> {
     number.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind: {}\n{said}", output.status))
 }
 
-/// What runs under valgrind.
+/// The part that runs under valgrind.
 fn work(name: &str, most: &str, count: &str) -> Result<(), String> {
     let part = PARTS.iter().find(|part| part.name == name).ok_or("no such part")?;
     let number = |text: &str| text.parse::<usize>().map_err(|error| error.to_string());
@@ -148,7 +148,7 @@ fn work(name: &str, most: &str, count: &str) -> Result<(), String> {
 
 // ---- the parts ----
 
-/// What a browser sends.
+/// A browser's request.
 fn request() -> String {
     format!(
         "GET /path/to/page?with=query HTTP/1.1\r\nHost: relay.example.com:8443\r\nUser-Agent: Mozilla/5.0 (X11; \
@@ -161,7 +161,7 @@ fn request() -> String {
     )
 }
 
-/// A head is found, read, and written out without its credential.
+/// Finds a head, parses it, and writes it without its credentials.
 fn heads(_: usize) -> Box<dyn FnMut(usize)> {
     let request = request();
     let mut out = Vec::with_capacity(2 * request.len());
@@ -182,7 +182,7 @@ fn key() -> Key {
     Key::new(vec![0x5a; 32], Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS).expect("a good key")
 }
 
-/// A bound token is judged, in all three steps.
+/// Verifies a bound token, in all three steps.
 fn tokens(_: usize) -> Box<dyn FnMut(usize)> {
     let (key, nonce) = (key(), b"nonce-of-benchmark-000000");
     let token = key.bound(key.step(WALL), nonce);
@@ -193,7 +193,7 @@ fn tokens(_: usize) -> Box<dyn FnMut(usize)> {
     })
 }
 
-/// A relay's engine, and what a loop keeps for it.
+/// A relay's engine, and the state that a loop keeps for it.
 struct Relay {
     engine: Engine,
     now: Now,
@@ -203,7 +203,7 @@ struct Relay {
     open: usize,
 }
 
-/// What a loop owes the engine.
+/// The loop's pending calls into the engine.
 enum Due {
     Flushed(ConnId),
     Secured(ConnId),
@@ -223,7 +223,7 @@ impl Relay {
         relay
     }
 
-    /// Carries out everything; the peers end when they are told to.
+    /// Applies all outputs. The peers end when they are told to.
     fn run(&mut self) {
         loop {
             self.text.clear();
@@ -293,7 +293,7 @@ fn connect(number: usize) -> String {
     format!("CONNECT uuid:{ID}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
 }
 
-/// A hidden server comes, a client comes, is challenged, gets an answer, and both leave.
+/// A hidden server connects, a client connects, is challenged, gets a response, and both leave.
 fn rendezvous(most: usize) -> Box<dyn FnMut(usize)> {
     let (mut relay, request) = (Relay::new(), request());
     let mut connects = (0..most).map(connect).collect::<Vec<_>>().into_iter();

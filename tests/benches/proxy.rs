@@ -1,12 +1,12 @@
-//! Memory of a pair: `rendezvous proxy` beside Prosody's mod_proxy65, on the same socket counts.
+//! Memory per pair: `rendezvous proxy` beside Prosody's mod_proxy65, with the same number of sockets.
 //!
 //! ```text
 //! cargo bench -p tests --bench proxy        # needs prosody: apt-get install prosody
 //! ```
 //!
-//! Resident memory (VmRSS) of the process in four moments, for each of 300 pairs: after its first socket is known, when
-//! both are joined and nothing has moved, and after 64 KiB went through it each way with all others open. Before that,
-//! idle: the whole process. Prosody's figures are those of an XMPP server that does more; what counts is the growth.
+//! Measures the resident memory (VmRSS) of the process for each of 300 pairs: after its first socket is known, when
+//! both are joined without traffic, and after it has carried 64 KiB each way with all others open. The idle figure is
+//! the whole process. Prosody's includes an XMPP server, so compare the growth.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark waits for real programs")]
 
@@ -36,7 +36,7 @@ const THEIRS: &str = "proxy65.localhost";
 const ENDS: &str = "ends.localhost";
 const SOCKS: &str = "http://jabber.org/protocol/bytestreams";
 const CHUNK: usize = 64 * 1024;
-/// How often, and with what pause, it is tried to connect to a program that starts.
+/// How often it tries to connect to a program that starts.
 const TRIES: usize = 500;
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -52,7 +52,7 @@ fn main() {
     report("mod_proxy65 (select)", &server.program, &mut Socks { ends: &mut ends, at: server.socks });
 }
 
-/// How the two sides of a pair come to a proxy.
+/// How the two sides of a pair connect to a proxy.
 trait Sides {
     fn first(&mut self, pair: usize) -> TcpStream;
 
@@ -60,7 +60,7 @@ trait Sides {
     fn second(&mut self, pair: usize) -> TcpStream;
 }
 
-/// The moments of a process, as its pairs are made.
+/// Measures a process while its pairs are made.
 fn report(name: &str, program: &Running, sides: &mut dyn Sides) {
     let idle = program.settled();
     let first: Vec<_> = (0..PAIRS).map(|pair| sides.first(pair)).collect();
@@ -160,7 +160,7 @@ impl Sides for Socks<'_> {
     }
 }
 
-/// All ends: a component of the server's.
+/// The XMPP entities of all ends: a component of the server.
 struct Ends {
     sock: TcpStream,
     component: Component,
@@ -221,7 +221,7 @@ fn name(side: &str, pair: usize) -> Jid {
 struct Running(Child);
 
 impl Running {
-    /// Resident memory in kB, when it grows no more.
+    /// Resident memory in kB, when it no longer grows.
     fn settled(&self) -> u64 {
         let mut before = 0;
         loop {
@@ -283,7 +283,7 @@ fn configure(folder: &Path, components: SocketAddr, socks: SocketAddr) -> String
     )
 }
 
-/// Our proxy, beside this benchmark.
+/// Our proxy.
 struct Ours {
     program: Running,
     at: SocketAddr,
@@ -325,7 +325,7 @@ fn build() -> PathBuf {
     target.join("release/rendezvous")
 }
 
-/// A port that nobody has at the moment.
+/// A port that is free at the moment.
 fn free() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
     listener.local_addr().expect("it has an address")

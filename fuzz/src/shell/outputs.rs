@@ -1,4 +1,4 @@
-//! What the machine wants, carried out; and what it may not want.
+//! Applies the machine's outputs, and checks them.
 
 use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL};
 
@@ -7,7 +7,7 @@ use crate::sock::{Sock, Stage};
 
 impl<M: Machine> Shell<M> {
     pub(super) fn drain(&mut self) {
-        // Each connection may be closed, noted and answered; a new list of IDs concerns all at once.
+        // Each connection may be closed, logged and answered; a new list of IDs concerns all at once.
         let most = 64 + 16 * self.socks.len();
         let mut text = Vec::new();
         for _ in 0..most {
@@ -35,7 +35,7 @@ impl<M: Machine> Shell<M> {
         panic!("more than {most} outputs for one input");
     }
 
-    /// A connection that the machine may still speak of.
+    /// A connection that the machine may still use.
     fn open_sock(&mut self, on: ConnId) -> &mut Sock {
         let sock = self.socks.get_mut(&on).expect("of a connection that there is");
         assert!(sock.closing.is_none(), "of a connection that is over");
@@ -73,7 +73,7 @@ impl<M: Machine> Shell<M> {
             Output::StartTls { on, .. } => {
                 let sock = self.open_sock(on);
                 assert!(sock.peer.is_none() && sock.stage == Stage::Up, "TLS in the middle");
-                // What was not consumed is TLS already.
+                // Unconsumed bytes belong to TLS already.
                 sock.parked.clear();
                 sock.incoming.clear();
                 sock.stage = Stage::Securing;
@@ -120,7 +120,7 @@ impl<M: Machine> Shell<M> {
 
     fn close(&mut self, on: ConnId, how: Close) {
         let Some(sock) = self.socks.get_mut(&on) else {
-            // It rested, and never came to a socket.
+            // Its backoff ended without a socket.
             return self.bury(on);
         };
         let hastened = sock.closing.is_some_and(|before| before != Close::Abort) && how == Close::Abort;

@@ -1,4 +1,4 @@
-//! What the world does: to one connection, and to everybody.
+//! Events of the world: for one connection, and for all.
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use rendezvous_core::time::{Span, Time};
 use super::{Input, Shell, TURNS_MAX, address};
 use crate::sock::Stage;
 
-/// What the world does to a connection.
+/// An event of one connection.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum ConnStep {
     Resolve {
@@ -22,30 +22,30 @@ pub(crate) enum ConnStep {
     /// With this certificate.
     SecureAs(u8),
     TlsFails(u8),
-    /// Receiving brings at most so many bytes from now on; 0: as many as there are.
+    /// From now on a receive returns at most this many bytes; 0: as many as there are.
     Pieces(u8),
     End(u8),
     Stall,
     Flow,
-    /// The peer takes some of what is queued.
+    /// The peer reads some of the queue.
     Take(u8),
     WriteFails,
-    /// The last acknowledgement was so many seconds ago; 0: none is owed.
+    /// The last acknowledgement was this many seconds ago; 0: everything is acknowledged.
     Age(u8),
 }
 
-/// What passes for everybody.
+/// An event for all.
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub(crate) enum WorldStep {
-    /// To the next deadline, and so many milliseconds beyond it.
+    /// Advances to the next deadline, and this many milliseconds beyond it.
     Deadline(u8),
     Millis(u16),
     Seconds(u16),
-    /// A call that nothing called for.
+    /// A spurious call.
     Spurious,
     /// The wall clock is set.
     Wall(i16),
-    /// From now on sockets take their time to close, or no more.
+    /// Whether sockets close slowly from now on.
     Slow(bool),
 }
 
@@ -128,7 +128,7 @@ impl<M: Machine> Shell<M> {
         }
     }
 
-    /// Time passes, and whoever sleeps is late now and then: half of the spans pass in one go.
+    /// Time passes. Sometimes half of the time passes at once, so that calls are late.
     fn wait(&mut self, span: Span) {
         let until = self.now.mono + span;
         if span.0.is_multiple_of(2_000) {
@@ -149,7 +149,7 @@ impl<M: Machine> Shell<M> {
         assert!(self.deadline.is_none_or(|deadline| deadline > at), "a deadline in the past, again");
     }
 
-    /// Everybody leaves, and all deadlines pass.
+    /// All peers leave, and all deadlines pass.
     pub(crate) fn clear(&mut self) {
         self.pass(WorldStep::Slow(false));
         for _ in 0..TURNS_MAX {

@@ -1,4 +1,4 @@
-//! One connection of the crowd, which never blocks: in clear or in TLS.
+//! One non-blocking connection of the load, with or without TLS.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
@@ -15,26 +15,26 @@ use tests::any_certificate::AnyCertificate;
 
 use crate::Failure;
 
-/// A socket, and TLS where the relay wants it.
+/// A socket, with TLS if the relay requires it.
 pub(crate) struct Conn {
     socket: TcpStream,
     tls: Option<Box<ClientConnection>>,
-    /// What the socket did not take yet, in clear.
+    /// Bytes that the socket did not accept yet, without TLS.
     queued: Vec<u8>,
     ending: Ending,
 }
 
-/// How far our own end is.
+/// The state of our own end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Open,
-    /// Once all is in the socket.
+    /// Ends when everything is in the socket.
     Asked,
     Shut,
 }
 
 impl Conn {
-    /// Connects from an address of this machine's own network, 127.0.0.0/8.
+    /// Connects from an address in 127.0.0.0/8.
     pub(crate) fn connect(
         from: Ipv4Addr,
         to: SocketAddr,
@@ -52,13 +52,13 @@ impl Conn {
         Ok(Self::of(TcpStream::from_std(socket.into()), tls))
     }
 
-    /// One that was accepted, in clear.
+    /// An accepted connection without TLS.
     pub(crate) fn accepted(socket: TcpStream) -> Self {
         Self::of(socket, None)
     }
 
     fn of(socket: TcpStream, tls: Option<ClientConnection>) -> Self {
-        // Not while it connects: where this fails nothing but a delay comes of it.
+        // It may fail while the socket connects. That only causes a delay.
         let _ = socket.set_nodelay(true);
         Self { socket, tls: tls.map(Box::new), queued: Vec::new(), ending: Ending::Open }
     }
@@ -67,7 +67,7 @@ impl Conn {
         registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Says something short, however full the socket is.
+    /// Sends something short, however full the socket is.
     pub(crate) fn emit(&mut self, words: &[u8]) -> io::Result<()> {
         match &mut self.tls {
             Some(tls) => tls.writer().write_all(words)?,
@@ -76,7 +76,7 @@ impl Conn {
         self.flush()
     }
 
-    /// Takes a prefix, 0 octets where the socket is full; then it is to be flushed when it is writable.
+    /// Sends a prefix; 0 bytes if the socket is full. Then call `flush` when it is writable.
     pub(crate) fn give(&mut self, octets: &[u8]) -> io::Result<usize> {
         if !self.flush_pending()? {
             return Ok(0);
@@ -94,7 +94,7 @@ impl Conn {
         }
     }
 
-    /// Ends our side in order, behind all that was given.
+    /// Ends our side cleanly, after all bytes.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -103,12 +103,12 @@ impl Conn {
         self.flush()
     }
 
-    /// Whether our end is in the socket, behind everything.
+    /// Whether our end is in the socket, after everything.
     pub(crate) fn is_shut(&self) -> bool {
         self.ending == Ending::Shut
     }
 
-    /// Sends on what is left.
+    /// Sends the queued bytes.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         if self.flush_pending()? && self.ending == Ending::Asked {
             self.ending = Ending::Shut;
@@ -117,7 +117,7 @@ impl Conn {
         Ok(())
     }
 
-    /// Whether nothing is left.
+    /// Whether nothing is queued.
     fn flush_pending(&mut self) -> io::Result<bool> {
         while self.tls.as_ref().is_some_and(|tls| tls.wants_write()) || !self.queued.is_empty() {
             let sent = match &mut self.tls {
@@ -133,7 +133,7 @@ impl Conn {
         Ok(true)
     }
 
-    /// What is there: `Ok(0)` is a clean end, `WouldBlock` nothing yet, any other error a broken end.
+    /// Receives: `Ok(0)` is a clean end, `WouldBlock` nothing yet, any other error a truncation or a reset.
     pub(crate) fn hear(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else {
             return match self.socket.read(into) {
@@ -163,20 +163,20 @@ impl Conn {
 
     /// Ends it with a reset.
     pub(crate) fn reset(self) {
-        // Where it fails the connection is reset already.
+        // If it fails, the connection is reset already.
         let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
-/// The connect is under way (`asm-generic/errno.h`).
+/// The connect is in progress (`asm-generic/errno.h`).
 const EINPROGRESS: i32 = 115;
 
-/// Not now; a connection that is not there yet says so in its own words.
+/// Not ready; a socket that still connects reports it with its own error.
 fn waits(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected | ErrorKind::Interrupted)
 }
 
-/// TLS of a client that takes any certificate.
+/// A TLS client that accepts any certificate.
 pub(crate) fn client_config() -> Result<Arc<ClientConfig>, Failure> {
     let provider = rendezvous::tls_config::provider();
     let believer = AnyCertificate::of(&provider);

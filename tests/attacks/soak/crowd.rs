@@ -1,4 +1,4 @@
-//! Everybody: who waits, who calls, who is killed; and the one loop that serves them all.
+//! All connections and programs of the load, and the one loop that serves them.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,19 +17,19 @@ use crate::ground::{self, Agent, Folder, Relay};
 use crate::ledger::{ByteLedger, CLIENT, HIDDEN, Plan};
 use crate::party::{self, Common, Fate, Party, Role};
 
-/// Identities whose waiting connections are the crowd's own.
+/// Identities whose waiting connections belong to the load itself.
 const OWN: usize = 48;
-/// Real agents that live, and such that are killed in turn.
+/// Real agents that keep running, and those that are killed in turn.
 const STEADY: usize = 2;
 const MORTAL: usize = 6;
-/// Hidden servers whose CONNECT is not answered yet.
+/// Maximum number of hidden servers whose CONNECT is not answered yet.
 const ASKING_MAX: usize = 128;
 /// Pairs that last from the beginning to the end: slow ones, and fast ones.
 const SLOW: (usize, u64) = (24, 4 << 10);
 const FAST: (usize, u64) = (4, 1 << 20);
-/// The longest that a turn of the loop waits.
+/// The longest wait of a turn of the loop.
 const TICK: Duration = Duration::from_millis(10);
-/// Where the local service of the real agents listens.
+/// The local service of the real agents.
 const SERVICE: Token = Token(usize::MAX);
 
 /// All connections, and the programs that run.
@@ -37,29 +37,29 @@ pub(crate) struct Crowd {
     poll: Poll,
     parties: Vec<Option<Party>>,
     free: Vec<usize>,
-    /// The paced ones.
+    /// The paced connections.
     paced: Vec<usize>,
     service: TcpListener,
     tls: Arc<ClientConfig>,
     rng: Rng,
     pub(crate) common: Common,
     agents: Vec<Agent>,
-    /// The one that is dead, and since when.
+    /// The killed agent, and since when it is dead.
     dead: Option<(usize, Instant)>,
     next_victim: usize,
-    // Last: what hangs on it goes before.
+    // Last, so that it is dropped after everything that uses it.
     pub(crate) relay: Relay,
     folder: Folder,
     scratch: Vec<u8>,
 }
 
-/// How many there are.
+/// Numbers of connections by kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     pub(crate) connections: u64,
     pub(crate) waiting: usize,
     pub(crate) asking: usize,
-    /// Both, of each identity.
+    /// Both kinds, of each identity.
     of: [usize; OWN],
 }
 
@@ -94,7 +94,7 @@ impl Crowd {
         let service = self.service.local_addr()?;
         for identity in OWN..OWN + STEADY + MORTAL {
             let ticket = self.relay.ticket(&self.folder, &self.common.identities[identity])?;
-            // They come up when they will.
+            // They are treated as killed until they have connected.
             self.common.ledger.killed(identity);
             self.agents.push(Agent::start(&self.relay, ticket, service, identity)?);
         }
@@ -104,7 +104,7 @@ impl Crowd {
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts { connections: 0, waiting: 0, asking: 0, of: [0; OWN] };
         for party in self.parties.iter().flatten() {
-            // What came from an agent is no connection of the relay's.
+            // A connection from an agent is not one of the relay's.
             counts.connections += u64::from(party.identity.is_some());
             let waits = matches!(party.role, Role::Waiting);
             let asks = matches!(party.role, Role::Asking { .. });
@@ -117,7 +117,7 @@ impl Crowd {
         counts
     }
 
-    /// Waits for events, at most a tick, and serves them; then whoever is paced.
+    /// Waits for events, at most a tick, and serves them, and then the paced connections.
     pub(crate) fn turn(&mut self) -> Result<(), Failure> {
         let mut events = Events::with_capacity(1024);
         match self.poll.poll(&mut events, Some(TICK)) {
@@ -136,7 +136,7 @@ impl Crowd {
     }
 
     fn serve(&mut self, at: usize) {
-        // What an event of a closed connection finds is nobody, or somebody to whom it does no harm.
+        // An event of a closed connection may find no connection, or another one, which tolerates it.
         let Some(party) = self.parties.get_mut(at).and_then(Option::as_mut) else { return };
         match party.turn(&mut self.common, &mut self.scratch) {
             Fate::Stays => {
@@ -188,7 +188,7 @@ impl Crowd {
         }
     }
 
-    /// A connection to the relay from anywhere in 127.0.0.0/8, every other one in TLS.
+    /// Connects to the relay from anywhere in 127.0.0.0/8, every other time with TLS.
     fn connect(&mut self) -> Result<Conn, Failure> {
         let [a, b, c, _, _, _, _, in_tls] = self.rng.next_u64().to_le_bytes();
         let from = Ipv4Addr::new(127, a % 250 + 1, b, c % 250 + 1);
@@ -199,12 +199,12 @@ impl Crowd {
         }
     }
 
-    /// Lets as many wait as should, a few at a time.
+    /// Opens waiting connections up to this number, a few at a time.
     pub(crate) fn fill_up(&mut self, wanted: usize) -> Result<Counts, Failure> {
         let mut counts = self.counts();
         let missing = wanted.saturating_sub(counts.waiting + counts.asking);
         for _ in 0..missing.min(ASKING_MAX.saturating_sub(counts.asking)) {
-            // Whoever has the fewest.
+            // The identity with the fewest.
             let identity = (0..OWN).min_by_key(|identity| counts.of[*identity]).unwrap_or(0);
             counts.of[identity] += 1;
             let mut conn = self.connect()?;
@@ -214,7 +214,7 @@ impl Crowd {
         Ok(counts)
     }
 
-    /// One that waits leaves, in order or not.
+    /// Ends one waiting connection, cleanly or not.
     pub(crate) fn one_leaves(&mut self) {
         let start = self.rng.below(self.parties.len() as u64) as usize;
         let waits = |at: &usize| matches!(&self.parties[*at], Some(Party { role: Role::Waiting, .. }));
@@ -226,14 +226,14 @@ impl Crowd {
         self.remove(at, fate);
     }
 
-    /// A client comes and wants something.
+    /// Starts a client with this plan.
     pub(crate) fn call(&mut self, plan: Plan) -> Result<(), Failure> {
         let pair = self.common.ledger.open(plan);
         let conn = self.connect()?;
         self.add(party::client(conn, pair, &self.common)?)
     }
 
-    /// Pairs that last: over all that is never killed.
+    /// Starts the pairs that last, with hidden servers that are never killed.
     pub(crate) fn call_for_long(&mut self) -> Result<(), Failure> {
         for (count, pace) in [SLOW, FAST] {
             for number in 0..count {
@@ -246,7 +246,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// A client such as come all the time.
+    /// Starts an ordinary client.
     pub(crate) fn call_any(&mut self) -> Result<(), Failure> {
         let rng = &mut self.rng;
         let identity = rng.below((OWN + STEADY + MORTAL) as u64) as usize;
@@ -254,12 +254,12 @@ impl Crowd {
         let breaker = if rng.below(2) == 0 { CLIENT } else { HIDDEN };
         let breaks = (rng.below(8) == 0).then(|| (breaker, rng.below(lengths[breaker] + 1)));
         let at_once = rng.below(2) == 0;
-        // A quarter takes its time, up to a minute.
+        // A quarter are slow, up to a minute.
         let pace = (rng.below(4) == 0).then_some(16 << 10);
         self.call(Plan { identity, lengths, pace, breaks, at_once })
     }
 
-    /// Kills an agent; the one killed before starts again.
+    /// Kills an agent. The one killed before starts again.
     pub(crate) fn kill_agent(&mut self) -> Result<(), Failure> {
         self.revive()?;
         let victim = STEADY + self.next_victim % MORTAL;
@@ -286,7 +286,7 @@ impl Crowd {
         }
     }
 
-    /// Everybody goes but the relay.
+    /// Everything except the relay leaves.
     pub(crate) fn leave(&mut self) {
         self.agents.clear();
         for at in 0..self.parties.len() {

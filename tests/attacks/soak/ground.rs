@@ -1,4 +1,4 @@
-//! The relay under test and what it needs: a folder, enrolled identities, real agents.
+//! The relay under test with its folder, enrolled identities, and real agents.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,10 +17,10 @@ use rendezvous_core::token::{Algorithm, Key};
 
 use crate::Failure;
 
-/// The longest that the relay may take to come up, and to go.
+/// Timeout of the relay's start and shutdown.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder that goes with it.
+/// A folder that is removed when it is dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Drop for Folder {
     }
 }
 
-/// A hidden server that is enrolled.
+/// An enrolled hidden server.
 pub(crate) struct Identity {
     pub(crate) id: Id,
     key: Key,
@@ -50,7 +50,7 @@ impl Identity {
         Ok(Self { id: Id(0x50a4_0000_0000_4000_8000_0000_0000_0000 | number as u128), key, nonces: 0 })
     }
 
-    /// A CONNECT with a token that was never used.
+    /// A CONNECT with a fresh token.
     pub(crate) fn connect(&mut self) -> Result<String, Failure> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         self.nonces += 1;
@@ -64,7 +64,7 @@ impl Identity {
     }
 }
 
-/// Enrols so many.
+/// Enrols this many.
 pub(crate) fn enrol(folder: &Folder, count: usize) -> Result<Vec<Identity>, Failure> {
     let identities = (0..count).map(Identity::new).collect::<Result<Vec<_>, _>>()?;
     let mut ids = String::new();
@@ -137,10 +137,10 @@ impl Relay {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count() as u64)
     }
 
-    /// How many of them are sockets: an empty pipe may be kept for the next pair.
+    /// How many of them are sockets: the relay may keep an empty pipe for the next pair.
     pub(crate) fn sockets(&self) -> Result<u64, Failure> {
         let links = fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.map_while(Result::ok);
-        // One that is closed meanwhile has no link.
+        // A descriptor that was closed meanwhile has no link.
         let is_socket = |link: PathBuf| link.to_string_lossy().starts_with("socket:");
         Ok(links.filter(|entry| fs::read_link(entry.path()).is_ok_and(is_socket)).count() as u64)
     }
@@ -164,11 +164,11 @@ impl Relay {
         }
     }
 
-    /// Ends it in order. Gives how often it read its files again, and the errors that it spoke of.
+    /// Shuts it down. Returns how often it reloaded, and the errors that it logged.
     pub(crate) fn finish(&mut self) -> Result<(usize, Vec<String>), Failure> {
         self.signal("TERM")?;
         let mut said = Vec::new();
-        // They end with the process.
+        // The lines end with the process.
         while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
             said.push(line);
         }
@@ -206,7 +206,7 @@ fn is_of_interest(line: &str) -> bool {
     is_bad(line) || events.iter().any(|event| line.contains(&format!("event={event}")))
 }
 
-/// `rendezvous agent`, the program. It is killed when it is dropped, and not asked first.
+/// A `rendezvous agent` process. It is killed with SIGKILL when it is dropped.
 pub(crate) struct Agent {
     child: Child,
     ticket: PathBuf,
@@ -233,14 +233,14 @@ impl Agent {
         Ok(agent.env_remove("RUST_LOG").stdin(Stdio::null()).spawn()?)
     }
 
-    /// Kills it as nothing but SIGKILL does.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(&mut self) -> Result<(), Failure> {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// Another in its place.
+    /// Starts another in its place.
     pub(crate) fn start_again(&mut self, relay: &Relay) -> Result<(), Failure> {
         self.child = Self::spawn(relay, &self.ticket, self.to)?;
         Ok(())

@@ -1,33 +1,33 @@
-//! What every pair owes: who sent how much, and who may end otherwise than in order.
+//! What each pair must deliver: the bytes of each side, and which pairs may end uncleanly.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The client's side of a pair.
+/// The index of the client's side of a pair.
 pub(crate) const CLIENT: usize = 0;
-/// The hidden server's.
+/// The index of the hidden server's side.
 pub(crate) const HIDDEN: usize = 1;
 
-/// A pair that is not paced is over after this long, or it is stuck.
+/// A pair that is not paced must be over within this time.
 const STUCK: Duration = Duration::from_secs(60);
-/// A hidden server that was killed so lately may be away.
+/// A hidden server that was killed within this time may be absent.
 const AWAY: Duration = Duration::from_secs(15);
-/// A waiting connection that left so lately may have been chosen in the same instant.
+/// A waiting connection that ended within this time may have been chosen at the same moment.
 const CROSSED: Duration = Duration::from_secs(1);
-/// Faults that are shown; more say nothing new.
+/// Maximum number of faults that are printed.
 const SHOWN: usize = 20;
 
-/// How a pair is meant to go.
+/// The plan of a pair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) identity: usize,
-    /// Octets that each side sends; a paced one is told when to stop.
+    /// Bytes that each side sends. A paced side is told when to stop.
     pub(crate) lengths: [u64; 2],
-    /// Octets a second, for a pair that lasts.
+    /// Bytes per second, for a pair that lasts.
     pub(crate) pace: Option<u64>,
-    /// The side that resets its connection, after so many octets sent.
+    /// The side that resets its connection, after this many bytes.
     pub(crate) breaks: Option<(usize, u64)>,
-    /// Octets follow the request's head at once; such a request is for one hidden server alone.
+    /// Bytes follow the request's head at once. Such a request is handed over to only one hidden server.
     pub(crate) at_once: bool,
 }
 
@@ -36,14 +36,14 @@ pub(crate) struct Plan {
 pub(crate) struct Entry {
     pub(crate) plan: Plan,
     opened: Instant,
-    /// It is known that it does not end in order.
+    /// It is known that it does not end cleanly.
     broken: bool,
     /// What each side sent before its clean end.
     sent: [Option<u64>; 2],
     over: [bool; 2],
 }
 
-/// Every pair, and what went wrong.
+/// All pairs, and the faults.
 #[derive(Debug, Default)]
 pub(crate) struct ByteLedger {
     entries: BTreeMap<u64, Entry>,
@@ -52,7 +52,7 @@ pub(crate) struct ByteLedger {
     next: u64,
     pub(crate) whole: u64,
     pub(crate) broken: u64,
-    /// Clients that were told that a hidden server is not there, which had been killed or had just left.
+    /// Clients that got an error for a hidden server that had been killed or had just left.
     pub(crate) refused: u64,
     pub(crate) octets: u64,
     pub(crate) faults: u64,
@@ -75,7 +75,7 @@ impl ByteLedger {
         self.entries.get(&pair).map(|entry| entry.plan)
     }
 
-    /// There was such a pair.
+    /// Whether the pair existed and is over.
     pub(crate) fn is_over(&self, pair: u64) -> bool {
         pair < self.next && !self.entries.contains_key(&pair)
     }
@@ -84,14 +84,14 @@ impl ByteLedger {
         self.entries.get(&pair).is_none_or(|entry| entry.broken)
     }
 
-    /// A side resets, or could not go on because the other did.
+    /// A side resets, or failed because the other did.
     pub(crate) fn breaks(&mut self, pair: u64) {
         if let Some(entry) = self.entries.get_mut(&pair) {
             entry.broken = true;
         }
     }
 
-    /// Every agent of this identity is dead.
+    /// All agents of this identity are dead.
     pub(crate) fn killed(&mut self, identity: usize) {
         self.killed.insert(identity, Instant::now());
         for entry in self.entries.values_mut().filter(|entry| entry.plan.identity == identity) {
@@ -99,30 +99,30 @@ impl ByteLedger {
         }
     }
 
-    /// A waiting connection of this identity went.
+    /// A waiting connection of this identity has ended.
     pub(crate) fn left(&mut self, identity: usize) {
         self.left.insert(identity, Instant::now());
     }
 
-    /// Paced pairs end here.
+    /// A paced pair ends here.
     pub(crate) fn stop_paced(&mut self, pair: u64, side: usize, sent: u64) {
         if let Some(entry) = self.entries.get_mut(&pair) {
             entry.plan.lengths[side] = sent;
         }
     }
 
-    /// A side ended in order after so many octets.
+    /// A side ended cleanly after this many bytes.
     pub(crate) fn ended(&mut self, pair: u64, side: usize, sent: u64) {
         if let Some(entry) = self.entries.get_mut(&pair) {
             entry.sent[side] = Some(sent);
         }
     }
 
-    /// A side heard the other's clean end after so many octets.
+    /// A side received the other's clean end after this many bytes.
     pub(crate) fn heard_end(&mut self, pair: u64, side: usize, received: u64) {
         let Some(entry) = self.entries.get(&pair) else { return };
         let sent = entry.sent[1 - side];
-        // A process that is killed ends its local connections in clear: no clean end is to be had of that one.
+        // A killed process ends its local connections with a FIN, which looks like a clean end.
         let of_a_corpse = side == HIDDEN && self.killed.contains_key(&entry.plan.identity) && entry.broken;
         if sent != Some(received) && !of_a_corpse {
             self.fault(&format!(
@@ -135,7 +135,7 @@ impl ByteLedger {
     pub(crate) fn over(&mut self, pair: u64, side: usize) {
         let Some(entry) = self.entries.get_mut(&pair) else { return };
         entry.over[side] = true;
-        // Where a client is refused, or an agent is killed first, no hidden server has ever heard of it.
+        // If a client is refused, or an agent is killed first, no hidden server knows of the pair.
         if entry.over != [true; 2] && !(entry.broken && side == CLIENT) {
             return;
         }
@@ -155,7 +155,7 @@ impl ByteLedger {
         };
         let excused = match answer.split(' ').nth(1) {
             Some("404" | "503") => lately(&self.killed, AWAY),
-            // Where octets may have gone to one that left, no other gets the request.
+            // If bytes may have gone to one that left, no other gets the request.
             Some("502") => lately(&self.killed, AWAY) || entry.plan.at_once && lately(&self.left, CROSSED),
             _ => false,
         };
@@ -166,7 +166,7 @@ impl ByteLedger {
         }
     }
 
-    /// Every pair that should be over long ago is a fault, once.
+    /// Each pair that exceeds its time is a fault, once.
     pub(crate) fn look_for_stuck(&mut self) {
         let is_stuck = |entry: &Entry| entry.plan.pace.is_none() && entry.opened.elapsed() > STUCK;
         let stuck: Vec<u64> =

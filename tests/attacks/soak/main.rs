@@ -1,23 +1,23 @@
-//! The relay for a long time among thousands: many that wait, clients that come and go, some with a reset, agents that
-//! are killed, files that are read again. Not one octet of a pair may be lost, and nothing may grow.
+//! Soak test of the relay with thousands of connections: many that wait, clients that come and go, some with a reset,
+//! agents that are killed, and reloads. No byte of a pair may be lost, and nothing may grow.
 //!
 //! ```text
 //! cargo build --release -p rendezvous
 //! cargo test -p tests --test soak -- --relay target/release/rendezvous [OPTIONS]
 //!
 //!   --relay FILE     the program under test
-//!   --seconds N      for so long, once everybody waits (120)
-//!   --waiting N      connections that wait (5000)
-//!   --seed N         of what is sent and of who does what (by the clock)
+//!   --seconds N      duration, after all connections wait (120)
+//!   --waiting N      waiting connections (5000)
+//!   --seed N         seed of all random choices (from the clock)
 //! ```
 //!
-//! One process is the whole crowd: its connections come from all over 127.0.0.0/8, half of them in TLS. Some pairs last
-//! from the beginning to the end, others move up to a megabyte each way; one in eight is broken by a reset. Beside the
-//! crowd's own hidden servers are real agents, of which one is killed every five seconds. Every octet is explained by
-//! its pair, direction and offset, and looked at. A clean end must come behind the last octet of a side that ended
-//! cleanly; any other end only where somebody was killed or reset. The relay gets SIGHUP every ten seconds. What grew is
-//! judged by the medians after a sixth of the time and at its end; once everybody has left, the relay must have closed
-//! every connection.
+//! One process has all the connections: they come from all of 127.0.0.0/8, half of them with TLS. Some pairs last from
+//! the beginning to the end, others move up to a megabyte each way; one in eight is broken by a reset. Beside the
+//! test's own hidden servers there are real agents, of which one is killed every five seconds. Every byte is determined
+//! by its pair, direction and offset, and checked. A clean end must come after the last byte of a side that ended
+//! cleanly. Other ends are allowed only after a kill or a reset. The relay gets SIGHUP every ten seconds. Growth is
+//! judged by the medians after a sixth of the time and at its end. When all have left, the relay must have closed every
+//! connection.
 
 #![allow(
     clippy::disallowed_methods,
@@ -39,31 +39,31 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::crowd::Crowd;
 use crate::verdict::Look;
 
-/// What went wrong, to be shown.
+/// Any error, to be printed.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// The longest that the crowd takes to gather, and to go.
+/// Timeout for all connections to begin, and to end.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Hidden servers that come at the beginning, a second.
+/// Hidden servers that connect per second at the beginning.
 const COMING: usize = 250;
 
-/// What is done again and again.
+/// Recurring actions.
 #[derive(Clone, Copy)]
 enum Duty {
-    /// A client comes.
+    /// A client connects.
     Call,
-    /// One that waits leaves.
+    /// A waiting connection ends.
     Leave,
     /// An agent is killed.
     Kill,
-    /// The relay reads its files again.
+    /// The relay reloads.
     Reload,
-    /// The relay is looked at.
+    /// The relay's resources are measured.
     Look,
 }
 
-/// And how often.
+/// The intervals of the actions.
 const DUTIES: [(Duty, Duration); 5] = [
     (Duty::Call, Duration::from_millis(20)),
     (Duty::Leave, Duration::from_millis(40)),
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What was asked for.
+/// The command line.
 struct Args {
     relay: PathBuf,
     seconds: u64,
@@ -143,8 +143,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Until everybody waits. They do not come all at once: keepalive would then ask all of them in one instant ever after,
-/// which is more than loopback's queue holds (`net.core.netdev_max_backlog`).
+/// Waits until all connections wait. They do not start at once: keepalive would then probe all of them at the same
+/// moment, which exceeds loopback's queue (`net.core.netdev_max_backlog`).
 fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
     let begun = Instant::now();
     crowd.start_agents()?;
@@ -161,7 +161,7 @@ fn gather(crowd: &mut Crowd, waiting: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The time that was asked for.
+/// Runs for the requested time.
 fn churn(crowd: &mut Crowd, waiting: usize, seconds: u64) -> Result<Vec<Look>, Failure> {
     let begun = Instant::now();
     let mut looks = Vec::new();
@@ -209,7 +209,7 @@ fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
     Ok(Look { second, descriptors: others, resident: resident as i64 })
 }
 
-/// Until every pair is over.
+/// Waits until every pair is over.
 fn finish(crowd: &mut Crowd) -> Result<(), Failure> {
     let begun = Instant::now();
     crowd.common.stopping = true;
@@ -226,7 +226,7 @@ fn finish(crowd: &mut Crowd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether the relay closes every connection once everybody has left.
+/// Whether the relay closes every connection after all have left.
 fn empty(crowd: &mut Crowd, sockets: u64) -> Result<Option<String>, Failure> {
     let begun = Instant::now();
     crowd.leave();
@@ -238,7 +238,7 @@ fn empty(crowd: &mut Crowd, sockets: u64) -> Result<Option<String>, Failure> {
     Ok((left > sockets).then(|| format!("{} connections were never closed", left - sockets)))
 }
 
-/// So many descriptors for this process and what it starts.
+/// Raises the limit of descriptors for this process and its children.
 fn raise_descriptors(wanted: u64) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
     let limit = Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={wanted}:")]).output()?;

@@ -1,4 +1,4 @@
-//! One connection of the crowd and what it is doing.
+//! One connection of the load and its state.
 
 use std::io::{self, ErrorKind};
 use std::time::Instant;
@@ -8,20 +8,20 @@ use crate::ground::Identity;
 use crate::ledger::{ByteLedger, CLIENT, HIDDEN};
 use crate::stream::Stream;
 
-/// The longest head that is heard.
+/// The longest accepted head.
 const HEAD_MAX: usize = 4096;
 
 /// A hidden server's answer.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: soak\r\n\r\n";
 
-/// Octets of one write.
+/// Bytes of one write.
 const PART: usize = 16 << 10;
 
-/// What a connection is doing.
+/// The state of a connection.
 pub(crate) enum Role {
     /// A hidden server's, before its 200.
     Asking { answer: Vec<u8> },
-    /// A hidden server's, until a client's first octet.
+    /// A hidden server's, until a client's first byte.
     Waiting,
     /// A hidden server's, in the client's head.
     Hearing { head: Vec<u8> },
@@ -50,7 +50,7 @@ impl Traffic {
     }
 }
 
-/// What becomes of a connection behind a turn.
+/// What happens to a connection after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stays,
@@ -62,11 +62,11 @@ pub(crate) enum Fate {
 pub(crate) struct Party {
     pub(crate) conn: Conn,
     pub(crate) role: Role,
-    /// Whose hidden server it is, or wants; `None` for what came from a real agent.
+    /// The identity that it serves or requests; `None` for a connection from a real agent.
     pub(crate) identity: Option<usize>,
 }
 
-/// What all of them share.
+/// Shared by all connections.
 pub(crate) struct Common {
     pub(crate) seed: u64,
     pub(crate) ledger: ByteLedger,
@@ -88,7 +88,7 @@ impl Common {
         } else {
             String::new()
         };
-        // Another protocol follows: what follows another request is not forwarded if it may be the next request.
+        // Another protocol follows: bytes after a plain request are not forwarded if they may be the next request.
         Some(format!(
             "{method} /{pair} HTTP/1.1\r\nhOST:  soak\r\n{authorization}Connection: Upgrade\r\nUpgrade: soak\r\n\
              X-Behind:\t1 \r\n\r\n"
@@ -97,7 +97,7 @@ impl Common {
 }
 
 impl Party {
-    /// Does what can be done: hears all that is there, says all that finds room.
+    /// Makes as much progress as possible: receives everything, sends everything for which there is room.
     pub(crate) fn turn(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         if let Err(error) = self.conn.flush() {
             return self.cut_off(&error, common, scratch);
@@ -110,7 +110,7 @@ impl Party {
         }
     }
 
-    /// It cannot be written to any more. What came before that is still there to be heard; an end behind it is none.
+    /// It cannot be written to any more. Bytes before that can still be read; an EOF after it does not count.
     fn cut_off(&mut self, error: &io::Error, common: &mut Common, scratch: &mut [u8]) -> Fate {
         while let Ok(octets @ 1..) = self.conn.hear(scratch) {
             if let Err(why) = self.heard(&scratch[..octets], common) {
@@ -120,7 +120,7 @@ impl Party {
         self.broke(error, common)
     }
 
-    /// Hears all that is there.
+    /// Receives everything that is there.
     fn listen(&mut self, common: &mut Common, scratch: &mut [u8]) -> Fate {
         loop {
             match self.conn.hear(scratch) {
@@ -137,7 +137,7 @@ impl Party {
         }
     }
 
-    /// Takes octets; what they should not be is an error.
+    /// Processes bytes. Unexpected ones are an error.
     fn heard(&mut self, octets: &[u8], common: &mut Common) -> Result<(), String> {
         match &mut self.role {
             Role::Asking { answer } => {
@@ -159,7 +159,7 @@ impl Party {
                 let Some(end) = end_of_head(head)? else { return Ok(()) };
                 let behind = head.split_off(end);
                 let pair = pair_of(head)?;
-                // The agent between was killed, and the client has heard of it first.
+                // The agent in between was killed, and the client noticed it first.
                 if self.identity.is_none() && common.ledger.is_over(pair) {
                     self.role = Role::Moving(Traffic::new(pair, HIDDEN));
                     return Ok(());
@@ -174,7 +174,7 @@ impl Party {
                     return Err(format!("pair {pair}: another hidden server got it"));
                 }
                 self.role = Role::Moving(Traffic::new(pair, HIDDEN));
-                // A failed write is found by the next one.
+                // The next write reports a failure.
                 let _ = self.conn.emit(SWITCHING);
                 if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
             }
@@ -184,7 +184,7 @@ impl Party {
                 if &answer[..end] != SWITCHING {
                     let line = String::from_utf8_lossy(answer).lines().next().unwrap_or_default().to_owned();
                     common.ledger.refused(traffic.pair, &line);
-                    // Its body is of no interest: what comes for a pair that is no more is not looked at.
+                    // Its body is ignored: bytes of a finished pair are not checked.
                     self.role = Role::Moving(*traffic);
                     return Ok(());
                 }
@@ -196,10 +196,10 @@ impl Party {
         }
     }
 
-    /// The other side ended in order.
+    /// The other side ended cleanly.
     fn heard_end(&mut self, common: &mut Common) -> Fate {
         match &mut self.role {
-            // A killed agent got no further than to the local service.
+            // A killed agent got only as far as the local service.
             Role::Hearing { .. } if self.identity.is_none() => Fate::Closes,
             Role::Asking { .. } | Role::Waiting | Role::Hearing { .. } => {
                 common.ledger.fault("a waiting connection was ended");
@@ -241,7 +241,7 @@ impl Party {
         Fate::Closes
     }
 
-    /// Sends what finds room now.
+    /// Sends what there is room for.
     fn emit(&mut self, common: &mut Common, scratch: &mut [u8]) -> io::Result<Fate> {
         match &mut self.role {
             Role::Calling { traffic, .. }
@@ -321,7 +321,7 @@ impl Traffic {
             common.ledger.ended(self.pair, self.side, self.sent);
             conn.end()?;
         }
-        // Closing now would lose what the socket has not taken yet; the other side's end comes behind ours.
+        // Closing now would lose what the socket has not accepted yet; the other side's end comes after ours.
         Ok(if self.heard_end && conn.is_shut() { Fate::Closes } else { Fate::Stays })
     }
 }
@@ -335,14 +335,14 @@ fn end_of_head(head: &[u8]) -> Result<Option<usize>, String> {
     }
 }
 
-/// Whose head it is.
+/// The pair to which a head belongs.
 fn pair_of(head: &[u8]) -> Result<u64, String> {
     let text = String::from_utf8_lossy(head);
     let pair = text.split([' ', '/']).nth(2).and_then(|number| number.parse().ok());
     pair.ok_or_else(|| format!("a hidden server got {text:?}"))
 }
 
-/// A client of a pair, with its head said.
+/// A client of a pair, after its head was sent.
 pub(crate) fn client(mut conn: Conn, pair: u64, common: &Common) -> io::Result<Party> {
     let plan = common.ledger.plan(pair).ok_or(ErrorKind::NotFound)?;
     conn.emit(common.head(pair, true).ok_or(ErrorKind::NotFound)?.as_bytes())?;

@@ -1,4 +1,4 @@
-//! Octets that their place alone explains: of a pair, of one of its directions, at an offset.
+//! Bytes that are determined by their pair, direction and offset.
 
 /// One direction of one pair.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ impl Stream {
         Self(mixed(seed ^ mixed(2 * pair + side as u64)))
     }
 
-    /// Fills with what stands at this offset.
+    /// Fills the buffer with the bytes at this offset.
     pub(crate) fn fill(self, at: u64, into: &mut [u8]) {
         let mut word = self.word(at / 8);
         for (offset, octet) in (at..).zip(into) {
@@ -21,7 +21,7 @@ impl Stream {
         }
     }
 
-    /// Where the first octet stands that does not belong at this offset.
+    /// The position of the first byte that is wrong at this offset.
     pub(crate) fn first_wrong(self, at: u64, octets: &[u8]) -> Option<u64> {
         let mut wanted = [0; 4096];
         let mut from = at;
@@ -40,7 +40,7 @@ impl Stream {
     }
 }
 
-/// The finish of SplitMix64.
+/// The final mix of SplitMix64.
 const fn mixed(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

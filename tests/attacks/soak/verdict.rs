@@ -1,18 +1,18 @@
-//! Whether something grows.
+//! Whether resources grow.
 
-/// A look at the relay.
+/// A measurement of the relay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
-    /// Since the crowd was complete.
+    /// Seconds since all connections were there.
     pub(crate) second: u64,
-    /// Descriptors that are no connection of the crowd's own.
+    /// Descriptors beyond the load's own connections.
     pub(crate) descriptors: i64,
     /// Resident memory, in KiB.
     pub(crate) resident: i64,
 }
 
-/// What may be more at the end than after a sixth of the time: connections of the moment, and one part in fifty of the
-/// memory and 2 MiB, which tokens of the last minutes and a fuller moment take.
+/// Allowed growth between a sixth of the time and its end: momentary connections, and one part in fifty of the memory
+/// and 2 MiB, for the tokens of the last minutes and momentary load.
 const DESCRIPTORS: i64 = 64;
 const RESIDENT_PART: i64 = 50;
 const RESIDENT: i64 = 2048;

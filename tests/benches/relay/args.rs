@@ -1,4 +1,4 @@
-//! What is asked for on the command line.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -39,7 +39,7 @@ impl Args {
                 "--against" => args.against = Some(value()?.into()),
                 "--verbose" => args.verbose = true,
                 "--list" => args.list = true,
-                // What cargo says to every benchmark.
+                // cargo passes it to every benchmark.
                 "--bench" => {}
                 _ => {
                     return Err(format!(
@@ -59,7 +59,7 @@ impl Args {
         self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
     }
 
-    /// So much work, or a quarter of it.
+    /// This amount of work, or a quarter of it with `--quick`.
     pub(crate) fn load(&self, full: usize) -> usize {
         if self.quick { full / 4 } else { full }
     }

@@ -1,4 +1,4 @@
-//! Moving octets through pairs as fast as the relay takes and gives them, by one thread.
+//! Moves bytes through pairs as fast as the relay accepts and returns them, in one thread.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,7 +12,7 @@ use crate::end::End;
 use crate::pair::Pair;
 use crate::process::PATIENCE;
 
-/// At most so much at a time, in or out.
+/// Maximum bytes per send or receive.
 const PIECE_OCTETS: usize = 256 * 1024;
 
 /// What TLS 1.3 adds to a record's content: its type and the tag.
@@ -22,7 +22,7 @@ const RECORD_EXTRA: u64 = 17;
 pub(crate) struct Flow {
     end: End,
     out: Outgoing,
-    /// So much content is still to come.
+    /// Content that is still to be received.
     missing: u64,
     records: Option<Records>,
     readable: bool,
@@ -30,18 +30,18 @@ pub(crate) struct Flow {
 }
 
 enum Outgoing {
-    /// What is to be sent, and how much of it was.
+    /// Sealed bytes to send, and how many were sent.
     Sealed(Vec<u8>, usize),
-    /// Still to be sent, of whatever.
+    /// Number of arbitrary bytes still to send.
     Clear(u64),
 }
 
 impl Flow {
-    /// Takes an end that sends `send` octets and receives `receive`. What it sends is sealed here.
+    /// An end that sends `send` bytes and receives `receive`. What it sends is sealed here.
     fn new(mut end: End, send: u64, receive: u64) -> Result<Self, Failure> {
         end.socket.set_nonblocking(true)?;
         let out = if end.tls.is_some() && send > 0 {
-            // Sealed in one go it would be in memory twice.
+            // Sealing all at once would need twice the memory.
             let piece = vec![0x5a; 1024 * 1024];
             let mut wire = end.seal(&piece, usize::try_from(send)? / piece.len())?;
             let rest = usize::try_from(send)? % piece.len();
@@ -54,7 +54,7 @@ impl Flow {
         Ok(Self { end, out, missing: receive, records, readable: true, writable: true })
     }
 
-    /// Both ends of a pair: so many octets from the hidden server to the client, and so many the other way.
+    /// Both ends of a pair, with `down` bytes from the hidden server to the client, and `up` the other way.
     pub(crate) fn pair(pair: Pair, down: u64, up: u64) -> Result<[Self; 2], Failure> {
         Ok([Self::new(pair.hidden, down, up)?, Self::new(pair.client, up, down)?])
     }
@@ -63,7 +63,7 @@ impl Flow {
         self.missing == 0 && self.out.is_empty()
     }
 
-    /// Moves one piece in and one out. Whether there may be more to do at once.
+    /// Sends one piece and receives one. Returns whether there may be more to do at once.
     fn turn(&mut self, scratch: &mut [u8]) -> Result<bool, Failure> {
         if self.writable && !self.out.is_empty() {
             match self.end.socket.write(self.out.next(scratch)) {
@@ -121,7 +121,7 @@ impl Outgoing {
 struct Records {
     header: [u8; 5],
     have: usize,
-    /// Of the record under way.
+    /// Remaining bytes of the current record.
     left: usize,
 }
 
@@ -154,19 +154,19 @@ impl Records {
     }
 }
 
-/// What else the load does while it moves octets.
+/// Additional work of the load while it moves bytes.
 pub(crate) trait Aside {
-    /// What it waits for.
+    /// The descriptors that it waits for.
     fn descriptors(&self) -> Vec<RawFd>;
 
-    /// How long it may be left alone.
+    /// The maximum time between two calls.
     fn pause(&self) -> Duration;
 
     /// Called between any two turns of the flows.
     fn turn(&mut self) -> Result<(), Failure>;
 }
 
-/// Nothing else.
+/// No additional work.
 pub(crate) struct Nothing;
 
 impl Aside for Nothing {
@@ -183,7 +183,7 @@ impl Aside for Nothing {
     }
 }
 
-/// Moves everything.
+/// Moves all bytes.
 pub(crate) fn run(flows: &mut [Flow], aside: &mut impl Aside) -> Result<(), Failure> {
     let mut poll = register(flows, aside)?;
     let mut events = Events::with_capacity(1024);
@@ -206,7 +206,7 @@ pub(crate) fn run(flows: &mut [Flow], aside: &mut impl Aside) -> Result<(), Fail
             return Err(format!("nothing moves any more, and {missing} octets are still to come").into());
         }
         for event in &events {
-            // What belongs to the aside has numbers behind the flows'.
+            // Tokens after those of the flows belong to the additional work.
             if let Some(flow) = flows.get_mut(event.token().0) {
                 flow.readable |= event.is_readable() || event.is_read_closed();
                 flow.writable |= event.is_writable();

@@ -1,4 +1,4 @@
-//! System calls for every MiB, counted by `perf` or, slower and so a little fewer, by `strace`.
+//! System calls per MiB, counted by `perf`, or by `strace`, which slows the relay down and so counts a little fewer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::process::PATIENCE;
 use crate::report::{Quantity, Report};
 use crate::{Failure, Scenario};
 
-/// Of one measurement.
+/// Bytes of one measurement.
 const OCTETS: usize = 64 << 20;
 
 const CALLS: Quantity = Quantity { name: "system calls", unit: "1/MiB" };
@@ -56,7 +56,7 @@ enum Counter {
 }
 
 impl Counter {
-    /// perf, where it may see tracepoints; else strace, if it is there.
+    /// perf if tracepoints are permitted; else strace, if it is installed.
     fn choose() -> Option<Self> {
         let sees = || {
             let mut perf = Command::new("perf");
@@ -69,7 +69,7 @@ impl Counter {
         find("strace").map(|_| Self::Strace)
     }
 
-    /// Attaches to a process; when this returns it counts.
+    /// Attaches to a process. When it returns, calls are counted.
     fn start(self, pid: u32, to: &Path) -> Result<Counting, Failure> {
         let mut command = match self {
             Self::Perf => {

@@ -15,7 +15,7 @@ use crate::report::{Quantity, Report};
 use crate::{Failure, Scenario};
 
 const THROUGHPUT: Quantity = Quantity { name: "throughput", unit: "MB/s" };
-/// Of one stream, from the service to the client.
+/// Bytes of one stream, from the service to the client.
 const OCTETS: usize = 512 << 20;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -71,7 +71,7 @@ fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failur
     Ok(())
 }
 
-/// Whoever connects gets so many octets.
+/// Serves this many bytes to each connection.
 fn serve(octets: usize) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
@@ -87,7 +87,7 @@ fn serve(octets: usize) -> Result<SocketAddr, Failure> {
     Ok(at)
 }
 
-/// Megabytes a second, from the first octets to the end.
+/// Megabytes per second, from the first bytes to the end.
 fn receive(connect: &mut Command, octets: usize) -> Result<f64, Failure> {
     let mut program = Program(connect.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
     let mut from = program.0.stdout.take().ok_or("its output is piped")?;

@@ -1,4 +1,4 @@
-//! One end of a connection to a relay, in TLS or in clear.
+//! One end of a connection to a relay, with or without TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -33,14 +33,14 @@ impl Below {
     }
 }
 
-/// A connection's end in the load's hand.
+/// One end of a connection of the load.
 pub(crate) struct End {
     pub(crate) socket: TcpStream,
     pub(crate) tls: Option<Box<Connection>>,
 }
 
 impl End {
-    /// Connects, and shakes hands.
+    /// Connects, and performs the handshake.
     pub(crate) fn connect(to: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self, Failure> {
         let socket = TcpStream::connect(to)?;
         let name = || ServerName::try_from("localhost").expect("a good name");
@@ -48,7 +48,7 @@ impl End {
         Self::shake_hands(socket, tls.map(Connection::from))
     }
 
-    /// Takes a connection that was accepted.
+    /// Wraps an accepted connection.
     pub(crate) fn accepted(socket: TcpStream, tls: Option<&Arc<ServerConfig>>) -> Result<Self, Failure> {
         let tls = tls.map(|config| ServerConnection::new(config.clone())).transpose()?;
         Self::shake_hands(socket, tls.map(Connection::from))
@@ -67,18 +67,18 @@ impl End {
         Ok(Self { socket, tls })
     }
 
-    /// Whether the handshake took up an earlier session.
+    /// Whether the handshake resumed an earlier session.
     pub(crate) fn is_resumed(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.handshake_kind() == Some(HandshakeKind::Resumed))
     }
 
-    /// The octets of the wire that say this: they are to be sent next, and nothing else before them.
+    /// Encrypts bytes. The result must be sent next, before anything else.
     pub(crate) fn seal(&mut self, plain: &[u8], times: usize) -> io::Result<Vec<u8>> {
         let Some(tls) = &mut self.tls else {
             return Ok(plain.repeat(times));
         };
         tls.set_buffer_limit(None);
-        // A record of 16 KiB has 22 octets more.
+        // A record of 16 KiB has 22 additional bytes.
         let mut wire = Vec::with_capacity(plain.len() * times / 16_384 * 16_406 + 65_536);
         for _ in 0..times {
             tls.writer().write_all(plain)?;
@@ -89,7 +89,7 @@ impl End {
         Ok(wire)
     }
 
-    /// Reads one HTTP message, head and body, and gives its head; nothing may follow it.
+    /// Reads one HTTP message, head and body, and returns its head. No bytes may follow it.
     pub(crate) fn read_message(&mut self) -> Result<String, Failure> {
         let mut message = Vec::with_capacity(1024);
         let mut piece = [0; 2048];
@@ -108,7 +108,7 @@ impl End {
         }
     }
 
-    /// Ends this side in order.
+    /// Ends this side cleanly.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.send_close_notify();
@@ -117,7 +117,7 @@ impl End {
         self.socket.shutdown(std::net::Shutdown::Write)
     }
 
-    /// Reads to the other side's end, of whatever kind.
+    /// Reads to the other side's end, of any kind.
     pub(crate) fn drain(&mut self) {
         let mut piece = [0; 4096];
         while self.read(&mut piece).is_ok_and(|octets| octets > 0) {}
@@ -166,7 +166,7 @@ impl AsRawFd for End {
     }
 }
 
-/// The load's cryptography: one suite and one group, so that every relay takes the same.
+/// The cryptography of the load: one suite and one group, so that all relays negotiate the same.
 fn suite() -> Arc<CryptoProvider> {
     let mut only = CryptoProvider::clone(&provider());
     only.cipher_suites.retain(|it| it.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
@@ -174,7 +174,8 @@ fn suite() -> Arc<CryptoProvider> {
     Arc::new(only)
 }
 
-/// A client that takes any certificate (its checks are no work of the relay's); `resumes`: with a store of tickets.
+/// A client that accepts any certificate, because its checks are not the relay's work. `resumes`: with a store of
+/// tickets.
 pub(crate) fn client_config(resumes: bool) -> Result<Arc<ClientConfig>, Failure> {
     let provider = suite();
     let believer = AnyCertificate::of(&provider);

@@ -1,4 +1,4 @@
-//! Whether those who move much let somebody through who says little.
+//! Latency of small messages beside bulk pairs.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::talk::{PERIOD, Talk};
 use crate::{Failure, Scenario};
 
 const BULK_PAIRS: usize = 16;
-/// Of all bulk pairs together, in one measurement.
+/// Bytes of all bulk pairs together, in one measurement.
 const OCTETS: usize = 512 << 20;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -38,8 +38,8 @@ fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failur
     Ok(())
 }
 
-/// A conversation among bulk pairs. It is looked after between any two turns of theirs, so that what is measured is
-/// the relay's delay and not the load's.
+/// A conversation among bulk pairs. It gets a turn between any two turns of theirs, so that the relay's delay is
+/// measured and not that of the load.
 struct Among {
     talk: Talk,
     last: Instant,

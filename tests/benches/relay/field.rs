@@ -1,4 +1,4 @@
-//! What all scenarios share: certificate, identities, the server behind, and the relays.
+//! Shared by all scenarios: certificate, identities, the server behind the relays, and the relays.
 
 use std::env;
 use std::fmt::Write as _;
@@ -25,13 +25,13 @@ use crate::peers::{self, Kind, Relay};
 use crate::process::prepare;
 use crate::sink::Sink;
 
-/// How many hidden servers are enrolled.
+/// Number of enrolled hidden servers.
 const IDENTITIES: u128 = 16;
 
-/// Descriptors of the load, and of each relay, at least.
+/// Minimum descriptors of the load, and of each relay.
 const DESCRIPTORS: u64 = 12_000;
 
-/// A hidden server that is enrolled.
+/// An enrolled hidden server.
 pub(crate) struct Identity {
     pub(crate) id: Id,
     key: Key,
@@ -45,7 +45,7 @@ impl Identity {
         Ok(Self { id, key, nonces: AtomicU64::new(0) })
     }
 
-    /// A CONNECT with a token that was never used.
+    /// A CONNECT with a fresh token.
     pub(crate) fn connect(&self) -> Result<String, Failure> {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
         let nonce =
@@ -68,7 +68,7 @@ impl Identity {
     }
 }
 
-/// What relays need to be started.
+/// The files that relays need.
 pub(crate) struct Ground {
     folder: PathBuf,
     folders: AtomicU64,
@@ -104,9 +104,9 @@ impl Drop for Ground {
     }
 }
 
-/// All of it, and the relays that run from the beginning to the end.
+/// The files, and the relays that run from the beginning to the end.
 pub(crate) struct Field {
-    // Before the ground: they end before their folder goes.
+    // Before `ground`: they must end before their folder is removed.
     relays: Vec<Relay>,
     pub(crate) ground: Ground,
     kinds: Vec<Kind>,
@@ -148,7 +148,7 @@ impl Field {
         Ok(Self { relays: Vec::new(), ground, kinds })
     }
 
-    /// The relays of these kinds that can run here, those first started that do not run yet; and the ground they are on.
+    /// The relays of these kinds that can run here, and the files. Starts those that do not run yet.
     pub(crate) fn cast(&mut self, wanted: impl Fn(&Kind) -> bool) -> Result<(Vec<&Relay>, &Ground), Failure> {
         for kind in self.kinds.iter().filter(|kind| wanted(kind)) {
             if !self.relays.iter().any(|relay| relay.kind == *kind) {
@@ -160,7 +160,7 @@ impl Field {
         Ok((chosen, &self.ground))
     }
 
-    /// What can run here.
+    /// The kinds that can run here.
     pub(crate) fn kinds(&self) -> &[Kind] {
         &self.kinds
     }
@@ -190,7 +190,7 @@ impl Field {
     }
 }
 
-/// What decides how much a TCP connection may have on its way, unless it is told otherwise.
+/// The system's default congestion control.
 fn congestion_control() -> String {
     let name = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
     name.trim().to_owned()

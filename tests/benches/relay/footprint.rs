@@ -1,4 +1,4 @@
-//! How long a start takes, and how large the program is.
+//! Start-up time and size of the binary.
 
 use std::fs;
 

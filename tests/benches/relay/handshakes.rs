@@ -14,7 +14,7 @@ use crate::peers::{Kind, Relay, Transport};
 use crate::report::{BUSY, Quantity, Report};
 use crate::{Failure, Scenario};
 
-/// Connections at a time: enough that the relay always has one to go on with.
+/// Concurrent connections: enough that the relay is never idle.
 const AT_A_TIME: usize = 8;
 /// Handshakes, or rendezvous, of one measurement.
 const COUNT: usize = 2_000;
@@ -50,7 +50,7 @@ fn handshakes(field: &mut Field, args: &Args, report: &mut Report, resumes: bool
     Ok(())
 }
 
-/// Beside it HAProxy's and nginx's full handshakes: there are two in every rendezvous.
+/// Beside the full handshakes of HAProxy and nginx: a rendezvous has two.
 fn rendezvous(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let (relays, ground) = field.cast(tells_handshakes)?;
     for _ in 0..args.rounds {
@@ -68,7 +68,7 @@ fn rendezvous(field: &mut Field, args: &Args, report: &mut Report) -> Result<(),
     Ok(())
 }
 
-/// So many of something took so long.
+/// A count and its duration.
 struct Spent {
     count: f64,
     wall: Duration,
@@ -84,7 +84,7 @@ impl Spent {
     }
 }
 
-/// Runs something so often, some of them at a time; `one` is told which of those at a time it is.
+/// Runs an operation this often, some concurrently; `one` gets the number of its lane.
 fn repeat(
     relay: &Relay,
     count: usize,
@@ -96,7 +96,7 @@ fn repeat(
     thread::scope(|scope| {
         let lane = |lane| {
             let one = &one;
-            // A failure need not be Send: its text is.
+            // A failure need not be Send; its text is.
             scope.spawn(move || (0..each).try_for_each(|_| one(lane)).map_err(|why| why.to_string()))
         };
         let lanes: Vec<_> = (0..AT_A_TIME).map(lane).collect();
@@ -110,7 +110,7 @@ fn repeat(
 fn shake(relay: &Relay, count: usize, resumes: bool) -> Result<Spent, Failure> {
     let configs = (0..AT_A_TIME).map(|_| end::client_config(resumes)).collect::<Result<Vec<_>, _>>()?;
     if resumes {
-        // The first of each has no ticket yet.
+        // The first handshake of each has no ticket yet.
         configs.iter().try_for_each(|config| handshake(relay, config).map(drop))?;
     }
     repeat(relay, count, |lane| match handshake(relay, &configs[lane])? == resumes {
@@ -121,7 +121,8 @@ fn shake(relay: &Relay, count: usize, resumes: bool) -> Result<Spent, Failure> {
     })
 }
 
-/// One, and whether it was resumed. The relay's own end is awaited: then it has done all that it does.
+/// Performs a handshake, and returns whether it was resumed. It awaits the relay's own end, when the relay's work is
+/// done.
 fn handshake(relay: &Relay, config: &Arc<ClientConfig>) -> Result<bool, Failure> {
     let mut end = End::connect(relay.alone(), Some(config))?;
     if relay.kind != Kind::Nginx {
@@ -135,7 +136,7 @@ fn meet(relay: &Relay, ground: &Ground, count: usize) -> Result<Spent, Failure> 
     repeat(relay, count, |lane| meet_once(relay, ground, &ground.identities[lane]))
 }
 
-/// A hidden server comes, a client comes, is asked whom it wants, gets an answer; both leave.
+/// A hidden server connects, a client connects, is challenged, and gets a response; both leave.
 fn meet_once(relay: &Relay, ground: &Ground, identity: &Identity) -> Result<(), Failure> {
     let mut hidden = pair::wait(relay, ground, identity, Below::Tls)?;
     let mut client = End::connect(relay.entrance(Transport::TLS_TLS), Some(&ground.client))?;

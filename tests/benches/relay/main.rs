@@ -1,43 +1,42 @@
-//! How fast, and how small, the relay is: beside HAProxy, nginx and rathole, on the same loads.
+//! Speed and size of the relay, beside HAProxy, nginx and rathole, on the same loads.
 //!
 //! ```text
 //! cargo bench -p tests --bench relay [-- OPTIONS]
 //!
-//!   --only TEXT      only scenarios whose name has this in it; may be repeated (--list shows the names)
+//!   --only TEXT      only scenarios whose name contains this; may be repeated (--list shows the names)
 //!   --rounds N       rounds of each scenario (7)
 //!   --quick          a quarter of the load, 3 rounds
-//!   --json FILE      the results as JSON into this file, instead of behind the tables
-//!   --binary FILE    measure this binary, instead of one that is built first
+//!   --json FILE      write the results as JSON into this file, instead of after the tables
+//!   --binary FILE    measure this binary, instead of building one
 //!   --against FILE   one more binary of ours, to compare with
-//!   --verbose        each measurement as it is made
+//!   --verbose        print each measurement
 //! ```
 //!
 //! # How to read it
 //!
-//! There are no absolute figures to reach here: machines differ, and what else runs on them. Every scenario runs in
-//! rounds, and in each round every relay has its turn, one after the other, so that all of them see the same noise.
-//! A row is one quantity at one relay: the median of its rounds, the least and the most, and for each other relay the
-//! *ratio* of the first to it: the median of the ratios within one round. `busy` is the part of the time in which the
-//! relay had the processor: where it is well under 100 %, the load and not the relay was the limit, and only the CPU
-//! rows judge. CPU times are those of the relay's process alone, in user and kernel, in nanoseconds of the scheduler's
-//! account.
+//! Absolute figures depend on the machine and its other load. Every scenario runs in rounds. In each round every relay
+//! has its turn, one after the other, so that all have the same noise. A row is one quantity at one relay: the median,
+//! the minimum and the maximum of its rounds, and for each other relay the *ratio* of the first to it: the median of
+//! the ratios within one round. `busy` is the part of the time in which the relay used the processor. If it is well
+//! under 100 %, the load was the bottleneck and not the relay; then only the CPU rows are meaningful. CPU times are
+//! those of the relay's process only, user and kernel, in nanoseconds of the scheduler's accounting.
 //!
-//! Processor 0 is the relay's; the load, which is both the client and the hidden server (for the other relays: the
-//! server behind them), has the others. So that the load is no limit it seals what it is going to send before the clock
-//! starts, and of what it receives it reads the record headers alone; each pair first moves some octets that are
-//! opened and compared. Everybody speaks TLS 1.3 with AES-128-GCM, X25519 and one ECDSA P-256 certificate, with no
-//! log of single connections. HAProxy has one thread and the buffers it comes with; nginx one process and 64 KiB
-//! buffers. Their configurations are in `peers.rs`.
+//! The relay has processor 0. The load, which is both the client and the hidden server (for the other relays: the
+//! server behind them), has the other processors. So that the load is not the bottleneck, it encrypts its bytes before
+//! the clock starts, and reads only the record headers of what it receives. Each pair first moves some bytes that are
+//! decrypted and compared. All use TLS 1.3 with AES-128-GCM, X25519 and one ECDSA P-256 certificate, without logs of
+//! single connections. HAProxy has one thread and its default buffers; nginx one process and 64 KiB buffers. Their
+//! configurations are in `peers.rs`.
 //!
-//! `congestion` is TCP's congestion control. BBR paces what is sent by what it believes of the path, which on loopback is
-//! less than a processor can do: the relays are half idle then, and throughput says little. A network of its own has
-//! what Linux comes with, and changes nothing for others:
+//! `congestion` is TCP's congestion control. BBR paces by its estimate of the path, which on loopback is less than a
+//! processor can do: then the relays are half idle, and throughput means little. A network namespace of its own has
+//! Linux's default, and changes nothing for others:
 //!
 //! ```text
 //! unshare -rn sh -c 'ip link set lo up; sysctl -w net.ipv4.tcp_congestion_control=cubic; cargo bench …'
 //! ```
 //!
-//! It ends with 1 only if it could not run: slow is no error. It needs `taskset`, `prlimit` and `setpriv`
+//! The exit code is 1 only if it could not run; a slow result is no error. It needs `taskset`, `prlimit` and `setpriv`
 //! (util-linux).
 
 #![allow(clippy::disallowed_methods, reason = "what is measured is time")]
@@ -66,13 +65,13 @@ use crate::args::Args;
 use crate::field::Field;
 use crate::report::Report;
 
-/// What went wrong, to be shown.
+/// Any error, to be printed.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Takes the measurements of a scenario.
 type Run = Box<dyn Fn(&mut Field, &Args, &mut Report) -> Result<(), Failure>>;
 
-/// One scenario: its name, and what runs it.
+/// One scenario: its name and its function.
 pub(crate) struct Scenario {
     pub(crate) name: String,
     pub(crate) run: Run,

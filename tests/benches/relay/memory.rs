@@ -1,4 +1,4 @@
-//! Resident memory, of relays that were started for it: idle, with many waiting connections, with pairs.
+//! Resident memory of relays that were started for it: idle, with many waiting connections, with pairs.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::peers::{Relay, Transport};
 use crate::report::{Quantity, Report, median};
 use crate::{Failure, Scenario};
 
-/// Waiting connections, a step at a time.
+/// Numbers of waiting connections, in steps.
 const STEPS: [usize; 3] = [1_000, 5_000, 9_000];
 const PER_WAITING: [Quantity; 3] = [
     Quantity { name: "a waiting one of 1000", unit: "kB" },
@@ -31,9 +31,9 @@ const LATENCY: Quantity = Quantity { name: "rendezvous", unit: "µs" };
 /// Idle pairs of one measurement; pairs under load.
 const PAIRS: usize = 1_000;
 const BUSY_PAIRS: usize = 16;
-/// Rendezvous of one round among those who wait.
+/// Rendezvous of one round while many connections wait.
 const MEETINGS: usize = 100;
-/// Every process is a new one: three show how far they differ.
+/// Every process is a new one: three show the variation.
 const ROUNDS_MAX: usize = 3;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
@@ -44,7 +44,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// The steps that are taken.
+/// The steps for these arguments.
 fn steps(args: &Args) -> &'static [usize] {
     if args.quick { &STEPS[..1] } else { &STEPS }
 }
@@ -77,7 +77,7 @@ fn waves(relay: &Relay, ground: &Ground, report: &mut Report, steps: &[usize]) -
     }
     crowd.clear();
     relay.process.closes_all_but(descriptors)?;
-    // The relay looks once a second whether a wave is over.
+    // The relay checks once per second whether a wave is over.
     thread::sleep(Duration::from_millis(2_500));
     relay.process.settle()?;
     report.sample(relay.name(), LEFT, megabytes(relay.process.resident()? as f64 - idle));
@@ -88,7 +88,7 @@ fn waves(relay: &Relay, ground: &Ground, report: &mut Report, steps: &[usize]) -
     Ok(())
 }
 
-/// Lets hidden servers wait until so many do.
+/// Opens waiting connections up to this number.
 fn gather(relay: &Relay, ground: &Ground, crowd: &mut Vec<End>, until: usize) -> Result<(), Failure> {
     while crowd.len() < until {
         let identity = &ground.identities[crowd.len() % ground.identities.len()];
@@ -126,7 +126,7 @@ fn pairs(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-/// The same rendezvous at a relay where many wait and at one where few do: the ratio is the price of a crowd.
+/// The same rendezvous at a relay with many waiting connections and at one with few.
 fn latency(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let kind = field.kinds().first().cloned().ok_or("no relay of ours")?;
     let ground = &field.ground;
@@ -154,7 +154,7 @@ fn latency(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Fa
     Ok(())
 }
 
-/// From a client's first packet to its answer.
+/// The time from a client's first packet to its response.
 fn meet(relay: &Relay, ground: &Ground) -> Result<Duration, Failure> {
     let identity = &ground.identities[0];
     let mut hidden = pair::wait(relay, ground, identity, Below::Tls)?;

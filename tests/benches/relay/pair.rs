@@ -7,7 +7,7 @@ use crate::end::{Below, End};
 use crate::field::{Ground, Identity};
 use crate::peers::{Relay, Transport};
 
-/// What both sides say to each other before anything is measured.
+/// Bytes that both sides exchange before a measurement.
 const PROBE_OCTETS: usize = 24 * 1024;
 
 /// Both ends of it.
@@ -17,7 +17,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Opens one, and shows that what goes in on one side comes out on the other.
+    /// Opens a pair, and checks that bytes sent on one side arrive on the other.
     pub(crate) fn open(relay: &Relay, ground: &Ground, transport: Transport) -> Result<Self, Failure> {
         let mut pair = if relay.kind.is_rendezvous() {
             let identity = &ground.identities[0];
@@ -41,7 +41,7 @@ impl Pair {
     }
 }
 
-/// A hidden server's connection that waits.
+/// A hidden server's waiting connection.
 pub(crate) fn wait(
     relay: &Relay,
     ground: &Ground,
@@ -54,14 +54,14 @@ pub(crate) fn wait(
     Ok(hidden)
 }
 
-/// The request that is under way arrives, and is answered.
+/// Awaits the request at the hidden server, and answers it.
 pub(crate) fn hand_over(client: &mut End, hidden: &mut End) -> Result<(), Failure> {
     expect(hidden, "GET / HTTP/1.1")?;
     hidden.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")?;
     expect(client, "HTTP/1.1 200")
 }
 
-/// Reads a message that begins so.
+/// Reads a message with this beginning.
 pub(crate) fn expect(end: &mut End, with: &str) -> Result<(), Failure> {
     let head = end.read_message()?;
     if head.starts_with(with) { Ok(()) } else { Err(format!("{with} expected, {head:?} came").into()) }

@@ -1,4 +1,4 @@
-//! The relays: ours and the others, and how each is configured.
+//! The relays, ours and the others, and their configurations.
 
 use std::env;
 use std::fmt::Write as _;
@@ -30,14 +30,14 @@ impl Transport {
     }
 }
 
-/// Which program, in which configuration.
+/// A program and its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
     /// Another binary of ours.
     Against,
     HaProxy,
-    /// HAProxy with `option splice-auto`: in clear the kernel moves the octets itself.
+    /// HAProxy with `option splice-auto`: without TLS the kernel moves the bytes itself.
     HaProxySplice,
     Nginx,
     /// Its server; its client runs beside the load.
@@ -59,12 +59,12 @@ impl Kind {
         }
     }
 
-    /// Whether it speaks the protocol.
+    /// Whether it implements our protocol.
     pub(crate) const fn is_rendezvous(&self) -> bool {
         matches!(self, Self::Ours | Self::Against)
     }
 
-    /// Whether pairs of that transport mean something there.
+    /// Whether it supports pairs with this transport.
     pub(crate) fn carries(&self, transport: Transport) -> bool {
         match self {
             Self::Ours | Self::Against | Self::HaProxy | Self::Nginx => true,
@@ -82,17 +82,17 @@ impl Kind {
     }
 }
 
-/// Where a program is; nginx and HAProxy are in folders that not everybody's PATH has.
+/// The path of a program; nginx and HAProxy may be in folders outside of PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// nginx's module for streams, where it is not built in.
+/// nginx's stream module, if it is not built in.
 const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// The kinds that can run here; says how to get the others.
+/// The kinds that can run here. Prints how to get the others.
 pub(crate) fn present(against: bool) -> Vec<Kind> {
     let mut missing = Vec::new();
     let mut kinds = Kind::ALL.to_vec();
@@ -139,18 +139,19 @@ pub(crate) struct Relay {
     _beside: Option<Process>,
 }
 
-/// Where a relay listens. Ours takes any client and any hidden server at one of two; the others have a port for each.
+/// Where a relay listens. Ours accepts all clients and hidden servers at one of two addresses; the others have a port
+/// for each kind.
 #[derive(Clone, Copy)]
 struct Doors {
     tls_tls: SocketAddr,
     tls_clear: SocketAddr,
     clear_clear: SocketAddr,
-    /// TLS, and nothing behind it.
+    /// TLS, without a server behind it.
     alone: SocketAddr,
 }
 
 impl Relay {
-    /// Starts it, with nothing connected.
+    /// Starts it, without connections.
     pub(crate) fn start(kind: Kind, ground: &Ground) -> Result<Self, Failure> {
         let folder = ground.new_folder()?;
         let doors = Doors::new()?;
@@ -191,7 +192,7 @@ impl Relay {
         } else {
             None
         };
-        // Whoever forwards has forwarded the look whether it listens.
+        // A forwarding relay has forwarded the check whether it listens.
         process.settle()?;
         ground.sink.clear()?;
         Ok(Self { kind, binary, process, doors, _beside: beside })
@@ -245,11 +246,12 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// All that loads need which come from one address. The folder is its own, for two relays never share one.
+/// The options of our relay. All loads come from one address. The folder is its own, because two relays never share
+/// one.
 fn ours(command: &mut Command, ground: &Ground, doors: &Doors, folder: &Path) -> Result<(), Failure> {
     let state = folder.join("state");
     fs::create_dir(&state)?;
-    // With its mode, which keeps others from reading it.
+    // With its mode, which denies access to other users.
     fs::copy(ground.state().join("ids"), state.join("ids"))?;
     command.arg("serve").arg("--state").arg(&state);
     command.arg("--cert").arg(&ground.certificate).arg("--key").arg(&ground.key);

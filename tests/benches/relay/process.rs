@@ -1,4 +1,4 @@
-//! A relay's process: where it runs, and what the kernel's accounts say of it.
+//! A relay's process: its processor, and the kernel's accounting of it.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use crate::Failure;
 
-/// The longest that anything may take before the benchmark gives up.
+/// Timeout for everything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program on a processor of its own. It is killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
-    /// From the start to the first connection that it took.
+    /// From the start to the first accepted connection.
     pub(crate) start_up: Duration,
 }
 
 impl Process {
-    /// Starts it on that processor, what it says going to a file, and waits until it listens at `ready`.
+    /// Starts it on that processor, with its output in a file, and waits until it listens at `ready`.
     pub(crate) fn start(
         command: &mut Command,
         processor: usize,
@@ -30,7 +30,7 @@ impl Process {
         let shown = command.get_program().to_string_lossy().into_owned();
         let out = File::create(log)?;
         let mut pinned = Command::new("taskset");
-        // If this process is killed, what it started goes with it.
+        // If this process is killed, its children are too.
         pinned.args(["-c", &processor.to_string(), "setpriv", "--pdeathsig", "KILL"]);
         pinned.arg(command.get_program()).args(command.get_args());
         pinned.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
@@ -48,7 +48,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Its process ID (`taskset` and `setpriv` become what they start).
+    /// Its process ID (`taskset` and `setpriv` replace themselves by the program).
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -64,18 +64,17 @@ impl Process {
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// Its resident memory, in octets.
+    /// Its resident memory, in bytes.
     pub(crate) fn resident(&self) -> Result<u64, Failure> {
         self.status("VmRSS:")
     }
 
-    /// Of its resident memory, what is no page of a file: its own, in octets. The others are the program and libc, read
-    /// from the disk once and dropped when somebody needs the room.
+    /// Its anonymous resident memory, in bytes. The rest is pages of the program and libc, which the kernel can drop.
     pub(crate) fn own(&self) -> Result<u64, Failure> {
         self.status("RssAnon:")
     }
 
-    /// The most resident memory that it ever had, in octets.
+    /// Its peak resident memory, in bytes.
     pub(crate) fn peak(&self) -> Result<u64, Failure> {
         self.status("VmHWM:")
     }
@@ -93,7 +92,7 @@ impl Process {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
-    /// Waits until it has no more descriptors open than so many.
+    /// Waits until it has at most this many descriptors open.
     pub(crate) fn closes_all_but(&self, descriptors: usize) -> Result<(), Failure> {
         let begun = Instant::now();
         while self.descriptors()? > descriptors {
@@ -105,7 +104,7 @@ impl Process {
         Ok(())
     }
 
-    /// Waits until it uses no more than a hundredth of a processor: what it still had to do is done.
+    /// Waits until it uses less than a hundredth of a processor: its pending work is done.
     pub(crate) fn settle(&self) -> Result<(), Failure> {
         let begun = Instant::now();
         let mut before = self.cpu()?;
@@ -128,8 +127,8 @@ impl Drop for Process {
     }
 }
 
-/// Puts this process onto all processors but the relays' (which have 0), and lets it and what it starts open as many
-/// descriptors as it may, which must be so many at least.
+/// Binds this process to all processors except the relays' processor 0, and raises its limit of descriptors, which must
+/// be at least this.
 pub(crate) fn prepare(descriptors: u64, processors: usize) -> Result<(), Failure> {
     let pid = std::process::id().to_string();
     if processors < 2 {

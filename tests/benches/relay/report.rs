@@ -1,4 +1,4 @@
-//! What was measured, as tables and as JSON.
+//! Results, as tables and as JSON.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::Failure;
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quantity {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
 }
 
-/// The part of the time in which the relay had the processor.
+/// The part of the time in which the relay used the processor.
 pub(crate) const BUSY: Quantity = Quantity { name: "busy", unit: "%" };
 
 /// One quantity at one relay, a value for each round.
@@ -43,12 +43,12 @@ impl Report {
         Self { about, sections: Vec::new(), verbose }
     }
 
-    /// What follows belongs to this scenario.
+    /// Starts a scenario: later samples belong to it.
     pub(crate) fn begin(&mut self, name: &str) {
         self.sections.push(Section { name: name.to_owned(), series: Vec::new() });
     }
 
-    /// One value, of the round that is under way.
+    /// Adds one value of the current round.
     pub(crate) fn sample(&mut self, relay: &'static str, quantity: Quantity, value: f64) {
         let section = self.sections.last_mut().expect("a scenario has begun");
         if self.verbose {
@@ -60,7 +60,7 @@ impl Report {
         }
     }
 
-    /// Prints the table of the scenario that began last.
+    /// Prints the table of the last scenario.
     pub(crate) fn show(&self) {
         let section = self.sections.last().expect("a scenario has begun");
         println!("\n{}\n  {:29} {:15} {:>12} {:>25}  ratios", section.name, "", "", "median", "least – most");
@@ -76,7 +76,7 @@ impl Report {
         }
     }
 
-    /// Writes everything, to a file or behind the tables.
+    /// Writes everything as JSON, to a file or after the tables.
     pub(crate) fn write_json(&self, to: Option<&Path>) -> Result<(), Failure> {
         let about = self.about.iter().map(|(name, value)| format!("    {}: {}", quoted(name), quoted(value)));
         let results = self.sections.iter().flat_map(Section::json);
@@ -114,7 +114,7 @@ impl Section {
         row
     }
 
-    /// A series of the first relay of its quantity, by those of the others.
+    /// The ratios of a series of the first relay to those of the others.
     fn ratios(&self, series: &Series) -> Vec<(&'static str, f64)> {
         let mut same = self.series.iter().filter(|it| it.quantity == series.quantity);
         if series.quantity == BUSY || !same.next().is_some_and(|first| std::ptr::eq(first, series)) {
@@ -163,12 +163,12 @@ impl Series {
     }
 }
 
-/// The middle one, or between the two in the middle.
+/// The median.
 pub(crate) fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The value that this part of all is not above; between two values it is in proportion.
+/// The quantile, interpolated between two values.
 pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else {
@@ -179,7 +179,7 @@ pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> f64 {
     low + (high - low) * at.fract()
 }
 
-/// Four digits that mean something.
+/// A number with four significant digits.
 fn figure(value: f64) -> String {
     let digits = match value.abs() {
         it if it >= 1000.0 => 0,
@@ -190,7 +190,7 @@ fn figure(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// JSON knows no NaN.
+/// JSON has no NaN.
 fn number(value: f64) -> String {
     if value.is_finite() { format!("{value:.6}") } else { "null".to_owned() }
 }

@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::end::{Below, End};
 use crate::process::PATIENCE;
 
-/// Listens on a port of its own; how a connection is protected is known to who awaits it.
+/// Listens on a port of its own. The caller of `accept` knows how a connection is protected.
 pub(crate) struct Sink {
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -21,7 +21,7 @@ impl Sink {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())?;
         socket.listen(4096)?;
-        // Of a listener it is the patience of `accept`.
+        // For a listener it is the timeout of `accept`.
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { listener: socket.into(), tls })
     }
@@ -30,14 +30,14 @@ impl Sink {
         Ok(self.listener.local_addr()?)
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     pub(crate) fn accept(&self, below: Below) -> Result<End, Failure> {
         let (socket, _) =
             self.listener.accept().map_err(|error| format!("nothing reaches the server: {error}"))?;
         self.take(socket, below)
     }
 
-    /// Drops what came from somebody who only looked whether a relay listens.
+    /// Drops connections that only checked whether a relay listens.
     pub(crate) fn clear(&self) -> Result<(), Failure> {
         self.listener.set_nonblocking(true)?;
         while self.listener.accept().is_ok() {}

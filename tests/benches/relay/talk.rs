@@ -1,4 +1,4 @@
-//! Small messages to and fro through a warm pair.
+//! Round trips of small messages through a warm pair.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -17,13 +17,13 @@ use crate::process::PATIENCE;
 use crate::report::{BUSY, Quantity, Report, quantile};
 use crate::{Failure, Scenario};
 
-/// Of a message, there and back.
+/// A message, there and back.
 const MESSAGE: [u8; 64] = [0x5a; 64];
-/// Between two messages of a conversation at its ease.
+/// Time between two messages of a paced conversation.
 pub(crate) const PERIOD: Duration = Duration::from_millis(1);
 /// Round trips of one measurement.
 const COUNT: usize = 2_000;
-/// Pairs that talk as fast as they can.
+/// Pairs that exchange messages without pause.
 const PAIRS: usize = 16;
 
 pub(crate) const P50: Quantity = Quantity { name: "round trip p50", unit: "µs" };
@@ -38,15 +38,15 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
     ]
 }
 
-/// A client that says something and a hidden server that says it back.
+/// A client that sends a message and a hidden server that returns it.
 pub(crate) struct Talk {
     client: End,
     hidden: End,
     asked: Option<Instant>,
-    /// Of the message under way.
+    /// Bytes of the current message.
     at_hidden: usize,
     at_client: usize,
-    /// Of each message that came back.
+    /// The time of each message that came back.
     pub(crate) times: Vec<Duration>,
 }
 
@@ -62,14 +62,14 @@ impl Talk {
         [self.client.as_raw_fd(), self.hidden.as_raw_fd()]
     }
 
-    /// Sends a message; legal when none is under way. So small a one always finds room.
+    /// Sends a message; only while none is in transit. It is so small that there is always room.
     fn ask(&mut self) -> Result<(), Failure> {
         self.asked = Some(Instant::now());
         (self.at_hidden, self.at_client) = (0, 0);
         Ok(self.client.write_all(&MESSAGE)?)
     }
 
-    /// Sends a message if none is under way and the last is old enough.
+    /// Sends a message if none is in transit and the last is old enough.
     pub(crate) fn ask_at_ease(&mut self, last: &mut Instant) -> Result<(), Failure> {
         if self.asked.is_none() && last.elapsed() >= PERIOD {
             *last = Instant::now();
@@ -78,7 +78,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Does what can be done: says back, and hears. Whether a message came back.
+    /// Makes progress: returns the message, and receives it. Returns whether a message came back.
     pub(crate) fn turn(&mut self) -> Result<bool, Failure> {
         let Some(asked) = self.asked else {
             return Ok(false);
@@ -98,7 +98,7 @@ impl Talk {
         Ok(true)
     }
 
-    /// The quantiles of all times, in microseconds.
+    /// Reports the quantiles of all times, in microseconds.
     pub(crate) fn note(&self, report: &mut Report, relay: &'static str) {
         let micros: Vec<f64> = self.times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
         report.sample(relay, P50, quantile(micros.clone(), 0.5));
@@ -106,7 +106,7 @@ impl Talk {
     }
 }
 
-/// What is there, up to a message.
+/// Receives what is there, up to a message.
 fn hear(end: &mut End) -> Result<usize, Failure> {
     let mut message = MESSAGE;
     match end.read(&mut message) {
@@ -117,7 +117,7 @@ fn hear(end: &mut End) -> Result<usize, Failure> {
     }
 }
 
-/// One conversation at its ease.
+/// One paced conversation.
 fn round_trips(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let (relays, ground) = field.cast(|kind| kind.carries(Transport::TLS_TLS))?;
     for _ in 0..args.rounds {
@@ -137,7 +137,7 @@ fn round_trips(field: &mut Field, args: &Args, report: &mut Report) -> Result<()
     Ok(())
 }
 
-/// Many conversations, each message on the heels of the one before.
+/// Many conversations without pauses.
 fn requests(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let (relays, ground) = field.cast(|kind| kind.carries(Transport::TLS_TLS))?;
     let count = 10 * args.load(COUNT);
@@ -164,7 +164,7 @@ fn requests(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), F
     Ok(())
 }
 
-/// Where conversations are waited for.
+/// The poll of all conversations.
 struct Table {
     poll: Poll,
     events: Events,
@@ -181,7 +181,8 @@ impl Table {
         Ok(Self { poll, events: Events::with_capacity(64) })
     }
 
-    /// Waits for octets and hears them; `then` is done with each conversation whose message came back. How many did.
+    /// Waits for bytes and receives them. Calls `then` for each conversation whose message came back, and returns their
+    /// number.
     fn turn(
         &mut self,
         talks: &mut [Talk],

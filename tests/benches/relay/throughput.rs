@@ -1,4 +1,4 @@
-//! Throughput, and processor time for every octet: one way (hidden server to client) and both ways at once.
+//! Throughput, and processor time per byte: one way (hidden server to client) and both ways at once.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::peers::Transport;
 use crate::report::{BUSY, Quantity, Report};
 use crate::{Failure, Scenario};
 
-/// Octets of one measurement, all streams and directions together.
+/// Bytes of one measurement, all streams and directions together.
 const OCTETS: usize = 256 << 20;
 
 const THROUGHPUT: Quantity = Quantity { name: "throughput", unit: "MB/s" };

@@ -1,5 +1,5 @@
 //! `noxious-proxy LISTEN UPSTREAM [TOXIC …]`: a TCP proxy with these faults, each in the JSON of toxiproxy, until it is
-//! killed. It says `ready` once it listens.
+//! killed. It prints `ready` once it listens.
 
 use std::env;
 use std::error::Error;
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = ProxyConfig { name, listen, upstream, enabled: true, rand_seed: Some(1) };
     let (listener, shared): (TcpListener, _) = ProxyRunner::initialize_proxy(config, toxics).await?;
     println!("ready");
-    // Nobody changes anything: the other ends are only kept.
+    // The configuration never changes, but the other ends must exist.
     let (_events, receiver) = bmrng::channel(1);
     let (stop, _stopper) = Stop::new();
     let (_close, closer) = Close::new();
