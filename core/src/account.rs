@@ -1,8 +1,8 @@
 //! The accounts that memory is charged to.
 //!
 //! Memory that a peer causes is charged to the peer's address and, once it is known, to the hidden server that the
-//! connection is for. The event loop bounds what each account may use, so that neither many connections of one address
-//! nor many clients of one hidden server use up what others need.
+//! connection is for. The event loop bounds the memory of each account, so that neither many connections of one
+//! address nor many clients of one hidden server can use up all of it.
 
 use crate::id::Id;
 pub use crate::limiter::Source;

@@ -1,41 +1,41 @@
-//! Which addresses may be dialled. They come from a peer: without a filter it could reach networks with us that it cannot
+//! Which addresses may be dialled. A peer chooses them; without a filter it could reach our networks, which it cannot
 //! reach itself (docs/dtcp.md §6.35).
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What may be dialled beside addresses of the public Internet.
+/// The addresses that may be dialled in addition to global ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// This machine: 127.0.0.0/8, ::1.
+    /// Loopback: 127.0.0.0/8, ::1.
     pub loopback: bool,
-    /// This link: 169.254.0.0/16 (RFC 3927), fe80::/10.
+    /// Link-local: 169.254.0.0/16 (RFC 3927), fe80::/10.
     pub link_local: bool,
-    /// This network: RFC 1918, RFC 4193, and other ranges that are nobody's on the public Internet.
+    /// Private networks: RFC 1918, RFC 4193, and other ranges that are not globally routed.
     pub private: bool,
-    /// This provider's: 100.64.0.0/10 (RFC 6598).
+    /// Carrier-grade NAT: 100.64.0.0/10 (RFC 6598).
     pub shared: bool,
-    /// Host names: they are looked up, and the addresses judged.
+    /// Host names. They are resolved, and the addresses are checked.
     pub names: bool,
-    /// Where we listen ourselves: never dialled. An unspecified address stands for itself and for loopback; what
-    /// other addresses this machine has is for the caller to list.
+    /// Our own listening addresses, which are never dialled. An unspecified address stands for itself and for
+    /// loopback; the caller lists the machine's other addresses.
     pub own: Vec<SocketAddr>,
 }
 
-/// How far an address reaches.
+/// The scope of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// No single host: unspecified, multicast, broadcast, reserved.
+    /// Not a host: unspecified, multicast, broadcast, reserved.
     Nobody,
-    /// This machine.
+    /// Loopback.
     Loopback,
-    /// This link.
+    /// Link-local.
     LinkLocal,
-    /// This network.
+    /// Private.
     Private,
-    /// This provider's network.
+    /// Shared address space of a provider (carrier-grade NAT).
     Shared,
-    /// The Internet.
+    /// Global.
     Global,
 }
 
@@ -61,8 +61,7 @@ fn is_own(own: SocketAddr, to: SocketAddr) -> bool {
     own.port() == to.port() && (same || own.ip().is_unspecified() && scope(inner) == Scope::Loopback)
 }
 
-/// How far an address reaches. An IPv6 address that carries an IPv4 one (mapped, NAT64 and the like) reaches as far
-/// as that.
+/// The scope of an address. An IPv6 address that embeds an IPv4 one (mapped, NAT64 and so on) has the scope of that.
 #[must_use]
 pub fn scope(address: IpAddr) -> Scope {
     match innermost(address) {
@@ -90,15 +89,15 @@ fn scope_v6(address: Ipv6Addr) -> Scope {
         [0, 0, 0, 0, 0, 0, 0, 0] | [0xff00..=0xffff, ..] => Scope::Nobody,
         [0, 0, 0, 0, 0, 0, 0, 1] => Scope::Loopback,
         [0xfe80..=0xfebf, ..] => Scope::LinkLocal,
-        // Unique local (RFC 4193), what was site-local (RFC 3879), and translation within a network (RFC 8215), where
-        // the place of the IPv4 address is the network's own affair.
+        // Unique local (RFC 4193), the former site-local (RFC 3879), and local-use translation (RFC 8215), in which
+        // the position of the IPv4 address is not standardised.
         [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] | [0x64, 0xff9b, 1, ..] => Scope::Private,
         _ => Scope::Global,
     }
 }
 
-/// The IPv4 address that an IPv6 address carries, if it does: mapped (RFC 4291 §2.5.5.2), compatible (§2.5.5.1),
-/// translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1), 6to4 (RFC 3056 §2), Teredo's client (RFC 4380 §4).
+/// The IPv4 address that is embedded in an IPv6 address, if any: mapped (RFC 4291 §2.5.5.2), compatible (§2.5.5.1),
+/// translated (RFC 2765 §2.1), NAT64 (RFC 6052 §2.1), 6to4 (RFC 3056 §2), the Teredo client (RFC 4380 §4).
 fn innermost(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let joined =

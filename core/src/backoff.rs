@@ -1,26 +1,26 @@
-//! How long to wait before the next attempt: exponential back-off with jitter, and nothing about what is attempted.
+//! Exponential backoff with jitter, independent of what is retried.
 
 use crate::entropy::Entropy;
 use crate::time::Span;
 
-/// The longest `Retry-After` that is kept to, however long a peer asks for: a wrong or hostile one keeps nobody away for
-/// longer than the back-off does by itself.
+/// The longest `Retry-After` that is obeyed. A wrong or hostile value delays for no longer than the backoff itself
+/// does.
 const RETRY_AFTER_MAX: Span = Span::from_secs(60);
 
-/// The longest delay while a peer has been unreachable for a short time: it may be restarting, and an attempt costs
-/// neither side more than a few packets.
+/// The longest delay while a peer has been unreachable for a short time. It may be restarting, and an attempt costs a
+/// few packets only.
 const RESTART_DELAY_MAX: Span = Span::from_millis(1_800);
-/// So many attempts are made at that pace, which is about a minute, before the delay doubles again.
+/// The number of attempts at that delay, about a minute, before the delay doubles again.
 const RESTART_ATTEMPTS: u32 = 40;
 
-/// The bounds of a back-off.
+/// The bounds of a backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// The shortest delay after a failure to connect; default 0.5 s.
+    /// The minimum delay after a failure to connect; default 0.5 s.
     pub first: Span,
-    /// The shortest delay after a refusal, which seldom passes by itself; default 4 s.
+    /// The minimum delay after a refusal, which is seldom transient; default 4 s.
     pub first_refused: Span,
-    /// The longest delay, but for a `Retry-After`, which is kept to for up to 60 s and a quarter more; default 60 s.
+    /// The maximum delay; default 60 s. A `Retry-After` of up to 60 s may exceed it by a quarter.
     pub max: Span,
 }
 
@@ -30,18 +30,18 @@ impl Default for Retry {
     }
 }
 
-/// What went wrong, as far as the pace of further attempts goes.
+/// The class of an error, as far as the backoff depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
-    /// No connection came about: a restart or a lost route, which may be over in a moment.
+    /// No connection was established: a restart or a lost route, often transient.
     Unreachable,
-    /// It may be over in a moment: a lack of room, a broken connection. With the peer's `Retry-After`.
+    /// A transient failure: the relay is full, or the connection broke. Has the peer's `Retry-After`.
     Failure(Option<Span>),
-    /// Somebody has to change something first. With the peer's `Retry-After`.
+    /// A failure that needs an operator. Has the peer's `Retry-After`.
     Refusal(Option<Span>),
 }
 
-/// The back-off towards one peer.
+/// The backoff of one peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
     bounds: Retry,
@@ -56,14 +56,14 @@ impl Backoff {
         Self { bounds, ceiling: Span::ZERO, unreachable: 0 }
     }
 
-    /// What was attempted succeeded, and lasted.
+    /// Resets the delay after a success that lasted.
     pub(crate) fn reset(&mut self) {
         self.ceiling = Span::ZERO;
         self.unreachable = 0;
     }
 
-    /// The delay after one more failure: evenly spread over the upper third of a range that doubles each time, so
-    /// that many who failed at once do not come back at once.
+    /// The delay after one more failure: uniform in the upper third of a range that doubles each time. The jitter
+    /// keeps clients that failed together from returning together.
     pub(crate) fn next(&mut self, class: ErrorClass, entropy: &mut Entropy) -> Span {
         let (first, retry_after) = match class {
             ErrorClass::Unreachable => (self.bounds.first, None),

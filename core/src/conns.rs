@@ -1,4 +1,4 @@
-//! What every machine of this crate has in common: a table of connections with their ids, one deadline each, lingering
+//! What all machines of this crate share: the table of connections with their ids, one deadline each, lingering
 //! closes, pairs, and the queue of outputs.
 
 use alloc::boxed::Box;
@@ -17,23 +17,23 @@ use crate::opaque::Opaque;
 use crate::pair::{Act, Limits, Pair, PairEnd, Side};
 use crate::time::{Now, Span, Time};
 
-/// A lingering connection on which nothing comes for this long is closed.
+/// Closes a lingering connection after this long without bytes.
 const LINGER_IDLE: Span = Span::from_secs(5);
-/// A lingering connection is closed if so few bytes come in so long a time: a peer that sends a large body reads our
-/// answer when all of it is sent. The minimum rate is 8.7 kB/s on average.
+/// Closes a lingering connection if fewer bytes arrive in this time. A peer that sends a large body reads our
+/// response only after it has sent everything. The minimum rate is 8.7 kB/s on average.
 const LINGER_WINDOW: (u64, Span) = (256 << 10, Span::from_secs(30));
-/// A lingering connection is closed after this long, whatever comes.
+/// Closes a lingering connection after this long, even if bytes still arrive.
 const LINGER_MAX: Span = Span::from_secs(30 * 60);
-/// What is queued for a connection that is cut may take this long to be sent, whatever comes.
+/// Closes a truncated connection after this long, even if its queue is not sent.
 const TRUNCATE_MAX: Span = Span::from_secs(5);
 
-/// How many connections may linger where [`Conns::set_lingering_max`] was not called.
+/// The limit of lingering connections if [`Conns::set_lingering_max`] was not called.
 const LINGERING_MAX: u32 = 256;
 
-/// Tables are not made shorter than this.
+/// The minimum capacity of the tables, in entries.
 const SPARE_MIN: usize = 64;
 
-/// The table of a machine whose connections have states `S`.
+/// The table of connections of a machine; `S` is the state of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Conns<S> {
     table: Slab<Conn<S>>,
@@ -42,9 +42,9 @@ pub(crate) struct Conns<S> {
     deadlines: BinaryHeap<Reverse<(Time, ConnId)>>,
     outputs: VecDeque<Pending>,
     limits: Limits,
-    /// Connections that are closing or gone.
+    /// The number of connections that are closing or gone.
     closing: usize,
-    /// Connections that linger: the peer has yet to close.
+    /// The lingering connections: their peers have not closed yet.
     lingering: AdmissionQueue,
     lingering_max: u32,
 }
@@ -58,7 +58,7 @@ struct Conn<S> {
     pair: Option<u32>,
     ended: bool,
     due: Option<Time>,
-    /// The time of the entry in the heap that will wake us; later deadlines wait for it (lazy re-arm).
+    /// The time of this connection's entry in the heap. Later deadlines keep the entry (lazy re-arm).
     armed: Option<Time>,
 }
 
@@ -67,20 +67,20 @@ struct Conn<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// `Close` was said; linger until the peer ends, sends too little, or `last` comes.
+    /// `Close` was returned. The connection lingers until the peer ends, sends too little, or `last` is reached.
     Closing {
-        /// When enough of the current window must have come.
+        /// The end of the current window, or of the truncated close.
         until: Time,
-        /// What came of it.
+        /// Bytes received in the current window.
         received: u64,
-        /// When it is over, whatever comes.
+        /// The latest end of the linger.
         last: Time,
     },
-    /// `Close::Abort` was said: only `handle_closed` is left.
+    /// `Close::Abort` was returned; only `handle_closed` follows.
     Gone,
 }
 
-/// Two connections that are one pair.
+/// The two connections of a pair.
 #[derive(Clone, Debug)]
 struct PairEntry {
     pair: Pair,
@@ -118,7 +118,7 @@ impl<S> Conns<S> {
         }
     }
 
-    /// How many connections may linger. If there are more, the oldest ones of the addresses with the most lingering
+    /// Sets the limit of lingering connections. Beyond it, the oldest ones of the addresses with the most lingering
     /// connections are aborted.
     pub(crate) fn set_lingering_max(&mut self, max: u32) {
         self.lingering_max = max;
@@ -128,7 +128,7 @@ impl<S> Conns<S> {
         self.limits = limits;
     }
 
-    /// How many connections there are, closing ones included.
+    /// The number of connections, including closing ones.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
@@ -137,7 +137,7 @@ impl<S> Conns<S> {
         self.pairs.len()
     }
 
-    /// How many connections are closing or gone.
+    /// The number of connections that are closing or gone.
     pub(crate) const fn closing(&self) -> usize {
         self.closing
     }
@@ -160,7 +160,7 @@ impl<S> Conns<S> {
         ConnId { index, generation }
     }
 
-    /// The ids of all connections that are not closing, in the order of their places.
+    /// The ids of all connections that are not closing, in the order of the table.
     pub(crate) fn open_ids(&self) -> Vec<ConnId> {
         let open = self.table.iter().filter(|(_, conn)| conn.phase == Phase::Open);
         open.map(|(index, conn)| ConnId {
@@ -170,29 +170,29 @@ impl<S> Conns<S> {
         .collect()
     }
 
-    /// The state of every connection, in the order of their places; `None` for one that is closing.
+    /// The state of every connection, in the order of the table; `None` for one that is closing.
     pub(crate) fn states(&self) -> impl Iterator<Item = Option<&S>> {
         self.table.iter().map(|(_, conn)| (conn.phase == Phase::Open).then_some(&conn.state))
     }
 
-    /// Every pair, in the order of their places, with the state of its hidden server's side.
+    /// Every pair, in the order of the table, with the state of its hidden server's side.
     pub(crate) fn ties(&self) -> impl Iterator<Item = (&Pair, &S)> {
         let state = |on: ConnId| self.table.get(on.index as usize).map(|conn| &conn.state);
         self.pairs.iter().filter_map(move |(_, tie)| Some((&tie.pair, state(tie.hidden)?)))
     }
 
-    /// The state of a connection that is open; `None` once it is closing or gone.
+    /// The state of an open connection; `None` if it is closing or gone.
     pub(crate) fn state(&mut self, on: ConnId) -> Option<&mut S> {
         self.conn(on).filter(|conn| conn.phase == Phase::Open).map(|conn| &mut conn.state)
     }
 
-    /// The state of a connection in whatever phase, to look at.
+    /// The state of a connection in any phase, read-only.
     pub(crate) fn peek(&self, on: ConnId) -> Option<&S> {
         let conn = self.table.get(on.index as usize)?;
         (conn.generation == on.generation).then_some(&conn.state)
     }
 
-    /// The state of a connection in whatever phase.
+    /// The state of a connection in any phase.
     pub(crate) fn any_state(&mut self, on: ConnId) -> Option<&mut S> {
         self.conn(on).map(|conn| &mut conn.state)
     }
@@ -202,7 +202,7 @@ impl<S> Conns<S> {
         if conn.generation == on.generation { conn.from } else { None }
     }
 
-    /// The address that a connection counts for; [`Source::default`] if it has none.
+    /// The address that limits count a connection for; [`Source::default`] if it has none.
     pub(crate) fn source(&self, on: ConnId) -> Source {
         self.from(on).map_or_else(Source::default, |from| Source::from(from.ip()))
     }
@@ -220,19 +220,19 @@ impl<S> Conns<S> {
         lingers.then(|| self.source(on))
     }
 
-    /// Somebody trusted says where the connection really comes from.
+    /// Sets the peer's real address, as a trusted load balancer or relay reported it.
     pub(crate) fn set_from(&mut self, on: ConnId, from: SocketAddr) {
         if let Some(conn) = self.conn(on) {
             conn.from = Some(from);
         }
     }
 
-    /// Whether the reading side has ended.
+    /// Whether the reading side has ended. True if there is no such connection.
     pub(crate) fn has_ended(&mut self, on: ConnId) -> bool {
         self.conn(on).is_none_or(|conn| conn.ended)
     }
 
-    /// The reading side of a connection that is no pair's yet has ended in order.
+    /// Records a clean end of the reading side before the connection is paired.
     pub(crate) fn mark_ended(&mut self, on: ConnId) {
         if let Some(conn) = self.conn(on) {
             conn.ended = true;
@@ -251,7 +251,8 @@ impl<S> Conns<S> {
         }
     }
 
-    /// Entries that will wake nobody stay in the heap until their time comes; where most of them are such, they go.
+    /// Removes stale heap entries once most entries are stale. Until then they are dropped lazily, when their time
+    /// comes.
     fn forget_stale_deadlines(&mut self) {
         if self.deadlines.len() < 64 + 4 * self.table.len() {
             return;
@@ -277,7 +278,7 @@ impl<S> Conns<S> {
         self.emit(Output::Event(event));
     }
 
-    /// Begins the end of a connection. Again with `Abort`: ends the patience of an earlier one.
+    /// Begins to close a connection. `Abort` ends an earlier `Linger` or `Truncate` at once.
     pub(crate) fn close(&mut self, on: ConnId, how: Close, now: Now) {
         let Some(conn) = self.conn(on) else { return };
         let (phase, due) = match (conn.phase, how) {
@@ -307,7 +308,8 @@ impl<S> Conns<S> {
         }
     }
 
-    /// A peer that never closes holds a descriptor until the linger timeout: so there is a limit of these.
+    /// Counts a lingering connection against the limit. A peer that never closes holds a descriptor until the linger
+    /// timeout.
     fn linger(&mut self, on: ConnId, now: Now) {
         let mut lingering = core::mem::take(&mut self.lingering);
         let displaced = lingering.enter(on, self.lingering_max, |on| self.lingering_source(on));
@@ -327,7 +329,7 @@ impl<S> Conns<S> {
         }
     }
 
-    /// Forgets a connection; its state comes back if it was there.
+    /// Removes a closed connection. Returns its state if it existed.
     pub(crate) fn forget(&mut self, on: ConnId) -> Option<S> {
         let conn = self.conn(on)?;
         debug_assert!(conn.phase != Phase::Open, "closed, but not by the machine");
@@ -342,8 +344,8 @@ impl<S> Conns<S> {
         Some(state)
     }
 
-    /// After a wave of connections the tables are as long as the wave was. Looked at when their number has halved, so
-    /// that it costs the wave little.
+    /// Shrinks the tables after a burst of connections. Checked only when the number of connections has halved, so
+    /// that it costs little.
     fn shrink(&mut self) {
         let len = self.table.len();
         if (len == 0 || len.is_power_of_two()) && self.table.capacity() > 4 * len.max(SPARE_MIN) {
@@ -355,7 +357,7 @@ impl<S> Conns<S> {
         }
     }
 
-    /// Makes a pair. A client that has ended already counts as ended.
+    /// Makes a pair. If the client has ended already, that end applies at once.
     pub(crate) fn pair(&mut self, hidden: ConnId, client: ConnId, head_queued: bool, now: Now) {
         let pair = Pair::new(self.limits, head_queued, now.mono);
         let tie = self.pairs.insert(PairEntry { pair, hidden, client });
@@ -377,8 +379,8 @@ impl<S> Conns<S> {
         debug_assert!(over.is_none(), "a new pair is not over by one end");
     }
 
-    /// The hidden server's side of a new pair may have ended before, in order: then that counts now. The end of the
-    /// pair, if the client's side had ended as well.
+    /// Applies a clean end of the hidden server's side that came before the pair was made. Returns the end of the
+    /// pair if the client's side has ended as well.
     pub(crate) fn pair_ended(&mut self, hidden: ConnId, now: Now) -> Option<Ended> {
         if !self.has_ended(hidden) {
             return None;
@@ -386,14 +388,14 @@ impl<S> Conns<S> {
         self.with_pair(hidden, now, |pair, side| pair.on_end(side, End::Clean, now.mono))
     }
 
-    /// The other end of a pair, and which side `on` itself is.
+    /// The other end of a pair, and the side of `on` itself.
     pub(crate) fn peer(&mut self, on: ConnId) -> Option<(ConnId, Side)> {
         let pair = self.conn(on)?.pair?;
         let tie = self.pairs.get(pair as usize)?;
         Some(if tie.hidden == on { (tie.client, Side::Hidden) } else { (tie.hidden, Side::Client) })
     }
 
-    /// The pair that a connection belongs to.
+    /// The pair of a connection.
     pub(crate) fn pair_of(&mut self, on: ConnId) -> Option<&Pair> {
         let pair = self.conn(on)?.pair?;
         self.pairs.get(pair as usize).map(|tie| &tie.pair)
@@ -406,7 +408,7 @@ impl<S> Conns<S> {
         tie.is_some_and(|tie| tie.hidden == hidden && tie.pair.bytes_from(Side::Hidden) == 0)
     }
 
-    /// Bytes of a pair moved, or bytes of a closing connection were dropped.
+    /// Bytes of a pair moved, or bytes of a closing connection were discarded.
     pub(crate) fn moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) -> Option<Ended> {
         if let Some(conn) = self.conn(from)
             && let Phase::Closing { until, received, last } = &mut conn.phase
@@ -430,7 +432,7 @@ impl<S> Conns<S> {
         self.with_pair(on, now, |pair, side| pair.on_acked(side, age, now.mono))
     }
 
-    /// At this time it is looked at again whether the request that was handed over was acknowledged.
+    /// Sets the time of the next check whether the handed-over request was acknowledged.
     pub(crate) fn check_hand_over_at(&mut self, hidden: ConnId, time: Time, now: Now) {
         let ended = self.with_pair(hidden, now, |pair, _| {
             pair.check_hand_over_at(time);
@@ -439,8 +441,8 @@ impl<S> Conns<S> {
         debug_assert!(ended.is_none(), "a pair is not over by a deadline that is set");
     }
 
-    /// Others need the memory of a connection that makes no progress. A pair is over by it, and a connection that is
-    /// closing is aborted; of any other the machine decides.
+    /// Others need the memory of a connection that makes no progress. A pair is ended, and a closing connection is
+    /// aborted. For any other connection the machine decides.
     pub(crate) fn stalled(&mut self, on: ConnId, now: Now) -> Option<Ended> {
         if let Some(Conn { phase: Phase::Closing { .. }, .. }) = self.conn(on) {
             self.close(on, Close::Abort, now);
@@ -452,7 +454,7 @@ impl<S> Conns<S> {
         self.with_pair(on, now, |pair, side| pair.on_write_failed(side, now.mono))
     }
 
-    /// The reading side of a paired connection ended.
+    /// The reading side of a connection has ended. Returns the end of its pair, if that ends.
     pub(crate) fn end(&mut self, on: ConnId, how: End, now: Now) -> Option<Ended> {
         if let Some(conn) = self.conn(on) {
             debug_assert!(!conn.ended || conn.phase != Phase::Open, "ended twice");
@@ -461,7 +463,7 @@ impl<S> Conns<S> {
         self.with_pair(on, now, |pair, side| pair.on_end(side, how, now.mono))
     }
 
-    /// The next connection whose deadline has passed. Closing ones are dealt with here.
+    /// The next open connection whose deadline has passed. Closing connections are aborted here.
     pub(crate) fn expired(&mut self, now: Now) -> Option<ConnId> {
         while let Some(&Reverse((time, on))) = self.deadlines.peek() {
             if time > now.mono {
@@ -486,18 +488,18 @@ impl<S> Conns<S> {
         None
     }
 
-    /// Ends the pair that a connection belongs to.
+    /// Ends the pair of a connection.
     pub(crate) fn end_pair(&mut self, on: ConnId, over: PairEnd, now: Now) -> Option<Ended> {
         let index = self.conn(on)?.pair?;
         self.act(index, Some(Act::PairEnd(over)), now)
     }
 
-    /// The deadline of a paired connection has passed.
+    /// Handles the deadline of a paired connection.
     pub(crate) fn pair_timeout(&mut self, on: ConnId, now: Now) -> Option<Ended> {
         self.with_pair(on, now, |pair, _| pair.on_timeout(now.mono))
     }
 
-    /// The next output; without one, when and for what to wake: `why` names the state of the connection.
+    /// The next output. If there is none, the next deadline; `why` names the state of its connection.
     pub(crate) fn poll(&mut self, text: &mut Vec<u8>, why: impl Fn(&S) -> &'static str) -> Output {
         match self.outputs.pop_front() {
             Some(Pending::Other(output)) => output,
@@ -519,7 +521,7 @@ impl<S> Conns<S> {
         }
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     pub(crate) fn check_invariants(&self) {
         for (index, tie) in &self.pairs {
             debug_assert!(tie.hidden != tie.client, "paired with itself");

@@ -1,10 +1,10 @@
-//! Unguessable bytes from one seed: nonces, jitter. The seed comes in; the same seed gives the same bytes.
+//! Deterministic random bytes for nonces and jitter, generated from a seed.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// A generator in counter mode: block `i` is HMAC-SHA-256(seed, i). Who does not know the seed cannot tell its
-/// bytes from chance.
+/// A generator in counter mode: block `i` is HMAC-SHA-256(seed, i). Without the seed its output cannot be told from
+/// random bytes.
 #[derive(Clone)]
 pub struct Entropy {
     keyed: Hmac<Sha256>,
@@ -12,7 +12,7 @@ pub struct Entropy {
 }
 
 impl Entropy {
-    /// Starts from a seed, which the shell takes from the operating system.
+    /// Starts from a seed, which the driver takes from the operating system.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Self {
         let keyed =
@@ -20,8 +20,8 @@ impl Entropy {
         Self { keyed, counter: 0 }
     }
 
-    /// 32 bytes for another use: a seed or a key that tells nothing about the blocks, nor about what other labels give.
-    /// `label` is longer than a counter: 9 bytes or more.
+    /// Derives 32 bytes, for example a seed or a key. They reveal nothing about the blocks or about what other labels
+    /// give. `label` has at least 9 bytes, so that it differs from every counter.
     #[must_use]
     pub(crate) fn derive(&self, label: &[u8]) -> [u8; 32] {
         debug_assert!(label.len() > 8, "a label that could be a counter");
@@ -30,7 +30,7 @@ impl Entropy {
         mac.finalize().into_bytes().into()
     }
 
-    /// The next 32 bytes.
+    /// The next 32 random bytes.
     pub fn block(&mut self) -> [u8; 32] {
         let mut mac = self.keyed.clone();
         mac.update(&self.counter.to_be_bytes());
@@ -38,14 +38,14 @@ impl Entropy {
         mac.finalize().into_bytes().into()
     }
 
-    /// The next 16 bytes.
+    /// The next 16 random bytes.
     pub fn half_block(&mut self) -> [u8; 16] {
         let mut half = [0; 16];
         half.copy_from_slice(&self.block()[..16]);
         half
     }
 
-    /// A number below `bound`, or 0 where `bound` is 0. The bias is below 2⁻⁶⁴ times `bound`.
+    /// A random number below `bound`, or 0 if `bound` is 0. The bias is below 2⁻⁶⁴ times `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         let draw = u128::from_be_bytes(self.half_block());
         u64::try_from(draw % u128::from(bound.max(1))).unwrap_or(0)

@@ -1,6 +1,6 @@
-//! What is worth a log line or a counter, as values: the shell writes them down, tests compare them.
+//! Events to log or to count. The driver writes them to the log; tests compare them.
 //!
-//! A note holds no secret, no token and no byte that a peer sent.
+//! An event has no secret, no token and no byte that a peer sent.
 
 use core::net::SocketAddr;
 
@@ -10,78 +10,78 @@ use crate::id::Id;
 use crate::pair::EndReason;
 use crate::time::Span;
 
-/// Something happened.
+/// An event to log or to count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Relay: a hidden server authenticated and waits.
+    /// Relay: a hidden server authenticated, and its connection waits.
     Waiting {
         /// Its connection.
         on: ConnId,
-        /// Where it comes from.
+        /// Its peer.
         from: Option<SocketAddr>,
-        /// Whose it is.
+        /// The hidden server's ID.
         id: Id,
-        /// How many wait for this ID now, this one included.
+        /// How many connections wait for this ID now, including this one.
         waiting: u32,
     },
-    /// Relay: a connection no longer waits, though it met no client.
+    /// Relay: a waiting connection ended without a client.
     WaitingEnded {
         /// The connection.
         on: ConnId,
-        /// Whose it was.
+        /// The hidden server's ID.
         id: Id,
-        /// Why.
+        /// The reason.
         why: WaitingEnd,
         /// How long it had waited.
         after: Span,
     },
-    /// Relay: a request was refused with an answer.
+    /// Relay: a request was refused.
     Refused {
         /// The connection.
         on: ConnId,
-        /// Where it comes from.
+        /// Its peer.
         from: Option<SocketAddr>,
-        /// The ID, where one that is enrolled was named.
+        /// The ID, if the request named an enrolled one.
         id: Option<Id>,
-        /// The answer.
+        /// The status of the response.
         status: Status,
-        /// The answer's diagnostic: fixed text.
+        /// The diagnostic of the response: fixed text.
         why: &'static str,
     },
-    /// Relay: a client was asked whom it wants.
+    /// Relay: a client that named no hidden server got a 401.
     Challenged {
         /// The connection.
         on: ConnId,
-        /// Where it comes from.
+        /// Its peer.
         from: Option<SocketAddr>,
     },
     /// Relay: a client waits for the hidden server's next connection.
     Held {
         /// The connection.
         on: ConnId,
-        /// Whom it wants.
+        /// The hidden server's ID.
         id: Id,
     },
-    /// Relay: a rendezvous.
+    /// Relay: a client was paired with a hidden server.
     Paired {
         /// The hidden server's connection.
         hidden: ConnId,
         /// The client's connection.
         client: ConnId,
-        /// Where the client comes from.
+        /// The client's address.
         from: Option<SocketAddr>,
-        /// Whose hidden server it is.
+        /// The hidden server's ID.
         id: Id,
     },
-    /// Relay: the waiting connection failed before its first byte; `retried`: another one has the request now.
+    /// Relay: a waiting connection failed before its first byte of a response.
     HandOverFailed {
         /// The hidden server's connection.
         hidden: ConnId,
         /// The client's connection.
         client: ConnId,
-        /// Whose hidden server it is.
+        /// The hidden server's ID.
         id: Id,
-        /// Whether another waiting connection got the request; else the client got 502.
+        /// Whether another waiting connection got the request. If not, the client got a 502.
         retried: bool,
     },
     /// A pair ended.
@@ -90,29 +90,29 @@ pub enum Event {
         hidden: ConnId,
         /// The client's side.
         client: ConnId,
-        /// Whose hidden server it is.
+        /// The hidden server's ID.
         id: Id,
-        /// Bytes that the client's side sent, behind the request's head.
+        /// Bytes received from the client's side, without the request's head.
         from_client: u64,
-        /// Bytes that the hidden server's side sent.
+        /// Bytes received from the hidden server's side.
         from_hidden: u64,
-        /// How long it lasted.
+        /// The pair's duration.
         after: Span,
-        /// Why it ended.
+        /// The reason.
         why: EndReason,
     },
-    /// A connection ended, or was ended at its deadline, before anything came of it.
+    /// A connection ended, or was closed at its deadline, before it was used.
     Dropped {
         /// The connection.
         on: ConnId,
-        /// Where it comes from.
+        /// Its peer.
         from: Option<SocketAddr>,
         /// Agent: the position of its relay in the list of upstreams, if it has one.
         upstream: Option<u16>,
-        /// Fixed text.
+        /// The reason: fixed text.
         why: &'static str,
     },
-    /// The TLS handshake failed.
+    /// A TLS handshake failed.
     TlsFailed {
         /// The connection.
         on: ConnId,
@@ -120,18 +120,18 @@ pub enum Event {
         from: Option<SocketAddr>,
         /// Agent: the position of its relay in the list of upstreams.
         upstream: Option<u16>,
-        /// Why.
+        /// The reason.
         why: TlsFailure,
     },
-    /// Agent, connector: the relay, or the local service, can't be reached.
+    /// Agent, connector: the relay or the local service cannot be reached.
     DialFailed {
-        /// The connection that was to be.
+        /// The connection that failed.
         on: ConnId,
         /// What was dialled.
         what: Target,
-        /// Why not.
+        /// The reason.
         why: DialFailure,
-        /// When it is tried again; `None`: it is not.
+        /// The delay until the next attempt; `None`: there is none.
         again: Option<Span>,
     },
     /// Agent: the TLS handshake with the local HTTP service failed.
@@ -149,7 +149,7 @@ pub enum Event {
         on: ConnId,
         /// The position in the list of upstreams.
         upstream: u16,
-        /// How many wait there now.
+        /// How many connections wait there now.
         waiting: u32,
     },
     /// Agent: the relay refused or ended a connection before a client came.
@@ -158,89 +158,89 @@ pub enum Event {
         on: ConnId,
         /// The position in the list of upstreams.
         upstream: u16,
-        /// What it did.
+        /// What the relay did.
         why: RelayLoss,
-        /// When the next one is tried; zero: at once, or one is under way.
+        /// The delay until the next attempt. Zero: it is made at once, or one is under way.
         again: Span,
     },
-    /// Agent: too many clients that this relay brought were gone before the local service had answered them: the next
-    /// connection to it waits.
+    /// Agent: too many clients of this relay left before the local service had answered, so the next connection to
+    /// the relay is delayed.
     Slowed {
         /// The position in the list of upstreams.
         upstream: u16,
-        /// For how long.
+        /// The delay.
         pause: Span,
     },
     /// Agent: a client was refused with 503.
     ClientRefused {
         /// The connection from the relay.
         on: ConnId,
-        /// The client's address, where the relay says it.
+        /// The client's address, if the relay reports it.
         from: Option<SocketAddr>,
-        /// Whose client it was to be.
+        /// The ID of the hidden server.
         id: Id,
-        /// Fixed text.
+        /// The reason: fixed text.
         why: &'static str,
     },
-    /// Agent, connector: an address is dialled that the peer named for a direct connection.
+    /// Agent, connector: an address that the peer offered for a direct connection is dialled.
     DirectDial {
-        /// The connection that is to be.
+        /// The new connection.
         on: ConnId,
-        /// The hidden server that the direct connection is to or of.
+        /// The ID of the hidden server.
         id: Id,
         /// The address.
         to: SocketAddr,
     },
-    /// Agent, connector: a client met the local service. `stream`: it asked for the stream service.
+    /// Agent, connector: a client was connected to the local service.
     Served {
         /// The connection from the relay, or the direct one.
         relay: ConnId,
-        /// The connection to the local service, or of the local program.
+        /// The connection to the local service, or from the local program.
         local: ConnId,
-        /// Through which upstream.
+        /// The upstream's position in the list.
         upstream: u16,
-        /// HTTP or stream service.
+        /// Whether the client asked for the stream service, not for HTTP.
         stream: bool,
     },
-    /// Agent, connector: a stream goes directly, on `on`; its relayed connection is ended.
+    /// Agent, connector: a stream moved to the direct connection `on`. Its relayed connection is closed.
     Direct {
         /// The direct connection.
         on: ConnId,
-        /// The connection to the local service, or of the local program.
+        /// The connection to the local service, or from the local program.
         local: ConnId,
-        /// The upstream that it was agreed on through.
+        /// The position of the upstream that it was negotiated through.
         upstream: u16,
         /// The peer's address.
         with: Option<SocketAddr>,
     },
-    /// Agent, connector: a stream stays on the relay, though a direct connection was wanted.
+    /// Agent, connector: a stream stays on the relay, although a direct connection was wanted.
     Relayed {
         /// The connection from the relay.
         relay: ConnId,
-        /// The connection to the local service, or of the local program.
+        /// The connection to the local service, or from the local program.
         local: ConnId,
-        /// Through which upstream.
+        /// The upstream's position in the list.
         upstream: u16,
-        /// Why.
+        /// The reason.
         why: NotDirect,
     },
-    /// Connector: it could not be; `status` is the relay's or the agent's answer, where there was one.
+    /// Connector: a stream could not be established.
     ConnectFailed {
         /// The local connection.
         local: ConnId,
-        /// What went wrong.
+        /// The reason.
         why: ConnectFailure,
     },
 }
 
-/// Why a waiting connection met no client.
+/// Why a waiting connection ended without a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitingEnd {
     /// The peer ended it.
     Ended(End),
-    /// It sent something: a protocol error.
+    /// The peer sent bytes: a protocol error.
     Talked,
-    /// A newer one replaced it, or pushed it out of the pool.
+    /// A newer connection replaced it, or the pool was full.
     Replaced,
     /// The ID was removed, or its secret changed.
     Revoked,
@@ -248,7 +248,7 @@ pub enum WaitingEnd {
     Drained,
 }
 
-/// What was to be reached.
+/// What was dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The relay: the position in the list of upstreams.
@@ -266,40 +266,40 @@ pub enum RelayLoss {
     Refused(u16),
     /// It refused the token and gave a challenge; the next attempt, with a token over it, begins at once.
     Challenged,
-    /// It answered with something that is not HTTP.
+    /// The response is not HTTP.
     Garbled,
-    /// It ended the connection before its answer, or while it waited.
+    /// The relay ended the connection before its response, or while it waited.
     Ended(End),
-    /// It did not answer in time.
+    /// No response before the timeout.
     Silent,
-    /// Its certificate is not the one we trust, or TLS failed.
+    /// TLS failed, or the relay's certificate is not trusted.
     Tls(TlsFailure),
-    /// It could not be reached.
+    /// The relay could not be reached.
     Unreachable(DialFailure),
 }
 
-/// Why a connector's connection could not be.
+/// Why a connector's stream could not be established.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectFailure {
     /// The relay or the hidden server answered with this status code.
     Refused(u16),
     /// The relay answered that the hidden server was there a short time ago and is not there now.
     Offline,
-    /// The answer is not HTTP.
+    /// The response is not HTTP.
     Garbled,
-    /// The relay ended the connection before an answer.
+    /// The relay ended the connection before a response.
     Ended(End),
-    /// No answer in time.
+    /// No response before the timeout.
     Silent,
-    /// Its certificate is not the one we trust, or TLS failed.
+    /// TLS failed, or the relay's certificate is not trusted.
     Tls(TlsFailure),
     /// The relay could not be reached.
     Unreachable(DialFailure),
-    /// What the agent said about a direct connection makes no sense.
+    /// The agent's offer of a direct connection cannot be parsed.
     Misspoken,
-    /// No direct connection came about, and nothing else would do.
+    /// There is no direct connection, and one is required.
     NotDirect(NotDirect),
-    /// End to end: the relay or the agent answered with this status code, and without TLS between the ends.
+    /// End to end: the relay or the agent answered with this status code, without end-to-end TLS.
     NotSealed(u16),
     /// End to end: TLS with the agent failed. [`TlsFailure::Certificate`]: its key is not the pinned one.
     EndToEnd(TlsFailure),
@@ -311,31 +311,32 @@ pub enum ConnectFailure {
 /// Why there is no direct connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDirect {
-    /// The other side does not take part, or what it offers cannot be read.
+    /// The other side does not support it, or its offer cannot be parsed.
     Unsupported,
     /// Neither side has an address that the other may dial.
     Nowhere,
-    /// Too many direct connections are being agreed on.
+    /// Too many direct connections are being negotiated.
     Busy,
-    /// It took too long.
+    /// The negotiation timed out.
     Late,
-    /// The other side says so.
+    /// The other side declined.
     Declined,
-    /// A dial of ours met this.
+    /// Our dial failed.
     Met(ConnectError),
 }
 
-/// What was in the way of a direct connection that we dialled. Of several, the one that somebody should know of.
+/// Why a direct connection that we dialled failed. If several dials failed, the error that is most useful to the
+/// user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// It could not be connected to.
+    /// Connecting failed.
     Dial(DialFailure),
-    /// It ended, or said something else than the right peer would.
+    /// The connection ended, or the peer did not send the expected key.
     Handshake,
-    /// Too many addresses were dialled for the other party, or for all, in the last minute.
+    /// The limit of dials per minute is reached, for this peer or for all.
     Budget,
-    /// TLS failed; [`TlsFailure::Certificate`]: that is not the certificate which was announced.
+    /// TLS failed. [`TlsFailure::Certificate`]: the certificate is not the announced one.
     Tls(TlsFailure),
-    /// One side requires TLS, and the other one has it off.
+    /// One side requires TLS, and the other side has it off.
     NoTls,
 }

@@ -1,11 +1,11 @@
-//! Certificates by their SHA-256.
+//! The SHA-256 fingerprint of a certificate.
 
 use core::fmt;
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a certificate, by which a party pins the other's where the signalling channel carries it.
+/// The SHA-256 of a certificate. A peer pins the other's certificate with it if the signalling channel carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -16,7 +16,7 @@ impl Fingerprint {
         Self(Sha256::digest(certificate).into())
     }
 
-    /// Reads 64 hexadecimal digits, in any case; `None` for everything else.
+    /// Parses 64 hexadecimal digits in upper or lower case. `None` for anything else.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         HEXLOWER_PERMISSIVE.decode(text).ok()?.try_into().ok().map(Self)

@@ -1,21 +1,21 @@
-//! The name of a hidden server: a UUID.
+//! The ID of a hidden server: a UUID.
 
 use core::fmt;
 
-/// A hidden server's ID: a UUID (RFC 9562), kept as a number, so that upper and lower case are the same ID.
+/// A hidden server's ID: a UUID (RFC 9562).
 ///
-/// Shown, and written to peers, in lower case with hyphens.
+/// It is kept as a number, so that upper and lower case are the same ID. Its text form is lower case with hyphens.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u128);
 
 impl Id {
-    /// How long the text form is.
+    /// The length of the text form, in bytes.
     pub const TEXT_BYTES: usize = 36;
 
-    /// Reads the text form of RFC 9562 §4: 8-4-4-4-12 hexadecimal digits, of any case. `None` for anything else:
-    /// braces, `urn:uuid:`, percent-encoding, spaces and missing hyphens are not ours to repair.
+    /// Reads the text form of RFC 9562 §4: 8-4-4-4-12 hexadecimal digits, in upper or lower case. Returns `None` for
+    /// anything else, such as braces, `urn:uuid:`, percent-encoding, spaces and missing hyphens.
     ///
-    /// The version and variant bits are not looked at: IDs are assigned by whoever runs the relay.
+    /// The version and variant bits are not checked, since the relay's operator assigns IDs.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text.len() != Self::TEXT_BYTES {

@@ -114,19 +114,19 @@
 //! | [`agent`] | the program beside a hidden server |
 //! | [`connector`] | the program beside a client that speaks no HTTP |
 //! | `acme` | certificates: an ACME client (feature `acme`) |
-//! | [`dtcp`], [`offer`] | direct connections, and what is offered for them |
+//! | [`dtcp`], [`offer`] | direct connections, and the offers that negotiate them |
 //! | `bytestream` | the stream proxy, and both ends of its streams (feature `xmpp`) |
 //! | `xmpp` | stanzas, and a component of an XMPP server (feature `xmpp`) |
-//! | [`http`] | heads, targets, credentials, answers |
-//! | [`token`], [`id`] | what a hidden server proves itself with |
-//! | [`client_hello`] | the server name that a TLS client asks for |
+//! | [`http`] | HTTP/1.1 heads, request targets, credentials, responses |
+//! | [`token`], [`id`] | how a hidden server authenticates, and its ID |
+//! | [`client_hello`] | the server name in a ClientHello |
 //! | [`registry`] | enrolled IDs and their waiting connections |
 //! | [`pair`] | the half-close table |
-//! | [`dialer`], [`relay_client`], [`backoff`] | how a host is dialled, and when it is tried again |
-//! | [`conn`], [`endpoint`], [`acl`], [`fingerprint`] | connections, hosts and ports, which may be dialled, certificates |
-//! | [`account`], [`prefix`], [`proxy_header`] | whom memory is charged to; address prefixes; the PROXY protocol |
-//! | [`event`] | what is logged and counted |
-//! | [`opaque`] | bytes that are not shown |
+//! | [`dialer`], [`relay_client`], [`backoff`] | dialling, the relay as seen by its clients, retry delays |
+//! | [`conn`], [`endpoint`], [`acl`], [`fingerprint`] | connections, hosts and ports, addresses that may be dialled, certificates |
+//! | [`account`], [`prefix`], [`proxy_header`] | memory accounting, address prefixes, the PROXY protocol |
+//! | [`event`] | events to log and count |
+//! | [`opaque`] | bytes that `Debug` does not print |
 //! | `trace` | recording and replaying (feature `trace`) |
 //! | [`time`], [`entropy`] | clocks and randomness as values |
 

@@ -1,4 +1,4 @@
-//! Rate limits as token buckets, and shares of what is limited.
+//! Rate limits as token buckets, and fair shares of a limited resource.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::borrow::Borrow;
@@ -6,40 +6,40 @@ use core::net::IpAddr;
 
 use crate::time::{Span, Time};
 
-/// How often something may happen.
+/// A rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// This many times at once.
+    /// How many events are allowed at once.
     pub burst: u32,
-    /// And once more after each such span.
+    /// The time after which one more event is allowed.
     pub refill: Span,
-    /// What exceeds the limit counts up to this many times, and is paid off first.
+    /// How many events beyond the limit are counted. These must be refilled first.
     pub debt_max: u32,
 }
 
-/// Authentication failures of one address, or of one ID with plain tokens: a few are forgiven, a flood is not.
+/// Limits authentication failures of one address, or of one ID with plain tokens.
 pub(crate) const FAILURES: Rate = Rate::new(20, Span::from_secs(6));
-/// Addresses whose failures are remembered at most.
+/// The maximum number of addresses whose failures are remembered.
 const SOURCES_MAX: usize = 8_192;
 
-/// One may have this many of something for each one that is free.
+/// One party may hold this many times the number that is free.
 const SHARE: u64 = 8;
 
-/// Whether one that has `own` of something already gets no more while `free` are left. A single one gets nearly all, and
-/// a few can't take all from the others.
+/// Whether a party that holds `own` of a resource gets no more while `free` are left. A single party gets nearly all
+/// of the resource, and a few parties cannot take all of it.
 pub(crate) fn exceeds_share(own: u32, free: u32) -> bool {
     u64::from(own) > SHARE * u64::from(free)
 }
 
 impl Rate {
-    /// A rate whose excess is not remembered.
+    /// A rate that does not count events beyond the limit.
     #[must_use]
     pub const fn new(burst: u32, refill: Span) -> Self {
         Self { burst, refill, debt_max: 0 }
     }
 }
 
-/// What is left of a rate.
+/// The state of one rate limit: a token bucket.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Bucket {
     spent: u32,
@@ -47,10 +47,10 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Nothing was spent yet.
+    /// A full bucket.
     pub(crate) const NEW: Self = Self { spent: 0, since: Time(0) };
 
-    /// If nothing is left: how long until something is.
+    /// The time until the next event is allowed; `None` if one is allowed now.
     pub(crate) fn exhausted(&mut self, rate: Rate, now: Time) -> Option<Span> {
         self.refill(rate, now);
         let over = self.spent.checked_sub(rate.burst)?;
@@ -58,7 +58,7 @@ impl Bucket {
         Some(until.since(now))
     }
 
-    /// It happened once more.
+    /// Counts one event.
     pub(crate) fn spend(&mut self, rate: Rate, now: Time) {
         self.refill(rate, now);
         self.spent = self.spent.saturating_add(1).min(rate.burst.saturating_add(rate.debt_max));
@@ -73,7 +73,7 @@ impl Bucket {
     }
 }
 
-/// A bucket for each key. At most a given number of keys are remembered; the one remembered longest is forgotten first.
+/// One bucket for each key. Of more than `keys_max` keys, the one remembered longest is forgotten.
 #[derive(Clone, Debug)]
 pub struct RateLimiter<K> {
     rate: Rate,
@@ -83,13 +83,13 @@ pub struct RateLimiter<K> {
 }
 
 impl<K: Ord + Clone> RateLimiter<K> {
-    /// Of `keys_max` keys; nothing was spent yet.
+    /// A limiter of at most `keys_max` keys, with full buckets.
     #[must_use]
     pub const fn new(rate: Rate, keys_max: usize) -> Self {
         Self { rate, keys_max, buckets: BTreeMap::new(), oldest: VecDeque::new() }
     }
 
-    /// If nothing is left for a key: how long until something is.
+    /// The time until the next event of a key is allowed; `None` if one is allowed now.
     pub fn exhausted<Q: Ord + ?Sized>(&mut self, key: &Q, now: Time) -> Option<Span>
     where
         K: Borrow<Q>,
@@ -97,7 +97,7 @@ impl<K: Ord + Clone> RateLimiter<K> {
         self.buckets.get_mut(key)?.exhausted(self.rate, now)
     }
 
-    /// It happened once more.
+    /// Counts one event of a key.
     pub fn spend(&mut self, key: K, now: Time) {
         if !self.buckets.contains_key(&key) {
             if self.oldest.len() >= self.keys_max
@@ -112,7 +112,7 @@ impl<K: Ord + Clone> RateLimiter<K> {
     }
 }
 
-/// Authentication failures of each address.
+/// The authentication failures of each address.
 #[derive(Debug)]
 pub(crate) struct Sources(RateLimiter<Source>);
 
@@ -132,8 +132,8 @@ impl Sources {
     }
 }
 
-/// How many addresses are dialled that peers name: for one account, and for all of them together. What is dialled is
-/// the peer's choice, so without a limit a peer could scan networks with us.
+/// Limits how often addresses that peers offer are dialled, for each account and in total. The peer chooses the
+/// address, so that without a limit it could scan networks with our help.
 #[derive(Clone, Debug)]
 pub(crate) struct DialBudget {
     all_rate: Rate,
@@ -141,11 +141,11 @@ pub(crate) struct DialBudget {
     of_account: RateLimiter<alloc::boxed::Box<str>>,
 }
 
-/// Accounts whose dials are remembered at most.
+/// The maximum number of accounts whose dials are remembered.
 const ACCOUNTS_MAX: usize = 1_024;
 
 impl DialBudget {
-    /// At most `per_minute` in any minute for one account, and four times as many for all.
+    /// Allows at most `per_minute` dials in any minute for one account, and four times as many in total.
     pub(crate) fn new(per_minute: u32) -> Self {
         let rate = |per_minute: u32| {
             let burst = (per_minute / 2).max(1);
@@ -158,7 +158,7 @@ impl DialBudget {
         }
     }
 
-    /// Takes one dial for this account; false if none is left.
+    /// Takes one dial for this account. Returns false if none is left.
     pub(crate) fn take(&mut self, account: &str, now: Time) -> bool {
         if self.all.exhausted(self.all_rate, now).is_some()
             || self.of_account.exhausted(account, now).is_some()
@@ -171,8 +171,8 @@ impl DialBudget {
     }
 }
 
-/// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, which is what one subscriber has. The
-/// default is for a connection whose address is not known.
+/// An address as limits count it: an IPv4 address, or the /64 of an IPv6 address, since that is what one subscriber
+/// has. The default is for a connection whose address is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source(u128);
 

@@ -215,8 +215,8 @@ pub trait Machine: 'static {
     #[must_use]
     fn owners(&self, on: ConnId) -> Owners;
 
-    /// Returns how many bytes of a connection the machine itself keeps: of a request that it may have to send again. The
-    /// driver asks after each turn of the connection, and charges them like the bytes that it keeps itself.
+    /// The memory of a connection that the machine itself keeps, in bytes: of a request that may have to be sent
+    /// again. The driver asks after each turn of the connection, and charges it like its own buffers.
     #[must_use]
     fn kept(&self, _: ConnId) -> usize {
         0

@@ -1,6 +1,6 @@
-//! Offers of direct connections, and refusals: what two parties tell each other about themselves before they connect.
+//! Offers of direct connections, and refusals: what two endpoints exchange before they connect.
 //!
-//! DTCP ([`dtcp`](crate::dtcp)) negotiates with them. They travel over XMPP or in HTTP fields.
+//! DTCP ([`dtcp`](crate::dtcp)) negotiates with them. They are carried over XMPP or in HTTP fields.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,28 +13,28 @@ use zeroize::Zeroizing;
 use crate::entropy::Entropy;
 use crate::fingerprint::Fingerprint;
 
-/// How many hosts an offer has, and how many of a longer one are acted on (XEP-0046 §3.1).
+/// The maximum number of hosts in an offer. Of a longer one, only the first are used (XEP-0046 §3.1).
 pub const HOSTS_MAX: usize = 3;
 
-/// What a party wants to be shown for one session.
+/// The secret that the peer must send to authenticate a session.
 ///
-/// It is wiped when it is dropped, is not shown by `Debug`, and is compared in constant time.
+/// It is zeroed on drop, hidden from `Debug`, and compared in constant time.
 #[derive(Clone)]
 pub struct Key(Zeroizing<Vec<u8>>);
 
-/// A text that can be no key.
+/// The error for bytes that cannot be a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyError;
 
 impl Key {
-    /// The longest key that is accepted, in bytes.
+    /// The maximum length of a key, in bytes.
     pub const BYTES_MAX: usize = 255;
 
-    /// A key as it was offered.
+    /// Parses a key from an offer.
     ///
     /// # Errors
     ///
-    /// It is empty, longer than [`Key::BYTES_MAX`], or has a CR or LF in it, which a line could not carry
+    /// The key is empty, longer than [`Key::BYTES_MAX`], or contains CR or LF, which a line could not carry
     /// (docs/dtcp.md §6.20).
     pub fn new(bytes: &[u8]) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(bytes.to_vec());
@@ -43,19 +43,19 @@ impl Key {
         if fits && is_line { Ok(Self(bytes)) } else { Err(KeyError) }
     }
 
-    /// A new key: 128 bits in 32 hexadecimal digits.
+    /// Generates a key: 128 random bits as 32 hexadecimal digits.
     pub fn generate(entropy: &mut Entropy) -> Self {
         let text = HEXLOWER.encode(&entropy.half_block());
         Self(Zeroizing::new(text.into_bytes()))
     }
 
-    /// The key, for an offer or a line and for nothing else.
+    /// The key's bytes, to be put into an offer or a line only.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether this is what was shown. How long it takes depends on the lengths alone.
+    /// Whether this is the key that a peer sent. The time depends on the lengths only.
     #[must_use]
     pub fn is(&self, shown: &[u8]) -> bool {
         self.0.ct_eq(shown).into()
@@ -78,21 +78,21 @@ impl fmt::Debug for Key {
 
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a DTCP key must have 1 to 255 octets and neither CR nor LF")
+        f.write_str("a DTCP key must have 1 to 255 bytes and neither CR nor LF")
     }
 }
 
 impl core::error::Error for KeyError {}
 
-/// What a party tells the other about itself.
+/// An endpoint's offer to its peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// What it wants to be shown.
+    /// The key that the peer must send.
     pub key: Key,
-    /// Where it can be reached, as written: [`host::parse`](crate::dtcp::host::parse). Of a peer's, the first [`HOSTS_MAX`] count, usable or
-    /// not (docs/dtcp.md §6.5).
+    /// The addresses at which it can be reached, as written; see [`host::parse`](crate::dtcp::host::parse). Of a
+    /// peer's, the first [`HOSTS_MAX`] count, usable or not (docs/dtcp.md §6.5).
     pub hosts: Vec<String>,
-    /// Its certificate, where the channel carries that.
+    /// Its certificate's fingerprint, if the channel carries that.
     pub fingerprint: Option<Fingerprint>,
 }
 

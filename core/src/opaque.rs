@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// Bytes, owned as `T` does it, of which `Debug` shows nothing but how many there are.
+/// Bytes owned by a `T`. `Debug` shows only their number.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Opaque<T>(pub T);
 
@@ -23,6 +23,6 @@ impl<T> DerefMut for Opaque<T> {
 
 impl<T: AsRef<[u8]>> fmt::Debug for Opaque<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "({} octets)", self.0.as_ref().len())
+        write!(f, "({} bytes)", self.0.as_ref().len())
     }
 }

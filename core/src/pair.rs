@@ -1,18 +1,18 @@
-//! The half-close table: what the end of one side of a pair means for the other.
+//! The state machine of a pair: what the end of one side means for the other (half-close).
 //!
-//! A pair is two directions, client → hidden server and hidden server → client, and one table ([`Flow`]) that both
-//! follow. It sees lengths and ends, never bytes, and does not know which program it runs in: relay, agent and
-//! connector use it alike.
+//! A pair is two directions, client → hidden server and hidden server → client. Both follow one table ([`Flow`]). The
+//! machine sees lengths and ends, never bytes. Relay, agent and connector all use it.
 //!
 //! | in state | src data | src clean end | src truncated or reset | dst's queue empties | write to dst fails |
 //! |---|---|---|---|---|---|
-//! | `Open` | queue | → `Draining`; queue empty: → `Shut`, end dst's writing | over: dst is cut | – | → `Dead`, stop reading src |
-//! | `Draining` | – | – | over: dst is cut | → `Shut`, end dst's writing | → `Dead` |
-//! | `Shut` | – | – | over, for the other direction | – | → `Dead` |
-//! | `Dead` | dropped | – | over, for the other direction | – | – |
+//! | `Open` | queue | → `Draining`; queue empty: → `Shut`, shut down writing to dst | pair ends, dst is truncated | – | → `Dead`, stop reading src |
+//! | `Draining` | – | – | pair ends, dst is truncated | → `Shut`, shut down writing to dst | → `Dead` |
+//! | `Shut` | – | – | pair ends, because of the other direction | – | → `Dead` |
+//! | `Dead` | dropped | – | pair ends, because of the other direction | – | – |
 //!
-//! Both `Shut` or `Dead`: over. One of them not `Open`: the half-closed deadline runs from then on, put off by whatever
-//! moves, and stayed by a queue unless one of them is `Dead`. A truncation is never made a clean end (RFC 8446 §6.1).
+//! When both directions are `Shut` or `Dead`, the pair ends. When one of them is not `Open`, the half-closed timeout
+//! runs. It restarts whenever bytes move, and does not run while bytes are queued unless a direction is `Dead`. A
+//! truncation is never turned into a clean end (RFC 8446 §6.1).
 
 use crate::conn::{Close, End};
 use crate::time::{Span, Time};
@@ -31,33 +31,32 @@ pub enum Side {
 pub enum Flow {
     /// src may send.
     Open,
-    /// src ended; what it sent is still queued for dst.
+    /// src has ended; its last bytes are still queued for dst.
     Draining,
-    /// src ended, and dst was told so after the last byte.
+    /// src has ended, and writing to dst was shut down after the last byte.
     Shut,
-    /// dst takes nothing any more.
+    /// dst no longer accepts bytes.
     Dead,
 }
 
-/// How long a pair may be in which condition.
+/// The timeouts of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Half-closed and nothing moves; default 60 s.
+    /// Closes a half-closed pair in which nothing has moved for this long; default 60 s.
     pub half_closed: Span,
-    /// Open and nothing moves; `None`, the default: for ever.
+    /// Closes an open pair in which nothing has moved for this long. `None`, the default, is no limit.
     pub idle: Option<Span>,
-    /// This long after bytes were sent, and again after as long, it is looked at whether they were acknowledged;
-    /// default 10 s.
+    /// The interval at which the driver is asked whether sent bytes were acknowledged; default 10 s.
     pub check: Span,
-    /// A peer that owes acknowledgements and gave none for this long is dead; default 30 s. A peer that merely reads
-    /// slowly acknowledges, the kernel's zero-window probes too.
+    /// Closes a pair whose peer has left bytes unacknowledged for this long; default 30 s. A peer that only reads
+    /// slowly still acknowledges, including the kernel's zero-window probes.
     pub silent: Span,
-    /// This long after a request was handed over it is looked at whether its head was acknowledged, if no byte of an
-    /// answer came; `None`, the default: it is looked at as with any bytes. `rendezvous serve` has [`HAND_OVER`].
+    /// The time after a hand-over at which the first such check is made, if no byte of a response has come. `None`,
+    /// the default, is the normal interval. `rendezvous serve` uses [`HAND_OVER`].
     pub hand_over: Option<Span>,
 }
 
-/// [`Limits::hand_over`] of a relay.
+/// The relay's [`Limits::hand_over`].
 pub const HAND_OVER: Span = Span::from_secs(1);
 
 impl Default for Limits {
@@ -72,59 +71,59 @@ impl Default for Limits {
     }
 }
 
-/// What is to be done about an event.
+/// An action in response to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// End the writing side of this end.
+    /// Shut down the writing side of this end.
     CloseWrite(Side),
-    /// Read nothing more from this end: nobody takes it.
+    /// Stop reading this end: its bytes cannot be delivered.
     StopReading(Side),
-    /// Look at this end's last acknowledgement.
+    /// Check this end's last acknowledgement.
     CheckAck(Side),
-    /// The pair is over; close both ends.
+    /// The pair has ended; close both ends.
     PairEnd(PairEnd),
 }
 
 /// How a pair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairEnd {
-    /// How the hidden server's side is to be closed.
+    /// How to close the hidden server's side.
     pub hidden: Close,
-    /// How the client's side is to be closed.
+    /// How to close the client's side.
     pub client: Close,
-    /// Why.
+    /// The reason.
     pub why: EndReason,
 }
 
-/// Why a pair ended.
+/// The reason why a pair ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
-    /// Both sides ended in order, or the client broke off after its last exchange ([`Pair::reason`]).
+    /// Both sides ended cleanly, or the client closed after its last exchange ([`Pair::reason`]).
     Done,
-    /// This side's stream was cut: FIN without close_notify.
+    /// This side's stream was truncated: FIN without close_notify.
     Truncated(Side),
-    /// This side reset the connection or failed.
+    /// This side reset the connection, or its connection failed.
     Reset(Side),
-    /// Nothing moved for too long after one side had ended.
+    /// The half-closed timeout elapsed.
     HalfClosed,
-    /// Nothing moved for too long.
+    /// The idle timeout elapsed.
     Idle,
     /// This side acknowledged nothing for too long.
     Silent(Side),
-    /// This side took too little of what was queued for it while others waited for that memory.
+    /// This side read too little of its queue while other connections needed that memory.
     SlowReader(Side),
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Direction {
     flow: Flow,
-    /// Bytes wait to be sent to dst.
+    /// Bytes are queued for dst.
     queued: bool,
-    /// Since when bytes sent to dst may be unacknowledged; `None`: they were seen to be acknowledged.
+    /// The time since which bytes sent to dst may be unacknowledged; `None` if all were acknowledged.
     owed: Option<Time>,
     /// Bytes received from src so far.
     bytes: u64,
-    /// When bytes last moved in this direction.
+    /// The time at which bytes last moved in this direction.
     moved: Time,
 }
 
@@ -135,12 +134,12 @@ pub struct Pair {
     to_hidden: Direction,
     to_client: Direction,
     began: Time,
-    /// When it is looked at whether the request that was handed over was acknowledged.
+    /// The time at which to check whether the handed-over request was acknowledged.
     hand_over_check: Option<Time>,
 }
 
 impl Side {
-    /// The other end.
+    /// The other side.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -151,8 +150,8 @@ impl Side {
 }
 
 impl Pair {
-    /// A pair whose directions are both open. `head_queued`: the request that the hidden server gets first is not in
-    /// the socket yet, as far as is known.
+    /// A pair with both directions open. `head_queued`: the request that is handed over may not be in the hidden
+    /// server's socket yet.
     #[must_use]
     pub const fn new(limits: Limits, head_queued: bool, now: Time) -> Self {
         let open = Direction { flow: Flow::Open, queued: false, owed: None, bytes: 0, moved: now };
@@ -164,7 +163,8 @@ impl Pair {
         Self { limits, to_hidden, to_client: open, began: now, hand_over_check }
     }
 
-    /// Bytes came from `from` (`read` may be 0: some of the queue was sent) and `queued` wait for the other side.
+    /// `read` bytes were received from `from`, and `queued` bytes wait for the other side. `read` is 0 if only some
+    /// of the queue was sent.
     #[must_use]
     pub fn on_moved(&mut self, from: Side, read: u32, queued: u32, now: Time) -> Option<Act> {
         if from == Side::Hidden && read > 0 {
@@ -173,11 +173,11 @@ impl Pair {
         let direction = self.from(from);
         debug_assert!(
             read == 0 || !matches!(direction.flow, Flow::Draining | Flow::Shut),
-            "octets after the end"
+            "bytes after the end"
         );
         direction.bytes = direction.bytes.saturating_add(u64::from(read));
         if direction.flow == Flow::Dead {
-            // They are dropped: nothing moved, and nothing waits.
+            // The bytes are dropped, so nothing has moved and nothing is queued.
             return None;
         }
         direction.moved = now;
@@ -186,7 +186,7 @@ impl Pair {
         self.drained(from)
     }
 
-    /// Everything for `dst` is in its socket.
+    /// The queue to `dst` is empty: all bytes are in its socket.
     #[must_use]
     pub fn on_flushed(&mut self, dst: Side, now: Time) -> Option<Act> {
         let direction = self.from(dst.other());
@@ -198,7 +198,7 @@ impl Pair {
         self.drained(dst.other())
     }
 
-    /// The stream from `src` ended.
+    /// The stream from `src` has ended.
     #[must_use]
     pub fn on_end(&mut self, src: Side, how: End, now: Time) -> Option<Act> {
         let direction = self.from(src);
@@ -210,7 +210,7 @@ impl Pair {
             }
             (End::Clean, Flow::Draining | Flow::Shut | Flow::Dead) => self.over_if_finished(),
             (End::Truncated, _) => {
-                // It may still read: what goes to it is cut as well, unless that has ended in order.
+                // It may still read. What goes to it is truncated too, unless that direction has ended cleanly.
                 let whole = self.from(src.other()).flow != Flow::Open;
                 let own = if whole { Close::Linger } else { Close::Truncate };
                 Some(self.cut(src, own, EndReason::Truncated(src)))
@@ -219,7 +219,7 @@ impl Pair {
         }
     }
 
-    /// What was queued for `dst` can't be sent.
+    /// The bytes that are queued for `dst` cannot be sent.
     #[must_use]
     pub fn on_write_failed(&mut self, dst: Side, now: Time) -> Option<Act> {
         let direction = self.from(dst.other());
@@ -231,7 +231,8 @@ impl Pair {
         if over.is_none() && was == Flow::Open { Some(Act::StopReading(dst.other())) } else { over }
     }
 
-    /// How long `side` has owed an acknowledgement; `None` if it owes none, or the system can't tell.
+    /// The answer to [`Act::CheckAck`]: how long bytes to `side` have been unacknowledged. `None` if there are none,
+    /// or if the system cannot tell.
     #[must_use]
     pub fn on_acked(&mut self, side: Side, age: Option<Span>, now: Time) -> Option<Act> {
         let direction = self.from(side.other());
@@ -239,25 +240,25 @@ impl Pair {
         self.is_silent(age).then(|| self.cut(side, Close::Abort, EndReason::Silent(side)))
     }
 
-    /// Others wait for the memory of what is queued for `side`, which takes too little of it. That queue is dropped:
-    /// `side` is reset, the other side is cut.
+    /// Others need the memory of the queue to `side`, which reads too little of it. The queue is dropped: `side` is
+    /// reset and the other side is truncated.
     #[must_use]
     pub fn on_stalled(&mut self, side: Side) -> Act {
         self.cut(side, Close::Abort, EndReason::SlowReader(side))
     }
 
-    /// Whether a peer that has owed an acknowledgement for so long is dead.
+    /// Whether a peer with bytes unacknowledged for so long counts as dead.
     #[must_use]
     pub fn is_silent(&self, age: Option<Span>) -> bool {
         age.is_some_and(|age| age >= self.limits.silent)
     }
 
-    /// At this time it is looked at again whether the request that was handed over was acknowledged.
+    /// Sets the time of the next check whether the handed-over request was acknowledged.
     pub fn check_hand_over_at(&mut self, time: Time) {
         self.hand_over_check = Some(time);
     }
 
-    /// A deadline may have passed.
+    /// Handles timeouts that have passed.
     #[must_use]
     pub fn on_timeout(&mut self, now: Time) -> Option<Act> {
         if self.hand_over_check.is_some_and(|due| due <= now) {
@@ -272,23 +273,23 @@ impl Pair {
         if let Some((due, side)) = self.next_check()
             && due <= now
         {
-            // Whatever comes of it, it is not asked again before its time.
+            // The next check is a full interval later, whatever the result.
             self.from(side.other()).owed = Some(now);
             return Some(Act::CheckAck(side));
         }
-        let (due, why) = self.patience()?;
+        let (due, why) = self.idle_deadline()?;
         (due <= now).then(|| self.give_up(why))
     }
 
-    /// When [`Pair::on_timeout`] is to be called next.
+    /// The time at which [`Pair::on_timeout`] must be called next.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let check = self.next_check().map(|(due, _)| due);
-        let patience = self.patience().map(|(due, _)| due);
-        check.into_iter().chain(patience).chain(self.hand_over_check).min()
+        let idle = self.idle_deadline().map(|(due, _)| due);
+        check.into_iter().chain(idle).chain(self.hand_over_check).min()
     }
 
-    /// Bytes received from `side` so far.
+    /// The number of bytes received from `side`.
     #[must_use]
     pub const fn bytes_from(&self, side: Side) -> u64 {
         match side {
@@ -297,7 +298,7 @@ impl Pair {
         }
     }
 
-    /// Whether bytes for `side` are queued that it may still take.
+    /// Whether bytes are queued for `side` that can still be sent.
     #[must_use]
     pub const fn has_queue_to(&self, side: Side) -> bool {
         let direction = match side {
@@ -308,8 +309,9 @@ impl Pair {
     }
 
     /// The reason to report for a pair that ended because of `why`. Many clients close without close_notify, or reset
-    /// the connection because they have not read ours. If the client did so when its last request had been answered
-    /// completely (`is_answered`) and the whole answer was in its socket, the exchange is a success: [`EndReason::Done`].
+    /// the connection because they have not read our close_notify. If the client's last request was answered
+    /// completely (`is_answered`) and the whole response was in its socket, that counts as a success:
+    /// [`EndReason::Done`].
     #[must_use]
     pub fn reason(&self, why: EndReason, is_answered: bool) -> EndReason {
         let is_sent = self.to_client.flow != Flow::Dead && !self.to_client.queued;
@@ -343,7 +345,7 @@ impl Pair {
         }
     }
 
-    /// `Draining` with an empty queue becomes `Shut`.
+    /// Moves from `Draining` to `Shut` if the queue is empty.
     fn drained(&mut self, src: Side) -> Option<Act> {
         let direction = self.from(src);
         if direction.flow != Flow::Draining || direction.queued {
@@ -361,7 +363,8 @@ impl Pair {
                 client: Close::Linger,
                 why: EndReason::Done,
             })),
-            // The side that takes nothing any more is reset; the other had its clean end, after its last byte.
+            // The side that accepts nothing any more is reset. The other side has had its clean end, after its last
+            // byte.
             (Dead, Shut) => Some(Act::PairEnd(PairEnd {
                 hidden: Close::Abort,
                 client: Close::Linger,
@@ -381,7 +384,8 @@ impl Pair {
         }
     }
 
-    /// `src` is gone in disorder: the other side gets what is queued for it, and then sees that something is missing.
+    /// Ends the pair because `src` was truncated, reset or dropped. The other side gets what is queued for it, and a
+    /// truncated end.
     fn cut(&mut self, src: Side, own: Close, why: EndReason) -> Act {
         self.from(src).flow = Flow::Dead;
         Act::PairEnd(match src {
@@ -390,7 +394,7 @@ impl Pair {
         })
     }
 
-    /// Nobody ended in disorder, but it is over: whose sender has not ended sees a cut, never a clean end.
+    /// Ends the pair after a timeout. A side whose sender has not ended sees a truncated stream, never a clean end.
     fn give_up(&self, why: EndReason) -> Act {
         let close = |flow| if flow == Flow::Open { Close::Truncate } else { Close::Linger };
         Act::PairEnd(PairEnd { hidden: close(self.to_hidden.flow), client: close(self.to_client.flow), why })
@@ -400,10 +404,10 @@ impl Pair {
         !matches!((self.to_hidden.flow, self.to_client.flow), (Flow::Open, Flow::Open))
     }
 
-    /// When nothing has moved for too long. A queue is no idleness: whether its reader lives is checked instead. But
-    /// where one direction is dead its source is not read any more, and a peer in the same state would not read us:
-    /// each would wait for the other, alive and for ever.
-    fn patience(&self) -> Option<(Time, EndReason)> {
+    /// When the half-closed or idle timeout elapses. A non-empty queue does not count as idle; the reader's liveness
+    /// is checked by its ACKs instead. If a direction is dead, queues do not stop the timeout: its source is not read
+    /// any more, and a peer in the same state would not read us, so that both would wait for each other for ever.
+    fn idle_deadline(&self) -> Option<(Time, EndReason)> {
         let dead = self.to_hidden.flow == Flow::Dead || self.to_client.flow == Flow::Dead;
         if !dead && (self.to_hidden.queued || self.to_client.queued) {
             return None;
@@ -415,7 +419,7 @@ impl Pair {
         self.limits.idle.map(|idle| (last_moved + idle, EndReason::Idle))
     }
 
-    /// Whose acknowledgements are to be looked at next, and when.
+    /// The side whose acknowledgements are checked next, and the time of that check.
     fn next_check(&self) -> Option<(Time, Side)> {
         let due = |direction: &Direction| direction.owed.map(|since| since + self.limits.check);
         match (due(&self.to_hidden), due(&self.to_client)) {

@@ -1,4 +1,4 @@
-//! A range of addresses, as operators write it.
+//! A range of addresses in CIDR notation.
 
 use core::fmt;
 use core::net::IpAddr;
@@ -7,26 +7,26 @@ use core::str::FromStr;
 /// Addresses that share their first bits (RFC 4632 §3.1, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or one
 /// address.
 ///
-/// An IPv4 address and the IPv6 address that it is mapped to (`::ffff:192.0.2.1`) are the same.
+/// An IPv4 address and its IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     address: IpAddr,
     bits: u8,
 }
 
-/// What is wrong with a prefix.
+/// Why a prefix is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrefixError {
-    /// Before the slash, or where there is none, stands no address.
+    /// The part before the slash is not an IP address.
     Address,
-    /// Behind the slash stands no number, or one that is larger than the address has bits.
+    /// The part after the slash is not a number, or exceeds the address's length in bits.
     Bits,
     /// The address has bits beyond the prefix.
     Host,
 }
 
 impl Prefix {
-    /// Whether an address is one of these.
+    /// Whether the range contains an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -41,7 +41,7 @@ impl Prefix {
     }
 }
 
-/// Whether two addresses differ in their last bits at most.
+/// Whether two addresses are equal but for their last `free` bits.
 fn shared(this: u128, other: u128, free: u32) -> bool {
     (this ^ other).checked_shr(free).unwrap_or(0) == 0
 }
@@ -61,7 +61,7 @@ impl FromStr for Prefix {
             }
             Some(_) => return Err(PrefixError::Bits),
         };
-        // A mapped address is that address; a prefix that is shorter than the mapping is none of IPv4.
+        // A mapped address is treated as IPv4. A prefix that is shorter than the mapping is IPv6.
         let prefix = match address.to_canonical() {
             IpAddr::V4(v4) if address.is_ipv6() && bits >= 96 => Self { address: v4.into(), bits: bits - 96 },
             _ => Self { address, bits },

@@ -1,4 +1,4 @@
-//! Who is enrolled, who waits, who is held: everything that the relay knows of an ID.
+//! The registry: enrolled IDs, their waiting connections, and the clients held for them.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -20,11 +20,11 @@ mod held;
 mod pairs;
 mod replay_cache;
 
-/// An ID counts as served for this long after a connection last waited for it, and every enrolled one for as long
-/// after the relay's start.
+/// An ID counts as recently served for this long after a connection last waited for it. Every enrolled ID does for as
+/// long after the relay's start.
 const SERVED: Span = Span::from_secs(30);
 
-/// How long clients are held for a hidden server that left in order: one that restarts, or that replaces an idle
+/// How long clients are held for a hidden server that left cleanly. One that restarts, or that replaces an idle
 /// connection, is back by then.
 const BACK_SOON: Span = Span::from_secs(2);
 
@@ -33,60 +33,60 @@ const BACK_SOON: Span = Span::from_secs(2);
 pub struct Enrolment {
     /// Its ID.
     pub id: Id,
-    /// The secret it shares with this relay, and how tokens are made of it.
+    /// The secret that it shares with this relay, and how tokens are made from it.
     pub key: Key,
-    /// The labels under `--domain` that mean it, in lower case.
+    /// Its labels under `--domain`, in lower case.
     pub labels: Vec<String>,
-    /// Whether plain tokens are taken, beside bound ones.
+    /// Whether plain tokens are accepted as well as bound ones.
     pub plain_tokens: bool,
-    /// The hidden server terminates its clients' TLS itself: it gets raw clients, and sealed streams of connectors, and
-    /// no other client (`docs/protocol.md §10`).
+    /// Whether the hidden server terminates its clients' TLS itself. It then gets raw clients and the end-to-end
+    /// streams of connectors, and no others (`docs/protocol.md §10`).
     pub end_to_end: bool,
     /// The ports whose clients are for it: positions in [`Config::ports`](crate::engine::Config::ports).
     pub ports: Vec<u16>,
 }
 
 impl Enrolment {
-    /// A hidden server without labels that proves itself with bound tokens alone.
+    /// A hidden server without labels, for which only bound tokens are accepted.
     #[must_use]
     pub const fn new(id: Id, key: Key) -> Self {
         Self { id, key, labels: Vec::new(), plain_tokens: false, end_to_end: false, ports: Vec::new() }
     }
 }
 
-/// Which waiting connections a client can be handed over to.
+/// The waiting connections that a client may be handed over to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Takers {
     /// All of them.
     All,
-    /// Those whose agent takes raw clients.
+    /// Those whose agent accepts raw clients.
     OfRaw,
 }
 
-/// How a hidden server's connection waits.
+/// The kind of a waiting connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WaitingKind {
-    /// It was accepted with a plain token.
+    /// Whether it was accepted with a plain token.
     pub(crate) plain: bool,
-    /// Its agent takes raw clients.
+    /// Whether its agent accepts raw clients.
     pub(crate) takes_raw: bool,
 }
 
-/// Why a registration is refused.
+/// The reason why a registration is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// Unknown ID, wrong token, used token: one and the same.
+    /// Unknown ID, wrong token or used token. They are not told apart.
     Unauthorized,
-    /// The token is over a challenge that this relay did not make, or whose time is over: it was not judged, whatever
-    /// the ID. The answer is that of [`Refused::Unauthorized`].
+    /// The token is over a challenge that this relay did not make or that has expired, so it was not checked. The
+    /// response is that of [`Refused::Unauthorized`], whatever the ID.
     Stale,
-    /// Too many failures with plain tokens for this ID.
+    /// Too many failures with plain tokens for this ID; retry after this time.
     Guessed(Span),
-    /// More accepted tokens of this ID than are remembered.
+    /// The replay cache is full for this ID.
     Full,
 }
 
-/// How a waiting connection came to its end.
+/// How a waiting connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Departure {
     /// The hidden server ended it: close_notify, or FIN in clear.
@@ -95,29 +95,30 @@ pub(crate) enum Departure {
     Lost,
 }
 
-/// What a client can expect of a hidden server of which no connection waits.
+/// The state of a hidden server without a waiting connection, as far as a client is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// It is not enrolled, was never there, or has been gone for long.
+    /// It is not enrolled, was never connected, or has been gone for long.
     Absent,
-    /// Its last waiting connection ended in order, it has no pair, and it may be back within `hold`.
+    /// Its last waiting connection ended cleanly and it has no pair. Clients are held for `hold`, since it may
+    /// return.
     Left { hold: Span },
-    /// It was there a short time ago, or the relay has just started.
+    /// It was connected a short time ago, or the relay has just started.
     Offline,
-    /// It is there: all of its connections are taken.
+    /// It is connected, but all of its connections are in use.
     Busy,
 }
 
-/// Everyone who is enrolled.
+/// All enrolled IDs.
 #[derive(Debug)]
 pub(crate) struct Registry {
     entries: BTreeMap<Id, Entry>,
     labels: BTreeMap<String, Id>,
     ports: BTreeMap<u16, Id>,
-    /// There is an enrolment that is end-to-end.
+    /// Whether an enrolment is end-to-end.
     has_end_to_end: bool,
     pairs: Pairs,
-    /// How many connections wait, of all IDs.
+    /// The number of waiting connections of all IDs.
     waiting: u32,
     /// Accepted tokens of time steps, by seconds of the wall clock.
     replay_cache: ReplayCache,
@@ -134,28 +135,28 @@ struct Entry {
     waiting: VecDeque<Waiting>,
     held: Held,
     last_waiting: Option<Time>,
-    /// How the last waiting connection came to its end; `None` if a client took it.
+    /// How the last waiting connection ended; `None` if a client took it.
     departure: Option<Departure>,
     /// When the last pair ended.
     last_pair: Option<Time>,
-    /// Accepted tokens of time steps.
+    /// The counts of accepted tokens of time steps.
     accepted: Accepted,
-    /// Accepted tokens over challenges.
+    /// The counts of accepted tokens over challenges.
     accepted_challenged: Accepted,
     guesses: Bucket,
     tally: Tally,
 }
 
-/// What became of an ID's pairs since the relay started; another secret does not change it.
+/// The totals of an ID's ended pairs since the relay started. They survive a change of the secret.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
-    /// Pairs that ended.
+    /// The number of pairs that ended.
     pub(crate) pairs: u64,
     /// Bytes that their clients sent.
     pub(crate) from_client: u64,
     /// Bytes that the hidden server sent.
     pub(crate) from_hidden: u64,
-    /// When the last of them ended.
+    /// The time when the last of them ended.
     ended: Option<Time>,
 }
 
@@ -167,12 +168,12 @@ pub(crate) struct Registered {
     pub(crate) held: u32,
     pub(crate) pairs: u32,
     pub(crate) tally: Tally,
-    /// When a connection of it was last seen to be there, unless one is there now.
+    /// When it was last connected; not up to date while a connection waits or a pair lasts.
     pub(crate) seen: Option<Time>,
 }
 
-/// How many tokens of an ID are remembered, counted by the second until which they are. There are three such seconds
-/// at most at once: a time step has two neighbours, a challenge's step has one.
+/// How many accepted tokens of an ID are remembered, by the second in which they expire. There are at most three such
+/// seconds at a time: a time step has two neighbours, a challenge's step has one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Accepted([AcceptedUntil; 3]);
 
@@ -189,7 +190,7 @@ struct Waiting {
     eligible: bool,
 }
 
-/// How tokens are judged.
+/// How tokens are checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Policy {
     pub(crate) one_time_strict: bool,
@@ -212,8 +213,8 @@ impl Registry {
         }
     }
 
-    /// Takes a new list. Returns the connections of IDs that are gone or have another secret: those that waited, and
-    /// the clients held for them. Of two lines with one ID the first counts.
+    /// Replaces the list of enrolments. Returns the waiting connections and held clients of IDs that were removed or
+    /// have another secret. If two entries have the same ID, the first counts.
     pub(crate) fn enrol(&mut self, list: Vec<Enrolment>, now: Time) -> Vec<ConnId> {
         let mut old = core::mem::take(&mut self.entries);
         self.labels.clear();
@@ -229,7 +230,8 @@ impl Registry {
             self.ports.extend(enrolment.ports.iter().map(|port| (*port, enrolment.id)));
             let entry = match old.remove(&enrolment.id) {
                 Some(kept) if kept.enrolment.key == enrolment.key => Entry { enrolment, ..kept },
-                // Another secret: what waits was let in with the old one. The hidden server is the same, and soon back.
+                // With another secret the old connections are no longer authenticated. The hidden server will soon
+                // reconnect.
                 Some(rotated) => {
                     let tally = rotated.tally;
                     let last_waiting =
@@ -256,12 +258,12 @@ impl Registry {
         self.entries.contains_key(&id)
     }
 
-    /// The ID that a label under the relay's domain means.
+    /// The ID of a label under the relay's domain.
     pub(crate) fn labelled(&self, label: &str) -> Option<Id> {
         Id::parse(label.as_bytes()).or_else(|| self.labels.get(&label.to_ascii_lowercase()).copied())
     }
 
-    /// The ID that the clients of a port are for.
+    /// The ID that a port's clients are for.
     pub(crate) fn of_port(&self, port: u16) -> Option<Id> {
         self.ports.get(&port).copied()
     }
@@ -271,12 +273,13 @@ impl Registry {
         self.entries.get(&id).is_some_and(|entry| entry.enrolment.end_to_end)
     }
 
-    /// Whether some hidden server is enrolled as end-to-end.
+    /// Whether any hidden server is enrolled as end-to-end.
     pub(crate) const fn has_end_to_end(&self) -> bool {
         self.has_end_to_end
     }
 
-    /// Judges a token. An unknown ID costs the same work as a wrong token. `challenges` made the challenges.
+    /// Checks a token. An unknown ID costs the same work as a wrong token. `challenges` is the key that made the
+    /// challenges.
     pub(crate) fn authenticate(
         &mut self,
         registration: &Registration<'_>,
@@ -330,8 +333,8 @@ impl Registry {
         }
     }
 
-    /// A connection waits from now on. Returns the ones that it replaces: every older plain one if it is plain, and
-    /// the oldest past `max`.
+    /// Adds a waiting connection. Returns the ones that it replaces: every older plain one if it is plain, and the
+    /// oldest beyond `max`.
     pub(crate) fn wait(&mut self, id: Id, on: ConnId, kind: WaitingKind, max: u32, now: Now) -> Vec<ConnId> {
         let Some(entry) = self.entries.get_mut(&id) else { return Vec::new() };
         let mut replaced = Vec::new();
@@ -352,7 +355,7 @@ impl Registry {
         replaced
     }
 
-    /// A plain connection may meet a client from now on.
+    /// Makes a plain connection eligible for clients.
     pub(crate) fn eligible(&mut self, id: Id, on: ConnId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if let Some(waiting) = entry.waiting.iter_mut().find(|waiting| waiting.on == on) {
@@ -360,7 +363,7 @@ impl Registry {
         }
     }
 
-    /// The newest connection of these that may meet a client; it waits no more.
+    /// Takes the newest eligible connection for a client. It no longer waits.
     pub(crate) fn take(&mut self, id: Id, takers: Takers, now: Now) -> Option<ConnId> {
         let entry = self.entries.get_mut(&id)?;
         let may_take = |waiting: &Waiting| takers == Takers::All || waiting.kind.takes_raw;
@@ -373,7 +376,7 @@ impl Registry {
         taken.map(|waiting| waiting.on)
     }
 
-    /// A waiting connection is over, or was replaced just now.
+    /// Removes a waiting connection that ended or was replaced.
     pub(crate) fn leave(&mut self, id: Id, on: ConnId, departure: Departure, now: Now) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let before = entry.waiting.len();
@@ -384,12 +387,12 @@ impl Registry {
         entry.shrink();
     }
 
-    /// How many connections wait, of all IDs.
+    /// The number of waiting connections of all IDs.
     pub(crate) const fn waiting_of_all(&self) -> u32 {
         self.waiting
     }
 
-    /// Whether connections wait of which none is for such a client: one that is held would wait in vain.
+    /// Whether connections wait, but none of them accepts such a client, so that holding it would be in vain.
     pub(crate) fn has_others_only(&self, id: Id, takers: Takers) -> bool {
         let Some(entry) = self.entries.get(&id).filter(|_| takers == Takers::OfRaw) else { return false };
         !entry.waiting.is_empty() && !entry.waiting.iter().any(|waiting| waiting.kind.takes_raw)
@@ -399,7 +402,7 @@ impl Registry {
         self.entries.get(&id).map_or(0, |entry| count(entry.waiting.len()))
     }
 
-    /// What a client that finds no eligible connection can expect.
+    /// The state of a hidden server for a client that found no eligible connection.
     pub(crate) fn presence(&self, id: Id, now: Now) -> Presence {
         let Some(entry) = self.entries.get(&id) else { return Presence::Absent };
         let is_recent = |time: Option<Time>| time.is_some_and(|time| now.mono.since(time) < SERVED);
@@ -407,7 +410,7 @@ impl Registry {
         match entry.departure {
             _ if !entry.waiting.is_empty() => Presence::Busy,
             None if pairs > 0 => Presence::Busy,
-            // An agent that drains: another one may take its place before its last pair ends.
+            // The agent drains; another agent may take over before the last pair ends.
             Some(_) if pairs > 0 => Presence::Offline,
             Some(Departure::InOrder) => {
                 let left = entry.last_waiting.max(entry.last_pair).unwrap_or(self.started);
@@ -423,7 +426,7 @@ impl Registry {
         self.pairs.of(id)
     }
 
-    /// The pairs of an ID whose client comes from this address.
+    /// The number of pairs of an ID whose client has this address.
     pub(crate) fn pairs_of_source(&self, id: Id, source: Source) -> u32 {
         self.pairs.of_source(id, source)
     }
@@ -439,7 +442,7 @@ impl Registry {
         self.pairs.end(id, source);
     }
 
-    /// What a pair that ended in its own time has moved.
+    /// Adds an ended pair to the totals.
     pub(crate) fn tally(&mut self, id: Id, from_client: u64, from_hidden: u64, now: Now) {
         if let Some(Entry { tally, .. }) = self.entries.get_mut(&id) {
             tally.pairs += 1;
@@ -449,7 +452,7 @@ impl Registry {
         }
     }
 
-    /// Everyone who is enrolled, in the order of their IDs.
+    /// All enrolled IDs in their order.
     pub(crate) fn registered(&self) -> impl Iterator<Item = Registered> {
         self.entries.iter().map(move |(&id, entry)| Registered {
             id,
@@ -465,12 +468,12 @@ impl Registry {
         self.entries.get(&id).map_or(0, |entry| entry.held.len())
     }
 
-    /// Holds a client, of at most `max` for its ID.
+    /// Holds a client. At most `max` clients are held for an ID.
     pub(crate) fn hold(&mut self, id: Id, on: ConnId, source: Source, max: u32) -> Holding {
         self.entries.get_mut(&id).map_or(Holding::Refused, |entry| entry.held.hold(on, source, max))
     }
 
-    /// The held client whose turn it is; it is held no more. Addresses take turns.
+    /// Removes and returns the held client that is next. Addresses take turns.
     pub(crate) fn release(&mut self, id: Id) -> Option<ConnId> {
         self.entries.get_mut(&id)?.held.release()
     }
@@ -481,7 +484,7 @@ impl Registry {
         }
     }
 
-    /// Whether a connection is eligible to meet a client right now.
+    /// Whether an eligible connection waits for this ID.
     pub(crate) fn has_eligible(&self, id: Id) -> bool {
         self.entries.get(&id).is_some_and(|entry| entry.waiting.iter().any(|waiting| waiting.eligible))
     }
@@ -507,14 +510,14 @@ impl Entry {
         }
     }
 
-    /// Who has nobody waiting keeps no memory for it.
+    /// Frees the memory of the queue if no connection waits.
     fn shrink(&mut self) {
         if self.waiting.is_empty() {
             self.waiting = VecDeque::new();
         }
     }
 
-    /// Remembers the token of a time step, which is acceptable until the wall clock's second `until`.
+    /// Remembers the token of a time step. It expires at the second `until` of the wall clock.
     fn spend(
         &mut self,
         token: [u8; 16],
@@ -527,7 +530,7 @@ impl Entry {
         self.accepted.spend((self.enrolment.id, token), until, replay_cache, room, now.wall)
     }
 
-    /// Remembers a token over a challenge, which is acceptable until the monotonic clock's second `until`.
+    /// Remembers a token over a challenge. It expires at the second `until` of the monotonic clock.
     fn spend_challenged(
         &mut self,
         token: [u8; 16],
@@ -547,7 +550,7 @@ impl Accepted {
         self.0.iter().filter(|it| it.until > second).map(|it| it.tokens).sum()
     }
 
-    /// Remembers a token until a second, if it is not remembered yet and `room` is not exhausted.
+    /// Remembers a token until a second, if it is new and fewer than `room` are remembered.
     fn spend(
         &mut self,
         mark: TokenKey,
@@ -562,7 +565,7 @@ impl Accepted {
         if self.count(second) >= room {
             return Err(Refused::Full);
         }
-        // Of the three, one counts for this second, or is over.
+        // One of the three slots is for this second, or has expired.
         let place = self.0.iter().position(|it| it.until == until);
         let place = place.or_else(|| self.0.iter().position(|it| it.until <= second)).unwrap_or(0);
         let it = &mut self.0[place];
@@ -575,7 +578,7 @@ impl Accepted {
     }
 }
 
-/// The second from which the token of a time step is acceptable no more.
+/// The second at which the token of a time step expires.
 fn acceptable_until(key: &Key, step: u64) -> u64 {
     step.saturating_add(2).saturating_mul(u64::from(key.period()))
 }

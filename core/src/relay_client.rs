@@ -1,5 +1,5 @@
-//! A relay that is dialled, how long each step to it may take, and its answer to the first request. See
-//! [`dialer`](crate::dialer) for how it is dialled.
+//! A relay to dial, the timeout of each step, and its response to the first request. See [`dialer`](crate::dialer)
+//! for how it is dialled.
 
 use alloc::string::String;
 
@@ -8,25 +8,25 @@ use crate::http::head::{Finder, Limits};
 use crate::http::response::{Response, parse_response, parse_status};
 use crate::time::Span;
 
-/// A relay, as agent and connector reach it.
+/// A relay as agent and connector dial it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
-    /// Where it listens.
+    /// Its host and port.
     pub place: HostPort,
-    /// Whether it speaks TLS there.
+    /// Whether it uses TLS.
     pub tls: bool,
-    /// What the `Host` field says: the host, with the port if it is not the scheme's.
+    /// The value of the `Host` field: the host, with the port if it is not the scheme's default.
     pub host_header: String,
 }
 
-/// How long each step to a relay may take; default 10 s each.
+/// The timeout of each step of connecting to a relay; default 10 s each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
-    /// Looking up the name, and connecting to each of its addresses.
+    /// Resolving the name, and connecting to each of its addresses.
     pub dial: Span,
     /// The TLS handshake.
     pub handshake: Span,
-    /// The answer to the first request.
+    /// The response to the first request.
     pub answer: Span,
 }
 
@@ -37,28 +37,28 @@ impl Default for Deadlines {
     }
 }
 
-/// A relay's answer, as much as is there.
+/// The relay's response, as far as it was received.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Answer {
     finder: Finder,
     status: Option<u16>,
 }
 
-/// What the bytes of an answer are so far.
+/// The state of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AnswerState {
-    /// Not enough.
+    /// Incomplete.
     Partial,
-    /// So many bytes of an interim answer (RFC 9110 §15.2), of no interest.
+    /// An interim response of this many bytes (RFC 9110 §15.2), which is skipped.
     Interim(usize),
-    /// The answer.
+    /// The final response.
     Final(Response),
-    /// No answer at all.
+    /// Not HTTP.
     Garbled,
 }
 
 impl Answer {
-    /// Looks at everything that was received and not consumed.
+    /// Parses all bytes that were received and not consumed.
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> AnswerState {
         match parse_response(bytes, &mut self.finder, limits) {
             Ok(None) => {
@@ -74,7 +74,7 @@ impl Answer {
         }
     }
 
-    /// The status of a refusal that was cut off by the connection's end: some relays send no more than a status line.
+    /// The status of a refusal that was truncated: some relays send only a status line.
     pub(crate) fn refusal(&self) -> Option<u16> {
         self.status.filter(|status| *status >= 300)
     }

@@ -2,15 +2,14 @@
 
 use alloc::vec::Vec;
 
-/// A map whose keys are numbers that rise, of things that come and go in about that order: a row of entries, sorted by
-/// their keys.
+/// A map as a vector of entries sorted by their keys.
 ///
-/// What is found is found by halving, as in a `BTreeMap`; a new key that is the highest, which it nearly always is, is
-/// put at the end. Any other insertion, and each removal, moves the entries behind it: for some thousand entries that
-/// is less than a walk through all of them. The memory of the most entries that there were is kept.
+/// It is meant for keys that are numbers and are inserted, and removed, in about ascending order. A lookup is a
+/// binary search. A key above all others is appended; any other insertion, and each removal, moves the entries behind
+/// it, which costs less than an iteration for some thousand entries. The capacity is never reduced.
 ///
-/// What it is for is the size of the program: a `BTreeMap` of one more type is 4 to 5 kB of code, and this a few hundred
-/// bytes.
+/// It exists because of the size of the program: a `BTreeMap` of one more type is 4 to 5 kB of code, this is a few
+/// hundred bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct SortedVecMap<K, V>(Vec<(K, V)>);
 
@@ -42,7 +41,7 @@ impl<K: Ord, V> SortedVecMap<K, V> {
         self.place(key).is_ok()
     }
 
-    /// In the place of what was there, if anything was.
+    /// Replaces the value of an existing key.
     pub(crate) fn insert(&mut self, key: K, value: V) {
         match self.place(&key) {
             Ok(place) => self.0[place].1 = value,
@@ -50,7 +49,7 @@ impl<K: Ord, V> SortedVecMap<K, V> {
         }
     }
 
-    /// What is there; what `value` makes, if nothing was.
+    /// Returns the value; inserts that of `value` if there was none.
     pub(crate) fn get_or_insert_with(&mut self, key: K, value: impl FnOnce() -> V) -> &mut V {
         let place = self.place(&key).unwrap_or_else(|place| {
             self.0.insert(place, (key, value()));
@@ -63,12 +62,12 @@ impl<K: Ord, V> SortedVecMap<K, V> {
         self.place(key).ok().map(|place| self.0.remove(place).1)
     }
 
-    /// Removes what `stays` does not say yes to.
+    /// Removes the entries whose key `stays` returns false for.
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&K) -> bool) {
         self.0.retain(|(key, _)| stays(key));
     }
 
-    /// In the order of the keys, like all that follow.
+    /// Iterates in the order of the keys, like the methods below.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.0.iter().map(|(key, value)| (key, value))
     }
@@ -85,7 +84,7 @@ impl<K: Ord, V> SortedVecMap<K, V> {
         self.0.iter_mut().map(|(_, value)| value)
     }
 
-    /// Where a key is; where it would have to be.
+    /// The index of a key, or the index at which it would be inserted.
     fn place(&self, key: &K) -> Result<usize, usize> {
         match self.0.last() {
             Some((last, _)) if last < key => Err(self.0.len()),

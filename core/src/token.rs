@@ -69,7 +69,7 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Secret => "the secret must have 1 to 256 octets",
+            Self::Secret => "the secret must have 1 to 256 bytes",
             Self::Digits => "the digits must be 6 to 10",
             Self::Period => "the period must be 1 to 3600 seconds",
         })

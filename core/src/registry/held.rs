@@ -1,11 +1,11 @@
-//! The clients that are held for one ID, fairly by address.
+//! The clients held for one ID, shared fairly by address.
 
 use alloc::collections::{BTreeMap, VecDeque};
 
 use crate::conn::ConnId;
 use crate::limiter::Source;
 
-/// Held clients. Addresses take turns; of one address, the client that came first is served first.
+/// Held clients. Addresses take turns; for one address, the client that came first is served first.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     of_source: BTreeMap<Source, VecDeque<ConnId>>,
@@ -14,14 +14,14 @@ pub(super) struct Held {
     len: usize,
 }
 
-/// What became of a client that asked to be held.
+/// The result of holding a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holding {
-    /// It is held.
+    /// The client is held.
     Held,
-    /// It is held in the place of this one, whose address has the most clients.
+    /// The client is held, and this one is removed, whose address had the most clients.
     Displaced(ConnId),
-    /// It is not held: no other address has more clients than its own.
+    /// The client is not held: no other address has more clients than its own.
     Refused,
 }
 
@@ -34,8 +34,8 @@ impl Held {
         self.len
     }
 
-    /// Holds a client, of at most `max`. If there are so many, the last client of the address with the most makes room
-    /// for one of an address with fewer.
+    /// Holds a client; at most `max` are held. If the queue is full, the last client of the address with the most
+    /// clients is removed in favour of an address with fewer.
     pub(super) fn hold(&mut self, on: ConnId, source: Source, max: u32) -> Holding {
         let mut holding = Holding::Held;
         if self.len >= max as usize {
@@ -59,7 +59,7 @@ impl Held {
         holding
     }
 
-    /// The client whose turn it is. It is not held any more.
+    /// Removes and returns the client that is next.
     pub(super) fn release(&mut self) -> Option<ConnId> {
         let source = self.turns.pop_front()?;
         let clients = self.of_source.get_mut(&source)?;
@@ -73,7 +73,7 @@ impl Held {
         Some(first)
     }
 
-    /// A client is not held any more.
+    /// Removes a client.
     pub(super) fn remove(&mut self, on: ConnId, source: Source) {
         let Some(clients) = self.of_source.get_mut(&source) else { return };
         let Some(place) = clients.iter().position(|held| *held == on) else { return };
@@ -85,7 +85,7 @@ impl Held {
         }
     }
 
-    /// All of them, by address.
+    /// All clients, by address.
     pub(super) fn into_ids(self) -> impl Iterator<Item = ConnId> {
         self.of_source.into_values().flatten()
     }

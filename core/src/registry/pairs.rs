@@ -1,11 +1,12 @@
-//! How many pairs each ID has, and each address of clients within it.
+//! The number of pairs of each ID, and of each client address within it.
 
 use alloc::collections::BTreeMap;
 
 use crate::id::Id;
 use crate::limiter::Source;
 
-/// The pairs of all IDs. They are not part of an ID's entry, since they outlive it if the operator removes the ID.
+/// The pairs of all IDs. They are kept apart from an ID's entry, since they outlive it if the operator removes the
+/// ID.
 #[derive(Debug, Default)]
 pub(super) struct Pairs {
     of_id: BTreeMap<Id, OfId>,

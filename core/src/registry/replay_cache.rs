@@ -1,24 +1,25 @@
-//! Tokens that were accepted, for as long as they would be again.
+//! The replay cache: accepted tokens, until they expire.
 //!
-//! They come and go in waves with the connections that brought them. So they lie side by side in few large pieces of
-//! memory: thousands of small ones would each keep a page of what the wave has left.
+//! Tokens come and go in waves. So they are kept in a few large allocations: thousands of small ones would each keep
+//! a page of a past wave's memory in use.
 
 use alloc::vec::Vec;
 
 use crate::id::Id;
 use crate::sorted_vec_map::SortedVecMap;
 
-/// A bound token's 16 bytes stand for its nonce; a plain one has zeroes, since there is one for each step.
+/// The key of a token: the 16 bytes of a bound token, which stand for its nonce, or zeroes for a plain one, of which
+/// there is one for each step.
 pub(super) type TokenKey = (Id, [u8; 16]);
 
-/// Marks that are found at once and not yet in the long row: so many, and one more for each 32 there.
+/// The length at which `recent` is merged into `sorted`: this many, and one more for each 32 in `sorted`.
 const RECENT_MIN: usize = 64;
 
-/// All accepted tokens, by the wall clock's second from which they are acceptable no more.
+/// All accepted tokens, by the second in which they expire.
 #[derive(Debug, Default)]
 pub(super) struct ReplayCache(SortedVecMap<u64, TokenSet>);
 
-/// A set, as two rows in order: a new mark moves few others to get its place in the short one.
+/// A set in two sorted vectors. An insertion moves only the few entries of the short one.
 #[derive(Debug, Default)]
 struct TokenSet {
     sorted: Vec<TokenKey>,
@@ -26,18 +27,19 @@ struct TokenSet {
 }
 
 impl ReplayCache {
-    /// Remembers a token until `until`, and forgets all whose time is over at `wall`. False if it was there already.
+    /// Remembers a token until `until`, and removes those that have expired at `wall`. Returns false if it was there
+    /// already.
     pub(super) fn insert(&mut self, mark: TokenKey, until: u64, wall: u64) -> bool {
         self.0.retain(|&until| until > wall);
         self.0.get_or_insert_with(until, TokenSet::default).insert(mark)
     }
 
-    /// Whether a token was accepted that is acceptable until `until`.
+    /// Whether a token that expires at `until` was accepted.
     pub(super) fn contains(&self, mark: &TokenKey, until: u64) -> bool {
         self.0.get(&until).is_some_and(|tokens| tokens.contains(mark))
     }
 
-    /// Forgets those of an ID whose secret they were made with is no more.
+    /// Removes the tokens of an ID whose secret has changed.
     pub(super) fn forget(&mut self, id: Id) {
         for tokens in self.0.values_mut() {
             tokens.sorted.retain(|mark| mark.0 != id);
@@ -63,7 +65,7 @@ impl TokenSet {
         true
     }
 
-    /// Puts the short row into the long one: from behind, where there is room for it.
+    /// Merges the short vector into the long one, from the end.
     fn merge(&mut self) {
         let mut rest = self.sorted.len();
         self.sorted.extend_from_slice(&self.recent);
