@@ -2,10 +2,10 @@
 
 use super::syntax::trim;
 
-/// The form of an error answer's body.
+/// The form of an error response's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Form {
-    /// `application/json`: for programs, and where nothing is known of the client.
+    /// `application/json`: for programs, and the default.
     #[default]
     Json,
     /// `text/html`: for browsers.
@@ -13,11 +13,11 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form that the sender of this request prefers: a page if its `Accept` gives `text/html` a higher quality than
-    /// `application/json`; of two that are equal, the one that is named more exactly.
+    /// The form that the sender of this request prefers: HTML if its `Accept` gives `text/html` a higher quality than
+    /// `application/json`. If both are equal, the one that is named more specifically.
     ///
-    /// `head` need not be complete or valid: a browser whose cookies are too large gets a page as well. Only complete
-    /// lines count.
+    /// `head` need not be complete or valid, so that a browser whose cookies are too large gets a page as well. Only
+    /// complete lines count.
     #[must_use]
     pub fn preferred(head: &[u8]) -> Self {
         let lines = head.strip_prefix(b"\r\n").unwrap_or(head).split_inclusive(|&byte| byte == b'\n');
@@ -43,7 +43,7 @@ fn accepted(line: &[u8]) -> Option<&[u8]> {
 /// The quality of one media type, by the most specific range that matches it.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Best {
-    /// In thousandths.
+    /// The quality in thousandths.
     quality: u16,
     specificity: u8,
 }
@@ -72,7 +72,7 @@ struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// `None` for what is no range, and for one with parameters that the pages do not have.
+    /// Returns `None` for anything that is not a media range, and for one with parameters that the pages do not have.
     fn parse(text: &'a [u8]) -> Option<Self> {
         let mut parts = Items { rest: Some(text), separator: b';' };
         let name = trim(parts.next()?);
@@ -83,7 +83,7 @@ impl<'a> Range<'a> {
             let (key, value) = (trim(&part[..equals]), trim(&part[equals + 1..]));
             if key.eq_ignore_ascii_case(b"q") {
                 range.quality = quality(value)?;
-                // What follows are extensions of older versions of HTTP.
+                // Older versions of HTTP have extensions after the weight.
                 break;
             }
             let value = value.strip_prefix(b"\"").and_then(|it| it.strip_suffix(b"\"")).unwrap_or(value);

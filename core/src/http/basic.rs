@@ -1,4 +1,4 @@
-//! User name and password in a request: Basic authentication (RFC 7617).
+//! User name and password of a request: Basic authentication (RFC 7617).
 
 use alloc::format;
 use alloc::string::String;
@@ -14,11 +14,11 @@ use zeroize::Zeroizing;
 use super::challenge::decode_basic;
 use super::syntax::{is_blank, trim};
 
-/// User name and password together are this long at most, in bytes.
+/// The maximum length of user name and password together, in bytes.
 pub const CREDENTIALS_MAX: usize = 1_024;
 
-/// A user name and a password, as a client sent them. Both are wiped when this is dropped, and `Debug` shows neither: a
-/// user may type the password in the place of the name.
+/// A user name and a password, as a client sent them. Both are zeroed on drop. `Debug` shows neither, since users
+/// sometimes type the password into the field of the name.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     user: Zeroizing<String>,
@@ -26,13 +26,13 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The user name: what is in front of the first colon.
+    /// The user name: the part before the first colon.
     #[must_use]
     pub fn user(&self) -> &str {
         &self.user
     }
 
-    /// The password: what is behind the first colon.
+    /// The password: the part after the first colon.
     #[must_use]
     pub fn password(&self) -> &str {
         &self.password
@@ -45,18 +45,19 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What a request presents.
+/// The credentials in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presented {
     /// No `Authorization`, or one of another scheme.
     Nothing,
-    /// Basic in bad BASE64, without a colon, longer than [`CREDENTIALS_MAX`], not UTF-8, or with control characters.
+    /// Basic with invalid BASE64, without a colon, longer than [`CREDENTIALS_MAX`], not UTF-8, or with control
+    /// characters.
     Malformed,
     /// A user name and a password.
     Basic(Credentials),
 }
 
-/// Reads the value of an `Authorization` field.
+/// Parses the value of an `Authorization` field.
 #[must_use]
 pub fn read(authorization: Option<&[u8]>) -> Presented {
     let Some((_, _, encoded)) = authorization.and_then(split) else { return Presented::Nothing };
@@ -70,7 +71,7 @@ pub fn read(authorization: Option<&[u8]>) -> Presented {
     })
 }
 
-/// Appends the field that asks for user name and password. `realm` has neither quotes nor backslashes.
+/// Appends the field that challenges for user name and password. `realm` has neither quotes nor backslashes.
 pub fn write_challenge(realm: &str, out: &mut Vec<u8>) {
     debug_assert!(!realm.contains(['"', '\\']));
     out.extend_from_slice(
@@ -78,8 +79,8 @@ pub fn write_challenge(realm: &str, out: &mut Vec<u8>) {
     );
 }
 
-/// For traces: another value of the same length that [`read`] takes for the same, with a user name and a password of
-/// the same lengths.
+/// For traces: a value of the same length for which [`read`] gives the same kind of result, with user name and
+/// password of the same lengths.
 #[cfg(feature = "trace")]
 pub(crate) fn stand_in(value: &[u8]) -> Vec<u8> {
     let Some((scheme, blank, encoded)) = split(value) else {
@@ -95,11 +96,11 @@ pub(crate) fn stand_in(value: &[u8]) -> Vec<u8> {
             encoding.encode(&pair).into_bytes()
         }
     };
-    // What was trimmed comes last, wherever it stood.
+    // Trimmed whitespace is moved to the end.
     [scheme, blank, &encoded, &vec![b' '; behind]].concat()
 }
 
-/// The scheme, the blanks behind it and the credentials, if the scheme is Basic.
+/// The scheme, the whitespace after it and the credentials, if the scheme is Basic.
 fn split(authorization: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let text = trim(authorization);
     let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;

@@ -1,9 +1,8 @@
-//! HTTP authentication, used to ask a client which hidden server it wants: the challenge, and the user name in the
-//! answer.
+//! The HTTP challenge that asks a client for a hidden server, and the user name in its response.
 //!
-//! Only the user name matters. Password, digest, nonce and every other parameter prove nothing here and are ignored.
-//! Credentials are therefore read as leniently as is possible without doubt about the user name: clients forget
-//! quotes, separators and padding, and origin servers have accepted that for decades.
+//! Only the user name matters. Password, digest, nonce and all other parameters are ignored, since they authenticate
+//! nothing here. So credentials are parsed as leniently as possible, provided that the user name is unambiguous:
+//! clients omit quotes, separators and padding, and origin servers have always accepted that.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -16,26 +15,26 @@ use crate::id::Id;
 /// The user name in an `Authorization` field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identified {
-    /// An ID: alone, as `uuid:ID`, or as `urn:uuid:ID`; spaces around it are ignored.
+    /// An ID: alone, as `uuid:ID`, or as `urn:uuid:ID`. Surrounding spaces are ignored.
     Id(Id),
-    /// Something else that may be a host name: 1 to 253 letters, digits, hyphens, underscores and dots. The caller
-    /// decides whether it is a label. Spaces around it are removed.
+    /// Anything else that may be a host name: 1 to 253 letters, digits, hyphens, underscores and dots. The caller
+    /// looks it up as a label. Surrounding spaces are removed.
     Name(String),
     /// Another scheme, or a user name that is missing, hashed (RFC 7616 §3.4.4) or neither of the above. The client
     /// gets another challenge.
     Unidentified,
-    /// Several user names that differ, or a user name whose end is in doubt: Basic without a colon or in bad BASE64,
-    /// a quoted string that is not closed. The answer is 400.
+    /// Several different user names, or a user name whose end is ambiguous: Basic without a colon or with invalid
+    /// BASE64, or an unclosed quoted string. The response is 400.
     Malformed,
 }
 
-/// The longest host name, in bytes (RFC 1035 §2.3.4).
+/// The maximum length of a host name, in bytes (RFC 1035 §2.3.4).
 const NAME_MAX: usize = 253;
 
-/// Reads the value of an `Authorization` field: Digest (RFC 7616) or Basic (RFC 7617), in any case.
+/// Parses the value of an `Authorization` field: Digest (RFC 7616) or Basic (RFC 7617), in any case.
 ///
-/// In Digest the user name is a quoted string, a token, or `username*=UTF-8''…` (RFC 8187); in Basic it ends at the
-/// first colon, except behind `uuid:`.
+/// In Digest the user name is a quoted string, a token, or `username*=UTF-8''…` (RFC 8187). In Basic it ends at the
+/// first colon, except after `uuid:`.
 #[must_use]
 pub fn identify(authorization: &[u8]) -> Identified {
     let authorization = trim(authorization);
@@ -50,11 +49,12 @@ pub fn identify(authorization: &[u8]) -> Identified {
     }
 }
 
-/// Appends the fields that ask a client which hidden server it wants, each on one line: clients fail on folded ones.
+/// Appends the fields that challenge a client for a hidden server. Each is on one line, since clients fail on folded
+/// ones.
 ///
-/// Digest comes first, without `algorithm` and `charset`: every client has the default, some have nothing else. Its
-/// nonce is not checked when it comes back, so it needs no state. Basic, in a line of its own, is for clients that do
-/// not know Digest: lynx, wget2, Python's `HTTPBasicAuthHandler`.
+/// Digest comes first, without `algorithm` and `charset`: every client supports the default, and some nothing else.
+/// The nonce is not checked when it comes back, so it needs no state. Basic has a line of its own for clients without
+/// Digest: lynx, wget2, Python's `HTTPBasicAuthHandler`.
 pub fn write_challenge(nonce: &[u8; 16], opaque: &[u8; 16], out: &mut Vec<u8>) {
     out.extend_from_slice(b"WWW-Authenticate: Digest realm=\"rendezvous\", qop=\"auth, auth-int\", nonce=\"");
     out.extend_from_slice(HEXLOWER.encode(nonce).as_bytes());
@@ -63,11 +63,11 @@ pub fn write_challenge(nonce: &[u8; 16], opaque: &[u8; 16], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"\r\nWWW-Authenticate: Basic realm=\"rendezvous\"\r\n");
 }
 
-/// A quote is missing or misplaced.
+/// The error of a missing or misplaced quote.
 struct Malformed;
 
 /// Decodes the credentials of Basic: with or without padding, in the standard or the URL-safe alphabet (RFC 4648 §5).
-/// `None` for anything else.
+/// Returns `None` for anything else.
 pub(crate) fn decode_basic(credentials: &[u8]) -> Option<Vec<u8>> {
     let standard: Vec<u8> = credentials
         .iter()
@@ -90,14 +90,14 @@ fn basic(credentials: &[u8]) -> Identified {
     }
 }
 
-/// The ID in `uuid:ID:password` or `urn:uuid:ID:password`; the colon behind the ID may be missing.
+/// The ID in `uuid:ID:password` or `urn:uuid:ID:password`. The colon after the ID may be missing.
 fn prefixed_id(pair: &[u8]) -> Option<Id> {
     let rest = without_scheme(pair)?;
     let end = rest.iter().position(|&byte| byte == b':').unwrap_or(rest.len());
     Id::parse(rest[..end].trim_ascii())
 }
 
-/// What is behind `uuid:` or `urn:uuid:`, in any case; `None` if it begins with neither.
+/// The part after `uuid:` or `urn:uuid:`, in any case; `None` if the name begins with neither.
 fn without_scheme(name: &[u8]) -> Option<&[u8]> {
     let name = name.trim_ascii_start();
     strip_caseless(strip_caseless(name, b"urn:").unwrap_or(name), b"uuid:")
@@ -108,7 +108,7 @@ fn strip_caseless<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
     front.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// What a decoded user name is.
+/// Classifies a decoded user name.
 fn of_user_name(name: &[u8]) -> Identified {
     let name = name.trim_ascii();
     if let Some(id) = Id::parse(without_scheme(name).unwrap_or(name).trim_ascii()) {
@@ -122,11 +122,11 @@ fn of_user_name(name: &[u8]) -> Identified {
     }
 }
 
-/// Reads the parameters of Digest.
+/// Parses the parameters of Digest.
 ///
-/// If they form a list, user names are those of its parameters, and strings may contain anything. If they do not (a
-/// quote is missing or misplaced), readers disagree about where strings begin: then every `username=` counts, inside
-/// of what may be a string as well. All user names must be the same.
+/// If they form a list, user names are those of its parameters, and strings may contain anything. If a quote is
+/// missing or misplaced, parsers disagree about where strings begin. Then every `username=` counts, even inside what
+/// may be a string. All user names must be the same.
 fn digest(credentials: &[u8]) -> Identified {
     let mut found = Names::default();
     let mut is_hashed = false;
@@ -178,7 +178,7 @@ impl Names {
         }
     }
 
-    /// Every `username=` and `username*=`, whatever is around it.
+    /// Every `username=` and `username*=`, in any context.
     fn anywhere(credentials: &[u8]) -> Self {
         let mut found = Self::default();
         let mut is_start = true;
@@ -199,14 +199,14 @@ impl Names {
     }
 }
 
-/// What is left of a list of parameters.
+/// The rest of a list of parameters.
 struct Parameters<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Parameters<'a> {
-    /// The next `name = value`; `None` at the end. Commas, semicolons and blanks separate parameters; words without a
-    /// value are skipped: `stale`, or the rest of a list without quotes.
+    /// The next `name = value`; `None` at the end. Commas, semicolons and whitespace separate parameters. Words
+    /// without a value are skipped, such as `stale` or the rest of an unquoted list.
     fn next(&mut self) -> Result<Option<(&'a [u8], Value<'a>)>, Malformed> {
         loop {
             let start = self.rest.iter().take_while(|&&byte| is_separator(byte)).count();
@@ -238,7 +238,7 @@ fn is_separator(byte: u8) -> bool {
     is_blank(byte) || matches!(byte, b',' | b';')
 }
 
-/// A parameter's value, quotes removed, escapes not yet.
+/// A parameter's value without its quotes, with escapes.
 #[derive(Clone, Copy)]
 struct Value<'a> {
     raw: &'a [u8],
@@ -246,8 +246,8 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The value in front of `text`, and what is behind it. Without quotes it ends at a separator or a quote, whatever
-    /// else it is made of: some clients forget the quotes of `uri` or `opaque`.
+    /// Parses the value at the front of `text`; also returns the rest. Without quotes it ends at a separator or a
+    /// quote, since some clients omit the quotes of `uri` or `opaque`.
     fn parse(text: &'a [u8]) -> Result<(Self, &'a [u8]), Malformed> {
         let Some(inner) = text.strip_prefix(b"\"") else {
             let len = text.iter().take_while(|&&byte| !is_separator(byte) && byte != b'"').count();
@@ -264,14 +264,14 @@ impl<'a> Value<'a> {
         Ok((Self { raw, is_quoted: true }, rest.strip_prefix(b"\"").unwrap_or(rest)))
     }
 
-    /// Whether the value ends where it seems to, if quotes are missing elsewhere; `rest` is what is behind it. The string
-    /// in `"name, realm="rendezvous"` ends behind the name.
+    /// Whether the end of the value is certain if quotes are missing elsewhere; `rest` is the text after it. For
+    /// example, the string in `"name, realm="rendezvous"` ends after the name.
     fn is_whole(self, rest: &[u8]) -> bool {
         let is_separated = rest.first().is_none_or(|&byte| is_separator(byte));
         is_separated || self.is_quoted && !self.raw.iter().any(|&byte| is_separator(byte))
     }
 
-    /// What the value means: quoted-pairs are resolved (RFC 9110 §5.6.4).
+    /// The value without escapes (quoted-pair, RFC 9110 §5.6.4).
     fn bytes(self) -> impl Iterator<Item = u8> + 'a {
         let mut raw = self.raw.iter().copied();
         core::iter::from_fn(move || match raw.next()? {
@@ -287,11 +287,11 @@ fn extended(value: Value<'_>) -> Identified {
     if !bytes.by_ref().take_while(|&it| it != b'\'').map(|it| it.to_ascii_uppercase()).eq(*b"UTF-8") {
         return Identified::Unidentified;
     }
-    // The language means nothing here; without the second quote there is no text left, and no name.
+    // The language is ignored. Without the second quote there is no text left, and no name.
     bytes.by_ref().find(|&it| it == b'\'');
     let decoded = core::iter::from_fn(|| match bytes.next()? {
         b'%' => {
-            // Here `^` would do the same as `|`: the bits are apart.
+            // `^` would be equivalent to `|`, since the bits do not overlap.
             let mut digit = || char::from(bytes.next()?).to_digit(16);
             let value = digit().zip(digit()).map(|(high, low)| high << 4 | low);
             Some(value.and_then(|value| u8::try_from(value).ok()))

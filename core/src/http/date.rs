@@ -1,4 +1,4 @@
-//! The date of a `Date` field: IMF-fixdate, the one form that is written (RFC 9110 §5.6.7).
+//! `Date` fields in IMF-fixdate, the only form that is generated (RFC 9110 §5.6.7).
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -7,18 +7,18 @@ const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const DAY_SECS: u64 = 86_400;
-/// 9999-12-31T23:59:59Z: the form has four digits for the year.
+/// 9999-12-31T23:59:59Z, since the form has a four-digit year.
 const LAST: u64 = 253_402_300_799;
 
-/// Appends a date, `Sun, 06 Nov 1994 08:49:37 GMT`. `wall` is in seconds since 1970; what is after the year 9999 is
-/// written as its last second.
+/// Appends a date such as `Sun, 06 Nov 1994 08:49:37 GMT`. `wall` is in seconds since 1970. Times after the year 9999
+/// are written as its last second.
 pub fn write_date(wall: u64, out: &mut Vec<u8>) {
     let wall = wall.min(LAST);
     let (days, second) = (wall / DAY_SECS, wall % DAY_SECS);
     let (year, month, day) = civil(days);
     let text = format!(
         "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
-        // Both are below the length of their table.
+        // Both indices are below the length of their table.
         DAYS[(days % 7) as usize],
         MONTHS[month as usize],
         second / 3_600,
@@ -28,8 +28,8 @@ pub fn write_date(wall: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Reads a date that is written exactly as [`write_date`] writes it, in seconds since 1970. `None` for the two
-/// obsolete forms, for days that do not exist or have another weekday, for leap seconds, and for what is before 1970.
+/// Parses a date in exactly the form of [`write_date`], to seconds since 1970. Returns `None` for the two obsolete
+/// forms, for days that do not exist or have another weekday, for leap seconds, and for times before 1970.
 #[must_use]
 pub fn parse_date(text: &[u8]) -> Option<u64> {
     let text = core::str::from_utf8(text).ok()?;
@@ -38,7 +38,7 @@ pub fn parse_date(text: &[u8]) -> Option<u64> {
     let month = (0..).zip(MONTHS).find(|(_, it)| *it == name).map(|(at, _)| at)?;
     let days = days_since_1970(number(12, 16)?, month, number(5, 7)?)?;
     let wall = days * DAY_SECS + number(17, 19)? * 3_600 + number(20, 22)? * 60 + number(23, 25)?;
-    // Only what is written back the same was a date, with all its spaces, colons and names.
+    // Writing the date again verifies all its spaces, colons and names.
     let mut again = Vec::new();
     write_date(wall, &mut again);
     (again == text.as_bytes()).then_some(wall)
@@ -58,7 +58,7 @@ pub const fn civil(days: u64) -> (u64, u64, u64) {
     (year, month, day)
 }
 
-/// The inverse of [`civil`]; `None` before 1970. `month` is 0 to 11, `day` is from 1; whether the day exists is not
+/// The inverse of [`civil`]; `None` before 1970. `month` is 0 to 11, `day` is from 1. Whether the day exists is not
 /// checked.
 #[must_use]
 pub fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {

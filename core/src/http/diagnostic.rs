@@ -1,4 +1,4 @@
-//! The diagnostics that an error page has words of its own for.
+//! The diagnostics for which an error page has a text of its own.
 
 /// 401 to a client.
 pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user name";
@@ -10,7 +10,7 @@ pub(crate) const ADDRESS: &str = "the hidden server's agent takes no clients fro
 pub(crate) const CREDENTIALS: &str = "malformed Authorization";
 /// 400.
 pub(crate) const PLAIN_HTTP: &str = "plain HTTP on a port for HTTPS: use https";
-/// 404: unknown and absent are one answer.
+/// 404. Unknown and unconnected IDs are not told apart.
 pub(crate) const NOBODY: &str = "no hidden server waits under this ID";
 /// 503: the hidden server was connected a short time ago.
 pub(crate) const OFFLINE: &str = "the hidden server is offline";

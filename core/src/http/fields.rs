@@ -7,22 +7,23 @@ use super::refusal::Refusal;
 use super::request_line::Version;
 use super::syntax::trim;
 
-/// Room for the fields of one head.
+/// Storage for the fields of one head.
 pub(super) type Room<'a> = [Header<'a>; FIELDS_MAX];
 
-/// Empty room.
+/// Empty storage.
 pub(super) const fn room<'a>() -> Room<'a> {
     [EMPTY_HEADER; FIELDS_MAX]
 }
 
-/// The fields of a head in their order. Names are compared without regard to case.
+/// The fields of a head in their order. Names are compared case-insensitively.
 pub(super) struct Fields<'r, 'a>(&'r [Header<'a>]);
 
 impl<'r, 'a> Fields<'r, 'a> {
-    /// Reads the field lines and the empty line behind them. That they end in CRLF and are not folded is known.
+    /// Parses the field lines and the empty line after them. The finder has checked that they end in CRLF and are not
+    /// folded.
     pub(super) fn parse(lines: &'a [u8], room: &'r mut Room<'a>) -> Result<Self, Refusal> {
         match httparse::parse_headers(lines, room) {
-            // The finder has ended them here: another length would be a fault of one of the two.
+            // The finder found the same end; another length would be a bug.
             Ok(httparse::Status::Complete((len, fields))) if len == lines.len() => Ok(Self(fields)),
             Ok(_) => Err(Refusal::Incomplete),
             Err(httparse::Error::TooManyHeaders) => Err(Refusal::TooManyFields),
@@ -31,12 +32,16 @@ impl<'r, 'a> Fields<'r, 'a> {
         }
     }
 
-    /// The values of all fields of that name, without the whitespace around them.
+    /// The values of all fields of that name, without surrounding whitespace.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// The value of the only field of that name; `repeated` if there are more.
+    /// The value of the only field of that name.
+    ///
+    /// # Errors
+    ///
+    /// `repeated` if there are more.
     pub(super) fn only(&self, name: &str, repeated: Refusal) -> Result<Option<&'a [u8]>, Refusal> {
         let mut values = self.all(name);
         let value = values.next();
@@ -48,7 +53,7 @@ impl<'r, 'a> Fields<'r, 'a> {
         self.all(name).next().is_some()
     }
 
-    /// Whether the lists in all fields of that name hold `token`, in any case (RFC 9110 §5.6.1).
+    /// Whether the lists in all fields of that name contain `token`, case-insensitively (RFC 9110 §5.6.1).
     pub(super) fn lists(&self, name: &str, token: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(|&byte| byte == b','))

@@ -1,18 +1,19 @@
-//! Where a head ends: looked for byte by byte, once, however the bytes arrive.
+//! Finds the end of a head in one pass, however the bytes arrive.
 
 use super::refusal::Refusal;
 use super::request_line::RequestLine;
 use super::syntax::{is_blank, is_tchar};
 
-/// The most fields in a head; more are refused with 431.
+/// The maximum number of fields in a head; more are refused with 431.
 pub const FIELDS_MAX: usize = 100;
 
-/// How much of a head is read before it is refused.
+/// Limits of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest head, with its last empty line, in bytes. Passed: 431.
+    /// The maximum length of a head with its empty line, in bytes. A longer one is refused with 431.
     pub head_bytes_max: u32,
-    /// The longest request line, with its CRLF, in bytes; RFC 9112 §3 asks for 8000 at least. Passed: 414.
+    /// The maximum length of a request line with its CRLF, in bytes. RFC 9112 §3 asks for at least 8000. A longer one
+    /// is refused with 414.
     pub line_bytes_max: u32,
 }
 
@@ -23,43 +24,43 @@ impl Default for Limits {
     }
 }
 
-/// What [`Finder::find`] found.
+/// The result of [`Finder::find`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// No end yet, and nothing wrong so far.
+    /// No end and no error so far.
     Partial,
-    /// The head is complete: this many bytes, an empty line in front included.
+    /// The head is complete. It has this many bytes, including a leading empty line.
     Complete(usize),
-    /// There is no need to wait for the rest.
+    /// The head is refused, even if it is incomplete.
     Refused(Refusal),
 }
 
-/// Finds the end of a head in bytes that come in pieces; looks at each byte once, so that a peer which sends one at
-/// a time costs no more than one that sends them all.
+/// Finds the end of a head in bytes that arrive in pieces. It scans each byte once, so that a peer which sends single
+/// bytes costs no more than one that sends all at once.
 ///
-/// The verdict does not depend on the pieces: the first fault in the order of the bytes decides, and what can be
-/// refused before the end is: a byte that cannot begin a request, a bare LF or CR, a control byte, a folded field,
-/// a malformed request line, and whatever passes a limit.
+/// The result does not depend on the pieces: the first error in the order of the bytes decides. These errors are
+/// found before the end: a byte that cannot begin a request, a bare LF or CR, a control byte, a folded field, a
+/// malformed request line, and an exceeded limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Finder {
     scanned: u32,
-    /// Where the line begins that is being scanned.
+    /// The offset of the line that is being scanned.
     line: u32,
-    /// How many lines are complete, an empty one in front not counted.
+    /// The number of complete lines, without a leading empty one.
     lines: u32,
 }
 
 impl Finder {
-    /// A finder for field lines without a first line before them, as trailers are (RFC 9112 §7.1.2). They end with the
-    /// first empty line, which may be all there is.
+    /// A finder for field lines without a first line, such as trailers (RFC 9112 §7.1.2). They end with the first
+    /// empty line, which may be all there is.
     pub(super) const fn for_trailers() -> Self {
         Self { scanned: 0, line: 0, lines: 1 }
     }
 
-    /// Goes on where the last call stopped. `bytes` is everything that was received and not consumed, from the first
-    /// byte on: what it held in the last call, and what came since.
+    /// Continues where the last call stopped. `bytes` is everything that was received and not consumed: the bytes of
+    /// the last call, and those received since.
     ///
-    /// After any other answer than [`Found::Partial`] it begins anew with the next call.
+    /// After any result but [`Found::Partial`] the next call starts again.
     pub fn find(&mut self, bytes: &[u8], limits: &Limits) -> Found {
         self.find_after(bytes, limits, |line| RequestLine::parse(line).map(|_| ()))
     }
@@ -71,7 +72,7 @@ impl Finder {
         limits: &Limits,
         check_first_line: impl Fn(&[u8]) -> Result<(), Refusal>,
     ) -> Found {
-        debug_assert!(bytes.len() >= self.scanned as usize, "octets consumed in the middle of a head");
+        debug_assert!(bytes.len() >= self.scanned as usize, "bytes consumed in the middle of a head");
         let found = match self.scan(bytes, limits, check_first_line) {
             Ok(None) => return Found::Partial,
             Ok(Some(len)) => Found::Complete(len),
@@ -105,7 +106,7 @@ impl Finder {
         Ok(None)
     }
 
-    /// Whether `byte` may follow `before` at this place.
+    /// Checks whether `byte` may follow `before` at this position.
     fn check(&self, byte: u8, before: Option<u8>) -> Result<(), Refusal> {
         match byte {
             b'\n' if before == Some(b'\r') => Ok(()),
@@ -132,7 +133,7 @@ impl Finder {
         }
     }
 
-    /// A line has ended; whether the head has.
+    /// Handles the end of a line. Returns whether the head is complete.
     fn end_line(
         &mut self,
         bytes: &[u8],

@@ -1,9 +1,10 @@
 //! Follows the HTTP exchanges of a pair: where each request and each response ends (RFC 9112 §6), and whether the
 //! connection is between two exchanges.
 //!
-//! A [`Follower`] looks at what the client sends and at what the hidden server answers. It keeps no bytes: for the front
-//! of what was received in one direction and not passed on yet, it tells what may pass ([`Step`]). Bodies pass unseen,
-//! but for the lines between chunks. The caller decides about each request head before any byte of it passes.
+//! A [`Follower`] gets what the client sends and what the hidden server responds, and keeps no bytes. For the front of
+//! the bytes that were received in one direction and not forwarded yet, it returns what may be forwarded ([`Step`]).
+//! Bodies are skipped without parsing, except for chunk lines. The caller decides about each request head before any
+//! byte of it is forwarded.
 //!
 //! ```
 //! use rendezvous_core::http::follower::{Follower, Mode, Step};
@@ -23,12 +24,13 @@
 //! assert_eq!((len, head.host), (next.len(), Some("b")));
 //! ```
 //!
-//! # What stops it
+//! # When it stops
 //!
-//! After a 101 to an Upgrade, or a 2xx to a CONNECT, the connection carries something else ([`Step::Opaque`]). A
-//! response that clients could delimit in different ways is treated as one that lasts until the connection ends: the
-//! hidden server's bytes pass unseen, the client's requests are still followed, and [`Follower::is_between_exchanges`]
-//! stays false. So a hidden server cannot make the follower pass a request that it would not have passed.
+//! After a 101 to an Upgrade, or a 2xx to a CONNECT, the connection carries another protocol ([`Step::Opaque`]). A
+//! response that clients could delimit in different ways is treated as one that ends with the connection: the hidden
+//! server's bytes are forwarded without parsing, the client's requests are still followed, and
+//! [`Follower::is_between_exchanges`] stays false. So a hidden server cannot make the follower forward a request that
+//! it would otherwise refuse.
 
 mod body;
 mod response_head;
@@ -43,55 +45,56 @@ use super::forwarded::{is_certificate_name, is_forwarding_name, is_same_name};
 use super::head::{self, Finder, Found, Head, Limits, Refusal};
 use super::syntax::is_tchar;
 
-/// The most requests that may be unanswered; the next head waits.
+/// The maximum number of unanswered requests; further heads wait.
 pub const PIPELINE_MAX: u32 = u64::BITS;
 
-/// What happens to bytes of a client that are not HTTP, where a request is expected.
+/// How client bytes that are not HTTP are treated where a request is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// What does not begin like a request is another protocol, and passes: [`Step::Opaque`]. What begins like a request
-    /// and is malformed is refused in this mode too, since a server might take it for a request.
+    /// Bytes that do not begin like a request are another protocol and are forwarded: [`Step::Opaque`]. A malformed
+    /// request is refused in this mode too, since a server might accept it.
     Lenient,
-    /// It is refused, and so are CONNECT, an `Expect` other than `100-continue`, and trailers with fields that belong
-    /// into a head.
+    /// They are refused. So are CONNECT, an `Expect` other than `100-continue`, and trailers with fields that belong
+    /// in a head.
     Strict,
 }
 
-/// What to do with the front of the bytes.
+/// What to do with the bytes at the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// Not enough bytes to decide; the caller keeps what it has, and calls again with more. At most as many bytes are
+    /// More bytes are needed. The caller keeps what it has, and calls again with more. At most as many bytes are
     /// needed as [`Limits`] allow for a head.
     More,
-    /// The first `len` bytes are a complete request head. The caller passes it, and calls
-    /// [`Follower::request_passed`]; or it keeps the head back, and the next call finds the same head.
+    /// The first `len` bytes are a complete request head. The caller forwards it and calls
+    /// [`Follower::request_passed`]; or it holds the head back, and the next call finds the same head.
     Request {
-        /// How many bytes the head has, an empty line in front included.
+        /// The length of the head in bytes, including a leading empty line.
         len: usize,
-        /// What it says.
+        /// The parsed head.
         head: Head<'a>,
     },
-    /// The first `len` bytes are the head of the final response to the oldest unanswered request. The caller passes it.
+    /// The first `len` bytes are the head of the final response to the oldest unanswered request. The caller forwards
+    /// it.
     Response {
-        /// How many bytes the head has.
+        /// The length of the head in bytes.
         len: usize,
     },
-    /// That many bytes may pass without being looked at: a body, chunks, trailers, an interim response. There may be
-    /// fewer yet, and there are never more than 2⁶³. Until they have passed, the connection is not between two exchanges
-    /// ([`Follower::client_passed`], [`Follower::hidden_passed`]).
+    /// This many bytes may be forwarded without parsing: a body, chunks, trailers, an interim response. Some of them
+    /// may not have been received yet. There are never more than 2⁶³. Until all have been forwarded, the connection
+    /// is not between exchanges ([`Follower::client_passed`], [`Follower::hidden_passed`]).
     Skip(u64),
-    /// From the client: everything passes from now on, in both directions. From the hidden server: everything passes in
-    /// this direction, and [`Follower::is_opaque`] tells whether in the other too.
+    /// From the client: everything is forwarded from now on, in both directions. From the hidden server: everything
+    /// is forwarded in this direction; [`Follower::is_opaque`] tells whether also in the other.
     Opaque,
-    /// From the client: the bytes wait until the other direction has progressed. An Upgrade or a CONNECT is unanswered,
-    /// or [`PIPELINE_MAX`] requests are; or it is unknown whether the client still sends the body that it announced with
+    /// From the client: the bytes wait for progress in the other direction. An Upgrade or a CONNECT is unanswered, or
+    /// [`PIPELINE_MAX`] requests are. Or it is unknown whether the client still sends the body that it announced with
     /// `Expect`, and the connection ends with the response ([`Follower::is_over`]).
     ///
-    /// From the hidden server: no request is unanswered, so the bytes are no response to any. They must not pass, since
-    /// the client would take them for the response to its next request. The connection should end; if another request
-    /// passes, they are its response.
+    /// From the hidden server: no request is unanswered, so the bytes are not a response. They must not be forwarded,
+    /// since the client would take them for the response to its next request. The connection should end. If another
+    /// request is forwarded, they are its response.
     Hold,
-    /// The client's bytes are no request that may be forwarded. Every further call returns the same.
+    /// The client's bytes are not a request that may be forwarded. Every further call returns the same.
     Refused(Refusal),
 }
 
@@ -104,7 +107,7 @@ pub struct Follower {
     responses: Responses,
     unanswered: Pipeline,
     persistence: Persistence,
-    /// How many skipped bytes have not passed yet, from the client and from the hidden server.
+    /// The number of skipped bytes from the client that are not forwarded yet; below, those from the hidden server.
     client_pending: u64,
     hidden_pending: u64,
 }
@@ -123,41 +126,43 @@ enum Requests {
     Head(Finder),
     /// In the body of a request.
     Body(Body),
-    /// At the front of a body that was announced with `Expect`: the client sends it when it has a 100, or loses patience.
+    /// Before a body that was announced with `Expect`. The client sends it after a 100 or a timeout of its own.
     Announced(Body),
-    /// The final response came first. Whether the announced body still comes is unknown, so nothing more can be read.
+    /// The final response came first. Whether the announced body still comes is unknown, so nothing more can be
+    /// parsed.
     Unknown,
-    /// The client sent what must not pass; `in_body`: in the body of a request whose head has passed.
+    /// The client sent something that must not be forwarded. `in_body`: in the body of a request whose head was
+    /// forwarded.
     Refused { refusal: Refusal, in_body: bool },
 }
 
-/// The hidden server's direction. `Head` ─final response─▶ `Body` ─its end─▶ `Head`; `Head` ─a response without certain
-/// length─▶ `UntilEnd`.
+/// The hidden server's direction. `Head` ─final response─▶ `Body` ─its end─▶ `Head`; `Head` ─response without an
+/// unambiguous length─▶ `UntilEnd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Responses {
     /// A response head is next.
     Head(Finder),
     /// In the body of a response.
     Body(Body),
-    /// In a response that lasts until the connection ends.
+    /// In a response that ends with the connection.
     UntilEnd,
 }
 
-/// How long the connection carries exchanges.
+/// Whether the connection carries further exchanges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Persistence {
     /// Another exchange may follow.
     Open,
-    /// No exchange is answered after those that are under way.
+    /// No exchange follows those that are under way.
     Closing,
     /// The hidden server has ended its direction.
     Ended,
-    /// It carries something else than HTTP.
+    /// The connection has switched to another protocol.
     Opaque,
 }
 
 impl Follower {
-    /// A follower at the front of a connection, before the first request. `limits` are those of request heads, response
+    /// A follower at the start of a connection, before the first request. `limits` apply to request heads, response
     /// heads and trailers.
     #[must_use]
     pub fn new(limits: Limits, mode: Mode) -> Self {
@@ -173,8 +178,8 @@ impl Follower {
         }
     }
 
-    /// The next step for the client's bytes: everything that was received and has not passed, from the first byte on.
-    /// Everything that earlier steps skipped has passed by the time of this call.
+    /// The next step for the client's bytes. `bytes` is everything that was received and not forwarded. All bytes of
+    /// earlier [`Step::Skip`]s have been forwarded.
     pub fn on_client<'a>(&mut self, bytes: &'a [u8]) -> Step<'a> {
         self.client_pending = 0;
         if self.is_opaque() {
@@ -188,7 +193,7 @@ impl Follower {
         }
         match &mut self.requests {
             Requests::Head(_) if self.unanswered.is_blocked() => Step::Hold,
-            // At the first byte that decides it: another protocol need not send a line end.
+            // Decided at the first byte that differs, since another protocol need not send line ends.
             Requests::Head(_) if self.mode == Mode::Lenient && !begins_like_request(bytes) => {
                 self.persistence = Persistence::Opaque;
                 Step::Opaque
@@ -222,10 +227,10 @@ impl Follower {
         }
     }
 
-    /// The caller passes this head, as it came or rewritten: its request is unanswered from now on. For the first
-    /// request of a pair, which the caller has parsed itself, this is the first call.
+    /// The caller forwards this head, unchanged or rewritten, and its request is unanswered from now on. For the
+    /// first request of a pair, which the caller has parsed itself, this is the first call.
     ///
-    /// A rewritten head is given as it was sent, so that the response is understood as the hidden server means it.
+    /// A rewritten head is passed as it was sent, so that the response is interpreted as the hidden server means it.
     pub fn request_passed(&mut self, head: &Head<'_>) {
         debug_assert!(matches!(self.requests, Requests::Head(_)), "a request head inside a body");
         if self.is_opaque() {
@@ -249,18 +254,18 @@ impl Follower {
         };
     }
 
-    /// That many bytes of the client have passed, of those that were skipped.
+    /// This many skipped bytes of the client were forwarded.
     pub fn client_passed(&mut self, bytes: u64) {
         self.client_pending = self.client_pending.saturating_sub(bytes);
     }
 
-    /// The client has ended its direction: no further request comes.
+    /// The client has ended its direction: no request follows.
     pub fn client_ended(&mut self) {
         self.close();
     }
 
-    /// The next step for the hidden server's bytes: everything that was received and has not passed, from the first byte
-    /// on. Everything that earlier steps skipped has passed by the time of this call.
+    /// The next step for the hidden server's bytes. `bytes` is everything that was received and not forwarded. All
+    /// bytes of earlier [`Step::Skip`]s have been forwarded.
     pub fn on_hidden(&mut self, bytes: &[u8]) -> Step<'static> {
         self.hidden_pending = 0;
         if self.is_opaque() || self.responses == Responses::UntilEnd {
@@ -299,32 +304,32 @@ impl Follower {
         }
     }
 
-    /// That many bytes of the hidden server have passed, of those that were skipped.
+    /// This many skipped bytes of the hidden server were forwarded.
     pub fn hidden_passed(&mut self, bytes: u64) {
         self.hidden_pending = self.hidden_pending.saturating_sub(bytes);
     }
 
-    /// The hidden server has ended its direction: no further response comes.
+    /// The hidden server has ended its direction: no response follows.
     pub fn hidden_ended(&mut self) {
         if self.persistence != Persistence::Opaque {
             self.persistence = Persistence::Ended;
         }
     }
 
-    /// Whether each request that passed is complete and has been answered completely, and the next request head has not
-    /// begun to pass. A [`Step::Response`] counts as passed; bytes of a [`Step::Skip`] count when they have passed.
+    /// Whether each forwarded request is complete and completely answered, and no byte of the next request head was
+    /// forwarded. A [`Step::Response`] counts as forwarded; bytes of a [`Step::Skip`] count once they are reported.
     #[must_use]
     pub fn is_between_exchanges(&self) -> bool {
         self.is_at_request_head() && self.client_pending == 0 && self.is_answered()
     }
 
-    /// Whether the client's next bytes are a request head, or what was refused in the place of one.
+    /// Whether the client's next bytes are a request head, or were refused in place of one.
     #[must_use]
     pub const fn is_at_request_head(&self) -> bool {
         matches!(self.requests, Requests::Head(_) | Requests::Refused { in_body: false, .. })
     }
 
-    /// For traces: appends the next bytes of the client's body under way, redacted. False: no body is under way.
+    /// For traces: appends the next bytes of the client's current body, redacted. Returns false if there is none.
     #[cfg(feature = "trace")]
     pub(crate) fn redact_client_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         match self.requests {
@@ -334,7 +339,8 @@ impl Follower {
         true
     }
 
-    /// For traces: appends the next bytes of the hidden server's body under way, redacted. False: no body is under way.
+    /// For traces: appends the next bytes of the hidden server's current body, redacted. Returns false if there is
+    /// none.
     #[cfg(feature = "trace")]
     pub(crate) fn redact_hidden_body(&self, bytes: &[u8], out: &mut Vec<u8>) -> bool {
         match self.responses {
@@ -344,21 +350,21 @@ impl Follower {
         true
     }
 
-    /// Whether the connection is no HTTP connection any more: everything passes, in both directions.
+    /// Whether the connection has switched to another protocol: everything is forwarded, in both directions.
     #[must_use]
     pub fn is_opaque(&self) -> bool {
         self.persistence == Persistence::Opaque
     }
 
-    /// Whether the connection can carry no exchange after those that are under way: one side said `Connection: close`,
-    /// or HTTP/1.0 without `keep-alive`; or a response cannot be delimited; or a side has ended.
+    /// Whether no exchange can follow those that are under way: one side sent `Connection: close`, or HTTP/1.0
+    /// without `keep-alive`; or a response cannot be delimited; or a side has ended.
     #[must_use]
     pub fn will_close(&self) -> bool {
         self.persistence != Persistence::Open
     }
 
-    /// Whether everything that can be answered has been answered, and no more requests will be: the caller can end the
-    /// client's connection in order. True as well when the hidden server has ended its direction.
+    /// Whether everything that can be answered has been answered and no request follows, so that the caller can close
+    /// the client's connection cleanly. Also true when the hidden server has ended its direction.
     #[must_use]
     pub fn is_over(&self) -> bool {
         match self.persistence {
@@ -368,9 +374,9 @@ impl Follower {
         }
     }
 
-    /// Whether the next response that the client gets is the one to what it is sending: all earlier requests have been
-    /// answered, and nothing of that response has passed. Then the caller may send one of its own, to what was refused
-    /// ([`Step::Refused`]) or did not come in time, and close the connection.
+    /// Whether the next response to the client is the one to what it is sending: all earlier requests were answered,
+    /// and no byte of that response was forwarded. The caller may then send a response of its own, to bytes that were
+    /// refused ([`Step::Refused`]) or that timed out, and close the connection.
     #[must_use]
     pub fn is_answerable(&self) -> bool {
         matches!(self.responses, Responses::Head(_))
@@ -380,7 +386,7 @@ impl Follower {
             && self.unanswered.len == u32::from(self.is_in_request())
     }
 
-    /// Whether a request head has passed, and the body that it announces has not been passed completely.
+    /// Whether a request head was forwarded, and its body not yet completely.
     #[must_use]
     pub fn is_in_request(&self) -> bool {
         match self.requests {
@@ -390,14 +396,14 @@ impl Follower {
         }
     }
 
-    /// Whether each request that passed is complete, and its whole response has passed. True as well when the hidden
+    /// Whether each forwarded request is complete and its whole response was forwarded. Also true when the hidden
     /// server has ended its direction.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.is_in_request() && (self.is_answered() || self.persistence == Persistence::Ended)
     }
 
-    /// Whether the responses to all requests that passed have passed.
+    /// Whether the responses to all forwarded requests were forwarded.
     fn is_answered(&self) -> bool {
         self.unanswered.len == 0
             && matches!(self.responses, Responses::Head(_))
@@ -405,7 +411,7 @@ impl Follower {
             && !self.is_opaque()
     }
 
-    /// A complete request head.
+    /// Handles a complete request head.
     fn request<'a>(&mut self, raw: &'a [u8]) -> Step<'a> {
         let head = match head::parse(raw) {
             Ok(head) => head,
@@ -428,7 +434,7 @@ impl Follower {
         Step::Refused(refusal)
     }
 
-    /// A complete response head, while a request is unanswered.
+    /// Handles a complete response head while a request is unanswered.
     fn response(&mut self, head: ResponseHead) -> Step<'static> {
         match (head.status, self.unanswered.front_switch()) {
             (101, Switch::Upgrade) | (200..=299, Switch::Connect) => self.switch(),
@@ -450,7 +456,7 @@ impl Follower {
         }
         let has_no_body = self.unanswered.is_front_head() || matches!(head.status, 204 | 304);
         match head.framing {
-            // Even where there is no body: some clients refuse such a head, and others do not.
+            // Also if the response has no body: some clients refuse such a head, others accept it.
             Framing::Ambiguous => {
                 self.until_end();
             }
@@ -466,20 +472,20 @@ impl Follower {
         Step::Response { len: head.len }
     }
 
-    /// The response to the oldest unanswered request is complete.
+    /// Completes the response to the oldest unanswered request.
     fn answered(&mut self) {
         self.responses = Responses::Head(Finder::default());
         self.unanswered.pop();
     }
 
-    /// The rest of the hidden server's bytes cannot be delimited.
+    /// Stops parsing responses: the rest of the hidden server's bytes cannot be delimited.
     fn until_end(&mut self) -> Step<'static> {
         self.responses = Responses::UntilEnd;
         self.close();
         Step::Opaque
     }
 
-    /// The protocol changes with these bytes.
+    /// Switches to another protocol.
     fn switch(&mut self) -> Step<'static> {
         self.persistence = Persistence::Opaque;
         Step::Opaque
@@ -497,7 +503,8 @@ impl Follower {
     }
 }
 
-/// Which protocol change the last unanswered request asks for. Nothing passes behind it until it is answered.
+/// The protocol switch that the last unanswered request asks for. No request is forwarded after it until it is
+/// answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Switch {
     #[default]
@@ -506,13 +513,13 @@ enum Switch {
     Connect,
 }
 
-/// What has to be known of the unanswered requests, the oldest first.
+/// The state of the unanswered requests, the oldest first.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pipeline {
     len: u32,
-    /// Bit `i`: the request with `i` older ones is a HEAD.
+    /// Bit `i`: whether the request after `i` older ones is a HEAD.
     heads: u64,
-    /// Of the last request.
+    /// The switch that the last request asks for.
     switch: Switch,
 }
 
@@ -532,7 +539,7 @@ impl Pipeline {
         self.len = self.len.saturating_sub(1);
     }
 
-    /// Whether the next request has to wait.
+    /// Whether the next request must wait.
     fn is_blocked(&self) -> bool {
         self.switch != Switch::None || self.len >= PIPELINE_MAX
     }
@@ -541,12 +548,12 @@ impl Pipeline {
         self.heads & 1 == 1
     }
 
-    /// The protocol change that the oldest request asks for.
+    /// The protocol switch that the oldest request asks for.
     fn front_switch(&self) -> Switch {
         if self.len == 1 { self.switch } else { Switch::None }
     }
 
-    /// The oldest request was answered without a change of the protocol.
+    /// The oldest request was answered without a protocol switch.
     fn refuse_switch(&mut self) {
         if self.len == 1 {
             self.switch = Switch::None;
@@ -554,8 +561,8 @@ impl Pipeline {
     }
 }
 
-/// Whether bytes may begin a request line: a method in capitals and a space, or an
-/// empty line before it. Only bytes up to the fault are looked at, so that the verdict does not depend on the pieces.
+/// Whether bytes may begin a request line: a method in capitals and a space, optionally after an empty line. Only the
+/// bytes up to the first difference matter, so that the result does not depend on the pieces.
 pub(crate) fn begins_like_request(bytes: &[u8]) -> bool {
     /// Longer than every registered method.
     const METHOD_MAX: usize = 32;
@@ -570,7 +577,7 @@ pub(crate) fn begins_like_request(bytes: &[u8]) -> bool {
     }
 }
 
-/// Fields that a recipient might merge into the head must not come in a trailer (RFC 9110 §6.5.1).
+/// Refuses trailer fields that a recipient might merge into the head (RFC 9110 §6.5.1).
 fn check_trailers(mode: Mode, fields: &Fields<'_, '_>) -> Result<(), Refusal> {
     const NAMES: &[&str] = &[
         "Transfer-Encoding",

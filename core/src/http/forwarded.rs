@@ -1,10 +1,10 @@
-//! Fields that tell a server for which client, and under which outside address, a request was forwarded:
-//! `X-Forwarded-For`, `X-Forwarded-Host`, `X-Forwarded-Proto`, and `Forwarded` (RFC 7239).
+//! Fields that tell a server the client and the external address of a forwarded request: `X-Forwarded-For`,
+//! `X-Forwarded-Host`, `X-Forwarded-Proto`, and `Forwarded` (RFC 7239).
 //!
-//! A server trusts them, so those that the client sent are removed, in every spelling that a server could take for one
+//! Servers trust them. So those that the client sent are removed, in every spelling that a server could take for one
 //! of them. Each field is written once and has one value.
 //!
-//! The same goes for [`SUBJECT_FIELD`], which tells a server the subject of the client's certificate.
+//! The same applies to [`SUBJECT_FIELD`], the subject of the client's certificate.
 
 use alloc::format;
 use alloc::string::String;
@@ -18,7 +18,7 @@ use crate::subject::Subject;
 /// The field with the subject of the client's certificate: a distinguished name in text form (RFC 4514).
 pub const SUBJECT_FIELD: &str = "X-Client-Cert-Subject";
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address; `None` if it is unknown.
@@ -30,19 +30,19 @@ pub struct Origin {
 /// Appends `head` with the forwarding fields of `origin`, and without those of the client. Returns the head as it was
 /// written, for [`request_passed`](super::follower::Follower::request_passed).
 ///
-/// What else is removed: an Upgrade to `h2c`, and `HTTP2-Settings`, since behind them other requests could follow that
-/// no one looks at; and the names of removed fields in `Connection`, so that the next hop does not remove the new ones.
-/// All other lines stay as they came.
+/// It also removes an Upgrade to `h2c` and `HTTP2-Settings`, since requests after them would not be inspected; and
+/// the names of removed fields in `Connection`, so that the next hop does not remove the new ones. All other lines
+/// are unchanged.
 pub fn write<'a>(head: &Head<'a>, origin: &Origin, out: &mut Vec<u8>) -> Head<'a> {
     rewrite(head, Rewrite { origin: Some(origin), subject: None, removes_credentials: false }, out)
 }
 
-/// What changes in a head.
+/// The changes to a head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rewrite<'o> {
-    /// The forwarding fields; `None`: those of the client stay.
+    /// The forwarding fields. `None` keeps those of the client.
     pub(crate) origin: Option<&'o Origin>,
-    /// The subject of the client's certificate; `None`: the client's own fields about certificates stay.
+    /// The subject of the client's certificate. `None` keeps the client's own fields about certificates.
     pub(crate) subject: Option<&'o Subject>,
     /// Whether every `Authorization` is removed.
     pub(crate) removes_credentials: bool,
@@ -58,7 +58,7 @@ impl Rewrite<'_> {
     }
 }
 
-/// As [`write`], with what is to be changed.
+/// Like [`write`], with selected changes.
 pub(crate) fn rewrite<'a>(head: &Head<'a>, how: Rewrite<'_>, out: &mut Vec<u8>) -> Head<'a> {
     let mut raw = Vec::new();
     head.as_it_came(&mut raw);
@@ -93,7 +93,7 @@ pub(crate) fn rewrite<'a>(head: &Head<'a>, how: Rewrite<'_>, out: &mut Vec<u8>) 
     written
 }
 
-/// The fields themselves. `host` is what the client sent as `Host`, with its port.
+/// Appends the forwarding fields. `host` is the client's `Host`, with its port.
 fn write_fields(host: Option<&str>, origin: &Origin, out: &mut Vec<u8>) {
     let proto = if origin.is_https { "https" } else { "http" };
     let host = host.filter(|host| !host.is_empty());
@@ -110,7 +110,7 @@ fn write_fields(host: Option<&str>, origin: &Origin, out: &mut Vec<u8>) {
     };
     if let Some(host) = host {
         text += &format!("X-Forwarded-Host: {host}\r\n");
-        // A host has no quotes and no backslashes in it.
+        // A host has no quotes and no backslashes.
         forwarded +=
             &if host.bytes().all(is_tchar) { format!(";host={host}") } else { format!(";host=\"{host}\"") };
     }
@@ -118,8 +118,8 @@ fn write_fields(host: Option<&str>, origin: &Origin, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Whether a field named `name` could be taken for one that a reverse proxy adds about a client. Servers that turn
-/// names into variables (CGI, WSGI, PHP) read `-`, `_` and `.` as the same character.
+/// Whether a server could take a field named `name` for one that a reverse proxy adds about a client. Servers that
+/// turn names into variables (CGI, WSGI, PHP) treat `-`, `_` and `.` alike.
 pub(super) fn is_forwarding_name(name: &[u8]) -> bool {
     const NAMES: &[&[u8]] = &[
         b"Forwarded",
@@ -136,8 +136,8 @@ pub(super) fn is_forwarding_name(name: &[u8]) -> bool {
     is_prefixed || NAMES.iter().any(|it| is_same_name(name, it))
 }
 
-/// Whether a field named `name` could be taken for one that a reverse proxy adds about a client's certificate: ours, those
-/// of RFC 9440, and those that are usual with nginx, HAProxy, Envoy and Traefik.
+/// Whether a server could take a field named `name` for one that a reverse proxy adds about a client's certificate:
+/// ours, those of RFC 9440, and the usual ones of nginx, HAProxy, Envoy and Traefik.
 pub(super) fn is_certificate_name(name: &[u8]) -> bool {
     const NAMES: &[&[u8]] =
         &[b"Client-Cert", b"Client-Cert-Chain", b"X-SSL-Cert", b"X-Forwarded-Client-Cert"];
@@ -147,23 +147,23 @@ pub(super) fn is_certificate_name(name: &[u8]) -> bool {
     NAMES.iter().any(|it| is_same_name(name, it)) || PREFIXES.iter().any(begins)
 }
 
-/// Whether two field names are the same to a server that reads `-`, `_` and `.` as one character.
+/// Whether two field names are equal for a server that treats `-`, `_` and `.` alike.
 pub(super) fn is_same_name(name: &[u8], other: &[u8]) -> bool {
     let plain = |byte: &u8| if matches!(byte, b'_' | b'.') { b'-' } else { byte.to_ascii_lowercase() };
     name.iter().map(plain).eq(other.iter().map(plain))
 }
 
-/// Whether an option of `Connection` stays.
+/// Whether an option of `Connection` is kept.
 fn is_kept_option(option: &[u8], how: Rewrite<'_>, keeps_upgrade: bool) -> bool {
     !how.removes(option) && (keeps_upgrade || !option.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// Whether this field asks for another protocol than `h2c`.
+/// Whether this field asks for a protocol other than `h2c`.
 fn is_kept_upgrade(name: &[u8], value: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"Upgrade") && items(value).any(|item| !item.eq_ignore_ascii_case(b"h2c"))
 }
 
-/// Writes the field with the members that stay: as it came if all do, not at all if none does.
+/// Writes a list field with the members that are kept: unchanged if all are, and not at all if none is.
 fn write_list(line: &[u8], name: &[u8], value: &[u8], keeps: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     if items(value).all(&keeps) {
         return out.extend_from_slice(line);
@@ -182,12 +182,12 @@ fn write_list(line: &[u8], name: &[u8], value: &[u8], keeps: impl Fn(&[u8]) -> b
     }
 }
 
-/// The members of a list that are not empty (RFC 9110 §5.6.1).
+/// The non-empty members of a list (RFC 9110 §5.6.1).
 fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|item| !item.is_empty())
 }
 
-/// The fields of a head that keeps the rules of [`parse`](super::head::parse).
+/// The fields of a head that [`parse`](super::head::parse) accepted.
 fn fields(raw: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     raw.split_inclusive(|byte| *byte == b'\n').skip(1).filter_map(split_field)
 }

@@ -1,7 +1,8 @@
-//! Request heads: where they end ([`Finder`]), what is in them ([`parse`]), and which are refused ([`Refusal`]).
+//! Request heads: their end ([`Finder`]), their contents ([`parse`]), and the reasons for refusing them
+//! ([`Refusal`]).
 //!
-//! A head is passed on as it came, so nothing in it may mean one thing to the relay and another to the hidden server:
-//! every doubt is a refusal (RFC 9112 §11.2). CONNECT comes from hidden servers, everything else from clients; each
+//! A head is forwarded unchanged, so relay and hidden server must not interpret any part of it differently: every
+//! ambiguity is refused (RFC 9112 §11.2). A CONNECT comes from a hidden server, everything else from a client; each
 //! has its own rules (`Head::connect` and `Head::client` in the source).
 
 use alloc::vec::Vec;
@@ -16,15 +17,15 @@ use super::request_line::{CONNECT, RequestLine};
 use super::syntax::{Authority, decimal};
 use crate::token::challenge::FIELD as CHALLENGE;
 
-/// Reads a complete head: the bytes of which a [`Finder`] said [`Found::Complete`], no more and no fewer.
+/// Parses a complete head: exactly the bytes of a [`Found::Complete`].
 ///
 /// # Errors
 ///
-/// Every [`Refusal`] but the two about lengths.
+/// Every [`Refusal`] except the two about lengths.
 pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     const UNLIMITED: Limits = Limits { head_bytes_max: u32::MAX, line_bytes_max: u32::MAX };
     match Finder::default().find(bytes, &UNLIMITED) {
-        // The reader of the fields looks at the length once more: either alone would do.
+        // Reading the fields checks the length again; either check alone would do.
         Found::Complete(len) if len == bytes.len() => {}
         Found::Refused(refusal) => return Err(refusal),
         _ => return Err(Refusal::Incomplete),
@@ -37,7 +38,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     if line.is_connect() { Head::connect(line, &fields, raw) } else { Head::client(line, &fields, raw) }
 }
 
-/// The `Upgrade` of a connector that speaks TLS with the agent inside its stream (`docs/protocol.md §6.3`).
+/// The `Upgrade` of a connector that uses TLS with the agent inside its stream (`docs/protocol.md §6.3`).
 pub const SEALED_STREAM: &str = "octet-stream+tls";
 
 /// The body that a head announces (RFC 9112 §6.3).
@@ -45,56 +46,57 @@ pub const SEALED_STREAM: &str = "octet-stream+tls";
 pub enum Body {
     /// None.
     None,
-    /// That many bytes.
+    /// This many bytes.
     Length(u64),
-    /// As many as its chunks say.
+    /// Chunked.
     Chunked,
 }
 
-/// A request head that keeps all rules. `Debug` shows nothing that could be a token or a password.
+/// A valid request head. `Debug` shows nothing that could be a token or a password.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Head<'a> {
-    /// The method, a token, as it came: methods have a case.
+    /// The method, a token. Methods are case-sensitive.
     pub method: &'a str,
-    /// The target as it came; only characters of RFC 3986. For a CONNECT anything else about it is open (see
-    /// [`registration`](super::target::registration)); for a client it is a path, an absolute URI, or the `*` of OPTIONS.
+    /// The target; only characters of RFC 3986. The target of a CONNECT is not checked further (see
+    /// [`registration`](super::target::registration)). For a client it is a path, an absolute URI, or the `*` of
+    /// OPTIONS.
     pub target: &'a str,
     /// The version.
     pub version: Version,
-    /// `Host`, or the authority of an absolute target, with the port if it has one. There in every client's HTTP/1.1;
-    /// always `None` for a CONNECT.
+    /// `Host`, or the authority of an absolute target, with the port if it has one. Always present in a client's
+    /// HTTP/1.1; always `None` for a CONNECT.
     pub host: Option<&'a str>,
     /// The value of `Authorization`; always `None` for a CONNECT.
     pub authorization: Option<&'a [u8]>,
     /// The announced body; none for a CONNECT.
     pub body: Body,
-    /// Whether there is an `Expect`, whatever it expects.
+    /// Whether there is an `Expect`, with any value.
     pub expect: bool,
     /// Whether this is the last request on its connection: `Connection: close`, or HTTP/1.0.
     pub close: bool,
     /// Whether another request may follow on the connection, as far as this side decides (RFC 9112 §9.3): HTTP/1.1
     /// without `Connection: close`, or HTTP/1.0 with `Connection: keep-alive` and without `close`.
     pub persists: bool,
-    /// The value of the first `Upgrade`, where `Connection` lists it and the version is 1.1 (RFC 9110 §7.8).
+    /// The value of the first `Upgrade`, if `Connection` lists it and the version is 1.1 (RFC 9110 §7.8).
     pub upgrade: Option<&'a str>,
-    /// A CONNECT whose `PROXY-Protocol: v2` asks for a header in front of the stream (see
-    /// [`proxy_header`](crate::proxy_header)); always false for a client's request, where the field means nothing.
+    /// Whether this is a CONNECT whose `PROXY-Protocol: v2` asks for a header in front of the stream (see
+    /// [`proxy_header`](crate::proxy_header)). Always false for a client's request, in which the field is ignored.
     pub proxy_header: bool,
-    /// Whether there is no `Expect`, or one alone whose value is `100-continue` (RFC 9110 §10.1.1).
+    /// Whether there is no `Expect`, or a single one with the value `100-continue` (RFC 9110 §10.1.1).
     pub(super) is_expect_known: bool,
-    /// A CONNECT with a `Rendezvous-Challenge` field, which asks for a challenge in the 200 (see
-    /// [`challenge`](crate::token::challenge)); always false for a client's request.
+    /// Whether this is a CONNECT with a `Rendezvous-Challenge` field, which asks for a challenge in the 200 (see
+    /// [`challenge`](crate::token::challenge)). Always false for a client's request.
     pub asks_challenge: bool,
-    /// A CONNECT with a `Rendezvous-Pool` field, which asks for one in the 200 (see [`pool`](super::pool)); always false
-    /// for a client's request.
+    /// Whether this is a CONNECT with a `Rendezvous-Pool` field, which asks for one in the 200 (see
+    /// [`pool`](super::pool)). Always false for a client's request.
     pub asks_pool: bool,
-    /// The head as it came, without an empty line in front.
+    /// The head as it was received, without a leading empty line.
     raw: &'a [u8],
 }
 
 impl<'a> Head<'a> {
-    /// A hidden server's request. Field lines mean nothing in it, but a body has no place before a tunnel (RFC 9110
-    /// §9.3.6), and a second `Host` is refused in any request (RFC 9112 §3.2).
+    /// A hidden server's request. Its fields are ignored, but a CONNECT has no body (RFC 9110 §9.3.6), and a repeated
+    /// `Host` is refused in any request (RFC 9112 §3.2).
     fn connect(line: RequestLine<'a>, fields: &Fields<'_, 'a>, raw: &'a [u8]) -> Result<Self, Refusal> {
         fields.only("Host", Refusal::HostRepeated)?;
         if fields.has("Content-Length") || fields.has("Transfer-Encoding") {
@@ -142,42 +144,42 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// Whether the request is for this host, on whatever port. `host` is in lower case, without a dot at the end.
+    /// Whether the request is for this host, on any port. `host` is in lower case, without a trailing dot.
     #[must_use]
     pub fn names_host(&self, host: &str) -> bool {
         let named = self.host.and_then(Authority::parse).map(|authority| authority.host);
         named.is_some_and(|named| named.strip_suffix('.').unwrap_or(named).eq_ignore_ascii_case(host))
     }
 
-    /// Whether the connection is to go on with this protocol and no other.
+    /// Whether the request upgrades to this protocol and no other.
     #[must_use]
     pub fn upgrades_to(&self, protocol: &str) -> bool {
         self.upgrade.is_some_and(|upgrade| upgrade.eq_ignore_ascii_case(protocol))
     }
 
-    /// Whether a connector wants to speak TLS with the agent behind the two heads (`docs/protocol.md §6.3`): the relay can
-    /// read nothing of it. A body would be behind the head as well, in clear.
+    /// Whether a connector uses TLS with the agent after the two heads (`docs/protocol.md §6.3`), which the relay
+    /// cannot read. A body is not allowed, since it would follow the head in clear.
     #[must_use]
     pub fn asks_sealed_stream(&self) -> bool {
         self.body == Body::None && self.upgrades_to(SEALED_STREAM)
     }
 
-    /// Whether a hidden server wants to register; otherwise this is a client.
+    /// Whether this is a hidden server's registration, not a client's request.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         self.method == CONNECT
     }
 
-    /// Appends the head byte for byte, less an empty line in front of it.
+    /// Appends the head unchanged, without a leading empty line.
     pub fn as_it_came(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.raw);
     }
 
-    /// Appends the head byte for byte, less an empty line in front of it and less the `Authorization` line.
+    /// Appends the head unchanged, without a leading empty line and without the `Authorization` line.
     pub fn without_authorization(&self, out: &mut Vec<u8>) {
         const NAME: &[u8] = b"Authorization:";
         for line in self.raw.split_inclusive(|&byte| byte == b'\n') {
-            // There is no space between a name and its colon, and no line goes on in the next: parse() refused both.
+            // parse() has refused a space before the colon and folded lines.
             if !line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
                 out.extend_from_slice(line);
             }
@@ -195,7 +197,7 @@ impl fmt::Debug for Head<'_> {
     }
 }
 
-/// Which host a client means: `Host`, which must be there in HTTP/1.1, and the target's, which must be the same.
+/// The host that a client asks for: `Host`, which HTTP/1.1 requires, and the target's, which must be the same.
 fn host<'a>(line: &RequestLine<'a>, fields: &Fields<'_, 'a>) -> Result<Option<&'a str>, Refusal> {
     let of_target = line.authority()?;
     let Some(value) = fields.only("Host", Refusal::HostRepeated)? else {
@@ -237,7 +239,7 @@ fn upgrade<'a>(fields: &Fields<'_, 'a>) -> Option<&'a str> {
     core::str::from_utf8(fields.all("Upgrade").next()?).ok().filter(|value| !value.is_empty())
 }
 
-/// The first line without its CRLF, and everything behind it.
+/// The first line without its CRLF, and the rest.
 pub(super) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = bytes.iter().position(|&byte| byte == b'\n')?;
     let (line, rest) = bytes.split_at_checked(end + 1)?;

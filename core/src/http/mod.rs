@@ -1,21 +1,21 @@
-//! HTTP as far as a rendezvous needs it: heads, never bodies.
+//! HTTP/1.1 as far as a rendezvous needs it: heads, but not the contents of bodies.
 //!
-//! | module | what it knows |
+//! | module | contents |
 //! |---|---|
-//! | [`head`] | where a request head ends, and what is in it; every rule for refusing one |
-//! | [`follower`] | where each request and each response of a pair ends |
-//! | [`forwarded`] | the fields that tell a server for which client a request was forwarded |
-//! | [`target`] | what a target or a `Host` says about who is meant |
+//! | [`head`] | the end and the contents of a request head; all rules for refusing one |
+//! | [`follower`] | the end of each request and each response of a pair |
+//! | [`forwarded`] | the fields that tell a server the client of a forwarded request |
+//! | [`target`] | the hidden server that a target or a `Host` names |
 //! | [`basic`] | user name and password in an `Authorization` |
 //! | [`challenge`] | `WWW-Authenticate`, and the user name in an `Authorization` |
 //! | [`accept`] | whether a client prefers an error page to JSON |
-//! | [`reply`] | the answers that relay and agent give themselves |
-//! | [`response`] | the other direction: what agent and connector send, and the answers to it |
-//! | [`offer`] | what a request for a stream, and its answer, say of direct connections |
-//! | [`pool`] | how many connections a relay needs of an agent |
-//! | [`date`] | the one form of date that HTTP writes |
+//! | [`reply`] | the responses that relay and agent generate |
+//! | [`response`] | the requests of agent and connector, and the responses to them |
+//! | [`offer`] | offers of direct connections in a request for a stream and in its response |
+//! | [`pool`] | the number of connections that a relay needs from an agent |
+//! | [`date`] | the `Date` field |
 //!
-//! Everything else on a connection is bytes, passed on as they came.
+//! Everything else on a connection is forwarded unchanged.
 
 pub mod accept;
 pub mod basic;

@@ -1,5 +1,5 @@
-//! Offers of a direct connection ([`dtcp`](crate::dtcp)) in the heads by which a connector and an agent agree on a
-//! stream: three fields of the request, and of its 101.
+//! Offers of a direct connection ([`dtcp`](crate::dtcp)) in the heads with which connector and agent set up a stream:
+//! three fields of the request, and of its 101.
 //!
 //! ```text
 //! DTCP-Key: 0123456789abcdef0123456789abcdef
@@ -8,15 +8,15 @@
 //! DTCP-Fingerprint: 64 hexadecimal digits, the SHA-256 of the certificate (DER)
 //! ```
 //!
-//! An agent that takes part but refuses this time says why, and its 101 has no offer: `busy`, or `unreachable` where
-//! neither side has a host.
+//! If an agent that supports direct connections refuses one, its 101 has the reason instead of an offer: `busy`, or
+//! `unreachable` if neither side has a host.
 //!
 //! ```text
 //! DTCP-Refused: busy
 //! ```
 //!
-//! `DTCP-Host` is a list: there may be none, several, or one with several members. Whoever takes part in between may
-//! merge the lines, and write the names in lower case. Peers that know nothing of this see fields they do not know.
+//! `DTCP-Host` is a list: it may be absent, be repeated, or have several members. An intermediary may merge the
+//! lines, and write the names in lower case. Peers without this extension ignore the fields.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,20 +32,20 @@ const HOST: &str = "DTCP-Host";
 const FINGERPRINT: &str = "DTCP-Fingerprint";
 const REFUSED: &str = "DTCP-Refused";
 
-/// What a head says of direct connections.
+/// The offer in a head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It has neither `DTCP-Key` nor a `DTCP-Refused` that can be read.
+    /// Neither `DTCP-Key` nor a valid `DTCP-Refused`.
     Nothing,
-    /// There is no offer, and this is why.
+    /// There is no offer, for this reason.
     Refused(Refusal),
-    /// An offer. It has a fingerprint, and [`HOSTS_MAX`] hosts at most, usable or not.
+    /// An offer. It has a fingerprint, and at most [`HOSTS_MAX`] hosts, usable or not.
     Offer(Offer),
-    /// It has a `DTCP-Key`, but is no offer: something is missing, repeated, or can't be read.
+    /// There is a `DTCP-Key`, but a field is missing, repeated or malformed.
     Malformed,
 }
 
-/// Appends the fields of an offer, of what [`read`] reads.
+/// Appends the fields of an offer, which [`read`] parses.
 pub fn write(offer: &Offer, out: &mut Vec<u8>) {
     let mut field = |name: &str, value: &[u8]| {
         out.extend_from_slice(name.as_bytes());
@@ -62,7 +62,7 @@ pub fn write(offer: &Offer, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the field that says why there is no offer.
+/// Appends the field with the reason why there is no offer.
 pub fn write_refusal(refusal: Refusal, out: &mut Vec<u8>) {
     let word: &[u8] = match refusal {
         Refusal::Busy | Refusal::Conflict => b"busy",
@@ -73,7 +73,7 @@ pub fn write_refusal(refusal: Refusal, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads the offer in a complete head, of a request or of an answer.
+/// Parses the offer in a complete head, of a request or of a response.
 #[must_use]
 pub fn read(head: &[u8]) -> Offered {
     let raw = head.strip_prefix(b"\r\n").unwrap_or(head);
@@ -93,7 +93,7 @@ pub fn read(head: &[u8]) -> Offered {
 fn of(fields: &Fields<'_, '_>) -> Option<Offer> {
     let only = |name| fields.only(name, super::head::Refusal::FieldValue).ok().flatten();
     let key = only(KEY)?;
-    // Two that were merged are two.
+    // Merged keys are refused.
     let is_one = key.iter().all(|byte| byte.is_ascii_graphic() && *byte != b',');
     let key = Key::new(key).ok().filter(|_| is_one)?;
     let fingerprint = Fingerprint::parse(only(FINGERPRINT)?)?;

@@ -1,14 +1,14 @@
-//! The error page that a browser gets: what happened, and what the visitor can do about it.
+//! The error page for browsers: what happened, and what the visitor can do about it.
 //!
-//! A page has no script, no link and no resource of another place. It tells nothing that the JSON of the same answer
-//! does not tell.
+//! A page has no script, no link and no external resource. It reveals nothing that the JSON of the same response does
+//! not.
 
 use alloc::string::String;
 
 use super::diagnostic;
 use super::status::Status;
 
-/// What a page may load and run: nothing but its own style.
+/// The content security policy: only the page's own style.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -178,7 +178,7 @@ fn words(status: Status, diagnostic: &str) -> Words {
     Words { title, what, advice }
 }
 
-/// Appends text with the characters escaped that mean something in HTML.
+/// Appends text with HTML's special characters escaped.
 fn escape(text: &str, out: &mut String) {
     for letter in text.chars() {
         match letter {

@@ -8,13 +8,13 @@
 //! Rendezvous-Pool: held=12 room=27
 //! ```
 //!
-//! * An agent whose pool may grow sends the field in its CONNECT, with any value. A relay that does not know the field
-//!   ignores it, and the 200 has none.
-//! * `held`: how many clients are held for the ID and are without a connection now, when the new connection has taken
-//!   one. The agent opens as many connections as that, less those that are on their way. The number is not greater than
+//! * An agent whose pool can grow sends the field in its CONNECT, with any value. A relay that does not know the
+//!   field ignores it, and the 200 has none.
+//! * `held`: the number of clients that are held for the ID and still lack a connection after the new connection has
+//!   taken one. The agent opens this many connections, less those that are being opened. The number does not exceed
 //!   what the relay admits for the ID and from the agent's address.
-//! * `room`: how many more connections may wait for the ID. One more than that replaces the oldest one that waits.
-//! * A plain token gets the bare 200 always.
+//! * `room`: the number of further connections that may wait for the ID. Beyond that, a new one replaces the oldest.
+//! * The response to a plain token is always the bare 200.
 
 use core::fmt;
 
@@ -23,18 +23,18 @@ use super::syntax::decimal;
 /// The name of the field.
 pub const FIELD: &str = "Rendezvous-Pool";
 
-/// What a relay tells an agent about the connections for its ID.
+/// The state of an ID's pool, as a relay reports it to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolState {
-    /// Clients that are held and are without a connection.
+    /// The number of held clients without a connection.
     pub held: u32,
-    /// How many more connections may wait.
+    /// The number of further connections that may wait.
     pub room: u32,
 }
 
 impl PoolState {
-    /// Reads the value of the field; `None` if one of the two numbers is missing or malformed. Words that are not known
-    /// are ignored.
+    /// Parses the value of the field; `None` if one of the two numbers is missing or malformed. Unknown words are
+    /// ignored.
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let number = |name: &[u8]| {

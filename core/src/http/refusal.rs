@@ -1,69 +1,71 @@
-//! Why a head is refused.
+//! The reasons for refusing a head.
 
 use super::status::Status;
 
-/// Why a request head is refused. Each has its [`status`](Self::status) and a fixed text for the answer's body; the
-/// rules are those of RFC 9112, at their strictest: what is passed on byte for byte must mean one thing to everybody.
+/// The reason why a request head is refused. Each has a [`status`](Self::status) and a fixed text for the response's
+/// body. The rules are the strictest of RFC 9112, since what is forwarded unchanged must be interpreted in the same
+/// way by everyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The first byte cannot begin a request: a TLS handshake on a listener in clear, another protocol.
+    /// The first byte cannot begin a request: a TLS handshake on a plain-text listener, or another protocol.
     NotHttp,
-    /// More than one empty line before the request line (RFC 9112 §2.2 asks for one to be ignored).
+    /// More than one empty line before the request line (RFC 9112 §2.2 asks to ignore one).
     BlankLines,
-    /// LF without CR (RFC 9112 §2.2 allows it; who passes heads on must not).
+    /// LF without CR (RFC 9112 §2.2 permits it, but not if the head is forwarded).
     BareLineFeed,
     /// CR without LF (RFC 9112 §2.2).
     BareCarriageReturn,
-    /// Another control byte than those, or than a tab in a field.
+    /// A control byte other than those, or than a tab in a field.
     Control,
-    /// Not `method SP target SP version`, or a byte outside RFC 3986 in the target, or no such version at all.
+    /// Not `method SP target SP version`, a byte outside RFC 3986 in the target, or an invalid version.
     RequestLine,
     /// A form of target that the method does not have (RFC 9112 §3.2).
     TargetForm,
     /// A folded field (RFC 9112 §5.2).
     Folded,
-    /// A field name that is empty, no token, or followed by a space (RFC 9112 §5.1).
+    /// A field name that is empty, not a token, or followed by a space (RFC 9112 §5.1).
     FieldName,
-    /// A byte in a field's value that may not be there (RFC 9110 §5.5).
+    /// An invalid byte in a field value (RFC 9110 §5.5).
     FieldValue,
     /// HTTP/1.1 without `Host` (RFC 9112 §3.2).
     HostMissing,
     /// More than one `Host`.
     HostRepeated,
-    /// A `Host` that is no host with or without a port.
+    /// A `Host` that is not a host with or without a port.
     HostMalformed,
-    /// A `Host` that names another place than the target does.
+    /// A `Host` that differs from the target's host.
     HostContradicts,
     /// More than one `Authorization`.
     AuthorizationRepeated,
-    /// A `Content-Length` that is no number, comes twice, or comes with a `Transfer-Encoding` (RFC 9112 §6.3).
+    /// A `Content-Length` that is not a number, is repeated, or is combined with a `Transfer-Encoding` (RFC 9112
+    /// §6.3).
     ContentLength,
-    /// A `Transfer-Encoding` other than `chunked`, once, in HTTP/1.1 (RFC 9112 §6.1).
+    /// A `Transfer-Encoding` other than a single `chunked` in HTTP/1.1 (RFC 9112 §6.1).
     TransferEncoding,
     /// A CONNECT that announces a body.
     ConnectBody,
     /// A CONNECT where only requests for one server are forwarded (RFC 9110 §9.3.6).
     Tunnel,
-    /// An `Expect` other than `100-continue`, once (RFC 9110 §10.1.1).
+    /// An `Expect` other than a single `100-continue` (RFC 9110 §10.1.1).
     Expect,
-    /// A malformed chunk (RFC 9112 §7.1), or a chunk extension that is not made of tokens.
+    /// A malformed chunk (RFC 9112 §7.1), or a chunk extension that does not consist of tokens.
     Chunk,
-    /// A trailer field that belongs into a head: framing, routing, credentials, forwarding (RFC 9110 §6.5.1).
+    /// A trailer field that belongs in a head: framing, routing, credentials, forwarding (RFC 9110 §6.5.1).
     Trailer,
-    /// The bytes end before the head does. [`Finder`](super::head::Finder) does not hand such a head on.
+    /// The bytes end before the head does. [`Finder`](super::head::Finder) never passes on such a head.
     Incomplete,
-    /// The request line is over the limit.
+    /// The request line exceeds the limit.
     LineTooLong,
-    /// The head is over the limit.
+    /// The head exceeds the limit.
     HeadTooLarge,
     /// More than [`FIELDS_MAX`](super::head::FIELDS_MAX) fields.
     TooManyFields,
-    /// Neither HTTP/1.0 nor HTTP/1.1; or CONNECT under HTTP/1.0.
+    /// Neither HTTP/1.0 nor HTTP/1.1, or a CONNECT with HTTP/1.0.
     Version,
 }
 
 impl Refusal {
-    /// The status of the answer.
+    /// The status of the response.
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
@@ -74,7 +76,7 @@ impl Refusal {
         }
     }
 
-    /// A fixed text for the answer and the log; nothing of the peer's is in it.
+    /// A fixed text for the response and the log, without any of the peer's bytes.
     #[must_use]
     pub const fn why(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The answers that relay and agent give themselves, rather than passing on.
+//! The responses that relay and agent generate themselves.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,11 +15,11 @@ use crate::offer::{Offer, Refusal};
 use crate::token::Challenge;
 use crate::token::challenge::FIELD;
 
-/// The answer to a hidden server that is accepted: this and nothing else, and then the rendezvous.
+/// The response to an accepted hidden server. The bytes after it belong to the rendezvous.
 pub const ACCEPTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-/// Appends [`ACCEPTED`]; with a challenge for the next registration, and with the state of the pool, if the hidden server
-/// asks for them.
+/// Appends [`ACCEPTED`], with a challenge for the next registration and with the state of the pool if the hidden
+/// server asks for them.
 pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Option<PoolState>) {
     let (head, end) = ACCEPTED.split_at(ACCEPTED.len() - 2);
     out.extend_from_slice(head);
@@ -32,20 +32,20 @@ pub fn write_accepted(out: &mut Vec<u8>, challenge: Option<&Challenge>, pool: Op
     out.extend_from_slice(end);
 }
 
-/// What an agent answers a connector with, before bytes flow (RFC 9110 §15.2.2).
+/// An agent's response to a connector, before bytes flow (RFC 9110 §15.2.2).
 pub const SWITCHING: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
 
-/// Which way the stream goes behind a 101.
+/// The kind of stream after a 101.
 #[derive(Clone, Copy, Debug)]
 pub enum Switching<'a> {
     /// Through the relay.
     Relayed,
     /// Through the relay, with TLS inside the stream.
     Sealed,
-    /// Through the relay, though a direct connection was asked for: why.
+    /// Through the relay, although a direct connection was asked for, for this reason.
     Refused(Refusal),
-    /// Lines of [`dtcp`](crate::dtcp) come first. This is the agent's own offer.
+    /// Lines of [`dtcp`](crate::dtcp) come first. Has the agent's own offer.
     Direct(&'a Offer),
 }
 
@@ -65,10 +65,10 @@ pub fn write_switching(out: &mut Vec<u8>, way: Switching<'_>) {
     out.extend_from_slice(end);
 }
 
-/// The diagnostic of a relay's 404: no hidden server waits under the ID that a request names.
+/// The diagnostic of a relay's 404: no hidden server waits under the requested ID.
 pub const NOBODY: &str = diagnostic::NOBODY;
 
-/// Appends the redirect of a request in clear to `https` (RFC 9110 §15.4.9). `location` is of
+/// Appends a redirect from `http` to `https` (RFC 9110 §15.4.9). `location` is from
 /// [`https_location`](super::target::https_location).
 pub(crate) fn write_redirect(location: &str, wall: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 308 Permanent Redirect\r\nDate: ");
@@ -77,39 +77,40 @@ pub(crate) fn write_redirect(location: &str, wall: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"Content-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
 }
 
-/// The field by which a connector tells a hidden server that is offline from one that is busy: both are 503.
+/// The field that lets a connector tell an offline hidden server from a busy one: both are 503.
 const OFFLINE_FIELD: &str = "Hidden-Server: offline\r\n";
 
-/// An error answer. Its text is fixed: nothing that a peer sent comes back in it.
+/// An error response. Its text is fixed: it contains nothing that a peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The status; an error's.
+    /// The status, 400 or above.
     pub status: Status,
-    /// What to tell the human who reads it; no quotes, backslashes or controls, so that it is JSON as it is.
+    /// The text for humans. It has no quotes, backslashes or control characters, so that it needs no escaping in
+    /// JSON.
     pub diagnostic: &'static str,
-    /// Whether trying again is of no use, as far as we know.
+    /// Whether a retry is useless, as far as is known.
     pub permanent: bool,
-    /// When to try again, in seconds: `Retry-After`.
+    /// When to retry, in seconds: `Retry-After`.
     pub retry_after: Option<u32>,
-    /// Whether the connection closes behind the answer.
+    /// Whether the connection closes after the response.
     pub close: bool,
-    /// Whether this answers a HEAD: the same fields, no body (RFC 9110 §9.3.2).
+    /// Whether this is the response to a HEAD: the same fields, no body (RFC 9110 §9.3.2).
     pub head_request: bool,
-    /// The form of the body, as the client prefers it.
+    /// The form of the body that the client prefers.
     pub form: Form,
-    /// Nonce and opaque of the challenge that a client gets.
+    /// Nonce and opaque of the challenge to a client.
     pub challenge: Option<([u8; 16], [u8; 16])>,
-    /// The challenge that a hidden server gets.
+    /// The challenge to a hidden server.
     pub token_challenge: Option<Challenge>,
 }
 
 impl Reply {
-    /// Appends the whole answer. `wall` goes into `Date`, which an error answer must have (RFC 9110 §6.6.1).
+    /// Appends the whole response. `wall` is for `Date`, which an error response must have (RFC 9110 §6.6.1).
     pub fn write(&self, wall: u64, out: &mut Vec<u8>) {
         self.write_with(&[], wall, out);
     }
 
-    /// As [`Reply::write`], with further field lines.
+    /// Like [`Reply::write`], with further field lines.
     pub(crate) fn write_with(&self, fields: &[u8], wall: u64, out: &mut Vec<u8>) {
         debug_assert!(self.status.code() >= 400, "{} is no error", self.status.code());
         let body = self.body();
@@ -152,7 +153,7 @@ impl Reply {
         }
     }
 
-    /// In JSON: the shape that node-rendezvous answers in, and a line feed for terminals.
+    /// The body. JSON has the shape of node-rendezvous's responses, and a line feed for terminals.
     fn body(&self) -> String {
         let mut page = String::new();
         if self.form == Form::Html {

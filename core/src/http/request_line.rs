@@ -1,9 +1,9 @@
-//! The first line of a request (RFC 9112 §3), and HTTP versions.
+//! Request lines (RFC 9112 §3) and HTTP versions.
 
 use super::refusal::Refusal;
 use super::syntax::{Authority, is_target_byte, is_tchar};
 
-/// HTTP/1.x.
+/// A version of HTTP/1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0.
@@ -23,7 +23,8 @@ pub(super) struct RequestLine<'a> {
 }
 
 impl<'a> RequestLine<'a> {
-    /// `line` is without its CRLF. The form of the target is checked here as well, so that nobody waits for the rest.
+    /// Parses a line without its CRLF. The form of the target is checked here, so that an error is found before the
+    /// rest of the head arrives.
     pub(super) fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
         let line = core::str::from_utf8(line).map_err(|_| Refusal::RequestLine)?;
         let mut parts = line.split(' ');
@@ -48,8 +49,11 @@ impl<'a> RequestLine<'a> {
         self.method == CONNECT
     }
 
-    /// The authority of a client's target and the default port of its scheme, where it is an absolute URI with them.
-    /// A refusal for every form that is not a client's (RFC 9112 §3.2).
+    /// The authority of a client's target and the default port of its scheme, if the target is an absolute URI.
+    ///
+    /// # Errors
+    ///
+    /// The target has no form that a client may use (RFC 9112 §3.2).
     pub(super) fn authority(&self) -> Result<Option<(&'a str, Option<u16>)>, Refusal> {
         if self.target.starts_with('/') || self.target == "*" && self.method == "OPTIONS" {
             return Ok(None);
@@ -82,7 +86,7 @@ fn parse_version(text: &str) -> Result<Version, Refusal> {
     }
 }
 
-/// RFC 3986 §3.1.
+/// Whether a text is a URI scheme (RFC 3986 §3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.'))

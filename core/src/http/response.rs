@@ -1,4 +1,4 @@
-//! The other end of the wire: what agent and connector send to a relay, and the answers they read.
+//! The requests of agent and connector, and the responses that they parse.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -18,24 +18,25 @@ use crate::offer::Offer;
 use crate::token::Challenge;
 use crate::token::challenge::FIELD as CHALLENGE;
 
-/// The head of an answer, as much of it as agent and connector need.
+/// The head of a response, as far as agent and connector need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status, 100 to 999.
     pub status: u16,
     /// `Date`, in seconds since 1970; `None` if it is missing or in an obsolete form.
     pub date: Option<u64>,
-    /// How many bytes the head has. What is behind them is the body, or the rendezvous already.
+    /// The length of the head in bytes. The body, or the rendezvous, follows.
     pub len: usize,
-    /// Whether the connection goes on as `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
+    /// Whether the connection switches to `octet-stream` (`Connection: Upgrade`, `Upgrade: octet-stream`).
     pub upgrade_octet_stream: bool,
-    /// Whether TLS with the agent begins behind the head (`Connection: Upgrade`, `Upgrade: octet-stream+tls`).
+    /// Whether TLS with the agent begins after the head (`Connection: Upgrade`, `Upgrade: octet-stream+tls`).
     pub upgrade_sealed_stream: bool,
-    /// Whether a relay says that the hidden server is offline, not busy (`Hidden-Server: offline`).
+    /// Whether a relay reports the hidden server as offline, not busy (`Hidden-Server: offline`).
     pub is_offline: bool,
     /// `Retry-After` in seconds; `None` if it is missing or a date.
     pub retry_after: Option<u32>,
-    /// `Content-Length`; `None` if it is missing, repeated or no number: then the body goes to the connection's end.
+    /// `Content-Length`; `None` if it is missing, repeated or not a number, so that the body ends with the
+    /// connection.
     pub content_length: Option<u64>,
     /// `Rendezvous-Challenge`; `None` if it is missing, repeated or malformed.
     pub challenge: Option<Challenge>,
@@ -43,12 +44,12 @@ pub struct Response {
     pub pool: Option<PoolState>,
 }
 
-/// Why an answer cannot be read.
+/// Why a response cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseError {
-    /// It is no HTTP/1.x answer.
+    /// It is not an HTTP/1.x response.
     Malformed,
-    /// Its head is over the limit.
+    /// Its head exceeds the limit.
     TooLarge,
 }
 
@@ -72,14 +73,14 @@ impl From<Refusal> for ResponseError {
     }
 }
 
-/// Reads the head of an answer. `bytes` is everything that was received and not consumed, from the first byte on;
-/// `Ok(None)` asks for more. `finder` keeps the place, so that bytes that come one by one are looked at once.
+/// Parses the head of a response. `bytes` is everything that was received and not consumed. `Ok(None)`: more bytes
+/// are needed. `finder` keeps the position, so that each byte is scanned once.
 ///
-/// A reason phrase and every field may be missing: node-rendezvous sends none of them.
+/// The reason phrase and every field may be missing: node-rendezvous sends none of them.
 ///
 /// # Errors
 ///
-/// The answer is no HTTP/1.x, or its head is over the limits.
+/// The response is not HTTP/1.x, or its head exceeds the limits.
 pub fn parse_response(
     bytes: &[u8],
     finder: &mut Finder,
@@ -113,28 +114,28 @@ pub fn parse_response(
     }))
 }
 
-/// The status of an answer whose head was cut off by the connection's end, if its first line is complete: some relays
-/// send a status line, and then nothing but the end.
+/// The status of a response whose head was truncated, if its first line is complete: some relays send only a status
+/// line.
 #[must_use]
 pub fn parse_status(bytes: &[u8]) -> Option<u16> {
     let (line, _) = split_line(bytes.strip_prefix(b"\r\n").unwrap_or(bytes))?;
     status(line)
 }
 
-/// What an agent asks its relay for, besides the registration itself. An older relay ignores all of it.
+/// The options that an agent requests in its registration. An older relay ignores all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RegistrationOptions {
-    /// `PROXY-Protocol: v2`: the address of each client ([`proxy_header`](crate::proxy_header)).
+    /// `PROXY-Protocol: v2`: report the address of each client ([`proxy_header`](crate::proxy_header)).
     pub proxy_header: bool,
-    /// `Rendezvous-Pool: ?`: how many clients are held for the ID ([`pool`](super::pool)).
+    /// `Rendezvous-Pool: ?`: report how many clients are held for the ID ([`pool`](super::pool)).
     pub pool: bool,
-    /// `raw=1`: raw clients (`docs/protocol.md §10.1`).
+    /// `raw=1`: send raw clients (`docs/protocol.md §10.1`).
     pub raw: bool,
 }
 
-/// Appends an agent's registration: a CONNECT with its token, a `Host`, and with a token that is not plain a
-/// `Rendezvous-Challenge: next`, which asks for a challenge in the 200 (see [`challenge`](crate::token::challenge)).
-/// `host` is the relay's, with the port if it is not the scheme's.
+/// Appends an agent's registration: a CONNECT with its token and a `Host`. Unless the token is plain, a
+/// `Rendezvous-Challenge: next` asks for a challenge in the 200 (see [`challenge`](crate::token::challenge)). `host`
+/// is the relay's, with the port if it is not the scheme's default.
 pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, options: RegistrationOptions) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     out.extend_from_slice(format!("CONNECT uuid:{id}?response=").as_bytes());
@@ -165,8 +166,8 @@ pub fn write_connect(out: &mut Vec<u8>, id: Id, token: &Token<'_>, host: &str, o
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends what a connector asks for, without waiting for a challenge. `host` is the relay's, with the port if it is
-/// not the scheme's; `offer` is for a direct connection.
+/// Appends a connector's request, with credentials, so that no challenge is needed. `host` is the relay's, with the
+/// port if it is not the scheme's default. `offer` is for a direct connection.
 pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id, offer: Option<&Offer>) {
     write_upgrade_to("octet-stream", out, host, id);
     if let Some(offer) = offer {
@@ -175,14 +176,14 @@ pub fn write_upgrade(out: &mut Vec<u8>, host: &str, id: Id, offer: Option<&Offer
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a connector's request for a stream in which it speaks TLS with the agent. Behind the 101 and the handshake it
-/// sends what [`write_upgrade`] writes.
+/// Appends a connector's request for a stream in which it uses TLS with the agent. After the 101 and the handshake it
+/// sends the request of [`write_upgrade`].
 pub fn write_sealed_upgrade(out: &mut Vec<u8>, host: &str, id: Id) {
     write_upgrade_to(SEALED_STREAM, out, host, id);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Without the empty line at the end.
+/// Appends a request without the empty line at its end.
 fn write_upgrade_to(protocol: &str, out: &mut Vec<u8>, host: &str, id: Id) {
     debug_assert!(Authority::parse(host).is_some(), "{host:?} is no host");
     let credentials = BASE64.encode(format!("{id}:").as_bytes());
@@ -193,7 +194,7 @@ fn write_upgrade_to(protocol: &str, out: &mut Vec<u8>, host: &str, id: Id) {
     out.extend_from_slice(head.as_bytes());
 }
 
-/// The status in a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).
+/// Parses the status of a status line without its CRLF, with or without a reason phrase (RFC 9112 §4).
 pub(super) fn status(line: &[u8]) -> Option<u16> {
     let rest = line.strip_prefix(b"HTTP/1.1").or_else(|| line.strip_prefix(b"HTTP/1.0"))?;
     let (digits, reason) = rest.strip_prefix(b" ")?.split_at_checked(3)?;

@@ -1,44 +1,44 @@
-//! The statuses of the answers that relay and agent give themselves.
+//! The statuses of the responses that relay and agent generate.
 
-/// The statuses that are used (RFC 9110 §15, RFC 6585).
+/// A status that is used (RFC 9110 §15, RFC 6585).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Status {
-    /// An agent takes a connector to its service; see [`SWITCHING`](super::reply::SWITCHING).
+    /// An agent connects a connector to its service; see [`SWITCHING`](super::reply::SWITCHING).
     SwitchingProtocols101,
     /// A hidden server is accepted; see [`ACCEPTED`](super::reply::ACCEPTED).
     Ok200,
     /// Malformed.
     BadRequest400,
-    /// A token that is not accepted; a client that has not said whom it wants; a password that is missing or wrong.
+    /// A token that is not accepted, a client that names no hidden server, or a missing or wrong password.
     Unauthorized401,
-    /// A CONNECT to something else than an ID; a client whose address is not allowed.
+    /// A CONNECT whose target is not an ID, or a client whose address is not allowed.
     Forbidden403,
-    /// No hidden server waits.
+    /// No hidden server waits under this ID.
     NotFound404,
     /// A CONNECT without a token.
     ProxyAuthRequired407,
     /// The head did not arrive in time.
     Timeout408,
-    /// A hidden server sent something before it was accepted.
+    /// A hidden server sent bytes before it was accepted.
     Conflict409,
-    /// The request line is over the limit.
+    /// The request line exceeds the limit.
     UriTooLong414,
-    /// A connector's request whose host and whose user name are of two hidden servers.
+    /// A connector's request whose host and user name belong to two hidden servers.
     Misdirected421,
     /// Too many failures.
     TooManyRequests429,
-    /// The head is over the limit.
+    /// The head exceeds the limit.
     HeadTooLarge431,
-    /// The other side could not be reached or ended before its first byte.
+    /// The other side could not be reached, or ended before its first byte.
     BadGateway502,
-    /// Full, shutting down, or nobody came in time.
+    /// Full, shutting down, or no hidden server connected in time.
     Unavailable503,
     /// Not HTTP/1.x.
     VersionNotSupported505,
 }
 
 impl Status {
-    /// The three digits.
+    /// The status code.
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {

@@ -1,7 +1,8 @@
-//! Who is meant: the target of a CONNECT, a parameter in a client's target, a label in its `Host`.
+//! The hidden server that a request names: by the target of a CONNECT, a parameter in a client's target, or a label
+//! in its `Host`.
 //!
-//! Nothing is percent-decoded: an ID, a token and a nonce are written in characters that need no escape, and what has
-//! two spellings can be routed by one and allowed by the other.
+//! Nothing is percent-decoded: IDs, tokens and nonces need no escapes, and a second spelling could be routed in one
+//! way and authorised in another.
 
 use alloc::format;
 use alloc::string::String;
@@ -16,19 +17,19 @@ use super::syntax::{Authority, strip_prefix_caseless};
 use crate::id::Id;
 use crate::token::{BOUND_BYTES, Challenge};
 
-/// What a hidden server's CONNECT says: `uuid:ID?response=TKN`, `uuid:ID?response=TKN&nonce=N` or
+/// A parsed registration: `uuid:ID?response=TKN`, `uuid:ID?response=TKN&nonce=N` or
 /// `uuid:ID?response=TKN&nonce=N&challenge=C`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration<'a> {
     /// The ID.
     pub id: Id,
-    /// The proof.
+    /// The token.
     pub token: Token<'a>,
-    /// `raw=1`: the hidden server takes raw clients (`docs/protocol.md §10`).
+    /// `raw=1`: whether the hidden server accepts raw clients (`docs/protocol.md §10`).
     pub takes_raw: bool,
 }
 
-/// A token as it is sent. `Debug` does not show it.
+/// A token in a registration. `Debug` does not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
     /// Plain: 6 to 10 decimal digits.
@@ -61,22 +62,21 @@ impl fmt::Debug for Token<'_> {
     }
 }
 
-/// Why the target of a CONNECT is no registration.
+/// Why the target of a CONNECT is not a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetError {
-    /// The scheme is not `uuid:`; the relay is no open proxy.
+    /// The scheme is not `uuid:`; the relay is not an open proxy.
     NotUuid,
-    /// The ID is no UUID.
+    /// The ID is not a UUID.
     BadId,
     /// There is no `response`.
     NoResponse,
-    /// `response`, `nonce`, `challenge` or `raw` is there twice or has another form than it must; or there is a challenge and no
-    /// nonce.
+    /// `response`, `nonce`, `challenge` or `raw` is repeated or malformed, or there is a challenge without a nonce.
     Malformed,
 }
 
 impl TargetError {
-    /// The status of the answer.
+    /// The status of the response.
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
@@ -86,7 +86,7 @@ impl TargetError {
         }
     }
 
-    /// A fixed text for the answer and the log.
+    /// A fixed text for the response and the log.
     #[must_use]
     pub const fn why(self) -> &'static str {
         match self {
@@ -98,11 +98,11 @@ impl TargetError {
     }
 }
 
-/// Reads the target of a CONNECT. Parameters with other names are ignored.
+/// Parses the target of a CONNECT. Parameters with other names are ignored.
 ///
 /// # Errors
 ///
-/// The first thing that is wrong: the scheme, the ID, then the parameters.
+/// The first error: of the scheme, then the ID, then the parameters.
 pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
     let rest = strip_prefix_caseless(target, "uuid:").ok_or(TargetError::NotUuid)?;
     let (id, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -121,8 +121,7 @@ pub fn registration(target: &str) -> Result<Registration<'_>, TargetError> {
     Ok(Registration { id, token: token.ok_or(TargetError::Malformed)?, takes_raw: raw == Some("1") })
 }
 
-/// The ID in `?rendezvous=ID`, in a path or an absolute URI. `None` if there is none, if there are several, or if it
-/// is no UUID.
+/// The ID in `?rendezvous=ID`, in a path or an absolute URI. `None` if it is missing, repeated, or not a UUID.
 #[must_use]
 pub fn rendezvous_parameter(target: &str) -> Option<Id> {
     let (_, query) = target.split_once('?')?;
@@ -130,8 +129,8 @@ pub fn rendezvous_parameter(target: &str) -> Option<Id> {
     Id::parse(id.as_bytes())
 }
 
-/// The label in a `Host` of the form LABEL.DOMAIN, with or without a port or a dot at the end, in any case. `None` if
-/// the host is another one, the domain itself, or has a dot in the label. The label comes as it is written.
+/// The label in a `Host` of the form LABEL.DOMAIN, with or without a port or a trailing dot, in any case. `None` if
+/// the host is another one, is the domain itself, or has a dot in the label. The label is returned as it is written.
 #[must_use]
 pub fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     let host = without_dot(Authority::parse(host)?.host);
@@ -142,8 +141,9 @@ pub fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     (is_label && end.eq_ignore_ascii_case(domain)).then_some(label)
 }
 
-/// Where a request in clear is redirected to: the same host, port, path and query, with `https`. `None` if the target is
-/// not a path, or if the host is not made of letters, digits, `-`, `.` and `_`, or is no IPv6 address in brackets.
+/// The `https` URI that a request in clear is redirected to, with the same host, port, path and query. `None` if the
+/// target is not a path, or if the host has characters other than letters, digits, `-`, `.` and `_` and is not an
+/// IPv6 address in brackets.
 #[must_use]
 pub(crate) fn https_location(head: &Head<'_>) -> Option<String> {
     let host = head.host.filter(|_| head.target.starts_with('/'))?;
@@ -161,7 +161,7 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// A parameter is there more than once.
+/// The error of a repeated parameter.
 struct Repeated;
 
 /// The value of the parameter of that name; empty if it has no `=`.

@@ -1,4 +1,4 @@
-//! Message bodies: where each ends (RFC 9112 §6 and §7.1). Nothing of a body is kept, and data is skipped unseen.
+//! Message bodies: where each ends (RFC 9112 §6 and §7.1). No bytes are kept, and data is skipped without parsing.
 
 #[cfg(feature = "trace")]
 use alloc::vec::Vec;
@@ -6,37 +6,37 @@ use alloc::vec::Vec;
 use super::super::fields::{self, Fields};
 use super::super::head::{self, Finder, Found, Limits, Refusal};
 
-/// The longest chunk line, without its CRLF: the size and the extensions. No sender needs more, and a line is overhead
-/// that a recipient has to read for each chunk.
+/// The maximum length of a chunk line without its CRLF: size and extensions. No sender needs more, and a recipient
+/// has to parse each line.
 const CHUNK_LINE_MAX: u16 = 256;
-/// The most digits of a chunk size: more than 16 exceed 64 bits.
+/// The maximum number of digits of a chunk size: more than 16 exceed 64 bits.
 const CHUNK_DIGITS_MAX: u16 = 16;
 
-/// The most bytes that are skipped at once. What adds up such lengths does not overflow.
+/// The maximum number of bytes that are skipped at once, so that sums of such lengths do not overflow.
 pub(super) const SKIP_MAX: u64 = 1 << 62;
 
-/// A body that is under way.
+/// A body that is being transferred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// That many more bytes, at least one.
+    /// This many more bytes, at least one.
     Length(u64),
-    /// Chunks, and the trailers behind them.
+    /// Chunks, and the trailers after them.
     Chunked(Chunked),
 }
 
-/// What [`Body::next`] finds at the front of the bytes.
+/// The result of [`Body::next`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Not enough bytes to decide.
+    /// More bytes are needed.
     More,
-    /// The next bytes belong to the body. `is_complete`: the body ends with them.
+    /// The next `bytes` bytes belong to the body. `is_complete`: they are its last.
     Skip { bytes: u64, is_complete: bool },
     /// The chunks or the trailers are malformed.
     Refused(Refusal),
 }
 
 impl Body {
-    /// The body that a head announces; `None` for an empty one, which needs no following.
+    /// The body that a head announces; `None` for an empty one.
     pub(super) const fn announced(body: head::Body) -> Option<Self> {
         match body {
             head::Body::None | head::Body::Length(0) => None,
@@ -45,11 +45,11 @@ impl Body {
         }
     }
 
-    /// Chunks, from the first one on.
+    /// A chunked body, before its first chunk.
     pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size { value: 0, digits: 0 });
 
-    /// Goes on where the last call stopped: `bytes` begins behind everything that was skipped. `check_trailers` judges
-    /// the trailer fields.
+    /// Continues where the last call stopped: `bytes` begins after everything that was skipped. `check_trailers`
+    /// checks the trailer fields.
     pub(super) fn next(
         &mut self,
         bytes: &[u8],
@@ -66,8 +66,8 @@ impl Body {
         }
     }
 
-    /// Appends bytes of the body, with `x` in the place of each byte that is not framing: of a chunk line the size
-    /// stays, of trailers the names. The body ends, and is malformed, where it was.
+    /// Appends bytes of the body, with `x` in place of each byte that is not framing. The size in a chunk line and
+    /// the names of trailers are kept, so that the end of the body and its errors stay where they were.
     #[cfg(feature = "trace")]
     pub(super) fn redact(self, bytes: &[u8], out: &mut Vec<u8>) {
         let Self::Chunked(mut place) = self else {
@@ -99,7 +99,7 @@ impl Body {
     }
 }
 
-/// Values of trailer fields become `x`; what makes them malformed stays.
+/// Replaces the values of trailer fields by `x`, and keeps what makes them malformed.
 #[cfg(feature = "trace")]
 fn redact_trailers(bytes: &[u8], out: &mut Vec<u8>) {
     let mut in_value = false;
@@ -117,22 +117,22 @@ fn redact_trailers(bytes: &[u8], out: &mut Vec<u8>) {
     }));
 }
 
-/// The place in a chunked body.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Chunked {
-    /// In the size at the front of a chunk line.
+    /// In the size at the beginning of a chunk line.
     Size { value: u64, digits: u16 },
     /// In the extensions of a chunk line, `len` bytes of which have passed.
     Extension { value: u64, len: u16 },
     /// Before the LF of a chunk line.
     SizeEnd { value: u64 },
-    /// That many bytes before the end of the data.
+    /// This many bytes before the end of the data.
     Data(u64),
-    /// Before the CR behind the data.
+    /// Before the CR after the data.
     DataEnd,
-    /// Before the LF behind the data.
+    /// Before the LF after the data.
     DataEndLf,
-    /// At the front of the trailers, or of the empty line where there are none.
+    /// At the beginning of the trailers, or of the empty line if there are none.
     Trailers(Finder),
 }
 
@@ -156,7 +156,7 @@ impl Chunked {
                         _ => return Progress::Skip { bytes: end, is_complete: false },
                     }
                 }
-                // Trailers are judged as a whole, and so they have to begin at the front.
+                // Trailers are checked as a whole, so they must be at the front of the bytes.
                 Self::Trailers(_) if at > 0 => return skip(at),
                 Self::Trailers(finder) => return trailers(finder, bytes, limits, check_trailers),
                 _ => {}
@@ -166,7 +166,7 @@ impl Chunked {
             };
             match self.after(byte) {
                 Ok(next) => *self = next,
-                // What is before the fault passes. The next call begins with the fault.
+                // The bytes before the error are forwarded first. The next call begins with the error.
                 Err(_) if at > 0 => return skip(at),
                 Err(refusal) => return Progress::Refused(refusal),
             }
@@ -174,7 +174,7 @@ impl Chunked {
         }
     }
 
-    /// The place behind `byte`, which is no data and no trailer.
+    /// The position after `byte`, which is neither data nor in a trailer.
     fn after(self, byte: u8) -> Result<Self, Refusal> {
         const WRONG: Refusal = Refusal::Chunk;
         match (self, byte) {

@@ -8,11 +8,11 @@ use super::super::syntax::decimal;
 /// A complete response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ResponseHead {
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub(super) len: usize,
     /// The status, 100 to 999.
     pub(super) status: u16,
-    /// What its fields say about the body; the status and the request's method can say that there is none.
+    /// The framing that its fields give. The status and the request's method can exclude a body.
     pub(super) framing: Framing,
     /// Whether the connection may carry another exchange, as far as the server decides.
     pub(super) persists: bool,
@@ -23,13 +23,13 @@ pub(super) struct ResponseHead {
 pub(super) enum Framing {
     /// By a length or by chunks.
     Delimited(head::Body),
-    /// It is the end of the connection.
+    /// The body ends with the connection.
     UntilEnd,
-    /// The fields contradict each other, or recipients read them in different ways.
+    /// The fields are contradictory, or recipients interpret them in different ways.
     Ambiguous,
 }
 
-/// Finds and reads the head at the front of `bytes`. `Ok(None)`: more bytes are needed.
+/// Finds and parses the head at the front of `bytes`. `Ok(None)`: more bytes are needed.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ pub(super) fn read(
     Ok(Some(head))
 }
 
-/// Whether `bytes` begins with the status line of a 101, however malformed the rest is.
+/// Whether `bytes` begins with the status line of a 101, even if the rest is malformed.
 pub(super) fn begins_as_101(bytes: &[u8]) -> bool {
     let rest = bytes.strip_prefix(b"HTTP/1.1 101").unwrap_or_default();
     matches!(rest, [b' ' | b'\r' | b'\n', ..])
