@@ -10,8 +10,8 @@ use crate::machine::ConnId;
 /// The connections that entered one state, in the order in which they entered it.
 ///
 /// Entries of connections that have left the state are removed lazily, when the queue is full. If too many are left
-/// then, the oldest connections of the addresses with the most connections in the state have to go: an address with
-/// many connections displaces its own, and an address with few keeps them as long as another has more.
+/// then, the oldest connections of the addresses with the most connections in the state are displaced: an address
+/// with many connections displaces its own, and an address with few keeps them as long as another has more.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AdmissionQueue {
     entered: Vec<ConnId>,
@@ -74,7 +74,8 @@ impl AdmissionQueue {
         let excess = present.len().saturating_sub(stay);
         let mut displaced = Vec::new();
         if excess > 0 {
-            // A connection is the further in front the more newer ones its address has. Of equal ones, the oldest goes.
+            // The more newer connections its address has, the earlier a connection is displaced. Of equals, the
+            // oldest is first.
             let mut order: Vec<_> =
                 present.iter().enumerate().map(|(age, &(newer, on))| (Reverse(newer), age, on)).collect();
             order.sort_unstable();
@@ -92,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// A state whose connections have an address each; `None`: it has left.
+    /// A state whose connections have an address each; `None` for one that has left.
     #[derive(Default)]
     struct State {
         queue: AdmissionQueue,
@@ -100,7 +101,7 @@ mod tests {
     }
 
     impl State {
-        /// A connection of an address enters; the addresses of those that must leave.
+        /// A connection of an address enters. Returns the addresses of those that must leave.
         fn enter(&mut self, address: u32, max: u32) -> Vec<u32> {
             let index = u32::try_from(self.sources.len()).expect("few");
             self.sources.push(Some(address));
@@ -156,7 +157,7 @@ mod tests {
         for address in 0..1_000 {
             state.enter(1_000 + address % 50, 100);
         }
-        // Of 100 places 51 addresses have about two each.
+        // 51 addresses share 100 places, about two each.
         assert!((1..=3).contains(&state.of(1)), "{}", state.of(1));
     }
 

@@ -1,8 +1,8 @@
-//! Reads the server name in a TLS ClientHello without answering it (RFC 8446 §4.1.2, RFC 6066 §3).
+//! Parses the server name of a TLS ClientHello without answering it (RFC 8446 §4.1.2, RFC 6066 §3).
 //!
-//! A relay routes a client of an end-to-end hidden server by this name, and passes on every byte of the hello as it came.
-//! So nothing but the name is interpreted: extensions, cipher suites and versions that this parser does not know are the
-//! hidden server's concern. An Encrypted ClientHello extension changes nothing: the outer name counts.
+//! The relay routes a client of an end-to-end hidden server by this name, and forwards every byte of the hello
+//! unchanged. So only the name is interpreted. Unknown extensions, cipher suites and versions are left to the hidden
+//! server. With an Encrypted ClientHello the outer name counts.
 //!
 //! ```
 //! use rendezvous_core::client_hello::{ClientHello, Reader};
@@ -18,16 +18,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// The longest ClientHello that is read, in bytes, with the four bytes of its handshake header.
+/// The maximum length of a ClientHello with its handshake header of four bytes, in bytes.
 pub const MESSAGE_MAX: usize = 16 * 1024;
-/// The longest prefix of a connection that is read, in bytes: a hello and the headers of the records that it is in.
+/// The maximum length of a ClientHello with its record headers, in bytes.
 pub const WIRE_MAX: usize = MESSAGE_MAX + 2 * 1024;
 
-/// The longest name (RFC 1035 §2.3.4), in bytes.
+/// The maximum length of a name, in bytes (RFC 1035 §2.3.4).
 const NAME_MAX: usize = 253;
-/// The longest label of a name, in bytes.
+/// The maximum length of a label, in bytes.
 const LABEL_MAX: usize = 63;
-/// The plaintext of one record at most (RFC 8446 §5.1).
+/// The maximum length of a record's plaintext, in bytes (RFC 8446 §5.1).
 const RECORD_MAX: usize = 16 * 1024;
 const RECORD_HEADER: usize = 5;
 const HANDSHAKE_HEADER: usize = 4;
@@ -40,21 +40,21 @@ const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 /// The extension `application_layer_protocol_negotiation` (RFC 7301 §3.1).
 const APPLICATION_PROTOCOLS: u16 = 16;
-/// The only type of name that is defined.
+/// The only defined type of name.
 const HOST_NAME: u8 = 0;
 
-/// What the first bytes of a connection are.
+/// The result of reading the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientHello {
-    /// The beginning of a ClientHello.
+    /// An incomplete ClientHello.
     Partial,
-    /// A whole one with a host name: in lower case, without a dot at the end.
+    /// A complete ClientHello with a host name: in lower case, without a trailing dot.
     Name(String),
-    /// A whole one that names no host. An IP address counts as no name.
+    /// A complete ClientHello without a host name. An IP address does not count as one.
     NoName,
     /// The first byte is not that of a TLS handshake.
     NotTls,
-    /// Which host it names, if any, cannot be decided.
+    /// The host name is malformed or ambiguous.
     Refused(Malformed),
 }
 
@@ -63,25 +63,25 @@ pub enum ClientHello {
 pub enum Malformed {
     /// A record is malformed.
     Record,
-    /// The handshake message is no ClientHello, or a length in it contradicts another.
+    /// The handshake message is not a ClientHello, or its lengths are contradictory.
     Message,
-    /// It is longer than [`MESSAGE_MAX`], or in too many records.
+    /// It is longer than [`MESSAGE_MAX`], or has too many records.
     TooLong,
-    /// There are several names, or one that is no host name.
+    /// There are several names, or a name is not a host name.
     Name,
 }
 
-/// An alert of the level fatal, as the record of a server that has seen nothing but the ClientHello (RFC 8446 §6).
+/// A fatal alert, as the record of a server that has received only the ClientHello (RFC 8446 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alert {
     /// `decode_error`: the ClientHello is malformed.
     DecodeError,
-    /// `unrecognized_name`: nobody serves this name.
+    /// `unrecognized_name`: no hidden server has this name.
     UnrecognizedName,
 }
 
 impl Alert {
-    /// The record.
+    /// The alert's record.
     #[must_use]
     pub const fn record(self) -> [u8; 7] {
         let description = match self {
@@ -93,7 +93,7 @@ impl Alert {
 }
 
 impl Malformed {
-    /// The reason in words, for logs.
+    /// The reason, for logs.
     #[must_use]
     pub const fn why(self) -> &'static str {
         match self {
@@ -105,20 +105,19 @@ impl Malformed {
     }
 }
 
-/// Reads one ClientHello. It looks at each byte of the wire once, and keeps none of them.
+/// Reads one ClientHello. It scans each byte once, and keeps none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reader {
-    /// Where the next record begins.
+    /// The offset of the next record.
     next: u32,
-    /// How much of the message the records in front of it have.
+    /// The number of message bytes in the records before it.
     message: u32,
 }
 
 impl Reader {
-    /// Looks at everything that was received on the connection, from the first byte on.
+    /// Reads everything that was received on the connection, from the first byte on.
     ///
-    /// The verdict does not depend on the pieces in which the bytes come, but for bytes behind the ClientHello, which are
-    /// not looked at.
+    /// The result does not depend on the pieces in which the bytes arrive. Bytes after the ClientHello are ignored.
     pub fn read(&mut self, wire: &[u8]) -> ClientHello {
         match self.find(wire) {
             Ok(None) if wire.len() >= WIRE_MAX => ClientHello::Refused(Malformed::TooLong),
@@ -133,13 +132,13 @@ impl Reader {
         }
     }
 
-    /// The body of the ClientHello, once all of it is there.
+    /// The body of the ClientHello, once it is complete.
     fn find(&mut self, wire: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
         loop {
             let at = self.next as usize;
             let record = wire.get(at..).unwrap_or_default();
             let Some(content) = record_content(record)? else { return Ok(None) };
-            // The message's own header may be in several records.
+            // The message's own header may span several records.
             let end = at + RECORD_HEADER + content.len;
             let message = self.message as usize + content.len;
             let front = wire.get(..end.min(wire.len())).unwrap_or_default();
@@ -165,15 +164,15 @@ impl Reader {
     }
 }
 
-/// The content of the record at the front of some bytes.
+/// The content of the record at the front.
 struct Content {
     /// Its length in bytes.
     len: usize,
-    /// All of it is there.
+    /// Whether all of it has been received.
     is_whole: bool,
 }
 
-/// Looks at the header of a record; `None` if it is not whole.
+/// Parses the header of a record; `None` if it is incomplete.
 fn record_content(record: &[u8]) -> Result<Option<Content>, Malformed> {
     match *record {
         [kind, ..] if kind != HANDSHAKE => return Err(Malformed::Record),
@@ -188,7 +187,7 @@ fn record_content(record: &[u8]) -> Result<Option<Content>, Malformed> {
     Ok(Some(Content { len, is_whole: record.len() >= RECORD_HEADER + len }))
 }
 
-/// The contents of the records at the front of the wire, the last one as far as it is there.
+/// The contents of the records at the front of the wire; the last one may be incomplete.
 fn contents(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     core::iter::from_fn(move || {
         let (&[_, _, _, high, low], rest) = wire.split_first_chunk::<RECORD_HEADER>()?;
@@ -199,7 +198,7 @@ fn contents(mut wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// How long the ClientHello says it is, with its header; `None` if that is not there yet.
+/// The length in the ClientHello's header, including that header; `None` if it is incomplete.
 fn message_len(wire: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut header = [0; HANDSHAKE_HEADER];
     let mut filled = 0;
@@ -218,13 +217,14 @@ fn message_len(wire: &[u8]) -> Result<Option<usize>, Malformed> {
     if len > MESSAGE_MAX { Err(Malformed::TooLong) } else { Ok(Some(len)) }
 }
 
-/// Whether bytes begin as a TLS handshake does.
+/// Whether bytes begin like a TLS handshake.
 #[cfg(feature = "trace")]
 pub(crate) fn begins(wire: &[u8]) -> bool {
     wire.first() == Some(&HANDSHAKE)
 }
 
-/// Whether the bytes begin with a whole ClientHello that offers this application protocol and no other (ALPN, RFC 7301 §3.1).
+/// Whether the bytes begin with a complete ClientHello that offers this application protocol and no other (ALPN, RFC
+/// 7301 §3.1).
 #[must_use]
 pub fn offers_only(wire: &[u8], protocol: &[u8]) -> bool {
     let Ok(Some(message)) = Reader::default().find(wire) else { return false };
@@ -234,8 +234,8 @@ pub fn offers_only(wire: &[u8], protocol: &[u8]) -> bool {
     only.is_ok_and(|(names, name)| name == protocol && names.len() == 1 + name.len())
 }
 
-/// For traces: appends as many bytes that lead to the same verdict. Of a whole hello nothing stays but its form and the
-/// server name; what is behind it becomes zeros.
+/// For traces: appends as many bytes with the same result. Of a complete hello only its form and the server name are
+/// kept; the bytes after it become zeroes.
 #[cfg(feature = "trace")]
 pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
     let begin = out.len();
@@ -256,7 +256,7 @@ pub(crate) fn redact(wire: &[u8], out: &mut Vec<u8>) {
     copy.iter_mut().skip(end).for_each(|byte| *byte = 0);
 }
 
-/// Where in the wire each byte of the message is.
+/// The offset of each byte of the message in the wire.
 #[cfg(feature = "trace")]
 fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
     let mut begin = 0;
@@ -267,7 +267,7 @@ fn message_places(wire: &[u8]) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Which bytes of a well-formed message are lengths, types, or the server name.
+/// For each byte of a well-formed message, whether it is kept: lengths, types and the server name.
 #[cfg(feature = "trace")]
 fn kept_of_message(wire: &[u8]) -> Vec<bool> {
     let message: Vec<u8> = contents(wire).flatten().copied().collect();
@@ -296,13 +296,13 @@ fn kept_of_message(wire: &[u8]) -> Vec<bool> {
         }
         Ok::<(), Malformed>(())
     };
-    // Without extensions nothing else is left.
+    // A hello without extensions ends early; there is nothing left to mark.
     let _ = walk();
     keeps.resize(len, true);
     keeps
 }
 
-/// Bytes that are taken from the front.
+/// A cursor over bytes.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -320,13 +320,13 @@ impl<'a> Cursor<'a> {
         self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
-    /// A part that begins with its length in one byte.
+    /// A part with a length prefix of one byte.
     fn part8(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u8()?;
         self.take(usize::from(len))
     }
 
-    /// A part that begins with its length in two bytes.
+    /// A part with a length prefix of two bytes.
     fn part16(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u16()?;
         self.take(usize::from(len))
@@ -338,7 +338,7 @@ fn server_name(body: &[u8]) -> Result<Option<String>, Malformed> {
     extension(body, SERVER_NAME)?.map_or(Ok(None), host_name)
 }
 
-/// The data of the only extension of a kind in the body of a ClientHello.
+/// The data of the only extension of a type in the body of a ClientHello.
 fn extension(body: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     let mut hello = Cursor(body);
     let _version = hello.u16()?;
@@ -354,7 +354,7 @@ fn extension(body: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
         return Err(Malformed::Message);
     }
     if hello.0.is_empty() {
-        // A client of before 2006 has no extensions.
+        // Very old clients send no extensions.
         return Ok(None);
     }
     let mut extensions = Cursor(hello.part16()?);
@@ -372,7 +372,7 @@ fn extension(body: &[u8], wanted: u16) -> Result<Option<&[u8]>, Malformed> {
     Ok(found)
 }
 
-/// The name in the extension `server_name`.
+/// The name in the `server_name` extension.
 fn host_name(data: &[u8]) -> Result<Option<String>, Malformed> {
     let mut data = Cursor(data);
     let mut list = Cursor(data.part16()?);
@@ -383,7 +383,7 @@ fn host_name(data: &[u8]) -> Result<Option<String>, Malformed> {
     canonical(name)
 }
 
-/// A host name in lower case and without a dot at the end; `None` for an IP address (RFC 6066 §3 allows none).
+/// A host name in lower case and without a trailing dot; `None` for an IP address (RFC 6066 §3 allows none).
 fn canonical(name: &[u8]) -> Result<Option<String>, Malformed> {
     let name = core::str::from_utf8(name).map_err(|_| Malformed::Name)?;
     if name.parse::<IpAddr>().is_ok() {

@@ -1,8 +1,8 @@
-//! The program beside a client that speaks no HTTP: takes each local connection through a relay to the stream service
-//! of one hidden server.
+//! The connector, which runs beside a client that does not use HTTP: it connects each local connection through a
+//! relay to the stream service of one hidden server.
 //!
-//! A local connection, standard input and output too, is silent until the hidden server's agent has answered 101;
-//! nothing is read from it before, so that nothing has to be kept.
+//! A local connection (or standard input and output) is not read until the hidden server's agent has answered 101, so
+//! that nothing has to be buffered.
 
 use alloc::vec::Vec;
 
@@ -24,51 +24,51 @@ mod dialling;
 mod direct;
 mod machine;
 
-/// Everything about a connector that can be set.
+/// The configuration of a connector.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The relay. It is number 0 of the shell's list of upstreams.
+    /// The relay. It is number 0 of the driver's list of upstreams.
     pub relay: Relay,
     /// The hidden server's ID.
     pub id: Id,
-    /// One local connection is taken, and then it is done: standard input and output.
+    /// Whether only one local connection is accepted: standard input and output.
     pub once: bool,
-    /// How many local connections there may be at once, each with one to the relay or the agent. One more is closed, and
-    /// a note says why. Default 4,000.
+    /// The maximum number of local connections, each with one to the relay or the agent. Further ones are closed with
+    /// an event. Default 4,000.
     pub locals_max: u32,
-    /// Limits of the answer's head.
+    /// Limits of the response's head.
     pub head: head::Limits,
-    /// Deadlines on the way. The answer should be waited for longer than a relay holds a client (5 s) and an agent
-    /// dials its service (10 s): see [`Config::DEADLINES`].
+    /// Timeouts. That of the response should be longer than a relay holds a client (5 s) plus an agent's dial of its
+    /// service (10 s): see [`Config::DEADLINES`].
     pub deadlines: Deadlines,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
-    /// Ask the hidden server's agent for a direct connection; see [`Connector::with_direct`]. `None`, the default: the
-    /// stream goes through the relay.
+    /// Asks the hidden server's agent for a direct connection; see [`Connector::with_direct`]. `None`, the default:
+    /// the stream goes through the relay.
     pub direct: Option<Direct>,
-    /// If there is no direct connection, there is none at all. Nothing without [`Config::direct`].
+    /// Fails if there is no direct connection. Ignored without [`Config::direct`].
     pub direct_only: bool,
     /// Whether the stream is end to end.
     pub sealing: Sealing,
 }
 
-/// Whether the connector speaks TLS with the agent inside the stream.
+/// Whether the connector uses TLS with the agent inside the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sealing {
     /// No: the relay can read the stream.
     #[default]
     None,
-    /// Yes, or there is no stream. Number 1 of the shell's list of upstreams says which agent it must be. What the two send
-    /// about a direct connection goes through that TLS as well, so that the relay can change none of it.
+    /// Required. Number 1 of the driver's list of upstreams authenticates the agent. The negotiation of a direct
+    /// connection goes through that TLS as well, so that the relay cannot change it.
     EndToEnd,
 }
 
 impl Config {
-    /// 10 s to connect, 10 s for the handshake, 30 s for the answer.
+    /// 10 s to connect, 10 s for the handshake, 30 s for the response.
     pub const DEADLINES: Deadlines =
         Deadlines { dial: Span::from_secs(10), handshake: Span::from_secs(10), answer: Span::from_secs(30) };
 
-    /// The defaults for a relay and an ID: any number of local connections, [`Config::DEADLINES`].
+    /// The defaults for a relay and an ID, with [`Config::DEADLINES`].
     #[must_use]
     pub fn new(relay: Relay, id: Id) -> Self {
         Self {
@@ -86,14 +86,14 @@ impl Config {
     }
 }
 
-/// What became of a local connection.
+/// The result of a local connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It met the service, and the pair ended so.
+    /// It was connected to the service, and the pair ended for this reason.
     Ended(EndReason),
-    /// It could not be.
+    /// It could not be connected.
     Failed(ConnectFailure),
-    /// The local side went away before anything came of it.
+    /// The local side closed before it was connected.
     Abandoned,
 }
 
@@ -109,7 +109,7 @@ pub struct Connector {
     direct: Option<Negotiations>,
 }
 
-/// What a connection is.
+/// The state of a connection.
 ///
 /// ```text
 /// local:               Local ─the other one is there─▶ Paired
@@ -120,36 +120,37 @@ pub struct Connector {
 ///                      Deciding ─no direct connection─▶ Staying ─`error` of the agent─▶ Paired
 ///                      Deciding ─direct connection established─▶ closed
 /// direct connections:  Link ─established─▶ Paired
-/// not taken:           Unwanted ─▶ closed
+/// not accepted:        Unwanted ─▶ closed
 /// ```
 #[derive(Clone, Debug)]
 enum State {
-    /// A local connection that waits for the 101; the deadline is the other's: the lead of a race, or its winner.
+    /// A local connection that waits for the 101. The deadline is on the other connection: the lead of a race, or its
+    /// winner.
     Local { relay: ConnId },
-    /// On the way to the relay: an attempt of a race, or its lead.
+    /// An attempt to reach the relay, or the lead of the race.
     Reaching { local: ConnId },
-    /// The request was sent; its answer is to come, and the race goes on until then. `session`: a direct connection was
-    /// asked for.
+    /// The request was sent and is unanswered; the race goes on until the response. `session`: a direct connection
+    /// was asked for.
     Asking { local: ConnId, answer: Answer, session: Option<SessionId> },
-    /// Behind the 101 to a sealed stream: the TLS handshake with the agent. The local side is not read.
+    /// After the 101 to an end-to-end stream: the TLS handshake with the agent. The local side is not read.
     Sealing { local: ConnId },
-    /// The request was sent to the agent through TLS; its answer is to come. As in [`State::Asking`] otherwise.
+    /// The request to the agent was sent inside TLS and is unanswered. Otherwise like [`State::Asking`].
     Inside { local: ConnId, answer: Answer, session: Option<SessionId> },
-    /// The agent has answered with an offer of its own: a direct connection is tried. `gave_up`: the agent does not
-    /// dial any more.
+    /// The agent has answered with its own offer: a direct connection is being negotiated. `gave_up`: the agent has
+    /// stopped dialling.
     Deciding { local: ConnId, session: SessionId, gave_up: bool },
-    /// There is no direct connection. The agent knows, and is yet to say that it dials no more: its bytes follow.
+    /// There is no direct connection, and the agent was told. Its `error` line is awaited; its stream follows.
     Staying { local: ConnId, why: NotDirect },
     /// A direct connection that is not established.
     Link(LinkId),
     /// Either half of a pair.
     Paired,
-    /// Not taken.
+    /// A connection that is not accepted.
     Unwanted,
 }
 
 impl State {
-    /// The local connection that this one is for, as long as the two have not met.
+    /// The local connection that this one is for, until they are paired.
     const fn local(&self) -> Option<ConnId> {
         match self {
             Self::Reaching { local }
@@ -178,7 +179,7 @@ impl State {
 }
 
 impl Connector {
-    /// A connector that waits for its first local connection.
+    /// A connector without connections.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -192,16 +193,16 @@ impl Connector {
         }
     }
 
-    /// The same, with direct connections where [`Config::direct`] asks for them. The seed is what their keys are made
-    /// of: from the operating system, and known to nobody else.
+    /// A connector that negotiates direct connections if [`Config::direct`] is set. Their keys are derived from the
+    /// seed, which must be secret and come from the operating system.
     #[must_use]
     pub fn with_direct(config: Config, seed: [u8; 32]) -> Self {
         let direct = config.direct.as_ref().map(|direct| Negotiations::new(&config, direct, seed));
         Self { direct, ..Self::new(config) }
     }
 
-    /// The connector shuts down: local connections that have not met the service are closed, no other is taken, pairs
-    /// go on.
+    /// Shuts down: local connections that are not connected to the service are closed, no further ones are accepted,
+    /// and pairs continue.
     pub fn handle_drain(&mut self, now: Now) {
         self.stopping = true;
         for on in self.conns.open_ids() {
@@ -211,38 +212,38 @@ impl Connector {
         }
     }
 
-    /// How many connections there are, closing ones included.
+    /// The number of connections, including closing ones.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// How many pairs there are.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.conns.pairs()
     }
 
-    /// How many local connections have not met the service.
+    /// The number of local connections that were not connected to the service.
     #[must_use]
     pub const fn failed(&self) -> u32 {
         self.failed
     }
 
-    /// What became of the local connection that was over last; `None` as long as none was.
+    /// The result of the last local connection that ended; `None` if none has.
     #[must_use]
     pub const fn last(&self) -> Option<Outcome> {
         self.last
     }
 
-    /// Whether there is nothing left to do: after [`Connector::handle_drain`], or after the one local connection of
+    /// Whether nothing is left to do: after [`Connector::handle_drain`], or after the single local connection of
     /// [`Config::once`].
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.stopping && self.conns.len() == 0
     }
 
-    /// The relay is reached: we ask for the service.
+    /// The relay was reached: sends the request.
     fn ask(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Reaching { local }) = self.conns.state(on) else { return };
         self.enter(on, State::Asking { local, answer: Answer::default(), session: None });
@@ -257,7 +258,7 @@ impl Connector {
         }
     }
 
-    /// Sends the request that the agent answers, with an offer if there are direct connections.
+    /// Sends the request to the agent, with an offer if direct connections are enabled.
     fn ask_agent(&mut self, on: ConnId, now: Now) {
         if self.direct.is_some() { self.ask_directly(on, now) } else { self.request(on, None) }
     }
@@ -268,7 +269,7 @@ impl Connector {
         self.conns.send(on, text);
     }
 
-    /// The relay, or the agent, has answered with this head.
+    /// Handles the head of the relay's or the agent's response.
     fn answered(&mut self, on: ConnId, response: &Response, head: &[u8], now: Now) {
         let (local, session) = match self.conns.state(on) {
             Some(&mut State::Asking { local, session, .. }) => {
@@ -290,7 +291,8 @@ impl Connector {
         }
     }
 
-    /// The answer in front of TLS with the agent. The relay can write anything here, so that nothing but TLS comes of it.
+    /// Handles the response outside of TLS with the agent. The relay can write anything here, so it only leads to TLS
+    /// or to a failure.
     fn answered_outside(&mut self, on: ConnId, local: ConnId, response: &Response, now: Now) {
         if response.status == 101 && response.upgrade_sealed_stream {
             self.enter(on, State::Sealing { local });
@@ -307,7 +309,7 @@ impl Connector {
         self.fail(on, why, now);
     }
 
-    /// The agent has proved that it has the pinned key.
+    /// The agent has authenticated with the pinned key.
     fn sealed(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Sealing { local }) = self.conns.state(on) else { return };
         self.enter(on, State::Inside { local, answer: Answer::default(), session: None });
@@ -315,7 +317,7 @@ impl Connector {
         self.ask_agent(on, now);
     }
 
-    /// Makes a pair of the local connection and the one that it was opened for, relayed or direct.
+    /// Pairs the local connection with the one that was opened for it, relayed or direct.
     fn join(&mut self, on: ConnId, local: ConnId, now: Now) {
         self.conns.emit(Output::Read { on: local, wanted: true });
         self.enter(local, State::Paired);
@@ -324,11 +326,11 @@ impl Connector {
         self.conns.event(Event::Served { relay: on, local, upstream: 0, stream: true });
     }
 
-    /// It could not be. The local side must not take that for the end of a stream in order.
+    /// The connection failed. The local side gets a truncated stream, never a clean end.
     fn fail(&mut self, on: ConnId, why: ConnectFailure, now: Now) {
         let Some(local) = self.conns.state(on).and_then(|state| state.local()) else { return };
         let how = match why {
-            // An alert may be on its way to the relay, and a reset would eat it.
+            // An alert may be in flight to the relay; a reset would discard it.
             ConnectFailure::Refused(_)
             | ConnectFailure::Offline
             | ConnectFailure::NotDirect(_)
@@ -347,7 +349,7 @@ impl Connector {
         self.conns.close(local, Close::Truncate, now);
     }
 
-    /// Nobody waits for the answer any more.
+    /// Closes both connections because the local side has gone.
     fn abandon(&mut self, local: ConnId, relay: ConnId, how: Close, now: Now) {
         self.cancel_race(relay, now);
         self.failed = self.failed.saturating_add(1);
@@ -401,14 +403,14 @@ impl Connector {
     }
 }
 
-/// What an answer is that does not begin the stream.
+/// The failure that a response without a 101 stands for.
 const fn refusal(response: &Response) -> ConnectFailure {
     if response.is_offline { ConnectFailure::Offline } else { ConnectFailure::Refused(response.status) }
 }
 
-/// Whether a refusal of a sealed stream has its usual meaning: the relay answers so whatever kind of stream is asked for. Any
-/// other status can come from an agent that does not know sealed streams, 502 too: one that does switches before it dials
-/// its service.
+/// Whether a refusal of an end-to-end stream has its usual meaning: the relay sends it for any kind of stream. Any
+/// other status, including 502, can come from an agent that does not support such streams; one that does switches
+/// before it dials its service.
 const fn is_sealed_refusal(status: u16) -> bool {
     matches!(status, 421 | 503)
 }

@@ -1,7 +1,8 @@
-//! Dialling a host: its name, its addresses by Happy Eyeballs (RFC 8305), and TLS.
+//! Dials a host: resolves its name, tries its addresses by Happy Eyeballs (RFC 8305), and begins TLS.
 //!
-//! [`Race`] decides which address is tried when, and [`AddressBook`] knows what became of them before. Both are without
-//! connections, so that a blocking program can use them as well. In a machine `Dialers` runs races on its connections.
+//! [`Race`] decides when each address is tried, and [`AddressBook`] stores the earlier results. Neither has
+//! connections, so that a blocking program can use them as well. In a machine, `Dialers` runs races on its
+//! connections.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -19,23 +20,23 @@ use crate::time::{Now, Span};
 mod address_book;
 mod race;
 
-/// Why a host could not be reached. Of several addresses, the failure of the attempt that came furthest.
+/// Why a host could not be reached. If several addresses failed, the error of the attempt with the most progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialError {
-    /// Its name does not resolve, or it could not be connected to.
+    /// Its name does not resolve, or connecting failed.
     Dial(DialFailure),
-    /// It ended the connection before it was of use.
+    /// It ended the connection too early.
     Ended(End),
-    /// It did not take part in the handshake, or did not answer, in time.
+    /// The handshake or the response timed out.
     Silent,
-    /// It answered with something that is not HTTP.
+    /// Its response is not HTTP.
     Garbled,
     /// TLS failed.
     Tls(TlsFailure),
 }
 
 impl DialError {
-    /// How far the attempt came.
+    /// The progress of the failed attempt.
     const fn progress(self) -> u8 {
         match self {
             Self::Dial(DialFailure::Name) => 0,
@@ -48,48 +49,48 @@ impl DialError {
     }
 }
 
-/// What came of an event.
+/// What the machine must do after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// Nothing to be decided yet.
+    /// Nothing.
     Pending,
-    /// Connected, and the handshake is to begin when what the machine sends in clear is sent: [`Dialers::greeted`].
+    /// Connected. The handshake begins once the machine's bytes in clear are sent: [`Dialers::greeted`].
     Greet(ConnId),
-    /// `on` is connected, with TLS if there is to be TLS. The race goes on until [`Dialers::settle`].
+    /// `on` is connected, and secured if TLS is used. The race goes on until [`Dialers::settle`].
     Reached {
-        /// The connection that the race was begun with. If it is another one, it is of no use.
+        /// The lead of the race. If it is another connection, its own attempt is not the one that succeeded.
         lead: ConnId,
         /// The connection.
         on: ConnId,
     },
-    /// An attempt takes too long: [`Dialers::failed`] is to be called for it.
+    /// An attempt timed out. The machine calls [`Dialers::failed`] for it.
     Late {
         /// The attempt.
         on: ConnId,
-        /// Why it has failed.
+        /// Why it failed.
         why: DialError,
     },
-    /// The race that was begun with `lead` is lost and forgotten.
+    /// The race has failed and was removed.
     Failed {
-        /// The connection that the race was begun with. It is still to be closed.
+        /// The lead of the race. The machine must close it.
         lead: ConnId,
-        /// Why.
+        /// The reason.
         why: DialError,
     },
 }
 
 /// The races of a machine.
 ///
-/// A race is begun with a connection that the machine made, its *lead*: the name is looked up for it, and the first
-/// address is dialled with it. Each further address is dialled with a connection of its own, a *rival*. The lead stays
-/// until the race is over, even if its own attempt has failed; the deadline of the race is the lead's.
+/// A race begins with a connection that the machine made, its *lead*: the name is resolved for it, and the first
+/// address is dialled with it. Each further address is dialled with a connection of its own, a *rival*. The lead
+/// stays until the race is over, even if its own attempt has failed. The deadline of the race is the lead's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Dialers {
-    /// By their leads.
+    /// The races by their leads.
     races: SortedVecMap<ConnId, Running>,
     /// The lead of each rival.
     rivals: SortedVecMap<ConnId, ConnId>,
-    /// What is known of each host. As many as places are configured.
+    /// The address book of each host. There is one for each configured host.
     books: BTreeMap<HostPort, AddressBook>,
 }
 
@@ -97,12 +98,12 @@ pub(crate) struct Dialers {
 struct Running {
     place: HostPort,
     tls: Option<TlsRole>,
-    /// The machine sends something in clear before the handshake.
+    /// Whether the machine sends bytes in clear before the handshake.
     greets: bool,
     race: Race,
-    /// Each attempt that has not failed.
+    /// The attempts that have not failed.
     attempts: Vec<Attempt>,
-    /// The lead was not dialled yet.
+    /// Whether the lead was not dialled yet.
     is_lead_free: bool,
     failure: Option<DialError>,
 }
@@ -111,18 +112,18 @@ struct Running {
 struct Attempt {
     on: ConnId,
     address: SocketAddr,
-    /// What the machine sends in clear is on its way.
+    /// Whether the machine's bytes in clear are being sent.
     is_greeting: bool,
 }
 
-/// How a host is dialled.
+/// How a host is dialled: TLS and timeouts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Dialling {
-    /// Whether and how TLS follows.
+    /// The side of TLS; `None` without TLS.
     pub(crate) tls: Option<TlsRole>,
-    /// Whether the machine sends something in clear before the handshake.
+    /// Whether the machine sends bytes in clear before the handshake.
     pub(crate) greets: bool,
-    /// How long each step may take.
+    /// The timeout of each step.
     pub(crate) deadlines: Deadlines,
 }
 
@@ -158,12 +159,12 @@ impl Dialers {
             }
         }
         self.races.insert(lead, running);
-        // The first address goes with the lead: no rival is made.
+        // The first address is dialled with the lead: no rival is made.
         let progress = self.run(lead, conns, || unreachable!("the lead is free"), now);
         debug_assert_eq!(progress, Progress::Pending, "a race that was lost before it began");
     }
 
-    /// Addresses of the host. If the look-up is not complete, more may follow.
+    /// Handles addresses of the host. If the look-up is not complete, more may follow.
     pub(crate) fn resolved<S>(
         &mut self,
         lead: ConnId,
@@ -180,7 +181,7 @@ impl Dialers {
         self.run(lead, conns, rival, now)
     }
 
-    /// A dial failed, or the look-up of a lead.
+    /// Handles a failed dial, or a failed look-up of a lead.
     pub(crate) fn dial_failed<S>(
         &mut self,
         on: ConnId,
@@ -199,7 +200,7 @@ impl Dialers {
         self.failed(on, DialError::Dial(why), conns, rival, now)
     }
 
-    /// The connection is up: begins TLS if there is to be TLS.
+    /// Handles an established connection: begins TLS if it is used.
     pub(crate) fn connected<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) -> Progress {
         let Some(lead) = self.lead(on) else { return Progress::Pending };
         let Some((race, attempt)) = self.attempt(on) else { return Progress::Pending };
@@ -220,7 +221,7 @@ impl Dialers {
         progress
     }
 
-    /// What the machine sent in clear is in the socket: begins TLS.
+    /// The machine's bytes in clear are in the socket: begins TLS.
     pub(crate) fn greeted<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) {
         let Some(lead) = self.lead(on) else { return };
         let Some((race, attempt)) = self.attempt(on).filter(|(_, attempt)| attempt.is_greeting) else {
@@ -239,7 +240,7 @@ impl Dialers {
         self.reached(on, now)
     }
 
-    /// A request is sent on a connection that was reached, and the race goes on until it is answered.
+    /// A request was sent on a connection that was reached. The race goes on until the response.
     pub(crate) fn asked<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) {
         let Some(lead) = self.lead(on) else { return };
         let is_proved = self.races.get(&lead).is_some_and(|running| running.tls.is_some());
@@ -248,7 +249,7 @@ impl Dialers {
         self.set_due(lead, conns, now);
     }
 
-    /// An attempt has come to nothing. A rival is closed; the lead stays.
+    /// An attempt failed. A rival is closed; the lead stays.
     pub(crate) fn failed<S>(
         &mut self,
         on: ConnId,
@@ -262,7 +263,7 @@ impl Dialers {
         self.run(lead, conns, rival, now)
     }
 
-    /// The deadline of a lead has passed.
+    /// Handles the deadline of a lead.
     pub(crate) fn expired<S>(
         &mut self,
         lead: ConnId,
@@ -273,19 +274,19 @@ impl Dialers {
         self.run(lead, conns, rival, now)
     }
 
-    /// The race is won by this connection: its rivals are closed, and the race is forgotten. The address that was
-    /// reached. The lead, if it is another, is the machine's to close.
+    /// Ends the race: this connection has won. Its rivals are closed. Returns the address that was reached. If the
+    /// lead is another connection, the machine must close it.
     pub(crate) fn settle<S>(&mut self, on: ConnId, conns: &mut Conns<S>, now: Now) -> Option<SocketAddr> {
         let lead = self.lead(on)?;
         self.forget(lead, Some(on), conns, now)?.address(on)
     }
 
-    /// Cancels a race: its rivals are closed, and the race is forgotten. The machine closes the lead.
+    /// Cancels a race: its rivals are closed. The machine must close the lead.
     pub(crate) fn cancel<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, now: Now) {
         self.forget(lead, None, conns, now);
     }
 
-    /// Forgets a race and closes its rivals, except the winner.
+    /// Removes a race and closes its rivals, except the winner.
     fn forget<S>(
         &mut self,
         lead: ConnId,
@@ -302,18 +303,18 @@ impl Dialers {
         Some(running)
     }
 
-    /// The connection that the race of this one was begun with; `None` if it runs in none.
+    /// The lead of this connection's race; `None` if it is in no race.
     pub(crate) fn lead(&self, on: ConnId) -> Option<ConnId> {
         if self.races.contains_key(&on) { Some(on) } else { self.rivals.get(&on).copied() }
     }
 
-    /// The connections whose attempts have not failed.
+    /// The connections of the attempts that have not failed.
     pub(crate) fn attempts(&self, lead: ConnId) -> Vec<ConnId> {
         let attempts = self.races.get(&lead).map(|running| running.attempts.as_slice());
         attempts.unwrap_or_default().iter().map(|it| it.on).collect()
     }
 
-    /// What is known of a host.
+    /// The address book of a host.
     pub(crate) fn book(&mut self, place: &HostPort) -> &mut AddressBook {
         self.books.entry(place.clone()).or_default()
     }
@@ -344,7 +345,7 @@ impl Dialers {
         }
     }
 
-    /// Does what the race asks for.
+    /// Carries out what the race returns.
     fn run<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, rival: impl Fn() -> S, now: Now) -> Progress {
         loop {
             let Some(running) = self.races.get_mut(&lead) else { return Progress::Pending };
@@ -382,14 +383,14 @@ impl Dialers {
         }
     }
 
-    /// The deadline of a race has changed, and nothing else is due.
+    /// Updates the deadline of a race that has nothing else to do.
     fn set_due<S>(&mut self, lead: ConnId, conns: &mut Conns<S>, now: Now) {
         let Some(running) = self.races.get_mut(&lead) else { return };
         let Some(due) = running.race.due() else { return };
         conns.set_due(lead, Some(due.max(now.mono)));
     }
 
-    /// An attempt, and the race that it belongs to; `None` if the attempt has failed.
+    /// An attempt and its race; `None` if the attempt has failed.
     fn attempt(&mut self, on: ConnId) -> Option<(&mut Race, &mut Attempt)> {
         let lead = self.lead(on)?;
         let Running { race, attempts, .. } = self.races.get_mut(&lead)?;
@@ -414,10 +415,10 @@ impl Running {
 }
 
 impl DialError {
-    /// How the connection of a failed attempt is to be closed.
+    /// How to close the connection of a failed attempt.
     pub(crate) const fn close(self) -> Close {
         match self {
-            // An alert may be on its way, and a reset would eat it.
+            // An alert may be in flight; a reset would discard it.
             Self::Tls(_) | Self::Ended(End::Clean | End::Truncated) => Close::Linger,
             Self::Dial(_) | Self::Ended(End::Reset) | Self::Silent | Self::Garbled => Close::Abort,
         }

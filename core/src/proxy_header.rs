@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol (HAProxy, doc/proxy-protocol.txt, versions 1 and 2): what a balancer, and the
-//! relay for an agent that asks for it, puts before a stream to say whose stream it is.
+//! The PROXY protocol header (HAProxy, doc/proxy-protocol.txt, versions 1 and 2). A load balancer puts it in front of
+//! a stream to report the client's address; so does the relay for an agent that asks for it.
 
 use alloc::format;
 use alloc::string::String;
@@ -7,20 +7,20 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::FromStr;
 
-/// A header of version 1 at most, with its CRLF (§2.1).
+/// The maximum length of a version 1 header with its CRLF, in bytes (§2.1).
 const V1_MAX: usize = 107;
-/// What a header of version 1 begins with.
+/// The beginning of a version 1 header.
 const V1_START: &[u8] = b"PROXY ";
-/// What a header of version 2 begins with (§2.2).
+/// The beginning of a version 2 header (§2.2).
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The fixed part of a header of version 2.
+/// The length of the fixed part of a version 2 header, in bytes.
 const V2_FIXED: usize = 16;
-/// Addresses and extensions of a header of version 2 at most, in bytes; the protocol itself allows 65,535.
+/// The maximum length of addresses and extensions of a version 2 header, in bytes; the protocol allows 65,535.
 const V2_REST_MAX: usize = 2_048;
 
-/// Why a header is refused whose addresses can be read.
+/// The reason for refusing a header with valid addresses.
 pub(crate) const MALFORMED_EXTENSION: &str = "malformed extension in the PROXY header";
-/// The type of the extension that means nothing (§2.2.4).
+/// The type of the extension without a meaning (§2.2.4).
 #[cfg(feature = "trace")]
 pub(crate) const NOOP: u8 = 0x04;
 /// The type of the extension with a checksum (§2.2.3).
@@ -31,16 +31,16 @@ const SSL_MIN: usize = 5;
 
 /// The type of the extension with the host name that the client asked for (§2.2.2).
 const AUTHORITY: u8 = 0x02;
-/// The type of the extension with the label of the port that a raw client came by: the first of those that are free for
-/// use between a sender and a receiver (§2.2.7).
+/// The type of the extension with the label of the port that a raw client came through: the first of those for
+/// private use (§2.2.7).
 const PORT: u8 = 0xE0;
-/// The longest value of either, in bytes: the longest host name.
+/// The maximum length of either name, in bytes: that of a host name.
 pub const RAW_NAME_MAX: usize = 255;
 
-/// The longest header that is read, in bytes.
+/// The maximum length of a header, in bytes.
 pub const LEN_MAX: usize = V2_FIXED + V2_REST_MAX;
 
-/// Which form of the header.
+/// The version of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// A line of text.
@@ -49,36 +49,38 @@ pub enum Version {
     V2,
 }
 
-/// What is at the front of a stream.
+/// The result of parsing the beginning of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// The beginning of a header.
+    /// An incomplete header.
     Partial,
-    /// A whole one.
+    /// A complete header.
     Complete {
-        /// Its length in bytes: the stream itself begins there.
+        /// Its length in bytes. The stream begins after it.
         len: usize,
-        /// Whose stream it is; `None` if the sender does not say, or speaks for itself (`UNKNOWN`, `LOCAL`).
+        /// The client's address; `None` if the header has none, or is for the sender's own connection (`UNKNOWN`,
+        /// `LOCAL`).
         source: Option<SocketAddr>,
     },
-    /// No header, or a malformed one: why.
+    /// No header, or a malformed one, for this reason.
     Refused(&'static str),
 }
 
-/// How a raw client named its hidden server (`docs/protocol.md §10`).
+/// The name by which a raw client asked for its hidden server (`docs/protocol.md §10`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawName {
-    /// By this host name, the server name of its ClientHello: in lower case, without a dot at the end.
+    /// The host name in its ClientHello: in lower case, without a trailing dot.
     Host(String),
-    /// By a port of the relay, which has this label.
+    /// The label of the relay's port that it came through.
     Port(String),
 }
 
-/// The name in a whole header of version 2 that the relay wrote for a raw client; `None` if the header has no name: the
-/// client is no raw one.
+/// The name in a complete version 2 header that the relay wrote for a raw client. `None` if the header has no name,
+/// so that the client is not a raw one.
 ///
 /// # Errors
-/// There are several names, or one that is empty, too long, or not visible ASCII; or extensions are malformed. The text
+///
+/// There are several names, a name is empty, too long or not visible ASCII, or extensions are malformed. The text
 /// says which.
 pub fn raw_name(header: &[u8]) -> Result<Option<RawName>, &'static str> {
     let Some((&[.., command, family, _, _], rest)) = header.split_first_chunk::<V2_FIXED>() else {
@@ -90,7 +92,7 @@ pub fn raw_name(header: &[u8]) -> Result<Option<RawName>, &'static str> {
     let addresses_len = match family {
         0x11 => 12,
         0x21 => 36,
-        // Without addresses nothing says where extensions begin.
+        // Without addresses the position of the extensions is unknown.
         _ => 0,
     };
     let mut rest = rest.get(addresses_len..).unwrap_or_default();
@@ -116,8 +118,8 @@ pub fn raw_name(header: &[u8]) -> Result<Option<RawName>, &'static str> {
     if rest.is_empty() { Ok(name) } else { Err(MALFORMED_EXTENSION) }
 }
 
-/// Appends the header of version 2 for a raw client of `source`. A client whose address is not known has the
-/// unspecified one.
+/// Appends the version 2 header for a raw client of `source`. A client whose address is unknown gets the unspecified
+/// one.
 pub fn write_raw(source: Option<SocketAddr>, name: &RawName, out: &mut Vec<u8>) {
     let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     let begin = out.len();
@@ -137,7 +139,7 @@ pub fn write_raw(source: Option<SocketAddr>, name: &RawName, out: &mut Vec<u8>) 
     }
 }
 
-/// Looks for a header, of whichever version, at the front of `bytes`.
+/// Parses a header of either version at the front of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
     if begins(bytes, V2_START) {
@@ -149,14 +151,14 @@ pub fn parse(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether these bytes begin, as far as they go, as a header of version 2 does: nothing that begins so is HTTP.
+/// Whether these bytes begin like a version 2 header, as far as they go. Nothing that begins so is HTTP.
 #[must_use]
 pub fn begins_v2(bytes: &[u8]) -> bool {
     begins(bytes, V2_START)
 }
 
-/// Appends a header for a stream of `source`; without one, the header that says so. The destination, which nobody
-/// here needs, is left unspecified.
+/// Appends a header for a stream of `source`; without one, a header without an address. The destination, which is not
+/// used here, is unspecified.
 pub fn write(version: Version, source: Option<SocketAddr>, out: &mut Vec<u8>) {
     let source = source.map(|source| SocketAddr::new(source.ip().to_canonical(), source.port()));
     match version {
@@ -187,7 +189,7 @@ pub fn write(version: Version, source: Option<SocketAddr>, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether the two agree as far as both go.
+/// Whether the shorter of both is a prefix of the other.
 fn begins(bytes: &[u8], start: &[u8]) -> bool {
     bytes.iter().zip(start).all(|(left, right)| left == right)
 }
@@ -210,7 +212,7 @@ fn v1(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// `TCP4 source destination port port`, each separated by one space.
+/// The source of `TCP4 source destination port port`, separated by single spaces.
 fn addresses(line: &str) -> Option<SocketAddr> {
     let mut parts = line.split(' ');
     let ip = match parts.next()? {
@@ -222,7 +224,7 @@ fn addresses(line: &str) -> Option<SocketAddr> {
     parts.next().is_none().then(|| SocketAddr::new(ip, source))
 }
 
-/// The first of two addresses, both of which are to be well-formed.
+/// The first of two addresses, both of which must be well-formed.
 fn both<A: FromStr>(source: &str, destination: &str) -> Option<A> {
     let source = source.parse().ok()?;
     destination.parse::<A>().ok()?;
@@ -255,7 +257,7 @@ fn v2(bytes: &[u8]) -> Parsed {
         return Parsed::Refused(MALFORMED_EXTENSION);
     }
     let source = match (command, family) {
-        // The sender's own connection, such as a health check. Whatever addresses and extensions it has mean nothing.
+        // The sender's own connection, such as a health check. Its addresses and extensions are ignored.
         (0x20, _) => None,
         (0x21, 0x11) => match rest.first_chunk::<12>() {
             Some(&[a, b, c, d, _, _, _, _, high, low, _, _]) => {
@@ -270,15 +272,15 @@ fn v2(bytes: &[u8]) -> Parsed {
             )),
             _ => return Parsed::Refused("PROXY header too short for its addresses"),
         },
-        // UDP, Unix sockets, families to come: no address that a TCP listener could use (§2.2).
+        // UDP, Unix sockets and future families have no address that is meaningful for a TCP listener (§2.2).
         (0x21, _) => None,
         _ => return Parsed::Refused("PROXY header of an unknown version or command"),
     };
     Parsed::Complete { len, source }
 }
 
-/// Whether the bytes behind the addresses are well-formed extensions (§2.2: type, length in two bytes, value), and
-/// the checksum among them, if there is one, is that of the whole `header`.
+/// Whether the bytes after the addresses are well-formed extensions (§2.2: type, length in two bytes, value), and
+/// their checksum, if there is one, is that of the whole `header`.
 fn are_extensions(mut rest: &[u8], header: &[u8]) -> bool {
     while let Some((&[kind, high, low], behind)) = rest.split_first_chunk::<3>() {
         let value_len = usize::from(u16::from_be_bytes([high, low]));
@@ -299,7 +301,7 @@ fn are_extensions(mut rest: &[u8], header: &[u8]) -> bool {
     rest.is_empty()
 }
 
-/// The CRC-32C of a header with zeroes in the place of the checksum itself, which are the four bytes at `at` (§2.2.3).
+/// The CRC-32C of a header with zeroes in place of the checksum, which is the four bytes at `at` (§2.2.3).
 fn checksum_without(header: &[u8], at: usize) -> u32 {
     const POLYNOMIAL: u32 = 0x82F6_3B78;
     let bytes = header.iter().enumerate();

@@ -1,10 +1,10 @@
-//! Tokens, by which a hidden server proves that an ID is its own: time-based ones (RFC 6238), plain or bound to a nonce,
+//! Tokens, with which a hidden server authenticates for an ID: time-based ones (RFC 6238), plain or bound to a nonce,
 //! and ones over a challenge of the relay.
 //!
-//! A *plain* token is the number that every authenticator shows: HOTP (RFC 4226) of the time step. A *bound* token is
-//! the front of the same keyed hash over the time step and a nonce of the hidden server, good for one connection. A
-//! token *over a challenge* is the front of the keyed hash over what the relay sent and a nonce, and needs no clock: see
-//! [`challenge`]. The registry, not this module, remembers which tokens were used.
+//! A *plain* token is the number that authenticator apps show: HOTP (RFC 4226) of the time step. A *bound* token is a
+//! truncated HMAC of the time step and a nonce of the hidden server, valid for one connection. A token *over a
+//! challenge* is a truncated HMAC of the relay's challenge and a nonce, and needs no clock: see [`challenge`]. The
+//! registry, not this module, remembers used tokens.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -19,16 +19,17 @@ pub use self::challenge::{Challenge, ChallengeKey};
 
 pub mod challenge;
 
-/// The most digits that a plain token has: dynamic truncation leaves 31 bits (RFC 4226 §5.3), ten decimal digits.
+/// The maximum number of digits of a plain token: dynamic truncation leaves 31 bits (RFC 4226 §5.3), ten decimal
+/// digits.
 pub const DIGITS_MAX: u8 = 10;
 
-/// How many bytes a bound token has; 32 hexadecimal digits on the wire.
+/// The length of a bound token in bytes; 32 hexadecimal digits on the wire.
 pub const BOUND_BYTES: usize = 16;
 
-/// The hash under the HMAC (RFC 6238 §1.2).
+/// The hash of the HMAC (RFC 6238 §1.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// HMAC-SHA-1: what hidden servers written for node-rendezvous use.
+    /// HMAC-SHA-1, which hidden servers written for node-rendezvous use.
     Sha1,
     /// HMAC-SHA-256.
     #[default]
@@ -38,7 +39,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The name as a Key URI writes it: `SHA1`, `SHA256`, `SHA512`.
+    /// The name in a Key URI: `SHA1`, `SHA256`, `SHA512`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -48,19 +49,19 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name, in any case; `None` if it is not one of the three.
+    /// The algorithm of that name, case-insensitively; `None` if there is none.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Sha1, Self::Sha256, Self::Sha512].into_iter().find(|it| it.name().eq_ignore_ascii_case(name))
     }
 }
 
-/// Why a [`Key`] cannot be made.
+/// Why a [`Key`] is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
     /// The secret is empty or longer than [`Key::SECRET_BYTES_MAX`].
     Secret,
-    /// The digits are not 6 to 10.
+    /// The number of digits is not 6 to 10.
     Digits,
     /// The period is zero or longer than [`Key::PERIOD_SECS_MAX`].
     Period,
@@ -78,37 +79,37 @@ impl fmt::Display for KeyError {
 
 impl core::error::Error for KeyError {}
 
-/// The secret that a hidden server and one relay share for an ID, and how tokens are made of it.
+/// The secret that a hidden server and one relay share for an ID, with the parameters of its tokens.
 ///
-/// The secret is wiped when the key is dropped, is not shown by `Debug`, and is compared in constant time.
+/// The secret is zeroed on drop, hidden from `Debug`, and compared in constant time.
 #[derive(Clone)]
 pub struct Key {
     secret: Zeroizing<Vec<u8>>,
     algorithm: Algorithm,
     digits: u8,
     period: u32,
-    /// `false` for the dummy: it does all the work and then says no.
+    /// False for the dummy key, which does all the work and then refuses.
     usable: bool,
 }
 
 impl Key {
-    /// The digits of a plain token where nothing else was said.
+    /// The default number of digits of a plain token.
     pub const DIGITS: u8 = 8;
-    /// The time step where nothing else was said (RFC 6238 §5.2), in seconds.
+    /// The default time step, in seconds (RFC 6238 §5.2).
     pub const PERIOD_SECS: u32 = 30;
-    /// The longest time step.
+    /// The maximum time step, in seconds.
     pub const PERIOD_SECS_MAX: u32 = 3_600;
-    /// The longest secret.
+    /// The maximum length of a secret, in bytes.
     pub const SECRET_BYTES_MAX: usize = 256;
 
-    /// A key. `secret` has 1 to 256 bytes, `digits` is 6 to 10, `period` 1 to 3600 seconds.
+    /// Makes a key. `secret` has 1 to 256 bytes, `digits` is 6 to 10, `period` is 1 to 3600 seconds.
     ///
-    /// How long a secret should be (RFC 4226 §4 R6: 16 bytes at least) is for whoever enrols an ID to say: here a
-    /// short one is accepted, since secrets that old hidden servers already have must stay usable.
+    /// The minimum length of a secret (RFC 4226 §4 R6: 16 bytes) is checked when an ID is enrolled. A shorter one is
+    /// accepted here, so that old hidden servers stay usable.
     ///
     /// # Errors
     ///
-    /// The first of the limits that is not kept. The secret is wiped then as well.
+    /// The first limit that is violated. The secret is zeroed then as well.
     pub fn new(secret: Vec<u8>, algorithm: Algorithm, digits: u8, period: u32) -> Result<Self, KeyError> {
         let secret = Zeroizing::new(secret);
         if secret.is_empty() || secret.len() > Self::SECRET_BYTES_MAX {
@@ -123,8 +124,8 @@ impl Key {
         Ok(Self { secret, algorithm, digits, period, usable: true })
     }
 
-    /// A key that no token fits, to be asked where an ID is unknown: it works as long as a real one, with the default
-    /// hash, digits and period, so that the time of the answer does not tell who is enrolled.
+    /// A key that accepts no token, used for unknown IDs. It takes as long as a real one with the default hash,
+    /// digits and period, so that the response time does not reveal which IDs are enrolled.
     #[must_use]
     pub fn dummy() -> Self {
         Self {
@@ -136,19 +137,19 @@ impl Key {
         }
     }
 
-    /// The secret, for the file that it is kept in and for nothing else.
+    /// The secret, for the file that stores it only.
     #[must_use]
     pub fn secret(&self) -> &[u8] {
         &self.secret
     }
 
-    /// The hash.
+    /// The hash of the HMAC.
     #[must_use]
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The digits of a plain token.
+    /// The number of digits of a plain token.
     #[must_use]
     pub const fn digits(&self) -> u8 {
         self.digits
@@ -160,20 +161,20 @@ impl Key {
         self.period
     }
 
-    /// The time step that the wall clock's second `wall` lies in: T of RFC 6238 §4.2, with T0 = 0.
+    /// The time step of the wall clock's second `wall`: T of RFC 6238 §4.2, with T0 = 0.
     #[must_use]
     pub fn step(&self, wall: u64) -> u64 {
         wall / u64::from(self.period)
     }
 
-    /// The plain token of a time step: HOTP (RFC 4226 §5.3) with T for the counter, zeroes in front.
+    /// The plain token of a time step: HOTP (RFC 4226 §5.3) with T as the counter, with leading zeroes.
     #[must_use]
     pub fn plain(&self, step: u64) -> Plain {
         let hash = self.hash(&[&step.to_be_bytes()]);
         let front = usize::from(hash.last() & 0x0f);
         let mut value = 0;
         for byte in &hash.bytes[front..front + 4] {
-            // `^` would do the same: the bits are apart.
+            // `^` would be equivalent to `|`, since the bits do not overlap.
             value = value << 8 | u64::from(*byte);
         }
         Plain::new(value & 0x7fff_ffff, self.digits)
@@ -197,8 +198,8 @@ impl Key {
         token
     }
 
-    /// The time step that a plain token was made for, out of the current one and its two neighbours (RFC 6238 §5.2);
-    /// `None` if it is of none of them. The time this takes depends on the key alone.
+    /// The time step of a plain token, out of the current one and its two neighbours (RFC 6238 §5.2); `None` if the
+    /// token is of none of them. The time depends only on the key.
     #[must_use]
     pub fn check_plain(&self, wall: u64, token: &[u8]) -> Option<u64> {
         let mut given = [0; DIGITS_MAX as usize];
@@ -209,15 +210,15 @@ impl Key {
         self.check(wall, |step| self.plain(step).bytes.ct_eq(&given) & long_enough)
     }
 
-    /// The time step that a bound token was made for, out of the current one and its two neighbours; `None` if it is
-    /// of none of them. The time this takes depends on the key and the nonce's length alone.
+    /// The time step of a bound token, out of the current one and its two neighbours; `None` if the token is of none
+    /// of them. The time depends only on the key and the nonce's length.
     #[must_use]
     pub fn check_bound(&self, wall: u64, nonce: &[u8], response: &[u8; BOUND_BYTES]) -> Option<u64> {
         self.check(wall, |step| self.bound(step, nonce).ct_eq(response))
     }
 
-    /// Whether a token was made over this challenge and nonce. The time this takes depends on the key and the lengths
-    /// alone. Whether the challenge is good is for [`ChallengeKey::check`] to say.
+    /// Whether a token was made over this challenge and nonce. The time depends only on the key and the lengths.
+    /// [`ChallengeKey::check`] verifies the challenge itself.
     #[must_use]
     pub fn check_over_challenge(
         &self,
@@ -229,7 +230,7 @@ impl Key {
         bool::from(fits & choice(self.usable))
     }
 
-    /// Tries all three steps, whichever fits: no answer comes earlier than another.
+    /// Tries all three steps in constant time.
     fn check(&self, wall: u64, fits: impl Fn(u64) -> Choice) -> Option<u64> {
         let now = self.step(wall);
         let steps =
@@ -276,7 +277,7 @@ impl fmt::Debug for Key {
 /// A plain token: 6 to 10 decimal digits. `Debug` does not show them.
 #[derive(Clone)]
 pub struct Plain {
-    /// Zero bytes behind the digits.
+    /// Zeroes follow the digits.
     bytes: [u8; DIGITS_MAX as usize],
     digits: u8,
 }
@@ -285,7 +286,7 @@ impl Plain {
     fn new(mut value: u64, digits: u8) -> Self {
         let mut bytes = [0; DIGITS_MAX as usize];
         for byte in bytes.iter_mut().take(usize::from(digits)).rev() {
-            // A remainder of ten fits in any integer.
+            // A remainder of ten fits in any integer type.
             *byte = b'0' + (value % 10) as u8;
             value /= 10;
         }
@@ -311,7 +312,7 @@ impl fmt::Debug for Plain {
     }
 }
 
-/// An HMAC of any of the three hashes: `len` bytes, then zeroes.
+/// An HMAC with any of the three hashes: `len` bytes, then zeroes.
 struct Hash {
     bytes: [u8; 64],
     len: usize,

@@ -1,4 +1,4 @@
-//! The way to the relay: what comes of the races of [`Dialers`]. A race is won by the first answer.
+//! Dialling the relay: handles the results of [`Dialers`]. The first response wins a race.
 
 use core::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use crate::machine::{Close, ConnId};
 use crate::time::Now;
 
 impl Connector {
-    /// Tells the dialers what happened to a connection, and does what comes of it.
+    /// Passes an event to the dialers, and handles the result.
     pub(super) fn race(
         &mut self,
         on: ConnId,
@@ -28,7 +28,7 @@ impl Connector {
         }
     }
 
-    /// Addresses of a name. If the look-up is not complete, more may follow.
+    /// Handles addresses of a name. If the look-up is not complete, more may follow.
     pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) if is_complete => {
@@ -40,7 +40,7 @@ impl Connector {
         }
     }
 
-    /// An attempt has come to nothing: the next address is tried.
+    /// An attempt failed: the next address is tried.
     pub(super) fn attempt_failed(&mut self, on: ConnId, why: DialError, now: Now) {
         self.forget_session(on, now);
         if let Some(&mut State::Asking { local, .. }) = self.conns.state(on) {
@@ -70,7 +70,7 @@ impl Connector {
         }
     }
 
-    /// Cancels a race, or what the connection that has won it is for, because the local connection has gone.
+    /// Cancels a race, or the work of its winner, because the local connection has gone.
     pub(super) fn cancel_race(&mut self, relay: ConnId, now: Now) {
         for on in self.dialers.attempts(relay) {
             self.forget_session(on, now);

@@ -1,9 +1,10 @@
-//! A direct connection to the hidden server's agent, where one can be: we are the requestor, and decide.
+//! A direct connection to the hidden server's agent. The connector is the requestor, and decides.
 //!
-//! Our offer is in the request, the agent's in its 101. From then on lines are said on the relayed connection, and
-//! the local side is not read. We say one line, the last: `ok` when a direct connection is established, and end the
-//! relayed one; `error` when there is none, and our bytes follow. The agent says `error` when it dials no more, and
-//! where we have hosts it says so once before its own bytes: so that is waited for.
+//! The connector's offer is in the request, the agent's in its 101. After that, lines are sent on the relayed
+//! connection, and the local side is not read. The connector sends one line: `ok` when a direct connection is
+//! established, after which it closes the relayed one; or `error` when there is none, and its stream follows. The
+//! agent sends `error` when it stops dialling. If the connector has hosts, the agent sends it once before its own
+//! stream, so the connector waits for it.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -19,10 +20,10 @@ use crate::machine::{Close, ConnId, Listener, Output};
 use crate::sorted_vec_map::SortedVecMap;
 use crate::time::Now;
 
-/// How many streams may be negotiated at once; those that come more go through the relay.
+/// The maximum number of concurrent negotiations; further streams go through the relay.
 const SESSIONS_MAX: usize = 1_024;
 
-/// What is negotiated.
+/// The negotiations in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiations {
     dtcp_endpoint: DtcpEndpoint,
@@ -33,11 +34,11 @@ pub(super) struct Negotiations {
 
 impl Negotiations {
     pub(super) fn new(config: &Config, direct: &Direct, seed: [u8; 32]) -> Self {
-        // Before its own deadline come that of the answer and that of the decision.
+        // The timeouts of the response and of the decision come before the session's own.
         let session = config.deadlines.answer + direct.patience + HANDSHAKE_MAX;
         let mut negotiation = direct.negotiation(session);
         negotiation.sessions_max = SESSIONS_MAX;
-        // Each local connection brings about three dials at most, and is its user's own.
+        // Each local connection causes three dials at most, and belongs to the user.
         negotiation.dials_per_minute_max = u32::MAX;
         Self {
             dtcp_endpoint: DtcpEndpoint::new(negotiation, seed),
@@ -56,7 +57,7 @@ impl Negotiations {
 }
 
 impl Connector {
-    /// The agent may have dialled us. While nothing is negotiated nobody can be right: then it costs nothing.
+    /// Accepts a connection that may be from the agent. If nothing is being negotiated it is closed at once.
     pub(super) fn accept(&mut self, from: SocketAddr, now: Now) -> ConnId {
         let on = self.conns.insert(State::Unwanted, Some(from));
         match &mut self.direct {
@@ -70,7 +71,7 @@ impl Connector {
         on
     }
 
-    /// Tells the party what happened, and does what it says.
+    /// Passes an event to the DTCP endpoint, and carries out its actions.
     pub(super) fn with_dtcp_endpoint<R: Default>(
         &mut self,
         now: Now,
@@ -82,7 +83,7 @@ impl Connector {
         result
     }
 
-    /// Asks for the service, and for a direct connection to it.
+    /// Sends the request with an offer of a direct connection.
     pub(super) fn ask_directly(&mut self, on: ConnId, now: Now) {
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
         let asked = direct.dtcp_endpoint.negotiation().request("agent", &config.hosts, now.mono);
@@ -93,10 +94,10 @@ impl Connector {
         self.apply_actions(now);
     }
 
-    /// The agent takes us to its service; with an offer of its own, if it takes part.
+    /// Handles the agent's 101, with its own offer if it supports direct connections.
     pub(super) fn agreed(&mut self, on: ConnId, local: ConnId, session: SessionId, head: &[u8], now: Now) {
         match offer::read(head) {
-            // Then no line is said.
+            // No line is sent then.
             Offered::Nothing => {
                 self.forget_session(on, now);
                 self.settle(on, local, NotDirect::Unsupported, now);
@@ -125,7 +126,7 @@ impl Connector {
         }
     }
 
-    /// A line of the agent's on the relayed connection; how many bytes that consumed.
+    /// Reads a line of the agent on the relayed connection. Returns the number of bytes consumed.
     pub(super) fn read_line(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let len = match line::find(bytes) {
             Found::Partial => return 0,
@@ -148,13 +149,13 @@ impl Connector {
         len
     }
 
-    /// It was tried for long enough.
+    /// The negotiation has timed out.
     pub(super) fn late(&mut self, on: ConnId, now: Now) {
         let connect_error = self.forget_session(on, now);
         self.stay(on, connect_error.map_or(NotDirect::Late, NotDirect::Met), now);
     }
 
-    /// There is no direct connection, and the session is over: the agent is told, if the relay will do.
+    /// The session ended without a direct connection. Tells the agent, unless a direct connection is required.
     fn stay(&mut self, on: ConnId, why: NotDirect, now: Now) {
         let Some(&mut State::Deciding { local, gave_up, .. }) = self.conns.state(on) else { return };
         if self.config.direct_only {
@@ -170,7 +171,7 @@ impl Connector {
         }
     }
 
-    /// The stream goes through the relay, if that will do.
+    /// The stream goes through the relay, unless a direct connection is required.
     fn settle(&mut self, on: ConnId, local: ConnId, why: NotDirect, now: Now) {
         if self.config.direct_only {
             return self.fail(on, ConnectFailure::NotDirect(why), now);
@@ -179,7 +180,7 @@ impl Connector {
         self.conns.event(Event::Relayed { relay: on, local, upstream: 0, why });
     }
 
-    /// The session of this relayed connection is over, if it has one; what was in its way.
+    /// Ends the session of this relayed connection, if it has one. Returns why its dials failed.
     pub(super) fn forget_session(&mut self, relay: ConnId, now: Now) -> Option<ConnectError> {
         let session = match self.conns.state(relay) {
             Some(
@@ -196,7 +197,7 @@ impl Connector {
         connect_error
     }
 
-    /// Does what the party says, until it says nothing.
+    /// Carries out the actions of the DTCP endpoint.
     fn apply_actions(&mut self, now: Now) {
         while let Some(word) = self.next_word(now) {
             match word {
@@ -205,7 +206,7 @@ impl Connector {
                         self.request(relay, Some(&offer));
                     }
                 }
-                // That we dial no more is not said before the end: then it is the last line.
+                // The end of our dialling is not signalled before the decision: it is the last line.
                 Action::Signal { .. } => {}
                 Action::Dialled { on, to, .. } => {
                     self.conns.event(Event::DirectDial { on, id: self.config.id, to })
@@ -243,7 +244,7 @@ impl Connector {
     fn failed_directly(&mut self, session: SessionId, why: NotDirect, now: Now) {
         let Some(relay) = self.take_relay(session) else { return };
         match self.conns.state(relay) {
-            // Too many at once: it is not asked for.
+            // Too many sessions: a direct connection is not asked for.
             Some(State::Asking { session, .. } | State::Inside { session, .. }) => {
                 *session = None;
                 self.request(relay, None);
@@ -252,7 +253,7 @@ impl Connector {
         }
     }
 
-    /// We have committed to this connection.
+    /// The session has chosen this direct connection.
     fn went_direct(&mut self, session: SessionId, on: ConnId, now: Now) {
         let relay = self.take_relay(session);
         let local = relay.and_then(|relay| self.conns.state(relay)?.local());

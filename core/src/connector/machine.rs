@@ -1,4 +1,4 @@
-//! What happens to a connection: one match over its state for each kind of event.
+//! Events of connections: one match over the state for each kind of event.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -97,7 +97,7 @@ impl Machine for Connector {
                     match answer.read(rest, &limits) {
                         AnswerState::Partial => 0,
                         AnswerState::Interim(len) => len,
-                        // What is behind a 101 is the stream: it stays, and goes to the local side first.
+                        // The bytes after a 101 are the stream: they stay, and go to the local side first.
                         AnswerState::Final(response) => {
                             self.answered(on, &response, &rest[..response.len], now);
                             response.len
@@ -112,7 +112,7 @@ impl Machine for Connector {
                 Some(&mut State::Link(link)) => {
                     self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.bytes(link, rest))
                 }
-                // What is behind the 101 to a sealed stream belongs to the handshake.
+                // The bytes after the 101 to an end-to-end stream belong to the handshake.
                 Some(
                     State::Local { .. }
                     | State::Reaching { .. }
@@ -148,7 +148,7 @@ impl Machine for Connector {
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         match self.conns.state(on) {
-            // It may have said everything already: that is passed on when there is somebody to pass it to.
+            // It may have sent everything already: its end is forwarded once it is paired.
             Some(State::Local { .. }) if how == End::Clean => self.conns.mark_ended(on),
             Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
             Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Ended(how), now),
@@ -183,7 +183,7 @@ impl Machine for Connector {
         match self.conns.state(on) {
             Some(&mut State::Local { relay }) => self.abandon(on, relay, Close::Abort, now),
             Some(State::Reaching { .. }) => self.attempt_failed(on, DialError::Ended(End::Reset), now),
-            // A relay may refuse and close before it has read all: its answer can still be there to be read.
+            // A relay may refuse and close before it has read everything; its response can still be readable.
             Some(
                 State::Asking { .. }
                 | State::Sealing { .. }
@@ -236,8 +236,8 @@ impl Machine for Connector {
 }
 
 impl Connector {
-    /// What answered speaks no HTTP. In front of TLS with the agent another address of the relay may be better; inside it
-    /// was the agent.
+    /// The response is not HTTP. Outside of TLS with the agent another address of the relay may work; inside, the
+    /// agent sent it.
     fn garbled(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
             Some(State::Inside { .. }) => self.fail(on, ConnectFailure::Garbled, now),

@@ -1,19 +1,19 @@
-//! What is known of the addresses of one host.
+//! The known addresses of one host.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::time::{Span, Time};
 
-/// How many addresses of a host are used; a look-up that brings more is cut.
+/// The maximum number of addresses of a host; further ones are ignored.
 pub const ADDRESSES_MAX: usize = 16;
-/// An address that failed is tried after all others for this long.
+/// The time for which an address that failed is tried after all others.
 const FAILED_FOR: Span = Span::from_secs(10 * 60);
 
-/// What is known of the addresses of one host: which it has, which worked last, and which failed.
+/// The addresses of one host, and the results of the last attempts.
 ///
-/// It decides in which order they are tried: the one that worked last, then those of both families by turns (RFC 8305
-/// §4), and at last those that failed within the last ten minutes, the oldest failure first.
+/// It determines the order in which they are tried: the one that worked last, then the two families in turns (RFC
+/// 8305 §4), and at last those that failed within the last ten minutes, the oldest failure first.
 #[derive(Clone, Debug, Default)]
 pub struct AddressBook {
     /// The addresses of the last look-up, and those that were tried before.
@@ -23,7 +23,7 @@ pub struct AddressBook {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     address: SocketAddr,
-    /// It was in the last look-up.
+    /// Whether the last look-up returned it.
     is_current: bool,
     worked: Option<Worked>,
     failed_at: Option<Time>,
@@ -32,14 +32,14 @@ struct Entry {
 #[derive(Clone, Copy, Debug)]
 struct Worked {
     at: Time,
-    /// How long it took to connect.
+    /// The duration of connecting.
     connect: Span,
-    /// The server also answered a request there.
+    /// Whether the server has also answered a request there.
     has_answered: bool,
 }
 
 impl AddressBook {
-    /// The host has these addresses, in the resolver's order. If the look-up goes on, there are more to come.
+    /// Sets the host's addresses, in the resolver's order. If the look-up is not complete, more may follow.
     pub fn resolved(&mut self, addresses: &[SocketAddr], is_complete: bool) {
         if is_complete {
             self.entries.iter_mut().for_each(|it| it.is_current = addresses.contains(&it.address));
@@ -49,7 +49,7 @@ impl AddressBook {
         }
     }
 
-    /// The order in which these addresses are to be tried. Each occurs once.
+    /// The order in which to try these addresses. Duplicates are removed.
     #[must_use]
     pub fn order(&self, addresses: &[SocketAddr], now: Time) -> Vec<SocketAddr> {
         let mut rest = Vec::new();
@@ -67,7 +67,7 @@ impl AddressBook {
             rest.retain(|it| *it != last);
             order.push(last);
         }
-        // The family that was not the last one's comes next: what fails often fails for a whole family.
+        // The other family comes next, since failures often affect a whole family.
         let is_v6_next = match (order.first(), rest.first()) {
             (Some(last), _) => last.is_ipv4(),
             (None, first) => first.is_some_and(SocketAddr::is_ipv6),
@@ -85,7 +85,7 @@ impl AddressBook {
         order
     }
 
-    /// An address was connected to, and TLS was there if it had to be; connecting took so long.
+    /// An address was connected to in this time, and secured if TLS is used.
     pub fn connected(&mut self, address: SocketAddr, connect: Span, now: Time) {
         let entry = self.entry(address);
         let has_answered = entry.worked.is_some_and(|worked| worked.has_answered);
@@ -100,27 +100,27 @@ impl AddressBook {
         }
     }
 
-    /// An address could not be connected to, or what is there is not the server: TLS failed, or the answer is no
-    /// answer, or there was none in time.
+    /// An address could not be connected to, or the server behind it is not the expected one: TLS failed, or the
+    /// response was invalid or timed out.
     pub fn failed(&mut self, address: SocketAddr, now: Time) {
         let entry = self.entry(address);
         entry.worked = None;
         entry.failed_at = Some(now);
     }
 
-    /// How long connecting to this address took the last time; `None` if it is not known to work.
+    /// The duration of the last connect to this address; `None` if it is not known to work.
     #[must_use]
     pub fn connect_time(&self, address: SocketAddr) -> Option<Span> {
         self.get(address)?.worked.map(|worked| worked.connect)
     }
 
-    /// Whether a request was answered at this address since it failed last.
+    /// Whether a request was answered at this address since its last failure.
     #[must_use]
     pub fn has_answered(&self, address: SocketAddr) -> bool {
         self.get(address).and_then(|it| it.worked).is_some_and(|worked| worked.has_answered)
     }
 
-    /// Whether the host has another address that has not failed lately.
+    /// Whether the host has another address without a recent failure.
     #[must_use]
     pub fn has_other(&self, than: SocketAddr, now: Time) -> bool {
         let is_usable = |it: &Entry| it.is_current && self.failed_at(it.address, now).is_none();
@@ -132,7 +132,7 @@ impl AddressBook {
         working.max_by_key(|(at, _)| *at).map(|(_, address)| address)
     }
 
-    /// When the address failed, if that still counts.
+    /// The time of the address's failure, if it is recent.
     fn failed_at(&self, address: SocketAddr, now: Time) -> Option<Time> {
         self.get(address)?.failed_at.filter(|at| now.since(*at) < FAILED_FOR)
     }
@@ -144,7 +144,7 @@ impl AddressBook {
     fn entry(&mut self, address: SocketAddr) -> &mut Entry {
         let place = self.entries.iter().position(|it| it.address == address).unwrap_or_else(|| {
             if self.entries.len() >= 2 * ADDRESSES_MAX {
-                // The oldest that the host has no more, or the oldest.
+                // Drop the oldest address that the host no longer has, or else the oldest.
                 let place = self.entries.iter().position(|it| !it.is_current).unwrap_or(0);
                 self.entries.remove(place);
             }

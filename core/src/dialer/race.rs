@@ -1,4 +1,4 @@
-//! Happy Eyeballs (RFC 8305): several addresses of a host are tried, one a little later than the other, until one works.
+//! Happy Eyeballs (RFC 8305): tries several addresses of a host with a delay between them, until one works.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -8,37 +8,36 @@ use super::address_book::{ADDRESSES_MAX, AddressBook};
 use crate::relay_client::Deadlines;
 use crate::time::{Span, Time};
 
-/// The next address is tried this long after the one before (RFC 8305 §5, Connection Attempt Delay)…
+/// The default delay before the next address is tried (RFC 8305 §5, Connection Attempt Delay).
 pub const ATTEMPT_DELAY: Span = Span::from_millis(250);
-/// …or after several times what connecting to an address took the last time, at most after this…
+/// The maximum delay for an address whose connect time is known: the delay is a multiple of that time.
 const KNOWN_DELAY_MAX: Span = Span::from_secs(2);
-/// …or, if connecting took long, so long after an address was connected to and TLS is not there yet, or the peer of a
-/// connection in clear does not answer.
+/// The maximum delay after an address was connected to, while TLS is incomplete or the server does not respond.
 const SILENT_DELAY_MAX: Span = Span::from_secs(1);
-/// A handshake with a server that works takes less than so many times what connecting took.
+/// The upper bound of a handshake with a working server, in multiples of the connect time.
 const ROUND_TRIPS: u64 = 4;
 
-/// One try to reach a host at one of its addresses.
+/// An attempt to reach a host at one of its addresses.
 ///
-/// The caller resolves the name, dials the addresses that [`Race::poll`] names, and says what became of them. The race
-/// knows neither sockets nor connections; an attempt is known by its address.
+/// The caller resolves the name, dials the addresses that [`Race::poll`] returns, and reports the results. The race
+/// has neither sockets nor connections; attempts are identified by their address.
 #[derive(Clone, Debug)]
 pub struct Race {
     deadlines: Deadlines,
     /// The addresses that were not tried yet, in their order.
     left: VecDeque<SocketAddr>,
-    /// All addresses that there were.
+    /// All addresses.
     known: Vec<SocketAddr>,
     attempts: Vec<Attempt>,
     look_up: LookUp,
-    /// When the next address is tried, if nothing happens before.
+    /// When the next address is tried, unless an event changes it.
     next_at: NextAt,
 }
 
 /// Whether more addresses may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LookUp {
-    /// Until then it is waited for them if all others have failed.
+    /// If all addresses have failed, the race waits for more until this time.
     Pending {
         until: Time,
     },
@@ -49,7 +48,7 @@ enum LookUp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextAt {
     At(Time),
-    /// Not before an attempt fails.
+    /// After the failure of an attempt.
     AfterFailure,
 }
 
@@ -58,12 +57,12 @@ struct Attempt {
     address: SocketAddr,
     phase: Phase,
     began: Time,
-    /// How long it took to connect; zero until then.
+    /// The duration of connecting; zero until it is established.
     connect: Span,
     due: Time,
 }
 
-/// `Connecting` ─connected─▶ `Handshaking` ─request sent─▶ `Asking`. The later, the further.
+/// `Connecting` ─connected─▶ `Handshaking` ─request sent─▶ `Asking`. The order is that of progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Connecting,
@@ -71,21 +70,21 @@ enum Phase {
     Asking,
 }
 
-/// What is to be done in a race.
+/// The next step of a race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Todo {
     /// Dial this address.
     Dial(SocketAddr),
-    /// The attempt at this address takes too long: give it up, and call [`Race::failed`].
+    /// The attempt at this address has timed out: cancel it, and call [`Race::failed`].
     Late(SocketAddr),
-    /// Nothing until something happens, or until then.
+    /// Wait for an event, or until this time.
     Wait(Time),
     /// All attempts have failed, and no address is left.
     Lost,
 }
 
 impl Race {
-    /// A race to a host whose name is being looked up.
+    /// A race to a host whose name is being resolved.
     #[must_use]
     pub const fn resolving(deadlines: Deadlines, now: Time) -> Self {
         Self {
@@ -98,8 +97,7 @@ impl Race {
         }
     }
 
-    /// The look-up has found these addresses; those that are known already do no harm. If it is complete, there are no
-    /// more.
+    /// Adds addresses that the look-up has found; known ones are ignored. If it is complete, there are no more.
     pub fn resolved(&mut self, addresses: &[SocketAddr], is_complete: bool, book: &AddressBook, now: Time) {
         if is_complete {
             self.left.retain(|it| addresses.contains(it));
@@ -117,13 +115,12 @@ impl Race {
         }
     }
 
-    /// The look-up is over and found nothing, or nothing more.
+    /// The look-up has ended without addresses, or without further ones.
     pub fn unresolved(&mut self) {
         self.look_up = LookUp::PairEnd;
     }
 
-    /// The next thing to do. Called after everything that happened, and when the time has come, until it is
-    /// [`Todo::Wait`] or [`Todo::Lost`].
+    /// The next step. Called after each event and at the deadline, until it returns [`Todo::Wait`] or [`Todo::Lost`].
     pub fn poll(&mut self, book: &AddressBook, now: Time) -> Todo {
         if let Some(late) = self.attempts.iter().find(|it| it.due <= now) {
             return Todo::Late(late.address);
@@ -151,7 +148,7 @@ impl Race {
         self.due().map_or(Todo::Lost, Todo::Wait)
     }
 
-    /// When [`Race::poll`] is to be called at the latest; `None`: the race is lost.
+    /// When [`Race::poll`] must be called at the latest; `None` if the race is lost.
     #[must_use]
     pub fn due(&self) -> Option<Time> {
         let late = self.attempts.iter().map(|it| it.due).min();
@@ -176,8 +173,8 @@ impl Race {
         self.next_at = NextAt::At(now + bounded(connect, ATTEMPT_DELAY, SILENT_DELAY_MAX));
     }
 
-    /// A request is sent to the server at this address. `is_proved`: TLS has shown that it is the right server, so that
-    /// no other address is tried while it may answer.
+    /// A request was sent to the server at this address. `is_proved`: TLS has authenticated the server, so that no
+    /// other address is tried while the response is awaited.
     pub fn asked(&mut self, address: SocketAddr, is_proved: bool, now: Time) {
         let answer = self.deadlines.answer;
         let Some(attempt) = self.attempt(address) else { return };
@@ -186,19 +183,19 @@ impl Race {
         self.next_at = if is_proved { NextAt::AfterFailure } else { NextAt::At(now + SILENT_DELAY_MAX) };
     }
 
-    /// The attempt at this address has come to nothing: the next address is tried at once.
+    /// The attempt at this address failed: the next address is tried at once.
     pub fn failed(&mut self, address: SocketAddr, now: Time) {
         self.attempts.retain(|it| it.address != address);
         let furthest = self.attempts.iter().map(|it| it.phase).max();
         self.next_at = match (furthest, self.next_at) {
             (None | Some(Phase::Connecting), _) => NextAt::At(now),
-            // One that has come further may be the one.
+            // An attempt with more progress may still succeed.
             (Some(Phase::Handshaking), NextAt::AfterFailure) => NextAt::At(now + SILENT_DELAY_MAX),
             (Some(Phase::Handshaking | Phase::Asking), next_at) => next_at,
         };
     }
 
-    /// How long it took to connect to this address, if it is connected to.
+    /// The duration of connecting to this address, if it is connected to.
     #[must_use]
     pub fn connect_time(&self, address: SocketAddr) -> Option<Span> {
         let attempt = self.attempts.iter().find(|it| it.address == address)?;
@@ -217,7 +214,7 @@ impl Race {
     }
 }
 
-/// Several times what connecting took, within bounds.
+/// A multiple of the connect time, within bounds.
 fn bounded(connect: Span, least: Span, most: Span) -> Span {
     Span(connect.0.saturating_mul(ROUND_TRIPS)).clamp(least, most)
 }

@@ -1,4 +1,4 @@
-//! Challenges of the relay: a token that is bound to one proves possession of the secret without any clock.
+//! Challenges of the relay. A token that is bound to one proves possession of the secret without a clock.
 //!
 //! # On the wire
 //!
@@ -13,23 +13,23 @@
 //! Rendezvous-Challenge: C2
 //! ```
 //!
-//! * The relay puts the field into every 401, 407 and 429 that answers a CONNECT, and into the 200 of a registration
-//!   whose token was bound to a challenge, or which has a `Rendezvous-Challenge` field itself. A plain token gets the
-//!   bare 200 always.
-//! * C is 16 to 64 of `A-Z a-z 0-9 - _`, and means nothing to the hidden server. N has the same form and is fresh for
-//!   every connection.
+//! * The relay puts the field into every 401, 407 and 429 to a CONNECT, and into the 200 of a registration whose
+//!   token was bound to a challenge or which has a `Rendezvous-Challenge` field itself. The response to a plain token
+//!   is always the bare 200.
+//! * C is 16 to 64 of `A-Z a-z 0-9 - _`, and opaque to the hidden server. N has the same form and is fresh for every
+//!   connection.
 //! * TKN is 32 lower-case hexadecimal digits: the first 16 bytes of HMAC(secret, [`LABEL`] ‖ C ‖ 0x00 ‖ N), with the
-//!   hash of the ID. No other token is a MAC over such a message: a plain token's has 8 bytes, and that of a token
-//!   bound to a time step has 8 bytes and then a nonce, in which there is no zero byte.
-//! * The relay accepts each (ID, C, N) once, for as long as C lives, 60 to 120 s. The challenge is not spent by that:
-//!   several connections may use one, each with a nonce of its own.
+//!   hash of the ID. No other token is a MAC over such a message: a plain token's message has 8 bytes, and that of a
+//!   token bound to a time step has 8 bytes and then a nonce, which contains no zero byte.
+//! * The relay accepts each (ID, C, N) once, during the lifetime of C, 60 to 120 s. Several connections may use one
+//!   challenge, each with a nonce of its own.
 //!
-//! # What it is worth
+//! # Security
 //!
-//! A peer that is not the relay can make up challenges and collect tokens over them. The relay accepts none of these,
-//! since it verifies that it made the challenge itself; its key is new with each start. A peer in between that fetches
-//! a challenge from the relay and passes it on can use the one token that it gets for it, once, while C lives. There
-//! is no token for a later time.
+//! An attacker that is not the relay can make up challenges and collect tokens over them. The relay accepts none of
+//! these, since it verifies that it made the challenge itself; its key is new with each start. A man in the middle
+//! that fetches a challenge from the relay and passes it on can use the one token that it gets for it, once, during
+//! the lifetime of C. There are no tokens for later times.
 
 use core::fmt;
 
@@ -41,34 +41,34 @@ use subtle::ConstantTimeEq;
 use crate::entropy::Entropy;
 use crate::time::Time;
 
-/// What the message of a token over a challenge begins with.
+/// The beginning of the message of a token over a challenge.
 pub const LABEL: &[u8] = b"rendezvous challenge\0";
 
 /// The field that carries a challenge, and that asks for one.
 pub const FIELD: &str = "Rendezvous-Challenge";
 
-/// A challenge is good in the step in which it was made and in the next one; a step has this many seconds.
+/// The length of a step in seconds. A challenge is valid in the step in which it was made and in the next one.
 const STEP_SECS: u64 = 60;
 
 const RANDOM_BYTES: usize = 12;
 const MAC_BYTES: usize = 16;
 const BYTES: usize = 4 + RANDOM_BYTES + MAC_BYTES;
 
-/// A challenge as it is on the wire. Whether the relay made it, and whether it still lives, is not known here.
+/// A challenge as it is on the wire. Its origin and age are not known here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Challenge {
-    /// Zero bytes behind the text.
+    /// Zeroes follow the text.
     text: [u8; Self::LEN_MAX],
     len: u8,
 }
 
 impl Challenge {
-    /// The shortest one.
+    /// The minimum length in bytes.
     pub const LEN_MIN: usize = 16;
-    /// The longest one.
+    /// The maximum length in bytes.
     pub const LEN_MAX: usize = 64;
 
-    /// Reads a challenge; `None` if it is not 16 to 64 of `A-Z a-z 0-9 - _`.
+    /// Parses a challenge; `None` if it is not 16 to 64 of `A-Z a-z 0-9 - _`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let is_byte = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_');
@@ -80,7 +80,7 @@ impl Challenge {
         Some(Self { text: bytes, len: u8::try_from(text.len()).ok()? })
     }
 
-    /// The text.
+    /// The challenge's text.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.len)]
@@ -99,9 +99,9 @@ impl fmt::Debug for Challenge {
     }
 }
 
-/// Makes challenges and recognises them, without remembering any.
+/// Makes and verifies challenges, without state for each one.
 ///
-/// A challenge is the number of its time step, 12 random bytes, and a MAC over both under a key of this process.
+/// A challenge is the number of its time step, 12 random bytes, and a MAC over both with a key of this process.
 #[derive(Clone)]
 pub struct ChallengeKey {
     keyed: Hmac<Sha256>,
@@ -109,7 +109,7 @@ pub struct ChallengeKey {
 }
 
 impl ChallengeKey {
-    /// The key that a relay makes from its seed. Nothing else that comes of the seed tells anything about it.
+    /// Derives the key of a relay from its seed. Other values derived from the seed reveal nothing about it.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Self {
         let seed = Entropy::new(seed);
@@ -119,15 +119,15 @@ impl ChallengeKey {
         Self { keyed, random: Entropy::new(seed.derive(b"random part of the challenges to hidden servers")) }
     }
 
-    /// A challenge that nobody has seen before.
+    /// A fresh challenge.
     pub fn issue(&mut self, now: Time) -> Challenge {
         let mut random = [0; RANDOM_BYTES];
         random.copy_from_slice(&self.random.half_block()[..RANDOM_BYTES]);
         self.seal(step(now), random)
     }
 
-    /// Until when a challenge is good, in seconds of the monotonic clock; `None` if this key did not make it, or if its
-    /// time is over. The time this takes does not depend on the challenge's contents.
+    /// When a challenge expires, in seconds of the monotonic clock; `None` if this key did not make it, or if it has
+    /// expired. The time does not depend on the challenge's contents.
     #[must_use]
     pub fn check(&self, challenge: &Challenge, now: Time) -> Option<u64> {
         let (made, _) = self.open(challenge)?;
@@ -135,7 +135,7 @@ impl ChallengeKey {
         is_live.then(|| (u64::from(made) + 2) * STEP_SECS)
     }
 
-    /// The challenge that `other` would have made in this one's place; `None` if this key did not make it.
+    /// The challenge that `other` would have made instead of this one; `None` if this key did not make it.
     #[cfg(feature = "trace")]
     pub(crate) fn translate(&self, challenge: &Challenge, other: &Self) -> Option<Challenge> {
         self.open(challenge).map(|(step, random)| other.seal(step, random))
@@ -148,10 +148,10 @@ impl ChallengeKey {
         let mac = self.mac(&bytes[..4 + RANDOM_BYTES]);
         bytes[4 + RANDOM_BYTES..].copy_from_slice(&mac);
         let text = BASE64URL_NOPAD.encode(&bytes);
-        Challenge::parse(text.as_bytes()).unwrap_or_else(|| unreachable!("32 octets are 43 characters"))
+        Challenge::parse(text.as_bytes()).unwrap_or_else(|| unreachable!("32 bytes are 43 characters"))
     }
 
-    /// The step and the random part of a challenge that this key made.
+    /// The step and the random part of a challenge of this key.
     fn open(&self, challenge: &Challenge) -> Option<(u32, [u8; RANDOM_BYTES])> {
         let bytes = BASE64URL_NOPAD.decode(challenge.as_bytes()).ok()?;
         let (front, mac) = bytes.split_at_checked(4 + RANDOM_BYTES)?;
@@ -175,7 +175,7 @@ impl fmt::Debug for ChallengeKey {
     }
 }
 
-/// The number of the time step. It is that of the monotonic clock: a wall clock that is set ends no challenge early.
+/// The number of the time step. It follows the monotonic clock, so that setting the wall clock expires no challenge.
 fn step(now: Time) -> u32 {
     // 2³² steps are more than 8000 years.
     u32::try_from(now.0 / (STEP_SECS * 1_000_000) % (1 << 32)).unwrap_or(0)
