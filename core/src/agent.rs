@@ -321,7 +321,7 @@ enum State {
     /// fields.
     Paired(Option<Box<Forwarding>>),
     /// It is being closed.
-    PairEnd,
+    Ended,
 }
 
 /// Over which path a connection waits.
@@ -375,7 +375,7 @@ impl State {
             Self::Leaving => "the end of the relayed connection",
             Self::Ready { .. } | Self::Link(_) => "a direct connection",
             Self::Paired(_) => "pair",
-            Self::PairEnd => "closing",
+            Self::Ended => "closing",
         }
     }
 
@@ -393,7 +393,7 @@ impl State {
             | Self::Leaving
             | Self::Ready { .. }
             | Self::Paired(_) => Stage::Serving,
-            Self::Link(_) | Self::Rival | Self::PairEnd => Stage::Other,
+            Self::Link(_) | Self::Rival | Self::Ended => Stage::Other,
         }
     }
 }
@@ -517,7 +517,7 @@ impl Agent {
 
     fn close(&mut self, on: ConnId, how: Close, now: Now) {
         self.dialers.cancel(on, &mut self.conns, now);
-        self.enter(on, State::PairEnd, None);
+        self.enter(on, State::Ended, None);
         self.conns.close(on, how, now);
     }
 

@@ -61,7 +61,7 @@ impl Negotiations {
 impl Agent {
     /// A connection was accepted. While nothing is negotiated nobody can be right: then it costs nothing.
     pub(super) fn accept(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
-        let conn = self.conns.insert(Conn::new(0, State::PairEnd), Some(from));
+        let conn = self.conns.insert(Conn::new(0, State::Ended), Some(from));
         match &mut self.direct {
             Some(direct) if direct.listener == Some(on) && !direct.dtcp_endpoint.is_idle() => {
                 let link = direct.dtcp_endpoint.accept(conn, from, now);

@@ -156,13 +156,13 @@ impl Agent {
         }
         if now.mono < not_before {
             if !rests {
-                let on = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
+                let on = self.conns.insert(Conn::new(upstream, State::Ended), None);
                 self.enter(on, State::Backoff, Some(not_before));
             }
             return;
         }
         for _ in 0..lacking {
-            let on = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
+            let on = self.conns.insert(Conn::new(upstream, State::Ended), None);
             self.begin(on, now);
         }
     }
@@ -197,7 +197,7 @@ impl Agent {
                 _ => {}
             }
         }
-        let on = backing_off.unwrap_or_else(|| self.conns.insert(Conn::new(upstream, State::PairEnd), None));
+        let on = backing_off.unwrap_or_else(|| self.conns.insert(Conn::new(upstream, State::Ended), None));
         self.begin(on, now);
     }
 

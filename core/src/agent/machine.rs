@@ -149,7 +149,7 @@ impl Machine for Agent {
                 self.pair_over(ended, now);
             }
             Some(State::Backoff) => debug_assert!(false, "the end of no connection"),
-            Some(State::PairEnd) | None => {}
+            Some(State::Ended) | None => {}
         }
         self.check_invariants();
     }
@@ -177,7 +177,7 @@ impl Machine for Agent {
             }
             // What it has decided may still be there to be read.
             Some(State::Deciding { .. } | State::Leaving) => {}
-            Some(State::Backoff | State::PairEnd) | None => {}
+            Some(State::Backoff | State::Ended) | None => {}
         }
         self.check_invariants();
     }
@@ -185,7 +185,7 @@ impl Machine for Agent {
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
         let ended = self.conns.stalled(on, now);
         self.pair_over(ended, now);
-        if self.conns.state(on).is_some_and(|conn| !matches!(conn.state, State::PairEnd)) {
+        if self.conns.state(on).is_some_and(|conn| !matches!(conn.state, State::Ended)) {
             self.handle_end(on, End::Reset, now);
         }
     }
@@ -262,7 +262,7 @@ impl Agent {
                 | State::Meeting { .. }
                 | State::Local { .. }
                 | State::Ready { .. }
-                | State::PairEnd,
+                | State::Ended,
             )
             | None => (0, false),
         }
@@ -313,7 +313,7 @@ impl Agent {
                 let ended = self.conns.pair_timeout(on, now);
                 self.pair_over(ended, now);
             }
-            State::Meeting { .. } | State::Rival | State::Link(_) | State::PairEnd => {}
+            State::Meeting { .. } | State::Rival | State::Link(_) | State::Ended => {}
         }
     }
 }

@@ -163,7 +163,7 @@ impl Agent {
         };
         let place = place.clone();
         self.conns.emit(Output::Read { on, wanted: false });
-        let local = self.conns.insert(Conn::new(upstream, State::PairEnd), None);
+        let local = self.conns.insert(Conn::new(upstream, State::Ended), None);
         let patience = self.config.local_dial;
         let how = Dialling {
             tls: tls.map(|upstream| TlsRole::Client { upstream }),
@@ -360,7 +360,7 @@ impl Agent {
             if let Some(conn) = self.conns.any_state(on) {
                 let link = &mut self.links[usize::from(conn.upstream)];
                 link.count(conn.state.stage(), Stage::Other);
-                conn.state = State::PairEnd;
+                conn.state = State::Ended;
             }
         }
         self.conns.event(Event::PairEnded {

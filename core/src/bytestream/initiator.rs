@@ -6,7 +6,7 @@
 //! | `Identified` | I2: the target's socket is known and it was told so (PF7); its word is waited for, not for long |
 //! | `Dialling`, `Claimed` | I4: on the way to the proxy that the target named (A6.3, A6.4) |
 //! | `Reversing` | I5: refused; the target may make an offer itself |
-//! | `PairEnd` | I8, I9, or the other role (I3 is left as soon as it is entered) |
+//! | `Ended` | I8, I9, or the other role (I3 is left as soon as it is entered) |
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -51,7 +51,7 @@ enum State {
     Dialling { via: Jid, to: SocketAddr, rest: VecDeque<SocketAddr>, until: Time },
     Claimed { via: Jid, iq: IqId },
     Reversing(Condition),
-    PairEnd,
+    Ended,
 }
 
 /// Whom a stream is between, and what it is called.
@@ -110,7 +110,7 @@ impl Initiator {
         match &self.state {
             State::Offered { .. } => *from == self.peer,
             State::Claimed { .. } => self.awaits_clearance(from),
-            State::Identified | State::Dialling { .. } | State::Reversing(_) | State::PairEnd => false,
+            State::Identified | State::Dialling { .. } | State::Reversing(_) | State::Ended => false,
         }
     }
 
@@ -126,7 +126,7 @@ impl Initiator {
         match &self.state {
             State::Offered { .. } | State::Identified => *from == self.peer && *id == self.offer,
             State::Claimed { via, iq } => from == via && id == iq,
-            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => false,
+            State::Dialling { .. } | State::Reversing(_) | State::Ended => false,
         }
     }
 
@@ -159,7 +159,7 @@ impl Initiator {
             State::Identified if connection == Some(&self.me) => vec![self.clear()],
             State::Identified => self.fail(Failure::UnknownConnection),
             State::Claimed { .. } => vec![self.clear()],
-            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
+            State::Dialling { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
     }
 
@@ -174,7 +174,7 @@ impl Initiator {
             }
             State::Offered { .. } | State::Identified => self.fail(Failure::Refused(condition)),
             State::Claimed { .. } => self.fail(Failure::Disowned(condition)),
-            State::Dialling { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
+            State::Dialling { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
     }
 
@@ -209,7 +209,7 @@ impl Initiator {
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
             State::Identified | State::Claimed { .. } | State::Dialling { .. } => self.fail(Failure::Reset),
-            State::Offered { .. } | State::Reversing(_) | State::PairEnd => Vec::new(),
+            State::Offered { .. } | State::Reversing(_) | State::Ended => Vec::new(),
         }
     }
 
@@ -225,7 +225,7 @@ impl Initiator {
             State::Dialling { .. } => self.fail(Failure::Unreachable),
             State::Reversing(condition) => self.fail(Failure::Refused(condition)),
             State::Offered { .. } | State::Claimed { .. } => self.fail(Failure::Silent),
-            State::PairEnd => Vec::new(),
+            State::Ended => Vec::new(),
         }
     }
 
@@ -233,7 +233,7 @@ impl Initiator {
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::PairEnd => None,
+            State::Ended => None,
             _ => Some(self.due),
         }
     }
@@ -252,12 +252,12 @@ impl Initiator {
     }
 
     fn clear(&mut self) -> Act {
-        self.state = State::PairEnd;
+        self.state = State::Ended;
         Act::Clear
     }
 
     fn fail(&mut self, why: Failure) -> Vec<Act> {
-        self.state = State::PairEnd;
+        self.state = State::Ended;
         vec![Act::Fail(why)]
     }
 }

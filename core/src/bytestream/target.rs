@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `Dialling` | T1 |
 //! | `Claimed` | T2: the claim (PF4) and the word to the initiator (PF5) are out, both at once |
-//! | `PairEnd` | T8, T9, or the other role |
+//! | `Ended` | T8, T9, or the other role |
 //!
 //! Whether an offer is wanted at all (T0: A5, 400) is said by whoever makes a target of it.
 
@@ -43,7 +43,7 @@ pub struct Target {
 enum State {
     Dialling { current: Connection, rest: VecDeque<Connection>, until: Time },
     Claimed { at: Jid, iq: IqId },
-    PairEnd,
+    Ended,
 }
 
 impl Target {
@@ -69,7 +69,7 @@ impl Target {
                 (Self { parties, offer, reversible, patience, state, due }, vec![dial])
             }
             None => {
-                let state = State::PairEnd;
+                let state = State::Ended;
                 let mut target = Self { parties, offer, reversible, patience, state, due };
                 let acts = target.give_up();
                 (target, acts)
@@ -128,7 +128,7 @@ impl Target {
     #[must_use]
     pub fn on_result(&mut self) -> Vec<Act> {
         debug_assert!(matches!(self.state, State::Claimed { .. }), "an answer to nothing");
-        self.state = State::PairEnd;
+        self.state = State::Ended;
         vec![Act::Clear]
     }
 
@@ -144,7 +144,7 @@ impl Target {
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
             State::Claimed { .. } => self.fail(Failure::Reset),
-            State::Dialling { .. } | State::PairEnd => Vec::new(),
+            State::Dialling { .. } | State::Ended => Vec::new(),
         }
     }
 
@@ -158,7 +158,7 @@ impl Target {
             State::Dialling { until, .. } if until > now => self.dial_next(now),
             State::Dialling { .. } => self.give_up(),
             State::Claimed { .. } => self.fail(Failure::Silent),
-            State::PairEnd => Vec::new(),
+            State::Ended => Vec::new(),
         }
     }
 
@@ -166,20 +166,20 @@ impl Target {
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::PairEnd => None,
+            State::Ended => None,
             _ => Some(self.due),
         }
     }
 
     /// A1.2, A2.1: nothing there that could be reached.
     fn give_up(&mut self) -> Vec<Act> {
-        self.state = State::PairEnd;
+        self.state = State::Ended;
         let refusal = self.answer(Query::Error(Condition::NotFound404));
         vec![refusal, if self.reversible { Act::Reverse } else { Act::Fail(Failure::Unreachable) }]
     }
 
     fn fail(&mut self, why: Failure) -> Vec<Act> {
-        self.state = State::PairEnd;
+        self.state = State::Ended;
         vec![Act::Fail(why)]
     }
 

@@ -41,7 +41,7 @@ enum LookUp {
     Pending {
         until: Time,
     },
-    PairEnd,
+    Ended,
 }
 
 /// When the next address is tried.
@@ -111,13 +111,13 @@ impl Race {
         let left: Vec<_> = self.left.iter().copied().collect();
         self.left = book.order(&left, now).into();
         if is_complete {
-            self.look_up = LookUp::PairEnd;
+            self.look_up = LookUp::Ended;
         }
     }
 
     /// The look-up has ended without addresses, or without further ones.
     pub fn unresolved(&mut self) {
-        self.look_up = LookUp::PairEnd;
+        self.look_up = LookUp::Ended;
     }
 
     /// The next step. Called after each event and at the deadline, until it returns [`Todo::Wait`] or [`Todo::Lost`].
@@ -143,7 +143,7 @@ impl Race {
         if let LookUp::Pending { until } = self.look_up
             && until <= now
         {
-            self.look_up = LookUp::PairEnd;
+            self.look_up = LookUp::Ended;
         }
         self.due().map_or(Todo::Lost, Todo::Wait)
     }
@@ -155,7 +155,7 @@ impl Race {
         let next = self.next_at().filter(|_| !self.left.is_empty());
         let look_up = match self.look_up {
             LookUp::Pending { until } => Some(until),
-            LookUp::PairEnd => None,
+            LookUp::Ended => None,
         };
         [late, next, look_up].into_iter().flatten().min()
     }

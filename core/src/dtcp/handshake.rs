@@ -96,7 +96,7 @@ enum ServingState {
     Securing,
     Judged,
     Tentative,
-    PairEnd,
+    Ended,
 }
 
 impl Serving {
@@ -112,7 +112,7 @@ impl Serving {
         let is_tentative = match self.state {
             ServingState::Listening => false,
             ServingState::Tentative => true,
-            ServingState::Securing | ServingState::Judged | ServingState::PairEnd => {
+            ServingState::Securing | ServingState::Judged | ServingState::Ended => {
                 return Step { used: 0, act: Served::Wait };
             }
         };
@@ -147,7 +147,7 @@ impl Serving {
                 Served::Accept
             }
             Verdict::Commit => {
-                self.state = ServingState::PairEnd;
+                self.state = ServingState::Ended;
                 Served::Accept
             }
         }
@@ -196,7 +196,7 @@ impl Serving {
     fn acknowledged(&mut self, command: Command<'_>) -> Served<'static> {
         match command {
             Command::Ok(b"") => {
-                self.state = ServingState::PairEnd;
+                self.state = ServingState::Ended;
                 Served::Acknowledged
             }
             Command::Ok(_) | Command::StartTls | Command::Key(_) | Command::Error => self.refuse(),
@@ -213,7 +213,7 @@ impl Serving {
     }
 
     fn dismiss(&mut self) -> Served<'static> {
-        self.state = ServingState::PairEnd;
+        self.state = ServingState::Ended;
         Served::Dismiss
     }
 }
@@ -250,7 +250,7 @@ enum DiallingState {
     AskedTls,
     Securing,
     AskedKey,
-    PairEnd,
+    Ended,
 }
 
 impl Dialling {
@@ -290,7 +290,7 @@ impl Dialling {
     #[must_use]
     pub fn on_bytes(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
         match self.state {
-            DiallingState::Securing | DiallingState::PairEnd => return Step { used: 0, act: Dialled::Wait },
+            DiallingState::Securing | DiallingState::Ended => return Step { used: 0, act: Dialled::Wait },
             // The serving party answers; who speaks first speaks something else (docs/dtcp.md §6.32).
             DiallingState::Fresh if !bytes.is_empty() => return Step { used: 0, act: self.fail() },
             DiallingState::Fresh | DiallingState::AskedTls | DiallingState::AskedKey => {}
@@ -311,7 +311,7 @@ impl Dialling {
             }
             (DiallingState::AskedTls, Command::Error) if self.tls == Tls::Prefer => self.show_key(),
             (DiallingState::AskedKey, Command::Ok(key)) if mine.is(key) => {
-                self.state = DiallingState::PairEnd;
+                self.state = DiallingState::Ended;
                 Dialled::Right
             }
             _ => self.fail(),
@@ -324,7 +324,7 @@ impl Dialling {
     }
 
     fn fail(&mut self) -> Dialled {
-        self.state = DiallingState::PairEnd;
+        self.state = DiallingState::Ended;
         Dialled::Failed
     }
 }

@@ -57,7 +57,7 @@ pub enum Action {
     /// A stanza is skipped; the answer, if it is a question.
     Excess(Option<Iq>),
     /// It is over: send `say`, and close.
-    PairEnd {
+    Close {
         /// Why.
         why: Loss,
         /// The end of our stream.
@@ -73,13 +73,13 @@ pub struct Component {
     secret: Secret,
 }
 
-/// `Header` ─id─▶ `Handshake` ─`<handshake/>`─▶ `Up`; any ─error or end─▶ `PairEnd`. See the [module](self).
+/// `Header` ─id─▶ `Handshake` ─`<handshake/>`─▶ `Up`; any ─error or end─▶ `Ended`. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Header,
     Handshake,
     Up,
-    PairEnd,
+    Ended,
 }
 
 impl Secret {
@@ -121,7 +121,7 @@ impl Component {
 
     /// What the front of received bytes means; `bytes` is shortened by what was taken. `None` when all of them were.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Option<Action> {
-        while self.state != State::PairEnd {
+        while self.state != State::Ended {
             let heard = match self.stream.read(bytes) {
                 Ok(None) => return None,
                 Ok(Some(Part::Header(header))) => self.header(&header),
@@ -157,7 +157,7 @@ impl Component {
                 Some(Action::Up)
             }
             State::Up => Iq::read(stanza).map(Action::Iq),
-            State::Header | State::Handshake | State::PairEnd => None,
+            State::Header | State::Handshake | State::Ended => None,
         }
     }
 
@@ -173,7 +173,7 @@ impl Component {
     }
 
     fn over(&mut self, why: Loss, say: Vec<u8>) -> Action {
-        self.state = State::PairEnd;
-        Action::PairEnd { why, say }
+        self.state = State::Ended;
+        Action::Close { why, say }
     }
 }

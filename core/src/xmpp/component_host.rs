@@ -276,7 +276,7 @@ impl<M: IqHandler> ComponentHost<M> {
                 Some(Action::Up) => self.up(on, now),
                 Some(Action::Iq(iq)) => self.handle_iq(iq, now),
                 Some(Action::Excess(answer)) => self.skipped(answer.as_ref()),
-                Some(Action::PairEnd { why, say }) => {
+                Some(Action::Close { why, say }) => {
                     if !matches!(self.conns.state(on), Some(State::Leaving(_))) {
                         self.conns.send(on, say);
                     }

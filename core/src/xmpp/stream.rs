@@ -78,7 +78,7 @@ enum Reading {
     /// The rest of a stanza.
     Excess,
     Ended,
-    PairEnd(StreamCondition),
+    Failed(StreamCondition),
 }
 
 impl Default for Stream {
@@ -107,7 +107,7 @@ impl Stream {
     ///
     /// What the stream is to be ended with; the same again on every later call.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
-        if let Reading::PairEnd(condition) = self.reading {
+        if let Reading::Failed(condition) = self.reading {
             return Err(condition);
         }
         while let Some((byte, rest)) = bytes.split_first() {
@@ -116,7 +116,7 @@ impl Stream {
                 Ok(None) => {}
                 Ok(part) => return Ok(part),
                 Err(condition) => {
-                    self.reading = Reading::PairEnd(condition);
+                    self.reading = Reading::Failed(condition);
                     return Err(condition);
                 }
             }
@@ -127,7 +127,7 @@ impl Stream {
     fn take(&mut self, byte: u8) -> Result<Option<Part>, StreamCondition> {
         match self.reading {
             Reading::Ended => Ok(None),
-            Reading::PairEnd(condition) => Err(condition),
+            Reading::Failed(condition) => Err(condition),
             Reading::Header => self.take_of_header(byte),
             Reading::Between => {
                 self.framer.read(byte)?;

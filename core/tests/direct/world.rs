@@ -108,7 +108,7 @@ enum Dial {
     Accepted {
         by: usize,
     },
-    PairEnd,
+    Ended,
 }
 
 #[derive(Clone, Debug)]
@@ -263,7 +263,7 @@ impl World {
             rules,
             sides: [side(Program::Connector(Box::new(connector))), side(Program::Agent(Box::new(agent)))],
             wires: (0..3)
-                .map(|_| Wire { dial: Dial::PairEnd, ends: [WireEnd::new(None), WireEnd::new(None)] })
+                .map(|_| Wire { dial: Dial::Ended, ends: [WireEnd::new(None), WireEnd::new(None)] })
                 .collect(),
             now: START,
             was_late: false,
@@ -340,7 +340,7 @@ impl World {
                     }
                 }
                 Dial::Accepted { .. } => inputs.push(Input::Connected { wire }),
-                Dial::PairEnd => {}
+                Dial::Ended => {}
             }
             for end in 0..2 {
                 self.events_at(wire, end, &mut inputs);
@@ -390,14 +390,14 @@ impl World {
             }
             Input::Refuse { wire } => {
                 let Dial::Begun { by } = self.wires[wire].dial else { unreachable!("of a dial") };
-                self.wires[wire].dial = Dial::PairEnd;
+                self.wires[wire].dial = Dial::Ended;
                 let (_, on) = self.wires[wire].ends[by].at.expect("a dialler");
                 self.sides[by].socks.remove(&on);
                 self.call(by, |machine, now| machine.handle_dial_failed(on, DialFailure::Refused, now));
             }
             Input::Connected { wire } => {
                 let Dial::Accepted { by } = self.wires[wire].dial else { unreachable!("of a dial") };
-                self.wires[wire].dial = Dial::PairEnd;
+                self.wires[wire].dial = Dial::Ended;
                 let (_, on) = self.wires[wire].ends[by].at.expect("a dialler");
                 if self.sides[by].socks.contains_key(&on) {
                     self.call(by, |machine, now| machine.handle_connected(on, now));
@@ -619,7 +619,7 @@ impl World {
         if let Dial::Begun { by } = self.wires[wire].dial
             && by == side
         {
-            self.wires[wire].dial = Dial::PairEnd;
+            self.wires[wire].dial = Dial::Ended;
             self.sides[side].socks.remove(&on);
             return told.push_back(Told::Closed(on));
         }

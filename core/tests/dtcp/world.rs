@@ -75,7 +75,7 @@ enum Dial {
     Accepted,
     /// The dialling end was closed at once; the other may come up, and see that, or never.
     CalledOff,
-    PairEnd,
+    Ended,
 }
 
 #[derive(Clone, Debug)]
@@ -217,7 +217,7 @@ impl World {
                 }
                 Dial::Accepted => inputs.push(Input::Connected { wire }),
                 Dial::CalledOff => inputs.extend([Input::Accept { wire }, Input::Vanish { wire }]),
-                Dial::PairEnd => {}
+                Dial::Ended => {}
             }
             for (at, end) in it.ends.iter().enumerate() {
                 if end.securing == Securing::Begun && end.owner == Owner::Negotiation {
@@ -246,7 +246,7 @@ impl World {
             Input::Accept { wire } => {
                 let server = 1 - self.wires[wire].dialler;
                 let was = self.wires[wire].dial;
-                self.wires[wire].dial = if was == Dial::Begun { Dial::Accepted } else { Dial::PairEnd };
+                self.wires[wire].dial = if was == Dial::Begun { Dial::Accepted } else { Dial::Ended };
                 let link = self.parties[server].handle_accepted(START);
                 let end = &mut self.wires[wire].ends[server];
                 (end.link, end.owner) = (Some(link), Owner::Negotiation);
@@ -254,14 +254,14 @@ impl World {
             }
             Input::Refuse { wire } => {
                 let dialler = self.wires[wire].dialler;
-                self.wires[wire].dial = Dial::PairEnd;
+                self.wires[wire].dial = Dial::Ended;
                 self.parties[dialler].handle_dial_failed(self.link(wire, dialler));
                 self.obey(dialler);
             }
-            Input::Vanish { wire } => self.wires[wire].dial = Dial::PairEnd,
+            Input::Vanish { wire } => self.wires[wire].dial = Dial::Ended,
             Input::Connected { wire } => {
                 let dialler = self.wires[wire].dialler;
-                self.wires[wire].dial = Dial::PairEnd;
+                self.wires[wire].dial = Dial::Ended;
                 self.wires[wire].ends[dialler].owner = Owner::Negotiation;
                 self.parties[dialler].handle_connected(self.link(wire, dialler));
                 self.obey(dialler);
@@ -417,7 +417,7 @@ impl World {
         let eats = self.rules.resets_eat && how == Close::Abort;
         let Wire { ends, dial, dialler } = &mut self.wires[wire];
         if *dialler == at {
-            *dial = if *dial == Dial::Begun { Dial::CalledOff } else { Dial::PairEnd };
+            *dial = if *dial == Dial::Begun { Dial::CalledOff } else { Dial::Ended };
         }
         ends[at].owner = Owner::Closed;
         ends[at].coming.clear();

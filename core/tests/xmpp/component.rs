@@ -34,7 +34,7 @@ fn up() -> Component {
 
 fn over(component: &mut Component, text: &str) -> Loss {
     let heard = hear(component, text);
-    let [Action::PairEnd { why, say }] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Close { why, say }] = &heard[..] else { panic!("{heard:?}") };
     assert!(say.ends_with(b"</stream:stream>"));
     assert!(!component.is_up());
     assert_eq!(hear(component, "<iq type='get' from='a' to='b'/>"), []);
@@ -143,7 +143,7 @@ fn the_end_of_the_stream_and_nonsense_are_told_apart() {
     assert_eq!(over(&mut up(), "</stream:stream>"), Loss::Closed);
     assert_eq!(over(&mut up(), "</iq>"), Loss::Garbled(StreamCondition::NotWellFormed));
     let heard = hear(&mut up(), "<a><!-- -->");
-    let [Action::PairEnd { say, .. }] = &heard[..] else { panic!("{heard:?}") };
+    let [Action::Close { say, .. }] = &heard[..] else { panic!("{heard:?}") };
     let said = "<stream:error><restricted-xml xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
     assert_eq!(String::from_utf8_lossy(say), said);
     let odd = "<stream:error><odd xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";

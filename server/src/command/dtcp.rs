@@ -8,7 +8,7 @@ use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::dtcp::HOSTS_MAX;
 use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role};
 use rendezvous_core::dtcp::handshake::Tls;
-use rendezvous_core::dtcp::negotiation::{self, Failure as EndReason};
+use rendezvous_core::dtcp::negotiation::{self, Failure as NoSession};
 use rendezvous_core::event::{ConnectError, Event};
 use rendezvous_core::machine::Listener;
 use rendezvous_core::pair::{self, Side};
@@ -333,27 +333,27 @@ fn log_event(event: DtcpEvent, opens: bool) {
 /// Why there is no connection, including the peer's own text.
 fn reason(refused: &Refused) -> String {
     match (refused.why, &refused.error) {
-        (EndReason::Refused, Some(error)) => {
+        (NoSession::Refused, Some(error)) => {
             let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
             format!("it was refused with {} {}{text}", error.condition.code(), error.condition.name())
         }
-        (EndReason::Refused, None) => "the answer made no sense".to_owned(),
-        (EndReason::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
+        (NoSession::Refused, None) => "the answer made no sense".to_owned(),
+        (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
             "503, one side requires TLS and the other has it off: both need the same --tls".to_owned()
         }
-        (EndReason::Unreachable, _) if refused.connect_error == Some(ConnectError::Handshake) => {
+        (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::Handshake) => {
             "503, who was dialled did not accept us: another peer is there, or it requires TLS and we have --tls off"
                 .to_owned()
         }
-        (EndReason::Unreachable, _) => {
+        (NoSession::Unreachable, _) => {
             let met = refused.connect_error.map(|connect_error| format!(" ({})", logging::connect_error(connect_error)));
             format!(
                 "503, neither side could reach the other{}: one needs --listen, the other leave to dial that (--allow)",
                 met.unwrap_or_default()
             )
         }
-        (EndReason::Deadline, _) => "it took too long".to_owned(),
-        (EndReason::Busy, _) => "there is one already".to_owned(),
+        (NoSession::Deadline, _) => "it took too long".to_owned(),
+        (NoSession::Busy, _) => "there is one already".to_owned(),
     }
 }
 
@@ -361,14 +361,14 @@ fn reason(refused: &Refused) -> String {
 const fn ending(why: pair::EndReason) -> &'static str {
     match why {
         pair::EndReason::Done => "done",
-        pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
+        pair::EndReason::Truncated(Side::Hidden) | pair::NoSession::Reset(Side::Hidden) => {
             "the other side broke off"
         }
-        pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
+        pair::EndReason::Truncated(Side::Client) | pair::NoSession::Reset(Side::Client) => {
             "standard input or output broke off"
         }
         pair::EndReason::Silent(_) => "the other side does not answer any more",
-        pair::EndReason::HalfClosed | pair::EndReason::Idle => "nothing moved for too long",
+        pair::EndReason::HalfClosed | pair::NoSession::Idle => "nothing moved for too long",
         pair::EndReason::SlowReader(_) => "one side read too slowly while memory was short",
     }
 }

@@ -141,7 +141,7 @@ impl Actor for Client {
             match talker.go_on(who, world, ledger) {
                 Progress::Quiet => return,
                 Progress::Head(head) => self.hear(&head, ledger),
-                Progress::PairEnd => return self.over = true,
+                Progress::Ended => return self.over = true,
             }
         }
     }
@@ -212,7 +212,7 @@ impl Actor for Program {
                     ledger.answered(answer, flow);
                     talker.read_flow(answer, ledger);
                 }
-                Progress::PairEnd => {
+                Progress::Ended => {
                     let end = talker.heard_end;
                     assert!(end != Some(End::Truncated), "no TLS here");
                     return self.over = true;

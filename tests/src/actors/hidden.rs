@@ -260,7 +260,7 @@ impl Actor for Hidden {
                             line.talker.abort(world);
                         }
                     }
-                    Progress::PairEnd => {
+                    Progress::Ended => {
                         let lost = !matches!(line.state, State::Serving);
                         if lost && line.talker.heard_end != Some(End::Clean) {
                             self.next_try = self.next_try.max(world.now() + REST);

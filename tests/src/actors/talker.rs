@@ -95,7 +95,7 @@ pub enum Progress {
     /// A complete head.
     Head(String),
     /// The connection is closed.
-    PairEnd,
+    Ended,
 }
 
 /// The script of one connection.
@@ -201,7 +201,7 @@ impl Talker {
 
     fn talk(&mut self, who: ProcessId, world: &mut World, ledger: &mut ByteLedger) -> Progress {
         if self.is_over() {
-            return Progress::PairEnd;
+            return Progress::Ended;
         }
         match world.connected(self.channel.ep()) {
             Ok(true) => {}
@@ -211,12 +211,12 @@ impl Talker {
             }
             Ok(false) | Err(_) => {
                 self.channel.abort(world);
-                return Progress::PairEnd;
+                return Progress::Ended;
             }
         }
         if world.now() >= self.give_up {
             self.channel.abort(world);
-            return Progress::PairEnd;
+            return Progress::Ended;
         }
         let read = self.read(world, ledger);
         if let Progress::Head(_) = read {
@@ -224,7 +224,7 @@ impl Talker {
         }
         self.write(world, ledger);
         self.finish(world, ledger);
-        if self.is_over() { Progress::PairEnd } else { self.sleep(who, world) }
+        if self.is_over() { Progress::Ended } else { self.sleep(who, world) }
     }
 
     fn sleep(&self, who: ProcessId, world: &mut World) -> Progress {

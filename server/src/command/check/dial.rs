@@ -65,7 +65,7 @@ pub(super) fn resolve(
 /// What became of an attempt.
 enum Attempt<T> {
     Connected(SocketAddr),
-    PairEnd(SocketAddr, Result<T, WireError>),
+    Finished(SocketAddr, Result<T, WireError>),
 }
 
 /// An attempt that came to nothing.
@@ -118,8 +118,8 @@ pub(super) fn race<T: Send + 'static>(
         let now = clock.now().mono;
         match news {
             Attempt::Connected(address) => race.connected(address, now),
-            Attempt::PairEnd(address, Ok(value)) => return (Some((address, value)), failures),
-            Attempt::PairEnd(address, Err(why)) => {
+            Attempt::Finished(address, Ok(value)) => return (Some((address, value)), failures),
+            Attempt::Finished(address, Err(why)) => {
                 let is_connected = race.connect_time(address).is_some();
                 if failures.iter().all(|it| it.address != address) {
                     race.failed(address, now);
@@ -145,6 +145,6 @@ fn attempt<T: Send + 'static>(
             }
             Err(error) => Err(error.into()),
         };
-        drop(news.send(Attempt::PairEnd(address, result)));
+        drop(news.send(Attempt::Finished(address, result)));
     });
 }
