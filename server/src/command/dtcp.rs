@@ -361,14 +361,14 @@ fn reason(refused: &Refused) -> String {
 const fn ending(why: pair::EndReason) -> &'static str {
     match why {
         pair::EndReason::Done => "done",
-        pair::EndReason::Truncated(Side::Hidden) | pair::NoSession::Reset(Side::Hidden) => {
+        pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
             "the other side broke off"
         }
-        pair::EndReason::Truncated(Side::Client) | pair::NoSession::Reset(Side::Client) => {
+        pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
             "standard input or output broke off"
         }
         pair::EndReason::Silent(_) => "the other side does not answer any more",
-        pair::EndReason::HalfClosed | pair::NoSession::Idle => "nothing moved for too long",
+        pair::EndReason::HalfClosed | pair::EndReason::Idle => "nothing moved for too long",
         pair::EndReason::SlowReader(_) => "one side read too slowly while memory was short",
     }
 }
