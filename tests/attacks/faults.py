@@ -1,5 +1,5 @@
-"""A network that fails: `faults.py RELAY NOXIOUS`, as root. Relay and clients are in one network namespace, agent and
-page in another; both are gone at the end. iptables drops, loses and resets, noxious delays, slices and slows down."""
+"""Network faults: `faults.py RELAY NOXIOUS`, as root. Relay and clients are in one network namespace, agent and page in
+another; both are removed at the end. iptables drops, loses and resets; noxious delays, slices and slows down."""
 
 import hashlib
 import http.server
@@ -29,7 +29,7 @@ def octets(count):
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """Answers GET /N with N octets, and leaves it to the client to end: noxious ends both ways where one does."""
+    """Answers GET /N with N bytes. The client ends first, because noxious ends both directions at the first end."""
 
     protocol_version = 'HTTP/1.1'
 
@@ -49,7 +49,7 @@ def sh(*command, ok=True):
 
 
 class World:
-    """The two namespaces, the relay in ours, and what is started in the other."""
+    """The two namespaces, with the relay in this one, and agent and page in the other."""
 
     def __init__(self, relay, noxious, folder):
         self.relay, self.noxious, self.folder, self.programs = relay, noxious, folder, []
@@ -66,7 +66,7 @@ class World:
         self.far('ip', 'link', 'set', 'lo', 'up')
         state = str(folder / 'state')
         self.log = folder / 'relay.log'
-        # Before the relay starts, so that it need not look for it.
+        # Before the relay starts, so that it reads the ID at startup.
         add = sh(relay, 'id', 'add', 'home', '--relay', f'https://{NEAR}:{RELAY}', '--state', state,
                  '--out', str(folder / 'home.ticket'), ok=False)
         if add.returncode:
@@ -100,7 +100,7 @@ class World:
             program.wait()
 
     def agent(self, port=RELAY):
-        """The agent, awaited until it waits; its log."""
+        """Starts the agent and awaits that it waits for clients. Returns its log."""
         ticket = self.folder / 'used.ticket'
         ticket.write_text(self.ticket.replace(f':{RELAY}', f':{port}', 1))
         ticket.chmod(0o600)
@@ -112,7 +112,7 @@ class World:
         return program, log
 
     def proxy(self, *toxics):
-        """noxious before the relay, with these faults."""
+        """Starts noxious in front of the relay, with these faults."""
         log = self.folder / 'noxious.log'
         words = [json.dumps(toxic | {'name': str(number), 'toxicity': 1.0}) for number, toxic in enumerate(toxics)]
         program = start([self.noxious, f'{NEAR}:{PROXY}', f'{NEAR}:{RELAY}', *words], log)
@@ -127,15 +127,15 @@ class World:
             self.programs.remove(program)
 
     def ask(self, count, port=RELAY, patience=120):
-        """The connection of a client that asked for so many octets."""
+        """The connection of a client that requested this many bytes."""
         plain = socket.create_connection((NEAR, port), patience)
-        # A cut is to be told from an end.
+        # A truncation must differ from a clean end.
         client = self.tls.wrap_socket(plain, server_hostname='localhost', suppress_ragged_eofs=False)
         client.sendall(f'GET /{count} HTTP/1.1\r\nHost: h\r\nAuthorization: Basic {self.credential}\r\n\r\n'.encode())
         return client
 
     def fetch(self, count, port=RELAY):
-        """So many octets, which must be right; how long it took."""
+        """Fetches this many bytes and checks them. Returns the time."""
         begun = time.monotonic()
         with self.ask(count, port) as client:
             answer, behind = bytearray(), None
@@ -160,7 +160,7 @@ class World:
 
 
 def silent_drop(world):
-    """Both ends notice a path that swallows everything."""
+    """Both ends detect a path that drops everything."""
     agent, log = world.agent()
     world.fetch(1000)
     await_line(log, r'(event=waiting [^\n]*\n[^$]*){5}', agent)
@@ -187,7 +187,7 @@ def silent_drop(world):
     for end in ('relay', 'agent'):
         if at.get(end, 1000) >= NOTICED:
             raise OSError(f'the {end} noticed after {at.get(end)} s')
-    return f"noticed by the relay after {at['relay']:.1f} s, by the agent after {at['agent']:.1f} s; back in {back:.1f} s"
+    return f"detected by the relay after {at['relay']:.1f} s, by the agent after {at['agent']:.1f} s; back in {back:.1f} s"
 
 
 def loss(world):
@@ -245,7 +245,7 @@ def reset(world):
 
 
 def single_octets(world):
-    """Every octet is a segment of its own, on both sides of the relay."""
+    """Every byte is a segment of its own, on both sides of the relay."""
     sliced = [{'type': 'slicer', 'attributes': {'average_size': 1, 'size_variation': 0, 'delay': 0}, 'stream': way}
               for way in ('upstream', 'downstream')]
     proxy = world.proxy(*sliced)
@@ -256,7 +256,7 @@ def single_octets(world):
 
 
 def slow_reader(world):
-    """One reads 1 kB a second; another's bulk beside it is as fast as without, and memory stays bounded."""
+    """One client reads 1 kB per second. The bulk of another is as fast as without it, and memory stays bounded."""
     proxy = world.proxy({'type': 'bandwidth', 'attributes': {'rate': 1}, 'stream': 'downstream'})
     agent, _ = world.agent()
     count = 64 * MIB
@@ -266,7 +266,7 @@ def slow_reader(world):
         slow.recv(1)
         beside = min(world.fetch(count) for _ in range(3))
         more = world.resident() - before
-        # It is served on: what was in flight is not all that ever comes.
+        # It continues to be served: it gets more than what was in transit.
         slow.recv(1)
     world.end(agent, proxy)
     if beside > 2 * alone or more > 48:
@@ -284,7 +284,7 @@ def main():
     if sys.argv[1:] == ['page']:
         return page()
     if sys.argv[1] != 'inside':
-        # A namespace of our own, which goes with us.
+        # A namespace that is removed with this process.
         os.execvp('unshare', ['unshare', '--net', sys.executable, __file__, 'inside', *sys.argv[1:]])
     failed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -301,7 +301,7 @@ def main():
                     world.end(*[program for program in world.programs if program not in lasting])
         finally:
             world.ends()
-    print(f'faults: {"all well" if not failed else f"{failed} failed"}')
+    print(f'faults: {"passed" if not failed else f"{failed} failed"}')
     return failed > 0
 
 

@@ -1,4 +1,4 @@
-"""A relay, an agent and a page behind it; and honest clients that come from all over 127.0.0.0/8."""
+"""A relay, an agent and a page behind it, and honest clients with addresses from all of 127.0.0.0/8."""
 
 import http.server
 import os
@@ -36,7 +36,7 @@ class Service(http.server.ThreadingHTTPServer):
 
 
 class Times:
-    """What a run of honest clients was answered, and how fast, in milliseconds."""
+    """The results of a run of honest clients, with times in milliseconds."""
 
     def __init__(self, times, failed):
         self.times, self.failed = sorted(times), failed
@@ -50,7 +50,7 @@ class Times:
 
 
 def await_line(path, pattern, process):
-    """The first match in a log that grows."""
+    """Awaits the first match in a growing log."""
     until = time.monotonic() + 30
     while time.monotonic() < until and process.poll() is None:
         if match := re.search(pattern, path.read_text()):
@@ -67,7 +67,7 @@ def start(command, log):
 
 
 class Honest:
-    """Relay, agent and page, as long as the block lasts."""
+    """Relay, agent and page during a `with` block."""
 
     def __init__(self, relay, folder, options):
         self.number = 0
@@ -104,7 +104,7 @@ class Honest:
         self.service.shutdown()
 
     def ask(self, number):
-        """One honest client; how long it took, in milliseconds."""
+        """Runs one honest client. Returns its time in milliseconds."""
         begun = time.monotonic()
         source = (f'127.{number % 200 + 1}.{number // 200 % 250}.9', 0)
         with socket.create_connection(('127.0.0.1', self.port), PATIENCE, source) as plain:
@@ -119,7 +119,7 @@ class Honest:
         return (time.monotonic() - begun) * 1000
 
     def run(self, seconds):
-        """So many seconds of honest clients."""
+        """Runs honest clients for this many seconds."""
         futures = []
         with ThreadPoolExecutor(64) as threads:
             begun = time.monotonic()

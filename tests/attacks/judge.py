@@ -1,15 +1,15 @@
-"""What testssl.sh and sslyze found, judged: `judge.py testssl|sslyze FILE`. Exits 1 with what is not to be."""
+"""Judges the results of testssl.sh and sslyze: `judge.py testssl|sslyze FILE`. The exit code is 1 if there are findings."""
 
 import json
 import sys
 
-# What says nothing about the relay: the tool's own OpenSSL, and a DNS record that no localhost has.
+# Findings that do not concern the relay: the tool's own OpenSSL, and a DNS record that localhost cannot have.
 NOT_OURS = {'engine_problem', 'DNS_CAArecord'}
 AEAD = ('GCM', 'POLY1305', 'CCM')
 
 
 def testssl(found):
-    """Everything above 'info'; and that what must be there was looked at."""
+    """Everything above 'info', and required checks that are missing."""
     for one in found:
         if one['severity'] not in ('OK', 'INFO') and one['id'] not in NOT_OURS:
             yield f"{one['id']}: {one['severity']}: {one['finding']}"
@@ -25,7 +25,7 @@ def testssl(found):
 
 
 def sslyze(found):
-    """The versions, the suites, and what must be off."""
+    """The versions, the suites, and features that must be off."""
     [server] = found['server_scan_results']
     if server['scan_status'] != 'COMPLETED':
         yield f"the scan: {server['scan_status']}: {server['connectivity_error_trace']}"
@@ -59,7 +59,7 @@ def main():
         found = list({'testssl': testssl, 'sslyze': sslyze}[tool](json.load(file)))
     for line in found:
         print(f'{tool}: {line}', file=sys.stderr)
-    print(f'{tool}: {"all well" if not found else f"{len(found)} findings"}')
+    print(f'{tool}: {"passed" if not found else f"{len(found)} findings"}')
     return bool(found)
 
 

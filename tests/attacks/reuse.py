@@ -1,7 +1,7 @@
-"""Clients that reuse connections, beside two hidden servers behind one relay:  reuse.py RENDEZVOUS PYTHON [COUNT [CLIENT …]]
+"""Clients that reuse connections, with two hidden servers behind one relay:  reuse.py RENDEZVOUS PYTHON [COUNT [CLIENT …]]
 
-Each client sends COUNT requests that name the two hidden servers in turn. A finding is a request that reached the wrong one,
-and one that its own did not answer; and a client that made a connection for each request, since that tests nothing.
+Each client sends COUNT requests that name the two hidden servers in turn. Findings are requests that reached the wrong one,
+requests that their own did not answer, and a client that opened a connection for each request, which would test nothing.
 """
 
 import re
@@ -22,7 +22,7 @@ def python(script, *mode):
     return [PYTHON, str(PEERS / script), *mode]
 
 
-# Each with the program that it needs.
+# The clients, each with the program that it needs.
 CLIENTS = {
     'curl-basic': ('curl', python('curl_client.py', 'basic')),
     'curl-digest': ('curl', python('curl_client.py', 'digest')),
@@ -75,13 +75,13 @@ class Pair:
         return self.programs[-1]
 
     def misled(self, since=(0, 0)):
-        """Requests that reached the wrong one, by service, behind the first so many."""
+        """Requests that reached the wrong service after the first ones, by service."""
         texts = [(self.folder / f'service-{name}.log').read_text() for name in 'ab']
         lines = [[line for line in text.splitlines() if line.startswith('misled')] for text in texts]
         return [own[first:] for own, first in zip(lines, since, strict=True)]
 
     def connections(self):
-        """Pairs so far, and connections of clients in them."""
+        """Pairs so far, and client connections in them."""
         pairs = re.findall(r'event=paired hidden=\S+ client=(\S+)', (self.folder / 'relay.log').read_text())
         return len(pairs), len(set(pairs))
 
@@ -126,7 +126,7 @@ def main():
                 findings.append(f'{client}: {CLIENTS[client][0]} is not installed')
     for line in findings:
         print(f'reuse: {line}', file=sys.stderr)
-    print(f'reuse: {"all well" if not findings else f"{len(findings)} findings"}')
+    print(f'reuse: {"passed" if not findings else f"{len(findings)} findings"}')
     return bool(findings)
 
 

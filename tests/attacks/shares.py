@@ -1,18 +1,18 @@
-"""Strangers who take memory and give none back, beside honest requests: `shares.py RELAY [COUNT [ADDRESSES]]`.
+"""Attackers that hold memory, beside honest clients: `shares.py RELAY [COUNT [ADDRESSES]]`.
 
 COUNT attackers (1000) from ADDRESSES source addresses (1) of each kind, one kind after the other:
 
-* slow readers and drip readers of a large answer of ID `one`, of which they read nothing, or one byte a second;
+* slow readers and drip readers of a large answer of ID `one`, of which they read nothing, or one byte per second;
 * half heads and half ClientHellos;
-* pipeliners, who send request after request without an ID and read no answer.
+* pipeliners, which send request after request without an ID and read no answer.
 
-Meanwhile honest clients ask for a page of ID `two`, from addresses of their own and from the attackers' first address,
-through the same relay and the same agent. All of them are answered; the p99 stays under 250 ms, or under three times
-that of the quiet time; and the relay's and the agent's memory stay under `--buffer-memory` and 15 MB. With the defaults,
-and with `--buffer-memory 8M`.
+Meanwhile honest clients request a page of ID `two`, from addresses of their own and from the attackers' first address,
+through the same relay and the same agent. All of them must be answered. The p99 must stay under 250 ms, or under three
+times that without attackers. The memory of relay and agent must stay under `--buffer-memory` and 15 MB. It runs with the
+defaults, and with `--buffer-memory 8M`.
 
-Another program, a build of before, is tried with RENDEZVOUS_RELAY=FILE tests/attacks/run shares: a build without shares
-answers no honest client as long as slow readers stay, and answers late, or lets its memory grow, with the other kinds.
+RENDEZVOUS_RELAY=FILE tests/attacks/run shares tests another build. A build without shares answers no honest client while
+slow readers stay; with the other kinds it answers late, or its memory grows.
 """
 
 import multiprocessing
@@ -32,12 +32,12 @@ from pathlib import Path
 from honest import Times, await_line, start
 
 MEMORIES = {'the defaults': ([], 48), '--buffer-memory 8M': (['--buffer-memory', '8M'], 8)}
-# Memory beside the buffers, in MB: the program itself, and the connections.
+# Memory other than buffers, in MB: the program itself, and the connections.
 BESIDE = 15
 SECONDS = 8
 RATE = 12
 PATIENCE = 10
-# Attackers have so long to come.
+# The time in which all attackers connect.
 GATHERING = 60
 SERVICE = r"""
 import asyncio, sys
@@ -71,7 +71,7 @@ tls.verify_mode = ssl.CERT_NONE
 
 
 class Site:
-    """A relay, one agent with two hidden servers, and their services, as long as the block lasts."""
+    """A relay, one agent with two hidden servers, and their services during a `with` block."""
 
     def __init__(self, program, folder, options):
         self.programs = []
@@ -131,7 +131,7 @@ class Site:
             raise
 
     def ask(self, source):
-        """One honest client; how long it took, in milliseconds."""
+        """Runs one honest client. Returns its time in milliseconds."""
         begun = time.monotonic()
         with self.secure(source) as client:
             client.sendall(self.request(1, '/small'))
@@ -143,7 +143,7 @@ class Site:
         return (time.monotonic() - begun) * 1000
 
     def honest(self, seconds, sources):
-        """So many seconds of honest clients, from each of these addresses in turn."""
+        """Runs honest clients for this many seconds, from these addresses in turn."""
         futures = []
         with ThreadPoolExecutor(64) as threads:
             begun = time.monotonic()
@@ -154,7 +154,7 @@ class Site:
         return Times([future.result() for future in futures if not future.exception()], failed)
 
     def memory(self):
-        """The most memory that relay and agent had so far, in MB."""
+        """The peak memory of relay and agent so far, in MB."""
         def peak(process):
             status = Path(f'/proc/{process.pid}/status').read_text()
             return int(re.search(r'VmRSS:\s+(\d+) kB', status)[1]) / 1024
@@ -162,7 +162,7 @@ class Site:
 
 
 class Attack:
-    """Attackers of one kind, in a process of their own, as long as the block lasts."""
+    """Attackers of one kind, in a process of their own, during a `with` block."""
 
     def __init__(self, site, kind, count, addresses):
         self.site, self.over, self.peaks, self.count = site, False, (0, 0), count
@@ -176,7 +176,7 @@ class Attack:
         self.process.start()
         self.watcher.start()
         until = time.monotonic() + GATHERING
-        # Some are always thrown out, and come again.
+        # Some are always disconnected, and reconnect.
         while time.monotonic() < until:
             time.sleep(0.1)
             if self.there.value >= self.count:
@@ -210,7 +210,7 @@ class Crowd:
         self.go_on()
 
     def come(self, number):
-        """Attackers come, one after the other."""
+        """Starts the attackers, one after the other."""
         while not self.over and self.left > 0:
             with self.lock:
                 self.left -= 1
@@ -225,7 +225,7 @@ class Crowd:
             self.there.value = len(self.socks)
 
     def go_on(self):
-        """They do what they do, once a second; those that were thrown out come again."""
+        """Performs the attack once per second. Attackers that were disconnected reconnect."""
         while not self.over:
             gone = 0
             for sock in list(self.socks):
@@ -265,7 +265,7 @@ class Crowd:
 
 
 PIPELINE = b'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n' * 1200
-# Three records of a ClientHello that says it is longer: a build without a limit keeps them all.
+# Three records of a ClientHello that declares a greater length: a build without a limit keeps them all.
 RECORD = bytes([22, 3, 1, 0x20, 0])
 HELLO = RECORD + bytes([1, 0, 0x3f, 0xf0, 3, 3]) + bytes(8186) + RECORD + bytes(8180)
 
@@ -335,7 +335,7 @@ def main():
             found += [f'{what}: unanswered: {why}' for why in during.failed[:3]]
             if during.p99 > max(250, 3 * quiet.p99):
                 found.append(f'{what}: p99 {during.p99:.1f} ms, in quiet {quiet.p99:.1f} ms')
-            # The agent's memory is always as large as its default.
+            # The agent's memory limit is always the default.
             for who, has, may in [('relay', relay, megabytes), ('agent', agent, 48)]:
                 if has > may + BESIDE:
                     found.append(f'{what}: {who} takes {has:.1f} MB of {may} + {BESIDE}')

@@ -1,6 +1,5 @@
-"""Four ways of being slow (slowhttptest), with 2000 connections each, while 50 honest clients a second come:
-`slow.py RELAY`. All honest ones are answered, and their p99 stays under three times that of the quiet time before and
-after."""
+"""Four kinds of slow clients (slowhttptest), with 2000 connections each, beside 50 honest clients per second:
+`slow.py RELAY`. All honest ones must be answered, with a p99 under three times that of the quiet time before and after."""
 
 import re
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 from honest import Honest
 
 CONNECTIONS = 2000
-# So many are opened a second; the attack has them all after ten seconds.
+# Connections opened per second: the attack has them all after ten seconds.
 RATE = 200
 SECONDS = 25
 QUIET = 15
@@ -24,14 +23,14 @@ MODES = {
 
 
 def attack(options, url, folder):
-    """Starts slowhttptest; its log is kept for who wants to see it."""
+    """Starts slowhttptest, and keeps its log."""
     command = ['slowhttptest', '-c', str(CONNECTIONS), '-r', str(RATE), '-l', str(SECONDS), '-p', '3', '-u', url]
     with open(folder / 'slowhttptest.log', 'w', encoding='utf-8') as log:
         return subprocess.Popen(command + options, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
 def extent(folder):
-    """How many connections the tool had at the same time at most, and how many in all, as it said itself."""
+    """The tool's own numbers: the maximum of concurrent connections, and all connections."""
     said = re.sub(r'\x1b\[[0-9;]*[A-Za-z]', '', (folder / 'slowhttptest.log').read_text(errors='replace'))
     most = {what: max(map(int, re.findall(rf'{what}:\s+(\d+)', said)), default=0) for what in ('connected', 'closed')}
     return most['connected'], most['connected'] + most['closed']
@@ -41,8 +40,8 @@ def main():
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The attackers come from 127.0.0.1, as the agent does; the honest ones have addresses of their own. Nobody is
-        # turned away for where he comes from: that would be too easy.
+        # The attackers come from 127.0.0.1, as the agent does; the honest clients have addresses of their own. The
+        # limit for one address is off, because it would make the test too easy.
         with Honest(sys.argv[1], folder, ['--max-connections-per-address', '0']) as honest:
             for mode, options in MODES.items():
                 before = honest.run(QUIET)
@@ -62,7 +61,7 @@ def main():
                     found.append(f'{mode}: that was no attack: {in_all} connections')
     for line in found:
         print(f'slowhttptest: {line}', file=sys.stderr)
-    print(f'slowhttptest: {"all well" if not found else f"{len(found)} findings"}')
+    print(f'slowhttptest: {"passed" if not found else f"{len(found)} findings"}')
     return bool(found)
 
 

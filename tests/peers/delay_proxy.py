@@ -1,6 +1,6 @@
-"""A line with a delay: DELAY_MS PORT. Passes TCP connections on to 127.0.0.1:PORT and prints where it listens. Each byte
-and each end arrives DELAY_MS later, and a connection is open after two such delays. A target that refuses is a line
-that is closed."""
+"""A TCP proxy with a delay: DELAY_MS PORT. Forwards connections to 127.0.0.1:PORT and prints where it listens. Each byte
+and each end arrives DELAY_MS later, and a connection is open after two such delays. If the target refuses, the
+connection is closed."""
 
 import asyncio
 import collections
@@ -45,7 +45,7 @@ async def line(reader, writer):
         far_reader, far = await asyncio.open_connection("127.0.0.1", PORT)
         await asyncio.gather(carry(reader, far), carry(far_reader, writer))
     except OSError:
-        # One of the two has reset its connection: so is the other.
+        # One of the two has reset its connection: reset the other.
         for end in (writer, far):
             if end:
                 end.transport.abort()

@@ -1,4 +1,4 @@
-"""requests at a door with a password:  door_client.py URL CA-FILE"""
+"""requests at an agent that requires a password:  door_client.py URL CA-FILE"""
 
 import sys
 
@@ -12,7 +12,7 @@ for password in ("right", "right"):
     session.headers["Host"] = "home.example.test"
     answer = session.get(url + "/1", timeout=30)
     print(answer.status_code, flush=True)
-    # The same connection, from now on with a password.
+    # The same connection, now with a password.
     session.auth = ("anna", password)
     answer = session.get(url + "/2", timeout=30)
     answer.raise_for_status()

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A peer that speaks DTCP over XMPP, written from the text of XEP-0046 alone, on slixmpp. One session; standard input
-and output are its stream, standard error says what happens.
+"""An independent implementation of DTCP over XMPP, written from the text of XEP-0046, on slixmpp. It handles one session.
+Standard input and output are the stream; events are printed on standard error.
 
     dtcp_peer.py open|accept|deaf --jid JID --server HOST:PORT --password WORD|--secret WORD [--to JID]
                  [--listen 127.0.0.1:0] [--host HOST:PORT]… [--tls off|prefer|require --cert FILE]
                  [--give-up id|no-id|empty-id] [--key KEY] [--late] [--nonsense]
 
-`deaf` knows no DTCP. With --secret it is a component (XEP-0114), which a server lets send what it would not take from
-an account: errors without an id. --late answers the request only when somebody has shown the key, so that a serving
-requestor is asked too early. --nonsense tries wrong commands and wrong keys first.
+`deaf` does not support DTCP. With --secret it is a component (XEP-0114), because a server accepts errors without an id from a
+component and not from an account. --late answers the request only after a connection has sent the key, so that a serving
+requestor gets its key too early. --nonsense sends wrong commands and wrong keys first.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Closed(Exception):
 
 
 class Wire:
-    """One connection. Lines are read octet by octet, so that what is behind them stays where it is."""
+    """One connection. Lines are read byte by byte, so that the bytes after them stay in the socket."""
 
     def __init__(self, sock, tls):
         self.sock, self.tls = sock, tls
@@ -72,9 +72,9 @@ class Wire:
         self.is_secure = True
 
     def stream(self):
-        """Standard input to it, it to standard output, until both have ended."""
+        """Copies standard input to it, and it to standard output, until both have ended."""
         self.sock.settimeout(None)
-        # An SSL object is not for two threads, and has no half-close: with TLS the other side ends first.
+        # An SSL object cannot be used by two threads, and has no half-close: with TLS the other side ends first.
         writer = threading.Thread(target=self.write)
         writer.start()
         if self.is_secure:
@@ -194,7 +194,7 @@ class Peer:
         self.learn(result.xml.find("{%s}query" % NS))
 
     def learn(self, query):
-        """The other's key and hosts are known: dial them all at once."""
+        """Dials all hosts of the other side at once, when they are known."""
         self.theirs = query.findtext("{%s}key" % NS)
         hosts = [host.text for host in query.findall("{%s}host" % NS)][:3]
         self.their_key.set()
@@ -253,7 +253,7 @@ class Peer:
                 wire.send("error")
 
     def prove(self, wire):
-        """The right key was shown. Whether this is the end of the handshake."""
+        """The correct key was sent. Returns whether the handshake is complete."""
         self.shown.set()
         self.their_key.wait(PATIENCE)
         if self.is_requestor:
@@ -306,7 +306,7 @@ class Peer:
             wire.sock.close()
 
     def win(self, wire, last_word):
-        """The one connection, if there is none yet."""
+        """Takes this connection, if there is none yet."""
         with self.lock:
             if self.winner:
                 return False

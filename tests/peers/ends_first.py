@@ -2,8 +2,8 @@
 
     ends_first.py PORT ID 1.2|1.3 CA-FILE
 
-Prints the TLS version, how many octets came after its own end, and their SHA-256; fails where the other
-side's end is no clean one.
+Prints the TLS version, the number of bytes after its own end, and their SHA-256. Fails if the other
+side's end is not clean.
 """
 
 import base64

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fills in the form of forwarded_django.py or forwarded_flask.py, as a browser does, from an address of its own:
+"""Submits the form of forwarded_django.py or forwarded_flask.py, as a browser does, from an address of its own:
 
     forwarded_client.py URL ID CA-FILE OWN-ADDRESS
 
-Every request claims to come from elsewhere. It prints the last page, and the status of a form from elsewhere.
+Every request has forged forwarding fields. It prints the last page, and the status of a form from another origin.
 """
 
 import sys
@@ -43,6 +43,6 @@ fields = {"csrfmiddlewaretoken": token, "x": "y"}
 answer = session.post(url + "/form", data=fields, headers={"Origin": url, "Referer": url + "/form"}, timeout=30)
 answer.raise_for_status()
 sys.stdout.write(answer.text)
-# From elsewhere the form is not taken.
+# From another origin the form is refused.
 wrong = session.post(url + "/form", data=fields, headers={"Origin": "https://elsewhere.example"}, timeout=30)
 print(wrong.status_code)

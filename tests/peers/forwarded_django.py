@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A page with a form, by Django, as the manual says that it is set up behind 'rendezvous agent --forwarded'. It prints
+"""A page with a form, by Django, set up as the manual says for 'rendezvous agent --forwarded'. It prints
 'listening PORT'.
 
-GET /form has the form and Django's token; POST /form redirects to the outside address of /done, if Django finds the
-token and the Origin right; GET /done says what Django knows of the client.
+GET /form has the form and Django's token; POST /form redirects to the outside address of /done, if Django accepts the
+token and the Origin; GET /done shows what Django knows of the client.
 """
 
 import sys

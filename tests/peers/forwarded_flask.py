@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A page with a form, by Flask, as the manual says that it is set up behind 'rendezvous agent --forwarded'. It prints
-'listening PORT'. What its pages are is said in forwarded_django.py; the token and the Origin are checked by hand.
+"""A page with a form, by Flask, set up as the manual says for 'rendezvous agent --forwarded'. It prints
+'listening PORT'. Its pages are those of forwarded_django.py. It checks the token and the Origin itself.
 """
 
 import logging

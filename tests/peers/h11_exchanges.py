@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""Where h11 finds the requests and responses of conversations. stdin has, for each conversation, what the client sends
-and what the server answers, each behind its length (4 octets, little end first); stdout gets a line for each
-conversation, in the same order:
+"""The boundaries of requests and responses according to h11. stdin has, for each conversation, the client's bytes and the
+server's bytes, each after its length (4 bytes, little-endian). stdout gets a line for each conversation, in the same order:
 
     REQUESTS/END RESPONSES/END
 
-REQUESTS and RESPONSES are lists with commas, of START+HEAD+BODY: where the head begins, how many octets it has, and how
-many the body has, with chunks and trailers; '?' for a body whose end is not there. END tells why the list ends:
+REQUESTS and RESPONSES are lists with commas, of START+HEAD+BODY: where the head begins, its length, and the length of the
+body with chunks and trailers; '?' for an incomplete body. END is why the list ends:
 
-    more    nothing follows, or not enough to go on
+    more    no more bytes, or not enough
     no      refused
     switch  another protocol follows
-    stop    h11 goes no further: the connection is to be closed, or the other direction is not complete
+    stop    h11 does not continue: the connection is to be closed, or the other direction is not complete
 """
 
 import struct
@@ -29,7 +28,7 @@ class Side:
 
     def __init__(self, role, octets):
         self.connection = h11.Connection(role, max_incomplete_event_size=LIMIT)
-        # Without octets it would be the end of the direction.
+        # Empty data would be the end of the direction.
         if octets:
             self.connection.receive_data(octets)
         self.length = len(octets)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What h11 makes of request heads: stdin has them, each behind its length (4 octets, little end first); stdout gets a
+"""h11's verdict on request heads. stdin has them, each after its length (4 bytes, little-endian); stdout gets a
 line for each, in the same order:
 
     more                          no end of the head yet
     no WHY                        refused
     ok METHOD TARGET VERSION LENGTH FRAMING HOST AUTHORIZATION FIELDS
 
-LENGTH is how many octets the head has; FRAMING is none, chunked, or a number of octets. METHOD, TARGET, HOST and
-AUTHORIZATION are in hex, '-' for what is not there; of repeated fields all, with commas. FIELDS is how many there are.
+LENGTH is the head's length in bytes; FRAMING is none, chunked, or a length in bytes. METHOD, TARGET, HOST and
+AUTHORIZATION are in hex, '-' if absent; repeated fields are joined by commas. FIELDS is the number of fields.
 """
 
 import struct

@@ -1,14 +1,13 @@
-// A hidden server as they were written in 2013, for tests: it speaks to a relay what such programs were
-// seen to speak. It runs on node 0.12 and on node 20, so it is written in ES5.
+// A hidden server of the kind of 2013, for tests: it sends to a relay what such programs were observed to send. It runs on node 0.12 and on node 20, so it is written in ES5.
 //
 //   node old-hidden-server.js '{"host":"localhost","port":8443,"tls":true,"ca":"relay.crt","id":"2f40…",
 //                               "secretFile":"secret","idleSeconds":120,"agent":"close"}'
 //
 // options: host, port, id; tls (default true), ca (PEM file), sni (false: none is sent);
-//          secretFile (its octets, as text, are the key) or secretEnv (the name of a variable);
-//          idleSeconds (120): after so long without a rendezvous it opens a new connection and leaves the
-//          old one open, deaf; agent: 'close' or 'keep-alive' (the Connection field of its CONNECT);
-//          retrySeconds (10): how long it stays away after a failure
+//          secretFile (its bytes, as text, are the key) or secretEnv (the name of a variable);
+//          idleSeconds (120): after this time without a rendezvous it opens a new connection, and leaves
+//          the old one open without reading it; agent: 'close' or 'keep-alive' (the Connection field of its CONNECT);
+//          retrySeconds (10): the delay after a failure
 //
 // It prints a line for each event:  registered | request METHOD /path | swallowed METHOD /path | idle |
 // refused STATUS | closed | failed REASON
@@ -26,7 +25,7 @@ var secret = (options.secretFile ? fs.readFileSync(options.secretFile, 'ascii') 
   .replace(/\s+$/, '')
 var proto = tls ? https : http
 
-// 'close' is what an agent without keep-alive says; newer programs say 'keep-alive'.
+// An http.Agent without keep-alive sends 'close'; newer programs send 'keep-alive'.
 var agent = options.agent === 'keep-alive' ? new proto.Agent({ keepAlive: true }) : false
 
 function say (line) {
@@ -74,7 +73,7 @@ function register () {
   var request
   var state = { deaf: false, over: false }
 
-  // Each waiting connection is followed by one other, whatever becomes of it.
+  // Each waiting connection is followed by one other, however it ends.
   function next (delay) {
     clearTimeout(state.timer)
     if (state.over) return
@@ -98,7 +97,7 @@ function register () {
   }
 
   request = proto.request(wanted)
-  // What arrives in one segment with the 200 comes as a third argument, which these programs did not know.
+  // Bytes in one segment with the 200 come as a third argument, which these programs did not use.
   request.on('connect', function (response, socket) {
     if (response.statusCode !== 200) {
       say('refused ' + response.statusCode)
@@ -118,7 +117,7 @@ function register () {
       next(0)
     }, idle)
     say('registered')
-    // On node 0.12 the socket still names the CONNECT as the message that owns it, and answers would wait.
+    // On node 0.12 the socket still belongs to the CONNECT message, and answers would wait.
     socket._httpMessage = null
     server.emit('connection', socket)
   })

@@ -1,12 +1,12 @@
-// A relay as node-rendezvous of 2013 was seen to be, for tests: one waiting connection an ID, plain tokens.
-// It runs on node 0.12 and on node 20, so it is written in ES5. The heads are cut by hand, over net and tls,
-// so that what it sends does not depend on what the http module of some version thinks.
+// A relay with the observed behaviour of node-rendezvous (2013), for tests: one waiting connection per ID, plain tokens.
+// It runs on node 0.12 and on node 20, so it is written in ES5. The heads are parsed here, over net and tls,
+// so that its output does not depend on the version of the http module.
 //
 //   node old-relay.js '{"port":0,"tls":true,"cert":"relay.crt","key":"relay.key",
 //                       "ids":{"2f40…":"secretFile"},"idleSeconds":120}'
 //
 // options: host (127.0.0.1), port (0: any), tls (default true), cert, key (PEM files);
-//          ids: an ID's file, whose octets, as text, are its key; idleSeconds (120)
+//          ids: an ID's file, whose bytes, as text, are its key; idleSeconds (120)
 //
 // It prints a line for each event:  listening PORT | waiting ID | kicked ID | idle ID | gone ID | paired ID |
 // refused STATUS DIAGNOSTIC | challenged
@@ -116,7 +116,7 @@ function identity (credentials) {
 
 var SINGLE = [ 'content-length', 'content-type', 'host', 'authorization', 'user-agent', 'referer', 'from' ]
 
-// Fields as the http module gives them: lower case, repeated ones joined.
+// Fields as the http module returns them: lower case, repeated ones joined.
 function fieldsOf (lines) {
   var fields = {}
 
@@ -160,7 +160,7 @@ function pair (socket, line, lines, behind) {
   splice(socket, hidden)
 }
 
-// Either closes, the other is closed.
+// If either closes, the other is closed.
 function splice (from, to) {
   from.pipe(to)
   from.on('close', function () {

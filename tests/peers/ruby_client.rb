@@ -1,4 +1,4 @@
-# Ruby's clients and what they make of the challenge: RELAY ID CA WHICH.
+# Ruby's clients, which answer the challenge: RELAY ID CA WHICH.
 require 'net/http'
 require 'openssl'
 require 'uri'

@@ -1,10 +1,10 @@
-"""One end of a stream, written from the text of 'A Proposal to the DTCP/JOBS/PASS madness', December 2002.
+"""One end of a stream, an independent implementation from the text of 'A Proposal to the DTCP/JOBS/PASS madness', December 2002.
 
     slixmpp_stream.py target    --jid JID --password P --server HOST:PORT
     slixmpp_stream.py initiator --jid JID --password P --server HOST:PORT --to JID [--listen] [--via JID=ADDR:PORT]…
 
-When the stream is clear to send, it sends everything that comes back, and ends when the other side has: an echo. Says
-what happens in lines on standard output. With --side it writes the stream id to a proxy as the mail's samples do.
+When the stream is clear to send, it echoes all bytes, and ends when the other side has. It prints events on standard
+output. With --side it writes the stream id to a proxy as the mail's samples do.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def query(sid=None, *children, name="sid"):
 async def echo(sock):
     say("clear to send")
     loop, total, held = asyncio.get_running_loop(), 0, []
-    # Everything first, then all of it: so both directions are half-closed in turn.
+    # Reads everything first, then sends it back, so that both directions are half-closed in turn.
     while octets := await loop.sock_recv(sock, 65536):
         held.append(octets)
     for octets in held:
@@ -87,7 +87,7 @@ class End(ClientXMPP):
         answer.send()
 
     async def claim(self, sock, at, dialled):
-        """PF4, A6.4: the address that was dialled, with our own port."""
+        """PF4, A6.4: the dialled address, with our own port."""
         endpoint = {"ip": dialled, "port": str(sock.getsockname()[1])}
         name = "side" if self.args.side else "sid"
         return self.say_iq("set", at, query(self.sid, ("endpoint", endpoint), name=name))
@@ -119,7 +119,7 @@ class Target(End):
             if sock := await self.dial(connection):
                 say("connected to", connection.get("jid"))
                 answer = await self.claim(sock, connection.get("jid"), connection.get("ip"))
-                # PF5, at once: a proxy answers PF4 only after the initiator has heard of it.
+                # PF5 at once: a proxy answers PF4 only after the initiator's claim.
                 used = query(self.sid, ("connection", {"jid": connection.get("jid")}))
                 self.say_iq("result", iq["from"], used, id=iq["id"])
                 await answer
@@ -160,7 +160,7 @@ class Initiator(End):
         self.accepted[writer.get_extra_info("peername")[1]] = (reader, writer)
 
     async def answer(self, iq):
-        """PF6: a claim of the target's; its socket may come after it."""
+        """PF6: a claim of the target; its socket may arrive later."""
         endpoint = iq.xml.find(f"{{{NS}}}query/{{{NS}}}endpoint")
         if iq["type"] != "set" or endpoint is None:
             return

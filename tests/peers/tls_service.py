@@ -5,7 +5,7 @@ Content-Length says:
 
     SNI HOST LENGTH SHA256-OF-BODY
 
-followed by the body itself. With 'proxy' a PROXY header of version 2 comes first, in clear, and its family and address
+followed by the body itself. With 'proxy' a PROXY header of version 2 comes first, before TLS, and its family and address
 are the first word of the answer instead of the SNI.
 """
 
@@ -34,7 +34,7 @@ def serve(connection, context, proxy):
         rest = exactly(connection, int.from_bytes(header[14:16], "big"))
         word = socket.inet_ntoa(rest[:4]) if header[13] == 0x11 else "unknown"
     names = []
-    # The context is of this connection alone: its callback knows which one it is for.
+    # Each connection has its own context, so that the callback knows its connection.
     context.sni_callback = lambda _socket, name, _context: names.append(name)
     tls = context.wrap_socket(connection, server_side=True)
     data = b""
@@ -55,7 +55,7 @@ def serve(connection, context, proxy):
     line = f"{word} {fields['Host']} {len(body)} {hashlib.sha256(body).hexdigest()}\n".encode()
     answer = line + body
     tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(answer) + answer)
-    # The clean end: close_notify, and then the client's.
+    # A clean end: our close_notify, then the client's.
     try:
         tls.unwrap().close()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Python's own client, with one of its two handlers of a challenge: RELAY ID CA HANDLER."""
+"""urllib, with one of its two handlers of a challenge: RELAY ID CA HANDLER."""
 
 import ssl
 import sys

@@ -1,4 +1,4 @@
-"""A WebSocket server that says back what it is told; prints `listening PORT`."""
+"""A WebSocket server that echoes messages; prints `listening PORT`."""
 
 import asyncio
 

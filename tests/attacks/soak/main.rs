@@ -139,7 +139,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     if !found.is_empty() {
         return Err(found.join("\nsoak: ").into());
     }
-    println!("soak: all well");
+    println!("soak: passed");
     Ok(())
 }
 

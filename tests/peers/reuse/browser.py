@@ -1,8 +1,8 @@
-"""A browser without a window:  browser.py chromium|firefox URL ID-A ID-B CA-FILE COUNT
+"""A headless browser:  browser.py chromium|firefox URL ID-A ID-B CA-FILE COUNT
 
-The relay is one origin, whatever hidden server is named, and a browser keeps one set of credentials for it. So the page's
-own script names the hidden server in each request, by an `Authorization` field; and between two rounds of these the
-browser navigates to `https://ID:any@RELAY/` of the other one.
+All hidden servers of the relay are one origin, and a browser keeps one set of credentials for it. So the page's script names
+the hidden server in each request, by an `Authorization` field. Between two rounds of these the browser navigates to
+`https://ID:any@RELAY/` of the other one.
 
 Chromium is driven by chromedriver, Firefox by its own WebDriver BiDi.
 """
@@ -22,7 +22,7 @@ from plan import Check, Request
 
 # As many fetches as one page makes before the next navigation.
 ROUND = 50
-# Both `async` and one after the other: the browser reuses the connection that the last one left.
+# Sequential and `async`: the browser reuses the connection of the previous request.
 FETCH = """(async plan => {
   const answers = [];
   for (const [method, target, body, authorization] of plan) {
@@ -87,7 +87,7 @@ class Chromium:
 class Firefox:
     def __init__(self, folder):
         port = free_port()
-        # No traffic of the browser's own, and no question before credentials in an address are used.
+        # No traffic of the browser's own, and no prompt before credentials in a URL are used.
         preferences = {
             'network.http.phishy-userpass-length': 255, 'network.auth.confirmAuth.enabled': False,
             'datareporting.policy.dataSubmissionEnabled': False, 'app.normandy.enabled': False,

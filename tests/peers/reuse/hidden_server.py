@@ -1,7 +1,7 @@
 """A hidden server's HTTP service:  hidden_server.py NAME FOREIGN-ID
 
-Answers each request as `plan.answer` has it, any number of them on one connection, pipelined ones too. A request that was
-meant for another hidden server, and every trace of the other one's ID, is reported in a line that begins with 'misled'.
+Answers each request with `plan.answer`, any number of them on one connection, pipelined ones too. A request that was meant for
+another hidden server, and every occurrence of the other one's ID, is reported in a line that begins with 'misled'.
 """
 
 import base64
@@ -41,7 +41,7 @@ def serve(connection, name, foreign):
             if fields.get('expect') == '100-continue':
                 connection.sendall(b'HTTP/1.1 100 Continue\r\n\r\n')
             body = read_body(source, fields)
-            # A browser asks every hidden server for its icon.
+            # A browser requests the icon of every hidden server.
             own = target.startswith(f'/{name}/') or target == '/favicon.ico'
             if not own or body and not body.startswith(f'for-{name}-'.encode()):
                 say(f'misled: {method} {target}')
@@ -62,7 +62,7 @@ def guarded(connection, name, foreign):
 
 def main():
     name, uuid = sys.argv[1:]
-    # As it is in Digest, and in Basic, where its last characters depend on what follows.
+    # The user name in Digest, and in Basic, where its last characters depend on what follows.
     foreign = [uuid.encode(), base64.b64encode(uuid.encode())[:40]]
     listener = socket.create_server(('127.0.0.1', 0), backlog=512)
     say(f'listening {listener.getsockname()[1]}')

@@ -1,7 +1,7 @@
 """Pipelined requests on one connection at a time:  pipeline.py URL ID-A ID-B CA-FILE COUNT
 
-Batches of 2 to 9 requests go out in one write, bodies too. The answers have to come in order. A relay may end a connection
-in order in front of an answer: what was not answered then is sent again on a new connection.
+Sends batches of 2 to 9 requests with their bodies in one write. The answers must come in order. A relay may end a connection
+cleanly before an answer: unanswered requests are sent again on a new connection.
 """
 
 import base64
@@ -20,7 +20,7 @@ def connect(url, ca):
         return plain
     context = ssl.create_default_context(cafile=ca)
     context.check_hostname = False
-    # An end without close_notify is an error, which is what a test wants.
+    # EOF without close_notify must be an error.
     return context.wrap_socket(plain, suppress_ragged_eofs=False)
 
 
@@ -32,7 +32,7 @@ def octets(request, ids):
 
 
 def read(source):
-    """One answer; nothing at the end of the connection in front of one."""
+    """Reads one answer; None if the connection has ended before it."""
     line = source.readline()
     if not line:
         return None

@@ -23,7 +23,7 @@ class Request:
 
 
 def answer(name, method, target, body):
-    """What the hidden server of that name answers."""
+    """The answer of the hidden server with that name."""
     return f'{name} {method} {target} {len(body)} {hashlib.sha256(body).hexdigest()}\n'
 
 
@@ -41,7 +41,7 @@ class Check:
             self.wrong.append(f'{request.method} {request.target}: {status} {text[:80]!r}')
 
     def exit(self):
-        """Ends the program: exit code 0 if every answer was the right one."""
+        """Ends the program: exit code 0 if every answer was correct."""
         print(f'{self.right} answered by their own hidden server')
         for line in self.wrong[:5]:
             print(f'wrong: {line}', file=sys.stderr)
