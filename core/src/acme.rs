@@ -22,15 +22,27 @@
 //! | [`event`] | what is logged |
 //! | [`names`], [`url`] | the names of a certificate, URLs of a CA |
 //! | [`state`] | what is stored |
+//! | [`message`] | requests and responses |
+//! | [`dates`], [`pem`] | dates and chains as CAs write them |
 //! | [`client`] | the client |
 //! | [`with`] | the client beside another machine |
 
 pub mod action;
+mod attempts;
 pub mod client;
 pub mod config;
+pub mod dates;
 pub mod event;
+mod jose;
+mod json;
+pub mod message;
 pub mod names;
+mod objects;
+pub mod pem;
+mod problem;
+mod renewal;
 pub mod state;
+mod transport;
 pub mod url;
 pub mod with;
 
@@ -38,6 +50,7 @@ pub use self::action::{Action, Answer, Certificate, Challenge, Proof, Question, 
 pub use self::client::{Client, Status, Wanted};
 pub use self::config::{ChallengeKind, Config, ExternalAccount, PublicKey};
 pub use self::event::Event;
+pub use self::message::{Method, NoResponse, Request, Response};
 pub use self::names::Names;
 pub use self::state::State;
 pub use self::url::Url;

@@ -1,14 +1,51 @@
-//! The client: account, orders, renewals.
+//! The client: which step follows which. `docs/acme.md §3` has what is stored before which step, `docs/acme.md §4` the
+//! states of an order.
+//!
+//! One thing is under way at a time: a question to the driver, a request to the CA, or a pause. What follows is a value
+//! ([`Next`]), so that every way through is one `match`.
 
-use alloc::collections::VecDeque;
+mod account;
+mod faults;
+mod order;
+mod plan;
+mod renewal_info;
+
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::action::{Action, Answer, Certificate, QuestionId};
-use super::config::Config;
+use sha2::{Digest, Sha256};
+
+use super::action::{AccountKey, Action, Answer, Certificate, Challenge, Question, QuestionId};
+use super::attempts::{Attempts, Faults};
+use super::config::{Config, PublicKey};
+use super::event::Event;
+use super::jose::{Unsigned, Verifier, thumbprint};
+use super::message::{Method, NoResponse, Request, Response};
 use super::names::Names;
-use super::state::State;
-use crate::time::{Now, Time};
+use super::objects::Directory;
+use super::problem::{Kind, Problem};
+use super::renewal::renew_at;
+use super::state::{Account, State};
+use super::url::Url;
+use crate::entropy::Entropy;
+use crate::time::{Now, Span, Time};
+use order::OrderJob;
+
+/// The most certificates of one client; those behind are not ordered.
+pub const CERTIFICATES_MAX: usize = 1_000;
+/// A directory is fetched again after this long.
+const DIRECTORY_MAX_AGE: Span = Span::from_secs(86_400);
+/// A request is sent so often at most while the CA refuses nonces…
+const NONCE_TRIES_MAX: u8 = 10;
+/// …and so often if it has failed for a long time.
+const NONCE_TRIES_LATER: u8 = 3;
+/// So many failures in a row are a long time.
+const LONG_TIME: u32 = 10;
+/// The driver has this long for an answer.
+const ANSWER_TIMEOUT: Span = Span::from_secs(120);
+/// A request is given up after this long, whatever its steps are allowed.
+const RESPONSE_TIMEOUT: Span = Span::from_secs(300);
 
 /// A certificate that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +65,11 @@ pub struct Status {
     pub not_after: Option<u64>,
     /// The next order, or the next attempt of one that failed, in seconds since 1970. In the past: due.
     pub next: u64,
-    /// How many attempts have failed since the last certificate.
+    /// Whether an order is under way.
+    pub is_ordered: bool,
+    /// How many attempts have failed since the last certificate, one that is under way included.
     pub failures: u32,
-    /// The last failure; empty if there was none.
+    /// The last failure of these names, or of the CA; empty if there was none.
     pub last_failure: String,
 }
 
@@ -38,9 +77,141 @@ pub struct Status {
 #[derive(Debug)]
 pub struct Client {
     config: Config,
+    entropy: Entropy,
     state: State,
     wanted: Vec<Wanted>,
+    /// What is under way.
+    pending: Pending,
+    job: Option<OrderJob>,
+    call: Option<Call>,
     actions: VecDeque<Action>,
+    request: Option<Request>,
+    questions: u32,
+    requests: u32,
+    directory: Option<(Directory, Now)>,
+    nonce: Option<String>,
+    /// What the driver answers validators now.
+    provided: Vec<Challenge>,
+    /// Orders that are polled later, and how often they were put off.
+    parked: BTreeMap<Names, (Time, u32)>,
+    /// Challenges of each order that the CA was told to validate: once each.
+    posted: BTreeMap<Names, Vec<Url>>,
+    /// The state has changed since it was stored.
+    is_dirty: bool,
+    /// The driver failed: nothing is done before.
+    driver_pause: Time,
+    driver_failures: u32,
+    /// The CA did not know the account, and no certificate was issued since.
+    account_was_lost: bool,
+    /// The key of the account is to be replaced; the new one, once it is made.
+    rollover: Option<Option<PublicKey>>,
+    /// When each certificate was reported to expire.
+    reported: BTreeMap<Names, Time>,
+    clock_was_reported: bool,
+    /// What was reported to have no effect.
+    ignored: Vec<String>,
+}
+
+/// What is under way.
+#[derive(Debug)]
+enum Pending {
+    /// Nothing to do before.
+    Pause { until: Time, next: Next },
+    /// A question to the driver.
+    Answer { id: QuestionId, then: Then, until: Time },
+    /// A request to the CA.
+    Response { id: u32, exchange: Exchange, until: Time },
+}
+
+/// What an answer of the driver is for.
+#[derive(Debug)]
+enum Then {
+    Stored(Next),
+    SignedCall(Unsigned),
+    SignedKeyChange(Unsigned),
+    Made,
+    Provided(Challenge, Next),
+    Inspected,
+    Installed,
+    AccountKeyMade,
+    AccountKeyReplaced,
+}
+
+/// What a response of the CA is for.
+#[derive(Clone, Debug)]
+enum Exchange {
+    Directory(Next),
+    Nonce,
+    Call,
+    RenewalInfo(Names),
+}
+
+/// What is done next.
+#[derive(Clone, Debug)]
+enum Next {
+    /// Decide what is due.
+    Plan,
+    /// Look for the account, or register it.
+    Account,
+    Register,
+    /// Order a certificate.
+    Begin(Names),
+    /// Take an order up again.
+    Resume(Names),
+    NewOrder,
+    Look,
+    /// The order has this state.
+    Proceed(super::objects::Order),
+    Authorization,
+    /// Store the challenge that is answered now, and then…
+    StoreChallenge(Url),
+    /// …tell the CA.
+    Challenge(Url),
+    Finalize,
+    Download(Url),
+    /// Deactivate what is pending of these authorizations.
+    Deactivate(Vec<Url>),
+    RenewalInfo(Names),
+    Rollover,
+}
+
+/// A signed request, until it is answered.
+#[derive(Clone, Debug)]
+struct Call {
+    url: Url,
+    payload: String,
+    by: By,
+    purpose: Purpose,
+    tries: u8,
+}
+
+/// Who signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Account,
+    Key,
+    NextKey(PublicKey),
+}
+
+/// What a signed request is for.
+#[derive(Clone, Debug)]
+enum Purpose {
+    Lookup,
+    Register,
+    /// Whether the account is valid, since an order was refused with this problem.
+    CheckAccount(Problem),
+    NewOrder,
+    Look,
+    Authorization,
+    Challenge(Url),
+    Finalize,
+    Download,
+    Alternate,
+    /// Whether the first of these is pending.
+    LookToDeactivate(Vec<Url>),
+    Deactivate(Vec<Url>),
+    RolloverLookup,
+    KeyChange,
 }
 
 impl Client {
@@ -48,14 +219,86 @@ impl Client {
     /// system: all delays have jitter.
     #[must_use]
     pub fn new(config: Config, state: State, wanted: Vec<Wanted>, seed: [u8; 32], now: Now) -> Self {
-        let _ = (seed, now);
-        Self { config, state, wanted, actions: VecDeque::new() }
+        let mut client = Self {
+            config,
+            entropy: Entropy::new(seed),
+            state,
+            wanted: Vec::new(),
+            pending: Pending::Pause { until: now.mono, next: Next::Plan },
+            job: None,
+            call: None,
+            actions: VecDeque::new(),
+            request: None,
+            questions: 0,
+            requests: 0,
+            directory: None,
+            nonce: None,
+            provided: Vec::new(),
+            parked: BTreeMap::new(),
+            posted: BTreeMap::new(),
+            is_dirty: false,
+            driver_pause: now.mono,
+            driver_failures: 0,
+            account_was_lost: false,
+            rollover: None,
+            reported: BTreeMap::new(),
+            clock_was_reported: false,
+            ignored: Vec::new(),
+        };
+        client.adopt(now);
+        client.set_wanted(wanted, now);
+        client
+    }
+
+    /// Makes the stored state that of this key and this configuration.
+    fn adopt(&mut self, now: Now) {
+        let key = thumbprint(&self.config.account_key);
+        if self.state.key != key {
+            self.state.key = key;
+            self.state.account = Account::None;
+            self.state.entries.values_mut().for_each(|it| it.order = None);
+            self.is_dirty = true;
+        }
+        let config = fingerprint(&self.config);
+        if self.state.config != config {
+            self.state.config = config;
+            self.state.faults = Faults::default();
+            self.state.entries.values_mut().for_each(|it| it.attempts.allow_one(now.wall));
+            self.is_dirty = true;
+        }
     }
 
     /// Replaces the list of certificates. Orders of names that are not listed any more end.
-    pub fn set_wanted(&mut self, wanted: Vec<Wanted>, now: Now) {
-        let _ = now;
+    pub fn set_wanted(&mut self, mut wanted: Vec<Wanted>, now: Now) {
+        if wanted.len() > CERTIFICATES_MAX {
+            wanted.truncate(CERTIFICATES_MAX);
+            self.ignore("all certificates but the first 1000: a client orders no more");
+        }
         self.wanted = wanted;
+        self.drop_unwanted(now);
+        let is_ended = self.job.as_ref().is_some_and(|job| !self.is_wanted(&job.names));
+        let is_idle = self.job.is_none() && matches!(self.pending, Pending::Pause { .. });
+        if is_ended {
+            self.job = None;
+            self.call = None;
+            self.request = None;
+        }
+        if is_ended || is_idle {
+            self.pause(now.mono, Next::Plan);
+            self.go_if_due(now);
+        }
+    }
+
+    /// Replaces the key of the account (RFC 8555 §7.3.5). If the driver has a next key at its start, it calls this as well: a
+    /// replacement was interrupted.
+    pub fn replace_account_key(&mut self, now: Now) {
+        if self.rollover.is_none() {
+            self.rollover = Some(None);
+        }
+        if self.job.is_none() && matches!(self.pending, Pending::Pause { .. }) {
+            self.pause(now.mono, Next::Plan);
+            self.go_if_due(now);
+        }
     }
 
     /// The configuration.
@@ -72,25 +315,42 @@ impl Client {
 
     /// How things are with each certificate, in the order in which they were given.
     #[must_use]
-    pub fn status(&self) -> Vec<Status> {
-        let status = |it: &Wanted| Status {
-            names: it.names.clone(),
-            not_after: it.certificate.as_ref().map(|it| it.not_after),
-            next: 0,
-            failures: 0,
-            last_failure: String::new(),
+    pub fn status(&self, wall: u64) -> Vec<Status> {
+        let none = Attempts::default();
+        let status = |it: &Wanted| {
+            let entry = self.state.entry(&it.names);
+            let attempts = entry.map_or(&none, |it| &it.attempts);
+            let window = entry.and_then(|it| it.window.as_ref());
+            let due = it.certificate.as_ref().map_or(0, |it| renew_at(it, window, wall));
+            let faults = self.state.faults.next;
+            Status {
+                names: it.names.clone(),
+                not_after: it.certificate.as_ref().map(|it| it.not_after),
+                next: due.max(attempts.next).max(faults),
+                is_ordered: entry.is_some_and(|it| it.order.is_some()),
+                failures: attempts.failures,
+                last_failure: match self.state.faults.failures {
+                    0 => attempts.why.clone(),
+                    _ => self.state.faults.why.clone(),
+                },
+            }
         };
         self.wanted.iter().map(status).collect()
     }
 
-    /// The answer to a question. An answer to another question than the open one is ignored.
-    pub fn handle_answer(&mut self, id: QuestionId, answer: Answer, now: Now) {
-        let _ = (id, answer, now);
+    /// The terms of service of the CA, once its directory was read and if it has some.
+    #[must_use]
+    pub fn terms(&self) -> Option<&str> {
+        self.directory.as_ref().and_then(|(it, _)| it.terms.as_deref())
     }
 
-    /// A deadline may have passed.
-    pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+    /// The URL of the account, once it is registered.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        match &self.state.account {
+            Account::Known(url) => Some(url),
+            Account::None | Account::Asked => None,
+        }
     }
 
     /// The next thing that the driver does.
@@ -98,9 +358,347 @@ impl Client {
         self.actions.pop_front()
     }
 
+    /// The next request to the CA. A new request replaces the one that is under way, if there is one.
+    pub fn poll_request(&mut self) -> Option<Request> {
+        self.request.take()
+    }
+
     /// When [`Client::handle_timeout`] is to be called.
     #[must_use]
-    pub fn due(&self) -> Option<Time> {
-        None
+    pub const fn due(&self) -> Time {
+        match &self.pending {
+            Pending::Pause { until, .. }
+            | Pending::Answer { until, .. }
+            | Pending::Response { until, .. } => *until,
+        }
     }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.due() > now.mono {
+            return;
+        }
+        match &self.pending {
+            Pending::Pause { .. } => self.go_if_due(now),
+            Pending::Answer { .. } => self.driver_failed("it did not answer in time", now),
+            Pending::Response { .. } => self.fault("the response", "it did not come in time", None, now),
+        }
+    }
+
+    /// The answer to a question. An answer to another question than the open one is ignored.
+    pub fn handle_answer(&mut self, id: QuestionId, answer: Answer, now: Now) {
+        match &self.pending {
+            Pending::Answer { id: open, .. } if *open == id => {}
+            _ => return,
+        }
+        let plan = Pending::Pause { until: now.mono, next: Next::Plan };
+        let Pending::Answer { then, .. } = core::mem::replace(&mut self.pending, plan) else { return };
+        match (then, answer) {
+            (Then::Stored(next), Answer::Done) => {
+                self.driver_failures = 0;
+                self.go(next, now);
+            }
+            (Then::SignedCall(message), Answer::Signed(signature)) => self.post(&message, &signature, now),
+            (Then::SignedKeyChange(message), Answer::Signed(signature)) => {
+                self.change_key(&message.signed(&signature), now);
+            }
+            (Then::Made, Answer::Request { der }) => self.made(&der, now),
+            (Then::Provided(_, next), Answer::Done) => self.go(next, now),
+            (Then::Provided(challenge, _), Answer::Failed { why } | Answer::Refused { why }) => {
+                self.provided.retain(|it| *it != challenge);
+                self.driver_failed(&why, now);
+            }
+            (Then::Inspected, Answer::Inspected { topmost_issuer }) => {
+                self.inspected(Some(&topmost_issuer), now)
+            }
+            (Then::Inspected, Answer::Refused { .. }) => self.inspected(None, now),
+            (Then::Installed, Answer::Installed(certificate)) => self.installed(certificate, now),
+            (Then::Installed, Answer::Refused { why }) => self.fail("the certificate", &why, None, now),
+            (Then::AccountKeyMade, Answer::AccountKey(key)) => self.look_for_next_key(key, now),
+            (Then::AccountKeyReplaced, Answer::Done) => self.key_replaced(now),
+            (_, Answer::Failed { why } | Answer::Refused { why }) => self.driver_failed(&why, now),
+            (then, _) => {
+                debug_assert!(false, "an answer to another question than {then:?}");
+                self.driver_failed("it gave another answer", now);
+            }
+        }
+    }
+
+    /// The response to a request, or why there is none. A response to another request than the last one is ignored.
+    pub fn handle_response(&mut self, id: u32, response: Result<Response, NoResponse>, now: Now) {
+        match &self.pending {
+            Pending::Response { id: open, .. } if *open == id => {}
+            _ => return,
+        }
+        let plan = Pending::Pause { until: now.mono, next: Next::Plan };
+        let Pending::Response { exchange, .. } = core::mem::replace(&mut self.pending, plan) else { return };
+        let response = match response {
+            Ok(response) => response,
+            Err(why) => return self.no_response(&exchange, why, now),
+        };
+        if let Some(nonce) = &response.nonce {
+            self.nonce = Some(nonce.clone());
+        }
+        if let Some(date) = response.date
+            && date.abs_diff(now.wall) > super::attempts::DAY
+        {
+            return self.clock_differs(date, now);
+        }
+        match exchange {
+            Exchange::Directory(next) => self.directory_read(&response, next, now),
+            Exchange::Nonce if (200..300).contains(&response.status) && response.nonce.is_some() => {
+                self.send_call(now);
+            }
+            Exchange::Nonce => self.bad_response("a nonce", &response, now),
+            Exchange::Call => self.called(response, now),
+            Exchange::RenewalInfo(names) => self.renewal_info(&names, &response, now),
+        }
+    }
+
+    /// Does what is next.
+    fn go(&mut self, next: Next, now: Now) {
+        match next {
+            Next::Plan => self.plan(now),
+            Next::Account => self.look_for_account(now),
+            Next::Register => self.register(now),
+            Next::Begin(names) => self.begin_order(names, now),
+            Next::Resume(names) => self.resume_order(names, now),
+            Next::NewOrder => self.new_order(now),
+            Next::Look => self.look(now),
+            Next::Proceed(order) => self.proceed(order, None, now),
+            Next::Authorization => self.authorization(now),
+            Next::StoreChallenge(url) => self.store_challenge(url, now),
+            Next::Challenge(url) => {
+                self.call(url.clone(), "{}", By::Account, Purpose::Challenge(url), now);
+            }
+            Next::Finalize => self.finalize(now),
+            Next::Download(url) => self.call(url, "", By::Account, Purpose::Download, now),
+            Next::Deactivate(rest) => self.deactivate(rest, now),
+            Next::RenewalInfo(names) => self.ask_renewal_info(names, now),
+            Next::Rollover => self.roll_over(now),
+        }
+    }
+
+    fn go_if_due(&mut self, now: Now) {
+        if let Pending::Pause { until, next } = &self.pending
+            && *until <= now.mono
+        {
+            let next = next.clone();
+            self.go(next, now);
+        }
+    }
+
+    fn pause(&mut self, until: Time, next: Next) {
+        self.pending = Pending::Pause { until, next };
+    }
+
+    fn ask(&mut self, question: Question, then: Then, now: Now) {
+        self.questions = self.questions.wrapping_add(1);
+        let id = QuestionId(self.questions);
+        self.actions.push_back(Action::Ask { id, question });
+        self.pending = Pending::Answer { id, then, until: now.mono + ANSWER_TIMEOUT };
+    }
+
+    /// Has the state stored, and goes on with `next` once that is done.
+    fn store(&mut self, next: Next, now: Now) {
+        self.is_dirty = false;
+        let document = self.state.to_document(&self.config.directory);
+        self.ask(Question::Store { document }, Then::Stored(next), now);
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.actions.push_back(Action::Event(event));
+    }
+
+    /// Reports once that something has no effect.
+    fn ignore(&mut self, what: &str) {
+        if !self.ignored.iter().any(|it| it == what) {
+            self.ignored.push(what.into());
+            self.emit(Event::Ignored { what: what.into() });
+        }
+    }
+
+    fn request(&mut self, method: Method, url: Url, body: String, exchange: Exchange, now: Now) {
+        self.requests = self.requests.wrapping_add(1);
+        let id = self.requests;
+        self.request = Some(Request { id, method, url, body });
+        self.pending = Pending::Response { id, exchange, until: now.mono + RESPONSE_TIMEOUT };
+    }
+
+    /// Goes on with `next` once there is a directory.
+    fn with_directory(&mut self, next: Next, now: Now) {
+        match &self.directory {
+            // A clock that has jumped is compared with the CA's before anything is ordered.
+            Some((_, since))
+                if now.mono.since(since.mono) < DIRECTORY_MAX_AGE
+                    && now.wall.abs_diff(since.wall) < super::attempts::DAY =>
+            {
+                self.go(next, now);
+            }
+            _ => {
+                let url = self.config.directory.clone();
+                self.request(Method::Get, url, String::new(), Exchange::Directory(next), now);
+            }
+        }
+    }
+
+    fn directory_read(&mut self, response: &Response, next: Next, now: Now) {
+        let directory = Directory::read(&response.body, &self.config.directory);
+        match directory.filter(|_| response.status == 200) {
+            Some(directory) => {
+                self.directory = Some((directory, now));
+                self.go(next, now);
+            }
+            None => self.bad_response("the directory", response, now),
+        }
+    }
+
+    /// Sends a signed request. An empty payload is a POST-as-GET.
+    fn call(&mut self, url: Url, payload: &str, by: By, purpose: Purpose, now: Now) {
+        self.call = Some(Call { url, payload: payload.into(), by, purpose, tries: 0 });
+        self.send_call(now);
+    }
+
+    fn send_call(&mut self, now: Now) {
+        let Some((directory, _)) = &self.directory else { return self.plan(now) };
+        let Some(call) = &mut self.call else { return self.plan(now) };
+        let Some(nonce) = self.nonce.take() else {
+            let url = directory.new_nonce.clone();
+            return self.request(Method::Head, url, String::new(), Exchange::Nonce, now);
+        };
+        call.tries += 1;
+        let (verifier, with) = match (&call.by, &self.state.account) {
+            (By::Account, Account::Known(url)) => (Verifier::Account(url), AccountKey::Current),
+            (By::NextKey(key), _) => (Verifier::Key(key), AccountKey::Next),
+            (By::Key | By::Account, _) => (Verifier::Key(&self.config.account_key), AccountKey::Current),
+        };
+        let message = Unsigned::new(verifier, Some(&nonce), call.url.as_str(), &call.payload);
+        let bytes = message.signing_input().into_bytes();
+        self.ask(Question::Sign { with, bytes }, Then::SignedCall(message), now);
+    }
+
+    fn post(&mut self, message: &Unsigned, signature: &[u8; 64], now: Now) {
+        let Some(call) = &self.call else { return self.plan(now) };
+        let url = call.url.clone();
+        self.request(Method::Post, url, message.signed(signature), Exchange::Call, now);
+    }
+
+    /// A signed request is answered.
+    fn called(&mut self, response: Response, now: Now) {
+        let Some(Call { by, tries, purpose, .. }) = &self.call else { return self.plan(now) };
+        let (by, tries, purpose) = (*by, *tries, purpose.clone());
+        let step = purpose.step();
+        if (200..300).contains(&response.status) {
+            self.call = None;
+            return self.succeeded(purpose, &response, now);
+        }
+        let problem = Problem::read(response.status, &response.body, &response.links);
+        let tries_max =
+            if self.state.faults.failures < LONG_TIME { NONCE_TRIES_MAX } else { NONCE_TRIES_LATER };
+        if problem.kind == Kind::BadNonce && tries < tries_max {
+            return self.send_call(now);
+        }
+        self.call = None;
+        let asked = response.retry_after.map(|it| it.seconds(now.wall));
+        let is_rate_limit = response.status == 429 || problem.kind == Kind::RateLimited;
+        let is_fault = match response.status {
+            429 => !(matches!(purpose, Purpose::NewOrder) && problem.kind == Kind::RateLimited),
+            // Something in front of the CA may answer without a problem document, whatever is asked for.
+            400..500 if !problem.is_document => response.status != 404,
+            400..500 => matches!(problem.kind, Kind::BadNonce | Kind::ServerInternal),
+            _ => true,
+        };
+        if is_fault || (is_rate_limit && !matches!(purpose, Purpose::NewOrder)) {
+            return self.fault(step, &problem.text, asked, now);
+        }
+        if problem.kind == Kind::AccountDoesNotExist && by == By::Account {
+            return self.account_lost(&problem, now);
+        }
+        if problem.kind == Kind::UserActionRequired {
+            return self.stop(step, &problem.text, now);
+        }
+        self.refused(purpose, &response, problem, now);
+    }
+
+    /// The CA did what was asked for.
+    fn succeeded(&mut self, purpose: Purpose, response: &Response, now: Now) {
+        match purpose {
+            Purpose::Lookup | Purpose::Register => self.account_found(response, now),
+            Purpose::CheckAccount(problem) => self.account_checked(&problem, response, now),
+            Purpose::NewOrder => self.ordered(response, now),
+            Purpose::Look | Purpose::Finalize => self.order_read(purpose.step(), response, now),
+            Purpose::Authorization => self.authorization_read(response, now),
+            Purpose::Challenge(url) => self.challenge_sent(url, response, now),
+            Purpose::Download | Purpose::Alternate => self.downloaded(&purpose, response, now),
+            Purpose::LookToDeactivate(rest) => self.deactivate_if_pending(rest, response, now),
+            Purpose::Deactivate(rest) => self.go(Next::Deactivate(rest), now),
+            Purpose::RolloverLookup | Purpose::KeyChange => {
+                self.ask(Question::ReplaceAccountKey, Then::AccountKeyReplaced, now);
+            }
+        }
+    }
+
+    /// The CA refused what was asked for: something about it is wrong.
+    fn refused(&mut self, purpose: Purpose, response: &Response, problem: Problem, now: Now) {
+        let asked = response.retry_after.map(|it| it.seconds(now.wall));
+        let step = purpose.step();
+        match purpose {
+            Purpose::Lookup if problem.kind != Kind::Unauthorized => self.register(now),
+            Purpose::Lookup | Purpose::Register => self.stop(step, &problem.text, now),
+            Purpose::CheckAccount(refusal) => {
+                let why = alloc::format!("{}; the account: {}", refusal.text, problem.text);
+                self.stop(step, &why, now);
+            }
+            Purpose::NewOrder => self.order_refused(problem, asked, now),
+            // It was sent before, or the authorization is final: looked at again.
+            Purpose::Challenge(url) => self.challenge_sent(url, response, now),
+            Purpose::Finalize if problem.kind == Kind::OrderNotReady => self.not_ready(response, now),
+            Purpose::Look | Purpose::Authorization | Purpose::Finalize | Purpose::Download => {
+                self.fail(step, &problem.text, asked, now);
+            }
+            Purpose::Alternate => self.next_alternate(now),
+            Purpose::LookToDeactivate(rest) | Purpose::Deactivate(rest) => {
+                self.go(Next::Deactivate(rest), now)
+            }
+            Purpose::RolloverLookup => self.sign_key_change(now),
+            Purpose::KeyChange => self.key_refused(&problem, now),
+        }
+    }
+}
+
+impl Purpose {
+    /// For the log.
+    const fn step(&self) -> &'static str {
+        match self {
+            Self::Lookup | Self::CheckAccount(_) => "the account",
+            Self::Register => "the registration",
+            Self::NewOrder => "the order",
+            Self::Look => "the state of the order",
+            Self::Authorization => "the authorization",
+            Self::Challenge(_) => "the challenge",
+            Self::Finalize => "the certificate request",
+            Self::Download | Self::Alternate => "the download",
+            Self::LookToDeactivate(_) | Self::Deactivate(_) => "the deactivation",
+            Self::RolloverLookup | Self::KeyChange => "the account key",
+        }
+    }
+}
+
+/// What an early attempt is allowed for if it changes.
+fn fingerprint(config: &Config) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    for contact in &config.contacts {
+        add(contact);
+    }
+    add(if config.agrees_to_terms { "agreed" } else { "" });
+    for kind in &config.challenges {
+        add(kind.as_str());
+    }
+    add(config.profile.as_deref().unwrap_or_default());
+    add(config.external_account.as_ref().map_or("", |it| &it.key_id));
+    data_encoding::HEXLOWER.encode(&hash.finalize()[..8])
 }

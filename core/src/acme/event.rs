@@ -12,6 +12,8 @@ pub enum Event {
         /// Its URL.
         url: String,
     },
+    /// The CA and the driver use the new key of the account.
+    AccountKeyReplaced,
     /// An order is placed or taken up again.
     Ordering {
         /// The names.

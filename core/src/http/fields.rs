@@ -65,6 +65,12 @@ impl<'r, 'a> Fields<'r, 'a> {
             && (version == Version::Http11 || self.lists("Connection", "keep-alive"))
     }
 
+    /// The names and values of all fields, in their order.
+    #[cfg(feature = "acme")]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.0.iter().map(|field| (field.name, field.value))
+    }
+
     /// The names of all fields, in their order.
     pub(super) fn names(&self) -> impl Iterator<Item = &'a str> {
         self.0.iter().map(|field| field.name)

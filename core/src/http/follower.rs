@@ -34,6 +34,8 @@
 
 mod body;
 mod response_head;
+#[cfg(feature = "acme")]
+pub(crate) mod whole_response;
 
 #[cfg(feature = "trace")]
 use alloc::vec::Vec;

@@ -46,7 +46,7 @@ impl Body {
     }
 
     /// A chunked body, before its first chunk.
-    pub(super) const CHUNKED: Self = Self::Chunked(Chunked::Size { value: 0, digits: 0 });
+    pub(super) const CHUNKED: Self = Self::Chunked(Chunked::BEGIN);
 
     /// Continues where the last call stopped: `bytes` begins after everything that was skipped. `check_trailers`
     /// checks the trailer fields.
@@ -137,6 +137,9 @@ pub(super) enum Chunked {
 }
 
 impl Chunked {
+    /// In front of the first chunk.
+    pub(super) const BEGIN: Self = Self::Size { value: 0, digits: 0 };
+
     fn next(
         &mut self,
         bytes: &[u8],
@@ -175,7 +178,7 @@ impl Chunked {
     }
 
     /// The position after `byte`, which is neither data nor in a trailer.
-    fn after(self, byte: u8) -> Result<Self, Refusal> {
+    pub(super) fn after(self, byte: u8) -> Result<Self, Refusal> {
         const WRONG: Refusal = Refusal::Chunk;
         match (self, byte) {
             (Self::Size { digits: 1.., value }, b'\r') => Ok(Self::SizeEnd { value }),

@@ -1,0 +1,172 @@
+//! Every way through an order: at each step, by its name, something fails or the program is killed.
+
+use rendezvous_core::acme::NoResponse;
+
+use crate::ca::{Failing, How, Switches};
+use crate::world::{HOUR, World};
+
+/// What goes wrong at a step.
+#[derive(Clone, Copy, Debug)]
+enum Wrong {
+    /// The program is killed before the step.
+    KilledBefore,
+    /// The program is killed when the step is done, before it knows.
+    KilledAfter,
+    /// The connection breaks before the CA has the request.
+    Broken,
+    /// The connection breaks when the CA has done what was asked for.
+    AnswerLost,
+    /// The CA answers 500 and has done nothing.
+    Internal,
+    /// The CA answers 503 with `Retry-After`, and has done nothing.
+    Unavailable,
+    /// Something in front of the CA answers.
+    Proxy,
+    /// The CA refuses the nonce.
+    BadNonce,
+    /// The disk is full for ten minutes.
+    DiskFull,
+}
+
+const ALL: [Wrong; 9] = [
+    Wrong::KilledBefore,
+    Wrong::KilledAfter,
+    Wrong::Broken,
+    Wrong::AnswerLost,
+    Wrong::Internal,
+    Wrong::Unavailable,
+    Wrong::Proxy,
+    Wrong::BadNonce,
+    Wrong::DiskFull,
+];
+
+const NAMES: [&str; 2] = ["relay.example.com", "a.relay.example.com"];
+
+fn world() -> World {
+    World::new(&NAMES, Switches { processing: 1, ..Switches::default() })
+}
+
+/// The names of all steps until both certificates are there.
+fn steps() -> Vec<String> {
+    let mut world = world();
+    let mut steps = Vec::new();
+    while world.installed < 2 {
+        steps.extend(world.next());
+        world.step();
+    }
+    // What is stored afterwards.
+    for _ in 0..2 {
+        steps.extend(world.next());
+        world.step();
+    }
+    steps
+}
+
+/// Goes to step number `at`, which counts questions and requests.
+fn go_to(world: &mut World, at: usize) {
+    let mut count = 0;
+    loop {
+        if world.next().is_some() {
+            if count == at {
+                return;
+            }
+            count += 1;
+        }
+        world.step();
+    }
+}
+
+/// The first segment of the path of a request.
+fn kind(step: &str) -> Option<&'static str> {
+    const KINDS: [&str; 9] = [
+        "directory",
+        "nonce",
+        "new-account",
+        "new-order",
+        "order",
+        "authorization",
+        "challenge",
+        "finalize",
+        "certificate",
+    ];
+    let name = step.split_once(' ')?.1;
+    KINDS.into_iter().find(|it| *it == name)
+}
+
+fn go_wrong(world: &mut World, step: &str, wrong: Wrong) {
+    let fail = |world: &mut World, how: How, is_done: bool| {
+        if let Some(what) = kind(step) {
+            world.ca.switches.failing.push(Failing { what, how, is_done, times: 1 });
+        }
+        world.step();
+    };
+    match wrong {
+        Wrong::KilledBefore => world.restart(),
+        Wrong::KilledAfter => world.step_and_die(),
+        Wrong::Broken => world.step_fails(NoResponse::Ended),
+        Wrong::AnswerLost => fail(world, How::Silent(NoResponse::TimedOut), true),
+        Wrong::Internal => fail(world, How::Problem(500, "serverInternal", None), false),
+        Wrong::Unavailable => fail(world, How::Problem(503, "serverInternal", Some("90".into())), false),
+        Wrong::Proxy => fail(world, How::Body(403, b"<html>denied</html>".to_vec()), false),
+        Wrong::BadNonce => {
+            world.ca.switches.bad_nonces = 3;
+            world.step();
+        }
+        Wrong::DiskFull => {
+            world.disk.is_full = true;
+            world.run_for(600);
+            world.disk.is_full = false;
+        }
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_at_a_step_both_certificates_come_with_one_order_each() {
+    let steps = steps();
+    assert!(steps.len() > 40, "{steps:?}");
+    for (at, step) in steps.iter().enumerate() {
+        for wrong in ALL {
+            let mut world = world();
+            go_to(&mut world, at);
+            go_wrong(&mut world, step, wrong);
+            let begin = world.now.wall;
+            let way = format!("{wrong:?} at step {at}, {step}");
+            while world.installed < 2 || !world.is_valid() {
+                world.step();
+                assert!(world.now.wall < begin + 2 * HOUR, "{way}: {:#?}", world.events);
+            }
+            world.run_for(HOUR);
+            assert_eq!(world.ca.accounts.len(), 1, "{way}: accounts");
+            assert_eq!(world.ca.orders.len(), 2, "{way}: orders");
+            assert!(world.ca.failed_validations.is_empty(), "{way}: {:?}", world.events);
+            assert!(world.provided.is_empty(), "{way}: {:?}", world.provided);
+            assert!(world.ca.log.len() < 60, "{way}: {} requests", world.ca.log.len());
+        }
+    }
+}
+
+/// As the one above, but the program is killed at two steps.
+#[test]
+fn two_kills_at_any_two_steps_leave_one_order_each() {
+    let steps = steps().len();
+    for first in 0..steps {
+        for second in [0, 1, 2, 3, 5, 8, 13] {
+            let mut world = world();
+            go_to(&mut world, first);
+            world.step_and_die();
+            for _ in 0..second {
+                world.step();
+            }
+            world.step_and_die();
+            let way = format!("killed at step {first} and {second} steps later");
+            let begin = world.now.wall;
+            while world.installed < 2 || !world.is_valid() {
+                world.step();
+                assert!(world.now.wall < begin + 2 * HOUR, "{way}: {:#?}", world.events);
+            }
+            world.run_for(HOUR);
+            assert_eq!((world.ca.accounts.len(), world.ca.orders.len()), (1, 2), "{way}");
+            assert!(world.ca.failed_validations.is_empty(), "{way}: {:?}", world.events);
+        }
+    }
+}

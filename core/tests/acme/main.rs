@@ -1,0 +1,8 @@
+//! The ACME client against a CA in memory.
+
+mod ca;
+mod interleavings;
+mod misbehaviour;
+mod orders;
+mod world;
+mod years;
