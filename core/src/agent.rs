@@ -1,10 +1,9 @@
-//! The program beside a hidden server: keeps connections waiting at its relays, and takes whoever comes to the local
-//! service.
+//! The agent, which runs beside a hidden server: it keeps connections waiting at its relays, and connects their
+//! clients to the local service.
 //!
-//! Each connection to a relay goes through the states of `State`; what a relay is like is kept in a `Link`
-//! (`agent/link.rs`): how many connections wait there, how long to wait after failures, which token comes next. The
-//! next attempt at a relay that failed is a connection too, one that rests: it has an id and a deadline, and no socket
-//! yet.
+//! Each connection to a relay goes through the states of `State`. A `Link` (`agent/link.rs`) stores what is known of
+//! a relay: the number of waiting connections, the delay after failures, the next token. The next attempt at a relay
+//! that failed is a connection in `State::Backoff`: it has an id and a deadline, and no socket yet.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -55,7 +54,7 @@ pub const POOL: u16 = 4;
 /// The default of [`Upstream::pool_max`].
 pub const POOL_MAX: u16 = 64;
 
-/// One hidden server at one relay: what a ticket says, and where its clients are taken.
+/// One hidden server at one relay: the contents of a ticket, and the local services.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The relay.
@@ -64,48 +63,48 @@ pub struct Upstream {
     pub id: Id,
     /// The secret that it shares with this relay.
     pub key: Key,
-    /// Whether to send plain tokens, which node-rendezvous takes alone. Then the pool is one: a second connection
-    /// would replace the first.
+    /// Whether to send plain tokens, the only ones that node-rendezvous accepts. The pool is one then, since a second
+    /// connection would replace the first.
     pub plain: bool,
-    /// How many connections wait; 0 is taken for 1.
+    /// The number of waiting connections; 0 is treated as 1.
     pub pool: u16,
-    /// How many connections may wait, and how many may be opened at once, while clients take all of them. If it is not
-    /// greater than `pool`, the pool does not grow.
+    /// The maximum number of waiting connections, and of those opened at once, while clients use all of them. If it
+    /// is not greater than `pool`, the pool does not grow.
     pub pool_max: u16,
-    /// The local HTTP service; without one, its clients get 502.
+    /// The local HTTP service. Without one, its clients get 502.
     pub service: Option<HostPort>,
-    /// If the local HTTP service speaks TLS: the `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client)
-    /// that says how its certificate is checked. `None`: it speaks in clear.
+    /// The `upstream` of the [`TlsRole::Client`](crate::machine::TlsRole::Client) that verifies the local HTTP
+    /// service's certificate. `None`: the service does not use TLS.
     pub service_tls: Option<u16>,
-    /// The local service for clients that come with a connector; without one, they are the HTTP service's as well.
+    /// The local service for connectors. Without one, they get the HTTP service as well.
     pub stream: Option<HostPort>,
-    /// Raw clients of ports without a service of their own get the stream service.
+    /// Whether raw clients of ports without their own service get the stream service.
     pub stream_takes_ports: bool,
-    /// The local services of ports of the relay, by their labels.
+    /// The local services of the relay's ports, by the ports' labels.
     pub ports: Vec<(String, HostPort)>,
-    /// The local HTTP service speaks HTTP/2 in clear with prior knowledge (RFC 9113 §3.3): it gets the bytes of clients that
-    /// speak it as they come, where the agent terminates their TLS.
+    /// Whether the local HTTP service accepts HTTP/2 in clear with prior knowledge (RFC 9113 §3.3). It then gets the
+    /// bytes of HTTP/2 clients unchanged, if the agent terminates their TLS.
     pub service_h2: bool,
     /// Who terminates the TLS of clients that the relay routes by the ClientHello.
     pub end_to_end: EndToEnd,
-    /// Asks the clients of the HTTP service for a password. `None`: everybody is let in.
+    /// Asks the clients of the HTTP service for a password. `None`: no password is required.
     pub door: Option<Door>,
 }
 
 /// Who terminates the TLS of raw clients (`docs/protocol.md §10`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum EndToEnd {
-    /// Nobody here: such clients are not taken.
+    /// Neither agent nor service: such clients are not accepted.
     #[default]
     Off,
-    /// The agent, with the certificate of the shell. Clients in clear are refused.
+    /// The agent, with the driver's certificate. Clients in clear are refused.
     Terminate,
-    /// This local service, which gets the client's bytes as they came. Clients in clear are refused.
+    /// This local service, which gets the client's bytes unchanged. Clients in clear are refused.
     PassTo(HostPort),
 }
 
 impl Upstream {
-    /// Whether the relay may hand raw clients over.
+    /// Whether the relay may hand over raw clients.
     #[must_use]
     pub fn takes_raw(&self) -> bool {
         let stream_takes_ports = self.stream_takes_ports && self.stream.is_some();
@@ -113,54 +112,55 @@ impl Upstream {
     }
 }
 
-/// Everything about an agent that can be set.
+/// The configuration of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The relays; a place in this list is the `upstream` of notes and of [`TlsRole`](crate::machine::TlsRole). At
-    /// most 65535.
+    /// The relays. The position in this list is the `upstream` of events and of [`TlsRole`](crate::machine::TlsRole).
+    /// At most 65535.
     pub upstreams: Vec<Upstream>,
-    /// Serve one rendezvous, of whichever upstream, and be done. The pool is one then.
+    /// Serves one client, of any upstream, and then stops. The pool is one then.
     pub once: bool,
-    /// Tell the local services whose each connection is, by a PROXY header of this version before its first byte; the
-    /// relay is asked for it. `None`, the default: neither.
+    /// Sends the client's address to the local services, in a PROXY header of this version in front of each
+    /// connection. The relay is asked for the address. `None`, the default: off.
     pub send_proxy: Option<Version>,
-    /// Tell the HTTP services in each request which client it comes from, and the outside host and scheme, by the fields
-    /// of [`forwarded`](crate::http::forwarded); the relay is asked for the client's address. What is not HTTP is
-    /// refused then. Default: off.
+    /// Sends the client's address, the external host and the scheme to the HTTP services, in the fields of
+    /// [`forwarded`](crate::http::forwarded) in each request. The relay is asked for the address. Anything but HTTP
+    /// is refused then. Default: off.
     pub forwarded: bool,
-    /// Tell the HTTP services in each request the subject of the client's certificate, by
-    /// [`SUBJECT_FIELD`](crate::http::forwarded::SUBJECT_FIELD). A client of HTTP without one ([`Secured::subject`]) is not
-    /// served. For services whose clients' TLS ends here ([`EndToEnd::Terminate`]), without [`Upstream::service_h2`].
-    /// Default: off.
+    /// Sends the subject of the client's certificate to the HTTP services, in
+    /// [`SUBJECT_FIELD`](crate::http::forwarded::SUBJECT_FIELD) in each request. An HTTP client without one
+    /// ([`Secured::subject`]) is not served. For services whose clients' TLS the agent terminates
+    /// ([`EndToEnd::Terminate`]), without [`Upstream::service_h2`]. Default: off.
     ///
     /// [`Secured::subject`]: crate::machine::Secured::subject
     pub subject: bool,
-    /// The addresses of clients that are let in; empty: all. If there are some, a client whose address is unknown is not.
+    /// The addresses of clients that are admitted; empty: all. If it is not empty, clients of unknown address are not
+    /// admitted.
     pub allow: Vec<Prefix>,
-    /// The addresses of clients that are not let in, even if they are among `allow`. Clients of HTTP get 403, raw ones are
-    /// cut.
+    /// The addresses of clients that are not admitted, even if they are in `allow`. HTTP clients get 403; the
+    /// connections of raw clients are truncated.
     pub deny: Vec<Prefix>,
-    /// Take and make direct connections for the stream service, with clients that ask for it. `None`, the default:
-    /// neither.
+    /// Accepts and makes direct connections for the stream service, for clients that ask for them. `None`, the
+    /// default: off.
     pub direct: Option<Direct>,
-    /// How many connections the clients of one upstream may have, to the relay and to the local services together: two
-    /// for each client. If there are so many, further clients of this upstream get 503; those of other upstreams are
-    /// served. Default 4,000.
+    /// The maximum number of connections for the clients of one upstream, to the relay and to the local services
+    /// together: two for each client. Beyond it, further clients of this upstream get 503; those of other upstreams
+    /// are served. Default 4,000.
     pub service_connections_max: u32,
-    /// Limits of the heads that are read: a relay's answer, and a client's request where there is a stream service.
+    /// Limits of the heads of relays' responses, and of clients' requests if there is a stream service.
     pub head: head::Limits,
-    /// How long it is waited for what says which service a client is for: the relay's PROXY header, a request's head
-    /// where there is a stream service, its method; default 10 s each.
+    /// Timeout for the bytes that select the service: the relay's PROXY header, a request's head if there is a stream
+    /// service, or its method; default 10 s each.
     pub head_timeout: Span,
-    /// Deadlines on the way to a relay.
+    /// Timeouts of connecting to a relay.
     pub deadlines: Deadlines,
-    /// How long each address of the local service is tried, and its TLS handshake; default 10 s each.
+    /// Timeout for each address of the local service, and for its TLS handshake; default 10 s each.
     pub local_dial: Span,
-    /// How long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
+    /// Limit of how long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
-    /// How failures are paced.
+    /// Delays after failures.
     pub retry: Retry,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
 
@@ -197,14 +197,14 @@ impl Config {
         self.send_proxy.is_some() || self.forwarded || has_list || has_door
     }
 
-    /// Whether a client with this address is let in.
+    /// Whether a client with this address is admitted.
     fn lets_in(&self, from: Option<IpAddr>) -> bool {
         let is_in = |list: &[Prefix]| from.is_some_and(|from| list.iter().any(|it| it.contains(from)));
         !is_in(&self.deny) && (self.allow.is_empty() || is_in(&self.allow))
     }
 }
 
-/// How many connections may linger: an eighth of those of all clients, within these bounds.
+/// The bounds of the limit of lingering connections, which is an eighth of all clients' connections.
 const LINGERING: core::ops::RangeInclusive<u32> = 8..=256;
 
 /// The agent's state machine.
@@ -218,21 +218,21 @@ pub struct Agent {
     nonces: Entropy,
     jitter: Entropy,
     direct: Option<Negotiations>,
-    /// Passwords that the caller has not taken, one of a connection at most; and the number of the last one.
+    /// Password checks that the caller has not taken, at most one per connection. Below, the number of the last one.
     checks: Vec<PasswordCheck>,
     checked: u64,
     stopping: bool,
 }
 
-/// Where an agent's chance comes from. The two are drawn apart, so that a trace can hold the one and not the other.
+/// The seeds of an agent's random numbers. They are separate, so that a trace can contain one and not the other.
 #[derive(Clone, Copy)]
 pub struct Seeds {
-    /// Of the nonces, and of the keys of direct connections: from the operating system, and known to nobody else, for
-    /// it makes them unguessable.
+    /// The seed of the nonces and of the keys of direct connections. It must be secret and come from the operating
+    /// system.
     pub nonces: [u8; 32],
-    /// Of the jitter in the back-off: another one in each agent, so that many do not come back in the same moment. It
-    /// is no secret: whoever knows it knows how long this agent waits after its failures, and a
-    /// [`Recorder`](crate::trace::Recorder) writes it down.
+    /// The seed of the jitter in the backoff: different in each agent, so that many do not reconnect at the same
+    /// time. It is not secret: it reveals only how long this agent waits after its failures, and a
+    /// [`Recorder`](crate::trace::Recorder) records it.
     pub jitter: [u8; 32],
 }
 
@@ -247,11 +247,11 @@ impl core::fmt::Debug for Seeds {
 struct Conn {
     upstream: u16,
     state: State,
-    /// The client's TLS ends here, inside the connection to the relay.
+    /// The client whose TLS the agent terminates inside the connection to the relay.
     sealed: Option<Box<Sealed>>,
 }
 
-/// What is known of a client whose TLS the agent terminates.
+/// A client whose TLS the agent terminates.
 #[derive(Clone, Debug)]
 struct Sealed {
     /// The server name of its ClientHello; `None` for a connector.
@@ -266,94 +266,93 @@ impl Conn {
     }
 }
 
-/// What a connection is.
+/// The state of a connection.
 ///
 /// ```text
 /// to the relay:
-/// Resting ─due─▶ Reaching ─reached, CONNECT sent─▶ Registering ─200─▶ Waiting ─first byte─▶ Header, or Head
-/// Reaching, Registering, Waiting ─failed─▶ Over, and a new connection in Resting or Reaching
+/// Backoff ─due─▶ Reaching ─reached, CONNECT sent─▶ Registering ─200─▶ Waiting ─first byte─▶ Header, or Head
+/// Reaching, Registering, Waiting ─failed─▶ Ended, and a new connection in Backoff or Reaching
 /// Header ─PROXY header of a raw client─▶ Hello ─ClientHello─▶ Sealing ─TLS handshake─▶ Head
 /// Header ─PROXY header of a raw client─▶ Meeting
-/// Head ─request for a sealed stream─▶ Sealing
-/// Header ─PROXY header─▶ Head ─it is known what the client wants─▶ Meeting ─service reached─▶ Paired
+/// Head ─request for an end-to-end stream─▶ Sealing
+/// Header ─PROXY header─▶ Head ─the service is known─▶ Meeting ─service reached─▶ Paired
 /// Meeting ─service reached, direct connection offered─▶ Deciding ─`error`─▶ Paired
-/// Deciding ─direct connection established─▶ Leaving ─`ok`, or the end─▶ Over
+/// Deciding ─direct connection established─▶ Leaving ─`ok`, or the end─▶ Ended
 ///
 /// to the local service:    Local ─reached─▶ Paired, or Ready ─decided─▶ Paired
 /// direct connections:      Link ─established─▶ Paired
 /// further addresses:       Rival ─wins its race─▶ the state of the lead
-/// any state ─failed, timed out, shut down─▶ Over
+/// any state ─failed, timed out, shut down─▶ Ended
 /// ```
 #[derive(Clone, Debug)]
 enum State {
-    /// The next attempt at a relay, when its time comes.
+    /// The next attempt at a relay, at its deadline.
     Backoff,
-    /// On the way to the relay: the lead of a race.
+    /// Dialling the relay: the lead of a race.
     Reaching,
-    /// A further address of a relay or of a local service is tried.
+    /// An attempt at a further address of a relay or of a local service.
     Rival,
-    /// The CONNECT was sent; its answer is to come. `proof`: what its token is bound to. `at`: the relay's address.
+    /// The CONNECT was sent and is unanswered. `proof`: what its token is bound to. `at`: the relay's address.
     Registering { answer: Answer, proof: Proof, at: Option<SocketAddr> },
-    /// It waits at the relay for a client.
+    /// Waiting at the relay for a client.
     Waiting { since: Time, path: Path },
-    /// A client came; the relay says whose it is before its first byte.
+    /// A client came; the relay's PROXY header is awaited.
     Header,
-    /// A raw client came, whose TLS ends here: its ClientHello is to come.
+    /// A raw client came whose TLS the agent terminates; its ClientHello is awaited.
     Hello { name: String, reader: client_hello::Reader },
     /// The client's TLS handshake inside the connection to the relay.
     Sealing,
-    /// A client came; what it comes for, its request will say.
+    /// A client came; its request is awaited to select the service.
     Head(Finder),
-    /// A client came; the connection to the local service is under way, and the deadline is that one's. `offer`: it
-    /// would rather have a direct connection.
+    /// A client came; the local service is being dialled, and has the deadline. `offer`: the client prefers a direct
+    /// connection.
     Meeting { local: ConnId, offer: Option<Box<Offer>> },
-    /// A client was answered with our offer; it decides which way the stream goes.
+    /// A client was answered with our offer. It decides between the direct connection and the relay.
     Deciding { local: ConnId, session: SessionId },
-    /// The stream goes directly; the client is yet to say so.
+    /// The stream goes through the direct connection; the client has not confirmed it yet.
     Leaving,
-    /// On the way to the local service: the lead of a race.
+    /// Dialling the local service: the lead of a race.
     Local { relay: ConnId, asked: ServiceKind },
-    /// The local service, reached and not read, until it is decided whom it is paired with.
+    /// The local service was reached. It is not read until it is decided which connection it is paired with.
     Ready { session: SessionId },
     /// A direct connection that is not established.
     Link(LinkId),
-    /// Either half of a pair; with what is known of its exchanges, on the relay's side, where requests get forwarding
-    /// fields.
+    /// Either half of a pair. The relay's side has the state of its exchanges, if they are followed.
     Paired(Option<Box<Forwarding>>),
-    /// It is being closed.
+    /// Being closed.
     Ended,
 }
 
-/// Over which path a connection waits.
+/// The network path of a waiting connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
-    /// The one that there is now.
+    /// The current one.
     Current,
-    /// One from before an address or a route of this machine changed: the connection may be dead.
+    /// From before an address or a route of this machine changed, so that the connection may be dead.
     Old,
 }
 
-/// What a client came for.
+/// The service that a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServiceKind {
-    /// The HTTP service; its request is parked. `is_head`: it is a HEAD. `form`: of an error answer.
+    /// The HTTP service; its request is parked. `is_head`: it is a HEAD. `form`: the form of an error response.
     Http { is_head: bool, form: Form },
-    /// The stream service. `parked`: bytes of the stream are there already.
+    /// The stream service. `parked`: bytes of the stream have arrived already.
     Stream { parked: bool },
-    /// What a raw client comes for: its bytes go there as they come.
+    /// The service of a raw client, which gets its bytes unchanged.
     Raw(RawTarget),
 }
 
 /// The local service of a raw client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RawTarget {
-    /// The one that terminates TLS itself.
+    /// The service that terminates TLS itself.
     Tls,
     /// The stream service.
     Stream,
-    /// The service of a port: its place in [`Upstream::ports`].
+    /// The service of a port: its position in [`Upstream::ports`].
     Port(u16),
-    /// The HTTP service, by HTTP/2.
+    /// The HTTP service, with HTTP/2.
     H2,
 }
 
@@ -399,7 +398,7 @@ impl State {
 }
 
 impl Agent {
-    /// An agent that begins to connect at once.
+    /// An agent, which begins to connect at once.
     #[must_use]
     pub fn new(config: Config, seeds: Seeds, now: Now) -> Self {
         debug_assert!(u16::try_from(config.upstreams.len()).is_ok(), "more upstreams than numbers for them");
@@ -433,8 +432,8 @@ impl Agent {
         agent
     }
 
-    /// The agent shuts down: what waits or connects is closed, nothing new is opened. Clients that have come already
-    /// are served to their end.
+    /// Shuts down: waiting and connecting connections are closed, and no further ones are opened. Clients that have
+    /// already come are served to their end.
     pub fn handle_drain(&mut self, now: Now) {
         self.stopping = true;
         for on in self.conns.open_ids() {
@@ -447,22 +446,22 @@ impl Agent {
         }
     }
 
-    /// How many connections there are, closing ones included; attempts that are not begun do not count.
+    /// The number of connections, including closing ones; those in backoff do not count.
     #[must_use]
     pub fn connections(&self) -> usize {
         let backing_off = self.links.iter().filter(|link| link.backing_off.is_some()).count();
         self.conns.len() - backing_off
     }
 
-    /// How many clients are being served.
+    /// The number of clients that are being served.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.conns.pairs()
     }
 
     /// An address or a route of this machine has changed, so that connections may be dead without a sign of it. One
-    /// connection to each relay is opened at once, and the pool behind it if the relay accepts it. The connections that
-    /// wait stay, and count no more: those that live are closed later, when the pool shrinks.
+    /// connection to each relay is opened at once, and the rest of the pool once the relay accepts it. The waiting
+    /// connections stay, but no longer count; those that are alive are closed later, when the pool shrinks.
     pub fn handle_path_changed(&mut self, now: Now) {
         if !self.stopping {
             for upstream in self.upstreams() {
@@ -478,8 +477,7 @@ impl Agent {
         self.links.get(usize::from(upstream)).map_or(0, |link| link.waiting)
     }
 
-    /// Whether there is nothing left to do: after [`Agent::handle_drain`], or after the one rendezvous of
-    /// [`Config::once`].
+    /// Whether nothing is left to do: after [`Agent::handle_drain`], or after the single client of [`Config::once`].
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.stopping && self.conns.len() == 0
@@ -497,7 +495,7 @@ impl Agent {
         &mut self.links[usize::from(upstream)]
     }
 
-    /// The way every connection changes its state: the link counts along.
+    /// Changes the state of a connection, and updates the counts of its link.
     fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
         let Some(conn) = self.conns.state(on) else { return };
         let link = &mut self.links[usize::from(conn.upstream)];
@@ -521,7 +519,7 @@ impl Agent {
         self.conns.close(on, how, now);
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     fn check_invariants(&mut self) {
         if !cfg!(debug_assertions) {
             return;

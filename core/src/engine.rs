@@ -1,7 +1,8 @@
 //! The relay: every connection from its first byte to its last.
 //!
-//! What a connection is, is one enum (`State`), and each event is one match over it. A connection that becomes half of
-//! a pair is handed to the half-close table ([`crate::pair`]); the engine keeps what the hand-over may still need.
+//! The state of a connection is one enum (`State`), and each event is one match over it. A connection that becomes
+//! half of a pair is passed to the half-close table ([`crate::pair`]); the engine keeps what a failed hand-over
+//! needs.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -38,20 +39,20 @@ mod request;
 mod route;
 mod snapshot;
 
-/// A plain-token connection becomes eligible this long after its 200 is in the socket: a hidden server of 2013 loses a
-/// request that arrives in one segment with it.
+/// A plain-token connection becomes eligible this long after its 200 is in the socket. A hidden server of 2013 loses
+/// a request that arrives in one segment with the 200.
 const PLAIN_DELAY: Span = Span::from_millis(100);
-/// How often a request that nobody answered is given to one more waiting connection.
+/// How often an unanswered request is handed over to a further waiting connection.
 const RETRIES_MAX: u8 = 2;
-/// A challenged request with a longer body is not waited for: its connection closes.
+/// If a challenged request has a longer body, its connection is closed instead of reading the body.
 const DISCARD_BYTES_MAX: u64 = 64 * 1024;
-/// Each time that so much of a challenged request's body has come, the rest of it has [`Config::answer`] again.
+/// Each time that this many bytes of a challenged request's body have arrived, [`Config::answer`] starts again.
 const DISCARD_STEP: u64 = 8 * 1024;
-/// How long a connection may keep silent between a challenge and its next request.
+/// The idle timeout of a connection between a challenge and its next request.
 const KEPT: Span = Span::from_secs(60);
-/// How many connections above the limit are still answered with the reason for which they are refused.
+/// The number of connections above the limit that still get a response with the reason for their refusal.
 const OVERFLOW_MAX: u32 = 64;
-/// What `Retry-After` says where nothing better is known, in seconds.
+/// The default of `Retry-After`, in seconds.
 const RETRY_AFTER: u32 = 5;
 
 const TOO_MANY: &str = "too many connections from this address";
@@ -70,88 +71,89 @@ pub struct Engine {
     draining: bool,
 }
 
-/// Thousands of connections wait, and each has room for every state: large parts are boxed.
+/// Thousands of connections wait, and each has room for every state. So large parts are boxed.
 const _: () = assert!(size_of::<State>() <= 48);
 
-/// What a connection is.
+/// The state of a connection.
 ///
 /// | from | event | to |
 /// |---|---|---|
-/// | – | accepted: for load balancers, for TLS, in clear | `Proxied`, `Hello` or `Securing`, `Head` |
+/// | – | accepted: from load balancers, with TLS, in clear | `Proxied`, `Hello` or `Securing`, `Head` |
 /// | – | accepted on a hidden server's port | `Client` if a connection waits, else `Held` |
 /// | `Proxied` | a PROXY header of a trusted address | `Hello` or `Securing` |
-/// | `Hello` | a server name of a hidden server that terminates TLS itself | `Client` if a connection waits, else `Held` |
+/// | `Hello` | the server name of a hidden server that terminates TLS itself | `Client` if a connection waits, else `Held` |
 /// | `Hello` | another ClientHello | `Securing` |
 /// | `Securing` | the handshake is complete | `Head` |
 /// | `Securing` | HTTP in clear | `PlainHttp` |
-/// | `PlainHttp` | a head | closed behind a redirect or 400 |
-/// | `Head` | CONNECT with a right token | `Waiting` |
+/// | `PlainHttp` | a head | closed after a redirect or 400 |
+/// | `Head` | CONNECT with a valid token | `Waiting` |
 /// | `Head` | a request that names no hidden server | `Answering`, if the connection stays open |
 /// | `Answering` | the 401 is in the socket | `Discarding`, or `Head` if there is no body |
-/// | `Discarding` | the body is over | `Head` |
-/// | `Head` | a request that names a hidden server | `Client` if a connection waits, else `Held`, or closed behind 404 or 503 |
+/// | `Discarding` | the end of the body | `Head` |
+/// | `Head` | a request that names a hidden server | `Client` if a connection waits, else `Held`, or closed after 404 or 503 |
 /// | `Held` | a connection waits | `Client` |
-/// | `Waiting` | a client comes | `Hidden` |
+/// | `Waiting` | a client arrives | `Hidden` |
 /// | `Client` | a later request names another hidden server | `Head` |
 /// | `Client` | the head is not acknowledged, and no connection waits | `Held` |
 /// | `Hidden` | that, or the end of the pair | closed |
-/// | any | a refusal, a timeout, an end, too many in this state | closed, often behind an answer |
+/// | any | a refusal, a timeout, an end, too many in this state | closed, often after a response |
 #[derive(Debug)]
 enum State {
-    /// The header of a proxy is to come.
+    /// Waits for a PROXY header.
     Proxied,
-    /// A ClientHello is to come, whose server name says who terminates TLS; it has the deadline of the handshake.
+    /// Waits for a ClientHello, whose server name decides who terminates TLS. Has the deadline of the handshake.
     Hello { reader: client_hello::Reader },
     /// TLS handshake.
     Securing,
-    /// A request in clear where a TLS handshake should begin; it has the deadline of the handshake.
+    /// A request in clear where a TLS handshake should begin. Has the deadline of the handshake.
     PlainHttp { finder: Finder },
-    /// A request head is to come. `begun`: its first byte is there.
+    /// Waits for a request head. `begun`: its first byte has arrived.
     Head { finder: Finder, begun: bool },
-    /// An answer is on its way to the socket; then so much of the request's body is to be thrown away.
+    /// A response is being sent. Then this many bytes of the request's body are discarded.
     Answering { discard: u64 },
-    /// The rest of a challenged request's body.
+    /// Discards the rest of a challenged request's body.
     Discarding { left: u64 },
-    /// A hidden server's connection after its 200; `flushed`: the 200 is in the socket; `proxy_header`: its agent asks for one in front of the request.
+    /// A hidden server's connection after its 200. `flushed`: the 200 is in the socket. `proxy_header`: its agent
+    /// asks for one in front of the request.
     Waiting { id: Id, kind: WaitingKind, flushed: bool, since: Time, proxy_header: bool },
-    /// A client for whom no connection waits at the moment.
+    /// A client for which no connection waits yet.
     Held { id: Id, request: Box<Request> },
     /// The hidden server's half of a pair.
     Hidden { id: Id },
-    /// The client's half of a pair; the request for as long as no byte of an answer came; `follow`: its later requests
-    /// may name another hidden server.
+    /// The client's half of a pair. `request` is kept until the first byte of a response. `follow`: its later
+    /// requests may name another hidden server.
     Client { id: Id, request: Option<Box<Request>>, follow: Option<Box<Follow>> },
 }
 
-/// A client's request as it is handed over.
+/// A client's request that is handed over.
 #[derive(Debug)]
 struct Request {
-    /// The head as the hidden server gets it; emptied when it was sent and can't be repeated.
+    /// The head for the hidden server. Emptied once it was sent and cannot be repeated.
     head: Box<[u8]>,
-    /// A GET, HEAD or OPTIONS without body, or the beginning of a raw client's stream: another waiting connection may get
-    /// it.
+    /// Whether another waiting connection may get the request: a GET, HEAD or OPTIONS without a body, or the
+    /// beginning of a raw client's stream.
     repeatable: bool,
-    /// What is known of the answer, should it be ours.
+    /// How the relay refuses the client, if it has to.
     answer: Answer,
     tries: u8,
     /// When it was handed over for the first time.
     first_handed: Option<Time>,
     /// When it was handed over last.
     handed: Time,
-    /// How long a round trip to the hidden server's agent takes; zero if that is not known.
+    /// The round-trip time to the hidden server's agent; zero if it is unknown.
     round_trip: Span,
-    /// Knows this request; `None`: the exchanges behind it are not followed.
+    /// Has seen this request; `None` if later exchanges are not followed.
     follower: Option<Follower>,
 }
 
-/// How a client is told that it gets no hidden server.
+/// How a client is refused.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// By an answer of HTTP.
+    /// With an HTTP response.
     Http(AnswerForm),
-    /// By a TLS alert: it is a raw client that was routed by its ClientHello.
+    /// With a TLS alert, for a raw client that was routed by its ClientHello.
     Alert,
-    /// By a reset: it is a raw client that was routed by the port.
+    /// With a reset, for a raw client that was routed by the port.
     Reset,
 }
 
@@ -183,16 +185,16 @@ impl Request {
     }
 }
 
-/// What the head of a request decides about an error answer to it.
+/// What the request's head determines about an error response.
 #[derive(Clone, Copy, Debug, Default)]
 struct AnswerForm {
-    /// A HEAD: the answer has no body.
+    /// Whether it is a HEAD, so that the response has no body.
     is_head: bool,
     form: Form,
 }
 
 impl AnswerForm {
-    /// `head` may be incomplete or malformed.
+    /// Reads a head, which may be incomplete or malformed.
     fn of(head: &[u8]) -> Self {
         let line = head.strip_prefix(b"\r\n").unwrap_or(head);
         Self { is_head: line.starts_with(b"HEAD "), form: Form::preferred(head) }
@@ -217,8 +219,8 @@ impl State {
 }
 
 impl Engine {
-    /// A relay that knows nobody yet. `seed` is from the operating system and makes nonces and challenges unguessable;
-    /// `now` is when it started.
+    /// A relay without enrolled IDs. `seed` comes from the operating system and makes nonces and challenges
+    /// unguessable. `now` is the time of the start.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Now) -> Self {
         let mut conns = Conns::new(config.pair);
@@ -236,7 +238,8 @@ impl Engine {
         }
     }
 
-    /// The operator's list of IDs, whole. Connections of IDs that are gone, or that have another secret now, close.
+    /// Replaces the list of enrolled IDs. Connections of IDs that were removed, or whose secret has changed, are
+    /// closed.
     pub fn handle_ids(&mut self, ids: Vec<Enrolment>, now: Now) {
         for on in self.registry.enrol(ids, now.mono) {
             match self.conns.state(on) {
@@ -259,7 +262,7 @@ impl Engine {
         }
     }
 
-    /// New limits. They hold for what begins from now on; the listeners stay what they were.
+    /// Replaces the configuration, except for the listeners. Limits apply to whatever begins from now on.
     pub fn handle_config(&mut self, config: Config) {
         self.conns.set_limits(config.pair);
         self.conns.set_lingering_max(Self::lingering_max(&config));
@@ -267,7 +270,7 @@ impl Engine {
         self.config = Config { listeners, ports, ..config };
     }
 
-    /// The relay shuts down: waiting connections close, whoever asks from now on gets 503, pairs go on.
+    /// Shuts down: waiting connections are closed, further clients get 503, and pairs continue.
     pub fn handle_drain(&mut self, now: Now) {
         self.draining = true;
         for on in self.conns.open_ids() {
@@ -284,13 +287,13 @@ impl Engine {
         }
     }
 
-    /// How many connections there are, closing ones included.
+    /// The number of connections, including closing ones.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// How many pairs there are.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.conns.pairs()
@@ -319,7 +322,7 @@ impl Engine {
         self.admit(on, Stage::Request, now);
     }
 
-    /// A challenged request is over; the next one may come.
+    /// A challenged request is complete; the next one may follow.
     fn keep(&mut self, on: ConnId, now: Now) {
         if self.draining {
             self.conns.close(on, Close::Linger, now);
@@ -328,7 +331,7 @@ impl Engine {
         }
     }
 
-    /// The ID of a connection that was paired, whatever phase it is in now.
+    /// The ID of a paired connection in any phase.
     fn paired_id(&mut self, on: ConnId) -> Option<Id> {
         match self.conns.any_state(on)? {
             State::Hidden { id } | State::Client { id, .. } => Some(*id),

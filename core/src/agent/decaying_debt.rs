@@ -1,12 +1,12 @@
-//! Time that is used up by what happens too often, and comes back with the clock.
+//! A rate limit as a debt of time that decays.
 
 use crate::time::{Now, Span, Time};
 
-/// A rate limit: each event adds a span, and the debt decays as time passes. What is over a tolerance has to be waited
-/// for.
+/// A rate limit: each event adds a span, and the debt decays as time passes. Whatever exceeds a tolerance must be
+/// waited for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DecayingDebt {
-    /// When nothing is left of it.
+    /// When the debt is zero.
     until: Time,
 }
 
@@ -15,17 +15,17 @@ impl DecayingDebt {
         self.until = self.until.max(now.mono) + cost;
     }
 
-    /// Takes back what an event has added.
+    /// Takes back the cost of an event.
     pub(super) fn relieve(&mut self, by: Span) {
         self.until = self.until - by;
     }
 
-    /// Drops what is over `most`.
+    /// Limits the debt to `most`.
     pub(super) fn cap(&mut self, most: Span, now: Now) {
         self.until = self.until.min(now.mono + most);
     }
 
-    /// How much there is over `tolerance`: how long to wait.
+    /// The debt beyond `tolerance`: how long to wait.
     pub(super) fn excess(&self, tolerance: Span, now: Now) -> Span {
         self.until.since(now.mono + tolerance)
     }

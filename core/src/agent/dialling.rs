@@ -1,4 +1,4 @@
-//! The way to a relay or to a local service: what comes of the races of [`Dialers`].
+//! Dialling a relay or a local service: handles the results of [`Dialers`].
 
 use super::service::NoService;
 use super::{Agent, Conn, State, conn_state};
@@ -15,7 +15,7 @@ impl Agent {
         self.dialers.begin(lead, place, how, &mut self.conns, now);
     }
 
-    /// Tells the dialers what happened to a connection, and does what comes of it.
+    /// Passes an event to the dialers, and handles the result.
     pub(super) fn race(
         &mut self,
         on: ConnId,
@@ -37,12 +37,12 @@ impl Agent {
         }
     }
 
-    /// An attempt has come to nothing.
+    /// An attempt failed.
     pub(super) fn attempt_failed(&mut self, on: ConnId, why: DialError, now: Now) {
         self.race(on, now, |dialers, conns, rival| dialers.failed(on, why, conns, rival, now));
     }
 
-    /// `on` has won the race that was begun with `lead`: it takes its place.
+    /// `on` has won the race of `lead`, and takes its place.
     fn reached_host(&mut self, lead: ConnId, on: ConnId, now: Now) {
         let at = self.dialers.settle(on, &mut self.conns, now);
         if on != lead {

@@ -1,13 +1,13 @@
-//! Direct connections with clients that come with a connector: the offer goes into our 101, then lines are said on the
-//! relayed connection until it is decided which of the two the local service is paired with.
+//! Direct connections with connectors: the agent's offer goes into its 101, then lines are sent on the relayed
+//! connection until it is decided which of the two connections the local service is paired with.
 //!
-//! The client is the requestor, and decides. Until then the local service is not read, so that nothing of it can go
-//! the wrong way, and of the relayed connection nothing but lines is.
+//! The client is the requestor, and decides. Until then the local service is not read, so that none of its bytes take
+//! the wrong path, and only lines are read from the relayed connection.
 //!
-//! | on the relay | from the client | from us |
+//! | line on the relay | from the client | from the agent |
 //! |---|---|---|
 //! | `ok` | a direct connection is established: this one ends | never |
-//! | `error` | stay here: its bytes follow | we dial no more; once, where the client has hosts, at the latest before our own bytes |
+//! | `error` | stay on the relay: the client's stream follows | no more dialling; once, if the client has hosts, before the agent's own stream |
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -25,7 +25,7 @@ use crate::machine::{Close, ConnId, End, Listener, Output};
 use crate::sorted_vec_map::SortedVecMap;
 use crate::time::Now;
 
-/// What is negotiated.
+/// The negotiations in progress.
 #[derive(Clone, Debug)]
 pub(super) struct Negotiations {
     dtcp_endpoint: DtcpEndpoint,
@@ -33,18 +33,18 @@ pub(super) struct Negotiations {
     listener: Option<Listener>,
 }
 
-/// A stream of which it is not decided which way it goes.
+/// A stream whose path is not decided.
 #[derive(Clone, Debug)]
 struct Stream {
     relay: ConnId,
     local: ConnId,
-    /// Whose it is, as the relay says.
+    /// The client's address, as the relay reports it.
     from: Option<SocketAddr>,
 }
 
 impl Negotiations {
     pub(super) fn new(config: &Direct, seed: [u8; 32]) -> Self {
-        // A session ends with what was decided on the relayed connection; behind that there is a direct one to come.
+        // A session ends with the decision on the relayed connection, after which a direct one is still to come.
         let session = config.patience + HANDSHAKE_MAX;
         Self {
             dtcp_endpoint: DtcpEndpoint::new(config.negotiation(session), seed),
@@ -59,7 +59,7 @@ impl Negotiations {
 }
 
 impl Agent {
-    /// A connection was accepted. While nothing is negotiated nobody can be right: then it costs nothing.
+    /// Accepts a connection. If nothing is being negotiated it is closed at once.
     pub(super) fn accept(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         let conn = self.conns.insert(Conn::new(0, State::Ended), Some(from));
         match &mut self.direct {
@@ -75,7 +75,7 @@ impl Agent {
         conn
     }
 
-    /// Tells the party what happened to a link, and does what it says.
+    /// Passes an event to the DTCP endpoint, and carries out its actions.
     pub(super) fn with_dtcp_endpoint<R: Default>(
         &mut self,
         now: Now,
@@ -87,11 +87,11 @@ impl Agent {
         result
     }
 
-    /// The local service is there, and the client would rather have a direct connection.
+    /// The local service was reached, and the client prefers a direct connection: answers its offer.
     pub(super) fn propose(&mut self, relay: ConnId, local: ConnId, theirs: &Offer, now: Now) {
         let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
-        // Limits count by the ID: a client's address is known only if the relay says it.
+        // Limits count by the ID: a client's address is known only if the relay reports it.
         let id = self.config.upstreams[usize::from(upstream)].id;
         let peer = alloc::format!("{id}/{}.{}", relay.index, relay.generation);
         let session =
@@ -107,7 +107,7 @@ impl Agent {
         self.apply_actions(now);
     }
 
-    /// What the client says on the relayed connection; how many bytes that consumed.
+    /// Reads the client's decision on the relayed connection. Returns the number of bytes consumed.
     pub(super) fn read_decision(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         match line::find(bytes) {
             Found::Partial => 0,
@@ -126,7 +126,7 @@ impl Agent {
         }
     }
 
-    /// The client has a direct connection; of ours it may be on its way still.
+    /// The client has a direct connection; the agent's side of it may not be established yet.
     fn leave(&mut self, on: ConnId, now: Now) {
         if let Some(State::Leaving) = conn_state(&mut self.conns, on) {
             self.close(on, Close::Linger, now);
@@ -135,8 +135,8 @@ impl Agent {
         }
     }
 
-    /// The relayed connection ended while it was not decided. What the client has decided by then we may learn from the
-    /// direct connection alone: a relay that is killed looks like a client that goes away.
+    /// The relayed connection ended before a decision. Only the direct connection can show what the client has
+    /// decided: a killed relay looks like a client that goes away.
     pub(super) fn undecided_ended(&mut self, on: ConnId, how: End, now: Now) {
         let how = if how == End::Reset { Close::Abort } else { Close::Linger };
         if !self.await_direct(on, how, now) {
@@ -144,8 +144,8 @@ impl Agent {
         }
     }
 
-    /// Closes the relayed connection; the direct one must come soon. False where none is under way that the client
-    /// could have committed to.
+    /// Closes the relayed connection and waits for the direct one. Returns false if there is none that the client
+    /// could have chosen.
     fn await_direct(&mut self, on: ConnId, how: Close, now: Now) -> bool {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return false;
@@ -158,7 +158,8 @@ impl Agent {
         true
     }
 
-    /// The client stays on the relay. That we dial no more is said before the first byte of the local service.
+    /// The client stays on the relay. The agent signals the end of its dialling before the first byte of the local
+    /// service.
     fn stay(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return self.close(on, Close::Abort, now);
@@ -170,7 +171,7 @@ impl Agent {
         self.conns.event(Event::Relayed { relay: on, local, upstream, why });
     }
 
-    /// The client is lost, with its session and its way to the local service.
+    /// Drops the client, with its session and its connection to the local service.
     pub(super) fn lose_undecided(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
         let Some(&mut State::Deciding { local, session }) = conn_state(&mut self.conns, on) else {
             return self.close(on, how, now);
@@ -180,7 +181,7 @@ impl Agent {
         self.close(local, Close::Abort, now);
     }
 
-    /// The local service broke while it was not decided who gets it, or the direct connection did not come.
+    /// The local service's connection broke before the decision, or the direct connection did not come.
     pub(super) fn lose_ready(&mut self, local: ConnId, why: &'static str, now: Now) {
         let Some(&mut State::Ready { session }) = conn_state(&mut self.conns, local) else { return };
         let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
@@ -201,7 +202,7 @@ impl Agent {
         connect_error
     }
 
-    /// Does what the party says, until it says nothing.
+    /// Carries out the actions of the DTCP endpoint.
     fn apply_actions(&mut self, now: Now) {
         while let Some(word) = self.next_word(now) {
             match word {
@@ -211,7 +212,7 @@ impl Agent {
                     self.went_direct(session, on, now);
                 }
                 Action::Dialled { session, on, to } => self.note_dial(session, on, to),
-                // It is for the client to say what comes now.
+                // The client decides what follows.
                 Action::Failed { session, .. } => {
                     if let Some(direct) = &mut self.direct {
                         direct.streams.remove(&session);
@@ -248,7 +249,7 @@ impl Agent {
                 write_switching(&mut text, Switching::Direct(&ours));
                 self.conns.send(relay, text);
             }
-            // Then the stream goes its old way, without a line.
+            // The stream goes through the relay, without a line.
             Signal::Refuse(refusal) => {
                 direct.streams.remove(&session);
                 write_switching(&mut text, Switching::Refused(refusal));
@@ -269,7 +270,7 @@ impl Agent {
         }
     }
 
-    /// The client has decided for this connection.
+    /// The client has chosen this direct connection.
     fn went_direct(&mut self, session: SessionId, on: ConnId, now: Now) {
         let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
         let Some(Stream { relay, local, from }) = stream else {
@@ -289,7 +290,7 @@ impl Agent {
         self.conns.event(Event::Direct { on, local, upstream, with });
     }
 
-    /// The stream goes this way.
+    /// Pairs the local service with this connection.
     fn choose(&mut self, local: ConnId, client: ConnId, from: Option<SocketAddr>, now: Now) {
         let is_header_queued = self.greet(local, from);
         self.conns.emit(Output::Read { on: local, wanted: true });
@@ -300,10 +301,10 @@ impl Agent {
     }
 }
 
-/// Why a client is lost that was not served.
+/// The reason for a client that left before it was served.
 pub(super) const GONE: &str = "the client went away before it was served";
 
-/// The offer of a client's request, if it is one that can be accepted.
+/// The offer in a client's request, if it is valid.
 pub(super) fn offer_of(head: &[u8]) -> Option<Box<Offer>> {
     match offer::read(head) {
         Offered::Offer(offer) => Some(Box::new(offer)),

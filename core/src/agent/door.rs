@@ -1,4 +1,4 @@
-//! The door: each request of an HTTP client needs a user name and a password (RFC 7617).
+//! Passwords: each request of an HTTP client needs a user name and a password (RFC 7617).
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,15 +12,15 @@ use crate::http::reply::diagnostic::PASSWORD;
 use crate::http::reply::{Reply, Status};
 use crate::time::{Now, Span};
 
-/// The body of a request that gets 401 is dropped up to this many bytes; if it is longer, the connection is closed.
+/// The maximum body of a request that gets 401, in bytes. It is discarded; if it is longer, the connection is closed.
 const DROPPED_BODY_MAX: u64 = 64 << 10;
 
-/// How long the caller may take to check a password.
+/// The timeout of the caller's password check.
 pub(super) const VERDICT_TIMEOUT: Span = Span::from_secs(30);
 
-/// What the clients of an HTTP service are asked for.
+/// Asks the clients of an HTTP service for a password.
 ///
-/// Connectors and raw clients are not asked: they reach the stream services alone, which keys guard.
+/// Connectors and raw clients are not asked, since they only reach the stream services, which have their own keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Door {
     realm: String,
@@ -28,10 +28,10 @@ pub struct Door {
 }
 
 impl Door {
-    /// The longest realm, in bytes.
+    /// The maximum length of a realm, in bytes.
     const REALM_MAX: usize = 64;
 
-    /// A door that names itself to clients. What is neither letter, digit, `-`, `.` nor `_` becomes `_`.
+    /// A door with this realm. Characters other than letters, digits, `-`, `.` and `_` are replaced by `_`.
     #[must_use]
     pub fn new(realm: &str) -> Self {
         let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '.' | '_');
@@ -39,7 +39,7 @@ impl Door {
         Self { realm: letters.take(Self::REALM_MAX).collect(), keeps_credentials: false }
     }
 
-    /// The same door, whose service gets `Authorization` as well. Otherwise it is removed.
+    /// Also forwards `Authorization` to the service. Otherwise it is removed.
     #[must_use]
     pub fn keeping_credentials(self) -> Self {
         Self { keeps_credentials: true, ..self }
@@ -51,7 +51,7 @@ impl Door {
         self.keeps_credentials
     }
 
-    /// Its name.
+    /// The realm.
     #[must_use]
     pub fn realm(&self) -> &str {
         &self.realm
@@ -63,42 +63,42 @@ impl Door {
 pub struct PasswordCheck {
     /// The connection whose request waits.
     pub on: ConnId,
-    /// Tells this check from others of the connection.
+    /// The number of this check, to tell it from others of the connection.
     pub ticket: u64,
     /// The client's address, if it is known.
     pub from: Option<IpAddr>,
-    /// What the request presents.
+    /// The credentials in the request.
     pub credentials: Credentials,
 }
 
 /// The result of a [`PasswordCheck`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The request may pass.
+    /// Correct: the request is forwarded.
     Right,
-    /// The client gets 401.
+    /// Wrong: the client gets 401.
     Wrong,
-    /// It was not checked: the client gets 429.
+    /// Not checked: the client gets 429.
     Busy {
-        /// When it may try again, in seconds.
+        /// When to retry, in seconds.
         retry_after: u32,
     },
 }
 
-/// Where the request at the front of a client's bytes stands.
+/// The progress of the request at the front of a client's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
-    /// It was not looked at.
+    /// Not read yet.
     Open,
     /// Its password is being checked.
     ServiceKind { ticket: u64 },
-    /// It may pass.
+    /// It may be forwarded.
     Admitted,
-    /// It gets an answer of ours in its turn.
+    /// It is refused, once the earlier requests are answered.
     Denied(Denial),
 }
 
-/// Why a request is not let through.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Denial {
     NoPassword,
@@ -106,33 +106,34 @@ enum Denial {
     Busy { retry_after: u32 },
 }
 
-/// The door of one client's connection.
+/// The door's state for one client's connection.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
     pub(super) door: Door,
     admission: Admission,
-    /// How much of the body of a denied request is still to be dropped.
+    /// The number of bytes of a refused request's body that are still to be discarded.
     unread: u64,
-    /// An answer of ours is in the send queue. The client's next bytes wait, so that there is never more than one.
+    /// Whether a response of the door is in the send queue. The client's next bytes wait, so that there is never more
+    /// than one.
     is_answer_queued: bool,
-    /// The last request was denied.
+    /// Whether the last request was refused.
     is_denied: bool,
 }
 
-/// What happens to the request at the front.
+/// What to do with the request at the front.
 pub(super) enum Judgement {
     Pass,
-    /// It stays where it is.
+    /// Keep it.
     Hold,
-    /// It stays where it is until these are checked.
+    /// Keep it until these credentials are checked.
     Ask(Credentials),
     /// Its credentials are malformed: it gets 400, and the connection is closed.
     Malformed,
-    /// It is answered with this, and dropped.
+    /// Send this response, and discard the request.
     Answer(Answer),
 }
 
-/// An answer of the door.
+/// A response of the door.
 pub(super) struct Answer {
     pub(super) text: Vec<u8>,
     pub(super) closes: bool,
@@ -144,7 +145,8 @@ impl Guard {
         Self { door, admission: Admission::Open, unread: 0, is_answer_queued: false, is_denied: false }
     }
 
-    /// Judges the request at the front; `raw` is its head. `is_answerable`: an answer of ours would be the response to it.
+    /// Decides about the request at the front; `raw` is its head. `is_answerable`: a response sent now would be the
+    /// one to it.
     pub(super) fn judge(&mut self, head: &Head<'_>, raw: &[u8], is_answerable: bool, now: Now) -> Judgement {
         if self.admission == Admission::Open {
             match basic::read(head.authorization) {
@@ -201,7 +203,7 @@ impl Guard {
         Answer { text, closes: kept.is_none(), why: denial.why() }
     }
 
-    /// Drops the front of the client's bytes as far as it belongs to a denied request. How many bytes that were.
+    /// Discards the bytes at the front that belong to a refused request. Returns how many these are.
     pub(super) fn drop_body(&mut self, bytes: &[u8]) -> usize {
         let len = usize::try_from(self.unread).unwrap_or(usize::MAX).min(bytes.len());
         self.unread -= len as u64;
@@ -222,12 +224,12 @@ impl Guard {
         matches!(self.admission, Admission::ServiceKind { .. })
     }
 
-    /// Whether a request waits for its turn to be denied.
+    /// Whether a refused request waits for its turn to be answered.
     pub(super) const fn has_denied(&self) -> bool {
         matches!(self.admission, Admission::Denied(_))
     }
 
-    /// Whether the client was denied, and its next request is to come.
+    /// Whether the client was refused, and its next request is awaited.
     pub(super) const fn awaits_retry(&self) -> bool {
         self.is_denied && matches!(self.admission, Admission::Open)
     }
@@ -236,12 +238,12 @@ impl Guard {
         self.is_answer_queued
     }
 
-    /// The send queue is empty. Whether the client's next bytes waited for that.
+    /// The send queue is empty. Returns whether the client's next bytes waited for that.
     pub(super) const fn flushed(&mut self) -> bool {
         core::mem::replace(&mut self.is_answer_queued, false)
     }
 
-    /// The result of a check. Whether it is that of the request at the front.
+    /// Handles the result of a check. Returns whether it is for the request at the front.
     fn verified(&mut self, ticket: u64, verdict: Verdict) -> bool {
         if self.admission != (Admission::ServiceKind { ticket }) {
             return false;
@@ -273,7 +275,7 @@ impl Agent {
         core::mem::take(&mut self.checks)
     }
 
-    /// The result of a [`PasswordCheck`]. Results that come late, or twice, are ignored.
+    /// Handles the result of a [`PasswordCheck`]. Late and duplicate results are ignored.
     pub fn handle_verified(&mut self, on: ConnId, ticket: u64, verdict: Verdict, now: Now) {
         if self.guard(on).is_some_and(|guard| guard.verified(ticket, verdict)) {
             self.offer_again(on);

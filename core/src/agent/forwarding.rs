@@ -1,4 +1,5 @@
-//! Forwarding fields in every request of a client: both halves of the pair with the HTTP service are gated.
+//! Followed exchanges of a client and the HTTP service, for forwarding fields and passwords: both halves of the pair
+//! are gated.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -20,41 +21,41 @@ use crate::pair::{EndReason, Flow, PairEnd, Side};
 use crate::subject::Subject;
 use crate::time::Now;
 
-/// What is known of the exchanges of a pair. The connection to the relay holds it.
+/// The state of a pair's exchanges. The connection to the relay holds it.
 #[derive(Clone, Debug)]
 pub(super) struct Forwarding {
     follower: Follower,
-    /// What the fields say; `None`: no fields are written.
+    /// The contents of the forwarding fields; `None`: none are written.
     origin: Option<Origin>,
     /// The subject of the client's certificate; `None`: the service does not get it.
     subject: Option<Subject>,
     /// The host that each request must name.
     host: Option<String>,
-    /// How many bytes of the service were let pass and have not moved.
+    /// The number of bytes of the service that passed the gate and have not moved.
     unmoved: u64,
-    /// The client's bytes wait for the service's answer.
+    /// Whether the client's bytes wait for the service's response.
     waits: bool,
-    /// What has to happen in time.
+    /// What the deadline is for.
     awaited: Awaited,
     /// Asks for a password.
     guard: Option<Guard>,
-    /// Why the client's next request is not forwarded. Whatever else the client sends is dropped.
+    /// Why the client's next request is not forwarded. All further bytes of the client are discarded.
     refused: Option<Unforwarded>,
 }
 
-/// What a client's connection waits for, if it is not for the service.
+/// What a client's connection waits for, other than the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaited {
     Nothing,
     /// The rest of a head.
     Head,
-    /// The result of a check of a password.
+    /// The result of a password check.
     Verdict,
-    /// The next request of a client that was denied.
+    /// The next request of a client that was refused.
     Retry,
 }
 
-/// The answer to a request that is not forwarded.
+/// The response to a request that is not forwarded.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unforwarded {
     pub(super) status: Status,
@@ -71,7 +72,7 @@ impl Unforwarded {
 
     pub(super) const ADDRESS: Self = Self { status: Status::Forbidden403, why: ADDRESS };
 
-    /// The agent is out of something for now.
+    /// The agent lacks a resource at the moment.
     pub(super) const fn unavailable(why: &'static str) -> Self {
         Self { status: Status::Unavailable503, why }
     }
@@ -81,8 +82,8 @@ impl Unforwarded {
     }
 }
 
-/// The answer to a request for another host than the one that the client's TLS is for: a browser repeats it on a
-/// connection of its own (RFC 9110 §15.5.20).
+/// The response to a request for a host other than that of the client's TLS: a browser repeats it on a new connection
+/// (RFC 9110 §15.5.20).
 const MISDIRECTED: Unforwarded = Unforwarded {
     status: Status::Misdirected421,
     why: "the request is for another host than the TLS connection",
@@ -90,18 +91,18 @@ const MISDIRECTED: Unforwarded = Unforwarded {
 
 const MALFORMED: Unforwarded = Unforwarded { status: Status::BadRequest400, why: CREDENTIALS };
 
-/// What the bytes of one half lead to.
+/// The result of bytes at a gate.
 #[derive(Default)]
 struct Outcome {
-    /// How many bytes at the front are replaced by `text`.
+    /// The number of bytes at the front that are replaced by `text`.
     consumed: usize,
-    /// What is sent to the service in their place.
+    /// The bytes to send to the service instead.
     text: Vec<u8>,
-    /// How many bytes behind those pass; 0: none.
+    /// The number of bytes after those that pass the gate; may be 0.
     pass: u64,
-    /// The password of the request at the front, which has to be checked.
+    /// The password of the request at the front, which must be checked.
     check: Option<Credentials>,
-    /// The answer to the last request that was consumed.
+    /// The response to the last request that was consumed.
     answer: Option<Answer>,
 }
 
@@ -217,14 +218,14 @@ impl Forwarding {
         }
     }
 
-    /// What changes in the heads of requests. Even if nothing is added, an Upgrade to `h2c` is removed, behind which
-    /// requests would pass that nobody looks at.
+    /// The changes to the heads of requests. An Upgrade to `h2c` is always removed, since requests after it would not
+    /// be inspected.
     fn rewrite(&self) -> Rewrite<'_> {
         let removes_credentials = self.guard.as_ref().is_some_and(|guard| !guard.door.keeps_credentials());
         Rewrite { origin: self.origin.as_ref(), subject: self.subject.as_ref(), removes_credentials }
     }
 
-    /// How many bytes of the service pass.
+    /// Returns how many bytes of the service pass the gate.
     fn on_service_bytes(&mut self, bytes: &[u8]) -> u64 {
         let mut pass = 0_u64;
         while let Some(rest) =
@@ -234,7 +235,7 @@ impl Forwarding {
                 Step::Response { len } => pass += len as u64,
                 Step::Skip(bytes) => pass += bytes,
                 Step::Opaque => return PASS_ALL,
-                // What answers no request ends the connection.
+                // Bytes that answer no request end the connection.
                 Step::More | Step::Hold | Step::Request { .. } | Step::Refused(_) => break,
             }
         }
@@ -244,7 +245,7 @@ impl Forwarding {
 }
 
 impl Agent {
-    /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    /// For traces: a copy of the follower of the pair of `on`, and the side of `on`.
     #[cfg(feature = "trace")]
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         let (peer, side) = self.conns.peer(on)?;
@@ -252,7 +253,7 @@ impl Agent {
         forwarding(self, relay).map(|it| (it.follower.clone(), side))
     }
 
-    /// Gates a new pair of a client and the HTTP service, if its requests are to get forwarding fields.
+    /// Gates a new pair of a client and the HTTP service, if its exchanges are followed.
     pub(super) fn gate(&mut self, local: ConnId, relay: ConnId) {
         let Some(conn) = self.conns.state(relay) else { return };
         let upstream = conn.upstream;
@@ -275,7 +276,7 @@ impl Agent {
         }
     }
 
-    /// Bytes of a gated half; how many were consumed.
+    /// Handles bytes of a gated half. Returns how many were consumed.
     pub(super) fn read_gated(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         match self.conns.peer(on) {
             Some((local, Side::Client)) => self.read_client(on, local, bytes, now),
@@ -341,7 +342,7 @@ impl Agent {
         self.conclude(relay, now);
     }
 
-    /// Bytes of a gated half were let pass and have moved.
+    /// Bytes that passed the gate of a half have moved.
     pub(super) fn moved_gated(&mut self, from: ConnId, read: u32, now: Now) {
         let Some((relay, Side::Hidden)) = self.conns.peer(from) else { return };
         let Some(forwarding) = forwarding(self, relay) else { return };
@@ -352,7 +353,7 @@ impl Agent {
         }
     }
 
-    /// No more bytes come behind those that are held of a gated half.
+    /// No bytes follow those that are kept of a gated half.
     pub(super) fn last_gated(&mut self, on: ConnId, now: Now) {
         match self.conns.peer(on) {
             Some((_, Side::Client)) => {
@@ -361,13 +362,13 @@ impl Agent {
                     self.refuse_next(on, Unforwarded::refused(Refusal::Incomplete), now);
                 }
             }
-            // Part of a response head, or a farewell that answers no request: the client judges it.
+            // Part of a response head, or bytes that answer no request. The client handles them.
             Some((_, Side::Hidden)) => self.conns.emit(Output::Pass { from: on, bytes: PASS_ALL }),
             None => {}
         }
     }
 
-    /// The rest of a head did not come in time. Whether there is such a head.
+    /// Handles the deadline of a followed client. Returns false if there is none.
     pub(super) fn expire_gated(&mut self, relay: ConnId, now: Now) -> bool {
         let Some(awaited) = forwarding(self, relay).map(|it| it.awaited) else { return false };
         match awaited {
@@ -389,7 +390,7 @@ impl Agent {
         self.pair_over(ended, now);
     }
 
-    /// Has a password checked.
+    /// Requests the check of a password.
     fn ask(&mut self, on: ConnId, credentials: Credentials) {
         self.checked += 1;
         let ticket = self.checked;
@@ -400,7 +401,8 @@ impl Agent {
         }
     }
 
-    /// Sends the door's answer to a request of which `consumed` bytes were dropped. How many are dropped now.
+    /// Sends the door's response to a request of which `consumed` bytes were discarded. Returns how many are
+    /// discarded now.
     fn answer(
         &mut self,
         relay: ConnId,
@@ -417,7 +419,7 @@ impl Agent {
         let is_open = self.conns.pair_of(relay).is_some_and(|it| it.flow_from(Side::Hidden) == Flow::Open);
         if is_open {
             self.conns.send(relay, answer.text);
-            // It takes the place of the service's answer.
+            // It replaces the service's response.
             let ended = self.conns.moved(local, len, len, now);
             self.pair_over(ended, now);
         }
@@ -435,18 +437,18 @@ impl Agent {
         }
     }
 
-    /// The door of a client's connection.
+    /// The door's state for a client's connection.
     pub(super) fn guard(&mut self, relay: ConnId) -> Option<&mut Guard> {
         forwarding(self, relay)?.guard.as_mut()
     }
 
-    /// For traces: how many of the client's next bytes belong to the body of a request that was denied.
+    /// For traces: the number of the client's next bytes that belong to the body of a refused request.
     #[cfg(feature = "trace")]
     pub(crate) fn unread_body(&mut self, on: ConnId) -> u64 {
         self.guard(on).map_or(0, |guard| guard.unread_body())
     }
 
-    /// What the client sends next is not forwarded: it is dropped, and answered in its turn.
+    /// Stops forwarding requests of the client: its bytes are discarded, and the next request gets this response.
     fn refuse_next(&mut self, relay: ConnId, why: Unforwarded, now: Now) {
         let Some(forwarding) = forwarding(self, relay) else { return };
         forwarding.refused.get_or_insert(why);
@@ -454,7 +456,7 @@ impl Agent {
         self.conclude(relay, now);
     }
 
-    /// Has what is held of the client offered again.
+    /// Offers the kept bytes of the client again.
     pub(super) fn offer_again(&mut self, relay: ConnId) {
         let is_read =
             self.conns.pair_of(relay).is_some_and(|pair| pair.flow_from(Side::Client) != Flow::Dead);
@@ -463,7 +465,7 @@ impl Agent {
         }
     }
 
-    /// Ends the pair if no request will be answered any more, or if the turn of the one that is not forwarded has come.
+    /// Ends the pair if no request follows, or if it is the turn of the one that is not forwarded.
     pub(super) fn conclude(&mut self, relay: ConnId, now: Now) {
         let Some(forwarding) = forwarding(self, relay) else { return };
         let (follower, refused) = (&forwarding.follower, forwarding.refused);
@@ -499,9 +501,9 @@ impl Agent {
     }
 }
 
-/// What is known of the exchanges of the client on `relay`; `None` where no fields are written.
+/// The state of the exchanges of the client on `relay`; `None` if they are not followed.
 impl Agent {
-    /// Whether the requests of this client are forwarded one by one, and all of them are answered completely.
+    /// Whether the exchanges of this client are followed, and all of them are complete.
     pub(super) fn is_answered(&mut self, relay: ConnId) -> bool {
         match self.conns.any_state(relay).map(|conn| &conn.state) {
             Some(State::Paired(Some(forwarding))) => forwarding.follower.is_complete(),

@@ -1,4 +1,4 @@
-//! One relay and the connections that wait there: opening them, losing them, and when to try again.
+//! One relay and its waiting connections: opens them, handles their loss, and schedules retries.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -19,48 +19,49 @@ use crate::machine::{Close, ConnId, DialFailure, End, Output, TlsFailure, TlsRol
 use crate::relay_client::Answer;
 use crate::time::{Now, Span, Time};
 
-/// A waiting connection that ends after this long has not failed: relays and paths in between end idle ones in time
-/// (node-rendezvous: cleanly after 120 s).
+/// The age beyond which the end of a waiting connection does not count as a failure: relays and middleboxes close
+/// idle ones eventually (node-rendezvous: cleanly after 120 s).
 const OLD: Span = Span::from_secs(60);
-/// A relay that let a connection wait for this long, or brought it a client, serves us: the back-off begins anew. The
-/// 200 alone does not show that: two agents with plain tokens push each other out, each after its 200.
+/// After a connection has waited for this long, or has brought a client, the backoff is reset. The 200 alone is not
+/// enough: two agents with plain tokens replace each other's connections, each after its 200.
 const SETTLED: Span = Span::from_secs(10);
-/// One connection that is opened because a path changed costs this much time: so often there is one in the long run.
+/// The cost of a connection that is opened because of a path change, which is the long-term interval.
 const PATH_CHANGE_COST: Span = Span::from_secs(5);
-/// Such connections that are allowed before that counts: five.
+/// The tolerance of such costs: five connections.
 const PATH_CHANGE_TOLERANCE: Span = Span::from_secs(20);
-/// How long to wait for an answer at an address where no relay has answered yet, if there is another.
+/// The timeout of a response at an address where no relay has answered yet, if there is another address.
 const UNPROVEN_ANSWER: Span = Span::from_secs(2);
 
-/// What is known of a relay.
+/// The state of one relay.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
-    /// Connections on their way, one that rests included.
+    /// Connections being established, including one in backoff.
     pub(super) connecting: u32,
-    /// Connections that wait.
+    /// Waiting connections.
     pub(super) waiting: u32,
-    /// Those of them that wait over an old path.
+    /// Those of them on an old path.
     pub(super) old_path: u32,
     /// Connections of clients, to the relay and to the local services.
     pub(super) serving: u32,
-    /// When the one that rests is due; there is one at most.
+    /// The deadline of the connection in backoff; there is at most one.
     pub(super) backing_off: Option<Time>,
-    /// After a failure, nothing is begun before this time; what is under way goes on.
+    /// After a failure, no connection is begun before this time; those under way continue.
     not_before: Time,
-    /// The relay took a connection since the last failure. While it has not, one connection tries, not the pool.
+    /// Whether the relay has accepted a connection since the last failure. Until then only one connection is tried,
+    /// not the pool.
     proven: bool,
     backoff: Backoff,
-    /// How many connections wait.
+    /// The pool of waiting connections.
     pub(super) pool: Pool,
-    /// What the next token is bound to.
+    /// Chooses what the next token is bound to.
     prover: Prover,
-    /// Clients that got no answer.
+    /// Clients that got no response.
     unanswered: Unanswered,
-    /// Connections that were opened because a path changed.
+    /// Connections that were opened because of a path change.
     path_changes: DecayingDebt,
 }
 
-/// What a link counts.
+/// The states that a link counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Connecting,
@@ -103,12 +104,12 @@ impl Link {
         }
     }
 
-    /// The relay brought a client. That alone does not end the back-off: a byte costs the relay nothing.
+    /// The relay brought a client. That alone does not reset the backoff, since a byte costs the relay nothing.
     pub(super) fn take(&mut self) {
         self.proven = true;
     }
 
-    /// A client of the relay was answered: the relay serves us.
+    /// A client of the relay was answered, which resets the backoff.
     fn prove(&mut self, now: Now) {
         self.proven = true;
         self.not_before = now.mono;
@@ -116,29 +117,29 @@ impl Link {
         self.settle();
     }
 
-    /// The relay serves us: the next failure is the first.
+    /// The relay works: resets the backoff.
     pub(super) fn settle(&mut self) {
         self.backoff.reset();
     }
 }
 
-/// When to try again.
+/// When to retry.
 #[derive(Clone, Copy, Debug)]
 enum RetryDelay {
     AtOnce,
     After(ErrorClass),
-    /// Enough other connections wait: the pool is filled where it lacks one, and nothing has failed.
+    /// Not because of this loss: enough other connections wait, and nothing has failed.
     None,
 }
 
 impl Agent {
-    /// Opens what the pool lacks: all of it where the relay is known to take connections, otherwise one to find out.
-    /// In times of back-off, that one rests.
+    /// Opens the connections that the pool lacks: all of them if the relay is known to accept connections, otherwise
+    /// one. During a backoff, that one waits.
     pub(super) fn fill(&mut self, upstream: u16, now: Now) {
         self.fill_for(upstream, 0, now);
     }
 
-    /// The same, for so many clients that the relay holds.
+    /// The same, with connections for this many clients that the relay holds.
     fn fill_for(&mut self, upstream: u16, held: u32, now: Now) {
         let service_max = self.config.service_connections_max;
         let link = self.link(upstream);
@@ -148,7 +149,7 @@ impl Agent {
         } else {
             1_u32.saturating_sub(link.connecting)
         };
-        // Each of them may be gone at once.
+        // Each of them may be lost at once.
         let lacking = if link.unanswered.is_heavy(now) { lacking.min(1) } else { lacking };
         let (not_before, rests) = (link.not_before, link.backing_off.is_some());
         if self.stopping || lacking == 0 {
@@ -167,7 +168,7 @@ impl Agent {
         }
     }
 
-    /// The one that rested has rested enough.
+    /// The backoff has elapsed: reconnect.
     pub(super) fn wake(&mut self, on: ConnId, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
@@ -175,8 +176,8 @@ impl Agent {
         self.fill(upstream, now);
     }
 
-    /// An address or a route has changed. A connection is opened at once, whatever the back-off, and also if another one is
-    /// on its way: that one may never arrive. If paths change too often, a change is not heeded.
+    /// An address or a route has changed. A connection is opened at once, regardless of the backoff and of
+    /// connections being established, which may never succeed. If paths change too often, the change is ignored.
     pub(super) fn change_path(&mut self, upstream: u16, now: Now) {
         let link = self.link(upstream);
         if link.path_changes.excess(PATH_CHANGE_TOLERANCE, now) > Span::ZERO {
@@ -212,7 +213,7 @@ impl Agent {
         self.dial(on, &place, how, now);
     }
 
-    /// The relay is reached at this address: sends the CONNECT with a token.
+    /// The relay was reached at this address: sends the CONNECT with a token.
     pub(super) fn register(&mut self, on: ConnId, at: Option<SocketAddr>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let index = usize::from(conn.upstream);
@@ -248,8 +249,8 @@ impl Agent {
         self.enter(on, state, Some(now.mono + patience));
     }
 
-    /// How long to wait for the answer of a relay at this address. A relay answers a CONNECT at once: if it has never
-    /// answered there, and there is another address to try, not for long.
+    /// The timeout of a response from a relay at this address. A relay answers a CONNECT at once. If it has never
+    /// answered there, and there is another address, the timeout is short.
     fn answer_patience(&mut self, upstream: usize, at: Option<SocketAddr>, now: Now) -> Span {
         let patience = self.config.deadlines.answer;
         let book = self.dialers.book(&self.config.upstreams[upstream].relay.place);
@@ -261,7 +262,7 @@ impl Agent {
         }
     }
 
-    /// The relay has answered.
+    /// Handles the relay's response.
     pub(super) fn answered(&mut self, on: ConnId, response: &Response, now: Now) {
         let Some(&mut Conn { upstream, state: State::Registering { proof, at, .. }, .. }) =
             self.conns.state(on)
@@ -290,10 +291,10 @@ impl Agent {
     fn refused(&mut self, on: ConnId, upstream: u16, proof: Proof, response: &Response, now: Now) {
         let retry_after = response.retry_after.map(|secs| Span::from_secs(u64::from(secs)));
         let link = self.link(upstream);
-        // Any other refusal has nothing to do with the token.
+        // Other refusals are not about the token.
         let is_of_token = matches!(response.status, 401 | 429);
         let is_invited = is_of_token && link.prover.refused(proof, response.challenge, now);
-        // If another one is under way, or rests, none is begun now.
+        // If another connection is being established or in backoff, none is begun now.
         if is_invited && (link.connecting > 1 || link.prover.take_retry(now)) {
             self.lose_at(on, RelayLoss::Challenged, RetryDelay::AtOnce, now);
         } else {
@@ -302,7 +303,7 @@ impl Agent {
         }
     }
 
-    /// A client of this upstream was gone, or had to be refused, before the local service had answered it.
+    /// A client of this upstream left, or had to be refused, before the local service had answered it.
     pub(super) fn unanswered_client(&mut self, upstream: u16, now: Now) {
         let link = self.link(upstream);
         let pause = link.unanswered.add(now);
@@ -323,7 +324,7 @@ impl Agent {
         self.fill(upstream, now);
     }
 
-    /// A connection has waited for long enough: the relay serves us. If the pool has grown and no client came since, it
+    /// A connection has waited long enough: resets the backoff. If the pool has grown and no client came since, it
     /// shrinks: the connections that have waited longest are closed, which the relay would hand over last.
     pub(super) fn waited(&mut self, on: ConnId, now: Now) {
         let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return };
@@ -343,7 +344,7 @@ impl Agent {
         }
     }
 
-    /// The connections that wait at this relay, those that have waited longest in front.
+    /// The waiting connections at this relay, the oldest first.
     fn waiting_since(&mut self, upstream: u16) -> Vec<(Time, ConnId)> {
         let mut waiting = Vec::new();
         for on in self.conns.open_ids() {
@@ -360,7 +361,7 @@ impl Agent {
         waiting
     }
 
-    /// A connection came to nothing, or ended before a client came.
+    /// A connection failed, or ended before a client came.
     pub(super) fn lose(&mut self, on: ConnId, loss: RelayLoss, now: Now) {
         if loss == RelayLoss::Ended(End::Clean)
             && let Some(&mut Conn { upstream, state: State::Waiting { .. }, .. }) = self.conns.state(on)
@@ -387,7 +388,7 @@ impl Agent {
         self.lose_at(on, loss, pace, now);
     }
 
-    /// The address of the relay sent no answer. Returns whether another address is tried at once.
+    /// This address of the relay gave no response. Returns whether another address is tried at once.
     fn failed_at(&mut self, on: ConnId, at: SocketAddr, loss: RelayLoss, now: Now) -> bool {
         match loss {
             RelayLoss::Refused(_) | RelayLoss::Challenged | RelayLoss::Unreachable(_) => return false,
@@ -403,7 +404,7 @@ impl Agent {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
         let how = match why {
-            // An alert may be on its way to the relay, and a reset would eat it.
+            // An alert may be in flight to the relay; a reset would discard it.
             RelayLoss::Refused(_)
             | RelayLoss::Challenged
             | RelayLoss::Ended(End::Clean | End::Truncated)
@@ -420,8 +421,8 @@ impl Agent {
         });
     }
 
-    /// One connection tries again, and no more than one: of a pool that fails as a whole, the first to fail sets the
-    /// time. Returns how long until that one begins; zero also where one is under way.
+    /// Schedules one retry, and no more: if the whole pool fails, the first failure sets the time. Returns the delay
+    /// until it begins; zero also if one is under way.
     fn try_again(&mut self, upstream: u16, pace: RetryDelay, now: Now) -> Span {
         let link = &mut self.links[usize::from(upstream)];
         match pace {
@@ -439,7 +440,7 @@ impl Agent {
     }
 }
 
-/// What may be over in a moment, and what somebody has to change.
+/// Classifies a loss: transient, or needing a change by an operator.
 fn class(loss: RelayLoss, retry_after: Option<Span>) -> ErrorClass {
     match loss {
         RelayLoss::Refused(500..) => ErrorClass::Failure(retry_after),

@@ -1,4 +1,4 @@
-//! What happens to a connection: one match over its state for each kind of event.
+//! Events of connections: one match over the state for each kind of event.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -122,13 +122,13 @@ impl Machine for Agent {
             Some(State::Reaching | State::Rival | State::Local { .. }) => {
                 self.attempt_failed(on, DialError::Ended(how), now);
             }
-            // Half a head and no more: nothing that a service could answer.
+            // An incomplete head, which no service could answer.
             Some(State::Header | State::Hello { .. } | State::Sealing | State::Head(_))
                 if how == End::Clean =>
             {
                 self.client_gone(on, Close::Linger, now);
             }
-            // A client may end its side and still wait for the answer.
+            // A client may shut down its side and still wait for the response.
             Some(State::Meeting { .. } | State::Ready { .. }) if how == End::Clean => {
                 self.conns.mark_ended(on)
             }
@@ -160,7 +160,7 @@ impl Machine for Agent {
             Some(State::Reaching | State::Rival | State::Local { .. }) => {
                 self.attempt_failed(on, DialError::Ended(End::Reset), now);
             }
-            // A relay may refuse and close before it has read all: its answer can still be there to be read.
+            // A relay may refuse and close before it has read everything; its response can still be readable.
             Some(State::Registering { .. }) => {}
             Some(
                 State::Header | State::Hello { .. } | State::Sealing | State::Head(_) | State::Meeting { .. },
@@ -175,7 +175,7 @@ impl Machine for Agent {
             Some(&mut State::Link(link)) => {
                 self.with_dtcp_endpoint(now, |dtcp_endpoint| dtcp_endpoint.ended(link, End::Reset))
             }
-            // What it has decided may still be there to be read.
+            // The peer's decision may still be readable.
             Some(State::Deciding { .. } | State::Leaving) => {}
             Some(State::Backoff | State::Ended) | None => {}
         }
@@ -221,14 +221,14 @@ impl Machine for Agent {
 }
 
 impl Agent {
-    /// One step over the bytes that are there; how many it used, and whether another step may follow.
+    /// One step over the received bytes. Returns how many it consumed, and whether another step may follow.
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match conn_state(&mut self.conns, on) {
             Some(State::Registering { answer, .. }) => match answer.read(bytes, &limits) {
                 AnswerState::Partial => (0, false),
                 AnswerState::Interim(len) => (len, true),
-                // What is behind a 200 is the rendezvous already.
+                // The bytes after a 200 belong to the rendezvous.
                 AnswerState::Final(response) => {
                     self.answered(on, &response, now);
                     (response.len, true)
@@ -268,7 +268,7 @@ impl Agent {
         }
     }
 
-    /// Addresses of a name. If the look-up is not complete, more may follow.
+    /// Handles addresses of a name. If the look-up is not complete, more may follow.
     fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], is_complete: bool, now: Now) {
         match conn_state(&mut self.conns, on) {
             Some(&mut State::Link(link)) if is_complete => {
@@ -299,7 +299,7 @@ impl Agent {
             }
             State::Head(_) if refuses_clear => self.refuse_clear(on, now),
             State::Head(_) if reads_head => self.turn_away(on, Unforwarded::LATE, Form::Json, now),
-            // Whatever is there by now is for the HTTP service.
+            // The bytes received by now go to the HTTP service.
             State::Head(_) => self.meet(on, ServiceKind::OTHER, None, now),
             State::Deciding { .. } => {
                 self.lose_undecided(on, "the client did not decide in time", Close::Abort, now);

@@ -1,4 +1,5 @@
-//! How many connections wait at a relay: more while clients take them all, fewer again when no client comes.
+//! The size of the pool of waiting connections, which grows while clients use all of them and shrinks when no client
+//! comes.
 
 use crate::http::pool::PoolState;
 use crate::time::{Now, Span, Time};
@@ -6,11 +7,11 @@ use crate::time::{Now, Span, Time};
 /// If no client comes for this long, the pool shrinks to its configured size.
 pub(super) const IDLE: Span = Span::from_secs(60);
 
-/// The size of a pool that follows demand.
+/// A pool whose size follows demand.
 ///
-/// It grows in two ways. Whenever clients have taken as many connections as the pool has, and none waits, the size
-/// doubles. And if the relay tells how many clients it holds, as many connections are opened at once: these do not wait,
-/// so the size stays.
+/// It grows in two ways. When clients have taken as many connections as the pool has, and none waits, the size
+/// doubles. And if the relay reports how many clients it holds, as many connections are opened at once; these do not
+/// wait, so the size does not change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pool {
     least: u32,
@@ -18,10 +19,10 @@ pub(super) struct Pool {
     size: u32,
     /// Connections taken since the size was changed.
     taken: u32,
-    /// When a client came last.
+    /// When the last client came.
     taken_at: Time,
-    /// How many connections may wait, as far as the relay has told since the pool was shrunk. One more would replace one
-    /// that waits.
+    /// The maximum number of waiting connections, as far as the relay has reported since the pool was shrunk. One
+    /// more would replace a waiting one.
     waiting_max: u32,
 }
 
@@ -33,7 +34,7 @@ impl Pool {
         Self { least, most, size: least, taken: 0, taken_at: Time(0), waiting_max: u32::MAX }
     }
 
-    /// Whether the pool grows at all.
+    /// Whether the pool can grow.
     pub(super) const fn grows(&self) -> bool {
         self.most > self.least
     }
@@ -48,14 +49,14 @@ impl Pool {
         }
     }
 
-    /// The relay has told what it knows, with the connection that is the last of `waiting`.
+    /// Handles the state that the relay reports with a new connection, the last of `waiting`.
     pub(super) fn on_state(&mut self, state: PoolState, waiting: u32) {
-        // Of those that wait here, clients may have taken some already.
+        // Clients may have taken some of the connections that wait here already.
         self.waiting_max = self.waiting_max.min(waiting.saturating_add(state.room));
     }
 
-    /// The relay has ended a connection in order, and `left` still wait. If these are enough, the relay has replaced it,
-    /// since it has no room for so many: the size shrinks. Returns whether that is so.
+    /// The relay has ended a connection cleanly, and `left` still wait. If these are enough, the relay has replaced
+    /// it because it has no room for so many: the size shrinks. Returns whether that is so.
     pub(super) fn is_replaced(&mut self, left: u32) -> bool {
         let is_replaced = left >= self.least;
         if is_replaced {
@@ -65,8 +66,8 @@ impl Pool {
         is_replaced
     }
 
-    /// How many connections are to be opened, if `connecting` are on their way and `waiting` wait, and the relay holds
-    /// `held` clients. With these, there are at most twice as many as the pool may grow to, whatever the relay tells.
+    /// How many connections to open, if `connecting` are being established, `waiting` wait, and the relay holds
+    /// `held` clients. In total there are at most twice as many as the pool may grow to, whatever the relay reports.
     pub(super) fn lacking(&self, connecting: u32, waiting: u32, held: u32) -> u32 {
         let size = self.size.min(self.waiting_max).max(self.least);
         let for_held = if self.grows() { held.min(self.most) } else { 0 };
@@ -75,7 +76,7 @@ impl Pool {
         size.saturating_sub(there).max(for_held)
     }
 
-    /// When the pool shrinks if no client comes until then; `None` if it is not larger than configured.
+    /// When the pool shrinks if no client comes until then; `None` if it has its configured size.
     pub(super) fn shrinks_at(&self, waiting: u32) -> Option<Time> {
         (self.size.max(waiting) > self.least).then(|| self.taken_at + IDLE)
     }

@@ -1,22 +1,22 @@
-//! How an agent proves to its relay that the ID is its own: which token comes next, and which refusal is worth an
-//! attempt at once.
+//! How an agent authenticates to its relay: what the next token is bound to, and which refusals are followed by an
+//! immediate retry.
 //!
-//! A token over a challenge of the relay is sent where there is one that still lives. The relay gives a challenge with
-//! each 200, so that a busy agent has one. Otherwise the token is bound to the time of the agent's own clock: that takes
-//! one round trip where the clock is right, and an older relay accepts nothing else. If the relay refuses it and gives
-//! a challenge, the next attempt comes at once and is over that challenge.
+//! If a challenge of the relay is available and has not expired, the token is bound to it. The relay sends a
+//! challenge with each 200, so that a busy agent has one. Otherwise the token is bound to the time of the agent's own
+//! clock: that takes one round trip if the clock is right, and an older relay accepts nothing else. If the relay
+//! refuses it and sends a challenge, the next attempt is made at once with that challenge.
 //!
-//! No token is ever made for a time that a peer names.
+//! A token is never made for a time that a peer sends.
 
 use super::decaying_debt::DecayingDebt;
 use crate::time::{Now, Span, Time};
 use crate::token::Challenge;
 
-/// A challenge that is older than this may be refused: the relay keeps to one for 60 s at least.
+/// The age beyond which a challenge may be refused: the relay accepts it for at least 60 s.
 const FRESH: Span = Span::from_secs(50);
-/// One attempt at once after a refusal costs this much time: so often there is one in the long run.
+/// The cost of an immediate retry after a refusal, which is the long-term interval.
 const RETRY_COST: Span = Span::from_secs(10);
-/// Attempts at once that are allowed before that counts: three.
+/// The tolerance of such costs: three immediate retries.
 const RETRY_TOLERANCE: Span = Span::from_secs(20);
 /// A wall clock that moved by more than this against the monotonic one was set, in seconds.
 const SET_SECS: u64 = 5;
@@ -24,20 +24,20 @@ const SET_SECS: u64 = 5;
 /// What a token is bound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Nothing but the time: a plain token.
+    /// Only the time: a plain token.
     Plain,
     /// The time of our own clock, and a nonce.
     Time,
     /// A challenge, and a nonce.
     Challenge {
-        /// What the relay sent.
+        /// The relay's challenge.
         challenge: Challenge,
-        /// It came with a refusal not long ago: a relay that refuses a token over it means it.
+        /// Whether it came with a recent refusal. If the relay refuses a token over it, the refusal is final.
         answers_refusal: bool,
     },
 }
 
-/// What is known of a relay's challenges and of our own clock.
+/// The state of a relay's challenges and of our own clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prover {
     /// The newest challenge.
@@ -53,16 +53,16 @@ struct Given {
     with_refusal: bool,
 }
 
-/// What the relay thinks of the time by our own clock.
+/// Whether the relay agrees with our own clock.
 #[derive(Clone, Copy, Debug, Default)]
 enum OwnClock {
-    /// It has refused no token for its time.
+    /// It has refused no token because of its time.
     #[default]
     Trusted,
-    /// It refused a token of our time. That may have other reasons.
+    /// It refused a token of our time, possibly for another reason.
     Suspected,
-    /// It refused a token of our time and accepted one over a challenge. What the wall clock was ahead of the monotonic
-    /// clock then, in seconds: as long as it is that, the clock is as wrong as it was.
+    /// It refused a token of our time and accepted one over a challenge. `ahead` is the difference of the wall clock
+    /// and the monotonic clock then, in seconds; while it does not change, the clock is still wrong.
     Wrong { ahead: i64 },
 }
 
@@ -73,7 +73,7 @@ impl Prover {
             Some(given) if given.is_fresh(now) => {
                 Proof::Challenge { challenge: given.challenge, answers_refusal: given.with_refusal }
             }
-            // It is refused most likely, but so is the other; and the refusal brings the next challenge.
+            // It is probably refused, but so is a token of our time; and the refusal brings the next challenge.
             Some(given) if self.clock.is_wrong(now) => {
                 Proof::Challenge { challenge: given.challenge, answers_refusal: false }
             }
@@ -94,8 +94,8 @@ impl Prover {
         self.give(next, false, now);
     }
 
-    /// The relay refused the token. Whether it invites to another attempt: with a challenge, unless that is the answer
-    /// to a token over a challenge which came the same way.
+    /// The relay refused the token. Returns whether to retry: it sent a challenge, and the token was not over a
+    /// challenge that came with a refusal.
     pub(super) fn refused(&mut self, proof: Proof, next: Option<Challenge>, now: Now) -> bool {
         let is_final = match proof {
             Proof::Plain => return false,
@@ -113,14 +113,14 @@ impl Prover {
             }
         };
         if next.is_none() {
-            // An older relay, which knows no challenges any more.
+            // An older relay, without challenges.
             self.given = None;
         }
         self.give(next, true, now);
         next.is_some() && !is_final
     }
 
-    /// Takes one of the few attempts that come at once; false if there is none left for now.
+    /// Takes one of the few immediate retries. Returns false if none is left for now.
     pub(super) fn take_retry(&mut self, now: Now) -> bool {
         let is_left = self.retries.excess(RETRY_TOLERANCE, now) == Span::ZERO;
         if is_left {
@@ -148,7 +148,7 @@ impl OwnClock {
     }
 }
 
-/// How far the wall clock is ahead of the monotonic one, in seconds.
+/// The difference of the wall clock and the monotonic one, in seconds.
 fn ahead(now: Now) -> i64 {
     let seconds = |of: u64| i64::try_from(of).unwrap_or(i64::MAX);
     seconds(now.wall) - seconds(now.mono.0 / 1_000_000)

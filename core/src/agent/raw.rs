@@ -17,19 +17,19 @@ use crate::proxy_header::{self, RawName};
 use crate::relay_client::HostPort;
 use crate::time::Now;
 
-/// The answer to a request that the relay could read.
+/// The response to a request that the relay could read.
 const IN_CLEAR: Unforwarded = Unforwarded {
     status: Status::Forbidden403,
     why: "the hidden server is end-to-end, and this request came in clear through the relay",
 };
-/// The answer to a connector that asks for something else than a stream.
+/// The response to a connector that asks for anything but a stream.
 pub(super) const NO_STREAM: Unforwarded =
     Unforwarded { status: Status::Forbidden403, why: "a connector may ask for a stream alone" };
 const NO_SUCH_PORT: &str = "no local service for this port of the relay";
 const NO_SUBJECT: &str = "the client has no certificate of a trusted CA";
 const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
 
-/// Whether a ClientHello names this host; `None` as long as it is not whole.
+/// Whether a ClientHello names this host; `None` if it is incomplete.
 pub(super) fn is_named(hello: &ClientHello, name: &str) -> Option<bool> {
     match hello {
         ClientHello::Partial => None,
@@ -39,7 +39,7 @@ pub(super) fn is_named(hello: &ClientHello, name: &str) -> Option<bool> {
 }
 
 impl Upstream {
-    /// The local service for what a client asks, with the TLS that it speaks.
+    /// The local service that a client asks for, with the TLS that it uses.
     pub(super) fn place_of(&self, asked: ServiceKind) -> Option<(&HostPort, Option<u16>)> {
         let stream = self.stream.as_ref().map(|place| (place, None));
         let http = self.service.as_ref().map(|place| (place, self.service_tls));
@@ -61,7 +61,7 @@ impl Upstream {
 }
 
 impl Agent {
-    /// The PROXY header of a client is there. Whether the client is a raw one, and is dealt with.
+    /// Handles the PROXY header of a client. Returns whether the client is a raw one and was handled.
     pub(super) fn take_raw(&mut self, on: ConnId, header: &[u8], now: Now) -> bool {
         let Some(conn) = self.conns.state(on) else { return false };
         let upstream = &self.config.upstreams[usize::from(conn.upstream)];
@@ -96,7 +96,7 @@ impl Agent {
         true
     }
 
-    /// Looks at a raw client's ClientHello. It stays: it belongs to the handshake.
+    /// Handles a raw client's ClientHello. Its bytes stay, since they belong to the handshake.
     pub(super) fn read_hello(&mut self, on: ConnId, is_named: Option<bool>, now: Now) {
         match is_named {
             None => {}
@@ -136,7 +136,7 @@ impl Agent {
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
     }
 
-    /// The client's handshake failed. The alert is on its way.
+    /// The client's handshake failed. The alert is being sent.
     pub(super) fn not_sealed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
@@ -155,26 +155,26 @@ impl Agent {
         self.conns.state(on)?.sealed.as_ref()?.name.as_deref()
     }
 
-    /// What this client may ask for inside of the TLS that the agent terminates: a client of HTTP gets the HTTP service, and
-    /// a connector the stream service. In clear both are possible.
+    /// Whether this client may ask for the stream service. Inside TLS that the agent terminates, HTTP clients get the
+    /// HTTP service and connectors the stream service. In clear both are possible.
     pub(super) fn may_ask_for_stream(&mut self, on: ConnId) -> bool {
         self.name_of(on).is_none()
     }
 
-    /// Whether this client came as a connector, inside of TLS that the agent terminates.
+    /// Whether this client is a connector inside TLS that the agent terminates.
     pub(super) fn is_sealed_connector(&mut self, on: ConnId) -> bool {
         self.is_sealed(on) && self.name_of(on).is_none()
     }
 
-    /// Whether the relay can read what this client sends, and must not.
+    /// Whether this client must be refused because the relay can read its bytes.
     pub(super) fn refuses_clear(&mut self, on: ConnId) -> bool {
         let Some(conn) = self.conns.state(on) else { return false };
         let (upstream, is_clear) = (conn.upstream, conn.sealed.is_none());
         is_clear && self.upstream(upstream).end_to_end != EndToEnd::Off
     }
 
-    /// The head of a request that came in clear: a connector's, which goes on with TLS, or one that is refused. How many
-    /// bytes were consumed.
+    /// Handles the head of a request in clear: a connector's, which continues with TLS, or one that is refused.
+    /// Returns how many bytes were consumed.
     pub(super) fn read_sealed_request(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let limits = self.config.head;
         let terminates = self.terminates(on);
@@ -197,7 +197,7 @@ impl Agent {
         }
     }
 
-    /// A request in clear did not come in time.
+    /// A request in clear did not arrive in time.
     pub(super) fn refuse_clear(&mut self, on: ConnId, now: Now) {
         self.turn_away(on, IN_CLEAR, Form::Json, now);
     }

@@ -1,4 +1,4 @@
-//! A client came: which local service it is for, the way there, and the pair.
+//! Clients: selects the local service, connects to it, and makes the pair.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -29,7 +29,7 @@ use crate::time::Now;
 const RETRY_AFTER: u32 = 5;
 
 impl Agent {
-    /// The first bytes of a client. The next connection is opened at once.
+    /// Handles the first bytes of a client. The next connection is opened at once.
     pub(super) fn taken(&mut self, on: ConnId, bytes: &[u8], now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
@@ -55,8 +55,9 @@ impl Agent {
         }
     }
 
-    /// The front of what the relay hands over, where it was asked for a PROXY header; how many bytes that consumed, and
-    /// whether the request comes next. An older relay, which does not know what it was asked for, sends that at once.
+    /// Handles the front of a client's bytes if the relay was asked for a PROXY header. Returns how many bytes were
+    /// consumed, and whether the request comes next. An older relay does not know the header and sends the request at
+    /// once.
     pub(super) fn read_header(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let len = if proxy_header::begins_v2(bytes) {
             match proxy_header::parse(bytes) {
@@ -82,8 +83,8 @@ impl Agent {
         (len, true)
     }
 
-    /// Looks at the head of a client's request; how many bytes it consumed. Only a connector's request is answered
-    /// here. Whatever else is in it, even nonsense, is for the HTTP service to judge, untouched.
+    /// Handles the head of a client's request. Returns how many bytes were consumed. Only a connector's request is
+    /// answered here; anything else, even if it is malformed, is left to the HTTP service.
     pub(super) fn read_head(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let limits = self.config.head;
         let Some(conn) = self.conns.state(on) else { return 0 };
@@ -146,8 +147,8 @@ impl Agent {
         }
     }
 
-    /// Connects to a local service; not before now, since services drop idle connections. `offer`: the client would
-    /// rather have a direct connection to it.
+    /// Dials a local service for a client. It is not dialled earlier, since services drop idle connections. `offer`:
+    /// the client prefers a direct connection.
     pub(super) fn meet(&mut self, on: ConnId, asked: ServiceKind, offer: Option<Box<Offer>>, now: Now) {
         let Some(conn) = self.conns.state(on) else { return };
         let upstream = conn.upstream;
@@ -175,8 +176,8 @@ impl Agent {
         self.dial(local, &place, how, now);
     }
 
-    /// The connection to a local service that speaks TLS is up: before the handshake comes, in clear, the PROXY header,
-    /// where servers that take both expect it.
+    /// A local service with TLS was connected to: sends the PROXY header in clear before the handshake, as servers
+    /// that support both expect.
     pub(super) fn greet_service(&mut self, on: ConnId) {
         let lead = self.dialers.lead(on).unwrap_or(on);
         let Some((_, relay, _)) = self.local(lead) else { return };
@@ -184,7 +185,7 @@ impl Agent {
         self.greet(on, from);
     }
 
-    /// The local service is there: the two meet, or it is negotiated first which way.
+    /// The local service was reached: pairs it with the client, or negotiates a direct connection first.
     pub(super) fn reached(&mut self, local: ConnId, now: Now) {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
         if let Some(State::Meeting { offer, .. }) = conn_state(&mut self.conns, relay)
@@ -210,7 +211,7 @@ impl Agent {
         self.conns.event(Event::Served { relay, local, upstream, stream: asked.is_stream() });
     }
 
-    /// Tells the local service whose its connection is, where that is wanted.
+    /// Sends a PROXY header to the local service if that is configured. Returns whether one was sent.
     pub(super) fn greet(&mut self, local: ConnId, from: Option<SocketAddr>) -> bool {
         let mut header = Vec::new();
         if let Some(version) = self.config.send_proxy {
@@ -221,8 +222,7 @@ impl Agent {
         is_said
     }
 
-    /// Makes a pair of the local service and a client's connection, relayed or direct. Bytes of the client that are
-    /// parked go first.
+    /// Pairs the local service with a client's connection, relayed or direct. Parked bytes of the client go first.
     pub(super) fn join(&mut self, local: ConnId, client: ConnId, is_head_queued: bool, now: Now) {
         for on in [local, client] {
             self.enter(on, State::Paired(None), None);
@@ -232,7 +232,7 @@ impl Agent {
         self.pair_over(ended, now);
     }
 
-    /// The local service cannot be reached at any address, or is not the one that is trusted: the client gets 502.
+    /// The local service cannot be reached at any address, or its certificate is not trusted: the client gets 502.
     pub(super) fn no_service(&mut self, local: ConnId, why: NoService, now: Now) {
         let Some((upstream, relay, asked)) = self.local(local) else { return };
         self.close(local, Close::Abort, now);
@@ -249,7 +249,7 @@ impl Agent {
         self.refuse(relay, why, asked, now);
     }
 
-    /// Answers a client whose first request is not forwarded for what it is, and logs that.
+    /// Refuses a client because of its first request, and logs that.
     pub(super) fn turn_away(&mut self, on: ConnId, why: Unforwarded, form: Form, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
@@ -257,8 +257,8 @@ impl Agent {
         self.refuse(on, why, ServiceKind::Http { is_head: false, form }, now);
     }
 
-    /// Answers a client that is not served, and closes its connection. A raw client is cut: nothing that we send would
-    /// be of its protocol.
+    /// Answers a client that is not served, and closes its connection. A raw client's connection is truncated, since
+    /// its protocol is unknown.
     pub(super) fn refuse(&mut self, relay: ConnId, why: Unforwarded, asked: ServiceKind, now: Now) {
         if let ServiceKind::Raw(_) = asked {
             let upstream = self.conns.state(relay).map(|conn| conn.upstream);
@@ -269,7 +269,7 @@ impl Agent {
         self.close(relay, Close::Linger, now);
     }
 
-    /// Sends the answer to a request that is not forwarded. The connection is to be closed behind it.
+    /// Sends the response to a request that is not forwarded. The caller then closes the connection.
     pub(super) fn send_reply(
         &mut self,
         relay: ConnId,
@@ -302,7 +302,7 @@ impl Agent {
         self.forwards(on) || self.name_of(on).is_some() || self.door(on).is_some()
     }
 
-    /// Whether nothing of this client reaches a service before its whole head was read.
+    /// Whether no byte of this client reaches a service before its whole head was read.
     pub(super) fn reads_head(&mut self, on: ConnId) -> bool {
         self.follows(on) || self.is_sealed(on)
     }
@@ -314,13 +314,13 @@ impl Agent {
         self.config.forwarded && self.upstream(upstream).service.is_some()
     }
 
-    /// What this client is asked for.
+    /// The door of this client's upstream.
     pub(super) fn door(&mut self, on: ConnId) -> Option<&Door> {
         let upstream = self.conns.state(on)?.upstream;
         self.upstream(upstream).door.as_ref()
     }
 
-    /// The client went away before it met the local service.
+    /// The client left before it was connected to the local service.
     pub(super) fn client_gone(&mut self, on: ConnId, how: Close, now: Now) {
         let local = match conn_state(&mut self.conns, on) {
             Some(&mut State::Meeting { local, .. }) => Some(local),
@@ -332,7 +332,7 @@ impl Agent {
         }
     }
 
-    /// A client is not served, and told nothing.
+    /// Drops a client without a response.
     pub(super) fn lose_client(&mut self, on: ConnId, why: &'static str, how: Close, now: Now) {
         let from = self.conns.from(on);
         let upstream = self.conns.state(on).map(|conn| conn.upstream);
@@ -381,18 +381,18 @@ impl Agent {
 /// Why there is no connection to the local service.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NoService {
-    /// It could not be connected to.
+    /// Connecting failed.
     Dial(DialFailure),
     /// The TLS handshake failed.
     Tls(TlsFailure),
 }
 
 impl ServiceKind {
-    /// Anything for the HTTP service but a HEAD.
+    /// Any request for the HTTP service except a HEAD.
     pub(super) const OTHER: Self = Self::Http { is_head: false, form: Form::Json };
 
-    /// What these first bytes ask of the HTTP service; `None` as long as they may become a HEAD, which is refused
-    /// without a body.
+    /// The kind of request that these first bytes begin; `None` if they may become a HEAD, which is refused without a
+    /// body.
     fn http(bytes: &[u8]) -> Option<Self> {
         const HEAD: &[u8] = b"HEAD ";
         let is_head = bytes.starts_with(HEAD);
@@ -410,13 +410,13 @@ impl ServiceKind {
         matches!(self, Self::Http { is_head: true, .. })
     }
 
-    /// Whether its bytes are of no protocol that we know.
+    /// Whether its protocol is unknown.
     const fn is_stream(self) -> bool {
         matches!(self, Self::Stream { .. } | Self::Raw(_))
     }
 }
 
-/// Whether this head is a connector's. With a body, what is behind the head would not be the stream.
+/// Whether this head is a connector's. With a body, the bytes after the head would not be the stream.
 fn asks_for_stream(bytes: &[u8]) -> bool {
     let Ok(head) = head::parse(bytes) else { return false };
     let offers = head.upgrade.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Which unauthenticated connections make room for others.
+//! Limits of unauthenticated connections: those that are displaced by others.
 
 use alloc::vec::Vec;
 
@@ -8,20 +8,20 @@ use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId};
 use crate::time::Now;
 
-/// An address may open one of this many connections that may be in a stage at once.
+/// One address may open this fraction of the connections of a stage at once.
 const AT_ONCE_PART: u32 = 4;
-/// One of this many connections may linger at most.
+/// This fraction of all connections may linger.
 const LINGERING_PART: u32 = 8;
-/// States that unauthenticated connections enter and leave, together.
+/// A group of states that unauthenticated connections enter and leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The header of the PROXY protocol is to come.
+    /// Waiting for a PROXY protocol header.
     ProxyHeader,
     /// TLS handshake.
     Handshake,
-    /// A request head is to come, is being answered, or its body is being discarded.
+    /// A request head is awaited or being answered, or its body is being discarded.
     Request,
-    /// All of them, and clients that are held.
+    /// All of these, and held clients.
     Any,
 }
 
@@ -71,12 +71,12 @@ impl Admission {
 }
 
 impl Engine {
-    /// How many connections may linger.
+    /// The maximum number of lingering connections.
     pub(super) fn lingering_max(config: &Config) -> u32 {
         (config.connections_max / LINGERING_PART).max(LINGERING_PART)
     }
 
-    /// A connection entered this stage. If it is full, others are dropped.
+    /// A connection entered this stage. If the stage is full, other connections are dropped.
     pub(super) fn admit(&mut self, on: ConnId, stage: Stage, now: Now) {
         let max = match stage {
             Stage::ProxyHeader | Stage::Handshake => self.config.handshakes_max,
@@ -89,16 +89,16 @@ impl Engine {
         self.displace(displaced, stage, now);
     }
 
-    /// What is not taken by authenticated hidden servers, their clients, and connections that close. A few more may be
-    /// there, to be told that the relay is full.
+    /// The number of connections that are left for unauthenticated ones. A few more are allowed, so that they can be
+    /// told that the relay is full.
     fn unauthenticated_max(&self) -> u32 {
         let taken = self.established() + u32::try_from(self.conns.closing()).unwrap_or(u32::MAX);
         let few = OVERFLOW_MAX.min(self.config.connections_max / 4).max(1);
         self.config.connections_max.saturating_sub(taken).max(few)
     }
 
-    /// Whether there is no place for a connection that was just accepted, even for an answer. Then half of the lingering
-    /// connections are aborted, so that there is one soon.
+    /// Whether there is no room for a connection that was just accepted, not even for a response. Then half of the
+    /// lingering connections are aborted to make room.
     pub(super) fn has_overflown(&mut self, now: Now) -> bool {
         let overflown = self.conns.len() > self.config.connections_max.saturating_add(OVERFLOW_MAX) as usize;
         if overflown && self.conns.closing() > 0 {
@@ -121,14 +121,14 @@ impl Engine {
         }
     }
 
-    /// Connections of hidden servers that wait, and both connections of each pair.
+    /// The number of waiting connections of hidden servers, and of both connections of each pair.
     pub(super) fn established(&self) -> u32 {
         let paired = u32::try_from(2 * self.conns.pairs()).unwrap_or(u32::MAX);
         self.registry.waiting_of_all().saturating_add(paired)
     }
 
-    /// How many connections an address may open at once without any being refused or dropped: it may have so many more,
-    /// there is room for so many, and they fill no queue by themselves.
+    /// The number of connections that an address may open at once without any being refused or dropped. It is bounded
+    /// by the limit per address, the total limit, and a fraction of the queues.
     pub(super) fn admitted_at_once(&self, source: Source) -> u32 {
         let of_address = self.per_address.get(&source).copied().unwrap_or(0);
         let per_address = match self.config.connections_per_address_max {
@@ -140,13 +140,13 @@ impl Engine {
         per_address.min(in_all).min(queue)
     }
 
-    /// Whether the relay can take no more hidden servers and clients.
+    /// Whether the relay accepts no more hidden servers and clients.
     pub(super) fn is_full(&self) -> bool {
         self.established() >= self.config.connections_max
     }
 
-    /// Whether the relay is so full that the address of this client gets no more. An address with few connections is
-    /// served for longer than one with many.
+    /// Whether the relay is so full that this client's address gets no more connections. An address with few
+    /// connections is served for longer than one with many.
     pub(super) fn is_over_share(&self, on: ConnId) -> bool {
         let of_address = self.per_address.get(&self.conns.source(on)).copied().unwrap_or(0);
         let free = self.config.connections_max.saturating_sub(self.established());

@@ -1,4 +1,4 @@
-//! What an operator can set.
+//! The relay's configuration.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,65 +9,67 @@ use crate::pair;
 use crate::prefix::Prefix;
 use crate::time::Span;
 
-/// How a listener's connections begin.
+/// How the connections of a listener begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// With a TLS handshake.
     Tls,
     /// In clear.
     Plain,
-    /// With the header of the PROXY protocol in clear, of [trusted](Config::proxies) peers alone, and then as
+    /// With a PROXY protocol header in clear, accepted only from [trusted](Config::proxies) peers, and then like
     /// [`Transport::Tls`].
     Proxied,
-    /// With whatever a raw client sends: everything goes to the hidden server of this port, a position in
+    /// With a raw client's bytes of any protocol. All of them go to the hidden server of this port, a position in
     /// [`Config::ports`].
     Port(u16),
 }
 
-/// Everything that an operator can set. All limits are inclusive.
+/// The configuration of a relay. All limits are inclusive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What the shell's listeners speak, in the order of their [`Listener`](crate::machine::Listener)
+    /// The transports of the driver's listeners, in the order of their [`Listener`](crate::machine::Listener)
     /// numbers.
     pub listeners: Vec<Transport>,
-    /// The labels of the ports for raw clients, of 1 to 64 visible ASCII characters: a hidden server is told by which port
-    /// its client came.
+    /// The labels of the ports for raw clients, of 1 to 64 visible ASCII characters. A hidden server is told the port
+    /// that its client came through.
     pub ports: Vec<String>,
-    /// `LABEL.DOMAIN` names a hidden server without a challenge; in lower case, without a dot at either end.
+    /// The domain of `LABEL.DOMAIN`, which names a hidden server without a challenge; in lower case, without a dot at
+    /// either end.
     pub domain: Option<String>,
-    /// Who may say for whom it opens a connection.
+    /// The addresses of load balancers whose PROXY headers are trusted.
     pub proxies: Vec<Prefix>,
-    /// Plain tokens are taken once only.
+    /// Whether a plain token is accepted only once.
     pub one_time_strict: bool,
     /// Limits of a request head, in bytes.
     pub head: head::Limits,
-    /// Connections in all.
+    /// Limit of all connections.
     pub connections_max: u32,
-    /// Connections of one address (IPv6: of one /64); 0: no limit.
+    /// Limit of connections of one address (for IPv6, of one /64); 0: no limit.
     pub connections_per_address_max: u32,
-    /// TLS handshakes in progress; from three quarters on the oldest make room.
+    /// Limit of TLS handshakes in progress. From three quarters on, the oldest are displaced.
     pub handshakes_max: u32,
-    /// Connections whose next request head is to come, or in progress; from three quarters on the oldest make room.
+    /// Limit of connections that wait for a request head or are answered. From three quarters on, the oldest are
+    /// displaced.
     pub heads_max: u32,
-    /// Connections that wait for one ID.
+    /// Limit of waiting connections for one ID.
     pub waiting_per_id_max: u32,
-    /// Pairs of one ID.
+    /// Limit of pairs of one ID.
     pub pairs_per_id_max: u32,
-    /// Clients held for one ID.
+    /// Limit of clients held for one ID.
     pub held_per_id_max: u32,
-    /// Accepted tokens remembered for one ID.
+    /// Limit of accepted tokens remembered for one ID.
     pub tokens_per_id_max: u32,
-    /// A TLS handshake may take this long.
+    /// Timeout of a TLS handshake.
     pub handshake: Span,
-    /// A head may take this long from its first byte, and the first byte from the connection's beginning.
+    /// Timeout of the first byte of a request, and of the rest of its head after that byte.
     pub head_timeout: Span,
-    /// An answer must be in the socket, and the body of a challenged request must be there, after this long.
+    /// Timeout of sending a response, and of receiving the body of a challenged request.
     pub answer: Span,
-    /// How long a client is held for the next waiting connection.
+    /// Timeout of a held client.
     pub hold: Span,
-    /// How long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
+    /// Limit of how long bytes to a waiting connection may stay unacknowledged; default [`USER_TIMEOUT`].
     pub user_timeout: Span,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
 

@@ -1,14 +1,14 @@
-//! Pairs whose exchanges are followed: a client that was named by each request, and not by the connection, may name
-//! another hidden server with the next one.
+//! Follows the exchanges of pairs in which each request, not the connection, names the hidden server, so that a later
+//! request may name another one.
 //!
-//! Programs reuse a connection for every request to the same host and port: the relay's. A request that names another
-//! hidden server must never reach the first one. Both halves of such a pair are gated, and a [`Follower`] finds where
-//! each request and each response ends. A head that does not name the hidden server of the pair stays at the client's
-//! gate until the exchanges in front of it are complete. Then the pair ends, cleanly for the hidden server, and the head
-//! is treated as the first one on a connection: the client is handed over to the hidden server that it names, or gets
-//! the challenge if it names none.
+//! Programs reuse a connection for all requests to the same host and port, here the relay's. A request that names
+//! another hidden server must never reach the first one. Both halves of such a pair are gated, and a [`Follower`]
+//! finds the end of each request and response. A head that does not name the pair's hidden server stays at the
+//! client's gate until the exchanges before it are complete. Then the pair ends, cleanly for the hidden server, and
+//! the head is treated as the first one on a connection: the client is handed over to the hidden server that it
+//! names, or gets the challenge if it names none.
 //!
-//! What is not certainly HTTP is not followed: it passes, as everything does in a pair without gates.
+//! Bytes that are not certainly HTTP are not followed. They are forwarded as in a pair without gates.
 
 use alloc::boxed::Box;
 
@@ -31,35 +31,35 @@ pub(super) struct Follow {
     from_hidden: Passing,
 }
 
-/// What passes the gate of one side.
+/// The bytes that pass the gate of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passing {
     /// This many bytes, which have not moved yet.
     Bytes(u64),
     /// Everything.
     All,
-    /// Nothing more: the stream has ended, and everything in front of the end has moved.
+    /// Nothing more: the stream has ended, and all bytes before the end have moved.
     Ended,
 }
 
 /// What the client's first byte at the gate waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AtGate {
-    /// For more bytes.
+    /// More bytes.
     Bytes,
-    /// For the rest of a request head.
+    /// The rest of a request head.
     PartOfHead,
-    /// For the other direction: it may be a request, or no HTTP any more.
+    /// Progress in the other direction, after which it is a request or another protocol.
     Response,
-    /// For the end of the exchanges in front of it: it does not name the hidden server of the pair, or is no request
-    /// that may be forwarded.
+    /// The end of the exchanges before it: it does not name the pair's hidden server, or is not a request that may be
+    /// forwarded.
     Leave,
-    /// For the end of the pair: it belongs to a malformed body. Neither it nor what is behind it can be forwarded.
+    /// The end of the pair: it belongs to a malformed body. Neither it nor the bytes after it can be forwarded.
     Cut,
 }
 
 impl Follow {
-    /// `follower` knows the request that begins the pair.
+    /// `follower` has seen the request that begins the pair.
     pub(super) const fn new(follower: Follower) -> Self {
         let none = Passing::Bytes(0);
         Self { follower, at_gate: AtGate::Bytes, from_client: none, from_hidden: none }
@@ -72,7 +72,7 @@ impl Follow {
         }
     }
 
-    /// Every byte of this side that was let pass has moved.
+    /// All bytes of this side that passed the gate have moved.
     fn passed(&mut self, from: Side) {
         match from {
             Side::Client => self.follower.client_passed(u64::MAX),
@@ -80,7 +80,7 @@ impl Follow {
         }
     }
 
-    /// Whether every byte that was let pass has moved.
+    /// Whether all bytes that passed the gates have moved.
     const fn has_moved(&self) -> bool {
         const fn has_moved(passing: Passing) -> bool {
             matches!(passing, Passing::Bytes(0) | Passing::Ended)
@@ -90,7 +90,7 @@ impl Follow {
 }
 
 impl Engine {
-    /// For traces: a copy of what follows the exchanges of the pair of `on`, and which side `on` is.
+    /// For traces: a copy of the follower of the pair of `on`, and the side of `on`.
     #[cfg(feature = "trace")]
     pub(crate) fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)> {
         let (peer, side) = self.conns.peer(on)?;
@@ -100,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// Bytes of a client are at its gate.
+    /// Handles bytes of a client at its gate.
     pub(super) fn follow_client(&mut self, client: ConnId, bytes: &[u8], now: Now) {
         let Some((id, mut follow)) = self.take_follow(client) else { return };
         let mut rest = bytes;
@@ -119,7 +119,7 @@ impl Engine {
                     follow.follower.request_passed(&head);
                     len as u64
                 }
-                // The relay refuses it, as it does the first head on a connection.
+                // The relay refuses it like the first head on a connection.
                 Step::Refused(_) if is_at_head => break AtGate::Leave,
                 Step::Refused(_) => break AtGate::Cut,
                 Step::Response { .. } | Step::Opaque => {
@@ -134,7 +134,7 @@ impl Engine {
         self.settle_followed(client, now);
     }
 
-    /// Bytes of a hidden server are at its gate.
+    /// Handles bytes of a hidden server at its gate.
     pub(super) fn follow_hidden(&mut self, hidden: ConnId, bytes: &[u8], now: Now) {
         let Some((client, Side::Hidden)) = self.conns.peer(hidden) else { return };
         if let Some(State::Client { request, .. }) = self.conns.state(client) {
@@ -147,7 +147,7 @@ impl Engine {
                 Step::More => break,
                 Step::Skip(bytes) => bytes,
                 Step::Response { len } => len as u64,
-                // Bytes that answer no request pass, and are not followed.
+                // Bytes that answer no request are forwarded and not followed.
                 Step::Hold | Step::Request { .. } | Step::Opaque | Step::Refused(_) => {
                     if follow.follower.is_opaque() {
                         self.pass(&mut follow, Side::Client, client, PASS_ALL);
@@ -159,15 +159,15 @@ impl Engine {
             rest = usize::try_from(passed).ok().and_then(|passed| rest.get(passed..)).unwrap_or_default();
         }
         if follow.at_gate == AtGate::Response {
-            // What it waited for may have come: it is offered again.
+            // The client's bytes may be able to proceed: they are offered again.
             self.conns.emit(Output::Read { on: client, wanted: true });
         }
         self.put_follow(client, follow);
         self.settle_followed(client, now);
     }
 
-    /// No bytes come behind those at the gate of `on`. Part of a request head is not forwarded: it may be meant for
-    /// another hidden server. Other bytes pass.
+    /// No bytes follow those at the gate of `on`. An incomplete request head is not forwarded, since it may be meant
+    /// for another hidden server. Other bytes are.
     pub(super) fn follow_last(&mut self, on: ConnId, now: Now) {
         let Some((peer, side)) = self.conns.peer(on) else { return };
         let client = if side == Side::Client { on } else { peer };
@@ -181,7 +181,7 @@ impl Engine {
         self.settle_followed(client, now);
     }
 
-    /// Bytes that were let pass have moved.
+    /// Bytes that passed the gate have moved.
     pub(super) fn follow_moved(&mut self, from: ConnId, read: u32, now: Now) {
         let Some((peer, side)) = self.conns.peer(from) else { return };
         let client = if side == Side::Client { from } else { peer };
@@ -195,7 +195,7 @@ impl Engine {
         }
     }
 
-    /// One side of a pair has ended its stream in order. Whether the pair is over because of that.
+    /// One side of a pair has ended its stream cleanly. Returns whether that has ended the pair.
     pub(super) fn follow_end(&mut self, on: ConnId, now: Now) -> bool {
         let Some((peer, side)) = self.conns.peer(on) else { return false };
         let client = if side == Side::Client { on } else { peer };
@@ -212,8 +212,8 @@ impl Engine {
 
     /// Whether a later request names the hidden server `id`.
     ///
-    /// The requests in front of it mean nothing (RFC 9110 §3.3). A client with credentials of the Digest scheme sends its
-    /// first request to another hidden server without any: only the challenge brings it to name that one.
+    /// Earlier requests do not matter (RFC 9110 §3.3). A client with Digest credentials sends its first request to
+    /// another hidden server without them, and names that server only after a challenge.
     fn names(&self, head: &Head<'_>, id: Id) -> bool {
         let is_allowed = !self.registry.is_end_to_end(id) || head.asks_sealed_stream();
         is_allowed && matches!(self.route(head), Route::To { id: named, .. } if named == id)
@@ -227,8 +227,7 @@ impl Engine {
         }
     }
 
-    /// Decides about what waits at the client's gate: it stays there, or the client leaves the pair, or the connection
-    /// ends.
+    /// Decides about the bytes at the client's gate: they stay, the client leaves the pair, or the connection ends.
     pub(super) fn settle_followed(&mut self, client: ConnId, now: Now) {
         let Some(State::Client { follow: Some(follow), .. }) = self.conns.state(client) else { return };
         match follow.at_gate {
@@ -236,12 +235,12 @@ impl Engine {
             AtGate::Response | AtGate::Leave if !follow.has_moved() => return,
             AtGate::Response | AtGate::Leave | AtGate::Cut => {}
         }
-        // A body that was not passed as a whole must not look whole.
+        // A body that was not forwarded completely must not appear complete.
         let hidden = if follow.follower.is_in_request() { Close::Truncate } else { Close::Linger };
         let is_over = follow.follower.is_over();
         let is_malformed = follow.at_gate == AtGate::Cut;
         let leaves = follow.at_gate == AtGate::Leave && follow.follower.is_between_exchanges();
-        // A connection that is closed has little time for its queue: as long as there is one the pair goes on.
+        // A closing connection has little time for its queue, so the pair continues while there is one.
         let has_queue = self.conns.pair_of(client).is_some_and(|pair| pair.has_queue_to(Side::Client));
         if (is_over || is_malformed) && has_queue {
             return;
@@ -255,8 +254,8 @@ impl Engine {
         }
     }
 
-    /// The client leaves the pair, which is a clean end for the hidden server. What is at the client's gate is offered
-    /// again, like the first request on a connection.
+    /// The client leaves the pair, which is a clean end for the hidden server. The bytes at the client's gate are
+    /// offered again, like the first request on a connection.
     fn leave(&mut self, client: ConnId, now: Now) {
         let Some((hidden, _)) = self.conns.peer(client) else { return };
         let ended = self.ended(hidden, client, Close::Linger, EndReason::Done);
@@ -313,7 +312,7 @@ impl Engine {
     }
 }
 
-/// Whether what begins like a request has come as far as the target.
+/// Whether bytes that begin like a request contain the beginning of the target.
 fn has_request_target(bytes: &[u8]) -> bool {
     begins_like_request(bytes) && bytes.contains(&b' ')
 }

@@ -1,4 +1,4 @@
-//! What happens to a connection: one match over its state for each kind of event.
+//! Events of connections: one match over the state for each kind of event.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -20,7 +20,7 @@ impl Machine for Engine {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         let transport = self.config.listeners.get(usize::from(on.0)).copied();
         debug_assert!(transport.is_some(), "a listener that the configuration does not know");
-        // What a proxy opens counts for an address once its header is there.
+        // A proxied connection counts for an address once its header has arrived.
         let is_proxied = transport == Some(Transport::Proxied);
         let state = if is_proxied { State::Proxied } else { State::Securing };
         let id = self.conns.insert(state, Some(from));
@@ -129,7 +129,7 @@ impl Machine for Engine {
             _ => {
                 let ended = self.conns.flushed(on, now);
                 self.pair_over(ended, now);
-                // The end of a followed pair may have waited for it.
+                // The end of a followed pair may have waited for the empty queue.
                 self.settle_followed(on, now);
             }
         }
@@ -161,9 +161,9 @@ impl Machine for Engine {
             return;
         }
         match self.conns.state(on) {
-            // A health check, most of the time.
+            // Usually a health check.
             Some(State::Proxied) => self.conns.close(on, Close::Abort, now),
-            // The peer may have broken TLS right behind its last handshake message.
+            // The peer may have broken TLS right after its last handshake message.
             Some(State::Hello { .. } | State::Securing | State::PlainHttp { .. }) => {
                 self.drop_conn(on, close_after(how), "ended in the TLS handshake", now);
             }
@@ -175,7 +175,7 @@ impl Machine for Engine {
                     self.conns.close(on, how, now);
                 }
             }
-            // A client may end its side and still wait for the answer.
+            // A client may shut down its side and still wait for the response.
             Some(State::Answering { .. } | State::Held { .. }) if how == End::Clean => {
                 self.conns.mark_ended(on);
             }
@@ -208,7 +208,7 @@ impl Machine for Engine {
                 self.unhold(id, on);
                 self.drop_conn(on, Close::Abort, "a held client went away", now);
             }
-            // Who refuses a body may have answered before: that is for the reading side to tell.
+            // A server that refuses a body may have answered before; the reading side decides.
             Some(State::Hidden { .. } | State::Client { .. }) => {
                 let ended = self.conns.write_failed(on, now);
                 self.pair_over(ended, now);
@@ -295,8 +295,8 @@ impl Machine for Engine {
     }
 }
 
-/// How to close a connection that ended in this way. A truncated one may still read: if the peer broke TLS, its alert is
-/// on the way.
+/// How to close a connection that ended in this way. A truncated one may still read: if the peer broke TLS, an alert
+/// is in flight.
 const fn close_after(how: End) -> Close {
     match how {
         End::Clean | End::Truncated => Close::Linger,
@@ -305,7 +305,7 @@ const fn close_after(how: End) -> Close {
 }
 
 impl Engine {
-    /// The peer is to say for whom it opened the connection, if we believe it.
+    /// Waits for the PROXY header of a trusted peer; drops other peers.
     fn await_proxy(&mut self, on: ConnId, from: SocketAddr, now: Now) {
         if self.config.proxies.iter().any(|proxies| proxies.contains(from.ip())) {
             self.conns.set_due(on, Some(now.mono + self.config.head_timeout));
@@ -328,7 +328,7 @@ impl Engine {
         self.await_tls(on, now);
     }
 
-    /// A TLS handshake is to come. If there are hidden servers that terminate TLS themselves, the ClientHello is read
+    /// Waits for a TLS handshake. If there are hidden servers that terminate TLS themselves, the ClientHello is read
     /// before it is answered.
     fn await_tls(&mut self, on: ConnId, now: Now) {
         let due = Some(now.mono + self.config.handshake);
@@ -346,7 +346,7 @@ impl Engine {
         max > 0 && of_address > max
     }
 
-    /// One step over the bytes that are there; how many it used, and whether another step may follow.
+    /// One step over the received bytes. Returns how many it consumed, and whether another step may follow.
     fn step(&mut self, on: ConnId, bytes: &[u8], now: Now) -> (usize, bool) {
         let limits = self.config.head;
         match self.conns.state(on) {
@@ -354,7 +354,7 @@ impl Engine {
                 Parsed::Partial => (0, false),
                 Parsed::Complete { len, source } => {
                     self.proxied(on, source, now);
-                    // What is behind it belongs to TLS.
+                    // The bytes after it belong to TLS.
                     (len, false)
                 }
                 Parsed::Refused(why) => {

@@ -1,4 +1,4 @@
-//! Raw clients: nothing that they send is answered or interpreted by the relay, but for the server name in a ClientHello
+//! Raw clients: the relay neither answers nor interprets their bytes, except for the server name in a ClientHello
 //! (`docs/protocol.md §10`).
 
 use alloc::boxed::Box;
@@ -16,7 +16,8 @@ use crate::proxy_header::{self, RawName};
 use crate::time::Now;
 
 impl Engine {
-    /// Bytes came where a TLS handshake begins; how many of them were used. `bytes` are all that came so far.
+    /// Handles bytes at the beginning of a TLS handshake. `bytes` is everything received so far. Returns how many
+    /// were consumed.
     pub(super) fn hello(&mut self, on: ConnId, hello: ClientHello, bytes: &[u8], now: Now) -> usize {
         match hello {
             ClientHello::Partial => 0,
@@ -27,9 +28,9 @@ impl Engine {
                 }
                 None => self.terminate_tls(on),
             },
-            // What is no TLS is for the TLS library to refuse, or is HTTP in clear.
+            // The TLS library refuses bytes that are not TLS, or recognises HTTP in clear.
             ClientHello::NoName | ClientHello::NotTls => self.terminate_tls(on),
-            // It may name a hidden server that terminates TLS itself: the relay must not do it.
+            // It may name a hidden server that terminates TLS itself, so the relay must not do it.
             ClientHello::Refused(why) => {
                 self.refuse_raw(on, None, Status::BadRequest400, why.why(), Some(Alert::DecodeError), now);
                 0
@@ -37,13 +38,13 @@ impl Engine {
         }
     }
 
-    /// The end-to-end hidden server that a server name means.
+    /// The end-to-end hidden server of a server name.
     fn end_to_end_named(&self, name: &str) -> Option<Id> {
         let label = target::label(name, self.config.domain.as_deref()?)?;
         self.registry.labelled(label).filter(|id| self.registry.is_end_to_end(*id))
     }
 
-    /// The relay terminates TLS. The bytes that are there stay: they belong to the handshake, whose deadline runs.
+    /// The relay terminates TLS. The received bytes stay: they belong to the handshake, whose deadline runs.
     fn terminate_tls(&mut self, on: ConnId) -> usize {
         if let Some(state) = self.conns.state(on) {
             *state = State::Securing;
@@ -52,8 +53,8 @@ impl Engine {
         0
     }
 
-    /// A connection to a port for raw clients was accepted. It is handed over before the client has sent a byte: in many
-    /// protocols the server sends first.
+    /// A connection to a port for raw clients was accepted. It is handed over before the client has sent a byte,
+    /// since in many protocols the server sends first.
     pub(super) fn begin_by_port(&mut self, on: ConnId, port: u16, now: Now) {
         let label = self.config.ports.get(usize::from(port)).cloned();
         match (self.registry.of_port(port), label) {
@@ -74,7 +75,7 @@ impl Engine {
         self.meet(on, id, request, now);
     }
 
-    /// Ends a raw client's connection: with a TLS alert, or with a reset, so that nothing looks like the end of a stream.
+    /// Refuses a raw client with a TLS alert or a reset, so that it does not look like the end of a stream.
     pub(super) fn refuse_raw(
         &mut self,
         on: ConnId,

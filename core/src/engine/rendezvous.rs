@@ -1,4 +1,4 @@
-//! Waiting, being held, meeting, and what is left to do when a pair is over.
+//! Waiting connections, held clients, hand-overs, and the end of pairs.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -19,12 +19,12 @@ use crate::proxy_header;
 use crate::registry::{Departure, Holding, Presence, Takers, WaitingKind};
 use crate::time::{Now, Span, Time};
 
-/// A request that may not be repeated fails when nothing of it was acknowledged for this long.
+/// A request that may not be repeated fails if nothing of it was acknowledged for this long.
 const UNREPEATABLE: Span = Span::from_secs(4);
-/// An acknowledgement of bytes that were sent before a hand-over may be delayed by this much (RFC 1122 §4.2.3.2).
+/// The maximum delay of an acknowledgement of bytes that were sent before a hand-over (RFC 1122 §4.2.3.2).
 const ACK_DELAY: Span = Span::from_millis(250);
 
-/// Only agents that were not asked to take raw clients serve the ID.
+/// The diagnostic if all agents of the ID do not accept raw clients.
 const NO_RAW: &str = "the hidden server's agent takes no raw clients";
 
 impl Engine {
@@ -57,8 +57,8 @@ impl Engine {
         self.serve_held(id, now);
     }
 
-    /// What an agent is told whose connection `on` waits from now on. The agent opens as many connections as it is told,
-    /// so none of them must be refused: neither for the limits of the ID, nor for those of its address.
+    /// The pool's state for the agent whose connection `on` waits from now on. The agent opens as many connections as
+    /// it is told, so none of them must be refused: neither by the limits of the ID, nor by those of its address.
     fn pool_state(&self, on: ConnId, id: Id) -> PoolState {
         // One of the held clients gets this connection.
         let held = u32::try_from(self.registry.held(id)).unwrap_or(u32::MAX).saturating_sub(1);
@@ -68,7 +68,7 @@ impl Engine {
         PoolState { held: held.min(pairs).min(admitted), room: room.min(admitted) }
     }
 
-    /// A client wants an enrolled ID: it meets a waiting connection, or is held for one, or is refused.
+    /// A client asks for an enrolled ID: it is handed over to a waiting connection, held for one, or refused.
     pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
         let answer = request.answer;
         if self.has_no_pair_for(on, id) {
@@ -77,7 +77,7 @@ impl Engine {
         if self.registry.has_others_only(id, request.takers()) {
             return self.refuse_client(on, Some(id), Status::Unavailable503, NO_RAW, answer, now);
         }
-        // Whoever is held already goes first.
+        // Held clients go first.
         if self.registry.held(id) == 0
             && let Some(hidden) = self.registry.take(id, request.takers(), now)
         {
@@ -91,24 +91,24 @@ impl Engine {
         self.hold(on, id, request, now.mono + hold, now);
     }
 
-    /// Whether a client gets no pair: the ID has none left, or none for the address of this client. The fewer are left,
+    /// Whether a client gets no pair: the ID has none left, or none for this client's address. The fewer are left,
     /// the fewer one address may have.
     fn has_no_pair_for(&self, client: ConnId, id: Id) -> bool {
         let free = self.config.pairs_per_id_max.saturating_sub(self.registry.pairs(id));
         free == 0 || exceeds_share(self.registry.pairs_of_source(id, self.conns.source(client)), free)
     }
 
-    /// Answers a client that was held until now and has to make room for those of other addresses.
+    /// Answers a held client that was displaced by clients of other addresses.
     fn refuse_displaced(&mut self, on: ConnId, now: Now) {
         let Some(State::Held { id, request }) = self.conns.state(on) else { return };
         let (id, answer) = (*id, request.answer);
         self.refuse_unserved(on, id, answer, now);
     }
 
-    /// No connection waits for the client, or none came in time.
+    /// Refuses a client because no connection waits, or none came in time.
     pub(super) fn refuse_unserved(&mut self, on: ConnId, id: Id, answer: Answer, now: Now) {
         let (status, why) = match self.registry.presence(id, now) {
-            // One that left in order is as absent as one that was never there.
+            // One that left cleanly is as absent as one that was never connected.
             Presence::Absent | Presence::Left { .. } => (Status::NotFound404, NOBODY),
             Presence::Offline => (Status::Unavailable503, OFFLINE),
             Presence::Busy => (Status::Unavailable503, BUSY),
@@ -116,7 +116,7 @@ impl Engine {
         self.refuse_client(on, Some(id), status, why, answer, now);
     }
 
-    /// As long as somebody waits and somebody is held, they meet.
+    /// Pairs held clients with waiting connections until either is used up.
     pub(super) fn serve_held(&mut self, id: Id, now: Now) {
         while self.registry.pairs(id) < self.config.pairs_per_id_max && self.registry.has_eligible(id) {
             let Some(client) = self.registry.release(id) else { return };
@@ -154,7 +154,7 @@ impl Engine {
         (request.handed, request.round_trip) = (now.mono, Span::ZERO);
         self.conns.emit(Output::UserTimeout { on: hidden, after: None });
         let mut head = Vec::new();
-        // A raw client's head has one already.
+        // A raw client's head contains a header already.
         if request.takers() == Takers::All
             && let Some(State::Waiting { proxy_header: true, .. }) = self.conns.state(hidden)
         {
@@ -179,11 +179,11 @@ impl Engine {
         self.conns.event(Event::Paired { hidden, client, from, id });
     }
 
-    /// The waiting connection is of no use, and no byte of an answer came: the next one gets the request, or the
-    /// client gets 502. `how` closes the failed one. False if this is not that case.
+    /// The hidden server's connection has failed before the first byte of a response: the next one gets the request,
+    /// or the client gets 502. `how` closes the failed connection. Returns false if this is not the case.
     pub(super) fn hand_over_failed(&mut self, hidden: ConnId, how: Close, now: Now) -> bool {
         let Some((client, Side::Hidden)) = self.conns.peer(hidden) else { return false };
-        // Neither bytes behind the head nor a client that takes nothing any more can be handed over again.
+        // Neither bytes after the head nor a client that accepts no more bytes can be handed over again.
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.bytes_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
@@ -198,7 +198,7 @@ impl Engine {
         match next {
             Some(next) => {
                 request.tries += 1;
-                // Nobody read it any more where the failed connection could not be written to.
+                // Reading may have been stopped because the failed connection could not be written to.
                 self.conns.emit(Output::Read { on: client, wanted: true });
                 self.hand_over(next, client, id, request, now);
             }
@@ -209,10 +209,10 @@ impl Engine {
         true
     }
 
-    /// Looks at whether a head that was handed over was acknowledged; `age` is that of the hidden server's last
-    /// acknowledgement, if it owes one. If nothing was acknowledged for a second, or four round trips, the path is dead
-    /// most likely: the connection is ended, and a request that may be repeated gets another one. Any other has more
-    /// time, since it fails then. Returns whether the connection is ended.
+    /// Checks whether a handed-over head was acknowledged. `age` is that of the hidden server's last acknowledgement,
+    /// if bytes are unacknowledged. If nothing was acknowledged for a second, or four round trips, the path is most
+    /// likely dead: the connection is closed, and a request that may be repeated gets another one. Other requests get
+    /// more time, since they fail then. Returns whether the connection was closed.
     pub(super) fn is_hand_over_lost(&mut self, hidden: ConnId, age: Option<Span>, now: Now) -> bool {
         let Some(patience) = self.config.pair.hand_over else { return false };
         let (Some((client, Side::Hidden)), Some(age)) = (self.conns.peer(hidden), age) else { return false };
@@ -223,7 +223,7 @@ impl Engine {
             return false;
         };
         let waited = now.mono.since(request.handed);
-        // An acknowledgement of earlier bytes may have been under way at the hand-over.
+        // An acknowledgement of earlier bytes may have been in flight at the hand-over.
         let under_way = Span(request.round_trip.0 / 2) + ACK_DELAY;
         if age + under_way < waited {
             return false;
@@ -243,8 +243,8 @@ impl Engine {
         }
     }
 
-    /// The connection of a request that may be repeated is dead. The next one gets the request. If none waits, the client
-    /// is held for one, no longer than [`Config::hold`](super::Config::hold) in all.
+    /// The connection of a repeatable request is dead. The next one gets the request. If none waits, the client is
+    /// held for one, no longer than [`Config::hold`](super::Config::hold) in total.
     fn hand_over_again(&mut self, hidden: ConnId, client: ConnId, now: Now) -> bool {
         let Some(State::Client { id, request, .. }) = self.conns.state(client) else { return false };
         let id = *id;
@@ -282,7 +282,7 @@ impl Engine {
         self.serve_held(id, now);
     }
 
-    /// Answers a client whose request was given to a connection that failed.
+    /// Answers a client whose request was handed over to a connection that failed.
     fn refuse_lost(&mut self, client: ConnId, id: Id, answer: Answer, now: Now) {
         const WHY: &str = "the hidden server's connection failed";
         self.refuse_client(client, Some(id), Status::BadGateway502, WHY, answer, now);

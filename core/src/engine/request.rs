@@ -1,4 +1,4 @@
-//! A request's head is complete: whose is it, what does it want, and what is the answer?
+//! Complete request heads: authentication, routing, and the responses.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -73,8 +73,8 @@ impl Engine {
         };
         let source = self.conns.from(on).map(|from| Source::from(from.ip()));
         let exhausted = source.and_then(|source| self.failures.exhausted(source, now.mono));
-        // A token that is not plain has 128 bits: a right one was not guessed, and failures of others behind the same
-        // address do not lock it out.
+        // Other tokens have 128 bits. So a valid one was not guessed, and failures of others behind the same address
+        // do not lock it out.
         if let (Some(wait), Token::Plain(_)) = (exhausted, &registration.token) {
             return Err(too_many(wait));
         }
@@ -86,7 +86,7 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(Refused::Full) => Err((Status::Unavailable503, "too many tokens remembered", Some(30))),
             Err(Refused::Guessed(wait)) => Err(too_many(wait)),
-            // Not a guess: an agent that was connected before the relay was restarted, for instance.
+            // Not a guess, but for example an agent that was connected before the relay was restarted.
             Err(Refused::Stale) => Err(NOT_AUTHORIZED),
             Err(Refused::Unauthorized) => {
                 if let Some(source) = source {
@@ -111,7 +111,8 @@ impl Engine {
                 self.refuse_client(on, None, Status::Misdirected421, WHY, answer, now);
             }
             Route::To { id, by } if self.registry.is_end_to_end(id) && !head.asks_sealed_stream() => {
-                // A browser repeats a 421 on a connection of its own, whose ClientHello names the hidden server.
+                // A browser repeats a request after a 421 on a new connection, whose ClientHello names the hidden
+                // server.
                 let status = match by {
                     RoutedBy::Label => Status::Misdirected421,
                     RoutedBy::UserName | RoutedBy::Parameter | RoutedBy::ParameterBeforeUserName => {
@@ -201,7 +202,7 @@ impl Engine {
         }
     }
 
-    /// Why no client is served at the moment, if so.
+    /// The reason why no client is served at the moment, if so.
     pub(super) fn cannot_serve(&self, on: ConnId) -> Option<&'static str> {
         match () {
             () if self.draining => Some(STOPPING),
@@ -210,8 +211,8 @@ impl Engine {
         }
     }
 
-    /// Answers a request in clear on a port for TLS: GET and HEAD with a redirect, anything else with 400. The failed
-    /// handshake was noted.
+    /// Answers a request in clear on a TLS port: GET and HEAD with a redirect, others with 400. The failed handshake
+    /// was reported.
     pub(super) fn answer_plain_http(&mut self, on: ConnId, found: Found, bytes: &[u8], now: Now) {
         let head = match found {
             Found::Complete(len) => bytes.get(..len).unwrap_or_default(),
@@ -271,7 +272,7 @@ impl Engine {
             head_request: form.is_head,
             form: form.form,
             challenge: None,
-            // These three answer a CONNECT alone.
+            // These three only answer a CONNECT.
             token_challenge: matches!(
                 status,
                 Status::Unauthorized401 | Status::ProxyAuthRequired407 | Status::TooManyRequests429
@@ -287,9 +288,9 @@ impl Engine {
     }
 }
 
-/// Whether this is a connector's request for another hidden server than `labelled`, the one of its host's label. A
-/// connector sends the ID that it was given as user name; behind a label that would be ignored. In any other request
-/// the user name is the hidden server's own.
+/// Whether this is a connector's request for a hidden server other than `labelled`, that of its host's label. A
+/// connector sends its configured ID as the user name, which would be ignored because of the label. In any other
+/// request the user name is for the hidden server itself.
 fn contradicts(head: &Head<'_>, labelled: Id) -> bool {
     let is_connector = head.method == "GET"
         && head.target == "/"

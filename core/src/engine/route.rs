@@ -1,4 +1,4 @@
-//! Routing: which hidden server a client's request names, and by which means.
+//! Routing: the hidden server that a client's request names, and how.
 
 use super::Engine;
 use crate::http::challenge::{Identified, identify};
@@ -6,14 +6,14 @@ use crate::http::head::Head;
 use crate::http::target;
 use crate::id::Id;
 
-/// Which hidden server a request names.
+/// The hidden server that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// This one. It need not be enrolled.
+    /// This ID, which need not be enrolled.
     To {
         /// Its ID.
         id: Id,
-        /// What named it.
+        /// How it was named.
         by: RoutedBy,
     },
     /// A label under the relay's domain that is not enrolled.
@@ -24,22 +24,22 @@ pub(super) enum Route {
     Malformed,
 }
 
-/// What in a request named the hidden server.
+/// How a request names the hidden server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoutedBy {
     /// The label in `Host`.
     Label,
     /// The user name in `Authorization`.
     UserName,
-    /// `?rendezvous=ID` in the target; the request has no `Authorization`, or the hidden server's own.
+    /// `?rendezvous=ID` in the target. The request has no `Authorization`, or one for the hidden server.
     Parameter,
-    /// `?rendezvous=ID` in the target of an Upgrade request whose `Authorization` names a hidden server too: a browser
-    /// adds the credentials that were typed for another one.
+    /// `?rendezvous=ID` in the target of an Upgrade request whose `Authorization` names a hidden server too, since a
+    /// browser adds the credentials that were typed for another one.
     ParameterBeforeUserName,
 }
 
 impl RoutedBy {
-    /// Whether the hidden server gets the request without its `Authorization` line.
+    /// Whether the `Authorization` line is removed for the hidden server.
     pub(super) const fn removes_authorization(self) -> bool {
         match self {
             Self::UserName | Self::ParameterBeforeUserName => true,
@@ -49,12 +49,12 @@ impl RoutedBy {
 }
 
 impl Engine {
-    /// Finds the hidden server that a request names: the first request on a connection, or a later one.
+    /// Finds the hidden server that a request names, the first one on a connection or a later one.
     ///
-    /// The label in `Host` comes first, then the user name, then `?rendezvous=ID`. In an Upgrade request the parameter
-    /// comes before the user name: a script in a browser can set the target of a WebSocket and nothing else.
+    /// The label in `Host` comes first, then the user name, then `?rendezvous=ID`. In an Upgrade request the
+    /// parameter comes before the user name, since a script in a browser can set only the target of a WebSocket.
     ///
-    /// Credentials are read once: those that choose the hidden server are the ones that are removed.
+    /// Credentials are parsed once: those that name the hidden server are the ones that are removed.
     pub(super) fn route(&self, head: &Head<'_>) -> Route {
         if let (Some(domain), Some(host)) = (&self.config.domain, head.host)
             && let Some(label) = target::label(host, domain)
@@ -79,8 +79,7 @@ impl Engine {
         Route::To { id, by }
     }
 
-    /// The ID that a user name means, where it is a label, alone or with the relay's domain. Without a domain there are
-    /// no labels.
+    /// The ID of a user name that is a label, alone or with the relay's domain. Without a domain there are no labels.
     fn named(&self, name: &str) -> Option<Id> {
         let domain = self.config.domain.as_deref()?;
         self.registry.labelled(target::label(name, domain).unwrap_or(name))

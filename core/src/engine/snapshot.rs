@@ -1,4 +1,4 @@
-//! What a relay is doing at one moment: numbers for its operator, made when they are asked for.
+//! Snapshots of a relay for its operator, made on request.
 
 use alloc::vec::Vec;
 
@@ -8,61 +8,61 @@ use crate::pair::Side;
 use crate::registry::Registered;
 use crate::time::{Now, Span};
 
-/// A relay at one moment. It is as long as the operator's list of IDs, whatever peers do.
+/// A snapshot of a relay. Its size depends only on the operator's list of IDs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// What the connections are.
+    /// The connections by state.
     pub connections: Connections,
-    /// How many connections there may be.
+    /// The limit of all connections.
     pub connections_max: u32,
-    /// Whether the relay shuts down.
+    /// Whether the relay is shutting down.
     pub draining: bool,
-    /// Everyone who is enrolled, in the order of their IDs.
+    /// All enrolled IDs in their order.
     pub ids: Vec<IdSnapshot>,
 }
 
-/// How many connections are what. Each is one of them.
+/// The number of connections by state. Each connection is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// In a TLS handshake, or about to say for whom it was opened (PROXY protocol).
+    /// In a TLS handshake, or waiting for a PROXY header.
     pub handshakes: u32,
-    /// A request's head is to come.
+    /// Waiting for a request head.
     pub heads: u32,
-    /// An answer goes out, or the body of a request that was answered is thrown away.
+    /// Sending a response, or discarding the body of a request.
     pub answers: u32,
-    /// Hidden servers' connections that wait.
+    /// Waiting connections of hidden servers.
     pub waiting: u32,
-    /// Clients that are held.
+    /// Held clients.
     pub held: u32,
     /// Halves of pairs: two for each pair.
     pub paired: u32,
-    /// Closed by us, and not yet by the peer.
+    /// Closed by the relay, but not yet by the peer.
     pub closing: u32,
 }
 
-/// An enrolled ID at one moment.
+/// A snapshot of an enrolled ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdSnapshot {
     /// The ID.
     pub id: Id,
-    /// Its connections that wait.
+    /// Its waiting connections.
     pub waiting: u32,
     /// Clients held for it.
     pub held: u32,
-    /// Its pairs now.
+    /// Its current pairs.
     pub pairs: u32,
-    /// Its pairs that ended since the relay started.
+    /// Its pairs that have ended since the relay started.
     pub pairs_ended: u64,
-    /// Bytes that clients sent behind the request's head, in the pairs of now and in those that ended.
+    /// Bytes that clients sent after the request's head, in current and ended pairs.
     pub from_client: u64,
     /// Bytes that the hidden server sent, likewise.
     pub from_hidden: u64,
-    /// How long ago a connection of it was there; zero while one is; `None`: not since the relay started.
+    /// The time since it was last connected; zero if it is connected; `None` if it was not since the relay started.
     pub seen: Option<Span>,
 }
 
 impl Connections {
-    /// All of them.
+    /// The number of all connections.
     #[must_use]
     pub const fn all(&self) -> u32 {
         let Self { handshakes, heads, answers, waiting, held, paired, closing } = *self;
@@ -71,7 +71,7 @@ impl Connections {
 }
 
 impl Engine {
-    /// What the relay is doing. Looks at every connection and every ID once, and changes nothing.
+    /// Makes a snapshot. It visits every connection and every ID once, and changes nothing.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut ids: Vec<_> = self.registry.registered().map(|it| IdSnapshot::new(it, now)).collect();
