@@ -176,9 +176,9 @@ impl<S> Conns<S> {
     }
 
     /// Every pair, in the order of the table, with the state of its hidden server's side.
-    pub(crate) fn ties(&self) -> impl Iterator<Item = (&Pair, &S)> {
+    pub(crate) fn pair_entries(&self) -> impl Iterator<Item = (&Pair, &S)> {
         let state = |on: ConnId| self.table.get(on.index as usize).map(|conn| &conn.state);
-        self.pairs.iter().filter_map(move |(_, tie)| Some((&tie.pair, state(tie.hidden)?)))
+        self.pairs.iter().filter_map(move |(_, entry)| Some((&entry.pair, state(entry.hidden)?)))
     }
 
     /// The state of an open connection; `None` if it is closing or gone.
@@ -360,8 +360,8 @@ impl<S> Conns<S> {
     /// Makes a pair. If the client has ended already, that end applies at once.
     pub(crate) fn pair(&mut self, hidden: ConnId, client: ConnId, head_queued: bool, now: Now) {
         let pair = Pair::new(self.limits, head_queued, now.mono);
-        let tie = self.pairs.insert(PairEntry { pair, hidden, client });
-        let index = u32::try_from(tie).unwrap_or_else(|_| unreachable!("fewer pairs than connections"));
+        let entry = self.pairs.insert(PairEntry { pair, hidden, client });
+        let index = u32::try_from(entry).unwrap_or_else(|_| unreachable!("fewer pairs than connections"));
         for on in [hidden, client] {
             if let Some(conn) = self.conn(on) {
                 debug_assert!(conn.pair.is_none(), "paired twice");
@@ -371,7 +371,7 @@ impl<S> Conns<S> {
         }
         self.emit(Output::Pair { hidden, client });
         let act = if self.has_ended(client) {
-            self.pairs[tie].pair.on_end(Side::Client, End::Clean, now.mono)
+            self.pairs[entry].pair.on_end(Side::Client, End::Clean, now.mono)
         } else {
             None
         };
@@ -391,21 +391,21 @@ impl<S> Conns<S> {
     /// The other end of a pair, and the side of `on` itself.
     pub(crate) fn peer(&mut self, on: ConnId) -> Option<(ConnId, Side)> {
         let pair = self.conn(on)?.pair?;
-        let tie = self.pairs.get(pair as usize)?;
-        Some(if tie.hidden == on { (tie.client, Side::Hidden) } else { (tie.hidden, Side::Client) })
+        let entry = self.pairs.get(pair as usize)?;
+        Some(if entry.hidden == on { (entry.client, Side::Hidden) } else { (entry.hidden, Side::Client) })
     }
 
     /// The pair of a connection.
     pub(crate) fn pair_of(&mut self, on: ConnId) -> Option<&Pair> {
         let pair = self.conn(on)?.pair?;
-        self.pairs.get(pair as usize).map(|tie| &tie.pair)
+        self.pairs.get(pair as usize).map(|entry| &entry.pair)
     }
 
     /// Whether this is the hidden server's side of a pair and has sent nothing yet.
     pub(crate) fn is_unanswered_by(&mut self, hidden: ConnId) -> bool {
         let Some(pair) = self.conn(hidden).and_then(|conn| conn.pair) else { return false };
-        let tie = self.pairs.get(pair as usize);
-        tie.is_some_and(|tie| tie.hidden == hidden && tie.pair.bytes_from(Side::Hidden) == 0)
+        let entry = self.pairs.get(pair as usize);
+        entry.is_some_and(|entry| entry.hidden == hidden && entry.pair.bytes_from(Side::Hidden) == 0)
     }
 
     /// Bytes of a pair moved, or bytes of a closing connection were discarded.
@@ -523,9 +523,9 @@ impl<S> Conns<S> {
 
     /// Checks what must hold between two calls.
     pub(crate) fn check_invariants(&self) {
-        for (index, tie) in &self.pairs {
-            debug_assert!(tie.hidden != tie.client, "paired with itself");
-            for on in [tie.hidden, tie.client] {
+        for (index, entry) in &self.pairs {
+            debug_assert!(entry.hidden != entry.client, "paired with itself");
+            for on in [entry.hidden, entry.client] {
                 let conn = self.table.get(on.index as usize);
                 debug_assert!(
                     conn.is_some_and(|conn| conn.generation == on.generation
@@ -556,8 +556,8 @@ impl<S> Conns<S> {
     }
 
     fn unpair(&mut self, pair: u32) {
-        let Some(tie) = self.pairs.try_remove(pair as usize) else { return };
-        for on in [tie.hidden, tie.client] {
+        let Some(entry) = self.pairs.try_remove(pair as usize) else { return };
+        for on in [entry.hidden, entry.client] {
             if let Some(conn) = self.conn(on) {
                 conn.pair = None;
                 if conn.phase == Phase::Open {
@@ -574,9 +574,9 @@ impl<S> Conns<S> {
         event: impl FnOnce(&mut Pair, Side) -> Option<Act>,
     ) -> Option<Ended> {
         let index = self.conn(on)?.pair?;
-        let tie = self.pairs.get_mut(index as usize)?;
-        let side = if tie.hidden == on { Side::Hidden } else { Side::Client };
-        let act = event(&mut tie.pair, side);
+        let entry = self.pairs.get_mut(index as usize)?;
+        let side = if entry.hidden == on { Side::Hidden } else { Side::Client };
+        let act = event(&mut entry.pair, side);
         self.act(index, act, now)
     }
 

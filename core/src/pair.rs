@@ -120,7 +120,7 @@ struct Direction {
     /// Bytes are queued for dst.
     queued: bool,
     /// The time since which bytes sent to dst may be unacknowledged; `None` if all were acknowledged.
-    owed: Option<Time>,
+    unacked_since: Option<Time>,
     /// Bytes received from src so far.
     bytes: u64,
     /// The time at which bytes last moved in this direction.
@@ -154,8 +154,8 @@ impl Pair {
     /// server's socket yet.
     #[must_use]
     pub const fn new(limits: Limits, head_queued: bool, now: Time) -> Self {
-        let open = Direction { flow: Flow::Open, queued: false, owed: None, bytes: 0, moved: now };
-        let to_hidden = Direction { queued: head_queued, owed: Some(now), ..open };
+        let open = Direction { flow: Flow::Open, queued: false, unacked_since: None, bytes: 0, moved: now };
+        let to_hidden = Direction { queued: head_queued, unacked_since: Some(now), ..open };
         let hand_over_check = match limits.hand_over {
             Some(after) if head_queued => Some(Time(now.0.saturating_add(after.0))),
             _ => None,
@@ -182,7 +182,7 @@ impl Pair {
         }
         direction.moved = now;
         direction.queued = queued > 0;
-        direction.owed = direction.owed.or(Some(now));
+        direction.unacked_since = direction.unacked_since.or(Some(now));
         self.drained(from)
     }
 
@@ -226,7 +226,7 @@ impl Pair {
         let was = core::mem::replace(&mut direction.flow, Flow::Dead);
         direction.moved = now;
         direction.queued = false;
-        direction.owed = None;
+        direction.unacked_since = None;
         let over = self.over_if_finished();
         if over.is_none() && was == Flow::Open { Some(Act::StopReading(dst.other())) } else { over }
     }
@@ -236,7 +236,7 @@ impl Pair {
     #[must_use]
     pub fn on_acked(&mut self, side: Side, age: Option<Span>, now: Time) -> Option<Act> {
         let direction = self.from(side.other());
-        direction.owed = if age.is_some() || direction.queued { Some(now) } else { None };
+        direction.unacked_since = if age.is_some() || direction.queued { Some(now) } else { None };
         self.is_silent(age).then(|| self.cut(side, Close::Abort, EndReason::Silent(side)))
     }
 
@@ -266,7 +266,7 @@ impl Pair {
             if let Some((due, Side::Hidden)) = self.next_check()
                 && due <= now
             {
-                self.to_hidden.owed = Some(now);
+                self.to_hidden.unacked_since = Some(now);
             }
             return Some(Act::CheckAck(Side::Hidden));
         }
@@ -274,7 +274,7 @@ impl Pair {
             && due <= now
         {
             // The next check is a full interval later, whatever the result.
-            self.from(side.other()).owed = Some(now);
+            self.from(side.other()).unacked_since = Some(now);
             return Some(Act::CheckAck(side));
         }
         let (due, why) = self.idle_deadline()?;
@@ -421,7 +421,7 @@ impl Pair {
 
     /// The side whose acknowledgements are checked next, and the time of that check.
     fn next_check(&self) -> Option<(Time, Side)> {
-        let due = |direction: &Direction| direction.owed.map(|since| since + self.limits.check);
+        let due = |direction: &Direction| direction.unacked_since.map(|since| since + self.limits.check);
         match (due(&self.to_hidden), due(&self.to_client)) {
             // `<=` would do the same: of two at one moment either may be first, the other is next.
             (Some(hidden), Some(client)) if client < hidden => Some((client, Side::Client)),

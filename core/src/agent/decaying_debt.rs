@@ -16,7 +16,7 @@ impl DecayingDebt {
     }
 
     /// Takes back the cost of an event.
-    pub(super) fn relieve(&mut self, by: Span) {
+    pub(super) fn subtract(&mut self, by: Span) {
         self.until = self.until - by;
     }
 

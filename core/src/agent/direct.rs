@@ -53,8 +53,8 @@ impl Negotiations {
         }
     }
 
-    pub(super) fn or_idle(&self, output: Output) -> Output {
-        self.dtcp_endpoint.or_idle(output)
+    pub(super) fn merge_idle(&self, output: Output) -> Output {
+        self.dtcp_endpoint.merge_idle(output)
     }
 }
 
@@ -79,10 +79,10 @@ impl Agent {
     pub(super) fn with_dtcp_endpoint<R: Default>(
         &mut self,
         now: Now,
-        tell: impl FnOnce(&mut DtcpEndpoint) -> R,
+        event: impl FnOnce(&mut DtcpEndpoint) -> R,
     ) -> R {
         let Some(direct) = &mut self.direct else { return R::default() };
-        let result = tell(&mut direct.dtcp_endpoint);
+        let result = event(&mut direct.dtcp_endpoint);
         self.apply_actions(now);
         result
     }
@@ -204,8 +204,8 @@ impl Agent {
 
     /// Carries out the actions of the DTCP endpoint.
     fn apply_actions(&mut self, now: Now) {
-        while let Some(word) = self.next_word(now) {
-            match word {
+        while let Some(action) = self.next_action(now) {
+            match action {
                 Action::Signal { session, signal } => self.signal(session, signal, now),
                 Action::Established { session, on, tls } => {
                     debug_assert!(tls, "a direct connection in clear");
@@ -229,12 +229,12 @@ impl Agent {
         self.conns.event(Event::DirectDial { on, id, to });
     }
 
-    fn next_word(&mut self, now: Now) -> Option<Action> {
+    fn next_action(&mut self, now: Now) -> Option<Action> {
         let link = |link: LinkId| Conn::new(0, State::Link(link));
         let dtcp_endpoint = &mut self.direct.as_mut()?.dtcp_endpoint;
-        let word = dtcp_endpoint.poll(&mut self.conns, link, now);
-        if word.is_some() || !dtcp_endpoint.is_idle() {
-            return word;
+        let action = dtcp_endpoint.poll(&mut self.conns, link, now);
+        if action.is_some() || !dtcp_endpoint.is_idle() {
+            return action;
         }
         dtcp_endpoint.dismiss_strangers();
         dtcp_endpoint.poll(&mut self.conns, link, now)

@@ -91,7 +91,7 @@ enum Admission {
     /// Not read yet.
     Open,
     /// Its password is being checked.
-    ServiceKind { ticket: u64 },
+    Checking { ticket: u64 },
     /// It may be forwarded.
     Admitted,
     /// It is refused, once the earlier requests are answered.
@@ -164,7 +164,7 @@ impl Guard {
             Admission::Denied(denial) if is_answerable => {
                 Judgement::Answer(self.answer(denial, head, raw, now))
             }
-            Admission::Open | Admission::ServiceKind { .. } | Admission::Denied(_) => Judgement::Hold,
+            Admission::Open | Admission::Checking { .. } | Admission::Denied(_) => Judgement::Hold,
         }
     }
 
@@ -216,12 +216,12 @@ impl Guard {
     }
 
     pub(super) const fn asked(&mut self, ticket: u64) {
-        self.admission = Admission::ServiceKind { ticket };
+        self.admission = Admission::Checking { ticket };
     }
 
     /// Whether a password is being checked.
     pub(super) const fn is_asking(&self) -> bool {
-        matches!(self.admission, Admission::ServiceKind { .. })
+        matches!(self.admission, Admission::Checking { .. })
     }
 
     /// Whether a refused request waits for its turn to be answered.
@@ -245,7 +245,7 @@ impl Guard {
 
     /// Handles the result of a check. Returns whether it is for the request at the front.
     fn verified(&mut self, ticket: u64, verdict: Verdict) -> bool {
-        if self.admission != (Admission::ServiceKind { ticket }) {
+        if self.admission != (Admission::Checking { ticket }) {
             return false;
         }
         self.admission = match verdict {

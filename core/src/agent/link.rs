@@ -110,15 +110,15 @@ impl Link {
     }
 
     /// A client of the relay was answered, which resets the backoff.
-    fn prove(&mut self, now: Now) {
+    fn on_answered(&mut self, now: Now) {
         self.proven = true;
         self.not_before = now.mono;
         self.unanswered.answered();
-        self.settle();
+        self.reset_backoff();
     }
 
     /// The relay works: resets the backoff.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn reset_backoff(&mut self) {
         self.backoff.reset();
     }
 }
@@ -320,7 +320,7 @@ impl Agent {
     /// The local service begins to answer a client.
     pub(super) fn answered_client(&mut self, local: ConnId, now: Now) {
         let Some(&mut Conn { upstream, .. }) = self.conns.state(local) else { return };
-        self.link(upstream).prove(now);
+        self.link(upstream).on_answered(now);
         self.fill(upstream, now);
     }
 
@@ -329,7 +329,7 @@ impl Agent {
     pub(super) fn waited(&mut self, on: ConnId, now: Now) {
         let Some(&mut Conn { upstream, .. }) = self.conns.state(on) else { return };
         let link = self.link(upstream);
-        link.settle();
+        link.reset_backoff();
         match link.pool.shrinks_at(link.waiting) {
             None => {}
             Some(at) if at > now.mono => self.conns.set_due(on, Some(at)),

@@ -214,7 +214,7 @@ impl Machine for Agent {
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         let output = self.conns.poll(text, |conn| conn.state.why());
         match &self.direct {
-            Some(direct) => direct.or_idle(output),
+            Some(direct) => direct.merge_idle(output),
             None => output,
         }
     }

@@ -42,7 +42,7 @@ impl Unanswered {
     /// The local service has answered a client.
     pub(super) fn answered(&mut self) {
         self.row = 0;
-        self.debt.relieve(COST);
+        self.debt.subtract(COST);
     }
 
     /// Whether connections are opened one at a time, not the whole pool.

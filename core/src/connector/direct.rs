@@ -51,8 +51,8 @@ impl Negotiations {
         self.listener == Some(on)
     }
 
-    pub(super) fn or_idle(&self, output: Output) -> Output {
-        self.dtcp_endpoint.or_idle(output)
+    pub(super) fn merge_idle(&self, output: Output) -> Output {
+        self.dtcp_endpoint.merge_idle(output)
     }
 }
 
@@ -75,10 +75,10 @@ impl Connector {
     pub(super) fn with_dtcp_endpoint<R: Default>(
         &mut self,
         now: Now,
-        tell: impl FnOnce(&mut DtcpEndpoint) -> R,
+        event: impl FnOnce(&mut DtcpEndpoint) -> R,
     ) -> R {
         let Some(direct) = &mut self.direct else { return R::default() };
-        let result = tell(&mut direct.dtcp_endpoint);
+        let result = event(&mut direct.dtcp_endpoint);
         self.apply_actions(now);
         result
     }
@@ -100,7 +100,7 @@ impl Connector {
             // No line is sent then.
             Offered::Nothing => {
                 self.forget_session(on, now);
-                self.settle(on, local, NotDirect::Unsupported, now);
+                self.use_relay(on, local, NotDirect::Unsupported, now);
             }
             Offered::Refused(refusal) => {
                 self.forget_session(on, now);
@@ -108,7 +108,7 @@ impl Connector {
                     Refusal::Busy | Refusal::Conflict => NotDirect::Busy,
                     Refusal::Unreachable => NotDirect::Nowhere,
                 };
-                self.settle(on, local, why, now);
+                self.use_relay(on, local, why, now);
             }
             Offered::Malformed => {
                 self.enter(on, State::Deciding { local, session, gave_up: false });
@@ -143,7 +143,7 @@ impl Connector {
                     dtcp_endpoint.negotiation().handle_give_up(session)
                 });
             }
-            Some(&mut State::Staying { local, why }) => self.settle(on, local, why, now),
+            Some(&mut State::Staying { local, why }) => self.use_relay(on, local, why, now),
             _ => self.fail(on, ConnectFailure::Misspoken, now),
         }
         len
@@ -167,12 +167,12 @@ impl Connector {
             self.enter(on, State::Staying { local, why });
             self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
         } else {
-            self.settle(on, local, why, now);
+            self.use_relay(on, local, why, now);
         }
     }
 
     /// The stream goes through the relay, unless a direct connection is required.
-    fn settle(&mut self, on: ConnId, local: ConnId, why: NotDirect, now: Now) {
+    fn use_relay(&mut self, on: ConnId, local: ConnId, why: NotDirect, now: Now) {
         if self.config.direct_only {
             return self.fail(on, ConnectFailure::NotDirect(why), now);
         }
@@ -199,8 +199,8 @@ impl Connector {
 
     /// Carries out the actions of the DTCP endpoint.
     fn apply_actions(&mut self, now: Now) {
-        while let Some(word) = self.next_word(now) {
-            match word {
+        while let Some(action) = self.next_action(now) {
+            match action {
                 Action::Signal { session, signal: Signal::Request(offer) } => {
                     if let Some(relay) = self.relay_of(session) {
                         self.request(relay, Some(&offer));
@@ -223,11 +223,11 @@ impl Connector {
         }
     }
 
-    fn next_word(&mut self, now: Now) -> Option<Action> {
+    fn next_action(&mut self, now: Now) -> Option<Action> {
         let dtcp_endpoint = &mut self.direct.as_mut()?.dtcp_endpoint;
-        let word = dtcp_endpoint.poll(&mut self.conns, State::Link, now);
-        if word.is_some() || !dtcp_endpoint.is_idle() {
-            return word;
+        let action = dtcp_endpoint.poll(&mut self.conns, State::Link, now);
+        if action.is_some() || !dtcp_endpoint.is_idle() {
+            return action;
         }
         dtcp_endpoint.dismiss_strangers();
         dtcp_endpoint.poll(&mut self.conns, State::Link, now)

@@ -229,7 +229,7 @@ impl Machine for Connector {
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         let output = self.conns.poll(text, State::why);
         match &self.direct {
-            Some(direct) => direct.or_idle(output),
+            Some(direct) => direct.merge_idle(output),
             None => output,
         }
     }

@@ -248,7 +248,7 @@ impl DtcpEndpoint {
 
     /// The next deadline of the negotiator's, as of the last [`DtcpEndpoint::poll`], joined with what a machine is about to
     /// answer.
-    pub(crate) fn or_idle(&self, output: machine::Output) -> machine::Output {
+    pub(crate) fn merge_idle(&self, output: machine::Output) -> machine::Output {
         match (output, self.deadline) {
             (machine::Output::Idle { until, .. }, Some(ours)) if until.is_none_or(|until| ours < until) => {
                 machine::Output::Idle { until: Some(ours), why: "a direct connection" }

@@ -72,7 +72,7 @@ impl Engine {
         head.extend_from_slice(bytes);
         let head = head.into_boxed_slice();
         let request = Box::new(Request::new(head, true, answer, None, now));
-        self.meet(on, id, request, now);
+        self.serve_client(on, id, request, now);
     }
 
     /// Refuses a raw client with a TLS alert or a reset, so that it does not look like the end of a stream.

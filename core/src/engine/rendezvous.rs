@@ -69,7 +69,7 @@ impl Engine {
     }
 
     /// A client asks for an enrolled ID: it is handed over to a waiting connection, held for one, or refused.
-    pub(super) fn meet(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
+    pub(super) fn serve_client(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
         let answer = request.answer;
         if self.has_no_pair_for(on, id) {
             return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", answer, now);

@@ -138,7 +138,7 @@ impl Engine {
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
                 let request = Box::new(Request::new(head, repeatable, answer, follower, now));
-                self.meet(on, id, request, now);
+                self.serve_client(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {
                 self.refuse_client(on, None, Status::NotFound404, NOBODY, answer, now);

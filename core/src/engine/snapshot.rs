@@ -76,7 +76,7 @@ impl Engine {
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut ids: Vec<_> = self.registry.registered().map(|it| IdSnapshot::new(it, now)).collect();
         debug_assert!(ids.is_sorted_by_key(|of| of.id), "they are searched");
-        for (pair, hidden) in self.conns.ties() {
+        for (pair, hidden) in self.conns.pair_entries() {
             if let State::Hidden { id } = hidden
                 && let Ok(place) = ids.binary_search_by_key(id, |of| of.id)
             {

@@ -202,6 +202,6 @@ impl Machine for Entity {
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
-        self.dtcp_endpoint.or_idle(self.conns.poll(text, State::why))
+        self.dtcp_endpoint.merge_idle(self.conns.poll(text, State::why))
     }
 }
