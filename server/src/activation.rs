@@ -37,7 +37,7 @@ pub fn take() -> Result<Vec<Inherited>, Failure> {
         return Ok(Vec::new());
     }
     let Some(count) = number(count).filter(|count| (0..=COUNT_MAX).contains(count)) else {
-        return Err(Failure::Failed("LISTEN_FDS is not a number of sockets".to_owned()));
+        return Err(Failure::Failed("LISTEN_FDS is not a valid number of sockets".to_owned()));
     };
     let names = names.map(|names| names.to_string_lossy().into_owned()).unwrap_or_default();
     let mut names = names.split(':');
@@ -56,7 +56,7 @@ pub fn transport(name: &str) -> Result<Transport, Failure> {
         "proxy" => Ok(Transport::Proxied),
         unit if unit.ends_with(".socket") => Ok(Transport::Tls),
         other => Err(Failure::Failed(format!(
-            "the inherited socket named '{other}': what does it speak? FileDescriptorName= is tls, plain or proxy"
+            "cannot use the inherited socket '{other}': its FileDescriptorName= must be tls, plain or proxy"
         ))),
     }
 }
@@ -67,7 +67,8 @@ fn number(text: Option<OsString>) -> Option<i32> {
 
 fn inherit(fd: i32, name: &str) -> Result<Inherited, Failure> {
     let transport = transport(name)?;
-    let failed = |why: &str| Failure::Failed(format!("the inherited socket {fd} ('{name}'): {why}"));
+    let failed =
+        |why: &str| Failure::Failed(format!("cannot use the inherited socket {fd} ('{name}'): {why}"));
     let socket = Socket::from(linux::inherited(fd).map_err(|error| failed(&reason(&error)))?);
     let address = socket.local_addr().ok().and_then(|address| address.as_socket());
     let (Some(on), Ok(true), Ok(socket2::Type::STREAM)) = (address, socket.is_listener(), socket.r#type())

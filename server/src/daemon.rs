@@ -90,7 +90,7 @@ pub(crate) fn check_delivered<M: Machine>(event_loop: &Loop<M>) -> Result<(), Fa
     if event_loop.is_drained() && event_loop.undelivered() == 0 {
         return Ok(());
     }
-    Err(Failure::Failed("the end of the stream was sent, and was not acknowledged in time".to_owned()))
+    Err(Failure::Failed("the end of the stream was not acknowledged in time".to_owned()))
 }
 
 /// Makes the failure of a system call: `cannot WHAT: reason`.
@@ -205,7 +205,7 @@ impl ProgramRun {
             return Ok(!event_loop.is_drained() && !is_late);
         }
         if is_late {
-            log::warn!("event=stopping reason=\"connections did not end in time, and are reset\"");
+            log::warn!("event=stopping reason=\"connections did not end in time and are reset\"");
             event_loop.abort_all();
             return Ok(false);
         }

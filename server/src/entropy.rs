@@ -14,7 +14,7 @@ use crate::failure::Failure;
 pub fn octets<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut random = Zeroizing::new([0; N]);
     getrandom::fill(&mut *random)
-        .map_err(|error| Failure::Failed(format!("the system gives no entropy: {error}")))?;
+        .map_err(|error| Failure::Failed(format!("cannot get entropy from the system: {error}")))?;
     Ok(random)
 }
 

@@ -155,13 +155,13 @@ impl Ids {
     fn clash(&self, new: &Entry) -> Option<String> {
         for old in &self.entries {
             if old.name == new.name {
-                return Some(format!("there is a '{}' already", new.name));
+                return Some(format!("'{}' already exists", new.name));
             }
             if old.id == new.id {
-                return Some(format!("the ID of '{}' is that of '{}' too", new.name, old.name));
+                return Some(format!("'{}' has the same ID as '{}'", new.name, old.name));
             }
             if let Some(label) = new.labels.iter().find(|label| old.labels.contains(label)) {
-                return Some(format!("the label '{label}' is that of '{}' already", old.name));
+                return Some(format!("'{}' already has the label '{label}'", old.name));
             }
         }
         None
@@ -213,7 +213,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     let mut words = line.split_whitespace();
     let Some(name) = words.next().filter(|word| !word.starts_with('#')) else { return Ok(None) };
     if !is_name(name) {
-        return Err("a line begins with a name: 1 to 64 letters, digits, - _ .".to_owned());
+        return Err("the line must begin with a name: 1 to 64 letters, digits, - _ .".to_owned());
     }
     let uri = words.next().ok_or_else(|| no_uri(name))?;
     let (id, key) = key_uri::parse(uri).map_err(|error| error.to_string())?;
@@ -229,12 +229,12 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     for word in words {
         match word.split_once('=') {
             Some(("label", label)) => add_label(&mut entry.labels, label)?,
-            Some(("tokens", _)) if tokens.is_some() => return Err("'tokens=' is there twice".to_owned()),
+            Some(("tokens", _)) if tokens.is_some() => return Err("'tokens=' is repeated".to_owned()),
             Some(("tokens", value)) => {
-                let value = Tokens::parse(value).ok_or("'tokens=' is to be followed by bound or any")?;
+                let value = Tokens::parse(value).ok_or("'tokens=' must be followed by bound or any")?;
                 tokens = Some(value);
             }
-            Some(("tls", _)) if end_to_end.is_some() => return Err("'tls=' is there twice".to_owned()),
+            Some(("tls", _)) if end_to_end.is_some() => return Err("'tls=' is repeated".to_owned()),
             Some(("tls", value)) => {
                 let values = [false, true].into_iter();
                 let value = values.into_iter().find(|it| tls_word(*it) == format!("tls={value}"));
@@ -250,10 +250,13 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
 
 fn add_label(labels: &mut Vec<String>, label: &str) -> Result<(), String> {
     if !is_label(label) {
-        return Err("a label has 1 to 63 lower-case letters, digits and dashes, and is no UUID".to_owned());
+        return Err(
+            "a label must have 1 to 63 lower-case letters, digits and dashes, and must not be a UUID"
+                .to_owned(),
+        );
     }
     if labels.iter().any(|there| there == label) {
-        return Err(format!("the label '{label}' is there twice"));
+        return Err(format!("the label '{label}' is repeated"));
     }
     labels.push(label.to_owned());
     Ok(())
@@ -270,5 +273,5 @@ fn unknown(word: &str) -> String {
     let word = word.split('=').next().unwrap_or_default();
     let harmless = word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase());
     let shown = if harmless && !word.is_empty() { format!(" '{word}'") } else { String::new() };
-    format!("unknown word{shown} behind the Key URI: only label=, tokens= and tls= can be there")
+    format!("unknown field{shown} after the Key URI: expected label=, tokens= or tls=")
 }

@@ -30,12 +30,14 @@ impl fmt::Display for KeyUriError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("not a Key URI: ")?;
         match self {
-            KeyUriError::Scheme => f.write_str("it begins with otpauth://totp/"),
-            KeyUriError::Label => f.write_str("'rendezvous:' and a UUID follow otpauth://totp/"),
-            KeyUriError::Unknown => f.write_str("a parameter is none of secret, algorithm, digits, period"),
+            KeyUriError::Scheme => f.write_str("it must begin with otpauth://totp/"),
+            KeyUriError::Label => f.write_str("otpauth://totp/ must be followed by 'rendezvous:' and a UUID"),
+            KeyUriError::Unknown => {
+                f.write_str("unknown parameter (known: secret, algorithm, digits, period)")
+            }
             KeyUriError::Missing(name) => write!(f, "missing '{name}'"),
-            KeyUriError::Twice(name) => write!(f, "'{name}' is there twice"),
-            KeyUriError::Invalid(name, meant) => write!(f, "'{name}' is to be {meant}"),
+            KeyUriError::Twice(name) => write!(f, "'{name}' is repeated"),
+            KeyUriError::Invalid(name, meant) => write!(f, "'{name}' must be {meant}"),
         }
     }
 }
@@ -152,7 +154,7 @@ impl Parameters {
         let octets = std::mem::take(&mut *secret);
         Key::new(octets, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(|error| {
             match error {
-                KeyError::Secret => KeyUriError::Invalid("secret", "1 to 256 octets"),
+                KeyError::Secret => KeyUriError::Invalid("secret", "1 to 256 bytes"),
                 KeyError::Digits => BAD_DIGITS,
                 KeyError::Period => BAD_PERIOD,
             }

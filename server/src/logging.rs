@@ -37,7 +37,7 @@ pub const LOG_RATE: Opt = Opt::one(
     "log-rate",
     "N",
     "200",
-    "log lines a second that peers may cause, five times as many at once; the rest is counted; 0 for no limit",
+    "limit of log lines per second that peers cause, with bursts of five seconds' lines; 0 for no limit",
 );
 /// The default of [`LOG_RATE`].
 const RATE: u32 = 200;
@@ -58,7 +58,7 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
         }
         Some(level) => {
             let filter: LevelFilter = level.parse().map_err(|_| {
-                Failure::Usage(format!("--log: '{level}' is none of error, warn, info, debug, trace, off"))
+                Failure::Usage(format!("--log: '{level}' is not one of error, warn, info, debug, trace, off"))
             })?;
             builder.filter_level(filter);
         }
@@ -157,7 +157,7 @@ impl io::Write for Queue {
 }
 
 fn lost_notice(count: u64) -> String {
-    let hint = "whatever reads the log is too slow, or the disk is full";
+    let hint = "the log's reader is too slow, or the disk is full";
     format!("{}event=log-lines-lost count={count} hint=\"{hint}\"\n", Prefix(Level::Warn))
 }
 

@@ -19,20 +19,20 @@ struct Command {
 const COMMANDS: &[Command] = &[
     Command {
         name: "demo",
-        summary: "the first five minutes: relay, hidden page and agent in one process",
+        summary: "a quick start: relay, hidden page and agent in one process",
         run: command::demo::run,
     },
-    Command { name: "serve", summary: "the relay", run: command::serve::run },
-    Command { name: "id", summary: "enrol hidden servers, write their tickets", run: command::id::run },
-    Command { name: "agent", summary: "beside the hidden server", run: command::agent::run },
+    Command { name: "serve", summary: "run the relay", run: command::serve::run },
+    Command { name: "id", summary: "enrol hidden servers and write their tickets", run: command::id::run },
+    Command { name: "agent", summary: "connect a hidden server to its relay", run: command::agent::run },
     Command {
         name: "connect",
-        summary: "beside a client that speaks something other than HTTP",
+        summary: "connect a client that does not speak HTTP",
         run: command::connect::run,
     },
     Command {
         name: "key",
-        summary: "make a key for 'connect --key', print the pin of a key or certificate",
+        summary: "make a key for 'connect --key', or print the pin of a key or certificate",
         run: command::key::run,
     },
     Command {
@@ -41,28 +41,28 @@ const COMMANDS: &[Command] = &[
         run: command::password::run,
     },
     #[cfg(feature = "xmpp")]
-    Command {
-        name: "dtcp",
-        summary: "a direct connection to somebody who can be talked to over XMPP",
-        run: command::dtcp::run,
-    },
+    Command { name: "dtcp", summary: "open a direct connection to an XMPP peer", run: command::dtcp::run },
     #[cfg(feature = "xmpp")]
-    Command { name: "proxy", summary: "the stream proxy of an XMPP server", run: command::proxy::run },
+    Command { name: "proxy", summary: "run a stream proxy for an XMPP server", run: command::proxy::run },
     #[cfg(feature = "xmpp")]
     Command {
         name: "stream",
-        summary: "one end of a stream between two XMPP entities",
+        summary: "open or accept a stream between two XMPP entities",
         run: command::stream::run,
     },
-    Command { name: "status", summary: "what a running relay is doing", run: command::status::run },
-    Command { name: "check", summary: "find out why it does not work", run: command::check::run },
+    Command { name: "status", summary: "show the state of a running relay", run: command::status::run },
+    Command {
+        name: "check",
+        summary: "diagnose the connection of a hidden server",
+        run: command::check::run,
+    },
     #[cfg(feature = "replay")]
     Command {
         name: "replay",
-        summary: "run again what '--trace' of serve or agent has recorded",
+        summary: "replay a trace of 'serve --trace' or 'agent --trace'",
         run: command::replay::run,
     },
-    Command { name: "token", summary: "print a token, for scripts", run: command::token::run },
+    Command { name: "token", summary: "print a token", run: command::token::run },
 ];
 
 fn main() -> ExitCode {
@@ -127,6 +127,8 @@ fn help() -> String {
     for command in COMMANDS {
         text.push_str(&format!("    {:<10} {}\n", command.name, command.summary));
     }
-    text.push_str("\n'rendezvous COMMAND --help' has the options; 'rendezvous --version' the version.\n");
+    text.push_str(
+        "\n'rendezvous COMMAND --help' lists the options; 'rendezvous --version' prints the version.\n",
+    );
     text
 }

@@ -161,6 +161,6 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
             SocketAddr::from_abstract_name(rest)
         }
         [b'/', ..] => SocketAddr::from_pathname(name),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a path nor an abstract name")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path or an abstract name")),
     }
 }

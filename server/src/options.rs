@@ -82,7 +82,7 @@ pub const STATE: Opt = Opt::one(
     "state",
     "DIR",
     "$STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous",
-    "the folder of the relay's files: ids, relay.crt, relay.key",
+    "the folder of ids, relay.crt and relay.key",
 );
 
 /// `--config FILE`. A command with this option also reads its options from such a file.
@@ -90,7 +90,7 @@ pub const CONFIG: Opt = Opt::one(
     "config",
     "FILE",
     "none",
-    "the same long options, a line each (listen [::]:443), # comments; the command line wins",
+    "read long options from this file, one per line (listen [::]:443), # comments; the command line overrides it",
 );
 
 /// `--log LEVEL`, for long-running commands.
@@ -98,7 +98,7 @@ pub const LOG: Opt = Opt::one(
     "log",
     "LEVEL",
     "$RUST_LOG, else info",
-    "what to log on stderr: error, warn, info, debug or trace",
+    "the log level on stderr: error, warn, info, debug or trace",
 );
 
 /// The arguments of a command.
@@ -341,7 +341,7 @@ fn check_operands(spec: &Spec, free: &[String]) -> Result<(), Failure> {
         return Err(see_help(spec, &format!("{missing} is missing")));
     }
     match free.get(spec.operands.len()) {
-        Some(extra) => Err(see_help(spec, &format!("what is '{extra}' for?"))),
+        Some(extra) => Err(see_help(spec, &format!("unexpected argument '{extra}'"))),
         None => Ok(()),
     }
 }

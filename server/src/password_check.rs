@@ -60,7 +60,7 @@ fn load(path: &Path) -> Result<Passwords, Failure> {
     let weak = passwords.entries().iter().filter(|entry| entry.cost() < COST_ADVISED).count();
     if weak > 0 {
         log::warn!(
-            "event=weak-passwords entries={weak} reason=\"a cost below {COST_ADVISED} makes a stolen file easy to guess at\" \
+            "event=weak-passwords entries={weak} reason=\"with a cost below {COST_ADVISED}, passwords in a stolen file can be guessed\" \
              hint=\"set them again with 'rendezvous password'\""
         );
     }

@@ -117,7 +117,7 @@ pub fn parse(bytes: &[u8], shown: &str) -> Result<Passwords, Failure> {
         _ => None,
     });
     if let Some(number) = repeated.min() {
-        return Err(malformed(shown, number, "this user has an entry above"));
+        return Err(malformed(shown, number, "this user has an earlier entry"));
     }
     Ok(Passwords { entries: numbered.into_iter().map(|(entry, _)| entry).collect() })
 }
@@ -154,10 +154,10 @@ pub fn check_user(user: &str) -> Result<(), &'static str> {
     match () {
         () if user.is_empty() => Err("the user name is empty"),
         () if user.len() > USER_MAX => Err("the user name is longer than 255 bytes"),
-        () if user.contains(':') => Err("a user name has no colon"),
-        () if user.chars().any(char::is_control) => Err("a user name has no control characters"),
+        () if user.contains(':') => Err("the user name contains a colon"),
+        () if user.chars().any(char::is_control) => Err("the user name contains control characters"),
         () if user.starts_with('#') || user.trim() != user => {
-            Err("a user name does not begin with '#' or a space, nor end with one")
+            Err("the user name begins with '#' or a space, or ends with a space")
         }
         () => Ok(()),
     }
@@ -174,7 +174,7 @@ pub fn check_password(password: &str) -> Result<(), &'static str> {
         () if password.len() > PASSWORD_MAX => {
             Err("the password is longer than 72 bytes, and bcrypt ignores the rest")
         }
-        () if password.chars().any(char::is_control) => Err("a password has no control characters"),
+        () if password.chars().any(char::is_control) => Err("the password contains control characters"),
         () => Ok(()),
     }
 }
@@ -203,7 +203,7 @@ fn read_line(line: &[u8]) -> Result<Option<Entry>, &'static str> {
 /// The cost of a valid hash.
 fn cost_of(hash: &str) -> Result<u32, &'static str> {
     const NOT_BCRYPT: &str =
-        "the hash is none of bcrypt ($2a$, $2b$ or $2y$): set the password again with 'rendezvous password'";
+        "the hash is not bcrypt ($2a$, $2b$ or $2y$): set the password again with 'rendezvous password'";
     const MALFORMED: &str = "the bcrypt hash is malformed";
     let is_known = ["$2a$", "$2b$", "$2y$"].iter().any(|version| hash.starts_with(version));
     if !is_known {

@@ -24,30 +24,30 @@ impl RelayUrl {
     /// A message that follows the place of the URL. It does not repeat the URL, which may contain a password.
     pub fn parse(text: &str) -> Result<RelayUrl, String> {
         let (scheme, rest) =
-            text.split_once("://").ok_or("not the URL of a relay: it begins with https://")?;
+            text.split_once("://").ok_or("not the URL of a relay: it must begin with https://")?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" => false,
             _ => {
                 return Err(
-                    "not the URL of a relay: it begins with https:// (or http://, in clear)".to_owned()
+                    "not the URL of a relay: it must begin with https:// (or http:// without TLS)".to_owned()
                 );
             }
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains('@') {
-            return Err("the URL of a relay has no user name in it".to_owned());
+            return Err("the URL of a relay must not contain a user name".to_owned());
         }
         if authority.contains(['/', '?', '#']) {
-            return Err("the URL of a relay ends with the host or the port: it has no path".to_owned());
+            return Err("the URL of a relay must not contain a path".to_owned());
         }
         if !authority.is_ascii() {
             return Err(format!("the URL of a relay {NOT_ASCII}"));
         }
-        let bad = "not the URL of a relay: write https://HOST:PORT, IPv6 addresses in brackets";
+        let bad = "not the URL of a relay: write https://HOST:PORT, with IPv6 addresses in brackets";
         let (host, port) = split_host_port(authority).ok_or(bad)?;
         match port {
-            Some(0) => Err("there is no port 0".to_owned()),
+            Some(0) => Err("port 0 is not valid".to_owned()),
             port => Ok(RelayUrl { tls, host, port: port.unwrap_or(default_port(tls)) }),
         }
     }

@@ -45,8 +45,7 @@ pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     base.map(|base| base.join("rendezvous")).ok_or_else(|| {
         Failure::Usage(
-            "no folder for the relay's files: give --state DIR (neither HOME nor STATE_DIRECTORY is set)"
-                .to_owned(),
+            "no state folder: give --state DIR (neither HOME nor STATE_DIRECTORY is set)".to_owned(),
         )
     })
 }
@@ -288,7 +287,7 @@ impl Temporary {
         let failed = |error: io::Error| Failure::of_file("write", target, &error);
         let name = target
             .file_name()
-            .ok_or_else(|| Failure::Failed(format!("{} is no file name", target.display())))?;
+            .ok_or_else(|| Failure::Failed(format!("{} has no file name", target.display())))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(*entropy::octets()?)));

@@ -71,7 +71,9 @@ impl Ticket {
     /// The text of the ticket including the secret, with a comment that names its ID.
     pub fn to_text(&self, name: &str) -> Zeroizing<String> {
         let uri = key_uri::print(self.id, &self.key);
-        let mut head = format!("# rendezvous ticket for {name}: whoever has it can be that hidden server\n");
+        let mut head = format!(
+            "# rendezvous ticket for {name}: secret, because it lets anyone act as this hidden server\n"
+        );
         head.push_str(&format!("relay {}\n", self.relay));
         match &self.trust {
             Trust::Pins(pins) => pins.iter().for_each(|pin| head.push_str(&format!("pin {pin}\n"))),
@@ -131,7 +133,7 @@ impl Lines {
         let value = value.trim();
         if word != "id" && value.contains("secret=") {
             // Lines may have been joined by copying them: the message must not contain the secret.
-            return Err("a Key URI where none belongs: each word begins a line of its own".to_owned());
+            return Err("unexpected Key URI: write each setting on a line of its own".to_owned());
         }
         match word {
             "relay" => once(word, &mut self.relay, RelayUrl::parse(value)?),
@@ -142,20 +144,20 @@ impl Lines {
             "ca" => once(word, &mut self.ca, parse_ca(value)?),
             "id" => once(word, &mut self.id, key_uri::parse(value).map_err(|error| error.to_string())?),
             "token" if value == "plain" => once(word, &mut self.plain, true),
-            "token" => Err("'token' is to be followed by: plain".to_owned()),
+            "token" => Err("'token' must be followed by plain".to_owned()),
             // A line without its first word may begin with the secret: show it only if it looks like a keyword.
             word if word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase()) => {
-                Err(format!("unknown word '{word}': none of relay, pin, ca, id, token"))
+                Err(format!("unknown word '{word}': expected relay, pin, ca, id or token"))
             }
-            _ => Err("a line begins with one of relay, pin, ca, id, token".to_owned()),
+            _ => Err("the line does not begin with relay, pin, ca, id or token".to_owned()),
         }
     }
 
     fn into_ticket(self) -> Result<Ticket, String> {
-        let relay = self.relay.ok_or("no line 'relay https://…' in it: not a ticket?")?;
-        let (id, key) = self.id.ok_or("no line 'id otpauth://…' in it: not a ticket?")?;
+        let relay = self.relay.ok_or("no line 'relay https://…': this may not be a ticket")?;
+        let (id, key) = self.id.ok_or("no line 'id otpauth://…': this may not be a ticket")?;
         let trust = match (self.pins.is_empty(), self.ca) {
-            (false, Some(_)) => return Err("'pin' and 'ca' exclude each other: keep one".to_owned()),
+            (false, Some(_)) => return Err("'pin' and 'ca' exclude each other: remove one".to_owned()),
             (false, None) => Trust::Pins(self.pins),
             (true, ca) => ca.unwrap_or(Trust::System),
         };
@@ -166,6 +168,6 @@ impl Lines {
 fn once<T>(word: &str, place: &mut Option<T>, value: T) -> Result<(), String> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(format!("a second '{word}': a ticket has one")),
+        Some(_) => Err(format!("'{word}' is repeated")),
     }
 }

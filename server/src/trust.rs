@@ -56,7 +56,7 @@ impl Trust {
                 for certificate in &listed {
                     roots.add(certificate.clone()).map_err(|error| {
                         Failure::Failed(format!(
-                            "{} has a certificate that cannot be used: {error}",
+                            "{} contains an unusable certificate: {error}",
                             path.display()
                         ))
                     })?;
@@ -78,7 +78,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fa
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match all {
         Ok(all) if all.is_empty() => {
-            Err(Failure::Failed(format!("{} has no certificate (PEM) in it", path.display())))
+            Err(Failure::Failed(format!("{} contains no certificate (PEM)", path.display())))
         }
         Ok(all) => Ok(all),
         Err(error) => Err(Failure::Failed(format!("{} is not in PEM format: {error}", path.display()))),
@@ -193,7 +193,7 @@ pub fn signed_clients(
 ) -> Result<Arc<dyn ClientCertVerifier>, Failure> {
     let mut roots = RootCertStore::empty();
     let unusable = |error: &dyn fmt::Display| {
-        Failure::Failed(format!("{} has a certificate that cannot be used: {error}", path.display()))
+        Failure::Failed(format!("{} contains an unusable certificate: {error}", path.display()))
     };
     for certificate in read_certificates(path)? {
         roots.add(certificate).map_err(|error| unusable(&error))?;

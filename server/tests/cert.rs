@@ -144,7 +144,7 @@ fn what_is_wrong_with_files_is_said() {
     make(&folder, |_| {});
     assert!(error(&crt, &folder.file("other")).contains("other is not the key of the certificate in"));
     assert!(error(&folder.file("none"), &key).contains("cannot read"));
-    assert!(error(&key, &key).contains("key has no certificate (PEM) in it"));
+    assert!(error(&key, &key).contains("key contains no certificate (PEM)"));
     fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
     assert!(error(&crt, &key).contains("others may open it (mode 0644): chmod 600"));
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -246,7 +246,7 @@ fn a_ca_file_accepts_what_is_in_it_for_its_name_and_within_its_dates() {
         "of the same name, but not the one in the file"
     );
     fs::write(folder.file("crt"), "nothing").unwrap();
-    assert!(accepts(&identity, &file, "localhost").unwrap_err().contains("has no certificate (PEM) in it"));
+    assert!(accepts(&identity, &file, "localhost").unwrap_err().contains("contains no certificate (PEM)"));
 }
 
 #[test]

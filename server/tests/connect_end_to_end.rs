@@ -260,10 +260,10 @@ fn other_answers_are_explained() {
     let folder = Folder::new();
     let agent = identity(&folder, "agent.key");
     let answers = [
-        ("200 OK", "has the agent --end-to-end and --stream?"),
-        ("403 Forbidden", "has the agent --end-to-end and --stream?"),
+        ("200 OK", "check that the agent has --end-to-end and --stream"),
+        ("403 Forbidden", "check that the agent has --end-to-end and --stream"),
         ("404 Not Found", "its agent has no --end-to-end"),
-        ("502 Bad Gateway", "has no --end-to-end, or it went away"),
+        ("502 Bad Gateway", "has no --end-to-end, or it disconnected"),
         ("503 Service Unavailable", "busy"),
     ];
     for (status, part) in answers {

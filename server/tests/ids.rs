@@ -64,16 +64,16 @@ fn a_broken_line_is_reported_with_its_number_and_the_others_serve() {
 #[test]
 fn unknown_words_and_wrong_values_are_refused() {
     let line = |rest: &str| complaint(&format!("a {} {rest}", uri(1)));
-    assert!(line("lable=x").starts_with("ids:1: unknown word 'lable'"));
+    assert!(line("lable=x").starts_with("ids:1: unknown field 'lable'"));
     assert!(line("tokens=all").contains("bound or any"));
-    assert!(line("tokens=any tokens=any").contains("twice"));
+    assert!(line("tokens=any tokens=any").contains("repeated"));
     assert!(line("label=Home").contains("lower-case"));
-    assert!(line("label=x label=x").contains("the label 'x' is there twice"));
-    assert!(line("# comment").contains("unknown word"));
+    assert!(line("label=x label=x").contains("the label 'x' is repeated"));
+    assert!(line("# comment").contains("unknown field"));
     assert!(complaint("a").contains("'a' has no Key URI"));
     // An editor may have wrapped the line before the secret.
     assert!(!complaint("JBSWY3DPEHPK3PXP").contains("JBSW"));
-    assert!(complaint(&uri(1)).contains("begins with a name"));
+    assert!(complaint(&uri(1)).contains("must begin with a name"));
     assert!(!complaint("a otpauth://totp/x?secret=JBSWY3DPEHPK3PXP").contains("JBSW"));
     assert!(!line("JBSWY3DPEHPK3PXP").contains("JBSW"), "it may be a secret that was cut off");
 }
@@ -85,9 +85,9 @@ fn names_ids_and_labels_are_unique_and_the_first_one_serves() {
         assert_eq!(parse(&text).entries.len(), 1);
         complaint(&text)
     };
-    assert_eq!(after(&format!("a {}", uri(2))), "ids:2: there is a 'a' already");
-    assert_eq!(after(&format!("b {}", uri(1))), "ids:2: the ID of 'b' is that of 'a' too");
-    assert_eq!(after(&format!("b {} label=x", uri(2))), "ids:2: the label 'x' is that of 'a' already");
+    assert_eq!(after(&format!("a {}", uri(2))), "ids:2: 'a' already exists");
+    assert_eq!(after(&format!("b {}", uri(1))), "ids:2: 'b' has the same ID as 'a'");
+    assert_eq!(after(&format!("b {} label=x", uri(2))), "ids:2: 'a' already has the label 'x'");
 }
 
 #[test]
@@ -247,8 +247,8 @@ fn add_list_show_rotate_ticket_and_remove_do_what_they_say() {
     assert!(!fs::read_to_string(folder.file("state/ids")).unwrap().contains(secret));
     assert_eq!(fs::metadata(folder.file("new")).unwrap().permissions().mode() & 0o777, 0o600);
 
-    assert!(failed(&folder, &["id", "add", "home"]).contains("there is a 'home' already"));
-    assert!(failed(&folder, &["id", "add", "b", "--uuid", uuid]).contains("is that of 'home' too"));
+    assert!(failed(&folder, &["id", "add", "home"]).contains("'home' already exists"));
+    assert!(failed(&folder, &["id", "add", "b", "--uuid", uuid]).contains("has the same ID as 'home'"));
     assert!(failed(&folder, &["id", "remove", "hime"]).contains("did you mean 'home'?"));
     ok(&folder, &["id", "remove", "home"]);
     assert!(ok(&folder, &["id", "list"]).out.is_empty());
@@ -283,7 +283,7 @@ fn a_secret_comes_from_a_file_or_stdin_and_old_hidden_servers_are_warned_of() {
         ),
         "{line}"
     );
-    assert!(done.err.contains("octets above 127"), "{}", done.err);
+    assert!(done.err.contains("bytes above 127"), "{}", done.err);
     write("GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
     assert_eq!(ok(&folder, &[&["id", "add", "b"], &old[..], &[name]].concat()).err, "");
     assert!(ok(&folder, &["id", "add", "c", "--secret-file", name]).err.contains("--tokens any"));

@@ -77,7 +77,7 @@ fn a_wrong_option_is_named_and_the_right_one_suggested() {
     assert!(usage(&["--wait", "1", "--wait", "2"]).contains("--wait may be given only once"));
     assert!(usage(&["--once=1"]).contains("--once takes no value"));
     assert!(usage(&["-x"]).contains("unknown option -x"));
-    assert!(usage(&["extra"]).contains("what is 'extra' for?"));
+    assert!(usage(&["extra"]).contains("unexpected argument 'extra'"));
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_wrong_line_of_the_file_is_named_by_file_and_line() {
     assert_eq!(said(b"wait 5\nlsten [::]:1"), "2: unknown word 'lsten', did you mean 'listen'?");
     assert_eq!(said(b"wait"), "1: 'wait' needs a value: SECONDS");
     assert_eq!(said(b"once yes"), "1: 'once' takes no value");
-    assert_eq!(said(b"wait 5\n\nwait 6"), "3: 'wait' was given in line 1 already");
+    assert_eq!(said(b"wait 5\n\nwait 6"), "3: 'wait' is already given in line 1");
     assert_eq!(said(b"config x"), "1: unknown word 'config'");
     assert_eq!(said(b"wait 5\nlisten \xff"), "2: not UTF-8");
     std::fs::write(&file, "wait soon").unwrap();

@@ -198,6 +198,6 @@ fn an_answer_that_is_cut_is_no_answer() {
         });
         let done = run(&folder, &["status", "--json"]);
         assert_eq!((done.code, done.out.as_str()), (1, ""));
-        assert!(done.err.contains("not complete"), "{}", done.err);
+        assert!(done.err.contains("incomplete"), "{}", done.err);
     });
 }

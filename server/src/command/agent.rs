@@ -154,7 +154,7 @@ const SPEC: Spec = Spec {
         ANNOUNCE,
         ALLOW,
         Opt::flag("once", "serve one rendezvous and exit"),
-        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
         TRACE,
         LOG,
         LOG_RATE,

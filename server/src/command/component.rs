@@ -25,23 +25,27 @@ pub(super) const XMPP: Opt = Opt::one(
     "xmpp",
     "HOST:PORT",
     "",
-    "the XMPP server's port for components (XEP-0114); in clear: on this machine, or a trusted network",
+    "the XMPP server's component port (XEP-0114); unencrypted: use it on this machine or a trusted network",
 );
 
 /// `--component NAME`.
 pub(super) const COMPONENT: Opt =
-    Opt::one("component", "NAME", "", "our domain, as the XMPP server's configuration has it");
+    Opt::one("component", "NAME", "", "the component's domain, as configured in the XMPP server");
 
 /// `--secret-file FILE`.
-pub(super) const SECRET_FILE: Opt =
-    Opt::one("secret-file", "FILE", "", "the component's secret, in one line; nobody else may read the file");
+pub(super) const SECRET_FILE: Opt = Opt::one(
+    "secret-file",
+    "FILE",
+    "",
+    "a file with the component's secret in one line, readable only by its owner",
+);
 
 /// `--namespace NAME`.
 pub(super) const NAMESPACE: Opt = Opt::one(
     "namespace",
     "NAME",
     bytestream::NAMESPACE,
-    "of the stanzas: both ends and the proxy have to agree",
+    "the namespace of the stanzas; both ends and the proxy must use the same",
 );
 
 /// The configuration of the connection to the XMPP server.
@@ -55,7 +59,10 @@ pub(super) fn config(matches: &Matches) -> Result<Config, Failure> {
     let secret = files::read(&file, FileKind::SECRET)?;
     let secret = secret.trim_ascii();
     if secret.is_empty() || secret.contains(&b'\n') {
-        return Err(Failure::Failed(format!("{}: a secret in one line is to be in it", file.display())));
+        return Err(Failure::Failed(format!(
+            "{}: the file must contain the secret in one line",
+            file.display()
+        )));
     }
     Ok(Config { server: upstream::place(&server), name, secret: Secret::new(secret) })
 }
@@ -73,7 +80,7 @@ pub(super) fn required<T>(
 
 /// Parses and normalises a JID.
 pub(super) fn jid(text: &str) -> Result<Jid, String> {
-    Jid::parse(text).ok_or_else(|| format!("'{text}' is no JID, such as joe@proxy.example.org/home"))
+    Jid::parse(text).ok_or_else(|| format!("'{text}' is not a JID, such as joe@proxy.example.org/home"))
 }
 
 /// Parses a JID of the component's domain: `--as`.
@@ -95,7 +102,7 @@ pub(super) fn allow(matches: &Matches) -> Result<Allow, Failure> {
 /// The value of `--namespace NAME`.
 pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
     matches.get(NAMESPACE.long, |text| match text {
-        "" => Err("a namespace has a name".to_owned()),
+        "" => Err("the namespace is empty".to_owned()),
         text => Ok(text.into()),
     })
 }
@@ -104,12 +111,11 @@ pub(super) fn namespace(matches: &Matches) -> Result<Box<str>, Failure> {
 pub(super) fn check_announced(listen: &[SocketAddr], announce: &[SocketAddr]) -> Result<(), Failure> {
     if announce.is_empty() && listen.iter().any(|on| on.ip().is_unspecified()) {
         return Err(Failure::Usage(
-            "--announce ADDR:PORT is missing: --listen does not say at which address others reach it"
-                .to_owned(),
+            "--announce ADDR:PORT is missing: --listen has no address that peers can connect to".to_owned(),
         ));
     }
     if listen.is_empty() && !announce.is_empty() {
-        return Err(Failure::Usage("--announce is nothing without --listen ADDR:PORT".to_owned()));
+        return Err(Failure::Usage("--announce needs --listen ADDR:PORT".to_owned()));
     }
     Ok(())
 }
@@ -122,7 +128,7 @@ pub(super) fn ways(listeners: &[SocketAddr], announce: &[SocketAddr]) -> Vec<Soc
 fn domain(text: &str) -> Result<Jid, String> {
     jid(text)?;
     let is_domain = !text.contains(['@', '/']);
-    if is_domain { jid(text) } else { Err(format!("'{text}' is not a domain alone")) }
+    if is_domain { jid(text) } else { Err(format!("'{text}' is not a domain")) }
 }
 
 /// Logs an event of the connection to the XMPP server.
@@ -134,7 +140,9 @@ pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
             log::warn!("event=xmpp-down server={server} reason={} again={again}s", LossText(why));
         }
         HostEvent::Full => {
-            log::warn!("event=xmpp-queue-full server={server} reason=\"the server is away: IQs are dropped\"")
+            log::warn!(
+                "event=xmpp-queue-full server={server} reason=\"the server is not connected: IQs are dropped\""
+            )
         }
         HostEvent::Misrouted { to, total } => {
             log::warn!(
@@ -144,7 +152,7 @@ pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
         }
         HostEvent::Excess { total } => {
             log::warn!(
-                "event=xmpp-excess server={server} total={total} reason=\"stanzas are too long, or nest too deep, and are skipped\""
+                "event=xmpp-excess server={server} total={total} reason=\"skipped stanzas that are too long or nested too deep\""
             );
         }
     }
@@ -157,13 +165,13 @@ impl fmt::Display for LossText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Loss::Unreachable(why) => write!(f, "{}", Escaped(logging::dial(why))),
-            Loss::Silent => f.write_str("\"it does not answer in time\""),
+            Loss::Silent => f.write_str("\"it did not respond in time\""),
             Loss::Closed => f.write_str("\"it ended the stream\""),
             Loss::Ended(End::Clean | End::Truncated) => f.write_str("\"it ended the connection\""),
             Loss::Ended(End::Reset) => f.write_str("\"the connection was reset\""),
             Loss::Refused(condition) => write!(f, "{}{}", Escaped(condition.name()), hint(condition)),
             Loss::Garbled(condition) => {
-                write!(f, "{}", Escaped(&format!("it sends no such stream: {}", condition.name())))
+                write!(f, "{}", Escaped(&format!("it refuses the stream: {}", condition.name())))
             }
         }
     }
@@ -175,7 +183,9 @@ const fn hint(condition: StreamCondition) -> &'static str {
         StreamCondition::NotAuthorized => {
             " hint=\"compare --secret-file with the server's component_secret\""
         }
-        StreamCondition::HostUnknown => " hint=\"the server has no such component: compare --component\"",
+        StreamCondition::HostUnknown => {
+            " hint=\"the server does not know the component: compare --component\""
+        }
         StreamCondition::Conflict => {
             " hint=\"another process has this component's name, or our last connection still has\""
         }

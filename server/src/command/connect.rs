@@ -34,27 +34,27 @@ use crate::trust::Trust;
 const SPEC: Spec = Spec {
     command: "connect",
     operands: &["RELAY", "ID"],
-    summary: "Takes a stream through the relay to the --stream service of a hidden server's agent.",
+    summary: "Connects to the --stream service of a hidden server's agent through the relay.",
     options: &[
         Opt::many(
             "pin",
             "sha256//…",
             "",
-            "the pin of the relay's key, as 'rendezvous serve' logs it at its start",
+            "the pin of the relay's key, which 'rendezvous serve' logs at startup",
         ),
         Opt::one("ca", "FILE|system", "system, without --pin", "the CA that signed the relay's certificate"),
-        Opt::flag("insecure", "check no certificate: whoever is in between can read and change everything"),
+        Opt::flag("insecure", "do not verify the relay's certificate: the connection can be intercepted"),
         Opt::many(
             "end-to-end",
             "sha256//…",
             "off: the relay can read the stream",
-            "TLS with the agent inside the stream; the pin of the agent's key, as the agent logs it at its start",
+            "use TLS with the agent inside the stream; the pin of the agent's key, which it logs at startup",
         ),
         Opt::one(
             "key",
             "FILE",
             "none",
-            "with --end-to-end: our key, which 'rendezvous key' makes; the agent may allow listed keys alone",
+            "with --end-to-end: the client key, made by 'rendezvous key', for an agent that accepts only listed keys",
         ),
         Opt::one(
             "cert",
@@ -66,19 +66,19 @@ const SPEC: Spec = Spec {
             "listen",
             "ADDR:PORT",
             "none: standard input and output",
-            "a local port; each connection to it is taken there",
+            "a local port; each connection to it opens a stream",
         ),
         Opt::one(
             "direct",
             "off|prefer|require",
             "prefer",
-            "a direct connection to the agent, past the relay, where one can be: never, if possible, or none else",
+            "use a direct connection to the agent: never, if possible, or only",
         ),
-        Opt::one("direct-listen", "ADDR:PORT", "none", "take the direct connection here, if the agent can dial"),
+        Opt::one("direct-listen", "ADDR:PORT", "none", "accept the direct connection here, if the agent dials"),
         ANNOUNCE,
         ALLOW,
-        Opt::one("direct-timeout", "SECONDS", "1", "how long a direct connection is tried, up to 20"),
-        Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT"),
+        Opt::one("direct-timeout", "SECONDS", "1", "timeout for the direct connection, up to 20"),
+        Opt::one("drain", "SECONDS", "10", "how long streams may continue after SIGTERM or SIGINT"),
         LOG,
         CONFIG,
     ],
@@ -86,11 +86,11 @@ const SPEC: Spec = Spec {
 RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config:
     Host home
         ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
-An agent with --direct is dialled, and dials --direct-listen; where neither works, and with agents that have no
---direct, the stream goes through the relay. Direct connections are in TLS, with certificates that the relay carries the
-fingerprints of; with --end-to-end they are agreed on inside TLS, and the relay can neither see nor change them.
-With --end-to-end standard input is not read before the agent has proved that it has the pinned key.
-Exit code 0 when both sides have ended, 1 with one line when it could not be.",
+The connector and an agent with --direct try to dial each other (--direct-listen). If both fail, or if the agent has no
+--direct, the stream goes through the relay. Direct connections use TLS. The relay forwards the fingerprints of their
+certificates; with --end-to-end it can neither see nor change them.
+With --end-to-end, standard input is not read before the agent has proved that it has the pinned key.
+Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
 
 /// Runs the connector until its stream ends, or until a signal ends it.
@@ -105,7 +105,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     };
     let relay = RelayUrl::parse(relay).map_err(|why| Failure::Usage(format!("RELAY: {why}")))?;
     let id = Id::parse(id.as_bytes()).ok_or_else(|| {
-        Failure::Usage("ID: not a UUID such as 2f402f80-da50-41e1-9b23-0123456789ab".to_owned())
+        Failure::Usage("ID: not a UUID, such as 2f402f80-da50-41e1-9b23-0123456789ab".to_owned())
     })?;
     let trust = trust(&matches)?;
     let end_to_end = EndToEnd::of(&matches)?;
@@ -172,10 +172,12 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 fn warn_of_relay(relay: &RelayUrl, trust: &Trust, is_end_to_end: bool) {
     if !relay.tls {
         let what = if is_end_to_end { "the ID" } else { "everything" };
-        log::warn!("event=in-clear relay={relay} reason=\"the URL says http://: {what} can be read\"");
+        log::warn!(
+            "event=in-clear relay={relay} reason=\"the URL begins with http://: {what} can be read on the way\""
+        );
     } else if *trust == Trust::Insecure {
         log::warn!(
-            "event=insecure relay={relay} reason=\"no certificate is checked: anybody could be the relay\""
+            "event=insecure relay={relay} reason=\"the relay's certificate is not verified: the connection can be intercepted\""
         );
     }
 }
@@ -197,9 +199,9 @@ impl EndToEnd {
         }
         if pins.is_empty() {
             return match key {
-                Some(_) => {
-                    Err(Failure::Usage("--key needs --end-to-end: the key is shown to the agent".to_owned()))
-                }
+                Some(_) => Err(Failure::Usage(
+                    "--key needs --end-to-end: the key authenticates the client to the agent".to_owned(),
+                )),
                 None => Ok(None),
             };
         }
@@ -250,7 +252,7 @@ fn reachable(matches: &Matches) -> Result<Reachable, Failure> {
     let listen = matches.get_if("direct-listen", listen_address)?;
     let reachable = Reachable::of(matches, "direct-listen", listen)?;
     if let Some(name) = reachable.name() {
-        return Err(Failure::Usage(format!("--announce {name}: agents dial addresses alone, not names")));
+        return Err(Failure::Usage(format!("--announce {name}: agents dial only addresses, not names")));
     }
     Ok(reachable)
 }
@@ -320,14 +322,14 @@ fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<()
         Some(Outcome::Ended(why)) => Err(Failure::Failed(
             match why {
                 EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
-                    "the other side broke off"
+                    "the other side reset the connection"
                 }
                 EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
-                    "standard input or output broke off"
+                    "standard input or output failed"
                 }
-                EndReason::Silent(_) => "the relay does not answer any more",
-                EndReason::HalfClosed | EndReason::Idle => "nothing moved for too long",
-                EndReason::SlowReader(_) => "one side read too slowly while memory was short",
+                EndReason::Silent(_) => "the relay stopped responding",
+                EndReason::HalfClosed | EndReason::Idle => "idle timeout",
+                EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
                 EndReason::Done => "done",
             }
             .to_owned(),

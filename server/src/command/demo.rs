@@ -40,8 +40,8 @@ const SPEC: Spec = Spec {
     command: "demo",
     operands: &[],
     summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",
-    options: &[Opt::flag("once", "exit after that fetch: 0 if it came, 1 if not"), LOG],
-    events: "Its certificate and its ID are made anew each time, in a folder that is gone afterwards.",
+    options: &[Opt::flag("once", "exit after the fetch: 0 if it succeeded, 1 if not"), LOG],
+    events: "Each run makes a new certificate and a new ID, in a temporary folder.",
 };
 
 /// The relay's port, if it is free.
@@ -83,9 +83,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let printer = Printer::start()?;
     printer.print(&format!(
         "relay        {url}, pin {pin}\n\
-         hidden page  http://{page}/, on loopback alone\n\
+         hidden page  http://{page}/, on loopback only\n\
          hidden ID    {id}\n\n\
-         Fetch it through the relay yourself (any password will do):\n\n\
+         To fetch it through the relay yourself (with any password):\n\n\
          \x20   curl --digest -u {id}: -k --pinnedpubkey '{pin}' {url}/\n\n"
     ));
     let deadline = event_loop.now().mono + PATIENCE;
@@ -179,7 +179,7 @@ impl Program for Demo {
         if let Some(fetched) = event_loop.call(|machines, _| machines.ends.fetched()) {
             self.result = Some(self.show(fetched));
         } else if self.result.is_none() && event_loop.now().mono >= self.deadline {
-            self.result = Some(Err("the page did not come in time".to_owned()));
+            self.result = Some(Err("the page was not received in time".to_owned()));
         }
     }
 
@@ -198,14 +198,13 @@ impl Program for Demo {
 
 impl Demo {
     fn show(&self, fetched: Result<String, String>) -> Result<(), String> {
-        let body = fetched.map_err(|why| format!("the page did not come through the relay: {why}"))?;
+        let body = fetched.map_err(|why| format!("cannot fetch the page through the relay: {why}"))?;
         if body != page::PAGE {
-            return Err("another page came through the relay than the hidden one".to_owned());
+            return Err("the relay returned a different page".to_owned());
         }
         let shown: String = body.lines().map(|line| format!("    {line}\n")).collect();
-        let end = if self.once { "" } else { "\nIt goes on until Ctrl-C.\n" };
-        self.printer
-            .print(&format!("Fetched through the relay just now, {} octets:\n\n{shown}{end}", body.len()));
+        let end = if self.once { "" } else { "\nPress Ctrl-C to stop.\n" };
+        self.printer.print(&format!("Fetched through the relay, {} bytes:\n\n{shown}{end}", body.len()));
         Ok(())
     }
 }

@@ -19,8 +19,8 @@ use crate::tls_config;
 pub(super) const ANNOUNCE: Opt = Opt::many(
     "announce",
     "HOST:PORT",
-    "where it listens",
-    "where the other side reaches that, if it is somewhere else (a port of the router's); up to three",
+    "the listen address",
+    "the address announced to the other side, if it differs (a router's port); up to three",
 );
 
 /// `--direct-allow KIND`.
@@ -28,7 +28,7 @@ pub(super) const ALLOW: Opt = Opt::many(
     "direct-allow",
     "KIND",
     "none",
-    "dial also what is not on the public Internet: loopback, link-local, private or shared addresses",
+    "also dial addresses that are not public: loopback, link-local, private or shared",
 );
 
 /// The address of direct connections, and the hosts announced to the other side.
@@ -55,13 +55,13 @@ impl Reachable {
         let policy = policy(matches)?;
         let listens_anywhere = listen.is_some_and(|on| on.ip().is_unspecified());
         let wrong = match (listen, announced.len()) {
-            (None, 1..) => Some(format!("--announce says where --{option} is reached, which is missing")),
+            (None, 1..) => Some(format!("--announce needs --{option} ADDR:PORT")),
             (Some(on), 0) if listens_anywhere => Some(format!(
-                "--{option} {on} is all addresses, and none that could be told to the other side: add \
+                "--{option} {on} has no address that the other side could dial: add \
                  --announce HOST:PORT, or listen on one address"
             )),
             (_, count) if count > HOSTS_MAX => {
-                Some(format!("--announce: {count} are too many, {HOSTS_MAX} will do"))
+                Some(format!("--announce: at most {HOSTS_MAX} are allowed, but {count} were given"))
             }
             _ => None,
         };
@@ -139,6 +139,6 @@ fn kind(text: &str) -> Result<Scope, String> {
         "link-local" => Ok(Scope::LinkLocal),
         "private" => Ok(Scope::Private),
         "shared" => Ok(Scope::Shared),
-        _ => Err(format!("'{text}' is none of loopback, link-local, private, shared")),
+        _ => Err(format!("'{text}' is not one of loopback, link-local, private, shared")),
     }
 }

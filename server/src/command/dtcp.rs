@@ -39,53 +39,54 @@ use crate::tls_config;
 const HELP: &str = "\
 Usage: rendezvous dtcp COMMAND [OPTIONS]
 
-A direct TCP connection to somebody who can be talked to over XMPP (DTCP, XEP-0046): standard input and output are
-the stream. One of the two has to be reachable.
+A direct TCP connection to an XMPP peer (DTCP, XEP-0046): standard input and output are
+the stream. One of the two peers must be reachable.
 
 Commands:
     dtcp open      ask a peer for a connection
-    dtcp accept    wait for a peer that asks, and serve the first that gets through
+    dtcp accept    wait for a peer that asks, and serve the first that connects
 
-'rendezvous dtcp COMMAND --help' has the options.
+'rendezvous dtcp COMMAND --help' lists the options.
 ";
 
-const AS: Opt = Opt::one("as", "JID", "", "our own JID, in the component's domain: NAME@COMPONENT/RESOURCE");
+const AS: Opt =
+    Opt::one("as", "JID", "", "the local JID, in the component's domain: NAME@COMPONENT/RESOURCE");
 const TO: Opt = Opt::one("to", "JID", "", "the peer's full JID");
 const FROM: Opt =
-    Opt::many("from", "JID", "whoever asks", "who may ask: a full JID, a bare one, or a domain");
+    Opt::many("from", "JID", "every peer", "the peers that may ask: full JIDs, bare JIDs or domains");
 const LISTEN: Opt =
-    Opt::one("listen", "ADDR:PORT", "none: the peer has to be reachable", "where to be reached");
+    Opt::one("listen", "ADDR:PORT", "none: the peer must be reachable", "accept the connection here");
 const HOST: Opt = Opt::many(
     "host",
     "HOST:PORT",
-    "what --listen says",
-    "what the peer is told to dial, where that is not what --listen says; at most three",
+    "the --listen address",
+    "the address announced to the peer, if it differs from --listen; at most three",
 );
 const TLS: Opt = Opt::one(
     "tls",
     "off|prefer|require",
     "prefer",
-    "encrypt the connection; over XMPP no certificate is announced, so that none is checked",
+    "encrypt the connection; certificates are not announced over XMPP and not verified",
 );
 const ALLOW: Opt = Opt::many(
     "allow",
     "loopback|link-local|private|shared",
-    "public addresses alone",
-    "dial such addresses too, if the peer says so: it chooses whose door is knocked on",
+    "only public addresses",
+    "also dial these addresses if the peer announces them: the peer then chooses what is dialled",
 );
 const DRAIN: Opt =
-    Opt::one("drain", "SECONDS", "10", "how long the stream may go on after SIGTERM or SIGINT");
+    Opt::one("drain", "SECONDS", "10", "how long the stream may continue after SIGTERM or SIGINT");
 
 const NOTES: &str = "\
-The XMPP server is one that knows the component: for Prosody,
+The XMPP server must be configured for the component. For Prosody:
     Component \"dtcp.example.org\"
         component_secret = \"…\"
-Exit code 0 when both sides have ended, 1 with one line when it could not be.";
+Exit code 0 when both sides have ended, 1 with an error message if the stream failed.";
 
 const OPEN: Spec = Spec {
     command: "dtcp open",
     operands: &[],
-    summary: "Asks a peer for a direct connection; standard input and output are the stream.",
+    summary: "Asks a peer for a direct connection. Standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, TO, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
     events: NOTES,
 };
@@ -93,7 +94,7 @@ const OPEN: Spec = Spec {
 const ACCEPT: Spec = Spec {
     command: "dtcp accept",
     operands: &[],
-    summary: "Waits for a peer that asks for a direct connection; standard input and output are the stream.",
+    summary: "Waits for a peer that asks for a direct connection. Standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, FROM, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
     events: NOTES,
 };
@@ -180,12 +181,10 @@ fn hosts(matches: &Matches, listen: Option<SocketAddr>) -> Result<Vec<HostPort>,
     let hosts = matches.get_all(HOST.long, host_port)?;
     let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
     match listen {
-        None if !hosts.is_empty() => {
-            usage("--host says where we are reached, but without --listen nobody listens")
+        None if !hosts.is_empty() => usage("--host has no effect without --listen"),
+        Some(on) if hosts.is_empty() && on.ip().is_unspecified() => {
+            usage("--listen has no address that a peer could dial: add --host HOST:PORT with the public one")
         }
-        Some(on) if hosts.is_empty() && on.ip().is_unspecified() => usage(
-            "--listen says no address that a peer could dial: add --host HOST:PORT, such as our public one",
-        ),
         _ if hosts.len() > HOSTS_MAX => usage("--host may be given three times at most"),
         _ => Ok(hosts.iter().map(upstream::place).collect()),
     }
@@ -235,7 +234,7 @@ impl DtcpProgram {
     fn verdict(self) -> Result<(), Failure> {
         if let Some(why) = self.lost {
             let why = LossText(why);
-            return Err(Failure::Failed(format!("the XMPP server at {} is of no use: {why}", self.server)));
+            return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", self.server)));
         }
         let to = self.to.as_ref().map_or("the peer", Jid::as_str);
         match self.outcome {
@@ -335,7 +334,7 @@ fn reason(refused: &Refused) -> String {
     match (refused.why, &refused.error) {
         (NoSession::Refused, Some(error)) => {
             let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
-            format!("it was refused with {} {}{text}", error.condition.code(), error.condition.name())
+            format!("the peer refused with {} {}{text}", error.condition.code(), error.condition.name())
         }
         (NoSession::Refused, None) => "the answer made no sense".to_owned(),
         (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
@@ -348,7 +347,7 @@ fn reason(refused: &Refused) -> String {
         (NoSession::Unreachable, _) => {
             let met = refused.connect_error.map(|connect_error| format!(" ({})", logging::connect_error(connect_error)));
             format!(
-                "503, neither side could reach the other{}: one needs --listen, the other leave to dial that (--allow)",
+                "503, neither side could reach the other{}: one needs --listen, and the other must be allowed to dial it (--allow)",
                 met.unwrap_or_default()
             )
         }
@@ -362,13 +361,13 @@ const fn ending(why: pair::EndReason) -> &'static str {
     match why {
         pair::EndReason::Done => "done",
         pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
-            "the other side broke off"
+            "the other side reset the connection"
         }
         pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
-            "standard input or output broke off"
+            "standard input or output failed"
         }
-        pair::EndReason::Silent(_) => "the other side does not answer any more",
-        pair::EndReason::HalfClosed | pair::EndReason::Idle => "nothing moved for too long",
-        pair::EndReason::SlowReader(_) => "one side read too slowly while memory was short",
+        pair::EndReason::Silent(_) => "the other side stopped responding",
+        pair::EndReason::HalfClosed | pair::EndReason::Idle => "idle timeout",
+        pair::EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
     }
 }

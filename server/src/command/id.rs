@@ -21,18 +21,18 @@ use crate::trust::Trust;
 const HELP: &str = "\
 Usage: rendezvous id COMMAND [OPTIONS] [NAME]
 
-Enrols hidden servers at the relay whose state folder this is. A running relay puts changes in force before the command ends.
+Enrols hidden servers in the relay's state folder. A running relay puts changes in force before the command ends.
 
 Commands:
     id add NAME        enrol a hidden server and write its ticket
-    id list            all that are enrolled, without secrets
-    id show NAME       one of them, and what its clients type
+    id list            list all hidden servers, without secrets
+    id show NAME       show one, and the commands for its clients
     id ticket NAME     write the ticket again
     id set NAME        change it
-    id rotate NAME     a new secret and a new ticket; the old ticket is worth nothing any more
-    id remove NAME     forget it; a running relay closes its waiting connections
+    id rotate NAME     make a new secret and a new ticket; the old ticket stops working
+    id remove NAME     remove it; a running relay closes its waiting connections
 
-'rendezvous id COMMAND --help' has the options.
+'rendezvous id COMMAND --help' lists the options.
 ";
 
 type Run = fn(&[String]) -> Result<(), Failure>;
@@ -69,8 +69,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 const LIST: Spec = Spec {
     command: "id list",
     operands: &[],
-    summary: "Lists the hidden servers that are enrolled, without their secrets.",
-    options: &[STATE, Opt::flag("json", "as a JSON array, for programs")],
+    summary: "Lists the enrolled hidden servers, without their secrets.",
+    options: &[STATE, Opt::flag("json", "print a JSON array")],
     events: "",
 };
 
@@ -83,7 +83,10 @@ fn list(args: &[String]) -> Result<(), Failure> {
         return print(&json(&ids.entries));
     }
     if ids.entries.is_empty() {
-        complain(Some("id"), &format!("nobody is enrolled in {} (rendezvous id add NAME)", path.display()));
+        complain(
+            Some("id"),
+            &format!("no hidden server is enrolled in {} (rendezvous id add NAME)", path.display()),
+        );
         return Ok(());
     }
     print(&table(&ids.entries))
@@ -92,8 +95,8 @@ fn list(args: &[String]) -> Result<(), Failure> {
 const SHOW: Spec = Spec {
     command: "id show",
     operands: &["NAME"],
-    summary: "Shows a hidden server that is enrolled, without its secret.",
-    options: &[enrol::RELAY.explained("print what its clients type, too"), enrol::CA, STATE],
+    summary: "Shows an enrolled hidden server, without its secret.",
+    options: &[enrol::RELAY.explained("also print the commands for its clients"), enrol::CA, STATE],
     events: "",
 };
 
@@ -125,7 +128,7 @@ fn show(args: &[String]) -> Result<(), Failure> {
 const REMOVE: Spec = Spec {
     command: "id remove",
     operands: &["NAME"],
-    summary: "Forgets a hidden server. A running relay closes its waiting connections.",
+    summary: "Removes a hidden server. A running relay closes its waiting connections.",
     options: &[STATE],
     events: "",
 };

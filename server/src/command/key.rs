@@ -12,11 +12,11 @@ use crate::tls_config;
 const SPEC: Spec = Spec {
     command: "key",
     operands: &["[FILE]"],
-    summary: "Prints the pin of a key or a certificate (PEM). If there is no such file, a key is made first.",
+    summary: "Prints the pin of a key or a certificate (PEM). If the file does not exist, it makes a key first.",
     options: &[],
     events: "\
 FILE: the default is connect.key in $STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous.
-A new key is ECDSA P-256, readable for its owner alone. The pin is the SHA-256 of the public key, as curl's
+A new key is ECDSA P-256, readable only by its owner. The pin is the SHA-256 of the public key, as curl's
 --pinnedpubkey has it: 'agent --allow-key' and 'connect --end-to-end' take it, and everybody may know it.",
 };
 

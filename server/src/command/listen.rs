@@ -29,7 +29,7 @@ pub(super) fn open(net: &mut MioNet, on: SocketAddr, all: &[SocketAddr]) -> io::
             let bound = net.bind(on, Bind { may_be_missing: true, ..bind }).map_err(|_| error)?;
             log::warn!(
                 "event=address-missing on={bound} reason=\"no interface has this address\" \
-                 hint=\"connections arrive as soon as one has it\""
+                 hint=\"connections are accepted once an interface has it\""
             );
             Ok(bound)
         }

@@ -14,17 +14,17 @@ pub(super) const TO_CA: Opt = Opt::many(
     "to-ca",
     "FILE|system",
     "system, without --to-pin",
-    "the CA that signed the certificate of the --to https://… in front of it",
+    "the CA that signed the certificate of the preceding --to https://…",
 );
 
 /// `--to-pin`, for the preceding `--to`.
 pub(super) const TO_PIN: Opt =
-    Opt::many("to-pin", "sha256//…", "", "the pin of the key of the --to https://… in front of it");
+    Opt::many("to-pin", "sha256//…", "", "the pin of the key of the preceding --to https://…");
 
 /// `--to-insecure`, for the preceding `--to`.
 pub(super) const TO_INSECURE: Opt = Opt::flag(
     "to-insecure",
-    "check no certificate of the --to https://… in front of it: whoever is in between can read and change everything",
+    "do not verify the certificate of the preceding --to https://…: the connection can be intercepted",
 );
 
 /// Options for the verification of a local service's certificate.
@@ -63,19 +63,19 @@ impl To {
             None => return Ok(Self::new(host_port(text)?, false)),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, 443, rest),
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, 80, rest),
-            Some(_) => return Err(format!("'{text}' is neither HOST:PORT nor http:// nor https://")),
+            Some(_) => return Err(format!("'{text}' is not HOST:PORT, http://… or https://…")),
         };
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         if authority.contains(['/', '?', '#', '@']) {
-            return Err(format!("'{text}' ends with the host or the port: no path, no user name"));
+            return Err(format!("'{text}' must not contain a path or a user name"));
         }
         if !authority.is_ascii() {
             return Err(format!("'{text}' {NOT_ASCII}"));
         }
-        let bad = || format!("'{text}' is not https://HOST:PORT, IPv6 addresses in brackets");
+        let bad = || format!("'{text}' is not https://HOST:PORT, with IPv6 addresses in brackets");
         let (host, port) = split_host_port(authority).ok_or_else(bad)?;
         match port {
-            Some(0) => Err(format!("'{text}': there is no port 0 to connect to")),
+            Some(0) => Err(format!("'{text}': cannot connect to port 0")),
             port => Ok(Self::new(HostPort { host, port: port.unwrap_or(default_port) }, is_tls)),
         }
     }
@@ -93,7 +93,7 @@ impl To {
         match option {
             "to-ca" => {
                 if self.ca.replace(parse_ca(text).map_err(usage)?).is_some() {
-                    return Err(usage(format!("https://{} has a --to-ca already", self.at)));
+                    return Err(usage(format!("https://{} already has a --to-ca", self.at)));
                 }
             }
             "to-pin" => self.pins.push(Pin::parse(text).map_err(usage)?),
@@ -124,7 +124,7 @@ pub(super) fn only_service(matches: &Matches) -> Result<Option<LocalService>, Fa
     for (option, text) in matches.in_order(&TRUST_OPTIONS) {
         match &mut to {
             Some(to) => to.take(option, text)?,
-            None => return Err(Failure::Usage(format!("--{option} is for --to https://HOST:PORT"))),
+            None => return Err(Failure::Usage(format!("--{option} requires --to https://HOST:PORT"))),
         }
     }
     to.map(To::finish).transpose()

@@ -20,11 +20,11 @@ use crate::state::{self, SECRET};
 const SPEC: Spec = Spec {
     command: "password",
     operands: &["FILE", "USER"],
-    summary: "Sets the password of a user in a file for 'agent --password-file'. The file is made if it is missing.",
-    options: &[Opt::one("cost", "N", "12", "how long a check takes: 2^N rounds of bcrypt, 4 to 14")],
+    summary: "Sets the password of a user in a file for 'agent --password-file'. Makes the file if it is missing.",
+    options: &[Opt::one("cost", "N", "12", "the cost of a check: 2^N rounds of bcrypt, 4 to 14")],
     events: "\
-The password is asked for twice on a terminal, without showing it; otherwise it is the first line of standard input. It
-has 72 bytes at most. The file is that of 'htpasswd -B', mode 0600. An agent reads it again on SIGHUP.",
+On a terminal, the password is asked for twice and not shown; otherwise it is the first line of standard input. It
+has at most 72 bytes. The file has the format of 'htpasswd -B' and mode 0600. An agent reads it again on SIGHUP.",
 };
 
 /// Limit of a line, in bytes. It exceeds that of passwords, so that longer ones are detected.
@@ -47,7 +47,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if cost < COST_ADVISED {
         complain(
             Some(SPEC.command),
-            &format!("warning: a cost below {COST_ADVISED} makes a stolen file easy to guess at"),
+            &format!("warning: with a cost below {COST_ADVISED}, passwords in a stolen file can be guessed"),
         );
     }
     let path = Path::new(file);
@@ -81,14 +81,14 @@ fn ask() -> Result<Zeroizing<String>, Failure> {
     let cannot =
         |error: io::Error| Failure::Failed(format!("cannot read from the terminal: {}", reason(&error)));
     let _silent = EchoOff::on(&input).map_err(cannot)?;
-    complain(Some(SPEC.command), "the new password, which is not shown:");
+    complain(Some(SPEC.command), "new password (not shown):");
     let first = read_line(&input)?;
-    complain(Some(SPEC.command), "the same once more:");
+    complain(Some(SPEC.command), "the same password again:");
     let second = read_line(&input)?;
     if first == second {
         Ok(first)
     } else {
-        Err(Failure::Failed("the two passwords differ: nothing was changed".to_owned()))
+        Err(Failure::Failed("the passwords differ: nothing was changed".to_owned()))
     }
 }
 

@@ -25,24 +25,24 @@ use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 const SPEC: Spec = Spec {
     command: "proxy",
     operands: &[],
-    summary: "The stream proxy: joins the connections of two XMPP entities of which neither can accept any.",
+    summary: "A stream proxy: connects two XMPP entities of which neither can accept connections.",
     options: &[
         XMPP,
         COMPONENT,
         SECRET_FILE,
-        Opt::many("listen", "ADDR:PORT", "", "where both ends of a stream connect"),
-        Opt::many(
-            "announce",
-            "ADDR:PORT",
-            "--listen, where that is an address",
-            "where others reach --listen from outside",
-        ),
+        Opt::many("listen", "ADDR:PORT", "", "the addresses that both ends of a stream connect to"),
+        Opt::many("announce", "ADDR:PORT", "the --listen addresses", "the public address of --listen"),
         NAMESPACE,
-        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "who may use it: entities, accounts, whole domains"),
+        Opt::many(
+            "allow",
+            "JID-OR-DOMAIN",
+            "everybody",
+            "the JIDs that may use it: entities, accounts or domains",
+        ),
         MAX_CONNECTIONS,
-        Opt::one("max-failures", "N", "5", "failed claims of one account in a minute; then it is refused"),
+        Opt::one("max-failures", "N", "5", "limit of failed claims per account and minute"),
         BUFFER_MEMORY,
-        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
         LOG,
         LOG_RATE,
         CONFIG,
@@ -51,8 +51,8 @@ const SPEC: Spec = Spec {
 In Prosody's configuration:
     Component \"proxy.example.org\"
         component_secret = \"…\"
-Whoever offers streams through it does so with 'rendezvous stream … --via proxy.example.org=ADDR:PORT'.
-Running pairs outlive the XMPP server.",
+To offer streams through it: 'rendezvous stream … --via proxy.example.org=ADDR:PORT'.
+Running pairs continue if the XMPP server disconnects.",
 };
 
 /// Runs the proxy until a signal ends it.
@@ -129,7 +129,7 @@ impl Program for ProxyProgram {
     }
 
     fn reload(&mut self, _: &mut Loop<ComponentHost<Proxy>>) {
-        log::info!("event=reload reason=\"a proxy reads its options at its start alone\"");
+        log::info!("event=reload reason=\"reload ignored: options are read only at startup\"");
     }
 
     fn after_turn(&mut self, event_loop: &mut Loop<ComponentHost<Proxy>>) {

@@ -14,12 +14,12 @@ use crate::options::{Opt, Spec, parse};
 const SPEC: Spec = Spec {
     command: "replay",
     operands: &["FILE"],
-    summary: "Runs a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \
+    summary: "Replays a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \
 nothing is sent anywhere.",
-    options: &[Opt::flag("check", "print nothing; compare with the actions in the trace")],
+    options: &[Opt::flag("check", "print nothing, but compare the actions with those in the trace")],
     events: "\
-With --check the exit code is 0 where every action is as recorded, and 1 where one is not; the first that is
-not is shown. What is printed without it is a trace again: the same events, with the actions of this program.
+With --check the exit code is 0 if every action is as recorded; otherwise it is 1 and the first difference
+is printed. The output without --check is again a trace: the same events, with the actions of this program.
 The format is described in the documentation of rendezvous_core::trace.",
 };
 

@@ -9,13 +9,13 @@ use crate::options::Opt;
 
 /// `--max-connections N`.
 pub(super) const MAX_CONNECTIONS: Opt =
-    Opt::one("max-connections", "N", "10000", "connections in all; fewer where there are fewer descriptors");
+    Opt::one("max-connections", "N", "10000", "limit of connections; lower if there are fewer descriptors");
 /// `--buffer-memory OCTETS`.
 pub(super) const BUFFER_MEMORY: Opt = Opt::one(
     "buffer-memory",
     "OCTETS",
     "48M",
-    "of everything that peers make the program keep: handshakes, heads, answers, queues",
+    "limit of memory for peers' data: handshakes, heads, responses, queues",
 );
 
 /// Descriptors reserved for other uses: listeners, the poller, files of a reload, status connections. At most three
@@ -65,7 +65,9 @@ impl Share {
     pub(super) fn limit(&self, connections_max: &mut u32) {
         if self.connections < *connections_max {
             let connections = self.connections;
-            log::warn!("event=limits connections={connections} reason=\"no more descriptors (ulimit -n)\"");
+            log::warn!(
+                "event=limits connections={connections} reason=\"not enough descriptors (ulimit -n)\""
+            );
             *connections_max = connections;
         }
     }
@@ -101,7 +103,7 @@ impl Share {
         if per_ticket < 200 {
             let clients = per_ticket / 2;
             log::warn!(
-                "event=limits clients-per-ticket={clients} reason=\"no more descriptors (ulimit -n)\""
+                "event=limits clients-per-ticket={clients} reason=\"not enough descriptors (ulimit -n)\""
             );
         }
         per_ticket

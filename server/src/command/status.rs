@@ -13,12 +13,12 @@ use crate::status::socket;
 const SPEC: Spec = Spec {
     command: "status",
     operands: &[],
-    summary: "Shows what a running relay is doing: who waits, pairs, octets, what it refused and why, what it uses.",
-    options: &[STATE, Opt::flag("json", "as one JSON object, for programs")],
+    summary: "Shows the state of a running relay: waiting connections, pairs, bytes, refusals and resources.",
+    options: &[STATE, Opt::flag("json", "print a JSON object")],
     events: "\
-It asks the relay's socket, status.sock in the state folder, which its owner (and root) may open.
-'SEEN' is how long ago a connection of the hidden server was there. Counters begin at the relay's
-start. Exit code 1 where no relay runs with that state folder.",
+It reads the relay's socket, status.sock in the state folder, which only its owner (and root) may open.
+'SEEN' is the time since the hidden server was last connected. Counters start at the relay's
+start. Exit code 1 if no relay runs with that state folder.",
 };
 
 /// Runs the command with the arguments after its name.

@@ -35,37 +35,34 @@ use crate::options::{CONFIG, LOG, Matches, Opt, Spec, did_you_mean, parse};
 const HELP: &str = "\
 Usage: rendezvous stream COMMAND [OPTIONS]
 
-One end of a stream between two entities of an XMPP network: direct where one of them can be reached, else through
+One end of a stream between two XMPP entities: direct if one of them is reachable, otherwise through
 a stream proxy ('rendezvous proxy').
 
 Commands:
     stream open --to JID    offer a stream to a peer
-    stream accept           take the stream that a peer offers
+    stream accept           accept the stream that a peer offers
 
-'rendezvous stream COMMAND --help' has the options.
+'rendezvous stream COMMAND --help' lists the options.
 ";
 
-const AS: Opt = Opt::one("as", "JID", "", "who we are: any JID of the component's, such as joe@NAME/home");
-const TO: Opt = Opt::one("to", "JID", "", "the peer, a full JID");
+const AS: Opt = Opt::one("as", "JID", "", "the local JID, in the component's domain, such as joe@NAME/home");
+const TO: Opt = Opt::one("to", "JID", "", "the peer's full JID");
 const VIA: Opt = Opt::many(
     "via",
     "JID=ADDR:PORT",
     "none",
-    "a stream proxy to offer behind our own addresses, as its log says at its start",
+    "a stream proxy to offer after the local addresses, as the proxy logs it at startup",
 );
-const LISTEN: Opt = Opt::many("listen", "ADDR:PORT", "none", "where the peer can connect");
-const ANNOUNCE: Opt = Opt::many(
-    "announce",
-    "ADDR:PORT",
-    "--listen, where that is an address",
-    "where the peer reaches --listen from outside",
-);
-const DRAIN: Opt = Opt::one("drain", "SECONDS", "10", "how long streams may go on after SIGTERM or SIGINT");
+const LISTEN: Opt = Opt::many("listen", "ADDR:PORT", "none", "accept connections from the peer here");
+const ANNOUNCE: Opt =
+    Opt::many("announce", "ADDR:PORT", "the --listen addresses", "the public address of --listen");
+const DRAIN: Opt =
+    Opt::one("drain", "SECONDS", "10", "how long streams may continue after SIGTERM or SIGINT");
 
 const OPEN: Spec = Spec {
     command: "stream open",
     operands: &[],
-    summary: "Offers a stream to an XMPP entity: our own addresses first, proxies next. Standard input and output are \
+    summary: "Offers a stream to an XMPP entity: the local addresses first, then proxies. Standard input and output are \
               the stream.",
     options: &[
         XMPP,
@@ -80,7 +77,7 @@ const OPEN: Spec = Spec {
             "service",
             "ADDR:PORT",
             "standard input and output",
-            "another process's service that gets the stream",
+            "the local service that gets the stream",
         ),
         direct::ALLOW,
         NAMESPACE,
@@ -89,14 +86,14 @@ const OPEN: Spec = Spec {
         CONFIG,
     ],
     events: "\
-Without --listen and --via there is nothing to offer; then the peer may offer what it has (a role reversal, once).
-Exit code 0 when both sides have ended, 1 with one line when it could not be.",
+Without --listen and --via there is nothing to offer; then the peer may offer its own addresses (role reversal).
+Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
 
 const ACCEPT: Spec = Spec {
     command: "stream accept",
     operands: &[],
-    summary: "Takes the stream that an XMPP entity offers, by standard input and output; with --to, all streams that \
+    summary: "Accepts the stream that an XMPP entity offers, on standard input and output; with --to, all streams that \
               are offered.",
     options: &[
         XMPP,
@@ -107,9 +104,9 @@ const ACCEPT: Spec = Spec {
             "to",
             "ADDR:PORT",
             "standard input and output",
-            "another process's service that gets each stream, until SIGTERM",
+            "the local service that gets each stream, until SIGTERM",
         ),
-        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "who may offer: entities, accounts, whole domains"),
+        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "the JIDs that may offer: entities, accounts or domains"),
         VIA,
         LISTEN,
         ANNOUNCE,
@@ -121,7 +118,7 @@ const ACCEPT: Spec = Spec {
     ],
     events: "\
 --listen and --via are for a peer none of whose addresses can be reached: then we offer ours (a role reversal, once).
-Exit code 0 when both sides have ended, 1 with one line when the stream broke off.",
+Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
 
 /// Runs `stream` with the remaining arguments.
@@ -257,7 +254,7 @@ fn offer(config: &Config, announce: &[SocketAddr], via: Vec<Connection>) -> Resu
     let offer: Vec<Connection> = own.chain(via).collect();
     if offer.len() > CONNECTIONS_MAX {
         return Err(Failure::Usage(format!(
-            "an offer has {CONNECTIONS_MAX} addresses at most: fewer of --listen, --announce and --via"
+            "an offer has at most {CONNECTIONS_MAX} addresses: give fewer of --listen, --announce and --via"
         )));
     }
     Ok(offer)
@@ -367,18 +364,20 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
             | StreamEvent::Dialled { .. },
         ) => return Ok(()),
         Some(StreamEvent::Failed { why: NoStream::Silent, .. }) if !is_up => {
-            "no answer in time: there is no connection to the XMPP server".to_owned()
+            "no response in time: the XMPP server is not connected".to_owned()
         }
         Some(StreamEvent::Failed { why, .. }) => streams::failure(why),
         Some(StreamEvent::NoService { .. }) => streams::NO_SERVICE.to_owned(),
         Some(StreamEvent::Ended { why, .. }) => match why {
-            EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => "the peer broke off",
-            EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
-                "our own side of the stream broke off"
+            EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
+                "the peer reset the connection"
             }
-            EndReason::Silent(_) => "the peer does not answer any more",
-            EndReason::HalfClosed | EndReason::Idle => "nothing moved for too long",
-            EndReason::SlowReader(_) => "one side read too slowly while memory was short",
+            EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
+                "the local side of the stream failed"
+            }
+            EndReason::Silent(_) => "the peer stopped responding",
+            EndReason::HalfClosed | EndReason::Idle => "idle timeout",
+            EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
             EndReason::Done => "done",
         }
         .to_owned(),

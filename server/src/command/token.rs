@@ -15,28 +15,28 @@ use crate::ticket::Ticket;
 const SPEC: Spec = Spec {
     command: "token",
     operands: &[],
-    summary: "Prints a token for the hidden server of a ticket, valid now and for about half a minute.",
+    summary: "Prints a token for the hidden server of a ticket, valid for about half a minute.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
         Opt::one(
             "challenge",
             "CHALLENGE",
             "none",
-            "make the token for this 'Rendezvous-Challenge' of the relay, not for the time",
+            "make the token for this 'Rendezvous-Challenge' of the relay instead of the time",
         ),
         Opt::flag(
             "plain",
-            "the digits alone (RFC 6238, as oathtool prints them); also with 'token plain' in the ticket",
+            "print only the digits (RFC 6238, like oathtool); the default with 'token plain' in the ticket",
         ),
     ],
     events: "\
-The result is the query of a CONNECT, with a fresh nonce, good for one connection:
+The output is the query of a CONNECT request with a fresh nonce, valid for one connection:
 
     CONNECT uuid:ID?response=TOKEN&nonce=NONCE HTTP/1.1
 
-With --challenge the query has it as 'challenge=', and this machine's clock does not matter; the relay
-sends one with each 401, and with the 407 that answers a CONNECT without a token.
-With --plain it is the value of 'response' alone; a relay takes that where the ID was enrolled
+With --challenge the query contains it as 'challenge=', and this machine's clock does not matter. The relay
+sends a challenge with each 401, and with the 407 for a CONNECT without a token.
+With --plain the output is only the value of 'response', which a relay accepts if the ID was enrolled
 with 'id add --tokens any'.",
 };
 
@@ -58,7 +58,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 
 fn challenge(text: &str) -> Result<Challenge, String> {
     Challenge::parse(text.as_bytes())
-        .ok_or_else(|| format!("'{text}' is not a challenge: 16 to 64 letters, digits, '-' and '_'"))
+        .ok_or_else(|| format!("'{text}' is not a challenge: expected 16 to 64 letters, digits, '-' and '_'"))
 }
 
 fn token(path: &Path, challenge: Option<Challenge>, plain: bool) -> Result<String, Failure> {

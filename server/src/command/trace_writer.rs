@@ -16,7 +16,7 @@ pub(super) const TRACE: Opt = Opt::one(
     "trace",
     "FILE",
     "none",
-    "record what happens, for 'rendezvous replay', into a new file: no secrets, but addresses and IDs; it grows without bound",
+    "record all events into a new file, for 'rendezvous replay'; it contains addresses and IDs but no secrets, and grows without limit",
 );
 
 /// Limit of bytes that wait to be written to disk.
@@ -38,7 +38,7 @@ impl TraceWriter {
         let file = OpenOptions::new().write(true).create_new(true).mode(SECRET).open(path);
         let file = file.map_err(|error| Failure::of_file("make", path, &error))?;
         log::warn!(
-            "event=trace file={} reason=\"all that happens is recorded\"",
+            "event=trace file={} reason=\"all events are recorded\"",
             Escaped(&path.to_string_lossy())
         );
         let writer = BackgroundWriter::start("trace", QUEUE, TraceFile::new(path.to_owned(), file))
@@ -57,7 +57,7 @@ impl TraceWriter {
 impl Drop for TraceWriter {
     fn drop(&mut self) {
         if !self.writer.flush(FLUSH_MAX) {
-            log_end(&self.path, "the disk did not take the rest of it in time");
+            log_end(&self.path, "the rest could not be written to disk in time");
         }
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn tls(url: &RelayUrl, trust: &Trust) -> Result<ClientTls, Failure> {
 /// The TLS configuration and server name for a server with this name or address.
 pub(super) fn tls_to(host: &str, trust: &Trust) -> Result<ClientTls, Failure> {
     let name = ServerName::try_from(public_host(host).to_owned())
-        .map_err(|_| Failure::Failed(format!("'{host}' is not a name that a certificate could have")))?;
+        .map_err(|_| Failure::Failed(format!("'{host}' is not a valid name for a certificate")))?;
     Ok((tls_config::client_config(trust, &tls_config::provider())?, name))
 }
 

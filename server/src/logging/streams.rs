@@ -94,7 +94,7 @@ impl fmt::Display for OfEntity<'_> {
 }
 
 /// The reason logged for a stream whose local service is unreachable.
-pub const NO_SERVICE: &str = "the service that the stream is for can't be reached";
+pub const NO_SERVICE: &str = "the local service cannot be reached";
 
 /// The reason why a pair ended, as one word, with names for the two sides.
 fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
@@ -113,14 +113,14 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
 /// The reason why a claim was refused.
 const fn refused(condition: Condition) -> &'static str {
     match condition {
-        Condition::BadRequest400 => "400: no claim",
-        Condition::Forbidden403 => "403: not among --allow",
-        Condition::NotFound404 => "404: no socket fits it, or that ended: a NAT that rewrites ports?",
-        Condition::NotAcceptable406 => "406: not wanted",
+        Condition::BadRequest400 => "400: malformed claim",
+        Condition::Forbidden403 => "403: not in --allow",
+        Condition::NotFound404 => "404: no open socket matches: a NAT may rewrite ports",
+        Condition::NotAcceptable406 => "406: not requested",
         Condition::Conflict409 => "409: the stream id is taken",
-        Condition::Resource500 => "500: too many at a time, or too many failures",
+        Condition::Resource500 => "500: too many claims or failures",
         Condition::Unavailable503 => "503: shutting down",
-        Condition::Timeout504 => "504: the other side did not come",
+        Condition::Timeout504 => "504: the other side did not connect",
         Condition::NoServer404 => "404: no such server",
         Condition::Other => "refused",
     }
@@ -130,30 +130,30 @@ const fn refused(condition: Condition) -> &'static str {
 #[must_use]
 pub fn failure(why: Failure) -> String {
     let text = match why {
-        Failure::Refused(Condition::NotAcceptable406) => "the peer wants no stream now",
+        Failure::Refused(Condition::NotAcceptable406) => "the peer declined the stream",
         Failure::Refused(Condition::Forbidden403) => {
-            "the peer does not allow us, or a server between does not (403)"
+            "the peer or a server on the way does not allow us (403)"
         }
-        Failure::Refused(Condition::NotFound404) => "the peer can reach none of our addresses and proxies",
-        Failure::Refused(Condition::NoServer404) => "there is no XMPP server of the peer's domain",
+        Failure::Refused(Condition::NotFound404) => "the peer cannot reach any of our addresses and proxies",
+        Failure::Refused(Condition::NoServer404) => "the peer's domain has no XMPP server",
         Failure::Refused(Condition::Timeout504) => {
             "the XMPP server of the peer's domain does not answer (504)"
         }
-        Failure::Refused(Condition::Unavailable503) => "the peer is not there, or is shutting down",
+        Failure::Refused(Condition::Unavailable503) => "the peer is offline or shutting down",
         Failure::Refused(condition) => return format!("the peer refused{}", Number(condition)),
         Failure::Disowned(Condition::NotFound404) => {
-            "no socket there fits ours: does a NAT between rewrite ports?"
+            "the peer has no socket that matches ours: a NAT may rewrite ports"
         }
-        Failure::Disowned(Condition::Timeout504) => "the peer did not come to the proxy",
+        Failure::Disowned(Condition::Timeout504) => "the peer did not connect to the proxy",
         Failure::Disowned(condition) => {
-            return format!("the connection was not taken as ours{}", Number(condition));
+            return format!("the connection was not accepted as ours{}", Number(condition));
         }
-        Failure::Unreachable => "nothing that was offered could be reached",
+        Failure::Unreachable => "no offered address could be reached",
         Failure::UnknownConnection => "the peer uses a connection that was not offered",
-        Failure::Replaced => "the peer began another stream instead",
+        Failure::Replaced => "the peer started another stream instead",
         Failure::Reset => "the connection was reset before the stream began",
         Failure::Silent => "no answer in time",
-        Failure::Cancelled => "given up here",
+        Failure::Cancelled => "cancelled",
     };
     text.to_owned()
 }

@@ -8,7 +8,7 @@ use rendezvous_core::pair::{EndReason, Side};
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
     match status {
         401 => Some("unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay"),
-        407 | 400 | 403 => Some("is this a rendezvous relay of another kind? see 'token plain'"),
+        407 | 400 | 403 => Some("if this is a node-rendezvous relay, add 'token plain' to the ticket"),
         429 => Some("too many failures from this address"),
         503 => Some("the relay is full or shutting down"),
         _ => None,
@@ -59,12 +59,12 @@ pub const fn tls(why: TlsFailure) -> &'static str {
             "no trusted CA signed its certificate, or it does not send the intermediate certificate"
         }
         TlsFailure::Ended => "it ended the connection in the TLS handshake",
-        TlsFailure::PlainHttp => "plain HTTP instead of TLS: https:// is needed",
+        TlsFailure::PlainHttp => "plain HTTP instead of TLS: use https://",
         TlsFailure::Version => "no common version of TLS: 1.2 or 1.3 is needed",
         TlsFailure::Alpn => "no common application protocol (ALPN): http/1.1 or http/1.0 is needed",
         TlsFailure::Cipher => "no common cipher suite, group or signature scheme",
         TlsFailure::TooLong => {
-            "a handshake message is longer than is accepted (server: 16 KiB; client: 64 KiB, a long certificate chain?)"
+            "a handshake message exceeds the limit (server: 16 KiB; client: 64 KiB, for example a long certificate chain)"
         }
         TlsFailure::Protocol => "not TLS, or malformed TLS",
     }
@@ -108,7 +108,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
             "the hidden server is offline: it was connected a short time ago; try again".to_owned()
         }
         ConnectFailure::Refused(status) => {
-            format!("the answer was {status}, not 101: has the agent a --stream service?")
+            format!("the answer was {status}, not 101: check that the agent has a --stream service")
         }
         ConnectFailure::Garbled => "the answer is not HTTP".to_owned(),
         ConnectFailure::Ended(end) => format!("the relay: {}", end_text(end)),
@@ -116,7 +116,7 @@ pub fn connect_failure(why: ConnectFailure) -> String {
         ConnectFailure::Tls(why) => format!("the relay: {}", tls(why)),
         ConnectFailure::Unreachable(why) => format!("the relay: {}", dial(why)),
         ConnectFailure::Misspoken => {
-            "what the agent said about a direct connection makes no sense; try --direct off".to_owned()
+            "the agent's answer about the direct connection is malformed; try --direct off".to_owned()
         }
         ConnectFailure::NotDirect(why) => format!("no direct connection: {}", not_direct(why)),
         ConnectFailure::NotSealed(status) => format!("not end to end: {}", not_sealed(status)),
@@ -142,19 +142,19 @@ const fn not_sealed(status: u16) -> &'static str {
     match status {
         404 => "the hidden server is offline, there is none with this ID, or its agent has no --end-to-end",
         101 => {
-            "the stream would begin without TLS to the agent: the agent has no --end-to-end, or the relay takes it away"
+            "the stream would start without TLS to the agent: the agent has no --end-to-end, or the relay removes it"
         }
-        502 => "the hidden server's agent has no --end-to-end, or it went away",
-        _ => "the agent or the relay answered something else: has the agent --end-to-end and --stream?",
+        502 => "the hidden server's agent has no --end-to-end, or it disconnected",
+        _ => "unexpected answer: check that the agent has --end-to-end and --stream",
     }
 }
 
 /// The reason why there is no direct connection.
 pub(super) const fn not_direct(why: NotDirect) -> &'static str {
     match why {
-        NotDirect::Unsupported => "the hidden server's agent offers none (its --direct)",
+        NotDirect::Unsupported => "the hidden server's agent does not offer it (--direct)",
         NotDirect::Nowhere => "neither side has an address that the other may dial (--direct-allow)",
-        NotDirect::Busy => "the hidden server's agent is agreeing on too many at once",
+        NotDirect::Busy => "the hidden server's agent is setting up too many direct connections",
         NotDirect::Late => "it took too long (--direct-timeout)",
         NotDirect::Declined => "the client stays on the relay",
         NotDirect::Met(why) => connect_error(why),
@@ -167,11 +167,11 @@ pub const fn connect_error(why: ConnectError) -> &'static str {
     match why {
         ConnectError::Dial(why) => dial(why),
         ConnectError::Budget => "too many addresses were dialled within a minute",
-        ConnectError::Handshake => "whoever was dialled is not the right one",
+        ConnectError::Handshake => "another host answered at the dialled address",
         ConnectError::Tls(TlsFailure::Certificate) => {
-            "its certificate is not the one that was announced: somebody may be in between"
+            "its certificate is not the announced one: the connection may be intercepted"
         }
         ConnectError::Tls(why) => tls(why),
-        ConnectError::NoTls => "one side requires TLS, and the other has it off",
+        ConnectError::NoTls => "one side requires TLS, and the other has TLS off",
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn read(spec: &Spec, path: &Path) -> Result<Vec<Value>, Failure> {
         let value = read_line(spec, line).and_then(|(long, text)| {
             let before = values.iter().find(|value| value.long == long && !is_repeatable(spec, long));
             match before {
-                Some(before) => Err(format!("'{long}' was given in line {} already", before.place)),
+                Some(before) => Err(format!("'{long}' is already given in line {}", before.place)),
                 None => Ok(Value { long, place, text, origin: Origin::File(file.clone()) }),
             }
         });

@@ -27,7 +27,7 @@ impl fmt::Display for HostPort {
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| match text.parse::<u16>() {
         Ok(port) => format!(
-            "'{text}' is only a port; all addresses are [::]:{port}, this machine alone 127.0.0.1:{port}"
+            "'{text}' is only a port; write [::]:{port} for all addresses, 127.0.0.1:{port} for this machine only"
         ),
         Err(_) => format!("'{text}' is not ADDR:PORT, such as [::]:8443, 0.0.0.0:8443 or 127.0.0.1:8080"),
     })
@@ -39,7 +39,7 @@ pub fn announced(text: &str) -> Result<SocketAddr, String> {
         .parse()
         .map_err(|_| format!("'{text}' is not ADDR:PORT, such as 192.0.2.1:4000 or [2001:db8::1]:4000"))?;
     if address.ip().is_unspecified() || address.port() == 0 {
-        return Err(format!("'{text}' is nothing that can be connected to"));
+        return Err(format!("'{text}' is not an address that peers can connect to"));
     }
     Ok(address)
 }
@@ -51,9 +51,9 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
     }
     let bad = || format!("'{text}' is not HOST:PORT, such as 127.0.0.1:8080, [::1]:22 or printer.lan:80");
     let (host, port) = split_host_port(text).ok_or_else(bad)?;
-    let port = port.ok_or_else(|| format!("'{text}' has no port; write HOST:PORT"))?;
+    let port = port.ok_or_else(|| format!("'{text}' has no port: write HOST:PORT"))?;
     match port {
-        0 => Err(format!("'{text}': there is no port 0 to connect to")),
+        0 => Err(format!("'{text}': cannot connect to port 0")),
         port => Ok(HostPort { host, port }),
     }
 }
@@ -99,7 +99,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 /// are powers of 1024.
 pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
     move |text| {
-        let bad = || format!("'{text}' is not a size in octets, such as 65536, 64k or 8M");
+        let bad = || format!("'{text}' is not a size in bytes, such as 65536, 64k or 8M");
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
             "" | "b" => 1,
@@ -127,13 +127,13 @@ pub fn count(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
 pub fn one_of(words: &'static [&'static str]) -> impl Fn(&str) -> Result<usize, String> {
     move |text| {
         let place = words.iter().position(|word| word.eq_ignore_ascii_case(text));
-        place.ok_or_else(|| format!("'{text}' is none of {}", words.join(", ")))
+        place.ok_or_else(|| format!("'{text}' is not one of {}", words.join(", ")))
     }
 }
 
 /// The error for a host name with non-ASCII letters, which the user must convert.
 pub(crate) const NOT_ASCII: &str =
-    "has letters outside ASCII in it: write the host's A-label form (xn--…), which 'idn2 NAME' prints";
+    "contains non-ASCII letters: write the A-label form (xn--…), which 'idn2 NAME' prints";
 
 /// Splits `HOST`, `HOST:PORT`, `[V6]` or `[V6]:PORT`. Returns `None` for anything else, or if the host is neither a
 /// name nor an address. The returned host is in lower case, without brackets. An IPv6 address may have a zone, as in

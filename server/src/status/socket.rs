@@ -52,7 +52,7 @@ pub fn open(state: &State) -> Result<Option<UnixListener>, Failure> {
     let path = state.file(NAME);
     if is_alive(state.folder()) {
         return Err(Failure::Failed(format!(
-            "another relay runs with this state folder: it answers at {} (give each its own --state)",
+            "another relay runs with this state folder and listens on {} (give each relay its own --state)",
             path.display()
         )));
     }
@@ -129,10 +129,10 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
     let path = folder.join(NAME);
     let failed = |error: &io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::Failed(format!(
-            "no relay runs with the state folder {} (another one: --state DIR)",
+            "no relay runs with the state folder {} (use --state DIR for another one)",
             folder.display()
         )),
-        _ if is_late(error) => Failure::Failed(format!("the relay at {} does not answer", path.display())),
+        _ if is_late(error) => Failure::Failed(format!("the relay at {} does not respond", path.display())),
         _ => Failure::of_file("ask the relay at", &path, error),
     };
     ask_within(folder, PATIENCE).map_err(|error| failed(&error))
@@ -230,7 +230,10 @@ fn is_alive(folder: &Path) -> bool {
 /// Binds the socket, private to its owner from the start. It gets its name once it accepts connections.
 fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is no socket"));
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file with this name exists and is not a socket",
+        ));
     }
     let new = state.file(NEW_NAME);
     let _ = fs::remove_file(&new);

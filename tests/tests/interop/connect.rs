@@ -154,7 +154,7 @@ fn half_close_crosses_both_ways() {
 fn a_local_port_serves_many() {
     let stream = Stream::start();
     let connect = Program::start("connect", stream.command().args(["--listen", "127.0.0.1:0"]));
-    let port = connect.pick("where it listens", listening_at);
+    let port = connect.pick("the listen address", listening_at);
     let mut pairs: Vec<_> = (0..10_u8)
         .map(|n| {
             let mut client = TcpStream::connect(port).expect("it listens");

@@ -201,7 +201,7 @@ fn a_local_port_serves_many() {
     let stream = Stream::start(BOTH.agent);
     let options = [&["--listen", "127.0.0.1:0"], BOTH.client].concat();
     let connect = Program::start("connect", &mut stream.command(&options));
-    let port = connect.pick("where it listens", |line| {
+    let port = connect.pick("the listen address", |line| {
         let local = line.contains("event=listening") && line.contains("relay=");
         local.then(|| crate::world::listening_at(line)).flatten()
     });
@@ -250,7 +250,7 @@ fn somebody_in_between() {
         if wish == "prefer" {
             let ends = stream.open(&options);
             ends.connect.says(RELAYED);
-            assert_eq!(ends.connect.said("somebody may be in between"), 1);
+            assert_eq!(ends.connect.said("the connection may be intercepted"), 1);
             ends.greet();
         } else {
             let output = run(&mut stream.command(&options));
@@ -259,7 +259,7 @@ fn somebody_in_between() {
             let lines: Vec<_> =
                 complaint.lines().filter(|line| line.starts_with("rendezvous: connect: ")).collect();
             assert_eq!(lines.len(), 1, "{complaint}");
-            assert!(lines[0].contains("somebody may be in between"), "{complaint}");
+            assert!(lines[0].contains("the connection may be intercepted"), "{complaint}");
         }
         assert_eq!(thief.join().expect("it was dialled"), b"", "no key was shown to it");
     }
@@ -273,7 +273,7 @@ fn what_is_required_and_cannot_be() {
     let lines: Vec<_> = complaint.lines().filter(|line| line.starts_with("rendezvous: connect: ")).collect();
     assert_eq!(
         lines,
-        ["rendezvous: connect: no direct connection: the hidden server's agent offers none (its --direct)"]
+        ["rendezvous: connect: no direct connection: the hidden server's agent does not offer it (--direct)"]
     );
 }
 
@@ -303,7 +303,7 @@ fn an_agent_without_it_says_nothing_of_it() {
 /// They are closed at once while no client is negotiating. Otherwise they may stay until there are too many.
 fn strangers_at_the_agents_port_stop_nobody() {
     let stream = Stream::start(AGENT.agent);
-    let at: SocketAddr = stream.agent.pick("where it listens", crate::world::listening_at);
+    let at: SocketAddr = stream.agent.pick("the listen address", crate::world::listening_at);
     let mut strangers: Vec<_> = (0..100).map(|_| TcpStream::connect(at).expect("it listens")).collect();
     for stranger in &mut strangers {
         stranger.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
@@ -346,7 +346,7 @@ fn options_that_make_no_sense_are_refused() {
                 "--announce",
                 "d:1",
             ]),
-            "3 will do",
+            "at most 3 are allowed",
         ),
     ] {
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();

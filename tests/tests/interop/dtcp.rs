@@ -251,7 +251,7 @@ fn a_peer_hears_that_we_gave_up() {
 fn who_offers_nothing_is_refused() {
     let server = server();
     let accepter = accept(&server, HIDDEN);
-    open(&server, ACCEPTER, HIDDEN).fails("it was refused with 503 service-unavailable");
+    open(&server, ACCEPTER, HIDDEN).fails("the peer refused with 503 service-unavailable");
     let opener = peer(&server, "open", ACCOUNT, &["--to", ACCEPTER]);
     opener.program.says("refused code=503 condition=service-unavailable");
     accepter.program.says("event=dtcp-declined");
@@ -260,19 +260,19 @@ fn who_offers_nothing_is_refused() {
 fn a_peer_that_knows_no_dtcp() {
     let server = server();
     let _deaf = peer(&server, "deaf", ACCOUNT, &[]);
-    open(&server, ACCOUNT, REACHABLE).fails("it was refused with 501 feature-not-implemented");
+    open(&server, ACCOUNT, REACHABLE).fails("the peer refused with 501 feature-not-implemented");
 }
 
 fn who_is_not_there() {
     let server = server();
-    open(&server, ACCOUNT, REACHABLE).fails("it was refused with 503 service-unavailable");
-    open(&server, "joe@elsewhere.example/x", REACHABLE).fails("it was refused with ");
+    open(&server, ACCOUNT, REACHABLE).fails("the peer refused with 503 service-unavailable");
+    open(&server, "joe@elsewhere.example/x", REACHABLE).fails("the peer refused with ");
 }
 
 fn who_is_not_wanted() {
     let server = server();
     let accepter = accept(&server, &["--from", "opener@c.localhost", "--listen", "127.0.0.1:0"]);
-    open(&server, ACCEPTER, REACHABLE).fails("it was refused with 403 forbidden");
+    open(&server, ACCEPTER, REACHABLE).fails("the peer refused with 403 forbidden");
     accepter.program.says("event=dtcp-declined");
     // Two components with one name disconnect each other.
     drop(accepter);
@@ -350,10 +350,10 @@ fn what_was_typed_wrong() {
         (&["accept"], "--xmpp HOST:PORT is missing"),
         (&[&["open"], &server[..], &["--as", OPENER]].concat(), "--to JID is missing"),
         (&[&["accept"], &server[..], &["--as", ACCEPTER]].concat(), "is not in the component's domain"),
-        (&[&["accept"], &server[..], &["--as", "@"]].concat(), "'@' is no JID"),
-        (&[&open[..], &["--tls", "maybe"]].concat(), "'maybe' is none of off, prefer, require"),
-        (&[&open[..], &["--allow", "all"]].concat(), "'all' is none of loopback"),
-        (&[&open[..], &["--host", "192.0.2.1:1"]].concat(), "without --listen nobody listens"),
+        (&[&["accept"], &server[..], &["--as", "@"]].concat(), "'@' is not a JID"),
+        (&[&open[..], &["--tls", "maybe"]].concat(), "'maybe' is not one of off, prefer, require"),
+        (&[&open[..], &["--allow", "all"]].concat(), "'all' is not one of loopback"),
+        (&[&open[..], &["--host", "192.0.2.1:1"]].concat(), "has no effect without --listen"),
         (&[&open[..], &["--listen", "0.0.0.0:0"]].concat(), "add --host HOST:PORT"),
         (
             &[&open[..], REACHABLE, &["--host", "a:1"].repeat(4)].concat(),

@@ -143,7 +143,7 @@ fn half_close_crosses_both_ways() {
 fn a_local_port_serves_many() {
     let stream = Stream::start(&[]);
     let connect = Program::start("connect", &mut stream.command(&["--listen", "127.0.0.1:0"]));
-    let port = connect.pick("where it listens", listening_at);
+    let port = connect.pick("the listen address", listening_at);
     for n in 0..5_u8 {
         let mut client = TcpStream::connect(port).expect("it listens");
         client.write_all(&[n]).expect("it takes bytes");

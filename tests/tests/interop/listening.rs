@@ -101,7 +101,7 @@ fn a_relay_serves_an_address_that_comes_later() {
     let mut relay = in_own_network("relay", &serve);
     relay.says("event=address-missing on=192.0.2.5:");
     relay.says(said::READY);
-    comes_later(&relay, relay.pick("where it listens", listening_at));
+    comes_later(&relay, relay.pick("the listen address", listening_at));
     relay.signal("TERM");
     assert!(relay.exit().success());
 }
@@ -115,7 +115,7 @@ fn an_agent_listens_on_an_address_that_comes_later() {
     agent.args(["agent", "--stream", "127.0.0.1:1", "--direct", "192.0.2.5:0", "--ticket"]).arg(ticket);
     let mut agent = in_own_network("agent", &agent);
     agent.says("event=address-missing on=192.0.2.5:");
-    comes_later(&agent, agent.pick("where it listens", listening_at));
+    comes_later(&agent, agent.pick("the listen address", listening_at));
     agent.signal("TERM");
     assert!(agent.exit().success());
 }

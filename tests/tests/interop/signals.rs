@@ -17,8 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     case("the_agent_ends_where_there_is_no_relay", &[], the_agent_ends_where_there_is_no_relay),
     case("the_connector_ends_on_sigterm", &[], || connector_ends("TERM")),
     case("the_connector_ends_on_sigint", &[], || connector_ends("INT")),
-    case("the_demo_ends_on_sigterm", &[], || demo_ends("It goes on until", "TERM")),
-    case("the_demo_ends_on_sigint", &[], || demo_ends("It goes on until", "INT")),
+    case("the_demo_ends_on_sigterm", &[], || demo_ends("Press Ctrl-C", "TERM")),
+    case("the_demo_ends_on_sigint", &[], || demo_ends("Press Ctrl-C", "INT")),
     case("the_demo_ends_before_its_own_fetch_too", &[], || demo_ends("curl ", "INT")),
     case("the_demo_once_fetches_its_page", &[], the_demo_once_fetches_its_page),
     case("a_wrong_option_is_named_and_exit_2", &[], a_wrong_option_is_named_and_exit_2),
@@ -82,7 +82,7 @@ fn connector_ends(signal: &str) {
         &relay.pin,
     ]);
     let mut connect = Program::start("connect", connect.args(["--listen", "127.0.0.1:0"]));
-    connect.pick("where it listens", listening_at);
+    connect.pick("the listen address", listening_at);
     connect.signal(signal);
     assert!(connect.exit().success());
 }

@@ -310,7 +310,7 @@ fn a_file_size_limit_ends_the_log_alone() {
     serve.args(["-c", SMALL_FILES]).arg(command.get_program()).args(command.get_args());
     serve.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM").env_remove("STATE_DIRECTORY");
     let mut program = Program::start_logging_to("relay", &mut serve, &log);
-    let at = program.until_in_file(&log, "where it listens", |line| {
+    let at = program.until_in_file(&log, "the listen address", |line| {
         line.contains("tls=no").then(|| listening_at(line)).flatten()
     });
     program.until_in_file(&log, "that it is up", |line| line.contains(said::READY).then_some(()));

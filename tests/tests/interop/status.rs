@@ -149,7 +149,7 @@ fn relay_of_64(world: &World) -> Relay {
     let program = Program::start("relay of 64", &mut shell);
     program.says(said::READY);
     let at = |tls| {
-        program.pick("where it listens", |line| line.contains(tls).then(|| listening_at(line)).flatten())
+        program.pick("the listen address", |line| line.contains(tls).then(|| listening_at(line)).flatten())
     };
     let (tls, clear) = (at("tls=yes"), at("tls=no"));
     let pin = program.pick("its pin", |line| Some(line.split_once("pin=")?.1.to_owned()));

@@ -223,7 +223,7 @@ fn a4_behind_a_nat() {
     let net = Net::start();
     let via = format!("proxy.localhost={}", rewriting_nat(net.proxy_at()));
     let (open, accept) = net.both(&["--via", &via], &[]);
-    open.fails("no socket there fits ours: does a NAT between rewrite ports?");
+    open.fails("the peer has no socket that matches ours: a NAT may rewrite ports");
     accept.program.says("event=no-stream");
     accept.program.says("does a NAT between rewrite ports?");
     net.proxy.says_times("reason=\"404: no socket fits it", 2);
@@ -234,7 +234,7 @@ fn a4_behind_a_nat() {
 fn a5_not_allowed() {
     let net = Net::start();
     let (open, _accept) = net.both(&["--via", &net.via], &["--allow", "friends.localhost"]);
-    open.fails("rendezvous: stream: the peer does not allow us");
+    open.fails("rendezvous: stream: the peer or a server on the way does not allow us");
 }
 
 fn a5_busy() {
@@ -246,7 +246,7 @@ fn a5_busy() {
     let mut second = rendezvous();
     second.args(["stream", "open"]).args(net.prosody.options("a.localhost"));
     second.args(["--as", "eve@a.localhost/x", "--to", ACCEPTS, "--via", &net.via]);
-    End::start("second", &mut second).fails("rendezvous: stream: the peer wants no stream now");
+    End::start("second", &mut second).fails("rendezvous: stream: the peer declined the stream");
     accept.send(b"y");
     open.gets(b"y");
 }
@@ -426,9 +426,9 @@ fn wrong_options() {
         (stream(secret, &["--as", "a@p.localhost/x"]), 2, "--to JID is missing"),
         (stream(secret, &["--as", "a@else/x", "--to", "b@c/d"]), 2, "not in the component's domain"),
         (stream(secret, &with(&["--via", "proxy.localhost"])), 2, "is not JID=ADDR:PORT"),
-        (stream(secret, &with(&["--via", "p=0.0.0.0:1"])), 2, "nothing that can be connected to"),
-        (stream(secret, &with(&["--direct-allow", "everything"])), 2, "none of loopback, link-local"),
-        (stream(secret, &with(&["--announce", NOWHERE])), 2, "without --listen"),
+        (stream(secret, &with(&["--via", "p=0.0.0.0:1"])), 2, "not an address that peers can connect to"),
+        (stream(secret, &with(&["--direct-allow", "everything"])), 2, "not one of loopback, link-local"),
+        (stream(secret, &with(&["--announce", NOWHERE])), 2, "--announce needs --listen"),
     ] {
         let output = run(rendezvous().args(&args));
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -185,7 +185,7 @@ fn a_socket_of_an_unknown_kind_is_refused() {
     let output = run(&mut activated(&world, [&one, &other], "tls:plian"));
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("'plian': what does it speak?"), "{complaint}");
+    assert!(complaint.contains("'plian': its FileDescriptorName= must be"), "{complaint}");
 }
 
 fn sockets_for_another_process_are_not_ours() {

@@ -188,7 +188,7 @@ impl World {
     /// Awaits that a relay has started.
     pub(crate) fn ready(program: Program) -> Relay {
         program.says(said::READY);
-        let tls = program.pick("where it listens", |line| address_of(line, true));
+        let tls = program.pick("the listen address", |line| address_of(line, true));
         let clear = program.pick("where it listens in clear", |line| address_of(line, false));
         let pin = program.pick("its pin", |line| {
             let pin = line.split_once("pin=sha256//")?.1.split([' ', '"']).next()?;

@@ -27,23 +27,23 @@ pub(super) const RELAY: Opt = Opt::one(
     "relay",
     "URL",
     "",
-    "the relay as its users reach it: https://relay.example.com:8443; without it, no ticket is written",
+    "the relay's URL for agents and clients: https://relay.example.com:8443; without it, no ticket is written",
 );
 
 pub(super) const CA: Opt = Opt::one(
     "ca",
     "FILE|system",
     "the pin of relay.crt",
-    "by what the relay is known; for a relay with a certificate from elsewhere",
+    "how clients verify the relay, if its certificate is not self-signed",
 );
 
 const OUT: Opt =
-    Opt::one("out", "FILE", "NAME.ticket", "where the ticket goes, never over an existing file; - is stdout");
+    Opt::one("out", "FILE", "NAME.ticket", "the file for the ticket, which must not exist; - is stdout");
 
 const ADD: Spec = Spec {
     command: "id add",
     operands: &["NAME"],
-    summary: "Enrols a hidden server, writes its ticket, and prints what to type beside it and at its clients.",
+    summary: "Enrols a hidden server, writes its ticket, and prints the commands for its agent and its clients.",
     options: &[
         RELAY,
         OUT,
@@ -54,22 +54,17 @@ const ADD: Spec = Spec {
             "tokens",
             "bound|any",
             "bound",
-            "which tokens it may send; any: plain ones too, as old hidden servers and scripts send",
+            "the tokens that it may send; any: also plain ones, for old hidden servers and scripts",
         ),
         Opt::many("label", "LABEL", "", "a name under the relay's --domain"),
         Opt::flag(
             "end-to-end",
-            "the relay does not terminate its clients' TLS: its agent does (--end-to-end), or its service (--tls-to)",
+            "its clients' TLS is not terminated by the relay, but by its agent (--end-to-end) or service (--tls-to)",
         ),
-        Opt::one("algorithm", "SHA1|SHA256|SHA512", "SHA256", "the hash of its tokens"),
-        Opt::one("digits", "N", "8", "the digits of plain tokens, 6 to 10"),
+        Opt::one("algorithm", "SHA1|SHA256|SHA512", "SHA256", "the hash function of its tokens"),
+        Opt::one("digits", "N", "8", "number of digits of plain tokens, 6 to 10"),
         Opt::one("period", "SECONDS", "30", "the time step, 1 to 3600"),
-        Opt::one(
-            "secret-file",
-            "FILE",
-            "a random secret",
-            "its secret (BASE32), if it has one already; - is stdin",
-        ),
+        Opt::one("secret-file", "FILE", "a random secret", "an existing secret (BASE32); - is stdin"),
     ],
     events: "\
 A hidden server written for node-rendezvous: --algorithm SHA1 --digits 6 --tokens any",
@@ -80,14 +75,16 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&ADD, args)?;
     let name = matches.operands().concat();
     if !is_name(&name) {
-        return Err(Failure::Usage(format!("'{name}' cannot be a name: 1 to 64 letters, digits, - _ .")));
+        return Err(Failure::Usage(format!(
+            "'{name}' is not a valid name: use 1 to 64 letters, digits, - _ ."
+        )));
     }
     let relay = matches.get_if("relay", RelayUrl::parse)?;
     let entry = Entry {
         id: read_id(&matches)?,
         labels: matches.get_all("label", read_label)?,
         tokens: matches
-            .get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is neither bound nor any")))?,
+            .get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is not bound or any")))?,
         key: read_key(&matches)?,
         end_to_end: matches.flag("end-to-end"),
         name,
@@ -95,7 +92,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     if let Some(twice) =
         entry.labels.iter().enumerate().find(|(at, label)| entry.labels[..*at].contains(label))
     {
-        return Err(Failure::Usage(format!("--label: '{}' is there twice", twice.1)));
+        return Err(Failure::Usage(format!("--label: '{}' is repeated", twice.1)));
     }
     let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &entry.name, relay.as_ref(), &state)?;
@@ -107,7 +104,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
 const ROTATE: Spec = Spec {
     command: "id rotate",
     operands: &["NAME"],
-    summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket is worth nothing any more.",
+    summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket stops working.",
     options: &[RELAY, OUT, CA, STATE],
     events: "",
 };
@@ -131,7 +128,7 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
 const SET: Spec = Spec {
     command: "id set",
     operands: &["NAME"],
-    summary: "Changes a hidden server that is enrolled. The change is in force in a running relay before the command ends.",
+    summary: "Changes an enrolled hidden server. The change is in force in a running relay before the command ends.",
     options: &[
         Opt::one(
             "end-to-end",
@@ -149,7 +146,7 @@ pub(super) fn set(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SET, args)?;
     let name = matches.operands().concat();
     let Some(end_to_end) = matches.get_if("end-to-end", value::one_of(&["on", "off"]))? else {
-        return Err(Failure::Usage("nothing to change: give --end-to-end on or off".to_owned()));
+        return Err(Failure::Usage("nothing to change: give --end-to-end on|off".to_owned()));
     };
     let state = State::open_for_owner(matches.one("state"))?;
     let mut edit = Edit::begin(&state)?;
@@ -163,9 +160,9 @@ pub(super) fn set(args: &[String]) -> Result<(), Failure> {
 const TICKET: Spec = Spec {
     command: "id ticket",
     operands: &["NAME"],
-    summary: "Writes the ticket of a hidden server that is enrolled.",
+    summary: "Writes the ticket of an enrolled hidden server.",
     options: &[
-        RELAY.explained("the relay as its users reach it: https://relay.example.com:8443"),
+        RELAY.explained("the relay's URL for agents and clients: https://relay.example.com:8443"),
         OUT,
         CA,
         STATE,
@@ -178,9 +175,8 @@ pub(super) fn ticket(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&TICKET, args)?;
     let name = matches.operands().concat();
     let relay = matches.get_if("relay", RelayUrl::parse)?;
-    let relay = relay.ok_or_else(|| {
-        Failure::Usage("--relay URL is missing: a ticket says where the relay is".to_owned())
-    })?;
+    let relay =
+        relay.ok_or_else(|| Failure::Usage("--relay URL is missing: a ticket contains it".to_owned()))?;
     let state = State::open_for_owner(matches.one("state"))?;
     let out = Out::of(&matches, &name, Some(&relay), &state)?;
     let path = state.file(IDS_FILE);
@@ -226,7 +222,7 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
     let (identity, warning) = cert::ensure(state, cert::PairFiles::RELAY, &names, &tls_config::provider())?;
     if !had_key {
         let folder = state.folder().display();
-        complain(Some("id"), &format!("note: a new key is in {folder}: start the relay with this folder"));
+        complain(Some("id"), &format!("note: made a new key in {folder}: start the relay with this folder"));
     }
     if let Some(warning) = warning {
         warn(&warning);
@@ -273,9 +269,7 @@ impl Out {
     ) -> Result<Option<Out>, Failure> {
         let Some(relay) = relay else {
             if matches.one("out").is_some() || matches.one("ca").is_some() {
-                return Err(Failure::Usage(
-                    "--relay URL is missing: a ticket says where the relay is".to_owned(),
-                ));
+                return Err(Failure::Usage("--relay URL is missing: a ticket contains it".to_owned()));
             }
             return Ok(None);
         };
@@ -315,10 +309,7 @@ impl Out {
     /// Prints the result and the next steps. Prints nothing if the ticket went to stdout, which may be a pipe.
     fn print(&self, entry: &Entry, done: &str) -> Result<(), Failure> {
         if !self.relay.tls {
-            warn(&format!(
-                "{} is in clear: everyone on the way can read and change what is sent",
-                self.relay
-            ));
+            warn(&format!("{} uses no TLS: the traffic can be read and changed on the way", self.relay));
         }
         let Some(path) = &self.path else { return Ok(()) };
         let mut text = String::new();
@@ -326,7 +317,7 @@ impl Out {
             text.push_str(&format!("{entry} {done}\n"));
         }
         text.push_str(&format!(
-            "{} is its ticket: whoever has it can be that hidden server\n",
+            "Its ticket is {}: keep it secret, because it lets anyone act as this hidden server\n",
             path.display()
         ));
         text.push_str(&paste::for_agent(path, entry));
@@ -336,9 +327,8 @@ impl Out {
 }
 
 fn read_id(matches: &Matches) -> Result<Id, Failure> {
-    let read = |text: &str| {
-        Id::parse(text.as_bytes()).ok_or(format!("'{text}' is not a UUID, as uuidgen prints one"))
-    };
+    let read =
+        |text: &str| Id::parse(text.as_bytes()).ok_or(format!("'{text}' is not a UUID (uuidgen prints one)"));
     match matches.get_if("uuid", read)? {
         Some(id) => Ok(id),
         None => entropy::id(),
@@ -347,13 +337,14 @@ fn read_id(matches: &Matches) -> Result<Id, Failure> {
 
 fn read_label(text: &str) -> Result<String, String> {
     let label = text.to_ascii_lowercase();
-    let why = || format!("'{text}' cannot be a label: 1 to 63 letters, digits and dashes, and no UUID");
+    let why =
+        || format!("'{text}' is not a valid label: use 1 to 63 letters, digits and dashes, but not a UUID");
     if is_label(&label) { Ok(label) } else { Err(why()) }
 }
 
 fn read_key(matches: &Matches) -> Result<Key, Failure> {
     let algorithm =
-        |text: &str| Algorithm::parse(text).ok_or(format!("'{text}' is none of SHA1, SHA256, SHA512"));
+        |text: &str| Algorithm::parse(text).ok_or(format!("'{text}' is not one of SHA1, SHA256, SHA512"));
     let algorithm = matches.get("algorithm", algorithm)?;
     let digits = matches.get("digits", value::count(6, 10))? as u8;
     let period = matches.get("period", value::count(1, u64::from(Key::PERIOD_SECS_MAX)))? as u32;
@@ -363,14 +354,16 @@ fn read_key(matches: &Matches) -> Result<Key, Failure> {
             let secret = read_secret(&file)?;
             if algorithm == Algorithm::Sha1 && secret.iter().any(|octet| *octet >= 0x80) {
                 warn(
-                    "the secret has octets above 127: hidden servers written for node-rendezvous cannot use it",
+                    "the secret has bytes above 127: hidden servers written for node-rendezvous cannot use it",
                 );
             }
             if secret.len() < 16 {
-                warn("the secret has less than 16 octets, and can be guessed");
+                warn("the secret has less than 16 bytes and can be guessed");
             }
             if matches.one("tokens").is_none() {
-                warn("only bound tokens are taken; for a hidden server that sends plain ones: --tokens any");
+                warn(
+                    "only bound tokens are accepted; if the hidden server sends plain ones, use --tokens any",
+                );
             }
             secret
         }

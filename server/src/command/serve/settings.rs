@@ -127,7 +127,7 @@ pub(super) const SPEC: Spec = Spec {
             "60",
             "for a pair with one side ended in which nothing moves",
         ),
-        Opt::one("drain", "SECONDS", "10", "how long pairs may go on after SIGTERM or SIGINT"),
+        Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
         Opt::one("buffer", "OCTETS", "256k", "of one direction of a pair, while octets are under way"),
         BUFFER_MEMORY,
         TRACE,
