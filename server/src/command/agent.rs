@@ -1,4 +1,4 @@
-//! `rendezvous agent`: the program beside a hidden server.
+//! `rendezvous agent`: connects a hidden server to its relays.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -172,10 +172,10 @@ With --direct, clients that come with 'rendezvous connect' are told where it lis
 address: then the stream does not go through the relay, unless neither can reach the other.",
 };
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until a signal ends it.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, unreadable tickets, and where the system can't do it.
+/// [`Failure`] for invalid options, unreadable tickets, or a failed system call.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
@@ -216,7 +216,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut names = Names::default();
     let mut tls = TlsSetup::default();
     let mut upstreams = Vec::new();
-    // Behind the relays stand the local services that speak TLS.
+    // TLS configurations of local services, which follow those of the relays.
     let mut service_tls = Vec::new();
     let relays = services.len();
     let terminates = matches.flag("end-to-end");
@@ -268,7 +268,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             None => None,
         };
         upstreams.push(Upstream {
-            // A client of a port shows neither key nor certificate.
+            // A raw client of a port presents neither a key nor a certificate.
             stream_takes_ports: key_list.is_none() && client_ca.is_none(),
             service_h2: matches.flag("to-h2"),
             ports: ports.iter().map(|(label, at)| (label.clone(), upstream::place(at))).collect(),
@@ -313,7 +313,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let subject = client_ca.is_some();
     let mut config =
         Config { upstreams, once, send_proxy, forwarded, subject, allow, deny, ..Config::default() };
-    // Without a limit, one ticket's clients could take all descriptors.
+    // Otherwise the clients of one ticket could use up all descriptors.
     let share = Share::take();
     net.limit_sockets(share.sockets);
     if let Err(error) = net.watch_paths() {
@@ -325,7 +325,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     config.service_connections_max = share.per_ticket(tickets, pool_max.into(), reachable.listens());
     let mut listeners = 0;
     if reachable.listens() {
-        // Names are not looked up: strangers' would stand in the way of the relays'.
+        // Names announced by clients are not resolved: strangers could delay the look-ups of the relays' names.
         let (direct, of_direct) = reachable.open(&mut net, Listener(0), false, &[], Direct::AWAITED)?;
         (config.direct, tls.direct, listeners) = (Some(direct), Some(of_direct), 1);
     }
@@ -347,9 +347,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 
 /// The agent around its event loop.
 struct AgentProgram {
-    /// The relays, as logs name them.
+    /// The relays, for logs.
     relays_in_logs: Vec<logging::Upstream>,
-    /// The hidden servers, by the names of their tickets' files.
+    /// The hidden servers' names: those of their ticket files.
     names: Names,
     trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
@@ -435,7 +435,7 @@ impl Program for AgentProgram {
     }
 }
 
-/// What the clients of a hidden server's HTTP service are asked for: its name is that of the ticket's file.
+/// The password check of a hidden server's HTTP service. The realm is the name of the ticket file.
 fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) -> Result<Door, Failure> {
     if !ticket.relay.tls {
         return Err(Failure::Usage(format!(
@@ -453,7 +453,7 @@ fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) ->
     Ok(if keeps_password { door.keeping_credentials() } else { door })
 }
 
-/// Of the PROXY protocol.
+/// Parses a version of the PROXY protocol.
 fn version(text: &str) -> Result<Version, String> {
     match text {
         "v1" => Ok(Version::V1),
@@ -462,8 +462,8 @@ fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-/// If a local service speaks TLS, adds how its certificate is checked to `all`, which stands behind `relays` others.
-/// Where it is among all of them.
+/// If a local service uses TLS, appends its TLS configuration to `all`, which follows those of `relays` relays. Returns
+/// its index among both.
 fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Result<Option<u16>, Failure> {
     let Some(trust) = &to.tls else { return Ok(None) };
     if *trust == Trust::Insecure {
@@ -477,8 +477,8 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
 }
 
-/// Refuses a certificate of several names: on a connection with HTTP/2 browsers ask for all of them (RFC 9113 §9.1.1), and
-/// nobody compares the names of its requests.
+/// Refuses a certificate for several names: on an HTTP/2 connection, browsers send requests for all of them (RFC 9113
+/// §9.1.1), and nothing compares the names of the requests.
 fn refuse_several_names(certified: &CertifiedKey) -> Result<(), Failure> {
     let names = certified.cert.first().map(|leaf| cert::names_of(leaf)).unwrap_or_default();
     if names.len() <= 1 && !names.iter().any(|name| name.starts_with('*')) {
@@ -491,7 +491,7 @@ fn refuse_several_names(certified: &CertifiedKey) -> Result<(), Failure> {
     )))
 }
 
-/// The keys of clients that are let in; `None`: all clients are.
+/// The accepted client keys; `None` if all clients are accepted.
 fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
     let pins = matches.get_all("allow-key", Pin::parse)?;
     let file = matches.get_if("allow-keys", path)?;
@@ -501,7 +501,7 @@ fn key_list(matches: &Matches) -> Result<Option<KeyList>, Failure> {
     KeyList::load(pins, file).map(Some)
 }
 
-/// Refuses what `--client-ca` could not guard, or could not tell the services about.
+/// Refuses options that `--client-ca` could not protect, or for which it could not pass the subject on.
 fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Service]) -> Result<(), Failure> {
     let why = if has_keys {
         "--allow-key or --allow-keys exclude each other"
@@ -515,7 +515,7 @@ fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Servic
     Err(Failure::Usage(format!("--client-ca and {why}")))
 }
 
-/// Refuses options that mean nothing without `--end-to-end`.
+/// Refuses options that need `--end-to-end`.
 fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
     if matches.flag("to-h2") {
         return Err(Failure::Usage("--to-h2 is for --end-to-end, which is missing".to_owned()));
@@ -581,7 +581,7 @@ fn end_to_end(
     let own = || {
         let state = State::open(matches.one("state"))?;
         let mut names = matches.get_all("name", certificate::name)?;
-        // A name of this machine would tell clients where the hidden server is.
+        // A name of this machine would reveal to clients where the hidden server is.
         if names.is_empty() {
             names.push("localhost".to_owned());
         }
@@ -607,18 +607,18 @@ fn end_to_end(
     })
 }
 
-/// One ticket and where its clients are taken.
+/// A ticket and its local services.
 #[derive(Debug, PartialEq, Eq)]
 struct Service {
     ticket: PathBuf,
     to: Option<LocalService>,
     stream: Option<HostPort>,
-    /// The services of ports of the relay, by their labels.
+    /// The services for the relay's ports, by label.
     ports: Vec<(String, HostPort)>,
     tls_to: Option<HostPort>,
 }
 
-/// A `--stream`: the label of a port of the relay, if there is one, and the service.
+/// Parses the value of `--stream`: the label of a relay's port, if there is one, and the service.
 fn stream(text: &str) -> Result<(Option<String>, HostPort), String> {
     match text.split_once('=') {
         None => Ok((None, host_port(text)?)),
@@ -627,7 +627,7 @@ fn stream(text: &str) -> Result<(Option<String>, HostPort), String> {
     }
 }
 
-/// A ticket and what follows it on the command line.
+/// A ticket and the options that follow it.
 #[derive(Default)]
 struct Group {
     ticket: Option<PathBuf>,
@@ -635,7 +635,7 @@ struct Group {
     services: OwnServices,
 }
 
-/// The local services of a ticket that speak something else than HTTP in clear.
+/// The local services of a ticket except the HTTP service.
 #[derive(Clone, Default)]
 struct OwnServices {
     stream: Option<HostPort>,
@@ -648,7 +648,7 @@ impl OwnServices {
         self.stream.is_none() && self.ports.is_empty() && self.tls_to.is_none()
     }
 
-    /// Takes a `--stream`; false if there was one already.
+    /// Adds a `--stream`. Returns false if there is already one.
     fn take_stream(&mut self, (label, at): (Option<String>, HostPort)) -> bool {
         match label {
             None => self.stream.replace(at).is_none(),
@@ -661,9 +661,9 @@ impl OwnServices {
     }
 }
 
-/// Each ticket with the services behind it, or else those before it.
+/// The tickets with the services that follow them, or else with the preceding ones.
 fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
-    // Each is read for its error's sake: with the option's name, or the line of the file.
+    // Parsed only for the errors, which contain the option's name or the line of the file.
     matches.get_all("to", To::parse)?;
     matches.get_all("stream", stream)?;
     matches.get_all("tls-to", host_port)?;
@@ -694,7 +694,7 @@ fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
     let (mut last_to, mut last_own) = (None, OwnServices::default());
     let mut services = Vec::new();
     for Group { ticket, to, services: own } in groups {
-        // A ticket with a service of its own shares no other than the HTTP service.
+        // A ticket with a service of its own shares only the HTTP service with others.
         if to.is_some() || !own.is_empty() {
             last_own = own;
             last_to = to.map(To::finish).transpose()?.or(last_to);

@@ -14,7 +14,7 @@ use crate::options::{Matches, value};
 /// The files of `--cert` and `--key`, in order: the first `--key` belongs to the first `--cert`, and so on.
 ///
 /// # Errors
-/// There are more of one than of the other.
+/// The numbers of both options differ.
 pub(super) fn files(matches: &Matches) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
     let (certs, keys) = (matches.get_all("cert", value::path)?, matches.get_all("key", value::path)?);
     match (certs.len(), keys.len()) {
@@ -27,13 +27,13 @@ pub(super) fn files(matches: &Matches) -> Result<Vec<(PathBuf, PathBuf)>, Failur
     }
 }
 
-/// A `--name`: a host name or an address for a certificate.
+/// Parses a `--name`: a host name or an address for a certificate.
 pub(super) fn name(text: &str) -> Result<String, String> {
     cert::normal_name(text).ok_or_else(|| format!("'{text}' is neither a host name nor an address"))
 }
 
-/// The certificates in the files of [`files`], or else the program's own with its warning. Warnings are logged, also those
-/// about dates.
+/// Loads the certificates in the files of [`files`], or else the program's own with its warning. Warnings are logged,
+/// including those about dates.
 ///
 /// # Errors
 /// Those of [`cert::load`] and of `own`.

@@ -1,4 +1,4 @@
-//! `rendezvous check`: finds out why it does not work, one step after the other, a line each.
+//! `rendezvous check`: diagnoses a connection step by step, one line per step.
 
 mod dial;
 mod wire;
@@ -43,13 +43,13 @@ A line for each step: name look-up, TCP, TLS, certificate, clock, token, client,
 step 'client' sends GET / to the hidden server as a client does, to see whether an agent serves it.",
 };
 
-/// How long each step may take, whatever its peer does.
+/// Timeout of each step.
 const STEP: Duration = Duration::from_secs(10);
 
-/// Runs the command with the arguments behind its name.
+/// Runs the command with the arguments after its name.
 ///
 /// # Errors
-/// [`Failure`] for wrong options and unreadable tickets, and where a step is not ok.
+/// [`Failure`] for invalid options, an unreadable ticket, or a failed step.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let file: PathBuf = matches
@@ -66,16 +66,16 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A step failed; its line is printed already.
+/// A step failed, and its line is printed.
 struct NotOk;
 
 /// The result of a step.
 enum Step {
-    /// What is so.
+    /// Passed.
     Ok(String),
-    /// What is so, and could be better; it fails nothing.
+    /// Passed, but something could be better.
     Info(String),
-    /// What failed, and what to do.
+    /// Failed: what failed, and what to do.
     Failed(String),
 }
 
@@ -85,9 +85,9 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     let address = reach_relay(ticket, &addresses)?;
     let request = get(&ticket.relay.authority());
     let date = ask(ticket, address, &request, Deadline::after(STEP)).map(|answer| answer.date);
-    // Before the token: that registers a connection, to which the relay could hand this client over.
+    // Before the token step, which registers a connection that the relay could pair with this client.
     let client = check_client(ticket, address, Deadline::after(STEP));
-    // Whether the clock matters, the token shows.
+    // The token step shows whether the clock matters.
     let token = check_token(ticket, address, Deadline::after(STEP));
     let clock = match date {
         Ok(date) => compare_clocks(ticket, date, matches!(token, Ok(Accepted::OverChallenge))),
@@ -107,8 +107,8 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     if is_clock_ok { Ok(()) } else { Err(NotOk) }
 }
 
-/// Reaches the relay at one of its addresses, and goes through TLS with whatever certificate; then whether the
-/// certificate is the one that the ticket trusts.
+/// Connects to the relay at one of its addresses and completes TLS with any certificate. Then verifies the certificate
+/// as the ticket requires.
 fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, NotOk> {
     let host = public_host(&ticket.relay.host).to_owned();
     let is_tls = ticket.relay.tls;
@@ -153,7 +153,7 @@ fn shown(failed: &Failed) -> String {
     format!("{}: {}", failed.address, failed.why)
 }
 
-/// Whether the certificate that was shown is the one that the ticket trusts.
+/// Verifies the presented certificate as the ticket requires.
 fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Result<(), NotOk> {
     let host = &ticket.relay.host;
     let open = |trust: &Trust| Wire::connect(address, Some((host, trust)), Deadline::after(STEP));
@@ -173,12 +173,12 @@ fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Resul
     step("certificate", judged.map(|text| ((), text)))
 }
 
-/// A request that names no hidden server: its answer has the relay's time.
+/// A request without a hidden server: the response contains the relay's time.
 fn get(host: &str) -> Vec<u8> {
     format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-/// What a client of the hidden server gets.
+/// Requests the hidden server as a client does.
 fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Step {
     let host = ticket.relay.authority();
     let request = format!(
@@ -201,16 +201,16 @@ fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Ste
     }
 }
 
-/// Which token the relay accepted.
+/// The kind of token that the relay accepted.
 enum Accepted {
-    /// The first one, bound to the time of this machine's clock.
+    /// The first one, bound to this machine's time.
     Timed,
-    /// One over a challenge that the relay gave when it refused the first.
+    /// One over the challenge that the relay sent when it refused the first.
     OverChallenge,
 }
 
-/// Registers as the agent does: with a token of this machine's time, and if the relay refuses it and gives a challenge,
-/// with one over that.
+/// Registers as an agent does: with a token for this machine's time and, if the relay refuses it with a challenge, with
+/// one over that challenge.
 fn check_token(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Result<Accepted, String> {
     let answer = ask(ticket, address, &registration(ticket, None)?, deadline)?;
     if answer.status == 200 {
@@ -252,7 +252,7 @@ fn open(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline
     Ok(wire)
 }
 
-/// `is_challenged`: the relay accepted a token over its challenge, so that the clock does not matter.
+/// Compares the clocks. `is_challenged`: the relay accepted a token over its challenge, so the clock does not matter.
 fn compare_clocks(ticket: &Ticket, theirs: Option<u64>, is_challenged: bool) -> Step {
     let Some(theirs) = theirs else {
         return Step::Ok("the relay says no Date: nothing to compare with".to_owned());
@@ -270,7 +270,7 @@ fn compare_clocks(ticket: &Ticket, theirs: Option<u64>, is_challenged: bool) -> 
     }
 }
 
-/// What a refusal of a token means, and what to do.
+/// Explains the refusal of a token, with what to do.
 fn refusal(status: u16) -> String {
     match status {
         401 => "refused: not enrolled at this relay (any more), or another secret; \
@@ -299,7 +299,7 @@ fn check_service(to: &LocalService) -> Result<(), NotOk> {
     let judged = match open(trust) {
         Ok(_) if *trust == Trust::Insecure => Ok("no certificate is checked: --to-insecure".to_owned()),
         Ok(_) => Ok("its certificate is trusted".to_owned()),
-        // Whether it speaks TLS at all, and which pin it has.
+        // Find out whether it uses TLS at all, and its pin.
         Err(WireError::Tls(why)) => Err(match open(&Trust::Insecure).map(|wire| shown_pin(&wire)) {
             Ok(pin) => format!("its certificate (pin {pin}) is not trusted: {why}"),
             Err(_) => format!("{why}: does the service speak TLS there?"),
@@ -309,13 +309,13 @@ fn check_service(to: &LocalService) -> Result<(), NotOk> {
     step("service-tls", judged.map(|text| ((), text)))
 }
 
-/// The pin of the certificate that the peer showed.
+/// The pin of the certificate that the peer presented.
 fn shown_pin(wire: &Wire) -> String {
     let pin = wire.peer_certificate().and_then(Pin::of_certificate);
     pin.map_or_else(|| "no certificate".to_owned(), |pin| pin.to_string())
 }
 
-/// Prints how a step went, and goes on with what it found.
+/// Prints the result of a step and returns its value.
 fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> {
     let (value, step) = match result {
         Ok((value, text)) => (Some(value), Step::Ok(text)),
@@ -326,7 +326,7 @@ fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> 
 }
 
 fn report(name: &str, step: &Step) -> Result<(), NotOk> {
-    // If stdout cannot be written, nobody reads it.
+    // A closed stdout does not matter here.
     let _ = print_step(name, step);
     if let Step::Failed(_) = step { Err(NotOk) } else { Ok(()) }
 }

@@ -44,14 +44,14 @@ use crate::status::socket::SocketFile;
 use crate::status::{Counters, Report, Resources, socket};
 use crate::tls_config;
 
-/// Where the relay listens if nothing else is said.
+/// The default port of the relay.
 const PORT: u16 = 8443;
-/// Of those who ask for the status so many are answered in one turn.
+/// Limit of status connections that are answered in one turn.
 const CALLERS_MAX: usize = 16;
-/// Runs the relay until it is told to stop.
+/// Runs the relay until a signal ends it.
 ///
 /// # Errors
-/// [`Failure`] for wrong options, unusable files, addresses that can't be listened on.
+/// [`Failure`] for invalid options, unusable files, or an address that cannot be listened on.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     logging::start(matches.one("log"))?;
@@ -63,7 +63,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let acme_tls = acme.tls()?;
     let (tls, served) = tls_setup(&settings, &state, acme_tls.as_ref())?;
     let ids = Ids::load(&state.file(IDS_FILE))?;
-    // While a signal still ends the program at once: this may wait for a lock.
+    // Done before signals are handled, so that they end the program while it waits for the lock.
     let status = socket::open(&state)?;
     let socket_file = status.is_some().then(|| SocketFile::of(&state)).flatten();
 
@@ -142,16 +142,16 @@ struct Relay {
     counters: Counters,
     buffer_octets_max: usize,
     descriptors_max: Option<u64>,
-    /// The file of the status socket, until the relay stops.
+    /// The file of the status socket, until the relay shuts down.
     socket_file: Option<SocketFile>,
-    /// The removal of that file.
+    /// The removal of that file, in progress.
     removal: Option<Receiver<()>>,
     served: Served,
     /// Certificates from a CA.
     acme: Acme,
     /// The listeners that were asked for at the start.
     listen: Vec<(SocketAddr, Transport)>,
-    /// The names that the ports for raw clients have.
+    /// The names in the `--tcp` options.
     ports: Vec<String>,
     domain: Option<String>,
 }
@@ -209,7 +209,7 @@ impl Program for Relay {
         for _ in 0..CALLERS_MAX {
             let Some(caller) = event_loop.net().caller() else { break };
             socket::answer(caller, &self.report(event_loop));
-            // A command that has changed the file asks until the change is in force.
+            // A command that has changed the file requests the status until the change is in force.
             self.files.look_at_ids();
         }
     }
@@ -221,7 +221,7 @@ impl Program for Relay {
         Some(format!("{ids} IDs, {waiting} connections wait, {pairs} pairs, {} connections in all", of.all()))
     }
 
-    /// Another relay may take the state folder, and the addresses, while our pairs end.
+    /// Removes the status socket: another relay may use the state folder and the addresses while pairs end.
     fn stopping(&mut self) {
         self.acme.stop();
         self.removal = self.socket_file.take().map(SocketFile::remove_in_background);
@@ -278,7 +278,7 @@ impl Relay {
         for complaint in &ids.complaints {
             log::error!("event=ids-line reason={}", Escaped(complaint));
         }
-        // Names of IDs that are gone stay until their last line is written.
+        // Keep the names of removed IDs until their last log line is written.
         self.names = Names::default();
         for entry in self.ids.entries.iter().chain(&ids.entries) {
             self.names.0.insert(entry.id, entry.name.clone());
@@ -388,13 +388,13 @@ fn hint_at_port(listen: &[(SocketAddr, Transport)]) {
     }
 }
 
-/// Opens the listeners beside the inherited ones, and tells the engine what each of them speaks.
+/// Opens the listeners, after the inherited ones, and tells the engine the protocol of each.
 fn listen(net: &mut MioNet, settings: &mut Settings, inherited: Vec<Inherited>) -> Result<(), Failure> {
     let is_port = |(_, transport): &(SocketAddr, Transport)| matches!(transport, Transport::Port(_));
     if settings.listen.iter().all(is_port) && inherited.is_empty() {
         let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, PORT));
         let address = net.listen(everywhere).or_else(|error| match error.raw_os_error() {
-            // A host without IPv6.
+            // The host has no IPv6.
             Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => {
                 net.listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)))
             }
@@ -428,7 +428,7 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
     settings.engine.listeners.push(transport);
 }
 
-/// Never more connections than descriptors, and enough left for everything else.
+/// Limits the connections to what the descriptors allow.
 fn limit_connections(settings: &mut Settings) -> Share {
     let share = Share::take();
     share.limit(&mut settings.engine.connections_max);

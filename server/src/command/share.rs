@@ -10,7 +10,7 @@ use crate::options::Opt;
 /// `--max-connections N`.
 pub(super) const MAX_CONNECTIONS: Opt =
     Opt::one("max-connections", "N", "10000", "limit of connections; lower if there are fewer descriptors");
-/// `--buffer-memory OCTETS`.
+/// `--buffer-memory BYTES`.
 pub(super) const BUFFER_MEMORY: Opt = Opt::one(
     "buffer-memory",
     "OCTETS",

@@ -1,4 +1,4 @@
-//! Name look-ups and dials of `check`, as the agent does them: Happy Eyeballs (RFC 8305), here on a thread for each
+//! Name look-ups and dials of `check`. They work as in the agent (Happy Eyeballs, RFC 8305), but with a thread for each
 //! address.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -14,7 +14,8 @@ use crate::clock::Clock;
 use crate::net::look_up::{Family, look_up};
 use crate::net::names::loopback;
 
-/// Looks a name up, on threads: the system's resolver knows no deadline. The addresses, and what to say of them.
+/// Resolves a name, on threads, because the system's resolver has no timeout. Returns the addresses and a text for the
+/// step.
 pub(super) fn resolve(
     host: &str,
     port: u16,
@@ -26,7 +27,7 @@ pub(super) fn resolve(
         let (sender, receiver) = mpsc::channel();
         for family in Family::ALL {
             let (host, sender) = (host.to_owned(), sender.clone());
-            // If the deadline has passed, nobody reads it.
+            // The receiver is gone after the deadline.
             thread::spawn(move || drop(sender.send((family, look_up(&host, family)))));
         }
         drop(sender);
@@ -62,23 +63,24 @@ pub(super) fn resolve(
     Err(format!("{host} does not resolve ({why}): is the name right, is there a network?"))
 }
 
-/// What became of an attempt.
+/// The state of an attempt.
 enum Attempt<T> {
     Connected(SocketAddr),
     Finished(SocketAddr, Result<T, WireError>),
 }
 
-/// An attempt that came to nothing.
+/// A failed attempt.
 pub(super) struct Failed {
     pub(super) address: SocketAddr,
     pub(super) is_connected: bool,
     pub(super) why: WireError,
 }
 
-/// The first address at which `check` succeeds, and what that gave; and the attempts that failed before.
+/// The first address at which `check` succeeds, with its result, and the earlier failed attempts.
 pub(super) type Raced<T> = (Option<(SocketAddr, T)>, Vec<Failed>);
 
-/// Tries addresses until `test` succeeds on a connection to one of them. Each step of each attempt may take `step`.
+/// Tries addresses until `test` succeeds on a connection to one of them. `step` is the timeout of each step of an
+/// attempt.
 pub(super) fn race<T: Send + 'static>(
     addresses: &[SocketAddr],
     step: Duration,
@@ -136,7 +138,7 @@ fn attempt<T: Send + 'static>(
     test: impl Fn(TcpStream, Deadline) -> Result<T, WireError> + Send + 'static,
     news: Sender<Attempt<T>>,
 ) {
-    // If another address was reached, nobody reads what came of this one.
+    // The receiver is gone if another address was faster.
     thread::spawn(move || {
         let result = match TcpStream::connect_timeout(&address, step) {
             Ok(stream) => {

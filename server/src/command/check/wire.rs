@@ -1,4 +1,4 @@
-//! A blocking connection to a relay, for one request and the head of its answer.
+//! A blocking connection to a relay, for one request and the head of its response.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,10 +17,10 @@ use crate::tls::{Take, TlsError, TlsSession};
 use crate::tls_config;
 use crate::trust::Trust;
 
-/// So many bytes of a body are looked at.
+/// Limit of a body, in bytes.
 const BODY_MAX: u64 = 1024;
 
-/// When a step must be over.
+/// The deadline of a step.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     clock: Clock,
@@ -32,20 +32,20 @@ impl Deadline {
         Self { clock: Clock::start(), after: span }
     }
 
-    /// What is left of the time; zero if it is over.
+    /// The remaining time; zero after the deadline.
     pub(super) fn left(self) -> Duration {
         self.after.saturating_sub(Duration::from_micros(self.clock.now().mono.0))
     }
 }
 
-/// A blocking stream that is of no use after its deadline, however little its peer sends or takes at a time.
+/// A blocking stream that fails after its deadline, even if its peer continues to make little progress.
 struct Timed {
     stream: TcpStream,
     deadline: Deadline,
 }
 
 impl Timed {
-    /// What is left of the time, as a timeout of the socket: never zero, which would mean none.
+    /// The remaining time as a socket timeout. It is never zero, which would mean no timeout.
     fn left(&self) -> io::Result<Option<Duration>> {
         let left = self.deadline.left();
         if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
@@ -70,27 +70,27 @@ impl Write for Timed {
     }
 }
 
-/// A connection that waits for what it needs, until its deadline.
+/// A connection that blocks until its deadline.
 pub(super) struct Wire {
     stream: Timed,
     tls: Option<TlsSession>,
-    /// Octets as they came.
+    /// Received wire bytes.
     wire: Vec<u8>,
     plain: Plain,
 }
 
-/// What was opened.
+/// Takes plaintext.
 struct Plain(Vec<u8>);
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(super) enum WireError {
-    /// The socket.
+    /// A socket error.
     Io(io::Error),
-    /// TLS, or the certificate.
+    /// A TLS or certificate error.
     Tls(String),
-    /// The trust can't be set up: a CA file is missing.
+    /// The trust cannot be set up, for example because the CA file is missing.
     Setup(Failure),
-    /// It ended too early, or what came is no HTTP.
+    /// The connection ended too early, or the response is not HTTP.
     NoHttp,
 }
 
@@ -105,8 +105,7 @@ impl Take for Plain {
 }
 
 impl Wire {
-    /// Connects, and goes through the TLS handshake if the server speaks TLS: `tls` is its name and how its certificate
-    /// is checked.
+    /// Connects, and completes the TLS handshake if `tls` has the server's name and trust.
     pub(super) fn connect(
         to: SocketAddr,
         tls: Option<(&str, &Trust)>,
@@ -116,7 +115,7 @@ impl Wire {
         Self::over(stream, tls, deadline)
     }
 
-    /// Goes through the TLS handshake on a connection, if there is to be one.
+    /// Completes the TLS handshake on a connection, if there is to be one.
     pub(super) fn over(
         stream: TcpStream,
         tls: Option<(&str, &Trust)>,
@@ -138,7 +137,7 @@ impl Wire {
         Ok(wire)
     }
 
-    /// The peer's own certificate, DER.
+    /// The peer's end-entity certificate, DER.
     pub(super) fn peer_certificate(&self) -> Option<&[u8]> {
         self.tls.as_ref()?.peer_certificate()
     }
@@ -157,7 +156,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Receives the head of the answer.
+    /// Receives the head of the response.
     pub(super) fn response(&mut self) -> Result<Response, WireError> {
         let mut finder = Finder::default();
         loop {
@@ -171,7 +170,7 @@ impl Wire {
         }
     }
 
-    /// Receives the answer, with the beginning of its body: as much as an error of a relay has.
+    /// Receives the response with the start of its body, enough for a relay's error.
     pub(super) fn answer(&mut self) -> Result<(Response, Vec<u8>), WireError> {
         let response = self.response()?;
         let wanted = response.content_length.unwrap_or(0).min(BODY_MAX);
@@ -182,7 +181,7 @@ impl Wire {
         Ok((response, self.plain.0[response.len..end].to_vec()))
     }
 
-    /// Receives and opens what comes next.
+    /// Receives and opens the next bytes.
     fn receive(&mut self) -> Result<(), WireError> {
         match self.tls.take() {
             None => {
@@ -201,7 +200,7 @@ impl Wire {
         }
     }
 
-    /// Lets TLS say what it has to say, and hear what comes next.
+    /// Sends pending TLS data and receives the next bytes.
     fn step(&mut self, tls: &mut TlsSession) -> Result<(), WireError> {
         if self.open(tls)? {
             return Ok(());
@@ -216,7 +215,7 @@ impl Wire {
         }
     }
 
-    /// Whether anything came of the octets that are there.
+    /// Opens the received bytes. Returns whether that made progress.
     fn open(&mut self, tls: &mut TlsSession) -> Result<bool, WireError> {
         let mut out = Buffer::with_room(4096);
         let before = self.plain.0.len();
@@ -263,7 +262,7 @@ mod tests {
 
     use super::*;
 
-    /// A peer that sends this, an octet every few milliseconds, and never ends.
+    /// A peer that sends these bytes, one every few milliseconds, and never ends.
     fn drip(octets: impl Iterator<Item = u8> + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
@@ -279,7 +278,7 @@ mod tests {
         address
     }
 
-    /// What comes of a request, with a second for it.
+    /// The result of a request with a timeout of one second.
     fn ask(to: SocketAddr, tls: Option<(&str, &Trust)>) -> String {
         let clock = Clock::start();
         let asked = Wire::connect(to, tls, Deadline::after(Duration::from_secs(1))).and_then(|mut wire| {

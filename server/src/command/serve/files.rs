@@ -1,5 +1,5 @@
-//! The files that a running relay reads again: all of them on SIGHUP, `ids` when it changes. Threads read them, because a
-//! disk or a lock may take long.
+//! Files that a running relay reads again: all of them on SIGHUP, `ids` when it changes. Threads read them, because a
+//! disk or a lock may block.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,24 +19,24 @@ use crate::worker::Worker;
 /// What a reload has read.
 pub(super) type Reloaded = (Settings, (TlsSetup, Served), Ids);
 
-/// The state of the file `ids`, and what was in it then.
+/// The stamp of the file `ids`, and its content.
 type ChangedIds = (Stamp, Result<Ids, Failure>);
 
-/// Where the relay's files are.
+/// The locations of the relay's files.
 pub(super) struct Sources {
-    /// As they were typed: SIGHUP reads `--config`, `--cert` and `--key` again.
+    /// The command line: SIGHUP reads `--config`, `--cert` and `--key` again.
     pub(super) args: Vec<String>,
     pub(super) state: State,
     /// The file `ids`.
     pub(super) ids: PathBuf,
-    /// The ceiling of all buffers, which stays as it is.
+    /// The limit of all buffers, which a reload does not change.
     pub(super) buffer_octets_max: usize,
     /// Certificates from a CA, and how the CA's own is checked: both stay as they are.
     pub(super) acme_tls: Option<(Arc<LiveCertificates>, ClientTls)>,
 }
 
 impl Sources {
-    /// All or nothing: if one of them is wrong, the old ones stay.
+    /// Reads all files. If one of them is invalid, the old settings stay.
     fn read(&self) -> Result<Reloaded, Failure> {
         let matches = parse(&SPEC, &self.args)?;
         let mut settings = Settings::read(&matches, Some(self.buffer_octets_max))?;
@@ -47,27 +47,27 @@ impl Sources {
     }
 }
 
-/// The threads, and what they were asked for.
+/// The threads and their pending requests.
 pub(super) struct Files {
     reload: Worker<(), Result<Reloaded, Failure>>,
-    /// SIGHUP came during a reload, which may have read some files before they were changed.
+    /// Whether SIGHUP came during a reload, which may have read files before they were changed.
     reload_again: bool,
-    /// Gets the state in which the file `ids` was seen last; answers if it is in another.
+    /// Takes the last stamp of the file `ids`. Responds with the file if its stamp differs.
     ids: Worker<Stamp, Option<ChangedIds>>,
     seen: Stamp,
-    /// The next answer about `ids` is older than what a reload has read.
+    /// Whether the pending response about `ids` is older than the result of a reload.
     is_outdated: bool,
 }
 
 impl Files {
-    /// Starts the threads. `seen`: the state of the file `ids` when it was read.
+    /// Starts the threads. `seen` is the stamp of the file `ids` when it was read.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(super) fn start(sources: Sources, seen: Stamp, net: &MioNet) -> io::Result<Self> {
         let path = sources.ids.clone();
         let ids = Worker::start("ids", net.waker(), move |seen| {
-            // Taken before the file is read: a change in between shows at the next look.
+            // Taken before the file is read, so that a change in between is detected by the next check.
             let stamp = Stamp::of(&path);
             (stamp != seen).then(|| (stamp, Ids::load(&path)))
         })?;
@@ -75,7 +75,7 @@ impl Files {
         Ok(Self { reload, reload_again: false, ids, seen, is_outdated: false })
     }
 
-    /// Begins to read everything again.
+    /// Starts a reload.
     pub(super) fn reload(&mut self) {
         if !self.reload.ask(()) {
             self.reload_again = true;
@@ -86,7 +86,7 @@ impl Files {
         self.reload.is_busy()
     }
 
-    /// What the last reload has read.
+    /// Takes the result of the last reload.
     pub(super) fn reloaded(&mut self) -> Option<Result<Reloaded, Failure>> {
         let reloaded = self.reload.answer()?;
         if std::mem::take(&mut self.reload_again) {
@@ -99,12 +99,12 @@ impl Files {
         Some(reloaded)
     }
 
-    /// Begins to look whether the file `ids` has changed.
+    /// Starts a check whether the file `ids` has changed.
     pub(super) fn look_at_ids(&mut self) {
         self.ids.ask(self.seen);
     }
 
-    /// The file `ids`, if it has changed.
+    /// Takes the file `ids`, if it has changed.
     pub(super) fn changed_ids(&mut self) -> Option<Result<Ids, Failure>> {
         let answer = self.ids.answer()?;
         let is_outdated = std::mem::take(&mut self.is_outdated);

@@ -1,4 +1,4 @@
-//! What `serve` takes.
+//! The options of `serve`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use crate::logging::LOG_RATE;
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
-/// The table of its options.
+/// The table of options.
 pub(super) const SPEC: Spec = Spec {
     command: "serve",
     operands: &[],
@@ -147,7 +147,7 @@ lives. Listening sockets that are passed on (LISTEN_FDS) are taken, and then non
 those that are asked for; their names (FileDescriptorName=) say what they speak: tls, plain, proxy.",
 };
 
-/// What was asked for.
+/// The parsed options.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) engine: Config,
@@ -162,7 +162,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Reads the options. `ceiling`: the `--buffer-memory` that a relay began with, which no reload changes.
+    /// Reads the options. `ceiling` is the `--buffer-memory` of a running relay, which a reload does not change.
     pub(super) fn read(matches: &Matches, ceiling: Option<usize>) -> Result<Self, Failure> {
         let count = |long, least| matches.get(long, value::count(least, 1_000_000)).map(to_u32);
         let seconds = |long| matches.get(long, value::seconds).map(span);
@@ -234,28 +234,27 @@ impl Settings {
         })
     }
 
-    /// The sizes of buffers.
+    /// The buffer sizes.
     pub(super) fn sizes(&self) -> Sizes {
-        // A head, and a record behind it.
+        // A head and one TLS record behind it.
         let head = self.engine.head.head_bytes_max as usize + RECORD_MAX + 1024;
         Sizes { head, bulk: self.buffer, ceiling: self.buffer_memory }
     }
 }
 
-/// What a TLS handshake takes at most: a ClientHello of 16 KiB, and the session.
+/// Memory limit of one TLS handshake: a ClientHello of 16 KiB, and the session.
 const HANDSHAKE: u64 = (16 * 1024 + HANDSHAKE_MEMORY) as u64;
-/// Heads, or handshakes, that there must be room for.
+/// The lowest limit of heads or handshakes.
 const COUNT_MIN: u64 = 8;
-/// The size of a queue where the ceiling does not ask for a smaller one.
+/// The queue size, unless the memory limit requires a smaller one.
 const BUFFER: u64 = 256 << 10;
 
-/// The ceiling of all buffers, in bytes.
+/// The memory limit of all buffers, in bytes.
 #[derive(Clone, Copy)]
 struct Memory(usize);
 
 impl Memory {
-    /// How many heads or handshakes there may be: what was asked for, if there is room for so many; else the default,
-    /// or as many as there is room for.
+    /// A limit of heads or handshakes: the given one, if there is memory for it; else the default, or as many as fit.
     fn count(
         self,
         (option, asked): (&str, Option<u64>),
@@ -277,7 +276,7 @@ impl Memory {
         )))
     }
 
-    /// The large size of a queue; there must be room for four.
+    /// The large queue size; four queues must fit.
     fn buffer(self, asked: Option<u64>) -> Result<usize, Failure> {
         let room = self.0 as u64 / 4;
         match asked {
@@ -302,7 +301,7 @@ fn listeners(
     Ok(addresses.into_iter().map(|address| (address, transport)).collect())
 }
 
-/// A `--tcp`: where it listens, and whose clients come there.
+/// Parses a `--tcp`: the listen address, and the name of the hidden server.
 fn tcp_port(text: &str) -> Result<(SocketAddr, String), String> {
     let (address, name) = text
         .rsplit_once('=')
@@ -313,7 +312,7 @@ fn tcp_port(text: &str) -> Result<(SocketAddr, String), String> {
     Ok((value::listen_address(address)?, name.to_owned()))
 }
 
-/// Whom a `--listen-proxy` believes.
+/// The addresses from which PROXY headers are accepted.
 fn proxies(matches: &Matches) -> Result<Vec<Prefix>, Failure> {
     let mut proxies = matches.get_all("proxy-from", value::prefix)?;
     if proxies.is_empty() {
