@@ -47,14 +47,14 @@ use crate::trust::{self, Trust};
 const SPEC: Spec = Spec {
     command: "agent",
     operands: &[],
-    summary: "Beside the hidden server: keeps connections waiting at the relay, and takes whoever comes to the local service.",
+    summary: "Connects a hidden server to its relay: keeps connections waiting there, and forwards clients to the local service.",
     options: &[
-        Opt::many("ticket", "FILE", "", "which hidden server to be, at which relay ('rendezvous id add' writes it)"),
+        Opt::many("ticket", "FILE", "", "the ticket of the hidden server, written by 'rendezvous id add'"),
         Opt::many(
             "to",
             "HOST:PORT",
             "none, with --stream",
-            "the local HTTP service; https://HOST:PORT if it speaks TLS",
+            "the local HTTP service; https://HOST:PORT if it uses TLS",
         ),
         TO_CA,
         TO_PIN,
@@ -63,21 +63,21 @@ const SPEC: Spec = Spec {
             "stream",
             "[LABEL=]HOST:PORT",
             "none",
-            "the local service for clients of 'rendezvous connect' and of a --tcp port of the relay; with a LABEL: of the port with that label",
+            "the local service for clients of 'rendezvous connect' and of the relay's --tcp ports; with a LABEL: for the port with that label",
         ),
         Opt::flag(
             "end-to-end",
-            "terminate the TLS of clients here, with a key that the relay does not have; the ID must be enrolled with --end-to-end",
+            "terminate the clients' TLS in the agent, with a key that the relay does not have; the ID must be enrolled with --end-to-end",
         ),
         Opt::many(
             "tls-to",
             "HOST:PORT",
             "none",
-            "the local service that terminates the TLS of clients itself; the ID must be enrolled with --end-to-end",
+            "a local service that terminates the clients' TLS; the ID must be enrolled with --end-to-end",
         ),
         Opt::flag(
             "to-h2",
-            "offer HTTP/2 with --end-to-end: the --to service speaks it in clear, with prior knowledge, as well as HTTP/1.1",
+            "offer HTTP/2 with --end-to-end; the --to service must accept it without TLS (prior knowledge), as well as HTTP/1.1",
         ),
         Opt::one("cert", "FILE", "agent.crt in the state folder, self-signed, made when missing", "the certificate of --end-to-end, PEM"),
         Opt::one("key", "FILE", "agent.key in the state folder", "its key, PEM"),
@@ -110,46 +110,46 @@ const SPEC: Spec = Spec {
             "allow-key",
             "sha256//PIN",
             "every client",
-            "let in clients with this key alone ('rendezvous key' makes one); with --end-to-end",
+            "accept only clients with this key (made by 'rendezvous key'); needs --end-to-end",
         ),
-        Opt::one("allow-keys", "FILE", "none", "the same for each line of this file, which SIGHUP reads again"),
+        Opt::one("allow-keys", "FILE", "none", "accept the keys in this file, one per line; SIGHUP reads it again"),
         Opt::one(
             "client-ca",
             "FILE",
             "every client",
-            "let in clients alone that show a certificate of a CA in this PEM file; with --end-to-end. The --to services get its subject in the field X-Client-Cert-Subject of every request",
+            "accept only clients with a certificate of a CA in this PEM file; needs --end-to-end. The --to services get the certificate's subject in the field X-Client-Cert-Subject of every request",
         ),
-        Opt::one("pool", "N", "4", "connections that wait at each relay, 1 to 100"),
+        Opt::one("pool", "N", "4", "number of waiting connections at each relay, 1 to 100"),
         Opt::one(
             "pool-max",
             "N",
             "64",
-            "connections that wait, or are opened at once, while clients take all of them, up to 250",
+            "limit of waiting connections, and of those opened at once, while clients use all of them, up to 250",
         ),
         Opt::one(
             "send-proxy",
             "v1|v2",
             "none",
-            "tell the local services whose each connection is, by a PROXY header before its first octet",
+            "send the client's address to the local services in a PROXY header",
         ),
         Opt::flag(
             "forwarded",
-            "tell the --to services each client's address, and the outside host and scheme, in fields of every request",
+            "send the client's address and the public host and scheme to the --to services, in fields of every request",
         ),
         Opt::one(
             "password-file",
             "FILE",
             "none",
-            "ask every request of the --to services for a user name and a password of this file ('rendezvous password' writes it), which SIGHUP reads again",
+            "require a user name and password of this file (written by 'rendezvous password') for every request to the --to services; SIGHUP reads it again",
         ),
-        Opt::flag("password-keep", "pass the field Authorization on to the service; otherwise it is removed"),
-        Opt::many("allow", "ADDR/BITS", "all", "let in clients with these addresses alone, as the relay tells them"),
-        Opt::many("deny", "ADDR/BITS", "none", "let in no clients with these addresses, whatever --allow says"),
+        Opt::flag("password-keep", "pass the Authorization field on to the service instead of removing it"),
+        Opt::many("allow", "ADDR/BITS", "all", "accept only clients with these addresses, as reported by the relay"),
+        Opt::many("deny", "ADDR/BITS", "none", "refuse clients with these addresses, even if --allow has them"),
         Opt::one(
             "direct",
             "ADDR:PORT",
             "none",
-            "take direct connections here for --stream, and dial clients that can be reached",
+            "accept direct connections for --stream here, and dial reachable clients",
         ),
         ANNOUNCE,
         ALLOW,
@@ -161,9 +161,9 @@ const SPEC: Spec = Spec {
         CONFIG,
     ],
     events: "\
-A --to https://… is followed by the options that say how its certificate is checked. The certificate must be for HOST;
-the Host field of requests stays that of the client.
-With several tickets each is followed by its own --to, --tls-to and --stream, or shares those before it:
+Options for the verification of a certificate follow their --to https://…. The certificate must be for HOST;
+the Host field of requests is the client's.
+With several tickets, each is followed by its own --to, --tls-to and --stream, or shares the preceding ones:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
 With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
 sent; what is not HTTP is refused. The service has to be told to trust these fields (see the manual).
@@ -190,27 +190,27 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let services = services(&matches)?;
     let forwarded = matches.flag("forwarded");
     if forwarded && services.iter().all(|service| service.to.is_none()) {
-        return Err(Failure::Usage("--forwarded is for a --to HOST:PORT, which is missing".to_owned()));
+        return Err(Failure::Usage("--forwarded needs --to HOST:PORT".to_owned()));
     }
     let password_file = matches.get_if("password-file", path)?;
     let keeps_password = matches.flag("password-keep");
     if password_file.is_some() && services.iter().all(|service| service.to.is_none()) {
-        return Err(Failure::Usage("--password-file is for a --to HOST:PORT, which is missing".to_owned()));
+        return Err(Failure::Usage("--password-file needs --to HOST:PORT".to_owned()));
     }
     if matches.flag("to-h2") && password_file.is_some() {
         return Err(Failure::Usage(
-            "--to-h2 and --password-file exclude each other: nobody reads HTTP/2".to_owned(),
+            "--to-h2 and --password-file exclude each other: the agent does not parse HTTP/2".to_owned(),
         ));
     }
     if keeps_password && password_file.is_none() {
-        return Err(Failure::Usage("--password-keep is for --password-file, which is missing".to_owned()));
+        return Err(Failure::Usage("--password-keep needs --password-file".to_owned()));
     }
     let allow = matches.get_all("allow", prefix)?;
     let deny = matches.get_all("deny", prefix)?;
     let reachable = matches.get_if("direct", listen_address)?;
     let reachable = Reachable::of(&matches, "direct", reachable)?;
     if reachable.listens() && services.iter().all(|service| service.stream.is_none()) {
-        return Err(Failure::Usage("--direct is for a --stream HOST:PORT, which is missing".to_owned()));
+        return Err(Failure::Usage("--direct needs --stream HOST:PORT".to_owned()));
     }
     let mut relays_in_logs = Vec::new();
     let mut names = Names::default();
@@ -222,27 +222,27 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let terminates = matches.flag("end-to-end");
     if matches.flag("to-h2") && forwarded {
         return Err(Failure::Usage(
-            "--to-h2 and --forwarded exclude each other: nobody reads HTTP/2".to_owned(),
+            "--to-h2 and --forwarded exclude each other: the agent does not parse HTTP/2".to_owned(),
         ));
     }
     if matches.flag("to-h2")
         && services.iter().any(|service| service.to.as_ref().is_some_and(|to| to.tls.is_some()))
     {
-        return Err(Failure::Usage("--to-h2 is for a --to in clear, not for https://".to_owned()));
+        return Err(Failure::Usage("--to-h2 needs a --to without https://".to_owned()));
     }
     let key_list = key_list(&matches)?;
     let client_ca = matches.get_if("client-ca", path)?;
     if !terminates {
         refuse_without_end_to_end(&matches)?;
     } else if services.iter().all(|service| service.tls_to.is_some()) {
-        return Err(Failure::Usage("--end-to-end is for a --to or a --stream, which is missing".to_owned()));
+        return Err(Failure::Usage("--end-to-end needs --to or --stream".to_owned()));
     }
     if client_ca.is_some() {
         refuse_beside_client_ca(&matches, key_list.is_some(), &services)?;
     }
     if key_list.is_some() && services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
         return Err(Failure::Usage(
-            "--allow-key and --allow-keys exclude --tls-to and --stream LABEL=HOST:PORT, whose clients show no key"
+            "--allow-key and --allow-keys exclude --tls-to and --stream LABEL=HOST:PORT, whose clients present no key"
                 .to_owned(),
         ));
     }
@@ -251,7 +251,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !ticket.relay.tls {
             log::warn!(
-                "event=in-clear name={} relay={} reason=\"the ticket says http://: token and traffic can be read\"",
+                "event=in-clear name={} relay={} reason=\"the ticket's URL begins with http://: token and traffic can be read on the way\"",
                 Escaped(&name),
                 ticket.relay
             );
@@ -381,7 +381,7 @@ impl Program for AgentProgram {
         let waiting = (0..)
             .zip(&self.relays_in_logs)
             .map(|(upstream, of)| format!("{} at {}", agent.waiting(upstream), of.relay));
-        Some(format!("connections that wait: {}", Vec::from_iter(waiting).join(", ")))
+        Some(format!("waiting connections: {}", Vec::from_iter(waiting).join(", ")))
     }
 
     fn reload(&mut self, _: &mut Loop<Host<Recorder<Agent>>>) {
@@ -439,7 +439,7 @@ impl Program for AgentProgram {
 fn door(ticket: &Ticket, file: &Path, has_tls_to: bool, keeps_password: bool) -> Result<Door, Failure> {
     if !ticket.relay.tls {
         return Err(Failure::Usage(format!(
-            "--password-file: the relay {} is reached by http://, where passwords could be read",
+            "--password-file: the URL of the relay {} is http://, and passwords could be read on the way",
             ticket.relay
         )));
     }
@@ -458,7 +458,7 @@ fn version(text: &str) -> Result<Version, String> {
     match text {
         "v1" => Ok(Version::V1),
         "v2" => Ok(Version::V2),
-        _ => Err(format!("'{text}' is neither v1 nor v2")),
+        _ => Err(format!("'{text}' is not v1 or v2")),
     }
 }
 
@@ -468,13 +468,13 @@ fn local_tls(to: &LocalService, all: &mut Vec<ClientTls>, relays: usize) -> Resu
     let Some(trust) = &to.tls else { return Ok(None) };
     if *trust == Trust::Insecure {
         log::warn!(
-            "event=insecure service={} reason=\"no certificate is checked: anybody could be the local service\"",
+            "event=insecure service={} reason=\"the service's certificate is not verified: the connection can be intercepted\"",
             Escaped(&to.to_string())
         );
     }
     let index = u16::try_from(relays + all.len());
     all.push(upstream::tls_to(&to.at.host, trust)?);
-    index.map(Some).map_err(|_| Failure::Usage("--ticket: there are too many".to_owned()))
+    index.map(Some).map_err(|_| Failure::Usage("too many --ticket options".to_owned()))
 }
 
 /// Refuses a certificate for several names: on an HTTP/2 connection, browsers send requests for all of them (RFC 9113
@@ -485,7 +485,7 @@ fn refuse_several_names(certified: &CertifiedKey) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::Failed(format!(
-        "--to-h2 needs a certificate of one name, and this one is for {}: browsers would send requests for all of them on one \
+        "--to-h2 needs a certificate with a single name, but this one is for {}: browsers would send requests for all of them on one \
          connection",
         names.join(", ")
     )))
@@ -506,9 +506,9 @@ fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Servic
     let why = if has_keys {
         "--allow-key or --allow-keys exclude each other"
     } else if matches.flag("to-h2") {
-        "--to-h2 exclude each other: nobody reads HTTP/2"
+        "--to-h2 exclude each other: the agent does not parse HTTP/2"
     } else if services.iter().any(|it| it.tls_to.is_some() || !it.ports.is_empty()) {
-        "--tls-to or --stream LABEL=HOST:PORT exclude each other: their clients show the agent no certificate"
+        "--tls-to or --stream LABEL=HOST:PORT exclude each other: their clients present no certificate to the agent"
     } else {
         return Ok(());
     };
@@ -518,11 +518,11 @@ fn refuse_beside_client_ca(matches: &Matches, has_keys: bool, services: &[Servic
 /// Refuses options that need `--end-to-end`.
 fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
     if matches.flag("to-h2") {
-        return Err(Failure::Usage("--to-h2 is for --end-to-end, which is missing".to_owned()));
+        return Err(Failure::Usage("--to-h2 needs --end-to-end".to_owned()));
     }
     for option in ["cert", "key", "name", "allow-key", "allow-keys", "client-ca"] {
         if !matches.get_all(option, |text| Ok::<_, String>(text.to_owned()))?.is_empty() {
-            return Err(Failure::Usage(format!("--{option} is for --end-to-end, which is missing")));
+            return Err(Failure::Usage(format!("--{option} needs --end-to-end")));
         }
     }
     Ok(())
@@ -622,7 +622,7 @@ struct Service {
 fn stream(text: &str) -> Result<(Option<String>, HostPort), String> {
     match text.split_once('=') {
         None => Ok((None, host_port(text)?)),
-        Some((label, _)) if !is_name(label) => Err(format!("'{label}' cannot be the label of a port")),
+        Some((label, _)) if !is_name(label) => Err(format!("'{label}' is not a valid label of a port")),
         Some((label, at)) => Ok((Some(label.to_owned()), host_port(at)?)),
     }
 }
@@ -682,13 +682,13 @@ fn services(matches: &Matches) -> Result<Vec<Service>, Failure> {
             "tls-to" => group.services.tls_to.replace(host_port(text).map_err(usage)?).is_some(),
             _ => {
                 let to = group.to.as_mut();
-                to.ok_or_else(|| usage("a --to https://HOST:PORT comes first".to_owned()))?
+                to.ok_or_else(|| usage("it must follow a --to https://HOST:PORT".to_owned()))?
                     .take(option, text)?;
                 false
             }
         };
         if is_second {
-            return Err(Failure::Usage(format!("--{option} {text}: this ticket has a --{option} already")));
+            return Err(Failure::Usage(format!("--{option} {text}: this ticket already has a --{option}")));
         }
     }
     let (mut last_to, mut last_own) = (None, OwnServices::default());

@@ -29,7 +29,7 @@ pub(super) fn files(matches: &Matches) -> Result<Vec<(PathBuf, PathBuf)>, Failur
 
 /// Parses a `--name`: a host name or an address for a certificate.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    cert::normal_name(text).ok_or_else(|| format!("'{text}' is neither a host name nor an address"))
+    cert::normal_name(text).ok_or_else(|| format!("'{text}' is not a host name or an address"))
 }
 
 /// Loads the certificates in the files of [`files`], or else the program's own with its warning. Warnings are logged,

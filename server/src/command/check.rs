@@ -29,7 +29,7 @@ use crate::trust::Trust;
 const SPEC: Spec = Spec {
     command: "check",
     operands: &[],
-    summary: "Goes the agent's way step by step and says which step fails, and what to do.",
+    summary: "Connects like an agent, step by step, and prints which step fails and what to do.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
         Opt::one("to", "HOST:PORT", "not checked", "the local service; https://HOST:PORT if it speaks TLS"),
@@ -40,7 +40,7 @@ const SPEC: Spec = Spec {
     events: "\
 A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
 10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
-step 'client' sends GET / to the hidden server as a client does, to see whether an agent serves it.",
+step 'client' sends GET / to the hidden server, to check that an agent serves it.",
 };
 
 /// Timeout of each step.
@@ -97,8 +97,7 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     let token = match token {
         Ok(Accepted::Timed) => Step::Ok("the relay accepts it".to_owned()),
         Ok(Accepted::OverChallenge) => Step::Ok(
-            "the relay accepts one that is bound to its challenge; it refused one that is bound to the time"
-                .to_owned(),
+            "the relay refused a token for this machine's time but accepts one for its challenge".to_owned(),
         ),
         Err(why) => Step::Failed(why),
     };
@@ -128,19 +127,18 @@ fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, 
             }
             None => {
                 let all = failed.iter().map(shown).collect::<Vec<_>>().join("; ");
-                Err(format!("{all}: does the relay run, is the port open in its firewall?"))
+                Err(format!("{all}: check that the relay runs and that its firewall allows the port"))
             }
         },
     )?;
     if !is_tls {
-        let _ =
-            print_step("tls", &Step::Ok("none: the ticket says http://, everything is in clear".to_owned()));
+        let _ = print_step("tls", &Step::Ok("none: the ticket's URL begins with http://".to_owned()));
         return Ok(address);
     }
     let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
     let wire = match (reached, failure) {
         (Some((_, wire)), _) => Ok((wire, "the handshake is complete".to_owned())),
-        (None, Some(WireError::Tls(why))) => Err(format!("{why}: is this port one for HTTPS?")),
+        (None, Some(WireError::Tls(why))) => Err(format!("{why}: check that this port is for HTTPS")),
         (None, Some(other)) => Err(other.to_string()),
         (None, None) => Err("no answer in time".to_owned()),
     };
@@ -162,7 +160,7 @@ fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Resul
     let judged = match &ticket.trust {
         Trust::Pins(pins) if pin.is_some_and(|pin| pins.contains(&pin)) => Ok(format!("the pin is {shown}")),
         Trust::Pins(_) => Err(format!(
-            "the relay's pin is {shown}, the ticket has another: a new key (get a new ticket), or somebody in between"
+            "the relay's pin is {shown}, but the ticket has another: the relay has a new key (get a new ticket), or the connection is intercepted"
         )),
         other => match open(other) {
             Ok(_) => Ok(format!("its certificate is trusted; its pin is {shown}")),
@@ -189,14 +187,16 @@ fn check_client(ticket: &Ticket, address: SocketAddr, deadline: Deadline) -> Ste
     let answer = open(ticket, address, request.as_bytes(), deadline).and_then(|mut wire| wire.answer());
     let (response, body) = match answer {
         Ok(answer) => answer,
-        // It may serve something else than HTTP.
-        Err(error) => return Step::Info(format!("no HTTP response of the hidden server: {error}")),
+        // The service may use another protocol.
+        Err(error) => return Step::Info(format!("no HTTP response from the hidden server: {error}")),
     };
     match response.status {
         404 if body.windows(NOBODY.len()).any(|part| part == NOBODY.as_bytes()) => {
             Step::Info("no agent is connected: clients get 404".to_owned())
         }
-        503 if response.is_offline => Step::Info("the agent has just left: clients get 503".to_owned()),
+        503 if response.is_offline => {
+            Step::Info("the agent has just disconnected: clients get 503".to_owned())
+        }
         status => Step::Ok(format!("the hidden server answers with {status}")),
     }
 }
@@ -255,7 +255,7 @@ fn open(ticket: &Ticket, address: SocketAddr, request: &[u8], deadline: Deadline
 /// Compares the clocks. `is_challenged`: the relay accepted a token over its challenge, so the clock does not matter.
 fn compare_clocks(ticket: &Ticket, theirs: Option<u64>, is_challenged: bool) -> Step {
     let Some(theirs) = theirs else {
-        return Step::Ok("the relay says no Date: nothing to compare with".to_owned());
+        return Step::Ok("the relay's response has no Date: cannot compare clocks".to_owned());
     };
     let ours = clock::wall();
     let apart = ours.abs_diff(theirs);
@@ -273,14 +273,14 @@ fn compare_clocks(ticket: &Ticket, theirs: Option<u64>, is_challenged: bool) -> 
 /// Explains the refusal of a token, with what to do.
 fn refusal(status: u16) -> String {
     match status {
-        401 => "refused: not enrolled at this relay (any more), or another secret; \
-                'rendezvous id ticket NAME' there writes a new ticket"
+        401 => "refused: not enrolled at this relay (any more), or the secret differs; \
+                run 'rendezvous id ticket NAME' there for a new ticket"
             .to_owned(),
         429 => "too many failures from this address: wait a minute".to_owned(),
         503 => "the relay is full or shutting down".to_owned(),
         other => {
             format!(
-                "answer {other}: is this a rendezvous relay? one of 2013 needs 'token plain' in the ticket"
+                "answer {other}: check that this is a rendezvous relay; one of 2013 needs 'token plain' in the ticket"
             )
         }
     }
@@ -290,19 +290,19 @@ fn check_service(to: &LocalService) -> Result<(), NotOk> {
     let reached = resolve(&to.at.host, to.at.port, Deadline::after(STEP)).and_then(|(addresses, _)| {
         let (reached, failed) = race(&addresses, STEP, |_, _| Ok(()));
         let all = || failed.iter().map(shown).collect::<Vec<_>>().join("; ");
-        reached.ok_or_else(|| format!("{}: does the service run, and listen there?", all()))
+        reached.ok_or_else(|| format!("{}: check that the service runs and listens there", all()))
     });
     let address =
         step("service", reached.map(|(address, ())| (address, format!("{to} accepts connections"))))?;
     let Some(trust) = &to.tls else { return Ok(()) };
     let open = |trust: &Trust| Wire::connect(address, Some((&to.at.host, trust)), Deadline::after(STEP));
     let judged = match open(trust) {
-        Ok(_) if *trust == Trust::Insecure => Ok("no certificate is checked: --to-insecure".to_owned()),
+        Ok(_) if *trust == Trust::Insecure => Ok("the certificate is not verified: --to-insecure".to_owned()),
         Ok(_) => Ok("its certificate is trusted".to_owned()),
         // Find out whether it uses TLS at all, and its pin.
         Err(WireError::Tls(why)) => Err(match open(&Trust::Insecure).map(|wire| shown_pin(&wire)) {
             Ok(pin) => format!("its certificate (pin {pin}) is not trusted: {why}"),
-            Err(_) => format!("{why}: does the service speak TLS there?"),
+            Err(_) => format!("{why}: check that the service uses TLS on this port"),
         }),
         Err(other) => Err(other.to_string()),
     };

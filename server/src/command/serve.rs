@@ -120,7 +120,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
-        log::info!("event=nobody-enrolled hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
+        log::info!("event=no-ids hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
     }
     log::info!("event=ready");
     daemon::warn_of_root();
@@ -183,7 +183,9 @@ impl Program for Relay {
             None => {}
             Some(Ok((settings, (tls, served), ids))) => {
                 if settings.listen != self.listen {
-                    log::warn!("event=reload-ignored option=listen hint=\"listeners change at a restart\"");
+                    log::warn!(
+                        "event=reload-ignored option=listen hint=\"restart the relay to change listeners\""
+                    );
                 }
                 self.served = served;
                 self.domain.clone_from(&settings.engine.domain);
@@ -218,7 +220,10 @@ impl Program for Relay {
         let snapshot = acme::inner(event_loop.machine()).machine().snapshot(event_loop.now());
         let (ids, of) = (snapshot.ids.len(), snapshot.connections);
         let (waiting, pairs) = (of.waiting, of.paired / 2);
-        Some(format!("{ids} IDs, {waiting} connections wait, {pairs} pairs, {} connections in all", of.all()))
+        Some(format!(
+            "{ids} IDs, {waiting} waiting connections, {pairs} pairs, {} connections in total",
+            of.all()
+        ))
     }
 
     /// Removes the status socket: another relay may use the state folder and the addresses while pairs end.
@@ -300,7 +305,7 @@ impl Relay {
             (self.domain.is_some(), ids.entries.iter().find(|entry| entry.end_to_end))
         {
             log::warn!(
-                "event=end-to-end name={:?} reason=\"without --domain no client can name it, but for connect --end-to-end\"",
+                "event=end-to-end name={:?} reason=\"without --domain only connect --end-to-end can select it\"",
                 sealed.name
             );
         }

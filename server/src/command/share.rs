@@ -13,7 +13,7 @@ pub(super) const MAX_CONNECTIONS: Opt =
 /// `--buffer-memory BYTES`.
 pub(super) const BUFFER_MEMORY: Opt = Opt::one(
     "buffer-memory",
-    "OCTETS",
+    "BYTES",
     "48M",
     "limit of memory for peers' data: handshakes, heads, responses, queues",
 );

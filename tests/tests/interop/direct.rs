@@ -325,7 +325,7 @@ fn options_that_make_no_sense_are_refused() {
         (connect(&["--direct", "maybe"]), "off, prefer, require"),
         (connect(&["--direct-listen", "[::]:0"]), "--announce HOST:PORT"),
         (connect(&["--announce", "192.0.2.1:9"]), "--direct-listen"),
-        (connect(&["--direct-listen", "127.0.0.1:0", "--announce", "laptop.lan:9"]), "addresses alone"),
+        (connect(&["--direct-listen", "127.0.0.1:0", "--announce", "laptop.lan:9"]), "only addresses"),
         (connect(&["--direct-timeout", "0"]), "up to 20 seconds"),
         (connect(&["--direct-allow", "everything"]), "link-local"),
         (agent(&["--to", "127.0.0.1:1", "--direct", "127.0.0.1:0"]), "--stream"),

@@ -291,5 +291,5 @@ fn the_option_says_what_it_takes() {
     let refused = crate::program::run(rendezvous().args(args));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{said}");
-    assert!(said.contains("--send-proxy") && said.contains("neither v1 nor v2"), "{said}");
+    assert!(said.contains("--send-proxy") && said.contains("is not v1 or v2"), "{said}");
 }

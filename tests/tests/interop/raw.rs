@@ -332,7 +332,7 @@ fn http_2() {
     let more = ["agent", "--ticket", &ticket, "--to", "h:1", "--end-to-end", "--to-h2", "--state", &state];
     let output = run(rendezvous().args(more).args(["--name", NAME, "--name", "other.relay.test"]));
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("a certificate of one name"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("a certificate with a single name"));
 }
 
 /// A PROXY header of version 2 with a host name.
@@ -353,7 +353,7 @@ fn options() {
         assert!(shown.contains(why), "{shown}");
     };
     refused(&["serve", "--tcp", "127.0.0.1:0"], "ADDR:PORT=NAME");
-    refused(&["serve", "--tcp", "127.0.0.1:0=a b"], "name or the label");
+    refused(&["serve", "--tcp", "127.0.0.1:0=a b"], "name or label");
     refused(&["agent", "--ticket", "t", "--to", "h:1", "--cert", "c", "--key", "k"], "--end-to-end");
     refused(&["agent", "--ticket", "t", "--to", "h:1", "--name", "n"], "--end-to-end");
     refused(&["agent", "--ticket", "t", "--stream", "a b=h:1"], "label");
@@ -363,5 +363,5 @@ fn options() {
         &["agent", "--ticket", "t", "--to", "h:1", "--end-to-end", "--to-h2", "--forwarded"],
         "--forwarded",
     );
-    refused(&["agent", "--ticket", "t", "--to", "https://h:1", "--end-to-end", "--to-h2"], "in clear");
+    refused(&["agent", "--ticket", "t", "--to", "https://h:1", "--end-to-end", "--to-h2"], "without https");
 }

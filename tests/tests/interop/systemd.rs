@@ -100,7 +100,7 @@ fn the_relay_tells_how_it_stands() {
     let mut relay = manager.start("relay", &mut serve);
     manager.hears("READY=1", "STOPPING=1");
     relay.says_exactly("event=listening", 1);
-    assert!(manager.hears("STATUS=", "READY=1").contains("1 IDs, 0 connections wait"));
+    assert!(manager.hears("STATUS=", "READY=1").contains("1 IDs, 0 waiting connections"));
     manager.hears("WATCHDOG=1", "READY=1");
     manager.hears("WATCHDOG=1", "READY=1");
     relay.signal("HUP");
@@ -122,7 +122,7 @@ fn the_agent_tells_how_many_wait() {
     agent.args(["agent", "--to", "127.0.0.1:1", "--pool", "3", "--ticket"]).arg(ticket);
     let mut agent = manager.start("agent", &mut agent);
     manager.hears("READY=1", "STOPPING=1");
-    let all = format!("STATUS=connections that wait: 3 at {}", relay.url(Below::Tls13));
+    let all = format!("STATUS=waiting connections: 3 at {}", relay.url(Below::Tls13));
     manager.hears(&all, "READY=1");
     agent.signal("TERM");
     manager.hears("STOPPING=1", "READY=1");

@@ -60,7 +60,7 @@ pub(super) fn resolve(
         return Ok((found.drain(..).map(|ip| SocketAddr::new(ip, port)).collect(), text));
     }
     let why = if is_late { "no answer in time" } else { "it has no address" };
-    Err(format!("{host} does not resolve ({why}): is the name right, is there a network?"))
+    Err(format!("{host} does not resolve ({why}): check the name and the network"))
 }
 
 /// The state of an attempt.

@@ -127,7 +127,7 @@ impl Wire {
             let config =
                 tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
             let name = ServerName::try_from(public_host(host).to_owned())
-                .map_err(|_| WireError::Tls(format!("'{host}' is no name for a certificate")))?;
+                .map_err(|_| WireError::Tls(format!("'{host}' is not a valid name for a certificate")))?;
             let mut tls = TlsSession::client(config, name)?;
             while !tls.is_secured() {
                 wire.step(&mut tls)?;

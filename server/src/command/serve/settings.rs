@@ -26,39 +26,39 @@ use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 pub(super) const SPEC: Spec = Spec {
     command: "serve",
     operands: &[],
-    summary: "The relay: hidden servers wait here, clients meet them here.",
+    summary: "Runs the relay, which connects clients with hidden servers.",
     options: &[
         Opt::many("listen", "ADDR:PORT", "[::]:8443, or 0.0.0.0:8443 without IPv6", "listen for HTTPS"),
         Opt::many(
             "listen-plain",
             "ADDR:PORT",
             "none",
-            "listen in clear: behind something that ends TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
+            "listen without TLS: behind a proxy that terminates TLS at layer 4, or for tests; never behind an HTTP proxy that reuses connections",
         ),
         Opt::many(
             "listen-proxy",
             "ADDR:PORT",
             "none",
-            "listen for HTTPS behind a balancer that says, with the PROXY protocol (v1 or v2), whose each connection is; may be repeated",
+            "listen for HTTPS from a load balancer that sends PROXY protocol headers (v1 or v2)",
         ),
         Opt::many(
             "proxy-from",
             "ADDR[/BITS]",
             "127.0.0.0/8 and ::1",
-            "addresses of such balancers: nobody else may connect there; may be repeated",
+            "the addresses of the load balancers; connections from others are closed",
         ),
         Opt::many(
             "tcp",
             "ADDR:PORT=NAME",
             "none",
-            "listen for clients of the hidden server with this name or label: whatever they send goes to it; may be repeated",
+            "listen for raw TCP clients of the hidden server with this name or label",
         ),
         STATE,
         Opt::many(
             "cert",
             "FILE",
             "relay.crt in the state folder, self-signed, made when missing",
-            "a certificate chain, PEM; each client gets the first one for the name it asks for, else the first of all",
+            "a certificate chain, PEM; each client gets the first one for its server name, or else the first one",
         ),
         Opt::many(
             "key",
@@ -66,12 +66,12 @@ pub(super) const SPEC: Spec = Spec {
             "relay.key in the state folder",
             "the key of the --cert of the same position, PEM",
         ),
-        Opt::many("name", "NAME", "", "one more name or address for the self-signed certificate"),
+        Opt::many("name", "NAME", "", "an additional name or address in the self-signed certificate"),
         Opt::one(
             "domain",
             "DOMAIN",
             "none",
-            "LABEL.DOMAIN is the hidden server with that label or ID, without a challenge",
+            "serve LABEL.DOMAIN from the hidden server with that label or ID, without a challenge",
         ),
         #[cfg(feature = "acme")]
         acme::ACME,
@@ -100,35 +100,35 @@ pub(super) const SPEC: Spec = Spec {
             "max-connections-per-address",
             "N",
             "1000",
-            "connections of one address (IPv6: one /64); 0 for no limit",
+            "limit of connections per address (IPv6: per /64); 0 for no limit",
         ),
         Opt::one(
             "max-handshakes",
             "N",
             "2000, or as many as --buffer-memory holds",
-            "TLS handshakes in progress; near it the oldest make room for new ones",
+            "limit of TLS handshakes in progress; close to it, the oldest ones are closed",
         ),
         Opt::one(
             "max-heads",
             "N",
             "1500, or as many as --buffer-memory holds",
-            "connections whose request is to come, or in progress; near it the oldest make room",
+            "limit of connections without a complete request; close to it, the oldest ones are closed",
         ),
-        Opt::one("max-waiting", "N", "32", "connections that wait for one ID"),
-        Opt::one("max-pairs", "N", "1000", "pairs of one ID"),
-        Opt::one("max-held", "N", "256", "clients held for one ID"),
-        Opt::one("head-timeout", "SECONDS", "10", "for a request's head, from its first octet"),
-        Opt::one("head-size", "OCTETS", "16k", "of a request's head"),
-        Opt::one("handshake-timeout", "SECONDS", "10", "for a TLS handshake"),
-        Opt::one("idle-timeout", "SECONDS", "0", "for a pair in which nothing moves; 0 for ever"),
-        Opt::one(
-            "half-closed-timeout",
-            "SECONDS",
-            "60",
-            "for a pair with one side ended in which nothing moves",
-        ),
+        Opt::one("max-waiting", "N", "32", "limit of waiting connections per ID"),
+        Opt::one("max-pairs", "N", "1000", "limit of pairs per ID"),
+        Opt::one("max-held", "N", "256", "limit of held clients per ID"),
+        Opt::one("head-timeout", "SECONDS", "10", "timeout for a request's head, from its first byte"),
+        Opt::one("head-size", "BYTES", "16k", "limit of a request's head"),
+        Opt::one("handshake-timeout", "SECONDS", "10", "timeout for a TLS handshake"),
+        Opt::one("idle-timeout", "SECONDS", "0", "idle timeout of pairs; 0 for none"),
+        Opt::one("half-closed-timeout", "SECONDS", "60", "idle timeout of pairs with one side ended"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
-        Opt::one("buffer", "OCTETS", "256k", "of one direction of a pair, while octets are under way"),
+        Opt::one(
+            "buffer",
+            "BYTES",
+            "256k",
+            "limit of memory for one direction of a pair, while data is in transit",
+        ),
         BUFFER_MEMORY,
         TRACE,
         LOG,
@@ -136,15 +136,15 @@ pub(super) const SPEC: Spec = Spec {
         CONFIG,
     ],
     events: "\
-SIGHUP reads certificate, key, ids and the --config file's limits again, all or nothing (listeners,
-buffers and the log level stay). A change to the ids file is live within two seconds without it.
-SIGTERM and SIGINT end the relay in order; a second one at once.
+SIGHUP reads the certificates, keys, ids and the --config file's limits again, all or nothing (listeners,
+buffers and the log level stay). A change of the file ids is in force within two seconds without it.
+SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
 
-'rendezvous status' says what the relay is doing: it asks status.sock in the state folder.
+'rendezvous status' shows the state of the relay, which it reads from status.sock in the state folder.
 
-Under a service manager (systemd: Type=notify-reload) it tells when it is ready, reloads, stops and
-lives. Listening sockets that are passed on (LISTEN_FDS) are taken, and then none is opened beside
-those that are asked for; their names (FileDescriptorName=) say what they speak: tls, plain, proxy.",
+The relay notifies a service manager (systemd: Type=notify-reload) when it is ready, reloads or stops, and
+serves its watchdog. With socket activation (LISTEN_FDS) the relay opens no listeners of its own except
+those given as options; FileDescriptorName= of each socket is tls, plain or proxy.",
 };
 
 /// The parsed options.
@@ -281,7 +281,7 @@ impl Memory {
         let room = self.0 as u64 / 4;
         match asked {
             Some(size) if size > room => Err(Failure::Usage(format!(
-                "4 × --buffer {size} = {} bytes, more than --{} {}: lower the former, or raise the latter",
+                "4 × --buffer {size} = {} bytes, more than --{} {}: lower the former or raise the latter",
                 4 * size,
                 BUFFER_MEMORY.long,
                 self.0
@@ -307,7 +307,7 @@ fn tcp_port(text: &str) -> Result<(SocketAddr, String), String> {
         .rsplit_once('=')
         .ok_or_else(|| format!("'{text}' is not ADDR:PORT=NAME, such as 0.0.0.0:2222=home"))?;
     if !is_name(name) && !is_label(name) {
-        return Err(format!("'{name}' cannot be the name or the label of a hidden server"));
+        return Err(format!("'{name}' is not a valid name or label of a hidden server"));
     }
     Ok((value::listen_address(address)?, name.to_owned()))
 }
