@@ -1,5 +1,4 @@
-//! The relay's certificate: from files, or `relay.crt` and `relay.key` of the state folder, self-signed and made when
-//! missing.
+//! The certificate of a relay or agent: from files, or self-signed in the state folder and made if missing.
 
 use std::fs;
 use std::io;
@@ -30,7 +29,7 @@ pub const CERT_FILE: &str = "relay.crt";
 /// The key's file in the state folder.
 pub const KEY_FILE: &str = "relay.key";
 
-/// The names of a key and its certificate in a state folder.
+/// The file names of a key and its certificate in a state folder.
 #[derive(Clone, Copy, Debug)]
 pub struct PairFiles {
     cert: &'static str,
@@ -38,9 +37,9 @@ pub struct PairFiles {
 }
 
 impl PairFiles {
-    /// Of a relay.
+    /// Those of a relay.
     pub const RELAY: Self = Self { cert: CERT_FILE, key: KEY_FILE };
-    /// Of an agent that terminates the TLS of clients.
+    /// Those of an agent that terminates the TLS of clients.
     pub const AGENT: Self = Self { cert: "agent.crt", key: "agent.key" };
 
     /// The file of the key.
@@ -54,10 +53,10 @@ impl PairFiles {
     }
 }
 
-/// The organisation in certificates that are made here, by which they are known later.
+/// The organisation in certificates made by this program, which identifies them later.
 const MADE_HERE: &str = "self-signed by rendezvous";
 
-/// A certificate chain with its key, and its pin.
+/// A certificate chain, its key and its pin.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// For [`tls_config::server_config`](crate::tls_config::server_config).
@@ -66,27 +65,27 @@ pub struct Identity {
     pub pin: Pin,
 }
 
-/// Loads a chain (the server's own certificate first) and its key from PEM files.
+/// Loads a chain (the end-entity certificate first) and its key from PEM files.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`]: which file, and what is wrong with it; or that the two do not belong together.
+/// [`Failure::Failed`] with the file and its error, or if key and certificate do not match.
 pub fn load(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
     let pem = files::read(key, FileKind::KEY)?;
     assemble(trust::read_certificates(cert)?, cert, &pem, key, provider)
 }
 
-/// The state folder's own certificate, which is to be good for `names` (see [`default_names`]); made when missing. One
-/// that was made here and lacks some of the names is made anew for the old and the new ones, with the same key, hence
-/// with the same pin.
+/// Returns the state folder's own certificate for `names` (see [`default_names`]), and makes it if it is missing. If it
+/// was made by this program and lacks some names, it is replaced by one for the old and new names with the same key and
+/// hence the same pin.
 ///
-/// The second part of the result is a warning to show: a certificate lacks a name and stays as it is, because it is the
-/// user's own or because nothing can be written in the folder. The lock is taken only if something is to be made.
+/// The second part of the result is a warning: the certificate lacks a name but is unchanged, because it is the user's
+/// own or the folder is read-only. The lock is taken only if something must be made.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where a file cannot be read or written, others can read the key, or the two do not belong
-/// together.
+/// [`Failure::Failed`] if a file cannot be read or written, if others can read the key, or if key and certificate do
+/// not match.
 pub fn ensure(
     state: &State,
     pair: PairFiles,
@@ -94,8 +93,7 @@ pub fn ensure(
     provider: &CryptoProvider,
 ) -> Result<(Identity, Option<String>), Failure> {
     let wanted = in_order(names.iter().filter_map(|name| normal_name(name)));
-    // Most of the time there is nothing to change, and no need for the lock, which may be held, or for a folder that can
-    // be written to.
+    // Usually nothing must be changed, so neither the lock, which may be held, nor a writable folder is needed.
     if let Ok(Some(complete)) = load_complete(state, pair, &wanted, provider) {
         return Ok(complete);
     }
@@ -108,7 +106,7 @@ pub fn ensure(
     match made {
         Ok(warning) => Ok((load_own(state, pair, provider)?, warning)),
         Err(failure) if is_missing(&key)? || is_missing(&cert)? => Err(failure),
-        // What is there serves, although it cannot be changed.
+        // The existing certificate is used although it cannot be changed.
         Err(failure) => {
             let identity = load_own(state, pair, provider)?;
             Ok((identity, Some(format!("{} lacks names: {failure}", cert.display()))))
@@ -116,7 +114,7 @@ pub fn ensure(
     }
 }
 
-/// The state folder's certificate and a warning, as [`ensure`] gives them; `None` if files or names are missing.
+/// The state folder's certificate and a warning, as in [`ensure`]; `None` if files or names are missing.
 fn load_complete(
     state: &State,
     pair: PairFiles,
@@ -141,7 +139,7 @@ fn load_own(state: &State, pair: PairFiles, provider: &CryptoProvider) -> Result
     assemble(trust::read_certificates(&cert)?, &cert, &pem, &key, provider)
 }
 
-/// Makes what is missing of key, certificate and its names; the lock is held. A warning, as [`ensure`] gives it.
+/// Makes a missing key, certificate or name; the lock is held. Returns a warning as in [`ensure`].
 fn make_missing(
     state: &State,
     pair: PairFiles,
@@ -180,8 +178,8 @@ fn not_made_here(cert: &Path, lacks: &[String]) -> String {
     )
 }
 
-/// The names that a self-signed certificate is made for where nothing else is said: the host's name, `localhost`,
-/// `127.0.0.1`, `::1`, and with a domain that and all names under it.
+/// The default names of a self-signed certificate: the host's name, `localhost`, `127.0.0.1`, `::1`, and with a domain
+/// that and all names below it.
 pub fn default_names(domain: Option<&str>) -> Vec<String> {
     let mut names: Vec<String> = host_name().into_iter().collect();
     names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
@@ -191,8 +189,8 @@ pub fn default_names(domain: Option<&str>) -> Vec<String> {
     names
 }
 
-/// The form of a name in which a certificate has it: lower case, addresses as [`IpAddr`] prints them; `None` for what
-/// is neither a host name (with `*.` in front, perhaps) nor an address.
+/// Normalises a name for certificates: lower case, addresses as [`IpAddr`] prints them. `None` if it is neither a host
+/// name (possibly with a leading `*.`) nor an address.
 pub fn normal_name(name: &str) -> Option<String> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Some(address.to_string());
@@ -202,10 +200,10 @@ pub fn normal_name(name: &str) -> Option<String> {
     matches!(ServerName::try_from(host), Ok(ServerName::DnsName(_))).then_some(name)
 }
 
-/// Expiry is warned of when so many days are left.
+/// Expiry is reported this many days in advance.
 const EXPIRY_DAYS: u64 = 14;
 
-/// What is wrong with the validity of a certificate (DER) at this time, in seconds since 1970; `None` if nothing is.
+/// The problem with the validity of a certificate (DER) at this time, in seconds since 1970; `None` if there is none.
 #[must_use]
 pub fn validity_warning(certificate: &[u8], now: u64) -> Option<String> {
     const DAY: u64 = 24 * 60 * 60;
@@ -224,7 +222,7 @@ pub fn validity_warning(certificate: &[u8], now: u64) -> Option<String> {
     }
 }
 
-/// The names that the certificate (DER) is for.
+/// The names in a certificate (DER).
 pub fn names_of(certificate: &[u8]) -> Vec<String> {
     x509::parts(certificate).map(|parts| parts.names()).unwrap_or_default()
 }
@@ -233,13 +231,13 @@ pub fn names_of(certificate: &[u8]) -> Vec<String> {
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where there is no such file, or no certificate in it.
+/// [`Failure::Failed`] if there is no such file or no certificate in it.
 pub fn pin_of_file(cert: &Path) -> Result<Pin, Failure> {
     let chain = trust::read_certificates(cert)?;
     chain.first().and_then(|own| Pin::of_certificate(own)).ok_or_else(|| malformed(cert))
 }
 
-/// Makes a key (ECDSA P-256) as a new file, for its owner alone; never over another file.
+/// Makes a key (ECDSA P-256) as a new file, private to its owner. Never overwrites a file.
 ///
 /// # Errors
 ///
@@ -251,11 +249,11 @@ pub fn make_key(path: &Path) -> Result<(), Failure> {
     state::write_new(path, Zeroizing::new(pair.serialize_pem()).as_bytes(), SECRET)
 }
 
-/// The pin of a PEM file: of its first certificate, or else of its private key. `None` if there is no such file.
+/// The pin of a PEM file: that of its first certificate, or else of its private key. `None` if the file does not exist.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] if the file cannot be read, or holds neither; if it is a key, also if others can read it.
+/// [`Failure::Failed`] if the file cannot be read or contains neither; if it is a key, also if others can read it.
 pub fn pin_of(path: &Path, provider: &CryptoProvider) -> Result<Option<Pin>, Failure> {
     if is_missing(path)? {
         return Ok(None);
@@ -271,14 +269,14 @@ pub fn pin_of(path: &Path, provider: &CryptoProvider) -> Result<Option<Pin>, Fai
     Ok(Some(Pin::of_spki(&public)))
 }
 
-/// A self-signed certificate of a key's file, to be shown to peers that know the key by its pin.
+/// Makes a self-signed certificate for a key file, for peers that know the key by its pin.
 ///
 /// # Errors
 ///
 /// [`Failure::Failed`] if the key cannot be read or used, or if others can read it.
 pub fn of_key(key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure> {
     let pem = files::read(key, FileKind::KEY)?;
-    // With messages for encrypted keys, and for files without one.
+    // Its errors cover encrypted keys and files without a key.
     signing_key(&pem, key, provider)?;
     let certificate = self_signed(&pem, key, &[], &[])?;
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes())
@@ -286,11 +284,11 @@ pub fn of_key(key: &Path, provider: &CryptoProvider) -> Result<Identity, Failure
     assemble(vec![certificate], key, &pem, key, provider)
 }
 
-/// A chain and its key (PEM), whose files are named in errors.
+/// Combines a chain and its key (PEM), whose files are named in errors.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] if the key cannot be used, or is not that of the chain's first certificate.
+/// [`Failure::Failed`] if the key cannot be used, or does not match the chain's first certificate.
 pub(crate) fn assemble(
     chain: Vec<CertificateDer<'static>>,
     cert: &Path,
@@ -312,7 +310,7 @@ pub(crate) fn assemble(
     Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signing)), pin })
 }
 
-/// Reads a private key from PEM.
+/// Parses a private key in PEM.
 fn signing_key(pem: &[u8], key: &Path, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, Failure> {
     let shown = key.display();
     if is_encrypted(pem) {
@@ -321,7 +319,7 @@ fn signing_key(pem: &[u8], key: &Path, provider: &CryptoProvider) -> Result<Arc<
         )));
     }
     let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
-        // The PEM error's own words are not used: they may quote the file.
+        // The PEM error's own text is not used: it may quote the file.
         let what = if matches!(error, pem::Error::NoItemsFound) {
             "has no private key (PEM) in it"
         } else {
@@ -336,7 +334,7 @@ fn signing_key(pem: &[u8], key: &Path, provider: &CryptoProvider) -> Result<Arc<
     })
 }
 
-/// Whether the key is encrypted: PKCS#8 (RFC 7468 §11), or the older form that OpenSSL writes (RFC 1421 §4.6.1.1).
+/// Whether the key is encrypted, as PKCS#8 (RFC 7468 §11) or in OpenSSL's older format (RFC 1421 §4.6.1.1).
 fn is_encrypted(pem: &[u8]) -> bool {
     [&b"-----BEGIN ENCRYPTED PRIVATE KEY-----"[..], b"Proc-Type: 4,ENCRYPTED"]
         .iter()
@@ -345,7 +343,7 @@ fn is_encrypted(pem: &[u8]) -> bool {
 
 enum MissingNames {
     Nothing,
-    /// `all`: the names that it should be for, the old ones included.
+    /// `all`: all names for the certificate, including the old ones.
     Names {
         made_here: bool,
         all: Vec<String>,
@@ -372,7 +370,7 @@ fn missing_names(cert: &Path, wanted: &[String]) -> Result<MissingNames, Failure
     Ok(MissingNames::Names { made_here, all })
 }
 
-/// Sorted, and each name once; they are few, and this is less code than sorting them.
+/// Sorts and deduplicates names. For so few names, this needs less code than a sort.
 fn in_order(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut all = Vec::new();
     for name in names {
@@ -383,9 +381,9 @@ fn in_order(names: impl Iterator<Item = String>) -> Vec<String> {
     all
 }
 
-/// Makes the certificate. Its dates are fixed, so that it is good whatever a router's clock says; it is neither a CA
-/// nor restricted in its key's usage, because hidden servers of 2013 that check it as its own CA refuse a keyUsage
-/// without keyCertSign, and others refuse a CA as a server.
+/// Makes the certificate. Its dates are fixed, so that it is valid whatever a router's clock says. It is neither a CA
+/// nor restricted in its key usage: hidden servers of 2013, which verify it as its own CA, refuse a keyUsage without
+/// keyCertSign, and other clients refuse a CA as a server.
 fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &[String]) -> Result<String, Failure> {
     let text = std::str::from_utf8(pem).unwrap_or_default();
     let pair = KeyPair::from_pem(text).map_err(|_| {
@@ -413,8 +411,8 @@ fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &[String]) -> Resu
     Ok(params.self_signed(&pair).map_err(|error| cannot_make(&error))?.pem())
 }
 
-/// Random: browsers refuse two certificates with one issuer and one serial number, and a name added later makes a
-/// second one. Positive, and not with a zero in front.
+/// A random serial number: browsers refuse two certificates with the same issuer and serial number, and a name added
+/// later makes a second certificate. Positive, without a leading zero.
 fn serial_number() -> Result<SerialNumber, Failure> {
     let mut octets = *entropy::octets::<16>()?;
     octets[0] = octets[0] & 0x7f | 0x40;

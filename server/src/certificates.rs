@@ -1,4 +1,4 @@
-//! Several certificates of one server, selected by the server name (SNI, RFC 6066 §3) of each ClientHello.
+//! The certificates of a server, selected by the server name (SNI, RFC 6066 §3) of each ClientHello.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use rustls::sign::CertifiedKey;
 use crate::cert::{self, Identity};
 use crate::pin::Pin;
 
-/// The certificates of a server, in the order in which they were given. There is at least one.
+/// The certificates of a server, in the order given. There is at least one.
 ///
-/// A client gets the first certificate that has its server name, else the first with a wildcard for it (RFC 6125 §6.4.3:
-/// one label), else the first of all. Among several for one name, those are preferred whose key the client can verify.
+/// A client gets the first certificate for its server name, else the first with a matching wildcard (RFC 6125 §6.4.3:
+/// one label), else the first of all. Among several for one name, those with a key that the client can verify are
+/// preferred.
 #[derive(Debug)]
 pub struct Certificates {
     first: Named,
@@ -36,7 +37,7 @@ impl Certificates {
         Self { first: named(first), others: others.into_iter().map(named).collect() }
     }
 
-    /// The first one.
+    /// The first certificate.
     #[must_use]
     pub fn into_first(self) -> Identity {
         self.first.identity
@@ -48,13 +49,13 @@ impl Certificates {
         self.all().any(|it| it.is_for(name) || it.is_wildcard_for(name))
     }
 
-    /// The pin of the certificate that a client gets for `name`, or without one.
+    /// The pin of the certificate that a client gets for `name`, or without a server name.
     #[must_use]
     pub fn pin(&self, name: Option<&str>) -> Pin {
         self.select(name, |_| true).identity.pin
     }
 
-    /// The pins of all of them, in order.
+    /// The pins of all certificates, in order.
     pub fn pins(&self) -> impl Iterator<Item = Pin> {
         self.all().map(|it| it.identity.pin)
     }

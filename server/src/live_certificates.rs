@@ -1,4 +1,4 @@
-//! Certificates that change while the program runs: those from a CA, and those that answer the CA's challenges.
+//! Certificates that change at runtime: those from a CA, and those for the CA's challenges.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -9,10 +9,10 @@ use rustls::sign::CertifiedKey;
 use crate::alpn;
 use crate::cert::Identity;
 
-/// A store of certificates by server name, shared by all TLS configurations that serve from it. A change holds for the
-/// handshakes after it; connections are not touched.
+/// A store of certificates by server name, shared by all TLS configurations that serve from it. A change applies to
+/// later handshakes; existing connections are unaffected.
 ///
-/// Its lock is held for one look-up or one insertion, so that neither waits for the other noticeably.
+/// Its lock is held only for one look-up or insertion.
 #[derive(Debug, Default)]
 pub struct LiveCertificates {
     shared: RwLock<Shared>,
@@ -20,11 +20,11 @@ pub struct LiveCertificates {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// By name, in lower case. No wildcards.
+    /// By name in lower case, without wildcards.
     certificates: BTreeMap<String, Identity>,
-    /// The certificates for validators (RFC 8737 §3), by the name that is validated.
+    /// The certificates for validators (RFC 8737 §3), by the validated name.
     challenges: BTreeMap<String, Arc<CertifiedKey>>,
-    /// The texts for validators that come by HTTP (RFC 8555 §8.3), by their tokens.
+    /// The responses for HTTP validation (RFC 8555 §8.3), by token.
     texts: BTreeMap<String, String>,
 }
 
@@ -34,7 +34,7 @@ impl LiveCertificates {
         self.write().certificates.insert(name.to_ascii_lowercase(), identity);
     }
 
-    /// Keeps only the certificates whose name `keeps` accepts.
+    /// Removes the certificates whose name `keeps` rejects.
     pub fn retain(&self, keeps: impl Fn(&str) -> bool) {
         self.write().certificates.retain(|name, _| keeps(name));
     }
@@ -45,12 +45,12 @@ impl LiveCertificates {
         self.read().certificates.get(name.trim_end_matches('.').to_ascii_lowercase().as_str()).cloned()
     }
 
-    /// Shows `certified` to validators of `name` from now on.
+    /// Presents `certified` to validators of `name` from now on.
     pub fn provide(&self, name: &str, certified: Arc<CertifiedKey>) {
         self.write().challenges.insert(name.to_ascii_lowercase(), certified);
     }
 
-    /// Validators of `name` get an alert from now on.
+    /// Refuses validators of `name` with an alert from now on.
     pub fn withdraw(&self, name: &str) {
         self.write().challenges.remove(name.to_ascii_lowercase().as_str());
     }
@@ -61,17 +61,17 @@ impl LiveCertificates {
         self.read().challenges.get(name.to_ascii_lowercase().as_str()).cloned()
     }
 
-    /// Answers validators that ask for `token` with `text` from now on.
+    /// Responds to validators that request `token` with `text` from now on.
     pub fn provide_http(&self, token: &str, text: &str) {
         self.write().texts.insert(token.to_owned(), text.to_owned());
     }
 
-    /// Validators that ask for `token` get a 404 from now on.
+    /// Responds to validators that request `token` with 404 from now on.
     pub fn withdraw_http(&self, token: &str) {
         self.write().texts.remove(token);
     }
 
-    /// The text for validators that ask for `token`.
+    /// The response for validators that request `token`.
     #[must_use]
     pub fn text(&self, token: &str) -> Option<String> {
         self.read().texts.get(token).cloned()
@@ -86,7 +86,7 @@ impl LiveCertificates {
     }
 }
 
-/// Serves the live certificates, and else what `otherwise` selects.
+/// Serves the live certificates, or else what `otherwise` selects.
 #[derive(Debug)]
 pub(crate) struct LiveOr {
     pub(crate) live: Arc<LiveCertificates>,
@@ -103,8 +103,8 @@ impl ResolvesServerCert for LiveOr {
     }
 }
 
-/// Shows the certificates for validators to clients whose only protocol is `acme-tls/1` (RFC 8737 §3), and to nobody else.
-/// Other clients get what `otherwise` selects; without it they are refused.
+/// Presents the challenge certificates only to clients whose only protocol is `acme-tls/1` (RFC 8737 §3). Other clients
+/// get what `otherwise` selects, or are refused without it.
 #[derive(Debug)]
 pub(crate) struct ChallengesOr {
     pub(crate) live: Arc<LiveCertificates>,
@@ -117,7 +117,7 @@ impl ResolvesServerCert for ChallengesOr {
         if offered == [alpn::CHALLENGE] {
             return self.live.challenge(hello.server_name()?);
         }
-        // The usual certificate must not be used with that protocol, which would be agreed on here.
+        // The usual certificate must not be used with that protocol, which would be negotiated here.
         let is_only_common = offered.contains(&alpn::CHALLENGE)
             && !offered.contains(&alpn::HTTP_1_1)
             && !offered.contains(&alpn::HTTP_1_0);

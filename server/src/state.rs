@@ -1,5 +1,4 @@
-//! The state folder, and how files are written in it and elsewhere: whole or not at all, and secrets for their owner
-//! alone.
+//! The state folder, and atomic writing of files there and elsewhere, with secrets private to their owner.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
@@ -22,12 +21,12 @@ pub const SECRET: u32 = 0o600;
 /// The mode of a file that anyone may read.
 pub const PUBLIC: u32 = 0o644;
 
-/// Which folder: the value of `--state`, else `$STATE_DIRECTORY` (as systemd sets it; the first, where it has
+/// Finds the state folder: the value of `--state`, else `$STATE_DIRECTORY` (set by systemd; the first one, if it has
 /// several), else `$XDG_STATE_HOME/rendezvous`, else `~/.local/state/rendezvous`. It need not exist.
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`] where none of these is known.
+/// [`Failure::Usage`] if none of these is set.
 pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     if let Some(given) = option {
         return match given {
@@ -40,7 +39,7 @@ pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     {
         return Ok(given);
     }
-    // What is not absolute is to be ignored, as the XDG specification says.
+    // Relative paths are ignored, as the XDG specification requires.
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     base.map(|base| base.join("rendezvous")).ok_or_else(|| {
@@ -50,11 +49,11 @@ pub fn find(option: Option<&str>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// As [`find`], of a folder that exists already: for commands that only read.
+/// Finds an existing state folder like [`find`], for commands that only read.
 ///
 /// # Errors
 ///
-/// As [`find`], and [`Failure::Failed`] if there is no such folder.
+/// Those of [`find`], and [`Failure::Failed`] if the folder does not exist.
 pub fn find_existing(option: Option<&str>) -> Result<PathBuf, Failure> {
     let folder = find(option)?;
     let found = fs::metadata(&folder).and_then(|found| match found.is_dir() {
@@ -74,19 +73,19 @@ pub struct State {
     folder: PathBuf,
 }
 
-/// Holds the lock of a state folder until it is dropped.
+/// The lock of a state folder, released on drop.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
-/// Why the lock of a state folder was not taken.
+/// Why a state folder could not be locked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LockError {
     /// Another program did not release it in time.
     Held(Failure),
-    /// The file `lock` cannot be made or opened: a folder that can only be read. No other program can take the lock then,
-    /// unless it has more rights.
+    /// The file `lock` cannot be made or opened, because the folder is read-only. No other program can take the lock
+    /// then, unless it has more rights.
     Unavailable(Failure),
 }
 
@@ -98,11 +97,11 @@ impl From<LockError> for Failure {
     }
 }
 
-/// How long another program may hold the lock. All of ours hold it for milliseconds.
+/// How long to wait for another program that holds the lock. This program's commands hold it for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is tried meanwhile: flock(2) has no timeout.
+/// Interval between two attempts: flock(2) has no timeout.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
-/// After this many tries it is said that the lock is waited for.
+/// Number of attempts after which the wait is reported.
 const TRIES_UNSAID: u128 = 25;
 
 impl State {
@@ -110,16 +109,17 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`Failure`] if it is not known, is no folder, cannot be made, or others can change what is in it.
+    /// [`Failure`] if it is not known, is not a folder, cannot be made, or if others can change its content.
     pub fn open(option: Option<&str>) -> Result<State, Failure> {
         State::open_as(option, false)
     }
 
-    /// As [`State::open`], for commands that root runs for the user of a relay: root may use the folder of another user.
+    /// Opens the folder like [`State::open`], for commands that root runs for the user of a relay: root may use another
+    /// user's folder.
     ///
     /// # Errors
     ///
-    /// As [`State::open`].
+    /// Those of [`State::open`].
     pub fn open_for_owner(option: Option<&str>) -> Result<State, Failure> {
         State::open_as(option, true)
     }
@@ -137,11 +137,11 @@ impl State {
         &self.folder
     }
 
-    /// A folder in it, made if it is missing, mode 0700. It has a lock of its own.
+    /// Opens a folder in it, and makes it, mode 0700, if it is missing. It has a lock of its own.
     ///
     /// # Errors
     ///
-    /// As [`State::open`].
+    /// Those of [`State::open`].
     pub fn subfolder(&self, name: &str) -> Result<State, Failure> {
         let folder = self.folder.join(name);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
@@ -155,10 +155,10 @@ impl State {
         self.folder.join(name)
     }
 
-    /// Takes the lock that a program holds while it changes files of the folder. If another program holds it, this waits
-    /// for at most 10 seconds, and says so. Never call it twice in one thread: it would wait for itself.
+    /// Takes the lock that a program holds while it changes files in the folder. If another program holds it, this
+    /// waits for at most 10 seconds and reports that. Calling it twice on one thread deadlocks.
     ///
-    /// On a file system without locks nothing is locked, and the log says so.
+    /// On a file system without locks nothing is locked, and a warning is logged.
     ///
     /// # Errors
     ///
@@ -188,12 +188,12 @@ impl State {
         Ok(Lock { _file: file })
     }
 
-    /// Writes a file of the folder whole: whoever reads it sees the old or the new content, and after a power cut it
-    /// is one of them. It keeps its owner (root may have run this for the relay's user), or gets the folder's.
+    /// Replaces a file of the folder atomically: readers see the old or the new content, and so does the system after a
+    /// power failure. The file keeps its owner (root may run this for the relay's user), or gets the folder's.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`], the file is as it was.
+    /// [`Failure::Failed`]; the file is unchanged.
     pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         let path = self.file(name);
         let temporary = Temporary::write(&path, bytes, mode)?;
@@ -203,20 +203,20 @@ impl State {
     }
 }
 
-/// Writes a file whole, as [`State::write`] does, anywhere; it belongs to whoever runs this.
+/// Replaces any file atomically, like [`State::write`]. It belongs to the user of this process.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`], the file is as it was.
+/// [`Failure::Failed`]; the file is unchanged.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     Temporary::write(path, bytes, mode)?.replace(path)
 }
 
-/// Writes a new file whole, and never over another, not even one that appears meanwhile.
+/// Writes a new file atomically. Never overwrites a file, even if it appears meanwhile.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`]; where the file exists it says so.
+/// [`Failure::Failed`], also if the file exists.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(exists(path));
@@ -275,14 +275,14 @@ fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS))
 }
 
-/// A file beside the one to be written, gone when it is dropped and was not renamed.
+/// A temporary file next to the target. It is removed on drop unless it was renamed.
 struct Temporary {
     path: PathBuf,
     file: File,
 }
 
 impl Temporary {
-    /// Makes it with all its content, on the disk.
+    /// Makes it and writes its content to disk.
     fn write(target: &Path, bytes: &[u8], mode: u32) -> Result<Temporary, Failure> {
         let failed = |error: io::Error| Failure::of_file("write", target, &error);
         let name = target
@@ -292,7 +292,7 @@ impl Temporary {
         hidden.push(name);
         hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(*entropy::octets()?)));
         let path = target.with_file_name(hidden);
-        // Closed to others until it is complete, whatever its mode is to be.
+        // Private until it is complete, whatever its final mode.
         let mut temporary = Temporary { file: create_new(&path, SECRET).map_err(failed)?, path };
         temporary.file.write_all(bytes).map_err(failed)?;
         temporary.file.set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
@@ -300,19 +300,19 @@ impl Temporary {
         Ok(temporary)
     }
 
-    /// Puts it in the place of `target`.
+    /// Renames it to `target`.
     fn replace(self, target: &Path) -> Result<(), Failure> {
         fs::rename(&self.path, target).map_err(|error| Failure::of_file("write", target, &error))?;
         sync_folder_of(target);
         Ok(())
     }
 
-    /// Gives it the name `target` if nothing has that name.
+    /// Names it `target` if no file has that name.
     fn link(self, target: &Path) -> Result<(), Failure> {
         match fs::hard_link(&self.path, target) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(target)),
-            // A file system without hard links (FAT): not whole at once, but still never over another.
+            // A file system without hard links (FAT): not atomic, but still never overwrites.
             Err(_) => self.copy_to_new(target)?,
         }
         sync_folder_of(target);
@@ -335,7 +335,7 @@ impl Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing of that name, which is fine.
+        // After a rename the file does not exist.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -351,7 +351,7 @@ fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(path)
 }
 
-/// Only root can, and only then it matters; where it fails the file belongs to whoever runs this.
+/// Only root can change the owner, and only then it matters. If it fails, the file belongs to the user of this process.
 fn give_to_owner_of(path: &Path, file: &File) {
     if let (Ok(owner), Ok(ours)) = (fs::symlink_metadata(path), file.metadata())
         && (owner.uid(), owner.gid()) != (ours.uid(), ours.gid())
@@ -360,8 +360,7 @@ fn give_to_owner_of(path: &Path, file: &File) {
     }
 }
 
-/// So that the new name outlives a power cut. The content is safe already, so it is no failure where a file system
-/// cannot do it.
+/// Makes the new name durable. The content is already on disk, so file systems that cannot do it are not an error.
 fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {

@@ -1,9 +1,9 @@
-//! One TLS connection without its socket: records in, records out. This file and its submodule are the only ones that
-//! name rustls's connection types.
+//! TLS sessions without sockets: records in, records out. Only this module and its submodules name rustls's connection
+//! types.
 //!
-//! rustls does the handshakes, and TLS 1.2. The records of TLS 1.3 after the handshake are opened and sealed in place
-//! (`records`): that saves two copies and two allocations of the three for each record, and half of the memory of a
-//! connection that waits.
+//! rustls does the handshakes, and all of TLS 1.2. After a TLS 1.3 handshake, records are opened and sealed in place
+//! (`records`). That saves two of three copies and allocations per record, and half of the memory of a waiting
+//! connection.
 
 use std::sync::Arc;
 
@@ -30,27 +30,26 @@ mod states;
 #[cfg(test)]
 mod tests;
 
-/// What one record adds to its plaintext at most: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
+/// Limit of a record's overhead: header, explicit nonce, inner type, tag (RFC 8446 §5.2, RFC 5288).
 pub const OVERHEAD_MAX: usize = 5 + 8 + 1 + 16 + 10;
 
-/// One record of the wire at most (RFC 8446 §5.2, RFC 5246 §6.2.3), and its header.
+/// Limit of a record on the wire (RFC 8446 §5.2, RFC 5246 §6.2.3), with its header.
 pub const RECORD_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
-/// Bytes of the wire that a client's handshake may take before one of its messages is whole: a ClientHello of 16 KiB,
-/// and the headers of the records that it is in. Clients of today send 2 KiB.
+/// Limit of wire bytes before a handshake message of a client is complete: a ClientHello of 16 KiB and the headers of
+/// its records. Present-day clients send 2 KiB.
 pub const HANDSHAKE_WIRE_MAX: usize = 5 + RECORD_MAX + 2_048;
-/// A ClientHello of more bytes is refused at once, by the length that it says it has.
+/// Limit of a ClientHello: a longer one is refused as soon as its length is known.
 const HELLO_MAX: usize = RECORD_MAX;
-/// What a handshake takes beside the bytes of the wire: 4.2 KB at most, as measured, and what the allocator adds.
+/// Memory of a handshake besides the wire bytes: at most 4.2 KB as measured, and the allocator's overhead.
 pub const HANDSHAKE_MEMORY: usize = 6 * 1024;
 
-/// The plaintext of a record at the beginning of a stream: with its overhead it fits one segment, so that the first
-/// octets can be opened when the first segment is there.
+/// The plaintext of a record at the beginning of a stream. With its overhead it fits into one TCP segment, so that the
+/// first bytes can be opened as soon as that segment arrives.
 const RECORD_FIRST: usize = 1_360;
-/// Room for the plaintext of one record, sealed once or twice, in whatever pieces.
+/// Room for the plaintext of one record, sealed once or twice, in pieces of any size.
 pub const ROOM_MIN: usize = RECORD_MAX + 2 * (RECORD_MAX / RECORD_FIRST + 2) * OVERHEAD_MAX;
 
-/// Whether the first bytes of a connection are those of a ClientHello that is too long to be waited for (RFC 8446 §4,
-/// §5.1).
+/// Whether the first bytes of a connection belong to a ClientHello that exceeds the limit (RFC 8446 §4, §5.1).
 #[must_use]
 pub fn is_hello_too_long(wire: &[u8]) -> bool {
     match *wire {
@@ -61,14 +60,14 @@ pub fn is_hello_too_long(wire: &[u8]) -> bool {
     }
 }
 
-/// How much plaintext certainly fits into so much room when it is sealed.
+/// Length of plaintext that is certain to fit into this room when it is sealed.
 #[must_use]
 const fn sealable(room: usize) -> usize {
     let record = RECORD_FIRST + OVERHEAD_MAX;
     (room / record) * RECORD_FIRST + (room % record).saturating_sub(OVERHEAD_MAX)
 }
 
-/// The plaintext of the next record, after so much: small at first, large when the stream turns out to be long.
+/// Size of the next record's plaintext after `sealed` bytes: small at first, large in a long stream.
 const fn record_size(sealed: usize) -> usize {
     match sealed {
         0..0x4000 => RECORD_FIRST,
@@ -77,7 +76,7 @@ const fn record_size(sealed: usize) -> usize {
     }
 }
 
-/// One TLS connection, or one inside of another.
+/// A TLS session, possibly with another one inside of it.
 #[derive(Debug)]
 pub struct TlsSession {
     layer: Layer,
@@ -87,73 +86,73 @@ pub struct TlsSession {
 /// One layer of TLS.
 struct Layer {
     side: Side,
-    /// More than one record adds is left free in each: the records are plaintext of another layer, and one of them is
-    /// to fit one of its records.
+    /// Whether its records become the plaintext of an outer layer. Then they are smaller by one record's overhead, so
+    /// that each fits into one outer record.
     is_inner: bool,
-    /// The configuration lets the records be taken over.
+    /// Whether the configuration allows taking over the records from rustls.
     may_take_over: bool,
-    /// The peer's own certificate, where it sent one.
+    /// The peer's end-entity certificate, if it sent one.
     certificate: Option<CertificateDer<'static>>,
-    /// The application protocol that was agreed on.
+    /// The negotiated application protocol.
     protocol: Protocol,
     secured: bool,
     end_sent: bool,
-    /// How much plaintext was sealed so far.
+    /// Number of plaintext bytes sealed so far.
     sealed: usize,
-    /// Octets at the front of the wire, whole records, that rustls has seen and may have kept a place in.
+    /// Number of bytes at the front of the wire, in whole records, that rustls has seen and may keep an offset into.
     shown: usize,
-    /// The peer broke TLS: rustls may have kept a place in octets that are gone, and must not be asked again.
+    /// Whether the peer violated TLS. rustls may keep an offset into discarded bytes and must not be called again.
     broken: bool,
 }
 
 enum Side {
     Server(Box<UnbufferedServerConnection>),
     Client(Box<UnbufferedClientConnection>),
-    /// TLS 1.3, after the handshake.
+    /// TLS 1.3 after the handshake.
     Records(Box<Records>),
     /// Nothing can be opened or sealed any more.
     Gone,
 }
 
-/// The application protocol of a connection, as far as it is handled in a way of its own (ALPN, RFC 7301).
+/// The negotiated application protocol, as far as it is handled specially (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, a stream of ours, or none.
+    /// HTTP/1.1, a rendezvous stream, or none.
     Other,
     /// HTTP/2 (RFC 9113 §3.2).
     H2,
-    /// A CA validates a name: no data follows the handshake (RFC 8737 §3).
+    /// The validation of a name by a CA: no data follows the handshake (RFC 8737 §3).
     Challenge,
 }
 
-/// How far [`TlsSession::open`] came.
+/// The result of [`TlsSession::open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opened {
-    /// Octets of the wire that are done with: the caller drops so many from the front and offers the rest again.
+    /// Consumed wire bytes: the caller removes them from the front and offers the rest again.
     pub consumed: usize,
-    /// The peer sent close_notify: nothing comes after it.
+    /// The peer sent close_notify; nothing follows it.
     pub ended: bool,
-    /// The outer layer has ended, and the inner one has not: the stream was cut.
+    /// The outer layer has ended, but the inner one has not: the stream was cut.
     pub cut: bool,
-    /// The handshake became complete in this call.
+    /// The handshake was completed by this call.
     pub secured: bool,
-    /// Whole records may be left, because the taker had no more room.
+    /// Whole records may be left because the taker has no more room.
     pub full: bool,
 }
 
-/// TLS went wrong. What is to be told to the peer is in the outgoing buffer already.
+/// A TLS error. The alert for the peer is already in the outgoing buffer.
 #[derive(Debug)]
 pub struct TlsError(Error);
 
-/// Where opened plaintext goes.
+/// A destination of opened plaintext.
 pub trait Take {
-    /// Whether one more record of any size can be taken.
+    /// Whether another record of any size can be taken.
     fn has_room(&self) -> bool;
     /// Takes the plaintext of one record.
     fn take(&mut self, plain: &[u8]);
 }
 
-/// One step of whichever side we are.
+/// Makes one processing step, as server or client.
 macro_rules! process {
     ($session:expr, $wire:expr, $status:ident => $serve:expr) => {
         match &mut $session.side {
@@ -171,23 +170,23 @@ macro_rules! process {
 }
 
 impl TlsSession {
-    /// Our side is the server's.
+    /// Makes a session with the server role.
     ///
     /// # Errors
-    /// The configuration does not fit.
+    /// The configuration is invalid.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         Layer::server(config).map(Self::from)
     }
 
-    /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
+    /// Makes a session with the client role. The first call of [`TlsSession::open`] produces the first flight.
     ///
     /// # Errors
-    /// The configuration does not fit.
+    /// The configuration is invalid.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         Layer::client(config, name).map(Self::from)
     }
 
-    /// Whether our side of the handshake that is under way is the client's.
+    /// Whether the present handshake has the client role.
     #[must_use]
     pub const fn is_client(&self) -> bool {
         match &self.inner {
@@ -196,7 +195,7 @@ impl TlsSession {
         }
     }
 
-    /// Whether the handshake is complete, the inner one too.
+    /// Whether the handshake is complete, including that of an inner layer.
     #[must_use]
     pub fn is_secured(&self) -> bool {
         match &self.inner {
@@ -205,7 +204,7 @@ impl TlsSession {
         }
     }
 
-    /// The peer's own certificate (DER), once it was sent; the inner one, if there is an inner layer.
+    /// The peer's end-entity certificate (DER), if received; that of the inner layer, if there is one.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
         match &self.inner {
@@ -214,7 +213,7 @@ impl TlsSession {
         }
     }
 
-    /// The application protocol that was agreed on; inside, if there is an inner layer.
+    /// The negotiated application protocol; that of the inner layer, if there is one.
     #[must_use]
     pub fn protocol(&self) -> Protocol {
         match &self.inner {
@@ -223,17 +222,17 @@ impl TlsSession {
         }
     }
 
-    /// How many bytes of the inner layer's wire are kept.
+    /// Number of wire bytes kept for the inner layer.
     #[must_use]
     pub fn kept(&self) -> usize {
         self.inner.as_ref().map_or(0, |inner| inner.kept())
     }
 
-    /// Goes on with `session` inside of this one, whose handshake is complete. `wire` was opened already and belongs to
-    /// the inner layer.
+    /// Starts `session` inside of this one, whose handshake is complete. `wire` is opened plaintext that belongs to the
+    /// inner layer.
     ///
     /// # Errors
-    /// There is an inner layer already, or `session` has one.
+    /// There is already an inner layer, or `session` has one.
     pub fn begin_inner(&mut self, session: Self, wire: Vec<u8>) -> Result<(), TlsError> {
         if self.inner.is_some() || session.inner.is_some() || !self.layer.is_secured() {
             return Err(TlsError(Error::General(
@@ -244,11 +243,11 @@ impl TlsSession {
         Ok(())
     }
 
-    /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
-    /// to say is appended to `out`.
+    /// Opens the whole records at the front of `wire`, as far as `taker` has room. Pending TLS messages are appended to
+    /// `out`.
     ///
     /// # Errors
-    /// The peer broke TLS; the alert is in `out`.
+    /// The peer violated TLS; the alert is in `out`.
     pub fn open(
         &mut self,
         wire: &mut [u8],
@@ -261,26 +260,26 @@ impl TlsSession {
         }
     }
 
-    /// How much plaintext certainly fits into so much room when it is sealed.
+    /// Length of plaintext that is certain to fit into this room when it is sealed.
     #[must_use]
     pub fn sealable(&self, room: usize) -> usize {
         if self.inner.is_some() { inner::sealable(room) } else { sealable(room) }
     }
 
-    /// Seals as much of `plain` as there is room for in `out`, and says how much that was.
+    /// Seals as much of `plain` as `out` has room for. Returns the number of bytes sealed.
     ///
     /// # Errors
-    /// The session can't send any more.
+    /// The session cannot send any more.
     pub fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<usize, TlsError> {
         let fits = plain.get(..plain.len().min(self.sealable(out.room()))).unwrap_or_default();
         self.seal_all(fits, out)?;
         Ok(fits.len())
     }
 
-    /// Seals all of `plain`. `out` grows if it must.
+    /// Seals all of `plain`. Grows `out` if necessary.
     ///
     /// # Errors
-    /// The session can't send any more.
+    /// The session cannot send any more.
     pub fn seal_all(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), TlsError> {
         if plain.is_empty() {
             return Ok(());
@@ -291,8 +290,8 @@ impl TlsSession {
         }
     }
 
-    /// Appends close_notify to `out`, once, if the handshake came far enough and nothing went wrong: an alert was the
-    /// last word then. The inner layer ends first.
+    /// Appends close_notify to `out`, once, if the handshake got far enough and no alert was sent. The inner layer ends
+    /// first.
     pub fn seal_end(&mut self, out: &mut Buffer) {
         if let Some(inner) = &mut self.inner {
             inner.seal_end(&mut self.layer, out);
@@ -308,20 +307,20 @@ impl From<Layer> for TlsSession {
 }
 
 impl Layer {
-    /// Our side is the server's.
+    /// Makes a layer with the server role.
     ///
     /// # Errors
-    /// The configuration does not fit.
+    /// The configuration is invalid.
     fn server(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
         let may_take_over = config.enable_secret_extraction;
         let conn = UnbufferedServerConnection::new(config).map_err(TlsError)?;
         Ok(Self::new(Side::Server(Box::new(conn)), may_take_over))
     }
 
-    /// Our side is the client's; the first flight comes with the first [`TlsSession::open`].
+    /// Makes a layer with the client role. The first call of [`TlsSession::open`] produces the first flight.
     ///
     /// # Errors
-    /// The configuration does not fit.
+    /// The configuration is invalid.
     fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         let may_take_over = config.enable_secret_extraction;
         let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
@@ -343,7 +342,7 @@ impl Layer {
         }
     }
 
-    /// Whether our side of the handshake is the client's.
+    /// Whether the handshake has the client role.
     const fn is_client(&self) -> bool {
         matches!(self.side, Side::Client(_))
     }
@@ -353,16 +352,16 @@ impl Layer {
         self.secured
     }
 
-    /// The peer's own certificate (DER), once it was sent.
+    /// The peer's end-entity certificate (DER), if received.
     fn peer_certificate(&self) -> Option<&[u8]> {
         self.certificate.as_deref()
     }
 
-    /// Opens the records at the front of `wire`, as many as are whole and as `taker` has room for. What TLS itself has
-    /// to say is appended to `out`.
+    /// Opens the whole records at the front of `wire`, as far as `taker` has room. Pending TLS messages are appended to
+    /// `out`.
     ///
     /// # Errors
-    /// The peer broke TLS; the alert is in `out`.
+    /// The peer violated TLS; the alert is in `out`.
     fn open(&mut self, wire: &mut [u8], out: &mut Buffer, taker: &mut impl Take) -> Result<Opened, TlsError> {
         let mut opened = Opened { consumed: 0, ended: false, cut: false, secured: false, full: false };
         if let Side::Server(_) | Side::Client(_) = self.side {
@@ -382,9 +381,9 @@ impl Layer {
         }
     }
 
-    /// What is rustls's to open: the handshake, and TLS 1.2. Of a connection whose records are to be taken over, it is
-    /// shown one record more at a time and nothing behind the handshake: it would answer an update of the keys that is
-    /// there with an update of ours, which it keeps to itself until there is something to be sealed.
+    /// Opens records with rustls: the handshake, and TLS 1.2. If the records are to be taken over, rustls gets one
+    /// record at a time and nothing behind the handshake: it would respond to a KeyUpdate with one of its own, but keep
+    /// it until there is data to seal.
     fn open_by_rustls(
         &mut self,
         wire: &mut [u8],
@@ -414,7 +413,7 @@ impl Layer {
                     None => end = wire.len(),
                 },
                 Step::Ended => {
-                    // Nothing that follows close_notify is data (RFC 8446 §6.1).
+                    // Nothing after close_notify is data (RFC 8446 §6.1).
                     opened.ended = true;
                     opened.consumed = wire.len();
                     break;
@@ -441,22 +440,22 @@ impl Layer {
             return Ok(());
         }
         if record_len(&wire[opened.consumed..end]).is_some() {
-            // rustls keeps part of a handshake message that was cut over records, and would look for it in the slice
-            // that `seal` passes. Nobody cuts the short messages that come after the handshake.
+            // rustls keeps part of a handshake message that was fragmented, and would look for it in the slice that
+            // `seal` passes. No implementation fragments the short messages after the handshake.
             self.broken = true;
             return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
         }
         if self.can_take_over() { self.take_over() } else { Ok(()) }
     }
 
-    /// TLS 1.3, after the handshake, in a configuration that lets the records be taken over.
+    /// Whether the records can be taken over: TLS 1.3, after the handshake, if the configuration allows it.
     fn can_take_over(&self) -> bool {
         self.may_take_over
             && self.protocol_version() == Some(ProtocolVersion::TLSv1_3)
             && !self.is_handshaking()
     }
 
-    /// Takes the records over from rustls, once it has nothing left to say.
+    /// Takes the records over from rustls, once it has nothing left to send.
     fn take_over(&mut self) -> Result<(), TlsError> {
         let (extracted, secrets) = match std::mem::replace(&mut self.side, Side::Gone) {
             Side::Server(conn) => {
@@ -473,10 +472,10 @@ impl Layer {
         Ok(())
     }
 
-    /// Seals `plain`, for which there must be room in `out`.
+    /// Seals `plain`, for which `out` must have room.
     ///
     /// # Errors
-    /// The session can't send any more.
+    /// The session cannot send any more.
     fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), TlsError> {
         debug_assert!(self.secured && !self.end_sent, "sealed before the handshake or after the end");
         if self.broken {
@@ -501,13 +500,12 @@ impl Layer {
         Ok(())
     }
 
-    /// Appends close_notify to `out`, once, if the handshake came far enough and nothing went wrong: an alert was the
-    /// last word then.
+    /// Appends close_notify to `out`, once, if the handshake got far enough and no alert was sent.
     fn seal_end(&mut self, out: &mut Buffer) {
         if !self.secured || self.broken || std::mem::replace(&mut self.end_sent, true) {
             return;
         }
-        // A session that can't even say goodbye is ended by the FIN alone.
+        // If close_notify cannot be sealed, the stream ends with FIN only.
         match &mut self.side {
             Side::Records(records) => return drop(records.seal_end(out)),
             Side::Gone => return,
@@ -516,7 +514,8 @@ impl Layer {
         while matches!(process!(self, &mut [], status => end_step(status, out)), Ok(false)) {}
     }
 
-    /// Appends the alert for what went wrong. Without the octets that were wrong: they would be so a second time.
+    /// Appends the alert for an error. rustls does not get the invalid bytes again, because they would cause the error
+    /// again.
     fn say_why(&mut self, out: &mut Buffer) {
         while self.has_more_to_say() {
             let said = process!(self, &mut [], status => status.state.and_then(|state| emit(state, out)));
@@ -534,7 +533,7 @@ impl Layer {
         }
     }
 
-    /// Once it is agreed on, and for as long as rustls has the records.
+    /// The negotiated version, while rustls has the records.
     fn protocol_version(&self) -> Option<ProtocolVersion> {
         match &self.side {
             Side::Server(conn) => conn.protocol_version(),
@@ -570,7 +569,7 @@ impl Layer {
 }
 
 impl TlsError {
-    /// Which kind of failure it is.
+    /// The kind of failure.
     #[must_use]
     pub fn failure(&self) -> TlsFailure {
         match &self.0 {
@@ -613,7 +612,7 @@ fn incompatible(why: &PeerIncompatible) -> TlsFailure {
         PeerIncompatible::ServerDoesNotSupportTls12Or13
         | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
         | PeerIncompatible::SupportedVersionsExtensionRequired
-        // It is looked for before the version; clients older than TLS 1.2 do not send it.
+        // rustls checks this extension before the version, and clients older than TLS 1.2 do not send it.
         | PeerIncompatible::SignatureAlgorithmsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled
@@ -660,7 +659,7 @@ fn open_records(
             }
             Record::Done { len } => opened.consumed += len,
             Record::End => {
-                // Nothing that follows close_notify is data (RFC 8446 §6.1).
+                // Nothing after close_notify is data (RFC 8446 §6.1).
                 opened.ended = true;
                 opened.consumed = wire.len();
                 return Ok(());
@@ -673,7 +672,7 @@ fn gone() -> TlsError {
     TlsError(Error::General("the keys of this connection are gone".into()))
 }
 
-/// The length of the record at the front, if it is whole.
+/// Length of the record at the front, if it is complete.
 fn record_len(wire: &[u8]) -> Option<usize> {
     let &[_, _, _, high, low] = wire.first_chunk()?;
     let len = 5 + usize::from(u16::from_be_bytes([high, low]));

@@ -1,4 +1,4 @@
-//! How TLS is spoken, on both sides: TLS 1.2 and 1.3, ALPN `http/1.1`, no early data (it can be replayed).
+//! TLS configurations of both sides: TLS 1.2 and 1.3, ALPN `http/1.1`, no early data (it can be replayed).
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ use crate::live_certificates::{ChallengesOr, LiveCertificates, LiveOr};
 use crate::pin::Pin;
 use crate::trust::{self, Trust};
 
-/// The application protocol between `connect --end-to-end` and an agent. Both require it, so that no session serves both
+/// The ALPN protocol between `connect --end-to-end` and an agent. Both require it, so that no session can serve both
 /// HTTP and streams.
 pub const ALPN_STREAM: &[u8] = b"rendezvous-stream";
 
-/// The cryptography, handed in wherever it is needed: no process-wide default is set or read. The cipher that this
-/// processor is fastest with comes first.
+/// The cryptography provider. It is passed as an argument; no process-wide default is set or read. The cipher that is
+/// fastest on this processor comes first.
 pub fn provider() -> Arc<CryptoProvider> {
     let mut provider = cryptography::default_provider();
     let aes = processor_has_aes();
@@ -40,14 +40,14 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// The client side (agent, connector, `check`).
+/// The client configuration of agent, connector and `check`.
 ///
-/// No session is resumed: an agent connects seldom, and a store of sessions for each relay would be memory for
-/// nothing; a connection that takes up a session of an old key would also pass by a pin that has changed since.
+/// Sessions are not resumed: an agent connects rarely, so a session store per relay would waste memory, and a resumed
+/// session of an old key would bypass a changed pin.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] of [`Trust::verifier`].
+/// Those of [`Trust::verifier`].
 pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Failure> {
     let verifier = trust.verifier(provider)?;
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -56,12 +56,12 @@ pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Ar
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     config.alpn_protocols = vec![alpn::HTTP_1_1.to_vec()];
     config.resumption = Resumption::disabled();
-    // The records of TLS 1.3 are ours after the handshake.
+    // The TLS 1.3 records are taken over from rustls after the handshake.
     config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
-/// The server side with one certificate, whatever name the client asks for, and if it asks for none.
+/// The server configuration with one certificate, for any server name or none.
 ///
 /// # Errors
 ///
@@ -73,15 +73,15 @@ pub fn server_config(
     server_config_with(Arc::new(SingleCertAndKey::from(certified)), None, provider)
 }
 
-/// The server side (the relay); `resolver` selects the certificate of each client. With `live`, its certificates go before
-/// those, and validators of a CA are answered from it.
+/// The server configuration of the relay. `resolver` selects the certificate for each client. With `live`, its
+/// certificates take precedence, and its challenge certificates serve validators of a CA.
 ///
-/// Sessions are resumed by tickets, whose key lives in this configuration: nothing is stored for a session, and a new
+/// Sessions are resumed with tickets whose key belongs to this configuration: no session is stored, and a new
 /// configuration ends all sessions of the old one.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where the system gives no entropy for the ticket key.
+/// [`Failure::Failed`] if the system provides no entropy for the ticket key.
 pub fn server_config_with(
     resolver: Arc<dyn ResolvesServerCert>,
     live: Option<&Arc<LiveCertificates>>,
@@ -105,16 +105,17 @@ pub fn server_config_with(
     config.ticketer = cryptography::Ticketer::new().map_err(|error| tls_is_unusable(&error))?;
     config.max_early_data_size = 0;
     config.enable_secret_extraction = true;
-    // The client's order says what its own processor is good at; without AES in ours, that counts more.
+    // The client's order reflects its own processor. If ours has no AES instructions, our order counts more.
     config.ignore_client_order = !processor_has_aes();
     Ok(Arc::new(config))
 }
 
-/// The server side for validators of a CA alone (RFC 8737 §3): TLS 1.2 and 1.3, no client certificate, no resumption.
+/// The server configuration for only the validators of a CA (RFC 8737 §3): TLS 1.2 and 1.3, no client certificate, no
+/// resumption.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where the cryptography has no version of TLS.
+/// [`Failure::Failed`] if the provider supports no version of TLS.
 pub fn challenge_server_config(
     live: &Arc<LiveCertificates>,
     provider: &Arc<CryptoProvider>,
@@ -131,38 +132,38 @@ pub fn challenge_server_config(
     Ok(Arc::new(config))
 }
 
-/// Whose TLS an agent terminates.
+/// The clients whose TLS an agent terminates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndToEndClients {
     /// HTTP clients, such as browsers: TLS 1.2 and 1.3, ALPN `http/1.1` or none.
     Http,
-    /// The same, and ALPN `h2` in front of it.
+    /// HTTP clients as above, with ALPN `h2` preferred.
     Http2,
-    /// Connectors: TLS 1.3, ALPN [`ALPN_STREAM`]. The client must name one of these IDs ([`end_to_end_name`]): otherwise a
-    /// relay could hand a connector over to another agent that has the same key.
+    /// Connectors: TLS 1.3, ALPN [`ALPN_STREAM`]. The client must request one of these IDs ([`end_to_end_name`]).
+    /// Otherwise a relay could pair a connector with another agent that has the same key.
     Connectors(Vec<Id>),
 }
 
-/// Which clients an agent lets in, whose TLS it terminates.
+/// The clients that an agent accepts.
 #[derive(Clone, Debug)]
 pub enum LetIn {
-    /// All of them. None is asked for a certificate.
+    /// All clients. No certificate is requested.
     All,
-    /// Those that show a certificate whose key is listed at the time of the handshake.
+    /// Clients with a certificate whose key is listed at the time of the handshake.
     Keys(AllowedKeys),
-    /// Those that show a certificate of a CA ([`trust::signed_clients`]).
+    /// Clients with a certificate of a CA ([`trust::signed_clients`]).
     Signed(Arc<dyn ClientCertVerifier>),
 }
 
-/// The agent's side of TLS that the relay does not terminate. With `live`, its certificates go before `certified` for
-/// clients of HTTP; connectors always get `certified`, which they know by its pin.
+/// The agent's configuration for TLS that the relay does not terminate. With `live`, its certificates take precedence
+/// over `certified` for HTTP clients; connectors always get `certified`, whose pin they know.
 ///
-/// If clients have to show a certificate, no session is resumed: it would keep a client whose key was removed, or whose
-/// certificate has expired.
+/// If clients must present a certificate, sessions are not resumed: resumption would admit a client whose key was
+/// removed or whose certificate has expired.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where the system gives no entropy for the ticket key, or the cryptography has no TLS 1.3.
+/// [`Failure::Failed`] if the system provides no entropy for the ticket key, or the provider has no TLS 1.3.
 pub fn end_to_end_server_config(
     clients: EndToEndClients,
     certified: Arc<CertifiedKey>,
@@ -215,12 +216,12 @@ pub fn end_to_end_server_config(
     Ok(Arc::new(config))
 }
 
-/// The connector's side of TLS inside a relayed stream: TLS 1.3 to an agent whose key has one of the pins. `own` is shown
-/// if the agent asks for a certificate.
+/// The connector's configuration for TLS inside a relayed stream: TLS 1.3 to an agent whose key has one of the pins.
+/// `own` is presented if the agent requests a certificate.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] if the cryptography has no TLS 1.3.
+/// [`Failure::Failed`] if the provider has no TLS 1.3.
 pub fn end_to_end_client_config(
     pins: &[Pin],
     own: Option<Arc<CertifiedKey>>,
@@ -241,15 +242,15 @@ pub fn end_to_end_client_config(
     Ok(Arc::new(config))
 }
 
-/// The server name that a connector asks an agent for: the ID.
+/// The server name that a connector requests from an agent: the ID.
 #[must_use]
 pub fn end_to_end_name(id: Id) -> ServerName<'static> {
-    // A UUID has the form of a host name.
+    // A UUID is a valid host name.
     let name = ServerName::try_from(id.to_string());
     name.unwrap_or_else(|_| ServerName::from(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)))
 }
 
-/// Shows the certificate to connectors that ask for one of the names, and to nobody else.
+/// Serves the certificate only to connectors that request one of the names.
 #[derive(Debug)]
 struct ForConnectors {
     names: Vec<String>,
@@ -265,7 +266,7 @@ impl ResolvesServerCert for ForConnectors {
     }
 }
 
-/// The place of a suite among those of its version of TLS.
+/// The rank of a cipher suite among those of its TLS version.
 fn rank(suite: CipherSuite, aes: bool) -> u8 {
     match suite {
         CipherSuite::TLS13_AES_128_GCM_SHA256
@@ -284,7 +285,7 @@ fn rank(suite: CipherSuite, aes: bool) -> u8 {
     }
 }
 
-/// Whether AES takes instructions of its own here; in software it is slow, or not constant in time.
+/// Whether the processor has AES instructions. In software, AES is slow or not constant in time.
 fn processor_has_aes() -> bool {
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
     return std::arch::is_x86_feature_detected!("aes") && std::arch::is_x86_feature_detected!("pclmulqdq");

@@ -1,4 +1,4 @@
-//! Whom a client side trusts to be the relay, and the verifiers that rustls asks.
+//! How a client verifies a server's certificate, and the verifiers for rustls.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,26 +25,26 @@ use crate::files::{self, FileKind};
 use crate::pin::Pin;
 use crate::x509;
 
-/// What a server's certificate must be.
+/// The requirements for a server's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Its public key is one of these; nothing else in it matters: no name, no date, no signer.
+    /// Its public key is one of these. Its names, dates and signer are not checked.
     Pins(Vec<Pin>),
-    /// Signed for the server's name by a CA in this PEM file; or in that file itself, and for the server's name, even
-    /// if it calls itself a CA, as `openssl req -x509` makes them.
+    /// It is valid for the server's name and signed by a CA in this PEM file, or is itself in the file. The latter may
+    /// even be marked as a CA, as `openssl req -x509` makes them.
     CaFile(PathBuf),
-    /// Signed for the server's name by a CA that the system trusts.
+    /// It is valid for the server's name and signed by a CA that the system trusts.
     System,
-    /// Anything: only for finding out what is there.
+    /// Nothing is checked; for diagnosis only.
     Insecure,
 }
 
 impl Trust {
-    /// The verifier, for [`tls_config::client_config`](crate::tls_config::client_config).
+    /// Makes the verifier for [`tls_config::client_config`](crate::tls_config::client_config).
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] where the CA file cannot be read or has no certificate in it, or the system has none.
+    /// [`Failure::Failed`] if the CA file cannot be read or contains no certificate, or if the system has none.
     pub fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Failure> {
         let algorithms = provider.signature_verification_algorithms;
         Ok(match self {
@@ -72,7 +72,7 @@ impl Trust {
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] where it cannot be read, is no PEM or has no certificate in it.
+/// [`Failure::Failed`] if it cannot be read, is not PEM or contains no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let text = files::read(path, FileKind::CERTIFICATE)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
@@ -88,7 +88,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fa
 fn system_roots() -> Result<RootCertStore, Failure> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // A system's store may well have some that are malformed; the others count.
+    // A system's store may contain malformed certificates, which are skipped.
     roots.add_parsable_certificates(found.certs);
     if !roots.is_empty() {
         return Ok(roots);
@@ -99,19 +99,19 @@ fn system_roots() -> Result<RootCertStore, Failure> {
     )))
 }
 
-/// By the public key, or not at all. That the server has the key is proved by its signature of the handshake, which is
-/// always checked; but not through webpki's parser, for old relays have certificates that it refuses.
+/// Verifies only the public key, or nothing. The handshake signature, which proves that the server has the key, is
+/// always checked, but without webpki's parser, because it refuses the certificates of old relays.
 struct ByKey {
     keys: Keys,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Which keys are accepted.
+/// The accepted keys.
 #[derive(Debug)]
 enum Keys {
     Any,
     Pinned(Vec<Pin>),
-    /// Those that are listed at the time of the handshake. A client must show one.
+    /// Keys that are listed at the time of the handshake. A client must present one.
     Listed(AllowedKeys),
 }
 
@@ -170,23 +170,24 @@ impl ServerCertVerifier for ByKey {
     }
 }
 
-/// Asks a client for its certificate and takes any, and none; that it has the key to it is proved by its signature.
+/// Makes a verifier that requests a client certificate but accepts any or none. The handshake signature proves that the
+/// client has its key.
 pub(crate) fn any_client(provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
     Arc::new(ByKey { keys: Keys::Any, algorithms: provider.signature_verification_algorithms })
 }
 
-/// Requires a client's certificate, whose key must be listed at the time of the handshake. Names, dates and signers of the
-/// certificate do not matter; that the client has the key is proved by its signature.
+/// Makes a verifier that requires a client certificate whose key is listed at the time of the handshake. Names, dates
+/// and signers are not checked. The handshake signature proves that the client has the key.
 pub(crate) fn allowed_clients(keys: AllowedKeys, provider: &CryptoProvider) -> Arc<dyn ClientCertVerifier> {
     Arc::new(ByKey { keys: Keys::Listed(keys), algorithms: provider.signature_verification_algorithms })
 }
 
-/// Requires a client's certificate that is signed, for clients, by a CA of this PEM file, and whose subject can be shown.
-/// Clients are told the names of the CAs, so that browsers offer the certificates that fit.
+/// Makes a verifier that requires a client certificate signed, for clients, by a CA of this PEM file, with a subject
+/// that can be displayed. The names of the CAs are sent to clients, so that browsers offer matching certificates.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] if the file cannot be read or has no certificate in it.
+/// [`Failure::Failed`] if the file cannot be read or contains no certificate.
 pub fn signed_clients(
     path: &Path,
     provider: &Arc<CryptoProvider>,
@@ -202,7 +203,7 @@ pub fn signed_clients(
     Ok(Arc::new(WithSubject(verifier.map_err(|error| unusable(&error))?)))
 }
 
-/// A verifier of clients that also refuses certificates whose subject cannot be shown.
+/// A verifier of clients that also refuses certificates whose subject cannot be displayed.
 #[derive(Debug)]
 struct WithSubject(Arc<dyn ClientCertVerifier>);
 
@@ -245,7 +246,7 @@ impl ClientCertVerifier for WithSubject {
     }
 }
 
-/// Of a client. Where any key is accepted, the machine judges it when the handshake is complete.
+/// Verifies clients. If any key is accepted, the machine decides after the handshake.
 impl ClientCertVerifier for ByKey {
     fn client_auth_mandatory(&self) -> bool {
         matches!(self.keys, Keys::Listed(_))
@@ -304,7 +305,7 @@ fn verify_tls13(
     verify_tls13_signature_with_raw_key(message, &spki, dss, algorithms)
 }
 
-/// In TLS 1.2 a scheme names a family of algorithms; the key says which of them it is.
+/// In TLS 1.2 a signature scheme is a family of algorithms; the key selects one of them.
 fn verify_tls12(
     algorithms: &WebPkiSupportedAlgorithms,
     message: &[u8],
@@ -322,8 +323,8 @@ fn verify_tls12(
     }
 }
 
-/// By CAs, and by certificates that are listed themselves. What rustls has for the first can also do with lists of
-/// revoked certificates, of which nobody has any here: this is the same without the code that reads them.
+/// Verifies by CAs, and by certificates that are listed themselves. rustls's verifier for CAs also supports revocation
+/// lists, which are not used here; this is the same without the code for them.
 #[derive(Debug)]
 struct ByAuthority {
     roots: RootCertStore,
@@ -343,8 +344,8 @@ impl ServerCertVerifier for ByAuthority {
         let certificate = ParsedCertificate::try_from(end_entity)?;
         let all = self.algorithms.all;
         match verify_server_cert_signed_by_trust_anchor(&certificate, &self.roots, intermediates, now, all) {
-            // 'A CA is no server' has no error of its own. webpki looks at the dates before it comes to that, and
-            // has errors of their own for them.
+            // 'This CA is not a server' has no error of its own. webpki checks the dates first and reports them with
+            // their own errors.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.listed.iter().any(|listed| listed == end_entity) => {}
             verdict => verdict?,

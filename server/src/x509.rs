@@ -1,5 +1,6 @@
-//! As much of X.509 as a pin, a list of names and the text of a subject need. Nothing here is trusted: it reads certificates that a
-//! validator may refuse (version 1, expired), because a pin is about the key alone.
+//! A parser for the parts of X.509 certificates that are needed for pins, names and subjects. It does not verify
+//! anything, and accepts certificates that a verifier may refuse (version 1, expired), because a pin depends only on
+//! the key.
 
 use std::net::IpAddr;
 
@@ -21,11 +22,11 @@ pub(crate) struct Parts<'a> {
     pub(crate) spki: &'a [u8],
     /// The content of the Validity.
     validity: &'a [u8],
-    /// The extensions, if any: the content of their SEQUENCE.
+    /// The content of the SEQUENCE of extensions, if any.
     extensions: &'a [u8],
 }
 
-/// Takes a certificate apart; `None` for what is none.
+/// Parses a certificate; `None` if it is malformed.
 pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
     let mut certificate = Der(Der(certificate).expect(SEQUENCE)?.content);
     let mut tbs = Der(certificate.expect(SEQUENCE)?.content);
@@ -46,18 +47,19 @@ pub(crate) fn parts(certificate: &[u8]) -> Option<Parts<'_>> {
 }
 
 impl Parts<'_> {
-    /// The first and the last second in which it is valid, since 1970 (RFC 5280 §4.1.2.5).
+    /// The first and last second of its validity, since 1970 (RFC 5280 §4.1.2.5).
     pub(crate) fn validity(&self) -> Option<(u64, u64)> {
         let mut times = Der(self.validity);
         Some((time(&times.next()?)?, time(&times.next()?)?))
     }
 
-    /// The host names (in lower case) and addresses that it is for.
+    /// The host names (in lower case) and addresses in it.
     pub(crate) fn names(&self) -> Vec<String> {
         self.alt_names().unwrap_or_default()
     }
 
-    /// The subject as text (RFC 4514), in printable ASCII: what is not is escaped. `None` if it is malformed or too long.
+    /// The subject as text (RFC 4514), in printable ASCII with everything else escaped. `None` if it is malformed or
+    /// too long.
     pub(crate) fn subject_text(&self) -> Option<Subject> {
         let mut names = Vec::new();
         let mut rest = Der(Der(self.subject).expect(SEQUENCE)?.content);
@@ -103,7 +105,7 @@ impl Parts<'_> {
     }
 }
 
-/// A RelativeDistinguishedName as text: its attributes, joined by `+`.
+/// Formats a RelativeDistinguishedName: its attributes, joined by `+`.
 fn relative_name(set: &[u8]) -> Option<String> {
     let mut attributes = Vec::new();
     let mut rest = Der(set);
@@ -116,8 +118,8 @@ fn relative_name(set: &[u8]) -> Option<String> {
     Some(attributes.join("+"))
 }
 
-/// An attribute of a name as text. If its type has no short name, or its value is no string, the value is shown as
-/// hexadecimal digits of its DER (RFC 4514 §2.4).
+/// Formats an attribute of a name. If its type has no short name or its value is not a string, the value is formatted
+/// as hexadecimal DER (RFC 4514 §2.4).
 fn attribute_text(kind: &[u8], value: &Value<'_>) -> Option<String> {
     let name = SHORT_NAMES.iter().find(|(known, _)| *known == kind);
     match name.map(|(_, name)| (name, string(value))) {
@@ -127,7 +129,7 @@ fn attribute_text(kind: &[u8], value: &Value<'_>) -> Option<String> {
     }
 }
 
-/// The text of a DirectoryString or IA5String (RFC 5280 §4.1.2.4); `None` if it is something else, or malformed.
+/// The text of a DirectoryString or IA5String (RFC 5280 §4.1.2.4); `None` if it is another type or malformed.
 fn string(value: &Value<'_>) -> Option<String> {
     let content = value.content;
     match value.tag {
@@ -151,8 +153,8 @@ fn string(value: &Value<'_>) -> Option<String> {
     }
 }
 
-/// A value with everything escaped that stands for something else in the text of a name (RFC 4514 §2.4), or is no
-/// printable ASCII: the latter as `\\` and two hexadecimal digits for each byte of its UTF-8.
+/// Escapes special characters of a name (RFC 4514 §2.4) and everything that is not printable ASCII, the latter as `\\`
+/// and two hexadecimal digits per byte of its UTF-8 encoding.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     for (at, byte) in text.bytes().enumerate() {
@@ -192,7 +194,7 @@ fn dotted(content: &[u8]) -> Option<String> {
     Some(text)
 }
 
-/// The algorithm (content of the AlgorithmIdentifier) and the key's octets of a SubjectPublicKeyInfo.
+/// The algorithm (content of the AlgorithmIdentifier) and the key's bytes of a SubjectPublicKeyInfo.
 pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut fields = Der(Der(spki).expect(SEQUENCE)?.content);
     let algorithm = fields.expect(SEQUENCE)?.content;
@@ -202,7 +204,7 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
     }
 }
 
-/// The common name in a Name (DER), of which the last one counts; `None` if it has none.
+/// The last common name in a Name (DER); `None` if it has none.
 #[cfg(feature = "acme")]
 pub(crate) fn common_name(name: &[u8]) -> Option<String> {
     let mut sets = Der(Der(name).expect(SEQUENCE)?.content);
@@ -219,7 +221,7 @@ pub(crate) fn common_name(name: &[u8]) -> Option<String> {
     found
 }
 
-/// An ECDSA signature of P-256 in DER (RFC 3279 §2.2.3) as r and s, 32 bytes each, big-endian.
+/// Converts an ECDSA P-256 signature in DER (RFC 3279 §2.2.3) to r and s, 32 bytes each, big-endian.
 #[cfg(feature = "acme")]
 pub(crate) fn ecdsa_signature(der: &[u8]) -> Option<[u8; 64]> {
     let mut numbers = Der(Der(der).expect(SEQUENCE)?.content);
@@ -233,8 +235,8 @@ pub(crate) fn ecdsa_signature(der: &[u8]) -> Option<[u8; 64]> {
     Some(signature)
 }
 
-/// A UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970. What is
-/// before 1970 counts as its first day.
+/// Parses a UTCTime or GeneralizedTime in the forms of RFC 5280 §4.1.2.5, in seconds since 1970. Earlier times count as
+/// the first day of 1970.
 fn time(value: &Value<'_>) -> Option<u64> {
     let text = std::str::from_utf8(value.content).ok()?.strip_suffix('Z')?;
     let (year, rest) = match value.tag {
@@ -279,7 +281,7 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const DNS_NAME: u8 = 0x82;
 const IP_ADDRESS: u8 = 0x87;
-/// The short names of RFC 4514 §3, and others that are registered (RFC 4520) and usual in certificates.
+/// Short names of RFC 4514 §3, and others that are registered (RFC 4520) and common in certificates.
 const SHORT_NAMES: &[(&[u8], &str)] = &[
     (&[0x55, 4, 3], "CN"),
     (&[0x55, 4, 4], "sn"),
@@ -309,7 +311,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
-/// What is left to read.
+/// The unread rest.
 struct Der<'a>(&'a [u8]);
 
 struct Value<'a> {
@@ -329,7 +331,7 @@ impl<'a> Der<'a> {
         }
     }
 
-    /// The next value: tag, length (short, or in one to three octets), content.
+    /// Reads the next value: tag, length (short, or in one to three bytes), content.
     fn next(&mut self) -> Option<Value<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, rest) = rest.split_first()?;

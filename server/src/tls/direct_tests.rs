@@ -1,4 +1,4 @@
-//! Sessions of direct connections: what each side learns of the other, and what is refused.
+//! Sessions of direct connections: what each side learns about the other, and what is refused.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn shown(end: &End) -> Option<Fingerprint> {
     end.tls.peer_certificate().map(Fingerprint::of)
 }
 
-/// The certificate of one key, and another key.
+/// The certificate of one key with another key.
 fn stolen() -> Arc<SingleCertAndKey> {
     let made = || rcgen::generate_simple_self_signed(["peer".to_owned()]).expect("a certificate");
     let secret = PrivateKeyDer::try_from(made().signing_key.serialize_der()).expect("a key");

@@ -1,25 +1,25 @@
-//! TLS inside of TLS: between a client and an agent, through a relay that cannot read it.
+//! TLS inside TLS: between a client and an agent, through a relay that cannot read it.
 
 use rustls::Error;
 
 use super::{Layer, OVERHEAD_MAX, Opened, RECORD_FIRST, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError};
 use crate::buffer::Buffer;
 
-/// Bytes of the inner wire that are kept at most: part of a handshake message or of a record, and one record behind it.
+/// Limit of kept wire bytes of the inner layer: a partial handshake message or record, and one record behind it.
 const WIRE_MAX: usize = 2 * RECORD_WIRE_MAX;
 /// The plaintext of the inner layer's first records.
 const INNER_FIRST: usize = RECORD_FIRST - OVERHEAD_MAX;
 
-/// The inner layer, and what was opened of the outer one for it.
+/// The inner layer and its buffers.
 pub(super) struct Inner {
     pub(super) layer: Layer,
     wire: Vec<u8>,
-    /// What the inner layer sends, on its way through the outer one.
+    /// Output of the inner layer, to be sealed by the outer one.
     out: Buffer,
     outer_ended: bool,
 }
 
-/// The plaintext of the outer layer becomes the wire of the inner one.
+/// Takes the plaintext of the outer layer as the wire of the inner one.
 struct ToWire<'a>(&'a mut Vec<u8>);
 
 impl Take for ToWire<'_> {
@@ -32,7 +32,7 @@ impl Take for ToWire<'_> {
     }
 }
 
-/// How much plaintext certainly fits into so much room when it is sealed twice.
+/// Length of plaintext that is certain to fit into this room when it is sealed twice.
 pub(super) const fn sealable(room: usize) -> usize {
     let outer = super::sealable(room);
     let record = INNER_FIRST + OVERHEAD_MAX;
@@ -49,7 +49,7 @@ impl Inner {
         self.wire.capacity()
     }
 
-    /// As [`super::TlsSession::open`].
+    /// See [`super::TlsSession::open`].
     pub(super) fn open(
         &mut self,
         outer: &mut Layer,
@@ -97,9 +97,9 @@ impl Inner {
         Ok(all)
     }
 
-    /// Seals what fits; the caller has seen to that.
+    /// Seals `plain`, for which `out` must have room.
     pub(super) fn seal(&mut self, outer: &mut Layer, plain: &[u8], out: &mut Buffer) -> Result<(), TlsError> {
-        // Record by record, so that little is held twice.
+        // Record by record, so that little data is buffered twice.
         let len = plain.len().min(RECORD_MAX);
         self.out.reserve(len + (len / INNER_FIRST + 1) * OVERHEAD_MAX);
         for piece in plain.chunks(RECORD_MAX) {
@@ -115,11 +115,11 @@ impl Inner {
 
     pub(super) fn seal_end(&mut self, outer: &mut Layer, out: &mut Buffer) {
         self.layer.seal_end(&mut self.out);
-        // An outer layer that cannot send is as good as ended.
+        // If the outer layer cannot send, the connection has ended anyway.
         let _ = self.send(outer, out);
     }
 
-    /// Passes what the inner layer sends through the outer one.
+    /// Seals the output of the inner layer by the outer one.
     fn send(&mut self, outer: &mut Layer, out: &mut Buffer) -> Result<(), TlsError> {
         if self.out.is_empty() {
             return Ok(());

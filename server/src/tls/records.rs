@@ -1,9 +1,8 @@
-//! The records of a TLS 1.3 connection after its handshake (RFC 8446 §5): opened where they were received, sealed where
-//! they are sent from. Between the two there is one copy and no allocation.
+//! Records of a TLS 1.3 connection after its handshake (RFC 8446 §5). They are opened in the receive buffer and sealed
+//! in the send buffer, with one copy and no allocation in between.
 //!
-//! rustls made the connection, and keeps its secrets: it derives the next keys when they are updated, and opens. What is
-//! done here is what its 'kernel connection' leaves to whoever takes the records over: their framing, sealing, key
-//! updates, alerts.
+//! rustls made the connection and keeps its secrets: it derives the next keys on a key update, and opens records. This
+//! module does what rustls's 'kernel connection' leaves to its user: framing, sealing, key updates, alerts.
 
 use rustls::client::ClientConnectionData;
 use rustls::crypto::cipher::{InboundOpaqueMessage, MessageDecrypter, NONCE_LEN, Nonce as Sequenced};
@@ -22,65 +21,65 @@ use crate::tls_config::aead::{
 
 const HEADER: usize = 5;
 const TAG: usize = 16;
-/// What a record may add to its plaintext (§5.2).
+/// Limit of a record's expansion (§5.2).
 const EXPANSION_MAX: usize = 256;
-/// Records and messages in a row that move no data: empty records, updates of the keys, tickets. BoringSSL and rustls
-/// allow as many.
+/// Limit of consecutive records and messages without data: empty records, key updates, tickets. The same as in
+/// BoringSSL and rustls.
 const IDLE_MAX: u8 = 32;
-/// Alerts in a row that do not end the connection (user_canceled), as in BoringSSL and rustls.
+/// Limit of consecutive alerts that do not end the connection (user_canceled), as in BoringSSL and rustls.
 const WARNINGS_MAX: u8 = 4;
-/// Handshake messages that come after the handshake (§4.6).
+/// Types of handshake messages after the handshake (§4.6).
 const NEW_SESSION_TICKET: u8 = 4;
 const KEY_UPDATE: u8 = 24;
-/// The level of every alert but close_notify and user_canceled (§6).
+/// The level of all alerts except close_notify and user_canceled (§6).
 const FATAL: u8 = 2;
-/// Of one such message in pieces, header included. A ticket may be larger; nobody's is.
+/// Limit of a fragmented message, header included. Tickets may be larger, but in practice none are.
 const MESSAGE_MAX: usize = 16 * 1024;
 
-/// Both directions of one connection.
+/// Both directions of a connection.
 pub(super) struct Records {
     secrets: Secrets,
     opener: Box<dyn MessageDecrypter>,
     opened: u64,
     sealer: Sealer,
-    /// The peer asked for new keys: they come before the next data.
+    /// The peer requested a key update, which must precede the next data.
     owes_update: bool,
-    /// How many more records and messages may come without data.
+    /// How many more records and messages may arrive without data.
     idle_left: u8,
     warnings_left: u8,
-    /// The beginning of a handshake message whose rest is in the next records.
+    /// The beginning of a handshake message that continues in the next records.
     piece: Vec<u8>,
 }
 
-/// Where new keys come from.
+/// The source of new keys.
 pub(super) enum Secrets {
     Server(KernelConnection<ServerConnectionData>),
     Client(KernelConnection<ClientConnectionData>),
 }
 
-/// What was at the front.
+/// The record at the front.
 pub(super) enum Record<'w> {
-    /// Not a whole record.
+    /// Incomplete.
     Partial,
-    /// Data, in a record of so many octets.
+    /// Data, in a record of `len` bytes.
     Data { len: usize, plain: &'w [u8] },
-    /// Something for TLS itself, in a record of so many octets.
+    /// A message of TLS itself, in a record of `len` bytes.
     Done { len: usize },
     /// close_notify.
     End,
 }
 
-/// One direction: what is sent.
+/// The sending direction.
 struct Sealer {
     key: LessSafeKey,
     iv: rustls::crypto::cipher::Iv,
     sequence: u64,
-    /// The keys are good for so many records (§5.5).
+    /// Number of records that the keys may seal (§5.5).
     sequence_max: u64,
 }
 
 impl Records {
-    /// Goes on where rustls stopped.
+    /// Continues where rustls stopped.
     pub(super) fn new(
         secrets: Secrets,
         ExtractedSecrets { tx, rx }: ExtractedSecrets,
@@ -98,7 +97,7 @@ impl Records {
         })
     }
 
-    /// Opens the record at the front of `wire`, in its place.
+    /// Opens the record at the front of `wire` in place.
     pub(super) fn open<'w>(&mut self, wire: &'w mut [u8]) -> Result<Record<'w>, Error> {
         let Some(&[typ, _, _, high, low]) = wire.first_chunk::<HEADER>() else { return Ok(Record::Partial) };
         let length = usize::from(u16::from_be_bytes([high, low]));
@@ -117,7 +116,7 @@ impl Records {
             InboundOpaqueMessage::new(ContentType::ApplicationData, ProtocolVersion::TLSv1_2, sealed);
         let record = self.opener.decrypt(sealed, self.opened)?;
         self.opened += 1;
-        // Nothing comes between the pieces of a message (§5.1).
+        // No other record may come between the fragments of a message (§5.1).
         if !self.piece.is_empty() && record.typ != ContentType::Handshake {
             return Err(PeerMisbehaved::MessageInterleavedWithHandshakeMessage.into());
         }
@@ -148,7 +147,7 @@ impl Records {
         }
     }
 
-    /// Appends one record with all of `plain`, which is no longer than one may be.
+    /// Appends one record with all of `plain`, which must not exceed the limit of a record.
     pub(super) fn seal(&mut self, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
         self.update_keys(out)?;
         self.sealer.seal(ContentType::ApplicationData, plain, out)
@@ -160,14 +159,14 @@ impl Records {
         self.sealer.seal(ContentType::Alert, &[1, AlertDescription::CloseNotify.into()], out)
     }
 
-    /// Appends the alert for what the peer did wrong.
+    /// Appends the alert for the peer's error.
     pub(super) fn say_why(&mut self, error: &Error, out: &mut Buffer) {
         let Some(alert) = alert_for(error) else { return };
-        // Without an alert the end alone has to say it.
+        // Without an alert, only the end of the connection reports the error.
         let _ = self.sealer.seal(ContentType::Alert, &[FATAL, alert.into()], out);
     }
 
-    /// The handshake messages in one record, behind the beginning of the first, if that was in those before.
+    /// Handles the handshake messages in one record, the first of which may have begun in earlier records.
     fn messages(&mut self, payload: &[u8]) -> Result<(), Error> {
         if payload.is_empty() {
             return Err(PeerMisbehaved::IllegalTlsInnerPlaintext.into());
@@ -180,7 +179,7 @@ impl Records {
         let mut rest = if is_first { payload } else { &joined };
         while let Some((&[typ, a, b, c], body)) = rest.split_first_chunk::<4>() {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
-            // Before it is whole: nobody is to make us keep what we will not take.
+            // Checked before the message is complete, so that a message that will be refused is not buffered.
             if typ != KEY_UPDATE && (typ != NEW_SESSION_TICKET || matches!(self.secrets, Secrets::Server(_)))
             {
                 return Err(Error::InappropriateHandshakeMessage {
@@ -194,10 +193,10 @@ impl Records {
             let Some((body, behind)) = body.split_at_checked(length) else { break };
             rest = behind;
             take_one(&mut self.idle_left, PeerMisbehaved::TooManyKeyUpdateRequests)?;
-            // A ticket is nothing to us: no session is taken up again.
+            // Tickets are ignored: sessions are not resumed.
             match (typ, body) {
                 (NEW_SESSION_TICKET, _) => {}
-                // Nothing may be sealed with the old keys behind it (§5.1).
+                // Nothing sealed with the old keys may follow it (§5.1).
                 (_, [0 | 1]) if !rest.is_empty() => {
                     return Err(PeerMisbehaved::KeyEpochWithPendingFragment.into());
                 }
@@ -205,7 +204,7 @@ impl Records {
                 _ => return Err(InvalidMessage::InvalidKeyUpdate.into()),
             }
         }
-        // Without a copy of what is kept already: a message may come in as many pieces as it has bytes.
+        // Appended without copying what is kept: a message may come in as many fragments as it has bytes.
         self.piece = if is_first {
             rest.to_vec()
         } else {
@@ -216,7 +215,7 @@ impl Records {
         Ok(())
     }
 
-    /// The peer seals with new keys from now on.
+    /// Handles a key update of the peer's sending keys.
     fn keys_updated(&mut self, wants_ours: bool) -> Result<(), Error> {
         if wants_ours {
             self.owes_update = true;
@@ -227,7 +226,7 @@ impl Records {
         Ok(())
     }
 
-    /// New keys for what we send, where the peer asked for them or the old ones are worn out.
+    /// Updates the sending keys if the peer requested it or the old ones are exhausted.
     fn update_keys(&mut self, out: &mut Buffer) -> Result<(), Error> {
         if self.owes_update || self.sealer.sequence >= self.sealer.sequence_max {
             self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out)?;
@@ -237,7 +236,7 @@ impl Records {
         Ok(())
     }
 
-    /// Appends new keys, and asks for new ones (§4.6.3).
+    /// Appends a key update that requests one from the peer (§4.6.3).
     #[cfg(test)]
     pub(super) fn ask_for_keys(&mut self, out: &mut Buffer) -> Result<(), Error> {
         self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 1], out)?;
@@ -256,13 +255,13 @@ impl Records {
         self.sealer.seal(typ, content, out)
     }
 
-    /// Appends a handshake message, cut into records of so many octets.
+    /// Appends a handshake message, fragmented into records of `of` bytes.
     #[cfg(test)]
     pub(super) fn say_in_pieces(&mut self, message: &[u8], of: usize, out: &mut Buffer) -> Result<(), Error> {
         message.chunks(of).try_for_each(|piece| self.sealer.seal(ContentType::Handshake, piece, out))
     }
 
-    /// As if the keys were worn out after so many records.
+    /// Limits the number of records that the keys may seal.
     #[cfg(test)]
     pub(super) const fn wear_out_after(&mut self, records: u64) {
         self.sealer.sequence_max = records;
@@ -312,7 +311,7 @@ impl Sealer {
         Ok(Self { key: LessSafeKey::new(key), iv, sequence, sequence_max })
     }
 
-    /// Appends one record (§5.2): header, then plaintext and type, sealed, then the tag.
+    /// Appends one record (§5.2): header, then sealed plaintext and type, then the tag.
     fn seal(&mut self, typ: ContentType, plain: &[u8], out: &mut Buffer) -> Result<(), Error> {
         debug_assert!(plain.len() <= RECORD_MAX, "more than one record");
         let inner = plain.len() + 1;
@@ -333,7 +332,7 @@ impl Sealer {
             .map_err(|_| Error::EncryptError)?;
         tag.copy_from_slice(sealed.as_ref());
         out.commit(HEADER + inner + TAG);
-        // A number is used once: at the end of all numbers there is nothing left to say it with.
+        // A sequence number is used only once. After the last one, nothing can be sealed, not even an alert.
         self.sequence = self.sequence.checked_add(1).ok_or(Error::EncryptError)?;
         Ok(())
     }
@@ -351,7 +350,7 @@ fn opener(
     }
 }
 
-/// An alert that is no error.
+/// An alert that is not an error.
 enum Alert {
     /// close_notify.
     Closed,
@@ -359,8 +358,8 @@ enum Alert {
     Warning,
 }
 
-/// In TLS 1.3 every alert ends the connection, whatever its level, except user_canceled, which only says why
-/// close_notify follows (§6).
+/// Parses an alert. In TLS 1.3 every alert ends the connection, whatever its level, except user_canceled, which only
+/// announces close_notify (§6).
 fn alert(payload: &[u8]) -> Result<Alert, Error> {
     match *payload {
         // §5.4.
@@ -370,12 +369,12 @@ fn alert(payload: &[u8]) -> Result<Alert, Error> {
             AlertDescription::UserCanceled => Ok(Alert::Warning),
             other => Err(Error::AlertReceived(other)),
         },
-        // Cut, or more than one (§5.1).
+        // Truncated, or more than one (§5.1).
         _ => Err(InvalidMessage::TrailingData("alert").into()),
     }
 }
 
-/// The alert that answers an error of the peer's; `None` if the peer sent an alert itself.
+/// The alert for an error of the peer; `None` if the peer sent an alert itself.
 fn alert_for(error: &Error) -> Option<AlertDescription> {
     Some(match error {
         Error::AlertReceived(_) => return None,
@@ -386,7 +385,7 @@ fn alert_for(error: &Error) -> Option<AlertDescription> {
         Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate) => AlertDescription::IllegalParameter,
         // §6.2.
         Error::InvalidMessage(_) => AlertDescription::DecodeError,
-        // What is wrong with the order of things (§4.6, §5, §5.4), and what there is too much of.
+        // Wrong order (§4.6, §5, §5.4), or exceeded limits.
         _ => AlertDescription::UnexpectedMessage,
     })
 }

@@ -1,4 +1,4 @@
-//! The states in which rustls has something to say or to give, each served in its way.
+//! Handling of rustls's connection states.
 
 use rustls::Error;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
@@ -6,17 +6,17 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use super::Take;
 use crate::buffer::Buffer;
 
-/// How far a state brought us.
+/// The result of handling a state.
 pub(super) enum Step {
-    /// Go on: there may be more to process.
+    /// There may be more to process.
     Again,
-    /// No whole record is left.
+    /// No complete record is left.
     Drained,
     Ended,
     Failed(Error),
 }
 
-/// Serves one state of rustls: what it has to say goes to `out`, plaintext to `taker`.
+/// Handles one state of rustls: its output goes to `out`, plaintext to `taker`.
 pub(super) fn work<D>(
     status: UnbufferedStatus<'_, '_, D>,
     out: &mut Buffer,
@@ -51,7 +51,7 @@ pub(super) fn work<D>(
     (discard, step)
 }
 
-/// Serves one state of rustls on the way to sealing all of `plain`; true when that is done.
+/// Handles one state of rustls while sealing `plain`. Returns true once all is sealed.
 pub(super) fn seal_step<D>(
     status: UnbufferedStatus<'_, '_, D>,
     plain: &[u8],
@@ -68,7 +68,7 @@ pub(super) fn seal_step<D>(
     }
 }
 
-/// Serves one state of rustls on the way to close_notify; true when that is done.
+/// Handles one state of rustls while sealing close_notify. Returns true once it is sealed.
 pub(super) fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer) -> Result<bool, Error> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
@@ -83,7 +83,7 @@ pub(super) fn end_step<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut Buffer)
     }
 }
 
-/// Lets rustls say what it must before it can send: tickets, key updates.
+/// Emits what rustls must send before data: tickets, key updates.
 pub(super) fn emit<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Result<(), Error> {
     match state {
         ConnectionState::EncodeTlsData(mut data) => grow(out, |room| match data.encode(room) {
@@ -95,13 +95,13 @@ pub(super) fn emit<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Re
             data.done();
             Ok(())
         }
-        // Said once, and heard by `open`; writing goes on after it.
+        // Reported only once, and handled by `open`; writing may continue.
         ConnectionState::PeerClosed => Ok(()),
         state => Err(Error::General(format!("nothing can be sent in state {state:?}"))),
     }
 }
 
-/// Lets `write` write behind what is in `out`, with more room if it asks for that: `Err(Ok(size))`.
+/// Calls `write` with the room behind the content of `out`. Grows `out` if `write` requests it: `Err(Ok(size))`.
 fn grow(
     out: &mut Buffer,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, Result<usize, String>>,

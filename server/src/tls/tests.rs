@@ -1,4 +1,4 @@
-//! Two sessions of ours against each other, in memory; other peers are met in the tests of the event loop.
+//! Two sessions of this program with each other, in memory. The event loop's tests have other peers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::tls_config::{provider, server_config};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS12, &rustls::version::TLS13];
 
-/// One side with what is on its way to it.
+/// One side, with the bytes on their way to it.
 pub(super) struct End {
     pub(super) tls: TlsSession,
     wire: Vec<u8>,
@@ -38,7 +38,7 @@ impl End {
         Self { tls, wire: Vec::new(), got: Vec::new(), ended: false }
     }
 
-    /// Opens what is there; what is to be said goes into `out`.
+    /// Opens the received bytes; output goes to `out`.
     fn open(&mut self, out: &mut Buffer) -> Result<(), super::TlsError> {
         let opened = self.tls.open(&mut self.wire, out, &mut Taker(&mut self.got))?;
         self.wire.drain(..opened.consumed);
@@ -58,7 +58,7 @@ fn configs(version: &'static SupportedProtocolVersion) -> (Arc<ServerConfig>, Ar
     configs_with_chain(version, 1)
 }
 
-/// Configurations where the server sends its certificate so many times.
+/// Configurations in which the server sends its certificate this many times.
 fn configs_with_chain(
     version: &'static SupportedProtocolVersion,
     certificates: usize,
@@ -98,7 +98,7 @@ fn secured(version: &'static SupportedProtocolVersion) -> (End, End) {
     (server, client)
 }
 
-/// Both ends after the handshake, or what went wrong with it at one of them.
+/// Both ends after the handshake, or the error at one of them.
 pub(super) fn shake_hands(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -223,7 +223,7 @@ fn a_handshake_in_pieces_is_one() {
     for version in VERSIONS {
         let (server, client) = configs(version);
         let mut client = ClientConfig::clone(&client);
-        // Messages are cut over records, and records wherever it is.
+        // Messages are fragmented over records, and records at any offset.
         client.max_fragment_size = Some(32);
         let name = ServerName::try_from("relay").expect("a name");
         let client = End::new(TlsSession::client(Arc::new(client), name).expect("a session"));
@@ -275,7 +275,7 @@ fn a_message_after_the_handshake_may_be_in_pieces_with_nothing_in_between() {
         client.wire.extend_from_slice(out.filled());
         assert!(client.open(&mut Buffer::with_room(ROOM_MIN)).is_err(), "{of}");
     }
-    // What a server does not take it does not keep.
+    // A server does not keep messages that it refuses.
     let (mut server, mut client) = secured(&rustls::version::TLS13);
     let mut out = Buffer::with_room(ROOM_MIN);
     client.records().say_in_pieces(&ticket[..4], 4, &mut out).expect("sealed");
@@ -322,7 +322,7 @@ fn the_end_is_heard_once_and_nothing_behind_it() {
         server.wire.extend_from_slice(b"\x17\x03\x03\0\x20 and what nobody sealed");
         server.open(&mut Buffer::with_room(0)).expect("an end");
         assert_eq!((&server.got[..], server.ended, server.wire.len()), (&b"last words"[..], true, 0));
-        // The other direction goes on.
+        // The other direction continues.
         send(&mut server, &mut client, b"still here");
     }
 }
@@ -377,10 +377,10 @@ fn what_is_said_to_fit_fits() {
     assert!(sealable(ROOM_MIN) >= RECORD_MAX);
 }
 
-/// The type and the content of a record.
+/// The type and content of a record.
 type Sent<'a> = (ContentType, &'a [u8]);
 
-/// Sends records to `to`, and returns the alert that they are answered with, as the error that it is for `from`.
+/// Sends records to `to`. Returns the alert in response, as the error that `from` reports.
 fn alert_for(from: &mut End, to: &mut End, records: &[Sent<'_>]) -> Option<String> {
     let mut out = Buffer::with_room(ROOM_MIN);
     for (typ, content) in records {
@@ -441,7 +441,7 @@ fn each_violation_after_the_handshake_gets_its_own_alert() {
     }
 }
 
-/// Sends updates of the keys without data; the alert that they are answered with.
+/// Sends key updates without data. Returns the alert in response.
 fn updates_of_keys(from: &mut End, to: &mut End, updates: usize) -> Option<String> {
     let mut out = Buffer::with_room(ROOM_MIN);
     for _ in 0..updates {
@@ -493,7 +493,7 @@ fn tickets_without_end_are_refused() {
     assert!(error.is_some_and(|error| error.contains("UnexpectedMessage")));
 }
 
-/// Both ends after a second handshake inside of the first, on connections with these versions: server, client.
+/// Both ends after a second handshake inside of the first, with these versions: server, client.
 fn nested(outer: &'static SupportedProtocolVersion, inner: &'static SupportedProtocolVersion) -> (End, End) {
     let (mut server, mut client) = secured(outer);
     let (server_config, client_config) = configs(inner);
