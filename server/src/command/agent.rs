@@ -165,11 +165,11 @@ Options for the verification of a certificate follow their --to https://…. The
 the Host field of requests is the client's.
 With several tickets, each is followed by its own --to, --tls-to and --stream, or shares the preceding ones:
     rendezvous agent --ticket a.ticket --to 127.0.0.1:8080 --ticket b.ticket --ticket c.ticket --to 127.0.0.1:9090
-With --forwarded a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
-sent; what is not HTTP is refused. The service has to be told to trust these fields (see the manual).
-It connects to the local service only when a client is there. If the relay is away, it comes back by itself.
-With --direct, clients that come with 'rendezvous connect' are told where it listens, and dialled where they say, by
-address: then the stream does not go through the relay, unless neither can reach the other.",
+With --forwarded, a service gets X-Forwarded-For, -Host and -Proto and Forwarded (RFC 7239), never those that a client
+sent; anything but HTTP is refused. Configure the service to trust these fields (see the manual).
+The agent connects to the local service only for a client. If it loses the relay, it reconnects.
+With --direct, the agent and clients of 'rendezvous connect' try to dial each other. If either succeeds, the stream does
+not go through the relay.",
 };
 
 /// Runs the agent until a signal ends it.
@@ -570,7 +570,7 @@ fn open_acme(_: &mut Acme, _: &Matches) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How the TLS of clients of these hidden servers is terminated. Logs the pin that clients can check.
+/// The TLS configurations for the clients of these hidden servers. Logs the pin that clients can verify.
 fn end_to_end(
     matches: &Matches,
     ids: Vec<Id>,

@@ -149,7 +149,7 @@ struct Relay {
     served: Served,
     /// Certificates from a CA.
     acme: Acme,
-    /// The listeners that were asked for at the start.
+    /// The listeners given at the start.
     listen: Vec<(SocketAddr, Transport)>,
     /// The names in the `--tcp` options.
     ports: Vec<String>,

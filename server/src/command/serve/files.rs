@@ -16,7 +16,7 @@ use crate::options::parse;
 use crate::state::State;
 use crate::worker::Worker;
 
-/// What a reload has read.
+/// The result of a reload.
 pub(super) type Reloaded = (Settings, (TlsSetup, Served), Ids);
 
 /// The stamp of the file `ids`, and its content.

@@ -93,8 +93,13 @@ pub(super) const SPEC: Spec = Spec {
         acme::PREFERRED_CHAIN,
         #[cfg(feature = "acme")]
         acme::KEEP_KEY,
-        Opt::one("one-time", "strict", "reuse within its step", "refuse a plain token a second time"),
-        Opt::one("wait", "SECONDS", "5", "how long a client is held for the hidden server's next connection"),
+        Opt::one(
+            "one-time",
+            "strict",
+            "reuse within its time step",
+            "refuse a plain token that was already used",
+        ),
+        Opt::one("wait", "SECONDS", "5", "how long a client waits for the hidden server's next connection"),
         MAX_CONNECTIONS,
         Opt::one(
             "max-connections-per-address",
