@@ -30,7 +30,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
     let document = socket::ask(&state::find(matches.one("state"))?)?;
     let status = Document::parse(&document).ok_or_else(|| {
-        Failure::Failed("the relay's answer is not complete, or of another version: try again".to_owned())
+        Failure::Failed("the relay's answer is incomplete or from another version: try again".to_owned())
     })?;
     print(&if matches.flag("json") { document } else { table(&status) })
 }
