@@ -1,7 +1,7 @@
-//! Certificates from a CA: what the ACME client of the core needs of its program.
+//! Certificates from a CA: the part of the ACME client that does I/O.
 //!
-//! The client runs on the event loop, beside the relay or the agent. [`Driver`] carries out what it asks for: keys,
-//! signatures and files on a thread of their own, certificates in a store that new TLS handshakes look into.
+//! The client of the core runs on the event loop, next to the relay or agent. [`Driver`] performs its requests: keys,
+//! signatures and files on a worker thread, certificates in a store that new TLS handshakes use.
 
 mod answers;
 mod chain;

@@ -1,14 +1,13 @@
-//! The reader for every file that the program is given: regular files of a bounded size, and secrets only if nobody
-//! else can read or replace them.
+//! Reading of all files that the program is given: regular files of limited size. Secrets are read only if no other
+//! user can read or replace them.
 //!
-//! A FIFO, a device or a socket is refused at once: nothing here waits for a writer. A secret must belong to root or to
-//! the effective user and be closed to everybody else, and so must the folders on the way to it, as far as writing goes:
-//! whoever can write to a folder can put another file in the place of the secret. A folder with the sticky bit, such as
-//! `/tmp`, is safe in that respect, because only the owner of a file can replace it there.
+//! A FIFO, a device or a socket is refused at once, so reading never blocks on a writer. A secret must belong to root
+//! or the effective user and be inaccessible to others, and the folders on its path must not be writable by others,
+//! because a user who can write to a folder can replace the secret. A folder with the sticky bit, such as `/tmp`, is
+//! accepted: there only the owner of a file can replace it.
 //!
 //! Symbolic links are followed, because Kubernetes mounts secrets, and NixOS and systemd manage folders, as links. Each
-//! link on the way must belong to root or to the effective user: any other link could be turned to another file at any
-//! time.
+//! link on the path must belong to root or the effective user: its owner could redirect any other link at any time.
 
 use std::env;
 use std::ffi::OsString;
@@ -22,10 +21,10 @@ use zeroize::Zeroizing;
 use crate::failure::{Failure, reason};
 use crate::linux;
 
-/// Symbolic links on the way to one file, as the kernel allows them (path_resolution(7)).
+/// Limit of symbolic links on a path, as in the kernel (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// What a file is: its name in error messages, who may have access to it, and how large it may be.
+/// A kind of file: its noun in messages, its protection, and its size limit.
 #[derive(Clone, Copy, Debug)]
 pub struct FileKind {
     noun: &'static str,
@@ -33,7 +32,7 @@ pub struct FileKind {
     bytes_max: u64,
 }
 
-/// Who may have access to a file.
+/// Which users may have access to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protection {
     /// Anyone.
@@ -42,11 +41,11 @@ enum Protection {
     Owner,
     /// Anyone may read it; root and the effective user may write to it.
     Writers,
-    /// Root and the effective user; a group may read it if it belongs to root. Debian's group `ssl-cert` and
-    /// PostgreSQL's keys are kept so.
+    /// Root and the effective user; also a group, if the file belongs to root. Debian's group `ssl-cert` and
+    /// PostgreSQL's keys use that.
     OwnerAndGroup,
-    /// As [`Protection::Owner`]; and root may read what belongs to the owner of the state folder that contains it, because
-    /// root enrols hidden servers for a relay that has its own user.
+    /// As [`Protection::Owner`]. Root may also read files of the owner of the state folder, because root enrols hidden
+    /// servers for a relay that runs as another user.
     StateFolder,
 }
 
@@ -85,12 +84,12 @@ impl FileKind {
         FileKind { noun: "IDs", protection: Protection::StateFolder, bytes_max: 16 << 20 };
 }
 
-/// What was read.
+/// The content of a file.
 #[derive(Debug)]
 pub struct Content {
-    /// The bytes of the file, without a byte order mark. They are wiped when they are dropped.
+    /// The bytes of the file, without a byte order mark. They are wiped on drop.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// The state of the file before it was read.
+    /// The metadata of the file before it was read.
     pub metadata: Metadata,
 }
 
@@ -109,7 +108,7 @@ pub fn read(path: &Path, kind: FileKind) -> Result<Zeroizing<Vec<u8>>, Failure> 
 ///
 /// # Errors
 ///
-/// As [`read`]; the inner error is the number of the first line that is not UTF-8.
+/// Those of [`read`]; the inner error is the number of the first line that is not UTF-8.
 pub fn read_text(path: &Path, kind: FileKind) -> Result<Result<String, usize>, Failure> {
     let mut bytes = read(path, kind)?;
     Ok(String::from_utf8(std::mem::take(&mut *bytes)).map_err(|error| {
@@ -118,11 +117,11 @@ pub fn read_text(path: &Path, kind: FileKind) -> Result<Result<String, usize>, F
     }))
 }
 
-/// Reads a whole file; `None` if there is no such file.
+/// Reads a whole file; `None` if it does not exist.
 ///
 /// # Errors
 ///
-/// As [`read`].
+/// Those of [`read`].
 pub fn read_if_exists(path: &Path, kind: FileKind) -> Result<Option<Content>, Failure> {
     match open(path, kind) {
         Ok(opened) => opened.read(path, kind).map(Some),
@@ -131,12 +130,12 @@ pub fn read_if_exists(path: &Path, kind: FileKind) -> Result<Option<Content>, Fa
     }
 }
 
-/// Checks that nobody but root and the effective user can change what is in a folder. With `for_owner`, root may also
-/// use a folder of another user.
+/// Checks that only root and the effective user can change the content of a folder. With `for_owner`, root may also use
+/// a folder of another user.
 ///
 /// # Errors
 ///
-/// [`Failure::Failed`] with the command that helps.
+/// [`Failure::Failed`] with the command that fixes it.
 pub fn check_folder(folder: &Path, for_owner: bool) -> Result<(), Failure> {
     let owners = if for_owner { Owners::of_state_folder(folder) } else { Owners::own() };
     let checked = PathWalk::new(owners).follow(folder);
@@ -161,7 +160,7 @@ impl From<io::Error> for OpenError {
 }
 
 fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
-    // Before it is opened: opening a device can have effects.
+    // Checked before opening, because opening a device can have effects.
     check_type(&fs::metadata(path)?)?;
     let owners = match kind.protection {
         Protection::None => None,
@@ -183,7 +182,7 @@ fn open(path: &Path, kind: FileKind) -> Result<Opened, OpenError> {
 
 impl Opened {
     fn read(self, path: &Path, kind: FileKind) -> Result<Content, Failure> {
-        // Room for all of it at once: a vector that grows leaves copies of secrets behind.
+        // Allocated once with its full capacity: a growing vector leaves copies of secrets in memory.
         let size = self.metadata.len().min(kind.bytes_max);
         let mut bytes = Zeroizing::new(Vec::with_capacity(size.max(4096) as usize + 1));
         let read = self.file.take(kind.bytes_max + 1).read_to_end(&mut bytes);
@@ -195,7 +194,7 @@ impl Opened {
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             return Err(cannot_read(path, kind, "it is UTF-16: save it as UTF-8"));
         }
-        // Editors on Windows put a byte order mark in front of UTF-8; it has no meaning (RFC 3629 §6).
+        // Editors on Windows put a byte order mark before UTF-8; it has no meaning (RFC 3629 §6).
         if bytes.starts_with(b"\xef\xbb\xbf") {
             bytes.drain(..3);
         }
@@ -234,8 +233,8 @@ fn check_secret(
         }
         return Ok(());
     }
-    // In $CREDENTIALS_DIRECTORY (systemd's LoadCredential=) the bits of the group may be the mask of an access list that
-    // names the service's user alone.
+    // In $CREDENTIALS_DIRECTORY (systemd's LoadCredential=), the group bits may be the mask of an access list that
+    // contains only the service's user.
     let group_may_read =
         is_credential(path) || protection == Protection::OwnerAndGroup && metadata.uid() == 0;
     let closed_to = if group_may_read { 0o037 } else { 0o077 };
@@ -249,7 +248,7 @@ fn is_credential(path: &Path) -> bool {
     env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.parent() == Some(Path::new(&folder)))
 }
 
-/// Whose files are trusted, beside root's.
+/// The users whose files are trusted, in addition to root.
 #[derive(Clone, Copy)]
 struct Owners {
     effective: u32,
@@ -272,18 +271,19 @@ impl Owners {
         uid == 0 || uid == self.effective || Some(uid) == self.acts_for
     }
 
-    /// If root acts for another user, that user's links are not followed: they may lead to files of root's.
+    /// Whether a link of this user is followed. If root acts for another user, that user's links are not: they could
+    /// point to root's files.
     fn may_link(self, uid: u32) -> bool {
         uid == 0 || uid == self.effective
     }
 }
 
-/// The folders and links on the way to a file.
+/// Walks the folders and links on the path to a file.
 struct PathWalk {
     owners: Owners,
-    /// Where we are, without links.
+    /// The present folder, without links.
     at: PathBuf,
-    /// Components that follow, the last one first.
+    /// The remaining components, last one first.
     todo: Vec<OsString>,
     links: usize,
 }
@@ -351,7 +351,7 @@ impl PathWalk {
         }
     }
 
-    /// Checks the folder where we are, which contains the file, or a link to it.
+    /// Checks the present folder, which contains the file or a link to it.
     fn check_members(&self) -> Result<(), String> {
         match fs::symlink_metadata(&self.at) {
             Ok(metadata) => check_group(&self.at, &metadata),
@@ -361,9 +361,9 @@ impl PathWalk {
 
     fn check_folder(&self, folder: &Path, metadata: &Metadata) -> Result<(), String> {
         let shown = folder.display();
-        // In a user namespace, files of users that it does not know appear to belong to one user; its root is among them.
+        // In a user namespace, files of unmapped users, including root, appear to belong to one user.
         if !self.owners.contains(metadata.uid()) && !linux::is_unmapped_user(metadata.uid()) {
-            // On Android the system's user owns the folders above an app's.
+            // On Android, the system's user owns the folders above an app's.
             if cfg!(target_os = "android") && !self.todo.is_empty() {
                 return Ok(());
             }
@@ -379,7 +379,7 @@ impl PathWalk {
     }
 }
 
-/// A group that is root's or its only member's own (user private groups: the same number) is no group of others.
+/// Accepts root's group and a user's private group (with the same number), which has no other members.
 fn check_group(folder: &Path, metadata: &Metadata) -> Result<(), String> {
     let group = metadata.gid();
     if metadata.mode() & 0o020 == 0 || is_sticky(metadata) || group == 0 || group == metadata.uid() {
@@ -401,7 +401,7 @@ fn cannot_read(path: &Path, kind: FileKind, why: &str) -> Failure {
     Failure::Failed(format!("cannot read {} {}: {why}", kind.noun, path.display()))
 }
 
-/// What an error means; if permission is denied, with the mode and the owner of the file.
+/// The reason of an error; for 'permission denied' with the file's mode and owner.
 fn reason_of(path: &Path, error: &OpenError) -> String {
     match error {
         OpenError::Refused(why) => why.clone(),
@@ -423,10 +423,10 @@ fn size_text(bytes: u64) -> String {
     }
 }
 
-/// The name of a user, or `user 1234` if `/etc/passwd` has none.
+/// The name of a user, or `user 1234` if `/etc/passwd` does not have it.
 fn user(uid: u32) -> String {
     let mut text = String::new();
-    // Names are for messages alone: without the file, or beyond its first mebibyte, the number stands for them.
+    // Names are only for messages: without the file, or beyond its first mebibyte, the number is used.
     let _ = File::open("/etc/passwd").and_then(|file| file.take(1 << 20).read_to_string(&mut text));
     let found = text.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -1,5 +1,4 @@
-//! The answers to an ACME client's questions. They read and write files, make keys and sign, so they are made on a
-//! thread of their own.
+//! Responses to an ACME client's requests. They access files, make keys and sign, so they run on a worker thread.
 
 use std::sync::Arc;
 
@@ -14,13 +13,12 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
 
-/// How keys of certificates are chosen.
+/// How the key of a certificate is chosen.
 #[derive(Debug)]
 pub enum KeyChoice {
-    /// A new one for each order.
+    /// A new key for each order.
     Fresh,
-    /// The one of the certificate before. For the first certificate of `name` it is `key`, the one whose pin is known
-    /// already.
+    /// The key of the previous certificate. The first certificate of `name` gets `key`, whose pin is already known.
     Keep {
         /// A name.
         name: String,
@@ -29,7 +27,7 @@ pub enum KeyChoice {
     },
 }
 
-/// Answers questions.
+/// Responds to requests.
 #[derive(Debug)]
 pub(super) struct Answers {
     pub(super) folder: Folder,
@@ -39,7 +37,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Loads the stored certificates for these names and serves them, and no others.
+    /// Loads the stored certificates for these names, and serves only them.
     pub(super) fn load(&self, all: Vec<Names>) -> Vec<Wanted> {
         let now = clock::wall();
         let is_wanted = |name: &str| all.iter().any(|names| names.as_slice().iter().any(|it| it == name));
@@ -96,7 +94,7 @@ impl Answers {
         Ok(Answer::Request { der })
     }
 
-    /// The key that is kept for these names, if keys are kept and there is one.
+    /// The kept key for these names, if keys are kept and there is one.
     fn kept_key(&self, names: &Names) -> Result<Option<Key>, Failure> {
         let KeyChoice::Keep { name, key } = &self.keys else { return Ok(None) };
         if let Some(before) = self.folder.certificate_key(names)? {
@@ -124,7 +122,7 @@ impl Answers {
             Ok(chain) => chain,
             Err(why) => return refused(why),
         };
-        // After a crash behind the installation the pending key is gone.
+        // After a crash that followed the installation, the pending key is gone.
         let keys = [self.folder.pending_key(names)?, self.folder.certificate_key(names)?];
         let now = clock::wall();
         let mut why = "there is no key for the certificate".to_owned();

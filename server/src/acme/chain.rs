@@ -1,4 +1,4 @@
-//! Certificate chains from a CA: what they say, and whether they are what was asked for.
+//! Certificate chains from a CA: parsing them, and checking that they match the order.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::key::Key;
 use crate::x509;
 
-/// A certificate may begin to be valid so many seconds from now: clocks differ, and not every CA dates back.
+/// How many seconds in the future a certificate's validity may begin, because clocks differ and not every CA backdates.
 const AHEAD_MAX: u64 = 60 * 60;
 
-/// Reads the certificates of a PEM text, the leaf first.
+/// Parses the certificates of a PEM text, the end-entity certificate first.
 ///
 /// # Errors
-/// There is none, or one is malformed.
+/// The text contains no certificate, or a malformed one.
 pub(super) fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
@@ -39,7 +39,7 @@ pub(super) fn topmost_issuer(chain: &[CertificateDer<'_>]) -> String {
     issuer.unwrap_or_default()
 }
 
-/// What the leaf says.
+/// The properties of the end-entity certificate.
 pub(super) fn describe(chain: &[CertificateDer<'_>]) -> Option<Certificate> {
     let parts = x509::parts(chain.first()?)?;
     let (not_before, not_after) = parts.validity()?;
@@ -51,10 +51,10 @@ pub(super) fn describe(chain: &[CertificateDer<'_>]) -> Option<Certificate> {
     })
 }
 
-/// Whether the chain can be used for `names` with this key at `now`, in seconds since 1970.
+/// Checks that the chain can be used for `names` with this key at `now`, in seconds since 1970.
 ///
 /// # Errors
-/// Why not.
+/// Why it cannot be used.
 pub(super) fn check(
     chain: &[CertificateDer<'_>],
     key: &Key,

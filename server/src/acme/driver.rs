@@ -24,11 +24,12 @@ use crate::net::mio::MioNet;
 use crate::state::State;
 use crate::worker::Worker;
 
-/// No clock is before this time: 2026-11-01, in seconds since 1970. Before a release it is set to the day of the release.
+/// The earliest plausible time: 2026-11-01, in seconds since 1970. It is set to the day of the release before each
+/// release.
 const BUILT: u64 = 1_793_491_200;
 const DAY: u64 = 24 * 60 * 60;
 
-/// What an operator can set.
+/// The operator's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The CA's directory.
@@ -37,20 +38,20 @@ pub struct Settings {
     pub agrees_to_terms: bool,
     /// Contacts of the account: `mailto:` URLs.
     pub contacts: Vec<String>,
-    /// The account at the CA that the ACME account is bound to.
+    /// The account at the CA to which the ACME account is bound.
     pub external_account: Option<ExternalAccount>,
-    /// The profile of certificates.
+    /// The certificate profile.
     pub profile: Option<String>,
-    /// The common name of the topmost issuer of the chain that is preferred.
+    /// The common name of the topmost issuer of the preferred chain.
     pub preferred_chain: Option<String>,
-    /// The kinds of challenges that are answered, the preferred one first.
+    /// The supported kinds of challenges, in order of preference.
     pub challenges: Vec<ChallengeKind>,
 }
 
-/// Something to do on the thread.
+/// A job for the worker thread.
 #[derive(Debug)]
 enum Job {
-    /// Load the certificates for these names, and serve them.
+    /// Load the certificates for these names and serve them.
     Load(Vec<Names>),
     Answer(QuestionId, Question),
 }
@@ -61,7 +62,7 @@ enum Done {
     Answered(QuestionId, Answer),
 }
 
-/// A driver that has its files, and no thread yet.
+/// A driver with open files, whose thread is not running yet.
 #[derive(Debug)]
 pub struct Prepared {
     answers: Answers,
@@ -70,11 +71,11 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Opens the files in the state folder, in a folder that begins with the prefix, serves the stored certificates for `names` from `live`, and makes a client that
-    /// keeps them valid. This may wait for the lock of the files.
+    /// Opens the files in the state folder, in a folder that begins with the prefix, serves the stored certificates for
+    /// `names` from `live`, and makes a client that renews them. May block on the lock of the files.
     ///
     /// # Errors
-    /// The files cannot be used, or another program uses them.
+    /// The files cannot be used, or another program is using them.
     pub fn open(
         (state, prefix): (&State, &str),
         settings: Settings,
@@ -113,7 +114,7 @@ impl Prepared {
         Ok(Self { answers, names, client: Some(client) })
     }
 
-    /// The client, once.
+    /// Takes the client. Returns it only once.
     pub const fn take_client(&mut self) -> Option<Client> {
         self.client.take()
     }
@@ -121,7 +122,7 @@ impl Prepared {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub fn start(self, waker: Arc<Waker>) -> io::Result<Driver> {
         let Self { answers, names, .. } = self;
         let live = answers.live.clone();
@@ -141,23 +142,23 @@ impl Prepared {
     }
 }
 
-/// Carries out what a client asks for.
+/// Performs the requests of a client.
 #[derive(Debug)]
 pub struct Driver {
     worker: Worker<Job, Done>,
     jobs: VecDeque<Job>,
     live: Arc<LiveCertificates>,
     names: Vec<Names>,
-    /// Whether validators reach this program.
+    /// Whether validators can reach this program.
     is_reachable: bool,
-    /// The [`Question::Provide`] that is open.
+    /// The pending [`Question::Provide`].
     providing: Option<QuestionId>,
-    /// The answer to it, until validators reach this program.
+    /// The response to it, which is delayed until validators can reach this program.
     held: Option<(QuestionId, Answer)>,
 }
 
 impl Driver {
-    /// Certificates for these names are wanted from now on, and for no others.
+    /// Sets the names for which certificates are ordered.
     pub fn want(&mut self, names: Vec<Names>) {
         if names != self.names {
             self.names.clone_from(&names);
@@ -165,12 +166,12 @@ impl Driver {
         }
     }
 
-    /// Whether validators reach this program. As long as they do not, no challenge is said to be ready.
+    /// Sets whether validators can reach this program. Until they can, no challenge is reported as ready.
     pub const fn set_reachable(&mut self, is_reachable: bool) {
         self.is_reachable = is_reachable;
     }
 
-    /// Does what the client has asked for, after each turn of the event loop.
+    /// Performs the client's requests. Call it after each turn of the event loop.
     pub fn work<M: Machine>(&mut self, event_loop: &mut EventLoop<MioNet, With<M>>) {
         if self.is_reachable
             && let Some((id, answer)) = self.held.take()

@@ -1,16 +1,16 @@
 //! The files of an ACME client in the state folder: `acme/HOST-DIGEST/`, one folder for each directory URL; those of an
 //! agent begin with `agent-`, so that it can share the state folder of a relay.
 //!
-//! | file | what it has |
+//! | file | content |
 //! |---|---|
 //! | `account.pem`, `account-next.pem` | the key of the account, and the next one while it is replaced |
-//! | `state.json` | the client's document: account, orders under way, failures |
+//! | `state.json` | the client's document: account, pending orders, failures |
 //! | `NAME.pem` | the key and the chain of a certificate |
-//! | `NAME.key` | the key of an order that is under way |
+//! | `NAME.key` | the key of a pending order |
 //! | `lock` | locked while a program runs the client |
 //!
-//! Each is written whole, for its owner alone, and is on the disk before anything depends on it. A file that cannot be
-//! used is renamed to `FILE.bad`, so that it stops nothing and is there to be looked at.
+//! Each file is written atomically, private to its owner, and is on disk before anything depends on it. An unusable
+//! file is renamed to `FILE.bad`, so that it blocks nothing and can be inspected.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -44,7 +44,7 @@ pub(super) struct Folder {
     _lock: Lock,
 }
 
-/// A certificate that is stored.
+/// A stored certificate.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) identity: Identity,
@@ -67,10 +67,10 @@ impl Folder {
         Ok(Self { all, own, prefix: prefix.to_owned(), _lock: lock })
     }
 
-    /// The key of the account; made if there is none.
+    /// Returns the account's key, and makes one if there is none.
     ///
     /// # Errors
-    /// It can be neither read nor made. It is not replaced then: with another key there would be another account.
+    /// It can be neither read nor made. It is not replaced, because another key would mean another account.
     pub(super) fn account_key(&self) -> Result<Key, Failure> {
         match self.read_key(ACCOUNT)? {
             Some(key) => Ok(key),
@@ -78,7 +78,7 @@ impl Folder {
         }
     }
 
-    /// The key that the account's key is being replaced with.
+    /// The key that is to replace the account's key.
     ///
     /// # Errors
     /// It cannot be read.
@@ -86,7 +86,7 @@ impl Folder {
         self.read_key(NEXT_ACCOUNT)
     }
 
-    /// The same; made if there is none.
+    /// Returns that key, and makes one if there is none.
     ///
     /// # Errors
     /// It can be neither read nor made.
@@ -97,7 +97,7 @@ impl Folder {
         }
     }
 
-    /// The next key becomes the account's key. If there is no next key, it is already.
+    /// Replaces the account's key by the next key. If there is no next key, that has already happened.
     ///
     /// # Errors
     /// It cannot be written.
@@ -107,10 +107,10 @@ impl Folder {
         self.remove(NEXT_ACCOUNT)
     }
 
-    /// The client's document; a new one if there is none that can be used.
+    /// Returns the client's document, or a new one if there is no usable one.
     ///
     /// # Errors
-    /// It cannot be read. It is not set aside then: it knows of failures and orders that must not be repeated.
+    /// It cannot be read. It is not set aside, because it records failures and orders that must not be repeated.
     pub(super) fn document(&self, directory: &Url) -> Result<Document, Failure> {
         let path = self.own.file(DOCUMENT);
         let Some(content) = files::read_if_exists(&path, FileKind::ACME)? else {
@@ -134,12 +134,12 @@ impl Folder {
         self.own.write(DOCUMENT, document.as_bytes(), SECRET)
     }
 
-    /// The certificate for these names, if one is stored that can be used.
+    /// The stored certificate for these names, if it is usable.
     pub(super) fn certificate(&self, names: &Names, now: u64, provider: &CryptoProvider) -> Option<Stored> {
         self.certificate_in(&self.own, names, now, provider)
     }
 
-    /// The same from any other CA: good enough to be served until there is one from this CA.
+    /// The same from another CA: it is served until there is one from this CA.
     pub(super) fn certificate_of_others(
         &self,
         names: &Names,
@@ -174,7 +174,8 @@ impl Folder {
         };
         let stored = Key::from_pem(&content.bytes).and_then(|key| {
             let chain = chain::parse(&content.bytes)?;
-            // One that has expired tells when it was renewed last, and nobody is served worse with it than without.
+            // An expired certificate still tells when it was last renewed, and serving it is no worse than serving
+            // none.
             let described = chain::describe(&chain).ok_or("a malformed certificate")?;
             chain::check(
                 &chain,
@@ -197,7 +198,7 @@ impl Folder {
         }
     }
 
-    /// The key of the certificate that is stored for these names.
+    /// The key of the stored certificate for these names.
     ///
     /// # Errors
     /// It cannot be read.
@@ -205,7 +206,7 @@ impl Folder {
         self.read_key(&file_of(names, "pem"))
     }
 
-    /// The key of the order that is under way for these names.
+    /// The key of the pending order for these names.
     ///
     /// # Errors
     /// It cannot be read.
@@ -213,7 +214,7 @@ impl Folder {
         self.read_key(&file_of(names, "key"))
     }
 
-    /// Stores a key for an order of these names, in place of another.
+    /// Stores a key for an order of these names, replacing another one.
     ///
     /// # Errors
     /// It cannot be written.
@@ -221,7 +222,7 @@ impl Folder {
         self.own.write(&file_of(names, "key"), key.to_pem().as_bytes(), SECRET)
     }
 
-    /// Stores a key and its chain (PEM) for these names; the pending key is removed.
+    /// Stores a key and its chain (PEM) for these names, and removes the pending key.
     ///
     /// # Errors
     /// It cannot be written; the old one is still there.
@@ -237,7 +238,7 @@ impl Folder {
         let mut text = key.to_pem();
         text.push_str(pem);
         self.own.write(&file, text.as_bytes(), SECRET)?;
-        // If it stays, the next order replaces it.
+        // If this fails, the next order replaces it.
         let _ = self.remove(&file_of(names, "key"));
         let path = self.own.file(&file);
         cert::assemble(chain, &path, text.as_bytes(), &path, provider)
@@ -266,7 +267,7 @@ impl Folder {
         }
     }
 
-    /// Renames a file that cannot be used.
+    /// Renames an unusable file.
     fn set_aside(&self, file: &str, why: &str) {
         let (path, to) = (self.own.file(file), self.own.file(&format!("{file}.bad")));
         let renamed = fs::rename(&path, &to);
@@ -294,7 +295,7 @@ pub(super) fn public(key: &Key) -> Result<PublicKey, String> {
     Ok(PublicKey { x, y })
 }
 
-/// The name of the file for a certificate: its first name is a host name, whose characters are all harmless.
+/// The file name for a certificate: its first name is a host name, whose characters are all safe in file names.
 fn file_of(names: &Names, extension: &str) -> String {
     let first = names.as_slice().first().map_or("", String::as_str);
     format!("{first}.{extension}")

@@ -1,4 +1,4 @@
-//! Keys for ACME: of the account, and of certificates. All are ECDSA with P-256.
+//! Keys for ACME accounts and certificates: ECDSA with P-256.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::x509;
 /// A private key.
 pub struct Key(KeyPair);
 
-/// Why a key could not be made or used; a text for logs, without any part of the key.
+/// Why a key could not be made or used; a text for logs that contains no part of the key.
 pub type Error = String;
 
 impl Key {
-    /// A new key.
+    /// Generates a key.
     ///
     /// # Errors
-    /// The system gives no entropy.
+    /// The system provides no entropy.
     pub fn generate() -> Result<Self, Error> {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map(Self).map_err(|error| cannot("make a key", &error))
     }
 
-    /// Reads PKCS#8 in PEM (RFC 7468 §10).
+    /// Parses PKCS#8 in PEM (RFC 7468 §10).
     ///
     /// # Errors
-    /// It is no key of this kind. The text quotes nothing of it.
+    /// It is not a key of this kind. The text quotes nothing of it.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
         let wrong = || "it is no private key for ECDSA with P-256 in PKCS#8 (PEM)".to_owned();
         let text = std::str::from_utf8(pem).map_err(|_| wrong())?;
@@ -62,7 +62,7 @@ impl Key {
         parts.ok_or_else(|| "a public key that is not on P-256".to_owned())
     }
 
-    /// Whether `spki` (DER) is the public key.
+    /// Whether `spki` (DER) is its public key.
     #[must_use]
     pub fn is_of(&self, spki: &[u8]) -> bool {
         x509::public_key(spki).is_some_and(|(_, point)| point == self.0.public_key_raw())
@@ -71,7 +71,7 @@ impl Key {
     /// Signs with ES256: r and s, 32 bytes each (RFC 7518 §3.4).
     ///
     /// # Errors
-    /// The cryptography fails.
+    /// Signing fails.
     pub fn sign(&self, bytes: &[u8]) -> Result<[u8; 64], Error> {
         let signature = self.0.sign(bytes).map_err(|error| cannot("sign", &error))?;
         x509::ecdsa_signature(&signature).ok_or_else(|| "a signature that cannot be read".to_owned())
@@ -80,17 +80,17 @@ impl Key {
     /// A certificate request (RFC 2986, DER) with these names as SAN, no subject and no other extension.
     ///
     /// # Errors
-    /// A name is no DNS name.
+    /// A name is not a DNS name.
     pub fn request(&self, names: &[String]) -> Result<Vec<u8>, Error> {
         let made = parameters(names)?.serialize_request(&self.0);
         Ok(made.map_err(|error| cannot("make a certificate request", &error))?.der().to_vec())
     }
 
-    /// The certificate that answers TLS-ALPN-01 for `name` (RFC 8737 §3): self-signed, with the name as its only SAN and
+    /// Makes the certificate for TLS-ALPN-01 of `name` (RFC 8737 §3): self-signed, with the name as its only SAN and
     /// the digest of the key authorization in a critical extension.
     ///
     /// # Errors
-    /// `name` is no DNS name.
+    /// `name` is not a DNS name.
     pub fn challenge(
         &self,
         name: &str,
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn a_signature_has_32_bytes_for_each_number_whatever_their_size() {
         let key = Key::generate().unwrap();
-        // Among so many, some numbers have leading zeros, and some a high bit.
+        // With so many signatures, some numbers have leading zeros and some have a high bit.
         for count in 0..600_u32 {
             let signature = key.sign(&count.to_be_bytes()).unwrap();
             assert_ne!(signature[..32], [0; 32]);

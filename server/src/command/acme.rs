@@ -1,4 +1,4 @@
-//! The options of relay and agent about certificates from a CA (ACME), and what they make of them.
+//! The ACME options of relay and agent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::status::CertificateReport;
 use crate::tls_config;
 use crate::trust::Trust;
 
-/// A machine with an ACME client beside it, if there is one.
+/// A machine together with an ACME client, if there is one.
 pub(super) type Host<M> = With<M>;
 
 /// The machine itself.
@@ -37,9 +37,9 @@ pub(super) const fn inner_mut<M: Machine>(host: &mut Host<M>) -> &mut M {
     host.inner_mut()
 }
 
-/// Let's Encrypt.
+/// The directory of Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
-/// Its directory for tests.
+/// Its staging directory.
 const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
 pub(super) const ACME: Opt = Opt::flag(
@@ -79,11 +79,11 @@ pub(super) const KEEP_KEY: Opt = Opt::flag(
     "keep the key of a certificate over renewals, so that pins stay valid; the first key is that of the self-signed certificate",
 );
 
-/// The options without [`ACME`].
+/// The options that need [`ACME`].
 const OTHERS: [Opt; 9] =
     [AGREE, DIRECTORY_URL, CONTACT, CA, EAB_KID, EAB_KEY, PROFILE, PREFERRED_CHAIN, KEEP_KEY];
 
-/// What was asked for, and what came of it.
+/// The ACME client of a command, if `--acme` is given.
 #[derive(Debug, Default)]
 pub(super) struct Acme {
     wish: Option<Wish>,
@@ -100,10 +100,10 @@ struct Wish {
 }
 
 impl Acme {
-    /// Reads the options. `kinds` are the challenges that can be answered.
+    /// Reads the options. `kinds` are the supported challenges.
     ///
     /// # Errors
-    /// [`Failure::Usage`], also if the CA's terms are not agreed to.
+    /// [`Failure::Usage`], also if the user does not agree to the CA's terms.
     pub(super) fn read(matches: &Matches, kinds: Vec<ChallengeKind>) -> Result<Self, Failure> {
         if !matches.flag(ACME.long) {
             return match OTHERS.iter().find(|option| matches.one(option.long).is_some()) {
@@ -148,7 +148,7 @@ impl Acme {
         self.wish.as_ref().is_some_and(|wish| !wish.keeps_key)
     }
 
-    /// The store of the certificates, and how the TLS of the CA's own server is checked.
+    /// The store of certificates, and the TLS configuration for the CA's server.
     ///
     /// # Errors
     /// The CA's roots cannot be read.
@@ -160,11 +160,11 @@ impl Acme {
         Ok(Some((wish.live.clone(), upstream::tls_to(&host, &wish.ca)?)))
     }
 
-    /// Loads what is stored in the state folder, in folders that begin with `prefix`. `own_key`: the file of the key whose pin is known already, and the name
-    /// that it is used for. This may wait for a lock.
+    /// Loads the stored certificates from the state folder, from folders that begin with `prefix`. `own_key` is a key
+    /// file whose pin is already known, and the name that it is used for. May block on a lock.
     ///
     /// # Errors
-    /// The files cannot be used, or another program uses them.
+    /// The files cannot be used, or another program is using them.
     pub(super) fn open(
         &mut self,
         state: &State,
@@ -185,7 +185,7 @@ impl Acme {
         Ok(())
     }
 
-    /// Puts the client beside a machine. `upstream` is where the driver's list has the CA.
+    /// Combines a machine with the client. `upstream` is the index of the CA among the upstreams.
     pub(super) fn host<M: Machine>(&mut self, machine: M, upstream: usize) -> Host<M> {
         let client = self.prepared.as_mut().and_then(Prepared::take_client);
         With::new(machine, client, u16::try_from(upstream).unwrap_or(u16::MAX))
@@ -194,7 +194,7 @@ impl Acme {
     /// Starts the thread that reads and writes files.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start a thread.
     pub(super) fn start(&mut self, waker: Arc<Waker>) -> Result<(), Failure> {
         if let Some(prepared) = self.prepared.take() {
             let driver = prepared.start(waker).map_err(|error| daemon::cannot("start a thread", &error))?;
@@ -203,33 +203,33 @@ impl Acme {
         Ok(())
     }
 
-    /// Certificates for these names are wanted, and for no others.
+    /// Sets the names for which certificates are ordered.
     pub(super) fn want(&mut self, names: Vec<String>) {
         if let Some(driver) = &mut self.driver {
             driver.want(parsed(names));
         }
     }
 
-    /// Whether validators reach this program.
+    /// Sets whether validators can reach this program.
     pub(super) const fn set_reachable(&mut self, is_reachable: bool) {
         if let Some(driver) = &mut self.driver {
             driver.set_reachable(is_reachable);
         }
     }
 
-    /// Does what the client asks for, after each turn of the event loop.
+    /// Performs the client's requests, after each turn of the event loop.
     pub(super) fn work<M: Machine>(&mut self, event_loop: &mut Loop<Host<M>>) {
         if let Some(driver) = &mut self.driver {
             driver.work(event_loop);
         }
     }
 
-    /// Ends it: another program may use the files.
+    /// Stops it and releases its files.
     pub(super) fn stop(&mut self) {
         self.driver = None;
     }
 
-    /// How things are with each certificate.
+    /// The state of each certificate.
     pub(super) fn report<M: Machine>(&self, host: &Host<M>) -> Vec<CertificateReport> {
         let now = clock::wall();
         let status = host.client().map(|client| client.status()).unwrap_or_default();
@@ -250,7 +250,7 @@ impl Acme {
     }
 }
 
-/// Each name as those of one certificate. A name that no CA issues certificates for is left out.
+/// Converts each name to the names of one certificate. Names for which no CA issues certificates are omitted.
 fn parsed(names: Vec<String>) -> Vec<Names> {
     let parse = |name: String| {
         let names = Names::parse([name.as_str()]);
@@ -270,7 +270,7 @@ pub(super) fn is_public_name(name: &str) -> bool {
     Names::parse([name]).is_some()
 }
 
-/// The key in a file of the state folder, if it is there and of the kind that orders have.
+/// The key in a file of the state folder, if it exists and has the right kind.
 fn own(path: &std::path::Path) -> Result<Option<Key>, Failure> {
     let Some(content) = files::read_if_exists(path, FileKind::STATE_KEY)? else { return Ok(None) };
     match Key::from_pem(&content.bytes) {
@@ -286,7 +286,7 @@ fn own(path: &std::path::Path) -> Result<Option<Key>, Failure> {
     }
 }
 
-/// A contact: a mail address or a URL.
+/// Parses a contact: a mail address or a URL.
 fn contact(text: &str) -> Result<String, String> {
     if text.starts_with("mailto:") {
         Ok(text.to_owned())
