@@ -322,7 +322,7 @@ fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<()
         Some(Outcome::Ended(why)) => Err(Failure::Failed(
             match why {
                 EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
-                    "the other side reset the connection"
+                    "the other side closed the connection uncleanly"
                 }
                 EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
                     "standard input or output failed"

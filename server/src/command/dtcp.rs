@@ -336,12 +336,12 @@ fn reason(refused: &Refused) -> String {
             let text = if error.text.is_empty() { String::new() } else { format!(" ({})", error.text) };
             format!("the peer refused with {} {}{text}", error.condition.code(), error.condition.name())
         }
-        (NoSession::Refused, None) => "the answer made no sense".to_owned(),
+        (NoSession::Refused, None) => "the answer is malformed".to_owned(),
         (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::NoTls) => {
             "503, one side requires TLS and the other has it off: both need the same --tls".to_owned()
         }
         (NoSession::Unreachable, _) if refused.connect_error == Some(ConnectError::Handshake) => {
-            "503, who was dialled did not accept us: another peer is there, or it requires TLS and we have --tls off"
+            "503, the dialled host did not accept us: it is another peer, or it requires TLS and we have --tls off"
                 .to_owned()
         }
         (NoSession::Unreachable, _) => {
@@ -351,8 +351,8 @@ fn reason(refused: &Refused) -> String {
                 met.unwrap_or_default()
             )
         }
-        (NoSession::Deadline, _) => "it took too long".to_owned(),
-        (NoSession::Busy, _) => "there is one already".to_owned(),
+        (NoSession::Deadline, _) => "timeout".to_owned(),
+        (NoSession::Busy, _) => "another one is in progress".to_owned(),
     }
 }
 
@@ -361,7 +361,7 @@ const fn ending(why: pair::EndReason) -> &'static str {
     match why {
         pair::EndReason::Done => "done",
         pair::EndReason::Truncated(Side::Hidden) | pair::EndReason::Reset(Side::Hidden) => {
-            "the other side reset the connection"
+            "the other side closed the connection uncleanly"
         }
         pair::EndReason::Truncated(Side::Client) | pair::EndReason::Reset(Side::Client) => {
             "standard input or output failed"

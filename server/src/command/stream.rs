@@ -370,7 +370,7 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
         Some(StreamEvent::NoService { .. }) => streams::NO_SERVICE.to_owned(),
         Some(StreamEvent::Ended { why, .. }) => match why {
             EndReason::Truncated(Side::Hidden) | EndReason::Reset(Side::Hidden) => {
-                "the peer reset the connection"
+                "the peer closed the connection uncleanly"
             }
             EndReason::Truncated(Side::Client) | EndReason::Reset(Side::Client) => {
                 "the local side of the stream failed"
