@@ -23,6 +23,7 @@ use crate::dialer::Dialers;
 use crate::dtcp::negotiation::{LinkId, SessionId};
 use crate::dtcp::{Direct, Offer};
 use crate::entropy::Entropy;
+use crate::fingerprint::Fingerprint;
 use crate::http::accept::Form;
 use crate::http::head::{self, Finder};
 use crate::id::Id;
@@ -258,6 +259,8 @@ struct Sealed {
     name: Option<String>,
     /// The subject of its certificate, if the service gets it.
     subject: Option<Subject>,
+    /// Its key, if clients have to show a listed one.
+    key: Option<Fingerprint>,
 }
 
 impl Conn {
@@ -468,6 +471,14 @@ impl Agent {
                 self.change_path(upstream, now);
             }
         }
+        self.check_invariants();
+    }
+
+    /// These keys were removed from the list of those that are let in: everything of clients that showed one of them ends
+    /// at once, also direct connections. The keys are those of [`Secured::key`](crate::machine::Secured::key). The driver
+    /// refuses them in handshakes from now on.
+    pub fn handle_removed_keys(&mut self, keys: &[Fingerprint], now: Now) {
+        self.end_clients_with(keys, now);
         self.check_invariants();
     }
 

@@ -70,6 +70,9 @@ pub enum TlsRole {
 pub struct Secured {
     /// Its certificate, if it sent one. The peer has the private key.
     pub certificate: Option<Fingerprint>,
+    /// The SHA-256 of its public key (SubjectPublicKeyInfo), if clients have to show a listed one ([`TlsRole::EndToEnd`],
+    /// [`TlsRole::EndToEndStream`]).
+    pub key: Option<Fingerprint>,
     /// Both sides speak HTTP/2 (ALPN `h2`, RFC 9113 §3.2).
     pub is_h2: bool,
     /// The subject of its certificate, if clients have to show one of a CA

@@ -1,4 +1,4 @@
-//! The SHA-256 fingerprint of a certificate.
+//! The SHA-256 fingerprint of a certificate or a public key.
 
 use core::fmt;
 

@@ -112,6 +112,8 @@ pub enum EndReason {
     Silent(Side),
     /// This side read too little of its queue while other connections needed that memory.
     SlowReader(Side),
+    /// The client's key was removed from the list of those that are let in.
+    KeyRemoved,
 }
 
 #[derive(Clone, Copy, Debug)]

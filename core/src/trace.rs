@@ -131,6 +131,7 @@ pub use self::parse::ParseError;
 pub use self::record::Recorder;
 pub use self::replay::{Difference, Played, Replay};
 pub use self::replayer::{Action, Replayer};
+use crate::fingerprint::Fingerprint;
 use crate::machine::{ConnId, DialFailure, End, Listener, Secured, TlsFailure};
 use crate::registry::Enrolment;
 use crate::time::{Now, Span};
@@ -229,6 +230,7 @@ pub enum Input {
     Config { config: Box<engine::Config> },
     Drain,
     PathChanged,
+    KeysRemoved { keys: Vec<Fingerprint> },
     Verified { on: ConnId, ticket: u64, verdict: agent::Verdict },
 }
 

@@ -44,9 +44,12 @@ impl AllowedKeys {
         self.len() == 0
     }
 
-    /// Replaces the set for later handshakes.
-    pub fn replace(&self, pins: Vec<Pin>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = in_order(pins);
+    /// Replaces the set for handshakes that end later. Returns the keys that are no longer accepted.
+    pub fn replace(&self, pins: Vec<Pin>) -> Vec<Pin> {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut removed = std::mem::replace(&mut *keys, in_order(pins));
+        removed.retain(|pin| keys.binary_search(pin).is_err());
+        removed
     }
 }
 
@@ -75,14 +78,13 @@ impl KeyList {
         self.keys.clone()
     }
 
-    /// Reads the file again. Returns the number of accepted keys.
+    /// Reads the file again. Returns the keys that are no longer accepted.
     ///
     /// # Errors
     ///
     /// Those of [`KeyList::load`]; the set is unchanged.
-    pub fn reload(&self) -> Result<usize, Failure> {
-        self.keys.replace(read(&self.given, self.file.as_deref())?);
-        Ok(self.keys.len())
+    pub fn reload(&self) -> Result<Vec<Pin>, Failure> {
+        Ok(self.keys.replace(read(&self.given, self.file.as_deref())?))
     }
 }
 

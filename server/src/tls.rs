@@ -21,6 +21,7 @@ use self::states::{Step, emit, end_step, seal_step, work};
 use crate::alpn;
 use crate::buffer::Buffer;
 pub use crate::buffer::RECORD_MAX;
+use crate::tls_config::ALPN_STREAM;
 
 #[cfg(test)]
 mod direct_tests;
@@ -95,6 +96,8 @@ struct Layer {
     certificate: Option<CertificateDer<'static>>,
     /// The negotiated application protocol.
     protocol: Protocol,
+    /// What it must be.
+    required: Option<Protocol>,
     secured: bool,
     end_sent: bool,
     /// Number of plaintext bytes sealed so far.
@@ -117,12 +120,14 @@ enum Side {
 /// The negotiated application protocol, as far as it is handled specially (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, a rendezvous stream, or none.
+    /// HTTP/1.1, or none.
     Other,
     /// HTTP/2 (RFC 9113 §3.2).
     H2,
     /// The validation of a name by a CA: no data follows the handshake (RFC 8737 §3).
     Challenge,
+    /// A stream of a connector: [`ALPN_STREAM`].
+    Stream,
 }
 
 /// The result of [`TlsSession::open`].
@@ -323,8 +328,10 @@ impl Layer {
     /// The configuration is invalid.
     fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
         let may_take_over = config.enable_secret_extraction;
+        // rustls accepts a server that selects no protocol.
+        let required = (config.alpn_protocols == [ALPN_STREAM]).then_some(Protocol::Stream);
         let conn = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
-        Ok(Self::new(Side::Client(Box::new(conn)), may_take_over))
+        Ok(Self { required, ..Self::new(Side::Client(Box::new(conn)), may_take_over) })
     }
 
     const fn new(side: Side, may_take_over: bool) -> Self {
@@ -334,6 +341,7 @@ impl Layer {
             may_take_over,
             certificate: None,
             protocol: Protocol::Other,
+            required: None,
             secured: false,
             end_sent: false,
             sealed: 0,
@@ -433,8 +441,13 @@ impl Layer {
             self.protocol = match self.alpn_protocol() {
                 Some(alpn::H2) => Protocol::H2,
                 Some(alpn::CHALLENGE) => Protocol::Challenge,
+                Some(ALPN_STREAM) => Protocol::Stream,
                 _ => Protocol::Other,
             };
+            if self.required.is_some_and(|required| required != self.protocol) {
+                self.broken = true;
+                return Err(TlsError(Error::NoApplicationProtocol));
+            }
         }
         if !self.secured || opened.full || opened.ended {
             return Ok(());

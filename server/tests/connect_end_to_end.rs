@@ -221,6 +221,23 @@ fn a_relay_that_shows_the_agent_s_certificate_without_its_key_is_refused() {
     connector.assert_failed(&["the relay may be putting itself between"]);
 }
 
+/// Another server may have the agent's key: a connector's stream is for the agent alone.
+#[test]
+fn a_server_that_selects_no_protocol_is_refused_even_if_it_has_the_key() {
+    let folder = Folder::new();
+    let agent = identity(&folder, "agent.key");
+    let connector = Connector::start(&folder, &["--end-to-end", &agent.pin.to_string()]);
+    let (mut wire, _) = connector.accept();
+    wire.write_all(SEALED).unwrap();
+    let mut config = ServerConfig::clone(&agent_config(&agent, LetIn::All));
+    config.alpn_protocols = Vec::new();
+    let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
+    let read = Stream::new(&mut tls, &mut wire).read(&mut [0; 100]);
+    assert!(read.is_err(), "{read:?}");
+    drop(wire);
+    connector.assert_failed(&["end to end"]);
+}
+
 /// The relay also announces an address of its own, which must not be dialled.
 #[test]
 fn a_relay_that_strips_tls_is_refused() {

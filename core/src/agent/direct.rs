@@ -13,12 +13,13 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::{Agent, Conn, State, conn_state};
+use super::{Agent, Conn, Sealed, State, conn_state};
 use crate::dtcp::endpoint::{Action, DtcpEndpoint};
 use crate::dtcp::line::{self, Command, Found};
 use crate::dtcp::negotiation::{LinkId, Refusal, SessionId, Signal};
 use crate::dtcp::{Direct, HANDSHAKE_MAX, Offer};
 use crate::event::{ConnectError, Event, NotDirect};
+use crate::fingerprint::Fingerprint;
 use crate::http::offer::{self, Offered};
 use crate::http::reply::{Switching, write_switching};
 use crate::machine::{Close, ConnId, End, Listener, Output};
@@ -40,6 +41,8 @@ struct Stream {
     local: ConnId,
     /// The client's address, as the relay reports it.
     from: Option<SocketAddr>,
+    /// The key that the client has shown.
+    key: Option<Fingerprint>,
 }
 
 impl Negotiations {
@@ -89,6 +92,7 @@ impl Agent {
 
     /// The local service was reached, and the client prefers a direct connection: answers its offer.
     pub(super) fn propose(&mut self, relay: ConnId, local: ConnId, theirs: &Offer, now: Now) {
+        let key = self.key_of(relay);
         let Some(upstream) = self.conns.state(relay).map(|conn| conn.upstream) else { return };
         let (Some(direct), Some(config)) = (&mut self.direct, &self.config.direct) else { return };
         // Limits count by the ID: a client's address is known only if the relay reports it.
@@ -97,7 +101,7 @@ impl Agent {
         let session =
             direct.dtcp_endpoint.negotiation().handle_request(&peer, theirs, &config.hosts, now.mono);
         let from = self.conns.from(relay);
-        direct.streams.insert(session, Stream { relay, local, from });
+        direct.streams.insert(session, Stream { relay, local, from, key });
         let due = Some(now.mono + config.patience);
         self.enter(relay, State::Deciding { local, session }, due);
         self.enter(local, State::Ready { session }, None);
@@ -194,6 +198,13 @@ impl Agent {
         }
     }
 
+    /// The local services that wait for a direct connection of a client with one of these keys.
+    pub(super) fn locals_of_keys(&self, keys: &[Fingerprint]) -> Vec<ConnId> {
+        let streams = self.direct.iter().flat_map(|direct| direct.streams.iter());
+        let is_listed = |stream: &&Stream| stream.key.is_some_and(|key| keys.contains(&key));
+        streams.map(|(_, stream)| stream).filter(is_listed).map(|stream| stream.local).collect()
+    }
+
     fn forget_session(&mut self, session: SessionId, now: Now) -> Option<ConnectError> {
         let direct = self.direct.as_mut()?;
         let connect_error = direct.dtcp_endpoint.cancel(session);
@@ -242,7 +253,7 @@ impl Agent {
 
     fn signal(&mut self, session: SessionId, signal: Signal, now: Now) {
         let Some(direct) = &mut self.direct else { return };
-        let Some(&Stream { relay, local, from }) = direct.streams.get(&session) else { return };
+        let Some(&Stream { relay, local, from, .. }) = direct.streams.get(&session) else { return };
         let mut text = Vec::new();
         match signal {
             Signal::Answer(ours) => {
@@ -273,7 +284,7 @@ impl Agent {
     /// The client has chosen this direct connection.
     fn went_direct(&mut self, session: SessionId, on: ConnId, now: Now) {
         let stream = self.direct.as_mut().and_then(|direct| direct.streams.remove(&session));
-        let Some(Stream { relay, local, from }) = stream else {
+        let Some(Stream { relay, local, from, key }) = stream else {
             return self.conns.close(on, Close::Abort, now);
         };
         let Some(&mut Conn { upstream, state: State::Ready { .. }, .. }) = self.conns.state(local) else {
@@ -281,6 +292,8 @@ impl Agent {
         };
         if let Some(conn) = self.conns.state(on) {
             conn.upstream = upstream;
+            // The list of keys that are let in is also for the direct connection.
+            conn.sealed = key.map(|key| Box::new(Sealed { name: None, subject: None, key: Some(key) }));
         }
         if let Some(State::Deciding { .. }) = conn_state(&mut self.conns, relay) {
             self.enter(relay, State::Leaving, Some(now.mono + HANDSHAKE_MAX));

@@ -9,10 +9,12 @@ use super::{Agent, EndToEnd, RawTarget, Sealed, ServiceKind, State, Upstream, co
 use crate::client_hello::{self, ClientHello};
 use crate::conn::{Close, ConnId, Secured, TlsFailure, TlsRole};
 use crate::event::Event;
+use crate::fingerprint::Fingerprint;
 use crate::http::accept::Form;
 use crate::http::head::{self, Finder, Found};
 use crate::http::reply::{Status, Switching, write_switching};
 use crate::machine::Output;
+use crate::pair::{EndReason, PairEnd};
 use crate::proxy_header::{self, RawName};
 use crate::relay_client::HostPort;
 use crate::time::Now;
@@ -26,6 +28,7 @@ const IN_CLEAR: Unforwarded = Unforwarded {
 pub(super) const NO_STREAM: Unforwarded =
     Unforwarded { status: Status::Forbidden403, why: "a connector may ask for a stream alone" };
 const NO_SUCH_PORT: &str = "no local service for this port of the relay";
+const KEY_REMOVED: &str = "the client's key was removed from the list";
 const NO_SUBJECT: &str = "the client has no certificate of a trusted CA";
 const OTHER_NAME: &str = "the ClientHello does not name what the relay says";
 
@@ -115,7 +118,7 @@ impl Agent {
     fn seal(&mut self, on: ConnId, name: Option<String>, now: Now) {
         let role = if name.is_some() { TlsRole::EndToEnd } else { TlsRole::EndToEndStream };
         if let Some(conn) = self.conns.state(on) {
-            conn.sealed = Some(Box::new(Sealed { name, subject: None }));
+            conn.sealed = Some(Box::new(Sealed { name, subject: None, key: None }));
         }
         self.enter(on, State::Sealing, Some(now.mono + self.config.head_timeout));
         self.conns.emit(Output::StartTls { on, role });
@@ -123,17 +126,54 @@ impl Agent {
 
     /// The client's handshake is complete: its request comes next.
     pub(super) fn sealed(&mut self, on: ConnId, tls: Secured, now: Now) {
-        if self.config.subject && self.name_of(on).is_some() {
-            let Some(subject) = tls.subject else {
-                return self.lose_client(on, NO_SUBJECT, Close::Linger, now);
-            };
-            if let Some(sealed) = self.conns.state(on).and_then(|conn| conn.sealed.as_mut()) {
-                sealed.subject = Some(subject);
-            }
-        } else if tls.is_h2 && self.name_of(on).is_some() {
+        let is_subject_missing = self.config.subject && tls.subject.is_none();
+        if let Some(sealed) = self.conns.state(on).and_then(|conn| conn.sealed.as_mut()) {
+            (sealed.subject, sealed.key) = (tls.subject.filter(|_| self.config.subject), tls.key);
+        }
+        if is_subject_missing && self.name_of(on).is_some() {
+            return self.lose_client(on, NO_SUBJECT, Close::Linger, now);
+        }
+        if tls.is_h2 && self.name_of(on).is_some() {
             return self.meet(on, ServiceKind::Raw(RawTarget::H2), None, now);
         }
         self.enter(on, State::Head(Finder::default()), Some(now.mono + self.config.head_timeout));
+    }
+
+    /// Ends everything of clients with these keys.
+    pub(super) fn end_clients_with(&mut self, keys: &[Fingerprint], now: Now) {
+        for on in self.conns.open_ids() {
+            if self.key_of(on).is_some_and(|key| keys.contains(&key)) {
+                self.end_client(on, now);
+            }
+        }
+        // Clients that have left the relay and are about to connect directly.
+        for local in self.locals_of_keys(keys) {
+            self.lose_ready(local, KEY_REMOVED, now);
+        }
+    }
+
+    fn end_client(&mut self, on: ConnId, now: Now) {
+        match conn_state(&mut self.conns, on) {
+            Some(State::Paired(_)) => {
+                let (hidden, client) = (Close::Abort, Close::Abort);
+                let over = PairEnd { hidden, client, why: EndReason::KeyRemoved };
+                let ended = self.conns.end_pair(on, over, now);
+                self.pair_over(ended, now);
+            }
+            Some(State::Deciding { .. }) => self.lose_undecided(on, KEY_REMOVED, Close::Abort, now),
+            Some(State::Leaving) => self.close(on, Close::Abort, now),
+            Some(&mut State::Meeting { local, .. }) => {
+                self.lose_client(on, KEY_REMOVED, Close::Abort, now);
+                self.close(local, Close::Abort, now);
+            }
+            Some(_) => self.lose_client(on, KEY_REMOVED, Close::Abort, now),
+            None => {}
+        }
+    }
+
+    /// The key of this client, if clients must have a listed one.
+    pub(super) fn key_of(&mut self, on: ConnId) -> Option<Fingerprint> {
+        self.conns.state(on)?.sealed.as_ref()?.key
     }
 
     /// The client's handshake failed. The alert is being sent.

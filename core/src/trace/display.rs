@@ -266,5 +266,6 @@ const fn pair_end(why: EndReason) -> &'static str {
         EndReason::Silent(Side::Client) => "client-silent",
         EndReason::SlowReader(Side::Hidden) => "hidden-slow-reader",
         EndReason::SlowReader(Side::Client) => "client-slow-reader",
+        EndReason::KeyRemoved => "key-removed",
     }
 }

@@ -205,9 +205,10 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
         }
         Input::Connected { on } => write!(out, "connected {}", Conn(*on)),
         Input::DialFailed { on, why } => write!(out, "dial-failed {} {}", Conn(*on), display::dial(*why)),
-        Input::Secured { on, tls: Secured { certificate, is_h2, subject } } => {
+        Input::Secured { on, tls: Secured { certificate, key, is_h2, subject } } => {
             write!(out, "secured {}", Conn(*on))?;
             certificate.iter().try_for_each(|it| write!(out, " certificate={it}"))?;
+            key.iter().try_for_each(|it| write!(out, " key={it}"))?;
             if *is_h2 {
                 out.write_str(" h2")?;
             }
@@ -241,6 +242,10 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
         }
         Input::Drain => write!(out, "drain"),
         Input::PathChanged => write!(out, "path-changed"),
+        Input::KeysRemoved { keys } => {
+            write!(out, "keys-removed")?;
+            keys.iter().try_for_each(|key| write!(out, " {key}"))
+        }
         Input::Verified { on, ticket, verdict } => {
             write!(out, "verified {} {ticket} ", Conn(*on))?;
             match verdict {

@@ -12,6 +12,7 @@ use super::{Input, Setup};
 use crate::account::Owners;
 use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
 use crate::engine::{Config, Engine};
+use crate::fingerprint::Fingerprint;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::registry::Enrolment;
 use crate::subject::Subject;
@@ -33,7 +34,7 @@ const STAND_IN: [u8; 32] = [0; 32];
 ///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
 ///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
 ///   they are a date and a number; a `Rendezvous-Challenge` of its relay's; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
-///   CONNECTs that a relay gets; the seed of an agent's jitter; `DTCP-Host` and `DTCP-Fingerprint`, and certificates.
+///   CONNECTs that a relay gets; the seed of an agent's jitter; `DTCP-Host` and `DTCP-Fingerprint`, certificates, and keys of clients.
 /// * By a stand-in of its length that takes the same path: the seed that makes nonces and a relay's challenges, and with
 ///   it those that it sends and gets, and the nonces of the CONNECTs that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
 ///   one; an `Authorization` that a relay gets by one that names the same ID.
@@ -126,6 +127,15 @@ impl Recorder<Agent> {
             writer.record(&Input::PathChanged, now, |shadow| shadow.handle_path_changed(now));
         }
         self.machine.handle_path_changed(now);
+    }
+
+    /// [`Agent::handle_removed_keys`].
+    pub fn handle_removed_keys(&mut self, keys: &[Fingerprint], now: Now) {
+        if let Some(writer) = &mut self.writer {
+            let input = Input::KeysRemoved { keys: keys.to_vec() };
+            writer.record(&input, now, |shadow| shadow.handle_removed_keys(keys, now));
+        }
+        self.machine.handle_removed_keys(keys, now);
     }
 
     /// [`Agent::take_checks`].

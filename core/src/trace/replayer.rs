@@ -122,6 +122,11 @@ impl<'t> Replayer<'t> {
                     engine.handle_config((**config).clone());
                 }
             }
+            Input::KeysRemoved { keys } => {
+                if let Running::Agent(agent) = &mut self.machine {
+                    agent.handle_removed_keys(keys, now);
+                }
+            }
             Input::PathChanged => {
                 if let Running::Agent(agent) = &mut self.machine {
                     agent.handle_path_changed(now);
@@ -199,6 +204,7 @@ impl<'t> Replayer<'t> {
             | Input::Ids { .. }
             | Input::Config { .. }
             | Input::PathChanged
+            | Input::KeysRemoved { .. }
             | Input::Verified { .. }
             | Input::Drain => {}
         }
@@ -315,6 +321,7 @@ impl<'t> Replayer<'t> {
             | Input::Connected { .. }
             | Input::DialFailed { .. }
             | Input::PathChanged
+            | Input::KeysRemoved { .. }
             | Input::Verified { .. }
                 if is_relay =>
             {
@@ -329,6 +336,7 @@ impl<'t> Replayer<'t> {
             | Input::Ids { .. }
             | Input::Config { .. }
             | Input::PathChanged
+            | Input::KeysRemoved { .. }
             | Input::Drain => return Ok(()),
             Input::Found { on, .. }
             | Input::Resolved { on, .. }

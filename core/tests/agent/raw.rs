@@ -1,6 +1,7 @@
 //! Raw clients, and clients whose TLS the agent terminates (docs/protocol.md §10).
 
 use rendezvous_core::agent::EndToEnd;
+use rendezvous_core::fingerprint::Fingerprint;
 use rendezvous_core::proxy_header::{RawName, Version, write, write_raw};
 use rendezvous_core::subject::Subject;
 
@@ -300,4 +301,39 @@ fn every_request_of_a_client_with_a_certificate_names_its_subject_and_no_other()
     let (mut harness, on, _, _) = with_subject();
     harness.call(|agent, now| agent.handle_secured(on, Secured::default(), now));
     assert!(asked(&harness.news(), Output::Close { on, how: Close::Linger }), "no certificate, no service");
+}
+
+/// A connector that shows this key gets the stream service: its connection and that to the service.
+fn stream_of(key: u8) -> (Harness<Agent>, ConnId, ConnId) {
+    let (mut harness, on, _, _) = comes(end_to_end(), SEALED);
+    let key = Some(Fingerprint([key; 32]));
+    harness.call(|agent, now| agent.handle_secured(on, Secured { key, ..Secured::default() }, now));
+    assert_eq!(harness.hears(on, UPGRADE), UPGRADE.len());
+    let local = dial_of(&harness.news(), ssh()).expect("the stream service");
+    (harness, on, local)
+}
+
+#[test]
+fn what_a_client_has_with_a_key_that_is_removed_ends_at_once() {
+    let removed = [Fingerprint([3; 32]), Fingerprint([7; 32])];
+    let is_cut = |news: &[Done], on| asked(news, Output::Close { on, how: Close::Abort });
+    for (key, ends) in [(7, true), (8, false)] {
+        let (mut harness, on, local) = stream_of(key);
+        harness.call(|agent, now| agent.handle_connected(local, now));
+        harness.news();
+        harness.call(|agent, now| agent.handle_removed_keys(&removed, now));
+        let news = harness.news();
+        assert_eq!((is_cut(&news, on), is_cut(&news, local)), (ends, ends), "a pair");
+    }
+    let (mut harness, on, local) = stream_of(7);
+    harness.call(|agent, now| agent.handle_removed_keys(&removed, now));
+    let news = harness.news();
+    assert!(is_cut(&news, on) && is_cut(&news, local), "on the way to the service");
+
+    let (mut harness, on, _, _) = comes(end_to_end(), SEALED);
+    let key = Some(removed[0]);
+    harness.call(|agent, now| agent.handle_secured(on, Secured { key, ..Secured::default() }, now));
+    harness.news();
+    harness.call(|agent, now| agent.handle_removed_keys(&removed, now));
+    assert!(is_cut(&harness.news(), on), "before its request");
 }

@@ -8,6 +8,7 @@ use rendezvous_core::acme::ChallengeKind;
 use rendezvous_core::agent::{Agent, Config, Door, EndToEnd, POOL, POOL_MAX, Seeds, Upstream};
 use rendezvous_core::dtcp::Direct;
 use rendezvous_core::event::Event;
+use rendezvous_core::fingerprint::Fingerprint;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::proxy_header::Version;
@@ -384,11 +385,18 @@ impl Program for AgentProgram {
         Some(format!("waiting connections: {}", Vec::from_iter(waiting).join(", ")))
     }
 
-    fn reload(&mut self, _: &mut Loop<Host<Recorder<Agent>>>) {
+    fn reload(&mut self, event_loop: &mut Loop<Host<Recorder<Agent>>>) {
         log::info!("event=reload-ignored reason=\"tickets are read only at startup\"");
         match self.key_list.as_ref().map(KeyList::reload) {
             None => {}
-            Some(Ok(keys)) => log::info!("event=reloaded option=allow-keys keys={keys}"),
+            Some(Ok(removed)) => {
+                let keys = self.key_list.as_ref().map_or(0, |list| list.keys().len());
+                log::info!("event=reloaded option=allow-keys keys={keys} removed={}", removed.len());
+                let removed: Vec<_> = removed.iter().map(|pin| Fingerprint(pin.0)).collect();
+                if !removed.is_empty() {
+                    event_loop.call(|host, now| acme::inner_mut(host).handle_removed_keys(&removed, now));
+                }
+            }
             Some(Err(failure)) => {
                 log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
             }

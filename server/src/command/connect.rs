@@ -330,6 +330,7 @@ fn verdict(outcome: Option<Outcome>, end_to_end: Option<&EndToEnd>) -> Result<()
                 EndReason::Silent(_) => "the relay stopped responding",
                 EndReason::HalfClosed | EndReason::Idle => "idle timeout",
                 EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
+                EndReason::KeyRemoved => "the key was removed from the list",
                 EndReason::Done => "done",
             }
             .to_owned(),

@@ -378,6 +378,7 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
             EndReason::Silent(_) => "the peer stopped responding",
             EndReason::HalfClosed | EndReason::Idle => "idle timeout",
             EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
+            EndReason::KeyRemoved => "the key was removed from the list",
             EndReason::Done => "done",
         }
         .to_owned(),

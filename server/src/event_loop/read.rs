@@ -5,10 +5,11 @@ use std::io;
 use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure, TlsRole};
 
-use super::{EndToEndTls, EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
+use crate::pin::Pin;
 use crate::slot::{Gate, Reading, Slot};
 use crate::tls::{
     HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
@@ -351,8 +352,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.release_if_empty(on);
         if let Ok(Opened { secured: true, .. }) = opened {
             let protocol = self.slot(on).and_then(|slot| slot.tls.as_deref()).map(TlsSession::protocol);
-            let tls = self.secured(on);
-            self.machine.handle_secured(on, tls, self.now);
+            match self.secured(on) {
+                Ok(tls) => self.machine.handle_secured(on, tls, self.now),
+                Err(why) => self.machine.handle_tls_failed(on, why, self.now),
+            }
             self.settle();
             if protocol == Some(Protocol::Challenge) {
                 self.end_challenge(on);
@@ -377,16 +380,29 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.report_end(on, End::Clean);
     }
 
-    /// What the handshake that is complete now has proved.
-    fn secured(&mut self, on: ConnId) -> Secured {
-        let Some(slot) = find(&mut self.slots, on) else { return Secured::default() };
-        let Some(tls) = slot.tls.as_deref() else { return Secured::default() };
+    /// What the handshake that is complete now has proved. A key may have been removed since it was checked.
+    fn secured(&mut self, on: ConnId) -> Result<Secured, TlsFailure> {
+        let Some(slot) = find(&mut self.slots, on) else { return Ok(Secured::default()) };
+        let Some(tls) = slot.tls.as_deref() else { return Ok(Secured::default()) };
         let shown = tls.peer_certificate();
-        let is_signed = matches!(slot.role, Some(TlsRole::EndToEnd | TlsRole::EndToEndStream))
-            && matches!(&self.tls.end_to_end, Some(EndToEndTls { let_in: LetIn::Signed(_), .. }));
-        let subject =
-            shown.filter(|_| is_signed).and_then(x509::parts).and_then(|parts| parts.subject_text());
-        Secured { certificate: shown.map(Fingerprint::of), is_h2: tls.protocol() == Protocol::H2, subject }
+        let (mut key, mut subject) = (None, None);
+        if let Some(TlsRole::EndToEnd | TlsRole::EndToEndStream) = slot.role
+            && let Some(parts) = shown.and_then(x509::parts)
+        {
+            match self.tls.end_to_end.as_ref().map(|end_to_end| &end_to_end.let_in) {
+                Some(LetIn::Keys(keys)) => {
+                    let pin = Pin::of_spki(parts.spki);
+                    if !keys.contains(&pin) {
+                        return Err(TlsFailure::Certificate);
+                    }
+                    key = Some(Fingerprint(pin.0));
+                }
+                Some(LetIn::Signed(_)) => subject = parts.subject_text(),
+                Some(LetIn::All) | None => {}
+            }
+        }
+        let certificate = shown.map(Fingerprint::of);
+        Ok(Secured { certificate, key, is_h2: tls.protocol() == Protocol::H2, subject })
     }
 
     /// Whether a client of the relay begins with plain HTTP instead of TLS. If so, the connection goes on in clear.

@@ -107,6 +107,7 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
         EndReason::Idle => "idle-too-long".to_owned(),
         EndReason::Silent(side) => format!("{}-unreachable", name(side)),
         EndReason::SlowReader(_) => "slow-reader".to_owned(),
+        EndReason::KeyRemoved => "key-removed".to_owned(),
     }
 }
 

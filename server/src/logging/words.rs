@@ -42,6 +42,7 @@ pub(super) const fn pair_end(why: EndReason) -> &'static str {
         EndReason::Silent(Side::Hidden) => "hidden-unreachable",
         EndReason::Silent(Side::Client) => "client-unreachable",
         EndReason::SlowReader(_) => "slow-reader",
+        EndReason::KeyRemoved => "key-removed",
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_local_port_serves_many_end_to_end", &[], a_local_port_serves_many),
     case("a_key_that_is_not_pinned_is_refused_and_nothing_is_read", &[], a_key_that_is_not_pinned),
     case("the_agent_lets_in_listed_keys_alone_and_reloads_the_list", &[], the_agent_lets_in_listed_keys),
+    case("what_goes_on_with_a_key_that_is_removed_ends", &[], what_goes_on_with_a_removed_key),
     case("a_connector_without_tls_is_refused_by_an_agent_end_to_end", &[], a_connector_without_tls),
     case("an_agent_that_is_not_end_to_end_is_no_success", &[], an_agent_that_is_not_end_to_end),
     case("a_direct_connection_is_agreed_on_inside", &[], a_direct_connection_is_agreed_on_inside),
@@ -188,6 +189,43 @@ fn the_agent_lets_in_listed_keys() {
     stream.agent.signal("HUP");
     stream.agent.says("keys:3: ");
     greets(&stream.service, &mut stream.command(&["--key", &user]));
+}
+
+/// By way of the relay and past it; other keys' streams go on.
+fn what_goes_on_with_a_removed_key() {
+    let world = World::new();
+    let home = world.enrol("home", &["--end-to-end"]);
+    let list = world.folder.write("keys", "");
+    let options = [&["--allow-keys", list.to_str().expect("a path of ours")][..], &AGENT_DIRECT].concat();
+    let stream = Stream::start_in(world, home, &options);
+    let (user, of_user) = stream.key("user.key");
+    let (other, of_other) = stream.key("other.key");
+    stream.world.folder.write("keys", &format!("{of_user}\n{of_other}\n"));
+    stream.agent.signal("HUP");
+    stream.agent.says("keys=2 removed=0");
+    let begin = |key: &str, wish: &str| {
+        let options = [&ALLOW[..], &["--direct", wish, "--key", key]].concat();
+        let (connect, mut to, from) = Program::start_piped("connect", &mut stream.command(&options));
+        let mut hidden = stream.service.accept();
+        to.write_all(MARKER).expect("it takes bytes");
+        expect(&mut hidden, MARKER);
+        (connect, to, from, hidden)
+    };
+    let ended = ["off", "require"].map(|wish| begin(&user, wish));
+    let (mut connect, mut to, mut from, mut hidden) = begin(&other, "off");
+    stream.world.folder.write("keys", &of_other);
+    stream.agent.signal("HUP");
+    stream.agent.says("keys=1 removed=1");
+    for (mut connect, _to, _from, mut hidden) in ended {
+        let end = hidden.read_to_end(&mut Vec::new()).expect_err("no clean end");
+        assert_eq!(end.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(connect.exit().code(), Some(1));
+    }
+    to.write_all(MARKER).expect("it takes bytes");
+    expect(&mut hidden, MARKER);
+    drop((to, hidden));
+    from.read_to_end(&mut Vec::new()).expect("stdout ends");
+    assert!(connect.exit().success());
 }
 
 fn a_connector_without_tls() {

@@ -78,6 +78,10 @@ impl Recorded {
             Input::Closed { on } => machine.handle_closed(on, now),
             Input::Timeout => machine.handle_timeout(now),
             Input::Start => unreachable!("it has started"),
+            Input::KeysRemoved { ref keys } => {
+                let Self::Agent(agent) = self else { unreachable!("not of a relay") };
+                agent.handle_removed_keys(keys, now);
+            }
             Input::PathChanged => {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 agent.handle_path_changed(now);

@@ -38,17 +38,14 @@ impl Parser {
                 while let Some(word) = tokenizer.next() {
                     match word.split_once('=') {
                         None if word == "h2" => tls.is_h2 = true,
-                        Some(("certificate", digits)) => {
-                            let read = Fingerprint::parse(digits.as_bytes());
-                            tls.certificate =
-                                Some(read.ok_or_else(|| format!("'{digits}' is no fingerprint"))?);
-                        }
+                        Some(("certificate", digits)) => tls.certificate = Some(fingerprint(digits)?),
+                        Some(("key", digits)) => tls.key = Some(fingerprint(digits)?),
                         Some(("subject", len)) => {
                             let read = number(len).and_then(Subject::stand_in);
                             tls.subject =
                                 Some(read.ok_or_else(|| format!("'{len}' is no length of a subject"))?);
                         }
-                        _ => return Err(format!("unexpected '{word}': certificate=, h2 or subject=")),
+                        _ => return Err(format!("unexpected '{word}': certificate=, key=, h2 or subject=")),
                     }
                 }
                 Input::Secured { on, tls }
@@ -99,6 +96,13 @@ impl Parser {
             }
             "drain" => Input::Drain,
             "path-changed" => Input::PathChanged,
+            "keys-removed" => {
+                let mut keys = Vec::new();
+                while let Some(digits) = tokenizer.next() {
+                    keys.push(fingerprint(digits)?);
+                }
+                Input::KeysRemoved { keys }
+            }
             "verified" => Input::Verified {
                 on: tokenizer.conn()?,
                 ticket: tokenizer.read("the number of a check", number)?,
@@ -140,4 +144,8 @@ fn verdict(word: &str) -> Option<Verdict> {
 
 fn tls_failure(word: &str) -> Option<TlsFailure> {
     TlsFailure::ALL.into_iter().find(|it| display::tls(*it) == word)
+}
+
+fn fingerprint(digits: &str) -> Result<Fingerprint, String> {
+    Fingerprint::parse(digits.as_bytes()).ok_or_else(|| format!("'{digits}' is no fingerprint"))
 }
