@@ -130,6 +130,30 @@ pub enum Output {
     },
 }
 
+impl Output {
+    /// The same action on connections whose ids are translated by `id`. A machine that contains another one emits the
+    /// actions of that one so.
+    #[must_use]
+    pub fn map_ids(self, id: impl Fn(ConnId) -> ConnId) -> Self {
+        match self {
+            Self::Send { to, len } => Self::Send { to: id(to), len },
+            Self::Read { on, wanted } => Self::Read { on: id(on), wanted },
+            Self::Pair { hidden, client } => Self::Pair { hidden: id(hidden), client: id(client) },
+            Self::Gate { on } => Self::Gate { on: id(on) },
+            Self::Pass { from, bytes } => Self::Pass { from: id(from), bytes },
+            Self::StartTls { on, role } => Self::StartTls { on: id(on), role },
+            Self::Resolve { on, host, port } => Self::Resolve { on: id(on), host, port },
+            Self::Dial { on, to } => Self::Dial { on: id(on), to },
+            Self::UserTimeout { on, after } => Self::UserTimeout { on: id(on), after },
+            Self::CheckAck { on } => Self::CheckAck { on: id(on) },
+            Self::LocalAddress { on } => Self::LocalAddress { on: id(on) },
+            Self::CloseWrite { on } => Self::CloseWrite { on: id(on) },
+            Self::Close { on, how } => Self::Close { on: id(on), how },
+            Self::Event(_) | Self::Idle { .. } => self,
+        }
+    }
+}
+
 /// A protocol state machine that does no I/O. See the [crate] for the contract.
 ///
 /// It is `'static`, so that one event loop can run any machine.

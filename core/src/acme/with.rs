@@ -130,25 +130,6 @@ fn outward(on: ConnId) -> ConnId {
     ConnId { index, ..on }
 }
 
-fn translate(output: Output) -> Output {
-    match output {
-        Output::Send { to, len } => Output::Send { to: outward(to), len },
-        Output::Read { on, wanted } => Output::Read { on: outward(on), wanted },
-        Output::Pair { hidden, client } => Output::Pair { hidden: outward(hidden), client: outward(client) },
-        Output::Gate { on } => Output::Gate { on: outward(on) },
-        Output::Pass { from, bytes } => Output::Pass { from: outward(from), bytes },
-        Output::StartTls { on, role } => Output::StartTls { on: outward(on), role },
-        Output::Resolve { on, host, port } => Output::Resolve { on: outward(on), host, port },
-        Output::Dial { on, to } => Output::Dial { on: outward(on), to },
-        Output::UserTimeout { on, after } => Output::UserTimeout { on: outward(on), after },
-        Output::CheckAck { on } => Output::CheckAck { on: outward(on) },
-        Output::LocalAddress { on } => Output::LocalAddress { on: outward(on) },
-        Output::CloseWrite { on } => Output::CloseWrite { on: outward(on) },
-        Output::Close { on, how } => Output::Close { on: outward(on), how },
-        Output::Event(_) | Output::Idle { .. } => output,
-    }
-}
-
 impl<M: Machine> Machine for With<M> {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         outward(self.inner.handle_open(on, from, now))
@@ -298,7 +279,7 @@ impl<M: Machine> Machine for With<M> {
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         let (mut until, mut why) = match self.inner.poll_output(text) {
             Output::Idle { until, why } => (until, why),
-            output => return translate(output),
+            output => return output.map_ids(outward),
         };
         let Some(acme) = &mut self.acme else { return Output::Idle { until, why } };
         let mut sooner = |at: Option<Time>, of: &'static str| {

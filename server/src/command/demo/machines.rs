@@ -46,27 +46,6 @@ const fn outer(of: u32, inner: ConnId) -> ConnId {
     ConnId { index: inner.index * COUNT + of, ..inner }
 }
 
-/// Translates the connection IDs of an output to those of the event loop.
-fn renamed(of: u32, output: Output) -> Output {
-    let name = |on| outer(of, on);
-    match output {
-        Output::Send { to, len } => Output::Send { to: name(to), len },
-        Output::Read { on, wanted } => Output::Read { on: name(on), wanted },
-        Output::Pair { hidden, client } => Output::Pair { hidden: name(hidden), client: name(client) },
-        Output::Gate { on } => Output::Gate { on: name(on) },
-        Output::Pass { from, bytes } => Output::Pass { from: name(from), bytes },
-        Output::StartTls { on, role } => Output::StartTls { on: name(on), role },
-        Output::Resolve { on, host, port } => Output::Resolve { on: name(on), host, port },
-        Output::Dial { on, to } => Output::Dial { on: name(on), to },
-        Output::UserTimeout { on, after } => Output::UserTimeout { on: name(on), after },
-        Output::CheckAck { on } => Output::CheckAck { on: name(on) },
-        Output::LocalAddress { on } => Output::LocalAddress { on: name(on) },
-        Output::CloseWrite { on } => Output::CloseWrite { on: name(on) },
-        Output::Close { on, how } => Output::Close { on: name(on), how },
-        Output::Event(_) | Output::Idle { .. } => output,
-    }
-}
-
 impl Machine for DemoMachines {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
         if on == RELAY {
@@ -196,7 +175,7 @@ impl Machine for DemoMachines {
                     Output::Idle { until: Some(earlier), .. } if earlier <= until => {}
                     _ => idle = Output::Idle { until: Some(until), why },
                 },
-                output => return renamed(of, output),
+                output => return output.map_ids(|on| outer(of, on)),
             }
         }
         idle
