@@ -25,7 +25,7 @@ pub(crate) fn ticket(bytes: &[u8]) {
 pub(crate) fn ids(bytes: &[u8]) {
     let ids = Ids::parse(bytes, "ids");
     let lines = bytes.split(|byte| *byte == b'\n').count();
-    assert!(ids.entries.len() + ids.complaints.len() <= lines, "one verdict a line");
+    assert!(ids.entries.len() + ids.errors.len() <= lines, "one verdict a line");
     let mut text = String::new();
     for entry in &ids.entries {
         assert!(is_name(&entry.name) && entry.labels.iter().all(|label| is_label(label)));
@@ -39,8 +39,8 @@ pub(crate) fn ids(bytes: &[u8]) {
         text.push('\n');
     }
     let again = Ids::parse(text.as_bytes(), "ids");
-    assert_eq!((again.entries, again.complaints), (ids.entries, Vec::new()));
-    for complaint in &ids.complaints {
+    assert_eq!((again.entries, again.errors), (ids.entries, Vec::new()));
+    for complaint in &ids.errors {
         assert!(complaint.starts_with("ids:"), "{complaint:?}");
         assert_tells_no_secret(complaint);
         // A word that begins a line may be a secret without what stood before it.

@@ -50,13 +50,13 @@ struct Queue {
     /// Records dropped since the thread last took bytes.
     lost: u64,
     /// Whether the thread is reporting dropped records to its sink.
-    is_telling: bool,
+    is_reporting: bool,
     is_closed: bool,
 }
 
 impl Queue {
     fn is_drained(&self) -> bool {
-        self.bytes.is_empty() && self.in_flight == 0 && self.lost == 0 && !self.is_telling
+        self.bytes.is_empty() && self.in_flight == 0 && self.lost == 0 && !self.is_reporting
     }
 }
 
@@ -92,13 +92,13 @@ impl BackgroundWriter {
         !is_lost
     }
 
-    /// Waits until everything is written, for at most `patience`. Returns whether it is.
-    pub(crate) fn flush(&self, patience: Duration) -> bool {
+    /// Waits until everything is written, for at most `timeout`. Returns whether it is.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let queue = self.shared.lock();
         let (queue, _) = self
             .shared
             .drained
-            .wait_timeout_while(queue, patience, |queue| !queue.is_drained())
+            .wait_timeout_while(queue, timeout, |queue| !queue.is_drained())
             .unwrap_or_else(PoisonError::into_inner);
         queue.is_drained()
     }
@@ -131,11 +131,11 @@ impl Shared {
                 queue.in_flight = 0;
             } else if queue.lost > 0 {
                 let lost = std::mem::take(&mut queue.lost);
-                queue.is_telling = true;
+                queue.is_reporting = true;
                 drop(queue);
                 sink.lost(lost);
                 queue = self.lock();
-                queue.is_telling = false;
+                queue.is_reporting = false;
             } else {
                 self.drained.notify_all();
                 if queue.is_closed {

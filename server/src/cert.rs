@@ -414,9 +414,9 @@ fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &[String]) -> Resu
 /// A random serial number: browsers refuse two certificates with the same issuer and serial number, and a name added
 /// later makes a second certificate. Positive, without a leading zero.
 fn serial_number() -> Result<SerialNumber, Failure> {
-    let mut octets = *entropy::octets::<16>()?;
-    octets[0] = octets[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&octets))
+    let mut bytes = *entropy::bytes::<16>()?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
 }
 
 fn malformed(cert: &Path) -> Failure {

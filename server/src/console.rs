@@ -11,7 +11,7 @@ use crate::logging;
 /// Prints `rendezvous: COMMAND: TEXT` as one line on stderr; without `command`, `rendezvous: TEXT`. Unprintable text,
 /// which may come from a peer, a file or an argument, is escaped. Write errors are ignored. If the command logs, the
 /// line follows the log's lines, and [`logging::flush`] waits for it.
-pub fn complain(command: Option<&str>, text: &str) {
+pub fn print_error(command: Option<&str>, text: &str) {
     let mut line = String::from("rendezvous: ");
     if let Some(command) = command {
         line.push_str(command);
@@ -23,14 +23,14 @@ pub fn complain(command: Option<&str>, text: &str) {
     }
 }
 
-/// Installs a panic hook that prints one line like [`complain`], and a backtrace if `RUST_BACKTRACE` is set. A blocked
+/// Installs a panic hook that prints one line like [`print_error`], and a backtrace if `RUST_BACKTRACE` is set. A blocked
 /// stderr delays the exit no longer than [`logging::flush`] waits.
-pub fn complain_of_panics() {
+pub fn report_panics() {
     panic::set_hook(Box::new(|panic| {
-        complain(None, &panic.to_string());
+        print_error(None, &panic.to_string());
         let backtrace = Backtrace::capture();
         if backtrace.status() == BacktraceStatus::Captured {
-            backtrace.to_string().lines().for_each(|line| complain(None, line));
+            backtrace.to_string().lines().for_each(|line| print_error(None, line));
         }
         logging::flush();
     }));

@@ -129,7 +129,7 @@ pub fn warn_of_root() {
     }
 }
 
-/// Runs until the program is done or a signal ends it. After a signal, connections may end within `patience`; then they
+/// Runs until the program is done or a signal ends it. After a signal, connections may end within `timeout`; then they
 /// are reset.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 /// # Errors
 ///
 /// [`Failure::Failed`] if the system provides none.
-pub fn octets<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
+pub fn bytes<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
     let mut random = Zeroizing::new([0; N]);
     getrandom::fill(&mut *random)
         .map_err(|error| Failure::Failed(format!("cannot get entropy from the system: {error}")))?;
@@ -22,9 +22,9 @@ pub fn octets<const N: usize>() -> Result<Zeroizing<[u8; N]>, Failure> {
 ///
 /// # Errors
 ///
-/// As [`octets`].
+/// As [`bytes`].
 pub fn id() -> Result<Id, Failure> {
-    let random = u128::from_be_bytes(*octets()?);
+    let random = u128::from_be_bytes(*bytes()?);
     Ok(Id(random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62))
 }
 
@@ -32,7 +32,7 @@ pub fn id() -> Result<Id, Failure> {
 ///
 /// # Errors
 ///
-/// As [`octets`].
+/// As [`bytes`].
 pub fn nonce() -> Result<String, Failure> {
-    Ok(BASE64URL_NOPAD.encode(&*octets::<18>()?))
+    Ok(BASE64URL_NOPAD.encode(&*bytes::<18>()?))
 }

@@ -40,12 +40,12 @@ mod table;
 mod write;
 
 /// Limit of bytes that one connection moves in a turn.
-const TURN_OCTETS_MAX: usize = 256 * 1024;
+const TURN_BYTES_MAX: usize = 256 * 1024;
 /// Limit of receive calls for one connection in a turn.
 const TURN_CALLS_MAX: usize = 16;
 /// Bytes after which the busy connections stop for this turn, received and sent by all of them together. The last
 /// connection may exceed it.
-const BUSY_OCTETS_MAX: u64 = 512 * 1024;
+const BUSY_BYTES_MAX: u64 = 512 * 1024;
 /// Interval at which the send queue of a socket that is to be reset is polled.
 const TRUNCATE_TICK: Span = Span::from_millis(10);
 
@@ -263,7 +263,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
     }
 
     /// Bytes in buffers.
-    pub const fn buffer_octets(&self) -> usize {
+    pub const fn buffer_bytes(&self) -> usize {
         self.pool.used()
     }
 
@@ -318,9 +318,9 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 impl<N: Net> EventLoop<N, dyn Machine> {
     fn turn_once(&mut self, at_most: Option<Span>) -> io::Result<()> {
         self.settle();
-        let patience = self.patience(at_most);
+        let timeout = self.timeout(at_most);
         let mut edges = std::mem::take(&mut self.edges);
-        let waited = self.net.wait(&mut edges, patience);
+        let waited = self.net.wait(&mut edges, timeout);
         self.now = self.net.now();
         self.stats.turns += 1;
         for edge in edges.drain(..) {
@@ -329,7 +329,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.edges = edges;
         waited?;
         self.accept_all();
-        self.hear_names();
+        self.handle_resolved();
         for _ in 0..self.ready.len() {
             let Some(on) = self.ready.pop_front() else { break };
             self.serve(on);
@@ -396,7 +396,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Serves connections with bulk data until the limit of bytes for this turn is reached.
     fn serve_busy(&mut self) {
-        let enough = self.received + self.sent + BUSY_OCTETS_MAX;
+        let enough = self.received + self.sent + BUSY_BYTES_MAX;
         for _ in 0..self.busy.len() {
             let Some(on) = self.busy.pop_front() else { break };
             self.serve(on);
@@ -449,7 +449,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// How long this turn may wait for readiness.
-    fn patience(&self, at_most: Option<Span>) -> Option<Span> {
+    fn timeout(&self, at_most: Option<Span>) -> Option<Span> {
         if !self.ready.is_empty() || !self.busy.is_empty() {
             return Some(Span::ZERO);
         }

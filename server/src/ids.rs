@@ -96,7 +96,7 @@ pub struct Ids {
     /// The hidden servers, in order of their lines.
     pub entries: Vec<Entry>,
     /// Errors of malformed lines: `ids:7: …`. Such lines are skipped.
-    pub complaints: Vec<String>,
+    pub errors: Vec<String>,
     /// The line (counted from 0) of each entry.
     lines: Vec<usize>,
     stamp: Stamp,
@@ -119,14 +119,14 @@ impl Ids {
     /// Parses the text of such a file; `shown` is its name in messages.
     pub fn parse(bytes: &[u8], shown: &str) -> Ids {
         let mut ids = Ids::default();
-        for (number, line) in bytes.split(|octet| *octet == b'\n').enumerate() {
+        for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             match parse_line(line).and_then(|entry| ids.check_unique(entry)) {
                 Ok(None) => {}
                 Ok(Some(entry)) => {
                     ids.entries.push(entry);
                     ids.lines.push(number);
                 }
-                Err(why) => ids.complaints.push(format!("{shown}:{}: {why}", number + 1)),
+                Err(why) => ids.errors.push(format!("{shown}:{}: {why}", number + 1)),
             }
         }
         ids

@@ -96,12 +96,12 @@ pub fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyUriError> {
     let encoding = spec.encoding().map_err(|_| BAD)?;
     let upper = Zeroizing::new(text.to_ascii_uppercase());
     let length = encoding.decode_len(upper.len()).map_err(|_: DecodeError| BAD)?;
-    let mut octets = Zeroizing::new(vec![0; length]);
-    match encoding.decode_mut(upper.as_bytes(), &mut octets) {
-        Ok(length) => octets.truncate(length),
+    let mut bytes = Zeroizing::new(vec![0; length]);
+    match encoding.decode_mut(upper.as_bytes(), &mut bytes) {
+        Ok(length) => bytes.truncate(length),
         Err(_) => return Err(BAD),
     }
-    Ok(octets)
+    Ok(bytes)
 }
 
 /// Encodes a secret in BASE32, upper case, without padding.
@@ -151,14 +151,14 @@ impl Parameters {
         let digits = self.digits.unwrap_or(6);
         let period = self.period.unwrap_or(30);
         // Moved, not copied: the key wipes it on drop.
-        let octets = std::mem::take(&mut *secret);
-        Key::new(octets, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(|error| {
-            match error {
+        let bytes = std::mem::take(&mut *secret);
+        Key::new(bytes, self.algorithm.unwrap_or(Algorithm::Sha1), digits, period).map_err(
+            |error| match error {
                 KeyError::Secret => KeyUriError::Invalid("secret", "1 to 256 bytes"),
                 KeyError::Digits => BAD_DIGITS,
                 KeyError::Period => BAD_PERIOD,
-            }
-        })
+            },
+        )
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Acks {
     /// Whether an acknowledgement is outstanding, for data in flight or for zero-window probes.
-    pub(crate) owed: bool,
+    pub(crate) outstanding: bool,
     /// Time since the last one was received.
     pub(crate) last: Duration,
     /// Smoothed round-trip time.
@@ -38,7 +38,7 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
     };
     (rc == 0).then(|| Acks {
         // With a closed window nothing is in flight, but a living peer answers the probes.
-        owed: info.tcpi_unacked > 0 || info.tcpi_probes >= 2,
+        outstanding: info.tcpi_unacked > 0 || info.tcpi_probes >= 2,
         last: Duration::from_millis(u64::from(info.tcpi_last_ack_recv)),
         round_trip: Duration::from_micros(u64::from(info.tcpi_rtt)),
     })
@@ -50,10 +50,10 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
 pub(crate) fn unacknowledged(sock: &impl AsFd) -> usize {
     use std::os::fd::AsRawFd;
 
-    let mut octets: libc::c_int = 0;
+    let mut bytes: libc::c_int = 0;
     // SAFETY: the descriptor is open for the length of the borrow; TIOCOUTQ, which SIOCOUTQ is, writes one int.
-    let rc = unsafe { libc::ioctl(sock.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut octets) };
-    if rc == 0 { usize::try_from(octets).unwrap_or(0) } else { 0 }
+    let rc = unsafe { libc::ioctl(sock.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if rc == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 
 /// Receives available data without blocking, even on a blocking socket. Returns 0 at EOF.
@@ -120,7 +120,7 @@ fn wait(file: &impl AsFd, events: libc::c_short) -> std::io::Result<()> {
 /// Those of pipe2(2), and of fcntl(2) if this user's pipes have reached the system's limit.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "pipe2(2) into two integers, and fcntl(2) on one of them")]
-pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
+pub(crate) fn pipe(bytes: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::os::fd::OwnedFd)> {
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
     let mut ends = [0; 2];
@@ -131,7 +131,7 @@ pub(crate) fn pipe(octets: i32) -> std::io::Result<(std::os::fd::OwnedFd, std::o
     // SAFETY: both were just opened, and nothing else owns them.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     // SAFETY: F_SETPIPE_SZ takes an integer; the descriptor is open.
-    if unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, octets) } < 0 {
+    if unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) } < 0 {
         return Err(std::io::Error::last_os_error());
     }
     Ok((read, write))

@@ -5,9 +5,9 @@
 
 mod limiter;
 mod output;
+mod reasons;
 #[cfg(feature = "xmpp")]
 pub mod streams;
-mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,8 +29,8 @@ use crate::options::Opt;
 
 pub use crate::escape::Escaped;
 pub use limiter::Limiter;
-pub use words::{connect_error, connect_failure, dial, tls, waiting_end};
-use words::{end_text, not_direct, pair_end, refusal_hint};
+pub use reasons::{connect_error, connect_failure, dial, tls, waiting_end};
+use reasons::{end_text, not_direct, pair_end, refusal_hint};
 
 /// `--log-rate N`, for commands that accept connections.
 pub const LOG_RATE: Opt = Opt::one(
@@ -119,7 +119,7 @@ pub fn limit(rate: u32) {
 pub fn catch_up() {
     if let Some(limited) = LIMITED.get() {
         let left_out = limited.limiter().catch_up(limited.clock.now().mono);
-        limited.say_left_out(left_out);
+        limited.report_left_out(left_out);
     }
 }
 
@@ -187,7 +187,7 @@ impl Limited {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say_left_out(&self, count: u64) {
+    fn report_left_out(&self, count: u64) {
         if count > 0 {
             let text = format_args!("event=log-lines-left-out count={count} hint=\"--log-rate\"");
             let mut record = Record::builder();
@@ -215,7 +215,7 @@ impl Log for Limited {
             let left_out = limiter.catch_up(now);
             // Do not write while the lock is held.
             drop(limiter);
-            self.say_left_out(left_out);
+            self.report_left_out(left_out);
         }
         self.logger.log(record);
     }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use rendezvous::command;
-use rendezvous::console::{complain, complain_of_panics, print};
+use rendezvous::console::{print, print_error, report_panics};
 use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
 use rendezvous::failure::Failure;
 use rendezvous::logging;
@@ -66,7 +66,7 @@ const COMMANDS: &[Command] = &[
 ];
 
 fn main() -> ExitCode {
-    complain_of_panics();
+    report_panics();
     let mut of = None;
     let code = match run(&mut of) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Err(failure) => {
-            complain(of, &failure.to_string());
+            print_error(of, &failure.to_string());
             ExitCode::from(failure.exit_code())
         }
     };
@@ -102,7 +102,7 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
             *of = Some(command.name);
             for done in [give_up_privileges(), survive_file_size_limit()] {
                 if let Err(failure) = done {
-                    complain(*of, &format!("warning: {failure}"));
+                    print_error(*of, &format!("warning: {failure}"));
                 }
             }
             (command.run)(rest)

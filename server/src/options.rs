@@ -113,7 +113,7 @@ pub struct Spec {
     /// Its options, without `--help`.
     pub options: &'static [Opt],
     /// Text at the end of `--help`; may be empty.
-    pub events: &'static str,
+    pub footer: &'static str,
 }
 
 /// Parses `args` (those after the command's name) and the `--config` file, if the command has that option.
@@ -284,8 +284,8 @@ fn help(spec: &Spec) -> String {
         brief.push_str(operand);
     }
     let mut text = getopts(spec).usage(&format!("{brief}\n\n{}", spec.summary));
-    if !spec.events.is_empty() {
-        text.push_str(&format!("\n{}\n", spec.events));
+    if !spec.footer.is_empty() {
+        text.push_str(&format!("\n{}\n", spec.footer));
     }
     text
 }

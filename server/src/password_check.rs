@@ -93,7 +93,7 @@ impl PasswordChecker {
     /// # Errors
     /// [`Failure::Failed`] as for [`load`], or if the system has no entropy or cannot start a thread.
     pub(crate) fn start(path: PathBuf, waker: Arc<Waker>) -> Result<Self, Failure> {
-        let queue = Queue::new(load(&path)?, *entropy::octets()?);
+        let queue = Queue::new(load(&path)?, *entropy::bytes()?);
         let no_thread = |error: io::Error| Failure::Failed(format!("cannot start a thread: {error}"));
         let worker = Worker::start("passwords", waker, |job: Job| {
             bcrypt::verify(job.credentials.password(), &job.hash).unwrap_or(false)

@@ -29,9 +29,9 @@ impl Pin {
     ///
     /// A message that describes the format of a pin.
     pub fn parse(text: &str) -> Result<Pin, String> {
-        let octets = text.strip_prefix("sha256//").and_then(|base64| BASE64.decode(base64.as_bytes()).ok());
-        let octets = octets.and_then(|octets| octets.try_into().ok());
-        octets.map(Pin).ok_or_else(|| format!("'{text}' is not a pin: sha256// and 44 characters of BASE64"))
+        let bytes = text.strip_prefix("sha256//").and_then(|base64| BASE64.decode(base64.as_bytes()).ok());
+        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Pin).ok_or_else(|| format!("'{text}' is not a pin: sha256// and 44 characters of BASE64"))
     }
 }
 

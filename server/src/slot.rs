@@ -28,7 +28,7 @@ pub(crate) struct Slot<S, P> {
     /// Whether `parked` holds bytes that the machine has not been offered in its present state.
     pub(crate) fresh: bool,
     /// Whether `handle_flushed` is pending.
-    pub(crate) owes_flushed: bool,
+    pub(crate) flushed_pending: bool,
     /// Received plaintext for the machine or the peer.
     pub(crate) parked: Option<BufferId>,
     /// Bytes queued for the socket.
@@ -47,7 +47,7 @@ pub(crate) struct Slot<S, P> {
     /// In a pair: which received bytes are relayed without being offered to the machine.
     pub(crate) gate: Gate,
     /// Whether the machine was told that no bytes follow those at its gate.
-    pub(crate) last_told: bool,
+    pub(crate) last_reported: bool,
     pub(crate) reading: Reading,
     /// Whether the EOF of the socket was received, which follows that of a TLS stream: no unread data is left.
     pub(crate) eof_seen: bool,
@@ -190,7 +190,7 @@ impl<S, P> Slot<S, P> {
             memory: Memory::NEW,
             wanted: true,
             fresh: false,
-            owes_flushed: false,
+            flushed_pending: false,
             parked: None,
             out: None,
             pipe: None,
@@ -200,7 +200,7 @@ impl<S, P> Slot<S, P> {
             peer: None,
             was_paired: false,
             gate: Gate::Open,
-            last_told: false,
+            last_reported: false,
             reading: Reading::Open,
             eof_seen: false,
             reset_seen: false,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::console::complain;
+use crate::console::print_error;
 use crate::entropy;
 use crate::escape::Escaped;
 use crate::failure::{Failure, reason};
@@ -263,7 +263,7 @@ fn say_waiting(path: &Path) {
             "event=waiting-for-lock file={file} for-at-most={within}s reason=\"another program holds it\""
         );
     } else {
-        complain(
+        print_error(
             None,
             &format!("waiting for {shown}, which another program has locked, for {within} seconds at most"),
         );
@@ -290,7 +290,7 @@ impl Temporary {
             .ok_or_else(|| Failure::Failed(format!("{} has no file name", target.display())))?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
-        hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(*entropy::octets()?)));
+        hidden.push(format!(".{:016x}.tmp", u64::from_ne_bytes(*entropy::bytes()?)));
         let path = target.with_file_name(hidden);
         // Private until it is complete, whatever its final mode.
         let mut temporary = Temporary { file: create_new(&path, SECRET).map_err(failed)?, path };

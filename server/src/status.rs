@@ -67,9 +67,9 @@ impl Counters {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Resources {
     /// Bytes in buffers.
-    pub buffer_octets: usize,
+    pub buffer_bytes: usize,
     /// Limit of bytes in buffers.
-    pub buffer_octets_max: usize,
+    pub buffer_bytes_max: usize,
     /// Kernel pipes in use.
     pub pipes: usize,
     /// Descriptors in use, if known.
@@ -174,8 +174,8 @@ impl Report<'_> {
             certificate: document::Certificate { pin: self.pin.to_string(), changes_keys: self.changes_keys },
             ids_stamp: self.ids_stamp.to_string(),
             buffers: document::Buffers {
-                octets: resources.buffer_octets as u64,
-                max: resources.buffer_octets_max as u64,
+                octets: resources.buffer_bytes as u64,
+                max: resources.buffer_bytes_max as u64,
             },
             pipes: resources.pipes as u64,
             descriptors: document::Descriptors {

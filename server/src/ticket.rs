@@ -60,7 +60,7 @@ impl Ticket {
     /// Those of [`Ticket::load`].
     pub fn parse(bytes: &[u8], shown: &str) -> Result<Ticket, Failure> {
         let mut given = Lines::default();
-        for (number, line) in (1..).zip(bytes.split(|octet| *octet == b'\n')) {
+        for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned());
             let read = line.and_then(|line| given.read(line));
             read.map_err(|why| Failure::Failed(format!("{shown}:{number}: {why}")))?;

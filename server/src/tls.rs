@@ -379,7 +379,7 @@ impl Layer {
             Side::Records(records) if !opened.ended && !opened.full => {
                 let result = open_records(records, wire, taker, &mut opened);
                 result.map(|()| opened).map_err(|error| {
-                    records.say_why(&error, out);
+                    records.seal_alert(&error, out);
                     self.broken = true;
                     TlsError(error)
                 })
@@ -428,7 +428,7 @@ impl Layer {
                 }
                 Step::Failed(error) => {
                     self.broken = true;
-                    self.say_why(out);
+                    self.seal_alert(out);
                     return Err(TlsError(error));
                 }
             }
@@ -529,7 +529,7 @@ impl Layer {
 
     /// Appends the alert for an error. rustls does not get the invalid bytes again, because they would cause the error
     /// again.
-    fn say_why(&mut self, out: &mut Buffer) {
+    fn seal_alert(&mut self, out: &mut Buffer) {
         while self.has_more_to_say() {
             let said = process!(self, &mut [], status => status.state.and_then(|state| emit(state, out)));
             if said.is_err() {

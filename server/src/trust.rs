@@ -126,7 +126,7 @@ impl Keys {
 }
 
 impl ByKey {
-    fn judge(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
+    fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), Error> {
         let pin = Pin::of_certificate(certificate).ok_or(CertificateError::BadEncoding)?;
         match self.keys.accept(&pin) {
             true => Ok(()),
@@ -144,7 +144,7 @@ impl ServerCertVerifier for ByKey {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.judge(end_entity).map(|()| ServerCertVerified::assertion())
+        self.check(end_entity).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -262,7 +262,7 @@ impl ClientCertVerifier for ByKey {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity).map(|()| ClientCertVerified::assertion())
+        self.check(end_entity).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -306,9 +306,9 @@ const KEY_IDENTIFIER: u8 = 0x80;
 #[cfg(feature = "acme")]
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// The unread rest.
@@ -338,8 +338,8 @@ impl<'a> Der<'a> {
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
             0x81..=0x83 => {
-                let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-                (octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)), rest)
+                let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+                (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
             }
             _ => return None,
         };

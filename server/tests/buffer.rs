@@ -203,9 +203,9 @@ fn the_last_queue_is_not_for_an_account_that_stalled_until_that_is_forgotten() {
         pool.give(queue);
     }
     assert!(pool.take(stalled[9]).is_none());
-    pool.forgive(Time(1_000));
+    pool.clear_stalled(Time(1_000));
     assert!(pool.take(stalled[9]).is_none(), "it is no longer ago");
-    pool.forgive(Time(1_001));
+    pool.clear_stalled(Time(1_001));
     assert_eq!(pool.line(stalled[9]).rank, Rank::Clear);
     assert!(pool.take(stalled[9]).is_some());
 }

@@ -267,14 +267,14 @@ fn a_certificate_outside_its_dates_or_near_their_end_is_warned_of() {
 }
 
 #[test]
-fn no_octets_of_a_certificate_make_it_panic() {
+fn no_bytes_of_a_certificate_make_it_panic() {
     let folder = Folder::new();
     let (identity, _) = ensure(&folder, &["localhost", "127.0.0.1", "::1"]);
     let der = identity.certified.cert[0].to_vec();
     for at in 0..der.len() {
-        for octet in [0, 0x30, 0x7f, 0x80, 0x81, 0x83, 0x84, 0xff] {
+        for byte in [0, 0x30, 0x7f, 0x80, 0x81, 0x83, 0x84, 0xff] {
             let mut changed = der.clone();
-            changed[at] = octet;
+            changed[at] = byte;
             let _ = (Pin::of_certificate(&changed), cert::names_of(&changed));
         }
         assert_eq!(Pin::of_certificate(&der[..at]), None);

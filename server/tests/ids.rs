@@ -23,8 +23,8 @@ fn parse(text: &str) -> Ids {
 
 fn complaint(text: &str) -> String {
     let ids = parse(text);
-    assert_eq!(ids.complaints.len(), 1, "{text}: {:?}", ids.complaints);
-    ids.complaints.concat()
+    assert_eq!(ids.errors.len(), 1, "{text}: {:?}", ids.errors);
+    ids.errors.concat()
 }
 
 fn ok(folder: &Folder, args: &[&str]) -> Done {
@@ -46,7 +46,7 @@ fn a_line_is_a_name_a_key_uri_labels_and_the_kind_of_tokens() {
         uri(1),
         uri(2)
     ));
-    assert_eq!(ids.complaints, Vec::<String>::new());
+    assert_eq!(ids.errors, Vec::<String>::new());
     let [home, b] = &ids.entries[..] else { panic!("two entries") };
     assert_eq!((home.name.as_str(), home.tokens), ("home", Tokens::Any));
     assert_eq!(home.labels, ["home", "www"]);
@@ -57,7 +57,7 @@ fn a_line_is_a_name_a_key_uri_labels_and_the_kind_of_tokens() {
 fn a_broken_line_is_reported_with_its_number_and_the_others_serve() {
     let broken = "otpauth://totp/rendezvous:2f402f80-da50-41e1-9b23-0123456789ab?digits=8";
     let ids = parse(&format!("a {}\n#\nbroken {broken}\nc {}\n", uri(1), uri(3)));
-    assert_eq!(ids.complaints, ["ids:3: not a Key URI: missing 'secret'"]);
+    assert_eq!(ids.errors, ["ids:3: not a Key URI: missing 'secret'"]);
     assert_eq!(ids.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
 }
 
@@ -108,12 +108,12 @@ fn names_and_labels_are_of_few_characters() {
 }
 
 #[test]
-fn no_octets_make_it_panic() {
+fn no_bytes_make_it_panic() {
     let line = format!("home {} label=home tokens=any\n", uri(1)).into_bytes();
     for at in 0..line.len() {
-        for octet in [0, b'\n', b' ', b'=', b'%', 0xff, 0xc3] {
+        for byte in [0, b'\n', b' ', b'=', b'%', 0xff, 0xc3] {
             let mut changed = line.clone();
-            changed[at] = octet;
+            changed[at] = byte;
             let _ = Ids::parse(&changed, "ids");
         }
         let _ = Ids::parse(&line[at..], "ids");
@@ -122,7 +122,7 @@ fn no_octets_make_it_panic() {
 }
 
 #[test]
-fn changes_keep_the_rest_of_the_file_octet_for_octet() {
+fn changes_keep_the_rest_of_the_file_byte_for_byte() {
     let folder = Folder::new();
     let state = State::open(folder.file("state").to_str()).unwrap();
     let (before, after) = ("# mine\r\n\n\tbroken line \u{e9}\n", format!("\n  # end\nz   {}", uri(9)));
@@ -194,7 +194,7 @@ fn twenty_at_once_lose_nothing() {
         assert!(child.wait().unwrap().success());
     }
     let ids = Ids::load(&folder.file("state/ids")).unwrap();
-    assert_eq!((ids.entries.len(), ids.complaints.len()), (20, 0));
+    assert_eq!((ids.entries.len(), ids.errors.len()), (20, 0));
     let pins: Vec<String> = names
         .iter()
         .map(|name| {
@@ -297,7 +297,7 @@ fn a_secret_comes_from_a_file_or_stdin_and_old_hidden_servers_are_warned_of() {
     ok(&folder, &["id", "add", "e", "--algorithm", "SHA1"]);
     let ids = Ids::load(&folder.file("state/ids")).unwrap();
     assert!(
-        ids.get("e").unwrap().key.secret().iter().all(|octet| *octet < 0x80),
+        ids.get("e").unwrap().key.secret().iter().all(|byte| *byte < 0x80),
         "made for old hidden servers"
     );
 }

@@ -83,8 +83,8 @@ fn what_is_missing_or_wrong_is_named() {
 fn a_secret_is_in_no_error_and_in_no_debug_output() {
     let secret = "JBSWY3DPEHPK3PXP";
     let (_, key) = parse(&uri(&format!("secret={secret}"))).unwrap();
-    let octets = format!("{:?}", key.secret());
-    assert!(!format!("{key:?}").contains(&octets));
+    let bytes = format!("{:?}", key.secret());
+    assert!(!format!("{key:?}").contains(&bytes));
     for text in [
         uri(&format!("secret={secret}1")),
         uri(&format!("secret={secret}&digits={secret}")),

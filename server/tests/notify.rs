@@ -13,10 +13,10 @@ use rendezvous_core::time::{Span, Time};
 const NOW: Time = Time(1_000_000);
 
 fn receive(socket: &UnixDatagram) -> Option<String> {
-    let mut octets = [0; 4096];
+    let mut bytes = [0; 4096];
     socket.set_nonblocking(true).unwrap();
-    let len = socket.recv(&mut octets).ok()?;
-    Some(String::from_utf8(octets[..len].to_vec()).unwrap())
+    let len = socket.recv(&mut bytes).ok()?;
+    Some(String::from_utf8(bytes[..len].to_vec()).unwrap())
 }
 
 /// A manager at an abstract socket name.

@@ -24,7 +24,7 @@ const SPEC: Spec = Spec {
         Opt::many("ticket", "FILE", "", "a ticket"),
         Opt::many("to", "HOST:PORT", "", "where to"),
     ],
-    events: "",
+    footer: "",
 };
 
 fn read(args: &[&str]) -> Result<Matches, Failure> {

@@ -153,12 +153,12 @@ fn a_ticket_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn no_octets_make_it_panic() {
+fn no_bytes_make_it_panic() {
     let text = format!("{RELAY}\n{PIN}\n{ID}\ntoken plain\n").into_bytes();
     for at in 0..text.len() {
-        for octet in [0, b'\n', b' ', b':', b'[', b'%', 0xff, 0xc3] {
+        for byte in [0, b'\n', b' ', b':', b'[', b'%', 0xff, 0xc3] {
             let mut changed = text.clone();
-            changed[at] = octet;
+            changed[at] = byte;
             let _ = Ticket::parse(&changed, "t");
         }
         let _ = Ticket::parse(&text[at..], "t");
@@ -180,9 +180,9 @@ fn a_token_is_bound_to_a_fresh_nonce_or_plain() {
     assert_ne!(one, two);
     let (response, nonce) = one.strip_prefix("response=").unwrap().split_once("&nonce=").unwrap();
     assert_eq!((response.len(), nonce.len()), (32, 24));
-    let octets = data_encoding::HEXLOWER.decode(response.as_bytes()).unwrap();
-    let octets: [u8; 16] = octets.try_into().unwrap();
-    assert!(ticket.key.check_bound(wall, nonce.as_bytes(), &octets).is_some());
+    let bytes = data_encoding::HEXLOWER.decode(response.as_bytes()).unwrap();
+    let bytes: [u8; 16] = bytes.try_into().unwrap();
+    assert!(ticket.key.check_bound(wall, nonce.as_bytes(), &bytes).is_some());
     assert!(ticket.key.check_plain(wall, token(&["--plain"]).as_bytes()).is_some());
     let text = format!("{RELAY}\n{ID}\ntoken plain\n");
     state::write_whole(&folder.file("t"), text.as_bytes(), SECRET).unwrap();

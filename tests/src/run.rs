@@ -96,7 +96,7 @@ impl<M: Machine> Runs for Process<M> {
         assert!(self.idle_turns < IDLE_TURNS_MAX, "{:?} spins", self.who);
         // Answers are few and short, and are not charged to the limit.
         let bound = self.sizes.ceiling + 4_096 * self.event_loop.connections();
-        assert!(self.event_loop.buffer_octets() <= bound, "{:?}: more memory than its bound", self.who);
+        assert!(self.event_loop.buffer_bytes() <= bound, "{:?}: more memory than its bound", self.who);
         let short = self.is_short();
         check_turn(&mut world.borrow_mut(), self.who, self.event_loop.machine(), short);
     }
@@ -106,7 +106,7 @@ impl<M: Machine> Runs for Process<M> {
     }
 
     fn is_short(&self) -> bool {
-        self.event_loop.buffer_octets() + self.sizes.bulk * 2 > self.sizes.ceiling / 2
+        self.event_loop.buffer_bytes() + self.sizes.bulk * 2 > self.sizes.ceiling / 2
     }
 
     fn steps(&self) -> u64 {
@@ -389,7 +389,7 @@ fn check_process<M: Machine>(process: &Process<M>, world: &World) {
     let event_loop = &process.event_loop;
     let who = process.who;
     assert_eq!(event_loop.connections(), 0, "{who:?}: slots are left");
-    assert_eq!((event_loop.buffers(), event_loop.buffer_octets()), (0, 0), "{who:?}: buffers are left");
+    assert_eq!((event_loop.buffers(), event_loop.buffer_bytes()), (0, 0), "{who:?}: buffers are left");
     assert_eq!(event_loop.pipes(), 0, "{who:?}: pipes are left");
     assert_eq!(event_loop.machine().open(), 0, "{who:?}: connections are left");
     assert_eq!(world.descriptors(who), 0, "{who:?}: descriptors are left");

@@ -132,7 +132,7 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
 }
 
 fn bytes(run: &Run) -> usize {
-    run.relay.as_ref().map_or(0, |relay| relay.event_loop.buffer_octets())
+    run.relay.as_ref().map_or(0, |relay| relay.event_loop.buffer_bytes())
 }
 
 /// A client of the first hidden server that reads this much of its response at a time, and then pauses.

@@ -110,7 +110,7 @@ impl Prepared {
                 );
             }
         }
-        let client = Client::new(config, document, wanted, *entropy::octets()?, now);
+        let client = Client::new(config, document, wanted, *entropy::bytes()?, now);
         Ok(Self { answers, names, client: Some(client) })
     }
 

@@ -117,7 +117,7 @@ impl Accounts {
     }
 
     /// Clears the marks of accounts that stalled before this time.
-    pub(super) fn forgive(&mut self, before: Time) {
+    pub(super) fn clear_stalled(&mut self, before: Time) {
         for (_, entry) in &mut self.entries {
             entry.stalled = entry.stalled.filter(|&at| at >= before);
         }

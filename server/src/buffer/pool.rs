@@ -181,8 +181,8 @@ impl Pool {
     }
 
     /// Clears the marks of accounts that stalled before this time.
-    pub fn forgive(&mut self, before: Time) {
-        self.accounts.forgive(before);
+    pub fn clear_stalled(&mut self, before: Time) {
+        self.accounts.clear_stalled(before);
     }
 
     /// Bytes that the queues of one account may use now: as many as are free for queues. Half of the limit is for

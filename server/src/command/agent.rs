@@ -161,7 +161,7 @@ const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 Options for the verification of a certificate follow their --to https://…. The certificate must be for HOST;
 the Host field of requests is the client's.
 With several tickets, each is followed by its own --to, --tls-to and --stream, or shares the preceding ones:
@@ -331,7 +331,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         (config.direct, tls.direct, listeners) = (Some(direct), Some(of_direct), 1);
     }
     let trace_writer = matches.get_if(TRACE.long, path)?.as_deref().map(TraceWriter::create).transpose()?;
-    let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
+    let seeds = Seeds { nonces: *entropy::bytes()?, jitter: *entropy::bytes()? };
     let agent = Recorder::agent(config, seeds, net.now(), trace_writer.is_some());
     let mut event_loop =
         EventLoop::new(net, acme.host(agent, ca_upstream), tls, Sizes::for_peer(), listeners);

@@ -37,7 +37,7 @@ const SPEC: Spec = Spec {
         TO_PIN,
         TO_INSECURE,
     ],
-    events: "\
+    footer: "\
 A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
 10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
 step 'client' sends GET / to the hidden server, to check that an agent serves it.",
@@ -67,7 +67,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
 }
 
 /// A step failed, and its line is printed.
-struct NotOk;
+struct StepFailed;
 
 /// The result of a step.
 enum Step {
@@ -79,7 +79,7 @@ enum Step {
     Failed(String),
 }
 
-fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
+fn check_relay(ticket: &Ticket) -> Result<(), StepFailed> {
     let (host, port) = (ticket.relay.host.as_str(), ticket.relay.port);
     let addresses = step("name", resolve(host, port, Deadline::after(STEP)))?;
     let address = reach_relay(ticket, &addresses)?;
@@ -103,12 +103,12 @@ fn check_relay(ticket: &Ticket) -> Result<(), NotOk> {
     };
     report("token", &token)?;
     report("client", &client)?;
-    if is_clock_ok { Ok(()) } else { Err(NotOk) }
+    if is_clock_ok { Ok(()) } else { Err(StepFailed) }
 }
 
 /// Connects to the relay at one of its addresses and completes TLS with any certificate. Then verifies the certificate
 /// as the ticket requires.
-fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, NotOk> {
+fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, StepFailed> {
     let host = public_host(&ticket.relay.host).to_owned();
     let is_tls = ticket.relay.tls;
     let (reached, failed) = race(addresses, STEP, move |stream, deadline| {
@@ -152,7 +152,7 @@ fn shown(failed: &Failed) -> String {
 }
 
 /// Verifies the presented certificate as the ticket requires.
-fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Result<(), NotOk> {
+fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Result<(), StepFailed> {
     let host = &ticket.relay.host;
     let open = |trust: &Trust| Wire::connect(address, Some((host, trust)), Deadline::after(STEP));
     let pin = wire.peer_certificate().and_then(Pin::of_certificate);
@@ -286,7 +286,7 @@ fn refusal(status: u16) -> String {
     }
 }
 
-fn check_service(to: &LocalService) -> Result<(), NotOk> {
+fn check_service(to: &LocalService) -> Result<(), StepFailed> {
     let reached = resolve(&to.at.host, to.at.port, Deadline::after(STEP)).and_then(|(addresses, _)| {
         let (reached, failed) = race(&addresses, STEP, |_, _| Ok(()));
         let all = || failed.iter().map(shown).collect::<Vec<_>>().join("; ");
@@ -316,19 +316,19 @@ fn shown_pin(wire: &Wire) -> String {
 }
 
 /// Prints the result of a step and returns its value.
-fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, NotOk> {
+fn step<T>(name: &str, result: Result<(T, String), String>) -> Result<T, StepFailed> {
     let (value, step) = match result {
         Ok((value, text)) => (Some(value), Step::Ok(text)),
         Err(text) => (None, Step::Failed(text)),
     };
     report(name, &step)?;
-    value.ok_or(NotOk)
+    value.ok_or(StepFailed)
 }
 
-fn report(name: &str, step: &Step) -> Result<(), NotOk> {
+fn report(name: &str, step: &Step) -> Result<(), StepFailed> {
     // A closed stdout does not matter here.
     let _ = print_step(name, step);
-    if let Step::Failed(_) = step { Err(NotOk) } else { Ok(()) }
+    if let Step::Failed(_) = step { Err(StepFailed) } else { Ok(()) }
 }
 
 fn print_step(name: &str, step: &Step) -> Result<(), Failure> {

@@ -82,7 +82,7 @@ const SPEC: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 RELAY is a URL such as https://relay.example.com:8443. For ssh, in ~/.ssh/config:
     Host home
         ProxyCommand rendezvous connect https://relay.example.com:8443 ID --pin sha256//…
@@ -112,7 +112,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let listen = matches.get_all("listen", listen_address)?;
     let wish = matches.get("direct", one_of(&["off", "prefer", "require"]))?;
     let reachable = reachable(&matches)?;
-    let patience = matches.get("direct-timeout", direct_timeout)?;
+    let timeout = matches.get("direct-timeout", direct_timeout)?;
     let drain = upstream::span(matches.get("drain", seconds)?);
     warn_of_relay(&relay, &trust, end_to_end.is_some());
     if let Some(end_to_end) = &end_to_end {
@@ -146,11 +146,11 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let local = u16::try_from(listen.len()).unwrap_or(u16::MAX - 1);
     let (direct_listener, stdio_listener) = (Listener(local), Listener(local + 1));
     if wish != OFF {
-        let (direct, of_direct) = reachable.open(&mut net, direct_listener, true, &own, patience)?;
+        let (direct, of_direct) = reachable.open(&mut net, direct_listener, true, &own, timeout)?;
         (config.direct, tls.direct) = (Some(direct), Some(of_direct));
     }
     let listeners = local + u16::from(wish != OFF && reachable.listens());
-    let connector = Connector::with_direct(config, *entropy::octets()?);
+    let connector = Connector::with_direct(config, *entropy::bytes()?);
     let mut event_loop = EventLoop::new(net, connector, tls, Sizes::for_peer(), listeners);
     if stdio {
         let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
@@ -159,9 +159,9 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             .adopt(stdio_listener, Sock::Stdio(Box::new(sock)), nowhere)
             .map_err(|error| cannot("watch standard input and output", &error))?;
     }
-    let mut beside =
+    let mut program =
         ConnectProgram { relay: logging::Upstream { relay: relay.to_string(), name: None }, stdio };
-    daemon::run(&mut beside, &mut event_loop, drain)?;
+    daemon::run(&mut program, &mut event_loop, drain)?;
     if !stdio {
         return Ok(());
     }

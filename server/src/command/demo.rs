@@ -41,13 +41,13 @@ const SPEC: Spec = Spec {
     operands: &[],
     summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",
     options: &[Opt::flag("once", "exit after the fetch: 0 if it succeeded, 1 if not"), LOG],
-    events: "Each run makes a new certificate and a new ID, in a temporary folder.",
+    footer: "Each run makes a new certificate and a new ID, in a temporary folder.",
 };
 
 /// The relay's port, if it is free.
 const PORT: u16 = 8443;
 /// Timeout of the fetch.
-const PATIENCE: Span = Span::from_secs(10);
+const TIMEOUT: Span = Span::from_secs(10);
 const NAME: &str = "demo";
 
 /// Runs the demo until a signal ends it.
@@ -88,7 +88,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
          To fetch it through the relay yourself (with any password):\n\n\
          \x20   curl --digest -u {id}: -k --pinnedpubkey '{pin}' {url}/\n\n"
     ));
-    let deadline = event_loop.now().mono + PATIENCE;
+    let deadline = event_loop.now().mono + TIMEOUT;
     let once = matches.flag("once");
     let mut demo = Demo { relay, id, once, asked: false, result: None, deadline, printer };
     daemon::run(&mut demo, &mut event_loop, Span::from_secs(1))?;
@@ -210,11 +210,11 @@ impl Demo {
 }
 
 fn machines(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<DemoMachines, Failure> {
-    let key = Key::new(entropy::octets::<32>()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
+    let key = Key::new(entropy::bytes::<32>()?.to_vec(), Algorithm::Sha256, Key::DIGITS, Key::PERIOD_SECS)
         .map_err(|error| Failure::Failed(format!("cannot make a secret: {error}")))?;
     let pair = pair::Limits { hand_over: Some(pair::HAND_OVER), ..pair::Limits::default() };
     let config = engine::Config { listeners: vec![Transport::Tls], pair, ..engine::Config::default() };
-    let mut relay = Engine::new(config, *entropy::octets()?, now);
+    let mut relay = Engine::new(config, *entropy::bytes()?, now);
     relay.handle_ids(vec![Enrolment::new(id, key.clone())], now);
     let upstream = Upstream {
         ports: Vec::new(),
@@ -233,7 +233,7 @@ fn machines(id: Id, url: &RelayUrl, page: SocketAddr, now: Now) -> Result<DemoMa
         stream: None,
     };
     let config = agent::Config { upstreams: vec![upstream], ..agent::Config::default() };
-    let seeds = Seeds { nonces: *entropy::octets()?, jitter: *entropy::octets()? };
+    let seeds = Seeds { nonces: *entropy::bytes()?, jitter: *entropy::bytes()? };
     Ok(DemoMachines { relay, agent: Agent::new(config, seeds, now), ends: Ends::new(), stopping: false })
 }
 
@@ -243,7 +243,7 @@ struct Folder(PathBuf);
 impl Folder {
     /// Makes a unique random name; [`State::open`] makes the folder.
     fn name() -> Result<Self, Failure> {
-        let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(*entropy::octets()?));
+        let name = format!("rendezvous-demo-{:016x}", u64::from_be_bytes(*entropy::bytes()?));
         Ok(Self(std::env::temp_dir().join(name)))
     }
 }

@@ -92,7 +92,7 @@ impl Reachable {
         listener: Listener,
         names: bool,
         own: &[SocketAddr],
-        patience: Span,
+        timeout: Span,
     ) -> Result<(Direct, DirectTls), Failure> {
         let tls = DirectTls::new(&tls_config::provider())?;
         let mut own = own.to_vec();
@@ -112,7 +112,10 @@ impl Reachable {
             listens = Some(listener);
         }
         let policy = Policy { names, own, ..self.policy.clone() };
-        Ok((Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, patience }, tls))
+        Ok((
+            Direct { hosts, listener: listens, fingerprint: tls.fingerprint, policy, patience: timeout },
+            tls,
+        ))
     }
 }
 

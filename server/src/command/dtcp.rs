@@ -88,7 +88,7 @@ const OPEN: Spec = Spec {
     operands: &[],
     summary: "Asks a peer for a direct connection. Standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, TO, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
-    events: NOTES,
+    footer: NOTES,
 };
 
 const ACCEPT: Spec = Spec {
@@ -96,11 +96,11 @@ const ACCEPT: Spec = Spec {
     operands: &[],
     summary: "Waits for a peer that asks for a direct connection. Standard input and output are the stream.",
     options: &[XMPP, COMPONENT, SECRET_FILE, AS, FROM, LISTEN, HOST, TLS, ALLOW, DRAIN, LOG, CONFIG],
-    events: NOTES,
+    footer: NOTES,
 };
 
 /// The level of ordinary events: standard error is the user's terminal.
-const ORDINARY: Level = Level::Debug;
+const DEFAULT_LEVEL: Level = Level::Debug;
 
 /// Runs `dtcp` with the remaining arguments.
 ///
@@ -152,12 +152,12 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
         negotiation: negotiation::Config { tls, policy, ..negotiation::Config::default() },
         pair: pair::Limits::default(),
     };
-    let mut beside = DtcpProgram::new(&server, &config);
+    let mut program = DtcpProgram::new(&server, &config);
     let direct = if tls == Tls::Off { None } else { Some(DirectTls::new(&tls_config::provider())?) };
     let local = Listener(config.listeners);
-    let entity = Entity::new(config, *entropy::octets()?);
+    let entity = Entity::new(config, *entropy::bytes()?);
     let now = net.now();
-    let machine = ComponentHost::new(server, entity, *entropy::octets()?, now);
+    let machine = ComponentHost::new(server, entity, *entropy::bytes()?, now);
     let mut event_loop =
         EventLoop::new(net, machine, TlsSetup { direct, ..TlsSetup::default() }, Sizes::for_peer(), local.0);
     let sock = Stdio::take().map_err(|error| cannot("use standard input and output", &error))?;
@@ -165,14 +165,14 @@ fn serve(matches: &Matches, role: Role) -> Result<(), Failure> {
     event_loop
         .adopt(local, Sock::Stdio(Box::new(sock)), nowhere)
         .map_err(|error| cannot("watch standard input and output", &error))?;
-    daemon::run(&mut beside, &mut event_loop, drain)?;
-    beside.verdict()?;
+    daemon::run(&mut program, &mut event_loop, drain)?;
+    program.verdict()?;
     daemon::check_delivered(&event_loop)
 }
 
 fn bind(net: &mut MioNet, on: SocketAddr) -> Result<SocketAddr, Failure> {
     let bound = super::listen::listen(net, on, &[])?;
-    log::log!(ORDINARY, "event=listening on={bound}");
+    log::log!(DEFAULT_LEVEL, "event=listening on={bound}");
     Ok(bound)
 }
 
@@ -255,11 +255,11 @@ impl Program for DtcpProgram {
     const HANGUP_ENDS: bool = true;
 
     fn default_level(&self) -> Level {
-        ORDINARY
+        DEFAULT_LEVEL
     }
 
     fn event(&mut self, event: &Event) {
-        if log::log_enabled!(ORDINARY) {
+        if log::log_enabled!(DEFAULT_LEVEL) {
             logging::event(event, &Names::default(), &[]);
         }
     }
@@ -295,7 +295,7 @@ impl DtcpProgram {
             component_host::HostEvent::Down { why, .. } if self.is_hopeless(why) => self.lost = Some(why),
             event => {
                 self.was_up |= event == component_host::HostEvent::Up;
-                component::log(event, &self.server, ORDINARY);
+                component::log(event, &self.server, DEFAULT_LEVEL);
             }
         }
     }
@@ -303,10 +303,12 @@ impl DtcpProgram {
 
 fn log_event(event: DtcpEvent, opens: bool) {
     match event {
-        DtcpEvent::Begun { peer } => log::log!(ORDINARY, "event=dtcp-begun peer={}", Escaped(peer.as_str())),
+        DtcpEvent::Begun { peer } => {
+            log::log!(DEFAULT_LEVEL, "event=dtcp-begun peer={}", Escaped(peer.as_str()))
+        }
         DtcpEvent::Dialled { peer, to } => {
             // With `open`, the user chose the peer. With `accept`, the program dials addresses that a peer chose.
-            let level = if opens { ORDINARY } else { Level::Info };
+            let level = if opens { DEFAULT_LEVEL } else { Level::Info };
             log::log!(level, "event=direct-dial peer={} to={to}", Escaped(peer.as_str()));
         }
         DtcpEvent::Declined { peer, condition } => {
@@ -314,17 +316,17 @@ fn log_event(event: DtcpEvent, opens: bool) {
         }
         DtcpEvent::Established { peer, tls } => {
             let tls = if tls { "yes" } else { "no" };
-            log::log!(ORDINARY, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
+            log::log!(DEFAULT_LEVEL, "event=dtcp-established peer={} tls={tls}", Escaped(peer.as_str()));
         }
         DtcpEvent::Failed { peer, refused } => {
             // With `open`, the failure is also the final error.
-            let level = if opens { ORDINARY } else { Level::Warn };
+            let level = if opens { DEFAULT_LEVEL } else { Level::Warn };
             let why = reason(&refused);
             log::log!(level, "event=dtcp-failed peer={} reason={}", Escaped(peer.as_str()), Escaped(&why));
         }
         DtcpEvent::Ended { from_peer, to_peer, why } => {
             let why = Escaped(ending(why));
-            log::log!(ORDINARY, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} reason={why}");
+            log::log!(DEFAULT_LEVEL, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} reason={why}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use miniserde::{Serialize, json};
 
 use crate::cert;
-use crate::console::{complain, print};
+use crate::console::{print, print_error};
 use crate::failure::Failure;
 use crate::ids::{Edit, Entry, IDS_FILE, Ids};
 use crate::options::{Opt, STATE, Spec, did_you_mean, parse};
@@ -71,19 +71,19 @@ const LIST: Spec = Spec {
     operands: &[],
     summary: "Lists the enrolled hidden servers, without their secrets.",
     options: &[STATE, Opt::flag("json", "print a JSON array")],
-    events: "",
+    footer: "",
 };
 
 fn list(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&LIST, args)?;
     let path = state::find_existing(matches.one("state"))?.join(IDS_FILE);
     let ids = Ids::load(&path)?;
-    ids.complaints.iter().for_each(|complaint| complain(Some("id"), complaint));
+    ids.errors.iter().for_each(|complaint| print_error(Some("id"), complaint));
     if matches.flag("json") {
         return print(&json(&ids.entries));
     }
     if ids.entries.is_empty() {
-        complain(
+        print_error(
             Some("id"),
             &format!("no hidden server is enrolled in {} (rendezvous id add NAME)", path.display()),
         );
@@ -97,7 +97,7 @@ const SHOW: Spec = Spec {
     operands: &["NAME"],
     summary: "Shows an enrolled hidden server, without its secret.",
     options: &[enrol::RELAY.explained("also print the commands for its clients"), enrol::CA, STATE],
-    events: "",
+    footer: "",
 };
 
 fn show(args: &[String]) -> Result<(), Failure> {
@@ -130,7 +130,7 @@ const REMOVE: Spec = Spec {
     operands: &["NAME"],
     summary: "Removes a hidden server. A running relay closes its waiting connections.",
     options: &[STATE],
-    events: "",
+    footer: "",
 };
 
 fn remove(args: &[String]) -> Result<(), Failure> {
@@ -144,12 +144,12 @@ fn remove(args: &[String]) -> Result<(), Failure> {
 
 /// Writes the file and waits until a running relay has read it.
 fn commit(edit: Edit<'_>) -> Result<(), Failure> {
-    let (state, within) = (edit.state(), socket::IDS_PATIENCE.as_secs());
+    let (state, within) = (edit.state(), socket::IDS_TIMEOUT.as_secs());
     edit.commit()?;
     let path = state.file(IDS_FILE);
     match socket::await_ids(state.folder(), &path) {
         IdsChange::InForce => {}
-        IdsChange::NotRead => complain(
+        IdsChange::NotRead => print_error(
             Some("id"),
             &format!(
                 "note: {} is changed, but the running relay has not read it within {within} s: the change is not in \
@@ -157,7 +157,7 @@ fn commit(edit: Edit<'_>) -> Result<(), Failure> {
                 path.display()
             ),
         ),
-        IdsChange::Unknown => complain(
+        IdsChange::Unknown => print_error(
             Some("id"),
             "note: the running relay is of another version: the change is in force within two seconds",
         ),

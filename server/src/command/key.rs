@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cert;
-use crate::console::{complain, print};
+use crate::console::{print, print_error};
 use crate::failure::Failure;
 use crate::options::{Spec, parse};
 use crate::state::State;
@@ -14,7 +14,7 @@ const SPEC: Spec = Spec {
     operands: &["[FILE]"],
     summary: "Prints the pin of a key or a certificate (PEM). If the file does not exist, it makes a key first.",
     options: &[],
-    events: "\
+    footer: "\
 FILE: the default is connect.key in $STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous.
 A new key is ECDSA P-256, readable only by its owner. The pin is the SHA-256 of the public key, as curl's
 --pinnedpubkey has it: 'agent --allow-key' and 'connect --end-to-end' take it, and everybody may know it.",
@@ -40,7 +40,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         Some(pin) => pin,
         None => {
             cert::make_key(&file)?;
-            complain(Some(SPEC.command), &format!("made the key {}", file.display()));
+            print_error(Some(SPEC.command), &format!("made the key {}", file.display()));
             cert::of_key(&file, &provider)?.pin
         }
     };

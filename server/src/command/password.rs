@@ -5,7 +5,7 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::console::complain;
+use crate::console::print_error;
 use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
@@ -22,7 +22,7 @@ const SPEC: Spec = Spec {
     operands: &["FILE", "USER"],
     summary: "Sets the password of a user in a file for 'agent --password-file'. Makes the file if it is missing.",
     options: &[Opt::one("cost", "N", "12", "the cost of a check: 2^N rounds of bcrypt, 4 to 14")],
-    events: "\
+    footer: "\
 On a terminal, the password is asked for twice and not shown; otherwise it is the first line of standard input. It
 has at most 72 bytes. The file has the format of 'htpasswd -B' and mode 0600. An agent reads it again on SIGHUP.",
 };
@@ -45,7 +45,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let costs = count(COST_MIN.into(), COST_MAX.into());
     let cost = u32::try_from(matches.get("cost", costs)?).unwrap_or(COST_ADVISED);
     if cost < COST_ADVISED {
-        complain(
+        print_error(
             Some(SPEC.command),
             &format!("warning: with a cost below {COST_ADVISED}, passwords in a stolen file can be guessed"),
         );
@@ -68,7 +68,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn hash(password: &str, cost: u32) -> Result<String, Failure> {
-    let parts = bcrypt::non_truncating_hash_with_salt(password, cost, *entropy::octets()?);
+    let parts = bcrypt::non_truncating_hash_with_salt(password, cost, *entropy::bytes()?);
     let parts = parts.map_err(|error| Failure::Failed(format!("cannot hash the password: {error}")))?;
     Ok(parts.format_for_version(bcrypt::Version::TwoY))
 }
@@ -81,9 +81,9 @@ fn ask() -> Result<Zeroizing<String>, Failure> {
     let cannot =
         |error: io::Error| Failure::Failed(format!("cannot read from the terminal: {}", reason(&error)));
     let _silent = EchoOff::on(&input).map_err(cannot)?;
-    complain(Some(SPEC.command), "new password (not shown):");
+    print_error(Some(SPEC.command), "new password (not shown):");
     let first = read_line(&input)?;
-    complain(Some(SPEC.command), "the same password again:");
+    print_error(Some(SPEC.command), "the same password again:");
     let second = read_line(&input)?;
     if first == second {
         Ok(first)

@@ -47,7 +47,7 @@ const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 In Prosody's configuration:
     Component \"proxy.example.org\"
         component_secret = \"…\"
@@ -92,7 +92,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
     let sizes = Sizes { ceiling: usize::try_from(memory).unwrap_or(usize::MAX), ..Sizes::for_peer() };
     let now = net.now();
-    let component_host = ComponentHost::new(server, Proxy::new(config), *entropy::octets()?, now);
+    let component_host = ComponentHost::new(server, Proxy::new(config), *entropy::bytes()?, now);
     let mut event_loop = EventLoop::new(net, component_host, TlsSetup::default(), sizes, listeners);
     daemon::warn_of_root();
     daemon::run(&mut ProxyProgram { shown, idle_memory: IdleMemory::default() }, &mut event_loop, drain)

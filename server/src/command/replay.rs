@@ -17,7 +17,7 @@ const SPEC: Spec = Spec {
     summary: "Replays a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \
 nothing is sent anywhere.",
     options: &[Opt::flag("check", "print nothing, but compare the actions with those in the trace")],
-    events: "\
+    footer: "\
 With --check the exit code is 0 if every action is as recorded; otherwise it is 1 and the first difference
 is printed. The output without --check is again a trace: the same events, with the actions of this program.
 The format is described in the documentation of rendezvous_core::trace.",
@@ -64,9 +64,9 @@ fn played(file: &str, text: &str, trace: &Trace) -> Result<String, Failure> {
     let mut pending: Option<String> = None;
     let mut is_action = false;
     for (before, line) in text.lines().enumerate() {
-        let octets = line.trim_start().starts_with('"');
-        is_action = if octets { is_action } else { line.trim_start().starts_with("->") };
-        if !octets {
+        let bytes = line.trim_start().starts_with('"');
+        is_action = if bytes { is_action } else { line.trim_start().starts_with("->") };
+        if !bytes {
             out.push_str(&pending.take().unwrap_or_default());
         }
         if !is_action {

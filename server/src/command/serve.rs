@@ -82,7 +82,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
     let trace_writer = settings.trace.as_deref().map(TraceWriter::create).transpose()?;
     let engine =
-        Recorder::relay(settings.engine.clone(), *entropy::octets()?, net.now(), trace_writer.is_some());
+        Recorder::relay(settings.engine.clone(), *entropy::bytes()?, net.now(), trace_writer.is_some());
     let mut event_loop = EventLoop::new(net, acme.host(engine, 0), tls, settings.sizes(), listeners);
     acme.start(event_loop.net().waker())?;
 
@@ -95,7 +95,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         args: args.to_vec(),
         ids: state.file(IDS_FILE),
         state,
-        buffer_octets_max: settings.sizes().ceiling,
+        buffer_bytes_max: settings.sizes().ceiling,
         acme_tls,
     };
     let files = Files::start(sources, ids.stamp(), event_loop.net())
@@ -108,7 +108,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         idle_memory: IdleMemory::default(),
         started: event_loop.now().mono,
         counters: Counters::default(),
-        buffer_octets_max: settings.sizes().ceiling,
+        buffer_bytes_max: settings.sizes().ceiling,
         descriptors_max: limits.descriptors,
         socket_file,
         removal: None,
@@ -140,7 +140,7 @@ struct Relay {
     idle_memory: IdleMemory,
     started: Time,
     counters: Counters,
-    buffer_octets_max: usize,
+    buffer_bytes_max: usize,
     descriptors_max: Option<u64>,
     /// The file of the status socket, until the relay shuts down.
     socket_file: Option<SocketFile>,
@@ -212,7 +212,7 @@ impl Program for Relay {
             let Some(caller) = event_loop.net().caller() else { break };
             socket::answer(caller, &self.report(event_loop));
             // A command that has changed the file requests the status until the change is in force.
-            self.files.look_at_ids();
+            self.files.check_ids();
         }
     }
 
@@ -234,7 +234,7 @@ impl Program for Relay {
 
     fn tick(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         self.idle_memory.release_idle(event_loop);
-        self.files.look_at_ids();
+        self.files.check_ids();
     }
 
     fn drain(host: &mut Host<Recorder<Engine>>, now: Now) {
@@ -250,8 +250,8 @@ impl Relay {
     fn report(&self, event_loop: &mut Loop<Host<Recorder<Engine>>>) -> String {
         let now = event_loop.now();
         let resources = Resources {
-            buffer_octets: event_loop.buffer_octets(),
-            buffer_octets_max: self.buffer_octets_max,
+            buffer_bytes: event_loop.buffer_bytes(),
+            buffer_bytes_max: self.buffer_bytes_max,
             pipes: event_loop.pipes(),
             descriptors: linux::descriptors(),
             descriptors_max: self.descriptors_max,
@@ -280,7 +280,7 @@ impl Relay {
     }
 
     fn enrol(&mut self, ids: Ids, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
-        for complaint in &ids.complaints {
+        for complaint in &ids.errors {
             log::error!("event=ids-line reason={}", Escaped(complaint));
         }
         // Keep the names of removed IDs until their last log line is written.

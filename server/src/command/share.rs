@@ -98,7 +98,7 @@ impl Share {
         let tickets = tickets.max(1);
         // For each waiting connection, another one may be in progress.
         let pools = tickets.saturating_mul(2 * pool);
-        let each = self.beside(pools, is_direct) / tickets;
+        let each = self.left_after(pools, is_direct) / tickets;
         let per_ticket = u32::try_from(each.clamp(2, PER_TICKET_MAX)).unwrap_or(u32::MAX);
         if per_ticket < 200 {
             let clients = per_ticket / 2;
@@ -111,11 +111,11 @@ impl Share {
 
     /// Limit of a connector's local connections; each needs another one to the relay.
     pub(super) fn locals(&self, is_direct: bool) -> u32 {
-        u32::try_from((self.beside(0, is_direct) / 2).clamp(1, LOCALS_MAX)).unwrap_or(u32::MAX)
+        u32::try_from((self.left_after(0, is_direct) / 2).clamp(1, LOCALS_MAX)).unwrap_or(u32::MAX)
     }
 
     /// Sockets left after `others`, lingering connections and direct connections.
-    fn beside(&self, others: usize, is_direct: bool) -> usize {
+    fn left_after(&self, others: usize, is_direct: bool) -> usize {
         let direct = if is_direct { DIRECT_MAX.min(self.sockets / 4) } else { 0 };
         let lingering = LINGERING_MAX.min(self.sockets / 8);
         self.sockets.saturating_sub(others.saturating_add(direct + lingering))

@@ -15,7 +15,7 @@ const SPEC: Spec = Spec {
     operands: &[],
     summary: "Shows the state of a running relay: waiting connections, pairs, bytes, refusals and resources.",
     options: &[STATE, Opt::flag("json", "print a JSON object")],
-    events: "\
+    footer: "\
 It reads the relay's socket, status.sock in the state folder, which only its owner (and root) may open.
 'SEEN' is the time since the hidden server was last connected. Counters start at the relay's
 start. Exit code 1 if no relay runs with that state folder.",

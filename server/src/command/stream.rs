@@ -85,7 +85,7 @@ const OPEN: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 Without --listen and --via there is nothing to offer; then the peer may offer its own addresses (role reversal).
 Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
@@ -116,7 +116,7 @@ const ACCEPT: Spec = Spec {
         LOG,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 --listen and --via are for a peer none of whose addresses can be reached: then we offer ours (a role reversal, once).
 Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
@@ -200,8 +200,8 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
     config.connections = offer(&config, &announce, matches.get_all("via", via)?)?;
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);
     let now = net.now();
-    let entity = Entity::new(config, *entropy::octets()?);
-    let component_host = ComponentHost::new(server, entity, *entropy::octets()?, now);
+    let entity = Entity::new(config, *entropy::bytes()?);
+    let component_host = ComponentHost::new(server, entity, *entropy::bytes()?, now);
     let mut event_loop =
         EventLoop::new(net, component_host, TlsSetup::default(), Sizes::for_peer(), listeners);
     let once = !matches!(task, Task::Serve);
@@ -218,7 +218,7 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
         }
         Task::Serve => daemon::warn_of_root(),
     }
-    let mut beside = StreamProgram {
+    let mut program = StreamProgram {
         shown,
         default_level,
         once,
@@ -228,15 +228,15 @@ fn serve(matches: &Matches, task: Task, change: impl FnOnce(&mut Config)) -> Res
         lost: None,
         outcome: None,
     };
-    daemon::run(&mut beside, &mut event_loop, drain)?;
-    if let Some(why) = beside.lost {
+    daemon::run(&mut program, &mut event_loop, drain)?;
+    if let Some(why) = program.lost {
         let why = component::LossText(why);
-        return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", beside.shown)));
+        return Err(Failure::Failed(format!("cannot use the XMPP server at {}: {why}", program.shown)));
     }
     if !once {
         return Ok(());
     }
-    verdict(beside.outcome, beside.is_up)?;
+    verdict(program.outcome, program.is_up)?;
     daemon::check_delivered(&event_loop)
 }
 

@@ -29,7 +29,7 @@ const SPEC: Spec = Spec {
             "print only the digits (RFC 6238, like oathtool); the default with 'token plain' in the ticket",
         ),
     ],
-    events: "\
+    footer: "\
 The output is the query of a CONNECT request with a fresh nonce, valid for one connection:
 
     CONNECT uuid:ID?response=TOKEN&nonce=NONCE HTTP/1.1

@@ -84,7 +84,7 @@ impl TraceFile {
     }
 
     /// Updates the offsets after these bytes were written.
-    fn event(&mut self, written: &[u8]) {
+    fn note_written(&mut self, written: &[u8]) {
         let Some(last) = written.last() else { return };
         let behind = written.windows(2).rposition(|bytes| bytes == b"\n@").map(|at| at + 1);
         if let Some(at) = behind.or((self.at_line_start && written[0] == b'@').then_some(0)) {
@@ -121,7 +121,7 @@ impl Sink for TraceFile {
                 Err(error) => break Some(error),
             }
         };
-        self.event(&bytes[..bytes.len() - left.len()]);
+        self.note_written(&bytes[..bytes.len() - left.len()]);
         if let Some(error) = error {
             // An event without all its actions would be a gap: cut before the last event.
             self.end(self.last_event, &reason(&error));

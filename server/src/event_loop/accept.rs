@@ -13,7 +13,7 @@ use crate::slot::{Link, Reading, Slot};
 /// Limit of connections that one listener accepts in one turn.
 const ACCEPTS_MAX: usize = 32;
 /// Delay before a listener is tried again after an accept error (no descriptors or no memory).
-const REST: Span = Span::from_millis(100);
+const BACKOFF: Span = Span::from_millis(100);
 
 /// State of a listener's backlog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) enum Backlog {
     Some,
     /// Accepting failed. The poll is edge-triggered and reports no further edge, so the listener is tried again at
     /// `until`.
-    Resting { until: Time },
+    BackingOff { until: Time },
 }
 
 impl Backlog {
@@ -48,7 +48,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let on = u16::try_from(listener).unwrap_or(u16::MAX);
             match self.accepting.get(listener) {
                 Some(Backlog::Some) => self.accept_some(on),
-                Some(Backlog::Resting { until }) if *until <= self.now.mono => self.accept_again(on),
+                Some(Backlog::BackingOff { until }) if *until <= self.now.mono => self.accept_again(on),
                 _ => {}
             }
         }
@@ -59,15 +59,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let wait = |backlog: &Backlog| match backlog {
             Backlog::Empty => None,
             Backlog::Some => Some(Span::ZERO),
-            Backlog::Resting { until } => Some(until.since(self.now.mono)),
+            Backlog::BackingOff { until } => Some(until.since(self.now.mono)),
         };
         self.accepting.iter().filter_map(wait).min()
     }
 
     /// Retries listeners after accept errors at once, because a descriptor has become free.
-    pub(super) fn end_rest(&mut self) {
+    pub(super) fn end_backoff(&mut self) {
         for backlog in &mut self.accepting {
-            if let Backlog::Resting { until } = backlog {
+            if let Backlog::BackingOff { until } = backlog {
                 *until = self.now.mono;
             }
         }
@@ -94,7 +94,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if self.net.rearm(on).is_ok() {
             self.accept_some(on);
         } else {
-            self.rest(on);
+            self.back_off(on);
         }
     }
 
@@ -118,26 +118,26 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 // Draining sockets hold descriptors: close them and try again.
                 Err(_) if !self.draining.is_empty() => {
                     self.close_draining();
-                    self.rest(on);
-                    return self.end_rest();
+                    self.back_off(on);
+                    return self.end_backoff();
                 }
                 Err(error) => {
                     // Logged once until the backlog is empty.
-                    if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::Resting { .. })) {
+                    if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::BackingOff { .. })) {
                         log::warn!(
                             "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",
                             error.to_string()
                         );
                     }
-                    return self.rest(on);
+                    return self.back_off(on);
                 }
             }
         }
         self.set_backlog(on, Backlog::Some);
     }
 
-    fn rest(&mut self, on: u16) {
-        self.set_backlog(on, Backlog::Resting { until: self.now.mono + REST });
+    fn back_off(&mut self, on: u16) {
+        self.set_backlog(on, Backlog::BackingOff { until: self.now.mono + BACKOFF });
     }
 
     fn set_backlog(&mut self, on: u16, to: Backlog) {

@@ -105,7 +105,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             self.draining.undelivered += u64::from(left > 0 && socket.was_paired);
             self.net.close(socket.sock);
-            self.end_rest();
+            self.end_backoff();
         }
     }
 

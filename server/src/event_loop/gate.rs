@@ -28,7 +28,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::On;
         }
         if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
-            slot.last_told = false;
+            slot.last_reported = false;
             self.offer_parked(on);
             return Go::On;
         }
@@ -40,7 +40,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Reading::Ending(how) if slot.parked.is_none() => self.report_end(on, how),
             Reading::Ending(_) => {
-                if !std::mem::replace(&mut slot.last_told, true) {
+                if !std::mem::replace(&mut slot.last_reported, true) {
                     self.machine.handle_last_bytes(on, self.now);
                     self.settle();
                 }
@@ -66,7 +66,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Receives and opens records of `on` into its parked buffer, from which the bytes that may pass are moved to the
     /// peer.
-    pub(super) fn receive_beside(&mut self, on: ConnId, peer: ConnId) -> Go {
+    pub(super) fn receive_to_parked(&mut self, on: ConnId, peer: ConnId) -> Go {
         if !self.has_room_for(on, peer) {
             return Go::Wait;
         }

@@ -248,7 +248,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         let now = self.now.mono;
         self.waiters_due = now + TICK;
-        self.pool.forgive(Time(now.0.saturating_sub(STALL_MEMORY.0)));
+        self.pool.clear_stalled(Time(now.0.saturating_sub(STALL_MEMORY.0)));
         let slots = &self.slots;
         let since = |on: ConnId| {
             let slot = slots.get(on.index as usize)?.as_ref().filter(|slot| slot.id == on)?;
@@ -326,8 +326,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let piped = if which == Bytes::Any { memory.piped } else { 0 };
             let bytes = buffers + memory.kept + piped;
             // A small handshake or head that has just begun is not the cause of a shortage.
-            let is_innocent = |since| bytes <= SMALL_KEPT && self.now.mono.since(since) < STALLED;
-            let since = since.filter(|&since| which == Bytes::Any || !is_innocent(since));
+            let is_small_and_new = |since| bytes <= SMALL_KEPT && self.now.mono.since(since) < STALLED;
+            let since = since.filter(|&since| which == Bytes::Any || !is_small_and_new(since));
             if let (Some(since), 1..) = (since, bytes) {
                 holders.push(Holder { least: self.pool.least(memory.owner), since, on: slot.id, bytes });
             }

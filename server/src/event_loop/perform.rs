@@ -19,7 +19,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn perform(&mut self, output: Output) {
         match output {
             Output::Send { to, len } => {
-                debug_assert_eq!(len as usize, self.text.len(), "the octets of one Send");
+                debug_assert_eq!(len as usize, self.text.len(), "the bytes of one Send");
                 let text = std::mem::take(&mut self.text);
                 self.send(to, &text);
                 self.text = text;
@@ -53,7 +53,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 if let Some(slot) = self.slot(on) {
                     slot.gate = Gate::After(0);
                     slot.fresh = true;
-                    slot.last_told = false;
+                    slot.last_reported = false;
                 }
             }
             Output::Pass { from, bytes } => {
@@ -228,7 +228,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     }
 
     /// Hands resolved names to the machine.
-    pub(super) fn hear_names(&mut self) {
+    pub(super) fn handle_resolved(&mut self) {
         while let Some(Resolved { on, addresses, is_complete }) = self.net.resolved() {
             if self.slot(on).is_none() {
                 continue;

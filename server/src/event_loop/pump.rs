@@ -7,7 +7,7 @@
 use rendezvous_core::machine::{ConnId, Machine};
 
 use super::read::Received;
-use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EventLoop, Input, TURN_BYTES_MAX, TURN_CALLS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::net::Net;
 use crate::slot::{Reading, Writing};
@@ -16,14 +16,14 @@ use crate::tls::{RECORD_MAX, ROOM_MIN, Take, TlsSession};
 /// Takes plaintext into the outgoing buffer of a cleartext destination.
 struct ToClear {
     out: Buffer,
-    octets: usize,
+    bytes: usize,
 }
 
 /// Seals plaintext into the outgoing buffer of a TLS destination.
 struct ToTls {
     out: Buffer,
     tls: Box<TlsSession>,
-    octets: usize,
+    bytes: usize,
     failed: bool,
 }
 
@@ -33,7 +33,7 @@ impl Take for ToClear {
     }
 
     fn take(&mut self, plain: &[u8]) {
-        self.octets += plain.len();
+        self.bytes += plain.len();
         self.out.append(plain);
     }
 }
@@ -44,7 +44,7 @@ impl Take for ToTls {
     }
 
     fn take(&mut self, plain: &[u8]) {
-        self.octets += plain.len();
+        self.bytes += plain.len();
         match self.tls.seal(plain, &mut self.out) {
             Ok(sealed) => debug_assert_eq!(sealed, plain.len(), "there was room for one record"),
             Err(_) => self.failed = true,
@@ -64,7 +64,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Moves bytes from `on` to its peer, within the limits of a turn.
     pub(super) fn pump(&mut self, on: ConnId) {
         // Counts bytes on the wire, so that TLS overhead and padding count as work.
-        let enough = self.received + TURN_OCTETS_MAX as u64;
+        let enough = self.received + TURN_BYTES_MAX as u64;
         for _ in 0..TURN_CALLS_MAX {
             match self.pump_once(on) {
                 Go::On => {}
@@ -103,7 +103,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             (None, Reading::Ended) => Go::Wait,
             (None, _) if !unopened && !readable => Go::Wait,
-            (None, _) if self.may_overrun(on, passes) => self.receive_beside(on, peer),
+            (None, _) if self.may_overrun(on, passes) => self.receive_to_parked(on, peer),
             (None, _) => self.receive_for(on, peer, dst_tls, passes),
         }
     }
@@ -117,8 +117,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         dst_tls: bool,
         passes: usize,
     ) -> Go {
-        let octets = self.pool[parked].filled().len().min(passes);
-        let is_all = octets == self.pool[parked].filled().len();
+        let bytes = self.pool[parked].filled().len().min(passes);
+        let is_all = bytes == self.pool[parked].filled().len();
         let has_queue = self.slot(peer).is_some_and(|dst| dst.out.is_some());
         if !dst_tls && is_all && !has_queue && self.pool.is_movable(parked) {
             if !self.pool.is_tight(parked) && !self.queue_working(on, parked) {
@@ -130,18 +130,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             if let Some(slot) = self.slot(on) {
                 slot.parked = None;
             }
-            return self.account(on, peer, octets);
+            return self.account(on, peer, bytes);
         }
         let Some(out) = self.out_for(on, peer) else { return Go::Wait };
         let mut buffer = self.pool.checkout(out);
         let sealed = match find(&mut self.slots, peer).and_then(|dst| dst.tls.as_deref_mut()) {
             Some(_) if buffer.room() < ROOM_MIN => Some(0),
-            Some(tls) => tls.seal(&self.pool[parked].filled()[..octets], &mut buffer).ok(),
+            Some(tls) => tls.seal(&self.pool[parked].filled()[..bytes], &mut buffer).ok(),
             None if dst_tls => None,
             None => {
-                let octets = octets.min(buffer.room());
-                buffer.append(&self.pool[parked].filled()[..octets]);
-                Some(octets)
+                let bytes = bytes.min(buffer.room());
+                buffer.append(&self.pool[parked].filled()[..bytes]);
+                Some(bytes)
             }
         };
         self.pool.put_back(out, buffer);
@@ -191,7 +191,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     fn received(&mut self, on: ConnId, peer: ConnId, received: Received) -> Go {
         match received {
-            Received::Octets(n) => self.account(on, peer, n),
+            Received::Bytes(n) => self.account(on, peer, n),
             Received::Nothing => Go::Wait,
             Received::End(how) => {
                 self.set_reading(on, Reading::Ending(how));
@@ -204,7 +204,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut buffer = self.pool.checkout(out);
         let limit = buffer.room().min(passes);
         let received = self.receive(on, &mut buffer.spare()[..limit]);
-        if let Received::Octets(n) = received {
+        if let Received::Bytes(n) = received {
             buffer.commit(n);
         }
         self.pool.put_back(out, buffer);
@@ -223,7 +223,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let tls = self.slot(peer).and_then(|dst| dst.tls.as_deref());
         let limit = tls.map_or(0, |tls| tls.sealable(room)).min(scratch.len()).min(passes);
         let received = self.receive(on, &mut scratch[..limit]);
-        if let Received::Octets(n) = received {
+        if let Received::Bytes(n) = received {
             let mut buffer = self.pool.checkout(out);
             let sealed = self
                 .slot(peer)
@@ -259,7 +259,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             // A record's plaintext is shorter than the record.
             let limit = scratch.len().min(kept + room).min(passes);
             match self.receive(on, &mut scratch[kept..limit]) {
-                Received::Octets(n) => wire += n,
+                Received::Bytes(n) => wire += n,
                 Received::Nothing => {
                     self.scratch = scratch;
                     return Received::Nothing;
@@ -267,10 +267,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 Received::End(how) => end = Some(how),
             }
         }
-        let octets =
+        let bytes =
             if end.is_none() { self.open_for(on, peer, out, &mut scratch[..wire], dst_tls) } else { 0 };
         self.scratch = scratch;
-        end.map_or(Received::Octets(octets), Received::End)
+        end.map_or(Received::Bytes(bytes), Received::End)
     }
 
     /// Opens records of `on` into the outgoing buffer of its peer. Returns the length of the plaintext.
@@ -278,14 +278,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let buffer = self.pool.checkout(out);
         let tls = if dst_tls { self.slot(peer).and_then(|dst| dst.tls.take()) } else { None };
         let Some(tls) = tls else {
-            let mut taker = ToClear { out: buffer, octets: 0 };
+            let mut taker = ToClear { out: buffer, bytes: 0 };
             // `open` has already queued an input for the error.
             let _ = self.open(on, wire, &mut taker);
             self.pool.put_back(out, taker.out);
-            self.stats.copied += taker.octets as u64;
-            return taker.octets;
+            self.stats.copied += taker.bytes as u64;
+            return taker.bytes;
         };
-        let mut taker = ToTls { out: buffer, tls, octets: 0, failed: false };
+        let mut taker = ToTls { out: buffer, tls, bytes: 0, failed: false };
         let _ = self.open(on, wire, &mut taker);
         self.pool.put_back(out, taker.out);
         if let Some(dst) = self.slot(peer) {
@@ -294,20 +294,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if taker.failed {
             self.write_failed(peer);
         }
-        taker.octets
+        taker.bytes
     }
 
-    /// Accounts for `octets` bytes moved from `on` to the outgoing buffer of its peer, and flushes that buffer.
-    fn account(&mut self, on: ConnId, peer: ConnId, octets: usize) -> Go {
-        self.stats.relayed += octets as u64;
-        if octets > 0 {
+    /// Accounts for `bytes` bytes moved from `on` to the outgoing buffer of its peer, and flushes that buffer.
+    fn account(&mut self, on: ConnId, peer: ConnId, bytes: usize) -> Go {
+        self.stats.relayed += bytes as u64;
+        if bytes > 0 {
             self.note_progress(on);
             // Queued before the flush: if the flush fails, the machine must already know that the bytes were taken.
             let queued = self.queued(peer);
-            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            let read = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.inputs.push_back(Input::Moved { from: on, read, queued });
             if let Some(slot) = self.slot(on) {
-                slot.fresh |= slot.gate.moved(octets);
+                slot.fresh |= slot.gate.moved(bytes);
             }
         }
         self.flush(peer);

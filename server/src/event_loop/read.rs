@@ -5,7 +5,7 @@ use std::io;
 use rendezvous_core::dtcp::Fingerprint;
 use rendezvous_core::machine::{ConnId, End, Machine, Secured, TlsFailure, TlsRole};
 
-use super::{EventLoop, Input, TURN_CALLS_MAX, TURN_OCTETS_MAX, find};
+use super::{EventLoop, Input, TURN_BYTES_MAX, TURN_CALLS_MAX, find};
 use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
@@ -24,7 +24,7 @@ pub(super) struct Park(pub(super) Buffer);
 /// Result of one receive call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Received {
-    Octets(usize),
+    Bytes(usize),
     /// The socket has no data now.
     Nothing,
     /// The stream has ended.
@@ -45,7 +45,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives bytes and offers them to the machine until the socket is empty, the machine wants no more, or the turn
     /// is over.
     pub(super) fn offer(&mut self, on: ConnId) {
-        let mut octets = 0;
+        let mut bytes = 0;
         for _ in 0..TURN_CALLS_MAX {
             let Some(slot) = self.slot(on) else { return };
             if slot.closing.is_some() || slot.peer.is_some() {
@@ -65,13 +65,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 return self.report_end(on, how);
             } else if slot.readable && slot.reading == Reading::Open {
                 match self.receive_parked(on) {
-                    Some(received) => octets += received,
+                    Some(received) => bytes += received,
                     None => return,
                 }
             } else {
                 return;
             }
-            if octets >= TURN_OCTETS_MAX {
+            if bytes >= TURN_BYTES_MAX {
                 break;
             }
         }
@@ -98,7 +98,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Ok(true) => Ok(0),
             Err(error) => Err(error),
         };
-        if let Received::End(how) = self.judge(on, looked) {
+        if let Received::End(how) = self.classify(on, looked) {
             self.report_end(on, how);
         }
     }
@@ -107,18 +107,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// it.
     pub(super) fn discard(&mut self, on: ConnId) {
         self.drain(on);
-        self.try_bury(on);
+        self.close_if_done(on);
     }
 
     /// Receives and discards what follows the end of the stream, within the limits of a turn. A reset after it fails
     /// the writing side.
     pub(super) fn drain(&mut self, on: ConnId) {
-        let mut octets = 0;
+        let mut bytes = 0;
         let mut broken = false;
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..TURN_CALLS_MAX {
             let Some((slot, net)) = self.slot_and_net(on) else { break };
-            if !slot.readable || octets >= TURN_OCTETS_MAX {
+            if !slot.readable || bytes >= TURN_BYTES_MAX {
                 break;
             }
             if slot.eof_seen {
@@ -128,15 +128,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 break;
             }
             match self.receive(on, &mut scratch) {
-                Received::Octets(n) => octets += n,
+                Received::Bytes(n) => bytes += n,
                 Received::Nothing => {}
                 Received::End(how) => broken = how == End::Reset,
             }
         }
         self.scratch = scratch;
-        if octets > 0 && self.slot(on).is_some_and(|slot| slot.closing.is_some()) {
+        if bytes > 0 && self.slot(on).is_some_and(|slot| slot.closing.is_some()) {
             // Queued before a reset that followed these bytes, because the reset may end the connection.
-            let read = u32::try_from(octets).unwrap_or(u32::MAX);
+            let read = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.inputs.push_back(Input::Moved { from: on, read, queued: 0 });
         }
         if broken {
@@ -152,11 +152,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some((slot, net)) = self.slot_and_net(on) else { return Received::Nothing };
         let Some(sock) = slot.sock() else { return Received::Nothing };
         let received = net.recv(sock, into);
-        self.judge(on, received)
+        self.classify(on, received)
     }
 
     /// Interprets the result of a receive call.
-    pub(super) fn judge(&mut self, on: ConnId, received: io::Result<usize>) -> Received {
+    pub(super) fn classify(&mut self, on: ConnId, received: io::Result<usize>) -> Received {
         let Some(slot) = self.slot(on) else { return Received::Nothing };
         match received {
             Ok(0) => {
@@ -170,7 +170,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Ok(n) => {
                 slot.bulk = n >= N::BULK_MIN;
                 self.received += n as u64;
-                Received::Octets(n)
+                Received::Bytes(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 slot.readable = false;
@@ -285,7 +285,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.refuse_wire(on);
                 return None;
             };
-            if let Received::Octets(n) = received
+            if let Received::Bytes(n) = received
                 && self.slot(on).is_some_and(|slot| slot.is_securing())
                 && is_hello_too_long(&self.scratch[..kept + n])
             {
@@ -293,7 +293,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 return None;
             }
             return match received {
-                Received::Octets(n) => self.open_parked(on, n).then_some(n),
+                Received::Bytes(n) => self.open_parked(on, n).then_some(n),
                 Received::Nothing => None,
                 Received::End(how) => {
                     self.set_reading(on, Reading::Ending(how));
@@ -307,13 +307,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let room = self.pool.sizes().in_clear().saturating_sub(buffer.filled().len()).min(buffer.room());
         let received =
             if room > 0 { self.receive(on, &mut buffer.spare()[..room]) } else { Received::Nothing };
-        if let Received::Octets(n) = received {
+        if let Received::Bytes(n) = received {
             buffer.commit(n);
         }
         self.pool.put_back(parked, buffer);
         self.release_if_empty(on);
         match received {
-            Received::Octets(n) => {
+            Received::Bytes(n) => {
                 self.offer_parked(on);
                 Some(n)
             }
@@ -490,6 +490,6 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
 /// Whether the bytes are a request method and a space, or a prefix of them. No TLS record begins with a letter.
 fn begins_with_method(wire: &[u8]) -> bool {
-    let method = wire.iter().take_while(|octet| octet.is_ascii_uppercase()).count();
-    method > 0 && wire.get(method).is_none_or(|&octet| octet == b' ')
+    let method = wire.iter().take_while(|byte| byte.is_ascii_uppercase()).count();
+    method > 0 && wire.get(method).is_none_or(|&byte| byte == b' ')
 }

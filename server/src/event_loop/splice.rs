@@ -34,12 +34,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             self.net.give_pipe(pipe);
             return None;
         }
-        let received = self.judge(on, received);
-        if let Received::Octets(octets) = received {
-            self.stats.spliced += octets as u64;
+        let received = self.classify(on, received);
+        if let Received::Bytes(bytes) = received {
+            self.stats.spliced += bytes as u64;
         }
         match (received, self.slot(peer)) {
-            (Received::Octets(_), Some(dst)) => {
+            (Received::Bytes(_), Some(dst)) => {
                 dst.pipe = Some(pipe);
                 self.end_wait(on);
             }

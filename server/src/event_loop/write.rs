@@ -11,13 +11,13 @@ use crate::slot::{Gate, Link, Reading, Slot, Writing};
 
 impl<N: Net> EventLoop<N, dyn Machine> {
     /// Sends bytes of the machine: as many as the socket accepts now, the rest when it is writable.
-    pub(super) fn send(&mut self, on: ConnId, octets: &[u8]) {
+    pub(super) fn send(&mut self, on: ConnId, bytes: &[u8]) {
         let Some(slot) = self.slot(on) else { return };
         if slot.writing != Writing::Open || matches!(slot.link, Link::None | Link::Dialling(_)) {
             return;
         }
-        slot.owes_flushed = true;
-        let sealed = if slot.tls.is_some() { self.seal(on, octets) } else { self.append_out(on, octets) };
+        slot.flushed_pending = true;
+        let sealed = if slot.tls.is_some() { self.seal(on, bytes) } else { self.append_out(on, bytes) };
         if sealed {
             self.flush(on)
         } else {
@@ -83,8 +83,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some(slot) = self.slot(on) else { return };
         let peer = slot.peer;
         if slot.is_drained() {
-            let owed = std::mem::take(&mut slot.owes_flushed);
-            if owed || (progress && peer.is_some()) {
+            let pending = std::mem::take(&mut slot.flushed_pending);
+            if pending || (progress && peer.is_some()) {
                 self.inputs.push_back(Input::Flushed(on));
             }
             self.finish_writing(on);
@@ -120,7 +120,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.end_write(on);
             }
         }
-        self.try_bury(on);
+        self.close_if_done(on);
     }
 
     fn end_write(&mut self, on: ConnId) {
@@ -152,16 +152,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if slot.writing == Writing::Failed {
             return;
         }
-        let told = slot.closing.is_none();
+        let is_unreported = slot.closing.is_none();
         slot.writing = Writing::Failed;
-        slot.owes_flushed = false;
+        slot.flushed_pending = false;
         let out = slot.out.take();
         self.drop_pipe(on);
         self.give(out);
-        if told {
+        if is_unreported {
             self.inputs.push_back(Input::WriteFailed(on));
         }
-        self.try_bury(on);
+        self.close_if_done(on);
     }
 
     /// Starts closing a connection, or closes it faster than before.
@@ -180,7 +180,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let up = matches!(slot.link, Link::Up(_));
         let fin_sent = slot.writing == Writing::Ended;
         if let Some(peer) = peer {
-            self.unmate(peer);
+            self.unpair(peer);
         }
         self.give(parked);
         if how == Close::Abort || !up {
@@ -197,12 +197,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.flush(on);
         self.enqueue(on);
         self.charge(on);
-        self.try_bury(on);
+        self.close_if_done(on);
     }
 
     /// Closes the socket once both sides have ended. With unread data, close(2) would send a reset, which could discard
     /// data in flight.
-    pub(super) fn try_bury(&mut self, on: ConnId) {
+    pub(super) fn close_if_done(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
         if slot.closing.is_some() && written && slot.eof_seen {
@@ -228,12 +228,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Link::Up(sock) | Link::Dialling(sock) => self.net.close(sock),
             Link::None => {}
         }
-        self.end_rest();
+        self.end_backoff();
         self.inputs.push_back(Input::Closed(on));
     }
 
     /// Detaches the other half of an ended pair: its bytes go to the machine again.
-    fn unmate(&mut self, on: ConnId) {
+    fn unpair(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
             slot.peer = None;
             slot.gate = Gate::Open;
@@ -250,13 +250,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         u32::try_from(buffered + piped).unwrap_or(u32::MAX)
     }
 
-    fn append_out(&mut self, on: ConnId, octets: &[u8]) -> bool {
+    fn append_out(&mut self, on: ConnId, bytes: &[u8]) -> bool {
         let Some(slot) = self.slot(on) else { return false };
         match slot.out {
-            Some(out) => self.pool[out].append(octets),
+            Some(out) => self.pool[out].append(bytes),
             None => {
                 let owner = slot.memory.owner;
-                let out = self.pool.hold(octets, owner);
+                let out = self.pool.hold(bytes, owner);
                 if let Some(slot) = self.slot(on) {
                     slot.out = Some(out);
                 }
@@ -265,9 +265,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         true
     }
 
-    /// Seals all of `octets`, even beyond the buffer's size: the machine's own messages are few and short.
-    fn seal(&mut self, on: ConnId, octets: &[u8]) -> bool {
-        self.with_tls(on, |tls, out| tls.seal_all(octets, out).is_ok()).unwrap_or(false)
+    /// Seals all of `bytes`, even beyond the buffer's size: the machine's own messages are few and short.
+    fn seal(&mut self, on: ConnId, bytes: &[u8]) -> bool {
+        self.with_tls(on, |tls, out| tls.seal_all(bytes, out).is_ok()).unwrap_or(false)
     }
 
     /// Appends close_notify. Returns false if nothing was appended.

@@ -147,7 +147,7 @@ impl<'a> Edit<'a> {
         let place = self.ids.entries.iter().position(|entry| entry.name == name);
         let number = place.and_then(|place| self.ids.lines.get(place)).copied();
         let number = number.ok_or_else(|| self.ids.nobody(name, &self.state.file(IDS_FILE)))?;
-        let mut lines = self.text.split_inclusive(|octet| *octet == b'\n').map(<[u8]>::len);
+        let mut lines = self.text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len);
         let start = lines.by_ref().take(number).sum();
         Ok(start..start + lines.next().unwrap_or_default())
     }

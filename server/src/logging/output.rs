@@ -49,7 +49,7 @@ impl Output {
     }
 
     /// Reports the lost lines. Returns whether all are reported.
-    fn say_missing(&mut self) -> bool {
+    fn report_missing(&mut self) -> bool {
         if self.missing == 0 {
             return true;
         }
@@ -96,7 +96,7 @@ impl Sink for Output {
             bytes = &bytes[end + 1..];
             self.is_skipping = false;
         }
-        let failed = if self.say_missing() { self.put(bytes) } else { bytes.len() };
+        let failed = if self.report_missing() { self.put(bytes) } else { bytes.len() };
         let failed = &bytes[bytes.len() - failed..];
         self.is_skipping = failed.last().is_some_and(|last| *last != b'\n');
         let lines = failed.iter().filter(|byte| **byte == b'\n').count() as u64;
@@ -105,7 +105,7 @@ impl Sink for Output {
 
     fn lost(&mut self, records: u64) {
         self.count(records);
-        self.say_missing();
+        self.report_missing();
     }
 }
 

@@ -423,7 +423,7 @@ impl Net for MioNet {
     fn last_ack(&mut self, sock: &mut Sock) -> Option<Span> {
         let Sock::Tcp(stream) = sock else { return None };
         let acks = linux::acks(stream)?;
-        acks.owed.then(|| Span(u64::try_from(acks.last.as_micros()).unwrap_or(u64::MAX)))
+        acks.outstanding.then(|| Span(u64::try_from(acks.last.as_micros()).unwrap_or(u64::MAX)))
     }
 
     fn round_trip(&mut self, sock: &mut Sock) -> Option<Span> {

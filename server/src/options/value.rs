@@ -84,7 +84,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     // Excludes signs, exponents and a lone dot.
     let all = [whole, fraction].concat();
-    if all.is_empty() || all.len() > 18 || !all.bytes().all(|octet| octet.is_ascii_digit()) {
+    if all.is_empty() || all.len() > 18 || !all.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(bad());
     }
     let number: u64 = all.parse().map_err(|_| bad())?;
@@ -109,8 +109,8 @@ pub fn size(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> {
             _ => return Err(bad()),
         };
         let number = number(digits).ok_or_else(bad)?;
-        let octets = number.checked_mul(unit).ok_or_else(bad)?;
-        within(text, octets, least, most)
+        let bytes = number.checked_mul(unit).ok_or_else(bad)?;
+        within(text, bytes, least, most)
     }
 }
 
@@ -175,7 +175,7 @@ pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
 /// Whether a text may be a zone: an interface's name or number.
 fn is_zone(zone: &str) -> bool {
     let is_of_zone =
-        |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~' | b'@');
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
     !zone.is_empty() && zone.len() < 64 && zone.bytes().all(is_of_zone)
 }
 

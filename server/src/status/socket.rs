@@ -30,9 +30,9 @@ const NEW_NAME: &str = ".status.sock.new";
 /// Limit of a path that fits into a socket address on all systems (104 bytes on BSD, 108 on Linux).
 const PATH_MAX: usize = 100;
 /// How long to wait for a relay's answer, which takes one turn of its event loop.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of [`await_ids`].
-pub const IDS_PATIENCE: Duration = Duration::from_secs(3);
+pub const IDS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Interval between two requests of [`await_ids`].
 const IDS_PAUSE: Duration = Duration::from_millis(20);
 
@@ -115,8 +115,8 @@ pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
     // If this fails, the system's default size is large enough.
     let _ = SockRef::from(&caller).set_send_buffer_size(2 * DOCUMENT_MAX);
     match caller.write(document.as_bytes()) {
-        Ok(octets) if octets == document.len() => {}
-        Ok(octets) => log::debug!("event=status-cut octets={octets} of={}", document.len()),
+        Ok(bytes) if bytes == document.len() => {}
+        Ok(bytes) => log::debug!("event=status-cut octets={bytes} of={}", document.len()),
         Err(error) => log::debug!("event=status-unsent reason={}", Escaped(&reason(&error))),
     }
 }
@@ -135,16 +135,16 @@ pub fn ask(folder: &Path) -> Result<String, Failure> {
         _ if is_late(error) => Failure::Failed(format!("the relay at {} does not respond", path.display())),
         _ => Failure::of_file("ask the relay at", &path, error),
     };
-    ask_within(folder, PATIENCE).map_err(|error| failed(&error))
+    ask_within(folder, TIMEOUT).map_err(|error| failed(&error))
 }
 
 /// Reads the document with this timeout for the connection and for each read.
-fn ask_within(folder: &Path, patience: Duration) -> io::Result<String> {
+fn ask_within(folder: &Path, timeout: Duration) -> io::Result<String> {
     let (_open, short) = short_path(folder, NAME)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // It also limits connect(2), which blocks while the relay's backlog is full.
-    socket.set_write_timeout(Some(patience))?;
-    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(timeout))?;
+    socket.set_read_timeout(Some(timeout))?;
     socket.connect(&SockAddr::unix(short)?)?;
     let mut text = String::new();
     socket.take(2 * DOCUMENT_MAX as u64).read_to_string(&mut text)?;
@@ -156,7 +156,7 @@ fn ask_within(folder: &Path, patience: Duration) -> io::Result<String> {
 pub enum IdsChange {
     /// It is in force, or no relay runs.
     InForce,
-    /// A relay runs but has not read the file within [`IDS_PATIENCE`].
+    /// A relay runs but has not read the file within [`IDS_TIMEOUT`].
     NotRead,
     /// The relay is of another version: its document cannot be read.
     Unknown,
@@ -170,7 +170,7 @@ pub fn await_ids(folder: &Path, ids: &Path) -> IdsChange {
     let start = clock.now().mono;
     loop {
         let waited = Duration::from_micros(clock.now().mono.since(start).0);
-        let left = IDS_PATIENCE.saturating_sub(waited);
+        let left = IDS_TIMEOUT.saturating_sub(waited);
         if left.is_zero() {
             return IdsChange::NotRead;
         }

@@ -43,7 +43,7 @@ pub(super) struct Records {
     opened: u64,
     sealer: Sealer,
     /// The peer requested a key update, which must precede the next data.
-    owes_update: bool,
+    update_pending: bool,
     /// How many more records and messages may arrive without data.
     idle_left: u8,
     warnings_left: u8,
@@ -90,7 +90,7 @@ impl Records {
             opened: rx.0,
             sealer: Sealer::new(suite, tx)?,
             secrets,
-            owes_update: false,
+            update_pending: false,
             idle_left: IDLE_MAX,
             warnings_left: WARNINGS_MAX,
             piece: Vec::new(),
@@ -160,7 +160,7 @@ impl Records {
     }
 
     /// Appends the alert for the peer's error.
-    pub(super) fn say_why(&mut self, error: &Error, out: &mut Buffer) {
+    pub(super) fn seal_alert(&mut self, error: &Error, out: &mut Buffer) {
         let Some(alert) = alert_for(error) else { return };
         // Without an alert, only the end of the connection reports the error.
         let _ = self.sealer.seal(ContentType::Alert, &[FATAL, alert.into()], out);
@@ -218,7 +218,7 @@ impl Records {
     /// Handles a key update of the peer's sending keys.
     fn keys_updated(&mut self, wants_ours: bool) -> Result<(), Error> {
         if wants_ours {
-            self.owes_update = true;
+            self.update_pending = true;
         }
         let (sequence, keys) = self.secrets.next_to_open()?;
         self.opener = opener(self.secrets.suite()?, keys)?;
@@ -228,10 +228,10 @@ impl Records {
 
     /// Updates the sending keys if the peer requested it or the old ones are exhausted.
     fn update_keys(&mut self, out: &mut Buffer) -> Result<(), Error> {
-        if self.owes_update || self.sealer.sequence >= self.sealer.sequence_max {
+        if self.update_pending || self.sealer.sequence >= self.sealer.sequence_max {
             self.sealer.seal(ContentType::Handshake, &[KEY_UPDATE, 0, 0, 1, 0], out)?;
             self.sealer = Sealer::new(self.secrets.suite()?, self.secrets.next_to_seal()?)?;
-            self.owes_update = false;
+            self.update_pending = false;
         }
         Ok(())
     }
@@ -257,7 +257,12 @@ impl Records {
 
     /// Appends a handshake message, fragmented into records of `of` bytes.
     #[cfg(test)]
-    pub(super) fn say_in_pieces(&mut self, message: &[u8], of: usize, out: &mut Buffer) -> Result<(), Error> {
+    pub(super) fn seal_fragmented(
+        &mut self,
+        message: &[u8],
+        of: usize,
+        out: &mut Buffer,
+    ) -> Result<(), Error> {
         message.chunks(of).try_for_each(|piece| self.sealer.seal(ContentType::Handshake, piece, out))
     }
 

@@ -175,7 +175,7 @@ fn send(from: &mut End, to: &mut End, plain: &[u8]) {
 }
 
 #[test]
-fn octets_of_any_number_arrive_in_both_directions() {
+fn bytes_of_any_number_arrive_in_both_directions() {
     let many: Vec<u8> = (0..100_000_u32).map(|it| it.to_le_bytes()[0]).collect();
     for version in VERSIONS {
         let (mut server, mut client) = secured(version);
@@ -200,8 +200,8 @@ fn records_that_are_cut_anywhere_wait_for_their_rest() {
     let mut out = Buffer::with_room(ROOM_MIN);
     client.tls.seal(b"first", &mut out).expect("sealed");
     client.tls.seal(b"second", &mut out).expect("sealed");
-    for octet in out.filled() {
-        server.wire.push(*octet);
+    for byte in out.filled() {
+        server.wire.push(*byte);
         server.open(&mut Buffer::with_room(0)).expect("a beginning");
     }
     assert_eq!(server.got, b"firstsecond");
@@ -233,8 +233,8 @@ fn a_handshake_in_pieces_is_one() {
         let mut to = 1;
         while !out.is_empty() {
             let mut answer = Buffer::with_room(0);
-            for octet in out.filled() {
-                ends[to].wire.push(*octet);
+            for byte in out.filled() {
+                ends[to].wire.push(*byte);
                 ends[to].open(&mut answer).expect("a beginning");
             }
             assert!(ends[to].wire.is_empty());
@@ -265,12 +265,12 @@ fn a_message_after_the_handshake_may_be_in_pieces_with_nothing_in_between() {
     for of in [1, 3, 4, 5, 43] {
         let (mut server, mut client) = secured(&rustls::version::TLS13);
         let mut out = Buffer::with_room(ROOM_MIN);
-        server.records().say_in_pieces(&ticket, of, &mut out).expect("sealed");
+        server.records().seal_fragmented(&ticket, of, &mut out).expect("sealed");
         client.wire.extend_from_slice(out.filled());
         send(&mut server, &mut client, b"behind a ticket");
 
         let mut out = Buffer::with_room(ROOM_MIN);
-        server.records().say_in_pieces(&ticket[..of], of, &mut out).expect("sealed");
+        server.records().seal_fragmented(&ticket[..of], of, &mut out).expect("sealed");
         server.tls.seal(b"in between", &mut out).expect("sealed");
         client.wire.extend_from_slice(out.filled());
         assert!(client.open(&mut Buffer::with_room(ROOM_MIN)).is_err(), "{of}");
@@ -278,7 +278,7 @@ fn a_message_after_the_handshake_may_be_in_pieces_with_nothing_in_between() {
     // A server does not keep messages that it refuses.
     let (mut server, mut client) = secured(&rustls::version::TLS13);
     let mut out = Buffer::with_room(ROOM_MIN);
-    client.records().say_in_pieces(&ticket[..4], 4, &mut out).expect("sealed");
+    client.records().seal_fragmented(&ticket[..4], 4, &mut out).expect("sealed");
     server.wire.extend_from_slice(out.filled());
     assert!(server.open(&mut Buffer::with_room(ROOM_MIN)).is_err());
 }

@@ -11,7 +11,7 @@ use crate::relay::{Relay, SIZES, passed_on, request};
 const MANY: usize = 20_000_000;
 
 /// Bytes with a long period, different for each seed.
-pub(crate) fn octets(seed: u32, len: usize) -> Vec<u8> {
+pub(crate) fn bytes(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -36,7 +36,7 @@ fn exchange(peer: &Peer, out: &[u8]) -> (Vec<u8>, Ending) {
 fn both_ways(hidden_kind: Kind, client_kind: Kind) {
     let relay = Relay::start();
     let (hidden, client) = relay.pair(hidden_kind, client_kind);
-    let (up, down) = (octets(1, MANY), octets(2, MANY));
+    let (up, down) = (bytes(1, MANY), bytes(2, MANY));
     let (got_up, got_down) = thread::scope(|scope| {
         let serving = scope.spawn(|| exchange(&hidden, &down));
         let got_down = exchange(&client, &up);
@@ -81,10 +81,10 @@ fn twenty_megabytes_cross_both_ways_at_once_in_tls() {
 }
 
 #[test]
-fn no_octet_in_clear_is_copied_however_it_is_cut() {
+fn no_byte_in_clear_is_copied_however_it_is_cut() {
     let relay = Relay::start();
     let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
-    let up = octets(3, 4_000_000);
+    let up = bytes(3, 4_000_000);
     let got = thread::scope(|scope| {
         scope.spawn(|| {
             let mut rest = &up[..];
@@ -106,11 +106,11 @@ fn no_octet_in_clear_is_copied_however_it_is_cut() {
 }
 
 #[test]
-fn octets_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
+fn bytes_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
     for (kind, copied) in [(Kind::Clear, Some(0)), (Kind::Tls12, None), (Kind::Tls13, None)] {
         let relay = Relay::start();
         let client = relay.connect(kind);
-        let body = octets(4, 300_000);
+        let body = bytes(4, 300_000);
         let got = thread::scope(|scope| {
             let client = &client;
             let sending = [request("POST"), body.clone()].concat();
@@ -132,12 +132,12 @@ fn octets_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
 }
 
 #[test]
-fn octets_cross_unharmed_one_by_one() {
+fn bytes_cross_unharmed_one_by_one() {
     let faults = Faults { cut: 1, would_block: 3, spurious: true, ..Faults::default() };
     for (hidden, client) in [(Kind::Clear, Kind::Clear), (Kind::Tls13, Kind::Tls12)] {
         let relay = Relay::faulty(faults.clone());
         let (hidden, client) = relay.pair(hidden, client);
-        let (up, down) = (octets(5, 20_000), octets(6, 20_000));
+        let (up, down) = (bytes(5, 20_000), bytes(6, 20_000));
         let (got_up, got_down) = thread::scope(|scope| {
             let serving = scope.spawn(|| exchange(&hidden, &down));
             let got_down = exchange(&client, &up);
@@ -151,14 +151,14 @@ fn octets_cross_unharmed_one_by_one() {
 }
 
 #[test]
-fn octets_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
+fn bytes_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
     let faults = Faults { cut: 1_021, would_block: 2, spurious: true, ..Faults::default() };
     for (hidden, client) in
         [(Kind::Clear, Kind::Tls13), (Kind::Tls12, Kind::Clear), (Kind::Clear, Kind::Clear)]
     {
         let relay = Relay::faulty(faults.clone());
         let (hidden, client) = relay.pair(hidden, client);
-        let (up, down) = (octets(7, 1_000_000), octets(8, 1_000_000));
+        let (up, down) = (bytes(7, 1_000_000), bytes(8, 1_000_000));
         let (got_up, got_down) = thread::scope(|scope| {
             let serving = scope.spawn(|| exchange(&hidden, &down));
             let got_down = exchange(&client, &up);
@@ -172,10 +172,10 @@ fn octets_cross_unharmed_in_odd_pieces_with_sockets_that_are_never_sure() {
 }
 
 #[test]
-fn what_comes_behind_an_urgent_octet_in_clear_is_not_lost() {
+fn what_comes_behind_an_urgent_byte_in_clear_is_not_lost() {
     let relay = Relay::start();
     let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
-    let (first, second) = (octets(9, 1_000_000), octets(10, 100_000));
+    let (first, second) = (bytes(9, 1_000_000), bytes(10, 100_000));
     let got = thread::scope(|scope| {
         scope.spawn(|| {
             client.send(&first);
@@ -190,11 +190,11 @@ fn what_comes_behind_an_urgent_octet_in_clear_is_not_lost() {
 }
 
 #[test]
-fn where_nothing_can_be_spliced_octets_are_copied() {
+fn where_nothing_can_be_spliced_bytes_are_copied() {
     for error in [libc::EPERM, libc::ENOSYS, libc::EINVAL, libc::EOPNOTSUPP] {
         let relay = Relay::faulty(Faults { unspliceable: Some(error), ..Faults::default() });
         let (hidden, client) = relay.pair(Kind::Clear, Kind::Clear);
-        let up = octets(11, 1_000_000);
+        let up = bytes(11, 1_000_000);
         let got = thread::scope(|scope| {
             scope.spawn(|| {
                 client.send(&up);

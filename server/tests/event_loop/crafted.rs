@@ -89,7 +89,7 @@ fn data_within_a_handshake_message_of_a_pair_ends_the_pair_and_nothing_else() {
 }
 
 #[test]
-fn records_without_octets_are_no_progress_and_no_harm() {
+fn records_without_bytes_are_no_progress_and_no_harm() {
     let relay = Relay::start();
     let mut peer = Crafted::connect(&relay);
     for _ in 0..20 {

@@ -6,7 +6,7 @@ use std::thread;
 use rendezvous::clock::Clock;
 use rendezvous_core::time::Time;
 
-use crate::bulk::octets;
+use crate::bulk::bytes;
 use crate::peer::{Ending, Kind};
 use crate::relay::{Relay, queues};
 
@@ -25,7 +25,7 @@ fn an_answer_that_begins_after_the_client_ended_its_side_arrives_whole() {
         client.send(b"the last of it");
         client.end();
         assert_eq!(hidden.recv_all(), (b"the last of it".to_vec(), Ending::Clean));
-        let answer = octets(1, 1_000_000);
+        let answer = bytes(1, 1_000_000);
         let got = thread::scope(|scope| {
             scope.spawn(|| {
                 hidden.send(&answer);
@@ -46,7 +46,7 @@ fn a_request_that_goes_on_after_the_hidden_server_ended_its_side_arrives_whole()
         hidden.send(b"enough, but go on");
         hidden.end();
         assert_eq!(client.recv_all(), (b"enough, but go on".to_vec(), Ending::Clean));
-        let rest = octets(2, 1_000_000);
+        let rest = bytes(2, 1_000_000);
         let got = thread::scope(|scope| {
             scope.spawn(|| {
                 client.send(&rest);
@@ -105,7 +105,7 @@ fn a_reset_crosses_as_disorder_behind_what_came_before_it() {
 #[test]
 fn a_truncated_stream_is_delivered_and_is_never_a_clean_end() {
     let relay = Relay::start();
-    let sent = octets(3, 500_000);
+    let sent = bytes(3, 500_000);
     for (first, second) in all().filter(|&(_, client)| client != Kind::Clear) {
         let (hidden, client) = relay.pair(first, second);
         let got = thread::scope(|scope| {
@@ -126,13 +126,13 @@ fn what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_wa
     let relay = Relay::start();
     for kind in KINDS {
         let (hidden, client) = relay.pair(kind, Kind::Tls13);
-        let sent = octets(4, 16_000_000);
+        let sent = bytes(4, 16_000_000);
         thread::scope(|scope| {
             scope.spawn(|| {
                 client.send(&sent);
                 client.cut();
             });
-            relay.until("octets are queued", |event_loop| event_loop.buffer_octets() > 0);
+            relay.until("octets are queued", |event_loop| event_loop.buffer_bytes() > 0);
             let (got, ending) = hidden.recv_all();
             assert!(got == sent, "{kind:?}: {} octets", got.len());
             assert_eq!(ending, disorder(kind));
@@ -142,11 +142,11 @@ fn what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_wa
 }
 
 #[test]
-fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
+fn a_reset_while_bytes_are_queued_both_ways_ends_the_pair_in_disorder() {
     let relay = Relay::start();
     for kind in KINDS {
         let (hidden, client) = relay.pair(kind, Kind::Clear);
-        let sent = octets(5, 30_000_000);
+        let sent = bytes(5, 30_000_000);
         thread::scope(|scope| {
             let down = scope.spawn(|| hidden.try_send(&sent));
             relay.until("octets are queued for the client", |event_loop| queues(event_loop) == 1);
@@ -160,7 +160,7 @@ fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
             // On a busy machine, the queue may take longer to send than a pair may take to end; then it is reset.
             let late = clock.now().mono >= Time(4_000_000) && ending == Ending::Reset;
             let refused = down.join().unwrap().is_err();
-            assert!(got.len() <= up && got.iter().all(|&octet| octet == 0));
+            assert!(got.len() <= up && got.iter().all(|&byte| byte == 0));
             // The system reports a reset once, to the first of the two calls.
             let is_disorder = ending == disorder(kind) || (kind == Kind::Clear && refused) || late;
             assert!(is_disorder, "{kind:?}: {ending:?} after {:?}", clock.now().mono);
@@ -170,12 +170,12 @@ fn a_reset_while_octets_are_queued_both_ways_ends_the_pair_in_disorder() {
 }
 
 #[test]
-fn octets_behind_close_notify_are_dropped_and_harm_nothing() {
+fn bytes_behind_close_notify_are_dropped_and_harm_nothing() {
     let relay = Relay::start();
     for kind in [Kind::Tls12, Kind::Tls13] {
         let (hidden, client) = relay.pair(Kind::Clear, kind);
         client.close_notify();
-        client.sock().write_all(&octets(6, 3_000_000)).expect("what nobody wants is read nonetheless");
+        client.sock().write_all(&bytes(6, 3_000_000)).expect("what nobody wants is read nonetheless");
         assert_eq!(hidden.recv_all(), (Vec::new(), Ending::Clean));
         hidden.send(b"answer");
         hidden.end();
@@ -191,7 +191,7 @@ fn over_and_unread(relay: &Relay) -> (crate::peer::Peer, Vec<u8>) {
     hidden.end();
     assert_eq!(client.recv_all(), (b"enough".to_vec(), Ending::Clean));
     // More than the hidden server's receive buffer holds, less than the relay's send buffer.
-    let rest = octets(7, 1_000_000);
+    let rest = bytes(7, 1_000_000);
     client.send(&rest);
     client.end();
     relay.until("the pair is over", |event_loop| event_loop.connections() == 0);

@@ -70,8 +70,8 @@ impl<N: Net> Faulty<N> {
         Err(ErrorKind::WouldBlock.into())
     }
 
-    const fn at_most(&self, octets: usize) -> usize {
-        if self.faults.cut > 0 && self.faults.cut < octets { self.faults.cut } else { octets }
+    const fn at_most(&self, bytes: usize) -> usize {
+        if self.faults.cut > 0 && self.faults.cut < bytes { self.faults.cut } else { bytes }
     }
 }
 

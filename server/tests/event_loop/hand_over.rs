@@ -5,7 +5,7 @@ use crate::peer::{Ending, Kind};
 use crate::relay::{Relay, passed_on, request};
 
 #[test]
-fn a_hidden_server_that_ends_before_its_first_octet_makes_a_502() {
+fn a_hidden_server_that_ends_before_its_first_byte_makes_a_502() {
     let relay = Relay::start();
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let (hidden, client) = relay.pair(kind, kind);
@@ -37,7 +37,7 @@ fn the_next_waiting_connection_gets_a_request_that_the_first_one_dropped() {
 }
 
 #[test]
-fn octets_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream() {
+fn bytes_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream() {
     // The third send of the second connection: its 200, the head, what followed the head.
     let relay = Relay::faulty(Faults { broken_send: Some((2, 3)), ..Faults::default() });
     let spare = relay.hidden(Kind::Clear);
@@ -55,7 +55,7 @@ fn octets_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream
 }
 
 #[test]
-fn octets_behind_the_head_follow_it() {
+fn bytes_behind_the_head_follow_it() {
     let relay = Relay::start();
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let hidden = relay.hidden(kind);

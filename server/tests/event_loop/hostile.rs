@@ -8,7 +8,7 @@ use rendezvous_core::event::Event;
 use rendezvous_core::machine::TlsFailure;
 use rustls::ClientConnection;
 
-use crate::bulk::octets;
+use crate::bulk::bytes;
 use crate::peer::{Kind, Peer, client_config, socket};
 use crate::relay::Relay;
 
@@ -40,7 +40,7 @@ fn until_failed(relay: &Relay, how: TlsFailure) {
 #[test]
 fn whoever_speaks_no_tls_gets_an_alert_and_the_loop_goes_on() {
     let relay = Relay::start();
-    for garbage in [b"SSH-2.0-x\r\n".to_vec(), octets(1, 100), vec![0; 10_000], vec![22; 5]] {
+    for garbage in [b"SSH-2.0-x\r\n".to_vec(), bytes(1, 100), vec![0; 10_000], vec![22; 5]] {
         let mut sock = socket(relay.address(Kind::Tls13));
         sock.write_all(&garbage).unwrap();
         sock.shutdown(Shutdown::Write).unwrap();
@@ -186,9 +186,9 @@ fn a_handshake_message_without_end_is_refused_early() {
     let relay = Relay::start();
     let mut sock = socket(relay.address(Kind::Tls13));
     // Most of a ClientHello whose header announces 60,000 bytes, in records of 100.
-    let mut octets = vec![1, 0, 0xea, 0x60];
-    octets.resize(50_000, 0);
-    let records = octets.chunks(100).flat_map(|piece| {
+    let mut bytes = vec![1, 0, 0xea, 0x60];
+    bytes.resize(50_000, 0);
+    let records = bytes.chunks(100).flat_map(|piece| {
         let len = u8::try_from(piece.len()).unwrap();
         [&[22, 3, 1, 0, len], piece].concat()
     });
@@ -207,7 +207,7 @@ fn garbage_within_a_stream_ends_its_pair_in_disorder() {
         client.send(b"before");
         assert_eq!(hidden.recv_exactly(6), b"before");
         let _ = client.sock().write_all(&[23, 3, 3, 0, 40]);
-        let _ = client.sock().write_all(&octets(2, 100_000));
+        let _ = client.sock().write_all(&bytes(2, 100_000));
         assert_eq!(hidden.recv_all(), (Vec::new(), crate::peer::Ending::Reset));
         drop(client);
     }
@@ -265,7 +265,7 @@ fn no_reset_eats_the_alert_of_a_violation_after_the_handshake() {
             let mut sock = peer.sock();
             // A forged record, and a peer that continues sending.
             let mut record = vec![23, 3, 3, 0, 40];
-            record.extend_from_slice(&octets(2, 40));
+            record.extend_from_slice(&bytes(2, 40));
             sock.write_all(&record).expect("it is open");
             for _ in 0..10 {
                 let sent = sock.write_all(&[b'g'; 100_000]);

@@ -10,7 +10,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::SockRef;
 
-use crate::relay::PATIENCE;
+use crate::relay::TIMEOUT;
 
 /// The protocol between a peer and the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +59,15 @@ impl Peer {
     }
 
     /// Sends all bytes.
-    pub(crate) fn send(&self, octets: &[u8]) {
-        self.try_send(octets).expect("the relay reads");
+    pub(crate) fn send(&self, bytes: &[u8]) {
+        self.try_send(bytes).expect("the relay reads");
     }
 
-    pub(crate) fn try_send(&self, octets: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> std::io::Result<()> {
         if self.tls.is_none() {
-            return (&*self.sock).write_all(octets);
+            return (&*self.sock).write_all(bytes);
         }
-        for chunk in octets.chunks(32 * 1024) {
+        for chunk in bytes.chunks(32 * 1024) {
             let mut wire = Vec::new();
             {
                 let mut tls = self.tls().unwrap();
@@ -85,13 +85,13 @@ impl Peer {
     pub(crate) fn fill(&self) -> usize {
         assert!(self.tls.is_none());
         self.sock.set_nonblocking(true).unwrap();
-        let mut octets = 0;
+        let mut bytes = 0;
         let mut full = 0;
         // Repeated, because the relay continues reading until its own buffers are full too.
         while full < 3 {
             match (&*self.sock).write(&[0; 64 * 1024]) {
                 Ok(n) => {
-                    octets += n;
+                    bytes += n;
                     full = 0;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -102,7 +102,7 @@ impl Peer {
             }
         }
         self.sock.set_nonblocking(false).unwrap();
-        octets
+        bytes
     }
 
     /// Receives the next bytes.
@@ -135,7 +135,7 @@ impl Peer {
                 tls.read_tls(&mut rest).unwrap();
                 tls.process_new_packets().expect("the relay speaks TLS");
                 match plaintext(&mut tls) {
-                    Some(Ok(octets)) => plain.extend(octets),
+                    Some(Ok(bytes)) => plain.extend(bytes),
                     Some(Err(ending)) if plain.is_empty() => return Err(ending),
                     Some(Err(_)) => break,
                     None => {}
@@ -147,15 +147,15 @@ impl Peer {
         }
     }
 
-    pub(crate) fn recv_exactly(&self, octets: usize) -> Vec<u8> {
+    pub(crate) fn recv_exactly(&self, bytes: usize) -> Vec<u8> {
         let mut all = std::mem::take(&mut *self.kept.lock().unwrap());
-        while all.len() < octets {
+        while all.len() < bytes {
             match self.recv() {
                 Ok(more) => all.extend(more),
                 Err(ending) => panic!("{ending:?} after {:?}", String::from_utf8_lossy(&all)),
             }
         }
-        *self.kept.lock().unwrap() = all.split_off(octets);
+        *self.kept.lock().unwrap() = all.split_off(bytes);
         all
     }
 
@@ -209,8 +209,8 @@ impl Peer {
 pub(crate) fn socket(to: SocketAddr) -> TcpStream {
     let sock = TcpStream::connect(to).unwrap();
     sock.set_nodelay(true).unwrap();
-    sock.set_read_timeout(Some(PATIENCE)).unwrap();
-    sock.set_write_timeout(Some(PATIENCE)).unwrap();
+    sock.set_read_timeout(Some(TIMEOUT)).unwrap();
+    sock.set_write_timeout(Some(TIMEOUT)).unwrap();
     sock
 }
 
@@ -225,12 +225,12 @@ pub(crate) fn client_config(kind: Kind, roots: &Arc<RootCertStore>) -> ClientCon
 
 /// Decrypted bytes, the clean end, or nothing yet.
 fn plaintext(tls: &mut ClientConnection) -> Option<Result<Vec<u8>, Ending>> {
-    let mut octets = vec![0; 32 * 1024];
-    match tls.reader().read(&mut octets) {
+    let mut bytes = vec![0; 32 * 1024];
+    match tls.reader().read(&mut bytes) {
         Ok(0) => Some(Err(Ending::Clean)),
         Ok(n) => {
-            octets.truncate(n);
-            Some(Ok(octets))
+            bytes.truncate(n);
+            Some(Ok(bytes))
         }
         Err(_) => None,
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rendezvous::buffer::Sizes;
 use socket2::SockRef;
 
-use crate::bulk::octets;
+use crate::bulk::bytes;
 use crate::faulty::Faults;
 use crate::peer::{Ending, Kind, Peer, socket};
 use crate::relay::{ACCEPTED, Relay, SIZES, queues, registration, request};
@@ -21,7 +21,7 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
     for kind in [Kind::Clear, Kind::Tls13] {
         let (slow_hidden, slow_client) = relay.pair(kind, kind);
         let (hidden, client) = relay.pair(kind, Kind::Clear);
-        let sent = octets(1, 16_000_000);
+        let sent = bytes(1, 16_000_000);
         thread::scope(|scope| {
             scope.spawn(|| {
                 slow_hidden.send(&sent);
@@ -31,9 +31,9 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
             for round in 0..50_u8 {
                 client.send(&[round; 1_000]);
                 assert_eq!(hidden.recv_exactly(1_000), [round; 1_000]);
-                let (octets, relayed) =
-                    relay.ask(|event_loop| (event_loop.buffer_octets(), event_loop.stats()));
-                assert!(octets <= 4 * SIZES.bulk, "{octets} octets in buffers");
+                let (bytes, relayed) =
+                    relay.ask(|event_loop| (event_loop.buffer_bytes(), event_loop.stats()));
+                assert!(bytes <= 4 * SIZES.bulk, "{bytes} octets in buffers");
                 assert!(relayed.relayed < 2 * 16_000_000, "{relayed:?}");
             }
             slow_client.end();
@@ -53,7 +53,7 @@ fn small_records_that_had_no_room_for_a_slow_reader_are_not_forgotten() {
         for more in 0..12 {
             let (hidden, client) = relay.pair(Kind::Tls13, kind);
             SockRef::from(client.sock()).set_recv_buffer_size(64 * 1024).unwrap();
-            let sent = octets(more, 6_000_000 + 5_000 * more as usize);
+            let sent = bytes(more, 6_000_000 + 5_000 * more as usize);
             thread::scope(|scope| {
                 scope.spawn(|| sent.chunks(500).for_each(|piece| hidden.send(piece)));
                 relay.until("octets are queued", |event_loop| queues(event_loop) > 0);
@@ -78,11 +78,11 @@ fn a_fast_pair_starves_no_interactive_one() {
             fast_client.end();
         });
         let fast = scope.spawn(|| {
-            let mut octets = 0;
+            let mut bytes = 0;
             while let Ok(more) = fast_hidden.recv() {
-                octets += more.len();
+                bytes += more.len();
             }
-            octets
+            bytes
         });
         let relayed = || relay.ask(|event_loop| event_loop.stats().relayed);
         let mut rounds = 0_u32;
@@ -106,7 +106,7 @@ fn two_thousand_idle_waiting_connections_hold_no_buffer() {
     let idle: Vec<Peer> =
         (0..2_000).map(|n| relay.hidden(if n % 20 == 0 { Kind::Tls13 } else { Kind::Clear })).collect();
     relay.until("no buffer is in use", |event_loop| {
-        event_loop.connections() == 2_000 && event_loop.buffers() == 0 && event_loop.buffer_octets() == 0
+        event_loop.connections() == 2_000 && event_loop.buffers() == 0 && event_loop.buffer_bytes() == 0
     });
     drop(idle);
     relay.until_empty();
@@ -121,7 +121,7 @@ fn heads_without_end_make_room_for_those_that_end() {
     for (n, holder) in holders.iter().enumerate() {
         holder.send(begun.as_bytes());
         let held = (n + 1) * begun.len();
-        relay.until("a head has begun", move |event_loop| event_loop.buffer_octets() == held);
+        relay.until("a head has begun", move |event_loop| event_loop.buffer_bytes() == held);
     }
     // A complete head needs no memory of its own, however much others use.
     for _ in 0..3 {
@@ -149,9 +149,9 @@ fn heads_that_never_end_cost_what_they_sent_and_stall_nobody() {
         peer.send(begun);
     }
     relay.until("all heads have begun", |event_loop| event_loop.buffers() == 200);
-    assert_eq!(relay.ask(|event_loop| event_loop.buffer_octets()), 200 * begun.len());
+    assert_eq!(relay.ask(|event_loop| event_loop.buffer_bytes()), 200 * begun.len());
     let (hidden, client) = relay.pair(Kind::Tls13, Kind::Tls13);
-    let sent = octets(3, 1_000_000);
+    let sent = bytes(3, 1_000_000);
     thread::scope(|scope| {
         scope.spawn(|| {
             client.send(&sent);
@@ -181,7 +181,7 @@ fn pairs_take_turns_with_the_last_of_the_memory() {
     let relay = Relay::with(sizes, |_| {});
     let kinds = [Kind::Clear, Kind::Tls13, Kind::Tls12];
     let pairs: Vec<_> = (0..12).map(|n| relay.pair(kinds[n % 3], kinds[n / 3 % 3])).collect();
-    let sent = octets(2, 400_000);
+    let sent = bytes(2, 400_000);
     thread::scope(|scope| {
         for (hidden, client) in &pairs {
             for (from, to) in [(hidden, client), (client, hidden)] {

@@ -32,7 +32,7 @@ pub(crate) const ID: Id = Id(0x1e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
 /// Another ID with the same secret.
 pub(crate) const OTHER: Id = Id(0x2e1d_7a3c_4b5a_4c6d_8e9f_0a1b_2c3d_4e5f);
 /// Timeout of every wait.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// The default sizes of tests.
 pub(crate) const SIZES: Sizes = Sizes { head: 34 * 1024, bulk: 128 * 1024, ceiling: 64 * 1024 * 1024 };
 
@@ -154,7 +154,7 @@ impl<N: Net + 'static> Relay<N> {
             answered.send(question(event_loop)).unwrap();
             true
         }));
-        answer.recv_timeout(PATIENCE).expect("the loop answers")
+        answer.recv_timeout(TIMEOUT).expect("the loop answers")
     }
 
     /// Waits until the condition is true.
@@ -176,7 +176,7 @@ impl<N: Net + 'static> Relay<N> {
             }
             yes
         }));
-        answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never: {what}"));
+        answer.recv_timeout(TIMEOUT).unwrap_or_else(|_| panic!("never: {what}"));
     }
 
     /// Waits until no connection and no buffer is left.
@@ -184,7 +184,7 @@ impl<N: Net + 'static> Relay<N> {
         self.until("everything is given back", |event_loop| {
             event_loop.connections() == 0
                 && queues(event_loop) == 0
-                && event_loop.buffer_octets() == 0
+                && event_loop.buffer_bytes() == 0
                 && event_loop.machine().connections() == 0
                 && event_loop.machine().pairs() == 0
         });
@@ -241,7 +241,7 @@ fn registration_of(id: Id) -> Vec<u8> {
     let key = key();
     let nonce = format!("nonce-of-the-tests-{:08}", COUNT.fetch_add(1, Ordering::Relaxed));
     let token = key.bound(key.step(clock::wall()), nonce.as_bytes());
-    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n").into_bytes()
 }
 

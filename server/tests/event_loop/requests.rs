@@ -6,7 +6,7 @@ use crate::relay::{Relay, registration};
 const KINDS: [Kind; 3] = [Kind::Clear, Kind::Tls12, Kind::Tls13];
 
 #[test]
-fn octets_behind_a_registration_are_a_conflict() {
+fn bytes_behind_a_registration_are_a_conflict() {
     let relay = Relay::start();
     for kind in KINDS {
         let hidden = relay.connect(kind);
@@ -19,12 +19,12 @@ fn octets_behind_a_registration_are_a_conflict() {
 }
 
 #[test]
-fn a_registration_is_accepted_octet_by_octet() {
+fn a_registration_is_accepted_byte_by_byte() {
     let relay = Relay::start();
     for kind in KINDS {
         let hidden = relay.connect(kind);
-        for octet in registration() {
-            hidden.send(&[octet]);
+        for byte in registration() {
+            hidden.send(&[byte]);
         }
         assert!(hidden.recv().unwrap().starts_with(b"HTTP/1.1 200 OK\r\n\r\n"));
     }

@@ -12,7 +12,7 @@ use rendezvous_core::event::Event;
 use rendezvous_core::time::Span;
 use socket2::SockRef;
 
-use crate::bulk::octets;
+use crate::bulk::bytes;
 use crate::peer::{Ending, Kind, Peer, socket};
 use crate::relay::{ACCEPTED, Relay, SIZES, registration, request};
 
@@ -35,9 +35,9 @@ fn behind_its_back<R>(relay: &Relay, work: impl FnOnce() -> R) -> R {
 }
 
 #[test]
-fn octets_that_a_reset_is_behind_arrive_and_are_no_clean_end() {
+fn bytes_before_a_reset_arrive_without_a_clean_end() {
     let relay = Relay::start();
-    let answer = octets(1, 50_000);
+    let answer = bytes(1, 50_000);
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let (hidden, client) = relay.pair(Kind::Clear, kind);
         behind_its_back(&relay, || {
@@ -53,9 +53,9 @@ fn octets_that_a_reset_is_behind_arrive_and_are_no_clean_end() {
 
 /// Both sides have ended when the loop looks: the system reports a hang-up while the response is unread.
 #[test]
-fn octets_that_a_hang_up_is_told_with_arrive() {
+fn bytes_before_a_hang_up_arrive() {
     let relay = Relay::start();
-    let answer = octets(2, 50_000);
+    let answer = bytes(2, 50_000);
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let (hidden, client) = relay.pair(Kind::Clear, kind);
         client.end();
@@ -71,9 +71,9 @@ fn octets_that_a_hang_up_is_told_with_arrive() {
 
 /// The first write succeeds and is answered by a reset; the second fails with a broken pipe.
 #[test]
-fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
+fn writing_to_a_closed_peer_loses_no_byte_that_it_sent() {
     let relay = Relay::start();
-    let answer = octets(3, 50_000);
+    let answer = bytes(3, 50_000);
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let (hidden, client) = relay.pair(Kind::Clear, kind);
         behind_its_back(&relay, || {
@@ -177,7 +177,7 @@ fn a_deadline_between_two_milliseconds_is_no_reason_to_spin() {
 
 /// After a CONNECT, bytes that arrive with it are a conflict; bytes after its 200 end it.
 #[test]
-fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
+fn bytes_behind_a_connect_are_judged_by_how_they_are_cut() {
     let relay = Relay::start();
     for kind in [Kind::Clear, Kind::Tls12, Kind::Tls13] {
         let whole = [registration(), b"!".to_vec()].concat();

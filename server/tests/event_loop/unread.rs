@@ -16,7 +16,7 @@ use rendezvous_core::machine::Machine;
 use rendezvous_core::time::Span;
 use socket2::SockRef;
 
-use crate::relay::{PATIENCE, SIZES};
+use crate::relay::{SIZES, TIMEOUT};
 
 const ALICE: &str = "alice@example.org/a";
 const BOB: &str = "bob@example.org/b";
@@ -81,7 +81,7 @@ fn jid(text: &str) -> Jid {
 
 fn connect(at: SocketAddr) -> TcpStream {
     let sock = TcpStream::connect(at).expect("it listens");
-    sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    sock.set_read_timeout(Some(TIMEOUT)).unwrap();
     sock
 }
 
@@ -121,7 +121,7 @@ fn a_claimed_socket_that_dies_is_404_at_once() {
 
 /// Unread data hides the end. Both are relayed after pairing, because peeking consumes nothing.
 #[test]
-fn octets_and_an_end_that_waited_unread_cross_whole() {
+fn bytes_and_an_end_that_waited_unread_cross_whole() {
     let (mut proxy, at) = Turned::proxy();
     let mut alice = proxy.claimed(at, ALICE);
     for part in [&b"ear"[..], b"ly"] {

@@ -53,16 +53,16 @@ impl Timed {
 }
 
 impl Read for Timed {
-    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
-        self.stream.read(octets)
+        self.stream.read(bytes)
     }
 }
 
 impl Write for Timed {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
-        self.stream.write(octets)
+        self.stream.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -185,10 +185,10 @@ impl Wire {
     fn receive(&mut self) -> Result<(), WireError> {
         match self.tls.take() {
             None => {
-                let mut octets = [0; 4096];
-                match self.stream.read(&mut octets)? {
+                let mut bytes = [0; 4096];
+                match self.stream.read(&mut bytes)? {
                     0 => return Err(WireError::NoHttp),
-                    n => self.plain.0.extend_from_slice(&octets[..n]),
+                    n => self.plain.0.extend_from_slice(&bytes[..n]),
                 }
                 Ok(())
             }
@@ -205,11 +205,11 @@ impl Wire {
         if self.open(tls)? {
             return Ok(());
         }
-        let mut octets = [0; 4096];
-        match self.stream.read(&mut octets)? {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes)? {
             0 => Err(WireError::NoHttp),
             n => {
-                self.wire.extend_from_slice(&octets[..n]);
+                self.wire.extend_from_slice(&bytes[..n]);
                 self.open(tls).map(drop)
             }
         }
@@ -263,13 +263,13 @@ mod tests {
     use super::*;
 
     /// A peer that sends these bytes, one every few milliseconds, and never ends.
-    fn drip(octets: impl Iterator<Item = u8> + Send + 'static) -> SocketAddr {
+    fn drip(bytes: impl Iterator<Item = u8> + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("the test connects");
-            for octet in octets {
-                if stream.write_all(&[octet]).is_err() {
+            for byte in bytes {
+                if stream.write_all(&[byte]).is_err() {
                     return;
                 }
                 thread::sleep(Duration::from_millis(5));

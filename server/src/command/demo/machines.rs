@@ -32,7 +32,7 @@ const OF_ENDS: u32 = 2;
 
 impl DemoMachines {
     /// The machine of a connection, and the connection's ID in it.
-    fn whose(&mut self, on: ConnId) -> (&mut dyn Machine, ConnId) {
+    fn machine_of(&mut self, on: ConnId) -> (&mut dyn Machine, ConnId) {
         let inner = ConnId { index: on.index / COUNT, ..on };
         match on.index % COUNT {
             OF_RELAY => (&mut self.relay, inner),
@@ -56,82 +56,82 @@ impl Machine for DemoMachines {
     }
 
     fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_found(on, addresses, now);
     }
 
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_resolved(on, addresses, now);
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_connected(on, now);
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_dial_failed(on, why, now);
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_secured(on, tls, now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_tls_failed(on, why, now);
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_bytes(on, bytes, now)
     }
 
     fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_last_bytes(on, now);
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
-        let (machine, from) = self.whose(from);
+        let (machine, from) = self.machine_of(from);
         machine.handle_moved(from, read, queued, now);
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_flushed(on, now);
     }
 
     fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_round_trip(on, round_trip, now);
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_acked(on, age, now);
     }
 
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_local_address(on, local, now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_end(on, how, now);
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_write_failed(on, now);
     }
 
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_stalled(on, now);
     }
 
@@ -154,7 +154,7 @@ impl Machine for DemoMachines {
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {
-        let (machine, on) = self.whose(on);
+        let (machine, on) = self.machine_of(on);
         machine.handle_closed(on, now);
     }
 

@@ -78,9 +78,9 @@ impl Ends {
         self.outputs.push_back((output, Vec::new()));
     }
 
-    fn send(&mut self, to: ConnId, octets: Vec<u8>) {
-        let len = u32::try_from(octets.len()).unwrap_or(u32::MAX);
-        self.outputs.push_back((Output::Send { to, len }, octets));
+    fn send(&mut self, to: ConnId, bytes: Vec<u8>) {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.outputs.push_back((Output::Send { to, len }, bytes));
     }
 
     fn close(&mut self, on: ConnId) {
@@ -187,8 +187,8 @@ impl Machine for Ends {
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
         match self.outputs.pop_front() {
-            Some((output, octets)) => {
-                text.extend_from_slice(&octets);
+            Some((output, bytes)) => {
+                text.extend_from_slice(&bytes);
                 output
             }
             None => Output::Idle { until: None, why: "nothing" },

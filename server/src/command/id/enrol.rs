@@ -9,7 +9,7 @@ use rendezvous_core::token::{Algorithm, Key};
 use zeroize::Zeroizing;
 
 use super::{commit, paste};
-use crate::console::{complain, print};
+use crate::console::{print, print_error};
 use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
@@ -66,7 +66,7 @@ const ADD: Spec = Spec {
         Opt::one("period", "SECONDS", "30", "the time step, 1 to 3600"),
         Opt::one("secret-file", "FILE", "a random secret", "an existing secret (BASE32); - is stdin"),
     ],
-    events: "\
+    footer: "\
 A hidden server written for node-rendezvous: --algorithm SHA1 --digits 6 --tokens any",
 };
 
@@ -106,7 +106,7 @@ const ROTATE: Spec = Spec {
     operands: &["NAME"],
     summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket stops working.",
     options: &[RELAY, OUT, CA, STATE],
-    events: "",
+    footer: "",
 };
 
 /// `id rotate NAME`.
@@ -138,7 +138,7 @@ const SET: Spec = Spec {
         ),
         STATE,
     ],
-    events: "",
+    footer: "",
 };
 
 /// `id set NAME`.
@@ -167,7 +167,7 @@ const TICKET: Spec = Spec {
         CA,
         STATE,
     ],
-    events: "",
+    footer: "",
 };
 
 /// `id ticket NAME`.
@@ -222,7 +222,10 @@ fn trust(matches: &Matches, relay: &RelayUrl, state: &State) -> Result<Trust, Fa
     let (identity, warning) = cert::ensure(state, cert::PairFiles::RELAY, &names, &tls_config::provider())?;
     if !had_key {
         let folder = state.folder().display();
-        complain(Some("id"), &format!("note: made a new key in {folder}: start the relay with this folder"));
+        print_error(
+            Some("id"),
+            &format!("note: made a new key in {folder}: start the relay with this folder"),
+        );
     }
     if let Some(warning) = warning {
         warn(&warning);
@@ -352,7 +355,7 @@ fn read_key(matches: &Matches) -> Result<Key, Failure> {
         None => random_secret(algorithm)?,
         Some(file) => {
             let secret = read_secret(&file)?;
-            if algorithm == Algorithm::Sha1 && secret.iter().any(|octet| *octet >= 0x80) {
+            if algorithm == Algorithm::Sha1 && secret.iter().any(|byte| *byte >= 0x80) {
                 warn(
                     "the secret has bytes above 127: hidden servers written for node-rendezvous cannot use it",
                 );
@@ -378,32 +381,32 @@ fn new_key(
     period: u32,
 ) -> Result<Key, Failure> {
     // Moved, not copied: the key wipes it on drop.
-    let octets = std::mem::take(&mut *secret);
-    Key::new(octets, algorithm, digits, period).map_err(|error| Failure::Failed(error.to_string()))
+    let bytes = std::mem::take(&mut *secret);
+    Key::new(bytes, algorithm, digits, period).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Makes a secret of 32 bytes; for SHA-1 of 7 bits each, for hidden servers that read it as text.
 fn random_secret(algorithm: Algorithm) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut secret = Zeroizing::new(entropy::octets::<32>()?.to_vec());
+    let mut secret = Zeroizing::new(entropy::bytes::<32>()?.to_vec());
     if algorithm == Algorithm::Sha1 {
-        secret.iter_mut().for_each(|octet| *octet &= 0x7f);
+        secret.iter_mut().for_each(|byte| *byte &= 0x7f);
     }
     Ok(secret)
 }
 
 /// Reads a BASE32 secret from a file or from stdin (`-`), ignoring white space.
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let (octets, shown) = if path == Path::new("-") {
-        let mut octets = Zeroizing::new(Vec::with_capacity(4096));
-        let read = io::stdin().take(4096).read_to_end(&mut octets);
+    let (bytes, shown) = if path == Path::new("-") {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
+        let read = io::stdin().take(4096).read_to_end(&mut bytes);
         read.map_err(|error| {
             Failure::Failed(format!("cannot read the secret from stdin: {}", reason(&error)))
         })?;
-        (octets, "stdin".to_owned())
+        (bytes, "stdin".to_owned())
     } else {
         (files::read(path, FileKind::SECRET)?, path.display().to_string())
     };
-    let text = std::str::from_utf8(&octets).unwrap_or("-"); // which is no BASE32 either
+    let text = std::str::from_utf8(&bytes).unwrap_or("-"); // which is no BASE32 either
     let mut compact = Zeroizing::new(String::with_capacity(text.len()));
     compact.extend(text.chars().filter(|c| !c.is_whitespace()));
     key_uri::decode_secret(&compact)
@@ -411,5 +414,5 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 fn warn(text: &str) {
-    complain(Some("id"), &format!("warning: {text}"));
+    print_error(Some("id"), &format!("warning: {text}"));
 }

@@ -30,7 +30,7 @@ pub(super) struct Sources {
     /// The file `ids`.
     pub(super) ids: PathBuf,
     /// The limit of all buffers, which a reload does not change.
-    pub(super) buffer_octets_max: usize,
+    pub(super) buffer_bytes_max: usize,
     /// Certificates from a CA, and how the CA's own is checked: both stay as they are.
     pub(super) acme_tls: Option<(Arc<LiveCertificates>, ClientTls)>,
 }
@@ -39,7 +39,7 @@ impl Sources {
     /// Reads all files. If one of them is invalid, the old settings stay.
     fn read(&self) -> Result<Reloaded, Failure> {
         let matches = parse(&SPEC, &self.args)?;
-        let mut settings = Settings::read(&matches, Some(self.buffer_octets_max))?;
+        let mut settings = Settings::read(&matches, Some(self.buffer_bytes_max))?;
         limit_connections(&mut settings);
         let tls = tls_setup(&settings, &self.state, self.acme_tls.as_ref())?;
         let ids = Ids::load(&self.ids)?;
@@ -100,7 +100,7 @@ impl Files {
     }
 
     /// Starts a check whether the file `ids` has changed.
-    pub(super) fn look_at_ids(&mut self) {
+    pub(super) fn check_ids(&mut self) {
         self.ids.ask(self.seen);
     }
 

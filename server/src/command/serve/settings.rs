@@ -140,7 +140,7 @@ pub(super) const SPEC: Spec = Spec {
         LOG_RATE,
         CONFIG,
     ],
-    events: "\
+    footer: "\
 SIGHUP reads the certificates, keys, ids and the --config file's limits again, all or nothing (listeners,
 buffers and the log level stay). A change of the file ids is in force within two seconds without it.
 SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
@@ -171,7 +171,7 @@ impl Settings {
     pub(super) fn read(matches: &Matches, ceiling: Option<usize>) -> Result<Self, Failure> {
         let count = |long, least| matches.get(long, value::count(least, 1_000_000)).map(to_u32);
         let seconds = |long| matches.get(long, value::seconds).map(span);
-        let octets = |long, least, most| matches.get(long, value::size(least, most));
+        let bytes = |long, least, most| matches.get(long, value::size(least, most));
         let idle = seconds("idle-timeout")?;
         let pair = pair::Limits {
             half_closed: seconds("half-closed-timeout")?,
@@ -180,10 +180,10 @@ impl Settings {
             ..pair::Limits::default()
         };
         let head = head::Limits {
-            head_bytes_max: to_u32(octets("head-size", 1 << 10, 1 << 20)?),
+            head_bytes_max: to_u32(bytes("head-size", 1 << 10, 1 << 20)?),
             ..head::Limits::default()
         };
-        let asked = usize_of(octets(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?);
+        let asked = usize_of(bytes(BUFFER_MEMORY.long, 1 << 20, 1 << 40)?);
         let memory = Memory(ceiling.unwrap_or(asked));
         let heads_max = memory.count(
             ("max-heads", matches.get_if("max-heads", value::count(4, 1_000_000))?),
