@@ -1,29 +1,29 @@
-//! DTCP: a direct TCP connection between two parties that already have a way to signal to each other (XEP-0046, and
-//! `docs/dtcp.md` where its text leaves something open).
+//! DTCP: a direct TCP connection between two endpoints that already have a signalling channel (XEP-0046;
+//! `docs/dtcp.md` resolves what its text leaves open).
 //!
-//! The *requestor* sends an offer, the *responder* answers with its own: a key and up to three hosts each. Then
-//! whoever can dials whomever it can, and on each connection a few lines are said until one of them is established.
-//! Which one is for the requestor alone to say, and it says so once:
+//! The *requestor* sends an offer, the *responder* answers with its own: a key and up to three hosts each. Both dial
+//! the hosts that they can reach, and exchange a few lines on each connection until one is established. The requestor
+//! alone chooses which, and signals its choice once:
 //!
 //! | | serving | dialling |
 //! |---|---|---|
 //! | requestor commits | when it writes `ok:` with the responder's key | when it reads `ok:` with its own key, and writes `ok` |
 //! | responder follows | when it reads `ok` | when it reads `ok:` with its own key |
 //!
-//! A serving responder has answered a right key and awaits the ack: such a connection is *tentative*, and there may be
-//! more than one.
+//! A connection on which a serving responder has answered a correct key and waits for the ack is *tentative*. There
+//! may be more than one.
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
 //! | [`mod@line`] | the lines |
-//! | [`handshake`] | one connection |
-//! | [`negotiation`] | the sessions of one party, with their connections |
+//! | [`handshake`] | the handshake on one connection |
+//! | [`negotiation`] | the sessions of one endpoint, with their connections |
 //! | [`host`] | `host:port` |
-//! | [`acl`](crate::acl) | which addresses may be dialled |
+//! | [`acl`](crate::acl) | the addresses that may be dialled |
 //! | `xmpp` | offers and give-ups as IQs |
 //! | `entity` | one session over XMPP, with a local connection |
 //!
-//! How offers and give-ups travel only the last of these knows.
+//! Only the last module depends on how offers and give-ups are carried.
 
 use alloc::vec::Vec;
 
@@ -44,35 +44,35 @@ pub mod negotiation;
 #[cfg(feature = "xmpp")]
 pub mod xmpp;
 
-/// How long a direct connection of an agent or a connector may take, from the dial or the accept until it is
+/// The timeout of a direct connection of an agent or a connector, from the dial or the accept until it is
 /// established.
 pub const HANDSHAKE_MAX: Span = Span::from_secs(10);
 
-/// How an agent or a connector takes and makes direct connections, which are always in TLS and pinned.
+/// Configures direct connections of an agent or a connector. They always use TLS with pinned certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Direct {
-    /// Where it can be reached, which it tells the other party; the first [`HOSTS_MAX`] count. None: it dials alone.
+    /// Our hosts for the offer; the first [`HOSTS_MAX`] count. Empty: we only dial.
     pub hosts: Vec<HostPort>,
-    /// On which of the shell's listeners direct connections are accepted.
+    /// The driver's listener on which direct connections are accepted.
     pub listener: Option<Listener>,
-    /// Of the shell's certificate for them.
+    /// The fingerprint of the driver's certificate for them.
     pub fingerprint: Fingerprint,
-    /// Whom to dial.
+    /// The addresses that may be dialled.
     pub policy: Policy,
-    /// A connector: how long to try, from the 101 on; [`Direct::TRIED`]. An agent: how long to wait for what the
-    /// connector decides; [`Direct::AWAITED`].
+    /// For a connector, how long to try after the 101; [`Direct::TRIED`]. For an agent, how long to wait for the
+    /// connector's decision; [`Direct::AWAITED`].
     pub patience: Span,
 }
 
 impl Direct {
-    /// How long a connector tries.
+    /// The default time for which a connector tries.
     pub const TRIED: Span = Span::from_secs(1);
-    /// How long a connector may try at most: an agent waits longer.
+    /// The maximum time for which a connector may try; an agent waits longer.
     pub const TRIED_MAX: Span = Span::from_secs(20);
-    /// How long an agent waits.
+    /// The default time for which an agent waits.
     pub const AWAITED: Span = Span::from_secs(30);
 
-    /// What this means for a negotiator whose sessions last as long as `session`.
+    /// The configuration of a negotiation whose sessions time out after `session`.
     pub(crate) fn negotiation(&self, session: Span) -> negotiation::Config {
         negotiation::Config {
             tls: handshake::Tls::Require,

@@ -1,10 +1,10 @@
-//! A [`Negotiation`] whose links are connections of a machine: what it asks for is carried out on the machine's
-//! [`Conns`], and what happens to them is told to it.
+//! Runs a [`Negotiation`] on the connections of a machine: carries out its outputs on the machine's [`Conns`], and
+//! passes their events to it.
 //!
-//! The machine keeps a [`LinkId`] in the state of each connection that is a link, tells the party what happens to it,
-//! and then takes [`Action`]s until there is none. Whatever is not a word was carried out by then. An established
-//! connection is the machine's: the bytes that were not consumed are offered to it, or paired, like those of any
-//! other.
+//! The machine keeps a [`LinkId`] in the state of each connection that is a link, calls the method for each event,
+//! and then takes [`Action`]s until there is none. All other outputs have been carried out by then. An established
+//! connection belongs to the machine: its unconsumed bytes are offered, or paired, like those of any other
+//! connection.
 
 use core::net::SocketAddr;
 
@@ -16,38 +16,38 @@ use crate::machine::{self, ConnId, DialFailure, End, Secured, TlsFailure};
 use crate::sorted_vec_map::SortedVecMap;
 use crate::time::{Now, Time};
 
-/// How many connections of one address (of one /64 in IPv6) there may be that are accepted and not established. One
-/// more is closed.
+/// The maximum number of accepted and not established connections of one address (for IPv6, of one /64). Further ones
+/// are closed.
 pub(crate) const ACCEPTED_PER_ADDRESS_MAX: usize = 16;
 
-/// What the negotiator says that is not about a connection's bytes.
+/// An output of the negotiation for the machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
-    /// Tell the other party.
+    /// Signal this to the peer.
     Signal { session: SessionId, signal: Signal },
-    /// The session has its connection, which is the machine's from now on.
+    /// The session has its connection, which belongs to the machine from now on.
     Established { session: SessionId, on: ConnId, tls: bool },
-    /// An address that the other party named is dialled.
+    /// An address that the peer offered is dialled.
     Dialled { session: SessionId, on: ConnId, to: SocketAddr },
-    /// The session is over, without a connection.
+    /// The session has ended without a connection.
     Failed { session: SessionId, why: Failure, connect_error: Option<ConnectError> },
 }
 
-/// One party of DTCP within a machine.
+/// A DTCP endpoint within a machine.
 #[derive(Clone, Debug)]
 pub(crate) struct DtcpEndpoint {
     negotiation: Negotiation,
-    /// Accepted connections that may be told to go when there are too many; the negotiator has the same limit.
+    /// The limit of accepted connections; the negotiation has the same one.
     accepted_max: usize,
     conns: SortedVecMap<LinkId, ConnId>,
-    /// Where the links come from that were accepted.
+    /// The addresses of the accepted links.
     accepted: SortedVecMap<LinkId, Source>,
     connect_errors: SortedVecMap<SessionId, ConnectError>,
     deadline: Option<Time>,
 }
 
 impl DtcpEndpoint {
-    /// A party without sessions; for the seed, see [`Negotiation::new`].
+    /// An endpoint without sessions. For the seed see [`Negotiation::new`].
     pub(crate) fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
             accepted_max: config.accepted_max.max(1),
@@ -59,23 +59,22 @@ impl DtcpEndpoint {
         }
     }
 
-    /// For what is about sessions; but see [`DtcpEndpoint::cancel`].
+    /// The negotiation, for methods about sessions; but see [`DtcpEndpoint::cancel`].
     pub(crate) fn negotiation(&mut self) -> &mut Negotiation {
         &mut self.negotiation
     }
 
-    /// Whether no session is under way, so that nobody who connects now can be right.
+    /// Whether there is no session, so that no accepted connection can have a correct key.
     pub(crate) fn is_idle(&self) -> bool {
         self.negotiation.sessions() == 0
     }
 
-    /// Whether a connection is under way of which the session is known, so that the other party may have committed to
-    /// it.
+    /// Whether a session has a link to which the peer may have committed.
     pub(crate) fn has_links(&self, session: SessionId) -> bool {
         self.conns.keys().any(|link| self.negotiation.session_of_link(*link) == Some(session))
     }
 
-    /// Closes what was accepted and has shown no right key: with no session under way nobody can be right.
+    /// Closes accepted connections without a correct key, since without sessions there are no keys.
     pub(crate) fn dismiss_strangers(&mut self) {
         for &link in core::mem::take(&mut self.accepted).keys() {
             if self.negotiation.session_of_link(link).is_none() {
@@ -84,14 +83,14 @@ impl DtcpEndpoint {
         }
     }
 
-    /// The application does not want the session any more; what was in its way.
+    /// Cancels a session. Returns why its dials failed.
     pub(crate) fn cancel(&mut self, session: SessionId) -> Option<ConnectError> {
         self.negotiation.cancel(session);
         self.connect_errors.remove(&session)
     }
 
-    /// A connection was accepted. Where there are too many, the oldest that has not shown a right key makes room: who
-    /// is right needs a few round trips, and who is not would stay for ever.
+    /// Handles an accepted connection. If there are too many, the oldest one without a correct key is closed: a
+    /// legitimate peer needs only a few round trips.
     pub(crate) fn accept(&mut self, on: ConnId, from: SocketAddr, now: Now) -> LinkId {
         let source = Source::from(from.ip());
         let of_source = self.accepted.values().filter(|it| **it == source).count();
@@ -153,7 +152,7 @@ impl DtcpEndpoint {
         if let Some(session) = session
             && self.negotiation.session_of_link(link).is_none()
         {
-            // If it was established instead, the session is over, and this is forgotten with it.
+            // If the link was established instead, the session has ended and this entry is removed.
             self.connect_errors.get_or_insert_with(session, || ConnectError::Handshake);
         }
         if let Some(session) = self.negotiation.take_in_clear() {
@@ -178,9 +177,8 @@ impl DtcpEndpoint {
         self.negotiation.handle_timeout(now.mono);
     }
 
-    /// Carries out on `conns` what the negotiator asks for, up to the next word; `state` makes the state of a
-    /// connection that is dialled. At `None` there is nothing more to do until something happens, or until the
-    /// deadline.
+    /// Carries out the negotiation's outputs on `conns`, up to the next action. `state` makes the state of a
+    /// connection that is dialled. `None`: there is nothing more to do until an event, or until the deadline.
     pub(crate) fn poll<S>(
         &mut self,
         conns: &mut Conns<S>,
@@ -202,7 +200,7 @@ impl DtcpEndpoint {
                 Output::Established { session, link, tls } => {
                     self.connect_errors.remove(&session);
                     if let Some(on) = self.forget(link) {
-                        // It may have been parked until our request was answered.
+                        // Reading may have been stopped until our request was answered.
                         conns.emit(machine::Output::Read { on, wanted: true });
                         return Some(Action::Established { session, on, tls });
                     }
@@ -246,8 +244,8 @@ impl DtcpEndpoint {
         }
     }
 
-    /// The next deadline of the negotiator's, as of the last [`DtcpEndpoint::poll`], joined with what a machine is about to
-    /// answer.
+    /// Merges the negotiation's next deadline, as of the last [`DtcpEndpoint::poll`], into a machine's
+    /// [`Output::Idle`].
     pub(crate) fn merge_idle(&self, output: machine::Output) -> machine::Output {
         match (output, self.deadline) {
             (machine::Output::Idle { until, .. }, Some(ours)) if until.is_none_or(|until| ours < until) => {

@@ -1,12 +1,12 @@
-//! A Jabber entity with one stream to give away: it opens a direct connection to a peer, or accepts the first that a
-//! peer opens, and pairs it with a local connection (standard input and output).
+//! An XMPP entity with a single stream: it opens a direct connection to a peer, or accepts the first one from a peer,
+//! and pairs it with a local connection (standard input and output).
 //!
-//! Offers and give-ups go over XMPP ([`crate::dtcp::xmpp`]); everything else is the
-//! [`negotiation`]'s. Nothing is read from the local connection before there is a direct one.
+//! Offers and give-ups are sent over XMPP ([`crate::dtcp::xmpp`]); the [`negotiation`] does the rest. The local
+//! connection is not read before a direct one is established.
 //!
-//! Who opens fails if it can't ask its peer within the time that a session has
-//! ([`session`](negotiation::Config::session)): then there is no server to ask through. Who accepts has all the time in
-//! the world: servers and peers may come and go.
+//! An opening entity fails if it cannot send its request within the timeout of a session
+//! ([`session`](negotiation::Config::session)), since then there is no server. An accepting entity has no timeout:
+//! servers and peers may come and go.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -31,31 +31,31 @@ mod event;
 
 pub use event::{DtcpEvent, Outcome, Refused};
 
-/// How many requests are dealt with at once. Whoever gets through first is served: one that leads nowhere keeps
-/// nobody else out.
+/// The maximum number of concurrent requests. The first that succeeds is served, so that a request that fails does
+/// not block others.
 pub const SESSIONS_MAX: usize = 16;
-/// How many of them with one account, whatever its resources: whom a peer names is dialled, and nobody may keep all
-/// others out with addresses where nobody is.
+/// The maximum number of them with one account, whatever its resource. Since the addresses that a peer offers are
+/// dialled, no account may use up all sessions with unreachable addresses.
 pub const SESSIONS_PER_PEER_MAX: usize = 4;
 
-/// Everything that can be set.
+/// The configuration of an entity.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Our full JID.
     pub jid: Jid,
-    /// Which end we are.
+    /// Its role.
     pub role: Role,
-    /// Where we can be reached, at most three.
+    /// Our hosts, at most three.
     pub hosts: Vec<HostPort>,
-    /// How many of the shell's first listeners are for direct connections. All behind them are for the local one.
+    /// The number of the driver's first listeners that are for direct connections. All others are for the local one.
     pub listeners: u16,
-    /// TLS, whom to dial, deadlines. How many sessions there may be is not heeded: see [`SESSIONS_MAX`].
+    /// TLS, the addresses that may be dialled, timeouts. Its limit of sessions is ignored: see [`SESSIONS_MAX`].
     pub negotiation: negotiation::Config,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
 
-/// Which end we are.
+/// The role of an entity.
 #[derive(Clone, Debug)]
 pub enum Role {
     /// The requestor.
@@ -63,14 +63,14 @@ pub enum Role {
         /// Its peer's full JID.
         to: Jid,
     },
-    /// The responder, to the first that gets through.
+    /// The responder, which serves the first request that succeeds.
     Accept {
-        /// Whose requests are wanted.
+        /// The peers whose requests are accepted.
         from: Allow,
     },
 }
 
-/// The state machine. Beside [`Machine`](crate::machine::Machine)'s door and that of
+/// The state machine. In addition to [`Machine`](crate::machine::Machine) and
 /// [`IqHandler`](crate::xmpp::component_host::IqHandler) it has [`Entity::poll_event`].
 #[derive(Debug)]
 pub struct Entity {
@@ -84,37 +84,37 @@ pub struct Entity {
     iqs: VecDeque<Iq>,
     events: VecDeque<DtcpEvent>,
     outcome: Option<Outcome>,
-    /// Nothing new begins.
+    /// Whether no new session begins.
     over: bool,
 }
 
-/// What is said about a session.
+/// The signalling state of a session.
 #[derive(Debug)]
 struct SessionInfo {
     peer: Jid,
-    /// The id of the request: ours, as long as it is not answered; or the peer's.
+    /// The id of our unanswered request, or of the peer's request.
     id: Option<IqId>,
-    /// What our request was refused with.
+    /// The error with which our request was refused.
     error: Option<StanzaError>,
 }
 
-/// What a connection is.
+/// The state of a connection.
 ///
 /// ```text
 /// accepted or dialled: Link ─established─▶ Paired
 ///                      Link ─another one was established, refused, timed out─▶ closed
 /// local:               Local ─a direct connection is established─▶ Paired
-/// not taken:           Unwanted ─▶ closed
+/// not accepted:        Unwanted ─▶ closed
 /// ```
 #[derive(Debug)]
 enum State {
-    /// On the way to be the direct connection.
+    /// A direct connection that is not established.
     Link(LinkId),
-    /// The local one, which waits for it.
+    /// The local connection, which waits for the direct one.
     Local,
     /// Either half of the pair.
     Paired,
-    /// Not taken.
+    /// A connection that is not accepted.
     Unwanted,
 }
 
@@ -130,7 +130,7 @@ impl State {
 }
 
 impl Entity {
-    /// An entity without sessions. `seed` is from the operating system: keys are made of it.
+    /// An entity without sessions. `seed` comes from the operating system; keys are derived from it.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         let mut entropy = Entropy::new(seed);
@@ -154,18 +154,19 @@ impl Entity {
         }
     }
 
-    /// The next thing to log.
+    /// The next event to log.
     pub fn poll_event(&mut self) -> Option<DtcpEvent> {
         self.events.pop_front()
     }
 
-    /// What became of the local connection; `None` as long as that is open.
+    /// The result of the local connection; `None` while it is open.
     #[must_use]
     pub const fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// The local connection is there. Who opens waits for the server no longer than for the peer.
+    /// Handles the new local connection. For an opening entity the timeout of the session also bounds the wait for
+    /// the server.
     fn welcome(&mut self, local: ConnId, now: Now) {
         self.conns.emit(Output::Read { on: local, wanted: false });
         self.enter(local, State::Local);
@@ -176,7 +177,7 @@ impl Entity {
         self.begin(now);
     }
 
-    /// The local connection has waited for too long. Whether the session has the session itself watches.
+    /// The local connection has waited too long. If there is a session, its own timeout applies.
     fn expire(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
         if self.sessions.is_empty() {
@@ -186,7 +187,7 @@ impl Entity {
         }
     }
 
-    /// Asks the peer, once there is a server to ask through and a local connection to ask for.
+    /// Sends the request, once there are a server and a local connection.
     fn begin(&mut self, now: Now) {
         let Role::Open { to } = &self.config.role else { return };
         if self.over || !self.is_online || self.local.is_none() || !self.sessions.is_empty() {
@@ -226,7 +227,7 @@ impl Entity {
         self.iqs.extend(iq.refusal(condition, text));
     }
 
-    /// The session whose request of ours this answers.
+    /// The session whose request this IQ answers.
     fn asked(&self, iq: &Iq) -> Option<SessionId> {
         let Role::Open { .. } = self.config.role else { return None };
         let is_ours = |talk: &&SessionInfo| talk.id.is_some() && talk.id == iq.id && talk.peer == iq.from;
@@ -251,7 +252,7 @@ impl Entity {
         self.dtcp_endpoint.negotiation().handle_refused(session);
     }
 
-    /// An IQ for our JID.
+    /// Handles an IQ for our JID.
     fn on_iq(&mut self, iq: &Iq, now: Now) {
         match xmpp::read(iq) {
             None => self.iqs.extend(iq.not_understood()),
@@ -278,7 +279,7 @@ impl Entity {
         }
     }
 
-    /// Says and does what the negotiation has come to since the last call.
+    /// Carries out the actions of the negotiation since the last call.
     fn settle(&mut self, now: Now) {
         while let Some(word) = self.dtcp_endpoint.poll(&mut self.conns, State::Link, now) {
             match word {
@@ -344,7 +345,7 @@ impl Entity {
         let Some(SessionInfo { peer, error, .. }) = self.sessions.remove(&session) else { return };
         let refused = Refused { why, error, connect_error };
         self.events.push_back(DtcpEvent::Failed { peer, refused: refused.clone() });
-        // Who accepts goes on: the next may get through.
+        // An accepting entity continues: the next request may succeed.
         if let Role::Open { .. } = self.config.role {
             self.finish(Outcome::Failed(refused), now);
         }
@@ -360,12 +361,12 @@ impl Entity {
         self.finish(Outcome::Ended(over.why), now);
     }
 
-    /// The local connection is of no use any more, and with it everything else but a pair.
+    /// Closes the local connection and everything else except a pair.
     fn finish(&mut self, outcome: Outcome, now: Now) {
         self.over = true;
         self.outcome.get_or_insert(outcome);
         if let Some(local) = self.local.take() {
-            // Its end must not look like that of a stream in order.
+            // The local side must not take it for a clean end.
             self.conns.close(local, Close::Truncate, now);
         }
         self.cancel_all();
@@ -376,7 +377,7 @@ impl Entity {
         }
     }
 
-    /// The others are told that we dial no more.
+    /// Cancels all sessions, and signals that we have stopped dialling.
     fn cancel_all(&mut self) {
         let sessions: Vec<_> = self.sessions.keys().copied().collect();
         for session in sessions {

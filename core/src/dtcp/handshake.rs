@@ -1,9 +1,8 @@
 //! The handshake on one connection: [`Dialling`] asks, [`Serving`] answers (XEP-0046 §3.3).
 //!
-//! Neither knows a session: whether a key that was shown is right, and whether its connection wins, is for the
-//! [`negotiation`](super::negotiation) to say. Both consume whole lines only. What is behind the last line belongs to
-//! TLS after `starttls` (docs/dtcp.md §6.26) and otherwise to the application (docs/dtcp.md §6.24, §6.25). It is not
-//! read.
+//! Neither has a session: the [`negotiation`](super::negotiation) decides whether a key is correct, and which
+//! connection is chosen. Both consume whole lines only. The bytes after the last line belong to TLS after `starttls`
+//! (docs/dtcp.md §6.26), and otherwise to the application (docs/dtcp.md §6.24, §6.25). They are not read.
 //!
 //! | serving, in state | `starttls` | `key:K` | `ok` | anything else | too long |
 //! |---|---|---|---|---|---|
@@ -11,72 +10,72 @@
 //! | `Judged` | not read | not read | not read | not read | not read |
 //! | `Tentative` | `error`, → `Listening` | `error`, → `Listening` | established | `error`, → `Listening` | `error`, close |
 //!
-//! The fourth `error` on a connection is followed by its end (docs/dtcp.md §6.17).
+//! After the fourth `error` the connection is closed (docs/dtcp.md §6.17).
 //!
 //! | dialling, in state | `ok` | `ok:` our key | `error` | anything else |
 //! |---|---|---|---|---|
 //! | `Fresh` | failed | failed | failed | failed |
 //! | `AskedTls` | → `Securing` | failed | `key:K`, → `AskedKey`; where TLS is required: failed | failed |
-//! | `AskedKey` | failed | right | failed | failed |
+//! | `AskedKey` | failed | correct | failed | failed |
 
 use super::Key;
 use super::line::{self, Command, Found};
 
-/// How many lines of nonsense are answered on one connection; after the last answer it is closed (docs/dtcp.md §6.17).
+/// The maximum number of errors on one connection; after the last one it is closed (docs/dtcp.md §6.17).
 pub const ERRORS_MAX: u8 = 4;
 
-/// What is wanted of TLS.
+/// The policy for TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tls {
-    /// Neither asked for nor given.
+    /// Neither requested nor offered.
     #[default]
     Off,
-    /// Asked for and given, but a connection in clear will do.
+    /// Requested and offered, but a connection in clear is accepted.
     Prefer,
-    /// No connection without it.
+    /// Required.
     Require,
 }
 
-/// What was made of received bytes.
+/// The result of received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step<A> {
-    /// How many were consumed, from the front.
+    /// How many bytes were consumed from the front.
     pub used: usize,
-    /// What is to be done.
+    /// The action.
     pub act: A,
 }
 
-/// What the serving party is to do.
+/// The action of the serving endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served<'a> {
-    /// Wait for more.
+    /// Wait for more bytes.
     Wait,
-    /// Say `ok`, then begin TLS as its server.
+    /// Send `ok`, then begin TLS as the server.
     StartTls,
-    /// This key was shown: say what it is worth ([`Serving::judge`]). No line is read before that.
+    /// The peer sent this key: check it, and call [`Serving::judge`]. No line is read before that.
     Judge(&'a [u8]),
-    /// Say `ok:` with the dialling party's key.
+    /// Send `ok:` with the dialling endpoint's key.
     Accept,
-    /// The requestor's ack came: the connection is established.
+    /// The requestor's ack has arrived: the connection is established.
     Acknowledged,
-    /// Say `error`; the connection stays.
+    /// Send `error`; the connection stays.
     Refuse,
-    /// Say `error`, then close.
+    /// Send `error`, then close.
     Dismiss,
 }
 
-/// What a key is worth that was shown to the serving party.
+/// The result of checking a key that was sent to the serving endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not known yet: the session is, the other party's key is not (docs/dtcp.md §6.2).
+    /// Not known yet: the session is known, but the peer's key is not (docs/dtcp.md §6.2).
     Later,
-    /// It names no session, or not for this peer.
+    /// It belongs to no session, or not to one with this peer.
     Wrong,
-    /// It named a session that is settled: the connection is of no use any more (docs/dtcp.md §6.3).
+    /// It belongs to a session that has its connection, so this connection is not needed (docs/dtcp.md §6.3).
     UsedKey,
-    /// It is right, and the requestor, who dialled, has the last word.
+    /// It is correct, and the peer is the requestor, which chooses.
     Tentative,
-    /// It is right, and we are the requestor: established.
+    /// It is correct, and we are the requestor: established.
     Commit,
 }
 
@@ -106,7 +105,7 @@ impl Serving {
         Self { state: ServingState::Listening, tls, secure: false, errors: 0 }
     }
 
-    /// Reads at most one line from the front of what was received and not consumed.
+    /// Reads at most one line from the front of the bytes that were received and not consumed.
     #[must_use]
     pub fn on_bytes<'a>(&mut self, bytes: &'a [u8]) -> Step<Served<'a>> {
         let is_tentative = match self.state {
@@ -134,7 +133,7 @@ impl Serving {
         self.state = ServingState::Listening;
     }
 
-    /// What the key that was shown last is worth; may be said again after [`Verdict::Later`].
+    /// Handles the result of checking the last key. May be called again after [`Verdict::Later`].
     #[must_use]
     pub fn judge(&mut self, verdict: Verdict) -> Served<'static> {
         debug_assert!(self.state == ServingState::Judged, "no key was shown");
@@ -153,25 +152,25 @@ impl Serving {
         }
     }
 
-    /// Whether a right key was shown, was answered, and the ack is awaited.
+    /// Whether a correct key was answered, and the ack is awaited.
     #[must_use]
     pub fn is_tentative(&self) -> bool {
         self.state == ServingState::Tentative
     }
 
-    /// Whether TLS is refused, for it is off.
+    /// Whether TLS is refused because it is off.
     #[must_use]
     pub(super) fn has_no_tls(&self) -> bool {
         self.tls == Tls::Off
     }
 
-    /// Whether a key that is shown now is refused, for TLS is required and not there.
+    /// Whether a key is refused because TLS is required and not established.
     #[must_use]
     pub(super) fn refuses_keys(&self) -> bool {
         self.state == ServingState::Listening && self.tls == Tls::Require && !self.secure
     }
 
-    /// Whether the connection is in TLS.
+    /// Whether the connection uses TLS.
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.secure
@@ -183,7 +182,7 @@ impl Serving {
                 self.state = ServingState::Securing;
                 Served::StartTls
             }
-            // Whether the key is right is not looked at: who listens on the way learns nothing (docs/dtcp.md §6.29).
+            // The key is not checked, so that an eavesdropper learns nothing (docs/dtcp.md §6.29).
             Command::Key(_) if self.tls == Tls::Require && !self.secure => self.refuse(),
             Command::Key(key) => {
                 self.state = ServingState::Judged;
@@ -218,21 +217,21 @@ impl Serving {
     }
 }
 
-/// What the dialling party is to do.
+/// The action of the dialling endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialled {
-    /// Wait for more.
+    /// Wait for more bytes.
     Wait,
-    /// Say `starttls`.
+    /// Send `starttls`.
     AskTls,
-    /// Begin TLS as its client.
+    /// Begin TLS as the client.
     StartTls,
-    /// Say `key:` with the serving party's key.
+    /// Send `key:` with the serving endpoint's key.
     ShowKey,
-    /// The serving party answered with our key. The requestor says `ok`, if no other connection has won; for the
-    /// responder the connection is established.
+    /// The serving endpoint answered with our key. The requestor sends `ok`, unless another connection was chosen;
+    /// for the responder the connection is established.
     Right,
-    /// This connection leads nowhere: close it (docs/dtcp.md §6.31).
+    /// The handshake failed: close the connection (docs/dtcp.md §6.31).
     Failed,
 }
 
@@ -254,13 +253,13 @@ enum DiallingState {
 }
 
 impl Dialling {
-    /// A connection that is on its way.
+    /// A connection that is being dialled.
     #[must_use]
     pub const fn new(tls: Tls) -> Self {
         Self { state: DiallingState::Fresh, tls }
     }
 
-    /// The connection is up.
+    /// The connection is established.
     #[must_use]
     pub fn on_connected(&mut self) -> Dialled {
         debug_assert!(self.state == DiallingState::Fresh, "connected twice");
@@ -273,7 +272,7 @@ impl Dialling {
         }
     }
 
-    /// Whether an `error` that is received now is the end, for TLS is required.
+    /// Whether an `error` that is received now is final because TLS is required.
     #[must_use]
     pub(super) fn needs_tls(&self) -> bool {
         self.state == DiallingState::AskedTls && self.tls == Tls::Require
@@ -286,12 +285,12 @@ impl Dialling {
         self.show_key()
     }
 
-    /// Reads at most one line from the front of what was received and not consumed; `mine` is our key.
+    /// Reads at most one line from the front of the bytes that were received and not consumed; `mine` is our key.
     #[must_use]
     pub fn on_bytes(&mut self, bytes: &[u8], mine: &Key) -> Step<Dialled> {
         match self.state {
             DiallingState::Securing | DiallingState::Ended => return Step { used: 0, act: Dialled::Wait },
-            // The serving party answers; who speaks first speaks something else (docs/dtcp.md §6.32).
+            // The serving endpoint only answers; a peer that sends first does not speak DTCP (docs/dtcp.md §6.32).
             DiallingState::Fresh if !bytes.is_empty() => return Step { used: 0, act: self.fail() },
             DiallingState::Fresh | DiallingState::AskedTls | DiallingState::AskedKey => {}
         }

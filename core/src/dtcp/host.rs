@@ -1,4 +1,4 @@
-//! `host:port`, as an offer writes it (XEP-0046 §3.1, docs/dtcp.md §6.33, §6.34).
+//! `host:port` in the form of an offer (XEP-0046 §3.1, docs/dtcp.md §6.33, §6.34).
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -6,13 +6,13 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::endpoint::{Host, HostPort};
 
-/// The longest name (RFC 1035 §2.3.4, without the root's dot).
+/// The maximum length of a name in bytes (RFC 1035 §2.3.4, without the root's dot).
 const NAME_BYTES_MAX: usize = 253;
 
-/// Reads a host: `192.0.2.1:8000`, `[2001:db8::1]:8000` or `example.org:8000`. `None` for everything else, an IPv6
-/// address without brackets among it: where its port begins cannot be told.
+/// Parses a host: `192.0.2.1:8000`, `[2001:db8::1]:8000` or `example.org:8000`. Returns `None` for anything else,
+/// including an IPv6 address without brackets, since the beginning of its port is ambiguous.
 ///
-/// Port 0 is read; that it is never dialled is the [`Policy`](crate::acl::Policy)'s.
+/// Port 0 is accepted; the [`Policy`](crate::acl::Policy) never allows to dial it.
 #[must_use]
 pub fn parse(text: &str) -> Option<HostPort> {
     let (host, port) = text.rsplit_once(':')?;
@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Option<HostPort> {
     is_name(host).then(|| HostPort { host: Host::Name(host.to_ascii_lowercase()), port })
 }
 
-/// Writes a host so that [`parse`] reads it.
+/// Writes a host in the form that [`parse`] reads.
 #[must_use]
 pub fn write(place: &HostPort) -> String {
     match &place.host {
@@ -45,8 +45,8 @@ pub fn write(place: &HostPort) -> String {
     }
 }
 
-/// Whether this is a host name. One whose last label is a number is none: resolvers read `127.1` and `0x7f000001` as
-/// addresses (RFC 3986 §7.4).
+/// Whether this is a host name. A text whose last label is a number is not: resolvers read `127.1` and `0x7f000001`
+/// as addresses (RFC 3986 §7.4).
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,12 +1,12 @@
-//! Lines of the DTCP handshake: `command` or `command:argument`, each ended by one LF (XEP-0046 §3.3).
+//! Lines of the DTCP handshake: `command` or `command:argument`, each terminated by one LF (XEP-0046 §3.3).
 //!
-//! Commands are exact, in lower case, and nothing is trimmed but one CR before the LF (docs/dtcp.md §6.21, §6.23).
-//! The argument begins behind the first colon; an empty one is none (docs/dtcp.md §6.22).
+//! Commands are case-sensitive, in lower case, and only one CR before the LF is trimmed (docs/dtcp.md §6.21, §6.23).
+//! The argument begins after the first colon; an empty one counts as none (docs/dtcp.md §6.22).
 
 use alloc::vec::Vec;
 use core::fmt;
 
-/// The longest line with its LF (docs/dtcp.md §6.19).
+/// The maximum length of a line with its LF, in bytes (docs/dtcp.md §6.19).
 pub const BYTES_MAX: usize = 512;
 
 /// One of the four commands.
@@ -14,36 +14,37 @@ pub const BYTES_MAX: usize = 512;
 pub enum Command<'a> {
     /// Asks for TLS. An argument is ignored.
     StartTls,
-    /// Shows the serving party's key, which is not empty.
+    /// Sends the serving endpoint's key, which is not empty.
     Key(&'a [u8]),
-    /// Agrees: to `starttls` and as the requestor's ack without an argument, to `key` with the dialling party's key.
+    /// Agrees: without an argument to `starttls` and as the requestor's ack, with the dialling endpoint's key to
+    /// `key`.
     Ok(&'a [u8]),
-    /// Disagrees. An argument, which some peers give for humans, is ignored.
+    /// Refuses. An argument, which some peers send for humans, is ignored.
     Error,
 }
 
-/// What the front of the bytes received is.
+/// The result of parsing the front of the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// Not a whole line yet.
+    /// An incomplete line.
     Partial,
-    /// A line of `len` bytes, LF included. What is behind is not looked at.
+    /// A line of `len` bytes including the LF. The bytes after it are not read.
     Command {
-        /// What it says.
+        /// The command.
         command: Command<'a>,
-        /// How many bytes it takes.
+        /// The length of the line in bytes.
         len: usize,
     },
-    /// A line of `len` bytes, LF included, that is no command: unknown, empty, or `key` without an argument.
+    /// A line of `len` bytes including the LF that is not a command: unknown, empty, or `key` without an argument.
     Unknown {
-        /// How many bytes it takes.
+        /// The length of the line in bytes.
         len: usize,
     },
-    /// More than [`BYTES_MAX`] bytes without a whole line: where the next line begins is not known.
+    /// More than [`BYTES_MAX`] bytes without a complete line, so that the beginning of the next line is unknown.
     TooLong,
 }
 
-/// Reads the first line of everything that was received and not consumed, however it was cut.
+/// Parses the first line of all bytes that were received and not consumed.
 #[must_use]
 pub fn find(bytes: &[u8]) -> Found<'_> {
     let front = &bytes[..bytes.len().min(BYTES_MAX)];
@@ -66,7 +67,7 @@ pub fn find(bytes: &[u8]) -> Found<'_> {
 }
 
 impl Command<'_> {
-    /// Appends the line: no CR, and no colon where there is no argument.
+    /// Appends the line, without CR, and without a colon if there is no argument.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (word, argument): (&[u8], &[u8]) = match self {
             Self::StartTls => (b"starttls", b""),
@@ -83,7 +84,7 @@ impl Command<'_> {
     }
 }
 
-/// Keys are secrets: the argument is not shown.
+/// Hides the argument, since keys are secret.
 impl fmt::Debug for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

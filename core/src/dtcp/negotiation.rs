@@ -1,19 +1,18 @@
-//! The sessions of one party and their connections: who dials, who gave up, which connection wins.
+//! The sessions of one endpoint and their connections: dialling, give-ups, and the choice of a connection.
 //!
-//! Sans-IO like every machine here: `handle_*` take what happened, [`Negotiation::poll_output`] says what to do about
-//! it, until it says [`Output::Idle`]. Connections ([`LinkId`]) and sessions ([`SessionId`]) are numbers of the
-//! negotiator's own that are never used again, so that a word about one that is over does no harm and is ignored.
+//! Sans-IO like every machine here: `handle_*` consume events, [`Negotiation::poll_output`] returns actions until it
+//! returns [`Output::Idle`]. Connections ([`LinkId`]) and sessions ([`SessionId`]) are numbers that are never reused,
+//! so that events of ended ones are ignored.
 //!
-//! * A link is the negotiator's until [`Output::Close`] or [`Output::Established`], and not a moment longer.
-//! * Bytes: the driver offers what it has received, keeps what was not consumed, and offers it again with what comes
-//!   next. What is left at `Established` is the application's, before anything else; what is left at
-//!   [`Output::StartTls`] is the TLS engine's. The application's first byte may follow `Established` at once, behind
-//!   every [`Output::Write`].
-//! * Signals: that an offer or a give-up is from whom it says is for the signalling channel to know. A *peer* is
-//!   whatever text tells one from another there, a JID for one. What stands before its first `/` is its *account*, by
-//!   which limits count.
-//! * Whom a peer names is dialled. So that this is no way to scan networks, there is a budget of dials for each account,
-//!   and a peer learns from its answers and their timing nothing but that no connection was established
+//! * A link belongs to the negotiation until [`Output::Close`] or [`Output::Established`].
+//! * Bytes: the driver offers what it has received, keeps what was not consumed, and offers it again with the bytes
+//!   that follow. The bytes left at `Established` belong to the application, before any others; those left at
+//!   [`Output::StartTls`] belong to TLS. The application's first byte may follow `Established` at once, after every
+//!   [`Output::Write`].
+//! * Signals: the signalling channel authenticates the sender of an offer or a give-up. A *peer* is any text that
+//!   identifies one there, such as a JID. The part before its first `/` is its *account*, by which limits count.
+//! * The addresses that a peer offers are dialled. To prevent the scanning of networks there is a budget of dials for
+//!   each account, and answers and their timing reveal nothing to the peer but that no connection was established
 //!   ([`Config::concealed`]).
 
 use alloc::collections::{BTreeMap, VecDeque};
@@ -40,40 +39,42 @@ use link::{Link, UsedKey};
 pub use output::{Failure, Output, Signal, TlsRole};
 use session::{Peer, Session, account};
 
-/// A session's name.
+/// The number of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
-/// A connection's name.
+/// The number of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
 
-/// Everything about a negotiator that can be set.
+/// The configuration of a negotiation.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What is wanted of TLS, dialling and serving. Where it is not off, an offer with a fingerprint is believed: its
-    /// sender is spoken to in TLS with that certificate, or not at all.
+    /// The policy for TLS, dialling and serving. Unless it is off, the fingerprint in an offer is enforced: the
+    /// connection uses TLS with that certificate, or fails.
     pub tls: Tls,
-    /// Our certificate, if our offers are to carry its fingerprint.
+    /// The fingerprint of our certificate for our offers.
     pub fingerprint: Option<Fingerprint>,
-    /// Whom to dial.
+    /// The addresses that may be dialled.
     pub policy: Policy,
-    /// How long a connection may take, from the dial or the accept until it is established; default 30 s.
+    /// The timeout of a connection, from the dial or the accept until it is established; default 30 s.
     pub handshake: Span,
-    /// How long a session may take; default 60 s.
+    /// The timeout of a session; default 60 s.
     pub session: Span,
-    /// How many sessions there may be at once; default 256. If there are so many, the oldest session of the account with
-    /// the most makes room for a request of an account that has fewer.
+    /// The maximum number of sessions; default 256. If it is reached, the oldest session of the account with the most
+    /// sessions is ended in favour of a request of an account with fewer.
     pub sessions_max: usize,
-    /// How many addresses are dialled in a minute for one account; four times as many for all. Default 60.
+    /// The maximum number of addresses dialled per minute for one account, and four times as many in total. Default
+    /// 60.
     pub dials_per_minute_max: u32,
-    /// If it was asked for a session, a party dials for so long whatever it meets, and says not before that it gives
-    /// up: whether a port is open, closed or filtered is not to be told from the time. Default 10 s. `None`: it says so
-    /// as soon as it knows.
+    /// For how long the dials of a requested session appear to last, whatever their result: a give-up is not
+    /// signalled before, so that the time does not reveal whether a port is open, closed or filtered. Default 10 s.
+    /// `None`: give-ups are signalled at once.
     pub concealed: Option<Span>,
-    /// How many accepted connections there may be that are not established; default 256. One more is closed.
+    /// The maximum number of accepted and not established connections; default 256. Further ones are closed.
     pub accepted_max: usize,
-    /// How many accepted connections may be parked until our request is answered; default 32. One more is dismissed.
+    /// The maximum number of accepted connections that are parked until our request is answered; default 32. Further
+    /// ones are refused.
     pub parked_max: usize,
 }
 
@@ -94,7 +95,7 @@ impl Default for Config {
     }
 }
 
-/// One party: any number of sessions, behind one listener or none.
+/// An endpoint with any number of sessions, behind one listener or none.
 #[derive(Clone, Debug)]
 pub struct Negotiation {
     config: Config,
@@ -102,7 +103,7 @@ pub struct Negotiation {
     sessions: SortedVecMap<SessionId, Session>,
     links: SortedVecMap<LinkId, Link>,
     used_keys: VecDeque<UsedKey>,
-    /// A session of which a connection was refused because one side requires TLS and the other one has it off.
+    /// A session of which a connection was refused because one side requires TLS and the other has it off.
     in_clear: Option<SessionId>,
     dials: DialBudget,
     outputs: VecDeque<Output>,
@@ -111,7 +112,7 @@ pub struct Negotiation {
 }
 
 impl Negotiation {
-    /// A party without sessions. The seed, from the operating system, is what its keys are made of.
+    /// An endpoint without sessions. The seed comes from the operating system; keys are derived from it.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
@@ -127,7 +128,7 @@ impl Negotiation {
         }
     }
 
-    /// Asks `peer` for a session; `hosts` is where we can be reached, the first [`HOSTS_MAX`] of them.
+    /// Requests a session with `peer`. `hosts` are our hosts; the first [`HOSTS_MAX`] count.
     pub fn request(&mut self, peer: &str, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         if self.sessions.len() >= self.config.sessions_max {
@@ -141,8 +142,8 @@ impl Negotiation {
         id
     }
 
-    /// A request came: it is answered, or refused, and then nothing more is said of the session. `hosts` is where we
-    /// can be reached.
+    /// Handles a request: answers or refuses it. After a refusal there are no further outputs for the session.
+    /// `hosts` are our hosts.
     pub fn handle_request(&mut self, peer: &str, theirs: &Offer, hosts: &[HostPort], now: Time) -> SessionId {
         let id = SessionId(self.number());
         let refusal = if self.sessions.values().any(|session| session.is_from(peer, &theirs.key)) {
@@ -168,9 +169,9 @@ impl Negotiation {
         id
     }
 
-    /// Ends the oldest session of the account with the most, if it has at least two more than this one.
+    /// Ends the oldest session of the account with the most sessions, if it has at least two more than this one.
     fn make_room(&mut self, account: &str) -> bool {
-        // Of each account, how many sessions it has, and the oldest of them.
+        // The number of sessions of each account, and the oldest of them.
         let mut accounts = BTreeMap::<&str, (usize, Reverse<SessionId>)>::new();
         for (id, session) in self.sessions.iter().filter(|(_, it)| it.was_asked_for()) {
             accounts.entry(session.account()).or_insert((0, Reverse(*id))).0 += 1;
@@ -183,7 +184,7 @@ impl Negotiation {
         true
     }
 
-    /// Our request was answered. Ignored if it was answered before, or is over.
+    /// Our request was answered. Ignored if it was answered before, or if the session has ended.
     pub fn handle_answer(&mut self, session: SessionId, theirs: &Offer, now: Time) {
         let known = Peer::new(theirs, self.config.tls);
         match self.sessions.get_mut(&session) {
@@ -195,20 +196,21 @@ impl Negotiation {
         self.check_invariants();
     }
 
-    /// Our request was refused, or its answer made no sense. Ignored if it was answered before, or is over.
+    /// Our request was refused, or its answer was invalid. Ignored if it was answered before, or if the session has
+    /// ended.
     pub fn handle_refused(&mut self, session: SessionId) {
         if self.sessions.get(&session).is_some_and(Session::is_unanswered) {
             self.fail(session, Failure::Refused);
         }
     }
 
-    /// The session that `peer` means with our key `key`; `None` if there is none (docs/dtcp.md §6.12).
+    /// The session with `peer` and our key `key`; `None` if there is none (docs/dtcp.md §6.12).
     #[must_use]
     pub fn session_of(&self, peer: &str, key: &[u8]) -> Option<SessionId> {
         self.find(key).filter(|id| self.sessions.get(id).is_some_and(|session| session.peer() == peer))
     }
 
-    /// The other party dials no more. Ignored if it said so before, or the session is over.
+    /// The peer has stopped dialling. Ignored if it is repeated, or if the session has ended.
     pub fn handle_give_up(&mut self, session: SessionId) {
         if let Some(it) = self.sessions.get_mut(&session) {
             it.they_gave_up();
@@ -216,14 +218,14 @@ impl Negotiation {
         }
     }
 
-    /// The application does not want the session any more. The other party is told, if it can be (docs/dtcp.md §6.14).
+    /// Cancels a session. The peer is told if possible (docs/dtcp.md §6.14).
     pub fn cancel(&mut self, session: SessionId) {
         self.say_give_up(session);
         self.discard(session);
         self.check_invariants();
     }
 
-    /// A connection was accepted.
+    /// Handles an accepted connection.
     pub fn handle_accepted(&mut self, now: Time) -> LinkId {
         let link = LinkId(self.number());
         if self.links.values().filter(|link| !link.is_dialled()).count() >= self.config.accepted_max {
@@ -234,7 +236,7 @@ impl Negotiation {
         link
     }
 
-    /// What [`Output::Resolve`] asked for. The first address that the policy allows is dialled, and no other.
+    /// The result of [`Output::Resolve`]. Only the first address that the policy allows is dialled.
     pub fn handle_resolved(&mut self, link: LinkId, addresses: &[SocketAddr]) {
         if !self.links.get(&link).is_some_and(Link::is_dialled) {
             return;
@@ -245,25 +247,24 @@ impl Negotiation {
         }
     }
 
-    /// The connection of an [`Output::Dial`] is up.
+    /// The connection of an [`Output::Dial`] is established.
     pub fn handle_connected(&mut self, link: LinkId) {
         self.connected(link);
     }
 
-    /// The session of which a connection was refused since this was asked last because one side requires TLS and the
-    /// other one has it off.
+    /// The session of which a connection was refused since the last call because one side requires TLS and the other
+    /// has it off.
     pub fn take_in_clear(&mut self) -> Option<SessionId> {
         self.in_clear.take()
     }
 
-    /// What [`Output::Resolve`] or [`Output::Dial`] asked for did not work out.
+    /// An [`Output::Resolve`] or [`Output::Dial`] failed.
     pub fn handle_dial_failed(&mut self, link: LinkId) {
         self.drop_link(link, Close::Abort);
     }
 
-    /// Bytes were received and are offered, from the first that was not consumed yet. Returns how many were consumed
-    /// from the front. What is left once the link is not the negotiator's any more is not for it: see the
-    /// [module](self).
+    /// Offers received bytes, from the first one that was not consumed. Returns how many were consumed. The bytes
+    /// that are left once the link no longer belongs to the negotiation are not for it: see the [module](self).
     #[must_use]
     pub fn handle_bytes(&mut self, link: LinkId, bytes: &[u8]) -> usize {
         let used = self.read(link, bytes);
@@ -271,22 +272,22 @@ impl Negotiation {
         used
     }
 
-    /// The handshake that [`Output::StartTls`] began is complete; `certificate` is the peer's, if it showed one.
+    /// The handshake of [`Output::StartTls`] is complete; `certificate` is the peer's, if it sent one.
     pub fn handle_tls_up(&mut self, link: LinkId, certificate: Option<Fingerprint>) {
         self.tls_up(link, certificate);
     }
 
-    /// The handshake that [`Output::StartTls`] began failed. The link lingers, so that the alert arrives.
+    /// The handshake of [`Output::StartTls`] failed. The link lingers, so that the alert arrives.
     pub fn handle_tls_failed(&mut self, link: LinkId) {
         self.drop_link(link, Close::Linger);
     }
 
-    /// The connection ended or broke, in whatever way. What it had said before must have been offered first.
+    /// The connection has ended or failed. All bytes received before must have been offered.
     pub fn handle_end(&mut self, link: LinkId) {
         self.drop_link(link, Close::Abort);
     }
 
-    /// A deadline may have passed. Early, late and spurious calls do no harm.
+    /// Handles deadlines that have passed. Early, late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Time) {
         let late = |due: Time| due <= now;
         let links: Vec<_> = self.links.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
@@ -307,7 +308,7 @@ impl Negotiation {
         self.check_invariants();
     }
 
-    /// The next thing to do.
+    /// The next output.
     #[must_use]
     pub fn poll_output(&mut self) -> Output {
         self.outputs.pop_front().unwrap_or_else(|| {
@@ -316,20 +317,20 @@ impl Negotiation {
         })
     }
 
-    /// The session that a connection belongs to, as far as is known: `None` for one that was accepted and has not shown
-    /// a right key, and for one that is not the negotiator's any more.
+    /// The session of a connection; `None` for an accepted one without a correct key so far, and for one that no
+    /// longer belongs to the negotiation.
     #[must_use]
     pub fn session_of_link(&self, link: LinkId) -> Option<SessionId> {
         self.links.get(&link).and_then(Link::session)
     }
 
-    /// How many sessions have neither a connection nor failed.
+    /// The number of sessions that have neither a connection nor failed.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// How many connections are neither established nor closed.
+    /// The number of connections that are neither established nor closed.
     #[must_use]
     pub fn links(&self) -> usize {
         self.links.len()
@@ -345,7 +346,7 @@ impl Negotiation {
         number
     }
 
-    /// A dial for this account is within the budget; it counts from now on.
+    /// Whether a dial for this account is within the budget; it is counted.
     fn may_dial(&mut self, account: &str, now: Time) -> bool {
         self.dials.take(account, now)
     }
@@ -361,7 +362,7 @@ impl Negotiation {
         }
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     fn check_invariants(&self) {
         debug_assert!(
             self.links.values().filter_map(Link::session).all(|id| self.sessions.contains_key(&id)),

@@ -12,31 +12,31 @@ use crate::xmpp::jid::{IqId, Jid};
 /// The namespace of DTCP.
 pub const NAMESPACE: &str = iq::DTCP;
 
-/// What an IQ says of DTCP.
+/// A DTCP signal in an IQ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Somebody asks for a session; without a key that is one, it is answered with 400 (docs/dtcp.md §6.20).
+    /// A request for a session. Without a valid key it is answered with 400 (docs/dtcp.md §6.20).
     Request(Result<Offer, KeyError>),
-    /// The answer to the request with this id. Without a usable key the session has failed (docs/dtcp.md §6.16).
+    /// The answer to the request with this id. Without a valid key the session fails (docs/dtcp.md §6.16).
     Answer(Result<Offer, KeyError>),
-    /// A request is refused, which one the id says; or the sender of an offer dials no more, which one its `key` says,
-    /// the recipient's own. An old peer sends that without an id, and with a code of its own.
+    /// The refusal of a request, which the id identifies; or a give-up, for which the recipient's `key` identifies
+    /// the session. An old peer sends the latter without an id, and with another code.
     Error {
-        /// Why, in the sender's words.
+        /// The sender's error.
         error: StanzaError,
-        /// The key, if there is one that can be one.
+        /// The key, if it is valid.
         key: Option<Key>,
     },
 }
 
-/// Reads an IQ; `None` for one that is not about DTCP. An error may be about it without a word of it.
+/// Parses an IQ; `None` if it is not about DTCP. An error can be about it without any payload.
 #[must_use]
 pub fn read(iq: &Iq) -> Option<Message> {
     let query = iq.payload_of(NAMESPACE, "query");
     match &iq.kind {
         Kind::Get => None,
         Kind::Set => Some(Message::Request(offer(query?))),
-        // An answer without a query has no key either.
+        // A result without a query has no key either.
         Kind::Result => Some(Message::Answer(query.map_or(Err(KeyError), offer))),
         Kind::Error(error) => {
             let key = query.and_then(|query| query.each("key").next());
@@ -46,19 +46,19 @@ pub fn read(iq: &Iq) -> Option<Message> {
     }
 }
 
-/// The request for a session.
+/// A request for a session.
 #[must_use]
 pub fn request(from: &Jid, to: &Jid, id: IqId, ours: &Offer) -> Iq {
     Iq { from: from.clone(), to: to.clone(), id: Some(id), kind: Kind::Set, payload: Some(query(ours)) }
 }
 
-/// The answer to a request, with the request's own id, or none.
+/// An answer to a request, with the request's id if it has one.
 #[must_use]
 pub fn answer(from: &Jid, to: &Jid, id: Option<IqId>, ours: &Offer) -> Iq {
     Iq { from: from.clone(), to: to.clone(), id, kind: Kind::Result, payload: Some(query(ours)) }
 }
 
-/// The word that we dial no more (docs/dtcp.md §6.13); `key` is the other party's.
+/// A give-up: we have stopped dialling (docs/dtcp.md §6.13). `key` is the peer's.
 #[must_use]
 pub fn give_up(from: &Jid, to: &Jid, id: IqId, key: &Key) -> Iq {
     let key = Element::new(NAMESPACE, "key").with_text(&text_of(key));
@@ -72,7 +72,7 @@ pub fn give_up(from: &Jid, to: &Jid, id: IqId, key: &Key) -> Iq {
     }
 }
 
-/// What a refusal says, to programs and to people (docs/dtcp.md §6.6, §6.15, §6.38).
+/// The error of a refusal, for programs and humans (docs/dtcp.md §6.6, §6.15, §6.38).
 #[must_use]
 pub const fn refusal(why: Refusal) -> (Condition, &'static str) {
     match why {
@@ -82,7 +82,7 @@ pub const fn refusal(why: Refusal) -> (Condition, &'static str) {
     }
 }
 
-/// What is in a `<query/>`. Hosts are kept as written: which can be used is for others to say.
+/// The contents of a `<query/>`. Hosts are kept as written, and not checked here.
 fn offer(query: &Element) -> Result<Offer, KeyError> {
     let key = query.each("key").next().ok_or(KeyError)?;
     Ok(Offer {
@@ -99,7 +99,7 @@ fn query(offer: &Offer) -> Element {
     hosts.fold(query, |query, host| query.with_child(Element::new(NAMESPACE, "host").with_text(host)))
 }
 
-/// A key as XML has it. Ours are digits, and a peer's came out of XML.
+/// A key as XML text. Our keys are hexadecimal digits, and a peer's key was XML text.
 fn text_of(key: &Key) -> String {
     String::from_utf8_lossy(key.as_bytes()).into_owned()
 }

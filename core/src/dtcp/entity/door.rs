@@ -1,4 +1,4 @@
-//! What happens to a connection, and over XMPP.
+//! Events of connections, and of XMPP.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -69,7 +69,7 @@ impl Machine for Entity {
         } else if is_local {
             self.welcome(on, now);
         } else if self.dtcp_endpoint.is_idle() {
-            // Nobody who connects now can be right: then it costs nothing.
+            // Without sessions no connection can have a correct key.
             self.unwanted(on, "no session is under way", now);
         } else {
             let link = self.dtcp_endpoint.accept(on, from, now);
@@ -141,7 +141,7 @@ impl Machine for Entity {
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
         match self.conns.state(on) {
             Some(&mut State::Link(link)) => self.dtcp_endpoint.ended(link, how),
-            // It may have said everything already: that is passed on when there is somebody to pass it to.
+            // It may have sent everything already: its end is forwarded once it is paired.
             Some(State::Local) if how == End::Clean => self.conns.mark_ended(on),
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
             Some(State::Paired) => {
@@ -155,7 +155,7 @@ impl Machine for Entity {
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         match self.conns.state(on) {
-            // What it said before can still be read, and then its end.
+            // Bytes that were received before can still be read, and then the end.
             Some(State::Link(_)) => {}
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
             Some(State::Paired) => {

@@ -1,4 +1,4 @@
-//! What becomes of sessions and of the local connection.
+//! Events of sessions and of the local connection.
 
 use core::net::SocketAddr;
 
@@ -11,68 +11,68 @@ use crate::xmpp::jid::Jid;
 /// Why there is no direct connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why the session came to nothing.
+    /// Why the session failed.
     pub why: Failure,
-    /// What the peer, or a server on the way, said about it. Its text is theirs, to be escaped.
+    /// The error of the peer or of a server on the way. Its text is untrusted and must be escaped.
     pub error: Option<StanzaError>,
-    /// What was in the way of our own dials.
+    /// Why our own dials failed.
     pub connect_error: Option<ConnectError>,
 }
 
-/// Something to log. JIDs are a peer's text, to be escaped; keys are secrets and not in here.
+/// An event to log. JIDs are untrusted text and must be escaped. Keys are secret and not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DtcpEvent {
-    /// A session was begun, by us or by the peer.
+    /// A session has begun, requested by us or by the peer.
     Begun {
-        /// With whom.
+        /// The peer.
         peer: Jid,
     },
     /// A request was refused.
     Declined {
-        /// Whose.
+        /// The peer.
         peer: Jid,
-        /// With what.
+        /// The error condition.
         condition: Condition,
     },
-    /// An address is dialled that the peer named.
+    /// An address that the peer offered is dialled.
     Dialled {
         /// The peer.
         peer: Jid,
         /// The address.
         to: SocketAddr,
     },
-    /// There is a direct connection.
+    /// A direct connection is established.
     Established {
-        /// With whom.
+        /// The peer.
         peer: Jid,
-        /// Whether it is in TLS.
+        /// Whether it uses TLS.
         tls: bool,
     },
-    /// There is none.
+    /// There is no direct connection.
     Failed {
-        /// With whom it was to be.
+        /// The peer.
         peer: Jid,
-        /// Why not.
+        /// The reason.
         refused: Refused,
     },
-    /// It ended.
+    /// The direct connection ended.
     Ended {
         /// Bytes from the peer.
         from_peer: u64,
         /// Bytes to the peer.
         to_peer: u64,
-        /// Why. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
+        /// The reason. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
         why: EndReason,
     },
 }
 
-/// What became of the local connection.
+/// The result of the local connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It met the peer, and the pair ended so.
+    /// It was paired with the peer, and the pair ended for this reason.
     Ended(EndReason),
-    /// It could not be.
+    /// There was no direct connection.
     Failed(Refused),
-    /// It went away, or was told to stop, before anything came of it.
+    /// It was closed, or the entity was stopped, before a direct connection was established.
     Abandoned,
 }

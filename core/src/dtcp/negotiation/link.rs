@@ -1,4 +1,4 @@
-//! A connection that is neither established nor closed: what its handshake says is carried out here.
+//! Connections that are neither established nor closed: carries out the results of their handshakes.
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::machine::Close;
 use crate::opaque::Opaque;
 use crate::time::Time;
 
-/// How many keys of settled sessions are remembered at most; the oldest goes first.
+/// The maximum number of remembered keys of sessions that have their connection; the oldest is dropped first.
 const SPENT_MAX: usize = 256;
 
 /// One connection.
@@ -19,45 +19,45 @@ pub(super) struct Link {
     end: LinkEnd,
     due: Time,
     secure: bool,
-    /// What the peer showed in TLS.
+    /// The peer's TLS certificate.
     certificate: Option<Fingerprint>,
 }
 
-/// Which end of the connection is ours.
+/// Our end of the connection.
 #[derive(Clone, Debug)]
 enum LinkEnd {
     Dialling { session: SessionId, handshake: Dialling },
     Serving { handshake: Serving, shown: Shown },
 }
 
-/// What an accepted connection has shown.
+/// What an accepted connection has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// No right key yet.
+    /// No correct key yet.
     Nothing,
-    /// The right key, before our request was answered.
+    /// A correct key, before our request was answered.
     Parked(SessionId),
-    /// The right key; the ack is awaited.
+    /// A correct key; the ack is awaited.
     Tentative(SessionId),
 }
 
-/// What a right key does for the connection that shows it.
+/// Our position in a session, which determines the effect of a correct key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// It has to wait for the answer to our request.
+    /// Our request is unanswered, so the connection must wait.
     Unanswered,
-    /// We have the last word.
+    /// We choose the connection.
     Requestor,
-    /// The other party has the last word.
+    /// The peer chooses the connection.
     Responder,
 }
 
-/// The key of a session that has its connection. Connections that were there by then are told that they lost; later
-/// ones are told that there is no such key (docs/dtcp.md §6.3, §6.4).
+/// The key of a session that has its connection. Connections that existed by then are told that they are not needed;
+/// later ones are told that the key is unknown (docs/dtcp.md §6.3, §6.4).
 #[derive(Clone, Debug)]
 pub(super) struct UsedKey {
     key: Key,
-    /// Links before this one were there.
+    /// The links with lower numbers existed by then.
     before: LinkId,
 }
 
@@ -88,7 +88,7 @@ impl Link {
         matches!(self.end, LinkEnd::Serving { shown: Shown::Parked(_), .. })
     }
 
-    /// The session it belongs to, as far as is known.
+    /// The session that it belongs to, as far as it is known.
     pub(super) const fn session(&self) -> Option<SessionId> {
         match self.end {
             LinkEnd::Dialling { session, .. }
@@ -122,7 +122,7 @@ impl Negotiation {
         }
     }
 
-    /// Reads lines until one is not whole, or the link has something else to wait for.
+    /// Reads lines until one is incomplete, or the link waits for something else.
     pub(super) fn read(&mut self, on: LinkId, bytes: &[u8]) -> usize {
         let mut used = 0;
         while self.links.contains_key(&on) {
@@ -150,7 +150,7 @@ impl Negotiation {
         used
     }
 
-    /// Takes down if the next line shows that one side requires TLS and the other one has it off.
+    /// Records whether the next line shows that one side requires TLS and the other has it off.
     fn note_clear(&mut self, on: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(&on) else { return };
         let Found::Command { command, .. } = line::find(bytes) else { return };
@@ -158,8 +158,8 @@ impl Negotiation {
             (LinkEnd::Serving { handshake, .. }, Command::Key(shown)) if handshake.refuses_keys() => {
                 self.find(shown)
             }
-            // Whose it is is not known yet: it can only be the one session that there is. If the peer goes on in clear,
-            // nothing comes of it.
+            // The session is not known yet: assume the only one, if there is one. If the peer continues in clear, the
+            // record has no effect.
             (LinkEnd::Serving { handshake, .. }, Command::StartTls) if handshake.has_no_tls() => {
                 self.sessions.keys().next().copied().filter(|_| self.sessions.len() == 1)
             }
@@ -173,7 +173,7 @@ impl Negotiation {
         }
     }
 
-    /// Our request was answered: what was parked can be judged. The first that is right wins.
+    /// Our request was answered: parked connections can be checked. The first correct one is chosen.
     pub(super) fn unpark(&mut self, session: SessionId) {
         let parked: Vec<_> = self
             .links
@@ -199,7 +199,7 @@ impl Negotiation {
         }
     }
 
-    /// A connection is of no use any more, which may be the end of its session.
+    /// Closes a connection, which may end its session.
     pub(super) fn drop_link(&mut self, on: LinkId, how: Close) {
         let Some(link) = self.links.remove(&on) else { return };
         self.emit(Output::Close { link: on, how });
@@ -275,7 +275,7 @@ impl Negotiation {
         }
     }
 
-    /// A key was shown: every session and every spent key is looked at, whichever it is.
+    /// Checks a key. All sessions and used keys are compared, to take constant time.
     fn judge_shown(&mut self, on: LinkId, shown: &[u8]) {
         let session = self.find(shown);
         let mut is_spent = false;
@@ -294,7 +294,7 @@ impl Negotiation {
         }
     }
 
-    /// What the right key of this session is worth on this connection.
+    /// The effect of this session's correct key on this connection.
     fn worth(&self, on: LinkId, id: SessionId) -> Verdict {
         let (Some(session), Some(link)) = (self.sessions.get(&id), self.links.get(&on)) else {
             return Verdict::UsedKey;
@@ -328,7 +328,7 @@ impl Negotiation {
         }
     }
 
-    /// Says `ok:` with the other party's key. If that was the last word, it is settled.
+    /// Sends `ok:` with the peer's key. For the requestor, that chooses the connection.
     fn accept(&mut self, on: LinkId) {
         let Some(id) = self.links.get(&on).and_then(Link::session) else { return };
         let Some(session) = self.sessions.get(&id) else { return };

@@ -1,4 +1,4 @@
-//! What a negotiator asks of its driver.
+//! The outputs of a negotiation.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,119 +10,121 @@ use crate::offer::{Key, Offer, Refusal};
 use crate::opaque::Opaque;
 use crate::time::Time;
 
-/// What the other party is to be told.
+/// A signal to the peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// We ask for a session.
+    /// Our request for a session.
     Request(Offer),
-    /// We answer a request.
+    /// Our answer to a request.
     Answer(Offer),
-    /// We refuse a request.
+    /// Our refusal of a request.
     Refuse(Refusal),
-    /// We dial no more. Names the session by the other party's key.
+    /// We have stopped dialling. Identifies the session by the peer's key.
     GiveUp(Key),
 }
 
-/// Why a session came to nothing.
+/// Why a session failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Neither side reached the other.
     Unreachable,
-    /// The other party refused.
+    /// The peer refused.
     Refused,
-    /// The session took too long.
+    /// The session timed out.
     Deadline,
-    /// We have too many sessions already, or all that we want.
+    /// There are too many sessions, or no more are needed.
     Busy,
 }
 
-/// Which side of TLS a connection takes: who dialled is the client (docs/dtcp.md §6.26).
+/// The side of TLS that a connection takes: the dialling endpoint is the client (docs/dtcp.md §6.26).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsRole {
-    /// With our certificate. The client's, if it shows one, is reported with [`Negotiation::handle_tls_up`](super::Negotiation::handle_tls_up).
+    /// The server, with our certificate. The client's, if it sends one, is passed to
+    /// [`Negotiation::handle_tls_up`](super::Negotiation::handle_tls_up).
     Server,
-    /// The server may have any certificate: it is reported, and judged here.
+    /// The client. Any server certificate is accepted by the driver, and checked here.
     Client,
 }
 
-/// What a negotiator asks of its driver.
+/// An output of a negotiation for its driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Tell the other party.
+    /// Send a signal to the peer.
     Signal {
         /// The session.
         session: SessionId,
-        /// What.
+        /// The signal.
         signal: Signal,
     },
-    /// Look up a name; what comes of it is `handle_resolved` or `handle_dial_failed`.
+    /// Resolve a name. The result is `handle_resolved` or `handle_dial_failed`.
     Resolve {
-        /// The connection that it is for; from now on the driver knows it.
+        /// The new connection that it is for.
         link: LinkId,
         /// The host name, not an address.
         host: String,
-        /// The port, to be carried into the addresses.
+        /// The port of the resulting addresses.
         port: u16,
     },
-    /// Connect; what comes of it is `handle_connected` or `handle_dial_failed`.
+    /// Connect. The result is `handle_connected` or `handle_dial_failed`.
     Dial {
-        /// The connection that it is for; from now on the driver knows it.
+        /// The connection that it is for; new, or one that was resolved.
         link: LinkId,
-        /// Where to.
+        /// The address.
         to: SocketAddr,
     },
-    /// An address of the other party's is not dialled: the budget is used up.
+    /// An address of the peer is not dialled because the budget is used up.
     Withheld {
         /// The session.
         session: SessionId,
     },
-    /// Send.
+    /// Send bytes.
     Write {
         /// The connection.
         link: LinkId,
-        /// What, at least one byte.
+        /// The bytes, at least one.
         bytes: Opaque<Vec<u8>>,
     },
-    /// Begin TLS, with every byte received and not consumed; then `handle_tls_up` or `handle_tls_failed`.
+    /// Begin TLS with all bytes received and not consumed. The result is `handle_tls_up` or `handle_tls_failed`.
     StartTls {
         /// The connection.
         link: LinkId,
-        /// Our side of it.
+        /// Our side of TLS.
         role: TlsRole,
     },
-    /// Whether received bytes are to be offered; when wanted again, what was kept is offered again.
+    /// Stop or resume offering received bytes. When resumed, the kept bytes are offered again.
     Read {
         /// The connection.
         link: LinkId,
-        /// Wanted or not.
+        /// Whether to read.
         wanted: bool,
     },
-    /// Close; nothing more is said of it. After `Linger` the driver's own patience counts.
+    /// Close; there are no further outputs for the connection. For `Linger`, the driver's own timeout applies.
     Close {
         /// The connection.
         link: LinkId,
-        /// In which way.
+        /// How.
         how: Close,
     },
-    /// The session has its connection; both are the driver's from now on.
+    /// The session has its connection; both belong to the driver from now on.
     Established {
         /// The session.
         session: SessionId,
         /// The connection.
         link: LinkId,
-        /// Whether it is in TLS.
+        /// Whether it uses TLS.
         tls: bool,
     },
-    /// The session is over, without a connection.
+    /// The session has ended without a connection.
     Failed {
         /// The session.
         session: SessionId,
-        /// Why.
+        /// The reason.
         why: Failure,
     },
-    /// Nothing more to do until something happens, or until the deadline.
+    /// Nothing more to do until the next event or the deadline.
     Idle {
-        /// When [`Negotiation::handle_timeout`](super::Negotiation::handle_timeout) is to be called at the latest; `None`: no deadline runs.
+        /// The next deadline: call [`Negotiation::handle_timeout`](super::Negotiation::handle_timeout) by then.
+        /// `None`: there is none.
         until: Option<Time>,
     },
 }

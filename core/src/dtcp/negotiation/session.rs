@@ -1,4 +1,4 @@
-//! A session: from the offer to the one connection, or to the end of both sides' hope.
+//! A session: from the offer to its connection, or until both sides have given up.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,7 +11,7 @@ use crate::endpoint::{Host, HostPort};
 use crate::machine::Close;
 use crate::time::Time;
 
-/// One session that is not settled.
+/// A session without a connection so far.
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     peer: String,
@@ -19,40 +19,40 @@ pub(super) struct Session {
     phase: Phase,
     ours: DialState,
     theirs: DialState,
-    /// Not before then is said that we give up.
+    /// Our give-up is not signalled before this time.
     concealed_until: Option<Time>,
     due: Time,
 }
 
-/// The account of a peer: what of its name stands before the first `/`.
+/// The account of a peer: the part before the first `/`.
 pub(super) fn account(peer: &str) -> &str {
     peer.split('/').next().unwrap_or(peer)
 }
 
-/// Who we are in it, and what is known. `Requested` ─answer─▶ `Requestor`; a session that was asked for is a `Responder` from
-/// its beginning.
+/// Our role, and the peer's offer if it is known. `Requested` ─answer─▶ `Requestor`. A session that the peer
+/// requested is a `Responder` from the start.
 #[derive(Clone, Debug)]
 enum Phase {
-    /// We asked; there is no answer yet.
+    /// We sent a request, which is unanswered.
     Requested,
-    /// We asked, and have the other party's offer.
+    /// We sent a request, and have the peer's offer.
     Requestor(Peer),
-    /// We were asked, and answered.
+    /// We answered the peer's request.
     Responder(Peer),
 }
 
-/// What the other party told about itself.
+/// The peer's offer.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     key: Key,
-    /// The certificate that it must show.
+    /// The certificate that it must present.
     pin: Option<Fingerprint>,
 }
 
-/// Whether a party still tries to reach the other. `Untried` ─the hosts are known─▶ `Trying` ─none is left─▶ `GaveUp`.
+/// Whether an endpoint still dials. `Untried` ─the hosts are known─▶ `Trying` ─none is left─▶ `GaveUp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DialState {
-    /// It has not begun.
+    /// Not started.
     Untried,
     Trying,
     GaveUp,
@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn new(peer: &str, ours: &Offer, phase: Phase, due: Time) -> Self {
-        // Who was given no host cannot try: that goes without saying (docs/dtcp.md §6.8).
+        // A peer without our hosts cannot dial, which needs no signal (docs/dtcp.md §6.8).
         let theirs = if ours.hosts.is_empty() { DialState::GaveUp } else { DialState::Trying };
         Self {
             peer: peer.to_string(),
@@ -85,17 +85,17 @@ impl Session {
         account(&self.peer)
     }
 
-    /// Whether the peer asked for it.
+    /// Whether the peer requested it.
     pub(super) const fn was_asked_for(&self) -> bool {
         matches!(self.phase, Phase::Responder(_))
     }
 
-    /// When something is due.
+    /// The next deadline.
     pub(super) fn next_due(&self) -> Time {
         self.concealed_until.map_or(self.due, |until| until.min(self.due))
     }
 
-    /// Whether it may be said from now on that we give up.
+    /// Whether the concealment has just ended, so that a give-up may be signalled.
     pub(super) fn has_concealed_until(&mut self, now: Time) -> bool {
         self.concealed_until.take_if(|until| *until <= now).is_some()
     }
@@ -124,7 +124,7 @@ impl Session {
         (self.ours, self.theirs) == (DialState::GaveUp, DialState::GaveUp)
     }
 
-    /// Whether this is the session that `peer` asked for with its key.
+    /// Whether this is the session that `peer` requested with its key.
     pub(super) fn is_from(&self, peer: &str, key: &Key) -> bool {
         match &self.phase {
             Phase::Responder(it) => self.peer == peer && it.key == *key,
@@ -140,12 +140,12 @@ impl Session {
         }
     }
 
-    /// The other party's key, if it is known.
+    /// The peer's key, if it is known.
     pub(super) fn theirs(&self) -> Option<&Key> {
         self.known().map(|it| &it.key)
     }
 
-    /// Whether a connection whose peer showed this certificate, or none, can be the other party's.
+    /// Whether a connection with this certificate, or without one, can be the peer's.
     pub(super) fn trusts(&self, certificate: Option<Fingerprint>) -> bool {
         self.known().and_then(|it| it.pin).is_none_or(|pin| certificate == Some(pin))
     }
@@ -169,14 +169,14 @@ impl Session {
 }
 
 impl Peer {
-    /// What an offer says; `tls` is our own wish.
+    /// Takes the peer's key and certificate from an offer; `tls` is our own policy.
     pub(super) fn new(offer: &Offer, tls: Tls) -> Self {
         Self { key: offer.key.clone(), pin: offer.fingerprint.filter(|_| tls != Tls::Off) }
     }
 }
 
 impl Negotiation {
-    /// The session that this key of ours names. Every session is looked at, whichever it is.
+    /// The session of this key of ours. All sessions are compared, to take constant time.
     pub(super) fn find(&self, shown: &[u8]) -> Option<SessionId> {
         let mut found = None;
         for (id, session) in self.sessions.iter() {
@@ -187,10 +187,10 @@ impl Negotiation {
         found
     }
 
-    /// Dials what the other party offers, all at once (docs/dtcp.md §6.36).
+    /// Dials all hosts of the peer's offer at once (docs/dtcp.md §6.36).
     pub(super) fn dial_all(&mut self, id: SessionId, theirs: &Offer, now: Time) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        // That who was given no host does not try goes without saying here as well (docs/dtcp.md §6.6).
+        // Without hosts of the peer we cannot dial, which needs no signal (docs/dtcp.md §6.6).
         session.ours = if theirs.hosts.is_empty() { DialState::GaveUp } else { DialState::Trying };
         let tls = if session.is_pinned() { Tls::Require } else { self.config.tls };
         let account = session.account().to_string();
@@ -212,7 +212,7 @@ impl Negotiation {
         self.review(id);
     }
 
-    /// Dials, if that may be; whether it does.
+    /// Dials a host if that is allowed. Returns whether it does.
     fn dial(
         &mut self,
         session: SessionId,
@@ -242,7 +242,7 @@ impl Negotiation {
         true
     }
 
-    /// Something of the session has come to nothing, or may have: do we give up, and is that the end?
+    /// Checks after a failed connection whether we give up, and whether the session has failed.
     pub(super) fn review(&mut self, id: SessionId) {
         let is_ours = |link: &Link| link.session() == Some(id);
         let lives = self.links.values().any(is_ours);
@@ -256,7 +256,7 @@ impl Negotiation {
         }
     }
 
-    /// Tells the other party that we dial no more, once, and if its key is known.
+    /// Signals that we have stopped dialling, once, and if the peer's key is known.
     pub(super) fn say_give_up(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(key) = session.theirs().cloned() else { return };
@@ -265,7 +265,7 @@ impl Negotiation {
         }
     }
 
-    /// The one connection is found; all others of the session are discarded.
+    /// The connection was chosen; all others of the session are discarded.
     pub(super) fn commit(&mut self, id: SessionId, on: LinkId) {
         let Some(link) = self.links.remove(&on) else { return };
         self.emit(Output::Established { session: id, link: on, tls: link.is_secure() });
@@ -279,7 +279,7 @@ impl Negotiation {
         self.emit(Output::Failed { session: id, why });
     }
 
-    /// Forgets a session and closes what belongs to it.
+    /// Removes a session and closes its connections.
     pub(super) fn discard(&mut self, id: SessionId) -> Option<Session> {
         let session = self.sessions.remove(&id)?;
         let links: Vec<_> =
