@@ -124,7 +124,7 @@ impl DtcpEndpoint {
 
     /// [`Machine::handle_dial_failed`](machine::Machine::handle_dial_failed) of a link.
     pub(crate) fn dial_failed(&mut self, link: LinkId, why: DialFailure) {
-        self.meet(link, ConnectError::Dial(why));
+        self.record_error(link, ConnectError::Dial(why));
         self.negotiation.handle_dial_failed(link);
     }
 
@@ -141,7 +141,7 @@ impl DtcpEndpoint {
 
     /// [`Machine::handle_tls_failed`](machine::Machine::handle_tls_failed) of a link.
     pub(crate) fn tls_failed(&mut self, link: LinkId, why: TlsFailure) {
-        self.meet(link, ConnectError::Tls(why));
+        self.record_error(link, ConnectError::Tls(why));
         self.negotiation.handle_tls_failed(link);
     }
 
@@ -164,7 +164,7 @@ impl DtcpEndpoint {
     /// [`Machine::handle_end`](machine::Machine::handle_end) or
     /// [`Machine::handle_write_failed`](machine::Machine::handle_write_failed) of a link.
     pub(crate) fn ended(&mut self, link: LinkId, how: End) {
-        self.meet(link, ConnectError::Handshake);
+        self.record_error(link, ConnectError::Handshake);
         match how {
             // TLS may have been violated: a reset would overtake the alert.
             End::Truncated => self.negotiation.handle_tls_failed(link),
@@ -271,7 +271,7 @@ impl DtcpEndpoint {
         self.conns.remove(&link)
     }
 
-    fn meet(&mut self, link: LinkId, connect_error: ConnectError) {
+    fn record_error(&mut self, link: LinkId, connect_error: ConnectError) {
         let Some(session) = self.negotiation.session_of_link(link) else { return };
         let worst = self.connect_errors.get_or_insert_with(session, || connect_error);
         if *worst != ConnectError::Tls(TlsFailure::Certificate) {

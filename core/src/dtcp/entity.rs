@@ -167,7 +167,7 @@ impl Entity {
 
     /// Handles the new local connection. For an opening entity the timeout of the session also bounds the wait for
     /// the server.
-    fn welcome(&mut self, local: ConnId, now: Now) {
+    fn on_local(&mut self, local: ConnId, now: Now) {
         self.conns.emit(Output::Read { on: local, wanted: false });
         self.enter(local, State::Local);
         self.local = Some(local);
@@ -218,7 +218,7 @@ impl Entity {
     }
 
     fn has_enough_of(&self, peer: &Jid) -> bool {
-        let of_peer = self.sessions.values().filter(|talk| talk.peer.bare() == peer.bare());
+        let of_peer = self.sessions.values().filter(|info| info.peer.bare() == peer.bare());
         of_peer.count() >= SESSIONS_PER_PEER_MAX
     }
 
@@ -230,13 +230,13 @@ impl Entity {
     /// The session whose request this IQ answers.
     fn asked(&self, iq: &Iq) -> Option<SessionId> {
         let Role::Open { .. } = self.config.role else { return None };
-        let is_ours = |talk: &&SessionInfo| talk.id.is_some() && talk.id == iq.id && talk.peer == iq.from;
-        self.sessions.iter().find(|(_, talk)| is_ours(talk)).map(|(session, _)| *session)
+        let is_ours = |info: &&SessionInfo| info.id.is_some() && info.id == iq.id && info.peer == iq.from;
+        self.sessions.iter().find(|(_, info)| is_ours(info)).map(|(session, _)| *session)
     }
 
     fn answered(&mut self, session: SessionId, theirs: Result<super::Offer, super::KeyError>, now: Now) {
-        if let Some(talk) = self.sessions.get_mut(&session) {
-            talk.id = None;
+        if let Some(info) = self.sessions.get_mut(&session) {
+            info.id = None;
         }
         match theirs {
             Ok(theirs) => self.dtcp_endpoint.negotiation().handle_answer(session, &theirs, now.mono),
@@ -245,9 +245,9 @@ impl Entity {
     }
 
     fn refused(&mut self, session: SessionId, error: StanzaError) {
-        if let Some(talk) = self.sessions.get_mut(&session) {
-            talk.id = None;
-            talk.error = Some(error);
+        if let Some(info) = self.sessions.get_mut(&session) {
+            info.id = None;
+            info.error = Some(error);
         }
         self.dtcp_endpoint.negotiation().handle_refused(session);
     }
@@ -280,14 +280,14 @@ impl Entity {
     }
 
     /// Carries out the actions of the negotiation since the last call.
-    fn settle(&mut self, now: Now) {
-        while let Some(word) = self.dtcp_endpoint.poll(&mut self.conns, State::Link, now) {
-            match word {
+    fn apply_actions(&mut self, now: Now) {
+        while let Some(action) = self.dtcp_endpoint.poll(&mut self.conns, State::Link, now) {
+            match action {
                 Action::Signal { session, signal } => self.signal(session, signal),
                 Action::Established { session, on, tls } => self.established(session, on, tls, now),
                 Action::Dialled { session, to, .. } => {
-                    if let Some(talk) = self.sessions.get(&session) {
-                        self.events.push_back(DtcpEvent::Dialled { peer: talk.peer.clone(), to });
+                    if let Some(info) = self.sessions.get(&session) {
+                        self.events.push_back(DtcpEvent::Dialled { peer: info.peer.clone(), to });
                     }
                 }
                 Action::Failed { session, why, connect_error } => {
@@ -299,22 +299,22 @@ impl Entity {
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal) {
-        let Some(talk) = self.sessions.get_mut(&session) else { return };
-        let (me, peer) = (&self.config.jid, talk.peer.clone());
+        let Some(info) = self.sessions.get_mut(&session) else { return };
+        let (me, peer) = (&self.config.jid, info.peer.clone());
         let iq = match signal {
             Signal::Request(ours) => {
                 let id = IqId::random(&mut self.entropy);
-                talk.id = Some(id.clone());
+                info.id = Some(id.clone());
                 xmpp::request(me, &peer, id, &ours)
             }
             Signal::Answer(ours) => {
                 self.events.push_back(DtcpEvent::Begun { peer: peer.clone() });
-                xmpp::answer(me, &peer, talk.id.take(), &ours)
+                xmpp::answer(me, &peer, info.id.take(), &ours)
             }
             Signal::GiveUp(key) => xmpp::give_up(me, &peer, IqId::random(&mut self.entropy), &key),
             Signal::Refuse(why) => {
                 let (condition, text) = xmpp::refusal(why);
-                let id = talk.id.take();
+                let id = info.id.take();
                 self.sessions.remove(&session);
                 self.events.push_back(DtcpEvent::Declined { peer: peer.clone(), condition });
                 let kind = Kind::Error(StanzaError::new(condition, text));
@@ -334,9 +334,9 @@ impl Entity {
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
-        for talk in self.sessions.values() {
+        for info in self.sessions.values() {
             let refused = Refused { why: Failure::Busy, error: None, connect_error: None };
-            self.events.push_back(DtcpEvent::Failed { peer: talk.peer.clone(), refused });
+            self.events.push_back(DtcpEvent::Failed { peer: info.peer.clone(), refused });
         }
         self.cancel_all();
     }

@@ -179,7 +179,7 @@ impl Negotiation {
         let own = accounts.get(account).map_or(0, |(sessions, _)| *sessions);
         let largest = accounts.into_values().max().filter(|(sessions, _)| *sessions > own + 1);
         let Some((_, Reverse(oldest))) = largest else { return false };
-        self.say_give_up(oldest);
+        self.signal_give_up(oldest);
         self.fail(oldest, Failure::Busy);
         true
     }
@@ -188,7 +188,7 @@ impl Negotiation {
     pub fn handle_answer(&mut self, session: SessionId, theirs: &Offer, now: Time) {
         let known = Peer::new(theirs, self.config.tls);
         match self.sessions.get_mut(&session) {
-            Some(it) if it.is_unanswered() => it.meet(known),
+            Some(it) if it.is_unanswered() => it.on_answered(known),
             Some(_) | None => return,
         }
         self.unpark(session);
@@ -220,7 +220,7 @@ impl Negotiation {
 
     /// Cancels a session. The peer is told if possible (docs/dtcp.md §6.14).
     pub fn cancel(&mut self, session: SessionId) {
-        self.say_give_up(session);
+        self.signal_give_up(session);
         self.discard(session);
         self.check_invariants();
     }
@@ -302,7 +302,7 @@ impl Negotiation {
         let sessions: Vec<_> =
             self.sessions.iter().filter(|(_, it)| late(it.due())).map(|(id, _)| *id).collect();
         for session in sessions {
-            self.say_give_up(session);
+            self.signal_give_up(session);
             self.fail(session, Failure::Deadline);
         }
         self.check_invariants();

@@ -26,13 +26,13 @@ impl IqHandler for Entity {
         } else {
             self.iqs.extend(iq.not_understood());
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_online(&mut self, now: Now) {
         self.is_online = true;
         self.begin(now);
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_offline(&mut self, _: Now) {
@@ -44,7 +44,7 @@ impl IqHandler for Entity {
         if self.conns.pairs() == 0 {
             self.finish(Outcome::Abandoned, now);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn poll_iq(&mut self) -> Option<Iq> {
@@ -67,7 +67,7 @@ impl Machine for Entity {
         if is_local && (self.over || self.local.is_some()) {
             self.unwanted(on, "there is one connection, and no other", now);
         } else if is_local {
-            self.welcome(on, now);
+            self.on_local(on, now);
         } else if self.dtcp_endpoint.is_idle() {
             // Without sessions no connection can have a correct key.
             self.unwanted(on, "no session is under way", now);
@@ -75,7 +75,7 @@ impl Machine for Entity {
             let link = self.dtcp_endpoint.accept(on, from, now);
             self.enter(on, State::Link(link));
         }
-        self.settle(now);
+        self.apply_actions(now);
         on
     }
 
@@ -83,59 +83,59 @@ impl Machine for Entity {
         if let Some(link) = self.link(on) {
             self.dtcp_endpoint.resolved(link, addresses);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
         if let Some(link) = self.link(on) {
             self.dtcp_endpoint.connected(link);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
         if let Some(link) = self.link(on) {
             self.dtcp_endpoint.dial_failed(link, why);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
         if let Some(link) = self.link(on) {
             self.dtcp_endpoint.secured(link, tls);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
         if let Some(link) = self.link(on) {
             self.dtcp_endpoint.tls_failed(link, why);
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let used = self.link(on).map_or(0, |link| self.dtcp_endpoint.bytes(link, bytes));
-        self.settle(now);
+        self.apply_actions(now);
         used
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
         let ended = self.conns.moved(from, read, queued, now);
         self.pair_over(ended, now);
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
         let ended = self.conns.flushed(on, now);
         self.pair_over(ended, now);
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
         let ended = self.conns.acked(on, age, now);
         self.pair_over(ended, now);
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
@@ -150,7 +150,7 @@ impl Machine for Entity {
             }
             Some(State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
@@ -164,7 +164,7 @@ impl Machine for Entity {
             }
             Some(State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
@@ -175,7 +175,7 @@ impl Machine for Entity {
             Some(State::Local) => self.finish(Outcome::Abandoned, now),
             Some(State::Paired | State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn owners(&self, on: ConnId) -> Owners {
@@ -198,7 +198,7 @@ impl Machine for Entity {
             }
         }
         self.dtcp_endpoint.timeout(now);
-        self.settle(now);
+        self.apply_actions(now);
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {

@@ -11,7 +11,7 @@ use crate::opaque::Opaque;
 use crate::time::Time;
 
 /// The maximum number of remembered keys of sessions that have their connection; the oldest is dropped first.
-const SPENT_MAX: usize = 256;
+const USED_KEYS_MAX: usize = 256;
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ impl Negotiation {
         let mut used = 0;
         while self.links.contains_key(&on) {
             let rest = &bytes[used..];
-            self.note_clear(on, rest);
+            self.record_no_tls(on, rest);
             let Some(link) = self.links.get_mut(&on) else { break };
             let took = match &mut link.end {
                 LinkEnd::Serving { handshake, .. } => {
@@ -151,7 +151,7 @@ impl Negotiation {
     }
 
     /// Records whether the next line shows that one side requires TLS and the other has it off.
-    fn note_clear(&mut self, on: LinkId, bytes: &[u8]) {
+    fn record_no_tls(&mut self, on: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(&on) else { return };
         let Found::Command { command, .. } = line::find(bytes) else { return };
         let session = match (link.end.clone(), command) {
@@ -182,7 +182,7 @@ impl Negotiation {
             .map(|(link, _)| *link)
             .collect();
         for on in parked {
-            let verdict = self.worth(on, session);
+            let verdict = self.check_key(on, session);
             self.judge(on, session, verdict);
             if self.links.contains_key(&on) {
                 self.emit(Output::Read { link: on, wanted: true });
@@ -209,11 +209,11 @@ impl Negotiation {
         self.check_invariants();
     }
 
-    pub(super) fn remember_spent(&mut self, key: Key) {
+    pub(super) fn remember_used_key(&mut self, key: Key) {
         let oldest = self.links.iter().find(|(_, it)| !it.is_dialled()).map(|(on, _)| *on);
         self.used_keys.retain(|it| oldest.is_some_and(|on| on < it.before));
         if oldest.is_some() {
-            self.used_keys.truncate(SPENT_MAX - 1);
+            self.used_keys.truncate(USED_KEYS_MAX - 1);
             let before = LinkId(self.next);
             self.used_keys.push_front(UsedKey { key, before });
         }
@@ -278,24 +278,24 @@ impl Negotiation {
     /// Checks a key. All sessions and used keys are compared, to take constant time.
     fn judge_shown(&mut self, on: LinkId, shown: &[u8]) {
         let session = self.find(shown);
-        let mut is_spent = false;
+        let mut is_used = false;
         for used_keys in &self.used_keys {
-            is_spent |= used_keys.key.is(shown) & (on < used_keys.before);
+            is_used |= used_keys.key.is(shown) & (on < used_keys.before);
         }
         match session {
             Some(id) => {
-                let verdict = self.worth(on, id);
+                let verdict = self.check_key(on, id);
                 self.judge(on, id, verdict);
             }
             None => {
-                let verdict = if is_spent { Verdict::UsedKey } else { Verdict::Wrong };
+                let verdict = if is_used { Verdict::UsedKey } else { Verdict::Wrong };
                 self.judge_as(on, verdict);
             }
         }
     }
 
     /// The effect of this session's correct key on this connection.
-    fn worth(&self, on: LinkId, id: SessionId) -> Verdict {
+    fn check_key(&self, on: LinkId, id: SessionId) -> Verdict {
         let (Some(session), Some(link)) = (self.sessions.get(&id), self.links.get(&on)) else {
             return Verdict::UsedKey;
         };

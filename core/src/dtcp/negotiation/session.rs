@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// Our request was answered.
-    pub(super) fn meet(&mut self, theirs: Peer) {
+    pub(super) fn on_answered(&mut self, theirs: Peer) {
         debug_assert!(self.is_unanswered(), "answered twice");
         self.phase = Phase::Requestor(theirs);
     }
@@ -249,7 +249,7 @@ impl Negotiation {
         let dials = self.links.values().any(|link| is_ours(link) && link.is_dialled());
         let Some(session) = self.sessions.get(&id) else { return };
         if !dials && session.ours == DialState::Trying && session.concealed_until.is_none() {
-            self.say_give_up(id);
+            self.signal_give_up(id);
         }
         if !lives && self.sessions.get(&id).is_some_and(Session::is_over_but_for_links) {
             self.fail(id, Failure::Unreachable);
@@ -257,7 +257,7 @@ impl Negotiation {
     }
 
     /// Signals that we have stopped dialling, once, and if the peer's key is known.
-    pub(super) fn say_give_up(&mut self, id: SessionId) {
+    pub(super) fn signal_give_up(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let Some(key) = session.theirs().cloned() else { return };
         if core::mem::replace(&mut session.ours, DialState::GaveUp) != DialState::GaveUp {
@@ -270,7 +270,7 @@ impl Negotiation {
         let Some(link) = self.links.remove(&on) else { return };
         self.emit(Output::Established { session: id, link: on, tls: link.is_secure() });
         if let Some(session) = self.discard(id) {
-            self.remember_spent(session.mine);
+            self.remember_used_key(session.mine);
         }
     }
 
