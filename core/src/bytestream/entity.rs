@@ -1,8 +1,8 @@
-//! A Jabber entity at one end of its streams: initiator or target, or one after the other, and what the stream is for.
+//! An XMPP entity at one end of its streams: initiator or target, or one after the other, and the use of the stream.
 //!
 //! Each stream is a session until it is clear to send; then its socket and a local connection are a pair. The local
-//! connection is one that was accepted for it (standard input and output, a local listener), or is dialled when the
-//! stream is clear (the mail's last wish: 'pass the IP/port off to an entirely different process').
+//! connection was accepted for it (standard input and output, a local listener), or is dialled when the stream is
+//! clear (the mail: 'pass the IP/port off to an entirely different process').
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -34,49 +34,49 @@ mod sessions;
 
 pub use self::event::StreamEvent;
 
-/// Everything that can be set. All limits are inclusive.
+/// The configuration of an entity. All limits are inclusive.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Our full JID.
     pub jid: Jid,
     /// The namespace of the stanzas. Default [`NAMESPACE`].
     pub namespace: Box<str>,
-    /// Where streams are accepted, and what we are called there; one address for each of the shell's first listeners.
-    /// All listeners behind them are for local connections.
+    /// Our listening addresses; one for each of the driver's first listeners. All further listeners are for local
+    /// connections.
     pub rules: Rules,
-    /// What is offered, in this order: our own addresses first, proxies next. At most 8.
+    /// The connections that we offer, in this order: our own addresses first, proxies next. At most 8.
     pub connections: Vec<Connection>,
-    /// With whom a local connection opens a stream; `None`: it waits for a peer that opens one.
+    /// The peer with which a local connection opens a stream; `None`: it waits for a peer that opens one.
     pub peer: Option<Jid>,
-    /// Where streams are taken that have no local connection.
+    /// The local service for streams without a local connection.
     pub service: Option<SocketAddr>,
-    /// Whose offers are wanted. Default: everybody's.
+    /// The peers whose offers are accepted. Default: all.
     pub allow: Allow,
-    /// What is dialled for a peer, of what it offers. Default: the public Internet.
+    /// The addresses of a peer's offer that may be dialled. Default: global ones.
     pub dial: Policy,
-    /// Whether roles may be changed once, where the first way did not work out (A1.3, A2.2). Default: yes.
+    /// Whether roles may be reversed once if the first direction fails (A1.3, A2.2). Default: yes.
     pub reversal: bool,
-    /// What may wait for its other half of a match.
+    /// Limits of unmatched sockets and claims.
     pub matching: matching::Limits,
-    /// Claims of one bare JID that wait for their sockets. Default 32.
+    /// Limit of claims of one bare JID that wait for their sockets. Default 32.
     pub claims_per_jid_max: u32,
-    /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven: whoever waits for one
-    /// peer's socket could else have it guessed by another. Default 5.
+    /// Limit of failed claims of one bare JID per minute; beyond it, claims are refused until the limit has refilled.
+    /// Otherwise a peer could guess the socket of another. Default 5.
     pub failures_per_minute_max: u32,
-    /// Streams that are not clear yet. Default 256. The fewer are left, the fewer one bare JID may offer.
+    /// Limit of streams that are not clear yet. Default 256. The fewer are left, the fewer one bare JID may offer.
     pub sessions_max: u32,
-    /// How many addresses of offers are dialled in a minute for one bare JID; four times as many for all. Default 60.
+    /// Limit of addresses dialled per minute for one bare JID; four times as many in total. Default 60.
     pub dials_per_minute_max: u32,
-    /// How long a socket may be nobody's. Default 30 s.
+    /// Timeout of an unclaimed socket. Default 30 s.
     pub unclaimed: Span,
-    /// How long what is waited for.
+    /// Timeouts of the roles.
     pub patience: Timeouts,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
 
 impl Config {
-    /// The defaults for a JID: nothing is offered, nothing is wanted.
+    /// The defaults for a JID, without any connections to offer.
     #[must_use]
     pub fn new(jid: Jid) -> Self {
         Self {
@@ -103,10 +103,10 @@ impl Config {
 
 /// The state machine of an entity.
 ///
-/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Entity::handle_stanza`] and
-/// [`Entity::handle_begin`]. After those, as after any other `handle_*`, and after the outputs,
-/// [`Entity::poll_stanza`] and [`Entity::poll_event`] are to be called until `None`. As an
-/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
+/// In addition to [`Machine`](crate::machine::Machine) it has [`Entity::handle_stanza`] and [`Entity::handle_begin`].
+/// After these, after any other `handle_*`, and after the outputs, the driver calls [`Entity::poll_stanza`] and
+/// [`Entity::poll_event`] until they return `None`. As an [`IqHandler`](crate::xmpp::component_host::IqHandler) it
+/// gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Entity {
     config: Config,
@@ -121,7 +121,7 @@ pub struct Entity {
     free: VecDeque<ConnId>,
     entropy: Entropy,
     stanzas: VecDeque<Stanza>,
-    /// Answers to what is none of our stanzas.
+    /// Answers to IQs that are not our stanzas.
     answers: VecDeque<Iq>,
     events: VecDeque<StreamEvent>,
     draining: bool,
@@ -135,7 +135,7 @@ struct Session {
     role: Role,
     stream: Option<ConnId>,
     local: Option<ConnId>,
-    /// Whether it was our wish; else a local connection outlives its failure.
+    /// Whether we opened it; otherwise a local connection outlives its failure.
     ours: bool,
 }
 
@@ -145,7 +145,7 @@ enum Role {
     Target(Target),
 }
 
-/// What a connection is. Initiator and target decide when it changes (docs/stream-proxy.md §2, §3).
+/// The state of a connection. Initiator and target decide about its transitions (docs/stream-proxy.md §2, §3).
 ///
 /// ```text
 /// accepted:        Unclaimed ─claimed by the target─▶ Stream
@@ -154,25 +154,25 @@ enum Role {
 /// Stream ─clear to send, there is a service─▶ Ready ─service reached─▶ Paired
 /// local:           Local ─its stream is clear─▶ Paired
 /// to our service:  Service ─connected─▶ Paired
-/// not taken:       Unwanted ─▶ closed
+/// not accepted:    Unwanted ─▶ closed
 /// ```
 #[derive(Debug)]
 enum State {
-    /// Accepted, and nobody's.
+    /// Accepted and not claimed.
     Unclaimed,
-    /// A local connection; of a session, or waiting for one.
+    /// A local connection with a session, or waiting for one.
     Local { session: Option<u64> },
-    /// Under way to a connection of an offer, or there without its local address being known.
+    /// Being dialled, or connected without a known local address.
     Dialling { session: u64 },
-    /// A session's socket, known to be. `has_ended`: the peer, who may be clear before us, has said all it had to say.
+    /// A session's socket. `has_ended`: the peer, which may be clear before us, has ended its side.
     Stream { session: u64, has_ended: bool },
     /// A stream that is clear and waits for our service.
     Ready { service: ConnId, has_ended: bool },
-    /// Under way to our service.
+    /// Our service, being dialled.
     Service { stream: ConnId },
     /// Either half of a pair.
     Paired,
-    /// Not taken.
+    /// A connection that is not accepted.
     Unwanted,
 }
 
@@ -205,7 +205,7 @@ impl Role {
         }
     }
 
-    /// Whether the answer to a claim of ours to this JID is to come.
+    /// Whether the answer to our claim at this JID is awaited.
     fn awaits_clearance(&self, from: &Jid) -> bool {
         match self {
             Self::Initiator(initiator) => initiator.awaits_clearance(from),
@@ -213,7 +213,7 @@ impl Role {
         }
     }
 
-    /// Whether the answer to a question of ours to this JID is to come.
+    /// Whether an answer of this JID to our question is awaited.
     fn awaits_answer(&self, from: &Jid) -> bool {
         match self {
             Self::Initiator(initiator) => initiator.awaits_answer(from),
@@ -231,7 +231,7 @@ impl Role {
 }
 
 impl Entity {
-    /// An entity without streams. `seed` is from the operating system and makes stream ids unguessable.
+    /// An entity without streams. `seed` comes from the operating system and makes stream ids unguessable.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32]) -> Self {
         Self {
@@ -257,24 +257,24 @@ impl Entity {
         self.stanzas.pop_front()
     }
 
-    /// The next thing to log.
+    /// The next event to log.
     pub fn poll_event(&mut self) -> Option<StreamEvent> {
         self.events.pop_front()
     }
 
-    /// How many connections there are, closing ones included.
+    /// The number of connections, including closing ones.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// How many pairs there are.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.conns.pairs()
     }
 
-    /// How many streams are not clear yet.
+    /// The number of streams that are not clear yet.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
@@ -298,7 +298,7 @@ impl Entity {
         self.events.push_back(StreamEvent::Ended { on: hidden, from_peer, to_peer, why: over.why });
     }
 
-    /// The service is not there: the peer must not take that for the end of a stream in order.
+    /// The service cannot be reached. The peer gets a truncated stream, not a clean end.
     fn no_service(&mut self, service: ConnId, now: Now) {
         let Some(&mut State::Service { stream }) = self.conns.state(service) else { return };
         self.conns.close(service, Close::Abort, now);
@@ -318,7 +318,7 @@ impl Entity {
         self.unwanted(on, how, why, now);
     }
 
-    /// A claim was none.
+    /// A claim failed.
     fn fail_claim(&mut self, claim: Claim, condition: Condition, now: Now) {
         self.failures.fail(&claim.from, now.mono);
         self.refuse(claim.from, claim.iq, condition);
@@ -343,7 +343,7 @@ impl Entity {
         self.sessions.values().any(|session| session.role.is_listening())
     }
 
-    /// Claims that found their sockets; and where no session waits for any, nobody listens (A6.3).
+    /// Handles claims that have found their sockets. Closes unclaimed sockets if no session waits for one (A6.3).
     fn settle(&mut self, now: Now) {
         while let Some((on, claim)) = self.matching.next_match() {
             self.identify(on, claim, now);
@@ -354,7 +354,7 @@ impl Entity {
                     self.end_unclaimed(on, Close::Abort, "nobody listens any more", now);
                 }
             }
-            // Nothing is left that could fit, but the changes are to be looked at all the same.
+            // No claim can match, but the changes must be consumed.
             while let Some((_, claim)) = self.matching.next_match() {
                 debug_assert!(false, "a socket that is gone fits");
                 self.refuse(claim.from, claim.iq, Condition::NotFound404);
@@ -363,7 +363,7 @@ impl Entity {
         self.check_invariants();
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     fn check_invariants(&self) {
         if !cfg!(debug_assertions) {
             return;

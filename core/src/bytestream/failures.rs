@@ -1,4 +1,4 @@
-//! Failed claims of each JID: a few a minute are allowed (docs/stream-proxy.md §5.6).
+//! Rate limit of each JID's failed claims (docs/stream-proxy.md §5.6).
 
 use alloc::boxed::Box;
 
@@ -6,15 +6,12 @@ use super::name::Jid;
 use crate::limiter::{Rate, RateLimiter};
 use crate::time::{Span, Time};
 
-/// JIDs remembered at most; the one remembered longest goes first.
+/// The maximum number of JIDs; the one remembered longest is dropped first.
 const JIDS_MAX: usize = 1_024;
-/// The time in which `per_minute_max` failures are forgiven.
+/// The time in which `per_minute_max` failures are refilled.
 const MINUTE: Span = Span::from_secs(60);
 
-/// One bucket for each bare JID, since a resource costs its owner nothing.
-///
-/// Of claims that are under way together more may fail than are forgiven. All of them count: a JID in debt waits until
-/// so much is forgiven that it may fail once more.
+/// One bucket for each bare JID, since resources are free to choose.
 #[derive(Debug)]
 pub(super) struct Failures(RateLimiter<Box<str>>);
 
@@ -25,12 +22,12 @@ impl Failures {
         Self(RateLimiter::new(rate, JIDS_MAX))
     }
 
-    /// Whether nothing more is forgiven now.
+    /// Whether the limit is exhausted.
     pub(super) fn are_exhausted(&mut self, jid: &Jid, now: Time) -> bool {
         self.0.exhausted(jid.bare(), now).is_some()
     }
 
-    /// One more failure.
+    /// Counts one failure.
     pub(super) fn fail(&mut self, jid: &Jid, now: Time) {
         self.0.spend(jid.bare().into(), now);
     }

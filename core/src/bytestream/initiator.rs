@@ -1,12 +1,12 @@
-//! The initiator: offers connections, waits for the target on its own, follows it to a proxy.
+//! The initiator: offers connections, and waits for the target on its own or follows it to a proxy.
 //!
 //! | state | docs/stream-proxy.md §2 |
 //! |---|---|
-//! | `Offered` | I1: the offer is out (PF2); the target's claim (PF6) and its word (PF5) may come in either order |
-//! | `Identified` | I2: the target's socket is known and it was told so (PF7); its word is waited for, not for long |
+//! | `Offered` | I1: the offer was sent (PF2); the target's claim (PF6) and its answer (PF5) may come in either order |
+//! | `Identified` | I2: the target's socket is known, and the claim was answered (PF7); its PF5 is awaited for a short time |
 //! | `Dialling`, `Claimed` | I4: on the way to the proxy that the target named (A6.3, A6.4) |
 //! | `Reversing` | I5: refused; the target may make an offer itself |
-//! | `Ended` | I8, I9, or the other role (I3 is left as soon as it is entered) |
+//! | `Ended` | I8, I9, or the other role (I3 is left at once) |
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -18,10 +18,10 @@ use super::role::{Act, Failure, Timeouts};
 use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::time::Time;
 
-/// Connections in one offer.
+/// The maximum number of connections in an offer.
 pub const CONNECTIONS_MAX: usize = 8;
 
-/// One stream's initiator.
+/// The initiator of one stream.
 #[derive(Debug)]
 pub struct Initiator {
     me: Jid,
@@ -30,19 +30,22 @@ pub struct Initiator {
     offered: Vec<Connection>,
     /// The id of PF2.
     offer: IqId,
-    /// Whether the peer may make an offer if it refuses ours: one reversal, else two ends behind NATs never stop.
+    /// Whether the peer may make an offer if it refuses ours. There is one reversal only, since two ends behind NATs
+    /// would never stop.
     reversible: bool,
     patience: Timeouts,
     state: State,
     due: Time,
 }
 
+/// The state of an initiator.
+///
 /// ```text
-/// Offered ─PF6 and PF5 (us)─▶ Over (clear)
-/// Offered ─PF6─▶ Identified ─PF5 (us), or 10 s─▶ Over (clear)
-/// Offered ─PF5 (a proxy)─▶ Dialling ─connected, claim sent─▶ Claimed ─clear to send─▶ Over
-/// Offered ─error─▶ Reversing ─an offer with the same sid─▶ Over (a target takes its place)
-/// any ─error, timeout, cancelled─▶ Over (failed)
+/// Offered ─PF6 and PF5 (us)─▶ Ended (clear)
+/// Offered ─PF6─▶ Identified ─PF5 (us), or 10 s─▶ Ended (clear)
+/// Offered ─PF5 (a proxy)─▶ Dialling ─connected, claim sent─▶ Claimed ─clear to send─▶ Ended
+/// Offered ─error─▶ Reversing ─an offer with the same sid─▶ Ended (a target takes its place)
+/// any ─error, timeout, cancelled─▶ Ended (failed)
 /// ```
 #[derive(Debug)]
 enum State {
@@ -54,20 +57,20 @@ enum State {
     Ended,
 }
 
-/// Whom a stream is between, and what it is called.
+/// The two ends of a stream, and its id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parties {
     /// Our own full JID.
     pub me: Jid,
-    /// The peer's.
+    /// The peer's full JID.
     pub peer: Jid,
     /// The stream's id.
     pub sid: StreamId,
 }
 
 impl Initiator {
-    /// PF1, PF2: the offer, under the id `offer`. Of `connections` the first [`CONNECTIONS_MAX`] are offered; with
-    /// none of them it is A1.1.
+    /// PF1, PF2: makes an initiator and its offer with the id `offer`. The first [`CONNECTIONS_MAX`] of `connections`
+    /// are offered; an offer without any is A1.1.
     #[must_use]
     pub fn open(
         parties: Parties,
@@ -86,25 +89,25 @@ impl Initiator {
         (Self { me, peer, sid, offered: connections, offer, reversible, patience, state, due }, vec![say])
     }
 
-    /// Whether a claim of the peer would be welcome (I1).
+    /// Whether a claim of the peer is awaited (I1).
     #[must_use]
     pub const fn is_listening(&self) -> bool {
         matches!(self.state, State::Offered { .. })
     }
 
-    /// Whether the peer may make an offer now (I5).
+    /// Whether an offer of the peer is awaited (I5).
     #[must_use]
     pub const fn awaits_offer(&self) -> bool {
         matches!(self.state, State::Reversing(_))
     }
 
-    /// Whether the peer is yet to say which connection it uses (PF5).
+    /// Whether the peer's choice of a connection is awaited (PF5).
     #[must_use]
     pub fn awaits_connection(&self, from: &Jid) -> bool {
         matches!(self.state, State::Offered { .. } | State::Identified) && *from == self.peer
     }
 
-    /// Whether an answer to a question of ours to this JID is to come.
+    /// Whether an answer of this JID to our question is awaited.
     #[must_use]
     pub fn awaits_answer(&self, from: &Jid) -> bool {
         match &self.state {
@@ -114,13 +117,13 @@ impl Initiator {
         }
     }
 
-    /// Whether the answer to a claim of ours to this JID is to come (A6.8).
+    /// Whether the answer to our claim at this JID is awaited (A6.8).
     #[must_use]
     pub fn awaits_clearance(&self, from: &Jid) -> bool {
         matches!(&self.state, State::Claimed { via, .. } if from == via)
     }
 
-    /// Whether an answer with this id, from there, is for us.
+    /// Whether an answer from this JID with this id is for us.
     #[must_use]
     pub fn expects(&self, from: &Jid, id: &IqId) -> bool {
         match &self.state {
@@ -130,7 +133,7 @@ impl Initiator {
         }
     }
 
-    /// PF6: the target's claim, under the id `iq`, has its socket. Legal while [`Initiator::is_listening`].
+    /// PF6: the target's claim with the id `iq` has found its socket. Legal while [`Initiator::is_listening`].
     #[must_use]
     pub fn on_claimed(&mut self, iq: IqId, now: Time) -> Vec<Act> {
         let State::Offered { named } = self.state else {
@@ -147,7 +150,7 @@ impl Initiator {
         acts
     }
 
-    /// An answer that was [expected](Initiator::expects), with the connection that it names.
+    /// Handles an [expected](Initiator::expects) result, with the connection that it names.
     #[must_use]
     pub fn on_result(&mut self, connection: Option<&Jid>, now: Time) -> Vec<Act> {
         match &mut self.state {
@@ -163,7 +166,7 @@ impl Initiator {
         }
     }
 
-    /// An error that was [expected](Initiator::expects).
+    /// Handles an [expected](Initiator::expects) error.
     #[must_use]
     pub fn on_error(&mut self, condition: Condition, now: Time) -> Vec<Act> {
         match self.state {
@@ -178,7 +181,7 @@ impl Initiator {
         }
     }
 
-    /// A6.4: the proxy is reached, from this local port; `iq` is for the claim.
+    /// A6.4: the proxy was connected to from this local port. `iq` is the id for the claim.
     #[must_use]
     pub fn on_connected(&mut self, local_port: u16, iq: IqId, now: Time) -> Vec<Act> {
         let State::Dialling { via, to, until, .. } = &self.state else { return Vec::new() };
@@ -189,7 +192,7 @@ impl Initiator {
         vec![Act::Say(Stanza { peer: via, id: iq, query })]
     }
 
-    /// An address was of no use.
+    /// An address could not be reached: tries the next one.
     #[must_use]
     pub fn on_dial_failed(&mut self, now: Time) -> Vec<Act> {
         let State::Dialling { to, rest, until, .. } = &mut self.state else { return Vec::new() };
@@ -203,8 +206,8 @@ impl Initiator {
         }
     }
 
-    /// The socket was reset before the stream was clear. An end in order is no reason to give up, other than the table
-    /// has it: the peer may be clear before us and have nothing to say.
+    /// The socket was reset before the stream was clear. A clean end is handled by the table of the
+    /// [module](crate::bytestream), since the peer may be clear before us and have nothing to send.
     #[must_use]
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
@@ -213,7 +216,7 @@ impl Initiator {
         }
     }
 
-    /// The deadline may have passed.
+    /// Handles a deadline that has passed.
     #[must_use]
     pub fn on_timeout(&mut self, now: Time) -> Vec<Act> {
         if self.deadline().is_none_or(|due| due > now) {
@@ -229,7 +232,7 @@ impl Initiator {
         }
     }
 
-    /// When [`Initiator::on_timeout`] is to be called.
+    /// When [`Initiator::on_timeout`] must be called.
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
@@ -238,7 +241,7 @@ impl Initiator {
         }
     }
 
-    /// A6.3: the target is at a proxy, without knowing that it is one; all its addresses are tried in order.
+    /// A6.3: the target is at a proxy, without knowing it. All addresses of the proxy are tried in order.
     fn follow(&mut self, connection: Option<&Jid>, now: Time) -> Vec<Act> {
         let of_proxy = self.offered.iter().filter(|it| Some(&it.jid) == connection && it.jid != self.me);
         let mut rest: VecDeque<SocketAddr> = of_proxy.map(|it| it.to).collect();

@@ -1,10 +1,10 @@
-//! Endpoint ↔ socket: which accepted socket is the one that somebody says is its own.
+//! Matches claims to accepted sockets.
 //!
-//! An `<endpoint/>` (PF4, A6.2) is the address that was dialled, with the dialler's own port, which alone is unique
-//! (docs/stream-proxy.md §5.5). A port-rewriting NAT between the two makes that number wrong, and no socket fits.
+//! An `<endpoint/>` (PF4, A6.2) is the address that was dialled, with the dialler's own port; only the port is unique
+//! (docs/stream-proxy.md §5.5). A port-rewriting NAT between the two changes that number, so that no socket matches.
 //!
-//! A claim and its socket come over different ways: either may be first. A socket waits unclaimed for as long as its
-//! machine says, a claim for [`Limits::grace`].
+//! A claim and its socket come over different paths, in either order. A socket waits unclaimed until its machine's
+//! timeout, a claim for [`Limits::grace`].
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -19,52 +19,53 @@ use crate::time::{Span, Time};
 mod claims;
 mod sockets;
 
-/// How much may wait. All are inclusive.
+/// Limits of unmatched sockets and claims. All are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Sockets that nobody claimed; the oldest goes when one more comes. Default 10,000.
+    /// Unclaimed sockets; beyond it, the oldest is closed. Default 10,000.
     pub unclaimed_max: u32,
-    /// The same for one address (IPv6: one /64); that address' oldest goes. Default 1,000.
+    /// The same for one address (for IPv6, one /64); its oldest is closed. Default 1,000.
     pub unclaimed_per_address_max: u32,
-    /// Claims without a socket; when one more comes, the oldest of the bare JID that has most goes. Default 1,000.
+    /// Claims without a socket; beyond it, the oldest claim of the bare JID with the most is refused. Default 1,000.
     pub early_claims_max: u32,
     /// How long a claim waits for its socket. Default 2 s.
     pub grace: Span,
 }
 
-/// Which endpoints mean a socket, beside its remote address (docs/stream-proxy.md §5.5, a), which always does.
+/// The endpoints that match a socket, in addition to its remote address (docs/stream-proxy.md §5.5, a), which always
+/// does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// The local address of each listener, in the order of their numbers. With the socket's remote port that is what
-    /// the mail's samples have (5b). An unspecified address (`0.0.0.0`) means none: what it stands for has to be
-    /// announced.
+    /// The local address of each listener, in the order of their numbers. With the socket's remote port it matches,
+    /// as in the mail's samples (5b). An unspecified address (`0.0.0.0`) is ignored: the addresses that it stands for
+    /// must be announced.
     pub listeners: Vec<SocketAddr>,
-    /// Further addresses under which we are dialled; as good as the listener's (5b).
+    /// Further addresses under which we are dialled; equivalent to the listener's (5b).
     pub announced: Vec<IpAddr>,
-    /// The remote port alone, whatever the address: for claimers behind a NAT that keeps ports, who can't know their
-    /// outer address (5c). Off by default.
+    /// Whether the remote port is enough, with any address: for claimers behind a port-preserving NAT, which do not
+    /// know their external address (5c). Default: off.
     pub any_address: bool,
-    /// Our own listening address, while there is one unclaimed socket and no other (5d, the mail's prose). Off by
-    /// default.
+    /// Whether our own listening address matches while there is a single unclaimed socket (5d, the mail's prose).
+    /// Default: off.
     pub only_socket: bool,
 }
 
-/// 'This socket is mine': what was said, to be answered once.
+/// A claim of a socket, which is answered once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Who says so.
+    /// The claimer.
     pub from: Jid,
     /// The id of its IQ.
     pub iq: IqId,
     /// The stream that it is for.
     pub sid: StreamId,
-    /// Which socket.
+    /// The claimed endpoint.
     pub endpoint: SocketAddr,
 }
 
-/// Sockets that nobody claimed, and claims that have no socket.
+/// Unclaimed sockets, and claims without a socket.
 ///
-/// Whatever strangers open and claim, a socket or a claim more costs a logarithm of what is there.
+/// A further socket or claim costs O(log n), whatever strangers open and claim.
 #[derive(Debug)]
 pub struct Matching {
     limits: Limits,
@@ -75,19 +76,19 @@ pub struct Matching {
     arrivals: u64,
 }
 
-/// The claims that may have a socket now, in the order in which they are looked at: a claim with the socket's own
-/// remote address goes first (docs/stream-proxy.md §5.5), however long another waits.
+/// The claims that may have a socket now, in the order in which they are checked: a claim with the socket's own
+/// remote address comes first (docs/stream-proxy.md §5.5), however long another one waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Change {
-    /// Of this remote address (5a).
+    /// With this remote address (5a).
     From(IpAddr, u16),
-    /// Of an address that was dialled, and this remote port (5b), or our own (5d).
+    /// With an address that was dialled and this remote port (5b), or with our own (5d).
     Dialled(IpAddr, u16),
-    /// Of this remote port (5c).
+    /// With this remote port (5c).
     Port(u16),
 }
 
-/// How many sockets a rule leaves.
+/// The number of sockets that match by a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fit {
     Nothing,
@@ -107,14 +108,14 @@ impl Default for Limits {
 }
 
 impl Rules {
-    /// What somebody who was accepted there may have dialled.
+    /// The addresses that a peer accepted by this listener may have dialled.
     fn dialled(&self, listener: Listener) -> impl Iterator<Item = IpAddr> {
         let local = self.listeners.get(usize::from(listener.0)).map(SocketAddr::ip);
         let local = local.filter(|local| !local.to_canonical().is_unspecified());
         local.into_iter().chain(self.announced.iter().copied()).map(|ip| ip.to_canonical())
     }
 
-    /// Every listener, with its port.
+    /// Every listener with its port.
     fn ports(&self) -> impl Iterator<Item = (Listener, u16)> {
         (0..).map(Listener).zip(self.listeners.iter().map(SocketAddr::port))
     }
@@ -133,14 +134,14 @@ impl Fit {
         }
     }
 
-    /// The next rule, where this one leaves nothing.
+    /// The next rule, if no socket matches by this one.
     fn or_else(self, next: impl FnOnce() -> Self) -> Self {
         if self == Self::Nothing { next() } else { self }
     }
 }
 
 impl Matching {
-    /// Nothing waits.
+    /// Without sockets and claims.
     #[must_use]
     pub const fn new(limits: Limits, rules: Rules) -> Self {
         Self {
@@ -153,7 +154,7 @@ impl Matching {
         }
     }
 
-    /// A socket was accepted. Returns the one that makes room for it, which is forgotten.
+    /// Adds an accepted socket. Returns the one that is displaced and removed.
     pub fn open(&mut self, on: ConnId, listener: Listener, from: SocketAddr) -> Option<ConnId> {
         let goes = if self.sockets.of_source(from.ip()) >= at_least_one(self.limits.unclaimed_per_address_max)
         {
@@ -173,16 +174,16 @@ impl Matching {
         goes
     }
 
-    /// A socket was claimed, or is gone. Whether it was there.
+    /// Removes a socket that was claimed or closed. Returns whether it was there.
     pub fn remove(&mut self, on: ConnId) -> bool {
         let Some(socket) = self.sockets.remove(on) else { return false };
-        // One fewer fits: for some claim that may leave exactly one.
+        // One socket fewer matches, which may leave exactly one for a claim.
         self.change(&socket);
         true
     }
 
-    /// Somebody says that a socket is its own; [`Matching::next_match`] says which it is. Returns the claim that makes
-    /// room for it, which is forgotten: the oldest of the bare JID that has most.
+    /// Adds a claim; [`Matching::next_match`] returns its socket. Returns the claim that is displaced and removed:
+    /// the oldest of the bare JID with the most.
     pub fn claim(&mut self, claim: Claim, now: Time) -> Option<Claim> {
         let endpoint = claim.endpoint;
         self.changed.insert(Change::From(endpoint.ip().to_canonical(), endpoint.port()));
@@ -192,11 +193,11 @@ impl Matching {
         if is_over { self.claims.remove_of_largest_share() } else { None }
     }
 
-    /// The next claim whose socket is there, and that socket. The claim is forgotten; the socket stays until
+    /// The next claim with a socket, and that socket. The claim is removed. The socket stays until
     /// [`Matching::remove`], since the claim may be refused for another reason.
     pub fn next_match(&mut self) -> Option<(ConnId, Claim)> {
         while let Some(&change) = self.changed.first() {
-            // All claims of one endpoint mean the same. And of one port: (c) has a socket for all of them or for none.
+            // All claims of one endpoint have the same socket. By (c), so do all claims of one port.
             let oldest = match change {
                 Change::From(ip, port) | Change::Dialled(ip, port) => self.claims.oldest_of(ip, port),
                 Change::Port(port) => self.claims.oldest_of_port(port),
@@ -211,42 +212,42 @@ impl Matching {
         None
     }
 
-    /// The next claim whose grace is over; it is forgotten.
+    /// Removes and returns the next claim whose grace has elapsed.
     pub fn expired(&mut self, now: Time) -> Option<Claim> {
         if self.deadline()? <= now { self.forget_claim(|_| true) } else { None }
     }
 
-    /// When [`Matching::expired`] has something next.
+    /// When [`Matching::expired`] returns the next claim.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.claims.deadline()
     }
 
-    /// Forgets the oldest claim for which this holds.
+    /// Removes and returns the oldest claim for which this is true.
     pub fn forget_claim(&mut self, is_it: impl Fn(&Claim) -> bool) -> Option<Claim> {
         let arrival = self.claims.find(is_it)?;
         self.claims.remove(arrival)
     }
 
-    /// How many sockets nobody claimed.
+    /// The number of unclaimed sockets.
     #[must_use]
     pub fn unclaimed(&self) -> usize {
         self.sockets.len()
     }
 
-    /// How many claims wait for their socket.
+    /// The number of claims without a socket.
     #[must_use]
     pub fn early_claims(&self) -> usize {
         self.claims.len()
     }
 
-    /// How many of them are of this JID's account, whatever its resource.
+    /// The number of claims without a socket of this bare JID.
     #[must_use]
     pub fn early_claims_of(&self, jid: &Jid) -> usize {
         self.claims.of(jid)
     }
 
-    /// The unclaimed sockets that an endpoint means, by the first rule under which any fits. Several are none.
+    /// The unclaimed sockets of an endpoint, by the first rule with a match. Several sockets count as none.
     fn find(&self, endpoint: SocketAddr) -> Fit {
         let (ip, port) = (endpoint.ip().to_canonical(), endpoint.port());
         Fit::of(self.sockets.from(ip, port)).or_else(|| self.dialled(ip, port)).or_else(|| {
@@ -255,7 +256,7 @@ impl Matching {
         })
     }
 
-    /// Reading 5b.
+    /// Rule 5b.
     fn dialled(&self, ip: IpAddr, port: u16) -> Fit {
         if self.rules.are_announced(ip) {
             return Fit::of(self.sockets.of_port(port));
@@ -264,7 +265,7 @@ impl Matching {
         Fit::of(of_it.flat_map(|(on, _)| self.sockets.accepted(on, port)))
     }
 
-    /// Reading 5d.
+    /// Rule 5d.
     fn only_socket(&self, ip: IpAddr, port: u16) -> Fit {
         let Some(socket) = self.sockets.only().filter(|_| self.rules.only_socket) else {
             return Fit::Nothing;
@@ -274,7 +275,7 @@ impl Matching {
         if fits { Fit::One(socket.on) } else { Fit::Nothing }
     }
 
-    /// A socket came or went: whose claim may have another answer now.
+    /// A socket was added or removed: records the claims that may match now.
     fn change(&mut self, socket: &Socket) {
         let Socket { listener, from, .. } = *socket;
         let (rules, port) = (&self.rules, from.port());
@@ -294,7 +295,7 @@ impl Matching {
         self.arrivals
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     pub(super) fn check_invariants(&self) {
         debug_assert!(self.sockets.len() <= at_least_one(self.limits.unclaimed_max), "too many sockets");
         debug_assert!(self.claims.len() <= at_least_one(self.limits.early_claims_max), "too many claims");
@@ -304,7 +305,7 @@ impl Matching {
     }
 }
 
-/// A limit of none would leave no room for what just came.
+/// A limit of zero would leave no room for the newest entry.
 const fn at_least_one(limit: u32) -> usize {
     if limit == 0 { 1 } else { limit as usize }
 }

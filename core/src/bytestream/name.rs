@@ -1,5 +1,4 @@
-//! Names that peers choose, or that are chosen for them: stream ids, beside XMPP's JIDs and ids of IQs. Opaque and
-//! bounded.
+//! Opaque names of bounded length: stream ids, and XMPP's JIDs and ids of IQs.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -7,17 +6,17 @@ use core::fmt;
 use crate::entropy::Entropy;
 pub use crate::xmpp::jid::{Allow, IqId, Jid};
 
-/// What pairs two sockets at a proxy: at most 256 bytes, and a secret, since whoever knows it can take part.
+/// The id that pairs two sockets at a proxy, at most 256 bytes. It is secret: whoever knows it can claim a side.
 ///
 /// The mail's samples use `A01`; ours have 128 random bits (docs/stream-proxy.md §5.6).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(Box<str>);
 
 impl StreamId {
-    /// More is refused, so that what strangers make us keep has a bound.
+    /// The maximum length in bytes, which bounds the memory that strangers can use.
     pub const BYTES_MAX: usize = 256;
 
-    /// Takes any text of 1 to [`StreamId::BYTES_MAX`] bytes.
+    /// Accepts any text of 1 to [`StreamId::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self(text.into()))
@@ -29,7 +28,7 @@ impl StreamId {
         Self(data_encoding::HEXLOWER.encode(&entropy.half_block()).into())
     }
 
-    /// The text, for the stanza that carries it and for nothing else.
+    /// The text, for the stanza that carries it only.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

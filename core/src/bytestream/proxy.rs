@@ -1,20 +1,20 @@
-//! The proxy: it joins two sockets that were claimed with the same stream id (A6).
+//! The proxy: joins two sockets that were claimed with the same stream id (A6).
 //!
 //! It treats its two sides alike. The states of a socket (docs/stream-proxy.md §4):
 //!
-//! | state of a socket | what happens | what is said | next |
+//! | state of a socket | event | response | next |
 //! |---|---|---|---|
 //! | – | accepted | reads nothing | unclaimed, 30 s |
-//! | unclaimed | claimed, with a stream id that nobody used (A6.1, A6.2) | nothing yet | claimed, 60 s |
+//! | unclaimed | claimed, with an unused stream id (A6.1, A6.2) | nothing yet | claimed, 60 s |
 //! | unclaimed | claimed, with the stream id of another full JID's socket (A6.5–A6.7) | joined, then `result` to both (A6.8) | paired |
 //! | unclaimed | the end, or 30 s | | closed |
 //! | claimed | the end, or 60 s | `error` 404, or 504 | closed |
 //! | any | the same JID claims again, or a third one | `error` 409 | the same |
-//! | none | no socket fits for 2 s | `error` 404 | |
+//! | none | no socket matches for 2 s | `error` 404 | |
 //! | none | no stream id or no endpoint; not allowed; too many failures, or claims at a time | `error` 400; 403; 500 | |
 //!
-//! A claim has failed where no socket fits, where it is answered with 409, and where others pushed it out (500): else
-//! whoever sends enough of them could guess sockets and stream ids for nothing.
+//! A claim counts as failed if no socket matches, if it is answered with 409, or if it is displaced (500). Otherwise
+//! many claims could guess sockets and stream ids for free.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -40,33 +40,34 @@ mod machine;
 
 pub use self::event::ProxyEvent;
 
-/// Everything that can be set. All limits are inclusive.
+/// The configuration of a proxy. All limits are inclusive.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Our JID: whom claims have to be for.
+    /// Our JID, to which claims must be addressed.
     pub jid: Jid,
     /// The namespace of the stanzas. Default [`NAMESPACE`].
     pub namespace: Box<str>,
-    /// Where we listen and what we are called there; one address for each of the shell's listeners.
+    /// Our listening addresses; one for each of the driver's listeners.
     pub rules: Rules,
-    /// Who may claim sockets. Default: everybody.
+    /// The JIDs that may claim sockets. Default: all.
     pub allow: Allow,
-    /// What may wait for its other half of a match.
+    /// Limits of unmatched sockets and claims.
     pub matching: matching::Limits,
-    /// Connections in all, pairs included; one more is reset. The fewer are left, the fewer one address may have. Default
-    /// 40,000.
+    /// Limit of all connections, including pairs; further ones are reset. The fewer are left, the fewer one address
+    /// may have. Default 40,000.
     pub connections_max: u32,
-    /// Sockets that are claimed and wait for the other side. Default 10,000.
+    /// Limit of sockets that are claimed and wait for the other side. Default 10,000.
     pub claimed_max: u32,
-    /// Claims of one bare JID that are not answered yet. Default 32.
+    /// Limit of unanswered claims of one bare JID. Default 32.
     pub claims_per_jid_max: u32,
-    /// Failed claims of one bare JID in a minute; then it is refused until enough are forgiven. Default 5.
+    /// Limit of failed claims of one bare JID per minute; beyond it, claims are refused until the limit has refilled.
+    /// Default 5.
     pub failures_per_minute_max: u32,
-    /// How long a socket may be nobody's. Default 30 s.
+    /// Timeout of an unclaimed socket. Default 30 s.
     pub unclaimed: Span,
-    /// How long a claimed socket waits for the other side. Default 60 s.
+    /// Timeout of a claimed socket that waits for the other side. Default 60 s.
     pub claimed: Span,
-    /// Deadlines of a pair.
+    /// Timeouts of a pair.
     pub pair: pair::Limits,
 }
 
@@ -93,10 +94,10 @@ impl Config {
 
 /// The proxy's state machine.
 ///
-/// Beside the [`Machine`](crate::machine::Machine)'s door it has [`Proxy::handle_stanza`], after which
-/// [`Proxy::poll_stanza`] and [`Proxy::poll_event`] are to be called until `None`, as after any other `handle_*`, and
-/// after the outputs: a 'clear to send' goes out when the pair is made. As an
-/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it takes its stanzas as IQs.
+/// In addition to [`Machine`](crate::machine::Machine) it has [`Proxy::handle_stanza`]. After that, after any other
+/// `handle_*`, and after the outputs, the driver calls [`Proxy::poll_stanza`] and [`Proxy::poll_event`] until they
+/// return `None`: a 'clear to send' is sent when the pair is made. As an
+/// [`IqHandler`](crate::xmpp::component_host::IqHandler) it gets its stanzas as IQs.
 #[derive(Debug)]
 pub struct Proxy {
     config: Config,
@@ -104,18 +105,18 @@ pub struct Proxy {
     matching: Matching,
     streams: Streams,
     failures: Failures,
-    /// Connections of each address.
+    /// The number of connections of each address.
     per_address: BTreeMap<Source, u32>,
-    /// Claims that are not answered, of each bare JID.
+    /// The number of unanswered claims of each bare JID.
     claims: BTreeMap<Box<str>, u32>,
     stanzas: VecDeque<Stanza>,
-    /// Answers to what is none of our stanzas.
+    /// Answers to IQs that are not our stanzas.
     answers: VecDeque<Iq>,
     events: VecDeque<ProxyEvent>,
     draining: bool,
 }
 
-/// What a socket is (docs/stream-proxy.md §4).
+/// The state of a socket (docs/stream-proxy.md §4).
 ///
 /// ```text
 /// Unclaimed ─first claim─▶ Claimed ─second claim, for another socket─▶ Paired
@@ -124,13 +125,13 @@ pub struct Proxy {
 /// ```
 #[derive(Debug)]
 enum State {
-    /// Nobody's.
+    /// Not claimed.
     Unclaimed,
-    /// Somebody's, whose claim is held until the other side comes.
+    /// Claimed. The claim is unanswered until the other side comes.
     Claimed { by: Jid, iq: IqId, sid: StreamId },
     /// Either half of a pair.
     Paired { sid: StreamId },
-    /// Not taken.
+    /// A connection that is not accepted.
     Unwanted,
 }
 
@@ -146,7 +147,7 @@ impl State {
 }
 
 impl Proxy {
-    /// A proxy that knows of nothing.
+    /// A proxy without sockets.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -164,7 +165,7 @@ impl Proxy {
         }
     }
 
-    /// A stanza came. Legal at any time; answers to nothing are ignored.
+    /// Handles a stanza. Legal at any time; unexpected answers are ignored.
     pub fn handle_stanza(&mut self, stanza: Stanza, now: Now) {
         let Stanza { peer, id, query } = stanza;
         match query {
@@ -178,48 +179,48 @@ impl Proxy {
                 }
                 Err(condition) => self.refuse(peer, id, condition),
             },
-            // A proxy wants no streams of its own.
+            // A proxy accepts no offers.
             Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest400),
             Query::Result { .. } | Query::Error(_) => {}
         }
         self.settle(now);
     }
 
-    /// The next stanza to send; nothing is lost if it takes long, or XMPP is away meanwhile: claims time out.
+    /// The next stanza to send. It may be sent late, since claims time out.
     pub fn poll_stanza(&mut self) -> Option<Stanza> {
         self.stanzas.pop_front()
     }
 
-    /// The next thing to log.
+    /// The next event to log.
     pub fn poll_event(&mut self) -> Option<ProxyEvent> {
         self.events.pop_front()
     }
 
-    /// How many connections there are, closing ones included.
+    /// The number of connections, including closing ones.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.conns.len()
     }
 
-    /// How many pairs there are.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.conns.pairs()
     }
 
-    /// How many sockets nobody claimed.
+    /// The number of unclaimed sockets.
     #[must_use]
     pub fn unclaimed(&self) -> usize {
         self.matching.unclaimed()
     }
 
-    /// How many sockets are claimed and wait for the other side.
+    /// The number of sockets that are claimed and wait for the other side.
     #[must_use]
     pub const fn claimed(&self) -> usize {
         self.streams.claimed()
     }
 
-    /// What can be said of a claim before its socket is known.
+    /// Checks a claim before its socket is known.
     fn judge(
         &mut self,
         from: &Jid,
@@ -245,7 +246,7 @@ impl Proxy {
         Ok((sid, endpoint))
     }
 
-    /// Everything that found its other half since the last call.
+    /// Handles all claims that have found their sockets since the last call.
     fn settle(&mut self, now: Now) {
         while let Some((on, claim)) = self.matching.next_match() {
             match self.streams.claimant(&claim.sid, &claim.from) {
@@ -260,7 +261,7 @@ impl Proxy {
         self.check_invariants();
     }
 
-    /// The first of two: its claim is held until the other comes.
+    /// Holds the first of two claims until the other comes.
     fn hold(&mut self, on: ConnId, claim: Claim, now: Now) {
         self.matching.remove(on);
         let Claim { from, iq, sid, .. } = claim;
@@ -268,7 +269,7 @@ impl Proxy {
         self.enter(on, State::Claimed { by: from, iq, sid }, Some(now.mono + self.config.claimed));
     }
 
-    /// The second of two: joined first, and then both are told.
+    /// Joins the two sockets, and then answers both claims.
     fn join(&mut self, first: ConnId, second: ConnId, claim: Claim, now: Now) {
         let Some(state) = self.conns.state(first) else { return debug_assert!(false, "claimed, but gone") };
         let held = core::mem::replace(state, State::Paired { sid: claim.sid.clone() });
@@ -328,13 +329,13 @@ impl Proxy {
         self.conns.close(on, how, now);
     }
 
-    /// A claim that was let in was none.
+    /// An admitted claim has failed.
     fn fail(&mut self, claim: Claim, condition: Condition, now: Now) {
         self.failures.fail(&claim.from, now.mono);
         self.answer(claim, condition);
     }
 
-    /// A claim that was let in gets its answer.
+    /// Answers an admitted claim.
     fn answer(&mut self, claim: Claim, condition: Condition) {
         self.uncount(&claim.from);
         self.refuse(claim.from, claim.iq, condition);
@@ -345,7 +346,7 @@ impl Proxy {
         self.stanzas.push_back(Stanza { peer, id, query: Query::Error(condition) });
     }
 
-    /// Whether a connection that was just accepted is one too many, in all or of its address.
+    /// Whether a connection that was just accepted exceeds the limit of all, or the share of its address.
     fn is_too_many(&self, on: ConnId) -> bool {
         let others = u32::try_from(self.conns.len() - 1).unwrap_or(u32::MAX);
         let free = self.config.connections_max.saturating_sub(others);
@@ -368,7 +369,7 @@ impl Proxy {
         }
     }
 
-    /// What must hold between two calls.
+    /// Checks what must hold between two calls.
     fn check_invariants(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -377,7 +378,7 @@ impl Proxy {
         let open: usize = self.claims.values().map(|claims| *claims as usize).sum();
         assert_eq!(open, self.matching.early_claims() + self.streams.claimed(), "a claim without an answer");
         assert_eq!(self.streams.len(), self.streams.claimed() + self.conns.pairs(), "a stream of nobody's");
-        // A look at all of them costs too much where they are thousands.
+        // Checking all of them costs too much if there are thousands.
         if self.conns.len() <= 256 {
             self.conns.check_invariants();
         }

@@ -1,24 +1,24 @@
-//! What initiator and target have in common: what they ask for, how patient they are, why they fail.
+//! What initiator and target share: timeouts, actions and failures.
 
 use core::net::SocketAddr;
 
 use super::stanza::{Condition, Stanza};
 use crate::time::Span;
 
-/// How long an initiator or a target waits for what; see the tables of docs/stream-proxy.md §2, §3.
+/// The timeouts of an initiator or a target; see the tables of docs/stream-proxy.md §2, §3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the peer's answer, for the proxy's, and for all dials together (I1, I4, T1, T2). Default 60 s.
+    /// Timeout of the peer's answer, of the proxy's, and of all dials together (I1, I4, T1, T2). Default 60 s.
     pub answer: Span,
-    /// For one dial. Default 10 s.
+    /// Timeout of one dial. Default 10 s.
     pub dial: Span,
-    /// If set, a target dials each address of an offer for so long, whatever it meets, unless it connects: from the time
-    /// that it takes, the peer can't tell a closed port from one that is filtered. Default 3 s. `None`: it goes on as
-    /// soon as a dial failed.
+    /// For how long a target's dial of an address of an offer appears to last, whatever its result, unless it
+    /// connects. So the peer cannot tell a closed port from a filtered one by the time. Default 3 s. `None`: the next
+    /// address is dialled as soon as a dial fails.
     pub concealed: Option<Span>,
-    /// For the word which connection is used, once its socket is known: it changes nothing. Default 10 s.
+    /// Timeout of the peer's choice of a connection once its socket is known, which changes nothing. Default 10 s.
     pub named: Span,
-    /// For the peer's own offer, after it refused ours (I5). Default 10 s.
+    /// Timeout of the peer's own offer after it has refused ours (I5). Default 10 s.
     pub reversal: Span,
 }
 
@@ -35,24 +35,24 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// How long a target dials one address.
+    /// The timeout of a target's dial of one address.
     pub(crate) fn of_target(&self) -> Span {
         self.concealed.unwrap_or(self.dial)
     }
 }
 
-/// What a role asks of whoever holds its one socket.
+/// An action that a role asks of the owner of its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Send this.
+    /// Send this stanza.
     Say(Stanza),
-    /// Connect; whatever was connected or under way before is to be aborted.
+    /// Connect. An earlier connection or dial is aborted.
     Dial(SocketAddr),
-    /// The stream is clear to send (PF7). The role is over.
+    /// The stream is clear to send (PF7). The role has ended.
     Clear,
-    /// Change roles and keep the stream id (A1.3, A2.2). The role is over.
+    /// Reverse roles and keep the stream id (A1.3, A2.2). The role has ended.
     Reverse,
-    /// Close the socket, if there is one. The role is over.
+    /// Close the socket, if there is one. The role has ended.
     Fail(Failure),
 }
 
@@ -61,18 +61,18 @@ pub enum Act {
 pub enum Failure {
     /// The peer refused the offer, and made none itself.
     Refused(Condition),
-    /// The peer, or a proxy, did not accept that a socket is ours (A4).
+    /// The peer, or a proxy, did not accept our claim (A4).
     Disowned(Condition),
     /// None of the connections could be reached (A2).
     Unreachable,
-    /// The peer uses a connection that was not offered, or did not say which.
+    /// The peer uses a connection that was not offered, or named none.
     UnknownConnection,
     /// The peer began another stream instead.
     Replaced,
     /// The socket was reset before the stream was clear to send.
     Reset,
-    /// No answer in time.
+    /// No answer before the timeout.
     Silent,
-    /// Our side gave it up.
+    /// Our side cancelled it.
     Cancelled,
 }

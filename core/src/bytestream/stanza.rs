@@ -1,22 +1,22 @@
-//! What is said over XMPP, as values. How it is written in XML is not known here.
+//! The stanzas as values, independent of their XML.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::name::{IqId, Jid, StreamId};
 
-/// One IQ with its `<query/>`, to or from a peer.
+/// An IQ with its `<query/>`, to or from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stanza {
-    /// Whom it is for, or whom it is from.
+    /// The recipient, or the sender.
     pub peer: Jid,
-    /// Its `id`: an answer has that of the question, and nothing else tells what it answers.
+    /// Its `id`. An answer has that of its question, and nothing else identifies the question.
     pub id: IqId,
-    /// What it says.
+    /// The contents.
     pub query: Query,
 }
 
-/// The three uses of one `<query/>`, told apart by the IQ's type and the children, and the error.
+/// The three uses of a `<query/>`, which differ by the IQ's type and the children, and the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// `set` without `<endpoint/>`: PF2. Without connections: A1.1.
@@ -25,37 +25,37 @@ pub enum Query {
         sid: Option<StreamId>,
         /// `<connection/>`s in the order of the document.
         connections: Vec<Connection>,
-        /// How many more there were that lack `jid`, `ip` or `port`, or whose `ip` is no literal address.
+        /// The number of further ones without `jid`, `ip` or `port`, or whose `ip` is not a literal address.
         malformed: u32,
     },
-    /// `set` with `<endpoint/>`: PF4, A6.4. 'This socket is mine.'
+    /// `set` with `<endpoint/>`: PF4, A6.4. Claims a socket.
     Claim {
         /// `sid`, or `side` if that is missing, as in the samples (docs/stream-proxy.md §5.1).
         sid: Option<StreamId>,
-        /// The address dialled with the dialler's own port (docs/stream-proxy.md §5.5); `None`: missing or malformed.
+        /// The dialled address with the dialler's own port (docs/stream-proxy.md §5.5); `None`: missing or malformed.
         endpoint: Option<SocketAddr>,
     },
-    /// `result`. With a connection it is PF5, without one it means 'clear to send' (PF7, A6.8).
+    /// `result`. With a connection it is PF5, without one 'clear to send' (PF7, A6.8).
     Result {
         /// `sid`, which PF5 has; an empty `<query/>` has none.
         sid: Option<StreamId>,
-        /// Whose connection the target uses.
+        /// The connection that the target uses.
         connection: Option<Jid>,
     },
     /// `error`.
     Error(Condition),
 }
 
-/// One `<connection/>`: where somebody can be reached.
+/// A `<connection/>`: an address at which an entity can be reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Who claims have to go to: the initiator itself, or a proxy.
+    /// The JID to which claims must be sent: the initiator itself, or a proxy.
     pub jid: Jid,
     /// The literal address (docs/stream-proxy.md §5.13).
     pub to: SocketAddr,
 }
 
-/// Why a request is refused, in the numbers of XEP-0086 and the names of RFC 6120 §8.3.3; the mail has no codes
+/// Why a request is refused, with the numbers of XEP-0086 and the names of RFC 6120 §8.3.3. The mail has no codes
 /// (docs/stream-proxy.md §5.11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -65,24 +65,24 @@ pub enum Condition {
     Forbidden403,
     /// item-not-found: no such socket, no such stream, nothing that could be reached.
     NotFound404,
-    /// not-acceptable: not wanted.
+    /// not-acceptable: no stream is wanted.
     NotAcceptable406,
-    /// conflict: the stream id is taken.
+    /// conflict: the stream id is in use.
     Conflict409,
-    /// resource-constraint: too much at a time, or too many failures.
+    /// resource-constraint: too many at a time, or too many failures.
     Resource500,
     /// service-unavailable: shutting down.
     Unavailable503,
     /// remote-server-timeout: the other side did not come.
     Timeout504,
-    /// remote-server-not-found: there is no such domain, or its server can't be reached.
+    /// remote-server-not-found: there is no such domain, or its server cannot be reached.
     NoServer404,
-    /// Any other, from a peer or a server between.
+    /// Any other, from a peer or an intermediate server.
     Other,
 }
 
 impl Condition {
-    /// Whether a peer that is there, and makes an offer itself next (A1.3, A2.2), may have said it.
+    /// Whether a peer that makes an offer itself next (A1.3, A2.2) may have sent it.
     #[must_use]
     pub const fn may_precede_an_offer(self) -> bool {
         match self {
@@ -99,7 +99,7 @@ impl Condition {
         }
     }
 
-    /// The number that XEP-0086 gives it; `None` for what is none of ours.
+    /// Its number in XEP-0086; `None` for [`Condition::Other`].
     #[must_use]
     pub const fn code(self) -> Option<u16> {
         Some(match self {

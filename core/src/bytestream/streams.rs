@@ -1,11 +1,11 @@
-//! Stream id ↔ stream id: who claimed a socket with which, and which are joined.
+//! The stream ids of claimed and paired sockets at a proxy.
 
 use alloc::collections::BTreeMap;
 
 use super::name::{Jid, StreamId};
 use crate::machine::ConnId;
 
-/// Every stream id that a socket was claimed with.
+/// All stream ids with a claimed socket or a pair.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     streams: BTreeMap<StreamId, Stream>,
@@ -18,11 +18,11 @@ enum Stream {
     Paired,
 }
 
-/// What a claim with a stream id would be.
+/// The position of a claim with a stream id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimant {
     First,
-    /// The second, by another full JID; the socket of the first.
+    /// The second, by another full JID; has the socket of the first.
     Second(ConnId),
     /// The first one again, or a third.
     Refused,
@@ -51,7 +51,7 @@ impl Streams {
         }
     }
 
-    /// The socket, or the pair, is gone: the stream id is nobody's.
+    /// Frees the stream id, since the socket or the pair has ended.
     pub(super) fn end(&mut self, sid: &StreamId) {
         if let Some(Stream::Claimed { .. }) = self.streams.remove(sid) {
             self.claimed -= 1;

@@ -1,13 +1,13 @@
-//! The target: dials what it was offered, in that order, and says which socket is its own. It does not know which of
-//! the connections are proxies (A6, 'unknowingly').
+//! The target: dials the offered connections in order, and claims its socket. It does not know which of the
+//! connections are proxies (A6, 'unknowingly').
 //!
 //! | state | docs/stream-proxy.md §3 |
 //! |---|---|
 //! | `Dialling` | T1 |
-//! | `Claimed` | T2: the claim (PF4) and the word to the initiator (PF5) are out, both at once |
+//! | `Claimed` | T2: the claim (PF4) and the answer to the initiator (PF5) were sent together |
 //! | `Ended` | T8, T9, or the other role |
 //!
-//! Whether an offer is wanted at all (T0: A5, 400) is said by whoever makes a target of it.
+//! The caller decides whether an offer is accepted at all (T0: A5, 400).
 
 use alloc::collections::VecDeque;
 use alloc::vec;
@@ -21,7 +21,7 @@ use super::stanza::{Condition, Connection, Query, Stanza};
 use crate::acl::Policy;
 use crate::time::Time;
 
-/// One stream's target.
+/// The target of one stream.
 #[derive(Debug)]
 pub struct Target {
     parties: Parties,
@@ -33,11 +33,13 @@ pub struct Target {
     due: Time,
 }
 
+/// The state of a target.
+///
 /// ```text
-/// Dialling ─connected, PF4 and PF5 sent─▶ Claimed ─clear to send─▶ Over
+/// Dialling ─connected, PF4 and PF5 sent─▶ Claimed ─clear to send─▶ Ended
 /// Dialling ─failed─▶ Dialling (the next address)
-/// Dialling ─no address is left─▶ Over (404, or an initiator takes its place)
-/// Claimed ─error, reset, timeout─▶ Over (failed)
+/// Dialling ─no address is left─▶ Ended (404, or an initiator takes its place)
+/// Claimed ─error, reset, timeout─▶ Ended (failed)
 /// ```
 #[derive(Debug)]
 enum State {
@@ -47,8 +49,8 @@ enum State {
 }
 
 impl Target {
-    /// T0: an offer that is wanted. Of `connections` the first [`CONNECTIONS_MAX`] that may be dialled count
-    /// (docs/dtcp.md §6.35). `reversible`: if none of them can be reached, we make an offer ourselves (A1.3, A2.2).
+    /// T0: accepts an offer. The first [`CONNECTIONS_MAX`] of `connections` that may be dialled count (docs/dtcp.md
+    /// §6.35). `reversible`: if none of them can be reached, we make an offer ourselves (A1.3, A2.2).
     #[must_use]
     pub fn accept(
         parties: Parties,
@@ -77,20 +79,20 @@ impl Target {
         }
     }
 
-    /// Whether the answer to a claim of ours to this JID is to come (PF7, A6.8).
+    /// Whether the answer to our claim at this JID is awaited (PF7, A6.8).
     #[must_use]
     pub fn awaits_clearance(&self, from: &Jid) -> bool {
         matches!(&self.state, State::Claimed { at, .. } if from == at)
     }
 
-    /// Whether an answer with this id, from there, is for us.
+    /// Whether an answer from this JID with this id is for us.
     #[must_use]
     pub fn expects(&self, from: &Jid, id: &IqId) -> bool {
         matches!(&self.state, State::Claimed { at, iq } if from == at && id == iq)
     }
 
-    /// Connected, from this local port: PF4, under the id `iq`, and PF5 at once, since a proxy answers the one only
-    /// after the initiator has acted on the other (docs/stream-proxy.md §5.4).
+    /// Connected from this local port: sends PF4 with the id `iq`, and PF5 at once, since a proxy answers the former
+    /// only after the initiator has acted on the latter (docs/stream-proxy.md §5.4).
     #[must_use]
     pub fn on_connected(&mut self, local_port: u16, iq: IqId, now: Time) -> Vec<Act> {
         let State::Dialling { current, .. } = &self.state else { return Vec::new() };
@@ -124,7 +126,7 @@ impl Target {
         }
     }
 
-    /// PF7: an answer that was [expected](Target::expects).
+    /// PF7: handles an [expected](Target::expects) result.
     #[must_use]
     pub fn on_result(&mut self) -> Vec<Act> {
         debug_assert!(matches!(self.state, State::Claimed { .. }), "an answer to nothing");
@@ -132,14 +134,14 @@ impl Target {
         vec![Act::Clear]
     }
 
-    /// A4: an error that was [expected](Target::expects).
+    /// A4: handles an [expected](Target::expects) error.
     #[must_use]
     pub fn on_error(&mut self, condition: Condition) -> Vec<Act> {
         self.fail(Failure::Disowned(condition))
     }
 
-    /// The socket was reset before the stream was clear. An end in order is no reason to give up, other than the table
-    /// has it: the peer may be clear before us and have nothing to say.
+    /// The socket was reset before the stream was clear. A clean end is handled by the table of the
+    /// [module](crate::bytestream), since the peer may be clear before us and have nothing to send.
     #[must_use]
     pub fn on_reset(&mut self) -> Vec<Act> {
         match self.state {
@@ -148,7 +150,7 @@ impl Target {
         }
     }
 
-    /// The deadline may have passed.
+    /// Handles a deadline that has passed.
     #[must_use]
     pub fn on_timeout(&mut self, now: Time) -> Vec<Act> {
         if self.deadline().is_none_or(|due| due > now) {
@@ -162,7 +164,7 @@ impl Target {
         }
     }
 
-    /// When [`Target::on_timeout`] is to be called.
+    /// When [`Target::on_timeout`] must be called.
     #[must_use]
     pub const fn deadline(&self) -> Option<Time> {
         match self.state {
@@ -171,7 +173,7 @@ impl Target {
         }
     }
 
-    /// A1.2, A2.1: nothing there that could be reached.
+    /// A1.2, A2.1: none of the addresses could be reached.
     fn give_up(&mut self) -> Vec<Act> {
         self.state = State::Ended;
         let refusal = self.answer(Query::Error(Condition::NotFound404));
@@ -183,7 +185,7 @@ impl Target {
         vec![Act::Fail(why)]
     }
 
-    /// What goes to the initiator has the id of its offer.
+    /// An answer to the initiator has the id of its offer.
     fn answer(&self, query: Query) -> Act {
         Act::Say(Stanza { peer: self.parties.peer.clone(), id: self.offer.clone(), query })
     }

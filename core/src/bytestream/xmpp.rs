@@ -1,7 +1,7 @@
 //! The stream proxy's stanzas as IQs (docs/stream-proxy.md §1, §5).
 //!
-//! One `<query/>` serves three uses, told apart by the IQ's type and its children. The mail's name for the namespace is
-//! `whoknows`; there is no other (docs/stream-proxy.md §5.2).
+//! One `<query/>` has three uses, which differ by the IQ's type and its children. The mail's name for the namespace
+//! is `whoknows`; there is no other (docs/stream-proxy.md §5.2).
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -16,12 +16,12 @@ use crate::xmpp::element::Element;
 use crate::xmpp::iq::{Iq, Kind};
 use crate::xmpp::jid::{IqId, Jid};
 
-/// The namespace where nothing else is configured.
+/// The default namespace.
 pub const NAMESPACE: &str = "whoknows";
 
-/// Reads an IQ; `None` for one that is not of this namespace, which [`Iq::not_understood`] answers. A request without
-/// an id is read as one whose id is empty (docs/stream-proxy.md §5.3), and so is its answer. Errors and results need not
-/// have a `<query/>`: their id tells what they answer.
+/// Parses an IQ; `None` for one of another namespace, which [`Iq::not_understood`] answers. A request without an id
+/// is treated as if its id were empty (docs/stream-proxy.md §5.3), and so is its answer. Errors and results need no
+/// `<query/>`, since their id identifies the question.
 #[must_use]
 pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
     let query = iq.payload_of(namespace, "query");
@@ -35,13 +35,13 @@ pub fn read(iq: &Iq, namespace: &str) -> Option<Stanza> {
     Some(Stanza { peer: iq.from.clone(), id, query })
 }
 
-/// [Reads](read) an IQ for one of the component's JIDs; `None` too if that is not `me`.
+/// [Parses](read) an IQ to one of the component's JIDs; `None` also if that is not `me`.
 #[must_use]
 pub fn receive(iq: &Iq, me: &Jid, namespace: &str) -> Option<Stanza> {
     if iq.to == *me { read(iq, namespace) } else { None }
 }
 
-/// Writes a stanza of ours.
+/// Writes a stanza.
 #[must_use]
 pub fn write(stanza: &Stanza, from: &Jid, namespace: &str) -> Iq {
     let query = Element::new(namespace, "query");
@@ -106,7 +106,7 @@ fn connection(of: &Element) -> Option<Connection> {
     Some(Connection { jid: Jid::parse(of.attribute("jid")?)?, to: address(of)? })
 }
 
-/// `ip` and `port`; a literal address and no name (docs/stream-proxy.md §5.13).
+/// `ip` and `port`, with a literal address, not a name (docs/stream-proxy.md §5.13).
 fn address(of: &Element) -> Option<SocketAddr> {
     let ip: IpAddr = of.attribute("ip")?.parse().ok()?;
     let port = of.attribute("port")?;

@@ -1,15 +1,15 @@
 //! The client's side of XEP-0114, Jabber Component Protocol, on one connection: header, handshake, stanzas.
 //!
-//! | in state | header | `<handshake/>` | stanza | `<stream:error/>`, end, nonsense |
+//! | in state | header | `<handshake/>` | stanza | `<stream:error/>`, end, invalid |
 //! |---|---|---|---|---|
-//! | `Header` | with an id: says the handshake; → `Handshake` | ignored | ignored | over |
-//! | `Handshake` | – | → `Up` | ignored | over |
-//! | `Up` | – | ignored | an IQ is handed on, all others are ignored | over |
+//! | `Header` | with an id: sends the handshake; → `Handshake` | ignored | ignored | ended |
+//! | `Handshake` | – | → `Up` | ignored | ended |
+//! | `Up` | – | ignored | an IQ is passed on, all others are ignored | ended |
 //!
-//! A stanza that is too much ([`Part::Excess`]) is skipped; if it is an IQ that asks for an answer, and says so in
-//! time, it gets one: 406.
+//! A stanza that exceeds the limits ([`Part::Excess`]) is skipped. If its first tag shows an IQ that needs an answer,
+//! it gets a 406.
 //!
-//! Deadlines are [`component_host`](super::component_host)'s.
+//! The timeouts are those of [`component_host`](super::component_host).
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,41 +24,41 @@ use super::stream::{self, DEPTH_MAX, Part, STANZA_BYTES_MAX, STREAM, Stream};
 use crate::machine::{DialFailure, End};
 use crate::opaque::Opaque;
 
-/// What component and server share. It is wiped when it is dropped, and not shown.
+/// The secret that component and server share. It is zeroed on drop, and hidden from `Debug`.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
-/// Why there is no connection to the server, or none any more.
+/// Why there is no connection to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// It can't be reached.
+    /// It cannot be reached.
     Unreachable(DialFailure),
-    /// It did not say what it had to in time, or takes nothing any more.
+    /// It timed out, or does not read.
     Silent,
     /// It ended the stream with this error.
     Refused(StreamCondition),
-    /// It ended the stream in order.
+    /// It ended the stream cleanly.
     Closed,
-    /// It ended the connection in the middle of the stream.
+    /// It ended the connection within the stream.
     Ended(End),
-    /// What it sent is no stream, which was ended with this error.
+    /// Its stream was invalid, and was ended with this error.
     Garbled(StreamCondition),
 }
 
-/// What a component has to say about received bytes.
+/// An action in response to received bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send this.
+    /// Send these bytes.
     Say(Opaque<Vec<u8>>),
-    /// The server knows us: from now on IQs may be sent.
+    /// The server has accepted us: IQs may be sent.
     Up,
-    /// An IQ came.
+    /// An IQ was received.
     Iq(Iq),
-    /// A stanza is skipped; the answer, if it is a question.
+    /// A stanza is skipped. Has the answer, if it was a request.
     Excess(Option<Iq>),
-    /// It is over: send `say`, and close.
+    /// The connection has ended: send `say`, and close.
     Close {
-        /// Why.
+        /// The reason.
         why: Loss,
         /// The end of our stream.
         say: Vec<u8>,
@@ -83,7 +83,7 @@ enum State {
 }
 
 impl Secret {
-    /// The bytes that the server's configuration has as well.
+    /// A secret, as in the server's configuration.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
         Self(Zeroizing::new(bytes.to_vec()))
@@ -106,20 +106,20 @@ impl fmt::Debug for Secret {
 }
 
 impl Component {
-    /// The connection is up; `name` is the component's domain. Also what is to be sent first.
+    /// The connection is established; `name` is the component's domain. Also returns the bytes to send first.
     #[must_use]
     pub fn begin(name: &str, secret: Secret) -> (Self, Vec<u8>) {
         let it = Self { stream: Stream::new(), state: State::Header, secret };
         (it, stream::header(COMPONENT, name))
     }
 
-    /// Whether the server knows us.
+    /// Whether the server has accepted us.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.state == State::Up
     }
 
-    /// What the front of received bytes means; `bytes` is shortened by what was taken. `None` when all of them were.
+    /// Reads from the front of `bytes`, and shortens it by what was consumed. `None` when all bytes were.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Option<Action> {
         while self.state != State::Ended {
             let heard = match self.stream.read(bytes) {
@@ -140,7 +140,7 @@ impl Component {
 
     fn header(&mut self, header: &Element) -> Option<Action> {
         self.state = State::Handshake;
-        // One without an id goes before an error (docs/dtcp.md §7.1).
+        // A header without an id precedes an error (docs/dtcp.md §7.1).
         let id = header.attribute("id").filter(|id| !id.is_empty())?;
         Some(Action::Say(Opaque(self.secret.handshake(id))))
     }

@@ -1,18 +1,18 @@
-//! A machine behind a component of an XMPP server: its own connections, and the one to the server beside them.
+//! Runs a machine behind a component of an XMPP server: the machine's own connections, and the one to the server.
 //!
 //! ```text
-//!   shell ── handle_*, poll_output ──▶ Hosted<M> ── handle_*, poll_output ───────────────▶ M: IqHandler
-//!                                          └──────── handle_iq, handle_online …, poll_iq ──▶
+//!   driver ─ handle_*, poll_output ──▶ ComponentHost<M> ── handle_*, poll_output ────────▶ M: IqHandler
+//!                                          └────────── handle_iq, handle_online …, poll_iq ──▶
 //! ```
 //!
-//! * The connection to the server is `ConnId { index: 0, .. }`, whose generation grows with every attempt; connection
-//!   `index` of the machine inside is `index + 1` outside. [Events](crate::event::Event) are passed on as they are: ids in
-//!   them are the machine's own.
-//! * The server may come and go: the machine is told, and its own connections go on untouched. IQs that it wants to
-//!   send meanwhile wait, within [`QUEUE_BYTES_MAX`]; what was on its way when the server went is lost, like anything
-//!   that a server loses, and deadlines are the machine's.
-//! * What the machine inside reports in its own way the shell asks it for ([`ComponentHost::inner`], [`ComponentHost::inner_mut`]);
-//!   everything that is told to it through there is followed by [`Machine::poll_output`] as ever.
+//! * The connection to the server is `ConnId { index: 0, .. }`, whose generation increases with every attempt.
+//!   Connection `index` of the inner machine is `index + 1` outside. [Events](crate::event::Event) are passed on
+//!   unchanged: their ids are those of the inner machine.
+//! * If the server is lost, the machine is told, and its own connections continue. IQs that it sends meanwhile wait,
+//!   within [`QUEUE_BYTES_MAX`]. IQs in flight when the server is lost are lost, and the machine's own timeouts
+//!   apply.
+//! * The driver polls the inner machine's own events ([`ComponentHost::inner`], [`ComponentHost::inner_mut`]). After
+//!   any call of it, the driver calls [`Machine::poll_output`] as usual.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -37,90 +37,90 @@ mod door;
 mod server;
 mod service;
 
-/// How many bytes of IQs may wait for the server; what is more is dropped.
+/// The maximum size of the IQs that wait for the server, in bytes; further ones are dropped.
 pub const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
-/// Looking up the server's name, and then connecting to the last of its addresses, may take so long…
+/// The timeout of resolving the server's name, and of connecting to the last of its addresses.
 const DIAL: Span = Span::from_secs(10);
-/// …and connecting to an address that others follow; there is one connection to the server at a time…
+/// The timeout of connecting to an address that others follow. There is one connection to the server at a time.
 const DIAL_NOT_LAST: Span = Span::from_secs(2);
-/// …and from then on until the server knows us.
+/// The timeout of the XMPP handshake after connecting.
 const HANDSHAKE: Span = Span::from_secs(10);
-/// White space is sent so often (RFC 6120 §4.6.1), and a server that takes nothing for as long is lost.
+/// The interval of white space keep-alives (RFC 6120 §4.6.1). A server that acknowledges nothing for as long is lost.
 const KEEP_ALIVE: Span = Span::from_secs(60);
-/// The server may take so long to end its stream when we ended ours. The connection is not ended before (RFC 6120
-/// §4.4): Prosody 0.12 drops what it receives together with a FIN.
+/// The timeout of the server's end of stream after ours. The connection is not closed before (RFC 6120 §4.4): Prosody
+/// 0.12 drops what it receives together with a FIN.
 const CLOSE_TIMEOUT: Span = Span::from_secs(5);
-/// Who was known for so long is tried again soon.
+/// A connection that was up for this long resets the backoff.
 const LASTING: Span = Span::from_secs(10);
-/// How long to wait before the next attempt. Wrong secrets and unknown names seldom pass by themselves.
+/// The delays between attempts. A wrong secret or an unknown name is seldom transient.
 const RETRY: Retry =
     Retry { first: Span::from_secs(1), first_refused: Span::from_secs(40), max: Span::from_secs(60) };
 
-/// A machine that handles IQs. What it does not do with one, nobody does: an IQ for a JID or of a namespace that it
-/// does not know it answers with [`Iq::not_understood`].
+/// A machine that handles IQs. Every IQ is passed to it: one to an unknown JID or of an unknown namespace must be
+/// answered with [`Iq::not_understood`].
 pub trait IqHandler: Machine {
-    /// An IQ came, for any JID of the component's.
+    /// Handles an IQ to any JID of the component.
     fn handle_iq(&mut self, iq: Iq, now: Now);
 
-    /// The server knows us: IQs go out from now on.
+    /// The server has accepted us: IQs are sent from now on.
     fn handle_online(&mut self, now: Now);
 
-    /// The server is lost. It is tried again, and then it is `handle_online`.
+    /// The connection to the server was lost. `handle_online` follows when it is re-established.
     fn handle_offline(&mut self, now: Now);
 
-    /// Begin nothing new, end what only waits; pairs go on.
+    /// Begins nothing new and ends what only waits; pairs continue.
     fn handle_drain(&mut self, now: Now);
 
-    /// The next IQ to send. It is asked for after every `handle_*` and after the outputs, until it is `None`.
+    /// The next IQ to send. Called after every `handle_*` and after the outputs, until it returns `None`.
     fn poll_iq(&mut self) -> Option<Iq>;
 
-    /// Whether there is nothing left to do.
+    /// Whether nothing is left to do.
     fn is_done(&self) -> bool;
 
-    /// The namespaces that it understands, for whoever asks (XEP-0030).
+    /// The namespaces that it supports, for service discovery (XEP-0030).
     fn features(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Where the server is, and as what it knows us.
+/// The server, and our name and secret.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The server's address for components.
     pub server: HostPort,
     /// The component's domain.
     pub name: Jid,
-    /// What it shares with the server.
+    /// The secret shared with the server.
     pub secret: Secret,
 }
 
-/// What became of the connection to the server.
+/// An event of the connection to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostEvent {
-    /// The server knows us.
+    /// The server has accepted us.
     Up,
     /// There is no connection. The same reason is reported once until there is one again.
     Down {
-        /// Why.
+        /// The reason.
         why: Loss,
-        /// When it is tried again.
+        /// The delay until the next attempt.
         again: Span,
     },
-    /// IQs were dropped because too many wait for the server; once until there is a connection again.
+    /// IQs were dropped because too many wait for the server. Reported once until there is a connection again.
     Full,
-    /// The server sends us what is for another component; it is dropped. The first is reported, and then every time that
-    /// there are twice as many. ejabberd does so with `global_routes: true`, if two components share a listener.
+    /// The server sent a stanza for another component; it is dropped. Reported for the first one, and then whenever
+    /// their number has doubled. ejabberd does so with `global_routes: true`, if two components share a listener.
     Misrouted {
-        /// Whom the last one was for.
+        /// The recipient of the last one.
         to: Jid,
-        /// How many there are by now, since the beginning.
+        /// Their number since the start.
         total: u64,
     },
-    /// A stanza from the server was skipped ([`Part::Excess`](super::stream::Part::Excess)). The first is reported, and then every time that there
-    /// are twice as many, since anybody can send them.
+    /// A stanza from the server was skipped ([`Part::Excess`](super::stream::Part::Excess)). Reported for the first
+    /// one, and then whenever their number has doubled, since anybody can send them.
     Excess {
-        /// How many there are by now, since the beginning.
+        /// Their number since the start.
         total: u64,
     },
 }
@@ -132,16 +132,16 @@ pub struct ComponentHost<M> {
     inner: M,
     /// At most one.
     conns: Conns<State>,
-    /// The addresses of the server's that are left to try.
+    /// The server's addresses that are left to try.
     rest: VecDeque<SocketAddr>,
     /// When the next attempt begins.
     wake: Option<Time>,
     backoff: Backoff,
     entropy: Entropy,
     queue: Opaque<Vec<u8>>,
-    /// How many stanzas were skipped.
+    /// The number of skipped stanzas.
     excess: u64,
-    /// How many stanzas were for another component.
+    /// The number of stanzas for another component.
     misrouted: u64,
     flight: Flight,
     events: VecDeque<HostEvent>,
@@ -151,7 +151,7 @@ pub struct ComponentHost<M> {
     now: Now,
 }
 
-/// What the connection to the server is.
+/// The state of the connection to the server.
 ///
 /// ```text
 /// Resolving ─addresses─▶ Dialling ─connected─▶ Greeting ─<handshake/>─▶ Up ─we end the stream─▶ Leaving ─its end─▶ Closing
@@ -161,28 +161,28 @@ pub struct ComponentHost<M> {
 /// ```
 #[derive(Debug)]
 enum State {
-    /// Its name is being looked up.
+    /// The server's name is being resolved.
     Resolving,
-    /// It is dialled.
+    /// The server is being dialled.
     Dialling,
-    /// There, but not known yet.
+    /// Connected, and not accepted yet.
     Greeting(Component),
-    /// Known, since then.
+    /// Accepted since then.
     Up(Component, Time),
-    /// We ended our stream, and await the end of the server's.
+    /// We have ended our stream, and wait for the end of the server's.
     Leaving(Component),
-    /// Over.
+    /// Closing.
     Closing,
 }
 
-/// What is on its way to the server.
+/// The state of the bytes sent to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
-    /// Nothing.
+    /// None are unsent.
     Idle,
-    /// Something.
+    /// Some are being sent.
     Sent,
-    /// Something that was sent before the last keep-alive was due.
+    /// Some were sent before the last keep-alive was due.
     Overdue,
 }
 
@@ -200,7 +200,7 @@ impl State {
 }
 
 impl<M: IqHandler> ComponentHost<M> {
-    /// A machine whose server is being dialled. `seed` is from the operating system.
+    /// A host that begins to dial the server. `seed` comes from the operating system.
     #[must_use]
     pub fn new(config: Config, inner: M, seed: [u8; 32], now: Now) -> Self {
         let mut it = Self {
@@ -225,34 +225,35 @@ impl<M: IqHandler> ComponentHost<M> {
         it
     }
 
-    /// The machine inside.
+    /// The inner machine.
     pub const fn inner(&self) -> &M {
         &self.inner
     }
 
-    /// The machine inside, to be told something.
+    /// The inner machine, mutable.
     pub const fn inner_mut(&mut self) -> &mut M {
         &mut self.inner
     }
 
-    /// The next thing to log of the connection to the server.
+    /// The next event of the connection to the server.
     pub fn poll_event(&mut self) -> Option<HostEvent> {
         self.events.pop_front()
     }
 
-    /// Whether the server knows us.
+    /// Whether the server has accepted us.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.conns.states().any(|state| matches!(state, Some(State::Up(..))))
     }
 
-    /// Legal more than once. The machine inside is drained; the stream to the server ends when nothing is left to be said.
+    /// Shuts down: drains the inner machine, and ends the stream to the server when nothing is left to send. May be
+    /// called repeatedly.
     pub fn handle_drain(&mut self, now: Now) {
         self.now = now;
         self.leaving = true;
         self.wake = None;
         self.inner.handle_drain(now);
-        // Who is not known has nothing to say.
+        // Without an accepted stream there is nothing to send.
         for on in self.conns.open_ids() {
             if let Some(State::Resolving | State::Dialling | State::Greeting(_)) = self.conns.state(on) {
                 self.shut(on, Close::Abort, now);
@@ -260,7 +261,7 @@ impl<M: IqHandler> ComponentHost<M> {
         }
     }
 
-    /// Whether there is nothing left to do after [`ComponentHost::handle_drain`].
+    /// Whether nothing is left to do after [`ComponentHost::handle_drain`].
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.leaving && self.conns.len() == 0 && self.inner.is_done()
@@ -286,7 +287,7 @@ impl<M: IqHandler> ComponentHost<M> {
         }
     }
 
-    /// An IQ for one of the component's JIDs. One for another domain is none of ours, and whoever it is for may answer it.
+    /// Handles an IQ. One for another domain is dropped: its recipient may answer it.
     fn handle_iq(&mut self, iq: Iq, now: Now) {
         if iq.to.domain() != self.config.name.domain() {
             self.misrouted += 1;
@@ -334,8 +335,7 @@ impl<M: IqHandler> ComponentHost<M> {
         }
     }
 
-    /// Takes the IQs of the machine inside, which has nothing else to do, and sends what can be sent; whether that
-    /// made outputs.
+    /// Collects the IQs of the idle inner machine, and sends what can be sent. Returns whether that made outputs.
     fn forward(&mut self) -> bool {
         while let Some(iq) = self.inner.poll_iq() {
             self.enqueue(&iq);

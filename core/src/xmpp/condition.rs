@@ -1,4 +1,4 @@
-//! What errors say: of stanzas (RFC 6120 §8.3, XEP-0086), and of whole streams (RFC 6120 §4.9).
+//! Conditions of stanza errors (RFC 6120 §8.3, XEP-0086) and of stream errors (RFC 6120 §4.9).
 
 use alloc::string::String;
 
@@ -24,7 +24,7 @@ pub enum Condition {
     NotAllowed,
     /// 406 not-acceptable.
     NotAcceptable,
-    /// 406 policy-violation, which XEP-0086 does not have. A lone number is read as [`Condition::NotAcceptable`].
+    /// 406 policy-violation, which XEP-0086 does not have. The number alone is read as [`Condition::NotAcceptable`].
     PolicyViolation,
     /// 407 registration-required.
     RegistrationRequired,
@@ -32,7 +32,7 @@ pub enum Condition {
     Conflict,
     /// 500 internal-server-error.
     InternalServerError,
-    /// 500 resource-constraint. A lone number is read as [`Condition::InternalServerError`].
+    /// 500 resource-constraint. The number alone is read as [`Condition::InternalServerError`].
     ResourceConstraint,
     /// 501 feature-not-implemented.
     FeatureNotImplemented,
@@ -40,25 +40,25 @@ pub enum Condition {
     ServiceUnavailable,
     /// 504 remote-server-timeout.
     RemoteServerTimeout,
-    /// 302 redirect. A lone number is read as this one.
+    /// 302 redirect. The number alone is read as this one.
     Redirect,
     /// 302 gone.
     Gone,
-    /// 400 jid-malformed. A lone number is read as [`Condition::BadRequest`].
+    /// 400 jid-malformed. The number alone is read as [`Condition::BadRequest`].
     JidMalformed,
-    /// 400 unexpected-request. A lone number is read as [`Condition::BadRequest`].
+    /// 400 unexpected-request. The number alone is read as [`Condition::BadRequest`].
     UnexpectedRequest,
-    /// 404 recipient-unavailable. A lone number is read as [`Condition::ItemNotFound`].
+    /// 404 recipient-unavailable. The number alone is read as [`Condition::ItemNotFound`].
     RecipientUnavailable,
-    /// 404 remote-server-not-found: there is no such domain. A lone number is read as [`Condition::ItemNotFound`].
+    /// 404 remote-server-not-found: there is no such domain. The number alone is read as [`Condition::ItemNotFound`].
     RemoteServerNotFound,
-    /// 407 subscription-required. A lone number is read as [`Condition::RegistrationRequired`].
+    /// 407 subscription-required. The number alone is read as [`Condition::RegistrationRequired`].
     SubscriptionRequired,
-    /// 500 undefined-condition, and all that is none of these.
+    /// 500 undefined-condition, and all others.
     Undefined,
 }
 
-/// Every condition with its name, its number and its type, in the order in which a number is looked up.
+/// Every condition with its name, number and type. A number is looked up in this order.
 const CONDITIONS: &[(Condition, &str, u16, &str)] = &[
     (Condition::BadRequest, "bad-request", 400, "modify"),
     (Condition::NotAuthorized, "not-authorized", 401, "auth"),
@@ -104,9 +104,9 @@ impl Condition {
             .unwrap_or_else(|| unreachable!("every condition is in the table"))
     }
 
-    /// What XEP-0086 makes of a number.
+    /// The condition of a number of XEP-0086.
     fn of_code(code: &str) -> Self {
-        // Numbers of HTTP that old entities used for these.
+        // Old entities used these numbers of HTTP.
         let code = match code {
             "408" => "504",
             "502" | "510" => "503",
@@ -120,20 +120,20 @@ impl Condition {
 /// The `<error/>` of a stanza.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StanzaError {
-    /// What it says to programs.
+    /// The condition, for programs.
     pub condition: Condition,
-    /// What it says to people; may be empty. A peer's text, to be escaped.
+    /// The text for humans; may be empty. It is untrusted and must be escaped.
     pub text: String,
 }
 
 impl StanzaError {
-    /// An error with a text for people.
+    /// An error with a text for humans.
     #[must_use]
     pub fn new(condition: Condition, text: &str) -> Self {
         Self { condition, text: String::from(text) }
     }
 
-    /// Reads either form: a condition as a child; a number and text, or a number alone.
+    /// Parses either form: a condition as a child, or a number with or without text.
     #[must_use]
     pub fn read(error: &Element) -> Self {
         let of_rfc = |child: &&Element| child.namespace() == STANZAS;
@@ -149,7 +149,7 @@ impl StanzaError {
         Self::new(condition, text.unwrap_or(error).text().trim())
     }
 
-    /// Both forms in one: number, type, condition, text (XEP-0086 §3).
+    /// Writes both forms in one: number, type, condition, text (XEP-0086 §3).
     #[must_use]
     pub(super) fn to_element(&self, namespace: &str) -> Element {
         let (_, name, code, kind) = self.condition.row();
@@ -163,10 +163,10 @@ impl StanzaError {
     }
 }
 
-/// Why a stream is ended (RFC 6120 §4.9.3).
+/// Why a stream was ended (RFC 6120 §4.9.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamCondition {
-    /// bad-format: XML that means nothing where it stands.
+    /// bad-format: XML that is not allowed at this place.
     BadFormat,
     /// conflict: another connection has the name.
     Conflict,
@@ -198,11 +198,11 @@ pub enum StreamCondition {
     Reset,
     /// resource-constraint.
     ResourceConstraint,
-    /// restricted-xml: what XMPP does not have.
+    /// restricted-xml: XML features that XMPP excludes.
     RestrictedXml,
     /// system-shutdown.
     SystemShutdown,
-    /// undefined-condition, and all that is none of these.
+    /// undefined-condition, and all others.
     Undefined,
 }
 
@@ -236,7 +236,7 @@ impl StreamCondition {
         row.unwrap_or_else(|| unreachable!("every condition is in the table")).1
     }
 
-    /// Reads a `<stream:error/>`.
+    /// Parses a `<stream:error/>`.
     #[must_use]
     pub fn read(error: &Element) -> Self {
         let named =

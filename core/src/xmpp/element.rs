@@ -1,7 +1,7 @@
-//! A small XML tree: what was read of a stanza, or is to be written as one.
+//! A small XML tree, parsed from a stanza or to be written as one.
 //!
-//! Attributes with a namespace (`xml:lang`) are not kept: nothing here means anything by them. Nor is the place of
-//! text between children.
+//! Attributes with a namespace (`xml:lang`) and the position of text between children are not kept, since they are
+//! not used.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,32 +20,32 @@ pub struct Element {
 }
 
 impl Element {
-    /// An empty element; `name` is a name in XML's sense, without a prefix.
+    /// An empty element; `name` has no prefix.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self::of(Namespace::from(String::from(namespace)), String::from(name))
     }
 
-    /// As the parser has it: elements of one namespace share its text.
+    /// Used by the parser: elements of one namespace share its text.
     pub(super) const fn of(namespace: Namespace<'static>, name: String) -> Self {
         Self { namespace, name, attributes: Vec::new(), children: Vec::new(), text: String::new() }
     }
 
-    /// With one attribute more, whose name is not there yet.
+    /// Adds an attribute with a new name.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.add_attribute(String::from(name), String::from(value));
         self
     }
 
-    /// With one child more.
+    /// Adds a child.
     #[must_use]
     pub fn with_child(mut self, child: Self) -> Self {
         self.add_child(child);
         self
     }
 
-    /// With more text.
+    /// Adds text.
     #[must_use]
     pub fn with_text(mut self, text: &str) -> Self {
         self.add_text(text);
@@ -77,7 +77,7 @@ impl Element {
         &self.name
     }
 
-    /// Whether it is this one.
+    /// Whether it has this namespace and name.
     #[must_use]
     pub fn is(&self, namespace: &str, name: &str) -> bool {
         self.name == name && self.namespace() == namespace
@@ -100,13 +100,13 @@ impl Element {
         self.children.iter().filter(move |child| child.is(self.namespace(), name))
     }
 
-    /// The text that stands directly in it.
+    /// Its own text, without that of its children.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Appends it as it is written within an element whose default namespace is `outer`.
+    /// Appends its XML for an element whose default namespace is `outer`.
     pub fn write(&self, outer: &str, out: &mut Vec<u8>) {
         out.push(b'<');
         out.extend_from_slice(self.name.as_bytes());
@@ -130,7 +130,7 @@ impl Element {
     }
 }
 
-/// Keys and stream ids are secrets: values and text are not shown.
+/// Hides values and text, since keys and stream ids are secret.
 impl fmt::Debug for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.attributes.iter().map(|(name, _)| name).collect::<Vec<_>>();
@@ -149,8 +149,8 @@ pub(super) fn write_attribute(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
-/// Appends text so that it is read as it is, in an attribute or between tags: what XML means something by, and white
-/// space that it would change, as references. Characters that no XML has become U+FFFD.
+/// Appends text escaped for an attribute or for content: XML's special characters, and white space that a parser
+/// would normalise, become references. Characters that XML does not allow become U+FFFD.
 fn escape(text: &str, out: &mut Vec<u8>) {
     for c in text.chars() {
         let mut itself = [0; 4];

@@ -1,4 +1,4 @@
-//! IQs: questions and answers, one of each (RFC 6120 §8.2.3). The one kind of stanza that is used here.
+//! IQs: requests and their answers (RFC 6120 §8.2.3). They are the only kind of stanza that is used.
 
 use alloc::vec::Vec;
 
@@ -8,39 +8,40 @@ use super::jid::{IqId, Jid};
 
 /// The namespace of stanzas on a component's stream (XEP-0114).
 pub const COMPONENT: &str = "jabber:component:accept";
-/// The namespace of DTCP, whose requests have an answer of their own where nobody understands them.
+/// The namespace of DTCP. Unsupported requests of it have an answer of their own.
 pub const DTCP: &str = "http://jabber.org/protocol/dtcp";
 
-/// One IQ. Both JIDs are normalised when it was [read](Iq::read).
+/// An IQ. Both JIDs are normalised when it was [parsed](Iq::read).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iq {
-    /// Whom it is from.
+    /// The sender.
     pub from: Jid,
-    /// Whom it is for.
+    /// The recipient.
     pub to: Jid,
-    /// Its id; `None`: it has none, which servers seldom let pass.
+    /// Its id; `None` if it has none, which servers seldom let pass.
     pub id: Option<IqId>,
-    /// What kind of IQ it is.
+    /// Its type.
     pub kind: Kind,
-    /// The first child that is no error: what it is about.
+    /// The first child that is not an error.
     pub payload: Option<Element>,
 }
 
 /// The `type` of an IQ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A question.
+    /// A query.
     Get,
     /// A request.
     Set,
-    /// The answer to either.
+    /// A successful answer to either.
     Result,
-    /// The other answer to either.
+    /// A failed answer to either.
     Error(StanzaError),
 }
 
 impl Iq {
-    /// Reads a stanza; `None` for what is no IQ, or lacks a JID or a type that is one, or has an id that is too long.
+    /// Parses a stanza. Returns `None` if it is not an IQ, if a JID or the type is missing or invalid, or if its id
+    /// is too long.
     #[must_use]
     pub fn read(stanza: &Element) -> Option<Self> {
         if !stanza.is(COMPONENT, "iq") {
@@ -68,7 +69,7 @@ impl Iq {
         })
     }
 
-    /// Appends it, for a component's stream.
+    /// Appends its XML for a component's stream.
     pub fn write(&self, out: &mut Vec<u8>) {
         let kind = match self.kind {
             Kind::Get => "get",
@@ -90,7 +91,7 @@ impl Iq {
         iq.write(COMPONENT, out);
     }
 
-    /// Whether it asks for an answer.
+    /// Whether it needs an answer.
     #[must_use]
     pub const fn is_request(&self) -> bool {
         matches!(self.kind, Kind::Get | Kind::Set)
@@ -102,7 +103,7 @@ impl Iq {
         self.payload.as_ref().filter(|payload| payload.is(namespace, name))
     }
 
-    /// The answer that refuses it; `None` for what is an answer itself, which is never answered (RFC 6120 §8.3.1).
+    /// The answer that refuses it; `None` if it is an answer itself, which is never answered (RFC 6120 §8.3.1).
     #[must_use]
     pub fn refusal(&self, condition: Condition, text: &str) -> Option<Self> {
         self.is_request().then(|| Self {
@@ -114,8 +115,8 @@ impl Iq {
         })
     }
 
-    /// The answer to an IQ that nobody here understands: 501 to a request for DTCP, in the words of XEP-0046 §3.1, 503
-    /// to any other (RFC 6120 §8.4); `None` for what is an answer itself.
+    /// The answer to an IQ that is not supported: 501 to a request for DTCP, with the text of XEP-0046 §3.1, 503 to
+    /// any other (RFC 6120 §8.4); `None` if it is an answer itself.
     #[must_use]
     pub fn not_understood(&self) -> Option<Self> {
         if self.payload_of(DTCP, "query").is_some() {

@@ -1,4 +1,4 @@
-//! Names of entities and of IQs, and lists of entities that may do something.
+//! JIDs, ids of IQs, and lists of admitted JIDs.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -8,17 +8,17 @@ use core::fmt;
 
 use crate::entropy::Entropy;
 
-/// The longest part of a JID, in bytes (RFC 7622 §3.1).
+/// The maximum length of a part of a JID, in bytes (RFC 7622 §3.1).
 const PART_BYTES_MAX: usize = 1_023;
 
 /// A full, bare or domain JID (RFC 7622), at most 3,071 bytes.
 ///
-/// One that was [parsed](Jid::parse) is compared in its normal form, and written as it came: a peer may compare it with
-/// its own text.
+/// A [parsed](Jid::parse) one is compared in its normal form, and written as it was received, since a peer may
+/// compare it with its own text.
 #[derive(Clone)]
 pub struct Jid {
     normal: Box<str>,
-    /// As it came, if that is another text.
+    /// The text as it was received, if it differs.
     given: Option<Box<str>>,
 }
 
@@ -52,27 +52,27 @@ impl fmt::Debug for Jid {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IqId(Box<str>);
 
-/// Who may ask for something.
+/// The JIDs that are admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Allow {
-    /// Whoever comes.
+    /// All.
     Everybody,
-    /// These JIDs: a full one, a bare one with all its resources, a domain with all its accounts.
+    /// These: a full JID, a bare one with all its resources, or a domain with all its accounts.
     These(Vec<Jid>),
 }
 
 impl Jid {
-    /// RFC 7622 §3.1: three parts of 1,023 bytes each, and two separators.
+    /// The maximum length in bytes: three parts of 1,023 bytes each, and two separators (RFC 7622 §3.1).
     pub const BYTES_MAX: usize = 3 * PART_BYTES_MAX + 2;
 
-    /// Takes any text of 1 to [`Jid::BYTES_MAX`] bytes.
+    /// Accepts any text of 1 to [`Jid::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (1..=Self::BYTES_MAX).contains(&text.len()).then(|| Self { normal: text.into(), given: None })
     }
 
-    /// Reads and normalises: account and domain in lower case as far as they are ASCII. What else RFC 7622 asks for
-    /// needs tables of all of Unicode; such parts are compared as they are. `None` for what is no JID.
+    /// Parses and normalises a JID: account and domain become lower case as far as they are ASCII. The other rules of
+    /// RFC 7622 need tables of all of Unicode; such parts are compared unchanged. `None` if the text is not a JID.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (bare, resource) =
@@ -99,19 +99,19 @@ impl Jid {
         &self.normal
     }
 
-    /// The text as it came.
+    /// The text as it was received.
     #[must_use]
     pub fn to_text(&self) -> &str {
         self.given.as_deref().unwrap_or(&self.normal)
     }
 
-    /// Without the resource, which its owner can choose as it likes.
+    /// The JID without its resource, which its owner can choose freely.
     #[must_use]
     pub fn bare(&self) -> &str {
         self.normal.split_once('/').map_or(&self.normal, |(bare, _)| bare)
     }
 
-    /// Without account and resource.
+    /// The JID without account and resource.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.bare().split_once('@').map_or(self.bare(), |(_, domain)| domain)
@@ -119,16 +119,16 @@ impl Jid {
 }
 
 impl IqId {
-    /// More is refused, so that what strangers make us keep has a bound.
+    /// The maximum length in bytes, which bounds the memory that strangers can use.
     pub const BYTES_MAX: usize = 256;
 
-    /// Takes any text of up to [`IqId::BYTES_MAX`] bytes.
+    /// Accepts any text of up to [`IqId::BYTES_MAX`] bytes.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (text.len() <= Self::BYTES_MAX).then(|| Self(text.into()))
     }
 
-    /// 128 random bits as 32 hexadecimal digits: who does not get the question can't forge its answer.
+    /// 128 random bits as 32 hexadecimal digits, so that only a recipient of the request can answer it.
     #[must_use]
     pub fn random(entropy: &mut Entropy) -> Self {
         Self(data_encoding::HEXLOWER.encode(&entropy.half_block()).into())
@@ -142,7 +142,7 @@ impl IqId {
 }
 
 impl Allow {
-    /// Whether this JID is among them.
+    /// Whether this JID is admitted.
     #[must_use]
     pub fn contains(&self, jid: &Jid) -> bool {
         match self {

@@ -1,22 +1,22 @@
-//! The outline of XML, byte by byte: where tags begin and end, and how deep elements nest. Nothing is kept.
+//! Frames stanzas byte by byte: finds the ends of tags and the depth of elements, without a buffer.
 //!
-//! What is between `<` and `>` is the parser's to judge; here it is looked at only as far as it takes to find the end.
+//! The parser checks what is between `<` and `>`; it is scanned here only to find its end.
 
 use super::condition::StreamCondition;
 
-/// Where the next byte stands, and in how many elements.
+/// The position of the next byte, and the number of open elements.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StanzaFramer {
     place: Position,
     depth: usize,
 }
 
-/// What a byte was the last of.
+/// What ends with a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TagEnd {
     /// A start tag.
     Opened,
-    /// An element; [`StanzaFramer::depth`] is without it.
+    /// An element; [`StanzaFramer::depth`] does not count it.
     Closed,
 }
 
@@ -24,21 +24,21 @@ pub(super) enum TagEnd {
 enum Position {
     /// Between tags.
     Text,
-    /// Behind `<`.
+    /// After `<`.
     Markup,
     /// In `<?xml … ?>`.
     Declaration,
-    /// In a start tag…
+    /// In a start tag.
     StartTag,
-    /// …in a value there, which this byte ends…
+    /// In a value within a start tag, which this quote ends.
     Value(u8),
-    /// …and behind `/`.
+    /// After `/` within a start tag.
     Empty,
     /// In an end tag.
     EndTag,
-    /// Behind `<!`, and so many bytes of `[CDATA[`.
+    /// After `<!`, and this many bytes of `[CDATA[`.
     Bang(usize),
-    /// In a CDATA section, behind so many bytes of `]]>`.
+    /// In a CDATA section, after this many bytes of `]]>`.
     Section(usize),
 }
 
@@ -50,16 +50,16 @@ impl StanzaFramer {
         Self { place: Position::Text, depth: 0 }
     }
 
-    /// How many elements have begun and not ended.
+    /// The number of open elements.
     pub(super) const fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Reads one byte.
+    /// Scans one byte.
     ///
     /// # Errors
     ///
-    /// What the stream is to be ended with: this is no XML, or none that XMPP has.
+    /// The condition to end the stream with: this is not XML, or not allowed in XMPP.
     pub(super) fn read(&mut self, byte: u8) -> Result<Option<TagEnd>, StreamCondition> {
         self.place = match (self.place, byte) {
             (Position::Text, b'<') => Position::Markup,
@@ -93,7 +93,7 @@ impl StanzaFramer {
         Ok(None)
     }
 
-    /// Outside of stanzas there is white space alone.
+    /// Outside of stanzas only white space is allowed.
     const fn text(&self, byte: u8) -> Result<Position, StreamCondition> {
         match (byte, self.depth) {
             (b' ' | b'\t' | b'\r' | b'\n', _) | (_, 2..) => Ok(Position::Text),
@@ -116,7 +116,7 @@ impl StanzaFramer {
         }
     }
 
-    /// Of all that begins so XMPP has CDATA sections alone.
+    /// Of all constructs that begin so, XMPP has only CDATA sections.
     fn bang(&self, met: usize, byte: u8) -> Result<Position, StreamCondition> {
         match (SECTION.get(met), met + 1 == SECTION.len()) {
             (Some(wanted), false) if *wanted == byte => Ok(Position::Bang(met + 1)),

@@ -1,18 +1,17 @@
-//! The XML stream that a server sends: bytes in, header, stanzas and end out. However the bytes are cut, the same
-//! stanzas come out.
+//! Parses the XML stream of a server: from bytes to header, stanzas and end. The result does not depend on how the
+//! bytes are cut.
 //!
-//! XMPP's restricted XML (RFC 6120 §11) is the parser's: no document types, comments, processing instructions or
-//! entities of the sender's, UTF-8 alone. The bounds are ours: a piece of the stream is kept as bytes until its
-//! outline says that it is whole, and then parsed at once. What has no bound in the parser never
-//! gets there, and no limit of the parser's own is ever met.
+//! The parser enforces XMPP's restricted XML (RFC 6120 §11): no document types, comments, processing instructions or
+//! entity definitions, only UTF-8. The limits are enforced here: a part of the stream is buffered until the framer
+//! finds its end, and then parsed at once. So nothing unbounded reaches the parser, and none of its own limits is
+//! ever reached.
 //!
-//! * A stanza that is too long or nests too deep is anybody's to send, so that it costs nobody but itself: it is
-//!   skipped to its end with nothing kept of it but its first tag ([`Part::Excess`]). In what is skipped the outline
-//!   alone is checked.
-//! * XML that is not well-formed or not XMPP's is the server's fault, and the end of the stream (RFC 6120 §4.9.3).
-//!   There is one thing that XML would have and the parser does not: a reference of more than eight digits, such as
-//!   `&#0000000065;`. It ends the stream as well, since nothing behind it can be read; but no server writes one, whatever
-//!   its clients say, as it writes what it has read in its own words.
+//! * Anybody can send a stanza that is too long or nested too deep, so it must not affect others: it is skipped, and
+//!   only its first tag is kept ([`Part::Excess`]). In what is skipped, only the framing is checked.
+//! * XML that is not well-formed or not allowed in XMPP is the server's fault, and ends the stream (RFC 6120 §4.9.3).
+//!   XML allows one thing that the parser does not: a reference of more than eight digits, such as `&#0000000065;`.
+//!   It ends the stream as well, since nothing after it can be parsed. Servers never write such a reference, whatever
+//!   their clients send, since they serialise what they have parsed.
 
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -28,23 +27,23 @@ use super::stanza_framer::{StanzaFramer, TagEnd};
 /// The namespace of the stream's own elements (RFC 6120 §4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 
-/// The longest stanza, or header, in bytes as they were sent. Sixteen KiB of nothing but attributes take about
-/// 230 kB in memory.
+/// The maximum length of a stanza or a header, in bytes on the wire. 16 KiB of attributes take about 230 kB in
+/// memory.
 pub const STANZA_BYTES_MAX: usize = 16 * 1024;
-/// How deep elements nest, the stream's own included.
+/// The maximum depth of elements, including the stream's own.
 pub const DEPTH_MAX: usize = 32;
 
-/// Something whole.
+/// A complete part of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The stream's header.
     Header(Element),
-    /// A child of the stream's.
+    /// A child of the stream element.
     Stanza(Element),
-    /// A stanza of more than [`STANZA_BYTES_MAX`] bytes, or deeper than [`DEPTH_MAX`], which is skipped: without what
-    /// is in it; `None` if not even its first tag has an end within the limit.
+    /// A stanza of more than [`STANZA_BYTES_MAX`] bytes, or deeper than [`DEPTH_MAX`], which is skipped. Has the
+    /// element without its contents; `None` if even its first tag exceeds the limit.
     Excess(Option<Element>),
-    /// The stream's end. Nothing is read behind it.
+    /// The end of the stream. Nothing after it is read.
     End,
 }
 
@@ -53,29 +52,29 @@ pub struct Stream {
     parser: Parser,
     framer: StanzaFramer,
     reading: Reading,
-    /// What was read of the header or the stanza.
+    /// The bytes of the current header or stanza.
     frame: Vec<u8>,
 }
 
-/// What is read.
+/// What is being read.
 ///
 /// ```text
-/// Header ─whole─▶ Between ─first byte of an element─▶ Stanza ─whole─▶ Between
+/// Header ─complete─▶ Between ─first byte of an element─▶ Stanza ─complete─▶ Between
 /// Stanza ─too long or too deep─▶ Excess ─its end─▶ Between
 /// Stanza ─the end of the stream─▶ Ended
-/// any ─not XMPP's XML─▶ Over
+/// any ─invalid XML─▶ Failed
 /// ```
 #[derive(Clone, Copy, Debug)]
 enum Reading {
     Header,
-    /// White space, between stanzas.
+    /// White space between stanzas.
     Between,
     /// A stanza, or the end of the stream.
     Stanza {
-        /// How long the first tag is, once it is whole.
+        /// The length of the first tag, once it is complete.
         tag: Option<usize>,
     },
-    /// The rest of a stanza.
+    /// The rest of a stanza that is skipped.
     Excess,
     Ended,
     Failed(StreamCondition),
@@ -88,7 +87,7 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// A reader that awaits the header.
+    /// A reader that waits for the header.
     #[must_use]
     pub fn new() -> Self {
         let options = Options { max_token_length: STANZA_BYTES_MAX + 1, ..Options::default() };
@@ -100,12 +99,12 @@ impl Stream {
         }
     }
 
-    /// The next part, read from the front of `bytes`, which is shortened by what was taken; `None` when all of them
-    /// were, and more are needed.
+    /// The next part, parsed from the front of `bytes`, which is shortened by what was consumed. `None` when all
+    /// bytes were consumed and more are needed.
     ///
     /// # Errors
     ///
-    /// What the stream is to be ended with; the same again on every later call.
+    /// The condition to end the stream with. Every later call returns the same.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Result<Option<Part>, StreamCondition> {
         if let Reading::Failed(condition) = self.reading {
             return Err(condition);
@@ -131,7 +130,7 @@ impl Stream {
             Reading::Header => self.take_of_header(byte),
             Reading::Between => {
                 self.framer.read(byte)?;
-                // Keep-alives (RFC 6120 §4.6.1) are not kept.
+                // Keep-alives (RFC 6120 §4.6.1) are not buffered.
                 if byte == b'<' {
                     self.frame.push(byte);
                     self.reading = Reading::Stanza { tag: None };
@@ -159,7 +158,7 @@ impl Stream {
                 self.reading = Reading::Between;
                 self.parse_header().map(Some)
             }
-            // A stream without anything in it.
+            // A stream without contents.
             Some(TagEnd::Closed) => Err(StreamCondition::BadFormat),
         }
     }
@@ -186,7 +185,7 @@ impl Stream {
         Ok(None)
     }
 
-    /// The stanza is not read any more. The parser is shown its first tag, with an end.
+    /// Skips the rest of the stanza. The parser gets its first tag, with an end tag.
     fn excess(&mut self, tag: Option<usize>) -> Result<Part, StreamCondition> {
         let Some(len) = tag else {
             self.frame = Vec::new();
@@ -212,7 +211,7 @@ impl Stream {
         }
     }
 
-    /// Parses what was kept, which is whole: a stanza, or the first or the last tag of the stream.
+    /// Parses the buffer, which is complete: a stanza, or the first or the last tag of the stream.
     fn parse(&mut self) -> Result<Part, StreamCondition> {
         let mut frame = core::mem::take(&mut self.frame);
         let mut bytes = &frame[..];
@@ -221,7 +220,7 @@ impl Stream {
         loop {
             match self.parser.parse(&mut bytes, false) {
                 Ok(Some(event)) => whole = whole.or(grow(&mut open, event)),
-                // The end of the document, which `false` above leaves for later.
+                // The end of the document, which `false` above postpones.
                 Ok(None) | Err(EndOrError::NeedMoreData) => break,
                 Err(EndOrError::Error(rxml::Error::RestrictedXml(_))) => {
                     return Err(StreamCondition::RestrictedXml);
@@ -236,7 +235,7 @@ impl Stream {
     }
 }
 
-/// What comes of an event, where `open` are the elements that are open and not the stream's.
+/// Handles an event of the parser. `open` are the open elements except the stream's.
 fn grow(open: &mut Vec<Element>, event: Event) -> Option<Part> {
     match event {
         Event::XmlDeclaration(..) => None,
@@ -271,7 +270,7 @@ fn element((namespace, name): QName, attributes: AttrMap) -> Element {
     element
 }
 
-/// What was read may hold secrets.
+/// Hides the contents, which may be secret.
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Stream");
@@ -279,7 +278,7 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// The header of a stream to a component's host, and the beginning of everything else that is sent on it.
+/// The header of a component's stream, which begins everything sent on it.
 #[must_use]
 pub(super) fn header(namespace: &str, to: &str) -> Vec<u8> {
     let mut out = Vec::from(*b"<?xml version='1.0'?><stream:stream");
@@ -293,7 +292,7 @@ pub(super) fn header(namespace: &str, to: &str) -> Vec<u8> {
 /// The end of a stream.
 pub(super) const FOOTER: &[u8] = b"</stream:stream>";
 
-/// A stream error, and the end.
+/// A stream error, and the end of the stream.
 #[must_use]
 pub(super) fn error(condition: StreamCondition) -> Vec<u8> {
     let condition = Element::new(super::condition::STREAMS, condition.name());

@@ -1,4 +1,4 @@
-//! What is worth a log line of an entity.
+//! Events of an entity.
 
 use core::net::SocketAddr;
 
@@ -7,28 +7,28 @@ use crate::bytestream::role::Failure;
 use crate::machine::ConnId;
 use crate::pair::EndReason;
 
-/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
+/// An event to log or to count. JIDs are untrusted text and must be escaped. Stream ids are secret and not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEvent {
     /// A stream is clear to send.
     Clear {
-        /// With whom.
+        /// The peer.
         peer: Jid,
         /// Its socket.
         on: ConnId,
     },
-    /// An address is dialled that the peer offers.
+    /// An address that the peer offered is dialled.
     Dialled {
         /// The peer.
         peer: Jid,
         /// The address.
         to: SocketAddr,
     },
-    /// There is no stream.
+    /// A stream failed.
     Failed {
-        /// With whom it was to be.
+        /// The peer.
         peer: Jid,
-        /// Why not.
+        /// The reason.
         why: Failure,
     },
     /// A stream was clear, but our own service could not be reached.
@@ -44,7 +44,7 @@ pub enum StreamEvent {
         from_peer: u64,
         /// Bytes to the peer.
         to_peer: u64,
-        /// Why. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
+        /// The reason. [`Side::Hidden`](crate::pair::Side::Hidden) in it is the peer's side.
         why: EndReason,
     },
 }

@@ -14,10 +14,10 @@ impl IqHandler for Entity {
 
     fn handle_online(&mut self, _: Now) {}
 
-    /// Streams go on; what is not clear yet has its deadlines.
+    /// Streams continue. Those that are not clear yet have timeouts.
     fn handle_offline(&mut self, _: Now) {}
 
-    /// Our side gives up what is not clear yet and begins nothing new; pairs go on.
+    /// Cancels the streams that are not clear yet, and begins no new ones. Pairs continue.
     fn handle_drain(&mut self, now: Now) {
         self.draining = true;
         let all: Vec<u64> = self.sessions.keys().copied().collect();

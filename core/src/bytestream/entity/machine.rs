@@ -1,4 +1,4 @@
-//! What happens to a connection: one match over its state for each kind of event.
+//! Events of connections: one match over the state for each kind of event.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -74,7 +74,7 @@ impl Machine for Entity {
     }
 
     fn handle_bytes(&mut self, _: ConnId, _: &[u8], _: Now) -> usize {
-        // They are the other side's, when the stream is clear.
+        // The bytes are for the other side, when the stream is clear.
         0
     }
 
@@ -108,9 +108,9 @@ impl Machine for Entity {
         let close = if how == End::Clean { Close::Linger } else { Close::Abort };
         match self.conns.state(on) {
             Some(State::Unclaimed) => self.end_unclaimed(on, close, "ended before anybody claimed it", now),
-            // It may have said everything already: that is passed on when the stream is clear.
+            // It may have sent everything already: its end is forwarded when the stream is clear.
             Some(State::Local { .. }) if how == End::Clean => self.conns.mark_ended(on),
-            // The peer may be clear before us, and may have nothing to say: then this is its half-close.
+            // The peer may be clear before us, and may have nothing to send: this is its half-close.
             Some(State::Stream { has_ended, .. } | State::Ready { has_ended, .. }) if how == End::Clean => {
                 *has_ended = true;
             }

@@ -1,4 +1,4 @@
-//! The streams that are not clear yet: how they begin, what their roles ask for, how they end.
+//! The streams that are not clear yet: their beginning, the actions of their roles, and their end.
 
 use super::{
     Act, Claim, Close, Condition, ConnId, Connection, Entity, Event, Failure, Initiator, IqId, Jid, Now,
@@ -7,8 +7,8 @@ use super::{
 use crate::limiter::exceeds_share;
 
 impl Entity {
-    /// PF1: a stream with this peer is wished for. `local`: the local connection that it is for; without one it is
-    /// taken to the service. Its end is a [`StreamEvent`].
+    /// PF1: opens a stream to this peer. `local`: the local connection that it is for; without one it is connected to
+    /// the service. A [`StreamEvent`] reports its end.
     pub fn handle_begin(&mut self, peer: Jid, local: Option<ConnId>, now: Now) {
         if self.draining || self.sessions.len() >= self.config.sessions_max as usize {
             if let Some(local) = local {
@@ -25,7 +25,7 @@ impl Entity {
         self.settle(now);
     }
 
-    /// A stanza came. Legal at any time; answers to nothing are ignored.
+    /// Handles a stanza. Legal at any time; unexpected answers are ignored.
     pub fn handle_stanza(&mut self, stanza: Stanza, now: Now) {
         let Stanza { peer, id, query } = stanza;
         match query {
@@ -66,7 +66,7 @@ impl Entity {
             if !known.role.awaits_offer() {
                 return self.refuse(parties.peer, id, Condition::Conflict409);
             }
-            // A1.3, A2.2 from the other side; once is enough.
+            // A1.3, A2.2 from the other side. There is one reversal only.
             let policy = (&self.config.dial, self.config.patience);
             let (target, acts) = Target::accept(parties, connections, id, false, policy, now.mono);
             known.role = Role::Target(target);
@@ -84,7 +84,7 @@ impl Entity {
         self.act(session, acts, now);
     }
 
-    /// Why an offer is not wanted (A5); `None`: it is.
+    /// Why an offer is refused (A5); `None` if it is accepted.
     fn unwelcome(&self, peer: &Jid) -> Option<Condition> {
         if !self.config.allow.contains(peer) {
             Some(Condition::Forbidden403)
@@ -99,7 +99,7 @@ impl Entity {
         }
     }
 
-    /// Whether there is no session left, or none for this peer's account.
+    /// Whether no session is left, or none for this peer's account.
     fn has_no_session_for(&self, peer: &Jid) -> bool {
         let taken = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX);
         let free = self.config.sessions_max.saturating_sub(taken);
@@ -107,7 +107,7 @@ impl Entity {
         free == 0 || exceeds_share(u32::try_from(own).unwrap_or(u32::MAX), free)
     }
 
-    /// I5: an offer with another stream id is another stream, and the one that was waited for does not come.
+    /// I5: an offer with another stream id is another stream. The awaited one will not come.
     fn replace(&mut self, peer: &Jid, now: Now) {
         let waits = |it: &Session| it.peer == *peer && it.role.awaits_offer();
         let replaced: Vec<u64> =
@@ -134,7 +134,7 @@ impl Entity {
         }
     }
 
-    /// PF6: a claim found its socket.
+    /// PF6: a claim has found its socket.
     pub(super) fn identify(&mut self, on: ConnId, claim: Claim, now: Now) {
         let session = self.names.get(&(claim.from.clone(), claim.sid.clone())).copied();
         let known = session.and_then(|session| self.sessions.get_mut(&session));
@@ -157,8 +157,9 @@ impl Entity {
         }
     }
 
-    /// The stream that a result is for. Its id says so. The mail's own samples have none: then PF5 is known by its sender
-    /// and its stream id, and 'clear to send', which has none of both, by its sender, if that owes one answer alone.
+    /// The stream of a result, identified by its id. The mail's samples have no ids: then PF5 is identified by its
+    /// sender and stream id, and 'clear to send', which has neither, by its sender, if only one answer of that sender
+    /// is awaited.
     fn session_of_result(
         &self,
         from: &Jid,
@@ -185,7 +186,7 @@ impl Entity {
         self.only_session(|it| it.role.awaits_clearance(from))
     }
 
-    /// The stream that an error is for. One without an id is for the one question that its sender has not answered.
+    /// The stream of an error. One without an id belongs to the only unanswered question of its sender.
     fn session_of_error(&self, from: &Jid, id: &IqId) -> Option<u64> {
         let session = self.session_of_question(from, id);
         session.or_else(|| {
@@ -197,7 +198,7 @@ impl Entity {
         self.sessions.iter().find(|(_, it)| it.role.expects(from, id)).map(|(&session, _)| session)
     }
 
-    /// The one session that this is true of; `None` if there is none, or more than one.
+    /// The only session for which this is true; `None` if there is none, or more than one.
     fn only_session(&self, is_it: impl Fn(&Session) -> bool) -> Option<u64> {
         let mut all = self.sessions.iter().filter(|(_, it)| is_it(it)).map(|(&session, _)| session);
         all.next().filter(|_| all.next().is_none())
@@ -245,8 +246,8 @@ impl Entity {
         }
     }
 
-    /// A dial that took too long is still under way under the old id. What a peer offers is dialled as far as the budget
-    /// goes; beyond it, the dial has failed.
+    /// Dials. An earlier dial that timed out is still in progress under the old id and is aborted. The addresses that
+    /// a peer offers are dialled within the budget; beyond it, the dial counts as failed.
     fn dial(&mut self, session: u64, to: SocketAddr, now: Now) {
         let Some(known) = self.sessions.get_mut(&session) else { return };
         if let Role::Target(_) = known.role {
@@ -283,7 +284,7 @@ impl Entity {
         self.act(session, acts, now);
     }
 
-    /// PF7: the socket is handed over.
+    /// PF7: the socket is paired, or waits for the service.
     fn clear(&mut self, session: u64, now: Now) {
         let Some(known) = self.remove(session) else { return };
         let Some(stream) = known.stream else { return debug_assert!(false, "clear, but no socket") };
@@ -301,7 +302,7 @@ impl Entity {
         }
     }
 
-    /// There will be no stream. Who waits for it must not take that for the end of one in order.
+    /// The stream has failed. The local side gets a truncated stream, not a clean end.
     pub(super) fn fail(&mut self, session: u64, why: Failure, now: Now) {
         let Some(known) = self.remove(session) else { return };
         if let Some(stream) = known.stream {
@@ -324,7 +325,7 @@ impl Entity {
         Some(known)
     }
 
-    /// A local connection went away before its stream was clear.
+    /// A local connection was closed before its stream was clear.
     pub(super) fn abandon(&mut self, local: ConnId, session: Option<u64>, now: Now) {
         let from = self.conns.from(local);
         self.conns.event(Event::Dropped {

@@ -1,4 +1,4 @@
-//! Claims that came before their sockets, found by what they may mean, and by whose they are.
+//! Claims that came before their sockets, indexed by endpoint and by claimer.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -9,18 +9,18 @@ use super::Claim;
 use crate::bytestream::name::Jid;
 use crate::time::Time;
 
-/// The claims, each under the number of its arrival: the oldest has the lowest.
+/// The claims by the number of their arrival: the oldest has the lowest.
 #[derive(Debug)]
 pub(super) struct Claims {
     all: BTreeMap<u64, Early>,
-    /// By the endpoint: its port, its address in canonical form.
+    /// By the endpoint: its port, and its address in canonical form.
     endpoints: BTreeSet<(u16, IpAddr, u64)>,
     /// By the endpoint's port.
     ports: BTreeSet<(u16, u64)>,
-    /// Of each bare JID: a resource costs its owner nothing.
+    /// By bare JID, since resources are free to choose.
     shares: BTreeMap<Box<str>, BTreeSet<u64>>,
-    /// How large each share is, and what is the oldest in it. The last is the largest share; of equal ones, that with
-    /// the oldest claim.
+    /// The size of each share and its oldest claim. The last is the largest share; of equal ones, that with the
+    /// oldest claim.
     sizes: BTreeSet<(usize, Reverse<u64>)>,
 }
 
@@ -41,7 +41,7 @@ impl Claims {
         }
     }
 
-    /// `due` is never before that of an older one.
+    /// Adds a claim. `due` is never before that of an older one.
     pub(super) fn insert(&mut self, arrival: u64, claim: Claim, due: Time) {
         let (ip, port) = (claim.endpoint.ip().to_canonical(), claim.endpoint.port());
         self.endpoints.insert((port, ip, arrival));
@@ -59,7 +59,8 @@ impl Claims {
         Some(claim)
     }
 
-    /// The oldest of whoever has most. So nobody's few are pushed out by another's many.
+    /// The oldest claim of the JID with the most claims, so that many claims of one JID do not displace the few of
+    /// another.
     pub(super) fn remove_of_largest_share(&mut self) -> Option<Claim> {
         let &(_, Reverse(oldest)) = self.sizes.last()?;
         self.remove(oldest)
@@ -69,7 +70,7 @@ impl Claims {
         self.all.len()
     }
 
-    /// How many are of this bare JID.
+    /// The number of claims of this bare JID.
     pub(super) fn of(&self, jid: &Jid) -> usize {
         self.shares.get(jid.bare()).map_or(0, BTreeSet::len)
     }
@@ -82,13 +83,13 @@ impl Claims {
         self.all.iter().find(|(_, early)| is_it(&early.claim)).map(|(&arrival, _)| arrival)
     }
 
-    /// The oldest of an endpoint. `ip` is canonical.
+    /// The oldest claim of an endpoint. `ip` is canonical.
     pub(super) fn oldest_of(&self, ip: IpAddr, port: u16) -> Option<(u64, SocketAddr)> {
         let oldest = self.endpoints.range((port, ip, 0)..=(port, ip, u64::MAX)).next();
         oldest.map(|&(.., arrival)| (arrival, SocketAddr::new(ip, port)))
     }
 
-    /// The oldest of a port, and its endpoint.
+    /// The oldest claim of a port, and its endpoint.
     pub(super) fn oldest_of_port(&self, port: u16) -> Option<(u64, SocketAddr)> {
         let &(_, arrival) = self.ports.range((port, 0)..=(port, u64::MAX)).next()?;
         self.all.get(&arrival).map(|early| (arrival, early.claim.endpoint))

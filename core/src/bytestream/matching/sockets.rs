@@ -1,4 +1,4 @@
-//! Sockets that nobody claimed, found by everything that an endpoint may mean.
+//! Unclaimed sockets, indexed by everything that an endpoint may match.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, SocketAddr};
@@ -6,7 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::limiter::Source;
 use crate::machine::{ConnId, Listener};
 
-/// The sockets, each under the number of its arrival: the oldest has the lowest.
+/// The sockets by the number of their arrival: the oldest has the lowest.
 #[derive(Debug)]
 pub(super) struct Sockets {
     all: BTreeMap<u64, Socket>,
@@ -18,7 +18,7 @@ pub(super) struct Sockets {
     sources: BTreeMap<Source, BTreeSet<u64>>,
 }
 
-/// An accepted one.
+/// An accepted socket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Socket {
     pub(super) on: ConnId,
@@ -73,7 +73,7 @@ impl Sockets {
         self.all.len()
     }
 
-    /// How many came from there; an IPv6 /64 counts as one.
+    /// The number of sockets from this address; an IPv6 /64 counts as one.
     pub(super) fn of_source(&self, ip: IpAddr) -> usize {
         self.sources.get(&Source::from(ip)).map_or(0, BTreeSet::len)
     }
@@ -87,23 +87,23 @@ impl Sockets {
         self.all.first_key_value().map(|(_, socket)| socket.on)
     }
 
-    /// The one that is there, if there is no other.
+    /// The socket, if it is the only one.
     pub(super) fn only(&self) -> Option<&Socket> {
         self.all.values().next().filter(|_| self.all.len() == 1)
     }
 
-    /// Those with this remote address. `ip` is canonical.
+    /// The sockets with this remote address. `ip` is canonical.
     pub(super) fn from(&self, ip: IpAddr, port: u16) -> impl Iterator<Item = ConnId> {
         self.named(self.from.range((port, ip, 0)..=(port, ip, u64::MAX)).map(|(.., arrival)| *arrival))
     }
 
-    /// Those with this remote port that were accepted there.
+    /// The sockets of this listener with this remote port.
     pub(super) fn accepted(&self, listener: Listener, port: u16) -> impl Iterator<Item = ConnId> {
         let range = (port, listener, 0)..=(port, listener, u64::MAX);
         self.named(self.accepted.range(range).map(|(.., arrival)| *arrival))
     }
 
-    /// Those with this remote port.
+    /// The sockets with this remote port.
     pub(super) fn of_port(&self, port: u16) -> impl Iterator<Item = ConnId> {
         let range = (port, Listener(0), 0)..=(port, Listener(u16::MAX), u64::MAX);
         self.named(self.accepted.range(range).map(|(.., arrival)| *arrival))

@@ -1,4 +1,4 @@
-//! What is worth a log line of a proxy.
+//! Events of a proxy.
 
 use crate::bytestream::name::Jid;
 use crate::bytestream::stanza::Condition;
@@ -6,21 +6,21 @@ use crate::machine::ConnId;
 use crate::pair::EndReason;
 use crate::time::Span;
 
-/// Something to log or to count. JIDs are a peer's text, to be escaped; stream ids are secrets and not in here.
+/// An event to log or to count. JIDs are untrusted text and must be escaped. Stream ids are secret and not included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyEvent {
     /// Two sockets were joined.
     Paired {
-        /// Whose claim was first.
+        /// The JID of the first claim.
         first: Jid,
         /// Its socket.
         first_on: ConnId,
-        /// Whose claim was second.
+        /// The JID of the second claim.
         second: Jid,
         /// Its socket.
         second_on: ConnId,
     },
-    /// A pair ended. [`Side::Hidden`](crate::pair::Side::Hidden) in `why` means the first one's side.
+    /// A pair ended. [`Side::Hidden`](crate::pair::Side::Hidden) in `why` is the first one's side.
     Ended {
         /// The socket of the first.
         first_on: ConnId,
@@ -30,14 +30,14 @@ pub enum ProxyEvent {
         from_first: u64,
         /// Bytes from the second.
         from_second: u64,
-        /// How long it lasted.
+        /// The pair's duration.
         after: Span,
-        /// Why it ended.
+        /// The reason.
         why: EndReason,
     },
     /// A claim was answered with an error.
     Refused {
-        /// Whose.
+        /// The claimer.
         from: Jid,
         /// The error.
         condition: Condition,

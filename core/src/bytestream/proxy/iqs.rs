@@ -14,7 +14,7 @@ impl IqHandler for Proxy {
 
     fn handle_online(&mut self, _: Now) {}
 
-    /// Pairs go on, and claims are held for as long as ever: whose answer gets lost gives up by itself.
+    /// Pairs continue, and claims are held as usual: a claimer whose answer is lost times out.
     fn handle_offline(&mut self, _: Now) {}
 
     fn handle_drain(&mut self, now: Now) {

@@ -1,4 +1,4 @@
-//! What happens to a socket: one match over its state for each kind of event.
+//! Events of sockets: one match over the state for each kind of event.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -51,7 +51,7 @@ impl Machine for Proxy {
     }
 
     fn handle_bytes(&mut self, _: ConnId, _: &[u8], _: Now) -> usize {
-        // They are the other side's, if one comes.
+        // The bytes are for the other side, if one comes.
         0
     }
 
@@ -132,7 +132,7 @@ impl Machine for Proxy {
                 Some(State::Unwanted) | None => {}
             }
         }
-        // A socket that just left may have made another one the only one that fits.
+        // A socket that was just closed may have left a single match for a claim.
         self.settle(now);
         while let Some(claim) = self.matching.expired(now.mono) {
             self.fail(claim, Condition::NotFound404, now);

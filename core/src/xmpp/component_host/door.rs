@@ -1,4 +1,4 @@
-//! The door: which connection is whose.
+//! The [`Machine`] interface of a component host: maps connection ids to the inner machine's.
 
 use super::{
     Close, ComponentHost, ConnId, DialFailure, End, Flight, IqHandler, Loss, Machine, Now, Output,
@@ -7,12 +7,12 @@ use super::{
 use crate::account::Owners;
 use crate::machine::{Listener, Secured, TlsFailure};
 
-/// The connection's id in the machine inside; `None`: it is the one to the server.
+/// The id of a connection in the inner machine; `None` if it is the one to the server.
 fn inward(on: ConnId) -> Option<ConnId> {
     on.index.checked_sub(1).map(|index| ConnId { index, ..on })
 }
 
-/// What the machine inside calls by this id.
+/// The outer id of a connection of the inner machine.
 fn outward(on: ConnId) -> ConnId {
     let index = on.index.checked_add(1).unwrap_or_else(|| unreachable!("2³² connections"));
     ConnId { index, ..on }
@@ -126,7 +126,7 @@ impl<M: IqHandler> Machine for ComponentHost<M> {
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
         self.now = now;
-        // Why the server's connection ended can still be there to be read, and if nothing is, its end is.
+        // The reason why the server ended the connection may still be readable; otherwise its end is.
         if let Some(on) = inward(on) {
             self.inner.handle_write_failed(on, now);
         }
@@ -176,7 +176,7 @@ impl<M: IqHandler> Machine for ComponentHost<M> {
             if self.forward() {
                 continue;
             }
-            // While the last connection is not gone there is no next one.
+            // There is no next connection before the last one is closed.
             let wake = self.wake.filter(|_| self.conns.len() == 0);
             let (until, why) = earlier(earlier(theirs, ours), (wake, "the next attempt to reach the server"));
             return Output::Idle { until, why };

@@ -1,4 +1,4 @@
-//! The connection to the server: how it is reached, kept and lost.
+//! The connection to the server: dialling, keep-alives, loss.
 
 use super::{
     Close, Component, ComponentHost, ConnId, DIAL, DIAL_NOT_LAST, DialFailure, ErrorClass, Flight, HANDSHAKE,
@@ -32,7 +32,7 @@ impl<M: IqHandler> ComponentHost<M> {
         self.conns.emit(Output::Dial { on, to });
     }
 
-    /// The server's name has these addresses.
+    /// Handles the addresses of the server's name.
     pub(super) fn resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         if let Some(State::Resolving) = self.conns.state(on)
             && let Some((first, rest)) = addresses.split_first()
@@ -73,7 +73,7 @@ impl<M: IqHandler> ComponentHost<M> {
         self.inner.handle_online(now);
     }
 
-    /// The connection is of no use any more, and another is made later.
+    /// Closes the connection, and schedules the next one.
     pub(super) fn lose(&mut self, on: ConnId, why: Loss, how: Close, now: Now) {
         let up_since = match self.conns.state(on) {
             Some(State::Up(_, since)) => Some(*since),
@@ -121,13 +121,13 @@ impl<M: IqHandler> ComponentHost<M> {
     }
 }
 
-/// At what pace it is tried again.
+/// The error class for the backoff.
 const fn class(why: Loss) -> ErrorClass {
     match why {
         Loss::Refused(StreamCondition::NotAuthorized | StreamCondition::HostUnknown) => {
             ErrorClass::Refusal(None)
         }
-        // The other connection of our name may be our own last one, whose end the server has not seen yet.
+        // The other connection with our name may be our own last one, whose end the server has not noticed yet.
         Loss::Refused(_)
         | Loss::Unreachable(_)
         | Loss::Silent

@@ -1,4 +1,4 @@
-//! What every entity answers: who it is (XEP-0030), and that it is there (XEP-0199).
+//! Answers of every entity: service discovery (XEP-0030) and ping (XEP-0199).
 
 use alloc::string::String;
 
@@ -10,8 +10,8 @@ const INFO: &str = "http://jabber.org/protocol/disco#info";
 const ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const PING: &str = "urn:xmpp:ping";
 
-/// The answer to a question about the entity itself; `None` for anything else. `features` are the namespaces that it
-/// understands beside these.
+/// The answer to a query about the entity itself; `None` for anything else. `features` are the further namespaces
+/// that it supports.
 pub(super) fn answer(iq: &Iq, features: &[String]) -> Option<Iq> {
     if iq.kind != Kind::Get {
         return None;
