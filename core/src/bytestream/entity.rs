@@ -339,16 +339,16 @@ impl Entity {
         }
     }
 
-    fn is_anyone_listening(&self) -> bool {
+    fn awaits_socket(&self) -> bool {
         self.sessions.values().any(|session| session.role.is_listening())
     }
 
     /// Handles claims that have found their sockets. Closes unclaimed sockets if no session waits for one (A6.3).
-    fn settle(&mut self, now: Now) {
+    fn process_matches(&mut self, now: Now) {
         while let Some((on, claim)) = self.matching.next_match() {
             self.identify(on, claim, now);
         }
-        if self.matching.unclaimed() > 0 && !self.is_anyone_listening() {
+        if self.matching.unclaimed() > 0 && !self.awaits_socket() {
             for on in self.conns.open_ids() {
                 if let Some(State::Unclaimed) = self.conns.state(on) {
                     self.end_unclaimed(on, Close::Abort, "nobody listens any more", now);
@@ -371,7 +371,7 @@ impl Entity {
         self.matching.check_invariants();
         assert_eq!(self.sessions.len(), self.names.len(), "a session without its name");
         assert!(self.sessions.values().all(|it| it.role.deadline().is_some()), "a session that never ends");
-        assert!(self.matching.unclaimed() == 0 || self.is_anyone_listening(), "accepted for nobody");
+        assert!(self.matching.unclaimed() == 0 || self.awaits_socket(), "accepted for nobody");
         if self.conns.len() <= 256 {
             self.conns.check_invariants();
         }

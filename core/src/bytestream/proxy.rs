@@ -173,8 +173,8 @@ impl Proxy {
                 Ok((sid, endpoint)) => {
                     *self.claims.entry(peer.bare().into()).or_insert(0) += 1;
                     let claim = Claim { from: peer, iq: id, sid, endpoint };
-                    if let Some(pushed_out) = self.matching.claim(claim, now.mono) {
-                        self.fail(pushed_out, Condition::Resource500, now);
+                    if let Some(displaced) = self.matching.claim(claim, now.mono) {
+                        self.fail(displaced, Condition::Resource500, now);
                     }
                 }
                 Err(condition) => self.refuse(peer, id, condition),
@@ -183,7 +183,7 @@ impl Proxy {
             Query::Offer { .. } => self.refuse(peer, id, Condition::BadRequest400),
             Query::Result { .. } | Query::Error(_) => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     /// The next stanza to send. It may be sent late, since claims time out.
@@ -247,7 +247,7 @@ impl Proxy {
     }
 
     /// Handles all claims that have found their sockets since the last call.
-    fn settle(&mut self, now: Now) {
+    fn process_matches(&mut self, now: Now) {
         while let Some((on, claim)) = self.matching.next_match() {
             match self.streams.claimant(&claim.sid, &claim.from) {
                 Claimant::First if self.streams.claimed() >= self.config.claimed_max as usize => {

@@ -122,7 +122,7 @@ impl Component {
     /// Reads from the front of `bytes`, and shortens it by what was consumed. `None` when all bytes were.
     pub fn read(&mut self, bytes: &mut &[u8]) -> Option<Action> {
         while self.state != State::Ended {
-            let heard = match self.stream.read(bytes) {
+            let action = match self.stream.read(bytes) {
                 Ok(None) => return None,
                 Ok(Some(Part::Header(header))) => self.header(&header),
                 Ok(Some(Part::Stanza(stanza))) => self.stanza(&stanza),
@@ -130,8 +130,8 @@ impl Component {
                 Ok(Some(Part::End)) => Some(self.over(Loss::Closed, stream::FOOTER.to_vec())),
                 Err(condition) => Some(self.over(Loss::Garbled(condition), stream::error(condition))),
             };
-            if heard.is_some() {
-                return heard;
+            if action.is_some() {
+                return action;
             }
         }
         *bytes = &[];

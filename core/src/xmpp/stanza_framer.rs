@@ -85,8 +85,8 @@ impl StanzaFramer {
                 place @ (Position::Declaration | Position::StartTag | Position::Value(_) | Position::EndTag),
                 _,
             ) => place,
-            (Position::Bang(met), _) => self.bang(met, byte)?,
-            (Position::Section(met), b']') => Position::Section((met + 1).min(2)),
+            (Position::Bang(matched), _) => self.bang(matched, byte)?,
+            (Position::Section(matched), b']') => Position::Section((matched + 1).min(2)),
             (Position::Section(2), b'>') => Position::Text,
             (Position::Section(_), _) => Position::Section(0),
         };
@@ -117,11 +117,11 @@ impl StanzaFramer {
     }
 
     /// Of all constructs that begin so, XMPP has only CDATA sections.
-    fn bang(&self, met: usize, byte: u8) -> Result<Position, StreamCondition> {
-        match (SECTION.get(met), met + 1 == SECTION.len()) {
-            (Some(wanted), false) if *wanted == byte => Ok(Position::Bang(met + 1)),
+    fn bang(&self, matched: usize, byte: u8) -> Result<Position, StreamCondition> {
+        match (SECTION.get(matched), matched + 1 == SECTION.len()) {
+            (Some(wanted), false) if *wanted == byte => Ok(Position::Bang(matched + 1)),
             (Some(wanted), true) if *wanted == byte => self.text(byte).and(Ok(Position::Section(0))),
-            _ if met == 0 => Err(StreamCondition::RestrictedXml),
+            _ if matched == 0 => Err(StreamCondition::RestrictedXml),
             _ => Err(StreamCondition::NotWellFormed),
         }
     }

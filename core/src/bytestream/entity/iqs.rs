@@ -27,7 +27,7 @@ impl IqHandler for Entity {
         while let Some(free) = self.free.pop_front() {
             self.unwanted(free, Close::Truncate, "shutting down", now);
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn poll_iq(&mut self) -> Option<Iq> {

@@ -23,7 +23,7 @@ impl Machine for Entity {
                 Some(peer) => self.handle_begin(peer, Some(on), now),
                 None => self.free.push_back(on),
             }
-        } else if self.is_anyone_listening() {
+        } else if self.awaits_socket() {
             self.enter(on, State::Unclaimed, Some(now.mono + self.config.unclaimed));
             if let Some(oldest) = self.matching.open(on, listener, from) {
                 const WHY: &str = "too many sockets that nobody claimed, and this one was the oldest";
@@ -32,7 +32,7 @@ impl Machine for Entity {
         } else {
             self.unwanted(on, Close::Abort, "nobody waits for a stream", now);
         }
-        self.settle(now);
+        self.process_matches(now);
         on
     }
 
@@ -53,7 +53,7 @@ impl Machine for Entity {
             }
             _ => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, _: DialFailure, now: Now) {
@@ -62,7 +62,7 @@ impl Machine for Entity {
             Some(State::Service { .. }) => self.no_service(on, now),
             _ => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_secured(&mut self, _: ConnId, _: Secured, _: Now) {
@@ -101,7 +101,7 @@ impl Machine for Entity {
             Role::Initiator(initiator) => initiator.on_connected(local.port(), iq, now.mono),
             Role::Target(target) => target.on_connected(local.port(), iq, now.mono),
         });
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
@@ -128,7 +128,7 @@ impl Machine for Entity {
             }
             Some(State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
@@ -175,7 +175,7 @@ impl Machine for Entity {
                 | None => {}
             }
         }
-        self.settle(now);
+        self.process_matches(now);
         while let Some(claim) = self.matching.expired(now.mono) {
             self.fail_claim(claim, Condition::NotFound404, now);
         }
@@ -188,7 +188,7 @@ impl Machine for Entity {
                 Role::Target(target) => target.on_timeout(now.mono),
             });
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {

@@ -22,7 +22,7 @@ impl Entity {
         let (role, acts) = self.initiate(parties.clone(), self.config.reversal, now);
         let session = self.insert(parties, role, local, true);
         self.act(session, acts, now);
-        self.settle(now);
+        self.process_matches(now);
     }
 
     /// Handles a stanza. Legal at any time; unexpected answers are ignored.
@@ -55,7 +55,7 @@ impl Entity {
                 });
             }
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn offered(&mut self, peer: Jid, id: IqId, sid: StreamId, connections: Vec<Connection>, now: Now) {
@@ -73,7 +73,7 @@ impl Entity {
             return self.act(session, acts, now);
         }
         self.replace(&parties.peer, now);
-        if let Some(condition) = self.unwelcome(&parties.peer) {
+        if let Some(condition) = self.refusal_of(&parties.peer) {
             return self.refuse(parties.peer, id, condition);
         }
         let local = if self.config.service.is_none() { self.free.pop_front() } else { None };
@@ -85,7 +85,7 @@ impl Entity {
     }
 
     /// Why an offer is refused (A5); `None` if it is accepted.
-    fn unwelcome(&self, peer: &Jid) -> Option<Condition> {
+    fn refusal_of(&self, peer: &Jid) -> Option<Condition> {
         if !self.config.allow.contains(peer) {
             Some(Condition::Forbidden403)
         } else if self.draining {
@@ -129,8 +129,8 @@ impl Entity {
         if !session.is_some_and(|session| session.role.is_listening()) {
             return self.fail_claim(claim, Condition::NotFound404, now);
         }
-        if let Some(pushed_out) = self.matching.claim(claim, now.mono) {
-            self.fail_claim(pushed_out, Condition::Resource500, now);
+        if let Some(displaced) = self.matching.claim(claim, now.mono) {
+            self.fail_claim(displaced, Condition::Resource500, now);
         }
     }
 

@@ -31,7 +31,7 @@ impl IqHandler for Proxy {
         while let Some(claim) = self.matching.forget_claim(|_| true) {
             self.answer(claim, Condition::Unavailable503);
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn poll_iq(&mut self) -> Option<Iq> {

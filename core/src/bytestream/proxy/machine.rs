@@ -26,7 +26,7 @@ impl Machine for Proxy {
             const WHY: &str = "too many sockets that nobody claimed, and this one was the oldest";
             self.unwanted(oldest, Close::Abort, WHY, now);
         }
-        self.settle(now);
+        self.process_matches(now);
         on
     }
 
@@ -81,7 +81,7 @@ impl Machine for Proxy {
             }
             Some(State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
@@ -94,7 +94,7 @@ impl Machine for Proxy {
             }
             Some(State::Unwanted) | None => {}
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
@@ -133,11 +133,11 @@ impl Machine for Proxy {
             }
         }
         // A socket that was just closed may have left a single match for a claim.
-        self.settle(now);
+        self.process_matches(now);
         while let Some(claim) = self.matching.expired(now.mono) {
             self.fail(claim, Condition::NotFound404, now);
         }
-        self.settle(now);
+        self.process_matches(now);
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {

@@ -67,7 +67,7 @@ impl<M: IqHandler> ComponentHost<M> {
         self.enter(on, State::Up(component, now.mono), Some(now.mono + KEEP_ALIVE));
         self.conns.emit(Output::UserTimeout { on, after: Some(KEEP_ALIVE) });
         self.flight = Flight::Idle;
-        self.said = None;
+        self.reported = None;
         self.is_full = false;
         self.events.push_back(HostEvent::Up);
         self.inner.handle_online(now);
@@ -89,7 +89,7 @@ impl<M: IqHandler> ComponentHost<M> {
         if !self.leaving {
             self.wake = Some(now.mono + again);
         }
-        if self.said.replace(why) != Some(why) {
+        if self.reported.replace(why) != Some(why) {
             self.events.push_back(HostEvent::Down { why, again });
         }
         if up_since.is_some() {
