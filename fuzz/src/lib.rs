@@ -8,6 +8,7 @@
 //! A finding becomes a file of `corpus/TARGET`. `cargo test` runs the corpora as well (`tests/tests/corpora.rs`), with
 //! the compiler of everything else.
 
+mod acme_answers;
 mod agent;
 mod client_hello;
 mod connector;
@@ -41,6 +42,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    ("acme_answers", acme_answers::run),
     ("agent", agent::run),
     ("allowed_keys", files::allowed_keys),
     ("authorization", credentials::authorization),

@@ -33,7 +33,7 @@ macro_rules! corpora {
 }
 
 corpora! {
-    agent allowed_keys authorization challenge client_hello connector date dtcp_handshake dtcp_line dtcp_negotiation engine follower head ids matching pair password_file proxy_header response sim stanzas target ticket token trace xmpp
+    acme_answers agent allowed_keys authorization challenge client_hello connector date dtcp_handshake dtcp_line dtcp_negotiation engine follower head ids matching pair password_file proxy_header response sim stanzas target ticket token trace xmpp
 }
 
 #[test]
