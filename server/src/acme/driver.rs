@@ -180,11 +180,7 @@ impl Driver {
         }
         loop {
             match self.worker.answer() {
-                Some(Done::Loaded(wanted)) => event_loop.call(|with, now| {
-                    if let Some(client) = with.client_mut() {
-                        client.set_wanted(wanted, now);
-                    }
-                }),
+                Some(Done::Loaded(wanted)) => event_loop.call(|with, now| with.set_wanted(wanted, now)),
                 Some(Done::Answered(id, answer)) if !self.is_reachable && self.providing == Some(id) => {
                     self.held = Some((id, answer));
                 }
@@ -222,6 +218,7 @@ impl Driver {
 fn log_event(event: &Event) {
     let shown = |names: &Names| names.to_string();
     match event {
+        Event::AccountKeyReplaced => log::info!("event=acme-account-key-replaced"),
         Event::Account { url } => log::info!("event=acme-account url={}", Escaped(url)),
         Event::Ordering { names, why } => {
             log::info!("event=certificate-order name={} reason={}", Escaped(&shown(names)), Escaped(why));

@@ -232,7 +232,7 @@ impl Acme {
     /// The state of each certificate.
     pub(super) fn report<M: Machine>(&self, host: &Host<M>) -> Vec<CertificateReport> {
         let now = clock::wall();
-        let status = host.client().map(|client| client.status()).unwrap_or_default();
+        let status = host.client().map(|client| client.status(now)).unwrap_or_default();
         let report = |it: rendezvous_core::acme::Status| CertificateReport {
             name: it.names.to_string(),
             not_after: it.not_after,

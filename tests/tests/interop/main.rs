@@ -9,6 +9,7 @@
     reason = "tests run against the wall: real sockets, real programs, real time"
 )]
 
+mod acme;
 mod agent;
 mod answers;
 mod by_hand;
@@ -60,6 +61,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::main(&[
+        ("acme", acme::CASES),
         ("answers", answers::CASES),
         ("forwarding", forwarding::CASES),
         ("forwarded", forwarded::CASES),

@@ -21,6 +21,8 @@ pub(crate) enum Peer {
     Haproxy,
     /// An XMPP server.
     Prosody,
+    /// A CA for ACME, and its name server `pebble-challtestsrv`.
+    Pebble,
     Bash,
     SystemdAnalyze,
     Strace,
@@ -68,6 +70,7 @@ impl Peer {
             Self::Socat => on_path("socat"),
             Self::Haproxy => on_path("haproxy"),
             Self::Prosody => on_path("prosody"),
+            Self::Pebble => on_path("pebble-challtestsrv").and_then(|_| on_path("pebble")),
             Self::Bash => on_path("bash"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
             Self::Strace => on_path("strace"),

@@ -1,0 +1,372 @@
+//! Certificates by ACME from Pebble, the CA that Let's Encrypt tests clients with. Its validators look names up at
+//! pebble-challtestsrv, which has the same address for all of them, and come to the port that its configuration names.
+
+use std::cell::Cell;
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::harness::{Case, case};
+use crate::hidden::page;
+use crate::peers::Peer;
+use crate::program::{Program, run};
+use crate::wire::Below;
+use crate::world::{Folder, Relay, World, rendezvous, said, start_agent};
+
+pub(crate) const CASES: &[Case] = &[
+    case("a_relay_gets_certificates_for_its_domain_and_its_labels", NEEDED, a_relay_gets_certificates),
+    case("half_of_the_nonces_refused_is_no_failure", NEEDED, half_of_the_nonces_refused),
+    case("a_relay_that_is_killed_takes_its_order_up_again", NEEDED, a_relay_that_is_killed),
+    case("an_external_account_is_bound", NEEDED, an_external_account_is_bound),
+    case(
+        "a_validation_that_fails_harms_no_connection_and_is_not_repeated_at_once",
+        NEEDED,
+        a_validation_that_fails,
+    ),
+    case("a_certificate_is_renewed_and_keeps_its_key_if_asked", NEEDED, a_certificate_is_renewed),
+    case("an_agent_gets_its_own_certificate_through_the_relay", NEEDED, an_agent_gets_its_own),
+    case("what_cannot_work_is_refused_at_the_start", &[], what_cannot_work),
+];
+
+const NEEDED: &[Peer] = &[Peer::Pebble, Peer::Curl];
+
+const DOMAIN: &str = "relay.example.com";
+const INSTALLED: &str = "event=certificate-installed";
+const ORDERED: &str = "event=certificate-order";
+
+/// A CA.
+struct Pebble {
+    folder: Folder,
+    program: Program,
+    _names: Program,
+    directory: u16,
+    management: u16,
+    /// Where its validators come.
+    validated: u16,
+}
+
+/// What is special about a CA.
+#[derive(Clone, Copy, Default)]
+struct Special {
+    /// In percent.
+    nonces_refused: u32,
+    /// In seconds.
+    validity: Option<u32>,
+    external_account: bool,
+    /// Validators come to a port where nothing is.
+    validates_nowhere: bool,
+}
+
+/// A port where nothing listens now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+/// As in the example of Pebble's documentation.
+const MAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+
+impl Pebble {
+    fn start(special: Special) -> Self {
+        let folder = Folder::new();
+        let [directory, management, dns, names_management, validated] = [(); 5].map(|()| free_port());
+        Self::write_certificate(&folder);
+        let path = |name: &str| folder.0.join(name).display().to_string();
+        let keys = if special.external_account { format!(r#""kid-1":"{MAC_KEY}""#) } else { String::new() };
+        let validity =
+            special.validity.map_or(String::new(), |it| format!(r#","certificateValidityPeriod":{it}"#));
+        let tls_port = if special.validates_nowhere { free_port() } else { validated };
+        let config = format!(
+            r#"{{"pebble":{{"listenAddress":"127.0.0.1:{directory}","managementListenAddress":"127.0.0.1:{management}",
+            "certificate":"{}","privateKey":"{}","httpPort":{},"tlsPort":{tls_port},"ocspResponderURL":"",
+            "externalAccountBindingRequired":{},"externalAccountMACKeys":{{{keys}}}{validity}}}}}"#,
+            path("pebble.crt"),
+            path("pebble.key"),
+            free_port(),
+            special.external_account,
+        );
+        let config = folder.write("pebble.json", &config);
+        let mut names = Command::new("pebble-challtestsrv");
+        names.args([
+            "-defaultIPv4",
+            "127.0.0.1",
+            "-defaultIPv6",
+            "",
+            "-http01",
+            "",
+            "-https01",
+            "",
+            "-tlsalpn01",
+            "",
+        ]);
+        names.args([
+            "-dns01",
+            &format!("127.0.0.1:{dns}"),
+            "-management",
+            &format!("127.0.0.1:{names_management}"),
+        ]);
+        let names = Program::start("names", &mut names);
+        let mut pebble = Peer::Pebble.command();
+        pebble.arg("-config").arg(config).args(["-dnsserver", &format!("127.0.0.1:{dns}")]);
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        pebble.env("PEBBLE_WFE_NONCEREJECT", special.nonces_refused.to_string());
+        let program = Program::start("pebble", &mut pebble);
+        names.says("Starting");
+        program.says("ACME directory available at");
+        Self { folder, program, _names: names, directory, management, validated }
+    }
+
+    /// The certificate of its own server, and the root for it.
+    fn write_certificate(folder: &Folder) {
+        let key = KeyPair::generate().expect("a key");
+        let mut root = CertificateParams::default();
+        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        folder.write("ca.pem", &root.self_signed(&key).expect("a root").pem());
+        let issuer = Issuer::new(root, key);
+        let key = KeyPair::generate().expect("a key");
+        let own = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
+        folder.write("pebble.crt", &own.signed_by(&key, &issuer).expect("a certificate").pem());
+        folder.write("pebble.key", &key.serialize_pem());
+    }
+
+    /// The options of a client of it.
+    fn options(&self) -> Vec<String> {
+        let ca = self.folder.0.join("ca.pem").display().to_string();
+        let directory = format!("https://localhost:{}/dir", self.directory);
+        ["--acme", "--acme-agree-tos", "--acme-directory", &directory, "--acme-ca", &ca]
+            .map(str::to_owned)
+            .to_vec()
+    }
+
+    /// The root of the certificates that it issues.
+    fn root(&self) -> PathBuf {
+        let url = format!("https://localhost:{}/roots/0", self.management);
+        let output =
+            run(Peer::Curl.command().args(["-sf", "--cacert"]).arg(self.folder.0.join("ca.pem")).arg(url));
+        assert!(output.status.success(), "Pebble's root");
+        self.folder.write("root.pem", &String::from_utf8_lossy(&output.stdout))
+    }
+
+    /// How many orders there were.
+    fn orders(&self) -> usize {
+        self.program.said("Added order")
+    }
+
+    /// `rendezvous serve --acme` where its validators come.
+    fn relay(&self, world: &World, more: &[&str]) -> Relay {
+        let options = self.options();
+        let options: Vec<&str> = ["--domain", DOMAIN]
+            .into_iter()
+            .chain(options.iter().map(String::as_str))
+            .chain(more.iter().copied())
+            .collect();
+        world.relay_at([&format!("127.0.0.1:{}", self.validated), "127.0.0.1:0"], &options)
+    }
+
+    /// Whether a browser that trusts the CA accepts what is served for this name; the body that it gets then.
+    fn open(&self, relay: &Relay, name: &str) -> Result<String, String> {
+        let mut curl = Peer::Curl.command();
+        let port = relay.tls.port();
+        curl.args(["-sS", "--cacert"]).arg(self.root());
+        curl.args(["--resolve", &format!("{name}:{port}:127.0.0.1"), &format!("https://{name}:{port}/")]);
+        let output = run(&mut curl);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+fn installed(program: &Program, name: &str) {
+    program.says(&format!("{INSTALLED} name=\"{name}\" "));
+}
+
+fn status(world: &World) -> String {
+    let output = run(rendezvous().args(["status", "--json", "--state"]).arg(world.state()));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn a_relay_gets_certificates() {
+    let pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let home = world.enrol("home", &["--label", "home"]);
+    world.enrol("sealed", &["--label", "sealed", "--end-to-end"]);
+    let relay = pebble.relay(&world, &[]);
+    relay.program.says("event=certificate-missing name=\"relay.example.com\"");
+    relay.program.says("event=acme-port");
+    installed(&relay.program, DOMAIN);
+    installed(&relay.program, "home.relay.example.com");
+    assert!(pebble.open(&relay, DOMAIN).is_ok());
+    // Answered by the hidden server.
+    let service = page();
+    let _agent = world.agent(&relay, &home, Below::Tls13, &["--to", &service.to_string()]);
+    assert!(pebble.open(&relay, "home.relay.example.com").is_ok());
+    assert!(
+        pebble.open(&relay, "other.relay.example.com").is_err(),
+        "no certificate for whatever is asked for"
+    );
+    // One that is enrolled while the relay runs.
+    world.enrol("late", &["--label", "late"]);
+    installed(&relay.program, "late.relay.example.com");
+    assert!(pebble.open(&relay, "late.relay.example.com").is_ok());
+    let text = status(&world);
+    assert!(text.contains(r#""name":"late.relay.example.com","state":"valid""#), "{text}");
+    assert!(!text.contains("sealed.relay.example.com"), "{text}");
+    // A new ticket does not pin a key that changes.
+    let ticket = fs::read_to_string(world.folder.0.join("late.made")).expect("the ticket");
+    assert!(ticket.contains("ca system") && !ticket.contains("pin "), "{ticket}");
+    // At the next start everything is there.
+    let mut relay = relay;
+    relay.program.kill();
+    let again = pebble.relay(&world, &[]);
+    assert!(pebble.open(&again, "late.relay.example.com").is_ok());
+    assert_eq!(pebble.orders(), 3, "nothing is ordered twice");
+    assert_eq!(again.program.said(INSTALLED), 0);
+}
+
+fn half_of_the_nonces_refused() {
+    let pebble = Pebble::start(Special { nonces_refused: 50, ..Special::default() });
+    let world = World::new();
+    let relay = pebble.relay(&world, &[]);
+    installed(&relay.program, DOMAIN);
+    assert_eq!(pebble.orders(), 1);
+    assert_eq!(relay.program.said("event=certificate-failed"), 0);
+}
+
+fn a_relay_that_is_killed() {
+    let pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let requests = || pebble.program.said("-> calling handler()");
+    // One request more each time, until it has its certificate.
+    let killed = Cell::new(0);
+    for more in 1.. {
+        let before = requests();
+        let mut relay = pebble.relay(&world, &[]);
+        let installs = || relay.program.said(INSTALLED) > 0;
+        let is_enough = || requests() >= before + more || installs();
+        while !is_enough() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        let is_done = installs();
+        relay.program.kill();
+        if is_done {
+            break;
+        }
+        killed.set(more);
+        assert!(more < 40, "it never gets its certificate");
+    }
+    assert!(killed.get() > 5, "killed {} times", killed.get());
+    let relay = pebble.relay(&world, &[]);
+    assert!(pebble.open(&relay, DOMAIN).is_ok());
+    assert_eq!(pebble.orders(), 1, "one order was taken up again and again");
+    assert!(pebble.program.said("There are now 1 accounts") <= 1);
+}
+
+fn an_external_account_is_bound() {
+    let pebble = Pebble::start(Special { external_account: true, ..Special::default() });
+    let key = pebble.folder.write("mac", &format!("{MAC_KEY}\n"));
+    let world = World::new();
+    let key = key.to_str().expect("a path of ours");
+    let relay = pebble.relay(&world, &["--acme-eab-kid", "kid-1", "--acme-eab-key-file", key]);
+    installed(&relay.program, DOMAIN);
+}
+
+fn a_validation_that_fails() {
+    let pebble = Pebble::start(Special { validates_nowhere: true, ..Special::default() });
+    let world = World::new();
+    let home = world.enrol("home", &[]);
+    let mut relay = pebble.relay(&world, &[]);
+    let service = page();
+    let agent = world.agent(&relay, &home, Below::Tls13, &["--to", &service.to_string()]);
+    relay.program.says("event=certificate-failed name=\"relay.example.com\"");
+    let line = relay.program.lines_with("event=certificate-failed").concat();
+    assert!(line.contains("urn:ietf:params:acme:error:"), "the CA's problem is shown: {line}");
+    assert!(line.contains("connection refused") || line.contains("Connection refused"), "{line}");
+    assert_eq!(agent.said(said::RELAY_LOST), 0);
+    assert_eq!(relay.program.said(said::WAITING_ENDED), 0);
+    let text = status(&world);
+    assert!(text.contains(r#""name":"relay.example.com","state":"failing""#), "{text}");
+    let orders = pebble.orders();
+    // A restart does not repeat it.
+    relay.program.kill();
+    let again = pebble.relay(&world, &[]);
+    let text = status(&world);
+    assert!(text.contains(r#""state":"failing""#), "{text}");
+    assert_eq!(again.program.said(ORDERED), 0);
+    assert_eq!(pebble.orders(), orders);
+}
+
+fn a_certificate_is_renewed() {
+    let pebble = Pebble::start(Special { validity: Some(24), ..Special::default() });
+    let world = World::new();
+    let relay = pebble.relay(&world, &["--acme-keep-key"]);
+    relay.program.says_times(INSTALLED, 2);
+    // The pin of the self-signed certificate is that of the CA's, too.
+    let pinned =
+        run(Peer::Curl.command().args(["-sS", "-k", "--pinnedpubkey", &relay.pin, &relay.url(Below::Tls13)]));
+    assert!(pinned.status.success(), "the key is kept");
+    assert!(pebble.open(&relay, DOMAIN).is_ok());
+    assert!(status(&world).contains(&relay.pin));
+}
+
+fn an_agent_gets_its_own() {
+    let pebble = Pebble::start(Special::default());
+    let world = World::new();
+    let home = world.enrol("home", &["--label", "home", "--end-to-end"]);
+    let relay = pebble.relay(&world, &[]);
+    let service = page();
+    let name = "home.relay.example.com";
+    let ticket = world.ticket(&relay, &home, Below::Tls13);
+    // The ticket has the pin of the self-signed certificate, which the relay shows to who names no domain.
+    let state = world.folder.0.join("agent");
+    let options = pebble.options();
+    let address = service.to_string();
+    let own = [
+        "--to",
+        &address,
+        "--end-to-end",
+        "--name",
+        name,
+        "--state",
+        state.to_str().expect("a path of ours"),
+    ];
+    let options: Vec<&str> = own.into_iter().chain(options.iter().map(String::as_str)).collect();
+    let mut agent = start_agent(&ticket, &options);
+    agent.says(said::WAITING);
+    installed(&agent, name);
+    assert!(pebble.open(&relay, name).is_ok());
+    installed(&relay.program, DOMAIN);
+    assert_eq!(relay.program.said(&format!("{ORDERED} name=\"{name}\"")), 0, "the relay has no key for it");
+    let orders = pebble.orders();
+    agent.kill();
+    let again = start_agent(&ticket, &options);
+    again.says(said::WAITING);
+    assert!(pebble.open(&relay, name).is_ok());
+    assert_eq!(pebble.orders(), orders);
+}
+
+fn what_cannot_work() {
+    let world = World::new();
+    for (options, said) in [
+        (&["--acme"][..], "--acme needs --acme-agree-tos"),
+        (&["--acme", "--acme-agree-tos"], "--acme needs --domain"),
+        (
+            &["--acme", "--acme-agree-tos", "--domain", "localhost"],
+            "no CA issues certificates for --domain localhost",
+        ),
+        (&["--acme-agree-tos"], "--acme-agree-tos is for --acme, which is missing"),
+        (
+            &["--acme", "--acme-agree-tos", "--acme-directory", "http://x/"],
+            "--acme-directory: 'http://x/' is no https://",
+        ),
+        (&["--acme", "--acme-agree-tos", "--acme-eab-kid", "x"], "need each other"),
+    ] {
+        let output = run(&mut world.serve(["127.0.0.1:0", "127.0.0.1:0"], options));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {text}");
+        assert!(text.contains(said), "{options:?}: {text}");
+    }
+}
