@@ -12,6 +12,7 @@
 mod acme;
 mod agent;
 mod answers;
+mod blind;
 mod by_hand;
 mod client_ca;
 mod clients;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         ("differential", differential::CASES),
         ("clients", clients::CASES),
         ("client_ca", client_ca::CASES),
+        ("blind", blind::CASES),
         ("by_hand", by_hand::CASES),
         ("old_peers", old_peers::CASES),
         ("connect", connect::CASES),

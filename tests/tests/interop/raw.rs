@@ -29,7 +29,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 const DOMAIN: &str = "relay.test";
-const NAME: &str = "home.relay.test";
+pub(crate) const NAME: &str = "home.relay.test";
 
 /// A relay with an end-to-end hidden server, and its agent.
 pub(crate) struct Sealed {
@@ -336,7 +336,7 @@ fn http_2() {
 }
 
 /// A PROXY header of version 2 with a host name.
-fn proxy_header(name: &str) -> Vec<u8> {
+pub(crate) fn proxy_header(name: &str) -> Vec<u8> {
     let len = u8::try_from(name.len()).expect("a short name");
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".to_vec();
     header.push(12 + 3 + len);

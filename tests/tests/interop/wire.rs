@@ -49,7 +49,22 @@ impl Wire {
         }
     }
 
+    /// A TLS client for this name.
+    pub(crate) fn named(below: Below, address: SocketAddr, name: &'static str) -> Self {
+        let tcp = TcpStream::connect(address).expect("the relay listens");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        match below {
+            Below::Clear => Self::Clear(tcp),
+            Below::Tls12 => Self::secure_named(tcp, &rustls::version::TLS12, name),
+            Below::Tls13 => Self::secure_named(tcp, &rustls::version::TLS13, name),
+        }
+    }
+
     fn secure(tcp: TcpStream, version: &'static SupportedProtocolVersion) -> Self {
+        Self::secure_named(tcp, version, "localhost")
+    }
+
+    fn secure_named(tcp: TcpStream, version: &'static SupportedProtocolVersion, name: &'static str) -> Self {
         let provider = rendezvous::tls_config::provider();
         let believer = AnyCertificate::of(&provider);
         let config = ClientConfig::builder_with_provider(provider)
@@ -58,7 +73,7 @@ impl Wire {
             .dangerous()
             .with_custom_certificate_verifier(believer)
             .with_no_client_auth();
-        let name = ServerName::try_from("localhost").expect("it is a name");
+        let name = ServerName::try_from(name).expect("it is a name");
         let tls = ClientConnection::new(Arc::new(config), name).expect("the configuration is whole");
         let mut stream = StreamOwned::new(tls, tcp);
         while stream.conn.is_handshaking() {
