@@ -206,7 +206,7 @@ impl State {
         match self {
             Self::Proxied => "proxy's header",
             Self::Hello { .. } | Self::Securing | Self::PlainHttp { .. } => "handshake",
-            Self::Head { begun: false, .. } => "first octet",
+            Self::Head { begun: false, .. } => "first byte",
             Self::Head { begun: true, .. } => "head",
             Self::Answering { .. } => "answer",
             Self::Discarding { .. } => "body of a challenged request",

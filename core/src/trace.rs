@@ -1,19 +1,19 @@
-//! What happened to a machine, as text that a person can read and write; and the same again.
+//! Traces: the inputs and actions of a machine as text that can be read, written and replayed.
 //!
-//! A machine is deterministic: what entered it, in order, is all there is to know. A [`Trace`] holds that, and the
-//! actions that came of it. [`Trace::parse`] reads one, its `Display` writes one, [`Replay`] runs one and says where
-//! the machine acts otherwise. [`Recorder`] stands around a machine that is at work and writes what happens to it.
+//! Machines are deterministic: the inputs in their order determine all actions. A [`Trace`] has both. [`Trace::parse`]
+//! parses one, its `Display` writes one, and [`Replay`] runs one and reports where the machine acts differently.
+//! [`Recorder`] wraps a running machine and records a trace of it.
 //!
 //! # The format
 //!
-//! One thing a line; what is behind ` #` is a comment. First the machine; a relay:
+//! One item per line; ` #` begins a comment. The machine comes first, here a relay:
 //!
 //! ```text
 //! rendezvous-trace 1
 //! machine relay
-//! listen plain tls                               # what listeners 0, 1, … speak
-//! config hold=2s waiting-per-id-max=2            # what differs from the default
-//! seed 0                                         # of the nonces; hexadecimal, zeroes in front left out
+//! listen plain tls                               # the transports of listeners 0, 1, …
+//! config hold=2s waiting-per-id-max=2            # settings that differ from the default
+//! seed 0                                         # of the nonces; hexadecimal, without leading zeroes
 //! id home 6ba7b810-9dad-41d1-80b4-00c04fd430c8 secret=JBSWY3DPEHPK3PXP tokens=any labels=home,house
 //! ```
 //!
@@ -41,12 +41,12 @@
 //! direct certificate=64-HEX-DIGITS listener=0 hosts=192.0.2.9:7000,[2001:db8::9]:7000 allow=loopback,private
 //! ```
 //!
-//! Behind `allow` stand `loopback`, `link-local`, `private`, `shared` and `names`; `own=ADDRESS,…` is never dialled;
-//! `patience=` is how long it waits for what a client decides.
+//! The values of `allow` are `loopback`, `link-local`, `private`, `shared` and `names`; the addresses of `own=ADDRESS,…` are never dialled;
+//! `patience=` is the timeout of a client's decision.
 //!
-//! Then what happened: `@`, the time, `wall=` with the wall clock's second where it did not just go on, and the event.
+//! Then the events: `@`, the time, `wall=` with the wall clock's second unless it has advanced steadily, and the event.
 //! The time is `@5s`, `@100ms`, `@17us` since the origin, or `@+5s` since the event before. The first event is `start`.
-//! Behind an event stand the actions that came of it, all of them, in their order, an arrow in front of each.
+//! All resulting actions follow their event in order, each after an arrow.
 //!
 //! ```text
 //! @0 wall=1795219200 start
@@ -61,7 +61,7 @@
 //! @+0 flushed 0.1
 //! ```
 //!
-//! An agent's first action comes of its `start`; what it sends is there to be compared with, and so is how long it waits:
+//! An agent's first action results from its `start`. What it sends is compared, and so is its backoff:
 //!
 //! ```text
 //! @0 wall=1795219200 start
@@ -82,14 +82,14 @@
 //!
 //! | event | [`Machine`](crate::machine::Machine) |
 //! |---|---|
-//! | `start` | the machine is made |
-//! | `open LISTENER ADDRESS` | `handle_open`; the action `conn` is the id that it gives |
+//! | `start` | construction |
+//! | `open LISTENER ADDRESS` | `handle_open`; the action `conn` is the returned id |
 //! | `found CONN ADDRESS…` | `handle_found` |
 //! | `resolved CONN ADDRESS…`, `connected CONN` | `handle_resolved`, `handle_connected` |
-//! | `secured CONN`, `secured CONN certificate=HEX` | `handle_secured`; the SHA-256 of the certificate that the peer showed |
+//! | `secured CONN`, `secured CONN certificate=HEX` | `handle_secured`; the SHA-256 of the peer's certificate |
 //! | `dial-failed CONN name\|refused\|unreachable\|local` | `handle_dial_failed` |
 //! | `tls-failed CONN certificate\|ended\|protocol` | `handle_tls_failed` |
-//! | `in CONN "OCTETS"` | `handle_bytes`: all that is offered; the action `took` is how many it consumed, if any |
+//! | `in CONN "OCTETS"` | `handle_bytes`: all offered bytes; the action `took` has the number consumed, if any |
 //! | `last-bytes CONN` | `handle_last_bytes` |
 //! | `moved CONN read=N queued=N`, `flushed CONN` | `handle_moved`, `handle_flushed` |
 //! | `round-trip CONN TIME` | `handle_round_trip` |
@@ -97,29 +97,30 @@
 //! | `stalled CONN` | `handle_stalled` |
 //! | `end CONN clean\|truncated\|reset`, `write-failed CONN`, `closed CONN` | `handle_end`, `handle_write_failed`, `handle_closed` |
 //! | `timeout` | `handle_timeout` |
-//! | `verified CONN TICKET right\|wrong\|busy=N` | an agent's: the result of a check of a password; the check is no action |
-//! | `path-changed` | an agent's: an address or a route of the machine has changed |
-//! | `drain` | the operator's wish: nothing new |
-//! | `ids NAME…`, `config KEY=VALUE…` | a relay's operator's wishes |
+//! | `verified CONN TICKET right\|wrong\|busy=N` | agent: the result of a password check; the check itself is not an action |
+//! | `path-changed` | agent: an address or a route of the machine has changed |
+//! | `keys-removed KEY…` | agent: `handle_removed_keys`, with the fingerprints of the keys |
+//! | `drain` | `handle_drain` |
+//! | `ids NAME…`, `config KEY=VALUE…` | relay: `handle_ids`, `handle_config` |
 //!
-//! Actions are outputs, but for `conn` and `took`; an `Idle` is none. Octets are quoted, with `\r \n \t \" \\ \$ \xHH`;
-//! several strings, on the line or on lines of their own, are one. In them may stand
+//! Actions are outputs, and `conn` and `took`; `Idle` is omitted. Bytes are quoted, with `\r \n \t \" \\ \$ \xHH`;
+//! several strings, on the line or on lines of their own, are one. They may contain
 //!
 //! | | |
 //! |---|---|
-//! | `$times(x,70000)` | a byte so many times; of one event 1048576 bytes at most together |
+//! | `$times(x,70000)` | a repeated byte; at most 1048576 bytes in total for one event |
 //! | `$id(home)` | the UUID |
-//! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of so many steps from now (up to 2) |
+//! | `$totp(home)`, `$totp(home,-1)` | the plain token of now, or of a step with an offset of up to 2 |
 //! | `$bound(home,NONCE)`, `$bound(home,NONCE,+1)` | the bound token |
 //! | `$challenged(home,CHALLENGE,NONCE)` | the token over a challenge |
 //! | `$basic(home,PASSWORD)` | BASE64 of UUID, colon, password |
-//! | `$date` | the wall clock's second as HTTP writes it |
-//! | `$nonce` | any 32 lower-case hexadecimal digits; in actions alone |
-//! | `$challenge` | any challenge of a relay: 43 letters, digits, `-` and `_`; in actions alone |
+//! | `$date` | the wall clock's second as an HTTP date |
+//! | `$nonce` | any 32 lower-case hexadecimal digits; only in actions |
+//! | `$challenge` | any challenge of a relay: 43 letters, digits, `-` and `_`; only in actions |
 //!
-//! # What a recorded trace holds, and what not
+//! # Contents of a recorded trace
 //!
-//! Nothing that opens anything, of a relay's or of an agent's: see [`Recorder`].
+//! A recorded trace has no credentials: see [`Recorder`].
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -151,27 +152,27 @@ mod replayer;
 mod tokenizer;
 mod writer;
 
-/// What happened to one machine from its beginning.
+/// The inputs of one machine from its start, with the resulting actions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// Which machine, and how it was configured.
+    /// The machine and its configuration.
     pub setup: Setup,
-    /// Its seed; an agent's is that of its nonces.
+    /// Its seed; for an agent, that of its nonces.
     pub seed: [u8; 32],
-    /// Who is known by which name in this file.
+    /// The identities and their names in this file.
     pub identities: Vec<Identity>,
-    /// What happened; the first is [`Input::Start`], and no other is.
+    /// The steps. The first, and only the first, is [`Input::Start`].
     pub steps: Vec<Step>,
 }
 
-/// The machine.
+/// The kind of machine, with its configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setup {
     /// The relay.
     Relay(Box<engine::Config>),
-    /// The program beside a hidden server.
+    /// The agent.
     Agent {
-        /// How it was configured.
+        /// The configuration.
         config: Box<agent::Config>,
         /// The seed of its jitter ([`agent::Seeds::jitter`]).
         jitter: [u8; 32],
@@ -183,24 +184,24 @@ pub enum Setup {
 pub struct Identity {
     /// The name: letters, digits, `-` and `_`.
     pub name: String,
-    /// Everything else.
+    /// The ID, its secret and its settings.
     pub enrolment: Enrolment,
 }
 
-/// One event and what came of it.
+/// An input and the resulting actions.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The line it stands on; 0 if it was not read from text. Two steps that differ in it alone are equal.
+    /// Its line in the file; 0 if it was not parsed. Steps that differ only in the line are equal.
     pub line: u32,
-    /// When.
+    /// The time.
     pub now: Now,
-    /// What.
+    /// The input.
     pub event: Input,
     /// The actions, in order.
     pub outcomes: Vec<Outcome>,
 }
 
-/// What entered the machine: see the [module](self).
+/// An input of the machine: see the [module](self).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
     missing_docs,

@@ -81,7 +81,7 @@ fn errors_name_the_line_and_the_fault() {
         ("rendezvous-trace 1\nmachine relay\nid home 1 secret=A\n", 3, "UUID"),
         ("rendezvous-trace 1\nmachine relay\n\n@0 start\n", 4, "wall="),
         ("rendezvous-trace 1\nmachine relay\n@0 wall=1 timeout\n", 3, "start"),
-        ("rendezvous-trace 1\nmachine relay\n-> send 0.1\n", 3, "behind an event"),
+        ("rendezvous-trace 1\nmachine relay\n-> send 0.1\n", 3, "follow an event"),
     ] {
         let error = Trace::parse(text).expect_err(text);
         assert!(error.line == line && error.why.contains(why), "{text:?}: {error}");
@@ -93,17 +93,17 @@ fn errors_name_the_line_and_the_fault() {
         ("@+0 dance 0.1", "dance"),
         ("@+0 open 0 here", "here"),
         ("@+0 closed 0,1", "0,1"),
-        ("@+0 closed 0.1 0.2", "too much"),
+        ("@+0 closed 0.1 0.2", "unexpected"),
         ("@+0 moved 0.1 read=1", "queued"),
         ("@+0 end 0.1 softly", "softly"),
         ("@+0 ids away", "away"),
         ("@+0 wall=99999999999999 timeout", "wall="),
-        ("@+0 in 0.1 GET", "quotes"),
+        ("@+0 in 0.1 GET", "quoted"),
         ("@+0 in 0.1 \"GET", "closing quote"),
         ("@+0 in 0.1 \"\\q\"", "escape"),
         ("@+0 in 0.1 \"\\xg0\"", "hexadecimal"),
         ("@+0 in 0.1 \"ä\"", "\\xHH"),
-        ("@+0 in 0.1 \"$nonce\"", "actions alone"),
+        ("@+0 in 0.1 \"$nonce\"", "only allowed in actions"),
         ("@+0 in 0.1 \"$times(x,2000000)\"", "count"),
         ("@+0 in 0.1 \"$id(home\"", "closed"),
         ("@+0 in 0.1 \"$id(away)\"", "away"),
@@ -111,7 +111,7 @@ fn errors_name_the_line_and_the_fault() {
         ("@+0 in 0.1 \"$totp(home,+3)\"", "+3"),
         ("-> dance 0.1", "dance"),
         ("-> send 0.1 \"", "closing quote"),
-        ("\"octets of nothing\"", "alone"),
+        ("\"bytes of nothing\"", "only allowed after"),
         ("listen tls", "neither an event"),
     ] {
         let text = format!("{HEADER}{START}{line}\n");

@@ -42,7 +42,7 @@ impl Engine {
             }
         };
         let refused = if behind {
-            (Status::Conflict409, "octets behind the request, before its answer", None)
+            (Status::Conflict409, "bytes after the request, before its response", None)
         } else if self.draining {
             (Status::Unavailable503, STOPPING, Some(RETRY_AFTER))
         } else if self.is_full() {

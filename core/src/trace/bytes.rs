@@ -1,4 +1,4 @@
-//! Bytes as a person writes them: quoted text with escapes, repetitions, and values that depend on the moment.
+//! Bytes in readable form: quoted text with escapes, repetitions, and values that depend on the time.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,13 +12,13 @@ use super::tokenizer::is_name;
 use crate::http::date::write_date;
 use crate::token::Challenge;
 
-/// A repetition is written out in full below this length.
+/// The minimum length of a run that is written as a repetition, in bytes.
 const RUN_MIN: usize = 48;
-/// What all repetitions of one event stand for at most, so that a line of text cannot ask for all memory there is.
+/// The maximum length of all repetitions of one event, in bytes, so that a line cannot exhaust the memory.
 const RUN_MAX: u32 = 1 << 20;
-/// `$nonce` stands for so many lower-case hexadecimal digits.
+/// The length of `$nonce`, in lower-case hexadecimal digits.
 const NONCE_DIGITS: usize = 32;
-/// `$challenge` stands for so many letters, digits, `-` and `_`: the length of a relay's challenge.
+/// The length of `$challenge`, in letters, digits, `-` and `_`: that of a relay's challenge.
 const CHALLENGE_BYTES: usize = 43;
 
 /// A sequence of bytes, parts of which may depend on the wall clock or on an identity.
@@ -36,7 +36,7 @@ enum Piece {
     },
     /// `$id(home)`.
     Id(String),
-    /// `$totp(home)`, `$totp(home,-1)`: that many steps from now.
+    /// `$totp(home)`, `$totp(home,-1)`: the token of the step with this offset from now.
     Plain {
         name: String,
         offset: i8,
@@ -60,13 +60,13 @@ enum Piece {
     },
     /// `$date`.
     Date,
-    /// `$nonce`: any 32 lower-case hexadecimal digits; in what is expected, never in what happened.
+    /// `$nonce`: any 32 lower-case hexadecimal digits. Only in expected bytes.
     Nonce,
-    /// `$challenge`: any challenge of a relay; in what is expected, never in what happened.
+    /// `$challenge`: any challenge of a relay. Only in expected bytes.
     Challenge,
 }
 
-/// What the parts depend on.
+/// The values that the parts depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     pub(super) identities: &'a [Identity],
@@ -74,7 +74,7 @@ pub(super) struct Context<'a> {
 }
 
 impl Bytes {
-    /// These bytes and no others.
+    /// These literal bytes.
     #[must_use]
     pub fn literal(bytes: &[u8]) -> Self {
         let mut pieces = Self::default();
@@ -82,7 +82,7 @@ impl Bytes {
         pieces
     }
 
-    /// These bytes, with `$date` where the date of this second stands.
+    /// These bytes, with `$date` in place of this second's date.
     #[must_use]
     pub fn dated(bytes: &[u8], wall: u64) -> Self {
         let mut date = Vec::new();
@@ -96,12 +96,12 @@ impl Bytes {
         all
     }
 
-    /// Whether it stands for several texts, as what is expected may.
+    /// Whether it matches several byte strings, as only expected bytes may.
     pub(super) fn is_pattern(&self) -> bool {
         self.0.iter().any(|piece| piece.pattern().is_some())
     }
 
-    /// The names of identities that it depends on.
+    /// The names of the identities that it depends on.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Id(name)
@@ -113,7 +113,7 @@ impl Bytes {
         })
     }
 
-    /// The bytes at this moment. A `$nonce` and a `$challenge` are all zeroes.
+    /// The bytes at this time. `$nonce` and `$challenge` are zeroes.
     pub(super) fn resolve(&self, context: Context<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         for piece in &self.0 {
@@ -122,7 +122,7 @@ impl Bytes {
         out
     }
 
-    /// Whether these are the bytes at this moment.
+    /// Whether it matches these bytes at this time.
     pub(super) fn fits(&self, bytes: &[u8], context: Context<'_>) -> bool {
         let mut rest = bytes;
         let mut part = Vec::new();
@@ -140,21 +140,21 @@ impl Bytes {
         rest.is_empty()
     }
 
-    /// Reads one or more quoted strings and appends them.
+    /// Parses one or more quoted strings and appends them.
     ///
     /// # Errors
     ///
-    /// What is wrong, in words.
+    /// A description of the error.
     pub(super) fn read(&mut self, text: &str) -> Result<(), String> {
         let mut rest = text.trim();
         while !rest.is_empty() {
-            let inner = rest.strip_prefix('"').ok_or("octets are written in quotes: \"…\"")?;
+            let inner = rest.strip_prefix('"').ok_or("bytes must be quoted: \"…\"")?;
             rest = self.read_quoted(inner)?.trim_start();
         }
         Ok(())
     }
 
-    /// Reads up to the closing quote; what is behind it comes back.
+    /// Parses up to the closing quote. Returns the rest.
     fn read_quoted<'a>(&mut self, text: &'a str) -> Result<&'a str, String> {
         let mut letters = text.char_indices();
         while let Some((at, letter)) = letters.next() {
@@ -175,7 +175,7 @@ impl Bytes {
                     if let Piece::Run { count, .. } = piece
                         && !self.has_room(count)
                     {
-                        return Err(format!("$times: more than {RUN_MAX} octets together"));
+                        return Err(format!("$times: more than {RUN_MAX} bytes in total"));
                     }
                     self.0.push(piece);
                     letters = text.char_indices();
@@ -185,13 +185,13 @@ impl Bytes {
                     }
                 }
                 ' '..='~' => self.push_literal(&[u8::try_from(letter).unwrap_or(b'?')]),
-                _ => return Err(format!("{:?} is to be written as \\xHH", letter)),
+                _ => return Err(format!("{:?} must be written as \\xHH", letter)),
             }
         }
         Err("the closing quote is missing".to_string())
     }
 
-    /// Bytes as they are; long repetitions as such, as long as there is room for them.
+    /// Appends literal bytes; long runs as repetitions, within the limit.
     fn push(&mut self, bytes: &[u8]) {
         for run in bytes.chunk_by(|a, b| a == b) {
             match (run, u32::try_from(run.len())) {
@@ -203,7 +203,7 @@ impl Bytes {
         }
     }
 
-    /// Whether a repetition of so many bytes may be added.
+    /// Whether a repetition of this length is within the limit.
     fn has_room(&self, count: u32) -> bool {
         let counts = self.0.iter().map(|piece| if let Piece::Run { count, .. } = piece { *count } else { 0 });
         counts.fold(count, u32::saturating_add) <= RUN_MAX
@@ -217,10 +217,10 @@ impl Bytes {
         }
     }
 
-    /// Writes it, a string for each line of the bytes; `indent` begins every line but the first.
+    /// Writes it with one string for each line of the bytes. `indent` begins every line but the first.
     pub(super) fn write(&self, out: &mut impl fmt::Write, indent: &str) -> fmt::Result {
         out.write_char('"')?;
-        // A line feed that ended the last literal; whether the line is broken there depends on what is next.
+        // Whether the last literal ended with a line feed. The next byte decides whether the line is broken there.
         let mut line_ended = false;
         for (place, piece) in self.0.iter().enumerate() {
             if let Piece::Literal(bytes) = piece {
@@ -241,7 +241,7 @@ impl Bytes {
         out.write_char('"')
     }
 
-    /// Writes a piece. A `$date` that a letter follows is `$date()`, or it would be another word.
+    /// Writes a piece. A `$date` before a letter is written as `$date()`, so that it does not become another word.
     fn write_piece(&self, out: &mut impl fmt::Write, place: usize) -> fmt::Result {
         write!(out, "{}", self.0[place])?;
         match (&self.0[place], self.0.get(place + 1)) {
@@ -255,14 +255,14 @@ impl Bytes {
     }
 }
 
-/// The texts that a piece stands for: so many bytes, each of which fits.
+/// A pattern: this many bytes, each of which matches.
 struct Pattern {
     len: usize,
     fits: fn(&u8) -> bool,
 }
 
 impl Piece {
-    /// The texts that it stands for, if there are several.
+    /// Its pattern, if it matches several byte strings.
     fn pattern(&self) -> Option<Pattern> {
         match self {
             Self::Nonce => {
@@ -287,7 +287,7 @@ impl Piece {
         };
         let name = |name: &str| {
             let fits = is_name(name).then(|| name.to_string());
-            fits.ok_or_else(|| format!("'{name}' in ${word}() is no name: letters, digits, - and _"))
+            fits.ok_or_else(|| format!("'{name}' in ${word}() is not a name: letters, digits, - and _"))
         };
         match (word, &*arguments) {
             ("times", [byte, count]) => {
@@ -298,7 +298,7 @@ impl Piece {
                     [b'\\', b'x', digits @ ..] => hex_byte(digits),
                     _ => None,
                 };
-                Ok(Self::Run { byte: byte.ok_or("$times: not one octet, such as x or \\x00")?, count })
+                Ok(Self::Run { byte: byte.ok_or("$times: not one byte, such as x or \\x00")?, count })
             }
             ("id", [of]) => Ok(Self::Id(name(of)?)),
             ("totp", [of]) => Ok(Self::Plain { name: name(of)?, offset: 0 }),
@@ -310,7 +310,7 @@ impl Piece {
             ("challenged", [of, challenge, nonce]) => {
                 let parsed = Challenge::parse(challenge.as_bytes());
                 let challenge =
-                    parsed.ok_or_else(|| format!("'{challenge}' in $challenged() is no challenge"))?;
+                    parsed.ok_or_else(|| format!("'{challenge}' in $challenged() is not a challenge"))?;
                 Ok(Self::Challenged { name: name(of)?, challenge, nonce: name(nonce)? })
             }
             ("basic", [of, password]) => {
@@ -323,7 +323,7 @@ impl Piece {
             ("nonce", [""]) => Ok(Self::Nonce),
             ("challenge", [""]) => Ok(Self::Challenge),
             _ => Err(format!(
-                "'${word}' is none of $times(x,N) $id(NAME) $totp(NAME,±1) $bound(NAME,NONCE,±1) \
+                "'${word}' is not one of $times(x,N) $id(NAME) $totp(NAME,±1) $bound(NAME,NONCE,±1) \
                  $challenged(NAME,CHALLENGE,NONCE) $basic(NAME,PASSWORD) $date $nonce $challenge, with these arguments (a dollar is \\$)"
             )),
         }

@@ -1,4 +1,5 @@
-//! Configurations as `key=value`: what differs from the default, from one table for reading and writing.
+//! Configurations as `key=value`, for the settings that differ from the default. One table serves for parsing and
+//! writing.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +13,7 @@ use crate::proxy_header::Version;
 use crate::time::Span;
 use crate::{agent, engine};
 
-/// A configuration that has a table of its settings.
+/// A configuration with a table of its settings.
 pub(super) trait Settings: Clone + Default {
     fn slots(&mut self) -> Vec<(&'static str, Slot<'_>)>;
 }
@@ -26,7 +27,7 @@ pub(super) enum Slot<'a> {
     MaybeTime(&'a mut Option<Span>),
     /// `yes` or `no`.
     Flag(&'a mut bool),
-    /// `none`, or some with commas between.
+    /// `none`, or prefixes separated by commas.
     Prefixes(&'a mut Vec<Prefix>),
     /// `none`, `v1` or `v2`.
     MaybeVersion(&'a mut Option<Version>),
@@ -149,19 +150,19 @@ impl fmt::Display for Slot<'_> {
     }
 }
 
-/// Reads `key=value` for each setting that differs from the default.
+/// Parses `key=value` for each setting that differs from the default.
 pub(super) fn read<C: Settings>(tokenizer: &mut Tokenizer<'_>, config: &mut C) -> Result<(), String> {
     while let Some(word) = tokenizer.next() {
         let (key, value) = word.split_once('=').ok_or_else(|| format!("'{word}' is not key=value"))?;
         let mut slots = config.slots();
         let slot = slots.iter_mut().find(|(name, _)| *name == key);
         let (_, slot) = slot.ok_or_else(|| format!("there is no setting '{key}'"))?;
-        slot.set(value).ok_or_else(|| format!("{key}: '{value}' is not what it can be"))?;
+        slot.set(value).ok_or_else(|| format!("{key}: invalid value '{value}'"))?;
     }
     Ok(())
 }
 
-/// Writes what [`read`] reads, each with a blank in front.
+/// Writes what [`read`] parses, each with a leading space.
 pub(super) fn write<C: Settings>(config: &C, out: &mut impl fmt::Write) -> fmt::Result {
     let (mut config, mut default) = (config.clone(), C::default());
     for ((key, value), (_, default)) in config.slots().iter().zip(default.slots()) {

@@ -1,4 +1,4 @@
-//! The line that says how an agent takes and makes direct connections.
+//! The line with an agent's configuration of direct connections.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use crate::acl::Policy;
 use crate::dtcp::{Direct, Fingerprint};
 use crate::machine::Listener;
 
-/// Reads what stands behind `direct`.
+/// Parses the text after `direct`.
 pub(super) fn read(tokenizer: &mut Tokenizer<'_>) -> Result<Direct, String> {
     let certificate = tokenizer.keyed("certificate", |word| Fingerprint::parse(word.as_bytes()))?;
     let mut direct = Direct {
@@ -23,7 +23,7 @@ pub(super) fn read(tokenizer: &mut Tokenizer<'_>) -> Result<Direct, String> {
     while let Some(word) = tokenizer.next() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
         set(&mut direct, key, value).ok_or_else(|| {
-            format!("'{word}' is none of listener= hosts= allow= own= patience=, or can't be that")
+            format!("'{word}' is none of listener= hosts= allow= own= patience=, or its value is invalid")
         })?;
     }
     Ok(direct)
@@ -46,7 +46,7 @@ fn set(direct: &mut Direct, key: &str, value: &str) -> Option<()> {
     Some(())
 }
 
-/// Writes what [`read`] reads.
+/// Writes what [`read`] parses.
 pub(super) fn write(direct: &Direct, out: &mut impl fmt::Write) -> fmt::Result {
     write!(out, "direct certificate={}", direct.fingerprint)?;
     if let Some(Listener(number)) = direct.listener {

@@ -10,7 +10,7 @@ use crate::event::{ConnectError, ConnectFailure, Event, NotDirect, RelayLoss, Ta
 use crate::machine::{Close, DialFailure, End, Output, PASS_ALL, TlsFailure, TlsRole};
 use crate::pair::{EndReason, Side};
 
-/// The words that an action begins with; what is behind an arrow begins with one of them.
+/// The first words of actions. The text after an arrow begins with one of them.
 pub(super) const VERBS: &[&str] = &[
     "conn",
     "took",

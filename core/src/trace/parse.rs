@@ -1,4 +1,4 @@
-//! Text to [`Trace`].
+//! Parses text to a [`Trace`].
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -13,15 +13,15 @@ use crate::time::{Now, Time};
 mod header;
 mod input;
 
-/// The last second of the year 9999: HTTP can write no later date.
+/// The last second of the year 9999, the latest date in HTTP.
 const WALL_MAX: u64 = 253_402_300_799;
 
-/// Why a text is no trace.
+/// Why a text is not a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
     /// The line, counted from 1.
     pub line: u32,
-    /// What is wrong with it.
+    /// The error.
     pub why: String,
 }
 
@@ -34,11 +34,11 @@ impl fmt::Display for ParseError {
 impl core::error::Error for ParseError {}
 
 impl Trace {
-    /// Reads a trace.
+    /// Parses a trace.
     ///
     /// # Errors
     ///
-    /// The first line that is wrong, and what is wrong with it.
+    /// The first invalid line, and its error.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let mut parser = Parser::default();
         let mut at = 0;
@@ -52,7 +52,7 @@ impl Trace {
     }
 }
 
-/// What a line of bytes alone goes on with.
+/// What a line that has only bytes continues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Open {
     #[default]
@@ -61,7 +61,7 @@ enum Open {
     Outcome,
 }
 
-/// What was read so far.
+/// The state of the parser.
 #[derive(Debug, Default)]
 struct Parser {
     is_trace: bool,
@@ -70,7 +70,7 @@ struct Parser {
     identities: Vec<Identity>,
     steps: Vec<Step>,
     open: Open,
-    /// When the wall clock was last said.
+    /// The last time at which the wall clock was given.
     anchor: Option<Now>,
 }
 
@@ -83,7 +83,7 @@ impl Parser {
             return if line == "rendezvous-trace 1" {
                 Ok(())
             } else {
-                Err("a trace begins with the line 'rendezvous-trace 1'".to_owned())
+                Err("a trace must begin with the line 'rendezvous-trace 1'".to_owned())
             };
         }
         if line.starts_with('"') {
@@ -101,7 +101,7 @@ impl Parser {
 
     fn finish(self) -> Result<Trace, String> {
         if !self.is_trace {
-            return Err("a trace begins with the line 'rendezvous-trace 1'".to_owned());
+            return Err("a trace must begin with the line 'rendezvous-trace 1'".to_owned());
         }
         let setup = self.setup.ok_or("the line 'machine relay', or 'machine agent', is missing")?;
         if self.steps.is_empty() {
@@ -123,7 +123,7 @@ impl Parser {
             Some(before?.mono + span(later)?)
         })?;
         if before.is_some_and(|before| mono < before.mono) {
-            return Err("this is earlier than the event before".to_owned());
+            return Err("the time is earlier than that of the event before".to_owned());
         }
         let mut peek = tokenizer;
         let said = peek.next().and_then(|word| word.strip_prefix("wall="));
@@ -135,7 +135,7 @@ impl Parser {
             }
             (None, Some(anchor)) => wall_after(anchor, mono),
             (None, None) => {
-                return Err("the first event says what the wall clock is: wall=SECONDS".to_owned());
+                return Err("the first event needs the wall clock: wall=SECONDS".to_owned());
             }
         };
         let now = Now { mono, wall };
@@ -144,7 +144,7 @@ impl Parser {
         }
         let event = self.event(&mut tokenizer)?;
         if (event == Input::Start) != self.steps.is_empty() {
-            return Err("the first event is 'start', and no other is".to_owned());
+            return Err("the first event, and only the first, must be 'start'".to_owned());
         }
         if matches!(event, Input::In { .. }) {
             self.open = Open::Input;
@@ -154,7 +154,7 @@ impl Parser {
     }
 
     fn outcome(&mut self, text: &str, at: u32) -> Result<(), String> {
-        let step = self.steps.last_mut().ok_or("an action comes behind an event")?;
+        let step = self.steps.last_mut().ok_or("an action must follow an event")?;
         let mut tokenizer = Tokenizer::new(text);
         let verb = tokenizer.next().unwrap_or_default();
         if !display::VERBS.contains(&verb) {
@@ -180,20 +180,19 @@ impl Parser {
             (Open::Outcome, Some(step)) => step.outcomes.last_mut().and_then(|it| it.bytes.as_mut()),
             _ => None,
         };
-        bytes.ok_or("octets stand behind 'in' or 'send' alone")?.read(line)?;
+        bytes.ok_or("bytes are only allowed after 'in' or 'send'")?.read(line)?;
         self.check_bytes()
     }
 
-    /// The bytes that were read last name nobody who is not there, and are not a riddle.
+    /// Checks the bytes that were parsed last: their names must be known, and those of an input must not be a
+    /// pattern.
     fn check_bytes(&self) -> Result<(), String> {
         let Some(step) = self.steps.last() else { return Ok(()) };
         let bytes = match (&step.event, step.outcomes.last()) {
             (_, Some(outcome)) => outcome.bytes.as_ref(),
             (Input::In { bytes, .. }, None) => {
                 if bytes.is_pattern() {
-                    return Err(
-                        "$nonce and $challenge stand for what is not known: in actions alone".to_owned()
-                    );
+                    return Err("$nonce and $challenge are only allowed in actions".to_owned());
                 }
                 Some(bytes)
             }
@@ -208,7 +207,7 @@ impl Parser {
     }
 }
 
-/// The wall clock at `mono`, if it just went on since `anchor`.
+/// The wall clock at `mono`, if it has advanced steadily since `anchor`.
 pub(super) fn wall_after(anchor: Now, mono: Time) -> u64 {
     (anchor.wall + mono.since(anchor.mono).0 / 1_000_000).min(WALL_MAX)
 }

@@ -1,4 +1,4 @@
-//! [`Trace`] to text.
+//! Writes a [`Trace`] as text.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ use crate::machine::Secured;
 use crate::time::Now;
 use crate::token::{Algorithm, Key};
 
-/// What a line of bytes, or an action, begins with.
+/// The indentation of an action.
 const INDENT: &str = "    ";
 const BYTES_INDENT: &str = "        ";
 
@@ -32,7 +32,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// Everything before the first event.
+/// Writes everything before the first event.
 pub(super) fn write_setup(
     out: &mut impl fmt::Write,
     setup: &Setup,
@@ -86,7 +86,7 @@ pub(super) fn write_setup(
     Ok(())
 }
 
-/// Without the zeroes in front.
+/// Writes a seed without leading zeroes.
 fn write_seed(out: &mut impl fmt::Write, word: &str, seed: &[u8; 32]) -> fmt::Result {
     write!(out, "{word} ")?;
     let significant = seed.iter().position(|byte| *byte != 0).unwrap_or(31);
@@ -169,7 +169,7 @@ fn write_upstream(out: &mut impl fmt::Write, upstream: &Upstream, identities: &[
     writeln!(out)
 }
 
-/// What the lines so far say about the time.
+/// The times that were written so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
     before: Option<Now>,
@@ -177,7 +177,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// `@TIME` and, where the wall clock did not just go on, `wall=`.
+    /// Writes `@TIME` and, unless the wall clock has advanced steadily, `wall=`.
     pub(super) fn write(&mut self, out: &mut impl fmt::Write, now: Now) -> fmt::Result {
         match self.before.replace(now) {
             None => write!(out, "@{} ", SpanText(crate::time::Span(now.mono.0)))?,
@@ -259,7 +259,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
 }
 
 impl fmt::Display for Outcome {
-    /// Its line, or lines.
+    /// Its line or lines.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{INDENT}-> {}", self.text)?;
         if let Some(bytes) = &self.bytes {

@@ -1,4 +1,4 @@
-//! Who is enrolled, and who stands in for them in a recording.
+//! The identities of a recording, and their stand-ins.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,20 +15,20 @@ use crate::id::Id;
 use crate::registry::Enrolment;
 use crate::token::{Challenge, ChallengeKey, Key};
 
-/// The real keys, and the ones that are written down.
+/// The real keys, and the stand-ins that are written instead.
 #[derive(Debug)]
 pub(super) struct Pseudonyms {
-    /// Those that are enrolled at the moment.
+    /// The IDs that are enrolled at the moment.
     keys: BTreeMap<Id, Keys>,
-    /// Everyone who was written down so far.
+    /// All identities that were written so far.
     identities: Vec<Identity>,
-    /// Where stand-in secrets come from. They are no secrets: anyone can compute them.
+    /// The source of stand-in secrets. They are not secret: anyone can compute them.
     secrets: Entropy,
-    /// Of a relay: what its own challenges are made with, and those of its shadow.
+    /// For a relay, the keys of its own challenges and of its shadow's.
     challenges: Option<(ChallengeKey, ChallengeKey)>,
 }
 
-/// What stands in for the token of a CONNECT and for its challenge: text as long as that which came.
+/// The stand-ins for the token of a CONNECT and for its challenge, with the same lengths.
 pub(super) struct StandIn {
     pub(super) response: Vec<u8>,
     pub(super) challenge: Option<Vec<u8>>,
@@ -52,19 +52,19 @@ impl Default for Pseudonyms {
 }
 
 impl Pseudonyms {
-    /// Those of a relay, with its seed and that of its shadow.
+    /// The pseudonyms of a relay, with its seed and that of its shadow.
     pub(super) fn of_relay(seed: [u8; 32], stand_in: [u8; 32]) -> Self {
         let challenges = Some((ChallengeKey::new(seed), ChallengeKey::new(stand_in)));
         Self { challenges, ..Self::default() }
     }
 
-    /// Takes a new list. Returns the names of its lines, the lines with stand-in secrets, and those of them that were
-    /// not written down yet. A secret that stays keeps its stand-in, one that changes gets another.
+    /// Takes a new list. Returns the names of its identities, the list with stand-in secrets, and the identities that
+    /// were not written yet. An unchanged secret keeps its stand-in.
     pub(super) fn enrol(&mut self, list: &[Enrolment]) -> (Vec<String>, Vec<Enrolment>, Vec<Identity>) {
         let old = core::mem::take(&mut self.keys);
         let (mut names, mut stand_ins, mut new) = (Vec::new(), Vec::new(), Vec::new());
         for enrolment in list {
-            // Of two lines with one ID the first counts; it is the one that stays.
+            // If two lines have the same ID, the first counts.
             if self.keys.contains_key(&enrolment.id) {
                 continue;
             }
@@ -91,7 +91,7 @@ impl Pseudonyms {
         (names, stand_ins, new)
     }
 
-    /// The upstreams of an agent with stand-in secrets. One secret has one stand-in; of one ID there may be several, at
+    /// The upstreams of an agent with stand-in secrets. One secret has one stand-in. One ID may have several, at
     /// several relays.
     pub(super) fn upstreams(&mut self, list: &[Upstream]) -> Vec<Upstream> {
         let mut masked: Vec<Upstream> = Vec::new();
@@ -111,19 +111,19 @@ impl Pseudonyms {
         masked
     }
 
-    /// Everyone who was named so far.
+    /// All identities that were named so far.
     pub(super) fn identities(&self) -> &[Identity] {
         &self.identities
     }
 
-    /// Whether a user name is a label of anybody's, alone or with a domain behind it.
+    /// Whether a user name is a known label, alone or with a domain.
     pub(super) fn is_label(&self, name: &str) -> bool {
         let label = name.split('.').next().unwrap_or_default();
         let mut labels = self.identities.iter().flat_map(|identity| &identity.enrolment.labels);
         labels.any(|known| known.eq_ignore_ascii_case(label))
     }
 
-    /// A name for somebody new.
+    /// Names a new identity.
     fn name(&mut self, enrolment: Enrolment) -> Identity {
         let identity = Identity { name: format!("id{}", self.identities.len() + 1), enrolment };
         self.identities.push(identity.clone());
@@ -140,7 +140,7 @@ impl Pseudonyms {
         made.unwrap_or_else(|_| unreachable!("it is like a key that there is"))
     }
 
-    /// What stands in for a token: where it is right, the right one of the same step; where it is wrong, a wrong one.
+    /// The stand-in for a token: for a valid one, the valid one of the same step; for an invalid one, an invalid one.
     pub(super) fn token(&self, registration: &Registration<'_>, wall: u64) -> StandIn {
         let Token::Challenged { response, nonce, challenge } = registration.token else {
             return StandIn { response: self.timed_token(registration, wall), challenge: None };
@@ -155,15 +155,15 @@ impl Pseudonyms {
         }
     }
 
-    /// What stands in for a challenge: if the relay made it, the one that its shadow made; otherwise one that nobody
-    /// made.
+    /// The stand-in for a challenge: for one of the relay, the corresponding one of its shadow; otherwise one that
+    /// nobody made.
     fn challenge(&self, challenge: &Challenge) -> Challenge {
         let made = self.challenges.as_ref().and_then(|(real, shadow)| real.translate(challenge, shadow));
         let nobodys = || Challenge::parse(&alloc::vec![b'x'; challenge.as_bytes().len()]);
         made.or_else(nobodys).unwrap_or(*challenge)
     }
 
-    /// What stands in for a token that is bound to a time.
+    /// The stand-in for a token that is bound to a time.
     fn timed_token(&self, registration: &Registration<'_>, wall: u64) -> Vec<u8> {
         let keys = self.keys.get(&registration.id);
         match registration.token {
@@ -175,7 +175,7 @@ impl Pseudonyms {
                 let is_wrong = |token: &Vec<u8>| {
                     keys.is_none_or(|keys| keys.stand_in.check_plain(wall, token).is_none())
                 };
-                // Three are right at most.
+                // At most three are valid.
                 let wrong = (b'0'..=b'9').map(|digit| alloc::vec![digit; digits.len()]).find(is_wrong);
                 wrong.unwrap_or_default()
             }

@@ -1,4 +1,4 @@
-//! A machine that writes down what happens to it.
+//! A machine that records a trace of itself.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -18,34 +18,39 @@ use crate::registry::Enrolment;
 use crate::subject::Subject;
 use crate::time::{Now, Span};
 
-/// What the shadow's seed is.
+/// The shadow's seed.
 const STAND_IN: [u8; 32] = [0; 32];
 
-/// A machine at work, and a trace of it if one is wanted; without one it costs next to nothing.
+/// A running machine that optionally records a trace. Without a trace it costs next to nothing.
 ///
-/// # What is in the trace
+/// # Contents of the trace
 ///
-/// Nothing that opens anything. Beside the machine there is a *shadow*: one of the same kind with another seed and other
-/// secrets, which is told the same things, with the bytes masked. What is written down is what the shadow was told
-/// and what it did; so a trace replays to what it holds, and the shadow is checked at every output to do what the
-/// machine itself does. Where it does not, that is written down, and the recording ends.
+/// The trace contains no credentials. Beside the machine there is a *shadow*: a machine of the same kind with another
+/// seed and other secrets, which gets the same inputs with the bytes redacted. The trace contains the inputs and
+/// actions of the shadow. So it can be replayed, and each output of the shadow is compared with the machine's own. If
+/// they differ, that is recorded, and the recording ends.
 ///
-/// * As they were: times, addresses, IDs and labels, limits; methods, versions, statuses, names of fields, and the
-///   values of the fields that are read and say how the connection is to be used: `Host`, `Connection`, `Upgrade`,
-///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request, `Date` and `Retry-After` of a relay's answer, where
-///   they are a date and a number; a `Rendezvous-Challenge` of its relay's; `PROXY-Protocol` of a CONNECT, and the addresses in PROXY headers; nonces of the
-///   CONNECTs that a relay gets; the seed of an agent's jitter; `DTCP-Host` and `DTCP-Fingerprint`, certificates, and keys of clients.
-/// * By a stand-in of its length that takes the same path: the seed that makes nonces and a relay's challenges, and with
-///   it those that it sends and gets, and the nonces of the CONNECTs that an agent sends; secrets; tokens, a right one by the right one of the stand-in secret, a wrong one by a wrong
-///   one; an `Authorization` that a relay gets by one that names the same ID.
-/// * A user name and a password that an agent is to check by letters of their lengths; the result of the check as it was.
-/// * In lines about direct connections the words; our keys by their stand-ins, others by `x`.
-/// * By `x`: the subject of a client's certificate; letters and digits of a target's path and query, but for `rendezvous=ID`; reason phrases; the values of all
-///   other fields; what else a balancer says in a PROXY header; bodies; all that is behind a head; and of a head that is not complete, everything but its form.
-/// * As lengths alone: all that moves after the rendezvous; after the local service was reached, at an agent, and after
-///   it was decided which way a stream goes.
+/// * Unchanged: times, addresses, IDs and labels, limits; methods, versions, statuses, names of fields, and the
+///   values of the fields that are read and control the connection: `Host`, `Connection`, `Upgrade`,
+///   `Content-Length`, `Transfer-Encoding`, `Expect` of a request; `Date` and `Retry-After` of a relay's response if
+///   they are a date and a number; the relay's `Rendezvous-Challenge`; `PROXY-Protocol` of a CONNECT, and the
+///   addresses in PROXY headers; nonces of the CONNECTs that a relay receives; the seed of an agent's jitter;
+///   `DTCP-Host` and `DTCP-Fingerprint`, certificates, and keys of clients.
+/// * Replaced by a stand-in of the same length that is handled in the same way: the seed of nonces and of a relay's
+///   challenges, hence those that it sends and receives, and the nonces of the CONNECTs that an agent sends; secrets;
+///   tokens (a valid one by the valid one of the stand-in secret, an invalid one by an invalid one); an
+///   `Authorization` that a relay receives, by one that names the same ID.
+/// * Replaced by letters of the same length: a user name and a password that an agent has checked. The result is
+///   unchanged.
+/// * In lines about direct connections, the commands are unchanged; our keys are replaced by their stand-ins, others
+///   by `x`.
+/// * Replaced by `x`: the subject of a client's certificate; letters and digits of a target's path and query, except
+///   `rendezvous=ID`; reason phrases; the values of all other fields; extensions in a PROXY header; bodies;
+///   everything after a head; and of an incomplete head, everything but its form.
+/// * Only as lengths: everything that moves after the rendezvous; at an agent, after the local service was reached,
+///   and after the path of a stream was decided.
 ///
-/// Whoever has a trace knows who met whom when, from which address, and the IDs. It is no public document.
+/// A trace reveals which addresses connected to which IDs, and when. It should not be published.
 #[derive(Debug)]
 pub struct Recorder<M> {
     machine: M,
@@ -53,7 +58,7 @@ pub struct Recorder<M> {
 }
 
 impl Recorder<Engine> {
-    /// A relay (see [`Engine::new`]), with a trace of it where `traced`.
+    /// A relay (see [`Engine::new`]), with a trace if `traced`.
     #[must_use]
     pub fn relay(config: Config, seed: [u8; 32], now: Now, traced: bool) -> Self {
         let writer = traced.then(|| {
@@ -77,11 +82,11 @@ impl Recorder<Engine> {
         self.machine.handle_ids(ids, now);
     }
 
-    /// [`Engine::handle_config`]; `now` is when.
+    /// [`Engine::handle_config`] at `now`.
     pub fn handle_config(&mut self, config: Config, now: Now) {
         if let Some(writer) = &mut self.writer {
             writer.limits = config.head;
-            // The listeners stay what they were, and stand at the beginning.
+            // The listeners do not change, and are recorded at the beginning.
             let event =
                 Input::Config { config: Box::new(Config { listeners: Vec::new(), ..config.clone() }) };
             writer.record(&event, now, |shadow| shadow.handle_config(config.clone()));
@@ -99,7 +104,7 @@ impl Recorder<Engine> {
 }
 
 impl Recorder<Agent> {
-    /// An agent (see [`Agent::new`]), with a trace of it where `traced`.
+    /// An agent (see [`Agent::new`]), with a trace if `traced`.
     #[must_use]
     pub fn agent(config: agent::Config, seeds: Seeds, now: Now, traced: bool) -> Self {
         let writer = traced.then(|| {
@@ -166,12 +171,12 @@ impl Recorder<Agent> {
 }
 
 impl<M> Recorder<M> {
-    /// The machine itself.
+    /// The recorded machine.
     pub const fn machine(&self) -> &M {
         &self.machine
     }
 
-    /// What was recorded since the last call; nothing where nothing is recorded.
+    /// The text recorded since the last call; empty without a trace.
     pub fn take_text(&mut self) -> String {
         self.writer.as_mut().map_or_else(String::new, |writer| core::mem::take(&mut writer.text))
     }
@@ -182,7 +187,7 @@ impl<M: Shadow> Machine for Recorder<M> {
         if let Some(writer) = &mut self.writer {
             writer.open(on, from, now);
         }
-        // That it is the shadow's id, the outputs will show.
+        // The outputs will show whether it has the shadow's id.
         self.machine.handle_open(on, from, now)
     }
 
@@ -282,7 +287,7 @@ impl<M: Shadow> Machine for Recorder<M> {
         self.machine.handle_acked(on, age, now);
     }
 
-    /// Neither relay nor agent asks for any: there is no such line in a trace.
+    /// Neither relay nor agent asks for it, so a trace has no such line.
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
         self.machine.handle_local_address(on, local, now);
     }

@@ -1,7 +1,7 @@
-//! Bytes without what is in them: of the same length, and taking the same path through a machine.
+//! Redacts bytes: the result has the same length, and a machine handles it in the same way.
 //!
-//! Whatever is not known to be harmless becomes `x`; what decides the path stays. Each function says why the verdict
-//! cannot change.
+//! Everything that is not known to be harmless becomes `x`; what affects the machine is kept. Each function says why
+//! the result cannot differ.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -24,8 +24,7 @@ use crate::proxy_header::{self, Parsed};
 use crate::token::Challenge;
 use crate::token::challenge::FIELD as CHALLENGE;
 
-/// The fields of a request whose values are read; all of them say how the connection is to be used, none holds a
-/// secret.
+/// The fields of a request whose values are read. They control the connection; none has a secret.
 const READ: [&[u8]; 9] = [
     b"Host",
     b"Connection",
@@ -38,24 +37,24 @@ const READ: [&[u8]; 9] = [
     b"DTCP-Fingerprint",
 ];
 
-/// What stands in for the token of a CONNECT.
+/// Makes the stand-in for the token of a CONNECT.
 pub(super) type Token<'a> = &'a dyn Fn(&Registration<'_>) -> StandIn;
 
-/// Whether a user name is a label.
+/// Tells whether a user name is a label.
 pub(super) type IsLabel<'a> = &'a dyn Fn(&str) -> bool;
 
-/// How much of a head counts.
+/// How a head is read.
 #[derive(Clone, Copy)]
 pub(super) enum Reader<'a> {
-    /// It is complete: a CONNECT's token is judged, an `Authorization` names an ID or a label.
+    /// A complete head: a CONNECT's token is checked, and an `Authorization` names an ID or a label.
     Whole(Token<'a>, IsLabel<'a>),
-    /// It is complete, and an agent's: an `Authorization` may hold a password that is checked.
+    /// A complete head at an agent: an `Authorization` may have a password that is checked.
     Door,
-    /// It is not complete, or refused: nothing but its form counts.
+    /// An incomplete or refused head: only its form matters.
     Form,
 }
 
-/// Appends a request's head, or as much of it as is there.
+/// Appends a request's head, complete or not.
 pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let (blank, head) = head.split_at(if head.starts_with(b"\r\n") { 2 } else { 0 });
     out.extend_from_slice(blank);
@@ -73,7 +72,7 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
             Reader::Whole(..) if is_connect && name.eq_ignore_ascii_case(b"PROXY-Protocol") => {
                 out.extend_from_slice(value);
             }
-            // Whatever the key is, ours is not compared with it; what it may be made of is looked at.
+            // The key is not compared with ours, but its characters are checked.
             _ if name.eq_ignore_ascii_case(b"DTCP-Key") => blur(value, out),
             _ if READ.iter().any(|known| name.eq_ignore_ascii_case(known)) => out.extend_from_slice(value),
             _ => unread(value, out),
@@ -81,15 +80,16 @@ pub(super) fn request(head: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the head of an answer, or as much of it as is there.
+/// Appends the head of a response, complete or not.
 ///
-/// The version and the status stay, the phrase behind them is not read. Of the fields an agent reads `Retry-After`,
-/// `Rendezvous-Challenge` and `Rendezvous-Pool`, a connector `Hidden-Server`, and a person `Date`; where they are malformed, the stand-in is malformed.
+/// Version and status are kept; the reason phrase is not read. An agent reads `Retry-After`, `Rendezvous-Challenge`
+/// and `Rendezvous-Pool`, a connector `Hidden-Server`, and a human `Date`. The stand-in of a malformed value is
+/// malformed.
 pub(super) fn answer(head: &[u8], out: &mut Vec<u8>) {
     answer_with(head, |_| false, out);
 }
 
-/// Appends the head of an answer, with the values of those fields for which `is_kept` is true.
+/// Appends the head of a response, with the values of the fields for which `is_kept` is true.
 fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
     /// `HTTP/1.1 200`.
     const STATUS_BYTES: usize = 12;
@@ -118,7 +118,7 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
             } else if name.eq_ignore_ascii_case(POOL.as_bytes()) {
                 pool_state(value, out);
             } else if is_challenge {
-                // Letters could make up a challenge.
+                // Letters could form a valid challenge.
                 out.extend(value.iter().map(|&byte| if byte.is_ascii_graphic() { b'!' } else { byte }));
             } else {
                 unread(value, out);
@@ -127,7 +127,7 @@ fn answer_with(head: &[u8], is_kept: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) 
     }
 }
 
-/// Appends the value of a `Rendezvous-Pool`. Its numbers stay; a number that is malformed becomes letters, which are none.
+/// Appends the value of a `Rendezvous-Pool`. Its numbers are kept; a malformed one becomes letters.
 fn pool_state(value: &[u8], out: &mut Vec<u8>) {
     for word in value.split_inclusive(u8::is_ascii_whitespace) {
         let name = if word.starts_with(b"held=") || word.starts_with(b"room=") { 5 } else { 0 };
@@ -142,8 +142,8 @@ fn pool_state(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Appends bytes at a gate, from one side of a pair whose exchanges are followed; `follower` is a copy of the machine's.
-/// Heads, and the lines between chunks, frame the exchanges in the same way as before; bodies are `x`.
+/// Appends bytes at a gate, from one side of a pair whose exchanges are followed; `follower` is a copy of the
+/// machine's. Heads and chunk lines frame the exchanges as before; bodies become `x`.
 pub(super) fn exchanges(
     follower: &mut Follower,
     from: Side,
@@ -182,22 +182,21 @@ pub(super) fn exchanges(
     }
 }
 
-/// Appends a hidden server's response head, or as much of it as is there, or what is none. What frames the response
-/// stays.
+/// Appends a hidden server's response head, complete or not, or bytes that are not one. The framing of the response is kept.
 fn response(head: &[u8], out: &mut Vec<u8>) {
     const FRAMING: [&[u8]; 4] = [b"Connection", b"Upgrade", b"Content-Length", b"Transfer-Encoding"];
     answer_with(head, |name| FRAMING.iter().any(|known| name.eq_ignore_ascii_case(known)), out);
 }
 
-/// Appends a PROXY header, or as much of it as is there, if there is one; how many bytes that were. Addresses stay,
-/// what a balancer adds to them does not.
+/// Appends a PROXY header, complete or not, if there is one. Returns its length. Addresses are kept, extensions are
+/// not.
 ///
-/// What makes it malformed is in what stays: a line, the fixed part of a header of version 2, or extensions, in whose
-/// place other malformed ones stand. In the place of well-formed ones stands one that means nothing.
+/// Whatever makes it malformed is kept: the line, or the fixed part of a version 2 header. Malformed extensions are
+/// replaced by other malformed ones, well-formed ones by one without a meaning.
 pub(super) fn proxy_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     let is_v2 = proxy_header::begins_v2(bytes);
     let read = match bytes.get(13) {
-        // The fixed part and, by the family, the addresses.
+        // The fixed part and, depending on the family, the addresses.
         Some(0x11) if is_v2 => 16 + 12,
         Some(0x21) if is_v2 => 16 + 36,
         _ if is_v2 => 16,
@@ -226,7 +225,7 @@ pub(super) fn proxy_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     len
 }
 
-/// The same, of a client that a relay hands over to an agent: the name of a raw client stays.
+/// The same for a client that a relay hands over to an agent: the name of a raw client is kept.
 pub(super) fn client_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     match proxy_header::parse(bytes) {
         Parsed::Complete { len, .. } if !matches!(proxy_header::raw_name(&bytes[..len]), Ok(None)) => {
@@ -237,8 +236,8 @@ pub(super) fn client_header(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     }
 }
 
-/// Appends lines of DTCP. The four words stay, and what is behind a colon is what `key` gives for it; otherwise a line
-/// is none of the four, still, and what is no whole line is not read.
+/// Appends lines of DTCP. The four commands are kept, and `key` makes the argument. Any other line remains an unknown
+/// command, and an incomplete line is not read.
 pub(super) fn lines(bytes: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<u8>) {
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
         let text = line.strip_suffix(b"\n").map(|text| text.strip_suffix(b"\r").unwrap_or(text));
@@ -258,13 +257,12 @@ pub(super) fn lines(bytes: &[u8], key: impl Fn(&[u8]) -> Vec<u8>, out: &mut Vec<
     }
 }
 
-/// Appends so many bytes that nobody reads.
+/// Appends this many bytes that are not read.
 pub(super) fn opaque(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(core::iter::repeat_n(b'x', bytes.len()));
 }
 
-/// Appends bytes whose form counts: letters and digits become `x`, which may stand wherever they may, and a byte
-/// of no ASCII another one.
+/// Appends bytes of which only the form matters: letters and digits become `x`, and non-ASCII bytes another one.
 fn blur(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(bytes.iter().map(|&byte| match byte {
         _ if byte.is_ascii_alphanumeric() => b'x',
@@ -278,8 +276,8 @@ fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
     head.split_at(end)
 }
 
-/// The line, with its CRLF if it has one. Its parts stay parts, and none becomes one that it was not: no method is
-/// `xxx`, no target begins or ends with it where it did not with a letter.
+/// Appends the line, with its CRLF if it has one. Its parts remain, and none becomes valid: `xxx` is not a method,
+/// and a target begins or ends with a letter only if it did before.
 fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     let text_bytes = line.iter().take_while(|&&byte| !matches!(byte, b'\r' | b'\n')).count();
     let (text, end) = line.split_at(text_bytes);
@@ -317,8 +315,8 @@ fn request_line(line: &[u8], reader: Reader<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(end);
 }
 
-/// The ID stays where it is one; a token that is to be judged is replaced; where there is a fault it is a fault still:
-/// `x` is no hexadecimal digit, and names stay.
+/// A valid ID is kept, and a token that is checked is replaced. Errors remain errors: `x` is not a hexadecimal digit,
+/// and names are kept.
 fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
     let Some((scheme, rest)) = target.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case("uuid:"))
     else {
@@ -346,7 +344,7 @@ fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
                 out.extend_from_slice(b"challenge=");
                 out.extend_from_slice(challenge);
             }
-            // It says which clients the hidden server takes.
+            // It tells which clients the hidden server accepts.
             (Some(("raw", _)), _) => out.extend_from_slice(parameter.as_bytes()),
             (Some(("nonce", _)), Some(_)) => out.extend_from_slice(parameter.as_bytes()),
             (Some((name @ ("response" | "nonce" | "challenge"), value)), None) => {
@@ -362,8 +360,8 @@ fn connect_target(target: &str, reader: Reader<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Scheme and authority stay, for they are compared with `Host`; an ID stays in `rendezvous=ID`; nothing else of path
-/// and query is read, beyond their characters.
+/// Scheme and authority are kept, since they are compared with `Host`, and an ID in `rendezvous=ID`. Of the rest of
+/// path and query only the characters are checked.
 fn client_target(target: &str, out: &mut Vec<u8>) {
     let authority_end = target.split_once("://").map(|(scheme, rest)| {
         let authority = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -371,7 +369,7 @@ fn client_target(target: &str, out: &mut Vec<u8>) {
     });
     let path = match authority_end {
         _ if target.starts_with('/') => target,
-        // A user name and a password have no place there, and are refused with or without their letters.
+        // User names and passwords are refused there, with or without their letters.
         Some((authority, end)) => {
             let (scheme, authority) = target[..end].split_at(authority);
             out.extend_from_slice(scheme.as_bytes());
@@ -403,7 +401,7 @@ fn client_target(target: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A field line, with its CRLF if it has one. The name stays if it is one; the value is for `read`, if it is whole.
+/// A field line, with its CRLF if it has one. A valid name is kept; `read` appends the value of a complete line.
 fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8>)) {
     let text = line.strip_suffix(b"\r\n").unwrap_or(line);
     let name_bytes = text.iter().position(|&byte| byte == b':');
@@ -423,14 +421,14 @@ fn field(line: &[u8], out: &mut Vec<u8>, read: impl Fn(&[u8], &[u8], &mut Vec<u8
     out.extend_from_slice(&line[text.len()..]);
 }
 
-/// A value that nobody reads; blanks and control bytes stay, for the latter are refused.
+/// A value that is not read. White space and control bytes are kept, since the latter are refused.
 fn unread(value: &[u8], out: &mut Vec<u8>) {
     let is_text = |byte: u8| byte.is_ascii_graphic() || byte >= 0x80;
     out.extend(value.iter().map(|&byte| if is_text(byte) { b'x' } else { byte }));
 }
 
-/// The value of an `Authorization`: another one of its length that names the same ID or label, or nobody, or cannot be
-/// read. The scheme stays where somebody is named.
+/// The value of an `Authorization`: one of the same length that names the same ID or label, or none, or is malformed.
+/// The scheme is kept if it names one.
 fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let front = value.iter().take_while(blank).count();
@@ -453,7 +451,7 @@ fn credentials(value: &[u8], is_label: IsLabel<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(&value[value.len() - back..]);
 }
 
-/// Basic in bad BASE64. Without any it has no colon: that is malformed as well.
+/// Basic with invalid BASE64. Without any it has no colon, which is malformed as well.
 fn malformed(bytes: usize) -> Vec<u8> {
     let mut text = b"Basic ".to_vec();
     text.resize(bytes.max(text.len()), b'!');
@@ -461,7 +459,7 @@ fn malformed(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Basic with another password, where it is Basic and there is room for the name.
+/// Basic with another password, if it is Basic and the name fits.
 fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
     let (scheme, rest) = text.split_at_checked(5).filter(|(it, _)| it.eq_ignore_ascii_case(b"Basic"))?;
     let blank = rest.iter().take_while(|it| matches!(it, b' ' | b'\t')).count();
@@ -474,8 +472,7 @@ fn basic(text: &[u8], name: &str) -> Option<Vec<u8>> {
     Some([scheme, &rest[..blank], encoding.encode(&pair).as_bytes()].concat())
 }
 
-/// Digest with this user name and, to fill it up, a parameter that nobody knows, or commas where there is no room for
-/// one.
+/// Digest with this user name, padded with an unknown parameter, or with commas if that does not fit.
 fn digest(bytes: usize, name: &str) -> Vec<u8> {
     let quoted = format!("Digest username=\"{name}\"");
     let mut text = if quoted.len() <= bytes { quoted } else { format!("Digest username={name}") };

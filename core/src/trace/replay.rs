@@ -1,4 +1,4 @@
-//! Running a trace.
+//! Replays a trace.
 
 use alloc::format;
 use alloc::string::String;
@@ -8,7 +8,7 @@ use super::bytes::Context;
 use super::replayer::{Action, Replayer};
 use super::{Bytes, Identity, Input, Outcome, Step, Trace};
 
-/// A trace that is run, a step at a time.
+/// A trace that is replayed step by step.
 #[derive(Debug)]
 pub struct Replay<'t> {
     trace: &'t Trace,
@@ -16,29 +16,29 @@ pub struct Replay<'t> {
     next: usize,
 }
 
-/// A step that was run.
+/// A step that was replayed.
 #[derive(Debug)]
 pub struct Played<'t> {
     /// The step.
     pub step: &'t Step,
-    /// What the machine did; or why the event may not happen here.
+    /// The machine's actions, or why the event is not allowed here.
     pub actions: Result<Vec<Action>, String>,
     identities: &'t [Identity],
 }
 
-/// Where the machine acted otherwise than a trace expects.
+/// A difference between the machine's actions and the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The line of the action that is missing or another; of the event, where an action is not expected at all.
+    /// The line of the action that is missing or differs; of the event if no action is expected.
     pub line: u32,
-    /// What is expected there: an action, or nothing more.
+    /// The expected action; `None` if no further one is.
     pub expected: Option<String>,
-    /// What came instead: an action, nothing more, or why the event was refused.
+    /// The actual action, `None` if there was no further one, or why the event was refused.
     pub got: Option<String>,
 }
 
 impl Trace {
-    /// The bytes that a step offers, where its event is [`Input::In`]; otherwise none.
+    /// The bytes that a step offers if its event is [`Input::In`]; otherwise none.
     #[must_use]
     pub fn bytes(&self, step: &Step) -> Vec<u8> {
         let context = Context { identities: &self.identities, wall: step.now.wall };
@@ -50,7 +50,7 @@ impl Trace {
 }
 
 impl<'t> Replay<'t> {
-    /// Nothing was run yet.
+    /// A replay before its first step.
     #[must_use]
     pub const fn new(trace: &'t Trace) -> Self {
         Self { trace, replayer: None, next: 0 }
@@ -76,7 +76,7 @@ impl<'t> Iterator for Replay<'t> {
 }
 
 impl Played<'_> {
-    /// The first action that is not as expected, or that is not there, or that is not expected.
+    /// The first action that differs, is missing, or is not expected.
     #[must_use]
     pub fn difference(&self) -> Option<Difference> {
         let Step { line, now, outcomes, .. } = self.step;
@@ -108,7 +108,7 @@ impl Outcome {
         self.text == action.text && self.bytes.as_ref().map_or(action.bytes.is_empty(), fits)
     }
 
-    /// On one line.
+    /// The outcome on one line.
     fn shown(&self) -> String {
         self.bytes.as_ref().map_or_else(|| self.text.clone(), |bytes| format!("{} {bytes}", self.text))
     }

@@ -1,4 +1,4 @@
-//! A machine that a trace's events are told to.
+//! A machine that gets the inputs of a trace.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::engine::Engine;
 use crate::machine::{Close, ConnId, Machine, Output, PASS_ALL};
 use crate::time::Now;
 
-/// What a machine did.
+/// An action of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// Its text, without bytes.
@@ -24,7 +24,7 @@ pub struct Action {
 }
 
 impl Action {
-    /// The same as it is written in a trace; `now` is when it happened.
+    /// The action as it is written in a trace at `now`.
     #[must_use]
     pub fn outcome(&self, now: Now) -> Outcome {
         let bytes = (!self.bytes.is_empty()).then(|| Bytes::dated(&self.bytes, now.wall));
@@ -32,17 +32,17 @@ impl Action {
     }
 }
 
-/// A machine that a trace's events are told to.
+/// A machine that gets the inputs of a trace.
 ///
-/// It keeps the contract of [`machine`](crate::machine) where a trace, which somebody may have written by hand, does
-/// not: such an event is refused.
+/// It refuses inputs that violate the contract of [`machine`](crate::machine), since a trace may have been written by
+/// hand.
 #[derive(Debug)]
 pub struct Replayer<'t> {
     identities: &'t [Identity],
     machine: Running,
     conns: BTreeMap<ConnId, ConnState>,
     listeners: usize,
-    /// Connections that are no more.
+    /// Closed connections.
     gone: BTreeSet<ConnId>,
 }
 
@@ -52,18 +52,18 @@ enum Running {
     Agent(Box<Agent>),
 }
 
-/// What the contract allows for a connection.
+/// The state of a connection, as far as the contract needs it.
 #[derive(Clone, Copy, Debug, Default)]
 struct ConnState {
     stage: Stage,
-    /// A look-up for it goes on.
+    /// Whether its name is being resolved.
     is_resolving: bool,
     closing: bool,
     ended: bool,
     peer: Option<ConnId>,
-    /// In a pair: how many bytes move before the next are offered; `None`: nothing is offered.
+    /// In a pair, how many bytes move before the next are offered; `None`: none are offered.
     gate: Option<u64>,
-    /// How many bytes were offered and not consumed.
+    /// The number of bytes that were offered and not consumed.
     kept: usize,
 }
 
@@ -77,7 +77,7 @@ enum Stage {
 }
 
 impl<'t> Replayer<'t> {
-    /// The machine of a trace at its start, and what it does then.
+    /// The machine of a trace at its start, with its first actions.
     #[must_use]
     pub fn start(trace: &'t Trace, now: Now) -> (Self, Vec<Action>) {
         let (machine, listeners) = match &trace.setup {
@@ -99,17 +99,17 @@ impl<'t> Replayer<'t> {
         (replayer, actions)
     }
 
-    /// Tells the machine of an event, and drains it.
+    /// Passes an input to the machine, and drains its outputs.
     ///
     /// # Errors
     ///
-    /// The event may not happen here, as the contract has it. Nothing was told.
+    /// The contract does not allow the input here. It was not passed on.
     pub fn apply(&mut self, event: &Input, now: Now) -> Result<Vec<Action>, String> {
         self.check(event)?;
         let context = Context { identities: self.identities, wall: now.wall };
         let mut actions = Vec::new();
         match event {
-            Input::Start => return Err("it has started".to_string()),
+            Input::Start => return Err("the machine has already started".to_string()),
             Input::Ids { names } => {
                 let known = |name: &String| self.identities.iter().find(|identity| identity.name == *name);
                 let ids = names.iter().filter_map(known).map(|identity| identity.enrolment.clone()).collect();
@@ -158,19 +158,17 @@ impl<'t> Replayer<'t> {
         Ok(actions)
     }
 
-    /// Offers bytes to the machine, without draining it. How many it consumed.
+    /// Offers bytes to the machine, without draining its outputs. Returns how many it consumed.
     ///
     /// # Errors
     ///
-    /// Fewer are offered than were left over the last time.
+    /// Fewer bytes are offered than were left the last time.
     fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Result<usize, String> {
         if let Some(life) = self.conns.get(&on)
             && bytes.len() < life.kept
         {
             let (kept, offered) = (life.kept, bytes.len());
-            return Err(format!(
-                "{kept} octets were not consumed and are to be offered again, not {offered}"
-            ));
+            return Err(format!("{kept} bytes were not consumed and must be offered again, not {offered}"));
         }
         let used = self.machine.get().handle_bytes(on, bytes, now);
         if let Some(life) = self.conns.get_mut(&on) {
@@ -262,7 +260,7 @@ impl<'t> Replayer<'t> {
                 Output::Dial { on, .. } => self.live(on, Stage::Dialling),
                 Output::StartTls { on, .. } => {
                     self.live(on, Stage::Securing);
-                    // What was left over is TLS.
+                    // The bytes that are left belong to TLS.
                     if let Some(life) = self.conns.get_mut(&on) {
                         life.kept = 0;
                     }
@@ -284,7 +282,7 @@ impl<'t> Replayer<'t> {
                     if let Some(life) = self.conns.get_mut(&from) {
                         life.gate =
                             life.gate.map(|gate| gate.saturating_add(bytes)).filter(|gate| *gate != PASS_ALL);
-                        // They move: how many of them, the events say.
+                        // They move; the following inputs have the numbers.
                         life.kept = 0;
                     }
                 }
@@ -300,7 +298,7 @@ impl<'t> Replayer<'t> {
     }
 
     fn close(&mut self, on: ConnId, _: Close) {
-        // An agent's next attempt, which rests, is closed without having been dialled: nothing was said of it before.
+        // An agent's connection in backoff is closed without having been dialled, so it is not known yet.
         let life = self.conns.entry(on).or_default();
         life.closing = true;
         if let Some(peer) = life.peer.take()
@@ -314,7 +312,7 @@ impl<'t> Replayer<'t> {
         let is_relay = matches!(self.machine, Running::Relay(_));
         let on = match event {
             Input::Ids { .. } | Input::Config { .. } if !is_relay => {
-                return Err("this is an event of a relay's".to_string());
+                return Err("only a relay has this event".to_string());
             }
             Input::Found { .. }
             | Input::Resolved { .. }
@@ -325,7 +323,7 @@ impl<'t> Replayer<'t> {
             | Input::Verified { .. }
                 if is_relay =>
             {
-                return Err("this is an event of an agent's".to_string());
+                return Err("only an agent has this event".to_string());
             }
             Input::Open { on, .. } if usize::from(on.0) >= self.listeners => {
                 return Err(format!("there is no listener {}", on.0));
@@ -357,7 +355,7 @@ impl<'t> Replayer<'t> {
             | Input::Closed { on } => *on,
         };
         let Some(life) = self.conns.get(&on) else {
-            // Of a connection that is gone, anything may be said: it reaches nobody.
+            // Inputs of a closed connection are allowed, and have no effect.
             return if self.gone.contains(&on) {
                 Ok(())
             } else {
@@ -383,7 +381,7 @@ impl<'t> Replayer<'t> {
             Input::End { .. } => !life.ended && matches!(life.stage, Stage::Up | Stage::Securing),
             _ => true,
         };
-        if fits { Ok(()) } else { Err(format!("this can't happen to {} now", ConnText(on))) }
+        if fits { Ok(()) } else { Err(format!("the contract does not allow this for {} now", ConnText(on))) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A line of a trace as words: times, connections, `key=value`.
+//! Splits a line of a trace into words: times, connections, `key=value`.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,7 +9,7 @@ use crate::machine::ConnId;
 use crate::relay_client::{Host, HostPort};
 use crate::time::Span;
 
-/// What is left of a line.
+/// The rest of a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tokenizer<'a> {
     pub(super) rest: &'a str,
@@ -29,18 +29,18 @@ impl<'a> Tokenizer<'a> {
         (!word.is_empty()).then_some(word)
     }
 
-    /// The next word, read as it must be; `what` says in an error what is missing.
+    /// Parses the next word; `what` describes it in errors.
     pub(super) fn read<T>(&mut self, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
         let word = self.next().ok_or_else(|| format!("{what} is missing"))?;
         read(word).ok_or_else(|| format!("'{word}' is not {what}"))
     }
 
-    /// The next word, which must be `key=` and something.
+    /// Parses the value of the next word, which must be `key=VALUE`.
     pub(super) fn keyed<T>(&mut self, key: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T, String> {
         let word = self.next().ok_or_else(|| format!("{key}= is missing"))?;
         let value = word.strip_prefix(key).and_then(|rest| rest.strip_prefix('='));
-        let value = value.ok_or_else(|| format!("'{word}' stands where {key}= should"))?;
-        read(value).ok_or_else(|| format!("{key}: '{value}' is not what it can be"))
+        let value = value.ok_or_else(|| format!("'{word}': expected {key}="))?;
+        read(value).ok_or_else(|| format!("{key}: invalid value '{value}'"))
     }
 
     pub(super) fn conn(&mut self) -> Result<ConnId, String> {
@@ -48,11 +48,11 @@ impl<'a> Tokenizer<'a> {
     }
 
     pub(super) fn end(&self) -> Result<(), String> {
-        if self.rest.is_empty() { Ok(()) } else { Err(format!("'{}' is too much", self.rest)) }
+        if self.rest.is_empty() { Ok(()) } else { Err(format!("unexpected '{}'", self.rest)) }
     }
 }
 
-/// The line without a comment: a `#` at its beginning or behind a blank, outside of quotes.
+/// The line without its comment: a `#` at its beginning or after white space, outside of quotes.
 pub(super) fn without_comment(line: &str) -> &str {
     let (mut is_quoted, mut is_escaped, mut before) = (false, false, ' ');
     for (at, letter) in line.char_indices() {
@@ -72,7 +72,7 @@ pub(super) fn is_name(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'_'))
 }
 
-/// Digits alone.
+/// Parses a number of digits only.
 pub(super) fn number<T: core::str::FromStr>(word: &str) -> Option<T> {
     if word.bytes().all(|it| it.is_ascii_digit()) { word.parse().ok() } else { None }
 }
@@ -86,7 +86,7 @@ pub(super) fn address(word: &str) -> Option<SocketAddr> {
     word.parse().ok()
 }
 
-/// `90s`, `100ms`, `17us`, `0`.
+/// Parses a span: `90s`, `100ms`, `17us`, `0`.
 pub(super) fn span(word: &str) -> Option<Span> {
     if word == "0" {
         return Some(Span::ZERO);
@@ -101,7 +101,7 @@ pub(super) fn span(word: &str) -> Option<Span> {
     number::<u64>(digits)?.checked_mul(unit).map(Span)
 }
 
-/// An address, or a host name, with a port.
+/// Parses an address or a host name, with a port.
 pub(super) fn place(word: &str) -> Option<HostPort> {
     if let Some(address) = address(word) {
         return Some(address.into());
@@ -114,7 +114,7 @@ pub(super) fn place(word: &str) -> Option<HostPort> {
     Some(HostPort { host: Host::Name(fits.then(|| host.to_string())?), port: number(port)? })
 }
 
-/// A connection, as it is written.
+/// Displays a connection.
 pub(super) struct ConnText(pub(super) ConnId);
 
 impl fmt::Display for ConnText {
@@ -123,7 +123,7 @@ impl fmt::Display for ConnText {
     }
 }
 
-/// A span, in the largest unit that loses nothing.
+/// Displays a span in the largest exact unit.
 pub(super) struct SpanText(pub(super) Span);
 
 impl fmt::Display for SpanText {
@@ -137,7 +137,7 @@ impl fmt::Display for SpanText {
     }
 }
 
-/// A place, as it is written.
+/// Displays a host and port.
 pub(super) struct HostPortText<'a>(pub(super) &'a HostPort);
 
 impl fmt::Display for HostPortText<'_> {

@@ -1,4 +1,4 @@
-//! The recording: what the shadow of a machine was told, and what it did.
+//! Records the inputs of a machine's shadow, and its actions.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -25,7 +25,7 @@ use crate::pair::Side;
 use crate::proxy_header;
 use crate::time::Now;
 
-/// How many keys are known at once, which is more than there are sessions.
+/// The maximum number of known keys, which exceeds the number of sessions.
 const KEYS_MAX: usize = 1_024;
 
 /// The recording.
@@ -35,60 +35,60 @@ pub(super) struct TraceWriter<M> {
     pub(super) text: String,
     clock: Clock,
     pub(super) pseudonyms: Pseudonyms,
-    /// Of the heads that the machine reads.
+    /// The limits of the heads that the machine reads.
     pub(super) limits: Limits,
-    /// What a new connection is, where its listener does not say otherwise.
+    /// The mode of a new connection, unless its listener has another.
     first: Mode,
-    /// Of a relay.
+    /// The listeners of a relay.
     listeners: Vec<Transport>,
-    /// An agent that asks its relay whose its clients are.
+    /// Whether it is an agent that asks its relay for clients' addresses.
     asks: bool,
     modes: BTreeMap<ConnId, Mode>,
-    /// What the shadow did and the machine has not done yet; with the key of an offer that it sent.
+    /// The shadow's outputs that the machine has not returned yet, with the key of an offer in them.
     ahead: VecDeque<(Output, Option<DirectKey>)>,
-    /// The keys of offers that the machine sent, and the stand-ins that its shadow sent; the newest last.
+    /// The keys in the machine's offers with the stand-ins in its shadow's; the newest last.
     keys: VecDeque<(DirectKey, DirectKey)>,
     is_over: bool,
 }
 
-/// What the bytes of a connection are to the machine.
+/// The kind of bytes that a connection carries.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mode {
-    /// To a relay: a balancer's PROXY header, and then TLS.
+    /// To a relay: a load balancer's PROXY header, then TLS.
     Proxied,
     /// To a relay: requests, of hidden servers and of clients.
     Requests {
-        /// Of the body of a challenged request, that many are still to come.
+        /// How many bytes of a challenged request's body are still to come.
         body: u64,
         /// The body of the head that was read last.
         announced: u64,
     },
-    /// To an agent: its relay's answer.
+    /// To an agent: its relay's response.
     Answer,
-    /// To an agent: the request of a client that its relay has brought.
+    /// To an agent: the request of a client.
     Client,
     /// To an agent: lines about a direct connection, or on one.
     Lines,
     /// Half of a pair with a gate: the machine follows its exchanges.
     Followed,
-    /// It waits at a relay, or is paired: nothing of it is read.
+    /// Waiting at a relay, or paired: the bytes are not read.
     Opaque,
 }
 
 impl Mode {
-    /// A relay's connection at its beginning.
+    /// The mode of a relay's new connection.
     pub(super) const REQUESTS: Self = Self::Requests { body: 0, announced: 0 };
 }
 
 /// A machine that can be recorded.
 pub(super) trait Shadow: Machine {
-    /// A copy of what follows the exchanges of the pair of a gated connection, and which side the connection is.
+    /// A copy of the follower of a gated connection's pair, and the connection's side.
     fn follower(&mut self, on: ConnId) -> Option<(Follower, Side)>;
 
     /// How the heads of requests at a gate are read.
     fn gate_reader<'a>(token: redact::Token<'a>, is_label: redact::IsLabel<'a>) -> redact::Reader<'a>;
 
-    /// How many of the next bytes at a gate are a body that is dropped.
+    /// The number of the next bytes at a gate that belong to a discarded body.
     fn unread_body(&mut self, _: ConnId) -> u64 {
         0
     }
@@ -119,14 +119,14 @@ impl Shadow for Agent {
 }
 
 impl TraceWriter<Agent> {
-    /// The shadow's passwords are not checked: it gets the results of the machine's.
+    /// Discards the shadow's password checks: it gets the results of the machine's.
     pub(super) fn discard_checks(&mut self) {
         let _ = self.shadow.take_checks();
     }
 }
 
 impl<M: Shadow> TraceWriter<M> {
-    /// Writes down what the machine is, and what its shadow does at once.
+    /// Writes the setup, and the shadow's first actions.
     pub(super) fn begin(
         setup: &Setup,
         seed: &[u8; 32],
@@ -163,7 +163,7 @@ impl<M: Shadow> TraceWriter<M> {
         writer
     }
 
-    /// Writes the event down, tells the shadow, and writes down what it does.
+    /// Writes an input, passes it to the shadow, and writes the resulting actions.
     pub(super) fn record<R>(&mut self, event: &Input, now: Now, tell: impl FnOnce(&mut M) -> R) -> Option<R> {
         if self.is_over {
             return None;
@@ -172,7 +172,7 @@ impl<M: Shadow> TraceWriter<M> {
         let _ = write_event(&mut self.text, event);
         let result = tell(&mut self.shadow);
         match event {
-            // What these return comes first.
+            // The results of these calls are written first.
             Input::Open { .. } | Input::In { .. } => {}
             _ => self.drain(now),
         }
@@ -217,7 +217,7 @@ impl<M: Shadow> TraceWriter<M> {
         self.modes.entry(on).or_insert(self.first)
     }
 
-    /// The connection is gone.
+    /// The connection is closed.
     pub(super) fn forget(&mut self, on: ConnId) {
         self.modes.remove(&on);
     }
@@ -229,7 +229,7 @@ impl<M: Shadow> TraceWriter<M> {
                 Some(Transport::Proxied) => *self.mode(id) = Mode::Proxied,
                 Some(Transport::Port(_)) => *self.mode(id) = Mode::Opaque,
                 Some(Transport::Plain | Transport::Tls) => {}
-                // An agent listens for direct connections alone.
+                // An agent listens only for direct connections.
                 None => *self.mode(id) = Mode::Lines,
             }
             self.action(alloc::format!("conn {}", tokenizer::ConnText(id)), None);
@@ -237,7 +237,7 @@ impl<M: Shadow> TraceWriter<M> {
         }
     }
 
-    /// How many bytes the shadow consumed.
+    /// Offers bytes to the shadow. Returns how many it consumed.
     pub(super) fn offer(&mut self, on: ConnId, bytes: &[u8], now: Now) -> Option<usize> {
         let masked = self.masked(on, bytes, now);
         debug_assert_eq!(masked.len(), bytes.len());
@@ -281,7 +281,7 @@ impl<M: Shadow> TraceWriter<M> {
         out
     }
 
-    /// What is at a gate; or what a client sends that has left its pair.
+    /// Redacts bytes at a gate, or those of a client that has left its pair.
     fn followed(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
         let body = usize::try_from(self.shadow.unread_body(on)).unwrap_or(usize::MAX);
         let (body, bytes) = bytes.split_at(body.min(bytes.len()));
@@ -297,7 +297,7 @@ impl<M: Shadow> TraceWriter<M> {
         redact::exchanges(&mut follower, from, bytes, head, out);
     }
 
-    /// What a relay gets.
+    /// Redacts bytes to a relay.
     fn request(&mut self, on: ConnId, bytes: &[u8], now: Now, out: &mut Vec<u8>) {
         let Found::Complete(len) = Finder::default().find(bytes, &self.limits) else {
             return redact::request(bytes, redact::Reader::Form, out);
@@ -309,7 +309,7 @@ impl<M: Shadow> TraceWriter<M> {
             redact::request(head, redact::Reader::Whole(&token, &is_label), out)
         };
         request_head(head, out);
-        // If the request begins a pair, what is behind it is at a gate already.
+        // If the request begins a pair, the bytes after it are at a gate already.
         match head::parse(head) {
             Ok(first) if !first.is_connect() => {
                 let mut follower = Follower::new(self.limits, follower::Mode::Lenient);
@@ -326,7 +326,7 @@ impl<M: Shadow> TraceWriter<M> {
         }
     }
 
-    /// What a relay answers to an agent: interim answers, the answer, and behind a good one the client's request.
+    /// Redacts a relay's responses to an agent: interim ones, the final one, and after a 200 the client's request.
     fn answer(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut rest = bytes;
         while let Ok(Some(response)) = parse_response(rest, &mut Finder::default(), &self.limits) {
@@ -341,7 +341,7 @@ impl<M: Shadow> TraceWriter<M> {
         redact::answer(rest, out);
     }
 
-    /// Whose a client is, where an agent asked for that; and what it asks: of the head no more counts than its form.
+    /// Redacts a client's PROXY header, if the agent asked for it, and its request, of which only the form matters.
     fn client(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let is_header = self.asks && proxy_header::begins_v2(bytes);
         let header = if is_header { redact::client_header(bytes, out) } else { 0 };
@@ -361,13 +361,13 @@ impl<M: Shadow> TraceWriter<M> {
         redact::opaque(behind, out);
     }
 
-    /// What stands in for a key that was shown: ours by its stand-in, any other by one that is not ours either.
+    /// The stand-in for a key: ours by its stand-in, any other by one that is not ours either.
     fn key(&self, shown: &[u8]) -> Vec<u8> {
         let ours = self.keys.iter().find(|(key, _)| key.is(shown));
         ours.map_or_else(|| vec![b'x'; shown.len()], |(_, stand_in)| stand_in.as_bytes().to_vec())
     }
 
-    /// Whether the machine does what its shadow did. `bytes`: of a `Send`.
+    /// Compares an output of the machine with its shadow's. `bytes` are those of a `Send`.
     pub(super) fn compare(&mut self, output: &Output, bytes: &[u8]) {
         if self.is_over || matches!(output, Output::Idle { .. }) {
             return;

@@ -165,9 +165,8 @@ impl Component {
         if self.state != State::Up {
             return None;
         }
-        let most = alloc::format!(
-            "More than {STANZA_BYTES_MAX} octets, or more than {DEPTH_MAX} elements in each other"
-        );
+        let most =
+            alloc::format!("More than {STANZA_BYTES_MAX} bytes, or more than {DEPTH_MAX} nested elements");
         let refuse = |iq: Iq| iq.refusal(Condition::PolicyViolation, &most);
         Some(Action::Excess(start.and_then(Iq::read).and_then(refuse)))
     }

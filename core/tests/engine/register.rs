@@ -219,7 +219,7 @@ fn bytes_behind_the_head_are_409_and_cost_no_token() {
     let mut world = world();
     let head = bound_connect(ID, WALL, NONCE);
     let on = world.says(head.clone() + "x");
-    world.assert_refused(on, "409 Conflict", "octets behind the request, before its answer");
+    world.assert_refused(on, "409 Conflict", "bytes after the request, before its response");
     let on = world.says(head);
     assert_eq!(world.got(on), OK);
 }

@@ -8,7 +8,7 @@ use rendezvous_core::trace::{Action, Bytes, Input, Replayer, Trace};
 use crate::each_case;
 
 /// The one verdict that depends on how bytes are cut.
-const CUT_DIFFERS: &str = "octets-behind-a-connect-get-409";
+const CUT_DIFFERS: &str = "bytes-behind-a-connect-get-409";
 
 #[test]
 fn bytes_cut_at_every_byte_make_no_difference() {

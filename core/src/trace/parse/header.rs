@@ -1,4 +1,4 @@
-//! Lines that describe the machine and who is known by which name.
+//! Lines that describe the machine and the identities.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
@@ -19,11 +19,11 @@ use crate::registry::Enrolment;
 use crate::relay_client::Relay;
 use crate::token::{Algorithm, Key};
 
-/// What is missing where no seed is.
+/// The description of a seed in errors.
 const SEED: &str = "a seed, up to 64 hexadecimal digits";
 
 impl Parser {
-    /// A line that describes the machine, or an identity.
+    /// Parses a line that describes the machine or an identity.
     pub(super) fn header(&mut self, line: &str) -> Result<(), String> {
         let mut tokenizer = Tokenizer::new(line);
         let word = tokenizer.next().unwrap_or_default();
@@ -38,7 +38,7 @@ impl Parser {
             let setup = match machine {
                 "relay" => Setup::Relay(Box::default()),
                 "agent" => Setup::Agent { config: Box::default(), jitter: [0; 32] },
-                _ => return Err(format!("'{machine}' is no machine: relay or agent")),
+                _ => return Err(format!("'{machine}' is not a machine: relay or agent")),
             };
             if self.setup.replace(setup).is_some() {
                 return Err("there is a machine already".to_owned());
@@ -90,7 +90,7 @@ impl Parser {
                 config.direct = Some(direct::read(&mut tokenizer)?);
                 Ok(())
             }
-            _ => Err(format!("'{word}' is no line of this machine's")),
+            _ => Err(format!("this machine has no line '{word}'")),
         }
     }
 
