@@ -150,7 +150,7 @@ fn make_missing(
     if is_missing(&key)? {
         if !is_missing(&cert)? {
             return Err(Failure::Failed(format!(
-                "{} has no key: {} is missing; bring it back, or remove the certificate and a new pair is made",
+                "{} has no key: restore {}, or remove the certificate to make a new pair",
                 cert.display(),
                 key.display()
             )));
@@ -172,7 +172,7 @@ fn make_missing(
 
 fn not_made_here(cert: &Path, lacks: &[String]) -> String {
     format!(
-        "{} was not made by rendezvous and is left as it is; it is not for all of: {}",
+        "{} was not made by rendezvous and is unchanged, but lacks the names: {}",
         cert.display(),
         lacks.join(", ")
     )
@@ -210,9 +210,7 @@ pub fn validity_warning(certificate: &[u8], now: u64) -> Option<String> {
     let (first, last) = x509::parts(certificate)?.validity()?;
     if now < first {
         let days = (first - now) / DAY;
-        Some(format!(
-            "the certificate is not valid yet, for {days} days more, or this machine's clock is wrong"
-        ))
+        Some(format!("the certificate becomes valid in {days} days, or this machine's clock is wrong"))
     } else if last < now {
         Some(format!("the certificate expired {} days ago: clients with a CA refuse it", (now - last) / DAY))
     } else if last - now < EXPIRY_DAYS * DAY {
@@ -315,22 +313,20 @@ fn signing_key(pem: &[u8], key: &Path, provider: &CryptoProvider) -> Result<Arc<
     let shown = key.display();
     if is_encrypted(pem) {
         return Err(Failure::Failed(format!(
-            "{shown} is encrypted, and there is no password for it here: openssl pkey -in {shown} -out NEW-FILE"
+            "{shown} is encrypted: decrypt it with 'openssl pkey -in {shown} -out NEW-FILE'"
         )));
     }
     let secret = PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         // The PEM error's own text is not used: it may quote the file.
         let what = if matches!(error, pem::Error::NoItemsFound) {
-            "has no private key (PEM) in it"
+            "contains no private key (PEM)"
         } else {
             "is not in PEM format"
         };
         Failure::Failed(format!("{shown} {what}"))
     })?;
     provider.key_provider.load_private_key(secret).map_err(|_| {
-        Failure::Failed(format!(
-            "{shown}: a key of a kind that cannot be used; make it ECDSA P-256 or RSA 2048"
-        ))
+        Failure::Failed(format!("{shown}: unsupported kind of key: use ECDSA P-256 or RSA 2048"))
     })
 }
 
@@ -388,7 +384,7 @@ fn self_signed(pem: &[u8], key: &Path, first: &[String], all: &[String]) -> Resu
     let text = std::str::from_utf8(pem).unwrap_or_default();
     let pair = KeyPair::from_pem(text).map_err(|_| {
         Failure::Failed(format!(
-            "{}: not a key to make a certificate with: PKCS#8 (PEM), ECDSA P-256 or RSA",
+            "{}: cannot make a certificate with this key: use PKCS#8 (PEM), ECDSA P-256 or RSA",
             key.display()
         ))
     })?;

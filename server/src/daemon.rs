@@ -124,7 +124,7 @@ pub fn warn_of_root() {
     if linux::is_root() {
         log::warn!(
             "event=root reason=\"nothing here needs root\" hint=\"give it a user of its own, as the units in server/dist do; \
-             ports under 1024: a socket unit, or CAP_NET_BIND_SERVICE alone\""
+             ports under 1024: a socket unit, or only CAP_NET_BIND_SERVICE\""
         );
     }
 }

@@ -230,7 +230,7 @@ fn wait_for_lock(file: &File, path: &Path) -> Result<(), LockError> {
             Ok(()) => return Ok(()),
             Err(TryLockError::Error(error)) if is_unsupported(&error) => {
                 log::warn!(
-                    "event=no-lock file={} reason={} hint=\"run one rendezvous at a time that changes files there\"",
+                    "event=no-lock file={} reason={} hint=\"run only one rendezvous at a time that changes files there\"",
                     Escaped(&path.to_string_lossy()),
                     Escaped(&reason(&error))
                 );
@@ -265,7 +265,7 @@ fn say_waiting(path: &Path) {
     } else {
         print_error(
             None,
-            &format!("waiting for {shown}, which another program has locked, for {within} seconds at most"),
+            &format!("another program has locked {shown}: waiting for at most {within} seconds"),
         );
     }
 }

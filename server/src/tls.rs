@@ -456,7 +456,7 @@ impl Layer {
             // rustls keeps part of a handshake message that was fragmented, and would look for it in the slice that
             // `seal` passes. No implementation fragments the short messages after the handshake.
             self.broken = true;
-            return Err(TlsError(Error::General("a handshake message in pieces after the handshake".into())));
+            return Err(TlsError(Error::General("fragmented handshake message after the handshake".into())));
         }
         if self.can_take_over() { self.take_over() } else { Ok(()) }
     }
@@ -682,7 +682,7 @@ fn open_records(
 }
 
 fn gone() -> TlsError {
-    TlsError(Error::General("the keys of this connection are gone".into()))
+    TlsError(Error::General("the session has failed".into()))
 }
 
 /// Length of the record at the front, if it is complete.

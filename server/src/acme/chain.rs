@@ -23,7 +23,7 @@ const AHEAD_MAX: u64 = 60 * 60;
 pub(super) fn parse(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
-        Ok(chain) if chain.is_empty() => Err("no certificate in it".to_owned()),
+        Ok(chain) if chain.is_empty() => Err("it contains no certificate".to_owned()),
         Ok(chain) if chain.iter().any(|it| x509::parts(it).is_none()) => {
             Err("a malformed certificate".to_owned())
         }
@@ -75,10 +75,10 @@ pub(super) fn check(
     }
     let described = describe(chain).ok_or_else(malformed)?;
     if described.not_after <= now {
-        return Err("the certificate has expired (is this machine's clock right?)".to_owned());
+        return Err("the certificate has expired, or this machine's clock is wrong".to_owned());
     }
     if described.not_before > now + AHEAD_MAX {
-        return Err("the certificate is not valid yet (is this machine's clock right?)".to_owned());
+        return Err("the certificate is not valid yet, or this machine's clock is wrong".to_owned());
     }
     if let [leaf, intermediates @ .., top] = chain {
         let failed = |error: rustls::Error| format!("the certificates do not sign each other: {error}");

@@ -266,12 +266,12 @@ fn log_event(event: &Event) {
         }
         Event::ClockBeforeBuild => {
             log::warn!(
-                "event=acme-clock reason=\"the clock is before this program was made: nothing is ordered\""
+                "event=acme-clock reason=\"this machine's clock is wrong: certificates are not ordered\""
             );
         }
         Event::ClockDiffers { date } => {
             log::warn!(
-                "event=acme-clock ca-date={date} reason=\"the clock differs from the CA's: nothing is ordered\""
+                "event=acme-clock ca-date={date} reason=\"this machine's clock differs from the CA's: certificates are not ordered\""
             );
         }
         Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", Escaped(what)),

@@ -34,7 +34,7 @@ impl Key {
     /// # Errors
     /// It is not a key of this kind. The text quotes nothing of it.
     pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
-        let wrong = || "it is no private key for ECDSA with P-256 in PKCS#8 (PEM)".to_owned();
+        let wrong = || "it is not an ECDSA P-256 private key in PKCS#8 (PEM)".to_owned();
         let text = std::str::from_utf8(pem).map_err(|_| wrong())?;
         match KeyPair::from_pem(text) {
             Ok(pair) if pair.is_compatible(&PKCS_ECDSA_P256_SHA256) => Ok(Self(pair)),

@@ -44,39 +44,43 @@ const STAGING: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 
 pub(super) const ACME: Opt = Opt::flag(
     "acme",
-    "get certificates from a CA, and renew them: its validators come to port 443, which must lead here",
+    "get certificates from a CA and renew them; port 443 must lead to this relay for the CA's validators",
 );
 pub(super) const AGREE: Opt =
-    Opt::flag("acme-agree-tos", "agree to the CA's terms of service: without it there are no certificates");
+    Opt::flag("acme-agree-tos", "agree to the CA's terms of service, which --acme requires");
 pub(super) const DIRECTORY_URL: Opt =
     Opt::one("acme-directory", "URL", DIRECTORY, "the CA's directory (RFC 8555 §7.1.1)");
 pub(super) const CONTACT: Opt = Opt::many(
     "acme-contact",
     "MAIL",
     "none",
-    "an address for the CA's account, which many CAs neither need nor use",
+    "a mail address for the account at the CA; optional with most CAs",
 );
-pub(super) const CA: Opt =
-    Opt::one("acme-ca", "FILE", "the system's CAs", "the roots (PEM) for the TLS of the CA's own server");
+pub(super) const CA: Opt = Opt::one(
+    "acme-ca",
+    "FILE",
+    "the system's CAs",
+    "the CA certificates (PEM) for verifying the CA's server",
+);
 pub(super) const EAB_KID: Opt =
-    Opt::one("acme-eab-kid", "ID", "none", "the key identifier that the CA gave (external account binding)");
+    Opt::one("acme-eab-kid", "ID", "none", "the key identifier from the CA (external account binding)");
 pub(super) const EAB_KEY: Opt =
-    Opt::one("acme-eab-key-file", "FILE", "none", "a file with the key (base64url) that the CA gave with it");
+    Opt::one("acme-eab-key-file", "FILE", "none", "a file with the key (base64url) for --acme-eab-kid");
 pub(super) const PROFILE: Opt = Opt::one(
     "acme-profile",
     "NAME",
     "the CA's default",
-    "the profile of certificates, if the CA offers it: tlsserver, shortlived",
+    "the certificate profile, if the CA offers it: tlsserver, shortlived",
 );
 pub(super) const PREFERRED_CHAIN: Opt = Opt::one(
     "acme-preferred-chain",
     "CN",
     "the CA's default",
-    "the chain whose topmost certificate was issued by this common name",
+    "prefer the chain whose topmost certificate was issued by this common name",
 );
 pub(super) const KEEP_KEY: Opt = Opt::flag(
     "acme-keep-key",
-    "keep the key of a certificate over renewals, so that pins stay valid; the first key is that of the self-signed certificate",
+    "keep the key when a certificate is renewed, so that its pin stays valid; the first key is that of the self-signed certificate",
 );
 
 /// The options that need [`ACME`].
@@ -107,14 +111,12 @@ impl Acme {
     pub(super) fn read(matches: &Matches, kinds: Vec<ChallengeKind>) -> Result<Self, Failure> {
         if !matches.flag(ACME.long) {
             return match OTHERS.iter().find(|option| matches.one(option.long).is_some()) {
-                Some(option) => {
-                    Err(Failure::Usage(format!("--{} is for --acme, which is missing", option.long)))
-                }
+                Some(option) => Err(Failure::Usage(format!("--{} needs --acme", option.long))),
                 None => Ok(Self::default()),
             };
         }
         let directory = matches.get(DIRECTORY_URL.long, |text| {
-            Url::parse(text).ok_or_else(|| format!("'{text}' is no https:// URL"))
+            Url::parse(text).ok_or_else(|| format!("'{text}' is not an https:// URL"))
         })?;
         let agrees_to_terms = matches.flag(AGREE.long);
         if !agrees_to_terms {
@@ -155,8 +157,9 @@ impl Acme {
     pub(super) fn tls(&self) -> Result<Option<(Arc<LiveCertificates>, ClientTls)>, Failure> {
         let Some(wish) = &self.wish else { return Ok(None) };
         let host = wish.settings.directory.authority();
-        let (host, _) = value::split_host_port(host)
-            .ok_or_else(|| Failure::Usage(format!("--{}: '{host}' is no host", DIRECTORY_URL.long)))?;
+        let (host, _) = value::split_host_port(host).ok_or_else(|| {
+            Failure::Usage(format!("--{}: '{host}' is not a valid host", DIRECTORY_URL.long))
+        })?;
         Ok(Some((wish.live.clone(), upstream::tls_to(&host, &wish.ca)?)))
     }
 
@@ -293,7 +296,7 @@ fn contact(text: &str) -> Result<String, String> {
     } else if text.contains('@') && !text.contains([':', ' ', ',']) {
         Ok(format!("mailto:{text}"))
     } else {
-        Err(format!("'{text}' is no mail address"))
+        Err(format!("'{text}' is not a mail address"))
     }
 }
 

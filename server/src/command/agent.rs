@@ -541,7 +541,7 @@ fn refuse_without_end_to_end(matches: &Matches) -> Result<(), Failure> {
 fn read_acme(matches: &Matches, terminates: bool) -> Result<Acme, Failure> {
     let acme = Acme::read(matches, vec![ChallengeKind::TlsAlpn01])?;
     if acme.is_on() && !terminates {
-        return Err(Failure::Usage("--acme is for --end-to-end, which is missing".to_owned()));
+        return Err(Failure::Usage("--acme needs --end-to-end".to_owned()));
     }
     if acme.is_on() && names_for_ca(matches)?.is_empty() {
         return Err(Failure::Usage(

@@ -17,7 +17,7 @@ const SPEC: Spec = Spec {
     footer: "\
 FILE: the default is connect.key in $STATE_DIRECTORY, else $XDG_STATE_HOME/rendezvous, else ~/.local/state/rendezvous.
 A new key is ECDSA P-256, readable only by its owner. The pin is the SHA-256 of the public key, as curl's
---pinnedpubkey has it: 'agent --allow-key' and 'connect --end-to-end' take it, and everybody may know it.",
+--pinnedpubkey has it. 'agent --allow-key' and 'connect --end-to-end' take it. It is not secret.",
 };
 
 /// The default file in the state folder.

@@ -387,7 +387,7 @@ fn hint_at_port(listen: &[(SocketAddr, Transport)]) {
     let is_tls = |transport: &Transport| matches!(transport, Transport::Tls | Transport::Proxied);
     if !listen.iter().any(|(on, transport)| on.port() == 443 && is_tls(transport)) {
         log::info!(
-            "event=acme-port reason=\"the CA's validators come to port 443 alone, and nothing listens there\" hint=\"lead port \
+            "event=acme-port reason=\"the CA's validators use only port 443, and no listener has it\" hint=\"forward port \
              443 of the domain's addresses here, or use --listen [::]:443\""
         );
     }

@@ -106,7 +106,12 @@ const ACCEPT: Spec = Spec {
             "standard input and output",
             "the local service that gets each stream, until SIGTERM",
         ),
-        Opt::many("allow", "JID-OR-DOMAIN", "everybody", "the JIDs that may offer: entities, accounts or domains"),
+        Opt::many(
+            "allow",
+            "JID-OR-DOMAIN",
+            "everybody",
+            "the JIDs that may offer: entities, accounts or domains",
+        ),
         VIA,
         LISTEN,
         ANNOUNCE,
@@ -117,7 +122,7 @@ const ACCEPT: Spec = Spec {
         CONFIG,
     ],
     footer: "\
---listen and --via are for a peer none of whose addresses can be reached: then we offer ours (a role reversal, once).
+--listen and --via are offered if none of the peer's addresses can be reached (role reversal).
 Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
 

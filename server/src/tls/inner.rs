@@ -86,7 +86,7 @@ impl Inner {
             if self.wire.len() == before && !opened.ended {
                 if opened.full {
                     self.layer.broken = true;
-                    return Err(TlsError(Error::General("an inner message that is too long".into())));
+                    return Err(TlsError(Error::General("inner message too long".into())));
                 }
                 break;
             }

@@ -309,7 +309,7 @@ impl Sealer {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
-            _ => return Err(Error::General("a cipher that is not known here".into())),
+            _ => return Err(Error::General("unknown cipher suite".into())),
         };
         let key = UnboundKey::new(algorithm, key.as_ref()).map_err(|_| Error::EncryptError)?;
         let sequence_max = suite.common.confidentiality_limit;
@@ -351,7 +351,7 @@ fn opener(
         ConnectionTrafficSecrets::Aes128Gcm { key, iv }
         | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
         | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => Ok(suite.aead_alg.decrypter(key, iv)),
-        _ => Err(Error::General("a cipher that is not known here".into())),
+        _ => Err(Error::General("unknown cipher suite".into())),
     }
 }
 

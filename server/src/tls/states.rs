@@ -41,7 +41,7 @@ pub(super) fn work<D>(
         Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Step::Ended,
         Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => Step::Drained,
         Ok(ConnectionState::ReadEarlyData(_)) => {
-            Step::Failed(Error::General("early data, which we never offer".into()))
+            Step::Failed(Error::General("early data, which was not offered".into()))
         }
         Ok(state) => match emit(state, out) {
             Ok(()) => Step::Again,
@@ -97,7 +97,7 @@ pub(super) fn emit<D>(state: ConnectionState<'_, '_, D>, out: &mut Buffer) -> Re
         }
         // Reported only once, and handled by `open`; writing may continue.
         ConnectionState::PeerClosed => Ok(()),
-        state => Err(Error::General(format!("nothing can be sent in state {state:?}"))),
+        state => Err(Error::General(format!("cannot send in state {state:?}"))),
     }
 }
 
@@ -114,7 +114,7 @@ fn grow(
                 return Ok(());
             }
             Err(Ok(required)) if required > size => size = required,
-            Err(Ok(required)) => return Err(Error::General(format!("{required} octets are not enough"))),
+            Err(Ok(required)) => return Err(Error::General(format!("{required} bytes are not enough"))),
             Err(Err(why)) => return Err(Error::General(why)),
         }
     }

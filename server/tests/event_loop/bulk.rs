@@ -119,7 +119,7 @@ fn bytes_that_came_before_the_rendezvous_go_first_and_are_not_copied() {
                 client.end();
             });
             // No hidden server is waiting: the relay holds the client and reads at most one buffer.
-            relay.until("the client is held, with octets", |event_loop| event_loop.buffers() > 0);
+            relay.until("the client is held, with bytes", |event_loop| event_loop.buffers() > 0);
             relay.hidden(Kind::Clear).recv_all()
         });
         assert!(got == ([passed_on("POST"), body].concat(), Ending::Clean), "{kind:?}");
@@ -179,7 +179,7 @@ fn what_comes_behind_an_urgent_byte_in_clear_is_not_lost() {
     let got = thread::scope(|scope| {
         scope.spawn(|| {
             client.send(&first);
-            socket2::SockRef::from(client.sock()).send_out_of_band(b"!").expect("an urgent octet");
+            socket2::SockRef::from(client.sock()).send_out_of_band(b"!").expect("an urgent byte");
             client.send(&second);
             client.end();
         });

@@ -115,7 +115,7 @@ fn a_truncated_stream_is_delivered_and_is_never_a_clean_end() {
             });
             hidden.recv_all()
         });
-        assert!(got.0 == sent, "{first:?} {second:?}: {} octets", got.0.len());
+        assert!(got.0 == sent, "{first:?} {second:?}: {} bytes", got.0.len());
         assert_eq!(got.1, disorder(first), "{first:?} {second:?}");
     }
     relay.until_empty();
@@ -132,9 +132,9 @@ fn what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_wa
                 client.send(&sent);
                 client.cut();
             });
-            relay.until("octets are queued", |event_loop| event_loop.buffer_bytes() > 0);
+            relay.until("bytes are queued", |event_loop| event_loop.buffer_bytes() > 0);
             let (got, ending) = hidden.recv_all();
-            assert!(got == sent, "{kind:?}: {} octets", got.len());
+            assert!(got == sent, "{kind:?}: {} bytes", got.len());
             assert_eq!(ending, disorder(kind));
         });
     }
@@ -149,7 +149,7 @@ fn a_reset_while_bytes_are_queued_both_ways_ends_the_pair_in_disorder() {
         let sent = bytes(5, 30_000_000);
         thread::scope(|scope| {
             let down = scope.spawn(|| hidden.try_send(&sent));
-            relay.until("octets are queued for the client", |event_loop| queues(event_loop) == 1);
+            relay.until("bytes are queued for the client", |event_loop| queues(event_loop) == 1);
             let mut up = 0;
             while relay.ask(|event_loop| queues(event_loop)) < 2 {
                 up += client.fill();

@@ -45,7 +45,7 @@ fn bytes_that_a_dead_hidden_server_took_are_not_missing_in_the_next_ones_stream(
     let client = relay.connect(Kind::Clear);
     client.send(&[request("GET"), b"behind the head".to_vec()].concat());
     assert_eq!(hidden.recv_exactly(passed_on("GET").len()), passed_on("GET"));
-    relay.until("the octets were taken", |event_loop| event_loop.stats().relayed == 15);
+    relay.until("the bytes were taken", |event_loop| event_loop.stats().relayed == 15);
     drop(hidden);
     let (answer, ending) = client.recv_all();
     let text = String::from_utf8(answer).unwrap();

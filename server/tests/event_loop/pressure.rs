@@ -27,13 +27,13 @@ fn a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end() {
                 slow_hidden.send(&sent);
                 slow_hidden.end();
             });
-            relay.until("octets are queued", |event_loop| queues(event_loop) > 0);
+            relay.until("bytes are queued", |event_loop| queues(event_loop) > 0);
             for round in 0..50_u8 {
                 client.send(&[round; 1_000]);
                 assert_eq!(hidden.recv_exactly(1_000), [round; 1_000]);
                 let (bytes, relayed) =
                     relay.ask(|event_loop| (event_loop.buffer_bytes(), event_loop.stats()));
-                assert!(bytes <= 4 * SIZES.bulk, "{bytes} octets in buffers");
+                assert!(bytes <= 4 * SIZES.bulk, "{bytes} bytes in buffers");
                 assert!(relayed.relayed < 2 * 16_000_000, "{relayed:?}");
             }
             slow_client.end();
@@ -56,7 +56,7 @@ fn small_records_that_had_no_room_for_a_slow_reader_are_not_forgotten() {
             let sent = bytes(more, 6_000_000 + 5_000 * more as usize);
             thread::scope(|scope| {
                 scope.spawn(|| sent.chunks(500).for_each(|piece| hidden.send(piece)));
-                relay.until("octets are queued", |event_loop| queues(event_loop) > 0);
+                relay.until("bytes are queued", |event_loop| queues(event_loop) > 0);
                 assert!(client.recv_exactly(sent.len()) == sent);
             });
         }

@@ -45,7 +45,7 @@ fn bytes_before_a_reset_arrive_without_a_clean_end() {
             hidden.reset();
         });
         let (got, ending) = client.recv_all();
-        assert!(got == answer, "{kind:?}: {} octets", got.len());
+        assert!(got == answer, "{kind:?}: {} bytes", got.len());
         assert_eq!(ending, if kind == Kind::Clear { Ending::Reset } else { Ending::Cut }, "{kind:?}");
     }
     relay.until_empty();

@@ -44,16 +44,16 @@ pub(super) fn for_clients(entry: &Entry, relay: &RelayUrl, trust: &Trust) -> Str
         let port = if relay.port == 443 { String::new() } else { format!(":{}", relay.port) };
         let host = &relay.host;
         return format!(
-            "\nA browser, where the relay has --domain {host}: https://{label}.{host}{port}/\n\n\
+            "\nA browser, if the relay has --domain {host}: https://{label}.{host}{port}/\n\n\
              A client, with the pin from the agent's log:\n\n    \
              curl -k --pinnedpubkey 'sha256//…' https://{label}.{host}{port}/\n\n\
-             ssh, where the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
+             ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
              Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect} --end-to-end sha256//…\n"
         );
     }
     format!(
         "\nA client:\n\n    curl --digest -u {id}:{curl} {relay}/\n\n\
-         ssh, where the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
+         ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
          Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect}\n"
     )
 }
