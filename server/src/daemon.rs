@@ -232,7 +232,7 @@ impl ProgramRun {
             program.stopping();
             // Log readers may rely on this line: the listeners are closed by now.
             let within = self.drain_max.as_secs_up();
-            log::log!(program.default_level(), "event=stopping connections-may-end-within={within}s");
+            log::log!(program.default_level(), "event=stopping timeout={within}s");
             event_loop.call(P::drain);
             self.drained = Some(now + self.drain_max);
         }

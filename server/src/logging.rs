@@ -330,7 +330,7 @@ impl fmt::Display for UpstreamText<'_> {
 
 impl fmt::Display for NameText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |name| write!(f, " name={}", Escaped(name)))
+        self.0.map_or(Ok(()), |name| write!(f, " id_name={}", Escaped(name)))
     }
 }
 
@@ -343,7 +343,7 @@ impl fmt::Display for Conn {
 impl fmt::Display for From {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(from) => write!(f, " from={from}"),
+            Some(from) => write!(f, " peer={from}"),
             None => Ok(()),
         }
     }
@@ -372,7 +372,7 @@ impl fmt::Display for Line<'_> {
             Event::Waiting { on, from, id, waiting } => {
                 write!(
                     f,
-                    "event=waiting conn={} name={}{} waiting={waiting}",
+                    "event=waiting conn={} id_name={}{} waiting={waiting}",
                     Conn(on),
                     self.name(id),
                     From(from)
@@ -382,7 +382,7 @@ impl fmt::Display for Line<'_> {
                 let (name, why) = (self.name(id), waiting_end(why));
                 write!(
                     f,
-                    "event=waiting-ended conn={} name={name} reason={why} after={}",
+                    "event=waiting-ended conn={} id_name={name} reason={why} duration={}",
                     Conn(on),
                     Millis(after)
                 )
@@ -396,30 +396,35 @@ impl fmt::Display for Line<'_> {
                     Escaped(why)
                 )?;
                 if let Some(id) = id {
-                    write!(f, " name={}", self.name(id))?;
+                    write!(f, " id_name={}", self.name(id))?;
                 }
                 write!(f, "{}", From(from))
             }
             Event::Challenged { on, from } => write!(f, "event=challenged conn={}{}", Conn(on), From(from)),
-            Event::Held { on, id } => write!(f, "event=held conn={} name={}", Conn(on), self.name(id)),
+            Event::Held { on, id } => write!(f, "event=held conn={} id_name={}", Conn(on), self.name(id)),
             Event::Paired { hidden, client, from, id } => {
                 let (hidden, client) = (Conn(hidden), Conn(client));
-                write!(f, "event=paired hidden={hidden} client={client} name={}{}", self.name(id), From(from))
+                write!(
+                    f,
+                    "event=paired hidden={hidden} client={client} id_name={}{}",
+                    self.name(id),
+                    From(from)
+                )
             }
             Event::HandOverFailed { hidden, client, id, retried } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
                 write!(
                     f,
-                    "event=hand-over-failed hidden={hidden} client={client} name={name} retried={retried}"
+                    "event=hand-over-failed hidden={hidden} client={client} id_name={name} retried={retried}"
                 )
             }
             Event::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => {
                 let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
                 write!(
                     f,
-                    "event=pair-ended hidden={hidden} client={client} name={name} from-client={from_client}"
+                    "event=pair-ended hidden={hidden} client={client} id_name={name} bytes_in={from_client}"
                 )?;
-                write!(f, " from-hidden={from_hidden} after={} reason={}", Millis(after), pair_end(why))
+                write!(f, " bytes_out={from_hidden} duration={} reason={}", Millis(after), pair_end(why))
             }
             Event::Dropped { on, from, upstream, why } => {
                 let (conn, name, from) = (Conn(on), self.name_of(upstream), From(from));
@@ -440,7 +445,7 @@ impl fmt::Display for Line<'_> {
                 if what != "relay" {
                     f.write_str(" answered=502")?;
                 }
-                again.map_or(Ok(()), |again| write!(f, " again-in={}", Millis(again)))
+                again.map_or(Ok(()), |again| write!(f, " retry_in={}", Millis(again)))
             }
             Event::ServiceTlsFailed { on, upstream, why } => {
                 let (conn, relay) = (Conn(on), self.upstream("relay", upstream));
@@ -460,22 +465,22 @@ impl fmt::Display for Line<'_> {
             }
             Event::RelayLost { on, upstream, why, again } => {
                 let (conn, relay, again) = (Conn(on), self.upstream("relay", upstream), Millis(again));
-                write!(f, "event=relay-lost conn={conn}{relay} {} again-in={again}", RelayLossText(why))
+                write!(f, "event=relay-lost conn={conn}{relay} {} retry_in={again}", RelayLossText(why))
             }
             Event::Slowed { upstream, pause } => {
                 let (relay, pause) = (self.upstream("relay", upstream), Millis(pause));
-                write!(f, "event=slowed{relay} reason=unanswered-clients again-in={pause}")
+                write!(f, "event=slowed{relay} reason=unanswered-clients retry_in={pause}")
             }
             Event::ClientRefused { on, from, id, why } => {
                 let (conn, name, from) = (Conn(on), self.name(id), From(from));
                 write!(
                     f,
-                    "event=client-refused conn={conn} name={name} status=503 reason={}{from}",
+                    "event=client-refused conn={conn} id_name={name} status=503 reason={}{from}",
                     Escaped(why)
                 )
             }
             Event::DirectDial { on, id, to } => {
-                write!(f, "event=direct-dial conn={} name={} to={to}", Conn(on), self.name(id))
+                write!(f, "event=direct-dial conn={} id_name={} to={to}", Conn(on), self.name(id))
             }
             Event::Served { relay, local, upstream, stream } => {
                 let (conn, local, service) =
@@ -487,13 +492,13 @@ impl fmt::Display for Line<'_> {
                 )
             }
             Event::Direct { on, local, upstream, with } => {
-                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("agreed-through", upstream));
+                let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("agreed_through", upstream));
                 write!(f, "event=direct conn={conn} local={local}{relay}{}", From(with))
             }
             Event::Relayed { relay: on, local, upstream, why } => {
                 let (conn, local, relay) = (Conn(on), Conn(local), self.upstream("relay", upstream));
                 let why = not_direct(why);
-                write!(f, "event=relayed conn={conn} local={local}{relay} why-not-direct={}", Escaped(why))
+                write!(f, "event=relayed conn={conn} local={local}{relay} reason={}", Escaped(why))
             }
             Event::ConnectFailed { local, why } => {
                 write!(

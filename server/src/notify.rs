@@ -143,7 +143,7 @@ impl Manager {
                     self.retry = Some(now + RETRY);
                     return;
                 }
-                Err(error) => log::debug!("event=notify error={:?}", error.to_string()),
+                Err(error) => log::debug!("event=notify reason={:?}", error.to_string()),
             }
         }
     }

@@ -260,7 +260,7 @@ fn say_waiting(path: &Path) {
         let text = path.to_string_lossy();
         let file = Escaped(&text);
         log::warn!(
-            "event=waiting-for-lock file={file} for-at-most={within}s reason=\"another program holds it\""
+            "event=waiting-for-lock file={file} timeout={within}s reason=\"another program holds it\""
         );
     } else {
         print_error(
@@ -365,7 +365,7 @@ fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Err(error) = File::open(folder).and_then(|folder| folder.sync_all()) {
         log::debug!(
-            "event=sync_failed folder={} reason={}",
+            "event=sync-failed folder={} reason={}",
             Escaped(&folder.to_string_lossy()),
             Escaped(&reason(&error))
         );

@@ -226,7 +226,7 @@ fn log_event(event: &Event) {
         Event::Installed { names, not_after, renew_at } => {
             let now = crate::clock::wall();
             log::info!(
-                "event=certificate-installed name={} days={} renewal-in={}h",
+                "event=certificate-installed name={} days={} renewal_in={}h",
                 Escaped(&shown(names)),
                 not_after.saturating_sub(now) / DAY,
                 renew_at.saturating_sub(now) / 3600
@@ -235,7 +235,7 @@ fn log_event(event: &Event) {
         Event::Failed { names, step, why, again } => {
             let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
             log::warn!(
-                "event=certificate-failed name={} step={} reason={} retry-in={again}s",
+                "event=certificate-failed name={} step={} reason={} retry_in={again}s",
                 Escaped(&names),
                 Escaped(step),
                 Escaped(why)
@@ -271,7 +271,7 @@ fn log_event(event: &Event) {
         }
         Event::ClockDiffers { date } => {
             log::warn!(
-                "event=acme-clock ca-date={date} reason=\"this machine's clock differs from the CA's: certificates are not ordered\""
+                "event=acme-clock ca_date={date} reason=\"this machine's clock differs from the CA's: certificates are not ordered\""
             );
         }
         Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", Escaped(what)),

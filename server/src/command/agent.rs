@@ -252,7 +252,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !ticket.relay.tls {
             log::warn!(
-                "event=in-clear name={} relay={} reason=\"the ticket's URL begins with http://: token and traffic can be read on the way\"",
+                "event=in-clear id_name={} relay={} reason=\"the ticket's URL begins with http://: token and traffic can be read on the way\"",
                 Escaped(&name),
                 ticket.relay
             );

@@ -137,7 +137,7 @@ pub(super) fn log(report: HostEvent, server: &str, default_level: Level) {
         HostEvent::Up => log::log!(default_level, "event=xmpp-up server={server}"),
         HostEvent::Down { why, again } => {
             let again = again.as_secs_up();
-            log::warn!("event=xmpp-down server={server} reason={} again={again}s", LossText(why));
+            log::warn!("event=xmpp-down server={server} reason={} retry_in={again}s", LossText(why));
         }
         HostEvent::Full => {
             log::warn!(

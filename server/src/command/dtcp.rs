@@ -326,7 +326,10 @@ fn log_event(event: DtcpEvent, opens: bool) {
         }
         DtcpEvent::Ended { from_peer, to_peer, why } => {
             let why = Escaped(ending(why));
-            log::log!(DEFAULT_LEVEL, "event=dtcp-ended from-peer={from_peer} to-peer={to_peer} reason={why}");
+            log::log!(
+                DEFAULT_LEVEL,
+                "event=dtcp-ended bytes_in={from_peer} bytes_out={to_peer} reason={why}"
+            );
         }
     }
 }

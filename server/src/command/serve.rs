@@ -305,12 +305,12 @@ impl Relay {
             (self.domain.is_some(), ids.entries.iter().find(|entry| entry.end_to_end))
         {
             log::warn!(
-                "event=end-to-end name={:?} reason=\"without --domain only connect --end-to-end can select it\"",
+                "event=end-to-end id_name={:?} reason=\"without --domain only connect --end-to-end can select it\"",
                 sealed.name
             );
         }
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
-            log::warn!("event=tcp-port name={name:?} reason=\"no hidden server has this name or label\"");
+            log::warn!("event=tcp-port id_name={name:?} reason=\"no hidden server has this name or label\"");
         }
         event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
         log::info!("event=ids count={}", ids.entries.len());
@@ -427,7 +427,7 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
         Transport::Proxied => log::info!("event=listening on={on} tls=yes proxied=yes"),
         Transport::Port(port) => {
             let name = settings.engine.ports.get(usize::from(port)).map_or("", String::as_str);
-            log::info!("event=listening on={on} port-of={name}");
+            log::info!("event=listening on={on} id_name={name}");
         }
     }
     settings.engine.listeners.push(transport);

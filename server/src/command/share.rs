@@ -103,7 +103,7 @@ impl Share {
         if per_ticket < 200 {
             let clients = per_ticket / 2;
             log::warn!(
-                "event=limits clients-per-ticket={clients} reason=\"not enough descriptors (ulimit -n)\""
+                "event=limits clients_per_ticket={clients} reason=\"not enough descriptors (ulimit -n)\""
             );
         }
         per_ticket

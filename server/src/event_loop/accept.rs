@@ -103,7 +103,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             match self.net.accept(on) {
                 Ok((sock, from)) => {
                     if let Err(error) = self.admit(Listener(on), sock, from) {
-                        log::warn!("event=accept error={:?}", error.to_string());
+                        log::warn!("event=accept reason={:?}", error.to_string());
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -125,7 +125,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     // Logged once until the backlog is empty.
                     if !matches!(self.accepting.get(usize::from(on)), Some(Backlog::BackingOff { .. })) {
                         log::warn!(
-                            "event=accept error={:?} hint=\"more descriptors: ulimit -n\"",
+                            "event=accept reason={:?} hint=\"more descriptors: ulimit -n\"",
                             error.to_string()
                         );
                     }

@@ -154,7 +154,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 match &mut slot.tls {
                     Some(outer) => {
                         if let Err(error) = outer.begin_inner(session, wire) {
-                            log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
+                            log::error!("event=tls-setup reason={}", Escaped(&error.to_string()));
                             self.inputs.push_back(Input::TlsFailed(on, TlsFailure::Protocol));
                         }
                     }
@@ -173,7 +173,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.enqueue(on);
             }
             Some(Err(error)) => {
-                log::error!("event=tls-setup error={}", Escaped(&error.to_string()));
+                log::error!("event=tls-setup reason={}", Escaped(&error.to_string()));
                 self.inputs.push_back(Input::TlsFailed(on, TlsFailure::Protocol));
             }
             None => {

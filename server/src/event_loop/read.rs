@@ -228,7 +228,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Some(Err(error)) => {
                 log::debug!(
-                    "event=tls-error conn={}.{} error={}",
+                    "event=tls-error conn={}.{} reason={}",
                     on.index,
                     on.generation,
                     Escaped(&error.to_string())

@@ -38,7 +38,7 @@ impl fmt::Display for OfProxy<'_> {
         match self.0 {
             proxy::ProxyEvent::Paired { first, first_on, second, second_on } => write!(
                 f,
-                "event=paired first-conn={} second-conn={} first={} second={}",
+                "event=paired first_conn={} second_conn={} first={} second={}",
                 Conn(*first_on),
                 Conn(*second_on),
                 Escaped(first.as_str()),
@@ -46,8 +46,8 @@ impl fmt::Display for OfProxy<'_> {
             ),
             proxy::ProxyEvent::Ended { first_on, second_on, from_first, from_second, after, why } => write!(
                 f,
-                "event=pair-ended first-conn={} second-conn={} from-first={from_first} from-second={from_second} \
-                 after={} reason={}",
+                "event=pair-ended first_conn={} second_conn={} bytes_in={from_first} bytes_out={from_second} \
+                 duration={} reason={}",
                 Conn(*first_on),
                 Conn(*second_on),
                 Millis(*after),
@@ -55,7 +55,7 @@ impl fmt::Display for OfProxy<'_> {
             ),
             proxy::ProxyEvent::Refused { from, condition } => {
                 let (from, why) = (Escaped(from.as_str()), Escaped(refused(*condition)));
-                write!(f, "event=claim-refused from={from} reason={why}")
+                write!(f, "event=claim-refused peer={from} reason={why}")
             }
         }
     }
@@ -85,7 +85,7 @@ impl fmt::Display for OfEntity<'_> {
             }
             entity::StreamEvent::Ended { on, from_peer, to_peer, why } => write!(
                 f,
-                "event=stream-ended conn={} from-peer={from_peer} to-peer={to_peer} reason={}",
+                "event=stream-ended conn={} bytes_in={from_peer} bytes_out={to_peer} reason={}",
                 Conn(*on),
                 ended(*why, ["peer", "us"])
             ),

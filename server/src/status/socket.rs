@@ -116,7 +116,7 @@ pub fn answer(mut caller: mio::net::UnixStream, document: &str) {
     let _ = SockRef::from(&caller).set_send_buffer_size(2 * DOCUMENT_MAX);
     match caller.write(document.as_bytes()) {
         Ok(bytes) if bytes == document.len() => {}
-        Ok(bytes) => log::debug!("event=status-cut octets={bytes} of={}", document.len()),
+        Ok(bytes) => log::debug!("event=status-cut bytes={bytes} of={}", document.len()),
         Err(error) => log::debug!("event=status-unsent reason={}", Escaped(&reason(&error))),
     }
 }

@@ -200,7 +200,7 @@ fn every_line_names_its_hidden_server() {
     let ticket = world.ticket(&relay, &two, Below::Tls13).display().to_string();
     let options = ["--to", &service, "--ticket", &ticket, "--to", &closed, "--log", "debug"];
     let agent = world.agent(&relay, &one, Below::Tls13, &options);
-    let is_of = |line: &str, name: &str| line.contains(&format!(" name=\"{name}-https\""));
+    let is_of = |line: &str, name: &str| line.contains(&format!(" id_name=\"{name}-https\""));
     let seen = |event: &str, name: &str| {
         let what = format!("{event} of {name}");
         agent.until(&what, |lines| lines.iter().any(|line| line.contains(event) && is_of(line, name)));
@@ -235,7 +235,7 @@ fn idle_clients_of_one_ticket() {
         shell.arg("--ticket").arg(world.ticket(&relay, of, Below::Tls13));
     }
     let agent = Program::start("agent of 200", &mut shell);
-    agent.says("event=limits clients-per-ticket=");
+    agent.says("event=limits clients_per_ticket=");
     agent.says_times(said::WAITING, 2);
     let (mut idle, mut refused) = (Vec::new(), 0);
     while refused < 8 {
@@ -251,7 +251,7 @@ fn idle_clients_of_one_ticket() {
     }
     assert!(idle.len() >= 10, "{} are served", idle.len());
     agent.says("event=client-refused ");
-    agent.says("name=\"one");
+    agent.says("id_name=\"one");
     for _ in 0..20 {
         assert_eq!(relay.ask(get(&two.id)).text(), page_text("GET", "/x", b""));
     }
@@ -259,7 +259,7 @@ fn idle_clients_of_one_ticket() {
     let served = idle.len();
     drop(idle);
     agent.until("the end of its pairs", |lines| {
-        let ended = |line: &&String| line.contains("event=pair-ended") && line.contains("name=\"one");
+        let ended = |line: &&String| line.contains("event=pair-ended") && line.contains("id_name=\"one");
         lines.iter().filter(ended).count() >= served
     });
     assert_eq!(relay.ask(get(&one.id)).status(), 200);

@@ -316,7 +316,7 @@ fn a_port_is_no_way_around_the_keys() {
     let relay = world.relay(&["--tcp", "127.0.0.1:0=home"]);
     let at: SocketAddr = relay
         .program
-        .pick("the port", |line| line.split_once(" on=")?.1.strip_suffix(" port-of=home")?.parse().ok());
+        .pick("the port", |line| line.split_once(" on=")?.1.strip_suffix(" id_name=home")?.parse().ok());
     let (address, state) = (service.address.to_string(), world.folder.0.join("agent"));
     let options = ["--stream", &address, "--end-to-end", "--state", state.to_str().expect("a path of ours")];
     let options = [&options[..], &["--allow-keys", list.to_str().expect("a path of ours")]].concat();

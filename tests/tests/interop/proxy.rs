@@ -110,7 +110,7 @@ fn the_log_shows_the_client(server: &str) {
     let _agent =
         behind.world.agent(&behind.relay, &behind.home, Below::Tls13, &["--to", &page().to_string()]);
     let mut client = behind.client("127.0.0.2");
-    let from = format!("from=127.0.0.2:{}", port(&client));
+    let from = format!("peer=127.0.0.2:{}", port(&client));
     client.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut client).status(), 401);
     let says = |event: &str| {
@@ -130,7 +130,7 @@ fn the_limit_is_the_client_s(server: &str) {
     let mut third = connect_from("127.0.0.2", behind.door);
     let _ = third.read(&mut [0]);
     behind.relay.program.says("too many connections from this address");
-    let from = format!("from=127.0.0.2:{}", third.local_addr().expect("it is bound").port());
+    let from = format!("peer=127.0.0.2:{}", third.local_addr().expect("it is bound").port());
     assert_eq!(behind.relay.program.said(&from), 1);
     let (_other, _another) = (behind.client("127.0.0.3"), behind.client("127.0.0.3"));
 }
@@ -139,13 +139,13 @@ fn the_limit_is_the_client_s(server: &str) {
 fn a_health_check() {
     let behind = Behind::start("send-proxy-v2 check inter 20ms", &[]);
     behind.relay.program.until("that it is checked", |lines| {
-        let is_check = |line: &&String| line.contains("event=tls-failed") && line.contains("from=127.0.0.1:");
+        let is_check = |line: &&String| line.contains("event=tls-failed") && line.contains("peer=127.0.0.1:");
         lines.iter().filter(is_check).count() >= 3
     });
     let mut client = behind.client("127.0.0.2");
     client.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut client).status(), 401);
-    behind.relay.program.says(&format!("from=127.0.0.2:{}", port(&client)));
+    behind.relay.program.says(&format!("peer=127.0.0.2:{}", port(&client)));
     assert_eq!(behind.relay.program.said("event=dropped"), 0);
 }
 
@@ -155,7 +155,7 @@ fn who_is_no_trusted_proxy_is_closed() {
     let mut stranger = connect_from("127.0.0.2", proxied);
     let _ = stranger.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n");
     assert!(!stranger.read(&mut [0]).is_ok_and(|octets| octets > 0), "not a word");
-    let from = format!("from=127.0.0.2:{}", stranger.local_addr().expect("it is bound").port());
+    let from = format!("peer=127.0.0.2:{}", stranger.local_addr().expect("it is bound").port());
     relay.program.pick("that it is a stranger", |line| {
         (line.contains(&from) && line.contains("not a trusted proxy")).then_some(())
     });
@@ -165,7 +165,7 @@ fn who_is_no_trusted_proxy_is_closed() {
     let mut wire = Wire::over(trusted, Below::Tls12);
     wire.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut wire).status(), 401);
-    relay.program.says("from=192.0.2.1:1");
+    relay.program.says("peer=192.0.2.1:1");
 }
 
 fn without_a_header_there_is_no_tls() {
@@ -180,7 +180,7 @@ fn without_a_header_there_is_no_tls() {
         let mut peer = connect_from("127.0.0.2", proxied);
         peer.write_all(octets).expect("it takes octets");
         assert!(!peer.read(&mut [0]).is_ok_and(|octets| octets > 0), "not a word: {why}");
-        let from = format!("from=127.0.0.2:{}", peer.local_addr().expect("it is bound").port());
+        let from = format!("peer=127.0.0.2:{}", peer.local_addr().expect("it is bound").port());
         relay.program.pick(why, |line| (line.contains(&from) && line.contains(why)).then_some(()));
     }
 }
@@ -247,7 +247,7 @@ fn a_stream_service_is_told_first() {
         Program::start_piped("connect", connect.args(["connect", &url, &home.id, "--pin", &relay.pin]));
     let mut hidden = service.accept();
     let client = relay.program.pick("the client's address", |line| {
-        let (_, from) = line.contains(said::PAIRED).then(|| line.split_once("from="))??;
+        let (_, from) = line.contains(said::PAIRED).then(|| line.split_once("peer="))??;
         from.split(' ').next()?.parse::<SocketAddr>().ok()
     });
     let line = format!("PROXY TCP4 {} 0.0.0.0 {} 0\r\n", client.ip(), client.port());

@@ -177,7 +177,7 @@ fn no_other_way() {
 
 /// The relay's listener for clients of a hidden server.
 fn port_of(relay: &Relay) -> SocketAddr {
-    relay.program.pick("its port", |line| listening_at(line).filter(|_| line.contains("port-of=")))
+    relay.program.pick("its port", |line| listening_at(line).filter(|_| line.contains("id_name=")))
 }
 
 fn by_port() {

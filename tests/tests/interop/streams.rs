@@ -308,7 +308,7 @@ fn bulk() {
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     exchange(open, accept, bulk_octets(), || {});
     let octets = bulk_octets();
-    net.proxy.says(&format!("from-first={octets} from-second={octets}"));
+    net.proxy.says(&format!("bytes_in={octets} bytes_out={octets}"));
 }
 
 /// `BULK` megabytes, or 16.
