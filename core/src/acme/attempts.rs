@@ -58,6 +58,14 @@ impl Attempts {
         self.next = now;
     }
 
+    /// The attempt that began has failed for a reason of our own, and counts for the limit of an hour alone.
+    pub(super) fn excuse(&mut self, why: &str, now: u64) {
+        self.why = why.into();
+        self.failures = self.failures.saturating_sub(1);
+        self.last = now;
+        self.next = now.saturating_add(MINUTE).max(self.hourly_limit());
+    }
+
     /// It succeeded. The next attempt may begin after `pause`, whatever the CA says about renewals.
     pub(super) fn succeed(&mut self, pause: u64, now: u64) {
         self.failures = 0;

@@ -101,6 +101,10 @@ pub struct Client {
     /// The driver failed: nothing is done before.
     driver_pause: Time,
     driver_failures: u32,
+    /// Validators can reach the driver.
+    is_reachable: bool,
+    /// They could not at some time since a challenge was posted last.
+    was_unreachable: bool,
     /// The CA did not know the account, and no certificate was issued since.
     account_was_lost: bool,
     /// The key of the account is to be replaced; the new one, once it is made.
@@ -239,6 +243,8 @@ impl Client {
             is_dirty: false,
             driver_pause: now.mono,
             driver_failures: 0,
+            is_reachable: true,
+            was_unreachable: false,
             account_was_lost: false,
             rollover: None,
             reported: BTreeMap::new(),
@@ -276,16 +282,23 @@ impl Client {
         }
         self.wanted = wanted;
         self.drop_unwanted(now);
-        let is_ended = self.job.as_ref().is_some_and(|job| !self.is_wanted(&job.names));
-        let is_idle = self.job.is_none() && matches!(self.pending, Pending::Pause { .. });
-        if is_ended {
+        if self.job.as_ref().is_some_and(|job| !self.is_wanted(&job.names)) {
             self.job = None;
             self.call = None;
             self.request = None;
-        }
-        if is_ended || is_idle {
             self.pause(now.mono, Next::Plan);
-            self.go_if_due(now);
+        }
+        self.plan_if_idle(now);
+    }
+
+    /// Whether validators can reach the driver; true at first. An agent is reachable while it is connected. If it is not,
+    /// no order is placed or taken up again and no challenge is posted, and a validation that fails counts as no failure.
+    pub fn set_reachable(&mut self, is_reachable: bool, now: Now) {
+        self.is_reachable = is_reachable;
+        if is_reachable {
+            self.plan_if_idle(now);
+        } else {
+            self.was_unreachable = true;
         }
     }
 
@@ -295,6 +308,11 @@ impl Client {
         if self.rollover.is_none() {
             self.rollover = Some(None);
         }
+        self.plan_if_idle(now);
+    }
+
+    /// Something may have become due.
+    fn plan_if_idle(&mut self, now: Now) {
         if self.job.is_none() && matches!(self.pending, Pending::Pause { .. }) {
             self.pause(now.mono, Next::Plan);
             self.go_if_due(now);
@@ -468,7 +486,10 @@ impl Client {
             Next::Proceed(order) => self.proceed(order, None, now),
             Next::Authorization => self.authorization(now),
             Next::StoreChallenge(url) => self.store_challenge(url, now),
+            // The order is taken up again once validators can come.
+            Next::Challenge(_) if !self.is_reachable => self.plan(now),
             Next::Challenge(url) => {
+                self.was_unreachable = false;
                 self.call(url.clone(), "{}", By::Account, Purpose::Challenge(url), now);
             }
             Next::Finalize => self.finalize(now),

@@ -89,6 +89,11 @@ impl<M: Machine> With<M> {
         self.tell(now, |client| client.set_wanted(wanted, now));
     }
 
+    /// [`Client::set_reachable`].
+    pub fn set_reachable(&mut self, is_reachable: bool, now: Now) {
+        self.tell(now, |client| client.set_reachable(is_reachable, now));
+    }
+
     /// [`Client::replace_account_key`].
     pub fn replace_account_key(&mut self, now: Now) {
         self.tell(now, |client| client.replace_account_key(now));

@@ -470,3 +470,28 @@ fn what_a_ca_sends_instead_of_json_is_a_failure_of_the_ca() {
         }
     }
 }
+
+#[test]
+fn nothing_is_ordered_while_validators_cannot_come_and_it_counts_as_no_failure() {
+    let mut world = World::new(NAME, Switches::default());
+    world.client.set_reachable(false, world.now);
+    world.run_for(3 * DAY);
+    let before = world.ca.count("new-order");
+    assert!(before <= 1 && world.ca.count("challenge") == 0, "{:?}", world.ca.log);
+    assert!(world.ca.log.len() < 20, "{}", world.ca.log.len());
+    world.client.set_reachable(true, world.now);
+    world.until_installed(1);
+    assert_eq!(world.ca.orders.len(), 1);
+    // The tunnel is cut behind the POST, again and again.
+    let mut world = World::new(NAME, Switches { validation: Validation::Fails, ..Switches::default() });
+    for count in 1..=8 {
+        world.until("posted", |it| it.ca.count("challenge") == count);
+        world.client.set_reachable(false, world.now);
+        world.run_for(HOUR);
+        world.client.set_reachable(true, world.now);
+    }
+    assert!(world.now.wall < START + 12 * HOUR, "no pause of a day");
+    world.ca.switches.validation = Validation::After(1);
+    world.until_installed(1);
+    assert!(world.now.wall < START + 13 * HOUR);
+}

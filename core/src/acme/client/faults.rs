@@ -104,7 +104,14 @@ impl Client {
         let Some(job) = self.job.take() else { return self.plan(now) };
         self.state.faults = Faults::default();
         self.drop_order(&job.names);
-        self.attempt_failed(&job.names, step, why, asked, now);
+        if job.is_excused {
+            let attempts = &mut self.state.entry_mut(&job.names).attempts;
+            attempts.excuse(why, now.wall);
+            let again = attempts.next.saturating_sub(now.wall);
+            self.emit(Event::Failed { names: Some(job.names.clone()), step, why: why.into(), again });
+        } else {
+            self.attempt_failed(&job.names, step, why, asked, now);
+        }
         let rest = job.authorizations.get(job.at..).unwrap_or_default().to_vec();
         let next = if job.is_deactivating && !rest.is_empty() { Next::Deactivate(rest) } else { Next::Plan };
         self.store(next, now);

@@ -51,6 +51,8 @@ pub(super) struct OrderJob {
     pub(super) at: usize,
     /// If it fails, pending authorizations behind are deactivated.
     pub(super) is_deactivating: bool,
+    /// Validators could not come: if the order fails, it counts as no failure.
+    pub(super) is_excused: bool,
     /// The order is invalid, and the reason is looked for.
     is_invalid: bool,
     finalize: Option<Url>,
@@ -77,6 +79,7 @@ impl OrderJob {
             authorizations: Vec::new(),
             at: 0,
             is_deactivating: false,
+            is_excused: false,
             is_invalid: false,
             finalize: None,
             is_finalized: false,
@@ -273,6 +276,7 @@ impl Client {
             }
             AuthorizationStatus::Dead => {
                 job.at += 1;
+                job.is_excused = self.was_unreachable;
                 job.is_deactivating = true;
                 let why = authorization.error.map_or_else(
                     || format!("the CA does not say why {} is not authorized", authorization.name),

@@ -61,7 +61,7 @@ impl Client {
         if self.rollover.is_some() {
             return Some(Next::Rollover);
         }
-        for it in &self.wanted {
+        for it in self.wanted.iter().filter(|_| self.is_reachable) {
             let entry = self.state.entry(&it.names);
             if entry.is_some_and(|it| it.order.is_some()) {
                 if self.parked.get(&it.names).is_none_or(|(until, _)| *until <= now.mono) {
@@ -103,6 +103,7 @@ impl Client {
         let mut parked = None;
         for it in &self.wanted {
             match self.parked.get(&it.names) {
+                _ if !self.is_reachable => {}
                 Some((until, _)) if self.state.entry(&it.names).is_some_and(|it| it.order.is_some()) => {
                     parked = Some(parked.map_or(*until, |at: Time| at.min(*until)));
                 }
