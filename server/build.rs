@@ -1,4 +1,4 @@
-//! What the linker leaves out of a program of the profile `small`, or of one that is optimised like it.
+//! Linker options that shrink a program built with the profile `small`, or with the same optimisation level.
 
 use std::env;
 use std::process::Command;
@@ -7,24 +7,24 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=small.ld");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
-    // A build script does not learn the profile's name; `small` alone is optimised like this.
+    // A build script does not know the profile's name; only `small` has this optimisation level.
     if !is("OPT_LEVEL", "z") || !is("CARGO_CFG_TARGET_OS", "linux") {
         return;
     }
-    // What a static program starts with may refer to the tables, with glibc and with musl: GNU ld can't leave them out
-    // then.
+    // The startup code of a static program may refer to the unwinding tables, with glibc and musl, so GNU ld cannot
+    // discard them.
     let is_static =
         env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|all| all.split(',').any(|it| it == "crt-static"));
     if is_static || !is("CARGO_CFG_TARGET_ENV", "gnu") {
         return;
     }
-    // Tables for unwinding come with std and with C, whatever the profile says of panics: an eighth of the program. An
-    // index of them has nothing to point to then.
+    // std and C bring unwinding tables even if the profile aborts on panics; they are an eighth of the program. The
+    // linker script drops them, so their index is not needed either.
     let folder = env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
     println!("cargo:rustc-link-arg-bins=-T{folder}/small.ld");
     println!("cargo:rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
-    // Relative relocations as a bitmap, instead of 24 octets for each: where the C library here is the one that will
-    // load the program, and can.
+    // Relative relocations as a bitmap, instead of 24 bytes each, if the C library of this system will load the
+    // program and supports them.
     if env::var("HOST") == env::var("TARGET") && glibc().is_some_and(|version| version >= (2, 36)) {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }

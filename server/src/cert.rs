@@ -352,7 +352,7 @@ fn missing_names(cert: &Path, wanted: &[String]) -> Result<MissingNames, Failure
     }
     let chain = trust::read_certificates(cert)?;
     let Some(parts) = chain.first().and_then(|own| x509::parts(own)) else {
-        return Ok(MissingNames::Nothing); // malformed, which is said when it is loaded
+        return Ok(MissingNames::Nothing); // malformed: loading it reports that
     };
     let has = parts.names();
     let lacking: Vec<_> = wanted.iter().filter(|name| !has.contains(name)).cloned().collect();

@@ -46,7 +46,7 @@ pub(crate) struct Slot<S, P> {
     pub(crate) was_paired: bool,
     /// In a pair: which received bytes are relayed without being offered to the machine.
     pub(crate) gate: Gate,
-    /// Whether the machine was told that no bytes follow those at its gate.
+    /// Whether the machine knows that no bytes follow those at its gate.
     pub(crate) last_reported: bool,
     pub(crate) reading: Reading,
     /// Whether the EOF of the socket was received, which follows that of a TLS stream: no unread data is left.

@@ -1,4 +1,4 @@
-//! Nothing of ACME: for a program without the feature.
+//! Stand-ins for the ACME options in a program without that feature.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::live_certificates::LiveCertificates;
 use crate::state::State;
 use crate::status::CertificateReport;
 
-/// The machine alone.
+/// The machine itself.
 pub(super) type Host<M> = M;
 
 /// The machine itself.
