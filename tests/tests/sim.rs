@@ -62,7 +62,7 @@ fn read(file: &Path) -> Plan {
 }
 
 #[test]
-fn whatever_happens_what_must_hold_holds() {
+fn invariants_hold_in_every_run() {
     if let Some(file) = std::env::var_os("PLAN") {
         run_all(std::iter::once(read(Path::new(&file))));
         return;
@@ -104,7 +104,7 @@ fn the_same_seed_gives_the_same_trace_twice() {
 
 /// Key exchange uses its own entropy: the bytes on the wire differ between runs, the invariants are the same.
 #[test]
-fn in_tls_it_holds_too() {
+fn invariants_hold_with_tls() {
     let seeds = match asked("SEED_TLS") {
         Some(seed) => seed..seed + 1,
         None => 0..asked("SEEDS_TLS").unwrap_or(48),
@@ -114,7 +114,7 @@ fn in_tls_it_holds_too() {
 }
 
 #[test]
-fn plans_that_failed_once_fail_no_more() {
+fn plans_that_once_failed_pass() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let entries = std::fs::read_dir(corpus).expect("the corpus is there");
     let mut files: Vec<_> = entries.map(|entry| entry.expect("a folder can be listed").path()).collect();
@@ -125,7 +125,7 @@ fn plans_that_failed_once_fail_no_more() {
 }
 
 #[test]
-fn a_plan_written_down_is_the_same_plan() {
+fn a_plan_that_is_written_parses_to_the_same() {
     for seed in 0..200 {
         let plan = Plan::draw(seed, seed % 2 == 0);
         let again: Plan = plan.to_string().parse().expect("it is a plan");
@@ -138,7 +138,7 @@ fn a_plan_written_down_is_the_same_plan() {
 
 /// A check that is made to fail, with and without TLS: the report is small, and reproduces it.
 #[test]
-fn a_failure_is_made_small_and_written_down_and_fails_again() {
+fn a_failure_is_reduced_recorded_and_reproduced() {
     let secured = Secured::new();
     for tls in [false, true] {
         let drawn = (0..).map(|seed| Plan { received_max: Some(5), ..Plan::draw(seed, tls) });
@@ -171,7 +171,7 @@ fn a_failure_is_made_small_and_written_down_and_fails_again() {
 
 /// A recorded run is the same run, and its trace replays to its recorded actions.
 #[test]
-fn what_was_recorded_of_a_run_replays() {
+fn the_trace_of_a_run_replays() {
     let secured = Secured::new();
     for seed in 0..24 {
         let plan = Plan::draw(seed, false);
@@ -250,7 +250,7 @@ fn each_request_of_a_reused_connection_is_answered_by_the_hidden_server_that_it_
 /// 150 clients at once with a round trip of 100 ms; 60 and 120 with 200 ms. These are more connections than may be
 /// opened at once.
 #[test]
-fn a_burst_of_clients_is_served_whole_by_a_pool_that_grows() {
+fn a_growing_pool_serves_a_whole_burst_of_clients() {
     let secured = Secured::new();
     for (clients, round_trip, slowest) in [(150, 100, 3_150), (60, 200, 4_500), (120, 200, 6_000)] {
         let burst = burst::run(clients, Span::from_millis(round_trip), POOL_MAX, &secured);

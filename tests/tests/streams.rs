@@ -374,17 +374,17 @@ fn arrives(unreachable: &[SocketAddr], by_proxy: u64) {
 }
 
 #[test]
-fn direct_streams_arrive_whole() {
+fn direct_streams_arrive_completely() {
     arrives(&[], 0);
 }
 
 #[test]
-fn streams_by_proxy_arrive_whole() {
+fn streams_by_proxy_arrive_completely() {
     arrives(&[at(1, 5000)], 1);
 }
 
 /// Neither Alice nor the proxy can be reached: Bob makes an offer, and she dials him.
 #[test]
-fn streams_with_roles_changed_arrive_whole() {
+fn streams_with_changed_roles_arrive_completely() {
     arrives(&[at(1, 5000), at(3, 4000)], 0);
 }

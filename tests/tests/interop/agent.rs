@@ -13,21 +13,25 @@ use crate::world::{World, basic, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_local_service_that_is_down_is_502_and_logged", &[], a_local_service_that_is_down),
-    case("a_wrong_pin_is_said_and_tried_seldom", &[], a_wrong_pin_is_said_and_tried_seldom),
-    case("a_wrong_secret_is_said_and_tried_seldom", &[], a_wrong_secret_is_said_and_tried_seldom),
-    case("a_broken_ticket_is_said_with_file_and_line", &[], a_broken_ticket),
+    case("a_wrong_pin_is_reported_and_retried_rarely", &[], a_wrong_pin_is_reported_and_retried_rarely),
+    case("a_wrong_secret_is_reported_and_retried_rarely", &[], a_wrong_secret_is_reported_and_retried_rarely),
+    case("a_broken_ticket_is_reported_with_file_and_line", &[], a_broken_ticket),
     case("a_ticket_that_others_can_read_is_refused", &[], a_ticket_that_others_can_read_is_refused),
-    case("a_ca_file_serves_as_well_as_a_pin", &[Peer::Openssl], a_ca_file_serves_as_well_as_a_pin),
-    case("once_is_one_rendezvous", &[], once_is_one_rendezvous),
+    case("a_ca_file_works_instead_of_a_pin", &[Peer::Openssl], a_ca_file_works_instead_of_a_pin),
+    case("once_serves_one_rendezvous", &[], once_serves_one_rendezvous),
     case("two_tickets_are_two_relays", &[], two_tickets_are_two_relays),
     case("every_line_about_a_connection_names_its_hidden_server", &[], every_line_names_its_hidden_server),
-    case("idle_clients_of_one_ticket_leave_those_of_another_alone", &[], idle_clients_of_one_ticket),
-    case("a_clock_three_hours_ahead_does_not_matter", &[Peer::Faketime], || clock("+3h")),
-    case("a_clock_two_days_behind_does_not_matter", &[Peer::Faketime], || clock("-2d")),
-    case("a_clock_of_1970_does_not_matter", &[Peer::Faketime], || clock("@1970-01-01 00:00:01")),
-    case("a_clock_of_2100_does_not_matter", &[Peer::Faketime], || clock("@2100-01-01 00:00:00")),
-    case("a_ticket_in_clear_is_warned_of", &[], a_ticket_in_clear_is_warned_of),
-    case("check_says_what_clients_get", &[], check_says_what_clients_get),
+    case("idle_clients_of_one_ticket_do_not_affect_another", &[], idle_clients_of_one_ticket),
+    case("a_clock_three_hours_ahead_does_not_prevent_registration", &[Peer::Faketime], || clock("+3h")),
+    case("a_clock_two_days_behind_does_not_prevent_registration", &[Peer::Faketime], || clock("-2d")),
+    case("a_clock_of_1970_does_not_prevent_registration", &[Peer::Faketime], || {
+        clock("@1970-01-01 00:00:01")
+    }),
+    case("a_clock_of_2100_does_not_prevent_registration", &[Peer::Faketime], || {
+        clock("@2100-01-01 00:00:00")
+    }),
+    case("a_ticket_without_tls_causes_a_warning", &[], a_ticket_without_tls_causes_a_warning),
+    case("check_reports_what_clients_get", &[], check_reports_what_clients_get),
 ];
 
 fn get(id: &str) -> String {
@@ -54,7 +58,7 @@ fn a_local_service_that_is_down() {
 const WATCHED: Duration = Duration::from_secs(4);
 const NO_STORM: usize = 16;
 
-fn a_wrong_pin_is_said_and_tried_seldom() {
+fn a_wrong_pin_is_reported_and_retried_rarely() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&["--log", "debug"]);
@@ -70,7 +74,7 @@ fn a_wrong_pin_is_said_and_tried_seldom() {
     assert_eq!(relay.program.said(said::WAITING), 0, "no token was shown to a stranger");
 }
 
-fn a_wrong_secret_is_said_and_tried_seldom() {
+fn a_wrong_secret_is_reported_and_retried_rarely() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let other = world.enrol("other", &[]);
@@ -119,7 +123,7 @@ fn a_ticket_that_others_can_read_is_refused() {
 }
 
 /// A self-signed certificate as `openssl req -x509` makes it is its own CA.
-fn a_ca_file_serves_as_well_as_a_pin() {
+fn a_ca_file_works_instead_of_a_pin() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let (cert, key) = (world.folder.0.join("own.crt"), world.folder.write("own.key", ""));
@@ -162,7 +166,7 @@ fn a_ca_file_serves_as_well_as_a_pin() {
     start_agent(&pinned, &["--to", &page().to_string()]).says(said::WAITING);
 }
 
-fn once_is_one_rendezvous() {
+fn once_serves_one_rendezvous() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -293,7 +297,7 @@ fn clock(offset: &str) {
     assert!(lines.contains("\nclient       ok      "), "{lines}");
 }
 
-fn check_says_what_clients_get() {
+fn check_reports_what_clients_get() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -315,7 +319,7 @@ fn check_says_what_clients_get() {
     }
 }
 
-fn a_ticket_in_clear_is_warned_of() {
+fn a_ticket_without_tls_causes_a_warning() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);

@@ -8,20 +8,28 @@ use crate::wire::{Answer, Below};
 use crate::world::{World, basic, said};
 
 pub(crate) const CASES: &[Case] = &[
-    case("a_hidden_server_is_refused_as_the_table_says", &[], a_hidden_server_is_refused_as_the_table_says),
-    case("a_client_is_refused_as_the_table_says", &[], a_client_is_refused_as_the_table_says),
-    case("unknown_id_and_wrong_token_are_one_answer", &[], unknown_id_and_wrong_token_are_one_answer),
-    case("a_bound_token_is_good_once", &[], a_bound_token_is_good_once),
-    case("a_plain_token_is_good_again_unless_strict", &[], a_plain_token_is_good_again_unless_strict),
+    case("refusals_of_hidden_servers_match_the_table", &[], refusals_of_hidden_servers_match_the_table),
+    case("refusals_of_clients_match_the_table", &[], refusals_of_clients_match_the_table),
+    case(
+        "unknown_id_and_wrong_token_get_the_same_answer",
+        &[],
+        unknown_id_and_wrong_token_get_the_same_answer,
+    ),
+    case("a_bound_token_is_accepted_once", &[], a_bound_token_is_accepted_once),
+    case("a_plain_token_is_accepted_again_unless_strict", &[], a_plain_token_is_accepted_again_unless_strict),
     case("plain_tokens_are_refused_where_not_enrolled", &[], plain_tokens_are_refused_where_not_enrolled),
     case("too_many_failures_are_429_with_retry_after", &[], too_many_failures_are_429_with_retry_after),
-    case("the_challenge_keeps_or_closes_as_the_request_allows", &[], the_challenge_keeps_or_closes),
+    case("the_challenge_keeps_or_closes_the_connection_by_the_request", &[], the_challenge_keeps_or_closes),
     case("a_head_that_stops_is_408", &[], a_head_that_stops_is_408),
-    case("a_taken_hidden_server_is_503_after_the_hold", &[], a_taken_hidden_server_is_503_after_the_hold),
-    case("a_hidden_server_that_ends_unheard_is_502", &[], a_hidden_server_that_ends_unheard_is_502),
+    case("a_busy_hidden_server_is_503_after_the_hold", &[], a_busy_hidden_server_is_503_after_the_hold),
+    case(
+        "a_hidden_server_that_ends_without_an_answer_is_502",
+        &[],
+        a_hidden_server_that_ends_without_an_answer_is_502,
+    ),
     case("a_get_goes_to_the_next_hidden_server_instead", &[], a_get_goes_to_the_next_hidden_server_instead),
     case("a_label_needs_no_challenge", &[], a_label_needs_no_challenge),
-    case("a_removed_id_is_gone_within_seconds", &[], a_removed_id_is_gone_within_seconds),
+    case("a_removed_id_is_revoked_within_seconds", &[], a_removed_id_is_revoked_within_seconds),
 ];
 
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
@@ -46,7 +54,7 @@ fn is_well_formed(of: &str, answer: &Answer) {
     );
 }
 
-fn a_hidden_server_is_refused_as_the_table_says() {
+fn refusals_of_hidden_servers_match_the_table() {
     let world = World::new();
     let home = world.enrol("home", &["--tokens", "any"]);
     let relay = world.relay(&[]);
@@ -90,7 +98,7 @@ fn a_hidden_server_is_refused_as_the_table_says() {
     }
 }
 
-fn a_client_is_refused_as_the_table_says() {
+fn refusals_of_clients_match_the_table() {
     let world = World::new();
     let relay = world.relay(&["--domain", "example.test"]);
     let basic = basic(NOBODY);
@@ -164,7 +172,7 @@ fn is_the_challenge(value: &str) {
     );
 }
 
-fn unknown_id_and_wrong_token_are_one_answer() {
+fn unknown_id_and_wrong_token_get_the_same_answer() {
     let world = World::new();
     let home = world.enrol("home", &["--tokens", "any"]);
     let relay = world.relay(&[]);
@@ -190,7 +198,7 @@ fn unknown_id_and_wrong_token_are_one_answer() {
     assert_eq!(unknown, ask(&home.id, &used), "used token");
 }
 
-fn a_bound_token_is_good_once() {
+fn a_bound_token_is_accepted_once() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -202,7 +210,7 @@ fn a_bound_token_is_good_once() {
     assert_eq!(relay.ask(&connect).status(), 401);
 }
 
-fn a_plain_token_is_good_again_unless_strict() {
+fn a_plain_token_is_accepted_again_unless_strict() {
     for (options, second) in [(&[][..], 200), (&["--one-time", "strict"][..], 401)] {
         let world = World::new();
         let home = world.enrol("home", &["--tokens", "any"]);
@@ -284,7 +292,7 @@ fn a_head_that_stops_is_408() {
     is_well_formed("half a head", &answer);
 }
 
-fn a_taken_hidden_server_is_503_after_the_hold() {
+fn a_busy_hidden_server_is_503_after_the_hold() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&["--wait", "1"]);
@@ -301,7 +309,7 @@ fn a_taken_hidden_server_is_503_after_the_hold() {
     drop(first);
 }
 
-fn a_hidden_server_that_ends_unheard_is_502() {
+fn a_hidden_server_that_ends_without_an_answer_is_502() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -354,7 +362,7 @@ fn a_label_needs_no_challenge() {
     }
 }
 
-fn a_removed_id_is_gone_within_seconds() {
+fn a_removed_id_is_revoked_within_seconds() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&["--wait", "0"]);

@@ -16,7 +16,7 @@ use crate::world::{World, rendezvous};
 pub(crate) const CASES: &[Case] = &[
     case("a_client_shows_its_certificate_and_the_service_gets_the_subject", PEERS, page_with_certificate),
     case("a_connector_shows_its_certificate", &[Peer::Openssl], connector_with_certificate),
-    case("client_ca_is_refused_beside_what_it_cannot_guard", &[], options),
+    case("client_ca_is_refused_with_services_that_it_cannot_protect", &[], options),
 ];
 
 const PEERS: &[Peer] = &[Peer::Curl, Peer::Nginx, Peer::Openssl];

@@ -17,14 +17,14 @@ pub(crate) const CASES: &[Case] = &[
     case("python_urllib_with_basic", &[Peer::Python], || urllib("basic")),
     case("python_urllib_with_digest", &[Peer::Python], || urllib("digest")),
     case("wget2_answers_the_challenge", &[Peer::Wget2], wget2_answers_the_challenge),
-    case("lynx_gets_a_page_and_reads_the_errors", &[Peer::Lynx], lynx_gets_a_page_and_reads_the_errors),
+    case("lynx_shows_pages_and_errors", &[Peer::Lynx], lynx_shows_pages_and_errors),
     case("ruby_with_basic", &[Peer::Ruby("net/http")], || ruby("basic")),
     case("ruby_with_net_http_digest_auth", &[Peer::Ruby("net/http/digest_auth")], || ruby("digest_auth")),
     case("ruby_mechanize", &[Peer::Ruby("mechanize")], || ruby("mechanize")),
     case("ruby_httpclient", &[Peer::Ruby("httpclient")], || ruby("httpclient")),
     case("curl_speaks_http_1_0_over_tls", &[Peer::Curl], curl_speaks_http_1_0_over_tls),
     case("plain_http_on_the_port_for_tls_is_redirected", &[Peer::Curl], plain_http_is_redirected),
-    case("an_agent_that_leaves_in_order_is_offline_at_once", &[Peer::Curl], an_agent_leaves_in_order),
+    case("an_agent_that_shuts_down_is_absent_soon", &[Peer::Curl], an_agent_shuts_down_cleanly),
     case("node_20_https_with_basic", &[Peer::Node], || node(Peer::Node)),
     case("node_0_12_https_with_basic", &[Peer::Node12], || node(Peer::Node12)),
 ];
@@ -106,7 +106,7 @@ fn wget2_answers_the_challenge() {
     assert_eq!(text(&output), page_text("GET", "/wget2", b""));
 }
 
-fn lynx_gets_a_page_and_reads_the_errors() {
+fn lynx_shows_pages_and_errors() {
     let (world, relay, home, _agent) = World::with_service(page());
     // lynx compares only names, not addresses.
     let url = format!("https://localhost:{}/lynx", relay.tls.port());
@@ -145,7 +145,7 @@ fn plain_http_is_redirected() {
     relay.program.says("plain HTTP instead of TLS");
 }
 
-fn an_agent_leaves_in_order() {
+fn an_agent_shuts_down_cleanly() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.signal("TERM");
     relay.program.says("event=waiting-ended");

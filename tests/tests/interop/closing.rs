@@ -11,25 +11,35 @@ use crate::wire::{Below, Wire, reset};
 use crate::world::{Relay, World, basic, said};
 
 pub(crate) const CASES: &[Case] = &[
-    case("an_answer_after_the_clients_end_is_whole_in_clear", &[], || answer_after_the_end(Below::Clear)),
-    case("an_answer_after_the_clients_end_is_whole_on_tls_1_2", &[], || answer_after_the_end(Below::Tls12)),
-    case("an_answer_after_the_clients_end_is_whole_on_tls_1_3", &[], || answer_after_the_end(Below::Tls13)),
-    case("openssl_ends_first_on_tls_1_2_and_gets_all", &[Peer::Python], || python_ends_first("1.2")),
-    case("openssl_ends_first_on_tls_1_3_and_gets_all", &[Peer::Python], || python_ends_first("1.3")),
+    case("an_answer_after_the_clients_end_is_complete_without_tls", &[], || {
+        answer_after_the_end(Below::Clear)
+    }),
+    case("an_answer_after_the_clients_end_is_complete_with_tls_1_2", &[], || {
+        answer_after_the_end(Below::Tls12)
+    }),
+    case("an_answer_after_the_clients_end_is_complete_with_tls_1_3", &[], || {
+        answer_after_the_end(Below::Tls13)
+    }),
+    case("openssl_ends_first_with_tls_1_2_and_gets_everything", &[Peer::Python], || python_ends_first("1.2")),
+    case("openssl_ends_first_with_tls_1_3_and_gets_everything", &[Peer::Python], || python_ends_first("1.3")),
     case(
-        "the_hidden_servers_end_leaves_the_client_talking",
+        "the_client_can_send_after_the_hidden_servers_end",
         &[],
-        the_hidden_servers_end_leaves_the_client_talking,
+        the_client_can_send_after_the_hidden_servers_end,
     ),
-    case("a_reset_of_the_client_crosses", &[], a_reset_of_the_client_crosses),
-    case("a_reset_of_the_service_crosses", &[], a_reset_of_the_service_crosses),
+    case("a_reset_of_the_client_is_forwarded", &[], a_reset_of_the_client_is_forwarded),
+    case("a_reset_of_the_service_is_forwarded", &[], a_reset_of_the_service_is_forwarded),
     case(
-        "a_cut_tls_stream_of_the_client_is_no_clean_end",
+        "a_truncated_tls_stream_of_the_client_is_not_a_clean_end",
         &[],
-        a_cut_tls_stream_of_the_client_is_no_clean_end,
+        a_truncated_tls_stream_of_the_client_is_not_a_clean_end,
     ),
-    case("a_cut_tls_stream_of_the_hidden_server_is_no_clean_end", &[], a_cut_hidden_server_is_no_clean_end),
-    case("a_half_closed_pair_in_which_nothing_moves_is_closed", &[], a_half_closed_pair_is_closed),
+    case(
+        "a_truncated_tls_stream_of_the_hidden_server_is_not_a_clean_end",
+        &[],
+        a_truncated_hidden_server_is_not_a_clean_end,
+    ),
+    case("a_half_closed_pair_without_traffic_is_closed", &[], a_half_closed_pair_is_closed),
 ];
 
 const SIZE: usize = 3 << 20;
@@ -86,7 +96,7 @@ fn python_ends_first(version: &str) {
     assert_eq!(said, format!("TLSv{version} {SIZE} {}", crate::hidden::sha256(&answer)));
 }
 
-fn the_hidden_servers_end_leaves_the_client_talking() {
+fn the_client_can_send_after_the_hidden_servers_end() {
     for below in [Below::Clear, Below::Tls12, Below::Tls13] {
         let world = World::new();
         let (_relay, mut client, mut hidden) = pair(&world, below, below, &[]);
@@ -104,7 +114,7 @@ fn the_hidden_servers_end_leaves_the_client_talking() {
     }
 }
 
-fn a_reset_of_the_client_crosses() {
+fn a_reset_of_the_client_is_forwarded() {
     let world = World::new();
     let (relay, client, mut hidden) = pair(&world, Below::Clear, Below::Clear, &[]);
     client.reset();
@@ -113,7 +123,7 @@ fn a_reset_of_the_client_crosses() {
     relay.program.says("reason=reset-by-client");
 }
 
-fn a_reset_of_the_service_crosses() {
+fn a_reset_of_the_service_is_forwarded() {
     let service = Raw::start();
     let (_world, relay, home, _agent) = World::with_service(service.address);
     for below in [Below::Clear, Below::Tls12, Below::Tls13] {
@@ -131,7 +141,7 @@ fn a_reset_of_the_service_crosses() {
     }
 }
 
-fn a_cut_tls_stream_of_the_client_is_no_clean_end() {
+fn a_truncated_tls_stream_of_the_client_is_not_a_clean_end() {
     for below in [Below::Tls12, Below::Tls13] {
         let world = World::new();
         let (relay, mut client, mut hidden) = pair(&world, below, Below::Tls13, &[]);
@@ -145,7 +155,7 @@ fn a_cut_tls_stream_of_the_client_is_no_clean_end() {
     }
 }
 
-fn a_cut_hidden_server_is_no_clean_end() {
+fn a_truncated_hidden_server_is_not_a_clean_end() {
     for below in [Below::Clear, Below::Tls12, Below::Tls13] {
         let world = World::new();
         let (relay, mut client, mut hidden) = pair(&world, below, Below::Tls13, &[]);

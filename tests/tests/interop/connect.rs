@@ -15,14 +15,14 @@ use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said
 
 pub(crate) const CASES: &[Case] = &[
     case("the_service_may_speak_first", &[], the_service_may_speak_first),
-    case("small_writes_are_not_held_back", &[], small_writes_are_not_held_back),
+    case("small_writes_are_not_delayed", &[], small_writes_are_not_delayed),
     case("bulk_goes_both_ways_at_once", &[], bulk_goes_both_ways_at_once),
-    case("half_close_crosses_both_ways", &[], half_close_crosses_both_ways),
-    case("a_local_port_serves_many", &[], a_local_port_serves_many),
-    case("a_reset_of_the_service_is_no_success", &[], a_reset_of_the_service_is_no_success),
-    case("in_clear_and_by_ca_too", &[], in_clear_and_by_ca_too),
+    case("half_close_is_forwarded_both_ways", &[], half_close_is_forwarded_both_ways),
+    case("a_local_port_serves_many_connections", &[], a_local_port_serves_many_connections),
+    case("a_reset_of_the_service_is_a_failure", &[], a_reset_of_the_service_is_a_failure),
+    case("works_without_tls_and_with_a_ca", &[], works_without_tls_and_with_a_ca),
     case("http_goes_to_its_own_service", &[], http_goes_to_its_own_service),
-    case("who_is_not_there_is_said_in_one_line", &[], who_is_not_there_is_said_in_one_line),
+    case("an_absent_peer_is_reported_in_one_line", &[], an_absent_peer_is_reported_in_one_line),
     case("as_the_proxy_command_of_socat", &[Peer::Socat], as_a_proxy_command),
 ];
 
@@ -88,7 +88,7 @@ fn the_service_may_speak_first() {
     greets(&stream.service, &mut stream.command());
 }
 
-fn small_writes_are_not_held_back() {
+fn small_writes_are_not_delayed() {
     let stream = Stream::start();
     let (_connect, mut to, mut from, mut hidden) = stream.open();
     let echo = thread::spawn(move || {
@@ -118,7 +118,7 @@ fn bulk_goes_both_ways_at_once() {
     assert!(connect.exit().success());
 }
 
-fn half_close_crosses_both_ways() {
+fn half_close_is_forwarded_both_ways() {
     let stream = Stream::start();
     // The client ends first, as with `ssh host cat < file`.
     let (mut connect, mut to, mut from, mut hidden) = stream.open();
@@ -151,7 +151,7 @@ fn half_close_crosses_both_ways() {
     assert!(connect.exit().success());
 }
 
-fn a_local_port_serves_many() {
+fn a_local_port_serves_many_connections() {
     let stream = Stream::start();
     let connect = Program::start("connect", stream.command().args(["--listen", "127.0.0.1:0"]));
     let port = connect.pick("the listen address", listening_at);
@@ -173,7 +173,7 @@ fn a_local_port_serves_many() {
     }
 }
 
-fn a_reset_of_the_service_is_no_success() {
+fn a_reset_of_the_service_is_a_failure() {
     let stream = Stream::start();
     let (mut connect, to, mut from, mut hidden) = stream.open();
     hidden.write_all(b"begun").expect("it takes octets");
@@ -184,7 +184,7 @@ fn a_reset_of_the_service_is_no_success() {
     drop(to);
 }
 
-fn in_clear_and_by_ca_too() {
+fn works_without_tls_and_with_a_ca() {
     let service = Raw::start();
     let world = World::new();
     let home = world.enrol("home", &[]);
@@ -212,7 +212,7 @@ fn http_goes_to_its_own_service() {
     assert_eq!(answer.text(), crate::hidden::page_text("GET", "/page", b""));
 }
 
-fn who_is_not_there_is_said_in_one_line() {
+fn an_absent_peer_is_reported_in_one_line() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&["--wait", "0"]);

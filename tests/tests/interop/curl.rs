@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case("get_with_basic", NEEDS, || gets("--basic")),
     case("get_with_anyauth", NEEDS, || gets("--anyauth")),
     case("head", NEEDS, head),
-    case("get_in_clear", NEEDS, get_in_clear),
+    case("get_without_tls", NEEDS, get_without_tls),
     case("get_with_the_pin", NEEDS, get_with_the_pin),
     case("post_10_mb_with_expect", NEEDS, || posts(&["-H", "Expect: 100-continue"], true)),
     case("post_10_mb_without_expect", NEEDS, || posts(&["-H", "Expect:"], true)),
@@ -92,7 +92,7 @@ fn head() {
     assert!(got.contains("HTTP/1.1 200 OK\r\n") && got.contains("Content-Type: text/plain\r\n"), "{got}");
 }
 
-fn get_in_clear() {
+fn get_without_tls() {
     let home = Home::new();
     let url = format!("{}/", home.relay.url(Below::Clear));
     assert_eq!(text(&run(home.curl("--digest").arg(url))), page_text("GET", "/", b""));

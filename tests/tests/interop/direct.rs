@@ -18,18 +18,18 @@ use crate::wire::Below;
 use crate::world::{Enrolled, Relay, World, basic, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
-    case("bulk_passes_the_relay_where_the_agent_is_reached", &[], || bulk(&AGENT)),
-    case("bulk_passes_the_relay_where_the_client_is_reached", &[], || bulk(&CLIENT)),
-    case("bulk_passes_the_relay_where_both_are_reached", &[], || bulk(&BOTH)),
-    case("bulk_goes_through_the_relay_where_neither_is_reached", &[], || bulk(&NEITHER)),
+    case("bulk_bypasses_the_relay_if_the_agent_is_reachable", &[], || bulk(&AGENT)),
+    case("bulk_bypasses_the_relay_if_the_client_is_reachable", &[], || bulk(&CLIENT)),
+    case("bulk_bypasses_the_relay_if_both_are_reachable", &[], || bulk(&BOTH)),
+    case("bulk_goes_through_the_relay_if_neither_is_reachable", &[], || bulk(&NEITHER)),
     case("the_service_may_speak_first", &[], the_service_may_speak_first),
-    case("half_close_crosses_both_ways", &[], half_close_crosses_both_ways),
-    case("a_reset_of_the_service_is_no_success", &[], a_reset_of_the_service_is_no_success),
-    case("a_local_port_serves_many", &[], a_local_port_serves_many),
-    case("somebody_in_between_is_refused_and_the_stream_stays_on_the_relay", &[], somebody_in_between),
-    case("what_is_required_and_cannot_be_is_said_in_one_line", &[], what_is_required_and_cannot_be),
-    case("an_agent_without_it_says_nothing_of_it", &[], an_agent_without_it_says_nothing_of_it),
-    case("strangers_at_the_agents_port_stop_nobody", &[], strangers_at_the_agents_port_stop_nobody),
+    case("half_close_is_forwarded_both_ways", &[], half_close_is_forwarded_both_ways),
+    case("a_reset_of_the_service_is_a_failure", &[], a_reset_of_the_service_is_a_failure),
+    case("a_local_port_serves_many_connections", &[], a_local_port_serves_many_connections),
+    case("a_man_in_the_middle_is_refused_and_the_stream_stays_on_the_relay", &[], a_man_in_the_middle),
+    case("an_unmet_requirement_is_reported_in_one_line", &[], an_unmet_requirement),
+    case("an_agent_without_direct_does_not_negotiate", &[], an_agent_without_direct_does_not_negotiate),
+    case("strangers_at_the_agents_port_stop_no_client", &[], strangers_at_the_agents_port_stop_no_client),
     case("options_that_make_no_sense_are_refused", &[], options_that_make_no_sense_are_refused),
 ];
 
@@ -152,7 +152,7 @@ fn the_service_may_speak_first() {
     }
 }
 
-fn half_close_crosses_both_ways() {
+fn half_close_is_forwarded_both_ways() {
     let stream = Stream::start(AGENT.agent);
     // The client ends first, as with `ssh host cat < file`.
     let Ends { mut connect, mut to, mut from, mut hidden } = stream.open(AGENT.client);
@@ -186,7 +186,7 @@ fn half_close_crosses_both_ways() {
     assert_eq!(stream.agent.said(DIRECT), 2);
 }
 
-fn a_reset_of_the_service_is_no_success() {
+fn a_reset_of_the_service_is_a_failure() {
     let stream = Stream::start(AGENT.agent);
     let Ends { mut connect, to, mut from, mut hidden } = stream.open(AGENT.client);
     hidden.write_all(b"begun").expect("it takes octets");
@@ -197,7 +197,7 @@ fn a_reset_of_the_service_is_no_success() {
     drop(to);
 }
 
-fn a_local_port_serves_many() {
+fn a_local_port_serves_many_connections() {
     let stream = Stream::start(BOTH.agent);
     let options = [&["--listen", "127.0.0.1:0"], BOTH.client].concat();
     let connect = Program::start("connect", &mut stream.command(&options));
@@ -240,7 +240,7 @@ fn in_between(listener: TcpListener) -> JoinHandle<Vec<u8>> {
     })
 }
 
-fn somebody_in_between() {
+fn a_man_in_the_middle() {
     for wish in ["prefer", "require"] {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let announced = listener.local_addr().expect("it is bound").to_string();
@@ -265,7 +265,7 @@ fn somebody_in_between() {
     }
 }
 
-fn what_is_required_and_cannot_be() {
+fn an_unmet_requirement() {
     let stream = Stream::start_at(Raw::start(), &[]);
     let output = run(&mut stream.command(&["--direct", "require"]));
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -278,7 +278,7 @@ fn what_is_required_and_cannot_be() {
 }
 
 /// An agent without `--direct` does not negotiate, and an agent with it does not if the client does not ask.
-fn an_agent_without_it_says_nothing_of_it() {
+fn an_agent_without_direct_does_not_negotiate() {
     for (options, asks) in [(&[][..], true), (&["--direct", "127.0.0.1:0"][..], false)] {
         let stream = Stream::start_at(Raw::start(), options);
         let offer = "DTCP-Key: 0123456789abcdef0123456789abcdef\r\nDTCP-Host: 127.0.0.1:9\r\nDTCP-Fingerprint: \
@@ -301,7 +301,7 @@ fn an_agent_without_it_says_nothing_of_it() {
 }
 
 /// They are closed at once while no client is negotiating. Otherwise they may stay until there are too many.
-fn strangers_at_the_agents_port_stop_nobody() {
+fn strangers_at_the_agents_port_stop_no_client() {
     let stream = Stream::start(AGENT.agent);
     let at: SocketAddr = stream.agent.pick("the listen address", crate::world::listening_at);
     let mut strangers: Vec<_> = (0..100).map(|_| TcpStream::connect(at).expect("it listens")).collect();

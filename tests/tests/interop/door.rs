@@ -15,11 +15,11 @@ pub(crate) const CASES: &[Case] = &[
     case("curl_needs_the_password", &[Peer::Curl], curl_needs_the_password),
     case("a_page_of_sixty_resources_costs_one_hash", &[Peer::Curl], a_page_of_sixty_resources),
     case("requests_repeats_a_request_on_the_same_connection", &[Peer::Requests], requests_repeats),
-    case("ten_thousand_guesses_cost_others_nothing", &[Peer::Curl], ten_thousand_guesses),
-    case("the_passwords_are_read_again_on_sighup", &[Peer::Curl], the_passwords_are_read_again),
-    case("a_trace_of_the_door_replays_and_holds_no_password", &[Peer::Curl], a_trace_of_the_door),
-    case("passwords_are_not_asked_for_where_they_could_be_read", &[], passwords_in_clear),
-    case("addresses_are_let_in_or_not", &[Peer::Curl], addresses),
+    case("ten_thousand_guesses_do_not_affect_others", &[Peer::Curl], ten_thousand_guesses),
+    case("the_passwords_are_reloaded_on_sighup", &[Peer::Curl], the_passwords_are_read_again),
+    case("a_trace_with_passwords_replays_and_contains_no_password", &[Peer::Curl], a_trace_with_passwords),
+    case("passwords_are_not_requested_without_tls", &[], passwords_in_clear),
+    case("addresses_are_allowed_and_denied", &[Peer::Curl], addresses),
 ];
 
 /// The agent's log line for each hash.
@@ -175,7 +175,7 @@ fn the_passwords_are_read_again() {
     assert_eq!(door.agent.said("in-clear"), 0);
 }
 
-fn a_trace_of_the_door() {
+fn a_trace_with_passwords() {
     let folder = World::new();
     let trace = folder.folder.0.join("agent.trace").to_str().expect("a path of ours").to_owned();
     let mut door = Door::start(&["--trace", &trace]);

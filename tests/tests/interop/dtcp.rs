@@ -25,30 +25,34 @@ const BOTH: &[Peer] = &[Peer::Prosody, Peer::Slixmpp];
 const WITH_TLS: &[Peer] = &[Peer::Prosody, Peer::Slixmpp, Peer::Openssl];
 
 pub(crate) const CASES: &[Case] = &[
-    case("ours_meet_whichever_can_be_reached", SERVER, ours_meet_whichever_can_be_reached),
+    case("ours_connect_if_either_can_be_reached", SERVER, ours_connect_if_either_can_be_reached),
     case("ours_agree_on_tls", SERVER, ours_agree_on_tls),
     case("a_peer_opens_to_ours", BOTH, a_peer_opens_to_ours),
     case("ours_opens_to_a_peer", BOTH, ours_opens_to_a_peer),
     case("ours_and_a_peer_speak_tls", WITH_TLS, ours_and_a_peer_speak_tls),
-    case("a_requestor_that_is_asked_too_early_answers_later", BOTH, a_requestor_that_is_asked_too_early),
-    case("wrong_lines_are_forgiven", BOTH, wrong_lines_are_forgiven),
-    case("any_key_will_do_that_a_line_can_carry", BOTH, any_key_will_do),
-    case("ours_give_up_where_neither_is_reached", SERVER, ours_give_up_where_neither_is_reached),
+    case(
+        "a_requestor_that_gets_its_key_too_early_answers_later",
+        BOTH,
+        a_requestor_that_gets_its_key_too_early,
+    ),
+    case("wrong_lines_are_tolerated", BOTH, wrong_lines_are_tolerated),
+    case("every_key_that_fits_a_line_is_accepted", BOTH, every_key_is_accepted),
+    case("ours_give_up_if_neither_can_be_reached", SERVER, ours_give_up_if_neither_can_be_reached),
     case("tls_off_against_require_is_named", SERVER, tls_off_against_require_is_named),
     case("a_give_up_counts_with_an_id_and_without", BOTH, a_give_up_counts_with_an_id_and_without),
-    case("a_peer_hears_that_we_gave_up", BOTH, a_peer_hears_that_we_gave_up),
-    case("who_offers_nothing_to_nobody_is_refused_with_503", BOTH, who_offers_nothing_is_refused),
-    case("a_peer_that_knows_no_dtcp_says_501", BOTH, a_peer_that_knows_no_dtcp),
-    case("who_is_not_there_is_said_in_one_line", SERVER, who_is_not_there),
-    case("who_is_not_wanted_is_refused_with_403", SERVER, who_is_not_wanted),
-    case("what_is_established_outlives_the_server", SERVER, what_is_established_outlives_the_server),
-    case("a_server_that_wants_us_not_is_said_in_one_line", SERVER, a_server_that_wants_us_not),
-    case("who_accepts_waits_for_the_server", SERVER, who_accepts_waits_for_the_server),
+    case("a_peer_is_sent_our_give_up", BOTH, a_peer_is_sent_our_give_up),
+    case("an_offer_without_hosts_is_refused_with_503", BOTH, an_offer_without_hosts),
+    case("a_peer_without_dtcp_answers_501", BOTH, a_peer_without_dtcp),
+    case("an_absent_peer_is_reported_in_one_line", SERVER, an_absent_peer),
+    case("a_peer_that_is_not_allowed_is_refused_with_403", SERVER, a_peer_that_is_not_allowed),
+    case("established_streams_outlive_the_server", SERVER, established_streams_outlive_the_server),
+    case("a_server_that_refuses_us_is_reported_in_one_line", SERVER, a_server_that_refuses_us),
+    case("the_accepting_end_waits_for_the_server", SERVER, the_accepting_end_waits_for_the_server),
     case("sigterm_gives_up", SERVER, sigterm_gives_up),
-    case("what_was_typed_wrong_is_said_in_one_line", &[], what_was_typed_wrong),
+    case("wrong_arguments_are_reported_in_one_line", &[], wrong_arguments),
 ];
 
-fn ours_meet_whichever_can_be_reached() {
+fn ours_connect_if_either_can_be_reached() {
     let server = server();
     for [opener, accepter] in
         [[REACHABLE, HIDDEN], [HIDDEN, REACHABLE], [REACHABLE, REACHABLE], [LOST, REACHABLE]]
@@ -171,7 +175,7 @@ fn ours_and_a_peer_speak_tls() {
     accepter.program.says("they-gave-up id=");
 }
 
-fn a_requestor_that_is_asked_too_early() {
+fn a_requestor_that_gets_its_key_too_early() {
     let server = server();
     let accepter = peer(&server, "accept", ACCOUNT, &["--late"]);
     let opener = open(&server, ACCOUNT, REACHABLE);
@@ -179,7 +183,7 @@ fn a_requestor_that_is_asked_too_early() {
     exchange(opener, accepter, 1000);
 }
 
-fn wrong_lines_are_forgiven() {
+fn wrong_lines_are_tolerated() {
     let server = server();
     let accepter = accept(&server, REACHABLE);
     let opener = peer(&server, "open", ACCOUNT, &["--nonsense", "--to", ACCEPTER]);
@@ -187,7 +191,7 @@ fn wrong_lines_are_forgiven() {
     exchange(opener, accepter, 1000);
 }
 
-fn any_key_will_do() {
+fn every_key_is_accepted() {
     let server = server();
     for key in ["k", " a:b<&\"'ü> ", &"x".repeat(255)] {
         let accepter = accept(&server, REACHABLE);
@@ -203,7 +207,7 @@ fn any_key_will_do() {
     }
 }
 
-fn ours_give_up_where_neither_is_reached() {
+fn ours_give_up_if_neither_can_be_reached() {
     let server = server();
     let accepter = accept(&server, LOST);
     open(&server, ACCEPTER, LOST).fails("503, neither side could reach the other");
@@ -239,7 +243,7 @@ fn a_give_up_counts_with_an_id_and_without() {
     }
 }
 
-fn a_peer_hears_that_we_gave_up() {
+fn a_peer_is_sent_our_give_up() {
     let server = server();
     let mut accepter = peer(&server, "accept", ACCOUNT, LOST);
     open(&server, ACCOUNT, HIDDEN).fails("503, neither side could reach the other");
@@ -248,7 +252,7 @@ fn a_peer_hears_that_we_gave_up() {
     assert_eq!(accepter.program.exit().code(), Some(1));
 }
 
-fn who_offers_nothing_is_refused() {
+fn an_offer_without_hosts() {
     let server = server();
     let accepter = accept(&server, HIDDEN);
     open(&server, ACCEPTER, HIDDEN).fails("the peer refused with 503 service-unavailable");
@@ -257,19 +261,19 @@ fn who_offers_nothing_is_refused() {
     accepter.program.says("event=dtcp-declined");
 }
 
-fn a_peer_that_knows_no_dtcp() {
+fn a_peer_without_dtcp() {
     let server = server();
     let _deaf = peer(&server, "deaf", ACCOUNT, &[]);
     open(&server, ACCOUNT, REACHABLE).fails("the peer refused with 501 feature-not-implemented");
 }
 
-fn who_is_not_there() {
+fn an_absent_peer() {
     let server = server();
     open(&server, ACCOUNT, REACHABLE).fails("the peer refused with 503 service-unavailable");
     open(&server, "joe@elsewhere.example/x", REACHABLE).fails("the peer refused with ");
 }
 
-fn who_is_not_wanted() {
+fn a_peer_that_is_not_allowed() {
     let server = server();
     let accepter = accept(&server, &["--from", "opener@c.localhost", "--listen", "127.0.0.1:0"]);
     open(&server, ACCEPTER, REACHABLE).fails("the peer refused with 403 forbidden");
@@ -280,7 +284,7 @@ fn who_is_not_wanted() {
     exchange(open(&server, ACCEPTER, HIDDEN), accepter, 1000);
 }
 
-fn what_is_established_outlives_the_server() {
+fn established_streams_outlive_the_server() {
     let mut server = server();
     let accepter = accept(&server, REACHABLE);
     let opener = open(&server, ACCEPTER, HIDDEN);
@@ -294,7 +298,7 @@ fn what_is_established_outlives_the_server() {
     exchange(opener, accepter, MUCH);
 }
 
-fn a_server_that_wants_us_not() {
+fn a_server_that_refuses_us() {
     let mut server = server();
     let wrong = server.file("wrong");
     fs::copy(server.secret_file(), &wrong).expect("a file can be copied");
@@ -321,7 +325,7 @@ fn a_server_that_wants_us_not() {
     open(&server, ACCEPTER, HIDDEN).fails("is of no use");
 }
 
-fn who_accepts_waits_for_the_server() {
+fn the_accepting_end_waits_for_the_server() {
     let mut server = server();
     server.kill();
     let accepter = End::start("accept", &mut accept_from(&server, REACHABLE));
@@ -339,7 +343,7 @@ fn sigterm_gives_up() {
 }
 
 /// Every error is found before anything is dialled.
-fn what_was_typed_wrong() {
+fn wrong_arguments() {
     let folder = Folder::new();
     let secret = folder.write("secret", "s3cret\n");
     let secret = secret.to_str().expect("a path of ours");

@@ -17,20 +17,20 @@ use crate::wire::Below;
 use crate::world::{Enrolled, Relay, World, listening_at, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
-    case("a_stream_crosses_end_to_end_in_tls_and_in_clear", &[], a_stream_crosses_end_to_end),
+    case("a_stream_is_end_to_end_with_and_without_tls_to_the_relay", &[], a_stream_is_end_to_end),
     case("bulk_goes_both_ways_at_once_end_to_end", &[], bulk_goes_both_ways_at_once),
-    case("half_close_crosses_both_ways_end_to_end", &[], half_close_crosses_both_ways),
-    case("a_local_port_serves_many_end_to_end", &[], a_local_port_serves_many),
+    case("half_close_is_forwarded_both_ways_end_to_end", &[], half_close_is_forwarded_both_ways),
+    case("a_local_port_serves_many_connections_end_to_end", &[], a_local_port_serves_many_connections),
     case("a_key_that_is_not_pinned_is_refused_and_nothing_is_read", &[], a_key_that_is_not_pinned),
-    case("the_agent_lets_in_listed_keys_alone_and_reloads_the_list", &[], the_agent_lets_in_listed_keys),
+    case("the_agent_accepts_only_listed_keys_and_reloads_the_list", &[], the_agent_accepts_listed_keys),
     case("what_goes_on_with_a_key_that_is_removed_ends", &[], what_goes_on_with_a_removed_key),
     case("a_connector_without_tls_is_refused_by_an_agent_end_to_end", &[], a_connector_without_tls),
-    case("an_agent_that_is_not_end_to_end_is_no_success", &[], an_agent_that_is_not_end_to_end),
-    case("a_direct_connection_is_agreed_on_inside", &[], a_direct_connection_is_agreed_on_inside),
-    case("a_relay_that_offers_itself_is_not_dialled", &[], a_relay_that_offers_itself),
+    case("an_agent_that_is_not_end_to_end_is_a_failure", &[], an_agent_that_is_not_end_to_end),
+    case("a_direct_connection_is_negotiated_inside_tls", &[], a_direct_connection_is_negotiated_inside_tls),
+    case("a_direct_offer_of_the_relay_is_not_dialled", &[], a_direct_offer_of_the_relay),
     case("a_relay_that_strips_the_upgrade_is_refused", &[], a_relay_that_strips_the_upgrade),
-    case("a_port_of_the_relay_is_no_way_around_the_keys", &[], a_port_is_no_way_around_the_keys),
-    case("a_relay_that_changes_a_byte_is_noticed", &[], a_relay_that_changes_a_byte),
+    case("a_port_of_the_relay_does_not_bypass_the_keys", &[], a_port_does_not_bypass_the_keys),
+    case("a_relay_that_changes_a_byte_is_detected", &[], a_relay_that_changes_a_byte),
 ];
 
 /// What the local program sends.
@@ -111,7 +111,7 @@ fn fails(command: &mut Command, parts: &[&str]) {
     assert_eq!((read(ours), output.stdout), (MARKER.to_vec(), Vec::new()), "standard input was read");
 }
 
-fn a_stream_crosses_end_to_end() {
+fn a_stream_is_end_to_end() {
     let stream = Stream::start(&[]);
     greets(&stream.service, &mut stream.command(&[]));
     greets(&stream.service, &mut stream.command_by(stream.relay.clear, &[]));
@@ -124,7 +124,7 @@ fn bulk_goes_both_ways_at_once() {
     assert!(connect.exit().success());
 }
 
-fn half_close_crosses_both_ways() {
+fn half_close_is_forwarded_both_ways() {
     let stream = Stream::start(&[]);
     let (mut connect, mut to, mut from) = Program::start_piped("connect", &mut stream.command(&[]));
     let mut hidden = stream.service.accept();
@@ -141,7 +141,7 @@ fn half_close_crosses_both_ways() {
     assert!(connect.exit().success());
 }
 
-fn a_local_port_serves_many() {
+fn a_local_port_serves_many_connections() {
     let stream = Stream::start(&[]);
     let connect = Program::start("connect", &mut stream.command(&["--listen", "127.0.0.1:0"]));
     let port = connect.pick("the listen address", listening_at);
@@ -168,7 +168,7 @@ fn a_key_that_is_not_pinned() {
     greets(&stream.service, &mut stream.command(&[]));
 }
 
-fn the_agent_lets_in_listed_keys() {
+fn the_agent_accepts_listed_keys() {
     let world = World::new();
     let home = world.enrol("home", &["--end-to-end"]);
     let list = world.folder.write("keys", "# nobody yet\n");
@@ -252,7 +252,7 @@ fn an_agent_that_is_not_end_to_end() {
 const AGENT_DIRECT: [&str; 2] = ["--direct", "127.0.0.1:0"];
 const ALLOW: [&str; 4] = ["--direct-allow", "loopback", "--log", "debug"];
 
-fn a_direct_connection_is_agreed_on_inside() {
+fn a_direct_connection_is_negotiated_inside_tls() {
     let stream = Stream::start(&AGENT_DIRECT);
     let between = Between::start(stream.relay.clear, Tampering::None);
     let options = [&ALLOW[..], &["--direct", "require"]].concat();
@@ -272,7 +272,7 @@ fn a_direct_connection_is_agreed_on_inside() {
 }
 
 /// A direct offer that the relay forges has no effect: only the fingerprints inside TLS count.
-fn a_relay_that_offers_itself() {
+fn a_direct_offer_of_the_relay() {
     let stream = Stream::start(&AGENT_DIRECT);
     let own = TcpListener::bind("127.0.0.1:0").expect("a port");
     let offer = format!(
@@ -308,7 +308,7 @@ fn a_relay_that_changes_a_byte() {
 }
 
 /// A relay can hand over any connection as a client of a port, which shows no key.
-fn a_port_is_no_way_around_the_keys() {
+fn a_port_does_not_bypass_the_keys() {
     let service = Raw::start();
     let world = World::new();
     let home = world.enrol("home", &["--end-to-end"]);

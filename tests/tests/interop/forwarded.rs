@@ -13,11 +13,15 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{Enrolled, Relay, World, basic, rendezvous};
 
 pub(crate) const CASES: &[Case] = &[
-    case("django_takes_its_form_and_no_other", &[Peer::Django], || form(Peer::Django, "forwarded_django.py")),
-    case("flask_takes_its_form_and_no_other", &[Peer::Flask], || form(Peer::Flask, "forwarded_flask.py")),
-    case("django_behind_nginx_takes_its_form", &[Peer::Django, Peer::Nginx], django_behind_nginx),
+    case("django_accepts_only_its_own_form", &[Peer::Django], || form(Peer::Django, "forwarded_django.py")),
+    case("flask_accepts_only_its_own_form", &[Peer::Flask], || form(Peer::Flask, "forwarded_flask.py")),
+    case("django_behind_nginx_accepts_its_form", &[Peer::Django, Peer::Nginx], django_behind_nginx),
     case("nginx_redirects_to_where_the_client_is", &[Peer::Nginx, Peer::Curl], nginx_redirects),
-    case("every_request_is_told_and_what_is_not_http_refused", &[], every_request_is_told),
+    case(
+        "every_request_gets_forwarding_fields_and_other_input_is_refused",
+        &[],
+        every_request_gets_forwarding_fields,
+    ),
     case("the_option_is_for_http_services", &[], the_option_is_for_http_services),
 ];
 
@@ -130,7 +134,7 @@ fn exchange(service: &mut TcpStream) -> String {
     head
 }
 
-fn every_request_is_told() {
+fn every_request_gets_forwarding_fields() {
     let service = Raw::start();
     let forwarded = Forwarded::to(service.address);
     let mut client = Wire::over(connect_from(CLIENT, forwarded.relay.tls), Below::Tls13);

@@ -12,8 +12,8 @@ use crate::wire::{Answer, Below};
 use crate::world::{World, basic};
 
 pub(crate) const CASES: &[Case] = &[
-    case("the_head_is_forwarded_octet_for_octet", &[], the_head_is_forwarded_octet_for_octet),
-    case("however_the_octets_are_cut", &[], however_the_octets_are_cut),
+    case("the_head_is_forwarded_byte_for_byte", &[], the_head_is_forwarded_byte_for_byte),
+    case("bytes_are_forwarded_however_they_are_cut", &[], bytes_are_forwarded_however_they_are_cut),
     case("later_requests_keep_their_authorization", &[], later_requests_keep_their_authorization),
     case(
         "an_upgrade_with_the_id_in_its_target_is_untouched",
@@ -34,7 +34,7 @@ fn odd_head(authorization: &str) -> String {
     )
 }
 
-fn the_head_is_forwarded_octet_for_octet() {
+fn the_head_is_forwarded_byte_for_byte() {
     let service = Raw::start();
     let (_world, relay, home, _agent) = World::with_service(service.address);
     let id = &home.id;
@@ -60,7 +60,7 @@ fn the_head_is_forwarded_octet_for_octet() {
     }
 }
 
-fn however_the_octets_are_cut() {
+fn bytes_are_forwarded_however_they_are_cut() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);

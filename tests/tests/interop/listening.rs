@@ -12,8 +12,8 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{World, listening_at, rendezvous, said};
 
 pub(crate) const CASES: &[Case] = &[
-    case("both_families_may_have_one_port", &[], both_families_may_have_one_port),
-    case("a_port_that_is_taken_is_said_to_be", &[], a_port_that_is_taken_is_said_to_be),
+    case("both_families_can_use_one_port", &[], both_families_can_use_one_port),
+    case("a_port_that_is_in_use_is_reported", &[], a_port_that_is_in_use_is_reported),
     case(
         "a_relay_serves_an_address_that_comes_later",
         &[Peer::Namespaces, Peer::Bash],
@@ -32,7 +32,7 @@ fn free_port() -> u16 {
     listener.local_addr().expect("it is bound").port()
 }
 
-fn both_families_may_have_one_port() {
+fn both_families_can_use_one_port() {
     for (v4, swapped) in [("0.0.0.0", false), ("0.0.0.0", true), ("127.0.0.1", false), ("127.0.0.1", true)] {
         let world = World::new();
         let port = free_port();
@@ -56,7 +56,7 @@ fn both_families_may_have_one_port() {
     }
 }
 
-fn a_port_that_is_taken_is_said_to_be() {
+fn a_port_that_is_in_use_is_reported() {
     let world = World::new();
     let taken = TcpListener::bind("0.0.0.0:0").expect("a free port");
     let port = taken.local_addr().expect("it is bound").port();

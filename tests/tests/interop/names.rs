@@ -19,11 +19,11 @@ use crate::wire::{Answer, Below};
 use crate::world::{Enrolled, Relay, World, basic, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
-    case(SILENT_SERVER, &[Peer::Namespaces], || inside(SILENT_SERVER, the_name_server_falls_silent)),
+    case(SILENT_SERVER, &[Peer::Namespaces], || inside(SILENT_SERVER, the_name_server_stops_answering)),
     case(OTHER_NAME, &[Peer::Namespaces], || inside(OTHER_NAME, one_of_two_relays_does_not_resolve)),
     case(DEAD, &[Peer::Namespaces], || inside(DEAD, the_first_address_drops_everything)),
     case(SILENT, &[Peer::Namespaces], || inside(SILENT, the_first_address_is_silent)),
-    case(GARBAGE, &[Peer::Namespaces], || inside(GARBAGE, the_first_address_talks_garbage)),
+    case(GARBAGE, &[Peer::Namespaces], || inside(GARBAGE, the_first_address_sends_garbage)),
     case(HALF, &[Peer::Namespaces], || inside(HALF, one_family_is_never_answered)),
     case(LOCALHOST, &[Peer::Namespaces], || inside(LOCALHOST, localhost_is_both_loopback_addresses)),
 ];
@@ -171,7 +171,7 @@ fn ask(relay: &Relay, home: &Enrolled) -> Answer {
     relay.ask(format!("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n", basic(&home.id)))
 }
 
-fn the_name_server_falls_silent() {
+fn the_name_server_stops_answering() {
     let world = World::new();
     let names = Names::start(&world);
     names.set("relay.test", Zone::Addresses(vec![V4]));
@@ -270,7 +270,7 @@ fn the_first_address_is_silent() {
     reaches(&world, &names, Zone::Addresses(vec![V6, V4]), port);
 }
 
-fn the_first_address_talks_garbage() {
+fn the_first_address_sends_garbage() {
     let world = World::new();
     let names = Names::start(&world);
     let other = TcpListener::bind("[::1]:0").expect("loopback has a free port");

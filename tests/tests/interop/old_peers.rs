@@ -23,10 +23,10 @@ pub(crate) const CASES: &[Case] = &[
     case("ten_rendezvous_of_a_hidden_server_on_node_20_keep_alive", NEW, || {
         ten(Peer::Node, Below::Tls12, "keep-alive")
     }),
-    case("a_deaf_connection_of_node_0_12_is_never_used", OLD, || idle(Peer::Node12)),
-    case("a_deaf_connection_of_node_20_is_never_used", NEW, || idle(Peer::Node)),
-    case("a_held_client_gets_the_hidden_server_of_node_0_12", OLD, || held(Peer::Node12)),
-    case("a_held_client_gets_the_hidden_server_of_node_20", NEW, || held(Peer::Node)),
+    case("an_abandoned_connection_of_node_0_12_is_never_used", OLD, || idle(Peer::Node12)),
+    case("an_abandoned_connection_of_node_20_is_never_used", NEW, || idle(Peer::Node)),
+    case("a_held_client_is_handed_over_to_the_hidden_server_on_node_0_12", OLD, || held(Peer::Node12)),
+    case("a_held_client_is_handed_over_to_the_hidden_server_on_node_20", NEW, || held(Peer::Node)),
     case("a_wrong_secret_on_node_0_12_is_refused", &[Peer::Node12], || {
         refused(Peer::Node12, "failed Parse Error")
     }),

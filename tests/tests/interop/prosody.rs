@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::world::Folder;
 
 pub(crate) const CASES: &[Case] =
-    &[case("it_starts_again_where_it_was", &[Peer::Prosody], it_starts_again_where_it_was)];
+    &[case("it_restarts_on_the_same_ports", &[Peer::Prosody], it_restarts_on_the_same_ports)];
 
 /// The secret of every component.
 pub(crate) const SECRET: &str = "s3cret";
@@ -140,7 +140,7 @@ fn launch(folder: &Path) -> Option<Program> {
 }
 
 /// Tests the fixture itself.
-fn it_starts_again_where_it_was() {
+fn it_restarts_on_the_same_ports() {
     let mut server = Prosody::start(&["a.localhost"]);
     let where_to = [server.components, server.clients];
     for _ in 0..2 {

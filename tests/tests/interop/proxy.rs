@@ -16,23 +16,23 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
-    case("haproxy_says_whose_a_connection_is_in_version_1", NEEDS, || the_log_shows_the_client("send-proxy")),
-    case("haproxy_says_whose_a_connection_is_in_version_2", NEEDS, || {
+    case("haproxy_sends_the_client_address_in_version_1", NEEDS, || the_log_shows_the_client("send-proxy")),
+    case("haproxy_sends_the_client_address_in_version_2", NEEDS, || {
         the_log_shows_the_client("send-proxy-v2 proxy-v2-options unique-id,crc32c")
     }),
     case("the_limit_is_the_client_s_in_version_1", NEEDS, || the_limit_is_the_client_s("send-proxy")),
     case("the_limit_is_the_client_s_in_version_2", NEEDS, || the_limit_is_the_client_s("send-proxy-v2")),
     case("a_health_check_is_haproxy_s_own", NEEDS, a_health_check),
-    case("who_is_no_trusted_proxy_is_closed", &[], who_is_no_trusted_proxy_is_closed),
+    case("an_untrusted_proxy_is_closed", &[], an_untrusted_proxy_is_closed),
     case("without_a_header_there_is_no_tls", &[], without_a_header_there_is_no_tls),
     case("the_whole_way_in_version_1", NEEDS, || the_whole_way("v1")),
     case("the_whole_way_in_version_2", NEEDS, || the_whole_way("v2")),
     case("haproxy_as_the_service_reads_version_1", NEEDS, || haproxy_as_the_service("v1")),
     case("haproxy_as_the_service_reads_version_2", NEEDS, || haproxy_as_the_service("v2")),
-    case("a_stream_service_is_told_first", &[], a_stream_service_is_told_first),
-    case("an_old_relay_knows_of_no_header", &[Peer::Node, Peer::Openssl], an_old_relay_knows_of_no_header),
-    case("an_agent_that_does_not_ask_gets_none", NEEDS, an_agent_that_does_not_ask_gets_none),
-    case("the_option_says_what_it_takes", &[], the_option_says_what_it_takes),
+    case("a_stream_service_gets_the_header_first", &[], a_stream_service_gets_the_header_first),
+    case("an_old_relay_sends_no_header", &[Peer::Node, Peer::Openssl], an_old_relay_sends_no_header),
+    case("an_agent_that_does_not_ask_gets_no_header", NEEDS, an_agent_that_does_not_ask_gets_no_header),
+    case("the_option_reports_invalid_values", &[], the_option_reports_invalid_values),
 ];
 
 const NEEDS: &[Peer] = &[Peer::Haproxy];
@@ -149,7 +149,7 @@ fn a_health_check() {
     assert_eq!(behind.relay.program.said("event=dropped"), 0);
 }
 
-fn who_is_no_trusted_proxy_is_closed() {
+fn an_untrusted_proxy_is_closed() {
     let world = World::new();
     let (relay, proxied) = start_relay(&world, &["--proxy-from", "127.0.0.9"]);
     let mut stranger = connect_from("127.0.0.2", proxied);
@@ -234,7 +234,7 @@ fn haproxy_as_the_service(version: &str) {
     assert_eq!(Answer::read(&mut direct).text(), format!("127.0.0.3:{}", port(&direct)));
 }
 
-fn a_stream_service_is_told_first() {
+fn a_stream_service_gets_the_header_first() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -263,7 +263,7 @@ fn a_stream_service_is_told_first() {
     assert_eq!(&greeting, b"SSH-2.0-y\r\n");
 }
 
-fn an_old_relay_knows_of_no_header() {
+fn an_old_relay_sends_no_header() {
     let world = World::new();
     let (relay, at, home, ticket) = start_old_relay(Peer::Node, false, &world);
     let service = Raw::start();
@@ -275,7 +275,7 @@ fn an_old_relay_knows_of_no_header() {
     assert!(got.starts_with("PROXY UNKNOWN\r\nGET /way HTTP/1.1\r\n"), "{got:?}");
 }
 
-fn an_agent_that_does_not_ask_gets_none() {
+fn an_agent_that_does_not_ask_gets_no_header() {
     let behind = Behind::start("send-proxy-v2", &[]);
     let service = Raw::start();
     let options = ["--to", &service.address.to_string()];
@@ -286,7 +286,7 @@ fn an_agent_that_does_not_ask_gets_none() {
     assert_eq!(got, "GET /way HTTP/1.1\r\nHost: h\r\n\r\n");
 }
 
-fn the_option_says_what_it_takes() {
+fn the_option_reports_invalid_values() {
     let args = ["agent", "--ticket", "x", "--to", "127.0.0.1:1", "--send-proxy", "v3"];
     let refused = crate::program::run(rendezvous().args(args));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

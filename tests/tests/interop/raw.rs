@@ -18,12 +18,12 @@ use crate::world::{Enrolled, Relay, World, listening_at, rendezvous, said, start
 pub(crate) const CASES: &[Case] = &[
     case("a_page_whose_tls_the_agent_terminates", &[Peer::Curl], page_by_name),
     case("a_service_that_terminates_tls_itself", &[Peer::Curl, Peer::Python, Peer::Openssl], tls_to),
-    case("large_bodies_arrive_whole_both_ways", &[Peer::Curl], large_bodies),
-    case("an_end_to_end_hidden_server_is_reached_in_no_other_way", &[Peer::Curl], no_other_way),
+    case("large_bodies_arrive_completely_both_ways", &[Peer::Curl], large_bodies),
+    case("an_end_to_end_hidden_server_is_reached_only_end_to_end", &[Peer::Curl], no_other_way),
     case("a_port_of_the_relay_is_a_port_of_the_hidden_server", &[], by_port),
-    case("a_cut_is_a_reset_at_a_port", &[], cut_at_port),
-    case("what_is_sent_end_to_end_is_in_no_trace_and_no_log", &[Peer::Curl], no_trace),
-    case("a_relay_that_cheats_is_refused", &[], cheating_relay),
+    case("a_truncation_is_a_reset_at_a_port", &[], cut_at_port),
+    case("end_to_end_bytes_are_in_no_trace_and_no_log", &[Peer::Curl], no_trace),
+    case("a_malicious_relay_is_refused", &[], cheating_relay),
     case("http_2_goes_to_a_service_that_speaks_it", &[Peer::Curl, Peer::Nginx], http_2),
     case("the_options_that_contradict_each_other_are_refused", &[], options),
 ];

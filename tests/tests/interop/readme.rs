@@ -16,7 +16,7 @@ use crate::world::{Folder, World, said, usual_port};
 pub(crate) const CASES: &[Case] = &[
     case("the_quick_start_works_as_it_stands", &[Peer::Bash, Peer::Curl], the_quick_start_works_as_it_stands),
     case("every_block_of_shell_is_run_or_listed", &[], every_block_of_shell_is_run_or_listed),
-    case("the_demonstration_works", &[Peer::Bash], the_demonstration_works),
+    case("the_demo_works", &[Peer::Bash], the_demo_works),
     case("a_hidden_server_by_hand_works", &[Peer::Bash, Peer::Openssl], a_hidden_server_by_hand_works),
     case("the_commands_for_systemd_work", &[Peer::Bash], the_commands_for_systemd_work),
     case("commands_that_need_others_are_accepted", &[Peer::Bash], commands_that_need_others_are_accepted),
@@ -183,7 +183,7 @@ fn every_block_of_shell_is_run_or_listed() {
 }
 
 /// A script replaces `cargo`, because `cargo install` would rebuild everything.
-fn the_demonstration_works() {
+fn the_demo_works() {
     let folder = Folder::new();
     let programs = stand_in(&folder, "cargo", "exit 0");
     let _port = usual_port();

@@ -12,8 +12,8 @@ pub(crate) const CASES: &[Case] = &[
     case("after_a_restart_of_the_relay_clients_are_held_not_refused", &[], || restart(false)),
     case("after_a_crash_of_the_relay_clients_are_held_not_refused", &[], || restart(true)),
     case("after_its_connections_were_dropped", &[], after_its_connections_were_dropped),
-    case("a_stopped_agent_is_found_again", &[], a_stopped_agent_is_found_again),
-    case("a_new_certificate_is_taken_on_hangup", &[], a_new_certificate_is_taken_on_hangup),
+    case("a_relay_recovers_from_a_stopped_agent", &[], a_relay_recovers_from_a_stopped_agent),
+    case("a_new_certificate_is_loaded_on_sighup", &[], a_new_certificate_is_loaded_on_sighup),
 ];
 
 fn get(id: &str) -> String {
@@ -60,7 +60,7 @@ fn after_its_connections_were_dropped() {
     drop(agent);
 }
 
-fn a_stopped_agent_is_found_again() {
+fn a_relay_recovers_from_a_stopped_agent() {
     let (world, relay, home, mut agent) = World::with_service(page());
     agent.kill();
     relay.program.says_times(said::WAITING_ENDED, 1);
@@ -73,7 +73,7 @@ fn a_stopped_agent_is_found_again() {
     });
 }
 
-fn a_new_certificate_is_taken_on_hangup() {
+fn a_new_certificate_is_loaded_on_sighup() {
     let (world, relay, home, _agent) = World::with_service(page());
     let (cert, key) = (world.state().join("relay.crt"), world.state().join("relay.key"));
     // An invalid file is refused, and the old one stays in force.

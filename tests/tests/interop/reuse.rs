@@ -40,13 +40,13 @@ pub(crate) const CASES: &[Case] = &[
         node.arg(script("reuse/reuse.js"));
         client(node);
     }),
-    case("whatever_stands_in_front_of_the_other_head", &[], whatever_stands_in_front_of_the_other_head),
-    case("a_head_cut_at_every_byte", &[], a_head_cut_at_every_byte),
     case(
-        "a_megabyte_each_way_in_front_of_the_other_head",
+        "the_other_head_is_found_after_every_kind_of_message",
         &[],
-        a_megabyte_each_way_in_front_of_the_other_head,
+        the_other_head_is_found_after_every_kind_of_message,
     ),
+    case("a_head_cut_at_every_byte", &[], a_head_cut_at_every_byte),
+    case("a_megabyte_each_way_before_the_other_head", &[], a_megabyte_each_way_before_the_other_head),
     case("the_other_head_waits_for_a_slow_answer", &[], the_other_head_waits_for_a_slow_answer),
     case(
         "an_answer_without_a_length_ends_the_connection",
@@ -58,18 +58,14 @@ pub(crate) const CASES: &[Case] = &[
         &[],
         an_answer_that_is_not_http_ends_the_connection,
     ),
-    case(
-        "an_exchange_that_is_the_last_ends_the_connection",
-        &[],
-        an_exchange_that_is_the_last_ends_the_connection,
-    ),
+    case("the_last_exchange_ends_the_connection", &[], the_last_exchange_ends_the_connection),
     case("an_early_answer_does_not_misplace_the_body", &[], an_early_answer_does_not_misplace_the_body),
     case(
-        "part_of_the_other_head_at_the_end_reaches_nobody",
+        "an_incomplete_other_head_at_the_end_is_not_forwarded",
         &[],
-        part_of_the_other_head_at_the_end_reaches_nobody,
+        an_incomplete_other_head_at_the_end_is_not_forwarded,
     ),
-    case("bytes_behind_an_upgrade_are_the_first_ones", &[], bytes_behind_an_upgrade_are_the_first_ones),
+    case("bytes_after_an_upgrade_are_forwarded_first", &[], bytes_after_an_upgrade_are_forwarded_first),
     case("a_request_without_a_name_is_challenged", &[], a_request_without_a_name_is_challenged),
     case("an_unknown_name_in_a_later_request_gets_404", &[], an_unknown_name_in_a_later_request_gets_404),
     case("many_requests_take_turns_in_order", &[], many_requests_take_turns_in_order),
@@ -227,7 +223,7 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(&octets[..octets.len().min(600)]).into_owned()
 }
 
-fn whatever_stands_in_front_of_the_other_head() {
+fn the_other_head_is_found_after_every_kind_of_message() {
     for below in ALL {
         let hidden = if below == Below::Tls13 { Below::Tls13 } else { Below::Clear };
         let (two, services) = Two::with_services(hidden);
@@ -301,7 +297,7 @@ fn a_head_cut_at_every_byte() {
     }
 }
 
-fn a_megabyte_each_way_in_front_of_the_other_head() {
+fn a_megabyte_each_way_before_the_other_head() {
     for below in ALL {
         let hidden = if below == Below::Clear { Below::Clear } else { Below::Tls13 };
         let (two, services) = Two::with_services(hidden);
@@ -400,7 +396,7 @@ fn an_answer_that_is_not_http_ends_the_connection() {
     }
 }
 
-fn an_exchange_that_is_the_last_ends_the_connection() {
+fn the_last_exchange_ends_the_connection() {
     for below in ALL {
         let (two, [a, b]) = Two::by_hand();
         let name = basic(&two.a.id);
@@ -458,7 +454,7 @@ fn an_early_answer_does_not_misplace_the_body() {
     }
 }
 
-fn part_of_the_other_head_at_the_end_reaches_nobody() {
+fn an_incomplete_other_head_at_the_end_is_not_forwarded() {
     for below in ALL {
         let (two, [a, b]) = Two::by_hand();
         let whole = two.get('b', "2");
@@ -479,7 +475,7 @@ fn part_of_the_other_head_at_the_end_reaches_nobody() {
     }
 }
 
-fn bytes_behind_an_upgrade_are_the_first_ones() {
+fn bytes_after_an_upgrade_are_forwarded_first() {
     for below in ALL {
         let (two, [a, b]) = Two::by_hand();
         let mut client = two.relay.open(below);

@@ -11,17 +11,17 @@ use crate::world::{World, basic, listening_at, rendezvous, said, usual_port};
 pub(crate) const CASES: &[Case] = &[
     case("the_relay_ends_on_sigterm", &[], || relay_ends("TERM")),
     case("the_relay_ends_on_sigint", &[], || relay_ends("INT")),
-    case("the_relay_lets_a_pair_end_first", &[], the_relay_lets_a_pair_end_first),
+    case("the_relay_lets_a_pair_finish_first", &[], the_relay_lets_a_pair_finish_first),
     case("the_agent_ends_on_sigterm", &[], || agent_ends("TERM")),
     case("the_agent_ends_on_sigint", &[], || agent_ends("INT")),
-    case("the_agent_ends_where_there_is_no_relay", &[], the_agent_ends_where_there_is_no_relay),
+    case("the_agent_ends_without_a_relay", &[], the_agent_ends_without_a_relay),
     case("the_connector_ends_on_sigterm", &[], || connector_ends("TERM")),
     case("the_connector_ends_on_sigint", &[], || connector_ends("INT")),
     case("the_demo_ends_on_sigterm", &[], || demo_ends("Press Ctrl-C", "TERM")),
     case("the_demo_ends_on_sigint", &[], || demo_ends("Press Ctrl-C", "INT")),
-    case("the_demo_ends_before_its_own_fetch_too", &[], || demo_ends("curl ", "INT")),
+    case("the_demo_also_ends_before_its_own_fetch", &[], || demo_ends("curl ", "INT")),
     case("the_demo_once_fetches_its_page", &[], the_demo_once_fetches_its_page),
-    case("a_wrong_option_is_named_and_exit_2", &[], a_wrong_option_is_named_and_exit_2),
+    case("a_wrong_option_is_named_with_exit_code_2", &[], a_wrong_option_is_named_with_exit_code_2),
     case("help_and_version_are_results", &[], help_and_version_are_results),
 ];
 
@@ -35,7 +35,7 @@ fn relay_ends(signal: &str) {
     assert!(relay.program.exit().success());
 }
 
-fn the_relay_lets_a_pair_end_first() {
+fn the_relay_lets_a_pair_finish_first() {
     let service = Raw::start();
     let (_world, mut relay, home, _agent) = World::with_service(service.address);
     let mut client = relay.open(Below::Tls13);
@@ -58,7 +58,7 @@ fn agent_ends(signal: &str) {
     relay.program.says(said::WAITING_ENDED);
 }
 
-fn the_agent_ends_where_there_is_no_relay() {
+fn the_agent_ends_without_a_relay() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let mut relay = world.relay(&[]);
@@ -104,7 +104,7 @@ fn the_demo_once_fetches_its_page() {
     assert!(String::from_utf8_lossy(&demo.stdout).contains("curl "));
 }
 
-fn a_wrong_option_is_named_and_exit_2() {
+fn a_wrong_option_is_named_with_exit_code_2() {
     for args in [
         &["srve"][..],
         &["serve", "--lisen", "x"],

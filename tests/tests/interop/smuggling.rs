@@ -8,11 +8,15 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{Enrolled, Relay, World, basic};
 
 pub(crate) const CASES: &[Case] = &[
-    case("what_two_parsers_would_cut_differently_is_refused", &[], what_two_parsers_would_cut_differently),
+    case("ambiguous_requests_are_refused", &[], ambiguous_requests_refused),
     case("a_hidden_credential_is_refused", &[], a_hidden_credential_is_refused),
-    case("what_is_forwarded_is_forwarded_as_it_came", &[], what_is_forwarded_is_forwarded_as_it_came),
-    case("nothing_behind_a_challenged_request_is_a_request", &[], nothing_behind_a_challenged_request),
-    case("a_challenged_body_is_thrown_away_to_the_octet", &[], a_challenged_body_is_thrown_away_to_the_octet),
+    case("forwarded_requests_are_unchanged", &[], forwarded_requests_are_unchanged),
+    case("bytes_after_a_challenged_request_are_not_a_request", &[], nothing_behind_a_challenged_request),
+    case(
+        "a_challenged_body_is_discarded_to_its_last_byte",
+        &[],
+        a_challenged_body_is_discarded_to_its_last_byte,
+    ),
 ];
 
 /// A relay, and two hidden servers: the requested one, and the one that an attacker wants to reach.
@@ -60,7 +64,7 @@ impl Scene {
     }
 }
 
-fn what_two_parsers_would_cut_differently() {
+fn ambiguous_requests_refused() {
     let scene = Scene::new();
     let credential = basic(&scene.asked.id);
     let inner = format!("GET /inner HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&scene.other.id));
@@ -147,7 +151,7 @@ fn a_hidden_credential_is_refused() {
     }
 }
 
-fn what_is_forwarded_is_forwarded_as_it_came() {
+fn forwarded_requests_are_unchanged() {
     let scene = Scene::new();
     // The tests of reused connections cover what follows the end of a request.
     let table = [
@@ -196,7 +200,7 @@ fn nothing_behind_a_challenged_request() {
     }
 }
 
-fn a_challenged_body_is_thrown_away_to_the_octet() {
+fn a_challenged_body_is_discarded_to_its_last_byte() {
     let scene = Scene::new();
     let body = format!("GET /body HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&scene.other.id));
     let [mut hidden, mut bystander] = scene.waiting();

@@ -13,24 +13,32 @@ use crate::wire::Below;
 use crate::world::{Enrolled, Relay, World, basic, listening_at, rendezvous, said, usual_port};
 
 pub(crate) const CASES: &[Case] = &[
-    case("a_relay_whose_log_nobody_reads_goes_on", &[], a_relay_whose_log_nobody_reads_goes_on),
-    case("an_agent_whose_log_nobody_reads_goes_on", &[], an_agent_whose_log_nobody_reads_goes_on),
-    case("a_log_reader_that_stood_still_gets_every_line", &[], a_log_reader_that_stood_still_gets_every_line),
-    case("log_lines_that_do_not_fit_are_counted", &[], log_lines_that_do_not_fit_are_counted),
-    case("a_demo_whose_output_nobody_reads_goes_on", &[], a_demo_whose_output_nobody_reads_goes_on),
-    case("a_failure_is_said_behind_the_log", &[], a_failure_is_said_behind_the_log),
-    case("a_held_lock_stops_no_reload_that_changes_nothing", &[], a_held_lock_and_nothing_to_make),
-    case("a_held_lock_holds_up_its_reload_alone", &[], a_held_lock_holds_up_its_reload_alone),
-    case("a_held_lock_at_the_start_is_said_and_waited_for", &[], a_held_lock_at_the_start),
-    case("a_fifo_in_place_of_a_file_stops_nobody", &[], a_fifo_in_place_of_a_file_stops_nobody),
+    case("a_relay_whose_log_is_not_read_continues", &[], a_relay_whose_log_is_not_read_continues),
+    case("an_agent_whose_log_is_not_read_continues", &[], an_agent_whose_log_is_not_read_continues),
     case(
-        "a_state_folder_that_is_read_only_serves",
+        "a_log_reader_that_stopped_for_a_while_gets_every_line",
+        &[],
+        a_log_reader_that_stopped_for_a_while_gets_every_line,
+    ),
+    case("log_lines_that_do_not_fit_are_counted", &[], log_lines_that_do_not_fit_are_counted),
+    case("a_demo_whose_output_is_not_read_continues", &[], a_demo_whose_output_is_not_read_continues),
+    case("a_failure_is_reported_after_the_log", &[], a_failure_is_reported_after_the_log),
+    case("a_held_lock_does_not_delay_a_reload_that_changes_nothing", &[], a_held_lock_and_nothing_to_make),
+    case("a_held_lock_delays_only_its_reload", &[], a_held_lock_delays_only_its_reload),
+    case("a_held_lock_at_the_start_is_reported_and_awaited", &[], a_held_lock_at_the_start),
+    case("a_fifo_in_place_of_a_file_blocks_no_command", &[], a_fifo_in_place_of_a_file_blocks_no_command),
+    case(
+        "a_relay_runs_with_a_read_only_state_folder",
         &[Peer::Namespaces],
-        a_state_folder_that_is_read_only_serves,
+        a_relay_runs_with_a_read_only_state_folder,
     ),
     case("a_file_size_limit_ends_the_log_and_not_the_relay", &[], a_file_size_limit_ends_the_log_alone),
     case("a_file_size_limit_ends_the_trace_and_not_the_relay", &[], a_file_size_limit_ends_the_trace_alone),
-    case("a_file_system_without_locks_serves", &[Peer::Strace], a_file_system_without_locks_serves),
+    case(
+        "a_relay_runs_on_a_file_system_without_locks",
+        &[Peer::Strace],
+        a_relay_runs_on_a_file_system_without_locks,
+    ),
 ];
 
 const PORTS: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
@@ -51,7 +59,7 @@ fn strangers(relay: &Relay, count: usize) {
     }
 }
 
-fn a_relay_whose_log_nobody_reads_goes_on() {
+fn a_relay_whose_log_is_not_read_continues() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let (program, log) = Program::start_stallable("relay", &mut world.serve(PORTS, &[]));
@@ -65,7 +73,7 @@ fn a_relay_whose_log_nobody_reads_goes_on() {
     assert!(TcpStream::connect(relay.clear).is_err());
 }
 
-fn an_agent_whose_log_nobody_reads_goes_on() {
+fn an_agent_whose_log_is_not_read_continues() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -80,7 +88,7 @@ fn an_agent_whose_log_nobody_reads_goes_on() {
     assert!(agent.exit_unread().success());
 }
 
-fn a_log_reader_that_stood_still_gets_every_line() {
+fn a_log_reader_that_stopped_for_a_while_gets_every_line() {
     let world = World::new();
     let (program, log) = Program::start_stallable("relay", &mut world.serve(PORTS, &["--log-rate", "0"]));
     let mut relay = World::ready(program);
@@ -126,7 +134,7 @@ fn log_lines_that_do_not_fit_are_counted() {
     assert!(written < CHALLENGES, "{written} are in the log");
 }
 
-fn a_demo_whose_output_nobody_reads_goes_on() {
+fn a_demo_whose_output_is_not_read_continues() {
     let _port = usual_port();
     let world = World::new();
     let (_reader, stdout) = full_pipe();
@@ -138,7 +146,7 @@ fn a_demo_whose_output_nobody_reads_goes_on() {
     assert!(demo.exit().success());
 }
 
-fn a_failure_is_said_behind_the_log() {
+fn a_failure_is_reported_after_the_log() {
     let world = World::new();
     let relay = world.relay(&[]);
     let taken = relay.tls.to_string();
@@ -176,7 +184,7 @@ fn a_held_lock_and_nothing_to_make() {
     clients(&relay, &home, 2);
 }
 
-fn a_held_lock_holds_up_its_reload_alone() {
+fn a_held_lock_delays_only_its_reload() {
     let world = World::new();
     let (mut relay, home, _agent) = configured(&world);
     let lock = held_lock(&world);
@@ -216,7 +224,7 @@ fn a_held_lock_at_the_start() {
     relay.says(said::READY);
 }
 
-fn a_fifo_in_place_of_a_file_stops_nobody() {
+fn a_fifo_in_place_of_a_file_blocks_no_command() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let (state, folder) = (world.state(), &world.folder.0);
@@ -263,7 +271,7 @@ fn serves_by(way: &[&str], options: &[&str], world: &World, home: &Enrolled) -> 
     relay
 }
 
-fn a_state_folder_that_is_read_only_serves() {
+fn a_relay_runs_with_a_read_only_state_folder() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let state = world.state();
@@ -286,7 +294,7 @@ fn a_state_folder_that_is_read_only_serves() {
     assert!(String::from_utf8_lossy(&ticket.stdout).contains(&relay.pin), "it has the relay's pin");
 }
 
-fn a_file_system_without_locks_serves() {
+fn a_relay_runs_on_a_file_system_without_locks() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     for error in ["ENOLCK", "EOPNOTSUPP", "ENOSYS"] {

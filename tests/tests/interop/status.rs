@@ -14,18 +14,18 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{Relay, World, basic, listening_at, rendezvous, said};
 
 pub(crate) const CASES: &[Case] = &[
-    case("it_shows_who_waits_and_what_went_through", &[], it_shows_who_waits_and_what_went_through),
-    case("its_json_is_json", &[Peer::Python], its_json_is_json),
+    case("it_shows_waiting_connections_and_traffic", &[], it_shows_waiting_connections_and_traffic),
+    case("its_json_is_valid", &[Peer::Python], its_json_is_valid),
     case(
-        "its_socket_is_the_owners_and_goes_with_the_relay",
+        "its_socket_belongs_to_the_owner_and_is_removed_with_the_relay",
         &[],
-        its_socket_is_the_owners_and_goes_with_the_relay,
+        its_socket_belongs_to_the_owner_and_is_removed_with_the_relay,
     ),
-    case("a_dead_relays_socket_is_replaced_and_a_living_ones_is_not", &[], one_relay_a_folder),
-    case("who_asks_and_does_not_read_stops_nobody", &[], who_asks_and_does_not_read_stops_nobody),
-    case("refusals_count_though_the_log_leaves_them_out", &[], refusals_count_though_the_log_leaves_them_out),
+    case("the_status_socket_of_a_dead_relay_is_replaced_and_of_a_running_one_not", &[], one_relay_a_folder),
+    case("a_status_reader_that_stops_delays_no_one_else", &[], a_status_reader_that_stops_delays_no_one_else),
+    case("suppressed_refusals_are_counted", &[], suppressed_refusals_are_counted),
     case("a_change_of_ids_is_in_force_when_its_command_ends", &[], a_change_of_ids_is_in_force),
-    case("a_command_that_changes_ids_does_not_wait_for_a_relay_for_ever", &[], a_relay_that_does_not_answer),
+    case("a_command_that_changes_ids_stops_waiting_for_a_stuck_relay", &[], a_relay_that_does_not_answer),
     case("with_few_descriptors_it_serves_reloads_and_recovers", &[], with_few_descriptors),
 ];
 
@@ -46,7 +46,7 @@ fn status_until(world: &World, what: &str, is: impl Fn(&str) -> bool) -> String 
     }
 }
 
-fn it_shows_who_waits_and_what_went_through() {
+fn it_shows_waiting_connections_and_traffic() {
     let (world, relay, home, agent) = World::with_service(page());
     agent.says_times(said::WAITING, 4);
     let answer =
@@ -68,7 +68,7 @@ fn it_shows_who_waits_and_what_went_through() {
     assert!(!table.contains(&home.secret));
 }
 
-fn its_json_is_json() {
+fn its_json_is_valid() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let _relay = world.relay(&[]);
@@ -78,7 +78,7 @@ fn its_json_is_json() {
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), home.id);
 }
 
-fn its_socket_is_the_owners_and_goes_with_the_relay() {
+fn its_socket_belongs_to_the_owner_and_is_removed_with_the_relay() {
     let world = World::new();
     let mut relay = world.relay(&[]);
     let socket = world.state().join("status.sock");
@@ -108,7 +108,7 @@ fn one_relay_a_folder() {
     assert!(status(&world, &[]).is_some());
 }
 
-fn who_asks_and_does_not_read_stops_nobody() {
+fn a_status_reader_that_stops_delays_no_one_else() {
     let (world, relay, home, _agent) = World::with_service(page());
     let silent: Vec<_> = (0..40)
         .map(|_| UnixStream::connect(world.state().join("status.sock")).expect("the relay accepts"))
@@ -120,7 +120,7 @@ fn who_asks_and_does_not_read_stops_nobody() {
     drop(silent);
 }
 
-fn refusals_count_though_the_log_leaves_them_out() {
+fn suppressed_refusals_are_counted() {
     let world = World::new();
     let mut relay = world.relay(&["--log-rate", "1"]);
     let stranger = basic("00000000-0000-4000-8000-000000000000");

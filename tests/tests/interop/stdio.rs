@@ -14,12 +14,12 @@ use crate::peers::Peer;
 use crate::program::run;
 
 pub(crate) const CASES: &[Case] = &[
-    case("pipes_that_others_share_stay_blocking", &[], pipes_that_others_share_stay_blocking),
-    case("sockets_that_others_share_stay_blocking", &[], sockets_that_others_share_stay_blocking),
-    case("a_terminal_that_others_share_stays_blocking", &[Peer::Python], a_terminal_stays_blocking),
-    case("files_are_read_and_written_whole", &[], files_are_read_and_written_whole),
-    case("pipes_of_another_user_will_do", &[Peer::Namespaces], pipes_of_another_user_will_do),
-    case("a_full_disk_is_no_success", &[], a_full_disk_is_no_success),
+    case("shared_pipes_stay_blocking", &[], shared_pipes_stay_blocking),
+    case("shared_sockets_stay_blocking", &[], shared_sockets_stay_blocking),
+    case("a_shared_terminal_stays_blocking", &[Peer::Python], a_terminal_stays_blocking),
+    case("files_are_read_and_written_completely", &[], files_are_read_and_written_completely),
+    case("pipes_of_another_user_work", &[Peer::Namespaces], pipes_of_another_user_work),
+    case("a_full_disk_is_a_failure", &[], a_full_disk_is_a_failure),
     case("no_device_is_needed", &[Peer::Namespaces], no_device_is_needed),
 ];
 
@@ -37,7 +37,7 @@ fn start(stream: &Stream, stdin: impl Into<Stdio>, stdout: impl Into<Stdio>) -> 
     command.spawn().expect("it starts")
 }
 
-fn pipes_that_others_share_stay_blocking() {
+fn shared_pipes_stay_blocking() {
     let stream = Stream::start();
     let (stdin, mut to) = io::pipe().expect("a pipe");
     let (mut from, stdout) = io::pipe().expect("a pipe");
@@ -54,7 +54,7 @@ fn pipes_that_others_share_stay_blocking() {
     assert!(!is_nonblocking(&shared.0) && !is_nonblocking(&shared.1));
 }
 
-fn sockets_that_others_share_stay_blocking() {
+fn shared_sockets_stay_blocking() {
     let stream = Stream::start();
     let (stdio, mut ours) = UnixStream::pair().expect("a pair of sockets");
     let stdin: OwnedFd = stdio.try_clone().expect("a descriptor").into();
@@ -113,7 +113,7 @@ assert not fcntl.fcntl(slave, fcntl.F_GETFL) & os.O_NONBLOCK
     });
 }
 
-fn files_are_read_and_written_whole() {
+fn files_are_read_and_written_completely() {
     let stream = Stream::start();
     let (question, answer) = (noise(1, 3 << 20), noise(2, 5 << 20));
     let stdin = stream.world.folder.write("question", "");
@@ -140,7 +140,7 @@ fn files_are_read_and_written_whole() {
 }
 
 /// Pipes that may not be opened again: root's pipes, for a program of another user.
-fn pipes_of_another_user_will_do() {
+fn pipes_of_another_user_work() {
     let stream = Stream::start();
     let command = stream.command();
     let mut other = Command::new("setpriv");
@@ -179,7 +179,7 @@ fn pipes_of_another_user_will_do() {
     fs::remove_file(path).expect("it is there");
 }
 
-fn a_full_disk_is_no_success() {
+fn a_full_disk_is_a_failure() {
     let stream = Stream::start();
     let full = File::options().write(true).open("/dev/full").expect("a device");
     let mut connect = start(&stream, Stdio::null(), full);

@@ -19,21 +19,21 @@ use crate::wire::{Answer, Below, Wire};
 use crate::world::{World, basic, rendezvous, said};
 
 pub(crate) const CASES: &[Case] = &[
-    case("the_relays_unit_is_closed", &[Peer::SystemdAnalyze], || {
+    case("the_relays_unit_is_hardened", &[Peer::SystemdAnalyze], || {
         exposure("rendezvous.service", "rendezvous.service")
     }),
-    case("the_agents_unit_is_closed", &[Peer::SystemdAnalyze], || {
+    case("the_agents_unit_is_hardened", &[Peer::SystemdAnalyze], || {
         exposure("rendezvous-agent@.service", "rendezvous-agent@home.service")
     }),
-    case("the_proxys_unit_is_closed", &[Peer::SystemdAnalyze], || {
+    case("the_proxys_unit_is_hardened", &[Peer::SystemdAnalyze], || {
         exposure("rendezvous-proxy.service", "rendezvous-proxy.service")
     }),
-    case("the_relay_tells_how_it_stands", &[], the_relay_tells_how_it_stands),
-    case("the_agent_tells_how_many_wait", &[], the_agent_tells_how_many_wait),
-    case("a_manager_that_is_not_there_is_done_without", &[], a_manager_that_is_not_there_is_done_without),
-    case("a_restart_refuses_nobody", &[Peer::Bash], a_restart_refuses_nobody),
+    case("the_relay_reports_its_state", &[], the_relay_reports_its_state),
+    case("the_agent_reports_its_waiting_connections", &[], the_agent_reports_its_waiting_connections),
+    case("a_missing_service_manager_is_ignored", &[], a_missing_service_manager_is_ignored),
+    case("a_restart_refuses_no_client", &[Peer::Bash], a_restart_refuses_no_client),
     case("a_socket_of_an_unknown_kind_is_refused", &[Peer::Bash], a_socket_of_an_unknown_kind_is_refused),
-    case("sockets_for_another_process_are_not_ours", &[], sockets_for_another_process_are_not_ours),
+    case("sockets_for_another_process_are_not_used", &[], sockets_for_another_process_are_not_used),
     case("a_credential_is_a_ticket", &[], a_credential_is_a_ticket),
 ];
 
@@ -89,7 +89,7 @@ impl Manager {
     }
 }
 
-fn the_relay_tells_how_it_stands() {
+fn the_relay_reports_its_state() {
     let (world, manager) = (World::new(), Manager::new());
     world.enrol("home", &[]);
     let mut serve = rendezvous();
@@ -113,7 +113,7 @@ fn the_relay_tells_how_it_stands() {
     assert!(relay.exit().success());
 }
 
-fn the_agent_tells_how_many_wait() {
+fn the_agent_reports_its_waiting_connections() {
     let (world, manager) = (World::new(), Manager::new());
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -129,7 +129,7 @@ fn the_agent_tells_how_many_wait() {
     assert!(agent.exit().success());
 }
 
-fn a_manager_that_is_not_there_is_done_without() {
+fn a_missing_service_manager_is_ignored() {
     let world = World::new();
     let mut serve = rendezvous();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());
@@ -157,7 +157,7 @@ fn activated(world: &World, sockets: [&TcpListener; 2], names: &str) -> Command 
     bash
 }
 
-fn a_restart_refuses_nobody() {
+fn a_restart_refuses_no_client() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let ((tls, at_tls), (clear, at_clear)) = (passed_on(), passed_on());
@@ -188,7 +188,7 @@ fn a_socket_of_an_unknown_kind_is_refused() {
     assert!(complaint.contains("'plian': its FileDescriptorName= must be"), "{complaint}");
 }
 
-fn sockets_for_another_process_are_not_ours() {
+fn sockets_for_another_process_are_not_used() {
     let world = World::new();
     let mut serve = rendezvous();
     serve.args(["serve", "--listen", "127.0.0.1:0", "--state"]).arg(world.state());

@@ -14,11 +14,11 @@ use crate::world::{Enrolled, Relay, World, basic, rendezvous, said, start_agent}
 pub(crate) const CASES: &[Case] = &[
     case("a_tls_service_is_trusted_by_its_ca", PEERS, || trusted(Trust::Ca)),
     case("a_tls_service_is_trusted_by_its_pin", PEERS, || trusted(Trust::Pin)),
-    case("a_tls_service_is_taken_as_it_is_with_to_insecure", PEERS, || trusted(Trust::Insecure)),
+    case("a_tls_service_is_not_verified_with_to_insecure", PEERS, || trusted(Trust::Insecure)),
     case("a_tls_service_that_is_not_trusted_is_502_with_the_reason", PEERS, untrusted),
     case("a_tls_service_gets_an_end_of_stream_and_big_bodies_both_ways", PEERS, big_bodies),
-    case("a_tls_service_gets_its_proxy_header_in_clear_first", PEERS, proxy_header_first),
-    case("a_service_that_speaks_no_tls_is_502", &[], no_tls),
+    case("a_tls_service_gets_its_proxy_header_before_tls", PEERS, proxy_header_first),
+    case("a_service_without_tls_is_502", &[], no_tls),
 ];
 
 const PEERS: &[Peer] = &[Peer::Python, Peer::Openssl];

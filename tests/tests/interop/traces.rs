@@ -17,10 +17,14 @@ use crate::wire::{Answer, Below};
 use crate::world::{World, basic, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
-    case("an_agent_at_work_replays_to_what_it_did", &[], an_agent_at_work_replays_to_what_it_did),
-    case("an_agent_that_goes_direct_replays_too", &[], an_agent_that_goes_direct_replays_too),
-    case("the_trace_of_an_agent_opens_nothing", &[], the_trace_of_an_agent_opens_nothing),
-    case("a_trace_is_never_written_over", &[], a_trace_is_never_written_over),
+    case("the_trace_of_a_busy_agent_replays", &[], the_trace_of_a_busy_agent_replays),
+    case(
+        "the_trace_of_an_agent_with_direct_connections_replays",
+        &[],
+        the_trace_of_an_agent_with_direct_connections_replays,
+    ),
+    case("the_trace_of_an_agent_contains_no_secret", &[], the_trace_of_an_agent_contains_no_secret),
+    case("a_trace_is_never_overwritten", &[], a_trace_is_never_overwritten),
 ];
 
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
@@ -45,7 +49,7 @@ fn recorded(mut agent: Program, trace: &Path) -> String {
 }
 
 /// The agent dials, the agent is dialled, and the stream stays on the relay.
-fn an_agent_that_goes_direct_replays_too() {
+fn the_trace_of_an_agent_with_direct_connections_replays() {
     let (world, stream) = (World::new(), Raw::start());
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);
@@ -73,7 +77,7 @@ fn an_agent_that_goes_direct_replays_too() {
 }
 
 /// Two relays, one of which is never reachable; clients for both services; a service that is down; a restart.
-fn an_agent_at_work_replays_to_what_it_did() {
+fn the_trace_of_a_busy_agent_replays() {
     let (world, stream) = (World::new(), Raw::start());
     let (home, away) = (world.enrol("home", &[]), world.enrol("away", &[]));
     let mut relay = world.relay(&[]);
@@ -139,7 +143,7 @@ fn shown_by(agent: &mut TcpStream) -> Vec<String> {
 }
 
 /// The test is the relay, so it knows what the agent sends and receives.
-fn the_trace_of_an_agent_opens_nothing() {
+fn the_trace_of_an_agent_contains_no_secret() {
     const COOKIES: [&str; 2] = ["c00kie-of-the-relay", "c00kie-of-the-client"];
     const KEYS: [&str; 4] =
         ["challenge-of-the-relay", "key-in-the-query", "bearer-of-the-client", "body-of-the-client"];
@@ -214,7 +218,7 @@ fn the_trace_of_an_agent_opens_nothing() {
     assert!(complaint.contains(&format!("changed.trace:{line}: expected: pair 7")), "{complaint}");
 }
 
-fn a_trace_is_never_written_over() {
+fn a_trace_is_never_overwritten() {
     let world = World::new();
     let home = world.enrol("home", &[]);
     let relay = world.relay(&[]);

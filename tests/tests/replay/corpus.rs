@@ -7,7 +7,7 @@ use crate::cut::{Shell, joined, took};
 use crate::{cases, each_case};
 
 #[test]
-fn every_case_acts_as_it_says() {
+fn every_case_replays_to_its_actions() {
     each_case(|_, _, trace| match Replay::new(trace).find_map(|played| played.difference()) {
         Some(it) => Err(format!("{}: expected {:?}, got {:?}", it.line, it.expected, it.got)),
         None => Ok(()),
@@ -15,7 +15,7 @@ fn every_case_acts_as_it_says() {
 }
 
 #[test]
-fn every_case_says_what_it_shows_and_where_that_is_written() {
+fn every_case_has_a_description_and_a_source() {
     each_case(|_, text, _| {
         let comment: Vec<&str> = text.lines().take_while(|line| line.starts_with('#')).collect();
         if comment.is_empty() { Err("1: no comment on top".to_owned()) } else { Ok(()) }
@@ -23,7 +23,7 @@ fn every_case_says_what_it_shows_and_where_that_is_written() {
 }
 
 #[test]
-fn a_case_written_out_is_the_same_case() {
+fn a_case_that_is_written_parses_to_the_same() {
     each_case(|_, _, trace| {
         let written = trace.to_string();
         match Trace::parse(&written) {
@@ -58,7 +58,7 @@ fn deadlines_are_exact() {
 
 /// With any line missing, the result is a trace or an error, and a run or an error, never a panic.
 #[test]
-fn a_case_with_a_line_missing_is_harmless() {
+fn a_case_with_a_missing_line_causes_no_panic() {
     each_case(|_, text, _| {
         let lines: Vec<&str> = text.lines().collect();
         for missing in 0..lines.len() {
@@ -107,7 +107,7 @@ fn trailing_bytes_change_no_verdict_but_409() {
 /// An agent reads on after an answer: more bytes act as if they came a moment later. If bytes are not to be offered
 /// then, they do not act.
 #[test]
-fn trailing_bytes_act_at_an_agent_as_if_they_came_later() {
+fn trailing_bytes_at_an_agent_act_as_if_they_came_later() {
     const TRAILING: &[u8] = b"HEAD / HTTP/1.1\r\nHost: relay.example\r\n\r\n";
     let mut steps = 0;
     for (name, _, trace) in &cases() {

@@ -11,7 +11,7 @@ use crate::each_case;
 const CUT_DIFFERS: &str = "bytes-behind-a-connect-get-409";
 
 #[test]
-fn bytes_cut_at_every_byte_make_no_difference() {
+fn cuts_at_every_byte_make_no_difference() {
     each_case(|name, _, trace| if name == CUT_DIFFERS { Ok(()) } else { cut(trace) });
 }
 

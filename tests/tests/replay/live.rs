@@ -109,7 +109,7 @@ fn read_to_end(from: &mut TcpStream) -> String {
 }
 
 #[test]
-fn a_live_relay_replays_to_what_it_did_and_its_trace_opens_nothing() {
+fn the_trace_of_a_live_relay_replays_and_contains_no_secret() {
     const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
     let folder = Folder::new("replay");
     let (state, trace) = (folder.0.join("state"), folder.0.join("relay.trace"));

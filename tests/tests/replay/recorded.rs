@@ -145,7 +145,7 @@ fn record(trace: &Trace) -> (String, String) {
 }
 
 #[test]
-fn a_recorded_case_replays_to_itself_and_holds_no_secret() {
+fn a_recorded_case_replays_and_contains_no_secret() {
     each_case(|_, _, trace| {
         let (text, sent) = record(trace);
         let again = Trace::parse(&text).map_err(|error| format!(" recorded: {error}\n{text}"))?;
@@ -242,7 +242,7 @@ fn base32(bytes: &[u8]) -> String {
 
 /// Damaged heads cause the same actions, whatever the damage.
 #[test]
-fn damaged_heads_take_the_same_path() {
+fn damaged_heads_cause_the_same_actions() {
     const DAMAGES: usize = 400;
     const SHOWN_MAX: usize = 10;
     let mut rng = Rng(1);

@@ -116,7 +116,7 @@ fn exists(file: &File, name: &str) -> bool {
 }
 
 #[test]
-fn what_comments_and_documents_cite_exists() {
+fn citations_of_comments_and_documents_exist() {
     let sections = sections();
     assert!(sections.values().all(|numbers| numbers.len() > 3), "a document without sections: {sections:?}");
     let files = files(&["rs", "md", "py", "sh", "toml", "trace", "yml"]);
@@ -127,7 +127,7 @@ fn what_comments_and_documents_cite_exists() {
 }
 
 #[test]
-fn a_citation_of_something_else_is_found() {
+fn a_wrong_citation_is_found() {
     let sections = Sections::from([("dtcp".into(), BTreeSet::from(["6".into(), "6.17".into()]))]);
     let found =
         |path: &str, text: &str| faults(&File { path: path.into(), text: text.into() }, &sections).len();

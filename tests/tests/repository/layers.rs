@@ -170,7 +170,7 @@ fn circles(graph: &Graph) -> BTreeSet<BTreeSet<String>> {
 }
 
 #[test]
-fn a_module_imports_only_what_is_below_it() {
+fn a_module_imports_only_lower_modules() {
     let mut wrong = BTreeSet::new();
     for package in ["core", "server"] {
         let (modules, layers) = (modules(package), layers(package));
@@ -193,7 +193,7 @@ fn a_module_imports_only_what_is_below_it() {
 }
 
 #[test]
-fn no_two_modules_of_one_folder_import_each_other() {
+fn modules_of_one_folder_have_no_import_cycles() {
     let mut found = BTreeSet::new();
     for package in ["core", "server"] {
         let modules = modules(package);
@@ -226,7 +226,7 @@ fn imports_are_found_in_every_form() {
 }
 
 #[test]
-fn circles_are_found() {
+fn cycles_are_found() {
     let graph = |edges: &[(&str, &str)]| {
         let mut graph = Graph::new();
         for (from, to) in edges {

@@ -13,7 +13,7 @@ use tests::sim_net::{Ep, Faults, ProcessId, WALL, World};
 use crate::{CALM, client, finish, in_seconds, scene};
 
 #[test]
-fn octets_behind_a_request_follow_it_however_it_is_cut() {
+fn bytes_after_a_request_follow_it_however_it_is_cut() {
     for faults in [CALM, Faults { short_recv: 1_000, ..CALM }] {
         for send_most in [1, 2, 3, 100, 170, 180, 65_536] {
             let mut run = scene(10, faults.clone(), 10, Ending::HalfClose, None);
@@ -78,7 +78,7 @@ impl Actor for Eager {
 
 /// A byte that came with the CONNECT is a conflict. One that came after its 200 ends the waiting connection.
 #[test]
-fn octets_behind_a_connect_are_judged_by_how_they_are_cut() {
+fn bytes_after_a_connect_are_judged_by_how_they_are_cut() {
     let mut run = scene(11, CALM, 10, Ending::HalfClose, None);
     let step = key_of(id(0)).step(WALL);
     for cut in 1.. {

@@ -11,7 +11,7 @@ use crate::{CALM, client, finish, in_seconds, scene};
 
 /// The client has ended its side: the answer's last bytes and its end come as one hang-up.
 #[test]
-fn octets_in_front_of_a_hang_up_are_read() {
+fn bytes_before_a_hang_up_are_read() {
     for seed in 0..20 {
         let mut run = scene(seed, CALM, 50_000, Ending::Close, None);
         let client = client(&mut run, Behaviour::plain(20), None);
@@ -24,7 +24,7 @@ fn octets_in_front_of_a_hang_up_are_read() {
 }
 
 #[test]
-fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
+fn bytes_before_a_reset_arrive_and_the_reset_is_not_a_clean_end() {
     let mut octets = 0;
     for seed in 0..40 {
         let faults = Faults { spurious: 100, ..CALM };
@@ -44,7 +44,7 @@ fn octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end() {
 /// The first write after the peer's close succeeds, the second fails with a broken pipe. Neither is the end of the
 /// bytes that the peer sent.
 #[test]
-fn writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent() {
+fn writing_to_a_closed_peer_loses_none_of_its_bytes() {
     for seed in 0..40 {
         let mut run = scene(seed, CALM, 2_000, Ending::Close, None);
         let drops = Behaviour { send_most: 100, send_rest: Span::from_millis(3), ..Behaviour::plain(20_000) };
@@ -89,7 +89,7 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
 
 /// Bytes accepted by the kernel are not delivered yet: an immediate reset would overtake them.
 #[test]
-fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
+fn our_reset_comes_after_bytes_accepted_by_the_kernel() {
     let mut octets = 0;
     for seed in 0..40 {
         let (answer, outlived) = cut_answer(seed, Span::from_millis(2));
@@ -104,7 +104,7 @@ fn a_reset_of_ours_comes_behind_what_the_kernel_has_taken() {
 /// A client that does not read its queue within the five seconds after a pair's end is reset. Then some of the moved
 /// bytes do not arrive.
 #[test]
-fn a_reset_of_ours_overtakes_octets_only_after_five_seconds() {
+fn our_reset_overtakes_bytes_only_after_five_seconds() {
     let mut late = 0;
     for seed in 0..40 {
         let (Some((received, moved)), outlived) = cut_answer(seed, Span::from_millis(20)) else { continue };
@@ -119,7 +119,7 @@ fn a_reset_of_ours_overtakes_octets_only_after_five_seconds() {
 
 /// A NAT loses the connection without an error. The waiting connection is dead within the bound of the keepalive.
 #[test]
-fn who_was_forgotten_by_a_nat_is_noticed() {
+fn a_connection_lost_by_a_nat_is_detected() {
     for ending in [Ending::Lost, Ending::AfterPeer] {
         let mut run = scene(8, CALM, 100, Ending::AfterPeer, None);
         let patient = Behaviour { ending, patience: Span::from_secs(90), ..Behaviour::plain(50) };

@@ -26,7 +26,7 @@ fn a_listener_without_descriptors_is_tried_again_when_there_are_some() {
 }
 
 #[test]
-fn who_is_gone_from_the_backlog_stops_nobody_behind_him() {
+fn connections_reset_in_the_backlog_do_not_block_later_ones() {
     let faults = Faults { aborted: 500, no_descriptor: 200, ..CALM };
     let mut run = scene(3, faults, 100, Ending::HalfClose, None);
     for _ in 0..40 {
@@ -54,7 +54,7 @@ fn events_of_closed_sockets_reach_nobody() {
 }
 
 #[test]
-fn scanners_leave_nothing_behind() {
+fn scanners_leave_no_connections() {
     let mut run =
         scene(9, Faults { short_recv: 300, spurious: 100, stale: 300, ..CALM }, 10, Ending::Close, None);
     let mut rng = Rng::new(9);

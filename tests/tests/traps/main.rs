@@ -5,20 +5,20 @@
 //!
 //! | trap | here | real sockets |
 //! |---|---|---|
-//! | a read that stops early gives no further edge | `a_turn_that_stops_early_goes_on_without_another_edge` | `bulk::twenty_megabytes_cross_both_ways_at_once_*` |
-//! | room in a destination makes no edge of its source | `room_in_a_destination_wakes_its_source` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
+//! | a read that stops early gives no further edge | `a_turn_that_stops_early_continues_without_another_edge` | `bulk::twenty_megabytes_cross_both_ways_at_once_*` |
+//! | room in a destination makes no edge of its source | `room_in_a_destination_resumes_its_source` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
 //! | a listener is silent after EMFILE | `a_listener_without_descriptors_is_tried_again_when_there_are_some` | `traps::a_listener_that_had_no_descriptor_accepts_when_there_is_one_and_nobody_knocks`, `pressure::a_listener_that_ran_out_of_descriptors_accepts_again_when_nobody_knocks` |
-//! | ECONNABORTED, and connections that are reset in the backlog | `who_is_gone_from_the_backlog_stops_nobody_behind_him` | `traps::who_is_gone_from_the_backlog_stops_nobody_behind_him` |
-//! | a hang-up comes with unread bytes | `octets_in_front_of_a_hang_up_are_read` | `traps::octets_that_a_hang_up_is_told_with_arrive` |
-//! | bytes before a reset are still readable | `octets_in_front_of_a_reset_arrive_and_the_reset_is_no_clean_end` | `traps::octets_that_a_reset_is_behind_arrive_and_are_no_clean_end` |
-//! | the first write after a peer's close succeeds | `writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent` | `traps::writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent` |
-//! | bytes accepted by the kernel are not delivered yet | `a_reset_of_ours_comes_behind_what_the_kernel_has_taken` | `ends::what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_was_cut` |
-//! | bytes in user space have no event | `records_that_wait_in_user_space_are_readiness` | `pressure::pairs_take_turns_with_the_last_of_the_memory` |
-//! | one fast peer starves the others | `a_fast_pair_keeps_no_other_waiting` | `pressure::a_fast_pair_starves_no_interactive_one` |
-//! | one slow reader stops the thread | `slow_readers_slow_nobody_else`, `with_few_buffers_all_come_through` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
-//! | bytes after a request belong to the stream | `octets_behind_a_request_follow_it_however_it_is_cut` | `hand_over::octets_behind_the_head_follow_it` |
-//! | bytes after a CONNECT: the verdict depends on the cut | `octets_behind_a_connect_are_judged_by_how_they_are_cut` | `traps::octets_behind_a_connect_are_judged_by_how_they_are_cut`, `requests::octets_behind_a_registration_are_a_conflict` |
-//! | polls return early, late or spuriously, and round up | `polls_that_return_early_late_or_for_nothing_move_no_deadline_by_much` | `traps::a_deadline_between_two_milliseconds_is_no_reason_to_spin` |
+//! | ECONNABORTED, and connections that are reset in the backlog | `connections_reset_in_the_backlog_do_not_block_later_ones` | `traps::who_is_gone_from_the_backlog_stops_nobody_behind_him` |
+//! | a hang-up comes with unread bytes | `bytes_before_a_hang_up_are_read` | `traps::octets_that_a_hang_up_is_told_with_arrive` |
+//! | bytes before a reset are still readable | `bytes_before_a_reset_arrive_and_the_reset_is_not_a_clean_end` | `traps::octets_that_a_reset_is_behind_arrive_and_are_no_clean_end` |
+//! | the first write after a peer's close succeeds | `writing_to_a_closed_peer_loses_none_of_its_bytes` | `traps::writing_to_who_has_closed_costs_not_an_octet_of_what_he_sent` |
+//! | bytes accepted by the kernel are not delivered yet | `our_reset_comes_after_bytes_accepted_by_the_kernel` | `ends::what_is_queued_for_a_slow_reader_is_delivered_before_it_sees_that_its_peer_was_cut` |
+//! | bytes in user space have no event | `buffered_tls_records_count_as_readiness` | `pressure::pairs_take_turns_with_the_last_of_the_memory` |
+//! | one fast peer starves the others | `a_fast_pair_does_not_delay_others` | `pressure::a_fast_pair_starves_no_interactive_one` |
+//! | one slow reader stops the thread | `slow_readers_delay_no_others`, `all_complete_with_few_buffers` | `pressure::a_slow_reader_blocks_its_own_pair_alone_and_gets_everything_in_the_end` |
+//! | bytes after a request belong to the stream | `bytes_after_a_request_follow_it_however_it_is_cut` | `hand_over::octets_behind_the_head_follow_it` |
+//! | bytes after a CONNECT: the verdict depends on the cut | `bytes_after_a_connect_are_judged_by_how_they_are_cut` | `traps::octets_behind_a_connect_are_judged_by_how_they_are_cut`, `requests::octets_behind_a_registration_are_a_conflict` |
+//! | polls return early, late or spuriously, and round up | `early_late_and_spurious_polls_hardly_move_deadlines` | `traps::a_deadline_between_two_milliseconds_is_no_reason_to_spin` |
 //! | an event of a closed socket (docs/design.md §1.6) | `events_of_closed_sockets_reach_nobody` | `bulk::octets_cross_unharmed_one_by_one`, which gets edges of closed connections |
 //!
 //! The tests of DTCP cover bytes after a `starttls` line.

@@ -20,7 +20,7 @@ use crate::{CALM, client, fast_scene, finish, in_seconds, scene, scene_with};
 
 /// More bytes than one turn may move, all available at the first edge.
 #[test]
-fn a_turn_that_stops_early_goes_on_without_another_edge() {
+fn a_turn_that_stops_early_continues_without_another_edge() {
     for secured in [None, Some(Secured::new())] {
         let secured = secured.as_ref();
         let mut run = scene(1, CALM, 10, Ending::HalfClose, secured);
@@ -36,7 +36,7 @@ fn a_turn_that_stops_early_goes_on_without_another_edge() {
 
 /// Bytes that TLS holds in user space give no edge either: complete records after one that had no room.
 #[test]
-fn records_that_wait_in_user_space_are_readiness() {
+fn buffered_tls_records_count_as_readiness() {
     let secured = Secured::new();
     for seed in 0..8 {
         let faults = Faults { room_max: 40_000, short_recv: 300, ..CALM };
@@ -75,7 +75,7 @@ fn time_beside(seed: u64, others: u32, slow: Behaviour) -> Span {
 
 /// A slow reader stops its own sender: twenty of them delay no other client.
 #[test]
-fn slow_readers_slow_nobody_else() {
+fn slow_readers_delay_no_others() {
     let deaf = Behaviour { read_most: 0, patience: Span::from_secs(3), ..Behaviour::plain(10) };
     let slow = Behaviour { read_most: 10, read_rest: Span(2_000), ..deaf };
     for seed in 0..3 {
@@ -90,7 +90,7 @@ fn slow_readers_slow_nobody_else() {
 /// The model checks that it is served within a number of turns. This test checks that it finishes while the others
 /// continue.
 #[test]
-fn a_fast_pair_keeps_no_other_waiting() {
+fn a_fast_pair_does_not_delay_others() {
     let mut run = fast_scene(6, CALM, 100);
     let fast: Vec<_> = (0..2).map(|_| client(&mut run, Behaviour::plain(6_000_000), None)).collect();
     let drop_by_drop = Behaviour { send_most: 1, send_rest: Span::from_millis(1), ..Behaviour::plain(10) };
@@ -104,7 +104,7 @@ fn a_fast_pair_keeps_no_other_waiting() {
 
 /// When the destination's buffer is full, its source is not read and gives no edge. Room in the buffer resumes it.
 #[test]
-fn room_in_a_destination_wakes_its_source() {
+fn room_in_a_destination_resumes_its_source() {
     for seed in 0..6 {
         let faults = Faults { room_max: 9_000, short_send: 300, ..CALM };
         let mut run = scene(seed, faults, 300_000, Ending::HalfClose, None);
@@ -119,7 +119,7 @@ fn room_in_a_destination_wakes_its_source() {
 
 /// Buffers for two at most: a slow reader keeps one, and the others still complete.
 #[test]
-fn with_few_buffers_all_come_through() {
+fn all_complete_with_few_buffers() {
     let mut run = Run::new(6, Faults { room_max: 3_000, ..CALM });
     let config = Config { listeners: vec![Transport::Plain], ..Config::default() };
     let sizes = Sizes { head: 34 * 1024, bulk: 40 * 1024, ceiling: 300 * 1024 };
@@ -136,7 +136,7 @@ fn with_few_buffers_all_come_through() {
 }
 
 #[test]
-fn polls_that_return_early_late_or_for_nothing_move_no_deadline_by_much() {
+fn early_late_and_spurious_polls_hardly_move_deadlines() {
     let faults = Faults { late: 1_000, spurious: 500, stale: 1_000, ..CALM };
     let mut run = scene(7, faults, 10, Ending::HalfClose, None);
     let silent = Silent { to: relay_address(), ep: None, ended: None };
