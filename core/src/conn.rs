@@ -58,7 +58,7 @@ pub enum TlsRole {
     EndToEnd,
     /// The same for a connector.
     EndToEndStream,
-    /// The server of a direct connection, with the driver's self-signed certificate. TLS 1.3 alone. The peer is asked for
+    /// The server of a direct connection, with the driver's self-signed certificate. TLS 1.3 only. The peer is asked for
     /// its certificate, and any is accepted: the machine checks the fingerprint.
     DirectServer,
     /// The client of a direct connection, likewise. Our certificate is sent if the peer asks for it.

@@ -304,7 +304,7 @@ pub enum ConnectFailure {
     /// End to end: TLS with the agent failed. [`TlsFailure::Certificate`]: its key is not the pinned one.
     EndToEnd(TlsFailure),
     /// End to end: the connection ended between the handshake with the agent and its answer. In TLS 1.3 a client completes
-    /// the handshake before the server judges the client's certificate: the agent may not allow our key.
+    /// the handshake before the server checks the client's certificate: the agent may not allow our key.
     NotAllowed(End),
 }
 

@@ -107,7 +107,7 @@
 //!
 //! # Modules
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
 //! | [`machine`] | the trait of all machines, and the actions |
 //! | [`engine`] | the relay |

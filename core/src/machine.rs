@@ -162,7 +162,7 @@ pub trait Machine: 'static {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId;
 
     /// First results of an [`Output::Resolve`], at least one address: those of an earlier look-up, or of one family. The
-    /// look-up goes on, and `handle_resolved` follows with all addresses. A machine may ignore this.
+    /// look-up continues, and `handle_resolved` follows with all addresses. A machine may ignore this.
     fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
         let _ = (on, addresses, now);
     }

@@ -408,7 +408,7 @@ impl Pair {
 
     /// When the half-closed or idle timeout elapses. A non-empty queue does not count as idle; the reader's liveness
     /// is checked by its ACKs instead. If a direction is dead, queues do not stop the timeout: its source is not read
-    /// any more, and a peer in the same state would not read us, so that both would wait for each other for ever.
+    /// any more, and a peer in the same state would not read us, so that both would wait for each other forever.
     fn idle_deadline(&self) -> Option<(Time, EndReason)> {
         let dead = self.to_hidden.flow == Flow::Dead || self.to_client.flow == Flow::Dead;
         if !dead && (self.to_hidden.queued || self.to_client.queued) {

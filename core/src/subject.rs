@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 /// The subject of a certificate as a distinguished name in text form (RFC 4514): printable ASCII, at most
-/// [`Subject::LEN_MAX`] bytes. Everything else is escaped by whoever makes it. It may be empty (RFC 5280 §4.1.2.6).
+/// [`Subject::LEN_MAX`] bytes. Everything else must be escaped by the caller. It may be empty (RFC 5280 §4.1.2.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject(Arc<str>);
 

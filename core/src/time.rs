@@ -12,7 +12,7 @@ pub struct Span(pub u64);
 
 /// Both clocks at the time of an event.
 ///
-/// Deadlines follow `mono` alone; `wall` is for tokens (RFC 6238) and `Date` fields (RFC 9110 §5.6.7) alone,
+/// Deadlines follow `mono` only; `wall` is for tokens (RFC 6238) and `Date` fields (RFC 9110 §5.6.7) only,
 /// so a wall clock that is set while the program runs moves no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
@@ -23,7 +23,7 @@ pub struct Now {
 }
 
 impl Span {
-    /// No time at all.
+    /// The empty span.
     pub const ZERO: Self = Self(0);
 
     /// A span of whole milliseconds; saturates at the largest span.
@@ -38,13 +38,13 @@ impl Span {
         Self(s.saturating_mul(1_000_000))
     }
 
-    /// Whole milliseconds, rounded up, so that whoever sleeps that long never wakes early.
+    /// Whole milliseconds, rounded up, so that a sleep of that length never ends early.
     #[must_use]
     pub const fn as_millis_up(self) -> u64 {
         self.0.div_ceil(1_000)
     }
 
-    /// Whole seconds, rounded up: what a `Retry-After` field says.
+    /// Whole seconds, rounded up: the value of a `Retry-After` field.
     #[must_use]
     pub const fn as_secs_up(self) -> u64 {
         self.0.div_ceil(1_000_000)

@@ -235,10 +235,10 @@ pub enum Input {
     Verified { on: ConnId, ticket: u64, verdict: agent::Verdict },
 }
 
-/// An action as it is expected.
+/// An expected action.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The line it stands on; 0 if it was not read from text. Two that differ in it alone are equal.
+    /// Its line in the file; 0 if it was not parsed. Outcomes that differ only in the line are equal.
     pub line: u32,
     /// The text of the action, without bytes: `send 0.1`, `pair 0.1 1.2`.
     pub text: String,
