@@ -34,13 +34,13 @@ struct Conn {
     /// Each permit lets the reading thread read once.
     permits: Sender<()>,
     is_reading: bool,
-    /// The machine wants to be offered bytes.
+    /// Whether the machine is offered bytes.
     wanted: bool,
-    /// Received, and neither consumed nor moved. To be offered if `fresh`.
+    /// Bytes that were received, and neither consumed nor moved. Offered if `fresh`.
     kept: Vec<u8>,
     fresh: bool,
     end: Option<End>,
-    /// What was reported: the last bytes in front of the end, and the end.
+    /// Whether the last bytes before the end, and the end, were reported.
     reported: (bool, bool),
     /// The other half of the pair, and how many bytes move to it before the next are offered (`None`: all).
     peer: Option<ConnId>,
@@ -53,7 +53,7 @@ type Handle = fn(&mut Engine, ConnId, Now);
 struct Relay {
     machine: Engine,
     conns: BTreeMap<ConnId, Conn>,
-    /// What outputs caused. It is reported once the machine is idle.
+    /// Events caused by outputs. They are reported once the machine is idle.
     caused: VecDeque<(Handle, ConnId)>,
     until: Option<Time>,
 }
@@ -232,7 +232,7 @@ impl Relay {
             }),
             Output::CloseWrite { on } => self.change(on, |conn| drop(conn.socket.shutdown(Shutdown::Write))),
             Output::Close { on, how } => self.close(on, how),
-            // The rest is for TLS and for machines that dial, or is nothing that std can do.
+            // The rest is for TLS and for machines that dial, or not possible with std.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Which form of an error answer a client prefers (RFC 9110 §12.5.1).
+//! The form of an error response that a client prefers (RFC 9110 §12.5.1).
 
 use rendezvous_core::http::accept::Form::{self, Html, Json};
 

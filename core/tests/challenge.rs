@@ -284,7 +284,7 @@ fn two_users_that_differ_are_malformed() {
         r#"Digest username="ID", username="home""#,
         r#"Digest username="alice smith", username="alice jones""#,
         r#"Digest username="ID"; username=OTHER"#,
-        // Whether the second one is in a string depends on where the reader thinks that strings begin.
+        // Whether the second one is inside a string depends on where the parser thinks that strings begin.
         r#"Digest username="ID", qop="auth, username="OTHER", response="66""#,
         r#"Digest realm="x, username="ID", uri="/?a, username=OTHER"#,
         r#"Digest username="ID", realm="a \"b, username=OTHER, c"#,

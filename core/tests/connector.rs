@@ -1,4 +1,4 @@
-//! The connector's side: silent until the 101, and never a clean end for what could not be.
+//! The connector: it sends nothing before the 101, and a failed stream never has a clean end.
 
 use std::net::SocketAddr;
 
@@ -170,7 +170,7 @@ fn secure(harness: &mut Harness<Connector>, on: ConnId) {
     harness.call(|connector, now| connector.handle_secured(on, Secured::default(), now));
 }
 
-/// The one dial at the second address.
+/// The only dial of the second address.
 fn second(harness: &mut Harness<Connector>) -> ConnId {
     let dials = dials(&harness.news());
     let [(on, to)] = dials[..] else { panic!("{dials:?}") };
@@ -254,7 +254,7 @@ fn a_first_address_that_fails_in_whatever_way_is_followed_by_the_second_at_once(
         fail(&mut harness, first);
         let on = second(&mut harness);
         assert_paired(&mut harness, local, on);
-        // What still comes of the first is nobody's.
+        // Further events of the first connection have no effect.
         assert_eq!(harness.hears(first, SWITCHING), 0);
     }
 }

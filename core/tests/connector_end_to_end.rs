@@ -1,5 +1,5 @@
-//! A connector that speaks TLS with the agent inside the stream: nothing that the relay writes in front of that TLS
-//! begins the stream, or takes part in agreeing on a direct connection.
+//! A connector that uses TLS with the agent inside the stream: nothing that the relay sends outside of that TLS
+//! begins the stream, or takes part in the negotiation of a direct connection.
 
 use rendezvous_core::acl::Policy;
 use rendezvous_core::connector::{Config, Connector, Outcome, Sealing};
@@ -23,7 +23,7 @@ const OUTSIDE: &str = "GET / HTTP/1.1\r\nHost: relay\r\n\
     Authorization: Basic MDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDA3Og==\r\n\
     Connection: Upgrade\r\nUpgrade: octet-stream+tls\r\n\r\n";
 
-/// An offer of somebody at 10.0.0.`host`.
+/// The offer of an endpoint at 10.0.0.`host`.
 fn with_offer(head: &str, host: u8) -> String {
     let fingerprint = format!("{host:02x}").repeat(32);
     let fields = format!(
@@ -128,7 +128,7 @@ fn both_answers_come_in_any_pieces() {
     assert!(asked(&harness.news(), Output::Pair { hidden: on, client: local }));
 }
 
-/// A relay that takes the upgrade away can offer a direct connection of its own: it is not even looked at.
+/// A relay that removes the upgrade can offer a direct connection of its own. It is ignored.
 #[test]
 fn a_101_without_tls_begins_no_stream() {
     let websocket = SEALED.replace("octet-stream+tls", "websocket");
@@ -158,7 +158,7 @@ fn an_answer_of_something_that_knows_no_sealed_streams_says_so() {
     assert_failed(&mut harness, local, ConnectFailure::Offline);
 }
 
-/// The relay can write what the agent would say inside: it belongs to the handshake.
+/// The relay can write what the agent would send inside: it belongs to the handshake.
 #[test]
 fn what_follows_the_101_is_left_to_the_handshake() {
     let answer = [SEALED, &with_offer(SWITCHING, 6)].concat();
@@ -186,7 +186,7 @@ fn a_key_that_is_not_pinned_gets_no_request() {
     assert_failed(&mut harness, local, ConnectFailure::EndToEnd(TlsFailure::Ended));
 }
 
-/// TLS 1.3 ends for a client before the agent has looked at its key.
+/// In TLS 1.3 the client's handshake completes before the agent has checked its key.
 #[test]
 fn an_end_in_front_of_the_agent_s_answer_says_that_the_key_may_not_be_allowed() {
     for how in [End::Clean, End::Truncated, End::Reset] {
@@ -245,7 +245,7 @@ fn a_local_side_that_goes_away_takes_the_other_one_along() {
     }
 }
 
-/// The relay's own fingerprint and address are in its 101, the agent's inside: the agent's count.
+/// The relay's own fingerprint and address are in its 101, the agent's are inside: the agent's count.
 #[test]
 fn a_direct_connection_is_agreed_on_inside_alone() {
     let mut harness = connector(true, true);
@@ -268,7 +268,7 @@ fn a_direct_connection_is_agreed_on_inside_alone() {
     assert_eq!(harness.hears(link, b"ok\n"), 3);
     let news = harness.news();
     assert!(asked(&news, Output::StartTls { on: link, role: TlsRole::DirectClient }), "{news:?}");
-    // Whoever is there has the certificate that the relay would have announced.
+    // The peer there has the certificate that the relay would have announced.
     let relay = Secured { certificate: Some(Fingerprint([6; 32])), ..Secured::default() };
     harness.call(|connector, now| connector.handle_secured(link, relay, now));
     let news = harness.news();

@@ -1,4 +1,4 @@
-//! Happy Eyeballs: which address is tried when, and what is remembered.
+//! Happy Eyeballs: when each address is tried, and what is remembered.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,7 +18,7 @@ fn ms(ms: u64) -> Span {
     Span::from_millis(ms)
 }
 
-/// A race with its book and a clock.
+/// A race with its address book and a clock.
 struct Course {
     race: Race,
     book: AddressBook,
@@ -38,7 +38,7 @@ impl Course {
         Self { race, book, now }
     }
 
-    /// All that is to be dialled now.
+    /// All addresses that are dialled now.
     fn dials(&mut self) -> Vec<SocketAddr> {
         let mut dials = Vec::new();
         while let Todo::Dial(address) = self.race.poll(&self.book, self.now) {
@@ -47,7 +47,7 @@ impl Course {
         dials
     }
 
-    /// When something is due, from now.
+    /// The time until the next deadline.
     fn due(&mut self) -> Span {
         match self.race.poll(&self.book, self.now) {
             Todo::Wait(until) => until.since(self.now),
@@ -135,7 +135,7 @@ fn a_silent_handshake_holds_the_next_address_back_for_some_round_trips_and_at_mo
         let mut course = Course::to(&[v6(1), v4(1)]);
         assert_eq!(course.dials(), [v6(1)]);
         course.pass(ms(connect.min(240)));
-        // Where connecting takes longer than the delay, the second address is under way already.
+        // If connecting takes longer than the delay, the second address is being dialled already.
         if connect > 249 {
             course.pass(ms(connect - 240));
         }

@@ -1,4 +1,4 @@
-//! Heads with forwarding fields: what is added, and what of the client's is removed.
+//! Heads with forwarding fields: which fields are added, and which of the client's are removed.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ fn written(head: &str, origin: &Origin) -> String {
     text
 }
 
-/// The fields of a request with these lines besides `Host`, less those that are added.
+/// The fields of a request with these lines besides `Host`, without those that are added.
 fn kept(fields: &str) -> String {
     let text = written(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"), &origin("192.0.2.1"));
     let kept = text.strip_prefix("GET / HTTP/1.1\r\nHost: a\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! IDs: what is one, what is not, and how it is written.
+//! IDs: valid and invalid texts, and the written form.
 
 use rendezvous_core::id::Id;
 

@@ -1,4 +1,4 @@
-//! The half-close table, walked through whole, against the same table written a second time; and its clock.
+//! The half-close table, walked through completely, against a second copy of it; and its timeouts.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,12 +16,12 @@ const LIMITS: Limits = Limits {
 const START: Time = Time(1_000_000);
 const SIDES: [Side; 2] = [Side::Client, Side::Hidden];
 
-/// What happens to one direction.
+/// An event of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
-    /// Bytes came from src, and some of the queue is left.
+    /// Bytes were received from src, and some of the queue is left.
     Queued,
-    /// Bytes came from src, and all of them are in dst's socket.
+    /// Bytes were received from src, and all of them are in dst's socket.
     Passed,
     /// Some of the queue was sent, and some is left.
     Progress,
@@ -41,24 +41,24 @@ const EVENTS: [Event; 8] = [
     Event::DstFails,
 ];
 
-/// What a line of the table says.
+/// The effect in a line of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Stays,
-    /// Moves on in silence.
+    /// Changes the state without an action.
     Becomes(Flow),
-    /// → Shut, and dst's writing side ends.
+    /// → Shut, and dst's writing side is shut down.
     EndsDst,
-    /// → Dead, and src is read no more.
+    /// → Dead, and src is not read any more.
     StopsSrc,
-    /// The pair is over: dst is cut.
+    /// The pair ends: dst is truncated.
     Cut,
-    /// Does not happen.
+    /// Cannot happen.
     Never,
 }
 
-/// The table of docs/protocol.md §4.2: a line for each state (with or without a queue) and event. In `Dead`
-/// too a reset or a truncation of src ends the pair: no other direction is left that could go on.
+/// The table of docs/protocol.md §4.2: a line for each state (with or without a queue) and event. In `Dead` too a
+/// reset or a truncation of src ends the pair, since no other direction could continue.
 const fn line(flow: Flow, queued: bool, event: Event) -> Then {
     match (flow, event) {
         (Flow::Open, Event::Queued | Event::Passed | Event::DstEmpties) => Then::Stays,
@@ -105,7 +105,7 @@ impl Model {
         self.flows[index(src)] = u8::try_from(at).expect("below four");
     }
 
-    /// What is to be done; `None` if this does not happen.
+    /// The expected action; `None` if this cannot happen.
     fn happens(&mut self, src: Side, event: Event) -> Option<Option<Act>> {
         let dst = src.other();
         let then = line(self.flow(src), self.queued[index(src)], event);
@@ -134,7 +134,7 @@ impl Model {
         Some(self.over().or(act))
     }
 
-    /// Whom nobody can tell anything more is reset, the others have had their clean end.
+    /// A side that accepts nothing any more is reset; the others have had their clean end.
     fn over(&self) -> Option<Act> {
         let to = |dst: Side| self.flow(dst.other());
         let close = |dst| match to(dst) {
@@ -152,7 +152,7 @@ impl Model {
     }
 }
 
-/// `towards`: the direction to src. It may read still: what its peer has not ended is cut for it too.
+/// `towards`: the direction to src. It may still read: what its peer has not ended is truncated for it too.
 fn cut(src: Side, event: Event, towards: Flow) -> Act {
     let (own, why) = match event {
         Event::SrcEnds(End::Truncated) if towards == Flow::Open => {
@@ -212,7 +212,7 @@ fn every_event_in_every_state_on_both_sides_is_what_the_table_says() {
     }
     let mut flows: Vec<[u8; 2]> = seen.keys().map(|model| model.flows).collect();
     flows.dedup();
-    // All that are not over: four by four, less those of which both are Shut or Dead.
+    // All that have not ended: four by four, less those in which both are Shut or Dead.
     assert_eq!((flows.len(), checked > 200), (12, true), "{checked} checked");
 }
 
@@ -220,7 +220,7 @@ fn at(secs: u64) -> Time {
     START + Span::from_secs(secs)
 }
 
-/// A pair whose request arrived and of which nobody owes anything.
+/// A pair whose request has arrived, without unacknowledged bytes.
 fn quiet(limits: Limits) -> Pair {
     let mut pair = Pair::new(limits, true, START);
     assert_eq!(pair.on_flushed(Side::Hidden, START), None);
@@ -247,7 +247,7 @@ fn the_half_closed_deadline_runs_from_the_end_and_is_put_off_by_what_moves_in_ei
         assert_eq!(pair.on_moved(src.other(), 1, 0, at(520)), None);
         assert_eq!(pair.on_acked(src, None, at(520)), None);
         assert_eq!((pair.deadline(), pair.on_timeout(at(579))), (Some(at(580)), None));
-        // Whose sender ended got all of it; the other sees that it is not the end.
+        // A side whose sender has ended has received everything; the other sees a truncated stream.
         let closes = [Close::Linger, Close::Truncate];
         let (hidden, client) =
             if src == Side::Client { (closes[0], closes[1]) } else { (closes[1], closes[0]) };
@@ -286,8 +286,8 @@ fn a_queue_is_no_idleness_but_is_looked_after() {
     assert_eq!(pair.on_flushed(Side::Client, at(100_040)), Some(Act::CloseWrite(Side::Client)));
 }
 
-/// Found by the simulated world (seed 60): of two programs of ours each had bytes for the other, and neither read,
-/// since both had a local side that was dead; every probe was answered, and it lasted for ever.
+/// Found by the simulation (seed 60): two programs each had bytes for the other, and neither read, since both had a
+/// dead local side. Every probe was acknowledged, so the pair lasted forever.
 #[test]
 fn a_queue_does_not_stay_the_deadline_of_a_pair_with_a_dead_side() {
     let mut pair = quiet(LIMITS);

@@ -1,4 +1,4 @@
-//! A random walk of a pair beside a model that counts: no byte is lost, none is invented, and no end is made up.
+//! A random walk of a pair beside a model that counts: no byte is lost or invented, and no end is invented.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ impl Rng {
     }
 }
 
-/// One direction as a shell carries it out.
+/// One direction, as a driver carries it out.
 #[derive(Default)]
 struct Pipe {
     sent: u64,
@@ -51,7 +51,7 @@ impl Walk {
         &mut self.pipes[usize::from(src == Side::Hidden)]
     }
 
-    /// One thing that a world may do; what the pair says to it.
+    /// A random event. Returns the pair's action.
     fn step(&mut self, rng: &mut Rng) -> Option<Act> {
         let src = SIDES[usize::from(rng.below(2) == 1)];
         let dst = src.other();
@@ -100,7 +100,7 @@ impl Walk {
         }
     }
 
-    /// What is said is possible and true.
+    /// Checks that an action is possible and correct, and carries it out.
     fn obey(&mut self, act: Act, seed: u64) -> Option<EndReason> {
         match act {
             Act::CloseWrite(dst) => {
@@ -160,7 +160,7 @@ fn no_byte_is_lost_or_invented_on_any_walk() {
         }
         *ways.entry(format!("{ended:?}")).or_default() += 1;
     }
-    // Every walk came to an end, and in every way there is but silence.
+    // Every walk came to an end, and every kind of end occurs except silence.
     assert!(!ways.contains_key("None"), "{ways:?}");
     for way in
         ["Done", "Truncated(Hidden)", "Truncated(Client)", "Reset(Hidden)", "Reset(Client)", "HalfClosed"]

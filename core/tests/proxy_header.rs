@@ -1,4 +1,4 @@
-//! The PROXY protocol's header, both versions: whole, in pieces, and wrong.
+//! The PROXY protocol header, both versions: complete, in pieces, and invalid.
 
 use rendezvous_core::prefix::{Prefix, PrefixError};
 use rendezvous_core::proxy_header::{LEN_MAX, Parsed, Version, begins_v2, parse, write};
@@ -99,14 +99,14 @@ fn lines_that_are_refused() {
 
 #[test]
 fn binary_headers_of_others() {
-    // With extensions behind the addresses.
+    // With extensions after the addresses.
     let extended = v2(&[0x21, 0x11, 0, 16, 192, 0, 2, 1, 1, 2, 3, 4, 0, 80, 0, 81, 4, 0, 1, 0]);
     assert_eq!(parse(&extended), is(Some("192.0.2.1:80"), 32));
-    // UDP, Unix, unspecified: no address for us.
+    // UDP, Unix, unspecified: no usable address.
     for family in [0x00, 0x12, 0x22, 0x31, 0x32, 0xff] {
         assert_eq!(parse(&v2(&[0x21, family, 0, 1, 9])), is(None, 17), "{family:#x}");
     }
-    // A health check may have addresses, which mean nothing.
+    // A health check may have addresses, which are ignored.
     assert_eq!(parse(&v2(&[0x20, 0x11, 0, 1, 9])), is(None, 17));
 }
 
@@ -121,7 +121,7 @@ fn extended(extensions: &[u8]) -> Vec<u8> {
 fn extensions_are_read_within_the_header_s_length_alone() {
     for good in [
         &[][..],
-        // NOOP, twice; a type that nobody knows; TLS with its five bytes and nothing else.
+        // NOOP, twice; an unknown type; TLS with only its five bytes.
         &[4, 0, 0, 4, 0, 2, 9, 9],
         &[0xee, 0, 1, 7],
         &[0x20, 0, 5, 1, 0, 0, 0, 0],
@@ -151,14 +151,14 @@ fn extensions_are_read_within_the_header_s_length_alone() {
     }
 }
 
-/// Of the header below, made with another program.
+/// The checksum of the header below, computed by another program.
 const CHECKSUM: [u8; 4] = [0xd8, 0xf7, 0x9e, 0x7c];
 
 #[test]
 fn a_checksum_must_be_right() {
     let header = extended(&[3, 0, 4, CHECKSUM[0], CHECKSUM[1], CHECKSUM[2], CHECKSUM[3], 4, 0, 1, 0]);
     assert_eq!(parse(&header), is(Some("192.0.2.1:80"), header.len()));
-    // Without its type, byte 28, it is no checksum.
+    // Without its type, byte 28, it is not a checksum.
     for at in (16..header.len()).filter(|at| *at != 28) {
         let mut wrong = header.clone();
         wrong[at] ^= 1;

@@ -1,4 +1,4 @@
-//! The answers that relay and agent give themselves, and the dates in them.
+//! The responses that relay and agent generate, and the dates in them.
 
 use rendezvous_core::http::accept::Form;
 use rendezvous_core::http::date::{parse_date, write_date};

@@ -1,4 +1,4 @@
-//! What agent and connector send, and how they read the answers.
+//! The requests of agent and connector, and how they parse the responses.
 
 use rendezvous_core::http::head::{self, Finder, Found, Limits};
 use rendezvous_core::http::response::{
@@ -24,7 +24,7 @@ const BARE: Response = Response {
     challenge: None,
 };
 
-/// Reads a head whole, cut at every byte, byte by byte, and with bytes behind it: one answer to all of them.
+/// Parses a head at once, cut at every byte, byte by byte, and with further bytes after it: all have the same result.
 fn read(text: &str, limits: &Limits) -> Result<Option<Response>, ResponseError> {
     let bytes = text.as_bytes();
     let whole = parse_response(bytes, &mut Finder::default(), limits);

@@ -1,4 +1,4 @@
-//! What a target or a `Host` says about who is meant.
+//! The hidden server that a target or a `Host` names.
 
 use rendezvous_core::http::reply::Status;
 use rendezvous_core::http::target::{

@@ -1,4 +1,4 @@
-//! Tokens: the vectors of RFC 4226 and RFC 6238, bound tokens, the window, and what a key does not tell.
+//! Tokens: the vectors of RFC 4226 and RFC 6238, bound tokens, the window, and what a key does not reveal.
 
 use data_encoding::HEXLOWER;
 use rendezvous_core::token::{Algorithm, Key, KeyError};
@@ -8,7 +8,7 @@ const NONCE: &[u8] = b"abcdefghijklmnop-_09AZ";
 const WALL: u64 = 1_111_111_109;
 const STEP: u64 = 37_037_036;
 
-/// The secrets of RFC 6238 Appendix B: the digits 1 to 9 and 0 over and over, as long as the hash.
+/// The secrets of RFC 6238 Appendix B: the digits 1 to 9 and 0 repeated, as long as the hash.
 fn key(algorithm: Algorithm, digits: u8) -> Key {
     let len = match algorithm {
         Algorithm::Sha1 => 20,
@@ -117,7 +117,7 @@ fn the_first_and_the_last_step_have_one_neighbour() {
 
 #[test]
 fn a_token_that_fits_two_steps_counts_for_the_current_one() {
-    // Six digits are few: with this secret two steps in a row have the same.
+    // Six digits are few: with this secret two consecutive steps have the same token.
     let key = key(Algorithm::Sha1, 6);
     assert_eq!([910_737, 910_738].map(|step| text(&key, step)), ["911617", "911617"]);
     assert_eq!(key.check_plain(910_737 * 30, b"911617"), Some(910_737));
@@ -185,7 +185,7 @@ fn no_token_fits_the_dummy() {
     let dummy = Key::dummy();
     assert_eq!(dummy.check_plain(WALL, dummy.plain(STEP).as_bytes()), None);
     assert_eq!(dummy.check_bound(WALL, NONCE, &dummy.bound(STEP, NONCE)), None);
-    // A real key with the same secret takes them: the dummy said no for no other reason.
+    // A real key with the same secret accepts them: the dummy refused for no other reason.
     let real = Key::new(dummy.secret().to_vec(), dummy.algorithm(), dummy.digits(), dummy.period()).unwrap();
     assert_eq!(real.check_plain(WALL, dummy.plain(STEP).as_bytes()), Some(STEP));
     assert_ne!(real, dummy);

@@ -1,4 +1,4 @@
-//! Traces as text: what is read, and what is said of a text that is none.
+//! Traces as text: parsing and errors.
 
 #![cfg(feature = "trace")]
 
@@ -28,7 +28,8 @@ fn bytes_are_written_as_a_person_would() {
     assert_eq!(tokens.len(), 8 + 8 + 32);
 }
 
-/// However the repetitions of one event are spread, they stand for a mebibyte at most; what is larger is written out.
+/// However the repetitions of one event are distributed, they have at most a mebibyte; anything longer is written
+/// out.
 #[test]
 fn repetitions_are_bounded_together() {
     let half = "$times(x,524288)";
@@ -65,7 +66,7 @@ fn time_goes_on_and_the_wall_clock_with_it() {
     assert_eq!(Trace::parse(&trace.to_string()), Ok(trace));
 }
 
-/// What is wrong, and where.
+/// The error and its line.
 #[test]
 fn errors_name_the_line_and_the_fault() {
     for (text, line, why) in [
@@ -120,7 +121,7 @@ fn errors_name_the_line_and_the_fault() {
     }
 }
 
-/// An event that can't happen is refused where it stands, whatever it would do to the machine.
+/// An impossible event is refused, whatever its effect on the machine would be.
 #[test]
 fn an_event_that_cannot_happen_is_refused() {
     use rendezvous_core::trace::Replay;

@@ -1,8 +1,8 @@
-//! Failures, and the pace of what follows.
+//! The backoff after failures.
 
 use super::*;
 
-/// How long it takes from one dial to the next, for as long as an hour, with a relay that deals with each dial so.
+/// The delays between dials of a relay that handles each dial in this way, for up to an hour.
 fn pauses(mut harness: Harness<Agent>, mut deal: impl FnMut(&mut Harness<Agent>, ConnId)) -> Vec<Span> {
     let (mut pauses, mut last) = (Vec::new(), None);
     let end = harness.now.mono + Span::from_secs(3_600);
@@ -21,7 +21,7 @@ fn pauses(mut harness: Harness<Agent>, mut deal: impl FnMut(&mut Harness<Agent>,
     pauses
 }
 
-/// Each pause is in the range that doubles from `first` to a minute.
+/// Each delay is in the range that doubles from `first` to a minute.
 fn assert_grows(pauses: &[Span], first: Span) {
     let mut least = first.0;
     for pause in pauses {

@@ -8,7 +8,7 @@ fn challenge(text: &str) -> Challenge {
     Challenge::parse(format!("challenge-{text:-<10}").as_bytes()).unwrap()
 }
 
-/// An answer that carries a challenge.
+/// A response with a challenge.
 fn answer(status: &str, text: &str) -> Vec<u8> {
     let challenge = challenge(text);
     format!("HTTP/1.1 {status}\r\nRendezvous-Challenge: {challenge}\r\nContent-Length: 0\r\n\r\n")
@@ -23,7 +23,7 @@ enum Bound {
     Challenge(Challenge),
 }
 
-/// The relay is reached; what the token is bound to that it gets.
+/// The relay is reached. Returns what the token that it receives is bound to.
 fn registers(harness: &mut Harness<Agent>, on: ConnId) -> Bound {
     harness.call(|agent, now| agent.handle_connected(on, now));
     let text = sent(&harness.news(), on);
@@ -31,7 +31,7 @@ fn registers(harness: &mut Harness<Agent>, on: ConnId) -> Bound {
     match registration(target).unwrap().token {
         Token::Plain(_) => panic!("a plain token"),
         Token::Bound { response, nonce } => {
-            // By our own clock, whatever the relay sends.
+            // Bound to our own clock, whatever the relay sends.
             assert!(key().check_bound(harness.now.wall, nonce, &response).is_some(), "{text}");
             Bound::Time
         }
@@ -42,7 +42,7 @@ fn registers(harness: &mut Harness<Agent>, on: ConnId) -> Bound {
     }
 }
 
-/// The one dial to the relay among the news.
+/// The only dial to the relay among the news.
 fn next(harness: &mut Harness<Agent>) -> ConnId {
     one(&harness.news()).0
 }
@@ -73,7 +73,7 @@ fn a_refusal_with_a_challenge_is_answered_at_once() {
 
 #[test]
 fn no_token_is_made_for_a_time_that_the_relay_names() {
-    // A relay that is somewhere else in time, whatever it answers: `registers` judges each token.
+    // The clock of the relay is wrong. `registers` checks each token.
     let mut harness = agent_with(|config| config.upstreams[0].pool = 1);
     for day in 0..50_u64 {
         let mut dialled = dials(&harness.news());
@@ -124,7 +124,7 @@ fn a_relay_that_was_restarted_gets_a_token_over_its_new_challenge_at_once() {
     assert_eq!(harness.machine.waiting(0), 1);
 }
 
-/// A rendezvous that ends in order, with an answer.
+/// A rendezvous that ends cleanly, with a response.
 fn serve(harness: &mut Harness<Agent>, on: ConnId) {
     harness.hears(on, GET);
     let local = dials(&harness.news()).into_iter().find(|(_, to)| *to == service()).unwrap().0;
@@ -135,7 +135,7 @@ fn serve(harness: &mut Harness<Agent>, on: ConnId) {
     }
 }
 
-/// The next connection to the relay, after one was taken at which the local service is reached.
+/// The next connection to the relay, after one was taken and the local service was reached.
 fn replaced(harness: &mut Harness<Agent>, on: ConnId) -> ConnId {
     harness.hears(on, GET);
     let dials = dials(&harness.news());
@@ -224,7 +224,7 @@ fn a_plain_token_is_not_repeated_for_a_challenge() {
     assert!(harness.wait_for_deadline() >= Span::from_secs(4));
 }
 
-/// How many connections a relay gets in a minute that deals with each as `deal` does.
+/// How many connections a relay gets in a minute if it handles each as `deal` does.
 fn connections(pool: u16, mut deal: impl FnMut(&mut Harness<Agent>, ConnId, u32)) -> u32 {
     let mut harness = agent_with(|config| config.upstreams[0].pool = pool);
     let mut count = 0;
@@ -260,7 +260,7 @@ fn a_relay_that_alternates_between_401_and_200_is_not_stormed() {
         }
     });
     assert!(count < 60, "{count}");
-    // And one that brings a client each time, which goes at once.
+    // A relay that brings a client each time, which leaves at once.
     let count = connections(4, |harness, on, count| {
         let text = count.to_string();
         if count % 2 == 0 {

@@ -1,4 +1,4 @@
-//! Each request of an HTTP client needs a password, and comes from an address that is let in.
+//! Each request of an HTTP client needs a password, and comes from an admitted address.
 
 use data_encoding::BASE64;
 use rendezvous_core::agent::{Door, PasswordCheck, Verdict};
@@ -26,7 +26,7 @@ fn get(path: &str, pair: &str) -> String {
     request(&format!("GET {path}"), &credentials(pair))
 }
 
-/// What the service gets of such a request.
+/// The text that the service gets for such a request.
 fn told(path: &str) -> String {
     request(&format!("GET {path}"), "")
 }
@@ -35,7 +35,7 @@ fn checks(gated: &mut Gated) -> Vec<PasswordCheck> {
     gated.harness.call(|agent, _| agent.take_checks())
 }
 
-/// Checks what is to be checked: `anna` has the password `right`.
+/// Runs the pending password checks: `anna` has the password `right`.
 fn check(gated: &mut Gated) -> usize {
     let checks = checks(gated);
     for check in &checks {
@@ -54,7 +54,7 @@ fn flush(gated: &mut Gated) {
     gated.work();
 }
 
-/// Checks and flushes until nothing happens any more.
+/// Checks and flushes until nothing changes.
 fn settle(gated: &mut Gated) {
     while !gated.is_closed() {
         flush(gated);
@@ -65,7 +65,7 @@ fn settle(gated: &mut Gated) {
     }
 }
 
-/// The statuses that the client has got.
+/// The statuses that the client has received.
 fn statuses(gated: &Gated) -> Vec<String> {
     let text = gated.to_client();
     text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].to_owned()).collect()
@@ -107,7 +107,7 @@ fn each_request_is_judged_by_its_own_password() {
     assert_eq!(check(&mut gated), 1);
     assert_eq!(gated.to_service(), told("/1"));
     settle(&mut gated);
-    // The second gets its 401 in its turn: behind the answer to the first.
+    // The second gets its 401 in its turn: after the response to the first.
     assert_eq!((gated.to_service(), gated.to_client()), (told("/1"), String::new()));
     gated.service(&DONE[..20]);
     settle(&mut gated);
@@ -166,7 +166,7 @@ fn a_denied_head_has_no_body_in_its_answer() {
 
 #[test]
 fn the_body_of_a_denied_request_is_dropped_or_the_connection_closed() {
-    // In the body stands what would be a request.
+    // The body looks like a request.
     let inner = get("/inner", "anna:right");
     let post = |fields: &str| request("POST /", fields);
     let length = format!("Content-Length: {}\r\n", inner.len());
@@ -242,7 +242,7 @@ fn what_is_not_certainly_http_never_reaches_the_service() {
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
     ];
     for text in smuggled {
-        // Behind a good request, since the first one is read elsewhere.
+        // After a good request, since the first one is read elsewhere.
         let mut gated = Gated::new(door(), Some(CLIENT), &format!("{good}{text}{good}"));
         settle(&mut gated);
         gated.service(DONE);
@@ -367,7 +367,7 @@ fn every_cut_of_a_request_is_judged_alike() {
     }
 }
 
-/// What becomes of a client with this address: whether the service is dialled, and what the client gets.
+/// A client with this address. Returns whether the service is dialled, and what the client receives.
 fn comes_from(address: Option<&str>, allow: &[&str], deny: &[&str], first: &[u8]) -> (bool, String) {
     let parse = |list: &[&str]| list.iter().map(|it| it.parse().unwrap()).collect();
     let harness = agent_with(|config| (config.allow, config.deny) = (parse(allow), parse(deny)));

@@ -1,4 +1,4 @@
-//! Once, and shutting down.
+//! Serving a single client, and shutting down.
 
 use super::*;
 

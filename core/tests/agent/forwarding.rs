@@ -20,15 +20,15 @@ fn told(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: hidden\r\n{FIELDS}")
 }
 
-/// One direction of a gated pair, as a shell has it.
+/// One direction of a gated pair, as a driver has it.
 #[derive(Default)]
 struct Half {
-    /// What has come and has neither been consumed nor moved.
+    /// Bytes that were received, and neither consumed nor moved.
     kept: Vec<u8>,
     passes: u64,
-    /// `kept` is to be offered.
+    /// Whether `kept` must be offered.
     is_fresh: bool,
-    /// What the other side has got.
+    /// What the other side has received.
     got: Vec<u8>,
 }
 
@@ -53,7 +53,7 @@ fn proxy_header(source: Option<&str>) -> Vec<u8> {
 }
 
 impl Gated {
-    /// A pair whose client has sent this, behind the relay's PROXY header.
+    /// A pair whose client has sent this, after the relay's PROXY header.
     pub(crate) fn new(harness: Harness<Agent>, source: Option<&str>, first: &str) -> Self {
         let (mut harness, pool) = pool_of(harness);
         let header = proxy_header(source);
@@ -87,7 +87,7 @@ impl Gated {
         self.work();
     }
 
-    /// Does what the agent asks for until nothing is left to do.
+    /// Carries out the agent's outputs until nothing is left to do.
     pub(crate) fn work(&mut self) {
         loop {
             self.perform();
@@ -148,12 +148,12 @@ impl Gated {
         }
     }
 
-    /// What the service has got.
+    /// What the service has received.
     pub(crate) fn to_service(&self) -> String {
         String::from_utf8_lossy(&self.client.got).into_owned()
     }
 
-    /// What the client has got.
+    /// What the client has received.
     pub(crate) fn to_client(&self) -> String {
         String::from_utf8_lossy(&self.service.got).into_owned()
     }
@@ -341,7 +341,7 @@ fn half_a_head_at_the_end_is_not_forwarded() {
     let relay = gated.relay;
     gated.harness.call(|agent, now| agent.handle_last_bytes(relay, now));
     gated.work();
-    // The end can be told: nothing is held.
+    // The end can be reported: nothing is kept.
     assert!(gated.client.kept.is_empty());
     gated.harness.call(|agent, now| agent.handle_end(relay, End::Clean, now));
     gated.service(DONE);

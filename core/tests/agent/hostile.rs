@@ -1,4 +1,4 @@
-//! A relay that is not the relay: it has the key that the ticket pins, or the ticket says http://.
+//! A hostile relay: it has the key that the ticket pins, or the ticket has http://.
 
 use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::machine::Listener;
@@ -20,7 +20,7 @@ impl Real {
         Self(harness, 0)
     }
 
-    /// What it answers to a CONNECT, at this time. Each comes from another address.
+    /// Its response to a CONNECT at this time. Each comes from another address.
     fn answers(&mut self, connect: &str, now: Now) -> String {
         self.0.now = now;
         self.1 += 1;
@@ -38,7 +38,7 @@ impl Real {
     }
 }
 
-/// What a relay got in a minute that deals with the `n`th connection as `deal` does, and when it got it.
+/// What a relay received in a minute if it handles the `n`th connection as `deal` does, and when.
 fn collect(mut deal: impl FnMut(&mut Harness<Agent>, ConnId, u64)) -> Vec<(String, Now)> {
     let mut harness = agent();
     let mut collected = Vec::new();
@@ -75,7 +75,7 @@ fn taken_and_gone(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
     harness.call(|agent, now| agent.handle_end(on, End::Truncated, now));
 }
 
-/// 401 and 200 by turns, each with another time far ahead, and with a challenge of the hostile relay's own.
+/// 401 and 200 in turns, each with another time in the far future, and with a challenge of the hostile relay's own.
 fn by_turns(challenges: bool) -> Vec<(String, Now)> {
     let mut own = ChallengeKey::new([6; 32]);
     collect(move |harness, on, n| {
@@ -143,7 +143,7 @@ fn a_challenge_that_a_relay_in_between_passes_on_is_good_for_one_connection_whil
         let answer = real.answers(connect, later(*at, secs));
         assert!(answer.starts_with("HTTP/1.1 401 "), "after {secs} s: {answer}");
     }
-    // With its process the relay's key is gone.
+    // The relay's key is lost with its process.
     let mut restarted = Real::new(2);
     assert!(restarted.answers(connect, later(*at, 1)).starts_with("HTTP/1.1 401 "));
 }

@@ -1,4 +1,4 @@
-//! The agent's side: the pool, the back-off, the tokens, and whoever comes.
+//! The agent: the pool, the backoff, the tokens, and clients.
 
 use std::net::SocketAddr;
 
@@ -106,7 +106,7 @@ fn accept(harness: &mut Harness<Agent>, on: ConnId) {
     assert_eq!(harness.hears(on, OK), OK.len());
 }
 
-/// The relay is reached, and answers otherwise.
+/// The relay is reached, and sends another response.
 fn refuse(harness: &mut Harness<Agent>, on: ConnId, answer: &[u8]) {
     harness.call(|agent, now| agent.handle_connected(on, now));
     assert_eq!(harness.hears(on, answer), answer.len());
@@ -118,7 +118,7 @@ fn one(news: &[Done]) -> (ConnId, SocketAddr) {
     dials[0]
 }
 
-/// The token that was sent is one that a relay takes whose clock shows `wall`.
+/// Whether the token that was sent is accepted by a relay whose clock shows `wall`.
 fn is_valid(text: &str, wall: u64) -> bool {
     let target = text.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap();
     let registration = registration(target).unwrap();

@@ -41,7 +41,7 @@ fn old_connections_that_die_are_no_failure_and_need_no_other() {
     }
     assert!(to_relay(&mut harness).is_empty());
     assert_eq!(harness.machine.waiting(0), 4);
-    // There is no back-off: the next one that is taken is replaced at once.
+    // There is no backoff: the next one that is taken is replaced at once.
     harness.hears(first[0], GET);
     assert_eq!(to_relay(&mut harness).len(), 1);
 }

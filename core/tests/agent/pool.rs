@@ -1,4 +1,4 @@
-//! Connections that wait, and the next one.
+//! Waiting connections, and their replacement.
 
 use super::*;
 use rendezvous_core::agent::POOL_MAX;
@@ -107,7 +107,7 @@ fn accept_with(harness: &mut Harness<Agent>, on: ConnId, state: &str) {
     assert_eq!(harness.hears(on, answer.as_bytes()), answer.len());
 }
 
-/// A client takes each of these; the connections to the relay that are opened then.
+/// A client takes each of these. Returns the connections to the relay that are opened then.
 fn take(harness: &mut Harness<Agent>, taken: &[ConnId]) -> Vec<ConnId> {
     let mut opened = Vec::new();
     for on in taken {
@@ -160,7 +160,7 @@ fn a_pool_of_which_one_connection_is_left_stays_as_it_is() {
 fn as_many_connections_are_opened_as_clients_are_held() {
     let (mut harness, pool) = pool_of(growing());
     let opened = take(&mut harness, &pool);
-    // Seven others are on their way.
+    // Seven others are being opened.
     accept_with(&mut harness, opened[0], "held=20 room=31");
     assert_eq!(to_relay(&mut harness).len(), 13);
     accept_with(&mut harness, opened[1], "held=19 room=31");
@@ -208,7 +208,7 @@ fn a_pool_that_the_relay_has_no_room_for_shrinks_and_nothing_is_lost() {
     }
     harness.news();
     for on in &opened[..3] {
-        // An older relay, which told nothing: the oldest ones are replaced.
+        // An older relay, without this field: the oldest ones are replaced.
         harness.call(|agent, now| agent.handle_end(*on, End::Clean, now));
     }
     assert!(to_relay(&mut harness).is_empty());

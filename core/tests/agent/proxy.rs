@@ -1,4 +1,4 @@
-//! The relay says whose each client is, and the agent says it to the local service.
+//! The relay reports each client's address, and the agent passes it to the local service.
 
 use rendezvous_core::proxy_header::{Version, write};
 
@@ -24,7 +24,7 @@ fn header(version: Version, source: Option<&str>) -> Vec<u8> {
     header
 }
 
-/// What the relay hands over, all but the bytes that the agent took; then the local service, once it is reached.
+/// Hands over bytes, of which the agent consumes `used`. Returns the local service, once it is reached.
 fn offer(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> (ConnId, SocketAddr) {
     harness.news();
     assert_eq!(harness.hears(on, bytes), used);
@@ -38,7 +38,7 @@ fn reached(harness: &mut Harness<Agent>) -> (ConnId, SocketAddr) {
     found
 }
 
-/// What the local service gets before it meets the client, byte for byte; nothing comes behind the pair.
+/// What the local service receives before it is paired; nothing is sent after the pair.
 fn before_the_pair(news: &[Done], local: ConnId) -> Vec<u8> {
     let is_pair = |did: &Done| matches!(did, Done::Asked(Output::Pair { hidden, .. }) if *hidden == local);
     let pair = news.iter().position(is_pair).unwrap_or_else(|| panic!("no pair: {news:?}"));
@@ -110,14 +110,14 @@ fn a_relay_that_sends_no_header_is_an_unknown_client() {
     }
 }
 
-/// The relay speaks version 2; a line of version 1 would be the client's own words.
+/// The relay sends version 2; a line of version 1 is sent by the client itself.
 #[test]
 fn a_client_cannot_say_itself_who_it_is() {
     let forged = b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\n\r\n";
     let (mut harness, pool) = pool_of(sending(Version::V1));
     let (local, _) = offer(&mut harness, pool[0], forged, 0);
     assert_eq!(before_the_pair(&harness.news(), local), b"PROXY UNKNOWN\r\n");
-    // And behind the relay's header, one of version 2 is the request already.
+    // After the relay's header, another one of version 2 belongs to the request.
     let came = header(Version::V2, Some(CLIENT));
     let again = [&came[..], &header(Version::V2, Some("10.0.0.1:1"))].concat();
     let (mut harness, pool) = pool_of(sending(Version::V1));

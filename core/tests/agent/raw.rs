@@ -45,7 +45,7 @@ fn by_port(label: &str) -> Vec<u8> {
     header(&RawName::Port(label.to_owned()))
 }
 
-/// A client came with this; the pool's first connection, and what the agent did.
+/// A client came with these bytes. Returns the pool's first connection, and the agent's outputs.
 fn comes(harness: Harness<Agent>, bytes: &[u8]) -> (Harness<Agent>, ConnId, usize, Vec<Done>) {
     let (mut harness, pool) = pool_of(harness);
     harness.news();
@@ -303,7 +303,7 @@ fn every_request_of_a_client_with_a_certificate_names_its_subject_and_no_other()
     assert!(asked(&harness.news(), Output::Close { on, how: Close::Linger }), "no certificate, no service");
 }
 
-/// A connector that shows this key gets the stream service: its connection and that to the service.
+/// A connector with this key gets the stream service. Returns its connection and that to the service.
 fn stream_of(key: u8) -> (Harness<Agent>, ConnId, ConnId) {
     let (mut harness, on, _, _) = comes(end_to_end(), SEALED);
     let key = Some(Fingerprint([key; 32]));

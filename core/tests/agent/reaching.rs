@@ -1,4 +1,4 @@
-//! The way to the relay.
+//! Dialling the relay.
 
 use super::*;
 
@@ -86,7 +86,7 @@ fn the_first_of_several_addresses_wins_though_a_later_one_is_under_way() {
     let news = harness.news();
     assert!(asked(&news, Output::Close { on: second, how: Close::Abort }));
     assert!(sent(&news, first).starts_with("CONNECT "));
-    // What still comes of the other is nobody's.
+    // Further events of the other connection have no effect.
     harness.call(|agent, now| agent.handle_connected(second, now));
     assert_eq!(harness.news(), []);
     assert_eq!(harness.machine.connections(), 1);
@@ -154,7 +154,7 @@ fn an_address_whose_answer_is_garbage_or_missing_is_left_at_once_for_another() {
         assert_eq!(to, all[1], "and at once, without a pause");
         secure(&mut harness, second);
         harness.news();
-        // It is the last one: now there is a pause.
+        // It is the last one: now there is a delay.
         harness.call(|agent, now| agent.handle_end(second, End::Clean, now));
         let events = events(&harness.news());
         assert!(matches!(events[..], [Event::RelayLost { again, .. }] if again > Span::ZERO), "{events:?}");
@@ -170,7 +170,7 @@ fn addresses_of_an_earlier_look_up_are_dialled_while_the_name_server_is_silent()
     assert_eq!(to, address(1, 8443));
     secure(&mut harness, on);
     harness.hears(on, OK);
-    // The look-up ends when the connection waits already.
+    // The look-up ends when the connection is waiting already.
     harness.news();
     harness.call(|agent, now| agent.handle_resolved(on, &[address(2, 8443)], now));
     assert_eq!(harness.news(), []);

@@ -1,8 +1,8 @@
-//! A client came.
+//! Serving clients.
 
 use super::*;
 
-/// A client's bytes come on the first waiting connection; that one, and the connection to the local service.
+/// A client's bytes arrive on the first waiting connection. Returns the connection to the local service.
 fn take(harness: &mut Harness<Agent>, on: ConnId, bytes: &[u8], used: usize) -> ConnId {
     harness.news();
     assert_eq!(harness.hears(on, bytes), used);
@@ -225,7 +225,7 @@ mod stream {
     }
 }
 
-/// The longest pause after clients that got no answer.
+/// The maximum delay after unanswered clients.
 const PAUSE_MAX: Span = Span::from_secs(4);
 
 /// A relay that accepts every connection and brings a client on each.
@@ -243,7 +243,7 @@ impl Flood {
         flood
     }
 
-    /// What was done since the last call; connections to the relay are to be accepted.
+    /// The outputs since the last call; connections to the relay must be accepted.
     fn news(&mut self) -> Vec<Done> {
         let news = self.harness.news();
         for (on, to) in dials(&news) {
@@ -256,7 +256,7 @@ impl Flood {
         news
     }
 
-    /// A client comes, if need be after the agent's pause; its connection, and what the agent does about it.
+    /// A client comes, if necessary after the agent's delay. Returns its connection, and the agent's outputs.
     fn bring(&mut self, bytes: &[u8]) -> (ConnId, Vec<Done>) {
         if self.opened.is_empty() {
             self.harness.wait(PAUSE_MAX);
@@ -293,7 +293,7 @@ fn clients_above_an_upstream_s_limit_get_503_with_the_reason() {
         let why = "the hidden server's agent serves as many clients as it can";
         assert!(events(&news).contains(&Event::ClientRefused { on, from: None, id: ID, why }));
     }
-    // A pair that ends makes room, and so does a service that is down.
+    // Both the end of a pair and a failed service free capacity.
     let (on, local) = locals[0];
     flood.harness.call(|agent, now| agent.handle_connected(local, now));
     assert_eq!(flood.harness.machine.pairs(), 1);

@@ -1,10 +1,10 @@
-//! A local service that speaks TLS.
+//! A local service with TLS.
 
 use rendezvous_core::proxy_header::Version;
 
 use super::*;
 
-/// What the shell's list has for the service.
+/// The service's number in the driver's list.
 const NUMBER: u16 = 7;
 const ROLE: TlsRole = TlsRole::Client { upstream: NUMBER };
 
@@ -12,7 +12,7 @@ fn with_tls(config: &mut Config) {
     config.upstreams[0].service_tls = Some(NUMBER);
 }
 
-/// A client came, and the connection to the service is up.
+/// A client came, and the connection to the service is established.
 fn met(harness: &mut Harness<Agent>, pool: &[ConnId], request: &[u8]) -> (ConnId, ConnId) {
     harness.news();
     harness.hears(pool[0], request);

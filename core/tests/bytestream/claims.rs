@@ -1,4 +1,4 @@
-//! Claims at an initiator: nobody gets another peer's socket by guessing, nor in the way of another's claims.
+//! Claims at an initiator: guessing gets no peer another's socket, and cannot block another's claims.
 
 use rendezvous_core::bytestream::entity::Entity;
 use rendezvous_core::bytestream::stanza::{Condition, Query, Stanza};
@@ -9,7 +9,7 @@ use crate::harness::Harness;
 use crate::{THIRD, claim, clear, error, stanza};
 
 impl Harness<Entity> {
-    /// Somebody who offers nothing, so that we offer something: then we listen for it too.
+    /// A peer that offers nothing, so that we make an offer and wait for its claim.
     fn listens_for(&mut self, who: &str) {
         self.hears_of(stanza(
             who,
@@ -21,7 +21,7 @@ impl Harness<Entity> {
         assert!(matches!(offer.query, Query::Offer { .. }));
     }
 
-    /// A claim on the stream that such a one has, under this id; the answers that come at once.
+    /// A claim of the stream of such a peer, with this id. Returns the answers that come at once.
     fn claims_of(&mut self, who: &str, id: &str, port: u16) -> Vec<Stanza> {
         self.hears_of(stanza(who, id, claim("s", &format!("10.0.0.1:{port}"))));
         self.stanzas()

@@ -1,4 +1,4 @@
-//! One entity, and its world in the test's hands.
+//! One entity; the test plays its peers.
 
 use rendezvous_core::bytestream::entity::{Config, Entity, StreamEvent};
 use rendezvous_core::bytestream::name::{IqId, StreamId};
@@ -19,8 +19,8 @@ pub(crate) fn connection(who: &str, to: &str) -> Connection {
     Connection { jid: jid(who), to: at(to) }
 }
 
-/// It listens on 10.0.0.1:5000, offers that and a proxy with two addresses, takes streams to its service, and dials
-/// what is on its own network.
+/// It listens on 10.0.0.1:5000, offers that and a proxy with two addresses, connects streams to its service, and
+/// dials private addresses.
 pub(crate) fn config() -> Config {
     let mut config = Config::new(jid(ME));
     config.rules.listeners = vec![at("10.0.0.1:5000")];
@@ -45,7 +45,7 @@ pub(crate) fn entity() -> Harness<Entity> {
     entity_with(|_| ())
 }
 
-/// What an offer had in it.
+/// The contents of an offer.
 pub(crate) struct Offer {
     pub(crate) id: IqId,
     pub(crate) sid: StreamId,
@@ -64,7 +64,7 @@ impl Harness<Entity> {
         stanzas.remove(0)
     }
 
-    /// What was reported, except for the dials.
+    /// The events, except for the dials.
     pub(crate) fn events(&mut self) -> Vec<StreamEvent> {
         let events = std::iter::from_fn(|| self.machine.poll_event());
         events.filter(|it| !matches!(it, StreamEvent::Dialled { .. })).collect()
@@ -140,7 +140,7 @@ impl Harness<Entity> {
     pub(crate) fn assert_failed(&mut self, why: Failure) {
         assert_eq!(self.events(), [StreamEvent::Failed { peer: jid(PEER), why }]);
         assert_eq!((self.machine.sessions(), self.machine.connections()), (0, 0));
-        // A deadline that was put off may wake it once more, for nothing.
+        // A stale deadline may wake it once more.
         self.wait(Span::from_secs(60));
         assert_eq!((self.idle, self.events()), (None, vec![]), "nothing is waited for any more");
     }
@@ -156,13 +156,13 @@ impl Harness<Entity> {
         assert_eq!((self.events(), self.machine.sessions()), (vec![], 1));
     }
 
-    /// Whether the news have this.
+    /// Whether the news contain this.
     pub(crate) fn asked(&mut self, output: Output) -> bool {
         self.news().contains(&Done::Asked(output))
     }
 }
 
-/// So many seconds, less the smallest time there is.
+/// This many seconds, less one microsecond.
 pub(crate) fn just_under(secs: u64) -> Span {
     Span(Span::from_secs(secs).0 - 1)
 }

@@ -11,7 +11,7 @@ use crate::ends::{ME, Offer, PEER, PROXY, SERVICE, config, connection, entity, e
 use crate::harness::{Harness, asked, dials};
 use crate::{THIRD, at, clear, error, jid, stanza};
 
-/// I4: on the way to the proxy; its first dial.
+/// I4: on the way to the proxy. Returns its first dial.
 fn following() -> (Harness<Entity>, Offer, ConnId) {
     let mut harness = entity();
     let offer = harness.begin();
@@ -413,7 +413,7 @@ fn a_local_connection_whose_stream_fails_sees_no_clean_end() {
 }
 
 impl Harness<Entity> {
-    /// How long until there is one session fewer.
+    /// The time until a session fails.
     fn wait_for_failure(&mut self) -> Span {
         let before = self.now.mono;
         while self.machine.sessions() > 0 {

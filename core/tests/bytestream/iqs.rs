@@ -1,4 +1,4 @@
-//! Proxy and entity behind a component: stanzas as IQs, and what is none.
+//! Proxy and entity behind a component: stanzas as IQs, and other IQs.
 
 use rendezvous_core::bytestream::xmpp::{NAMESPACE, read, write};
 use rendezvous_core::xmpp::component_host::IqHandler;

@@ -1,4 +1,4 @@
-//! What strangers can make the proxy keep has a bound, and guessing does not pay.
+//! Bounds of what strangers can make the proxy keep, and of guessing.
 
 use rendezvous_core::bytestream::stanza::{Condition, Query};
 use rendezvous_core::machine::{Close, ConnId, Output};
@@ -27,7 +27,7 @@ fn of_10_000_unclaimed_sockets_the_oldest_go() {
     }
     assert_eq!(closed(&harness.news()), first[..500]);
     assert_eq!((harness.machine.unclaimed(), harness.machine.connections()), (10_000, 10_000));
-    // Whoever is there still can be claimed.
+    // The sockets that are left can still be claimed.
     harness.claims(TARGET, "t", &format!("10.0.0.1:{}", 1_000 + 10_499));
     assert_eq!((harness.machine.unclaimed(), harness.machine.claimed()), (9_999, 1));
     harness.wait(Span::from_secs(60));
@@ -102,7 +102,7 @@ fn five_failed_claims_a_minute_and_then_500() {
     }
     harness.wait(Span::from_secs(2));
     assert_eq!(harness.said().len(), 5);
-    // Its socket may be there: that is not looked at any more.
+    // Its socket may exist, but is no longer checked.
     harness.accept("10.0.0.2:1001");
     harness.claims(TARGET, "6", "10.0.0.1:1001");
     assert_eq!(harness.said(), [error(TARGET, "6", Condition::Resource500)]);
@@ -127,7 +127,7 @@ fn claims_under_way_together_that_fail_all_count() {
     assert_eq!(harness.said(), [error(THIRD, "c", Condition::Resource500)], "32 are let in");
     harness.wait(Span::from_secs(2));
     assert_eq!(harness.said(), vec![error(THIRD, "c", Condition::NotFound404); 32]);
-    // At five a minute: 28 have to be forgiven before there are fewer than five.
+    // At five a minute, 28 must be refilled before fewer than five are left.
     for _ in 0..27 {
         harness.wait(Span::from_secs(12));
         harness.claims(THIRD, "c", "10.0.0.1:1001");
@@ -153,7 +153,7 @@ fn claims_that_are_pushed_out_have_failed() {
             *(if answer.peer == jid(&who) { &mut refused } else { &mut pushed_out }) += 1;
         }
     }
-    // 1,000 wait, and of each of the 40 five were pushed out.
+    // 1,000 wait, and five of each of the 40 were displaced.
     assert_eq!((refused, pushed_out), (20_000 - 1_000 - 200, 200));
 }
 

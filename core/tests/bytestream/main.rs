@@ -140,7 +140,7 @@ impl Harness<Proxy> {
         self.call(|proxy, now| proxy.handle_stanza(stanza, now));
     }
 
-    /// What the proxy says since the last call.
+    /// The stanzas of the proxy since the last call.
     fn said(&mut self) -> Vec<Stanza> {
         std::iter::from_fn(|| self.machine.poll_stanza()).collect()
     }
@@ -162,7 +162,7 @@ impl Harness<Proxy> {
         on
     }
 
-    /// Both sockets, joined and told.
+    /// Both sockets, joined and answered.
     fn paired(&mut self) -> (ConnId, ConnId) {
         let first = self.claimed();
         let second = self.accept("10.0.0.3:1002");

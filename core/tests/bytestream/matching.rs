@@ -1,4 +1,4 @@
-//! Which socket an endpoint means (docs/stream-proxy.md §5.5).
+//! The socket that an endpoint matches (docs/stream-proxy.md §5.5).
 
 use std::net::SocketAddr;
 
@@ -140,8 +140,8 @@ fn the_remote_address_goes_before_the_port_whoever_came_first() {
     assert_eq!(harness.machine.claimed(), 1);
 }
 
-/// As many sockets and claims of one port as there may be, by strangers who have all addresses that it takes. A look at
-/// all of them for each socket more would be 10,000 × 1,000 steps for each of 20,000: hours.
+/// The maximum number of sockets and claims of one port, by strangers with enough addresses. Checking all of them for
+/// each further socket would take 10,000 × 1,000 steps for each of 20,000: hours.
 #[test]
 fn strangers_that_fill_one_port_make_nothing_slow() {
     for (any_address, only_socket) in [(false, false), (true, true)] {

@@ -1,4 +1,4 @@
-//! Sockets and claims at random, against the rules as they are written down: whoever waits has no socket that fits.
+//! Random sockets and claims, checked against the written rules: a claim waits only if no socket matches.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,9 +17,9 @@ struct Walk {
     matching: Matching,
     rules: Rules,
     chance: Entropy,
-    /// In the order of their coming.
+    /// In the order of arrival.
     sockets: Vec<(ConnId, Listener, SocketAddr)>,
-    /// Claims that wait, in the order of their coming: the bare JID and the endpoint.
+    /// Waiting claims, in the order of arrival: the bare JID and the endpoint.
     waiting: BTreeMap<u32, (String, SocketAddr)>,
     count: u32,
     matches: u32,
@@ -53,7 +53,7 @@ impl Walk {
         usize::try_from(self.chance.below(bound as u64)).expect("small")
     }
 
-    /// A few hosts and ports, so that they meet.
+    /// A few hosts and ports, so that they coincide.
     fn address(&mut self) -> SocketAddr {
         const HOSTS: [&str; 6] =
             ["0.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "[::ffff:10.0.0.4]"];
@@ -80,7 +80,7 @@ impl Walk {
             self.matches += 1;
             assert_eq!(self.meant(claim.endpoint), Some(on), "{claim:?}");
             self.leave(&claim);
-            // It may be refused all the same.
+            // It may be refused for another reason.
             if self.below(4) > 0 {
                 self.sockets.retain(|(other, ..)| *other != on);
                 assert!(self.matching.remove(on));

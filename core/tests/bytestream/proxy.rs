@@ -140,7 +140,7 @@ fn a_socket_that_died_between_claim_and_pairing_leaves_the_stream_id_free() {
 fn a_socket_that_died_unseen_before_pairing_ends_the_pair() {
     let mut harness = proxy();
     let (first, second) = harness.paired();
-    // Nobody reads a claimed socket; that it was reset is seen now.
+    // A claimed socket is not read; its reset is noticed now.
     harness.call(|proxy, now| proxy.handle_end(first, End::Reset, now));
     let news = harness.news();
     assert!(asked(&news, Output::Close { on: first, how: Close::Abort }));

@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order: every claim is answered once, and nothing is left. The proxy's own
-//! `check_invariants` looks along.
+//! Random events in random order: every claim is answered once, and nothing is left. The proxy's own
+//! `check_invariants` runs as well.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use rendezvous_core::time::Span;
 use crate::harness::{Done, Harness};
 use crate::{claim, proxy_with, stanza};
 
-/// A few of everything, so that they meet.
+/// A few of everything, so that they coincide.
 const WHO: [&str; 5] = ["a@a/1", "a@a/2", "b@b/1", "c@c/1", "d@d/1"];
 
 struct Walk {

@@ -17,7 +17,7 @@ fn offered() -> Vec<Connection> {
     vec![connection(PEER, "10.0.0.2:7000"), connection(PROXY, "10.0.0.9:4000")]
 }
 
-/// An entity that changes no roles, at T1; its first dial.
+/// An entity that does not reverse roles, at T1. Returns its first dial.
 fn dialling() -> (Harness<Entity>, ConnId) {
     let mut harness = entity_with(|config| config.reversal = false);
     harness.is_offered("s", offered());
@@ -144,7 +144,7 @@ fn t0_a_dial_may_take_10_s() {
     assert_eq!(dials(&news)[0].1, at("10.0.0.9:4000"));
 }
 
-/// What of these is dialled by an entity with this policy, one after the other.
+/// The addresses of these that an entity with this policy dials, one after the other.
 fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
     let dialled = |to: &&str| {
         let mut harness = entity_with(|config| {
@@ -161,7 +161,7 @@ fn dialled(policy: &Policy, offered: &[&str]) -> Vec<String> {
     offered.iter().filter_map(dialled).collect()
 }
 
-/// Whatever the policy: nobody is there.
+/// Addresses that are never dialled, whatever the policy.
 const NOBODY: [&str; 9] = [
     "0.0.0.0:1",
     "0.1.2.3:1",

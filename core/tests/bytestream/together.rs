@@ -109,7 +109,7 @@ fn bytes_before_clear_to_send_at_the_target_wait_unread() {
     let mut world = World::new(usize::MAX);
     world.held = vec![BOB];
     let local = world.open();
-    // The offer is let through, the result is not: TCP overtakes XMPP.
+    // The offer is delivered, the result is not: TCP overtakes XMPP.
     world.held.clear();
     world.held.push(ALICE);
     world.run();

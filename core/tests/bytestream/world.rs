@@ -19,7 +19,7 @@ use shell::{Shell, Wires};
 pub(crate) const ALICE: &str = "alice@example.org/a";
 pub(crate) const BOB: &str = "bob@example.net/b";
 
-/// Where everybody is, and where everybody listens.
+/// The addresses of all entities.
 const ALICE_AT: &str = "10.0.0.1:5000";
 const BOB_AT: &str = "10.0.0.2:5000";
 const PROXY_AT: &str = "10.0.0.9:4000";
@@ -31,13 +31,13 @@ pub(crate) struct World {
     pub(crate) proxy: Shell<Proxy>,
     pub(crate) alice_reports: Vec<entity::StreamEvent>,
     pub(crate) bob_reports: Vec<entity::StreamEvent>,
-    /// Bob's service, its side of the connections to it.
+    /// Bob's service: its side of the connections to it.
     pub(crate) service: Vec<Hand>,
-    /// Who can't be connected to.
+    /// The addresses that cannot be connected to.
     pub(crate) unreachable: Vec<SocketAddr>,
-    /// A NAT before everybody gives every connection a port of its own.
+    /// Whether a NAT in front of all gives every connection a port of its own.
     pub(crate) nat: bool,
-    /// Stanzas for these wait at the server.
+    /// The JIDs whose stanzas wait at the server.
     pub(crate) held: Vec<&'static str>,
     server: BTreeMap<&'static str, VecDeque<Stanza>>,
     wires: Wires,
@@ -46,13 +46,13 @@ pub(crate) struct World {
     ports: u16,
 }
 
-/// The end of a wire that the test holds in its hand.
+/// The end of a wire that the test controls.
 #[derive(Clone, Copy)]
 pub(crate) struct Hand(usize);
 
 impl World {
     /// Everybody can be reached, and offers itself and the proxy. Alice's local connections open streams to Bob, who
-    /// takes them to his service. No turn moves more than `most` bytes of a connection.
+    /// connects them to his service. No turn moves more than `most` bytes of a connection.
     pub(crate) fn new(most: usize) -> Self {
         Self::with(most, |_, _| ())
     }
@@ -98,7 +98,7 @@ impl World {
         world
     }
 
-    /// A program beside Alice connects: the stream is to begin.
+    /// A program beside Alice connects, which begins a stream.
     pub(crate) fn open(&mut self) -> Hand {
         let (near, far) = self.wires.lay();
         let from = self.port_of("127.0.0.1");
@@ -121,7 +121,7 @@ impl World {
         self.run();
     }
 
-    /// What waits at the server for this one.
+    /// The number of stanzas that wait at the server for this one.
     pub(crate) fn waiting_for(&self, who: &str) -> usize {
         self.server.get(who).map_or(0, VecDeque::len)
     }
@@ -136,7 +136,7 @@ impl World {
         self.run();
     }
 
-    /// Everything that came to this end since the last call.
+    /// All bytes received at this end since the last call.
     pub(crate) fn received(&mut self, hand: Hand) -> Vec<u8> {
         self.wires.receive(hand.0, usize::MAX)
     }
@@ -145,7 +145,7 @@ impl World {
         self.wires.ended(hand.0)
     }
 
-    /// How many bytes wait unread in front of the machines.
+    /// The number of unread bytes in front of the machines.
     pub(crate) fn unread(&self) -> usize {
         let all = [self.alice.wires(), self.bob.wires(), self.proxy.wires()].concat();
         all.into_iter().map(|wire| self.wires.unread(wire)).sum()
@@ -181,7 +181,7 @@ impl World {
         }
     }
 
-    /// Turns until nothing happens any more, but for the passing of time.
+    /// Runs turns until nothing changes without time passing.
     pub(crate) fn run(&mut self) {
         for _ in 0..1_000_000 {
             let mut happened = self.connect() | self.collect() | self.deliver();
@@ -210,7 +210,7 @@ impl World {
         any
     }
 
-    /// A connection from there: its near end, and its own address.
+    /// A connection from this host. Returns its near end, and its own address.
     fn relay_client(&mut self, host: &str, to: SocketAddr) -> Option<(usize, SocketAddr)> {
         if self.unreachable.contains(&to) {
             return None;
@@ -234,7 +234,7 @@ impl World {
         SocketAddr::new(at(&format!("{host}:0")).ip(), self.ports)
     }
 
-    /// What the machines say beside their sockets.
+    /// Collects the stanzas of the machines.
     fn collect(&mut self) -> bool {
         let mut happened = false;
         while let Some(stanza) = self.alice.machine.poll_stanza() {
@@ -257,7 +257,7 @@ impl World {
         happened
     }
 
-    /// The server puts the sender's name in the place of the receiver's.
+    /// The server replaces the receiver's name by the sender's.
     fn post(&mut self, from: &str, stanza: Stanza) {
         let known = [ALICE, BOB, PROXY].into_iter().find(|who| *who == stanza.peer.as_str());
         if let Some(to) = known {

@@ -1,4 +1,4 @@
-//! One machine, a clock that is set by hand, and everything that the machine ever asked for.
+//! A machine, a clock that is set by hand, and everything that the machine has output.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use rendezvous_core::event::Event;
 use rendezvous_core::machine::{ConnId, Machine, Output};
 use rendezvous_core::time::{Now, Span, Time};
 
-/// When every story begins: 2024-05-17T09:20:00Z.
+/// The start of every test: 2024-05-17T09:20:00Z.
 pub(crate) const WALL: u64 = 1_715_937_600;
 
 pub(crate) struct Harness<M> {
@@ -17,7 +17,7 @@ pub(crate) struct Harness<M> {
     told: usize,
 }
 
-/// What a machine did.
+/// An action of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     Sent(ConnId, Vec<u8>),
@@ -39,7 +39,7 @@ impl<M: Machine> Harness<M> {
         harness
     }
 
-    /// Tells the machine something, and has all that it asks for logged. Whatever it closes is closed at once.
+    /// Calls the machine, and logs all of its outputs. Whatever it closes is closed at once.
     pub(crate) fn call<R>(&mut self, what: impl FnOnce(&mut M, Now) -> R) -> R {
         let result = what(&mut self.machine, self.now);
         self.drain();
@@ -86,7 +86,7 @@ impl<M: Machine> Harness<M> {
         self.go_to(until);
     }
 
-    /// Goes to the next deadline at which anything is done; how long that took.
+    /// Advances to the next deadline at which anything is done. Returns the time that took.
     pub(crate) fn wait_for_deadline(&mut self) -> Span {
         let (before, done) = (self.now.mono, self.log.len());
         while self.log.len() == done {
@@ -98,11 +98,11 @@ impl<M: Machine> Harness<M> {
 
     fn go_to(&mut self, time: Time) {
         let time = time.max(self.now.mono);
-        // The wall clock's second began with the story.
+        // The wall clock's second began with the test.
         self.now = Now { mono: time, wall: WALL + time.since(beginning().mono).0 / 1_000_000 };
     }
 
-    /// What was done since the last call.
+    /// The actions since the last call.
     pub(crate) fn news(&mut self) -> Vec<Done> {
         let news = self.log[self.told..].to_vec();
         self.told = self.log.len();
@@ -119,7 +119,7 @@ pub(crate) fn dials(news: &[Done]) -> Vec<(ConnId, SocketAddr)> {
     news.iter().filter_map(dial).collect()
 }
 
-/// The notes among the news.
+/// The events among the news.
 pub(crate) fn events(news: &[Done]) -> Vec<Event> {
     let event = |did: &Done| match did {
         Done::Asked(Output::Event(event)) => Some(event.clone()),
@@ -128,7 +128,7 @@ pub(crate) fn events(news: &[Done]) -> Vec<Event> {
     news.iter().filter_map(event).collect()
 }
 
-/// The texts that were sent on a connection, one behind the other.
+/// The texts that were sent on a connection, concatenated.
 pub(crate) fn sent(news: &[Done], on: ConnId) -> String {
     let text = |did: &Done| match did {
         Done::Sent(to, text) if *to == on => Some(String::from_utf8(text.clone()).unwrap()),
@@ -137,7 +137,7 @@ pub(crate) fn sent(news: &[Done], on: ConnId) -> String {
     news.iter().filter_map(text).collect()
 }
 
-/// Whether this was asked for.
+/// Whether this output is among the news.
 pub(crate) fn asked(news: &[Done], output: Output) -> bool {
     news.contains(&Done::Asked(output))
 }

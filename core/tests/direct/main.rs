@@ -1,5 +1,5 @@
-//! A connector and an agent find a direct connection, or stay on the relay: whichever it is, each program gets what the
-//! other said, all of it, once, in order, and the end behind it.
+//! A connector and an agent establish a direct connection, or stay on the relay. In both cases each program receives
+//! what the other sent: all of it, once, in order, and then the end.
 
 #[path = "../common/harness.rs"]
 mod harness;
@@ -15,7 +15,7 @@ use rendezvous_core::machine::{DialFailure, End, TlsFailure};
 use rendezvous_core::time::Span;
 use world::{BOTH, CLIENT, Input, Rules, SAID, SERVICE, World};
 
-/// Which way the stream went, as one side noted it.
+/// The path of the stream, as one side reported it.
 fn way(world: &World, side: usize) -> Option<Result<(), NotDirect>> {
     let mut ways = world.events[side].iter().filter_map(|event| match event {
         Event::Direct { .. } => Some(Ok(())),
@@ -27,7 +27,8 @@ fn way(world: &World, side: usize) -> Option<Result<(), NotDirect>> {
     way
 }
 
-/// Everything arrived, the two agree on the way, and nothing is left over. Whether it was the direct way.
+/// Whether everything arrived, the two agree on the path, and nothing is left over. Returns whether the path was
+/// direct.
 fn arrived(world: &World) -> bool {
     for side in [CLIENT, SERVICE] {
         let (got, end) = world.got(side);
@@ -40,7 +41,7 @@ fn arrived(world: &World) -> bool {
     ways[0]
 }
 
-/// The client's program was cut off, with this to say; the service's has nothing that could be half of something.
+/// The client's program got a truncated stream, with this event; the service's received no partial stream.
 fn refused(world: &World, why: NotDirect) {
     let refused = Event::ConnectFailed { local: world.local(), why: ConnectFailure::NotDirect(why) };
     assert!(world.events[CLIENT].contains(&refused), "{:?}", world.events[CLIENT]);
@@ -90,7 +91,7 @@ fn patience_may_end_while_both_dial() {
 #[test]
 fn where_every_dial_fails_the_client_waits_for_the_agent_only_where_that_dials() {
     for listens in [[true; 2], [false, true], [true, false]] {
-        // Whether the agent's dials were refused is not to be told from the time: so the client's patience ends.
+        // The time does not reveal whether the agent's dials were refused: the client's timeout elapses.
         let late = listens[CLIENT];
         let mut world = World::new(Rules { listens, dials_fail: true, late, ..BOTH });
         while let Some(input) = world.inputs().into_iter().max_by_key(|input| match input {
@@ -115,7 +116,7 @@ fn another_certificate_than_announced_is_refused_and_the_stream_stays_on_the_rel
     assert_eq!(way(&world, CLIENT), Some(Err(why)));
 }
 
-/// The one who dials shows a certificate too.
+/// The dialling endpoint presents a certificate too.
 #[test]
 fn a_dialling_party_with_another_certificate_is_refused() {
     for (listens, forged) in [([false, true], [true, false]), ([true, false], [false, true])] {
@@ -198,8 +199,8 @@ fn a_client_that_may_be_dialled_by_nobody_stays_on_the_relay() {
     walk::all(world, &|world| assert!(!arrived(world)));
 }
 
-/// A relay that is killed takes with it what it has not passed on, and may look like a peer that has ended in order.
-/// Whatever the connector has decided by then is what comes of it.
+/// A relay that is killed loses what it has not forwarded, and may look like a peer that has ended cleanly. The
+/// connector's decision by then determines the result.
 #[test]
 fn the_relay_may_break_at_any_moment() {
     for listens in [[false, true], [true, false]] {
@@ -214,7 +215,7 @@ fn the_relay_may_break_at_any_moment() {
             if is_direct[0] {
                 assert!(arrived(&world));
             } else {
-                // Who stayed on a relay in clear takes its end for what it looks like.
+                // On a relay in clear, its end looks like a clean one.
                 let stayed = way(&world, CLIENT).is_some();
                 assert!(stayed || world.got(CLIENT).1 != Some(End::Clean), "that is no stream's end");
                 assert_eq!(world.connections(CLIENT) + world.connections(SERVICE), 0);

@@ -1,4 +1,4 @@
-//! Agents that say what they may not, and strangers.
+//! Agents that violate the protocol, and strangers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -105,7 +105,7 @@ fn what_lacks_something_or_says_it_twice_is_no_offer() {
     assert_eq!(offer::read(&switching(&pin)), Offered::Nothing, "without a key");
 }
 
-/// The agent believes that lines are said: it gets one.
+/// The agent expects lines: it gets one.
 #[test]
 fn an_answer_that_is_no_offer_is_stayed_with() {
     let mut harness = connector(0);
@@ -128,7 +128,7 @@ fn an_agent_may_say_error_once_and_nothing_else() {
     }
 }
 
-/// Ours have failed already, and it was told so: its line is awaited, and no byte is taken for it.
+/// Our dials have failed already, and the agent was told so: its line is awaited, and no byte is taken for it.
 #[test]
 fn the_agents_line_is_awaited_before_its_bytes() {
     let mut harness = connector(1);
@@ -226,7 +226,7 @@ fn strangers_do_not_wait_for_ever() {
     assert!(is_closed(&harness.news(), on));
 }
 
-/// Else a connector whose one stream is over would live for as long as they do.
+/// Otherwise a connector whose only stream has ended would not end before they do.
 #[test]
 fn strangers_go_when_nothing_is_negotiated_any_more() {
     let mut harness = connector(1);
@@ -237,7 +237,7 @@ fn strangers_go_when_nothing_is_negotiated_any_more() {
     assert!(is_closed(&harness.news(), silent));
 }
 
-/// As many as there may be at once; those behind are not asked about, and go through the relay.
+/// As many as the limit allows; further ones do not ask for a direct connection, and go through the relay.
 #[test]
 fn too_many_at_once_go_through_the_relay() {
     let mut harness = connector(1);

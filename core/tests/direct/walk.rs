@@ -1,11 +1,11 @@
-//! All runs from one beginning: every interleaving of every step, not a sample of them.
+//! All runs from one start: every interleaving of every step, not a sample.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::world::{Input, World};
 
-/// Checks every world in which nothing can happen any more; how many different worlds there were.
+/// Checks every world in which nothing more can happen. Returns the number of different worlds.
 pub(crate) fn all(world: World, check: &dyn Fn(&World)) -> usize {
     let mut seen = BTreeSet::new();
     walk(world, &mut Vec::new(), &mut seen, check);
@@ -33,7 +33,7 @@ fn walk(world: World, path: &mut Vec<Input>, seen: &mut BTreeSet<(u64, u64)>, ch
     }
 }
 
-/// One run, in which the dice say what happens next.
+/// One run, in which a random generator chooses the next step.
 pub(crate) fn one(mut world: World, seed: u64) -> World {
     let mut rng = seed;
     let mut path = Vec::new();

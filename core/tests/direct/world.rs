@@ -1,5 +1,5 @@
-//! A connector and an agent, whom a relay has brought together already, and everything between them: the relayed
-//! wire, the direct ones, and a program at either end that says what it has to say at once and ends.
+//! A connector and an agent that a relay has already paired, and everything between them: the relayed wire, the
+//! direct ones, and a program at either end that sends everything at once and ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -20,30 +20,30 @@ use rendezvous_core::token::{Algorithm, Key};
 
 pub(crate) const START: Now = Now { mono: Time(1_000_000), wall: 1_715_937_600 };
 const ID: Id = Id(0x2f40_2f80_da50_41e1_9b23_0123_4567_89ab);
-/// Where direct connections are accepted; what else a connector accepts is local.
+/// The listener for direct connections; any other one of a connector is local.
 const DIRECT: Listener = Listener(7);
 
-/// What the programs say: lines that a negotiation would take.
+/// What the programs send: lines that a negotiation would accept.
 pub(crate) const SAID: [&[u8]; 2] = [b"ok\nerror\nfrom the client", b"error\nok\nfrom the service"];
 
-/// Of everything here, 0 is the client's side and 1 the service's.
+/// In all arrays, 0 is the client's side and 1 the service's.
 pub(crate) const CLIENT: usize = 0;
 pub(crate) const SERVICE: usize = 1;
 
-/// What is the case, and what may happen.
+/// The settings of a run, and what may happen in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
-    /// Who can be reached.
+    /// The sides that can be reached.
     pub(crate) listens: [bool; 2],
-    /// Who shows another certificate than it has announced.
+    /// The sides that present a certificate other than the announced one.
     pub(crate) forged: [bool; 2],
     /// Any direct dial may fail.
     pub(crate) dials_fail: bool,
-    /// The connector's patience may end at any moment.
+    /// The connector's timeout may elapse at any time.
     pub(crate) late: bool,
-    /// The relay may break at any moment, in any way.
+    /// The relay may fail at any time, in any way.
     pub(crate) breaks: bool,
-    /// Nothing but a direct connection will do.
+    /// Whether a direct connection is required.
     pub(crate) required: bool,
     /// How many bytes are delivered at once; `None`: one write, or all there is.
     pub(crate) cut: Option<usize>,
@@ -83,12 +83,12 @@ enum Item {
 /// One end of a wire.
 #[derive(Clone, Debug)]
 struct WireEnd {
-    /// Whose it is: a connection of that side's, or in nobody's hand but the test's.
+    /// Its owner: a connection of that side's, or only the test.
     at: Option<(usize, ConnId)>,
-    /// Nothing more is taken here.
+    /// Nothing more is received here.
     closed: bool,
     coming: VecDeque<Item>,
-    /// What came to a test's hand.
+    /// What the test received.
     got: Vec<u8>,
     ended: Option<End>,
 }
@@ -104,7 +104,7 @@ enum Dial {
     Begun {
         by: usize,
     },
-    /// The serving end is up, the dialling end does not know yet.
+    /// The serving end is connected, the dialling end does not know yet.
     Accepted {
         by: usize,
     },
@@ -124,7 +124,7 @@ enum Securing {
     Up,
 }
 
-/// What the shell of a side keeps for one connection.
+/// A driver's state of one connection.
 #[derive(Clone, Debug)]
 struct Sock {
     wire: usize,
@@ -173,11 +173,11 @@ pub(crate) struct World {
     now: Now,
     was_late: bool,
     was_broken: bool,
-    /// What each side noted; not part of what is to come.
+    /// The events of each side; they do not affect what follows.
     pub(crate) events: [Vec<Event>; 2],
 }
 
-/// What two worlds with the same future have in common.
+/// The state that determines the future of a world.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}{:?}{:?}{:?}", self.sides, self.wires, self.was_late, self.was_broken)
@@ -216,12 +216,13 @@ fn direct(side: usize, rules: &Rules) -> Direct {
 }
 
 impl World {
-    /// The client's request has crossed the relay, the agent has reached its service, and both programs have spoken.
+    /// The client's request has crossed the relay, the agent has reached its service, and both programs have sent
+    /// everything.
     pub(crate) fn new(rules: Rules) -> Self {
         Self::with(rules, |_| (), |_| ())
     }
 
-    /// The same, with changes to what was configured.
+    /// The same, with another configuration.
     pub(crate) fn with(
         rules: Rules,
         connector: impl FnOnce(&mut connector::Config),
@@ -278,7 +279,7 @@ impl World {
         self.obey(SERVICE);
         let waiting = self.lay(RELAYED, 1, SERVICE);
         self.call(SERVICE, |agent, now| agent.handle_connected(waiting, now));
-        // What the agent registers with is for the relay.
+        // The agent's registration is for the relay.
         self.wires[RELAYED].ends[0].coming.clear();
         self.come(RELAYED, 1, Item::Bytes(b"HTTP/1.1 200 OK\r\n\r\n".to_vec()));
         self.deliver(RELAYED, 1, true);
@@ -300,7 +301,7 @@ impl World {
         self.sides[side].program.get()
     }
 
-    /// The connection that this side has just dialled gets that end of a wire.
+    /// The connection that this side has just dialled gets this end of a wire.
     fn lay(&mut self, wire: usize, end: usize, side: usize) -> ConnId {
         let dialled =
             self.sides[side].socks.iter().filter(|(_, sock)| sock.wire == usize::MAX).map(|(on, _)| *on);
@@ -321,7 +322,7 @@ impl World {
         self.obey(side);
     }
 
-    /// Everything that may happen next; nothing at the end.
+    /// Everything that may happen next; empty at the end.
     pub(crate) fn inputs(&self) -> Vec<Input> {
         let mut inputs = Vec::new();
         let waits = self.sides[CLIENT].idle.is_some_and(|idle| idle <= self.now.mono + Direct::TRIED);
@@ -376,7 +377,7 @@ impl World {
         self.sides[side].socks.get(&on)
     }
 
-    /// This happens, and what the two want done about it.
+    /// Applies an input, and carries out the resulting outputs.
     pub(crate) fn step(&mut self, input: Input) {
         match input {
             Input::Accept { wire } => {
@@ -428,7 +429,7 @@ impl World {
                 for end in 0..2 {
                     self.wires[RELAYED].ends[end].coming.clear();
                     self.come(RELAYED, end, Item::End(how));
-                    // What is sent from now on reaches nobody.
+                    // What is sent from now on is lost.
                     self.wires[RELAYED].ends[end].closed = true;
                 }
             }
@@ -487,7 +488,7 @@ impl World {
             }
             return self.obey(side);
         }
-        // After its end a connection says nothing more, not even that it was reset.
+        // After its end a connection reports nothing more, not even a reset.
         let ended = ended.filter(|_| !std::mem::replace(&mut sock.ended, true));
         sock.parked.append(&mut bytes);
         self.offer(side, on);
@@ -499,7 +500,7 @@ impl World {
         }
     }
 
-    /// What was received goes to the machine, or to the other side of the pair.
+    /// Passes received bytes to the machine, or to the other side of the pair.
     fn offer(&mut self, side: usize, on: ConnId) {
         let now = self.now;
         let Some(sock) = self.sock(side, on) else { return };
@@ -649,7 +650,7 @@ impl World {
         self.program(side).handle_closed(on, now);
     }
 
-    /// What came to the program of this side in the end, and how that ended.
+    /// What the program of this side has received, and how that ended.
     pub(crate) fn got(&self, side: usize) -> (&[u8], Option<End>) {
         let (wire, end) = if side == CLIENT { (LOCAL, 0) } else { (STREAM, 1) };
         let it = &self.wires[wire].ends[end];
@@ -661,7 +662,7 @@ impl World {
         self.wires[LOCAL].ends[1].at.expect("a connection").1
     }
 
-    /// How many connections this side's machine has, closing ones included.
+    /// The number of connections of this side's machine, including closing ones.
     pub(crate) fn connections(&self, side: usize) -> usize {
         match &self.sides[side].program {
             Program::Connector(connector) => connector.connections(),

@@ -1,4 +1,4 @@
-//! `host:port`, and whom to dial.
+//! `host:port`, and the addresses that may be dialled.
 
 use rendezvous_core::acl::{Policy, Scope, scope};
 use rendezvous_core::dtcp::host::{parse, write};
@@ -173,14 +173,14 @@ fn case_35_own_ports_are_never_dialled() {
             assert!(!is_allowed(&own(unspecified), loopback), "{loopback}");
         }
         assert!(is_allowed(&own(unspecified), "127.0.0.1:8001"));
-        // The seed's own example has two parties that listen on the same port of two machines.
+        // The example has two endpoints that listen on the same port of two machines.
         assert!(is_allowed(&own(unspecified), "192.0.2.1:8000"));
     }
 }
 
 #[test]
 fn a_scope_is_known_for_every_address_of_ipv4() {
-    // The borders of all ranges, from RFC 6890 and its kin: below, at, and behind each.
+    // The borders of all ranges of RFC 6890 and similar ones: below, at, and above each.
     let of = |text: &str| scope(text.parse().unwrap());
     for (address, expected) in [
         ("0.255.255.255", Scope::Nobody),

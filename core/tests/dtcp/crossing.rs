@@ -1,4 +1,4 @@
-//! Case 1: both dial at once. Every interleaving of every step, not a sample of them.
+//! Case 1: both dial at once. Every interleaving of every step, not a sample.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,7 +7,7 @@ use rendezvous_core::dtcp::handshake::Tls;
 
 use crate::world::{Input, Outcome, Owner, PLAIN, Rules, SAID, World};
 
-/// All runs from one beginning: worlds that were seen, with the number of runs from there on.
+/// All runs from one start: the worlds that were seen, with the number of runs from each.
 #[derive(Default)]
 struct Walk {
     seen: BTreeMap<(u64, u64), u128>,
@@ -74,7 +74,7 @@ fn winner(world: &World) -> Option<usize> {
     }
 }
 
-/// One connection wins, both know which, and every byte of the applications goes there and arrives.
+/// One connection is chosen, both know which, and all bytes of the applications arrive on it.
 fn one_wins(world: &World) {
     let winner = winner(world);
     assert!(winner.is_some());
@@ -110,7 +110,7 @@ fn walk(rules: Rules, check: &dyn Fn(&World)) -> Walk {
 fn case_1_one_connection_wins_in_every_interleaving() {
     for resets_eat in [false, true] {
         let walk = walk(Rules { resets_eat, ..PLAIN }, &one_wins);
-        // Both directions win somewhere: the choice is real.
+        // Each direction is chosen in some run.
         assert_eq!(walk.ways.len(), 2, "{:?}", walk.ways);
     }
 }
@@ -145,7 +145,7 @@ fn case_9_with_failing_dials_both_agree_in_every_interleaving() {
 
 #[test]
 fn where_only_one_side_requires_tls_both_agree_in_every_interleaving() {
-    // The side that requires it can dial the other in vain only, since that speaks none.
+    // The side that requires it dials the other in vain, since that does not support it.
     for tls in [[Tls::Require, Tls::Off], [Tls::Off, Tls::Require]] {
         walk(Rules { tls, ..PLAIN }, &|world| {
             assert_eq!(world.outcomes, [Some(Outcome::Failed); 2]);

@@ -1,4 +1,4 @@
-//! The entity: what it says over XMPP, and when its local connection meets the direct one.
+//! The entity: its stanzas, and when its local connection is paired with the direct one.
 
 use rendezvous_core::bytestream::name::Allow;
 use rendezvous_core::dtcp::entity::{Config, DtcpEvent, Entity, Outcome, Refused, Role, SESSIONS_MAX};
@@ -45,7 +45,7 @@ impl Stage {
         Self { harness, local }
     }
 
-    /// Joe is asked; the request.
+    /// Requests a session with Joe. Returns the request.
     fn open(hosts: &[&str]) -> (Self, Iq) {
         let mut stage = Self::new(Role::Open { to: jid(JOE) }, hosts);
         assert_eq!(stage.iqs(), [], "the server is not there");
@@ -71,13 +71,13 @@ impl Stage {
         std::iter::from_fn(|| self.harness.machine.poll_event()).collect()
     }
 
-    /// An IQ comes; what is answered.
+    /// Handles an IQ. Returns the answers.
     fn hears(&mut self, iq: &Iq) -> Vec<Iq> {
         self.harness.call(|it, now| it.handle_iq(iq.clone(), now));
         self.iqs()
     }
 
-    /// Joe asks, under the id `1`; what is answered.
+    /// Joe requests a session with the id `1`. Returns the answers.
     fn asked(&mut self, hosts: &[&str]) -> Vec<Iq> {
         self.hears(&dtcp::request(&jid(JOE), &jid(ME), IqId::new("1").unwrap(), &offer(hosts)))
     }
@@ -136,7 +136,7 @@ fn code(iqs: &[Iq]) -> u16 {
     }
 }
 
-/// Nothing is paired, nothing failed.
+/// Nothing is paired, and nothing has failed.
 fn goes_on(stage: &mut Stage) {
     assert_eq!(stage.harness.news(), []);
     assert_eq!(stage.harness.machine.outcome(), None);

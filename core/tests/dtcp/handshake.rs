@@ -1,4 +1,4 @@
-//! One connection, from either end.
+//! The handshake on one connection, from either end.
 
 use rendezvous_core::dtcp::Key;
 use rendezvous_core::dtcp::handshake::{Dialled, Dialling, Served, Serving, Step, Tls, Verdict};
@@ -28,7 +28,7 @@ fn serving_in_tls(tls: Tls) -> Serving {
     serving
 }
 
-/// A dialling end that has asked for TLS, or shown its key.
+/// A dialling end that has asked for TLS, or sent its key.
 fn dialling(tls: Tls) -> Dialling {
     let mut dialling = Dialling::new(tls);
     let asked = if tls == Tls::Off { Dialled::ShowKey } else { Dialled::AskTls };
@@ -151,7 +151,7 @@ fn case_29_where_tls_is_required_no_key_is_judged_in_clear() {
     assert_eq!(heard(&mut serving, b"starttls\n"), Served::StartTls);
     serving.on_tls_up();
     assert_eq!(heard(&mut serving, b"key:k\n"), Served::Judge(b"k"));
-    // Where it is not required, a key in clear is as good.
+    // If TLS is not required, a key in clear is equivalent.
     assert_eq!(heard(&mut Serving::new(Tls::Prefer), b"key:k\n"), Served::Judge(b"k"));
 }
 

@@ -1,8 +1,8 @@
-//! Lines.
+//! Lines of DTCP.
 
 use rendezvous_core::dtcp::line::{BYTES_MAX, Command, Found, find};
 
-/// The one verdict on these bytes, with anything or nothing behind them, and none before the last of them.
+/// The only result for these bytes, with or without further bytes after them, and none before the last of them.
 fn read(line: &[u8]) -> Found<'_> {
     for cut in 0..line.len() {
         assert_eq!(find(&line[..cut]), Found::Partial, "{:?} cut at {cut}", line.escape_ascii().to_string());

@@ -82,7 +82,7 @@ fn pinned(hosts: &[&str], certificate: Fingerprint) -> Offer {
     Offer { fingerprint: Some(certificate), ..offer(hosts) }
 }
 
-/// One party, and what it said since it was asked last.
+/// An endpoint, and its outputs since the last call.
 struct Party {
     it: Negotiation,
     now: Time,
@@ -120,7 +120,7 @@ impl Party {
         self.news()
     }
 
-    /// We asked, with one host; the session and our key.
+    /// We sent a request, with one host. Returns the session and our key.
     fn requested(&mut self) -> (SessionId, Key) {
         let session = self.it.request("joe", &[place("198.51.100.1:8000")], self.now);
         let news = self.news();
@@ -128,14 +128,14 @@ impl Party {
         (session, ours.key.clone())
     }
 
-    /// We asked and were answered with these hosts; what was said about the answer.
+    /// We sent a request and were answered with these hosts. Returns the outputs.
     fn requestor(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
         let (session, key) = self.requested();
         self.it.handle_answer(session, theirs, self.now);
         (session, key, self.news())
     }
 
-    /// We were asked with this offer, and have one host.
+    /// We got a request with this offer, and have one host.
     fn responder(&mut self, theirs: &Offer) -> (SessionId, Key, Vec<Output>) {
         let session = self.it.handle_request("joe", theirs, &[place("198.51.100.1:8000")], self.now);
         let mut news = self.news();
@@ -149,7 +149,7 @@ impl Party {
         link
     }
 
-    /// All of the bytes are consumed; what was said.
+    /// All of the bytes are consumed. Returns the outputs.
     fn hears(&mut self, link: LinkId, bytes: &[u8]) -> Vec<Output> {
         let used = self.it.handle_bytes(link, bytes);
         assert_eq!(used, bytes.len(), "{:?}", bytes.escape_ascii().to_string());

@@ -1,4 +1,4 @@
-//! Keys, offers, answers: what is said before anything is dialled, and who is dialled then.
+//! Keys, offers, answers: everything before dialling, and the resulting dials.
 
 use rendezvous_core::acl::Policy;
 use rendezvous_core::dtcp::handshake::Tls;
@@ -138,7 +138,7 @@ fn case_8_who_was_given_no_host_counts_as_given_up() {
     assert_eq!(party.sleep(Span::from_secs(10)), expected[1..]);
 }
 
-/// What a responder that was asked to dial says, and when, from then on.
+/// The outputs of a responder after a request, with their times.
 fn told(meets: impl FnOnce(&mut Party, LinkId)) -> Vec<(u64, Output)> {
     let mut party = Party::with_tls(Tls::Off);
     let session = party.it.handle_request("joe", &offer(&[HOST]), &[place(HOST)], party.now);

@@ -1,4 +1,4 @@
-//! A session with its connections: who wins, who is told what, and what becomes of the others.
+//! A session with its connections: which one is chosen, what each side is told, and the fate of the others.
 
 use rendezvous_core::dtcp::handshake::Tls;
 use rendezvous_core::dtcp::negotiation::{Config, Failure, Output};

@@ -1,5 +1,5 @@
-//! Two parties in memory, and everything that may happen next. A run is a choice after each other of what there is to
-//! choose from; [`crate::crossing`] takes them all.
+//! Two endpoints in memory, and everything that may happen next. A run is a sequence of choices; [`crate::crossing`]
+//! takes all of them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,16 +10,16 @@ use rendezvous_core::machine::Close;
 
 use crate::{START, place};
 
-/// What the parties are, and what the world does to them.
+/// The settings of the endpoints and of the network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     /// How many hosts requestor and responder offer.
     pub hosts: [usize; 2],
-    /// What they want of TLS.
+    /// Their policies for TLS.
     pub tls: [Tls; 2],
     /// Any dial may fail.
     pub dials_fail: bool,
-    /// A reset eats what was on its way.
+    /// A reset discards what is in flight.
     pub resets_eat: bool,
     /// How many bytes are delivered at once; `None`: one write, or all there is.
     pub cut: Option<usize>,
@@ -28,7 +28,7 @@ pub(crate) struct Rules {
 pub(crate) const PLAIN: Rules =
     Rules { hosts: [1, 1], tls: [Tls::Off; 2], dials_fail: false, resets_eat: false, cut: None };
 
-/// What the applications say at once: lines that a handshake would take, and no end.
+/// What the applications send at once: lines that a handshake would accept, and no end.
 pub(crate) const SAID: [&[u8]; 2] = [b"ok\nkey:requestor\nerror", b"ok\nstarttls\nresponder"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(crate) struct WireEnd {
     link: Option<LinkId>,
     pub(crate) owner: Owner,
     securing: Securing,
-    /// On its way to this end.
+    /// In flight to this end.
     coming: VecDeque<Item>,
     /// Received, not consumed.
     kept: Vec<u8>,
@@ -71,9 +71,9 @@ pub(crate) struct WireEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dial {
     Begun,
-    /// The serving end is up, the dialling end does not know yet.
+    /// The serving end is connected, the dialling end does not know yet.
     Accepted,
-    /// The dialling end was closed at once; the other may come up, and see that, or never.
+    /// The dialling end was closed at once. The other may connect and see that, or not.
     CalledOff,
     Ended,
 }
@@ -135,7 +135,7 @@ pub(crate) struct World {
     pub(crate) outcomes: [Option<Outcome>; 2],
 }
 
-/// What two worlds with the same future have in common.
+/// The state that determines the future of a world.
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}{:?}{:?}{:?}", self.parties, self.signals, self.wires, self.outcomes)
@@ -160,7 +160,7 @@ impl WireEnd {
         open && !self.paused && self.securing != Securing::Begun && !self.coming.is_empty()
     }
 
-    /// Whether the other end's TLS handshake can be completed: this one is in it, or was done with its part.
+    /// Whether the other end's TLS handshake can complete: this one is in it, or has finished its part.
     fn answers_tls(&self) -> bool {
         match self.securing {
             Securing::Clear => false,
@@ -175,7 +175,7 @@ impl WireEnd {
 }
 
 impl World {
-    /// The requestor has asked.
+    /// The requestor has sent its request.
     pub(crate) fn new(rules: Rules) -> Self {
         let party = |at: usize| {
             let config = Config { tls: rules.tls[at], concealed: None, ..Config::default() };
@@ -199,7 +199,7 @@ impl World {
         (0..self.rules.hosts[at]).map(|host| place(&format!("192.0.2.{host}:800{at}"))).collect()
     }
 
-    /// Everything that may happen next; nothing at the end.
+    /// Everything that may happen next; empty at the end.
     pub(crate) fn inputs(&self) -> Vec<Input> {
         let mut inputs = Vec::new();
         for to in 0..2 {
@@ -239,7 +239,7 @@ impl World {
         inputs
     }
 
-    /// This happens, and what the parties want done about it.
+    /// Applies an input, and carries out the resulting outputs.
     pub(crate) fn step(&mut self, input: Input) {
         match input {
             Input::Signal { to } => self.signal(to),
@@ -331,7 +331,7 @@ impl World {
         }
     }
 
-    /// Offers what was kept to whom the end belongs.
+    /// Offers the kept bytes to the owner of the end.
     fn offer(&mut self, wire: usize, at: usize) {
         let end = &mut self.wires[wire].ends[at];
         match end.owner {

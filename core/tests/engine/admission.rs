@@ -1,4 +1,4 @@
-//! Many unauthenticated connections: the oldest ones of the address with the most make room.
+//! Many unauthenticated connections: the oldest ones of the address with the most are displaced.
 
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId};

@@ -9,7 +9,7 @@ use crate::{GET, ID, get, world};
 const ASK: &str = "GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
 const WHY: &str = "the ID of the hidden server is asked for as user name";
 
-/// The two values that are different every time.
+/// The two values that differ every time.
 fn nonce_and_opaque(text: &str) -> (&str, &str) {
     let value = |name: &str| {
         let (_, rest) = text.split_once(&format!("{name}=\"")).expect("the parameter");

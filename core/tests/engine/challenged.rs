@@ -156,12 +156,12 @@ fn no_token_of_one_kind_is_accepted_as_one_of_another() {
     let over = HEXLOWER.encode(&key_of(ID).over_challenge(&challenge, NONCE.as_bytes()));
     let bound = HEXLOWER.encode(&key_of(ID).bound(key_of(ID).step(WALL), NONCE.as_bytes()));
     for query in [
-        // One over a challenge, as if it were bound to the time.
+        // A token over a challenge, sent as if it were bound to the time.
         format!("response={over}&nonce={NONCE}"),
         format!("response={over}&nonce={challenge}"),
-        // One that is bound to the time, as if it were over a challenge.
+        // A token bound to the time, sent as if it were over a challenge.
         format!("response={bound}&nonce={NONCE}&challenge={challenge}"),
-        // Nonce and challenge in each other's place.
+        // Nonce and challenge exchanged.
         format!("response={over}&nonce={challenge}&challenge={NONCE}"),
     ] {
         let on = world.says(format!("CONNECT uuid:{ID}?{query} HTTP/1.1\r\n\r\n"));

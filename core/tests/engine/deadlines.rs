@@ -1,4 +1,4 @@
-//! Every state that is not idle has a deadline, and what happens at it.
+//! Every state that is not idle has a deadline, and its effect.
 
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, End, TlsFailure};
@@ -140,7 +140,7 @@ fn the_body_of_a_challenged_request_may_be_slow_but_not_stand_still() {
         world.write(on, [b'x'; 8 << 10]);
         assert!(world.is_open(on));
     }
-    // Less than a step postpones nothing.
+    // Less than a step does not restart the timeout.
     world.wait_secs(5);
     world.write(on, [b'x'; 8_000]);
     world.wait_ms(4_999);
@@ -167,7 +167,7 @@ fn a_large_body_of_a_refused_request_is_read_to_its_end_at_a_mbit_a_second() {
 fn a_refused_peer_that_drips_is_closed_after_thirty_seconds() {
     let mut world = world();
     let on = world.says("POST / HTTP/1.1\r\nHost: relay\r\nContent-Length: 41943040\r\n\r\n");
-    // Fast at first: that earns one window, not many.
+    // Fast at first, which restarts one window only.
     world.write(on, vec![b'x'; 4 << 20]);
     for _ in 0..29 {
         world.wait_secs(1);
@@ -341,7 +341,7 @@ fn early_late_and_spurious_calls_do_no_harm() {
         world.run();
     }
     assert!(world.is_open(on));
-    // Nobody woke us for an hour.
+    // No call was made for an hour.
     world.now.mono = world.now.mono + Span::from_secs(3_600);
     world.engine.handle_timeout(world.now);
     world.run();

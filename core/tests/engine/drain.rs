@@ -1,4 +1,4 @@
-//! The relay shuts down in order.
+//! The relay shuts down.
 
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::machine::Close;

@@ -7,12 +7,12 @@ use rendezvous_core::pair::EndReason;
 use crate::world::World;
 use crate::{ANSWER, DOMAIN, FAILED, GET, ID, NOBODY, OTHER, STRANGER, credential, get, post, world};
 
-/// An answer with this body.
+/// A response with this body.
 fn answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A request for no hidden server in particular.
+/// A request that names no hidden server.
 const NO_NAME: &str = "GET /next HTTP/1.1\r\nHost: relay\r\n\r\n";
 
 /// A pair of ID's whose first exchange is complete, and a waiting connection of OTHER's.

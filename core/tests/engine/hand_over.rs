@@ -8,7 +8,7 @@ use rendezvous_core::time::Span;
 use crate::world::World;
 use crate::{ANSWER, FAILED, GET, ID, credential, get, post, world};
 
-/// Whether a request is given to a second hidden server when the first ends.
+/// Whether a request is handed over to a second hidden server when the first ends.
 fn is_retried(request: &str) -> bool {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
@@ -237,7 +237,7 @@ fn a_plain_connection_that_is_not_ready_is_not_retried_with() {
     assert!(world.is_open(plain));
 }
 
-/// This connection's peer acknowledges nothing any more.
+/// This connection's peer stops acknowledging.
 fn dies(world: &mut World, on: ConnId) {
     world.ages.insert(on, Span::from_secs(29));
 }
@@ -321,7 +321,7 @@ fn a_head_that_was_acknowledged_is_never_handed_over_again() {
     let mut world = world();
     let (second, first) = (world.register(ID), world.register(ID));
     let client = world.says(get(ID));
-    // Something was acknowledged since the hand-over, and something else is not.
+    // Some bytes were acknowledged since the hand-over, others were not.
     world.ages.insert(first, Span::from_millis(600));
     world.wait_secs(9);
     assert_eq!(world.peer(client), Some(first));

@@ -124,7 +124,7 @@ fn a_hidden_server_that_replaces_one_connection_of_several_is_there() {
     world.wait_secs(10);
     let client = world.says(get(ID));
     assert_eq!(world.peer(client), Some(kept));
-    // The one that stayed was taken: it is busy, and clients are held as long as ever.
+    // The one that stayed was taken: it is busy, and clients are held as usual.
     let next = world.says(get(ID));
     world.wait_secs(5);
     world.assert_refused(next, "503 Service Unavailable", BUSY);
@@ -142,7 +142,7 @@ fn while_an_agent_drains_clients_are_held_for_the_one_that_follows() {
     assert!(world.is_open(held));
     world.wait_ms(1);
     world.assert_refused(held, "503 Service Unavailable", OFFLINE);
-    // Its last pair is over: the two seconds begin.
+    // Its last pair has ended: the two seconds begin.
     world.end(hidden, End::Clean);
     world.end(client, End::Clean);
     let held = world.says(get(ID));
@@ -274,7 +274,7 @@ fn as_many_are_held_as_the_limit_says() {
     let third = world.says(get(ID));
     world.assert_refused(third, "503 Service Unavailable", BUSY);
     assert!(held.iter().all(|on| world.is_open(*on)));
-    // The limit is an ID's, not the relay's.
+    // The limit is that of an ID, not of the relay.
     world.pair(OTHER);
     let other = world.says(get(OTHER));
     assert!(world.is_open(other));

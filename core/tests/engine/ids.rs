@@ -80,7 +80,7 @@ fn after_a_rotation_the_old_secret_is_worth_nothing_and_what_waited_by_it_closes
     assert_eq!(world.closing(old), Some(Close::Linger));
     let again = world.says(&token);
     world.assert_refused(again, "401 Unauthorized", "not authorized");
-    // The new secret is good: rotated back, the relay knows the first token again.
+    // The secret is valid: after rotating back, the relay accepts the first token again.
     world.enrol(both());
     let again = world.says(&token);
     assert_eq!(world.got(again), OK);
@@ -90,7 +90,7 @@ fn after_a_rotation_the_old_secret_is_worth_nothing_and_what_waited_by_it_closes
 fn after_a_rotation_a_client_is_held_for_whoever_waited_until_then() {
     let mut rotated = both();
     rotated[0].key = key(9);
-    // One that waits at that moment, one that ended ten seconds before it, one that ended longer ago than counts.
+    // One that waits at that time, one that ended ten seconds before, and one that ended too long ago to count.
     for (ended_before, is_served) in [(0, true), (10, true), (30, false)] {
         let mut world = world();
         world.wait_secs(60);
@@ -175,7 +175,7 @@ fn an_id_that_was_removed_and_came_back_still_knows_how_many_pairs_it_has() {
     world.register(ID);
     let third = world.says(get(ID));
     world.assert_refused(third, "503 Service Unavailable", "too many pairs");
-    // The end of the first is the first's, not the second's.
+    // The end of the first does not affect the second.
     world.end(hidden, End::Reset);
     world.answered_pair(ID);
     world.register(ID);

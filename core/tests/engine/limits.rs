@@ -1,4 +1,4 @@
-//! Everything is limited: guesses, connections, pairs, what is remembered.
+//! Limits: of guesses, connections, pairs, and remembered tokens.
 
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
@@ -122,7 +122,7 @@ fn guesses_at_an_id_that_takes_no_plain_tokens_don_t_tell_it_from_an_unknown_one
     for host in 0..30 {
         let answers = [ID, STRANGER].map(|id| {
             let on = world.says_from(&format!("198.51.100.{host}:1"), &guess(id));
-            // Each answer has a challenge of its own.
+            // Each response has a challenge of its own.
             world.got(on).replace(&world.challenge_line(on), "")
         });
         assert_eq!(answers[0], answers[1]);
@@ -223,7 +223,7 @@ fn silent_connections_never_keep_hidden_servers_and_clients_out() {
     });
     let (mut clients, mut silent) = (Vec::new(), Vec::new());
     for port in 0..40 {
-        // Each time more silent connections than there is room for, of two addresses.
+        // Each time more silent connections than the limit, of two addresses.
         silent.extend((0..150).map(|own| world.open_from(&format!("198.51.100.{}:{own}", port % 2))));
         world.register(ID);
         let client = world.open_from(&format!("192.0.2.2:{port}"));
@@ -338,7 +338,7 @@ fn more_tokens_than_are_remembered_are_503_until_their_steps_are_over() {
     let on = world.says(&first);
     world.assert_refused(on, "401 Unauthorized", "not authorized");
     world.register(OTHER);
-    // 7 s into a step: it is acceptable for another 23 + 30 s.
+    // 7 s into a step: the token is acceptable for another 23 + 30 s.
     world.wait_secs(52);
     let on = world.says(bound_connect(ID, world.now.wall, "nonce-of-the-last-"));
     assert!(world.got(on).starts_with("HTTP/1.1 503 "));
@@ -351,7 +351,7 @@ fn deadlines_that_wake_nobody_are_not_kept_for_ever() {
     use rendezvous_core::time::Span;
     let mut world = world_with(|config| config.pair.idle = Some(Span::from_secs(24 * 3_600)));
     let (hidden, client) = world.answered_pair(ID);
-    // Each time round an entry for the end of the day is left behind, unless somebody clears up.
+    // Each iteration leaves an entry for the end of the day, unless stale entries are removed.
     for _ in 0..2_000 {
         world.write(client, "x");
         world.wait_secs(20);

@@ -1,4 +1,4 @@
-//! The relay's engine, one behaviour a test: what goes in, what comes out, and that nothing is left in the end.
+//! The relay's engine, one behaviour per test: inputs, outputs, and that nothing is left at the end.
 
 mod admission;
 mod challenge;
@@ -34,7 +34,7 @@ use crate::world::World;
 
 const ID: Id = Id(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef);
 const OTHER: Id = Id(0xdead_beef_0000_0000_0000_0000_0000_0001);
-/// Enrolled nowhere.
+/// An ID that is not enrolled.
 const STRANGER: Id = Id(0x5757_5757_5757_5757_5757_5757_5757_5757);
 
 const DOMAIN: &str = "hidden.example";
@@ -44,7 +44,7 @@ const OFFLINE: &str = "the hidden server is offline";
 const BUSY: &str = "all connections of the hidden server are taken";
 const FAILED: &str = "the hidden server's connection failed";
 
-/// HTTP as ID's hidden server would answer it.
+/// A response of ID's hidden server.
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 fn key(fill: u8) -> Key {
@@ -110,7 +110,7 @@ fn get(id: Id) -> String {
     format!("GET / HTTP/1.1\r\nHost: relay\r\n{}\r\n", credential(id))
 }
 
-/// The same as the hidden server gets it.
+/// The same as the hidden server receives it.
 const GET: &str = "GET / HTTP/1.1\r\nHost: relay\r\n\r\n";
 
 fn post(id: Id, body: &str) -> String {
@@ -131,7 +131,7 @@ impl World {
         format!("nonce-of-test-{:06}", self.counter)
     }
 
-    /// A connection that waits for this ID, registered with a bound token, unless a client was held for it; its 200 is
+    /// Registers a connection for this ID with a bound token. It waits, unless a client was held for it. Its 200 is
     /// read.
     fn register(&mut self, id: Id) -> ConnId {
         let nonce = self.fresh_nonce();
@@ -147,7 +147,7 @@ impl World {
         on
     }
 
-    /// A pair: the request is at the hidden server, and no byte of an answer came.
+    /// A pair: the request has reached the hidden server, and no byte of a response has come.
     fn pair(&mut self, id: Id) -> (ConnId, ConnId) {
         let hidden = self.register(id);
         let client = self.says(get(id));
@@ -170,7 +170,7 @@ impl World {
         String::from_utf8(date).expect("a date")
     }
 
-    /// The whole text of an error answer. `extra`: the fields between `Vary` and the end.
+    /// The whole text of an error response. `extra`: the fields between `Vary` and the end.
     fn answer(&self, status: &str, extra: &str, permanent: bool, diagnostic: &str) -> String {
         let body = format!(r#"{{"error":{{"permanent":{permanent},"diagnostic":"{diagnostic}"}}}}"#) + "\n";
         format!(
@@ -181,14 +181,14 @@ impl World {
         )
     }
 
-    /// The challenge in an answer to a CONNECT.
+    /// The challenge in a response to a CONNECT.
     fn challenge(&self, on: ConnId) -> Option<Challenge> {
         let got = self.got(on);
         let line = got.split("\r\n").find_map(|line| line.strip_prefix("Rendezvous-Challenge: "))?;
         Some(Challenge::parse(line.as_bytes()).expect("a challenge"))
     }
 
-    /// The line with the challenge, which an answer has if and only if another token could help.
+    /// The line with the challenge, which a response has if and only if another token could help.
     #[track_caller]
     fn challenge_line(&self, on: ConnId) -> String {
         let challenge = self.challenge(on);
@@ -197,7 +197,7 @@ impl World {
         challenge.map(|challenge| format!("Rendezvous-Challenge: {challenge}\r\n")).unwrap_or_default()
     }
 
-    /// The peer got this answer and nothing else, and its connection closes as it must.
+    /// The peer received this response and nothing else, and its connection closes as required.
     #[track_caller]
     fn assert_refused(&self, on: ConnId, status: &str, diagnostic: &str) {
         let permanent = ["400", "403", "414", "421", "431", "505"].contains(&&status[..3]);
@@ -208,7 +208,7 @@ impl World {
         assert_eq!(self.closing(on), Some(Close::Linger));
     }
 
-    /// It was asked whom it wants; whether its connection was kept.
+    /// It received the challenge. Returns whether its connection was kept.
     #[track_caller]
     fn was_challenged(&mut self, on: ConnId) -> bool {
         let text = self.take(on);

@@ -1,4 +1,4 @@
-//! What the end of one side of a pair means for the other, in the whole engine (docs/protocol.md §4.2).
+//! The effect of the end of one side of a pair on the other, in the whole engine (docs/protocol.md §4.2).
 
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End};
@@ -111,7 +111,7 @@ fn a_client_that_breaks_off_behind_a_complete_answer_is_a_success() {
         assert_eq!(world.closing(hidden), Some(Close::Truncate), "the hidden server sees what happened");
         assert_eq!(why(&mut world), Some(EndReason::Done), "{how:?}");
 
-        // An answer that the hidden server's end delimits.
+        // A response that the hidden server's end delimits.
         let (hidden, client) = world.pair(ID);
         world.write(hidden, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall");
         world.end(hidden, End::Clean);
@@ -135,7 +135,7 @@ fn a_client_that_breaks_off_in_an_answer_is_no_success() {
         world.end(client, how);
         assert_eq!(why(&mut world), Some(expected));
 
-        // It was answered, but the answer is still in the queue.
+        // It was answered, but the response is still queued.
         let (hidden, client) = world.pair(ID);
         world.stall(client, true);
         world.write(hidden, ANSWER);

@@ -6,7 +6,7 @@ use rendezvous_core::machine::ConnId;
 use crate::world::World;
 use crate::{GET, ID, OK, OTHER, bound_connect, get, plain_connect, world, world_with};
 
-/// Whom the next client meets.
+/// The connection that the next client is handed over to.
 fn next(world: &mut World) -> Option<ConnId> {
     let client = world.says(get(ID));
     world.peer(client)
@@ -179,7 +179,7 @@ fn a_note_says_how_many_wait() {
     assert_eq!(counts, [1, 2]);
 }
 
-/// An agent registers and asks for the state of the pool. What the relay tells it.
+/// An agent registers and asks for the state of the pool. Returns the relay's value.
 fn state(world: &mut World) -> String {
     let nonce = world.fresh_nonce();
     let connect = bound_connect(ID, world.now.wall, &nonce);
@@ -197,7 +197,7 @@ fn an_agent_that_asks_is_told_how_many_clients_are_held_and_how_many_connections
     assert_eq!(state(&mut world), "held=0 room=7");
     assert_eq!(state(&mut world), "held=0 room=6");
     let _clients: Vec<ConnId> = (0..9).map(|_| world.says(get(ID))).collect();
-    // Two waited, seven are held; one of them gets the connection.
+    // Two were waiting, seven clients are held; one of them gets the connection.
     assert_eq!(state(&mut world), "held=6 room=7");
     assert_eq!(state(&mut world), "held=5 room=7");
 }

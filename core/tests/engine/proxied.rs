@@ -1,4 +1,4 @@
-//! A listener behind a balancer, and agents that want to know who their clients are.
+//! A listener behind a load balancer, and agents that ask for their clients' addresses.
 
 use rendezvous_core::engine::Transport;
 use rendezvous_core::event::Event;
@@ -27,7 +27,7 @@ fn header(source: Option<&str>) -> Vec<u8> {
 }
 
 impl World {
-    /// A connection of the balancer for a client, up to where TLS begins.
+    /// A connection of the load balancer for a client, up to the beginning of TLS.
     fn proxied(&mut self, source: &str) -> ConnId {
         let on = self.open_on(PROXIED, BALANCER);
         self.write(on, header(Some(source)));
@@ -87,7 +87,7 @@ fn without_a_header_there_is_no_connection() {
     assert!(world.is_open(on));
     world.wait_secs(1);
     assert_eq!(world.dropped(on).map(|it| it.1), Some("the proxy's header did not arrive in time"));
-    // Who only looks whether the port is open is not worth a line.
+    // A probe of the port is not logged.
     let on = world.open_on(PROXIED, BALANCER);
     world.end(on, End::Clean);
     assert_eq!((world.closing(on), world.dropped(on)), (Some(Close::Abort), None));
@@ -112,7 +112,7 @@ fn connections_count_for_the_client_and_not_for_the_balancer() {
 #[test]
 fn a_connection_of_the_balancer_s_own_counts_for_the_balancer() {
     let mut world = proxied();
-    // LOCAL, whatever family and addresses it names; UNKNOWN; a family that has no address.
+    // LOCAL, with any family and addresses; UNKNOWN; a family without addresses.
     let local = |family: u8| {
         let mut local = header(Some("198.51.100.9:7"));
         (local[12], local[13]) = (0x20, family);
@@ -187,7 +187,7 @@ fn a_second_agent_that_gets_the_request_gets_what_it_asked_for() {
     world.expect(asking_one, OK);
     let client = world.open_from(CLIENT);
     world.write(client, get(ID));
-    // The newest one is asked first.
+    // The newest connection is used first.
     assert_eq!(world.peer(client), Some(asking_one));
     world.end(asking_one, End::Reset);
     assert_eq!(world.peer(client), Some(plain));

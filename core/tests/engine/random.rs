@@ -1,5 +1,5 @@
-//! Peers that do anything at any time. What must hold is in the world ([`World`] asserts the contract at each step) and
-//! in the engine (its invariants); in the end nothing is left.
+//! Peers that do anything at any time. The world asserts the contract at each step ([`World`]), and the engine its
+//! invariants; at the end nothing is left.
 
 use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
@@ -42,7 +42,7 @@ fn small_world(rng: &mut Rng) -> World {
     World::new(config, both())
 }
 
-/// What somebody says first.
+/// The first bytes of a peer.
 fn opening(world: &mut World, rng: &mut Rng) -> String {
     let (id, wall) = (rng.id(), world.now.wall);
     let nonce = world.fresh_nonce();

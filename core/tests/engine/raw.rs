@@ -42,7 +42,7 @@ impl World {
         on
     }
 
-    /// The name in the PROXY header that a hidden server got, with the client's address, and what is behind it.
+    /// The name in the PROXY header that a hidden server received, with the client's address, and the bytes after it.
     fn raw(&self, hidden: ConnId) -> (RawName, String, Vec<u8>) {
         let got = &self.wire(hidden).got;
         let Parsed::Complete { len, source } = proxy_header::parse(got) else { panic!("no header: {got:?}") };
@@ -259,7 +259,7 @@ fn an_end_to_end_hidden_server_gets_no_client_in_clear() {
         world.assert_refused(client, "403 Forbidden", END_TO_END);
         assert_eq!(world.peer(client), None);
     }
-    // A body would be in clear behind the head of a connector.
+    // A body would follow the head of a connector in clear.
     let request = format!(
         "POST / HTTP/1.1\r\nHost: relay\r\nUpgrade: octet-stream+tls\r\nConnection: Upgrade\r\nContent-Length: 2\r\n{}\r\nhi",
         credential(ID)
@@ -292,7 +292,7 @@ fn a_sealed_stream_is_passed_on_and_nothing_else_on_its_connection() {
     let client = world.says(format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}{}\r\n", credential(ID)));
     assert_eq!(world.peer(client), Some(hidden));
     assert_eq!(world.take(hidden), format!("GET / HTTP/1.1\r\nHost: relay\r\n{upgrade}\r\n"));
-    // The agent does not switch: the next request is one in clear.
+    // The agent does not switch: the next request is in clear.
     world.write(hidden, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     world.take(client);
     world.write(client, get(ID));

@@ -18,7 +18,7 @@ fn a_bound_token_gets_exactly_200_and_the_connection_waits() {
     assert!(world.is_open(on));
     let from = "192.0.2.1:1000".parse().ok();
     assert_eq!(world.take_events(), [Event::Waiting { on, from, id: ID, waiting: 1 }]);
-    // What nobody acknowledges while it waits is dead, says the kernel.
+    // The kernel closes a waiting connection whose peer stops acknowledging.
     assert_eq!(world.wire(on).user_timeout, Some(Config::default().user_timeout));
 }
 

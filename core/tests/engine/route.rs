@@ -1,11 +1,11 @@
-//! Which hidden server a request names (docs/protocol.md §3.1), and 404.
+//! The hidden server that a request names (docs/protocol.md §3.1), and 404.
 
 use rendezvous_core::event::Event;
 
 use crate::world::World;
 use crate::{GET, ID, NOBODY, OTHER, STRANGER, bound_connect, credential, get, world, world_with};
 
-/// What the hidden server of ID gets of this request; `None` if it gets nothing.
+/// The bytes that the hidden server of ID receives of this request; `None` if it receives none.
 fn reaches(request: &str) -> Option<String> {
     let mut world = world();
     let hidden = world.register(ID);
@@ -94,7 +94,7 @@ fn a_connector_whose_id_is_not_the_label_s_is_misdirected() {
             world.assert_refused(on, "421 Misdirected Request", why);
         }
     }
-    // Its own ID, and requests that are not a connector's: there the user name is the hidden server's own.
+    // Its own ID, and requests that are not a connector's: there the user name is for the hidden server.
     for request in [
         request("GET", "/", "octet-stream", &id),
         request("GET", "/", "octet-stream+tls", &id),
@@ -162,7 +162,7 @@ fn the_parameter_names_an_id_in_every_request_without_another_name() {
         format!("PUT /a?b&rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nContent-Length: 0\r\n\r\n"),
         format!("GET /?rendezvous={ID} HTTP/1.0\r\n\r\n"),
         format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer x\r\n\r\n"),
-        // No label, so it is the hidden server's own user name.
+        // It is not a label, so it is a user name for the hidden server.
         format!("GET /?rendezvous={ID} HTTP/1.1\r\nHost: relay\r\nAuthorization: Basic YWRtaW46\r\n\r\n"),
         upgrade(&format!("/?rendezvous={ID}"), "").replace("Connection: Upgrade\r\n", ""),
     ] {
@@ -209,7 +209,7 @@ fn in_an_upgrade_the_parameter_goes_before_the_credential_of_another_hidden_serv
         credential(ID),
         credential(STRANGER),
         format!("Authorization: Digest username=\"uuid:{OTHER}\"\r\n"),
-        // A label means an ID as well.
+        // A label names an ID as well.
         "Authorization: Basic aG9tZTo=\r\n".to_owned(),
     ] {
         assert_eq!(reaches(&upgrade(&target, &field)), Some(upgrade(&target, "")), "{field}");

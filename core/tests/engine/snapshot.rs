@@ -1,4 +1,4 @@
-//! What the operator is shown of a running relay.
+//! Snapshots of a running relay.
 
 use rendezvous_core::engine::{Connections, IdSnapshot};
 use rendezvous_core::id::Id;

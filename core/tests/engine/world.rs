@@ -1,7 +1,7 @@
 //! A world in memory for the relay: connections with a peer at the far end, one clock, no socket.
 //!
 //! It keeps the contract of `rendezvous_core::machine` as the event loop does, and asserts that the engine keeps its
-//! half. Every test ends, when its world is dropped, with everyone leaving, and nothing may be left then.
+//! side. When the world is dropped at the end of a test, all peers leave, and nothing may be left then.
 
 mod shell;
 
@@ -16,7 +16,7 @@ use rendezvous_core::time::{Now, Span, Time};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT.
 pub(crate) const WALL: u64 = 784_111_777;
-/// More than any test needs; a machine that goes round in circles is caught here.
+/// More than any test needs, to detect endless loops.
 const STEPS_MAX: u32 = 200_000;
 
 pub(crate) struct World {
@@ -25,9 +25,9 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) deadline: Option<Time>,
     pub(crate) why: &'static str,
-    /// What a connection's peer owes, for whoever asks.
+    /// The age of each peer's unacknowledged bytes, for `CheckAck`.
     pub(crate) ages: BTreeMap<ConnId, Span>,
-    /// How long a round trip takes, where it is known.
+    /// The round-trip time of each connection, if it is known.
     pub(crate) round_trips: BTreeMap<ConnId, Span>,
     pub(crate) checks: Vec<ConnId>,
     /// For nonces that are used once.
@@ -37,25 +37,25 @@ pub(crate) struct World {
     ready: VecDeque<ConnId>,
 }
 
-/// A connection as its peer, and the shell between, see it.
+/// A connection, as its peer and the driver see it.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    /// What the peer has got.
+    /// The bytes that the peer has received.
     pub(crate) got: Vec<u8>,
-    /// What the peer has sent and nobody has taken.
+    /// The bytes that the peer has sent and that were not consumed.
     pub(crate) unread: Vec<u8>,
     pub(crate) wanted: bool,
     pub(crate) peer: Option<ConnId>,
-    /// How many bytes move before the next are offered; `None`: none are.
+    /// How many bytes move before the next are offered; `None`: none are offered.
     gate: Option<u64>,
     last_told: bool,
-    /// The writing side was ended in order.
+    /// Whether the writing side was shut down cleanly.
     pub(crate) write_ended: bool,
     pub(crate) closing: Option<Close>,
     pub(crate) closed: bool,
     pub(crate) securing: bool,
     pub(crate) user_timeout: Option<Span>,
-    /// The peer takes nothing: what is sent stays queued.
+    /// Whether the peer reads nothing, so that what is sent stays queued.
     stalled: bool,
     pub(crate) failed: bool,
     queued: usize,
@@ -98,7 +98,7 @@ impl World {
         world
     }
 
-    // ---- what peers and the operator do ----
+    // ---- actions of peers and of the operator ----
 
     pub(crate) fn enrol(&mut self, ids: Vec<Enrolment>) {
         self.engine.handle_ids(ids, self.now);
@@ -168,7 +168,7 @@ impl World {
         self.run();
     }
 
-    /// The peer sends, and ends its writing side behind that at once.
+    /// The peer sends, and shuts down its writing side at once.
     pub(crate) fn write_last(&mut self, on: ConnId, bytes: impl AsRef<[u8]>) {
         let wire = self.wire_mut(on);
         wire.unread.extend_from_slice(bytes.as_ref());
@@ -177,14 +177,14 @@ impl World {
         self.run();
     }
 
-    /// The peer ends its writing side.
+    /// The peer shuts down its writing side.
     pub(crate) fn end(&mut self, on: ConnId, how: End) {
         self.wire_mut(on).end = Some(how);
         self.ready.push_back(on);
         self.run();
     }
 
-    /// The same, seen while nothing is read: a reset is, and an end may have come with the last bytes.
+    /// The same, noticed while nothing is read: a reset, or an end that came with the last bytes.
     pub(crate) fn end_at_once(&mut self, on: ConnId, how: End) {
         let wire = self.wire_mut(on);
         (wire.end, wire.end_told) = (Some(how), true);
@@ -192,7 +192,7 @@ impl World {
         self.run();
     }
 
-    /// Bytes to the peer stay in the queue from now on, or go on.
+    /// Stops or resumes sending queued bytes to the peer.
     pub(crate) fn stall(&mut self, on: ConnId, stalled: bool) {
         let wire = self.wire_mut(on);
         wire.stalled = stalled;
@@ -211,7 +211,7 @@ impl World {
         self.run();
     }
 
-    /// Time passes; the engine is woken at its deadlines and at no other time.
+    /// Lets time pass; the engine is called only at its deadlines.
     pub(crate) fn wait(&mut self, span: Span) {
         let until = self.now.mono + span;
         for _ in 0..STEPS_MAX {
@@ -236,7 +236,7 @@ impl World {
         self.wait(Span::from_secs(secs));
     }
 
-    /// Everyone leaves, all deadlines pass, and nothing is left.
+    /// All peers leave, all deadlines pass, and nothing is left.
     pub(crate) fn clear(&mut self) {
         let all: Vec<ConnId> = self.wires.keys().copied().collect();
         for on in all {
@@ -255,7 +255,7 @@ impl World {
         assert!(self.wires.values().all(|wire| wire.closed), "an id that was never closed");
     }
 
-    // ---- what there is to see ----
+    // ---- observations ----
 
     pub(crate) fn wire(&self, on: ConnId) -> &Wire {
         self.wires.get(&on).expect("a connection")
@@ -265,12 +265,12 @@ impl World {
         String::from_utf8(self.wire(on).got.clone()).expect("text")
     }
 
-    /// What the peer got since this was asked last.
+    /// The bytes that the peer has received since the last call.
     pub(crate) fn take(&mut self, on: ConnId) -> String {
         String::from_utf8(std::mem::take(&mut self.wire_mut(on).got)).expect("text")
     }
 
-    /// The next that the peer got, which is not there any more then.
+    /// Expects and removes the next bytes that the peer has received.
     #[track_caller]
     pub(crate) fn expect(&mut self, on: ConnId, text: &str) {
         let got = self.take(on);
@@ -290,7 +290,7 @@ impl World {
         self.wire(on).peer
     }
 
-    /// The notes since this was asked last.
+    /// The events since the last call.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -301,7 +301,7 @@ impl World {
 
     fn set_clock(&mut self, to: Time) {
         let seconds = |time: Time| time.0 / 1_000_000;
-        // A test may have set the wall clock: only what passes is added.
+        // A test may have set the wall clock: only the elapsed time is added.
         self.now.wall += seconds(to) - seconds(self.now.mono);
         self.now.mono = to;
     }

@@ -7,7 +7,7 @@ use crate::{C, GET, H, OK, What, follow, follow_any, follow_within, heads, post,
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// What a chunked request body is refused for; `None` if another request is found behind it.
+/// Why a chunked request body is refused; `None` if another request is found after it.
 fn judge(mode: Mode, body: &str) -> Option<Refusal> {
     let request = post(CHUNKED, body);
     let outcome = follow(mode, &[C(&request), C(GET)]);

@@ -1,4 +1,4 @@
-//! When the connection carries no further exchange.
+//! When no further exchange follows on the connection.
 
 use rendezvous_core::http::follower::{Follower, Mode, Step};
 use rendezvous_core::http::head::{Limits, parse};
@@ -59,10 +59,10 @@ fn a_body_that_was_announced_with_expect_is_unknown_after_an_early_final_respons
     assert!(!outcome.closing);
     let outcome = follow_any(&[C(&head), C("x"), H(OK), C(&GET[1..]), C(GET)]);
     assert_eq!((heads(&outcome.client), outcome.closing), (2, false));
-    // It was asked for.
+    // The body was asked for.
     let outcome = follow_any(&[C(&head), H("HTTP/1.1 100 Continue\r\n\r\n"), C(GET), H(OK)]);
     assert_eq!((heads(&outcome.client), outcome.closing, outcome.between), (1, false, true));
-    // There is none.
+    // There is no body.
     let empty = post("Expect: 100-continue\r\nContent-Length: 0\r\n", "");
     let outcome = follow_any(&[C(&empty), H(OK), C(GET)]);
     assert_eq!((heads(&outcome.client), outcome.closing), (2, false));

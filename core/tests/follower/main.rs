@@ -1,6 +1,6 @@
-//! The exchange follower: where requests and responses end, what is held, and what stops it.
+//! The exchange follower: the ends of requests and responses, what is held, and when it stops.
 //!
-//! Every conversation is followed whole, byte by byte, in pieces of seven, and with bytes behind it.
+//! Every conversation is followed at once, byte by byte, in pieces of seven, and with further bytes after it.
 
 mod bodies;
 mod closing;
@@ -20,7 +20,7 @@ use rendezvous_core::http::head::Limits;
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
-/// What one side sends, in the order of a conversation.
+/// The bytes of one side, in the order of a conversation.
 #[derive(Clone, Copy)]
 enum Part<'a> {
     C(&'a str),
@@ -29,7 +29,7 @@ enum Part<'a> {
 
 use Part::{C, H};
 
-/// What was found in a conversation, and what the follower tells at its end.
+/// The findings in a conversation, and the follower's state at its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     client: Vec<Found>,
@@ -68,7 +68,7 @@ fn follow_within(limits: Limits, mode: Mode, parts: &[Part<'_>]) -> Outcome {
     for pieces in [Pieces::Of(1), Pieces::Of(7)] {
         assert_eq!(outcome(&run(limits, mode, parts, pieces)), whole, "{pieces:?}");
     }
-    // What comes behind changes nothing of what was found before, but for what was held there.
+    // Further bytes do not change earlier findings, except for what was held.
     for behind in [C(GET), C("\x16\x03\x01"), H(OK), H("\0")] {
         let more: Vec<_> = parts.iter().copied().chain([behind]).collect();
         let more = outcome(&run(limits, mode, &more, Pieces::Whole));
@@ -77,7 +77,7 @@ fn follow_within(limits: Limits, mode: Mode, parts: &[Part<'_>]) -> Outcome {
             let last = settled.len().saturating_sub(1);
             assert!(after.len() >= settled.len());
             for (at, (before, after)) in settled.iter().zip(after).enumerate() {
-                // A body or an end can go on.
+                // A body or an end may be extended.
                 let may_grow = at == last && matches!(before.what, What::Skipped(_));
                 assert!(may_grow || *before == after, "{before} became {after}");
             }

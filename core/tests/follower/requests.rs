@@ -1,4 +1,4 @@
-//! Where requests end, and when the connection is between two exchanges.
+//! The ends of requests, and when the connection is between two exchanges.
 
 use rendezvous_core::http::follower::{Follower, Mode, PIPELINE_MAX, Step};
 use rendezvous_core::http::head::{Limits, Refusal, parse};
@@ -158,7 +158,7 @@ fn the_strict_mode_refuses_connect_and_unknown_expectations() {
 
 #[test]
 fn a_rewritten_head_counts_as_it_was_sent() {
-    // The Upgrade was removed: nothing waits for its answer.
+    // The Upgrade was removed: nothing waits for its response.
     let sent = parse(GET.as_bytes()).unwrap();
     let mut follower = Follower::new(Limits::default(), Mode::Strict);
     follower.request_passed(&sent);

@@ -1,4 +1,4 @@
-//! Where responses end (RFC 9112 §6.3).
+//! The ends of responses (RFC 9112 §6.3).
 
 use crate::{C, GET, H, OK, What, follow_any, heads, response, shown, with};
 
@@ -115,7 +115,7 @@ fn what_is_not_certainly_a_response_lasts_until_the_end_and_the_client_is_still_
         "HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;\"\n\"\r\nhello\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX : y\r\n\r\n",
-        // Nobody asked for another protocol.
+        // The client did not ask for another protocol.
         "HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ] {
         let outcome = follow_any(&[C(GET), H(first), C(GET), H(OK)]);
@@ -141,7 +141,7 @@ fn bytes_that_answer_no_request_are_held() {
         let outcome = follow_any(&[H(stray)]);
         assert_eq!(shown(&outcome.hidden), ["0: held"], "{stray:?}");
     }
-    // If another request passes, they are its response.
+    // If another request is forwarded, they are its response.
     let outcome = follow_any(&[C(GET), H(OK), H(OK), C(GET)]);
     assert_eq!(heads(&outcome.hidden), 2);
 }

@@ -41,7 +41,7 @@ fn an_interim_response_decides_nothing() {
 
 #[test]
 fn an_upgrade_is_answered_in_its_turn() {
-    // The 101 comes in the place of an earlier request's response.
+    // The 101 comes instead of an earlier request's response.
     let outcome = follow_any(&[C(GET), C(UPGRADE), H(SWITCHING)]);
     assert!(!outcome.opaque && !outcome.between);
     let outcome = follow_any(&[C(GET), C(UPGRADE), H(OK), C(GET)]);
@@ -74,7 +74,7 @@ fn a_malformed_101_is_a_101_all_the_same() {
         let outcome = follow(Mode::Strict, &[C(UPGRADE), C("x"), H(other)]);
         assert_eq!(outcome.client.last().map(|it| it.what), Some(What::Held), "{other:?}");
         assert!(!outcome.opaque && outcome.closing, "{other:?}");
-        // What is no response is another protocol.
+        // Bytes that are not a response belong to another protocol.
         assert!(follow(Mode::Lenient, &[C(UPGRADE), C("x"), H(other)]).opaque, "{other:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What is refused: line ends, and bytes that are nothing in HTTP.
+//! Refused line ends, and bytes that HTTP does not allow.
 
 use rendezvous_core::http::head::{Finder, Found, Refusal};
 

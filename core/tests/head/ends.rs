@@ -1,4 +1,4 @@
-//! Where a head ends, and how long it may be.
+//! The end of a head, and its limits.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ fn a_finder_begins_anew_after_a_head() {
 
 #[test]
 fn bytes_that_come_one_by_one_are_looked_at_once() {
-    // Were each call to look at everything again, this would be 2 * 10^12 bytes, and would not end.
+    // If each call scanned everything again, this would be 2 * 10^12 bytes, and would not end.
     let limits = Limits { head_bytes_max: 2_000_001, line_bytes_max: 100 };
     let mut text = b"GET / HTTP/1.1\r\nX: ".to_vec();
     text.resize(2_000_000, b'x');
@@ -83,7 +83,7 @@ fn a_hundred_fields_are_read_and_no_more() {
     let head = |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "a: b\r\n".repeat(fields - 1));
     assert_eq!(FIELDS_MAX, 100);
     assert_eq!(good(&head(100)).host, Some("a"));
-    // Nobody waits for the rest of the line that is too many.
+    // The excess line is refused before it is complete.
     assert_eq!(find(&head(101).as_bytes()[..head(100).len() - 2], &LIMITS), Found::Partial);
     assert_eq!(
         find(&head(101).as_bytes()[..head(100).len() - 1], &LIMITS),
@@ -148,7 +148,7 @@ fn every_refusal_says_what_is_wrong_in_words_of_its_own() {
     assert_eq!(Refusal::BareLineFeed.why(), "LF without CR");
 }
 
-/// Who does not ask the finder first gets the finder's answer, and never a head with something behind it.
+/// Without a call of the finder, parsing gives the finder's result, and never a head with further bytes.
 #[test]
 fn a_head_is_read_whole_or_not_at_all() {
     assert_eq!(parse(b"GET / HTTP/1.1\nHost: a\n\n"), Err(Refusal::BareLineFeed));

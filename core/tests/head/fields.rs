@@ -1,4 +1,4 @@
-//! What is refused: what fields mean.
+//! Refused meanings of fields.
 
 use rendezvous_core::http::head::Refusal;
 

@@ -1,6 +1,6 @@
-//! Request heads: which are read and how, which are refused and why, and where they end.
+//! Request heads: how they are parsed, which are refused and why, and where they end.
 //!
-//! Every head goes through [`read`]: whole, cut at every byte, byte by byte, and with bytes behind it.
+//! Every head goes through [`read`]: at once, cut at every byte, byte by byte, and with further bytes after it.
 
 mod bytes;
 mod ends;
@@ -14,7 +14,7 @@ use rendezvous_core::http::head::{Finder, Found, Head, Limits, Refusal, parse};
 const LIMITS: Limits = Limits { head_bytes_max: 16 << 10, line_bytes_max: 8 << 10 };
 const SMALL: Limits = Limits { head_bytes_max: 100, line_bytes_max: 40 };
 
-/// The one verdict on these bytes, however they are cut.
+/// The only result for these bytes, however they are cut.
 fn find(bytes: &[u8], limits: &Limits) -> Found {
     let whole = Finder::default().find(bytes, limits);
     for cut in 0..bytes.len() {
@@ -34,11 +34,11 @@ fn find(bytes: &[u8], limits: &Limits) -> Found {
     whole
 }
 
-/// Reads a head as the engine does.
+/// Parses a head as the engine does.
 fn read(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     match find(bytes, &LIMITS) {
         Found::Refused(refusal) => {
-            // Who does not ask the finder first gets the same answer, or is told that there is less than a head.
+            // Without a call of the finder the result is the same, or an incomplete head.
             assert!([Err(refusal), Err(Refusal::Incomplete)].contains(&parse(bytes)));
             Err(refusal)
         }

@@ -1,4 +1,4 @@
-//! What is passed on: the head as it came.
+//! Forwarded heads are unchanged.
 
 use rendezvous_core::http::head::Found;
 

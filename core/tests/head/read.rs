@@ -1,4 +1,4 @@
-//! What is read, and as what.
+//! Accepted heads and their contents.
 
 use rendezvous_core::http::head::{Body, Refusal, Version};
 

@@ -1,4 +1,4 @@
-//! What is refused: the request line.
+//! Refused request lines.
 
 use rendezvous_core::http::head::{Finder, Found, Refusal};
 

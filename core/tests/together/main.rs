@@ -14,7 +14,7 @@ use world::{Hand, ID, World};
 const REQUEST: &str = "GET /page HTTP/1.1\r\nhOsT:  relay \r\nX: 1\r\nX: 2\r\n\r\n";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
-/// The request as it is sent to the relay: with the field that chooses the hidden server.
+/// The request as it is sent to the relay, with the field that names the hidden server.
 fn with_credentials(request: &str) -> String {
     let field = format!("\r\nAuthorization: Digest username=\"{ID}\", realm=\"rendezvous\"\r\nX: 1");
     request.replacen("\r\nX: 1", &field, 1)
@@ -114,7 +114,7 @@ fn a_connector_carries_a_stream_both_ways_and_its_ends() {
     for most in [usize::MAX, 1] {
         let mut world = World::new(most, 0);
         let program = world.local_program();
-        // The client speaks first, before anybody is there.
+        // The client sends first, before it is connected.
         world.send(program, b"SSH-2.0-client\r\n");
         let hidden = world.stream[0];
         assert_eq!(world.received(hidden), "SSH-2.0-client\r\n");

@@ -1,4 +1,4 @@
-//! A shell in memory: carries out what one machine asks for, on wires instead of sockets.
+//! A driver in memory: carries out one machine's outputs, on wires instead of sockets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use rendezvous_core::time::{Now, Time};
 #[derive(Default)]
 pub(crate) struct Wires(Vec<Inbox>);
 
-/// What is on its way to one end.
+/// The items in flight to one end.
 #[derive(Default)]
 struct Inbox {
     bytes: VecDeque<u8>,
@@ -34,19 +34,19 @@ impl Wires {
         inbox.bytes.extend(bytes);
     }
 
-    /// Ends the sending from this end.
+    /// Ends the stream from this end.
     pub(crate) fn end(&mut self, from: usize, how: End) {
         let inbox = &mut self.0[from ^ 1];
         inbox.end = inbox.end.or(Some(how));
     }
 
-    /// At most so many bytes that came to this end.
+    /// At most this many of the bytes received at this end.
     pub(crate) fn receive(&mut self, at: usize, most: usize) -> Vec<u8> {
         let bytes = &mut self.0[at].bytes;
         bytes.drain(..most.min(bytes.len())).collect()
     }
 
-    /// How the sending to this end has ended, once everything sent is received.
+    /// How the stream to this end has ended, once everything sent is received.
     pub(crate) fn ended(&self, at: usize) -> Option<End> {
         self.0[at].end.filter(|_| self.0[at].bytes.is_empty())
     }
@@ -56,7 +56,7 @@ pub(crate) struct Shell<M> {
     pub(crate) machine: M,
     pub(crate) events: Vec<Event>,
     pub(crate) idle: Option<Time>,
-    /// What it wants to reach; the world connects it.
+    /// The addresses that it dials; the world connects it.
     pub(crate) dials: Vec<(ConnId, SocketAddr)>,
     socks: BTreeMap<ConnId, Sock>,
     inputs: VecDeque<Input>,
@@ -68,10 +68,10 @@ struct Sock {
     wanted: bool,
     /// Received and not consumed.
     parked: Vec<u8>,
-    /// `parked` is to be offered.
+    /// Whether `parked` must be offered.
     fresh: bool,
     peer: Option<ConnId>,
-    /// How many bytes move before the next are offered; `None`: none are.
+    /// How many bytes move before the next are offered; `None`: none are offered.
     gate: Option<u64>,
     last_told: bool,
     ended: bool,
@@ -127,7 +127,7 @@ impl<M: Machine> Shell<M> {
         self.socks.values().map(|sock| sock.wire).collect()
     }
 
-    /// One turn for each connection, of at most `most` bytes. Whether anything happened.
+    /// One turn for each connection, of at most `most` bytes. Returns whether anything happened.
     pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
         let all: Vec<ConnId> = self.socks.keys().copied().collect();
         let mut happened = false;

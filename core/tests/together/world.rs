@@ -24,7 +24,7 @@ pub(crate) struct World {
     /// The hidden server's side of the connections to it, the oldest first: to the HTTP service, to the stream service.
     pub(crate) http: Vec<Hand>,
     pub(crate) stream: Vec<Hand>,
-    /// What is down refuses.
+    /// Whether the relay accepts connections.
     pub(crate) relay_up: bool,
     pub(crate) services_up: bool,
     wires: Wires,
@@ -34,7 +34,7 @@ pub(crate) struct World {
     clients: u16,
 }
 
-/// The end of a wire that the test holds in its hand.
+/// The end of a wire that the test controls.
 #[derive(Clone, Copy)]
 pub(crate) struct Hand(usize);
 
@@ -122,7 +122,7 @@ impl World {
         self.run();
     }
 
-    /// Sends and ends in one go, before anybody has read of it.
+    /// Sends and ends at once, before anything is read.
     pub(crate) fn send_all(&mut self, hand: Hand, bytes: &[u8]) {
         self.wires.send(hand.0, bytes);
         self.end(hand, End::Clean);
@@ -133,7 +133,7 @@ impl World {
         self.run();
     }
 
-    /// Everything that came to this end since the last call.
+    /// All bytes received at this end since the last call.
     pub(crate) fn received(&mut self, hand: Hand) -> String {
         String::from_utf8(self.wires.receive(hand.0, usize::MAX)).unwrap()
     }
@@ -142,7 +142,7 @@ impl World {
         self.wires.ended(hand.0)
     }
 
-    /// The relay's process is killed: every connection to it is reset, and nobody listens.
+    /// The relay's process is killed: every connection to it is reset, and none is accepted.
     pub(crate) fn kill_relay(&mut self) {
         let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
         self.relay_up = false;
@@ -154,7 +154,7 @@ impl World {
         self.run();
     }
 
-    /// A relay that remembers nothing listens again.
+    /// A relay without state listens again.
     pub(crate) fn start_relay(&mut self) {
         self.relay = Shell::new(new_relay(self.now), self.now);
         self.relay_up = true;
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// Turns until nothing happens any more, but for the passing of time.
+    /// Runs turns until nothing changes without time passing.
     pub(crate) fn run(&mut self) {
         let theirs = self.agents_now();
         for _ in 0..1_000_000 {
@@ -251,7 +251,7 @@ impl World {
 }
 
 fn new_relay(now: Now) -> Engine {
-    // The world's clients speak no TLS, the others do: here, that is all the same listener.
+    // The world's clients do not use TLS, the others do; here all share a listener.
     let config = engine::Config { listeners: vec![Transport::Tls], ..engine::Config::default() };
     let mut relay = Engine::new(config, [2; 32], now);
     let enrolment = Enrolment::new(ID, key());

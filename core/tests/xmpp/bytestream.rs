@@ -1,4 +1,5 @@
-//! The stream proxy's stanzas in XML, as the mail of December 2002 has them. What it leaves open: docs/stream-proxy.md §5.
+//! The stream proxy's stanzas in XML, as in the mail of December 2002. docs/stream-proxy.md §5 resolves what it
+//! leaves open.
 
 use rendezvous_core::bytestream::name::StreamId;
 use rendezvous_core::bytestream::stanza::{Condition, Connection, Query, Stanza};
@@ -10,7 +11,7 @@ fn sid(text: &str) -> Option<StreamId> {
     StreamId::new(text)
 }
 
-/// What an IQ says that is of this type and has this in it.
+/// The contents of an IQ of this type with this payload.
 fn said(kind: &str, inner: &str) -> Query {
     let text = format!("<iq type='{kind}' id='7' from='clientb@x/r' to='clienta@y/r'>{inner}</iq>");
     let stanza = read(&iq(&text), NAMESPACE).unwrap_or_else(|| panic!("not read: {text}"));
@@ -18,7 +19,7 @@ fn said(kind: &str, inner: &str) -> Query {
     stanza.query
 }
 
-/// It is written like that, and read again.
+/// It is written in this form, and parsed again.
 fn both_ways(query: Query, wanted: &str) {
     let stanza = Stanza { peer: jid("clientb@x/r"), id: id("7"), query };
     let mut it = write(&stanza, &jid("clienta@y/r"), NAMESPACE);

@@ -114,7 +114,7 @@ fn before_the_handshake_nothing_is_handed_on() {
     let mut component = begin();
     hear(&mut component, HEADER);
     assert_eq!(hear(&mut component, "<iq type='get' from='a' to='b'/>"), []);
-    // What Prosody answers to a wrong namespace.
+    // Prosody's answer to a wrong namespace.
     assert_eq!(hear(&mut component, "<handshake type='error' to='x'/>"), []);
     assert!(!component.is_up());
 }

@@ -1,4 +1,4 @@
-//! A machine behind a component: whose connection is whose, and what comes and goes with the server.
+//! A machine behind a component: mapping of connections, and the loss and return of the server.
 
 mod limits;
 mod server;
@@ -18,7 +18,7 @@ use rendezvous_core::xmpp::iq::Iq;
 
 use super::{HEADER, iq, jid, written};
 
-/// What the machine inside was told.
+/// The calls of the inner machine.
 #[allow(clippy::large_enum_variant, reason = "a few of them, in a test")]
 #[derive(Clone, Debug, PartialEq)]
 enum Told {
@@ -44,7 +44,7 @@ enum Told {
     Drain,
 }
 
-/// A machine that does as the test says, and keeps what it is told.
+/// A machine that acts as the test says, and records its calls.
 #[derive(Debug, Default)]
 struct Puppet {
     told: Vec<Told>,
@@ -135,7 +135,7 @@ impl IqHandler for Puppet {
     }
 }
 
-/// Something that was asked for; bytes as text.
+/// An output; bytes as text.
 #[derive(Clone, Debug, PartialEq)]
 enum Asked {
     Message(ConnId, String),
@@ -212,7 +212,7 @@ impl Stage {
         self.news()
     }
 
-    /// Sleeps until something is asked for; how long that was. A deadline that was put off wakes as well.
+    /// Sleeps until the next output. Returns how long that was. A stale deadline wakes as well.
     fn wake(&mut self) -> (Span, Vec<Asked>) {
         let start = self.now.mono;
         loop {
@@ -224,7 +224,7 @@ impl Stage {
         }
     }
 
-    /// The connection of this generation is made, and the server knows us.
+    /// The connection of this generation is established, and the server has accepted us.
     fn up(&mut self, generation: u32) -> ConnId {
         let on = server(generation);
         assert!(matches!(self.news()[..], [Asked::Other(Output::Dial { on: dialled, .. })] if dialled == on));
@@ -248,7 +248,7 @@ impl Stage {
         assert_eq!(self.told().last(), Some(&Told::Online));
     }
 
-    /// The connection is reset; what was reported.
+    /// The connection is reset. Returns the events.
     fn reset(&mut self, on: ConnId) -> Vec<HostEvent> {
         self.it.handle_end(on, End::Reset, self.now);
         assert_eq!(self.news(), [close(on, Close::Abort)]);

@@ -15,7 +15,7 @@ fn offer(text: &str, hosts: &[&str]) -> Offer {
     Offer { key: key(text), hosts: hosts.iter().map(|it| (*it).to_owned()).collect(), fingerprint: None }
 }
 
-/// What an IQ with this in its query says.
+/// The contents of an IQ with this in its query.
 fn set(query: &str) -> Option<Message> {
     read(&iq(&format!(
         "<iq type='set' id='1' from='a@x/y' to='b@z'><query xmlns='http://jabber.org/protocol/dtcp'>{query}</query></iq>"

@@ -1,4 +1,4 @@
-//! Bytes to stanzas, however they are cut; and what is refused.
+//! Parses bytes to stanzas, however they are cut; and what is refused.
 
 use rendezvous_core::xmpp::condition::StreamCondition;
 use rendezvous_core::xmpp::element::Element;
@@ -6,7 +6,7 @@ use rendezvous_core::xmpp::stream::{DEPTH_MAX, Part, STANZA_BYTES_MAX, Stream};
 
 use super::HEADER;
 
-/// Everything that comes of these bytes, given in pieces of `cut`.
+/// All parts of these bytes, passed in pieces of `cut`.
 fn parts(bytes: &[u8], cut: usize) -> (Vec<Part>, Option<StreamCondition>) {
     let mut stream = Stream::new();
     let mut parts = Vec::new();
@@ -112,7 +112,7 @@ fn white_space_for_years_is_no_stanza() {
     assert!(matches!(stream.read(&mut &b"<iq/>"[..]), Ok(Some(Part::Stanza(_)))));
 }
 
-/// The start of the one stanza that is skipped; the one behind it was read.
+/// The start of the only stanza that is skipped; the one after it was parsed.
 fn skipped((parts, condition): (Vec<Part>, Option<StreamCondition>)) -> Option<Element> {
     assert_eq!(condition, None);
     match &parts[..] {
@@ -230,7 +230,7 @@ fn a_header_has_sixteen_kib_and_no_end_and_nothing_before_it() {
     assert_eq!(parts(end.as_bytes(), 512).1, Some(StreamCondition::PolicyViolation));
 }
 
-/// What the module says of its parser.
+/// As the documentation of the module says.
 #[test]
 fn a_reference_of_more_than_eight_digits_is_no_xml_to_us() {
     assert!(

@@ -1,5 +1,5 @@
-//! A shell in memory: carries out what one machine asks for, on wires instead of sockets. It reads nothing of a
-//! connection that is no half of a pair, and sees its end only where nothing unread is before it.
+//! A driver in memory: carries out the outputs of one machine, on wires instead of sockets. It does not read a
+//! connection outside of a pair, and sees its end only if nothing unread precedes it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use rendezvous_core::time::{Now, Time};
 #[derive(Default)]
 pub(crate) struct Wires(Vec<Inbox>);
 
-/// What is on its way to one end.
+/// The items in flight to one end.
 #[derive(Default)]
 struct Inbox {
     bytes: VecDeque<u8>,
@@ -41,12 +41,12 @@ impl Wires {
         bytes.drain(..most.min(bytes.len())).collect()
     }
 
-    /// How many bytes nobody has read at this end.
+    /// The number of unread bytes at this end.
     pub(crate) fn unread(&self, at: usize) -> usize {
         self.0[at].bytes.len()
     }
 
-    /// How the sending to this end has ended, once everything sent is received.
+    /// How the stream to this end has ended, once everything sent is received.
     pub(crate) fn ended(&self, at: usize) -> Option<End> {
         self.0[at].end.filter(|_| self.0[at].bytes.is_empty())
     }
@@ -113,12 +113,12 @@ impl<M: Machine> Shell<M> {
         self.settle(wires, now);
     }
 
-    /// The wires that end here and are open.
+    /// The open wires that end here.
     pub(crate) fn wires(&self) -> Vec<usize> {
         self.socks.values().filter(|sock| !sock.closing).map(|sock| sock.wire).collect()
     }
 
-    /// One turn for each connection, of at most `most` bytes. Whether anything happened.
+    /// One turn for each connection, of at most `most` bytes. Returns whether anything happened.
     pub(crate) fn turn(&mut self, wires: &mut Wires, most: usize, now: Now) -> bool {
         let all: Vec<ConnId> = self.socks.keys().copied().collect();
         let mut happened = false;
@@ -228,7 +228,7 @@ impl<M: Machine> Shell<M> {
 }
 
 impl Sock {
-    /// Its first outputs come after it is known here.
+    /// Its first outputs come after it is registered here.
     const fn new(wire: usize, local: SocketAddr) -> Self {
         Self { wire, local, wanted: true, peer: None, ended: false, closing: false }
     }

@@ -1,4 +1,4 @@
-//! How many may ask and connect, and for how long nobody has to answer.
+//! The limits of requests and connections, and timeouts of unanswered ones.
 
 use rendezvous_core::dtcp::entity::{SESSIONS_MAX, SESSIONS_PER_PEER_MAX};
 use rendezvous_core::dtcp::{Key, Offer};
@@ -6,13 +6,13 @@ use rendezvous_core::event::Event;
 
 use super::*;
 
-/// `peer` asks, with a key of its own.
+/// A request of `peer`, with a key of its own.
 fn request(peer: &str, key: &str, hosts: &[&str]) -> Iq {
     let offer = Offer { key: Key::new(key.as_bytes()).unwrap(), ..offer(hosts) };
     dtcp::request(&jid(peer), &jid(ME), IqId::new("1").unwrap(), &offer)
 }
 
-/// A connection is not taken.
+/// Whether a connection is not accepted.
 fn is_shut_out(stage: &mut Stage) -> bool {
     stage.harness.news();
     let on = stage.accepted();
@@ -80,7 +80,7 @@ fn one_account_has_so_many_sessions_and_all_together_so_many() {
         let answers = stage.hears(&request(&format!("u{n}@y/1"), "k", &[]));
         assert!(matches!(answers[..], [Iq { kind: Kind::Result, .. }]), "{answers:?}");
     }
-    // The account with the most makes room, until it has no more than any other.
+    // The account with the most sessions is displaced, until it has no more than any other.
     let joe = SESSIONS_PER_PEER_MAX - 1;
     for n in 0..joe {
         let iqs = stage.hears(&request(&format!("ann{n}@y/1"), "k", &[]));

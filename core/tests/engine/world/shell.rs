@@ -1,11 +1,11 @@
-//! What the event loop does for a machine: outputs are carried out, bytes and ends go where they belong.
+//! A driver in memory: carries out a machine's outputs, and delivers bytes and ends.
 
 use rendezvous_core::machine::{Close, ConnId, Machine, Output, PASS_ALL, TlsRole};
 
 use super::{Input, STEPS_MAX, World};
 
 impl World {
-    /// Until nothing is left to do at this moment.
+    /// Runs until nothing is left to do at this time.
     pub(crate) fn run(&mut self) {
         for _ in 0..STEPS_MAX {
             self.drain_outputs();
@@ -105,7 +105,7 @@ impl World {
     fn close(&mut self, on: ConnId, how: Close) {
         let wire = self.wire_mut(on);
         assert!(!wire.closed && (wire.closing.is_none() || how == Close::Abort), "closed twice");
-        // What a test wants to know is how it began.
+        // Tests check how the closing began.
         wire.closing.get_or_insert(how);
         let peer = wire.peer.take();
         if how == Close::Abort {
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Bytes and ends go where they belong.
+    /// Delivers bytes and ends.
     fn serve(&mut self, on: ConnId) {
         let wire = self.wire_mut(on);
         if wire.closed {

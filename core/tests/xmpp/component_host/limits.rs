@@ -1,4 +1,4 @@
-//! What costs itself alone, and what is not shown.
+//! Bounded costs, and hidden secrets.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! The connection to the server: reached, kept, lost, ended.
+//! The connection to the server: established, kept, lost, ended.
 
 use rendezvous_core::machine::{Close, DialFailure, End, Machine as _, Output};
 use rendezvous_core::relay_client::Host;
