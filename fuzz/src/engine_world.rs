@@ -190,7 +190,7 @@ impl World {
         if way % (WAYS + 1) != WAYS {
             peer.requests.push((id, format!("{line}{front}{back}{body}\r\n")));
         }
-        let bytes = "octets".repeat(usize::from(behind));
+        let bytes = "bytes".repeat(usize::from(behind));
         self.shell.give(on, format!("{line}{front}{field}{back}{body}\r\n{bytes}").as_bytes());
         self.judge();
     }

@@ -29,7 +29,7 @@ fn find(bytes: &[u8], limits: &Limits) -> Found {
     let mut finder = Finder::default();
     let first = (0..=bytes.len()).map(|len| finder.find(&bytes[..len], limits));
     let bytewise = first.into_iter().find(|found| *found != Found::Partial).unwrap_or(Found::Partial);
-    assert_eq!(bytewise, whole, "octet by octet");
+    assert_eq!(bytewise, whole, "byte by byte");
     let mut finder = Finder::default();
     let half = finder.find(&bytes[..bytes.len() / 2], limits);
     let halves = if half == Found::Partial { finder.find(bytes, limits) } else { half };
@@ -75,5 +75,5 @@ fn less_authorization(head: &[u8]) -> Vec<u8> {
     let (request_line, fields) = text.split_once("\r\n").expect("a head has lines");
     let mut kept: Vec<&str> = vec![request_line];
     kept.extend(fields.split("\r\n").filter(keeps));
-    kept.join("\r\n").chars().map(|it| u8::try_from(u32::from(it)).expect("it was an octet")).collect()
+    kept.join("\r\n").chars().map(|it| u8::try_from(u32::from(it)).expect("it was a byte")).collect()
 }

@@ -10,7 +10,7 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 pub(crate) fn run(bytes: &[u8]) {
     let whole = parse(bytes);
-    assert_eq!(bytewise(bytes), whole, "octet by octet");
+    assert_eq!(bytewise(bytes), whole, "byte by byte");
     assert_eq!(begins_v2(bytes), bytes.starts_with(SIGNATURE) || SIGNATURE.starts_with(bytes));
     match whole {
         Parsed::Partial => assert!(bytes.len() < LEN_MAX, "a header without an end"),
@@ -76,11 +76,11 @@ fn binary(header: &[u8]) -> Option<SocketAddr> {
     match (header[12] & 0xf, header[13]) {
         (0, _) => None,
         (1, 0x11) => {
-            let ip: [u8; 4] = header[16..20].try_into().expect("four octets");
+            let ip: [u8; 4] = header[16..20].try_into().expect("four bytes");
             Some(SocketAddr::new(ip.into(), port(24)))
         }
         (1, 0x21) => {
-            let ip: [u8; 16] = header[16..32].try_into().expect("sixteen octets");
+            let ip: [u8; 16] = header[16..32].try_into().expect("sixteen bytes");
             Some(SocketAddr::new(ip.into(), port(48)))
         }
         (1, _) => None,

@@ -7,7 +7,7 @@ pub(crate) fn run(bytes: &[u8]) {
     for limits in [Limits::default(), Limits { head_bytes_max: 200, line_bytes_max: 60 }] {
         let mut finder = Finder::default();
         let whole = parse_response(bytes, &mut finder, &limits);
-        assert_eq!(bytewise(bytes, &limits), whole, "octet by octet");
+        assert_eq!(bytewise(bytes, &limits), whole, "byte by byte");
         match whole {
             Ok(Some(response)) => {
                 assert!(response.len <= bytes.len() && response.len <= limits.head_bytes_max as usize);

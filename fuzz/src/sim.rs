@@ -12,7 +12,7 @@ use tests::secured::Secured;
 /// The number of participants and incidents: few, so that a run is short.
 const HAPPENINGS_MAX: usize = 16;
 /// The longest response of a run.
-const OCTETS_MAX: u64 = 64 << 10;
+const BYTES_MAX: u64 = 64 << 10;
 /// All participants have started by then.
 const HOUR_MS: u16 = 60_000;
 
@@ -33,7 +33,7 @@ struct Setting {
     held_max: u8,
     hold_ms: u16,
     buffers_kib: u16,
-    octets_max: u16,
+    bytes_max: u16,
     /// One bit for each ending.
     endings: u8,
 }
@@ -51,8 +51,8 @@ enum Step {
     Killed { at: u16 },
 }
 
-pub(crate) fn run(octets: &[u8]) {
-    let mut unstructured = Unstructured::new(octets);
+pub(crate) fn run(bytes: &[u8]) {
+    let mut unstructured = Unstructured::new(bytes);
     let Ok(setting) = Setting::arbitrary(&mut unstructured) else { return };
     let mut plan = setting.plan();
     for _ in 0..HAPPENINGS_MAX {
@@ -91,7 +91,7 @@ impl Setting {
         }
         faults.latency_max = Span::from_millis(u64::from(self.latency_ms));
         faults.room_max = 256 << (self.room % 11);
-        plan.octets_max = u64::from(self.octets_max).min(faults.room_max as u64 * 64).clamp(1, OCTETS_MAX);
+        plan.bytes_max = u64::from(self.bytes_max).min(faults.room_max as u64 * 64).clamp(1, BYTES_MAX);
         plan.waiting_max = 1 + u32::from(self.waiting_max % 8);
         plan.pairs_max = 1 + u32::from(self.pairs_max % 30);
         plan.held_max = u32::from(self.held_max % 11);
@@ -109,7 +109,7 @@ impl Step {
     fn add_to(&self, plan: &mut Plan) {
         let id = |number: u8| id(u64::from(number % 3));
         let moment = |ms: u16| Time(1_000_000 + u64::from(ms % HOUR_MS) * 1_000);
-        let behaviour = |seed: u64| Behaviour::draw(&mut Rng::new(seed), plan.octets_max, &plan.endings);
+        let behaviour = |seed: u64| Behaviour::draw(&mut Rng::new(seed), plan.bytes_max, &plan.endings);
         let person = match *self {
             Self::Client { id: of, at, behaviour: seed, coy, method } => Person::Client {
                 id: id(of),

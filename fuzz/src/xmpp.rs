@@ -46,7 +46,7 @@ fn pieces(bytes: &[u8], cut: usize) -> Read {
                     assert_eq!(matches!(part, Part::Header(_)), parts.is_empty(), "the header comes first");
                     parts.push(part);
                 }
-                Ok(None) => break assert!(piece.is_empty(), "octets are left"),
+                Ok(None) => break assert!(piece.is_empty(), "bytes are left"),
                 Err(condition) => return (parts, Some(condition)),
             }
         }

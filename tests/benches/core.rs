@@ -262,9 +262,9 @@ impl Relay {
         on
     }
 
-    fn says(&mut self, on: ConnId, octets: &str) {
-        let used = self.engine.handle_bytes(on, octets.as_bytes(), self.now);
-        assert_eq!(used, octets.len());
+    fn says(&mut self, on: ConnId, bytes: &str) {
+        let used = self.engine.handle_bytes(on, bytes.as_bytes(), self.now);
+        assert_eq!(used, bytes.len());
         self.run();
     }
 
@@ -280,8 +280,8 @@ impl Relay {
         [hidden, client]
     }
 
-    fn moves(&mut self, from: ConnId, octets: u32) {
-        self.engine.handle_moved(from, octets, octets, self.now);
+    fn moves(&mut self, from: ConnId, bytes: u32) {
+        self.engine.handle_moved(from, bytes, bytes, self.now);
         self.run();
     }
 }
@@ -289,7 +289,7 @@ impl Relay {
 fn connect(number: usize) -> String {
     let nonce = format!("nonce-of-benchmark-{number:08}");
     let token = key().bound(key().step(WALL), nonce.as_bytes());
-    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("CONNECT uuid:{ID}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
 }
 

@@ -78,13 +78,13 @@ fn report(name: &str, program: &Running, sides: &mut dyn Sides) {
 }
 
 fn pass(mut from: &TcpStream, mut to: &TcpStream) {
-    let octets = vec![7; CHUNK];
+    let bytes = vec![7; CHUNK];
     let mut got = vec![0; CHUNK];
     thread::scope(|scope| {
-        scope.spawn(|| from.write_all(&octets).expect("it takes octets"));
+        scope.spawn(|| from.write_all(&bytes).expect("can write"));
         to.read_exact(&mut got).expect("what was sent arrives");
     });
-    assert!(got == octets, "what was sent arrives as it was");
+    assert!(got == bytes, "what was sent arrives as it was");
 }
 
 /// Our proxy: each socket is claimed.
@@ -127,12 +127,12 @@ struct Socks<'a> {
 impl Socks<'_> {
     fn connect(&self, pair: usize) -> TcpStream {
         let text = format!("stream-{pair}{}{}", name("a", pair).as_str(), name("b", pair).as_str());
-        let hash: String = Sha1::digest(text).iter().map(|octet| format!("{octet:02x}")).collect();
+        let hash: String = Sha1::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut sock = TcpStream::connect(self.at).expect("it listens");
-        sock.write_all(&[5, 1, 0]).expect("it takes octets");
+        sock.write_all(&[5, 1, 0]).expect("can write");
         sock.read_exact(&mut [0; 2]).expect("a method");
         let request = [&[5, 1, 0, 3, 40][..], hash.as_bytes(), &[0, 0]].concat();
-        sock.write_all(&request).expect("it takes octets");
+        sock.write_all(&request).expect("can write");
         sock.read_exact(&mut [0; 47]).expect("an answer");
         sock
     }
@@ -171,7 +171,7 @@ impl Ends {
     fn connect(at: SocketAddr) -> Self {
         let mut sock = TcpStream::connect(at).expect("it listens");
         let (component, header) = Component::begin(ENDS, Secret::new(SECRET.as_bytes()));
-        sock.write_all(&header).expect("it takes octets");
+        sock.write_all(&header).expect("can write");
         let mut ends = Self { sock, component, read: Vec::new() };
         while !matches!(ends.hear(), Action::Up) {}
         ends
@@ -183,13 +183,13 @@ impl Ends {
             let heard = self.component.read(&mut rest);
             self.read = rest.to_vec();
             match heard {
-                Some(Action::Say(octets)) => self.sock.write_all(&octets).expect("it takes octets"),
+                Some(Action::Say(bytes)) => self.sock.write_all(&bytes).expect("can write"),
                 Some(heard) => return heard,
                 None => {
                     let mut more = [0; 4096];
-                    let octets = self.sock.read(&mut more).expect("the server talks");
-                    assert!(octets > 0, "the server ended the stream");
-                    self.read.extend_from_slice(&more[..octets]);
+                    let bytes = self.sock.read(&mut more).expect("the server talks");
+                    assert!(bytes > 0, "the server ended the stream");
+                    self.read.extend_from_slice(&more[..bytes]);
                 }
             }
         }
@@ -198,7 +198,7 @@ impl Ends {
     fn emit(&mut self, iq: &Iq) {
         let mut text = Vec::new();
         iq.write(&mut text);
-        self.sock.write_all(&text).expect("it takes octets");
+        self.sock.write_all(&text).expect("can write");
     }
 
     fn await_result(&mut self) {

@@ -46,16 +46,16 @@ pub struct ByteLedger {
     /// Clean ends that came out.
     pub clean: u64,
     /// Bytes that came out.
-    pub octets: u64,
+    pub bytes: u64,
     /// A limit of bytes that come out: a check that a test makes fail.
-    pub octets_max: Option<u64>,
+    pub bytes_max: Option<u64>,
     /// The current time.
     pub now: Time,
 }
 
 /// The byte at this position of a flow. Neighbours, and other flows, have different bytes.
 #[must_use]
-pub const fn octet(flow: usize, at: u64) -> u8 {
+pub const fn byte(flow: usize, at: u64) -> u8 {
     let mixed = at.wrapping_mul(0x9e37_79b9).wrapping_add((flow as u64).wrapping_mul(0x85eb_ca6b));
     (mixed >> 13) as u8 ^ at as u8
 }
@@ -79,11 +79,11 @@ impl ByteLedger {
     }
 
     /// Records that bytes went in.
-    pub fn sent(&mut self, flow: usize, octets: u64) {
+    pub fn sent(&mut self, flow: usize, bytes: u64) {
         let flow = &mut self.flows[flow];
         assert!(!flow.ended, "the actor sends after its end");
-        flow.sent += octets;
-        if octets > 0 {
+        flow.sent += bytes;
+        if bytes > 0 {
             flow.moved = self.now;
         }
     }
@@ -154,21 +154,21 @@ impl ByteLedger {
     }
 
     /// Records bytes that came out.
-    pub fn received(&mut self, flow: usize, octets: &[u8]) {
-        self.octets += octets.len() as u64;
-        assert!(self.octets_max.is_none_or(|most| self.octets <= most), "more octets than the test allows");
+    pub fn received(&mut self, flow: usize, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        assert!(self.bytes_max.is_none_or(|most| self.bytes <= most), "more bytes than the test allows");
         let state = &mut self.flows[flow];
-        for &got in octets {
+        for &got in bytes {
             assert_eq!(
                 got,
-                octet(flow, state.received),
+                byte(flow, state.received),
                 "flow {flow} at {}: not what was sent",
                 state.received
             );
             state.received += 1;
         }
         state.moved = self.now;
-        assert!(!state.done, "flow {flow}: octets after the end");
+        assert!(!state.done, "flow {flow}: bytes after the end");
         assert!(state.received <= state.sent, "flow {flow}: more than was sent");
     }
 
@@ -176,7 +176,7 @@ impl ByteLedger {
     pub fn ended(&mut self, flow: usize) {
         let state = &mut self.flows[flow];
         assert!(state.ended, "flow {flow}: a clean end that its sender did not send");
-        assert_eq!(state.received, state.sent, "flow {flow}: a clean end before the last octet");
+        assert_eq!(state.received, state.sent, "flow {flow}: a clean end before the last byte");
         assert!(!std::mem::replace(&mut state.done, true), "two ends");
         self.clean += 1;
     }

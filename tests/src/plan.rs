@@ -113,7 +113,7 @@ pub struct Plan {
     /// The relay's limit of buffer memory.
     pub ceiling: usize,
     /// Maximum length of responses.
-    pub octets_max: u64,
+    pub bytes_max: u64,
     /// The relay's name resolves first to an address that never answers.
     pub silent: bool,
     /// The possible endings of connections.
@@ -132,7 +132,7 @@ pub struct Outcome {
     /// Calls into machines.
     pub steps: u64,
     /// Bytes that arrived at their destination.
-    pub octets: u64,
+    pub bytes: u64,
     /// Clean ends that arrived.
     pub clean: u64,
     /// Flows of clients.
@@ -173,7 +173,7 @@ impl Plan {
             run.world.borrow_mut().keep_log();
             run.traces = true;
         }
-        run.ledger.octets_max = self.received_max;
+        run.ledger.bytes_max = self.received_max;
         let result = catch_unwind(AssertUnwindSafe(|| self.run_in(&mut run, secured)));
         let trace = run.take_trace();
         // The failure may have happened while the world was borrowed.
@@ -228,7 +228,7 @@ impl Plan {
         pairs += run.relay.as_ref().map_or(0, |relay| relay.event_loop.machine().pairs);
         Outcome {
             steps: run.steps(),
-            octets: run.ledger.octets,
+            bytes: run.ledger.bytes,
             clean: run.ledger.clean,
             flows: run.ledger.flows().len() as u64,
             pairs,
@@ -319,12 +319,12 @@ impl Plan {
             }
             Person::Hidden { id, style, seed } => {
                 let hidden = Hidden::new(relay, id, style, Rng::new(seed));
-                run.add(hidden.answering(self.octets_max, &self.endings).secured(tls), None);
+                run.add(hidden.answering(self.bytes_max, &self.endings).secured(tls), None);
             }
             Person::Agent { id, seed, pool, skew, named } => {
                 let at = address(2, id);
                 let service = Hidden::new(at, id, Style::Service, Rng::new(u64::from(seed)));
-                run.add(service.answering(self.octets_max, &self.endings), Some(at));
+                run.add(service.answering(self.bytes_max, &self.endings), Some(at));
                 let upstream = Upstream {
                     ports: Vec::new(),
                     stream_takes_ports: false,

@@ -204,7 +204,7 @@ impl Line {
         let mut buffer = [0; 4_096];
         while self.eof.is_none() {
             match self.channel.recv(world, &mut buffer) {
-                Received::Octets(n) => self.received.extend_from_slice(&buffer[..n]),
+                Received::Bytes(n) => self.received.extend_from_slice(&buffer[..n]),
                 Received::Nothing => break,
                 Received::End(how) => self.eof = Some(how),
             }

@@ -374,7 +374,7 @@ impl Run {
         let is_tls = self.relay.as_ref().is_some_and(|relay| !relay.event_loop.machine().in_clear);
         let wire = match (short, is_tls) {
             (true, _) => world.now(),
-            (false, true) => world.octets_at,
+            (false, true) => world.bytes_at,
             (false, false) => Time(0),
         };
         self.ledger.check_rest(world.now(), wire);

@@ -74,10 +74,10 @@ pub fn lay(kinds: &[Kind], attackers: u64, addresses: u8, ceiling: usize) -> Sie
     };
     let sizes = Sizes { head: SMALL, bulk: 64 * 1024, ceiling };
     run.start_relay(config, sizes, secured.server(tls), &[id(0), id(1)]);
-    for (number, octets) in [(0, 150_000), (1, 3_000)] {
+    for (number, bytes) in [(0, 150_000), (1, 3_000)] {
         let style = Style::Modern { pool: 24 };
         let hidden = Hidden::new(relay_address(), id(number), style, Rng::new(number));
-        run.add(hidden.holding(Behaviour::plain(octets)).secured(secured.client(tls)), None);
+        run.add(hidden.holding(Behaviour::plain(bytes)).secured(secured.client(tls)), None);
     }
     run.wait(Span::from_secs(1));
     for number in 0..attackers {

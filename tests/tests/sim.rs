@@ -42,7 +42,7 @@ fn run_all(plans: impl Iterator<Item = Plan>) -> Outcome {
         match shrinker::run(&plan, false, &secured) {
             Ok(outcome) => {
                 sum.steps += outcome.steps;
-                sum.octets += outcome.octets;
+                sum.bytes += outcome.bytes;
                 sum.clean += outcome.clean;
                 sum.flows += outcome.flows;
                 sum.pairs += outcome.pairs;
@@ -76,14 +76,14 @@ fn invariants_hold_in_every_run() {
     let sum = run_all(seeds.map(|seed| Plan::draw(seed, false)));
     let seconds = clock.now().mono.0 as f64 / 1e6;
     println!(
-        "{count} runs, {:.1} s: {} steps ({:.0} a second), {} rendezvous, {} flows, {} clean ends, {} octets",
+        "{count} runs, {:.1} s: {} steps ({:.0} a second), {} rendezvous, {} flows, {} clean ends, {} bytes",
         seconds,
         sum.steps,
         sum.steps as f64 / seconds,
         sum.pairs,
         sum.flows,
         sum.clean,
-        sum.octets
+        sum.bytes
     );
 }
 
@@ -110,7 +110,7 @@ fn invariants_hold_with_tls() {
         None => 0..asked("SEEDS_TLS").unwrap_or(48),
     };
     let sum = run_all(seeds.map(|seed| Plan::draw(seed, true)));
-    println!("{} rendezvous in TLS, {} clean ends, {} octets", sum.pairs, sum.clean, sum.octets);
+    println!("{} rendezvous in TLS, {} clean ends, {} bytes", sum.pairs, sum.clean, sum.bytes);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_failure_is_reduced_recorded_and_reproduced() {
             drawn.filter_map(|plan| shrinker::run(&plan, false, &secured).err().map(|it| (plan, it)));
         // How small a plan becomes depends on chance, so the smallest of a few is taken.
         let told = failing.filter(|(plan, _)| plan.participants.len() > 6).take(4).map(|(plan, failure)| {
-            assert_eq!(failure.why, "more octets than the test allows");
+            assert_eq!(failure.why, "more bytes than the test allows");
             (shrinker::report(&plan, failure.clone(), &secured), failure)
         });
         let (report, failure) =

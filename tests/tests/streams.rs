@@ -15,7 +15,7 @@ use rendezvous_core::bytestream::proxy::{self, Proxy};
 use rendezvous_core::bytestream::stanza::{Connection, Stanza};
 use rendezvous_core::machine::Machine;
 use rendezvous_core::time::{Now, Span, Time};
-use tests::model::{ContractChecker, check_rest, check_turn, octet};
+use tests::model::{ContractChecker, byte, check_rest, check_turn};
 use tests::run::SIZES;
 use tests::sim_net::{Ep, Fate, Faults, ProcessId, Shared, SimNet, World};
 
@@ -156,7 +156,7 @@ fn length(flow: usize) -> u64 {
 }
 
 fn content(flow: usize, position: u64) -> u8 {
-    if position == 0 { u8::try_from(flow).expect("a few flows") } else { octet(flow, position) }
+    if position == 0 { u8::try_from(flow).expect("a few flows") } else { byte(flow, position) }
 }
 
 impl Talker {
@@ -169,8 +169,8 @@ impl Talker {
         let Some(flow) = self.flow else { return };
         while self.sent < length(flow) {
             let end = length(flow).min(self.sent + 1_000);
-            let octets: Vec<u8> = (self.sent..end).map(|position| content(flow, position)).collect();
-            match world.send(self.ep, &octets) {
+            let bytes: Vec<u8> = (self.sent..end).map(|position| content(flow, position)).collect();
+            match world.send(self.ep, &bytes) {
                 Ok(n) => self.sent += n as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("flow {flow}: {error}"),
@@ -182,9 +182,9 @@ impl Talker {
     }
 
     fn receive(&mut self, world: &mut World) {
-        let mut octets = [0; 700];
+        let mut bytes = [0; 700];
         while !self.heard_end {
-            let n = match world.recv(self.ep, &mut octets) {
+            let n = match world.recv(self.ep, &mut bytes) {
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) => panic!("flow {:?}: {error}", self.flow),
@@ -192,15 +192,15 @@ impl Talker {
             // The first byte identifies the peer of a service.
             let other = match self.flow {
                 Some(flow) => flow ^ 1,
-                None => usize::from(octets[0]),
+                None => usize::from(bytes[0]),
             };
             self.flow.get_or_insert(other ^ 1);
-            for got in &octets[..n] {
+            for got in &bytes[..n] {
                 assert_eq!(*got, content(other, self.got), "flow {other} at {}", self.got);
                 self.got += 1;
             }
             if n == 0 {
-                assert_eq!(self.got, length(other), "flow {other}: an end before its last octet");
+                assert_eq!(self.got, length(other), "flow {other}: an end before its last byte");
                 self.heard_end = true;
             }
         }

@@ -21,7 +21,7 @@ impl<M: Machine> Shell<M> {
                 Output::Send { to, len } => {
                     assert!(
                         len > 0 && len as usize == text.len(),
-                        "a Send of {len} octets with {}",
+                        "a Send of {len} bytes with {}",
                         text.len()
                     );
                     self.send(to, &text);
@@ -105,8 +105,8 @@ impl<M: Machine> Shell<M> {
 
     fn send(&mut self, to: ConnId, text: &[u8]) {
         let sock = self.open_sock(to);
-        assert!(!sock.write_ended, "octets behind the end");
-        assert!(sock.stage == Stage::Up, "octets before there is a connection");
+        assert!(!sock.write_ended, "bytes behind the end");
+        assert!(sock.stage == Stage::Up, "bytes before there is a connection");
         if !sock.write_failed {
             if sock.stalled {
                 sock.queued += text.len();

@@ -77,17 +77,17 @@ impl Conn {
     }
 
     /// Sends a prefix; 0 bytes if the socket is full. Then call `flush` when it is writable.
-    pub(crate) fn give(&mut self, octets: &[u8]) -> io::Result<usize> {
+    pub(crate) fn give(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !self.flush_pending()? {
             return Ok(0);
         }
         match &mut self.tls {
             Some(tls) => {
-                let taken = tls.writer().write(octets)?;
+                let taken = tls.writer().write(bytes)?;
                 self.flush()?;
                 Ok(taken)
             }
-            None => match self.socket.write(octets) {
+            None => match self.socket.write(bytes) {
                 Err(error) if waits(&error) => Ok(0),
                 other => other,
             },
@@ -125,7 +125,7 @@ impl Conn {
                 None => self.socket.write(&self.queued),
             };
             match sent {
-                Ok(octets) => drop(self.queued.drain(..octets)),
+                Ok(bytes) => drop(self.queued.drain(..bytes)),
                 Err(error) if waits(&error) => return Ok(false),
                 Err(error) => return Err(error),
             }

@@ -56,8 +56,8 @@ impl Identity {
         self.nonces += 1;
         let nonce = format!("soak{:020}", self.nonces);
         let mut head = format!("CONNECT uuid:{}?response=", self.id);
-        for octet in self.key.bound(self.key.step(wall), nonce.as_bytes()) {
-            write!(head, "{octet:02x}")?;
+        for byte in self.key.bound(self.key.step(wall), nonce.as_bytes()) {
+            write!(head, "{byte:02x}")?;
         }
         write!(head, "&nonce={nonce} HTTP/1.1\r\n\r\n")?;
         Ok(head)

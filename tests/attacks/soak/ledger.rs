@@ -54,7 +54,7 @@ pub(crate) struct ByteLedger {
     pub(crate) broken: u64,
     /// Clients that got an error for a hidden server that had been killed or had just left.
     pub(crate) refused: u64,
-    pub(crate) octets: u64,
+    pub(crate) bytes: u64,
     pub(crate) faults: u64,
 }
 
@@ -126,7 +126,7 @@ impl ByteLedger {
         let of_a_corpse = side == HIDDEN && self.killed.contains_key(&entry.plan.identity) && entry.broken;
         if sent != Some(received) && !of_a_corpse {
             self.fault(&format!(
-                "pair {pair}: a clean end after {received} octets of {sent:?}, at side {side}"
+                "pair {pair}: a clean end after {received} bytes of {sent:?}, at side {side}"
             ));
         }
     }

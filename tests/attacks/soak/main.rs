@@ -123,8 +123,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     found.extend(empty(&mut crowd, sockets)?);
     let ledger = &crowd.common.ledger;
     println!(
-        "soak: {} pairs whole, {} broken on purpose, {} clients refused where somebody had just gone, {} octets right",
-        ledger.whole, ledger.broken, ledger.refused, ledger.octets
+        "soak: {} pairs whole, {} broken on purpose, {} clients refused where somebody had just gone, {} bytes right",
+        ledger.whole, ledger.broken, ledger.refused, ledger.bytes
     );
     let (reloaded, errors) = crowd.relay.finish()?;
     println!("soak: the relay read its files again {reloaded} times");
@@ -201,7 +201,7 @@ fn look(crowd: &mut Crowd, second: u64) -> Result<Look, Failure> {
             ledger.whole,
             ledger.broken,
             ledger.refused,
-            ledger.octets >> 20,
+            ledger.bytes >> 20,
             ledger.faults
         );
     }

@@ -112,8 +112,8 @@ impl Party {
 
     /// It cannot be written to any more. Bytes before that can still be read; an EOF after it does not count.
     fn cut_off(&mut self, error: &io::Error, common: &mut Common, scratch: &mut [u8]) -> Fate {
-        while let Ok(octets @ 1..) = self.conn.hear(scratch) {
-            if let Err(why) = self.heard(&scratch[..octets], common) {
+        while let Ok(bytes @ 1..) = self.conn.hear(scratch) {
+            if let Err(why) = self.heard(&scratch[..bytes], common) {
                 common.ledger.fault(&why);
             }
         }
@@ -125,8 +125,8 @@ impl Party {
         loop {
             match self.conn.hear(scratch) {
                 Ok(0) => return self.heard_end(common),
-                Ok(octets) => {
-                    if let Err(why) = self.heard(&scratch[..octets], common) {
+                Ok(bytes) => {
+                    if let Err(why) = self.heard(&scratch[..bytes], common) {
                         common.ledger.fault(&why);
                         return Fate::Resets;
                     }
@@ -138,10 +138,10 @@ impl Party {
     }
 
     /// Processes bytes. Unexpected ones are an error.
-    fn heard(&mut self, octets: &[u8], common: &mut Common) -> Result<(), String> {
+    fn heard(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
         match &mut self.role {
             Role::Asking { answer } => {
-                answer.extend_from_slice(octets);
+                answer.extend_from_slice(bytes);
                 let Some(end) = end_of_head(answer)? else { return Ok(()) };
                 if &answer[..end] != b"HTTP/1.1 200 OK\r\n\r\n" {
                     return Err(format!("a CONNECT was answered {:?}", String::from_utf8_lossy(answer)));
@@ -152,10 +152,10 @@ impl Party {
             }
             Role::Waiting => {
                 self.role = Role::Hearing { head: Vec::new() };
-                self.heard(octets, common)
+                self.heard(bytes, common)
             }
             Role::Hearing { head } => {
-                head.extend_from_slice(octets);
+                head.extend_from_slice(bytes);
                 let Some(end) = end_of_head(head)? else { return Ok(()) };
                 let behind = head.split_off(end);
                 let pair = pair_of(head)?;
@@ -179,7 +179,7 @@ impl Party {
                 if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
             }
             Role::Calling { traffic, answer } => {
-                answer.extend_from_slice(octets);
+                answer.extend_from_slice(bytes);
                 let Some(end) = end_of_head(answer)? else { return Ok(()) };
                 if &answer[..end] != SWITCHING {
                     let line = String::from_utf8_lossy(answer).lines().next().unwrap_or_default().to_owned();
@@ -192,7 +192,7 @@ impl Party {
                 self.role = Role::Moving(*traffic);
                 if behind.is_empty() { Ok(()) } else { self.heard(&behind, common) }
             }
-            Role::Moving(traffic) => traffic.heard(octets, common),
+            Role::Moving(traffic) => traffic.heard(bytes, common),
         }
     }
 
@@ -233,7 +233,7 @@ impl Party {
             Role::Moving(traffic) if common.ledger.is_broken(traffic.pair) => {}
             Role::Moving(traffic) => {
                 let Traffic { pair, side, sent, received, .. } = traffic;
-                let at = format!("at side {side}, {sent} octets sent, {received} received");
+                let at = format!("at side {side}, {sent} bytes sent, {received} received");
                 common.ledger.fault(&format!("pair {pair}: broke: {error}, {at}"));
                 common.ledger.breaks(*pair);
             }
@@ -263,16 +263,16 @@ impl Party {
 }
 
 impl Traffic {
-    fn heard(&mut self, octets: &[u8], common: &mut Common) -> Result<(), String> {
+    fn heard(&mut self, bytes: &[u8], common: &mut Common) -> Result<(), String> {
         if common.ledger.plan(self.pair).is_none() {
             return Ok(());
         }
         let stream = Stream::new(common.seed, self.pair, 1 - self.side);
-        if let Some(at) = stream.first_wrong(self.received, octets) {
-            return Err(format!("pair {}: a wrong octet at {at}, at side {}", self.pair, self.side));
+        if let Some(at) = stream.first_wrong(self.received, bytes) {
+            return Err(format!("pair {}: a wrong byte at {at}, at side {}", self.pair, self.side));
         }
-        self.received += octets.len() as u64;
-        common.ledger.octets += octets.len() as u64;
+        self.received += bytes.len() as u64;
+        common.ledger.bytes += bytes.len() as u64;
         Ok(())
     }
 

@@ -13,19 +13,19 @@ impl Stream {
     /// Fills the buffer with the bytes at this offset.
     pub(crate) fn fill(self, at: u64, into: &mut [u8]) {
         let mut word = self.word(at / 8);
-        for (offset, octet) in (at..).zip(into) {
+        for (offset, byte) in (at..).zip(into) {
             if offset % 8 == 0 {
                 word = self.word(offset / 8);
             }
-            *octet = word[(offset % 8) as usize];
+            *byte = word[(offset % 8) as usize];
         }
     }
 
     /// The position of the first byte that is wrong at this offset.
-    pub(crate) fn first_wrong(self, at: u64, octets: &[u8]) -> Option<u64> {
+    pub(crate) fn first_wrong(self, at: u64, bytes: &[u8]) -> Option<u64> {
         let mut wanted = [0; 4096];
         let mut from = at;
-        for part in octets.chunks(wanted.len()) {
+        for part in bytes.chunks(wanted.len()) {
             self.fill(from, &mut wanted[..part.len()]);
             if part != &wanted[..part.len()] {
                 return (from..).zip(part.iter().zip(&wanted)).find(|(_, (is, be))| is != be).map(|it| it.0);

@@ -13,7 +13,7 @@ use crate::pair::Pair;
 use crate::process::PATIENCE;
 
 /// Maximum bytes per send or receive.
-const PIECE_OCTETS: usize = 256 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// What TLS 1.3 adds to a record's content: its type and the tag.
 const RECORD_EXTRA: u64 = 17;
@@ -67,15 +67,15 @@ impl Flow {
     fn turn(&mut self, scratch: &mut [u8]) -> Result<bool, Failure> {
         if self.writable && !self.out.is_empty() {
             match self.end.socket.write(self.out.next(scratch)) {
-                Ok(octets) => self.out.sent(octets),
+                Ok(bytes) => self.out.sent(bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) => return Err(error.into()),
             }
         }
         if self.readable && self.missing > 0 {
             match self.end.socket.read(scratch) {
-                Ok(0) => return Err(format!("an end, {} octets too early", self.missing).into()),
-                Ok(octets) => self.received(&scratch[..octets])?,
+                Ok(0) => return Err(format!("an end, {} bytes too early", self.missing).into()),
+                Ok(bytes) => self.received(&scratch[..bytes])?,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
                 Err(error) => return Err(error.into()),
             }
@@ -103,15 +103,15 @@ impl Outgoing {
 
     fn next<'a>(&'a self, scratch: &'a [u8]) -> &'a [u8] {
         match self {
-            Self::Sealed(wire, sent) => &wire[*sent..wire.len().min(sent + PIECE_OCTETS)],
-            Self::Clear(left) => &scratch[..usize::try_from(*left).unwrap_or(usize::MAX).min(PIECE_OCTETS)],
+            Self::Sealed(wire, sent) => &wire[*sent..wire.len().min(sent + PIECE_BYTES)],
+            Self::Clear(left) => &scratch[..usize::try_from(*left).unwrap_or(usize::MAX).min(PIECE_BYTES)],
         }
     }
 
-    fn sent(&mut self, octets: usize) {
+    fn sent(&mut self, bytes: usize) {
         match self {
-            Self::Sealed(_, sent) => *sent += octets,
-            Self::Clear(left) => *left -= octets as u64,
+            Self::Sealed(_, sent) => *sent += bytes,
+            Self::Clear(left) => *left -= bytes as u64,
         }
     }
 }
@@ -130,15 +130,15 @@ impl Records {
         let mut content = 0;
         while !wire.is_empty() {
             if self.left > 0 {
-                let octets = self.left.min(wire.len());
-                self.left -= octets;
-                wire = &wire[octets..];
+                let bytes = self.left.min(wire.len());
+                self.left -= bytes;
+                wire = &wire[bytes..];
                 continue;
             }
-            let octets = (self.header.len() - self.have).min(wire.len());
-            self.header[self.have..self.have + octets].copy_from_slice(&wire[..octets]);
-            self.have += octets;
-            wire = &wire[octets..];
+            let bytes = (self.header.len() - self.have).min(wire.len());
+            self.header[self.have..self.have + bytes].copy_from_slice(&wire[..bytes]);
+            self.have += bytes;
+            wire = &wire[bytes..];
             if self.have == self.header.len() {
                 let [kind, _, _, high, low] = self.header;
                 self.left = usize::from(u16::from_be_bytes([high, low]));
@@ -187,7 +187,7 @@ impl Aside for Nothing {
 pub(crate) fn run(flows: &mut [Flow], aside: &mut impl Aside) -> Result<(), Failure> {
     let mut poll = register(flows, aside)?;
     let mut events = Events::with_capacity(1024);
-    let mut scratch = vec![0x5a; PIECE_OCTETS];
+    let mut scratch = vec![0x5a; PIECE_BYTES];
     let mut last_event = Instant::now();
     loop {
         let mut busy = false;
@@ -203,7 +203,7 @@ pub(crate) fn run(flows: &mut [Flow], aside: &mut impl Aside) -> Result<(), Fail
             last_event = Instant::now();
         } else if last_event.elapsed() >= PATIENCE {
             let missing: u64 = flows.iter().map(|flow| flow.missing).sum();
-            return Err(format!("nothing moves any more, and {missing} octets are still to come").into());
+            return Err(format!("nothing moves any more, and {missing} bytes are still to come").into());
         }
         for event in &events {
             // Tokens after those of the flows belong to the additional work.

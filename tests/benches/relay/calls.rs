@@ -16,7 +16,7 @@ use crate::report::{Quantity, Report};
 use crate::{Failure, Scenario};
 
 /// Bytes of one measurement.
-const OCTETS: usize = 64 << 20;
+const BYTES: usize = 64 << 20;
 
 const CALLS: Quantity = Quantity { name: "system calls", unit: "1/MiB" };
 
@@ -36,7 +36,7 @@ fn run(field: &mut Field, args: &Args, report: &mut Report, transport: Transport
     let (relays, ground) = field.cast(|kind| kind.carries(transport))?;
     for _ in 0..args.rounds.min(3) {
         for relay in &relays {
-            let down = args.load(OCTETS);
+            let down = args.load(BYTES);
             let mut flows: Vec<Flow> =
                 Flow::pair(Pair::open(relay, ground, transport)?, down as u64, 0)?.into_iter().collect();
             relay.process.settle()?;

@@ -16,7 +16,7 @@ use crate::{Failure, Scenario};
 
 const THROUGHPUT: Quantity = Quantity { name: "throughput", unit: "MB/s" };
 /// Bytes of one stream, from the service to the client.
-const OCTETS: usize = 512 << 20;
+const BYTES: usize = 512 << 20;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![Scenario { name: "direct and relayed".to_owned(), run: Box::new(run) }]
@@ -40,8 +40,8 @@ fn start(command: &mut Command) -> Result<Program, Failure> {
 fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let ground = &field.ground;
     let folder = ground.new_folder()?;
-    let octets = args.load(OCTETS);
-    let service = serve(octets)?;
+    let bytes = args.load(BYTES);
+    let service = serve(bytes)?;
     let at = free_port()?;
     let (state, ticket) = (folder.join("state"), folder.join("home.ticket"));
     let mut add = Command::new(&ground.binary);
@@ -65,20 +65,20 @@ fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failur
             let mut connect = Command::new(&ground.binary);
             connect.args(["connect", &format!("https://{at}"), &id, "--pin", &pin]);
             connect.args(["--direct", wish, "--direct-timeout", "20", "--direct-allow", "loopback"]);
-            report.sample(name, THROUGHPUT, receive(&mut connect, octets)?);
+            report.sample(name, THROUGHPUT, receive(&mut connect, bytes)?);
         }
     }
     Ok(())
 }
 
 /// Serves this many bytes to each connection.
-fn serve(octets: usize) -> Result<SocketAddr, Failure> {
+fn serve(bytes: usize) -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let at = listener.local_addr()?;
     thread::spawn(move || {
         let block = vec![0x5a; 1 << 20];
         while let Ok((mut stream, _)) = listener.accept() {
-            let mut left = octets;
+            let mut left = bytes;
             while left > 0 && stream.write_all(&block[..left.min(block.len())]).is_ok() {
                 left -= left.min(block.len());
             }
@@ -88,7 +88,7 @@ fn serve(octets: usize) -> Result<SocketAddr, Failure> {
 }
 
 /// Megabytes per second, from the first bytes to the end.
-fn receive(connect: &mut Command, octets: usize) -> Result<f64, Failure> {
+fn receive(connect: &mut Command, bytes: usize) -> Result<f64, Failure> {
     let mut program = Program(connect.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
     let mut from = program.0.stdout.take().ok_or("its output is piped")?;
     let mut block = vec![0; 1 << 20];
@@ -98,11 +98,11 @@ fn receive(connect: &mut Command, octets: usize) -> Result<f64, Failure> {
     loop {
         match from.read(&mut block)? {
             0 => break,
-            octets => got += octets,
+            bytes => got += bytes,
         }
     }
-    if got != octets {
-        return Err(format!("{got} of {octets} octets came").into());
+    if got != bytes {
+        return Err(format!("{got} of {bytes} bytes came").into());
     }
     Ok((got - first) as f64 / 1e6 / began.elapsed().as_secs_f64())
 }

@@ -96,7 +96,7 @@ impl End {
         loop {
             match self.read(&mut piece)? {
                 0 => return Err(format!("an end behind {:?}", String::from_utf8_lossy(&message)).into()),
-                octets => message.extend_from_slice(&piece[..octets]),
+                bytes => message.extend_from_slice(&piece[..bytes]),
             }
             let text = std::str::from_utf8(&message)?;
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
@@ -120,7 +120,7 @@ impl End {
     /// Reads to the other side's end, of any kind.
     pub(crate) fn drain(&mut self) {
         let mut piece = [0; 4096];
-        while self.read(&mut piece).is_ok_and(|octets| octets > 0) {}
+        while self.read(&mut piece).is_ok_and(|bytes| bytes > 0) {}
     }
 }
 
@@ -145,9 +145,9 @@ impl Write for End {
         let Some(tls) = &mut self.tls else {
             return self.socket.write(from);
         };
-        let octets = tls.writer().write(from)?;
+        let bytes = tls.writer().write(from)?;
         self.flush()?;
-        Ok(octets)
+        Ok(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::{Failure, Scenario};
 
 const BULK_PAIRS: usize = 16;
 /// Bytes of all bulk pairs together, in one measurement.
-const OCTETS: usize = 512 << 20;
+const BYTES: usize = 512 << 20;
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![Scenario { name: "fairness".to_owned(), run: Box::new(run) }]
@@ -21,7 +21,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 
 fn run(field: &mut Field, args: &Args, report: &mut Report) -> Result<(), Failure> {
     let (relays, ground) = field.cast(|kind| kind.carries(Transport::TLS_TLS))?;
-    let down = (args.load(OCTETS) / BULK_PAIRS) as u64;
+    let down = (args.load(BYTES) / BULK_PAIRS) as u64;
     for _ in 0..args.rounds {
         for relay in &relays {
             let mut flows = Vec::new();

@@ -51,8 +51,8 @@ impl Identity {
         let nonce =
             format!("{:08x}-{:016x}", std::process::id(), self.nonces.fetch_add(1, Ordering::Relaxed));
         let mut head = format!("CONNECT uuid:{}?response=", self.id);
-        for octet in self.key.bound(self.key.step(wall), nonce.as_bytes()) {
-            write!(head, "{octet:02x}")?;
+        for byte in self.key.bound(self.key.step(wall), nonce.as_bytes()) {
+            write!(head, "{byte:02x}")?;
         }
         write!(head, "&nonce={nonce} HTTP/1.1\r\n\r\n")?;
         Ok(head)

@@ -170,6 +170,6 @@ fn meet(relay: &Relay, ground: &Ground) -> Result<Duration, Failure> {
     Ok(time)
 }
 
-fn megabytes(octets: f64) -> f64 {
-    octets / 1e6
+fn megabytes(bytes: f64) -> f64 {
+    bytes / 1e6
 }

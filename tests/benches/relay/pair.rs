@@ -8,7 +8,7 @@ use crate::field::{Ground, Identity};
 use crate::peers::{Relay, Transport};
 
 /// Bytes that both sides exchange before a measurement.
-const PROBE_OCTETS: usize = 24 * 1024;
+const PROBE_BYTES: usize = 24 * 1024;
 
 /// Both ends of it.
 pub(crate) struct Pair {
@@ -35,7 +35,7 @@ impl Pair {
     }
 
     fn prove(&mut self) -> Result<(), Failure> {
-        let said: Vec<u8> = (0..PROBE_OCTETS).map(|at| (at % 251) as u8).collect();
+        let said: Vec<u8> = (0..PROBE_BYTES).map(|at| (at % 251) as u8).collect();
         pass(&mut self.client, &mut self.hidden, &said)?;
         pass(&mut self.hidden, &mut self.client, &said)
     }

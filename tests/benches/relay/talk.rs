@@ -111,7 +111,7 @@ fn hear(end: &mut End) -> Result<usize, Failure> {
     let mut message = MESSAGE;
     match end.read(&mut message) {
         Ok(0) => Err("an end in the middle of a conversation".into()),
-        Ok(octets) => Ok(octets),
+        Ok(bytes) => Ok(bytes),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
         Err(error) => Err(error.into()),
     }

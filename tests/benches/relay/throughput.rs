@@ -11,10 +11,10 @@ use crate::report::{BUSY, Quantity, Report};
 use crate::{Failure, Scenario};
 
 /// Bytes of one measurement, all streams and directions together.
-const OCTETS: usize = 256 << 20;
+const BYTES: usize = 256 << 20;
 
 const THROUGHPUT: Quantity = Quantity { name: "throughput", unit: "MB/s" };
-const CPU: Quantity = Quantity { name: "cpu per octet", unit: "ns" };
+const CPU: Quantity = Quantity { name: "cpu per byte", unit: "ns" };
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -43,7 +43,7 @@ fn run(
     both: bool,
 ) -> Result<(), Failure> {
     let (relays, ground) = field.cast(|kind| kind.carries(transport))?;
-    let down = (args.load(OCTETS) / streams / if both { 2 } else { 1 }) as u64;
+    let down = (args.load(BYTES) / streams / if both { 2 } else { 1 }) as u64;
     let up = if both { down } else { 0 };
     for _ in 0..args.rounds {
         for relay in &relays {
@@ -55,10 +55,10 @@ fn run(
             let (cpu, clock) = (relay.process.cpu()?, Instant::now());
             bulk::run(&mut flows, &mut Nothing)?;
             let (wall, cpu) = (clock.elapsed().as_secs_f64(), (relay.process.cpu()? - cpu).as_secs_f64());
-            let octets = (down + up) as f64 * streams as f64;
+            let bytes = (down + up) as f64 * streams as f64;
             let mut note = |quantity, value| report.sample(relay.name(), quantity, value);
-            note(THROUGHPUT, octets / wall / 1e6);
-            note(CPU, cpu * 1e9 / octets);
+            note(THROUGHPUT, bytes / wall / 1e6);
+            note(CPU, cpu * 1e9 / bytes);
             note(BUSY, cpu / wall * 100.0);
         }
     }

@@ -16,7 +16,7 @@ pub type Tls = Arc<rustls::ClientConfig>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// This number of bytes.
-    Octets(usize),
+    Bytes(usize),
     /// No data for now.
     Nothing,
     /// No more data: the connection has ended.
@@ -87,7 +87,7 @@ impl Channel {
             return match world.recv(self.ep, into) {
                 Ok(0) if self.reset_seen => Received::End(End::Reset),
                 Ok(0) => Received::End(End::Clean),
-                Ok(n) => Received::Octets(n),
+                Ok(n) => Received::Bytes(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
                 Err(_) => Received::End(End::Reset),
             };
@@ -95,7 +95,7 @@ impl Channel {
         loop {
             match tls.reader().read(into) {
                 Ok(0) => return Received::End(End::Clean),
-                Ok(n) => return Received::Octets(n),
+                Ok(n) => return Received::Bytes(n),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => return Received::End(self.wire_end.unwrap_or(End::Truncated)),
             }

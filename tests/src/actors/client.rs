@@ -88,8 +88,8 @@ impl Client {
         // After the head comes a body or another protocol. Anything else would not be HTTP.
         if flow.is_multiple_of(2) {
             head.push_str("Connection: Upgrade\r\nUpgrade: raw\r\n");
-        } else if self.behaviour.octets > 0 {
-            let _ = write!(head, "Content-Length: {}\r\n", self.behaviour.octets);
+        } else if self.behaviour.bytes > 0 {
+            let _ = write!(head, "Content-Length: {}\r\n", self.behaviour.bytes);
         }
         head.push_str("X-Last: 1\r\n\r\n");
         head

@@ -42,7 +42,7 @@ pub struct Hidden {
     key: Key,
     rng: Rng,
     endings: Vec<Ending>,
-    octets_max: u64,
+    bytes_max: u64,
     /// How it answers; drawn at random if `None`.
     behaviour: Option<Behaviour>,
     tls: Option<Tls>,
@@ -76,7 +76,7 @@ impl Hidden {
             key: key_of(id),
             rng,
             endings: vec![Ending::HalfClose],
-            octets_max: 1_000,
+            bytes_max: 1_000,
             behaviour: None,
             tls: None,
             lines: Vec::new(),
@@ -89,8 +89,8 @@ impl Hidden {
 
     /// Sets how it answers: the maximum length in bytes, and the possible endings.
     #[must_use]
-    pub fn answering(mut self, octets_max: u64, endings: &[Ending]) -> Self {
-        self.octets_max = octets_max;
+    pub fn answering(mut self, bytes_max: u64, endings: &[Ending]) -> Self {
+        self.bytes_max = bytes_max;
         self.endings = endings.to_vec();
         self
     }
@@ -139,7 +139,7 @@ impl Hidden {
                 self.next_try = world.now() + REST;
                 continue;
             };
-            let behaviour = Behaviour { octets: u64::MAX, ending: Ending::AfterPeer, ..Behaviour::plain(0) };
+            let behaviour = Behaviour { bytes: u64::MAX, ending: Ending::AfterPeer, ..Behaviour::plain(0) };
             let mut talker = Talker::new(Channel::new(ep, self.tls.as_ref()), behaviour, world.now());
             talker.emit(self.registration(world, who).as_bytes());
             self.lines.push(Line { talker, state: State::Registering });
@@ -193,7 +193,7 @@ impl Hidden {
                 let answer = ledger.begin(self.id, Some(flow));
                 let behaviour = match self.behaviour {
                     Some(behaviour) => behaviour,
-                    None => Behaviour::draw(&mut self.rng, self.octets_max, &self.endings),
+                    None => Behaviour::draw(&mut self.rng, self.bytes_max, &self.endings),
                 };
                 line.talker.change(behaviour, now);
                 let head = match head {
@@ -201,7 +201,7 @@ impl Hidden {
                         "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: raw".to_owned()
                     }
                     _ if answer.is_multiple_of(3) && !head.starts_with("HEAD ") => {
-                        format!("200 OK\r\nContent-Length: {}", behaviour.octets)
+                        format!("200 OK\r\nContent-Length: {}", behaviour.bytes)
                     }
                     _ => "200 OK".to_owned(),
                 };
@@ -238,7 +238,7 @@ impl Hidden {
 #[must_use]
 pub fn bound_registration(id: Id, step: u64, nonce: &str) -> String {
     let token = key_of(id).bound(step, nonce.as_bytes());
-    let token: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+    let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("CONNECT uuid:{id}?response={token}&nonce={nonce} HTTP/1.1\r\n\r\n")
 }
 

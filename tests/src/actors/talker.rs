@@ -6,7 +6,7 @@ use rendezvous_core::machine::End;
 use rendezvous_core::time::{Span, Time};
 
 use super::channel::{Channel, Received};
-use crate::model::{ByteLedger, octet};
+use crate::model::{ByteLedger, byte};
 use crate::rng::Rng;
 use crate::sim_net::{ProcessId, World};
 
@@ -31,7 +31,7 @@ pub enum Ending {
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
     /// Bytes after the head.
-    pub octets: u64,
+    pub bytes: u64,
     /// Maximum number of bytes per send.
     pub send_most: usize,
     /// Pause between sends.
@@ -49,9 +49,9 @@ pub struct Behaviour {
 impl Behaviour {
     /// Sends and reads everything at once, and ends cleanly.
     #[must_use]
-    pub const fn plain(octets: u64) -> Self {
+    pub const fn plain(bytes: u64) -> Self {
         Self {
-            octets,
+            bytes,
             send_most: 65_536,
             send_rest: Span::ZERO,
             read_most: 65_536,
@@ -68,15 +68,15 @@ impl Behaviour {
             1 => (1 + rng.length(1_000), Span(rng.below(100_000))),
             _ => (65_536, Span::ZERO),
         };
-        let octets = rng.length(room);
+        let bytes = rng.length(room);
         let (mut send_most, send_rest) = slow(rng);
         let (mut read_most, read_rest) = slow(rng);
         // Single bytes, but in a bounded number of sends.
-        send_most = send_most.max(octets / 500);
+        send_most = send_most.max(bytes / 500);
         read_most = read_most.max(room / 500);
         let ending = usize::try_from(rng.below(endings.len() as u64)).unwrap_or(0);
         Self {
-            octets,
+            bytes,
             send_most: usize::try_from(send_most).unwrap_or(1),
             send_rest,
             read_most: if rng.below(40) == 0 { 0 } else { usize::try_from(read_most).unwrap_or(1) },
@@ -158,8 +158,8 @@ impl Talker {
     }
 
     /// Skips this many bytes after the last head; then another head follows.
-    pub fn skip(&mut self, octets: usize) {
-        self.skip = octets;
+    pub fn skip(&mut self, bytes: usize) {
+        self.skip = bytes;
     }
 
     /// Changes the behaviour and restarts the timeout.
@@ -239,7 +239,7 @@ impl Talker {
             let most = self.behaviour.send_most.max(1);
             let sent = if self.preamble.is_empty() {
                 let Some((flow, sent)) = &mut self.out else { break };
-                let n = (self.behaviour.octets - *sent).min(most as u64).min(16_384);
+                let n = (self.behaviour.bytes - *sent).min(most as u64).min(16_384);
                 if n == 0 {
                     break;
                 }
@@ -249,8 +249,8 @@ impl Talker {
                 } else {
                     n.min(world.room(self.channel.ep()).max(1) as u64)
                 };
-                let octets: Vec<u8> = (*sent..*sent + n).map(|at| octet(*flow, at)).collect();
-                let n = self.channel.send(world, &octets);
+                let bytes: Vec<u8> = (*sent..*sent + n).map(|at| byte(*flow, at)).collect();
+                let n = self.channel.send(world, &bytes);
                 *sent += n as u64;
                 ledger.sent(*flow, n as u64);
                 if n > 0 {
@@ -277,7 +277,7 @@ impl Talker {
     /// Ends the connection after everything has been sent.
     fn finish(&mut self, world: &mut World, ledger: &mut ByteLedger) {
         let all_said = self.preamble.is_empty()
-            && self.out.is_some_and(|(_, sent)| sent == self.behaviour.octets)
+            && self.out.is_some_and(|(_, sent)| sent == self.behaviour.bytes)
             && self.channel.flush(world);
         if all_said && !self.ended {
             match self.behaviour.ending {
@@ -340,7 +340,7 @@ impl Talker {
             let most = self.behaviour.read_most.min(buffer.len());
             match self.channel.recv(world, &mut buffer[..most]) {
                 Received::Nothing => break,
-                Received::Octets(n) => {
+                Received::Bytes(n) => {
                     match self.inward {
                         Some(flow) => {
                             ledger.received(flow, &buffer[..n]);

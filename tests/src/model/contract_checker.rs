@@ -187,7 +187,7 @@ impl<M> ContractChecker<M> {
             Output::Resolve { on, .. } | Output::Dial { on, .. } => self.see(*on, now).since = now,
             Output::CloseWrite { on } => {
                 let seen = self.see(*on, now);
-                assert_eq!(seen.queued, 0, "an end that passes octets");
+                assert_eq!(seen.queued, 0, "an end that passes bytes");
                 assert!(!seen.end_crossed, "ended twice");
                 seen.end_crossed = true;
                 let peer = seen.peer.expect("only a pair's side is ended");
@@ -308,9 +308,9 @@ impl<M: Machine> Machine for ContractChecker<M> {
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
         let seen = self.told(on, now, format_args!("bytes {}", bytes.len()));
-        assert!(seen.wanted, "octets are offered that nobody wanted");
+        assert!(seen.wanted, "bytes are offered that nobody wanted");
         assert!(seen.peer.is_none() || seen.gate == Some(0), "bytes are offered that are to move");
-        assert!(!seen.ended, "octets after the end");
+        assert!(!seen.ended, "bytes after the end");
         assert!(!bytes.is_empty(), "nothing is offered");
         let used = self.machine.handle_bytes(on, bytes, now);
         assert!(used <= bytes.len(), "more consumed than there was");
@@ -332,7 +332,7 @@ impl<M: Machine> Machine for ContractChecker<M> {
         if let Some(gate) = &mut seen.gate {
             *gate = gate.checked_sub(u64::from(read)).expect("more moved than was let pass");
         }
-        assert!(read == 0 || !seen.ended || seen.closing.is_some(), "octets after the end");
+        assert!(read == 0 || !seen.ended || seen.closing.is_some(), "bytes after the end");
         if let Some(peer) = seen.peer {
             seen.moved += u64::from(read);
             let peer = self.see(peer, now.mono);
@@ -377,7 +377,7 @@ impl<M: Machine> Machine for ContractChecker<M> {
             let ep = world.socket(self.who, on).expect("who ends had a socket");
             assert!(!seen.clean || world.has_fin(ep), "a clean end without a FIN: {on:?}");
             let is_whole = world.moved(ep).0 == seen.taken + seen.moved;
-            assert!(seen.peer.is_none() || is_whole, "an end that passes octets: {seen:?}");
+            assert!(seen.peer.is_none() || is_whole, "an end that passes bytes: {seen:?}");
         }
         self.machine.handle_end(on, how, now);
     }
@@ -414,9 +414,9 @@ impl<M: Machine> Machine for ContractChecker<M> {
             && seen.closing != Some(Close::Abort)
         {
             let sent = world.moved(ep).1;
-            assert!(sent >= seen.owed, "closed before {} octets were sent: {seen:?}", seen.owed - sent);
+            assert!(sent >= seen.owed, "closed before {} bytes were sent: {seen:?}", seen.owed - sent);
             assert!(sent == seen.owed || !in_clear, "more was sent than there was: {seen:?}");
-            assert_eq!(world.lost(ep), 0, "reset while octets were on their way: {seen:?}");
+            assert_eq!(world.lost(ep), 0, "reset while bytes were on their way: {seen:?}");
         }
         drop(world);
         self.seen[on.index as usize] = None;

@@ -92,12 +92,12 @@ fn liveness<M>(
         return None;
     }
     if seen.queued > 0 && seen.closing.is_none() && !seen.write_failed && world.could_send(ep) {
-        return Some("octets are queued, there is room, and nobody sends");
+        return Some("bytes are queued, there is room, and nobody sends");
     }
     let readable = world.readable(ep) > 0;
     match (seen.closing, seen.peer) {
         (Some(Close::Linger | Close::Truncate), _) if readable => {
-            Some("octets of a closing connection are unread, and nobody reads")
+            Some("bytes of a closing connection are unread, and nobody reads")
         }
         (Some(Close::Linger | Close::Truncate), _) => None,
         (Some(Close::Abort), _) => Some("aborted, and still there"),
@@ -106,12 +106,12 @@ fn liveness<M>(
             world.has_end(ep).then_some("an end that nobody looked for")
         }
         (None, _) if !seen.wanted || short => None,
-        (None, None) if readable => Some("octets are unread, and nobody reads"),
+        (None, None) if readable => Some("bytes are unread, and nobody reads"),
         (None, None) => world.has_end(ep).then_some("an end that nobody saw"),
         // The machine decides when they continue.
         (None, Some(_)) if seen.held > 0 => None,
         (None, Some(peer)) if !takes(world, who, watched, peer) => None,
-        (None, Some(_)) if readable => Some("octets are unread, the other side is free, nobody reads"),
+        (None, Some(_)) if readable => Some("bytes are unread, the other side is free, nobody reads"),
         (None, Some(_)) => world.has_end(ep).then_some("an end that nobody passes on"),
     }
 }

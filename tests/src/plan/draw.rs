@@ -36,7 +36,7 @@ impl Plan {
         faults.room_max = usize::try_from((256 << rng.below(11)) + rng.below(200)).unwrap_or(65_536);
         let magnitude = rng.between(4, 18);
         // Bounded, so that a small window does not make the run endless.
-        let octets_max = (1 << magnitude).min(faults.room_max as u64 * 64);
+        let bytes_max = (1 << magnitude).min(faults.room_max as u64 * 64);
         let mut endings: Vec<Ending> =
             [Ending::AfterPeer, Ending::Close, Ending::Reset, Ending::Lost, Ending::Cut]
                 .into_iter()
@@ -52,7 +52,7 @@ impl Plan {
             held_max: u32::try_from(rng.length(10)).unwrap_or(8),
             hold: Span(rng.length(8_000_000)),
             ceiling: usize::try_from(rng.length(8 << 20).max(400_000)).unwrap_or(8 << 20),
-            octets_max,
+            bytes_max,
             silent: false,
             endings,
             received_max: None,
@@ -97,7 +97,7 @@ impl Plan {
             self.participants.push(Person::Client {
                 id: id(rng.below(IDS)),
                 begins: moment(rng),
-                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
+                behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
                 coy: rng.below(4) == 0,
                 method: methods[usize::try_from(rng.below(4)).unwrap_or(0)],
             });
@@ -106,7 +106,7 @@ impl Plan {
             self.participants.push(Person::Program {
                 id: id(rng.below(IDS)),
                 begins: moment(rng),
-                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
+                behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
             });
         }
         for _ in 0..some(8, rng) {

@@ -4,10 +4,10 @@
 //!
 //! ```text
 //! rendezvous-plan 1
-//! run seed=60 transport=plain waiting=2 pairs=3 held=4 hold=13 buffers=400000 octets=512 silent=false endings=close
+//! run seed=60 transport=plain waiting=2 pairs=3 held=4 hold=13 buffers=400000 bytes=512 silent=false endings=close
 //! faults short-recv=0 short-send=0 would-block=0 spurious=0 stale=0 late=0 no-descriptor=0 aborted=0 latency=1 room=256
 //! hidden id=2 style=modern:2 seed=7
-//! client id=2 at=2000000 method=GET coy=false octets=5 send=65536/0 read=65536/0 ending=close patience=120000000
+//! client id=2 at=2000000 method=GET coy=false bytes=5 send=65536/0 read=65536/0 ending=close patience=120000000
 //! blow at=3000000 clock=-3600
 //! ```
 
@@ -51,9 +51,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{FIRST_LINE}")?;
         let transport = if self.tls { "tls" } else { "plain" };
-        let Self { seed, waiting_max, pairs_max, held_max, hold, ceiling, octets_max, .. } = self;
+        let Self { seed, waiting_max, pairs_max, held_max, hold, ceiling, bytes_max, .. } = self;
         write!(f, "run seed={seed} transport={transport} waiting={waiting_max} pairs={pairs_max} ")?;
-        write!(f, "held={held_max} hold={} buffers={ceiling} octets={octets_max} ", hold.0)?;
+        write!(f, "held={held_max} hold={} buffers={ceiling} bytes={bytes_max} ", hold.0)?;
         let endings: Vec<&str> = self.endings.iter().map(|ending| name_of(*ending)).collect();
         writeln!(f, "silent={} endings={}", self.silent, endings.join(","))?;
         if let Some(most) = self.received_max {
@@ -104,8 +104,8 @@ impl fmt::Display for Person {
 }
 
 fn write_habits(f: &mut fmt::Formatter<'_>, behaviour: &Behaviour) -> fmt::Result {
-    let Behaviour { octets, send_most, send_rest, read_most, read_rest, ending, patience } = behaviour;
-    write!(f, "octets={octets} send={send_most}/{} read={read_most}/{} ", send_rest.0, read_rest.0)?;
+    let Behaviour { bytes, send_most, send_rest, read_most, read_rest, ending, patience } = behaviour;
+    write!(f, "bytes={bytes} send={send_most}/{} read={read_most}/{} ", send_rest.0, read_rest.0)?;
     write!(f, "ending={} patience={}", name_of(*ending), patience.0)
 }
 
@@ -165,7 +165,7 @@ impl Plan {
         self.held_max = words.get("held")?;
         self.hold = Span(words.get("hold")?);
         self.ceiling = words.get("buffers")?;
-        self.octets_max = words.get("octets")?;
+        self.bytes_max = words.get("bytes")?;
         self.silent = words.get("silent")?;
         self.endings = words.text("endings")?.split(',').map(ending).collect::<Result<_, _>>()?;
         Ok(())
@@ -229,16 +229,16 @@ impl<'a> Words<'a> {
     }
 
     fn pace(&self, key: &str) -> Result<(usize, Span), String> {
-        let bad = || format!("{key} is octets/rest");
+        let bad = || format!("{key} is bytes/rest");
         let (most, rest) = self.text(key)?.split_once('/').ok_or_else(bad)?;
         Ok((most.parse().map_err(|_| bad())?, Span(rest.parse().map_err(|_| bad())?)))
     }
 
     fn behaviour(&self) -> Result<Behaviour, String> {
         let ((send_most, send_rest), (read_most, read_rest)) = (self.pace("send")?, self.pace("read")?);
-        let (octets, patience) = (self.get("octets")?, Span(self.get("patience")?));
+        let (bytes, patience) = (self.get("bytes")?, Span(self.get("patience")?));
         let ending = ending(self.text("ending")?)?;
-        Ok(Behaviour { octets, send_most, send_rest, read_most, read_rest, ending, patience })
+        Ok(Behaviour { bytes, send_most, send_rest, read_most, read_rest, ending, patience })
     }
 }
 

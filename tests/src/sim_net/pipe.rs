@@ -12,7 +12,7 @@ const MAX: usize = 3;
 /// One pipe.
 #[derive(Debug, Default)]
 pub struct Pipe {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 /// The pipes of one process.
@@ -23,7 +23,7 @@ pub(super) struct Pipes {
 
 impl net::Pipe for Pipe {
     fn len(&self) -> usize {
-        self.octets.len()
+        self.bytes.len()
     }
 }
 
@@ -33,18 +33,18 @@ impl Pipe {
         at_most: usize,
         recv: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        assert!(self.octets.is_empty(), "filled twice");
-        let mut octets = vec![0; ROOM.min(at_most)];
-        let n = recv(&mut octets)?;
-        octets.truncate(n);
-        self.octets = octets;
+        assert!(self.bytes.is_empty(), "filled twice");
+        let mut bytes = vec![0; ROOM.min(at_most)];
+        let n = recv(&mut bytes)?;
+        bytes.truncate(n);
+        self.bytes = bytes;
         Ok(n)
     }
 
     pub(super) fn empty(&mut self, send: impl FnOnce(&[u8]) -> io::Result<usize>) -> io::Result<usize> {
-        assert!(!self.octets.is_empty(), "nothing to send");
-        let n = send(&self.octets)?;
-        self.octets.drain(..n);
+        assert!(!self.bytes.is_empty(), "nothing to send");
+        let n = send(&self.bytes)?;
+        self.bytes.drain(..n);
         Ok(n)
     }
 }

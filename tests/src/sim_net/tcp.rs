@@ -24,7 +24,7 @@ impl Ep {
 /// What is in transit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Segment {
-    Octets(usize),
+    Bytes(usize),
     Fin,
     Rst,
 }

@@ -37,7 +37,7 @@ impl World {
         tcp.inbox.read_exact(&mut into[..n])?;
         tcp.arrived -= n;
         tcp.received += n as u64;
-        self.octets_at = self.now;
+        self.bytes_at = self.now;
         if tcp.wire.front().is_some_and(|(at, _)| *at <= self.now) {
             // Bytes that waited for room here can now be sent.
             let latency = self.links[ep.0 / 2].latency;
@@ -98,7 +98,7 @@ impl World {
         let n = self.cut(ep, self.faults.short_send, room);
         self.ends[ep.peer().0].inbox.extend(&from[..n]);
         self.ends[ep.0].sent += n as u64;
-        self.post(ep.peer(), Segment::Octets(n));
+        self.post(ep.peer(), Segment::Bytes(n));
         self.event(|log| {
             let _ = write!(log, "{ep:?} send {n}");
         });
@@ -344,11 +344,11 @@ impl World {
             && *at <= now
         {
             match segment {
-                Segment::Octets(n) if tcp.closed || tcp.dead || cut => {
+                Segment::Bytes(n) if tcp.closed || tcp.dead || cut => {
                     tcp.inbox.drain(tcp.arrived..tcp.arrived + *n);
                     bounce = tcp.closed && !tcp.dead;
                 }
-                Segment::Octets(n) => {
+                Segment::Bytes(n) => {
                     let taken = (*n).min(receive_room - tcp.arrived);
                     tcp.arrived += taken;
                     news |= taken > 0;

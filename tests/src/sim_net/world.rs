@@ -124,7 +124,7 @@ pub struct World {
     /// Calls and events so far.
     pub(crate) moves: u64,
     /// When a byte was last received by any participant.
-    pub octets_at: Time,
+    pub bytes_at: Time,
 }
 
 /// The wall clock at the beginning.
@@ -149,7 +149,7 @@ impl World {
             names: BTreeMap::new(),
             log: None,
             moves: 0,
-            octets_at: Time(0),
+            bytes_at: Time(0),
         }
     }
 

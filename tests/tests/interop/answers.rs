@@ -86,15 +86,15 @@ fn refusals_of_hidden_servers_match_the_table() {
         (409, format!("CONNECT uuid:{id}?{} HTTP/1.1\r\n\r\ntoo early", token())),
         (505, format!("CONNECT uuid:{id}?{} HTTP/1.0\r\n\r\n", token())),
     ];
-    for (status, octets) in table {
+    for (status, bytes) in table {
         let mut wire = relay.open(Below::Clear);
-        wire.send(octets.as_bytes());
+        wire.send(bytes.as_bytes());
         let answer = Answer::read(&mut wire);
-        assert_eq!(answer.status(), status, "{octets:?} → {answer:?}");
-        is_well_formed(&octets, &answer);
-        assert_eq!(answer.field("connection"), Some("close"), "{octets:?}");
+        assert_eq!(answer.status(), status, "{bytes:?} → {answer:?}");
+        is_well_formed(&bytes, &answer);
+        assert_eq!(answer.field("connection"), Some("close"), "{bytes:?}");
         wire.end();
-        assert_eq!(wire.rest(), b"", "{octets:?}: it closes behind the answer");
+        assert_eq!(wire.rest(), b"", "{bytes:?}: it closes behind the answer");
     }
 }
 
@@ -140,23 +140,23 @@ fn refusals_of_clients_match_the_table() {
         (431, get(&many)),
         (505, format!("GET / HTTP/2.0\r\nHost: h\r\n{basic}\r\n")),
     ];
-    for (status, octets) in table {
-        let answer = relay.ask(&octets);
-        assert_eq!(answer.status(), status, "{octets:?} → {answer:?}");
-        is_well_formed(&octets, &answer);
+    for (status, bytes) in table {
+        let answer = relay.ask(&bytes);
+        assert_eq!(answer.status(), status, "{bytes:?} → {answer:?}");
+        is_well_formed(&bytes, &answer);
         let is_challenge = |name: &str| name.eq_ignore_ascii_case("www-authenticate");
         let offered = answer.fields.iter().filter(|(name, _)| is_challenge(name));
         let offered: Vec<&str> = offered.map(|(_, value)| value.as_str()).collect();
         match (status, &offered[..]) {
             (401, [digest, basic]) => {
                 is_the_challenge(digest);
-                assert_eq!(*basic, "Basic realm=\"rendezvous\"", "{octets:?}");
+                assert_eq!(*basic, "Basic realm=\"rendezvous\"", "{bytes:?}");
             }
-            (401, _) => panic!("{octets:?} → {answer:?}"),
-            (_, offered) => assert!(offered.is_empty(), "{octets:?} → {answer:?}"),
+            (401, _) => panic!("{bytes:?} → {answer:?}"),
+            (_, offered) => assert!(offered.is_empty(), "{bytes:?} → {answer:?}"),
         }
         if offered.is_empty() {
-            assert_eq!(answer.field("connection"), Some("close"), "{octets:?}");
+            assert_eq!(answer.field("connection"), Some("close"), "{bytes:?}");
         }
     }
 }
@@ -357,7 +357,7 @@ fn a_label_needs_no_challenge() {
         hidden.read_exact(&mut got).expect("the head arrives");
         assert_eq!(String::from_utf8_lossy(&got), head, "nothing is left out");
         // Without a response the request would go to the next waiting connection.
-        hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it takes octets");
+        hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("can write");
         assert_eq!(Answer::read_head(&mut client).status(), 204);
     }
 }

@@ -131,7 +131,7 @@ fn a_reset_of_the_service_is_forwarded() {
         client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
         let mut hidden = service.accept();
         read_head(&mut hidden);
-        hidden.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun").expect("it takes octets");
+        hidden.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegun").expect("can write");
         let mut begun = [0; 24];
         client.read_exact(&mut begun).expect("what was sent before");
         reset(hidden);

@@ -70,9 +70,9 @@ impl Stream {
 pub(crate) fn greets(service: &Raw, connect: &mut Command) {
     let (mut program, mut to, mut from) = Program::start_piped("connect", connect);
     let mut hidden = service.accept();
-    hidden.write_all(b"SSH-2.0-x\r\n").expect("it takes octets");
+    hidden.write_all(b"SSH-2.0-x\r\n").expect("can write");
     expect(&mut from, b"SSH-2.0-x\r\n");
-    to.write_all(b"SSH-2.0-y\r\n").expect("it takes octets");
+    to.write_all(b"SSH-2.0-y\r\n").expect("can write");
     expect(&mut hidden, b"SSH-2.0-y\r\n");
     // The service ends first: an old relay forwards no half-close, and the connector sends nothing more.
     drop(hidden);
@@ -92,13 +92,13 @@ fn small_writes_are_not_delayed() {
     let stream = Stream::start();
     let (_connect, mut to, mut from, mut hidden) = stream.open();
     let echo = thread::spawn(move || {
-        let mut octet = [0];
-        while hidden.read(&mut octet).is_ok_and(|octets| octets == 1) && hidden.write_all(&octet).is_ok() {}
+        let mut byte = [0];
+        while hidden.read(&mut byte).is_ok_and(|bytes| bytes == 1) && hidden.write_all(&byte).is_ok() {}
     });
     let mut times = Vec::new();
     for n in 0..101_u8 {
         let started = Instant::now();
-        to.write_all(&[n]).expect("it takes octets");
+        to.write_all(&[n]).expect("can write");
         expect(&mut from, &[n]);
         times.push(started.elapsed());
     }
@@ -122,13 +122,13 @@ fn half_close_is_forwarded_both_ways() {
     let stream = Stream::start();
     // The client ends first, as with `ssh host cat < file`.
     let (mut connect, mut to, mut from, mut hidden) = stream.open();
-    to.write_all(b"a question").expect("it takes octets");
+    to.write_all(b"a question").expect("can write");
     drop(to);
     let mut question = Vec::new();
     hidden.read_to_end(&mut question).expect("a clean end");
     assert_eq!(question, b"a question");
     let answer = noise(10, 1 << 20);
-    hidden.write_all(&answer).expect("it takes octets");
+    hidden.write_all(&answer).expect("can write");
     drop(hidden);
     let mut got = Vec::new();
     from.read_to_end(&mut got).expect("a clean end");
@@ -137,7 +137,7 @@ fn half_close_is_forwarded_both_ways() {
 
     // The service ends first.
     let (mut connect, mut to, mut from, mut hidden) = stream.open();
-    hidden.write_all(b"that is all").expect("it takes octets");
+    hidden.write_all(b"that is all").expect("can write");
     hidden.shutdown(Shutdown::Write).expect("it is open");
     let mut got = Vec::new();
     from.read_to_end(&mut got).expect("a clean end");
@@ -158,14 +158,14 @@ fn a_local_port_serves_many_connections() {
     let mut pairs: Vec<_> = (0..10_u8)
         .map(|n| {
             let mut client = TcpStream::connect(port).expect("it listens");
-            client.write_all(&[n]).expect("it takes octets");
+            client.write_all(&[n]).expect("can write");
             let mut hidden = stream.service.accept();
             expect(&mut hidden, &[n]);
             (n, client, hidden)
         })
         .collect();
     for (n, client, hidden) in &mut pairs {
-        hidden.write_all(&[*n; 1000]).expect("it takes octets");
+        hidden.write_all(&[*n; 1000]).expect("can write");
         hidden.shutdown(Shutdown::Write).expect("it is open");
         let mut got = Vec::new();
         client.read_to_end(&mut got).expect("a clean end");
@@ -176,7 +176,7 @@ fn a_local_port_serves_many_connections() {
 fn a_reset_of_the_service_is_a_failure() {
     let stream = Stream::start();
     let (mut connect, to, mut from, mut hidden) = stream.open();
-    hidden.write_all(b"begun").expect("it takes octets");
+    hidden.write_all(b"begun").expect("can write");
     expect(&mut from, b"begun");
     reset(hidden);
     from.read_to_end(&mut Vec::new()).expect("stdout ends");
@@ -242,11 +242,11 @@ fn as_a_proxy_command() {
     connect.args(["-t", "30", "STDIO", &format!("SYSTEM:{binary} {}", line.join(" ").replace(':', "\\:"))]);
     let (mut socat, mut to, mut from) = Program::start_piped("socat", &mut connect);
     let mut hidden = stream.service.accept();
-    to.write_all(b"through a program of programs").expect("it takes octets");
+    to.write_all(b"through a program of programs").expect("can write");
     drop(to);
     let mut got = Vec::new();
     hidden.read_to_end(&mut got).expect("a clean end");
-    hidden.write_all(&got).expect("it takes octets");
+    hidden.write_all(&got).expect("can write");
     drop(hidden);
     let mut back = Vec::new();
     from.read_to_end(&mut back).expect("stdout ends");

@@ -47,13 +47,13 @@ const STRICTER: &[(Refusal, &str)] = &[
         Refusal::ContentLength,
         "h11 merges equal repeated lengths, and lets Transfer-Encoding win over a length",
     ),
-    (Refusal::Control, "h11 lets control octets but NUL into a value"),
+    (Refusal::Control, "h11 lets control bytes but NUL into a value"),
     (Refusal::Folded, "RFC 9112 §5.2 lets a server refuse or replace: what is passed on is not replaced"),
     (Refusal::HostContradicts, "h11 does not compare Host with an absolute target"),
     (Refusal::HostMalformed, "h11 does not look into Host"),
     (Refusal::RequestLine, "h11 lets any printable character into a target: # \" < \\ are not in RFC 3986"),
     (Refusal::TargetForm, "h11 does not compare the target's form with the method (RFC 9112 §3.2)"),
-    (Refusal::TooManyFields, "h11 counts octets only"),
+    (Refusal::TooManyFields, "h11 counts bytes only"),
     (Refusal::LineTooLong, "h11 counts the head, not its first line"),
     (Refusal::HeadTooLarge, "h11 judges the size only where the head is not complete yet"),
     (Refusal::TransferEncoding, "RFC 9112 §6.1: HTTP/1.0 knows no chunks"),
@@ -102,8 +102,8 @@ fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
     let theirs = h11(heads);
     let mut seen = BTreeMap::new();
     let mut unlisted = String::new();
-    for (octets, theirs) in heads.iter().zip(theirs) {
-        let (ours, refusal) = ours(octets);
+    for (bytes, theirs) in heads.iter().zip(theirs) {
+        let (ours, refusal) = ours(bytes);
         let class = match (&ours, &theirs) {
             (Verdict::Ok(ours), Verdict::Ok(theirs)) if ours == theirs => continue,
             // Before a head is complete nothing is passed on, so it does not matter which parser refuses first.
@@ -111,14 +111,14 @@ fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
             (Verdict::No(_), Verdict::Ok(_)) => {
                 STRICTER.iter().find(|(it, _)| Some(*it) == refusal).map(|(it, _)| format!("{it:?}"))
             }
-            (Verdict::Ok(_), Verdict::No(why)) => looser(octets, why),
+            (Verdict::Ok(_), Verdict::No(why)) => looser(bytes, why),
             _ => None,
         };
         match class {
             Some(class) => *seen.entry(class).or_insert(0) += 1,
             None => {
                 let _ =
-                    writeln!(unlisted, "{}\n  ours:   {ours:?}\n  theirs: {theirs:?}", octets.escape_ascii());
+                    writeln!(unlisted, "{}\n  ours:   {ours:?}\n  theirs: {theirs:?}", bytes.escape_ascii());
             }
         }
     }
@@ -127,22 +127,22 @@ fn compare(heads: &[Vec<u8>]) -> BTreeMap<String, u32> {
 }
 
 /// The class of a listed difference: h11's message must match the bytes.
-fn looser(octets: &[u8], why: &str) -> Option<String> {
+fn looser(bytes: &[u8], why: &str) -> Option<String> {
     let (words, _) = LOOSER.iter().find(|(words, _)| why.starts_with(words))?;
     let fits = match *words {
-        "no request line received" => octets.starts_with(b"\r\n"),
-        _ => octets.strip_prefix(b"\r\n").unwrap_or(octets).starts_with(b"CONNECT "),
+        "no request line received" => bytes.starts_with(b"\r\n"),
+        _ => bytes.strip_prefix(b"\r\n").unwrap_or(bytes).starts_with(b"CONNECT "),
     };
     fits.then(|| (*words).to_owned())
 }
 
-fn ours(octets: &[u8]) -> (Verdict, Option<Refusal>) {
-    let len = match Finder::default().find(octets, &Limits::default()) {
+fn ours(bytes: &[u8]) -> (Verdict, Option<Refusal>) {
+    let len = match Finder::default().find(bytes, &Limits::default()) {
         Found::Partial => return (Verdict::More, None),
         Found::Refused(refusal) => return (Verdict::No(refusal.why().to_owned()), Some(refusal)),
         Found::Complete(len) => len,
     };
-    match parse(&octets[..len]) {
+    match parse(&bytes[..len]) {
         Ok(head) => (Verdict::Ok(describe(&head, len)), None),
         Err(refusal) => (Verdict::No(refusal.why().to_owned()), Some(refusal)),
     }
@@ -154,7 +154,7 @@ fn describe(head: &Head<'_>, len: usize) -> String {
     let mut raw = Vec::new();
     head.as_it_came(&mut raw);
     let fields: Vec<(Vec<u8>, Vec<u8>)> =
-        raw.split(|&octet| octet == b'\n').skip(1).filter_map(field).collect();
+        raw.split(|&byte| byte == b'\n').skip(1).filter_map(field).collect();
     let named = |name: &str| {
         let values = fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
         let values: Vec<_> =
@@ -185,18 +185,18 @@ fn describe(head: &Head<'_>, len: usize) -> String {
 }
 
 fn field(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let colon = line.iter().position(|&octet| octet == b':')?;
+    let colon = line.iter().position(|&byte| byte == b':')?;
     let (name, value) = line.split_at(colon);
     let value = value[1..].strip_suffix(b"\r")?;
-    let blank = |octet: &u8| matches!(octet, b' ' | b'\t');
-    let start = value.iter().take_while(|octet| blank(octet)).count();
-    let end = value.iter().rev().take_while(|octet| blank(octet)).count();
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().take_while(|byte| blank(byte)).count();
+    let end = value.iter().rev().take_while(|byte| blank(byte)).count();
     Some((name.to_vec(), value.get(start..value.len() - end).unwrap_or_default().to_vec()))
 }
 
 fn unhex(text: &str) -> String {
-    let octets = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
-    octets.map(|pair| char::from(u8::from_str_radix(pair, 16).expect("hex"))).collect()
+    let bytes = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("hex"));
+    bytes.map(|pair| char::from(u8::from_str_radix(pair, 16).expect("hex"))).collect()
 }
 
 fn h11(heads: &[Vec<u8>]) -> Vec<Verdict> {

@@ -97,7 +97,7 @@ impl Stream {
 pub(crate) fn relayed(world: &World) -> u64 {
     let output = run(rendezvous().args(["status", "--json", "--state"]).arg(world.state()));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
-    let (_, behind) = text.split_once("\"relayed\":").expect("a number of octets");
+    let (_, behind) = text.split_once("\"relayed\":").expect("a number of bytes");
     behind.split(',').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
@@ -111,9 +111,9 @@ struct Ends {
 impl Ends {
     /// Sends a word each way, the service first; then both end.
     fn greet(mut self) {
-        self.hidden.write_all(b"SSH-2.0-x\r\n").expect("it takes octets");
+        self.hidden.write_all(b"SSH-2.0-x\r\n").expect("can write");
         expect(&mut self.from, b"SSH-2.0-x\r\n");
-        self.to.write_all(b"SSH-2.0-y\r\n").expect("it takes octets");
+        self.to.write_all(b"SSH-2.0-y\r\n").expect("can write");
         expect(&mut self.hidden, b"SSH-2.0-y\r\n");
         drop((self.hidden, self.to));
         let mut rest = Vec::new();
@@ -139,9 +139,9 @@ fn bulk(relay_client: &Reach) {
     stream.relay.program.says("event=pair-ended");
     let relayed = relayed(&stream.world);
     if relay_client.is_direct {
-        assert!(relayed < AGREEMENT, "{relayed} octets went through the relay");
+        assert!(relayed < AGREEMENT, "{relayed} bytes went through the relay");
     } else {
-        assert!(relayed >= 2 * BULK as u64, "{relayed} octets went through the relay");
+        assert!(relayed >= 2 * BULK as u64, "{relayed} bytes went through the relay");
     }
 }
 
@@ -156,13 +156,13 @@ fn half_close_is_forwarded_both_ways() {
     let stream = Stream::start(AGENT.agent);
     // The client ends first, as with `ssh host cat < file`.
     let Ends { mut connect, mut to, mut from, mut hidden } = stream.open(AGENT.client);
-    to.write_all(b"a question").expect("it takes octets");
+    to.write_all(b"a question").expect("can write");
     drop(to);
     let mut question = Vec::new();
     hidden.read_to_end(&mut question).expect("a clean end");
     assert_eq!(question, b"a question");
     let answer = noise(10, 1 << 20);
-    hidden.write_all(&answer).expect("it takes octets");
+    hidden.write_all(&answer).expect("can write");
     drop(hidden);
     let mut got = Vec::new();
     from.read_to_end(&mut got).expect("a clean end");
@@ -171,7 +171,7 @@ fn half_close_is_forwarded_both_ways() {
 
     // The service ends first.
     let Ends { mut connect, mut to, mut from, mut hidden } = stream.open(AGENT.client);
-    hidden.write_all(b"that is all").expect("it takes octets");
+    hidden.write_all(b"that is all").expect("can write");
     hidden.shutdown(Shutdown::Write).expect("it is open");
     let mut got = Vec::new();
     from.read_to_end(&mut got).expect("a clean end");
@@ -189,7 +189,7 @@ fn half_close_is_forwarded_both_ways() {
 fn a_reset_of_the_service_is_a_failure() {
     let stream = Stream::start(AGENT.agent);
     let Ends { mut connect, to, mut from, mut hidden } = stream.open(AGENT.client);
-    hidden.write_all(b"begun").expect("it takes octets");
+    hidden.write_all(b"begun").expect("can write");
     expect(&mut from, b"begun");
     crate::wire::reset(hidden);
     from.read_to_end(&mut Vec::new()).expect("stdout ends");
@@ -208,14 +208,14 @@ fn a_local_port_serves_many_connections() {
     let mut pairs: Vec<_> = (0..10_u8)
         .map(|n| {
             let mut client = TcpStream::connect(port).expect("it listens");
-            client.write_all(&[n]).expect("it takes octets");
+            client.write_all(&[n]).expect("can write");
             let mut hidden = stream.service.accept();
             expect(&mut hidden, &[n]);
             (n, client, hidden)
         })
         .collect();
     for (n, client, hidden) in &mut pairs {
-        hidden.write_all(&[*n; 1000]).expect("it takes octets");
+        hidden.write_all(&[*n; 1000]).expect("can write");
         hidden.shutdown(Shutdown::Write).expect("it is open");
         let mut got = Vec::new();
         client.read_to_end(&mut got).expect("a clean end");
@@ -231,7 +231,7 @@ fn in_between(listener: TcpListener) -> JoinHandle<Vec<u8>> {
         let (mut tcp, _) = listener.accept().expect("it is dialled");
         tcp.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         expect(&mut tcp, b"starttls\n");
-        tcp.write_all(b"ok\n").expect("it takes octets");
+        tcp.write_all(b"ok\n").expect("can write");
         let session = ServerConnection::new(Arc::clone(&tls.server)).expect("a session");
         let mut told = Vec::new();
         // The peer ends without close_notify, or resets.
@@ -293,9 +293,9 @@ fn an_agent_without_direct_does_not_negotiate() {
         let head = String::from_utf8(read_head(&mut wire)).expect("a head");
         assert!(head.starts_with("HTTP/1.1 101 ") && !head.to_ascii_lowercase().contains("dtcp"), "{head}");
         let mut hidden = stream.service.accept();
-        wire.send(b"octets at once");
-        expect(&mut hidden, b"octets at once");
-        hidden.write_all(b"and back").expect("it takes octets");
+        wire.send(b"bytes at once");
+        expect(&mut hidden, b"bytes at once");
+        hidden.write_all(b"and back").expect("can write");
         expect(&mut wire, b"and back");
     }
 }

@@ -158,7 +158,7 @@ fn ours_and_a_peer_speak_tls() {
             let mut heard = vec![0; 50_000];
             opener.from.read_exact(&mut heard).expect("what was said arrives");
             assert!(heard == noise(3, 50_000));
-            opener.to.write_all(b"bye").expect("it takes octets");
+            opener.to.write_all(b"bye").expect("can write");
             drop(opener.to);
             let (mut accepter, heard) = talk.join().expect("it talks");
             assert_eq!(heard, b"bye");

@@ -81,12 +81,12 @@ fn bytes_are_forwarded_however_they_are_cut() {
     }
     let mut hidden = world.waiting(&relay, &home, Below::Tls13);
     let mut client = relay.open(Below::Tls13);
-    for octet in sent.as_bytes() {
-        client.send(&[*octet]);
+    for byte in sent.as_bytes() {
+        client.send(&[*byte]);
     }
     let mut got = vec![0; wanted.len()];
     hidden.read_exact(&mut got).expect("all of it arrives");
-    assert_eq!(String::from_utf8_lossy(&got), wanted, "octet by octet");
+    assert_eq!(String::from_utf8_lossy(&got), wanted, "byte by byte");
 }
 
 fn later_requests_keep_their_authorization() {
@@ -117,7 +117,7 @@ fn an_upgrade_with_the_id_in_its_target_is_untouched() {
     hidden.read_exact(&mut got).expect("all of it arrives");
     assert_eq!(String::from_utf8_lossy(&got), head);
     // Until the 101, bytes after an Upgrade may be a request for another hidden server.
-    hidden.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello").expect("it takes octets");
+    hidden.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\nhello").expect("can write");
     let mut behind = [0; 6];
     hidden.read_exact(&mut behind).expect("what is behind the head");
     assert_eq!(&behind, b"behind");
@@ -167,16 +167,16 @@ fn served(mut stream: TcpStream, head: usize, answer: &[u8]) -> String {
 
 /// The hash of everything up to a clean end.
 fn sum_of(from: &mut impl Read) -> String {
-    let (mut sum, mut octets, mut part) = (Sha256::new(), 0, vec![0; 1 << 16]);
+    let (mut sum, mut bytes, mut part) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
         match from.read(&mut part).expect("a clean end") {
             0 => break,
             more => {
-                octets += more;
+                bytes += more;
                 sum.update(&part[..more]);
             }
         }
     }
-    assert_eq!(octets, MANY);
+    assert_eq!(bytes, MANY);
     hex(&sum.finalize())
 }

@@ -12,28 +12,28 @@ use sha2::{Digest, Sha256};
 use crate::program::PATIENCE;
 
 /// The SHA-256 of some bytes, in hex.
-pub(crate) fn sha256(octets: &[u8]) -> String {
-    hex(&Sha256::digest(octets))
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
-pub(crate) fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
 /// Incompressible bytes without repetitions; the same for the same seed.
-pub(crate) fn noise(seed: u64, octets: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut out = Vec::with_capacity(octets + 8);
-    while out.len() < octets {
+    let mut out = Vec::with_capacity(bytes + 8);
+    while out.len() < bytes {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         out.extend_from_slice(&state.to_le_bytes());
     }
-    out.truncate(octets);
+    out.truncate(bytes);
     out
 }
 
@@ -45,22 +45,17 @@ pub(crate) fn expect(from: &mut impl Read, wanted: &[u8]) {
 }
 
 /// Sends this many bytes each way at once, to the end of both sides.
-pub(crate) fn both_ways(
-    mut to: impl Write + Send,
-    mut from: impl Read,
-    mut hidden: TcpStream,
-    octets: usize,
-) {
-    let (up, down) = (noise(8, octets), noise(9, octets));
+pub(crate) fn both_ways(mut to: impl Write + Send, mut from: impl Read, mut hidden: TcpStream, bytes: usize) {
+    let (up, down) = (noise(8, bytes), noise(9, bytes));
     let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
     let mut hidden_reads = hidden.try_clone().expect("a descriptor more");
     thread::scope(|scope| {
         scope.spawn(|| {
-            to.write_all(&up).expect("it takes octets");
+            to.write_all(&up).expect("can write");
             drop(to);
         });
         scope.spawn(|| {
-            hidden.write_all(&down).expect("it takes octets");
+            hidden.write_all(&down).expect("can write");
             hidden.shutdown(Shutdown::Write).expect("it is open");
         });
         scope.spawn(|| hidden_reads.read_to_end(&mut up_there).expect("a clean end"));
@@ -104,10 +99,10 @@ impl Raw {
 /// Reads up to the blank line and not one byte further.
 pub(crate) fn read_head(from: &mut impl Read) -> Vec<u8> {
     let mut head = Vec::new();
-    let mut octet = [0];
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        match from.read(&mut octet) {
-            Ok(1) => head.push(octet[0]),
+        match from.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
             other => panic!("{other:?} in the head after {:?}", String::from_utf8_lossy(&head)),
         }
     }
@@ -141,7 +136,7 @@ pub(crate) fn page_text(method: &str, target: &str, body: &[u8]) -> String {
 fn serve_one(stream: &TcpStream) -> Option<bool> {
     let mut from = BufReader::new(stream);
     let mut line = String::new();
-    from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
+    from.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     // An HTTP/1.0 client reads to the end of the connection.

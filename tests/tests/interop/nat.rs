@@ -30,8 +30,8 @@ print('it listens', flush=True)
 while True:
     stream, _ = listener.accept()
     got = bytearray()
-    while octets := stream.recv(65536):
-        got += octets
+    while bytes := stream.recv(65536):
+        got += bytes
     stream.sendall(got)
     stream.close()
 ";
@@ -128,12 +128,12 @@ fn streams() {
         command.arg(near.listens_at(client_is_hidden));
         let (mut connect, mut to, mut from) =
             Program::start_piped("connect", &mut near.command(&mut command));
-        let octets = noise(11, BULK);
-        to.write_all(&octets).expect("it takes octets");
+        let bytes = noise(11, BULK);
+        to.write_all(&bytes).expect("can write");
         drop(to);
         let mut back = Vec::new();
         from.read_to_end(&mut back).expect("a clean end");
-        assert!(back == octets, "what was sent comes back as it was");
+        assert!(back == bytes, "what was sent comes back as it was");
         assert!(connect.exit().success());
 
         let is_direct = !(agent_is_hidden && client_is_hidden);
@@ -146,7 +146,7 @@ fn streams() {
         assert_eq!(
             relayed(&world) < AGREEMENT,
             is_direct,
-            "{} octets went through the relay",
+            "{} bytes went through the relay",
             relayed(&world)
         );
     }

@@ -386,7 +386,7 @@ fn follow(log: &Arc<Log>, from: impl Read + Send + 'static) {
                 state.parked -= 1;
             }
             drop(state);
-            if !from.read_until(b'\n', &mut line).is_ok_and(|octets| octets > 0) {
+            if !from.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
                 break;
             }
             log.lock().lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
@@ -425,7 +425,7 @@ pub(crate) fn run_with(command: &mut Command, input: &[u8]) -> Output {
 }
 
 fn noted(command: &Command, output: Output) -> Output {
-    let text = |octets: &[u8]| String::from_utf8_lossy(&octets[..octets.len().min(4000)]).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(4000)]).into_owned();
     let line = [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy);
     let line: Vec<_> = line.collect();
     event(format!("{}: {}\n{}{}", line.join(" "), output.status, text(&output.stdout), text(&output.stderr)));

@@ -154,14 +154,14 @@ fn an_untrusted_proxy_is_closed() {
     let (relay, proxied) = start_relay(&world, &["--proxy-from", "127.0.0.9"]);
     let mut stranger = connect_from("127.0.0.2", proxied);
     let _ = stranger.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n");
-    assert!(!stranger.read(&mut [0]).is_ok_and(|octets| octets > 0), "not a word");
+    assert!(!stranger.read(&mut [0]).is_ok_and(|bytes| bytes > 0), "not a word");
     let from = format!("peer=127.0.0.2:{}", stranger.local_addr().expect("it is bound").port());
     relay.program.pick("that it is a stranger", |line| {
         (line.contains(&from) && line.contains("not a trusted proxy")).then_some(())
     });
     assert_eq!(relay.program.said("192.0.2.1"), 0, "and not believed");
     let mut trusted = connect_from("127.0.0.9", proxied);
-    trusted.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").expect("it takes octets");
+    trusted.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").expect("can write");
     let mut wire = Wire::over(trusted, Below::Tls12);
     wire.send(GET.as_bytes());
     assert_eq!(Answer::read(&mut wire).status(), 401);
@@ -171,15 +171,15 @@ fn an_untrusted_proxy_is_closed() {
 fn without_a_header_there_is_no_tls() {
     let world = World::new();
     let (relay, proxied) = start_relay(&world, &[]);
-    for (octets, why) in [
+    for (bytes, why) in [
         (b"\x16\x03\x01\0\x01x".as_slice(), "no PROXY header"),
         (b"GET / HTTP/1.1\r\n\r\n", "no PROXY header"),
         (b"PROXY TCP4 localhost localhost 1 2\r\n", "malformed PROXY line"),
         (b"\r\n\r\n\0\r\nQUIT\n!\x11\xff\xff", "PROXY header too long"),
     ] {
         let mut peer = connect_from("127.0.0.2", proxied);
-        peer.write_all(octets).expect("it takes octets");
-        assert!(!peer.read(&mut [0]).is_ok_and(|octets| octets > 0), "not a word: {why}");
+        peer.write_all(bytes).expect("can write");
+        assert!(!peer.read(&mut [0]).is_ok_and(|bytes| bytes > 0), "not a word: {why}");
         let from = format!("peer=127.0.0.2:{}", peer.local_addr().expect("it is bound").port());
         relay.program.pick(why, |line| (line.contains(&from) && line.contains(why)).then_some(()));
     }
@@ -211,7 +211,7 @@ fn the_whole_way(version: &str) {
         hidden.read_exact(&mut got).expect("all of it arrives");
         assert_eq!(got.escape_ascii().to_string(), wanted.escape_ascii().to_string());
         // After that it is a stream like any other.
-        hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it takes octets");
+        hidden.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").expect("can write");
         assert_eq!(Answer::read_head(&mut client).status(), 204);
         client.end();
         assert_eq!(hidden.read(&mut [0]).expect("a clean end"), 0);
@@ -254,11 +254,11 @@ fn a_stream_service_gets_the_header_first() {
     let mut got = vec![0; line.len()];
     hidden.read_exact(&mut got).expect("the line comes before the client says a word");
     assert_eq!(String::from_utf8_lossy(&got), line);
-    hidden.write_all(b"SSH-2.0-x\r\n").expect("it takes octets");
+    hidden.write_all(b"SSH-2.0-x\r\n").expect("can write");
     let mut greeting = [0; 11];
     from.read_exact(&mut greeting).expect("the service's word");
     assert_eq!(&greeting, b"SSH-2.0-x\r\n");
-    to.write_all(b"SSH-2.0-y\r\n").expect("it takes octets");
+    to.write_all(b"SSH-2.0-y\r\n").expect("can write");
     hidden.read_exact(&mut greeting).expect("the client's word");
     assert_eq!(&greeting, b"SSH-2.0-y\r\n");
 }

@@ -219,8 +219,8 @@ fn expect(client: &mut Wire, wanted: &[u8], what: &str) {
 }
 
 /// The beginning, for a message.
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(&octets[..octets.len().min(600)]).into_owned()
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(600)]).into_owned()
 }
 
 fn the_other_head_is_found_after_every_kind_of_message() {
@@ -287,8 +287,8 @@ fn a_head_cut_at_every_byte() {
         }
         // One byte at a time.
         let mut client = two.relay.open(below);
-        for octet in format!("{first}{second}").as_bytes() {
-            client.send(&[*octet]);
+        for byte in format!("{first}{second}").as_bytes() {
+            client.send(&[*byte]);
         }
         expect(&mut client, &answers.concat(), "byte by byte");
         for service in services {
@@ -338,7 +338,7 @@ fn the_other_head_waits_for_a_slow_answer() {
         assert!(read_head(&mut first).starts_with(b"GET /a/1 HTTP/1.1\r\n"));
         for part in ["HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n", "01234", "56789"] {
             assert!(b.is_idle(), "the second request went out in front of the first one's answer");
-            first.write_all(part.as_bytes()).expect("it takes octets");
+            first.write_all(part.as_bytes()).expect("can write");
             expect(&mut client, part.as_bytes(), "a part of the answer");
         }
         let mut rest = Vec::new();
@@ -347,7 +347,7 @@ fn the_other_head_waits_for_a_slow_answer() {
         let mut second = b.accept();
         let head = read_head(&mut second);
         assert!(head.starts_with(b"GET /b/2 HTTP/1.1\r\n"), "{:?}", text(&head));
-        second.write_all(&service::plain('b', b"there\n")).expect("it takes octets");
+        second.write_all(&service::plain('b', b"there\n")).expect("can write");
         assert_eq!(Answer::read(&mut client).text(), "b there\n");
     }
 }
@@ -364,7 +364,7 @@ fn an_answer_without_a_length_ends_the_connection() {
             client.send(format!("{}{}", two.get('a', "1"), two.get('b', "2")).as_bytes());
             let mut first = a.accept();
             read_head(&mut first);
-            first.write_all(format!("{head}until the end").as_bytes()).expect("it takes octets");
+            first.write_all(format!("{head}until the end").as_bytes()).expect("can write");
             first.shutdown(std::net::Shutdown::Write).expect("it is open");
             assert_eq!(text(&client.rest()), format!("{head}until the end"), "{below:?}");
             let mut rest = Vec::new();
@@ -384,7 +384,7 @@ fn an_answer_that_is_not_http_ends_the_connection() {
         client.send(format!("{}{}", two.get('a', "1"), two.get('b', "2")).as_bytes());
         let mut first = a.accept();
         read_head(&mut first);
-        first.write_all(garbage.as_bytes()).expect("it takes octets");
+        first.write_all(garbage.as_bytes()).expect("can write");
         first.shutdown(std::net::Shutdown::Write).expect("it is open");
         // The relay may truncate it. What arrives must be its beginning.
         let (got, _) = client.rest_and_end();
@@ -416,7 +416,7 @@ fn the_last_exchange_ends_the_connection() {
             client.send(first.as_bytes());
             let mut service = a.accept();
             read_head(&mut service);
-            service.write_all(answer.as_bytes()).expect("it takes octets");
+            service.write_all(answer.as_bytes()).expect("can write");
             expect(&mut client, answer.as_bytes(), "the answer");
             // The relay may have ended the connection by now.
             let _ = client.write_all(two.get('b', "2").as_bytes()).and_then(|()| client.flush());
@@ -441,7 +441,7 @@ fn an_early_answer_does_not_misplace_the_body() {
         read_head(&mut first);
         crate::hidden::expect(&mut first, body.as_bytes());
         let answer = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
-        first.write_all(answer).expect("it takes octets");
+        first.write_all(answer).expect("can write");
         expect(&mut client, answer, "the early answer");
         client.send(format!("{body}{}", two.get('b', "2")).as_bytes());
         let mut rest = Vec::new();
@@ -449,7 +449,7 @@ fn an_early_answer_does_not_misplace_the_body() {
         assert_eq!(text(&rest), text(body.as_bytes()), "the rest of the body and nothing else");
         let mut second = b.accept();
         assert!(read_head(&mut second).starts_with(b"GET /b/2 HTTP/1.1\r\n"));
-        second.write_all(&service::plain('b', b"there\n")).expect("it takes octets");
+        second.write_all(&service::plain('b', b"there\n")).expect("can write");
         assert_eq!(Answer::read(&mut client).text(), "b there\n");
     }
 }
@@ -465,7 +465,7 @@ fn an_incomplete_other_head_at_the_end_is_not_forwarded() {
             let mut first = a.accept();
             read_head(&mut first);
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-            first.write_all(answer).expect("it takes octets");
+            first.write_all(answer).expect("can write");
             expect(&mut client, answer, "the answer");
             let mut rest = Vec::new();
             first.read_to_end(&mut rest).expect("a clean end");
@@ -486,7 +486,7 @@ fn bytes_after_an_upgrade_are_forwarded_first() {
         read_head(&mut first);
         let switched =
             b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: octet-stream\r\n\r\n";
-        first.write_all(switched).expect("it takes octets");
+        first.write_all(switched).expect("can write");
         expect(&mut client, switched, "101");
         crate::hidden::expect(&mut first, behind.as_bytes());
         client.send(b"more");

@@ -40,10 +40,10 @@ impl Scene {
     }
 
     /// Checks that the relay answers itself, and that neither hidden server receives a byte.
-    fn is_refused(&self, hidden: [Wire; 2], status: u16, octets: &[u8]) {
+    fn is_refused(&self, hidden: [Wire; 2], status: u16, bytes: &[u8]) {
         let mut client = self.relay.open(Below::Clear);
-        client.send(octets);
-        let shown = String::from_utf8_lossy(octets);
+        client.send(bytes);
+        let shown = String::from_utf8_lossy(bytes);
         assert_eq!(Answer::read(&mut client).status(), status, "{shown:?}");
         // The relay may have closed by now.
         let _ = client.tcp().shutdown(std::net::Shutdown::Write);
@@ -113,8 +113,8 @@ fn ambiguous_requests_refused() {
         format!("GET / HTTP/1.1\r\n Host: h\r\n{credential}\r\n").into_bytes(),
         format!("GET http://other/ HTTP/1.1\r\nHost: h\r\n{credential}\r\n").into_bytes(),
     ];
-    for octets in table {
-        scene.is_refused(scene.waiting(), 400, &octets);
+    for bytes in table {
+        scene.is_refused(scene.waiting(), 400, &bytes);
     }
 }
 
@@ -146,8 +146,8 @@ fn a_hidden_credential_is_refused() {
             scene.asked.id, scene.other.id
         )),
     ];
-    for octets in table {
-        scene.is_refused(scene.waiting(), 400, &octets);
+    for bytes in table {
+        scene.is_refused(scene.waiting(), 400, &bytes);
     }
 }
 
@@ -171,9 +171,9 @@ fn forwarded_requests_are_unchanged() {
         client.send(request(&basic(&scene.asked.id)).as_bytes());
         client.end();
         assert_eq!(String::from_utf8_lossy(&hidden.rest()), request(""));
-        hidden.send(b"any octets");
+        hidden.send(b"any bytes");
         hidden.end();
-        assert_eq!(client.rest(), b"any octets", "{rest:?}");
+        assert_eq!(client.rest(), b"any bytes", "{rest:?}");
         scene.hears_first(&scene.other, &mut bystander, &rest);
     }
 }
@@ -195,8 +195,8 @@ fn nothing_behind_a_challenged_request() {
         (400, post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", "")),
         (400, post("Content-Length: 0\r\nContent-Length: 3\r\n", "abc")),
     ];
-    for (status, octets) in table {
-        scene.is_refused(scene.waiting(), status, &octets);
+    for (status, bytes) in table {
+        scene.is_refused(scene.waiting(), status, &bytes);
     }
 }
 

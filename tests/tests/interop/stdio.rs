@@ -44,9 +44,9 @@ fn shared_pipes_stay_blocking() {
     let shared = (stdin.try_clone().expect("a descriptor"), stdout.try_clone().expect("a descriptor"));
     let mut connect = start(&stream, stdin, stdout);
     let mut hidden = stream.service.accept();
-    to.write_all(b"a question").expect("it takes octets");
+    to.write_all(b"a question").expect("can write");
     expect(&mut hidden, b"a question");
-    hidden.write_all(b"an answer").expect("it takes octets");
+    hidden.write_all(b"an answer").expect("can write");
     expect(&mut from, b"an answer");
     assert!(!is_nonblocking(&shared.0) && !is_nonblocking(&shared.1));
     connect.kill().expect("it runs");
@@ -63,11 +63,11 @@ fn shared_sockets_stay_blocking() {
     let mut hidden = stream.service.accept();
     let bulk = noise(3, 4 << 20);
     thread::scope(|scope| {
-        scope.spawn(|| ours.try_clone().expect("a descriptor").write_all(&bulk).expect("it takes octets"));
+        scope.spawn(|| ours.try_clone().expect("a descriptor").write_all(&bulk).expect("can write"));
         let mut got = vec![0; bulk.len()];
         hidden.read_exact(&mut got).expect("all of it");
         assert!(got == bulk);
-        hidden.write_all(b"an answer").expect("it takes octets");
+        hidden.write_all(b"an answer").expect("can write");
     });
     expect(&mut ours, b"an answer");
     assert!(!is_nonblocking(&stdio));
@@ -107,7 +107,7 @@ assert not fcntl.fcntl(slave, fcntl.F_GETFL) & os.O_NONBLOCK
         scope.spawn(|| {
             let mut hidden = stream.service.accept();
             expect(&mut hidden, b"a question");
-            hidden.write_all(b"an answer").expect("it takes octets");
+            hidden.write_all(b"an answer").expect("can write");
         });
         assert!(run(&mut python).status.success());
     });
@@ -130,7 +130,7 @@ fn files_are_read_and_written_completely() {
     let mut got = Vec::new();
     hidden.read_to_end(&mut got).expect("a clean end");
     assert!(got == question);
-    hidden.write_all(&answer).expect("it takes octets");
+    hidden.write_all(&answer).expect("can write");
     drop(hidden);
     assert!(connect.wait().expect("a child can be waited for").success());
     let mut got = Vec::new();
@@ -161,7 +161,7 @@ fn pipes_of_another_user_work() {
     let mut hidden = stream.service.accept();
     let bulk = noise(4, 2 << 20);
     thread::scope(|scope| {
-        scope.spawn(|| to.write_all(&bulk).expect("it takes octets"));
+        scope.spawn(|| to.write_all(&bulk).expect("can write"));
         let mut got = vec![0; bulk.len()];
         hidden.read_exact(&mut got).expect("all of it");
         assert!(got == bulk);
@@ -170,7 +170,7 @@ fn pipes_of_another_user_work() {
     let (stdin, stdout) = shared;
     assert!(!is_nonblocking(&stdin) && !is_nonblocking(&stdout));
     drop((stdin, stdout));
-    hidden.write_all(&bulk).expect("it takes octets");
+    hidden.write_all(&bulk).expect("can write");
     drop(hidden);
     let mut got = Vec::new();
     from.read_to_end(&mut got).expect("a clean end");

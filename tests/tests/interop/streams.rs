@@ -113,8 +113,8 @@ impl End {
         Self { program, to, from }
     }
 
-    fn send(&mut self, octets: &[u8]) {
-        self.to.write_all(octets).expect("it takes octets");
+    fn send(&mut self, bytes: &[u8]) {
+        self.to.write_all(bytes).expect("can write");
     }
 
     fn gets(&mut self, wanted: &[u8]) {
@@ -261,11 +261,11 @@ fn services() {
         let service = near.address.to_string();
         let mut open = Program::start("open", &mut net.open(&["--via", &net.via, "--service", &service]));
         let (mut here, mut there) = (near.accept(), far.accept());
-        here.write_all(b"ping").expect("it takes octets");
+        here.write_all(b"ping").expect("can write");
         here.shutdown(Shutdown::Write).expect("it is open");
         let mut got = Vec::new();
         there.read_to_end(&mut got).expect("a clean end");
-        there.write_all(&got).expect("it takes octets");
+        there.write_all(&got).expect("can write");
         drop(there);
         let mut back = Vec::new();
         here.read_to_end(&mut back).expect("a clean end");
@@ -276,28 +276,28 @@ fn services() {
 }
 
 /// Checks that `from` gets what is written to `to`, both ways at once.
-fn exchange(open: End, accept: End, octets: usize, halfway: impl FnOnce() + Send) {
-    let (up, down) = (noise(1, octets), noise(2, octets));
+fn exchange(open: End, accept: End, bytes: usize, halfway: impl FnOnce() + Send) {
+    let (up, down) = (noise(1, bytes), noise(2, bytes));
     let (mut to_open, mut to_accept) = (open.to, accept.to);
     let (mut of_open, mut of_accept) = (open.from, accept.from);
     let (mut up_there, mut down_there) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         scope.spawn(|| {
-            let (first, second) = up.split_at(octets / 2);
-            to_open.write_all(first).expect("it takes octets");
+            let (first, second) = up.split_at(bytes / 2);
+            to_open.write_all(first).expect("can write");
             halfway();
-            to_open.write_all(second).expect("it takes octets");
+            to_open.write_all(second).expect("can write");
             drop(to_open);
         });
         scope.spawn(|| {
-            to_accept.write_all(&down).expect("it takes octets");
+            to_accept.write_all(&down).expect("can write");
             drop(to_accept);
         });
         scope.spawn(|| of_accept.read_to_end(&mut up_there).expect("a clean end"));
         of_open.read_to_end(&mut down_there).expect("a clean end");
     });
-    assert_eq!((up_there.len(), sha256(&up_there)), (octets, sha256(&up)), "up");
-    assert_eq!((down_there.len(), sha256(&down_there)), (octets, sha256(&down)), "down");
+    assert_eq!((up_there.len(), sha256(&up_there)), (bytes, sha256(&up)), "up");
+    assert_eq!((down_there.len(), sha256(&down_there)), (bytes, sha256(&down)), "down");
     for mut program in [open.program, accept.program] {
         assert_eq!(program.exit().code(), Some(0));
     }
@@ -306,13 +306,13 @@ fn exchange(open: End, accept: End, octets: usize, halfway: impl FnOnce() + Send
 fn bulk() {
     let net = Net::start();
     let (open, accept) = net.both(&["--via", &net.via], &[]);
-    exchange(open, accept, bulk_octets(), || {});
-    let octets = bulk_octets();
-    net.proxy.says(&format!("bytes_in={octets} bytes_out={octets}"));
+    exchange(open, accept, bulk_bytes(), || {});
+    let bytes = bulk_bytes();
+    net.proxy.says(&format!("bytes_in={bytes} bytes_out={bytes}"));
 }
 
 /// `BULK` megabytes, or 16.
-fn bulk_octets() -> usize {
+fn bulk_bytes() -> usize {
     std::env::var("BULK").ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(16) << 20
 }
 
@@ -320,7 +320,7 @@ fn server_dies() {
     let mut net = Net::start();
     let (open, accept) = net.both(&["--via", &net.via], &[]);
     let Net { prosody, proxy, .. } = &mut net;
-    exchange(open, accept, bulk_octets(), || {
+    exchange(open, accept, bulk_bytes(), || {
         prosody.kill();
         proxy.says("event=xmpp-down");
         prosody.start_again();
@@ -368,10 +368,10 @@ fn slixmpp(net: &Net, role: &str, account: usize, options: &[&str]) -> (Program,
 
 /// Checks that bytes written at our end come back from a peer that echoes.
 fn echoed(mut end: End, mut peer: Program) {
-    let octets = noise(3, 300_000);
-    end.send(&octets);
+    let bytes = noise(3, 300_000);
+    end.send(&bytes);
     let (back, code) = end.finish();
-    assert!(back == octets, "{} octets came back", back.len());
+    assert!(back == bytes, "{} bytes came back", back.len());
     assert_eq!(code, Some(0));
     peer.says("echoed 300000");
     assert_eq!(peer.exit().code(), Some(0));

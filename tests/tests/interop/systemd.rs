@@ -78,9 +78,9 @@ impl Manager {
     /// Awaits a message with this beginning. Messages before it are skipped, except those that must not come.
     fn hears(&self, start: &str, but_not: &str) -> String {
         loop {
-            let mut octets = [0; 4096];
-            let len = self.socket.recv(&mut octets).unwrap_or_else(|_| panic!("never told {start}"));
-            let text = String::from_utf8_lossy(&octets[..len]).into_owned();
+            let mut bytes = [0; 4096];
+            let len = self.socket.recv(&mut bytes).unwrap_or_else(|_| panic!("never told {start}"));
+            let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
             assert!(!text.starts_with(but_not), "{text:?} before {start:?}");
             if text.starts_with(start) {
                 return text;

@@ -82,8 +82,8 @@ impl Wire {
         Self::Tls(Box::new(stream))
     }
 
-    pub(crate) fn send(&mut self, octets: &[u8]) {
-        self.write_all(octets).and_then(|()| self.flush()).expect("the connection takes octets");
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.write_all(bytes).and_then(|()| self.flush()).expect("can write");
     }
 
     /// Ends the writing side cleanly: `close_notify` with TLS, then FIN.
@@ -91,7 +91,7 @@ impl Wire {
         if let Self::Tls(tls) = self {
             tls.conn.send_close_notify();
             while tls.conn.wants_write() {
-                tls.conn.write_tls(&mut tls.sock).expect("the connection takes octets");
+                tls.conn.write_tls(&mut tls.sock).expect("can write");
             }
         }
         self.cut();

@@ -111,9 +111,9 @@ impl Relay {
     }
 
     /// Sends bytes without TLS and reads one answer.
-    pub(crate) fn ask(&self, octets: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn ask(&self, bytes: impl AsRef<[u8]>) -> Answer {
         let mut wire = self.open(Below::Clear);
-        wire.send(octets.as_ref());
+        wire.send(bytes.as_ref());
         Answer::read(&mut wire)
     }
 }
@@ -294,17 +294,17 @@ pub(crate) fn basic(id: &str) -> String {
     format!("Authorization: Basic {}\r\n", base64(format!("{id}:").as_bytes()))
 }
 
-pub(crate) fn base64(octets: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |group: u32, place: u32| char::from(DIGITS[(group >> (18 - 6 * place) & 63) as usize]);
     let group = |chunk: &[u8]| {
-        let octet = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
-        let group = octet(0) << 16 | octet(1) << 8 | octet(2);
+        let byte = |place: usize| u32::from(chunk.get(place).copied().unwrap_or(0));
+        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
         let (third, fourth) = (chunk.len() > 1, chunk.len() > 2);
         let or = |there: bool, place: u32| if there { digit(group, place) } else { '=' };
         [digit(group, 0), digit(group, 1), or(third, 2), or(fourth, 3)]
     };
-    octets.chunks(3).flat_map(group).collect()
+    bytes.chunks(3).flat_map(group).collect()
 }
 
 /// The address in a line about a listener of the relay.

@@ -97,7 +97,7 @@ fn trailing_bytes_change_no_verdict_but_409() {
             let is_conflict = bytes.starts_with(b"CONNECT ")
                 && got.iter().any(|action| action.bytes.starts_with(b"HTTP/1.1 409 "));
             if got != expected && !is_conflict {
-                return Err(format!("{}: with trailing octets: {got:?}", step.line));
+                return Err(format!("{}: with trailing bytes: {got:?}", step.line));
             }
         }
         Ok(())
@@ -131,7 +131,7 @@ fn trailing_bytes_at_an_agent_act_as_if_they_came_later() {
                 let more = offer(&mut replayer, &bytes[took(&apart)..]);
                 apart.extend(more);
             }
-            assert_eq!(joined(together), joined(apart), "{name}.trace:{}: with trailing octets", step.line);
+            assert_eq!(joined(together), joined(apart), "{name}.trace:{}: with trailing bytes", step.line);
             steps += 1;
         }
     }

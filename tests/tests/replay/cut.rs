@@ -84,7 +84,7 @@ impl Shell {
     fn ends(&self, on: ConnId, bytes: &[u8]) -> Result<Vec<usize>, String> {
         let kept = self.kept.get(&on).map_or(&[][..], Vec::as_slice);
         if !bytes.starts_with(kept) {
-            return Err(format!("{} octets were left over, and are not offered again", kept.len()));
+            return Err(format!("{} bytes were left over, and are not offered again", kept.len()));
         }
         let first = kept.len().max(1);
         let again = (kept.len() == bytes.len()).then_some(bytes.len());

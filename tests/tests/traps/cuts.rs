@@ -82,13 +82,13 @@ fn bytes_after_a_connect_are_judged_by_how_they_are_cut() {
     let mut run = scene(11, CALM, 10, Ending::HalfClose, None);
     let step = key_of(id(0)).step(WALL);
     for cut in 1.. {
-        let mut octets = bound_registration(id(0), step, &format!("nonce-of-the-cut-{cut:04}")).into_bytes();
-        let head = octets.len();
-        octets.push(b'!');
-        if cut > octets.len() {
+        let mut bytes = bound_registration(id(0), step, &format!("nonce-of-the-cut-{cut:04}")).into_bytes();
+        let head = bytes.len();
+        bytes.push(b'!');
+        if cut > bytes.len() {
             break;
         }
-        let (front, back) = octets.split_at(cut);
+        let (front, back) = bytes.split_at(cut);
         let mut pieces = vec![front.to_vec()];
         pieces.extend((!back.is_empty()).then(|| back.to_vec()));
         let eager = Eager { pieces, ep: None, next: run.now(), heard: Vec::new(), ended: false };

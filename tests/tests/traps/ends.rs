@@ -25,7 +25,7 @@ fn bytes_before_a_hang_up_are_read() {
 
 #[test]
 fn bytes_before_a_reset_arrive_and_the_reset_is_not_a_clean_end() {
-    let mut octets = 0;
+    let mut bytes = 0;
     for seed in 0..40 {
         let faults = Faults { spurious: 100, ..CALM };
         let mut run = scene(seed, faults, 5_000, Ending::Reset, None);
@@ -35,10 +35,10 @@ fn bytes_before_a_reset_arrive_and_the_reset_is_not_a_clean_end() {
         if client.borrow().met {
             assert_eq!(client.borrow().heard_end(), Some(End::Reset), "seed {seed}");
         }
-        octets += run.ledger.flows().get(1).map_or(0, |answer| answer.received);
+        bytes += run.ledger.flows().get(1).map_or(0, |answer| answer.received);
         finish(run);
     }
-    assert!(octets > 10_000, "{octets}");
+    assert!(bytes > 10_000, "{bytes}");
 }
 
 /// The first write after the peer's close succeeds, the second fails with a broken pipe. Neither is the end of the
@@ -90,15 +90,15 @@ fn cut_answer(seed: u64, read_rest: Span) -> (Option<(u64, u64)>, Span) {
 /// Bytes accepted by the kernel are not delivered yet: an immediate reset would overtake them.
 #[test]
 fn our_reset_comes_after_bytes_accepted_by_the_kernel() {
-    let mut octets = 0;
+    let mut bytes = 0;
     for seed in 0..40 {
         let (answer, outlived) = cut_answer(seed, Span::from_millis(2));
         if let Some((received, moved)) = answer {
             assert_eq!(received, moved, "seed {seed}, {outlived:?}");
-            octets += received;
+            bytes += received;
         }
     }
-    assert!(octets > 100_000, "{octets}");
+    assert!(bytes > 100_000, "{bytes}");
 }
 
 /// A client that does not read its queue within the five seconds after a pair's end is reset. Then some of the moved

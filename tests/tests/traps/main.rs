@@ -56,9 +56,9 @@ const CALM: Faults = Faults {
 };
 
 /// A relay, and a hidden server that answers at most this many bytes and ends like this.
-fn scene(seed: u64, faults: Faults, octets: u64, ending: Ending, secured: Option<&Secured>) -> Run {
+fn scene(seed: u64, faults: Faults, bytes: u64, ending: Ending, secured: Option<&Secured>) -> Run {
     let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 2 }, Rng::new(seed));
-    scene_with(hidden.answering(octets, &[ending]), seed, faults, secured)
+    scene_with(hidden.answering(bytes, &[ending]), seed, faults, secured)
 }
 
 /// A relay and this hidden server.
@@ -90,9 +90,9 @@ fn client(run: &mut Run, behaviour: Behaviour, secured: Option<&Secured>) -> Rc<
 }
 
 /// A relay, and a hidden server that sends this many bytes and reads as fast as it can.
-fn fast_scene(seed: u64, faults: Faults, octets: u64) -> Run {
+fn fast_scene(seed: u64, faults: Faults, bytes: u64) -> Run {
     let hidden = Hidden::new(relay_address(), id(0), Style::Modern { pool: 4 }, Rng::new(seed));
-    scene_with(hidden.holding(Behaviour::plain(octets)), seed, faults, None)
+    scene_with(hidden.holding(Behaviour::plain(bytes)), seed, faults, None)
 }
 
 fn finish(mut run: Run) -> ByteLedger {

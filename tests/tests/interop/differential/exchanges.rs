@@ -94,7 +94,7 @@ fn generate(draw: &mut Draw) -> Talk {
             let from = if draw.below(3) > 0 { plain } else { texts.len() };
             // One byte for each character.
             talk[side].extend(
-                texts[draw.below(from)].chars().map(|it| u8::try_from(u32::from(it)).expect("an octet")),
+                texts[draw.below(from)].chars().map(|it| u8::try_from(u32::from(it)).expect("a byte")),
             );
         }
     }
@@ -103,14 +103,14 @@ fn generate(draw: &mut Draw) -> Talk {
 
 /// Applies up to three mutations to a conversation.
 fn mutate(talk: &mut Talk, draw: &mut Draw) {
-    const OCTETS: &[u8] = b"\r\n\r\n\t :,;\0\x7f\xe90123afHGx=\"";
+    const BYTES: &[u8] = b"\r\n\r\n\t :,;\0\x7f\xe90123afHGx=\"";
     for _ in 0..=draw.below(3) {
         let side = &mut talk[draw.below(2)];
         let at = draw.below(side.len() + 1);
         match draw.below(4) {
-            0 => side.insert(at, OCTETS[draw.below(OCTETS.len())]),
+            0 => side.insert(at, BYTES[draw.below(BYTES.len())]),
             1 if at < side.len() => drop(side.remove(at)),
-            2 if at < side.len() => side[at] = OCTETS[draw.below(OCTETS.len())],
+            2 if at < side.len() => side[at] = BYTES[draw.below(BYTES.len())],
             _ => side.truncate(at),
         }
     }
@@ -174,7 +174,7 @@ fn compare(talks: &[Talk]) -> BTreeMap<&'static str, u32> {
 }
 
 /// The class of a direction; `None` for a difference that is not allowed.
-fn class(octets: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<Vec<(&'static str, u32)>> {
+fn class(bytes: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<Vec<(&'static str, u32)>> {
     let mut both = 0;
     for (ours, theirs) in ours.messages.iter().zip(&theirs.messages) {
         let is_same = ours.0 == theirs.0 && ours.1 == theirs.1;
@@ -199,7 +199,7 @@ fn class(octets: &[u8], ours: &Side, theirs: &Side, is_client: bool) -> Option<V
         },
         std::cmp::Ordering::Greater => match (theirs.end.as_str(), next) {
             ("stop" | "switch", _) => classes.push(("h11 goes no further", 1)),
-            ("no", Some((at, ..))) if is_client && octets.get(*at as usize..)?.starts_with(b"\r\n") => {
+            ("no", Some((at, ..))) if is_client && bytes.get(*at as usize..)?.starts_with(b"\r\n") => {
                 classes.push((LOOSER, 1));
             }
             // The last response has no end of its own.
@@ -251,9 +251,9 @@ fn h11(talks: &[Talk]) -> Vec<[Side; 2]> {
     python.arg(script("h11_exchanges.py")).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = python.spawn().expect("python starts");
     let mut input = Vec::new();
-    for octets in talks.iter().flatten() {
-        input.extend_from_slice(&u32::try_from(octets.len()).expect("short").to_le_bytes());
-        input.extend_from_slice(octets);
+    for bytes in talks.iter().flatten() {
+        input.extend_from_slice(&u32::try_from(bytes.len()).expect("short").to_le_bytes());
+        input.extend_from_slice(bytes);
     }
     let mut stdin = child.stdin.take().expect("piped");
     // Write and read at the same time: otherwise a pipe would fill.

@@ -165,13 +165,13 @@ pub(super) fn table() -> Vec<Vec<u8>> {
     // One byte for each character: those above ASCII are not UTF-8 on the wire.
     heads
         .iter()
-        .map(|head| head.chars().map(|it| u8::try_from(u32::from(it)).expect("an octet")).collect())
+        .map(|head| head.chars().map(|it| u8::try_from(u32::from(it)).expect("a byte")).collect())
         .collect()
 }
 
 /// Applies up to three mutations to one of the heads, determined by the seed.
 pub(super) fn mutate(heads: &[Vec<u8>], seed: u64) -> Vec<u8> {
-    const OCTETS: &[u8] = b"\r\n\r\n\t :,;\0\x0b\x7f\x80\xe9aA0/?#[]%HT\"\\";
+    const BYTES: &[u8] = b"\r\n\r\n\t :,;\0\x0b\x7f\x80\xe9aA0/?#[]%HT\"\\";
     let mut rng = noise(seed, 64).into_iter();
     let mut roll = |sides: usize| {
         let pair = [rng.next(), rng.next()].map(Option::unwrap_or_default);
@@ -183,9 +183,9 @@ pub(super) fn mutate(heads: &[Vec<u8>], seed: u64) -> Vec<u8> {
     for _ in 0..=roll(3) {
         let at = roll(head.len() + 1);
         match roll(5) {
-            0 => head.insert(at, OCTETS[roll(OCTETS.len())]),
+            0 => head.insert(at, BYTES[roll(BYTES.len())]),
             1 if at < head.len() => drop(head.remove(at)),
-            2 if at < head.len() => head[at] = OCTETS[roll(OCTETS.len())],
+            2 if at < head.len() => head[at] = BYTES[roll(BYTES.len())],
             3 => {
                 let other = &heads[roll(heads.len())];
                 let from = roll(other.len().min(200));

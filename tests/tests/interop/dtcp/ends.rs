@@ -40,7 +40,7 @@ impl End {
     /// Sends this and ends; reads to the end.
     pub(super) fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
         let Self { program, mut to, mut from } = self;
-        let writer = thread::spawn(move || to.write_all(&said).expect("it takes octets"));
+        let writer = thread::spawn(move || to.write_all(&said).expect("can write"));
         thread::spawn(move || {
             let mut heard = Vec::new();
             from.read_to_end(&mut heard).expect("its output ends");
@@ -99,16 +99,16 @@ pub(super) fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) ->
 }
 
 /// Both send many bytes at once, receive the other's, and end successfully.
-pub(super) fn exchange(one: End, other: End, octets: usize) {
+pub(super) fn exchange(one: End, other: End, bytes: usize) {
     for end in [&one, &other] {
         end.program.says("established");
     }
-    let said = [noise(1, octets), noise(2, octets + 1)];
+    let said = [noise(1, bytes), noise(2, bytes + 1)];
     let [one, other] = [one.talk(said[0].clone()), other.talk(said[1].clone())];
     let (mut one, heard) = one.join().expect("it talks");
-    assert!(heard == said[1], "what was said arrives as it was: {} octets", heard.len());
+    assert!(heard == said[1], "what was said arrives as it was: {} bytes", heard.len());
     let (mut other, heard) = other.join().expect("it talks");
-    assert!(heard == said[0], "what was said arrives as it was: {} octets", heard.len());
+    assert!(heard == said[0], "what was said arrives as it was: {} bytes", heard.len());
     for end in [&mut one, &mut other] {
         assert!(end.exit().success(), "it ended in order");
     }

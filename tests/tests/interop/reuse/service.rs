@@ -41,7 +41,7 @@ impl Service {
 /// Serves one request.
 fn serve(from: &mut impl BufRead, mut to: &TcpStream, name: char, misled: &Mutex<Vec<String>>) -> Option<()> {
     let mut line = String::new();
-    from.read_line(&mut line).ok().filter(|octets| *octets > 0)?;
+    from.read_line(&mut line).ok().filter(|bytes| *bytes > 0)?;
     let mut words = line.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next().unwrap_or_default().to_owned());
     if !target.starts_with(&format!("/{name}/")) {
