@@ -170,3 +170,27 @@ fn two_kills_at_any_two_steps_leave_one_order_each() {
         }
     }
 }
+
+/// The table of `docs/acme.md §3`.
+#[test]
+fn what_a_request_needs_is_on_disk_before_it_is_sent() {
+    let mut world = world();
+    let mut seen = 0;
+    while world.installed < 2 {
+        let next = world.next().unwrap_or_default();
+        let document = world.disk.document.clone().unwrap_or_default();
+        let needed = match kind(&next) {
+            Some("new-account") => "\"account\":\"\"",
+            Some("new-order") => "\"failures\":1",
+            Some("order" | "authorization") => "\"order\":{\"url\":",
+            Some("challenge") => "\"challenge\":{\"name\":",
+            Some("finalize") => "\"csr\":",
+            Some("certificate") => "\"certificate\":\"",
+            _ => "",
+        };
+        assert!(document.contains(needed), "{next} needs {needed} in {document}");
+        seen += usize::from(!needed.is_empty());
+        world.step();
+    }
+    assert!(seen > 12, "{seen} requests");
+}
