@@ -39,9 +39,7 @@ fn failures() -> Vec<(String, Switches)> {
     ] {
         let hows = [
             How::Problem(500, "serverInternal", None),
-            How::Problem(429, "rateLimited", None),
             How::Problem(403, "unauthorized", None),
-            How::Problem(400, "malformed", None),
             How::Body(200, b"garbage".to_vec()),
         ];
         for how in hows {
@@ -52,6 +50,8 @@ fn failures() -> Vec<(String, Switches)> {
         let hows = [
             How::Problem(400, "accountDoesNotExist", None),
             How::Problem(404, "malformed", None),
+            How::Problem(400, "malformed", None),
+            How::Problem(429, "rateLimited", None),
             How::Problem(503, "serverInternal", Some("60".into())),
             How::Body(403, b"<html>".to_vec()),
         ];
