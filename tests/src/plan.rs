@@ -15,7 +15,7 @@ use rendezvous_core::time::{Span, Time};
 
 use crate::actors::{Behaviour, Client, Ending, Hidden, Program, Scanner, Style, key_of};
 use crate::rng::Rng;
-use crate::run::{Run, relay_address};
+use crate::run::{RELAY_PORTS, Run, relay_address};
 use crate::secured::Secured;
 use crate::sim_net::{Fate, Faults};
 
@@ -24,6 +24,8 @@ mod text;
 
 /// Number of hidden servers.
 const IDS: u64 = 3;
+/// Each has a port of the relay.
+const PORTS: u16 = 3;
 /// A participant of a run.
 #[derive(Clone, Debug)]
 pub enum Person {
@@ -47,6 +49,15 @@ pub enum Person {
         /// When it starts.
         begins: Time,
         /// Its speeds and ending.
+        behaviour: Behaviour,
+    },
+    /// A client of the relay's port for an ID. The relay does not interpret its bytes.
+    Raw {
+        /// The hidden server of the port.
+        id: Id,
+        /// When it starts.
+        begins: Time,
+        /// How it behaves.
         behaviour: Behaviour,
     },
     /// A hidden server that connects to the relay itself.
@@ -262,7 +273,11 @@ impl Plan {
 
     fn config(&self) -> engine::Config {
         engine::Config {
-            listeners: vec![if self.tls { Transport::Tls } else { Transport::Plain }],
+            listeners: [if self.tls { Transport::Tls } else { Transport::Plain }]
+                .into_iter()
+                .chain((0..PORTS).map(Transport::Port))
+                .collect(),
+            ports: (0..PORTS).map(|port| format!("port-{port}")).collect(),
             waiting_per_id_max: self.waiting_max,
             pairs_per_id_max: self.pairs_max,
             held_per_id_max: self.held_max,
@@ -317,6 +332,9 @@ impl Plan {
                 }
                 run.add(Program::new(at, id, begins, behaviour), None);
             }
+            Person::Raw { id, begins, behaviour } => {
+                run.add(Program::new(address(RELAY_PORTS, id), id, begins, behaviour), None);
+            }
             Person::Hidden { id, style, seed } => {
                 let hidden = Hidden::new(relay, id, style, Rng::new(seed));
                 run.add(hidden.answering(self.bytes_max, &self.endings).secured(tls), None);
@@ -327,7 +345,7 @@ impl Plan {
                 run.add(service.answering(self.bytes_max, &self.endings), Some(at));
                 let upstream = Upstream {
                     ports: Vec::new(),
-                    stream_takes_ports: false,
+                    stream_takes_ports: true,
                     service_h2: false,
                     end_to_end: rendezvous_core::agent::EndToEnd::Off,
                     door: None,
@@ -358,6 +376,11 @@ impl Plan {
         let host = if named { Host::Name("relay".to_owned()) } else { Host::Address(at.ip()) };
         Relay { place: HostPort { host, port: at.port() }, tls: self.tls, host_header: "relay".to_owned() }
     }
+}
+
+/// The number of an ID of a plan.
+pub(crate) const fn number_of(id: Id) -> u8 {
+    id.0.to_le_bytes()[0]
 }
 
 pub(crate) fn address(net: u8, id: Id) -> SocketAddr {

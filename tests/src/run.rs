@@ -9,7 +9,7 @@ use rendezvous::buffer::Sizes;
 use rendezvous::event_loop::{EventLoop, TlsSetup};
 use rendezvous_core::agent::{self, Agent, Seeds};
 use rendezvous_core::connector::{self, Connector};
-use rendezvous_core::engine::{self, Engine};
+use rendezvous_core::engine::{self, Engine, Transport};
 use rendezvous_core::event::Event;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Machine;
@@ -133,6 +133,9 @@ pub struct Run {
     steps_before: u64,
 }
 
+/// The third byte of the addresses of the relay's ports for raw clients.
+pub(crate) const RELAY_PORTS: u8 = 4;
+
 /// Where the relay listens.
 #[must_use]
 pub fn relay_address() -> SocketAddr {
@@ -162,7 +165,14 @@ impl Run {
     /// Starts a relay that knows these IDs.
     pub fn start_relay(&mut self, config: engine::Config, sizes: Sizes, tls: TlsSetup, ids: &[Id]) {
         let traces = self.traces;
-        let relay = Process::new(&self.world, sizes, tls, &[relay_address()], true, |now| {
+        let ports = config.listeners.iter().filter_map(|transport| match transport {
+            Transport::Port(port) => {
+                Some(SocketAddr::from(([10, 0, RELAY_PORTS, port.to_le_bytes()[0] + 1], 80)))
+            }
+            Transport::Tls | Transport::Plain | Transport::Proxied => None,
+        });
+        let listen: Vec<_> = [relay_address()].into_iter().chain(ports).collect();
+        let relay = Process::new(&self.world, sizes, tls, &listen, true, |now| {
             Recorder::relay(config, [7; 32], now, traces)
         });
         self.relay = Some(relay);
@@ -382,7 +392,9 @@ impl Run {
 }
 
 fn enrolment(id: Id) -> Enrolment {
-    Enrolment { plain_tokens: true, ..Enrolment::new(id, key_of(id)) }
+    // Each ID has a port if the relay has so many.
+    let port = u16::from(crate::plan::number_of(id));
+    Enrolment { plain_tokens: true, ports: vec![port], ..Enrolment::new(id, key_of(id)) }
 }
 
 fn check_process<M: Machine>(process: &Process<M>, world: &World) {

@@ -29,6 +29,8 @@ const SILENT: Span = Span::from_secs(30);
 pub(super) struct Seen {
     pub(super) id: ConnId,
     pub(super) wanted: bool,
+    /// It was accepted at a port for raw clients.
+    pub(super) is_raw: bool,
     pub(super) peer: Option<ConnId>,
     /// How many bytes may move before the next ones are offered; `None` if there is no gate.
     pub(super) gate: Option<u64>,
@@ -120,6 +122,7 @@ impl<M> ContractChecker<M> {
         let seen = self.seen[index].get_or_insert(Seen {
             id: on,
             wanted: true,
+            is_raw: false,
             peer: None,
             gate: None,
             held: 0,
@@ -238,7 +241,14 @@ impl<M> ContractChecker<M> {
             let is_dead = world.socket(who, on).is_none_or(|ep| world.is_dead(ep));
             // A hidden server that ended before its first byte gets no more input: the request goes to another one.
             let is_passed_over = seen.met && seen.ended && seen.moved == 0;
-            let is_well = !seen.gone && !seen.stalled && !seen.write_failed && !is_dead && !is_passed_over;
+            // A raw client that gets no hidden server is reset, since nothing that the relay sends would be of its protocol.
+            let is_refused = seen.is_raw && seen.queued == 0;
+            let is_well = !seen.gone
+                && !seen.stalled
+                && !seen.write_failed
+                && !is_dead
+                && !is_passed_over
+                && !is_refused;
             assert!(!is_well, "reset at once, whatever is queued for it, though it is well: {seen:?}");
         }
         match seen.closing {
@@ -271,7 +281,8 @@ impl<M: Machine> Machine for ContractChecker<M> {
         let id = self.machine.handle_open(on, from, now);
         let known = self.seen.get(id.index as usize).is_some_and(Option::is_some);
         assert!(!known, "opened in the place of another");
-        self.see(id, now.mono);
+        // The first listener is for hidden servers and clients of all kinds, the others are ports.
+        self.see(id, now.mono).is_raw = on != Listener(0);
         self.told(id, now, format_args!("open {on:?} {from}"));
         id
     }

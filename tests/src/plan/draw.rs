@@ -62,7 +62,19 @@ impl Plan {
         plan.invite(&mut rng);
         plan.strike(&mut rng);
         plan.silent = rng.below(3) == 0;
+        plan.invite_raw(&mut Rng::new(seed ^ 0x7a77_0000));
         plan
+    }
+
+    /// Adds clients of the relay's ports, with a generator of their own: the rest of a seed's plan stays as it was.
+    fn invite_raw(&mut self, rng: &mut Rng) {
+        for _ in 0..if rng.below(3) == 0 { 0 } else { rng.length(8) } {
+            self.participants.push(Person::Raw {
+                id: id(rng.below(IDS)),
+                begins: Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
+                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
+            });
+        }
     }
 
     fn invite(&mut self, rng: &mut Rng) {

@@ -85,6 +85,10 @@ impl fmt::Display for Person {
                 write!(f, "program id={} at={} ", number(*id), begins.0)?;
                 write_habits(f, behaviour)
             }
+            Self::Raw { id, begins, behaviour } => {
+                write!(f, "raw id={} at={} ", number(*id), begins.0)?;
+                write_habits(f, behaviour)
+            }
             Self::Hidden { id, style, seed } => {
                 let style = match style {
                     Style::Modern { pool } => format!("modern:{pool}"),
@@ -182,6 +186,9 @@ fn person(what: &str, words: &Words<'_>) -> Result<Person, String> {
         }
         "program" => {
             Person::Program { id: words.id()?, begins: Time(words.get("at")?), behaviour: words.behaviour()? }
+        }
+        "raw" => {
+            Person::Raw { id: words.id()?, begins: Time(words.get("at")?), behaviour: words.behaviour()? }
         }
         "hidden" => {
             let style = match words.text("style")?.split_once(':').unwrap_or((words.text("style")?, "1")) {
