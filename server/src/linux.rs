@@ -44,6 +44,20 @@ pub(crate) fn acks(sock: &impl AsFd) -> Option<Acks> {
     })
 }
 
+/// TCP_NOTSENT_LOWAT: how many unsent bytes a socket may hold. A system that refuses keeps its own bound.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "setsockopt(2) with one integer")]
+pub(crate) fn limit_unsent(sock: &impl AsFd, bytes: usize) {
+    use std::mem::size_of_val;
+    use std::os::fd::AsRawFd;
+
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    let Ok(len) = libc::socklen_t::try_from(size_of_val(&bytes)) else { return };
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT);
+    // SAFETY: the descriptor is open for the length of the borrow; `bytes` is valid for reading, and `len` bytes long.
+    unsafe { libc::setsockopt(sock.as_fd().as_raw_fd(), level, option, (&raw const bytes).cast(), len) };
+}
+
 /// Number of sent but unacknowledged bytes (SIOCOUTQ); 0 if unknown.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "ioctl(2) into one integer")]
@@ -159,6 +173,10 @@ pub(crate) fn splice(from: &impl AsFd, to: &impl AsFd, at_most: usize) -> std::i
 pub(crate) fn acks(_: &impl AsFd) -> Option<Acks> {
     None
 }
+
+/// Nothing: other systems keep their own bound.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn limit_unsent(_: &impl AsFd, _: usize) {}
 
 /// Number of sent but unacknowledged bytes: unknown on this system.
 #[cfg(not(target_os = "linux"))]

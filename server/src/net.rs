@@ -147,6 +147,12 @@ pub trait Net {
     /// `WouldBlock`, or why the connection failed.
     fn send(&mut self, sock: &mut Self::Sock, from: &[u8]) -> io::Result<usize>;
 
+    /// Bounds how many bytes the system holds that were not sent yet: a sending call takes no more, and the socket is
+    /// writable again when half of them are sent. Does nothing where the system has no such bound.
+    fn limit_unsent(&mut self, sock: &mut Self::Sock, bytes: usize) {
+        let _ = (sock, bytes);
+    }
+
     /// Takes an empty pipe for bytes from `from` to `to`. Returns `None` if they cannot be spliced or no pipe is left.
     fn take_pipe(&mut self, from: &Self::Sock, to: &Self::Sock) -> Option<Self::Pipe>;
 

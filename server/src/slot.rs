@@ -6,6 +6,10 @@ use rendezvous_core::time::Time;
 use crate::buffer::{BufferId, Charged};
 use crate::tls::TlsSession;
 
+pub(crate) use self::unsent::UnsentLimit;
+
+mod unsent;
+
 /// A connection of the event loop. An idle one owns no buffer.
 #[derive(Debug)]
 pub(crate) struct Slot<S, P> {
@@ -35,6 +39,8 @@ pub(crate) struct Slot<S, P> {
     pub(crate) out: Option<BufferId>,
     /// Bytes queued for the socket before those in `out`, in a kernel pipe.
     pub(crate) pipe: Option<P>,
+    /// Of a half of a pair: how many bytes the system may hold unsent.
+    pub(crate) unsent: Option<UnsentLimit>,
     /// Whether the last receive call returned bulk data: splicing pays then, and other connections are served first.
     pub(crate) bulk: bool,
     /// Wire bytes that were not opened yet: a partial record, or records that the peer has no room for.
@@ -194,6 +200,7 @@ impl<S, P> Slot<S, P> {
             parked: None,
             out: None,
             pipe: None,
+            unsent: None,
             bulk: false,
             wire: Vec::new(),
             unopened: false,
@@ -220,6 +227,11 @@ impl<S, P> Slot<S, P> {
     /// Whether nothing is queued for the socket.
     pub(crate) const fn is_drained(&self) -> bool {
         self.out.is_none() && self.pipe.is_none()
+    }
+
+    /// The socket of a slow path is full: nothing is received for it.
+    pub(crate) fn is_clogged(&self) -> bool {
+        !self.writable && !self.is_drained() && self.unsent.is_some_and(UnsentLimit::is_slow)
     }
 
     pub(crate) fn is_securing(&self) -> bool {

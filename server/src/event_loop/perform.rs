@@ -41,6 +41,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                         slot.wanted = true;
                         self.enqueue(on);
                     }
+                    self.limit_unsent(on);
                 }
                 // Session tickets may already be queued for the client. Without this input, the machine would not watch
                 // for its acknowledgements.

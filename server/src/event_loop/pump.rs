@@ -89,7 +89,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if dst.writing != Writing::Open {
             return Go::Wait;
         }
-        if dst.pipe.is_some() {
+        if dst.pipe.is_some() || dst.is_clogged() {
             return Go::Wait;
         }
         let dst_tls = dst.tls.is_some();

@@ -7,7 +7,7 @@ use rendezvous_core::machine::{Close, ConnId, Machine};
 use super::{EventLoop, Input, find};
 use crate::buffer::BufferId;
 use crate::net::{Net, Pipe};
-use crate::slot::{Gate, Link, Reading, Slot, Writing};
+use crate::slot::{Gate, Link, Reading, Slot, UnsentLimit, Writing};
 
 impl<N: Net> EventLoop<N, dyn Machine> {
     /// Sends bytes of the machine: as many as the socket accepts now, the rest when it is writable.
@@ -51,7 +51,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     progress = true;
                     self.sent(on, n);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => slot.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    slot.writable = false;
+                    if let Some(limit) = &mut slot.unsent
+                        && let Some(bytes) = limit.on_full(self.now.mono)
+                    {
+                        self.net.limit_unsent(sock, bytes);
+                        // If it takes more now, no edge need tell of it.
+                        slot.writable = true;
+                    }
+                }
                 Err(error) => {
                     // 'Broken pipe' follows an end that was reported before, so it is not a reset.
                     slot.reset_seen = error.kind() != io::ErrorKind::BrokenPipe;
@@ -62,11 +71,23 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.flushed(on, progress);
     }
 
+    /// Begins to bound what the system holds unsent for a half of a pair.
+    pub(super) fn limit_unsent(&mut self, on: ConnId) {
+        let Some(slot) = find(&mut self.slots, on) else { return };
+        slot.unsent = Some(UnsentLimit::NEW);
+        if let Link::Up(sock) = &mut slot.link {
+            self.net.limit_unsent(sock, UnsentLimit::NEW.bytes());
+        }
+    }
+
     /// Removes `n` bytes that the socket accepted from the front of the queue.
     fn sent(&mut self, on: ConnId, n: usize) {
         self.sent += n as u64;
         self.note_taken(on, n);
         let Some(slot) = find(&mut self.slots, on) else { return };
+        if let Some(limit) = &mut slot.unsent {
+            limit.on_taken(n);
+        }
         if let Some(pipe) = slot.pipe.take_if(|pipe| pipe.is_empty()) {
             return self.net.give_pipe(pipe);
         }

@@ -347,6 +347,12 @@ impl Net for MioNet {
         })
     }
 
+    fn limit_unsent(&mut self, sock: &mut Sock, bytes: usize) {
+        if let Sock::Tcp(stream) = sock {
+            linux::limit_unsent(stream, bytes);
+        }
+    }
+
     fn take_pipe(&mut self, from: &Sock, to: &Sock) -> Option<Pipe> {
         match (from, to) {
             (Sock::Tcp(_), Sock::Tcp(_)) => self.pipes.take(),

@@ -1,8 +1,10 @@
 //! Bulk data: no byte is lost, repeated or reordered, and none is copied unnecessarily.
 
 use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use socket2::SockRef;
 
 use crate::faulty::Faults;
 use crate::peer::{Ending, Kind, Peer};
@@ -204,5 +206,26 @@ fn where_nothing_can_be_spliced_bytes_are_copied() {
         });
         assert!(got == (up, Ending::Clean), "{error}");
         assert_eq!(relay.ask(|event_loop| event_loop.stats()).spliced, 0);
+    }
+}
+
+/// A client that does not read: the relay takes little for it from the hidden server, however large the send buffer of
+/// the system may grow.
+#[test]
+fn the_system_holds_little_for_a_client_that_does_not_read() {
+    let relay = Relay::start();
+    for kind in [Kind::Clear, Kind::Tls13] {
+        let (hidden, client) = relay.pair(kind, kind);
+        SockRef::from(client.sock()).set_recv_buffer_size(64 * 1024).unwrap();
+        hidden.send(&[7; 4_096]);
+        assert_eq!(client.recv_exactly(4_096), [7; 4_096]);
+        let before = relay.ask(|event_loop| event_loop.stats().relayed);
+        hidden.sock().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut sent = 0;
+        while sent < 8_000_000 && hidden.try_send(&[8; 16 * 1024]).is_ok() {
+            sent += 16 * 1024;
+        }
+        let taken = relay.ask(|event_loop| event_loop.stats().relayed) - before;
+        assert!(taken < 800_000, "{taken} bytes of {sent}");
     }
 }
