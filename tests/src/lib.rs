@@ -2,6 +2,7 @@
 //! of all of them, [plans](plan) of runs that are drawn from a seed, a [shrinker](shrinker) for failed runs, [HTTP
 //! exchanges](exchanges) before a follower, and a [TLS verifier](any_certificate) for the tests with sockets.
 
+pub mod absence;
 pub mod actors;
 pub mod any_certificate;
 pub mod burst;

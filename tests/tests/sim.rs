@@ -11,6 +11,7 @@ use rendezvous::clock::Clock;
 use rendezvous_core::agent::{POOL, POOL_MAX};
 use rendezvous_core::time::Span;
 use rendezvous_core::trace::{Replay, Trace};
+use tests::absence::{self, Agents};
 use tests::burst;
 use tests::plan::{Outcome, Plan};
 use tests::reuse;
@@ -261,4 +262,28 @@ fn a_growing_pool_serves_a_whole_burst_of_clients() {
     }
     let fixed = burst::run(150, Span::from_millis(100), POOL, &secured);
     assert!(fixed.refusals.len() > 20, "a pool that does not grow can't serve them: {fixed:?}");
+}
+
+/// An agent tries a relay that is away every two seconds for the first minute, and less often later.
+#[test]
+fn agents_are_back_soon_after_their_relay_was_away() {
+    let secured = Secured::new();
+    let agents = Agents { count: 3, pool: POOL, round_trip: Span::from_millis(100), is_tls: true };
+    for (absence, at_most) in [(20, 3), (50, 3), (600, 65)] {
+        let back = absence::run(agents, Span::from_secs(absence), agents.count, &secured);
+        println!("away for {absence} s: {back:?}");
+        assert!(back.agents_after <= Span::from_secs(at_most), "away for {absence} s: {back:?}");
+    }
+}
+
+/// Many agents come back at once, and clients come in the same moment. `AGENTS=1500 cargo test …` runs as many as one
+/// likes.
+#[test]
+fn many_agents_are_back_within_10_s_of_a_restart_and_no_client_is_refused() {
+    let count = asked("AGENTS").unwrap_or(300);
+    let agents = Agents { count, pool: 1, round_trip: Span::from_millis(100), is_tls: false };
+    let back = absence::run(agents, Span::from_secs(3), 100, &Secured::new());
+    println!("{count} agents: {back:?}");
+    assert!(back.agents_after.max(back.clients_after) <= Span::from_secs(10), "{back:?}");
+    assert_eq!(back.refusals, []);
 }
