@@ -280,7 +280,7 @@ fn agents_are_back_soon_after_their_relay_was_away() {
 /// likes.
 #[test]
 fn many_agents_are_back_within_10_s_of_a_restart_and_no_client_is_refused() {
-    let count = asked("AGENTS").unwrap_or(300);
+    let count = asked("AGENTS").unwrap_or(150);
     let agents = Agents { count, pool: 1, round_trip: Span::from_millis(100), is_tls: false };
     let back = absence::run(agents, Span::from_secs(3), 100, &Secured::new());
     println!("{count} agents: {back:?}");

@@ -1,7 +1,7 @@
 //! `rendezvous dtcp`: our two ends with each other, and each of them with an independent implementation of the XEP,
 //! over a real XMPP server.
 
-mod ends;
+pub(crate) mod ends;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,8 +12,8 @@ use crate::harness::{Case, case};
 use crate::hidden::noise;
 use crate::peers::Peer;
 use crate::program::run;
-use crate::prosody::Prosody;
 use crate::world::{Folder, rendezvous};
+use crate::xmpp_server::XmppServer;
 
 use ends::{
     ACCEPTER, ACCOUNT, COMPONENT, ESTABLISHED, End, HIDDEN, LOST, MUCH, OPENER, REACHABLE, UP, accept,
@@ -116,7 +116,7 @@ fn ours_opens_to_a_peer() {
 }
 
 /// A certificate and its key, in one file.
-fn certificate(server: &Prosody) -> String {
+fn certificate(server: &XmppServer) -> String {
     let file = server.file("peer.pem");
     let file = file.to_str().expect("a path of ours");
     let mut make = Peer::Openssl.command();
@@ -312,9 +312,10 @@ fn a_server_that_refuses_us() {
         command = changed;
         End::start("refused", &mut command)
     };
-    for command in
-        [|server: &Prosody| open_to(server, ACCEPTER, HIDDEN), |server: &Prosody| accept_from(server, HIDDEN)]
-    {
+    for command in [
+        |server: &XmppServer| open_to(server, ACCEPTER, HIDDEN),
+        |server: &XmppServer| accept_from(server, HIDDEN),
+    ] {
         of(command(&server), "--secret-file", wrong).fails("not-authorized");
     }
     let mut unknown = rendezvous();

@@ -24,6 +24,7 @@ mod differential;
 mod direct;
 mod door;
 mod dtcp;
+mod ejabberd;
 mod embedding;
 mod end_to_end;
 mod forwarded;
@@ -57,6 +58,7 @@ mod to_tls;
 mod traces;
 mod wire;
 mod world;
+mod xmpp_server;
 
 use std::process::ExitCode;
 
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         ("to_tls", to_tls::CASES),
         ("proxy", proxy::CASES),
         ("prosody", prosody::CASES),
+        ("ejabberd", ejabberd::CASES),
         ("embedding", embedding::CASES),
         ("dtcp", dtcp::CASES),
         ("streams", streams::CASES),

@@ -21,6 +21,10 @@ pub(crate) enum Peer {
     Haproxy,
     /// An XMPP server.
     Prosody,
+    /// Another one: its script, which names its libraries.
+    Ejabberd,
+    /// What ejabberd runs in.
+    Erlang,
     /// A CA for ACME, and its name server `pebble-challtestsrv`.
     Pebble,
     Bash,
@@ -71,6 +75,8 @@ impl Peer {
             Self::Haproxy => on_path("haproxy"),
             Self::Prosody => on_path("prosody"),
             Self::Pebble => on_path("pebble-challtestsrv").and_then(|_| on_path("pebble")),
+            Self::Ejabberd => on_path("ejabberdctl"),
+            Self::Erlang => on_path("erl"),
             Self::Bash => on_path("bash"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
             Self::Strace => on_path("strace"),

@@ -9,8 +9,8 @@ use crate::harness::{Case, case};
 use crate::hidden::{Raw, noise, sha256};
 use crate::peers::{Peer, script};
 use crate::program::{Program, run};
-use crate::prosody::{ACCOUNTS, Prosody};
 use crate::world::{Folder, rendezvous};
+use crate::xmpp_server::{ACCOUNTS, XmppServer};
 
 const NEEDS: &[Peer] = &[Peer::Prosody];
 const WITH_SLIXMPP: &[Peer] = &[Peer::Prosody, Peer::Slixmpp];
@@ -41,7 +41,7 @@ const NOWHERE: &str = "127.0.0.1:1";
 
 /// An XMPP server with a stream proxy.
 struct Net {
-    prosody: Prosody,
+    server: XmppServer,
     proxy: Program,
     /// For `--via`.
     via: String,
@@ -60,13 +60,17 @@ impl Net {
     }
 
     fn with(options: &[&str]) -> Self {
-        let prosody = Prosody::start(&["proxy.localhost", "a.localhost", "b.localhost"]);
+        Self::beside(XmppServer::prosody(&["proxy.localhost", "a.localhost", "b.localhost"]), options)
+    }
+
+    /// A stream proxy beside this server.
+    fn beside(server: XmppServer, options: &[&str]) -> Self {
         let mut command = rendezvous();
-        command.arg("proxy").args(prosody.options("proxy.localhost")).args(["--listen", "127.0.0.1:0"]);
+        command.arg("proxy").args(server.options("proxy.localhost")).args(["--listen", "127.0.0.1:0"]);
         let proxy = Program::start("proxy", command.args(options));
         let via = proxy.pick("its way", |line| line.split_once(" via=").map(|(_, via)| via.to_owned()));
         proxy.says("event=xmpp-up");
-        Self { prosody, proxy, via }
+        Self { server, proxy, via }
     }
 
     fn proxy_at(&self) -> SocketAddr {
@@ -80,7 +84,7 @@ impl Net {
 
     fn open_to(&self, peer: &str, options: &[&str]) -> Command {
         let mut command = rendezvous();
-        command.args(["stream", "open"]).args(self.prosody.options("a.localhost"));
+        command.args(["stream", "open"]).args(self.server.options("a.localhost"));
         command.args(["--as", OPENS, "--to", peer, "--direct-allow", "loopback", "--log", "debug"]);
         command.args(options);
         command
@@ -95,7 +99,7 @@ impl Net {
 
     fn accepting(&self, options: &[&str]) -> Command {
         let mut command = rendezvous();
-        command.args(["stream", "accept"]).args(self.prosody.options("b.localhost"));
+        command.args(["stream", "accept"]).args(self.server.options("b.localhost"));
         command.args(["--as", ACCEPTS, "--direct-allow", "loopback", "--log", "debug"]).args(options);
         command
     }
@@ -173,6 +177,17 @@ fn direct() {
     assert_eq!(net.proxy.said("event=paired"), 0, "the proxy had nothing to do");
 }
 
+/// Over this server, which has the components of [`Net`].
+pub(crate) fn cross_direct_and_by_proxy(server: XmppServer) {
+    let net = Net::beside(server, &[]);
+    let (open, accept) = net.both(&["--listen", "127.0.0.1:0", "--via", &net.via], &[]);
+    talk(open, accept);
+    assert_eq!(net.proxy.said("event=paired"), 0, "the proxy had nothing to do");
+    let (open, accept) = net.both(&["--via", &net.via], &[]);
+    talk(open, accept);
+    net.proxy.says("event=paired");
+}
+
 fn by_proxy() {
     let net = Net::start();
     let (open, accept) = net.both(&["--via", &net.via], &[]);
@@ -244,7 +259,7 @@ fn a5_busy() {
     accept.gets(b"x");
     // One component has one connection, so the second program uses another name.
     let mut second = rendezvous();
-    second.args(["stream", "open"]).args(net.prosody.options("a.localhost"));
+    second.args(["stream", "open"]).args(net.server.options("a.localhost"));
     second.args(["--as", "eve@a.localhost/x", "--to", ACCEPTS, "--via", &net.via]);
     End::start("second", &mut second).fails("rendezvous: stream: the peer declined the stream");
     accept.send(b"y");
@@ -319,11 +334,11 @@ fn bulk_bytes() -> usize {
 fn server_dies() {
     let mut net = Net::start();
     let (open, accept) = net.both(&["--via", &net.via], &[]);
-    let Net { prosody, proxy, .. } = &mut net;
+    let Net { server, proxy, .. } = &mut net;
     exchange(open, accept, bulk_bytes(), || {
-        prosody.kill();
+        server.kill();
         proxy.says("event=xmpp-down");
-        prosody.start_again();
+        server.start_again();
         proxy.says_times("event=xmpp-up", 2);
     });
     // Afterwards it works as before.
@@ -332,11 +347,11 @@ fn server_dies() {
 }
 
 fn wrong_secret() {
-    let prosody = Prosody::start(&["proxy.localhost"]);
+    let server = XmppServer::prosody(&["proxy.localhost"]);
     let folder = Folder::new();
     let secret = folder.write("wrong", "not-it\n");
     let mut command = rendezvous();
-    command.args(["proxy", "--xmpp", &prosody.components.to_string(), "--component", "proxy.localhost"]);
+    command.args(["proxy", "--xmpp", &server.ports.components.to_string(), "--component", "proxy.localhost"]);
     command.arg("--secret-file").arg(secret).args(["--listen", "127.0.0.1:0"]);
     let proxy = Program::start("proxy", &mut command);
     proxy.says("event=xmpp-down");
@@ -361,7 +376,7 @@ fn slixmpp(net: &Net, role: &str, account: usize, options: &[&str]) -> (Program,
     let name = ACCOUNTS[account];
     let mut python = Peer::Slixmpp.command();
     python.arg(script("slixmpp_stream.py")).args([role, "--jid", &format!("{name}@localhost/x")]);
-    python.args(["--password", &format!("{name}pw"), "--server", &net.prosody.clients.to_string()]);
+    python.args(["--password", &format!("{name}pw"), "--server", &net.server.ports.clients.to_string()]);
     let program = Program::start(role, python.args(options));
     (program, format!("{name}@localhost/x"))
 }

@@ -7,38 +7,38 @@ use std::thread;
 use crate::hidden::noise;
 use crate::peers::{Peer, script};
 use crate::program::Program;
-use crate::prosody::{Prosody, SECRET};
 use crate::world::rendezvous;
+use crate::xmpp_server::{SECRET, XmppServer};
 
 /// JIDs of our programs, each behind a component of its own, and of the peer: an account, and behind a component.
-pub(super) const OPENER: &str = "opener@a.localhost/home";
-pub(super) const ACCEPTER: &str = "accepter@b.localhost/home";
-pub(super) const ACCOUNT: &str = "alice@localhost/peer";
-pub(super) const COMPONENT: &str = "peer@c.localhost/home";
+pub(crate) const OPENER: &str = "opener@a.localhost/home";
+pub(crate) const ACCEPTER: &str = "accepter@b.localhost/home";
+pub(crate) const ACCOUNT: &str = "alice@localhost/peer";
+pub(crate) const COMPONENT: &str = "peer@c.localhost/home";
 
-pub(super) const REACHABLE: &[&str] = &["--listen", "127.0.0.1:0"];
-pub(super) const HIDDEN: &[&str] = &[];
+pub(crate) const REACHABLE: &[&str] = &["--listen", "127.0.0.1:0"];
+pub(crate) const HIDDEN: &[&str] = &[];
 /// Announces an address where nothing listens.
-pub(super) const LOST: &[&str] = &["--listen", "127.0.0.1:0", "--host", "127.0.0.1:1"];
+pub(crate) const LOST: &[&str] = &["--listen", "127.0.0.1:0", "--host", "127.0.0.1:1"];
 
-pub(super) const UP: &str = "event=xmpp-up";
-pub(super) const ESTABLISHED: &str = "event=dtcp-established";
+pub(crate) const UP: &str = "event=xmpp-up";
+pub(crate) const ESTABLISHED: &str = "event=dtcp-established";
 
 /// A program at one end of the stream.
-pub(super) struct End {
-    pub(super) program: Program,
-    pub(super) to: ChildStdin,
-    pub(super) from: ChildStdout,
+pub(crate) struct End {
+    pub(crate) program: Program,
+    pub(crate) to: ChildStdin,
+    pub(crate) from: ChildStdout,
 }
 
 impl End {
-    pub(super) fn start(name: &str, command: &mut Command) -> Self {
+    pub(crate) fn start(name: &str, command: &mut Command) -> Self {
         let (program, to, from) = Program::start_piped(name, command);
         Self { program, to, from }
     }
 
     /// Sends this and ends; reads to the end.
-    pub(super) fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
+    pub(crate) fn talk(self, said: Vec<u8>) -> thread::JoinHandle<(Program, Vec<u8>)> {
         let Self { program, mut to, mut from } = self;
         let writer = thread::spawn(move || to.write_all(&said).expect("can write"));
         thread::spawn(move || {
@@ -50,48 +50,48 @@ impl End {
     }
 
     /// Checks that it fails with this reason in its last line.
-    pub(super) fn fails(mut self, why: &str) {
+    pub(crate) fn fails(mut self, why: &str) {
         assert_eq!(self.program.exit().code(), Some(1));
         self.program.says(why);
     }
 }
 
-pub(super) fn server() -> Prosody {
-    Prosody::start(&["a.localhost", "b.localhost", "c.localhost"])
+pub(crate) fn server() -> XmppServer {
+    XmppServer::prosody(&["a.localhost", "b.localhost", "c.localhost"])
 }
 
-pub(super) fn open_to(server: &Prosody, to: &str, options: &[&str]) -> Command {
+pub(crate) fn open_to(server: &XmppServer, to: &str, options: &[&str]) -> Command {
     let mut open = rendezvous();
     open.args(["dtcp", "open"]).args(server.options("a.localhost")).args(["--as", OPENER, "--to", to]);
     open.args(["--allow", "loopback", "--log", "debug"]).args(options);
     open
 }
 
-pub(super) fn open(server: &Prosody, to: &str, options: &[&str]) -> End {
+pub(crate) fn open(server: &XmppServer, to: &str, options: &[&str]) -> End {
     End::start("open", &mut open_to(server, to, options))
 }
 
-pub(super) fn accept_from(server: &Prosody, options: &[&str]) -> Command {
+pub(crate) fn accept_from(server: &XmppServer, options: &[&str]) -> Command {
     let mut accept = rendezvous();
     accept.args(["dtcp", "accept"]).args(server.options("b.localhost")).args(["--as", ACCEPTER]);
     accept.args(["--allow", "loopback", "--log", "debug"]).args(options);
     accept
 }
 
-pub(super) fn accept(server: &Prosody, options: &[&str]) -> End {
+pub(crate) fn accept(server: &XmppServer, options: &[&str]) -> End {
     let end = End::start("accept", &mut accept_from(server, options));
     end.program.says(UP);
     end
 }
 
 /// The independent peer, as an account or behind a component.
-pub(super) fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) -> End {
+pub(crate) fn peer(server: &XmppServer, role: &str, jid: &str, options: &[&str]) -> End {
     let mut peer = Peer::Slixmpp.command();
     peer.arg(script("dtcp_peer.py")).args([role, "--jid", jid]);
     if jid == COMPONENT {
-        peer.args(["--server", &server.components.to_string(), "--secret", SECRET]);
+        peer.args(["--server", &server.ports.components.to_string(), "--secret", SECRET]);
     } else {
-        peer.args(["--server", &server.clients.to_string(), "--password", "alicepw"]);
+        peer.args(["--server", &server.ports.clients.to_string(), "--password", "alicepw"]);
     }
     let end = End::start("peer", peer.args(options));
     end.program.says("ready ");
@@ -99,7 +99,7 @@ pub(super) fn peer(server: &Prosody, role: &str, jid: &str, options: &[&str]) ->
 }
 
 /// Both send many bytes at once, receive the other's, and end successfully.
-pub(super) fn exchange(one: End, other: End, bytes: usize) {
+pub(crate) fn exchange(one: End, other: End, bytes: usize) {
     for end in [&one, &other] {
         end.program.says("established");
     }
@@ -114,4 +114,4 @@ pub(super) fn exchange(one: End, other: End, bytes: usize) {
     }
 }
 
-pub(super) const MUCH: usize = 3_000_000;
+pub(crate) const MUCH: usize = 3_000_000;
