@@ -482,6 +482,25 @@ impl Agent {
         self.check_invariants();
     }
 
+    /// The operator has replaced the ticket of an upstream: its secret, or how its relay's certificate is checked, may have
+    /// changed. Tokens are made with this secret from now on, and an attempt that is backing off begins at once. Waiting
+    /// connections and clients stay.
+    pub fn handle_ticket(&mut self, upstream: u16, key: Key, now: Now) {
+        if let Some(of) = self.config.upstreams.get_mut(usize::from(upstream)) {
+            of.key = key;
+            if !self.stopping {
+                self.renew(upstream, now);
+            }
+        }
+        self.check_invariants();
+    }
+
+    /// The ID of this upstream.
+    #[must_use]
+    pub fn id(&self, upstream: u16) -> Option<Id> {
+        self.config.upstreams.get(usize::from(upstream)).map(|upstream| upstream.id)
+    }
+
     /// How many connections wait for a client at this upstream.
     #[must_use]
     pub fn waiting(&self, upstream: u16) -> u32 {

@@ -100,6 +100,7 @@
 //! | `verified CONN TICKET right\|wrong\|busy=N` | agent: the result of a password check; the check itself is not an action |
 //! | `path-changed` | agent: an address or a route of the machine has changed |
 //! | `keys-removed KEY…` | agent: `handle_removed_keys`, with the fingerprints of the keys |
+//! | `ticket UPSTREAM NAME` | agent: `handle_ticket`, with the secret of this identity |
 //! | `drain` | `handle_drain` |
 //! | `ids NAME…`, `config KEY=VALUE…` | relay: `handle_ids`, `handle_config` |
 //!
@@ -232,6 +233,7 @@ pub enum Input {
     Drain,
     PathChanged,
     KeysRemoved { keys: Vec<Fingerprint> },
+    Ticket { upstream: u16, name: String },
     Verified { on: ConnId, ticket: u64, verdict: agent::Verdict },
 }
 

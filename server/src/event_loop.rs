@@ -242,6 +242,13 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.tls = tls;
     }
 
+    /// Replaces how the certificate of an upstream is checked, for later handshakes.
+    pub fn set_upstream_tls(&mut self, upstream: u16, tls: ClientTls) {
+        if let Some(of) = self.tls.upstreams.get_mut(usize::from(upstream)) {
+            *of = tls;
+        }
+    }
+
     /// The machine's events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)

@@ -176,6 +176,23 @@ impl Agent {
         self.fill(upstream, now);
     }
 
+    /// The ticket was replaced: failures with the old one are forgotten, and an attempt that is backing off begins.
+    pub(super) fn renew(&mut self, upstream: u16, now: Now) {
+        let link = self.link(upstream);
+        link.not_before = now.mono;
+        link.prover = Prover::default();
+        link.reset_backoff();
+        for on in self.conns.open_ids() {
+            match self.conns.state(on) {
+                Some(Conn { upstream: of, state: State::Backoff, .. }) if *of == upstream => {
+                    return self.wake(on, now);
+                }
+                _ => {}
+            }
+        }
+        self.fill(upstream, now);
+    }
+
     /// An address or a route has changed. A connection is opened at once, regardless of the backoff and of
     /// connections being established, which may never succeed. If paths change too often, the change is ignored.
     pub(super) fn change_path(&mut self, upstream: u16, now: Now) {

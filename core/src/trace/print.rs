@@ -246,6 +246,7 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
             write!(out, "keys-removed")?;
             keys.iter().try_for_each(|key| write!(out, " {key}"))
         }
+        Input::Ticket { upstream, name } => write!(out, "ticket {upstream} {name}"),
         Input::Verified { on, ticket, verdict } => {
             write!(out, "verified {} {ticket} ", Conn(*on))?;
             match verdict {

@@ -111,6 +111,12 @@ impl Pseudonyms {
         masked
     }
 
+    /// An identity with a stand-in for the new secret of an agent's upstream.
+    pub(super) fn renew(&mut self, id: Id, key: &Key) -> Identity {
+        let stand_in = self.stand_in(key);
+        self.name(Enrolment::new(id, stand_in))
+    }
+
     /// All identities that were named so far.
     pub(super) fn identities(&self) -> &[Identity] {
         &self.identities

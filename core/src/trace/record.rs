@@ -17,6 +17,7 @@ use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secure
 use crate::registry::Enrolment;
 use crate::subject::Subject;
 use crate::time::{Now, Span};
+use crate::token::Key;
 
 /// The shadow's seed.
 const STAND_IN: [u8; 32] = [0; 32];
@@ -141,6 +142,18 @@ impl Recorder<Agent> {
             writer.record(&input, now, |shadow| shadow.handle_removed_keys(keys, now));
         }
         self.machine.handle_removed_keys(keys, now);
+    }
+
+    /// [`Agent::handle_ticket`].
+    pub fn handle_ticket(&mut self, upstream: u16, key: Key, now: Now) {
+        if let (Some(writer), Some(id)) = (&mut self.writer, self.machine.id(upstream)) {
+            let identity = writer.pseudonyms.renew(id, &key);
+            let _ = write_identity(&mut writer.text, &identity);
+            let (name, stand_in) = (identity.name, identity.enrolment.key);
+            let input = Input::Ticket { upstream, name };
+            writer.record(&input, now, |shadow| shadow.handle_ticket(upstream, stand_in, now));
+        }
+        self.machine.handle_ticket(upstream, key, now);
     }
 
     /// [`Agent::take_checks`].

@@ -132,6 +132,12 @@ impl<'t> Replayer<'t> {
                     agent.handle_path_changed(now);
                 }
             }
+            Input::Ticket { upstream, name } => {
+                let known = self.identities.iter().find(|identity| identity.name == *name);
+                if let (Running::Agent(agent), Some(identity)) = (&mut self.machine, known) {
+                    agent.handle_ticket(*upstream, identity.enrolment.key.clone(), now);
+                }
+            }
             Input::Verified { on, ticket, verdict } => {
                 if let Running::Agent(agent) = &mut self.machine {
                     agent.handle_verified(*on, *ticket, *verdict, now);
@@ -203,6 +209,7 @@ impl<'t> Replayer<'t> {
             | Input::Config { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
+            | Input::Ticket { .. }
             | Input::Verified { .. }
             | Input::Drain => {}
         }
@@ -320,6 +327,7 @@ impl<'t> Replayer<'t> {
             | Input::DialFailed { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
+            | Input::Ticket { .. }
             | Input::Verified { .. }
                 if is_relay =>
             {
@@ -335,6 +343,7 @@ impl<'t> Replayer<'t> {
             | Input::Config { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
+            | Input::Ticket { .. }
             | Input::Drain => return Ok(()),
             Input::Found { on, .. }
             | Input::Resolved { on, .. }

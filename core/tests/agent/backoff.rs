@@ -55,6 +55,29 @@ fn a_refusing_relay_is_tried_more_slowly() {
 }
 
 #[test]
+fn a_replaced_ticket_is_tried_at_once_with_its_own_secret() {
+    let mut harness = agent();
+    for _ in 0..5 {
+        let (on, _) = one(&harness.news());
+        refuse(&mut harness, on, REFUSED);
+        harness.news();
+        harness.wait_for_deadline();
+    }
+    let (on, _) = one(&harness.news());
+    refuse(&mut harness, on, REFUSED);
+    assert!(dials(&harness.news()).is_empty(), "it backs off");
+    let secret = Key::new(b"another secret, as long".to_vec(), Algorithm::Sha256, 8, 30).unwrap();
+    harness.call(|agent, now| agent.handle_ticket(0, key(), now));
+    let (on, _) = one(&harness.news());
+    harness.call(|agent, now| agent.handle_ticket(0, secret, now));
+    harness.call(|agent, now| agent.handle_connected(on, now));
+    let text = sent(&harness.news(), on);
+    assert!(text.starts_with("CONNECT ") && !is_valid(&text, harness.now.wall), "{text}");
+    assert_eq!(harness.hears(on, OK), OK.len());
+    assert_eq!(dials(&harness.news()).len(), 3, "the relay serves it: the rest of the pool");
+}
+
+#[test]
 fn a_relay_that_accepts_and_then_ends_everything_is_not_stormed() {
     let pauses = pauses(agent(), |harness, on| {
         accept(harness, on);

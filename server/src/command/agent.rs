@@ -21,6 +21,7 @@ use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
 use super::share::Share;
+use super::tickets::{Renewed, Tickets};
 use super::trace_writer::{TRACE, TraceWriter};
 use super::upstream;
 use crate::allowed_keys::KeyList;
@@ -50,7 +51,7 @@ const SPEC: Spec = Spec {
     operands: &[],
     summary: "Connects a hidden server to its relay: keeps connections waiting there, and forwards clients to the local service.",
     options: &[
-        Opt::many("ticket", "FILE", "", "the ticket of the hidden server, written by 'rendezvous id add'"),
+        Opt::many("ticket", "FILE", "", "the ticket of the hidden server, written by 'rendezvous id add'; SIGHUP reads it again"),
         Opt::many(
             "to",
             "HOST:PORT",
@@ -215,6 +216,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     }
     let mut relays_in_logs = Vec::new();
     let mut names = Names::default();
+    let mut tickets = Tickets::default();
     let mut tls = TlsSetup::default();
     let mut upstreams = Vec::new();
     // TLS configurations of local services, which follow those of the relays.
@@ -289,6 +291,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
             service_tls: tls_of_service,
             stream: stream.as_ref().map(upstream::place),
         });
+        tickets.add(file, ticket);
     }
     tls.upstreams.append(&mut service_tls);
     let mut acme = read_acme(&matches, terminates)?;
@@ -320,10 +323,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if let Err(error) = net.watch_paths() {
         log::warn!("event=paths-unwatched reason={}", Escaped(&error.to_string()));
     }
-    let tickets = config.upstreams.len();
-    let pool_max = share.pool_max(tickets, pool, pool_max);
+    let count = config.upstreams.len();
+    let pool_max = share.pool_max(count, pool, pool_max);
     config.upstreams.iter_mut().for_each(|upstream| upstream.pool_max = pool_max);
-    config.service_connections_max = share.per_ticket(tickets, pool_max.into(), reachable.listens());
+    config.service_connections_max = share.per_ticket(count, pool_max.into(), reachable.listens());
     let mut listeners = 0;
     if reachable.listens() {
         // Names announced by clients are not resolved: strangers could delay the look-ups of the relays' names.
@@ -339,7 +342,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     acme.set_reachable(false);
     daemon::warn_of_root();
     daemon::run(
-        &mut AgentProgram { relays_in_logs, names, trace_writer, key_list, checker, acme },
+        &mut AgentProgram { relays_in_logs, names, tickets, trace_writer, key_list, checker, acme },
         &mut event_loop,
         drain,
     )?;
@@ -352,6 +355,7 @@ struct AgentProgram {
     relays_in_logs: Vec<logging::Upstream>,
     /// The hidden servers' names: those of their ticket files.
     names: Names,
+    tickets: Tickets,
     trace_writer: Option<TraceWriter>,
     key_list: Option<KeyList>,
     checker: Option<PasswordChecker>,
@@ -386,7 +390,18 @@ impl Program for AgentProgram {
     }
 
     fn reload(&mut self, event_loop: &mut Loop<Host<Recorder<Agent>>>) {
-        log::info!("event=reload-ignored reason=\"tickets are read only at startup\"");
+        match self.tickets.reload() {
+            Ok(renewed) => {
+                log::info!("event=reloaded option=ticket tickets={}", renewed.len());
+                for (upstream, Renewed { key, tls }) in (0..).zip(renewed) {
+                    event_loop.set_upstream_tls(upstream, tls);
+                    event_loop.call(|host, now| acme::inner_mut(host).handle_ticket(upstream, key, now));
+                }
+            }
+            Err(failure) => {
+                log::error!("event=reload-refused reason={}", Escaped(&failure.to_string()));
+            }
+        }
         match self.key_list.as_ref().map(KeyList::reload) {
             None => {}
             Some(Ok(removed)) => {

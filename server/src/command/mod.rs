@@ -29,6 +29,7 @@ mod share;
 pub mod status;
 #[cfg(feature = "xmpp")]
 pub mod stream;
+mod tickets;
 pub mod token;
 mod trace_writer;
 mod upstream;

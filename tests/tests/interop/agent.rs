@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_local_service_that_is_down_is_502_and_logged", &[], a_local_service_that_is_down),
     case("a_wrong_pin_is_reported_and_retried_rarely", &[], a_wrong_pin_is_reported_and_retried_rarely),
     case("a_wrong_secret_is_reported_and_retried_rarely", &[], a_wrong_secret_is_reported_and_retried_rarely),
+    case("a_replaced_ticket_is_read_again_on_hangup", &[], a_replaced_ticket_is_read_again_on_hangup),
     case("a_broken_ticket_is_reported_with_file_and_line", &[], a_broken_ticket),
     case("a_ticket_that_others_can_read_is_refused", &[], a_ticket_that_others_can_read_is_refused),
     case("a_ca_file_works_instead_of_a_pin", &[Peer::Openssl], a_ca_file_works_instead_of_a_pin),
@@ -86,6 +87,42 @@ fn a_wrong_secret_is_reported_and_retried_rarely() {
     assert!(agent.is_silent_on(said::WAITING, WATCHED));
     let tries = relay.program.said(said::REFUSED);
     assert!((1..=NO_STORM).contains(&tries), "{tries} tries");
+}
+
+fn a_replaced_ticket_is_read_again_on_hangup() {
+    let world = World::new();
+    let (home, other) = (world.enrol("home", &[]), world.enrol("other", &[]));
+    let relay = world.relay(&[]);
+    let write = |change: &dyn Fn(&str) -> String| {
+        world.ticket_with(&relay, &home, Below::Tls13, |line| Some(change(line)))
+    };
+    let ticket = write(&|line| line.replace(&home.secret, &other.secret));
+    let trace = world.folder.0.join("agent.trace");
+    let to = page().to_string();
+    let options = ["--to", &to, "--trace", trace.to_str().expect("a path of ours")];
+    let mut agent = start_agent(&ticket, &options);
+    agent.says("status=401");
+    let wrong = "pin sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    write(&|line| if line.starts_with("pin ") { wrong } else { line }.to_owned());
+    agent.signal("HUP");
+    agent.says_times("event=reloaded option=ticket", 1);
+    agent.says("its certificate is not the one that is trusted");
+    write(&str::to_owned);
+    agent.signal("HUP");
+    agent.says_times("event=reloaded option=ticket", 2);
+    agent.says(said::WAITING);
+    // Another hidden server needs another agent; the old ticket stays.
+    write(&|line| line.replace(&home.id, &other.id));
+    agent.signal("HUP");
+    agent.says("event=reload-refused");
+    agent.says("it has another ID than at the start");
+    assert_eq!(relay.ask(get(&home.id)).text(), page_text("GET", "/x", b""));
+    agent.signal("TERM");
+    assert!(agent.exit().success());
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    assert!(text.contains(" ticket 0 "), "{text}");
+    assert!(!text.contains(&home.secret) && !text.contains(&other.secret), "{text}");
+    assert!(run(rendezvous().arg("replay").arg(&trace)).status.success());
 }
 
 fn a_broken_ticket() {

@@ -86,6 +86,12 @@ impl Recorded {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 agent.handle_path_changed(now);
             }
+            Input::Ticket { upstream, ref name } => {
+                let is_it = |identity: &&Identity| identity.name == *name;
+                let key = trace.identities.iter().find(is_it).expect("a name").enrolment.key.clone();
+                let Self::Agent(agent) = self else { unreachable!("not of a relay") };
+                agent.handle_ticket(upstream, key, now);
+            }
             Input::Verified { on, ticket, verdict } => {
                 let Self::Agent(agent) = self else { unreachable!("not of a relay") };
                 let _ = agent.take_checks();

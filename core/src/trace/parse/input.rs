@@ -103,6 +103,12 @@ impl Parser {
                 }
                 Input::KeysRemoved { keys }
             }
+            "ticket" => {
+                let upstream = tokenizer.read("the number of an upstream", number)?;
+                let name = tokenizer.next().ok_or("the name of an identity is missing")?;
+                self.check_name(name)?;
+                Input::Ticket { upstream, name: name.to_owned() }
+            }
             "verified" => Input::Verified {
                 on: tokenizer.conn()?,
                 ticket: tokenizer.read("the number of a check", number)?,
