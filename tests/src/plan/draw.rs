@@ -72,7 +72,7 @@ impl Plan {
             self.participants.push(Person::Raw {
                 id: id(rng.below(IDS)),
                 begins: Time(2_000_000 + rng.below(HOUR_OF_CLIENTS)),
-                behaviour: Behaviour::draw(rng, self.octets_max, &self.endings),
+                behaviour: Behaviour::draw(rng, self.bytes_max, &self.endings),
             });
         }
     }
