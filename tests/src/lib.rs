@@ -1,5 +1,5 @@
-//! Shared parts of the tests: a [simulated network](sim_net), [actors](actors) in it, [invariants](model), [runs](run)
-//! of all of them, [plans](plan) of runs that are drawn from a seed, a [shrinker](shrinker) for failed runs, [HTTP
+//! Shared parts of the tests: a [simulated network](sim_net), [actors] in it, [invariants](model), [runs](run)
+//! of all of them, [plans](plan) of runs that are drawn from a seed, a [shrinker] for failed runs, [HTTP
 //! exchanges](exchanges) before a follower, and a [TLS verifier](any_certificate) for the tests with sockets.
 
 pub mod absence;

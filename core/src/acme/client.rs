@@ -2,7 +2,7 @@
 //! states of an order.
 //!
 //! One thing is under way at a time: a question to the driver, a request to the CA, or a pause. What follows is a value
-//! ([`Next`]), so that every way through is one `match`.
+//! (`Next`), so that every way through is one `match`.
 
 mod account;
 mod faults;

@@ -174,7 +174,7 @@ impl Pool {
     }
 
     /// Marks the accounts as stalled: a connection of theirs lost its memory because it made no progress. Until the
-    /// mark is [cleared](Pool::forgive), other accounts come first, and the last part of the memory is not granted to
+    /// mark is [cleared](Pool::clear_stalled), other accounts come first, and the last part of the memory is not granted to
     /// these.
     pub fn note_stalled(&mut self, charged: Charged, now: Time) {
         self.accounts.note_stalled(charged, now);
