@@ -27,6 +27,7 @@ impl Subject {
 
     /// For traces: another subject of the same length.
     #[must_use]
+    #[cfg(feature = "trace")]
     pub(crate) fn stand_in(len: usize) -> Option<Self> {
         const LETTERS: [u8; Subject::LEN_MAX] = [b'x'; Subject::LEN_MAX];
         core::str::from_utf8(LETTERS.get(..len)?).ok().and_then(Self::new)
