@@ -136,8 +136,7 @@ impl Prepared {
             live,
             names,
             is_reachable: true,
-            providing: None,
-            held: None,
+            client_is_reachable: true,
         })
     }
 }
@@ -151,10 +150,8 @@ pub struct Driver {
     names: Vec<Names>,
     /// Whether validators can reach this program.
     is_reachable: bool,
-    /// The pending [`Question::Provide`].
-    providing: Option<QuestionId>,
-    /// The response to it, which is delayed until validators can reach this program.
-    held: Option<(QuestionId, Answer)>,
+    /// What the client knows of that.
+    client_is_reachable: bool,
 }
 
 impl Driver {
@@ -166,24 +163,20 @@ impl Driver {
         }
     }
 
-    /// Sets whether validators can reach this program. Until they can, no challenge is reported as ready.
+    /// Sets whether validators can reach this program. While they cannot, the client orders nothing.
     pub const fn set_reachable(&mut self, is_reachable: bool) {
         self.is_reachable = is_reachable;
     }
 
     /// Performs the client's requests. Call it after each turn of the event loop.
     pub fn work<M: Machine>(&mut self, event_loop: &mut EventLoop<MioNet, With<M>>) {
-        if self.is_reachable
-            && let Some((id, answer)) = self.held.take()
-        {
-            event_loop.call(|with, now| with.handle_answer(id, answer, now));
+        if self.is_reachable != self.client_is_reachable {
+            self.client_is_reachable = self.is_reachable;
+            event_loop.call(|with, now| with.set_reachable(self.is_reachable, now));
         }
         loop {
             match self.worker.answer() {
                 Some(Done::Loaded(wanted)) => event_loop.call(|with, now| with.set_wanted(wanted, now)),
-                Some(Done::Answered(id, answer)) if !self.is_reachable && self.providing == Some(id) => {
-                    self.held = Some((id, answer));
-                }
                 Some(Done::Answered(id, answer)) => {
                     event_loop.call(|with, now| with.handle_answer(id, answer, now));
                 }
@@ -202,10 +195,7 @@ impl Driver {
 
     fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Ask { id, question } => {
-                self.providing = matches!(question, Question::Provide(_)).then_some(id);
-                self.jobs.push_back(Job::Answer(id, question));
-            }
+            Action::Ask { id, question } => self.jobs.push_back(Job::Answer(id, question)),
             Action::Withdraw(challenge) => match challenge.proof {
                 Proof::TlsAlpn01 { .. } => self.live.withdraw(&challenge.name),
                 Proof::Http01 { token, .. } => self.live.withdraw_http(&token),
