@@ -124,7 +124,7 @@ fn keys_that_wait_to_be_sent_are_not_shown() {
     let now = stage.harness.now;
     stage.harness.machine.handle_connected(on, now);
     let shown = format!("{:?}", stage.harness.machine);
-    assert!(shown.contains(&format!("({} octets)", "key:\n".len() + THEIRS.len())), "{shown}");
+    assert!(shown.contains(&format!("({} bytes)", "key:\n".len() + THEIRS.len())), "{shown}");
     let bytes = format!("{:?}", THEIRS.as_bytes());
     assert!(!shown.contains(bytes.trim_matches(['[', ']'])) && !shown.contains(THEIRS), "{shown}");
 }
