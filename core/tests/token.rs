@@ -213,7 +213,7 @@ fn a_key_keeps_its_limits() {
     assert_eq!(
         texts,
         [
-            "the secret must have 1 to 256 octets",
+            "the secret must have 1 to 256 bytes",
             "the digits must be 6 to 10",
             "the period must be 1 to 3600 seconds"
         ]

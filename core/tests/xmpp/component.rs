@@ -154,5 +154,5 @@ fn the_end_of_the_stream_and_nonsense_are_told_apart() {
 fn the_secret_is_not_shown() {
     assert!(!format!("{:?}", up()).contains("test"));
     assert_eq!(format!("{:?}", Secret::new(b"test")), "Secret(…)");
-    assert_eq!(format!("{:?}", hear(&mut begin(), HEADER)), "[Say((63 octets))]");
+    assert_eq!(format!("{:?}", hear(&mut begin(), HEADER)), "[Say((63 bytes))]");
 }

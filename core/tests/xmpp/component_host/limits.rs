@@ -32,7 +32,7 @@ fn a_stanza_that_is_too_much_costs_itself_and_not_the_connection() {
 fn what_waits_to_be_sent_is_not_shown() {
     let shows = |it: &ComponentHost<Puppet>, bytes: &str| {
         let shown = format!("{it:?}");
-        assert!(shown.contains(&format!("({} octets)", bytes.len())), "{shown}");
+        assert!(shown.contains(&format!("({} bytes)", bytes.len())), "{shown}");
         shown.contains(format!("{:?}", bytes.as_bytes()).trim_matches(['[', ']'])) || shown.contains(bytes)
     };
     let mut stage = Stage::new();
