@@ -323,7 +323,7 @@ fn a_server_that_refuses_us() {
     unknown.args(["dtcp", "accept"]).args(args).args(["--as", "x@d.localhost/y"]);
     End::start("unknown", &mut unknown).fails("host-unknown");
     server.kill();
-    open(&server, ACCEPTER, HIDDEN).fails("is of no use");
+    open(&server, ACCEPTER, HIDDEN).fails("cannot use the XMPP server");
 }
 
 fn the_accepting_end_waits_for_the_server() {
