@@ -152,11 +152,13 @@ fn run_all(
 }
 
 fn run(case: &Case, required: bool) -> Verdict {
-    let missing: Vec<_> = case.needs.iter().filter_map(|peer| peer.find().err()).collect();
-    match missing.first() {
-        Some(why) if required => return Verdict::Failed(format!("{why}, and RENDEZVOUS_PEERS=required\n")),
-        Some(why) => return Verdict::Ignored(why.clone()),
-        None => {}
+    let missing: Vec<_> =
+        case.needs.iter().filter_map(|peer| peer.find().err().map(|why| (why, peer.is_optional()))).collect();
+    if let Some((why, _)) = missing.iter().find(|(_, is_optional)| required && !is_optional) {
+        return Verdict::Failed(format!("{why}, and RENDEZVOUS_PEERS=required\n"));
+    }
+    if let Some((why, _)) = missing.first() {
+        return Verdict::Ignored(why.clone());
     }
     program::forget();
     match panic::catch_unwind(AssertUnwindSafe(case.run)) {

@@ -100,6 +100,12 @@ impl Peer {
         }
     }
 
+    /// Whether a case that needs it is ignored if it is missing, also where peers are required: ejabberd brings 40 packages
+    /// of Erlang along, and Prosody runs the same tests.
+    pub(crate) const fn is_optional(self) -> bool {
+        matches!(self, Self::Ejabberd | Self::Erlang)
+    }
+
     /// A command that runs it.
     ///
     /// # Panics
