@@ -14,4 +14,5 @@ mod pressure;
 mod relay;
 mod requests;
 mod traps;
+#[cfg(feature = "xmpp")]
 mod unread;
