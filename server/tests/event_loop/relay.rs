@@ -113,6 +113,7 @@ impl<N: Net + 'static> Relay<N> {
     }
 
     /// The certificates that can change.
+    #[cfg_attr(not(feature = "acme"), expect(dead_code, reason = "only the tests of challenges use it"))]
     pub(crate) const fn live(&self) -> &Arc<LiveCertificates> {
         &self.live
     }
