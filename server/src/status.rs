@@ -6,7 +6,7 @@ use rendezvous_core::engine::{IdSnapshot, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
-use self::document::Document;
+use self::document::{CertificateOfCa, Document};
 use crate::event_loop::Stats;
 use crate::ids::Stamp;
 use crate::logging::{self, Names};
@@ -104,51 +104,11 @@ pub struct Report<'a> {
     /// Each certificate from a CA has another key.
     pub changes_keys: bool,
     /// The certificates from a CA.
-    pub certificates: Vec<CertificateReport>,
-}
-
-/// A certificate from a CA. Times are in seconds since 1970.
-#[derive(Clone, Debug)]
-pub struct CertificateReport {
-    /// Its name.
-    pub name: String,
-    /// The end of its validity; `None` if there is no certificate yet.
-    pub not_after: Option<u64>,
-    /// The time of the report.
-    pub now: u64,
-    /// The next order, or the next attempt of one.
-    pub next: u64,
-    /// Attempts that failed since the last certificate.
-    pub failures: u32,
-    /// Why the last one failed; empty if none did.
-    pub last_failure: String,
+    pub certificates: Vec<CertificateOfCa>,
 }
 
 /// Limit of the certificates in the document, those with failures and those that expire soonest first.
 const CERTIFICATES_MAX: usize = 64;
-/// Limit of the reason of a failure, in characters.
-const FAILURE_MAX: usize = 300;
-
-impl CertificateReport {
-    fn entry(&self) -> document::CertificateOfCa {
-        const DAY: u64 = 24 * 60 * 60;
-        let state = match self.not_after {
-            Some(end) if end <= self.now => "expired",
-            _ if self.failures > 0 => "failing",
-            None => "missing",
-            Some(_) => "valid",
-        };
-        document::CertificateOfCa {
-            name: self.name.clone(),
-            state: state.to_owned(),
-            not_after: self.not_after,
-            days_left: self.not_after.map(|end| end.saturating_sub(self.now) / DAY),
-            next_in: self.next.saturating_sub(self.now),
-            failures: self.failures,
-            last_failure: self.last_failure.chars().take(FAILURE_MAX).collect(),
-        }
-    }
-}
 
 impl Report<'_> {
     /// The document as text, at most [`DOCUMENT_MAX`] bytes.
@@ -213,10 +173,11 @@ impl Report<'_> {
         }
     }
 
-    fn certificates(&self) -> Vec<document::CertificateOfCa> {
-        let mut all: Vec<&CertificateReport> = self.certificates.iter().collect();
+    fn certificates(&self) -> Vec<CertificateOfCa> {
+        let mut all = self.certificates.clone();
         all.sort_by_key(|it| (it.failures == 0, it.not_after));
-        all.into_iter().take(CERTIFICATES_MAX).map(CertificateReport::entry).collect()
+        all.truncate(CERTIFICATES_MAX);
+        all
     }
 
     /// The enrolled IDs: busy ones first, then by name.

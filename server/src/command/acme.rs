@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mio::Waker;
-use rendezvous_core::acme::{ChallengeKind, ExternalAccount, Names, Url, With};
+use rendezvous_core::acme::{ChallengeKind, ExternalAccount, Names, Status, Url, With};
 use rendezvous_core::machine::Machine;
 use rendezvous_core::time::Now;
 
@@ -20,7 +20,7 @@ use crate::live_certificates::LiveCertificates;
 use crate::logging::Escaped;
 use crate::options::{Matches, Opt, value};
 use crate::state::State;
-use crate::status::CertificateReport;
+use crate::status::document::CertificateOfCa;
 use crate::tls_config;
 use crate::trust::Trust;
 
@@ -37,6 +37,8 @@ pub(super) const fn inner_mut<M: Machine>(host: &mut Host<M>) -> &mut M {
     host.inner_mut()
 }
 
+/// Limit of the reason of a failure in the status document, in characters.
+const FAILURE_MAX: usize = 300;
 /// The directory of Let's Encrypt.
 const DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// Its staging directory.
@@ -233,23 +235,35 @@ impl Acme {
     }
 
     /// The state of each certificate.
-    pub(super) fn report<M: Machine>(&self, host: &Host<M>) -> Vec<CertificateReport> {
+    pub(super) fn report<M: Machine>(&self, host: &Host<M>) -> Vec<CertificateOfCa> {
         let now = clock::wall();
         let status = host.client().map(|client| client.status(now)).unwrap_or_default();
-        let report = |it: rendezvous_core::acme::Status| CertificateReport {
-            name: it.names.to_string(),
-            not_after: it.not_after,
-            now,
-            next: it.next,
-            failures: it.failures,
-            last_failure: it.last_failure,
-        };
-        status.into_iter().map(report).collect()
+        status.into_iter().map(|it| entry(it, now)).collect()
     }
 
     /// The store of the certificates.
     pub(super) fn live(&self) -> Option<&LiveCertificates> {
         self.wish.as_ref().map(|wish| &*wish.live)
+    }
+}
+
+/// The entry of a certificate in the status document. `now` is in seconds since 1970.
+fn entry(of: Status, now: u64) -> CertificateOfCa {
+    const DAY: u64 = 24 * 60 * 60;
+    let state = match of.not_after {
+        Some(end) if end <= now => "expired",
+        _ if of.failures > 0 => "failing",
+        None => "missing",
+        Some(_) => "valid",
+    };
+    CertificateOfCa {
+        name: of.names.to_string(),
+        state: state.to_owned(),
+        not_after: of.not_after,
+        days_left: of.not_after.map(|end| end.saturating_sub(now) / DAY),
+        next_in: of.next.saturating_sub(now),
+        failures: of.failures,
+        last_failure: of.last_failure.chars().take(FAILURE_MAX).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::event_loop::ClientTls;
 use crate::failure::Failure;
 use crate::live_certificates::LiveCertificates;
 use crate::state::State;
-use crate::status::CertificateReport;
+use crate::status::document::CertificateOfCa;
 
 /// The machine itself.
 pub(super) type Host<M> = M;
@@ -72,7 +72,7 @@ impl Acme {
 
     pub(super) const fn stop(&mut self) {}
 
-    pub(super) const fn report<M: Machine>(&self, _: &Host<M>) -> Vec<CertificateReport> {
+    pub(super) const fn report<M: Machine>(&self, _: &Host<M>) -> Vec<CertificateOfCa> {
         Vec::new()
     }
 
