@@ -1,11 +1,68 @@
-//! Linker options that shrink a program built with the profile `small`, or with the same optimisation level.
+//! The values of `--version --verbose`, and the linker options that shrink a program built with the profile `small`, or
+//! with the same optimisation level.
 
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=small.ld");
+    build_info();
+    small();
+}
+
+/// Sets the environment variables that `src/build_info.rs` compiles in.
+fn build_info() {
+    let mut features: Vec<String> = env::vars()
+        .filter_map(|(name, _)| Some(name.strip_prefix("CARGO_FEATURE_")?.to_lowercase().replace('_', "-")))
+        .filter(|name| name != "default")
+        .collect();
+    features.sort();
+    println!("cargo:rustc-env=RENDEZVOUS_FEATURES={}", features.join(", "));
+    println!("cargo:rustc-env=RENDEZVOUS_TARGET={}", env::var("TARGET").expect("cargo sets it"));
+    println!("cargo:rerun-if-env-changed=RENDEZVOUS_COMMIT");
+    let commit = env::var("RENDEZVOUS_COMMIT").ok().or_else(packaged_commit).or_else(commit_of_repository);
+    println!("cargo:rustc-env=RENDEZVOUS_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}
+
+/// The commit that `cargo package` noted.
+fn packaged_commit() -> Option<String> {
+    let text = fs::read_to_string(".cargo_vcs_info.json").ok()?;
+    let sha1 = text.split_once("\"sha1\"")?.1.split('"').nth(1)?;
+    Some(sha1.get(..12).unwrap_or(sha1).to_owned())
+}
+
+/// The commit of this project's repository, in release builds. Debug builds would be compiled again for each commit.
+fn commit_of_repository() -> Option<String> {
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return None;
+    }
+    // The folder can also be inside another project's repository, which does not track this file.
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    // Each commit and each checkout appends to this file.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    for path in
+        [log.as_str(), "src", "man", "Cargo.toml", "../core/src", "../core/Cargo.toml", "../Cargo.lock"]
+    {
+        if Path::new(path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", ".", "../core", "../Cargo.lock"])?;
+    Some(if changed.is_empty() { commit } else { format!("{commit}-modified") })
+}
+
+/// The output of git in the folder of this package; `None` if it failed.
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+/// Linker options of the profile `small`.
+fn small() {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|is| is == value);
     // A build script does not know the profile's name; only `small` has this optimisation level.
     if !is("OPT_LEVEL", "z") || !is("CARGO_CFG_TARGET_OS", "linux") {

@@ -8,6 +8,7 @@ pub mod allowed_keys;
 mod alpn;
 mod background_writer;
 pub mod buffer;
+pub mod build_info;
 pub mod cert;
 pub mod certificates;
 pub mod clock;

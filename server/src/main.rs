@@ -2,68 +2,13 @@
 
 use std::process::ExitCode;
 
-use rendezvous::command;
+use rendezvous::build_info;
+use rendezvous::command::table::COMMANDS;
 use rendezvous::console::{print, print_error, report_panics};
 use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
 use rendezvous::failure::Failure;
 use rendezvous::logging;
 use rendezvous::options::did_you_mean;
-
-/// A command: its name, its summary for `--help`, and the function that runs it with the remaining arguments.
-struct Command {
-    name: &'static str,
-    summary: &'static str,
-    run: fn(&[String]) -> Result<(), Failure>,
-}
-
-const COMMANDS: &[Command] = &[
-    Command {
-        name: "demo",
-        summary: "a quick start: relay, hidden page and agent in one process",
-        run: command::demo::run,
-    },
-    Command { name: "serve", summary: "run the relay", run: command::serve::run },
-    Command { name: "id", summary: "enrol hidden servers and write their tickets", run: command::id::run },
-    Command { name: "agent", summary: "connect a hidden server to its relay", run: command::agent::run },
-    Command {
-        name: "connect",
-        summary: "connect a client that does not speak HTTP",
-        run: command::connect::run,
-    },
-    Command {
-        name: "key",
-        summary: "make a key for 'connect --key', or print the pin of a key or certificate",
-        run: command::key::run,
-    },
-    Command {
-        name: "password",
-        summary: "set a password for 'agent --password-file'",
-        run: command::password::run,
-    },
-    #[cfg(feature = "xmpp")]
-    Command { name: "dtcp", summary: "open a direct connection to an XMPP peer", run: command::dtcp::run },
-    #[cfg(feature = "xmpp")]
-    Command { name: "proxy", summary: "run a stream proxy for an XMPP server", run: command::proxy::run },
-    #[cfg(feature = "xmpp")]
-    Command {
-        name: "stream",
-        summary: "open or accept a stream between two XMPP entities",
-        run: command::stream::run,
-    },
-    Command { name: "status", summary: "show the state of a running relay", run: command::status::run },
-    Command {
-        name: "check",
-        summary: "diagnose the connection of a hidden server",
-        run: command::check::run,
-    },
-    #[cfg(feature = "replay")]
-    Command {
-        name: "replay",
-        summary: "replay a trace of 'serve --trace' or 'agent --trace'",
-        run: command::replay::run,
-    },
-    Command { name: "token", summary: "print a token", run: command::token::run },
-];
 
 fn main() -> ExitCode {
     report_panics();
@@ -94,7 +39,7 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
     let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(help())) };
     match name.as_str() {
         "-h" | "--help" | "help" => return Err(Failure::Help(help())),
-        "-V" | "--version" => return print(concat!("rendezvous ", env!("CARGO_PKG_VERSION"), "\n")),
+        "-V" | "--version" => return version(rest),
         _ => {}
     }
     match COMMANDS.iter().find(|command| command.name == name) {
@@ -105,9 +50,21 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
                     print_error(*of, &format!("warning: {failure}"));
                 }
             }
-            (command.run)(rest)
+            command.run(COMMANDS, rest)
         }
         None => Err(unknown(name)),
+    }
+}
+
+/// Prints the version; with `--verbose`, also what this program was built from.
+fn version(args: &[String]) -> Result<(), Failure> {
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => print(&format!("rendezvous {}\n", build_info::VERSION)),
+        ["-v" | "--verbose"] => print(&build_info::text()),
+        ref all => Err(Failure::Usage(format!(
+            "unexpected argument '{}': --version takes only --verbose",
+            all.last().copied().unwrap_or_default()
+        ))),
     }
 }
 
@@ -128,7 +85,8 @@ fn help() -> String {
         text.push_str(&format!("    {:<10} {}\n", command.name, command.summary));
     }
     text.push_str(
-        "\n'rendezvous COMMAND --help' lists the options; 'rendezvous --version' prints the version.\n",
+        "\n'rendezvous COMMAND --help' lists the options; 'rendezvous --version' prints the version,\n\
+         'rendezvous --version --verbose' also how the program was built.\n",
     );
     text
 }

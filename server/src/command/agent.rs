@@ -46,7 +46,7 @@ use crate::ticket::Ticket;
 use crate::tls_config::{self, EndToEndClients, LetIn};
 use crate::trust::{self, Trust};
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "agent",
     operands: &[],
     summary: "Connects a hidden server to its relay: keeps connections waiting there, and forwards clients to the local service.",

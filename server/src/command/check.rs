@@ -26,7 +26,7 @@ use crate::pin::Pin;
 use crate::ticket::Ticket;
 use crate::trust::Trust;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "check",
     operands: &[],
     summary: "Connects like an agent, step by step, and prints which step fails and what to do.",

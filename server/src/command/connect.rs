@@ -31,7 +31,7 @@ use crate::ticket::parse_ca;
 use crate::tls_config;
 use crate::trust::Trust;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "connect",
     operands: &["RELAY", "ID"],
     summary: "Connects to the --stream service of a hidden server's agent through the relay.",

@@ -36,7 +36,7 @@ use crate::state::State;
 use crate::tls_config;
 use crate::trust::Trust;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "demo",
     operands: &[],
     summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",

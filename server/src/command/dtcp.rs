@@ -83,7 +83,7 @@ The XMPP server must be configured for the component. For Prosody:
         component_secret = \"…\"
 Exit code 0 when both sides have ended, 1 with an error message if the stream failed.";
 
-const OPEN: Spec = Spec {
+pub(super) const OPEN: Spec = Spec {
     command: "dtcp open",
     operands: &[],
     summary: "Asks a peer for a direct connection. Standard input and output are the stream.",
@@ -91,7 +91,7 @@ const OPEN: Spec = Spec {
     footer: NOTES,
 };
 
-const ACCEPT: Spec = Spec {
+pub(super) const ACCEPT: Spec = Spec {
     command: "dtcp accept",
     operands: &[],
     summary: "Waits for a peer that asks for a direct connection. Standard input and output are the stream.",

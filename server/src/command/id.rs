@@ -37,15 +37,20 @@ Commands:
 
 type Run = fn(&[String]) -> Result<(), Failure>;
 
-const COMMANDS: &[(&str, Run)] = &[
-    ("add", enrol::add),
-    ("list", list),
-    ("show", show),
-    ("set", enrol::set),
-    ("rotate", enrol::rotate),
-    ("remove", remove),
-    ("ticket", enrol::ticket),
+const COMMANDS: &[(&str, &Spec, Run)] = &[
+    ("add", &enrol::ADD, enrol::add),
+    ("list", &LIST, list),
+    ("show", &SHOW, show),
+    ("set", &enrol::SET, enrol::set),
+    ("rotate", &enrol::ROTATE, enrol::rotate),
+    ("remove", &REMOVE, remove),
+    ("ticket", &enrol::TICKET, enrol::ticket),
 ];
+
+/// The arguments of each subcommand.
+pub(super) fn specs() -> Vec<&'static Spec> {
+    COMMANDS.iter().map(|(_, spec, _)| *spec).collect()
+}
 
 /// Runs `id` with the remaining arguments.
 ///
@@ -54,13 +59,13 @@ const COMMANDS: &[(&str, Run)] = &[
 /// [`Failure`] for invalid options, or if the change could not be made.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(HELP.to_owned())) };
-    if let Some((_, run)) = COMMANDS.iter().find(|(known, _)| known == name) {
+    if let Some((.., run)) = COMMANDS.iter().find(|(known, ..)| known == name) {
         return run(rest);
     }
     if matches!(name.as_str(), "-h" | "--help") {
         return Err(Failure::Help(HELP.to_owned()));
     }
-    let known = || COMMANDS.iter().map(|(known, _)| *known);
+    let known = || COMMANDS.iter().map(|(known, ..)| *known);
     let meant = did_you_mean(name, known()).map(|meant| format!(", did you mean 'id {meant}'?"));
     let meant = meant.unwrap_or_else(|| format!(": one of {}", Vec::from_iter(known()).join(", ")));
     Err(Failure::Usage(format!("unknown command 'id {name}'{meant}")))

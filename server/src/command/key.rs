@@ -9,7 +9,7 @@ use crate::options::{Spec, parse};
 use crate::state::State;
 use crate::tls_config;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "key",
     operands: &["[FILE]"],
     summary: "Prints the pin of a key or a certificate (PEM). If the file does not exist, it makes a key first.",

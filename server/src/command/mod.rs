@@ -11,6 +11,7 @@ pub mod check;
 #[cfg(feature = "xmpp")]
 mod component;
 pub mod connect;
+pub mod definition;
 pub mod demo;
 mod direct;
 #[cfg(feature = "xmpp")]
@@ -29,6 +30,7 @@ mod share;
 pub mod status;
 #[cfg(feature = "xmpp")]
 pub mod stream;
+pub mod table;
 mod tickets;
 pub mod token;
 mod trace_writer;

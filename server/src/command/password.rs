@@ -17,7 +17,7 @@ use crate::password_file::{
 };
 use crate::state::{self, SECRET};
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "password",
     operands: &["FILE", "USER"],
     summary: "Sets the password of a user in a file for 'agent --password-file'. Makes the file if it is missing.",

@@ -22,7 +22,7 @@ use crate::net::Net;
 use crate::options::value::{announced, count, host_port, listen_address, seconds, size};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "proxy",
     operands: &[],
     summary: "A stream proxy: connects two XMPP entities of which neither can accept connections.",

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::files::{self, FileKind};
 use crate::options::{Opt, Spec, parse};
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "replay",
     operands: &["FILE"],
     summary: "Replays a trace of 'serve --trace' or 'agent --trace', or one written by hand, and prints it with every action of the machine; \

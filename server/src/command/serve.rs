@@ -16,7 +16,8 @@ use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
 use self::files::{Files, Sources};
-use self::settings::{SPEC, Settings};
+pub(super) use self::settings::SPEC;
+use self::settings::Settings;
 use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};

@@ -10,7 +10,7 @@ use crate::state;
 use crate::status::document::{Document, Reason};
 use crate::status::socket;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "status",
     operands: &[],
     summary: "Shows the state of a running relay: waiting connections, pairs, bytes, refusals and resources.",

@@ -59,7 +59,7 @@ const ANNOUNCE: Opt =
 const DRAIN: Opt =
     Opt::one("drain", "SECONDS", "10", "how long streams may continue after SIGTERM or SIGINT");
 
-const OPEN: Spec = Spec {
+pub(super) const OPEN: Spec = Spec {
     command: "stream open",
     operands: &[],
     summary: "Offers a stream to an XMPP entity: the local addresses first, then proxies. Standard input and output are \
@@ -90,7 +90,7 @@ Without --listen and --via there is nothing to offer; then the peer may offer it
 Exit code 0 when both sides have ended, 1 with an error message if the stream failed.",
 };
 
-const ACCEPT: Spec = Spec {
+pub(super) const ACCEPT: Spec = Spec {
     command: "stream accept",
     operands: &[],
     summary: "Accepts the stream that an XMPP entity offers, on standard input and output; with --to, all streams that \

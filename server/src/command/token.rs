@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::options::{Opt, Spec, parse, value};
 use crate::ticket::Ticket;
 
-const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     command: "token",
     operands: &[],
     summary: "Prints a token for the hidden server of a ticket, valid for about half a minute.",

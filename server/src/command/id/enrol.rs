@@ -40,7 +40,7 @@ pub(super) const CA: Opt = Opt::one(
 const OUT: Opt =
     Opt::one("out", "FILE", "NAME.ticket", "the file for the ticket, which must not exist; - is stdout");
 
-const ADD: Spec = Spec {
+pub(super) const ADD: Spec = Spec {
     command: "id add",
     operands: &["NAME"],
     summary: "Enrols a hidden server, writes its ticket, and prints the commands for its agent and its clients.",
@@ -101,7 +101,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
     finish(edit, out, &entry, "is enrolled")
 }
 
-const ROTATE: Spec = Spec {
+pub(super) const ROTATE: Spec = Spec {
     command: "id rotate",
     operands: &["NAME"],
     summary: "Gives a hidden server a new secret and writes its new ticket. The old ticket stops working.",
@@ -125,7 +125,7 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
     finish(edit, out, &entry, "has a new secret")
 }
 
-const SET: Spec = Spec {
+pub(super) const SET: Spec = Spec {
     command: "id set",
     operands: &["NAME"],
     summary: "Changes an enrolled hidden server. The change is in force in a running relay before the command ends.",
@@ -157,7 +157,7 @@ pub(super) fn set(args: &[String]) -> Result<(), Failure> {
     print(&format!("{entry} is changed: end-to-end {end_to_end}\n"))
 }
 
-const TICKET: Spec = Spec {
+pub(super) const TICKET: Spec = Spec {
     command: "id ticket",
     operands: &["NAME"],
     summary: "Writes the ticket of an enrolled hidden server.",

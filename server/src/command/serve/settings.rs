@@ -23,7 +23,7 @@ use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
 /// The table of options.
-pub(super) const SPEC: Spec = Spec {
+pub(in crate::command) const SPEC: Spec = Spec {
     command: "serve",
     operands: &[],
     summary: "Runs the relay, which connects clients with hidden servers.",

@@ -1,0 +1,98 @@
+//! All commands of the program, in the order of `rendezvous --help`.
+
+use super::definition::{Command, Run};
+use super::{agent, check, connect, demo, id, key, password, serve, status, token};
+#[cfg(feature = "xmpp")]
+use super::{dtcp, proxy, stream};
+
+/// The commands. Help, manual pages and completions come from this table and from the option tables that it refers to.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "demo",
+        summary: "a quick start: relay, hidden page and agent in one process",
+        specs: || vec![&demo::SPEC],
+        run: Run::Alone(demo::run),
+    },
+    Command {
+        name: "serve",
+        summary: "run the relay",
+        specs: || vec![&serve::SPEC],
+        run: Run::Alone(serve::run),
+    },
+    Command {
+        name: "id",
+        summary: "enrol hidden servers and write their tickets",
+        specs: id::specs,
+        run: Run::Alone(id::run),
+    },
+    Command {
+        name: "agent",
+        summary: "connect a hidden server to its relay",
+        specs: || vec![&agent::SPEC],
+        run: Run::Alone(agent::run),
+    },
+    Command {
+        name: "connect",
+        summary: "connect a client that does not speak HTTP",
+        specs: || vec![&connect::SPEC],
+        run: Run::Alone(connect::run),
+    },
+    Command {
+        name: "key",
+        summary: "make a key for 'connect --key', or print the pin of a key or certificate",
+        specs: || vec![&key::SPEC],
+        run: Run::Alone(key::run),
+    },
+    Command {
+        name: "password",
+        summary: "set a password for 'agent --password-file'",
+        specs: || vec![&password::SPEC],
+        run: Run::Alone(password::run),
+    },
+    #[cfg(feature = "xmpp")]
+    Command {
+        name: "dtcp",
+        summary: "open a direct connection to an XMPP peer",
+        specs: || vec![&dtcp::OPEN, &dtcp::ACCEPT],
+        run: Run::Alone(dtcp::run),
+    },
+    #[cfg(feature = "xmpp")]
+    Command {
+        name: "proxy",
+        summary: "run a stream proxy for an XMPP server",
+        specs: || vec![&proxy::SPEC],
+        run: Run::Alone(proxy::run),
+    },
+    #[cfg(feature = "xmpp")]
+    Command {
+        name: "stream",
+        summary: "open or accept a stream between two XMPP entities",
+        specs: || vec![&stream::OPEN, &stream::ACCEPT],
+        run: Run::Alone(stream::run),
+    },
+    Command {
+        name: "status",
+        summary: "show the state of a running relay",
+        specs: || vec![&status::SPEC],
+        run: Run::Alone(status::run),
+    },
+    Command {
+        name: "check",
+        summary: "diagnose the connection of a hidden server",
+        specs: || vec![&check::SPEC],
+        run: Run::Alone(check::run),
+    },
+    #[cfg(feature = "replay")]
+    Command {
+        name: "replay",
+        summary: "replay a trace of 'serve --trace' or 'agent --trace'",
+        specs: || vec![&super::replay::SPEC],
+        run: Run::Alone(super::replay::run),
+    },
+    Command {
+        name: "token",
+        summary: "print a token",
+        specs: || vec![&token::SPEC],
+        run: Run::Alone(token::run),
+    },
+];
