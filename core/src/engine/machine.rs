@@ -156,7 +156,7 @@ impl Machine for Engine {
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        let close = if how == End::Truncated { Close::Linger } else { Close::Abort };
+        let close = self.close_after_hand_over(on, how);
         if self.hand_over_failed(on, close, now) {
             return;
         }

@@ -179,6 +179,19 @@ impl Engine {
         self.conns.event(Event::Paired { hidden, client, from, id });
     }
 
+    /// How to close a hidden server's connection that ended in this way after the hand-over. A truncated one may still
+    /// read. It must not take what it has of the request for the whole request, so close_notify follows only a
+    /// request whose end the client has sent.
+    pub(super) fn close_after_hand_over(&mut self, hidden: ConnId, how: End) -> Close {
+        let mut is_open =
+            || self.conns.pair_of(hidden).is_some_and(|pair| pair.flow_from(Side::Client) == Flow::Open);
+        match how {
+            End::Truncated if is_open() => Close::Truncate,
+            End::Truncated => Close::Linger,
+            End::Clean | End::Reset => Close::Abort,
+        }
+    }
+
     /// The hidden server's connection has failed before the first byte of a response: the next one gets the request,
     /// or the client gets 502. `how` closes the failed connection. Returns false if this is not the case.
     pub(super) fn hand_over_failed(&mut self, hidden: ConnId, how: Close, now: Now) -> bool {

@@ -55,6 +55,19 @@ fn a_waiting_connection_that_ends_before_its_first_byte_is_502() {
 }
 
 #[test]
+fn a_hidden_server_that_truncates_its_side_gets_no_clean_end_before_the_client_has_sent_one() {
+    for (client_ends, close) in [(false, Close::Truncate), (true, Close::Linger)] {
+        let mut world = world();
+        let (hidden, client) = world.pair(ID);
+        if client_ends {
+            world.end(client, End::Clean);
+        }
+        world.end_at_once(hidden, End::Truncated);
+        assert_eq!(world.closing(hidden), Some(close), "the client has ended: {client_ends}");
+    }
+}
+
+#[test]
 fn a_502_to_head_has_no_body() {
     let mut world = world();
     let hidden = world.register(ID);
