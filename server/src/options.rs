@@ -71,6 +71,11 @@ impl Opt {
         Opt { short: Some(letter), ..self }
     }
 
+    /// Replaces the option's default.
+    pub const fn with_default(self, default: &'static str) -> Opt {
+        Opt { default, ..self }
+    }
+
     /// Replaces the option's text for `--help`.
     pub const fn explained(self, help: &'static str) -> Opt {
         Opt { help, ..self }

@@ -582,6 +582,15 @@ impl Layer {
 }
 
 impl TlsError {
+    /// The alert by which the peer ended the session, if it did.
+    #[must_use]
+    pub const fn alert(&self) -> Option<AlertDescription> {
+        match &self.0 {
+            Error::AlertReceived(alert) => Some(*alert),
+            _ => None,
+        }
+    }
+
     /// The kind of failure.
     #[must_use]
     pub fn failure(&self) -> TlsFailure {

@@ -8,6 +8,7 @@ use rendezvous_core::id::Id;
 #[cfg(not(feature = "aws-lc-rs"))]
 pub(crate) use ring::aead;
 use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 #[cfg(feature = "aws-lc-rs")]
 use rustls::crypto::aws_lc_rs as cryptography;
@@ -49,12 +50,24 @@ pub fn provider() -> Arc<CryptoProvider> {
 ///
 /// Those of [`Trust::verifier`].
 pub fn client_config(trust: &Trust, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Failure> {
-    let verifier = trust.verifier(provider)?;
+    client_config_with(trust.verifier(provider)?, alpn::HTTP_1_1, provider)
+}
+
+/// The same with this verifier and this application protocol.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if the provider supports no version of TLS.
+pub(crate) fn client_config_with(
+    verifier: Arc<dyn ServerCertVerifier>,
+    protocol: &[u8],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Failure> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| tls_is_unusable(&error))?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![alpn::HTTP_1_1.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     // The TLS 1.3 records are taken over from rustls after the handshake.
     config.enable_secret_extraction = true;

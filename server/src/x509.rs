@@ -205,7 +205,6 @@ pub(crate) fn public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The last common name in a Name (DER); `None` if it has none.
-#[cfg(feature = "acme")]
 pub(crate) fn common_name(name: &[u8]) -> Option<String> {
     let mut sets = Der(Der(name).expect(SEQUENCE)?.content);
     let mut found = None;
@@ -303,7 +302,6 @@ const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 #[cfg(feature = "acme")]
 const KEY_IDENTIFIER: u8 = 0x80;
-#[cfg(feature = "acme")]
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -1,6 +1,11 @@
 //! `rendezvous check`: diagnoses a connection step by step, one line per step.
 
+mod caa;
 mod dial;
+mod dns;
+mod domain;
+mod served;
+mod stored;
 mod wire;
 
 use std::net::SocketAddr;
@@ -13,6 +18,7 @@ use rendezvous_core::http::target::Token;
 use rendezvous_core::token::Challenge;
 
 use self::dial::{Failed, race, resolve};
+use self::domain::Outside;
 use self::wire::{Deadline, Wire, WireError};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, only_service};
 use crate::clock;
@@ -21,7 +27,7 @@ use crate::entropy;
 use crate::escape::Line;
 use crate::failure::Failure;
 use crate::options::value::{path, public_host};
-use crate::options::{Opt, Spec, parse};
+use crate::options::{Opt, STATE, Spec, parse};
 use crate::pin::Pin;
 use crate::ticket::Ticket;
 use crate::trust::Trust;
@@ -29,18 +35,33 @@ use crate::trust::Trust;
 pub(super) const SPEC: Spec = Spec {
     command: "check",
     operands: &[],
-    summary: "Connects like an agent, step by step, and prints which step fails and what to do.",
+    summary: "Connects like an agent (--ticket), or like a browser and a CA (--domain), step by step, and prints which \
+              step fails and what to do.",
     options: &[
         Opt::one("ticket", "FILE", "", "the ticket"),
         Opt::one("to", "HOST:PORT", "not checked", "the local service; https://HOST:PORT if it speaks TLS"),
         TO_CA,
         TO_PIN,
         TO_INSECURE,
+        Opt::one("domain", "DOMAIN", "", "check how this domain looks from outside"),
+        Opt::many("label", "LABEL", "none", "also check LABEL.DOMAIN"),
+        Opt::one("port", "PORT", "443", "the port of browsers and of CAs' validators"),
+        Opt::flag("acme", "fail if a CA could not validate the names (TLS-ALPN-01) or may not issue (CAA)"),
+        Opt::one("issuer", "NAME", "letsencrypt.org", "the CA's name in CAA records"),
+        Opt::one("ca", "FILE", "the system's CAs", "the CAs (PEM) that clients trust"),
+        STATE
+            .with_default("not compared")
+            .explained("compare what is served with the certificates in this folder"),
+        Opt::many("cert", "FILE", "not compared", "compare what is served with this certificate"),
+        Opt::one("resolver", "ADDR[:PORT]", "those in /etc/resolv.conf", "the name server to ask"),
     ],
     footer: "\
 A line for each step: name look-up, TCP, TLS, certificate, clock, token, client, local service; each takes
 10 s at most. Exit code 0 if none failed. The step 'token' registers a connection and closes it again. The
-step 'client' sends GET / to the hidden server, to check that an agent serves it.",
+step 'client' sends GET / to the hidden server, to check that an agent serves it.
+
+With --domain, a line for each name and address: DNS, CAA records, port, validation, certificate, expiry,
+and whether it is the stored one. /etc/hosts is not used. Run it on another machine to see the firewall.",
 };
 
 /// Timeout of each step.
@@ -52,21 +73,29 @@ const STEP: Duration = Duration::from_secs(10);
 /// [`Failure`] for invalid options, an unreadable ticket, or a failed step.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    let file: PathBuf = matches
-        .get_if("ticket", path)?
-        .ok_or_else(|| Failure::Usage("--ticket FILE is missing".to_owned()))?;
+    let file: Option<PathBuf> = matches.get_if("ticket", path)?;
+    let outside = Outside::read(&matches)?;
     let to = only_service(&matches)?;
-    let ticket = Ticket::load(&file)?;
-    print_step("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
-    let relay = check_relay(&ticket);
-    let service = to.map_or(Ok(()), |to| check_service(&to));
-    if relay.and(service).is_err() {
-        return Err(Failure::Failed("some checks failed".to_owned()));
+    if file.is_none() && outside.is_none() {
+        return Err(Failure::Usage("--ticket FILE or --domain DOMAIN is missing".to_owned()));
     }
-    Ok(())
+    let mut outcome = Ok(());
+    if let Some(file) = file {
+        let ticket = Ticket::load(&file)?;
+        print_step("ticket", &Step::Ok(format!("{} is for {}", file.display(), ticket.relay)))?;
+        outcome = check_relay(&ticket);
+    }
+    if let Some(to) = to {
+        outcome = check_service(&to).and(outcome);
+    }
+    if let Some(outside) = outside {
+        outcome = outside.check().and(outcome);
+    }
+    outcome.map_err(|StepFailed| Failure::Failed("some checks failed".to_owned()))
 }
 
 /// A step failed, and its line is printed.
+#[derive(Clone, Copy)]
 struct StepFailed;
 
 /// The result of a step.
@@ -138,7 +167,9 @@ fn reach_relay(ticket: &Ticket, addresses: &[SocketAddr]) -> Result<SocketAddr, 
     let failure = failed.into_iter().find(|it| it.address == address).map(|it| it.why);
     let wire = match (reached, failure) {
         (Some((_, wire)), _) => Ok((wire, "the handshake is complete".to_owned())),
-        (None, Some(WireError::Tls(why))) => Err(format!("{why}: check that this port is for HTTPS")),
+        (None, Some(why @ (WireError::Tls(_) | WireError::Alert(_)))) => {
+            Err(format!("{why}: check that this port is for HTTPS"))
+        }
         (None, Some(other)) => Err(other.to_string()),
         (None, None) => Err("no answer in time".to_owned()),
     };
@@ -164,7 +195,9 @@ fn check_certificate(ticket: &Ticket, address: SocketAddr, wire: &Wire) -> Resul
         )),
         other => match open(other) {
             Ok(_) => Ok(format!("its certificate is trusted; its pin is {shown}")),
-            Err(WireError::Tls(why)) => Err(format!("its certificate (pin {shown}) is not trusted: {why}")),
+            Err(why @ (WireError::Tls(_) | WireError::Alert(_))) => {
+                Err(format!("its certificate (pin {shown}) is not trusted: {why}"))
+            }
             Err(other) => Err(other.to_string()),
         },
     };
@@ -300,10 +333,12 @@ fn check_service(to: &LocalService) -> Result<(), StepFailed> {
         Ok(_) if *trust == Trust::Insecure => Ok("the certificate is not verified: --to-insecure".to_owned()),
         Ok(_) => Ok("its certificate is trusted".to_owned()),
         // Find out whether it uses TLS at all, and its pin.
-        Err(WireError::Tls(why)) => Err(match open(&Trust::Insecure).map(|wire| shown_pin(&wire)) {
-            Ok(pin) => format!("its certificate (pin {pin}) is not trusted: {why}"),
-            Err(_) => format!("{why}: check that the service uses TLS on this port"),
-        }),
+        Err(why @ (WireError::Tls(_) | WireError::Alert(_))) => {
+            Err(match open(&Trust::Insecure).map(|wire| shown_pin(&wire)) {
+                Ok(pin) => format!("its certificate (pin {pin}) is not trusted: {why}"),
+                Err(_) => format!("{why}: check that the service uses TLS on this port"),
+            })
+        }
         Err(other) => Err(other.to_string()),
     };
     step("service-tls", judged.map(|text| ((), text)))

@@ -1,19 +1,14 @@
-//! Certificates by ACME from Pebble, the CA that Let's Encrypt tests clients with. Its validators look names up at
-//! pebble-challtestsrv, which has the same address for all of them, and come to the port that its configuration names.
+//! Certificates by ACME from Pebble. Its validators come to the port that its configuration names.
 
 use std::fs;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::Command;
-
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::harness::{Case, case};
 use crate::hidden::page;
+use crate::pebble::{DOMAIN, MAC_KEY, NEEDED, Pebble, Special};
 use crate::peers::Peer;
 use crate::program::{Program, run};
 use crate::wire::Below;
-use crate::world::{Folder, Relay, World, rendezvous, said, start_agent};
+use crate::world::{World, rendezvous, said, start_agent};
 
 pub(crate) const CASES: &[Case] = &[
     case("a_relay_gets_certificates_for_its_domain_and_its_labels", NEEDED, a_relay_gets_certificates),
@@ -30,154 +25,8 @@ pub(crate) const CASES: &[Case] = &[
     case("what_cannot_work_is_refused_at_the_start", &[], what_cannot_work),
 ];
 
-const NEEDED: &[Peer] = &[Peer::Pebble, Peer::Curl];
-
-const DOMAIN: &str = "relay.example.com";
 const INSTALLED: &str = "event=certificate-installed";
 const ORDERED: &str = "event=certificate-order";
-
-/// A CA.
-struct Pebble {
-    folder: Folder,
-    program: Program,
-    _names: Program,
-    directory: u16,
-    management: u16,
-    /// Where its validators come.
-    validated: u16,
-}
-
-/// What is special about a CA.
-#[derive(Clone, Copy, Default)]
-struct Special {
-    /// In percent.
-    nonces_refused: u32,
-    /// In seconds.
-    validity: Option<u32>,
-    external_account: bool,
-    /// Validators come to a port where nothing is.
-    validates_nowhere: bool,
-}
-
-/// A port where nothing listens now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("it is bound").port()
-}
-
-/// As in the example of Pebble's documentation.
-const MAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
-
-impl Pebble {
-    fn start(special: Special) -> Self {
-        let folder = Folder::new();
-        let [directory, management, dns, names_management, validated] = [(); 5].map(|()| free_port());
-        Self::write_certificate(&folder);
-        let path = |name: &str| folder.0.join(name).display().to_string();
-        let keys = if special.external_account { format!(r#""kid-1":"{MAC_KEY}""#) } else { String::new() };
-        let validity =
-            special.validity.map_or(String::new(), |it| format!(r#","certificateValidityPeriod":{it}"#));
-        let tls_port = if special.validates_nowhere { free_port() } else { validated };
-        let config = format!(
-            r#"{{"pebble":{{"listenAddress":"127.0.0.1:{directory}","managementListenAddress":"127.0.0.1:{management}",
-            "certificate":"{}","privateKey":"{}","httpPort":{},"tlsPort":{tls_port},"ocspResponderURL":"",
-            "externalAccountBindingRequired":{},"externalAccountMACKeys":{{{keys}}}{validity}}}}}"#,
-            path("pebble.crt"),
-            path("pebble.key"),
-            free_port(),
-            special.external_account,
-        );
-        let config = folder.write("pebble.json", &config);
-        let mut names = Command::new("pebble-challtestsrv");
-        names.args([
-            "-defaultIPv4",
-            "127.0.0.1",
-            "-defaultIPv6",
-            "",
-            "-http01",
-            "",
-            "-https01",
-            "",
-            "-tlsalpn01",
-            "",
-        ]);
-        names.args([
-            "-dns01",
-            &format!("127.0.0.1:{dns}"),
-            "-management",
-            &format!("127.0.0.1:{names_management}"),
-        ]);
-        let names = Program::start("names", &mut names);
-        let mut pebble = Peer::Pebble.command();
-        pebble.arg("-config").arg(config).args(["-dnsserver", &format!("127.0.0.1:{dns}")]);
-        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
-        pebble.env("PEBBLE_WFE_NONCEREJECT", special.nonces_refused.to_string());
-        let program = Program::start("pebble", &mut pebble);
-        names.says("Starting");
-        program.says("ACME directory available at");
-        Self { folder, program, _names: names, directory, management, validated }
-    }
-
-    /// The certificate of its own server, and the root for it.
-    fn write_certificate(folder: &Folder) {
-        let key = KeyPair::generate().expect("a key");
-        let mut root = CertificateParams::default();
-        // Not the name that rcgen gives to all.
-        root.distinguished_name.push(DnType::CommonName, "CA of Pebble's own server");
-        root.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        folder.write("ca.pem", &root.self_signed(&key).expect("a root").pem());
-        let issuer = Issuer::new(root, key);
-        let key = KeyPair::generate().expect("a key");
-        let own = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("names");
-        folder.write("pebble.crt", &own.signed_by(&key, &issuer).expect("a certificate").pem());
-        folder.write("pebble.key", &key.serialize_pem());
-    }
-
-    /// The options of a client of it.
-    fn options(&self) -> Vec<String> {
-        let ca = self.folder.0.join("ca.pem").display().to_string();
-        let directory = format!("https://localhost:{}/dir", self.directory);
-        ["--acme", "--acme-agree-tos", "--acme-directory", &directory, "--acme-ca", &ca]
-            .map(str::to_owned)
-            .to_vec()
-    }
-
-    /// The root of the certificates that it issues.
-    fn root(&self) -> PathBuf {
-        let url = format!("https://localhost:{}/roots/0", self.management);
-        let output =
-            run(Peer::Curl.command().args(["-sf", "--cacert"]).arg(self.folder.0.join("ca.pem")).arg(url));
-        assert!(output.status.success(), "Pebble's root");
-        self.folder.write("root.pem", &String::from_utf8_lossy(&output.stdout))
-    }
-
-    /// How many orders there were.
-    fn orders(&self) -> usize {
-        self.program.said("Added order")
-    }
-
-    /// `rendezvous serve --acme` where its validators come.
-    fn relay(&self, world: &World, more: &[&str]) -> Relay {
-        let options = self.options();
-        let options: Vec<&str> = ["--domain", DOMAIN]
-            .into_iter()
-            .chain(options.iter().map(String::as_str))
-            .chain(more.iter().copied())
-            .collect();
-        world.relay_at([&format!("127.0.0.1:{}", self.validated), "127.0.0.1:0"], &options)
-    }
-
-    /// Whether a browser that trusts the CA accepts what is served for this name; the body that it gets then.
-    fn open(&self, relay: &Relay, name: &str) -> Result<String, String> {
-        let mut curl = Peer::Curl.command();
-        let port = relay.tls.port();
-        curl.args(["-sS", "--cacert"]).arg(self.root());
-        curl.args(["--resolve", &format!("{name}:{port}:127.0.0.1"), &format!("https://{name}:{port}/")]);
-        let output = run(&mut curl);
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
-    }
-}
 
 fn installed(program: &Program, name: &str) {
     program.says(&format!("{INSTALLED} name=\"{name}\" "));
@@ -254,7 +103,7 @@ fn a_relay_that_is_killed() {
 
 fn an_external_account_is_bound() {
     let pebble = Pebble::start(Special { external_account: true, ..Special::default() });
-    let key = pebble.folder.write("mac", &format!("{MAC_KEY}\n"));
+    let key = pebble.write("mac", &format!("{MAC_KEY}\n"));
     let world = World::new();
     let key = key.to_str().expect("a path of ours");
     let relay = pebble.relay(&world, &["--acme-eab-kid", "kid-1", "--acme-eab-key-file", key]);

@@ -37,7 +37,9 @@ mod listening;
 mod names;
 mod nat;
 mod old_peers;
+mod outside;
 mod paths;
+mod pebble;
 mod peers;
 mod program;
 mod prosody;
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
         ("names", names::CASES),
         ("listening", listening::CASES),
         ("nat", nat::CASES),
+        ("outside", outside::CASES),
         ("paths", paths::CASES),
         ("agent", agent::CASES),
         ("to_tls", to_tls::CASES),

@@ -3,17 +3,19 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rendezvous_core::http::head::{Finder, Limits};
 use rendezvous_core::http::response::{Response, parse_response};
+use rustls::{AlertDescription, ClientConfig};
 use rustls_pki_types::ServerName;
 
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
 use crate::options::value::public_host;
-use crate::tls::{Take, TlsError, TlsSession};
+use crate::tls::{Protocol, Take, TlsError, TlsSession};
 use crate::tls_config;
 use crate::trust::Trust;
 
@@ -39,9 +41,9 @@ impl Deadline {
 }
 
 /// A blocking stream that fails after its deadline, even if its peer continues to make little progress.
-struct Timed {
-    stream: TcpStream,
-    deadline: Deadline,
+pub(super) struct Timed {
+    pub(super) stream: TcpStream,
+    pub(super) deadline: Deadline,
 }
 
 impl Timed {
@@ -88,6 +90,8 @@ pub(super) enum WireError {
     Io(io::Error),
     /// A TLS or certificate error.
     Tls(String),
+    /// The peer refused the handshake with this alert.
+    Alert(AlertDescription),
     /// The trust cannot be set up, for example because the CA file is missing.
     Setup(Failure),
     /// The connection ended too early, or the response is not HTTP.
@@ -121,20 +125,37 @@ impl Wire {
         tls: Option<(&str, &Trust)>,
         deadline: Deadline,
     ) -> Result<Self, WireError> {
-        let stream = Timed { stream, deadline };
-        let mut wire = Self { stream, tls: None, wire: Vec::new(), plain: Plain(Vec::new()) };
-        if let Some((host, trust)) = tls {
-            let config =
-                tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
-            let name = ServerName::try_from(public_host(host).to_owned())
-                .map_err(|_| WireError::Tls(format!("'{host}' is not a valid name for a certificate")))?;
-            let mut tls = TlsSession::client(config, name)?;
-            while !tls.is_secured() {
-                wire.step(&mut tls)?;
-            }
-            wire.tls = Some(tls);
+        let Some((host, trust)) = tls else { return Ok(Self::clear(stream, deadline)) };
+        let config = tls_config::client_config(trust, &tls_config::provider()).map_err(WireError::Setup)?;
+        Self::with_config(stream, host, config, deadline)
+    }
+
+    /// Completes the TLS handshake with this configuration.
+    pub(super) fn with_config(
+        stream: TcpStream,
+        host: &str,
+        config: Arc<ClientConfig>,
+        deadline: Deadline,
+    ) -> Result<Self, WireError> {
+        let mut wire = Self::clear(stream, deadline);
+        let name = ServerName::try_from(public_host(host).to_owned())
+            .map_err(|_| WireError::Tls(format!("'{host}' is not a valid name for a certificate")))?;
+        let mut tls = TlsSession::client(config, name)?;
+        while !tls.is_secured() {
+            wire.step(&mut tls)?;
         }
+        wire.tls = Some(tls);
         Ok(wire)
+    }
+
+    fn clear(stream: TcpStream, deadline: Deadline) -> Self {
+        let stream = Timed { stream, deadline };
+        Self { stream, tls: None, wire: Vec::new(), plain: Plain(Vec::new()) }
+    }
+
+    /// The negotiated application protocol.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.tls.as_ref().map_or(Protocol::Other, TlsSession::protocol)
     }
 
     /// The peer's end-entity certificate, DER.
@@ -235,7 +256,7 @@ impl From<io::Error> for WireError {
 
 impl From<TlsError> for WireError {
     fn from(error: TlsError) -> Self {
-        Self::Tls(error.to_string())
+        error.alert().map_or_else(|| Self::Tls(error.to_string()), Self::Alert)
     }
 }
 
@@ -249,6 +270,7 @@ impl fmt::Display for WireError {
             }
             Self::Io(error) => f.write_str(&reason(error)),
             Self::Tls(why) => f.write_str(why),
+            Self::Alert(alert) => write!(f, "it refuses the TLS handshake (alert {alert:?})"),
             Self::Setup(failure) => failure.fmt(f),
             Self::NoHttp => f.write_str("it ended the connection, or answered something that is not HTTP"),
         }
