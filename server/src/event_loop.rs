@@ -281,7 +281,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
 
     /// Number of pipes in use.
     pub fn pipes(&self) -> usize {
-        self.slots.iter().flatten().filter(|slot| slot.pipe.is_some()).count()
+        self.slots.iter().flatten().filter(|slot| slot.write.pipe.is_some()).count()
     }
 
     /// Number of connections, including those that are closing.
@@ -426,9 +426,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some(slot) = self.slot(on) else { return };
         if slot.closing.is_some() {
             self.discard(on);
-        } else if slot.reading == Reading::Ended && slot.readable {
+        } else if slot.read.phase == Reading::Ended && slot.read.ready {
             self.drain(on);
-        } else if let Some(peer) = slot.peer {
+        } else if let Some(peer) = slot.pairing.peer() {
             self.pump(on);
             self.charge(peer);
         } else {
@@ -447,8 +447,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 if slot.id.generation & GENERATION_MASK != token.generation {
                     return;
                 }
-                slot.readable |= read;
-                slot.writable |= write;
+                slot.read.ready |= read;
+                slot.write.ready |= write;
                 let on = slot.id;
                 self.enqueue(on);
             }
@@ -474,15 +474,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         for slot in self.slots.iter().flatten() {
             connections += 1;
             kept += slot.memory.kept + slot.memory.piped;
-            held += usize::from(slot.parked.is_some()) + usize::from(slot.out.is_some());
-            for buffer in slot.parked.iter().chain(&slot.out) {
+            held += usize::from(slot.read.parked.is_some()) + usize::from(slot.write.out.is_some());
+            for buffer in slot.read.parked.iter().chain(&slot.write.out) {
                 assert!(!self.pool[*buffer].is_empty(), "an idle buffer is held");
             }
-            assert!(!slot.pipe.as_ref().is_some_and(Pipe::is_empty), "an idle pipe is held");
-            if let Some(peer) = slot.peer {
+            assert!(!slot.write.pipe.as_ref().is_some_and(Pipe::is_empty), "an idle pipe is held");
+            if let Some(peer) = slot.pairing.peer() {
                 let peer = self.slots.get(peer.index as usize).and_then(Option::as_deref);
                 assert!(
-                    peer.is_some_and(|peer| peer.peer == Some(slot.id)),
+                    peer.is_some_and(|peer| peer.pairing.peer() == Some(slot.id)),
                     "a pair that one side does not know"
                 );
             }

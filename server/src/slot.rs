@@ -20,48 +20,87 @@ pub(crate) struct Slot<S, P> {
     pub(crate) role: Option<TlsRole>,
     /// The first bytes of a relay's client have not arrived yet; they may be HTTP without TLS.
     pub(crate) may_be_http: bool,
-    /// Whether the socket is readable. An edge sets it, and only `WouldBlock` clears it. The same holds for `writable`.
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// Whether it is in a ready queue.
-    pub(crate) queued: bool,
-    /// Whether the machine wants to receive.
-    pub(crate) wanted: bool,
+    pub(crate) read: ReadState,
+    pub(crate) write: WriteState<P>,
+    pub(crate) pairing: Pairing,
     /// Its memory.
     pub(crate) memory: Memory,
-    /// Whether `parked` holds bytes that the machine has not been offered in its present state.
-    pub(crate) fresh: bool,
-    /// Whether `handle_flushed` is pending.
-    pub(crate) flushed_pending: bool,
-    /// Received plaintext for the machine or the peer.
-    pub(crate) parked: Option<BufferId>,
-    /// Bytes queued for the socket.
-    pub(crate) out: Option<BufferId>,
-    /// Bytes queued for the socket before those in `out`, in a kernel pipe.
-    pub(crate) pipe: Option<P>,
-    /// Of a half of a pair: how many bytes the system may hold unsent.
-    pub(crate) unsent: Option<UnsentLimit>,
+    /// Whether it is in a ready queue.
+    pub(crate) queued: bool,
+    pub(crate) closing: Option<Close>,
+}
+
+/// What a connection has received and not delivered yet.
+#[derive(Debug)]
+pub(crate) struct ReadState {
+    /// Whether the socket is readable. An edge sets it, and only `WouldBlock` clears it.
+    pub(crate) ready: bool,
+    /// Whether the machine wants to receive.
+    pub(crate) wanted: bool,
     /// Whether the last receive call returned bulk data: splicing pays then, and other connections are served first.
     pub(crate) bulk: bool,
     /// Wire bytes that were not opened yet: a partial record, or records that the peer has no room for.
     pub(crate) wire: Vec<u8>,
     /// Whether `wire` may hold whole records.
     pub(crate) unopened: bool,
-    pub(crate) peer: Option<ConnId>,
-    /// Whether it is or was half of a pair.
-    pub(crate) was_paired: bool,
+    /// Received plaintext for the machine or the peer.
+    pub(crate) parked: Option<BufferId>,
+    /// Whether `parked` holds bytes that the machine has not been offered in its present state.
+    pub(crate) fresh: bool,
     /// In a pair: which received bytes are relayed without being offered to the machine.
     pub(crate) gate: Gate,
     /// Whether the machine knows that no bytes follow those at its gate.
     pub(crate) last_reported: bool,
-    pub(crate) reading: Reading,
+    pub(crate) phase: Reading,
     /// Whether the EOF of the socket was received, which follows that of a TLS stream: no unread data is left.
     pub(crate) eof_seen: bool,
+}
+
+/// What a connection has to send.
+#[derive(Debug)]
+pub(crate) struct WriteState<P> {
+    /// Whether the socket is writable. An edge sets it, and only `WouldBlock` clears it.
+    pub(crate) ready: bool,
+    /// Bytes queued for the socket before those in `out`, in a kernel pipe.
+    pub(crate) pipe: Option<P>,
+    /// Bytes queued for the socket.
+    pub(crate) out: Option<BufferId>,
+    /// Of a half of a pair: how many bytes the system may hold unsent.
+    pub(crate) unsent: Option<UnsentLimit>,
+    /// Whether `handle_flushed` is pending.
+    pub(crate) flushed_pending: bool,
+    pub(crate) phase: Writing,
     /// Whether a send call has failed because the connection was reset or lost. The system reports that once; a clean
     /// EOF after it is not one.
     pub(crate) reset_seen: bool,
-    pub(crate) writing: Writing,
-    pub(crate) closing: Option<Close>,
+}
+
+/// Whether a connection is half of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pairing {
+    /// It never was.
+    Never,
+    /// It is paired with this connection.
+    With(ConnId),
+    /// Its pair has ended.
+    Ended,
+}
+
+impl Pairing {
+    /// The other half.
+    pub(crate) const fn peer(self) -> Option<ConnId> {
+        match self {
+            Self::With(peer) => Some(peer),
+            Self::Never | Self::Ended => None,
+        }
+    }
+
+    /// Ends the pair, if there is one. Returns the other half.
+    pub(crate) fn end(&mut self) -> Option<ConnId> {
+        let peer = self.peer()?;
+        *self = Self::Ended;
+        Some(peer)
+    }
 }
 
 /// The memory of a connection: its accounts, its use, and whether it waits for more.
@@ -190,28 +229,31 @@ impl<S, P> Slot<S, P> {
             tls: None,
             role: None,
             may_be_http: false,
-            readable: true,
-            writable: true,
-            queued: false,
+            read: ReadState {
+                ready: true,
+                wanted: true,
+                bulk: false,
+                wire: Vec::new(),
+                unopened: false,
+                parked: None,
+                fresh: false,
+                gate: Gate::Open,
+                last_reported: false,
+                phase: Reading::Open,
+                eof_seen: false,
+            },
+            write: WriteState {
+                ready: true,
+                pipe: None,
+                out: None,
+                unsent: None,
+                flushed_pending: false,
+                phase: Writing::Open,
+                reset_seen: false,
+            },
+            pairing: Pairing::Never,
             memory: Memory::NEW,
-            wanted: true,
-            fresh: false,
-            flushed_pending: false,
-            parked: None,
-            out: None,
-            pipe: None,
-            unsent: None,
-            bulk: false,
-            wire: Vec::new(),
-            unopened: false,
-            peer: None,
-            was_paired: false,
-            gate: Gate::Open,
-            last_reported: false,
-            reading: Reading::Open,
-            eof_seen: false,
-            reset_seen: false,
-            writing: Writing::Open,
+            queued: false,
             closing: None,
         }
     }
@@ -226,12 +268,12 @@ impl<S, P> Slot<S, P> {
 
     /// Whether nothing is queued for the socket.
     pub(crate) const fn is_drained(&self) -> bool {
-        self.out.is_none() && self.pipe.is_none()
+        self.write.out.is_none() && self.write.pipe.is_none()
     }
 
     /// The socket of a slow path is full: nothing is received for it.
     pub(crate) fn is_clogged(&self) -> bool {
-        !self.writable && !self.is_drained() && self.unsent.is_some_and(UnsentLimit::is_slow)
+        !self.write.ready && !self.is_drained() && self.write.unsent.is_some_and(UnsentLimit::is_slow)
     }
 
     pub(crate) fn is_securing(&self) -> bool {

@@ -81,9 +81,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.settle();
         if watched.is_err()
             && let Some(slot) = self.slot(id)
-            && slot.reading == Reading::Open
+            && slot.read.phase == Reading::Open
         {
-            slot.reading = Reading::Ended;
+            slot.read.phase = Reading::Ended;
             self.inputs.push_back(Input::Ended(id, End::Reset));
             self.settle();
         }

@@ -24,28 +24,28 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::Wait;
         }
         let Some(slot) = self.slot(on) else { return Go::Wait };
-        if slot.peer != Some(peer) || slot.gate != Gate::After(0) {
+        if slot.pairing.peer() != Some(peer) || slot.read.gate != Gate::After(0) {
             return Go::On;
         }
-        if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
-            slot.last_reported = false;
+        if std::mem::take(&mut slot.read.fresh) && slot.read.parked.is_some() {
+            slot.read.last_reported = false;
             self.offer_parked(on);
             return Go::On;
         }
-        match slot.reading {
-            _ if slot.unopened => {
+        match slot.read.phase {
+            _ if slot.read.unopened => {
                 if self.has_room_for(on, peer) && self.open_parked(on, 0) {
                     return Go::On;
                 }
             }
-            Reading::Ending(how) if slot.parked.is_none() => self.report_end(on, how),
+            Reading::Ending(how) if slot.read.parked.is_none() => self.report_end(on, how),
             Reading::Ending(_) => {
-                if !std::mem::replace(&mut slot.last_reported, true) {
+                if !std::mem::replace(&mut slot.read.last_reported, true) {
                     self.machine.handle_last_bytes(on, self.now);
                     self.settle();
                 }
             }
-            Reading::Open if slot.readable => {
+            Reading::Open if slot.read.ready => {
                 if self.has_room_for(on, peer) && self.receive_parked(on).is_some() {
                     return Go::On;
                 }
@@ -60,7 +60,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let slot = self.slots.get(on.index as usize).and_then(Option::as_deref).filter(|slot| slot.id == on);
         slot.is_some_and(|slot| {
             let Some(tls) = &slot.tls else { return false };
-            passes.saturating_sub(slot.wire.len() + tls.kept()) < IN_PLACE_MIN
+            passes.saturating_sub(slot.read.wire.len() + tls.kept()) < IN_PLACE_MIN
         })
     }
 
@@ -70,7 +70,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if !self.has_room_for(on, peer) {
             return Go::Wait;
         }
-        let is_unopened = self.slot(on).is_some_and(|slot| slot.unopened);
+        let is_unopened = self.slot(on).is_some_and(|slot| slot.read.unopened);
         let more = if is_unopened { self.open_parked(on, 0) } else { self.receive_parked(on).is_some() };
         if more { Go::On } else { Go::Wait }
     }

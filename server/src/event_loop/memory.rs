@@ -51,25 +51,25 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Charges the memory that a connection uses after its turn, and shrinks what it keeps to its size.
     pub(super) fn charge(&mut self, on: ConnId) {
         let Some(slot) = find(&mut self.slots, on) else { return };
-        if let Some(parked) = slot.parked {
+        if let Some(parked) = slot.read.parked {
             self.pool.shrink_buffer(parked);
         }
-        if let Some(out) = slot.out {
+        if let Some(out) = slot.write.out {
             self.pool.recharge(out);
         }
-        if slot.peer.is_none() {
-            slot.wire.shrink_to_fit();
+        if slot.pairing.peer().is_none() {
+            slot.read.wire.shrink_to_fit();
         }
         let handshake = if slot.is_securing() && slot.closing.is_none() { HANDSHAKE_MEMORY } else { 0 };
         // What the machine keeps of a paired request waits for the response: that is not a lack of progress.
         let by_machine = if slot.closing.is_none() { self.machine.kept(on) } else { 0 };
-        let has_progress = by_machine == 0 || slot.peer.is_some();
+        let has_progress = by_machine == 0 || slot.pairing.peer().is_some();
         let inner = slot.tls.as_ref().map_or(0, |tls| tls.kept());
-        let kept = slot.wire.capacity() + inner + handshake + by_machine;
-        let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
+        let kept = slot.read.wire.capacity() + inner + handshake + by_machine;
+        let piped = slot.write.pipe.as_ref().map_or(0, Pipe::len);
         let now = self.now.mono;
         let has_queue = !slot.is_drained();
-        let keeps = slot.wire.capacity() + handshake > 0 || slot.parked.is_some() || !has_progress;
+        let keeps = slot.read.wire.capacity() + handshake > 0 || slot.read.parked.is_some() || !has_progress;
         let memory = &mut slot.memory;
         if kept != memory.kept {
             self.pool.charge_kept(memory.owner, memory.kept, kept);
@@ -102,7 +102,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let memory = &mut slot.memory;
         let owner = self.pool.open_account(owners);
         let before = std::mem::replace(&mut memory.owner, owner);
-        for buffer in slot.parked.iter().chain(&slot.out) {
+        for buffer in slot.read.parked.iter().chain(&slot.write.out) {
             self.pool.reown(*buffer, owner);
         }
         self.pool.charge_kept(owner, 0, memory.kept);
@@ -186,7 +186,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Whether the peer's queue has room for a record or segment of `on`. If not, `on` waits for memory or for the
     /// peer.
     pub(super) fn has_room_for(&mut self, on: ConnId, peer: ConnId) -> bool {
-        match self.slot(peer).and_then(|peer| peer.out) {
+        match self.slot(peer).and_then(|peer| peer.write.out) {
             Some(out) => self.pool[out].room() >= ROOM_MIN,
             None => self.may_queue(on),
         }
@@ -318,10 +318,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 Bytes::Kept | Bytes::Any => self.pool.charged(*id),
             };
             let memory = &slot.memory;
-            let buffers: usize = slot.parked.iter().chain(&slot.out).map(of_buffer).sum();
+            let buffers: usize = slot.read.parked.iter().chain(&slot.write.out).map(of_buffer).sum();
             let since = memory.kept_since.into_iter().chain(memory.queued_since).min();
             // Both halves of a pair may be making progress and hold partial records.
-            let is_fresh = |since| slot.peer.is_some() && self.now.mono.since(since) < STALLED;
+            let is_fresh = |since| slot.pairing.peer().is_some() && self.now.mono.since(since) < STALLED;
             let since = since.filter(|&since| which == Bytes::Any || !is_fresh(since));
             let piped = if which == Bytes::Any { memory.piped } else { 0 };
             let bytes = buffers + memory.kept + piped;
@@ -359,7 +359,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 self.machine.handle_stalled(holder.on, self.now);
                 self.settle();
                 if let Some(slot) = self.slot(holder.on)
-                    && slot.writing != Writing::Failed
+                    && slot.write.phase != Writing::Failed
                 {
                     debug_assert!(slot.closing.is_some(), "a stalled connection that the machine keeps");
                     self.write_failed(holder.on);

@@ -11,7 +11,7 @@ use crate::alpn;
 use crate::direct_tls::DirectTls;
 use crate::escape::Escaped;
 use crate::net::{Net, Resolved};
-use crate::slot::{Gate, Link, Writing};
+use crate::slot::{Gate, Link, Pairing, Writing};
 use crate::tls::TlsSession;
 
 impl<N: Net> EventLoop<N, dyn Machine> {
@@ -26,8 +26,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Output::Read { on, wanted } => {
                 if let Some(slot) = self.slot(on) {
-                    slot.wanted = wanted;
-                    slot.fresh = wanted;
+                    slot.read.wanted = wanted;
+                    slot.read.fresh = wanted;
                     self.enqueue(on);
                 }
             }
@@ -35,10 +35,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 for (on, peer) in [(hidden, client), (client, hidden)] {
                     self.charge_like(on, client);
                     if let Some(slot) = self.slot(on) {
-                        slot.peer = Some(peer);
-                        slot.was_paired = true;
-                        slot.gate = Gate::Open;
-                        slot.wanted = true;
+                        slot.pairing = Pairing::With(peer);
+                        slot.read.gate = Gate::Open;
+                        slot.read.wanted = true;
                         self.enqueue(on);
                     }
                     self.limit_unsent(on);
@@ -52,14 +51,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Output::Gate { on } => {
                 if let Some(slot) = self.slot(on) {
-                    slot.gate = Gate::After(0);
-                    slot.fresh = true;
-                    slot.last_reported = false;
+                    slot.read.gate = Gate::After(0);
+                    slot.read.fresh = true;
+                    slot.read.last_reported = false;
                 }
             }
             Output::Pass { from, bytes } => {
                 if let Some(slot) = self.slot(from) {
-                    slot.gate.pass(bytes);
+                    slot.read.gate.pass(bytes);
                     self.enqueue(from);
                 }
             }
@@ -91,9 +90,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Output::LocalAddress { on } => self.tell_local_address(on),
             Output::CloseWrite { on } => {
                 if let Some(slot) = self.slot(on)
-                    && slot.writing == Writing::Open
+                    && slot.write.phase == Writing::Open
                 {
-                    slot.writing = Writing::Ending;
+                    slot.write.phase = Writing::Ending;
                     self.flush(on);
                 }
             }
@@ -119,7 +118,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             TlsRole::Server => self.tls.server.clone().map(TlsSession::server),
             TlsRole::EndToEnd => {
                 // The machine has read the whole ClientHello, which is still in the parked buffer.
-                let parked = find(&mut self.slots, on).and_then(|slot| slot.parked);
+                let parked = find(&mut self.slots, on).and_then(|slot| slot.read.parked);
                 let hello = parked.map_or(&[][..], |parked| self.pool[parked].filled());
                 let is_validation = client_hello::offers_only(hello, alpn::CHALLENGE);
                 self.tls.end_to_end.as_ref().map(|end_to_end| match &end_to_end.challenges {
@@ -150,7 +149,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                 let Some(slot) = find(&mut self.slots, on) else { return };
                 slot.role = Some(role);
                 // Bytes behind those that the machine consumed belong to the TLS session.
-                let parked = slot.parked.take();
+                let parked = slot.read.parked.take();
                 let wire = parked.map_or_else(Vec::new, |parked| self.pool[parked].filled().to_vec());
                 match &mut slot.tls {
                     Some(outer) => {
@@ -162,11 +161,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     None => {
                         slot.tls = Some(Box::new(session));
                         slot.may_be_http = role == TlsRole::Server;
-                        slot.wire = wire;
+                        slot.read.wire = wire;
                     }
                 }
                 // Run TLS even before the peer sends anything: a client sends first.
-                slot.unopened = true;
+                slot.read.unopened = true;
                 self.give(parked);
                 // A PROXY header may have changed the accounts of the connection.
                 self.charge_like(on, on);
@@ -193,8 +192,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
         let mut sock = sock;
         let watched = net.watch(&mut sock, on);
-        slot.readable = true;
-        slot.writable = true;
+        slot.read.ready = true;
+        slot.write.ready = true;
         slot.link = Link::Dialling(sock);
         if let Err(error) = watched {
             slot.link = Link::None;
@@ -205,7 +204,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Handles a writable dialling socket, which may be connected.
     pub(super) fn finish_dial(&mut self, on: ConnId) {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
-        if !slot.writable {
+        if !slot.write.ready {
             return;
         }
         let Link::Dialling(mut sock) = std::mem::replace(&mut slot.link, Link::None) else { return };
@@ -217,7 +216,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             }
             Ok(false) => {
                 // The first edge may come before the socket is connected.
-                slot.writable = false;
+                slot.write.ready = false;
                 slot.link = Link::Dialling(sock);
             }
             Err(error) => {

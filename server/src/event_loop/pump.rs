@@ -79,17 +79,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     fn pump_once(&mut self, on: ConnId) -> Go {
         let Some(slot) = self.slot(on) else { return Go::Wait };
-        let Some(peer) = slot.peer else { return Go::Wait };
-        if !slot.wanted {
+        let Some(peer) = slot.pairing.peer() else { return Go::Wait };
+        if !slot.read.wanted {
             return Go::Wait;
         }
-        let (parked, unopened, reading, readable) = (slot.parked, slot.unopened, slot.reading, slot.readable);
-        let passes = slot.gate.passes();
+        let (parked, unopened, reading, readable) =
+            (slot.read.parked, slot.read.unopened, slot.read.phase, slot.read.ready);
+        let passes = slot.read.gate.passes();
         let Some(dst) = self.slot(peer) else { return Go::Wait };
-        if dst.writing != Writing::Open {
+        if dst.write.phase != Writing::Open {
             return Go::Wait;
         }
-        if dst.pipe.is_some() || dst.is_clogged() {
+        if dst.write.pipe.is_some() || dst.is_clogged() {
             return Go::Wait;
         }
         let dst_tls = dst.tls.is_some();
@@ -119,16 +120,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     ) -> Go {
         let bytes = self.pool[parked].filled().len().min(passes);
         let is_all = bytes == self.pool[parked].filled().len();
-        let has_queue = self.slot(peer).is_some_and(|dst| dst.out.is_some());
+        let has_queue = self.slot(peer).is_some_and(|dst| dst.write.out.is_some());
         if !dst_tls && is_all && !has_queue && self.pool.is_movable(parked) {
             if !self.pool.is_tight(parked) && !self.queue_working(on, parked) {
                 return Go::Wait;
             }
             if let Some(dst) = self.slot(peer) {
-                dst.out = Some(parked);
+                dst.write.out = Some(parked);
             }
             if let Some(slot) = self.slot(on) {
-                slot.parked = None;
+                slot.read.parked = None;
             }
             return self.account(on, peer, bytes);
         }
@@ -252,7 +253,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let kept = self.recall_wire(on, &mut scratch);
         let readable = self
             .slot(on)
-            .is_some_and(|slot| slot.readable && slot.reading == Reading::Open && !slot.unopened);
+            .is_some_and(|slot| slot.read.ready && slot.read.phase == Reading::Open && !slot.read.unopened);
         let mut end = None;
         let mut wire = kept;
         if readable {
@@ -307,7 +308,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             let read = u32::try_from(bytes).unwrap_or(u32::MAX);
             self.inputs.push_back(Input::Moved { from: on, read, queued });
             if let Some(slot) = self.slot(on) {
-                slot.fresh |= slot.gate.moved(bytes);
+                slot.read.fresh |= slot.read.gate.moved(bytes);
             }
         }
         self.flush(peer);
@@ -317,20 +318,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// The outgoing buffer of a destination, allocated if there is none. Returns `None` if the source has to wait for
     /// memory.
     fn out_for(&mut self, on: ConnId, peer: ConnId) -> Option<BufferId> {
-        if let Some(out) = self.slot(peer)?.out {
+        if let Some(out) = self.slot(peer)?.write.out {
             return Some(out);
         }
         let out = self.take_queue(on)?;
-        self.slot(peer)?.out = Some(out);
+        self.slot(peer)?.write.out = Some(out);
         Some(out)
     }
 
     /// Releases the outgoing buffer if it is still empty.
     fn settle_out(&mut self, on: ConnId) {
-        let Some(out) = self.slot(on).and_then(|slot| slot.out) else { return };
+        let Some(out) = self.slot(on).and_then(|slot| slot.write.out) else { return };
         if self.pool[out].is_empty() {
             if let Some(slot) = self.slot(on) {
-                slot.out = None;
+                slot.write.out = None;
             }
             self.give(Some(out));
         }

@@ -10,7 +10,7 @@ use crate::buffer::{Buffer, BufferId};
 use crate::escape::Escaped;
 use crate::net::Net;
 use crate::pin::Pin;
-use crate::slot::{Gate, Reading, Slot};
+use crate::slot::{Gate, Reading};
 use crate::tls::{
     HANDSHAKE_WIRE_MAX, Opened, Protocol, RECORD_MAX, RECORD_WIRE_MAX, Take, TlsError, TlsSession,
     is_hello_too_long,
@@ -48,22 +48,22 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut bytes = 0;
         for _ in 0..TURN_CALLS_MAX {
             let Some(slot) = self.slot(on) else { return };
-            if slot.closing.is_some() || slot.peer.is_some() {
+            if slot.closing.is_some() || slot.pairing.peer().is_some() {
                 // The machine has closed or paired the connection.
                 return self.enqueue(on);
             }
-            if !slot.wanted && !slot.is_securing() {
+            if !slot.read.wanted && !slot.is_securing() {
                 return self.look_for_end(on);
             }
-            if std::mem::take(&mut slot.fresh) && slot.parked.is_some() {
+            if std::mem::take(&mut slot.read.fresh) && slot.read.parked.is_some() {
                 self.offer_parked(on);
-            } else if slot.unopened {
+            } else if slot.read.unopened {
                 if !self.open_parked(on, 0) {
                     return;
                 }
-            } else if let Reading::Ending(how) = slot.reading {
+            } else if let Reading::Ending(how) = slot.read.phase {
                 return self.report_end(on, how);
-            } else if slot.readable && slot.reading == Reading::Open {
+            } else if slot.read.ready && slot.read.phase == Reading::Open {
                 match self.receive_parked(on) {
                     Some(received) => bytes += received,
                     None => return,
@@ -82,13 +82,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// in TLS, where the end is inside the encrypted stream.
     fn look_for_end(&mut self, on: ConnId) {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
-        if slot.tls.is_some() || slot.parked.is_some() {
+        if slot.tls.is_some() || slot.read.parked.is_some() {
             return;
         }
-        if let Reading::Ending(how) = slot.reading {
+        if let Reading::Ending(how) = slot.read.phase {
             return self.report_end(on, how);
         }
-        if !slot.readable || slot.reading != Reading::Open {
+        if !slot.read.ready || slot.read.phase != Reading::Open {
             return;
         }
         let Some(sock) = slot.sock() else { return };
@@ -118,12 +118,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut scratch = std::mem::take(&mut self.scratch);
         for _ in 0..TURN_CALLS_MAX {
             let Some((slot, net)) = self.slot_and_net(on) else { break };
-            if !slot.readable || bytes >= TURN_BYTES_MAX {
+            if !slot.read.ready || bytes >= TURN_BYTES_MAX {
                 break;
             }
-            if slot.eof_seen {
+            if slot.read.eof_seen {
                 // Further receive calls would only return EOF again.
-                slot.readable = false;
+                slot.read.ready = false;
                 broken |= slot.sock().and_then(|sock| net.take_error(sock)).is_some();
                 break;
             }
@@ -142,7 +142,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if broken {
             self.write_failed(on);
         }
-        if let Some(Slot { readable: true, .. }) = self.slot(on) {
+        if self.slot(on).is_some_and(|slot| slot.read.ready) {
             self.enqueue(on);
         }
     }
@@ -160,24 +160,24 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let Some(slot) = self.slot(on) else { return Received::Nothing };
         match received {
             Ok(0) => {
-                slot.eof_seen = true;
-                Received::End(match (slot.reset_seen, &slot.tls) {
+                slot.read.eof_seen = true;
+                Received::End(match (slot.write.reset_seen, &slot.tls) {
                     (true, _) => End::Reset,
                     (false, Some(_)) => End::Truncated,
                     (false, None) => End::Clean,
                 })
             }
             Ok(n) => {
-                slot.bulk = n >= N::BULK_MIN;
+                slot.read.bulk = n >= N::BULK_MIN;
                 self.received += n as u64;
                 Received::Bytes(n)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                slot.readable = false;
+                slot.read.ready = false;
                 Received::Nothing
             }
             Err(_) => {
-                slot.eof_seen = true;
+                slot.read.eof_seen = true;
                 Received::End(End::Reset)
             }
         }
@@ -185,14 +185,14 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     pub(super) fn set_reading(&mut self, on: ConnId, reading: Reading) {
         if let Some(slot) = self.slot(on) {
-            slot.reading = reading;
+            slot.read.phase = reading;
         }
     }
 
     /// Reports the end of the stream, after everything before it has been delivered.
     pub(super) fn report_end(&mut self, on: ConnId, how: End) {
         let Some(slot) = self.slot(on) else { return };
-        slot.reading = Reading::Ended;
+        slot.read.phase = Reading::Ended;
         let input =
             if slot.is_securing() { Input::TlsFailed(on, TlsFailure::Ended) } else { Input::Ended(on, how) };
         self.inputs.push_back(input);
@@ -214,16 +214,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         };
         match &result {
             Some(Ok(opened)) => {
-                slot.unopened = opened.full;
-                slot.wire.clear();
-                slot.wire.extend_from_slice(&wire[opened.consumed..]);
-                if slot.wire.is_empty() {
-                    slot.wire = Vec::new();
+                slot.read.unopened = opened.full;
+                slot.read.wire.clear();
+                slot.read.wire.extend_from_slice(&wire[opened.consumed..]);
+                if slot.read.wire.is_empty() {
+                    slot.read.wire = Vec::new();
                 }
                 if opened.ended {
-                    slot.reading = Reading::Ending(End::Clean);
+                    slot.read.phase = Reading::Ending(End::Clean);
                 } else if opened.cut {
-                    slot.reading = Reading::Ending(End::Truncated);
+                    slot.read.phase = Reading::Ending(End::Truncated);
                 }
             }
             Some(Err(error)) => {
@@ -233,9 +233,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     on.generation,
                     Escaped(&error.to_string())
                 );
-                slot.unopened = false;
-                slot.wire = Vec::new();
-                slot.reading = Reading::Ended;
+                slot.read.unopened = false;
+                slot.read.wire = Vec::new();
+                slot.read.phase = Reading::Ended;
                 let input = if slot.is_securing() {
                     let why = if is_answer { TlsFailure::PlainHttp } else { error.failure() };
                     Input::TlsFailed(on, why)
@@ -256,15 +256,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Offers the parked bytes to the machine, unless they are to be relayed without inspection.
     pub(super) fn offer_parked(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
-        let Some(parked) = slot.parked else { return };
-        if slot.peer.is_some() && slot.gate != Gate::After(0) {
+        let Some(parked) = slot.read.parked else { return };
+        if slot.pairing.peer().is_some() && slot.read.gate != Gate::After(0) {
             return;
         }
         let used = self.machine.handle_bytes(on, self.pool[parked].filled(), self.now);
         self.pool[parked].consume(used);
         if self.pool[parked].is_empty() {
             if let Some(slot) = self.slot(on) {
-                slot.parked = None;
+                slot.read.parked = None;
             }
             self.give(Some(parked));
         }
@@ -373,9 +373,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// sent close_notify (RFC 8737 §3).
     fn end_challenge(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
-        slot.unopened = false;
-        slot.wire = Vec::new();
-        let parked = slot.parked.take();
+        slot.read.unopened = false;
+        slot.read.wire = Vec::new();
+        let parked = slot.read.parked.take();
         self.give(parked);
         self.report_end(on, End::Clean);
     }
@@ -413,8 +413,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return false;
         }
         slot.tls = None;
-        slot.wire = Vec::new();
-        slot.unopened = false;
+        slot.read.wire = Vec::new();
+        slot.read.unopened = false;
         true
     }
 
@@ -431,8 +431,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Refuses a message that exceeds the limit of wire bytes.
     fn refuse_wire(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
-        slot.wire = Vec::new();
-        slot.reading = Reading::Ended;
+        slot.read.wire = Vec::new();
+        slot.read.phase = Reading::Ended;
         let input = if slot.is_securing() {
             Input::TlsFailed(on, TlsFailure::TooLong)
         } else {
@@ -444,8 +444,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Copies the kept wire bytes to the front of the scratch buffer. Returns how many they are.
     pub(super) fn recall_wire(&mut self, on: ConnId, scratch: &mut [u8]) -> usize {
         let Some(slot) = self.slot(on) else { return 0 };
-        let kept = slot.wire.len();
-        scratch[..kept].copy_from_slice(&slot.wire);
+        let kept = slot.read.wire.len();
+        scratch[..kept].copy_from_slice(&slot.read.wire);
         kept
     }
 
@@ -453,9 +453,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     pub(super) fn keep_wire(&mut self, on: ConnId, received: usize) {
         let scratch = std::mem::take(&mut self.scratch);
         if let Some(slot) = self.slot(on) {
-            let kept = slot.wire.len();
-            slot.wire.extend_from_slice(&scratch[kept..kept + received]);
-            slot.unopened = true;
+            let kept = slot.read.wire.len();
+            slot.read.wire.extend_from_slice(&scratch[kept..kept + received]);
+            slot.read.unopened = true;
         }
         self.scratch = scratch;
     }
@@ -464,7 +464,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// turn.
     fn parked_for(&mut self, on: ConnId) -> Option<BufferId> {
         let slot = find(&mut self.slots, on)?;
-        if let Some(parked) = slot.parked {
+        if let Some(parked) = slot.read.parked {
             self.pool.grow_buffer(parked);
             // Consumed bytes leave room in front, but the room is needed behind.
             if self.pool[parked].room() < RECORD_MAX {
@@ -473,15 +473,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Some(parked);
         }
         let parked = self.pool.take_working(slot.memory.owner);
-        slot.parked = Some(parked);
+        slot.read.parked = Some(parked);
         Some(parked)
     }
 
     pub(super) fn release_if_empty(&mut self, on: ConnId) {
-        let Some(parked) = self.slot(on).and_then(|slot| slot.parked) else { return };
+        let Some(parked) = self.slot(on).and_then(|slot| slot.read.parked) else { return };
         if self.pool[parked].is_empty() {
             if let Some(slot) = self.slot(on) {
-                slot.parked = None;
+                slot.read.parked = None;
             }
             self.give(Some(parked));
         }

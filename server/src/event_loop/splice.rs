@@ -16,7 +16,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Receives at most `at_most` bytes into a pipe for the peer. Returns `None` if splicing is impossible or not worth
     /// it.
     pub(super) fn splice(&mut self, on: ConnId, peer: ConnId, at_most: usize) -> Option<Received> {
-        if !self.slot(on)?.bulk || !self.slot(peer)?.is_drained() {
+        if !self.slot(on)?.read.bulk || !self.slot(peer)?.is_drained() {
             return None;
         }
         let Some(room) = self.granted(on) else { return Some(Received::Nothing) };
@@ -40,7 +40,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         match (received, self.slot(peer)) {
             (Received::Bytes(_), Some(dst)) => {
-                dst.pipe = Some(pipe);
+                dst.write.pipe = Some(pipe);
                 self.end_wait(on);
             }
             _ => self.net.give_pipe(pipe),
@@ -50,7 +50,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Releases the pipe of a connection and discards the bytes in it.
     pub(super) fn drop_pipe(&mut self, on: ConnId) {
-        if let Some(pipe) = self.slot(on).and_then(|slot| slot.pipe.take()) {
+        if let Some(pipe) = self.slot(on).and_then(|slot| slot.write.pipe.take()) {
             self.net.give_pipe(pipe);
         }
     }

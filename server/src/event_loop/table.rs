@@ -38,9 +38,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         if std::mem::replace(&mut slot.queued, true) {
             return;
         }
-        let much_to_send = || slot.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
-        let queue =
-            if slot.bulk || slot.pipe.is_some() || much_to_send() { &mut self.busy } else { &mut self.ready };
+        let much_to_send = || slot.write.out.is_some_and(|out| self.pool[out].filled().len() >= N::BULK_MIN);
+        let queue = if slot.read.bulk || slot.write.pipe.is_some() || much_to_send() {
+            &mut self.busy
+        } else {
+            &mut self.ready
+        };
         queue.push_back(on);
     }
 

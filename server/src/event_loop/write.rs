@@ -7,16 +7,16 @@ use rendezvous_core::machine::{Close, ConnId, Machine};
 use super::{EventLoop, Input, find};
 use crate::buffer::BufferId;
 use crate::net::{Net, Pipe};
-use crate::slot::{Gate, Link, Reading, Slot, UnsentLimit, Writing};
+use crate::slot::{Gate, Link, Pairing, Reading, Slot, UnsentLimit, Writing};
 
 impl<N: Net> EventLoop<N, dyn Machine> {
     /// Sends bytes of the machine: as many as the socket accepts now, the rest when it is writable.
     pub(super) fn send(&mut self, on: ConnId, bytes: &[u8]) {
         let Some(slot) = self.slot(on) else { return };
-        if slot.writing != Writing::Open || matches!(slot.link, Link::None | Link::Dialling(_)) {
+        if slot.write.phase != Writing::Open || matches!(slot.link, Link::None | Link::Dialling(_)) {
             return;
         }
-        slot.flushed_pending = true;
+        slot.write.flushed_pending = true;
         let sealed = if slot.tls.is_some() { self.seal(on, bytes) } else { self.append_out(on, bytes) };
         if sealed {
             self.flush(on)
@@ -32,15 +32,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut progress = false;
         loop {
             let Some(slot) = find(&mut self.slots, on) else { return };
-            if slot.writing == Writing::Failed {
+            if slot.write.phase == Writing::Failed {
                 return;
             }
             let Link::Up(sock) = &mut slot.link else { break };
-            if !slot.writable {
+            if !slot.write.ready {
                 break;
             }
             // The bytes in the pipe precede those in the buffer.
-            let sent = match (&mut slot.pipe, slot.out) {
+            let sent = match (&mut slot.write.pipe, slot.write.out) {
                 (Some(pipe), _) => self.net.splice_out(pipe, sock),
                 (None, Some(out)) => self.net.send(sock, self.pool[out].filled()),
                 (None, None) => break,
@@ -52,18 +52,18 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                     self.sent(on, n);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    slot.writable = false;
-                    if let Some(limit) = &mut slot.unsent
+                    slot.write.ready = false;
+                    if let Some(limit) = &mut slot.write.unsent
                         && let Some(bytes) = limit.on_full(self.now.mono)
                     {
                         self.net.limit_unsent(sock, bytes);
                         // If it takes more now, no edge need tell of it.
-                        slot.writable = true;
+                        slot.write.ready = true;
                     }
                 }
                 Err(error) => {
                     // 'Broken pipe' follows an end that was reported before, so it is not a reset.
-                    slot.reset_seen = error.kind() != io::ErrorKind::BrokenPipe;
+                    slot.write.reset_seen = error.kind() != io::ErrorKind::BrokenPipe;
                     return self.write_failed(on);
                 }
             }
@@ -74,7 +74,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Begins to bound what the system holds unsent for a half of a pair.
     pub(super) fn limit_unsent(&mut self, on: ConnId) {
         let Some(slot) = find(&mut self.slots, on) else { return };
-        slot.unsent = Some(UnsentLimit::NEW);
+        slot.write.unsent = Some(UnsentLimit::NEW);
         if let Link::Up(sock) = &mut slot.link {
             self.net.limit_unsent(sock, UnsentLimit::NEW.bytes());
         }
@@ -85,16 +85,16 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.sent += n as u64;
         self.note_taken(on, n);
         let Some(slot) = find(&mut self.slots, on) else { return };
-        if let Some(limit) = &mut slot.unsent {
+        if let Some(limit) = &mut slot.write.unsent {
             limit.on_taken(n);
         }
-        if let Some(pipe) = slot.pipe.take_if(|pipe| pipe.is_empty()) {
+        if let Some(pipe) = slot.write.pipe.take_if(|pipe| pipe.is_empty()) {
             return self.net.give_pipe(pipe);
         }
-        let Some(out) = slot.out.filter(|_| slot.pipe.is_none()) else { return };
+        let Some(out) = slot.write.out.filter(|_| slot.write.pipe.is_none()) else { return };
         self.pool[out].consume(n);
         if self.pool[out].is_empty() {
-            slot.out = None;
+            slot.write.out = None;
             self.give(Some(out));
         }
     }
@@ -102,9 +102,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Queues the inputs that follow from a shorter or empty queue, and resumes the peer.
     fn flushed(&mut self, on: ConnId, progress: bool) {
         let Some(slot) = self.slot(on) else { return };
-        let peer = slot.peer;
+        let peer = slot.pairing.peer();
         if slot.is_drained() {
-            let pending = std::mem::take(&mut slot.flushed_pending);
+            let pending = std::mem::take(&mut slot.write.flushed_pending);
             if pending || (progress && peer.is_some()) {
                 self.inputs.push_back(Input::Flushed(on));
             }
@@ -123,7 +123,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn finish_writing(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
         let to_be_reset = slot.tls.is_none() && slot.closing == Some(Close::Truncate);
-        match slot.writing {
+        match slot.write.phase {
             Writing::Open | Writing::Failed => {}
             Writing::Cutting | Writing::Ended if to_be_reset => {
                 // A reset would discard what the peer has not acknowledged yet, so it is delayed.
@@ -134,7 +134,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             Writing::Cutting => self.end_write(on),
             Writing::Ended => {}
             Writing::Ending => {
-                slot.writing = Writing::Cutting;
+                slot.write.phase = Writing::Cutting;
                 if slot.tls.is_some() && self.seal_end(on) {
                     return self.flush(on);
                 }
@@ -146,7 +146,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     fn end_write(&mut self, on: ConnId) {
         let Some((slot, net)) = self.slot_and_net(on) else { return };
-        slot.writing = Writing::Ended;
+        slot.write.phase = Writing::Ended;
         if let Some(sock) = slot.sock()
             && net.end_write(sock).is_err()
         {
@@ -159,7 +159,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         for on in std::mem::take(&mut self.truncating) {
             let Some((slot, net)) = self.slot_and_net(on) else { continue };
             let left = slot.sock().map_or(0, |sock| net.unacknowledged(sock));
-            if left == 0 || slot.writing == Writing::Failed {
+            if left == 0 || slot.write.phase == Writing::Failed {
                 self.remove_slot(on, true);
             } else {
                 self.truncating.push(on);
@@ -170,13 +170,13 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Handles a failed write: discards the queue and reports the failure.
     pub(super) fn write_failed(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
-        if slot.writing == Writing::Failed {
+        if slot.write.phase == Writing::Failed {
             return;
         }
         let is_unreported = slot.closing.is_none();
-        slot.writing = Writing::Failed;
-        slot.flushed_pending = false;
-        let out = slot.out.take();
+        slot.write.phase = Writing::Failed;
+        slot.write.flushed_pending = false;
+        let out = slot.write.out.take();
         self.drop_pipe(on);
         self.give(out);
         if is_unreported {
@@ -191,15 +191,15 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             // It never had a socket.
             return self.inputs.push_back(Input::Closed(on));
         };
-        let peer = slot.peer.take();
+        let peer = slot.pairing.end();
         let first = slot.closing.is_none();
         slot.closing = Some(how);
-        slot.reading = Reading::Ended;
-        let parked = slot.parked.take();
-        slot.wire = Vec::new();
-        slot.unopened = false;
+        slot.read.phase = Reading::Ended;
+        let parked = slot.read.parked.take();
+        slot.read.wire = Vec::new();
+        slot.read.unopened = false;
         let up = matches!(slot.link, Link::Up(_));
-        let fin_sent = slot.writing == Writing::Ended;
+        let fin_sent = slot.write.phase == Writing::Ended;
         if let Some(peer) = peer {
             self.unpair(peer);
         }
@@ -209,7 +209,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         debug_assert!(first, "closed twice in the same way");
         if let Some(slot) = self.slot(on) {
-            slot.writing = match (slot.writing, how) {
+            slot.write.phase = match (slot.write.phase, how) {
                 (Writing::Open | Writing::Ending, Close::Linger) => Writing::Ending,
                 (Writing::Open | Writing::Ending, _) => Writing::Cutting,
                 (other, _) => other,
@@ -225,8 +225,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// data in flight.
     pub(super) fn close_if_done(&mut self, on: ConnId) {
         let Some(slot) = self.slot(on) else { return };
-        let written = matches!(slot.writing, Writing::Ended | Writing::Failed);
-        if slot.closing.is_some() && written && slot.eof_seen {
+        let written = matches!(slot.write.phase, Writing::Ended | Writing::Failed);
+        if slot.closing.is_some() && written && slot.read.eof_seen {
             self.remove_slot(on, false);
         }
     }
@@ -235,17 +235,19 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     fn remove_slot(&mut self, on: ConnId, abort: bool) {
         let Some(place) = self.slots.get_mut(on.index as usize) else { return };
         let Some(slot) = place.take_if(|slot| slot.id == on) else { return };
-        let Slot { link, parked, out, pipe, peer, memory, writing, was_paired, .. } = *slot;
-        debug_assert!(peer.is_none(), "buried while paired");
-        self.give(parked);
-        self.give(out);
+        let Slot { link, read, write, pairing, memory, .. } = *slot;
+        debug_assert!(pairing.peer().is_none(), "removed while paired");
+        self.give(read.parked);
+        self.give(write.out);
         self.discharge(memory);
-        if let Some(pipe) = pipe {
+        if let Some(pipe) = write.pipe {
             self.net.give_pipe(pipe);
         }
         match link {
             Link::Up(sock) if abort => self.net.abort(sock),
-            Link::Up(sock) if writing == Writing::Ended => self.close_delivered(sock, was_paired),
+            Link::Up(sock) if write.phase == Writing::Ended => {
+                self.close_delivered(sock, pairing != Pairing::Never);
+            }
             Link::Up(sock) | Link::Dialling(sock) => self.net.close(sock),
             Link::None => {}
         }
@@ -256,9 +258,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Detaches the other half of an ended pair: its bytes go to the machine again.
     fn unpair(&mut self, on: ConnId) {
         if let Some(slot) = self.slot(on) {
-            slot.peer = None;
-            slot.gate = Gate::Open;
-            slot.fresh = true;
+            slot.pairing.end();
+            slot.read.gate = Gate::Open;
+            slot.read.fresh = true;
             self.enqueue(on);
         }
     }
@@ -266,20 +268,20 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     /// Number of bytes queued for the socket.
     pub(super) fn queued(&mut self, on: ConnId) -> u32 {
         let Some(slot) = find(&mut self.slots, on) else { return 0 };
-        let buffered = slot.out.map_or(0, |out| self.pool[out].filled().len());
-        let piped = slot.pipe.as_ref().map_or(0, Pipe::len);
+        let buffered = slot.write.out.map_or(0, |out| self.pool[out].filled().len());
+        let piped = slot.write.pipe.as_ref().map_or(0, Pipe::len);
         u32::try_from(buffered + piped).unwrap_or(u32::MAX)
     }
 
     fn append_out(&mut self, on: ConnId, bytes: &[u8]) -> bool {
         let Some(slot) = self.slot(on) else { return false };
-        match slot.out {
+        match slot.write.out {
             Some(out) => self.pool[out].append(bytes),
             None => {
                 let owner = slot.memory.owner;
                 let out = self.pool.hold(bytes, owner);
                 if let Some(slot) = self.slot(on) {
-                    slot.out = Some(out);
+                    slot.write.out = Some(out);
                 }
             }
         }
@@ -309,10 +311,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
     ) -> Option<R> {
         let slot = find(&mut self.slots, on)?;
         let owner = slot.memory.owner;
-        let out: BufferId = *slot.out.get_or_insert_with(|| self.pool.hold(&[], owner));
+        let out: BufferId = *slot.write.out.get_or_insert_with(|| self.pool.hold(&[], owner));
         let result = work(slot.tls.as_deref_mut()?, &mut self.pool[out]);
         if self.pool[out].is_empty() {
-            slot.out = None;
+            slot.write.out = None;
             self.give(Some(out));
         }
         Some(result)
