@@ -66,7 +66,8 @@ struct Options {
 
 impl Options {
     fn read(mut args: impl Iterator<Item = String>) -> Self {
-        let mut options = Self::default();
+        let threads = env::var("RUST_TEST_THREADS").ok().and_then(|n| n.parse().ok());
+        let mut options = Self { threads, ..Self::default() };
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--list" => options.list = true,
@@ -126,8 +127,9 @@ fn run_all(
     required: bool,
 ) -> ExitCode {
     let started = Instant::now();
-    let threads =
-        threads.or_else(|| thread::available_parallelism().ok().map(Into::into)).unwrap_or(2).max(1);
+    // Most cases wait for programs and timeouts, so more of them than processors run at once.
+    let cases_at_once = || thread::available_parallelism().map_or(4, |processors| 2 * processors.get());
+    let threads = threads.unwrap_or_else(cases_at_once).max(1);
     print(&format!("\nrunning {} tests\n", wanted.len()));
     // A panic is printed with its case, not between the lines of another.
     panic::set_hook(Box::new(|info| program::event(format!("{info}"))));

@@ -38,6 +38,8 @@ fn relay_ends(signal: &str) {
 fn the_relay_lets_a_pair_finish_first() {
     let service = Raw::start();
     let (_world, mut relay, home, _agent) = World::with_service(service.address);
+    // One connection waits for the client, and another one still waits when the relay is stopped.
+    relay.program.says_times(said::WAITING, 2);
     let mut client = relay.open(Below::Tls13);
     client.send(format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(&home.id)).as_bytes());
     let mut hidden = service.accept();

@@ -79,7 +79,11 @@ impl Manager {
     fn hears(&self, start: &str, but_not: &str) -> String {
         loop {
             let mut bytes = [0; 4096];
-            let len = self.socket.recv(&mut bytes).unwrap_or_else(|_| panic!("never told {start}"));
+            let len = match self.socket.recv(&mut bytes) {
+                Ok(len) => len,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => panic!("never told {start}: {error}"),
+            };
             let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
             assert!(!text.starts_with(but_not), "{text:?} before {start:?}");
             if text.starts_with(start) {
