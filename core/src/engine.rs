@@ -13,6 +13,7 @@ use self::admission::{Admission, Stage};
 pub use self::config::{Config, Transport};
 use self::follow::Follow;
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
+pub use self::steer::Kick;
 use crate::client_hello;
 use crate::conns::Conns;
 use crate::entropy::Entropy;
@@ -25,6 +26,7 @@ use crate::http::reply::diagnostic::{BUSY, FULL, NOBODY, OFFLINE, STOPPING};
 use crate::id::Id;
 use crate::limiter::{Source, Sources};
 use crate::machine::{Close, ConnId};
+use crate::prefix::PrefixSet;
 use crate::registry::{Enrolment, Registry, Takers, WaitingKind};
 use crate::time::{Now, Span, Time};
 use crate::token::ChallengeKey;
@@ -38,6 +40,7 @@ mod rendezvous;
 mod request;
 mod route;
 mod snapshot;
+mod steer;
 
 /// A plain-token connection becomes eligible this long after its 200 is in the socket. A hidden server of 2013 loses
 /// a request that arrives in one segment with the 200.
@@ -68,6 +71,8 @@ pub struct Engine {
     per_address: BTreeMap<Source, u32>,
     entropy: Entropy,
     challenges: ChallengeKey,
+    /// [`Config::denied`], for look-ups.
+    denied: PrefixSet,
     draining: bool,
 }
 
@@ -227,6 +232,7 @@ impl Engine {
         conns.set_lingering_max(Self::lingering_max(&config));
         Self {
             conns,
+            denied: PrefixSet::new(&config.denied),
             config,
             registry: Registry::new(now.mono),
             failures: Sources::default(),
@@ -238,8 +244,8 @@ impl Engine {
         }
     }
 
-    /// Replaces the list of enrolled IDs. Connections of IDs that were removed, or whose secret has changed, are
-    /// closed.
+    /// Replaces the list of enrolled IDs. Connections of IDs that were removed, whose secret has changed, or that are
+    /// no longer permitted, are closed.
     pub fn handle_ids(&mut self, ids: Vec<Enrolment>, now: Now) {
         for on in self.registry.enrol(ids, now.mono) {
             match self.conns.state(on) {
@@ -260,14 +266,20 @@ impl Engine {
                 _ => debug_assert!(false, "the registry named a connection that neither waits nor is held"),
             }
         }
+        self.enforce(now);
     }
 
-    /// Replaces the configuration, except for the listeners. Limits apply to whatever begins from now on.
-    pub fn handle_config(&mut self, config: Config) {
+    /// Replaces the configuration, except for the listeners. Limits apply to whatever begins from now on. Connections
+    /// from denied addresses are closed.
+    pub fn handle_config(&mut self, config: Config, now: Now) {
         self.conns.set_limits(config.pair);
         self.conns.set_lingering_max(Self::lingering_max(&config));
         let Config { listeners, ports, .. } = core::mem::take(&mut self.config);
+        self.denied = PrefixSet::new(&config.denied);
         self.config = Config { listeners, ports, ..config };
+        if !self.denied.is_empty() {
+            self.enforce(now);
+        }
     }
 
     /// Shuts down: waiting connections are closed, further clients get 503, and pairs continue.

@@ -246,6 +246,8 @@ pub enum WaitingEnd {
     Revoked,
     /// The relay shuts down.
     Drained,
+    /// The operator disabled the ID, denied the address, or ended the connection.
+    Operator,
 }
 
 /// What was dialled.

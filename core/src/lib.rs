@@ -161,6 +161,7 @@ pub mod limiter;
 pub mod machine;
 pub mod offer;
 pub mod opaque;
+pub mod pacer;
 pub mod pair;
 pub mod prefix;
 pub mod proxy_header;

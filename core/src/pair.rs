@@ -114,6 +114,8 @@ pub enum EndReason {
     SlowReader(Side),
     /// The client's key was removed from the list of those that are let in.
     KeyRemoved,
+    /// The relay's operator ended it, or no longer permits it.
+    Operator,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -4,6 +4,10 @@ use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
+pub use self::set::PrefixSet;
+
+mod set;
+
 /// Addresses that share their first bits (RFC 4632 §3.1, RFC 4291 §2.3): `192.0.2.0/24`, `2001:db8::/32`, or one
 /// address.
 ///
@@ -38,6 +42,18 @@ impl Prefix {
             }
             _ => false,
         }
+    }
+}
+
+impl Prefix {
+    /// The first and the last address, as numbers.
+    fn range(&self) -> (u128, u128) {
+        let (first, width) = match self.address {
+            IpAddr::V4(v4) => (v4.to_bits().into(), 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let others = u128::MAX.checked_shr(128 - width + u32::from(self.bits)).unwrap_or(0);
+        (first, first | others)
     }
 }
 

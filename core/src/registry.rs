@@ -11,11 +11,13 @@ use crate::limiter::{Bucket, FAILURES, Source};
 use crate::time::{Now, Span, Time};
 use crate::token::{ChallengeKey, Key};
 
+pub use self::access::{Access, ClientLimits};
 use self::held::Held;
 pub(crate) use self::held::Holding;
 use self::pairs::Pairs;
 use self::replay_cache::{ReplayCache, TokenKey};
 
+mod access;
 mod held;
 mod pairs;
 mod replay_cache;
@@ -44,13 +46,26 @@ pub struct Enrolment {
     pub end_to_end: bool,
     /// The ports whose clients are for it: positions in [`Config::ports`](crate::engine::Config::ports).
     pub ports: Vec<u16>,
+    /// Whether it is served at present.
+    pub access: Access,
+    /// The clients that it gets.
+    pub clients: ClientLimits,
 }
 
 impl Enrolment {
     /// A hidden server without labels, for which only bound tokens are accepted.
     #[must_use]
     pub const fn new(id: Id, key: Key) -> Self {
-        Self { id, key, labels: Vec::new(), plain_tokens: false, end_to_end: false, ports: Vec::new() }
+        Self {
+            id,
+            key,
+            labels: Vec::new(),
+            plain_tokens: false,
+            end_to_end: false,
+            ports: Vec::new(),
+            access: Access::Open,
+            clients: ClientLimits::NONE,
+        }
     }
 }
 
@@ -256,6 +271,11 @@ impl Registry {
 
     pub(crate) fn is_enrolled(&self, id: Id) -> bool {
         self.entries.contains_key(&id)
+    }
+
+    /// The settings of an enrolled ID.
+    pub(crate) fn enrolment(&self, id: Id) -> Option<&Enrolment> {
+        self.entries.get(&id).map(|entry| &entry.enrolment)
     }
 
     /// The ID of a label under the relay's domain.

@@ -103,6 +103,7 @@
 //! | `ticket UPSTREAM NAME` | agent: `handle_ticket`, with the secret of this identity |
 //! | `drain` | `handle_drain` |
 //! | `ids NAME…`, `config KEY=VALUE…` | relay: `handle_ids`, `handle_config` |
+//! | `kick conn=CONN`, `kick id=UUID`, `kick from=PREFIX` | relay: `handle_kick`; the number of ended connections is not an action |
 //!
 //! Actions are outputs, and `conn` and `took`; `Idle` is omitted. Bytes are quoted, with `\r \n \t \" \\ \$ \xHH`;
 //! several strings, on the line or on lines of their own, are one. They may contain
@@ -230,6 +231,7 @@ pub enum Input {
     Timeout,
     Ids { names: Vec<String> },
     Config { config: Box<engine::Config> },
+    Kick { what: engine::Kick },
     Drain,
     PathChanged,
     KeysRemoved { keys: Vec<Fingerprint> },

@@ -112,7 +112,7 @@ impl World {
             held_per_id_max: HELD_MAX,
             ..Config::default()
         };
-        self.shell.call(|engine, _| engine.handle_config(config));
+        self.shell.call(|engine, now| engine.handle_config(config, now));
     }
 
     pub(crate) fn open(&mut self, listener: u8, host: u8) {

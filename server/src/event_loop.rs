@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rendezvous_core::event::Event;
+use rendezvous_core::id::Id;
 use rendezvous_core::machine::{ConnId, DialFailure, End, Listener, Machine, Output, TlsFailure};
+use rendezvous_core::pacer::Pacer;
 use rendezvous_core::time::{Now, Span, Time};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
@@ -32,6 +34,7 @@ mod accept;
 mod draining;
 mod gate;
 mod memory;
+mod pace;
 mod perform;
 mod pump;
 mod read;
@@ -137,6 +140,8 @@ pub struct EventLoop<N: Net, M: Machine + ?Sized> {
     relief_due: Time,
     /// Bytes in use at the last relief.
     relief_used: usize,
+    /// Rate limits of pairs.
+    pacer: Pacer,
     /// Connections that are reset once their peer has acknowledged everything.
     truncating: Vec<ConnId>,
     /// Sockets that are closed once their peer has acknowledged everything.
@@ -171,6 +176,7 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
             waiters_due: Time::default(),
             relief_due: Time::default(),
             relief_used: 0,
+            pacer: Pacer::default(),
             truncating: Vec::new(),
             draining: Draining::new(),
             edges: Vec::new(),
@@ -301,6 +307,12 @@ impl<N: Net, M: Machine> EventLoop<N, M> {
         self.pool.shrink();
     }
 
+    /// Limits the bytes of IDs, in bytes per second for each direction. All pairs of an ID share its rate.
+    pub fn set_rates(&mut self, rates: &[(Id, u64)]) {
+        self.now = self.net.now();
+        self.any().set_id_rates(rates);
+    }
+
     /// Sets the limit of request heads, including one TLS record behind the head.
     pub fn set_head(&mut self, bytes: usize) {
         self.pool.set_head(bytes);
@@ -335,6 +347,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
         self.edges = edges;
         waited?;
+        self.wake_paced();
         self.accept_all();
         self.handle_resolved();
         for _ in 0..self.ready.len() {
@@ -465,7 +478,8 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let draining = self.draining.due(self.now.mono);
         let accept = self.accept_retry();
         let memory = self.memory_due();
-        [at_most, until, tick, draining, accept, memory].into_iter().flatten().min()
+        let paced = self.pacer.due().map(|due| due.since(self.now.mono));
+        [at_most, until, tick, draining, accept, memory, paced].into_iter().flatten().min()
     }
 
     #[cfg(debug_assertions)]

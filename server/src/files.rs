@@ -70,6 +70,9 @@ impl FileKind {
     /// `--allow-keys`.
     pub const ALLOWED_KEYS: FileKind =
         FileKind { noun: "allowed keys", protection: Protection::Writers, bytes_max: 1 << 20 };
+    /// `--deny-file`.
+    pub const DENY: FileKind =
+        FileKind { noun: "denied addresses", protection: Protection::Writers, bytes_max: 16 << 20 };
     /// `--password-file`.
     pub const PASSWORDS: FileKind =
         FileKind { noun: "passwords", protection: Protection::OwnerAndGroup, bytes_max: 1 << 20 };

@@ -6,9 +6,12 @@
 //!
 //! The fields are a name, a Key URI, any number of labels for `LABEL.DOMAIN`, the accepted tokens (`bound` by default),
 //! and whether the relay terminates the clients' TLS (`relay` by default; with `end-to-end`, the agent or its local
-//! service does). Empty lines and lines that begin with `#` are ignored.
+//! service does). Further fields limit the hidden server and its clients: `access=disabled`, `max-pairs=N`, `rate=BYTES`
+//! per second, `quota=BYTES` per month, and any number of `allow=ADDR/BITS` and `deny=ADDR/BITS`. Empty lines and lines
+//! that begin with `#` are ignored.
 
 mod edit;
+pub mod steering;
 
 use std::fmt;
 use std::fs::Metadata;
@@ -22,6 +25,7 @@ use crate::failure::Failure;
 use crate::files::{self, Content, FileKind};
 use crate::key_uri;
 pub use edit::Edit;
+pub use steering::Steering;
 
 /// Name of the file in the state folder.
 pub const IDS_FILE: &str = "ids";
@@ -66,6 +70,8 @@ pub struct Entry {
     pub tokens: Tokens,
     /// Whether its clients' TLS is terminated by the agent or its local service instead of the relay.
     pub end_to_end: bool,
+    /// Its limits.
+    pub steering: Steering,
 }
 
 /// The field of the file for [`Entry::end_to_end`].
@@ -224,6 +230,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
         labels: Vec::new(),
         tokens: Tokens::default(),
         end_to_end: false,
+        steering: Steering::default(),
     };
     let (mut tokens, mut end_to_end) = (None, None);
     for word in words {
@@ -240,6 +247,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
                 let value = values.into_iter().find(|it| tls_word(*it) == format!("tls={value}"));
                 end_to_end = Some(value.ok_or("'tls=' must be followed by relay or end-to-end")?);
             }
+            _ if entry.steering.read(word)? => {}
             _ => return Err(unknown(word)),
         }
     }
@@ -273,5 +281,7 @@ fn unknown(word: &str) -> String {
     let word = word.split('=').next().unwrap_or_default();
     let harmless = word.len() <= 16 && word.bytes().all(|b| b.is_ascii_lowercase());
     let shown = if harmless && !word.is_empty() { format!(" '{word}'") } else { String::new() };
-    format!("unknown field{shown} after the Key URI: expected label=, tokens= or tls=")
+    format!(
+        "unknown field{shown} after the Key URI: expected label=, tokens=, tls=, access=, max-pairs=, rate=, quota=, allow= or deny="
+    )
 }

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod command;
 pub mod console;
 pub mod daemon;
+pub mod deny_file;
 pub mod direct_tls;
 pub mod entropy;
 pub mod escape;

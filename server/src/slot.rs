@@ -6,8 +6,10 @@ use rendezvous_core::time::Time;
 use crate::buffer::{BufferId, Charged};
 use crate::tls::TlsSession;
 
+pub(crate) use self::pace::Pace;
 pub(crate) use self::unsent::UnsentLimit;
 
+mod pace;
 mod unsent;
 
 /// A connection of the event loop. An idle one owns no buffer.
@@ -23,6 +25,10 @@ pub(crate) struct Slot<S, P> {
     pub(crate) read: ReadState,
     pub(crate) write: WriteState<P>,
     pub(crate) pairing: Pairing,
+    /// Whether it is the client's half of its pair.
+    pub(crate) is_client: bool,
+    /// Of a half of a pair whose rate is limited.
+    pub(crate) pace: Option<Box<Pace>>,
     /// Its memory.
     pub(crate) memory: Memory,
     /// Whether it is in a ready queue.
@@ -252,6 +258,8 @@ impl<S, P> Slot<S, P> {
                 reset_seen: false,
             },
             pairing: Pairing::Never,
+            is_client: false,
+            pace: None,
             memory: Memory::NEW,
             queued: false,
             closing: None,

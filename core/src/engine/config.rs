@@ -38,6 +38,8 @@ pub struct Config {
     pub domain: Option<String>,
     /// The addresses of load balancers whose PROXY headers are trusted.
     pub proxies: Vec<Prefix>,
+    /// The addresses whose connections are dropped when they are accepted, or when their PROXY header has arrived.
+    pub denied: Vec<Prefix>,
     /// Whether a plain token is accepted only once.
     pub one_time_strict: bool,
     /// Limits of a request head, in bytes.
@@ -80,6 +82,7 @@ impl Default for Config {
             ports: Vec::new(),
             domain: None,
             proxies: Vec::new(),
+            denied: Vec::new(),
             one_time_strict: false,
             head: head::Limits::default(),
             connections_max: 10_000,

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::steer::DENIED_ADDRESS;
 use super::{AnswerForm, DISCARD_STEP, Engine, FULL, PLAIN_DELAY, Stage, State, TOO_MANY, Transport};
 use crate::account::{Account, Owners};
 use crate::client_hello;
@@ -29,6 +30,8 @@ impl Machine for Engine {
             self.drop_conn(id, Close::Abort, FULL, now);
         } else if is_proxied {
             self.await_proxy(id, from, now);
+        } else if self.is_denied(from) {
+            self.drop_conn(id, Close::Abort, DENIED_ADDRESS, now);
         } else if self.is_too_many(of_address) {
             self.drop_conn(id, Close::Abort, TOO_MANY, now);
         } else {
@@ -322,6 +325,9 @@ impl Engine {
         self.conns.set_from(on, source);
         self.become_state(on, State::Securing, None);
         let of_address = self.count_address(source);
+        if self.is_denied(source) {
+            return self.drop_conn(on, Close::Abort, DENIED_ADDRESS, now);
+        }
         if self.is_too_many(of_address) {
             return self.drop_conn(on, Close::Abort, TOO_MANY, now);
         }

@@ -62,7 +62,7 @@ impl Engine {
     fn pool_state(&self, on: ConnId, id: Id) -> PoolState {
         // One of the held clients gets this connection.
         let held = u32::try_from(self.registry.held(id)).unwrap_or(u32::MAX).saturating_sub(1);
-        let pairs = self.config.pairs_per_id_max.saturating_sub(self.registry.pairs(id));
+        let pairs = self.pairs_max(id).saturating_sub(self.registry.pairs(id));
         let room = self.config.waiting_per_id_max.saturating_sub(self.registry.waiting(id));
         let admitted = self.admitted_at_once(self.conns.source(on));
         PoolState { held: held.min(pairs).min(admitted), room: room.min(admitted) }
@@ -71,6 +71,9 @@ impl Engine {
     /// A client asks for an enrolled ID: it is handed over to a waiting connection, held for one, or refused.
     pub(super) fn serve_client(&mut self, on: ConnId, id: Id, request: Box<Request>, now: Now) {
         let answer = request.answer;
+        if let Some((status, why)) = self.refuses_client(on, id) {
+            return self.refuse_client(on, Some(id), status, why, answer, now);
+        }
         if self.has_no_pair_for(on, id) {
             return self.refuse_client(on, Some(id), Status::Unavailable503, "too many pairs", answer, now);
         }
@@ -94,7 +97,7 @@ impl Engine {
     /// Whether a client gets no pair: the ID has none left, or none for this client's address. The fewer are left,
     /// the fewer one address may have.
     fn has_no_pair_for(&self, client: ConnId, id: Id) -> bool {
-        let free = self.config.pairs_per_id_max.saturating_sub(self.registry.pairs(id));
+        let free = self.pairs_max(id).saturating_sub(self.registry.pairs(id));
         free == 0 || exceeds_share(self.registry.pairs_of_source(id, self.conns.source(client)), free)
     }
 
@@ -118,7 +121,7 @@ impl Engine {
 
     /// Pairs held clients with waiting connections until either is used up.
     pub(super) fn serve_held(&mut self, id: Id, now: Now) {
-        while self.registry.pairs(id) < self.config.pairs_per_id_max && self.registry.has_eligible(id) {
+        while self.registry.pairs(id) < self.pairs_max(id) && self.registry.has_eligible(id) {
             let Some(client) = self.registry.release(id) else { return };
             if self.has_no_pair_for(client, id) {
                 self.refuse_displaced(client, now);

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::http::challenge::{Identified, identify};
 use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
-use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP};
+use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP, QUOTA};
 use crate::http::reply::{Reply, Status, write_redirect};
 use crate::http::target::{self, Registration, Token};
 use crate::id::Id;
@@ -20,6 +20,9 @@ use crate::limiter::Source;
 use crate::machine::{Close, ConnId, Output};
 use crate::registry::{Policy, Refused};
 use crate::time::{Now, Span};
+
+/// `Retry-After` while a quota is used up, in seconds.
+const QUOTA_RETRY_AFTER: u32 = 3600;
 
 impl Engine {
     pub(super) fn request(&mut self, on: ConnId, bytes: &[u8], len: usize, now: Now) {
@@ -49,9 +52,10 @@ impl Engine {
             (Status::Unavailable503, FULL, Some(RETRY_AFTER))
         } else {
             match self.authenticate(on, &registration, now) {
-                Ok(()) => {
-                    return self.wait(on, &registration, head, now);
-                }
+                Ok(()) => match self.refuses_server(registration.id) {
+                    Some((status, why)) => (status, why, None),
+                    None => return self.wait(on, &registration, head, now),
+                },
                 Err(refused) => refused,
             }
         };
@@ -194,7 +198,8 @@ impl Engine {
     ) {
         match answer {
             Answer::Http(form) => {
-                let retry_after = (status == Status::Unavailable503).then_some(RETRY_AFTER);
+                let secs = if why == QUOTA { QUOTA_RETRY_AFTER } else { RETRY_AFTER };
+                let retry_after = (status == Status::Unavailable503).then_some(secs);
                 self.refuse(on, id, status, why, form, retry_after, now);
             }
             Answer::Alert => self.refuse_raw(on, id, status, why, Some(Alert::UnrecognizedName), now),

@@ -6,6 +6,12 @@ pub(crate) const ASK: &str = "the ID of the hidden server is asked for as user n
 pub(crate) const PASSWORD: &str = "the hidden server asks for a user name and a password";
 /// 403, of an agent.
 pub(crate) const ADDRESS: &str = "the hidden server's agent takes no clients from this address";
+/// 403: the operator of the relay has disabled the hidden server.
+pub(crate) const DISABLED: &str = "the relay's operator has disabled this hidden server";
+/// 403: the operator of the relay admits no clients from this address.
+pub(crate) const DENIED: &str = "the relay admits no clients from this address to this hidden server";
+/// 503.
+pub(crate) const QUOTA: &str = "the hidden server's transfer quota of this month is used up";
 /// 400.
 pub(crate) const CREDENTIALS: &str = "malformed Authorization";
 /// 400.

@@ -74,6 +74,21 @@ fn words(status: Status, diagnostic: &str) -> Words {
             "This server takes no visitors from the network that you are in.",
             &["Ask the person who runs the server."],
         ),
+        (Status::Forbidden403, diagnostic::DENIED) => (
+            "Your network is not allowed",
+            "The relay connects nobody with this server from the network that you are in.",
+            &["Ask the person who runs the server."],
+        ),
+        (Status::Forbidden403, diagnostic::DISABLED) => (
+            "The server is disabled",
+            "The operator of the relay has disabled this server.",
+            &["Ask the person who runs the server."],
+        ),
+        (Status::Unavailable503, diagnostic::QUOTA) => (
+            "The server has used up its quota",
+            "The server may transfer no more data this month.",
+            &["Try again next month, or tell the person who runs the server."],
+        ),
         (Status::BadRequest400, diagnostic::CREDENTIALS) => (
             "The user name could not be read",
             "Your browser or program sent a user name in a form that cannot be read without doubt.",

@@ -40,6 +40,7 @@ impl Settings for engine::Config {
         vec![
             ("domain", Slot::MaybeWord(&mut self.domain)),
             ("proxies", Slot::Prefixes(&mut self.proxies)),
+            ("denied", Slot::Prefixes(&mut self.denied)),
             ("one-time-strict", Slot::Flag(&mut self.one_time_strict)),
             ("head-octets-max", Slot::Count(&mut self.head.head_bytes_max)),
             ("line-octets-max", Slot::Count(&mut self.head.line_bytes_max)),

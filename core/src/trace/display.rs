@@ -250,6 +250,7 @@ const fn waiting_end(why: WaitingEnd) -> &'static str {
         WaitingEnd::Replaced => "replaced",
         WaitingEnd::Revoked => "revoked",
         WaitingEnd::Drained => "drained",
+        WaitingEnd::Operator => "operator",
     }
 }
 
@@ -267,5 +268,6 @@ const fn pair_end(why: EndReason) -> &'static str {
         EndReason::SlowReader(Side::Hidden) => "hidden-slow-reader",
         EndReason::SlowReader(Side::Client) => "client-slow-reader",
         EndReason::KeyRemoved => "key-removed",
+        EndReason::Operator => "operator",
     }
 }

@@ -8,8 +8,9 @@ use super::parse::wall_after;
 use super::tokenizer::{ConnText as Conn, HostPortText, SpanText};
 use super::{Identity, Input, Outcome, Setup, Trace, config, direct, display};
 use crate::agent::{EndToEnd, Upstream, Verdict};
-use crate::engine::Transport;
+use crate::engine::{Kick, Transport};
 use crate::machine::Secured;
+use crate::registry::Access;
 use crate::time::Now;
 use crate::token::{Algorithm, Key};
 
@@ -112,6 +113,23 @@ pub(super) fn write_identity(out: &mut impl fmt::Write, identity: &Identity) -> 
     }
     if enrolment.end_to_end {
         write!(out, " tls=end-to-end")?;
+    }
+    match enrolment.access {
+        Access::Open => {}
+        Access::Disabled => write!(out, " access=disabled")?,
+        Access::QuotaUsed => write!(out, " access=quota-used")?,
+    }
+    let clients = &enrolment.clients;
+    if let Some(max) = clients.pairs_max {
+        write!(out, " pairs-max={max}")?;
+    }
+    for (key, prefixes) in [("allow", &clients.allow), ("deny", &clients.deny)] {
+        for (place, prefix) in prefixes.iter().enumerate() {
+            match place {
+                0 => write!(out, " {key}={prefix}")?,
+                _ => write!(out, ",{prefix}")?,
+            }
+        }
     }
     for (place, port) in enrolment.ports.iter().enumerate() {
         write!(out, "{}{port}", if place == 0 { " ports=" } else { "," })?;
@@ -240,6 +258,11 @@ pub(super) fn write_event(out: &mut impl fmt::Write, event: &Input) -> fmt::Resu
             write!(out, "config")?;
             config::write(&**config, out)
         }
+        Input::Kick { what } => match what {
+            Kick::Conn(on) => write!(out, "kick conn={}", Conn(*on)),
+            Kick::Id(id) => write!(out, "kick id={id}"),
+            Kick::From(prefix) => write!(out, "kick from={prefix}"),
+        },
         Input::Drain => write!(out, "drain"),
         Input::PathChanged => write!(out, "path-changed"),
         Input::KeysRemoved { keys } => {

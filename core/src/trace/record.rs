@@ -11,7 +11,7 @@ use super::writer::{Mode, Shadow, TraceWriter};
 use super::{Input, Setup};
 use crate::account::Owners;
 use crate::agent::{self, Agent, PasswordCheck, Seeds, Verdict};
-use crate::engine::{Config, Engine};
+use crate::engine::{Config, Engine, Kick};
 use crate::fingerprint::Fingerprint;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::registry::Enrolment;
@@ -90,9 +90,19 @@ impl Recorder<Engine> {
             // The listeners do not change, and are recorded at the beginning.
             let event =
                 Input::Config { config: Box::new(Config { listeners: Vec::new(), ..config.clone() }) };
-            writer.record(&event, now, |shadow| shadow.handle_config(config.clone()));
+            writer.record(&event, now, |shadow| shadow.handle_config(config.clone(), now));
         }
-        self.machine.handle_config(config);
+        self.machine.handle_config(config, now);
+    }
+
+    /// [`Engine::handle_kick`].
+    pub fn handle_kick(&mut self, what: &Kick, now: Now) -> u32 {
+        if let Some(writer) = &mut self.writer {
+            writer.record(&Input::Kick { what: *what }, now, |shadow| {
+                shadow.handle_kick(what, now);
+            });
+        }
+        self.machine.handle_kick(what, now)
     }
 
     /// [`Engine::handle_drain`].

@@ -119,7 +119,12 @@ impl<'t> Replayer<'t> {
             }
             Input::Config { config } => {
                 if let Running::Relay(engine) = &mut self.machine {
-                    engine.handle_config((**config).clone());
+                    engine.handle_config((**config).clone(), now);
+                }
+            }
+            Input::Kick { what } => {
+                if let Running::Relay(engine) = &mut self.machine {
+                    engine.handle_kick(what, now);
                 }
             }
             Input::KeysRemoved { keys } => {
@@ -207,6 +212,7 @@ impl<'t> Replayer<'t> {
             | Input::In { .. }
             | Input::Ids { .. }
             | Input::Config { .. }
+            | Input::Kick { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
             | Input::Ticket { .. }
@@ -318,7 +324,7 @@ impl<'t> Replayer<'t> {
     fn check(&self, event: &Input) -> Result<(), String> {
         let is_relay = matches!(self.machine, Running::Relay(_));
         let on = match event {
-            Input::Ids { .. } | Input::Config { .. } if !is_relay => {
+            Input::Ids { .. } | Input::Config { .. } | Input::Kick { .. } if !is_relay => {
                 return Err("only a relay has this event".to_string());
             }
             Input::Found { .. }
@@ -341,6 +347,7 @@ impl<'t> Replayer<'t> {
             | Input::Timeout
             | Input::Ids { .. }
             | Input::Config { .. }
+            | Input::Kick { .. }
             | Input::PathChanged
             | Input::KeysRemoved { .. }
             | Input::Ticket { .. }

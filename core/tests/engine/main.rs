@@ -20,6 +20,7 @@ mod raw;
 mod register;
 mod route;
 mod snapshot;
+mod steer;
 mod world;
 
 use rendezvous_core::engine::{Config, Transport};

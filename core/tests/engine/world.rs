@@ -8,7 +8,7 @@ mod shell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use rendezvous_core::engine::{Config, Engine};
+use rendezvous_core::engine::{Config, Engine, Kick};
 use rendezvous_core::event::Event;
 use rendezvous_core::machine::{Close, ConnId, End, Listener, Machine, Secured, TlsFailure};
 use rendezvous_core::registry::Enrolment;
@@ -103,6 +103,17 @@ impl World {
     pub(crate) fn enrol(&mut self, ids: Vec<Enrolment>) {
         self.engine.handle_ids(ids, self.now);
         self.run();
+    }
+
+    pub(crate) fn configure(&mut self, config: Config) {
+        self.engine.handle_config(config, self.now);
+        self.run();
+    }
+
+    pub(crate) fn kick(&mut self, what: Kick) -> u32 {
+        let ended = self.engine.handle_kick(&what, self.now);
+        self.run();
+        ended
     }
 
     pub(crate) fn drain(&mut self) {

@@ -375,5 +375,6 @@ const fn ending(why: pair::EndReason) -> &'static str {
         pair::EndReason::HalfClosed | pair::EndReason::Idle => "idle timeout",
         pair::EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
         pair::EndReason::KeyRemoved => "the key was removed from the list",
+        pair::EndReason::Operator => "the operator ended it",
     }
 }

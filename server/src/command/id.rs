@@ -2,10 +2,12 @@
 
 mod enrol;
 mod paste;
+mod set;
 
 use std::fmt::Write;
 
 use miniserde::{Serialize, json};
+use rendezvous_core::prefix::Prefix;
 
 use crate::cert;
 use crate::console::{print, print_error};
@@ -28,7 +30,7 @@ Commands:
     id list            list all hidden servers, without secrets
     id show NAME       show one, and the commands for its clients
     id ticket NAME     write the ticket again
-    id set NAME        change it
+    id set NAME        rename, limit, disable or change it
     id rotate NAME     make a new secret and a new ticket; the old ticket stops working
     id remove NAME     remove it; a running relay closes its waiting connections
 
@@ -39,9 +41,9 @@ type Run = fn(&[String]) -> Result<(), Failure>;
 
 const COMMANDS: &[(&str, &Spec, Run)] = &[
     ("add", &enrol::ADD, enrol::add),
-    ("list", &LIST, list),
+    ("list", &LIST, list_ids),
     ("show", &SHOW, show),
-    ("set", &enrol::SET, enrol::set),
+    ("set", &set::SET, set::set),
     ("rotate", &enrol::ROTATE, enrol::rotate),
     ("remove", &REMOVE, remove),
     ("ticket", &enrol::TICKET, enrol::ticket),
@@ -79,7 +81,7 @@ const LIST: Spec = Spec {
     footer: "",
 };
 
-fn list(args: &[String]) -> Result<(), Failure> {
+fn list_ids(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&LIST, args)?;
     let path = state::find_existing(matches.one("state"))?.join(IDS_FILE);
     let ids = Ids::load(&path)?;
@@ -179,11 +181,28 @@ fn details(entry: &Entry) -> String {
         ("tokens", entry.tokens.name().to_owned()),
         ("labels", labels),
         ("tls", if entry.end_to_end { "end-to-end" } else { "relay" }.to_owned()),
+        ("access", if entry.steering.disabled { "disabled" } else { "enabled" }.to_owned()),
+        ("max pairs", limit(entry.steering.max_pairs, "")),
+        ("rate", limit(entry.steering.rate, " bytes/s each way")),
+        ("quota", limit(entry.steering.quota, " bytes/month")),
+        ("allow", list(&entry.steering.allow, "all")),
+        ("deny", list(&entry.steering.deny, "-")),
         ("algorithm", key.algorithm().name().to_owned()),
         ("digits", key.digits().to_string()),
         ("period", format!("{} s", key.period())),
     ];
     rows.iter().map(|(what, value)| format!("{what:<10} {value}\n")).collect()
+}
+
+fn limit(limit: Option<impl std::fmt::Display>, unit: &str) -> String {
+    limit.map_or("-".to_owned(), |limit| format!("{limit}{unit}"))
+}
+
+fn list(prefixes: &[Prefix], empty: &str) -> String {
+    match prefixes {
+        [] => empty.to_owned(),
+        _ => prefixes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn table(entries: &[Entry]) -> String {
@@ -208,6 +227,12 @@ struct Row<'a> {
     algorithm: &'a str,
     digits: u32,
     period: u64,
+    disabled: bool,
+    max_pairs: Option<u32>,
+    rate: Option<u64>,
+    quota: Option<u64>,
+    allow: Vec<String>,
+    deny: Vec<String>,
 }
 
 /// A JSON array with one line for each entry.
@@ -222,6 +247,12 @@ fn json(entries: &[Entry]) -> String {
             algorithm: entry.key.algorithm().name(),
             digits: entry.key.digits().into(),
             period: entry.key.period().into(),
+            disabled: entry.steering.disabled,
+            max_pairs: entry.steering.max_pairs,
+            rate: entry.steering.rate,
+            quota: entry.steering.quota,
+            allow: entry.steering.allow.iter().map(ToString::to_string).collect(),
+            deny: entry.steering.deny.iter().map(ToString::to_string).collect(),
         };
         format!("  {}", json::to_string(&row))
     };

@@ -11,7 +11,7 @@ use std::sync::mpsc::Receiver;
 use rendezvous_core::acme::ChallengeKind;
 use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::event::Event;
-use rendezvous_core::registry::Enrolment;
+use rendezvous_core::registry::{Access, ClientLimits, Enrolment};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 
@@ -299,6 +299,12 @@ impl Relay {
             plain_tokens: entry.tokens == Tokens::Any,
             end_to_end: entry.end_to_end,
             ports: ports_of(entry),
+            access: if entry.steering.disabled { Access::Disabled } else { Access::Open },
+            clients: ClientLimits {
+                pairs_max: entry.steering.max_pairs,
+                allow: entry.steering.allow.clone(),
+                deny: entry.steering.deny.clone(),
+            },
             ..Enrolment::new(entry.id, entry.key.clone())
         });
         let enrolments = enrolments.collect();
@@ -314,6 +320,8 @@ impl Relay {
             log::warn!("event=tcp-port id_name={name:?} reason=\"no hidden server has this name or label\"");
         }
         event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
+        let rate = |entry: &Entry| Some((entry.id, entry.steering.rate?));
+        event_loop.set_rates(&ids.entries.iter().filter_map(rate).collect::<Vec<_>>());
         log::info!("event=ids count={}", ids.entries.len());
         self.acme.want(wanted_names(self.domain.as_deref(), &ids, &self.served));
         self.ids = ids;

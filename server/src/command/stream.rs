@@ -384,6 +384,7 @@ fn verdict(outcome: Option<StreamEvent>, is_up: bool) -> Result<(), Failure> {
             EndReason::HalfClosed | EndReason::Idle => "idle timeout",
             EndReason::SlowReader(_) => "memory was short, and one side read too slowly",
             EndReason::KeyRemoved => "the key was removed from the list",
+            EndReason::Operator => "the operator ended it",
             EndReason::Done => "done",
         }
         .to_owned(),

@@ -38,9 +38,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
                         slot.pairing = Pairing::With(peer);
                         slot.read.gate = Gate::Open;
                         slot.read.wanted = true;
+                        slot.is_client = on == client;
                         self.enqueue(on);
                     }
                     self.limit_unsent(on);
+                    self.limit_rate(on);
                 }
                 // Session tickets may already be queued for the client. Without this input, the machine would not watch
                 // for its acknowledgements.

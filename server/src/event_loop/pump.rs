@@ -68,7 +68,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         for _ in 0..TURN_CALLS_MAX {
             match self.pump_once(on) {
                 Go::On => {}
-                Go::Wait => return,
+                Go::Wait => return self.return_grant(on),
             }
             if self.received >= enough {
                 break;
@@ -97,7 +97,10 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let passes = usize::try_from(passes).unwrap_or(usize::MAX);
         match (parked, reading) {
             _ if passes == 0 => self.offer_gated(on, peer),
-            (Some(parked), _) => self.move_parked(on, peer, parked, dst_tls, passes),
+            (Some(parked), _) => match self.allowance(on) {
+                Some(allowed) => self.move_parked(on, peer, parked, dst_tls, passes.min(allowed)),
+                None => Go::Wait,
+            },
             (None, Reading::Ending(how)) if !unopened => {
                 self.report_end(on, how);
                 Go::Wait
@@ -105,7 +108,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             (None, Reading::Ended) => Go::Wait,
             (None, _) if !unopened && !readable => Go::Wait,
             (None, _) if self.may_overrun(on, passes) => self.receive_to_parked(on, peer),
-            (None, _) => self.receive_for(on, peer, dst_tls, passes),
+            // These bytes were charged when they arrived.
+            (None, _) if unopened => self.receive_for(on, peer, dst_tls, passes, passes),
+            (None, _) => match self.allowance(on) {
+                Some(allowed) => self.receive_for(on, peer, dst_tls, passes, allowed),
+                None => Go::Wait,
+            },
         }
     }
 
@@ -161,12 +169,12 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         }
     }
 
-    /// Receives at most `passes` bytes into the outgoing buffer of the peer.
-    fn receive_for(&mut self, on: ConnId, peer: ConnId, dst_tls: bool, passes: usize) -> Go {
+    /// Receives into the outgoing buffer of the peer: at most `passes` bytes, and at most `allowed` new bytes of the wire.
+    fn receive_for(&mut self, on: ConnId, peer: ConnId, dst_tls: bool, passes: usize, allowed: usize) -> Go {
         let src_tls = self.slot(on).is_some_and(|slot| slot.tls.is_some());
         if !src_tls
             && !dst_tls
-            && let Some(received) = self.splice(on, peer, passes)
+            && let Some(received) = self.splice(on, peer, passes.min(allowed))
         {
             return self.received(on, peer, received);
         }
@@ -182,9 +190,9 @@ impl<N: Net> EventLoop<N, dyn Machine> {
             return Go::Wait;
         }
         let received = match (src_tls, dst_tls) {
-            (false, false) => self.clear_to_clear(on, out, passes),
-            (false, true) => self.clear_to_tls(on, peer, out, room, passes),
-            (true, _) => self.tls_to(on, peer, out, room, dst_tls, passes),
+            (false, false) => self.clear_to_clear(on, out, passes.min(allowed)),
+            (false, true) => self.clear_to_tls(on, peer, out, room, passes.min(allowed)),
+            (true, _) => self.tls_to(on, peer, out, room, dst_tls, (passes, allowed)),
         };
         self.settle_out(peer);
         self.received(on, peer, received)
@@ -247,7 +255,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         out: BufferId,
         room: usize,
         dst_tls: bool,
-        passes: usize,
+        (passes, allowed): (usize, usize),
     ) -> Received {
         let mut scratch = std::mem::take(&mut self.scratch);
         let kept = self.recall_wire(on, &mut scratch);
@@ -258,7 +266,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let mut wire = kept;
         if readable {
             // A record's plaintext is shorter than the record.
-            let limit = scratch.len().min(kept + room).min(passes);
+            let limit = scratch.len().min(kept + room).min(passes).min(kept.saturating_add(allowed));
             match self.receive(on, &mut scratch[kept..limit]) {
                 Received::Bytes(n) => wire += n,
                 Received::Nothing => {
@@ -271,6 +279,11 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let bytes =
             if end.is_none() { self.open_for(on, peer, out, &mut scratch[..wire], dst_tls) } else { 0 };
         self.scratch = scratch;
+        let left = self.slot(on).map_or(0, |slot| slot.wire.len());
+        if end.is_none() && left != kept {
+            // Plaintext is charged when it moves: what stays on the wire is charged now, and credited then.
+            self.spend(on, left as i64 - kept as i64);
+        }
         end.map_or(Received::Bytes(bytes), Received::End)
     }
 
@@ -303,6 +316,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         self.stats.relayed += bytes as u64;
         if bytes > 0 {
             self.note_progress(on);
+            self.spend(on, bytes as i64);
             // Queued before the flush: if the flush fails, the machine must already know that the bytes were taken.
             let queued = self.queued(peer);
             let read = u32::try_from(bytes).unwrap_or(u32::MAX);

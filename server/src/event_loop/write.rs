@@ -201,6 +201,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let up = matches!(slot.link, Link::Up(_));
         let fin_sent = slot.write.phase == Writing::Ended;
         if let Some(peer) = peer {
+            self.unlimit_rate(on);
             self.unpair(peer);
         }
         self.give(parked);
@@ -257,6 +258,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
 
     /// Detaches the other half of an ended pair: its bytes go to the machine again.
     fn unpair(&mut self, on: ConnId) {
+        self.unlimit_rate(on);
         if let Some(slot) = self.slot(on) {
             slot.pairing.end();
             slot.read.gate = Gate::Open;

@@ -13,7 +13,9 @@ use crate::options::did_you_mean;
 use crate::state::{Lock, SECRET, State};
 
 const HEADER: &str = "# The hidden servers that this relay knows. These are secrets: keep the file to yourself (mode 600).\n\
-                      # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]  [tls=relay|end-to-end]\n";
+                      # NAME  KEY-URI  [label=LABEL]...  [tokens=bound|any]  [tls=relay|end-to-end]\n\
+                      # Limits, set by 'rendezvous id set': access=disabled max-pairs=N rate=BYTES/S quota=BYTES/MONTH\n\
+                      # allow=ADDR/BITS... deny=ADDR/BITS...\n";
 
 /// An edit in progress. It holds the lock of the state folder. Nothing is written before [`commit`](Edit::commit).
 pub struct Edit<'a> {
@@ -70,15 +72,7 @@ impl<'a> Edit<'a> {
             return Err(Failure::Failed(format!("{}: {clash}", self.state.file(IDS_FILE).display())));
         }
         let uri = key_uri::print(entry.id, &entry.key);
-        let mut tail = String::new();
-        for label in &entry.labels {
-            tail.push_str(&format!("  label={label}"));
-        }
-        tail.push_str(&format!("  tokens={}", entry.tokens.name()));
-        if entry.end_to_end {
-            tail.push_str(&format!("  {}", tls_word(true)));
-        }
-        tail.push('\n');
+        let tail = tail(entry) + "\n";
         let newline = if self.text.last().is_some_and(|last| *last != b'\n') { "\n" } else { "" };
         let end = self.text.len();
         self.splice(end..end, &[newline, &entry.name, "  ", &uri, &tail]);
@@ -98,21 +92,25 @@ impl<'a> Edit<'a> {
         Ok(())
     }
 
-    /// Sets whether an ID's TLS is end to end; the rest of its line is unchanged.
+    /// Replaces the name, the labels and the settings of an ID. Its ID and its secret stay.
     ///
     /// # Errors
     ///
-    /// [`Failure::Failed`] if there is no such ID.
-    pub fn set_end_to_end(&mut self, name: &str, end_to_end: bool) -> Result<(), Failure> {
+    /// [`Failure::Failed`] if there is no such ID, or if the new name or a label is taken.
+    pub fn replace(&mut self, name: &str, new: &Entry) -> Result<(), Failure> {
+        let old = self.get(name)?;
+        debug_assert!(old.id == new.id && old.key == new.key, "another hidden server");
+        let mut others = Ids::default();
+        others.entries.extend(self.ids.entries.iter().filter(|entry| entry.id != new.id).cloned());
+        if let Some(clash) = others.clash(new) {
+            return Err(Failure::Failed(format!("{}: {clash}", self.state.file(IDS_FILE).display())));
+        }
         let line = self.line_of(name)?;
-        let bytes = &self.text[line.clone()];
-        let word = word_with(bytes, "tls=").unwrap_or_else(|| {
-            let end = bytes.trim_ascii_end().len();
-            end..end
-        });
-        let space = if word.is_empty() { "  " } else { "" };
-        let range = line.start + word.start..line.start + word.end;
-        self.splice(range, &[space, tls_word(end_to_end)]);
+        let bytes = Zeroizing::new(self.text[line.clone()].to_vec());
+        let word = second_word(&bytes);
+        let uri = std::str::from_utf8(&bytes[word]).unwrap_or_default();
+        let newline = if bytes.ends_with(b"\n") { "\n" } else { "" };
+        self.splice(line, &[&new.name, "  ", uri, &tail(new), newline]);
         Ok(())
     }
 
@@ -176,12 +174,15 @@ impl Ids {
     }
 }
 
-/// The range of the word that begins with `key`, from the third word on.
-fn word_with(line: &[u8], key: &str) -> Option<Range<usize>> {
-    let text = std::str::from_utf8(line).unwrap_or_default();
-    let word = text.split_whitespace().skip(2).find(|word| word.starts_with(key))?;
-    let start = word.as_ptr() as usize - text.as_ptr() as usize;
-    Some(start..start + word.len())
+/// The fields after the Key URI, each with spaces in front.
+fn tail(entry: &Entry) -> String {
+    let mut words: Vec<String> = entry.labels.iter().map(|label| format!("label={label}")).collect();
+    words.push(format!("tokens={}", entry.tokens.name()));
+    if entry.end_to_end {
+        words.push(tls_word(true).to_owned());
+    }
+    words.extend(entry.steering.words());
+    words.iter().map(|word| format!("  {word}")).collect()
 }
 
 /// The range of the second word of a line, or its end if it has none. Words are separated as in `parse_line`.

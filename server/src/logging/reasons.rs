@@ -8,7 +8,10 @@ use rendezvous_core::pair::{EndReason, Side};
 pub(super) fn refusal_hint(status: u16) -> Option<&'static str> {
     match status {
         401 => Some("unknown ID or wrong token: compare the ticket with 'rendezvous id list' at the relay"),
-        407 | 400 | 403 => Some("if this is a node-rendezvous relay, add 'token plain' to the ticket"),
+        403 => Some(
+            "the relay's operator has disabled this ID; or it is a node-rendezvous relay: add 'token plain' to the ticket",
+        ),
+        407 | 400 => Some("if this is a node-rendezvous relay, add 'token plain' to the ticket"),
         429 => Some("too many failures from this address"),
         503 => Some("the relay is full or shutting down"),
         _ => None,
@@ -26,6 +29,7 @@ pub const fn waiting_end(why: WaitingEnd) -> &'static str {
         WaitingEnd::Replaced => "replaced",
         WaitingEnd::Revoked => "revoked",
         WaitingEnd::Drained => "shutdown",
+        WaitingEnd::Operator => "ended-by-operator",
     }
 }
 
@@ -43,6 +47,7 @@ pub(super) const fn pair_end(why: EndReason) -> &'static str {
         EndReason::Silent(Side::Client) => "client-unreachable",
         EndReason::SlowReader(_) => "slow-reader",
         EndReason::KeyRemoved => "key-removed",
+        EndReason::Operator => "ended-by-operator",
     }
 }
 

@@ -108,6 +108,7 @@ fn ended(why: EndReason, [hidden, client]: [&str; 2]) -> String {
         EndReason::Silent(side) => format!("{}-unreachable", name(side)),
         EndReason::SlowReader(_) => "slow-reader".to_owned(),
         EndReason::KeyRemoved => "key-removed".to_owned(),
+        EndReason::Operator => "ended-by-operator".to_owned(),
     }
 }
 

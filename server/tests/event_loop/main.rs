@@ -11,6 +11,7 @@ mod hand_over;
 mod hostile;
 mod peer;
 mod pressure;
+mod rates;
 mod relay;
 mod requests;
 mod traps;

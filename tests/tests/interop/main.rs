@@ -54,6 +54,7 @@ mod smuggling;
 mod stalls;
 mod status;
 mod stdio;
+mod steer;
 mod streams;
 mod systemd;
 mod to_tls;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         ("signals", signals::CASES),
         ("stalls", stalls::CASES),
         ("status", status::CASES),
+        ("steer", steer::CASES),
         ("stdio", stdio::CASES),
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),

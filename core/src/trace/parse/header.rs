@@ -15,7 +15,8 @@ use crate::agent::{self, Door, EndToEnd, Upstream};
 use crate::engine::Transport;
 use crate::http::is_authority;
 use crate::id::Id;
-use crate::registry::Enrolment;
+use crate::prefix::Prefix;
+use crate::registry::{Access, ClientLimits, Enrolment};
 use crate::relay_client::Relay;
 use crate::token::{Algorithm, Key};
 
@@ -105,10 +106,12 @@ impl Parser {
         let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Key::DIGITS, Key::PERIOD_SECS);
         let mut labels = Vec::new();
         let (mut plain_tokens, mut end_to_end, mut ports) = (false, false, Vec::new());
+        let (mut access, mut clients) = (Access::Open, ClientLimits::NONE);
         while let Some(word) = tokenizer.next() {
             let bad = || {
                 format!(
-                    "unexpected '{word}': algorithm=, digits=, period=, tokens=any, tls=end-to-end, ports= or labels="
+                    "unexpected '{word}': algorithm=, digits=, period=, tokens=any, tls=end-to-end, access=, pairs-max=, \
+                     allow=, deny=, ports= or labels="
                 )
             };
             let (key, value) = word.split_once('=').ok_or_else(bad)?;
@@ -118,6 +121,11 @@ impl Parser {
                 "period" => period = number(value).ok_or_else(bad)?,
                 "tokens" if value == "any" => plain_tokens = true,
                 "tls" if value == "end-to-end" => end_to_end = true,
+                "access" if value == "disabled" => access = Access::Disabled,
+                "access" if value == "quota-used" => access = Access::QuotaUsed,
+                "pairs-max" => clients.pairs_max = Some(number(value).ok_or_else(bad)?),
+                "allow" => clients.allow = prefixes(value).ok_or_else(bad)?,
+                "deny" => clients.deny = prefixes(value).ok_or_else(bad)?,
                 "ports" => ports = value.split(',').map(number).collect::<Option<_>>().ok_or_else(bad)?,
                 "labels" if value.split(',').all(is_name) => {
                     labels = value.split(',').map(ToOwned::to_owned).collect()
@@ -126,10 +134,15 @@ impl Parser {
             }
         }
         let key = Key::new(secret, algorithm, digits, period).map_err(|error| error.to_string())?;
-        let enrolment = Enrolment { labels, plain_tokens, end_to_end, ports, ..Enrolment::new(id, key) };
+        let enrolment =
+            Enrolment { labels, plain_tokens, end_to_end, ports, access, clients, ..Enrolment::new(id, key) };
         self.identities.push(Identity { name, enrolment });
         Ok(())
     }
+}
+
+fn prefixes(list: &str) -> Option<Vec<Prefix>> {
+    list.split(',').map(|it| it.parse().ok()).collect()
 }
 
 fn seed(digits: &str) -> Option<[u8; 32]> {

@@ -7,12 +7,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use super::super::tokenizer::{Tokenizer, address, number, span};
+use super::super::tokenizer::{Tokenizer, address, conn, number, span};
 use super::super::{Bytes, Input, config, display};
 use super::Parser;
 use crate::agent::Verdict;
 use crate::dtcp::Fingerprint;
-use crate::engine;
+use crate::engine::{self, Kick};
+use crate::id::Id;
 use crate::machine::{DialFailure, End, Listener, Secured, TlsFailure};
 use crate::subject::Subject;
 
@@ -94,6 +95,10 @@ impl Parser {
                 config::read(tokenizer, &mut *config)?;
                 Input::Config { config }
             }
+            "kick" => {
+                let what = tokenizer.read("conn=CONN, id=UUID or from=PREFIX", kick)?;
+                Input::Kick { what }
+            }
             "drain" => Input::Drain,
             "path-changed" => Input::PathChanged,
             "keys-removed" => {
@@ -128,6 +133,15 @@ fn addresses(tokenizer: &mut Tokenizer<'_>) -> Result<Vec<SocketAddr>, String> {
         addresses.push(tokenizer.read("an address with a port", address)?);
     }
     Ok(addresses)
+}
+
+fn kick(word: &str) -> Option<Kick> {
+    match word.split_once('=')? {
+        ("conn", on) => conn(on).map(Kick::Conn),
+        ("id", id) => Id::parse(id.as_bytes()).map(Kick::Id),
+        ("from", prefix) => prefix.parse().ok().map(Kick::From),
+        _ => None,
+    }
 }
 
 fn end(word: &str) -> Option<End> {

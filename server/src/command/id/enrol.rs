@@ -1,4 +1,4 @@
-//! `id add`, `id rotate`, `id set` and `id ticket`: the commands that make secrets and tickets.
+//! `id add`, `id rotate` and `id ticket`: the commands that make secrets and tickets.
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,7 +13,7 @@ use crate::console::{print, print_error};
 use crate::entropy;
 use crate::failure::{Failure, reason};
 use crate::files::{self, FileKind};
-use crate::ids::{Edit, Entry, IDS_FILE, Ids, Tokens, is_label, is_name};
+use crate::ids::{Edit, Entry, IDS_FILE, Ids, Steering, Tokens, is_label, is_name};
 use crate::options::value::public_host;
 use crate::options::{Matches, Opt, STATE, Spec, parse, value};
 use crate::relay_url::RelayUrl;
@@ -87,6 +87,7 @@ pub(super) fn add(args: &[String]) -> Result<(), Failure> {
             .get("tokens", |text| Tokens::parse(text).ok_or(format!("'{text}' is not bound or any")))?,
         key: read_key(&matches)?,
         end_to_end: matches.flag("end-to-end"),
+        steering: Steering::default(),
         name,
     };
     if let Some(twice) =
@@ -123,38 +124,6 @@ pub(super) fn rotate(args: &[String]) -> Result<(), Failure> {
     edit.rotate(&name, &key)?;
     let entry = edit.get(&name)?.clone();
     finish(edit, out, &entry, "has a new secret")
-}
-
-pub(super) const SET: Spec = Spec {
-    command: "id set",
-    operands: &["NAME"],
-    summary: "Changes an enrolled hidden server. The change is in force in a running relay before the command ends.",
-    options: &[
-        Opt::one(
-            "end-to-end",
-            "on|off",
-            "as it is",
-            "whether its agent or its service terminates its clients' TLS, instead of the relay",
-        ),
-        STATE,
-    ],
-    footer: "",
-};
-
-/// `id set NAME`.
-pub(super) fn set(args: &[String]) -> Result<(), Failure> {
-    let matches = parse(&SET, args)?;
-    let name = matches.operands().concat();
-    let Some(end_to_end) = matches.get_if("end-to-end", value::one_of(&["on", "off"]))? else {
-        return Err(Failure::Usage("nothing to change: give --end-to-end on|off".to_owned()));
-    };
-    let state = State::open_for_owner(matches.one("state"))?;
-    let mut edit = Edit::begin(&state)?;
-    let end_to_end = ["on", "off"][end_to_end];
-    edit.set_end_to_end(&name, end_to_end == "on")?;
-    let entry = edit.get(&name)?.clone();
-    commit(edit)?;
-    print(&format!("{entry} is changed: end-to-end {end_to_end}\n"))
 }
 
 pub(super) const TICKET: Spec = Spec {
@@ -338,7 +307,7 @@ fn read_id(matches: &Matches) -> Result<Id, Failure> {
     }
 }
 
-fn read_label(text: &str) -> Result<String, String> {
+pub(super) fn read_label(text: &str) -> Result<String, String> {
     let label = text.to_ascii_lowercase();
     let why =
         || format!("'{text}' is not a valid label: use 1 to 63 letters, digits and dashes, but not a UUID");

@@ -16,6 +16,7 @@ use crate::command::certificate;
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::trace_writer::TRACE;
 use crate::command::upstream::span;
+use crate::deny_file;
 use crate::failure::Failure;
 use crate::ids::{is_label, is_name};
 use crate::logging::LOG_RATE;
@@ -52,6 +53,12 @@ pub(in crate::command) const SPEC: Spec = Spec {
             "ADDR:PORT=NAME",
             "none",
             "listen for raw TCP clients of the hidden server with this name or label",
+        ),
+        Opt::one(
+            "deny-file",
+            "FILE",
+            "none",
+            "accept no connection from the addresses in this file, one ADDR[/BITS] per line",
         ),
         STATE,
         Opt::many(
@@ -141,8 +148,8 @@ pub(in crate::command) const SPEC: Spec = Spec {
         CONFIG,
     ],
     footer: "\
-SIGHUP reads the certificates, keys, ids and the --config file's limits again, all or nothing (listeners,
-buffers and the log level stay). A change of the file ids is in force within two seconds without it.
+SIGHUP reads the certificates, keys, ids, the --deny-file and the --config file's limits again, all or
+nothing (listeners, buffers and the log level stay). A change of the file ids is in force within two seconds without it.
 SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
 
 'rendezvous status' shows the state of the relay, which it reads from status.sock in the state folder.
@@ -211,6 +218,10 @@ impl Settings {
             handshakes_max,
             heads_max,
             proxies: proxies(matches)?,
+            denied: match matches.get_if("deny-file", value::path)? {
+                Some(file) => deny_file::read(&file)?,
+                None => Vec::new(),
+            },
             waiting_per_id_max: count("max-waiting", 1)?,
             pairs_per_id_max: count("max-pairs", 1)?,
             held_per_id_max: count("max-held", 0)?,

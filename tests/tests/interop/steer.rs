@@ -1,0 +1,74 @@
+//! The operator limits, disables and ends while the relay runs.
+
+use crate::harness::{Case, case};
+use crate::hidden::{page, page_text};
+use crate::program::run;
+use crate::wire::{Answer, Below, Wire};
+use crate::world::{World, basic, rendezvous};
+
+pub(crate) const CASES: &[Case] = &[
+    case("limits_set_by_the_operator_are_in_force_when_the_command_ends", &[], limits_are_in_force),
+    case("a_deny_file_is_read_again_on_hangup", &[], a_deny_file_is_read_again),
+];
+
+/// A request that names no hidden server.
+const ASK: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn get(id: &str) -> String {
+    format!("GET /x HTTP/1.1\r\nHost: h\r\n{}\r\n", basic(id))
+}
+
+/// Whether the relay resets the connection before it sends another byte.
+fn is_cut(wire: &mut Wire) -> bool {
+    let (bytes, end) = wire.rest_and_end();
+    bytes.is_empty() && end.is_err()
+}
+
+impl World {
+    fn set(&self, options: &[&str]) {
+        let set = run(rendezvous().args(["id", "set", "home", "--state"]).arg(self.state()).args(options));
+        assert!(set.status.success(), "id set {options:?}: {}", String::from_utf8_lossy(&set.stderr));
+        assert_eq!(String::from_utf8_lossy(&set.stderr), "", "it is in force");
+    }
+}
+
+fn limits_are_in_force() {
+    let (world, relay, home, agent) = World::with_service(page());
+    let page = page_text("GET", "/x", b"");
+    assert_eq!(relay.ask(get(&home.id)).text(), page);
+    world.set(&["--deny", "127.0.0.0/8"]);
+    let refused = relay.ask(get(&home.id));
+    assert_eq!(refused.status(), 403);
+    assert!(refused.text().contains("admits no clients from this address"), "{refused:?}");
+    world.set(&["--deny", "none", "--allow", "127.0.0.0/8"]);
+    assert_eq!(relay.ask(get(&home.id)).text(), page);
+    let mut client = relay.open(Below::Clear);
+    client.send(get(&home.id).as_bytes());
+    assert_eq!(Answer::read(&mut client).text(), page);
+    world.set(&["--disable", "--rename", "house"]);
+    assert!(is_cut(&mut client), "its pair has ended");
+    agent.says("status=403");
+    assert_eq!(relay.ask(get(&home.id)).status(), 403);
+    relay.program.says("id_name=\"house\"");
+}
+
+fn a_deny_file_is_read_again() {
+    let world = World::new();
+    let denied = world.folder.write("denied", "192.0.2.0/24\n");
+    let path = denied.to_str().expect("a path of ours");
+    let relay = world.relay(&["--deny-file", path]);
+    assert_eq!(relay.ask(ASK).status(), 401);
+    let mut client = relay.open(Below::Clear);
+    world.folder.write("denied", "127.0.0.0/8 # ourselves\n");
+    relay.program.signal("HUP");
+    relay.program.says_times("event=reloaded", 1);
+    assert!(is_cut(&mut client), "an open connection ends");
+    world.folder.write("denied", "127.0.0.1/8\n");
+    relay.program.signal("HUP");
+    relay.program.says("denied:1: '127.0.0.1/8' is not a range of addresses");
+    assert!(is_cut(&mut relay.open(Below::Clear)), "the old list stays");
+    world.folder.write("denied", "\n");
+    relay.program.signal("HUP");
+    relay.program.says_times("event=reloaded", 2);
+    assert_eq!(relay.ask(ASK).status(), 401);
+}
