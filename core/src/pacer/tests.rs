@@ -294,7 +294,7 @@ fn no_order_of_calls_exceeds_the_rate() {
             match dice {
                 0..3 => now = now + Span(u64::from(block[2]) * 50),
                 3 if !waiting.contains_key(&who) && !grants.iter().any(|(on, _)| *on == who) => {
-                    match pacer.take(of, conn(who as usize), block[3] % 2 == 0, now) {
+                    match pacer.take(of, conn(who as usize), block[3].is_multiple_of(2), now) {
                         0 => drop(waiting.insert(who, ())),
                         bytes => grants.push((who, bytes)),
                     }

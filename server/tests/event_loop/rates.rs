@@ -1,9 +1,11 @@
 //! Rate limits of pairs: never faster than the rate, whole, and without an effect on other pairs.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rendezvous::clock::Clock;
 use rendezvous::net::Net;
+use rendezvous_core::time::Time;
 
 use crate::bulk::bytes;
 use crate::faulty::Faults;
@@ -17,13 +19,27 @@ const EACH: usize = 100_000;
 /// What may be there at the start: 20 ms, and a TLS record that completes.
 const AT_ONCE: f64 = 0.04;
 
+struct Stopwatch(Clock, Time);
+
+impl Stopwatch {
+    fn start() -> Self {
+        let clock = Clock::start();
+        let now = clock.now().mono;
+        Self(clock, now)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.now().mono.since(self.1).0)
+    }
+}
+
 fn limit<N: Net + 'static>(relay: &Relay<N>, rates: &'static [(rendezvous_core::id::Id, u64)]) {
     relay.ask(move |event_loop| event_loop.set_rates(rates));
 }
 
 /// Moves the same bytes through every pair at once, and returns the time from the first byte to the last.
 fn move_all(pairs: &[(Peer, Peer)], sent: &[u8]) -> Duration {
-    let start = Instant::now();
+    let start = Stopwatch::start();
     thread::scope(|scope| {
         for (hidden, client) in pairs {
             scope.spawn(move || {
@@ -64,7 +80,7 @@ fn bytes_from_clients_are_limited_as_well() {
     limit(&relay, &[(ID, RATE)]);
     let (hidden, client) = relay.pair(Kind::Tls13, Kind::Tls13);
     let sent = bytes(2, 3 * EACH);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     thread::scope(|scope| {
         let (client, sending) = (&client, &sent);
         scope.spawn(move || {
@@ -82,7 +98,7 @@ fn bytes_that_came_before_the_pair_are_limited_as_well() {
     limit(&relay, &[(ID, RATE)]);
     let client = relay.connect(Kind::Clear);
     let body = bytes(3, 2 * EACH);
-    let start = Instant::now();
+    let start = Stopwatch::start();
     thread::scope(|scope| {
         let (client, sending) = (&client, [request("POST"), body.clone()].concat());
         scope.spawn(move || {
