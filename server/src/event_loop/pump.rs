@@ -279,7 +279,7 @@ impl<N: Net> EventLoop<N, dyn Machine> {
         let bytes =
             if end.is_none() { self.open_for(on, peer, out, &mut scratch[..wire], dst_tls) } else { 0 };
         self.scratch = scratch;
-        let left = self.slot(on).map_or(0, |slot| slot.wire.len());
+        let left = self.slot(on).map_or(0, |slot| slot.read.wire.len());
         if end.is_none() && left != kept {
             // Plaintext is charged when it moves: what stays on the wire is charged now, and credited then.
             self.spend(on, left as i64 - kept as i64);
