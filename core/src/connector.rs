@@ -246,7 +246,7 @@ impl Connector {
     /// The relay was reached: sends the request.
     fn ask(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Reaching { local }) = self.conns.state(on) else { return };
-        self.enter(on, State::Asking { local, answer: Answer::default(), session: None });
+        self.conns.set_state(on, State::Asking { local, answer: Answer::default(), session: None });
         self.dialers.asked(on, &mut self.conns, now);
         match self.config.sealing {
             Sealing::None => self.ask_agent(on, now),
@@ -295,7 +295,7 @@ impl Connector {
     /// or to a failure.
     fn answered_outside(&mut self, on: ConnId, local: ConnId, response: &Response, now: Now) {
         if response.status == 101 && response.upgrade_sealed_stream {
-            self.enter(on, State::Sealing { local });
+            self.conns.set_state(on, State::Sealing { local });
             self.conns.set_due(on, Some(now.mono + self.config.deadlines.handshake));
             self.conns.emit(Output::StartTls { on, role: TlsRole::Client { upstream: 1 } });
             return;
@@ -312,7 +312,7 @@ impl Connector {
     /// The agent has authenticated with the pinned key.
     fn sealed(&mut self, on: ConnId, now: Now) {
         let Some(&mut State::Sealing { local }) = self.conns.state(on) else { return };
-        self.enter(on, State::Inside { local, answer: Answer::default(), session: None });
+        self.conns.set_state(on, State::Inside { local, answer: Answer::default(), session: None });
         self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
         self.ask_agent(on, now);
     }
@@ -320,8 +320,8 @@ impl Connector {
     /// Pairs the local connection with the one that was opened for it, relayed or direct.
     fn join(&mut self, on: ConnId, local: ConnId, now: Now) {
         self.conns.emit(Output::Read { on: local, wanted: true });
-        self.enter(local, State::Paired);
-        self.enter(on, State::Paired);
+        self.conns.set_state(local, State::Paired);
+        self.conns.set_state(on, State::Paired);
         self.conns.pair(on, local, false, now);
         self.conns.event(Event::Served { relay: on, local, upstream: 0, stream: true });
     }
@@ -363,12 +363,6 @@ impl Connector {
         });
         self.conns.close(local, how, now);
         self.conns.close(relay, Close::Abort, now);
-    }
-
-    fn enter(&mut self, on: ConnId, state: State) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-        }
     }
 
     fn pair_over(&mut self, ended: Option<Ended>, now: Now) {

@@ -270,6 +270,21 @@ impl<S> Conns<S> {
         }
     }
 
+    /// Changes the state of a connection. Its deadline stays.
+    pub(crate) fn set_state(&mut self, on: ConnId, state: S) {
+        if let Some(old) = self.state(on) {
+            *old = state;
+        }
+    }
+
+    /// Changes the state of a connection, and its deadline.
+    pub(crate) fn set_state_until(&mut self, on: ConnId, state: S, due: Option<Time>) {
+        if let Some(old) = self.state(on) {
+            *old = state;
+            self.set_due(on, due);
+        }
+    }
+
     pub(crate) fn emit(&mut self, output: Output) {
         self.outputs.push_back(Pending::Other(output));
     }

@@ -283,7 +283,7 @@ impl Entity {
     fn pair(&mut self, stream: ConnId, local: ConnId, has_ended: bool, now: Now) {
         for on in [stream, local] {
             self.conns.emit(Output::Read { on, wanted: true });
-            self.enter(on, State::Paired, None);
+            self.conns.set_state_until(on, State::Paired, None);
         }
         self.conns.pair(stream, local, false, now);
         if has_ended {
@@ -309,7 +309,7 @@ impl Entity {
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
         self.conns.event(Event::Dropped { on, from, upstream: None, why });
-        self.enter(on, State::Unwanted, None);
+        self.conns.set_state_until(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }
 
@@ -330,13 +330,6 @@ impl Entity {
 
     fn refuse(&mut self, peer: Jid, id: IqId, condition: Condition) {
         self.emit(peer, id, Query::Error(condition));
-    }
-
-    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-            self.conns.set_due(on, due);
-        }
     }
 
     fn awaits_socket(&self) -> bool {

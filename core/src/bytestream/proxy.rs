@@ -31,7 +31,7 @@ use crate::event::Event;
 use crate::limiter::{Source, exceeds_share};
 use crate::machine::{Close, ConnId, Output};
 use crate::pair::{self, Side};
-use crate::time::{Now, Span, Time};
+use crate::time::{Now, Span};
 use crate::xmpp::iq::Iq;
 
 mod event;
@@ -266,7 +266,11 @@ impl Proxy {
         self.matching.remove(on);
         let Claim { from, iq, sid, .. } = claim;
         self.streams.claim(sid.clone(), on, from.clone());
-        self.enter(on, State::Claimed { by: from, iq, sid }, Some(now.mono + self.config.claimed));
+        self.conns.set_state_until(
+            on,
+            State::Claimed { by: from, iq, sid },
+            Some(now.mono + self.config.claimed),
+        );
     }
 
     /// Joins the two sockets, and then answers both claims.
@@ -276,7 +280,7 @@ impl Proxy {
         let State::Claimed { by, iq, .. } = held else { return debug_assert!(false, "not claimed") };
         self.matching.remove(second);
         self.streams.pair(&claim.sid);
-        self.enter(second, State::Paired { sid: claim.sid }, None);
+        self.conns.set_state_until(second, State::Paired { sid: claim.sid }, None);
         for on in [first, second] {
             self.conns.emit(Output::Read { on, wanted: true });
         }
@@ -316,7 +320,7 @@ impl Proxy {
     fn unwanted(&mut self, on: ConnId, how: Close, why: &'static str, now: Now) {
         let from = self.conns.from(on);
         self.conns.event(Event::Dropped { on, from, upstream: None, why });
-        self.enter(on, State::Unwanted, None);
+        self.conns.set_state_until(on, State::Unwanted, None);
         self.conns.close(on, how, now);
     }
 
@@ -359,13 +363,6 @@ impl Proxy {
         *claims -= 1;
         if *claims == 0 {
             self.claims.remove(jid.bare());
-        }
-    }
-
-    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-            self.conns.set_due(on, due);
         }
     }
 

@@ -44,7 +44,7 @@ impl Connector {
     pub(super) fn attempt_failed(&mut self, on: ConnId, why: DialError, now: Now) {
         self.forget_session(on, now);
         if let Some(&mut State::Asking { local, .. }) = self.conns.state(on) {
-            self.enter(on, State::Reaching { local });
+            self.conns.set_state(on, State::Reaching { local });
         }
         self.race(on, now, |dialers, conns, rival| dialers.failed(on, why, conns, rival, now));
     }

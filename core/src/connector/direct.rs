@@ -63,7 +63,7 @@ impl Connector {
         match &mut self.direct {
             Some(direct) if !direct.dtcp_endpoint.is_idle() => {
                 let link = direct.dtcp_endpoint.accept(on, from, now);
-                self.enter(on, State::Link(link));
+                self.conns.set_state(on, State::Link(link));
                 self.apply_actions(now);
             }
             _ => self.conns.close(on, Close::Abort, now),
@@ -111,12 +111,12 @@ impl Connector {
                 self.use_relay(on, local, why, now);
             }
             Offered::Malformed => {
-                self.enter(on, State::Deciding { local, session, gave_up: false });
+                self.conns.set_state(on, State::Deciding { local, session, gave_up: false });
                 self.forget_session(on, now);
                 self.stay(on, NotDirect::Unsupported, now);
             }
             Offered::Offer(theirs) => {
-                self.enter(on, State::Deciding { local, session, gave_up: false });
+                self.conns.set_state(on, State::Deciding { local, session, gave_up: false });
                 let patience = self.config.direct.as_ref().map(|direct| direct.patience);
                 self.conns.set_due(on, patience.map(|patience| now.mono + patience));
                 self.with_dtcp_endpoint(now, |dtcp_endpoint| {
@@ -138,7 +138,7 @@ impl Connector {
         };
         match self.conns.state(on) {
             Some(&mut State::Deciding { local, session, gave_up: false }) => {
-                self.enter(on, State::Deciding { local, session, gave_up: true });
+                self.conns.set_state(on, State::Deciding { local, session, gave_up: true });
                 self.with_dtcp_endpoint(now, |dtcp_endpoint| {
                     dtcp_endpoint.negotiation().handle_give_up(session)
                 });
@@ -164,7 +164,7 @@ impl Connector {
         self.emit(on, Command::Error);
         let has_hosts = self.config.direct.as_ref().is_some_and(|direct| !direct.hosts.is_empty());
         if has_hosts && !gave_up {
-            self.enter(on, State::Staying { local, why });
+            self.conns.set_state(on, State::Staying { local, why });
             self.conns.set_due(on, Some(now.mono + self.config.deadlines.answer));
         } else {
             self.use_relay(on, local, why, now);

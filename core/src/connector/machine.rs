@@ -34,8 +34,8 @@ impl Machine for Connector {
         let relay = self.conns.insert(State::Unwanted, None);
         let tls = self.config.relay.tls.then_some(TlsRole::Client { upstream: 0 });
         let how = Dialling { tls, greets: false, deadlines: self.config.deadlines };
-        self.enter(local, State::Local { relay });
-        self.enter(relay, State::Reaching { local });
+        self.conns.set_state(local, State::Local { relay });
+        self.conns.set_state(relay, State::Reaching { local });
         self.dialers.begin(relay, &self.config.relay.place, how, &mut self.conns, now);
         local
     }

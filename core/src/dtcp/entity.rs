@@ -169,7 +169,7 @@ impl Entity {
     /// the server.
     fn on_local(&mut self, local: ConnId, now: Now) {
         self.conns.emit(Output::Read { on: local, wanted: false });
-        self.enter(local, State::Local);
+        self.conns.set_state(local, State::Local);
         self.local = Some(local);
         if let Role::Open { .. } = self.config.role {
             self.conns.set_due(local, Some(now.mono + self.config.negotiation.session));
@@ -330,7 +330,7 @@ impl Entity {
         self.events.push_back(DtcpEvent::Established { peer, tls });
         for half in [on, local] {
             self.conns.emit(Output::Read { on: half, wanted: true });
-            self.enter(half, State::Paired);
+            self.conns.set_state(half, State::Paired);
         }
         self.conns.pair(on, local, false, now);
         self.over = true;
@@ -389,11 +389,5 @@ impl Entity {
         let from = self.conns.from(on);
         self.conns.event(Event::Dropped { on, from, upstream: None, why });
         self.conns.close(on, Close::Abort, now);
-    }
-
-    fn enter(&mut self, on: ConnId, state: State) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-        }
     }
 }

@@ -313,15 +313,8 @@ impl<M: IqHandler> ComponentHost<M> {
     }
 
     fn shut(&mut self, on: ConnId, how: Close, now: Now) {
-        self.enter(on, State::Closing, None);
+        self.conns.set_state_until(on, State::Closing, None);
         self.conns.close(on, how, now);
-    }
-
-    fn enter(&mut self, on: ConnId, state: State, due: Option<Time>) {
-        if let Some(old) = self.conns.state(on) {
-            *old = state;
-            self.conns.set_due(on, due);
-        }
     }
 
     fn enqueue(&mut self, iq: &Iq) {
@@ -360,6 +353,6 @@ impl<M: IqHandler> ComponentHost<M> {
     fn leave(&mut self, on: ConnId) {
         let Some(state) = self.conns.state(on) else { return };
         let State::Up(component, _) = core::mem::replace(state, State::Closing) else { return };
-        self.enter(on, State::Leaving(component), Some(self.now.mono + CLOSE_TIMEOUT));
+        self.conns.set_state_until(on, State::Leaving(component), Some(self.now.mono + CLOSE_TIMEOUT));
     }
 }

@@ -18,13 +18,13 @@ impl Machine for Entity {
         if self.draining {
             self.unwanted(on, Close::Abort, "shutting down", now);
         } else if is_local {
-            self.enter(on, State::Local { session: None }, None);
+            self.conns.set_state_until(on, State::Local { session: None }, None);
             match self.config.peer.clone() {
                 Some(peer) => self.handle_begin(peer, Some(on), now),
                 None => self.free.push_back(on),
             }
         } else if self.awaits_socket() {
-            self.enter(on, State::Unclaimed, Some(now.mono + self.config.unclaimed));
+            self.conns.set_state_until(on, State::Unclaimed, Some(now.mono + self.config.unclaimed));
             if let Some(oldest) = self.matching.open(on, listener, from) {
                 const WHY: &str = "too many sockets that nobody claimed, and this one was the oldest";
                 self.unwanted(oldest, Close::Abort, WHY, now);
@@ -95,7 +95,7 @@ impl Machine for Entity {
 
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
         let Some(&mut State::Dialling { session }) = self.conns.state(on) else { return };
-        self.enter(on, State::Stream { session, has_ended: false }, None);
+        self.conns.set_state_until(on, State::Stream { session, has_ended: false }, None);
         let iq = IqId::random(&mut self.entropy);
         self.with_role(session, now, |role, now| match role {
             Role::Initiator(initiator) => initiator.on_connected(local.port(), iq, now.mono),

@@ -144,7 +144,7 @@ impl Entity {
         let iq = claim.iq;
         known.stream = Some(on);
         self.matching.remove(on);
-        self.enter(on, State::Stream { session, has_ended: false }, None);
+        self.conns.set_state_until(on, State::Stream { session, has_ended: false }, None);
         self.with_role(session, now, |role, now| match role {
             Role::Initiator(initiator) => initiator.on_claimed(iq, now.mono),
             Role::Target(_) => Vec::new(),
@@ -229,7 +229,7 @@ impl Entity {
         self.names.insert((peer.clone(), sid.clone()), self.begun);
         self.sessions.insert(self.begun, Session { peer, sid, role, stream: None, local, ours });
         if let Some(local) = local {
-            self.enter(local, State::Local { session: Some(self.begun) }, None);
+            self.conns.set_state_until(local, State::Local { session: Some(self.begun) }, None);
         }
         self.begun
     }
@@ -295,7 +295,7 @@ impl Entity {
             (None, Some(to)) => {
                 let service = self.conns.insert(State::Service { stream }, None);
                 self.conns.set_due(service, Some(now.mono + self.config.patience.dial));
-                self.enter(stream, State::Ready { service, has_ended }, None);
+                self.conns.set_state_until(stream, State::Ready { service, has_ended }, None);
                 self.conns.emit(Output::Dial { on: service, to });
             }
             (None, None) => self.unwanted(stream, Close::Truncate, "nobody here to take the stream", now),
@@ -311,7 +311,7 @@ impl Entity {
         match known.local {
             Some(local) if known.ours || self.draining => self.conns.close(local, Close::Truncate, now),
             Some(local) if self.conns.state(local).is_some() => {
-                self.enter(local, State::Local { session: None }, None);
+                self.conns.set_state_until(local, State::Local { session: None }, None);
                 self.free.push_front(local);
             }
             _ => {}

@@ -21,7 +21,7 @@ impl Machine for Proxy {
             return on;
         }
         self.conns.emit(Output::Read { on, wanted: false });
-        self.enter(on, State::Unclaimed, Some(now.mono + self.config.unclaimed));
+        self.conns.set_state_until(on, State::Unclaimed, Some(now.mono + self.config.unclaimed));
         if let Some(oldest) = self.matching.open(on, listener, from) {
             const WHY: &str = "too many sockets that nobody claimed, and this one was the oldest";
             self.unwanted(oldest, Close::Abort, WHY, now);

@@ -73,7 +73,7 @@ impl Machine for Entity {
             self.unwanted(on, "no session is under way", now);
         } else {
             let link = self.dtcp_endpoint.accept(on, from, now);
-            self.enter(on, State::Link(link));
+            self.conns.set_state(on, State::Link(link));
         }
         self.apply_actions(now);
         on

@@ -20,7 +20,7 @@ impl<M: IqHandler> ComponentHost<M> {
             }
             (None, Host::Name(name)) => {
                 let output = Output::Resolve { on, host: name.clone(), port: self.config.server.port };
-                self.enter(on, State::Resolving, Some(now.mono + DIAL));
+                self.conns.set_state_until(on, State::Resolving, Some(now.mono + DIAL));
                 self.conns.emit(output);
             }
         }
@@ -28,7 +28,7 @@ impl<M: IqHandler> ComponentHost<M> {
 
     fn dial(&mut self, on: ConnId, to: SocketAddr, now: Now) {
         let patience = if self.rest.is_empty() { DIAL } else { DIAL_NOT_LAST };
-        self.enter(on, State::Dialling, Some(now.mono + patience));
+        self.conns.set_state_until(on, State::Dialling, Some(now.mono + patience));
         self.conns.emit(Output::Dial { on, to });
     }
 
@@ -46,7 +46,7 @@ impl<M: IqHandler> ComponentHost<M> {
         let Some(State::Dialling) = self.conns.state(on) else { return };
         self.rest.clear();
         let (component, header) = Component::begin(self.config.name.as_str(), self.config.secret.clone());
-        self.enter(on, State::Greeting(component), Some(now.mono + HANDSHAKE));
+        self.conns.set_state_until(on, State::Greeting(component), Some(now.mono + HANDSHAKE));
         self.conns.send(on, header);
     }
 
@@ -64,7 +64,7 @@ impl<M: IqHandler> ComponentHost<M> {
     pub(super) fn up(&mut self, on: ConnId, now: Now) {
         let Some(state) = self.conns.state(on) else { return };
         let State::Greeting(component) = core::mem::replace(state, State::Closing) else { return };
-        self.enter(on, State::Up(component, now.mono), Some(now.mono + KEEP_ALIVE));
+        self.conns.set_state_until(on, State::Up(component, now.mono), Some(now.mono + KEEP_ALIVE));
         self.conns.emit(Output::UserTimeout { on, after: Some(KEEP_ALIVE) });
         self.flight = Flight::Idle;
         self.reported = None;
