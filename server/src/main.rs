@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rendezvous::build_info;
+use rendezvous::command::help::overview;
 use rendezvous::command::table::COMMANDS;
 use rendezvous::console::{print, print_error, report_panics};
 use rendezvous::daemon::{give_up_privileges, survive_file_size_limit};
@@ -36,9 +37,9 @@ fn run(of: &mut Option<&'static str>) -> Result<(), Failure> {
             Failure::Usage(format!("argument {place} is not UTF-8: '{}'", arg.to_string_lossy()))
         })?);
     }
-    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(help())) };
+    let Some((name, rest)) = args.split_first() else { return Err(Failure::Help(overview(COMMANDS))) };
     match name.as_str() {
-        "-h" | "--help" | "help" => return Err(Failure::Help(help())),
+        "-h" | "--help" => return Err(Failure::Help(overview(COMMANDS))),
         "-V" | "--version" => return version(rest),
         _ => {}
     }
@@ -74,19 +75,4 @@ fn unknown(name: &str) -> Failure {
     let meant = did_you_mean(name, known).map(|meant| format!("did you mean '{meant}'?"));
     let meant = meant.unwrap_or_else(|| "rendezvous --help lists the commands".to_owned());
     Failure::Usage(format!("unknown {what} '{name}': {meant}"))
-}
-
-fn help() -> String {
-    let mut text = String::from(
-        "Usage: rendezvous COMMAND [OPTIONS]\n\n\
-         A relay that lets anyone reach a server hidden behind NAT, with nothing but HTTPS.\n\nCommands:\n",
-    );
-    for command in COMMANDS {
-        text.push_str(&format!("    {:<10} {}\n", command.name, command.summary));
-    }
-    text.push_str(
-        "\n'rendezvous COMMAND --help' lists the options; 'rendezvous --version' prints the version,\n\
-         'rendezvous --version --verbose' also how the program was built.\n",
-    );
-    text
 }

@@ -8,6 +8,8 @@ mod acme;
 pub mod agent;
 mod certificate;
 pub mod check;
+#[cfg(feature = "manual")]
+pub mod completions;
 #[cfg(feature = "xmpp")]
 mod component;
 pub mod connect;
@@ -16,10 +18,13 @@ pub mod demo;
 mod direct;
 #[cfg(feature = "xmpp")]
 pub mod dtcp;
+pub mod help;
 pub mod id;
 pub mod key;
 mod listen;
 mod local;
+#[cfg(feature = "manual")]
+pub mod manual;
 pub mod password;
 #[cfg(feature = "xmpp")]
 pub mod proxy;

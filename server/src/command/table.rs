@@ -1,7 +1,9 @@
 //! All commands of the program, in the order of `rendezvous --help`.
 
 use super::definition::{Command, Run};
-use super::{agent, check, connect, demo, id, key, password, serve, status, token};
+use super::{agent, check, connect, demo, help, id, key, password, serve, status, token};
+#[cfg(feature = "manual")]
+use super::{completions, manual};
 #[cfg(feature = "xmpp")]
 use super::{dtcp, proxy, stream};
 
@@ -94,5 +96,25 @@ pub const COMMANDS: &[Command] = &[
         summary: "print a token",
         specs: || vec![&token::SPEC],
         run: Run::Alone(token::run),
+    },
+    Command {
+        name: "help",
+        summary: "show the manual page of a command",
+        specs: || vec![&help::SPEC],
+        run: Run::OfAll(help::run),
+    },
+    #[cfg(feature = "manual")]
+    Command {
+        name: "completions",
+        summary: "print the completions of a shell",
+        specs: || vec![&completions::SPEC],
+        run: Run::OfAll(completions::run),
+    },
+    #[cfg(feature = "manual")]
+    Command {
+        name: "manual",
+        summary: "write all manual pages into a folder",
+        specs: || vec![&manual::SPEC],
+        run: Run::OfAll(manual::run),
     },
 ];

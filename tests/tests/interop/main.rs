@@ -34,6 +34,7 @@ mod harness;
 mod hello;
 mod hidden;
 mod listening;
+mod manual;
 mod names;
 mod nat;
 mod old_peers;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         ("end_to_end", end_to_end::CASES),
         ("names", names::CASES),
         ("listening", listening::CASES),
+        ("manual", manual::CASES),
         ("nat", nat::CASES),
         ("outside", outside::CASES),
         ("paths", paths::CASES),

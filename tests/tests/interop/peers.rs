@@ -28,6 +28,9 @@ pub(crate) enum Peer {
     /// A CA for ACME, and its name server `pebble-challtestsrv`.
     Pebble,
     Bash,
+    Zsh,
+    Fish,
+    Mandoc,
     SystemdAnalyze,
     Strace,
     /// Namespaces, which require root.
@@ -78,6 +81,9 @@ impl Peer {
             Self::Ejabberd => on_path("ejabberdctl"),
             Self::Erlang => on_path("erl"),
             Self::Bash => on_path("bash"),
+            Self::Zsh => on_path("zsh"),
+            Self::Fish => on_path("fish"),
+            Self::Mandoc => on_path("mandoc"),
             Self::SystemdAnalyze => on_path("systemd-analyze"),
             Self::Strace => on_path("strace"),
             Self::Namespaces => namespaces(),
@@ -101,9 +107,9 @@ impl Peer {
     }
 
     /// Whether a case that needs it is ignored if it is missing, also where peers are required: ejabberd brings 40 packages
-    /// of Erlang along, and Prosody runs the same tests.
+    /// of Erlang along, and Prosody runs the same tests; the shells and mandoc are only for completions and manual pages.
     pub(crate) const fn is_optional(self) -> bool {
-        matches!(self, Self::Ejabberd | Self::Erlang)
+        matches!(self, Self::Ejabberd | Self::Erlang | Self::Zsh | Self::Fish | Self::Mandoc)
     }
 
     /// A command that runs it.
