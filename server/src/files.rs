@@ -348,7 +348,7 @@ impl PathWalk {
         match fs::metadata(folder) {
             Ok(metadata) => {
                 self.check_folder(folder, &metadata)?;
-                check_group(folder, &metadata)
+                check_group(folder, &metadata, self.owners)
             }
             Err(_) => Ok(()),
         }
@@ -357,7 +357,7 @@ impl PathWalk {
     /// Checks the present folder, which contains the file or a link to it.
     fn check_members(&self) -> Result<(), String> {
         match fs::symlink_metadata(&self.at) {
-            Ok(metadata) => check_group(&self.at, &metadata),
+            Ok(metadata) => check_group(&self.at, &metadata, self.owners),
             Err(_) => Ok(()),
         }
     }
@@ -382,10 +382,15 @@ impl PathWalk {
     }
 }
 
-/// Accepts root's group and a user's private group (with the same number), which has no other members.
-fn check_group(folder: &Path, metadata: &Metadata) -> Result<(), String> {
+/// Accepts root's group and the private group of a trusted user (with the same number), which has no other members. A
+/// volume of Kubernetes belongs to root and to such a group (`fsGroup`).
+fn check_group(folder: &Path, metadata: &Metadata, owners: Owners) -> Result<(), String> {
     let group = metadata.gid();
-    if metadata.mode() & 0o020 == 0 || is_sticky(metadata) || group == 0 || group == metadata.uid() {
+    if metadata.mode() & 0o020 == 0
+        || is_sticky(metadata)
+        || owners.contains(group)
+        || group == metadata.uid()
+    {
         return Ok(());
     }
     let (shown, mode) = (folder.display(), metadata.mode() & 0o7777);
@@ -437,4 +442,26 @@ fn user(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     found.unwrap_or_else(|| format!("user {uid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_private_group_of_the_own_user_may_write_to_a_folder_and_no_other_group() {
+        let folder = std::env::temp_dir().join(format!("rendezvous-group-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o2775)).unwrap();
+        let metadata = fs::metadata(&folder).unwrap();
+        fs::remove_dir(&folder).unwrap();
+        let group = metadata.gid();
+        let as_user = |effective| check_group(&folder, &metadata, Owners { effective, acts_for: None });
+        assert_eq!(as_user(group), Ok(()));
+        // Root's group, and the private group of the folder's owner, are accepted for everybody.
+        let is_private = group == 0 || group == metadata.uid();
+        assert_eq!(as_user(group.wrapping_add(1)).is_ok(), is_private);
+    }
 }

@@ -40,9 +40,16 @@ pub(super) const SPEC: Spec = Spec {
     command: "demo",
     operands: &[],
     summary: "A relay, a hidden web page and its agent in one process on loopback; fetches the page once through the relay.",
-    options: &[Opt::flag("once", "exit after the fetch: 0 if it succeeded, 1 if not"), LOG],
+    options: &[
+        Opt::flag("once", "exit after the fetch: 0 if it succeeded, 1 if not"),
+        Opt::flag("verbose", "show the log of relay and agent on stderr").letter('v'),
+        LEVEL,
+    ],
     footer: "Each run makes a new certificate and a new ID, in a temporary folder.",
 };
+
+/// `--log LEVEL`. The log would hide the lines for the user.
+const LEVEL: Opt = Opt { default: "$RUST_LOG, else error; info with --verbose", ..LOG };
 
 /// The relay's port, if it is free.
 const PORT: u16 = 8443;
@@ -56,7 +63,8 @@ const NAME: &str = "demo";
 /// [`Failure`] for invalid options, or if the page could not be fetched.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    logging::start(matches.one("log"))?;
+    let quiet = !matches.flag("verbose") && std::env::var_os("RUST_LOG").is_none();
+    logging::start(matches.one(LEVEL.long).or_else(|| quiet.then_some("error")))?;
     let folder = Folder::name()?;
     let state = State::open(Some(&folder.0.to_string_lossy()))?;
     let (Identity { certified, pin }, _) =
@@ -203,7 +211,7 @@ impl Demo {
             return Err("the relay returned a different page".to_owned());
         }
         let shown: String = body.lines().map(|line| format!("    {line}\n")).collect();
-        let end = if self.once { "" } else { "\nPress Ctrl-C to stop.\n" };
+        let end = if self.once { "" } else { "\nPress Ctrl-C to stop. ('demo --verbose' shows the log.)\n" };
         self.printer.print(&format!("Fetched through the relay, {} bytes:\n\n{shown}{end}", body.len()));
         Ok(())
     }

@@ -50,7 +50,7 @@ pub fn overview(all: &[Command]) -> String {
          A relay that lets anyone reach a server hidden behind NAT, with nothing but HTTPS.\n\nCommands:\n",
     );
     for command in all {
-        text.push_str(&format!("    {:<12} {}\n", command.name, command.summary));
+        text.push_str(&format!("    {:<14} {}\n", command.name, command.summary));
     }
     text.push_str(
         "\n'rendezvous COMMAND --help' lists the options, 'rendezvous help COMMAND' shows the manual page.\n\

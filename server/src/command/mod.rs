@@ -20,6 +20,8 @@ mod direct;
 pub mod dtcp;
 pub mod help;
 pub mod id;
+#[cfg(feature = "units")]
+pub mod install_units;
 pub mod key;
 mod listen;
 mod local;

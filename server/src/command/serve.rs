@@ -121,7 +121,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     };
     relay.enrol(ids, &mut event_loop);
     if relay.ids.entries.is_empty() {
-        log::info!("event=no-ids hint=\"rendezvous id add NAME --relay https://THIS-HOST:{PORT}\"");
+        log::info!("event=no-ids hint={}", Escaped(&first_command(&matches, &relay.listen)));
     }
     log::info!("event=ready");
     daemon::warn_of_root();
@@ -130,6 +130,19 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let _ = removal.recv_timeout(FLUSH_MAX);
     }
     Ok(())
+}
+
+/// The command that enrols the first hidden server, for this host, port and state folder.
+fn first_command(matches: &Matches, listen: &[(SocketAddr, Transport)]) -> String {
+    let tls = listen.iter().find(|(_, transport)| *transport == Transport::Tls);
+    let port = tls.map_or(PORT, |(address, _)| address.port());
+    let host = matches.one("domain").map(str::to_owned);
+    let host =
+        host.or_else(|| cert::default_names(None).into_iter().next()).unwrap_or("THIS-HOST".to_owned());
+    let state = matches.one("state").map(str::to_owned).or_else(|| std::env::var("STATE_DIRECTORY").ok());
+    let state = state.map_or(String::new(), |state| format!(" --state {state}"));
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    format!("rendezvous id add home{state} --relay https://{host}{port}")
 }
 
 /// The relay around its event loop.

@@ -1,6 +1,8 @@
 //! All commands of the program, in the order of `rendezvous --help`.
 
 use super::definition::{Command, Run};
+#[cfg(feature = "units")]
+use super::install_units;
 use super::{agent, check, connect, demo, help, id, key, password, serve, status, token};
 #[cfg(feature = "manual")]
 use super::{completions, manual};
@@ -116,5 +118,12 @@ pub const COMMANDS: &[Command] = &[
         summary: "write all manual pages into a folder",
         specs: || vec![&manual::SPEC],
         run: Run::OfAll(manual::run),
+    },
+    #[cfg(feature = "units")]
+    Command {
+        name: "install-units",
+        summary: "write the systemd units for this program",
+        specs: || vec![&install_units::SPEC],
+        run: Run::Alone(install_units::run),
     },
 ];

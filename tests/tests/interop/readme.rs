@@ -26,8 +26,13 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// The documents with commands, relative to the repository.
-const DOCUMENTS: &[&str] =
-    &["README.md", "CONTRIBUTING.md", "server/docs/manual.md", "server/docs/benchmarks.md"];
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "server/docs/manual.md",
+    "server/docs/benchmarks.md",
+    "server/docs/comparison.md",
+];
 
 /// How a block of shell is tested.
 enum Use {
@@ -78,7 +83,8 @@ const BLOCKS: &[(&str, Use)] = &[
 ];
 
 const DEMO: &str = "cargo install --path server      # Rust 1.89 or later and a C compiler; puts `rendezvous` into ~/.cargo/bin";
-const SYSTEMD: &str = "cp server/dist/rendezvous*.{service,socket} /etc/systemd/system/";
+const SYSTEMD: &str =
+    "rendezvous install-units                                          # not with a package";
 const BY_HAND: &str = "DIGITS=$(rendezvous token --ticket home.ticket --plain)";
 
 /// The folder of the repository.
@@ -210,10 +216,10 @@ fn a_hidden_server_by_hand_works() {
 fn the_commands_for_systemd_work() {
     let folder = Folder::new();
     let state = folder.0.join("state").display().to_string();
-    let units = folder.0.join("units");
-    fs::create_dir(&units).expect("a folder can be made");
+    let units = folder.0.join("root/etc/systemd/system");
     let enable = format!(
         "for unit in \"$@\"; do case $unit in\n\
+         daemon-reload) test -f '{units}/rendezvous.service';;\n\
          rendezvous.service) timeout 60 rendezvous serve --state '{state}' --listen 127.0.0.1:0 > relay.log 2>&1 &\n\
          until rendezvous status --state '{state}' > /dev/null 2>&1; do kill -0 $! || exit 1; done;;\n\
          rendezvous*.service) test -f \"{units}/$(echo $unit | sed s/@.*[.]/@./)\";;\n\
@@ -222,8 +228,7 @@ fn the_commands_for_systemd_work() {
     );
     let programs = stand_in(&folder, "systemctl", &enable);
     let script = block(SYSTEMD)
-        .replace("server/dist/", &format!("{}/server/dist/", project().display()))
-        .replace("/etc/systemd/system/", &format!("{}/", units.display()))
+        .replace("install-units ", &format!("install-units --root '{}/root' ", folder.0.display()))
         .replace("/var/lib/rendezvous", &state);
     // The relay is not a child of this shell, so the trap of `bash` does not kill it.
     let script = format!(

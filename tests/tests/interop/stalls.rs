@@ -139,7 +139,7 @@ fn a_demo_whose_output_is_not_read_continues() {
     let world = World::new();
     let (_reader, stdout) = full_pipe();
     let mut demo = rendezvous();
-    demo.arg("demo").current_dir(&world.folder.0);
+    demo.args(["demo", "--verbose"]).current_dir(&world.folder.0);
     let mut demo = Program::start_printing_to("demo", &mut demo, stdout);
     demo.says("event=pair-ended");
     demo.signal("TERM");

@@ -28,6 +28,7 @@ pub(crate) const CASES: &[Case] = &[
     case("the_proxys_unit_is_hardened", &[Peer::SystemdAnalyze], || {
         exposure("rendezvous-proxy.service", "rendezvous-proxy.service")
     }),
+    case("installed_units_have_no_faults", &[Peer::SystemdAnalyze], installed_units_have_no_faults),
     case("the_relay_reports_its_state", &[], the_relay_reports_its_state),
     case("the_agent_reports_its_waiting_connections", &[], the_agent_reports_its_waiting_connections),
     case("a_missing_service_manager_is_ignored", &[], a_missing_service_manager_is_ignored),
@@ -53,6 +54,40 @@ fn exposure(file: &str, unit: &str) {
     let unit_section = fs::read_to_string(&path).expect("it was written");
     let unit_section = unit_section.split("[Service]").next().expect("a text");
     assert!(unit_section.contains("\nStartLimitIntervalSec=0\n"), "{unit} gives up after five failures");
+}
+
+/// `systemd-analyze verify` reports unknown directives, and programs that do not exist.
+fn installed_units_have_no_faults() {
+    let world = World::new();
+    let root = &world.folder.0;
+    let mut install = rendezvous();
+    let program = Path::new(install.get_program()).to_owned();
+    let output = run(install.arg("install-units").arg("--root").arg(root).arg("--program").arg(&program));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let units = root.join("etc/systemd/system");
+    let relay = fs::read_to_string(units.join("rendezvous.service")).expect("the relay's unit");
+    assert!(
+        relay.contains(&format!(
+            "ExecStart={} serve --config /etc/rendezvous/relay.conf\n",
+            program.display()
+        ))
+    );
+    // An instance, because a template cannot be verified.
+    fs::rename(units.join("rendezvous-agent@.service"), units.join("rendezvous-agent@home.service"))
+        .expect("it can be renamed");
+    for unit in ["rendezvous.service", "rendezvous-agent@home.service", "rendezvous-proxy.service"] {
+        let mut analyze = Peer::SystemdAnalyze.command();
+        let output = run(analyze.args(["verify", "--man=no", "--recursive-errors=no"]).arg(units.join(unit)));
+        let findings = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && findings.is_empty(), "{unit}: {findings}");
+    }
+    // The options of the relay are read, and an edited file is kept.
+    let conf = root.join("etc/rendezvous/relay.conf");
+    let kept = "# mine\nwait 7\n";
+    fs::write(&conf, kept).expect("it can be written");
+    let mut again = rendezvous();
+    assert!(run(again.arg("install-units").arg("--root").arg(root)).status.success());
+    assert_eq!(fs::read_to_string(&conf).expect("it is there"), kept);
 }
 
 /// A service manager.

@@ -294,6 +294,7 @@ impl Out {
         ));
         text.push_str(&paste::for_agent(path, entry));
         text.push_str(&paste::for_clients(entry, &self.relay, &self.trust));
+        text.push_str(&paste::qr_code(entry, &self.relay));
         print(&text)
     }
 }

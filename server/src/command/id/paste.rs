@@ -1,8 +1,11 @@
 //! The commands that `id add` prints, ready to paste.
 
+#[cfg(feature = "qr")]
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use crate::ids::Entry;
+use crate::options::value::public_host;
 use crate::relay_url::RelayUrl;
 use crate::trust::Trust;
 
@@ -38,24 +41,85 @@ pub(super) fn for_clients(entry: &Entry, relay: &RelayUrl, trust: &Trust) -> Str
         Trust::System => (String::new(), " --ca system".to_owned()),
         Trust::Insecure => (" -k".to_owned(), String::new()),
     };
+    let page = page(entry, relay);
+    let host = public_host(&relay.host);
+    let ssh = format!(
+        "ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
+         Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect}"
+    );
     if entry.end_to_end {
-        let id_label = id.to_string();
-        let label = entry.labels.first().unwrap_or(&id_label);
-        let port = if relay.port == 443 { String::new() } else { format!(":{}", relay.port) };
-        let host = &relay.host;
         return format!(
-            "\nA browser, if the relay has --domain {host}: https://{label}.{host}{port}/\n\n\
+            "\nA browser, if the relay has --domain {host}: {page}\n\n\
              A client, with the pin from the agent's log:\n\n    \
-             curl -k --pinnedpubkey 'sha256//…' https://{label}.{host}{port}/\n\n\
-             ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
-             Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect} --end-to-end sha256//…\n"
+             curl -k --pinnedpubkey 'sha256//…' {page}\n\n\
+             {ssh} --end-to-end sha256//…\n"
         );
     }
+    let by_user_name = format!("{relay}/ with the ID as user name, and any password");
+    let browser = if has_names(relay) {
+        format!("A browser, if the relay has --domain {host}: {page}\nOtherwise: {by_user_name}")
+    } else {
+        format!("A browser: {by_user_name}")
+    };
     format!(
-        "\nA client:\n\n    curl --digest -u {id}:{curl} {relay}/\n\n\
-         ssh, if the agent has --stream 127.0.0.1:22; in ~/.ssh/config:\n\n    \
-         Host {name}\n        ProxyCommand rendezvous connect {relay} {id}{connect}\n"
+        "\n{browser}\n\n\
+         A client:\n\n    curl --digest -u {id}:{curl} {relay}/\n\n\
+         {ssh}\n\n\
+         To keep the relay from reading the traffic: rendezvous id set {name} --end-to-end on, and agent --end-to-end\n"
     )
+}
+
+/// Whether names can be below the relay's host: not if it is an address.
+fn has_names(relay: &RelayUrl) -> bool {
+    relay.host.parse::<std::net::Ipv4Addr>().is_err() && !relay.host.contains(':')
+}
+
+/// The URL of a hidden server below the relay's host, if that is the relay's domain.
+fn page(entry: &Entry, relay: &RelayUrl) -> String {
+    let id = entry.id.to_string();
+    let label = entry.labels.first().unwrap_or(&id);
+    let (scheme, usual) = if relay.tls { ("https", 443) } else { ("http", 80) };
+    let port = if relay.port == usual { String::new() } else { format!(":{}", relay.port) };
+    format!("{scheme}://{label}.{}{port}/", relay.host)
+}
+
+/// A QR code of the URL of a hidden server with a label, for phones. Empty if standard output is no terminal, or if the
+/// relay is an address, which has no names below it.
+#[cfg(feature = "qr")]
+pub(super) fn qr_code(entry: &Entry, relay: &RelayUrl) -> String {
+    if entry.labels.is_empty() || !has_names(relay) || !io::stdout().is_terminal() {
+        return String::new();
+    }
+    format!("\nFor a phone:\n\n{}", blocks(&page(entry, relay)))
+}
+
+#[cfg(not(feature = "qr"))]
+pub(super) fn qr_code(_: &Entry, _: &RelayUrl) -> String {
+    String::new()
+}
+
+/// A QR code in half blocks, with the quiet zone that scanners need: dark on light, whatever the colours of the terminal.
+#[cfg(feature = "qr")]
+fn blocks(text: &str) -> String {
+    use qrcodegen::{QrCode, QrCodeEcc};
+
+    const QUIET: i32 = 4;
+    let Ok(code) = QrCode::encode_text(text, QrCodeEcc::Low) else { return String::new() };
+    let mut lines = String::new();
+    for y in (-QUIET..code.size() + QUIET).step_by(2) {
+        // Black on white.
+        lines.push_str("    \x1b[30;47m");
+        for x in -QUIET..code.size() + QUIET {
+            lines.push(match (code.get_module(x, y), code.get_module(x, y + 1)) {
+                (true, true) => '█',
+                (true, false) => '▀',
+                (false, true) => '▄',
+                (false, false) => ' ',
+            });
+        }
+        lines.push_str("\x1b[0m\n");
+    }
+    lines
 }
 
 /// Quotes a word for the shell.
@@ -65,5 +129,23 @@ fn quoted(word: &str) -> String {
         word.to_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(all(test, feature = "qr"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_qr_code_has_its_quiet_zone_and_its_finder_patterns() {
+        let lines: Vec<String> =
+            blocks("https://home.relay.example.com/").lines().map(str::to_owned).collect();
+        let cells = |line: &str| line.replace("    \x1b[30;47m", "").replace("\x1b[0m", "");
+        // Version 2 has 25 modules, with a quiet zone of four on each side: 33 columns in 17 rows of half blocks.
+        assert!(lines.iter().all(|line| cells(line).chars().count() == 33), "{lines:#?}");
+        assert_eq!(lines.len(), 17);
+        assert_eq!(cells(&lines[0]).trim(), "");
+        assert!(cells(&lines[2]).starts_with("    █▀▀▀▀▀█ "), "{}", lines[2]);
+        assert!(cells(&lines[2]).ends_with(" █▀▀▀▀▀█    "), "{}", lines[2]);
     }
 }

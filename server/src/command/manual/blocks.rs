@@ -78,10 +78,10 @@ pub fn parse(text: &str) -> Vec<Block> {
             // The row of dashes.
             rows.remove(0);
             blocks.push(Block::Table(head, rows));
-        } else if line.starts_with("* ") {
-            let mut items = vec![paragraph(&line[2..], &mut lines)];
+        } else if let Some(first) = line.strip_prefix("* ") {
+            let mut items = vec![paragraph(first, &mut lines)];
             while let Some(next) = lines.next_if(|next| next.starts_with("* ")) {
-                items.push(paragraph(&next[2..], &mut lines));
+                items.push(paragraph(next.trim_start_matches("* "), &mut lines));
             }
             blocks.push(Block::Bullets(items));
         } else if !line.trim().is_empty() {
@@ -116,14 +116,15 @@ pub fn plain(inlines: &[Inline]) -> String {
     inlines.iter().map(Inline::text).collect()
 }
 
+type Kind = fn(String) -> Inline;
+
 /// Parses the inner structure of a paragraph.
 pub fn inlines(text: &str) -> Vec<Inline> {
     let mut found = Vec::new();
     let mut pending = String::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let marks: [(&str, fn(String) -> Inline); 3] =
-            [("`", Inline::Code), ("**", Inline::Strong), ("*", Inline::Emph)];
+        let marks: [(&str, Kind); 3] = [("`", Inline::Code), ("**", Inline::Strong), ("*", Inline::Emph)];
         let marked = marks.iter().find_map(|(mark, kind)| {
             let (inner, after) = rest.strip_prefix(mark)?.split_once(mark)?;
             // A star between spaces is a star.

@@ -32,6 +32,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("demo", include_str!("../../../man/demo.md")),
     ("dtcp", include_str!("../../../man/dtcp.md")),
     ("id", include_str!("../../../man/id.md")),
+    ("install-units", include_str!("../../../man/install-units.md")),
     ("key", include_str!("../../../man/key.md")),
     ("manual", include_str!("../../../man/manual.md")),
     ("password", include_str!("../../../man/password.md")),

@@ -154,7 +154,7 @@ SIGTERM and SIGINT shut down the relay gracefully; a second one ends it at once.
 
 'rendezvous status' shows the state of the relay, which it reads from status.sock in the state folder.
 
-The relay notifies a service manager (systemd: Type=notify-reload) when it is ready, reloads or stops, and
+The relay notifies a service manager (systemd: Type=notify) when it is ready, reloads or stops, and
 serves its watchdog. With socket activation (LISTEN_FDS) the relay opens no listeners of its own except
 those given as options; FileDescriptorName= of each socket is tls, plain or proxy.",
 };
