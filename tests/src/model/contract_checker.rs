@@ -313,7 +313,9 @@ impl<M: Machine> Machine for ContractChecker<M> {
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        self.told(on, now, why);
+        // A dialler keeps the connection whose attempt failed first until the other attempts have ended. Nothing follows on
+        // it, except for the bytes of a client without TLS.
+        self.told(on, now, why).ended |= why != TlsFailure::PlainHttp;
         self.machine.handle_tls_failed(on, why, now);
     }
 
