@@ -33,6 +33,7 @@ pub mod client;
 pub mod config;
 pub mod dates;
 pub mod event;
+mod http_listener;
 mod jose;
 mod json;
 pub mod message;

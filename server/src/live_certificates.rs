@@ -24,8 +24,6 @@ struct Shared {
     certificates: BTreeMap<String, Identity>,
     /// The certificates for validators (RFC 8737 §3), by the validated name.
     challenges: BTreeMap<String, Arc<CertifiedKey>>,
-    /// The responses for HTTP validation (RFC 8555 §8.3), by token.
-    texts: BTreeMap<String, String>,
 }
 
 impl LiveCertificates {
@@ -59,22 +57,6 @@ impl LiveCertificates {
     #[must_use]
     pub fn challenge(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         self.read().challenges.get(name.to_ascii_lowercase().as_str()).cloned()
-    }
-
-    /// Responds to validators that request `token` with `text` from now on.
-    pub fn provide_http(&self, token: &str, text: &str) {
-        self.write().texts.insert(token.to_owned(), text.to_owned());
-    }
-
-    /// Responds to validators that request `token` with 404 from now on.
-    pub fn withdraw_http(&self, token: &str) {
-        self.write().texts.remove(token);
-    }
-
-    /// The response for validators that request `token`.
-    #[must_use]
-    pub fn text(&self, token: &str) -> Option<String> {
-        self.read().texts.get(token).cloned()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Shared> {

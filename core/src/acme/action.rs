@@ -52,7 +52,8 @@ pub enum Question {
         /// The names, in this order.
         names: Names,
     },
-    /// Answer this challenge from now on, until [`Action::Withdraw`]. The same challenge may be provided more than once. The
+    /// Answer this challenge from now on, until [`Action::Withdraw`]; for HTTP-01 only if [`With::with_http`](super::With::with_http) is
+    /// not used. The same challenge may be provided more than once. The
     /// answer is [`Answer::Done`], once connections are answered so.
     Provide(Challenge),
     /// Read the topmost certificate of a chain. The answer is [`Answer::Inspected`] or [`Answer::Refused`].

@@ -371,6 +371,11 @@ impl Client {
         }
     }
 
+    /// The challenges that validators are answered now.
+    pub(super) fn provided(&self) -> &[Challenge] {
+        &self.provided
+    }
+
     /// The next thing that the driver does.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

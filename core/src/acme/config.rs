@@ -28,7 +28,8 @@ pub struct Config {
     /// The common name of the issuer of the topmost certificate of the chain that is wanted. If the CA has no such chain,
     /// its default is taken.
     pub preferred_chain: Option<String>,
-    /// The kinds of challenges that are answered, the preferred one first; default TLS-ALPN-01 alone.
+    /// The kinds of challenges that are answered, the preferred one first; default TLS-ALPN-01 alone. After a failure the
+    /// next attempt uses the next kind.
     pub challenges: Vec<ChallengeKind>,
     /// The value of `User-Agent`.
     pub user_agent: String,

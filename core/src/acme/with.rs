@@ -1,37 +1,41 @@
 //! A client beside another machine, on one event loop.
 //!
-//! Connections of the machine inside have index `index + RESERVED` outside; those below are the client's. What the machine
-//! inside emits is passed on unchanged otherwise, ids in its notes are its own. So the machine inside may be a
-//! [`Recorder`](crate::trace::Recorder): its traces do not contain the client.
+//! The connections of the client have the lowest indices, those of its HTTP listeners the next ones, and those of the other
+//! machine the rest. All else that the other machine emits is passed on unchanged; ids in its events are its own. So it
+//! may be a [`Recorder`](crate::trace::Recorder): its traces do not contain the client.
 
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::action::{Action, Answer, QuestionId};
 use super::client::{Client, Wanted};
+use super::http_listener::{self, HttpListener};
 use super::transport::{CONNECTIONS_MAX, Settings, Transport};
 use crate::account::Owners;
 use crate::machine::{ConnId, DialFailure, End, Listener, Machine, Output, Secured, TlsFailure};
 use crate::time::{Now, Span, Time};
 
-/// How many indices of connections are the client's.
-const RESERVED: u32 = CONNECTIONS_MAX as u32;
+/// The number of indices for connections to the CA.
+const TO_CA: u32 = CONNECTIONS_MAX as u32;
 
 /// A machine, and an ACME client beside it if one is wanted. See the [module](self).
 #[derive(Debug)]
 pub struct With<M> {
     inner: M,
     acme: Option<Acme>,
+    /// The first listener that is not the other machine's.
+    http_from: Option<Listener>,
 }
 
 #[derive(Debug)]
 struct Acme {
     client: Client,
     transport: Transport,
+    http: Option<HttpListener>,
 }
 
 impl Acme {
-    /// Takes requests and responses between the client and its connections.
+    /// Moves requests and responses between the client and its connections.
     fn pump(&mut self, now: Now) {
         loop {
             if let Some((id, response)) = self.transport.take_result() {
@@ -39,15 +43,12 @@ impl Acme {
             }
             match self.client.poll_request() {
                 Some(request) => self.transport.start(request, now),
-                None => return,
+                None => break,
             }
         }
-    }
-
-    /// Something happened to one of the client's connections.
-    fn on_event(&mut self, now: Now, event: impl FnOnce(&mut Transport)) {
-        event(&mut self.transport);
-        self.pump(now);
+        if let Some(http) = &mut self.http {
+            http.set_challenges(self.client.provided());
+        }
     }
 }
 
@@ -63,9 +64,20 @@ impl<M: Machine> With<M> {
                 deadlines: config.deadlines,
                 body_max: config.body_max,
             };
-            Acme { transport: Transport::new(upstream, settings), client }
+            Acme { transport: Transport::new(upstream, settings), client, http: None }
         });
-        Self { inner, acme }
+        Self { inner, acme, http_from: None }
+    }
+
+    /// Serves HTTP-01 and redirects to HTTPS on `first` and all listeners behind it, with at most `connections_max`
+    /// connections (at most 256). Without a client it does nothing. It must come before the first connection.
+    #[must_use]
+    pub fn with_http(mut self, first: Listener, connections_max: u32) -> Self {
+        if let Some(acme) = &mut self.acme {
+            acme.http = Some(HttpListener::new(connections_max));
+            self.http_from = Some(first);
+        }
+        self
     }
 
     /// The machine.
@@ -117,174 +129,150 @@ impl<M: Machine> With<M> {
         }
     }
 
-    /// Something happened to one of the client's connections.
-    fn on_event(&mut self, now: Now, event: impl FnOnce(&mut Transport)) {
-        if let Some(acme) = &mut self.acme {
-            acme.on_event(now, event);
+    /// The number of indices that are not the other machine's.
+    const fn reserved(&self) -> u32 {
+        match self.http_from {
+            Some(_) => TO_CA + http_listener::INDICES,
+            None => TO_CA,
         }
+    }
+
+    /// The connection's id in the other machine; `None` if it belongs to the client.
+    fn inward(&self, on: ConnId) -> Option<ConnId> {
+        on.index.checked_sub(self.reserved()).map(|index| ConnId { index, ..on })
+    }
+
+    /// Passes an event on to the machine that the connection belongs to.
+    fn on_event(&mut self, on: ConnId, now: Now, event: impl FnOnce(&mut dyn Machine, ConnId)) {
+        if let Some(on) = self.inward(on) {
+            return event(&mut self.inner, on);
+        }
+        let Some(acme) = &mut self.acme else { return };
+        match (on.index.checked_sub(TO_CA), &mut acme.http) {
+            (Some(index), Some(http)) => event(http, ConnId { index, ..on }),
+            (Some(_), None) | (None, _) => event(&mut acme.transport, on),
+        }
+        acme.pump(now);
     }
 }
 
-/// The connection's id in the machine inside; `None`: it is the client's.
-fn inward(on: ConnId) -> Option<ConnId> {
-    on.index.checked_sub(RESERVED).map(|index| ConnId { index, ..on })
-}
-
-fn outward(on: ConnId) -> ConnId {
-    let index = on.index.checked_add(RESERVED).unwrap_or_else(|| unreachable!("2³² connections"));
+/// The id outside of a connection whose machine has the indices from `first` on.
+fn outward(on: ConnId, first: u32) -> ConnId {
+    let index = on.index.checked_add(first).unwrap_or_else(|| unreachable!("2³² connections"));
     ConnId { index, ..on }
 }
 
 impl<M: Machine> Machine for With<M> {
     fn handle_open(&mut self, on: Listener, from: SocketAddr, now: Now) -> ConnId {
-        outward(self.inner.handle_open(on, from, now))
+        let http = self.acme.as_mut().and_then(|acme| acme.http.as_mut());
+        match (http, self.http_from) {
+            (Some(http), Some(first)) if first <= on => outward(http.handle_open(on, from, now), TO_CA),
+            (Some(_) | None, _) => outward(self.inner.handle_open(on, from, now), self.reserved()),
+        }
     }
 
     fn handle_found(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_found(on, addresses, now),
-            None => self.on_event(now, |transport| transport.handle_found(on, addresses, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_found(on, addresses, now));
     }
 
     fn handle_resolved(&mut self, on: ConnId, addresses: &[SocketAddr], now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_resolved(on, addresses, now),
-            None => self.on_event(now, |transport| transport.handle_resolved(on, addresses, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_resolved(on, addresses, now));
     }
 
     fn handle_connected(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_connected(on, now),
-            None => self.on_event(now, |transport| transport.handle_connected(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_connected(on, now));
     }
 
     fn handle_dial_failed(&mut self, on: ConnId, why: DialFailure, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_dial_failed(on, why, now),
-            None => self.on_event(now, |transport| transport.handle_dial_failed(on, why, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_dial_failed(on, why, now));
     }
 
     fn handle_secured(&mut self, on: ConnId, tls: Secured, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_secured(on, tls, now),
-            None => self.on_event(now, |transport| transport.handle_secured(on, tls, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_secured(on, tls, now));
     }
 
     fn handle_tls_failed(&mut self, on: ConnId, why: TlsFailure, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_tls_failed(on, why, now),
-            None => self.on_event(now, |transport| transport.handle_tls_failed(on, why, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_tls_failed(on, why, now));
     }
 
     fn handle_bytes(&mut self, on: ConnId, bytes: &[u8], now: Now) -> usize {
-        let Some(on) = inward(on) else {
-            let mut used = 0;
-            self.on_event(now, |transport| used = transport.handle_bytes(on, bytes, now));
-            return used;
-        };
-        self.inner.handle_bytes(on, bytes, now)
+        let mut used = 0;
+        self.on_event(on, now, |machine, on| used = machine.handle_bytes(on, bytes, now));
+        used
     }
 
     fn handle_last_bytes(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_last_bytes(on, now),
-            None => self.on_event(now, |transport| transport.handle_last_bytes(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_last_bytes(on, now));
     }
 
     fn handle_moved(&mut self, from: ConnId, read: u32, queued: u32, now: Now) {
-        match inward(from) {
-            Some(from) => self.inner.handle_moved(from, read, queued, now),
-            None => self.on_event(now, |transport| transport.handle_moved(from, read, queued, now)),
-        }
+        self.on_event(from, now, |machine, from| machine.handle_moved(from, read, queued, now));
     }
 
     fn handle_flushed(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_flushed(on, now),
-            None => self.on_event(now, |transport| transport.handle_flushed(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_flushed(on, now));
     }
 
     fn handle_acked(&mut self, on: ConnId, age: Option<Span>, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_acked(on, age, now),
-            None => self.on_event(now, |transport| transport.handle_acked(on, age, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_acked(on, age, now));
     }
 
     fn handle_round_trip(&mut self, on: ConnId, round_trip: Span, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_round_trip(on, round_trip, now),
-            None => self.on_event(now, |transport| transport.handle_round_trip(on, round_trip, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_round_trip(on, round_trip, now));
     }
 
     fn handle_local_address(&mut self, on: ConnId, local: SocketAddr, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_local_address(on, local, now),
-            None => self.on_event(now, |transport| transport.handle_local_address(on, local, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_local_address(on, local, now));
     }
 
     fn handle_end(&mut self, on: ConnId, how: End, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_end(on, how, now),
-            None => self.on_event(now, |transport| transport.handle_end(on, how, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_end(on, how, now));
     }
 
     fn handle_write_failed(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_write_failed(on, now),
-            None => self.on_event(now, |transport| transport.handle_write_failed(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_write_failed(on, now));
     }
 
     fn handle_stalled(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_stalled(on, now),
-            None => self.on_event(now, |transport| transport.handle_stalled(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_stalled(on, now));
     }
 
     fn owners(&self, on: ConnId) -> Owners {
-        match (inward(on), &self.acme) {
-            (Some(on), _) => self.inner.owners(on),
-            (None, Some(acme)) => acme.transport.owners(on),
-            (None, None) => Owners::default(),
+        if let Some(on) = self.inward(on) {
+            return self.inner.owners(on);
+        }
+        let Some(acme) = &self.acme else { return Owners::default() };
+        match (on.index.checked_sub(TO_CA), &acme.http) {
+            (Some(index), Some(http)) => http.owners(ConnId { index, ..on }),
+            (Some(_), None) | (None, _) => acme.transport.owners(on),
         }
     }
 
     fn kept(&self, on: ConnId) -> usize {
-        inward(on).map_or(0, |on| self.inner.kept(on))
+        self.inward(on).map_or(0, |on| self.inner.kept(on))
     }
 
     fn handle_closed(&mut self, on: ConnId, now: Now) {
-        match inward(on) {
-            Some(on) => self.inner.handle_closed(on, now),
-            None => self.on_event(now, |transport| transport.handle_closed(on, now)),
-        }
+        self.on_event(on, now, |machine, on| machine.handle_closed(on, now));
     }
 
     fn handle_timeout(&mut self, now: Now) {
         self.inner.handle_timeout(now);
         if let Some(acme) = &mut self.acme {
             acme.client.handle_timeout(now);
-            acme.on_event(now, |transport| transport.handle_timeout(now));
+            acme.transport.handle_timeout(now);
+            if let Some(http) = &mut acme.http {
+                http.handle_timeout(now);
+            }
+            acme.pump(now);
         }
     }
 
     fn poll_output(&mut self, text: &mut Vec<u8>) -> Output {
+        let reserved = self.reserved();
         let (mut until, mut why) = match self.inner.poll_output(text) {
             Output::Idle { until, why } => (until, why),
-            output => return output.map_ids(outward),
+            output => return output.map_ids(|on| outward(on, reserved)),
         };
         let Some(acme) = &mut self.acme else { return Output::Idle { until, why } };
         let mut sooner = |at: Option<Time>, of: &'static str| {
@@ -295,6 +283,11 @@ impl<M: Machine> Machine for With<M> {
         match acme.transport.poll_output(text) {
             Output::Idle { until, why } => sooner(until, why),
             output => return output,
+        }
+        match acme.http.as_mut().map(|http| http.poll_output(text)) {
+            None => {}
+            Some(Output::Idle { until, why }) => sooner(until, why),
+            Some(output) => return output.map_ids(|on| outward(on, TO_CA)),
         }
         sooner(Some(acme.client.due()), "certificates");
         Output::Idle { until, why }

@@ -14,7 +14,7 @@ use crate::http::follower::{Follower, Mode};
 use crate::http::head::{self, Body, Found, Head, SEALED_STREAM};
 use crate::http::reply::diagnostic::{ASK, CREDENTIALS, END_TO_END, PLAIN_HTTP, QUOTA};
 use crate::http::reply::{Reply, Status, write_redirect};
-use crate::http::target::{self, Registration, Token};
+use crate::http::target::{self, RedirectPort, Registration, Token};
 use crate::id::Id;
 use crate::limiter::Source;
 use crate::machine::{Close, ConnId, Output};
@@ -225,7 +225,9 @@ impl Engine {
         };
         let form = AnswerForm::of(head);
         let location = match head::parse(head) {
-            Ok(head) if matches!(head.method, "GET" | "HEAD") => target::https_location(&head),
+            Ok(head) if matches!(head.method, "GET" | "HEAD") => {
+                target::https_location(&head, RedirectPort::Same)
+            }
             _ => None,
         };
         let mut text = Vec::new();

@@ -141,13 +141,28 @@ pub fn label<'a>(host: &'a str, domain: &str) -> Option<&'a str> {
     (is_label && end.eq_ignore_ascii_case(domain)).then_some(label)
 }
 
-/// The `https` URI that a request in clear is redirected to, with the same host, port, path and query. `None` if the
+/// The port in the URI that a request in clear is redirected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RedirectPort {
+    /// That of `Host`: the same port serves HTTPS.
+    Same,
+    /// None: the default port serves HTTPS.
+    #[cfg(feature = "acme")]
+    Default,
+}
+
+/// The `https` URI that a request in clear is redirected to, with the same host, path and query. `None` if the
 /// target is not a path, or if the host has characters other than letters, digits, `-`, `.` and `_` and is not an
 /// IPv6 address in brackets.
 #[must_use]
-pub(crate) fn https_location(head: &Head<'_>) -> Option<String> {
+pub(crate) fn https_location(head: &Head<'_>, port: RedirectPort) -> Option<String> {
     let host = head.host.filter(|_| head.target.starts_with('/'))?;
     let name = Authority::parse(host)?.host;
+    let host = match port {
+        RedirectPort::Same => host,
+        #[cfg(feature = "acme")]
+        RedirectPort::Default => name,
+    };
     let is_name =
         |it: &str| it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_'));
     let is_host = match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

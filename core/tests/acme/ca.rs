@@ -18,6 +18,8 @@ pub(crate) enum Validation {
     After(u64),
     /// They fail, whatever is answered.
     Fails,
+    /// They reach only the HTTP listener.
+    HttpOnly,
     /// They never come.
     Never,
 }
@@ -524,12 +526,15 @@ impl Ca {
                 Validation::Never => continue,
                 Validation::Fails => false,
                 Validation::After(delay) if wall < posted + delay => continue,
-                Validation::After(_) => provided.iter().any(|one| {
+                Validation::After(_) | Validation::HttpOnly => provided.iter().any(|one| {
                     let account = self.accounts.values().next().expect("an account");
                     let expected = format!("{}.{}", it.token, thumbprint(&account.key));
                     one.name == it.name
                         && match &one.proof {
-                            Proof::TlsAlpn01 { digest } => *digest == *Sha256::digest(&expected),
+                            Proof::TlsAlpn01 { digest } => {
+                                self.switches.validation != Validation::HttpOnly
+                                    && *digest == *Sha256::digest(&expected)
+                            }
                             Proof::Http01 { token, key_authorization } => {
                                 *token == it.token && *key_authorization == expected
                             }

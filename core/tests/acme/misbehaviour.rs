@@ -252,6 +252,21 @@ fn the_kinds_of_challenges_that_are_configured_are_answered_and_no_other() {
 }
 
 #[test]
+fn after_a_failed_validation_the_next_attempt_uses_the_next_kind_of_challenge() {
+    let both = |config: &mut Config| {
+        config.challenges = vec![ChallengeKind::TlsAlpn01, ChallengeKind::Http01];
+    };
+    let switches = Switches { validation: Validation::HttpOnly, ..Switches::default() };
+    let mut world = World::with(NAME, switches, both);
+    world.until("failed", |it| it.ca.failed_validations.len() == 1);
+    world.restart();
+    world.until_installed(1);
+    assert_eq!((world.ca.failed_validations.len(), world.ca.orders.len()), (1, 2));
+    world.run_for(HOUR);
+    assert!(world.provided.is_empty(), "{:?}", world.provided);
+}
+
+#[test]
 fn a_certificate_for_another_key_is_not_used_and_another_is_ordered() {
     let mut world = World::new(NAME, Switches { wrong_key: true, ..Switches::default() });
     world.until("refused", |it| !it.failures().is_empty());

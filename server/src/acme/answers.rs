@@ -111,7 +111,8 @@ impl Answers {
                     Key::generate().and_then(|key| key.challenge(&challenge.name, digest, &self.provider));
                 self.live.provide(&challenge.name, made.map_err(Failure::Failed)?);
             }
-            Proof::Http01 { token, key_authorization } => self.live.provide_http(token, key_authorization),
+            // The client's own HTTP listener responds.
+            Proof::Http01 { .. } => {}
         }
         Ok(Answer::Done)
     }

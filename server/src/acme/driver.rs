@@ -198,7 +198,7 @@ impl Driver {
             Action::Ask { id, question } => self.jobs.push_back(Job::Answer(id, question)),
             Action::Withdraw(challenge) => match challenge.proof {
                 Proof::TlsAlpn01 { .. } => self.live.withdraw(&challenge.name),
-                Proof::Http01 { token, .. } => self.live.withdraw_http(&token),
+                Proof::Http01 { .. } => {}
             },
             Action::Event(event) => log_event(&event),
         }

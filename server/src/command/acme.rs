@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mio::Waker;
 use rendezvous_core::acme::{ChallengeKind, ExternalAccount, Names, Status, Url, With};
-use rendezvous_core::machine::Machine;
+use rendezvous_core::machine::{Listener, Machine};
 use rendezvous_core::time::Now;
 
 use super::upstream;
@@ -83,6 +83,14 @@ pub(super) const PREFERRED_CHAIN: Opt = Opt::one(
 pub(super) const KEEP_KEY: Opt = Opt::flag(
     "acme-keep-key",
     "keep the key when a certificate is renewed, so that its pin stays valid; the first key is that of the self-signed certificate",
+);
+
+/// Only for the relay.
+pub(super) const HTTP: Opt = Opt::many(
+    "acme-http",
+    "ADDR:80",
+    "none",
+    "listen for HTTP: validation by HTTP-01 as well, and redirects to HTTPS for all other requests",
 );
 
 /// The options that need [`ACME`].
@@ -190,10 +198,20 @@ impl Acme {
         Ok(())
     }
 
-    /// Combines a machine with the client. `upstream` is the index of the CA among the upstreams.
-    pub(super) fn host<M: Machine>(&mut self, machine: M, upstream: usize) -> Host<M> {
+    /// Combines a machine with the client. `upstream` is the index of the CA among the upstreams. `http` has the first
+    /// listener for HTTP-01 and the limit of its connections.
+    pub(super) fn host<M: Machine>(
+        &mut self,
+        machine: M,
+        upstream: usize,
+        http: Option<(Listener, u32)>,
+    ) -> Host<M> {
         let client = self.prepared.as_mut().and_then(Prepared::take_client);
-        With::new(machine, client, u16::try_from(upstream).unwrap_or(u16::MAX))
+        let with = With::new(machine, client, u16::try_from(upstream).unwrap_or(u16::MAX));
+        match http {
+            Some((first, connections_max)) => with.with_http(first, connections_max),
+            None => with,
+        }
     }
 
     /// Starts the thread that reads and writes files.

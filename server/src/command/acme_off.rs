@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mio::Waker;
-use rendezvous_core::machine::Machine;
+use rendezvous_core::machine::{Listener, Machine};
 use rendezvous_core::time::Now;
 
 use crate::daemon::Loop;
@@ -56,7 +56,7 @@ impl Acme {
         Ok(())
     }
 
-    pub(super) fn host<M: Machine>(&mut self, machine: M, _: usize) -> Host<M> {
+    pub(super) fn host<M: Machine>(&mut self, machine: M, _: usize, _: Option<(Listener, u32)>) -> Host<M> {
         machine
     }
 

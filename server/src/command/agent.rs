@@ -337,7 +337,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let seeds = Seeds { nonces: *entropy::bytes()?, jitter: *entropy::bytes()? };
     let agent = Recorder::agent(config, seeds, net.now(), trace_writer.is_some());
     let mut event_loop =
-        EventLoop::new(net, acme.host(agent, ca_upstream), tls, Sizes::for_peer(), listeners);
+        EventLoop::new(net, acme.host(agent, ca_upstream, None), tls, Sizes::for_peer(), listeners);
     acme.start(event_loop.net().waker())?;
     acme.set_reachable(false);
     daemon::warn_of_root();

@@ -86,7 +86,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         log::info!("event=proxy via={}={way}", server.name.as_str());
     }
     let share = Share::take();
-    share.limit(&mut config.connections_max);
+    share.limit(&mut config.connections_max, 0);
     net.allow_pipes(share.pipes);
     net.limit_sockets(share.sockets);
     let listeners = u16::try_from(config.rules.listeners.len()).unwrap_or(u16::MAX);

@@ -11,6 +11,7 @@ use std::sync::mpsc::Receiver;
 use rendezvous_core::acme::ChallengeKind;
 use rendezvous_core::engine::{Engine, Transport};
 use rendezvous_core::event::Event;
+use rendezvous_core::machine::Listener;
 use rendezvous_core::registry::{Access, ClientLimits, Enrolment};
 use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
@@ -75,16 +76,19 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let mut net = daemon::world()?;
     listen(&mut net, &mut settings, inherited)?;
     if acme.is_on() {
-        hint_at_port(&settings.listen);
+        hint_at_port(&settings);
     }
     let limits = limit_connections(&mut settings);
     net.allow_pipes(limits.pipes);
     net.limit_sockets(limits.sockets);
     let listeners = u16::try_from(settings.engine.listeners.len()).unwrap_or(u16::MAX);
+    let http_listeners = listen_http(&mut net, &settings)?;
+    let http = (http_listeners > 0).then(|| (Listener(listeners), limits.http()));
     let trace_writer = settings.trace.as_deref().map(TraceWriter::create).transpose()?;
     let engine =
         Recorder::relay(settings.engine.clone(), *entropy::bytes()?, net.now(), trace_writer.is_some());
-    let mut event_loop = EventLoop::new(net, acme.host(engine, 0), tls, settings.sizes(), listeners);
+    let mut event_loop =
+        EventLoop::new(net, acme.host(engine, 0, http), tls, settings.sizes(), listeners + http_listeners);
     acme.start(event_loop.net().waker())?;
 
     let drain = settings.drain;
@@ -116,6 +120,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         served,
         acme,
         listen: settings.listen,
+        listen_http: settings.listen_http,
         ports: settings.engine.ports.clone(),
         domain: settings.engine.domain,
     };
@@ -165,6 +170,7 @@ struct Relay {
     acme: Acme,
     /// The listeners given at the start.
     listen: Vec<(SocketAddr, Transport)>,
+    listen_http: Vec<SocketAddr>,
     /// The names in the `--tcp` options.
     ports: Vec<String>,
     domain: Option<String>,
@@ -196,7 +202,7 @@ impl Program for Relay {
         match self.files.reloaded() {
             None => {}
             Some(Ok((settings, (tls, served), ids))) => {
-                if settings.listen != self.listen {
+                if settings.listen != self.listen || settings.listen_http != self.listen_http {
                     log::warn!(
                         "event=reload-ignored option=listen hint=\"restart the relay to change listeners\""
                     );
@@ -376,8 +382,16 @@ fn tls_setup(
 /// The options about certificates from a CA.
 #[cfg(feature = "acme")]
 fn read_acme(matches: &Matches, settings: &Settings) -> Result<Acme, Failure> {
-    let acme = Acme::read(matches, vec![ChallengeKind::TlsAlpn01])?;
+    let mut kinds = vec![ChallengeKind::TlsAlpn01];
+    if !settings.listen_http.is_empty() {
+        // It is given because the other kind may not work: a load balancer may terminate TLS.
+        kinds.insert(0, ChallengeKind::Http01);
+    }
+    let acme = Acme::read(matches, kinds)?;
     match settings.engine.domain.as_deref() {
+        _ if !acme.is_on() && !settings.listen_http.is_empty() => {
+            Err(Failure::Usage(format!("--{} needs --acme", acme::HTTP.long)))
+        }
         _ if !acme.is_on() => Ok(acme),
         None => {
             Err(Failure::Usage("--acme needs --domain DOMAIN: the name to get a certificate for".to_owned()))
@@ -404,15 +418,31 @@ fn wanted_names(domain: Option<&str>, ids: &Ids, served: &Served) -> Vec<String>
     names.filter(|name| !served.given.as_ref().is_some_and(|given| given.has(name))).collect()
 }
 
-/// A CA's validators know no other port than 443.
-fn hint_at_port(listen: &[(SocketAddr, Transport)]) {
+/// Warns if validators may not reach the relay: they connect to ports 443 (TLS-ALPN-01) and 80 (HTTP-01).
+fn hint_at_port(settings: &Settings) {
     let is_tls = |transport: &Transport| matches!(transport, Transport::Tls | Transport::Proxied);
-    if !listen.iter().any(|(on, transport)| on.port() == 443 && is_tls(transport)) {
+    if !settings.listen.iter().any(|(on, transport)| on.port() == 443 && is_tls(transport)) {
+        let domain = settings.engine.domain.as_deref().unwrap_or_default();
         log::info!(
             "event=acme-port reason=\"the CA's validators use only port 443, and no listener has it\" hint=\"forward port \
-             443 of the domain's addresses here, or use --listen [::]:443\""
+             443 of the domain's addresses here, or use --listen [::]:443; rendezvous check --domain {domain} --acme\""
         );
     }
+    if !settings.listen_http.is_empty() && settings.listen_http.iter().all(|on| on.port() != 80) {
+        log::info!(
+            "event=acme-port reason=\"the CA's validators use only port 80 for HTTP-01, and no --acme-http has it\" \
+             hint=\"forward port 80 of the domain's addresses here, or use --acme-http [::]:80\""
+        );
+    }
+}
+
+/// Opens the listeners for HTTP-01, behind all others. Returns how many there are.
+fn listen_http(net: &mut MioNet, settings: &Settings) -> Result<u16, Failure> {
+    for on in &settings.listen_http {
+        let address = listen_on(net, *on, &settings.listen_http)?;
+        log::info!("event=listening on={address} protocol=http");
+    }
+    Ok(u16::try_from(settings.listen_http.len()).unwrap_or(u16::MAX))
 }
 
 /// Opens the listeners, after the inherited ones, and tells the engine the protocol of each.
@@ -458,6 +488,7 @@ fn listening(settings: &mut Settings, on: SocketAddr, transport: Transport) {
 /// Limits the connections to what the descriptors allow.
 fn limit_connections(settings: &mut Settings) -> Share {
     let share = Share::take();
-    share.limit(&mut settings.engine.connections_max);
+    let http = if settings.listen_http.is_empty() { 0 } else { share.http() };
+    share.limit(&mut settings.engine.connections_max, http);
     share
 }

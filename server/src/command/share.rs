@@ -27,6 +27,8 @@ const REFUSED_CONNECTIONS_MAX: u64 = 64;
 const WAVE_MIN: usize = 256;
 /// Idle buffers are released after this long.
 const SPARE_TIME: Span = Span::from_secs(10);
+/// Limit of connections to the HTTP listeners; at most an eighth.
+const HTTP_CONNECTIONS_MAX: u32 = 256;
 /// Limit of pipes between cleartext connections.
 const PIPES_MAX: u64 = 64;
 
@@ -61,10 +63,15 @@ impl Share {
         }
     }
 
-    /// Lowers `connections_max` to what the descriptors allow.
-    pub(super) fn limit(&self, connections_max: &mut u32) {
-        if self.connections < *connections_max {
-            let connections = self.connections;
+    /// The limit of connections to the HTTP listeners, beside those to the relay.
+    pub(super) fn http(&self) -> u32 {
+        (self.connections / 8).min(HTTP_CONNECTIONS_MAX)
+    }
+
+    /// Lowers `connections_max` to what the descriptors allow if `others` are used for other connections.
+    pub(super) fn limit(&self, connections_max: &mut u32, others: u32) {
+        if self.connections.saturating_sub(others) < *connections_max {
+            let connections = self.connections.saturating_sub(others);
             log::warn!(
                 "event=limits connections={connections} reason=\"not enough descriptors (ulimit -n)\""
             );

@@ -1,6 +1,8 @@
 //! Certificates by ACME from Pebble. Its validators come to the port that its configuration names.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::harness::{Case, case};
@@ -22,6 +24,7 @@ pub(crate) const CASES: &[Case] = &[
         a_validation_that_fails,
     ),
     case("a_certificate_is_renewed_and_keeps_its_key_if_asked", NEEDED, a_certificate_is_renewed),
+    case("a_relay_gets_a_certificate_by_http_and_redirects_other_requests", NEEDED, by_http),
     case("an_agent_gets_its_own_certificate_through_the_relay", NEEDED, an_agent_gets_its_own),
     case("what_cannot_work_is_refused_at_the_start", &[], what_cannot_work),
 ];
@@ -152,6 +155,39 @@ fn a_certificate_is_renewed() {
     assert!(status(&world).contains(&relay.pin));
 }
 
+fn by_http() {
+    let pebble = Pebble::start(Special { validates_nowhere: true, ..Special::default() });
+    let world = World::new();
+    let http = format!("127.0.0.1:{}", pebble.http);
+    // The order is taken up again, and its challenge is answered again.
+    let mut relay = pebble.relay(&world, &["--acme-http", &http]);
+    pebble.program.says("set VALID by completed challenge");
+    relay.program.kill();
+    let relay = pebble.relay(&world, &["--acme-http", &http]);
+    installed(&relay.program, DOMAIN);
+    assert!(pebble.open(&relay, DOMAIN).is_ok());
+    assert_eq!((pebble.orders(), relay.program.said("event=certificate-failed")), (1, 0));
+    // Strangers: silent ones, one without a host, one that sends a byte at a time.
+    let open = || TcpStream::connect(http.as_str()).expect("it listens");
+    let silent: Vec<TcpStream> = (0..300).map(|_| open()).collect();
+    let ask = |request: &[u8]| {
+        let mut stream = open();
+        for byte in request.chunks(1) {
+            stream.write_all(byte).expect("it reads");
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("a response and an end");
+        answer
+    };
+    let answer = ask(b"GET /a?b HTTP/1.1\r\nHost: relay.example.com:80\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    assert!(answer.contains("\r\nLocation: https://relay.example.com/a?b\r\n"), "{answer}");
+    let answer = ask(b"GET / HTTP/1.1\r\nHost: <evil>\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && !answer.contains("evil"), "{answer}");
+    drop(silent);
+    assert!(pebble.open(&relay, DOMAIN).is_ok());
+}
+
 fn an_agent_gets_its_own() {
     let pebble = Pebble::start(Special::default());
     let world = World::new();
@@ -198,6 +234,7 @@ fn what_cannot_work() {
             "no CA issues certificates for --domain localhost",
         ),
         (&["--acme-agree-tos"], "--acme-agree-tos needs --acme"),
+        (&["--acme-http", "127.0.0.1:0"], "--acme-http needs --acme"),
         (
             &["--acme", "--acme-agree-tos", "--acme-directory", "http://x/"],
             "--acme-directory: 'http://x/' is not an https://",

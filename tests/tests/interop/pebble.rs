@@ -26,6 +26,8 @@ pub(crate) struct Pebble {
     management: u16,
     /// Where its validators come.
     pub(crate) validated: u16,
+    /// Where its validators come for HTTP-01.
+    pub(crate) http: u16,
     /// Its name server.
     pub(crate) dns: u16,
     names_management: u16,
@@ -39,7 +41,7 @@ pub(crate) struct Special {
     /// In seconds.
     pub(crate) validity: Option<u32>,
     pub(crate) external_account: bool,
-    /// Validators come to a port where nothing is.
+    /// Validators for TLS-ALPN-01 come to a port where nothing is.
     pub(crate) validates_nowhere: bool,
 }
 
@@ -55,7 +57,7 @@ pub(crate) const MAC_KEY: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44n
 impl Pebble {
     pub(crate) fn start(special: Special) -> Self {
         let folder = Folder::new();
-        let [directory, management, dns, names_management, validated] = [(); 5].map(|()| free_port());
+        let [directory, management, dns, names_management, validated, http] = [(); 6].map(|()| free_port());
         Self::write_certificate(&folder);
         let path = |name: &str| folder.0.join(name).display().to_string();
         let keys = if special.external_account { format!(r#""kid-1":"{MAC_KEY}""#) } else { String::new() };
@@ -68,7 +70,7 @@ impl Pebble {
             "externalAccountBindingRequired":{},"externalAccountMACKeys":{{{keys}}}{validity}}}}}"#,
             path("pebble.crt"),
             path("pebble.key"),
-            free_port(),
+            http,
             special.external_account,
         );
         let config = folder.write("pebble.json", &config);
@@ -99,7 +101,7 @@ impl Pebble {
         let program = Program::start("pebble", &mut pebble);
         names.says("Starting");
         program.says("ACME directory available at");
-        Self { folder, program, _names: names, directory, management, validated, dns, names_management }
+        Self { folder, program, _names: names, directory, management, validated, http, dns, names_management }
     }
 
     /// The certificate of its own server, and the root for it.

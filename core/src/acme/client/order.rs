@@ -292,8 +292,12 @@ impl Client {
                 let kinds = self.config.challenges.iter();
                 let offered =
                     |kind: &ChallengeKind| authorization.challenges.iter().find(|it| it.kind == *kind);
+                let offered: Vec<&Offered> = kinds.filter_map(offered).collect();
                 let posted = self.posted.get(&job.names).map_or(&[][..], Vec::as_slice);
-                match kinds.filter_map(offered).next() {
+                // Each attempt takes the next kind: validators may reach only one of the ports.
+                let attempt = self.state.entry(&job.names).map_or(0, |it| it.attempts.failures);
+                let turn = attempt.saturating_sub(1) as usize % offered.len().max(1);
+                match offered.get(turn) {
                     Some(it) if it.is_pending && !posted.contains(&it.url) => {
                         self.answer_challenge(&authorization.name, it, now);
                     }

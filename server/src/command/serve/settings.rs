@@ -100,6 +100,8 @@ pub(in crate::command) const SPEC: Spec = Spec {
         acme::PREFERRED_CHAIN,
         #[cfg(feature = "acme")]
         acme::KEEP_KEY,
+        #[cfg(feature = "acme")]
+        acme::HTTP,
         Opt::one(
             "one-time",
             "strict",
@@ -164,6 +166,8 @@ those given as options; FileDescriptorName= of each socket is tls, plain or prox
 pub(super) struct Settings {
     pub(super) engine: Config,
     pub(super) listen: Vec<(SocketAddr, Transport)>,
+    /// Where to listen for HTTP-01.
+    pub(super) listen_http: Vec<SocketAddr>,
     pub(super) certificates: Vec<(PathBuf, PathBuf)>,
     pub(super) names: Vec<String>,
     pub(super) drain: Span,
@@ -240,6 +244,10 @@ impl Settings {
                 by_port,
             ]
             .concat(),
+            #[cfg(feature = "acme")]
+            listen_http: matches.get_all(acme::HTTP.long, value::listen_address)?,
+            #[cfg(not(feature = "acme"))]
+            listen_http: Vec::new(),
             certificates: certificate::files(matches)?,
             names: matches.get_all("name", certificate::name)?,
             drain: seconds("drain")?,
