@@ -10,6 +10,7 @@
 )]
 
 mod acme;
+mod acme_small_ca;
 mod agent;
 mod answers;
 mod blind;
@@ -51,6 +52,7 @@ mod readme_security;
 mod returns;
 mod reuse;
 mod signals;
+mod small_ca;
 mod smuggling;
 mod stalls;
 mod status;
@@ -69,6 +71,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::main(&[
         ("acme", acme::CASES),
+        ("acme_small_ca", acme_small_ca::CASES),
         ("answers", answers::CASES),
         ("forwarding", forwarding::CASES),
         ("forwarded", forwarded::CASES),
