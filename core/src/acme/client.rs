@@ -96,6 +96,8 @@ pub struct Client {
     parked: BTreeMap<Names, (Time, u32)>,
     /// Challenges of each order that the CA was told to validate: once each.
     posted: BTreeMap<Names, Vec<Url>>,
+    /// Orders whose names are not wanted any more: their pending authorizations are deactivated.
+    abandoned: Vec<Url>,
     /// The state has changed since it was stored.
     is_dirty: bool,
     /// The driver failed: nothing is done before.
@@ -175,6 +177,8 @@ enum Next {
     Download(Url),
     /// Deactivate what is pending of these authorizations.
     Deactivate(Vec<Url>),
+    /// Deactivate what is pending of an abandoned order.
+    Abandoned(Url),
     RenewalInfo(Names),
     Rollover,
 }
@@ -214,6 +218,8 @@ enum Purpose {
     /// Whether the first of these is pending.
     LookToDeactivate(Vec<Url>),
     Deactivate(Vec<Url>),
+    /// Which authorizations an abandoned order has.
+    Abandoned,
     RolloverLookup,
     KeyChange,
 }
@@ -240,6 +246,7 @@ impl Client {
             provided: Vec::new(),
             parked: BTreeMap::new(),
             posted: BTreeMap::new(),
+            abandoned: Vec::new(),
             is_dirty: false,
             driver_pause: now.mono,
             driver_failures: 0,
@@ -500,6 +507,10 @@ impl Client {
             Next::Finalize => self.finalize(now),
             Next::Download(url) => self.call(url, "", By::Account, Purpose::Download, now),
             Next::Deactivate(rest) => self.deactivate(rest, now),
+            Next::Abandoned(url) => {
+                self.abandoned.retain(|it| *it != url);
+                self.call(url, "", By::Account, Purpose::Abandoned, now);
+            }
             Next::RenewalInfo(names) => self.ask_renewal_info(names, now),
             Next::Rollover => self.roll_over(now),
         }
@@ -658,6 +669,7 @@ impl Client {
             Purpose::Download | Purpose::Alternate => self.downloaded(&purpose, response, now),
             Purpose::LookToDeactivate(rest) => self.deactivate_if_pending(rest, response, now),
             Purpose::Deactivate(rest) => self.go(Next::Deactivate(rest), now),
+            Purpose::Abandoned => self.abandoned_read(response, now),
             Purpose::RolloverLookup | Purpose::KeyChange => {
                 self.ask(Question::ReplaceAccountKey, Then::AccountKeyReplaced, now);
             }
@@ -683,6 +695,7 @@ impl Client {
                 self.fail(step, &problem.text, asked, now);
             }
             Purpose::Alternate => self.next_alternate(now),
+            Purpose::Abandoned => self.plan(now),
             Purpose::LookToDeactivate(rest) | Purpose::Deactivate(rest) => {
                 self.go(Next::Deactivate(rest), now)
             }
@@ -704,7 +717,7 @@ impl Purpose {
             Self::Challenge(_) => "the challenge",
             Self::Finalize => "the certificate request",
             Self::Download | Self::Alternate => "the download",
-            Self::LookToDeactivate(_) | Self::Deactivate(_) => "the deactivation",
+            Self::LookToDeactivate(_) | Self::Deactivate(_) | Self::Abandoned => "the deactivation",
             Self::RolloverLookup | Self::KeyChange => "the account key",
         }
     }

@@ -409,6 +409,25 @@ fn names_that_are_not_wanted_any_more_end_their_orders_and_new_ones_begin() {
 }
 
 #[test]
+fn authorizations_of_names_that_are_not_wanted_any_more_are_deactivated_once() {
+    for restarts in [false, true] {
+        let mut world = World::new(NAME, Switches { validation: Validation::Never, ..Switches::default() });
+        world.until("posted", |it| it.ca.count("challenge") == 1);
+        world.names = Vec::new();
+        if restarts {
+            world.restart();
+        } else {
+            world.replace_wanted(Vec::new());
+        }
+        world.run_for(DAY);
+        assert_eq!(world.ca.deactivated, 1, "restarts: {restarts}");
+        let requests = world.ca.log.len();
+        world.run_for(DAY);
+        assert_eq!(world.ca.log.len(), requests, "restarts: {restarts}: nothing is left to do");
+    }
+}
+
+#[test]
 fn sixty_labels_all_get_their_certificates() {
     let labels: Vec<String> = (0..60).map(|it| format!("l{it}.relay.example.com")).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();

@@ -495,6 +495,15 @@ impl Client {
         self.plan(now);
     }
 
+    /// An order whose names are not wanted any more: if it is pending, so may its authorizations be.
+    pub(super) fn abandoned_read(&mut self, response: &Response, now: Now) {
+        let order = Order::read(&response.body, &self.config.directory);
+        match order.filter(|it| it.status == OrderStatus::Pending) {
+            Some(order) => self.deactivate(order.authorizations, now),
+            None => self.plan(now),
+        }
+    }
+
     /// Deactivates authorizations that nobody needs any more, as far as they are pending (RFC 8555 §7.5.2).
     pub(super) fn deactivate(&mut self, mut rest: Vec<Url>, now: Now) {
         if rest.is_empty() {

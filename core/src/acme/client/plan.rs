@@ -17,6 +17,9 @@ const LOOK: u64 = 3_600;
 /// The same as long as it is before the program was built.
 const LOOK_AT_WRONG_CLOCK: Span = Span::from_secs(30);
 
+/// So many orders of names that are not wanted any more are cleaned up at most; the CA ends the others.
+const ABANDONED_MAX: usize = 100;
+
 impl Client {
     /// Ends what was under way, and begins what is due.
     pub(super) fn plan(&mut self, now: Now) {
@@ -70,6 +73,9 @@ impl Client {
             } else if self.order_due(it, now.wall) <= now.wall {
                 return Some(Next::Begin(it.names.clone()));
             }
+        }
+        if let Some(url) = self.abandoned.first() {
+            return Some(Next::Abandoned(url.clone()));
         }
         let look = |it: &&Wanted| self.look_due(it, now.wall).is_some_and(|at| at <= now.wall);
         self.wanted.iter().find(look).map(|it| Next::RenewalInfo(it.names.clone()))
@@ -181,6 +187,12 @@ impl Client {
         let unwanted: Vec<Names> =
             self.state.entries.keys().filter(|names| !self.is_wanted(names)).cloned().collect();
         for names in unwanted {
+            let order = self.state.entry(&names).and_then(|it| it.order.as_ref());
+            if let Some(order) = order.filter(|it| it.certificate.is_none())
+                && self.abandoned.len() < ABANDONED_MAX
+            {
+                self.abandoned.push(order.url.clone());
+            }
             self.drop_order(&names);
             let is_paused = self.state.entry(&names).is_some_and(|it| it.attempts.next > now.wall);
             if !is_paused {
