@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -25,6 +26,24 @@ fn build_info() {
     println!("cargo:rerun-if-env-changed=RENDEZVOUS_COMMIT");
     let commit = env::var("RENDEZVOUS_COMMIT").ok().or_else(packaged_commit).or_else(commit_of_repository);
     println!("cargo:rustc-env=RENDEZVOUS_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo:rustc-env=RENDEZVOUS_SOURCE_TIME={}", source_time());
+}
+
+/// The time of the sources, in seconds since 1970: SOURCE_DATE_EPOCH (https://reproducible-builds.org), else that of the
+/// repository's commit, else that of a file. The program's clock cannot be earlier. It may be older than the sources,
+/// but not newer, so that the same sources give the same program.
+fn source_time() -> u64 {
+    let given = env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    let of_commit = || {
+        git(&["ls-files", "--error-unmatch", "build.rs"])?;
+        git(&["log", "-1", "--format=%ct"])?.parse().ok()
+    };
+    let of_file = || {
+        let modified = fs::metadata("Cargo.toml").and_then(|it| it.modified()).ok()?;
+        Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    };
+    given.or_else(of_commit).or_else(of_file).unwrap_or(0)
 }
 
 /// The commit that `cargo package` noted.

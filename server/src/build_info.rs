@@ -12,6 +12,12 @@ pub const TARGET: &str = env!("RENDEZVOUS_TARGET");
 /// The library that implements the cryptography of TLS.
 pub const CRYPTOGRAPHY: &str = if cfg!(feature = "aws-lc-rs") { "AWS-LC (aws-lc-rs)" } else { "ring" };
 
+/// The time of the sources that it was built from, in seconds since 1970; 0 if it is not known. No correct clock is earlier.
+#[must_use]
+pub fn source_time() -> u64 {
+    env!("RENDEZVOUS_SOURCE_TIME").parse().unwrap_or(0)
+}
+
 /// The text of `--version --verbose`: the version, then one line for each of the other values.
 pub fn text() -> String {
     format!(
@@ -21,4 +27,16 @@ pub fn text() -> String {
          cryptography: {CRYPTOGRAPHY}\n\
          target: {TARGET}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn the_time_of_the_sources_is_in_the_past() {
+        let first = 1_760_000_000;
+        assert!((first..=clock::wall()).contains(&source_time()), "{}", source_time());
+    }
 }

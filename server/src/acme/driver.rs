@@ -15,6 +15,7 @@ use rustls::crypto::CryptoProvider;
 
 use super::answers::{Answers, KeyChoice};
 use super::folder::{self, Folder};
+use crate::build_info;
 use crate::entropy;
 use crate::escape::Escaped;
 use crate::event_loop::EventLoop;
@@ -24,9 +25,6 @@ use crate::net::mio::MioNet;
 use crate::state::State;
 use crate::worker::Worker;
 
-/// The earliest plausible time: 2026-11-01, in seconds since 1970. It is set to the day of the release before each
-/// release.
-const BUILT: u64 = 1_793_491_200;
 const DAY: u64 = 24 * 60 * 60;
 
 /// The operator's settings.
@@ -46,6 +44,8 @@ pub struct Settings {
     pub preferred_chain: Option<String>,
     /// The supported kinds of challenges, in order of preference.
     pub challenges: Vec<ChallengeKind>,
+    /// The directory of the same CA for tests, if it has one. The log suggests it after the first failure.
+    pub staging: Option<&'static str>,
 }
 
 /// A job for the worker thread.
@@ -68,6 +68,7 @@ pub struct Prepared {
     answers: Answers,
     names: Vec<Names>,
     client: Option<Client>,
+    staging: Option<&'static str>,
 }
 
 impl Prepared {
@@ -96,7 +97,7 @@ impl Prepared {
             preferred_chain: settings.preferred_chain,
             challenges: settings.challenges,
             user_agent: format!("rendezvous/{}", env!("CARGO_PKG_VERSION")),
-            built: BUILT,
+            built: build_info::source_time(),
             ..Config::new(directory, account_key)
         };
         let answers = Answers { folder, live, keys, provider };
@@ -111,7 +112,7 @@ impl Prepared {
             }
         }
         let client = Client::new(config, document, wanted, *entropy::bytes()?, now);
-        Ok(Self { answers, names, client: Some(client) })
+        Ok(Self { answers, names, client: Some(client), staging: settings.staging })
     }
 
     /// Takes the client. Returns it only once.
@@ -124,7 +125,7 @@ impl Prepared {
     /// # Errors
     /// The system cannot start a thread.
     pub fn start(self, waker: Arc<Waker>) -> io::Result<Driver> {
-        let Self { answers, names, .. } = self;
+        let Self { answers, names, staging, .. } = self;
         let live = answers.live.clone();
         let worker = Worker::start("acme", waker, move |job| match job {
             Job::Load(names) => Done::Loaded(answers.load(names)),
@@ -135,6 +136,7 @@ impl Prepared {
             jobs: VecDeque::new(),
             live,
             names,
+            staging: Staging(staging),
             is_reachable: true,
             client_is_reachable: true,
         })
@@ -148,6 +150,7 @@ pub struct Driver {
     jobs: VecDeque<Job>,
     live: Arc<LiveCertificates>,
     names: Vec<Names>,
+    staging: Staging,
     /// Whether validators can reach this program.
     is_reachable: bool,
     /// What the client knows of that.
@@ -200,9 +203,38 @@ impl Driver {
                 Proof::TlsAlpn01 { .. } => self.live.withdraw(&challenge.name),
                 Proof::Http01 { .. } => {}
             },
-            Action::Event(event) => log_event(&event),
+            Action::Event(event) => {
+                log_event(&event);
+                if let Some(directory) = self.staging.suggested_after(&event) {
+                    log::info!(
+                        "event=acme-staging hint=\"the CA limits failures: until it works, use --acme-directory {directory}, \
+                         which has limits of its own and issues certificates that browsers do not trust\""
+                    );
+                }
+            }
         }
     }
+}
+
+/// The CA's directory for tests, until it was suggested.
+#[derive(Debug)]
+struct Staging(Option<&'static str>);
+
+impl Staging {
+    /// The directory to suggest after this event: once, after the first failure of a name, because failures count for the
+    /// CA's limits.
+    fn suggested_after(&mut self, event: &Event) -> Option<&'static str> {
+        match event {
+            Event::Failed { names: Some(_), .. } => self.0.take(),
+            _ => None,
+        }
+    }
+}
+
+/// What to do about a failure at this step, if the operator can do something.
+fn hint(names: &Names, step: &str) -> Option<String> {
+    let first = names.as_slice().first()?;
+    (step == "the authorization").then(|| format!("rendezvous check --domain {first} --acme"))
 }
 
 fn log_event(event: &Event) {
@@ -223,9 +255,11 @@ fn log_event(event: &Event) {
             );
         }
         Event::Failed { names, step, why, again } => {
+            let hint = names.as_ref().and_then(|names| hint(names, step));
+            let hint = hint.map(|hint| format!(" hint={}", Escaped(&hint))).unwrap_or_default();
             let names = names.as_ref().map_or_else(|| "-".to_owned(), shown);
             log::warn!(
-                "event=certificate-failed name={} step={} reason={} retry_in={again}s",
+                "event=certificate-failed name={} step={} reason={} retry_in={again}s{hint}",
                 Escaped(&names),
                 Escaped(step),
                 Escaped(why)
@@ -265,5 +299,21 @@ fn log_event(event: &Event) {
             );
         }
         Event::Ignored { what } => log::warn!("event=acme-ignored reason={}", Escaped(what)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_for_tests_is_suggested_once_after_the_first_failure_of_a_name() {
+        let failed = |names| Event::Failed { names, step: "the order", why: String::new(), again: 60 };
+        let names = Names::parse(["relay.example.com"]);
+        let mut staging = Staging(Some("https://staging.example/"));
+        assert_eq!(staging.suggested_after(&Event::AccountKeyReplaced), None);
+        assert_eq!(staging.suggested_after(&failed(None)), None, "the CA is down");
+        assert_eq!(staging.suggested_after(&failed(names.clone())), Some("https://staging.example/"));
+        assert_eq!(staging.suggested_after(&failed(names)), None);
     }
 }

@@ -136,8 +136,10 @@ impl Acme {
                 AGREE.long
             )));
         }
+        let staging = (directory.as_str() == DIRECTORY).then_some(STAGING);
         let settings = Settings {
             directory,
+            staging,
             agrees_to_terms,
             contacts: matches.get_all(CONTACT.long, contact)?,
             external_account: external_account(matches)?,

@@ -72,6 +72,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     let names = wanted_names(settings.engine.domain.as_deref(), &ids, &served);
     let own_key = settings.engine.domain.clone().map(|domain| (domain, state.file(cert::KEY_FILE)));
     acme.open(&state, "", names, own_key, Clock::start().now())?;
+    warn_of_pins(&acme, settings.engine.domain.as_deref(), &ids, &served);
 
     let mut net = daemon::world()?;
     listen(&mut net, &mut settings, inherited)?;
@@ -416,6 +417,23 @@ fn wanted_names(domain: Option<&str>, ids: &Ids, served: &Served) -> Vec<String>
     let labels = ids.entries.iter().filter(|entry| !entry.end_to_end).flat_map(|entry| &entry.labels);
     let names = std::iter::once(domain.to_owned()).chain(labels.map(|label| format!("{label}.{domain}")));
     names.filter(|name| !served.given.as_ref().is_some_and(|given| given.has(name))).collect()
+}
+
+/// Warns that the first certificate of a CA ends the pin in tickets that were given out before. Once it is served,
+/// `id add` writes tickets without a pin.
+fn warn_of_pins(acme: &Acme, domain: Option<&str>, ids: &Ids, served: &Served) {
+    let Some(live) = acme.live().filter(|_| acme.changes_keys()) else { return };
+    let is_replaced = domain.is_some_and(|domain| {
+        let is_given = served.given.as_ref().is_some_and(|given| given.has(domain));
+        !is_given && live.get(domain).is_none()
+    });
+    if is_replaced && !ids.entries.is_empty() {
+        log::warn!(
+            "event=acme-pins count={} reason=\"tickets with a pin of the self-signed certificate stop working when the CA \
+             has issued one\" hint=\"keep its key with --acme-keep-key, or write new tickets then: rendezvous id ticket NAME\"",
+            ids.entries.len()
+        );
+    }
 }
 
 /// Warns if validators may not reach the relay: they connect to ports 443 (TLS-ALPN-01) and 80 (HTTP-01).

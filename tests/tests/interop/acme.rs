@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     case("a_relay_gets_a_certificate_by_http_and_redirects_other_requests", NEEDED, by_http),
     case("an_agent_gets_its_own_certificate_through_the_relay", NEEDED, an_agent_gets_its_own),
     case("what_cannot_work_is_refused_at_the_start", &[], what_cannot_work),
+    case("id_add_prints_the_agents_line_with_acme_for_an_end_to_end_label", &[], the_agents_line),
 ];
 
 const INSTALLED: &str = "event=certificate-installed";
@@ -49,6 +50,7 @@ fn a_relay_gets_certificates() {
     let relay = pebble.relay(&world, &[]);
     relay.program.says("event=certificate-missing name=\"relay.example.com\"");
     relay.program.says("event=acme-port");
+    relay.program.says("event=acme-pins count=2");
     installed(&relay.program, DOMAIN);
     installed(&relay.program, "home.relay.example.com");
     assert!(pebble.open(&relay, DOMAIN).is_ok());
@@ -77,6 +79,7 @@ fn a_relay_gets_certificates() {
     assert!(pebble.open(&again, "late.relay.example.com").is_ok());
     assert_eq!(pebble.orders(), 3, "nothing is ordered twice");
     assert_eq!(again.program.said(INSTALLED), 0);
+    assert_eq!(again.program.said("event=acme-pins"), 0, "there is a certificate of the CA");
 }
 
 fn half_of_the_nonces_refused() {
@@ -127,6 +130,7 @@ fn a_validation_that_fails() {
         line.contains("unauthorized: Failed to connect to 127.0.0.1:"),
         "the CA's problem is shown: {line}"
     );
+    assert!(line.contains("hint=\"rendezvous check --domain relay.example.com --acme\""), "{line}");
     assert_eq!(agent.said(said::RELAY_LOST), 0);
     assert_eq!(relay.program.said(said::WAITING_ENDED), 0);
     let text = status(&world);
@@ -245,5 +249,30 @@ fn what_cannot_work() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{options:?}: {text}");
         assert!(text.contains(said), "{options:?}: {text}");
+    }
+}
+
+fn the_agents_line() {
+    let world = World::new();
+    let add = |name: &str, relay: &str, options: &[&str]| {
+        let out = world.folder.0.join(format!("{name}.ticket"));
+        let mut add = rendezvous();
+        add.args(["id", "add", name, "--relay", relay, "--state"]).arg(world.state()).arg("--out").arg(out);
+        let output = run(add.args(options));
+        assert!(output.status.success(), "id add {name}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let end_to_end = ["--label", "sealed", "--end-to-end"];
+    let text = add("sealed", "https://relay.example.com", &end_to_end);
+    let line = "--to 127.0.0.1:8080 --end-to-end --name sealed.relay.example.com --acme --acme-agree-tos\n";
+    assert!(text.contains(line), "{text}");
+    for (name, relay, options) in [
+        ("plain", "https://relay.example.com", &["--label", "plain"][..]),
+        ("local", "https://localhost:8443", &["--label", "local", "--end-to-end"]),
+        ("address", "https://192.0.2.1", &["--label", "address", "--end-to-end"]),
+        ("none", "https://relay.example.com", &["--end-to-end"]),
+    ] {
+        let text = add(name, relay, options);
+        assert!(!text.contains("--acme"), "{name}: {text}");
     }
 }

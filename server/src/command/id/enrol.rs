@@ -292,7 +292,7 @@ impl Out {
             "Its ticket is {}: keep it secret, because it lets anyone act as this hidden server\n",
             path.display()
         ));
-        text.push_str(&paste::for_agent(path, entry));
+        text.push_str(&paste::for_agent(path, entry, &self.relay));
         text.push_str(&paste::for_clients(entry, &self.relay, &self.trust));
         text.push_str(&paste::qr_code(entry, &self.relay));
         print(&text)

@@ -10,17 +10,32 @@ use crate::relay_url::RelayUrl;
 use crate::trust::Trust;
 
 /// The command to run next to the hidden server.
-pub(super) fn for_agent(ticket: &Path, entry: &Entry) -> String {
+pub(super) fn for_agent(ticket: &Path, entry: &Entry, relay: &RelayUrl) -> String {
     let ticket = quoted(&ticket.display().to_string());
     let (option, then) = if entry.end_to_end {
         (" --end-to-end", "\nIts log has the pin of its key: event=end-to-end pin=sha256//…\n")
     } else {
         ("", "")
     };
+    let acme = certificate_of_ca(entry, relay).map(|options| {
+        format!(
+            "\nWith a certificate that browsers trust, if the relay has --domain {} and port 443 leads to it:\n\n    \
+             rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}{options}\n",
+            relay.host
+        )
+    });
     format!(
         "\nOn the hidden server's machine, with the ticket there (mode 600):\n\n    \
-         rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}\n{then}"
+         rendezvous agent --ticket {ticket} --to 127.0.0.1:8080{option}\n{then}{}",
+        acme.unwrap_or_default()
     )
+}
+
+/// The options for an end-to-end agent that gets its own certificate from a CA; `None` if no CA issues one.
+fn certificate_of_ca(entry: &Entry, relay: &RelayUrl) -> Option<String> {
+    let label = entry.labels.first().filter(|_| cfg!(feature = "acme") && entry.end_to_end)?;
+    let is_public = has_names(relay) && relay.host.contains('.');
+    is_public.then(|| format!(" --name {label}.{} --acme --acme-agree-tos", relay.host))
 }
 
 /// The commands for clients: curl, and ssh through the connector.
