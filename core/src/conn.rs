@@ -18,6 +18,34 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener(pub u16);
 
+/// How a client's connection named the hidden server that it is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NamedBy {
+    /// It has not named one.
+    #[default]
+    Nothing,
+    /// The label in `Host`.
+    Label,
+    /// The user name in `Authorization`.
+    UserName,
+    /// `?rendezvous=ID` in the target.
+    Parameter,
+    /// The server name in its ClientHello.
+    ServerName,
+    /// The port that it came through.
+    Port,
+    /// It is a hidden server's own connection.
+    Token,
+}
+
+/// How a connection came to a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// The number of the [`Listener`] that accepted it.
+    pub(crate) listener: u16,
+    pub(crate) named_by: NamedBy,
+}
+
 /// How the reading side of a connection ended. No bytes are received after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -371,6 +371,7 @@ impl Connector {
         self.conns.event(Event::PairEnded {
             hidden,
             client,
+            from: self.conns.from(client),
             id: self.config.id,
             from_client: pair.bytes_from(Side::Client),
             from_hidden: pair.bytes_from(Side::Hidden),

@@ -11,7 +11,9 @@ use core::net::SocketAddr;
 
 use self::admission::{Admission, Stage};
 pub use self::config::{Config, Transport};
+pub use self::counts::{BOUNDS, Counts, Histogram, RefusalReason};
 use self::follow::Follow;
+pub use self::listing::{ConnectionInfo, ConnectionState};
 pub use self::snapshot::{Connections, IdSnapshot, Snapshot};
 pub use self::steer::Kick;
 use crate::client_hello;
@@ -33,7 +35,9 @@ use crate::token::ChallengeKey;
 
 mod admission;
 mod config;
+mod counts;
 mod follow;
+mod listing;
 mod machine;
 mod raw;
 mod rendezvous;
@@ -73,6 +77,7 @@ pub struct Engine {
     challenges: ChallengeKey,
     /// [`Config::denied`], for look-ups.
     denied: PrefixSet,
+    counts: Counts,
     draining: bool,
 }
 
@@ -240,6 +245,7 @@ impl Engine {
             per_address: BTreeMap::new(),
             entropy: Entropy::new(seed),
             challenges: ChallengeKey::new(seed),
+            counts: Counts::default(),
             draining: false,
         }
     }

@@ -90,6 +90,8 @@ pub enum Event {
         hidden: ConnId,
         /// The client's side.
         client: ConnId,
+        /// The client's address, as far as it is known.
+        from: Option<SocketAddr>,
         /// The hidden server's ID.
         id: Id,
         /// Bytes received from the client's side, without the request's head.

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use crate::account::Owners;
-pub use crate::conn::{Close, ConnId, DialFailure, End, Listener, Secured, TlsFailure, TlsRole};
+pub use crate::conn::{Close, ConnId, DialFailure, End, Listener, NamedBy, Secured, TlsFailure, TlsRole};
 use crate::event::Event;
 use crate::time::{Now, Span, Time};
 

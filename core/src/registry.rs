@@ -407,6 +407,11 @@ impl Registry {
         entry.shrink();
     }
 
+    /// The number of remembered tokens.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.replay_cache.len() + self.spent_challenged.len()
+    }
+
     /// The number of waiting connections of all IDs.
     pub(crate) const fn waiting_of_all(&self) -> u32 {
         self.waiting
@@ -469,6 +474,13 @@ impl Registry {
             tally.from_client = tally.from_client.saturating_add(from_client);
             tally.from_hidden = tally.from_hidden.saturating_add(from_hidden);
             tally.ended = Some(now.mono);
+        }
+    }
+
+    /// Adds the bytes of a pair whose hand-over failed to the totals, which only increase.
+    pub(crate) fn tally_failed(&mut self, id: Id, from_client: u64) {
+        if let Some(Entry { tally, .. }) = self.entries.get_mut(&id) {
+            tally.from_client = tally.from_client.saturating_add(from_client);
         }
     }
 

@@ -418,11 +418,11 @@ impl fmt::Display for Line<'_> {
                     "event=hand-over-failed hidden={hidden} client={client} id_name={name} retried={retried}"
                 )
             }
-            Event::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => {
-                let (hidden, client, name) = (Conn(hidden), Conn(client), self.name(id));
+            Event::PairEnded { hidden, client, from, id, from_client, from_hidden, after, why } => {
+                let (hidden, client, name, from) = (Conn(hidden), Conn(client), self.name(id), From(from));
                 write!(
                     f,
-                    "event=pair-ended hidden={hidden} client={client} id_name={name} bytes_in={from_client}"
+                    "event=pair-ended hidden={hidden} client={client} id_name={name}{from} bytes_in={from_client}"
                 )?;
                 write!(f, " bytes_out={from_hidden} duration={} reason={}", Millis(after), pair_end(why))
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rendezvous_core::engine::{IdSnapshot, Snapshot};
+use rendezvous_core::engine::{IdSnapshot, RefusalReason, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
@@ -24,6 +24,9 @@ pub const DOCUMENT_MAX: usize = 96 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     refused: BTreeMap<(u16, &'static str), u64>,
+    /// By [`RefusalReason`], in its order.
+    refusals: [u64; RefusalReason::ALL.len()],
+    tls_failed: u64,
     dropped: BTreeMap<&'static str, u64>,
     waiting_ended: BTreeMap<&'static str, u64>,
     challenged: u64,
@@ -34,9 +37,15 @@ impl Counters {
     /// Counts an event.
     pub fn count(&mut self, event: &Event) {
         match event {
-            Event::Refused { status, why, .. } => *self.refused.entry((status.code(), why)).or_default() += 1,
+            Event::Refused { status, why, .. } => {
+                *self.refused.entry((status.code(), why)).or_default() += 1;
+                self.refusals[RefusalReason::of(*status, why) as usize] += 1;
+            }
             Event::Dropped { why, .. } => *self.dropped.entry(why).or_default() += 1,
-            Event::TlsFailed { why, .. } => *self.dropped.entry(logging::tls(*why)).or_default() += 1,
+            Event::TlsFailed { why, .. } => {
+                self.tls_failed += 1;
+                *self.dropped.entry(logging::tls(*why)).or_default() += 1;
+            }
             Event::WaitingEnded { why, .. } => self.count_waiting_ended(*why),
             Event::Challenged { .. } => self.challenged += 1,
             Event::HandOverFailed { .. } => self.hand_overs_failed += 1,
@@ -56,6 +65,29 @@ impl Counters {
             | Event::Relayed { .. }
             | Event::ConnectFailed { .. } => {}
         }
+    }
+
+    /// The number of refused requests for each reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (RefusalReason, u64)> {
+        RefusalReason::ALL.into_iter().zip(self.refusals)
+    }
+
+    /// The number of TLS handshakes that failed.
+    #[must_use]
+    pub const fn tls_failed(&self) -> u64 {
+        self.tls_failed
+    }
+
+    /// The number of clients that got a challenge.
+    #[must_use]
+    pub const fn challenged(&self) -> u64 {
+        self.challenged
+    }
+
+    /// The number of hand-overs that failed.
+    #[must_use]
+    pub const fn hand_overs_failed(&self) -> u64 {
+        self.hand_overs_failed
     }
 
     fn count_waiting_ended(&mut self, why: WaitingEnd) {
@@ -119,7 +151,7 @@ impl Report<'_> {
 
     fn document(&self) -> Document {
         let Stats { relayed, copied, spliced, turns } = self.stats;
-        let Counters { refused, dropped, waiting_ended, challenged, hand_overs_failed } = self.counters;
+        let Counters { refused, dropped, waiting_ended, challenged, hand_overs_failed, .. } = self.counters;
         let resources = &self.resources;
         let refused = refused.iter().map(|(&(status, why), &count)| document::Refused {
             status,

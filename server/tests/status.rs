@@ -17,7 +17,7 @@ use rendezvous::pin::Pin;
 use rendezvous::state::State;
 use rendezvous::status::document::Document;
 use rendezvous::status::{Counters, DOCUMENT_MAX, Report, Resources, socket};
-use rendezvous_core::engine::{Connections, IdSnapshot, Snapshot};
+use rendezvous_core::engine::{Connections, Counts, IdSnapshot, RefusalReason, Snapshot};
 use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::http::reply::Status;
 use rendezvous_core::id::Id;
@@ -41,7 +41,14 @@ fn id(number: u128, waiting: u32) -> IdSnapshot {
 
 fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counters) -> String {
     let connections = Connections { waiting: 2, paired: 4, ..Connections::default() };
-    let snapshot = Snapshot { connections, connections_max: 100, draining: false, ids };
+    let snapshot = Snapshot {
+        connections,
+        connections_max: 100,
+        draining: false,
+        counts: Counts::default(),
+        tokens: 0,
+        ids,
+    };
     let resources = Resources { descriptors_max: Some(1024), ..Resources::default() };
     let (stats, names) = (Stats::default(), &Names(names));
     let (pin, ids_stamp) = (Pin([0; 32]), Stamp::default());
@@ -83,6 +90,9 @@ fn refusals_are_counted_by_status_and_reason() {
     let status = Document::parse(&document(Vec::new(), BTreeMap::new(), &counters)).expect("JSON");
     let refused: Vec<_> = status.refused.iter().map(|of| (of.status, of.why.as_str(), of.count)).collect();
     assert_eq!(refused, [(404, "nobody", 2), (503, "full", 1)]);
+    let by_reason: Vec<_> = counters.refusals().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(by_reason, [(RefusalReason::NotFound, 2), (RefusalReason::Limit, 1)]);
+    assert_eq!(counters.tls_failed(), 1);
     assert_eq!(status.dropped.iter().map(|of| of.count).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(status.waiting_ended[0].why, "replaced");
     assert_eq!((status.challenged, status.hand_overs_failed), (1, 1));

@@ -363,9 +363,11 @@ impl Agent {
                 conn.state = State::Ended;
             }
         }
+        let from = self.conns.from(client);
         self.conns.event(Event::PairEnded {
             hidden,
             client,
+            from,
             id: self.upstream(upstream).id,
             from_client: pair.bytes_from(Side::Client),
             from_hidden: pair.bytes_from(Side::Hidden),

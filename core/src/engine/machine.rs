@@ -25,6 +25,7 @@ impl Machine for Engine {
         let is_proxied = transport == Some(Transport::Proxied);
         let state = if is_proxied { State::Proxied } else { State::Securing };
         let id = self.conns.insert(state, Some(from));
+        self.conns.set_listener(id, on.0);
         let of_address = if is_proxied { 0 } else { self.count_address(from) };
         if self.has_overflown(now) {
             self.drop_conn(id, Close::Abort, FULL, now);
@@ -61,6 +62,7 @@ impl Machine for Engine {
 
     fn handle_secured(&mut self, on: ConnId, _: Secured, now: Now) {
         if let Some(State::Securing) = self.conns.state(on) {
+            self.counts.handshakes += 1;
             self.await_head(on, self.config.head_timeout, now);
         }
     }

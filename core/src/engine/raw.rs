@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::{Answer, Engine, NOBODY, Request, State};
 use crate::client_hello::{Alert, ClientHello};
-use crate::conn::{Close, ConnId};
+use crate::conn::{Close, ConnId, NamedBy};
 use crate::event::Event;
 use crate::http::reply::Status;
 use crate::http::target;
@@ -71,6 +71,11 @@ impl Engine {
         proxy_header::write_raw(self.conns.from(on), name, &mut head);
         head.extend_from_slice(bytes);
         let head = head.into_boxed_slice();
+        let named_by = match name {
+            RawName::Host(_) => NamedBy::ServerName,
+            RawName::Port(_) => NamedBy::Port,
+        };
+        self.conns.set_named_by(on, named_by);
         let request = Box::new(Request::new(head, true, answer, None, now));
         self.serve_client(on, id, request, now);
     }

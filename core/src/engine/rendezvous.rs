@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::follow::Follow;
 use super::{Answer, BUSY, Engine, NOBODY, OFFLINE, RETRIES_MAX, Request, State};
+use crate::conn::NamedBy;
 use crate::conns::Ended;
 use crate::event::{Event, WaitingEnd};
 use crate::http::head::Head;
@@ -41,6 +42,7 @@ impl Engine {
         let due = now.mono + self.config.answer;
         let state = State::Waiting { id, kind, flushed: false, since: now.mono, proxy_header };
         self.become_state(on, state, Some(due));
+        self.conns.set_named_by(on, NamedBy::Token);
         self.conns.emit(Output::UserTimeout { on, after: Some(self.config.user_timeout) });
         let challenge = match registration.token {
             Token::Challenged { .. } => true,
@@ -153,7 +155,10 @@ impl Engine {
         mut request: Box<Request>,
         now: Now,
     ) {
-        request.first_handed.get_or_insert(now.mono);
+        if request.first_handed.is_none() {
+            request.first_handed = Some(now.mono);
+            self.counts.hand_overs.add(now.mono.since(request.handed));
+        }
         (request.handed, request.round_trip) = (now.mono, Span::ZERO);
         self.conns.emit(Output::UserTimeout { on: hidden, after: None });
         let mut head = Vec::new();
@@ -173,6 +178,7 @@ impl Engine {
         let is_followed = follow.is_some();
         self.become_state(client, State::Client { id, request: Some(request), follow }, None);
         self.registry.pair_began(id, self.conns.source(client));
+        self.counts.pairs += 1;
         self.conns.pair(hidden, client, true, now);
         if is_followed {
             self.conns.emit(Output::Gate { on: hidden });
@@ -203,9 +209,11 @@ impl Engine {
         let again = self.conns.pair_of(hidden).is_some_and(|pair| {
             pair.bytes_from(Side::Client) == 0 && pair.flow_from(Side::Hidden) != Flow::Dead
         });
+        let from_client = self.conns.pair_of(hidden).map_or(0, |pair| pair.bytes_from(Side::Client));
         let Some(State::Client { id, request, .. }) = self.conns.state(client) else { return false };
         let id = *id;
         let Some(mut request) = request.take() else { return false };
+        self.registry.tally_failed(id, from_client);
         self.registry.pair_ended(id, self.conns.source(client), now);
         self.conns.close(hidden, how, now);
         let again = again && request.repeatable && request.tries < RETRIES_MAX;
@@ -315,6 +323,7 @@ impl Engine {
         self.conns.event(Event::PairEnded {
             hidden,
             client,
+            from: self.conns.from(client),
             id,
             from_client,
             from_hidden,

@@ -142,6 +142,7 @@ impl Engine {
                     && !head.expect;
                 let head = rewritten.into_boxed_slice();
                 let request = Box::new(Request::new(head, repeatable, answer, follower, now));
+                self.conns.set_named_by(on, by.shown());
                 self.serve_client(on, id, request, now);
             }
             Route::To { .. } | Route::Unknown => {

@@ -1,6 +1,7 @@
 //! Routing: the hidden server that a client's request names, and how.
 
 use super::Engine;
+use crate::conn::NamedBy;
 use crate::http::challenge::{Identified, identify};
 use crate::http::head::Head;
 use crate::http::target;
@@ -39,6 +40,15 @@ pub(super) enum RoutedBy {
 }
 
 impl RoutedBy {
+    /// The same for the operator.
+    pub(super) const fn shown(self) -> NamedBy {
+        match self {
+            Self::Label => NamedBy::Label,
+            Self::UserName => NamedBy::UserName,
+            Self::Parameter | Self::ParameterBeforeUserName => NamedBy::Parameter,
+        }
+    }
+
     /// Whether the `Authorization` line is removed for the hidden server.
     pub(super) const fn removes_authorization(self) -> bool {
         match self {

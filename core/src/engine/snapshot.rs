@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Engine, State};
+use super::{Counts, Engine, State};
 use crate::id::Id;
 use crate::pair::Side;
 use crate::registry::Registered;
@@ -17,6 +17,10 @@ pub struct Snapshot {
     pub connections_max: u32,
     /// Whether the relay is shutting down.
     pub draining: bool,
+    /// Counters since the start.
+    pub counts: Counts,
+    /// The number of tokens in the replay cache.
+    pub tokens: u64,
     /// All enrolled IDs in their order.
     pub ids: Vec<IdSnapshot>,
 }
@@ -89,6 +93,8 @@ impl Engine {
             connections: self.count_connections(),
             connections_max: self.config.connections_max,
             draining: self.draining,
+            counts: self.counts,
+            tokens: self.registry.tokens(),
             ids,
         }
     }

@@ -95,6 +95,18 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// The values of all fields of that name, without surrounding whitespace. Names are compared case-insensitively.
+    #[must_use]
+    pub fn values(&self, name: &str) -> Vec<&'a [u8]> {
+        let mut room = fields::room();
+        let fields = split_line(self.raw).map(|(_, lines)| Fields::parse(lines, &mut room));
+        match fields {
+            Some(Ok(fields)) => fields.all(name).collect(),
+            // A head that was parsed before has fields.
+            Some(Err(_)) | None => Vec::new(),
+        }
+    }
+
     /// A hidden server's request. Its fields are ignored, but a CONNECT has no body (RFC 9110 §9.3.6), and a repeated
     /// `Host` is refused in any request (RFC 9112 §3.2).
     fn connect(line: RequestLine<'a>, fields: &Fields<'_, 'a>, raw: &'a [u8]) -> Result<Self, Refusal> {

@@ -39,6 +39,11 @@ impl ReplayCache {
         self.0.get(&until).is_some_and(|tokens| tokens.contains(mark))
     }
 
+    /// The number of tokens, including expired ones that are not removed yet.
+    pub(super) fn len(&self) -> u64 {
+        self.0.values().map(|tokens| (tokens.sorted.len() + tokens.recent.len()) as u64).sum()
+    }
+
     /// Removes the tokens of an ID whose secret has changed.
     pub(super) fn forget(&mut self, id: Id) {
         for tokens in self.0.values_mut() {

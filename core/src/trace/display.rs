@@ -93,7 +93,8 @@ fn event(event: &Event) -> String {
         Event::HandOverFailed { hidden, client, id, retried } => {
             format!("hand-over-failed {} {} id={id} retried={}", Conn(*hidden), Conn(*client), yes(*retried))
         }
-        Event::PairEnded { hidden, client, id, from_client, from_hidden, after, why } => format!(
+        // The address is in the line of the pair's beginning.
+        Event::PairEnded { hidden, client, from: _, id, from_client, from_hidden, after, why } => format!(
             "pair-ended {} {} id={id} from-client={from_client} from-hidden={from_hidden} after={} why={}",
             Conn(*hidden),
             Conn(*client),

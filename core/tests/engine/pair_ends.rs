@@ -170,6 +170,7 @@ fn bytes_and_time_are_counted() {
     let expected = Event::PairEnded {
         hidden,
         client,
+        from: Some("192.0.2.1:1000".parse().expect("an address")),
         id: ID,
         from_client: 5,
         from_hidden: ANSWER.len() as u64,

@@ -1,13 +1,13 @@
 //! Snapshots of a running relay.
 
-use rendezvous_core::engine::{Connections, IdSnapshot};
+use rendezvous_core::engine::{ConnectionState, Connections, IdSnapshot};
 use rendezvous_core::id::Id;
-use rendezvous_core::machine::End;
+use rendezvous_core::machine::{End, NamedBy};
 use rendezvous_core::registry::Enrolment;
 use rendezvous_core::time::Span;
 
 use crate::world::World;
-use crate::{ANSWER, ID, OTHER, enrolled, get, key, world};
+use crate::{ANSWER, ID, OTHER, enrolled, get, key, post, world};
 
 fn of(world: &World, id: Id) -> IdSnapshot {
     let snapshot = world.engine.snapshot(world.now);
@@ -106,4 +106,60 @@ fn a_relay_that_shuts_down_says_so() {
     let snapshot = world.engine.snapshot(world.now);
     assert!(snapshot.draining);
     assert_eq!((snapshot.connections.waiting, snapshot.connections.closing), (0, 1));
+}
+
+#[test]
+fn a_failed_hand_over_leaves_the_bytes_of_its_client_counted() {
+    let mut world = world();
+    let hidden = world.register(ID);
+    world.says(post(ID, "body") + "behind");
+    let before = of(&world, ID).from_client;
+    assert!(before > 0);
+    world.end(hidden, End::Reset);
+    let after = of(&world, ID);
+    assert_eq!((after.pairs, after.pairs_ended, after.from_client), (0, 0, before));
+}
+
+#[test]
+fn pairs_tokens_and_the_time_until_a_hand_over_are_counted() {
+    let mut world = world();
+    let counts = |world: &World| world.engine.snapshot(world.now).counts;
+    world.pair(ID);
+    world.says(get(ID));
+    world.wait_secs(2);
+    world.register(ID);
+    let hand_overs = counts(&world).hand_overs.cumulative();
+    assert_eq!((counts(&world).pairs, counts(&world).hand_overs.sum()), (2, Span::from_secs(2)));
+    assert_eq!(hand_overs, [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2], "2 s are within 2.5 s");
+    assert_eq!(world.engine.snapshot(world.now).tokens, 2);
+}
+
+#[test]
+fn every_connection_is_listed_once_however_short_the_parts() {
+    let mut world = world();
+    world.register(OTHER);
+    let (hidden, client) = world.answered_pair(ID);
+    world.write(client, "12345");
+    world.says(get(ID));
+    world.open_on(1, "192.0.2.7:7");
+    world.wait_secs(3);
+    let mut listed = Vec::new();
+    let mut start = Some(0);
+    while let Some(from) = start {
+        let (part, next) = world.engine.list(from, 1, world.now);
+        listed.extend(part);
+        start = next;
+    }
+    assert_eq!(listed, world.engine.list(0, usize::MAX, world.now).0);
+    assert_eq!(listed.len(), world.engine.connections());
+    let of = |conn| listed.iter().find(|info| info.conn == conn).expect("it is listed");
+    assert_eq!((of(client).state, of(client).named_by), (ConnectionState::Client, NamedBy::UserName));
+    assert_eq!((of(client).received, of(client).sent), (5, ANSWER.len() as u64));
+    assert_eq!((of(hidden).received, of(hidden).sent), (ANSWER.len() as u64, 5));
+    assert_eq!((of(hidden).peer, of(hidden).named_by), (Some(client), NamedBy::Token));
+    assert_eq!((of(client).id, of(client).age), (Some(ID), Some(Span::from_secs(3))));
+    let states: Vec<_> = listed.iter().map(|info| info.state).collect();
+    for state in [ConnectionState::Waiting, ConnectionState::Held, ConnectionState::Handshake] {
+        assert_eq!(states.iter().filter(|of| **of == state).count(), 1, "{state:?}");
+    }
 }

@@ -178,3 +178,11 @@ fn targets_of_every_form_are_read() {
 fn without_a_host_field_the_target_names_the_host() {
     assert_eq!(good("GET http://relay:8080/x HTTP/1.0\r\n\r\n").host, Some("relay:8080"));
 }
+
+#[test]
+fn any_field_can_be_read_by_its_name() {
+    let head = b"GET / HTTP/1.1\r\nHost: h\r\naccept:  a \r\nAccept: b\r\n\r\n";
+    let head = rendezvous_core::http::head::parse(head).expect("a head");
+    assert_eq!(head.values("Accept"), [&b"a"[..], b"b"]);
+    assert!(head.values("Origin").is_empty());
+}
