@@ -305,6 +305,12 @@ impl Engine {
         }
     }
 
+    /// Whether the relay is shutting down.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
     /// The number of connections, including closing ones.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -1,5 +1,6 @@
 //! The certificates of a server, selected by the server name (SNI, RFC 6066 §3) of each ClientHello.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -7,6 +8,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::cert::{self, Identity};
 use crate::pin::Pin;
+use crate::x509;
 
 /// The certificates of a server, in the order given. There is at least one.
 ///
@@ -53,6 +55,22 @@ impl Certificates {
     #[must_use]
     pub fn pin(&self, name: Option<&str>) -> Pin {
         self.select(name, |_| true).identity.pin
+    }
+
+    /// The end of validity of each certificate, in seconds since 1970, by its first name. Of several for one name, the
+    /// earliest.
+    #[must_use]
+    pub fn expiries(&self) -> BTreeMap<String, u64> {
+        let mut expiries = BTreeMap::new();
+        for it in self.all() {
+            let leaf = it.identity.certified.cert.first();
+            let validity = leaf.and_then(|leaf| x509::parts(leaf)?.validity());
+            let Some((_, not_after)) = validity else { continue };
+            let name = it.names.first().cloned().unwrap_or_default();
+            let expiry: &mut u64 = expiries.entry(name).or_insert(not_after);
+            *expiry = not_after.min(*expiry);
+        }
+        expiries
     }
 
     /// The pins of all certificates, in order.

@@ -53,6 +53,11 @@ pub trait Program {
     /// Called after each turn of the event loop.
     fn after_turn(&mut self, _: &mut Loop<Self::Machine>) {}
 
+    /// When the program needs a turn for its own work, at the latest.
+    fn due(&self, _: Time) -> Option<Time> {
+        None
+    }
+
     /// Called at the interval [`Program::TICK`].
     fn tick(&mut self, _: &mut Loop<Self::Machine>) {}
 
@@ -176,8 +181,9 @@ impl ProgramRun {
         program: &mut P,
         event_loop: &mut Loop<P::Machine>,
     ) -> Result<bool, Failure> {
-        let until = self.wake::<P>();
-        let at_most = until.map(|until| until.since(event_loop.now().mono));
+        let now = event_loop.now().mono;
+        let until = self.wake::<P>().into_iter().chain(program.due(now)).min();
+        let at_most = until.map(|until| until.since(now));
         event_loop.turn(at_most).map_err(|error| cannot("wait for events", &error))?;
         let now = event_loop.now().mono;
         while let Some(signal) = event_loop.net().signal() {

@@ -4,6 +4,7 @@
 #[cfg(feature = "acme")]
 pub mod acme;
 pub mod activation;
+pub mod admin;
 pub mod allowed_keys;
 mod alpn;
 mod background_writer;
@@ -27,6 +28,7 @@ pub mod key_uri;
 mod linux;
 pub mod live_certificates;
 pub mod logging;
+pub mod metrics;
 pub mod net;
 pub mod notify;
 pub mod options;
@@ -41,5 +43,6 @@ pub mod ticket;
 pub mod tls;
 pub mod tls_config;
 pub mod trust;
+pub mod usage;
 mod worker;
 mod x509;

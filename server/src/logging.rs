@@ -3,6 +3,7 @@
 //! A thread writes the lines, because their reader may stop reading: a full pipe must not block the event loop. Lines
 //! that do not fit into its queue are counted and reported by `event=log-lines-lost`.
 
+mod json;
 mod limiter;
 mod output;
 mod reasons;
@@ -25,7 +26,7 @@ use crate::background_writer::{BackgroundWriter, FLUSH_MAX};
 use crate::clock::{self, Clock};
 use crate::escape::LineWriter;
 use crate::failure::{Failure, reason};
-use crate::options::Opt;
+use crate::options::{Matches, Opt, value};
 
 pub use crate::escape::Escaped;
 pub use limiter::Limiter;
@@ -39,6 +40,13 @@ pub const LOG_RATE: Opt = Opt::one(
     "200",
     "limit of log lines per second that peers cause, with bursts of five seconds' lines; 0 for no limit",
 );
+/// `--log-format text|json`.
+pub const LOG_FORMAT: Opt = Opt::one(
+    "log-format",
+    "text|json",
+    "text",
+    "the form of log lines: key=value, or a JSON object per line",
+);
 /// The default of [`LOG_RATE`].
 const RATE: u32 = 200;
 
@@ -51,6 +59,19 @@ const QUEUE: usize = 1 << 20;
 /// # Errors
 /// The level is unknown, or the thread that writes the lines cannot be started.
 pub fn start(level: Option<&str>) -> Result<(), Failure> {
+    start_as(level, false)
+}
+
+/// Starts logging as `--log` and [`LOG_FORMAT`] say.
+///
+/// # Errors
+/// Those of [`start`]; the format is unknown.
+pub fn start_with(matches: &Matches) -> Result<(), Failure> {
+    let format = matches.get_if(LOG_FORMAT.long, value::one_of(&["text", "json"]))?;
+    start_as(matches.one("log"), format == Some(1))
+}
+
+fn start_as(level: Option<&str>, is_json: bool) -> Result<(), Failure> {
     let mut builder = env_logger::Builder::new();
     match level {
         None => {
@@ -64,7 +85,11 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
         }
     }
     if WRITER.get().is_none() {
-        let _ = TIMED.set(std::env::var_os("JOURNAL_STREAM").is_none());
+        let _ = FORMAT.set(match std::env::var_os("JOURNAL_STREAM") {
+            _ if is_json => LineFormat::Json,
+            None => LineFormat::TimedText,
+            Some(_) => LineFormat::Text,
+        });
         let writer = output::Output::stderr(lost_notice)
             .and_then(|output| BackgroundWriter::start("log", QUEUE, output))
             .map_err(|error| Failure::Failed(format!("cannot start the log: {}", reason(&error))))?;
@@ -72,6 +97,11 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
     }
     builder.target(env_logger::Target::Pipe(Box::new(Queue)));
     builder.format(|out, record| {
+        if FORMAT.get() == Some(&LineFormat::Json) {
+            let mut line = String::new();
+            json_line(record.level(), &record.args().to_string(), &mut line);
+            return out.write_all(line.as_bytes());
+        }
         write!(out, "{}", Prefix(record.level()))?;
         // Values from peers are already escaped. This escapes what other crates log.
         fmt::Write::write_fmt(&mut LineWriter(&mut *out), *record.args()).map_err(io::Error::other)?;
@@ -91,7 +121,13 @@ pub fn start(level: Option<&str>) -> Result<(), Failure> {
 /// Writes a line that is not an event, after those of the log. Returns false if logging has not started.
 pub(crate) fn write_line(text: &str) -> bool {
     WRITER.get().is_some_and(|writer| {
-        writer.push(format!("{text}\n").as_bytes());
+        let mut line = String::new();
+        if FORMAT.get() == Some(&LineFormat::Json) {
+            json_line(Level::Error, text, &mut line);
+        } else {
+            line = format!("{text}\n");
+        }
+        writer.push(line.as_bytes());
         true
     })
 }
@@ -137,8 +173,24 @@ pub fn lost() -> u64 {
 
 /// The writer of the lines.
 static WRITER: OnceLock<BackgroundWriter> = OnceLock::new();
-/// Whether lines begin with the time.
-static TIMED: OnceLock<bool> = OnceLock::new();
+/// The form of the lines.
+static FORMAT: OnceLock<LineFormat> = OnceLock::new();
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LineFormat {
+    /// With the time.
+    TimedText,
+    /// Without the time, which the journal adds.
+    Text,
+    /// An object with the time.
+    Json,
+}
+
+fn json_line(level: Level, text: &str, out: &mut String) {
+    let level = level.as_str().to_ascii_lowercase();
+    json::write_line(&Stamp(clock::wall()).to_string(), &level, text, out);
+}
 
 /// Receives the lines of `env_logger`, one per call.
 struct Queue;
@@ -158,7 +210,13 @@ impl io::Write for Queue {
 
 fn lost_notice(count: u64) -> String {
     let hint = "the log's reader is too slow, or the disk is full";
-    format!("{}event=log-lines-lost count={count} hint=\"{hint}\"\n", Prefix(Level::Warn))
+    let event = format!("event=log-lines-lost count={count} hint=\"{hint}\"");
+    if FORMAT.get() == Some(&LineFormat::Json) {
+        let mut line = String::new();
+        json_line(Level::Warn, &event, &mut line);
+        return line;
+    }
+    format!("{}{event}\n", Prefix(Level::Warn))
 }
 
 /// The prefix of a line: the time, unless the journal adds it, and the level.
@@ -166,7 +224,7 @@ struct Prefix(Level);
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if TIMED.get() == Some(&true) {
+        if FORMAT.get() == Some(&LineFormat::TimedText) {
             write!(f, "{} ", Stamp(clock::wall()))?;
         }
         write!(f, "{:<5} ", self.0)

@@ -7,12 +7,17 @@ use rendezvous_core::event::{Event, WaitingEnd};
 use rendezvous_core::time::Span;
 
 use self::document::{CertificateOfCa, Document};
+use self::slices::Slices;
 use crate::event_loop::Stats;
 use crate::ids::Stamp;
 use crate::logging::{self, Names};
 use crate::pin::Pin;
+use crate::usage::{Amount, Usage};
 
+pub mod control;
 pub mod document;
+pub mod listing;
+pub mod slices;
 pub mod socket;
 
 /// Limit of the document, in bytes, so that one call writes it to a socket. IDs that do not fit are omitted, inactive
@@ -137,6 +142,10 @@ pub struct Report<'a> {
     pub changes_keys: bool,
     /// The certificates from a CA.
     pub certificates: Vec<CertificateOfCa>,
+    /// The traffic of the month, if it is kept.
+    pub usage: Option<&'a Usage>,
+    /// Seconds since 1970.
+    pub wall: u64,
 }
 
 /// Limit of the certificates in the document, those with failures and those that expire soonest first.
@@ -147,6 +156,16 @@ impl Report<'_> {
     #[must_use]
     pub fn json(&self) -> String {
         self.document().text(DOCUMENT_MAX)
+    }
+
+    /// The document with all IDs, in slices. Without `shows_ids` the names stand alone.
+    #[must_use]
+    pub fn slices(&self, shows_ids: bool) -> Slices {
+        let mut document = self.document();
+        if !shows_ids {
+            document.ids.iter_mut().for_each(|of| of.id = String::new());
+        }
+        Slices::new(document)
     }
 
     fn document(&self) -> Document {
@@ -218,7 +237,10 @@ impl Report<'_> {
         let is_idle = |of: &IdSnapshot| of.waiting + of.held + of.pairs == 0;
         let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
         ids.sort_unstable_by_key(|of| (is_idle(of), name(of), of.id));
+        let month = |id| self.usage.map_or(Amount::default(), |usage| usage.month(id, self.wall));
         let entry = |of: &IdSnapshot| document::Enrolled {
+            month_in: month(of.id).from_client,
+            month_out: month(of.id).from_hidden,
             name: name(of).to_owned(),
             id: of.id.to_string(),
             waiting: of.waiting.into(),

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
+use std::time::Duration;
 
 use mio::Waker;
 
@@ -50,6 +51,13 @@ impl<Q: Send + 'static, A: Send + 'static> Worker<Q, A> {
     /// Whether a request is not done yet.
     pub(crate) const fn is_busy(&self) -> bool {
         self.is_busy
+    }
+
+    /// Waits for the response, at most for `timeout`. For the end of a program, outside of the event loop.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Option<A> {
+        let answer = self.answers.recv_timeout(timeout).ok()?;
+        self.is_busy = false;
+        Some(answer)
     }
 
     /// Takes the response, if there is one.

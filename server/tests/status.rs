@@ -63,6 +63,8 @@ fn document(ids: Vec<IdSnapshot>, names: BTreeMap<Id, String>, counters: &Counte
         pin,
         changes_keys: false,
         certificates: Vec::new(),
+        usage: None,
+        wall: 0,
     }
     .json()
 }

@@ -1,5 +1,7 @@
 //! `rendezvous agent`: connects a hidden server to its relays.
 
+mod site;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,18 +14,21 @@ use rendezvous_core::fingerprint::Fingerprint;
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::Listener;
 use rendezvous_core::proxy_header::Version;
-use rendezvous_core::time::{Now, Span};
+use rendezvous_core::time::{Now, Span, Time};
 use rendezvous_core::trace::Recorder;
 use rustls::sign::CertifiedKey;
 
+use self::site::AgentSite;
 use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::direct::{ALLOW, ANNOUNCE, Reachable};
 use super::local::{LocalService, TO_CA, TO_INSECURE, TO_PIN, TRUST_OPTIONS, To};
+use super::metrics::{METRICS, METRICS_NAME, Metrics};
 use super::share::Share;
 use super::tickets::{Renewed, Tickets};
 use super::trace_writer::{TRACE, TraceWriter};
 use super::upstream;
+use crate::admin::Admin;
 use crate::allowed_keys::KeyList;
 use crate::buffer::Sizes;
 use crate::cert::{self, Identity, PairFiles};
@@ -35,7 +40,9 @@ use crate::event_loop::{ClientTls, EndToEndTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
 use crate::ids::is_name;
 use crate::live_certificates::LiveCertificates;
-use crate::logging::{self, Escaped, LOG_RATE, Names};
+use crate::logging::{self, Escaped, LOG_FORMAT, LOG_RATE, Names};
+use crate::metrics::Scrape;
+use crate::metrics::agent::{Counters, Row};
 use crate::net::Net;
 use crate::options::value::{HostPort, count, host_port, listen_address, path, prefix, seconds};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, parse};
@@ -157,8 +164,11 @@ pub(super) const SPEC: Spec = Spec {
         ALLOW,
         Opt::flag("once", "serve one rendezvous and exit"),
         Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
+        METRICS,
+        METRICS_NAME,
         TRACE,
         LOG,
+        LOG_FORMAT,
         LOG_RATE,
         CONFIG,
     ],
@@ -180,7 +190,8 @@ not go through the relay.",
 /// [`Failure`] for invalid options, unreadable tickets, or a failed system call.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    logging::start(matches.one("log"))?;
+    logging::start_with(&matches)?;
+    let metrics = Metrics::read(&matches)?;
     logging::limit(u32::try_from(matches.get(LOG_RATE.long, count(0, 1_000_000))?).unwrap_or(u32::MAX));
     let drain = upstream::span(matches.get("drain", seconds)?);
     let pool = u16::try_from(matches.get("pool", count(1, 100))?).unwrap_or(POOL);
@@ -323,6 +334,7 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     if let Err(error) = net.watch_paths() {
         log::warn!("event=paths-unwatched reason={}", Escaped(&error.to_string()));
     }
+    let ids: Vec<_> = config.upstreams.iter().map(|upstream| upstream.id).collect();
     let count = config.upstreams.len();
     let pool_max = share.pool_max(count, pool, pool_max);
     config.upstreams.iter_mut().for_each(|upstream| upstream.pool_max = pool_max);
@@ -341,8 +353,24 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     acme.start(event_loop.net().waker())?;
     acme.set_reachable(false);
     daemon::warn_of_root();
+    let counters = Counters::new(ids);
+    let admin = Some(metrics.open(event_loop.net())?);
+    let started = event_loop.now().wall;
+    let descriptors_max = share.descriptors;
     daemon::run(
-        &mut AgentProgram { relays_in_logs, names, tickets, trace_writer, key_list, checker, acme },
+        &mut AgentProgram {
+            relays_in_logs,
+            names,
+            tickets,
+            trace_writer,
+            key_list,
+            checker,
+            acme,
+            admin,
+            counters,
+            started,
+            descriptors_max,
+        },
         &mut event_loop,
         drain,
     )?;
@@ -361,6 +389,12 @@ struct AgentProgram {
     checker: Option<PasswordChecker>,
     /// Certificates from a CA.
     acme: Acme,
+    /// The operator's server; `None` while it works.
+    admin: Option<Admin<Scrape<Row>>>,
+    counters: Counters,
+    /// The start, in seconds since 1970.
+    started: u64,
+    descriptors_max: Option<u64>,
 }
 
 impl AgentProgram {
@@ -378,6 +412,7 @@ impl Program for AgentProgram {
     const MANAGED: bool = true;
 
     fn event(&mut self, event: &Event) {
+        self.counters.count(event);
         logging::event(event, &self.names, &self.relays_in_logs);
     }
 
@@ -425,7 +460,15 @@ impl Program for AgentProgram {
         }
     }
 
+    fn due(&self, now: Time) -> Option<Time> {
+        self.admin.as_ref().and_then(|admin| admin.due(now))
+    }
+
     fn after_turn(&mut self, event_loop: &mut Loop<Host<Recorder<Agent>>>) {
+        if let Some(mut admin) = self.admin.take() {
+            admin.work(&mut AgentSite { program: self, event_loop });
+            self.admin = Some(admin);
+        }
         if event_loop.net().paths_changed() {
             log::info!("event=path-changed");
             event_loop.call(|host, now| acme::inner_mut(host).handle_path_changed(now));

@@ -20,7 +20,7 @@ use crate::daemon::{self, Program, cannot};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, Names};
+use crate::logging::{self, LOG_FORMAT, Names};
 use crate::net::mio::Sock;
 use crate::net::stdio::Stdio;
 use crate::options::value::{listen_address, one_of, path, seconds};
@@ -80,6 +80,7 @@ pub(super) const SPEC: Spec = Spec {
         Opt::one("direct-timeout", "SECONDS", "1", "timeout for the direct connection, up to 20"),
         Opt::one("drain", "SECONDS", "10", "how long streams may continue after SIGTERM or SIGINT"),
         LOG,
+        LOG_FORMAT,
         CONFIG,
     ],
     footer: "\
@@ -99,7 +100,7 @@ Exit code 0 when both sides have ended, 1 with an error message if the stream fa
 /// [`Failure`] for invalid options, or if the stream could not be set up.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    logging::start(matches.one("log"))?;
+    logging::start_with(&matches)?;
     let [relay, id] = matches.operands() else {
         return Err(Failure::Usage("RELAY and ID are missing".to_owned()));
     };

@@ -10,6 +10,7 @@ mod certificate;
 pub mod check;
 #[cfg(feature = "manual")]
 pub mod completions;
+mod columns;
 #[cfg(feature = "xmpp")]
 mod component;
 pub mod connect;
@@ -27,6 +28,7 @@ mod listen;
 mod local;
 #[cfg(feature = "manual")]
 pub mod manual;
+mod metrics;
 pub mod password;
 #[cfg(feature = "xmpp")]
 pub mod proxy;
@@ -42,3 +44,4 @@ mod tickets;
 pub mod token;
 mod trace_writer;
 mod upstream;
+pub mod usage;

@@ -17,7 +17,7 @@ use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{EventLoop, TlsSetup};
 use crate::failure::Failure;
-use crate::logging::{self, LOG_RATE, Names, streams};
+use crate::logging::{self, LOG_FORMAT, LOG_RATE, Names, streams};
 use crate::net::Net;
 use crate::options::value::{announced, count, host_port, listen_address, seconds, size};
 use crate::options::{CONFIG, LOG, Matches, Opt, Spec, parse};
@@ -44,6 +44,7 @@ pub(super) const SPEC: Spec = Spec {
         BUFFER_MEMORY,
         Opt::one("drain", "SECONDS", "10", "how long pairs may continue after SIGTERM or SIGINT"),
         LOG,
+        LOG_FORMAT,
         LOG_RATE,
         CONFIG,
     ],
@@ -61,7 +62,7 @@ Running pairs continue if the XMPP server disconnects.",
 /// [`Failure`] for invalid options, an unreadable secret, or an address that cannot be listened on.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    logging::start(matches.one("log"))?;
+    logging::start_with(&matches)?;
     logging::limit(narrow(matches.get(LOG_RATE.long, count(0, 1_000_000))?));
     let drain = span(matches.get("drain", seconds)?);
     let listen = matches.get_all("listen", listen_address)?;

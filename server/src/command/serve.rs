@@ -2,7 +2,9 @@
 
 mod files;
 mod settings;
+mod site;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -19,16 +21,18 @@ use rendezvous_core::trace::Recorder;
 use self::files::{Files, Sources};
 pub(super) use self::settings::SPEC;
 use self::settings::Settings;
+use self::site::{Body, RelaySite};
 use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};
 use super::share::{IdleMemory, Share};
 use super::trace_writer::TraceWriter;
 use crate::activation::{self, Inherited};
+use crate::admin::{self, Admin};
 use crate::background_writer::FLUSH_MAX;
 use crate::cert;
 use crate::certificates::Certificates;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::daemon::{self, Loop, Program};
 use crate::entropy;
 use crate::event_loop::{ClientTls, EventLoop, TlsSetup};
@@ -43,8 +47,9 @@ use crate::options::{Matches, parse};
 use crate::pin::Pin;
 use crate::state::State;
 use crate::status::socket::SocketFile;
-use crate::status::{Counters, Report, Resources, socket};
+use crate::status::{Counters, Report, Resources, control, socket};
 use crate::tls_config;
+use crate::usage::Usage;
 
 /// The default port of the relay.
 const PORT: u16 = 8443;
@@ -56,7 +61,7 @@ const CALLERS_MAX: usize = 16;
 /// [`Failure`] for invalid options, unusable files, or an address that cannot be listened on.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    logging::start(matches.one("log"))?;
+    logging::start_with(&matches)?;
     let mut settings = Settings::read(&matches, None)?;
     logging::limit(settings.log_rate);
     let inherited = activation::take()?;
@@ -97,6 +102,14 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         let taken = event_loop.net().take_status(listener);
         taken.map_err(|error| daemon::cannot("watch the status socket", &error))?;
     }
+    let mut operator = settings.metrics.open(event_loop.net())?;
+    let usage = site::open_usage(&state, settings.usage_interval, &mut event_loop)?;
+    if socket_file.is_some() {
+        let address = admin::Address::Unix(state.file(control::NAME));
+        if let Err(failure) = admin::open(&mut operator, event_loop.net(), &address, true) {
+            log::warn!("event=no-control-socket reason={}", Escaped(&failure.to_string()));
+        }
+    }
     let sources = Sources {
         args: args.to_vec(),
         ids: state.file(IDS_FILE),
@@ -113,6 +126,13 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         trace_writer,
         idle_memory: IdleMemory::default(),
         started: event_loop.now().mono,
+        started_wall: event_loop.now().wall,
+        admin: Some(operator),
+        usage,
+        needs_certificate: settings
+            .listen
+            .iter()
+            .any(|(_, it)| matches!(it, Transport::Tls | Transport::Proxied)),
         counters: Counters::default(),
         buffer_bytes_max: settings.sizes().ceiling,
         descriptors_max: limits.descriptors,
@@ -132,6 +152,10 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
     log::info!("event=ready");
     daemon::warn_of_root();
     daemon::run(&mut relay, &mut event_loop, drain)?;
+    relay.keep_usage(&event_loop);
+    if let Some(usage) = relay.usage.take() {
+        usage.finish(FLUSH_MAX);
+    }
     if let Some(removal) = relay.removal {
         let _ = removal.recv_timeout(FLUSH_MAX);
     }
@@ -159,6 +183,14 @@ struct Relay {
     trace_writer: Option<TraceWriter>,
     idle_memory: IdleMemory,
     started: Time,
+    /// Seconds since 1970.
+    started_wall: u64,
+    /// The operator's server; `None` while it works.
+    admin: Option<Admin<Body>>,
+    /// The traffic of each ID, if it is kept.
+    usage: Option<Usage>,
+    /// Whether a listener of the start uses TLS.
+    needs_certificate: bool,
     counters: Counters,
     buffer_bytes_max: usize,
     descriptors_max: Option<u64>,
@@ -229,9 +261,13 @@ impl Program for Relay {
             }
         }
         self.acme.work(event_loop);
+        if let Some(mut admin) = self.admin.take() {
+            admin.work(&mut RelaySite { relay: self, event_loop });
+            self.admin = Some(admin);
+        }
         for _ in 0..CALLERS_MAX {
             let Some(caller) = event_loop.net().caller() else { break };
-            socket::answer(caller, &self.report(event_loop));
+            socket::answer(caller, &self.report(event_loop).json());
             // A command that has changed the file requests the status until the change is in force.
             self.files.check_ids();
         }
@@ -250,11 +286,25 @@ impl Program for Relay {
     /// Removes the status socket: another relay may use the state folder and the addresses while pairs end.
     fn stopping(&mut self) {
         self.acme.stop();
+        if let Some(admin) = &mut self.admin {
+            admin.stop();
+        }
         self.removal = self.socket_file.take().map(SocketFile::remove_in_background);
+    }
+
+    fn due(&self, now: Time) -> Option<Time> {
+        self.admin.as_ref().and_then(|admin| admin.due(now))
     }
 
     fn tick(&mut self, event_loop: &mut Loop<Host<Recorder<Engine>>>) {
         self.idle_memory.release_idle(event_loop);
+        let now = event_loop.now().mono;
+        if self.usage.as_ref().is_some_and(|usage| usage.is_due(now)) {
+            self.keep_usage(event_loop);
+        }
+        if let Some(usage) = &mut self.usage {
+            usage.write(now);
+        }
         self.files.check_ids();
     }
 
@@ -268,7 +318,7 @@ impl Program for Relay {
 }
 
 impl Relay {
-    fn report(&self, event_loop: &mut Loop<Host<Recorder<Engine>>>) -> String {
+    fn report(&self, event_loop: &Loop<Host<Recorder<Engine>>>) -> Report<'_> {
         let now = event_loop.now();
         let resources = Resources {
             buffer_bytes: event_loop.buffer_bytes(),
@@ -279,7 +329,7 @@ impl Relay {
             log_lines_left_out: logging::left_out(),
             log_lines_lost: logging::lost(),
         };
-        let report = Report {
+        Report {
             uptime: now.mono.since(self.started),
             snapshot: acme::inner(event_loop.machine()).machine().snapshot(now),
             stats: event_loop.stats(),
@@ -290,8 +340,9 @@ impl Relay {
             pin: self.pin(),
             changes_keys: self.acme.changes_keys(),
             certificates: self.acme.report(event_loop.machine()),
-        };
-        report.json()
+            usage: self.usage.as_ref(),
+            wall: clock::wall(),
+        }
     }
 
     /// The pin of the certificate that a client gets for the domain.
@@ -339,6 +390,8 @@ impl Relay {
         for name in self.ports.iter().filter(|name| !ids.entries.iter().any(|entry| is_of(entry, name))) {
             log::warn!("event=tcp-port id_name={name:?} reason=\"no hidden server has this name or label\"");
         }
+        // The counters of removed IDs end.
+        self.keep_usage(event_loop);
         event_loop.call(|host, now| acme::inner_mut(host).handle_ids(enrolments, now));
         let rate = |entry: &Entry| Some((entry.id, entry.steering.rate?));
         event_loop.set_rates(&ids.entries.iter().filter_map(rate).collect::<Vec<_>>());
@@ -352,6 +405,8 @@ impl Relay {
 pub(crate) struct Served {
     /// The pin of the one that a client gets for the domain.
     pin: Pin,
+    /// The end of validity of each, by its name, in seconds since 1970.
+    expiries: BTreeMap<String, u64>,
     /// Those of `--cert`.
     given: Option<Arc<Certificates>>,
 }
@@ -376,8 +431,9 @@ fn tls_setup(
     let live = acme.map(|(live, _)| live);
     let server = Some(tls_config::server_config_with(certificates.clone(), live, &provider)?);
     let upstreams = acme.map(|(_, ca)| ca.clone()).into_iter().collect();
+    let expiries = certificates.expiries();
     let given = (!settings.certificates.is_empty()).then_some(certificates);
-    Ok((TlsSetup { server, upstreams, ..TlsSetup::default() }, Served { pin, given }))
+    Ok((TlsSetup { server, upstreams, ..TlsSetup::default() }, Served { pin, expiries, given }))
 }
 
 /// The options about certificates from a CA.

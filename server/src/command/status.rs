@@ -1,25 +1,46 @@
 //! `rendezvous status`: shows the state of a running relay.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
+use miniserde::json;
+
+use super::columns::{columns, octets, shown, span};
 use crate::console::print;
-use crate::escape::Shown;
 use crate::failure::Failure;
 use crate::options::{Opt, STATE, Spec, parse};
 use crate::state;
 use crate::status::document::{Document, Reason};
-use crate::status::socket;
+use crate::status::listing::{Connection, Connections};
+use crate::status::{control, socket};
 
+/// The options of `status`.
 pub(super) const SPEC: Spec = Spec {
     command: "status",
     operands: &[],
     summary: "Shows the state of a running relay: waiting connections, pairs, bytes, refusals and resources.",
-    options: &[STATE, Opt::flag("json", "print a JSON object")],
+    options: &[
+        STATE,
+        Opt::flag(
+            "connections",
+            "show each connection instead: its peer, hidden server, age, bytes and how it came",
+        ),
+        Opt::flag("watch", "show it again every two seconds, until Ctrl-C"),
+        Opt::flag("json", "print a JSON object"),
+    ],
     footer: "\
-It reads the relay's socket, status.sock in the state folder, which only its owner (and root) may open.
+It reads the relay's socket, control.sock in the state folder, which only its owner (and root) may open.
 'SEEN' is the time since the hidden server was last connected. Counters start at the relay's
 start. Exit code 1 if no relay runs with that state folder.",
 };
+
+/// The interval of `--watch`.
+const WATCH: Duration = Duration::from_secs(2);
+/// Clears a terminal.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Runs the command with the arguments after its name.
 ///
@@ -28,11 +49,77 @@ start. Exit code 1 if no relay runs with that state folder.",
 /// [`Failure`] for invalid options, or if no relay runs or it does not respond.
 pub fn run(args: &[String]) -> Result<(), Failure> {
     let matches = parse(&SPEC, args)?;
-    let document = socket::ask(&state::find(matches.one("state"))?)?;
-    let status = Document::parse(&document).ok_or_else(|| {
-        Failure::Failed("the relay's answer is incomplete or from another version: try again".to_owned())
-    })?;
-    print(&if matches.flag("json") { document } else { table(&status) })
+    let folder = state::find(matches.one("state"))?;
+    let (connections, is_json) = (matches.flag("connections"), matches.flag("json"));
+    if !matches.flag("watch") {
+        return print(&text(&folder, connections, is_json)?);
+    }
+    let clear = if io::stdout().is_terminal() && !is_json { CLEAR } else { "" };
+    loop {
+        print(&format!("{clear}{}", text(&folder, connections, is_json)?))?;
+        thread::sleep(WATCH);
+    }
+}
+
+/// What is shown once.
+fn text(folder: &Path, connections: bool, is_json: bool) -> Result<String, Failure> {
+    let bad =
+        || Failure::Failed("the relay's answer is incomplete or from another version: try again".to_owned());
+    if connections {
+        let document = control::get(folder, "/api/connections").map_err(|error| {
+            // Says whether a relay runs at all.
+            match socket::ask(folder) {
+                Err(failure) => failure,
+                Ok(_) => Failure::of_file("ask the relay at", &folder.join(control::NAME), &error),
+            }
+        })?;
+        let listed: Connections = json::from_str(&document).map_err(|_| bad())?;
+        return Ok(if is_json { document } else { listing(listed) });
+    }
+    // A relay that has no control socket has a status socket, which leaves out IDs beyond 96 KiB.
+    let document = match control::get(folder, "/api/status") {
+        Ok(document) => document,
+        Err(_) => socket::ask(folder)?,
+    };
+    let status = Document::parse(&document).ok_or_else(bad)?;
+    Ok(if is_json { document } else { table(&status) })
+}
+
+/// The connections as a table: those of pairs and held clients first, the oldest first.
+fn listing(mut listed: Connections) -> String {
+    let order = |of: &Connection| (of.state != "paired", of.state != "held", of.state != "waiting");
+    listed.connections.sort_by(|a, b| {
+        (order(a), &a.name, b.seconds, &a.conn).cmp(&(order(b), &b.name, a.seconds, &b.conn))
+    });
+    let mut rows = vec![
+        ["CONN", "PEER", "NAME", "STATE", "CAME BY", "SINCE", "RECEIVED", "SENT", "PAIRED WITH"]
+            .map(str::to_owned),
+    ];
+    let or_dash = |text: &Option<String>| text.as_deref().map_or("-".to_owned(), shown);
+    rows.extend(listed.connections.iter().map(|of| {
+        [
+            shown(&of.conn),
+            or_dash(&of.peer),
+            or_dash(&of.name),
+            if of.side.is_empty() {
+                shown(&of.state)
+            } else {
+                format!("{} ({})", shown(&of.state), shown(&of.side))
+            },
+            if of.named_by.is_empty() {
+                shown(&of.transport)
+            } else {
+                format!("{}, {}", shown(&of.transport), shown(&of.named_by))
+            },
+            of.seconds.map_or("-".to_owned(), span),
+            octets(of.received),
+            octets(of.sent),
+            or_dash(&of.paired_with),
+        ]
+    }));
+    let mut text = String::new();
+    columns(&rows, &mut text);
+    text.trim_start().to_owned()
 }
 
 /// The document as a table. Control characters in it are escaped.
@@ -133,59 +220,10 @@ fn reasons(status: &Document, text: &mut String) {
     }
 }
 
-/// Appends an empty line and rows with aligned columns.
-fn columns<const N: usize>(rows: &[[String; N]], text: &mut String) {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
-    let widths: [usize; N] = std::array::from_fn(width);
-    text.push('\n');
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:<width$}  ");
-        }
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-}
-
-fn shown(text: &str) -> String {
-    Shown(text).to_string()
-}
-
-/// Formats seconds in the two largest units.
-fn span(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
-        (0, ..) => format!("{hours}h {minutes}m"),
-        _ => format!("{days}d {hours}h"),
-    }
-}
-
-/// Formats a number of bytes with three or more digits.
-fn octets(count: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if count < 1024 {
-        return format!("{count} B");
-    }
-    let step = (count.ilog2() / 10).clamp(1, 6);
-    let tenths = (u128::from(count) * 10) >> (10 * step);
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[step as usize - 1])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::status::document::Enrolled;
-
-    #[test]
-    fn lengths_of_time_and_octets_are_for_reading() {
-        assert_eq!([0, 59, 61, 3_700, 90_000].map(span), ["0s", "59s", "1m 1s", "1h 1m", "1d 1h"]);
-        assert_eq!(
-            [0, 1023, 1024, 1536, 50 << 20, u64::MAX].map(octets),
-            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "50.0 MiB", "15.9 EiB"]
-        );
-    }
 
     #[test]
     fn nothing_in_the_table_controls_a_terminal() {

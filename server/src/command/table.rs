@@ -3,7 +3,7 @@
 use super::definition::{Command, Run};
 #[cfg(feature = "units")]
 use super::install_units;
-use super::{agent, check, connect, demo, help, id, key, password, serve, status, token};
+use super::{agent, check, connect, demo, help, id, key, password, serve, status, token, usage};
 #[cfg(feature = "manual")]
 use super::{completions, manual};
 #[cfg(feature = "xmpp")]
@@ -79,6 +79,12 @@ pub const COMMANDS: &[Command] = &[
         summary: "show the state of a running relay",
         specs: || vec![&status::SPEC],
         run: Run::Alone(status::run),
+    },
+    Command {
+        name: "usage",
+        summary: "show the traffic of each hidden server",
+        specs: || vec![&usage::SPEC],
+        run: Run::Alone(usage::run),
     },
     Command {
         name: "check",

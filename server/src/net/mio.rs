@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use rendezvous_core::machine::ConnId;
@@ -33,6 +34,10 @@ const SPECIAL: usize = usize::MAX - 0xffff;
 const SIGNALS: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 const STATUS: Token = Token(usize::MAX - 2);
+/// The sockets that the program serves itself have the [`OWN_MAX`] tokens from here on.
+const OWN: usize = usize::MAX - 0x100;
+/// Limit of those sockets.
+const OWN_MAX: usize = 0x80;
 
 /// Bits of a token that hold the connection's index.
 const INDEX_BITS: u32 = if cfg!(target_pointer_width = "64") { 32 } else { 20 };
@@ -52,6 +57,8 @@ pub struct MioNet {
     status: Option<UnixListener>,
     /// Whether a connection to the status socket may be pending.
     asked: bool,
+    /// Edges of the sockets that the program serves itself.
+    own_edges: Vec<OwnEdge>,
     waker: Arc<Waker>,
     resolver: Option<Resolver>,
     paths: Option<Paths>,
@@ -65,6 +72,17 @@ pub struct Bind {
     pub only_v6: bool,
     /// The address need not exist yet (IP_FREEBIND, on Linux).
     pub may_be_missing: bool,
+}
+
+/// An edge of a socket that the program serves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnEdge {
+    /// Its place, as given to [`MioNet::register_own`].
+    pub place: usize,
+    /// Whether it may be readable.
+    pub read: bool,
+    /// Whether it may be writable.
+    pub write: bool,
 }
 
 /// A connected socket, or standard input and output.
@@ -95,6 +113,7 @@ impl MioNet {
             signalled: false,
             status: None,
             asked: false,
+            own_edges: Vec::new(),
             waker,
             resolver: None,
             paths: None,
@@ -177,6 +196,27 @@ impl MioNet {
         self.paths.as_ref().is_some_and(Paths::take)
     }
 
+    /// Watches a socket that the program serves itself, apart from the machine's connections. Its edges wake
+    /// [`Net::wait`]. `place` is less than 128.
+    ///
+    /// # Errors
+    /// Those of the registration call.
+    pub fn register_own(&self, socket: &mut impl Source, place: usize) -> io::Result<()> {
+        debug_assert!(place < OWN_MAX, "no token for it");
+        self.poll.registry().register(socket, Token(OWN + place), Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Stops watching a socket.
+    pub fn deregister_own(&self, socket: &mut impl Source) {
+        // If this fails, closing the socket ends the watch.
+        let _ = self.poll.registry().deregister(socket);
+    }
+
+    /// The edges since the last call. One for an earlier socket with the same place is harmless.
+    pub fn take_own_edges(&mut self) -> Vec<OwnEdge> {
+        std::mem::take(&mut self.own_edges)
+    }
+
     /// Takes the status socket. A connection to it wakes [`Net::wait`] and is returned by [`MioNet::caller`].
     ///
     /// # Errors
@@ -248,6 +288,11 @@ impl Net for MioNet {
                 SIGNALS => self.signalled = true,
                 WAKER => {}
                 STATUS => self.asked = true,
+                Token(own @ OWN..) if own < OWN + OWN_MAX => self.own_edges.push(OwnEdge {
+                    place: own - OWN,
+                    read: event.is_readable() || event.is_read_closed() || event.is_error(),
+                    write: event.is_writable() || event.is_write_closed() || event.is_error(),
+                }),
                 Token(special) if special >= SPECIAL => {
                     edges.push(Edge::Listener(u16::try_from(special - SPECIAL).unwrap_or(u16::MAX)));
                 }

@@ -1,9 +1,8 @@
 //! The status socket in the relay's state folder, private to its owner. Each connection receives one document and EOF;
 //! there are no requests.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
@@ -17,6 +16,7 @@ use super::DOCUMENT_MAX;
 use super::document::Document;
 use crate::clock::Clock;
 use crate::failure::{Failure, reason};
+use crate::files::short_path;
 use crate::ids::Stamp;
 use crate::linux;
 use crate::logging::Escaped;
@@ -27,8 +27,6 @@ use crate::state::{LockError, State};
 pub const NAME: &str = "status.sock";
 /// Its name until it is ready.
 const NEW_NAME: &str = ".status.sock.new";
-/// Limit of a path that fits into a socket address on all systems (104 bytes on BSD, 108 on Linux).
-const PATH_MAX: usize = 100;
 /// How long to wait for a relay's answer, which takes one turn of its event loop.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of [`await_ids`].
@@ -241,15 +239,4 @@ fn bind(state: &State, path: &Path) -> io::Result<UnixListener> {
     let listener = linux::with_private_files(|| UnixListener::bind(short))?;
     fs::rename(&new, path)?;
     Ok(listener)
-}
-
-/// A path to a file of the folder that is short enough for a socket address, valid while the returned file is open.
-fn short_path(folder: &Path, name: &str) -> io::Result<(Option<File>, PathBuf)> {
-    let path = folder.join(name);
-    if path.as_os_str().len() <= PATH_MAX {
-        return Ok((None, path));
-    }
-    let open = File::open(folder)?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", open.as_raw_fd())).join(name);
-    Ok((Some(open), short))
 }

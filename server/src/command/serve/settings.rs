@@ -13,13 +13,14 @@ use crate::buffer::Sizes;
 #[cfg(feature = "acme")]
 use crate::command::acme;
 use crate::command::certificate;
+use crate::command::metrics::{METRICS, METRICS_NAME, Metrics};
 use crate::command::share::{BUFFER_MEMORY, MAX_CONNECTIONS};
 use crate::command::trace_writer::TRACE;
 use crate::command::upstream::span;
 use crate::deny_file;
 use crate::failure::Failure;
 use crate::ids::{is_label, is_name};
-use crate::logging::LOG_RATE;
+use crate::logging::{LOG_FORMAT, LOG_RATE};
 use crate::options::{CONFIG, LOG, Matches, Opt, STATE, Spec, value};
 use crate::tls::{HANDSHAKE_MEMORY, RECORD_MAX};
 
@@ -144,8 +145,17 @@ pub(in crate::command) const SPEC: Spec = Spec {
             "limit of memory for one direction of a pair, while data is in transit",
         ),
         BUFFER_MEMORY,
+        METRICS,
+        METRICS_NAME,
+        Opt::one(
+            "usage-interval",
+            "SECONDS",
+            "60",
+            "how often the traffic of each ID is written to usage in the state folder, if it has changed; 0 to keep none",
+        ),
         TRACE,
         LOG,
+        LOG_FORMAT,
         LOG_RATE,
         CONFIG,
     ],
@@ -175,6 +185,9 @@ pub(super) struct Settings {
     pub(super) buffer_memory: usize,
     pub(super) trace: Option<PathBuf>,
     pub(super) log_rate: u32,
+    pub(super) metrics: Metrics,
+    /// Zero: no traffic is kept.
+    pub(super) usage_interval: Span,
 }
 
 impl Settings {
@@ -255,6 +268,8 @@ impl Settings {
             buffer_memory: memory.0,
             trace: matches.get_if(TRACE.long, value::path)?,
             log_rate: count(LOG_RATE.long, 0)?,
+            metrics: Metrics::read(matches)?,
+            usage_interval: seconds("usage-interval")?,
         })
     }
 

@@ -1,0 +1,311 @@
+//! One connection to the operator's server.
+
+use std::io;
+
+use rendezvous_core::http::head::{self, Finder, Found, Limits};
+use rendezvous_core::time::{Span, Time};
+
+use super::listener::Sock;
+use super::request::{Access, BODY_MAX, Request, body_bytes};
+use super::response::{Content, Framing, Response, write_head};
+use super::{CLOSE_TIMEOUT, IDLE_TIMEOUT, REQUEST_TIMEOUT, RESPONSE_TIMEOUT, SLICE, Site};
+use crate::net::mio::MioNet;
+
+/// Limits of a request's head.
+const LIMITS: Limits = Limits { head_bytes_max: 8 * 1024, line_bytes_max: 4 * 1024 };
+/// Limit of what one connection does in a turn: requests, slices, calls.
+const STEPS_MAX: usize = 16;
+/// Bytes that are received in one call.
+const RECEIVE: usize = 4 * 1024;
+
+/// What a connection needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// An edge, or its deadline.
+    Wait,
+    /// Another turn.
+    Again,
+    /// To be closed.
+    Close,
+}
+
+#[derive(Debug)]
+enum State<B> {
+    /// A request is awaited.
+    Reading(Finder),
+    /// A response is sent; `None`: all of it is made.
+    Responding(Option<(B, Framing)>),
+    /// Everything was sent. What still arrives is discarded, so that it does not reset the connection.
+    Closing,
+}
+
+pub(super) struct Conn<B> {
+    sock: Sock,
+    access: Access,
+    state: State<B>,
+    received: Vec<u8>,
+    unsent: Vec<u8>,
+    /// How many bytes of `unsent` are sent.
+    sent: usize,
+    /// Whether another request may follow.
+    keeps: bool,
+    is_readable: bool,
+    is_writable: bool,
+    /// The beginning of the present request or of the time without one.
+    pub(super) since: Time,
+    /// The deadline.
+    pub(super) due: Time,
+}
+
+impl<B> Conn<B> {
+    pub(super) fn new(sock: Sock, access: Access, now: Time) -> Self {
+        Self {
+            sock,
+            access,
+            state: State::Reading(Finder::default()),
+            received: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            keeps: true,
+            is_readable: true,
+            is_writable: true,
+            since: now,
+            due: now + REQUEST_TIMEOUT,
+        }
+    }
+
+    pub(super) fn on_edge(&mut self, read: bool, write: bool) {
+        self.is_readable |= read;
+        self.is_writable |= write;
+    }
+
+    /// Whether it has a request or a part of one.
+    pub(super) fn is_busy(&self) -> bool {
+        !matches!(self.state, State::Reading(_)) || !self.received.is_empty()
+    }
+
+    pub(super) fn close(mut self, net: &MioNet) {
+        self.sock.deregister(net);
+    }
+
+    /// Does what can be done now. `room` is how many bytes of responses may still be made in this turn.
+    pub(super) fn serve(
+        &mut self,
+        site: &mut impl Site<Body = B>,
+        names: &[String],
+        room: &mut usize,
+    ) -> Step {
+        for _ in 0..STEPS_MAX {
+            match self.send() {
+                Ok(true) => {}
+                Ok(false) => return Step::Wait,
+                Err(_) => return Step::Close,
+            }
+            match &mut self.state {
+                State::Responding(Some(_)) if *room == 0 => return Step::Again,
+                State::Responding(Some(_)) => *room = room.saturating_sub(self.make(site)),
+                State::Responding(None) => {
+                    let now = site.now().mono;
+                    if self.keeps {
+                        // The beginning of the next request may be there already.
+                        let is_idle = self.received.is_empty();
+                        let timeout = if is_idle { IDLE_TIMEOUT } else { REQUEST_TIMEOUT };
+                        self.begin(State::Reading(Finder::default()), timeout, now);
+                    } else if self.sock.end_write().is_err() {
+                        return Step::Close;
+                    } else {
+                        self.received = Vec::new();
+                        self.begin(State::Closing, CLOSE_TIMEOUT, now);
+                    }
+                }
+                State::Closing => {
+                    return match self.receive() {
+                        Ok(Some(_)) => Step::Again,
+                        Ok(None) if self.is_readable => Step::Close,
+                        Ok(None) => Step::Wait,
+                        Err(_) => Step::Close,
+                    };
+                }
+                State::Reading(_) => {
+                    if self.request(site, names) {
+                        continue;
+                    }
+                    let is_first = self.received.is_empty();
+                    match self.receive() {
+                        Ok(Some(_)) if is_first => {
+                            let now = site.now().mono;
+                            (self.since, self.due) = (now, now + REQUEST_TIMEOUT);
+                        }
+                        Ok(Some(_)) => {}
+                        // The end of the stream.
+                        Ok(None) if self.is_readable => return Step::Close,
+                        Ok(None) => return Step::Wait,
+                        Err(_) => return Step::Close,
+                    }
+                }
+            }
+        }
+        Step::Again
+    }
+
+    fn begin(&mut self, state: State<B>, timeout: Span, now: Time) {
+        (self.state, self.since, self.due) = (state, now, now + timeout);
+    }
+
+    /// Sends what is unsent. Returns whether all of it is sent.
+    fn send(&mut self) -> io::Result<bool> {
+        while self.sent < self.unsent.len() {
+            if !self.is_writable {
+                return Ok(false);
+            }
+            match self.sock.send(&self.unsent[self.sent..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => self.sent += bytes,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        (self.unsent, self.sent) = (Vec::new(), 0);
+        Ok(true)
+    }
+
+    /// Receives once. Returns how many bytes, or `None`: with `is_readable` at the end of the stream, else if there are
+    /// none now.
+    fn receive(&mut self) -> io::Result<Option<usize>> {
+        if !self.is_readable {
+            return Ok(None);
+        }
+        let mut bytes = [0; RECEIVE];
+        loop {
+            match self.sock.recv(&mut bytes) {
+                Ok(0) => return Ok(None),
+                Ok(count) => {
+                    if !matches!(self.state, State::Closing) {
+                        self.received.extend_from_slice(&bytes[..count]);
+                    }
+                    return Ok(Some(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_readable = false;
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes the next slice of a response. Returns its length.
+    fn make(&mut self, site: &mut impl Site<Body = B>) -> usize {
+        let State::Responding(Some((body, framing))) = &mut self.state else { return 0 };
+        let mut slice = String::with_capacity(SLICE + 1024);
+        let more = site.slice(body, &mut slice);
+        let bytes = slice.len();
+        if *framing == Framing::Chunked {
+            if bytes > 0 {
+                self.unsent.extend_from_slice(format!("{bytes:x}\r\n").as_bytes());
+                self.unsent.extend_from_slice(slice.as_bytes());
+                self.unsent.extend_from_slice(b"\r\n");
+            }
+            if !more {
+                self.unsent.extend_from_slice(b"0\r\n\r\n");
+            }
+        } else {
+            self.unsent.extend_from_slice(slice.as_bytes());
+        }
+        if !more {
+            self.state = State::Responding(None);
+        }
+        bytes.max(1)
+    }
+
+    /// Answers the request that was received, if it is complete. Returns whether there was one.
+    fn request(&mut self, site: &mut impl Site<Body = B>, names: &[String]) -> bool {
+        let State::Reading(finder) = &mut self.state else { return false };
+        if self.received.is_empty() {
+            return false;
+        }
+        match finder.find(&self.received, &LIMITS) {
+            Found::Partial => false,
+            Found::Refused(refusal) => {
+                let status = refusal.status();
+                self.refuse(site, (status.code(), status.reason(), refusal.why()));
+                true
+            }
+            Found::Complete(bytes) => self.complete(bytes, site, names),
+        }
+    }
+
+    /// Answers a request with a complete head of this many bytes. Returns false if its body is not complete.
+    fn complete(&mut self, head_bytes: usize, site: &mut impl Site<Body = B>, names: &[String]) -> bool {
+        let received = std::mem::take(&mut self.received);
+        let head = match head::parse(&received[..head_bytes]) {
+            Ok(head) => head,
+            Err(refusal) => {
+                let status = refusal.status();
+                self.refuse(site, (status.code(), status.reason(), refusal.why()));
+                return true;
+            }
+        };
+        let body_bytes = match body_bytes(&head) {
+            Ok(bytes) => bytes,
+            Err(refusal) => {
+                self.refuse(site, refusal);
+                return true;
+            }
+        };
+        let end = head_bytes + body_bytes;
+        debug_assert!(end <= LIMITS.head_bytes_max as usize + BODY_MAX, "bounded");
+        if received.len() < end {
+            self.received = received;
+            return false;
+        }
+        let checked = Request::check(&head, &received[head_bytes..end], self.access, names);
+        match checked {
+            Err(refusal) => self.refuse(site, refusal),
+            Ok(request) => {
+                let response = site.respond(&request);
+                let is_http11 = head.version == head::Version::Http11;
+                self.respond(site, response, head.method == "HEAD", is_http11, head.persists);
+                self.received = received[end..].to_vec();
+            }
+        }
+        true
+    }
+
+    /// Refuses a request, and closes the connection after the response.
+    fn refuse(&mut self, site: &mut impl Site<Body = B>, (code, reason, why): super::request::Refusal) {
+        self.received = Vec::new();
+        let response = Response::text((code, reason), format!("{why}\n"));
+        self.respond(site, response, false, false, false);
+    }
+
+    fn respond(
+        &mut self,
+        site: &mut impl Site<Body = B>,
+        response: Response<B>,
+        is_head: bool,
+        is_http11: bool,
+        persists: bool,
+    ) {
+        let framing = match &response.content {
+            Content::Whole(bytes) => Framing::Length(bytes.len()),
+            Content::Sliced(_) if is_http11 => Framing::Chunked,
+            Content::Sliced(_) => Framing::Close,
+        };
+        // Without a field of its own, HTTP/1.0 ends with the response.
+        self.keeps = persists && is_http11 && framing != Framing::Close;
+        let now = site.now();
+        write_head(&response, framing, self.keeps, now.wall, &mut self.unsent);
+        let rest = match response.content {
+            _ if is_head => None,
+            Content::Whole(bytes) => {
+                self.unsent.extend_from_slice(&bytes);
+                None
+            }
+            Content::Sliced(body) => Some((body, framing)),
+        };
+        self.begin(State::Responding(rest), RESPONSE_TIMEOUT, now.mono);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a relay serves to its operator: metrics, probes, the page and its documents.
+
+use std::collections::BTreeMap;
+
+use rendezvous_core::engine::Engine;
+use rendezvous_core::id::Id;
+use rendezvous_core::time::{Now, Span};
+use rendezvous_core::trace::Recorder;
+
+use super::Relay;
+use crate::admin::{Access, Method, Request, Response, SLICE, Site, page};
+use crate::clock;
+use crate::command::acme::{self, Host};
+use crate::daemon::Loop;
+use crate::failure::Failure;
+use crate::logging;
+use crate::metrics::process::Process;
+use crate::metrics::relay::{Facts, Row};
+use crate::metrics::{Format, Scrape};
+use crate::net::mio::MioNet;
+use crate::state::State;
+use crate::status::listing::Listing;
+use crate::status::slices::Slices;
+use crate::usage::{Usage, write_heading, write_record};
+
+const JSON: &str = "application/json";
+
+/// What sliced responses are made from.
+pub(super) enum Body {
+    Metrics(Scrape<Row>),
+    Status(Box<Slices>),
+    Connections(Listing),
+    /// The ID whose record is next; `None` before the first.
+    Usage(Option<Id>),
+}
+
+/// Opens the record of traffic, unless the interval is zero.
+pub(super) fn open_usage(
+    state: &State,
+    interval: Span,
+    event_loop: &mut Loop<Host<Recorder<Engine>>>,
+) -> Result<Option<Usage>, Failure> {
+    if interval == Span::ZERO {
+        return Ok(None);
+    }
+    let (now, waker) = (event_loop.now().mono, event_loop.net().waker());
+    Usage::start(state.clone(), interval, waker, now).map(Some)
+}
+
+impl Relay {
+    /// Adds to the usage what has moved.
+    pub(super) fn keep_usage(&mut self, event_loop: &Loop<Host<Recorder<Engine>>>) {
+        let now = Now { wall: clock::wall(), ..event_loop.now() };
+        if let Some(usage) = &mut self.usage {
+            usage.gather(&acme::inner(event_loop.machine()).machine().snapshot(now).ids, now);
+        }
+    }
+}
+
+/// A relay and its event loop.
+pub(super) struct RelaySite<'a> {
+    pub(super) relay: &'a mut Relay,
+    pub(super) event_loop: &'a mut Loop<Host<Recorder<Engine>>>,
+}
+
+impl Site for RelaySite<'_> {
+    type Body = Body;
+
+    fn net(&mut self) -> &mut MioNet {
+        self.event_loop.net()
+    }
+
+    fn now(&self) -> Now {
+        self.event_loop.now()
+    }
+
+    fn respond(&mut self, request: &Request<'_>) -> Response<Body> {
+        match (request.method, request.path) {
+            (Method::Get, "/") => page::respond(),
+            (Method::Get, "/live") => Response::text((200, "OK"), "live\n"),
+            (Method::Get, "/ready") => match self.not_ready() {
+                None => Response::text((200, "OK"), "ready\n"),
+                Some(why) => Response::text((503, "Service Unavailable"), format!("{why}\n")),
+            },
+            (Method::Get, "/metrics") => {
+                let format = Format::preferred(&request.accept);
+                Response::sliced(format.content_type(), Body::Metrics(self.scrape(format)))
+            }
+            (Method::Get, "/api/status") => {
+                // An ID is a capability, and other users of this machine can connect by TCP.
+                let shows_ids = request.access == Access::Socket;
+                self.relay.keep_usage(self.event_loop);
+                let slices = self.relay.report(self.event_loop).slices(shows_ids);
+                Response::sliced(JSON, Body::Status(Box::new(slices)))
+            }
+            (Method::Get, "/api/connections") => {
+                Response::sliced(JSON, Body::Connections(Listing::default()))
+            }
+            (Method::Get, "/api/usage") if request.access == Access::Socket => {
+                self.relay.keep_usage(self.event_loop);
+                Response::sliced("text/plain; charset=utf-8", Body::Usage(None))
+            }
+            _ => Response::not_found(),
+        }
+    }
+
+    fn slice(&mut self, body: &mut Body, out: &mut String) -> bool {
+        match body {
+            Body::Metrics(scrape) => scrape.next(out, SLICE),
+            Body::Status(slices) => slices.next(out, SLICE),
+            Body::Connections(listing) => {
+                let engine = acme::inner(self.event_loop.machine()).machine();
+                listing.next(engine, &self.relay.names, self.event_loop.now(), out, SLICE)
+            }
+            Body::Usage(next) => self.usage(next, out),
+        }
+    }
+}
+
+impl RelaySite<'_> {
+    /// Why new connections should go elsewhere, if they should.
+    fn not_ready(&self) -> Option<&'static str> {
+        let engine = acme::inner(self.event_loop.machine()).machine();
+        let now = clock::wall();
+        match () {
+            () if engine.is_draining() => Some("shutting down"),
+            () if self.certificates().values().any(|not_after| *not_after > now) => None,
+            () if !self.relay.needs_certificate => None,
+            () => Some("the certificate has expired"),
+        }
+    }
+
+    /// The end of validity of each certificate, by its name.
+    fn certificates(&self) -> BTreeMap<String, u64> {
+        let mut all = self.relay.served.expiries.clone();
+        for certificate in self.relay.acme.report(self.event_loop.machine()) {
+            if let Some(not_after) = certificate.not_after {
+                all.insert(certificate.name, not_after);
+            }
+        }
+        all
+    }
+
+    fn scrape(&self, format: Format) -> Scrape<Row> {
+        let now = self.event_loop.now();
+        let facts = Facts {
+            process: Process {
+                role: "relay",
+                started: self.relay.started_wall,
+                descriptors_max: self.relay.descriptors_max,
+            },
+            snapshot: acme::inner(self.event_loop.machine()).machine().snapshot(now),
+            stats: self.event_loop.stats(),
+            counters: &self.relay.counters,
+            buffers: (self.event_loop.buffer_bytes(), self.relay.buffer_bytes_max),
+            log_lines: (logging::left_out(), logging::lost()),
+            certificates: self.certificates(),
+            is_ready: self.not_ready().is_none(),
+        };
+        facts.scrape(format, |of| self.relay.names.0.get(&of.id).cloned())
+    }
+
+    fn usage(&self, next: &mut Option<Id>, out: &mut String) -> bool {
+        if next.is_none() {
+            write_heading(out);
+        }
+        let Some(usage) = &self.relay.usage else { return false };
+        for (id, record) in usage.table().records(next.unwrap_or(Id(0))) {
+            if out.len() >= SLICE {
+                *next = Some(id);
+                return true;
+            }
+            write_record(id, record, out);
+        }
+        false
+    }
+}

@@ -1,0 +1,40 @@
+//! The control socket in the relay's state folder, private to its owner. It serves the same documents as `--metrics`,
+//! by HTTP.
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::files::short_path;
+
+/// Its name in the state folder.
+pub const NAME: &str = "control.sock";
+/// How long to wait for each part of an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit of a document, in bytes.
+const DOCUMENT_MAX: u64 = 256 << 20;
+
+/// Reads a document of the relay of a state folder.
+///
+/// # Errors
+/// No relay with a control socket runs with this folder, it does not respond, or it has no such document.
+pub fn get(folder: &Path, path: &str) -> io::Result<String> {
+    let (_open, short) = short_path(folder, NAME)?;
+    let mut socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.connect(&SockAddr::unix(short)?)?;
+    // In HTTP/1.0 the document ends with the connection.
+    socket.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
+    let mut text = String::new();
+    socket.take(DOCUMENT_MAX).read_to_string(&mut text)?;
+    let bad = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let (head, document) = text.split_once("\r\n\r\n").ok_or_else(|| bad("the answer is incomplete"))?;
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    if status != "200" {
+        return Err(bad(&format!("the relay's answer has the status {status}")));
+    }
+    Ok(document.to_owned())
+}
