@@ -4,6 +4,7 @@
 //! that do not fit into its queue are counted and reported by `event=log-lines-lost`.
 
 mod json;
+mod limited;
 mod limiter;
 mod output;
 mod reasons;
@@ -14,21 +15,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter};
 use rendezvous_core::event::{Event, RelayLoss, Target};
 use rendezvous_core::id::Id;
 use rendezvous_core::machine::ConnId;
 use rendezvous_core::time::Span;
 
 use crate::background_writer::{BackgroundWriter, FLUSH_MAX};
-use crate::clock::{self, Clock};
+use crate::clock;
 use crate::escape::LineWriter;
 use crate::failure::{Failure, reason};
 use crate::options::{Matches, Opt, value};
 
 pub use crate::escape::Escaped;
+use limited::{Limited, REFUSALS};
 pub use limiter::Limiter;
 pub use reasons::{connect_error, connect_failure, dial, tls, waiting_end};
 use reasons::{end_text, not_direct, pair_end, refusal_hint};
@@ -109,9 +111,8 @@ fn start_as(level: Option<&str>, is_json: bool) -> Result<(), Failure> {
     });
     let logger = builder.build();
     let filter = logger.filter();
-    let limiter = Mutex::new(Limiter::new(RATE));
     // In tests, a second start in one process keeps the first logger.
-    let limited = LIMITED.get_or_init(|| Limited { logger, limiter, clock: Clock::start() });
+    let limited = LIMITED.get_or_init(|| Limited::new(logger, RATE));
     if log::set_logger(limited).is_ok() {
         log::set_max_level(filter);
     }
@@ -147,22 +148,21 @@ pub fn flush() {
 /// Sets how many lines per second peers may cause; 0: no limit.
 pub fn limit(rate: u32) {
     if let Some(limited) = LIMITED.get() {
-        limited.limiter().set_rate(rate);
+        limited.set_rate(rate);
     }
 }
 
 /// Logs how many lines were suppressed since the last such report, at most once per second.
 pub fn catch_up() {
     if let Some(limited) = LIMITED.get() {
-        let left_out = limited.limiter().catch_up(limited.clock.now().mono);
-        limited.report_left_out(left_out);
+        limited.catch_up();
     }
 }
 
 /// Number of lines suppressed since the start.
 #[must_use]
 pub fn left_out() -> u64 {
-    LIMITED.get().map_or(0, |limited| limited.limiter().total())
+    LIMITED.get().map_or(0, Limited::total)
 }
 
 /// Number of lines lost since the start because they were not read in time or could not be written.
@@ -233,63 +233,6 @@ impl fmt::Display for Prefix {
 
 static LIMITED: OnceLock<Limited> = OnceLock::new();
 
-/// A logger with a rate limit for lines that peers cause.
-struct Limited {
-    logger: env_logger::Logger,
-    limiter: Mutex<Limiter>,
-    clock: Clock,
-}
-
-impl Limited {
-    fn limiter(&self) -> MutexGuard<'_, Limiter> {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn report_left_out(&self, count: u64) {
-        if count > 0 {
-            let text = format_args!("event=log-lines-left-out count={count} hint=\"--log-rate\"");
-            let mut record = Record::builder();
-            let record = record.level(Level::Warn).target(module_path!());
-            self.logger.log(&record.args(text).build());
-        }
-    }
-}
-
-impl Log for Limited {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.logger.enabled(metadata)
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.logger.matches(record) {
-            return;
-        }
-        if is_peers_doing(record.metadata()) {
-            let now = self.clock.now().mono;
-            let mut limiter = self.limiter();
-            if !limiter.take(now) {
-                return;
-            }
-            let left_out = limiter.catch_up(now);
-            // Do not write while the lock is held.
-            drop(limiter);
-            self.report_left_out(left_out);
-        }
-        self.logger.log(record);
-    }
-
-    fn flush(&self) {
-        self.logger.flush();
-    }
-}
-
-/// Whether peers can cause a line: neither errors nor a command's own lines.
-fn is_peers_doing(metadata: &Metadata<'_>) -> bool {
-    const OWN: [&str; 4] =
-        ["rendezvous::command", "rendezvous::daemon", "rendezvous::state", "rendezvous::status"];
-    metadata.level() != Level::Error && !OWN.iter().any(|own| metadata.target().starts_with(own))
-}
-
 /// The operator's names of IDs. An ID is a capability: a client that knows it can reach the hidden server. So logs
 /// contain names instead.
 #[derive(Clone, Debug, Default)]
@@ -323,8 +266,10 @@ pub type Upstreams = [Upstream];
 /// Logs an event.
 pub fn event(event: &Event, names: &Names, upstreams: &Upstreams) {
     let level = level(event);
-    if log::log_enabled!(level) {
-        log::log!(level, "{}", Line { event, names, upstreams });
+    let line = Line { event, names, upstreams };
+    match event {
+        Event::Refused { .. } => log::log!(target: REFUSALS, level, "{line}"),
+        _ => log::log!(level, "{line}"),
     }
 }
 
@@ -448,15 +393,16 @@ impl fmt::Display for Line<'_> {
             Event::Refused { on, from, id, status, why } => {
                 write!(
                     f,
-                    "event=refused conn={} status={} reason={}",
+                    "event=refused conn={}{} status={} reason={}",
                     Conn(on),
+                    From(from),
                     status.code(),
                     Escaped(why)
                 )?;
                 if let Some(id) = id {
                     write!(f, " id_name={}", self.name(id))?;
                 }
-                write!(f, "{}", From(from))
+                Ok(())
             }
             Event::Challenged { on, from } => write!(f, "event=challenged conn={}{}", Conn(on), From(from)),
             Event::Held { on, id } => write!(f, "event=held conn={} id_name={}", Conn(on), self.name(id)),

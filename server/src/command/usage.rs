@@ -126,7 +126,7 @@ mod tests {
         let text = rows(&table, &names, false);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[1], ["a", "2026-11", "1.0", "KiB", "2", "B", "3"]);
-        assert_eq!((lines[2][..2].to_vec(), lines[3][1]), (vec!["b", "2027-01"], "2026-11"));
+        assert_eq!((lines[2][..2].to_vec(), lines[3][1]), (vec!["b", "2026-12"], "2026-11"));
         assert_eq!(rows(&table, &names, true).lines().count(), 4);
         let json = json::to_string(&document(&table, &BTreeMap::new()));
         assert!(json.starts_with(r#"{"usage":[{"name":null,"id":"00000000-0000-0000-0000-000000000001","days":[{"date":"2026-11-30","#), "{json}");

@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     fn amount(bytes: u64) -> Amount {
-        Amount { from_client: bytes, from_hidden: 2 * bytes, pairs: 1 }
+        Amount { from_client: bytes, from_hidden: bytes.saturating_mul(2), pairs: 1 }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod hello;
 mod hidden;
 mod listening;
 mod manual;
+mod metrics;
 mod names;
 mod nat;
 mod old_peers;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         ("stalls", stalls::CASES),
         ("status", status::CASES),
         ("steer", steer::CASES),
+        ("metrics", metrics::CASES),
         ("stdio", stdio::CASES),
         ("systemd", systemd::CASES),
         ("traces", traces::CASES),

