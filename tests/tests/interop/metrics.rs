@@ -121,7 +121,7 @@ fn a_relay_counts_what_happens_in_both_formats() {
     assert!(!text.contains(&home.id), "an ID is a capability");
     let text = scrape(at, OPEN_METRICS);
     assert!(text.contains("\n# TYPE rendezvous_bytes counter\n") && text.ends_with("\n# EOF\n"), "{text}");
-    scrape_until(at_agent, "rendezvous_bytes_total{id=\"home-https\",direction=\"in\"} 61");
+    scrape_until(at_agent, "rendezvous_bytes_total{id=\"home-https\",direction=\"in\"} 46");
     assert_eq!(get(at_agent, "/ready").0, 200);
 }
 
