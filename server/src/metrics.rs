@@ -201,14 +201,20 @@ impl<R> Scrape<R> {
             out.push_str(&std::mem::take(&mut self.first));
         }
         while let Some(of) = self.per_row.get(self.at.0) {
+            if out.len() >= enough {
+                return true;
+            }
             let mut samples =
                 if self.at.1 == 0 { of.family.begin(self.format, out) } else { of.family.samples(out) };
             while let Some(row) = self.rows.get(self.at.1) {
-                if samples.out.len() >= enough {
-                    return true;
-                }
                 (of.write)(row, &mut samples);
                 self.at.1 += 1;
+                if samples.out.len() >= enough {
+                    break;
+                }
+            }
+            if self.at.1 < self.rows.len() {
+                return true;
             }
             self.at = (self.at.0 + 1, 0);
         }

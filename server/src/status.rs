@@ -12,7 +12,7 @@ use crate::event_loop::Stats;
 use crate::ids::Stamp;
 use crate::logging::{self, Names};
 use crate::pin::Pin;
-use crate::usage::{Amount, Usage};
+use crate::usage::Usage;
 
 pub mod control;
 pub mod document;
@@ -237,10 +237,10 @@ impl Report<'_> {
         let is_idle = |of: &IdSnapshot| of.waiting + of.held + of.pairs == 0;
         let mut ids: Vec<&IdSnapshot> = self.snapshot.ids.iter().collect();
         ids.sort_unstable_by_key(|of| (is_idle(of), name(of), of.id));
-        let month = |id| self.usage.map_or(Amount::default(), |usage| usage.month(id, self.wall));
+        let month = |id| self.usage.map(|usage| usage.month(id, self.wall));
         let entry = |of: &IdSnapshot| document::Enrolled {
-            month_in: month(of.id).from_client,
-            month_out: month(of.id).from_hidden,
+            month_in: month(of.id).map(|amount| amount.from_client),
+            month_out: month(of.id).map(|amount| amount.from_hidden),
             name: name(of).to_owned(),
             id: of.id.to_string(),
             waiting: of.waiting.into(),

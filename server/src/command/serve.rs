@@ -25,6 +25,7 @@ use self::site::{Body, RelaySite};
 use super::acme::{self, Acme, Host};
 use super::certificate;
 use super::listen::{cannot_listen, listen as listen_on};
+use super::metrics::Metrics;
 use super::share::{IdleMemory, Share};
 use super::trace_writer::TraceWriter;
 use crate::activation::{self, Inherited};
@@ -127,6 +128,8 @@ pub fn run(args: &[String]) -> Result<(), Failure> {
         idle_memory: IdleMemory::default(),
         started: event_loop.now().mono,
         started_wall: event_loop.now().wall,
+        metrics: settings.metrics.clone(),
+        usage_interval: settings.usage_interval,
         admin: Some(operator),
         usage,
         needs_certificate: settings
@@ -185,6 +188,9 @@ struct Relay {
     started: Time,
     /// Seconds since 1970.
     started_wall: u64,
+    /// The options of the start.
+    metrics: Metrics,
+    usage_interval: Span,
     /// The operator's server; `None` while it works.
     admin: Option<Admin<Body>>,
     /// The traffic of each ID, if it is kept.
@@ -238,6 +244,11 @@ impl Program for Relay {
                 if settings.listen != self.listen || settings.listen_http != self.listen_http {
                     log::warn!(
                         "event=reload-ignored option=listen hint=\"restart the relay to change listeners\""
+                    );
+                }
+                if settings.metrics != self.metrics || settings.usage_interval != self.usage_interval {
+                    log::warn!(
+                        "event=reload-ignored option=metrics hint=\"restart the relay to change --metrics and --usage-interval\""
                     );
                 }
                 self.served = served;

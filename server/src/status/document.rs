@@ -170,10 +170,10 @@ pub struct Enrolled {
     pub from_client: u64,
     /// Bytes from the hidden server, of pairs that have ended.
     pub from_hidden: u64,
-    /// Bytes from clients in the present month, in UTC.
-    pub month_in: u64,
-    /// Bytes from the hidden server in the present month, in UTC.
-    pub month_out: u64,
+    /// Bytes from clients in the present month, in UTC; `None` if the relay keeps no usage.
+    pub month_in: Option<u64>,
+    /// Bytes from the hidden server in the present month, in UTC, likewise.
+    pub month_out: Option<u64>,
     /// Seconds since a connection of it was last there; `None`: never.
     pub seen: Option<u64>,
 }
