@@ -8,9 +8,9 @@ mod acme;
 pub mod agent;
 mod certificate;
 pub mod check;
+mod columns;
 #[cfg(feature = "manual")]
 pub mod completions;
-mod columns;
 #[cfg(feature = "xmpp")]
 mod component;
 pub mod connect;
