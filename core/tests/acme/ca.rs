@@ -53,8 +53,27 @@ pub(crate) struct Ari {
     pub(crate) retry_after: &'static str,
 }
 
-/// Whether the CA can be reached at a time.
-pub(crate) type IsUp = fn(u64) -> bool;
+/// When the CA can be reached.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Up {
+    Always,
+    Never,
+    /// Until a time, and for one hour from a later one.
+    OneHour {
+        until: u64,
+        at: u64,
+    },
+}
+
+impl Up {
+    fn is_at(self, wall: u64) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::OneHour { until, at } => wall < until || (at..at + 3_600).contains(&wall),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) struct Switches {
@@ -87,8 +106,7 @@ pub(crate) struct Switches {
     /// How far the CA's clock is ahead.
     pub(crate) skew: i64,
     pub(crate) failing: Vec<Failing>,
-    /// Whether the CA can be reached at a time.
-    pub(crate) is_up: IsUp,
+    pub(crate) up: Up,
 }
 
 impl Default for Switches {
@@ -112,7 +130,7 @@ impl Default for Switches {
             unknown_challenges_only: false,
             skew: 0,
             failing: Vec::new(),
-            is_up: |_| true,
+            up: Up::Always,
         }
     }
 }
@@ -187,7 +205,7 @@ impl Ca {
         let path = url.strip_prefix(BASE).expect("a URL of this CA");
         let kind = path.split('/').nth(1).unwrap_or_default().to_owned();
         self.log.push((wall, request.method, kind.clone()));
-        if !(self.switches.is_up)(wall) {
+        if !self.switches.up.is_at(wall) {
             return Err(NoResponse::TimedOut);
         }
         self.validate(provided, wall);

@@ -1,9 +1,11 @@
 //! Every way through an order: at each step, by its name, something fails or the program is killed.
 
 use rendezvous_core::acme::NoResponse;
+use rendezvous_core::http::date::write_date;
+use rendezvous_core::time::Span;
 
-use crate::ca::{Failing, How, Switches};
-use crate::world::{HOUR, World};
+use crate::ca::{Ari, Failing, How, Switches};
+use crate::world::{DAY, HOUR, World};
 
 /// What goes wrong at a step.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,8 @@ enum Wrong {
     Internal,
     /// The CA answers 503 with `Retry-After`, and has done nothing.
     Unavailable,
+    /// The CA answers 429 with a date in `Retry-After`, and has done nothing.
+    RateLimited,
     /// Something in front of the CA answers.
     Proxy,
     /// The CA refuses the nonce.
@@ -28,13 +32,14 @@ enum Wrong {
     DiskFull,
 }
 
-const ALL: [Wrong; 9] = [
+const ALL: [Wrong; 10] = [
     Wrong::KilledBefore,
     Wrong::KilledAfter,
     Wrong::Broken,
     Wrong::AnswerLost,
     Wrong::Internal,
     Wrong::Unavailable,
+    Wrong::RateLimited,
     Wrong::Proxy,
     Wrong::BadNonce,
     Wrong::DiskFull,
@@ -46,8 +51,21 @@ fn world() -> World {
     World::new(&NAMES, Switches { processing: 1, ..Switches::default() })
 }
 
-/// The names of all steps until both certificates are there.
-fn steps() -> Vec<String> {
+/// A world whose two certificates are due for renewal, and replace others (RFC 9773 §5).
+fn renewing_world() -> World {
+    let ari = Some(Ari { from: 60, to: 70, retry_after: "21600" });
+    let mut world = World::new(&NAMES, Switches { processing: 1, ari, ..Switches::default() });
+    world.until_installed(2);
+    world.run_for(HOUR);
+    // The machine sleeps over the window.
+    world.now.wall += 75 * DAY;
+    world.now.mono = world.now.mono + Span::from_secs(HOUR);
+    world.installed = 0;
+    world
+}
+
+/// The names of all steps until both certificates are installed.
+fn steps(world: fn() -> World) -> Vec<String> {
     let mut world = world();
     let mut steps = Vec::new();
     while world.installed < 2 {
@@ -107,6 +125,12 @@ fn go_wrong(world: &mut World, step: &str, wrong: Wrong) {
         Wrong::AnswerLost => fail(world, How::Silent(NoResponse::TimedOut), true),
         Wrong::Internal => fail(world, How::Problem(500, "serverInternal", None), false),
         Wrong::Unavailable => fail(world, How::Problem(503, "serverInternal", Some("90".into())), false),
+        Wrong::RateLimited => {
+            let mut date = Vec::new();
+            write_date(world.now.wall + 90, &mut date);
+            let date = String::from_utf8(date).expect("ASCII");
+            fail(world, How::Problem(429, "rateLimited", Some(date)), false);
+        }
         Wrong::Proxy => fail(world, How::Body(403, b"<html>denied</html>".to_vec()), false),
         Wrong::BadNonce => {
             world.ca.switches.bad_nonces = 3;
@@ -120,35 +144,60 @@ fn go_wrong(world: &mut World, step: &str, wrong: Wrong) {
     }
 }
 
-#[test]
-fn whatever_goes_wrong_at_a_step_both_certificates_come_with_one_order_each() {
-    let steps = steps();
-    assert!(steps.len() > 40, "{steps:?}");
+/// Something goes wrong at each step, and the program is started again `restart` steps later, if that is given.
+fn everything_goes_wrong(world: fn() -> World, orders: usize, restart: Option<usize>) {
+    let steps = steps(world);
+    assert!(steps.len() > 30, "{steps:?}");
     for (at, step) in steps.iter().enumerate() {
         for wrong in ALL {
             let mut world = world();
             go_to(&mut world, at);
             go_wrong(&mut world, step, wrong);
+            if let Some(later) = restart {
+                (0..later).for_each(|_| world.step());
+                world.restart();
+            }
             let begin = world.now.wall;
-            let way = format!("{wrong:?} at step {at}, {step}");
+            let requests = world.ca.log.len();
+            let way = format!("{wrong:?} at step {at}, {step}, restarted after {restart:?} steps");
             while world.installed < 2 || !world.is_valid() {
                 world.step();
                 assert!(world.now.wall < begin + 2 * HOUR, "{way}: {:#?}", world.events);
             }
             world.run_for(HOUR);
             assert_eq!(world.ca.accounts.len(), 1, "{way}: accounts");
-            assert_eq!(world.ca.orders.len(), 2, "{way}: orders");
+            assert_eq!(world.ca.orders.len(), orders, "{way}: orders");
             assert!(world.ca.failed_validations.is_empty(), "{way}: {:?}", world.events);
             assert!(world.provided.is_empty(), "{way}: {:?}", world.provided);
-            assert!(world.ca.log.len() < 60, "{way}: {} requests", world.ca.log.len());
+            let more = world.ca.log.len() - requests;
+            assert!(more < 60, "{way}: {more} requests");
         }
     }
+}
+
+#[test]
+fn whatever_goes_wrong_at_a_step_both_certificates_come_with_one_order_each() {
+    everything_goes_wrong(world, 2, None);
+}
+
+#[test]
+fn whatever_goes_wrong_before_a_restart_both_certificates_come_with_one_order_each() {
+    everything_goes_wrong(world, 2, Some(0));
+    everything_goes_wrong(world, 2, Some(1));
+}
+
+#[test]
+fn whatever_goes_wrong_at_a_step_of_a_renewal_it_is_one_order_that_replaces_the_certificate() {
+    everything_goes_wrong(renewing_world, 4, None);
+    let mut world = renewing_world();
+    world.until_installed(2);
+    assert!(world.ca.orders[2..].iter().all(|it| it.replaces.is_some()));
 }
 
 /// As the one above, but the program is killed at two steps.
 #[test]
 fn two_kills_at_any_two_steps_leave_one_order_each() {
-    let steps = steps().len();
+    let steps = steps(world).len();
     for first in 0..steps {
         for second in [0, 1, 2, 3, 5, 8, 13] {
             let mut world = world();

@@ -1,8 +1,8 @@
 //! A simulated year of each permanent failure, and of lifetimes.
 
-use rendezvous_core::acme::{Config, Event};
+use rendezvous_core::acme::{Config, Event, NoResponse};
 
-use crate::ca::{Ari, Failing, How, IsUp, Switches, Validation};
+use crate::ca::{Ari, Failing, How, Switches, Up, Validation};
 use crate::world::{DAY, HOUR, START, World};
 
 const NAME: &[&str] = &["relay.example.com"];
@@ -19,13 +19,15 @@ fn forever(what: &'static str, how: How) -> Switches {
 /// All failures of a CA, each for ever.
 fn failures() -> Vec<(String, Switches)> {
     let mut all = vec![
-        ("down".into(), Switches { is_up: |_| false, ..Switches::default() }),
+        ("down".into(), Switches { up: Up::Never, ..Switches::default() }),
         ("validation fails".into(), Switches { validation: Validation::Fails, ..Switches::default() }),
         ("validation never comes".into(), Switches { validation: Validation::Never, ..Switches::default() }),
         ("wrong key".into(), Switches { wrong_key: true, ..Switches::default() }),
         ("all nonces are refused".into(), Switches { bad_nonce_every: 1, ..Switches::default() }),
         ("processing for ever".into(), Switches { processing: 10 * YEAR, ..Switches::default() }),
         ("never ready".into(), Switches { ready_after: 10 * YEAR, ..Switches::default() }),
+        ("unknown challenges".into(), Switches { unknown_challenges_only: true, ..Switches::default() }),
+        ("a wrong clock".into(), Switches { skew: -3 * DAY as i64, ..Switches::default() }),
     ];
     for what in [
         "directory",
@@ -95,30 +97,44 @@ fn a_renewal_that_fails_for_a_year_makes_a_bounded_number_of_requests() {
     }
 }
 
-/// The CA works for one hour, at any time in the window, and for the first two days.
+/// The CA works at first, and then for one hour at any time in the window.
 #[test]
 fn a_certificate_is_renewed_if_the_ca_works_for_one_hour_in_the_window() {
-    fn up<const AT: u64>(wall: u64) -> bool {
-        let at = START + AT * HOUR;
-        wall < START + 2 * DAY || (at..at + HOUR).contains(&wall)
+    // A lifetime in hours, and how many hours of its window are tried.
+    for (lifetime, tries) in [(160, 16), (45 * 24, 4), (64 * 24, 3), (90 * 24, 4)] {
+        // From when it is due until three hours before its end.
+        let from = if lifetime < 240 { lifetime / 2 } else { lifetime / 3 * 2 } + 1;
+        for number in 0..tries {
+            let at = from + (lifetime - 4 - from) * number / (tries - 1);
+            let up = Up::OneHour { until: START + 2 * DAY, at: START + at * HOUR };
+            let lifetime = lifetime * HOUR;
+            let mut world = World::new(NAME, Switches { up, lifetime, backdated: 0, ..Switches::default() });
+            world.until_installed(1);
+            world.run_for(lifetime - HOUR);
+            assert_eq!(world.installed, 2, "{lifetime} s, in hour {at}");
+            assert!(world.is_valid(), "{lifetime} s, in hour {at}");
+        }
     }
-    // From the 60th day on; the last one is three hours before the end.
-    let hours: [(u64, IsUp); 8] = [
-        (1_441, up::<1_441>),
-        (1_445, up::<1_445>),
-        (1_501, up::<1_501>),
-        (1_618, up::<1_618>),
-        (1_777, up::<1_777>),
-        (1_999, up::<1_999>),
-        (2_100, up::<2_100>),
-        (2_156, up::<2_156>),
-    ];
-    for (at, is_up) in hours {
-        let mut world = World::new(NAME, Switches { is_up, backdated: 0, ..Switches::default() });
+}
+
+#[test]
+fn a_year_of_failing_renewal_information_renews_by_the_lifetime() {
+    for how in [
+        How::Problem(500, "serverInternal", None),
+        How::Problem(429, "rateLimited", Some("60".into())),
+        How::Body(200, b"garbage".to_vec()),
+        How::Silent(NoResponse::TimedOut),
+    ] {
+        let ari = Some(Ari { from: 60, to: 70, retry_after: "21600" });
+        let mut world = World::new(NAME, Switches { ari, ..forever("renewal-info", how.clone()) });
         world.until_installed(1);
-        world.run_for(90 * DAY - HOUR);
-        assert_eq!(world.installed, 2, "{at}");
-        assert!(world.is_valid(), "{at}");
+        let end = world.now.wall + YEAR;
+        while world.now.wall < end {
+            world.step();
+            assert!(world.is_valid(), "{how:?}");
+        }
+        assert!((6..=7).contains(&world.installed), "{how:?}: {}", world.installed);
+        assert!(world.ca.log.len() < REQUESTS_MAX, "{how:?}: {}", world.ca.log.len());
     }
 }
 
@@ -198,7 +214,7 @@ fn hundred_restarts_an_hour_for_a_week_neither_lose_nor_repeat_anything() {
 
 #[test]
 fn restarts_while_the_ca_is_down_are_no_more_requests() {
-    let mut world = World::new(NAME, Switches { is_up: |_| false, ..Switches::default() });
+    let mut world = World::new(NAME, Switches { up: Up::Never, ..Switches::default() });
     for _ in 0..2_400 {
         world.run_for(36);
         world.restart();
