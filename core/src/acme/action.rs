@@ -1,4 +1,4 @@
-//! What a client asks its driver for, and the driver's answers.
+//! Requests of a client to its driver, and the driver's answers.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,7 +23,7 @@ pub enum Action {
         /// The question.
         question: Question,
     },
-    /// The answer to this challenge is not needed any more.
+    /// Stop answering this challenge.
     Withdraw(Challenge),
     /// An event to log.
     Event(Event),
@@ -101,7 +101,7 @@ pub enum Answer {
         /// In DER (RFC 2986).
         der: Vec<u8>,
     },
-    /// What the topmost certificate of the chain is.
+    /// The issuer of the topmost certificate of the chain.
     Inspected {
         /// The common name of its issuer; empty if it has none.
         topmost_issuer: String,
@@ -131,7 +131,7 @@ pub struct Challenge {
     pub proof: Proof,
 }
 
-/// What validators are answered.
+/// The answer for validators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// TLS-ALPN-01 (RFC 8737 §3): a handshake with this server name and the protocol `acme-tls/1` alone gets a self-signed
@@ -149,7 +149,7 @@ pub enum Proof {
     },
 }
 
-/// What a certificate says, as the driver has read it.
+/// The properties of a certificate, as the driver has read them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The beginning of its validity, in seconds since 1970.

@@ -11,7 +11,7 @@ pub(super) const DAY: u64 = 86_400;
 
 /// The pauses after the first failures in a row.
 const PAUSES: [u64; 4] = [MINUTE, 10 * MINUTE, 100 * MINUTE, DAY];
-/// So many failures of one set of names are possible in an hour (Let's Encrypt allows five).
+/// Limit of failures of one set of names in an hour (Let's Encrypt allows five).
 const HOURLY_MAX: usize = 3;
 /// The longest pause that is stored, whatever the CA asks for.
 pub(super) const PAUSE_MAX: u64 = 7 * DAY;
@@ -19,7 +19,7 @@ pub(super) const PAUSE_MAX: u64 = 7 * DAY;
 /// The attempts at something since it last succeeded. All times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Attempts {
-    /// How many failed, or are under way.
+    /// The number of failed attempts, including one that is under way.
     pub(super) failures: u32,
     /// When the last one began or failed.
     pub(super) last: u64,
@@ -32,7 +32,7 @@ pub(super) struct Attempts {
 }
 
 impl Attempts {
-    /// An attempt begins: counted as a failure until something else is known, so that a crash counts as well.
+    /// Begins an attempt. It counts as a failure until it succeeds, so that a crash counts as well.
     pub(super) fn begin(&mut self, cap: u64, entropy: &mut Entropy, now: u64) {
         self.failures = self.failures.saturating_add(1);
         self.recent.push(now);
@@ -51,14 +51,14 @@ impl Attempts {
         self.pause(cap, asked, entropy, now);
     }
 
-    /// The attempt that began was none: it failed for a reason that has nothing to do with it.
+    /// Uncounts the attempt that began: it failed for an unrelated reason.
     pub(super) fn revoke(&mut self, now: u64) {
         self.failures = self.failures.saturating_sub(1);
         self.recent.pop();
         self.next = now;
     }
 
-    /// The attempt that began has failed for a reason of our own, and counts for the limit of an hour alone.
+    /// The attempt failed for a reason on this side. It counts only for the hourly limit.
     pub(super) fn excuse(&mut self, why: &str, now: u64) {
         self.why = why.into();
         self.failures = self.failures.saturating_sub(1);
@@ -66,7 +66,7 @@ impl Attempts {
         self.next = now.saturating_add(MINUTE).max(self.hourly_limit());
     }
 
-    /// It succeeded. The next attempt may begin after `pause`, whatever the CA says about renewals.
+    /// The attempt succeeded. The next one may begin after `pause`, whatever the CA says about renewals.
     pub(super) fn succeed(&mut self, pause: u64, now: u64) {
         self.failures = 0;
         self.why.clear();
@@ -105,10 +105,10 @@ impl Attempts {
     }
 }
 
-/// Failures in a row that are the CA's, or of the way to it. All times are in seconds since 1970.
+/// Failures in a row of the CA, or of the path to it. All times are in seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Faults {
-    /// How many.
+    /// The number of failures.
     pub(super) failures: u32,
     /// When the last one was.
     pub(super) last: u64,
@@ -121,7 +121,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// One more. The pause is at most `cap`, but for what the CA asks for.
+    /// Counts a failure. The pause is at most `cap`, unless the CA asks for a longer one.
     pub(super) fn add(&mut self, why: &str, cap: u64, asked: Option<u64>, entropy: &mut Entropy, now: u64) {
         self.failures = self.failures.saturating_add(1);
         self.last = now;
@@ -150,8 +150,8 @@ impl Faults {
     }
 }
 
-/// The pause of the client after failures in a row that are the CA's, or of the way to it: as often as is needed to find the
-/// hour in which it works.
+/// The pause of the client after failures in a row of the CA or of the path to it. It is short enough to find an hour in
+/// which the CA works.
 pub(super) fn fault_pause(failures: u32, cap: u64, entropy: &mut Entropy) -> u64 {
     let at = (failures.max(1) - 1).min(PAUSES.len() as u32 - 1);
     jitter(PAUSES[at as usize].min(cap), entropy)

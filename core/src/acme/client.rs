@@ -36,15 +36,15 @@ use order::OrderJob;
 pub const CERTIFICATES_MAX: usize = 1_000;
 /// A directory is fetched again after this long.
 const DIRECTORY_MAX_AGE: Span = Span::from_secs(86_400);
-/// A request is sent so often at most while the CA refuses nonces…
+/// Limit of attempts of one request while the CA refuses nonces.
 const NONCE_TRIES_MAX: u8 = 10;
-/// …and so often if it has failed for a long time.
+/// The same after [`LONG_TIME`] failures in a row.
 const NONCE_TRIES_LATER: u8 = 3;
-/// So many failures in a row are a long time.
+/// The number of failures in a row from which on a request is sent less often.
 const LONG_TIME: u32 = 10;
-/// The driver has this long for an answer.
+/// Timeout of a question to the driver.
 const ANSWER_TIMEOUT: Span = Span::from_secs(120);
-/// A request is given up after this long, whatever its steps are allowed.
+/// Timeout of a whole request, in addition to those of its steps.
 const RESPONSE_TIMEOUT: Span = Span::from_secs(300);
 
 /// A certificate that is wanted.
@@ -56,7 +56,7 @@ pub struct Wanted {
     pub certificate: Option<Certificate>,
 }
 
-/// How things are with one certificate.
+/// The state of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its names.
@@ -90,38 +90,38 @@ pub struct Client {
     requests: u32,
     directory: Option<(Directory, Now)>,
     nonce: Option<String>,
-    /// What the driver answers validators now.
+    /// The challenges for which the driver answers validators now.
     provided: Vec<Challenge>,
-    /// Orders that are polled later, and how often they were put off.
+    /// Postponed orders: when each is polled next, and how often it was postponed.
     parked: BTreeMap<Names, (Time, u32)>,
-    /// Challenges of each order that the CA was told to validate: once each.
+    /// The challenges of each order that were posted. Each is posted once.
     posted: BTreeMap<Names, Vec<Url>>,
     /// Orders whose names are not wanted any more: their pending authorizations are deactivated.
     abandoned: Vec<Url>,
     /// The state has changed since it was stored.
     is_dirty: bool,
-    /// The driver failed: nothing is done before.
+    /// After a failure of the driver, nothing is done before this time.
     driver_pause: Time,
     driver_failures: u32,
-    /// Validators can reach the driver.
+    /// Whether validators can reach the driver.
     is_reachable: bool,
-    /// They could not at some time since a challenge was posted last.
+    /// Whether validators could not reach the driver at some time since the last challenge was posted.
     was_unreachable: bool,
-    /// The CA did not know the account, and no certificate was issued since.
+    /// Whether the CA did not know the account, and has issued no certificate since then.
     account_was_lost: bool,
     /// The key of the account is to be replaced; the new one, once it is made.
     rollover: Option<Option<PublicKey>>,
     /// When each certificate was reported to expire.
     reported: BTreeMap<Names, Time>,
     clock_was_reported: bool,
-    /// What was reported to have no effect.
+    /// Settings without effect that were reported.
     ignored: Vec<String>,
 }
 
 /// What is under way.
 #[derive(Debug)]
 enum Pending {
-    /// Nothing to do before.
+    /// A pause until a time.
     Pause { until: Time, next: Next },
     /// A question to the driver.
     Answer { id: QuestionId, then: Then, until: Time },
@@ -129,7 +129,7 @@ enum Pending {
     Response { id: u32, exchange: Exchange, until: Time },
 }
 
-/// What an answer of the driver is for.
+/// The step that an answer of the driver belongs to.
 #[derive(Debug)]
 enum Then {
     Stored(Next),
@@ -143,7 +143,7 @@ enum Then {
     AccountKeyReplaced,
 }
 
-/// What a response of the CA is for.
+/// The step that a response of the CA belongs to.
 #[derive(Clone, Debug)]
 enum Exchange {
     Directory(Next),
@@ -152,32 +152,32 @@ enum Exchange {
     RenewalInfo(Names),
 }
 
-/// What is done next.
+/// The next step.
 #[derive(Clone, Debug)]
 enum Next {
     /// Decide what is due.
     Plan,
-    /// Look for the account, or register it.
+    /// Look up the account, or register it.
     Account,
     Register,
     /// Order a certificate.
     Begin(Names),
-    /// Take an order up again.
+    /// Resume an order.
     Resume(Names),
     NewOrder,
     Look,
     /// The order has this state.
     Proceed(super::objects::Order),
     Authorization,
-    /// Store the challenge that is answered now, and then…
+    /// Store the challenge that is answered now, then post it.
     StoreChallenge(Url),
-    /// …tell the CA.
+    /// Post the challenge.
     Challenge(Url),
     Finalize,
     Download(Url),
-    /// Deactivate what is pending of these authorizations.
+    /// Deactivate the pending ones among these authorizations.
     Deactivate(Vec<Url>),
-    /// Deactivate what is pending of an abandoned order.
+    /// Deactivate the pending authorizations of an abandoned order.
     Abandoned(Url),
     RenewalInfo(Names),
     Rollover,
@@ -193,7 +193,7 @@ struct Call {
     tries: u8,
 }
 
-/// Who signs.
+/// The key that signs a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Account,
@@ -201,12 +201,12 @@ enum By {
     NextKey(PublicKey),
 }
 
-/// What a signed request is for.
+/// The purpose of a signed request.
 #[derive(Clone, Debug)]
 enum Purpose {
     Lookup,
     Register,
-    /// Whether the account is valid, since an order was refused with this problem.
+    /// Checks whether the account is valid after an order was refused with this problem.
     CheckAccount(Problem),
     NewOrder,
     Look,
@@ -215,10 +215,10 @@ enum Purpose {
     Finalize,
     Download,
     Alternate,
-    /// Whether the first of these is pending.
+    /// Checks whether the first of these is pending.
     LookToDeactivate(Vec<Url>),
     Deactivate(Vec<Url>),
-    /// Which authorizations an abandoned order has.
+    /// Reads the authorizations of an abandoned order.
     Abandoned,
     RolloverLookup,
     KeyChange,
@@ -263,7 +263,7 @@ impl Client {
         client
     }
 
-    /// Makes the stored state that of this key and this configuration.
+    /// Adapts the stored state to this key and this configuration.
     fn adopt(&mut self, now: Now) {
         let key = thumbprint(&self.config.account_key);
         if self.state.key != key {
@@ -281,7 +281,7 @@ impl Client {
         }
     }
 
-    /// Replaces the list of certificates. Orders of names that are not listed any more end.
+    /// Replaces the list of certificates. Orders of names that are no longer in it end.
     pub fn set_wanted(&mut self, mut wanted: Vec<Wanted>, now: Now) {
         if wanted.len() > CERTIFICATES_MAX {
             wanted.truncate(CERTIFICATES_MAX);
@@ -299,7 +299,7 @@ impl Client {
     }
 
     /// Whether validators can reach the driver; true at first. An agent is reachable while it is connected. If it is not,
-    /// no order is placed or taken up again and no challenge is posted, and a validation that fails counts as no failure.
+    /// no order is placed or resumed, no challenge is posted, and a failed validation does not count as a failure.
     pub fn set_reachable(&mut self, is_reachable: bool, now: Now) {
         self.is_reachable = is_reachable;
         if is_reachable {
@@ -318,7 +318,7 @@ impl Client {
         self.plan_if_idle(now);
     }
 
-    /// Something may have become due.
+    /// Plans again if nothing is under way, because something may have become due.
     fn plan_if_idle(&mut self, now: Now) {
         if self.job.is_none() && matches!(self.pending, Pending::Pause { .. }) {
             self.pause(now.mono, Next::Plan);
@@ -332,13 +332,13 @@ impl Client {
         &self.config
     }
 
-    /// What would be stored now.
+    /// The state that would be stored now.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// How things are with each certificate, in the order in which they were given.
+    /// The state of each certificate, in the order in which they were given.
     #[must_use]
     pub fn status(&self, wall: u64) -> Vec<Status> {
         let none = Attempts::default();
@@ -383,7 +383,7 @@ impl Client {
         &self.provided
     }
 
-    /// The next thing that the driver does.
+    /// The next action for the driver.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
@@ -403,7 +403,7 @@ impl Client {
         }
     }
 
-    /// A deadline may have passed.
+    /// Handles deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.due() > now.mono {
             return;
@@ -485,7 +485,7 @@ impl Client {
         }
     }
 
-    /// Does what is next.
+    /// Performs a step.
     fn go(&mut self, next: Next, now: Now) {
         match next {
             Next::Plan => self.plan(now),
@@ -498,7 +498,7 @@ impl Client {
             Next::Proceed(order) => self.proceed(order, None, now),
             Next::Authorization => self.authorization(now),
             Next::StoreChallenge(url) => self.store_challenge(url, now),
-            // The order is taken up again once validators can come.
+            // The order is resumed once validators can reach the driver.
             Next::Challenge(_) if !self.is_reachable => self.plan(now),
             Next::Challenge(url) => {
                 self.was_unreachable = false;
@@ -536,7 +536,7 @@ impl Client {
         self.pending = Pending::Answer { id, then, until: now.mono + ANSWER_TIMEOUT };
     }
 
-    /// Has the state stored, and goes on with `next` once that is done.
+    /// Stores the state, and continues with `next` once that is done.
     fn store(&mut self, next: Next, now: Now) {
         self.is_dirty = false;
         let document = self.state.to_document(&self.config.directory);
@@ -562,7 +562,7 @@ impl Client {
         self.pending = Pending::Response { id, exchange, until: now.mono + RESPONSE_TIMEOUT };
     }
 
-    /// Goes on with `next` once there is a directory.
+    /// Continues with `next` once there is a directory.
     fn with_directory(&mut self, next: Next, now: Now) {
         match &self.directory {
             // A clock that has jumped is compared with the CA's before anything is ordered.
@@ -620,7 +620,7 @@ impl Client {
         self.request(Method::Post, url, message.signed(signature), Exchange::Call, now);
     }
 
-    /// A signed request is answered.
+    /// Handles the response to a signed request.
     fn called(&mut self, response: Response, now: Now) {
         let Some(Call { by, tries, purpose, .. }) = &self.call else { return self.plan(now) };
         let (by, tries, purpose) = (*by, *tries, purpose.clone());
@@ -640,7 +640,7 @@ impl Client {
         let is_rate_limit = response.status == 429 || problem.kind == Kind::RateLimited;
         let is_fault = match response.status {
             429 => !(matches!(purpose, Purpose::NewOrder) && problem.kind == Kind::RateLimited),
-            // Something in front of the CA may answer without a problem document, whatever is asked for.
+            // A proxy in front of the CA may refuse any request without a problem document.
             400..500 if !problem.is_document => response.status != 404,
             400..500 => matches!(problem.kind, Kind::BadNonce | Kind::ServerInternal),
             _ => true,
@@ -657,7 +657,7 @@ impl Client {
         self.refused(purpose, &response, problem, now);
     }
 
-    /// The CA did what was asked for.
+    /// Handles a successful response.
     fn succeeded(&mut self, purpose: Purpose, response: &Response, now: Now) {
         match purpose {
             Purpose::Lookup | Purpose::Register => self.account_found(response, now),
@@ -676,7 +676,7 @@ impl Client {
         }
     }
 
-    /// The CA refused what was asked for: something about it is wrong.
+    /// Handles a response by which the CA refuses the request itself.
     fn refused(&mut self, purpose: Purpose, response: &Response, problem: Problem, now: Now) {
         let asked = response.retry_after.map(|it| it.seconds(now.wall));
         let step = purpose.step();
@@ -688,7 +688,7 @@ impl Client {
                 self.stop(step, &why, now);
             }
             Purpose::NewOrder => self.order_refused(problem, asked, now),
-            // It was sent before, or the authorization is final: looked at again.
+            // It was posted before, or the authorization is final: read the authorization.
             Purpose::Challenge(url) => self.challenge_sent(url, response, now),
             Purpose::Finalize if problem.kind == Kind::OrderNotReady => self.not_ready(response, now),
             Purpose::Look | Purpose::Authorization | Purpose::Finalize | Purpose::Download => {
@@ -723,7 +723,7 @@ impl Purpose {
     }
 }
 
-/// What an early attempt is allowed for if it changes.
+/// Hash of the settings whose change allows an early attempt.
 fn fingerprint(config: &Config) -> String {
     let mut hash = Sha256::new();
     let mut add = |text: &str| {

@@ -1,4 +1,4 @@
-//! Everything about an ACME client that can be set.
+//! The settings of an ACME client.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -10,7 +10,7 @@ use crate::opaque::Opaque;
 use crate::relay_client::Deadlines;
 use crate::time::Span;
 
-/// Everything about an ACME client that can be set.
+/// The settings of an ACME client.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The URL of the CA's directory. All other URLs of the CA must have the same host and port.

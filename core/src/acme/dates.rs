@@ -18,7 +18,7 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     }
     let (year, month, day) = (digits(0, 4)?, digits(5, 7)?, digits(8, 10)?);
     let days = days_since_1970(year, month.checked_sub(1).filter(|it| *it < 12)?, day)?;
-    // A day that does not exist is another one.
+    // A day that does not exist becomes a day of the next month.
     if civil(days) != (year, month - 1, day) {
         return None;
     }
@@ -49,7 +49,7 @@ pub fn parse_rfc3339(text: &str) -> Option<u64> {
     }
 }
 
-/// What a `Retry-After` field says.
+/// The value of a `Retry-After` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
     /// That many seconds from now.

@@ -1,10 +1,10 @@
-//! What a client reports for the log.
+//! The events of a client, for the log.
 
 use alloc::string::String;
 
 use super::names::Names;
 
-/// Something to log. Texts of the CA are bounded, and control characters and quotes in them are escaped.
+/// An event to log. Texts of the CA are bounded, and control characters and quotes in them are escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The CA has an account for the key.
@@ -14,7 +14,7 @@ pub enum Event {
     },
     /// The CA and the driver use the new key of the account.
     AccountKeyReplaced,
-    /// An order is placed or taken up again.
+    /// An order is placed or resumed.
     Ordering {
         /// The names.
         names: Names,
@@ -34,7 +34,7 @@ pub enum Event {
     Failed {
         /// The names; `None` if the failure is not about one certificate.
         names: Option<Names>,
-        /// What was attempted.
+        /// The step that failed.
         step: &'static str,
         /// The CA's problem with its subproblems and links (RFC 7807, RFC 8555 §6.7.1), or what else happened.
         why: String,
@@ -66,7 +66,7 @@ pub enum Event {
     },
     /// Something in the configuration has no effect.
     Ignored {
-        /// What, and why.
+        /// The setting and the reason.
         what: String,
     },
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::config::{ExternalAccount, PublicKey};
 use super::json::{quote, quoted};
 
-/// What a request is to be verified with.
+/// The key or account that verifies a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verifier<'a> {
     /// The key itself: newAccount, and inside keyChange.
@@ -50,7 +50,7 @@ impl Unsigned {
         Self { protected: BASE64URL.encode(header.as_bytes()), payload: BASE64URL.encode(payload.as_bytes()) }
     }
 
-    /// What is signed (RFC 7515 §5.1).
+    /// The JWS signing input (RFC 7515 §5.1).
     pub(super) fn signing_input(&self) -> String {
         format!("{}.{}", self.protected, self.payload)
     }

@@ -9,7 +9,7 @@ use miniserde::json::{self, Number, Value};
 /// The longest JSON text of a CA that is read.
 pub(super) const JSON_MAX: usize = 64 << 10;
 
-/// A JSON value. What is looked up and is not there, or has another type, is `None`.
+/// A JSON value. Look-ups of missing values, and of values of another type, return `None`.
 #[derive(Debug)]
 pub(super) struct Json(Value);
 

@@ -49,7 +49,7 @@ impl Method {
     }
 }
 
-/// A response of the CA: what a client reads of it.
+/// A response of the CA, reduced to the fields that a client reads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -64,7 +64,7 @@ pub struct Response {
     pub location: Option<String>,
     /// The targets of `Link` fields whose relation is `alternate` (RFC 8555 §7.4.2), at most [`ALTERNATES_MAX`].
     pub alternates: Vec<String>,
-    /// The targets of `Link` fields with another relation but `index`, `up` and `next`: what an operator should read.
+    /// The targets of other `Link` fields, without `index`, `up` and `next`. They are shown to the operator.
     pub links: Vec<String>,
     /// The body.
     pub body: Vec<u8>,
@@ -101,7 +101,7 @@ impl Response {
         let Ok(mut rest) = core::str::from_utf8(value) else { return };
         while let Some((_, target)) = rest.split_once('<') {
             let Some((target, parameters)) = target.split_once('>') else { return };
-            // No quoted parameter of these links has a comma or an angle bracket; what has is not understood.
+            // Links with a comma or an angle bracket in a quoted parameter are not supported; CAs send none.
             let end = parameters.find(",").unwrap_or(parameters.len());
             let (parameters, behind) = parameters.split_at(end);
             rest = behind;

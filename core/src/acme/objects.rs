@@ -1,4 +1,4 @@
-//! The CA's objects (RFC 8555 §7.1, RFC 9773 §4.2): what the client reads of their JSON.
+//! The CA's objects (RFC 8555 §7.1, RFC 9773 §4.2), reduced to the fields that a client reads.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -130,7 +130,7 @@ pub(super) struct Offered {
     pub(super) kind: ChallengeKind,
     pub(super) url: Url,
     pub(super) token: String,
-    /// Whether it waits for our POST.
+    /// Whether it is pending: it was not posted yet.
     pub(super) is_pending: bool,
 }
 

@@ -13,7 +13,7 @@ const FIELD_MAX: usize = 600;
 /// The most subproblems that are shown.
 const SUBPROBLEMS_MAX: usize = 8;
 
-/// What a problem is about, as far as the client acts on it (RFC 8555 §6.7, RFC 9773 §7.4).
+/// The types of problems that the client handles specially (RFC 8555 §6.7, RFC 9773 §7.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     AccountDoesNotExist,
@@ -105,7 +105,7 @@ fn kind(text: &str) -> Kind {
     }
 }
 
-/// A text of the CA for a line of the log: at most `max` characters, without characters that a terminal acts on.
+/// A text of the CA for a log line: at most `max` characters, with control characters escaped.
 pub(super) fn display(text: &str, max: usize) -> String {
     let mut out = String::new();
     for (at, it) in text.chars().enumerate() {

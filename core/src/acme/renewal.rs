@@ -6,7 +6,7 @@ use super::action::Certificate;
 use super::objects::RenewalInfo;
 use crate::entropy::Entropy;
 
-/// A window of the CA's that was not confirmed for this long does not put a renewal off any more.
+/// A window that the CA has not confirmed for this long no longer postpones a renewal.
 const FRESH: u64 = 3 * 86_400;
 /// Certificates with a shorter lifetime are renewed at half of it.
 const SHORT: u64 = 10 * 86_400;
@@ -22,7 +22,7 @@ pub(super) struct Window {
     pub(super) end: u64,
     /// The time in it that was chosen at random, once.
     pub(super) at: u64,
-    /// When the CA gave it last, in seconds since 1970.
+    /// When the CA last sent it, in seconds since 1970.
     pub(super) checked: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a client stores: one document for each directory URL (`docs/acme.md §3`).
+//! The stored state of a client: one document for each directory URL (`docs/acme.md §3`).
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -15,34 +15,34 @@ use super::url::Url;
 /// The version of the document.
 const VERSION: u64 = 1;
 
-/// What a client has stored. One for each directory URL.
+/// The stored state of a client for one directory URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The thumbprint of the account's key.
     pub(super) key: String,
     pub(super) account: Account,
-    /// Failures of the CA, or of the way to it.
+    /// Failures of the CA, or of the path to it.
     pub(super) faults: Faults,
-    /// Orders that are no renewals wait for this time, in seconds since 1970: a limit of the CA was reached.
+    /// New orders wait until this time, in seconds since 1970, because a limit of the CA was reached.
     pub(super) orders_from: u64,
-    /// What the configuration was, as far as a change allows an early attempt.
+    /// Hash of the settings whose change allows an early attempt.
     pub(super) config: String,
     pub(super) entries: BTreeMap<Names, Entry>,
 }
 
-/// What is known of the account.
+/// The state of the account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Account {
-    /// None was asked for.
+    /// It was never registered.
     #[default]
     None,
-    /// One was asked for, and the answer is not known; or the CA did not know its URL any more.
+    /// Its registration was sent and the response is not known, or the CA no longer knows its URL.
     Asked,
     /// Its URL.
     Known(String),
 }
 
-/// What is stored of one certificate.
+/// The stored state of one certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) attempts: Attempts,
@@ -61,9 +61,9 @@ pub(super) struct StoredOrder {
     pub(super) expires: Option<u64>,
     /// The certificate request in base64url, once the driver has made it.
     pub(super) csr: Option<String>,
-    /// Where the certificate is, once it is issued.
+    /// The URL of the certificate, once it is issued.
     pub(super) certificate: Option<Url>,
-    /// The challenge that validators may come for.
+    /// The challenge that validators may request.
     pub(super) challenge: Option<Challenge>,
 }
 

@@ -85,7 +85,7 @@ impl<M: Machine> With<M> {
         &self.inner
     }
 
-    /// The machine, to be told something. [`Machine::poll_output`] follows as always.
+    /// The machine, for calls of its own methods. [`Machine::poll_output`] follows each call.
     pub const fn inner_mut(&mut self) -> &mut M {
         &mut self.inner
     }

@@ -1,4 +1,4 @@
-//! The account: looked for, registered, lost, its key replaced (RFC 8555 §7.3).
+//! The account: look-up, registration, loss, and replacement of its key (RFC 8555 §7.3).
 
 use alloc::format;
 use alloc::string::String;
@@ -18,7 +18,7 @@ use super::{AccountKey, By, Client, Next, Purpose, Then};
 use crate::time::Now;
 
 impl Client {
-    /// There is no account that is known. If the answer to an earlier registration was lost, the CA has one: a CA that binds
+    /// Registers an account, or looks it up first if the response to an earlier registration was lost: a CA that binds
     /// accounts refuses the same binding again.
     pub(super) fn look_for_account(&mut self, now: Now) {
         if !self.config.agrees_to_terms {
@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    /// An order was refused as unauthorized, and this is the account.
+    /// Handles the account's state after an order was refused as unauthorized.
     pub(super) fn account_checked(&mut self, refusal: &Problem, response: &Response, now: Now) {
         if is_account_valid(&response.body) {
             self.fail("the order", &refusal.text, None, now);
@@ -90,8 +90,8 @@ impl Client {
         }
     }
 
-    /// The CA does not know the account's URL: looked for by its key, and registered anew if that is unknown as well. Once;
-    /// orders of that account are lost.
+    /// The CA does not know the account's URL. The account is looked up by its key, and registered again if the key is
+    /// unknown as well. This happens once; orders of the old account are lost.
     pub(super) fn account_lost(&mut self, problem: &Problem, now: Now) {
         if self.account_was_lost {
             return self.fault("the account", &problem.text, None, now);
@@ -107,7 +107,7 @@ impl Client {
         self.store(Next::Plan, now);
     }
 
-    /// Nothing is asked of the CA for a day: an operator has to do something first.
+    /// Pauses all requests for a day, because an operator has to act first.
     pub(super) fn stop(&mut self, step: &'static str, why: &str, now: Now) {
         let names = self.job.as_ref().map(|job| job.names.clone());
         self.abandon(now);
@@ -122,7 +122,7 @@ impl Client {
         self.ask(Question::MakeAccountKey, Then::AccountKeyMade, now);
     }
 
-    /// An earlier attempt may have got through to the CA: it is asked whether it knows the new key.
+    /// Asks the CA whether it knows the new key, because an earlier attempt may have succeeded.
     pub(super) fn look_for_next_key(&mut self, key: PublicKey, now: Now) {
         self.rollover = Some(Some(key));
         let Some((directory, _)) = &self.directory else { return self.plan(now) };

@@ -1,4 +1,4 @@
-//! What goes wrong: the CA, the way to it, the driver, one certificate (`docs/acme.md §5`).
+//! Failures of the CA, of the path to it, of the driver, and of one certificate (`docs/acme.md §5`).
 
 use alloc::format;
 use alloc::string::String;
@@ -15,11 +15,11 @@ use crate::time::{Now, Span};
 const HOUR: u64 = 3_600;
 /// The longest pause after failures of the CA while a certificate is due: the CA may work for an hour only.
 const URGENT_PAUSE_MAX: u64 = 45 * 60;
-/// The same while no certificate is due, or one is overdue for so long that nobody waits for it.
+/// The same while no certificate is due, or while the due ones are long overdue.
 const PAUSE_MAX: u64 = 6 * HOUR;
-/// A certificate is given up, as far as the pace goes, so long after its end.
+/// From this long after its end on, an expired certificate no longer makes pauses short.
 const OVERDUE_MAX: u64 = 30 * DAY;
-/// The first certificate likewise after so many failures, a month's.
+/// From this many failures on, about a month's, a missing first certificate no longer makes pauses short.
 const FIRST_FAILURES_MAX: u32 = 1_000;
 /// The longest pause after a failure of the driver.
 const DRIVER_PAUSE_MAX: u64 = 10 * 60;
@@ -27,7 +27,7 @@ const DRIVER_PAUSE_MAX: u64 = 10 * 60;
 const ASKED_MAX: u64 = DAY;
 
 impl Client {
-    /// The CA, or the way to it, has failed: everything is paused, and orders are kept.
+    /// The CA, or the path to it, has failed. All requests pause, and orders are kept.
     pub(super) fn fault(&mut self, step: &'static str, why: &str, asked: Option<u64>, now: Now) {
         let names = self.job.as_ref().map(|job| job.names.clone());
         self.abandon(now);
@@ -40,7 +40,7 @@ impl Client {
         self.store(Next::Plan, now);
     }
 
-    /// The longest pause after failures of the CA, as things are now.
+    /// The longest pause after failures of the CA at this time.
     pub(super) fn fault_cap(&self, now: Now) -> u64 {
         let is_due = |it: &Wanted| match &it.certificate {
             None => self.state.faults.failures < FIRST_FAILURES_MAX,
@@ -53,7 +53,7 @@ impl Client {
         if self.wanted.iter().any(is_due) { URGENT_PAUSE_MAX } else { PAUSE_MAX }
     }
 
-    /// A response that is none of those that are expected.
+    /// Handles an unexpected response.
     pub(super) fn bad_response(&mut self, step: &'static str, response: &Response, now: Now) {
         let asked = response.retry_after.map(|it| it.seconds(now.wall));
         let why = match response.status {
@@ -79,14 +79,14 @@ impl Client {
         }
     }
 
-    /// The clock is wrong, or the CA's is. TLS would accept nothing with a clock like this, and a certificate would seem to have
-    /// expired when it comes.
+    /// This clock or the CA's is wrong. With a wrong clock TLS refuses certificates, and a new certificate may seem to have
+    /// expired.
     pub(super) fn clock_differs(&mut self, date: u64, now: Now) {
         self.emit(Event::ClockDiffers { date });
         self.fault("the clock", "it differs from the CA's by more than a day", None, now);
     }
 
-    /// The driver has failed: nothing is asked of the CA before the driver works again.
+    /// The driver has failed. Nothing is sent to the CA until the driver works again.
     pub(super) fn driver_failed(&mut self, why: &str, now: Now) {
         let names = self.job.as_ref().map(|job| job.names.clone());
         self.abandon(now);
@@ -147,7 +147,7 @@ impl Client {
         }
     }
 
-    /// What was under way ends without a result. Orders stay, and an order that was not placed is not counted.
+    /// Ends the current step without a result. Orders stay, and an attempt whose order was not placed is not counted.
     pub(super) fn abandon(&mut self, now: Now) {
         self.call = None;
         self.request = None;
@@ -158,7 +158,7 @@ impl Client {
         }
     }
 
-    /// A pause with jitter, for what is asked for regularly.
+    /// Adds jitter to a pause.
     pub(super) fn jittered(&mut self, pause: u64) -> u64 {
         jitter(pause, &mut self.entropy)
     }

@@ -25,17 +25,17 @@ use super::super::url::Url;
 use super::{By, Client, Next, Purpose, Then};
 use crate::time::{Now, Span, Time};
 
-/// A state that does not change is polled for this long before others have their turn.
+/// How long an unchanged state is polled before the order is postponed in favour of others.
 const POLLING_MAX: Span = Span::from_secs(300);
 /// The longest pause between two polls.
 const POLL_MAX: u64 = 30;
-/// An order whose next poll is later than this is put off, so that others have their turn.
+/// An order whose next poll is later than this is postponed in favour of others.
 const POLL_ASKED_MAX: u64 = 60;
-/// An order that was put off is polled again after this long at first…
+/// The first pause of a postponed order; it doubles each time.
 const PARK: u64 = 10 * 60;
-/// …and after this long in the end.
+/// The longest pause of a postponed order.
 const PARK_MAX: u64 = 6 * 3_600;
-/// Orders without renewals wait so long where the CA's limit does not say how long.
+/// How long new orders wait at a limit of the CA without `Retry-After`.
 const LIMIT_PAUSE: u64 = 3_600;
 
 /// The order that is under way.
@@ -47,26 +47,26 @@ pub(super) struct OrderJob {
     /// The attempt was counted by this job.
     pub(super) is_counted: bool,
     pub(super) authorizations: Vec<Url>,
-    /// The authorization that is being looked at.
+    /// The index of the current authorization.
     pub(super) at: usize,
-    /// If it fails, pending authorizations behind are deactivated.
+    /// Whether a failure deactivates the pending authorizations that follow.
     pub(super) is_deactivating: bool,
-    /// Validators could not come: if the order fails, it counts as no failure.
+    /// Whether validators could not reach the driver: then a failure of the order does not count.
     pub(super) is_excused: bool,
-    /// The order is invalid, and the reason is looked for.
+    /// Whether the order is invalid and its authorizations are read for the reason.
     is_invalid: bool,
     finalize: Option<Url>,
     /// The certificate request was sent.
     is_finalized: bool,
     polls: u32,
     polling_since: Time,
-    /// The order was put off, and nothing has changed since then: it is looked at once.
+    /// Whether the order was postponed and has not changed since: then it is polled once.
     was_parked: bool,
     /// The default chain.
     chain: String,
-    /// The chain that is looked at.
+    /// The chain whose issuer is being inspected.
     candidate: String,
-    /// Other chains that are left.
+    /// The alternate chains that are not downloaded yet.
     alternates: Vec<Url>,
 }
 
@@ -116,7 +116,7 @@ impl Client {
 
     pub(super) fn resume_order(&mut self, names: Names, now: Now) {
         let was_parked = self.parked.contains_key(&names);
-        // That it goes on after a pause is no news.
+        // Resuming a postponed order is not reported.
         if !was_parked {
             self.emit(Event::Ordering { names: names.clone(), why: "taken up again" });
         }
@@ -239,7 +239,7 @@ impl Client {
                 }
                 None => self.poll(asked, Next::Look, now),
             },
-            // The authorizations may say why.
+            // The authorizations may contain the reason.
             OrderStatus::Invalid if order.error.is_none() && !job.is_invalid => {
                 job.is_invalid = true;
                 job.at = 0;
@@ -337,7 +337,7 @@ impl Client {
         self.store(Next::Challenge(url), now);
     }
 
-    /// An earlier challenge of this order is not answered any more.
+    /// Withdraws an earlier challenge of this order.
     fn withdraw_other(&mut self, challenge: &Challenge) {
         let other = self.order().and_then(|it| it.challenge.take_if(|it| it != challenge));
         if let Some(other) = other {
@@ -352,7 +352,7 @@ impl Client {
         }
     }
 
-    /// The CA validates, or says that it did so before: the authorization is looked at.
+    /// The CA validates, or has already done so: the authorization is read.
     pub(super) fn challenge_sent(&mut self, url: Url, response: &Response, now: Now) {
         let Some(job) = &mut self.job else { return self.plan(now) };
         self.posted.entry(job.names.clone()).or_default().push(url);
@@ -386,7 +386,7 @@ impl Client {
         self.store(Next::Finalize, now);
     }
 
-    /// The CA is not ready for the certificate request, whatever the order said.
+    /// The CA is not ready for the certificate request, although the order was `ready`.
     pub(super) fn not_ready(&mut self, response: &Response, now: Now) {
         if let Some(job) = &mut self.job {
             job.is_finalized = false;
@@ -472,7 +472,7 @@ impl Client {
         self.store(Next::Plan, now);
     }
 
-    /// Looks again after a pause. What takes too long is put off, so that other orders have their turn.
+    /// Polls again after a pause. An order that takes too long is postponed in favour of others.
     fn poll(&mut self, asked: Option<u64>, next: Next, now: Now) {
         let Some(job) = &mut self.job else { return self.plan(now) };
         let pause = asked.map_or_else(|| POLL_MAX.min(1 << job.polls.min(5)), |it| it.max(1));
@@ -495,7 +495,7 @@ impl Client {
         self.plan(now);
     }
 
-    /// An order whose names are not wanted any more: if it is pending, so may its authorizations be.
+    /// Handles the state of an abandoned order. If it is pending, its authorizations may be pending too.
     pub(super) fn abandoned_read(&mut self, response: &Response, now: Now) {
         let order = Order::read(&response.body, &self.config.directory);
         match order.filter(|it| it.status == OrderStatus::Pending) {
@@ -504,7 +504,7 @@ impl Client {
         }
     }
 
-    /// Deactivates authorizations that nobody needs any more, as far as they are pending (RFC 8555 §7.5.2).
+    /// Deactivates those of the authorizations that are pending (RFC 8555 §7.5.2).
     pub(super) fn deactivate(&mut self, mut rest: Vec<Url>, now: Now) {
         if rest.is_empty() {
             return self.plan(now);

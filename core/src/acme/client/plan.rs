@@ -12,16 +12,16 @@ use super::super::state::{Account, Entry};
 use super::{Client, Next, Then, Wanted};
 use crate::time::{Now, Span, Time};
 
-/// The wall clock is looked at so often, in case that it was set or that the machine slept.
+/// Interval of checks of the wall clock, in seconds: it may have been set, or the machine may have slept.
 const LOOK: u64 = 3_600;
-/// The same as long as it is before the program was built.
+/// The same while the clock is before the time of the build.
 const LOOK_AT_WRONG_CLOCK: Span = Span::from_secs(30);
 
-/// So many orders of names that are not wanted any more are cleaned up at most; the CA ends the others.
+/// Limit of abandoned orders that are cleaned up; the others expire at the CA.
 const ABANDONED_MAX: usize = 100;
 
 impl Client {
-    /// Ends what was under way, and begins what is due.
+    /// Ends the current step, and begins the most urgent one that is due.
     pub(super) fn plan(&mut self, now: Now) {
         self.job = None;
         self.call = None;
@@ -59,7 +59,7 @@ impl Client {
         }
     }
 
-    /// What is due now, the most urgent first.
+    /// The most urgent step that is due now.
     fn pick(&self, now: Now) -> Option<Next> {
         if self.rollover.is_some() {
             return Some(Next::Rollover);
@@ -149,7 +149,7 @@ impl Client {
         }
     }
 
-    /// Forgets an order, and what validators would be answered for it.
+    /// Removes an order, and withdraws its challenge.
     pub(super) fn drop_order(&mut self, names: &Names) {
         self.parked.remove(names);
         self.posted.remove(names);
@@ -175,14 +175,14 @@ impl Client {
         self.ask(Question::Provide(challenge.clone()), Then::Provided(challenge, next), now);
     }
 
-    /// A challenge that validators may come for since before the restart, and that is not answered yet.
+    /// A challenge that was posted before the restart and is not answered yet.
     fn unprovided(&self) -> Option<Challenge> {
         let orders = self.state.entries.values().filter_map(|it| it.order.as_ref());
         let mut challenges = orders.filter_map(|it| it.challenge.as_ref());
         challenges.find(|it| !self.provided.contains(it)).cloned()
     }
 
-    /// Forgets what is not wanted any more. What waits after failures is kept until the pause is over.
+    /// Removes entries whose names are no longer wanted. Entries in a pause after failures are kept until it is over.
     pub(super) fn drop_unwanted(&mut self, now: Now) {
         let unwanted: Vec<Names> =
             self.state.entries.keys().filter(|names| !self.is_wanted(names)).cloned().collect();
@@ -242,7 +242,7 @@ impl Client {
                 _ if left > lifetime / 4 => continue,
                 _ => String::new(),
             };
-            // Looked at hourly, but for a few seconds.
+            // The hourly check may come a few seconds early.
             let is_due =
                 |since: &Time| now.mono.since(*since) + Span::from_secs(60) >= Span::from_secs(pause);
             if self.reported.get(&it.names).is_none_or(is_due) {

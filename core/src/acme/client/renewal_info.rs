@@ -1,4 +1,4 @@
-//! Renewal information (RFC 9773): when it is asked for, and what becomes of it.
+//! Renewal information (RFC 9773): requests and responses.
 
 use alloc::format;
 use alloc::string::String;
