@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 pub(crate) const BASE: &str = "https://ca.example:14000";
 const DAY: u64 = 86_400;
 
-/// What the CA does when validators look at the challenge.
+/// The result of the CA's validations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validation {
     /// They come after so many seconds, and succeed if the challenge is answered then.
@@ -77,18 +77,18 @@ impl Up {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Switches {
-    /// Every so manieth nonce is refused; 1: all.
+    /// Each nth nonce is refused; 1: all of them.
     pub(crate) bad_nonce_every: u32,
-    /// So many requests in a row are refused for their nonces.
+    /// The number of next requests whose nonces are refused.
     pub(crate) bad_nonces: u32,
     /// No response but that of newNonce has a nonce.
     pub(crate) no_nonces: bool,
     pub(crate) validation: Validation,
     /// Authorizations are valid from the beginning.
     pub(crate) authorizations_valid: bool,
-    /// The order stays pending for so long after its authorizations are valid.
+    /// How long an order stays pending after its authorizations are valid, in seconds.
     pub(crate) ready_after: u64,
-    /// The order stays processing for so long.
+    /// How long an order stays processing, in seconds.
     pub(crate) processing: u64,
     pub(crate) lifetime: u64,
     pub(crate) backdated: u64,
@@ -101,9 +101,9 @@ pub(crate) struct Switches {
     pub(crate) wrong_key: bool,
     /// Issuers of alternate chains.
     pub(crate) alternates: Vec<&'static str>,
-    /// Only a challenge of a kind that nobody knows is offered.
+    /// Only a challenge of an unknown kind is offered.
     pub(crate) unknown_challenges_only: bool,
-    /// How far the CA's clock is ahead.
+    /// How far the CA's clock is ahead, in seconds.
     pub(crate) skew: i64,
     pub(crate) failing: Vec<Failing>,
     pub(crate) up: Up,
@@ -175,7 +175,7 @@ pub(crate) struct Ca {
     /// Renewal ids that were replaced.
     replaced: BTreeSet<String>,
     issued: BTreeMap<String, (u64, u64)>,
-    /// What was asked for: time, method, kind.
+    /// All requests: time, method, kind.
     pub(crate) log: Vec<(u64, Method, String)>,
     pub(crate) failed_validations: Vec<u64>,
     pub(crate) deactivated: u32,
@@ -189,7 +189,7 @@ impl Ca {
         Self { switches, ..Self::default() }
     }
 
-    /// Everything but the switches and the log is lost.
+    /// Loses everything except the switches and the log.
     pub(crate) fn forget(&mut self) {
         let (switches, log) = (self.switches.clone(), std::mem::take(&mut self.log));
         *self = Self { switches, log, counter: self.counter + 1_000, ..Self::default() };
@@ -199,7 +199,7 @@ impl Ca {
         self.log.iter().filter(|(_, _, it)| it == kind).count()
     }
 
-    /// Answers a request. `provided` is what validators are answered now.
+    /// Answers a request. `provided` are the challenges that are answered now.
     pub(crate) fn answer(&mut self, request: &Request, provided: &[Challenge], wall: u64) -> Answered {
         let url = request.url.as_str();
         let path = url.strip_prefix(BASE).expect("a URL of this CA");
@@ -303,7 +303,7 @@ impl Ca {
         }
     }
 
-    /// A signed request: everything that a CA checks is checked, and an error of ours is a panic.
+    /// Answers a signed request. It makes all checks of a CA, and panics at an error of the client.
     fn post(&mut self, request: &Request, path: &str, kind: &str, wall: u64) -> Response {
         let message = parse(request.body.as_bytes());
         let decode = |name: &str| BASE64URL.decode(str(&message, name).as_bytes()).expect("base64url");
@@ -536,7 +536,7 @@ impl Ca {
         self.respond(200, vec![], r#"{"type":"tls-alpn-01","status":"processing"}"#.into(), wall)
     }
 
-    /// The validators look at what is answered.
+    /// Validates all challenges that were posted.
     fn validate(&mut self, provided: &[Challenge], wall: u64) {
         for it in self.authorizations.iter_mut().filter(|it| it.result.is_none()) {
             let Some(posted) = it.posted else { continue };
@@ -638,7 +638,7 @@ fn check_binding(binding: &Value, kid: &str, secret: &[u8], key: &(Vec<u8>, Vec<
     assert_eq!(decode("signature"), mac.chain_update(input).finalize().into_bytes().to_vec());
 }
 
-/// The tests' signature: whoever has the public key can make it.
+/// The signature of the tests. It can be made with the public key.
 pub(crate) fn sign(x: &[u8], input: &[u8]) -> Vec<u8> {
     let half = Sha256::new().chain_update(x).chain_update(input).finalize();
     [half, half].concat()

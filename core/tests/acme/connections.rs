@@ -51,7 +51,7 @@ struct Wire {
     faults: Vec<Fault>,
     events: Vec<Event>,
     installed: bool,
-    /// What was sent, and not answered yet.
+    /// The sent bytes that are not answered yet.
     sent: Vec<u8>,
     open: Vec<ConnId>,
     closing: Vec<ConnId>,
@@ -100,7 +100,7 @@ impl Wire {
         fault
     }
 
-    /// Carries out everything that can be done at once, and then lets the time pass.
+    /// Performs all outputs and actions, then advances the time to the next deadline.
     fn step(&mut self) {
         let mut text = Vec::new();
         match self.machine.poll_output(&mut text) {
@@ -161,7 +161,7 @@ impl Wire {
                 self.sent.extend_from_slice(&text[text.len() - len as usize..]);
                 self.respond(to);
             }
-            // A peer that closes at once, or never: then the transport ends it later.
+            // The peer closes at once or never; if never, the transport closes the connection later.
             Output::Close { on, how: Close::Linger } if !self.peer_closes => assert!(self.open.contains(&on)),
             Output::Close { on, how: Close::Linger | Close::Abort } => {
                 self.open.retain(|it| *it != on);
@@ -378,7 +378,7 @@ fn whatever_is_wrong_with_a_connection_the_certificate_comes_in_the_end() {
                 _ => None,
             })
             .collect();
-        // The second address of the name serves where the first does not.
+        // The second address is used if the first one fails.
         let is_bridged = why.is_empty();
         assert_eq!(failed.len(), usize::from(!is_bridged), "{fault:?}: {failed:?}");
         assert!(failed.iter().all(|it| it.contains(why)), "{fault:?}: {failed:?}");

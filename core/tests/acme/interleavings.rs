@@ -1,4 +1,4 @@
-//! Every way through an order: at each step, by its name, something fails or the program is killed.
+//! All interleavings of an order: at each step, by its name, something fails or the program is killed.
 
 use rendezvous_core::acme::NoResponse;
 use rendezvous_core::http::date::write_date;
@@ -7,24 +7,24 @@ use rendezvous_core::time::Span;
 use crate::ca::{Ari, Failing, How, Switches};
 use crate::world::{DAY, HOUR, World};
 
-/// What goes wrong at a step.
+/// A failure at a step.
 #[derive(Clone, Copy, Debug)]
 enum Wrong {
     /// The program is killed before the step.
     KilledBefore,
-    /// The program is killed when the step is done, before it knows.
+    /// The program is killed after the step was performed, before it receives the result.
     KilledAfter,
     /// The connection breaks before the CA has the request.
     Broken,
-    /// The connection breaks when the CA has done what was asked for.
+    /// The connection breaks after the CA has performed the request.
     AnswerLost,
-    /// The CA answers 500 and has done nothing.
+    /// The CA answers 500 and does nothing.
     Internal,
-    /// The CA answers 503 with `Retry-After`, and has done nothing.
+    /// The CA answers 503 with `Retry-After`, and does nothing.
     Unavailable,
-    /// The CA answers 429 with a date in `Retry-After`, and has done nothing.
+    /// The CA answers 429 with a date in `Retry-After`, and does nothing.
     RateLimited,
-    /// Something in front of the CA answers.
+    /// A proxy in front of the CA answers.
     Proxy,
     /// The CA refuses the nonce.
     BadNonce,
@@ -194,7 +194,7 @@ fn whatever_goes_wrong_at_a_step_of_a_renewal_it_is_one_order_that_replaces_the_
     assert!(world.ca.orders[2..].iter().all(|it| it.replaces.is_some()));
 }
 
-/// As the one above, but the program is killed at two steps.
+/// Like the tests above, but the program is killed at two steps.
 #[test]
 fn two_kills_at_any_two_steps_leave_one_order_each() {
     let steps = steps(world).len();

@@ -1,4 +1,4 @@
-//! What CAs do that RFC 8555 does not foresee, and what goes wrong outside of an order.
+//! CAs that behave otherwise than RFC 8555 describes, and failures outside of an order.
 
 use rendezvous_core::acme::{ChallengeKind, Config, Event, ExternalAccount, NoResponse, Proof};
 
@@ -76,7 +76,7 @@ fn the_retry_after_of_a_failure_is_kept_to_as_seconds_and_as_a_date() {
 }
 
 #[test]
-fn a_challenge_is_posted_once_and_a_conflict_means_look_again() {
+fn a_challenge_is_posted_once_and_after_a_conflict_the_authorization_is_read() {
     let mut world = World::new(NAME, Switches { validation: Validation::After(400), ..Switches::default() });
     world.until("posted", |it| it.ca.count("challenge") == 1);
     // The validators come while the program is restarted and has not asked the CA anything.
@@ -109,7 +109,7 @@ fn a_failed_validation_is_reported_and_tried_again_three_times_in_the_first_hour
 }
 
 #[test]
-fn a_validation_that_never_comes_ends_with_the_order_and_leaves_others_their_turn() {
+fn a_validation_that_never_comes_ends_with_the_order_and_delays_no_other_order() {
     let mut world = World::new(
         &["relay.example.com", "a.relay.example.com"],
         Switches { validation: Validation::Never, ..Switches::default() },
@@ -191,7 +191,7 @@ fn nothing_is_registered_without_agreement() {
     world.run_for(DAY / 2);
     assert_eq!(world.ca.count("new-account"), 0);
     assert!(world.failures()[0].contains("terms"), "{:?}", world.failures());
-    // Changed configuration: one early try.
+    // A changed configuration allows one early attempt.
     world.configure = |_| {};
     world.restart();
     world.run_for(60);
@@ -337,7 +337,7 @@ fn a_replacement_of_the_account_key_survives_the_end_of_the_program_at_each_step
         }
         world.step_and_die();
         if world.disk.account_key != "account-2" && world.disk.next_account_key.is_none() {
-            // It had not begun: the operator asks again.
+            // The replacement had not begun: the operator requests it again.
             world.client.replace_account_key(world.now);
         }
         world.run_for(10 * 60);
@@ -516,7 +516,7 @@ fn nothing_is_ordered_while_validators_cannot_come_and_it_counts_as_no_failure()
     world.client.set_reachable(true, world.now);
     world.until_installed(1);
     assert_eq!(world.ca.orders.len(), 1);
-    // The tunnel is cut behind the POST, again and again.
+    // The tunnel is cut after each POST.
     let mut world = World::new(NAME, Switches { validation: Validation::Fails, ..Switches::default() });
     for count in 1..=8 {
         world.until("posted", |it| it.ca.count("challenge") == count);

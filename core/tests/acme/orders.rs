@@ -1,4 +1,4 @@
-//! Orders that succeed, whatever the CA does on the way.
+//! Orders that succeed.
 
 use crate::ca::{Switches, Validation};
 use crate::world::World;

@@ -1,4 +1,4 @@
-//! A client, its driver with a disk, the CA and both clocks. Each step has a name, and the program can be killed before any.
+//! A client, its driver with a disk, the CA and both clocks. Each step has a name, and the program can be killed before each.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub(crate) const START: u64 = 1_800_000_000;
 pub(crate) const HOUR: u64 = 3_600;
 pub(crate) const DAY: u64 = 24 * HOUR;
 
-/// What survives the end of the program.
+/// The state that survives the end of the program.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) document: Option<String>,
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Carries out one step, or lets the time pass until the client is due. Each request takes a second.
+    /// Performs one step, or advances the time until the client is due. Each request takes a second.
     pub(crate) fn step(&mut self) {
         self.step_within(u64::MAX);
     }
@@ -162,8 +162,8 @@ impl World {
         }
     }
 
-    /// The CA does what the next step, a request, asks for, and the program is killed before it has the response; of a question,
-    /// the driver does what it asks for.
+    /// Performs the next step at the CA (a request) or at the driver (a question), and kills the program before it receives
+    /// the result.
     pub(crate) fn step_and_die(&mut self) {
         self.next();
         if let Some((_, question)) = self.question.take() {
@@ -175,7 +175,7 @@ impl World {
         self.restart();
     }
 
-    /// The next step, a request, gets this instead of a response.
+    /// Lets the next step, a request, fail in this way.
     pub(crate) fn step_fails(&mut self, why: NoResponse) {
         self.next();
         match self.request.take() {
@@ -187,7 +187,7 @@ impl World {
         }
     }
 
-    /// Goes on until a condition holds; panics after a week.
+    /// Performs steps until a condition holds; panics after a week.
     pub(crate) fn until(&mut self, what: &str, is_reached: impl Fn(&Self) -> bool) {
         let end = self.now.wall + 7 * DAY;
         while !is_reached(self) {
@@ -218,7 +218,7 @@ impl World {
         self.names.iter().all(valid)
     }
 
-    /// What the failures say, the last ones last.
+    /// The texts of all failures, in order.
     pub(crate) fn failures(&self) -> Vec<String> {
         let of = |event: &Event| match event {
             Event::Failed { step, why, .. } => Some(format!("{step}: {why}")),

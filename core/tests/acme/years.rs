@@ -8,7 +8,7 @@ use crate::world::{DAY, HOUR, START, World};
 const NAME: &[&str] = &["relay.example.com"];
 const YEAR: u64 = 365 * DAY;
 
-/// No failure makes more requests in a year (`docs/acme.md §7`).
+/// Limit of requests in a year of any failure (`docs/acme.md §7`).
 const REQUESTS_MAX: usize = 15_000;
 
 fn forever(what: &'static str, how: How) -> Switches {
@@ -16,7 +16,7 @@ fn forever(what: &'static str, how: How) -> Switches {
     Switches { failing: vec![failing], ..Switches::default() }
 }
 
-/// All failures of a CA, each for ever.
+/// All permanent failures of a CA.
 fn failures() -> Vec<(String, Switches)> {
     let mut all = vec![
         ("down".into(), Switches { up: Up::Never, ..Switches::default() }),
@@ -143,9 +143,9 @@ fn certificates_of_all_lifetimes_are_renewed_in_time_and_not_too_often() {
     let aris = [
         None,
         Some(Ari { from: 60, to: 70, retry_after: "21600" }),
-        // At once, and always: what comes is replaced again.
+        // Renew at once, again and again.
         Some(Ari { from: -10, to: -5, retry_after: "21600" }),
-        // Behind its end.
+        // After the end of the certificate.
         Some(Ari { from: 150, to: 160, retry_after: "315360000" }),
         Some(Ari { from: 70, to: 60, retry_after: "rubbish" }),
     ];
@@ -199,7 +199,7 @@ fn a_machine_that_slept_over_the_window_renews_within_the_hour() {
 }
 
 #[test]
-fn hundred_restarts_an_hour_for_a_week_neither_lose_nor_repeat_anything() {
+fn a_hundred_restarts_an_hour_for_a_week_lose_and_repeat_nothing() {
     let mut world = World::new(NAME, Switches::default());
     for at in 0..7 * 24 * 100_u64 {
         let end = START + at * 36;
@@ -213,7 +213,7 @@ fn hundred_restarts_an_hour_for_a_week_neither_lose_nor_repeat_anything() {
 }
 
 #[test]
-fn restarts_while_the_ca_is_down_are_no_more_requests() {
+fn restarts_while_the_ca_is_down_make_no_more_requests() {
     let mut world = World::new(NAME, Switches { up: Up::Never, ..Switches::default() });
     for _ in 0..2_400 {
         world.run_for(36);
