@@ -2,7 +2,7 @@
 //! agents that are killed, and reloads. No byte of a pair may be lost, and nothing may grow.
 //!
 //! ```text
-//! cargo build --release -p rendezvous
+//! cargo build --release -p rendezvous-relay
 //! cargo test -p tests --test soak -- --relay target/release/rendezvous [OPTIONS]
 //!
 //!   --relay FILE     the program under test

@@ -69,7 +69,7 @@ const BLOCKS: &[(&str, Use)] = &[
         Use::None("it runs this test and takes hours"),
     ),
     (
-        "cargo build --profile small --no-default-features --features ring -p rendezvous",
+        "cargo build --profile small --no-default-features --features ring -p rendezvous-relay",
         Use::None("it rebuilds everything; CI runs it"),
     ),
     (
