@@ -42,6 +42,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("status", include_str!("../../../man/status.md")),
     ("stream", include_str!("../../../man/stream.md")),
     ("token", include_str!("../../../man/token.md")),
+    ("usage", include_str!("../../../man/usage.md")),
 ];
 
 /// The pages that are not about one command: name, section, summary, other names for `rendezvous help`, and prose.
