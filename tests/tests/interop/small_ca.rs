@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SignatureAlgorithm, date_time_ymd,
 };
 use rendezvous::tls_config::provider;
 use rendezvous::trust::Trust;
@@ -68,6 +68,9 @@ struct State {
     /// The number of the request that is held.
     hold: Option<(usize, Moment)>,
     is_holding: bool,
+    /// Authorizations whose challenges were posted, and the number of validations in progress.
+    to_validate: Vec<usize>,
+    validating: usize,
     /// Validations: the name, and how many of the three validators succeeded.
     validations: Vec<(String, usize)>,
 }
@@ -195,12 +198,12 @@ impl SmallCa {
         self.shared.lock().hold = Some((number, moment));
     }
 
-    /// Waits until a request is held, or until `is_over`. Returns whether one is held.
+    /// Waits until a request is held and no validator is under way, or until `is_over`. Returns whether one is held.
     pub(crate) fn await_hold(&self, is_over: impl Fn() -> bool) -> bool {
         let mut state = self.shared.lock();
         let mut waited = Duration::ZERO;
         loop {
-            if state.is_holding || is_over() {
+            if state.is_holding && state.validating == 0 || is_over() {
                 return state.is_holding;
             }
             let step = Duration::from_millis(50);
@@ -247,7 +250,6 @@ fn wall() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs()
 }
 
-/// A request.
 struct Asked {
     method: String,
     path: String,
@@ -271,6 +273,15 @@ fn serve(shared: &Arc<Shared>, stream: TcpStream, config: Arc<ServerConfig>) {
     // The client may have been killed.
     let _ = stream.write_all(response.as_bytes()).and_then(|()| stream.flush());
     hold(shared, number, Moment::Answered);
+    let to_validate = {
+        let mut state = shared.lock();
+        state.validating += state.to_validate.len();
+        std::mem::take(&mut state.to_validate)
+    };
+    for index in to_validate {
+        let shared = shared.clone();
+        thread::spawn(move || validate(&shared, index));
+    }
     stream.conn.send_close_notify();
     let _ = stream.flush();
 }
@@ -408,9 +419,7 @@ fn post(shared: &Arc<Shared>, asked: &Asked, kind: &str) -> Response {
             if state.authorizations[index].posts > 1 {
                 return problem(409, "conflict");
             }
-            let thumbprint = state.accounts[0].clone();
-            let shared = shared.clone();
-            thread::spawn(move || validate(&shared, index, &thumbprint));
+            state.to_validate.push(index);
             (200, String::new(), r#"{"type":"tls-alpn-01","status":"processing"}"#.to_owned())
         }
         "finalize" => finalize(shared, &mut state, index, &payload),
@@ -520,7 +529,6 @@ fn finalize(shared: &Shared, state: &mut State, index: usize, payload: &str) -> 
     leaf.not_before = now - Duration::from_secs(3_600);
     leaf.not_after = now + Duration::from_secs(90 * 86_400);
     leaf.use_authority_key_identifier_extension = true;
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let leaf = leaf.signed_by(&key, &shared.intermediate).expect("a certificate");
     state.orders[index].chain = Some(leaf.pem() + &shared.intermediates);
     show_order(shared, state, index, 200)
@@ -538,11 +546,11 @@ enum Pieces {
 }
 
 /// Three validators come at once.
-fn validate(shared: &Shared, index: usize, thumbprint: &str) {
-    let (name, token) = {
+fn validate(shared: &Shared, index: usize) {
+    let (name, token, thumbprint) = {
         let state = shared.lock();
         let it = &state.authorizations[index];
-        (it.name.clone(), it.token.clone())
+        (it.name.clone(), it.token.clone(), state.accounts[0].clone())
     };
     let digest: [u8; 32] = Sha256::digest(format!("{token}.{thumbprint}")).into();
     let succeeded = thread::scope(|scope| {
@@ -554,6 +562,7 @@ fn validate(shared: &Shared, index: usize, thumbprint: &str) {
     let mut state = shared.lock();
     state.authorizations[index].result = Some(succeeded == 3);
     state.validations.push((name, succeeded));
+    state.validating -= 1;
 }
 
 /// Whether the relay presents the certificate for this challenge (RFC 8737 §3).
@@ -566,7 +575,12 @@ fn connect(port: u16, name: &str, digest: &[u8; 32], pieces: Pieces) -> bool {
         config.alpn_protocols = vec![b"acme-tls/1".to_vec()];
         let mut connection =
             ClientConnection::new(Arc::new(config), name.to_owned().try_into().ok()?).ok()?;
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        // The relay may be about to start again.
+        let mut tries = (0..200).filter_map(|_| {
+            let stream = TcpStream::connect(("127.0.0.1", port));
+            stream.map_err(|_| thread::sleep(Duration::from_millis(100))).ok()
+        });
+        let mut stream = tries.next()?;
         stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         stream.set_nodelay(true).ok()?;
         let mut hello = Vec::new();
